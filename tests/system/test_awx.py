@@ -2,7 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""examples/awx, as AWX uses it: an inventory update and a job through ansible-runner, with its own ansible-core."""
+"""Run examples/awx as AWX does: an inventory update and a job through ansible-runner, with its own
+ansible-core.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from tests.support.clusters import Fleet
 
 EXAMPLE = venvs.REPOSITORY / "examples" / "awx"
-# What AWX hands to ansible-runner's interface inside the execution environment.
+# The calls that AWX makes to ansible-runner inside the execution environment.
 JOB = """
 import json, sys, ansible_runner
 place, ident, playbook, extra, kubeconfig = sys.argv[1:]
@@ -47,7 +49,7 @@ def venv() -> Path:
 
 
 def run(venv: Path, place: Path, *command: str, **variables: str) -> str:
-    """Standard output of a program of AWX's environment."""
+    """Return the standard output of a program of AWX's environment."""
     environment = {**tree.environ(venv), **variables}
     command = (str(venv / "bin" / command[0]), *command[1:])
     done = subprocess.run(
@@ -58,7 +60,7 @@ def run(venv: Path, place: Path, *command: str, **variables: str) -> str:
 
 
 class Awx:
-    """A private data directory, as a job has one."""
+    """The private data directory of a job."""
 
     def __init__(self, venv: Path, place: Path, kubeconfig: str) -> None:
         self.venv = venv
@@ -68,7 +70,7 @@ class Awx:
         (place / "inventory").mkdir()
 
     def credential(self, name: str) -> str:
-        """The file that the credential type injects: another one in each job."""
+        """Write the file that the credential type injects. Each job has its own file."""
         field = {"kubeconfig": self.kubeconfig}
         kind = yaml.safe_load((EXAMPLE / "credential-type.yml").read_text())
         assert kind["injectors"]["env"] == {"K8S_AUTH_KUBECONFIG": "{{ tower.filename }}"}
@@ -92,9 +94,9 @@ class Awx:
         return dict(json.loads(listed))
 
     def job(self, number: int, playbook: str, survey: str, **answers: str) -> dict[str, Any]:
-        """A job whose survey is answered: what is not answered is its default."""
+        """Run a job with these answers to its survey, and the default for every other question."""
         spec = json.loads((EXAMPLE / survey).read_text())["spec"]
-        # AWX leaves out a choice that has no answer.
+        # AWX leaves out a choice without an answer.
         asked = [question for question in spec if question["type"] != "multiselect" or question["default"]]
         extra = {question["variable"]: question["default"] for question in asked} | answers
         assert set(answers) <= {question["variable"] for question in spec}
@@ -121,7 +123,7 @@ def test_a_project_in_awx(fleet: Fleet, venv: Path, tmp_path: Path) -> None:
     assert with_results(job) == set(fleet)
     for cluster in fleet.values():
         cluster.api("DELETE", "/api/v1/namespaces/kube-system/secrets/awx-webhook-tls")
-    # The first cluster of the inventory is not in the pattern, so it must not get a result.
+    # The first cluster of the inventory is not in the pattern, so it must have no result.
     chosen = list(fleet)[-1]
     wrong = {
         "certflow_max_failures": "none",
@@ -152,7 +154,7 @@ def test_awx_refuses_an_empty_answer_to_a_required_question() -> None:
             assert question.get("min", 0) == int(question["required"]), question
 
 
-def test_every_answer_of_a_survey_is_a_variable_that_is_used() -> None:
+def test_every_answer_of_a_survey_sets_a_variable_of_a_role_or_playbook() -> None:
     roles = ("webhook_certificate", "snapshot_controller")
     specs = [venvs.REPOSITORY / "roles" / role / "meta" / "argument_specs.yml" for role in roles]
     texts = [path.read_text() for path in (*specs, venvs.REPOSITORY / "playbooks" / "_fleet.yml")]
@@ -161,8 +163,8 @@ def test_every_answer_of_a_survey_is_a_variable_that_is_used() -> None:
             assert any(re.search(rf"\b{question['variable']}\b", text) for text in texts), question
 
 
-def test_the_execution_environment_can_be_made(venv: Path, tmp_path: Path) -> None:
-    """As far as it goes without a container: the build context, and what the collection asks to be in it."""
+def test_the_execution_environment_can_be_described(venv: Path, tmp_path: Path) -> None:
+    """Test the steps before the container: the build context, and the requirements of the collection."""
     run(
         venv,
         EXAMPLE,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""webhook_cabundle beside a real cainjector of cert-manager: whose bundle it is, and what becomes of ours."""
+"""Run webhook_cabundle next to a real cainjector of cert-manager, and check both clients' CAs in the bundle."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FROM_SECRET = "cert-manager.io/inject-ca-from-secret"
 
 @pytest.fixture(scope="module")
 def cluster(fleet: Fleet) -> Iterator[Cluster]:
-    """With the definition of cert-manager's Certificates."""
+    """A cluster with the definition of cert-manager's Certificates."""
     cluster = fleet["onprem"]
     path = clusters.cert_manager_dir() / "deploy" / "crds" / "cert-manager.io_certificates.yaml"
     definition = yaml.safe_load(path.read_text())
@@ -61,7 +61,7 @@ def rig(cluster: Cluster) -> Iterator[BundleRig]:
 
 @contextlib.contextmanager
 def cainjector(cluster: Cluster, *, gates: str = "") -> Iterator[None]:
-    """A real one, until the block ends."""
+    """Run a real cainjector until the block ends."""
     kubeconfig = cluster.kubeconfig_for("cainjector", ["system:masters"])
     program = clusters.cainjector()
     cluster.start_program(
@@ -75,7 +75,7 @@ def cainjector(cluster: Cluster, *, gates: str = "") -> Iterator[None]:
 
 
 def put_ca(rig: BundleRig, *names: str, **annotations: str) -> str:
-    """A Secret with these CAs under ca.crt, new or with other CAs than before; its name."""
+    """Write a Secret with these CAs in ca.crt. Return its namespace and name."""
     name = f"hook-ca-{rig.id}"
     value = base64.b64encode("".join(pem(ca) for ca in names).encode()).decode()
     secret = {"metadata": {"name": name, "annotations": annotations}, "data": {"ca.crt": value}}
@@ -92,12 +92,12 @@ def is_filled(rig: BundleRig, target: dict[str, Any]) -> bool:
 
 
 def is_injected(rig: BundleRig, target: dict[str, Any], *names: str) -> None:
-    """Wait until the bundles of the target hold these CAs and no other."""
+    """Wait until the bundles of the target contain exactly these CAs."""
     wanted = "".join(pem(ca) for ca in names)
     wait_for(lambda: all(bundle == wanted for bundle in rig.bundles(target)))
 
 
-def test_each_way_to_ask_for_an_injection_is_recognised(rig: BundleRig) -> None:
+def test_each_request_for_an_injection_is_recognised(rig: BundleRig) -> None:
     secret = put_ca(
         rig,
         "theirs",
@@ -134,8 +134,8 @@ def test_each_way_to_ask_for_an_injection_is_recognised(rig: BundleRig) -> None:
     assert MANAGER in managers
 
 
-def test_what_is_added_stays_beside_what_cainjector_writes(rig: BundleRig) -> None:
-    """As it does since cert-manager 1.19."""
+def test_an_added_ca_stays_in_a_bundle_of_cainjector(rig: BundleRig) -> None:
+    """cert-manager 1.19 and newer merge."""
     secret = put_ca(rig, "theirs", **{"cert-manager.io/allow-direct-injection": "true"})
     target = rig.webhooks(VALIDATING, None, annotations={FROM_SECRET: secret})
     with cainjector(rig.cluster):
@@ -145,13 +145,13 @@ def test_what_is_added_stays_beside_what_cainjector_writes(rig: BundleRig) -> No
         for mode in ("exactly", "absent"):
             refused = rig.run(target, ca_bundle=pem("mine"), mode=mode, take_over=True)
             assert has_failed(refused, "managed-bundle", mode, "take_over:"), refused
-        put_ca(rig, "next")  # another CA of theirs: proof that it has written after us
+        put_ca(rig, "next")  # cainjector writes it after the module, which proves the order
         is_injected(rig, target, "theirs", "mine", "next")
         assert rig.run(target, ca_bundle=pem("mine"), take_over=True)["changed"] is False
 
 
-def test_an_older_cainjector_overwrites_what_is_added(rig: BundleRig) -> None:
-    """Before cert-manager 1.19, but for 1.17 and 1.18 with the gate on."""
+def test_an_older_cainjector_overwrites_an_added_ca(rig: BundleRig) -> None:
+    """cert-manager before 1.19 overwrites, except 1.17 and 1.18 with the feature gate."""
     secret = put_ca(rig, "theirs", **{"cert-manager.io/allow-direct-injection": "true"})
     target = rig.webhooks(VALIDATING, None, annotations={FROM_SECRET: secret})
     with cainjector(rig.cluster, gates="CAInjectorMerging=false"):

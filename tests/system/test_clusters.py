@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The clusters that all other tests rest on: do they behave like what they stand for?"""
+"""Check that the clusters of all other tests behave like the clusters that they represent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 SERVING = ("digital signature", "key encipherment", "server auth")
-# In a test, "never" means three seconds: the signers answer within one.
+# Seconds after which "never" counts as true. The signers answer within one second.
 NEVER = 3.0
 
 
@@ -70,7 +70,7 @@ def approve(cluster: Cluster, request: dict[str, Any]) -> None:
 
 
 def outcome(cluster: Cluster, request: dict[str, Any], patience: float) -> dict[str, Any]:
-    """The request's status once it is issued or failed, or after `patience` seconds."""
+    """Return the request's status once it is issued or failed, or after `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
         status: dict[str, Any] = cluster.api("GET", f"{REQUESTS}/{request['metadata']['name']}")["status"]
@@ -84,7 +84,7 @@ def conditions(status: dict[str, Any]) -> list[str]:
 
 
 def issued(cluster: Cluster, signer: str, **how: Any) -> x509.Certificate:
-    """Ask, approve, and return the certificate."""
+    """Create a request, approve it, and return the certificate."""
     request = ask(cluster, signer, **how)
     approve(cluster, request)
     status = outcome(cluster, request, 15)
@@ -97,22 +97,22 @@ def kubectl(kubeconfig: Path, *arguments: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-# The start, and the ways in
+# The start, and the clients
 
 
 @pytest.mark.quick
-def test_both_are_ready_within_seconds(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_clusters_are_ready_within_seconds(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f" both clusters ready after {fleet.ready_after:.1f} s ", end="")
-    assert 0 < fleet.ready_after < 60  # 15 on a quiet machine; `make test` keeps it busy
+    assert 0 < fleet.ready_after < 60  # 15 on a quiet machine. `make test` keeps it busy.
 
 
-def test_each_says_which_version_it_is(fleet: Fleet) -> None:
+def test_each_cluster_reports_its_version(fleet: Fleet) -> None:
     assert fleet["onprem"].api("GET", "/version")["gitVersion"] == "v1.36.3"
     assert fleet["eks"].api("GET", "/version")["gitVersion"] == "v1.36.3-eks-3c42bf9"
 
 
-def test_each_can_be_told_from_the_other(fleet: Fleet) -> None:
+def test_each_cluster_has_the_marks_of_its_kind(fleet: Fleet) -> None:
     fleet["onprem"].api("GET", "/api/v1/namespaces/kube-system/configmaps/kubeadm-config")
     roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles/eks:certificate-controller"
     for suffix in ("approver", "signer"):
@@ -123,14 +123,14 @@ def test_each_can_be_told_from_the_other(fleet: Fleet) -> None:
     assert node["status"]["nodeInfo"]["kubeletVersion"] == "v1.36.3-eks-3c42bf9"
 
 
-def test_the_published_ca_is_the_one_that_serves(fleet: Fleet) -> None:
+def test_the_published_ca_issued_the_serving_certificate(fleet: Fleet) -> None:
     for cluster in fleet.values():
         for namespace in ("default", "kube-system"):
             path = f"/api/v1/namespaces/{namespace}/configmaps/kube-root-ca.crt"
             assert cluster.api("GET", path)["data"]["ca.crt"] == cluster.ca_pem
 
 
-def test_the_merged_kubeconfig_reaches_each_by_its_name(fleet: Fleet) -> None:
+def test_the_merged_kubeconfig_has_a_context_for_each_cluster(fleet: Fleet) -> None:
     merged = fleet.merged_kubeconfig
     assert merged.stat().st_mode & 0o777 == 0o600
     contexts = yaml.safe_load(merged.read_text())["contexts"]
@@ -140,7 +140,7 @@ def test_the_merged_kubeconfig_reaches_each_by_its_name(fleet: Fleet) -> None:
         assert f'"gitVersion": "{version}"' in answer.stdout, answer.stderr
 
 
-def test_a_certificate_stands_for_a_user(fleet: Fleet) -> None:
+def test_a_client_certificate_has_user_and_groups(fleet: Fleet) -> None:
     kubeconfig = fleet["onprem"].kubeconfig_for("ada", ("auditors", "system:masters"))
     assert kubeconfig.stat().st_mode & 0o777 == 0o600
     who = yaml.safe_load(kubectl(kubeconfig, "auth", "whoami", "-o", "yaml").stdout)["status"]["userInfo"]
@@ -155,7 +155,7 @@ def test_an_expired_certificate_is_refused(fleet: Fleet) -> None:
     assert "Unauthorized" in answer.stderr
 
 
-def test_a_token_stands_for_a_service_account(fleet: Fleet) -> None:
+def test_a_token_has_the_name_of_its_service_account(fleet: Fleet) -> None:
     kubeconfig = fleet["eks"].token_kubeconfig("deployer", "kube-system")
     who = yaml.safe_load(kubectl(kubeconfig, "auth", "whoami", "-o", "yaml").stdout)["status"]["userInfo"]
     assert who["username"] == "system:serviceaccount:kube-system:deployer"
@@ -190,7 +190,7 @@ def test_onprem_issues_for_kubelet_serving(fleet: Fleet) -> None:
 
 
 def test_eks_approves_for_kubelet_serving_and_never_issues(fleet: Fleet) -> None:
-    """The fate of create-cert.sh of external-snapshotter 7.0.2: these are its requests."""
+    """create-cert.sh of external-snapshotter 7.0.2 sends such requests."""
     request = ask(fleet["eks"], KUBELET_SERVING, name="snapshot-validation-service.default")
     approve(fleet["eks"], request)
     status = outcome(fleet["eks"], request, NEVER)
@@ -213,8 +213,8 @@ def test_app_serving_honours_names_and_usages_and_drops_the_rest(fleet: Fleet) -
     assert (usage.digital_signature, usage.key_encipherment, usage.key_cert_sign) == (True, True, False)
     extended = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(extended) == [ExtendedKeyUsageOID.SERVER_AUTH]
-    assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca  # the request asked for it
-    with pytest.raises(x509.ExtensionNotFound):  # so did it for this
+    assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca  # the request has cA true
+    with pytest.raises(x509.ExtensionNotFound):  # the request has it
         extensions.get_extension_for_class(x509.TLSFeature)
 
 
@@ -238,7 +238,7 @@ def test_app_serving_fails_a_client_certificate(fleet: Fleet) -> None:
     assert "certificate" not in status
 
 
-def test_app_serving_passes_over_names_that_start_with_csr(fleet: Fleet) -> None:
+def test_app_serving_ignores_names_that_start_with_csr(fleet: Fleet) -> None:
     request = ask(fleet["eks"], APP_SERVING, name=f"csr-{uuid.uuid4().hex[:8]}")
     approve(fleet["eks"], request)
     status = outcome(fleet["eks"], request, NEVER)
@@ -246,7 +246,7 @@ def test_app_serving_passes_over_names_that_start_with_csr(fleet: Fleet) -> None
     assert "certificate" not in status
 
 
-def test_nothing_is_approved_by_itself(fleet: Fleet) -> None:
+def test_no_request_is_approved_automatically(fleet: Fleet) -> None:
     waiting = {
         name: ask(fleet[name], signer) for name, signer in (("eks", APP_SERVING), ("onprem", KUBELET_SERVING))
     }
@@ -275,7 +275,7 @@ def test_an_error_of_the_api_carries_its_message(fleet: Fleet) -> None:
     assert caught.value.status == 404
 
 
-def test_the_scripts_that_are_replaced_are_at_hand() -> None:
+def test_the_replaced_scripts_are_available() -> None:
     scripts = clusters.snapshotter_dir() / "deploy" / "kubernetes" / "webhook-example"
     assert KUBELET_SERVING in (scripts / "create-cert.sh").read_text()
     assert "CA_BUNDLE" in (scripts / "patch-ca-bundle.sh").read_text()

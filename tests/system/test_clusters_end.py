@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""However a run ends, no process and no file of its clusters stays."""
+"""Check that no process and no file of a test's clusters stays, after any end of the test."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name
 )
-def test_nothing_is_left_after(
+def test_no_process_and_no_file_is_left_after(
     temporary: Path, moment: Callable[[subprocess.Popen[str], Path], None], number: signal.Signals
 ) -> None:
     with owner() as process:
@@ -49,7 +49,7 @@ def test_nothing_is_left_after(
     assert becomes_true(lambda: nothing_left(temporary), 10), processes_of(temporary)
 
 
-def test_the_next_run_removes_what_a_crash_left(temporary: Path) -> None:
+def test_the_next_run_removes_the_leftovers_of_a_crash(temporary: Path) -> None:
     with owner() as process:
         while_starting(process, temporary)
         kill_with_its_janitor(process)
@@ -73,9 +73,7 @@ def test_a_taken_port_is_replaced(temporary: Path, monkeypatch: pytest.MonkeyPat
     assert nothing_left(temporary)
 
 
-def test_a_program_that_does_not_start_is_one_clear_error(
-    temporary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_that_does_not_start_is_reported(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.support.clusters.components.etcd", lambda directory, ports: ["--no-such-flag"])
     with (
         pytest.raises(clusters.ClusterError, match=r"cluster c: etcd ended with status \d+"),
@@ -85,13 +83,13 @@ def test_a_program_that_does_not_start_is_one_clear_error(
     assert nothing_left(temporary)
 
 
-def test_clusters_by_hand_stay_until_they_are_told_to_go(temporary: Path) -> None:
+def test_clusters_by_hand_run_until_they_are_stopped(temporary: Path) -> None:
     def command(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=120)
 
     try:
         assert command("up", "mine=eks").returncode == 0
-        directories.remove_leftovers()  # what any other run does first
+        directories.remove_leftovers()  # every other run does this first
         listed = command("list").stdout.splitlines()
         assert len(listed) == 2
         assert listed[1].startswith("mine  eks      https://127.0.0.1:")
@@ -122,7 +120,7 @@ def test_clusters_by_hand_stay_until_they_are_told_to_go(temporary: Path) -> Non
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_input_is_one_line(temporary: Path, words: list[str], complaint: str) -> None:
+def test_invalid_input_is_reported_with_one_line(temporary: Path, words: list[str], complaint: str) -> None:
     done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert done.stderr.startswith(f"clusters: {complaint}")

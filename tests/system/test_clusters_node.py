@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A real node: it runs pods, all ways lead to them as in any cluster, and nothing of it stays."""
+"""Check that a real node runs pods, that they can be reached, and that nothing of the node stays."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["temporary"]  # the fixture
 
 NODES = "/api/v1/nodes"
-# A cluster with one pod, until its process is told to end.
+# A cluster with one pod, which runs until its process is stopped.
 RUN = """
 import signal
 from tests.support import clusters
@@ -68,7 +68,7 @@ def webhook(node: Cluster, ca: pki.KeyPair) -> Iterator[NodeWebhook]:
 
 
 def served(cluster: Cluster, webhook: NodeWebhook, pod: str) -> x509.Certificate:
-    """What a pod serves, by a port-forward through the API server."""
+    """Return the certificate that a pod serves, by a port-forward through the API server."""
     path = f"/api/v1/namespaces/{webhook.namespace}/pods/{pod}/portforward?ports={node_webhook.PORT}"
     files = {
         option: str(cluster.directory / "pki" / name)
@@ -84,7 +84,7 @@ def served(cluster: Cluster, webhook: NodeWebhook, pod: str) -> x509.Certificate
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     arriving, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(arriving, leaving)
-    begun = set()  # the first frame of each channel carries the number of the port, nothing else
+    begun = set()  # the first frame of each channel has only the number of the port
     with contextlib.closing(connection):
         while True:
             with contextlib.suppress(ssl.SSLWantReadError):
@@ -93,7 +93,7 @@ def served(cluster: Cluster, webhook: NodeWebhook, pod: str) -> x509.Certificate
             connection.send_binary(b"\0" + leaving.read())
             while (frame := connection.recv_data()[1])[0] not in begun:
                 begun.add(frame[0])
-            assert frame[0] == 0, frame  # 1: errors
+            assert frame[0] == 0, frame  # channel 1 has errors
             arriving.write(frame[1:])
     certificate = tls.getpeercert(binary_form=True)
     assert certificate
@@ -104,7 +104,7 @@ def names(cluster: Cluster, webhook: NodeWebhook) -> list[str]:
     return [pod["metadata"]["name"] for pod in node_webhook.pods(cluster, webhook)]
 
 
-# What a node is for
+# A running node
 
 
 def test_the_node_is_ready(node: Cluster) -> None:
@@ -131,8 +131,8 @@ def test_a_webhook_in_pods_converts(node: Cluster, webhook: NodeWebhook, ca: pki
         assert converted["spec"] == {"size": 2**53 + 1}
 
 
-def test_the_address_of_a_service_is_reached(node: Cluster, webhook: NodeWebhook) -> None:
-    """From the node, and so from pods: by the rules of kube-proxy."""
+def test_the_address_of_a_service_can_be_reached(node: Cluster, webhook: NodeWebhook) -> None:
+    """kube-proxy's rules lead from the node, and so from pods, to the Service."""
     for path in (
         "/api/v1/namespaces/default/services/kubernetes",
         f"/api/v1/namespaces/{webhook.namespace}/services/{webhook.name}",
@@ -141,18 +141,18 @@ def test_the_address_of_a_service_is_reached(node: Cluster, webhook: NodeWebhook
         becomes_true(partial(_ends_well, node, connect))
 
 
-def test_pods_are_reached_by_port_forward(node: Cluster, webhook: NodeWebhook, ca: pki.KeyPair) -> None:
+def test_pods_can_be_reached_by_port_forward(node: Cluster, webhook: NodeWebhook, ca: pki.KeyPair) -> None:
     for pod in names(node, webhook):
         served(node, webhook, pod).verify_directly_issued_by(ca.certificate)
 
 
-def test_the_log_of_a_pod_is_read(node: Cluster, webhook: NodeWebhook) -> None:
+def test_the_log_of_a_pod_can_be_read(node: Cluster, webhook: NodeWebhook) -> None:
     for pod in names(node, webhook):
         log = node.client.request("GET", f"/api/v1/namespaces/{webhook.namespace}/pods/{pod}/log")
         assert b"serving certificate" in log
 
 
-def test_a_changed_secret_reaches_pods_that_are_touched(
+def test_a_changed_secret_reaches_pods_after_an_annotation(
     node: Cluster, webhook: NodeWebhook, ca: pki.KeyPair, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair = node_webhook.certificate(webhook, ca)
@@ -193,7 +193,7 @@ def _answers(node: Cluster) -> bool:
     return False
 
 
-def test_an_eks_node_takes_the_place_of_the_one_that_is_there(temporary: Path) -> None:
+def test_an_eks_node_adopts_the_existing_node_object(temporary: Path) -> None:
     _skip_without_node()
     with clusters.running({"c": "eks-node"}) as fleet:
         (found,) = fleet["c"].api("GET", NODES)["items"]
@@ -204,7 +204,7 @@ def test_an_eks_node_takes_the_place_of_the_one_that_is_there(temporary: Path) -
     assert found["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
 
 
-# How it ends
+# The end of a node
 
 
 def while_the_node_starts(process: subprocess.Popen[str], temporary: Path) -> None:
@@ -244,7 +244,7 @@ def test_nothing_of_a_node_is_left_after(
     assert machine() == before
 
 
-def test_the_next_run_removes_the_node_that_a_crash_left(temporary: Path) -> None:
+def test_the_next_run_removes_the_node_of_a_crashed_run(temporary: Path) -> None:
     _skip_without_node()
     with owner(RUN) as process:
         while_the_node_starts(process, temporary)
@@ -264,7 +264,7 @@ def _skip_without_node() -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What a node might change on the machine."""
+    """Return the settings, mounts, directories and interfaces that a node might change on the machine."""
     places = [f"{base}/{name}" for base, names in namespaces.HIDDEN.items() for name in names]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return {
@@ -276,14 +276,14 @@ def machine() -> dict[str, Any]:
 
 
 def control_groups(temporary: Path) -> list[Path]:
-    """Those of the clusters in this directory, in all hierarchies."""
+    """Return the control groups of the clusters in this directory, in all hierarchies."""
     fleets = [path.name for path in temporary.glob("*/fleet-*")]
     roots = [Path(hierarchy.path) for hierarchy in cgroups.hierarchies()]
     return [group for root in roots for fleet in fleets for group in root.glob(f"certflow-{fleet}-*")]
 
 
 def programs_inside(temporary: Path) -> list[Process]:
-    """All processes of the nodes in this directory: of containerd, of the kubelet, of pods."""
+    """Return all processes of the nodes in this directory: of containerd, kubelet and pods."""
     found = {}
     for group in control_groups(temporary):
         for path in group.rglob("cgroup.procs"):

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every way to a real API server: one table. Each row makes requests and asks for a port-forward (a WebSocket).
+"""Connect to a real API server in every way of one table. Each row sends requests and starts a port-forward
+(WebSocket).
 
-The port-forward is to a pod that is not there: the API server's own 404 shows that address, proxy, names and identity
-were those of the requests.
+The port-forward is to a pod that does not exist. The API server's own 404 shows that it used the same
+address, proxy and names as the requests.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ PROXY_USER, PROXY_PASSWORD = "us@er", "a-pass:word"
 
 
 class Relay:
-    """Carries connections on loopback to an API server; ``seen``: the first line of each.
+    """A server on loopback that carries connections to an API server.
 
-    kind: "plain" (as they are), "proxy" (HTTP CONNECT, with a password), "prefix" (ends TLS, and takes PREFIX off).
+    kind: "plain" (unchanged), "proxy" (HTTP CONNECT with a password), or "prefix" (ends TLS and removes
+    PREFIX from paths). ``seen``: the first line of each connection.
     """
 
     def __init__(self, kind: str, server: tuple[str, int], ca_pem: str = "", host: str = "127.0.0.1") -> None:
@@ -109,7 +111,7 @@ class Relay:
         assert path.startswith(PREFIX)
         theirs = ssl.create_default_context(cadata=self._ca_pem)
         outer = theirs.wrap_socket(socket.create_connection(self._server), server_hostname="kubernetes")
-        # One request a connection: only its first line is rewritten.
+        # Only the first line of a connection is rewritten, so each connection has one request.
         closing = "" if "upgrade:" in rest.lower() else "Connection: close\r\n"
         outer.sendall(f"{method} {path[len(PREFIX) :]} {version}\r\n{closing}{rest}".encode("latin-1"))
         both_ways(inner, outer)
@@ -126,7 +128,7 @@ def read_head(client: socket.socket) -> str:
 
 
 def both_ways(one: socket.socket, other: socket.socket) -> None:
-    """Until either side ends it."""
+    """Carry data in both directions until one side ends the connection."""
 
     def carry(source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -146,13 +148,19 @@ def both_ways(one: socket.socket, other: socket.socket) -> None:
 
 @dataclass
 class Way:
-    """What a row gives: changes of a kubeconfig's cluster and user, the environment, and who must be seen asking."""
+    """A row: the changes of a kubeconfig, the environment, and the expected user."""
 
+    #: Changes of the kubeconfig's cluster.
     cluster: dict[str, Any] = field(default_factory=dict)
+    #: The kubeconfig's user, None for the usual one.
     user: dict[str, Any] | None = None
+    #: Environment variables.
     environ: dict[str, str] = field(default_factory=dict)
+    #: The user that the audit log must name.
     seen_as: str = ""
+    #: The server that must carry the connections.
     relay: Relay | None = None
+    #: True if the relay must have no connection.
     is_bypassed: bool = False
 
 
@@ -169,7 +177,7 @@ class ConnectionRig:
         )
 
     def token(self) -> tuple[str, str]:
-        """A ServiceAccount's token that may do everything here, and its user name."""
+        """Return a token of a ServiceAccount with all permissions, and its user name."""
         name = f"robot-{uuid.uuid4().hex[:6]}"
         path = self.rig.cluster.token_kubeconfig(name, self.rig.name)
         token: str = yaml.safe_load(path.read_text())["users"][0]["user"]["token"]
@@ -204,7 +212,7 @@ def exec_plugin(place: ConnectionRig) -> Way:
 
 
 def plugin(directory: Path, text: str, *, seconds: int) -> dict[str, Any]:
-    """Like `aws eks get-token`; it notes each run."""
+    """Return an exec plugin like `aws eks get-token`, which records each run."""
     path, status = directory / "plugin", '{"token": "%s", "expirationTimestamp": "%s"}'
     body = (
         '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": '
@@ -241,7 +249,7 @@ def no_proxy(place: ConnectionRig) -> Way:
 
 
 def tls_server_name(place: ConnectionRig) -> Way:
-    """At an address that the certificate lacks, by a name that it has."""
+    """Connect to an address that the certificate lacks, with a name that it has."""
     relay = place.relay("plain", "127.0.0.2")
     server = {"server": f"https://127.0.0.2:{relay.port}", "tls-server-name": "kubernetes"}
     return Way(server, seen_as=place.rig.user, relay=relay)
@@ -258,7 +266,7 @@ def tls_server_name_through_a_proxy(place: ConnectionRig) -> Way:
 
 
 def path_prefix(place: ConnectionRig) -> Way:
-    """As Rancher serves clusters: it ends TLS itself, so that the identity is a token."""
+    """Connect as to Rancher, which ends TLS itself, so the identity is a token."""
     relay, (text, user) = place.relay("prefix"), place.token()
     ca = base64.b64encode(relay.own_ca.encode()).decode()
     server = {"server": f"https://127.0.0.1:{relay.port}{PREFIX}", "certificate-authority-data": ca}
@@ -316,7 +324,9 @@ def kubeconfig_for(place: ConnectionRig, way: Way) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_every_way_leads_there(place: ConnectionRig, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_way_reaches_the_api_server(
+    place: ConnectionRig, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     way = WAYS[name](place)
     for variable, value in way.environ.items():
         monkeypatch.setenv(variable, value)
@@ -341,7 +351,7 @@ def test_every_way_leads_there(place: ConnectionRig, name: str, monkeypatch: pyt
         assert (len(way.relay.seen) > before) is not way.is_bypassed
 
 
-def test_a_name_that_the_certificate_lacks(place: ConnectionRig) -> None:
+def test_a_name_that_the_certificate_lacks_is_refused(place: ConnectionRig) -> None:
     content = kubeconfig_for(place, Way({"tls-server-name": "other.certflow.test"}))
     assert place.rig.run(kubeconfig=content)["code"] == "server-untrusted"
     client = Client(resolve({"kubeconfig": content}, {}), user_agent="t", deadline=0.0)
@@ -351,8 +361,11 @@ def test_a_name_that_the_certificate_lacks(place: ConnectionRig) -> None:
         )
 
 
-def test_a_token_that_is_renewed_in_the_middle_of_a_wait(place: ConnectionRig) -> None:
-    """An EKS token lasts 15 minutes and is renewed a minute before; this one has a minute and a second when it is new."""
+def test_a_token_is_renewed_during_a_wait(place: ConnectionRig) -> None:
+    """An EKS token lasts 15 minutes and is renewed a minute before its end.
+
+    This token lasts a minute and a second.
+    """
     first, _user = place.token()
     content = kubeconfig_for(place, Way(user={"exec": plugin(place.directory, first, seconds=61)}))
     done: list[dict[str, Any]] = []

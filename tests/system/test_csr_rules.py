@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The tables of signers, providers and causes against real control planes: their words, and what they recognise."""
+"""Compare the tables of signers, providers and causes with real control planes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,18 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster, Fleet
 
 BUILT_IN = [name for name in GOOD if name.startswith("kubernetes.io/")]
-AT_CREATE = ("spec.", "use of ")  # what the API server refuses; the rest is the signer's
+# Refusals of the API server begin so. All others are refusals of the signer.
+AT_CREATE = ("spec.", "use of ")
 SIGNERS_WORDS = [row for row in REFUSED if row[0] in BUILT_IN and not row[2][0].startswith(AT_CREATE)]
-TYPE_ERROR = "int32"  # found while the request is decoded, and told in the decoder's words
+TYPE_ERROR = "int32"  # An error while the API server decodes the request, in the words of the decoder.
 SERVERS_WORDS = [row for row in REFUSED if row[2][0].startswith(AT_CREATE) and TYPE_ERROR not in row[2][0]]
 
 
-def test_the_controller_manager_refuses_in_the_words_of_the_table(fleet: Fleet) -> None:
-    """All at once: one round of waiting. It stops at its first fault where our table lists them all."""
+def test_the_controller_manager_refuses_with_the_messages_of_the_table(fleet: Fleet) -> None:
+    """All requests wait at the same time.
+
+    The controller-manager stops at its first error, and the table lists them all.
+    """
     cluster = fleet["onprem"]
     sent = [
         (decide(cluster, create(cluster, name, replace(GOOD[name], **changes))), texts)
@@ -56,7 +60,7 @@ def test_the_controller_manager_refuses_in_the_words_of_the_table(fleet: Fleet) 
 
 
 @pytest.mark.parametrize(("name", "changes", "texts"), SERVERS_WORDS)
-def test_the_api_server_refuses_what_the_table_says(
+def test_the_api_server_refuses_the_requests_of_the_table(
     fleet: Fleet, name: str, changes: dict[str, Any], texts: list[str]
 ) -> None:
     with pytest.raises(AdminApiError) as caught:
@@ -70,14 +74,14 @@ def test_the_api_server_refuses_what_the_table_says(
 @pytest.mark.parametrize(
     "row", [row for row in REFUSED if TYPE_ERROR in row[2][0]], ids=lambda row: str(row[1])
 )
-def test_the_api_server_cannot_decode_what_the_table_refuses(fleet: Fleet, row: Any) -> None:
+def test_the_api_server_cannot_decode_such_requests_of_the_table(fleet: Fleet, row: Any) -> None:
     with pytest.raises(AdminApiError) as caught:
         create(fleet["onprem"], row[0], replace(GOOD[row[0]], **row[1]))
     assert caught.value.status == 400
     assert f"expirationSeconds of type {TYPE_ERROR}" in caught.value.message, "the API server's own words"
 
 
-def test_what_the_table_takes_is_issued(fleet: Fleet) -> None:
+def test_the_accepted_requests_of_the_table_are_issued(fleet: Fleet) -> None:
     cluster = fleet["onprem"]
     sent = [
         decide(cluster, create(cluster, name, replace(GOOD[name], **changes)))
@@ -126,7 +130,7 @@ def _logs_in(cluster: Cluster, pair: pki.KeyPair) -> bool:
     return True
 
 
-def test_legacy_unknown_is_refused_as_the_table_says(fleet: Fleet) -> None:
+def test_the_api_server_refuses_legacy_unknown(fleet: Fleet) -> None:
     with pytest.raises(AdminApiError) as caught:
         create(fleet["onprem"], signers.LEGACY_UNKNOWN, GOOD[KUBELET_SERVING])
     assert "spec.signerName" in caught.value.message
@@ -136,7 +140,7 @@ def test_legacy_unknown_is_refused_as_the_table_says(fleet: Fleet) -> None:
     "name",
     ["a.b/c.d-e.f", "example/a", "example.com/", "example.com/a/b", "Example.com/a", "example.com/a_b"],
 )
-def test_signer_names_are_valid_where_the_api_server_says_so(fleet: Fleet, name: str) -> None:
+def test_signer_names_are_valid_if_the_api_server_accepts_them(fleet: Fleet, name: str) -> None:
     try:
         signers.find_signer(name)
         ours = True
@@ -155,7 +159,7 @@ def test_signer_names_are_valid_where_the_api_server_says_so(fleet: Fleet, name:
     ("cluster", "provider", "signer"),
     [("onprem", "kubeadm", KUBELET_SERVING), ("eks", "eks", APP_SERVING)],
 )
-def test_provider(fleet: Fleet, cluster: str, provider: str, signer: str) -> None:
+def test_each_cluster_has_its_provider(fleet: Fleet, cluster: str, provider: str, signer: str) -> None:
     facts = cluster_facts.read_cluster_facts(connected(fleet[cluster]))
     verdict = providers.detect(facts)
     assert (verdict.name, verdict.signer, verdict.contradictions) == (provider, signer, ())
@@ -178,7 +182,7 @@ def test_kubelet_serving_on_eks_is_explained(fleet: Fleet) -> None:
     assert any("RulesTest" in text for text in after.evidence)
 
 
-def test_name_that_eks_never_issues(fleet: Fleet) -> None:
+def test_a_name_that_eks_never_issues_is_explained(fleet: Fleet) -> None:
     cluster = fleet["eks"]
     sent = [
         decide(cluster, create(cluster, APP_SERVING, GOOD[APP_SERVING], prefix))
@@ -190,7 +194,7 @@ def test_name_that_eks_never_issues(fleet: Fleet) -> None:
     assert found.code == "name-never-issued"
 
 
-def test_denied_names_the_client(fleet: Fleet) -> None:
+def test_a_denial_names_the_client(fleet: Fleet) -> None:
     cluster = fleet["onprem"]
     denied = decide(cluster, create(cluster, KUBELET_SERVING, GOOD[KUBELET_SERVING]), "Denied")
     found = explained(cluster, denied)

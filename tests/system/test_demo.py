@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`make demo` and `make demo-upgrade` succeed only if every step succeeds."""
+"""Check that `make demo` and `make demo-upgrade` succeed only if every step succeeds."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def demo(*arguments: str, module: str = "examples.demo", seconds: int = SECONDS)
 
 
 def summary(output: str) -> list[tuple[str, str]]:
-    """Each step's result and title."""
+    """Return the result and the title of each step."""
     lines = output.partition("\nSummary\n")[2].splitlines()
     found = (re.match(r"  (seen|FAILED|-) +(?:[\d.]+ s)? +(.+?): ", line) for line in lines)
     return [(match[1], match[2]) for match in found if match]
 
 
-def test_all_of_it_is_seen() -> None:
+def test_the_demo_completes() -> None:
     status, output = demo()
     assert status == 0, output
     assert summary(output) == [("seen", title) for title, _step in story.steps_of()]
@@ -62,7 +62,7 @@ def test_all_of_it_is_seen() -> None:
         ("rule", "a bad ConfigMap was accepted"),
     ],
 )
-def test_it_fails_when_something_is_broken(broken: str, words: str) -> None:
+def test_the_demo_fails_with_a_broken_webhook(broken: str, words: str) -> None:
     status, output = demo("--break", broken)
     assert status == 1, output
     assert summary(output) == [
@@ -73,7 +73,7 @@ def test_it_fails_when_something_is_broken(broken: str, words: str) -> None:
     assert re.search(words, output)
 
 
-def test_an_upgrade_without_pods() -> None:
+def test_the_upgrade_demo_without_pods() -> None:
     status, output = demo("--without-pods", module="examples.demo.upgrade")
     assert status == 0, output
     assert summary(output) == [("seen", title) for title, _step in upgrade.WITHOUT_PODS]
@@ -82,7 +82,7 @@ def test_an_upgrade_without_pods() -> None:
 
 
 @pytest.mark.full
-def test_an_upgrade() -> None:
+def test_the_upgrade_demo() -> None:
     reason = clusters.why_no_node()
     if reason:
         pytest.skip(reason)

@@ -2,7 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""signer_name: ephemeral-ca on the cluster whose kubelet-serving signer issues nothing, without any right to CSRs."""
+"""Use signer_name: ephemeral-ca on a cluster whose kubelet-serving signer never issues, without permissions
+for CSRs.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +42,13 @@ PLANTER = {
     "metadata": {"name": "plant-secrets-anywhere"},
     "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}],
 }
-# It replaces a certificate that nobody serves here, so there is nothing to wait for.
+# No server presents the certificate that is replaced, so the run need not wait.
 RENEW: dict[str, Any] = {"renew_before": "400d", "wait": False}
 
 
 @pytest.fixture
 def rig(fleet: Fleet) -> Iterator[CsrRig]:
-    """Its user may do what certflow-store and certflow-bundle grant, and nothing else."""
+    """A rig whose user has only the roles certflow-store and certflow-bundle."""
     with contextlib.closing(CsrRig(fleet["eks"], "ephemeral-ca")) as rig:
         user = User(rig, STORE, BUNDLE)
         rig.user, rig.kubeconfig = user.name, Path(user.kubeconfig)
@@ -58,7 +60,7 @@ def prints(pem: str) -> list[str]:
 
 
 def assert_trusted(rig: CsrRig, target: dict[str, Any]) -> None:
-    """What is stored fits together, and the target trusts it."""
+    """Check that key, certificate and CA fit together, and that the target trusts the CA."""
     data = rig.data()
     leaf, ca = (x509.load_pem_x509_certificate(data[key].encode()) for key in ("tls.crt", CA_KEY))
     leaf.verify_directly_issued_by(ca)
@@ -66,7 +68,7 @@ def assert_trusted(rig: CsrRig, target: dict[str, Any]) -> None:
 
 
 @pytest.mark.quick
-def test_its_whole_life(rig: CsrRig) -> None:
+def test_issue_renew_and_remove(rig: CsrRig) -> None:
     target = rig.hook()
     foreseen = rig.run(targets=[target], check_mode=True)
     assert (foreseen["changed"], foreseen["pending"], foreseen["ca_bundle"]) == (True, True, None)
@@ -100,8 +102,8 @@ def test_its_whole_life(rig: CsrRig) -> None:
     assert rig.run(targets=[target], state="absent")["changed"] is False
 
 
-def test_its_ca_is_found_again(rig: CsrRig) -> None:
-    """Beside the certificate, else on the targets, else nowhere: then another certificate is made."""
+def test_a_lost_ca_is_found_on_the_targets(rig: CsrRig) -> None:
+    """The Secret has the CA, else the targets have it. If neither does, the certificate is replaced."""
     target = rig.hook()
     rig.run(targets=[target])
     leaf, ca = rig.certificate(), rig.data()[CA_KEY]
@@ -137,7 +139,7 @@ def test_a_ca_that_another_identity_planted_gets_into_no_target(rig: CsrRig) -> 
     assert ca not in rig.bundle(target)
 
 
-def test_what_has_no_meaning_and_what_is_refused(rig: CsrRig) -> None:
+def test_options_without_meaning_are_refused(rig: CsrRig) -> None:
     rig.refused("invalid-request", "ephemeral-ca", "approve", approve=False)
     rig.refused("invalid-request", "ephemeral-ca", "usages", usages=["server auth", "client auth"])
     done = rig.run(trust="leaf", wait=False, ca_bundle=rig.cluster.ca_pem, expiration_seconds=3600)
@@ -145,8 +147,8 @@ def test_what_has_no_meaning_and_what_is_refused(rig: CsrRig) -> None:
     assert rig.run(trust="chain")["changed"] is False
 
 
-def test_a_signer_is_changed_both_ways(rig: CsrRig) -> None:
-    """From the cluster's signer and back to it: each time another certificate, and trust for both on the target."""
+def test_the_signer_can_be_changed_and_changed_back(rig: CsrRig) -> None:
+    """Each change issues another certificate, and the target trusts both CAs."""
     target, signers = rig.hook(), ("beta.eks.amazonaws.com/app-serving", rig.signer)
     administrator = str(rig.cluster.kubeconfig)
     options: dict[str, Any] = {"targets": [target], "kubeconfig": administrator, "wait": False}
@@ -158,8 +160,8 @@ def test_a_signer_is_changed_both_ways(rig: CsrRig) -> None:
     assert rig.bundle(target) == ""
 
 
-def test_the_api_server_calls_a_webhook_with_it(rig: CsrRig) -> None:
-    """A real call over TLS: refused in the webhook's own words, so its certificate was accepted."""
+def test_the_api_server_calls_a_webhook_with_the_certificate(rig: CsrRig) -> None:
+    """The refusal has the webhook's own message, so the API server accepted the certificate."""
     with contextlib.closing(DemoWebhook(webhook.judge)) as server:
         name = f"called-{rig.name}"
         service = {
@@ -179,7 +181,7 @@ def test_the_api_server_calls_a_webhook_with_it(rig: CsrRig) -> None:
 
 @dataclass(frozen=True)
 class Stored:
-    """The certificate that a machine of the webhook has loaded."""
+    """The certificate that one machine of the webhook has loaded."""
 
     certificate_pem: bytes
     key_pem: bytes
@@ -222,7 +224,7 @@ def test_an_address_with_two_machines_keeps_the_old_ca(rig: CsrRig) -> None:
 
 
 def _serial(port: int, bundle: str) -> str:
-    """Connect as an API server does. Raises ssl.SSLError for a certificate that is not trusted."""
+    """Connect as an API server does. Raises ssl.SSLError for an untrusted certificate."""
     context = ssl.create_default_context(cadata=bundle)
     with (
         socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
@@ -248,7 +250,7 @@ def _configuration(
 
 
 def _call(rig: CsrRig) -> str:
-    """What the API server says to a ConfigMap that the webhook refuses."""
+    """Return the API server's answer to a ConfigMap that the webhook refuses."""
     body = {"metadata": {"name": f"unlabelled-{uuid.uuid4().hex[:8]}"}}
     with pytest.raises(AdminApiError) as refused:
         rig.cluster.api("POST", f"/api/v1/namespaces/{rig.name}/configmaps", body)

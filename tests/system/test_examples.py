@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the documentation shows works as printed: every example of every module, run on a real cluster."""
+"""Run every example of every module's page as printed, on a real cluster."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 CRD = "volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io"
-# Started for an example, and closed behind the last one.
+# Servers of examples. They are closed after the last example.
 SERVERS: list[WebhookServer] = []
 
 
 @pytest.fixture(scope="module")
 def onprem(fleet: clusters.Fleet) -> Iterator[clusters.Cluster]:
-    """The cluster with the objects that the examples name; other tests find nothing of external-snapshotter there."""
+    """A cluster with the objects that the examples name. They are removed in the end."""
     cluster = fleet["onprem"]
     cluster.api("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", _crd())
     with snapshot_webhook.present(cluster):
@@ -43,7 +43,7 @@ def onprem(fleet: clusters.Fleet) -> Iterator[clusters.Cluster]:
 
 
 def _webhook_cabundle(cluster: clusters.Cluster, directory: Path) -> None:
-    """ca.pem that issued tls.crt for the webhook's Service, and an older CA."""
+    """Write ca.pem, which issued tls.crt for the webhook's Service, and an older CA."""
     (directory / "ca.pem").write_text(cluster.ca_pem)
     secret = cluster.api("GET", "/api/v1/namespaces/kube-system/secrets/snapshot-validation-secret")
     (directory / "tls.crt").write_bytes(base64.b64decode(secret["data"]["tls.crt"]))
@@ -56,7 +56,7 @@ def _k8s_csr_approve(cluster: clusters.Cluster, _directory: Path) -> None:
     _request(cluster, "somebody-elses-request", ["db", "db.prod.svc"], {})
 
 
-# In this order: the bundle's examples need the certificate that k8s_csr's made.
+# In this order, because the examples of webhook_cabundle use the certificate of k8s_csr's examples.
 PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "k8s_csr": lambda _cluster, _directory: None,
     "webhook_cabundle": _webhook_cabundle,
@@ -66,11 +66,11 @@ PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "snapshot_controller_info": lambda _cluster, _directory: None,
     "webhook_probe": lambda cluster, _directory: SERVERS.append(team_labels.start(cluster)),
 }
-# These need pods. test_upgrade_pages.py runs them.
+# Modules whose examples need pods. test_upgrade_pages.py runs these.
 WITH_PODS = {"snapshot_controller"}
 
 
-def test_every_module_is_here() -> None:
+def test_every_module_has_its_examples_run() -> None:
     assert {path.stem for path in (REPOSITORY / "plugins" / "modules").glob("[a-z]*.py")} == set(
         PREPARE
     ) | WITH_PODS

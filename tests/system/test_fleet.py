@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The playbooks for a fleet: each cluster's outcome is in the report, whichever fails in whichever batch."""
+"""Run the playbooks for a fleet, and check that the report has each cluster's outcome."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ if TYPE_CHECKING:
 CERTIFICATES = Path("certflow.kubernetes.certificates")
 UPGRADE = Path("certflow.kubernetes.upgrade")
 HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
-# Context, cluster, and what becomes of it at first.
+# Host -> its cluster, and its first outcome.
 HOSTS = {
     "well-1": ("onprem", "changed"),
     "well-2": ("eks", "changed"),
-    "canary": ("onprem", "failed"),  # a user without rights
+    "canary": ("onprem", "failed"),  # a user without permissions
     "dead": ("", "unreachable"),
     "owned": ("eks", "refused"),
 }
 
 
 class FleetRig:
-    """Contexts of two clusters in one kubeconfig, an inventory of them, and a namespace of its own on both."""
+    """Contexts of two clusters in one kubeconfig, an inventory of them, and a namespace on both."""
 
     def __init__(self, fleet: Fleet, directory: Path) -> None:
         self.fleet = fleet
         self.directory = directory
         self.name = f"fleet-{uuid.uuid4().hex[:8]}"
-        # A separate user, so the audit log shows which requests are from the play.
+        # A separate user, so that the audit log shows which requests are from the play.
         self.user = f"{self.name}-admin"
         self.parts = {name: one.kubeconfig_for(self.user, ["system:masters"]) for name, one in fleet.items()}
         for cluster in fleet.values():
@@ -78,7 +78,7 @@ class FleetRig:
             cluster.api("DELETE", f"/api/v1/namespaces/{self.name}")
 
     def bundle(self, host: str) -> str:
-        """The CA that the host's webhook trusts."""
+        """Return the CA that the host's webhook trusts."""
         cluster = self.fleet[HOSTS[host][0]]
         webhook = cluster.api("GET", f"{HOOKS}/{self.name}-{host}")["webhooks"][0]
         return base64.b64decode(webhook["clientConfig"].get("caBundle", "")).decode()
@@ -116,7 +116,7 @@ class FleetRig:
         )
 
     def report(self) -> dict[str, str]:
-        """Status by cluster, as the file has it."""
+        """Return the status of each cluster from the report file."""
         return {name: outcome["status"] for name, outcome in self.outcomes().items()}
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
@@ -131,8 +131,11 @@ def rig(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flee
     made.close()
 
 
-def test_a_canary_that_fails_is_the_end(rig: FleetRig) -> None:
-    """With the usual batches and budget; what was not reached is said, and nothing was written there."""
+def test_a_failed_canary_ends_the_run(rig: FleetRig) -> None:
+    """The batches and the budget are the default ones.
+
+    No cluster after the canary has a write, and the report says so.
+    """
     run = rig.play(CERTIFICATES, order=("canary", "well-1", "dead", "owned", "well-2"))
     assert run.status == 2, run.output
     assert rig.report() == {
@@ -145,7 +148,8 @@ def test_a_canary_that_fails_is_the_end(rig: FleetRig) -> None:
     assert rig.bundle("well-1") == ""
 
 
-# Serial, order: the first one fails and is alone; all of the last batch fail. Each of them ends a run of plain plays.
+# `serial` and the order of hosts. In the first row the first batch fails, in the others the last one. Plain
+# plays would end there.
 BATCHES = (
     ("1, 2", ("dead", "well-1", "canary", "well-2", "owned")),
     ("[3]", ("well-2", "owned", "well-1", "canary", "dead")),
@@ -172,8 +176,8 @@ def test_every_outcome_is_in_the_report(rig: FleetRig, serial: str, order: tuple
     assert "PRIVATE KEY" not in run.output
 
 
-def test_some_of_them_in_check_mode(rig: FleetRig) -> None:
-    """With a pattern and --limit, which leaves localhost out, and which the checks survive."""
+def test_check_mode_with_a_pattern_and_a_limit(rig: FleetRig) -> None:
+    """--limit leaves localhost out, and the checks work without it."""
     run = rig.play(
         CERTIFICATES, "--check", "-e", "certflow_hosts=clusters:!canary", "--limit", "well-1,canary"
     )
@@ -192,7 +196,7 @@ def with_results(run: PlaybookRun) -> set[str]:
     return set(re.findall(r"^(\S+) +: ok=", run.output.rpartition("PLAY RECAP")[2], re.MULTILINE))
 
 
-# Status and code of a cluster without a snapshot controller, so there is nothing to verify.
+# Tag -> status and code for a cluster without a snapshot controller, so there is nothing to verify.
 READING_TAGS = {
     "plan": ("planned", ""),
     "preflight": ("planned", ""),
@@ -201,7 +205,7 @@ READING_TAGS = {
 
 
 @pytest.mark.parametrize("tag", READING_TAGS)
-def test_a_tag_that_reads_writes_nothing(rig: FleetRig, tmp_path: Path, tag: str) -> None:
+def test_a_tag_that_only_reads_writes_nothing(rig: FleetRig, tmp_path: Path, tag: str) -> None:
     """Run the playbook, because the tasks of the included role would inherit a tag of the block around it."""
     since = datetime.now(timezone.utc)
     with release_server("8.7.0") as source:
@@ -310,8 +314,8 @@ def test_messages_of_an_api_server_are_not_templates(rig: FleetRig) -> None:
     assert "lookup('ansible.builtin.pipe'" in run.output.rpartition("[Report]")[2]
 
 
-def test_an_upgrade_that_is_only_tried(rig: FleetRig, tmp_path: Path) -> None:
-    """The same machinery: a cluster that can be upgraded, one that Helm owns, one that does not answer."""
+def test_the_upgrade_playbook_in_check_mode(rig: FleetRig, tmp_path: Path) -> None:
+    """One cluster can be upgraded, one is managed by Helm, and one does not answer."""
     path = DEPLOYMENTS.format(rig.name)
     rig.fleet["eks"].api("POST", path, BY_HELM)
     with release_server("8.7.0") as source:
@@ -330,7 +334,7 @@ SECRET = {"webhook_certificate_secret": {"name": "tls"}, "webhook_certificate_na
 COMPLETE = ("-e", json.dumps({**SECRET, "webhook_certificate_service": "hook"}))
 RELEASE = ("-e", "snapshot_controller_version=8.7.0")
 A, LOCALHOST, NO_HOST = {"a"}, {"localhost"}, set[str]()
-# A variable for each host by way of one that b is not in.
+# A variable for each host, taken from a map in which b is missing.
 MAPPED = ("-i", "mapped", "-e", "certflow_kubeconfig=k")
 GUARDED = ("-i", "guarded")
 # Playbook, arguments, names in the message, the hosts that have a result.
@@ -354,7 +358,8 @@ BAD: tuple[tuple[Path, tuple[str, ...], tuple[str, ...], set[str]], ...] = (
     (UPGRADE, ("-e", "snapshot_controller_version=8.9.9"), ("8.9.9",), A),
     (UPGRADE, ("-e", "snapshot_controller_version=8.6.0 snapshot_controller_source=."), ("8.6.0",), A),
 )  # fmt: skip
-# The first host of the inventory, a, is not in the pattern clusters of some rows. The host d names no cluster.
+# The first host of the inventory, a, is not in the pattern clusters of some rows. The host d names no
+# cluster.
 INVENTORY = (
     "[others]\nz certflow_context=z\n[clusters]\na certflow_context=a\nb certflow_context=b\n[unnamed]\nd\n"
 )
@@ -398,7 +403,7 @@ def test_another_strategy_of_the_user_is_not_used(strategy: str, tmp_path: Path)
     assert with_results(run) == {"a", "b"}, run.output
 
 
-def test_one_host_may_take_its_cluster_from_the_environment(rig: FleetRig, tmp_path: Path) -> None:
+def test_a_single_host_may_take_its_cluster_from_the_environment(rig: FleetRig, tmp_path: Path) -> None:
     variables = json.dumps(
         {**SECRET, "webhook_certificate_service": "hook", "webhook_certificate_namespace": "default"}
     )
@@ -410,7 +415,7 @@ def test_one_host_may_take_its_cluster_from_the_environment(rig: FleetRig, tmp_p
 
 
 def test_an_inventory_that_cannot_be_read_stops_the_run(tmp_path: Path) -> None:
-    """Ansible itself warns, and would end well without having done anything."""
+    """Ansible itself only warns, and would succeed without any host."""
     (tmp_path / "clusters.yml").write_text("plugin: certflow.kubernetes.kubeconfig\nkubeconfig: absent\n")
     run = playbook.play(tmp_path, CERTIFICATES, "-i", "clusters.yml", COLUMNS="500")
     assert run.status == 2, run.output

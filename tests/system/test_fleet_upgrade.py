@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.full
 UPGRADE = Path("certflow.kubernetes.upgrade")
 TARGET = "8.7.0"
-# What each has before; "" is nothing. A node takes some 17 of the 128 inotify instances that Linux gives a user.
+# Cluster -> its release before, "" for none. A node uses about 17 of the 128 inotify instances that Linux
+# allows for a user.
 NODES = {"onprem-1": "7.0.2", "onprem-2": "4.2.1", "eks-1": "", "eks-2": "6.2.2"}
 OTHERS = {"helm": "refused", "canary": "failed", "dead": "unreachable"}
 
@@ -52,8 +53,11 @@ def release_of(cluster: clusters.Cluster) -> str:
     return str(containers[0]["image"].rpartition(":v")[2])
 
 
-def test_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> None:
-    """The canary alone, which ends it; then without regard to failures, which lie in the first and in the last batch."""
+def test_an_upgrade_of_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> None:
+    """First the canary fails and ends the run.
+
+    Then the run ignores failures, which are in the first and the last batch.
+    """
     (tmp_path / "host_vars").mkdir()
     another = {"snapshot_controller_cluster_uid": str(uuid.uuid4())}
     (tmp_path / "host_vars" / "canary.yml").write_text(yaml.safe_dump(another))

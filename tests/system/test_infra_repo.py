@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""examples/infra-repo, run as it stands, with kubeconfigs encrypted as it asks for."""
+"""Run examples/infra-repo as it is, with encrypted kubeconfigs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARN = "arn:aws:eks:eu-west-1:111122223333:cluster/shop"
 
 
 def kubeconfig(cluster: Cluster, context: str, entry: str) -> dict[str, Any]:
-    """The administrator's, with other names."""
+    """Return the administrator's kubeconfig with other names."""
     content: dict[str, Any] = yaml.safe_load(cluster.kubeconfig.read_text())
     content["clusters"][0]["name"] = entry
     content["contexts"][0]["name"] = content["current-context"] = context
@@ -40,8 +40,10 @@ def lifetime(cluster: Cluster) -> datetime.timedelta:
     return leaf.not_valid_after_utc - leaf.not_valid_before_utc
 
 
-def test_the_repository_as_it_stands(fleet: Fleet, tmp_path: Path) -> None:
-    """The EKS cluster through its context, with what its group says; the other through the machine it belongs to."""
+def test_the_example_repository_runs(fleet: Fleet, tmp_path: Path) -> None:
+    """The EKS cluster is reached through its context and group variables, the other one through its build
+    host.
+    """
     place = tmp_path / "repository"
     shutil.copytree(REPOSITORY / "examples" / "infra-repo", place)
     (place / "kubeconfigs").mkdir()
@@ -64,6 +66,6 @@ def test_the_repository_as_it_stands(fleet: Fleet, tmp_path: Path) -> None:
     assert '"shop:' in again.output
     for text in (run.output, again.output):
         assert "PRIVATE KEY" not in text
-        assert "REDACTED" not in text  # names that stand in an encrypted file are no secrets
+        assert "REDACTED" not in text  # names in an encrypted file are not secrets
     for cluster in fleet.values():
         cluster.api("DELETE", SECRET)

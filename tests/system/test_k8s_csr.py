@@ -51,7 +51,7 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 @pytest.fixture(autouse=True)
 def _no_key_in_files(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A private key is in no temporary file, and in no line of an audit log."""
+    """Check that no temporary file and no audit log contains a private key."""
     scratch = tmp_path / "temporary"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
@@ -158,7 +158,7 @@ def test_a_kept_certificate_reaches_a_new_target_and_new_labels(rig: CsrRig) -> 
 
 
 @pytest.mark.parametrize("key_type", private_keys.KEY_TYPES)
-def test_every_kind_of_key(rig: CsrRig, key_type: str) -> None:
+def test_every_key_type(rig: CsrRig, key_type: str) -> None:
     assert rig.run(key_type=key_type)["changed"]
     assert_pair(rig)
     assert private_keys.type_of(private_keys.load(rig.data()["tls.key"])) == key_type
@@ -173,7 +173,9 @@ def test_every_kind_of_key(rig: CsrRig, key_type: str) -> None:
         ({"ca_key": "ca.crt", "labels": {"tier": "edge"}}, {"tls.crt", "tls.key", "ca.crt"}),
     ],
 )
-def test_secrets_as_the_workload_needs_them(rig: CsrRig, form: dict[str, Any], keys: set[str]) -> None:
+def test_a_secret_has_the_type_and_keys_of_its_workload(
+    rig: CsrRig, form: dict[str, Any], keys: set[str]
+) -> None:
     assert rig.run(secret=form)["changed"]
     assert set(rig.data()) == keys
     secret = rig.secret()
@@ -188,7 +190,7 @@ def test_secrets_as_the_workload_needs_them(rig: CsrRig, form: dict[str, Any], k
     assert rig.run(secret=form)["changed"] is False
 
 
-def test_more_names(rig: CsrRig) -> None:
+def test_additional_names(rig: CsrRig) -> None:
     more: dict[str, Any] = {"dns_names": ["hook.example.com"], "ip_addresses": ["10.1.2.3", "fd00:0::1"]}
     allow = [*more["dns_names"], *more["ip_addresses"]]
     result = rig.run(**more, allow_names=allow)
@@ -233,7 +235,7 @@ def test_a_client_certificate_logs_in(rig: CsrRig, tmp_path: Path) -> None:
 
 
 @both_clusters
-def test_a_kubelets_client_certificate(either: CsrRig) -> None:
+def test_a_client_certificate_of_a_kubelet(either: CsrRig) -> None:
     node = f"system:node:{either.name}"
     result = either.run(
         service=None,
@@ -247,7 +249,7 @@ def test_a_kubelets_client_certificate(either: CsrRig) -> None:
     assert [subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value] == [node]
 
 
-# What the Secret holds already
+# Existing Secrets
 
 
 def rsa_pair_of_script(rig: CsrRig) -> dict[str, str]:
@@ -272,7 +274,7 @@ def test_a_secret_of_the_script_is_adopted_as_it_is(rig: CsrRig) -> None:
     assert (rig.data(), rig.bundle(target)) == (pair, "")
     assert rig.run(state="absent", targets=[target])["changed"] is False
 
-    time.sleep(1.1)  # a certificate of the same second would last no longer
+    time.sleep(1.1)  # a certificate of the same second would not last longer
     renewed = rig.run(renew_before="400d", targets=[target])
     assert "expires at" in renewed["reason"]
     assert "every run renews it" in renewed["warnings"][0]
@@ -286,7 +288,7 @@ def test_a_secret_of_the_script_is_adopted_as_it_is(rig: CsrRig) -> None:
     assert (rig.secret(), rig.bundle(target)) == (None, "")
 
 
-def test_a_short_certificate_is_renewed_in_time_and_not_before(rig: CsrRig) -> None:
+def test_a_short_certificate_is_renewed_only_when_it_is_due(rig: CsrRig) -> None:
     hour: dict[str, Any] = {"expiration_seconds": 3600}
     assert rig.run(**hour)["changed"]
     assert rig.run(**hour)["changed"] is False, "a third of its life, not 30 days"
@@ -299,7 +301,7 @@ def test_a_short_certificate_is_renewed_in_time_and_not_before(rig: CsrRig) -> N
     assert rig.certificate().not_valid_after_utc > first.not_valid_after_utc
 
 
-def test_a_key_that_does_not_fit_is_replaced(rig: CsrRig) -> None:
+def test_a_key_that_does_not_fit_its_certificate_is_replaced(rig: CsrRig) -> None:
     rig.run()
     other = private_keys.to_pem(private_keys.generate("ecdsa-p256")).encode()
     path = {"op": "replace", "path": "/data/tls.key", "value": base64.b64encode(other).decode()}
@@ -314,7 +316,7 @@ def test_a_broken_secret_is_repaired(rig: CsrRig) -> None:
     assert_pair(rig)
 
 
-def test_more_names_are_a_reason_for_a_new_certificate(rig: CsrRig) -> None:
+def test_a_new_name_causes_a_new_certificate(rig: CsrRig) -> None:
     rig.run()
     longer = f"hook.{rig.name}.svc.cluster.local"
     result = rig.run(dns_names=[longer])
@@ -350,7 +352,7 @@ def test_a_secret_of_another_client_is_written_only_with_take_over(rig: CsrRig) 
         ({"more": "x"}, ("password", "take_over")),
     ],
 )
-def test_secrets_that_are_not_written(rig: CsrRig, there: dict[str, Any], names: tuple[str, ...]) -> None:
+def test_unusable_secrets_are_not_written(rig: CsrRig, there: dict[str, Any], names: tuple[str, ...]) -> None:
     data = {"tls.crt": "x", "tls.key": "x", **({"password": there.pop("more")} if "more" in there else {})}
     rig.put_secret(data, **there)
     rig.refused("secret-unusable", f"{rig.name}/hook-tls", *names)
@@ -365,7 +367,7 @@ def test_other_data_in_the_secret_survives_a_renewal(rig: CsrRig) -> None:
     assert rig.data()["extra"] == "theirs"
 
 
-# Request now, approve later
+# Request with one run, complete with a later run
 
 
 def pending_of(rig: CsrRig) -> dict[str, Any]:
@@ -522,7 +524,7 @@ def test_a_policy_controller_that_denies_ends_the_wait_at_once(rig: CsrRig) -> N
     assert any("audit log" in text for text in diagnosis["evidence"])
 
 
-def test_a_request_that_is_deleted_ends_the_wait_at_once(rig: CsrRig) -> None:
+def test_a_deleted_request_ends_the_wait_at_once(rig: CsrRig) -> None:
     result = meanwhile(rig, lambda name: rig.cluster.api("DELETE", f"{CSRS}/{name}"))
     assert_one_line(result, "not-issued")
     assert (result["diagnosis"]["code"], result["diagnosis"]["certainty"]) == ("deleted", "likely")
@@ -531,7 +533,7 @@ def test_a_request_that_is_deleted_ends_the_wait_at_once(rig: CsrRig) -> None:
     assert rig.run()["changed"]
 
 
-# A signer that does not issue
+# Signers that do not issue
 
 
 def test_the_diagnosis_of_an_unknown_signer_has_no_false_certainty(rig: CsrRig) -> None:
@@ -590,7 +592,7 @@ def test_an_unknown_ca_is_trusted_only_with_trust_chain(rig: CsrRig) -> None:
 # Other writers
 
 
-def test_a_target_of_another_writer_is_refused_before_the_request(rig: CsrRig) -> None:
+def test_a_target_of_another_manager_is_refused_before_the_request(rig: CsrRig) -> None:
     owned = rig.hook(annotations={"cert-manager.io/inject-ca-from": "a/b"})
     rig.refused("owned-by-another", owned["name"], "cert-manager", "take_over", targets=[owned])
     assert rig.csrs() == []
@@ -603,7 +605,7 @@ def test_a_target_of_another_writer_is_refused_before_the_request(rig: CsrRig) -
     assert rig.bundle(owned) == theirs, "what we added goes, what cert-manager wrote stays"
 
 
-def test_two_runs_at_once_end_with_one_good_certificate(rig: CsrRig) -> None:
+def test_concurrent_runs_end_with_one_certificate(rig: CsrRig) -> None:
     target = rig.hook()
     with ThreadPoolExecutor(max_workers=3) as pool:
         results = list(pool.map(lambda _number: rig.run(targets=[target]), range(3)))
@@ -616,7 +618,7 @@ def test_two_runs_at_once_end_with_one_good_certificate(rig: CsrRig) -> None:
     assert rig.bundle(target) == "", "the run that added the anchor recorded it"
 
 
-def test_two_runs_that_ask_at_once_share_one_request(rig: CsrRig) -> None:
+def test_concurrent_runs_share_one_pending_request(rig: CsrRig) -> None:
     with ThreadPoolExecutor(max_workers=3) as pool:
         results = list(pool.map(lambda _number: rig.run(**TWO_STEP), range(3)))
     assert [result.get("msg") for result in results] == [None] * 3
@@ -624,7 +626,7 @@ def test_two_runs_that_ask_at_once_share_one_request(rig: CsrRig) -> None:
     assert len(rig.csrs()) == 1
 
 
-def test_a_webhook_that_is_called_by_another_name(rig: CsrRig) -> None:
+def test_a_webhook_with_a_url(rig: CsrRig) -> None:
     url = "https://hooks.example.com/x"
     hook = {
         "name": "hook.certflow.test",

@@ -48,7 +48,7 @@ def request(
     pem: str = "",
     **spec: Any,
 ) -> str:
-    """Create a request as another user would, labelled with the rig's name. Return its own name."""
+    """Create a request as another user, labelled with the rig's name. Return its own name."""
     pem = pem or signing_request.build(
         private_keys.generate("ecdsa-p256"),
         common_name=common_name,
@@ -77,7 +77,7 @@ def conditions(rig: CsrRig, name: str) -> list[str]:
     return [entry["type"] for entry in csr["status"].get("conditions") or ()]
 
 
-def test_by_label_and_by_field(rig: CsrRig) -> None:
+def test_requests_are_selected_by_label_and_by_field(rig: CsrRig) -> None:
     names = {request(rig), request(rig)}
     result = rig.approve(label_selectors=[f"{LABEL}={rig.name}"], expect=expect(rig))
     assert {entry["name"] for entry in result["csrs"] if entry["changed"]} == names
@@ -117,9 +117,7 @@ def test_a_mismatch_writes_nothing(rig: CsrRig, differs: dict[str, Any], reason:
         (["server auth", "code signing"], "UnexpectedUsage"),
     ],
 )
-def test_usages_that_are_not_only_a_servers_write_nothing(
-    rig: CsrRig, usages: list[str], reason: str
-) -> None:
+def test_usages_beyond_those_of_a_server_are_refused(rig: CsrRig, usages: list[str], reason: str) -> None:
     """A signer may copy all usages, and the API server accepts a certificate without a purpose as a login."""
     name = request(rig, signer="example.com/takes-all", common_name="root", usages=usages)
     result = rig.approve(name=name, expect=expect(rig, signer_name="example.com/takes-all"))
@@ -131,8 +129,8 @@ READINGS = list(pkcs10.attacks("harmless", "evil"))
 
 
 @pytest.mark.parametrize("title", READINGS)
-def test_a_request_that_the_api_server_reads_in_another_way_stays_pending(rig: CsrRig, title: str) -> None:
-    """The API server accepts each of them, and its signer would sign the other name."""
+def test_a_request_that_the_api_server_reads_differently_stays_pending(rig: CsrRig, title: str) -> None:
+    """The API server accepts each of these requests, and its signer would sign the other name."""
     own, usages = f"hook.{rig.name}.svc", ["digital signature", "key encipherment", "server auth"]
     shown: dict[str, Any] = {"common_name": "hook", "dns_names": [own]}
     pem, signer = pkcs10.attacks(own, "kubernetes.default.svc")[title], rig.signer
@@ -153,7 +151,7 @@ def test_a_request_that_the_api_server_reads_in_another_way_stays_pending(rig: C
     assert rig.approve(name=name, decision="deny")["changed"]
 
 
-def test_usages_inside_a_request_do_not_go_beyond_those_of_the_object(rig: CsrRig) -> None:
+def test_usages_inside_a_request_may_not_exceed_those_of_the_object(rig: CsrRig) -> None:
     inside = pkcs10.extended_usage("1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2")
     names = pkcs10.names(pkcs10.dns(f"hook.{rig.name}.svc"))
     name = request(rig, pem=pkcs10.pem(pkcs10.request(names, inside)))
@@ -170,8 +168,8 @@ def test_a_name_that_only_some_signers_copy_is_refused(rig: CsrRig) -> None:
 
 
 @pytest.mark.parametrize("decision", ["approve", "deny"])
-def test_a_wide_selector_decides_nothing_about_a_node(rig: CsrRig, decision: str) -> None:
-    """One that does not fit, and nothing is written: not the node's renewal, not the others."""
+def test_a_selector_that_matches_a_node_decides_nothing(rig: CsrRig, decision: str) -> None:
+    """One request does not match the expectation, so no request is decided, not even the matching ones."""
     mine, node = request(rig), request(rig, "ip-10-0-0-1", common_name="system:node:ip-10-0-0-1")
     result = rig.approve(label_selectors=[f"{LABEL}={rig.name}"], decision=decision, expect=expect(rig))
     assert_one_line(result, "invalid-request", node, "(ForbiddenName)")
@@ -179,8 +177,11 @@ def test_a_wide_selector_decides_nothing_about_a_node(rig: CsrRig, decision: str
     assert rig.writes() == []
 
 
-def test_denying_by_name_needs_no_excuse(rig: CsrRig) -> None:
-    """What breaks the rules is what one wants to deny; what the task says it expects must hold all the same."""
+def test_denying_by_name_ignores_the_rules_of_approval(rig: CsrRig) -> None:
+    """A user denies exactly those requests that break the rules.
+
+    The task's expectation applies in any case.
+    """
     name = request(rig, "kubernetes.default.svc")
     assert has_failed(rig.approve(name=name, expect=expect(rig)), "invalid-request", "(ForbiddenName)")
     other = rig.approve(name=name, decision="deny", expect={"requester": "somebody"})
@@ -192,7 +193,7 @@ def test_denying_by_name_needs_no_excuse(rig: CsrRig) -> None:
     assert csr["status"]["conditions"][0]["message"] == "Not this name."
 
 
-def test_decisions_of_others_stay(rig: CsrRig) -> None:
+def test_decisions_of_other_clients_are_kept(rig: CsrRig) -> None:
     name = request(rig)
     rig.decide(name)
     assert_one_line(rig.approve(name=name, decision="deny"), "already-decided", name, "Approved")
@@ -201,18 +202,18 @@ def test_decisions_of_others_stay(rig: CsrRig) -> None:
 
 
 @pytest.mark.parametrize("options", [{"name": ""}, {"label_selectors": []}, {"field_selectors": []}])
-def test_nothing_selected_is_not_everything(rig: CsrRig, options: dict[str, Any]) -> None:
+def test_an_empty_selector_is_refused(rig: CsrRig, options: dict[str, Any]) -> None:
     assert_one_line(rig.approve(**options), "invalid-request", "label_selectors")
 
 
-def test_a_wait_ends_with_the_reason(eks: CsrRig) -> None:
+def test_a_failed_wait_reports_the_cause(eks: CsrRig) -> None:
     name = request(eks, signer=KUBELET_SERVING)
     result = eks.approve(name=name, expect=expect(eks), wait=True, wait_timeout=30)
     assert_one_line(result, "not-issued", name, "kubernetes.io/kubelet-serving", APP_SERVING)
     assert result["changed"], "it was approved before"
 
 
-def test_two_that_approve_at_once(rig: CsrRig) -> None:
+def test_concurrent_approvals(rig: CsrRig) -> None:
     name = request(rig)
     results: list[dict[str, Any]] = []
     threads = [
@@ -231,7 +232,7 @@ def test_two_that_approve_at_once(rig: CsrRig) -> None:
 
 
 @pytest.mark.quick
-def test_info_tells_the_provider_and_why_requests_are_stuck(rig: CsrRig, eks: CsrRig) -> None:
+def test_info_reports_the_provider_and_the_causes_of_stuck_requests(rig: CsrRig, eks: CsrRig) -> None:
     assert rig.info(gather=["provider"])["provider"]["name"] == "kubeadm"
     pending, denied, failed = request(rig), request(rig), request(rig, usages=["server auth"])
     rig.decide(denied, "Denied")
@@ -256,7 +257,7 @@ def test_info_tells_the_provider_and_why_requests_are_stuck(rig: CsrRig, eks: Cs
 
 
 @pytest.mark.parametrize(("options", "verb"), [({"name": "x"}, "get"), ({}, "list")])
-def test_info_without_the_right(rig: CsrRig, options: dict[str, Any], verb: str) -> None:
+def test_info_without_permission(rig: CsrRig, options: dict[str, Any], verb: str) -> None:
     user = f"nobody-{rig.name}"
     kubeconfig = str(rig.cluster.kubeconfig_for(user))
     result = rig.info(kubeconfig=kubeconfig, gather=["csrs"], **options)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rights and bad input on a real control plane: one clear line each, before anything is written."""
+"""Missing permissions and invalid input on a real control plane: one clear line each, before the first write."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rig(fleet: Fleet) -> Iterator[CsrRig]:
 
 
 def test_the_documented_roles_are_enough(rig: CsrRig) -> None:
-    """Each with its own operations, on a first run, on a renewal, and on the way back."""
+    """Each role is tested with its own operations on a first run, a renewal and a removal."""
     targets = [rig.hook()]
     both = User(rig, REQUEST, APPROVE, BUNDLE)
     steps: list[dict[str, Any]] = [{}, {"key_type": "rsa-2048"}, {"state": "absent"}]
@@ -68,7 +68,7 @@ def test_the_documented_roles_are_enough(rig: CsrRig) -> None:
 
 
 CSR = "certificatesigningrequests"
-# (verb, resource, options; another name in the line)
+# Verb, resource, options, and another name in the message.
 RIGHTS: list[tuple[str, str, dict[str, Any], str]] = [
     ("create", CSR, {}, "certificates.k8s.io"),
     ("get", CSR, {}, "certificates.k8s.io"),
@@ -88,7 +88,7 @@ RIGHTS: list[tuple[str, str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("verb", "resource", "options", "name"), RIGHTS)
-def test_each_missing_right_is_found_and_the_printed_rule_grants_it(
+def test_each_missing_permission_is_found_and_the_printed_rule_grants_it(
     rig: CsrRig, verb: str, resource: str, options: dict[str, Any], name: str
 ) -> None:
     targets = [rig.hook()]
@@ -104,8 +104,8 @@ def test_each_missing_right_is_found_and_the_printed_rule_grants_it(
     assert granted.get("changed"), granted
 
 
-def test_two_step_needs_to_read_the_waiting_key(rig: CsrRig) -> None:
-    """A role that is limited to the Secret's own name."""
+def test_a_two_step_run_must_read_the_pending_key(rig: CsrRig) -> None:
+    """The role is limited to the Secret's own name."""
     limited = copy.deepcopy(REQUEST)
     for rule in limited["rules"]:
         if rule["resources"] == ["secrets"] and "get" in rule["verbs"]:
@@ -118,7 +118,7 @@ def test_two_step_needs_to_read_the_waiting_key(rig: CsrRig) -> None:
     assert rig.run(kubeconfig=user.kubeconfig)["changed"], "who approves at once keeps no key"
 
 
-def test_approving_without_the_right(rig: CsrRig) -> None:
+def test_an_approval_without_permission(rig: CsrRig) -> None:
     name = rig.run(**TWO_STEP)["csr"]["name"]
     user = User(rig, without(APPROVE, "signers", "approve"))
     expect = {"service": "hook", "namespace": rig.name}
@@ -129,8 +129,11 @@ def test_approving_without_the_right(rig: CsrRig) -> None:
     assert rig.approve(kubeconfig=user.kubeconfig, name=name, expect=expect)["changed"]
 
 
-def test_who_may_not_approve_is_told_the_rule(rig: CsrRig) -> None:
-    """By k8s_csr_info; with the rule, or with the right for the whole domain of the signer, it is as for anybody."""
+def test_a_diagnosis_prints_the_missing_approval_permission(rig: CsrRig) -> None:
+    """k8s_csr_info prints the rule.
+
+    With it, or with the permission for all signers of the domain, the diagnosis is the usual one.
+    """
     name = rig.run(**TWO_STEP)["csr"]["name"]
     users = [User(rig, without(APPROVE, "signers", "approve")) for _number in range(2)]
     for user in users:
@@ -148,7 +151,7 @@ def test_who_may_not_approve_is_told_the_rule(rig: CsrRig) -> None:
     assert rig.approve(kubeconfig=users[1].kubeconfig, name=name, expect=expect)["changed"]
 
 
-def test_what_may_not_be_read_is_said_and_what_the_documented_role_reads(rig: CsrRig) -> None:
+def test_info_reports_what_it_may_not_read(rig: CsrRig) -> None:
     stuck = [
         rig.run(signer_name=signer, common_name="x", wait_timeout=1, secret={"name": f"tls-{number}"})
         for number, signer in enumerate(("example.com/nobody", "issuers.cert-manager.io/x.y"))
@@ -177,11 +180,11 @@ def test_what_may_not_be_read_is_said_and_what_the_documented_role_reads(rig: Cs
     assert able.writes() == []
 
 
-# Bad input
+# Invalid input
 
 KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
 EXTERNAL = {"kind": HOOK_KIND, "name": "absent"}
-# (options, code, names in the line)
+# Options, failure code, names in the message.
 BAD: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({"namespace": "absent"}, "not-found", ("absent",)),
     ({"targets": [EXTERNAL]}, "invalid-target", (HOOK_KIND, "absent")),
@@ -215,28 +218,30 @@ BAD: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("options", "code", "names"), BAD, ids=lambda value: str(value)[:40])
-def test_bad_input(rig: CsrRig, options: dict[str, Any], code: str, names: tuple[str, ...]) -> None:
+def test_invalid_input_is_reported_before_the_first_write(
+    rig: CsrRig, options: dict[str, Any], code: str, names: tuple[str, ...]
+) -> None:
     result = rig.refused(code, *names, **options)
     assert "c2VjcmV0" not in str(result), "a pasted key is not echoed"
 
 
-def test_more_than_two_hundred_certificates(rig: CsrRig) -> None:
+def test_a_bundle_with_too_many_certificates_is_refused(rig: CsrRig) -> None:
     rig.refused("invalid-bundle", "201", "200", ca_bundle=rig.cluster.ca_pem * 201)
 
 
-def test_a_webhook_that_the_configuration_lacks(rig: CsrRig) -> None:
+def test_a_webhook_that_the_configuration_lacks_is_refused(rig: CsrRig) -> None:
     target = {**rig.hook(), "webhooks": ["other.certflow.test"]}
     rig.refused(
         "invalid-target", target["name"], "other.certflow.test", "hook.certflow.test", targets=[target]
     )
 
 
-def test_a_target_that_calls_another_service(rig: CsrRig) -> None:
+def test_a_target_that_calls_another_service_is_refused(rig: CsrRig) -> None:
     target = rig.hook(service="other")
     rig.refused("invalid-target", target["name"], f"{rig.name}/hook", f"{rig.name}/other", targets=[target])
 
 
-def test_targets_of_a_client_certificate(rig: CsrRig) -> None:
+def test_targets_of_a_client_certificate_are_refused(rig: CsrRig) -> None:
     rig.refused(
         "invalid-request",
         "targets",
@@ -248,8 +253,8 @@ def test_targets_of_a_client_certificate(rig: CsrRig) -> None:
     )
 
 
-def test_credentials(rig: CsrRig, tmp_path: Path) -> None:
-    """Each names the server or the file, and the API server saw no write."""
+def test_invalid_credentials_are_reported(rig: CsrRig, tmp_path: Path) -> None:
+    """Each failure names the server or the file, and no request writes."""
     expired = rig.cluster.kubeconfig_for(rig.user, lifetime=datetime.timedelta(days=-1))
     text = rig.kubeconfig.read_text()
     strange = tmp_path / "strange"
@@ -270,9 +275,9 @@ def test_credentials(rig: CsrRig, tmp_path: Path) -> None:
     assert rig.writes() == []
 
 
-# Requests of another identity
+# Requests of other identities
 
-# An identity that may only create can make these: a request, and a Secret in the namespace.
+# With only the permission to create, an identity can create a request, and a Secret in the namespace.
 PLANTER = {
     "kind": "List",
     "items": [
@@ -292,7 +297,9 @@ PLANTER = {
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-    """A request with the Service's names and a Secret that looks like its stored key, created by another user."""
+    """A request with the Service's names and a Secret that looks like its stored key, created by another
+    user.
+    """
 
     user: str
     csr: str
@@ -365,7 +372,7 @@ def test_a_planted_request_and_key_stop_a_run_that_does_not_approve(rig: CsrRig)
     expect = {"service": "hook", "namespace": rig.name}
     issued = rig.approve(name=planted.csr, expect=expect, wait=True, kubeconfig=str(rig.cluster.kubeconfig))
     assert issued["csrs"][0]["requester"]["username"] == planted.user
-    rig.refused(code, planted.user, approve=False)  # it is issued now, and still of another identity
+    rig.refused(code, planted.user, approve=False)  # it is issued now, and still belongs to another identity
     assert rig.secret() is None
     accepted = rig.run(approve=False, requesters=[planted.user])
     assert accepted.get("changed"), accepted
@@ -431,7 +438,7 @@ def as_authenticator(review: dict[str, Any]) -> Reply:
 
 
 @pytest.mark.full
-def test_two_sessions_of_one_assumed_role_by_a_token_webhook(
+def test_two_sessions_of_one_assumed_role_with_a_token_webhook(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EKS authenticates users by such a webhook. Unlike headers, it keeps the spelling of the keys of extra."""

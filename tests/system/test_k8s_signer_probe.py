@@ -72,7 +72,10 @@ def by_signer(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def issues(rig: CsrRig, expected: dict[str, bool], *signers: str) -> dict[str, Any]:
-    """The result of a probe that found who issues as expected; a busy machine gets more time, as a user would give it."""
+    """Probe until the signers issue as expected, with more time on a busy machine.
+
+    Return the result by signer.
+    """
     for seconds in (2, 8, 30):
         result = probe(rig, *signers, probe_seconds=seconds)
         assert (result["changed"], result.get("warnings")) == (False, None)
@@ -86,7 +89,7 @@ def fingerprint(pem: str) -> str:
 
 
 @pytest.mark.quick
-def test_on_premises(rig: CsrRig) -> None:
+def test_signers_on_premises(rig: CsrRig) -> None:
     """kube-controller-manager issues serving and client certificates, and EKS' signer does not exist."""
     expected = {KUBELET_SERVING: True, CLIENT: True, KUBELET_CLIENT: True, APP_SERVING: False}
     found = issues(rig, expected, *expected)
@@ -114,8 +117,11 @@ def test_on_eks(eks: CsrRig) -> None:
     assert found[NOBODY]["diagnosis"]["certainty"] == "one of"
 
 
-def test_what_an_auditor_sees(rig: CsrRig) -> None:
-    """Each request says what it is; approvals have a reason; nothing but requests is written, and all are deleted."""
+def test_the_requests_of_a_probe_explain_themselves(rig: CsrRig) -> None:
+    """Each request says what it is, and approvals have a reason.
+
+    The probe writes only requests, and deletes all of them.
+    """
     seen: list[dict[str, Any]] = []
     real = csr_api.remove
 
@@ -162,7 +168,7 @@ def test_check_mode_sends_no_request(rig: CsrRig) -> None:
         ("update", "certificatesigningrequests/approval"),
     ],
 )
-def test_each_missing_right_is_found_and_the_printed_rule_grants_it(
+def test_each_missing_permission_is_found_and_the_printed_rule_grants_it(
     rig: CsrRig, verb: str, resource: str
 ) -> None:
     user = User(rig, without(PROBE, resource, verb))
@@ -173,7 +179,7 @@ def test_each_missing_right_is_found_and_the_printed_rule_grants_it(
     assert by_signer(probe(rig, KUBELET_SERVING, kubeconfig=user.kubeconfig))[KUBELET_SERVING]["issued"]
 
 
-def test_a_signer_that_may_not_be_approved_for_does_not_stop_the_others(rig: CsrRig) -> None:
+def test_a_signer_without_approval_permission_does_not_stop_the_others(rig: CsrRig) -> None:
     user = User(rig, PROBE)
     found = by_signer(probe(rig, CLIENT, KUBELET_SERVING, kubeconfig=user.kubeconfig))
     assert {name: entry["issued"] for name, entry in found.items()} == {CLIENT: None, KUBELET_SERVING: True}
@@ -191,13 +197,13 @@ def test_a_signer_that_may_not_be_approved_for_does_not_stop_the_others(rig: Csr
     ("signer", "name"),
     [("ephemeral-ca", "signers"), ("kubernetes.io/legacy-unknown", "v1beta1")],
 )
-def test_signers_that_cannot_be_asked(rig: CsrRig, signer: str, name: str) -> None:
+def test_invalid_signers_are_refused(rig: CsrRig, signer: str, name: str) -> None:
     assert_one_line(probe(rig, KUBELET_SERVING, signer), "invalid-request", rig.cluster.url, signer, name)
     assert rig.writes() == []
 
 
-def test_a_policy_that_refuses_a_signer_shows_as_such(rig: CsrRig) -> None:
-    """At the request, at the approval; the other signer is probed all the same."""
+def test_a_policy_that_refuses_a_signer_is_reported(rig: CsrRig) -> None:
+    """The policy refuses the request or its approval. The other signer is probed all the same."""
     signer = f"{uuid.uuid4().hex[:8]}.example.com/signer"
     rules = {"apiGroups": ["certificates.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"]}
     for resource, step in (
@@ -227,7 +233,7 @@ def _refuse(rig: CsrRig, signer: str, rule: dict[str, Any], message: str) -> Non
 
 
 def _eventually_refused(rig: CsrRig, signer: str, said: str) -> dict[str, Any]:
-    """An admission policy takes effect some moments after it was made."""
+    """Probe until the admission policy takes effect, some moments after its creation."""
     until = time.monotonic() + 30
     while True:
         entry: dict[str, Any] = by_signer(probe(rig, signer, probe_seconds=0))[signer]
@@ -244,8 +250,8 @@ def _eventually_refused(rig: CsrRig, signer: str, said: str) -> dict[str, Any]:
         (lambda rig, name: rig.decide(name, "Denied"), "denied"),
     ],
 )
-def test_a_request_that_others_delete_or_deny(rig: CsrRig, act: Any, code: str) -> None:
-    """Between its creation and its approval, as a policy controller does it, and a garbage collector after that."""
+def test_a_probe_request_that_another_client_deletes_or_denies(rig: CsrRig, act: Any, code: str) -> None:
+    """A policy controller denies it before its approval, or a garbage collector deletes it afterwards."""
     real = csr_api.approve_own
 
     def approve_own(client: Any, csr: Any, *more: Any) -> Any:

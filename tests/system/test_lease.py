@@ -51,7 +51,7 @@ def rig(fleet: Fleet) -> Iterator[CsrRig]:
 
 
 def started(rig: CsrRig, after: int, *signal: str, **options: Any) -> subprocess.Popen[str]:
-    """Another process that runs k8s_csr, and is killed after so many writes."""
+    """Start another process that runs k8s_csr, and kills itself after this number of writes."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.killed", str(after), *signal],
         stdin=subprocess.PIPE,
@@ -80,14 +80,14 @@ def held(rig: CsrRig) -> dict[str, Any]:
 
 
 def change(rig: CsrRig, **spec: Any) -> None:
-    """As if somebody else wrote it."""
+    """Change the Lease as another client does."""
     patch = [{"op": "replace", "path": f"/spec/{field}", "value": value} for field, value in spec.items()]
     name = f"{path(rig.name)}/certflow-hook"
     rig.cluster.api("PATCH", name, patch, "application/json-patch+json")
 
 
 def die(rig: CsrRig) -> str:
-    """A run is killed right after it has asked; returns who it was."""
+    """Kill a run right after its request. Return its holder identity."""
     process = started(rig, 1)
     _out, errors = process.communicate(timeout=120)
     assert process.returncode == -9, errors
@@ -95,7 +95,7 @@ def die(rig: CsrRig) -> str:
 
 
 @pytest.mark.quick
-def test_two_processes_at_once_make_one_certificate(rig: CsrRig) -> None:
+def test_two_concurrent_processes_issue_one_certificate(rig: CsrRig) -> None:
     target = rig.hook()
     both = [started(rig, NEVER, targets=[target]) for _ in range(2)]
     results = [json.loads(process.communicate(timeout=120)[0]) for process in both]
@@ -108,7 +108,7 @@ def test_two_processes_at_once_make_one_certificate(rig: CsrRig) -> None:
     assert leases(rig.cluster, rig.name) == []
 
 
-def test_a_dead_run_is_named_and_its_lease_ends(rig: CsrRig) -> None:
+def test_a_held_lease_names_its_holder_and_expires(rig: CsrRig) -> None:
     holder = die(rig)
     lease = held(rig)
     assert lease["metadata"]["name"] == "certflow-hook"
@@ -127,7 +127,7 @@ def test_a_dead_run_is_named_and_its_lease_ends(rig: CsrRig) -> None:
     assert leases(rig.cluster, rig.name) == []
 
 
-def test_ctrl_c_gives_it_back(rig: CsrRig) -> None:
+def test_ctrl_c_releases_the_lease(rig: CsrRig) -> None:
     process = started(rig, 1, "INT")
     _out, errors = process.communicate(timeout=120)
     assert "KeyboardInterrupt" in errors
@@ -135,13 +135,13 @@ def test_ctrl_c_gives_it_back(rig: CsrRig) -> None:
     assert rig.run()["changed"]
 
 
-def test_an_error_gives_it_back(rig: CsrRig) -> None:
+def test_a_failure_releases_the_lease(rig: CsrRig) -> None:
     failed = rig.run(signer_name="example.com/nobody", wait_timeout=1)
     assert_one_line(failed, "not-issued", "example.com/nobody")
     assert (leases(rig.cluster, rig.name), LEASE_WRITES[1] in rig.writes()) == ([], True)
 
 
-def test_it_is_taken_only_when_there_is_something_to_write(rig: CsrRig) -> None:
+def test_the_lease_is_acquired_only_for_a_write(rig: CsrRig) -> None:
     given: dict[str, Any] = {"targets": [rig.hook()], "served_timeout": 1}
     rig.run(**given, check_mode=True)
     assert rig.writes() == []
@@ -169,7 +169,7 @@ def test_it_is_taken_only_when_there_is_something_to_write(rig: CsrRig) -> None:
     assert rig.run(**given, **ABSENT)["changed"] is False
 
 
-def test_it_is_held_while_an_approver_is_waited_for(rig: CsrRig) -> None:
+def test_the_lease_is_held_during_a_wait_for_approval(rig: CsrRig) -> None:
     results: list[dict[str, Any]] = []
     first = threading.Thread(target=lambda: results.append(rig.run(approve=False)))
     first.start()
@@ -186,7 +186,7 @@ def test_it_is_held_while_an_approver_is_waited_for(rig: CsrRig) -> None:
 
 
 @pytest.mark.parametrize("verb", ["create", "delete"])
-def test_without_the_right_it_goes_on_and_warns(rig: CsrRig, verb: str) -> None:
+def test_without_permission_for_leases_the_run_continues_with_a_warning(rig: CsrRig, verb: str) -> None:
     user = User(rig, without(REQUEST, "leases", verb), APPROVE, BUNDLE)
     result = rig.run(kubeconfig=user.kubeconfig)
     assert result.get("changed"), result
@@ -199,10 +199,10 @@ def test_without_the_right_it_goes_on_and_warns(rig: CsrRig, verb: str) -> None:
     assert (quiet["changed"], quiet.get("warnings")) == (False, None)
 
 
-def test_a_holder_that_is_not_heard_of_does_not_write_on(
-    rig: CsrRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It was stopped, as a virtual machine is, for longer than its Lease lasts, and another run took over."""
+def test_a_holder_that_was_suspended_stops_writing(rig: CsrRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process was suspended, as a virtual machine is, until its Lease expired and another run acquired
+    it.
+    """
     results: list[dict[str, Any]] = []
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.2)
     first = threading.Thread(target=lambda: results.append(rig.run(approve=False)))
@@ -219,7 +219,7 @@ def test_a_holder_that_is_not_heard_of_does_not_write_on(
 
 
 def test_a_thread_renews_the_lease_during_a_long_wait(rig: CsrRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run has one request, which is a watch. The thread has a connection of its own."""
+    """The run has one request, which is a watch. The thread has its own connection."""
     results: list[dict[str, Any]] = []
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.2)
     first = threading.Thread(target=lambda: results.append(rig.run(approve=False)))
@@ -261,7 +261,7 @@ def held_upgrade(fleet: Fleet) -> Iterator[Cluster]:
 def test_an_upgrade_writes_nothing_while_another_run_holds_its_lease(
     held_upgrade: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No time is kept for the way back, so the run waits for 20 seconds only."""
+    """The run reserves no time for a rollback, so it waits for only 20 seconds."""
     monkeypatch.setattr(engine, "UNDO_SECONDS", 0)
     user = f"upgrade-{uuid.uuid4().hex[:8]}"
     with release_server("8.1.0") as source:

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each shipped ClusterRole is exactly enough for its operation: with it all passes, and no verb of it can go.
+"""Check that each shipped ClusterRole is exactly enough for its operation.
 
-The cases are made from docs/rbac: one for each verb on each resource of each rule. Without a verb that is not optional a
-task fails by one line that names it, before anything is written, and the role that this line prints cures it. Without an
-optional one it goes on and says what it could not do.
+The cases are made from docs/rbac: one for each verb on each resource of each rule. Without a required verb
+the task fails with one line that names it, before the first write. The role in that line grants it. Without
+an optional verb the task continues and reports what it could not do.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     Run = Callable[..., dict[str, Any]]
 
-# Of the certificate operations; test_snapshot_plan.py, test_snapshot_verify.py and test_snapshot_rights.py try these.
+# test_snapshot_plan.py, test_snapshot_verify.py and test_snapshot_rights.py test these roles.
 OTHERS = ("plan", "snapshot-verify", "upgrade", "upgrade-lease")
 ROLES = {path.stem: role_in(path) for path in sorted(RBAC.glob("*.yaml")) if path.stem not in OTHERS}
 CSR, APP_SERVING = "certificatesigningrequests", "beta.eks.amazonaws.com/app-serving"
@@ -53,19 +53,21 @@ GRANTS = [
 
 @dataclass
 class LimitedRig:
-    """Where one case happens. ``limited``: somebody with these roles; ``run`` is the operation as that user."""
+    """The rigs of one case, and its user."""
 
     rig: CsrRig
     probed: ProbeRig
     bundled: bundle_rig.BundleRig
+    #: A user with the roles of the case.
     user: str
+    #: Kubeconfig of that user.
     kubeconfig: str
 
     def writes(self) -> list[tuple[str, str]]:
         return self.rig.writes(user=self.user)
 
 
-# Each prepares what must be there before, as an administrator, and returns the operation.
+# Each function prepares objects as an administrator, and returns the operation.
 
 
 def a_new_one(place: LimitedRig) -> Run:
@@ -107,18 +109,18 @@ def for_another_signer(place: LimitedRig) -> Run:
     return lambda **who: place.rig.run(**options, **who)
 
 
-def by_own_hand(place: LimitedRig) -> Run:
+def ephemeral_ca(place: LimitedRig) -> Run:
     targets = [place.rig.hook(f"hook-{uuid.uuid4().hex[:4]}")]
     named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
     return lambda **who: place.rig.run(signer_name="ephemeral-ca", targets=targets, **named, **who)
 
 
-def by_own_hand_again(place: LimitedRig) -> Run:
-    assert by_own_hand(place)()["changed"]
+def ephemeral_ca_again(place: LimitedRig) -> Run:
+    assert ephemeral_ca(place)()["changed"]
     return lambda **who: place.rig.run(signer_name="ephemeral-ca", key_type="rsa-2048", **who)
 
 
-def by_own_hand_and_back(place: LimitedRig) -> Run:
+def ephemeral_ca_and_removal(place: LimitedRig) -> Run:
     targets = [place.rig.hook(f"hook-{uuid.uuid4().hex[:4]}")]
     assert place.rig.run(signer_name="ephemeral-ca", targets=targets)["changed"]
     back: dict[str, Any] = {"signer_name": "ephemeral-ca", "state": "absent", "targets": targets}
@@ -187,7 +189,7 @@ def pods_behind_it(place: LimitedRig) -> Run:
 
 
 def a_renewal_seen(place: LimitedRig) -> Run:
-    """Under a new CA, so that the old one waits to be dropped."""
+    """Renew under a new CA, so that the old one must be removed."""
     rig = place.rig
     pods(rig, rig.name, "hook")
     options: dict[str, Any] = {"signer_name": "ephemeral-ca", "targets": [rig.hook()], "wait": False}
@@ -196,7 +198,7 @@ def a_renewal_seen(place: LimitedRig) -> Run:
 
 
 def pods(rig: CsrRig | ProbeRig, name: str, service: str) -> None:
-    """A headless Service, which no API server dials, and a pod that is none."""
+    """Create a headless Service, to which no API server connects, and an endpoint without a pod."""
     namespace = f"/api/v1/namespaces/{name}"
     port = {"name": "https", "port": 443, "targetPort": 8443}
     rig.make(
@@ -214,7 +216,7 @@ def pods(rig: CsrRig | ProbeRig, name: str, service: str) -> None:
 
 
 def an_explanation(place: LimitedRig) -> Run:
-    """Of a request that a signer of nobody does not issue, and of one that kube-controller-manager might."""
+    """Explain a request that kube-controller-manager might issue."""
     rig = place.rig
     name = rig.run(**TWO_STEP)["csr"]["name"]
     return lambda **who: rig.info(name=name, **who)
@@ -230,7 +232,7 @@ def of_an_unserved_signer(place: LimitedRig) -> Run:
     return lambda **who: place.rig.info(name=name, **who)
 
 
-# What a role is for, and beside which others; the first scenario is the one in which a verb is missed, if none is named.
+# Role -> its scenarios. A missing verb is tried in the first one, unless MISSED_IN names another.
 SCENARIOS: dict[str, list[Callable[[LimitedRig], Run]]] = {
     "approve": [a_decision, a_decision_for_another_signer],
     "bundle": [bundles],
@@ -239,14 +241,14 @@ SCENARIOS: dict[str, list[Callable[[LimitedRig], Run]]] = {
     "prove": [an_admission, a_mutating_one, a_conversion, an_aggregated_api, pods_behind_it],
     "request": [a_new_one, for_an_address, a_renewal, the_second_step, the_way_back],
     "rotate": [a_renewal_seen],
-    "store": [by_own_hand, by_own_hand_again, by_own_hand_and_back],
+    "store": [ephemeral_ca, ephemeral_ca_again, ephemeral_ca_and_removal],
 }
 BESIDE = {
     "request": ["approve", "bundle"],
     "rotate": ["store", "bundle"],
     "store": ["bundle"],
 }
-# Webhooks that nobody serves: the probe fails, for another reason than a right.
+# No server answers for these webhooks, so the probe fails, but not because of a permission.
 UNSERVED = (a_conversion, an_aggregated_api, pods_behind_it)
 MISSED_IN: dict[tuple[str, str, str], Callable[[LimitedRig], Run]] = {
     ("approve", "signers", APP_SERVING): a_decision_for_another_signer,
@@ -257,9 +259,9 @@ MISSED_IN: dict[tuple[str, str, str], Callable[[LimitedRig], Run]] = {
     ("request", CSR, "delete"): the_way_back,
     ("request", "nodes", "list"): for_an_address,
     ("request", "servicecidrs", "list"): for_an_address,
-    ("store", "secrets", "patch"): by_own_hand_again,
-    ("store", "secrets", "delete"): by_own_hand_and_back,
-    ("store", "secrets", "list"): by_own_hand_and_back,
+    ("store", "secrets", "patch"): ephemeral_ca_again,
+    ("store", "secrets", "delete"): ephemeral_ca_and_removal,
+    ("store", "secrets", "list"): ephemeral_ca_and_removal,
     ("prove", "mutatingwebhookconfigurations", "get"): a_mutating_one,
     ("prove", "customresourcedefinitions", "get"): a_conversion,
     ("prove", "apiservices", "get"): an_aggregated_api,
@@ -269,9 +271,9 @@ MISSED_IN: dict[tuple[str, str, str], Callable[[LimitedRig], Run]] = {
     ("explain", CSR, "list"): of_all,
     ("explain", "events", "list"): of_an_unserved_signer,
 }
-# What is needed all the same where a file says "Optional, and needed for state: absent".
+# Verbs that are required although the file says "Optional, and needed for state: absent".
 NEEDED = {("request", "secrets", "delete"), ("request", CSR, "delete"), ("store", "secrets", "delete")}
-# What is said without a verb that is not needed; "" where another source of the same is at hand.
+# Text in the result if an optional verb is missing, "" if another source has the same information.
 SAYS: dict[tuple[str, str, str], str] = {
     **{(role, "nodes", "get"): "nodes" for role in ("request", "approve", "store")},
     **{(role, "nodes", "list"): "the nodes' addresses" for role in ("request", "approve", "store")},
@@ -279,7 +281,7 @@ SAYS: dict[tuple[str, str, str], str] = {
     **{(role, "secrets", "list"): "may not list secrets" for role in ("request", "store")},
     **{(role, "configmaps", "get"): "" for role in ("request", "probe")},
     **{(role, "leases", verb): "at the same time" for role in ("request", "store") for verb in ("create", "delete")},
-    # Asked for where another run holds the Lease, and where this one waits for long.
+    # Needed only if another run holds the Lease, and in a long wait.
     **{(role, "leases", verb): "" for role in ("request", "store") for verb in ("get", "update")},
     ("prove", "services", "get"): "may not read the endpoints",
     ("prove", "endpointslices", "list"): "may not read the endpoints",
@@ -297,11 +299,11 @@ SAYS: dict[tuple[str, str, str], str] = {
     ("explain", "leases", "get"): "cannot read Lease",
     ("explain", "pods", "list"): "cannot read pods in kube-system",
     ("explain", "events", "list"): "cannot read Events",
-    # Asked for where a request is for one of cert-manager's signers.
+    # Needed only for a request to one of cert-manager's signers.
     ("explain", "issuers", "get"): "",
     ("explain", "clusterissuers", "get"): "",
 }  # fmt: skip
-# What a result holds where something could not be read.
+# Texts of a result that could not read something.
 UNSEEN = re.compile(
     r"may not (?:be )?(?:read|list|reach)|cannot (?:read|get|list|create)|the (?:rights|permissions) to"
 )
@@ -333,10 +335,10 @@ def test_the_role_is_enough(place: LimitedRig, role: str) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("grant", GRANTS, ids=str)
-def test_no_verb_of_it_can_go(place: LimitedRig, grant: Grant) -> None:
+def test_no_verb_of_the_role_is_superfluous(place: LimitedRig, grant: Grant) -> None:
     others = roles_for(grant.role)[1:]
     key = grant.role, grant.resource, grant.name or grant.verb
-    # The same verb must not come from another role, or another rule.
+    # The same verb must not come from another role or another rule.
     place.rig.grant(
         place.user, grant.taken_from(ROLES[grant.role]), *(without_grant(role, grant) for role in others)
     )

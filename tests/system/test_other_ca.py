@@ -2,10 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A controller-manager with a CA of its own: which CA is trusted then, and what happens when it changes, ends, is absent.
+"""A controller-manager with its own signing CA: which CA is trusted, and what happens when the CA changes or
+expires.
 
-One cluster for all of it. It issues for kubelet-serving alone, for a day at most, and reads its CA anew when the
-files change.
+All tests share one cluster. It issues only for kubelet-serving, for a day at most, and reads its CA again
+when the files change.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ DAY = datetime.timedelta(days=1)
 
 @dataclass(frozen=True)
 class ChainWithKey:
-    """What a server presents."""
+    """Certificate and key that a server presents."""
 
     certificate_pem: bytes
     key_pem: bytes
@@ -61,7 +62,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def usual(cluster: Cluster) -> pki.KeyPair:
-    """The CA that signs where a test does not change it."""
+    """The CA that signs unless a test changes it."""
     return pki.KeyPair.read(cluster.directory / "pki", "signing-ca")
 
 
@@ -77,12 +78,12 @@ def pem(ca: pki.KeyPair) -> str:
 
 
 def publish(rig: CsrRig, text: str) -> None:
-    """Where OpenShift does, for as long as the test runs."""
+    """Publish a CA as OpenShift does, for the time of the test."""
     rig.make(PUBLISHED, {"metadata": {"name": "csr-controller-ca"}, "data": {"ca-bundle.crt": text}})
 
 
 def issuer_of(cluster: Cluster, seconds: float = 15) -> str:
-    """Who signs now; "" for nobody."""
+    """Return the subject of the CA that signs now, "" if no signer answers."""
     csr = decide(cluster, create(cluster, KUBELET_SERVING, GOOD[KUBELET_SERVING]))
     found = settled(cluster, csr, seconds)
     cluster.api("DELETE", f"{CSRS}/{csr['metadata']['name']}")
@@ -95,7 +96,7 @@ def issuer_in(csr: dict[str, Any]) -> str:
 
 
 def sign_with(cluster: Cluster, ca: pki.KeyPair) -> None:
-    """Give the controller-manager another CA, and wait until it signs with that."""
+    """Give the controller-manager another CA, and wait until it signs with that CA."""
     ca.write(cluster.directory / "pki", "signing-ca")
     wanted = ca.certificate.subject.rfc4514_string()
     wait_for(lambda: issuer_of(cluster) == wanted)
@@ -103,7 +104,9 @@ def sign_with(cluster: Cluster, ca: pki.KeyPair) -> None:
 
 @contextlib.contextmanager
 def webhook(rig: CsrRig) -> Iterator[tuple[WebhookServer, dict[str, Any]]]:
-    """A server that denies ConfigMaps of the rig's namespace, and the configuration that calls it as Service hook."""
+    """A server that denies ConfigMaps of the rig's namespace, and the configuration that calls it as Service
+    hook.
+    """
     server = WebhookServer(deny)
     external = {"type": "ExternalName", "externalName": "localhost"}
     rig.make(f"/api/v1/namespaces/{rig.name}/services", {"metadata": {"name": "hook"}, "spec": external})
@@ -122,7 +125,9 @@ def webhook(rig: CsrRig) -> Iterator[tuple[WebhookServer, dict[str, Any]]]:
 
 
 def asked_by_the_api_server(rig: CsrRig, server: WebhookServer) -> str:
-    """What the API server says of a call to a server that presents the Secret's certificate: its own Go judges it."""
+    """Return the API server's answer after a call to a server with the Secret's certificate, which Go
+    verifies.
+    """
     data = rig.data()
     server.present(ChainWithKey(data["tls.crt"].encode(), data["tls.key"].encode()))
     try:
@@ -138,15 +143,15 @@ def assert_trusted(rig: CsrRig, server: WebhookServer) -> None:
     wait_for(lambda: "no team, no ConfigMap" in asked_by_the_api_server(rig, server))
 
 
-# Which CA is trusted
+# The trusted CA
 
 
 def tried(refused: dict[str, Any]) -> list[str]:
     return [line for line in refused["evidence"] if not line.startswith("written before")]
 
 
-def test_a_ca_that_is_published_nowhere(rig: CsrRig, usual: pki.KeyPair) -> None:
-    """Refused with what was tried; accepted when given, and the API server agrees."""
+def test_a_ca_that_is_not_published_must_be_given(rig: CsrRig, usual: pki.KeyPair) -> None:
+    """Without it the failure lists what was tried. With it the API server accepts the certificate too."""
     with webhook(rig) as (server, target):
         refused = rig.run(targets=[target])
         assert_one_line(refused, "no-trust-anchor", "CN=kube-csr-signer", "ca_bundle")
@@ -161,7 +166,7 @@ def test_a_ca_that_is_published_nowhere(rig: CsrRig, usual: pki.KeyPair) -> None
         assert_trusted(rig, server)
 
 
-def test_a_ca_published_as_openshift_does_and_a_twin_of_its_name(rig: CsrRig, usual: pki.KeyPair) -> None:
+def test_a_ca_published_as_on_openshift_and_another_ca_of_its_name(rig: CsrRig, usual: pki.KeyPair) -> None:
     twin = pki.make_ca("kube-csr-signer")
     publish(rig, pem(twin))
     refused = rig.run()
@@ -179,8 +184,11 @@ def test_a_ca_published_as_openshift_does_and_a_twin_of_its_name(rig: CsrRig, us
         assert rig.run(targets=[target])["changed"] is False
 
 
-def test_an_intermediate_that_is_not_sent_along(rig: CsrRig) -> None:
-    """The controller-manager sends none: the root is of no use, the intermediate is an anchor, as Go takes it."""
+def test_an_intermediate_that_the_signer_does_not_send(rig: CsrRig) -> None:
+    """The controller-manager sends no intermediate.
+
+    The root alone does not verify. The intermediate is an anchor, as Go accepts it.
+    """
     root = pki.make_ca("root")
     middle = pki.make_ca("middle", issuer=root)
     sign_with(rig.cluster, middle)
@@ -194,7 +202,10 @@ def test_an_intermediate_that_is_not_sent_along(rig: CsrRig) -> None:
 
 
 def test_a_chain_with_an_intermediate(rig: CsrRig) -> None:
-    """A signer that sends it along: the root vouches, and the server sends the intermediate along too."""
+    """A signer sends the intermediate.
+
+    The root is the anchor, and the server presents the intermediate too.
+    """
     root = pki.make_ca("root")
     middle = pki.make_ca("middle", issuer=root)
     publish(rig, pem(root))
@@ -209,7 +220,7 @@ def test_a_chain_with_an_intermediate(rig: CsrRig) -> None:
         assert_trusted(rig, server)
 
 
-# What happens to a CA
+# The life of a CA
 
 
 def diagnosis_of(rig: CsrRig, csr: dict[str, Any]) -> dict[str, Any]:
@@ -219,7 +230,10 @@ def diagnosis_of(rig: CsrRig, csr: dict[str, Any]) -> dict[str, Any]:
 
 
 def short_lived(cluster: Cluster) -> tuple[pki.KeyPair, dict[str, Any]]:
-    """A CA that signs and soon ends, and a request that it issued; a busy machine needs one that ends later."""
+    """Return a CA that signs and soon expires, and a request that it issued.
+
+    On a busy machine it expires later.
+    """
     for seconds in (12, 60, 300):
         ca = pki.make_ca("short-lived", lifetime=datetime.timedelta(seconds=seconds))
         ca.write(cluster.directory / "pki", "signing-ca")
@@ -232,8 +246,8 @@ def short_lived(cluster: Cluster) -> tuple[pki.KeyPair, dict[str, Any]]:
     raise AssertionError("the controller-manager does not take another CA")
 
 
-def test_a_ca_that_ends(rig: CsrRig) -> None:
-    """First the certificates end with it, then there are none, and the cluster has the evidence of both."""
+def test_an_expiring_ca_is_reported(rig: CsrRig) -> None:
+    """At first certificates expire with the CA, later there are none. The diagnosis has evidence for both."""
     ca, last = short_lived(rig.cluster)
     publish(rig, pem(ca))
     expiring = diagnosis_of(rig, last)
@@ -249,7 +263,7 @@ def test_a_ca_that_ends(rig: CsrRig) -> None:
     assert rig.secret() is None
 
 
-def test_a_lifetime_that_is_not_granted(rig: CsrRig) -> None:
+def test_a_shortened_lifetime_is_reported(rig: CsrRig) -> None:
     week = replace(GOOD[KUBELET_SERVING], expiration_seconds=7 * 86400)
     csr = settled(rig.cluster, decide(rig.cluster, create(rig.cluster, KUBELET_SERVING, week)))
     found = diagnosis_of(rig, csr)
@@ -262,11 +276,11 @@ def test_a_lifetime_that_is_not_granted(rig: CsrRig) -> None:
     assert rig.info(name=csr["metadata"]["name"])["csrs"][0]["diagnosis"] is None
 
 
-# Signers that nobody serves here
+# Signers that do not exist here
 
 
-def test_a_signer_that_is_switched_off(rig: CsrRig) -> None:
-    """Only the flags prove it, where the pod of the controller-manager can be read."""
+def test_a_disabled_signer_is_reported(rig: CsrRig) -> None:
+    """Only flags prove it, if the controller-manager's pod can be read."""
     client: dict[str, Any] = {
         "service": None,
         "signer_name": CLIENT,
@@ -296,8 +310,10 @@ def test_a_signer_that_is_switched_off(rig: CsrRig) -> None:
     assert rig.run()["code"] == "no-trust-anchor", "kubelet-serving is issued"
 
 
-def test_signers_of_cert_manager(rig: CsrRig) -> None:
-    """Without it, without the issuer, with its gate off, and where it says something itself."""
+def test_signers_of_cert_manager_are_explained(rig: CsrRig) -> None:
+    """cert-manager is missing, the issuer is missing, its feature gate is off, or cert-manager reports a
+    condition itself.
+    """
     cluster = rig.cluster
     csr = decide(cluster, create(cluster, ISSUER, GOOD[KUBELET_SERVING]))
     missing = diagnosis_of(rig, csr)
@@ -344,8 +360,11 @@ def answers(cluster: Cluster, path: str) -> bool:
     return True
 
 
-def test_the_health_of_a_cluster_at_a_glance(rig: CsrRig) -> None:
-    """Requests that were left for days, counted by signer; each explained; and few requests for all of them."""
+def test_a_summary_of_all_requests_by_signer(rig: CsrRig) -> None:
+    """Requests are days old, counted by signer, and explained.
+
+    The module needs few requests for all of them.
+    """
     cluster, nobody = rig.cluster, f"example.com/{rig.name}"
     for name, days in ((nobody, 3), (nobody, 5), ("kubernetes.io/kubelet-servings", 0)):
         decide(cluster, create(cluster, name, GOOD[KUBELET_SERVING]), ago=days * DAY)

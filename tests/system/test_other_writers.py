@@ -2,7 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Objects of other managers on a real API server are recognised, refused, and taken over by choice."""
+"""Check that objects of other managers on a real API server are recognised, refused, and written only with
+take_over.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,15 @@ if TYPE_CHECKING:
 
 
 class WriterRow(NamedTuple):
-    """An object as one manager leaves it: its name in the table, its client, its metadata, and the expected evidence."""
+    """An object as one manager leaves it."""
 
+    #: Name of the manager in the table.
     manager: str
+    #: The client that writes the object.
     client: OtherClient
+    #: Its metadata.
     metadata: dict[str, Any]
+    #: Expected evidence.
     evidence: tuple[str, ...]
     kind: str = VALIDATING
 
@@ -114,7 +120,7 @@ TARGETS = (
             "field manager argocd-controller",
         ),
     ),
-    # As Argo CD 2 writes by default: by kubectl apply's way, tracked by a label that every chart has.
+    # Argo CD 2 writes so by default: with kubectl apply, and tracked by a label that every chart has.
     WriterRow(
         "Argo CD",
         OtherClient("argocd-controller"),
@@ -194,7 +200,7 @@ def rig(fleet: Fleet) -> Iterator[bundle_rig.BundleRig]:
 
 
 def make(rig: bundle_rig.BundleRig, row: WriterRow) -> dict[str, Any]:
-    """The target, with a bundle."""
+    """Create the target with a bundle, and return it."""
     if row.kind == DEFINITION:
         return rig.definition(pem("theirs"), by=row.client, **row.metadata)
     return rig.webhooks(row.kind, pem("theirs"), by=row.client, **row.metadata)
@@ -238,7 +244,7 @@ def test_a_secret_of_another_manager(fleet: Fleet, row: WriterRow) -> None:
         rig.close()
 
 
-def test_every_manager_is_tried_here() -> None:
+def test_every_manager_has_a_row() -> None:
     assert {row.manager for row in TARGETS} == {manager.name for manager in MANAGERS if manager.bundle}
     # Operator Lifecycle Manager v1 applies no Secret of a webhook.
     assert {row.manager for row in SECRETS} == {

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The README's files and commands, taken from its text and used as a reader would use them."""
+"""Use the README's files and commands as a reader would."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support import clusters, pages, playbook, snapshot_webhook
 
 @pytest.fixture
 def place(fleet: clusters.Fleet, tmp_path: Path) -> Iterator[Path]:
-    """A directory with the README's files, below a home with the kubeconfig that it names."""
+    """A directory with the README's files, in a home directory with the kubeconfig that it names."""
     (tmp_path / ".kube").mkdir()
     shutil.copy(fleet.merged_kubeconfig, tmp_path / ".kube" / "fleet.yml")
     for name, text in pages.files(pages.README).items():
@@ -30,7 +30,7 @@ def place(fleet: clusters.Fleet, tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
-def test_the_readme_has_the_files_that_this_test_is_about() -> None:
+def test_the_readme_has_the_expected_files() -> None:
     assert set(pages.files(pages.README)) == {
         "inventory.yml",
         "certificates.yml",
@@ -60,7 +60,7 @@ def test_the_playbook_runs_as_printed(fleet: clusters.Fleet, place: Path) -> Non
 
 
 def test_the_fleet_runs_as_printed(fleet: clusters.Fleet, place: Path) -> None:
-    """On what `tests/support/clusters/clusters up` starts: one cluster of each usual profile."""
+    """`tests/support/clusters/clusters up` starts the same clusters: one of each usual profile."""
     assert set(fleet) == {name for name, profile in clusters.PROFILES.items() if profile.usual}
     commands = [line for line in pages.commands(pages.README) if "-i fleet.yml" in line]
     graph, check, write = (shlex.split(command) for command in commands)
@@ -79,14 +79,15 @@ def test_the_fleet_runs_as_printed(fleet: clusters.Fleet, place: Path) -> None:
 
 def test_the_role_in_a_repository_runs_as_printed(fleet: clusters.Fleet, place: Path) -> None:
     play = {
-        "name": "A role of somebody's own",
+        "name": "A role of the user",
         "hosts": "elsewhere",
         "gather_facts": False,
         "vars": {"cluster_kubeconfig": str(fleet["onprem"].kubeconfig)},
         "roles": ["your_role"],
     }
     inventory = place / "elsewhere.yml"
-    inventory.write_text("all: {hosts: {elsewhere: {ansible_host: 192.0.2.1}}}\n")  # RFC 5737: nobody answers
+    # RFC 5737: no host has this address
+    inventory.write_text("all: {hosts: {elsewhere: {ansible_host: 192.0.2.1}}}\n")
     run = playbook.play(place, [play], "-i", str(inventory), HOME=str(place))
     assert run.status == 0, run.output
     assert run.recap("changed") == 1, run.output

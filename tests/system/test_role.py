@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The role webhook_certificate, in every way that its README shows, on both clusters."""
+"""Run the role webhook_certificate in every way that its README shows, on both clusters."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ NAMES = ("onprem", "eks")
 SIGNERS = {"onprem": KUBELET_SERVING, "eks": APP_SERVING}
 HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
-# One host per cluster; who tries ssh fails.
+# One host for each cluster. A connection by ssh fails.
 INVENTORY = "[clusters]\nonprem ansible_host=host.invalid\neks ansible_host=host.invalid\n"
 
 
 class CertificateRoleRig:
-    """A namespace on both clusters, a user of these tests' own, and a kubeconfig with both contexts."""
+    """A namespace on both clusters, a user of these tests, and a kubeconfig with both contexts."""
 
     def __init__(self, fleet: Fleet, directory: Path) -> None:
         self.fleet = fleet
@@ -72,7 +72,7 @@ class CertificateRoleRig:
             cluster.api("DELETE", f"/api/v1/namespaces/{self.name}")
 
     def play(self, text: str, *arguments: str, **environment: str) -> PlaybookRun:
-        """Run plays as somebody wrote them, under the variables that name this rig."""
+        """Run a user's plays with the variables of this rig."""
         variables = {
             "the_kubeconfig": str(self.kubeconfig),
             "webhook_certificate_service": "hook",
@@ -83,7 +83,7 @@ class CertificateRoleRig:
         return playbook.play(self.directory, yaml.safe_load(text), *command, **environment)
 
     def certificate(self, cluster: str, secret: str) -> x509.Certificate | None:
-        """What the Secret holds; None where there is none."""
+        """Return the certificate in the Secret, None without one."""
         try:
             found = self.fleet[cluster].api("GET", f"/api/v1/namespaces/{self.name}/secrets/{secret}")
         except AdminApiError as error:
@@ -115,7 +115,7 @@ def now() -> datetime.datetime:
 
 
 def reports(run: PlaybookRun) -> dict[str, Any]:
-    """What the plays' tasks `REPORT` say, by the name that they give."""
+    """Return the data of the plays' tasks REPORT by name."""
     texts = re.findall(r'"msg": ("REPORT .*")$', run.output, re.MULTILINE)
     return dict(json.loads(json.loads(text).partition(" ")[2]) for text in texts)
 
@@ -144,8 +144,8 @@ PER_HOST = """
 
 
 @pytest.mark.quick
-def test_one_host_per_cluster(rig: CertificateRoleRig) -> None:
-    """Check mode where nothing is yet, then for real in this process, then again through the module."""
+def test_one_host_for_each_cluster(rig: CertificateRoleRig) -> None:
+    """Run in check mode on an empty cluster, then in Ansible's process, then through the module."""
     start = now()
     run = rig.play(PER_HOST, "--check", "--diff")
     assert run.status == 0, run.output
@@ -239,8 +239,8 @@ AGAIN = """
 """
 
 
-def test_the_signer_is_chosen(rig: CertificateRoleRig) -> None:
-    """By the provider's name, by the user's dictionary, by its default, or outright."""
+def test_the_signer_can_be_chosen(rig: CertificateRoleRig) -> None:
+    """The provider's name, the user's dictionary, its default, or an explicit signer decides."""
     start = now()
     run = rig.play(CHOICES)
     assert run.status == 0, run.output
@@ -257,7 +257,7 @@ def test_the_signer_is_chosen(rig: CertificateRoleRig) -> None:
     by_own_hand = rig.certificate("eks", "none-issues")
     assert by_own_hand is not None
     assert "CN=ephemeral-ca " in by_own_hand.issuer.rfc4514_string()
-    # Where the provider or the signer is named, nobody looks which one the cluster is from.
+    # With a given provider or signer, the module does not detect the provider.
     looked = [event["requestURI"] for event in rig.requests("eks", start)]
     assert not [uri for uri in looked if re.search("clusterroles|nodes\\?|^/version|servicecidrs", uri)]
 
@@ -278,8 +278,8 @@ TAKEN_BACK = """
 """
 
 
-def test_taking_back_asks_nobody_for_the_signer(rig: CertificateRoleRig) -> None:
-    """A cluster whose provider is not known any more must not keep what was made there."""
+def test_removal_does_not_detect_the_signer(rig: CertificateRoleRig) -> None:
+    """The certificate can be removed even if the provider can no longer be detected."""
     start = now()
     run = rig.play(TAKEN_BACK)
     assert run.status == 0, run.output
@@ -290,7 +290,7 @@ def test_taking_back_asks_nobody_for_the_signer(rig: CertificateRoleRig) -> None
 
 
 @pytest.mark.parametrize("given", ["provider: eks", f"signer_name: {APP_SERVING}"])
-def test_a_run_without_change_costs_three_requests(rig: CertificateRoleRig, given: str) -> None:
+def test_a_run_without_change_needs_three_requests(rig: CertificateRoleRig, given: str) -> None:
     start = now()
     run = rig.play(AGAIN % given)
     assert run.status == 0, run.output
@@ -331,8 +331,8 @@ REFUSED_ONE = """
 """
 
 
-def test_nothing_is_written_where_the_signer_is_not_known(rig: CertificateRoleRig, tmp_path: Path) -> None:
-    """Each failure is one line with what was seen, and the facts of an earlier run are gone."""
+def test_an_unknown_signer_writes_nothing(rig: CertificateRoleRig, tmp_path: Path) -> None:
+    """Each failure is one line with the evidence, and the facts of an earlier run are removed."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     bare = str(tmp_path / "bare" / "bin" / "python")
     (rig.directory / "refused.yml").write_text(REFUSED_ONE)
@@ -380,8 +380,8 @@ DELEGATED = """
 """
 
 
-def test_delegated(rig: CertificateRoleRig) -> None:
-    """From hosts that are not to be reached; what the role is not given, module_defaults give."""
+def test_the_role_with_delegation(rig: CertificateRoleRig) -> None:
+    """The hosts cannot be reached. module_defaults supply the options that the role does not set."""
     run = rig.play(DELEGATED, "-vv")
     assert run.status == 0, run.output
     assert execution_modes(run) == {"in_process"}
@@ -416,15 +416,18 @@ IN_THE_PLAY = ("kubeconfig", "context")
 
 
 def empty_texts() -> dict[str, str]:
-    """Every variable that may be an empty text, and that the play does not set."""
+    """Return every variable that may be an empty text and that the play does not set."""
     defaults = yaml.safe_load((REPOSITORY / "roles/webhook_certificate/defaults/main.yml").read_text())
     empty = {name: "" for name in defaults if not name.endswith((*STRUCTURED, *IN_THE_PLAY))}
     assert len(empty) > 25
     return empty
 
 
-def test_texts_from_the_command_line(rig: CertificateRoleRig) -> None:
-    """`-e` makes texts of booleans and numbers: requested by one, approved by another, completed later."""
+def test_booleans_and_numbers_as_texts(rig: CertificateRoleRig) -> None:
+    """`-e` makes texts of booleans and numbers.
+
+    One run requests, another user approves, a later run completes.
+    """
     cluster = rig.fleet["onprem"]
     first = rig.play(TEXTS, "-e", "webhook_certificate_approve=false webhook_certificate_wait=no")
     assert first.status == 0, first.output

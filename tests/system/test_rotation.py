@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rotation without a failed call: real pods, 20 dry-run creates a second, under the same CA and under a new one."""
+"""Rotate certificates of a webhook in pods, with 20 dry-run creates a second and without a failed call."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster
 
 KUBELET_SERVING, EPHEMERAL_CA = "kubernetes.io/kubelet-serving", "ephemeral-ca"
-NOW_DUE = "3660d"  # longer than any certificate lasts: each run renews
+NOW_DUE = "3660d"  # longer than any certificate lasts, so that each run renews
 
 
 Say = Callable[[str], None]
@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    """Figures are printed whatever becomes of the test."""
+    """Print figures even if the test passes."""
 
     def printed(text: str) -> None:
         with capsys.disabled():
@@ -50,7 +50,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
 
 
 class RotationRig:
-    """A webhook in pods, whose certificate k8s_csr made."""
+    """A webhook in pods with a certificate of k8s_csr."""
 
     def __init__(self, cluster: Cluster, webhook: NodeWebhook, signer: str) -> None:
         self.cluster, self.webhook, self.signer = cluster, webhook, signer
@@ -86,7 +86,7 @@ class RotationRig:
         return Load(partial(node_webhook.dry_run, self.cluster, self.webhook))
 
     def anchors(self) -> int:
-        """How many certificates the target's bundle holds."""
+        """Return the number of certificates in the target's bundle."""
         result = self.run(check_mode=True)
         return len(result["targets"][0]["webhooks"][0]["before"])
 
@@ -114,7 +114,7 @@ def assert_in_use(result: dict[str, Any]) -> None:
     assert all(one["verifies"] for one in proof["served"])
 
 
-def test_a_webhook_that_reloads(reloading: RotationRig, say: Say) -> None:
+def test_a_webhook_that_reloads_its_certificate(reloading: RotationRig, say: Say) -> None:
     with reloading.load() as load:
         result = reloading.renew()
     say(f"{reloading.signer}: {load}")
@@ -127,7 +127,7 @@ def test_a_webhook_that_reloads(reloading: RotationRig, say: Say) -> None:
     assert (again["changed"], again["proof"]) == (False, None)
 
 
-def test_what_the_webhook_answers_decides_too(node: Cluster) -> None:
+def test_the_answer_of_the_webhook_is_verified_too(node: Cluster) -> None:
     rig = RotationRig(node, NodeWebhook("probed", "probed"), EPHEMERAL_CA)
     denied = {**rig.webhook.asked_about(refuse=True), "apiVersion": "v1", "kind": "ConfigMap"}
     denied["metadata"]["namespace"] = rig.webhook.namespace
@@ -143,8 +143,10 @@ def test_what_the_webhook_answers_decides_too(node: Cluster) -> None:
 
 
 @pytest.mark.parametrize(("signer", "name"), [(KUBELET_SERVING, "killed-same"), (EPHEMERAL_CA, "killed-new")])
-def test_killed_after_each_write_and_run_again(node: Cluster, signer: str, name: str, say: Say) -> None:
-    """Each time the next run completes, and what it leaves is in use."""
+def test_a_renewal_completes_after_a_kill_at_each_write(
+    node: Cluster, signer: str, name: str, say: Say
+) -> None:
+    """The next run completes each time, and its certificate is in use."""
     rig = RotationRig(node, NodeWebhook(name, name), signer)
     steps = []
     with rig.load() as load:
@@ -184,8 +186,8 @@ def stale(node: Cluster, request: Any) -> Iterator[RotationRig]:
     rig.close()
 
 
-def test_a_webhook_that_does_not_reload(stale: RotationRig, say: Say) -> None:
-    """It is named, nothing fails meanwhile, and a restart that was asked for cures it."""
+def test_a_webhook_that_does_not_reload_its_certificate(stale: RotationRig, say: Say) -> None:
+    """The failure names it, no call fails meanwhile, and a requested restart repairs it."""
     workload = {"name": stale.webhook.name}
     with stale.load() as load:
         failed = stale.renew(served_timeout=6)
@@ -194,7 +196,7 @@ def test_a_webhook_that_does_not_reload(stale: RotationRig, say: Say) -> None:
         if stale.webhook.sub_path:
             assert any("by subPath, which is never updated" in line for line in failed["evidence"])
         assert stale.anchors() == 2
-        # The next run goes on from there, with the certificate that the Secret holds.
+        # The next run continues with the certificate in the Secret.
         again = stale.run(served_timeout=1)
         assert again["failed"], again
         cured = stale.run(served_timeout=20, on_stale="restart", workload=workload)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Server-side apply over what kubectl wrote, on a real API server."""
+"""Apply objects server-side over those that kubectl wrote, on a real API server."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 
 def kubectl(cluster: Cluster, *arguments: str, manifest: Object | None = None) -> str:
-    """kubectl as administrator; a manifest goes to its standard input."""
+    """Run kubectl as administrator with a manifest on its standard input."""
     done = subprocess.run(
         [str(clusters.programs() / "kubectl"), f"--kubeconfig={cluster.kubeconfig}", *arguments],
         input=None if manifest is None else json.dumps(manifest),
@@ -54,7 +54,7 @@ def kubectl(cluster: Cluster, *arguments: str, manifest: Object | None = None) -
 
 
 def old_deployment(namespace: str) -> Object:
-    """With all that a newer one has no more."""
+    """Return a Deployment with fields that the new one lacks."""
     container = {
         "name": "hook",
         "image": "example.invalid/hook:1",
@@ -106,13 +106,13 @@ def new_deployment(namespace: str) -> Object:
 
 
 def elsewhere(manifest: Object, namespace: str) -> Object:
-    """The same manifest for another namespace, where it meets nothing."""
+    """Return the same manifest for another namespace, in which no object exists."""
     fresh = copy.deepcopy(manifest)
     fresh["metadata"]["namespace"] = namespace
     return fresh
 
 
-# How the old one may have been written, as (verb, options).
+# The ways in which kubectl may have written the old Deployment, as (verb, options).
 WRITTEN: dict[str, tuple[str, ...]] = {
     "client-side apply": ("apply", "-f-"),
     "create": ("create", "-f-"),
@@ -123,7 +123,7 @@ WRITTEN: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("way", WRITTEN)
-def test_what_kubectl_wrote_becomes_equal_to_a_fresh_install(
+def test_an_object_of_kubectl_becomes_equal_to_a_fresh_installation(
     cluster: Cluster, client: Client, namespace: str, way: str
 ) -> None:
     kubectl(cluster, *WRITTEN[way], manifest=old_deployment(namespace))
@@ -139,7 +139,7 @@ def test_what_kubectl_wrote_becomes_equal_to_a_fresh_install(
     cluster.api("DELETE", f"/api/v1/namespaces/{fresh_place}")
     wanted["metadata"]["namespace"] = namespace
     assert object_changes.changes(wanted, live) == ()
-    assert object_changes.changes(seen.foreseen, live) == ()  # the dry run had foreseen it
+    assert object_changes.changes(seen.foreseen, live) == ()  # the dry run had the same result
 
 
 def test_a_second_run_writes_nothing(cluster: Cluster, client: Client, namespace: str) -> None:
@@ -150,7 +150,9 @@ def test_a_second_run_writes_nothing(cluster: Cluster, client: Client, namespace
     assert len(client.written) == 2  # the move and the apply
 
 
-def test_what_others_own_is_left_and_named(cluster: Cluster, client: Client, namespace: str) -> None:
+def test_fields_of_other_managers_are_kept_and_reported(
+    cluster: Cluster, client: Client, namespace: str
+) -> None:
     kubectl(cluster, "apply", "-f-", manifest=old_deployment(namespace))
     kubectl(cluster, "label", "-n", namespace, "deployment/hook", "team=storage")
     (seen,) = apply_manifests.preview(client, [new_deployment(namespace)])
@@ -159,10 +161,8 @@ def test_what_others_own_is_left_and_named(cluster: Cluster, client: Client, nam
     assert cluster.api("GET", outcome.reference.path)["metadata"]["labels"] == {"team": "storage"}
 
 
-def test_a_field_that_nobody_was_noted_for_goes_as_well(
-    cluster: Cluster, client: Client, namespace: str
-) -> None:
-    """As of objects older than managedFields, or whose managedFields somebody removed."""
+def test_a_field_without_a_manager_is_removed_too(cluster: Cluster, client: Client, namespace: str) -> None:
+    """Such objects are older than managedFields, or another client has removed their managedFields."""
     kubectl(cluster, "apply", "-f-", manifest=old_deployment(namespace))
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments/hook"
     cluster.api("PATCH", path, {"metadata": {"managedFields": [{}]}}, "application/merge-patch+json")
@@ -192,14 +192,14 @@ def webhook_configuration(name: str, bundle: str) -> Object:
 
 
 @pytest.mark.parametrize("verb", ["apply", "create"])
-def test_a_ca_bundle_survives_what_does_not_hold_it(
+def test_a_ca_bundle_survives_a_manifest_without_it(
     cluster: Cluster, client: Client, namespace: str, verb: str
 ) -> None:
     bundle = base64.b64encode(cluster.ca_pem.encode()).decode()
     kubectl(cluster, verb, "-f-", manifest=webhook_configuration(namespace, bundle))
     manifest = webhook_configuration(namespace, "")
     manifest["webhooks"][0]["failurePolicy"] = "Ignore"
-    for _run in range(2):  # a re-apply by the same manager is what empties it
+    for _run in range(2):  # a second apply by the same manager would empty it
         (seen,) = apply_manifests.preview(client, [manifest])
         outcome = apply_manifests.write(client, seen)
     (webhook,) = cluster.api("GET", outcome.reference.path)["webhooks"]
@@ -209,7 +209,7 @@ def test_a_ca_bundle_survives_what_does_not_hold_it(
     assert not outcome.is_changed
 
 
-def test_another_writers_object_is_refused(cluster: Cluster, client: Client, namespace: str) -> None:
+def test_an_object_of_another_manager_is_refused(cluster: Cluster, client: Client, namespace: str) -> None:
     old = old_deployment(namespace)
     old["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "Helm"
     kubectl(cluster, "create", "--field-manager=helm", "-f-", manifest=old)
@@ -222,9 +222,7 @@ def test_another_writers_object_is_refused(cluster: Cluster, client: Client, nam
     assert client.written
 
 
-def test_what_the_api_server_refuses_is_named_before_anything_is_written(
-    client: Client, namespace: str
-) -> None:
+def test_a_refused_object_is_named_before_the_first_write(client: Client, namespace: str) -> None:
     wrong = new_deployment(namespace)
     wrong["metadata"]["name"] = "wrong"
     wrong["spec"]["selector"] = {"matchLabels": {"app": "other"}}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A backup in the cluster, stored by a real API server and restored by the command that it holds."""
+"""Store a backup in the cluster, and restore it with the command that it contains, on a real API server."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An upgrade that meets a defect of this collection, on a real control plane without a node.
+"""An upgrade with a defect of this collection, on a real control plane without a node.
 
-There is no pod, so a run ends at the first wait for pods, and so does a way back.
+There are no pods, so a run ends at the first wait for pods, and so does a rollback.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def upgrade(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def defect_at(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    """The first real write of this part of a release has a defect, after the step wrote its first object."""
+    """Let the first real write of this part of a release fail with a defect, after the step wrote its first
+    object.
+    """
     real, left = actions.ACTIONS["apply"], [1]
 
     def apply(context: ActionContext, parameters: Mapping[str, Any]) -> Any:
@@ -90,7 +92,7 @@ def held(cluster: Cluster) -> bool:
 def test_a_defect_in_the_middle_of_a_hop_is_undone_and_reported(
     cluster: Cluster, upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The Lease is free at once. The steps tell what was written, and the way back was tried."""
+    """The Lease is released. The steps report what was written, and the rollback was tried."""
     defect_at(monkeypatch, "controller_rbac")
     result = upgrade()
     assert (result["failed"], result["changed"], result["code"]) == (True, True, "defect"), result
@@ -99,9 +101,9 @@ def test_a_defect_in_the_middle_of_a_hop_is_undone_and_reported(
     forward = [one for one in result["steps"] if not one["undoes"]]
     assert [one["status"] for one in forward] == ["done"] * (len(forward) - 1) + ["failed"]
     assert "crds" in {one["id"] for one in forward if one["changed"]}
-    assert forward[-1]["changed"] is True  # it wrote before the defect
+    assert forward[-1]["changed"] is True  # it wrote an object before the defect
     assert [one["undoes"] for one in result["steps"]][-1] is True
-    # Without a node no pod becomes ready, so the way back ends there, and says so.
+    # Without a node no pod becomes ready, so the rollback ends there and reports that.
     assert (result["undone"]["release"], result["undone"]["is_back"]) == ("7.0.2", False)
     assert result["undone"]["problem"]
     assert (result["installed"]["version"], bool(result["plan"])) == ("7.0.2", True)

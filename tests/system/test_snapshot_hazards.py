@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hazards as they stand on a cluster: what somebody did with kubectl, and what the plan says about it.
+"""Create hazards on a cluster with kubectl, and check what the plan reports.
 
-Here are those that need no running pod. The others are met by the upgrades in test_snapshot_upgrade, or only in the pure
-tests of the plan, with a reason; together they are all rows of the table.
+These are the hazards without running pods. The upgrades of test_snapshot_upgrade have the others, or
+ELSEWHERE names the tests of the plan with a reason. Together they are all rows of the table.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def empty(cluster: Cluster) -> Iterator[Cluster]:
-    """A cluster that has nothing of it."""
+    """A cluster without any object of the snapshot controller."""
     yield cluster
     for name in lab.kubectl(cluster, "get", "crds", "-oname").split():
         if "snapshot.storage.k8s.io" in name:
@@ -50,7 +50,7 @@ def empty(cluster: Cluster) -> Iterator[Cluster]:
     clean(cluster)
 
 
-# What somebody does, by kubectl.
+# Changes that a user makes with kubectl.
 
 
 def kubectl(*arguments: str) -> Deed:
@@ -76,7 +76,7 @@ def image(value: str) -> Deed:
 
 
 def groups(release: str, *objects: Object) -> Deed:
-    """The group CRDs of a release, without a webhook that converts, and objects."""
+    """Create the group CRDs of a release without a conversion webhook, and objects."""
 
     def deed(cluster: Cluster) -> None:
         _deploy, directory = build.snapshot_manifests(release)
@@ -92,7 +92,7 @@ def groups(release: str, *objects: Object) -> Deed:
 
 
 def workload(kind: str, namespace: str, name: str, image: str, **pod: Any) -> Object:
-    """A Deployment or StatefulSet with one container; its pods never run here."""
+    """Return a Deployment or StatefulSet with one container. Its pods never run here."""
     labels = {"app": name}
     box = {"name": name, "image": image, **pod.pop("container", {})}
     spec: Object = {
@@ -129,7 +129,7 @@ def group_content(version: str, source: Object | None = None) -> Object:
 
 
 def nothing(_cluster: Cluster) -> None:
-    """The hazard is in what is wanted."""
+    """Do nothing. The hazard is in the options."""
 
 
 OLD_CONTROLLER = f"{lab.REGISTRY}/snapshot-controller:v4.0.0"
@@ -141,7 +141,7 @@ V9 = {"name": "v9", "served": False, "storage": False, "schema": {"openAPIV3Sche
 LABELLED = lab.snapshot("labelled")
 LABELLED["metadata"]["labels"] = {"snapshot.storage.kubernetes.io/invalid-snapshot-resource": ""}
 NO: Object = {}
-# The hazard: the release that is installed, what is done to it, the target, and what the user wants.
+# Hazard -> the installed release, the change, the target, and the options.
 CASES: dict[str, tuple[str, Deed, str, Object]] = {
     "older-than-4.2": ("4.2.1", image(OLD_CONTROLLER), "6.2.2", NO),
     "newer-than-known": ("8.7.0", image(f"{lab.REGISTRY}/snapshot-controller:v9.1.0"), "8.7.0", NO),
@@ -250,7 +250,7 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
 
 
 OF_OTHERS = ("foreign-configuration", "names-elsewhere", "other-containers", "secret-kept", "webhook-shared")
-# Those that are met elsewhere, and where.
+# Hazards of other tests, with the name of the test.
 ELSEWHERE = {
     **dict.fromkeys(MET_ON_THE_WAY, "test_snapshot_upgrade, from release to release"),
     **dict.fromkeys(MET_BY_GROUPS, "test_snapshot_upgrade, with group snapshots"),
@@ -268,14 +268,14 @@ ELSEWHERE = {
 }
 
 
-def test_every_hazard_has_a_case() -> None:
+def test_every_hazard_has_a_test() -> None:
     assert not set(CASES) & set(ELSEWHERE)
     assert {row.id for row in HAZARDS} == {*CASES, *ELSEWHERE}
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", CASES)
-def test_a_hazard_is_seen(empty: Cluster, name: str) -> None:
+def test_a_hazard_is_reported(empty: Cluster, name: str) -> None:
     release, deed, target, given = CASES[name]
     install(empty, release, webhook=lab.era(release).kind == "validation")
     deed(empty)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The marks of kubespray's Deployment, as a real kubectl and a real API server leave them."""
+"""Check the marks of kubespray's Deployment, as a real kubectl and a real API server leave them."""
 
 from __future__ import annotations
 

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each owner of the table by the marks that it leaves, on a real control plane: who, by what, what to do there; and adopted.
+"""Check that each manager is recognised by its markers, refused with evidence and advice, and adopted by
+option.
 
-Helm's are left by Helm itself. The others apply a release's manifests as these tools do: by server-side apply under their
-field manager, with their labels and annotations; what cannot run here leaves what is published of its marks.
+Helm's markers are left by Helm itself. For the other managers the test applies a release's manifests as they
+do: by server-side apply under their field manager, with their labels and annotations, as far as published.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def empty(cluster: Cluster) -> Iterator[Cluster]:
 
 
 def manifests(*, crds: bool = True) -> list[Object]:
-    """The controller of a release, its rights and its CustomResourceDefinitions, the image that of the release."""
+    """Return the controller of a release with its own image, its permissions and its
+    CustomResourceDefinitions.
+    """
     deploy, definitions = build.snapshot_manifests(RELEASE)
     files = sorted((deploy / "snapshot-controller").glob("*-snapshot-controller.yaml"))
     files = [*(sorted(definitions.glob("snapshot.storage.k8s.io_*")) if crds else []), *files]
@@ -75,9 +78,11 @@ def manifests(*, crds: bool = True) -> list[Object]:
 
 @dataclass(frozen=True)
 class ManagerRow:
-    """How an owner leaves its marks. evidence: what the plan says that it saw of them."""
+    """The markers that a manager leaves."""
 
+    #: Evidence that the plan must report.
     evidence: str
+    #: Its field manager.
     manager: str = "some-installer"
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -145,30 +150,30 @@ CASES = {
     ),
     "unmarked": ManagerRow("no marker of any manager"),
 }
-# Written otherwise, or seen by another test.
+# Managers with a test of their own.
 ELSEWHERE = {
     "helm": "test_a_release_of_helm",
     "kubespray": "test_snapshot_kubespray",
-    "operator": "test_an_operator",
+    "operator": "test_an_operator_is_recognised_by_its_owner_reference",
     "kubectl": "test_snapshot_plan",
     "hosted": "test_snapshot_plan",
 }
 
 
-def test_every_owner_has_a_case() -> None:
+def test_every_manager_has_a_test() -> None:
     assert not set(CASES) & set(ELSEWHERE)
     assert set(INSTALLERS) == {*CASES, *ELSEWHERE}
 
 
 @pytest.mark.parametrize("key", CASES)
-def test_an_owner_is_recognised_refused_and_adopted(empty: Cluster, key: str) -> None:
+def test_a_manager_is_recognised_refused_and_adopted(empty: Cluster, key: str) -> None:
     CASES[key].install(empty)
     assert_refused(empty, key, CASES[key].evidence)
     assert_adopted(empty, key)
 
 
-def test_an_operator(empty: Cluster) -> None:
-    """Known by its ownerReference; a ConfigMap stands for its resource, so that nothing collects the objects."""
+def test_an_operator_is_recognised_by_its_owner_reference(empty: Cluster) -> None:
+    """The owner is a ConfigMap, so that the garbage collector keeps the objects."""
     lab.kubectl(empty, "create", "configmap", "operator", "-n", "kube-system")
     uid = empty.api("GET", "/api/v1/namespaces/kube-system/configmaps/operator")["metadata"]["uid"]
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "operator", "uid": uid}
@@ -186,7 +191,10 @@ def test_an_operator(empty: Cluster) -> None:
 
 @pytest.mark.full
 def test_a_release_of_helm(empty: Cluster, tmp_path: Path) -> None:
-    """Refused while it is Helm's; then Helm forgets it as the plan says, which keeps everything, and it can be adopted."""
+    """The plan is refused while Helm owns the release.
+
+    The advice makes Helm forget it and keep all objects. Then it is adopted.
+    """
     chart = tmp_path / "chart"
     (chart / "templates").mkdir(parents=True)
     head = {"apiVersion": "v2", "name": "snapshot-controller", "version": "3.0.0", "appVersion": RELEASE}
@@ -321,7 +329,7 @@ def path(obj: Object) -> str:
 
 
 def uids(cluster: Cluster, objects: list[Object]) -> dict[str, str]:
-    """Of those that exist."""
+    """Return the UIDs of the objects that exist."""
     found = {}
     for one in objects:
         with contextlib.suppress(clusters.AdminApiError):
@@ -330,7 +338,7 @@ def uids(cluster: Cluster, objects: list[Object]) -> dict[str, str]:
 
 
 def carry_out_deletions(cluster: Cluster, cache: Path) -> dict[str, Any]:
-    """Plan, do each step that deletes as the engine does it, and return the plan."""
+    """Plan, run each step that deletes as the engine does, and return the plan."""
     result = plan(cluster, TARGET, adopt=["kubectl"])
     assert result["refused"] == []
     rig = SnapshotRig(cluster, "none", cache)
@@ -343,17 +351,15 @@ def carry_out_deletions(cluster: Cluster, cache: Path) -> dict[str, Any]:
 
 @dataclass
 class Upgraded:
-    """Plans and UIDs.
+    """Plans and UIDs of an upgrade."""
 
-    before: UIDs of all objects of OTHERS.
-    shared: the plan while a second configuration called the webhook.
-    kept: UIDs of the objects that were left after that plan, by path.
-    last: the plan after the second configuration was gone.
-    """
-
+    #: UIDs of all objects of OTHERS.
     before: dict[str, str]
+    #: The plan while a second configuration calls the webhook.
     shared: dict[str, Any]
+    #: UIDs of the objects that were left after that plan, by path.
     kept: dict[str, str]
+    #: The plan after the second configuration was deleted.
     last: dict[str, Any]
 
 
@@ -394,7 +400,7 @@ def upgraded(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     lab.kubectl(cluster, "delete", "validatingwebhookconfiguration", "second")
     lab.kubectl(
         cluster, "apply", "-f-", stdin=yaml.safe_dump(OWN_CONFIGURATION)
-    )  # otherwise the webhook cannot be recognised
+    )  # without it the webhook cannot be recognised
     yield Upgraded(before, shared, kept, carry_out_deletions(cluster, cache))
     configurations = [one["metadata"]["name"] for one in others if "webhooks" in one]
     removed = [f"ValidatingWebhookConfiguration/{name}" for name in configurations]
@@ -415,24 +421,24 @@ def upgraded(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.mark.parametrize("row", OTHERS)
-def test_objects_of_others_are_left_and_reported(cluster: Cluster, upgraded: Upgraded, row: str) -> None:
+def test_objects_of_other_owners_are_kept_and_reported(
+    cluster: Cluster, upgraded: Upgraded, row: str
+) -> None:
     finding, objects = OTHERS[row]
     before = {path(one): upgraded.before[path(one)] for one in objects}
     assert uids(cluster, objects) == before
     evidence = {one["id"]: one["evidence"] for one in upgraded.last["hazards"]}[finding]
     assert any(objects[0]["metadata"]["name"] in line for line in evidence), evidence
     assert {one["handling"] for one in upgraded.last["hazards"] if one["id"] == finding} == {"report"}
-    assert "controller" in {step["id"] for step in upgraded.last["plan"]}  # the upgrade goes on
+    assert "controller" in {step["id"] for step in upgraded.last["plan"]}  # the upgrade continues
 
 
-def test_a_webhook_that_another_configuration_calls_is_left_until_it_does_not(
-    cluster: Cluster, upgraded: Upgraded
-) -> None:
+def test_a_webhook_is_kept_while_another_configuration_calls_it(cluster: Cluster, upgraded: Upgraded) -> None:
     evidence = {one["id"]: one["evidence"] for one in upgraded.shared["hazards"]}["webhook-shared"]
     assert any("second" in line for line in evidence)
     assert set(upgraded.kept) == {
         path(one) for one in (*WEBHOOK, SHARED)
-    }  # its own configuration was deleted
+    }  # only its own configuration was deleted
     assert "webhook-shared" not in {one["id"] for one in upgraded.last["hazards"]}
     assert uids(cluster, WEBHOOK) == {}
 
@@ -454,7 +460,7 @@ def test_a_driver_whose_pod_contains_the_controller_is_never_deleted(empty: Clus
     lab.kubectl(empty, "delete", "-n", "kube-system", "deployment", "lvm-csi-controller")
 
 
-def test_a_secret_that_was_written_since_is_left(empty: Cluster, tmp_path: Path) -> None:
+def test_a_secret_that_changed_after_the_plan_is_kept(empty: Cluster, tmp_path: Path) -> None:
     """The step detects a change after the plan. The API server detects a change after the read."""
     secret = tls("kube-public", SECRET)
     place = {"kind": "Secret", "namespace": "kube-public", "name": SECRET, "only_used_by": "validation"}
@@ -474,7 +480,7 @@ def test_a_secret_that_was_written_since_is_left(empty: Cluster, tmp_path: Path)
 
 
 def assert_refused(cluster: Cluster, key: str, evidence: str) -> None:
-    """Before the first write: who owns it, by what evidence, what to do there."""
+    """Check that the plan is refused with manager, evidence and advice."""
     result = plan(cluster, TARGET)
     refused = {row["id"]: row for row in result["refused"]}
     row = refused[f"owner-{key}"]
@@ -486,7 +492,9 @@ def assert_refused(cluster: Cluster, key: str, evidence: str) -> None:
 
 
 def assert_adopted(cluster: Cluster, key: str) -> None:
-    """When told to. What cannot be taken from its owner, nobody can tell: the option does not know it."""
+    """Check that `adopt` accepts the manager, and that the option has no value for managers that cannot be
+    adopted.
+    """
     if not INSTALLERS[key].adopting:
         assert key not in ARGUMENTS["adopt"]["choices"]
         return

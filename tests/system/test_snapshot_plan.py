@@ -2,9 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""snapshot_controller_info on a real control plane: real CRDs and manifests of several releases, applied with kubectl.
+"""Run snapshot_controller_info on a real control plane with CRDs and manifests of several releases, applied
+with kubectl.
 
-There is no node, so nothing of it runs; what is installed, whose it is, and the plan are read all the same.
+There is no node, so no pod runs. Installed objects, their managers and the plan are read all the same.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def nothing_installed(cluster: Cluster) -> Iterator[None]:
-    """Each test begins on a cluster that has nothing of it."""
+    """Remove all objects of the snapshot controller after each test."""
     yield
     clean(cluster)
 
 
-def test_an_empty_cluster_gets_an_installation(cluster: Cluster) -> None:
+def test_a_plan_for_an_empty_cluster_installs(cluster: Cluster) -> None:
     result = plan(cluster, "8.7.0", adopt=[])
     assert (result["installed"]["version"], result["managers"], result["refused"]) == ("", [], [])
     assert ids(result)[0] == "crds"
@@ -56,7 +57,7 @@ def test_an_empty_cluster_gets_an_installation(cluster: Cluster) -> None:
 
 
 GONE = {"dangling-configuration", "webhook-left"}
-# Release, its CRDs as they are recognised, whether it has a validation webhook, hazards of the way to 8.7.0.
+# Release, its CRDs as they are recognised, True if it has a validation webhook, hazards up to 8.7.0.
 RELEASES = [
     ("4.2.1", "4.1 to 5.0", True, {"v1beta1-unserved", "controller-selector", "rights-first", *GONE}),
     pytest.param(
@@ -70,7 +71,7 @@ LOOKED_FOR = {"v1beta1-unserved", "controller-selector", "rights-first", *GONE}
 
 
 @pytest.mark.parametrize(("release", "crds", "webhook", "expected"), RELEASES)
-def test_releases_as_kubectl_installed_them(
+def test_releases_installed_with_kubectl_are_recognised(
     cluster: Cluster, release: str, crds: str, webhook: bool, expected: set[str]
 ) -> None:
     install(cluster, release, webhook=webhook)
@@ -94,8 +95,8 @@ def test_releases_as_kubectl_installed_them(
     assert hazards(result) & LOOKED_FOR == expected
 
 
-def test_nothing_is_written_and_no_key_is_shown(cluster: Cluster) -> None:
-    """On the way to 8.1.1: a Secret, and an object that the rules of 8.0 refuse."""
+def test_a_plan_writes_nothing_and_shows_no_key(cluster: Cluster) -> None:
+    """The cluster has a Secret, and an object that the rules of 8.0 refuse. The target is 8.1.1."""
     install(cluster, "7.0.2")
     secret = {
         "apiVersion": "v1",
@@ -122,7 +123,8 @@ def test_nothing_is_written_and_no_key_is_shown(cluster: Cluster) -> None:
     assert (found["name"], found["type"]) == ("snapshot-validation-secret", "kubernetes.io/tls")
     steps = {step["id"]: step["parameters"] for step in result["plan"]}
     assert steps["webhook-deployment"]["secret"] == "snapshot-validation-secret"
-    assert steps["webhook-deployment"]["namespace"] == "default"  # it stays where upstream's manifests put it
+    # it stays in the namespace of upstream's manifests
+    assert steps["webhook-deployment"]["namespace"] == "default"
     rules = steps["narrow-snapshot"]["rules"][CONFIGURATION]
     assert [rule["resources"] for rule in rules] == [["volumesnapshotclasses"]]
     (row,) = [row for row in result["hazards"] if row["id"] == "invalid-objects-kept"]
@@ -132,8 +134,8 @@ def test_nothing_is_written_and_no_key_is_shown(cluster: Cluster) -> None:
     assert any("no-class" in text for text in result["reports"])
 
 
-def test_the_api_server_takes_narrower_rules(cluster: Cluster) -> None:
-    """Also none at all, which is what 4.2's webhook and 8.1's have in common."""
+def test_the_api_server_accepts_narrower_rules(cluster: Cluster) -> None:
+    """Also an empty list, which is what the webhooks of 4.2 and 8.1 have in common."""
     deploy, _crds = build.snapshot_manifests("4.2.1")
     template = (deploy / "webhook-example" / "admission-configuration-template").read_text()
     kubectl(cluster, "apply", "-f-", stdin=template.replace("${CA_BUNDLE}", "Cg=="))
@@ -144,8 +146,8 @@ def test_the_api_server_takes_narrower_rules(cluster: Cluster) -> None:
         kubectl(cluster, "patch", *place, "--type=json", f"-p={patch}", "--dry-run=server")
 
 
-def test_whose_it_is(cluster: Cluster) -> None:
-    """As an EKS add-on applies it; and as this collection does, whatever kubectl did before."""
+def test_managers_are_recognised_by_their_fields(cluster: Cluster) -> None:
+    """An EKS add-on applies the Deployment, then this collection does, after kubectl in both cases."""
     install(cluster, "8.7.0", webhook=False)
     deploy, _crds = build.snapshot_manifests("8.7.0")
     path = str(deploy / "snapshot-controller" / "setup-snapshot-controller.yaml")
@@ -158,7 +160,7 @@ def test_whose_it_is(cluster: Cluster) -> None:
     assert "Deployment kube-system/snapshot-controller" not in {row["object"] for row in result["managers"]}
 
 
-def test_crds_without_a_controller_are_somebody_elses(cluster: Cluster) -> None:
+def test_crds_without_a_controller_are_reported_as_hosted(cluster: Cluster) -> None:
     _deploy, crds = build.snapshot_manifests("8.7.0")
     apply_crds(cluster, crds, groups=False)
     assert {row["id"] for row in plan(cluster, "8.7.0", adopt=["kubectl"])["refused"]} == {"hosted"}
@@ -167,7 +169,7 @@ def test_crds_without_a_controller_are_somebody_elses(cluster: Cluster) -> None:
     assert "controller" in ids(result)
 
 
-def test_what_may_not_be_read_is_refused_and_what_the_role_grants_is_enough(cluster: Cluster) -> None:
+def test_missing_permissions_are_reported_and_the_role_is_enough(cluster: Cluster) -> None:
     result = plan(cluster, "8.1.1", cluster.kubeconfig_for("nobody"), adopt=["kubectl"])
     refused = {row["id"]: row for row in result["refused"]}
     assert "unreadable" in refused
@@ -193,9 +195,12 @@ def content(name: str) -> dict[str, Any]:
     }
 
 
-def test_lists_at_v1beta1_demand_a_hop(cluster: Cluster) -> None:
-    """A content is stored at v1beta1 with its list. 8.4's CRD without a conversion webhook hides the list; with one that does
-    not answer nothing can be read; 8.7 is reached through 8.4.0 from either."""
+def test_lists_at_v1beta1_require_a_hop(cluster: Cluster) -> None:
+    """A content is stored at v1beta1 with its list.
+
+    8.4's CRD hides the list without a conversion webhook, and cannot be read with one that does not answer.
+    In both cases 8.7 is reached through 8.4.0.
+    """
     install(cluster, "8.4.0", webhook=False)
     _deploy, crds = build.snapshot_manifests("8.4.0")
     documents = [yaml.safe_load(path.read_text()) for path in sorted(crds.glob("groupsnapshot*"))]
@@ -233,10 +238,10 @@ def test_lists_at_v1beta1_demand_a_hop(cluster: Cluster) -> None:
     none = json.dumps([{"op": "replace", "path": "/spec/conversion", "value": {"strategy": "None"}}])
     kubectl(
         cluster, "patch", "crd", GROUP_CONTENTS, "--type=json", f"-p={none}"
-    )  # or it could not be deleted
+    )  # without it the CRD could not be deleted
 
 
-def test_a_cluster_is_not_touched_for_a_release_that_may_not_be_installed(cluster: Cluster) -> None:
+def test_an_unavailable_release_contacts_no_cluster(cluster: Cluster) -> None:
     for version in ("7.0.0", "9.9.9"):
         user = f"asks-for-{version}"
         parameters = {**DEFAULTS, "kubeconfig": str(cluster.kubeconfig_for(user)), "version": version}

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/rbac/upgrade.yaml and upgrade-lease.yaml, with plan.yaml, snapshot-verify.yaml and those of a certificate, are enough.
+"""Check that docs/rbac/upgrade.yaml and upgrade-lease.yaml are enough, with the roles of plan, verification
+and certificate.
 
-On a real control plane without_grant a node. Check mode tries every step by dry runs, needs no pod, and names each missing
-permission. A run writes until the first pod would have to become ready.
+The control plane is real and has no node. Check mode tries every step by dry runs and needs no pod, but the
+same permissions. A run writes until the first pod must become ready.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ if TYPE_CHECKING:
 DOCUMENTS = [(RBAC / f"{name}.yaml").read_text() for name in ("upgrade", "upgrade-lease")]
 UPGRADE: tuple[dict[str, Any], ...] = tuple(map(yaml.safe_load, DOCUMENTS))
 PLAN, VERIFY = (role_in(RBAC / f"{name}.yaml") for name in ("plan", "snapshot-verify"))
-# The roles of the webhook's certificate. test_least_rights.py takes their verbs away.
+# The roles of the webhook's certificate. test_least_rights.py tests their verbs.
 CERTIFICATE = tuple(role_in(RBAC / f"{name}.yaml") for name in ("request", "approve", "bundle", "explain"))
 GRANTS = [
     grant for role, text in zip(UPGRADE, DOCUMENTS, strict=True) for grant in grants(role["kind"], role, text)
 ]
 
 
-# Each brings a cluster that has nothing of it into a state.
+# Each function brings an empty cluster into a state.
 
 
 def nothing(_cluster: Cluster) -> None:
@@ -57,7 +58,7 @@ def nothing(_cluster: Cluster) -> None:
 
 
 def recent(cluster: Cluster) -> None:
-    """7.0.2, with a Secret of the webhook's, and a PodDisruptionBudget as this collection makes one."""
+    """Install 7.0.2 with a Secret of the webhook and a PodDisruptionBudget as this collection creates it."""
     install(cluster, "7.0.2")
     secret = ("create", "secret", "generic", "snapshot-validation-secret", "-n", "default")
     lab.kubectl(cluster, *secret, "--from-literal=tls.crt=x", "--from-literal=tls.key=x")
@@ -69,10 +70,11 @@ def old(cluster: Cluster) -> None:
     install(cluster, "4.2.1")
 
 
-# What is tried, by cluster: the state, and the release that is to come.
+# State -> the function that prepares it, and the upgrades that are tried.
 STATES = {"nothing": nothing, "recent": recent, "old": old, "upgraded": recent}
 WAYS = [("recent", "8.1.0"), ("recent", "8.7.0"), ("nothing", "8.1.0"), ("old", "8.7.0")]
-# What is needed on other ways than these: a driver left that StatefulSet behind, group snapshots are stored at old versions.
+# Permissions for other upgrades: a driver left that StatefulSet, or group snapshots are stored at old
+# versions.
 UNTRIED = {
     ("statefulsets", "get"),
     ("statefulsets", "delete"),
@@ -88,7 +90,7 @@ SAMPLE = {("clusterroles", "escalate"), ("deployments", "create")}
 
 
 class PermissionsRig:
-    """Clusters by state, started when they are asked for, and manifests."""
+    """Clusters by state, started on demand, and manifests."""
 
     def __init__(self, stack: contextlib.ExitStack, source: str, cache: Path) -> None:
         self._stack = stack
@@ -103,7 +105,7 @@ class PermissionsRig:
         return self._clusters[state]
 
     def tried(self, state: str, release: str, *roles: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Return the result of check mode for a user with these roles, and what was written."""
+        """Return the result of check mode for a user with these roles, and the writes."""
         cluster, user = self.cluster(state), f"limited-{uuid.uuid4().hex[:8]}"
         grant(cluster, user, *roles)
         result = self.run(state, user, release, check_mode=True)
@@ -118,7 +120,7 @@ class PermissionsRig:
 
 
 def grant(cluster: Cluster, user: str, *roles: dict[str, Any]) -> None:
-    """The roles, under names of the user's own, and bound to it."""
+    """Create the roles under names with the user's name, bound to the user."""
     api = "rbac.authorization.k8s.io"
     documents = []
     for role in roles:
@@ -148,18 +150,21 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PermissionsRig]:
     ("state", "release"),
     [pytest.param(*way, marks=[] if way[0] == "recent" else [pytest.mark.full]) for way in WAYS],
 )
-def test_the_roles_are_enough(rig: PermissionsRig, state: str, release: str) -> None:
+def test_the_roles_are_enough_for_check_mode(rig: PermissionsRig, state: str, release: str) -> None:
     result, writes = rig.tried(state, release, PLAN, VERIFY, *UPGRADE, *CERTIFICATE)
     assert not result.get("failed"), result
     assert (result["problems"], result["installed"]["unreadable"], writes) == ([], {}, [])
     assert result["due"]
-    # All that is not known is whether images can be pulled, and what policies say of pods.
+    # Notes may only be about images that must be pulled, and about policies for pods.
     known = ("registry.k8s.io/", "a pod of")
     assert [note for note in result["notes"] if not any(one in note for one in known)] == []
 
 
 def test_the_roles_are_enough_for_writes(rig: PermissionsRig) -> None:
-    """The run ends at the first Deployment whose pods would have to become ready. Its Lease has the record of each step."""
+    """The run ends at the first Deployment whose pods must become ready.
+
+    Its Lease has the record of each step.
+    """
     user = f"writer-{uuid.uuid4().hex[:8]}"
     cluster = rig.cluster("upgraded")
     grant(cluster, user, PLAN, VERIFY, *UPGRADE)
@@ -175,7 +180,7 @@ def test_the_roles_are_enough_for_writes(rig: PermissionsRig) -> None:
     sent = [line for line in written(cluster, user) if lease in line or line.endswith("/leases")]
     first, *renewed, last = [line.partition(" ")[0] for line in sent]
     assert (first, set(renewed), last) == ("create", {"update"}, "delete")
-    assert len(renewed) >= len(result["steps"])  # one for each record, and those of the thread
+    assert len(renewed) >= len(result["steps"])  # one write for each record, and those of the thread
     assert [
         one
         for one in leases.leases(cluster, upgrade_lease.NAMESPACE)
@@ -184,7 +189,7 @@ def test_the_roles_are_enough_for_writes(rig: PermissionsRig) -> None:
 
 
 def test_without_permissions_the_module_writes_nothing(rig: PermissionsRig) -> None:
-    """The plan is refused, because most lists cannot be read. check mode and a run say the same."""
+    """The plan is refused, because most lists cannot be read. Check mode and a run report the same."""
     cluster, user = rig.cluster("recent"), f"nobody-{uuid.uuid4().hex[:8]}"
     for check_mode in (True, False):
         result = rig.run("recent", user, "8.7.0", check_mode=check_mode)
@@ -196,7 +201,7 @@ def test_without_permissions_the_module_writes_nothing(rig: PermissionsRig) -> N
     assert written(cluster, user) == []
 
 
-def test_with_the_role_of_a_plan_every_other_permission_is_named(rig: PermissionsRig) -> None:
+def test_with_only_the_role_of_a_plan_each_missing_permission_is_named(rig: PermissionsRig) -> None:
     """certflow-plan is enough for snapshot_controller_info. An upgrade fails before its first write."""
     cluster, user = rig.cluster("recent"), f"planner-{uuid.uuid4().hex[:8]}"
     grant(cluster, user, PLAN)
@@ -228,8 +233,8 @@ def is_tried(one: Grant) -> bool:
     ],
     ids=str,
 )
-def test_what_is_missing_is_said_before_the_first_write(rig: PermissionsRig, missing: Grant) -> None:
-    """In one line, which names the verb and the resource."""
+def test_a_missing_permission_is_reported_before_the_first_write(rig: PermissionsRig, missing: Grant) -> None:
+    """One line names the verb and the resource."""
     others = [without_grant(role, missing) for role in (PLAN, VERIFY, *CERTIFICATE)]
     roles = [missing.taken_from(role) if role["kind"] == missing.role else role for role in UPGRADE]
     for state, release in WAYS:

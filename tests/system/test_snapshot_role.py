@@ -2,9 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The role snapshot_controller before its first write, on real control planes without a node: plan, check mode, refusals.
+"""Run the role snapshot_controller until its first write, on real control planes without a node: plan, check
+mode, refusals.
 
-test_snapshot_upgrade.py has the upgrades with pods, test_snapshot_stops.py has the stops in the middle.
+test_snapshot_upgrade.py has upgrades with pods, test_snapshot_stops.py has stops during an upgrade.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ if TYPE_CHECKING:
     from tests.support.clusters import Fleet
     from tests.support.playbook import PlaybookRun
 
-# The first has no controller, the second has that of 7.0.2. A connection by ssh fails.
+# The first cluster has no controller, the second has that of 7.0.2. A connection by ssh fails.
 NAMES = ("onprem", "eks")
 INVENTORY = "[clusters]\nonprem ansible_host=host.invalid\neks ansible_host=host.invalid\n"
 
 
 class UpgradeRoleRig:
-    """Two clusters, a user of these tests' own, and a kubeconfig with both contexts."""
+    """Two clusters, a user of these tests, and a kubeconfig with both contexts."""
 
     def __init__(self, fleet: Fleet, directory: Path, source: str) -> None:
         self.fleet, self.directory = fleet, directory
@@ -107,7 +108,7 @@ IN_A_PLAY = """
 
 
 def test_check_mode_shows_everything_and_writes_nothing(rig: UpgradeRoleRig) -> None:
-    """An installation and an upgrade, by one play, with the diff of each object."""
+    """One play installs on one cluster and upgrades the other, with the diff of each object."""
     start = now()
     run = rig.play(IN_A_PLAY, "--check", "--diff")
     assert run.status == 0, run.output
@@ -121,7 +122,7 @@ def test_check_mode_shows_everything_and_writes_nothing(rig: UpgradeRoleRig) -> 
         assert {"crds", "controller"} <= set(one["due"]) < {step["id"] for step in one["plan"]}
         assert (one["code"], one["refused"], one["problems"], one["steps"]) == ("", [], [], [])
         assert all(json.dumps(line) in run.output for line in one["lines"])
-    # Of an object that exists, the diff has only the fields that change.
+    # The diff of an existing object has only the fields that change.
     shown = [line for line in run.output.splitlines() if line.startswith("+")]
     assert any("snapshot-controller:v8.1.0" in line for line in shown)
     assert any("CustomResourceDefinition" in line for line in shown)
@@ -152,8 +153,8 @@ BY_ANOTHER_HOST = """
 """
 
 
-def test_the_plan_only_reads(rig: UpgradeRoleRig) -> None:
-    """With the tag plan, for hosts that cannot be reached, with the role imported and included."""
+def test_the_tag_plan_only_reads(rig: UpgradeRoleRig) -> None:
+    """The hosts cannot be reached, and the role is imported or included."""
     start = now()
     run = rig.play(BY_ANOTHER_HOST, "--tags", "plan")
     assert run.status == 0, run.output
@@ -222,7 +223,7 @@ CASES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
 
 
 def test_a_refusal_has_one_line_and_a_code(rig: UpgradeRoleRig) -> None:
-    """From localhost, before the first write. onprem has CRDs and no controller by now."""
+    """The plays run on localhost and end before the first write. By now onprem has CRDs and no controller."""
     deploy, crds = build.snapshot_manifests("8.1.0")
     kubectl(
         rig.fleet["onprem"],
@@ -346,8 +347,10 @@ IN_A_BATCH = """
 """
 
 
-def test_each_cluster_of_a_batch_that_ends_is_put_back(rig: UpgradeRoleRig, old: None, denied: None) -> None:
-    """The role publishes the failure of each cluster, although any_errors_fatal ends the play with the first one."""
+def test_each_cluster_of_a_failed_batch_is_rolled_back(rig: UpgradeRoleRig, old: None, denied: None) -> None:
+    """The role publishes the failure of each cluster, although any_errors_fatal ends the play with the first
+    one.
+    """
     run = rig.play(IN_A_BATCH)
     assert run.status == 2, run.output
     found = reports(run)
@@ -362,7 +365,7 @@ def test_each_cluster_of_a_batch_that_ends_is_put_back(rig: UpgradeRoleRig, old:
     assert changed == {"controller"}
 
 
-# Keywords of plays, by check mode
+# Keywords of plays, also in check mode
 
 REPORT = {
     "ansible.builtin.debug": {
@@ -374,19 +377,21 @@ REPORT = {
 
 @dataclass(frozen=True)
 class Keywords:
-    """A play of the role on both hosts.
+    """A play of the role on both hosts."""
 
-    play: keywords of the play. role: keywords of the role's tasks. arguments: of ansible-playbook.
-    contacted: the clusters that have requests. reported: the hosts with a result.
-    adopts: False if the upgrade of eks is refused. status: of ansible-playbook.
-    """
-
+    #: Keywords of the play.
     play: dict[str, Any] = field(default_factory=dict)
+    #: Keywords of the role's tasks.
     role: dict[str, Any] = field(default_factory=dict)
+    #: Arguments of ansible-playbook.
     arguments: tuple[str, ...] = ()
+    #: Clusters that have requests.
     contacted: tuple[str, ...] = NAMES
+    #: Hosts with a result.
     reported: tuple[str, ...] = NAMES
+    #: False if the upgrade of eks is refused.
     adopts: bool = True
+    #: Exit status of ansible-playbook.
     status: int = 0
 
 
@@ -410,9 +415,7 @@ FULL_KEYWORDS = ("strategy host_pinned", "serial")
     "name",
     [pytest.param(name, marks=[pytest.mark.full] if name in FULL_KEYWORDS else []) for name in KEYWORDS],
 )
-def test_the_keywords_of_a_play_mean_what_they_mean_elsewhere(
-    rig: UpgradeRoleRig, old: None, name: str
-) -> None:
+def test_keywords_of_a_play_apply_to_the_role(rig: UpgradeRoleRig, old: None, name: str) -> None:
     one = KEYWORDS[name]
     variables = {
         "ansible_connection": "local",

@@ -2,7 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each action of an upgrade on a real control plane: over what kubectl installed, repeated, in check mode, refused."""
+"""Run each action of an upgrade on a real control plane: over objects of kubectl, repeated, in check mode,
+refused.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,12 @@ GROUP_KINDS = ("volumegroupsnapshotclasses", "volumegroupsnapshotcontents", "vol
 GROUP_CRDS = tuple(f"{kind}.{GROUP}" for kind in GROUP_KINDS)
 Object = dict[str, Any]
 
-pytestmark = pytest.mark.full  # minutes: six releases, one after another, on two clusters
+pytestmark = pytest.mark.full  # six releases one after the other on two clusters need minutes
 
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SnapshotRig, SnapshotRig]]:
-    """An old cluster, and one on which each release is installed afresh."""
+    """An old cluster, and one on which each release is installed from scratch."""
     cache = tmp_path_factory.mktemp("cache")
     with (
         release_server(*CHAIN, "8.2.0") as source,
@@ -47,7 +49,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SnapshotRi
 
 
 def test_definitions_of_every_release_over_those_of_kubectl(sites: tuple[SnapshotRig, SnapshotRig]) -> None:
-    """From 4.2.1 to 8.7.0, with objects that stay as they are, each release as a fresh install has it."""
+    """Each release from 4.2.1 to 8.7.0 is as after a fresh installation, and objects are unchanged."""
     old, fresh = sites
     _deploy, directory = build.snapshot_manifests("4.2.1")
     lab.apply_crds(old.cluster, directory, groups=False)
@@ -59,14 +61,17 @@ def test_definitions_of_every_release_over_those_of_kubectl(sites: tuple[Snapsho
             assert difference(fresh.crd(name), old.crd(name)) == [], (release, name)
             fresh.cluster.api("DELETE", f"{CRDS}/{name}")
         assert kept == {path: _essence(old.cluster.api("GET", path)) for path in kept}, release
-        assert result["changed"] == (release not in ("8.4.0", "8.7.0"))  # the same files since 8.0
+        assert result["changed"] == (release not in ("8.4.0", "8.7.0"))  # the files are the same since 8.0
     old.done("migrate_storage", crd=SNAPSHOT_CRDS[2], version="v1", settle_seconds=0)
     assert old.crd(SNAPSHOT_CRDS[2])["status"]["storedVersions"] == ["v1"]
     assert old.writes()
 
 
 def _snapshots(rig: SnapshotRig) -> dict[str, Object]:
-    """A class, a content and two snapshots, one of them made through v1beta1; what of each has to stay."""
+    """Create a class, a content and two snapshots, one of them through v1beta1.
+
+    Return the fields that must stay.
+    """
     api, root = rig.cluster.api, "/apis/snapshot.storage.k8s.io"
     paths = {
         f"{root}/v1/volumesnapshotclasses": lab.default_class("kept"),
@@ -89,7 +94,7 @@ def _essence(obj: Object) -> Object:
 
 
 def test_group_snapshots_through_every_version(sites: tuple[SnapshotRig, SnapshotRig]) -> None:
-    """v1alpha1 objects come to be stored at v1beta1 over a bridge, at v1beta2 through a conversion webhook, and lose nothing."""
+    """Objects of v1alpha1 are stored at v1beta1, and through a conversion webhook at v1beta2, without loss."""
     old, fresh = sites
     kept = _groups_of_7(old)
     old.done("apply", release="8.1.0", parts=["group_crds"])
@@ -111,7 +116,7 @@ def test_group_snapshots_through_every_version(sites: tuple[SnapshotRig, Snapsho
         _equal(sites, GROUP_CRDS)
         assert (
             _contents(old, "v1beta2")["status"]["volumeSnapshotInfoList"] == HANDLES
-        )  # the webhook was asked
+        )  # the API server called the webhook
         for name in GROUP_CRDS:
             old.done("migrate_storage", crd=name, version="v1beta2", settle_seconds=0)
     old.done("conversion_none", crd=GROUP_CRDS[1])
@@ -129,7 +134,7 @@ HANDLES = [{"volumeHandle": "volume-1", "snapshotHandle": "snapshot-1"}]
 
 
 def _groups_of_7(rig: SnapshotRig) -> dict[str, Object]:
-    """7.0.2's definitions as its README has them created, and an object of each kind."""
+    """Create the definitions of 7.0.2 as its README says, and an object of each kind."""
     _deploy, directory = build.snapshot_manifests("7.0.2")
     for kind in GROUP_KINDS:
         lab.kubectl(rig.cluster, "create", "-f", str(directory / f"{GROUP}_{kind}.yaml"))
@@ -157,7 +162,10 @@ def _groups_of_7(rig: SnapshotRig) -> dict[str, Object]:
 
 
 def _one_that_refuses(rig: SnapshotRig) -> None:
-    """An object that a policy lets nobody write: nothing is forgotten, everything stays readable, and it goes on later."""
+    """Let a policy refuse writes of one object.
+
+    The migration keeps the stored version, objects stay readable, and a later run completes.
+    """
     policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
     rule = {
         "apiGroups": [GROUP],
@@ -192,7 +200,7 @@ def _one_that_refuses(rig: SnapshotRig) -> None:
 
 
 def _refusal(rig: SnapshotRig, path: str) -> str:
-    """What a dry run of an update is answered, "" where it is accepted."""
+    """Return the refusal of an update by dry run, "" if it is accepted."""
     patch = {"metadata": {"annotations": {"tried": "1"}}}
     try:
         rig.cluster.api("PATCH", f"{path}?dryRun=All", patch, "application/merge-patch+json")
@@ -213,7 +221,10 @@ def _contents(rig: SnapshotRig, version: str) -> Object:
 
 @contextlib.contextmanager
 def _conversion(*both: SnapshotRig) -> Iterator[Object]:
-    """A conversion webhook on this machine that renames what upstream's does; the parameters that name it."""
+    """Serve a conversion webhook that renames fields as upstream's does.
+
+    Yield the parameters that name it.
+    """
     ca = pki.make_ca("conversion")
     server = https_webhook.WebhookServer(_converted)
     server.present(pki.issue(ca, "conversion", names=["conversion.default.svc"]))
@@ -246,7 +257,7 @@ def _equal(sites: tuple[SnapshotRig, SnapshotRig], names: tuple[str, ...]) -> No
         assert difference(fresh.crd(name), old.crd(name)) == [], name
 
 
-# How 8.4's definition with its conversion stanza, and a caBundle, may have come there (kubectl's arguments).
+# The ways in which kubectl may have written 8.4's definition with its conversion and a caBundle.
 STANZAS = {
     "client-side apply": ("apply", "-f-"),
     "create": ("create", "-f-"),
@@ -255,7 +266,9 @@ STANZAS = {
 
 
 @pytest.mark.parametrize("way", STANZAS)
-def test_a_conversion_stanza_goes_whoever_wrote_it(sites: tuple[SnapshotRig, SnapshotRig], way: str) -> None:
+def test_a_conversion_is_removed_from_any_writers_definition(
+    sites: tuple[SnapshotRig, SnapshotRig], way: str
+) -> None:
     _old, fresh = sites
     name = GROUP_CRDS[1]
     lab.delete(fresh.cluster, f"crd/{name}")
@@ -265,7 +278,7 @@ def test_a_conversion_stanza_goes_whoever_wrote_it(sites: tuple[SnapshotRig, Sna
     bundle = base64.b64encode(fresh.cluster.ca_pem.encode()).decode()
     patch = {"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": bundle}}}}}
     lab.kubectl(fresh.cluster, "patch", "crd", name, "-p", json.dumps(patch))
-    fresh.run("apply", release="8.7.0", parts=["group_crds"])  # alone it leaves the stanza as it is
+    fresh.run("apply", release="8.7.0", parts=["group_crds"])  # the apply alone keeps the conversion
     assert fresh.crd(name)["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] == bundle
     fresh.done("conversion_none", crd=name)
     fresh.run("apply", release="8.7.0", parts=["group_crds"])
@@ -273,7 +286,7 @@ def test_a_conversion_stanza_goes_whoever_wrote_it(sites: tuple[SnapshotRig, Sna
     lab.delete(fresh.cluster, f"crd/{name}")
 
 
-# Deployments, Services, rules: without a node their pods are made, and wait
+# Deployments, Services and rules. Without a node their pods exist, but never run.
 
 
 APPS, CORE = "/apis/apps/v1/namespaces/default", "/api/v1/namespaces/default"
@@ -290,7 +303,7 @@ EVERYTHING = [
 
 @pytest.fixture(scope="module")
 def installed(sites: tuple[SnapshotRig, SnapshotRig]) -> SnapshotRig:
-    """The old cluster with 4.2.1 by its own manifests, but for what needs a node."""
+    """The old cluster with the manifests of 4.2.1, without the parts that need a node."""
     old, _fresh = sites
     deploy, _crds = build.snapshot_manifests("4.2.1")
     for name in (
@@ -306,10 +319,10 @@ def installed(sites: tuple[SnapshotRig, SnapshotRig]) -> SnapshotRig:
     return old
 
 
-def test_a_deployment_leaves_its_pods_and_a_new_one_of_its_selector_comes_beside_them(
+def test_a_new_deployment_is_created_beside_orphaned_pods(
     installed: SnapshotRig,
 ) -> None:
-    """As for 4.2.1 to 6.2.2: the selector is the same, and the pods of old know no draining."""
+    """From 4.2.1 to 6.2.2 the selector is the same, and the old pods do not drain."""
     before = _pods(installed)
     result = installed.done("orphan", namespace="default", name=DEPLOYMENT)
     assert {(one["kind"], one["change"]) for one in result["objects"]} == {
@@ -335,8 +348,8 @@ def test_a_deployment_leaves_its_pods_and_a_new_one_of_its_selector_comes_beside
     assert not before & _pods(installed)
 
 
-def test_an_interrupted_detachment_goes_on(installed: SnapshotRig) -> None:
-    """Killed between the deletion of the Deployment and the change of its ReplicaSets."""
+def test_an_interrupted_orphaning_is_completed(installed: SnapshotRig) -> None:
+    """The run was killed after it deleted the Deployment and before it changed its ReplicaSets."""
     before = _pods(installed)
     lab.kubectl(installed.cluster, "delete", "deployment", DEPLOYMENT, "--cascade=orphan")
     result = installed.done("orphan", namespace="default", name=DEPLOYMENT)
@@ -351,10 +364,10 @@ def test_an_interrupted_detachment_goes_on(installed: SnapshotRig) -> None:
     assert not _pods(installed) and not _pods(installed, "app.kubernetes.io/name")
 
 
-def test_everything_of_a_release_equals_a_fresh_install(
+def test_everything_of_a_release_equals_a_fresh_installation(
     sites: tuple[SnapshotRig, SnapshotRig], installed: SnapshotRig
 ) -> None:
-    """Over what kubectl applied of 4.2.1 and other hands added since."""
+    """kubectl applied 4.2.1, and other clients added fields since."""
     _old, fresh = sites
     deploy, _crds = build.snapshot_manifests("4.2.1")
     lab.kubectl(installed.cluster, "apply", "-f", str(deploy / "webhook-example" / "webhook.yaml"))
@@ -463,7 +476,7 @@ REFUSED: dict[str, tuple[str, Object, str, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused_is_one_line_and_writes_nothing(defined: SnapshotRig, case: str) -> None:
+def test_a_refused_action_writes_nothing(defined: SnapshotRig, case: str) -> None:
     rig = _another_user(defined)
     action, parameters, code, name = REFUSED[case]
     result = rig.run(action, **parameters)
@@ -525,7 +538,7 @@ def test_a_step_is_tried_as_if_the_steps_before_it_had_been_done(installed: Snap
 
 
 def _pods(rig: SnapshotRig, label: str = "app") -> set[str]:
-    """The UIDs of the webhook's pods, by the label that they are selected by."""
+    """Return the UIDs of the webhook's pods with this label."""
     query = f"labelSelector={label}%3Dsnapshot-validation"
     items = rig.cluster.api("GET", f"{CORE}/pods?{query}")["items"]
     return {pod["metadata"]["uid"] for pod in items if not pod["metadata"].get("deletionTimestamp")}

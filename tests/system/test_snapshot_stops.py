@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tests.support.snapshot_pods import Pods
 
 OLD, NEW, NO_RELEASE = "7.0.2", "8.1.0", "9.9.9"
-# The cluster, and how the operation on it runs.
+# Cluster -> execution mode of the operation on it.
 MODES = {"onprem": "in_process", "eks": "module"}
 # The step that waits until the pods are ready.
 AT = "controller-wait"
@@ -283,7 +283,7 @@ def kill(_site: StopRig, play: BackgroundPlay) -> None:
 
 
 def take_leases(rig: StopRig, _play: BackgroundPlay) -> None:
-    """Delete the Lease of one run, and let another run hold that of the other."""
+    """Delete the Lease of one run, and let another run hold the other Lease."""
     rig.fleet["onprem"].api("DELETE", LEASE)
     now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
     patch = {"spec": {"holderIdentity": "another", "renewTime": now}}
@@ -295,24 +295,23 @@ RELEASED, LEFT, TAKEN = "released", "left", "taken"
 
 @dataclass(frozen=True)
 class Stop:
-    """A row. Nothing is put back in any of them, and the next run completes the upgrade.
-
-    do: the stop, while both runs wait in the step AT. None if they end themselves, before AT.
-    code: of both results. "" if the run ends without results.
-    lease: RELEASED, LEFT with the record of the step, or TAKEN: deleted on one cluster, and held by another run on the other.
-    given: arguments of StopRig.start.
-    goes_on: True if the operations go on without ansible-playbook.
-    """
+    """A row. No cluster is rolled back, and the next run completes the upgrade."""
 
     name: str
+    #: The stop, while both runs wait in the step AT. None if the runs end themselves before AT.
     do: Callable[[StopRig, BackgroundPlay], None] | None
+    #: Failure code of both results, "" if the run ends without results.
     code: str = ""
+    #: RELEASED, LEFT with the record of the step, or TAKEN: deleted on one cluster, and held by another run
+    #: on the other.
     lease: str = RELEASED
+    #: Arguments of StopRig.start.
     given: dict[str, Any] = field(default_factory=dict)
+    #: True if the operations continue without ansible-playbook.
     goes_on: bool = False
 
 
-# It suffices for every short step, and not for AT after any time has passed.
+# Enough for every short step, but not for AT after other steps.
 SHORT = {"step_timeout": 300, "wait_timeout": 421}
 STOPS = (
     Stop("Ctrl-C", press_ctrl_c),
@@ -326,7 +325,7 @@ STOPS = (
 )  # fmt: skip
 
 
-# The ones that differ from another row in little, and those that do not depend on the core.
+# Rows that are similar to another row, and rows that do not depend on the core.
 FULL_STOPS = ("SIGTERM to all processes", "wait_timeout")
 ANY_CORE_STOPS = ("a lost Lease",)
 on_newest_core = pytest.mark.skipif(IS_OLD_CORE, reason="it does not depend on ansible-core")
@@ -340,7 +339,7 @@ def rows() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("stop", list(rows()))
-def test_a_stop_leaves_a_state_from_which_the_next_run_completes(rig: StopRig, stop: Stop) -> None:
+def test_the_next_run_completes_after_a_stop(rig: StopRig, stop: Stop) -> None:
     if stop.do is None:
         play = rig.start(**stop.given)
     else:
@@ -390,7 +389,7 @@ def check_lease(stop: Stop, name: str, cluster: Cluster) -> None:
 
 
 def check_next_run(rig: StopRig, stop: Stop) -> None:
-    """The next run completes the upgrade. It tells the step of a run that was killed."""
+    """Check that the next run completes the upgrade. It reports the step of a killed run."""
     rig.report_ready()
     play = rig.start()
     assert play.end() == 0, play.output
@@ -422,7 +421,7 @@ def test_a_signal_before_the_first_write_ends_with_a_result(rig: StopRig) -> Non
 
 
 @on_newest_core
-def test_a_way_back_that_fails_tells_what_it_has_put_back(rig: StopRig) -> None:
+def test_a_failed_rollback_reports_what_it_restored(rig: StopRig) -> None:
     play = rig.start_and_meet()
     for pods in rig.pods.values():
         pods.ready, pods.broken = set(), {NEW, OLD}
@@ -435,17 +434,16 @@ def test_a_way_back_that_fails_tells_what_it_has_put_back(rig: StopRig) -> None:
         assert (one["undone"]["is_back"], one["undone"]["steps"]) == (False, put_back)
 
 
-# The play ends because of another cluster
+# A play that ends because of another cluster
 
 
 @dataclass(frozen=True)
 class Ending:
-    """A play that ends because the cluster eks fails, while onprem is in the step AT.
+    """A play that ends because the cluster eks fails, while onprem is in the step AT."""
 
-    keywords: of the play. is_broken: True if the upgrade of onprem fails after that too.
-    """
-
+    #: Keywords of the play.
     keywords: dict[str, Any]
+    #: True if the upgrade of onprem fails afterwards too.
     is_broken: bool = False
 
 
@@ -464,7 +462,7 @@ FULL_ENDINGS = ("any_errors_fatal, host_pinned", "max_fail_percentage, and then 
     "name",
     [pytest.param(name, marks=[pytest.mark.full] if name in FULL_ENDINGS else []) for name in ENDINGS],
 )
-def test_a_cluster_at_work_is_never_left_between_two_releases(rig: StopRig, name: str) -> None:
+def test_a_cluster_in_progress_is_never_left_between_two_releases(rig: StopRig, name: str) -> None:
     """It completes its upgrade, or its own failure is undone. Both have a result."""
     ending = ENDINGS[name]
     play = rig.start(keywords=ending.keywords, variables={"eks": {"version": NO_RELEASE}})
@@ -486,7 +484,7 @@ def test_a_cluster_at_work_is_never_left_between_two_releases(rig: StopRig, name
     assert image(rig.fleet["eks"]).endswith(f":v{OLD}")
 
 
-# Logins that end
+# Expiring credentials
 
 ACCOUNT = "stops"
 ACCOUNTS = "/api/v1/namespaces/kube-system/serviceaccounts"
@@ -505,7 +503,10 @@ print(json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "Exec
 
 
 class Login:
-    """An exec plugin with tokens of a ServiceAccount. A token ends with the Secret that it is bound to."""
+    """An exec plugin with tokens of a ServiceAccount.
+
+    A token expires when the Secret is deleted to which it is bound.
+    """
 
     def __init__(self, cluster: Cluster, place: Path) -> None:
         self.cluster, self.place = cluster, place
@@ -562,7 +563,7 @@ def logins(rig: StopRig, tmp_path: Path) -> Iterator[dict[str, Login]]:
 
 
 @on_newest_core
-def test_a_token_that_ends_in_the_middle_is_renewed(rig: StopRig, logins: dict[str, Login]) -> None:
+def test_a_token_that_expires_during_an_upgrade_is_renewed(rig: StopRig, logins: dict[str, Login]) -> None:
     play = rig.start_and_meet()
     calls = {name: login.calls() for name, login in logins.items()}
     for login in logins.values():
@@ -578,10 +579,8 @@ def test_a_token_that_ends_in_the_middle_is_renewed(rig: StopRig, logins: dict[s
 
 
 @pytest.mark.full
-def test_a_login_that_ends_in_the_middle_leaves_the_upgrade_to_the_next_run(
-    rig: StopRig, logins: dict[str, Login]
-) -> None:
-    """The plugin has no further token. The Lease cannot be deleted, so it expires."""
+def test_an_expired_login_leaves_the_upgrade_to_the_next_run(rig: StopRig, logins: dict[str, Login]) -> None:
+    """The plugin has no other token. The Lease cannot be deleted, so it expires."""
     play = rig.start_and_meet()
     for login in logins.values():
         (login.place / "token").unlink()
@@ -599,7 +598,7 @@ def test_a_login_that_ends_in_the_middle_leaves_the_upgrade_to_the_next_run(
 
 @on_newest_core
 def test_the_second_of_two_runs_waits_and_finds_nothing_due(rig: StopRig) -> None:
-    """It begins while the first one waits for its pods, so no write is due any more. It tells which run it waits for."""
+    """It begins while the first run waits for its pods. It reports for which run it waits."""
     first = rig.start_and_meet()
     held = (lease(rig.fleet["onprem"]) or {})["spec"]
     words = rf"^onprem  .*{held['holderIdentity'].partition('_')[0]}.*{held['acquireTime'][11:19]}"

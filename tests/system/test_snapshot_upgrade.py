@@ -2,9 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The role snapshot_controller from release to release, with the real programs in pods, on both kinds of clusters.
+"""Run the role snapshot_controller from release to release with the real programs in pods, on both kinds of
+clusters.
 
-docs/upgrades.md has the figures of a whole run; here a part of it runs daily, and all of it in test-all.
+docs/upgrades.md has the figures of a complete run. A part of it runs with make test, all of it with make
+test-all.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def emptied(rig: Lab) -> Iterator[Lab]:
 
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    """Figures are seen although the test passes."""
+    """Print figures even if the test passes."""
 
     def said(text: str) -> None:
         with capsys.disabled():
@@ -59,16 +61,16 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
     return said
 
 
-def test_years_in_one_run(emptied: Lab, say: Say) -> None:
-    """On both kinds of clusters, through no release in between: nothing that is stored needs one."""
+def test_one_run_from_the_oldest_to_the_newest_release(emptied: Lab, say: Say) -> None:
+    """No release between them is needed on either kind of cluster, because no stored object needs one."""
     assert {one.hops for one in jumps.go(emptied, jumps.JUMPS[0], say)} == {("8.7.0",)}
 
 
-# Three moments of the way from 8.1.0 to 8.7.0: before its rules go, before its controller, before the webhook itself.
+# Three steps between 8.1.0 and 8.7.0: before the rules, the controller and the webhook are deleted.
 KILLED_AT = ("configurations-delete", "controller", "validation-clean")
 
 
-def test_the_webhook_goes_although_runs_are_killed(emptied: Lab, say: Say) -> None:
+def test_the_webhook_is_removed_although_runs_are_killed(emptied: Lab, say: Say) -> None:
     upgrade = UpgradePath(emptied, "8.1.0", jumps.ONE, say)
     upgrade.to("8.7.0", killed_at=[faults.kill_at(step) for step in KILLED_AT])
 
@@ -101,7 +103,7 @@ def test_a_way_back(emptied: Lab, say: Say, jump: Jump) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("damage", repairs.DAMAGES, ids=lambda damage: damage.name)
-def test_the_same_release_repairs(emptied: Lab, damage: Damage) -> None:
+def test_a_run_for_the_same_release_repairs_damage(emptied: Lab, damage: Damage) -> None:
     assert repairs.repaired(emptied, damage) == []
 
 
@@ -115,14 +117,17 @@ def test_a_fault_and_the_next_run(emptied: Lab, say: Say, fault: UpgradeFault) -
 @pytest.mark.parametrize("jump", faults.KILLED_ALL_ALONG, ids=str)
 def test_killed_at_every_step(emptied: Lab, say: Say, jump: Jump) -> None:
     kills = faults.killed_at_every_step(emptied, jump, say)
-    # Fewer than the first plan has steps, because a next run does not plan some of the steps that were done.
+    # Fewer than the steps of the first plan, because the next run plans only the remaining steps.
     assert kills.killed >= 6
     assert len(set(kills.records)) >= 6
 
 
 @pytest.mark.full
-def test_the_client_sees_what_a_careless_upgrade_does(emptied: Lab, say: Say) -> None:
-    """kubectl apply of 7.0.2 over 6.2.2: the Service leads to nobody, with Fail nothing is accepted, with Ignore everything."""
+def test_the_load_detects_a_careless_upgrade(emptied: Lab, say: Say) -> None:
+    """After kubectl apply of 7.0.2 over 6.2.2 the Service has no pods.
+
+    Fail then refuses everything, and Ignore accepts everything.
+    """
     UpgradePath(emptied, "6.2.2", jumps.BOTH, say)
     deploy, _crds = build.snapshot_manifests("7.0.2")
     for name, policy in jumps.BOTH.items():

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The verifications of an upgrade with real controllers and webhooks in pods: each verdict of each subject once."""
+"""Verify upgrades with real controllers and webhooks in pods. Each verdict of each check occurs once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CONFIGURATION = f"{lab.CONFIGURATIONS}/{lab.CONFIGURATION}"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """With 8.1.0: rules in the CRDs, and a webhook that is asked about classes alone."""
+    """A cluster with 8.1.0: rules are in the CRDs, and the webhook checks only classes."""
     reason = clusters.why_no_node()
     if reason:
         pytest.skip(reason)
@@ -110,7 +110,9 @@ def prove(
     check_mode: bool = False,
     **given: Any,
 ) -> dict[str, Any]:
-    """Carry out one verification, and return its result. before: the result of the same verification before the upgrade."""
+    """Run one verification and return its result. before: the result of the same verification before the
+    upgrade.
+    """
 
     def verify(client: Client, _given: Mapping[str, Any], check_mode: bool) -> Result:
         found, left = run_checks.run_check(client, step, namespace=namespace, check_mode=check_mode)
@@ -135,7 +137,7 @@ def prove(
 
 @contextlib.contextmanager
 def without_pods(cluster: Cluster, path: str) -> Iterator[None]:
-    """A Deployment without pods, and at the end with those that it had."""
+    """Scale a Deployment to zero until the block ends."""
     before = cluster.api("GET", path)["spec"]["replicas"]
     scale(cluster, path, 0)
     yield
@@ -143,7 +145,7 @@ def without_pods(cluster: Cluster, path: str) -> Iterator[None]:
 
 
 def scale(cluster: Cluster, path: str, replicas: int) -> None:
-    """Until there are so many pods, all of them ready."""
+    """Scale a Deployment and wait until this number of pods is ready."""
     spec = {"spec": {"replicas": replicas}}
     selector = cluster.api("PATCH", path, spec, "application/merge-patch+json")["spec"]["selector"]
     label = ",".join(f"{key}={value}" for key, value in selector["matchLabels"].items())
@@ -177,8 +179,11 @@ def steps(cluster: Cluster) -> Steps:
 WHAT = ["verify-webhook", "verify-rules", "verify-version", "verify-controller"]
 
 
-def test_what_works_is_verified_with_the_permissions_of_the_roles(cluster: Cluster, steps: Steps) -> None:
-    """One verification needs certflow-snapshot-verify only. The module reads what is installed, so it needs certflow-plan too."""
+def test_a_working_release_passes_with_the_permissions_of_the_roles(cluster: Cluster, steps: Steps) -> None:
+    """A single verification needs only certflow-snapshot-verify.
+
+    The module also reads what is installed, so it needs certflow-plan too.
+    """
     for name in ("snapshot-verify", "plan"):
         lab.kubectl(cluster, "apply", "-f", str(REPOSITORY / "docs" / "rbac" / f"{name}.yaml"))
     bound = {"prover": ("snapshot-verify",), "verifier": ("snapshot-verify", "plan")}
@@ -197,7 +202,7 @@ def test_what_works_is_verified_with_the_permissions_of_the_roles(cluster: Clust
     assert result["installed"]["unreadable"] == {}
 
 
-def test_without_permissions_nothing_is_claimed(cluster: Cluster, steps: Steps) -> None:
+def test_without_permissions_the_verdict_is_unproven(cluster: Cluster, steps: Steps) -> None:
     kubeconfig = str(cluster.kubeconfig_for("nobody"))
     for step in steps.values():
         result = prove(cluster, step, "unproven", kubeconfig=kubeconfig)
@@ -219,7 +224,7 @@ def test_check_mode_creates_nothing(cluster: Cluster) -> None:
     assert {entry["verb"] for entry in sent} <= {"get", "list"}
 
 
-def test_what_a_killed_run_left_is_removed_by_a_later_one(cluster: Cluster, steps: Steps) -> None:
+def test_leftovers_of_a_killed_run_are_removed_by_a_later_run(cluster: Cluster, steps: Steps) -> None:
     for name, until in (("old", "2026-01-01T00:00:00Z"), ("young", "2999-01-01T00:00:00Z")):
         left = lab.snapshot(name, snapshot_class=name)
         left["metadata"] |= {"labels": {LABEL: name}, "annotations": {UNTIL: until}}
@@ -227,11 +232,14 @@ def test_what_a_killed_run_left_is_removed_by_a_later_one(cluster: Cluster, step
     prove(cluster, steps["verify-controller"], "ok", namespace="default")
     found = [item["metadata"]["name"] for item in cluster.api("GET", LEFT)["items"]]
     cluster.api("DELETE", f"{LEFT}/young")
-    assert found == ["young"]  # that of a run beside this one
+    assert found == ["young"]  # it belongs to a concurrent run
 
 
 def test_a_webhook_without_pods(cluster: Cluster, steps: Steps) -> None:
-    """Behind Fail, and behind Ignore, which hides it; where it is asked about snapshots, nobody can make one."""
+    """With Fail and with Ignore, which hides the failure.
+
+    With Fail no user can create a snapshot that the webhook checks.
+    """
     step, rules = steps["verify-webhook"], cluster.api("GET", CONFIGURATION)["webhooks"][0]["rules"]
     every = [{**rules[0], "resources": ["volumesnapshots", "volumesnapshotclasses"]}]
     before = prove(cluster, step, "ok")
@@ -268,12 +276,12 @@ def test_a_controller_without_pods(cluster: Cluster, steps: Steps) -> None:
         assert after["was_broken_before"] is True
         version = prove(cluster, steps["verify-version"], "failed", wait_timeout=5)
         assert "0 of 0 pods" in version["summary"]
-    # The Lease of the pod that is gone has to run out first.
+    # The Lease of the deleted pod must expire first.
     prove(cluster, steps["verify-version"], "ok", wait_timeout=120)
 
 
-def test_a_tag_that_holds_another_release(cluster: Cluster, steps: Steps) -> None:
-    """The image is called 8.7.0 and holds 8.1.0, which only the pod itself can tell."""
+def test_a_tag_with_another_release_is_detected(cluster: Cluster, steps: Steps) -> None:
+    """The image has the tag 8.7.0 and contains 8.1.0, which only the pod's log shows."""
     image = f"{lab.REGISTRY}/snapshot-controller:v8.7.0"
     cluster.load_image(image, build.snapshot_programs("8.1.0") / "snapshot-controller")
     lab.kubectl(cluster, "set", "image", "-n", "kube-system", "deployment/snapshot-controller", f"*={image}")
@@ -285,7 +293,7 @@ def test_a_tag_that_holds_another_release(cluster: Cluster, steps: Steps) -> Non
 
 @pytest.fixture
 def other(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A cluster of its own; its mark says with which release."""
+    """A cluster with the release in the test's parameter."""
     reason = clusters.why_no_node()
     if reason:
         pytest.skip(reason)
@@ -297,7 +305,7 @@ def other(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.mark.full
 @pytest.mark.parametrize("other", [("6.2.2", False)], indirect=True)
-def test_a_webhook_of_before_the_rules(other: Cluster) -> None:
+def test_a_webhook_older_than_the_rules(other: Cluster) -> None:
     found = proofs(other)
     assert list(found) == ["verify-webhook", "verify-version", "verify-controller"]
     assert found["verify-webhook"].parameters["check"] == "empty-class"
@@ -353,7 +361,7 @@ def test_group_snapshots_without_conversion(other: Cluster) -> None:
 
 
 def without_groups(cluster: Cluster) -> None:
-    """Switch the gate of group snapshots off."""
+    """Disable the feature gate of group snapshots."""
     args = ["--v=5", "--leader-election=true", "--feature-gates=CSIVolumeGroupSnapshot=false"]
     patch = json.dumps([{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": args}])
     deployment = ("deployment/snapshot-controller", "-n", "kube-system")

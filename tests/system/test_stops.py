@@ -2,9 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Progress and stops of an operation in a worker of ansible-playbook.
+"""Test progress and stops of an operation in a worker of ansible-playbook.
 
-The operation is the one below. It writes to a stand-in API server, whose answer takes as long as the test needs.
+The operation is defined below. It writes to a simulated API server that delays its answer as long as the test
+needs.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class ActionModule(OperationAction):
 
 
 class SlowServer:
-    """A stand-in API server. The answer to the PUT waits for ``go``."""
+    """A simulated API server. The answer to the PUT waits for ``go``."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -190,14 +191,14 @@ def test_a_task_with_no_log_shows_no_progress(play: SlowPlay, slow: SlowServer) 
     assert "begin" not in "".join(lines) + errors
 
 
-# Signals to the worker, while the answer to a write is on its way
+# Signals to the worker while it waits for the answer to a write
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_task_with_a_result(
     play: SlowPlay, slow: SlowServer, signum: signal.Signals
 ) -> None:
-    """The loop goes on to its second item in the same process. That item fails at once."""
+    """The loop continues with its second item in the same process. That item fails at once."""
     process = play.start(loop=["first", "second"], register="result", ignore_errors=True)
     play.signal_worker(signum)
     slow.go.set()
@@ -229,7 +230,7 @@ def test_the_end_of_the_task_timeout_does_not_cut_a_write(play: SlowPlay, slow: 
 def test_the_end_of_ansible_playbook_leaves_no_lease(
     play: SlowPlay, slow: SlowServer, signum: signal.Signals
 ) -> None:
-    """Ctrl-C, or a termination of the process group. The worker finishes its write, cleans up and ends."""
+    """After Ctrl-C, or a termination of the process group, the worker finishes its write, cleans up and ends."""
     process = play.start()
     assert slow.asked.wait(60)
     worker = int(play.pid_file.read_text())

@@ -69,7 +69,7 @@ def source() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_reading_commands_run_as_printed(
+def test_the_commands_that_only_read_run_as_printed(
     fleet: clusters.Fleet, source: str, page: str, tmp_path: Path
 ) -> None:
     reader = Reader(tmp_path / "home", fleet.merged_kubeconfig, source)
@@ -95,7 +95,7 @@ def reader(node: Cluster, source: str, tmp_path: Path) -> Iterator[Reader]:
 
 
 def test_the_commands_upgrade_as_printed(node: Cluster, reader: Reader) -> None:
-    """Those of the role's page install and verify the release. Those of README.md find nothing due."""
+    """The commands of the role's page install and verify the release. Those of README.md find nothing due."""
     changed = {}
     for command in [*commands(ROLE_PAGE), *_arguments(ROLE_PAGE)]:
         run = reader.runs(ROLE_PAGE, command, "--limit", "onprem")

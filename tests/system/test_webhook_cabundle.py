@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""webhook_cabundle against real API servers: what it writes, what it asks, what it refuses."""
+"""Run webhook_cabundle on real API servers: its writes, its reads, and its refusals."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def rig(fleet: Fleet) -> Iterator[BundleRig]:
 
 @pytest.mark.quick
 @pytest.mark.parametrize("cluster", ["onprem", "eks"])
-def test_four_kinds_in_one_call_and_a_second_run_that_only_reads(fleet: Fleet, cluster: str) -> None:
+def test_four_kinds_of_objects_in_one_task_and_a_second_run_that_only_reads(
+    fleet: Fleet, cluster: str
+) -> None:
     rig = BundleRig(fleet[cluster])
     try:
         targets = [
@@ -92,7 +94,7 @@ def test_four_kinds_in_one_call_and_a_second_run_that_only_reads(fleet: Fleet, c
         rig.close()
 
 
-def test_a_life_of_a_bundle(rig: BundleRig) -> None:
+def test_a_bundle_from_the_first_to_the_last_change(rig: BundleRig) -> None:
     for target in (rig.definition(pem("a")), rig.api_service(pem("a"))):
         rig.run(target, ca_bundle=pem("b"))
         assert rig.bundles(target) == [pem("a") + pem("b")]
@@ -106,7 +108,7 @@ def test_a_life_of_a_bundle(rig: BundleRig) -> None:
         assert rig.run(target, ca_bundle=pem("c"), mode="absent")["changed"] is False
 
 
-def test_only_the_wanted_webhooks_are_written(rig: BundleRig) -> None:
+def test_only_the_selected_webhooks_are_written(rig: BundleRig) -> None:
     target = rig.webhooks(VALIDATING, None, None)
     rig.run({**target, "webhooks": ["hook1.certflow.test"]}, ca_bundle=pem("a"))
     assert rig.bundles(target) == [None, pem("a")]
@@ -116,7 +118,7 @@ def test_only_the_wanted_webhooks_are_written(rig: BundleRig) -> None:
     assert rig.bundles(target) == [None, pem("a") + pem("b")]
 
 
-def test_a_damaged_bundle_is_mended(rig: BundleRig) -> None:
+def test_a_damaged_bundle_is_repaired(rig: BundleRig) -> None:
     """Kubernetes 1.31 and newer do not serve a CustomResourceDefinition with a damaged bundle."""
     definition, webhook = rig.definition(DAMAGED), rig.webhooks(VALIDATING, DAMAGED + pem("a"))
     assert wait_for(lambda: condition(rig.read(definition), "Established")) == ("False", "InvalidCABundle")
@@ -126,7 +128,7 @@ def test_a_damaged_bundle_is_mended(rig: BundleRig) -> None:
     assert wait_for(lambda: condition(rig.read(definition), "Established", "True"))
 
 
-def test_an_expired_certificate_goes_when_another_is_added(rig: BundleRig) -> None:
+def test_an_expired_certificate_is_removed_when_another_is_added(rig: BundleRig) -> None:
     old = leaf("old", "x", lifetime=datetime.timedelta(days=-1))
     target = rig.webhooks(VALIDATING, old + pem("a"))
     assert rig.run(target, ca_bundle=pem("a"))["changed"] is False
@@ -134,7 +136,7 @@ def test_an_expired_certificate_goes_when_another_is_added(rig: BundleRig) -> No
     assert rig.bundles(target) == [pem("a") + pem("b")]
 
 
-def test_check_mode_says_the_same_and_writes_nothing(rig: BundleRig) -> None:
+def test_check_mode_reports_the_same_and_writes_nothing(rig: BundleRig) -> None:
     targets = [rig.webhooks(VALIDATING, pem("a")), rig.definition(), rig.api_service()]
     before = [rig.read(target) for target in targets]
     planned = rig.run(*targets, ca_bundle=pem("b"), check_mode=True)
@@ -149,7 +151,7 @@ def test_check_mode_says_the_same_and_writes_nothing(rig: BundleRig) -> None:
     assert fingerprint("b") in json.dumps(done["diff"]["after"])
 
 
-def test_a_bundle_that_is_not_known_yet_is_a_change_in_check_mode(rig: BundleRig) -> None:
+def test_an_unknown_bundle_counts_as_a_change_in_check_mode(rig: BundleRig) -> None:
     target = rig.webhooks(VALIDATING, pem("a"))
     result = rig.run(target, ca_bundle=None, check_mode=True)
     assert result["changed"], result
@@ -162,7 +164,7 @@ def test_a_bundle_that_is_not_known_yet_is_a_change_in_check_mode(rig: BundleRig
 
 
 def between(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
-    """Do something after the module has read and before it writes."""
+    """Call a function after the module has read and before it writes."""
     monkeypatch.setattr(bundle_patch, "require", lambda *_arguments: action())
 
 
@@ -182,10 +184,12 @@ def test_a_change_by_another_client_survives(rig: BundleRig, monkeypatch: pytest
     assert codes == [200, 409, 200, 200]
 
 
-def test_webhooks_that_change_places_get_their_own_bundles(
+def test_webhooks_in_another_order_get_their_own_bundles(
     rig: BundleRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The API server answers 422 here: the guard of the name fails before the resourceVersion is compared."""
+    """The API server answers 422: the test of the name in the patch fails before the resourceVersion is
+    compared.
+    """
     target = {**rig.webhooks(VALIDATING, None, None), "webhooks": ["hook1.certflow.test"]}
     between(monkeypatch, lambda: rig.patch(target, {"op": "remove", "path": "/webhooks/0"}))
     result = rig.run(target, ca_bundle=pem("a"))
@@ -195,7 +199,7 @@ def test_webhooks_that_change_places_get_their_own_bundles(
     assert codes == [200, 422, 200, 200]
 
 
-def test_a_failure_in_the_middle_says_what_was_written(
+def test_a_failure_after_a_write_reports_what_was_written(
     rig: BundleRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = rig.webhooks(VALIDATING, None), rig.webhooks(MUTATING, None)
@@ -208,7 +212,9 @@ def test_a_failure_in_the_middle_says_what_was_written(
     assert rig.bundles(first) == [pem("a")]
 
 
-def test_an_object_deleted_in_the_middle_is_named(rig: BundleRig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_that_is_deleted_meanwhile_is_named(
+    rig: BundleRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = rig.webhooks(VALIDATING, None)
     between(monkeypatch, lambda: rig.delete(target))
     result = rig.run(target, ca_bundle=pem("a"))
@@ -227,7 +233,7 @@ def test_a_certificate_is_verified_for_the_name_of_each_webhook(rig: BundleRig) 
 
 CERT_MANAGER = {"cert-manager.io/inject-ca-from": "ns/hook"}
 
-# Title -> the bad object, the options, the code, names in the line.
+# Title -> the invalid object, the options, the code, names in the message.
 BAD_INPUT: dict[
     str, tuple[Callable[[BundleRig], dict[str, Any]], Callable[[], dict[str, Any]], str, tuple[str, ...]]
 ] = {
@@ -299,7 +305,7 @@ BAD_INPUT: dict[
     ),
 }
 
-# The object before the bad one, where an ordinary one would be bad as well.
+# The object before the invalid one, for rows in which the usual object would be invalid too.
 GOOD: dict[str, Callable[[BundleRig], dict[str, Any]]] = {
     "another Service": lambda s: s.webhooks(MUTATING, None, service={"namespace": "a", "name": "b"}),
     "another name": lambda s: s.webhooks(MUTATING, None, service={"namespace": "b", "name": "a"}),
@@ -307,7 +313,7 @@ GOOD: dict[str, Callable[[BundleRig], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("row", BAD_INPUT)
-def test_bad_input_is_one_line_and_nothing_is_written(rig: BundleRig, row: str) -> None:
+def test_invalid_input_writes_nothing(rig: BundleRig, row: str) -> None:
     make, options, code, names = BAD_INPUT[row]
     good = GOOD[row](rig) if row in GOOD else rig.webhooks(MUTATING, None)
     bad, before = make(rig), rig.bundles(good)
@@ -337,7 +343,7 @@ def test_a_private_key_is_refused_and_never_shown(rig: BundleRig) -> None:
     assert rig.asked() == []
 
 
-def test_missing_rights_are_found_before_the_first_write(rig: BundleRig) -> None:
+def test_missing_permissions_are_found_before_the_first_write(rig: BundleRig) -> None:
     first, second = rig.webhooks(VALIDATING, None), rig.webhooks(MUTATING, None)
     may_read = ["get"], [first["name"], second["name"]]
     rig.kubeconfig = grant(rig, may_read, (["patch"], [first["name"]]))
@@ -352,7 +358,7 @@ def test_missing_rights_are_found_before_the_first_write(rig: BundleRig) -> None
     assert rig.run(first, second, ca_bundle=pem("a"))["changed"]
 
 
-def test_an_object_that_may_not_be_read_names_the_rule(rig: BundleRig) -> None:
+def test_an_object_that_may_not_be_read_has_a_rule_in_the_message(rig: BundleRig) -> None:
     target = rig.webhooks(VALIDATING, None)
     rig.kubeconfig = rig.cluster.kubeconfig_for(f"nobody-{rig.id}")
     result = rig.run(target, ca_bundle=pem("a"))
@@ -360,7 +366,7 @@ def test_an_object_that_may_not_be_read_names_the_rule(rig: BundleRig) -> None:
     assert f"resourceNames: ['{target['name']}'], verbs: [get, patch]" in result["remedy"]
 
 
-def test_take_over_writes_and_what_is_as_wanted_needs_none(rig: BundleRig) -> None:
+def test_take_over_is_needed_only_for_a_change(rig: BundleRig) -> None:
     target = rig.webhooks(VALIDATING, pem("a"), annotations=CERT_MANAGER)
     assert rig.run(target, ca_bundle=pem("a"))["changed"] is False
     assert rig.run(target, ca_bundle=pem("b"), take_over=True)["changed"]
@@ -368,7 +374,7 @@ def test_take_over_writes_and_what_is_as_wanted_needs_none(rig: BundleRig) -> No
 
 
 def grant(rig: BundleRig, *rules: tuple[list[str], list[str]]) -> Any:
-    """A kubeconfig of a new user with these verbs on webhook configurations of these names."""
+    """Return a kubeconfig of a new user with these verbs on webhook configurations of these names."""
     user = f"limited-{uuid.uuid4().hex[:8]}"
     rbac = "/apis/rbac.authorization.k8s.io/v1"
     role = {
@@ -397,7 +403,7 @@ def grant(rig: BundleRig, *rules: tuple[list[str], list[str]]) -> Any:
 
 
 def condition(obj: dict[str, Any], kind: str, status: str = "") -> tuple[str, str] | None:
-    """Status and reason of a condition; None while it is not there, or not of the wanted status."""
+    """Return status and reason of a condition, None without it or with another status."""
     for entry in obj.get("status", {}).get("conditions") or ():
         if entry["type"] == kind and status in ("", entry["status"]):
             return entry["status"], entry["reason"]

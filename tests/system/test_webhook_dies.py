@@ -63,7 +63,7 @@ LIMITED = DeploymentSettings(resources={"limits": {"memory": "6Mi"}})
 
 
 class WebhookUpgrade:
-    """Plans on a cluster, and carries out steps as an upgrade does. The certificate is issued here, by the CA in use.
+    """Plan on a cluster, and run steps as an upgrade does. The CA in use issues the certificate here.
 
     ca: of the webhook that was installed first. done: when each step ended (time.time), by id.
     """
@@ -78,7 +78,7 @@ class WebhookUpgrade:
         self.client = Client(connection, user_agent="certflow.kubernetes/test", deadline=0)
 
     def go(self, release: str, settings: ReleaseSettings) -> None:
-        """Go through the steps to a release. Raises CertflowError."""
+        """Run the steps to a release. Raises CertflowError."""
         self.client.deadline = time.monotonic() + STEP_SECONDS
         target = release_table.target(release)
         options = UpgradeOptions(
@@ -120,7 +120,7 @@ class WebhookUpgrade:
 
 
 def _lay_out(directory: Path, release: str) -> None:
-    """The files of a release as its repository has them."""
+    """Write the files of a release as in its repository."""
     deploy, crds = build.snapshot_manifests(release)
     for origin, below in ((deploy, "deploy/kubernetes"), (crds, "client/config/crd")):
         for path in origin.rglob("*.yaml"):
@@ -145,7 +145,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebhookUpgrade]:
         made.client.close()
 
 
-def test_a_webhook_that_is_killed_under_load_is_noticed_before_the_old_pods_go(run: WebhookUpgrade) -> None:
+def test_a_webhook_killed_under_load_is_detected_before_the_old_pods_are_deleted(run: WebhookUpgrade) -> None:
     deployments = [
         Reference("Deployment", lab.era(OLD).deployment, lab.WEBHOOK_NAMESPACE),
         Reference("Deployment", "snapshot-controller", "kube-system"),
@@ -167,7 +167,7 @@ def test_a_webhook_that_is_killed_under_load_is_noticed_before_the_old_pods_go(r
 
 
 @pytest.mark.full
-def test_a_webhook_that_stays_up_passes_under_load(run: WebhookUpgrade) -> None:
+def test_a_webhook_that_survives_the_load_passes(run: WebhookUpgrade) -> None:
     with SnapshotLoad(run.cluster, NEW) as load:
         run.go(NEW, ReleaseSettings(kubernetes=KUBERNETES))
     assert {"webhook-watch", "webhook-delete-old"} <= set(run.done)
@@ -194,7 +194,7 @@ def _ready_old_pods(cluster: Cluster) -> int:
 
 
 def _images(cluster: Cluster) -> Counter[str]:
-    """The images of the pods that are there to stay."""
+    """Return the images of the pods that are not being deleted."""
     found: list[dict[str, Any]] = cluster.api("GET", "/api/v1/pods")["items"]
     return Counter(
         container["image"]

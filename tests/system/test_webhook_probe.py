@@ -2,9 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""webhook_probe against a real API server that calls real HTTPS servers: what it says, and what it never says.
+"""Run webhook_probe on a real API server that calls real HTTPS servers.
 
-No Service here has a cluster address that an API server would dial: those that have one lack the port.
+No Service here has a cluster address to which an API server would connect. Services with an address lack the
+port.
 """
 
 from __future__ import annotations
@@ -64,11 +65,11 @@ def rig(fleet: Fleet) -> Iterator[ProbeRig]:
         rig.close()
 
 
-# What is proven
+# Proofs
 
 
 @pytest.mark.quick
-def test_an_answer_that_a_new_connection_would_get_too(rig: ProbeRig) -> None:
+def test_a_proof_needs_answers_over_new_connections(rig: ProbeRig) -> None:
     target = rig.called_webhook()
     result = rig.probe(target)
     assert (result["verdict"], result["failure"], result["changed"]) == ("ok", None, False)
@@ -81,7 +82,7 @@ def test_an_answer_that_a_new_connection_would_get_too(rig: ProbeRig) -> None:
     assert rig.writes() == []
 
 
-def test_a_denial_is_proof_even_behind_ignore(rig: ProbeRig) -> None:
+def test_a_denial_is_a_proof_even_with_ignore(rig: ProbeRig) -> None:
     rig.server.answer = deny
     target = rig.called_webhook(failurePolicy="Ignore")
     assert rig.verdict(target, expect="denied") == ("ok", "ok")
@@ -90,7 +91,7 @@ def test_a_denial_is_proof_even_behind_ignore(rig: ProbeRig) -> None:
     assert rig.verdict(target) == ("failed", "denied")
 
 
-def test_a_mutating_webhook_of_several(rig: ProbeRig) -> None:
+def test_one_of_several_mutating_webhooks(rig: ProbeRig) -> None:
     rig.server.answer = deny
     strict, other = (rig.webhook(name=f"{word}.{rig.name}.certflow.test") for word in ("strict", "other"))
     target = rig.configure(other | {"rules": []}, strict, hooks=MUTATING_HOOKS)
@@ -102,7 +103,7 @@ def test_a_mutating_webhook_of_several(rig: ProbeRig) -> None:
     assert (result["verdict"], result["failure"]["code"]) == ("unproven", "another-webhook")
 
 
-def test_an_object_of_that_name_is_no_obstacle(rig: ProbeRig) -> None:
+def test_an_existing_object_of_that_name_does_not_matter(rig: ProbeRig) -> None:
     target = rig.called_webhook()
     rig.make(f"/api/v1/namespaces/{rig.name}/configmaps", config_map(rig.name))
     result = rig.probe(target)
@@ -110,20 +111,20 @@ def test_an_object_of_that_name_is_no_obstacle(rig: ProbeRig) -> None:
     assert 'accepted (configmaps "probed" already exists)' in result["evidence"][0]
 
 
-# What an open connection hides
+# Open connections
 
 
-def test_a_certificate_swapped_behind_an_open_connection_is_seen(rig: ProbeRig) -> None:
+def test_a_changed_certificate_is_detected_despite_an_open_connection(rig: ProbeRig) -> None:
     target = rig.called_webhook()
     rig.server.present(rig.leaf(issuer="bad"))
-    assert rig.dry_run() == "accepted"  # what a dry run alone says
+    assert rig.dry_run() == "accepted"  # a dry run alone accepts it
     result = rig.probe(target)
     assert (result["verdict"], result["failure"]["code"]) == ("failed", "unknown-authority")
     assert result["served"][0]["verifies"] is False
     assert "unknown authority" in result["served"][0]["problem"]
 
 
-def test_what_cannot_be_looked_at_is_unproven_until_connections_are_renewed(rig: ProbeRig) -> None:
+def test_unreadable_endpoints_are_unproven_until_connections_are_renewed(rig: ProbeRig) -> None:
     target = rig.called_webhook()
     rig.server.present(rig.leaf(issuer="bad"))
     rig.become_blind("patch")
@@ -141,8 +142,8 @@ def test_what_cannot_be_looked_at_is_unproven_until_connections_are_renewed(rig:
     assert rig.verdict(target, renew_connections=True) == ("ok", "ok")
 
 
-def test_bytes_that_were_there_before_would_bring_old_connections_back(rig: ProbeRig) -> None:
-    """So a renewal never returns to them, however often it is made."""
+def test_a_renewal_never_writes_an_earlier_bundle(rig: ProbeRig) -> None:
+    """The API server still has open connections for an earlier bundle."""
     target = rig.called_webhook()
     original = rig.bundle(target)
     rig.become_blind("patch")
@@ -160,7 +161,7 @@ def _says(rig: ProbeRig, words: str) -> bool:
     return words in rig.dry_run()
 
 
-def test_what_was_proven_otherwise_is_not_written(rig: ProbeRig) -> None:
+def test_a_proof_without_renewal_writes_nothing(rig: ProbeRig) -> None:
     target = rig.called_webhook()
     assert rig.verdict(target, renew_connections=True) == ("ok", "ok")
     assert rig.writes() == []
@@ -169,7 +170,7 @@ def test_what_was_proven_otherwise_is_not_written(rig: ProbeRig) -> None:
 def test_a_bundle_that_another_client_restores_proves_nothing(
     rig: ProbeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It brings the old connections back, between our write and our question."""
+    """The other client writes between the module's write and its dry run, so old connections are used again."""
     target = rig.called_webhook()
     value = encoded(rig.bundle(target))
 
@@ -185,7 +186,7 @@ def test_a_bundle_that_another_client_restores_proves_nothing(
     assert result["changed"] is True
 
 
-def test_another_writers_bundle_is_left_alone(rig: ProbeRig) -> None:
+def test_a_bundle_of_another_manager_is_kept(rig: ProbeRig) -> None:
     target = rig.called_webhook()
     operation = {"op": "add", "path": "/metadata/labels", "value": {"app.kubernetes.io/managed-by": "Helm"}}
     rig.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
@@ -196,17 +197,17 @@ def test_another_writers_bundle_is_left_alone(rig: ProbeRig) -> None:
     assert rig.verdict(target, renew_connections=True, take_over=True) == ("ok", "ok")
 
 
-def test_the_right_to_renew_is_asked_for_first(rig: ProbeRig) -> None:
+def test_the_permission_to_renew_is_checked_first(rig: ProbeRig) -> None:
     target = rig.called_webhook()
     rig.become_blind()
     result = rig.probe(target, renew_connections=True)
     assert has_failed(result, "missing-permissions", VALIDATING, target["name"], "patch"), result
 
 
-# What failurePolicy Ignore hides
+# Failures that failurePolicy Ignore hides
 
 
-def test_a_dead_webhook_behind_ignore(rig: ProbeRig) -> None:
+def test_a_dead_webhook_with_ignore(rig: ProbeRig) -> None:
     rig.server.answer = deny
     target = rig.called_webhook(failurePolicy="Ignore")
     rig.server.close()
@@ -220,7 +221,7 @@ def test_a_dead_webhook_behind_ignore(rig: ProbeRig) -> None:
     assert rig.verdict(target) == ("unproven", "hidden-by-ignore")
 
 
-def test_what_the_api_server_does_not_ask_is_not_proven(rig: ProbeRig) -> None:
+def test_an_object_that_the_webhook_does_not_check_proves_nothing(rig: ProbeRig) -> None:
     target = rig.called_webhook()
     without = config_map(rig.name)
     without["metadata"]["labels"] = {}
@@ -230,7 +231,7 @@ def test_what_the_api_server_does_not_ask_is_not_proven(rig: ProbeRig) -> None:
     assert rig.verdict(conditional) == ("unproven", "perhaps-not-asked")
 
 
-# Failures by name
+# Failures by code
 
 
 def _silent(_review: dict[str, Any]) -> tuple[int, object]:
@@ -252,7 +253,8 @@ def _status(number: int) -> Callable[[dict[str, Any]], tuple[int, object]]:
     return lambda _review: (number, b"no")
 
 
-# Name of the failure -> what is wrong, as fields of the webhook, and words of the API server in the cause or evidence.
+# Failure code -> the fields of the webhook that cause it, and words of the API server in the cause or
+# evidence.
 FAILURES: dict[str, tuple[Callable[[ProbeRig], dict[str, Any]], str]] = {
     "service-missing": (lambda rig: {"service": "absent"}, "absent"),
     "service-port": (lambda rig: {"service": "ported", "port": 8443}, "8443"),
@@ -291,7 +293,7 @@ def _answering(rig: ProbeRig, answer: Callable[[dict[str, Any]], tuple[int, obje
 
 
 def _client_only(rig: ProbeRig) -> pki.KeyPair:
-    """A certificate with the right name and no usage for servers."""
+    """Return a certificate with the right name and without a usage for servers."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.timezone.utc)
     certificate = (
@@ -310,14 +312,14 @@ def _client_only(rig: ProbeRig) -> pki.KeyPair:
 
 
 @pytest.mark.parametrize("code", FAILURES)
-def test_a_failure_has_a_name(rig: ProbeRig, code: str) -> None:
+def test_a_failure_has_its_code(rig: ProbeRig, code: str) -> None:
     prepare, said = FAILURES[code]
     ports = [{"port": 443}]
     rig.make(
         f"/api/v1/namespaces/{rig.name}/services", {"metadata": {"name": "ported"}, "spec": {"ports": ports}}
     )
     target = rig.configure(rig.webhook(**prepare(rig)))
-    if code != "no-endpoints":  # an API server would dial the Service's address
+    if code != "no-endpoints":  # without endpoints an API server would connect to the Service's address
         wait_for(lambda: rig.dry_run() != "accepted")
     result = rig.probe(target)
     assert result["failure"]["code"] == code, result
@@ -325,7 +327,7 @@ def test_a_failure_has_a_name(rig: ProbeRig, code: str) -> None:
     assert has_failed(result, "webhook-unproven", rig.cluster.url, VALIDATING, target["name"], rig.name)
     assert result["remedy"]
     assert said in " ".join([result["cause"], *result["evidence"]])
-    if code in ("service-missing", "service-port", "no-endpoints"):  # known without asking
+    if code in ("service-missing", "service-port", "no-endpoints"):  # the module knows it without a dry run
         assert rig.dry_runs() == 0
 
 
@@ -337,7 +339,7 @@ ELSEWHERE: dict[str, Callable[[ProbeRig], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("code", ELSEWHERE)
-def test_what_ended_a_request_elsewhere(rig: ProbeRig, code: str) -> None:
+def test_a_request_that_another_check_refuses_is_unproven(rig: ProbeRig, code: str) -> None:
     target = rig.called_webhook()
     if code == "another-webhook":
         other = rig.webhook(name="other.certflow.test", port=free_port())
@@ -356,7 +358,7 @@ def _is_refused(rig: ProbeRig, path: str, body: dict[str, Any]) -> bool:
     return False
 
 
-def test_the_right_to_send_the_object_is_named(rig: ProbeRig) -> None:
+def test_the_missing_permission_to_send_the_object_is_named(rig: ProbeRig) -> None:
     target = rig.called_webhook()
     rig.become(("admissionregistration.k8s.io", "*", ["get"]))
     result = rig.probe(target)
@@ -365,7 +367,7 @@ def test_the_right_to_send_the_object_is_named(rig: ProbeRig) -> None:
     assert "resources: [configmaps], verbs: [create]" in result["failure"]["remedy"]
 
 
-def test_the_rights_in_the_documentation_are_enough(rig: ProbeRig) -> None:
+def test_the_documented_role_is_enough(rig: ProbeRig) -> None:
     target = rig.called_webhook()
     role = yaml.safe_load((REPOSITORY / "docs" / "rbac" / "prove.yaml").read_text())
     rig.become_by(role["rules"])
@@ -374,7 +376,7 @@ def test_the_rights_in_the_documentation_are_enough(rig: ProbeRig) -> None:
     assert "may not be" not in " ".join(result["evidence"])
 
 
-def test_a_failed_call_is_not_repeated_by_itself(rig: ProbeRig) -> None:
+def test_a_failed_call_is_not_repeated_without_wait(rig: ProbeRig) -> None:
     target = rig.configure(rig.webhook(port=free_port()))
     wait_for(lambda: rig.dry_run() != "accepted")
     started = time.monotonic()
@@ -383,7 +385,7 @@ def test_a_failed_call_is_not_repeated_by_itself(rig: ProbeRig) -> None:
     assert rig.dry_runs() == 1
 
 
-def test_with_wait_it_goes_on_until_the_webhook_answers(rig: ProbeRig) -> None:
+def test_with_wait_the_probe_repeats_until_the_webhook_answers(rig: ProbeRig) -> None:
     def late(review: dict[str, Any]) -> tuple[int, object]:
         return allow(review) if len(rig.server.calls) > before + 2 else (503, b"not yet")
 
@@ -398,14 +400,14 @@ def test_with_wait_it_goes_on_until_the_webhook_answers(rig: ProbeRig) -> None:
     assert time.monotonic() - started < 20
 
 
-def test_wait_ends_at_once_where_waiting_changes_nothing(rig: ProbeRig) -> None:
+def test_wait_ends_at_once_if_waiting_changes_nothing(rig: ProbeRig) -> None:
     target = rig.called_webhook(failurePolicy="Ignore")
     started = time.monotonic()
     assert rig.verdict(target, wait=True, wait_timeout=60) == ("unproven", "hidden-by-ignore")
     assert time.monotonic() - started < 20
 
 
-def test_nothing_is_probed_while_the_certificate_is_pending(rig: ProbeRig) -> None:
+def test_a_pending_certificate_skips_the_probe(rig: ProbeRig) -> None:
     result = rig.probe({"kind": VALIDATING, "name": "absent"}, pending=True)
     assert result["skipped"]
     assert result["skip_reason"] == "the certificate is not issued yet"
@@ -441,13 +443,13 @@ BAD_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] =
 
 
 @pytest.mark.parametrize("row", BAD_OPTIONS)
-def test_what_cannot_be_asked_is_refused(rig: ProbeRig, row: str) -> None:
+def test_invalid_options_are_refused(rig: ProbeRig, row: str) -> None:
     target, options, names = BAD_OPTIONS[row]
     result = rig.probe(target, **options)
     assert has_failed(result, "probe-impossible", *names), result
 
 
-def test_a_namespace_is_asked_for(rig: ProbeRig) -> None:
+def test_an_object_needs_a_namespace(rig: ProbeRig) -> None:
     target = rig.called_webhook()
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}
     assert has_failed(rig.probe(target, object=body), "probe-impossible", "metadata.namespace")
@@ -456,7 +458,7 @@ def test_a_namespace_is_asked_for(rig: ProbeRig) -> None:
 # Conversion webhooks
 
 
-def test_a_conversion_is_proven_at_a_version_that_is_not_stored(rig: ProbeRig) -> None:
+def test_a_conversion_is_proven_with_a_version_that_is_not_stored(rig: ProbeRig) -> None:
     target = rig.definition()
     result = rig.probe(target)
     assert result["verdict"] == "ok", result
@@ -495,14 +497,14 @@ def test_a_conversion_over_an_old_connection_is_unproven(rig: ProbeRig) -> None:
     assert rig.verdict(target, renew_connections=True) == ("failed", "unknown-authority")
 
 
-def test_a_schema_that_wants_more_wants_an_object(rig: ProbeRig) -> None:
+def test_a_schema_with_required_fields_needs_an_object(rig: ProbeRig) -> None:
     target = rig.definition(v1=True, v1beta1=False)
     assert rig.verdict(target) == ("unproven", "invalid-object")
     thing = {"apiVersion": f"{rig.name}.certflow.test/v1beta1", "kind": "Thing", "size": 1}
     assert rig.verdict(target, object={**thing, "metadata": {"namespace": rig.name}}) == ("ok", "ok")
 
 
-def test_one_version_is_never_converted(rig: ProbeRig) -> None:
+def test_a_definition_with_one_version_is_never_converted(rig: ProbeRig) -> None:
     target = rig.definition(v1=True)
     assert rig.verdict(target) == ("unproven", "nothing-to-convert")
 
@@ -520,7 +522,7 @@ def test_an_aggregated_api(rig: ProbeRig) -> None:
     assert rig.verdict(target, renew_connections=True) == ("failed", "unknown-authority")
 
 
-def test_an_aggregated_api_that_is_not_there(rig: ProbeRig) -> None:
+def test_an_aggregated_api_without_a_server(rig: ProbeRig) -> None:
     target = rig.api_service(port=free_port())
     wait_for(
         lambda: rig.cluster.api("GET", f"{API_SERVICES}/{target['name']}").get("status", {}).get("conditions")

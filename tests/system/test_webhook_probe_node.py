@@ -2,7 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""webhook_probe of a webhook in pods: what each of them serves is seen by port-forward, through the API server."""
+"""Run webhook_probe on a webhook in pods.
+
+A port-forward through the API server shows the certificate of each pod.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def webhook(node: Cluster, ca: pki.KeyPair) -> Iterator[NodeWebhook]:
 
 @pytest.fixture(scope="module")
 def kubeconfig(node: Cluster) -> Path:
-    """Of a user with the rights that the documentation gives, and no others."""
+    """A kubeconfig of a user with only the documented role."""
     user = f"prober-{uuid.uuid4().hex[:8]}"
     role = yaml.safe_load((REPOSITORY / "docs" / "rbac" / "prove.yaml").read_text())
     node.api("POST", f"{RBAC}/clusterroles", {"metadata": {"name": user}, "rules": role["rules"]})
@@ -78,7 +81,7 @@ def probe(kubeconfig: Path, webhook: NodeWebhook, *, refuse: bool, **options: An
     return operate(OPERATION, given)
 
 
-def test_pods_that_serve_what_the_bundle_accepts(
+def test_pods_with_a_certificate_that_the_bundle_trusts(
     node: Cluster, webhook: NodeWebhook, kubeconfig: Path
 ) -> None:
     for refuse in (True, False):
@@ -89,7 +92,7 @@ def test_pods_that_serve_what_the_bundle_accepts(
     assert {served["verifies"] for served in result["served"]} == {True}
 
 
-def test_a_certificate_that_changed_behind_open_connections(
+def test_a_changed_certificate_is_detected_despite_open_connections(
     node: Cluster, webhook: NodeWebhook, kubeconfig: Path, ca: pki.KeyPair
 ) -> None:
     """The pods load a certificate without a trusted CA, and the API server continues to use old connections."""

@@ -68,7 +68,7 @@ def _new(webhook: ServedWebhook) -> OperationCall:
     return _csr(webhook)
 
 
-def _new_by_own_hand(webhook: ServedWebhook) -> OperationCall:
+def _new_ephemeral(webhook: ServedWebhook) -> OperationCall:
     return _csr(webhook, signer_name=EPHEMERAL_CA)
 
 
@@ -77,7 +77,7 @@ def _renewal(webhook: ServedWebhook) -> OperationCall:
     return _csr(webhook, **RENEW)
 
 
-def _renewal_by_own_hand(webhook: ServedWebhook) -> OperationCall:
+def _renewal_ephemeral(webhook: ServedWebhook) -> OperationCall:
     webhook.issue(signer_name=EPHEMERAL_CA, **HOUR)
     return _csr(webhook, signer_name=EPHEMERAL_CA, **RENEW)
 
@@ -182,15 +182,15 @@ CLUSTER_CA = "CN=kubernetes"
 MADE_HERE = "CN=ephemeral-ca"
 FLOWS: tuple[Flow, ...] = (
     Flow("k8s_csr: new", _new),
-    Flow("k8s_csr: new, ephemeral-ca", _new_by_own_hand, kept=(MADE_HERE,)),
+    Flow("k8s_csr: new, ephemeral-ca", _new_ephemeral, kept=(MADE_HERE,)),
     Flow("k8s_csr: renewal, same CA", _renewal),
-    Flow("k8s_csr: renewal, new CA (ephemeral-ca)", _renewal_by_own_hand, kept=(MADE_HERE,)),
+    Flow("k8s_csr: renewal, new CA (ephemeral-ca)", _renewal_ephemeral, kept=(MADE_HERE,)),
     Flow("k8s_csr: renewal, new CA (another signer)", _another_signer, kept=(MADE_HERE,)),
     Flow("k8s_csr, two steps: ask", _ask, finish=_approve_and_complete, kept=(MADE_HERE,)),
     Flow("k8s_csr, two steps: fetch", _fetch, kept=(MADE_HERE,)),
     Flow("k8s_csr, two steps: ask, then approve: true", _approves_itself, kept=(MADE_HERE,)),
     Flow("k8s_csr: state absent", _absent, keeps_trust=False),
-    Flow("k8s_csr: new, ephemeral-ca, then state absent", _new_by_own_hand, _given_up, keeps_trust=False),
+    Flow("k8s_csr: new, ephemeral-ca, then state absent", _new_ephemeral, _given_up, keeps_trust=False),
     Flow("k8s_csr_approve: two requests", _approve),
     Flow("webhook_cabundle: add", _add_bundle, kept=(CLUSTER_CA,)),
     Flow("webhook_cabundle: exactly", _set_bundle),
