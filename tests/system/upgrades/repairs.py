@@ -85,7 +85,8 @@ DAMAGES = (
         {"snapshot_controller_validation_webhook": True},
     ),
     Damage(
-        "the controller's permissions are deleted", _kubectl("delete", "clusterrolebinding/snapshot-controller-role")
+        "the controller's permissions are deleted",
+        _kubectl("delete", "clusterrolebinding/snapshot-controller-role"),
     ),
     Damage(
         "the controller has an argument that its release does not know",
