@@ -2,9 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check that imports go one way through the folders of plugins/ and tests/, and that no two files import each
-other.
-"""
+"""Check that imports go one way through plugins/ and tests/, and that no two files import each other."""
 
 from __future__ import annotations
 
@@ -47,6 +45,14 @@ PARTS_OF_VERIFY = ("chain_candidate", "hostnames", "name_constraints")
 # The only folder of module_utils that imports Ansible.
 KNOWS_ANSIBLE = "_ansible"
 FILES = sorted(PLUGINS.rglob("*.py"))
+# The folders of tests, and what each may import. tests/repository compares tables of tests/system with the pages of docs/.
+TESTS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "support": (),
+    "integration": (),
+    "unit": ("tests.support", "tools"),
+    "system": ("tests.support", "tools"),
+    "repository": ("tests.support", "tests.system", "tools"),
+}
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -142,3 +148,41 @@ def test_no_imports_form_a_circle() -> None:
     except CycleError as error:
         pytest.fail(f"these files import each other: {error.args[1]}")
     assert len(order) >= len(FILES)
+
+
+def of_tests(folder: str) -> Iterator[tuple[str, str]]:
+    """Yield file and import for each import of a folder of tests from tests/ and tools/."""
+    for path in sorted((REPOSITORY / "tests" / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            yield from ((str(path.relative_to(REPOSITORY)), name) for name in names if is_own(name))
+
+
+def is_own(module: str) -> bool:
+    return module.partition(".")[0] in ("tests", "tools")
+
+
+def is_mirrored(file: str, module: str) -> bool:
+    """Return True if a file of tests/unit imports the code of tests/ that it tests: tests/unit/system, tests.system."""
+    parts = Path(file).parts
+    return parts[:2] == ("tests", "unit") and module.startswith(f"tests.{parts[2]}.")
+
+
+@pytest.mark.parametrize("folder", TESTS_MAY_IMPORT)
+def test_a_folder_of_tests_imports_only_itself_and_shared_code(folder: str) -> None:
+    allowed = tuple(f"{name}." for name in (f"tests.{folder}", *TESTS_MAY_IMPORT[folder]))
+    assert [
+        f"{file} imports {module}"
+        for file, module in of_tests(folder)
+        if not module.startswith(allowed) and not is_mirrored(file, module)
+    ] == []
+
+
+def test_every_folder_of_tests_has_a_row() -> None:
+    folders = {path.parent.name for path in (REPOSITORY / "tests").glob("*/*.py")}
+    assert folders - set(TESTS_MAY_IMPORT) == set()

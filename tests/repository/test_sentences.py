@@ -25,7 +25,6 @@ OF_SENTENCES: dict[str, str] = {
     "unit/support/clusters/test_clusters_node.py": "complaints of the test rig, which have no codes",
     "unit/plugins/inventory/test_inventory_foreign_text.py": "the warning for a host name that was changed",
     "system/test_fleet.py::with_results": "Ansible's own statistics",
-    "system/test_role.py::reports": "lines that the test itself prints",
     "system/test_role.py::execution_modes": "lines that name the execution mode",
 }
 

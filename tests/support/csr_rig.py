@@ -25,6 +25,7 @@ from tests.support.clusters import AdminApiError, Cluster, audit
 from tests.support.failures import has_failed
 from tests.support.other_client import KUBECTL, OtherClient
 from tests.support.rig import ClusterRig
+from tests.support.waiting import now
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,10 +192,6 @@ class CsrRig(ClusterRig):
             subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
             binding = {"metadata": metadata, "roleRef": reference, "subjects": [subject]}
             self.make(f"{place}/{role['kind'].lower()}bindings", binding)
-
-
-def now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
 
 
 def assert_one_line(result: dict[str, Any], code: str, *names: str) -> None:

@@ -13,9 +13,8 @@ from typing import Any
 
 import yaml
 
-from tools.ci.venvs import REPOSITORY
-
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
 
 

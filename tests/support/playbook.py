@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -51,6 +52,10 @@ class PlaybookRun:
         """Return the sum over all hosts of a number in the recap, such as "changed"."""
         tail = self.output.rpartition("PLAY RECAP")[2]
         return sum(int(part.partition("=")[2]) for part in tail.split() if part.startswith(f"{word}="))
+
+    def reports(self) -> dict[str, Any]:
+        """Return the data of the plays' tasks REPORT, as `reports_in`."""
+        return reports_in(self.output)
 
 
 def play(
@@ -126,9 +131,23 @@ def _begun(line: str) -> TaskStart | None:
     return TaskStart(time.time(), found[3], found[1], int(found[2])) if found else None
 
 
+def reports_in(output: str) -> dict[str, Any]:
+    """Return the data of debug tasks with the message "REPORT [name, data]", by name."""
+    texts = re.findall(r'"msg": ("REPORT .*")$', output, re.MULTILINE)
+    return dict(json.loads(json.loads(text).partition(" ")[2]) for text in texts)
+
+
 def is_step(name: str) -> bool:
     """Return True if a name is the id of a step. Names of tasks begin with a capital letter."""
     return name[:1].islower()
+
+
+def is_alive(pid: int) -> bool:
+    """Return True if a process runs. A zombie does not run."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def kill(process: subprocess.Popen[str]) -> None:

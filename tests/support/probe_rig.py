@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_probe import OPERATION
 
+from tests.support.bundle_rig import ca, pem
 from tests.support.clusters import AdminApiError, pki
 from tests.support.https_webhook import WebhookServer, allow, convert
-from tests.support.rig import ClusterRig
+from tests.support.rig import ClusterRig, encoded
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -40,19 +40,6 @@ API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
-
-
-@functools.cache
-def ca(name: str) -> pki.KeyPair:
-    return pki.make_ca(name)
-
-
-def pem(name: str) -> str:
-    return ca(name).certificate_pem.decode()
-
-
-def encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
 
 
 class ProbeRig(ClusterRig):

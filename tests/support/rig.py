@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,11 @@ def requests(
 def written(cluster: Cluster, user: str, since: datetime.datetime | None = None) -> list[str]:
     """Return "verb URI" of each request of a user that changes an object."""
     return [f"{verb} {uri}" for verb, _resource, uri in requests(cluster, user, since) if verb in WRITES]
+
+
+def encoded(text: str) -> str:
+    """Return a text in Base64, as fields of Secrets and caBundles have it."""
+    return base64.b64encode(text.encode()).decode()
 
 
 class ClusterRig:

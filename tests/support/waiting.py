@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,3 +34,7 @@ def becomes_true(condition: Callable[[], object], seconds: float = 60) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)

@@ -92,7 +92,7 @@ def issued(cluster: Cluster, signer: str, **how: Any) -> x509.Certificate:
     return x509.load_pem_x509_certificate(base64.b64decode(status["certificate"]))
 
 
-def kubectl(kubeconfig: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_kubectl(kubeconfig: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(clusters.programs() / "kubectl"), "--kubeconfig", str(kubeconfig), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
@@ -136,38 +136,38 @@ def test_the_merged_kubeconfig_has_a_context_for_each_cluster(fleet: Fleet) -> N
     contexts = yaml.safe_load(merged.read_text())["contexts"]
     assert {context["name"] for context in contexts} == {"onprem", "eks"}
     for name, version in (("onprem", "v1.36.3"), ("eks", "v1.36.3-eks-3c42bf9")):
-        answer = kubectl(merged, "--context", name, "get", "--raw", "/version")
+        answer = run_kubectl(merged, "--context", name, "get", "--raw", "/version")
         assert f'"gitVersion": "{version}"' in answer.stdout, answer.stderr
 
 
 def test_a_client_certificate_has_user_and_groups(fleet: Fleet) -> None:
     kubeconfig = fleet["onprem"].kubeconfig_for("ada", ("auditors", "system:masters"))
     assert kubeconfig.stat().st_mode & 0o777 == 0o600
-    who = yaml.safe_load(kubectl(kubeconfig, "auth", "whoami", "-o", "yaml").stdout)["status"]["userInfo"]
+    who = yaml.safe_load(run_kubectl(kubeconfig, "auth", "whoami", "-o", "yaml").stdout)["status"]["userInfo"]
     assert who["username"] == "ada"
     assert who["groups"] == ["auditors", "system:masters", "system:authenticated"]
 
 
 def test_an_expired_certificate_is_refused(fleet: Fleet) -> None:
     kubeconfig = fleet["onprem"].kubeconfig_for("ada", lifetime=datetime.timedelta(hours=-1))
-    answer = kubectl(kubeconfig, "auth", "whoami")
+    answer = run_kubectl(kubeconfig, "auth", "whoami")
     assert answer.returncode != 0
     assert "Unauthorized" in answer.stderr
 
 
 def test_a_token_has_the_name_of_its_service_account(fleet: Fleet) -> None:
     kubeconfig = fleet["eks"].token_kubeconfig("deployer", "kube-system")
-    who = yaml.safe_load(kubectl(kubeconfig, "auth", "whoami", "-o", "yaml").stdout)["status"]["userInfo"]
+    who = yaml.safe_load(run_kubectl(kubeconfig, "auth", "whoami", "-o", "yaml").stdout)["status"]["userInfo"]
     assert who["username"] == "system:serviceaccount:kube-system:deployer"
 
 
 def test_the_audit_log_counts_every_request_of_a_user(fleet: Fleet) -> None:
     cluster = fleet["onprem"]
     kubeconfig = cluster.kubeconfig_for("counted")
-    kubectl(kubeconfig, "get", "--raw", "/api/v1/namespaces/default/secrets")
+    run_kubectl(kubeconfig, "get", "--raw", "/api/v1/namespaces/default/secrets")
     between = datetime.datetime.now(datetime.timezone.utc)
-    kubectl(kubeconfig, "get", "--raw", "/apis")
-    kubectl(kubeconfig, "get", "--raw", "/apis")
+    run_kubectl(kubeconfig, "get", "--raw", "/apis")
+    run_kubectl(kubeconfig, "get", "--raw", "/apis")
     events = cluster.requests(user="counted")
     assert [event["requestURI"] for event in events] == [
         "/api/v1/namespaces/default/secrets",

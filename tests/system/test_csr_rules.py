@@ -22,8 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from tests.support.clusters import AdminApiError, pki
 from tests.support.csr_by_hand import connected, connected_as, create, decide, explained, settled, with_usages
 from tests.support.failures import absent
-from tests.unit.plugins.module_utils._csr.objects import APP_SERVING, KUBELET_SERVING
-from tests.unit.plugins.module_utils._csr.test_signers import CUSTOM, GOOD, REFUSED, TAKEN
+from tests.support.signer_requests import APP_SERVING, CUSTOM, GOOD, KUBELET_SERVING, REFUSED, TAKEN
 
 if TYPE_CHECKING:
     from tests.support.clusters import Cluster, Fleet

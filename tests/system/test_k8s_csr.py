@@ -30,12 +30,11 @@ from tests.support.csr_rig import (
     CsrRig,
     assert_one_line,
     assert_pair,
-    now,
     since,
 )
 from tests.support.failures import has_failed
 from tests.support.rig import WRITES
-from tests.support.waiting import wait_for
+from tests.support.waiting import now, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys, signing_request
 
+from tests.support import pkcs10
 from tests.support.clusters import APP_SERVING
 from tests.support.csr_rig import CSRS, KUBELET_SERVING, CsrRig, assert_one_line
 from tests.support.failures import absent, has_failed
-from tests.unit.plugins.module_utils._x509 import pkcs10
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import copy
 import dataclasses
@@ -29,6 +28,7 @@ from tests.support.clusters import kubeconfig
 from tests.support.csr_rig import CSRS, HOOK_KIND, CsrRig, assert_one_line, rule_in
 from tests.support.https_webhook import Reply, WebhookServer
 from tests.support.limited_user import APPROVE, BUNDLE, EXPLAIN, REQUEST, User, without
+from tests.support.rig import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -340,10 +340,6 @@ def plant(rig: CsrRig, *, is_owned: bool) -> Planted:
     data = {"tls.key": encoded(private_keys.to_pem(key))}
     client.create(rig.secrets, {"metadata": kept, "type": "Opaque", "immutable": True, "data": data})
     return Planted(mallory.name, str(metadata["name"]), private_keys.to_pem(key))
-
-
-def encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
 
 
 @pytest.mark.parametrize("is_owned", [True, False])

@@ -28,9 +28,8 @@ from tests.support.csr_by_hand import CSRS, create, decide, settled, signing
 from tests.support.csr_rig import HOOK_KIND, HOOKS, CsrRig, assert_one_line
 from tests.support.failures import absent
 from tests.support.https_webhook import WebhookServer, deny
-from tests.support.waiting import wait_for
-from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING
-from tests.unit.plugins.module_utils._csr.test_signers import GOOD
+from tests.support.signer_requests import GOOD, KUBELET_SERVING
+from tests.support.waiting import now, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -384,7 +383,3 @@ def test_a_summary_of_all_requests_by_signer(rig: CsrRig) -> None:
     assert codes["kubernetes.io/kubelet-servings"] == {"no-such-signer"}
     assert len(asked) == len(set(asked)) + 1, "each fact once; the CAs are two ConfigMaps"
     assert rig.writes() == []
-
-
-def now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)

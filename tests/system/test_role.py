@@ -24,6 +24,7 @@ from tests.support import playbook
 from tests.support.clusters import APP_SERVING, AdminApiError, kubeconfig
 from tests.support.failures import absent
 from tests.support.rig import written
+from tests.support.waiting import now
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -110,16 +111,6 @@ def rig(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cert
     made.close()
 
 
-def now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
-
-
-def reports(run: PlaybookRun) -> dict[str, Any]:
-    """Return the data of the plays' tasks REPORT by name."""
-    texts = re.findall(r'"msg": ("REPORT .*")$', run.output, re.MULTILINE)
-    return dict(json.loads(json.loads(text).partition(" ")[2]) for text in texts)
-
-
 def execution_modes(run: PlaybookRun) -> set[str]:
     return set(re.findall(r"certflow\.kubernetes k8s_csr: execution mode ([_a-z]+):", run.output))
 
@@ -149,17 +140,17 @@ def test_one_host_for_each_cluster(rig: CertificateRoleRig) -> None:
     start = now()
     run = rig.play(PER_HOST, "--check", "--diff")
     assert run.status == 0, run.output
-    for name, report in reports(run).items():
+    for name, report in run.reports().items():
         assert (report["is_changed"], report["pending"], report["ca_bundle"]) == (True, True, None)
         assert report["provider"]["name"] == {"onprem": "kubeadm", "eks": "eks"}[name]
         assert rig.certificate(name, "per-host") is None
-    assert reports(run).keys() == set(NAMES)
+    assert run.reports().keys() == set(NAMES)
     assert rig.writes(start) == []
 
     run = rig.play(PER_HOST, "-vv", "-e", "certflow_kubernetes_execution_mode=in_process")
     assert run.status == 0, run.output
     assert execution_modes(run) == {"in_process"}
-    for name, report in reports(run).items():
+    for name, report in run.reports().items():
         found = rig.certificate(name, "per-host")
         assert found is not None
         assert found.serial_number == int(report["certificate"]["serial"], 16)
@@ -177,9 +168,9 @@ def test_one_host_for_each_cluster(rig: CertificateRoleRig) -> None:
     assert again.status == 0, again.output
     assert execution_modes(again) == {"module"}
     assert (again.recap("changed"), rig.writes(start)) == (0, [])
-    for name, report in reports(again).items():
+    for name, report in again.reports().items():
         assert (report["is_changed"], report["reason"]) == (False, "the certificate is kept")
-        assert report["certificate"] == reports(run)[name]["certificate"]
+        assert report["certificate"] == run.reports()[name]["certificate"]
 
 
 CHOICES = """
@@ -244,7 +235,7 @@ def test_the_signer_can_be_chosen(rig: CertificateRoleRig) -> None:
     start = now()
     run = rig.play(CHOICES)
     assert run.status == 0, run.output
-    found = {name: (one["signer_name"], one["provider"].get("name")) for name, one in reports(run).items()}
+    found = {name: (one["signer_name"], one["provider"].get("name")) for name, one in run.reports().items()}
     assert found == {
         "given": (APP_SERVING, "eks"),
         "default": (KUBELET_SERVING, "unknown"),
@@ -283,7 +274,7 @@ def test_removal_does_not_detect_the_signer(rig: CertificateRoleRig) -> None:
     start = now()
     run = rig.play(TAKEN_BACK)
     assert run.status == 0, run.output
-    gone = reports(run)["gone"]
+    gone = run.reports()["gone"]
     assert (gone["signer_name"], gone["provider"]) == ("", {})
     looked = [event["requestURI"] for event in rig.requests("eks", start)]
     assert not [uri for uri in looked if re.search("clusterroles|nodes|^/version", uri)]
@@ -339,7 +330,7 @@ def test_an_unknown_signer_writes_nothing(rig: CertificateRoleRig, tmp_path: Pat
     start = now()
     run = rig.play(REFUSED, "-e", f"bare_python={bare}")
     assert run.status == 0, run.output
-    found = reports(run)
+    found = run.reports()
     assert {name: one["code"] for name, one in found.items()} == {
         "unknown": "signer-not-known",
         "contradictory": "signer-not-known",
@@ -385,7 +376,7 @@ def test_the_role_with_delegation(rig: CertificateRoleRig) -> None:
     run = rig.play(DELEGATED, "-vv")
     assert run.status == 0, run.output
     assert execution_modes(run) == {"in_process"}
-    found = reports(run)
+    found = run.reports()
     assert {name: one["changed"] for name, one in found.items()} == {
         "onprem import": True,
         "onprem include": False,
@@ -431,7 +422,7 @@ def test_booleans_and_numbers_as_texts(rig: CertificateRoleRig) -> None:
     cluster = rig.fleet["onprem"]
     first = rig.play(TEXTS, "-e", "webhook_certificate_approve=false webhook_certificate_wait=no")
     assert first.status == 0, first.output
-    report = reports(first)["texts"]
+    report = first.reports()["texts"]
     assert (report["pending"], report["csr"]["condition"]) == (True, "Pending")
     assert rig.certificate("onprem", "texts") is None
 
@@ -441,10 +432,10 @@ def test_booleans_and_numbers_as_texts(rig: CertificateRoleRig) -> None:
     texts = "webhook_certificate_approve=no webhook_certificate_take_over=no"
     second = rig.play(TEXTS, "-e", json.dumps(empty_texts()), "-e", texts)
     assert second.status == 0, second.output
-    assert reports(second)["texts"]["csr"]["name"] == report["csr"]["name"]
+    assert second.reports()["texts"]["csr"]["name"] == report["csr"]["name"]
     third = rig.play(TEXTS, "-e", json.dumps(empty_texts()))
     assert third.status == 0, third.output
-    assert not reports(third)["texts"]["pending"]
+    assert not third.reports()["texts"]["pending"]
     found = rig.certificate("onprem", "texts")
     assert found is not None
     assert (

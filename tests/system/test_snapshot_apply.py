@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import copy
 import json
-import subprocess
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.erro
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import object_changes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import apply_manifests
 
-from tests.support import clusters
+from tests.support.snapshot_lab import kubectl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,19 +37,6 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     yield name
     cluster.api("DELETE", f"/api/v1/namespaces/{name}")
-
-
-def kubectl(cluster: Cluster, *arguments: str, manifest: Object | None = None) -> str:
-    """Run kubectl as administrator with a manifest on its standard input."""
-    done = subprocess.run(
-        [str(clusters.programs() / "kubectl"), f"--kubeconfig={cluster.kubeconfig}", *arguments],
-        input=None if manifest is None else json.dumps(manifest),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def old_deployment(namespace: str) -> Object:
@@ -126,7 +112,7 @@ WRITTEN: dict[str, tuple[str, ...]] = {
 def test_an_object_of_kubectl_becomes_equal_to_a_fresh_installation(
     cluster: Cluster, client: Client, namespace: str, way: str
 ) -> None:
-    kubectl(cluster, *WRITTEN[way], manifest=old_deployment(namespace))
+    kubectl(cluster, *WRITTEN[way], stdin=json.dumps(old_deployment(namespace)))
     manifest = new_deployment(namespace)
     (seen,) = apply_manifests.preview(client, [manifest])
     apply_manifests.write(client, seen)
@@ -143,7 +129,7 @@ def test_an_object_of_kubectl_becomes_equal_to_a_fresh_installation(
 
 
 def test_a_second_run_writes_nothing(cluster: Cluster, client: Client, namespace: str) -> None:
-    kubectl(cluster, "apply", "-f-", manifest=old_deployment(namespace))
+    kubectl(cluster, "apply", "-f-", stdin=json.dumps(old_deployment(namespace)))
     for changed in (True, False):
         (seen,) = apply_manifests.preview(client, [new_deployment(namespace)])
         assert apply_manifests.write(client, seen).is_changed is changed
@@ -153,7 +139,7 @@ def test_a_second_run_writes_nothing(cluster: Cluster, client: Client, namespace
 def test_fields_of_other_managers_are_kept_and_reported(
     cluster: Cluster, client: Client, namespace: str
 ) -> None:
-    kubectl(cluster, "apply", "-f-", manifest=old_deployment(namespace))
+    kubectl(cluster, "apply", "-f-", stdin=json.dumps(old_deployment(namespace)))
     kubectl(cluster, "label", "-n", namespace, "deployment/hook", "team=storage")
     (seen,) = apply_manifests.preview(client, [new_deployment(namespace)])
     outcome = apply_manifests.write(client, seen)
@@ -163,7 +149,7 @@ def test_fields_of_other_managers_are_kept_and_reported(
 
 def test_a_field_without_a_manager_is_removed_too(cluster: Cluster, client: Client, namespace: str) -> None:
     """Such objects are older than managedFields, or another client has removed their managedFields."""
-    kubectl(cluster, "apply", "-f-", manifest=old_deployment(namespace))
+    kubectl(cluster, "apply", "-f-", stdin=json.dumps(old_deployment(namespace)))
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments/hook"
     cluster.api("PATCH", path, {"metadata": {"managedFields": [{}]}}, "application/merge-patch+json")
     (seen,) = apply_manifests.preview(client, [new_deployment(namespace)])
@@ -196,7 +182,7 @@ def test_a_ca_bundle_survives_a_manifest_without_it(
     cluster: Cluster, client: Client, namespace: str, verb: str
 ) -> None:
     bundle = base64.b64encode(cluster.ca_pem.encode()).decode()
-    kubectl(cluster, verb, "-f-", manifest=webhook_configuration(namespace, bundle))
+    kubectl(cluster, verb, "-f-", stdin=json.dumps(webhook_configuration(namespace, bundle)))
     manifest = webhook_configuration(namespace, "")
     manifest["webhooks"][0]["failurePolicy"] = "Ignore"
     for _run in range(2):  # a second apply by the same manager would empty it
@@ -212,7 +198,7 @@ def test_a_ca_bundle_survives_a_manifest_without_it(
 def test_an_object_of_another_manager_is_refused(cluster: Cluster, client: Client, namespace: str) -> None:
     old = old_deployment(namespace)
     old["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "Helm"
-    kubectl(cluster, "create", "--field-manager=helm", "-f-", manifest=old)
+    kubectl(cluster, "create", "--field-manager=helm", "-f-", stdin=json.dumps(old))
     with pytest.raises(OwnedObjectError, match="belongs to Helm"):
         apply_manifests.preview(client, [new_deployment(namespace)])
     (seen,) = apply_manifests.preview(client, [new_deployment(namespace)], take_over=True)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconf
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import installers
 
 from tests.support import clusters
+from tests.support.snapshot_lab import kubectl
 
 if TYPE_CHECKING:
-    from tests.support.clusters import Cluster
+    pass
 
 Object = dict[str, Any]
 LABELS = {"app.kubernetes.io/name": "snapshot-controller"}
@@ -46,18 +46,6 @@ def deployment(namespace: str, version: str, *, replicas: int, elects: str) -> O
     }
 
 
-def kubectl(cluster: Cluster, *arguments: str, manifest: Object) -> None:
-    """Run kubectl as administrator with a manifest on its standard input."""
-    done = subprocess.run(
-        [str(clusters.programs() / "kubectl"), f"--kubeconfig={cluster.kubeconfig}", *arguments],
-        input=json.dumps(manifest),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
 def test_a_deployment_of_kubespray_before_and_after_its_adoption(fleet: clusters.Fleet) -> None:
     cluster, namespace = fleet["onprem"], f"kubespray-{uuid.uuid4().hex[:8]}"
     given = {"kubeconfig": str(cluster.kubeconfig)}
@@ -72,12 +60,12 @@ def test_a_deployment_of_kubespray_before_and_after_its_adoption(fleet: clusters
         return found.key, found.earlier
 
     try:
-        kubectl(cluster, "apply", "--force", "--filename=-", manifest=theirs)
+        kubectl(cluster, "apply", "--force", "--filename=-", stdin=json.dumps(theirs))
         assert whose() == ("kubespray", "")
         client.apply(path, ours, manager=installers.MANAGER)
         assert whose() == ("", "kubespray")
         time.sleep(1.1)  # the times of managedFields are whole seconds
-        kubectl(cluster, "apply", "--force", "--filename=-", manifest=theirs)
+        kubectl(cluster, "apply", "--force", "--filename=-", stdin=json.dumps(theirs))
         assert whose() == ("kubespray", "")
         live = client.get(path)["spec"]["template"]["spec"]["containers"][0]
         assert live["image"].endswith(":v7.0.2")

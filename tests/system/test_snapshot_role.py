@@ -17,7 +17,7 @@ import shutil
 import time
 import uuid
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,6 +29,7 @@ from tests.support.failures import absent
 from tests.support.rig import written
 from tests.support.snapshot_lab import kubectl
 from tests.support.snapshot_rig import release_server
+from tests.support.waiting import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -78,16 +79,6 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UpgradeRoleRig]:
         yield UpgradeRoleRig(fleet, tmp_path_factory.mktemp("role"), source)
 
 
-def now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
-def reports(run: PlaybookRun) -> dict[str, Any]:
-    """Return the data of the plays' tasks REPORT by name."""
-    texts = re.findall(r'"msg": ("REPORT .*")$', run.output, re.MULTILINE)
-    return dict(json.loads(json.loads(text).partition(" ")[2]) for text in texts)
-
-
 IN_A_PLAY = """
 - hosts: clusters
   gather_facts: false
@@ -113,7 +104,7 @@ def test_check_mode_shows_everything_and_writes_nothing(rig: UpgradeRoleRig) -> 
     run = rig.play(IN_A_PLAY, "--check", "--diff")
     assert run.status == 0, run.output
     assert rig.sent(start) == []
-    found = reports(run)
+    found = run.reports()
     hops = {name: [(hop["start"], hop["release"]) for hop in one["hops"]] for name, one in found.items()}
     assert hops == {"onprem": [("", "8.1.0")], "eks": [("7.0.2", "8.1.0")]}
     for one in found.values():
@@ -158,7 +149,7 @@ def test_the_tag_plan_only_reads(rig: UpgradeRoleRig) -> None:
     start = now()
     run = rig.play(BY_ANOTHER_HOST, "--tags", "plan")
     assert run.status == 0, run.output
-    found = reports(run)
+    found = run.reports()
     assert found.keys() == {f"{name} {way}" for name in NAMES for way in ("import", "include")}
     assert found["eks import"]["plan"] == found["eks include"]["plan"]
     verbs = {
@@ -173,7 +164,7 @@ def test_preflight_and_verify_write_nothing(rig: UpgradeRoleRig) -> None:
     start = now()
     run = rig.play(IN_A_PLAY, "--tags", "preflight", "--limit", "eks")
     assert run.status == 0, run.output
-    (found,) = reports(run).values()
+    (found,) = run.reports().values()
     assert (found["problems"], found["steps"]) == ([], []) and found["due"]
     run = rig.play(IN_A_PLAY, "--tags", "verify", "--limit", "eks")
     assert run.status == 2, run.output
@@ -266,7 +257,7 @@ def _refused(
     run = rig.play(REFUSED, "-e", json.dumps(given))
     assert run.status == 0, run.output
     assert rig.sent(start) == []
-    found = reports(run)
+    found = run.reports()
     assert found.keys() == cases.keys()
     return {
         name: found[name]
@@ -353,7 +344,7 @@ def test_each_cluster_of_a_failed_batch_is_rolled_back(rig: UpgradeRoleRig, old:
     """
     run = rig.play(IN_A_BATCH)
     assert run.status == 2, run.output
-    found = reports(run)
+    found = run.reports()
     codes = {name: (one["code"], one["step"]) for name, one in found.items()}
     assert codes == {"eks": ("object-refused", "controller"), "onprem": ("rollout-failed", "controller-wait")}
     for name, one in found.items():
@@ -438,7 +429,7 @@ def test_keywords_of_a_play_apply_to_the_role(rig: UpgradeRoleRig, old: None, na
     run = rig.play(yaml.safe_dump([play]), "--check", *one.arguments)
     assert run.status == one.status, run.output
     assert (rig.contacted(start), rig.sent(start)) == (set(one.contacted), [])
-    found = reports(run)
+    found = run.reports()
     assert found.keys() == set(one.reported), run.output
     for host, result in found.items():
         is_refused = not one.adopts and host == "eks"

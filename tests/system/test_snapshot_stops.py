@@ -92,8 +92,7 @@ class BackgroundPlay:
 
     def results(self) -> Results:
         """Return the results of the upgrade by host, as far as the run shows them."""
-        texts = re.findall(r'"msg": ("REPORT .*")$', self.output, re.MULTILINE)
-        return dict(json.loads(json.loads(text).partition(" ")[2]) for text in texts)
+        return playbook.reports_in(self.output)
 
 
 class StopRig:
@@ -224,13 +223,6 @@ def eventually(condition: Callable[[], object], play: BackgroundPlay, seconds: f
     wait_for(condition, seconds, evidence=lambda: play.output)
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 @pytest.fixture(scope="module")
 def prepared(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StopRig]:
     directory = tmp_path_factory.mktemp("stops")
@@ -351,7 +343,7 @@ def test_the_next_run_completes_after_a_stop(rig: StopRig, stop: Stop) -> None:
         assert [record(cluster)["step"] for _name, cluster in rig.clusters()] == [AT, AT]
         rig.report_ready()
     if stop.do is not None:
-        eventually(lambda: not any(map(is_alive, workers)), play)
+        eventually(lambda: not any(map(playbook.is_alive, workers)), play)
     check_results(stop, play.results(), play.output)
     for name, cluster in rig.clusters():
         assert image(cluster).endswith(f":v{NEW}"), name

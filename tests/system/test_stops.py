@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.support import api_server, playbook
+from tests.support.api_server import ScriptedAnswer, ScriptedServer
 from tests.support.waiting import wait_for
-from tests.unit.plugins.module_utils._kube import server as stand_in
-from tests.unit.plugins.module_utils._kube.server import Answer, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,21 +65,21 @@ class ActionModule(OperationAction):
 class SlowServer:
     """A simulated API server. The answer to the PUT waits for ``go``."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ScriptedServer) -> None:
         self.server = server
         self.asked, self.go = threading.Event(), threading.Event()
         server.next = self._next  # type: ignore[method-assign]
 
-    def _next(self) -> Answer:
+    def _next(self) -> ScriptedAnswer:
         if self.server.requests[-1].method == "PUT":
             self.asked.set()
             self.go.wait(60)
-        return Answer()
+        return ScriptedAnswer()
 
 
 @pytest.fixture
 def slow() -> Iterator[SlowServer]:
-    with stand_in.serving() as server:
+    with api_server.serving() as server:
         slow = SlowServer(server)
         yield slow
         slow.go.set()
@@ -237,14 +237,6 @@ def test_the_end_of_ansible_playbook_leaves_no_lease(
     os.killpg(process.pid, signum)
     slow.go.set()
     ended(process)
-    wait_for(lambda: not is_alive(worker))
+    wait_for(lambda: not playbook.is_alive(worker))
     assert process.returncode != 0
     assert requests(slow) == ["PUT /thing", "DELETE /lease"]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"

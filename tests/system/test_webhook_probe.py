@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.support import playbook
+from tests.support.bundle_rig import ca, pem
 from tests.support.clusters import AdminApiError, pki
 from tests.support.failures import absent, has_failed
 from tests.support.https_webhook import allow, deny
@@ -35,11 +36,9 @@ from tests.support.probe_rig import (
     REPOSITORY,
     VALIDATING,
     ProbeRig,
-    ca,
     config_map,
-    encoded,
-    pem,
 )
+from tests.support.rig import encoded
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 
+from tests.support.authority import authority
 from tests.unit.plugins.module_utils._csr.flow import MARKED, Api, intent, leaf, secret_object
 from tests.unit.plugins.module_utils._csr.objects import encoded
-from tests.unit.plugins.module_utils._x509.authority import authority
 
 MODULE_UTILS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 # The API server's clock is that of this machine until it is set.

@@ -16,11 +16,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
+from tests.support import authority
 from tests.support.clusters import pki
 from tests.support.csr_rig import CSRS, HOOKS, role_in
 from tests.system.fault_injection import signer_answers
 from tests.system.fault_injection.signer_rig import APPROVED, RequestPoint
-from tests.unit.plugins.module_utils._x509 import authority
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import signal
 import tempfile
 import time
@@ -129,7 +128,7 @@ class Lab:
         }
         words = ("-v", "-i", "inventory.ini", "-e", json.dumps(variables))
         run, moments = playbook.followed(self._directory, [play], *words, seconds=SECONDS, meet=meet)
-        return RoleOutcome(run, moments, dict(_reported(run)))
+        return RoleOutcome(run, moments, run.reports())
 
     def fresh(self, release: str, **given: Any) -> dict[str, Any]:
         """Return the objects of a release that the role installed on an empty cluster.
@@ -167,12 +166,6 @@ def grant(cluster: Cluster) -> None:
     cluster.api("POST", BINDINGS, {"metadata": {"name": UPGRADERS}, "roleRef": role, "subjects": [subject]})
 
 
-def _reported(run: PlaybookRun) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for text in re.findall(r'"msg": ("REPORT .*")$', run.output, re.MULTILINE):
-        name, result = json.loads(json.loads(text).partition(" ")[2])
-        yield name, result
-
-
 def _place(step: Mapping[str, Any]) -> tuple[str, str]:
     return step["hop"], step["id"]
 
@@ -204,7 +197,9 @@ class UpgradePath:
         with self.under_load(release):
             moments: list[TaskStart] = []
             # A run that lost its permissions could not release its Lease.
-            last = {name: records.on_lease(self.cluster(name), since=0) or None for name in self.policies}
+            last: dict[str, Mapping[str, Any] | None] = {
+                name: records.on_lease(self.cluster(name), since=0) or None for name in self.policies
+            }
             for meet in killed_at:
                 killed = self.rig.attempt(release, *self.policies, meet=meet, **given)
                 assert killed.run.status == -signal.SIGKILL, killed.run.output

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from tests.support import playbook
+from tests.support.api_server import ScriptedAnswer, serving
 from tests.unit.plugins.inventory.test_inventory_kubeconfig import config
-from tests.unit.plugins.module_utils._kube.server import Answer, serving
 
 MARK = "rendered"
 
@@ -109,7 +109,7 @@ def test_messages_of_an_api_server(place: Path) -> None:
         "certflow_max_failures": 9,
         "certflow_report": str(place / "report.json"),
     }
-    answer = Answer(422, {"kind": "Status", "reason": "Invalid", "message": said})
+    answer = ScriptedAnswer(422, {"kind": "Status", "reason": "Invalid", "message": said})
     with serving(answer) as server:
         (place / "kubeconfig").write_text(
             yaml.safe_dump(config("plain", hostile(place)["expression"], server=server.url))

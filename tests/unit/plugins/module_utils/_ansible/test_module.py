@@ -16,14 +16,14 @@ from ansible.module_utils import basic
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.k8s_csr_info import OPERATION
 
+from tests.support.api_server import ScriptedAnswer, serving
 from tests.support.failures import has_failed
-from tests.unit.plugins.module_utils._kube.server import Answer, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TOKEN = "a-token-that-nobody-may-see"
-ABSENT = Answer(404, {"kind": "Status", "reason": "NotFound", "message": "absent"})
+ABSENT = ScriptedAnswer(404, {"kind": "Status", "reason": "NotFound", "message": "absent"})
 
 
 @contextlib.contextmanager

@@ -32,9 +32,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._result import
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
+from tests.support import server_pki as pki
+from tests.support.api_server import ScriptedAnswer, ScriptedServer, serving
 from tests.support.failures import has_failed
-from tests.unit.plugins.module_utils._kube import pki
-from tests.unit.plugins.module_utils._kube.server import Answer, Server, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 
 ROOT = Path(__file__).resolve().parents[5]
-NAMESPACE = Answer(body={"metadata": {"uid": "u-1"}})
+NAMESPACE = ScriptedAnswer(body={"metadata": {"uid": "u-1"}})
 DEFAULTS = {"wait_timeout": 5}
 
 
 def run(
-    work: Callable[[Client, Mapping[str, Any], bool], Result], server: Server, **parameters: Any
+    work: Callable[[Client, Mapping[str, Any], bool], Result], server: ScriptedServer, **parameters: Any
 ) -> dict[str, Any]:
     operation = Operation("k8s_test", {**argument_specs.AUTH, "word": {"type": "str", "no_log": True}}, work)
     return execute(
@@ -60,7 +60,7 @@ def test_success() -> None:
         client.get("/x")
         return Result(changed=check_mode, values={"answer": 42}, diff={"before": {}}, warnings=("mind this",))
 
-    with serving(Answer(headers=(("Warning", '299 - "old"'),))) as server:
+    with serving(ScriptedAnswer(headers=(("Warning", '299 - "old"'),))) as server:
         result = run(work, server, word="hush", context=None)
     assert {key: value for key, value in result.items() if key != "invocation"} == {
         "changed": True,
@@ -111,7 +111,7 @@ def test_a_private_key_that_the_api_server_repeats_is_not_shown(echo: str) -> No
 
     message = f"admission webhook denied the request: {echo} is not allowed"
     status = {"kind": "Status", "reason": "Forbidden", "message": message}
-    with serving(Answer(403, body=status)) as server:
+    with serving(ScriptedAnswer(403, body=status)) as server:
         text = json.dumps(run(work, server))
     assert "admission webhook denied the request" in text
     body = "".join(KEY_PEM.split("\n")[1:-2])
@@ -154,7 +154,7 @@ def test_sentences_of_a_success_hold_no_hidden_characters() -> None:
             changed=False, values=values, diff={"before": {"message": HOSTILE}}, warnings=(HOSTILE,)
         )
 
-    with serving(Answer(headers=(("Warning", '299 - "old \x1b[31m\xad"'),))) as server:
+    with serving(ScriptedAnswer(headers=(("Warning", '299 - "old \x1b[31m\xad"'),))) as server:
         result = run(work, server)
     assert result["warnings"] == [HARMLESS, "API server: old \\x1b[31m\\xad"]
     assert result["requests"] == [{"name": HOSTILE, "reason": HARMLESS}]
@@ -167,7 +167,7 @@ def test_writes_before_the_failure_are_evidence() -> None:
         client.create("/things", {})
         raise CertflowError("broken")
 
-    with serving(Answer(201)) as server:
+    with serving(ScriptedAnswer(201)) as server:
         result = run(work, server)
     assert result["changed"] is True
     assert result["evidence"] == ["written before the failure: POST /things"]
@@ -227,7 +227,7 @@ def test_a_refused_certificate_has_its_end_in_the_evidence(tmp_path: Path) -> No
     me = pki.leaf("me", ca)
     for name, text in (("ca", ca.certificate), ("cert", me.certificate), ("key", me.key)):
         (tmp_path / name).write_text(text)
-    refusal = Answer(401, {"kind": "Status", "reason": "Unauthorized", "message": "Unauthorized"})
+    refusal = ScriptedAnswer(401, {"kind": "Status", "reason": "Unauthorized", "message": "Unauthorized"})
 
     def work(client: Client, *_others: Any) -> Result:
         client.get("/x")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.authority import NOW
 from tests.unit.plugins.module_utils._csr.flow import (
     Api,
 )
-from tests.unit.plugins.module_utils._x509.authority import NOW
 
 
 @pytest.fixture(autouse=True)

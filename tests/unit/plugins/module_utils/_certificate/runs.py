@@ -30,13 +30,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys, signing_request
 
+from tests.support.authority import NOW
 from tests.unit.plugins.module_utils._csr.flow import (
     Api,
     ca,
     intent,
 )
 from tests.unit.plugins.module_utils._csr.objects import csr, encoded
-from tests.unit.plugins.module_utils._x509.authority import NOW
 
 SPEC = intent().secret
 

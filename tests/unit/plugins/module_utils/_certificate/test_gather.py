@@ -22,6 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certifica
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import TrustAnchor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
 
+from tests.support.authority import DAY, NOW
 from tests.unit.plugins.module_utils._certificate.runs import (
     CSR_NAME,
     HOOK,
@@ -34,7 +35,6 @@ from tests.unit.plugins.module_utils._certificate.runs import (
     webhook,
 )
 from tests.unit.plugins.module_utils._csr.flow import Api, ca, found, intent, leaf, secret_object
-from tests.unit.plugins.module_utils._x509.authority import DAY, NOW
 
 pytestmark = pytest.mark.quick
 

@@ -33,6 +33,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
     bundle_targets,
 )
 
+from tests.support.authority import DAY, NOW
 from tests.unit.plugins.module_utils._certificate.runs import (
     COLLECTION,
     CSR_NAME,
@@ -65,7 +66,6 @@ from tests.unit.plugins.module_utils._csr.flow import (
     secret_object,
 )
 from tests.unit.plugins.module_utils._csr.objects import approved, encoded
-from tests.unit.plugins.module_utils._x509.authority import DAY, NOW
 
 pytestmark = pytest.mark.quick
 

@@ -21,9 +21,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._result import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import ephemeral_ca, private_keys
 
+from tests.support.authority import DAY, NOW
 from tests.unit.plugins.module_utils._csr.flow import MARKED, Api, api_error, ca, intent, secret_object
 from tests.unit.plugins.module_utils._csr.objects import encoded
-from tests.unit.plugins.module_utils._x509.authority import DAY, NOW
 
 pytestmark = pytest.mark.quick
 

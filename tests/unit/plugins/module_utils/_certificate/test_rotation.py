@@ -53,6 +53,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workl
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 
+from tests.support.authority import NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
@@ -66,7 +67,6 @@ from tests.unit.plugins.module_utils._csr.flow import (
     secret_object,
 )
 from tests.unit.plugins.module_utils._csr.objects import encoded
-from tests.unit.plugins.module_utils._x509.authority import NOW
 
 pytestmark = pytest.mark.quick
 

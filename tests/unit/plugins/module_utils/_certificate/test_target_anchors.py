@@ -19,6 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
     bundle_targets,
 )
 
+from tests.support.authority import NOW
 from tests.unit.plugins.module_utils._certificate.runs import (
     HOOK,
     MARK,
@@ -34,7 +35,6 @@ from tests.unit.plugins.module_utils._csr.flow import (
     found,
     intent,
 )
-from tests.unit.plugins.module_utils._x509.authority import NOW
 
 pytestmark = pytest.mark.quick
 

@@ -27,6 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     Conflict,
 )
 
+from tests.support.authority import NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._certificate.runs import (
     PATH,
@@ -42,7 +43,6 @@ from tests.unit.plugins.module_utils._csr.flow import (
     leaf,
     secret_object,
 )
-from tests.unit.plugins.module_utils._x509.authority import NOW
 
 pytestmark = pytest.mark.quick
 

@@ -27,10 +27,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.support import authority
+from tests.support.authority import CLIENT_AUTH, DAY, NOW, SERVER_AUTH, Issued
 from tests.unit.plugins.module_utils._csr import objects
 from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING, OWN, encoded
-from tests.unit.plugins.module_utils._x509 import authority
-from tests.unit.plugins.module_utils._x509.authority import CLIENT_AUTH, DAY, NOW, SERVER_AUTH, Issued
 
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 CLIENT = "kubernetes.io/kube-apiserver-client"

@@ -18,6 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.approval 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.name_policy import GuardedNames
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signing_request
 
+from tests.support import pkcs10
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.objects import (
     APP_SERVING,
@@ -31,7 +32,6 @@ from tests.unit.plugins.module_utils._csr.objects import (
     encoded,
     request,
 )
-from tests.unit.plugins.module_utils._x509 import pkcs10
 
 pytestmark = pytest.mark.quick
 

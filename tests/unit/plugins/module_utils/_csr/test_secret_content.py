@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import SecretContent
 
+from tests.support.authority import CLIENT_AUTH
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
@@ -26,7 +27,6 @@ from tests.unit.plugins.module_utils._csr.flow import (
     secret_object,
 )
 from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING, OWN, encoded
-from tests.unit.plugins.module_utils._x509.authority import CLIENT_AUTH
 
 pytestmark = pytest.mark.quick
 

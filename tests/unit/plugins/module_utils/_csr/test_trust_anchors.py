@@ -14,10 +14,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import Intent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 
+from tests.support import authority
+from tests.support.authority import CLIENT_AUTH, NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import YEAR, Api, api_error, ca, client_intent, intent, leaf
-from tests.unit.plugins.module_utils._x509 import authority
-from tests.unit.plugins.module_utils._x509.authority import CLIENT_AUTH, NOW
 
 pytestmark = pytest.mark.quick
 

@@ -22,8 +22,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import MissingPermissions
 
+from tests.support.api_server import ScriptedAnswer, serving
 from tests.support.failures import absent
-from tests.unit.plugins.module_utils._kube.server import Answer, serving
 
 CSR = "certificatesigningrequests"
 GROUP = "certificates.k8s.io"
@@ -95,7 +95,7 @@ def test_rule_is_one_line() -> None:
 
 
 def test_reviews() -> None:
-    answers = [Answer(201, {"status": {"allowed": allowed}}) for allowed in (True, False, True)]
+    answers = [ScriptedAnswer(201, {"status": {"allowed": allowed}}) for allowed in (True, False, True)]
     wanted = [
         Permission("get", GROUP, CSR),
         Permission("update", GROUP, f"{CSR}/approval", "", "x"),
@@ -118,7 +118,9 @@ def test_reviews() -> None:
 def test_another_name_is_as_good() -> None:
     """CertificateApproval takes the signer's name or its domain's (k/k pkg/certauthorization)."""
     permission = Permission("approve", GROUP, "signers", name="a.b/c", or_name="a.b/*")
-    answers = [Answer(201, {"status": {"allowed": allowed}}) for allowed in (True, False, True, False, False)]
+    answers = [
+        ScriptedAnswer(201, {"status": {"allowed": allowed}}) for allowed in (True, False, True, False, False)
+    ]
     with serving(*answers) as server:
         connection = Connection(host=server.url, auth_source="s", token="t")
         client = Client(connection, user_agent="test/1", deadline=time.monotonic() + 10)
@@ -129,7 +131,7 @@ def test_another_name_is_as_good() -> None:
 
 
 def test_missing_rights_are_one_line_with_the_rule() -> None:
-    with serving(Answer(201, {"status": {}})) as server:
+    with serving(ScriptedAnswer(201, {"status": {}})) as server:
         client = Client(
             Connection(host=server.url, auth_source="s", token="t"),
             user_agent="t",

@@ -33,17 +33,19 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import proxy_for
 
+from tests.support import server_pki as pki
+from tests.support.api_server import LOST, ScriptedAnswer, ScriptedServer, serving
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._kube import pki
-from tests.unit.plugins.module_utils._kube.server import LOST, Answer, Server, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-BUSY = Answer(429, {"kind": "Status", "reason": "TooManyRequests"}, (("Retry-After", "1"),))
-BROKEN = Answer(500, {"kind": "Status", "reason": "InternalError", "message": "etcdserver: leader changed"})
-CONFLICT = Answer(409, {"kind": "Status", "reason": "Conflict"})
-DONE = Answer(200, {"kind": "Done"})
+BUSY = ScriptedAnswer(429, {"kind": "Status", "reason": "TooManyRequests"}, (("Retry-After", "1"),))
+BROKEN = ScriptedAnswer(
+    500, {"kind": "Status", "reason": "InternalError", "message": "etcdserver: leader changed"}
+)
+CONFLICT = ScriptedAnswer(409, {"kind": "Status", "reason": "Conflict"})
+DONE = ScriptedAnswer(200, {"kind": "Done"})
 PATH = "/api/v1/things/x"
 
 
@@ -71,7 +73,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return noted
 
 
-def client(server: Server | str, seconds: float = 120, **fields: Any) -> Client:
+def client(server: ScriptedServer | str, seconds: float = 120, **fields: Any) -> Client:
     host = server if isinstance(server, str) else server.url
     connection = Connection(host=host, auth_source="kubeconfig /k, context c", **{"token": "t", **fields})
     MADE.append(Client(connection, user_agent="test/1", deadline=time.monotonic() + seconds))
@@ -225,7 +227,7 @@ def test_one_connection_is_kept() -> None:
 
 
 def test_find() -> None:
-    with serving(Answer(404, {"kind": "Status", "reason": "NotFound"})) as server:
+    with serving(ScriptedAnswer(404, {"kind": "Status", "reason": "NotFound"})) as server:
         own = client(server)
         assert own.find(PATH) is None
         with pytest.raises(NotFound):
@@ -234,9 +236,9 @@ def test_find() -> None:
 
 def test_paging() -> None:
     pages = [
-        Answer(body={"metadata": {"resourceVersion": "7", "continue": "c1"}, "items": [1, 2]}),
-        Answer(body={"metadata": {"resourceVersion": "7", "continue": "c2"}, "items": None}),
-        Answer(body={"metadata": {"resourceVersion": "8", "continue": ""}, "items": [3]}),
+        ScriptedAnswer(body={"metadata": {"resourceVersion": "7", "continue": "c1"}, "items": [1, 2]}),
+        ScriptedAnswer(body={"metadata": {"resourceVersion": "7", "continue": "c2"}, "items": None}),
+        ScriptedAnswer(body={"metadata": {"resourceVersion": "8", "continue": ""}, "items": [3]}),
     ]
     with serving(*pages) as server:
         own = client(server)
@@ -265,20 +267,20 @@ def test_names_cannot_lead_elsewhere(path: str) -> None:
 
 
 # What the server answers -> how many requests it sees for a read and for a create, and how it ends.
-RETRIES: dict[str, tuple[list[Answer], int, int]] = {
+RETRIES: dict[str, tuple[list[ScriptedAnswer], int, int]] = {
     "429 was not processed: both are sent again": ([BUSY, BUSY, DONE], 3, 3),
     "500 may have been: only a read is sent again": ([BROKEN, DONE], 2, 1),
-    "503": ([Answer(503, b"<html>"), DONE], 2, 1),
+    "503": ([ScriptedAnswer(503, b"<html>"), DONE], 2, 1),
     "a lost answer": ([LOST, DONE], 2, 1),
-    "half of an object": ([Answer(200, b'{"kind": "Thing", "metadata": {"na'), DONE], 2, 1),
+    "half of an object": ([ScriptedAnswer(200, b'{"kind": "Thing", "metadata": {"na'), DONE], 2, 1),
     "half of an error": (
-        [Answer(404, b'{"kind": "Status", "message": "secrets \\"hook'), DONE],
+        [ScriptedAnswer(404, b'{"kind": "Status", "message": "secrets \\"hook'), DONE],
         2,
         1,
     ),
-    "an object of a gateway": ([Answer(404, {"error": "no route"}), DONE], 1, 1),
-    "a good status and nothing else": ([Answer(200, b""), DONE], 2, 1),
-    "a page of a proxy": ([Answer(200, b"<html>sign in"), DONE], 1, 1),
+    "an object of a gateway": ([ScriptedAnswer(404, {"error": "no route"}), DONE], 1, 1),
+    "a good status and nothing else": ([ScriptedAnswer(200, b""), DONE], 2, 1),
+    "a page of a proxy": ([ScriptedAnswer(200, b"<html>sign in"), DONE], 1, 1),
     "an error that stays": ([CONFLICT, DONE], 1, 1),
 }
 
@@ -313,10 +315,10 @@ def test_writes_that_may_be_repeated(name: str, pauses: list[float]) -> None:
     assert len(server.requests) == 3
 
 
-UNCERTAIN: dict[str, tuple[Answer, Callable[[Client], Any], str]] = {
+UNCERTAIN: dict[str, tuple[ScriptedAnswer, Callable[[Client], Any], str]] = {
     "a create": (LOST, lambda own: own.create("/p", {}), "POST /p"),
     "after all repetitions": (BROKEN, lambda own: own.patch("/p", []), "PATCH /p"),
-    "half of an answer": (Answer(200, b"{"), lambda own: own.delete("/p"), "DELETE /p"),
+    "half of an answer": (ScriptedAnswer(200, b"{"), lambda own: own.delete("/p"), "DELETE /p"),
     "it was refused": (CONFLICT, lambda own: own.replace("/p", {}), ""),
     "it was not processed": (BUSY, lambda own: own.replace("/p", {}), ""),
     "a read": (LOST, lambda own: own.get("/p"), ""),
@@ -348,7 +350,7 @@ def test_what_is_certain_in_the_end_is_not_doubted(pauses: list[float]) -> None:
 @pytest.mark.parametrize("status", [403, 404])
 def test_the_page_of_a_load_balancer_says_nothing_of_an_object(status: int) -> None:
     """A proxy's answer does not prove that a Secret does not exist or is forbidden."""
-    with serving(Answer(status, b"<html><h1>default backend</h1>")) as server:
+    with serving(ScriptedAnswer(status, b"<html><h1>default backend</h1>")) as server:
         own = client(server)
         with fails("not-kubernetes", "<html><h1>default") as caught:
             own.find(PATH)
@@ -357,18 +359,18 @@ def test_the_page_of_a_load_balancer_says_nothing_of_an_object(status: int) -> N
 
 def test_a_path_that_the_server_does_not_know() -> None:
     """Older servers lack whole groups; the answer is Go's own, and no object."""
-    with serving(Answer(404, b"404 page not found\n")) as server:
+    with serving(ScriptedAnswer(404, b"404 page not found\n")) as server:
         assert client(server).find("/apis/networking.k8s.io/v1/servicecidrs") is None
 
 
-EXPIRED = Answer(
+EXPIRED = ScriptedAnswer(
     410, {"kind": "Status", "reason": "Expired", "message": "The provided continue parameter is too old"}
 )
 
 
 def test_pages_that_are_not_kept_any_more() -> None:
-    first = Answer(body={"metadata": {"resourceVersion": "7", "continue": "c1"}, "items": [1]})
-    everything = Answer(body={"metadata": {"resourceVersion": "9"}, "items": [1, 2]})
+    first = ScriptedAnswer(body={"metadata": {"resourceVersion": "7", "continue": "c1"}, "items": [1]})
+    everything = ScriptedAnswer(body={"metadata": {"resourceVersion": "9"}, "items": [1, 2]})
     with serving(first, EXPIRED, everything) as server:
         page = client(server).list_all("/p", {"labelSelector": "a=b"})
     assert (page["items"], page["metadata"]["resourceVersion"]) == ([1, 2], "9")
@@ -403,7 +405,9 @@ def test_deadline(pauses: list[float]) -> None:
 
 def test_broken_webhook_ends_at_once(pauses: list[float]) -> None:
     message = 'failed calling webhook "h": tls: failed to verify certificate: x509: certificate signed by unknown authority'
-    with serving(Answer(500, {"kind": "Status", "reason": "InternalError", "message": message})) as server:
+    with serving(
+        ScriptedAnswer(500, {"kind": "Status", "reason": "InternalError", "message": message})
+    ) as server:
         own = client(server)
         with fails("api-error", "x509:"):
             own.replace("/p", {})
@@ -411,7 +415,7 @@ def test_broken_webhook_ends_at_once(pauses: list[float]) -> None:
 
 
 def test_warnings() -> None:
-    answer = Answer(headers=(("Warning", '299 - "v1beta1 is deprecated"'),))
+    answer = ScriptedAnswer(headers=(("Warning", '299 - "v1beta1 is deprecated"'),))
     with serving(answer) as server:
         own = client(server)
         own.get(PATH)
@@ -420,9 +424,14 @@ def test_warnings() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(200, b"<html>sign in"), Answer(200, []), Answer(302, b"", (("Location", "https://x"),))]
+    "answer",
+    [
+        ScriptedAnswer(200, b"<html>sign in"),
+        ScriptedAnswer(200, []),
+        ScriptedAnswer(302, b"", (("Location", "https://x"),)),
+    ],
 )
-def test_not_an_api_server(answer: Answer) -> None:
+def test_not_an_api_server(answer: ScriptedAnswer) -> None:
     with serving(answer) as server:
         own = client(server)
         with pytest.raises(ApiError):
@@ -431,7 +440,7 @@ def test_not_an_api_server(answer: Answer) -> None:
 
 def test_redirects_are_not_followed() -> None:
     """A token must not travel to another server."""
-    with serving(DONE) as other, serving(Answer(307, b"", (("Location", other.url),))) as server:
+    with serving(DONE) as other, serving(ScriptedAnswer(307, b"", (("Location", other.url),))) as server:
         own = client(server)
         with fails("not-kubernetes", "307"):
             own.get(PATH)
@@ -452,7 +461,7 @@ def plugin(directory: Path, *statuses: dict[str, str]) -> ExecPlugin:
 
 
 def test_token_is_renewed_once_after_401(tmp_path: Path) -> None:
-    refusal = Answer(401, {"kind": "Status", "reason": "Unauthorized", "message": "Unauthorized"})
+    refusal = ScriptedAnswer(401, {"kind": "Status", "reason": "Unauthorized", "message": "Unauthorized"})
     with serving(refusal, DONE, refusal) as server:
         own = client(server, token=None, exec_plugin=plugin(tmp_path, {"token": "1"}, {"token": "2"}))
         assert create(own) == {"kind": "Done"}
@@ -463,7 +472,7 @@ def test_token_is_renewed_once_after_401(tmp_path: Path) -> None:
 
 
 def test_fixed_token_is_not_tried_again() -> None:
-    with serving(Answer(401, {"kind": "Status"})) as server:
+    with serving(ScriptedAnswer(401, {"kind": "Status"})) as server:
         own = client(server)
         with pytest.raises(AuthenticationError):
             own.get(PATH)
@@ -475,7 +484,7 @@ def test_certificates_of_a_plugin(tmp_path: Path) -> None:
     ca = pki.ca()
     pairs = [pki.leaf(name, ca) for name in ("first", "second")]
     statuses = [{"clientCertificateData": pair.certificate, "clientKeyData": pair.key} for pair in pairs]
-    refusal = Answer(401, {"kind": "Status"})
+    refusal = ScriptedAnswer(401, {"kind": "Status"})
     with serving(DONE, refusal, DONE, tls=pki.leaf("server", ca), client_ca=ca.certificate) as server:
         own = client(server, token=None, ca_pem=ca.certificate, exec_plugin=plugin(tmp_path, *statuses))
         own.get(PATH)
@@ -567,7 +576,7 @@ def test_a_server_that_answered_before_is_waited_for(pauses: list[float]) -> Non
 
 
 def test_a_server_that_answered_before_may_not_have_read_its_roles_yet(pauses: list[float]) -> None:
-    refusal = Answer(403, {"kind": "Status", "reason": "Forbidden", "message": "forbidden"})
+    refusal = ScriptedAnswer(403, {"kind": "Status", "reason": "Forbidden", "message": "forbidden"})
     with serving(refusal, refusal, DONE, refusal) as server:
         own = client(server)
         own._answered, own._broken_at = True, time.monotonic()
@@ -611,8 +620,8 @@ def test_silent_server_by_the_real_clock() -> None:
     assert time.monotonic() - started >= client_module.READ_SECONDS
 
 
-def events(*objects: Any, end: bytes = b"") -> Answer:
-    return Answer(body=b"".join(json.dumps(event).encode() + b"\n" for event in objects) + end)
+def events(*objects: Any, end: bytes = b"") -> ScriptedAnswer:
+    return ScriptedAnswer(body=b"".join(json.dumps(event).encode() + b"\n" for event in objects) + end)
 
 
 @pytest.mark.parametrize(
@@ -622,11 +631,11 @@ def events(*objects: Any, end: bytes = b"") -> Answer:
         (events({"type": "ADDED"}, end=b'\n{"type": "MODI'), ["ADDED"]),  # cut off in the middle
         (events({"type": "ADDED"}, end=b"<html>\n"), ["ADDED"]),
         (events({"type": "ERROR", "object": {"code": 410}}), ["ERROR"]),
-        (Answer(403, {"kind": "Status"}), []),  # callers look again with a GET, which says why
+        (ScriptedAnswer(403, {"kind": "Status"}), []),  # callers look again with a GET, which says why
         (LOST, []),
     ],
 )
-def test_watch(answer: Answer, seen: list[str]) -> None:
+def test_watch(answer: ScriptedAnswer, seen: list[str]) -> None:
     with serving(answer) as server:
         own = client(server)
         assert [event["type"] for event in own.watch("/p", {"resourceVersion": "5"}, seconds=0.2)] == seen
@@ -713,7 +722,7 @@ def test_through_a_proxy() -> None:
 )
 def test_tunnel(user_info: str, headers: dict[str, str], sent: str | None, pauses: list[float]) -> None:
     """https goes through CONNECT, which this proxy refuses: what it was told is what counts."""
-    with serving(Answer(403, b"")) as proxy:
+    with serving(ScriptedAnswer(403, b"")) as proxy:
         own = client(
             "https://api.certflow.invalid:6443",
             proxy=proxy.url.replace("://", f"://{user_info}"),
@@ -756,7 +765,7 @@ TRIES: list[Callable[[Client], Any]] = [
 
 
 @pytest.mark.parametrize("answer", [BUSY, BROKEN, LOST, CONFLICT])
-def test_what_is_tried_once_is_never_repeated(answer: Answer, pauses: list[float]) -> None:
+def test_what_is_tried_once_is_never_repeated(answer: ScriptedAnswer, pauses: list[float]) -> None:
     for ask in TRIES:
         with serving(answer, DONE) as server:
             with pytest.raises((ApiError, ConnectionFailed)):

@@ -30,10 +30,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import ReadLimits
 
+from tests.support import server_pki as pki
+from tests.support.api_server import ScriptedAnswer, _context, serving
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._kube import pki
 from tests.unit.plugins.module_utils._kube.raw import dripping, endless, guarded, talking
-from tests.unit.plugins.module_utils._kube.server import Answer, _context, serving
 
 PATH = "/api/v1/things"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -120,8 +120,8 @@ def test_an_answer_without_an_end_is_not_kept(flood: str, read: str, monkeypatch
         assert server.sent < SIZE + ON_THE_WAY
 
 
-def page(token: str, size: int = 1) -> Answer:
-    return Answer(200, {"metadata": {"continue": token}, "items": [{"x": "y" * size}]})
+def page(token: str, size: int = 1) -> ScriptedAnswer:
+    return ScriptedAnswer(200, {"metadata": {"continue": token}, "items": [{"x": "y" * size}]})
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def page(token: str, size: int = 1) -> Answer:
         ([page("a"), page("b"), page("b")], 3),
     ],
 )
-def test_a_list_that_repeats_its_token_is_an_error(answers: list[Answer], pages: int) -> None:
+def test_a_list_that_repeats_its_token_is_an_error(answers: list[ScriptedAnswer], pages: int) -> None:
     with serving(*answers) as server:
         own = client(server.url)
         own.deadline += 60

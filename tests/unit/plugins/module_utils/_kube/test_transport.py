@@ -16,8 +16,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connecti
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import ConfigurationError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import context_for
 
+from tests.support import server_pki as pki
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._kube import pki
 
 
 def connection(ca: str | None, *, verify: bool = True) -> Connection:

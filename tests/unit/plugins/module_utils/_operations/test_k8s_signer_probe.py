@@ -23,11 +23,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._result import
 )
 from cryptography import x509
 
+from tests.support import authority
+from tests.support.authority import SERVER_AUTH
 from tests.support.failures import absent
 from tests.unit.plugins.module_utils._csr.flow import CUSTOM, Api, ca
 from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING, encoded
-from tests.unit.plugins.module_utils._x509 import authority
-from tests.unit.plugins.module_utils._x509.authority import SERVER_AUTH
 
 pytestmark = pytest.mark.quick
 

@@ -29,7 +29,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._result import
     Result,
 )
 
-from tests.unit.plugins.module_utils._kube.server import LOST, Answer, serving
+from tests.support.api_server import LOST, ScriptedAnswer, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -291,7 +291,7 @@ def test_an_interrupted_write_is_not_repeated_and_its_doubt_is_told(monkeypatch:
             client.replace("/p", {})
         return Result(True, {})
 
-    with serving(Answer(), LOST, Answer()) as server:
+    with serving(ScriptedAnswer(), LOST, ScriptedAnswer()) as server:
 
         def warmed(client: Client, *rest: Any) -> Result:
             client.get("/first")

@@ -19,22 +19,24 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_call import ProbeCall
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ApiServers
 
-from tests.unit.plugins.module_utils._kube.server import LOST, Answer, Server, serving
+from tests.support.api_server import LOST, ScriptedAnswer, ScriptedServer, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=timezone.utc)
 CALL = ProbeCall("admission", "/api/v1/namespaces/a/configmaps", "dry run", {"kind": "ConfigMap"}, "hook")
-DONE = Answer(200, {"kind": "ConfigMap"})
-DENIED = Answer(429, {"kind": "Status", "message": 'admission webhook "hook" denied the request: slow down'})
-FAILED = Answer(
+DONE = ScriptedAnswer(200, {"kind": "ConfigMap"})
+DENIED = ScriptedAnswer(
+    429, {"kind": "Status", "message": 'admission webhook "hook" denied the request: slow down'}
+)
+FAILED = ScriptedAnswer(
     500, {"kind": "Status", "message": 'Internal error occurred: failed calling webhook "hook": EOF'}
 )
 
 
 @contextlib.contextmanager
-def asking(server: Server) -> Iterator[Client]:
+def asking(server: ScriptedServer) -> Iterator[Client]:
     connection = Connection(host=server.url, auth_source="a test", token="t")
     client = Client(connection, user_agent="test/1", deadline=time.monotonic() + 60)
     try:
@@ -49,15 +51,18 @@ def lease(age: timedelta, seconds: int = 3600) -> dict[str, Any]:
 
 
 LEASES = [
-    (Answer(200, {"items": [lease(timedelta(0)), lease(timedelta(minutes=59))]}), ApiServers(2)),
-    (Answer(200, {"items": [lease(timedelta(0)), lease(timedelta(hours=2)), {"spec": {}}]}), ApiServers(1)),
-    (Answer(200, {"items": []}), ApiServers()),
+    (ScriptedAnswer(200, {"items": [lease(timedelta(0)), lease(timedelta(minutes=59))]}), ApiServers(2)),
     (
-        Answer(403, {"kind": "Status", "message": "leases is forbidden"}),
+        ScriptedAnswer(200, {"items": [lease(timedelta(0)), lease(timedelta(hours=2)), {"spec": {}}]}),
+        ApiServers(1),
+    ),
+    (ScriptedAnswer(200, {"items": []}), ApiServers()),
+    (
+        ScriptedAnswer(403, {"kind": "Status", "message": "leases is forbidden"}),
         ApiServers(problem="the number of API servers may not be read: leases is forbidden"),
     ),
     (
-        Answer(404, {"kind": "Status", "message": "no leases"}),
+        ScriptedAnswer(404, {"kind": "Status", "message": "no leases"}),
         ApiServers(problem="the number of API servers cannot be read: no leases"),
     ),
 ]
@@ -65,7 +70,7 @@ LEASES = [
 
 @pytest.mark.parametrize(("answer", "expected"), LEASES)
 def test_api_servers_are_counted_by_their_leases(
-    answer: Answer, expected: ApiServers, monkeypatch: pytest.MonkeyPatch
+    answer: ScriptedAnswer, expected: ApiServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Client, "now", lambda _client: NOW)
     with serving(answer) as server, asking(server) as client:
@@ -78,7 +83,7 @@ def test_how_many_connections_are_made(count: int | None, requests: int) -> None
 
 
 @pytest.mark.parametrize("answer", [DONE, DENIED])
-def test_each_request_has_a_connection_of_its_own(answer: Answer) -> None:
+def test_each_request_has_a_connection_of_its_own(answer: ScriptedAnswer) -> None:
     with serving(answer) as server, asking(server) as client:
         assert len(probe_calls.ask(client, CALL, 3)) == 3
         assert server.connections == 3
@@ -109,6 +114,6 @@ def test_an_api_server_that_does_not_answer_says_nothing_of_the_webhook() -> Non
 )
 def test_only_the_store_says_that_an_object_exists(message: str, code: str) -> None:
     body = {"kind": "Status", "reason": "AlreadyExists", "message": message}
-    with serving(Answer(409, body)) as server, asking(server) as client:
+    with serving(ScriptedAnswer(409, body)) as server, asking(server) as client:
         (answer,) = probe_calls.ask(client, CALL, 1)
     assert (answer.failure.code if answer.failure else "") == code

@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from tests.unit.plugins.module_utils._x509 import fixed
-from tests.unit.plugins.module_utils._x509.authority import (
+from tests.support.authority import (
     ANY_USAGE,
     CLIENT_AUTH,
     DAY,
@@ -37,6 +36,7 @@ from tests.unit.plugins.module_utils._x509.authority import (
     new_key,
     with_sha1,
 )
+from tests.unit.plugins.module_utils._x509 import fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Callable, TypeVar
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import strict_der
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 
-from tests.unit.plugins.module_utils._x509 import pkcs10
-from tests.unit.plugins.module_utils._x509.pkcs10 import LABEL, attribute, extension, oid, sequence, text, tlv
+from tests.support import pkcs10
+from tests.support.pkcs10 import LABEL, attribute, extension, oid, sequence, text, tlv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,9 +15,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import s
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 from cryptography import x509
 
+from tests.support import pkcs10
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._x509 import pkcs10
-from tests.unit.plugins.module_utils._x509.pkcs10 import (
+from tests.support.pkcs10 import (
     BASIC,
     BMP,
     CN,

@@ -13,8 +13,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import c
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from tests.support.failures import fails
-from tests.unit.plugins.module_utils._x509.authority import (
+from tests.support.authority import (
     NOW,
     SERVER_AUTH,
     addresses,
@@ -24,6 +23,7 @@ from tests.unit.plugins.module_utils._x509.authority import (
     key_usage,
     name,
 )
+from tests.support.failures import fails
 
 BROKEN = "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----\n"
 

@@ -26,7 +26,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 from cryptography import x509
 
-from tests.unit.plugins.module_utils._x509.authority import (
+from tests.support.authority import (
     NOW,
     SERVER_AUTH,
     addresses,

@@ -18,8 +18,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.ephemeral_ca import SignedCertificate
 from cryptography import x509
 
+from tests.support.authority import NOW, Issued
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._x509.authority import NOW, Issued
 from tests.unit.plugins.module_utils._x509.cases import NAME, Case
 from tests.unit.plugins.module_utils._x509.test_verify import go_code, go_verdicts, judge
 

@@ -17,8 +17,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from tests.support.authority import name, new_key
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._x509.authority import name, new_key
 
 
 @pytest.mark.parametrize("key_type", private_keys.KEY_TYPES)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import verify
 
+from tests.support.authority import authority, with_serial
 from tests.unit.plugins.module_utils._x509 import cases
-from tests.unit.plugins.module_utils._x509.authority import authority, with_serial
 from tests.unit.plugins.module_utils._x509.cases import Case
 
 if TYPE_CHECKING:

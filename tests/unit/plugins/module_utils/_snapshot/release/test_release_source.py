@@ -35,8 +35,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     ReleaseSource,
 )
 
-from tests.unit.plugins.module_utils._kube import pki, raw
-from tests.unit.plugins.module_utils._kube.server import _context
+from tests.support import server_pki as pki
+from tests.support.api_server import _context
+from tests.unit.plugins.module_utils._kube import raw
 
 RELEASE = "9.1.2"
 CRD = "client/config/crd/snapshot.storage.k8s.io_volumesnapshots.yaml"

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.unit.plugins.module_utils._x509.authority import key_usage
+from tests.support.authority import key_usage
 
 
 class Pair(NamedTuple):
@@ -33,7 +33,7 @@ def ca(name: str = "test CA") -> Pair:
 
 @functools.cache
 def leaf(name: str, issuer: Pair, *dns_names: str) -> Pair:
-    """A certificate for 127.0.0.1 and ``dns_names``."""
+    """Return a certificate for 127.0.0.1 and ``dns_names``."""
     return _issue(name, issuer, dns_names)
 
 

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A stand-in API server on loopback: it plays a list of answers and keeps what it was asked.
+"""A scripted API server on loopback. It sends a list of answers and records the requests.
 
-Only for what a real one cannot be made to do.
+It is only for tests of answers that a real API server never gives.
 """
 
 from __future__ import annotations
@@ -21,19 +21,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.unit.plugins.module_utils._kube.pki import Pair
+    from tests.support.server_pki import Pair
 
 
-class Answer(NamedTuple):
-    """One answer. ``body`` that is no bytes is sent as JSON; ``lost`` closes the connection instead."""
+class ScriptedAnswer(NamedTuple):
+    """One answer."""
 
     status: int = 200
+    #: Bytes, or an object that is sent as JSON.
     body: Any = b"{}"
     headers: tuple[tuple[str, str], ...] = ()
+    #: True if the server closes the connection instead.
     lost: bool = False
 
 
-class Request(NamedTuple):
+class ReceivedRequest(NamedTuple):
     method: str
     path: str
     headers: dict[str, list[str]]
@@ -42,15 +44,15 @@ class Request(NamedTuple):
     client: str | None
 
 
-LOST = Answer(lost=True)
+LOST = ScriptedAnswer(lost=True)
 
 
-class Server:
-    """Answers requests in their order; the last answer stays."""
+class ScriptedServer:
+    """Answer requests in their order. The last answer is repeated."""
 
-    def __init__(self, answers: list[Answer]) -> None:
+    def __init__(self, answers: list[ScriptedAnswer]) -> None:
         self.answers = answers
-        self.requests: list[Request] = []
+        self.requests: list[ReceivedRequest] = []
         self.connections = 0
         self.url = ""
         self.port = 0
@@ -58,24 +60,26 @@ class Server:
     def paths(self) -> list[str]:
         return [f"{request.method} {request.path}" for request in self.requests]
 
-    def next(self) -> Answer:
+    def next(self) -> ScriptedAnswer:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-class Quiet(ThreadingHTTPServer):
-    """Clients that hang up in the middle are what the tests are about."""
+class _QuietServer(ThreadingHTTPServer):
+    """A server that prints nothing, because clients of these tests hang up on purpose."""
 
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing to print."""
+        """Print nothing."""
 
 
 @contextlib.contextmanager
-def serving(*answers: Answer, tls: Pair | None = None, client_ca: str | None = None) -> Iterator[Server]:
-    """A server on a free port of 127.0.0.1, for as long as the block runs."""
-    server = Server(list(answers) or [Answer()])
-    httpd = Quiet(("127.0.0.1", 0), _handler(server))
+def serving(
+    *answers: ScriptedAnswer, tls: Pair | None = None, client_ca: str | None = None
+) -> Iterator[ScriptedServer]:
+    """Yield a server on a free port of 127.0.0.1 until the block ends."""
+    server = ScriptedServer(list(answers) or [ScriptedAnswer()])
+    httpd = _QuietServer(("127.0.0.1", 0), _handler(server))
     if tls:
         httpd.socket = _context(tls, client_ca).wrap_socket(httpd.socket, server_side=True)
     server.port = httpd.server_address[1]
@@ -105,7 +109,7 @@ def _context(pair: Pair, client_ca: str | None) -> ssl.SSLContext:
     return context
 
 
-def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
+def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 20
@@ -115,13 +119,13 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             server.connections += 1
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """A test's output is not the place for it."""
+            """Print nothing."""
 
         def handle_any(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             headers = {name.lower(): self.headers.get_all(name) or [] for name in self.headers}
             server.requests.append(
-                Request(self.command, self.path, headers, self.rfile.read(length), self.client_name())
+                ReceivedRequest(self.command, self.path, headers, self.rfile.read(length), self.client_name())
             )
             answer = server.next()
             if answer.lost:
