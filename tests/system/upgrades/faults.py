@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Deed = Callable[["Cluster"], object]
 HERE = "onprem"
 COMPLETES, REFUSES = "completes", "writes nothing, and says why"
-BACK, STOPS = "fails, and the old release runs again", "fails, and says what is left to do"
+BACK, STOPS = "fails, and what ran before is back", "fails, and says what is left to do"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/volumesnapshots.snapshot.storage.k8s.io"
 JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
 USUAL = Jump("6.2.2", "7.0.2", ONE)
@@ -155,22 +155,22 @@ FAULTS = (
         outage=("webhook-switch", "webhook-settle-reconnect (undo)"),
     ),
     UpgradeFault(
-        "a check that fails",
+        "a proof that fails",
         (BACK,),
         at="verify-version",
         do=_unbind_controller,
         given=SHORTLY,
         code="verification-failed",
     ),
-    UpgradeFault("storedVersions with an unknown version", (REFUSES,), do=_store_at_unknown, mend=_forget_unknown, code="upgrade-refused"),
+    UpgradeFault("storedVersions that refuse", (REFUSES,), do=_store_at_unknown, mend=_forget_unknown, code="upgrade-refused"),
     UpgradeFault(
-        "an object that cannot be migrated",
+        "an object that refuses its migration",
         (REFUSES, STOPS, BACK),
         do=_forbid_group_updates,
         mend=_allow_group_updates,
         jump=FROM_BETA,
     ),
-    UpgradeFault("the user's permissions are removed during the run", (STOPS,), at="webhook-switch", do=_remove_permissions, mend=grant),
+    UpgradeFault("a right taken away in the middle", (STOPS,), at="webhook-switch", do=_remove_permissions, mend=grant),
     UpgradeFault(
         "the API server killed, and started again",
         (COMPLETES,),
@@ -179,7 +179,7 @@ FAULTS = (
         is_outage=True,
     ),
     UpgradeFault(
-        "the node stops",
+        "the node gone",
         (STOPS,),
         at="webhook-wait",
         do=_stop_kubelet,

@@ -76,16 +76,16 @@ DAMAGES = (
         "the webhook's certificate has expired", lambda cluster: _serve(cluster, -datetime.timedelta(days=1))
     ),
     Damage(
-        "the webhook's certificate is of an unknown CA",
+        "the webhook's certificate is of a foreign CA",
         lambda cluster: _serve(cluster, datetime.timedelta(days=90)),
     ),
     Damage(
-        "the webhook's Deployment is deleted, its configuration stays",
+        "the webhook's Deployment is gone, its configuration stays",
         _kubectl("delete", "-n", lab.WEBHOOK_NAMESPACE, f"deployment/{OWN.deployment}"),
         {"snapshot_controller_validation_webhook": True},
     ),
     Damage(
-        "the controller's permissions are deleted",
+        "the controller's rights are gone",
         _kubectl("delete", "clusterrolebinding/snapshot-controller-role"),
     ),
     Damage(
