@@ -336,7 +336,9 @@ def test_the_inventory_that_ansible_gets(tmp_path: Path) -> None:
         tmp_path, "ansible", "-i", "clusters.yml", "provider_unknown", *vault, "-m", "debug",
         "-a", "msg={{ ansible_python_interpreter }}/{{ certflow_context }}/",
     )  # fmt: skip
-    assert f"{sys.executable}/a/" in told  # the interpreter is a template, and what a kubeconfig says is none
+    assert (
+        f"{sys.executable}/a/" in told
+    )  # the interpreter is a template, but the text of a kubeconfig is not
     assert "/{{ 6 * 7 }}/" in told
 
 

@@ -141,8 +141,10 @@ def test_the_relay_passes_bytes_both_ways_and_each_end_by_itself(
         assert client.recv(100) == b""
 
 
-def test_behind_the_relay_nobody_is_a_reset(relayed: tuple[socket.socket, tuple[str, int]]) -> None:
-    """An orderly end would look to a client of TLS like a fault of the server's."""
+def test_the_relay_resets_a_connection_without_a_server(
+    relayed: tuple[socket.socket, tuple[str, int]],
+) -> None:
+    """To a TLS client, a normal end of the connection would look like a fault of the server."""
     listening, address = relayed
     listening.close()
     with (

@@ -96,7 +96,7 @@ def test_nothing_starts_in_a_directory_that_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "17 (etcd) S 1", "nonsense"])
-def test_half_a_record_is_none(tmp_path: Path, text: str) -> None:
+def test_an_incomplete_record_is_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / "etcd.process").write_text(text)
     assert processes.recorded(tmp_path / "etcd.process") is None
 
