@@ -23,8 +23,12 @@ FORBIDDEN = (
     *("nobody", "somebody", "anybody", "whoever", "anew"),
     *("is none", "are none", "dials anew", "stands in"),
 )
+_PATTERNS = (re.escape(word).replace(r"\ ", r"\s+") for word in FORBIDDEN)
+# "is none" with a small letter, because None is a value of Python.
 _FORBIDDEN = re.compile(
-    r"(?<![\w-])(" + "|".join(word.replace(" ", r"\s+") for word in FORBIDDEN) + r")(?![\w-])", re.IGNORECASE
+    r"(?<![\w-])("
+    + "|".join(pattern if pattern.endswith("none") else f"(?i:{pattern})" for pattern in _PATTERNS)
+    + r")(?![\w-])"
 )
 
 #: Files that still contain such words, one a line. Rows may only be removed.
