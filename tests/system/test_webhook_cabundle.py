@@ -168,11 +168,7 @@ def between(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None
     monkeypatch.setattr(bundle_patch, "require", lambda *_arguments: action())
 
 
-<<<<<<< HEAD
 def test_a_change_by_another_client_survives(rig: BundleRig, monkeypatch: pytest.MonkeyPatch) -> None:
-=======
-def test_a_change_of_another_client_survives(rig: BundleRig, monkeypatch: pytest.MonkeyPatch) -> None:
->>>>>>> 89ff306 (Name the actor in the last texts of tests and tools)
     target = rig.webhooks(VALIDATING, None)
     theirs = {
         "op": "add",

@@ -166,11 +166,7 @@ def test_a_proof_without_renewal_writes_nothing(rig: ProbeRig) -> None:
     assert rig.writes() == []
 
 
-<<<<<<< HEAD
 def test_a_bundle_that_another_client_restores_proves_nothing(
-=======
-def test_a_bundle_that_another_client_sets_back_proves_nothing(
->>>>>>> 89ff306 (Name the actor in the last texts of tests and tools)
     rig: ProbeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other client writes between the module's write and its dry run, so old connections are used again."""

@@ -98,6 +98,6 @@ def usage_fault(requested: Iterable[str], held: Iterable[str]) -> str:
     """
     wanted, found = PURPOSES & set(requested), PURPOSES & set(held)
     if ANY_USAGE not in found and not wanted <= found:
-        return f"its usages are {', '.join(sorted(held)) or 'none'}"
+        return f"its usages are {', '.join(sorted(held))}" if held else "it has no usages"
     extra = found - wanted
     return f"it may also be used for {', '.join(sorted(extra))}" if extra else ""
