@@ -14,9 +14,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.support import clusters
 from tests.support.waiting import becomes_true
 
 if TYPE_CHECKING:
@@ -33,15 +30,6 @@ with clusters.running({"c": "onprem"}):
 
 
 COMMAND = [sys.executable, "-m", "tests.support.clusters"]
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory for the temporary files of one test and of the processes that it starts."""
-    clusters.programs()
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from tests.support import clusters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +50,12 @@ def node() -> Iterator[clusters.Cluster]:
         pytest.skip(reason)
     with clusters.running({"node": "onprem-node"}) as fleet:
         yield fleet["node"]
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory for temporary files, of this test alone: here and in the processes that it starts."""
+    clusters.programs()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path

@@ -22,7 +22,7 @@ import websocket
 from cryptography import x509
 
 from tests.support import clusters, node_webhook
-from tests.support.cluster_runs import kill_with_its_janitor, nothing_left, owner, temporary, when_ready
+from tests.support.cluster_runs import kill_with_its_janitor, nothing_left, owner, when_ready
 from tests.support.clusters import AdminApiError, Cluster, cgroups, directories, namespaces, pki
 from tests.support.clusters.processes import Process
 from tests.support.node_webhook import NodeWebhook
@@ -31,7 +31,6 @@ from tests.support.waiting import becomes_true
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["temporary"]  # the fixture
 
 NODES = "/api/v1/nodes"
 # A cluster with one pod, which runs until its process is stopped.
@@ -233,7 +232,7 @@ def test_nothing_of_a_node_is_left_after(
     _skip_without_node()
     before = machine()
     with owner(RUN) as process:
-        moment(process, temporary)
+        moment(process)
         inside, groups = programs_inside(temporary), control_groups(temporary)
         assert machine() == before
         end(process)
@@ -247,7 +246,7 @@ def test_nothing_of_a_node_is_left_after(
 def test_the_next_run_removes_the_node_of_a_crashed_run(temporary: Path) -> None:
     _skip_without_node()
     with owner(RUN) as process:
-        while_the_node_starts(process, temporary)
+        while_the_node_starts(process)
         inside, groups = programs_inside(temporary), control_groups(temporary)
         kill_with_its_janitor(process)
     assert [program for program in inside if program.alive]
