@@ -82,8 +82,8 @@ def test_four_kinds_of_objects_in_one_task_and_a_second_run_that_only_reads(
         after = [rig.read(target) for target in targets]
         assert [without_bundles(obj) for obj in after] == [without_bundles(obj) for obj in before]
         asked = rig.asked()
-        assert [verb for verb, _ in asked] == ["get"] * 4 + ["create"] * 4 + ["patch"] * 4
-        assert {resource for verb, resource in asked if verb == "create"} == {"selfsubjectaccessreviews"}
+        assert [verb for verb, _ in asked] == ["get"] * 4 + ["review"] * 4 + ["patch"] * 4
+        assert {resource for verb, resource in asked if verb == "review"} == {"selfsubjectaccessreviews"}
 
         start = audit.received(rig.cluster.requests(user=rig.user)[-1]) + datetime.timedelta(microseconds=1)
         second = rig.run(*targets, ca_bundle=pem("mine"))
@@ -143,7 +143,7 @@ def test_check_mode_reports_the_same_and_writes_nothing(rig: BundleRig) -> None:
     assert [rig.read(target)["metadata"]["resourceVersion"] for target in targets] == [
         obj["metadata"]["resourceVersion"] for obj in before
     ]
-    assert [verb for verb, _ in rig.asked()] == ["get"] * 3 + ["create"] * 3 + ["dry"] * 3
+    assert [verb for verb, _ in rig.asked()] == ["get"] * 3 + ["review"] * 3 + ["dry"] * 3
     done = rig.run(*targets, ca_bundle=pem("b"))
     same = ("changed", "targets", "reason", "diff")
     assert {key: planned[key] for key in same} == {key: done[key] for key in same}
@@ -254,12 +254,6 @@ BAD_INPUT: dict[
         lambda: {"ca_bundle": pem("a")},
         "invalid-target",
         ("{kind}", "{name}", "other.certflow.test", "hook0.certflow.test"),
-    ),
-    "unknown kind": (
-        lambda _: {"kind": "Secret", "name": "x"},
-        lambda: {"ca_bundle": pem("a")},
-        "invalid-target",
-        ("Secret", VALIDATING),
     ),
     "no conversion": (
         lambda s: s.definition(conversion=False),
