@@ -232,7 +232,7 @@ def test_nothing_of_a_node_is_left_after(
     _skip_without_node()
     before = machine()
     with owner(RUN) as process:
-        moment(process)
+        moment(process, temporary)
         inside, groups = programs_inside(temporary), control_groups(temporary)
         assert machine() == before
         end(process)
@@ -246,7 +246,7 @@ def test_nothing_of_a_node_is_left_after(
 def test_the_next_run_removes_the_node_of_a_crashed_run(temporary: Path) -> None:
     _skip_without_node()
     with owner(RUN) as process:
-        while_the_node_starts(process)
+        while_the_node_starts(process, temporary)
         inside, groups = programs_inside(temporary), control_groups(temporary)
         kill_with_its_janitor(process)
     assert [program for program in inside if program.alive]
