@@ -246,7 +246,7 @@ def short_lived(cluster: Cluster) -> tuple[pki.KeyPair, dict[str, Any]]:
 
 
 def test_an_expiring_ca_is_reported(rig: CsrRig) -> None:
-    """At first certificates expire with the CA, and later the cluster issues none. The diagnosis has evidence for both."""
+    """At first certificates expire with the CA, then the cluster issues none. The diagnosis has evidence for both."""
     ca, last = short_lived(rig.cluster)
     publish(rig, pem(ca))
     expiring = diagnosis_of(rig, last)
