@@ -63,7 +63,7 @@ VAULT_PASSWORD = "not a secret at all"
 
 
 @dataclass(frozen=True)
-class Row:
+class ModeRow:
     """A task of the table."""
 
     task: dict[str, Any]
@@ -175,7 +175,7 @@ def rig(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mode
     made.close()
 
 
-def rows(rig: ModesRig, silent_port: int) -> dict[str, Row]:
+def rows(rig: ModesRig, silent_port: int) -> dict[str, ModeRow]:
     """The table of keywords."""
     kubeconfig = str(rig.kubeconfig)
     named = {INFO: {"name": rig.name, "gather": ["csrs"]}}
@@ -184,36 +184,36 @@ def rows(rig: ModesRig, silent_port: int) -> dict[str, Row]:
     given = {"name": rig.name, "gather": ["csrs"]}
     away = {"HOME": str(rig.directory)}
     return {
-        "plain": Row(named),
-        "check and diff": Row({**bundle, "check_mode": True, "diff": True}),
-        "defaults of the module": Row(
+        "plain": ModeRow(named),
+        "check and diff": ModeRow({**bundle, "check_mode": True, "diff": True}),
+        "defaults of the module": ModeRow(
             {**named, "module_defaults": {INFO: {"kubeconfig": kubeconfig}}}, defaults=False, forced=()
         ),
-        "environment of play and task": Row(
+        "environment of play and task": ModeRow(
             {INFO: given, "environment": {"K8S_AUTH_CONTEXT": "onprem"}},
             defaults=False,
             play={"environment": {"K8S_AUTH_KUBECONFIG": kubeconfig}},
         ),
-        "home of the task": Row(
+        "home of the task": ModeRow(
             {INFO: given, "environment": {"HOME": str(rig.directory / "home")}}, defaults=False
         ),
-        "tilde": Row(
+        "tilde": ModeRow(
             {INFO: {**given, "kubeconfig": "~/.kube/config"}, "environment": {"HOME": str(rig.directory / "home")}},
             defaults=False,
         ),
-        "tilde in a list": Row(
+        "tilde in a list": ModeRow(
             {INFO: given, "environment": {"KUBECONFIG": "/absent:~/config", "HOME": str(rig.directory / "home/.kube")}},
             defaults=False,
         ),
-        "nothing names a cluster": Row({INFO: given, "environment": away}, defaults=False, fails=True),
-        "a mixture": Row({**named, "environment": {"K8S_AUTH_HOST": "https://h.invalid"}}, fails=True),
-        "no_log": Row({**named, "no_log": True}),
-        "a secret option": Row(
+        "nothing names a cluster": ModeRow({INFO: given, "environment": away}, defaults=False, fails=True),
+        "a mixture": ModeRow({**named, "environment": {"K8S_AUTH_HOST": "https://h.invalid"}}, fails=True),
+        "no_log": ModeRow({**named, "no_log": True}),
+        "a secret option": ModeRow(
             {INFO: {**given, "host": rig.fleet["onprem"].url, "api_key": "secret-api-key", "validate_certs": False}},
             defaults=False,
             fails=True,
         ),
-        "vars, omit, a number as text": Row(
+        "vars, omit, a number as text": ModeRow(
             {
                 INFO: {
                     **given,
@@ -224,13 +224,13 @@ def rows(rig: ModesRig, silent_port: int) -> dict[str, Row]:
                 "vars": {"wanted": rig.name},
             }
         ),
-        "loop": Row({INFO: {**given, "name": "{{ item }}"}, "loop": [rig.name, "absent"]}),
-        "until": Row({**named, "until": "THIS.csrs | length > 5", "retries": 1, "delay": 0}, fails=True),
-        "failed_when and changed_when": Row(
+        "loop": ModeRow({INFO: {**given, "name": "{{ item }}"}, "loop": [rig.name, "absent"]}),
+        "until": ModeRow({**named, "until": "THIS.csrs | length > 5", "retries": 1, "delay": 0}, fails=True),
+        "failed_when and changed_when": ModeRow(
             {**named, "failed_when": "THIS.csrs | length == 1", "changed_when": True}, fails=True
         ),
-        "ignored failure": Row({INFO: {**given, "context": "absent"}}, fails=True),
-        "timeout": Row(
+        "ignored failure": ModeRow({INFO: {**given, "context": "absent"}}, fails=True),
+        "timeout": ModeRow(
             {
                 INFO: {**given, "host": f"http://127.0.0.1:{silent_port}", "api_key": "t" * 8},
                 "timeout": 8,
@@ -238,23 +238,23 @@ def rows(rig: ModesRig, silent_port: int) -> dict[str, Row]:
             defaults=False,
             fails=True,
         ),
-        "option and alias": Row({INFO: {**given, "validate_certs": True, "verify_ssl": True}}),
-        "unsupported parameter": Row({INFO: {**given, "colour": "blue"}}, fails=True),
-        "wrong choice": Row({INFO: {**given, "gather": ["colours"]}}, fails=True),
-        "wrong type": Row({INFO: {**given, "wait_timeout": "soon"}}, fails=True),
-        "missing parameter": Row({BUNDLE: {"ca_bundle": rig.ca}}, fails=True),
-        "unsupported before missing": Row({BUNDLE: {"colour": "blue"}}, fails=True),
-        "dictionary": Row({INFO: {**given, "kubeconfig": rig.content}}, defaults=False),
-        "dictionary, refused": Row({INFO: {**given, "kubeconfig": rig.content, "colour": "blue"}}, defaults=False, fails=True),
-        "files": Row({INFO: {**given, "kubeconfig": "plain"}}, defaults=False, forced=()),
-        "encrypted": Row({INFO: {**given, "kubeconfig": "encrypted"}}, defaults=False),
-        "local host": Row(named, host="local", forced=()),
-        "delegated": Row({**named, "delegate_to": "localhost"}, host="remote", forced=()),
-        "delegated to another Python": Row(
+        "option and alias": ModeRow({INFO: {**given, "validate_certs": True, "verify_ssl": True}}),
+        "unsupported parameter": ModeRow({INFO: {**given, "colour": "blue"}}, fails=True),
+        "wrong choice": ModeRow({INFO: {**given, "gather": ["colours"]}}, fails=True),
+        "wrong type": ModeRow({INFO: {**given, "wait_timeout": "soon"}}, fails=True),
+        "missing parameter": ModeRow({BUNDLE: {"ca_bundle": rig.ca}}, fails=True),
+        "unsupported before missing": ModeRow({BUNDLE: {"colour": "blue"}}, fails=True),
+        "dictionary": ModeRow({INFO: {**given, "kubeconfig": rig.content}}, defaults=False),
+        "dictionary, refused": ModeRow({INFO: {**given, "kubeconfig": rig.content, "colour": "blue"}}, defaults=False, fails=True),
+        "files": ModeRow({INFO: {**given, "kubeconfig": "plain"}}, defaults=False, forced=()),
+        "encrypted": ModeRow({INFO: {**given, "kubeconfig": "encrypted"}}, defaults=False),
+        "local host": ModeRow(named, host="local", forced=()),
+        "delegated": ModeRow({**named, "delegate_to": "localhost"}, host="remote", forced=()),
+        "delegated to another Python": ModeRow(
             {**named, "delegate_to": "other_python"}, host="remote", auto="module", forced=()
         ),
-        "another Python": Row(named, host="other_python", auto="module", forced=()),
-        "async": Row({**named, "async": 60, "poll": 1}, auto="module", forced=()),
+        "another Python": ModeRow(named, host="other_python", auto="module", forced=()),
+        "async": ModeRow({**named, "async": 60, "poll": 1}, auto="module", forced=()),
     }  # fmt: skip
 
 
@@ -313,7 +313,7 @@ class Outcome:
     output: str
 
 
-def run_table(rig: ModesRig, table: dict[str, Row]) -> dict[tuple[str, str], Outcome]:
+def run_table(rig: ModesRig, table: dict[str, ModeRow]) -> dict[tuple[str, str], Outcome]:
     """Run all rows in all modes in one playbook. Rows with equal plays share one play."""
     keys = [(name, mode) for name, row in table.items() for mode in (*row.forced, "auto")]
     plays: dict[str, dict[str, Any]] = {}
@@ -356,7 +356,7 @@ def run_table(rig: ModesRig, table: dict[str, Row]) -> dict[tuple[str, str], Out
 
 
 @pytest.fixture(scope="module")
-def table(rig: ModesRig) -> tuple[dict[str, Row], dict[tuple[str, str], Outcome]]:
+def table(rig: ModesRig) -> tuple[dict[str, ModeRow], dict[tuple[str, str], Outcome]]:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         made = rows(rig, silent.getsockname()[1])
         return made, run_table(rig, made)

@@ -49,7 +49,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
     return printed
 
 
-class RotationRig:
+class PodRotationRig:
     """A webhook in pods with a certificate of k8s_csr."""
 
     def __init__(self, cluster: Cluster, webhook: NodeWebhook, signer: str) -> None:
@@ -99,9 +99,9 @@ class RotationRig:
 
 
 @pytest.fixture(params=[KUBELET_SERVING, EPHEMERAL_CA])
-def reloading(node: Cluster, request: Any) -> Iterator[RotationRig]:
+def reloading(node: Cluster, request: Any) -> Iterator[PodRotationRig]:
     name = "same-ca" if request.param == KUBELET_SERVING else "new-ca"
-    rig = RotationRig(node, NodeWebhook(name, name), request.param)
+    rig = PodRotationRig(node, NodeWebhook(name, name), request.param)
     yield rig
     rig.close()
 
@@ -114,7 +114,7 @@ def assert_in_use(result: dict[str, Any]) -> None:
     assert all(one["verifies"] for one in proof["served"])
 
 
-def test_a_webhook_that_reloads_its_certificate(reloading: RotationRig, say: Say) -> None:
+def test_a_webhook_that_reloads_its_certificate(reloading: PodRotationRig, say: Say) -> None:
     with reloading.load() as load:
         result = reloading.renew()
     say(f"{reloading.signer}: {load}")
@@ -128,7 +128,7 @@ def test_a_webhook_that_reloads_its_certificate(reloading: RotationRig, say: Say
 
 
 def test_the_answer_of_the_webhook_is_verified_too(node: Cluster) -> None:
-    rig = RotationRig(node, NodeWebhook("probed", "probed"), EPHEMERAL_CA)
+    rig = PodRotationRig(node, NodeWebhook("probed", "probed"), EPHEMERAL_CA)
     denied = {**rig.webhook.asked_about(refuse=True), "apiVersion": "v1", "kind": "ConfigMap"}
     denied["metadata"]["namespace"] = rig.webhook.namespace
     probe = {"object": denied, "expect": "denied", "denial_message": node_webhook.REFUSAL}
@@ -147,7 +147,7 @@ def test_a_renewal_completes_after_a_kill_at_each_write(
     node: Cluster, signer: str, name: str, say: Say
 ) -> None:
     """The next run completes each time, and its certificate is in use."""
-    rig = RotationRig(node, NodeWebhook(name, name), signer)
+    rig = PodRotationRig(node, NodeWebhook(name, name), signer)
     steps = []
     with rig.load() as load:
         for after in range(1, 12):
@@ -176,17 +176,17 @@ def test_a_renewal_completes_after_a_kill_at_each_write(
 
 
 @pytest.fixture(params=["never reloads", "subPath"])
-def stale(node: Cluster, request: Any) -> Iterator[RotationRig]:
+def stale(node: Cluster, request: Any) -> Iterator[PodRotationRig]:
     if request.param == "subPath":
         webhook = NodeWebhook("subpath", "subpath", sub_path=True)
     else:
         webhook = NodeWebhook("never", "never", reload="never")
-    rig = RotationRig(node, webhook, EPHEMERAL_CA)
+    rig = PodRotationRig(node, webhook, EPHEMERAL_CA)
     yield rig
     rig.close()
 
 
-def test_a_webhook_that_does_not_reload_its_certificate(stale: RotationRig, say: Say) -> None:
+def test_a_webhook_that_does_not_reload_its_certificate(stale: PodRotationRig, say: Say) -> None:
     """The failure names it, no call fails meanwhile, and a requested restart repairs it."""
     workload = {"name": stale.webhook.name}
     with stale.load() as load:

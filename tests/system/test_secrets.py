@@ -2,11 +2,12 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""No secret of the user in anything that a playbook shows or leaves: every module, both execution modes, every callback.
+"""Check that no secret of the user is in anything that a playbook shows or leaves.
 
-All that is secret comes from ansible-vault. Looked at are the output at -vvvv with differences, what callbacks and the
-log write, registered results, temporary directories while the play runs and after it, arguments and environment of all
-processes, the audit log, and what the API server holds but for Secrets.
+The test covers every module, both execution modes and every callback. All secrets come from ansible-vault. It
+checks the output at -vvvv with differences, the files of callbacks and the log, registered results, temporary
+directories during the play and after it, arguments and environment of all processes, the audit log, and
+objects in the API server other than Secrets.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ if TYPE_CHECKING:
 COLLECTION = "certflow.kubernetes"
 ROLE = f"{COLLECTION}.webhook_certificate"
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
-# Callbacks of ansible-core that own the output; those that write files are on with each of them.
+# Callbacks of ansible-core that write the output. Callbacks that write files are enabled with each of them.
 STDOUT = ("default", "minimal", "oneline")
-# One that writes whatever a result holds, as callbacks for JSON do, into files of its own.
+# A callback that writes complete results into files of its own, as callbacks for JSON do.
 JSON_CALLBACK = """
 import json, os, uuid
 from ansible.plugins.callback import CallbackBase
@@ -67,15 +68,16 @@ REFUSED = "Ansible would write the secret in kubeconfig to a file without encryp
 
 @dataclass
 class Secrets:
-    """A user's: the kubeconfig ``content`` with its client key, and others; ``texts`` are all of them."""
+    """The secrets of a user: a kubeconfig with a client key, a token and a password."""
 
+    #: The kubeconfig with its client key.
     content: dict[str, Any]
     token: str
     password: str = field(default_factory=lambda: f"a-password-{uuid.uuid4().hex}")
 
     @property
     def key(self) -> str:
-        """As the kubeconfig holds it."""
+        """The client key as the kubeconfig has it."""
         return str(self.content["users"][0]["user"]["client-key-data"])
 
     @property
@@ -113,7 +115,7 @@ class SecretsRig(ModesRig):
 
     @property
     def vaults(self) -> dict[str, Any]:
-        """The keywords of a play that knows them."""
+        """Keywords of a play that reads the vaults."""
         files = [str(self.directory / name) for name in ("whole.yml", "text.yml", "leaf.yml")]
         return {"hosts": "localhost", "gather_facts": False, "vars_files": files}
 
@@ -121,7 +123,7 @@ class SecretsRig(ModesRig):
         (self.directory / name).write_text(text)
 
     def new_keys(self) -> list[str]:
-        """What the plays stored, as Secrets hold it."""
+        """Return the private keys that the plays stored, as Secrets contain them."""
         found = self.fleet["onprem"].api("GET", "/api/v1/namespaces/default/secrets")["items"]
         own = [secret for secret in found if secret["metadata"]["name"].startswith(self.name)]
         return [secret["data"]["tls.key"] for secret in own]
@@ -136,34 +138,36 @@ class SecretsRig(ModesRig):
 
 
 def _tagged(encrypted: str) -> str:
-    """A value of a file of variables."""
+    """Return a value of a variables file."""
     return f'!vault "{encrypted}"'.replace("\n", "\\n")
 
 
 @pytest.fixture(scope="module")
-def stage(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecretsRig]:
-    with contextlib.closing(SecretsRig(fleet, tmp_path_factory.mktemp("secrets"))) as stage:
-        yield stage
+def rig(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecretsRig]:
+    with contextlib.closing(SecretsRig(fleet, tmp_path_factory.mktemp("secrets"))) as rig:
+        yield rig
 
 
-# What is run
+# The tasks
 
 
 @dataclass(frozen=True)
-class Row:
-    """A module with its options. ``fails``: the code of its failure, or a name in it. ``is_daily``: in both modes every day."""
+class SecretRow:
+    """A module with its options."""
 
     module: str
     options: dict[str, Any]
+    #: Code of its failure, or a name in the message. Empty if it must succeed.
     fails: str = ""
+    #: True if make test runs it in both modes.
     is_daily: bool = True
 
 
-def rows(stage: SecretsRig, mode: str) -> list[Row]:
-    """What each module does, and how it fails."""
-    cluster, name = stage.fleet["onprem"], f"{stage.name}-{mode.replace('_', '-')}"
-    target = {"kind": "ValidatingWebhookConfiguration", "name": stage.name}
-    base = {"service": stage.name, "namespace": "default", "signer_name": KUBELET_SERVING}
+def rows(rig: SecretsRig, mode: str) -> list[SecretRow]:
+    """Return tasks for what each module does and how it fails."""
+    cluster, name = rig.fleet["onprem"], f"{rig.name}-{mode.replace('_', '-')}"
+    target = {"kind": "ValidatingWebhookConfiguration", "name": rig.name}
+    base = {"service": rig.name, "namespace": "default", "signer_name": KUBELET_SERVING}
     csr = {**base, "secret": {"name": name}, "targets": [target], "served_timeout": 1}
     own_ca = {"signer_name": "ephemeral-ca", "key_type": "rsa-2048", "renew_before": "1000d"}
     two = {**base, "secret": {"name": f"{name}-two"}, "approve": False}
@@ -176,37 +180,40 @@ def rows(stage: SecretsRig, mode: str) -> list[Row]:
     }
     proxy = {"proxy": "http://ada:{{ password }}@127.0.0.1:1", "wait_timeout": 1}
     asked = {"target": target, "wait_timeout": 1, "object": {"apiVersion": "v1", "kind": "Namespace"}}
-    # No cluster of this test has a controller, and no release is fetched from here.
+    # No cluster of this test has a controller, and no release is downloaded here.
     verified = {"version": "8.7.0", "state": "verified"}
     unreachable = {"version": "8.7.0", "source": "http://ada:{{ password }}@127.0.0.1:1", "wait_timeout": 800}
-    bundle = {"ca_bundle": stage.ca, "targets": [target], "kubeconfig": "{{ leaf }}"}
+    bundle = {"ca_bundle": rig.ca, "targets": [target], "kubeconfig": "{{ leaf }}"}
     whole = {"kubeconfig": "{{ text | from_yaml }}"}
     return [
-        Row("k8s_csr", csr),
-        Row("k8s_csr", {**csr, **own_ca, "kubeconfig": "{{ leaf }}"}),
-        Row("k8s_csr", {**two, "wait": False}),
-        Row("k8s_csr_approve", {**whole, "name": "{{ r2.csr.name }}", "expect": base}),
-        Row("k8s_csr", two, is_daily=False),
-        Row("k8s_csr_info", {**whole, "gather": ["csrs", "provider", "signer"]}),
-        Row("k8s_csr_info", {**host, "api_key": "{{ token }}"}, "missing-permissions"),
-        Row("k8s_csr_info", {**host, "username": "ada", "password": "{{ password }}"}, "authentication-failed", is_daily=False),
-        Row("k8s_csr_info", {"kubeconfig": "{{ bearer }}"}, "authentication-failed", is_daily=False),
-        Row("k8s_csr_info", {"kubeconfig": "{{ bearer }}", "colour": "blue"}, "colour"),
-        Row("k8s_csr_info", proxy, "unreachable", is_daily=False),
-        Row("k8s_csr", {**csr, "secret": {"name": name, "type": "Opaque"}}, "secret-unusable", is_daily=False),
-        Row("k8s_csr", unknown_signer, "not-issued", is_daily=False),
-        Row("k8s_signer_probe", {"signers": [KUBELET_SERVING]}),
-        Row("webhook_cabundle", bundle),
-        Row("webhook_probe", asked, "webhook-unproven"),
-        Row("snapshot_controller_info", {**whole, "version": "8.7.0"}),
-        Row("snapshot_controller", {**verified, "kubeconfig": "{{ leaf }}"}, "verification-failed"),
-        Row("snapshot_controller", unreachable, "preflight-failed", is_daily=False),
-        Row("k8s_csr", {**two, "state": "absent"}, is_daily=False),
+        SecretRow("k8s_csr", csr),
+        SecretRow("k8s_csr", {**csr, **own_ca, "kubeconfig": "{{ leaf }}"}),
+        SecretRow("k8s_csr", {**two, "wait": False}),
+        SecretRow("k8s_csr_approve", {**whole, "name": "{{ r2.csr.name }}", "expect": base}),
+        SecretRow("k8s_csr", two, is_daily=False),
+        SecretRow("k8s_csr_info", {**whole, "gather": ["csrs", "provider", "signer"]}),
+        SecretRow("k8s_csr_info", {**host, "api_key": "{{ token }}"}, "missing-permissions"),
+        SecretRow("k8s_csr_info", {**host, "username": "ada", "password": "{{ password }}"}, "authentication-failed", is_daily=False),
+        SecretRow("k8s_csr_info", {"kubeconfig": "{{ bearer }}"}, "authentication-failed", is_daily=False),
+        SecretRow("k8s_csr_info", {"kubeconfig": "{{ bearer }}", "colour": "blue"}, "colour"),
+        SecretRow("k8s_csr_info", proxy, "unreachable", is_daily=False),
+        SecretRow("k8s_csr", {**csr, "secret": {"name": name, "type": "Opaque"}}, "secret-unusable", is_daily=False),
+        SecretRow("k8s_csr", unknown_signer, "not-issued", is_daily=False),
+        SecretRow("k8s_signer_probe", {"signers": [KUBELET_SERVING]}),
+        SecretRow("webhook_cabundle", bundle),
+        SecretRow("webhook_probe", asked, "webhook-unproven"),
+        SecretRow("snapshot_controller_info", {**whole, "version": "8.7.0"}),
+        SecretRow("snapshot_controller", {**verified, "kubeconfig": "{{ leaf }}"}, "verification-failed"),
+        SecretRow("snapshot_controller", unreachable, "preflight-failed", is_daily=False),
+        SecretRow("k8s_csr", {**two, "state": "absent"}, is_daily=False),
     ]  # fmt: skip
 
 
-def play(stage: SecretsRig, mode: str, chosen: list[Row]) -> dict[str, Any]:
-    """The first row in check mode, then all, and the role; the results go to a file."""
+def play(rig: SecretsRig, mode: str, chosen: list[SecretRow]) -> dict[str, Any]:
+    """Return a play with the first row in check mode, all rows, and the role.
+
+    It writes the results to a file.
+    """
     tasks: list[dict[str, Any]] = [
         {
             f"{COLLECTION}.{row.module}": {"kubeconfig": "encrypted", **row.options},
@@ -217,9 +224,9 @@ def play(stage: SecretsRig, mode: str, chosen: list[Row]) -> dict[str, Any]:
     ]
     role = {
         "webhook_certificate_kubeconfig": "{{ leaf }}",
-        "webhook_certificate_service": stage.name,
+        "webhook_certificate_service": rig.name,
         "webhook_certificate_namespace": "default",
-        "webhook_certificate_secret": {"name": f"{stage.name}-{mode.replace('_', '-')}-role"},
+        "webhook_certificate_secret": {"name": f"{rig.name}-{mode.replace('_', '-')}-role"},
     }
     results = ", ".join(f"r{number}" for number in range(len(chosen)))
     dump = {"content": f"{{{{ [{results}] | to_json }}}}", "dest": "{{ reports }}/results"}
@@ -229,10 +236,10 @@ def play(stage: SecretsRig, mode: str, chosen: list[Row]) -> dict[str, Any]:
         {"ansible.builtin.include_role": {"name": ROLE}, "vars": role},
         {"ansible.builtin.copy": dump},
     ]
-    return {**stage.vaults, "vars": {MODE_VARIABLE: mode}, "tasks": tasks}
+    return {**rig.vaults, "vars": {MODE_VARIABLE: mode}, "tasks": tasks}
 
 
-# What is looked at
+# The checked places
 
 
 @contextlib.contextmanager
@@ -266,15 +273,17 @@ def contents(place: Path) -> Iterator[set[bytes]]:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A run, all that could be seen of it, by place, and what its play wrote as its tasks' results."""
+class SeenRun:
+    """A run and everything that could be seen of it."""
 
     run: playbook.PlaybookRun
+    #: Place -> its content.
     places: dict[str, bytes]
+    #: Results of the tasks, as the play wrote them.
     results: list[dict[str, Any]]
 
     def hits(self, probes: dict[str, list[bytes]]) -> list[tuple[str, str, str]]:
-        """Place, secret, and the beginning of the form in which it stands there."""
+        """Return place, secret and the beginning of the form of each secret that was found."""
         return [
             (place, name, probe[:12].decode())
             for place, text in self.places.items()
@@ -284,9 +293,9 @@ class Seen:
         ]
 
 
-def look_at(stage: SecretsRig, name: str, plays: list[dict[str, Any]], **settings: str) -> Seen:
-    """Run plays with everything on that shows or writes something."""
-    temporary, reports = stage.directory / f"{name}-tmp", stage.directory / f"{name}-reports"
+def look_at(rig: SecretsRig, name: str, plays: list[dict[str, Any]], **settings: str) -> SeenRun:
+    """Run plays with every option that shows or writes more."""
+    temporary, reports = rig.directory / f"{name}-tmp", rig.directory / f"{name}-reports"
     for place in (temporary, reports):
         place.mkdir()
     environment = {
@@ -294,7 +303,7 @@ def look_at(stage: SecretsRig, name: str, plays: list[dict[str, Any]], **setting
         **dict.fromkeys(("JUNIT_OUTPUT_DIR", "ANSIBLE_CALLBACK_TREE_DIR", "EVERYTHING"), str(reports)),
         "ANSIBLE_ASYNC_DIR": str(temporary),
         "ANSIBLE_LOG_PATH": str(reports / "log"),
-        "ANSIBLE_CALLBACK_PLUGINS": str(stage.directory / "callbacks"),
+        "ANSIBLE_CALLBACK_PLUGINS": str(rig.directory / "callbacks"),
         "ANSIBLE_CALLBACKS_ENABLED": "junit,tree,everything",
         "ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "true",
         "ANSIBLE_PIPELINING": "false",
@@ -302,10 +311,10 @@ def look_at(stage: SecretsRig, name: str, plays: list[dict[str, Any]], **setting
     }
     arguments = ("-vvvv", "--diff", "-e", json.dumps({"reports": str(reports)}))
     with processes() as told, contents(temporary) as files:
-        run = stage.play(plays, *arguments, **environment)
+        run = rig.play(plays, *arguments, **environment)
     written = [path.read_bytes() for path in reports.rglob("*") if path.is_file()]
-    onprem = stage.fleet["onprem"]
-    onprem.requests()  # by then the audit log is complete
+    onprem = rig.fleet["onprem"]
+    onprem.requests()  # afterwards the audit log is complete
     kinds = (
         "/api/v1/events",
         "/api/v1/configmaps",
@@ -321,20 +330,20 @@ def look_at(stage: SecretsRig, name: str, plays: list[dict[str, Any]], **setting
         "objects": objects.encode(),
     }
     results = reports / "results"
-    return Seen(run, places, json.loads(results.read_text()) if results.exists() else [])
+    return SeenRun(run, places, json.loads(results.read_text()) if results.exists() else [])
 
 
-def probes(stage: SecretsRig) -> dict[str, list[bytes]]:
-    """The forms in which each secret might be seen."""
-    texts = {f"text {number}": forms(text.encode()) for number, text in enumerate(stage.secrets.texts)}
-    keys = {
-        f"key {number}": key_forms(key) for number, key in enumerate([stage.secrets.key, *stage.new_keys()])
-    }
+def probes(rig: SecretsRig) -> dict[str, list[bytes]]:
+    """Return the forms of each secret to look for."""
+    texts = {f"text {number}": forms(text.encode()) for number, text in enumerate(rig.secrets.texts)}
+    keys = {f"key {number}": key_forms(key) for number, key in enumerate([rig.secrets.key, *rig.new_keys()])}
     return {**texts, **keys}
 
 
 def key_forms(encoded: str) -> list[bytes]:
-    """A private key's, that is given as Secrets and kubeconfigs hold it: any of its lines alone, too."""
+    """Return the forms of a private key, which Secrets and kubeconfigs contain in Base64, including single
+    lines.
+    """
     pem = base64.b64decode(encoded)
     lines = pem.splitlines()[1:-1]
     der = base64.b64decode(b"".join(lines))
@@ -352,7 +361,7 @@ def forms(secret: bytes) -> list[bytes]:
 
 
 def encodings(raw: bytes) -> list[bytes]:
-    """Base64 wherever it begins, both alphabets; base64 of that; hexadecimal."""
+    """Return Base64 from any offset in both alphabets, Base64 of that, and hexadecimal."""
     found = []
     for shift in range(3):
         text = base64.b64encode(bytes(shift) + raw)[4:-4]
@@ -374,10 +383,10 @@ CALLBACKS = [STDOUT[0], *(pytest.param(name, marks=pytest.mark.full) for name in
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("callback", CALLBACKS)
-def test_no_secret_is_seen_anywhere(stage: SecretsRig, callback: str, mode: str) -> None:
+def test_no_place_contains_a_secret(rig: SecretsRig, callback: str, mode: str) -> None:
     every_row = callback != STDOUT[0] or mode == "in_process"
-    chosen = [row for row in rows(stage, mode) if row.is_daily or every_row]
-    seen = look_at(stage, f"{callback}-{mode}", [play(stage, mode, chosen)], ANSIBLE_STDOUT_CALLBACK=callback)
+    chosen = [row for row in rows(rig, mode) if row.is_daily or every_row]
+    seen = look_at(rig, f"{callback}-{mode}", [play(rig, mode, chosen)], ANSIBLE_STDOUT_CALLBACK=callback)
     assert seen.run.status == 0, seen.run.output[-3000:]
     for row, result in zip(chosen, seen.results, strict=True):
         assert bool(result.get("failed")) is bool(row.fails), (row, result)
@@ -387,32 +396,35 @@ def test_no_secret_is_seen_anywhere(stage: SecretsRig, callback: str, mode: str)
     assert all(seen.places.values())
     for place in ("output", "reports", "objects"):
         assert b"PRIVATE KEY" not in seen.places[place], place
-    assert seen.hits(probes(stage)) == []
+    assert seen.hits(probes(rig)) == []
 
 
-def test_each_module_has_a_row(stage: SecretsRig) -> None:
-    assert {row.module for row in rows(stage, "module") if row.is_daily} == set(OPERATIONS)
+def test_each_module_has_a_row(rig: SecretsRig) -> None:
+    assert {row.module for row in rows(rig, "module") if row.is_daily} == set(OPERATIONS)
 
 
 @pytest.mark.parametrize("how", ["kept", "async"])
-def test_what_cannot_be_kept_off_the_disk_is_refused(stage: SecretsRig, how: str) -> None:
-    """Ansible's own ways to write a module's arguments to a file; a path says nothing, and passes."""
+def test_a_secret_that_ansible_would_write_to_a_file_is_refused(rig: SecretsRig, how: str) -> None:
+    """Ansible writes a module's arguments to a file in these modes.
+
+    A path is not secret, so it is accepted.
+    """
     keep = {"ANSIBLE_KEEP_REMOTE_FILES": "true"} if how == "kept" else {}
     wait = {"async": 60, "poll": 1} if how == "async" else {}
     task = {"vars": {MODE_VARIABLE: "module"}, "ignore_errors": True, **wait}
-    sources = ("encrypted", "{{ text | from_yaml }}", "{{ leaf }}", str(stage.kubeconfig))
-    tasks = [{INFO: {"kubeconfig": source, "name": stage.name}, **task} for source in sources]
-    seen = look_at(stage, how, [{**stage.vaults, "tasks": tasks}], **keep)
+    sources = ("encrypted", "{{ text | from_yaml }}", "{{ leaf }}", str(rig.kubeconfig))
+    tasks = [{INFO: {"kubeconfig": source, "name": rig.name}, **task} for source in sources]
+    seen = look_at(rig, how, [{**rig.vaults, "tasks": tasks}], **keep)
     assert seen.run.status == 0, seen.run.output[-3000:]
     assert seen.places["output"].count(REFUSED.encode()) >= 3
     assert seen.run.recap("ok") == len(sources)
     assert seen.run.recap("ignored") == 3
-    assert seen.hits(probes(stage)) == []
+    assert seen.hits(probes(rig)) == []
     assert seen.places["temporary files"], "the last task leaves its module"
 
 
-def test_the_forms_are_found() -> None:
-    """A probe that finds nothing would prove nothing."""
+def test_the_search_finds_every_form() -> None:
+    """A search that finds nothing would prove nothing."""
     secret = b"a-secret-that-is-long-enough-to-be-found-in-any-form"
     for text in (
         secret,

@@ -23,7 +23,7 @@ _running: set[subprocess.Popen[bytes]] = set()
 _stopping = threading.Event()
 
 
-class RunInterrupted(Exception):
+class GatesInterrupted(Exception):
     """The run is ending, so no program may start."""
 
 
@@ -33,7 +33,7 @@ def run(
     """Run a program, append its output to `log`, and return its exit code.
 
     A program that outlives `timeout` (seconds) is ended with all its children. The log says so, and the exit
-    code is 124. Raises RunInterrupted.
+    code is 124. Raises GatesInterrupted.
     """
     with log.open("ab") as output:
         output.write(f"$ {' '.join(map(str, command))}\n".encode())
@@ -52,7 +52,7 @@ def run(
             with _lock:
                 _running.discard(child)
     if _stopping.is_set():
-        raise RunInterrupted
+        raise GatesInterrupted
     return code
 
 
@@ -61,7 +61,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     with _lock:
         if _stopping.is_set():
-            raise RunInterrupted
+            raise GatesInterrupted
         # Its own session, so that its children can be ended as one group.
         child = subprocess.Popen(
             list(map(str, command)),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""These run on the Pythons that tests/support/clusters runs on."""
+"""These tests run on the Pythons of tests/support/clusters."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How the programs are built and cached, with a stand-in for the go command."""
+"""Test the build and the cache of the programs, with a simulated go command."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ replace (
 replace k8s.io/kubectl => ./staging/src/k8s.io/kubectl
 """
 
-# What it "builds" is the line that `go version -m` prints of a program.
+# The simulated build writes the line that `go version -m` prints of a program.
 GO = """\
 #!/bin/sh
 case "$1 $2" in
@@ -67,7 +67,7 @@ esac
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The unpacked kubernetes module that the stand-in serves; an empty cache beside it."""
+    """The unpacked kubernetes module that the simulated go command serves, with an empty cache beside it."""
     directory = tmp_path / "module"
     directory.mkdir()
     (directory / "go.mod").write_text(UPSTREAM)
@@ -94,10 +94,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def quiet(_message: str) -> None:
-    """Swallows progress."""
+    """Print nothing."""
 
 
-def test_go_mod_takes_staging_modules_from_where_they_are_published() -> None:
+def test_go_mod_requires_published_staging_modules() -> None:
     lines = build.go_mod(UPSTREAM).splitlines()
     assert "go 1.26.0" in lines
     assert "godebug default=go1.26" in lines
@@ -110,7 +110,7 @@ def test_go_mod_takes_staging_modules_from_where_they_are_published() -> None:
     ]
 
 
-def test_go_mod_takes_a_sibling_module_from_where_it_is_published() -> None:
+def test_go_mod_requires_a_published_sibling_module() -> None:
     wanted = SNAPSHOT_PROGRAMS["7.0.2"]
     (main, _package), sibling = wanted.programs["snapshot-controller"], wanted.sibling
     assert sibling is not None
@@ -158,7 +158,7 @@ def test_go_mod_of_another_layout_is_an_error(missing: str) -> None:
         ({"CERTFLOW_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/h"}, "/h/.cache/certflow.kubernetes"),
     ],
 )
-def test_where_the_cache_is(
+def test_the_directory_of_the_cache(
     environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():
@@ -173,14 +173,14 @@ def test_the_key_changes_with_the_flags(monkeypatch: pytest.MonkeyPatch) -> None
     assert before.startswith("kubernetes-v1.36.3-etcd-v3.6.8-")
 
 
-def test_it_builds_once(module: Path) -> None:
+def test_a_cached_program_is_not_built_again(module: Path) -> None:
     directory = build.programs(quiet)
     assert {path.name for path in directory.iterdir()} == set(PROGRAMS)
     assert build.programs(quiet) == directory
     assert (module / "builds").read_text() == "built\n"
 
 
-def test_a_main_package_of_our_own_is_built_from_the_packages_of_a_module(
+def test_an_own_main_package_is_built_from_the_packages_of_a_module(
     module: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GO_SUM", CERT_MANAGER.checksum)
@@ -195,7 +195,7 @@ def test_a_main_package_of_our_own_is_built_from_the_packages_of_a_module(
     assert build.build_key(CAINJECTOR) != before
 
 
-def test_two_builders_build_once(module: Path) -> None:
+def test_two_concurrent_builders_build_once(module: Path) -> None:
     builders = [threading.Thread(target=build.programs, args=(quiet,)) for _ in range(2)]
     for builder in builders:
         builder.start()
@@ -237,7 +237,7 @@ def test_a_build_ends_with_its_builder_and_the_next_one_cleans_up(
     assert not list((build.cache_directory() / "bin").glob(".building-*"))
 
 
-def test_a_module_of_other_content_is_refused(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_with_another_checksum_is_refused(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GO_SUM", "h1:other")
     with pytest.raises(ClusterError, match=r"k8s.io/kubernetes v1.36.3 has checksum h1:other, expected h1:"):
         build.programs(quiet)
@@ -249,7 +249,9 @@ def test_a_program_of_another_version_is_refused(module: Path, monkeypatch: pyte
         build.programs(quiet)
 
 
-def test_no_go_is_one_clear_line(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_go_command_is_reported_with_one_line(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ClusterError, match=r"built with Go 1.26 or newer: no `go` on PATH"):
         build.programs(quiet)

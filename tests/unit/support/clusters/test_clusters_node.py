@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What of a node can be judged without one: where none can run, images, the relay."""
+"""Test the parts of a node that need no node: the reasons why it cannot run, images, the relay."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("name", clusters.PROFILES)
 def test_the_node_and_its_pods_are_outside_the_service_range(name: str) -> None:
-    """kube-proxy drops what is sent to an address of the range that belongs to no Service."""
+    """kube-proxy drops packets to addresses of the range that belong to no Service."""
     services = ipaddress.ip_network(clusters.PROFILES[name].service_cidr)
     assert ipaddress.ip_address(components.NODE_IP) not in services
     assert not ipaddress.ip_network(components.POD_CIDR).overlaps(services)
 
 
-# Where no node can run
+# Machines that cannot run a node
 
 
-def test_others_than_root_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_other_than_root_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert clusters.why_no_node() == "a cluster with a node needs root"
     with (
@@ -63,7 +63,7 @@ def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["no apt", "apt fails"],
 )
-def test_packages_that_cannot_be_had(
+def test_unavailable_packages_are_reported(
     programs: dict[str, str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, body in programs.items():
@@ -80,7 +80,7 @@ def test_packages_that_cannot_be_had(
 # Parts
 
 
-def test_an_image_holds_one_program(tmp_path: Path) -> None:
+def test_an_image_contains_one_program(tmp_path: Path) -> None:
     program = tmp_path / "webhook"
     program.write_bytes(b"a program")
     files = unpacked(image.archive("certflow.invalid/webhook:1", program))
@@ -111,13 +111,13 @@ def unpacked(archive: bytes) -> dict[str, bytes]:
         ("rw,seclabel,cpu,cpuacct", "rw,cpu,cpuacct"),
     ],
 )
-def test_a_hierarchy_is_mounted_again_by_its_controllers(shown: str, mountable: str) -> None:
+def test_a_hierarchy_is_mounted_with_its_controllers(shown: str, mountable: str) -> None:
     assert cgroups._mountable(shown) == mountable
 
 
 @pytest.fixture
 def relayed() -> Iterator[tuple[socket.socket, tuple[str, int]]]:
-    """A server, and the address of a relay that leads to it."""
+    """Yield a server, and the address of a relay that leads to it."""
     listener = socket.create_server(("127.0.0.1", 0))
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(10)
@@ -126,7 +126,7 @@ def relayed() -> Iterator[tuple[socket.socket, tuple[str, int]]]:
         yield server, listener.getsockname()
 
 
-def test_the_relay_passes_bytes_both_ways_and_each_end_by_itself(
+def test_the_relay_passes_bytes_and_ends_in_both_directions(
     relayed: tuple[socket.socket, tuple[str, int]],
 ) -> None:
     listening, address = relayed
@@ -150,5 +150,5 @@ def test_the_relay_resets_a_connection_without_a_server(
     with (
         pytest.raises(ConnectionResetError),
         socket.create_connection(address, 10) as client,
-    ):  # as early as that
+    ):  # the reset may come at any of these calls
         client.recv(100)

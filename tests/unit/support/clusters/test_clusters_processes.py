@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Processes and directories: what is ours, what is alive, what is a leftover."""
+"""Test the ownership of processes and directories, and the removal of leftovers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory of all fleets, of this test alone."""
+    """The directory of all fleets, for one test."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path / f"certflow-clusters-{os.getuid()}"
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[tuple[Process, subprocess.Popen[bytes]]]:
-    """A running program, as recorded by itself."""
+    """A running program with its recorded identity."""
     record = tmp_path / "etcd.process"
     with processes.start(SLEEP, record, tmp_path / "log") as child:
         try:
@@ -51,7 +51,7 @@ def wait_recorded(record: Path) -> Process:
 
 
 @pytest.mark.parametrize("name", ["etcd", "a b", ") Z 1 (", "(("])
-def test_the_stat_of_a_process_is_read_behind_its_name(name: str) -> None:
+def test_the_stat_of_a_process_is_parsed_after_its_name(name: str) -> None:
     fields = " ".join(str(number) for number in range(4, 30))
     assert Process.from_stat(f"17 ({name}) S {fields}\n") == Process(17, 22)
 
@@ -67,7 +67,7 @@ def test_this_process_is_alive() -> None:
     assert Process.current().alive
 
 
-def test_a_stranger_with_a_recycled_id_is_left_alone(
+def test_a_later_process_with_the_same_id_is_not_killed(
     program: tuple[Process, subprocess.Popen[bytes]],
 ) -> None:
     process, child = program
@@ -88,7 +88,7 @@ def test_a_zombie_is_not_alive(program: tuple[Process, subprocess.Popen[bytes]])
     assert not process.alive
 
 
-def test_nothing_starts_in_a_directory_that_is_gone(tmp_path: Path) -> None:
+def test_no_program_starts_in_a_removed_directory(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     with processes.start(["touch", str(mark)], tmp_path / "gone" / "etcd.process", tmp_path / "log") as child:
         assert child.wait(10) != 0
@@ -101,7 +101,7 @@ def test_an_incomplete_record_is_ignored(tmp_path: Path, text: str) -> None:
     assert processes.recorded(tmp_path / "etcd.process") is None
 
 
-def test_fleets_of_the_living_stay_and_leftovers_go(root: Path) -> None:
+def test_fleets_with_a_living_owner_stay_and_leftovers_are_removed(root: Path) -> None:
     mine = directories.new_fleet()
     dead = root / "fleet-4194304-1-abc"  # above the highest process id
     half_removed = root / ".gone-abc"
@@ -113,7 +113,7 @@ def test_fleets_of_the_living_stay_and_leftovers_go(root: Path) -> None:
     assert not root.exists()
 
 
-def test_a_kept_fleet_stays_while_a_program_of_it_runs(
+def test_a_kept_fleet_stays_while_one_of_its_programs_runs(
     root: Path, program: tuple[Process, subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     directories.root()
@@ -137,10 +137,10 @@ def test_removing_a_fleet_ends_its_programs(
     directories.remove(fleet)
     assert not program[0].alive
     assert not root.exists()
-    directories.remove(fleet)  # nothing to do any more
+    directories.remove(fleet)  # the directory does not exist any more
 
 
-def test_a_directory_that_others_may_write_is_refused(root: Path) -> None:
+def test_a_directory_that_other_users_may_write_is_refused(root: Path) -> None:
     root.mkdir(mode=0o700)
     root.chmod(0o777)
     with pytest.raises(ClusterError, match="must be a directory of yours with mode 0700"):

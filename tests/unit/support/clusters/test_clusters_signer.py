@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which requests the stand-in for EKS' signer takes up; tests/system shows what it makes of them."""
+"""Test which requests the simulated signer of EKS answers. tests/system tests its answers."""
 
 from __future__ import annotations
 

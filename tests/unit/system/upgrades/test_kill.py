@@ -30,5 +30,5 @@ def test_a_worker_with_its_own_session_is_killed_too() -> None:
 
 
 def _runs(stat: Path) -> bool:
-    """Return True if the process is there, and is not a zombie."""
+    """Return True if the process runs and is not a zombie."""
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"

@@ -47,11 +47,11 @@ def test_another_record_does_not_fit(found: dict[str, Any] | None) -> None:
     assert records.wrong(found, SHOWN)
 
 
-def test_a_run_that_only_looks_has_no_lease() -> None:
+def test_a_run_that_only_reads_has_no_lease() -> None:
     assert records.wrong(None, [SHOWN[1], TaskStart(3.0, "verify-webhook", "onprem", 3)]) == ""
 
 
-def test_a_run_that_came_to_its_last_step_may_have_released_its_lease() -> None:
+def test_a_run_at_its_last_step_may_have_released_its_lease() -> None:
     assert records.wrong(None, [*SHOWN, TaskStart(3.0, "verify-controller", "onprem", 3)]) == ""
 
 
