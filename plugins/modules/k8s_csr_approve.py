@@ -116,7 +116,7 @@ EXAMPLES = r"""
 
 - name: Deny a request
   certflow.kubernetes.k8s_csr_approve:
-    name: somebody-elses-request
+    name: unexpected-request
     decision: deny
     decision_message: This request was not ordered.
     expect:
@@ -154,7 +154,7 @@ csrs:
       returned: when the denied request is not in canonical form
     decision: {description: V(Approved) or V(Denied)., type: str, returned: success}
     changed: {description: Whether this task wrote the decision., type: bool, returned: success}
-    reason: {description: The reason for a change, or for none., type: str, returned: success}
+    reason: {description: "The reason for a change, or for none.", type: str, returned: success}
 cluster:
   description: The API server, and the source of its address and credentials.
   returned: always, unless the connection could not be determined

@@ -53,7 +53,7 @@ def _webhook_cabundle(cluster: clusters.Cluster, directory: Path) -> None:
 def _k8s_csr_approve(cluster: clusters.Cluster, _directory: Path) -> None:
     labels = {"app.kubernetes.io/managed-by": "certflow.kubernetes"}
     _request(cluster, "audit-webhook-request", ["audit-webhook.kube-system.svc"], labels)
-    _request(cluster, "somebody-elses-request", ["db", "db.prod.svc"], {})
+    _request(cluster, "unexpected-request", ["db", "db.prod.svc"], {})
 
 
 # In this order, because the examples of webhook_cabundle use the certificate of k8s_csr's examples.
