@@ -52,7 +52,7 @@ def format_micro_time(moment: datetime) -> str:
 
 
 class ServerClock:
-    """The API server's clock. The Date header of the first answer sets it, and a monotonic timer continues it.
+    """The API server's clock. The Date header of the first object that it returns sets it, and a monotonic timer continues it.
 
     It tells the time of this machine until it is set. A header has whole seconds.
     """

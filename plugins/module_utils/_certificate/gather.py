@@ -19,6 +19,7 @@ from .._csr.intent import Intent
 from .._csr.pending_key import PendingRequest
 from .._csr.secret_content import ExistingSecret
 from .._kube.client import Client
+from .._kube.errors import Forbidden
 from .._webhook import bundle_targets
 from .._webhook.bundle_targets import Target
 from . import certificate_run, secret_store, target_anchors
@@ -65,11 +66,15 @@ def read_targets(client: Client, targets: Iterable[Target]) -> tuple[TargetState
     return tuple(TargetState(target, bundle_targets.read(client, target)) for target in targets)
 
 
-def read_waiting(run: CertificateRun) -> tuple[PendingRequest | None, SecretError | None]:
-    """Return the request of an earlier run with approve: false, and the error if its Secret holds something else."""
+def read_waiting(run: CertificateRun) -> tuple[PendingRequest | None, SecretError | Forbidden | None]:
+    """Return the request of an earlier run with approve: false, and the error if it cannot be used.
+
+    A run that keeps its certificate does not need the request. A run that issues one checks its permissions first, so that
+    the failure names all that are missing.
+    """
     try:
         return pending_key.load(run.client, run.intent.secret), None
-    except SecretError as exc:
+    except (SecretError, Forbidden) as exc:
         return None, exc
 
 

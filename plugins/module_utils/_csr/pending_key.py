@@ -94,10 +94,10 @@ def load(client: Client, secret: SecretSpec) -> PendingRequest | None:
     if obj is None:
         return None
     annotations = obj["metadata"].get("annotations") or {}
-    text = base64.b64decode((obj.get("data") or {}).get(KEY, "")).decode("utf-8", "replace")
     try:
+        text = base64.b64decode((obj.get("data") or {}).get(KEY, "")).decode("utf-8", "replace")
         key = private_keys.load(text)
-    except CertificateError:
+    except (ValueError, CertificateError):
         _refuse(secret)
     csr_name, csr_uid = annotations.get(markers.PENDING_CSR, ""), annotations.get(markers.PENDING_UID)
     owners = [owner.get("uid") for owner in obj["metadata"].get("ownerReferences") or ()]

@@ -414,11 +414,16 @@ class Client:
             return _FailedAttempt(exc, is_final=True, is_uncertain=True)
         self._answered = True
         try:
-            return self._taken(call.method, call.path, response, plain=plain)
+            content = self._taken(call.method, call.path, response, plain=plain)
         except KubeError as exc:
             is_uncertain = response.status < 300 or response.status >= 500
             retry_after = response.headers.get("Retry-After")
             return _FailedAttempt(exc, is_answered=True, is_uncertain=is_uncertain, retry_after=retry_after)
+        if (
+            not plain
+        ):  # an object comes from the API server, but a page may come from a proxy with another clock
+            self._clock.set_once(response.headers.get("Date"))
+        return content
 
     def _is_starting(self, error: KubeError) -> bool:
         """Return True if the error may come from an API server that was restarted during this run."""
@@ -468,7 +473,6 @@ class Client:
         for text in warning_texts(answer.headers.get("Warning")):
             if text not in self.warnings:
                 self.warnings.append(text)
-        self._clock.set_once(answer.headers.get("Date"))
         return answer
 
     def _whole(self, response: Any) -> bytes:

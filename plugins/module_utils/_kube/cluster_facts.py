@@ -146,7 +146,7 @@ def read_cluster_facts(client: Client) -> dict[str, Any]:
 
     facts: dict[str, Any] = {
         "version": {"gitVersion": read("version", "/version").get("gitVersion", "")},
-        "api_host": urlsplit(client.host).hostname or "",
+        "api_host": (urlsplit(client.host).hostname or "").rstrip("."),
         "api_groups": [group["name"] for group in _items(read("api_groups", "/apis"), "groups")],
         "nodes": [_node(node) for node in _items(read("nodes", "/api/v1/nodes", {"limit": "5"}))],
         "cluster_roles": [],

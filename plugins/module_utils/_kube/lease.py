@@ -112,6 +112,7 @@ class Lease:
         self._held: Mapping[str, Any] | None = None
         self._renewed = 0.0
         self._refusal: LeaseLostError | None = None
+        self._is_released = False
         self._is_doubtful = False
         self._is_known = False
         self._is_sent = False
@@ -122,7 +123,7 @@ class Lease:
 
         Raises LeaseHeldError, LeaseLostError, KubeError. If the API server refuses an optional Lease, ``problem`` has the reason.
         """
-        self.is_tried = True
+        self.is_tried, self._is_released = True, False
         try:
             while (other := self._try_to_acquire()) is not None:
                 if other.holder and self._on_wait is not None:
@@ -165,6 +166,7 @@ class Lease:
         It takes at most RELEASE_SECONDS. If a renewal by the thread takes longer, the Lease is not deleted.
         """
         end = time.monotonic() + RELEASE_SECONDS
+        self._is_released = True
         self._ended.set()
         is_locked = self._lock.acquire(timeout=RELEASE_SECONDS)
         try:
@@ -389,6 +391,8 @@ class Lease:
         """Return the error, which every request of the client raises from now on, until ``release``."""
         self._ended.set()
         error.path = self._path
+        if self._is_released:  # a renewal by the thread ended after the release
+            return error
         self._refusal = error
         self._add_hook()
         return error

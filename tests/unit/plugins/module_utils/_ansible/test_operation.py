@@ -374,7 +374,7 @@ def test_secrets_inside_other_texts(parameters: dict[str, str], monkeypatch: pyt
 
 
 SENTENCE = re.compile(
-    r"^(\[?')?(Why|What (was seen|is wrong|speaks|to do)|One sentence|The verdict in one line)"
+    r"^(\[?')?(Why|One sentence|The (reason|cause|observations|verdict in one line|way to mend|facts))"
 )
 # "Why something cannot be seen" may be a field that is not text.
 NO_TEXTS = frozenset(("diagnosis", "failure", "problems", "refused"))

@@ -19,7 +19,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certificate_rules import IssueReason
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import SecretError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import TrustAnchor
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
 
 from tests.support.authority import DAY, NOW
@@ -34,7 +36,7 @@ from tests.unit.plugins.module_utils._certificate.runs import (
     waiting,
     webhook,
 )
-from tests.unit.plugins.module_utils._csr.flow import Api, ca, found, intent, leaf, secret_object
+from tests.unit.plugins.module_utils._csr.flow import Api, api_error, ca, found, intent, leaf, secret_object
 
 pytestmark = pytest.mark.quick
 
@@ -86,6 +88,21 @@ def test_a_run_that_approves_reads_no_waiting_request(approve: bool, paths: list
     state = gather.gather(CertificateRun(api, intent(approve=approve)))  # type: ignore[arg-type]
     assert [path for _verb, path in api.asked] == [PATH, *paths]
     assert bool(state.waiting) is not approve
+
+
+def test_a_waiting_request_that_may_not_be_read_fails_only_a_run_that_needs_it() -> None:
+    """A run that keeps its certificate does not need it. A run that issues one first reports every missing permission."""
+    api = api_with(waiting(), its_csr())
+    api.objects[csr_api.path(CSR_NAME)] = api_error(Forbidden)
+    state = gather.gather(CertificateRun(api, intent(approve=False)))  # type: ignore[arg-type]
+    assert (state.waiting, type(state.waiting_fault)) == (None, Forbidden)
+
+
+@pytest.mark.parametrize("text", ["not base64!", "a"])
+def test_a_waiting_secret_without_a_key_is_a_fault_of_the_secret(text: str) -> None:
+    api = api_with({**waiting(), "data": {"tls.key": text}}, its_csr())
+    state = gather.gather(CertificateRun(api, intent(approve=False)))  # type: ignore[arg-type]
+    assert isinstance(state.waiting_fault, SecretError)
 
 
 class AcquiredLease:

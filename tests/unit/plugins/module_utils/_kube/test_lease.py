@@ -569,6 +569,15 @@ def test_a_release_keeps_the_deadline_of_the_client(server: Server) -> None:
     assert own._client.deadline == deadline
 
 
+def test_a_loss_that_is_noticed_after_the_release_stops_no_request(server: Server) -> None:
+    """A renewal by the thread may end after the release."""
+    own = lease(server)
+    own.acquire()
+    own.release()
+    own._lost_error(None)
+    own._client.prepare()
+
+
 def test_a_release_does_not_wait_for_a_long_renewal(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The timeout of the task would end the operation in the middle of it."""
     monkeypatch.setattr(lease_module, "RELEASE_SECONDS", 0.2)
