@@ -39,6 +39,8 @@ def annotation(key: str) -> dict[str, Any]:
     return {"annotations": {key: "true"}}
 
 
+#: The signers of providers that do not use kubernetes.io/kubelet-serving.
+OTHER_SIGNERS = {"eks": APP_SERVING, "rke1": "ephemeral-ca"}
 RECOGNISED: list[tuple[str, str, dict[str, Any]]] = [
     ("all marks of EKS", "eks", EKS),
     ("EKS, nothing readable but the version and its address", "eks",
@@ -79,7 +81,7 @@ RECOGNISED: list[tuple[str, str, dict[str, Any]]] = [
 def test_recognised(name: str, seen: dict[str, Any]) -> None:
     verdict = providers.detect(seen)
     assert (verdict.name, verdict.contradictions) == (name, ())
-    assert verdict.signer == {"eks": APP_SERVING, "rke1": "ephemeral-ca"}.get(name, KUBELET_SERVING)
+    assert verdict.signer == OTHER_SIGNERS.get(name, KUBELET_SERVING)
     assert verdict.evidence
     assert verdict.row is not None
     assert verdict.row.name == name
