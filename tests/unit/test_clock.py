@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 
 from tests.support.authority import authority
-from tests.unit.plugins.module_utils._csr.flow import MARKED, Api, intent, leaf, secret_object
+from tests.unit.plugins.module_utils._csr.flow import MARKED, ScriptedApi, intent, leaf, secret_object
 from tests.unit.plugins.module_utils._csr.objects import encoded
 
 MODULE_UTILS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
@@ -54,8 +54,8 @@ def test_only_the_servers_clock_reads_this_machines_clock() -> None:
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(Api, "now", lambda _api: NOW)
-    return Api({bundle_targets.path(TARGET): configuration(OTHER.pem + GONE.pem)})
+    monkeypatch.setattr(ScriptedApi, "now", lambda _api: NOW)
+    return ScriptedApi({bundle_targets.path(TARGET): configuration(OTHER.pem + GONE.pem)})
 
 
 def configuration(bundle: str) -> dict[str, Any]:

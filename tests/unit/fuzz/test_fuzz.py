@@ -257,7 +257,7 @@ def merge_bundles(texts: tuple[str, str]) -> object:
 
 
 @dataclass(frozen=True)
-class Case:
+class FuzzCase:
     """A parser, and what it is given. good: what it must take."""
 
     parse: Callable[[Any], object]
@@ -270,38 +270,38 @@ STATUS = json.dumps(
 )
 EVENT = json.dumps({"type": "ADDED", "object": {"kind": "Pod"}}).encode() + b"\n"
 URLS = damaged_text("https://user@api.example.com:6443/k8s/c-1?a=b")
-CASES: dict[str, Case] = {
-    **{name: Case(parse, pem(text), text) for name, (parse, text) in x509.PARSERS.items()},
-    "bundles": Case(merge_bundles, st.tuples(pem(CA), pem(CA)), (CA, CA)),
-    "bundle to write": Case(bundle_content.check, pem(CA), CA),
-    "Secret": Case(read_secret, damaged_object(secret()), secret()),
-    "webhook configuration": Case(read_targets, damaged_object(webhooks()), webhooks()),
-    "definition": Case(
+CASES: dict[str, FuzzCase] = {
+    **{name: FuzzCase(parse, pem(text), text) for name, (parse, text) in x509.PARSERS.items()},
+    "bundles": FuzzCase(merge_bundles, st.tuples(pem(CA), pem(CA)), (CA, CA)),
+    "bundle to write": FuzzCase(bundle_content.check, pem(CA), CA),
+    "Secret": FuzzCase(read_secret, damaged_object(secret()), secret()),
+    "webhook configuration": FuzzCase(read_targets, damaged_object(webhooks()), webhooks()),
+    "definition": FuzzCase(
         read_definition,
         damaged_object(objects.definition(objects.client_config(CA))),
         objects.definition(objects.client_config(CA)),
     ),
-    "rules and selectors": Case(match_webhook, damaged_object(webhooks()["webhooks"][0]), webhooks()["webhooks"][0]),
-    "endpoints": Case(
+    "rules and selectors": FuzzCase(match_webhook, damaged_object(webhooks()["webhooks"][0]), webhooks()["webhooks"][0]),
+    "endpoints": FuzzCase(
         read_endpoints, st.tuples(damaged_object(SERVICE), damaged_object([SLICE])), (SERVICE, [SLICE])
     ),
-    "CSR object": Case(
+    "CSR object": FuzzCase(
         read_csr,
         damaged_object(csr_objects.csr(pem=x509.REQUEST, certificate=CERTIFICATE)),
         csr_objects.csr(pem=x509.REQUEST, certificate=CERTIFICATE),
     ),
-    "kubeconfig": Case(connect, damaged_object(kubeconfig()), kubeconfig()),
-    "host and proxy": Case(
+    "kubeconfig": FuzzCase(connect, damaged_object(kubeconfig()), kubeconfig()),
+    "host and proxy": FuzzCase(
         connect_directly, st.tuples(URLS, URLS), ("https://api.example.com/k8s/c-1", "http://p.example.com")
     ),
-    "words of an API server": Case(
+    "words of an API server": FuzzCase(
         explain, st.one_of(*map(damaged_text, WORDS), st.lists(PIECES).map("".join)), WORDS[0]
     ),
-    "answer": Case(
+    "answer": FuzzCase(
         read_answer, st.one_of(damaged_text(STATUS).map(encoded := lambda text: text.encode("utf-8", "replace")), st.binary(), JSON.map(json.dumps).map(encoded)), b"{}"
     ),
-    "words of a plugin": Case(_text.mask, st.lists(PIECES).map("".join), "--client-secret a https://a:b@c"),
-    "headers": Case(
+    "words of a plugin": FuzzCase(_text.mask, st.lists(PIECES).map("".join), "--client-secret a https://a:b@c"),
+    "headers": FuzzCase(
         read_headers,
         st.tuples(
             damaged_text('299 - "first", 299 - "sec\\"ond"'),
@@ -310,7 +310,7 @@ CASES: dict[str, Case] = {
         ),
         ('299 - "a"', "Tue, 01 Sep 2026 12:00:00 GMT", "1"),
     ),
-    "watch": Case(read_events, st.lists(st.one_of(st.just(EVENT), st.binary(), damaged_text(EVENT.decode()).map(encoded))), [EVENT]),
+    "watch": FuzzCase(read_events, st.lists(st.one_of(st.just(EVENT), st.binary(), damaged_text(EVENT.decode()).map(encoded))), [EVENT]),
 }  # fmt: skip
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from tests.support.authority import NOW
 from tests.unit.plugins.module_utils._csr.flow import (
-    Api,
+    ScriptedApi,
 )
 
 
 @pytest.fixture(autouse=True)
 def _today(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Api, "now", lambda _api: NOW)
+    monkeypatch.setattr(ScriptedApi, "now", lambda _api: NOW)

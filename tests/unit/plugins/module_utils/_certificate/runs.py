@@ -32,7 +32,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import p
 
 from tests.support.authority import NOW
 from tests.unit.plugins.module_utils._csr.flow import (
-    Api,
+    ScriptedApi,
     ca,
     intent,
 )
@@ -88,9 +88,9 @@ def its_csr(*conditions: Any, **spec: Any) -> dict[str, Any]:
     return obj
 
 
-def api_with(secret: dict[str, Any] | None, request_: dict[str, Any] | None) -> Api:
+def api_with(secret: dict[str, Any] | None, request_: dict[str, Any] | None) -> ScriptedApi:
     empty = {"metadata": {"resourceVersion": "1"}, "items": []}
-    return Api({PENDING: secret, csr_api.path(CSR_NAME): request_, csr_api.COLLECTION: empty})
+    return ScriptedApi({PENDING: secret, csr_api.path(CSR_NAME): request_, csr_api.COLLECTION: empty})
 
 
 STRANGE = [
@@ -138,7 +138,7 @@ def webhook(*anchors: str) -> dict[str, Any]:
 
 
 def issue_here(
-    api: Api, held: ExistingSecret | None = None, *, check_mode: bool = False, **changed: Any
+    api: ScriptedApi, held: ExistingSecret | None = None, *, check_mode: bool = False, **changed: Any
 ) -> Any:
     seen = TargetState(HOOK, webhook("old"))
     api.objects.setdefault(bundle_targets.path(HOOK), webhook("old"))
@@ -149,7 +149,7 @@ def issue_here(
 
 def planted() -> dict[str, Any]:
     """Return a Secret with all marks, a key and a CA: another run's, or that of an identity that may only create Secrets."""
-    made = Api()
+    made = ScriptedApi()
     issue_here(made)
     secret = made.sent[-1]
     return {**secret, "metadata": {**secret["metadata"], "uid": "1", "resourceVersion": "1"}}

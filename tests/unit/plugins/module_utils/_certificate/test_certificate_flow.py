@@ -40,7 +40,7 @@ from tests.unit.plugins.module_utils._certificate.runs import (
 )
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
-    Api,
+    ScriptedApi,
     ca,
     intent,
     leaf,
@@ -59,16 +59,16 @@ def test_a_run_without_change_reads_only_the_secret_and_each_target() -> None:
         "webhooks": [{"name": "w", "clientConfig": config}],
     }
     marked = {**MARKED, "labels": markers.labels_for(SPEC)}
-    api = Api({PATH: secret_object(**marked), bundle_targets.path(target): webhook}, ca_pem=ca().pem)
+    api = ScriptedApi({PATH: secret_object(**marked), bundle_targets.path(target): webhook}, ca_pem=ca().pem)
     result = certificate_flow.ensure_certificate(CertificateRun(api, intent(), (target,)))  # type: ignore[arg-type]
     assert not result.changed
     assert api.asked == [("GET", PATH), ("GET", bundle_targets.path(target))]
 
 
-def keeping(secret: dict[str, Any], *, check_mode: bool = False) -> tuple[Api, bool]:
+def keeping(secret: dict[str, Any], *, check_mode: bool = False) -> tuple[ScriptedApi, bool]:
     """Run with approve: false over a good certificate. Return its API server, and True if it reports a change."""
     marks = {**MARKED, "labels": markers.labels_for(SPEC)}
-    api = Api({PATH: secret_object(leaf(key=KEY), **marks), PENDING: secret}, ca_pem=ca().pem)
+    api = ScriptedApi({PATH: secret_object(leaf(key=KEY), **marks), PENDING: secret}, ca_pem=ca().pem)
     run = CertificateRun(api, intent(approve=False), check_mode=check_mode)  # type: ignore[arg-type]
     return api, certificate_flow._ensure(run).changed
 
@@ -98,7 +98,7 @@ def test_a_ca_that_no_target_trusts_is_not_used(trusted: bool) -> None:
     if trusted:
         both = pem("old").encode() + base64.b64decode(secret["data"]["ca.crt"])
         standing["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(both).decode()
-    api = Api({PATH: secret, bundle_targets.path(HOOK): standing})
+    api = ScriptedApi({PATH: secret, bundle_targets.path(HOOK): standing})
     wanted = intent(signer_name="ephemeral-ca")
     run = CertificateRun(api, wanted, (HOOK,))  # type: ignore[arg-type]
     result = certificate_flow._obtain_or_keep(run, gather.gather(run))
@@ -132,7 +132,7 @@ def test_a_target_of_another_task_proves_the_shared_ca(record: str, trusted: boo
     if trusted:
         other["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(ca).decode()
     standing = webhook("old")
-    api = Api({PATH: secret, bundle_targets.path(HOOK): standing, bundle_targets.path(OTHER): other})
+    api = ScriptedApi({PATH: secret, bundle_targets.path(HOOK): standing, bundle_targets.path(OTHER): other})
     wanted = intent(signer_name="ephemeral-ca")
     run = CertificateRun(api, wanted, (HOOK,))  # type: ignore[arg-type]
     result = certificate_flow._obtain_or_keep(run, gather.gather(run))

@@ -21,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._result import
     Result,
 )
 
-from tests.unit.plugins.module_utils._csr.flow import Api, intent
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, intent
 
 pytestmark = pytest.mark.quick
 
@@ -29,14 +29,14 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/apps/leases"
 ACQUIRED, RELEASED = ("POST", LEASES), ("DELETE", f"{LEASES}/certflow-hook")
 
 
-class Leases(Api):
+class Leases(ScriptedApi):
     def send(self, method: str, path: str, body: Any) -> Any:
         """Record a write of the Lease."""
         answer = self._write(method, path, body)
         return {**answer, "metadata": {**answer.get("metadata", {}), "uid": "1", "resourceVersion": "2"}}
 
 
-def run_with_lease(api: Api, act: Any, **changed: Any) -> Result:
+def run_with_lease(api: ScriptedApi, act: Any, **changed: Any) -> Result:
     run = CertificateRun(api, intent(**changed))  # type: ignore[arg-type]
     return certificate_run.run_exclusively(run, act)
 

@@ -36,7 +36,15 @@ from tests.unit.plugins.module_utils._certificate.runs import (
     waiting,
     webhook,
 )
-from tests.unit.plugins.module_utils._csr.flow import Api, api_error, ca, found, intent, leaf, secret_object
+from tests.unit.plugins.module_utils._csr.flow import (
+    ScriptedApi,
+    api_error,
+    ca,
+    found,
+    intent,
+    leaf,
+    secret_object,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -75,7 +83,7 @@ def test_candidates_are_read_only_for_a_certificate_that_can_stay_in_use(
     issued: Any, is_in_use: bool, reads: int
 ) -> None:
     """A ConfigMap is read only if the CA of the connection does not verify the certificate."""
-    api = Api({PATH: secret_object(issued)}, ca_pem=ca().pem)
+    api = ScriptedApi({PATH: secret_object(issued)}, ca_pem=ca().pem)
     state = gather.gather(CertificateRun(api, intent(take_over=True)))  # type: ignore[arg-type]
     assert bool(state.in_use) is is_in_use
     assert bool(state.anchor_problem) is bool(reads)

@@ -57,7 +57,7 @@ from tests.unit.plugins.module_utils._certificate.runs import (
 )
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
-    Api,
+    ScriptedApi,
     api_error,
     ca,
     found,
@@ -70,7 +70,7 @@ from tests.unit.plugins.module_utils._csr.objects import approved, encoded
 pytestmark = pytest.mark.quick
 
 
-def renewing(api: Api, held: ExistingSecret, *, check_mode: bool = False, **changed: Any) -> Any:
+def renewing(api: ScriptedApi, held: ExistingSecret, *, check_mode: bool = False, **changed: Any) -> Any:
     options = {"approve": False, "wait": False, "renew_before": "400d", **changed}
     run = CertificateRun(api, intent(**options), (HOOK,), check_mode=check_mode)  # type: ignore[arg-type]
     reason = certificate_rules.reason_to_issue(run.intent, held, NOW)
@@ -78,7 +78,7 @@ def renewing(api: Api, held: ExistingSecret, *, check_mode: bool = False, **chan
     return obtain(run, state_of(run, held, TargetState(HOOK, webhook())), reason)
 
 
-def renewal_api(pending: Any = None, request_: Any = None) -> Api:
+def renewal_api(pending: Any = None, request_: Any = None) -> ScriptedApi:
     api = api_with(pending, request_)
     api.connection = replace(api.connection, ca_pem=pem("cluster"))
     api.objects.update({PATH: secret_object(), bundle_targets.path(HOOK): webhook()})
@@ -140,7 +140,7 @@ def test_targets_are_read_again_after_the_wait() -> None:
 
 
 def test_an_ephemeral_ca_needs_no_request_and_no_permission_for_one() -> None:
-    api = Api()
+    api = ScriptedApi()
     api.lacking = {
         (verb, resource)
         for verb in ("create", "get", "list", "watch", "update", "approve")
@@ -161,10 +161,10 @@ def test_an_ephemeral_ca_needs_no_request_and_no_permission_for_one() -> None:
 
 def test_a_ca_that_a_killed_run_left_on_a_target_is_recorded_for_removal() -> None:
     """That CA verifies a certificate that was never stored. Only a look at the endpoints can tell which certificate they serve."""
-    killed = Api()
+    killed = ScriptedApi()
     issue_here(killed)
     orphan = base64.b64decode(killed.sent[-1]["data"]["ca.crt"]).decode()
-    api = Api({bundle_targets.path(HOOK): webhook("old")})
+    api = ScriptedApi({bundle_targets.path(HOOK): webhook("old")})
     api.objects[bundle_targets.path(HOOK)]["webhooks"][0]["clientConfig"]["caBundle"] = encoded(
         pem("old") + orphan
     )
@@ -178,7 +178,7 @@ def test_a_ca_that_a_killed_run_left_on_a_target_is_recorded_for_removal() -> No
 
 def test_a_secret_that_is_planted_while_a_run_works_is_not_used() -> None:
     theirs = planted()
-    api = Api({PATH: theirs})
+    api = ScriptedApi({PATH: theirs})
 
     def answer(_method: str, path: str, body: Any) -> Any:
         return api_error(AlreadyExists) if path == COLLECTION else body
@@ -190,7 +190,7 @@ def test_a_secret_that_is_planted_while_a_run_works_is_not_used() -> None:
 
 
 def test_check_mode_makes_no_certificate() -> None:
-    api = Api()
+    api = ScriptedApi()
     result = issue_here(api, check_mode=True)
     assert (result.changed, result.values["pending"], result.values["ca_bundle"]) == (True, True, None)
     assert [path for _verb, path in api.asked if path == PENDING] == []
@@ -199,7 +199,7 @@ def test_check_mode_makes_no_certificate() -> None:
 def test_of_two_parallel_runs_the_slower_one_removes_its_ca() -> None:
     """Its certificate will never be served. The CA that the faster run added to the targets stays."""
     theirs = planted()
-    api = Api({PATH: theirs})
+    api = ScriptedApi({PATH: theirs})
     standing = webhook("old")
     trusted = pem("old").encode() + base64.b64decode(theirs["data"]["ca.crt"])
     standing["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(trusted).decode()

@@ -22,7 +22,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import ephemeral_ca, private_keys
 
 from tests.support.authority import DAY, NOW
-from tests.unit.plugins.module_utils._csr.flow import MARKED, Api, api_error, ca, intent, secret_object
+from tests.unit.plugins.module_utils._csr.flow import (
+    MARKED,
+    ScriptedApi,
+    api_error,
+    ca,
+    intent,
+    secret_object,
+)
 from tests.unit.plugins.module_utils._csr.objects import encoded
 
 pytestmark = pytest.mark.quick
@@ -45,9 +52,9 @@ def page(*items: Any) -> dict[str, Any]:
     return {"metadata": {"resourceVersion": "1"}, "items": list(items)}
 
 
-def api_with(secret: dict[str, Any], *, listed: Any = None) -> Api:
+def api_with(secret: dict[str, Any], *, listed: Any = None) -> ScriptedApi:
     found = page(secret) if listed is None else listed
-    return Api(
+    return ScriptedApi(
         {
             SPEC.path: secret,
             SPEC.collection: found,
@@ -57,7 +64,7 @@ def api_with(secret: dict[str, Any], *, listed: Any = None) -> Api:
     )
 
 
-def absent(api: Api, *targets: bundle_targets.Target) -> Result:
+def absent(api: ScriptedApi, *targets: bundle_targets.Target) -> Result:
     return remove(CertificateRun(api, intent(), targets or (HOOK,)))  # type: ignore[arg-type]
 
 

@@ -49,7 +49,7 @@ from tests.unit.plugins.module_utils._certificate.runs import (
     waiting,
 )
 from tests.unit.plugins.module_utils._csr.flow import (
-    Api,
+    ScriptedApi,
     api_error,
     found,
     intent,
@@ -92,7 +92,7 @@ def send(run: CertificateRun, held: ExistingSecret | None = None) -> SentRequest
     return request_certificate.send(run, state, request_certificate.find_waiting(run, state))
 
 
-def ask(api: Api, held: ExistingSecret | None = None, **changed: Any) -> SentRequest:
+def ask(api: ScriptedApi, held: ExistingSecret | None = None, **changed: Any) -> SentRequest:
     return send(CertificateRun(api, intent(approve=False, **changed)), held)  # type: ignore[arg-type]
 
 
@@ -103,7 +103,7 @@ def test_the_next_run_resumes_the_request_with_its_key() -> None:
     assert api.writes() == []
 
 
-def approving(api: Api, **changed: Any) -> SentRequest:
+def approving(api: ScriptedApi, **changed: Any) -> SentRequest:
     api.on_write = created
     return send(CertificateRun(api, intent(**changed)))  # type: ignore[arg-type]
 

@@ -57,7 +57,7 @@ from tests.support.authority import NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
-    Api,
+    ScriptedApi,
     api_error,
     ca,
     found,
@@ -138,12 +138,12 @@ class RotationRig:
             },
             WORKLOAD.path: {"spec": {"template": {"metadata": {"annotations": {}}}}},
         }
-        self.api: Any = Api(self.objects, seconds=60)
+        self.api: Any = ScriptedApi(self.objects, seconds=60)
         self.looks, self.looked = list(looks), 0
         self.slept = 0.0
         clock = time.monotonic()
         monkeypatch.setattr(served_chains, "scan", self._scan)
-        monkeypatch.setattr(Api, "now", lambda _api: NOW)
+        monkeypatch.setattr(ScriptedApi, "now", lambda _api: NOW)
         monkeypatch.setattr(time, "monotonic", lambda: clock + self.slept)
         monkeypatch.setattr(time, "sleep", self._sleep)
 
@@ -467,7 +467,7 @@ def test_an_impossible_probe_is_refused_at_once(
 ) -> None:
     """Otherwise it would fail during the first renewal, a year later."""
     asked = {"object": None, "expect": "allowed", "denial_message": "", **probe}
-    api: Any = Api()
+    api: Any = ScriptedApi()
     with fails(code, *names):
         k8s_csr.run(api, {**parameters(), "targets": targets, "probe": asked}, True)
     assert api.asked == []

@@ -31,7 +31,7 @@ from tests.unit.plugins.module_utils._certificate.runs import (
     newer,
 )
 from tests.unit.plugins.module_utils._csr.flow import (
-    Api,
+    ScriptedApi,
     api_error,
     found,
     secret_object,
@@ -45,7 +45,7 @@ def patch_of(seen: ExistingSecret | None) -> Any:
 
 
 def test_a_conflict_is_decided_again_on_a_fresh_read() -> None:
-    api = Api({PATH: newer(secret_object())})
+    api = ScriptedApi({PATH: newer(secret_object())})
     answers = iter([api_error(Conflict), {}])
     api.on_write = lambda *_: next(answers)
     assert secret_store.write(api, SPEC, found(), patch_of) is None  # type: ignore[arg-type]
@@ -53,12 +53,12 @@ def test_a_conflict_is_decided_again_on_a_fresh_read() -> None:
 
 
 def test_a_secret_that_went_away_is_created_and_one_that_came_is_patched() -> None:
-    api = Api()
+    api = ScriptedApi()
     answers = iter([api_error(NotFound), {}])
     api.on_write = lambda *_: next(answers)
     secret_store.write(api, SPEC, found(), patch_of)  # type: ignore[arg-type]
     assert api.writes() == [("PATCH", PATH), ("POST", COLLECTION)]
-    api = Api({PATH: secret_object()})
+    api = ScriptedApi({PATH: secret_object()})
     answers = iter([api_error(AlreadyExists), {}])
     api.on_write = lambda *_: next(answers)
     secret_store.write(api, SPEC, None, patch_of)  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def test_a_secret_that_went_away_is_created_and_one_that_came_is_patched() -> No
 @pytest.mark.parametrize(("seen", "error"), [(True, UnprocessableObject), (False, NotFound)])
 def test_a_refusal_is_not_a_race(seen: bool, error: Any) -> None:
     """422 for an unchanged Secret, 404 for a namespace that went away."""
-    api = Api({PATH: secret_object()} if seen else {})
+    api = ScriptedApi({PATH: secret_object()} if seen else {})
     api.on_write = lambda *_: api_error(error)
     with pytest.raises(error):
         secret_store.write(api, SPEC, found() if seen else None, patch_of)  # type: ignore[arg-type]
@@ -77,14 +77,14 @@ def test_a_refusal_is_not_a_race(seen: bool, error: Any) -> None:
 
 def test_a_client_that_writes_all_the_time_ends_the_retries() -> None:
     versions = iter(range(100, 200))
-    api = Api({PATH: lambda: newer(secret_object(), str(next(versions)))})
+    api = ScriptedApi({PATH: lambda: newer(secret_object(), str(next(versions)))})
     api.on_write = lambda *_: api_error(Conflict)
     with fails("conflict", "apps/hook-tls"):
         secret_store.write(api, SPEC, found(), patch_of)  # type: ignore[arg-type]
 
 
 def test_warnings_of_the_dry_run_are_dropped() -> None:
-    api = Api()
+    api = ScriptedApi()
     api.warnings.append("earlier")
     api.on_write = lambda *_: api.warnings.append("tls: failed to find any PEM data in certificate input")
     secret_store.try_out(api, SPEC, {"kind": "Secret"})  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ def test_warnings_of_the_dry_run_are_dropped() -> None:
     [(NotFound, "not-found"), (UnprocessableObject, "secret-unusable"), (Forbidden, "secret-unusable")],
 )
 def test_errors_of_the_dry_run(error: Any, code: str) -> None:
-    api = Api()
+    api = ScriptedApi()
     api.on_write = lambda *_: api_error(error, "its own words")
     with fails(code, "apps") as caught:
         secret_store.try_out(api, SPEC, {"kind": "Secret"})  # type: ignore[arg-type]
@@ -105,7 +105,7 @@ def test_errors_of_the_dry_run(error: Any, code: str) -> None:
 
 def test_a_missing_permission_to_read_is_named() -> None:
     with fails("missing-permissions", "get", "secrets", "hook-tls", "apps"):
-        secret_store.read(Api({PATH: api_error(Forbidden)}), SPEC)  # type: ignore[arg-type]
+        secret_store.read(ScriptedApi({PATH: api_error(Forbidden)}), SPEC)  # type: ignore[arg-type]
 
 
 DRY_RUN_RACES: list[tuple[Any, Any]] = [
@@ -117,6 +117,6 @@ DRY_RUN_RACES: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize(("error", "wanted"), DRY_RUN_RACES)
 def test_a_secret_that_changes_during_the_dry_run_is_no_error(error: Any, wanted: Any) -> None:
-    api = Api()
+    api = ScriptedApi()
     api.on_write = lambda *_: api_error(error)
     secret_store.try_out(api, SPEC, wanted)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ from tests.unit.plugins.module_utils._certificate.runs import (
     webhook,
 )
 from tests.unit.plugins.module_utils._csr.flow import (
-    Api,
+    ScriptedApi,
     ca,
     found,
     intent,
@@ -76,12 +76,12 @@ def test_only_added_anchors_are_recorded(before: str, bundles: list[tuple[str, s
 
 def test_only_recorded_anchors_are_removed() -> None:
     path = bundle_targets.path(HOOK)
-    api = Api({path: webhook("old", "cluster")})
+    api = ScriptedApi({path: webhook("old", "cluster")})
     record = {"certflow.kubernetes/added-anchors": f"{MARK}{NEW} {MARK}{ca('gone').fingerprint}"}
     [planned] = target_anchors.plan_removal(api, intent(), [HOOK], record)  # type: ignore[arg-type]
     assert planned.bundles[0].after == pem("old")
     assert target_anchors.plan_removal(api, intent(), [HOOK], {}) == ()  # type: ignore[arg-type]
-    assert target_anchors.plan_removal(Api(), intent(), [HOOK], record) == ()  # type: ignore[arg-type]
+    assert target_anchors.plan_removal(ScriptedApi(), intent(), [HOOK], record) == ()  # type: ignore[arg-type]
 
 
 def test_each_webhook_loses_only_its_added_anchors() -> None:
@@ -89,7 +89,7 @@ def test_each_webhook_loses_only_its_added_anchors() -> None:
     both = webhook("cluster")
     both["webhooks"].append({**both["webhooks"][0], "name": "h1"})
     record = {"certflow.kubernetes/added-anchors": f"{MARK}{NEW}"}
-    api = Api({bundle_targets.path(HOOK): both})
+    api = ScriptedApi({bundle_targets.path(HOOK): both})
     [planned] = target_anchors.plan_removal(api, intent(), [HOOK], record)  # type: ignore[arg-type]
     assert [bundle.after for bundle in planned.bundles] == ["", pem("cluster")]
     assert len(planned.operations) == 3, "a lock, and one webhook's guard and bundle"
@@ -99,7 +99,7 @@ def test_a_recorded_anchor_saves_the_search(monkeypatch: pytest.MonkeyPatch) -> 
     """OpenShift signs with its own CA. A run without change still needs three requests, not four."""
     held = found(annotations={"certflow.kubernetes/added-anchors": f"{MARK}{NEW}"})
     seen = TargetState(HOOK, webhook("old", "cluster"))
-    api = Api(ca_pem=pem("old"))
+    api = ScriptedApi(ca_pem=pem("old"))
     anchor = target_anchors.find_anchor(api, intent(), held, (seen,), NOW)  # type: ignore[arg-type]
     assert anchor.pem == pem("cluster")
     assert api.asked == []

@@ -34,7 +34,7 @@ from tests.unit.plugins.module_utils._certificate.runs import (
     newer,
 )
 from tests.unit.plugins.module_utils._csr.flow import (
-    Api,
+    ScriptedApi,
     api_error,
     ca,
     found,
@@ -47,14 +47,14 @@ from tests.unit.plugins.module_utils._csr.flow import (
 pytestmark = pytest.mark.quick
 
 
-def store(api: Api, held: ExistingSecret | None, own: Any) -> ExistingSecret | None:
+def store(api: ScriptedApi, held: ExistingSecret | None, own: Any) -> ExistingSecret | None:
     run = CertificateRun(api, intent())  # type: ignore[arg-type]
     return use_certificate._store(run, held, SecretContent(own.pem, key_pem(own), ca().pem, ""), ())
 
 
-def raced(theirs: dict[str, Any]) -> Api:
+def raced(theirs: dict[str, Any]) -> ScriptedApi:
     """Return an API server whose first write conflicts with the Secret of another run."""
-    api = Api({PATH: theirs})
+    api = ScriptedApi({PATH: theirs})
     answers = iter([api_error(AlreadyExists), {}])
     api.on_write = lambda *_: next(answers)
     return api
@@ -76,7 +76,7 @@ def test_another_runs_bad_certificate_is_replaced() -> None:
 def test_a_label_that_another_client_adds_does_not_stop_a_renewal() -> None:
     """The Secret still has the key that is to be replaced."""
     old = leaf()
-    api = Api({PATH: newer(secret_object(old))})
+    api = ScriptedApi({PATH: newer(secret_object(old))})
     answers = iter([api_error(Conflict), {}])
     api.on_write = lambda *_: next(answers)
     assert store(api, found(old), leaf()) is None

@@ -121,7 +121,7 @@ def found(issued: Issued | None = None, *, of: Intent | None = None, **changed: 
     return secret_content.read_secret(secret_object(issued, **changed), (of or intent()).secret)
 
 
-class Api:
+class ScriptedApi:
     """A client of the API server with scripted answers.
 
     ``objects`` are found by path; a function as value is called, an exception raised. ``watched`` holds what each watch
@@ -153,7 +153,7 @@ class Api:
     def prepare(self) -> None:
         """Call no hooks, because the tests have no Lease that is due."""
 
-    def for_thread(self) -> Api:
+    def for_thread(self) -> ScriptedApi:
         return self
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signing_request
 
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._csr.flow import Api, api_error, client_intent, intent, leaf
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error, client_intent, intent, leaf
 from tests.unit.plugins.module_utils._csr.objects import (
     APP_SERVING,
     CREATED,
@@ -78,7 +78,7 @@ def test_names_are_new_for_each_key_and_never_begin_with_csr(wanted: Any) -> Non
 
 
 def test_a_request_is_created_once_and_names_its_secret() -> None:
-    api = Api()
+    api = ScriptedApi()
     body = csr_api.create(api, intent(expiration_seconds=3600), request(), HASH)  # type: ignore[arg-type]
     assert api.asked == [("POST", CSRS)]
     assert body["spec"]["signerName"] == KUBELET_SERVING
@@ -89,15 +89,15 @@ def test_a_request_is_created_once_and_names_its_secret() -> None:
 
 @pytest.mark.parametrize("first", [Conflict, NotFound])
 def test_a_request_that_is_gone_before_it_is_approved(first: type[KubeError]) -> None:
-    api = Api()
+    api = ScriptedApi()
     api.on_write = lambda *_: api_error(first)
     with fails("request-deleted", NAME):
         approve(api, csr())
 
 
-def lost_answer(**spec: Any) -> Api:
+def lost_answer(**spec: Any) -> ScriptedApi:
     path = csr_api.path(csr_api.name_for(intent(), HASH))
-    api = Api({path: csr(**spec)})
+    api = ScriptedApi({path: csr(**spec)})
     api.on_write = lambda *_: api_error(AlreadyExists)
     return api
 
@@ -127,7 +127,7 @@ def test_a_request_of_another_identity_with_our_name_is_not_used(spec: dict[str,
 
 
 def test_the_identity_comes_from_a_dry_run_that_asks_for_the_same() -> None:
-    api = Api()
+    api = ScriptedApi()
     api.identity = {"username": "deployer", "uid": "7", "extra": {"canonicalArn": ["arn:aws:iam::1:role/r"]}}
     api.warnings.append("earlier")
     own = csr_api.read_own_identity(api, csr(username="mallory", expirationSeconds=3600))  # type: ignore[arg-type]
@@ -138,7 +138,7 @@ def test_the_identity_comes_from_a_dry_run_that_asks_for_the_same() -> None:
 
 @pytest.mark.parametrize("error", [Forbidden("no", status=403), ApiError("no", status=400)])
 def test_a_refused_dry_run_tells_no_identity(error: KubeError) -> None:
-    api = Api()
+    api = ScriptedApi()
     api.identity = error
     assert csr_api.read_own_identity(api, csr()) is None  # type: ignore[arg-type]
 
@@ -153,7 +153,7 @@ def test_a_refused_dry_run_tells_no_identity(error: KubeError) -> None:
     ],
 )
 def test_an_api_server_that_fails_is_not_taken_for_a_refusal(error: KubeError) -> None:
-    api = Api()
+    api = ScriptedApi()
     api.identity = error
     with pytest.raises(type(error)):
         csr_api.read_own_identity(api, csr())  # type: ignore[arg-type]
@@ -164,7 +164,7 @@ def test_an_api_server_that_fails_is_not_taken_for_a_refusal(error: KubeError) -
 EXPECTED = Expectation(public_key_sha256=HASH, requester="deployer", service="hook", namespace="apps")
 
 
-def approve(api: Api, start: dict[str, Any]) -> dict[str, Any]:
+def approve(api: ScriptedApi, start: dict[str, Any]) -> dict[str, Any]:
     return csr_api.approve_own(api, start, EXPECTED)  # type: ignore[arg-type]
 
 
@@ -179,7 +179,7 @@ def conflicts(times: int) -> Callable[[str, str, Any], Any]:
 
 
 def test_an_approval_carries_uid_and_version_and_is_written_for_an_auditor() -> None:
-    api = Api()
+    api = ScriptedApi()
     body = approve(api, csr())
     assert api.asked == [("PUT", f"{CSRS}/{NAME}/approval")]
     assert body["metadata"]["uid"] == "3d0b8a6e"
@@ -190,14 +190,14 @@ def test_an_approval_carries_uid_and_version_and_is_written_for_an_auditor() -> 
 
 
 def test_a_conflict_is_decided_again_on_a_fresh_read() -> None:
-    api = Api({f"{CSRS}/{NAME}": csr()})
+    api = ScriptedApi({f"{CSRS}/{NAME}": csr()})
     api.on_write = conflicts(3)
     approve(api, csr())
     assert [verb for verb, _path in api.asked] == ["PUT", "GET"] * 3 + ["PUT"]
 
 
 def test_conflicts_do_not_go_on_for_ever() -> None:
-    api = Api({f"{CSRS}/{NAME}": csr()})
+    api = ScriptedApi({f"{CSRS}/{NAME}": csr()})
     api.on_write = conflicts(1000)
     with fails("conflict", NAME):
         approve(api, csr())
@@ -206,7 +206,7 @@ def test_conflicts_do_not_go_on_for_ever() -> None:
 @pytest.mark.parametrize("fresh", [csr(approved()), DENIED], ids=["approved", "denied"])
 def test_the_first_decision_is_kept(fresh: dict[str, Any]) -> None:
     """An approver that denies (kubelet-csr-approver) may be faster: the wait says so, no second write is tried."""
-    api = Api({f"{CSRS}/{NAME}": fresh})
+    api = ScriptedApi({f"{CSRS}/{NAME}": fresh})
     api.on_write = conflicts(1)
     assert approve(api, csr())["status"] == fresh["status"]
     assert [verb for verb, _path in api.asked] == ["PUT", "GET"]
@@ -222,7 +222,7 @@ SUBSTITUTES = [
 
 @pytest.mark.parametrize("substitute", SUBSTITUTES)
 def test_a_substitute_is_denied(substitute: dict[str, Any]) -> None:
-    api = Api({f"{CSRS}/{NAME}": substitute})
+    api = ScriptedApi({f"{CSRS}/{NAME}": substitute})
     answers = iter([api_error(Conflict), None])
     api.on_write = lambda _method, _path, body: next(answers) or body
     with fails("request-replaced", NAME, "Denied"):
@@ -232,7 +232,7 @@ def test_a_substitute_is_denied(substitute: dict[str, Any]) -> None:
 
 def test_a_substitute_is_denied_despite_conflicts() -> None:
     substitute = csr(username="mallory")
-    api = Api({f"{CSRS}/{NAME}": substitute})
+    api = ScriptedApi({f"{CSRS}/{NAME}": substitute})
     api.on_write = conflicts(2)
     with fails("request-replaced", NAME, "Denied"):
         approve(api, substitute)
@@ -240,7 +240,7 @@ def test_a_substitute_is_denied_despite_conflicts() -> None:
 
 
 def test_a_substitute_that_is_approved_already_is_not_used() -> None:
-    api = Api()
+    api = ScriptedApi()
     with fails("request-replaced", "Approved"):
         approve(api, csr(approved(), username="mallory"))
     assert api.writes() == []
@@ -275,12 +275,12 @@ def test_a_long_wait_timeout_also_counts_for_other_runs() -> None:
 
 
 def test_issued_requests_are_never_left_over() -> None:
-    api = Api({CSRS: page(csr(), ISSUED)})
+    api = ScriptedApi({CSRS: page(csr(), ISSUED)})
     assert csr_api.list_unissued(api, intent().secret) == [csr()]  # type: ignore[arg-type]
 
 
 def test_a_missing_permission_to_delete_is_a_warning() -> None:
-    api = Api()
+    api = ScriptedApi()
     api.on_write = lambda *_: api_error(Forbidden)
     assert "no permission to delete it" in csr_api.remove(api, csr())  # type: ignore[arg-type]
     assert api.sent == ["3d0b8a6e"], "only that very object"
@@ -292,7 +292,7 @@ def test_a_missing_permission_to_delete_is_a_warning() -> None:
     "read", [lambda api: csr_api.find(api, NAME), lambda api: csr_api.select(api, None, None)]
 )
 def test_a_missing_right_to_read_is_named(read: Callable[[Any], Any]) -> None:
-    api = Api({CSRS: api_error(Forbidden), f"{CSRS}/{NAME}": api_error(Forbidden)})
+    api = ScriptedApi({CSRS: api_error(Forbidden), f"{CSRS}/{NAME}": api_error(Forbidden)})
     with fails("missing-permissions", "certificatesigningrequests"):
         read(api)
 
@@ -303,7 +303,7 @@ def test_a_missing_right_to_read_is_named(read: Callable[[Any], Any]) -> None:
 def test_nodes_and_service_networks_are_looked_up() -> None:
     ranges = {"items": [{"spec": {"cidrs": ["10.96.0.0/12", "fd00::/108"]}}]}
     node = {"status": {"addresses": [{"type": "InternalIP", "address": "10.1.0.4"}]}}
-    api = Api(
+    api = ScriptedApi(
         {
             "/api/v1/nodes/hook": {},
             "/api/v1/nodes": {"items": [node, {}]},
@@ -318,7 +318,7 @@ def test_nodes_and_service_networks_are_looked_up() -> None:
 
 
 def test_a_missing_permission_to_read_nodes_is_asked_once() -> None:
-    api = Api({"/api/v1/nodes/hook": api_error(Forbidden)})
+    api = ScriptedApi({"/api/v1/nodes/hook": api_error(Forbidden)})
     guarded = csr_api.read_guarded_names(api, ["hook", "hook.apps"])  # type: ignore[arg-type]
     assert (guarded.nodes, guarded.unreadable) == ((), ("nodes",))
     assert len(api.asked) == 1

@@ -17,7 +17,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from tests.support import authority
 from tests.support.authority import CLIENT_AUTH, NOW
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._csr.flow import YEAR, Api, api_error, ca, client_intent, intent, leaf
+from tests.unit.plugins.module_utils._csr.flow import (
+    YEAR,
+    ScriptedApi,
+    api_error,
+    ca,
+    client_intent,
+    intent,
+    leaf,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -29,7 +37,7 @@ def published(key: str, pem: str) -> dict[str, Any]:
     return {"data": {key: pem}}
 
 
-def choose(wanted: Intent, api: Api, pem: str, recorded: str = "") -> trust_anchors.TrustAnchor:
+def choose(wanted: Intent, api: ScriptedApi, pem: str, recorded: str = "") -> trust_anchors.TrustAnchor:
     return trust_anchors.choose(wanted, pem, trust_anchors.candidates(api, wanted, pem, recorded), NOW)  # type: ignore[arg-type]
 
 
@@ -59,7 +67,7 @@ def test_candidates_are_asked_in_order_and_only_until_one_vouches(
         ROOT_CA: published("ca.crt", held["root"]),
         OPENSHIFT: published("ca-bundle.crt", held["openshift"]),
     }
-    api = Api(objects, ca_pem=held["connection"])
+    api = ScriptedApi(objects, ca_pem=held["connection"])
     anchor = choose(intent(ca_bundle=held["option"]), api, leaf().pem, held["recorded"])
     assert source in anchor.source
     assert anchor.pem == ca().pem
@@ -69,44 +77,44 @@ def test_candidates_are_asked_in_order_and_only_until_one_vouches(
 
 def test_only_what_vouches_is_taken_from_a_bundle_and_each_once() -> None:
     bundle = OTHER + ca().pem + "junk\n" + ca("third").pem + ca().pem
-    assert choose(intent(ca_bundle=bundle), Api(), leaf().pem).pem == ca().pem
+    assert choose(intent(ca_bundle=bundle), ScriptedApi(), leaf().pem).pem == ca().pem
 
 
 def test_an_intermediate_that_came_along_leads_to_the_root() -> None:
     middle = ca("middle", issuer="cluster")
     pem = leaf(by=middle).pem + middle.pem
-    assert choose(intent(ca_bundle=ca().pem), Api(), pem).pem == ca().pem
+    assert choose(intent(ca_bundle=ca().pem), ScriptedApi(), pem).pem == ca().pem
     with pytest.raises(AnchorError):
-        choose(intent(ca_bundle=ca().pem), Api(), leaf(by=middle).pem)
+        choose(intent(ca_bundle=ca().pem), ScriptedApi(), leaf(by=middle).pem)
 
 
 def test_of_two_cas_with_one_subject_the_right_one_is_taken() -> None:
     """A rotated CA keeps its name; each alone vouches for its own certificates only."""
     old = authority.authority("cluster", not_after=NOW + YEAR)
-    assert choose(intent(ca_bundle=old.pem + ca().pem), Api(), leaf().pem).pem == ca().pem
-    assert choose(intent(ca_bundle=ca().pem + old.pem), Api(), leaf(by=old).pem).pem == old.pem
+    assert choose(intent(ca_bundle=old.pem + ca().pem), ScriptedApi(), leaf().pem).pem == ca().pem
+    assert choose(intent(ca_bundle=ca().pem + old.pem), ScriptedApi(), leaf(by=old).pem).pem == old.pem
 
 
 def test_the_chain_counts_only_where_it_is_trusted() -> None:
     own = authority.authority("own", not_after=NOW + YEAR)
     pem = leaf(by=own).pem + own.pem
     with pytest.raises(AnchorError):
-        choose(intent(), Api(ca_pem=OTHER), pem)
-    anchor = choose(intent(trust="chain"), Api(ca_pem=OTHER), pem)
+        choose(intent(), ScriptedApi(ca_pem=OTHER), pem)
+    anchor = choose(intent(trust="chain"), ScriptedApi(ca_pem=OTHER), pem)
     assert (anchor.pem, "trust: chain" in anchor.source) == (own.pem, True)
     with fails("no-trust-anchor") as caught:
-        choose(intent(trust="chain"), Api(), leaf(by=own).pem)
+        choose(intent(trust="chain"), ScriptedApi(), leaf(by=own).pem)
     assert any("it is empty" in line for line in caught.value.evidence)
 
 
 def test_the_leaf_counts_only_where_it_is_trusted() -> None:
     issued = leaf()
-    anchor = choose(intent(trust="leaf"), Api(ca_pem=ca().pem), issued.pem + ca().pem)
+    anchor = choose(intent(trust="leaf"), ScriptedApi(ca_pem=ca().pem), issued.pem + ca().pem)
     assert anchor.pem == issued.pem
 
 
 def test_none_vouches_and_all_are_listed() -> None:
-    api = Api({ROOT_CA: api_error(Forbidden)}, ca_pem=OTHER)
+    api = ScriptedApi({ROOT_CA: api_error(Forbidden)}, ca_pem=OTHER)
     with pytest.raises(AnchorError) as caught:
         choose(intent(ca_bundle=ca("third").pem), api, leaf().pem)
     evidence = caught.value.evidence
@@ -125,15 +133,15 @@ def test_none_vouches_and_all_are_listed() -> None:
 
 def test_the_name_that_the_api_server_calls_must_verify() -> None:
     with pytest.raises(AnchorError) as caught:
-        choose(intent(), Api(ca_pem=ca().pem), leaf("hook", "hook.apps").pem)
+        choose(intent(), ScriptedApi(ca_pem=ca().pem), leaf("hook", "hook.apps").pem)
     assert any("hook.apps.svc" in line for line in caught.value.evidence)
 
 
 def test_a_client_certificate_is_verified_as_one() -> None:
     jane = leaf("", common_name="jane", usages=(CLIENT_AUTH,))
-    assert choose(client_intent(), Api(ca_pem=ca().pem), jane.pem).pem == ca().pem
+    assert choose(client_intent(), ScriptedApi(ca_pem=ca().pem), jane.pem).pem == ca().pem
     with pytest.raises(AnchorError):
-        choose(client_intent(), Api(ca_pem=ca().pem), leaf().pem)
+        choose(client_intent(), ScriptedApi(ca_pem=ca().pem), leaf().pem)
 
 
 OWN_HAND = {"signer_name": "ephemeral-ca"}
@@ -141,7 +149,7 @@ OWN_HAND = {"signer_name": "ephemeral-ca"}
 
 def own(pem: str, *, own: str = "", recorded: str = "", **changed: Any) -> trust_anchors.TrustAnchor:
     """As if every other place had the right CA; none of them may be asked."""
-    api = Api({ROOT_CA: published("ca.crt", ca().pem)}, ca_pem=ca().pem)
+    api = ScriptedApi({ROOT_CA: published("ca.crt", ca().pem)}, ca_pem=ca().pem)
     wanted = intent(**OWN_HAND, **{"ca_bundle": ca().pem, **changed})
     offered = trust_anchors.candidates(api, wanted, pem, recorded, own=own)  # type: ignore[arg-type]
     anchor = trust_anchors.choose(wanted, pem, offered, NOW)

@@ -25,7 +25,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 
-from tests.unit.plugins.module_utils._csr.flow import Api, api_error, ca, leaf
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error, ca, leaf
 from tests.unit.plugins.module_utils._csr.objects import APP_SERVING, EKS_ROLES, NOW, approved, condition, csr
 
 pytestmark = pytest.mark.quick
@@ -39,12 +39,12 @@ CLUSTER_ISSUER = "clusterissuers.cert-manager.io/main.x"
 ISSUER = "issuers.cert-manager.io/apps.main.x"
 
 
-def around(objects: dict[str, Any], **options: Any) -> tuple[ClusterEvidence, Api]:
-    api = Api(objects, **options)
+def around(objects: dict[str, Any], **options: Any) -> tuple[ClusterEvidence, ScriptedApi]:
+    api = ScriptedApi(objects, **options)
     return ClusterEvidence(api), api  # type: ignore[arg-type]
 
 
-def paths(api: Api) -> set[str]:
+def paths(api: ScriptedApi) -> set[str]:
     """Those that were asked for, without the marks of providers."""
     marks = (
         "/version",
@@ -222,7 +222,7 @@ def test_all_requests_that_were_listed_save_the_look_at_a_signer() -> None:
         csr(approved(), name="b"),
         csr(approved(), name="c", signerName="example.com/x"),
     ]
-    api = Api()
+    api = ScriptedApi()
     found = ClusterEvidence(api, None, listed).observe(listed[0])  # type: ignore[arg-type]
     assert found.stats is not None
     assert found.stats.stuck == 1

@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis imp
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import MANAGER_LEASE
 
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._csr.flow import Api, leaf
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, leaf
 from tests.unit.plugins.module_utils._csr.objects import APP_SERVING, NOW, approved, condition, csr, encoded
 
 pytestmark = pytest.mark.quick
@@ -42,14 +42,14 @@ def other_uid(obj: dict[str, Any]) -> dict[str, Any]:
     return {**obj, "metadata": {**obj["metadata"], "uid": "another"}}
 
 
-def wait(api: Api, start: dict[str, Any], seconds: float = 5.0) -> dict[str, Any]:
+def wait(api: ScriptedApi, start: dict[str, Any], seconds: float = 5.0) -> dict[str, Any]:
     until = time.monotonic() + seconds
     return wait_for_certificate.wait(api, "certificate of x", start, until=until)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("end", [ISSUED, DENIED, csr(approved(), FAILED)], ids=["issued", "denied", "failed"])
 def test_an_answer_in_the_watch_ends_the_wait_at_once(end: dict[str, Any]) -> None:
-    api = Api()
+    api = ScriptedApi()
     api.watched = [[event("MODIFIED", csr(approved())), event("MODIFIED", end)], [event("MODIFIED", end)]]
     started = time.monotonic()
     assert wait(api, csr()) == end
@@ -60,7 +60,7 @@ def test_an_answer_in_the_watch_ends_the_wait_at_once(end: dict[str, Any]) -> No
 @pytest.mark.parametrize("certificate", ["", "PEM"], ids=["", "with certificate"])
 @pytest.mark.parametrize("state", ["denied", "failed"])
 def test_a_refusal_is_reported_in_the_words_of_the_signer(state: str, certificate: str) -> None:
-    api, end = Api(), copy.deepcopy(DENIED if state == "denied" else csr(approved(), FAILED))
+    api, end = ScriptedApi(), copy.deepcopy(DENIED if state == "denied" else csr(approved(), FAILED))
     if certificate:
         end["status"]["certificate"] = encoded(certificate)
     assert csr_api.is_over(end)
@@ -74,7 +74,7 @@ def test_a_refusal_is_reported_in_the_words_of_the_signer(state: str, certificat
 
 def test_the_list_finds_an_answer_that_the_watch_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.01)
-    api = Api({CSRS: page(ISSUED)})
+    api = ScriptedApi({CSRS: page(ISSUED)})
     assert wait(api, csr()) == ISSUED
     assert [verb for verb, _path in api.asked] == ["WATCH", "GET"]
 
@@ -90,7 +90,7 @@ def test_the_list_finds_an_answer_that_the_watch_missed(monkeypatch: pytest.Monk
 def test_deletion_and_another_uid_end_the_wait_at_once(
     events: list[dict[str, Any]], items: list[dict[str, Any]], code: str
 ) -> None:
-    api = Api({CSRS: page(*items)})
+    api = ScriptedApi({CSRS: page(*items)})
     api.watched = [events]
     started = time.monotonic()
     with fails(code) as caught:
@@ -111,7 +111,7 @@ def test_a_watch_that_ends_early_causes_no_flood_of_requests(
     monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
 ) -> None:
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.2)
-    api = Api({CSRS: page(csr())})
+    api = ScriptedApi({CSRS: page(csr())})
     api.watched = [list(events) for _ in range(1000)]
     with pytest.raises(IssueError) as caught:
         wait(api, csr(), seconds=1.0)
@@ -121,7 +121,7 @@ def test_a_watch_that_ends_early_causes_no_flood_of_requests(
 
 def test_the_request_is_read_once_more_before_the_diagnosis() -> None:
     answers = iter([page(csr(approved()))])
-    api = Api({CSRS: lambda: next(answers, page(ISSUED))})
+    api = ScriptedApi({CSRS: lambda: next(answers, page(ISSUED))})
     started = time.monotonic()
     assert wait(api, csr(approved()), seconds=1.5) == ISSUED
     assert time.monotonic() - started <= 2.0
@@ -134,7 +134,7 @@ def test_a_signer_that_is_not_served_ends_the_wait_before_the_deadline(
     monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.3)
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
     roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
-    api = Api(
+    api = ScriptedApi(
         {
             CSRS: page(csr(approved())),
             "/version": {"gitVersion": "v1.36.3-eks-3c42bf9"},
@@ -153,7 +153,7 @@ def test_a_signer_that_is_not_served_ends_the_wait_before_the_deadline(
 def test_a_request_without_known_cause_waits_until_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
-    api = Api(
+    api = ScriptedApi(
         {CSRS: page(csr(approved(), signerName="example.com/x")), "/version": {"gitVersion": "v1.36.3"}}
     )
     started = time.monotonic()
@@ -177,7 +177,7 @@ def test_a_stopped_controller_manager_ends_the_wait_when_its_lease_expires(
     monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
     start = time.monotonic()
-    api = Api({CSRS: page(csr(approved())), MANAGER_LEASE: lease(NOW - timedelta(seconds=14))})
+    api = ScriptedApi({CSRS: page(csr(approved())), MANAGER_LEASE: lease(NOW - timedelta(seconds=14))})
     monkeypatch.setattr(api, "now", lambda: NOW + timedelta(seconds=time.monotonic() - start))
     with pytest.raises(IssueError) as caught:
         wait(api, csr(approved()), seconds=30)
@@ -191,7 +191,7 @@ def test_a_certificate_that_comes_during_the_diagnosis_is_used(monkeypatch: pyte
     monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
     newer = {**ISSUED, "metadata": {**ISSUED["metadata"], "resourceVersion": "4712"}}
-    api = Api(
+    api = ScriptedApi(
         {
             CSRS: page(csr(approved())),
             MANAGER_LEASE: lease(NOW - timedelta(hours=1)),

@@ -47,7 +47,7 @@ EKS: dict[str, Any] = {
 }
 
 
-class StandIn:
+class FactsStandIn:
     """Answers GET from a table; an exception in it is raised, what it lacks is a 404."""
 
     host = "https://api.example.com:6443"
@@ -64,8 +64,8 @@ class StandIn:
         return cast("dict[str, Any]", answer)
 
 
-def read(answers: Mapping[str, Any]) -> tuple[dict[str, Any], StandIn]:
-    client = StandIn(answers)
+def read(answers: Mapping[str, Any]) -> tuple[dict[str, Any], FactsStandIn]:
+    client = FactsStandIn(answers)
     return cluster_facts.read_cluster_facts(cast("Client", client)), client
 
 

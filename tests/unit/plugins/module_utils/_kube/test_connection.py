@@ -22,7 +22,7 @@ AWX = {"K8S_AUTH_HOST": "https://a", "K8S_AUTH_API_KEY": "token-a", "K8S_AUTH_VE
 DIRECT = {"host": "https://b", "api_key": "token-b"}
 
 
-class Case(NamedTuple):
+class ConnectionCase(NamedTuple):
     task: dict[str, Any]
     environment: dict[str, str]
     kind: str
@@ -31,50 +31,50 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "nothing is given": Case({}, {}, "default", {}),
-    "KUBECONFIG is no bundle of K8S_AUTH_": Case({}, {"KUBECONFIG": "/k"}, "default", {}),
-    "kubeconfig of the task": Case({"kubeconfig": "/t"}, {}, "kubeconfig", {"kubeconfig": "/t"}),
-    "kubeconfig of the environment": Case(
+    "nothing is given": ConnectionCase({}, {}, "default", {}),
+    "KUBECONFIG is no bundle of K8S_AUTH_": ConnectionCase({}, {"KUBECONFIG": "/k"}, "default", {}),
+    "kubeconfig of the task": ConnectionCase({"kubeconfig": "/t"}, {}, "kubeconfig", {"kubeconfig": "/t"}),
+    "kubeconfig of the environment": ConnectionCase(
         {},
         {"K8S_AUTH_KUBECONFIG": "/e", "K8S_AUTH_CONTEXT": "c"},
         "kubeconfig",
         {"kubeconfig": "/e", "context": "c"},
     ),
-    "K8S_AUTH_CONTEXT never applies to the task's kubeconfig": Case(
+    "K8S_AUTH_CONTEXT never applies to the task's kubeconfig": ConnectionCase(
         {"kubeconfig": "/t"}, {"K8S_AUTH_CONTEXT": "c"}, "kubeconfig", {"kubeconfig": "/t"}
     ),
-    "nor K8S_AUTH_KUBECONFIG": Case(
+    "nor K8S_AUTH_KUBECONFIG": ConnectionCase(
         {"kubeconfig": "/t", "context": "d"},
         {"K8S_AUTH_KUBECONFIG": "/e", "K8S_AUTH_CONTEXT": "c"},
         "kubeconfig",
         {"kubeconfig": "/t", "context": "d"},
     ),
-    "the task's context of the environment's file": Case(
+    "the task's context of the environment's file": ConnectionCase(
         {"context": "d"},
         {"K8S_AUTH_KUBECONFIG": "/e", "K8S_AUTH_CONTEXT": "c"},
         "kubeconfig",
         {"kubeconfig": "/e", "context": "d"},
     ),
-    "context alone, for KUBECONFIG or ~/.kube/config": Case(
+    "context alone, for KUBECONFIG or ~/.kube/config": ConnectionCase(
         {"context": "d"}, {}, "kubeconfig", {"context": "d"}
     ),
-    "a complete task outranks KUBECONFIG": Case(DIRECT, {"KUBECONFIG": "/k"}, "direct", DIRECT),
-    "AWX's Kubernetes credential": Case(
+    "a complete task outranks KUBECONFIG": ConnectionCase(DIRECT, {"KUBECONFIG": "/k"}, "direct", DIRECT),
+    "AWX's Kubernetes credential": ConnectionCase(
         {}, AWX, "direct", {"host": "https://a", "api_key": "token-a", "validate_certs": False}
     ),
-    "the same host in both: the environment may bring the token": Case(
+    "the same host in both: the environment may bring the token": ConnectionCase(
         {"host": "https://a/"},
         AWX,
         "direct",
         {"host": "https://a/", "api_key": "token-a", "validate_certs": False},
     ),
-    "the same host in both: but no second identity": Case(
+    "the same host in both: but no second identity": ConnectionCase(
         {"host": "https://a", "api_key": "mine"},
         {**AWX, "K8S_AUTH_CLIENT_CERT": "/c", "K8S_AUTH_CLIENT_KEY": "/k"},
         "direct",
         {"host": "https://a", "api_key": "mine", "validate_certs": False},
     ),
-    "client certificate, old names": Case(
+    "client certificate, old names": ConnectionCase(
         {},
         {
             "K8S_AUTH_HOST": "https://a",
@@ -85,7 +85,7 @@ CASES = {
         "direct",
         {"host": "https://a", "client_cert": "/c", "client_key": "/k", "ca_cert": "/a"},
     ),
-    "new names come first": Case(
+    "new names come first": ConnectionCase(
         {},
         {
             **AWX,
@@ -96,7 +96,7 @@ CASES = {
         "direct",
         {"host": "https://a", "api_key": "token-a", "validate_certs": True, "ca_cert": "/new"},
     ),
-    "the environment says how to talk to the task's cluster": Case(
+    "the environment says how to talk to the task's cluster": ConnectionCase(
         {"kubeconfig": "/t"},
         {
             "K8S_AUTH_PROXY": "http://p:1",
@@ -113,25 +113,25 @@ CASES = {
             "validate_certs": False,
         },
     ),
-    "the task says so louder": Case(
+    "the task says so louder": ConnectionCase(
         {"kubeconfig": "/t", "proxy": "http://q:1", "validate_certs": True},
         {"K8S_AUTH_PROXY": "http://p:1", "K8S_AUTH_VERIFY_SSL": "no"},
         "kubeconfig",
         {"kubeconfig": "/t", "proxy": "http://q:1", "validate_certs": True},
     ),
-    "empty values of a task are unset": Case(
+    "empty values of a task are unset": ConnectionCase(
         {"kubeconfig": "", "context": "", "host": "", "api_key": None, "impersonate_groups": []},
         AWX,
         "direct",
         {"host": "https://a", "api_key": "token-a", "validate_certs": False},
     ),
-    "empty variables are unset": Case(
+    "empty variables are unset": ConnectionCase(
         {"kubeconfig": "/t"},
         {"K8S_AUTH_HOST": "", "K8S_AUTH_API_KEY": "", "K8S_AUTH_VERIFY_SSL": ""},
         "kubeconfig",
         {"kubeconfig": "/t"},
     ),
-    "user name and password": Case(
+    "user name and password": ConnectionCase(
         {"host": "https://b", "username": "u", "password": "p"},
         {},
         "direct",

@@ -48,7 +48,7 @@ NOW = datetime(2026, 6, 15, 12, 0, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
 
 
-class Server:
+class LeaseServer:
     """An API server with a clock of its own. ``refused``: method -> what it answers instead."""
 
     def __init__(self) -> None:
@@ -74,10 +74,10 @@ class Server:
         return read_lease(self.lease or {}).holder
 
 
-class Client:
+class LeaseClient:
     """The part of _kube._client.Client that Lease uses. ``servers``: the namespaces, each with at most one Lease."""
 
-    def __init__(self, server: Server, seconds: float = 120) -> None:
+    def __init__(self, server: LeaseServer, seconds: float = 120) -> None:
         self.server = server
         self.servers = {"apps": server}
         self.deadline = time.monotonic() + seconds
@@ -99,8 +99,8 @@ class Client:
         finally:
             self._is_hooked = before
 
-    def for_thread(self) -> Client:
-        other = Client(self.server)
+    def for_thread(self) -> LeaseClient:
+        other = LeaseClient(self.server)
         other.servers = self.servers
         return other
 
@@ -131,7 +131,7 @@ class Client:
             return {}
         return server.store(body)
 
-    def _ask(self, method: str, path: str) -> Server:
+    def _ask(self, method: str, path: str) -> LeaseServer:
         self.prepare()
         server = self.servers[path.split("/")[5]]
         server.asked.append(method)
@@ -141,12 +141,12 @@ class Client:
 
 
 @pytest.fixture
-def server() -> Server:
-    return Server()
+def server() -> LeaseServer:
+    return LeaseServer()
 
 
 @pytest.fixture
-def passing(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+def passing(server: LeaseServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Seconds pass at once, on both sides."""
     slept, clock = [0.0], time.monotonic
 
@@ -159,8 +159,8 @@ def passing(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[float]
     return sleep
 
 
-def lease(server: Server, seconds: float = 120, **options: Any) -> Lease:
-    client: Any = Client(server, seconds)
+def lease(server: LeaseServer, seconds: float = 120, **options: Any) -> Lease:
+    client: Any = LeaseClient(server, seconds)
     return Lease(
         client,
         "apps",
@@ -243,7 +243,7 @@ def test_the_end_of_a_lease_is_told_if_there_is_one() -> None:
     ] == [None] * 3
 
 
-def test_one_takes_it_with_one_request_and_gives_it_back_with_another(server: Server) -> None:
+def test_one_takes_it_with_one_request_and_gives_it_back_with_another(server: LeaseServer) -> None:
     own = lease(server)
     own.acquire()
     assert server.holder == own.holder
@@ -257,13 +257,13 @@ def test_one_takes_it_with_one_request_and_gives_it_back_with_another(server: Se
     assert (server.asked, own.problem) == (["POST", "DELETE"], "")
 
 
-def test_who_never_took_it_gives_nothing_back(server: Server) -> None:
+def test_who_never_took_it_gives_nothing_back(server: LeaseServer) -> None:
     server.held_by("other")
     lease(server).release()
     assert server.asked == []
 
 
-def test_the_second_waits_for_the_first(server: Server, passing: Callable[[float], None]) -> None:
+def test_the_second_waits_for_the_first(server: LeaseServer, passing: Callable[[float], None]) -> None:
     server.held_by("other")
     own = lease(server)
     find, end = own._client.find, server.time + timedelta(seconds=5)
@@ -279,7 +279,7 @@ def test_the_second_waits_for_the_first(server: Server, passing: Callable[[float
 
 
 def test_who_waits_in_vain_says_who_holds_it_since_when(
-    server: Server, passing: Callable[[float], None]
+    server: LeaseServer, passing: Callable[[float], None]
 ) -> None:
     server.held_by("runner-3_1a2b", leaseDurationSeconds=600)
     names = ("apps/hook", "runner-3_1a2b", "apps/certflow-hook", "2026-06-15", "12:00:00", "600", "12:10:00")
@@ -290,7 +290,9 @@ def test_who_waits_in_vain_says_who_holds_it_since_when(
 
 
 @pytest.mark.parametrize("hours", [0, 5, -5])
-def test_a_dead_holder_is_succeeded(server: Server, passing: Callable[[float], None], hours: int) -> None:
+def test_a_dead_holder_is_succeeded(
+    server: LeaseServer, passing: Callable[[float], None], hours: int
+) -> None:
     """Whatever the clock that it wrote by."""
     server.time += timedelta(hours=hours)
     server.held_by("dead")
@@ -303,7 +305,9 @@ def test_a_dead_holder_is_succeeded(server: Server, passing: Callable[[float], N
     assert server.time <= NOW + timedelta(seconds=62)
 
 
-def test_a_holder_that_goes_on_is_not_succeeded(server: Server, passing: Callable[[float], None]) -> None:
+def test_a_holder_that_goes_on_is_not_succeeded(
+    server: LeaseServer, passing: Callable[[float], None]
+) -> None:
     holder = lease(server)
     holder.acquire()
     other = lease(server, 300)
@@ -316,7 +320,7 @@ def test_a_holder_that_goes_on_is_not_succeeded(server: Server, passing: Callabl
     assert server.asked.count("PUT") >= 10
 
 
-def test_an_answer_that_was_lost(server: Server) -> None:
+def test_an_answer_that_was_lost(server: LeaseServer) -> None:
     own = lease(server)
     server.held_by(own.holder)
     own.acquire()
@@ -334,7 +338,7 @@ HOSTILE: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("spec", HOSTILE)
 def test_a_lease_of_an_absurd_duration_ends_the_wait_with_the_command_that_removes_it(
-    server: Server, passing: Callable[[float], None], spec: dict[str, Any]
+    server: LeaseServer, passing: Callable[[float], None], spec: dict[str, Any]
 ) -> None:
     server.held_by("other", **spec)
     with fails("lease-held", str(LARGE)) as caught:
@@ -355,7 +359,7 @@ def test_a_lease_of_an_absurd_duration_ends_the_wait_with_the_command_that_remov
     ],
 )
 def test_a_lease_that_does_not_say_how_long_it_lasts_lasts_as_long_as_this_run_s(
-    server: Server, passing: Callable[[float], None], spec: dict[str, Any]
+    server: LeaseServer, passing: Callable[[float], None], spec: dict[str, Any]
 ) -> None:
     server.held_by("other", **spec)
     own = lease(server)
@@ -365,7 +369,7 @@ def test_a_lease_that_does_not_say_how_long_it_lasts_lasts_as_long_as_this_run_s
 
 
 def test_a_timestamp_counts_only_after_twice_the_duration(
-    server: Server, passing: Callable[[float], None]
+    server: LeaseServer, passing: Callable[[float], None]
 ) -> None:
     """The holder's clock may differ from the API server's, so only the resourceVersion counts before that."""
     holder = lease(server)
@@ -378,39 +382,39 @@ def test_a_timestamp_counts_only_after_twice_the_duration(
 
 
 # A change of the Lease while its holder does nothing: True if the holder goes on.
-def _labelled(server: Server) -> None:
+def _labelled(server: LeaseServer) -> None:
     found = copy.deepcopy(server.lease)
     assert found
     server.store({**found, "metadata": {**found["metadata"], "labels": {"c": "d"}}})
 
 
-def _taken(server: Server) -> None:
+def _taken(server: LeaseServer) -> None:
     passed = server.time + timedelta(hours=1)
     server.time, before = passed, server.time
     lease(server).acquire()
     server.time = before
 
 
-def _taken_and_released(server: Server) -> None:
+def _taken_and_released(server: LeaseServer) -> None:
     server.time += timedelta(hours=1)
     other = lease(server)
     other.acquire()
     other.release()
 
 
-def _taken_over_by_the_same_name(server: Server) -> None:
+def _taken_over_by_the_same_name(server: LeaseServer) -> None:
     found = copy.deepcopy(server.lease)
     assert found
     server.store({**found, "spec": {**found["spec"], "leaseTransitions": 2}})
 
 
-def _made_again(server: Server) -> None:
+def _made_again(server: LeaseServer) -> None:
     assert server.lease
     server.uid = "0dd"
     server.store(server.lease)
 
 
-MEANWHILE: dict[str, tuple[Callable[[Server], None], bool]] = {
+MEANWHILE: dict[str, tuple[Callable[[LeaseServer], None], bool]] = {
     "nothing": (lambda _server: None, True),
     "labelled": (_labelled, True),
     "taken": (_taken, False),
@@ -423,7 +427,7 @@ MEANWHILE: dict[str, tuple[Callable[[Server], None], bool]] = {
 
 @pytest.mark.parametrize("meanwhile", MEANWHILE)
 def test_a_lease_is_held_without_a_gap_or_lost(
-    server: Server, passing: Callable[[float], None], meanwhile: str
+    server: LeaseServer, passing: Callable[[float], None], meanwhile: str
 ) -> None:
     change, goes_on = MEANWHILE[meanwhile]
     own = lease(server)
@@ -447,7 +451,7 @@ def test_a_lease_is_held_without_a_gap_or_lost(
     assert client.hooks == []
 
 
-def test_the_answer_to_a_renewal_that_was_lost(server: Server, passing: Callable[[float], None]) -> None:
+def test_the_answer_to_a_renewal_that_was_lost(server: LeaseServer, passing: Callable[[float], None]) -> None:
     """The client sends the request again, and finds its own write."""
     own = lease(server)
     own.acquire()
@@ -465,7 +469,9 @@ def test_the_answer_to_a_renewal_that_was_lost(server: Server, passing: Callable
     assert own.is_held
 
 
-def test_a_lease_that_changes_all_the_time_is_lost(server: Server, passing: Callable[[float], None]) -> None:
+def test_a_lease_that_changes_all_the_time_is_lost(
+    server: LeaseServer, passing: Callable[[float], None]
+) -> None:
     own = lease(server)
     own.acquire()
     server.refused["PUT"] = refusal(Conflict, 409)
@@ -476,7 +482,7 @@ def test_a_lease_that_changes_all_the_time_is_lost(server: Server, passing: Call
 
 
 def test_held_means_that_a_request_ends_before_the_lease_does(
-    server: Server, passing: Callable[[float], None]
+    server: LeaseServer, passing: Callable[[float], None]
 ) -> None:
     own = lease(server)
     client: Any = own._client
@@ -495,7 +501,7 @@ def test_held_means_that_a_request_ends_before_the_lease_does(
 
 @pytest.mark.parametrize("method", ["POST", "GET", "PUT", "DELETE"])
 def test_without_the_right_it_goes_on_and_says_so(
-    server: Server, passing: Callable[[float], None], method: str
+    server: LeaseServer, passing: Callable[[float], None], method: str
 ) -> None:
     if method != "DELETE":
         server.held_by("dead", renewTime="2026-06-15T11:00:00.000000Z")
@@ -508,7 +514,9 @@ def test_without_the_right_it_goes_on_and_says_so(
     assert "docs/rbac.md" in own.problem
 
 
-def test_without_the_right_to_renew_it_goes_on_too(server: Server, passing: Callable[[float], None]) -> None:
+def test_without_the_right_to_renew_it_goes_on_too(
+    server: LeaseServer, passing: Callable[[float], None]
+) -> None:
     own = lease(server)
     own.acquire()
     server.refused["PUT"] = refusal(Forbidden, 403)
@@ -520,15 +528,15 @@ def test_without_the_right_to_renew_it_goes_on_too(server: Server, passing: Call
     assert not own.is_held
 
 
-def nested(outer: Lease) -> tuple[Lease, Server]:
+def nested(outer: Lease) -> tuple[Lease, LeaseServer]:
     """Return a Lease in another namespace with the client of the first Lease, as that of k8s_csr during an upgrade."""
     client: Any = outer._client
-    client.servers["inner"] = server = Server()
+    client.servers["inner"] = server = LeaseServer()
     return Lease(client, "inner", "certflow-hook", purpose="Service inner/hook", metadata={}), server
 
 
 def test_a_lease_within_another_one_leaves_the_renewal_of_the_outer_one(
-    server: Server, passing: Callable[[float], None]
+    server: LeaseServer, passing: Callable[[float], None]
 ) -> None:
     outer = lease(server)
     outer.acquire()
@@ -542,7 +550,7 @@ def test_a_lease_within_another_one_leaves_the_renewal_of_the_outer_one(
 
 
 def test_a_lost_lease_refuses_the_requests_but_not_the_release_of_an_inner_lease(
-    server: Server, passing: Callable[[float], None]
+    server: LeaseServer, passing: Callable[[float], None]
 ) -> None:
     outer = lease(server)
     outer.acquire()
@@ -561,7 +569,7 @@ def test_a_lost_lease_refuses_the_requests_but_not_the_release_of_an_inner_lease
     outer._client.prepare()
 
 
-def test_a_release_keeps_the_deadline_of_the_client(server: Server) -> None:
+def test_a_release_keeps_the_deadline_of_the_client(server: LeaseServer) -> None:
     own = lease(server)
     deadline = own._client.deadline
     own.acquire()
@@ -569,7 +577,7 @@ def test_a_release_keeps_the_deadline_of_the_client(server: Server) -> None:
     assert own._client.deadline == deadline
 
 
-def test_a_loss_that_is_noticed_after_the_release_stops_no_request(server: Server) -> None:
+def test_a_loss_that_is_noticed_after_the_release_stops_no_request(server: LeaseServer) -> None:
     """A renewal by the thread may end after the release."""
     own = lease(server)
     own.acquire()
@@ -578,7 +586,9 @@ def test_a_loss_that_is_noticed_after_the_release_stops_no_request(server: Serve
     own._client.prepare()
 
 
-def test_a_release_does_not_wait_for_a_long_renewal(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_does_not_wait_for_a_long_renewal(
+    server: LeaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The timeout of the task would end the operation in the middle of it."""
     monkeypatch.setattr(lease_module, "RELEASE_SECONDS", 0.2)
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.01)
@@ -635,7 +645,7 @@ def thread_of(own: Lease) -> threading.Thread:
 
 
 @pytest.mark.usefixtures("soon")
-def test_a_thread_renews_the_lease_while_the_main_thread_does_something_else(server: Server) -> None:
+def test_a_thread_renews_the_lease_while_the_main_thread_does_something_else(server: LeaseServer) -> None:
     own = lease(server)
     own.acquire()
     thread, send = thread_of(own), own._client.send
@@ -650,7 +660,7 @@ def test_a_thread_renews_the_lease_while_the_main_thread_does_something_else(ser
 
 
 @pytest.mark.usefixtures("soon")
-def test_a_loss_that_the_thread_sees_stops_the_next_request(server: Server) -> None:
+def test_a_loss_that_the_thread_sees_stops_the_next_request(server: LeaseServer) -> None:
     own = lease(server)
     own.acquire()
     server.held_by("other")
@@ -666,7 +676,7 @@ def test_a_loss_that_the_thread_sees_stops_the_next_request(server: Server) -> N
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("status", [401, 403, 429])
 def test_a_refused_renewal_by_the_thread_makes_the_main_thread_look_at_once(
-    server: Server, status: int
+    server: LeaseServer, status: int
 ) -> None:
     own = lease(server, is_optional=False)
     own.acquire()
@@ -679,7 +689,7 @@ def test_a_refused_renewal_by_the_thread_makes_the_main_thread_look_at_once(
 
 
 @pytest.mark.usefixtures("soon")
-def test_a_failure_of_the_thread_is_tried_again(server: Server) -> None:
+def test_a_failure_of_the_thread_is_tried_again(server: LeaseServer) -> None:
     own = lease(server)
     own.acquire()
     server.refused["PUT"] = refusal(ConnectionFailed)
@@ -693,7 +703,7 @@ def test_a_failure_of_the_thread_is_tried_again(server: Server) -> None:
     assert server.lease is None
 
 
-def test_there_is_no_thread_if_the_lease_is_refused(server: Server) -> None:
+def test_there_is_no_thread_if_the_lease_is_refused(server: LeaseServer) -> None:
     server.refused["POST"] = refusal(Forbidden, 403)
     own = lease(server)
     own.acquire()
@@ -703,8 +713,8 @@ def test_there_is_no_thread_if_the_lease_is_refused(server: Server) -> None:
 def test_the_thread_does_not_keep_the_process() -> None:
     """A run that ends without a release, as one that is killed within a library."""
     script = (
-        "from tests.unit.plugins.module_utils._kube.test_lease import Server, lease\n"
-        "own = lease(Server())\nown.acquire()\nprint(own._thread.is_alive())"
+        "from tests.unit.plugins.module_utils._kube.test_lease import LeaseServer, lease\n"
+        "own = lease(LeaseServer())\nown.acquire()\nprint(own._thread.is_alive())"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120
@@ -717,13 +727,13 @@ def test_the_thread_does_not_keep_the_process() -> None:
 NAME, VALUE = "certflow.kubernetes/step", "5 of 12"
 
 
-def annotated(server: Server) -> Any:
+def annotated(server: LeaseServer) -> Any:
     return (server.lease or {"metadata": {}})["metadata"].get("annotations")
 
 
 @pytest.mark.parametrize("meanwhile", [lambda _server: None, _labelled])
 def test_an_annotation_is_written_at_once_and_kept(
-    server: Server, passing: Callable[[float], None], meanwhile: Callable[[Server], None]
+    server: LeaseServer, passing: Callable[[float], None], meanwhile: Callable[[LeaseServer], None]
 ) -> None:
     own = lease(server)
     own.acquire()
@@ -739,7 +749,7 @@ def test_an_annotation_is_written_at_once_and_kept(
     assert annotated(server) == expected
 
 
-def test_an_annotation_needs_the_lease(server: Server, passing: Callable[[float], None]) -> None:
+def test_an_annotation_needs_the_lease(server: LeaseServer, passing: Callable[[float], None]) -> None:
     own = lease(server)
     own.acquire()
     passing(120)
@@ -750,7 +760,7 @@ def test_an_annotation_needs_the_lease(server: Server, passing: Callable[[float]
     assert server.lease is None
 
 
-def test_an_annotation_that_is_refused_for_its_content_does_not_end_the_lease(server: Server) -> None:
+def test_an_annotation_that_is_refused_for_its_content_does_not_end_the_lease(server: LeaseServer) -> None:
     own = lease(server, is_optional=False)
     own.acquire()
     server.refused["PUT"] = refusal(ApiError, 422)
@@ -761,7 +771,7 @@ def test_an_annotation_that_is_refused_for_its_content_does_not_end_the_lease(se
     assert annotated(server) == {"other": "a"}
 
 
-def test_an_optional_lease_without_the_permission_takes_no_annotation(server: Server) -> None:
+def test_an_optional_lease_without_the_permission_takes_no_annotation(server: LeaseServer) -> None:
     server.refused["POST"] = refusal(Forbidden, 403)
     own = lease(server)
     own.acquire()
@@ -770,7 +780,7 @@ def test_an_optional_lease_without_the_permission_takes_no_annotation(server: Se
 
 
 def test_the_object_of_a_dead_run_is_kept_for_reading(
-    server: Server, passing: Callable[[float], None]
+    server: LeaseServer, passing: Callable[[float], None]
 ) -> None:
     """Its annotations are not those of the run that takes over."""
     dead = lease(server)
@@ -787,7 +797,7 @@ def test_the_object_of_a_dead_run_is_kept_for_reading(
     assert not annotated(server)
 
 
-def test_a_run_without_a_dead_run_before_it_has_no_previous(server: Server) -> None:
+def test_a_run_without_a_dead_run_before_it_has_no_previous(server: LeaseServer) -> None:
     server.held_by("")
     own = lease(server)
     own.acquire()
@@ -810,7 +820,7 @@ def cut(own: Lease) -> None:
     client.send = interrupted
 
 
-def test_a_lease_is_released_if_the_acquisition_was_interrupted(server: Server) -> None:
+def test_a_lease_is_released_if_the_acquisition_was_interrupted(server: LeaseServer) -> None:
     own = lease(server)
     cut(own)
     with pytest.raises(KeyboardInterrupt):
@@ -821,7 +831,7 @@ def test_a_lease_is_released_if_the_acquisition_was_interrupted(server: Server) 
 
 
 def test_a_lease_is_released_if_a_renewal_was_interrupted(
-    server: Server, passing: Callable[[float], None]
+    server: LeaseServer, passing: Callable[[float], None]
 ) -> None:
     own = lease(server)
     own.acquire()
@@ -833,7 +843,7 @@ def test_a_lease_is_released_if_a_renewal_was_interrupted(
     assert server.lease is None
 
 
-def test_an_interrupted_wait_leaves_the_lease_of_the_other_run(server: Server) -> None:
+def test_an_interrupted_wait_leaves_the_lease_of_the_other_run(server: LeaseServer) -> None:
     def interrupt(_said: LeaseState) -> None:
         raise KeyboardInterrupt
 
@@ -860,7 +870,7 @@ REFUSALS = [
 @pytest.mark.parametrize("is_optional", [True, False])
 @pytest.mark.parametrize("when", ["acquire", "renew"])
 def test_a_run_that_needs_its_lease_stops_if_it_is_refused(
-    server: Server,
+    server: LeaseServer,
     passing: Callable[[float], None],
     refused: tuple[KubeError, bool],
     is_optional: bool,
@@ -887,7 +897,7 @@ def test_a_run_that_needs_its_lease_stops_if_it_is_refused(
 
 
 @pytest.mark.parametrize("error", [refusal(ApiError, 503), refusal(ConnectionFailed)])
-def test_an_api_server_that_does_not_answer(server: Server, error: KubeError) -> None:
+def test_an_api_server_that_does_not_answer(server: LeaseServer, error: KubeError) -> None:
     own = lease(server)
     server.refused["POST"] = error
     with pytest.raises(type(error)):

@@ -35,7 +35,7 @@ def lease(age: float, seconds: int = 15) -> dict[str, Any]:
     return {"metadata": {}, "spec": spec}
 
 
-class StandIn:
+class ManagerStandIn:
     """Answers each look in turn."""
 
     def __init__(self, *answers: Any) -> None:
@@ -61,8 +61,8 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return naps
 
 
-def read(*answers: Any, before: ManagerLease | None = None) -> tuple[ManagerLease | None, StandIn]:
-    client = StandIn(*answers)
+def read(*answers: Any, before: ManagerLease | None = None) -> tuple[ManagerLease | None, ManagerStandIn]:
+    client = ManagerStandIn(*answers)
     return find_manager_lease(cast("Client", client), before), client
 
 
@@ -126,11 +126,11 @@ FORMS = [
 @pytest.mark.parametrize("key", ["command", "args"])
 def test_flags(words: list[str], values: dict[str, str], key: str) -> None:
     pod = {"metadata": {"name": "kube-controller-manager-one"}, "spec": {"containers": [{key: words}]}}
-    client = StandIn({"items": [pod]})
+    client = ManagerStandIn({"items": [pod]})
     [found] = read_manager_flags(cast("Client", client))
     assert (found.pod, found.values) == ("kube-controller-manager-one", values)
     assert client.asked[0][1]["labelSelector"] == "component=kube-controller-manager"
 
 
 def test_no_pod_is_no_flags() -> None:
-    assert read_manager_flags(cast("Client", StandIn({"items": None}))) == ()
+    assert read_manager_flags(cast("Client", ManagerStandIn({"items": None}))) == ()

@@ -17,7 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._result import
 )
 
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._csr.flow import Api, api_error, leaf
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error, leaf
 from tests.unit.plugins.module_utils._csr.objects import approved, csr, request
 
 pytestmark = pytest.mark.quick
@@ -29,14 +29,14 @@ API_SERVER = request("server", dns_names=("kubernetes.default.svc",))
 BY_LABEL = {"name": None, "label_selectors": ["a=b"]}
 
 
-def api_with(*csrs: dict[str, Any]) -> Api:
+def api_with(*csrs: dict[str, Any]) -> ScriptedApi:
     listed = {"metadata": {"resourceVersion": "9"}, "items": list(csrs)}
     nodes: dict[str, Any] = {"metadata": {}, "items": []}
     found = {csr_api.path(obj["metadata"]["name"]): obj for obj in csrs}
-    return Api({CSRS: listed, "/api/v1/nodes": nodes, **found})
+    return ScriptedApi({CSRS: listed, "/api/v1/nodes": nodes, **found})
 
 
-def decide(api: Api, **changed: Any) -> Result:
+def decide(api: ScriptedApi, **changed: Any) -> Result:
     given = {"name": NAME, "decision": "approve", "expect": EXPECT, "wait": False}
     options: dict[str, Any] = {"allow_client_identity": False, **given, **changed}
     return k8s_csr_approve.run(api, options, False)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr_info
 
-from tests.unit.plugins.module_utils._csr.flow import Api, api_error, leaf
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error, leaf
 from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING, approved, condition, csr
 
 pytestmark = pytest.mark.quick
@@ -29,12 +29,12 @@ OPENSHIFT = "/api/v1/namespaces/openshift-config-managed/configmaps/csr-controll
 STUCK = [csr(approved(), name=f"stuck-{number}") for number in range(3)]
 
 
-def api_with(*csrs: dict[str, Any]) -> Api:
+def api_with(*csrs: dict[str, Any]) -> ScriptedApi:
     listed = {"metadata": {"resourceVersion": "9"}, "items": list(csrs)}
-    return Api({CSRS: listed, **{csr_api.path(obj["metadata"]["name"]): obj for obj in csrs}})
+    return ScriptedApi({CSRS: listed, **{csr_api.path(obj["metadata"]["name"]): obj for obj in csrs}})
 
 
-def info(api: Api, **changed: Any) -> dict[str, Any]:
+def info(api: ScriptedApi, **changed: Any) -> dict[str, Any]:
     options = {"gather": ["csrs", "provider"], "provider": "eks", "providers": [], "signers": {}, **changed}
     return dict(k8s_csr_info.run(api, options, False).values)  # type: ignore[arg-type]
 
@@ -154,6 +154,6 @@ IDENTITIES: tuple[tuple[dict[str, Any] | Exception, str], ...] = (
 
 @pytest.mark.parametrize(("answer", "uid"), IDENTITIES)
 def test_the_identity_of_a_cluster_costs_one_request(answer: dict[str, Any] | Exception, uid: str) -> None:
-    api = Api({NAMESPACE: answer})
+    api = ScriptedApi({NAMESPACE: answer})
     assert info(api, gather=["cluster"], provider="auto") == {"cluster_uid": uid}
     assert api.asked == [("GET", NAMESPACE)]

@@ -26,13 +26,13 @@ from cryptography import x509
 from tests.support import authority
 from tests.support.authority import SERVER_AUTH
 from tests.support.failures import absent
-from tests.unit.plugins.module_utils._csr.flow import CUSTOM, Api, ca
+from tests.unit.plugins.module_utils._csr.flow import CUSTOM, ScriptedApi, ca
 from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING, encoded
 
 pytestmark = pytest.mark.quick
 
 
-class Signers(Api):
+class Signers(ScriptedApi):
     """An API server that answers an approved request with the result of ``issue``: PEM text, or "" for no certificate."""
 
     def __init__(self, **options: Any) -> None:
@@ -71,15 +71,15 @@ class Signers(Api):
 
 @pytest.fixture(autouse=True)
 def _today(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Api, "now", lambda _api: authority.NOW)
+    monkeypatch.setattr(ScriptedApi, "now", lambda _api: authority.NOW)
 
 
-def probe(api: Api, *signers: str, seconds: int = 0) -> Result:
+def probe(api: ScriptedApi, *signers: str, seconds: int = 0) -> Result:
     given = {"signers": list(signers) or [KUBELET_SERVING], "probe_seconds": seconds}
     return k8s_signer_probe.run(api, given, False)  # type: ignore[arg-type]
 
 
-def entry(api: Api) -> dict[str, Any]:
+def entry(api: ScriptedApi) -> dict[str, Any]:
     [found] = probe(api).values["signers"]
     return dict(found)
 

@@ -61,7 +61,7 @@ PORT = 8443
 
 
 @dataclass
-class Cluster:
+class ModelCluster:
     """The model. installed: the installed state. rights: the release whose permissions exist. ports: the target ports of Services.
 
     lists: whether contents list handles, and hidden: whether a write at another version has lost them.

@@ -115,7 +115,7 @@ def configuration(name: str, group: str, *resources: str, policy: str = "Ignore"
     }
 
 
-class Api:
+class ObjectApi:
     """A client that reads objects, lists and errors from a dictionary of paths, and cannot write."""
 
     def __init__(self, answers: Mapping[str, Any]) -> None:

@@ -48,7 +48,7 @@ SECRET = {
 }  # fmt: skip
 
 
-class Api:
+class BackupApi:
     """The ConfigMaps of a namespace. refuses: verbs that are forbidden."""
 
     host = "https://203.0.113.7:6443"
@@ -95,7 +95,7 @@ class Api:
             raise Forbidden(verb, status=403, message="forbidden")
 
 
-def store(api: Api, *objects: Object, later: int = 0) -> str:
+def store(api: BackupApi, *objects: Object, later: int = 0) -> str:
     given = objects or (SERVICE,)
     return backups.store_in_cluster(
         cast("Client", api), "kube-system", NAME, given, NOW + timedelta(seconds=later)
@@ -109,7 +109,7 @@ def unpacked(*parts: Object) -> str:
 
 
 def test_a_backup_is_one_config_map_with_its_instructions() -> None:
-    api = Api()
+    api = BackupApi()
     assert store(api) == f"ConfigMap kube-system/{NAME}-20260301t030000z"
     (made,) = api.objects.values()
     assert list(yaml.safe_load_all(unpacked(made))) == [SERVICE]
@@ -124,7 +124,7 @@ def test_a_backup_is_one_config_map_with_its_instructions() -> None:
 
 
 def test_a_backup_has_no_private_key_even_if_it_is_given_one() -> None:
-    api = Api()
+    api = BackupApi()
     store(api, SECRET)
     (made,) = api.objects.values()
     (kept,) = yaml.safe_load_all(unpacked(made))
@@ -140,7 +140,7 @@ def noise(size: int) -> Object:
 
 def test_a_large_backup_is_kept_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backups, "PART_BYTES", 4096)
-    api = Api()
+    api = BackupApi()
     obj = noise(2 * backups.PART_BYTES)
     assert store(api, obj) == f"ConfigMap kube-system/{NAME}-20260301t030000z"
     names = [f"{NAME}-20260301t030000z{end}" for end in ("", "-2", "-3")]
@@ -154,14 +154,14 @@ def test_a_large_backup_is_kept_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_backup_that_is_too_large_is_refused_before_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backups, "PART_BYTES", 4096)
-    api = Api()
+    api = BackupApi()
     with pytest.raises(CertflowError) as caught:
         store(api, noise(backups.MOST_PARTS * backups.PART_BYTES))
     assert (caught.value.code, api.objects) == ("backup-too-large", {})
 
 
 def test_the_newest_backups_stay() -> None:
-    api = Api()
+    api = BackupApi()
     for number in range(backups.KEPT + 2):
         store(api, later=number)
     times = [name.rpartition("-")[2] for name in api.objects]
@@ -170,7 +170,7 @@ def test_the_newest_backups_stay() -> None:
 
 def test_all_parts_of_an_old_backup_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backups, "PART_BYTES", 400)
-    api = Api()
+    api = BackupApi()
     store(api)
     assert len(api.objects) > 1
     for number in range(1, backups.KEPT + 1):
@@ -192,7 +192,7 @@ OTHERS: dict[str, tuple[str, dict[str, str]]] = {
 
 @pytest.mark.parametrize(("name", "labels"), OTHERS.values(), ids=list(OTHERS))
 def test_objects_of_others_stay(name: str, labels: dict[str, str]) -> None:
-    api = Api()
+    api = BackupApi()
     api.put(name, {"metadata": {"labels": labels}})
     for number in range(backups.KEPT + 1):
         store(api, later=number)
@@ -202,12 +202,12 @@ def test_objects_of_others_stay(name: str, labels: dict[str, str]) -> None:
 
 def test_without_the_permission_to_list_or_delete_old_backups_stay() -> None:
     for verb in ("list", "delete"):
-        api = Api(verb)
+        api = BackupApi(verb)
         for number in range(backups.KEPT + 1):
             store(api, later=number)
         assert len(api.objects) == backups.KEPT + 1
     with pytest.raises(Forbidden):
-        store(Api("create"))
+        store(BackupApi("create"))
     assert [permission.verb for permission in backups.permissions("kube-system")] == [
         "create",
         "list",
@@ -216,7 +216,7 @@ def test_without_the_permission_to_list_or_delete_old_backups_stay() -> None:
 
 
 def test_a_lost_answer_is_no_failure() -> None:
-    api = Api()
+    api = BackupApi()
     api.loses_answers = True
     assert store(api) == f"ConfigMap kube-system/{NAME}-20260301t030000z"
 
@@ -225,7 +225,7 @@ def test_a_lost_answer_is_no_failure() -> None:
 def test_a_config_map_of_that_name_with_other_content_is_not_taken_for_the_backup(
     labels: dict[str, str],
 ) -> None:
-    api = Api()
+    api = BackupApi()
     api.put(f"{NAME}-20260301t030000z", {"metadata": {"labels": labels}, "binaryData": {"x": "eA=="}})
     with pytest.raises(AlreadyExists) as caught:
         store(api)

@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     GROUP_CONTENTS,
 )
 
-from tests.unit.plugins.module_utils._snapshot.model import NAMES, PORT, Cluster
+from tests.unit.plugins.module_utils._snapshot.model import NAMES, PORT, ModelCluster
 from tests.unit.plugins.module_utils._snapshot.world import (
     NOTHING,
     changed,
@@ -37,18 +37,18 @@ from tests.unit.plugins.module_utils._snapshot.world import (
 MOST_HOPS = 4
 
 
-def cluster(start: InstalledState) -> Cluster:
+def cluster(start: InstalledState) -> ModelCluster:
     """Return the model of a cluster, with the permissions of the controller that runs there."""
     controllers = start.running(CONTROLLER)
     rights = controllers[0].version if controllers and controllers[0].version else (0, 0, 0)
-    made = Cluster(start, rights)
+    made = ModelCluster(start, rights)
     for kind, (_deployment, service) in NAMES.items():
         for one in start.running(kind):
             made.ports[one.namespace, service] = one.port
     return made
 
 
-def steps(here: Cluster, target: str, **given: Any) -> Iterator[Any]:
+def steps(here: ModelCluster, target: str, **given: Any) -> Iterator[Any]:
     """Carry out the plan hop by hop. Plan again before each hop. Yield after every step."""
     for _hop in range(MOST_HOPS):
         plan = planned(here.seen(release_table.get(target)), target, **given)
@@ -64,7 +64,7 @@ def steps(here: Cluster, target: str, **given: Any) -> Iterator[Any]:
     raise AssertionError("it never ends")
 
 
-def finished(here: Cluster) -> dict[str, Any]:
+def finished(here: ModelCluster) -> dict[str, Any]:
     """Return the parts of the final state that must not depend on interruptions."""
     one = here.installed
     return {

@@ -332,7 +332,7 @@ def test_a_workload_with_other_containers_is_never_deleted(start: InstalledState
 # The Secrets that a step deletes.
 
 
-class Api(objects.Api):
+class OwnershipApi(objects.ObjectApi):
     """A client that can delete. Another client writes before the first deletions."""
 
     writes_between = 0
@@ -355,12 +355,12 @@ SECRET = Reference("Secret", "snapshot-validation-secret", "hooks")
 PODS = "/api/v1/namespaces/hooks/pods"
 
 
-def secret_api(**answers: Any) -> Api:
+def secret_api(**answers: Any) -> OwnershipApi:
     metadata = {"namespace": "hooks", "name": SECRET.name, "uid": "u", "resourceVersion": "7"}
-    return Api({SECRET.path: {"metadata": metadata, "data": {"tls.crt": "eA=="}}, **answers})
+    return OwnershipApi({SECRET.path: {"metadata": metadata, "data": {"tls.crt": "eA=="}}, **answers})
 
 
-def delete_secret(api: Api, **entry: Any) -> tuple[str, str]:
+def delete_secret(api: OwnershipApi, **entry: Any) -> tuple[str, str]:
     place = {"kind": "Secret", "namespace": "hooks", "name": SECRET.name}
     given = replace(context(), client=api)  # type: ignore[arg-type]
     (outcome,) = actions.delete(given, {"objects": [{**place, **entry}]})
@@ -369,7 +369,7 @@ def delete_secret(api: Api, **entry: Any) -> tuple[str, str]:
 
 PLANNED = {"only_used_by": VALIDATION, "resource_version": "7"}
 SHOP = pod("shop", {**OTHER, "volumes": [{"secret": {"secretName": SECRET.name}}]})
-SECRETS: dict[str, tuple[Api, Object, str, str]] = {
+SECRETS: dict[str, tuple[OwnershipApi, Object, str, str]] = {
     "as planned": (secret_api(), PLANNED, "deleted", ""),
     "changed since the plan": (secret_api(), {**PLANNED, "resource_version": "6"}, "unchanged", "changed after"),
     "mounted since the plan": (secret_api(**{PODS: [SHOP]}), PLANNED, "unchanged", "Pod hooks/shop uses it"),
@@ -379,7 +379,7 @@ SECRETS: dict[str, tuple[Api, Object, str, str]] = {
 
 @pytest.mark.parametrize(("api", "entry", "change", "words"), SECRETS.values(), ids=list(SECRETS))
 def test_a_secret_is_looked_at_again_before_it_is_deleted(
-    api: Api, entry: Object, change: str, words: str
+    api: OwnershipApi, entry: Object, change: str, words: str
 ) -> None:
     found = delete_secret(api, **entry)
     assert found[0] == change
@@ -411,7 +411,7 @@ def test_no_step_deletes_a_workload_with_other_containers(kind: str) -> None:
     driver = copy.deepcopy(objects.workload("csi", "driver", "x/snapshot-controller:v8.1.0"))
     driver["spec"]["template"]["spec"]["containers"].append({"name": "csi", "image": "x/csi:v1"})
     place = Reference(kind, "driver", "csi")
-    given = replace(context(), client=Api({place.path: driver}))  # type: ignore[arg-type]
+    given = replace(context(), client=OwnershipApi({place.path: driver}))  # type: ignore[arg-type]
     with pytest.raises(OwnedObjectError) as caught:
         actions.delete(given, {"objects": [{"kind": kind, "namespace": "csi", "name": "driver"}]})
     assert caught.value.code == "other-containers"

@@ -24,7 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import undo
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.step_runner import StepRecord
 
-from tests.unit.plugins.module_utils._snapshot.model import Cluster
+from tests.unit.plugins.module_utils._snapshot.model import ModelCluster
 from tests.unit.plugins.module_utils._snapshot.world import NOTHING, changed, options, planned, upstream
 
 
@@ -113,7 +113,7 @@ def test_the_way_back_brings_the_webhooks_that_ran(case: str) -> None:
 
 def test_a_webhook_whose_pods_are_orphans_is_brought_back() -> None:
     """The hop failed after the Deployment was orphaned, so only its old pods run."""
-    here = Cluster(upstream("4.2.1"), (4, 2, 1))
+    here = ModelCluster(upstream("4.2.1"), (4, 2, 1))
     (orphan,) = [one for one in planned(here.installed, "6.2.2").hops[0].steps if one.action == "orphan"
                  and "validation" in one.parameters["name"]]  # fmt: skip
     here.do(orphan)

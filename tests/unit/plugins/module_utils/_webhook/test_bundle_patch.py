@@ -207,7 +207,7 @@ def test_a_bundle_that_is_not_known_yet_is_a_change() -> None:
     ]
 
 
-class Server:
+class TargetServer:
     """A client of an object that other clients write. Each answer is an object to read or an error to raise."""
 
     def __init__(self, *answers: Any) -> None:
@@ -232,7 +232,7 @@ def versioned(version: str, held: str = "") -> dict[str, Any]:
     return configuration(("a.x.io", client_config(held)), resourceVersion=version)
 
 
-def write(server: Server, *, check_mode: bool = False) -> bundle_patch.TargetChange:
+def write(server: TargetServer, *, check_mode: bool = False) -> bundle_patch.TargetChange:
     client = cast("Client", server)
     change = plan(VALIDATING, versioned("7"))
     return bundle_patch.write(client, change, lambda fresh: plan(VALIDATING, fresh), check_mode=check_mode)
@@ -240,34 +240,34 @@ def write(server: Server, *, check_mode: bool = False) -> bundle_patch.TargetCha
 
 @pytest.mark.parametrize("check_mode", [False, True])
 def test_an_undisturbed_write_is_one_request(check_mode: bool) -> None:
-    server = Server({})
+    server = TargetServer({})
     assert write(server, check_mode=check_mode).changed
     assert server.calls == [("patch", ("7", check_mode))]
 
 
 @pytest.mark.parametrize("error", [Conflict("moved"), UnprocessableObject("a test operation failed")])
 def test_an_object_that_moved_is_read_and_decided_again(error: Exception) -> None:
-    server = Server(error, versioned("8", B.pem), {})
+    server = TargetServer(error, versioned("8", B.pem), {})
     change = write(server)
     assert server.calls == [("patch", ("7", False)), ("find", None), ("patch", ("8", False))]
     assert bundle_patch.report(change)["webhooks"][0]["after"] == [B.fingerprint, A.fingerprint]
 
 
 def test_a_write_whose_answer_was_lost_is_a_change() -> None:
-    server = Server(Conflict("our own write was there"), versioned("8", A.pem))
+    server = TargetServer(Conflict("our own write was there"), versioned("8", A.pem))
     assert write(server).changed
     assert server.calls == [("patch", ("7", False)), ("find", None)]
 
 
 def test_a_refused_bundle_is_not_tried_again() -> None:
-    server = Server(UnprocessableObject("caBundle: Invalid value"), versioned("7"))
+    server = TargetServer(UnprocessableObject("caBundle: Invalid value"), versioned("7"))
     with fails("object-invalid"):
         write(server)
 
 
 def test_an_object_that_never_rests_ends_the_attempts() -> None:
     rounds = [answer for version in range(8, 20) for answer in (Conflict("moved"), versioned(str(version)))]
-    server = Server(*rounds)
+    server = TargetServer(*rounds)
     with fails("conflict", "hooks"):
         write(server)
     assert len(server.calls) == 2 * bundle_patch.ATTEMPTS
@@ -276,7 +276,7 @@ def test_an_object_that_never_rests_ends_the_attempts() -> None:
 def test_what_replan_finds_ends_the_write() -> None:
     obj = configuration(("other.x.io", client_config()), resourceVersion="8")
     target = Target(VALIDATING.kind, "hooks", ("a.x.io",))
-    server = Server(Conflict("moved"), obj)
+    server = TargetServer(Conflict("moved"), obj)
     change = plan(target, versioned("7"))
     with fails("invalid-target", "hooks", "a.x.io", "other.x.io"):
         bundle_patch.write(cast("Client", server), change, lambda fresh: plan(target, fresh))
@@ -284,9 +284,9 @@ def test_what_replan_finds_ends_the_write() -> None:
 
 def test_an_absent_object_is_named() -> None:
     with fails("invalid-target", "ValidatingWebhookConfiguration", "hooks"):
-        bundle_targets.read(cast("Client", Server(None)), VALIDATING)
+        bundle_targets.read(cast("Client", TargetServer(None)), VALIDATING)
 
 
 def test_an_object_that_may_not_be_read_names_the_rights_to_read_and_write_it() -> None:
     with fails("missing-permissions", "['hooks']", "[get,", "patch]"):
-        bundle_targets.read(cast("Client", Server(Forbidden("403"))), VALIDATING)
+        bundle_targets.read(cast("Client", TargetServer(Forbidden("403"))), VALIDATING)

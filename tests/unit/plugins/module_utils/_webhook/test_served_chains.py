@@ -29,7 +29,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webho
 )
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.unit.plugins.module_utils._csr.flow import Api
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi
 from tests.unit.plugins.module_utils._kube.raw import dripping, endless, guarded, talking
 from tests.unit.plugins.module_utils._webhook import pki
 
@@ -77,7 +77,7 @@ TALKS = {
 @pytest.mark.parametrize("talk", TALKS)
 def test_a_handshake_is_bounded_as_a_whole(talk: str) -> None:
     says, problem = TALKS[talk]
-    api: Any = Api()
+    api: Any = ScriptedApi()
     with talking(says) as server:
         config = replace(URL, port=server.port)
         api.host_name = "127.0.0.1"
@@ -90,7 +90,7 @@ def test_a_handshake_is_bounded_as_a_whole(talk: str) -> None:
 def test_a_look_at_many_endpoints_ends_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every server is slow. The first one uses up the time, and the client does not connect to the others."""
     renewed: list[float] = []
-    api: Any = Api()
+    api: Any = ScriptedApi()
     api.prepare = lambda: renewed.append(time.monotonic())
     with talking(lambda: dripping(RECORD)) as server:
         many = tuple(Endpoint("127.0.0.1", server.port, is_outside=True) for _ in range(4))
@@ -108,7 +108,7 @@ def test_a_handshake_leaves_time_for_the_next_endpoint(monkeypatch: pytest.Monke
     """One endpoint does not use up a long wait, and the client renews the Lease before each endpoint."""
     monkeypatch.setattr(served_chains, "HANDSHAKE_SECONDS", 0.5)
     renewed: list[float] = []
-    api: Any = Api()
+    api: Any = ScriptedApi()
     api.prepare = lambda: renewed.append(time.monotonic())
     with talking(lambda: dripping(RECORD)) as server:
         many = tuple(Endpoint("127.0.0.1", server.port, is_outside=True) for _ in range(3))
@@ -132,7 +132,7 @@ def test_a_leaf_without_its_chain_is_not_judged(
     )
     monkeypatch.setattr(transport, "dial", lambda *_arguments: socket.socket())
     config = ClientConfig("w", "", "", "hook.example.com", None, pki.authority(bundle).pem)
-    api: Any = Api()
+    api: Any = ScriptedApi()
     (seen,) = served_chains.scan(api, config, until=time.monotonic() + 5).served
     assert (seen.is_blind, seen.certificate is None) == (is_blind, is_blind)
 
@@ -140,7 +140,7 @@ def test_a_leaf_without_its_chain_is_not_judged(
 def test_an_address_of_the_clusters_network_is_never_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Service without a selector: its EndpointSlice names addresses, which mean something else here."""
     monkeypatch.setattr(transport, "dial", lambda *_arguments: pytest.fail("dialled"))
-    api: Any = Api(
+    api: Any = ScriptedApi(
         {
             "/api/v1/namespaces/apps/services/hook": {
                 "metadata": {"namespace": "apps", "name": "hook"},

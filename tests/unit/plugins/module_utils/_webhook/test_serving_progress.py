@@ -30,7 +30,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workl
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 
-from tests.unit.plugins.module_utils._csr.flow import Api, api_error
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error
 from tests.unit.plugins.module_utils._webhook import pki
 
 NAME = "hook.apps.svc"
@@ -189,7 +189,9 @@ LOCK = {"op": "replace", "path": "/metadata/resourceVersion", "value": "9"}
 def test_a_restart_is_what_kubectl_writes(metadata: Any, first: list[Any]) -> None:
     """Without annotations the patch writes all of them, so it names the version that was read and loses no other annotation."""
     template = {"spec": {}, **({} if metadata is None else {"metadata": metadata})}
-    api: Any = Api({WORKLOAD.path: {"metadata": {"resourceVersion": "9"}, "spec": {"template": template}}})
+    api: Any = ScriptedApi(
+        {WORKLOAD.path: {"metadata": {"resourceVersion": "9"}, "spec": {"template": template}}}
+    )
     workloads.restart(api, WORKLOAD, pki.NOW)
     assert api.writes() == [("PATCH", "/apis/apps/v1/namespaces/apps/daemonsets/hook")]
     *before, last = api.sent[0]
@@ -203,7 +205,7 @@ def test_a_restart_is_what_kubectl_writes(metadata: Any, first: list[Any]) -> No
 
 def test_a_restart_is_tried_again_after_a_conflict() -> None:
     obj = {"metadata": {"resourceVersion": "9"}, "spec": {"template": {}}}
-    api: Any = Api({WORKLOAD.path: obj})
+    api: Any = ScriptedApi({WORKLOAD.path: obj})
     answers = iter([api_error(Conflict), {}])
     api.on_write = lambda *_arguments: next(answers)
     workloads.restart(api, WORKLOAD, pki.NOW)
@@ -217,7 +219,7 @@ def test_a_restart_is_tried_again_after_a_conflict() -> None:
     ("error", "done"), [(None, True), (Forbidden, False), (NotFound, False), (UnprocessableObject, False)]
 )
 def test_a_touch_is_no_must(error: Any, done: bool) -> None:
-    api: Any = Api()
+    api: Any = ScriptedApi()
     if error:
         api.on_write = lambda *_arguments: api_error(error)
     pod = {"metadata": {"namespace": "apps", "name": "a", "resourceVersion": "9"}}

@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webho
     Endpoints,
 )
 
-from tests.unit.plugins.module_utils._csr.flow import Api, api_error
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error
 
 SERVICE_PATH = "/api/v1/namespaces/apps/services/hook"
 SLICES_PATH = "/apis/discovery.k8s.io/v1/namespaces/apps/endpointslices"
@@ -131,17 +131,17 @@ def test_a_webhook_without_endpoints(slices: list[Any], port: int, problem: str)
 
 
 def test_read_from_the_api_server() -> None:
-    api: Any = Api({SERVICE_PATH: service(), SLICES_PATH: {"items": [part(pod("a", "10.0.0.4"))]}})
+    api: Any = ScriptedApi({SERVICE_PATH: service(), SLICES_PATH: {"items": [part(pod("a", "10.0.0.4"))]}})
     assert webhook_endpoints.find(api, config()).ready == (A,)
 
 
 def test_there_is_no_service() -> None:
-    api: Any = Api()
+    api: Any = ScriptedApi()
     assert webhook_endpoints.find(api, config()) == Endpoints((), "there is no Service apps/hook")
 
 
 def test_what_may_not_be_read_is_not_known() -> None:
-    api: Any = Api({SERVICE_PATH: api_error(Forbidden, "services is forbidden")})
+    api: Any = ScriptedApi({SERVICE_PATH: api_error(Forbidden, "services is forbidden")})
     found = webhook_endpoints.find(api, config())
     assert (found.ready, found.is_known) == ((), False)
     assert "services is forbidden" in found.problem
@@ -162,7 +162,7 @@ def test_what_may_not_be_read_is_not_known() -> None:
 )
 @pytest.mark.parametrize("by", ["url", "ExternalName"])
 def test_an_address_outside_of_the_cluster(host: str, api_host: str, is_seen: bool, by: str) -> None:
-    api: Any = Api({SERVICE_PATH: service([], type="ExternalName", externalName=host)})
+    api: Any = ScriptedApi({SERVICE_PATH: service([], type="ExternalName", externalName=host)})
     api.host_name = api_host
     called = config() if by == "ExternalName" else config(service=None, server_name=host)
     found = webhook_endpoints.find(api, called)

@@ -47,7 +47,7 @@ BROKEN = "-----BEGIN CERTIFICATE-----\nMIIBroken\n-----END CERTIFICATE-----\n"
 
 
 @dataclass(frozen=True)
-class Case:
+class CertificateCase:
     """code: of the verdict, "" where only Go knows."""
 
     title: str
@@ -70,7 +70,7 @@ def server(issuer: Issued | None, **options: object) -> Issued:
     return issue("system:node:hook", issuer, **{**defaults, **options})  # type: ignore[arg-type]
 
 
-def rows() -> Iterator[Case]:
+def rows() -> Iterator[CertificateCase]:
     yield from _anchors()
     yield from _leaves()
     yield from _names()
@@ -81,88 +81,104 @@ def rows() -> Iterator[Case]:
     yield from _bounds()
 
 
-def _anchors() -> Iterator[Case]:
+def _anchors() -> Iterator[CertificateCase]:
     ca, other, twin = authority("kubernetes"), authority("other"), authority("kubernetes")
     leaf = server(ca)
-    yield Case("right CA", "ok", leaf, bundle(ca))
-    yield Case("leaf as only root", "ok", leaf, bundle(leaf))
-    yield Case("leaf and its CA in the bundle", "ok", leaf, bundle(ca, leaf))
-    yield Case("leaf pinned, expired", "expired", leaf, bundle(leaf), now=NOW + 400 * DAY)
-    yield Case(
+    yield CertificateCase("right CA", "ok", leaf, bundle(ca))
+    yield CertificateCase("leaf as only root", "ok", leaf, bundle(leaf))
+    yield CertificateCase("leaf and its CA in the bundle", "ok", leaf, bundle(ca, leaf))
+    yield CertificateCase("leaf pinned, expired", "expired", leaf, bundle(leaf), now=NOW + 400 * DAY)
+    yield CertificateCase(
         "old leaf pinned, renewed leaf served", "unknown_authority", server(ca, key=leaf.key), bundle(leaf)
     )
-    yield Case("wrong CA", "unknown_authority", leaf, bundle(other))
-    yield Case("wrong CA, same subject", "unknown_authority", leaf, bundle(twin))
-    yield Case("two CAs of one subject, the right one second", "ok", leaf, bundle(twin, ca))
-    yield Case("the same CA twice", "ok", leaf, bundle(ca, ca))
-    yield Case("broken block, then the right CA", "ok", leaf, bundle(BROKEN, ca))
-    yield Case("truncated block, then the right CA", "ok", leaf, bundle(other.pem[:200] + "\n", ca))
-    yield Case("text, CRLF, the right CA", "ok", leaf, "# cluster one\r\n" + ca.pem.replace("\n", "\r\n"))
-    yield Case("blocks joined without a line break", "no_anchor", leaf, other.pem.rstrip("\n") + ca.pem)
-    yield Case(
+    yield CertificateCase("wrong CA", "unknown_authority", leaf, bundle(other))
+    yield CertificateCase("wrong CA, same subject", "unknown_authority", leaf, bundle(twin))
+    yield CertificateCase("two CAs of one subject, the right one second", "ok", leaf, bundle(twin, ca))
+    yield CertificateCase("the same CA twice", "ok", leaf, bundle(ca, ca))
+    yield CertificateCase("broken block, then the right CA", "ok", leaf, bundle(BROKEN, ca))
+    yield CertificateCase(
+        "truncated block, then the right CA", "ok", leaf, bundle(other.pem[:200] + "\n", ca)
+    )
+    yield CertificateCase(
+        "text, CRLF, the right CA", "ok", leaf, "# cluster one\r\n" + ca.pem.replace("\n", "\r\n")
+    )
+    yield CertificateCase(
+        "blocks joined without a line break", "no_anchor", leaf, other.pem.rstrip("\n") + ca.pem
+    )
+    yield CertificateCase(
         "indented", "no_anchor", leaf, ca.pem.replace("\n", "\n  ").replace("-----BEGIN", "  -----BEGIN")
     )
     headed = ca.pem.replace("CERTIFICATE-----\n", "CERTIFICATE-----\nOwner: me\n\n", 1)
-    yield Case("block with a header", "no_anchor", leaf, headed)
-    yield Case("another label", "no_anchor", leaf, ca.pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE"))
-    yield Case("no certificate", "no_anchor", leaf, "Cg==\n")
-    yield Case("nothing", "no_anchor", leaf, "")
+    yield CertificateCase("block with a header", "no_anchor", leaf, headed)
+    yield CertificateCase(
+        "another label", "no_anchor", leaf, ca.pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE")
+    )
+    yield CertificateCase("no certificate", "no_anchor", leaf, "Cg==\n")
+    yield CertificateCase("nothing", "no_anchor", leaf, "")
     aged = authority("kubernetes", not_before=NOW - 10 * DAY, not_after=NOW - DAY)
-    yield Case("expired CA", "expired", server(aged), bundle(aged))
+    yield CertificateCase("expired CA", "expired", server(aged), bundle(aged))
     fresh = authority("kubernetes", key=aged.key)
-    yield Case("CA renewed with its key, the old one still there", "ok", server(aged), bundle(aged, fresh))
-    yield Case("expired CA, then a wrong twin", "expired", server(aged), bundle(aged, twin))
+    yield CertificateCase(
+        "CA renewed with its key, the old one still there", "ok", server(aged), bundle(aged, fresh)
+    )
+    yield CertificateCase("expired CA, then a wrong twin", "expired", server(aged), bundle(aged, twin))
     young = authority("kubernetes", not_before=NOW + DAY)
-    yield Case("CA not yet valid", "expired", server(young), bundle(young))
+    yield CertificateCase("CA not yet valid", "expired", server(young), bundle(young))
     printable = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes", _ASN1Type.PrintableString)])
-    yield Case(
+    yield CertificateCase(
         "issuer in another string type", "unknown_authority", server(ca, issuer_name=printable), bundle(ca)
     )
     old = issue("kubernetes")
-    yield Case("version 3 CA without basicConstraints", "unknown_authority", server(old), bundle(old))
+    yield CertificateCase(
+        "version 3 CA without basicConstraints", "unknown_authority", server(old), bundle(old)
+    )
     alone = server(None)
-    yield Case("self-signed leaf, pinned", "ok", alone, bundle(alone))
+    yield CertificateCase("self-signed leaf, pinned", "ok", alone, bundle(alone))
 
 
-def _leaves() -> Iterator[Case]:
+def _leaves() -> Iterator[CertificateCase]:
     ca = authority("kubernetes")
     leaf = server(ca)
-    yield Case("expired", "expired", leaf, bundle(ca), now=NOW + 400 * DAY)
+    yield CertificateCase("expired", "expired", leaf, bundle(ca), now=NOW + 400 * DAY)
     elsewhere = (NOW + 400 * DAY).astimezone(datetime.timezone(datetime.timedelta(hours=2)))
-    yield Case("expired, told in another time zone", "expired", leaf, bundle(ca), now=elsewhere)
-    yield Case("not yet valid", "expired", leaf, bundle(ca), now=NOW - 2 * DAY)
-    yield Case("last second", "ok", leaf, bundle(ca), now=NOW + 365 * DAY)
-    yield Case("first second", "ok", leaf, bundle(ca), now=NOW - DAY)
+    yield CertificateCase("expired, told in another time zone", "expired", leaf, bundle(ca), now=elsewhere)
+    yield CertificateCase("not yet valid", "expired", leaf, bundle(ca), now=NOW - 2 * DAY)
+    yield CertificateCase("last second", "ok", leaf, bundle(ca), now=NOW + 365 * DAY)
+    yield CertificateCase("first second", "ok", leaf, bundle(ca), now=NOW - DAY)
     client = server(ca, usages=[CLIENT_AUTH])
-    yield Case("client usage only", "incompatible_usage", client, bundle(ca))
-    yield Case("client usage only, wanted", "ok", client, bundle(ca), usage="client auth")
-    yield Case("client usage only, any wanted", "ok", client, bundle(ca), usage="any")
-    yield Case("no extended usage", "ok", server(ca, usages=[]), bundle(ca))
-    yield Case("any extended usage", "ok", server(ca, usages=[ANY_USAGE]), bundle(ca))
-    yield Case("unknown extended usage", "incompatible_usage", server(ca, usages=["1.2.3.4"]), bundle(ca))
-    yield Case("client usage, pinned", "incompatible_usage", client, bundle(client))
+    yield CertificateCase("client usage only", "incompatible_usage", client, bundle(ca))
+    yield CertificateCase("client usage only, wanted", "ok", client, bundle(ca), usage="client auth")
+    yield CertificateCase("client usage only, any wanted", "ok", client, bundle(ca), usage="any")
+    yield CertificateCase("no extended usage", "ok", server(ca, usages=[]), bundle(ca))
+    yield CertificateCase("any extended usage", "ok", server(ca, usages=[ANY_USAGE]), bundle(ca))
+    yield CertificateCase(
+        "unknown extended usage", "incompatible_usage", server(ca, usages=["1.2.3.4"]), bundle(ca)
+    )
+    yield CertificateCase("client usage, pinned", "incompatible_usage", client, bundle(client))
     odd = [(x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)]
-    yield Case(
+    yield CertificateCase(
         "unknown critical extension", "unknown_critical_extension", server(ca, extensions=odd), bundle(ca)
     )
     mild = [(odd[0][0], False)]
-    yield Case("unknown extension", "ok", server(ca, extensions=mild), bundle(ca))
+    yield CertificateCase("unknown extension", "ok", server(ca, extensions=mild), bundle(ca))
     legacy = issue(NAME, ca, usages=[SERVER_AUTH])
-    yield Case("no SAN, name in the CN", "no_alternative_names", legacy, bundle(ca))
-    yield Case("no SAN, name in the CN, pinned", "no_alternative_names", legacy, bundle(legacy))
-    yield Case("no SAN, another CN", "no_alternative_names", issue("hook", ca), bundle(ca))
-    yield Case("no SAN, no name asked", "ok", legacy, bundle(ca), name=None)
+    yield CertificateCase("no SAN, name in the CN", "no_alternative_names", legacy, bundle(ca))
+    yield CertificateCase("no SAN, name in the CN, pinned", "no_alternative_names", legacy, bundle(legacy))
+    yield CertificateCase("no SAN, another CN", "no_alternative_names", issue("hook", ca), bundle(ca))
+    yield CertificateCase("no SAN, no name asked", "ok", legacy, bundle(ca), name=None)
     critical = [(x509.SubjectAlternativeName([x509.DirectoryName(name("hook"))]), True)]
     odd_names = server(ca, names=[], extensions=critical)
-    yield Case("only names of an unknown kind, critical", "unknown_critical_extension", odd_names, bundle(ca))
+    yield CertificateCase(
+        "only names of an unknown kind, critical", "unknown_critical_extension", odd_names, bundle(ca)
+    )
     own = issue("kubernetes", ca, key=ca.key, names=NAMES)
-    yield Case("leaf with the subject and the key of its CA", "ok", own, bundle(ca))
-    yield Case("CA as leaf", "ok", authority("leaf", ca, names=NAMES), bundle(ca))
+    yield CertificateCase("leaf with the subject and the key of its CA", "ok", own, bundle(ca))
+    yield CertificateCase("CA as leaf", "ok", authority("leaf", ca, names=NAMES), bundle(ca))
     key_bits = [(key_usage("crl_sign"), True)]
-    yield Case("leaf's keyUsage does not count", "ok", server(ca, extensions=key_bits), bundle(ca))
+    yield CertificateCase("leaf's keyUsage does not count", "ok", server(ca, extensions=key_bits), bundle(ca))
 
 
-def _names() -> Iterator[Case]:
+def _names() -> Iterator[CertificateCase]:
     ca = authority("kubernetes")
     table = [
         ("lacks the name", dns("hook", "hook.shop"), NAME, "other_names"),
@@ -201,20 +217,20 @@ def _names() -> Iterator[Case]:
         ("an e-mail address alone", [x509.RFC822Name("hook@shop.svc")], NAME, "other_names"),
     ]
     for title, names, wanted, code in table:
-        yield Case(f"name: {title}", code, server(ca, names=names), bundle(ca), name=wanted)
+        yield CertificateCase(f"name: {title}", code, server(ca, names=names), bundle(ca), name=wanted)
 
 
-def _paths() -> Iterator[Case]:
+def _paths() -> Iterator[CertificateCase]:
     root = authority("root")
     middle = authority("middle", root)
     leaf = server(middle)
-    yield Case("intermediate sent", "ok", leaf, bundle(root), intermediates=[middle])
-    yield Case("intermediate not sent", "unknown_authority", leaf, bundle(root))
-    yield Case("intermediate alone in the bundle", "ok", leaf, bundle(middle))
-    yield Case(
+    yield CertificateCase("intermediate sent", "ok", leaf, bundle(root), intermediates=[middle])
+    yield CertificateCase("intermediate not sent", "unknown_authority", leaf, bundle(root))
+    yield CertificateCase("intermediate alone in the bundle", "ok", leaf, bundle(middle))
+    yield CertificateCase(
         "intermediate in the bundle and sent", "ok", leaf, bundle(middle, root), intermediates=[middle]
     )
-    yield Case(
+    yield CertificateCase(
         "root sent, not trusted",
         "unknown_authority",
         leaf,
@@ -223,85 +239,103 @@ def _paths() -> Iterator[Case]:
     )
     stranger = authority("stranger")
     sent = [stranger, root, middle]
-    yield Case("chain in the wrong order", "ok", leaf, bundle(root), intermediates=sent)
+    yield CertificateCase("chain in the wrong order", "ok", leaf, bundle(root), intermediates=sent)
 
     plain = issue("middle", root, key=middle.key, extensions=[(x509.BasicConstraints(False, None), True)])
-    yield Case("CA:FALSE as issuer", "unknown_authority", leaf, bundle(root), intermediates=[plain])
-    yield Case("CA:FALSE as anchor of another", "unknown_authority", leaf, bundle(plain))
+    yield CertificateCase(
+        "CA:FALSE as issuer", "unknown_authority", leaf, bundle(root), intermediates=[plain]
+    )
+    yield CertificateCase("CA:FALSE as anchor of another", "unknown_authority", leaf, bundle(plain))
     bare = issue("middle", root, key=middle.key)
-    yield Case(
+    yield CertificateCase(
         "issuer without basicConstraints", "unknown_authority", leaf, bundle(root), intermediates=[bare]
     )
     signs_not = authority("middle", root, key=middle.key, extensions=[(key_usage("digital_signature"), True)])
-    yield Case(
+    yield CertificateCase(
         "keyUsage without cert sign", "unknown_authority", leaf, bundle(root), intermediates=[signs_not]
     )
     signs = authority("middle", root, key=middle.key, extensions=[(key_usage("key_cert_sign"), True)])
-    yield Case("keyUsage with cert sign", "ok", leaf, bundle(root), intermediates=[signs])
+    yield CertificateCase("keyUsage with cert sign", "ok", leaf, bundle(root), intermediates=[signs])
     old = authority("middle", root, key=middle.key, not_before=NOW - 9 * DAY, not_after=NOW - DAY)
-    yield Case("intermediate expired", "expired", leaf, bundle(root), intermediates=[old])
-    yield Case("intermediate expired, and a good twin", "ok", leaf, bundle(root), intermediates=[old, middle])
+    yield CertificateCase("intermediate expired", "expired", leaf, bundle(root), intermediates=[old])
+    yield CertificateCase(
+        "intermediate expired, and a good twin", "ok", leaf, bundle(root), intermediates=[old, middle]
+    )
     odd = [(x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)]
     strict = authority("middle", root, key=middle.key, extensions=odd)
     sent = [strict]
-    yield Case(
+    yield CertificateCase(
         "intermediate, unknown critical", "unknown_critical_extension", leaf, bundle(root), intermediates=sent
     )
 
 
-def _path_rules() -> Iterator[Case]:
+def _path_rules() -> Iterator[CertificateCase]:
     root = authority("root")
     middle = authority("middle", root)
     leaf = server(middle)
     ancient = as_version_1(issue("root", key=root.key), root.key)
-    yield Case("version 1 CA", "ok", server(ancient), bundle(ancient))
+    yield CertificateCase("version 1 CA", "ok", server(ancient), bundle(ancient))
     relic = as_version_1(issue("middle", root, key=middle.key), root.key)
-    yield Case("version 1 intermediate", "not_a_ca", leaf, bundle(root), intermediates=[relic])
+    yield CertificateCase("version 1 intermediate", "not_a_ca", leaf, bundle(root), intermediates=[relic])
     short = authority("root", path_length=0)
     below = authority("middle", short)
-    yield Case("pathLen 0, no intermediate", "ok", server(short), bundle(short))
-    yield Case("pathLen 0, one", "path_too_long", server(below), bundle(short), intermediates=[below])
+    yield CertificateCase("pathLen 0, no intermediate", "ok", server(short), bundle(short))
+    yield CertificateCase(
+        "pathLen 0, one", "path_too_long", server(below), bundle(short), intermediates=[below]
+    )
     deep = authority("deep", middle)
-    yield Case("two intermediates", "ok", server(deep), bundle(root), intermediates=[middle, deep])
+    yield CertificateCase("two intermediates", "ok", server(deep), bundle(root), intermediates=[middle, deep])
     tight = authority("middle", root, path_length=0)
     lower = authority("lower", tight)
     sent = [lower, tight]
-    yield Case("pathLen 0 in the middle", "path_too_long", server(lower), bundle(root), intermediates=sent)
+    yield CertificateCase(
+        "pathLen 0 in the middle", "path_too_long", server(lower), bundle(root), intermediates=sent
+    )
 
     narrow = authority("middle", root, key=middle.key, usages=[CLIENT_AUTH])
     sent = [narrow]
-    yield Case("usage not of the intermediate", "incompatible_usage", leaf, bundle(root), intermediates=sent)
-    yield Case("usage not of the root", "incompatible_usage", leaf, bundle(narrow))
+    yield CertificateCase(
+        "usage not of the intermediate", "incompatible_usage", leaf, bundle(root), intermediates=sent
+    )
+    yield CertificateCase("usage not of the root", "incompatible_usage", leaf, bundle(narrow))
     wide = authority("middle", root, key=middle.key, usages=[ANY_USAGE])
-    yield Case("any usage of the intermediate", "ok", leaf, bundle(root), intermediates=[wide])
+    yield CertificateCase("any usage of the intermediate", "ok", leaf, bundle(root), intermediates=[wide])
     free = server(narrow, usages=[])
-    yield Case("no usage below a narrow one", "incompatible_usage", free, bundle(root), intermediates=sent)
-    yield Case(
+    yield CertificateCase(
+        "no usage below a narrow one", "incompatible_usage", free, bundle(root), intermediates=sent
+    )
+    yield CertificateCase(
         "a narrow intermediate and a wide twin", "ok", leaf, bundle(root), intermediates=[narrow, wide]
     )
 
     one, two = authority("one"), authority("two")
     one_by_two, two_by_one = authority("one", two, key=one.key), authority("two", one, key=two.key)
     loop = [one_by_two, two_by_one]
-    yield Case("two that sign each other", "unknown_authority", server(one), bundle(root), intermediates=loop)
-    yield Case("cross-signed", "ok", server(one), bundle(two), intermediates=loop)
-    yield Case("cross-signed, both trusted", "ok", server(one), bundle(two, one), intermediates=loop)
+    yield CertificateCase(
+        "two that sign each other", "unknown_authority", server(one), bundle(root), intermediates=loop
+    )
+    yield CertificateCase("cross-signed", "ok", server(one), bundle(two), intermediates=loop)
+    yield CertificateCase(
+        "cross-signed, both trusted", "ok", server(one), bundle(two, one), intermediates=loop
+    )
 
 
-def _signatures() -> Iterator[Case]:
+def _signatures() -> Iterator[CertificateCase]:
     rsa_key = rsa.generate_private_key(65537, 2048)
     rsa_root = authority("kubernetes", key=rsa_key)
     leaf = server(rsa_root)
-    yield Case("RSA", "ok", leaf, bundle(rsa_root))
-    yield Case("RSA, SHA-1", "unknown_authority", with_sha1(leaf, rsa_key), bundle(rsa_root))
+    yield CertificateCase("RSA", "ok", leaf, bundle(rsa_root))
+    yield CertificateCase("RSA, SHA-1", "unknown_authority", with_sha1(leaf, rsa_key), bundle(rsa_root))
     pinned = with_sha1(leaf, rsa_key)
-    yield Case("RSA, SHA-1, pinned", "ok", pinned, bundle(pinned))
-    yield Case("root signed with SHA-1", "ok", leaf, bundle(with_sha1(rsa_root, rsa_key)))
-    yield Case("RSA-PSS", "ok", server(rsa_root, pss=True), bundle(rsa_root))
+    yield CertificateCase("RSA, SHA-1, pinned", "ok", pinned, bundle(pinned))
+    yield CertificateCase("root signed with SHA-1", "ok", leaf, bundle(with_sha1(rsa_root, rsa_key)))
+    yield CertificateCase("RSA-PSS", "ok", server(rsa_root, pss=True), bundle(rsa_root))
     wrong = authority("kubernetes", key=rsa.generate_private_key(65537, 2048))
-    yield Case("RSA, wrong key", "unknown_authority", leaf, bundle(wrong))
-    yield Case("RSA leaf, ECDSA twin of its CA", "unknown_authority", leaf, bundle(authority("kubernetes")))
-    yield Case(
+    yield CertificateCase("RSA, wrong key", "unknown_authority", leaf, bundle(wrong))
+    yield CertificateCase(
+        "RSA leaf, ECDSA twin of its CA", "unknown_authority", leaf, bundle(authority("kubernetes"))
+    )
+    yield CertificateCase(
         "ECDSA leaf, RSA twin of its CA",
         "unknown_authority",
         server(authority("kubernetes")),
@@ -309,38 +343,44 @@ def _signatures() -> Iterator[Case]:
     )
     for curve in (ec.SECP224R1(), ec.SECP384R1(), ec.SECP521R1()):
         root = authority("kubernetes", key=ec.generate_private_key(curve))
-        yield Case(f"ECDSA {curve.name}", "ok", server(root), bundle(root))
+        yield CertificateCase(f"ECDSA {curve.name}", "ok", server(root), bundle(root))
     foreign = authority("kubernetes", key=ec.generate_private_key(ec.SECP256K1()))
-    yield Case("curve that Go does not know", "no_anchor", server(foreign), bundle(foreign))
+    yield CertificateCase("curve that Go does not know", "no_anchor", server(foreign), bundle(foreign))
     edwards = authority("kubernetes", key=ed25519.Ed25519PrivateKey.generate())
-    yield Case("Ed25519", "ok", server(edwards, key=ed25519.Ed25519PrivateKey.generate()), bundle(edwards))
+    yield CertificateCase(
+        "Ed25519", "ok", server(edwards, key=ed25519.Ed25519PrivateKey.generate()), bundle(edwards)
+    )
     twin = authority("kubernetes", key=ed25519.Ed25519PrivateKey.generate())
-    yield Case("Ed25519, wrong key", "unknown_authority", server(edwards), bundle(twin))
+    yield CertificateCase("Ed25519, wrong key", "unknown_authority", server(edwards), bundle(twin))
     goldilocks = authority("kubernetes", key=ed448.Ed448PrivateKey.generate())
-    yield Case("key that Go does not know", "unknown_authority", server(goldilocks), bundle(goldilocks))
+    yield CertificateCase(
+        "key that Go does not know", "unknown_authority", server(goldilocks), bundle(goldilocks)
+    )
     odd_leaf = server(twin, key=goldilocks.key)
-    yield Case("leaf key that Go does not know", "unsupported_key", odd_leaf, bundle(twin))
-    yield Case("ECDSA, SHA-224", "unknown_authority", server(root, digest=hashes.SHA224()), bundle(root))
+    yield CertificateCase("leaf key that Go does not know", "unsupported_key", odd_leaf, bundle(twin))
+    yield CertificateCase(
+        "ECDSA, SHA-224", "unknown_authority", server(root, digest=hashes.SHA224()), bundle(root)
+    )
     pairs = {
         "RSA of 768 bits": (fixed.SMALL_LEAF, fixed.SMALL_ROOT),
         "RSA-PSS, SHA-1": (fixed.PSS_SHA1_LEAF, fixed.PSS_SHA1_ROOT),
     }
     for title, (text, anchor) in pairs.items():
         leaf = Issued(x509.load_pem_x509_certificate(text.encode()), None)
-        yield Case(title, "unknown_authority", leaf, anchor, now=NOW + 1000 * DAY)
+        yield CertificateCase(title, "unknown_authority", leaf, anchor, now=NOW + 1000 * DAY)
     nameless = authority(x509.Name([]))
-    yield Case(
+    yield CertificateCase(
         "authority without a name", "unknown_authority", server(authority(x509.Name([]))), bundle(nameless)
     )
     quoting = authority('the "best" \\ CA')
-    yield Case(
+    yield CertificateCase(
         "authority with quotes", "unknown_authority", server(authority('the "best" \\ CA')), bundle(quoting)
     )
     old = authority("kubernetes", extensions=[(x509.SubjectKeyIdentifier(b"1"), True)])
-    yield Case("critical subjectKeyIdentifier", "no_anchor", server(old), bundle(old))
+    yield CertificateCase("critical subjectKeyIdentifier", "no_anchor", server(old), bundle(old))
 
 
-def _constraints() -> Iterator[Case]:
+def _constraints() -> Iterator[CertificateCase]:
     mail, uri = (
         [x509.RFC822Name("ops@shop.svc")],
         [x509.UniformResourceIdentifier("https://hook.shop.svc:8443/x")],
@@ -423,19 +463,21 @@ def _constraints() -> Iterator[Case]:
     ]
     for title, permitted, excluded, names, code in table:
         root = authority("kubernetes", extensions=[(x509.NameConstraints(permitted, excluded), True)])
-        yield Case(f"constraint: {title}", code, server(root, names=names), bundle(root))
+        yield CertificateCase(f"constraint: {title}", code, server(root, names=names), bundle(root))
     limits = x509.NameConstraints(dns("shop.svc"), None)
     root = authority("root")
     middle = authority("middle", root, extensions=[(limits, True)])
     good, bad = server(middle, names=dns(NAME)), server(middle, names=dns("hook.other.svc", NAME))
-    yield Case("constraint of an intermediate, kept", "ok", good, bundle(root), intermediates=[middle])
-    yield Case(
+    yield CertificateCase(
+        "constraint of an intermediate, kept", "ok", good, bundle(root), intermediates=[middle]
+    )
+    yield CertificateCase(
         "constraint of an intermediate, broken", "name_constraint", bad, bundle(root), intermediates=[middle]
     )
     strict = authority("strict", extensions=[(limits, True)])
     named = authority("named", strict, names=dns("other.svc"))
     leaf = server(named, names=dns(NAME))
-    yield Case(
+    yield CertificateCase(
         "name of an intermediate not permitted",
         "name_constraint",
         leaf,
@@ -443,19 +485,21 @@ def _constraints() -> Iterator[Case]:
         intermediates=[named],
     )
     itself = authority("strict", names=dns("other.svc"), extensions=[(limits, True)])
-    yield Case("an authority's own name", "ok", server(itself, names=dns(NAME)), bundle(itself))
+    yield CertificateCase("an authority's own name", "ok", server(itself, names=dns(NAME)), bundle(itself))
     loose = authority("kubernetes", extensions=[(x509.NameConstraints(directory, None), False)])
-    yield Case("directory names, not critical", "ok", server(loose), bundle(loose))
+    yield CertificateCase("directory names, not critical", "ok", server(loose), bundle(loose))
     narrow = authority("middle", root, key=middle.key, usages=[CLIENT_AUTH])
     both = [middle, narrow]
-    yield Case("a constraint outranks a usage", "name_constraint", bad, bundle(root), intermediates=both)
+    yield CertificateCase(
+        "a constraint outranks a usage", "name_constraint", bad, bundle(root), intermediates=both
+    )
 
 
-def _bounds() -> Iterator[Case]:
+def _bounds() -> Iterator[CertificateCase]:
     crowd = [authority("kubernetes") for _ in range(200)]
     for position, code in ((0, "ok"), (99, "ok"), (100, "too_many_candidates"), (199, "too_many_candidates")):
         leaf = server(crowd[position])
-        yield Case(f"CA {position} of 200 of one subject", code, leaf, bundle(*crowd))
+        yield CertificateCase(f"CA {position} of 200 of one subject", code, leaf, bundle(*crowd))
     keyed = [
         authority(
             "kubernetes", key=member.key, extensions=[(x509.SubjectKeyIdentifier(bytes([number])), False)]
@@ -464,29 +508,33 @@ def _bounds() -> Iterator[Case]:
     ]
     pointer = x509.AuthorityKeyIdentifier(bytes([199]), None, None)
     leaf = server(keyed[199], extensions=[(pointer, False)])
-    yield Case("CA 199 of 200, found by its key identifier", "ok", leaf, bundle(*keyed))
+    yield CertificateCase("CA 199 of 200, found by its key identifier", "ok", leaf, bundle(*keyed))
     unknown = [*keyed[:150], authority("kubernetes", key=crowd[199].key)]
     leaf = server(unknown[-1], extensions=[(pointer, False)])
-    yield Case("a CA without key identifier goes before those of another", "ok", leaf, bundle(*unknown))
+    yield CertificateCase(
+        "a CA without key identifier goes before those of another", "ok", leaf, bundle(*unknown)
+    )
     few = [authority("mesh") for _ in range(12)]
     mesh = [authority("mesh", other, key=member.key) for member in few for other in few]
     leaf = server(mesh[0])
-    yield Case("a mesh of twelve", "too_many_candidates", leaf, bundle(authority("mesh")), intermediates=mesh)
+    yield CertificateCase(
+        "a mesh of twelve", "too_many_candidates", leaf, bundle(authority("mesh")), intermediates=mesh
+    )
 
 
 @functools.lru_cache(maxsize=1)
-def all_rows() -> tuple[Case, ...]:
+def all_rows() -> tuple[CertificateCase, ...]:
     return tuple(rows())
 
 
-def random_cases(count: int, seed: int) -> list[Case]:
+def random_cases(count: int, seed: int) -> list[CertificateCase]:
     """Return random cases. Most parts are valid, so about every second case verifies."""
     draw = random.Random(seed)
     keys = [new_key() for _ in range(6)]
     return [_random_case(draw, keys, number) for number in range(count)]
 
 
-def _random_case(draw: random.Random, keys: list[ec.EllipticCurvePrivateKey], number: int) -> Case:
+def _random_case(draw: random.Random, keys: list[ec.EllipticCurvePrivateKey], number: int) -> CertificateCase:
     authorities = [_random_authority(draw, None, keys)]
     for _ in range(draw.randrange(5)):
         authorities.append(_random_authority(draw, draw.choice([None, *authorities]), keys))
@@ -501,7 +549,7 @@ def _random_case(draw: random.Random, keys: list[ec.EllipticCurvePrivateKey], nu
     trusted = [*draw.sample(authorities, draw.randint(1, len(authorities))), *pinned]
     sent = draw.sample(authorities, draw.randint(0, len(authorities)))
     draw.shuffle(trusted)
-    return Case(
+    return CertificateCase(
         f"random {number}",
         "",
         leaf,

@@ -20,7 +20,7 @@ from cryptography import x509
 
 from tests.support.authority import NOW, Issued
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._x509.cases import NAME, Case
+from tests.unit.plugins.module_utils._x509.cases import NAME, CertificateCase
 from tests.unit.plugins.module_utils._x509.test_verify import go_code, go_verdicts, judge
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def test_a_name_that_no_certificate_can_hold() -> None:
 
 def test_go_and_our_own_verdict(go_program: Path) -> None:
     """Every kind of key; beside CAs of earlier certificates; another one alone; a day later; after its end."""
-    some: list[Case] = []
+    some: list[CertificateCase] = []
     for key_type in private_keys.KEY_TYPES:
         key = private_keys.generate(key_type)
         signed, older = sign(key), sign(key)
@@ -135,7 +135,10 @@ def test_go_and_our_own_verdict(go_program: Path) -> None:
             ("another name", "other_names", signed.ca_pem, {"name": "other.shop.svc"}),
             ("as a client", "incompatible_usage", signed.ca_pem, {"usage": "client auth"}),
         ]
-        some += [Case(f"{key_type} {title}", code, issued, pem, **more) for title, code, pem, more in rows]
+        some += [
+            CertificateCase(f"{key_type} {title}", code, issued, pem, **more)
+            for title, code, pem, more in rows
+        ]
     wanted = [case.code for case in some]
     assert [judge(case).code for case in some] == wanted
     assert [go_code(answer) for answer in go_verdicts(go_program, some)] == wanted

@@ -15,7 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import v
 
 from tests.support.authority import authority, with_serial
 from tests.unit.plugins.module_utils._x509 import cases
-from tests.unit.plugins.module_utils._x509.cases import Case
+from tests.unit.plugins.module_utils._x509.cases import CertificateCase
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ GO_CODES = {
 }
 
 
-def judge(case: Case) -> Verdict:
+def judge(case: CertificateCase) -> Verdict:
     return verify.verify(
         case.leaf.certificate,
         case.bundle,
@@ -56,7 +56,7 @@ def judge(case: Case) -> Verdict:
 
 
 @pytest.mark.parametrize("case", cases.all_rows(), ids=lambda case: case.title)
-def test_verdict(case: Case) -> None:
+def test_verdict(case: CertificateCase) -> None:
     verdict = judge(case)
     assert (verdict.code, verdict.ok) == (case.code, case.code == "ok"), verdict.reason
     assert bool(verdict.anchors) == verdict.ok
@@ -71,16 +71,18 @@ def test_every_code_has_a_row() -> None:
 def test_certificate_that_go_does_not_parse(go_program: Path) -> None:
     ca = authority("kubernetes")
     leaf = with_serial(cases.server(ca), 0x80, ca.key)
-    odd = Case("negative serial number", "malformed", leaf, ca.pem)
-    sent = Case("the same, sent along", "malformed", cases.server(ca), ca.pem, intermediates=[leaf])
+    odd = CertificateCase("negative serial number", "malformed", leaf, ca.pem)
+    sent = CertificateCase(
+        "the same, sent along", "malformed", cases.server(ca), ca.pem, intermediates=[leaf]
+    )
     root = with_serial(ca, 0x80, ca.key)
-    anchor = Case("the same, as anchor", "no_anchor", cases.server(ca), root.pem)
+    anchor = CertificateCase("the same, as anchor", "no_anchor", cases.server(ca), root.pem)
     some = [odd, sent, anchor]
     assert [judge(case).code for case in some] == [case.code for case in some]
     assert [go_code(answer) for answer in go_verdicts(go_program, some)] == [case.code for case in some]
 
 
-def go_verdicts(program: Path, some: list[Case]) -> list[dict[str, Any]]:
+def go_verdicts(program: Path, some: list[CertificateCase]) -> list[dict[str, Any]]:
     asked = [
         {
             "leaf": case.leaf.pem,
@@ -105,7 +107,7 @@ def go_code(answer: dict[str, Any]) -> str:
     )
 
 
-def difference(case: Case, answer: dict[str, Any]) -> str:
+def difference(case: CertificateCase, answer: dict[str, Any]) -> str:
     """Say where our verdict is not Go's, in code, anchors or words; empty where they agree."""
     verdict = judge(case)
     code = (

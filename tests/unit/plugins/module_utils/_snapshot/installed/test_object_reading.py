@@ -48,7 +48,7 @@ STORED = f"/apis/{SNAPSHOT}/v1"
 
 
 def installed(answers: dict[str, Any], target: str = "8.1.1") -> InstalledState:
-    api: Any = objects.Api(
+    api: Any = objects.ObjectApi(
         {f"{APPS}/{kind}s": [] for kind in ("deployment", "statefulset", "daemonset")} | answers
     )
     release = release_table.get(target)

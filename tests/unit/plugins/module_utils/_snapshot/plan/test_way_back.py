@@ -49,7 +49,7 @@ Object = dict[str, Any]
 TARGET = Reference("Service", "hook", "default")
 
 
-class Cluster:
+class UpgradedCluster:
     """A client that reads one object."""
 
     def __init__(self, *objects: Object) -> None:
@@ -61,7 +61,7 @@ class Cluster:
         return copy.deepcopy(found)
 
 
-def context(client: Cluster | None = None) -> ActionContext:
+def context(client: UpgradedCluster | None = None) -> ActionContext:
     source = ReleaseSource("none", Path("none"), {})
     return ActionContext(
         cast("Client", client), source, ReleaseSettings(), "kube-system", take_over=False, check_mode=False
@@ -167,7 +167,7 @@ def test_the_backup_holds_the_changed_objects_but_no_private_key(tmp_path: Path)
         Reference("StatefulSet", "old", "default"),
         Reference("ReplicaSet", "set", "default"),
     ]
-    kept = backups.read_originals(cast("Client", Cluster(service, secret, old, made)), touched)
+    kept = backups.read_originals(cast("Client", UpgradedCluster(service, secret, old, made)), touched)
     now = datetime(2026, 3, 1, 3, 0, tzinfo=timezone.utc)
     path = backups.write_file(tmp_path / "new", "https://[2001:db8::1]:6443/prefix", now, kept)
     assert path.name == "2001-db8-1-6443-prefix-20260301T030000Z.yaml"

@@ -27,7 +27,7 @@ IMAGE = "registry.k8s.io/sig-storage/snapshot-validation-webhook:v6.2.2"
 TARGET = Reference("Deployment", "hook", "default")
 
 
-class Cluster:
+class OrphanCluster:
     """A client of the model.
 
     evict: number of the request before which a pod is evicted.
@@ -130,11 +130,11 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waits, "PAUSE_SECONDS", 0)
 
 
-def detach(cluster: Cluster, **given: Any) -> list[Any]:
+def detach(cluster: OrphanCluster, **given: Any) -> list[Any]:
     return orphan.orphan_deployment(cast("Any", cluster), TARGET, **given)
 
 
-def unlabelled(cluster: Cluster) -> list[str]:
+def unlabelled(cluster: OrphanCluster) -> list[str]:
     """Return the pods that the step "hold" would remove from the Service."""
     return [
         pod["metadata"]["name"]
@@ -149,7 +149,7 @@ REQUESTS = 40  # more than there are
 @pytest.mark.parametrize("lag", [0, 1, 3, 7])
 def test_a_pod_that_is_created_meanwhile_has_the_label_too(lag: int) -> None:
     for evict in range(1, REQUESTS):
-        cluster = Cluster(evict=evict, lag=lag)
+        cluster = OrphanCluster(evict=evict, lag=lag)
         detach(cluster)
         for _request in range(REQUESTS):
             cluster.act()
@@ -157,7 +157,7 @@ def test_a_pod_that_is_created_meanwhile_has_the_label_too(lag: int) -> None:
 
 
 def test_the_next_run_completes_an_interrupted_run() -> None:
-    class Cut(Cluster):
+    class Cut(OrphanCluster):
         end = REQUESTS
 
         def patch(self, path: str, operations: list[Object], *, dry_run: bool = False) -> Object:
@@ -180,6 +180,6 @@ def test_the_next_run_completes_an_interrupted_run() -> None:
 
 
 def test_check_mode_returns_the_same_outcomes() -> None:
-    foreseen = detach(Cluster(), check_mode=True)
-    assert foreseen == detach(Cluster())
+    foreseen = detach(OrphanCluster(), check_mode=True)
+    assert foreseen == detach(OrphanCluster())
     assert {one.reference.kind for one in foreseen} == {"ReplicaSet", "Pod", "Deployment"}

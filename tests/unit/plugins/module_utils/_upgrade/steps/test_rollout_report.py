@@ -340,7 +340,7 @@ def test_a_replica_set_without_a_refusal_is_not_reported() -> None:
 TARGET = Reference("Deployment", "hook", "default")
 
 
-class Cluster:
+class RolloutCluster:
     """A client of objects that do not change. events: by UID. refusal: the error of every list of events."""
 
     def __init__(
@@ -368,7 +368,7 @@ class Cluster:
         return "it says\n"
 
 
-def failed(cluster: Cluster) -> RolloutError:
+def failed(cluster: RolloutCluster) -> RolloutError:
     with pytest.raises(RolloutError) as caught:
         waits.until_available(cast("Any", cluster), TARGET)
     assert caught.value.code == "rollout-failed"
@@ -381,7 +381,7 @@ CRASHING = box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=1, last
 
 def test_a_failed_rollout_carries_its_pods_with_their_events() -> None:
     pods = [pod("a", **CRASHING), pod("b", **CRASHING), pod("c", "old")]
-    error = failed(Cluster(deployment(availableReplicas=0), SETS, pods))
+    error = failed(RolloutCluster(deployment(availableReplicas=0), SETS, pods))
     values = error.values
     assert [one["name"] for one in values["pods"]] == ["a", "b"]
     assert values["pods"][0]["last_termination"] == OOM_REPORT
@@ -394,7 +394,7 @@ def test_a_failed_rollout_carries_its_pods_with_their_events() -> None:
 def test_a_rollout_whose_pods_are_refused_carries_the_replica_set() -> None:
     condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "quota"}
     made = deployment(updatedReplicas=0, conditions=[condition])
-    values = failed(Cluster(made, [refusing("new", "2")], [])).values
+    values = failed(RolloutCluster(made, [refusing("new", "2")], [])).values
     assert (values["pods"], values["notes"]) == ([], [])
     (found,) = values["replica_sets"]
     assert (found["reason"], found["events"][0]["message"]) == ("FailedCreate", "of new")
@@ -405,7 +405,7 @@ def test_a_rollout_whose_pods_are_refused_carries_the_replica_set() -> None:
     [Forbidden("GET is refused", status=403, message="cannot list events"), ConnectionFailed("no answer")],
 )
 def test_events_that_cannot_be_read_are_a_note(refusal: KubeError) -> None:
-    cluster = Cluster(
+    cluster = RolloutCluster(
         deployment(availableReplicas=0), SETS, [pod("a", **CRASHING), pod("b", **CRASHING)], refusal
     )
     error = failed(cluster)
@@ -506,7 +506,7 @@ def test_a_pod_that_was_not_there_at_the_first_look_began_without_restarts() -> 
     assert find_crash_loops(deployment(), SETS, [made], {}) != []
 
 
-class Changing(Cluster):
+class Changing(RolloutCluster):
     """A client whose pods change with each look until the last state. The clock advances by a second with each look."""
 
     def __init__(

@@ -53,7 +53,7 @@ def thing(name: str) -> Object:
     return {"metadata": {"name": name, "namespace": "default", "uid": name}}
 
 
-class Server:
+class MigrationServer:
     """The part of an API server that a migration uses. answers: for a path, the errors of the next writes."""
 
     deadline = float("inf")
@@ -112,7 +112,7 @@ class Server:
         return fresh
 
 
-def migrate(server: Server, version: str = "v1", *, check_mode: bool = False) -> list[ObjectOutcome]:
+def migrate(server: MigrationServer, version: str = "v1", *, check_mode: bool = False) -> list[ObjectOutcome]:
     return storage_migration.migrate(cast(Client, server), CRD, version, settle=0, check_mode=check_mode)
 
 
@@ -146,7 +146,9 @@ CASES: dict[str, tuple[Object, list[list[str] | ApiError], dict[str, list[ApiErr
 @pytest.mark.parametrize("case", CASES)
 def test_migrate(case: str) -> None:
     crd, rounds, answers, written = CASES[case]
-    server = Server(copy.deepcopy(crd), list(rounds), **{key: list(value) for key, value in answers.items()})
+    server = MigrationServer(
+        copy.deepcopy(crd), list(rounds), **{key: list(value) for key, value in answers.items()}
+    )
     migrate(server)
     assert server.written == written
     assert server.crd is not None
@@ -155,7 +157,7 @@ def test_migrate(case: str) -> None:
 
 
 def test_check_mode_tries_and_writes_nothing() -> None:
-    server = Server(definition(), [["a"]])
+    server = MigrationServer(definition(), [["a"]])
     done = migrate(server, check_mode=True)
     assert server.written == []
     assert [change.after for one in done for change in one.changes][-1] == ["v1"]
@@ -185,14 +187,16 @@ REFUSED: dict[
 @pytest.mark.parametrize("case", REFUSED)
 def test_stored_versions_stay_if_an_object_is_not_written(case: str) -> None:
     crd, rounds, answers, error, said = REFUSED[case]
-    server = Server(copy.deepcopy(crd), list(rounds), **{key: list(value) for key, value in answers.items()})
+    server = MigrationServer(
+        copy.deepcopy(crd), list(rounds), **{key: list(value) for key, value in answers.items()}
+    )
     with pytest.raises(error, match=said.replace(".", r"\.")):
         migrate(server, "v1alpha1" if "served" in case else "v1")
     assert "storedVersions" not in server.written
     assert server.crd is None or crd is None or server.crd["status"] == crd["status"]
 
 
-class SwitchedBack(Server):
+class SwitchedBack(MigrationServer):
     """Another client changes the storage version while the objects are written."""
 
     def replace(self, path: str, body: Mapping[str, Any], *, dry_run: bool) -> Object:
