@@ -338,7 +338,10 @@ class DetectedManager:
 
 def find_managers(metadata: Mapping[str, Any]) -> tuple[DetectedManager, ...]:
     """Return the managers of a Secret or of an object with a caBundle, in the order of the table."""
-    present = tuple(present_markers(metadata))
+    # An annotation or label without a value asks no manager to write the object.
+    present = tuple(
+        marker for marker in present_markers(metadata) if marker[2] or marker[0] not in ("annotation", "label")
+    )
     found = ((row, matching(row.markers, present)) for row in MANAGERS if row.for_secrets)
     return tuple(DetectedManager(row, evidence) for row, evidence in found if evidence)
 
@@ -374,18 +377,18 @@ def matching(markers: Iterable[Marker], present: Iterable[tuple[str, str, str]])
 
 def _match(place: str, key: str, value: str, markers: tuple[Marker, ...]) -> str:
     for where, pattern in markers:
-        if where == place and _matches(pattern, place, key, value):
+        if where == place and _matches(pattern, key, value):
             return _described(pattern, place, key, value)
     return ""
 
 
-def _matches(pattern: str, place: str, key: str, value: str) -> bool:
+def _matches(pattern: str, key: str, value: str) -> bool:
     wanted_key, equals, wanted_value = pattern.partition("=")
     if not fnmatchcase(key, wanted_key):
         return False
     if equals:
         return fnmatchcase(value.casefold(), wanted_value.casefold())
-    return bool(value) or place not in ("annotation", "label")
+    return True
 
 
 def _described(pattern: str, place: str, key: str, value: str) -> str:

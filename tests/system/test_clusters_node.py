@@ -38,11 +38,12 @@ RUN = """
 import signal
 from tests.support import clusters
 from tests.support.clusters import image
+from tests.support.waiting import wait_for
 pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "p", "image": image.PAUSE}]}}
 pods = "/api/v1/namespaces/default/pods"
 with clusters.running({"c": "onprem-node"}) as fleet:
     fleet["c"].api("POST", pods, pod)
-    becomes_true(lambda: fleet["c"].api("GET", f"{pods}/p")["status"]["phase"] == "Running")
+    wait_for(lambda: fleet["c"].api("GET", f"{pods}/p")["status"]["phase"] == "Running")
     print("ready", flush=True)
     signal.pause()
 """

@@ -46,7 +46,9 @@ def _settle_webhooks(context: UpgradeContext, _hazards: HazardIds) -> Iterator[S
     """Leave one generation of webhook pods. API servers may call pods that end, so this comes before every other write."""
     for kind in (CONVERSION, VALIDATION):
         if context.wants(kind):
-            yield from plan_settlement(context, kind, tuple(_callers(context, kind)))
+            # A later step deletes the surplus configurations. Until then the API servers call the webhook for them too.
+            surplus = _targets(row.name for row in context.surplus) if kind == VALIDATION else []
+            yield from plan_settlement(context, kind, (*_callers(context, kind), *surplus))
 
 
 def _callers(context: UpgradeContext, kind: str) -> list[dict[str, str]]:

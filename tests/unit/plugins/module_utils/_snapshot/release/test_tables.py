@@ -366,6 +366,16 @@ def test_the_manager_of_an_object(
     assert all(len(text) < 200 for text in found.evidence)
 
 
+@pytest.mark.parametrize("key", ["helm", "argocd", "flux", "olm"])
+def test_a_marker_without_a_value_names_the_manager_of_an_object(key: str) -> None:
+    """Such an object must not be taken for one without a manager."""
+    place, pattern = next(
+        one for one in INSTALLERS[key].markers if one[0] in ("annotation", "label") and "=" not in one[1]
+    )
+    metadata = {f"{place}s": {pattern.replace("*", "x"): ""}}
+    assert installers.find_origin({"metadata": metadata}).key == key
+
+
 ADOPTED = {**BY_KUBESPRAY, "managedFields": [BY_OURS, BY_CSA]}
 AGAIN = {**BY_KUBESPRAY, "managedFields": [BY_OURS, {**BY_CSA, "time": "2026-03-02T02:00:00Z"}]}
 
