@@ -340,7 +340,9 @@ def find_managers(metadata: Mapping[str, Any]) -> tuple[DetectedManager, ...]:
     """Return the managers of a Secret or of an object with a caBundle, in the order of the table."""
     # An annotation or label without a value asks no manager to write the object.
     present = tuple(
-        marker for marker in present_markers(metadata) if marker[2] or marker[0] not in ("annotation", "label")
+        marker
+        for marker in present_markers(metadata)
+        if marker[2] or marker[0] not in ("annotation", "label")
     )
     found = ((row, matching(row.markers, present)) for row in MANAGERS if row.for_secrets)
     return tuple(DetectedManager(row, evidence) for row, evidence in found if evidence)
