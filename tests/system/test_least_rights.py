@@ -183,9 +183,9 @@ def an_aggregated_api(place: LimitedRig) -> Run:
 
 def pods_behind_it(place: LimitedRig) -> Run:
     rig = place.probed
-    pods(rig, rig.id, "pods")
+    pods(rig, rig.name, "pods")
     target = rig.configure(rig.webhook(service="pods", port=443))
-    return proof(place, target, object=config_map(rig.id))
+    return proof(place, target, object=config_map(rig.name))
 
 
 def a_renewal_seen(place: LimitedRig) -> Run:

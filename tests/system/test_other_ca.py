@@ -269,7 +269,7 @@ def test_a_shortened_lifetime_is_reported(rig: CsrRig) -> None:
     assert (found["code"], found["certainty"]) == ("lifetime-shortened", "proven")
     assert not absent(["7", "23"], found["cause"])
     result = rig.run(expiration_seconds=7 * 86400, trust="leaf")
-    assert any("not for the 7 days that were asked for" in text for text in result["warnings"]), result
+    assert any(not absent(["7", "23"], text) for text in result["warnings"]), result
     hour = replace(GOOD[KUBELET_SERVING], expiration_seconds=3600)
     csr = settled(rig.cluster, decide(rig.cluster, create(rig.cluster, KUBELET_SERVING, hour)))
     assert rig.info(name=csr["metadata"]["name"])["csrs"][0]["diagnosis"] is None
