@@ -11,22 +11,22 @@ short_description: Request, store and renew a certificate from the signers of a 
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
-  - Makes a private key, sends a CertificateSigningRequest, approves it, waits for the certificate, and verifies it. Then it adds
-    the CA of the certificate to the CA bundles of the webhooks, and stores certificate and key in a Secret.
+  - Creates a private key and a certificate signing request (CSR), approves the CSR, waits for the certificate, and verifies it. Then
+    it adds the CA of the certificate to the CA bundles of the webhooks, and stores the certificate and the key in a Secret.
   - If the certificate replaces another one, the module then waits until every endpoint of the Service serves the new one. Only then
-    it removes the CA of the old certificate. So no call of the webhook fails meanwhile, also if the run is interrupted. The next run
-    continues.
+    does it remove the CA of the old certificate. So no call of the webhook fails in the meantime, even if the run is interrupted. The
+    next run continues.
   - The private key exists only in the memory of one process and in the Secret.
-  - The module renews a certificate in the time of O(renew_before), and if the content of the Secret does not match the task. It does
-    not run between tasks, so schedule the task.
+  - The module renews a certificate when the time of O(renew_before) has come, or if the content of the Secret does not match the task.
+    It does not run between tasks, so schedule the task.
   - Two runs for one Service do not disturb each other. A run that writes holds a Lease in the namespace until it ends.
-    Another run waits for the Lease, reads again, and usually has nothing left to do. It takes over a Lease that does not
-    change for a minute. A run whose Lease another run took over fails with the code C(lease-lost). Without the permission
-    for Leases the run goes on with a warning.
-  - If no signer issues certificates in the cluster, O(signer_name=ephemeral-ca) makes the certificate without a request.
-  - If a request is not issued, the task fails with RV(diagnosis), which names the cause. It fails four seconds after the approval if
-    the cluster is known not to serve the signer, and as soon as the Lease of kube-controller-manager proves that it has stopped.
-    The page U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/why-not-issued.md) lists all causes.
+    Another run waits for the Lease, reads the state again, and usually has nothing left to do. It takes over a Lease that does
+    not change for a minute. If another run has taken over its Lease, a run fails with the code C(lease-lost). Without the
+    permission for Leases, the run continues with a warning.
+  - If no signer issues certificates in the cluster, O(signer_name=ephemeral-ca) creates the certificate without a CSR.
+  - If no certificate is issued, the task fails with RV(diagnosis), which names the cause. If the cluster is known not to serve the
+    signer, the task fails four seconds after the approval. It also fails as soon as the Lease of kube-controller-manager proves that
+    kube-controller-manager has stopped. The page U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/why-not-issued.md) lists all causes.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
@@ -36,18 +36,18 @@ options:
   state:
     description:
       - V(present) makes sure that a valid certificate is in use.
-      - V(absent) removes the objects that this module made. They are the CA certificates that it added to O(targets), requests that
-        were never issued, and the Secret.
-      - It keeps a Secret that this module adopted, and one that has other keys or markers of another manager. It keeps CA certificates
-        that another Secret of the same Service needs. A warning names what it keeps.
+      - V(absent) removes the Secret that this module created, the CA certificates that it added to O(targets), and its CSRs without a
+        certificate.
+      - V(absent) keeps a Secret that this module adopted, and a Secret that has other keys or markers of another manager. It keeps CA
+        certificates that another Secret of the same Service needs. A warning names the objects that it keeps.
     type: str
     choices: [present, absent]
     default: present
   service:
     description:
       - The Service that presents the certificate. The module requests its names C(<service>), C(<service>.<namespace>) and
-        C(<service>.<namespace>.svc). The API server verifies the last one.
-      - Not required for client certificates, and if O(allow_names) has all names.
+        C(<service>.<namespace>.svc). The API server verifies the last name.
+      - Not required for client certificates, or if O(allow_names) has all names.
     type: str
   namespace:
     description:
@@ -57,7 +57,7 @@ options:
   secret:
     description:
       - The Secret that the workload reads.
-      - The module adopts a Secret that C(create-cert.sh) or this module made for the same Service. It refuses a Secret with other keys,
+      - The module adopts a Secret that C(create-cert.sh) or this module created for the same Service. It refuses a Secret with other keys,
         with markers of another manager, or with a certificate for other names, unless O(take_over=true).
       - Other keys of its data, other labels and other annotations stay as they are. A C(ca.crt) also stays, unless O(secret.ca_key)
         names it.
@@ -101,13 +101,13 @@ options:
     description:
       - The signer. V(kubernetes.io/kubelet-serving) issues on most clusters that sign with their own CA, and
         V(beta.eks.amazonaws.com/app-serving) on Amazon EKS. The module accepts any C(<domain>/<path>).
-      - The module always sends the request, also if it does not expect this cluster to serve the signer.
-      - V(ephemeral-ca) is not a signer of the cluster. The module makes a CA in memory, signs this certificate, and discards the CA's
-        key. It sends no request and needs no permission for requests. Use it for serving certificates in clusters without a signer (an
-        external CA, RKE1, a policy that denies requests).
-      - With V(ephemeral-ca) each renewal makes a new CA and adds it to O(targets). Only the Secret (O(secret.ca_key)) and the targets
+      - The module always sends the CSR, even if it does not expect this cluster to serve the signer.
+      - V(ephemeral-ca) is not a signer of the cluster. The module creates a CA in memory, signs this certificate, and discards the CA's
+        key. It sends no CSR and needs no permission for CSRs. Use it for serving certificates in clusters without a signer. Examples
+        are clusters with an external CA, RKE1, and clusters with a policy that denies CSRs.
+      - With V(ephemeral-ca), each renewal creates a new CA and adds it to O(targets). Only the Secret (O(secret.ca_key)) and the targets
         hold the CA. A certificate is valid for a year unless O(expiration_seconds) is set. O(approve=false) is refused, because there
-        is no request. O(trust) and O(ca_bundle) have no effect.
+        is no CSR. O(trust) and O(ca_bundle) have no effect.
       - Required with O(state=present).
     type: str
   dns_names:
@@ -122,19 +122,19 @@ options:
     elements: str
   common_name:
     description:
-      - The common name of the subject, at most 64 characters. If unset, the form that the signer requires. Required for client
+      - The common name of the subject, at most 64 characters. If unset, it has the form that the signer requires. Required for client
         certificates, where it is the name of the user.
     type: str
   organizations:
     description:
-      - The organizations of the subject. If unset, the form that the signer requires. Required for client certificates, where they
-        are the groups of the user.
+      - The organizations of the subject. If unset, they have the form that the signer requires. Required for client certificates, where
+        they are the groups of the user.
     type: list
     elements: str
   usages:
     description:
-      - The usages, in the words of C(spec.usages). If unset, the usages that the signer accepts.
-      - They contain C(server auth), C(client auth) or both, and key usages. The task refuses C(cert sign), C(crl sign) and
+      - The usages, in the words of C(spec.usages). If unset, they are the usages that the signer accepts.
+      - They contain C(server auth), C(client auth), or both, and key usages. The task refuses C(cert sign), C(crl sign) and
         extended usages for other purposes, such as C(code signing).
     type: list
     elements: str
@@ -151,7 +151,7 @@ options:
   allow_names:
     description:
       - Names and addresses that the certificate may have in addition to those of the Service. The CA of the cluster signs every
-        approved request. So the module refuses wildcards and the names of the API server and of nodes, unless this list has them.
+        approved CSR. So the module refuses wildcards and the names of the API server and of nodes, unless this list has them.
         The notation of an address does not matter. V(::ffff:192.0.2.1) is the same as V(192.0.2.1).
     type: list
     elements: str
@@ -163,31 +163,31 @@ options:
     default: false
   approve:
     description:
-      - Whether this task approves its request, after comparing its content. It then waits for the certificate even with
-        O(wait=false), because the key exists only in this task. It never goes on with an earlier request. It removes a
-        request and a key that an earlier task of the same identity left.
-      - With V(false) another identity approves. The key waits in an immutable Secret (C(<secret>-pending)) that is deleted
-        with the request. A later task of the same identity completes the request with the same key.
-      - Two requests have the same identity if the API server stamps the same user name, the same UID, or on EKS the same
-        canonical ARN of a role on them. The task learns its own identity by a dry run. If the waiting request is another
-        identity's, or does not own the Secret, the task uses neither of them. It fails with the code
+      - Whether this task approves its CSR, after comparing the content. If V(true), the task waits for the certificate even with
+        O(wait=false), because the key exists only in this task. It never continues with an earlier CSR. It removes a CSR and
+        a key that an earlier task of the same identity left.
+      - If V(false), another identity approves. The key waits in an immutable Secret (C(<secret>-pending)) that is deleted
+        with the CSR. A later task of the same identity completes the certificate with the same key.
+      - Two CSRs have the same identity if the API server records the same user name, the same UID, or on EKS the same
+        canonical ARN of a role in them. The task learns its own identity by a dry run. If the waiting CSR belongs to another
+        identity, or does not own the Secret, the task uses neither of them. It fails with the code
         C(requested-by-another-identity).
     type: bool
     default: true
   requesters:
     description:
-      - User names that count as this identity when a task completes or removes a waiting request.
+      - User names that count as this identity when a task completes or removes a waiting CSR.
       - Set it if several identities renew one certificate with O(approve=false).
     type: list
     elements: str
   renew_before:
     description:
       - The time before its expiry at which a certificate is renewed, such as V(30d), V(12h), or a number of seconds.
-      - If unset, the smaller of 30 days and a third of the lifetime of the issued certificate.
+      - If unset, it is the smaller of 30 days and a third of the lifetime of the issued certificate.
     type: str
   trust:
     description:
-      - V(verified) trusts the first CA with which the certificate verifies. The module tries O(ca_bundle), the CA of the kubeconfig,
+      - V(verified) trusts the first CA that verifies the certificate. The module tries O(ca_bundle), the CA of the kubeconfig,
         C(kube-root-ca.crt) of the namespace, and OpenShift's C(csr-controller-ca).
       - V(chain) also tries the chain that the signer sent with the certificate.
       - V(leaf) trusts the certificate itself, so each renewal writes the targets.
@@ -224,12 +224,12 @@ options:
         required: true
       namespace:
         description:
-          - The namespace of the workload. If unset, O(namespace).
+          - The namespace of the workload. If unset, it is O(namespace).
         type: str
   on_stale:
     description:
-      - The reaction if an endpoint still serves the old certificate after O(served_timeout). It comes at once if the pod can never read
-        the new one, because of a mount by C(subPath) or an environment variable.
+      - The reaction if an endpoint still serves the old certificate after O(served_timeout). The module reacts at once if the pod can
+        never read the new certificate, because of a mount by C(subPath) or an environment variable.
       - V(fail) fails and names the endpoints with the reasons. The new certificate stays in the Secret, and the old CA stays trusted.
       - V(restart) restarts O(workload) as C(kubectl rollout restart) does, and waits for O(served_timeout) again.
     type: str
@@ -239,14 +239,14 @@ options:
     description:
       - The time in seconds to wait until every endpoint serves a certificate that replaced another one. The kubelet updates a changed
         Secret in its pods within about 100 seconds, and within a few seconds if this task may patch pods.
-      - The check of all endpoints ends when the time is over, and has at least one second. The check of one endpoint takes at
-        most ten seconds. An endpoint that was not checked in time counts as one that shows no certificate.
+      - The check of all endpoints ends when this time is over, and takes at least one second. The check of one endpoint takes at
+        most ten seconds. An endpoint that was not checked in time counts as an endpoint without a certificate.
       - With O(wait=false) the module checks the endpoints once.
     type: int
     default: 120
   probe:
     description:
-      - A question to the webhooks in O(targets), see M(certflow.kubernetes.webhook_probe). The module asks it when every endpoint serves
+      - A probe of the webhooks in O(targets), see M(certflow.kubernetes.webhook_probe). The module sends it when every endpoint serves
         a certificate that replaced another one, and again after it has removed the old CA.
       - If the answer is not the expected one, the task fails and keeps or restores the old CA. If the answer proves nothing, the old CA
         stays.
@@ -315,7 +315,7 @@ EXAMPLES = r"""
       private_key_key: key.pem
     signer_name: kubernetes.io/kubelet-serving
 
-- name: Send a request that another identity approves, and complete it in a later run
+- name: Create a CSR that another identity approves, and complete the certificate in a later run
   certflow.kubernetes.k8s_csr:
     service: audit-webhook
     namespace: kube-system
@@ -334,7 +334,7 @@ EXAMPLES = r"""
     organizations: [backup]
     allow_client_identity: true
 
-- name: Make a certificate without a request in a cluster without a signer
+- name: Create a certificate without a CSR in a cluster without a signer
   certflow.kubernetes.k8s_csr:
     service: policy-webhook
     namespace: kube-system
@@ -351,17 +351,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reason:
-  description: The reason for a change, or for none.
+  description: The reason why the task changed something, or why it changed nothing.
   returned: success
   type: str
   sample: "Secret kube-system/snapshot-validation-secret does not exist"
 pending:
-  description: Whether a certificate is not issued yet, because its request waits for approval or because of check mode.
+  description: Whether the certificate is not issued yet, because its CSR waits for approval or because of check mode.
   returned: success
   type: bool
 csr:
-  description: The request of this run.
-  returned: if the task made or continued a request
+  description: The CSR of this run.
+  returned: if the task created or continued a CSR
   type: dict
   sample:
     name: certflow-snapshot-validation-service-kube-system-3f0a52c1d9
@@ -389,7 +389,7 @@ public_key_sha256:
   returned: success
   type: str
 ca_bundle:
-  description: The CA certificates with which the certificate verifies, as PEM text. V(null) if no certificate exists.
+  description: The CA certificates that verify the certificate, as PEM text. V(null) if no certificate exists.
   returned: success
   type: str
 ca_source:
@@ -418,10 +418,10 @@ targets:
       returned: always
 proof:
   description:
-    - Evidence that a certificate which replaced another one is in use. It comes from a TLS handshake with each endpoint of the Service,
-      and from the answers of the webhooks if O(probe) is set.
-    - V(null) if no certificate was replaced, if an earlier run has proven it, and if the webhook has no endpoints and no CA is to be
-      removed.
+    - Evidence that a new certificate is in use after it replaced another one. The evidence comes from a TLS handshake with each
+      endpoint of the Service, and from the answers of the webhooks if O(probe) is set.
+    - V(null) if no certificate was replaced, or if an earlier run has proven its use. Also V(null) if the webhook has no endpoints and
+      no CA is to be removed.
   returned: success
   type: dict
   contains:
@@ -430,15 +430,15 @@ proof:
         - V(ok) if every endpoint serves the new certificate. V(unproven) if the task cannot see that. The CA of the old
           certificate then stays in the targets, and the next run checks again.
         - It is also V(unproven) if a target calls a URL or a Service of type ExternalName. Such an address may lead each
-          connection to another machine, so no number of connections shows all of them. That webhook keeps the CA of the old
+          connection to another machine, so no number of connections shows every machine. That webhook keeps the CA of the old
           certificate, and later runs do not check again. A renewal after that CA has expired removes it. To remove it
           earlier, check that every machine serves the new certificate, and run M(certflow.kubernetes.webhook_cabundle) with
           C(mode=exactly).
       type: str
       returned: always
     evidence: {description: The reasons why the use is not proven., type: list, elements: str, returned: always}
-    dropped: {description: Number of CA certificates of the old one that the module removed from the targets., type: int, returned: always}
-    kept: {description: Number of CA certificates of the old one that stay in the targets., type: int, returned: always}
+    dropped: {description: Number of CA certificates of the old certificate that the module removed from the targets., type: int, returned: always}
+    kept: {description: Number of CA certificates of the old certificate that stay in the targets., type: int, returned: always}
     served:
       description: The endpoints.
       type: list
@@ -447,11 +447,11 @@ proof:
       contains:
         endpoint: {description: Pod or address., type: str, returned: always}
         certificate: {description: The served certificate with the keys of RV(certificate)., type: dict, returned: always}
-        verifies: {description: Whether the API server would accept it., type: bool, returned: always}
-        problem: {description: The reason why the module saw no certificate or why the API server would refuse it., type: str, returned: always}
+        verifies: {description: Whether the API server would accept the certificate., type: bool, returned: always}
+        problem: {description: The reason why the module saw no certificate or why the API server would refuse the certificate., type: str, returned: always}
 diagnosis:
-  description: The reason why a request is not issued, as M(certflow.kubernetes.k8s_csr_info) returns it.
-  returned: if the task made a request and no certificate was issued
+  description: The reason why no certificate is issued, as M(certflow.kubernetes.k8s_csr_info) returns it.
+  returned: if the task created a CSR and no certificate was issued
   type: dict
   sample:
     code: signer-not-served

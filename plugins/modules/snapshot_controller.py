@@ -11,21 +11,21 @@ short_description: Install, upgrade or verify the CSI snapshot controller of a c
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
-  - Brings the CSI snapshot controller of a cluster to a release, with its CRDs, its permissions, and the webhook and the certificate that
-    the release needs.
-  - Reads the cluster and plans, as M(certflow.kubernetes.snapshot_controller_info) does. Then it tries every step by server dry runs,
-    verifies what is installed, acquires a Lease, and goes from release to release. It verifies each hop by an effect that only a
-    working controller or webhook has.
-  - If a step fails, the module puts back the release before the hop, from the Deployments as they were. Newer CRDs stay, because older controllers work
-    with them.
-  - A run that was killed or interrupted is not undone. The next run continues from the current state of the cluster, and says in
-    RV(previous_run) what the killed run worked on.
+  - Installs the CSI snapshot controller of a cluster, or upgrades it to a release. This includes its CRDs and permissions, and the
+    webhook and the certificate that the release needs.
+  - It reads the cluster and plans, as M(certflow.kubernetes.snapshot_controller_info) does. Then it tries every step by server dry
+    runs, verifies what is installed, acquires a Lease, and goes from release to release. Each upgrade from one release to the
+    next is called a hop. The module verifies each hop by an effect that only a working controller or webhook has.
+  - If a step fails, the module puts back the release before the hop, from the earlier Deployments. Newer CRDs stay, because older
+    controllers work with them.
+  - The module does not undo a run that was killed or interrupted. The next run continues from the current state of the cluster.
+    RV(previous_run) says what the killed run worked on.
   - In check mode it writes nothing. It plans and tries every step by dry runs.
-  - The manifests are upstream's own. They are fetched once and verified file by file. This collection contains none of them.
-  - Objects are written by server-side apply under the field manager C(certflow.kubernetes). Fields that kubectl and similar tools wrote are
-    moved to it first. So fields that the new release does not have are removed, as after a fresh installation. The module applies no
+  - The manifests are upstream's own. The module fetches them once and verifies them file by file. This collection contains no manifests.
+  - The module writes objects by server-side apply under the field manager C(certflow.kubernetes). First it moves fields that kubectl and
+    similar tools wrote to this field manager. So it removes fields that the new release does not have, as after a fresh installation. The module applies no
     C(caBundle) and no conversion of a CustomResourceDefinition.
-  - It never deletes the CRDs of VolumeSnapshots, a workload that also runs other containers, or a Secret that another workload uses.
+  - It never deletes the CRDs of VolumeSnapshots, workloads that also run other containers, or Secrets that another workload uses.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
   - certflow.kubernetes._snapshot_plan
@@ -35,30 +35,31 @@ options:
   state:
     description:
       - V(present) installs or upgrades.
-      - V(verified) verifies what is installed, whichever release it is, and changes nothing. It creates a VolumeSnapshot for the controller
-        to process, and deletes it again. In check mode it creates nothing, so it verifies the webhook, the CRDs and the pods only.
+      - V(verified) verifies the installed release, whichever it is, and changes nothing that is installed. It creates a VolumeSnapshot
+        for the controller to process, and deletes it again. In check mode it creates nothing, so it verifies only the webhook, the CRDs,
+        and the pods.
     type: str
     choices: [present, verified]
     default: present
   probe_namespace:
     description:
-      - The namespace in which the module creates the VolumeSnapshot of a verification, and deletes it again. By default the namespace of the
-        controller.
+      - The namespace in which the module creates the VolumeSnapshot of a verification, and deletes it again. If unset, it is the
+        controller's namespace.
     type: str
   undo:
     description:
-      - Whether a hop that fails is undone.
+      - Whether the module undoes a hop that fails, which puts back the release before the hop. Newer CRDs stay.
     type: bool
     default: true
   backup_directory:
     description:
       - A directory on the machine that runs the task. Before the first write of a hop, the module writes a file there with every object that
-        the hop changes or deletes, and with the commands that restore them. Of a Secret it has the certificates only.
+        the hop changes or deletes, and with the commands that restore them. Of a Secret, it has only the certificates.
     type: path
   backup_in_cluster:
     description:
-      - Whether the backup is kept in the cluster too, in ConfigMaps of the namespace C(kube-system). The newest five are kept. Use this if the
-        files of the machine that runs the task are lost, as those of an execution environment in AWX are.
+      - Whether the backup is also kept in the cluster, in ConfigMaps of the namespace C(kube-system). The newest five are kept. Use this
+        if the files of the machine that runs the task are lost, as in an execution environment of AWX.
     type: bool
     default: false
   step_timeout:
@@ -68,8 +69,8 @@ options:
     default: 600
   wait_timeout:
     description:
-      - The longest time for the whole task, in seconds, with the wait for another run's Lease.
-      - A step starts only if its own time still fits, with 120 seconds for the way back. Otherwise the run ends with the code V(interrupted)
+      - The longest time for the whole task, in seconds, including the wait for another run's Lease.
+      - A step starts only if its own time still fits, with 120 seconds for an undo. Otherwise the run ends with the code V(interrupted)
         and undoes nothing. The next run continues.
     type: int
     default: 3600
@@ -79,12 +80,12 @@ seealso:
     description: The fields that an apply removes.
     link: https://kubernetes.io/docs/reference/using-api/server-side-apply/#upgrading-from-client-side-apply-to-server-side-apply
 notes:
-  - The Lease is C(kube-system/certflow-snapshot-controller). Another run waits until it is released. If the Lease is lost, the run stops before
-    its next write and undoes nothing.
-  - On Ctrl-C, on SIGTERM, and at the end of the O(wait_timeout) or of the task's C(timeout), the module finishes the request in flight,
-    releases the Lease, and undoes nothing. The code is V(interrupted).
-  - It prints its progress if it runs inside Ansible's own process, which is so for C(connection=local) with Ansible's own interpreter.
-  - The cache of manifests is written in check mode too.
+  - The Lease is C(kube-system/certflow-snapshot-controller). Another run waits until the Lease is released. If a run loses the Lease, it
+    stops before its next write and undoes nothing.
+  - Ctrl-C, SIGTERM, the end of O(wait_timeout), and the end of the task's C(timeout) interrupt the run. The module then finishes the
+    request in flight, releases the Lease, and undoes nothing. The code is V(interrupted).
+  - The module prints its progress if it runs inside Ansible's own process. It does with C(connection=local) and Ansible's own interpreter.
+  - The module writes the cache of manifests in check mode too.
 """
 
 EXAMPLES = r"""
@@ -120,7 +121,7 @@ installed:
   returned: once the cluster was read
   type: dict
   contains:
-    version: {description: "The release of the controller. Empty if no controller runs, or if its image does not tell.", type: str, returned: success}
+    version: {description: "The release of the controller. Empty if no controller runs, or if its image does not show it.", type: str, returned: success}
     kubernetes: {description: The version of Kubernetes., type: str, returned: success}
     crds:
       description:
@@ -130,19 +131,19 @@ installed:
       elements: dict
       returned: success
     controllers:
-      description: "Each has C(kind), C(namespace), C(name), C(image), C(version), C(arguments), C(replicas), C(available)."
+      description: "The controllers. Each has C(kind), C(namespace), C(name), C(image), C(version), C(arguments), C(replicas) and C(available)."
       type: list
       elements: dict
       returned: success
     webhooks:
-      description: As RV(installed.controllers), with C(program) and C(port).
+      description: "The webhooks, in the form of RV(installed.controllers), with C(program) and C(port)."
       type: list
       elements: dict
       returned: success
     configurations:
       description:
-        - The ValidatingWebhookConfigurations of the validation webhook. They are recognised by upstream's name, or because every
-          webhook in them has rules for snapshots only and calls a Service whose pods run the webhook's program.
+        - The ValidatingWebhookConfigurations of the validation webhook. The module recognises them by upstream's name. It also recognises
+          them if every webhook in them has rules only for snapshots and calls a Service whose pods run the webhook's program.
         - Each has C(name) and C(webhooks). Each webhook has C(name), C(service), C(path), C(failure_policy), C(resources) and
           C(versions).
         - Other configurations that name snapshots or call the webhook are in RV(hazards). The upgrade does not change them.
@@ -157,7 +158,7 @@ installed:
       elements: dict
       returned: success
     sidecars:
-      description: The csi-snapshotters of CSI drivers, as RV(installed.controllers). The upgrade does not change them.
+      description: The csi-snapshotter sidecars of CSI drivers, in the form of RV(installed.controllers). The upgrade does not change them.
       type: list
       elements: dict
       returned: success
@@ -173,31 +174,31 @@ managers:
   elements: dict
 refused:
   description:
-    - The reasons why the plan may not be carried out, each with C(id), C(reason), C(evidence) and C(remedy). Empty if it may.
+    - The reasons why the plan must not be carried out, each with C(id), C(reason), C(evidence) and C(remedy). Empty if there is no reason.
   returned: once the cluster was read
   type: list
   elements: dict
 hazards:
   description:
-    - The hazards on this way, each with C(id), C(title), C(handling) (V(refuse), V(ask), V(step) or V(report)), C(answer),
+    - The hazards of this upgrade, each with C(id), C(title), C(handling) (V(refuse), V(ask), V(step) or V(report)), C(answer),
       C(evidence), C(remedy) and C(source).
   returned: once the cluster was read
   type: list
   elements: dict
 reports:
-  description: The hazards of handling C(report), one line each. An operator should know them. The upgrade does nothing about them.
+  description: The hazards of handling C(report), one per line. An operator should know them. The upgrade does not act on them.
   returned: once the cluster was read
   type: list
   elements: str
 hops:
   description:
-    - The releases on the way. Each has C(start) (empty if no release was installed), C(release), C(reason) (why the way needs this
+    - The hops of the upgrade. Each has C(start) (empty if no release was installed), C(release), C(reason) (why the upgrade needs this
       hop) and C(steps), the ids of its steps.
   returned: once the cluster was read
   type: list
   elements: dict
 plan:
-  description: The steps of all hops, in their order. A refused plan has them too.
+  description: The steps of all hops, in order. A refused plan has them too.
   returned: once the cluster was read
   type: list
   elements: dict
@@ -205,12 +206,12 @@ plan:
     id: {description: "A stable word, unique within its hop.", type: str, returned: success}
     hop: {description: The release of its hop., type: str, returned: success}
     title: {description: The step in a few words., type: str, returned: success}
-    reason: {description: "Why it is needed, and why at this place.", type: str, returned: success}
+    reason: {description: "Why the step is needed, and why at this place.", type: str, returned: success}
     action: {description: The kind of step., type: str, returned: success, sample: apply}
     parameters: {description: The parameters of the action., type: dict, returned: success}
-    hazards: {description: Ids of the hazards that it handles., type: list, elements: str, returned: success}
+    hazards: {description: Ids of the hazards that the step handles., type: list, elements: str, returned: success}
 due:
-  description: Ids of the steps that would write, as the dry runs of the beginning showed.
+  description: Ids of the steps that would write, according to the dry runs at the beginning.
   returned: success
   type: list
   elements: str
@@ -218,7 +219,7 @@ due:
 foreseen:
   description:
     - The effect of these steps. Each has C(id), C(title), C(objects) in the form of RV(steps[].objects), and C(note), why the step could not be
-      tried before the steps in front of it.
+      tried before the earlier steps.
   returned: success
   type: list
   elements: dict
@@ -239,8 +240,8 @@ verified:
   elements: dict
 previous_run:
   description:
-    - A run that was killed before this one. It has C(holder), C(renewed), and in C(record) the step that it worked on. Null if there was no
-      such run.
+    - A run that was killed before this one. It has C(holder), C(renewed), and in C(record) the step that it worked on. V(null) if there was
+      no such run.
   returned: always, once the steps were tried
   type: dict
 backup:
@@ -264,7 +265,7 @@ step:
   type: str
   sample: webhook-wait
 steps:
-  description: The steps of this run in their order, also those of the way back.
+  description: The steps of this run, in order. They include the steps of an undo.
   returned: always, once the steps were tried
   type: list
   elements: dict
@@ -273,11 +274,11 @@ steps:
     hop: {description: The release of its hop., type: str, returned: always, sample: 8.1.0}
     title: {description: The step in a few words., type: str, returned: always}
     action: {description: The kind of step., type: str, returned: always, sample: apply}
-    undoes: {description: Whether it was a step of the way back., type: bool, returned: always}
+    undoes: {description: Whether the step belonged to an undo., type: bool, returned: always}
     status: {description: "C(done), C(failed) or C(interrupted).", type: str, returned: always, sample: done}
     changed: {description: Whether the step wrote something., type: bool, returned: always}
-    reason: {description: "Why it was due, the result of a verification, or the cause of the failure.", type: str, returned: always}
-    seconds: {description: How long it took., type: int, returned: always, sample: 12}
+    reason: {description: "Why the step was due, the result of a verification, or the cause of the failure.", type: str, returned: always}
+    seconds: {description: The duration of the step in seconds., type: int, returned: always, sample: 12}
     objects:
       description: The changed objects.
       type: list
@@ -295,11 +296,12 @@ steps:
           elements: dict
           returned: always
         left: {description: Fields that other field managers own and keep., type: list, elements: str, returned: always}
-        note: {description: "Why it was not deleted, or could not be tried.", type: str, returned: always}
+        note: {description: "Why the object was not deleted, or could not be tried.", type: str, returned: always}
 undone:
   description:
-    - The way back after a failure. It has C(release) (the release before the hop), C(is_back) (whether that release is in place again), C(steps) (the
-      titles of the steps that changed something) and C(problem) (why nothing was put back, or why that failed). Null if no step failed.
+    - The undo after a failure. It has C(release) (the release before the hop), C(is_back) (whether that release is in place again),
+      C(steps) (the titles of the steps that changed something) and C(problem) (why nothing was put back, or why the undo failed).
+    - V(null) if no step failed.
   returned: always, once the steps were tried
   type: dict
 cluster:

@@ -10,13 +10,13 @@ module: webhook_probe
 short_description: Verify through the API server that a webhook answers
 description:
   - Makes the API server call a webhook, and reads the certificate that each endpoint of the webhook serves.
-  - The verdict is V(ok), V(failed) or V(unproven). An API server keeps connections to webhooks open and does not verify them
-    again. So a successful call does not show whether the API server accepts the certificate that is served now. The verdict is
-    V(ok) only if a new connection would succeed too. Either every endpoint serves a certificate that the C(caBundle) of the
-    webhook accepts, or the module made the API servers reconnect (O(renew_connections)).
-  - An admission webhook is asked about O(object) by a server dry run. A conversion webhook is asked by the dry run of an object at
-    a version that is served but not stored. For an aggregated API, the module reads its condition C(Available) and its discovery
-    document.
+  - The verdict is V(ok), V(failed) or V(unproven). An API server keeps connections to webhooks open and does not verify the
+    certificate again. So a successful call does not show whether the API server accepts the certificate that is served now.
+  - The verdict is V(ok) only if a new connection would succeed too. Either every endpoint serves a certificate that the
+    C(caBundle) of the webhook accepts, or the module made the API servers reconnect (O(renew_connections)).
+  - To probe an admission webhook, the module sends O(object) as a server dry run. To probe a conversion webhook, it sends a dry run
+    of an object at a version that is served but not stored. For an aggregated API, it reads the condition C(Available) and the
+    discovery document.
   - RV(failure) names the failure by a code, with its cause and a remedy.
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
@@ -52,10 +52,10 @@ options:
   object:
     description:
       - A manifest. The module sends it as a server dry run, so it is never stored. Required for admission webhooks.
-      - Use an object that the webhook denies, with O(expect=denied), if possible. A denial names the webhook that it comes from. An
-        object that passes does not show which webhooks were asked.
+      - If possible, use an object that the webhook denies, with O(expect=denied). A denial names the webhook that it comes from. An
+        object that passes does not show which webhooks were called.
       - For a conversion webhook, the manifest must have a version that is served but not stored. If unset, the module sends the
-        smallest object, in the namespace C(default) if it needs one. Set it if the schema has required fields.
+        smallest object, in the namespace C(default) if the kind is namespaced. Set O(object) if the schema has required fields.
       - If the manifest has neither C(metadata.name) nor C(metadata.generateName), the API server generates a name.
     type: dict
   expect:
@@ -63,7 +63,7 @@ options:
       - The expected answer of the webhook to O(object).
       - With V(allowed), the verdict is V(unproven) if the webhook's rules and selectors do not match the object, if the webhook has
         C(matchConditions), or if its C(failurePolicy) is C(Ignore).
-      - With V(denied), the verdict is V(failed) if the object passes. This reveals a webhook that cannot be called and whose
+      - With V(denied), the verdict is V(failed) if the object passes. This reveals a webhook that cannot be called if its
         C(failurePolicy) is C(Ignore).
     type: str
     choices: [allowed, denied]
@@ -75,15 +75,15 @@ options:
     default: ''
   renew_connections:
     description:
-      - Whether to make the API servers reconnect if nothing else proves the answer, for example because this identity may not read
-        the certificates of the endpoints.
+      - Whether to make the API servers reconnect if no other evidence proves the answer. For example, this identity may not have the
+        permissions to read the certificates of the endpoints.
       - The module changes the number of line breaks at the end of the webhook's C(caBundle), which has no meaning to TLS, and asks
-        again. This needs the permission to patch the object. It has no effect if the object has no C(caBundle).
+        again. This needs the permission to patch the object. The option has no effect if the object has no C(caBundle).
     type: bool
     default: false
   take_over:
     description:
-      - Whether to write the line break to an object of another manager too, see M(certflow.kubernetes.webhook_cabundle).
+      - Whether to write the line break even to an object of another manager, see M(certflow.kubernetes.webhook_cabundle).
     type: bool
     default: false
   require_proof:
@@ -108,10 +108,10 @@ seealso:
   - module: certflow.kubernetes.webhook_cabundle
 notes:
   - The module needs the permissions to get the target and to create the object that it sends. To read the served certificates, it
-    needs to get the Service, to list its EndpointSlices, and to open a port-forward to the pods. If it lacks these permissions, the
-    evidence names the endpoints that it did not see.
-  - The module counts the API servers by their Leases and sends several requests, each over a new connection. Behind a load balancer
-    a client cannot see which API server answers. So no verdict covers every API server.
+    also needs the permissions to get the Service, to list its EndpointSlices, and to open a port-forward to the pods. Without these
+    permissions, the evidence names the endpoints that the module did not see.
+  - The module counts the API servers by their Leases and sends several requests, each over a new connection. A client behind a load
+    balancer cannot see which API server answers. So no verdict is certain to cover every API server.
 """
 
 EXAMPLES = r"""
@@ -128,7 +128,7 @@ EXAMPLES = r"""
     denial_message: every ConfigMap needs a label team
     require_proof: true
 
-- name: Wait until a webhook answers on new connections
+- name: Wait until a webhook answers over new connections
   certflow.kubernetes.webhook_probe:
     target:
       kind: ValidatingWebhookConfiguration
@@ -142,7 +142,7 @@ EXAMPLES = r"""
     wait: true
     wait_timeout: 60
 
-- name: Verify that objects are converted
+- name: Verify that a conversion webhook converts objects
   certflow.kubernetes.webhook_probe:
     target:
       kind: CustomResourceDefinition
@@ -158,18 +158,18 @@ RETURN = r"""
 verdict:
   description:
     - V(ok) if the webhook answers as expected, and would do so over a new connection.
-    - V(failed) if it does not answer, or gives another answer.
+    - V(failed) if the webhook does not answer, or gives another answer.
     - V(unproven) if the evidence shows neither.
-  returned: always, unless the webhook could not be asked
+  returned: always, unless the webhook could not be probed
   type: str
   sample: ok
 msg:
-  description: The verdict in one line.
+  description: The verdict in one line, with its reason.
   returned: always
   type: str
 failure:
-  description: The reason why the verdict is not V(ok), V(null) if it is.
-  returned: always, unless the webhook could not be asked
+  description: The reason why the verdict is not V(ok). V(null) if the verdict is V(ok).
+  returned: always, unless the webhook could not be probed
   type: dict
   contains:
     code:
@@ -182,7 +182,7 @@ failure:
         - Codes of an unexpected answer are C(denied), C(other-message), C(accepted) and C(not-asked).
         - Codes of a call that proves nothing are C(old-connection), C(hidden-by-ignore), C(not-asked), C(perhaps-not-asked),
           C(nothing-to-convert) and C(pending).
-        - Codes of a request that ended before or after the webhook are C(another-webhook), C(policy), C(no-right), C(namespace),
+        - Codes of a request that ended before or after the call of the webhook are C(another-webhook), C(policy), C(no-right), C(namespace),
           C(invalid-object), C(no-dry-run) and C(refused-elsewhere).
       type: str
       returned: always
@@ -190,14 +190,14 @@ failure:
     remedy: {description: The way to mend it., type: str, returned: always}
 evidence:
   description:
-    - The observations, one an entry. They are the answers to the requests, the certificate of each endpoint, and the number of API
+    - The observations, one per entry. They are the answers to the requests, the certificate of each endpoint, and the number of API
       servers.
-  returned: always, unless the webhook could not be asked
+  returned: always, unless the webhook could not be probed
   type: list
   elements: str
 served:
   description: The certificates of the endpoints. Empty if the module saw no endpoint.
-  returned: always, unless the webhook could not be asked
+  returned: always, unless the webhook could not be probed
   type: list
   elements: dict
   contains:
@@ -209,10 +209,10 @@ served:
       type: dict
       returned: always
     verifies:
-      description: Whether the API server would accept the certificate on a new connection, by the C(caBundle) and the name that it calls.
+      description: Whether the API server would accept the certificate on a new connection. The C(caBundle) and the called name decide that.
       type: bool
       returned: always
-    problem: {description: "The reason why it would not, or why the module saw no certificate.", type: str, returned: always}
+    problem: {description: "The reason why it would not accept the certificate, or why the module saw none.", type: str, returned: always}
 skip_reason:
   description: The reason why the webhook was not probed.
   returned: if O(pending=true)
