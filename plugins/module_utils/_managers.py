@@ -126,7 +126,7 @@ MANAGERS = (
         ),
         source="github.com/openshift/cluster-csi-snapshot-controller-operator:assets",
         key="openshift",
-        upgrade="It is upgraded with the cluster (oc adm upgrade).",
+        upgrade="Upgrade it with the cluster (oc adm upgrade).",
     ),
     Manager(
         "RKE2's chart rke2-snapshot-controller",
@@ -138,7 +138,7 @@ MANAGERS = (
         ),
         source="https://docs.rke2.io/install/packaged_components; github.com/rancher/rke2-charts",
         key="rke2",
-        upgrade="It is upgraded with RKE2 itself.",
+        upgrade="Upgrade it with RKE2 itself.",
         adopting="Put rke2-snapshot-controller, rke2-snapshot-controller-crd and rke2-snapshot-validation-webhook under "
         "disable: in every server's configuration, which also removes what they installed.",
     ),
@@ -160,7 +160,7 @@ MANAGERS = (
         (("label", "k8s-addon=snapshot-controller.addons.k8s.io"), ("label", "addon.kops.k8s.io/*")),
         source="https://kops.sigs.k8s.io/addons/#snapshot-controller",
         key="kops",
-        upgrade="It is upgraded with kOps (kops update cluster).",
+        upgrade="Upgrade it with kOps (kops update cluster).",
         adopting="Set spec.snapshotController.enabled: false in the Cluster. kOps keeps the objects.",
     ),
     Manager(
@@ -168,7 +168,7 @@ MANAGERS = (
         (("label", "kubeone.io/addon=*"),),
         source="https://docs.kubermatic.com/kubeone/main/guides/addons/",
         key="kubeone",
-        upgrade="It is upgraded with KubeOne (kubeone apply).",
+        upgrade="Upgrade it with KubeOne (kubeone apply).",
         adopting="Remove the add-on from the KubeOne manifest, and its label from the objects. kubeone apply deletes objects "
         "with the label.",
     ),
@@ -177,7 +177,7 @@ MANAGERS = (
         (("label", "addonmanager.kubernetes.io/mode=Reconcile"),),
         source="kubernetes/minikube:deploy/addons/volumesnapshots; kubernetes/kubernetes:cluster/addons/addon-manager",
         key="addon-manager",
-        upgrade="It is upgraded with the tool that created the cluster (minikube addons enable volumesnapshots).",
+        upgrade="Upgrade it with the tool that created the cluster (minikube addons enable volumesnapshots).",
         adopting="Disable the add-on in that tool (minikube addons disable volumesnapshots). This also removes its objects.",
     ),
     Manager(
@@ -193,7 +193,7 @@ MANAGERS = (
         for_targets="OLM issues this webhook's certificate itself: leave it to the ClusterServiceVersion",
         for_secrets="leave it to the ClusterServiceVersion",
         key="olm",
-        upgrade="It is upgraded by its Subscription or ClusterExtension.",
+        upgrade="Upgrade it with its Subscription or ClusterExtension.",
         controller_markers=(
             ("label", "olm.operatorframework.io/owner-name"),
             ("owner", "ClusterServiceVersion"),
@@ -269,7 +269,7 @@ MANAGERS = (
         (("owner", "*"),),
         source="https://kubernetes.io/docs/concepts/overview/working-with-objects/owners-dependents/",
         key="operator",
-        upgrade="It is upgraded by the operator of the object that its ownerReference names.",
+        upgrade="Upgrade it with the operator of the object that its ownerReference names.",
     ),
     Manager(
         "kubespray",
@@ -284,7 +284,7 @@ MANAGERS = (
         key=KUBESPRAY,
         upgrade="Every run of kubespray applies its own version again (kubespray 2.25 to 2.31: 7.0.2). "
         "snapshot_controller_image_tag changes the image. It does not change kubespray's CustomResourceDefinitions and "
-        "ClusterRole, which do not fit 8.2 and newer.",
+        "ClusterRole, which do not match release 8.2 or newer.",
         adopting="Set csi_snapshot_controller_enabled: false in kubespray's inventory. kubespray leaves the objects. With "
         "cinder_csi_enabled: true kubespray installs the controller too. Then run kubespray with --skip-tags "
         "snapshot-controller,csi-driver, which also leaves out its CSI drivers.",
@@ -305,7 +305,7 @@ MANAGERS = (
         source="kubernetes-sigs/vsphere-csi-driver:manifests",
         key=KUBECTL,
         upgrade="The scripts of CSI drivers leave this marker, and apply their version again at their next run. If such a script "
-        "installed the controller, upgrade it there.",
+        "installed the controller, upgrade it with that script.",
         adopting="Make sure that no tool applies the objects again, such as kubespray or the script of a CSI driver.",
     ),
     Manager(

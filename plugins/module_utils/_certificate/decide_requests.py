@@ -94,7 +94,7 @@ def _select(client: Client, task: RequestDecision) -> list[dict[str, Any]]:
     if not task.name:
         if not (task.label_selectors or task.field_selectors):
             raise RequestError(
-                "neither a name nor a selector selects requests",
+                "neither a name nor a selector selects CSRs",
                 remedy="Set name, label_selectors or field_selectors",
             )
         found = csr_api.select(client, task.label_selectors, task.field_selectors)
@@ -104,7 +104,7 @@ def _select(client: Client, task: RequestDecision) -> list[dict[str, Any]]:
         raise RequestError(
             f"CSR {task.name} does not exist",
             code="not-found",
-            remedy="Check the name. The cluster collects a request an hour after the decision on it",
+            remedy="Check the name. The cluster deletes a CSR an hour after the decision on it",
         )
     if decision_of(csr) not in ("", task.kind):
         raise _opposite(csr)
@@ -139,7 +139,7 @@ def _refuse_mismatches(csrs: Iterable[Mapping[str, Any]], task: RequestDecision)
     raise RequestError(
         f"nothing was {task.kind.lower()}: {faults[0]}{more}",
         evidence=[*faults, *requesters],
-        **_code_and_remedy(csrs, "Correct expect and allow_names, or select fewer requests"),
+        **_code_and_remedy(csrs, "Correct expect and allow_names, or select fewer CSRs"),
     )
 
 
@@ -177,7 +177,7 @@ def _approved_unexpectedly(csrs: Iterable[Mapping[str, Any]], task: RequestDecis
         faults = _faults(csr, task.expected, RULES)
         if faults and task.name:
             raise RequestError(
-                f"a request that was approved before does not match the expectation: {faults[0]}",
+                f"a CSR that was approved earlier does not match the expectation: {faults[0]}",
                 code=RequestNotCanonical.code if content_of(csr).fault else "approved-unexpectedly",
                 evidence=[*faults, _requested_by(csr)],
                 remedy="An approval is final. Find out who gave it (the audit log of the API server names the user), or correct "
@@ -185,7 +185,7 @@ def _approved_unexpectedly(csrs: Iterable[Mapping[str, Any]], task: RequestDecis
             )
         if faults:
             warnings[csr["metadata"]["uid"]] = (
-                f"a request that was approved before does not match the expectation: {faults[0]}"
+                f"a CSR that was approved earlier does not match the expectation: {faults[0]}"
             )
     return warnings
 
@@ -196,7 +196,7 @@ def _require_permissions(
     """Raise MissingPermissions unless this identity may decide on all requests and wait for their certificates."""
     signers = dict.fromkeys(csr["spec"]["signerName"] for csr in undecided)
     wanted = [permission for signer in signers for permission in approval_permissions(signer)]
-    purpose = "approve the requests" if task.kind == APPROVED else "deny the requests"
+    purpose = "approve the CSRs" if task.kind == APPROVED else "deny the CSRs"
     access_review.require(client, [*wanted, *(csr_api.wait_permissions() if waits else ())], purpose)
 
 
@@ -218,9 +218,9 @@ def _decide(client: Client, csr: Mapping[str, Any], task: RequestDecision) -> di
 
 def _opposite(csr: Mapping[str, Any]) -> RequestError:
     return RequestError(
-        f"CSR {csr['metadata']['name']} is {decision_of(csr)} already, which cannot be changed",
+        f"CSR {csr['metadata']['name']} is already {decision_of(csr)}, and a decision cannot be changed",
         code="already-decided",
-        remedy="Make a new request",
+        remedy="Create a new CSR",
     )
 
 

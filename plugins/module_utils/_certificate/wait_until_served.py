@@ -195,7 +195,7 @@ def _first_three(endpoints: tuple[ServedChain, ...]) -> str:
 def _untrusted(rotation: Rotation, progress: ServingProgress) -> StaleError:
     """Return the error if every endpoint serves the new certificate, with a chain that does not verify."""
     return StaleError(
-        f"the webhook serves the new certificate of {rotation.run.intent.secret}, and the API server would refuse it: "
+        f"the webhook serves the new certificate of {rotation.run.intent.secret}, but the API server would refuse it: "
         f"{progress.evidence[0]}",
         code=UntrustedLeafError.code,
         evidence=progress.evidence,

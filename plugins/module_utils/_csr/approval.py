@@ -103,9 +103,9 @@ def approval_body(
     earlier = decision_of(csr)
     if earlier:
         raise RequestError(
-            f"CSR {csr['metadata']['name']!r} is {earlier} already, and a decision cannot be changed",
+            f"CSR {csr['metadata']['name']!r} is already {earlier}, and a decision cannot be changed",
             code="already-decided",
-            remedy="Make a new request.",
+            remedy="Create a new CSR.",
         )
     stamp = format_time(now)
     condition = {
@@ -155,7 +155,7 @@ def _inner_usages(content: RequestContent, _expected: Expectation) -> Iterator[s
     granted = {_SAME_USAGE.get(usage, usage) for usage in (*content.usages, *_HARMLESS_USAGES)}
     for usage in content.request.usages:
         if usage not in granted:
-            yield f"its PKCS#10 asks for the usage {usage!r}, which spec.usages does not have"
+            yield f"its PKCS#10 asks for the usage {usage!r}, which is not in spec.usages"
 
 
 def _public_key(content: RequestContent, expected: Expectation) -> Iterator[str]:
@@ -185,7 +185,7 @@ def _client_identity(content: RequestContent, expected: Expectation) -> Iterator
         yield f"it asks for a client certificate (usages: {usages}), and allow_client_identity is not set"
     elif expected.common_name is None or expected.organizations is None:
         yield (
-            f"it asks for a client certificate (usages: {usages}), and expect lacks common_name or organizations"
+            f"it asks for a client certificate (usages: {usages}), but expect lacks common_name or organizations"
         )
 
 
@@ -211,7 +211,7 @@ def _nameless(content: RequestContent, _expected: Expectation) -> Iterator[str]:
     request = content.request
     if SERVER_AUTH in content.usages and not request.dns_names and not request.ip_addresses:
         # Some clients then use the common name, which no rule here checks.
-        yield "it asks for a serving certificate without DNS name or IP address"
+        yield "it asks for a serving certificate without a DNS name or an IP address"
 
 
 def _forbidden_names(content: RequestContent, expected: Expectation) -> Iterator[str]:
@@ -248,7 +248,7 @@ def _lifetime(content: RequestContent, expected: Expectation) -> Iterator[str]:
     if expected.expiration_seconds is not None and found != expected.expiration_seconds:
         yield f"its expirationSeconds is {found}, expected {expected.expiration_seconds}"
     if longest is not None and (found is None or found > longest):
-        yield f"its expirationSeconds is {found}, more than {longest} is not accepted"
+        yield f"its expirationSeconds is {found}, but at most {longest} is accepted"
 
 
 # Rows of reason and rule. A rule yields a clause for each difference.

@@ -148,7 +148,7 @@ def _find_sent(client: Client, name: str) -> dict[str, Any]:
     own, requester = read_own_identity(client, csr), requester_of(csr)
     if not is_same(own, requester):
         raise RequestError(
-            f"CSR {name}, which this run wanted to create, exists already and was requested by {requester}",
+            f"CSR {name}, which this run wanted to create, already exists and was requested by {requester}",
             code="requested-by-another-identity",
             evidence=(describe_identity(own),),
             remedy=f"Delete it ({delete_command(name)}) and run the task again",

@@ -148,7 +148,7 @@ def parse_duration(text: str) -> timedelta:
     match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(text).strip())
     if match is None:
         raise RequestError(
-            f"the renew_before {text!r} is not a duration",
+            f"the value {text!r} of renew_before is not a duration",
             remedy="Use a number with s, m, h or d, such as 30d",
         )
     return timedelta(seconds=int(match[1]) * _UNITS[match[2] or "s"])
@@ -183,7 +183,7 @@ def _check(
         _refuse(row, request)  # Before the check of client certificates, which it does not issue.
     if not {SERVER_AUTH, CLIENT_AUTH} & set(request.usages):
         raise RequestError(
-            f"the usages {', '.join(request.usages)} make neither a serving nor a client certificate",
+            f"the usages {', '.join(request.usages)} are for neither a serving certificate nor a client certificate",
             remedy="Remove usages to get the signer's default, or add server auth or client auth",
         )
     if SERVER_AUTH in request.usages and not (request.dns_names or request.ip_addresses):
@@ -213,7 +213,7 @@ def _check(
 def _refuse(row: Signer, request: CertificateRequest) -> None:
     for refusal in signers.list_refusals(row, request):
         raise RequestError(
-            f"signer {row.name} would refuse the request: {refusal}",
+            f"the signer {row.name} would refuse the CSR: {refusal}",
             remedy=signers.remedy_for(row.name, refusal),
         )
 
@@ -222,7 +222,7 @@ def _check_approval(parameters: Mapping[str, Any], row: Signer) -> None:
     """Raise RequestError for ``approve: false`` with a signer that needs no approval: no second person could check it."""
     if not parameters.get("approve", True):
         raise RequestError(
-            f"{row.name} sends no request, so no other person can approve it (approve: false)",
+            f"{row.name} creates no CSR, so no other identity can approve it (approve: false)",
             remedy="Remove approve, or set signer_name to a signer of the cluster",
         )
 
@@ -232,7 +232,7 @@ def _check_waiting_key(parameters: Mapping[str, Any], secret: SecretSpec) -> Non
     longest = name_policy.LONGEST_DNS_NAME - len(PENDING_SUFFIX)
     if not parameters.get("approve", True) and len(secret.name) > longest:
         raise RequestError(
-            f"{secret} has a name of {len(secret.name)} characters: with approve: false its key waits in a Secret whose "
+            f"{secret} has a name of {len(secret.name)} characters: with approve: false, its key waits in a Secret whose "
             f"name ends in {PENDING_SUFFIX}, which would be too long",
             remedy=f"Set secret.name to a name of at most {longest} characters",
         )
@@ -268,14 +268,14 @@ def _check_data_keys(spec: SecretSpec) -> None:
     keys = [spec.certificate_key, spec.private_key_key, *filter(None, [spec.ca_key])]
     if len(set(keys)) != len(keys):
         raise RequestError(
-            f"{spec}: two parts would have the same key of its data: {', '.join(keys)}",
+            f"{spec}: two parts would have the same key in its data: {', '.join(keys)}",
             remedy="Set certificate_key, private_key_key and ca_key to different names",
         )
     for key in keys:
         # k/k pkg/apis/core/validation: IsConfigMapKey
         if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) or key in (".", ".."):
             raise RequestError(
-                f"{spec}: {key!r} cannot be a key of its data", remedy="Use letters, digits, -, _ and ."
+                f"{spec}: {key!r} is not a valid key of its data", remedy="Use letters, digits, -, _ and ."
             )
     if spec.type == TLS_TYPE and (spec.certificate_key, spec.private_key_key) != TLS_KEYS:
         raise RequestError(

@@ -192,13 +192,13 @@ def check_names(dns_names: Sequence[str], ip_addresses: Sequence[str]) -> None:
         if not is_dns_name(bare.lower()):
             raise RequestError(
                 f"the name {name!r} in dns_names is not valid: {_dns_fault(bare)}",
-                remedy="Correct it. A DNS name has labels of lower case letters, digits and inner hyphens",
+                remedy="Correct it. A DNS name has labels of lowercase letters, digits, and inner hyphens",
             )
     for address in ip_addresses:
         if not is_address(address):
             raise RequestError(
                 f"the entry {address!r} in ip_addresses is not an IP address",
-                remedy="Give an IPv4 or IPv6 address without a mask. Names belong in dns_names",
+                remedy="Set an IPv4 or IPv6 address without a mask. Names belong in dns_names",
             )
 
 
@@ -208,7 +208,7 @@ def check_object_names(*, service: str, namespace: str, secret: str) -> None:
     Service: RFC 1035 label (it begins with a letter); Namespace: RFC 1123 label; Secret: RFC 1123 subdomain.
     """
     for fault in _object_name_faults(service, namespace, secret):
-        raise RequestError(fault, remedy="Give the name of the object as kubectl shows it")
+        raise RequestError(fault, remedy="Set the name of the object as kubectl shows it")
 
 
 def _object_name_faults(service: str, namespace: str, secret: str) -> Iterator[str]:
@@ -233,4 +233,4 @@ def _label_fault(label: str) -> str:
         return "it is empty, or has an empty part between dots"
     if len(label) > 63:
         return f"{label!r} has {len(label)} characters, a DNS label at most 63"
-    return f"{label!r} is not lower case letters, digits and inner hyphens"
+    return f"{label!r} may have only lowercase letters, digits, and inner hyphens"

@@ -183,11 +183,11 @@ def refuse_foreign(
         return
     is_another = any(_another_requester(pending, own, accepted))
     raise RequestError(
-        f"the waiting request for {secret} is not used: {reason}",
+        f"the waiting CSR for {secret} is not used: {reason}",
         code="requested-by-another-identity",
         remedy=f"Remove it: {delete_commands(secret, pending)}"
         + (
-            ". If its requester is this identity under another name, add it to requesters instead"
+            ". If its requester is this identity under another name, add that name to requesters instead"
             if is_another
             else ""
         ),
@@ -231,6 +231,6 @@ def discard(client: Client, secret: SecretSpec, uid: str) -> None:
 
 def _refuse(secret: SecretSpec) -> NoReturn:
     raise SecretError(
-        f"Secret {secret.namespace}/{name(secret)} has the name of the Secret for a waiting key, but has no such key",
+        f"Secret {secret.namespace}/{name(secret)} has the name of the Secret for a waiting key, but holds no such key",
         remedy="Delete it if it is not needed, or set another secret.name",
     )

@@ -68,9 +68,7 @@ STARTING_SECONDS = 20.0
 PAGE = "500"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML too
-SLOW_REMEDY = (
-    "raise wait_timeout if the connection is slow, or check which server answers at the API server's address"
-)
+SLOW_REMEDY = "Increase wait_timeout if the connection is slow, or check which server answers at the API server's address"
 
 
 @dataclass(frozen=True)
@@ -555,13 +553,13 @@ class Client:
             return ConnectionFailed(
                 f"the server's certificate was not accepted: {_tls_words(words)}",
                 code="server-untrusted",
-                remedy=f"check the address and the CA of {self.auth_source}: they belong to different clusters, or a "
+                remedy=f"Check the address and the CA of {self.auth_source}. They belong to different clusters, or a "
                 "proxy answered",
             )
         via = " through the proxy" if isinstance(exc, ProxyError) else ""
         return ConnectionFailed(
             f"the API server cannot be reached{via}: {_short(words)}",
-            remedy="check the address, the network and the proxy settings from where this task runs",
+            remedy="Check the address, the network, and the proxy settings on the machine that runs this task",
         )
 
 

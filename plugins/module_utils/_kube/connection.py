@@ -170,8 +170,8 @@ def _refuse(
     other = next((second[name] for name in other_names if name in second), None)
     if one and other:
         raise ConfigurationError(
-            f"two sources name a cluster: {one} and {other}. A request or a token could reach the wrong one",
-            remedy=f"give the whole connection in one place: take {other} away, or {one}",
+            f"two sources name a cluster: {one} and {other}. A request or a token could reach the wrong cluster",
+            remedy=f"Set the whole connection in one place: remove {other}, or {one}",
         )
 
 
@@ -179,14 +179,14 @@ def _require_complete(values: Mapping[str, Any], origins: Mapping[str, str]) -> 
     given = next(name for name in DIRECT_OPTIONS if name in values)
     if "host" not in values:
         raise ConfigurationError(
-            f"{origins[given]} is given without a host",
-            remedy="give host too, or use kubeconfig and context instead",
+            f"{origins[given]} is set without a host",
+            remedy="Set host too, or use kubeconfig and context instead",
         )
     complete = (("api_key",), ("username", "password"), ("client_cert", "client_key"))
     if not any(all(name in values for name in names) for names in complete):
         raise ConfigurationError(
-            f"{origins['host']} is given without credentials",
-            remedy="give api_key, or client_cert and client_key, or username and password",
+            f"{origins['host']} is set without credentials",
+            remedy="Set api_key, or client_cert and client_key, or username and password",
         )
 
 

@@ -108,7 +108,7 @@ class Credentials:
         if not re.fullmatch(r"[!-~]+", text):
             raise AuthenticationError(
                 f"{self._connection.auth_source}: the token contains characters that a token cannot contain",
-                remedy="check its source for a line break, a blank or another encoding",
+                remedy="Check its source for a line break, a blank, or another encoding",
             )
         return f"Bearer {text}"
 
@@ -187,7 +187,7 @@ def _in_time(run: Callable[[], Any], connection: Connection, seconds: float) -> 
     thread.start()
     thread.join(seconds)
     if not outcome:
-        raise _plugin_error(connection, f"gave no answer in {seconds:.0f} s")
+        raise _plugin_error(connection, f"did not answer within {seconds:.0f} s")
     answer, error = outcome[0]
     if error is not None:
         raise error
@@ -218,7 +218,7 @@ def _plugin_error(
     return kind(
         f"{connection.auth_source}: exec plugin {quoted(command)} {problem}",
         remedy=remedy
-        or "run it by hand as the kubeconfig's exec entry does, as the user and on the host of this task",
+        or "Run the plugin manually as the kubeconfig's exec entry does, as the user and on the host of this task",
     )
 
 

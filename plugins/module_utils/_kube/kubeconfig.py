@@ -82,7 +82,7 @@ class Kubeconfig:
                 f"kubeconfig {self.where} has no {SECTIONS[section]} named {quoted(name)}",
                 code=MISSING_CODES[section],
                 evidence=(f"{section}: {known}",),
-                remedy=f"give one of its contexts: {known}" if section == "contexts" else REPAIR,
+                remedy=f"Set context to one of these: {known}" if section == "contexts" else REPAIR,
             )
         return found
 
@@ -102,14 +102,14 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
         )
     if connection.impersonate_groups and not connection.impersonate_user:  # API servers answer 400
         raise ConfigurationError(
-            f"{connection.auth_source}: groups to impersonate are given, and no user",
-            remedy="give impersonate_user too",
+            f"{connection.auth_source}: groups to impersonate are set without a user",
+            remedy="Set impersonate_user too",
         )
     for name in (connection.impersonate_user or "", *connection.impersonate_groups):
         if not name.isprintable() or not name.isascii():
             raise ConfigurationError(
                 f"{connection.auth_source}: the name to impersonate {quoted(name)} cannot be sent",
-                remedy="use printable ASCII characters",
+                remedy="Use only printable ASCII characters",
             )
     return connection
 
@@ -133,14 +133,14 @@ def _resolved(sources: ConnectionSources, environ: Mapping[str, str]) -> Connect
     if context:
         raise ConfigurationError(
             f"{sources.origins['context']} names the context {quoted(context)}, but there is no kubeconfig to find it in: "
-            f"no option kubeconfig, no KUBECONFIG, and {DEFAULT_KUBECONFIG} does not exist",
+            f"the option kubeconfig and KUBECONFIG are not set, and {DEFAULT_KUBECONFIG} does not exist",
             code="no-cluster",
-            remedy="give kubeconfig. In a pod, remove context to use the pod's service account",
+            remedy="Set kubeconfig. In a pod, remove context to use the pod's service account",
         )
     raise ConfigurationError(
-        f"no cluster is named: no kubeconfig, no host, no KUBECONFIG, and {DEFAULT_KUBECONFIG} does not exist",
+        f"no cluster is named: kubeconfig, host, and KUBECONFIG are not set, and {DEFAULT_KUBECONFIG} does not exist",
         code="no-cluster",
-        remedy="give kubeconfig (and context), or host and api_key",
+        remedy="Set kubeconfig (and context), or host and api_key",
     )
 
 
@@ -228,7 +228,7 @@ def _current_context(config: Kubeconfig) -> str:
     names = ", ".join(config.current_contexts)
     # kubectl uses that of the first file, the kubernetes package that of the last file.
     problem = f"names several current contexts: {names}" if names else "has no current-context"
-    raise ConfigurationError(f"kubeconfig {config.where} {problem}", remedy="give context")
+    raise ConfigurationError(f"kubeconfig {config.where} {problem}", remedy="Set context")
 
 
 def _load(source: Any, origin: str) -> Kubeconfig:
@@ -237,8 +237,8 @@ def _load(source: Any, origin: str) -> Kubeconfig:
         return _kubeconfig(items, [source.get("current-context")], f"{origin} (a dictionary)")
     if is_content(source):
         raise ConfigurationError(
-            f"{origin} is a kubeconfig's text, where a path or a dictionary is expected",
-            remedy="give a dictionary: kubeconfig: '{{ the_text | from_yaml }}'",
+            f"{origin} is the text of a kubeconfig, but a path or a dictionary is expected",
+            remedy="Set a dictionary: kubeconfig: '{{ the_text | from_yaml }}'",
         )
     where = f"{source} ({origin})"
     paths = [expand(path) for path in str(source).split(os.pathsep) if path]
@@ -266,7 +266,7 @@ def _content(path: str, where: str) -> Mapping[str, Any]:
     if text.startswith(VAULT_HEADER):
         raise ConfigurationError(
             f"{where} is encrypted with ansible-vault",
-            remedy="give it as the task's option kubeconfig on the controller, where Ansible can decrypt it",
+            remedy="Set it as the task's option kubeconfig on the controller, where Ansible can decrypt it",
         )
     content = load_yaml(text, where)
     if not isinstance(content, Mapping):
@@ -328,7 +328,7 @@ def _user_fields(user: KubeconfigEntry, cluster: KubeconfigEntry, problem: str) 
     elif value.get("username") and value.get("password"):
         fields["basic"] = (value["username"], value["password"])
     elif not (fields["client_certificate"] and fields["client_key"]):
-        raise AuthenticationError(f"{problem}: its user has no complete credentials", remedy=REPAIR)
+        raise AuthenticationError(f"{problem}: the credentials of its user are incomplete", remedy=REPAIR)
     return fields
 
 
@@ -352,7 +352,7 @@ def _auth_provider_token(provider: Any, problem: str) -> str:
     # The package calls it BearerToken since version 36, and authorization before.
     token = configuration.api_key.get("BearerToken") or configuration.api_key.get("authorization")
     if not token:
-        raise AuthenticationError(f"{problem}: its auth-provider gave no token", remedy="sign in again")
+        raise AuthenticationError(f"{problem}: its auth-provider returned no token", remedy="Sign in again")
     return str(token).split(" ", 1)[-1]
 
 
@@ -381,12 +381,12 @@ def _host(value: Any, origin: str) -> str:
     if parts.username or parts.password:
         raise ConfigurationError(
             f"{origin}: the server's address contains a user name or a password",
-            remedy="remove them from the address, and give username and password",
+            remedy="Remove them from the address, and set username and password",
         )
     if not is_url or not _PRINTED.fullmatch(host):
         shown = "" if "@" in host else f": {quoted(host)}"  # the part before the @ may hold a password
         raise ConfigurationError(
-            f"{origin}: the server's address is not an http(s) URL{shown}", remedy="check it"
+            f"{origin}: the server's address is not an http(s) URL{shown}", remedy="Check the address"
         )
     return host
 

@@ -369,11 +369,11 @@ class Lease:
     def _denied_error(self, exc: KubeError) -> LeaseLostError:
         return self._stop_client(
             LeaseLostError(
-                f"the {self._title}, which prevents other runs on the {self._purpose}, cannot be held: "
+                f"{self._title}, which prevents other runs on the {self._purpose}, cannot be held: "
                 f"{exc.message or exc.cause}",
                 code=exc.code,
                 evidence=exc.evidence,
-                remedy="Grant this identity the permissions of docs/rbac.md, and run again",
+                remedy="Grant this identity the permissions of docs/rbac.md, and run the task again",
             )
         )
 
@@ -381,10 +381,12 @@ class Lease:
         self._held = None
         holder = read_lease(found or {}).holder
         if holder in ("", self.holder):
-            cause = f"this run lost the {self._title}: another run held it in between, or it was deleted"
+            cause = (
+                f"this run lost {self._title}: another run held the Lease in the meantime, or it was deleted"
+            )
         else:
-            cause = f"this run lost the {self._title}: another run, {_short(holder)}, holds it now"
-        remedy = f"Run again. The next run continues from the current state of the {self._purpose}"
+            cause = f"this run lost {self._title}: another run, {_short(holder)}, holds the Lease now"
+        remedy = f"Run the task again. The next run continues from the current state of the {self._purpose}"
         return self._stop_client(LeaseLostError(cause, remedy=remedy))
 
     def _stop_client(self, error: LeaseLostError) -> LeaseLostError:
@@ -403,7 +405,7 @@ class Lease:
         until = f" ({other.until:%Y-%m-%d %H:%M:%S} UTC)" if other.until else ""
         return LeaseHeldError(
             f"another run works on the {self._purpose}: {_short(other.holder) or 'it'} holds {self._title}{since}",
-            remedy="Wait until it ends and run the task again, or set a longer wait_timeout. If that run was killed, its Lease "
+            remedy="Wait until the other run ends and run the task again, or set a longer wait_timeout. If that run was killed, its Lease "
             f"expires{lasts}{until}. To delete the Lease now: {self._removal}",
         )
 

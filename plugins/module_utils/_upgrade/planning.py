@@ -88,7 +88,7 @@ def hops_until(hops: Sequence[Hop], until: Release | None) -> list[Hop]:
     raise ReleaseError(
         f"{until}, the value of until_version, is not a hop on the way from {start or 'nothing'} to {releases[-1]}",
         evidence=[f"the hops are: {', '.join(map(str, releases))}"],
-        remedy=f"Give one of the hops: {', '.join(map(str, releases))}",
+        remedy=f"Set until_version to one of the hops: {', '.join(map(str, releases))}",
     )
 
 

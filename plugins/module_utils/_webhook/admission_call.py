@@ -85,17 +85,23 @@ def check_object(target: Target, asked: ProbeObject) -> None:
     kind, manifest, expect = KINDS_OF_CALL[target.kind], asked.manifest, asked.expect
     if kind == call_failures.ADMISSION and manifest is None:
         raise ProbeError(
-            f"{target} can only be asked with an object",
-            remedy="Give a manifest in object; it is sent as a server dry run and never stored",
+            f"{target} can be probed only with an object",
+            remedy="Set object to a manifest. It is sent as a server dry run and never stored",
         )
     if kind == call_failures.AGGREGATION and manifest is not None:
-        raise ProbeError(f"{target} is asked for its discovery document", remedy="Leave out object")
+        raise ProbeError(
+            f"{target} is probed by its discovery document, without an object", remedy="Remove object"
+        )
     if kind != call_failures.ADMISSION and expect != "allowed":
-        raise ProbeError(f"{target} is not asked for permission", remedy="Leave out expect")
+        raise ProbeError(f"{target} cannot deny an object, so expect does not apply", remedy="Remove expect")
     if asked.denial_message and expect != "denied":
-        raise ProbeError("the denial_message is about a denial", remedy="Add expect: denied, or leave it out")
+        raise ProbeError(
+            "denial_message needs expect: denied", remedy="Set expect: denied, or remove denial_message"
+        )
     if manifest is not None and not (manifest.get("apiVersion") and manifest.get("kind")):
-        raise ProbeError("the object has no apiVersion or no kind", remedy="Give a whole manifest")
+        raise ProbeError(
+            "the object has no apiVersion or no kind", remedy="Set object to a complete manifest"
+        )
     if manifest is not None:
         _check_shape(manifest)
 
@@ -104,7 +110,9 @@ def _check_shape(manifest: Object) -> None:
     """Check the fields that are read here. The API server checks the whole schema later."""
     metadata = manifest.get("metadata") or {}
     if not isinstance(metadata, Mapping):
-        raise ProbeError("the object's metadata is not a dictionary", remedy="Give a whole manifest")
+        raise ProbeError(
+            "the object's metadata is not a dictionary", remedy="Set object to a complete manifest"
+        )
     if not isinstance(metadata.get("labels") or {}, Mapping):
         raise ProbeError(
             "the object's metadata.labels is not a dictionary", remedy="Give labels as NAME: VALUE"
@@ -168,7 +176,7 @@ def check_converted(definition: Object, manifest: Object) -> None:
     if version not in versions:
         raise ProbeError(
             f"the object is of version {version}, which {name} "
-            f"{'stores, so that nothing is converted' if version in _versions(definition) else 'does not serve'}",
+            f"{'stores, so no object is converted' if version in _versions(definition) else 'does not serve'}",
             remedy=f"Give it at version {' or '.join(versions)}",
         )
 
@@ -183,7 +191,7 @@ def creation(resource: ApiResource, manifest: Object, kind: str, webhook: str = 
     if bool(namespace) is not resource.is_namespaced:
         raise ProbeError(
             f"a {resource.kind} {'belongs to a namespace' if resource.is_namespaced else 'belongs to no namespace'}",
-            remedy=f"{'Give' if resource.is_namespaced else 'Leave out'} metadata.namespace of the object",
+            remedy=f"{'Set' if resource.is_namespaced else 'Remove'} metadata.namespace of the object",
         )
     base = discovery_path(resource.group, resource.version)
     place = f"/namespaces/{namespace}" if namespace else ""

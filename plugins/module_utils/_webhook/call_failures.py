@@ -143,7 +143,7 @@ CALLS = (
     FailureRow(
         "bad-bundle",
         r"unable to load root certificates",
-        "its caBundle holds no certificate that can be read: {words}",
+        "its caBundle contains no readable certificate: {words}",
         "Write the CA into it, with certflow.kubernetes.webhook_cabundle for example",
         source="k8s.io/client-go transport/transport.go rootCertPool",
     ),
@@ -160,7 +160,7 @@ CALLS = (
         r"x509: certificate is (?:valid for|not valid for any names)|x509: certificate relies on legacy Common Name"
         r"|x509: cannot validate certificate for",
         "the certificate that it serves is for other names: {words}",
-        "Issue one with the subject alternative name SERVICE.NAMESPACE.svc, or the host of its URL",
+        "Issue a certificate with the subject alternative name SERVICE.NAMESPACE.svc, or the host of its URL",
         source=_GO_X509,
     ),
     FailureRow(
@@ -174,7 +174,7 @@ CALLS = (
         "wrong-usages",
         r"x509: certificate specifies an incompatible key usage",
         "the certificate that it serves does not allow server authentication: {words}",
-        "Issue one with the usage 'server auth'",
+        "Issue a certificate with the usage 'server auth'",
         source=_GO_X509,
     ),
     FailureRow(
@@ -187,7 +187,7 @@ CALLS = (
     FailureRow(
         "not-tls",
         r"first record does not look like a TLS handshake|gave HTTP response to HTTPS client",
-        "the server at its address speaks no TLS: {words}",
+        "the server at its address does not speak TLS: {words}",
         "Correct the port, or let the webhook serve HTTPS",
         source="Go 1.26 crypto/tls conn.go; net/http transport.go",
     ),
@@ -227,7 +227,7 @@ CALLS = (
         r"context deadline exceeded|i/o timeout|TLS handshake timeout|Client\.Timeout|timed out",
         "it did not answer in time: {words}",
         "Read the logs of the webhook and compare timeoutSeconds. If it is not slow, the API server cannot reach it, so check "
-        "firewalls and NetworkPolicies. On Amazon EKS with another CNI than Amazon's, the control plane cannot reach "
+        "firewalls and NetworkPolicies. On Amazon EKS with a CNI other than Amazon's, the control plane cannot reach "
         "pods, so run the webhook with hostNetwork: true",
         source="Go net/http; https://github.com/aws/containers-roadmap/issues/1215",
     ),
@@ -235,8 +235,8 @@ CALLS = (
         "name-not-resolved",
         r"no such host|server misbehaving",
         "the API server cannot resolve its name: {words}",
-        "Correct the URL or the Service's externalName. The API server asks the DNS of its own machine, not the "
-        "cluster's",
+        "Correct the URL or the Service's externalName. The API server uses the DNS of its own machine, not the "
+        "cluster's DNS",
         source="Go net dnsclient",
     ),
     FailureRow(
@@ -249,14 +249,14 @@ CALLS = (
     FailureRow(
         "wrong-path",
         r"could not find the requested resource|does not allow this method|404 page not found|: 404\b",
-        "it does not know the path that it is called at",
+        "it does not serve the path that the API server calls",
         "Correct the path in the client configuration, or the Service, which may belong to another program",
         source=_REST_ERRORS,
     ),
     FailureRow(
         "not-let-in",
         r"has asked for the client to provide credentials|(?:webhook|failed): unknown$|: 40[13]\b",
-        "it does not let the API server in (401 or 403)",
+        "it refuses the API server as a client (401 or 403)",
         "Find out which client it expects. The API server presents no credentials unless an AdmissionConfiguration has "
         "them",
         source=_REST_ERRORS,
@@ -285,7 +285,7 @@ OTHERS = (
         "no-dry-run",
         r"does not support dry run",
         "it does not support dry runs, because its sideEffects is neither None nor NoneOnDryRun",
-        "Set sideEffects to None if it has none. Without it only a written object proves that it answers",
+        "If the webhook has no side effects, set sideEffects to None. Otherwise only a written object proves that it answers",
         source=_DISPATCHER,
     ),
     FailureRow(
@@ -298,8 +298,8 @@ OTHERS = (
     FailureRow(
         "no-right",
         r"is forbidden: User ",
-        "this identity may not create the object: {words}",
-        "Grant create on it to the identity that this task uses",
+        "this identity has no permission to create the object: {words}",
+        "Grant the permission to create it to the identity that this task uses",
         source="k8s.io/apiserver pkg/endpoints/handlers/responsewriters/errors.go",
     ),
     FailureRow(

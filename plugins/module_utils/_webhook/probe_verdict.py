@@ -186,7 +186,9 @@ def _denied_otherwise(evidence: ProbeEvidence) -> ProbeVerdict | None:
     other = next((text for text in said if evidence.message not in text), None)
     if evidence.expect != DENIED or other is None:
         return None
-    cause = f"it denied the object with other words than {evidence.message!r}: {call_failures.quote(other)}"
+    cause = (
+        f"it denied the object with a message other than {evidence.message!r}: {call_failures.quote(other)}"
+    )
     return ProbeVerdict(
         FAILED, "other-message", cause, "Correct denial_message, or give an object that meets this rule"
     )
@@ -232,7 +234,7 @@ def _not_asked(evidence: ProbeEvidence) -> ProbeVerdict | None:
 def _hidden_by_ignore(evidence: ProbeEvidence) -> ProbeVerdict | None:
     if not evidence.fails_open or not _passed(evidence):
         return None
-    cause = "failurePolicy Ignore lets the object pass as well when it cannot be called"
+    cause = "failurePolicy Ignore also lets the object pass if the webhook cannot be called"
     remedy = "Give an object that it denies, with expect: denied. Only a denial shows that it was asked"
     return ProbeVerdict(UNPROVEN, "hidden-by-ignore", cause, remedy)
 
@@ -248,7 +250,7 @@ def _old_connection(evidence: ProbeEvidence) -> ProbeVerdict | None:
         )
     else:
         hidden = next((f"{one.endpoint}: {one.problem}" for one in evidence.endpoints if one.problem), "")
-        why, remedy = hidden or evidence.endpoints_problem or "its endpoints were not looked at", _BLIND
+        why, remedy = hidden or evidence.endpoints_problem or "its endpoints were not checked", _BLIND
     return ProbeVerdict(UNPROVEN, "old-connection", f"{cause} ({why})", remedy, is_lasting=evidence.is_blind)
 
 

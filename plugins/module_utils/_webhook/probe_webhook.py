@@ -281,7 +281,7 @@ def _judge_new_connections(
 _NOTHING_TO_CONVERT = ProbeVerdict(
     probe_verdict.UNPROVEN,
     "nothing-to-convert",
-    "one version is served, the one that is stored, so that no object is ever converted",
+    "only the stored version is served, so no object is ever converted",
     "Serve another version, or set the conversion strategy to None",
     is_lasting=True,
 )

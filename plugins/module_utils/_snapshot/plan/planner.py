@@ -106,7 +106,7 @@ def _refusals(found: Iterable[DetectedHazard], options: UpgradeOptions) -> Itera
             row = detected.hazard
             remedy = detected.finding.remedy
             if row.handling == table.ASK and row.id not in remedy:
-                remedy = f"{remedy} Or set accept: [{row.id}] to continue in spite of it."
+                remedy = f"{remedy} Or set accept: [{row.id}] to continue despite this hazard."
             yield PlanRefusal(row.id, f"{row.title}. {row.answer}", detected.finding.evidence, remedy.strip())
 
 
@@ -133,7 +133,7 @@ def _belongs(key: str, objects: list[tuple[str, Origin]]) -> str:
     count = len(objects) - 1
     more = f" and {count} other object{'s' * (count > 1)}" if count else ""
     if key == UNMARKED:
-        return f"{what}{more} {'have' if more else 'has'} no mark of a manager"
+        return f"{what}{more} {'have' if more else 'has'} no marker of a manager"
     name = _manager_of(origin)
     return f"{what}{more} {'belong' if more else 'belongs'} to {INSTALLERS[key].name}{f' ({name})' if name else ''}"
 

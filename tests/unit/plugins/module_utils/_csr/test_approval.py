@@ -290,7 +290,7 @@ def test_usages_inside_the_request_are_among_those_of_the_spec(
     content = csr_content.content_of(csr(pem=pem, usages=usages))
     found = approval.compare(content, Expectation(service="hook", namespace="apps"))
     assert [(one.reason, one.message) for one in found if one.reason != "UnexpectedUsage"] == [
-        ("Usages", f"its PKCS#10 asks for the usage {usage!r}, which spec.usages does not have")
+        ("Usages", f"its PKCS#10 asks for the usage {usage!r}, which is not in spec.usages")
         for usage in beyond
     ]
 

@@ -51,7 +51,7 @@ ANSWERS = [
             "certificates: unable to parse bytes as PEM block"
         ),
         "bad-bundle",
-        "no certificate that can be read: unable to load root certificates: unable to parse bytes as PEM block",
+        "no readable certificate: unable to load root certificates: unable to parse bytes as PEM block",
     ),
     (
         X509 + "certificate signed by unknown authority",
@@ -96,8 +96,8 @@ ANSWERS = [
         "does not allow server authentication",
     ),
     (X509 + "unhandled critical extension", "certificate-refused", "unhandled critical extension"),
-    (POST + "tls: first record does not look like a TLS handshake", "not-tls", "speaks no TLS"),
-    (POST + "http: server gave HTTP response to HTTPS client", "not-tls", "speaks no TLS"),
+    (POST + "tls: first record does not look like a TLS handshake", "not-tls", "does not speak TLS"),
+    (POST + "http: server gave HTTP response to HTTPS client", "not-tls", "does not speak TLS"),
     (
         POST + "remote error: tls: certificate required",
         "tls-failed",
@@ -125,11 +125,11 @@ ANSWERS = [
         "connection-closed",
         "reset by peer",
     ),
-    (CALLING + "the server could not find the requested resource", "wrong-path", "does not know the path"),
+    (CALLING + "the server could not find the requested resource", "wrong-path", "does not serve the path"),
     (
         CALLING + "the server does not allow this method on the requested resource",
         "wrong-path",
-        "does not know the path",
+        "does not serve the path",
     ),
     (CALLING + "the server has asked for the client to provide credentials", "not-let-in", "(401 or 403)"),
     (CALLING + "unknown", "not-let-in", "(401 or 403)"),
@@ -207,7 +207,7 @@ CONVERSIONS = [
         "unknown-authority",
         "caBundle: certificate signed by unknown authority",
     ),
-    ("failed: the server could not find the requested resource", "wrong-path", "does not know the path"),
+    ("failed: the server could not find the requested resource", "wrong-path", "does not serve the path"),
     ("returned 0 objects, expected 1", "invalid-response", "returned 0 objects, expected 1"),
     ("returned invalid object at index 0: invalid groupVersion", "invalid-response", "invalid groupVersion"),
     (

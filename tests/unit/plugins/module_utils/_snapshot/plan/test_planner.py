@@ -399,7 +399,7 @@ OWNED_BY: dict[str, tuple[dict[str, Origin], str]] = {
     ),
     "no mark": (
         {VALIDATION: Origin("unmarked", ("no marker of any manager",))},
-        "Deployment kube-system/snapshot-validation-deployment has no mark of a manager",
+        "Deployment kube-system/snapshot-validation-deployment has no marker of a manager",
     ),
     "OLM": (
         {CONTROLLER: Origin("olm", ("label olm.managed: true",))},
