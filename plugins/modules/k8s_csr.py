@@ -168,8 +168,8 @@ options:
         a key that an earlier task of the same identity left.
       - If V(false), another identity approves. The key waits in an immutable Secret (C(<secret>-pending)) that is deleted
         with the CSR. A later task of the same identity completes the certificate with the same key.
-      - Two CSRs have the same identity if the API server records the same user name, the same UID, or on EKS the same
-        canonical ARN of a role in them. The task learns its own identity by a dry run. If the waiting CSR belongs to another
+      - Two CSRs have the same identity if the API server recorded the same user name or the same UID in them. On EKS, the
+        same canonical ARN of a role is enough too. The task learns its own identity by a dry run. If the waiting CSR belongs to another
         identity, or does not own the Secret, the task uses neither of them. It fails with the code
         C(requested-by-another-identity).
     type: bool

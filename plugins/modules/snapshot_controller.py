@@ -53,8 +53,8 @@ options:
     default: true
   backup_directory:
     description:
-      - A directory on the machine that runs the task. Before the first write of a hop, the module writes a file there with every object that
-        the hop changes or deletes, and with the commands that restore them. Of a Secret, it has only the certificates.
+      - A directory on the machine that runs the task. Before the first write of a hop, the module writes a backup file
+        there. The file has every object that the hop changes or deletes, and the commands that restore them. Of a Secret, it has only the certificates.
     type: path
   backup_in_cluster:
     description:
@@ -299,8 +299,9 @@ steps:
         note: {description: "Why the object was not deleted, or could not be tried.", type: str, returned: always}
 undone:
   description:
-    - The undo after a failure. It has C(release) (the release before the hop), C(is_back) (whether that release is in place again),
-      C(steps) (the titles of the steps that changed something) and C(problem) (why nothing was put back, or why the undo failed).
+    - The undo after a failure. It has C(release), the release before the hop, and C(is_back), whether that release is in place again.
+    - It also has C(steps), the titles of the steps that changed something, and C(problem), why nothing was put back or why the undo
+      failed.
     - V(null) if no step failed.
   returned: always, once the steps were tried
   type: dict
