@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from tools.ci import interpreters, lock, process, tree, venvs
+from tools.ci.__main__ import GateRun
 from tools.ci.environments import CORES, ENVIRONMENTS, PYTHON_39, Environment
-from tools.ci.gates import ALL, QUICK
+from tools.ci.gates import ALL, QUICK, Gate
 from tools.ci.result import GateResult, of_exit, of_junit
 
 REPORT = """<testsuites><testsuite>
@@ -137,6 +138,27 @@ def test_locks_contain_the_requirements(env: Environment) -> None:
     """After a change of environments.py without `make locks`, a run would test other versions."""
     pins = {line.partition(" ;")[0] for line in venvs.lock_file(env).read_text().lower().splitlines()}
     assert [need for need in env.requirements if "==" in need and need.lower() not in pins] == []
+
+
+@pytest.mark.parametrize("clusters", ["111000", "000111", "111", "10", "0", ""])
+def test_every_gate_runs_once(clusters: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """clusters: "1" for each gate that starts clusters, "0" for each other gate."""
+    monkeypatch.setattr(tree, "link", lambda: tmp_path)
+    seen: list[str] = []
+
+    def gate(name: str, has_clusters: bool) -> Gate:
+        def run(_log: Path) -> GateResult:
+            seen.append(name)
+            time.sleep(0.02)
+            return GateResult(passed=1)
+
+        return Gate(f"pretended-{name}", run, has_clusters)
+
+    gates = tuple(gate(str(number), kind == "1") for number, kind in enumerate(clusters))
+    whole = GateRun()
+    whole.all(gates)
+    assert sorted(seen) == [str(number) for number in range(len(clusters))]
+    assert whole.total.passed == len(clusters)
 
 
 def test_every_core_and_the_oldest_python_run_the_unit_tests() -> None:

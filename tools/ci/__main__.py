@@ -94,8 +94,9 @@ class GateRun:
                 busy = any(gate.clusters for gate in running.values())
                 free = [gate for gate in waiting if not (gate.clusters and busy)] or waiting
                 if free and len(running) < _AT_ONCE:
-                    waiting.remove(free[0])
-                    running[pool.submit(self.gate, free[0])] = free[0]
+                    gate = free[0]
+                    waiting.remove(gate)
+                    running[pool.submit(self.gate, gate)] = gate
                     continue
                 done = wait(running, timeout=_REMINDER, return_when=FIRST_COMPLETED).done
                 for future in done:
