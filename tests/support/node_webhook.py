@@ -184,6 +184,17 @@ def certificate(webhook: NodeWebhook, ca: pki.KeyPair) -> pki.KeyPair:
     return pki.issue(ca, webhook.server_name, names=(webhook.server_name,))
 
 
+@contextlib.contextmanager
+def serving(cluster: clusters.Cluster, webhook: NodeWebhook, ca: pki.KeyPair) -> Iterator[NodeWebhook]:
+    """Deploy the webhook with a certificate of the CA and a configuration that trusts it. Remove it at the end."""
+    deploy(cluster, webhook)
+    create_secret(cluster, webhook, certificate(webhook, ca))
+    configure(cluster, webhook, ca.certificate_pem.decode())
+    wait_until_ready(cluster, webhook)
+    yield webhook
+    remove(cluster, webhook)
+
+
 def wait_until_ready(cluster: clusters.Cluster, webhook: NodeWebhook) -> None:
     """Wait until all replicas have the newest revision and are ready, and no other pod is left."""
 

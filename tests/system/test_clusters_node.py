@@ -58,13 +58,8 @@ def ca() -> pki.KeyPair:
 @pytest.fixture(scope="module")
 def webhook(node: Cluster, ca: pki.KeyPair) -> Iterator[NodeWebhook]:
     """Two pods behind a Service, and a webhook configuration that trusts the CA of their certificate."""
-    webhook = NodeWebhook("guard", "guarded")
-    node_webhook.deploy(node, webhook)
-    node_webhook.create_secret(node, webhook, node_webhook.certificate(webhook, ca))
-    node_webhook.configure(node, webhook, ca.certificate_pem.decode())
-    node_webhook.wait_until_ready(node, webhook)
-    yield webhook
-    node_webhook.remove(node, webhook)
+    with node_webhook.serving(node, NodeWebhook("guard", "guarded"), ca) as webhook:
+        yield webhook
 
 
 def served(cluster: Cluster, webhook: NodeWebhook, pod: str) -> x509.Certificate:

@@ -40,13 +40,8 @@ def ca() -> pki.KeyPair:
 
 @pytest.fixture(scope="module")
 def webhook(node: Cluster, ca: pki.KeyPair) -> Iterator[NodeWebhook]:
-    webhook = NodeWebhook("probed", "probed")
-    node_webhook.deploy(node, webhook)
-    node_webhook.create_secret(node, webhook, node_webhook.certificate(webhook, ca))
-    node_webhook.configure(node, webhook, ca.certificate_pem.decode())
-    node_webhook.wait_until_ready(node, webhook)
-    yield webhook
-    node_webhook.remove(node, webhook)
+    with node_webhook.serving(node, NodeWebhook("probed", "probed"), ca) as webhook:
+        yield webhook
 
 
 @pytest.fixture(scope="module")
