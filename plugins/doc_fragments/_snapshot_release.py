@@ -17,9 +17,50 @@ options:
         the URL of an archive.
       - C({version}) in it stands for the release, such as 8.7.0. A plan with hops needs the manifests of several releases.
       - The proxy and the CA of the connection come from the environment variables E(HTTPS_PROXY), E(NO_PROXY) and E(SSL_CERT_FILE). A
-        URL must not hold a password.
+        URL must not hold a password. For a private mirror set O(source_auth).
     type: str
     default: https://github.com/kubernetes-csi/external-snapshotter/archive/refs/tags/v{version}.tar.gz
+  source_auth:
+    description:
+      - The credentials for the URL of a private mirror. The keys have the names of M(ansible.builtin.uri). They need an https URL.
+      - Only the host of O(source) gets the credentials. If it redirects to another host, that host does not get them.
+      - At most one of O(source_auth.token), O(source_auth.url_username), O(source_auth.use_netrc) and a header C(Authorization) is allowed.
+    type: dict
+    suboptions:
+      headers:
+        description:
+          - Headers of the request, by name, such as C(X-JFrog-Art-Api) or C(PRIVATE-TOKEN).
+        type: dict
+      token:
+        description:
+          - A bearer token.
+        type: str
+      url_username:
+        description:
+          - The user name for basic authentication.
+        type: str
+      url_password:
+        description:
+          - The password of O(source_auth.url_username).
+        type: str
+      use_netrc:
+        description:
+          - Whether to take the user name and the password from the netrc file of the user who runs the task. It is the file that the
+            environment variable E(NETRC) names, or C(~/.netrc).
+        type: bool
+        default: false
+      client_cert:
+        description:
+          - The path of a client certificate, in PEM form. The file may also have its key.
+        type: path
+      client_key:
+        description:
+          - The path of the key of O(source_auth.client_cert), in PEM form and not encrypted.
+        type: path
+      ca_path:
+        description:
+          - The path of CA certificates in PEM form. They are trusted in addition to those of the system.
+        type: path
   sums:
     description:
       - SHA-256 sums of the files of releases that this collection does not know, or that you have changed. It is a dictionary by release.

@@ -25,6 +25,12 @@ options:
       - The source of the manifests, as in M(certflow.kubernetes.snapshot_controller).
     type: str
     default: ""
+  source_auth:
+    description:
+      - The credentials for a private mirror, a dictionary with the keys of the option of the same name in
+        M(certflow.kubernetes.snapshot_controller).
+    type: dict
+    default: {}
   sums:
     description:
       - SHA-256 sums of the files of releases that the collection does not know, by release and path.
@@ -41,6 +47,13 @@ EXAMPLES = r"""
 - name: Check that the release may be installed
   ansible.builtin.debug:
     msg: "{{ lookup('certflow.kubernetes.snapshot_release', '8.7.0') }}"
+
+- name: Check that a private mirror has the release
+  ansible.builtin.debug:
+    msg: "{{ lookup('certflow.kubernetes.snapshot_release', '8.7.0', source='https://mirror.example.com/v{version}.tar.gz', source_auth=mirror_auth) }}"
+  vars:
+    mirror_auth:
+      token: "{{ lookup('ansible.builtin.env', 'MIRROR_TOKEN') }}"
 """
 
 RETURN = r"""
@@ -55,11 +68,16 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleLookupError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller import (
+    ARGUMENTS,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
     release_source,
     release_table,
+    source_auth,
 )
 
 CACHE = "~/.cache/certflow.kubernetes/releases"
@@ -69,13 +87,24 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
         cache = Path(self.get_option("cache_directory") or CACHE)
-        source = release_source.ReleaseSource(
-            self.get_option("source") or "", cache, self.get_option("sums") or {}
-        )
         try:
+            source = release_source.ReleaseSource(
+                self.get_option("source") or "",
+                cache,
+                self.get_option("sums") or {},
+                source_auth.parse(self._credentials()),
+            )
             releases = [str(release_table.target(str(term))) for term in terms]
             for release in releases:
                 release_source.files(source, release)
         except CertflowError as error:
             raise AnsibleLookupError(str(error)) from None
         return releases
+
+    def _credentials(self) -> Any:
+        """Return the option source_auth, validated as that of the module. Raises AnsibleLookupError."""
+        given = {"source_auth": self.get_option("source_auth") or {}}
+        result = ArgumentSpecValidator({"source_auth": ARGUMENTS["source_auth"]}).validate(given)
+        if result.error_messages:
+            raise AnsibleLookupError(result.errors.msg)
+        return result.validated_parameters["source_auth"]

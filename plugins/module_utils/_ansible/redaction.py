@@ -30,6 +30,8 @@ SECRET_LEAVES = frozenset(
 )
 # Options with a URL, which may have a password.
 URLS = ("proxy", "host", "source")
+# Options with credentials in some of their keys. Another key, such as a CA, does not make them secret.
+CREDENTIALS = {"source_auth": ("headers", "token", "url_password")}
 SHORTEST_SECRET = 8
 PLACEHOLDER = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 # The keys of a result, at any depth, whose texts are sentences. They are printed, and quote clusters and other programs.
@@ -135,6 +137,8 @@ def _is_secret(option: str, value: Any) -> bool:
     if option == "kubeconfig":
         return is_content(value)
     if option == "proxy_headers" or (option in URLS and _password(value)):
+        return True
+    if option in CREDENTIALS and isinstance(value, Mapping) and any(map(value.get, CREDENTIALS[option])):
         return True
     return has_private_key(str(value))
 

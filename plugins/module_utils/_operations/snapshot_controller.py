@@ -18,6 +18,7 @@ from .._kube.client import Client
 from .._paths import expand
 from .._process import interrupt, progress_lines
 from .._result import Result
+from .._snapshot.release import source_auth
 from .._snapshot.release.release_source import UPSTREAM, ReleaseSource
 from .._snapshot.release.settings import (
     REGISTRY,
@@ -37,6 +38,19 @@ ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": [PRESENT, VERIFIED], "default": PRESENT},
     "controller": {"type": "dict", "options": WORKLOAD},
     "source": {"type": "str", "default": UPSTREAM},
+    "source_auth": {
+        "type": "dict",
+        "options": {
+            "headers": {"type": "dict", "no_log": True},
+            "token": {"type": "str", "no_log": True},
+            "url_username": {"type": "str"},
+            "url_password": {"type": "str", "no_log": True},
+            "use_netrc": {"type": "bool", "default": False},
+            "client_cert": {"type": "path"},
+            "client_key": {"type": "path", "no_log": False},  # a path
+            "ca_path": {"type": "path"},
+        },
+    },
     "sums": {"type": "dict", "default": {}},
     "cache_directory": {"type": "path", "default": "~/.cache/certflow.kubernetes/releases"},
     "image_registry": {"type": "str", "default": REGISTRY},
@@ -91,7 +105,12 @@ def parse_request(parameters: Mapping[str, Any]) -> UpgradeRequest:
             ),
             port=webhook.get("port") or WEBHOOK_PORT,
         ),
-        source=ReleaseSource(parameters["source"], Path(parameters["cache_directory"]), parameters["sums"]),
+        source=ReleaseSource(
+            parameters["source"],
+            Path(parameters["cache_directory"]),
+            parameters["sums"],
+            source_auth.parse(parameters["source_auth"]),
+        ),
         certificate=CertificateOptions(
             signer_name=parameters["signer_name"] or "",
             provider=ProviderOptions(parameters["provider"], parameters["providers"], parameters["signers"]),

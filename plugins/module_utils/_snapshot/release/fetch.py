@@ -3,7 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read a file by its path or URL, without credentials."""
+"""Read a file by its path or URL.
+
+ansible.module_utils.urls.open_url limits one read of a socket, but not a whole download, and it sends headers to the host of a
+redirection. So this file opens its connections itself: with limits for time and size, and credentials for one host only.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -22,6 +27,8 @@ from ..._kube.errors import AnswerTooLarge, TimedOut
 from ..._kube.transport import ReadLimits, dial, tls_class
 from ..._paths import expand
 from ..errors import SourceError
+from . import source_auth
+from .source_auth import SourceAuth
 
 # The time-out to connect, and of each read.
 SECONDS = 30.0
@@ -29,10 +36,11 @@ SECONDS = 30.0
 MOST_BYTES = 64 * 2**20
 
 
-def read(where: str, until: float) -> bytes:
+def read(where: str, until: float, auth: SourceAuth | None = None) -> bytes:
     """Return the content of a local path, or of a file, http or https URL.
 
     until: the deadline of a download, a time of time.monotonic().
+    auth: the credentials for the host of an https URL. Another host never gets them, also if that host redirects to it.
     Proxies and CAs come from the environment (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE). Raises SourceError.
     """
     parts = urlsplit(where)
@@ -48,9 +56,15 @@ def read(where: str, until: float) -> bytes:
     if parts.username or parts.password:
         raise SourceError(
             f"the URL of {parts.hostname} has a user name or password, which would be shown and logged",
-            remedy="Fetch the archive beforehand, and set its path",
+            remedy=f"Set url_username and url_password of {source_auth.OPTION}, or fetch the archive beforehand and set its path",
         )
-    return _remote(where, until)
+    given = auth or SourceAuth()
+    if parts.scheme == "http" and given.has_credentials():
+        raise SourceError(
+            f"the URL {where} is not https, so the credentials of {source_auth.OPTION} would be sent without encryption",
+            remedy=f"Use an https URL, or remove {source_auth.OPTION}",
+        )
+    return _remote(where, until, given)
 
 
 def _local(path: Path) -> bytes:
@@ -62,10 +76,25 @@ def _local(path: Path) -> bytes:
         raise SourceError(f"the file {path} cannot be read: {exc.strerror}", remedy="Check the path") from exc
 
 
-def _opener(bounds: ReadLimits) -> urllib.request.OpenerDirector:
-    """Return an opener whose connections, those to a proxy and those of a redirection too, keep to the bounds."""
-    context = ssl.create_default_context()
-    context.sslsocket_class = tls_class(bounds)
+def _origin(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of a URL. An invalid port is 0, which is the port of no server."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        port = 0
+    return parts.scheme, parts.hostname or "", port
+
+
+def _opener(bounds: ReadLimits, url: str, auth: SourceAuth) -> urllib.request.OpenerDirector:
+    """Return an opener whose connections, those to a proxy and those of a redirection too, keep to the bounds.
+
+    It sends the client certificate, and the headers of the credentials, only to the origin of the URL.
+    """
+    origin, headers = _origin(url), source_auth.request_headers(auth, url)
+    contexts = {is_ours: source_auth.tls_context(auth, is_client=is_ours) for is_ours in (True, False)}
+    for context in contexts.values():
+        context.sslsocket_class = tls_class(bounds)
 
     def connected(address: tuple[str, int], *_others: Any) -> socket.socket:
         host, port = address
@@ -85,7 +114,13 @@ def _opener(bounds: ReadLimits) -> urllib.request.OpenerDirector:
 
     class Secure(urllib.request.HTTPSHandler):
         def https_open(self, req: urllib.request.Request) -> Any:
-            return self.do_open(partial(connection, http.client.HTTPSConnection), req, context=context)
+            is_ours = _origin(req.full_url) == origin
+            for name, value in headers.items() if is_ours else ():
+                # The library copies other headers to the request of a redirection.
+                req.add_unredirected_header(name, value)
+            return self.do_open(
+                partial(connection, http.client.HTTPSConnection), req, context=contexts[is_ours]
+            )
 
     class NoFtp(urllib.request.FTPHandler):
         def ftp_open(self, req: urllib.request.Request) -> Any:  # noqa: ARG002 # the name is the library's
@@ -94,10 +129,10 @@ def _opener(bounds: ReadLimits) -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(Plain, Secure, NoFtp)
 
 
-def _remote(url: str, until: float) -> bytes:
+def _remote(url: str, until: float, auth: SourceAuth) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "certflow.kubernetes"})  # noqa: S310 # see read
     try:
-        with _opener(ReadLimits(url, until=until)).open(request) as answer:
+        with _opener(ReadLimits(url, until=until), url, auth).open(request) as answer:
             data: bytes = answer.read(MOST_BYTES + 1)
             expected = answer.length  # the bytes that are missing by the Content-Length
     except TimedOut as exc:
@@ -106,10 +141,7 @@ def _remote(url: str, until: float) -> bytes:
         raise _too_large(url) from exc
     except urllib.error.HTTPError as exc:
         exc.close()
-        raise SourceError(
-            f"the URL {url} was answered with {exc.code} {exc.reason}",
-            remedy="Check that the server has this release" if exc.code in (404, 410) else "Try again later",
-        ) from exc
+        raise _refused(url, exc.code, exc.url, auth) from None
     except (OSError, http.client.HTTPException) as exc:
         if time.monotonic() >= until:
             raise _too_slow(url) from exc
@@ -122,6 +154,33 @@ def _remote(url: str, until: float) -> bytes:
     if expected:
         raise SourceError(f"the answer of {url} ended {expected} bytes too soon", remedy="Try again")
     return data
+
+
+def _refused(url: str, status: int, asked: str, auth: SourceAuth) -> SourceError:
+    """Return the error of a status.
+
+    The words are not the server's, which may repeat a credential. Of a redirection only the host is named, because its URL may
+    be signed.
+
+    asked: the URL that was answered, after redirections.
+    """
+    words = (
+        f"{status} {HTTPStatus(status).phrase}" if status in HTTPStatus._value2member_map_ else f"{status}"
+    )
+    elsewhere = urlsplit(asked).hostname if _origin(asked) != _origin(url) else None
+    if elsewhere:
+        cause = f"the URL {url} leads to the host {elsewhere}, which answered with {words}"
+    else:
+        cause = f"the URL {url} was answered with {words} by {urlsplit(url).hostname}"
+    if status not in (401, 403):
+        remedy = "Check that the server has this release" if status in (404, 410) else "Try again later"
+    elif elsewhere:
+        remedy = f"The credentials of {source_auth.OPTION} are sent to the first host only. Set the URL of a mirror that sends the file itself"
+    elif auth.has_credentials():
+        remedy = f"Check the credentials in {source_auth.OPTION}, and that they may read this file"
+    else:
+        remedy = f"Set {source_auth.OPTION}, for example with a token, or with url_username and url_password"
+    return SourceError(cause, remedy=remedy)
 
 
 def _too_slow(url: str) -> SourceError:

@@ -29,6 +29,7 @@ from ..._paths import expand
 from ..errors import SourceError
 from . import fetch, release_archive
 from .checksums import SUMS
+from .source_auth import SourceAuth
 
 UPSTREAM = "https://github.com/kubernetes-csi/external-snapshotter/archive/refs/tags/v{version}.tar.gz"
 VERSION = "{version}"
@@ -48,6 +49,8 @@ class ReleaseSource:
     cache: Path = Path("~/.cache/certflow.kubernetes/releases")
     #: SHA-256 sums by release and file, for releases that this collection does not know or that the user has changed.
     sums: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    #: The credentials for the host of the URL.
+    auth: SourceAuth = field(default_factory=SourceAuth)
 
 
 def files(source: ReleaseSource, release: str) -> dict[str, str]:
@@ -68,7 +71,7 @@ def files(source: ReleaseSource, release: str) -> dict[str, str]:
         try:
             return _verified(release_archive.from_directory(kept, sums), sums, release, str(kept))
         except SourceError:
-            data = fetch.read(where, time.monotonic() + FETCH_SECONDS)
+            data = fetch.read(where, time.monotonic() + FETCH_SECONDS, source.auth)
             fetched = release_archive.below_tag(release_archive.contents(data, where, sums), where)
         texts = _verified(fetched, sums, release, where)
         _keep(kept, {name: fetched[name] for name in sums})

@@ -1,0 +1,163 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The credentials for a private mirror of releases, and the headers and the TLS context that follow from them.
+
+No text of this file's errors has a credential. The libraries quote a password or a header that they cannot parse, so this file
+checks each value first, and does not repeat their messages.
+"""
+
+from __future__ import annotations
+
+import base64
+import netrc
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..._paths import expand
+from ..errors import SourceError
+
+OPTION = "source_auth"
+
+
+@dataclass(frozen=True)
+class SourceAuth:
+    """The keys of the option source_auth. The names are those of ansible.builtin.uri. An empty value counts as unset."""
+
+    #: Headers of the request, by name.
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: A bearer token.
+    token: str = field(default="", repr=False)
+    url_username: str = ""
+    url_password: str = field(default="", repr=False)
+    #: True to take user name and password from the netrc file.
+    use_netrc: bool = False
+    #: The path of a client certificate, PEM. The file may also have its key.
+    client_cert: str = ""
+    #: The path of the client certificate's key, PEM.
+    client_key: str = ""
+    #: The path of CA certificates, PEM, which are trusted in addition to those of the system.
+    ca_path: str = ""
+
+    def has_credentials(self) -> bool:
+        """Return True if something in it proves an identity. A CA does not."""
+        return any(getattr(self, one.name) for one in fields(self) if one.name != "ca_path")
+
+
+def parse(given: Mapping[str, Any] | None) -> SourceAuth:
+    """Return the credentials of the option source_auth. Raises SourceError for keys that do not fit together."""
+    auth = SourceAuth(**{name: value for name, value in (given or {}).items() if value not in (None, "")})
+    ways = [name for name, is_set in _ways(auth).items() if is_set]
+    if len(ways) > 1:
+        raise SourceError(
+            f"the option {OPTION} has {' and '.join(ways)}, which all set the header Authorization",
+            remedy="Set one of them",
+        )
+    if auth.url_password and not auth.url_username:
+        raise SourceError(f"the option {OPTION} has url_password without url_username", remedy="Set both")
+    if auth.client_key and not auth.client_cert:
+        raise SourceError(f"the option {OPTION} has client_key without client_cert", remedy="Set both")
+    return auth
+
+
+def _ways(auth: SourceAuth) -> dict[str, bool]:
+    named = any(str(name).lower() == "authorization" for name in auth.headers)
+    return {
+        "token": bool(auth.token),
+        "url_username": bool(auth.url_username),
+        "use_netrc": auth.use_netrc,
+        "headers.Authorization": named,
+    }
+
+
+def request_headers(auth: SourceAuth, url: str) -> dict[str, str]:
+    """Return the headers that only the host of the URL may get. Raises SourceError."""
+    found = {str(name): str(value) for name, value in auth.headers.items()}
+    if auth.token:
+        found["Authorization"] = f"Bearer {auth.token}"
+    elif auth.url_username:
+        found["Authorization"] = _basic(auth.url_username, auth.url_password)
+    elif auth.use_netrc:
+        found["Authorization"] = _basic(*_from_netrc(urlsplit(url).hostname or ""))
+    for name, value in found.items():
+        if not name.isascii() or not value.isascii() or not f"{name}{value}".isprintable():
+            key = "token" if auth.token and name == "Authorization" else f"header {name!r}"
+            raise SourceError(
+                f"the {key} of {OPTION} has a character that is not allowed in a header, such as a line break",
+                remedy="Remove it. A file that is read by a lookup often ends with a line break",
+            )
+    return found
+
+
+def _basic(user: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def _from_netrc(host: str) -> tuple[str, str]:
+    path = os.environ.get("NETRC") or expand("~/.netrc")
+    try:
+        entry = netrc.netrc(path).authenticators(host)
+    except OSError as exc:
+        raise SourceError(
+            f"the netrc file {path} cannot be read: {exc.strerror}",
+            remedy=f"Create the file, set its path in the environment variable NETRC, or remove use_netrc from {OPTION}",
+        ) from None
+    except (netrc.NetrcParseError, UnicodeDecodeError) as exc:
+        line = f" in line {exc.lineno}" if isinstance(exc, netrc.NetrcParseError) and exc.lineno else ""
+        raise SourceError(
+            f"the netrc file {path} has an error{line}",
+            remedy="Write one line for the host: machine HOST login USER password PASSWORD",
+        ) from None
+    if entry is None:
+        raise SourceError(
+            f"the netrc file {path} has no entry for {host}",
+            remedy=f"Add the line: machine {host} login USER password PASSWORD",
+        )
+    return entry[0], entry[2] or ""
+
+
+def tls_context(auth: SourceAuth, *, is_client: bool) -> ssl.SSLContext:
+    """Return a TLS context that trusts the system's CAs and those of ca_path. Raises SourceError.
+
+    is_client: True to send the client certificate.
+    """
+    context = ssl.create_default_context()
+    if auth.ca_path:
+        path = _existing("ca_path", auth.ca_path)
+        try:
+            context.load_verify_locations(path)
+        except (OSError, ssl.SSLError):
+            raise SourceError(
+                f"the file {path} has no CA certificate in PEM form",
+                remedy=f"Correct ca_path of {OPTION}",
+            ) from None
+    if is_client and auth.client_cert:
+        certificate = _existing("client_cert", auth.client_cert)
+        key = _existing("client_key", auth.client_key) if auth.client_key else None
+        try:
+            # Without a password OpenSSL would ask the terminal for it if the key is encrypted.
+            context.load_cert_chain(certificate, key, password="")
+        except (OSError, ssl.SSLError, ValueError):
+            raise SourceError(
+                f"the client certificate {certificate} and its key are not a valid pair, or the key is encrypted",
+                remedy=f"Correct client_cert and client_key of {OPTION}. The key must not be encrypted",
+            ) from None
+    return context
+
+
+def _existing(key: str, value: str) -> str:
+    path = expand(value)
+    try:
+        with Path(path).open("rb"):
+            return path
+    except OSError as exc:
+        raise SourceError(
+            f"the file {path} cannot be read: {exc.strerror}", remedy=f"Correct {key} of {OPTION}"
+        ) from None
