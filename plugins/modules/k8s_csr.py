@@ -351,10 +351,32 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reason:
-  description: The reason why the task changed something, or why it changed nothing.
+  description: What the task did and why, or why it changed nothing. In check mode, what it would do.
   returned: success
   type: str
-  sample: "Secret kube-system/snapshot-validation-secret does not exist"
+  sample: "issued a certificate (Secret kube-system/snapshot-validation-secret did not exist)"
+not_after:
+  description: The end of the validity of RV(certificate) in UTC. V(null) if no certificate matches the task.
+  returned: success
+  type: str
+  sample: "2027-11-26T10:00:00Z"
+days_left:
+  description: The whole days until RV(not_after). V(null) if no certificate matches the task.
+  returned: success
+  type: int
+  sample: 364
+signer:
+  description: The signer of the certificate. If the task issues one or would issue one, the signer of the task.
+  returned: success
+  type: str
+  sample: beta.eks.amazonaws.com/app-serving
+provider:
+  description:
+    - The provider of the cluster, as far as the address of the API server or a signer of one provider shows it. Empty if they do not.
+      The module M(certflow.kubernetes.k8s_csr_info) reads the cluster to find it.
+  returned: success
+  type: dict
+  sample: {name: eks}
 pending:
   description: Whether the certificate is not issued yet, because its CSR waits for approval or because of check mode.
   returned: success

@@ -95,7 +95,10 @@ def test_the_first_run_writes_and_the_second_one_only_reads(either: CsrRig) -> N
     first = rig.run(targets=targets)
     assert first["changed"], first
     assert "warnings" not in first
-    assert (first["pending"], first["reason"]) == (False, f"Secret {rig.name}/hook-tls does not exist")
+    reason = f"issued a certificate (Secret {rig.name}/hook-tls did not exist)"
+    assert (first["pending"], first["reason"]) == (False, reason)
+    assert (first["signer"], first["not_after"]) == (rig.signer, first["certificate"]["not_after"])
+    assert 300 < first["days_left"] < 366
     assert first["csr"]["condition"] == "Approved,Issued"
     assert first["ca_bundle"] == rig.cluster.ca_pem
     assert [rig.bundle(target) for target in targets] == [rig.cluster.ca_pem] * 2
@@ -130,7 +133,7 @@ def test_check_mode_reports_the_changes_of_a_changed_task(rig: CsrRig) -> None:
     before, target = rig.secret(), rig.hook()
     kept = rig.run(targets=[target], secret={"labels": {"tier": "edge"}}, check_mode=True)
     assert kept["changed"]
-    assert "brought up to date" in kept["reason"]
+    assert "To be brought up to date" in kept["reason"]
     renewed = rig.run(key_type="rsa-2048", check_mode=True)
     assert (renewed["changed"], renewed["pending"]) == (True, True)
     assert "rsa-2048" in renewed["reason"]
@@ -662,7 +665,9 @@ def test_state_absent_removes_only_objects_of_this_collection(rig: CsrRig) -> No
     assert planned["changed"]
     assert rig.secret() is not None
     gone = rig.run(state="absent", targets=targets)
-    assert (gone["changed"], gone["reason"]) == (True, "removed")
+    reason = f"removed: the CA certificates in {HOOK_KIND} {added['name']}, Secret {rig.name}/hook-tls"
+    assert (gone["changed"], gone["reason"]) == (True, reason)
+    assert (gone["signer"], gone["not_after"]) == (rig.signer, None)
     assert rig.secret() is None
     assert (rig.bundle(added), rig.bundle(had)) == ("", foreign + rig.cluster.ca_pem)
     assert rig.data("other-tls") == before

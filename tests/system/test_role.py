@@ -241,7 +241,7 @@ def test_the_signer_can_be_chosen(rig: CertificateRoleRig) -> None:
         "default": (KUBELET_SERVING, "unknown"),
         "none issues": ("ephemeral-ca", "unknown"),
         "own": (APP_SERVING, "ours"),
-        "explicit": (APP_SERVING, None),
+        "explicit": (APP_SERVING, "eks"),
     }
     for cluster, secret in (("eks", "given"), ("onprem", "default"), ("eks", "own"), ("eks", "explicit")):
         assert rig.certificate(cluster, secret) is not None

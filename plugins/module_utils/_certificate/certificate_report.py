@@ -8,20 +8,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
+from .._csr import providers
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
+from .._csr.signers import EPHEMERAL_CA
 from .._csr.trust_anchors import TrustAnchor
+from .._kube.client import Client
+from .._times import format_time
 from .._webhook import bundle_patch
 from .._webhook.bundle_patch import TargetChange
 from .._x509.certificate_facts import CertificateFacts
 
 
 def values(
+    client: Client,
     intent: Intent,
     *,
     reason: str,
+    signer: str | None = None,
     targets: Sequence[TargetChange] = (),
     facts: CertificateFacts | None = None,
     anchor: TrustAnchor | None = None,
@@ -31,13 +38,19 @@ def values(
     """Return the values of a result.
 
     Args:
+        signer: the signer of the certificate, "" if it is not known, None for the signer of the task.
         facts: the certificate in the Secret.
         anchor: the anchor that verifies it.
         csr: the summary of the request.
         pending: True if a certificate is still to come.
     """
+    signer = intent.signer.name if signer is None else signer
     return {
         "reason": reason,
+        "not_after": format_time(facts.not_after) if facts else None,
+        "days_left": _days_left(facts, client.now()) if facts else None,
+        "signer": signer,
+        "provider": _provider(client.host_name, signer),
         "pending": pending,
         "csr": dict(csr) if csr else None,
         "certificate": facts.as_result() if facts else None,
@@ -51,6 +64,23 @@ def values(
         },
         "targets": [bundle_patch.report(change) for change in targets],
     }
+
+
+def _days_left(facts: CertificateFacts, now: datetime) -> int:
+    """Return the whole days until the certificate expires. They are negative after that."""
+    return (facts.not_after - now) // timedelta(days=1)
+
+
+def _provider(host_name: str, signer: str) -> dict[str, str]:
+    """Return the provider as far as it is known without a request: by the API server's address, or by its own signer."""
+    name = providers.detect_by_kubeconfig({"host": [host_name], "cluster": [], "command": []})
+    if name != providers.UNKNOWN:
+        return {"name": name}
+    # Every cluster can use ephemeral-ca.
+    owners = [
+        row.name for row in providers.PROVIDERS if row.serving_signer == signer and signer != EPHEMERAL_CA
+    ]
+    return {"name": owners[0]} if len(owners) == 1 else {}
 
 
 def diff(

@@ -129,7 +129,9 @@ def _report_waiting(
     """Return the result while another identity decides. The certificate in use is kept up to date meanwhile."""
     if state.in_use:
         return use_certificate.keep(run, state, state.in_use, request=request, warnings=warnings)
-    values = certificate_report.values(run.intent, reason=request.pending, csr=request.csr, pending=True)
+    values = certificate_report.values(
+        run.client, run.intent, reason=request.pending, csr=request.csr, pending=True
+    )
     return Result(request.is_new, values, None, warnings)
 
 
@@ -148,9 +150,9 @@ def _foresee(
         reason = request_certificate.collected(waiting)
     is_resumed = waiting is not None and request_certificate.matches_intent(intent, state.secret, waiting)
     if state.in_use and not (intent.approve or intent.wait or is_resumed):
-        request = AnotherRequest(is_new=True, pending=reason.message)
+        request = AnotherRequest(is_new=True, pending=reason.due)
         return use_certificate.keep(run, state, state.in_use, request=request, warnings=warnings)
-    values = certificate_report.values(intent, reason=reason.message, targets=changes, pending=True)
+    values = certificate_report.values(run.client, intent, reason=reason.due, targets=changes, pending=True)
     diff = certificate_report.diff(state.secret, None, changes, unknown=True)
     return Result(True, values, diff, warnings)
 

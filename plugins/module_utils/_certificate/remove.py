@@ -69,10 +69,30 @@ def remove(run: CertificateRun) -> Result:
             _remove_from_record(run, removal.adopted)
         if removal.own:
             warnings += filter(None, [_delete(client, intent, removal.own)])
-    reason = "this collection has nothing to remove" if removal.is_empty else "removed"
-    values = certificate_report.values(intent, reason=reason, targets=changes)
+    reason = _reason(intent, removal, is_planned=run.check_mode)
+    values = certificate_report.values(
+        client, intent, reason=reason, signer=_signer(removal.own or removal.adopted), targets=changes
+    )
     diff = certificate_report.diff(removal.own, None, changes)
     return Result(not removal.is_empty, values, diff, tuple(warnings))
+
+
+def _signer(secret: ExistingSecret | None) -> str:
+    """Return the signer that the Secret records."""
+    return secret.annotations.get(markers.SIGNER, "") if secret else ""
+
+
+def _reason(intent: Intent, removal: _Removal, *, is_planned: bool) -> str:
+    """Return the objects that are removed."""
+    count = len(removal.requests)
+    parts = [f"the CA certificates in {change.target}" for change in removal.changes]
+    parts += [f"{count} CSR{'s' if count > 1 else ''} without a certificate"] if count else []
+    parts += [f"the key of a waiting CSR of {intent.secret}"] if removal.waiting else []
+    parts += [str(intent.secret)] if removal.own else []
+    parts += [f"the record of CA certificates in {intent.secret}"] if removal.adopted else []
+    if not parts:
+        return "this collection has nothing to remove"
+    return f"{'to be removed' if is_planned else 'removed'}: {', '.join(parts)}"
 
 
 def _delete(client: Client, intent: Intent, own: ExistingSecret) -> str:

@@ -101,12 +101,11 @@ def keep(
         changes = target_anchors.write(client, intent, changes, anchor, leaf_pem=pem, now=state.now)
         secret_store.write(client, intent.secret, secret, refresh)
     is_changed = bool(patch) or any(change.changed for change in changes)
-    reason = (request.pending or "the certificate is kept") + (
-        "; targets or the Secret's metadata are brought up to date" if is_changed else ""
-    )
     values = certificate_report.values(
+        client,
         intent,
-        reason=reason,
+        reason=_reason_to_keep(run, request, changes, is_secret_changed=bool(patch)),
+        signer=secret.annotations.get(markers.SIGNER),
         facts=secret.certificate,
         anchor=anchor,
         csr=request.csr,
@@ -115,6 +114,22 @@ def keep(
     )
     diff = certificate_report.diff(secret, secret.certificate, changes)
     return Result(is_changed or request.is_new, values, diff, warnings)
+
+
+def _reason_to_keep(
+    run: CertificateRun,
+    request: AnotherRequest,
+    changes: Sequence[TargetChange],
+    *,
+    is_secret_changed: bool,
+) -> str:
+    kept = request.pending or "the certificate is kept"
+    updates = [str(change.target) for change in changes if change.changed]
+    updates += [f"the metadata of {run.intent.secret}"] if is_secret_changed else []
+    if not updates:
+        return kept
+    words = "To be brought up to date" if run.check_mode else "Brought up to date"
+    return f"{kept}. {words}: {', '.join(updates)}"
 
 
 def use(
@@ -154,7 +169,7 @@ def use(
         in_use = _in_use(run, state, stored_by_another)
         return keep(run, state, in_use, request=request, warnings=warnings)
     values = certificate_report.values(
-        intent, reason=reason.message, facts=facts, anchor=anchor, csr=issued.csr, targets=changes
+        client, intent, reason=reason.done, facts=facts, anchor=anchor, csr=issued.csr, targets=changes
     )
     return Result(True, values, certificate_report.diff(secret, facts, changes), warnings)
 

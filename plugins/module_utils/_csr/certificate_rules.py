@@ -35,8 +35,20 @@ class IssueReason:
 
     #: Stable, in CamelCase.
     code: str
-    #: A clause for people.
+    #: A clause for people, in the present tense.
     message: str
+    #: The clause after a certificate was issued, "" if it is the same.
+    past: str = ""
+
+    @property
+    def due(self) -> str:
+        """Return the reason of a run that would issue a certificate."""
+        return f"a certificate is due ({self.message})"
+
+    @property
+    def done(self) -> str:
+        """Return the reason of a run that issued a certificate."""
+        return f"issued a certificate ({self.past or self.message})"
 
 
 # The certificate in the Secret
@@ -51,7 +63,7 @@ class _StoredCase:
 
 
 def missing_secret(intent: Intent) -> IssueReason:
-    return IssueReason("NoSecret", f"{intent.secret} does not exist")
+    return IssueReason("NoSecret", f"{intent.secret} does not exist", f"{intent.secret} did not exist")
 
 
 def reason_to_issue(intent: Intent, secret: ExistingSecret, now: datetime) -> IssueReason | None:

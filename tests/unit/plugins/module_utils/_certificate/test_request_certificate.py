@@ -275,7 +275,7 @@ def test_a_collected_request_is_the_reason_for_a_new_one() -> None:
     assert CSR_NAME in asked.reason.message
     run = CertificateRun(api_with(waiting(), None), intent(approve=False), check_mode=True)  # type: ignore[arg-type]
     foreseen = obtain(run, state_of(run, None), certificate_rules.missing_secret(intent()))
-    assert foreseen.values["reason"] == asked.reason.message
+    assert foreseen.values["reason"] == asked.reason.due
 
 
 def test_a_waiting_key_that_cannot_be_deleted_is_named() -> None:
