@@ -1,5 +1,7 @@
 # The commands of this repository. `make test` and `make demo` need Python 3.11 or newer, Go 1.26, git, make, bash and
 # openssl. They fetch all other programs into the user's cache (${CERTFLOW_CACHE:-~/.cache/certflow.kubernetes}).
+# With CERTFLOW_KUBERNETES_BIN=FOLDER they use the kube-apiserver, kube-controller-manager, etcd and kubectl in it, and build none.
+# `make demo` then needs Go only for its first two steps and its last one.
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)

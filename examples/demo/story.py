@@ -179,11 +179,14 @@ def steps_of(broken: str = "") -> tuple[Step, ...]:
     """Return the steps that can run on this machine. broken: the part that is broken on purpose, or ""."""
     if broken:
         return STEPS[2:]  # the earlier steps do not use the broken parts
-    reason = clusters.why_no_node()
-    if reason:
+    steps = STEPS
+    if reason := clusters.why_no_build():
+        say(f"  The first two steps, with create-cert.sh, do not run: {reason} to download the script.")
+        steps = STEPS[2:]
+    if reason := clusters.why_no_node():
         say(f"  The last step, a renewal under load, does not run: {reason}.")
-        return STEPS
-    return (*STEPS, ON_A_NODE)
+        return steps
+    return (*steps, ON_A_NODE)
 
 
 def _summary(seen: list[tuple[str, str, str]], missing: list[str]) -> None:

@@ -12,7 +12,7 @@ with clusters.running({"onprem-1": "onprem", "eks-1": "eks"}) as fleet:
 from __future__ import annotations
 
 from tests.support.clusters import audit
-from tests.support.clusters.build import cainjector, cert_manager_dir, programs, snapshotter_dir
+from tests.support.clusters.build import cainjector, cert_manager_dir, programs, snapshotter_dir, why_no_build
 from tests.support.clusters.client import AdminApiError, AdminClient
 from tests.support.clusters.cluster import Cluster
 from tests.support.clusters.errors import ClusterError
@@ -36,5 +36,6 @@ __all__ = [
     "programs",
     "running",
     "snapshotter_dir",
+    "why_no_build",
     "why_no_node",
 ]

@@ -12,6 +12,7 @@ from typing import NoReturn
 from tests.support.clusters import by_hand
 from tests.support.clusters.build import programs, say
 from tests.support.clusters.errors import ClusterError, UsageError
+from tests.support.clusters.existing_programs import VARIABLE
 from tests.support.clusters.fleet import check, prepare
 from tests.support.clusters.profiles import PROFILES
 
@@ -40,7 +41,8 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog="clusters",
         description="Real Kubernetes control planes on this machine, for trying things out and for tests.",
-        epilog=f"Kinds of clusters (profiles): {kinds}.",
+        epilog=f"Kinds of clusters (profiles): {kinds}. {VARIABLE} may name a folder with kube-apiserver, kube-controller-manager, "
+        "etcd and kubectl, which are used instead of programs that are built here.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     up = commands.add_parser("up", help="start clusters; they stay until `down`")

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.support.clusters import existing_programs
 from tests.support.clusters.errors import ClusterError, tail
 from tests.support.clusters.pins import (
     CAINJECTOR,
@@ -60,14 +61,41 @@ def say(message: str) -> None:
 def programs(report: Report = say) -> Path:
     """Return the directory with etcd, kube-apiserver, kube-controller-manager and kubectl.
 
-    Build them if they are not cached.
+    It is the folder of CERTFLOW_KUBERNETES_BIN if that is set. Otherwise build them if they are not cached.
     """
-    return _cached(CONTROL_PLANE, report)
+    return _existing(CONTROL_PLANE) or _cached(CONTROL_PLANE, report)
 
 
 def node_programs(report: Report = say) -> Path:
-    """Return the directory with kubelet, kube-proxy and kube-scheduler. Build them if they are not cached."""
-    return _cached(NODE, report)
+    """Return the directory with kubelet, kube-proxy and kube-scheduler.
+
+    It is the folder of CERTFLOW_KUBERNETES_BIN if that is set. Otherwise build them if they are not cached.
+    """
+    return existing_node_programs() or _cached(NODE, report)
+
+
+def existing_node_programs() -> Path | None:
+    """Return the folder of CERTFLOW_KUBERNETES_BIN with the programs of a node, None if it is not set. Raises UsageError."""
+    return _existing(NODE)
+
+
+def kubernetes_version() -> str:
+    """Return the version of the API servers, such as v1.36.3. Raises UsageError."""
+    folder = existing_programs.folder()
+    return existing_programs.server_version(folder) if folder else KUBERNETES.version
+
+
+def why_no_build() -> str:
+    """Return the reason why no program can be built here, "" if one can."""
+    return "" if shutil.which("go") else "no `go` on PATH"
+
+
+def _existing(wanted: ProgramSet) -> Path | None:
+    """Return the folder of the user with these programs, None to build them. Raises UsageError."""
+    folder = existing_programs.folder()
+    if folder:
+        existing_programs.checked(folder, ("kube-apiserver", *wanted.programs))
+    return folder
 
 
 def cainjector(report: Report = say) -> Path:

@@ -12,17 +12,18 @@ import signal
 import socket
 import time
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tests.support.clusters import audit, components, image, kubeconfig, node, node_files, pki, processes
-from tests.support.clusters.build import programs
+from tests.support.clusters.build import kubernetes_version, programs
 from tests.support.clusters.client import AdminApiError, AdminClient
 from tests.support.clusters.components import Ports
 from tests.support.clusters.errors import ClusterError, tail
+from tests.support.clusters.pins import KUBERNETES
 from tests.support.clusters.profiles import EKS_CONTROLLER, PROFILES, Profile
 
 if TYPE_CHECKING:
@@ -253,7 +254,10 @@ class Cluster:
 
     @property
     def _profile(self) -> Profile:
-        return PROFILES[self.profile_name]
+        profile = PROFILES[self.profile_name]
+        # kube-apiserver refuses to report another version than its own, except for the suffix.
+        version = profile.version.replace(KUBERNETES.version, kubernetes_version())
+        return replace(profile, version=version)
 
     @property
     def _ca(self) -> pki.KeyPair:

@@ -11,7 +11,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tests.support.clusters import cgroups, components, debian, image, pki, processes
-from tests.support.clusters.build import Report, node_programs, say
+from tests.support.clusters.build import Report, existing_node_programs, node_programs, say, why_no_build
 from tests.support.clusters.errors import ClusterError
 from tests.support.clusters.processes import Process, recorded
 
@@ -52,6 +52,14 @@ def prepare(report: Report = say) -> None:
 
 
 def _check() -> None:
+    """Raise ClusterError if no node can run, or if its programs cannot be built."""
+    _check_machine()
+    if reason := why_no_build():
+        raise ClusterError(f"the images of its pods are built here, and there is {reason}")
+    existing_node_programs()
+
+
+def _check_machine() -> None:
     """Raise ClusterError if the user, the machine or the kernel cannot run a node."""
     if os.geteuid() != 0:
         raise ClusterError("a cluster with a node needs root")

@@ -1,0 +1,39 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Start a cluster from a folder with existing programs, on a machine that cannot build any."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from examples.demo import story
+from tests.support import clusters
+from tests.support.clusters import build
+from tests.support.clusters.existing_programs import VARIABLE
+from tests.support.clusters.pins import KUBERNETES, PROGRAMS
+
+
+def test_a_cluster_starts_from_a_folder_without_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = build.programs()
+    (tmp_path / "bin").mkdir()
+    for name in PROGRAMS:
+        (tmp_path / "bin" / name).symlink_to(built / name)
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "cat").symlink_to(str(shutil.which("cat")))  # the start of a program reads it
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "bin"))
+    monkeypatch.setenv("CERTFLOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    assert build.why_no_build() == "no `go` on PATH"
+    with clusters.running({"own": "eks"}) as fleet:
+        server = fleet["own"].api("GET", "/version")["gitVersion"]
+    assert server == f"{KUBERNETES.version}-eks-3c42bf9"
+    assert not (tmp_path / "cache").exists()
+    assert story.steps_of() == story.STEPS[2:]
+    assert "do not run: no `go` on PATH to download the script" in capsys.readouterr().out
