@@ -28,7 +28,7 @@ from tests.support.clusters import cluster as cluster_module
 from tests.support.clusters import directories
 from tests.support.clusters.components import Ports
 from tests.support.clusters.processes import Process
-from tests.support.waiting import becomes_true
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,10 @@ def test_no_process_and_no_file_is_left_after(
         assert processes_of(temporary)
         process.send_signal(number)
         process.wait(60)
-    assert becomes_true(lambda: nothing_left(temporary), 10), processes_of(temporary)
+    wait_for(
+        lambda: nothing_left(temporary),
+        evidence=lambda: (processes_of(temporary), list(temporary.rglob("*"))),
+    )
 
 
 def test_the_next_run_removes_the_leftovers_of_a_crash(temporary: Path) -> None:

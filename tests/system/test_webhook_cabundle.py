@@ -121,7 +121,11 @@ def test_only_the_selected_webhooks_are_written(rig: BundleRig) -> None:
 def test_a_damaged_bundle_is_repaired(rig: BundleRig) -> None:
     """Kubernetes 1.31 and newer do not serve a CustomResourceDefinition with a damaged bundle."""
     definition, webhook = rig.definition(DAMAGED), rig.webhooks(VALIDATING, DAMAGED + pem("a"))
-    assert wait_for(lambda: condition(rig.read(definition), "Established")) == ("False", "InvalidCABundle")
+    refused = ("False", "InvalidCABundle")
+    wait_for(
+        lambda: condition(rig.read(definition), "Established") == refused,
+        evidence=lambda: rig.read(definition),
+    )
     rig.run(definition, webhook, ca_bundle=pem("b"))
     assert rig.bundles(definition) == [pem("b")]
     assert rig.bundles(webhook) == [pem("a") + pem("b")]

@@ -415,7 +415,7 @@ def test_a_pending_certificate_skips_the_probe(rig: ProbeRig) -> None:
 
 
 BAD_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
-    "no object": ({"kind": VALIDATING, "name": "x"}, {"object": None}, ("object;",)),
+    "no object": ({"kind": VALIDATING, "name": "x"}, {"object": None}, ("object",)),
     "no apiVersion": ({"kind": VALIDATING, "name": "x"}, {"object": {"kind": "Pod"}}, ("apiVersion",)),
     "message": ({"kind": VALIDATING, "name": "x"}, {"denial_message": "no"}, ("denial_message", "expect:")),
     "conversion denied": (

@@ -99,7 +99,7 @@ def remove(directory: Path) -> None:
     for process in processes:
         process.kill()
     for process in processes:
-        if not process.wait(10):
+        if not process.wait(60):
             raise ClusterError(f"process {process.pid} does not end; its files are in {gone}")
     for name in _cgroups(gone):
         cgroups.remove(name)

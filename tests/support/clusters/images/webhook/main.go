@@ -79,19 +79,32 @@ func main() {
 	http.HandleFunc("/validate", review(validate))
 	http.HandleFunc("/convert", review(convert))
 	http.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	server := &http.Server{Addr: *addr, TLSConfig: &tls.Config{GetCertificate: served.get}}
-	go endAfter(server, *drain)
+	var draining atomic.Bool
+	server := &http.Server{Addr: *addr, Handler: closing(&draining), TLSConfig: &tls.Config{GetCertificate: served.get}}
+	go endAfter(server, &draining, *drain)
 	if err := server.ListenAndServeTLS("", ""); err != http.ErrServerClosed {
 		log.Fatal(err)
 	}
 	select {} // endAfter ends the program, once open requests are answered
 }
 
+// closing asks clients to close each connection on which they call while the program is about to end. An idle
+// connection that the server closes can lose a request that a client sends at the same moment.
+func closing(draining *atomic.Bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		http.DefaultServeMux.ServeHTTP(w, r)
+	})
+}
+
 // endAfter waits for SIGTERM, serves on for a while, answers what is open, and ends the program.
-func endAfter(server *http.Server, drain time.Duration) {
+func endAfter(server *http.Server, draining *atomic.Bool, drain time.Duration) {
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGTERM, syscall.SIGINT)
 	<-asked
+	draining.Store(true)
 	time.Sleep(drain)
 	patience, stop := context.WithTimeout(context.Background(), 5*time.Second)
 	defer stop()
