@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo demo-upgrade test test-all test-quick reliability upgrades bench fmt docs locks sums clean
+.PHONY: help demo demo-upgrade test test-all test-quick reliability upgrades bench fmt docs site locks sums clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -27,10 +27,10 @@ test-all: ## run every gate and the tests that are too long for make test
 test-quick: ## run lint, types, unit tests and a small test on real clusters (3 minutes)
 	@$(RUN) -m tools.ci --quick
 
-reliability: ## run every case of docs/reliability.md and write its tables, or some: TABLES=false-answers (hours)
+reliability: ## run every fault of the reference page reliability and write its tables, or some: TABLES=false-answers (hours)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.fault_injection $(TABLES)
 
-upgrades: ## run every row of docs/upgrades.md on real nodes and write its tables, or some: ROWS="kills" (an hour, as root)
+upgrades: ## run every row of the reference page upgrades on real nodes and write its tables, or some: ROWS="kills" (an hour, as root)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.upgrades $(ROWS)
 
 bench: ## compare with the alternatives on fifty hosts
@@ -38,6 +38,9 @@ bench: ## compare with the alternatives on fifty hosts
 
 fmt: ## format the code
 	@$(RUN) -m tools.ci.enter lint -m ruff check --fix --quiet . ; $(RUN) -m tools.ci.enter lint -m ruff format .
+
+site: ## build the documentation site to .work/site
+	@$(RUN) -m tools.ci.site
 
 docs: ## write the pages that are made from tables of the code
 	@$(RUN) -m tools.ci.enter dev -m tools.docs.pages

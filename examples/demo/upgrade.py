@@ -46,7 +46,7 @@ OLD, NEW = "6.2.2", "8.1.0"
 NAMES = ("onprem", "eks")
 SNAPSHOTS = f"{lab.SNAPSHOTS}/namespaces/default/volumesnapshots"
 KEPT = "before-the-upgrade"
-# The roles of the play's account, as in docs/rbac.md.
+# The roles of the play's account, as in guide_permissions.rst.
 RBAC = ("plan", "snapshot-verify", "upgrade", "request", "approve", "bundle", "explain")
 ACCOUNT, ACCOUNTS = "certflow", "kube-system"
 SECONDS = 1200.0

@@ -6,7 +6,7 @@
 """Every failure code of this collection, in one table.
 
 A failed result has one of these as ``code``. Playbooks, reports and tests decide by the code and never by the text of
-a message, so a code is never renamed and never reused. The page docs/failure-codes.md is made from this table.
+a message, so a code is never renamed and never reused. The page reference_failure_codes.rst is made from this table.
 """
 
 from __future__ import annotations

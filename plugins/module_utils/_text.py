@@ -20,6 +20,8 @@ HIDDEN_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 # Invisible characters of other categories: the grapheme joiner and the fillers.
 HIDDEN_CHARACTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 LONGEST_QUOTE = 80
+#: Page of the documentation that messages about missing permissions name.
+PERMISSIONS_PAGE = "https://certflow.github.io/certflow.kubernetes/docsite/guide_permissions.html"
 
 _BLANKS = re.compile(r"[ \t\r\n]+")
 

@@ -26,7 +26,7 @@ description:
   - If no signer issues certificates in the cluster, O(signer_name=ephemeral-ca) creates the certificate without a CSR.
   - If no certificate is issued, the task fails with RV(diagnosis), which names the cause. If the cluster is known not to serve the
     signer, the task fails four seconds after the approval. It also fails as soon as the Lease of kube-controller-manager proves that
-    kube-controller-manager has stopped. The page U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/why-not-issued.md) lists all causes.
+    kube-controller-manager has stopped. The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_diagnosis.html) lists all causes.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
@@ -202,7 +202,7 @@ options:
     description:
       - Whether to write a Secret or a target of another manager. If V(false), the task fails before the first write, with the markers
         that show the manager and with a remedy. The page
-        U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/other-writers.md) lists the managers.
+        U(https://certflow.github.io/certflow.kubernetes/docsite/reference_other_managers.html) lists the managers.
       - If another manager writes the C(caBundle) of a target at any time, this module removes only the certificates that it added.
     type: bool
     default: false
@@ -489,7 +489,7 @@ cluster:
 code:
   description:
     - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
-    - The page docs/failure-codes.md of the collection has all of them.
+    - The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_failure_codes.html) lists all of them.
   returned: failure
   type: str
   sample: not-issued

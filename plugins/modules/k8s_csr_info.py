@@ -12,7 +12,7 @@ version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
   - Reads certificate signing requests and explains each one that is not issued, with the cause, the certainty, the evidence and a
-    remedy. The page U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/why-not-issued.md) lists all causes and shows how
+    remedy. The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_diagnosis.html) lists all causes and shows how
     to check each of them with kubectl.
   - Counts the requests by signer. Requests that were approved long ago and not issued show that a signer does not work.
   - For a request that is not issued, the module reads the other requests of its signer, the Lease and the flags of
@@ -177,7 +177,7 @@ cluster:
 code:
   description:
     - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
-    - The page docs/failure-codes.md of the collection has all of them.
+    - The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_failure_codes.html) lists all of them.
   returned: failure
   type: str
   sample: unreachable

@@ -180,7 +180,7 @@ cluster:
 code:
   description:
     - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
-    - The page docs/failure-codes.md of the collection has all of them.
+    - The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_failure_codes.html) lists all of them.
   returned: failure
   type: str
   sample: release-unavailable

@@ -91,7 +91,7 @@ options:
   take_over:
     description:
       - Whether to write objects of other managers. If V(false), the task fails for such an object, with the markers that show the
-        manager and with a remedy. The page U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/other-writers.md) lists
+        manager and with a remedy. The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_other_managers.html) lists
         the managers.
       - Argo CD, Flux, Helm, EKS add-ons and OLM v1 only apply manifests. The bundle stays until they apply a manifest that has a
         C(caBundle).
@@ -207,7 +207,7 @@ cluster:
 code:
   description:
     - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
-    - The page docs/failure-codes.md of the collection has all of them.
+    - The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_failure_codes.html) lists all of them.
   returned: failure
   type: str
   sample: owned-by-another

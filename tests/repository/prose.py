@@ -10,6 +10,7 @@ Code and quoted API text are left out.
 from __future__ import annotations
 
 import ast
+import csv
 import io
 import os
 import re
@@ -41,6 +42,7 @@ DOCUMENTED = ("plugins/modules/", "plugins/doc_fragments/", "plugins/inventory/"
 
 _CODE = re.compile(r"``[^`]+``|`[^`]+`|\{\{.*?\}\}|\b[A-Z]{1,3}\([^)]*\)|https?://[^\s)|]+", re.DOTALL)
 _FENCE = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r":\w+:`([^`<]+?)(?: <[^>]*>)?`|`([^`<]+?) <[^>]+>`__?", re.DOTALL)
 _NEW_BLOCK = re.compile(r"\s*([-*+] |\d+\. |#|>|\||<|$)")
 
 
@@ -78,8 +80,10 @@ def blocks_of(path: Path) -> Iterator[Block]:
         yield from of_python(name, path.read_text())
     elif path.suffix in {".yml", ".yaml", ".j2"}:
         yield from of_yaml(name, path.read_text())
-    elif path.suffix in {".md", ".rst"}:
+    elif path.suffix == ".md":
         yield from of_page(name, path.read_text())
+    elif path.suffix == ".rst":
+        yield from of_guide(name, path.read_text())
     elif path.suffix == ".go":
         yield from of_comments(name, path.read_text(), "//")
     elif path.suffix in HASH_COMMENTS or path.name in {"Makefile", "aliases"}:
@@ -222,3 +226,34 @@ def of_page(path: str, source: str) -> Iterator[Block]:
     text = re.sub(r"<!--.*?-->|<[^>\n]+>", lambda match: "\n" * match[0].count("\n"), text, flags=re.DOTALL)
     text = re.sub(r"(!?)\[([^\]]*)\]\([^)]*\)", r"\2", text)
     yield from _paragraphs(path, 1, text, "page")
+
+
+def of_guide(path: str, source: str) -> Iterator[Block]:
+    """Yield the paragraphs and table cells of a page in reStructuredText, without code blocks, comments and labels."""
+    lines = source.splitlines()
+    prose: list[str] = []
+    # The end of the block that is left out is the next line that is indented less.
+    hidden = 0
+    for number, line in enumerate(lines, 1):
+        indent = len(line) - len(line.lstrip())
+        if hidden and (not line.strip() or indent >= hidden):
+            prose.append("")
+            continue
+        hidden = 0
+        if re.match(r" *\.\.($| _| (?!csv-table|note|warning|seealso))", line) or re.match(
+            r"([=^~-])\1+$", line
+        ):
+            hidden = indent + 1 if line.lstrip().startswith("..") else 0
+            prose.append("")
+        elif line.startswith('   "'):
+            prose.append("")
+            for cell in next(csv.reader([line.strip()]), []):
+                yield Block(path, number, without_code(_plain(cell)), "page")
+        else:
+            prose.append("" if re.match(r" *(\.\.|:[\w-]+:)", line) else line)
+    yield from _paragraphs(path, 1, _plain("\n".join(prose)), "page")
+
+
+def _plain(text: str) -> str:
+    """Return a text with links and references as their titles, and without escapes."""
+    return re.sub(r"\\(.)", r"\1", _LINK.sub(lambda match: match[1] or match[2], text))

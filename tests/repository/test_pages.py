@@ -9,38 +9,70 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
 
+from tools.ci import tree
 from tools.ci.venvs import REPOSITORY
-from tools.docs import cause_pages, hazards, pages, ways_back
+from tools.docs import cause_pages, hazards, pages, rst, ways_back
 
 
 @pytest.mark.parametrize("name", pages.PAGES)
 def test_a_page_agrees_with_its_tables(name: str) -> None:
-    assert (REPOSITORY / "docs" / name).read_text() == pages.PAGES[name](), "run `make docs`"
-
-
-@pytest.mark.parametrize("name", pages.PAGES)
-def test_every_link_inside_a_page_has_a_target(name: str) -> None:
-    text = pages.PAGES[name]()
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
-    links = re.findall(r"\]\(#([^)]+)\)", text)
-    assert links or name == "failure-codes.md"  # one table, no links
-    assert [link for link in links if link not in anchors] == []
-    assert len(set(anchors)) == len(anchors)
-
-
-@pytest.mark.parametrize("name", pages.PAGES)
-def test_the_readme_links_the_page(name: str) -> None:
-    assert f"docs/{name}" in (REPOSITORY / "README.md").read_text()
+    assert (rst.GUIDES / name).read_text() == pages.PAGES[name](), "run `make docs`"
 
 
 def test_the_table_of_ways_back_agrees_with_the_plans() -> None:
     told = ways_back.PAGE.part(ways_back.NAME)
     assert told.strip() == ways_back.ways_back().strip(), "run `make docs`"
+
+
+def test_every_guide_is_in_one_section() -> None:
+    sections = yaml.safe_load((REPOSITORY / "docs" / "docsite" / "extra-docs.yml").read_text())["sections"]
+    names = [name for section in sections for name in section["toctree"]]
+    assert sorted(names) == sorted(path.stem for path in rst.GUIDES.glob("*.rst"))
+
+
+def test_every_guide_has_its_label_and_a_kind() -> None:
+    for path in rst.GUIDES.glob("*.rst"):
+        kind, _underscore, name = path.stem.partition("_")
+        assert kind in ("explanation", "guide", "reference", "tutorial"), path.name
+        assert f"\n.. _{rst.label(name)}:\n" in f"\n{path.read_text()}", path.name
+
+
+def test_every_address_of_the_site_leads_to_a_guide() -> None:
+    site = yaml.safe_load((REPOSITORY / "galaxy.yml").read_text())["documentation"]
+    address = re.compile(re.escape(site) + r"docsite/(\w+)\.html")
+    texts = [
+        (REPOSITORY / name).read_text()
+        for name in tree.listed_files()
+        if name.endswith((".md", ".py", ".rst", ".yaml", ".yml"))
+    ]
+    names = {name for text in texts for name in address.findall(text)}
+    assert names
+    assert [name for name in names if not (rst.GUIDES / f"{name}.rst").exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("`a` is *new*", "``a`` is *new*"),
+        ("the names *.svc and a_", "the names \\*.svc and a\\_"),
+        ("`Lease`s", "``Lease``\\ s"),
+        ("see [`x`](#a-b)", f"see :ref:`x <{rst.LABELS}p.a_b>`"),
+        ("[x](/docs/rbac/a.yaml)", f"`x <{rst.FILES}docs/rbac/a.yaml>`__"),
+        ("**wrong** at https://a.b/c_d.", "**wrong** at https://a.b/c_d."),
+    ],
+)
+def test_light_markup_becomes_rst(text: str, expected: str) -> None:
+    assert rst.inline(text, "p") == expected
+
+
+def test_a_table_is_read_as_it_was_written() -> None:
+    rows = [["head", 'a "b"'], ["*.svc", "one, two"], ["a|b_", ""]]
+    assert rst.read_table(rst.table(rows[0], rows[1:])) == rows
 
 
 def test_every_hazard_has_its_releases() -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check that docs/reliability.md has the result of a complete run: every task, every fault, and no wrong end."""
+"""Check that reference_reliability.rst has the result of a complete run: every task, every fault, and no wrong end."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check that docs/upgrades.md has the result of every row, and no row with a wrong end."""
+"""Check that reference_upgrades.rst has the result of every row, and no row with a wrong end."""
 
 from __future__ import annotations
 

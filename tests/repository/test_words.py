@@ -147,6 +147,18 @@ def test_code_of_a_page_is_not_prose() -> None:
     ]
 
 
+def test_code_of_a_guide_is_not_prose() -> None:
+    page = (
+        "..\n  whoever\n\n.. _nobody:\n\nAsks\nsomebody, or `anew <https://a.b>`__.\n\n.. code-block:: yaml\n\n   # nobody\n\n"
+        '.. csv-table::\n   :header-rows: 1\n\n   "``anew``","whoever"\n'
+    )
+    assert sorted((line, word) for _path, line, word, _text in hits(prose.of_guide("one.rst", page))) == [
+        (7, "anew"),
+        (7, "somebody"),
+        (16, "whoever"),
+    ]
+
+
 def main() -> None:
     """Print every forbidden word as "path:line: word: sentence", and the rates."""
     blocks = list(prose.blocks())

@@ -5,7 +5,7 @@
 """Kill tasks and inject faults at their requests: a part of both tables by make test, all of them by make
 test-all.
 
-docs/reliability.md has the figures of a complete run.
+reference_reliability.rst has the figures of a complete run.
 """
 
 from __future__ import annotations

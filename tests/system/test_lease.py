@@ -23,6 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import l
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller import (
     OPERATION,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import PERMISSIONS_PAGE
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import engine
 
 from tests.support.csr_rig import CSRS, TWO_STEP, CsrRig, assert_one_line, assert_pair, since
@@ -193,7 +194,7 @@ def test_without_permission_for_leases_the_run_continues_with_a_warning(rig: Csr
     (warning,) = result["warnings"]
     assert f"Lease {rig.name}/certflow-hook" in warning
     assert f'cannot {verb} resource \\"leases\\"' in warning or f'cannot {verb} resource "leases"' in warning
-    assert "docs/rbac.md" in warning
+    assert PERMISSIONS_PAGE in warning
     assert_pair(rig)
     quiet = rig.run(kubeconfig=user.kubeconfig)
     assert (quiet["changed"], quiet.get("warnings")) == (False, None)

@@ -5,7 +5,7 @@
 """Run the role snapshot_controller from release to release with the real programs in pods, on both kinds of
 clusters.
 
-docs/upgrades.md has the figures of a complete run. A part of it runs with make test, all of it with make
+reference_upgrades.rst has the figures of a complete run. A part of it runs with make test, all of it with make
 test-all.
 """
 

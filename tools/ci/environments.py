@@ -126,4 +126,12 @@ REUSE = Environment(
     ("reuse==6.2.0", "charset-normalizer"),
 )
 
-ENVIRONMENTS = {env.name: env for env in (*CORES, PYTHON_39, LINT, BENCH, AWX, REUSE)}
+# Builds the documentation site.
+SITE = Environment(
+    "site",
+    "antsibull-docs and sphinx",
+    ("3.12", "3.13", "3.14"),
+    ("ansible-core==2.21.5", "antsibull-docs==2.28.0", "sphinx==9.0.4", "sphinx-ansible-theme==0.10.4"),
+)
+
+ENVIRONMENTS = {env.name: env for env in (*CORES, PYTHON_39, LINT, BENCH, AWX, REUSE, SITE)}

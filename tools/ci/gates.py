@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.ci import integration, package, process, sanity, tree, venvs
+from tools.ci import integration, package, process, sanity, site, tree, venvs
 from tools.ci.environments import CORES, LINT, PYTHON_39, REUSE, Environment
 from tools.ci.result import GateResult, of_exit, of_junit
 from tools.ci.venvs import REPOSITORY
@@ -140,6 +140,7 @@ ALL = (
     Gate("ansible-lint", package.ansible_lint),
     Gate("galaxy-importer", package.galaxy_importer),
     Gate("ansible-doc", package.ansible_doc),
+    Gate("docsite", site.check),
     *map(_unit, (*CORES, PYTHON_39)),
 )
 # Tests that `make test` leaves out: those with the marker full.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The texts of docs/why-not-issued.md: what each symptom and each cause means, how to recognise it, what to do."""
+"""The texts of reference_diagnosis.rst: what each symptom and each cause means, how to recognise it, what to do."""
 
 from __future__ import annotations
 

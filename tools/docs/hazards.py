@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/hazards.md, made from the tables of hazards, releases and managers of the snapshot controller."""
+"""The page about hazards, made from the tables of hazards, releases and managers of the snapshot controller."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 
+from tools.docs import rst
+
 if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import Manager
     from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards.table import Hazard
 
 BEGIN = """\
 # Hazards of snapshot controller upgrades
-
-<!-- Made by `make docs` from the tables in plugins/module_utils/_snapshot: change those. -->
 
 The modules `snapshot_controller_info` and `snapshot_controller` look for each of these hazards, for the installed release and the
 release to go to. The result `hazards` has those that they find, with the evidence. There are four ways to handle a hazard:
@@ -149,7 +149,9 @@ def hazards() -> str:
         rows = [row for row in table.HAZARDS if row.handling == handling]
         parts += [f"\n## {title}\n", HAZARDS, *map(_hazard, rows)]
     parts += [NEVER, *_never(), MANAGERS, *map(_manager, INSTALLERS.values())]
-    return "".join(parts)
+    return rst.page(
+        "".join(parts), "hazards", "Made by `make docs` from the tables in plugins/module_utils/_snapshot."
+    )
 
 
 def _hazard(row: Hazard) -> str:

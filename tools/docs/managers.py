@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/other-writers.md, made from the table of managers."""
+"""The page about other managers, made from the table of managers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundl
     remedy_for,
 )
 
+from tools.docs import rst
+
 BEGIN = """\
 # Other managers of Secrets and webhooks
-
-<!-- Made by `make docs` from plugins/module_utils/_managers.py: change that. -->
 
 Before a task writes a Secret or the `caBundle` of an object, it checks the object's annotations, labels and field managers. If they
 show another manager, the task fails before its first write. The message names the manager, its markers, and what to do instead. If
@@ -84,7 +84,8 @@ EXAMPLE = Target("ValidatingWebhookConfiguration", "NAME")
 def other_writers() -> str:
     """Return the page."""
     rows = [row for row in MANAGERS if row.for_secrets]
-    return "".join([BEGIN, *map(_advice, rows), MARKERS, *map(_recognition, rows), END])
+    text = "".join([BEGIN, *map(_advice, rows), MARKERS, *map(_recognition, rows), END])
+    return rst.page(text, "other_managers", "Made by `make docs` from plugins/module_utils/_managers.py.")
 
 
 def _advice(manager: Manager) -> str:

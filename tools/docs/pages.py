@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write the pages of docs/ that are made from tables of the code (`make docs`). A test compares them.
+"""Write the pages of docs/docsite/rst that are made from tables of the code (`make docs`). A test compares them.
 
 So a page and the messages of the modules cannot differ.
 """
@@ -18,8 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import pr
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes, ended
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import show_span
 
-from tools.ci.venvs import REPOSITORY
-from tools.docs import cause_pages, hazards, managers, ways_back
+from tools.docs import cause_pages, hazards, managers, rst, ways_back
 
 if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers import Provider
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 FIRST_LOOK = """\
 # Why is my CSR not issued?
-
-<!-- Made by `make docs` from the tables in plugins/module_utils/_csr and _diagnosis, and from tools/docs/cause_pages.py: change those. -->
 
 The last column of this output shows the state of the request:
 
@@ -92,19 +89,21 @@ kube-controller-manager checks once an hour and deletes old requests.
 
 
 def why_not_issued() -> str:
-    """Return docs/why-not-issued.md."""
+    """Return the page about diagnoses."""
     parts = [FIRST_LOOK, *_symptom_rows(), BY_THE_MODULE]
     for symptom, meaning in cause_pages.SYMPTOMS.items():
         parts += [f"\n## {symptom}\n\n{meaning}\n", *map(_cause_section, _codes_of(symptom))]
     parts += [TABLES, *map(_provider_row, providers.PROVIDERS)]
     parts += [REFUSALS, *_refusals(), AT_CREATE, *_at_create(), COLLECTED, *_collected_rows()]
-    return "".join(parts)
+    return rst.page(
+        "".join(parts),
+        "diagnosis",
+        "Made by `make docs` from the tables in plugins/module_utils/_csr and _diagnosis, and from tools/docs/cause_pages.py.",
+    )
 
 
 FAILURE_CODES = """\
 # Failure codes
-
-<!-- Made by `make docs` from the table in plugins/module_utils/_codes.py: change that. -->
 
 The result of a failed task of this collection has `code`, and also `cause`, `evidence` and `remedy`. Use the code for decisions, for
 example in `failed_when` or `rescue`. Messages may change between releases. Codes are never renamed or reused.
@@ -115,15 +114,20 @@ example in `failed_when` or `rescue`. Messages may change between releases. Code
 
 
 def failure_codes() -> str:
-    """Return docs/failure-codes.md."""
-    return FAILURE_CODES + "".join(f"| `{code}` | {meaning} |\n" for code, meaning in _codes.CODES.items())
+    """Return the page about failure codes."""
+    rows = (f"| `{code}` | {meaning} |\n" for code, meaning in _codes.CODES.items())
+    return rst.page(
+        FAILURE_CODES + "".join(rows),
+        "failure_codes",
+        "Made by `make docs` from the table in plugins/module_utils/_codes.py.",
+    )
 
 
 PAGES: dict[str, Callable[[], str]] = {
-    "failure-codes.md": failure_codes,
-    "why-not-issued.md": why_not_issued,
-    "other-writers.md": managers.other_writers,
-    "hazards.md": hazards.hazards,
+    "reference_failure_codes.rst": failure_codes,
+    "reference_diagnosis.rst": why_not_issued,
+    "reference_other_managers.rst": managers.other_writers,
+    "reference_hazards.rst": hazards.hazards,
 }
 
 
@@ -212,10 +216,10 @@ def _anchor(title: str) -> str:
 
 def main() -> None:
     for name, make in PAGES.items():
-        (REPOSITORY / "docs" / name).write_text(make())
-        print(f"docs/{name}")
+        (rst.GUIDES / name).write_text(make())
+        print(name)
     ways_back.write()
-    print(f"docs/{ways_back.PAGE.path.name}: {ways_back.NAME}")
+    print(f"{ways_back.PAGE.path.name}: {ways_back.NAME}")
 
 
 if __name__ == "__main__":

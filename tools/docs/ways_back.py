@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The table of ways back in docs/upgrades.md: every pair of releases is planned on the model of a cluster.
+"""The table of ways back in reference_upgrades.rst: every pair of releases is planned on the model of a cluster.
 
 tests/unit/plugins/module_utils/_snapshot/plan/test_ways_back.py carries out each supported plan on that model.
 """
@@ -16,11 +16,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     Release,
 )
 
-from tests.support.written import Page, table
 from tests.unit.plugins.module_utils._snapshot.plan.ways_back import COLUMNS, outcome
-from tools.ci.venvs import REPOSITORY
+from tools.docs import rst
+from tools.docs.written import Page
 
-PAGE = Page(REPOSITORY / "docs" / "upgrades.md", "make docs")
+PAGE = Page(rst.GUIDES / "reference_upgrades.rst", "make docs")
 NAME, NEVER = "ways back", "never installed"
 
 
@@ -33,7 +33,7 @@ def ways_back() -> str:
     rows = [(_ranges(targets), *row) for told, targets in alike.items() for row in told]
     never = ", ".join(str(release) for release in RELEASES if release.never)
     rows.append((never, "any", *[NEVER] * len(COLUMNS)))
-    return table(("Back to", "From", *(column.title for column in COLUMNS)), rows)
+    return rst.table(("Back to", "From", *(column.title for column in COLUMNS)), rows)
 
 
 # The starts, and the outcome in each column.
@@ -82,5 +82,5 @@ def _ranges(releases: Sequence[Release]) -> str:
 
 
 def write() -> None:
-    """Write the table into docs/upgrades.md."""
+    """Write the table into its page."""
     PAGE.write(NAME, ways_back())

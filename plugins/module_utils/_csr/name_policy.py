@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable
 
+from .._text import PERMISSIONS_PAGE
 from .errors import RequestError
 
 DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
@@ -100,7 +101,7 @@ def warnings(allow: Iterable[str], *, cluster: GuardedNames = NOTHING_GUARDED) -
     return (
         *(f"allow_names permits {refusal}" for refusal in found if refusal and refusal.is_critical),
         *(
-            f"this identity has no permission to read {what}, so names and addresses were not compared with them (docs/rbac.md)"
+            f"this identity has no permission to read {what}, so names and addresses were not compared with them ({PERMISSIONS_PAGE})"
             for what in cluster.unreadable
         ),
     )

@@ -5,7 +5,7 @@
 
 """The table of causes for which a request is not issued, or not as it was requested.
 
-docs/why-not-issued.md describes each cause. Its texts are in tools/docs/cause_pages.py.
+reference_diagnosis.rst describes each cause. Its texts are in tools/docs/cause_pages.py.
 """
 
 from __future__ import annotations

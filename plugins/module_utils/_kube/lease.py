@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from .._errors import CertflowError
+from .._text import PERMISSIONS_PAGE
 from .client import CONNECT_SECONDS, READ_SECONDS, Client
 from .errors import AlreadyExists, ApiError, Conflict, Forbidden, KubeError, NotFound
 from .lease_state import GROUP, SECONDS, LeaseState, lease_spec, read_lease, read_metadata, read_token
@@ -363,7 +364,7 @@ class Lease:
     def _warning(self, exc: KubeError) -> str:
         return (
             f"another run may work on the {self._purpose} at the same time, because {self._title} cannot be written: "
-            f"{exc.message or exc.cause}. Grant the permissions of docs/rbac.md to prevent that"
+            f"{exc.message or exc.cause}. Grant the permissions of {PERMISSIONS_PAGE} to prevent that"
         )
 
     def _denied_error(self, exc: KubeError) -> LeaseLostError:
@@ -373,7 +374,7 @@ class Lease:
                 f"{exc.message or exc.cause}",
                 code=exc.code,
                 evidence=exc.evidence,
-                remedy="Grant this identity the permissions of docs/rbac.md, and run the task again",
+                remedy=f"Grant this identity the permissions of {PERMISSIONS_PAGE} and run the task again",
             )
         )
 

@@ -7,7 +7,7 @@
 
 The API server keeps connections to webhooks open and does not verify them again. So a request that passes does not show which
 certificate is served now. It counts only if every endpoint serves a certificate that a new connection accepts, or if the API
-servers were made to reconnect. docs/proof.md explains this to operators.
+servers were made to reconnect. explanation_proof.rst explains this to operators.
 """
 
 from __future__ import annotations

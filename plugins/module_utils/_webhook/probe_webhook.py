@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Probe a webhook: make the API server call it and judge the answer. docs/proof.md explains the verdicts."""
+"""Probe a webhook: make the API server call it and judge the answer. explanation_proof.rst explains the verdicts."""
 
 from __future__ import annotations
 

@@ -4,5 +4,5 @@
 
 """Tables of faults, run against real control planes.
 
-`python -m tests.system.fault_injection` writes docs/reliability.md.
+`python -m tests.system.fault_injection` writes reference_reliability.rst.
 """

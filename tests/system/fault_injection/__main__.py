@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """`python -m tests.system.fault_injection` (`make reliability`) runs all tables and writes
-docs/reliability.md.
+reference_reliability.rst.
 
 It prints each case that did not end as expected, and then ends with 1. Arguments select names of tables
 (crashes, transport, false-answers), of tasks, and of faults of the transport table. Rows that were not

@@ -16,6 +16,7 @@ from tests.support.csr_rig import CsrRig
 from tests.support.failures import has_failed
 from tests.system.fault_injection import interference, signer_answers
 from tests.system.fault_injection.signer_rig import SignerRig
+from tools.docs import rst
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,10 +31,7 @@ KEPT, REPLACED, BOTH = (
     "the old certificate; the webhook also trusts the new CA",
 )
 GONE = "the old certificate; the webhook configuration does not exist"
-HEAD = """\
-| | Fault | Failure of the task | In use afterwards |
-|---|---|---|---|
-"""
+HEAD = ("", "Fault", "Failure of the task", "In use afterwards")
 
 
 @dataclass(frozen=True)
@@ -90,15 +88,15 @@ def _in_use(before: InUse, after: InUse) -> str:
 
 
 def text(rows: list[FalseAnswerRow]) -> str:
-    """Return the figures and the table for docs/reliability.md."""
+    """Return the figures and the table for the page."""
     right = sum(row.is_good for row in rows)
     refused = sum(bool(row.said) for row in rows)
-    lines = [
-        f"| {row.kind} | {row.done} | {row.said or 'success'} | {row.in_use}{'' if row.is_good else ' (**wrong**)'} |\n"
+    rows_of_table = [
+        (row.kind, row.done, row.said or "success", f"{row.in_use}{'' if row.is_good else ' (**wrong**)'}")
         for row in rows
     ]
     figures = f"{len(rows)} cases: {refused} failed with one line, {len(rows) - refused} succeeded. {right} ended as expected.\n"
-    return f"{figures}\n{HEAD}{''.join(lines)}"
+    return f"{figures}\n{rst.table(HEAD, rows_of_table)}"
 
 
 def main() -> None:

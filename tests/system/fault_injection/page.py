@@ -2,24 +2,23 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write and read the tables of docs/reliability.md."""
+"""Write and read the tables of reference_reliability.rst."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tests.support import written
 from tests.system.fault_injection.flows import NAMED
 from tests.system.fault_injection.transport import FAULTS
 from tests.system.fault_injection.verdict import COMPLETES, SAYS
-from tools.ci.venvs import REPOSITORY
+from tools.docs import rst, written
 
 if TYPE_CHECKING:
     from tests.system.fault_injection.crash import CrashCase
     from tests.system.fault_injection.transport import TransportCase
 
-PAGE = written.Page(REPOSITORY / "docs" / "reliability.md", "make reliability")
+PAGE = written.Page(rst.GUIDES / "reference_reliability.rst", "make reliability")
 TABLES = CRASHES, TRANSPORT, FALSE_ANSWERS = ("crashes", "transport", "false-answers")
 WRONG = "**wrong**"
 CRASH_HEAD = ("Task", "Requests", "Killed at", "Next run completes", "... says what to do", "Left over")
@@ -65,4 +64,4 @@ def put_transport_cells(task: str, column: Mapping[str, str]) -> None:
         columns[task].update(column)
         tasks = [name for name in NAMED if any(columns[name].values())]
         rows = [[fault.name, *(columns[name].get(fault.name, "") for name in tasks)] for fault in FAULTS]
-        PAGE.write(TRANSPORT, written.table(("Fault", *tasks), rows))
+        PAGE.write(TRANSPORT, rst.table(("Fault", *tasks), rows))

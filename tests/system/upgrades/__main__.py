@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python -m tests.system.upgrades` (`make upgrades`) runs the rows of docs/upgrades.md and writes its
+"""`python -m tests.system.upgrades` (`make upgrades`) runs the rows of reference_upgrades.rst and writes its
 tables.
 
 It prints the rows that did not end as expected, and then ends with 1. Arguments select rows: names of tables

@@ -2,17 +2,16 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write the tables of docs/upgrades.md."""
+"""Write the tables of reference_upgrades.rst."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.support import written
 from tests.system.upgrades.faults import FAULTS, KILLED_ALL_ALONG
 from tests.system.upgrades.jumps import JUMPS, STEPS, WAYS, WAYS_BACK
 from tests.system.upgrades.repairs import DAMAGES
-from tools.ci.venvs import REPOSITORY
+from tools.docs import rst, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from tests.system.upgrades.faults import Kills, Met
     from tests.system.upgrades.jumps import Chain, Gone, Jump, Until
 
-PAGE = written.Page(REPOSITORY / "docs" / "upgrades.md", "make upgrades")
+PAGE = written.Page(rst.GUIDES / "reference_upgrades.rst", "make upgrades")
 PARTS = JUMPED, CHAINED, REPAIRED, MET, KILLED = ("jumps", "chains", "repairs", "faults", "kills")
 WRONG = "**wrong**"
 JUMP_HEAD = (

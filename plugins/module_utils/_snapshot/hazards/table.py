@@ -5,7 +5,7 @@
 
 """Table of the hazards of an upgrade of external-snapshotter, with the answer to each. Pure.
 
-docs/hazards.md is generated from these rows. "#N" and "vX" are issues and tags of kubernetes-csi/external-snapshotter.
+reference_hazards.rst is generated from these rows. "#N" and "vX" are issues and tags of kubernetes-csi/external-snapshotter.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease_st
     lease_spec,
     read_lease,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import PERMISSIONS_PAGE
 
 from tests.support.failures import fails
 
@@ -511,7 +512,7 @@ def test_without_the_right_it_goes_on_and_says_so(
     own.release()
     assert "Lease apps/certflow-hook cannot be written" in own.problem
     assert "leases are forbidden" in own.problem
-    assert "docs/rbac.md" in own.problem
+    assert PERMISSIONS_PAGE in own.problem
 
 
 def test_without_the_right_to_renew_it_goes_on_too(

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Carry out every supported way back of docs/upgrades.md on the model of a cluster."""
+"""Carry out every supported way back of reference_upgrades.rst on the model of a cluster."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_outcomes_name_hazards() -> None:
 
 
 def test_with_a_conversion_webhook_the_way_back_leads_by_way_of_8_6() -> None:
-    """docs/upgrades.md describes this way."""
+    """reference_upgrades.rst describes this way."""
     given = {"group_snapshots": False}
     refused = planned(V1BETA2, "8.3.0", **given)
     assert [one.id for one in refused.refused] == ["back-without-lists"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Return the outcome of each way back after a successful upgrade. docs/upgrades.md has them as a table."""
+"""Return the outcome of each way back after a successful upgrade. reference_upgrades.rst has them as a table."""
 
 from __future__ import annotations
 

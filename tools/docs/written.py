@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A page of docs/ with tables that runs write, and that tests read again and compare."""
+"""A page of the documentation with tables that runs write, and that tests read again and compare."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tools.docs import rst
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-_END = "<!-- end -->"
+_END = ".. end"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Page:
         """Replace the table of that name and the text around it."""
         before, begin, rest = self.path.read_text().partition(self._begin(name))
         _old, end, after = rest.partition(_END)
-        self.path.write_text(f"{before}{begin}\n{text}{end}{after}")
+        self.path.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
 
     def part(self, name: str) -> str:
         """Return the text between the marks of a table."""
@@ -39,12 +41,10 @@ class Page:
 
     def read(self, name: str) -> dict[str, dict[str, str]]:
         """Return the table of that name: for each row, by its first cell, a dictionary by column."""
-        text = self.part(name)
-        if not text.strip():
+        rows = rst.read_table(self.part(name))
+        if not rows:
             return {}
-        head, _rule, *rows = [
-            [cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()
-        ]
+        head, *rows = rows
         return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
 
     def put(
@@ -59,7 +59,7 @@ class Page:
                 first: [row.get(column, "") for column in head[1:]] for first, row in self.read(name).items()
             }
             told |= {first: list(row) for first, row in rows.items()}
-            self.write(name, table(head, [[first, *told[first]] for first in order if first in told]))
+            self.write(name, rst.table(head, [[first, *told[first]] for first in order if first in told]))
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -69,9 +69,4 @@ class Page:
             yield
 
     def _begin(self, name: str) -> str:
-        return f"<!-- {name}: written by {self.by} -->"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = (head, ["---"] * len(head), *rows)
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        return f".. {name}: written by {self.by}"
