@@ -145,11 +145,17 @@ def test_every_gate_runs_once(clusters: str, tmp_path: Path, monkeypatch: pytest
     """clusters: "1" for each gate that starts clusters, "0" for each other gate."""
     monkeypatch.setattr(tree, "link", lambda: tmp_path)
     seen: list[str] = []
+    running: list[bool] = []
+    most = 0
 
     def gate(name: str, has_clusters: bool) -> Gate:
         def run(_log: Path) -> GateResult:
+            nonlocal most
             seen.append(name)
+            running.append(has_clusters)
+            most = max(most, sum(running))
             time.sleep(0.02)
+            running.remove(has_clusters)
             return GateResult(passed=1)
 
         return Gate(f"pretended-{name}", run, has_clusters)
@@ -159,6 +165,19 @@ def test_every_gate_runs_once(clusters: str, tmp_path: Path, monkeypatch: pytest
     whole.all(gates)
     assert sorted(seen) == [str(number) for number in range(len(clusters))]
     assert whole.total.passed == len(clusters)
+    assert most <= 2
+
+
+def test_the_tests_on_real_clusters_are_in_one_of_two_gates() -> None:
+    """One gate ignores the files that the other one runs."""
+    gates = {gate.name: gate for gate in ALL}
+    both = [gates[name].run.args[1] for name in ("real-newest", "real-upgrades")]  # type: ignore[attr-defined]
+    ignored = next(word.partition("=")[2] for word in both[0] if word.startswith("--ignore-glob="))
+    ran = [Path(word).relative_to(venvs.REPOSITORY) for word in both[1] if word.endswith(".py")]
+    assert len(ran) > 10
+    assert sorted(ran) == sorted(
+        path.relative_to(venvs.REPOSITORY) for path in venvs.REPOSITORY.glob(ignored)
+    )
 
 
 def test_every_core_and_the_oldest_python_run_the_unit_tests() -> None:

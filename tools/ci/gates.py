@@ -23,8 +23,7 @@ class Gate(NamedTuple):
     name: str
     #: Function that writes to the given log. May raise PythonUnavailable, BuildFailed.
     run: Callable[[Path], GateResult]
-    #: True if it starts real clusters. Two such gates run together only at the end, because two cores carry
-    #: no more.
+    #: True if it starts real clusters. At most two such gates run together, because two cores carry no more.
     clusters: bool = False
 
 
@@ -106,6 +105,8 @@ _STATIC = (
     Gate("mypy", mypy),
     _tests("repository", venvs.newest_core, "tests/repository"),
 )
+# Half of the time of all tests on real clusters, for a gate of their own.
+UPGRADES = "tests/system/test_snapshot_*.py"
 # Tests that use ansible-playbook, and so depend on the core. The others call operations from Python.
 THROUGH_ANSIBLE = [
     f"tests/system/test_{name}.py"
@@ -129,7 +130,8 @@ def _integration(name: str, choose: Callable[[], Environment], *targets: str) ->
 
 # Long gates first, because they decide the total time.
 ALL = (
-    _real("real-newest", venvs.newest_core, "tests/system"),
+    _real("real-newest", venvs.newest_core, "tests/system", f"--ignore-glob={UPGRADES}"),
+    _real("real-upgrades", venvs.newest_core, *sorted(map(str, REPOSITORY.glob(UPGRADES)))),
     Gate("sanity-oldest", functools.partial(sanity.check, venvs.oldest_core)),
     Gate("sanity-newest", functools.partial(sanity.check, venvs.newest_core)),
     _real("real-oldest", venvs.oldest_core, *THROUGH_ANSIBLE),
