@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_ansible": (*BASE, "_x509", "_kube"),
     "_certificate": KNOWLEDGE,
     "_upgrade": (*KNOWLEDGE, "_certificate"),
-    "_operations": (*KNOWLEDGE, "_ansible", "_certificate", "_upgrade"),
+    "_audit": KNOWLEDGE,
+    "_operations": (*KNOWLEDGE, "_ansible", "_certificate", "_upgrade", "_audit"),
 }
 # The files behind _x509.verify.
 PARTS_OF_VERIFY = ("chain_candidate", "hostnames", "name_constraints")

@@ -113,6 +113,7 @@ THROUGH_ANSIBLE = [
     for name in ("execution_modes", "role", "snapshot_role", "snapshot_stops", "examples", "fleet", "readme")
 ]
 MODULE_TARGETS = (
+    "audit_info",
     "k8s_csr",
     "k8s_csr_approve",
     "k8s_csr_info",

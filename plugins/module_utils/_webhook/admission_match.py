@@ -31,9 +31,9 @@ EXEMPT_KINDS = frozenset(
 
 @dataclass(frozen=True)
 class ObjectCreation:
-    """The creation of one object. namespace: "" for one outside of namespaces. labels: the object's.
+    """The creation of one object, or another operation on it. namespace: "" for one outside of namespaces. labels: the object's.
 
-    namespace_labels: None where they could not be read.
+    namespace_labels: None where they could not be read. operation: CREATE, UPDATE, DELETE or CONNECT.
     """
 
     group: str
@@ -43,6 +43,7 @@ class ObjectCreation:
     namespace: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     namespace_labels: Mapping[str, str] | None = field(default_factory=dict)
+    operation: str = "CREATE"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _rule(rule: Object, creation: ObjectCreation, *, any_version: bool = False) 
     is_namespaced = bool(creation.namespace)
     return (
         rule.get("scope", "*") in ("*", "Namespaced" if is_namespaced else "Cluster")
-        and _listed(rule.get("operations"), "CREATE")
+        and _listed(rule.get("operations"), creation.operation)
         and _listed(rule.get("apiGroups"), creation.group)
         and (any_version or _listed(rule.get("apiVersions"), creation.version))
         and any(_resource(text, creation.resource) for text in rule.get("resources") or ())

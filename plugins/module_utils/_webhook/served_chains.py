@@ -57,6 +57,8 @@ class ServedChain:
     problem: str = ""
     #: The reason lies with this run, such as a missing permission, and not with the endpoint.
     is_blind: bool = False
+    #: The permissions that are missing, if that is the reason.
+    lacking: tuple[Permission, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,12 +128,15 @@ def scan(client: Client, config: ClientConfig, *, until: float, unready: bool = 
     until = max(until, time.monotonic() + LEAST_SECONDS)
 
     def see(some: Iterable[Endpoint]) -> tuple[ServedChain, ...]:
-        return tuple(
-            _judgeable(_see(client, endpoint, config.server_name, until), config) for endpoint in some
-        )
+        return tuple(read_chain(client, endpoint, config, until) for endpoint in some)
 
     others = see(endpoints.unready) if unready else ()
     return EndpointScan(see(endpoints.ready), endpoints.problem, endpoints.is_known, others)
+
+
+def read_chain(client: Client, endpoint: Endpoint, config: ClientConfig, until: float) -> ServedChain:
+    """Read the chain of one endpoint until ``until`` (time.monotonic())."""
+    return _judgeable(_see(client, endpoint, config.server_name, until), config)
 
 
 def refusal(served: ServedChain, bundle: str, server_name: str, now: datetime) -> str:
@@ -171,7 +176,8 @@ def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: ReadLim
             chain = handshake(stream, server_name)
     except Forbidden as exc:
         words = f"this identity may not reach pods through the API server: {exc.message}"
-        return ServedChain(endpoint, problem=words, is_blind=True)
+        lacking = port_forward.permissions(endpoint.pod[0]) if endpoint.pod else []
+        return ServedChain(endpoint, problem=words, is_blind=True, lacking=tuple(lacking))
     except KubeError as exc:
         return ServedChain(endpoint, problem=exc.cause)
     except ssl.SSLError as exc:

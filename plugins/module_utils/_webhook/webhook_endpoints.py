@@ -138,10 +138,20 @@ def _state(conditions: Mapping[str, Any]) -> str:
 
 
 def _at_address(client: Client, host: str, port: int) -> Endpoints:
-    """Return the endpoint at an address outside of the cluster's network. A loopback address is the API server's, not ours."""
-    if _is_loopback(host) and not _is_loopback(client.host_name):
-        return Endpoints(problem=f"{host} means the API server's own machine", is_known=False)
+    """Return the endpoint at an address outside of the cluster's network."""
+    problem = find_address_problem(client, host)
+    if problem:
+        return Endpoints(problem=problem, is_known=False)
     return Endpoints((Endpoint(host, port, is_outside=True),))
+
+
+def find_address_problem(client: Client, host: str) -> str:
+    """Return why this process cannot reach the address that the API server would reach, "" if it can try."""
+    if _is_loopback(host) and not _is_loopback(client.host_name):
+        return (
+            f"{host} means the API server's own machine"  # a loopback address is the API server's, not ours
+        )
+    return ""
 
 
 def _is_loopback(host: str) -> bool:

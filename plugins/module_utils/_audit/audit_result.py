@@ -1,0 +1,138 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Run the checks over the data of a cluster, and build the result. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from .._kube.access_review import Permission
+from .._times import format_time
+from . import admission_checks, call_checks, check_table, cluster_checks
+from .cluster_data import PERMISSIONS, ClusterData, Gap
+from .finding import FAIL, PASS, SEVERITIES, SKIP, UNKNOWN, AuditedObject, AuditFinding
+
+_FAR = datetime.max.replace(tzinfo=timezone.utc)
+_STATUSES = (FAIL, UNKNOWN, PASS, SKIP)
+RULES = (
+    admission_checks.check_control_plane,
+    admission_checks.check_deadlocks,
+    admission_checks.check_timeouts,
+    cluster_checks.check_calls,
+    cluster_checks.check_requests,
+    cluster_checks.check_login,
+    cluster_checks.check_api_server,
+)
+
+
+def find(data: ClusterData) -> list[AuditFinding]:
+    """Return the findings of all checks, those that break first before the others."""
+    findings = [finding for point in data.points for finding in call_checks.check_point(data, point)]
+    findings += [finding for rule in RULES for finding in rule(data)]
+    findings += [_unknown(gap) for gap in dict.fromkeys(data.gaps)]
+    complete = [finding if finding.severity else _with_severity(finding) for finding in findings]
+    return sorted(complete, key=_order)
+
+
+def build(data: ClusterData, *, include_passed: bool) -> dict[str, Any]:
+    """Return the result of the audit. include_passed: also return the findings that passed or do not apply."""
+    findings = find(data)
+    shown = [one for one in findings if include_passed or one.status in (FAIL, UNKNOWN)]
+    failed = [one for one in findings if one.status == FAIL]
+    times = [one.breaks_at for one in failed if one.breaks_at]
+    return {
+        "audited_at": format_time(data.now),
+        "cluster_uid": data.cluster_uid,
+        "kubernetes_version": data.version,
+        "findings": [one.as_result(data.cluster_uid) for one in shown],
+        "checks": _checks(findings),
+        "counts": {
+            **{severity: sum(one.severity == severity for one in failed) for severity in SEVERITIES},
+            **{
+                status: sum(one.status == status for one in findings)
+                for status in _STATUSES
+                if status != FAIL
+            },
+        },
+        "breaks_at": format_time(min(times)) if times else None,
+        "missing_role": missing_role(data.gaps),
+        "counters": dict(data.counters_after or {}),
+    }
+
+
+def missing_role(gaps: Iterable[Gap]) -> dict[str, Any]:
+    """Return the ClusterRole with the permissions that the audit lacked, {} if it lacked none."""
+    sources = {gap.source for gap in gaps}
+    lacking = [
+        permission for source in PERMISSIONS if source in sources for permission in PERMISSIONS[source]
+    ]
+    if not lacking:
+        return {}
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "certflow-audit-missing"},
+        "rules": list(_rules(lacking)),
+    }
+
+
+def _rules(permissions: Sequence[Permission]) -> Iterator[dict[str, Any]]:
+    verbs: dict[tuple[str, str], list[str]] = {}
+    for permission in permissions:
+        verbs.setdefault((permission.group, permission.resource), []).append(permission.verb)
+    for (group, resource), wanted in verbs.items():
+        if resource.startswith("/"):
+            yield {"nonResourceURLs": [resource], "verbs": wanted}
+        else:
+            yield {"apiGroups": [group], "resources": [resource], "verbs": wanted}
+
+
+def _unknown(gap: Gap) -> AuditFinding:
+    """Return the finding of something that could not be read: once for each reason."""
+    lacking = PERMISSIONS[gap.source]
+    checks = ", ".join(check_table.checks_of(gap.source))
+    words = f"The audit could not read {gap.source}: {gap.reason}"
+    lines = [f"checks without a complete answer: {checks}"]
+    lines += [f"missing permission: {_in_words(one)}" for one in lacking]
+    subject = AuditedObject("Cluster", "")
+    return AuditFinding(
+        check_table.UNREADABLE, UNKNOWN, subject, words, tuple(lines), detail=f"{gap.source} {gap.reason}"
+    )
+
+
+def _in_words(permission: Permission) -> str:
+    group = f".{permission.group}" if permission.group else ""
+    return f"{permission.verb} {permission.resource}{group}"
+
+
+def _with_severity(finding: AuditFinding) -> AuditFinding:
+    severity = check_table.BY_ID[finding.check].severity
+    return AuditFinding(**{**vars(finding), "severity": severity})
+
+
+def _order(finding: AuditFinding) -> tuple[Any, ...]:
+    subject = finding.object
+    return (
+        _STATUSES.index(finding.status),
+        finding.breaks_at or _FAR,
+        SEVERITIES.index(finding.severity),
+        subject.kind,
+        subject.namespace,
+        subject.name,
+        subject.webhook,
+        finding.check,
+    )
+
+
+def _checks(findings: Sequence[AuditFinding]) -> dict[str, Any]:
+    """Return each check once, with the numbers of its findings."""
+    rows = check_table.as_results(row.id for row in check_table.CHECKS)
+    for check, row in rows.items():
+        own = [one.status for one in findings if one.check == check]
+        row["counts"] = {status: own.count(status) for status in _STATUSES}
+    return rows

@@ -1,0 +1,228 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The checks of what the API server calls: references, endpoints, CA bundles, served certificates. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from .certificate_faults import (
+    BROKEN,
+    EMPTY,
+    CertificateFault,
+    bundle_state,
+    find_bundle_faults,
+    find_chain_faults,
+)
+from .cluster_data import AGGREGATION, CONVERSION, Backend, CallPoint, ClusterData
+from .finding import FAIL, INFO, LIKELY, PASS, PROVEN, SEVERITIES, SKIP, AuditFinding
+
+MOST_LINES = 5
+#: A pass of these checks says what a port-forward cannot show.
+BLIND_SPOT = "A port-forward shows the pod, and not the network path of the API server to it."
+REFERENCES = ("service-missing", "port-missing", "no-endpoints")
+BUNDLES = (EMPTY, BROKEN)
+ANCHORS = ("ca-expired", "ca-expiring")
+SERVED = ("ca-mismatch", "expired", "expiring", "not-yet-valid", "name-mismatch", "wrong-usage")
+#: The checks that find a call which fails now. They are folded into one finding of these kinds of callers.
+BROKEN_NOW = frozenset((*REFERENCES, *BUNDLES, "ca-expired", "handshake-fails", *SERVED)) - {"expiring"}
+
+
+def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
+    """Yield the findings about one place that tells the API server what to call."""
+    backend = data.backends.get(point.backend, Backend(is_known=False))
+    findings = [
+        *_references(data, point, backend),
+        *_bundles(data, point),
+        *_served(data, point, backend),
+    ]
+    if point.caller == CONVERSION:
+        yield from _fold(findings, "conversion-dead", point)
+    elif point.caller == AGGREGATION:
+        yield from _explain(data, findings, point)
+    else:
+        yield from findings
+
+
+def _references(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
+    name = "/".join(point.config.service or (point.config.server_name,))
+    if point.config.service is None or backend.is_external:
+        words = f"{point.object} calls {_address(point)}, which is outside of the cluster"
+        yield AuditFinding("endpoint-external", FAIL, point.object, words, severity=INFO)
+    if point.config.service is None:
+        yield from _all(SKIP, REFERENCES, point, "It calls a URL.")
+        return
+    if not backend.is_known:
+        return
+    faults = {
+        "service-missing": "" if backend.exists else f"the Service {name} does not exist",
+        "port-missing": ""
+        if backend.has_port or backend.is_external
+        else f"the Service {name} has no port {point.config.port}",
+        "no-endpoints": ""
+        if backend.ready or backend.is_external
+        else f"no endpoint of the Service {name} is ready",
+    }
+    broken = False
+    for check, words in faults.items():
+        if broken:
+            yield AuditFinding(check, SKIP, point.object)
+        elif words:
+            broken = True
+            yield AuditFinding(
+                check,
+                FAIL,
+                point.object,
+                f"{point.object} cannot be called, because {words}",
+                breaks_at=data.now,
+            )
+        else:
+            yield AuditFinding(check, PASS, point.object, evidence=(BLIND_SPOT,))
+
+
+def _address(point: CallPoint) -> str:
+    if point.config.service is None:
+        return f"{point.config.server_name}:{point.config.port}"
+    return f"the Service {'/'.join(point.config.service)} of type ExternalName"
+
+
+def _bundles(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
+    if not point.is_verified:
+        yield from _all(SKIP, BUNDLES, point, "The object sets insecureSkipTLSVerify.")
+        return
+    state = bundle_state(point.config.ca_bundle)
+    if state == EMPTY and point.config.service is None:
+        yield from _all(
+            SKIP, BUNDLES, point, "A URL without a caBundle uses the system's roots of the API server."
+        )
+        return
+    if state == EMPTY:
+        # The API server then uses its system roots, and a private CA among them is unusual.
+        words = f"The caBundle of {point.object} is empty, so the API server does not trust a private CA"
+        yield AuditFinding(EMPTY, FAIL, point.object, words, certainty=LIKELY, breaks_at=data.now)
+    elif state == BROKEN:
+        words = f"The caBundle of {point.object} contains no certificate"
+        yield AuditFinding(BROKEN, FAIL, point.object, words, breaks_at=data.now)
+    yield from _all(PASS, [check for check in BUNDLES if check != state], point)
+
+
+def _served(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
+    """Yield the findings about the certificates. If no endpoint shows one, the bundle still shows its own end."""
+    if not point.is_verified:
+        yield from _all(SKIP, (*SERVED, *ANCHORS), point, "The object sets insecureSkipTLSVerify.")
+        return
+    seen = [chain for chain in backend.chains if chain.certificate is not None]
+    yield from _silent(data, point, backend)
+    if not seen:
+        faults = [("", fault) for fault in find_bundle_faults(point.config.ca_bundle, data.now)]
+        yield from _merged(data, point, ANCHORS, faults, ())
+        return
+    every = [
+        (str(chain.endpoint), fault)
+        for chain in seen
+        for fault in find_chain_faults(chain, point.config, data.now)
+    ]
+    yield from _merged(data, point, (*SERVED, *ANCHORS), every, (BLIND_SPOT,))
+    yield _difference(point, backend)
+
+
+def _silent(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
+    """Yield a finding if an endpoint does not finish a TLS handshake, for a reason that lies with the endpoint."""
+    silent = [one for one in backend.chains if one.certificate is None and not one.is_blind]
+    if silent:
+        lines = tuple(f"{one.endpoint}: {one.problem}" for one in silent[:MOST_LINES])
+        words = (
+            f"{len(silent)} of {len(backend.chains)} endpoints that {point.object} calls serve no certificate"
+        )
+        yield AuditFinding(
+            "handshake-fails", FAIL, point.object, words, lines, certainty=LIKELY, breaks_at=data.now
+        )
+    elif any(one.certificate for one in backend.chains):
+        yield AuditFinding("handshake-fails", PASS, point.object, evidence=(BLIND_SPOT,))
+
+
+def _merged(
+    data: ClusterData,
+    point: CallPoint,
+    checks: Iterable[str],
+    faults: Iterable[tuple[str, CertificateFault]],
+    passed: tuple[str, ...],
+) -> Iterator[AuditFinding]:
+    """Yield one finding for each check: the faults of all endpoints together, or a pass."""
+    every = list(faults)
+    for check in checks:
+        own = [(endpoint, fault) for endpoint, fault in every if fault.check == check]
+        if not own:
+            yield AuditFinding(check, PASS, point.object, evidence=passed)
+            continue
+        worst = min(own, key=lambda entry: SEVERITIES.index(entry[1].severity))[1]
+        times = [fault.breaks_at for _endpoint, fault in own if fault.breaks_at]
+        lines = [f"{endpoint}: {fault.words}" if endpoint else fault.words for endpoint, fault in own]
+        words = f"{worst.words[:1].upper()}{worst.words[1:]} ({point.object})"
+        yield AuditFinding(
+            check,
+            FAIL,
+            point.object,
+            words,
+            tuple(dict.fromkeys(lines))[:MOST_LINES],
+            severity=worst.severity,
+            certainty=min((fault.certainty for _endpoint, fault in own), key=(PROVEN, LIKELY).index),
+            breaks_at=min(times, default=data.now),
+        )
+
+
+def _difference(point: CallPoint, backend: Backend) -> AuditFinding:
+    """Return the finding of endpoints that serve different certificates."""
+    by_print: dict[str, list[str]] = {}
+    for chain in backend.chains:
+        if chain.certificate:
+            by_print.setdefault(chain.certificate.fingerprint, []).append(str(chain.endpoint))
+    if len(by_print) < 2:
+        return AuditFinding("endpoints-differ", PASS, point.object, evidence=(BLIND_SPOT,))
+    lines = tuple(f"SHA-256 {print_}: {', '.join(names)}" for print_, names in by_print.items())
+    words = f"The endpoints that {point.object} calls serve {len(by_print)} different certificates"
+    return AuditFinding("endpoints-differ", FAIL, point.object, words, lines[:MOST_LINES])
+
+
+def _fold(findings: Iterable[AuditFinding], check: str, point: CallPoint) -> Iterator[AuditFinding]:
+    """Yield one finding for all faults that make each call fail now, and the other findings as they are."""
+    every = list(findings)
+    broken = [one for one in every if one.status == FAIL and one.check in BROKEN_NOW]
+    yield from (one for one in every if one not in broken)
+    if broken:
+        lines = tuple(f"{one.check}: {line}" for one in broken for line in (one.cause, *one.evidence))
+        words = f"{point.object} cannot convert objects. {broken[0].cause}"
+        yield replace(broken[0], check=check, cause=words, evidence=lines[: 2 * MOST_LINES], severity="")
+    elif any(one.status == PASS and one.check == "ca-mismatch" for one in every):
+        yield AuditFinding(check, PASS, point.object, evidence=(BLIND_SPOT,))
+
+
+def _explain(data: ClusterData, findings: Iterable[AuditFinding], point: CallPoint) -> Iterator[AuditFinding]:
+    """Yield the state of an aggregated API. If it is down, the faults of its endpoints are the evidence."""
+    state = next((one for one in data.api_services if one.object.name == point.object.name), None)
+    every = list(findings)
+    if state is None or state.is_available:
+        yield from every
+        if state is not None:
+            yield AuditFinding("apiservice-down", PASS, point.object)
+        return
+    broken = [one for one in every if one.status == FAIL and one.check in BROKEN_NOW]
+    yield from (one for one in every if one not in broken)
+    lines = [f"{one.check}: {line}" for one in broken for line in (one.cause, *one.evidence)]
+    yield AuditFinding(
+        "apiservice-down",
+        FAIL,
+        point.object,
+        f"{point.object} is not available: {state.words}",
+        tuple(lines[: 2 * MOST_LINES]),
+        breaks_at=state.since or data.now,
+    )
+
+
+def _all(status: str, checks: Iterable[str], point: CallPoint, reason: str = "") -> Iterator[AuditFinding]:
+    for check in checks:
+        yield AuditFinding(check, status, point.object, evidence=(reason,) if reason else ())

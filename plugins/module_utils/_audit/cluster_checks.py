@@ -1,0 +1,147 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The checks of a cluster itself: failed calls, CSRs, the login, the API server's certificate. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from .._times import format_time
+from .admission_checks import admission_points
+from .certificate_faults import expiry_severity
+from .cluster_data import CONVERSION, CallPoint, ClusterData, FailedCall
+from .finding import FAIL, INFO, LIKELY, PASS, PROVEN, SKIP, AuditedObject, AuditFinding
+
+MOST_LINES = 5
+API_SERVER = AuditedObject("APIServer", "kube-apiserver")
+LOGIN = AuditedObject("Login", "this run")
+#: The counter of failed conversions has no name of a CustomResourceDefinition.
+CONVERSIONS = "conversions"
+_ONE_SERVER = "the counters are those of one API server, which this connection reached"
+
+
+def check_calls(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the findings about calls that failed, by the API server's counters and by Events."""
+    if data.counters_after is None and not data.failed_calls:
+        return
+    for point in admission_points(data):
+        yield from _calls_of(data, point)
+    conversions = [point for point in data.points if point.caller == CONVERSION]
+    if conversions and data.counters_after is not None:
+        yield _conversion_calls(data, conversions)
+
+
+def _calls_of(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
+    name = point.config.webhook
+    events = [call for call in data.failed_calls if call.webhook == name]
+    total = (data.counters_after or {}).get(name, 0)
+    grown = _grown(data, name)
+    namesakes = sum(other.config.webhook == name for other in admission_points(data)) > 1
+    lines = [*_counter_lines(total, grown), *_event_lines(events)]
+    certainty = LIKELY if namesakes else PROVEN
+    if grown or events:
+        words = f"Calls of {point.object} fail"
+        breaks_at = min((call.seen for call in events), default=data.now)
+        yield AuditFinding(
+            "calls-fail", FAIL, point.object, words, tuple(lines), certainty=certainty, breaks_at=breaks_at
+        )
+    elif total:
+        words = f"Calls of {point.object} have failed since the API server started"
+        yield AuditFinding(
+            "calls-fail", FAIL, point.object, words, tuple(lines), severity=INFO, certainty=LIKELY
+        )
+    elif data.counters_after is not None:
+        yield AuditFinding("calls-fail", PASS, point.object, evidence=(_ONE_SERVER,))
+
+
+def _grown(data: ClusterData, name: str) -> float:
+    """Return the growth of a counter during the audit. After a restart of the API server it begins at 0."""
+    before = (data.counters_before or {}).get(name, 0)
+    after = (data.counters_after or {}).get(name, 0)
+    return after - before if after >= before else after
+
+
+def _counter_lines(total: float, grown: float) -> Iterator[str]:
+    if total:
+        yield f"{total:.0f} failed calls since the API server started, {grown:.0f} of them since the last reading"
+        yield _ONE_SERVER
+
+
+def _event_lines(events: list[FailedCall]) -> Iterator[str]:
+    for call in events[-MOST_LINES:]:
+        yield f"Event on {call.regarding} at {format_time(call.seen)}: {call.message}"
+
+
+def _conversion_calls(data: ClusterData, points: list[CallPoint]) -> AuditFinding:
+    total, grown = (data.counters_after or {}).get(CONVERSIONS, 0), _grown(data, CONVERSIONS)
+    subject = AuditedObject("CustomResourceDefinition", "", "apiextensions.k8s.io/v1")
+    lines = (
+        *_counter_lines(total, grown),
+        f"{len(points)} CustomResourceDefinitions have a conversion webhook",
+    )
+    if grown:
+        words = "Conversions of custom resources fail"
+        return AuditFinding("calls-fail", FAIL, subject, words, lines, breaks_at=data.now)
+    if total:
+        words = "Conversions of custom resources have failed since the API server started"
+        return AuditFinding("calls-fail", FAIL, subject, words, lines, severity=INFO, certainty=LIKELY)
+    return AuditFinding("calls-fail", PASS, subject, evidence=(_ONE_SERVER,))
+
+
+def check_requests(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield a finding for each CSR that is stuck, with its diagnosis."""
+    for request in data.requests:
+        diagnosis = request.diagnosis
+        yield AuditFinding(
+            "request-stuck",
+            FAIL,
+            request.object,
+            diagnosis.cause,
+            (f"{diagnosis.code}, {diagnosis.remedy}", *diagnosis.evidence)[:MOST_LINES],
+            certainty=diagnosis.certainty,
+            breaks_at=request.since,
+        )
+    if data.request_count is not None and not data.requests:
+        subject = AuditedObject("CertificateSigningRequest", "", "certificates.k8s.io/v1")
+        yield AuditFinding(
+            "request-stuck", PASS, subject, evidence=(f"{data.request_count} requests were read",)
+        )
+
+
+def check_login(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the finding about the end of the credentials that this run uses."""
+    login = data.login
+    if login.not_after is None:
+        yield AuditFinding("login-expiring", SKIP, LOGIN, evidence=(login.reason,) if login.reason else ())
+        return
+    severity = expiry_severity(login.not_before or data.now, login.not_after, data.now)
+    if not severity:
+        yield AuditFinding("login-expiring", PASS, LOGIN)
+        return
+    words = f"The {login.kind} of this run expires at {format_time(login.not_after)}"
+    yield AuditFinding("login-expiring", FAIL, LOGIN, words, severity=severity, breaks_at=login.not_after)
+
+
+def check_api_server(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the finding about the end of the certificate that the API server serves on this connection."""
+    facts = data.api_server
+    if facts is None:
+        yield AuditFinding("apiserver-expiring", SKIP, API_SERVER, evidence=("The connection has no TLS.",))
+        return
+    severity = expiry_severity(facts.not_before, facts.not_after, data.now)
+    line = f"subject {facts.subject}, issuer {facts.issuer}, SHA-256 {facts.fingerprint}"
+    if not severity:
+        yield AuditFinding("apiserver-expiring", PASS, API_SERVER, evidence=(line,))
+        return
+    words = f"The certificate of the API server expires at {format_time(facts.not_after)}"
+    yield AuditFinding(
+        "apiserver-expiring", FAIL, API_SERVER, words, (line,), severity=severity, breaks_at=facts.not_after
+    )
+
+
+def merge_counters(before: Mapping[str, float], previous: Mapping[str, float]) -> dict[str, float]:
+    """Return the values to compare with: those of an earlier audit, or of the begin of this one."""
+    return {**before, **{name: float(value) for name, value in previous.items()}}

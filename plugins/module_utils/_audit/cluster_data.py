@@ -1,0 +1,188 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What an audit reads of a cluster, as plain data. The checks decide over it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from .._diagnosis.diagnosis import Diagnosis
+from .._kube import port_forward
+from .._kube.access_review import Permission
+from .._webhook.bundle_targets import ClientConfig
+from .._webhook.served_chains import ServedChain
+from .._x509.certificate_facts import CertificateFacts
+from .finding import AuditedObject
+
+Object = Mapping[str, Any]
+#: Namespace, name and port of a Service. The namespace is "" for the address of a URL.
+BackendKey = tuple[str, str, int]
+
+# The callers of a webhook.
+ADMISSION, CONVERSION, AGGREGATION = "admission", "conversion", "aggregation"
+
+# The sources of the data.
+CONFIGURATIONS, DEFINITIONS, API_SERVICES = "configurations", "definitions", "api-services"
+NAMESPACES, SERVICES, PORT_FORWARD, PODS = "namespaces", "services", "port-forward", "pods"
+REQUESTS, EVENTS, METRICS = "requests", "events", "metrics"
+CONDITIONS, ENDPOINTS = "match-conditions", "endpoints"
+_ADMISSION = "admissionregistration.k8s.io"
+#: Source -> the permissions to read it. A resource that begins with "/" is a path of the API server.
+PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
+    CONFIGURATIONS: (
+        Permission("list", _ADMISSION, "validatingwebhookconfigurations"),
+        Permission("list", _ADMISSION, "mutatingwebhookconfigurations"),
+    ),
+    DEFINITIONS: (Permission("list", "apiextensions.k8s.io", "customresourcedefinitions"),),
+    API_SERVICES: (Permission("list", "apiregistration.k8s.io", "apiservices"),),
+    NAMESPACES: (Permission("list", "", "namespaces"),),
+    SERVICES: (
+        Permission("get", "", "services"),
+        Permission("list", "discovery.k8s.io", "endpointslices"),
+    ),
+    PORT_FORWARD: tuple(port_forward.permissions("")),
+    PODS: (Permission("list", "", "pods"),),
+    REQUESTS: (Permission("list", "certificates.k8s.io", "certificatesigningrequests"),),
+    EVENTS: (Permission("list", "", "events"),),
+    METRICS: (Permission("get", "", "/metrics"),),
+    CONDITIONS: (),
+    ENDPOINTS: (),
+}
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Something that the audit could not read."""
+
+    #: A key of PERMISSIONS.
+    source: str
+    #: A clause.
+    reason: str
+
+
+@dataclass(frozen=True)
+class CallPoint:
+    """One place in which an object tells the API server what to call."""
+
+    object: AuditedObject
+    config: ClientConfig
+    #: ADMISSION, CONVERSION or AGGREGATION.
+    caller: str
+    #: The webhook of a configuration, {} for other objects.
+    webhook: Object = field(default_factory=dict)
+    is_mutating: bool = False
+    #: False if the API server does not verify the certificate.
+    is_verified: bool = True
+
+    @property
+    def backend(self) -> BackendKey:
+        """Return the key of what it calls."""
+        if self.config.service is None:
+            return ("", self.config.server_name, self.config.port)
+        return (*self.config.service, self.config.port)
+
+    @property
+    def is_strict(self) -> bool:
+        """Return True if a call that fails makes the request fail."""
+        return str(self.webhook.get("failurePolicy", "Fail")) == "Fail"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The Service or the address that a CallPoint calls."""
+
+    exists: bool = True
+    has_port: bool = True
+    #: True for a URL and for a Service of type ExternalName.
+    is_external: bool = False
+    #: The selector of the Service.
+    selector: Mapping[str, str] = field(default_factory=dict)
+    ready: int = 0
+    chains: tuple[ServedChain, ...] = ()
+    #: False if the Service or its endpoints could not be read.
+    is_known: bool = True
+
+    @property
+    def is_reachable(self) -> bool:
+        """Return True if at least one endpoint can get calls."""
+        return self.is_known and self.exists and self.has_port and (self.is_external or self.ready > 0)
+
+
+@dataclass(frozen=True)
+class Login:
+    """The credentials that this run uses."""
+
+    #: In words, such as "client certificate".
+    kind: str
+    not_before: datetime | None = None
+    #: None if they do not expire, or are renewed by themselves.
+    not_after: datetime | None = None
+    #: Why it cannot expire, "" otherwise.
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ApiServiceState:
+    """The condition Available of an aggregated API."""
+
+    object: AuditedObject
+    is_available: bool
+    #: Reason and message of the condition.
+    words: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class StuckRequest:
+    """A CSR that is not issued."""
+
+    object: AuditedObject
+    diagnosis: Diagnosis
+    #: Since its creation or approval.
+    since: datetime
+
+
+@dataclass(frozen=True)
+class FailedCall:
+    """An Event that tells of a failed call."""
+
+    webhook: str
+    #: The object that the Event is about.
+    regarding: str
+    message: str
+    seen: datetime
+
+
+@dataclass(frozen=True)
+class ClusterData:
+    """Everything that the audit read."""
+
+    now: datetime
+    cluster_uid: str = ""
+    version: str = ""
+    points: tuple[CallPoint, ...] = ()
+    backends: Mapping[BackendKey, Backend] = field(default_factory=dict)
+    #: Namespace -> labels, None if they could not be read.
+    namespaces: Mapping[str, Mapping[str, str]] | None = None
+    #: (namespace, Service) -> the labels of its pods. A Service without an entry was not read.
+    pods: Mapping[tuple[str, str], tuple[Mapping[str, str], ...]] = field(default_factory=dict)
+    api_services: tuple[ApiServiceState, ...] = ()
+    requests: tuple[StuckRequest, ...] = ()
+    #: The number of CSRs that were read, None if they could not be read.
+    request_count: int | None = None
+    failed_calls: tuple[FailedCall, ...] = ()
+    #: Counter -> value, at the begin and at the end of the audit. None if they could not be read.
+    counters_before: Mapping[str, float] | None = None
+    counters_after: Mapping[str, float] | None = None
+    #: The certificate of the API server, None without TLS.
+    api_server: CertificateFacts | None = None
+    login: Login = Login("none")
+    gaps: tuple[Gap, ...] = ()
+    #: The number of endpoints that the limit left out.
+    endpoints_left_out: int = 0

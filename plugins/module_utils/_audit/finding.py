@@ -1,0 +1,101 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The findings of an audit: one answer of one check about one object. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from .._text import visible
+from .._times import format_time
+
+PASS, FAIL, UNKNOWN, SKIP = "pass", "fail", "unknown", "skip"
+ERROR, WARNING, INFO = "error", "warning", "info"
+SEVERITIES = (ERROR, WARNING, INFO)
+PROVEN, LIKELY, ONE_OF = "proven", "likely", "one of"
+#: The manager of an object without a marker of a known manager.
+UNMANAGED = "unmanaged"
+# A message of a cluster may have any length.
+LONGEST_TEXT = 600
+
+
+@dataclass(frozen=True)
+class AuditedObject:
+    """The object of a finding."""
+
+    kind: str
+    name: str
+    api_version: str = ""
+    namespace: str = ""
+    uid: str = ""
+    #: The name of the webhook in a configuration, "" for other objects.
+    webhook: str = ""
+    #: The JSON pointer of the field, "" for the whole object.
+    path: str = ""
+    #: The programs that manage the object, UNMANAGED without one.
+    manager: str = UNMANAGED
+
+    def __str__(self) -> str:
+        place = f"{self.namespace}/" if self.namespace else ""
+        webhook = f", webhook {self.webhook}" if self.webhook else ""
+        return f"{self.kind} {place}{self.name}{webhook}"
+
+    def as_result(self) -> dict[str, str]:
+        """Return the object as results carry it, without hidden characters."""
+        keys = ("api_version", "kind", "namespace", "name", "uid", "webhook", "path")
+        return {key: clean(getattr(self, key)) for key in keys}
+
+
+@dataclass(frozen=True)
+class AuditFinding:
+    """One answer of one check about one object."""
+
+    #: The id of the check.
+    check: str
+    #: PASS, FAIL, UNKNOWN or SKIP.
+    status: str
+    object: AuditedObject
+    #: One sentence.
+    cause: str = ""
+    evidence: tuple[str, ...] = ()
+    #: ERROR, WARNING or INFO, "" for the severity of the check.
+    severity: str = ""
+    certainty: str = PROVEN
+    #: The time at which it begins to hurt, None if that is not known.
+    breaks_at: datetime | None = None
+    #: Distinguishes findings of one check about one object.
+    detail: str = field(default="", repr=False)
+
+    def fingerprint(self, cluster_uid: str) -> str:
+        """Return a value that stays the same in later audits of the cluster."""
+        subject = self.object
+        identity = subject.uid or f"{subject.kind}/{subject.namespace}/{subject.name}"
+        parts = (self.check, cluster_uid, identity, subject.webhook, self.detail)
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def as_result(self, cluster_uid: str) -> dict[str, Any]:
+        """Return the finding as results carry it. Text of the cluster has no hidden characters."""
+        return {
+            "check": self.check,
+            "status": self.status,
+            "severity": self.severity,
+            "certainty": self.certainty,
+            "object": self.object.as_result(),
+            "cause": clean(self.cause),
+            "evidence": [clean(line) for line in self.evidence],
+            "breaks_at": format_time(self.breaks_at) if self.breaks_at else None,
+            "manager": clean(self.object.manager),
+            "fingerprint": self.fingerprint(cluster_uid),
+        }
+
+
+def clean(text: str) -> str:
+    """Return the text on one line, shortened, with escapes for hidden characters."""
+    line = visible(text)
+    return line if len(line) <= LONGEST_TEXT else f"{line[:LONGEST_TEXT]}..."

@@ -1,0 +1,75 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""audit_info: audit every webhook, conversion, aggregated API, stuck CSR and the login of a cluster. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._ansible import argument_specs
+from .._ansible.operation import Operation
+from .._audit import audit_result, gather
+from .._audit.gather import AuditOptions
+from .._errors import CertflowError
+from .._kube.client import Client
+from .._result import Result
+
+SPEC: dict[str, Any] = {
+    "probe_endpoints": {"type": "bool", "default": True},
+    "probe_urls": {"type": "bool", "default": False},
+    "endpoints_per_service": {"type": "int", "default": 10},
+    "previous_counters": {"type": "dict", "default": {}},
+    "include_passed": {"type": "bool", "default": False},
+    **argument_specs.AUTH,
+}
+
+
+def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Result:
+    """Audit the cluster. Raises CertflowError."""
+    options = parse_options(parameters)
+    data = gather.gather(client, options)
+    values = audit_result.build(data, include_passed=parameters["include_passed"])
+    values["limits"] = {
+        "probe_endpoints": options.probe_endpoints,
+        "probe_urls": options.probe_urls,
+        "endpoints_per_service": options.endpoints_per_service,
+        "endpoints_left_out": data.endpoints_left_out,
+    }
+    return Result(changed=False, values=values)
+
+
+def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
+    """Return the options of the audit. Raises CertflowError for a value that is not valid."""
+    limit = parameters["endpoints_per_service"]
+    if limit < 1:
+        raise CertflowError(
+            f"the option endpoints_per_service has the value {limit}",
+            remedy="Set endpoints_per_service to 1 or more",
+        )
+    counters = parameters["previous_counters"]
+    wrong = [name for name, value in counters.items() if not _is_number(value)]
+    if wrong:
+        raise CertflowError(
+            f"the option previous_counters has a value for {wrong[0]} that is not a number",
+            remedy="Set it to the result counters of an earlier audit",
+        )
+    return AuditOptions(
+        probe_endpoints=parameters["probe_endpoints"],
+        probe_urls=parameters["probe_urls"],
+        endpoints_per_service=limit,
+        previous_counters={name: float(value) for name, value in counters.items()},
+    )
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return float(str(value)) >= 0
+    except ValueError:
+        return False
+
+
+OPERATION = Operation(name="audit_info", argument_spec=SPEC, run=run)

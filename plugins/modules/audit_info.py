@@ -1,0 +1,220 @@
+#!/usr/bin/python
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: audit_info
+short_description: Audit every webhook, conversion webhook and aggregated API of a cluster
+version_added: 1.0.0
+author: certflow.kubernetes contributors (@certflow)
+description:
+  - Finds webhooks that block the API server now, or will do so at a known time. It reads one cluster, and writes nothing.
+  - Looks at validating and mutating webhooks, conversion webhooks of CustomResourceDefinitions, and aggregated APIs, of any owner. It
+    also looks at stuck certificate signing requests, the certificate of the API server, and the login of the task.
+  - Reads the certificate that each endpoint serves, through the API server as C(kubectl port-forward) does. It compares this
+    certificate with the CA bundle by the rules of the API server.
+  - Reads the counters of the API server and Events about calls that failed. Only these show the network path of the API server.
+  - The page U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/docsite/rst/audit_checks.rst) lists all checks.
+  - The task does not fail because of findings. Use RV(counts) to fail a play.
+extends_documentation_fragment:
+  - certflow.kubernetes._attributes.info
+  - certflow.kubernetes._auth
+options:
+  probe_endpoints:
+    description:
+      - Whether to read the certificates that pods serve. It needs the permission to port-forward.
+      - Without it the audit compares references, scopes and CA bundles only.
+    type: bool
+    default: true
+  probe_urls:
+    description:
+      - Whether to read the certificates at the URLs of webhooks and behind Services of type ExternalName. The task then connects to
+        addresses that the objects of the cluster name.
+    type: bool
+    default: false
+  endpoints_per_service:
+    description:
+      - The largest number of endpoints of one Service whose certificates are read. RV(limits) tells how many were left out.
+    type: int
+    default: 10
+  previous_counters:
+    description:
+      - The result RV(counters) of an earlier audit of this cluster. Calls that failed since that audit are then found.
+      - Without it, only calls that fail during the audit, and Events of the last hour, give a finding above V(info).
+    type: dict
+    default: {}
+  include_passed:
+    description:
+      - Whether to return the findings with the status V(pass) and V(skip) too.
+    type: bool
+    default: false
+notes:
+  - For a cluster with 40 webhooks of 20 Services it sends about 12 requests, 2 for each Service, and one handshake for each endpoint.
+  - It reads CustomResourceDefinitions in pages of 50. Each page has their schemas, which may be several megabytes.
+  - Names and messages of the cluster are foreign text. They have no hidden characters, and at most 600 characters each.
+seealso:
+  - module: certflow.kubernetes.webhook_probe
+  - module: certflow.kubernetes.k8s_csr_info
+"""
+
+EXAMPLES = r"""
+- name: Audit the cluster
+  certflow.kubernetes.audit_info:
+  register: audit
+
+- name: Show what breaks, the first one first
+  ansible.builtin.debug:
+    msg: "{{ audit.findings | selectattr('status', 'equalto', 'fail') | map(attribute='cause') | list }}"
+
+- name: Fail if something is broken, or soon will be
+  ansible.builtin.assert:
+    that: audit.counts.error == 0
+
+- name: Show the ClusterRole with the missing permissions
+  ansible.builtin.debug:
+    msg: "{{ audit.missing_role | to_nice_yaml }}"
+  when: audit.missing_role | length > 0
+
+- name: Audit without a connection to pods
+  certflow.kubernetes.audit_info:
+    probe_endpoints: false
+"""
+
+RETURN = r"""
+audited_at:
+  description: The time of the audit by the clock of the API server.
+  returned: success
+  type: str
+  sample: "2026-11-25T12:00:00Z"
+cluster_uid:
+  description: The UID of the namespace C(kube-system). Empty without the permission to read it.
+  returned: success
+  type: str
+kubernetes_version:
+  description: The version of the API server.
+  returned: success
+  type: str
+  sample: v1.36.3
+findings:
+  description:
+    - The findings. Those that failed come first, by RV(findings[].breaks_at).
+    - What could not be read is one finding with the status V(unknown) for each reason. Its evidence names the checks and the missing
+      permissions.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    check: {description: "The id of the check. It never changes.", type: str, returned: success}
+    status: {description: "V(fail) or V(unknown). With O(include_passed) also V(pass) and V(skip).", type: str, returned: success}
+    severity:
+      description: V(error) if something fails, or will fail at a known time. V(warning) for a hazard. V(info) otherwise.
+      type: str
+      returned: success
+    certainty: {description: "V(proven), V(likely) or V(one of).", type: str, returned: success}
+    object:
+      description: The object.
+      type: dict
+      returned: success
+      contains:
+        api_version: {description: Group and version., type: str, returned: success}
+        kind: {description: Kind., type: str, returned: success}
+        namespace: {description: "Namespace, empty for cluster-wide objects.", type: str, returned: success}
+        name: {description: Name., type: str, returned: success}
+        uid: {description: UID., type: str, returned: success}
+        webhook: {description: Name of the webhook in a configuration., type: str, returned: success}
+        path: {description: JSON pointer of the client configuration., type: str, returned: success}
+    cause: {description: The fault in one sentence., type: str, returned: success}
+    evidence: {description: The observations., type: list, elements: str, returned: success}
+    breaks_at:
+      description:
+        - The time at which it begins to hurt. A time that is not later than RV(audited_at) means now. V(null) if it is not known.
+      type: str
+      returned: success
+    manager:
+      description: The programs that manage the object. V(unmanaged) if it has no marker of a known program.
+      type: str
+      returned: success
+    fingerprint: {description: A value that is the same in later audits of this cluster., type: str, returned: success}
+checks:
+  description: The checks by id, each with its findings counted.
+  returned: success
+  type: dict
+  contains:
+    ID:
+      description: The id of a check.
+      type: dict
+      returned: success
+      contains:
+        title: {description: The fault in general., type: str, returned: success}
+        category: {description: "One of tls, reach, scope, conversion, api, request, cluster.", type: str, returned: success}
+        severity: {description: The severity of its findings. A finding may have another one., type: str, returned: success}
+        effect: {description: What breaks., type: str, returned: success}
+        remedy: {description: What to do., type: str, returned: success}
+        url: {description: The page of the check., type: str, returned: success}
+        counts: {description: The numbers of findings by status., type: dict, returned: success}
+counts:
+  description: >-
+    The numbers of failed findings by severity (C(error), C(warning), C(info)), and of the other findings by status (C(unknown),
+    C(pass), C(skip)).
+  returned: success
+  type: dict
+breaks_at:
+  description: The earliest time of RV(findings[].breaks_at), V(null) if no failed finding has one.
+  returned: success
+  type: str
+missing_role:
+  description: The ClusterRole with the permissions that the audit lacked. Empty if it lacked none.
+  returned: success
+  type: dict
+counters:
+  description: The numbers of failed calls by webhook, for O(previous_counters). They are those of one API server.
+  returned: success
+  type: dict
+limits:
+  description: The limits of the audit.
+  returned: success
+  type: dict
+  contains:
+    probe_endpoints: {description: The option., type: bool, returned: success}
+    probe_urls: {description: The option., type: bool, returned: success}
+    endpoints_per_service: {description: The option., type: int, returned: success}
+    endpoints_left_out: {description: The number of endpoints that the limit left out., type: int, returned: success}
+cluster:
+  description: The API server, and the source of its address and credentials.
+  returned: always, unless the connection could not be determined
+  type: dict
+code:
+  description:
+    - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
+    - The page docs/failure-codes.md of the collection has all of them.
+  returned: failure
+  type: str
+  sample: unreachable
+cause:
+  description: The cause of the failure.
+  returned: failure
+  type: str
+evidence:
+  description: The observations behind it.
+  returned: failure
+  type: list
+  elements: str
+remedy:
+  description: The way to mend it.
+  returned: failure
+  type: str
+"""
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
+
+
+def main() -> None:
+    run_module(OPERATION)
+
+
+if __name__ == "__main__":
+    main()

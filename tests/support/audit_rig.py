@@ -1,0 +1,159 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Broken and healthy webhooks on one test cluster, and the audit of them."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
+
+from tests.support.authority import CLIENT_AUTH, SERVER_AUTH, Issued, authority, dns, issue
+from tests.support.bundle_rig import ca, pem
+from tests.support.clusters import pki
+from tests.support.https_webhook import WebhookServer, allow
+from tests.support.probe_rig import HOOKS, ProbeRig
+from tests.support.rig import encoded
+
+if TYPE_CHECKING:
+    from tests.support.clusters import Cluster
+
+NOW = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+DAY = datetime.timedelta(days=1)
+NOTHING = frozenset[str]()
+
+
+def as_pair(issued: Issued) -> pki.KeyPair:
+    return pki.KeyPair(issued.certificate, issued.key)
+
+
+@functools.cache
+def old_ca(days: int) -> Issued:
+    """Return a CA that was made two years ago and ends in this number of days."""
+    return authority(f"a CA of {days} days", not_before=NOW - 730 * DAY, not_after=NOW + days * DAY)
+
+
+def leaf(
+    *names: str,
+    issuer: Issued | None = None,
+    usages: tuple[str, ...] = (SERVER_AUTH,),
+    begin: datetime.datetime = NOW - 60 * DAY,
+    end: datetime.datetime = NOW + 300 * DAY,
+) -> pki.KeyPair:
+    good = Issued(ca("good").certificate, ca("good").key)
+    made = issue("leaf", issuer or good, names=dns(*names), usages=usages, not_before=begin, not_after=end)
+    return as_pair(made)
+
+
+#: What is broken -> the arguments of `leaf`, other than the names.
+CERTIFICATES: dict[str, dict[str, Any]] = {
+    "expired": {"end": NOW - DAY},
+    "expiring": {"end": NOW + 5 * DAY},
+    "not-yet-valid": {"begin": NOW + DAY},
+    "wrong-usage": {"usages": (CLIENT_AUTH,)},
+}
+
+
+class AuditRig(ProbeRig):
+    """A namespace of webhooks. Each has one fault, and is called by nothing unless its rules say so."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster)
+        self.servers: list[WebhookServer] = []
+
+    def close(self) -> None:
+        super().close()
+        for server in self.servers:
+            server.close()
+
+    def serve(self, pair: pki.KeyPair | None) -> int:
+        """Serve a certificate, None for no TLS. Return the port."""
+        server = WebhookServer(allow)
+        server.present(pair)
+        server.serve()
+        self.servers.append(server)
+        return server.port
+
+    def hook(
+        self, name: str, *, hooks: str = HOOKS, metadata: dict[str, Any] | None = None, **fields: Any
+    ) -> str:
+        """Create a configuration with one webhook. Return its name, which ends in the name of the rig."""
+        full = f"{name}-{self.name}"
+        webhook = self.webhook(name=f"{name}.{self.name}.certflow.test", **fields)
+        self.make(hooks, {"metadata": {"name": full, **(metadata or {})}, "webhooks": [webhook]})
+        return full
+
+    def without_bundle(self, name: str) -> str:
+        """Create a configuration whose webhook has no caBundle."""
+        full = f"{name}-{self.name}"
+        webhook = self.webhook(name=f"{name}.{self.name}.certflow.test")
+        del webhook["clientConfig"]["caBundle"]
+        self.make(HOOKS, {"metadata": {"name": full}, "webhooks": [webhook]})
+        return full
+
+    def service(self, name: str, *, address: str = "") -> str:
+        """Create a Service with port 443 and a selector. address: that of a ready endpoint, "" for no endpoint."""
+        self.make(
+            f"/api/v1/namespaces/{self.name}/services",
+            {"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"port": 443}]}},
+        )
+        if address:
+            labels = {
+                "kubernetes.io/service-name": name,
+                "endpointslice.kubernetes.io/managed-by": "certflow.test",
+            }
+            body = {
+                "metadata": {"name": f"{name}-by-hand", "labels": labels},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+                "ports": [{"port": 443, "name": ""}],
+            }
+            self.make(f"/apis/discovery.k8s.io/v1/namespaces/{self.name}/endpointslices", body)
+        return name
+
+    def audit(self, **options: Any) -> dict[str, Any]:
+        """Audit the cluster. Addresses outside of the cluster are read, because the servers are there."""
+        result = self.operate(OPERATION, **{"probe_urls": True, **options})
+        assert "failed" not in result, result
+        assert self.writes() == []
+        return result
+
+    def broken_bundle(self) -> str:
+        return "-----BEGIN CERTIFICATE-----\nTm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
+
+
+def failed(result: dict[str, Any], name: str, *, with_info: bool = False) -> list[dict[str, Any]]:
+    """Return the findings about objects of this name that failed, without those of the severity info."""
+    return [
+        finding
+        for finding in result["findings"]
+        if finding["status"] == "fail"
+        and (with_info or finding["severity"] != "info")
+        and finding["object"]["name"] == name
+    ]
+
+
+def checks(result: dict[str, Any], name: str, **options: Any) -> list[str]:
+    return [finding["check"] for finding in failed(result, name, **options)]
+
+
+def bundle_of(issued: Issued) -> str:
+    return issued.pem
+
+
+__all__ = [
+    "CERTIFICATES",
+    "NOW",
+    "AuditRig",
+    "bundle_of",
+    "checks",
+    "encoded",
+    "failed",
+    "leaf",
+    "old_ca",
+    "pem",
+]

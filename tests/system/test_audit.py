@@ -1,0 +1,357 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Audit real clusters. Each fault is produced and found, and no other finding is about the same object."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import check_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import CertificateRequest
+
+from tests.support import csr_by_hand
+from tests.support.audit_rig import CERTIFICATES, NOW, AuditRig, bundle_of, checks, failed, leaf, old_ca
+from tests.support.bundle_rig import pem
+from tests.support.csr_rig import KUBELET_SERVING
+from tests.support.probe_rig import MUTATING_HOOKS, RBAC, REPOSITORY
+from tests.support.waiting import wait_for
+from tests.system.fault_injection import proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clusters import Fleet
+
+REQUEST = CertificateRequest(
+    common_name="system:node:hook.default.svc",
+    organizations=("system:nodes",),
+    dns_names=("hook.default.svc",),
+    usages=("digital signature", "key encipherment", "server auth"),
+)
+#: Check -> a finding of an object of this name. Each object has one fault.
+WEBHOOKS = (
+    *CERTIFICATES,
+    "ca-mismatch",
+    "ca-expired",
+    "ca-expiring",
+    "name-mismatch",
+    "handshake-fails",
+    "bundle-empty",
+    "bundle-broken",
+    "service-missing",
+    "port-missing",
+    "no-endpoints",
+)
+
+
+@pytest.fixture(scope="module")
+def rig(fleet: Fleet) -> Iterator[AuditRig]:
+    rig = AuditRig(fleet["onprem"])
+    try:
+        yield rig
+    finally:
+        rig.close()
+
+
+@pytest.fixture(scope="module")
+def audit(rig: AuditRig) -> dict[str, Any]:
+    """Return the audit of all faults together."""
+    for fault, options in CERTIFICATES.items():
+        rig.hook(fault, port=rig.serve(leaf(rig.server_name, **options)))
+    rig.hook("healthy")
+    rig.hook("ca-mismatch", bundle=pem("bad"))
+    for fault, days in (("ca-expired", -1), ("ca-expiring", 5)):
+        port = rig.serve(leaf(rig.server_name, issuer=old_ca(days)))
+        rig.hook(fault, port=port, bundle=bundle_of(old_ca(days)))
+    rig.hook("name-mismatch", port=rig.serve(leaf("elsewhere.example.com")))
+    rig.hook("handshake-fails", port=rig.serve(None))
+    rig.without_bundle("bundle-empty")
+    rig.hook("bundle-broken", bundle=rig.broken_bundle())
+    rig.hook("service-missing", service="nosuch")
+    rig.hook("port-missing", service=rig.service("ported", address="192.0.2.1"), port=8443)
+    rig.hook("no-endpoints", service=rig.service("empty"), port=443)
+    return rig.audit(include_passed=True)
+
+
+@pytest.mark.parametrize("fault", WEBHOOKS)
+def test_each_fault_of_a_webhook_is_found_and_nothing_else(
+    rig: AuditRig, audit: dict[str, Any], fault: str
+) -> None:
+    assert checks(audit, f"{fault}-{rig.name}") == [fault]
+
+
+def test_a_healthy_webhook_has_no_finding_above_info(rig: AuditRig, audit: dict[str, Any]) -> None:
+    name = f"healthy-{rig.name}"
+    assert failed(audit, name) == []
+    assert checks(audit, name, with_info=True) == ["endpoint-external"]
+    passed = [one for one in audit["findings"] if one["object"]["name"] == name and one["status"] == "pass"]
+    reach = [one for one in passed if one["check"] == "ca-mismatch"]
+    assert "network path" in reach[0]["evidence"][0]
+
+
+def test_the_order_is_that_of_the_damage(audit: dict[str, Any]) -> None:
+    times = [one["breaks_at"] for one in audit["findings"] if one["status"] == "fail"]
+    known = [moment for moment in times if moment]
+    assert times == sorted(known) + [None] * (len(times) - len(known))
+    assert audit["breaks_at"] == known[0]
+
+
+def test_each_check_stands_once_with_its_page(audit: dict[str, Any]) -> None:
+    assert list(audit["checks"]) == [row.id for row in check_table.CHECKS]
+    assert audit["checks"]["expired"]["url"].endswith("#expired")
+    assert audit["checks"]["expired"]["counts"]["fail"] >= 1
+    assert audit["counts"]["error"] >= len(WEBHOOKS) - 3
+
+
+def test_fingerprints_stay_the_same_in_the_next_audit(rig: AuditRig, audit: dict[str, Any]) -> None:
+    def prints(result: dict[str, Any]) -> set[str]:
+        return {one["fingerprint"] for one in result["findings"] if rig.name in one["object"]["name"]}
+
+    again = rig.audit(include_passed=True)
+    assert prints(again) == prints(audit)
+    assert len(prints(audit)) == sum(rig.name in one["object"]["name"] for one in audit["findings"])
+
+
+def test_the_manager_of_an_object_is_named(rig: AuditRig) -> None:
+    metadata = {"labels": {"app.kubernetes.io/managed-by": "Helm"}}
+    name = rig.hook("managed", service="nosuch", metadata=metadata)
+    assert [one["manager"] for one in failed(rig.audit(), name)] == ["Helm"]
+
+
+# Conversions and aggregated APIs
+
+
+def test_a_dead_conversion_webhook(rig: AuditRig) -> None:
+    target = rig.definition()
+    assert checks(rig.audit(), target["name"]) == []
+    rig.server.present(rig.leaf(issuer="bad"))
+    try:
+        (finding,) = failed(rig.audit(), target["name"])
+    finally:
+        rig.server.present(leaf(rig.server_name))
+    assert finding["check"] == "conversion-dead"
+    assert any(line.startswith("ca-mismatch: ") for line in finding["evidence"])
+    assert finding["object"]["path"] == "/spec/conversion/webhook/clientConfig"
+
+
+def test_an_aggregated_api_that_is_not_available(rig: AuditRig) -> None:
+    target = rig.api_service(name="nosuch")
+    wait_for(lambda: checks(rig.audit(), target["name"]))
+    (finding,) = failed(rig.audit(), target["name"])
+    assert (finding["check"], finding["severity"]) == ("apiservice-down", "error")
+    assert "ServiceNotFound" in finding["cause"]
+    assert any(line.startswith("service-missing: ") for line in finding["evidence"])
+
+
+# What webhooks match
+
+
+def pods_rule(**changed: Any) -> dict[str, Any]:
+    return {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": ["pods"],
+        **changed,
+    }
+
+
+def test_a_webhook_that_guards_its_own_pods(rig: AuditRig) -> None:
+    service = rig.service("guard", address="192.0.2.1")
+    options: dict[str, Any] = {"service": service, "port": 443, "rules": [pods_rule()], "objectSelector": {}}
+    name = rig.hook("deadlock", **options)
+    excluded = rig.hook(
+        "no-deadlock",
+        **{
+            **options,
+            "objectSelector": {
+                "matchExpressions": [{"key": "app", "operator": "NotIn", "values": [service]}]
+            },
+        },
+    )
+    ignored = rig.hook("ignored", **options, failurePolicy="Ignore")
+    result = rig.audit()
+    (finding,) = failed(result, name)
+    assert (finding["check"], finding["breaks_at"]) == ("deadlock", None)
+    assert checks(result, excluded) == checks(result, ignored) == []
+
+
+def test_two_webhooks_that_guard_the_pods_of_each_other(rig: AuditRig) -> None:
+    names = []
+    for own, other in (("left", "right"), ("right", "left")):
+        service = rig.service(own, address="192.0.2.1")
+        selector = {"matchLabels": {"app": other}}
+        names.append(rig.hook(own, service=service, port=443, rules=[pods_rule()], objectSelector=selector))
+    result = rig.audit()
+    assert [checks(result, name) for name in names] == [["deadlock"], ["deadlock"]]
+    assert names[1] in failed(result, names[0])[0]["evidence"][0]
+
+
+def test_a_webhook_on_objects_of_the_control_plane(rig: AuditRig) -> None:
+    """The resource is one that no other test writes. The webhook answers."""
+    rule = {
+        "apiGroups": ["scheduling.k8s.io"],
+        "apiVersions": ["v1"],
+        "operations": ["UPDATE"],
+        "resources": ["priorityclasses"],
+    }
+    fields: dict[str, Any] = {"rules": [rule], "objectSelector": {}, "namespaceSelector": {}}
+    names = {
+        "strict": rig.hook("strict", **fields),
+        "slow": rig.hook("slow", **fields, failurePolicy="Ignore", timeoutSeconds=16),
+        "quick": rig.hook("quick", **fields, failurePolicy="Ignore"),
+    }
+    result = rig.audit()
+    found = {
+        word: [(one["check"], one["severity"]) for one in failed(result, name)]
+        for word, name in names.items()
+    }
+    check = "control-plane-blocked"
+    assert found == {"strict": [(check, "error")], "slow": [(check, "warning")], "quick": []}
+    assert "priorityclasses.scheduling.k8s.io" in failed(result, names["strict"])[0]["evidence"][0]
+
+
+def test_mutating_webhooks_that_take_too_long_together(rig: AuditRig) -> None:
+    def together() -> list[dict[str, Any]]:
+        return [one for one in rig.audit()["findings"] if one["check"] == "timeouts-add-up"]
+
+    options: dict[str, Any] = {"rules": [pods_rule()], "objectSelector": {}, "failurePolicy": "Ignore"}
+    names = [rig.hook("t1", hooks=MUTATING_HOOKS, timeoutSeconds=30, **options)]
+    assert together() == []
+    names.append(rig.hook("t2", hooks=MUTATING_HOOKS, timeoutSeconds=5, **options))
+    (finding,) = together()
+    assert finding["evidence"][0] == f"namespace {rig.name}: 35 s"
+    assert [any(name in line for line in finding["evidence"]) for name in names] == [True, True]
+
+
+# Calls that failed
+
+
+def test_calls_that_fail_although_the_certificate_is_good(rig: AuditRig) -> None:
+    """The counters of the API server grow, and a controller writes an Event."""
+    port = rig.serve(leaf(rig.server_name))
+    rig.servers[-1].answer = lambda _asked: (500, {})
+    name = rig.hook(
+        "failing", port=port, rules=[pods_rule()], objectSelector={"matchLabels": {"app": "failing"}}
+    )
+    earlier = rig.audit()["counters"]
+    pod = {
+        "metadata": {"labels": {"app": "failing"}},
+        "spec": {"containers": [{"name": "one", "image": "none"}]},
+    }
+    body = {
+        "metadata": {"name": "failing"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "failing"}}, "template": pod},
+    }
+    rig.make(f"/apis/apps/v1/namespaces/{rig.name}/replicasets", body)
+    wait_for(
+        lambda: any(
+            "Event on ReplicaSet" in line for one in failed(rig.audit(), name) for line in one["evidence"]
+        )
+    )
+    (finding,) = failed(rig.audit(previous_counters=earlier), name)
+    assert finding["check"] == "calls-fail"
+    assert "failed calls since the API server started" in finding["evidence"][0]
+    by_counter = {line for line in finding["evidence"] if not line.startswith("Event")}
+    assert by_counter and not any(", 0 of them" in line for line in by_counter)
+
+
+# The cluster itself
+
+
+def test_a_stuck_request(fleet: Fleet) -> None:
+    cluster = fleet["eks"]
+    csr = csr_by_hand.create(cluster, KUBELET_SERVING, REQUEST, prefix="audit")
+    csr_by_hand.decide(cluster, csr)
+    rig = AuditRig(cluster)
+    try:
+        (finding,) = failed(rig.audit(), csr["metadata"]["name"])
+    finally:
+        rig.close()
+        cluster.api("DELETE", f"{csr_by_hand.CSRS}/{csr['metadata']['name']}")
+    assert (finding["check"], finding["severity"]) == ("request-stuck", "warning")
+    assert finding["evidence"][0].startswith("signer-not-served, ")
+    assert finding["certainty"] in {"likely", "proven"}
+
+
+def test_a_login_that_expires_soon(rig: AuditRig) -> None:
+    usual = rig.audit()
+    assert [
+        one for one in usual["findings"] if one["check"] in {"login-expiring", "apiserver-expiring"}
+    ] == []
+    lifetime = datetime.timedelta(seconds=50)
+    kubeconfig = rig.cluster.kubeconfig_for(rig.user, ["system:masters"], lifetime=lifetime)
+    result = rig.audit(kubeconfig=str(kubeconfig))
+    (finding,) = [one for one in result["findings"] if one["check"] == "login-expiring"]
+    assert finding["severity"] == "warning"
+    assert finding["breaks_at"] <= (NOW + datetime.timedelta(minutes=5)).isoformat()
+
+
+def test_a_certificate_of_the_api_server_that_expires_soon(rig: AuditRig) -> None:
+    """A proxy serves a certificate of the cluster's CA. It stands before the API server."""
+    front = proxy.Proxy(rig.cluster, lifetime=datetime.timedelta(seconds=20))
+    try:
+        config = yaml.safe_load(rig.cluster.token_kubeconfig("auditor", rig.name).read_text())
+        config["clusters"][0]["cluster"]["server"] = front.url
+        subject = {"kind": "ServiceAccount", "name": "auditor", "namespace": rig.name}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+        body = {"metadata": {"name": f"auditor-{rig.id}"}, "roleRef": role, "subjects": [subject]}
+        rig.make(f"{RBAC}/clusterrolebindings", body)
+        result = rig.audit(kubeconfig=config)
+    finally:
+        front.close()
+    (finding,) = [one for one in result["findings"] if one["check"] == "apiserver-expiring"]
+    assert finding["severity"] == "error"
+
+
+# Permissions
+
+
+def test_each_missing_permission_is_unknown_and_in_the_role(rig: AuditRig) -> None:
+    """Without any permission of the role the audit still ends, and its own role completes it."""
+    role = yaml.safe_load((REPOSITORY / "docs" / "rbac" / "audit.yaml").read_text())
+    administrator = rig.user, rig.kubeconfig
+    try:
+        rig.become_by([])
+        result = rig.audit()
+        unknown = [one for one in result["findings"] if one["status"] == "unknown"]
+        reasons = [one["cause"] for one in unknown]
+        assert len(set(reasons)) == len(reasons)
+        assert result["counts"]["pass"] <= 3  # the login, the API server
+        missing = rules(result["missing_role"]["rules"])
+        assert missing <= rules(role["rules"])
+        assert ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "list") in missing
+        assert ("", "/metrics", "get") in missing
+        rig.become_by(role["rules"])
+        complete = rig.audit()
+        assert complete["missing_role"] == {}
+        assert checks(complete, f"service-missing-{rig.name}") == ["service-missing"]
+    finally:
+        rig.user, rig.kubeconfig = administrator
+
+
+def rules(entries: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    return {
+        (group, resource, verb)
+        for entry in entries
+        for group in entry.get("apiGroups", [""])
+        for resource in [*entry.get("resources", []), *entry.get("nonResourceURLs", [])]
+        for verb in entry["verbs"]
+    }
+
+
+def test_addresses_outside_of_the_cluster_are_not_read_by_default(
+    rig: AuditRig, audit: dict[str, Any]
+) -> None:
+    before = rig.server.connections
+    result = rig.audit(probe_urls=False)
+    assert rig.server.connections == before
+    assert checks(result, f"ca-mismatch-{rig.name}") == []
+    assert checks(result, f"ca-expired-{rig.name}") == ["ca-expired"]  # the bundle shows it
+    unread = [one["evidence"][0] for one in result["findings"] if one["status"] == "unknown"]
+    assert any("ca-mismatch" in line for line in unread)

@@ -1,0 +1,126 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The result of an audit, the table of checks, and foreign text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result, check_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+    PERMISSIONS,
+    Backend,
+    Gap,
+    StuckRequest,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+    LONGEST_TEXT,
+    AuditedObject,
+    AuditFinding,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
+
+from tests.support.authority import DAY, NOW
+from tests.unit.plugins.module_utils._audit.world import cluster, config, leaf, point, served
+
+pytestmark = pytest.mark.quick
+
+HOSTILE = "x\x1b[31m\u202e<script>alert(1)</script>{{ 7 * 7 }}\n| # heading\x00" + "y" * 5000
+EXPIRING = leaf(not_after=NOW + 5 * DAY, not_before=NOW - 360 * DAY)
+OBJECT = AuditedObject("ValidatingWebhookConfiguration", "hooks", uid="1", webhook="a")
+
+
+def build(*points: Any, include_passed: bool = False, **options: Any) -> dict[str, Any]:
+    return audit_result.build(cluster(*points, **options), include_passed=include_passed)
+
+
+def test_findings_that_break_first_come_first() -> None:
+    soon = Backend(ready=1, chains=(served(EXPIRING),))
+    points = [
+        point(uid="1"),
+        point(config(name="gone"), uid="2", name="gone"),
+        point(config(name="soon"), uid="3", name="soon"),
+    ]
+    backends = {points[1].backend: Backend(exists=False), points[2].backend: soon}
+    request = StuckRequest(
+        AuditedObject("CertificateSigningRequest", "r"), Diagnosis("c", "It waits.", "likely"), NOW - DAY
+    )
+    result = build(*points, backends=backends, requests=(request,), gaps=(Gap("pods", "no"),))
+    wanted = ["request-stuck", "service-missing", "name-mismatch", "expiring", "unreadable"]
+    assert [one["check"] for one in result["findings"]] == wanted
+    assert result["breaks_at"] == "2026-06-14T12:00:00Z"
+
+
+def test_passed_findings_are_counted_and_shown_on_request() -> None:
+    short, long = build(point()), build(point(), include_passed=True)
+    assert short["findings"] == []
+    assert {one["status"] for one in long["findings"]} == {"pass", "skip"}
+    assert short["counts"] == long["counts"]
+    assert short["counts"]["pass"] == sum(one["status"] == "pass" for one in long["findings"])
+    assert short["checks"]["expired"]["counts"] == {"fail": 0, "unknown": 0, "pass": 1, "skip": 0}
+    assert short["breaks_at"] is None
+
+
+def test_every_gap_is_one_finding_with_its_permissions() -> None:
+    gaps = tuple(Gap(source, "a reason") for source in PERMISSIONS)
+    result = build(gaps=(*gaps, *gaps))
+    unknown = [one for one in result["findings"] if one["status"] == "unknown"]
+    assert len(unknown) == len(PERMISSIONS)
+    assert len({one["fingerprint"] for one in unknown}) == len(unknown)
+    assert all(one["check"] == "unreadable" and one["severity"] == "warning" for one in unknown)
+    assert result["counts"]["unknown"] == len(PERMISSIONS)
+
+
+def test_the_missing_role_has_the_permissions_of_the_gaps_only() -> None:
+    assert build(gaps=(Gap("endpoints", "the time was over"),))["missing_role"] == {}
+    role = build(gaps=(Gap("port-forward", "no"), Gap("metrics", "no")))["missing_role"]
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]},
+        {"nonResourceURLs": ["/metrics"], "verbs": ["get"]},
+    ]
+
+
+def test_every_source_of_a_check_has_its_permissions() -> None:
+    assert {source for row in check_table.CHECKS for source in row.sources} == set(PERMISSIONS)
+
+
+def test_ids_are_unique_words() -> None:
+    ids = [row.id for row in check_table.CHECKS]
+    assert len(set(ids)) == len(ids)
+    assert all(check == check.lower() and " " not in check for check in ids)
+    for row in check_table.CHECKS:
+        assert row.severity in ("error", "warning", "info")
+        assert row.effect.endswith(".")
+        assert row.remedy.endswith(".")
+        assert row.source
+
+
+def test_a_fingerprint_depends_on_the_object_and_not_on_the_words() -> None:
+    finding = AuditFinding("expired", "fail", OBJECT, "one")
+    same = replace(finding, cause="two", breaks_at=NOW, severity="info")
+    others = [
+        replace(finding, check="expiring"),
+        replace(finding, object=replace(OBJECT, uid="2")),
+        replace(finding, object=replace(OBJECT, webhook="b")),
+        replace(finding, detail="x"),
+    ]
+    assert same.fingerprint("c") == finding.fingerprint("c")
+    prints = {one.fingerprint("c") for one in others} | {finding.fingerprint("d")}
+    assert finding.fingerprint("c") not in prints
+    assert len(prints) == len(others) + 1
+
+
+def test_foreign_text_is_short_and_has_no_hidden_characters() -> None:
+    subject = replace(OBJECT, name=HOSTILE, webhook=HOSTILE, manager=HOSTILE)
+    text = json.dumps(
+        AuditFinding("expired", "fail", subject, HOSTILE, (HOSTILE,)).as_result("c"), ensure_ascii=False
+    )
+    assert text.isprintable()
+    assert "\u202e" not in text
+    assert "<script>" in text  # a renderer escapes for its own format
+    assert len(text) < 6 * (LONGEST_TEXT + 100)

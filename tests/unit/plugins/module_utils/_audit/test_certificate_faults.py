@@ -1,0 +1,134 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Faults of certificates and CA bundles, by the API server's rules."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.certificate_faults import (
+    bundle_state,
+    expiry_severity,
+    find_bundle_faults,
+    find_chain_faults,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+
+from tests.support.authority import CLIENT_AUTH, DAY, NOW, Issued, authority, dns, issue
+from tests.unit.plugins.module_utils._audit.world import CA, GOOD, OTHER_CA, config, leaf, served
+
+pytestmark = pytest.mark.quick
+
+OLD_CA = authority("an old CA", not_before=NOW - 1000 * DAY, not_after=NOW - DAY)
+ENDING_CA = authority("an ending CA", not_before=NOW - 1000 * DAY, not_after=NOW + 20 * DAY)
+ALMOST_ENDED_CA = authority("an almost ended CA", not_before=NOW - 1000 * DAY, not_after=NOW + 2 * DAY)
+NEW_CA = authority("a new CA", not_before=NOW + DAY)
+MIDDLE = authority("an intermediate", CA, not_before=NOW - 100 * DAY, not_after=NOW + 1000 * DAY)
+OLD_MIDDLE = authority("an old intermediate", CA, not_before=NOW - 100 * DAY, not_after=NOW - DAY)
+SELF_SIGNED = issue("self", names=dns("hook.shop.svc"), usages=(), not_before=NOW - DAY)
+DAMAGED = "-----BEGIN CERTIFICATE-----\nTm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
+E, W = "error", "warning"
+
+CHAINS: list[tuple[str, tuple[Issued, ...], str, list[tuple[str, str]]]] = [
+    ("healthy", (GOOD,), CA.pem, []),
+    ("healthy, with an intermediate", (leaf(MIDDLE), MIDDLE), CA.pem, []),
+    ("healthy, with a second CA that has expired", (GOOD,), OLD_CA.pem + CA.pem, []),
+    ("the leaf itself in the bundle", (SELF_SIGNED,), SELF_SIGNED.pem, []),
+    ("another CA", (GOOD,), OTHER_CA.pem, [("ca-mismatch", E)]),
+    ("without its intermediate", (leaf(MIDDLE),), CA.pem, [("ca-mismatch", E)]),
+    ("expired", (leaf(not_after=NOW - DAY),), CA.pem, [("expired", E)]),
+    ("an intermediate that has expired", (leaf(OLD_MIDDLE), OLD_MIDDLE), CA.pem, [("expired", E)]),
+    (
+        "20 days left",
+        (leaf(not_after=NOW + 20 * DAY, not_before=NOW - 345 * DAY),),
+        CA.pem,
+        [("expiring", W)],
+    ),
+    ("5 days left", (leaf(not_after=NOW + 5 * DAY, not_before=NOW - 360 * DAY),), CA.pem, [("expiring", E)]),
+    ("5 of 7 days left", (leaf(not_after=NOW + 5 * DAY, not_before=NOW - 2 * DAY),), CA.pem, []),
+    ("not valid yet", (leaf(not_before=NOW + DAY),), CA.pem, [("not-yet-valid", E)]),
+    ("another name", (leaf(names=dns("other.shop.svc")),), CA.pem, [("name-mismatch", E)]),
+    ("only a common name", (leaf(names=()),), CA.pem, [("name-mismatch", E)]),
+    ("for clients", (leaf(usages=(CLIENT_AUTH,)),), CA.pem, [("wrong-usage", E)]),
+    ("without usages", (leaf(usages=()),), CA.pem, []),
+    ("a CA that has expired", (leaf(OLD_CA),), OLD_CA.pem, [("ca-expired", E)]),
+    ("a CA that expires in 20 days", (leaf(ENDING_CA),), ENDING_CA.pem, [("ca-expiring", W)]),
+    ("a CA that expires in 2 days", (leaf(ALMOST_ENDED_CA),), ALMOST_ENDED_CA.pem, [("ca-expiring", E)]),
+    ("a CA that is not valid yet", (leaf(NEW_CA),), NEW_CA.pem, [("not-yet-valid", E)]),
+    ("an empty bundle", (leaf(names=dns("other")),), "", [("name-mismatch", E)]),
+    (
+        "several faults",
+        (leaf(OTHER_CA, names=dns("other"), usages=(CLIENT_AUTH,), not_after=NOW - DAY),),
+        CA.pem,
+        [("expired", E), ("name-mismatch", E), ("ca-mismatch", E)],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("chain", "bundle", "wanted"), [row[1:] for row in CHAINS], ids=[row[0] for row in CHAINS]
+)
+def test_faults_of_a_chain(chain: tuple[Issued, ...], bundle: str, wanted: list[tuple[str, str]]) -> None:
+    faults = find_chain_faults(served(*chain), config(bundle), NOW)
+    assert [(fault.check, fault.severity) for fault in faults] == wanted
+    assert all(fault.words and fault.breaks_at for fault in faults)
+
+
+def test_a_fault_breaks_at_the_end_of_the_certificate() -> None:
+    end = NOW + 5 * DAY
+    (fault,) = find_chain_faults(served(leaf(not_after=end, not_before=NOW - 360 * DAY)), config(), NOW)
+    assert fault.breaks_at == end
+
+
+def test_a_chain_that_is_not_readable_is_a_fault() -> None:
+    chain = ServedChain(Endpoint("", 8443), DAMAGED)
+    assert [fault.check for fault in find_chain_faults(chain, config(), NOW)] == ["ca-mismatch"]
+
+
+BUNDLES: list[tuple[str, list[tuple[str, str, str]]]] = [
+    (CA.pem, []),
+    (OLD_CA.pem, [("ca-expired", E, "proven")]),
+    (OLD_CA.pem + CA.pem, []),
+    (OLD_CA.pem + ENDING_CA.pem, [("ca-expiring", W, "likely")]),
+    ("", []),
+    (DAMAGED, []),
+]
+
+
+@pytest.mark.parametrize(("bundle", "wanted"), BUNDLES)
+def test_faults_of_a_bundle_without_a_served_certificate(
+    bundle: str, wanted: list[tuple[str, str, str]]
+) -> None:
+    faults = find_bundle_faults(bundle, NOW)
+    assert [(fault.check, fault.severity, fault.certainty) for fault in faults] == wanted
+
+
+@pytest.mark.parametrize(
+    ("bundle", "state"),
+    [
+        ("", "bundle-empty"),
+        (" \n", "bundle-empty"),
+        ("x", "bundle-broken"),
+        (DAMAGED, "bundle-broken"),
+        (CA.pem, ""),
+    ],
+)
+def test_states_of_a_bundle(bundle: str, state: str) -> None:
+    assert bundle_state(bundle) == state
+
+
+# Lifetime and the time that is left, in days.
+LIVES = [
+    (365, 100, ""), (365, 28, ""), (365, 27, W), (365, 14, W), (365, 13, E), (90, 22, W), (90, 8, E),
+    (30, 8, ""), (30, 7, W), (30, 2, E), (1, 0.5, ""), (1, 0.2, W), (1, 0.05, E), (36500, 27, W), (1, -1, E),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("life", "left", "severity"), LIVES)
+def test_the_severity_of_an_end_depends_on_the_lifetime(life: float, left: float, severity: str) -> None:
+    end = NOW + timedelta(days=left)
+    assert expiry_severity(end - timedelta(days=life), end, NOW) == severity

@@ -1,0 +1,178 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Findings about the cluster itself, and the signs of failed calls."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import cluster_checks, failure_signs
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+    CONVERSION,
+    FailedCall,
+    Login,
+    StuckRequest,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.gather import login_of, manager_of
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
+    Connection,
+    ExecPlugin,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
+
+from tests.support.authority import DAY, NOW
+from tests.unit.plugins.module_utils._audit.world import cluster, failures, leaf, point
+
+pytestmark = pytest.mark.quick
+
+NAME = "hook.example.com"
+CRD = point(kind="CustomResourceDefinition", caller=CONVERSION)
+EVENT = FailedCall(NAME, "ReplicaSet shop/web-1", "failed calling webhook", NOW - timedelta(minutes=5))
+METRICS = """\
+# HELP apiserver_admission_webhook_rejection_count [ALPHA] Admission webhook rejection count
+apiserver_admission_webhook_rejection_count{error_type="calling_webhook_error",name="hook.example.com",operation="CREATE",rejection_code="0",type="validating"} 3
+apiserver_admission_webhook_rejection_count{error_type="calling_webhook_error",name="hook.example.com",operation="UPDATE",rejection_code="0",type="validating"} 2
+apiserver_admission_webhook_rejection_count{error_type="no_error",name="denies.example.com",operation="CREATE",rejection_code="403",type="validating"} 9
+apiserver_admission_webhook_fail_open_count{name="ignored.example.com",type="validating"} 1e+06
+apiserver_conversion_webhook_request_total{failure_type="ConversionCallFailure",result="failure"} 4
+apiserver_conversion_webhook_request_total{failure_type="",result="success"} 40
+apiserver_admission_webhook_fail_open_count{name=broken
+apiserver_request_total{code="200"} 1
+"""
+
+
+def test_counters_are_summed_by_webhook() -> None:
+    assert failure_signs.read_counters(METRICS) == {NAME: 5, "ignored.example.com": 1e6, "conversions": 4}
+    assert failure_signs.read_counters("") == {}
+
+
+COUNTERS: list[tuple[dict[str, float] | None, dict[str, float] | None, tuple[FailedCall, ...], list[str]]] = [
+    ({}, {}, (), []),
+    ({}, {NAME: 1}, (), ["error"]),
+    ({NAME: 7}, {NAME: 7}, (), ["info"]),
+    ({NAME: 7}, {NAME: 9}, (), ["error"]),
+    ({NAME: 7}, {NAME: 2}, (), ["error"]),  # the API server has restarted
+    ({NAME: 7}, {}, (), []),
+    (None, None, (), []),
+    (None, None, (EVENT,), ["error"]),
+    ({NAME: 1}, {NAME: 1}, (EVENT,), ["error"]),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "events", "wanted"), COUNTERS)
+def test_calls_that_failed(before: Any, after: Any, events: Any, wanted: list[str]) -> None:
+    data = cluster(point(), counters_before=before, counters_after=after, failed_calls=events)
+    found = [severity or "error" for _check, severity in failures(cluster_checks.check_calls(data))]
+    assert found == wanted
+
+
+@pytest.mark.parametrize(("before", "after", "wanted"), [(0, 0, []), (4, 4, ["info"]), (4, 5, ["error"])])
+def test_conversions_that_failed(before: float, after: float, wanted: list[str]) -> None:
+    data = cluster(CRD, counters_before={"conversions": before}, counters_after={"conversions": after})
+    assert [severity or "error" for _check, severity in failures(cluster_checks.check_calls(data))] == wanted
+
+
+def test_a_name_of_two_webhooks_is_only_likely() -> None:
+    data = cluster(point(uid="1"), point(uid="2"), counters_before={}, counters_after={NAME: 1})
+    assert {one.certainty for one in cluster_checks.check_calls(data)} == {"likely"}
+
+
+def event(message: str, **fields: Any) -> dict[str, Any]:
+    regarding = {"kind": "ReplicaSet", "namespace": "shop", "name": "web-1"}
+    return {"message": message, "lastTimestamp": format_time(NOW), "involvedObject": regarding, **fields}
+
+
+FAILED = 'Error creating: Internal error occurred: failed calling webhook "hook.example.com": failed to call webhook: EOF'
+EVENTS: list[tuple[dict[str, Any], list[str]]] = [
+    (event(FAILED), [NAME]),
+    (event('Error creating: admission webhook "hook.example.com" denied the request'), []),
+    (event(FAILED, lastTimestamp=format_time(NOW - DAY)), []),
+    (event(FAILED, lastTimestamp=None, eventTime=format_time(NOW)), [NAME]),
+    (event(FAILED, lastTimestamp=None), []),
+    (event(FAILED, lastTimestamp=None, series={"lastObservedTime": format_time(NOW)}), [NAME]),
+    ({}, []),
+]
+
+
+@pytest.mark.parametrize(("given", "wanted"), EVENTS)
+def test_events_of_failed_calls(given: dict[str, Any], wanted: list[str]) -> None:
+    found = list(failure_signs.find_failed_calls([given], NOW - timedelta(hours=1)))
+    assert [call.webhook for call in found] == wanted
+
+
+def test_a_stuck_request_has_its_diagnosis() -> None:
+    request = AuditedObject("CertificateSigningRequest", "hook-1")
+    diagnosis = Diagnosis(
+        "signer-not-served", "It is not issued.", "likely", ("approved",), "Use another signer."
+    )
+    data = cluster(requests=(StuckRequest(request, diagnosis, NOW - DAY),), request_count=1)
+    (finding,) = cluster_checks.check_requests(data)
+    assert (finding.cause, finding.certainty, finding.breaks_at) == ("It is not issued.", "likely", NOW - DAY)
+    assert finding.evidence == ("signer-not-served, Use another signer.", "approved")
+    assert [one.status for one in cluster_checks.check_requests(cluster(request_count=3))] == ["pass"]
+    assert list(cluster_checks.check_requests(cluster())) == []
+
+
+def token(**claims: Any) -> str:
+    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"head.{body}.signature"
+
+
+BEGIN, END = NOW - DAY, NOW + DAY
+LOGINS: list[tuple[dict[str, Any], Any]] = [
+    ({"token": token(iat=BEGIN.timestamp(), exp=END.timestamp())}, END),
+    ({"token": token(sub="x")}, None),
+    ({"token": "opaque"}, None),
+    ({"token": "a.b.c"}, None),
+    ({"token": token(exp="soon")}, None),
+    ({"token": token(exp=1e30)}, None),
+    ({"token_file": "/var/run/token"}, None),
+    ({"exec_plugin": ExecPlugin({})}, None),
+    ({"client_certificate": leaf(not_after=END).pem}, END),
+    ({"client_certificate": "damaged"}, None),
+    ({}, None),
+]
+
+
+@pytest.mark.parametrize(("given", "end"), LOGINS)
+def test_the_end_of_the_login(given: dict[str, Any], end: Any) -> None:
+    login = login_of(Connection("https://example.com", "a test", **given))
+    assert login.not_after == end
+    assert bool(login.reason) == (end is None)
+
+
+@pytest.mark.parametrize(("left", "wanted"), [(100, []), (20, ["warning"]), (5, ["error"]), (-1, ["error"])])
+def test_the_ends_of_login_and_api_server(left: int, wanted: list[str]) -> None:
+    end = NOW + left * DAY
+    facts = certificate_facts.describe_pem(leaf(not_before=NOW - 265 * DAY, not_after=end).pem)
+    data = cluster(login=Login("token", NOW - 265 * DAY, end), api_server=facts)
+    for rule in (cluster_checks.check_login, cluster_checks.check_api_server):
+        found = list(rule(data))
+        assert [severity for _check, severity in failures(found)] == wanted
+        assert found[0].breaks_at == (end if wanted else None)
+
+
+MANAGERS: list[tuple[dict[str, Any], str]] = [
+    ({}, "unmanaged"),
+    ({"managedFields": [{"manager": "kubectl"}]}, "unmanaged"),
+    ({"managedFields": [{"manager": "certflow.kubernetes"}]}, "certflow.kubernetes"),
+    ({"annotations": {"cert-manager.io/inject-ca-from": "shop/hook"}}, "cert-manager"),
+    (
+        {"annotations": {"cert-manager.io/inject-ca-from": "a/b", "meta.helm.sh/release-name": "x"}},
+        "cert-manager, Helm",
+    ),
+]
+
+
+@pytest.mark.parametrize(("metadata", "wanted"), MANAGERS)
+def test_the_managers_of_an_object(metadata: dict[str, Any], wanted: str) -> None:
+    assert manager_of(metadata) == wanted
