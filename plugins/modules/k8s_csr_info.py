@@ -14,7 +14,7 @@ description:
   - Reads certificate signing requests and explains each one that is not issued, with the cause, the certainty, the evidence and a
     remedy. The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_diagnosis.html) lists all causes and shows how
     to check each of them with kubectl.
-  - Counts the requests by signer. Requests that were approved long ago and not issued show that a signer does not work.
+  - Counts the requests by signer. Stuck requests, which were approved and are not issued, show that a signer does not work.
   - For a request that is not issued, the module reads the other requests of its signer, the Lease and the flags of
     kube-controller-manager, and the CAs that the cluster publishes. For a signer that is not part of Kubernetes it reads Events and
     cert-manager's issuer. For a request without a decision it checks whether this identity may approve it. It reads each object once
@@ -34,8 +34,8 @@ options:
     description:
       - The data to return.
       - V(csrs) are the requests and the counts by signer, and V(provider) is the provider of the cluster.
-      - V(signer) is the signer for serving certificates. The task fails with the evidence if no signer is known and O(signers) has no
-        entry C(default).
+      - V(signer) is the signer for serving certificates. The task fails if no signer is known and O(signers) has no entry C(default).
+        The failure has the evidence, the signer on each provider that the evidence allows, and the permissions that would decide.
       - V(cluster) is the identity of the cluster. It costs one request.
     type: list
     elements: str
@@ -145,8 +145,14 @@ signers:
     signer_name: {description: Signer., type: str, returned: success}
     issued: {description: Number of requests with a certificate. The cluster deletes them after an hour., type: int, returned: success}
     pending: {description: Number of requests without a decision., type: int, returned: success}
-    stuck: {description: Number of requests that were approved at least ten minutes ago and not answered., type: int, returned: success}
-    oldest_stuck: {description: "Time at which the oldest of these was approved, V(null) without such a request.", type: str, returned: success}
+    stuck:
+      description:
+        - Number of requests that were approved and are not issued, and will not be without a change.
+        - A request counts if all causes of its diagnosis are V(proven) or V(likely), at once after the approval. This includes the
+          code V(several), which lists likely causes. Without such a diagnosis it counts ten minutes after its approval.
+      type: int
+      returned: success
+    oldest_stuck: {description: "Time at which the oldest stuck request was approved, V(null) without such a request.", type: str, returned: success}
 provider:
   description: The provider of the cluster.
   returned: if O(gather) has V(provider)
@@ -154,7 +160,9 @@ provider:
   contains:
     name: {description: "Name. V(unknown) if markers are missing or contradict each other.", type: str, returned: success}
     signer_name:
-      description: The signer that issues serving certificates there. V(ephemeral-ca) if no signer does, empty if it is unknown.
+      description:
+        - The signer that issues serving certificates there. V(ephemeral-ca) if no signer does.
+        - Empty if the provider is unknown, or if its signer is not documented.
       type: str
       returned: success
     evidence: {description: The markers of this provider., type: list, elements: str, returned: success}

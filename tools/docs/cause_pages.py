@@ -183,6 +183,16 @@ CAUSES: Mapping[str, CauseText] = {
         "Renew that CA, and distribute it before it signs. Approved requests are then issued at once.",
         ("k/k pkg/controller/certificates/authority/policies.go",),
     ),
+    "signer-depends-on-provider": CauseText(
+        "The marks of the provider are too few to tell if it serves the signer",
+        "The version of a cluster with `-eks-` means Amazon EKS or EKS Anywhere. Amazon EKS does not issue a Service's request "
+        "for `kubernetes.io/kubelet-serving`, and EKS Anywhere does. If this identity may not read nodes and ClusterRoles, "
+        "nothing else tells them apart. The diagnosis names the causes on each provider.",
+        "`k8s_csr_info` shows the marks that it found, and the ones that it could not read.",
+        "Use the signer of your provider in the table [below](#signers-by-provider), or give the identity the permissions that "
+        "the remedy names. The module then detects the provider.",
+        ("aws/eks-distro projects/kubernetes/kubernetes/build/lib/version.sh", "aws/containers-roadmap#1604", _EKS_DOC),
+    ),
     "left-over": CauseText(
         "It was left over, days ago",
         "No client waits for it any more. Before kubernetes/kubernetes#133116 (about 1.35) the cluster never deleted an "

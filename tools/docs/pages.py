@@ -156,7 +156,7 @@ def _cause_section(code: str) -> str:
 def _provider_row(row: Provider) -> str:
     not_served = "<br>".join(f"`{fault.signer}`: {fault.why}. {fault.remedy}" for fault in row.not_served)
     prefixes = ", ".join(f"names that begin with `{prefix}`" for prefix in row.forbidden_prefixes)
-    signer = f"`{row.serving_signer}`" if row.serving_signer else "none"
+    signer = f"`{row.serving_signer}`" if row.serving_signer else "not documented, use `ephemeral-ca`"
     return _row(row.name, signer, row.ca, "<br>".join(filter(None, (not_served, prefixes))))
 
 

@@ -12,7 +12,7 @@ more than one, the provider is "unknown", and the evidence lists all marks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -102,6 +102,10 @@ class ProviderVerdict:
     contradictions: tuple[str, ...] = ()
     #: None if it is unknown.
     row: Provider | None = None
+    #: The rows that have a mark, if it is unknown.
+    candidates: tuple[Provider, ...] = ()
+    #: The permissions that this identity lacks to see more marks, if it is unknown.
+    lacking: tuple[str, ...] = ()
 
 
 def _version(part: str, points: int) -> ProviderSignal:
@@ -133,6 +137,9 @@ _KUBEADM_SIGNALS = (
     _listed("config_maps", "kube-system/kubeadm-config", 2, "ConfigMap"),
     _node_key("annotation", "kubeadm.alpha.kubernetes.io/cri-socket", 2),
 )
+# The ends of the host names of AKS API servers: AKS documentation, "Outbound network and FQDN rules", for the public cloud, for
+# China and for the US government.
+_AKS_HOSTS = (".azmk8s.io", ".azmk8s.cn", ".azk8s.cn", ".aks.containerservice.azure.us")
 # The ends of the host names of EKS API servers: Amazon EKS user guide, "Amazon EKS cluster endpoint access control"; Amazon
 # Web Services in China, "Endpoints and ARNs"; dual-stack clusters are at *.eks-cluster.REGION.api.aws.
 _EKS_HOSTS = (".eks.amazonaws.com", ".eks.amazonaws.com.cn", ".api.aws")
@@ -149,6 +156,7 @@ PROVIDERS: tuple[Provider, ...] = (
             _node_key("label", "eks.amazonaws.com/", 2),
             _node_value("provider_id", "aws:///", 1),  # Every cluster on EC2 has it.
         ),
+        requires=("!(version.gitVersion) || contains(version.gitVersion, '-eks-')",),
         not_served=(
             UnservedSigner(
                 KUBELET_SERVING,
@@ -186,6 +194,40 @@ PROVIDERS: tuple[Provider, ...] = (
         requires=("contains(version.gitVersion, '-eks-')",),
         ca=_CLUSTER_CA,
         source="aws/eks-distro projects/kubernetes/kubernetes/build/lib/version.sh; aws/eks-anywhere (kubeadm)",
+    ),
+    Provider(
+        "aks",
+        # AKS issues certificates to kubelets. No document tells if it issues a request with the names of a Service.
+        serving_signer="",
+        signals=(
+            _node_key("label", "kubernetes.azure.com/cluster", 3),
+            _api_host(_AKS_HOSTS, 3),
+            _node_value("provider_id", "azure:///", 1),  # Every cluster on Azure has it.
+        ),
+        ca=f"{_CLUSTER_CA} (for kubelets)",
+        kubeconfig_marks=tuple(KubeconfigMark("host", f"*{end}") for end in _AKS_HOSTS),
+        source="https://learn.microsoft.com/azure/aks/certificate-rotation (kubelet serving certificates); "
+        "https://learn.microsoft.com/azure/aks/outbound-rules-control-egress (hosts); Azure/aks-engine (node labels)",
+    ),
+    Provider(
+        "gke",
+        # GKE signs by a service outside the cluster. No document tells if it issues a request with the names of a Service.
+        serving_signer="",
+        signals=(
+            _version("-gke.", 1),  # Google Distributed Cloud also has it.
+            _node_key("label", "cloud.google.com/gke-nodepool", 2),
+            _api_host((".gke.goog",), 2),
+            _node_value("provider_id", "gce://", 1),  # Every cluster on Compute Engine has it.
+        ),
+        ca="Google documents none",
+        kubeconfig_marks=(
+            KubeconfigMark("host", "*.gke.goog"),
+            # gcloud container clusters get-credentials names the entry gke_PROJECT_LOCATION_NAME, and runs this program.
+            KubeconfigMark("cluster", "gke_*_*_*"),
+            KubeconfigMark("command", "gke-gcloud-auth-plugin*"),
+        ),
+        source="https://cloud.google.com/kubernetes-engine/docs/how-to/cluster-access-for-kubectl; kubernetes/kubernetes#95010 "
+        "(a service outside the cluster signed); kubernetes/cloud-provider-gcp cmd/gcp-controller-manager before 2024-10",
     ),
     Provider(
         "openshift",
@@ -302,8 +344,10 @@ _NO_FACTS: Mapping[str, Any] = {
     "cluster_roles": [],
     "config_maps": [],
     "unreadable": {},
+    "lacking": [],
 }
 _NO_NODE: Mapping[str, Any] = {"labels": {}, "annotations": {}, "provider_id": "", "os_image": ""}
+_NAME_A_SIGNER = "Set provider, add an entry for the provider or an entry default to signers, or set signer_name"
 # The keys that a row of the user may have, beside its name.
 _OPTIONS = ("rule", "serving_signer", "ca", "longest_lifetime_seconds", "forbidden_prefixes", "source")
 
@@ -339,7 +383,14 @@ def detect(facts: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()
         matches = [match for match in candidates if match.points >= ENOUGH]
     if len(matches) != 1:
         cannot = tuple(f"cannot read {fact}: {reason}" for fact, reason in complete["unreadable"].items())
-        return ProviderVerdict(UNKNOWN, "", _named(candidates) + cannot, _named(matches))
+        return ProviderVerdict(
+            UNKNOWN,
+            "",
+            _named(candidates) + cannot,
+            _named(matches),
+            candidates=tuple(match.row for match in matches or candidates if match.points),
+            lacking=tuple(complete["lacking"]),
+        )
     (found,) = matches
     others = (
         []
@@ -394,7 +445,7 @@ def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
     if signer:
         return signer
     if verdict.row is not None:
-        cause = f"the provider {verdict.name} has no serving_signer"
+        cause = f"no signer is known that issues certificates for a Service on the provider {verdict.name}"
     elif verdict.contradictions:
         cause = "this cluster has marks of several providers, so its signer is not known"
     else:
@@ -404,8 +455,30 @@ def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
         code="signer-not-known",
         evidence=tuple(dict.fromkeys((*verdict.contradictions, *verdict.evidence)))
         or ("no mark of any provider",),
-        remedy="Set provider, add an entry for the provider or an entry default to signers, or set signer_name",
+        remedy=" ".join(filter(None, (*_signer_choices(verdict), permissions_remedy(verdict), _NAME_A_SIGNER))),
     )
+
+
+def permissions_remedy(verdict: ProviderVerdict) -> str:
+    """Return the sentence with the permissions that show more marks of the provider, or ""."""
+    if not verdict.lacking:
+        return ""
+    return f"To detect the provider, give this identity the permission to {_listing(verdict.lacking)}."
+
+
+def _signer_choices(verdict: ProviderVerdict) -> Iterator[str]:
+    """Yield a sentence for each provider that the marks allow, with its signer. Providers without a signer share one."""
+    rows = (verdict.row,) if verdict.row else verdict.candidates
+    for row in rows:
+        if row.serving_signer:
+            yield f"On {row.name}, set signer_name: {row.serving_signer}."
+    others = [row.name for row in rows if not row.serving_signer]
+    if others:
+        yield f"On {_listing(others)}, set signer_name: {EPHEMERAL_CA}, which needs no signer of the cluster."
+
+
+def _listing(texts: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
 
 
 def merge_rows(overrides: Sequence[Mapping[str, Any]] = ()) -> tuple[Provider, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from . import control_plane, ended, unissued
-from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis
+from .diagnosis import LIKELY, ONE_OF, PROVEN, SEVERAL, Diagnosis
 from .observation import APPROVED, DENIED, FAILED, GONE, ISSUED, PENDING, CsrObservation
 from .unissued import Rule
 
@@ -46,6 +46,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause("signer-reports", APPROVED, unissued.reported),
     Cause("name-never-issued", APPROVED, unissued.forbidden_prefix),
     Cause("signing-ca-expired", APPROVED, control_plane.expired_ca),
+    Cause("signer-depends-on-provider", APPROVED, unissued.depends_on_provider),
     Cause("left-over", APPROVED, unissued.left_over),
     Cause("approved-not-issued", APPROVED, unissued.unexplained),
     Cause("failed", FAILED, ended.failed),
@@ -83,7 +84,7 @@ def _merge(likely: Sequence[Diagnosis]) -> Diagnosis:
         return likely[0]
     causes = (f"({number}) {diagnosis.cause}" for number, diagnosis in enumerate(likely, 1))
     return Diagnosis(
-        "several",
+        SEVERAL,
         f"One of: {' '.join(causes)}",
         ONE_OF,
         tuple(dict.fromkeys(text for diagnosis in likely for text in diagnosis.evidence)),

@@ -15,6 +15,8 @@ from typing import Any
 from .._csr.csr_content import condition_of
 
 PROVEN, LIKELY, ONE_OF = "proven", "likely", "one of"
+#: The code of a list of likely causes.
+SEVERAL = "several"
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,13 @@ class Diagnosis:
 
     @property
     def is_settled(self) -> bool:
-        """True if the diagnosis names one cause, so that a longer wait is useless."""
+        """Return True if the diagnosis names one cause, so that a longer wait is useless."""
         return self.certainty in (PROVEN, LIKELY)
+
+    @property
+    def excludes_issuing(self) -> bool:
+        """Return True if each cause that it names is proven or likely, so that an approved request is stuck."""
+        return self.is_settled or self.code == SEVERAL
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "evidence": list(self.evidence)}

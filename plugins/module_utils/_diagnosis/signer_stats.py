@@ -17,8 +17,9 @@ from .._csr.errors import RequestError
 from .._times import parse_time
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
+from .diagnosis import Diagnosis
 
-# Signers answer within seconds. An approved request without a certificate after this time is stuck.
+# Signers answer within seconds. An approved request without a certificate after this time is stuck, see state_of().
 STUCK_AFTER = timedelta(minutes=10)
 # The issuers are read from this number of the newest certificates.
 READ_ISSUERS_OF = 20
@@ -30,7 +31,7 @@ class SignerStats:
 
     issued: int = 0
     pending: int = 0
-    #: Approved long ago and not issued.
+    #: Approved and not issued, see state_of().
     stuck: int = 0
     #: The approval of the newest issued request.
     last_issued: datetime | None = None
@@ -52,8 +53,14 @@ class SignerStats:
         )
 
 
-def count_requests(csrs: Iterable[Mapping[str, Any]], now: datetime) -> SignerStats:
-    """Count the requests of one signer."""
+def count_requests(
+    csrs: Iterable[Mapping[str, Any]], now: datetime, diagnoses: Mapping[str, Diagnosis | None] | None = None
+) -> SignerStats:
+    """Count the requests of one signer.
+
+    diagnoses: name of a request -> its diagnosis, if the requests were diagnosed before.
+    """
+    known = diagnoses or {}
     by_state: dict[str, list[tuple[datetime, Mapping[str, Any]]]] = {
         "issued": [],
         "pending": [],
@@ -61,7 +68,7 @@ def count_requests(csrs: Iterable[Mapping[str, Any]], now: datetime) -> SignerSt
         "": [],
     }
     for csr in csrs:
-        by_state[state_of(csr, now)].append((approved_at(csr), csr))
+        by_state[state_of(csr, now, known.get(csr["metadata"]["name"]))].append((approved_at(csr), csr))
     newest = sorted(by_state["issued"], key=lambda entry: entry[0], reverse=True)
     issuers = (_issuer_of(csr) for _at, csr in newest[:READ_ISSUERS_OF])
     return SignerStats(
@@ -87,13 +94,18 @@ def group_by_signer(csrs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping
     return groups
 
 
-def state_of(csr: Mapping[str, Any], now: datetime) -> str:
-    """Return "issued", "pending" or "stuck". Return "" if it was refused, or if its signer may still answer."""
+def state_of(csr: Mapping[str, Any], now: datetime, diagnosis: Diagnosis | None = None) -> str:
+    """Return "issued", "pending" or "stuck". Return "" if it was refused, or if its signer may still answer.
+
+    A request is stuck if it is approved and not issued, and one of these is true: it was approved more than ten minutes ago,
+    or all causes of its diagnosis are proven or likely.
+    """
     condition = condition_text(csr)
     if condition.endswith("Issued"):
         return "issued"
     if condition == "Approved":
-        return "stuck" if now - approved_at(csr) > STUCK_AFTER else ""
+        is_explained = diagnosis is not None and diagnosis.excludes_issuing
+        return "stuck" if is_explained or now - approved_at(csr) > STUCK_AFTER else ""
     return "pending" if condition == "Pending" else ""
 
 

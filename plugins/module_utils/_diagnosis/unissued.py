@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Callable
 
+from .._csr import providers
 from .._csr.csr_content import content_of
-from .._csr.providers import PROVIDERS, UnservedSigner
-from .._csr.signers import EKS_APP_SERVING, KUBELET_SERVING, LEGACY_UNKNOWN
+from .._csr.providers import PROVIDERS, Provider, UnservedSigner
+from .._csr.signers import EKS_APP_SERVING, EPHEMERAL_CA, KUBELET_SERVING, LEGACY_UNKNOWN
 from .._errors import CertflowError
 from .._kube.access_review import rule_for
 from . import control_plane
@@ -144,21 +145,23 @@ def not_served(observation: CsrObservation) -> Diagnosis | None:
 def find_unserved(observation: CsrObservation) -> UnservedSigner | None:
     """Return the row that says that the provider does not serve the signer, or that only other providers have it."""
     provider, row = observation.provider, observation.provider_row
-    if (
-        row is None
-        or provider is None
-        or observation.signer == provider.signer
-        or is_from_node(observation.csr)
-    ):
+    if row is None or provider is None or is_from_node(observation.csr):
+        return None
+    return _unserved_on(row, provider.signer, observation.signer)
+
+
+def _unserved_on(row: Provider, serving_signer: str, signer: str) -> UnservedSigner | None:
+    """Return why a provider does not serve a signer. serving_signer: its signer for a Service's names, or ""."""
+    if signer == serving_signer:
         return None
     for fault in row.not_served:
-        if fault.signer == observation.signer:
+        if fault.signer == signer:
             return fault
-    owners = [row.name for row in PROVIDERS if row.serving_signer == observation.signer]
-    if observation.signer.startswith("kubernetes.io/") or not owners:
+    owners = [row.name for row in PROVIDERS if row.serving_signer == signer]
+    if signer.startswith("kubernetes.io/") or not owners:
         return None
-    remedy = f"Use signer_name: {provider.signer}." if provider.signer else ""
-    return UnservedSigner(observation.signer, f"only {' and '.join(owners)} has it", remedy)
+    remedy = f"Use signer_name: {serving_signer or EPHEMERAL_CA}."
+    return UnservedSigner(signer, f"only {' and '.join(owners)} has it", remedy)
 
 
 def no_such_signer(observation: CsrObservation) -> Diagnosis | None:
@@ -250,6 +253,46 @@ def forbidden_prefix(observation: CsrObservation) -> Diagnosis | None:
 # Approved requests without a certificate: causes that remain
 
 
+def depends_on_provider(observation: CsrObservation) -> Diagnosis | None:
+    """Explain a request on a cluster whose few marks fit a provider that does not serve the signer.
+
+    A visible pod of kube-controller-manager, or a certificate of this signer, shows that the signer is served.
+    """
+    provider, stats = observation.provider, observation.stats
+    is_served = bool(observation.flags) or bool(stats and stats.issued)
+    if provider is None or provider.row or is_served or is_from_node(observation.csr):
+        return None
+    judged = [
+        (row, _unserved_on(row, row.serving_signer, observation.signer)) for row in provider.candidates
+    ]
+    unserved = [(row, fault) for row, fault in judged if fault]
+    if not unserved:
+        return None
+    serving = " or ".join(row.name for row, fault in judged if not fault) or "another provider"
+    causes = [f"On {row.name}: {fault.why}." for row, fault in unserved]
+    causes.append(f"On {serving}: {_possible_causes(observation)}.")
+    remedies = [f"On {row.name}: {fault.remedy}" for row, fault in unserved]
+    remedies.append(f"On {serving}: keep this signer, and read the log of {_program(observation)}.")
+    numbered = " ".join(f"({number}) {cause}" for number, cause in enumerate(causes, 1))
+    return Diagnosis(
+        "signer-depends-on-provider",
+        f"Request {observation.name} is approved, {observation.signer} has not issued it, and this cluster shows too few "
+        f"marks of its provider. One of: {numbered}",
+        ONE_OF,
+        (*provider.evidence, *_evidence(observation)),
+        " ".join(
+            filter(
+                None,
+                (
+                    *remedies,
+                    providers.permissions_remedy(provider),
+                    "Delete this request if it was for the wrong signer.",
+                ),
+            )
+        ),
+    )
+
+
 def left_over(observation: CsrObservation) -> Diagnosis | None:
     age = observation.now - approved_at(observation.csr)
     if age < LEFT_OVER_AFTER:
@@ -266,15 +309,18 @@ def left_over(observation: CsrObservation) -> Diagnosis | None:
 
 
 def unexplained(observation: CsrObservation) -> Diagnosis:
-    program = "kube-controller-manager" if observation.signer in BUILT_IN_SIGNERS else "the signer"
     return Diagnosis(
         "approved-not-issued",
         f"Request {observation.name} is approved, and {observation.signer} has not issued it: the cause is "
         f"{_possible_causes(observation)}.",
         ONE_OF,
         tuple(_evidence(observation)),
-        f"Read the log of {program}. Most of these causes appear only there.",
+        f"Read the log of {_program(observation)}. Most of these causes appear only there.",
     )
+
+
+def _program(observation: CsrObservation) -> str:
+    return "kube-controller-manager" if observation.signer in BUILT_IN_SIGNERS else "the signer"
 
 
 def _possible_causes(observation: CsrObservation) -> str:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .errors import ApiError, NotFound
+from .errors import ApiError, Forbidden, NotFound
 from .lease_state import read_lease
 
 if TYPE_CHECKING:
@@ -40,6 +40,14 @@ _MARKS = (
         "/api/v1/namespaces/kube-system/configmaps/kubeadm-config",
     ),
 )
+# The permission that each fact about the provider takes.
+_PERMISSIONS: Mapping[str, str] = {
+    "version": "get the URL /version",
+    "api_groups": "get the URL /apis",
+    "nodes": "list nodes",
+    "cluster_roles": "get the ClusterRoles eks:certificate-controller-approver and eks:certificate-controller-signer",
+    "config_maps": "get the ConfigMap kube-system/kubeadm-config",
+}
 MANAGER_LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager"
 MANAGER_PODS = "/api/v1/namespaces/kube-system/pods"
 # kubeadm and most others run it as a static pod with this label. Its mirror pod can be read (k/k cmd/kubeadm/app/util/staticpod).
@@ -131,9 +139,11 @@ def read_cluster_facts(client: Client) -> dict[str, Any]:
     cluster_roles, config_maps: the names ("NAMESPACE/NAME" for ConfigMaps) of _MARKS that exist.
     service_networks: CIDRs, empty before Kubernetes 1.33.
     unreadable: fact -> the reason why it cannot be read.
+    lacking: the permissions that this identity lacks to read more marks of a provider.
     Raises ConnectionFailed and AuthenticationError.
     """
     unreadable: dict[str, str] = {}
+    forbidden: set[str] = set()
 
     def read(fact: str, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         try:
@@ -142,6 +152,8 @@ def read_cluster_facts(client: Client) -> dict[str, Any]:
             return {}
         except ApiError as error:
             unreadable[fact] = error.message or error.cause
+            if isinstance(error, Forbidden):
+                forbidden.add(fact)
             return {}
 
     facts: dict[str, Any] = {
@@ -161,6 +173,7 @@ def read_cluster_facts(client: Client) -> dict[str, Any]:
     for fact, name, path in _MARKS:
         if read(fact, path):
             facts[fact].append(name)
+    facts["lacking"] = [text for fact, text in _PERMISSIONS.items() if fact in forbidden]
     return facts
 
 

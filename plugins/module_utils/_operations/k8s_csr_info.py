@@ -58,8 +58,9 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
         csrs = _select(client, parameters)
         is_all = not any(parameters.get(option) for option in ("name", *argument_specs.SELECTORS))
         evidence = ClusterEvidence(client, verdict, csrs if is_all else None)
-        values["csrs"] = [_entry(csr, evidence.explain(csr)) for csr in csrs]
-        values["signers"] = _signer_entries(csrs, client.now())
+        diagnoses = {csr["metadata"]["name"]: evidence.explain(csr) for csr in csrs}
+        values["csrs"] = [_entry(csr, diagnoses[csr["metadata"]["name"]]) for csr in csrs]
+        values["signers"] = _signer_entries(csrs, client.now(), diagnoses)
         if parameters.get("name") and not csrs:
             values["csrs"] = [_missing_entry(parameters["name"], client.now())]
     if "provider" in gather:
@@ -91,10 +92,12 @@ def _select(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, Any
     return csr_api.select(client, parameters.get("label_selectors"), parameters.get("field_selectors"))
 
 
-def _signer_entries(csrs: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
+def _signer_entries(
+    csrs: Sequence[Mapping[str, Any]], now: datetime, diagnoses: Mapping[str, Diagnosis | None]
+) -> list[dict[str, Any]]:
     """Return the counts of each signer, those with the most stuck requests first."""
     counts = {
-        signer: signer_stats.count_requests(found, now)
+        signer: signer_stats.count_requests(found, now, diagnoses)
         for signer, found in signer_stats.group_by_signer(csrs).items()
     }
     return [

@@ -93,6 +93,7 @@ def facts(
     cluster_roles: tuple[str, ...] = (),
     config_maps: tuple[str, ...] = (),
     unreadable: dict[str, str] | None = None,
+    lacking: tuple[str, ...] = (),
     nodes: tuple[dict[str, Any], ...] = (),
 ) -> dict[str, Any]:
     return {
@@ -103,6 +104,7 @@ def facts(
         "cluster_roles": list(cluster_roles),
         "config_maps": list(config_maps),
         "unreadable": unreadable or {},
+        "lacking": list(lacking),
     }
 
 

@@ -40,7 +40,7 @@ def annotation(key: str) -> dict[str, Any]:
 
 
 #: The signers of providers that do not use kubernetes.io/kubelet-serving.
-OTHER_SIGNERS = {"eks": APP_SERVING, "rke1": "ephemeral-ca"}
+OTHER_SIGNERS = {"eks": APP_SERVING, "rke1": "ephemeral-ca", "aks": "", "gke": ""}
 RECOGNISED: list[tuple[str, str, dict[str, Any]]] = [
     ("all marks of EKS", "eks", EKS),
     ("EKS, nothing readable but the version and its address", "eks",
@@ -71,6 +71,15 @@ RECOGNISED: list[tuple[str, str, dict[str, Any]]] = [
     ("kOps", "kops", facts(nodes=({**ON_EC2, **label("kops.k8s.io/instancegroup")},))),
     ("kOps with EKS Distro", "kops", facts(EKS_VERSION, nodes=({**ON_EC2, **label("kops.k8s.io/instancegroup")},))),
     ("MicroK8s", "microk8s", facts(nodes=(label("microk8s.io/cluster"),))),
+    ("AKS by its nodes", "aks",
+     facts(nodes=({"provider_id": "azure:///subscriptions/0/x", **label("kubernetes.azure.com/cluster")},))),
+    ("AKS by its address alone", "aks", facts(api_host="shop-dns-0a1b2c3d.hcp.westeurope.azmk8s.io")),
+    ("private AKS", "aks", facts(api_host="shop-0a1b2c3d.0a1b.privatelink.westeurope.azmk8s.io")),
+    ("AKS in China", "aks", facts(api_host="shop-0a1b.hcp.chinaeast2.cx.prod.service.azk8s.cn")),
+    ("GKE by its nodes", "gke",
+     facts("v1.33.5-gke.1080000",
+           nodes=({"provider_id": "gce://shop/europe-west1-b/gke-0", **label("cloud.google.com/gke-nodepool")},))),
+    ("GKE by its DNS endpoint", "gke", facts("v1.33.5-gke.1080000", api_host="gke-0a1b-1234.europe-west1.gke.goog")),
     ("Gardener", "gardener", facts(nodes=(label("worker.gardener.cloud/pool"),))),
 ]  # fmt: skip
 
@@ -95,6 +104,10 @@ UNKNOWN: list[tuple[str, dict[str, Any]]] = [
     ("EKS Distro on EC2", facts(EKS_VERSION, nodes=(ON_EC2,))),
     ("EC2 alone", facts(nodes=(ON_EC2,))),
     ("kubeadm-config alone", facts("v1.33.1-gke.100", config_maps=KUBEADM_CONFIG)),
+    ("-gke. in the version alone", facts("v1.33.5-gke.1080000")),
+    ("Google Distributed Cloud", facts("v1.33.5-gke.100", nodes=(label("baremetal.cluster.gke.io/k8s-ip"),))),
+    ("a node on Azure", facts(nodes=({"provider_id": "azure:///subscriptions/0/x"},))),
+    ("an address like AKS'", facts(api_host="azmk8s.io.example.com")),
     ("a machine of Rancher's", facts("v1.33.1", nodes=(annotation("rke.cattle.io/machine"),))),
     ("a CRD of OpenShift's", facts(groups=("config.openshift.io",))),
     ("a role called like EKS'", facts(cluster_roles=EKS_ROLES)),
@@ -207,8 +220,8 @@ def test_malformed_row(row: dict[str, Any], names: tuple[str, ...]) -> None:
 def test_given_by_name() -> None:
     assert providers.named_by_user("eks").signer == APP_SERVING
     assert providers.named_by_user("ours", [{"name": "ours", "serving_signer": "a.b/c"}]).signer == "a.b/c"
-    with fails("unknown-provider", "'gke'", "eks"):
-        providers.named_by_user("gke")
+    with fails("unknown-provider", "'doks'", "eks"):
+        providers.named_by_user("doks")
 
 
 def test_signers_of_the_user_by_provider() -> None:
@@ -237,7 +250,9 @@ NO_SIGNER: list[tuple[str, providers.ProviderVerdict, str]] = [
     ("too little seen", providers.detect(facts(EKS_VERSION)), f"eks: version {EKS_VERSION}"),
     ("contradiction", providers.detect(CONTRADICTION),
      "eks-anywhere: ConfigMap kube-system/kubeadm-config"),
-    ("no such name", providers.named_by_user("gke", required=False), "no provider is called 'gke'"),
+    ("no such name", providers.named_by_user("doks", required=False), "no provider is called 'doks'"),
+    ("AKS", providers.named_by_user("aks"), "named by the user"),
+    ("GKE", providers.named_by_user("gke"), "named by the user"),
     ("no signer", providers.named_by_user("nameless", NAMELESS), "named by the user"),
 ]  # fmt: skip
 
@@ -251,6 +266,28 @@ def test_no_signer_is_guessed(verdict: providers.ProviderVerdict, evidence: str)
     assert evidence in caught.value.evidence
     assert "default" in caught.value.remedy
     assert providers.signer_for(verdict, "example.com/any") == "example.com/any"
+
+
+FEW_MARKS = facts(EKS_VERSION, unreadable={"nodes": "forbidden"}, lacking=("list nodes", "get the ClusterRole x"))
+REMEDIES: list[tuple[str, providers.ProviderVerdict, tuple[str, ...]]] = [
+    ("the version says EKS or EKS Anywhere", providers.detect(FEW_MARKS),
+     (f"On eks, set signer_name: {APP_SERVING}.", f"On eks-anywhere, set signer_name: {KUBELET_SERVING}.",
+      "give this identity the permission to list nodes and get the ClusterRole x.")),
+    ("AKS", providers.named_by_user("aks"), ("On aks, set signer_name: ephemeral-ca,",)),
+    ("GKE or another Google product", providers.detect(facts("v1.33.5-gke.1")),
+     ("On gke, set signer_name: ephemeral-ca,",)),
+    ("nothing seen", providers.detect({}), ("Set provider,",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("verdict", "texts"), [row[1:] for row in REMEDIES], ids=[row[0] for row in REMEDIES])
+def test_the_remedy_names_the_signer_of_each_possible_provider(
+    verdict: providers.ProviderVerdict, texts: tuple[str, ...]
+) -> None:
+    with fails("signer-not-known") as caught:
+        providers.signer_for(verdict)
+    assert [text for text in texts if text not in caught.value.remedy] == []
+    assert ("permission" in caught.value.remedy) == bool(verdict.lacking)
 
 
 def test_the_default_yields_to_what_is_known() -> None:

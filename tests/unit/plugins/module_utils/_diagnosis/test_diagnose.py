@@ -55,6 +55,13 @@ ON_EKS = providers.detect(EKS)
 ON_KUBEADM = providers.detect(facts(config_maps=KUBEADM_CONFIG))
 ON_OPENSHIFT = providers.named_by_user("openshift")
 UNKNOWN = providers.detect({})
+MAYBE_EKS = providers.detect(
+    facts(
+        "v1.36.3-eks-3c42bf9",
+        unreadable={"nodes": "forbidden"},
+        lacking=("list nodes", "get the ClusterRole x"),
+    )
+)
 CLIENT = "kubernetes.io/kube-apiserver-client"
 CUSTOM = "example.com/x"
 CLUSTER_ISSUER = "clusterissuers.cert-manager.io/main"
@@ -212,6 +219,68 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         csr(approved()),
         {"provider": replace(ON_EKS, signer=KUBELET_SERVING)},
         ("approved-not-issued", "one of"),
+    ),
+    # few marks of a provider
+    (
+        "the version says EKS or EKS Anywhere",
+        csr(approved()),
+        {"provider": MAYBE_EKS},
+        ("signer-depends-on-provider", "one of"),
+    ),
+    (
+        "the version says EKS or EKS Anywhere, the signer of EKS",
+        csr(approved(), signerName=APP_SERVING),
+        {"provider": MAYBE_EKS},
+        ("signer-depends-on-provider", "one of"),
+    ),
+    (
+        "the version says EKS or EKS Anywhere, days ago",
+        csr(approved("2026-08-20T11:00:00Z")),
+        {"provider": MAYBE_EKS},
+        ("signer-depends-on-provider", "one of"),
+    ),
+    (
+        "the version says EKS or EKS Anywhere, a custom signer",
+        csr(approved(), signerName=CUSTOM),
+        {"provider": MAYBE_EKS},
+        ("approved-not-issued", "one of"),
+    ),
+    (
+        "the version says EKS or EKS Anywhere, this signer has issued",
+        csr(approved()),
+        {"provider": MAYBE_EKS, "stats": SignerStats(issued=1)},
+        ("approved-not-issued", "one of"),
+    ),
+    (
+        "the version says EKS or EKS Anywhere, the controller manager has a CA",
+        csr(approved()),
+        {"provider": MAYBE_EKS, "flags": (flags(""),)},
+        ("approved-not-issued", "one of"),
+    ),
+    (
+        "the version says EKS or EKS Anywhere, a kubelet",
+        csr(approved(), username="system:node:one"),
+        {"provider": MAYBE_EKS},
+        ("approved-not-issued", "one of"),
+    ),
+    (
+        "the version says EKS or EKS Anywhere, the controller manager has stopped",
+        csr(approved()),
+        {"provider": MAYBE_EKS, "lease": lease(seconds=16)},
+        ("controller-manager-stopped", "proven"),
+    ),
+    (
+        "EC2 alone is no mark of EKS",
+        csr(approved()),
+        {"provider": providers.detect(facts(nodes=({"provider_id": "aws:///a/i-0"},)))},
+        ("approved-not-issued", "one of"),
+    ),
+    ("AKS", csr(approved()), {"provider": providers.named_by_user("aks")}, ("approved-not-issued", "one of")),
+    (
+        "the signer of EKS on AKS",
+        csr(approved(), signerName=APP_SERVING),
+        {"provider": providers.named_by_user("aks")},
+        ("signer-not-served", "likely"),
     ),
     # kube-controller-manager
     (
@@ -524,6 +593,20 @@ def test_words_for_kubelet_serving_on_eks() -> None:
     )
     assert found.remedy == f"Use signer_name: {APP_SERVING}."
     assert "eks: version v1.36.3-eks-3c42bf9" in found.evidence
+
+
+def test_words_for_a_request_on_eks_or_eks_anywhere() -> None:
+    found = diagnosed(csr(approved()), provider=MAYBE_EKS)
+    assert "(1) On eks: Amazon EKS issues it only to kubelets" in found.cause
+    assert "(2) On eks-anywhere: one of " in found.cause
+    assert found.evidence[:3] == (
+        "eks: version v1.36.3-eks-3c42bf9",
+        "eks-anywhere: version v1.36.3-eks-3c42bf9",
+        "cannot read nodes: forbidden",
+    )
+    assert f"On eks: Use signer_name: {APP_SERVING}." in found.remedy
+    assert "On eks-anywhere: keep this signer" in found.remedy
+    assert "the permission to list nodes and get the ClusterRole x." in found.remedy
 
 
 def test_never_approved_shows_the_command() -> None:

@@ -90,6 +90,7 @@ def test_facts() -> None:
         "config_maps": [],
         "service_networks": ["10.100.0.0/16", "fd00::/108"],
         "unreadable": {},
+        "lacking": [],
     }
     assert ("/api/v1/nodes", {"limit": "5"}) in client.asked
     assert len(client.asked) == 7
@@ -125,6 +126,7 @@ def test_what_may_not_be_read_is_recorded() -> None:
         "nodes": 'nodes is forbidden: User "jane" cannot list',
         "config_maps": "no right to configmaps",
     }
+    assert facts["lacking"] == ["list nodes", "get the ConfigMap kube-system/kubeadm-config"]
     assert facts["nodes"] == []
     assert facts["cluster_roles"]
     assert len(client.asked) == 7

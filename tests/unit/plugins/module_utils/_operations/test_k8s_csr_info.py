@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,7 +21,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr_info
 
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error, leaf
-from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING, approved, condition, csr
+from tests.unit.plugins.module_utils._csr.objects import (
+    APP_SERVING,
+    KUBELET_SERVING,
+    NOW,
+    approved,
+    condition,
+    csr,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -135,6 +144,31 @@ def test_signers_are_sorted_by_stuck_requests() -> None:
         {"signer_name": "example.com/y", "issued": 0, "pending": 0, "stuck": 0, "oldest_stuck": None},
         {"signer_name": KUBELET_SERVING, "issued": 1, "pending": 1, "stuck": 0, "oldest_stuck": None},
     ]
+
+
+A_MOMENT_AGO = approved(f"{NOW - timedelta(seconds=20):%Y-%m-%dT%H:%M:%SZ}")
+STUCK_AT_ONCE: list[tuple[str, str, Sequence[dict[str, Any]], str, int]] = [
+    ("likely", "csr", [A_MOMENT_AGO], KUBELET_SERVING, 1),
+    ("several likely causes", "csr-x", [A_MOMENT_AGO], KUBELET_SERVING, 1),
+    ("only possible causes", "csr", [A_MOMENT_AGO], APP_SERVING, 0),
+    ("only possible causes, an hour ago", "csr", [approved()], APP_SERVING, 1),
+    ("not approved", "csr", [], KUBELET_SERVING, 0),
+    ("denied", "csr", [condition("Denied")], KUBELET_SERVING, 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "conditions", "signer", "stuck"),
+    [row[1:] for row in STUCK_AT_ONCE],
+    ids=[row[0] for row in STUCK_AT_ONCE],
+)
+def test_a_request_that_is_never_issued_counts_as_stuck_at_once(
+    name: str, conditions: Sequence[dict[str, Any]], signer: str, stuck: int
+) -> None:
+    found = info(api_with(csr(*conditions, name=name, signerName=signer)))
+    [counts] = found["signers"]
+    assert counts["stuck"] == stuck
+    assert bool(counts["oldest_stuck"]) == bool(stuck)
 
 
 def test_the_provider_has_its_ca_and_its_longest_lifetime() -> None:
