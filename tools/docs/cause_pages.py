@@ -191,7 +191,11 @@ CAUSES: Mapping[str, CauseText] = {
         "`k8s_csr_info` shows the marks that it found, and the ones that it could not read.",
         "Use the signer of your provider in the table [below](#signers-by-provider), or give the identity the permissions that "
         "the remedy names. The module then detects the provider.",
-        ("aws/eks-distro projects/kubernetes/kubernetes/build/lib/version.sh", "aws/containers-roadmap#1604", _EKS_DOC),
+        (
+            "aws/eks-distro projects/kubernetes/kubernetes/build/lib/version.sh",
+            "aws/containers-roadmap#1604",
+            _EKS_DOC,
+        ),
     ),
     "left-over": CauseText(
         "It was left over, days ago",

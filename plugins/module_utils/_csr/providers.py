@@ -347,7 +347,9 @@ _NO_FACTS: Mapping[str, Any] = {
     "lacking": [],
 }
 _NO_NODE: Mapping[str, Any] = {"labels": {}, "annotations": {}, "provider_id": "", "os_image": ""}
-_NAME_A_SIGNER = "Set provider, add an entry for the provider or an entry default to signers, or set signer_name"
+_NAME_A_SIGNER = (
+    "Set provider, add an entry for the provider or an entry default to signers, or set signer_name"
+)
 # The keys that a row of the user may have, beside its name.
 _OPTIONS = ("rule", "serving_signer", "ca", "longest_lifetime_seconds", "forbidden_prefixes", "source")
 
@@ -455,7 +457,9 @@ def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
         code="signer-not-known",
         evidence=tuple(dict.fromkeys((*verdict.contradictions, *verdict.evidence)))
         or ("no mark of any provider",),
-        remedy=" ".join(filter(None, (*_signer_choices(verdict), permissions_remedy(verdict), _NAME_A_SIGNER))),
+        remedy=" ".join(
+            filter(None, (*_signer_choices(verdict), permissions_remedy(verdict), _NAME_A_SIGNER))
+        ),
     )
 
 

@@ -262,9 +262,7 @@ def depends_on_provider(observation: CsrObservation) -> Diagnosis | None:
     is_served = bool(observation.flags) or bool(stats and stats.issued)
     if provider is None or provider.row or is_served or is_from_node(observation.csr):
         return None
-    judged = [
-        (row, _unserved_on(row, row.serving_signer, observation.signer)) for row in provider.candidates
-    ]
+    judged = [(row, _unserved_on(row, row.serving_signer, observation.signer)) for row in provider.candidates]
     unserved = [(row, fault) for row, fault in judged if fault]
     if not unserved:
         return None

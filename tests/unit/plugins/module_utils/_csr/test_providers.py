@@ -268,7 +268,9 @@ def test_no_signer_is_guessed(verdict: providers.ProviderVerdict, evidence: str)
     assert providers.signer_for(verdict, "example.com/any") == "example.com/any"
 
 
-FEW_MARKS = facts(EKS_VERSION, unreadable={"nodes": "forbidden"}, lacking=("list nodes", "get the ClusterRole x"))
+FEW_MARKS = facts(
+    EKS_VERSION, unreadable={"nodes": "forbidden"}, lacking=("list nodes", "get the ClusterRole x")
+)
 REMEDIES: list[tuple[str, providers.ProviderVerdict, tuple[str, ...]]] = [
     ("the version says EKS or EKS Anywhere", providers.detect(FEW_MARKS),
      (f"On eks, set signer_name: {APP_SERVING}.", f"On eks-anywhere, set signer_name: {KUBELET_SERVING}.",
@@ -280,7 +282,9 @@ REMEDIES: list[tuple[str, providers.ProviderVerdict, tuple[str, ...]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("verdict", "texts"), [row[1:] for row in REMEDIES], ids=[row[0] for row in REMEDIES])
+@pytest.mark.parametrize(
+    ("verdict", "texts"), [row[1:] for row in REMEDIES], ids=[row[0] for row in REMEDIES]
+)
 def test_the_remedy_names_the_signer_of_each_possible_provider(
     verdict: providers.ProviderVerdict, texts: tuple[str, ...]
 ) -> None:
