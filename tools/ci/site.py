@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import zlib
@@ -19,6 +20,7 @@ from tools.ci.venvs import REPOSITORY
 
 #: Folder of the built site.
 HTML = tree.WORK / "site"
+COLLECTION = "certflow.kubernetes"
 _SETTINGS = REPOSITORY / "tools" / "docs" / "sphinx"
 _CONFIGURATION = "reference_appendices/config.html"
 #: The parts of Ansible's documentation that generated pages refer to: kind and name, address, and title.
@@ -45,10 +47,7 @@ def check(log: Path) -> GateResult:
     work = place.parents[2] / "sphinx"
     source = work / "rst"
     source.mkdir(parents=True, mode=0o755)
-    for file in _SETTINGS.iterdir():
-        if file.is_file():
-            shutil.copy2(file, work)
-    (source / "ansible.inv").write_bytes(inventory(_OF_ANSIBLE))
+    shutil.copytree(_SETTINGS, work, dirs_exist_ok=True)
     shutil.rmtree(HTML, ignore_errors=True)
     antsibull = ("antsibull-docs", "--config-file", work / "antsibull-docs.cfg")
     commands: tuple[tuple[str | Path, ...], ...] = (
@@ -60,16 +59,48 @@ def check(log: Path) -> GateResult:
             "--squash-hierarchy",
             "--dest-dir",
             source,
-            "certflow.kubernetes",
+            COLLECTION,
         ),
         ("sphinx-build", "-n", "-W", "--keep-going", "-q", "-j", "2", "-c", work, source, HTML),
     )
     venv = venvs.ensure(SITE)
     environment = tree.environ(venv) | {"ANSIBLE_COLLECTIONS_PATH": str(place.parents[2])}
     for program, *arguments in commands:
+        if program == "sphinx-build":
+            _complete(source)
         if code := process.run([venv / "bin" / str(program), *arguments], log, environment, work):
             return of_exit(code)
     return of_exit(0)
+
+
+def _complete(source: Path) -> None:
+    """Write the inventory of Ansible's documentation, and complete the page of the collection."""
+    texts = "".join(path.read_text() for path in source.rglob("*.rst"))
+    modules = set(re.findall(r"ansible_collections\.ansible\.builtin\.(\w+)_module", texts))
+    builtin = {
+        ("label", f"ansible_collections.ansible.builtin.{name}_module"): (
+            f"collections/ansible/builtin/{name}_module.html",
+            f"ansible.builtin.{name}",
+        )
+        for name in sorted(modules)
+    }
+    (source / "ansible.inv").write_bytes(inventory({**_OF_ANSIBLE, **builtin}))
+    index = source / "index.rst"
+    index.write_text(with_captions(index.read_text()))
+
+
+def with_captions(index: str) -> str:
+    """Return the page of the collection with a caption and short titles for the side bar, and the collection's real name."""
+    lines: list[str] = []
+    heading = ""
+    for line in index.splitlines():
+        if re.fullmatch(r"[-~]{3,}", line):
+            heading = lines[-1]
+        plugin = re.fullmatch(r" +(?!docsite/)(\w+)_([a-z]+)", line)
+        lines.append(f"    {plugin[1]} <{plugin[0].strip()}>" if plugin else line)
+        if line == ".. toctree::" and heading and not heading.startswith("Communication"):
+            lines.append(f"    :caption: {heading.replace('Role Index', 'Roles')}")
+    return "\n".join(lines).replace("Certflow.Kubernetes\n", f"{COLLECTION}\n", 1) + "\n"
 
 
 def inventory(targets: Mapping[tuple[str, str], tuple[str, str]]) -> bytes:

@@ -24,7 +24,9 @@ nitpicky = True
 default_role = "any"
 
 html_theme = "sphinx_rtd_theme"
-html_theme_options = {"navigation_depth": 3, "collapse_navigation": False}
+html_theme_options = {"navigation_depth": 2}
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_show_sphinx = False
 html_use_index = False
 html_copy_source = False
