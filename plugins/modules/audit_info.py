@@ -17,7 +17,7 @@ description:
   - Reads the certificate that each endpoint serves, through the API server as C(kubectl port-forward) does. It compares this
     certificate with the CA bundle by the rules of the API server.
   - Reads the counters of the API server and Events about calls that failed. Only these show the network path of the API server.
-  - The page U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/docsite/rst/audit_checks.rst) lists all checks.
+  - The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_audit.html) lists all checks.
   - The task does not fail because of findings. Use RV(counts) to fail a play.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes.info
@@ -189,7 +189,7 @@ cluster:
 code:
   description:
     - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
-    - The page docs/failure-codes.md of the collection has all of them.
+    - The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_failure_codes.html) lists all of them.
   returned: failure
   type: str
   sample: unreachable

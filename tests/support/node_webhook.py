@@ -259,7 +259,7 @@ def _there(cluster: clusters.Cluster, path: str) -> bool:
     try:
         cluster.api("GET", path)
     except clusters.AdminApiError as error:
-        if error.status != 404:
+        if error.status not in (404, 429):  # 429 while the storage of a new resource starts
             raise
         return False
     return True

@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import pr
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes, ended
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import show_span
 
-from tools.docs import cause_pages, hazards, managers, rst, ways_back
+from tools.docs import audit, cause_pages, hazards, managers, rst, ways_back
 
 if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers import Provider
@@ -128,6 +128,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference_diagnosis.rst": why_not_issued,
     "reference_other_managers.rst": managers.other_writers,
     "reference_hazards.rst": hazards.hazards,
+    "reference_audit.rst": audit.checks,
 }
 
 

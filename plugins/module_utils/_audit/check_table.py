@@ -17,7 +17,7 @@ from typing import Any
 from . import cluster_data as data
 from .finding import ERROR, INFO, WARNING
 
-PAGE = "https://github.com/certflow/certflow.kubernetes/blob/main/docs/docsite/rst/audit_checks.rst"
+PAGE = "https://certflow.github.io/certflow.kubernetes/docsite/reference_audit.html"
 TLS, REACH, SCOPE, CONVERSION, API, REQUEST, CLUSTER = (
     "tls", "reach", "scope", "conversion", "api", "request", "cluster",
 )  # fmt: skip

@@ -1,0 +1,121 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The page about the checks of an audit, made from their table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import admission_checks, check_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import PERMISSIONS
+
+from tools.docs import rst
+
+if TYPE_CHECKING:
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.check_table import Check
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_review import Permission
+
+BEGIN = """\
+# Checks of an audit
+
+The module `audit_info` runs these checks on one cluster. It only reads. Each check has an id, which never changes.
+
+A finding has one of these states:
+
+| Status | Meaning |
+|---|---|
+| `fail` | The fault is there. |
+| `unknown` | The audit could not read something. There is one finding for each reason, with the missing permission. |
+| `pass` | The fault is not there. The module returns such findings with `include_passed`. |
+| `skip` | The check does not apply to the object. |
+
+The severity is `error` if something fails, or will fail at a known time. It is `warning` for a hazard, and `info` for a fact that you
+should know. `breaks_at` is the time at which it begins to hurt, and the order of the findings.
+
+A certificate that expires soon is a warning below the smaller of 28 days and a quarter of its lifetime. It is an error below the
+smaller of 14 days and a tenth.
+
+A check that reads certificates through the API server cannot show the network path from the API server to the pod. Only `calls-fail`
+shows it.
+
+## Table of checks
+
+| Check | Severity | Fault |
+|---|---|---|
+"""
+CATEGORIES = {
+    check_table.TLS: "Certificates and CA bundles",
+    check_table.REACH: "Services and endpoints",
+    check_table.SCOPE: "What webhooks match",
+    check_table.CONVERSION: "Conversions",
+    check_table.API: "Aggregated APIs",
+    check_table.REQUEST: "Certificate signing requests",
+    check_table.CLUSTER: "The cluster and the login",
+}
+CRITICAL = """
+## Objects of the control plane
+
+The check `control-plane-blocked` compares webhooks with these objects. The list follows Gardener's
+(https://github.com/gardener/gardener/blob/master/pkg/gardenlet/operation/botanist/matchers/matcher.go).
+
+| Resource | Namespaces |
+|---|---|
+"""
+COST = """
+## Cost
+
+For each cluster the audit sends about 13 requests, 2 for each Service that is called, and one for each Service whose webhook may
+match its own pods. It does one TLS handshake for each endpoint, for at most `endpoints_per_service` endpoints of each Service. The
+largest answers are those with the CustomResourceDefinitions, of which 50 are read at a time, and the metrics of the API server. These
+are read twice. The metrics of a large API server have some megabytes.
+"""
+
+
+def checks() -> str:
+    """Return the page about the checks."""
+    parts = [BEGIN]
+    parts += [f"| [{row.id}](#{row.id}) | {row.severity} | {row.title} |\n" for row in check_table.CHECKS]
+    for category, title in CATEGORIES.items():
+        parts += [
+            f"\n## {title}\n",
+            *(_section(row) for row in check_table.CHECKS if row.category == category),
+        ]
+    parts += [CRITICAL, *_critical(), COST]
+    return rst.page(
+        "".join(parts),
+        "audit",
+        "Made by `make docs` from the table in plugins/module_utils/_audit/check_table.py.",
+    )
+
+
+def _section(row: Check) -> str:
+    permissions = dict.fromkeys(
+        _in_words(permission) for source in row.sources for permission in PERMISSIONS[source]
+    )
+    return (
+        f"\n### {row.id}\n\n{row.title}. Severity: {row.severity}.\n\n"
+        f"- **Effect.** {row.effect}\n"
+        f"- **Remedy.** {row.remedy}\n"
+        f"- **Permissions.** {', '.join(permissions) or 'none'}\n"
+        f"- **Sources.** {_linked(row.source)}\n"
+    )
+
+
+def _in_words(permission: Permission) -> str:
+    group = f".{permission.group}" if permission.group else ""
+    return f"`{permission.verb} {permission.resource}{group}`"
+
+
+def _critical() -> Iterator[str]:
+    for row in admission_checks.CRITICAL:
+        group = f".{row.group}" if row.group else ""
+        yield f"| `{row.resource}{group}` | {', '.join(row.namespaces) or 'none'} |\n"
+
+
+def _linked(source: str) -> str:
+    """Return a source with its issues as links."""
+    return re.sub(r"(?<!/)\b([\w.-]+/[\w.-]+)#(\d+)", r"[\1#\2](https://github.com/\1/issues/\2)", source)
