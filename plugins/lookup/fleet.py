@@ -20,7 +20,8 @@ options:
       - V(hosts) is the list of the hosts that O(pattern) matches within C(--limit).
       - V(pattern) is O(pattern) if it matches a host. Otherwise it is V(localhost), on which the playbook reports the error.
         If C(--limit) excludes localhost, the lookup fails.
-      - V(settings) is a dictionary with the checked settings. Its key C(problem) is empty if the run may start.
+      - V(settings) is a dictionary with the checked settings. Its key C(problem) is empty if the run may start. If there are several
+        problems, C(problems) has a line for each.
       - V(overlap) is a dictionary. Its keys are the hosts that mean the same cluster as another host of the run, its values
         the reasons.
     required: true
@@ -31,27 +32,10 @@ options:
     default: ""
   role:
     description:
-      - The role of the run, without the collection's name. V(overlap) reads the facts of the role's tasks file cluster.yml.
+      - The role of the run, without the collection's name. V(pattern) and V(settings) check its variables. V(overlap) reads the facts of the
+        role's tasks file cluster.yml.
     type: str
     default: ""
-  required:
-    description:
-      - Names of the variables that each host needs.
-    type: list
-    elements: str
-    default: []
-  naming:
-    description:
-      - Names of the variables by which a host names its cluster.
-    type: list
-    elements: str
-    default: []
-  checked:
-    description:
-      - Names of further variables that must not refer to one that is not defined.
-    type: list
-    elements: str
-    default: []
   serial:
     description:
       - Sizes of the batches.
@@ -62,6 +46,16 @@ options:
       - Number of clusters that may fail.
     type: raw
     default: ""
+  fails_on_change:
+    description:
+      - Whether a cluster that would change fails.
+    type: bool
+    default: false
+  reads_only:
+    description:
+      - Whether the run writes nothing.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -82,12 +76,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import ansible.context  # not a name from it, because the arguments are set when the program starts
-from ansible.errors import AnsibleError, AnsibleLookupError, AnsibleUndefinedVariable
+from ansible.errors import AnsibleLookupError
 from ansible.inventory.manager import InventoryManager
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _fleet
-from jinja2.exceptions import UndefinedError
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
+    _fleet,
+    _role_variables,
+    _variable_values,
+)
 
 LISTINGS = ("syntax", "listhosts", "listtasks", "listtags")
 
@@ -129,48 +126,62 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         if self._hosts(variables):
             return str(self.get_option("pattern"))
         if _limit() and not any(ansible.context.CLIARGS.get(listing) for listing in LISTINGS):
-            raise AnsibleLookupError(self._problem(variables, []))
+            raise AnsibleLookupError(self._problems(variables, [])[0])
         return "localhost"
 
     def _settings(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         hosts = self._hosts(variables)
+        lines = self._problems(variables, self._checked(hosts, variables))
         return {
             "serial": _fleet.batches(self.get_option("serial")),
             "max_failures": _fleet.budget(self.get_option("max_failures")),
-            "problem": self._problem(variables, self._checked(hosts, variables)),
+            "problem": _fleet.summary(lines, self._spec()),
+            "problems": lines,
         }
 
-    def _problem(self, variables: Mapping[str, Any], hosts: list[_fleet.Host]) -> str:
-        """Return the first problem of the run, or ""."""
+    def _spec(self) -> _role_variables.RoleSpec:
+        return _role_variables.specification(self.get_option("role"))
+
+    def _problems(self, variables: Mapping[str, Any], hosts: list[_fleet.Host]) -> list[str]:
         settings = _fleet.Settings(
             pattern=self.get_option("pattern"),
             chosen=variables.get("ansible_play_hosts_all") or (),
             limit=_limit(),
             serial=self.get_option("serial"),
             max_failures=self.get_option("max_failures"),
+            fails_on_change=self.get_option("fails_on_change"),
+            reads_only=self.get_option("reads_only"),
+            names=[*self._of_play(variables), *_variable_values.extra_names(self._loader)] if hosts else (),
         )
         size = len(variables["groups"].get("all", ()))
-        required, naming = self.get_option("required"), self.get_option("naming")
-        checked = self.get_option("checked")
-        found = _fleet.problems(settings, hosts, required, naming, size, checked=checked)
-        return found[0] if found else ""
+        return _fleet.problems(settings, hosts, self._spec(), size)
+
+    @staticmethod
+    def _of_play(variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the variables of the play, which hold for every host.
+
+        Hostvars lack the variables of the play. So a variable that the current host has without an entry in its hostvars is
+        the play's.
+        """
+        current = variables["hostvars"].raw_get(variables["inventory_hostname"])
+        return {key: value for key, value in variables.items() if key not in current}
 
     def _checked(self, hosts: list[str], variables: Mapping[str, Any]) -> list[_fleet.Host]:
-        """Return the hosts with the variables that are checked, as a task of each host would see them.
-
-        The values of the host come from hostvars, which lack the variables of the play. So a variable that the current
-        host has without an entry in its hostvars is the play's, and holds for every host.
-        """
-        names = [name for option in ("required", "naming", "checked") for name in self.get_option(option)]
-        hostvars = variables["hostvars"]
-        current = hostvars.raw_get(variables["inventory_hostname"])
-        of_play = {key: value for key, value in variables.items() if key not in current}
+        """Return the hosts with the variables that are checked, as a task of each host would see them."""
+        names = [*_role_variables.CLUSTER_VARIABLES, *self._spec().options]
+        hostvars, of_play = variables["hostvars"], self._of_play(variables)
 
         def host(name: str) -> _fleet.Host:
             available = {**of_play, **hostvars.raw_get(name)}
             templar = self._templar.copy_with_new_env(available_variables=available)
-            values = {key: _value(templar, available[key]) for key in names if key in available}
-            return _fleet.Host(name, values)
+            return _fleet.Host(
+                name,
+                {
+                    key: _variable_values.rendered(templar, available[key])
+                    for key in names
+                    if key in available
+                },
+            )
 
         return [host(name) for name in hosts]
 
@@ -181,16 +192,6 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         for warning in found.warnings:
             display.warning(warning)
         return dict(found.refused)
-
-
-def _value(templar: Any, value: Any) -> Any:
-    """Return a variable's value, UNDEFINED if it refers to one that is not defined, or "" if it cannot be rendered."""
-    try:
-        return templar.template(value)
-    except (AnsibleUndefinedVariable, UndefinedError):
-        return _fleet.UNDEFINED
-    except AnsibleError:
-        return ""
 
 
 def _limit() -> str:

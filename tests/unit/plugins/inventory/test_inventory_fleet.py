@@ -10,41 +10,47 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig as kubeconfig_plugin
 from ansible_collections.certflow.kubernetes.plugins.module_utils._codes import CODES
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _fleet
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import Host, Member, Settings
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import UNDEFINED, RoleSpec
 
 from tools.ci.venvs import REPOSITORY
 
 pytestmark = pytest.mark.quick
 
-REQUIRED = ("role_service", "role_secret")
-NAMING = (
-    "certflow_kubeconfig",
-    "certflow_context",
-    "certflow_host",
-    "role_kubeconfig",
-    "role_context",
-    "role_host",
+SPEC = RoleSpec(
+    "webhook_certificate",
+    {
+        "webhook_certificate_service": {"type": "str", "required": True},
+        "webhook_certificate_secret": {
+            "type": "dict",
+            "required": True,
+            "options": {"name": {"type": "str", "required": True}},
+        },
+        "webhook_certificate_wait": {"type": "bool"},
+    },
 )
-GIVEN: dict[str, Any] = {"role_service": "hook", "role_secret": {"name": "tls"}}
+GIVEN: dict[str, Any] = {"webhook_certificate_service": "hook", "webhook_certificate_secret": {"name": "tls"}}
 
 
 def problems(*hosts: dict[str, Any], size: int = 9, **settings: Any) -> list[str]:
     named = [Host(f"h{number}", {**GIVEN, **variables}) for number, variables in enumerate(hosts)]
-    return _fleet.problems(Settings(**{"pattern": "clusters", **settings}), named, REQUIRED, NAMING, size)
+    return _fleet.problems(Settings(**{"pattern": "clusters", **settings}), named, SPEC, size)
 
 
 X, Y = {"certflow_context": "x"}, {"certflow_context": "y"}
 MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
     ((X, Y), {}),
     (({},), {}),  # one host takes its cluster from the environment
-    ((X, {"role_kubeconfig": {"apiVersion": "v1"}}), {}),
-    ((X, {"role_host": "https://192.0.2.1"}), {}),
+    ((X, {"webhook_certificate_kubeconfig": {"apiVersion": "v1"}}), {}),
+    ((X, {"webhook_certificate_connection": {"host": "https://192.0.2.1"}}), {}),
     ((X, Y), {"serial": "1, 10%,100%", "max_failures": " 3 "}),
     ((X, Y), {"serial": [1, "25%"], "max_failures": 0}),
     ((X, Y), {"serial": "", "max_failures": ""}),
     ((X, Y), {"chosen": ["h1", "h0"]}),
+    ((X, Y), {"fails_on_change": True, "reads_only": True}),
 )
 
 
@@ -55,13 +61,13 @@ def test_a_run_that_may_start(hosts: tuple[dict[str, Any], ...], settings: dict[
 
 def test_a_name_that_leads_nowhere_is_not_an_absent_one() -> None:
     """Also if it is the only host, or something else names its kubeconfig, whose current context would be used."""
-    nowhere = {"certflow_kubeconfig": "k", "certflow_context": _fleet.UNDEFINED}
+    nowhere = {"certflow_kubeconfig": "k", "certflow_context": UNDEFINED}
     words = "certflow_context refers to a variable that is not defined for h"
-    assert problems(nowhere) == [f"{words}0"]
-    assert problems(X, nowhere) == [f"{words}1"]
-    one = Host("a", {**GIVEN, **X, "certflow_cluster_uid": _fleet.UNDEFINED})
-    found = _fleet.problems(Settings("a"), [one], REQUIRED, NAMING, 1, checked=["certflow_cluster_uid"])
-    assert found == ["certflow_cluster_uid refers to a variable that is not defined for a"]
+    assert problems(nowhere) == [f"{words}0."]
+    assert problems(X, nowhere) == [f"{words}1."]
+    assert problems({**X, "certflow_cluster_uid": UNDEFINED}) == [
+        "certflow_cluster_uid refers to a variable that is not defined for h0."
+    ]
 
 
 def test_an_address_in_a_warning_has_no_hidden_characters() -> None:
@@ -83,13 +89,30 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ((X,), {"serial": "1,"}, "certflow_serial"),
     ((X,), {"max_failures": "10%"}, "certflow_max_failures is not a number of clusters: 10%"),
     ((X,), {"max_failures": "-1"}, "certflow_max_failures"),
-    (({"role_service": ""},), {}, "role_service is not set or empty for h0"),
-    (({"role_service": " "},), {}, "role_service"),
-    ((X, {**Y, "role_secret": {}}), {}, "role_secret is not set or empty for h1"),
-    ((X, {**Y, "role_secret": {"name": ""}}), {}, "role_secret is not set or empty for h1"),
+    (({"webhook_certificate_service": ""},), {}, "webhook_certificate_service is not set for h0"),
+    (({"webhook_certificate_service": " "},), {}, "webhook_certificate_service"),
+    ((X, {**Y, "webhook_certificate_secret": {}}), {}, "webhook_certificate_secret is not set for h1"),
+    (
+        (X, {**Y, "webhook_certificate_secret": {"name": ""}}),
+        {},
+        "webhook_certificate_secret is not set for h1",
+    ),
     ((X, {}), {}, "these hosts do not name their cluster: h1."),
     ((X, {"certflow_context": ""}), {}, "these hosts do not name their cluster: h1."),
     (({}, {}), {}, "these hosts do not name their cluster: h0, h1."),
+    (
+        (X, {"webhook_certificate_connection": {"proxy": "x"}}),
+        {},
+        "these hosts do not name their cluster: h1.",
+    ),
+    ((X,), {"names": ["certflow_max_failure"]}, "Did you mean certflow_max_failures?"),
+    ((X,), {"names": ["webhook_certificate_wiat"]}, "Did you mean webhook_certificate_wait?"),
+    (
+        (X, {**Y, "webhook_certificate_wait": "x"}),
+        {},
+        "webhook_certificate_wait is not true or false for h1: 'x'.",
+    ),
+    ((X,), {"fails_on_change": True}, "certflow_fail_on_change is for runs that write nothing."),
 )
 
 
@@ -98,6 +121,31 @@ def test_a_run_that_may_not_start(
     hosts: tuple[dict[str, Any], ...], settings: dict[str, Any], words: str
 ) -> None:
     assert words in problems(*hosts, **settings)[0]
+
+
+def test_many_hosts_with_a_problem_are_counted() -> None:
+    [found] = problems(*({**X, "webhook_certificate_service": ""} for _ in range(50)))
+    assert found.startswith("webhook_certificate_service is not set for h0, h1, h2, h3, h4 and 45 more.")
+
+
+def test_the_summary_is_one_line() -> None:
+    """It has the first problem, the number of the others, and the command that shows the variables."""
+    lines = problems({**X, "webhook_certificate_service": "", "webhook_certificate_wait": "x"})
+    page = "The variables: ansible-doc -t role certflow.kubernetes.webhook_certificate"
+    assert _fleet.summary(lines, SPEC) == f"{lines[0]} The list above has 1 more. {page}"
+    assert _fleet.summary(lines[:1], SPEC) == f"{lines[0]} {page}"
+    assert _fleet.summary(problems(X, serial="0"), SPEC) == problems(X, serial="0")[0]
+    assert _fleet.summary([], SPEC) == ""
+
+
+def test_the_inventory_of_the_message_is_a_file_of_the_inventory_plugin() -> None:
+    first, *written = problems(size=0)
+    assert _fleet.summary([first, *written], SPEC) == first
+    assert "-i clusters.yml certflow.kubernetes.certificates" in first
+    options = yaml.safe_load(kubeconfig_plugin.DOCUMENTATION)["options"]
+    inventory = yaml.safe_load("\n".join(written))
+    assert inventory.keys() <= options.keys()
+    assert inventory["plugin"] == kubeconfig_plugin.InventoryModule.NAME
 
 
 # Members, the hosts that are refused, the number of warnings.

@@ -1,0 +1,72 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Lookup plugin: check the variables of a role of this collection, for the role's first task."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: role_variables
+short_description: Check the variables of a role of this collection
+version_added: 1.0.0
+author: certflow.kubernetes contributors (@certflow)
+description:
+  - The roles of this collection use it in their first task. It does not contact a cluster.
+  - It finds variables that are required and not set, that have a wrong type or value, or that are misspelt.
+  - A name that differs by at most two letters from a variable of the role or of the playbooks is misspelt. In the inventory it causes a
+    warning. Elsewhere it is an error.
+options:
+  _terms:
+    description:
+      - The name of the role without the collection's name, V(webhook_certificate) or V(snapshot_controller).
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the problems of the variables
+  ansible.builtin.debug:
+    msg: "{{ lookup('certflow.kubernetes.role_variables', 'webhook_certificate') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description:
+    - A dictionary for each role. It is empty if the variables are valid.
+    - Otherwise it has C(code), which is V(invalid-input), and C(msg), which is one line with all problems.
+  type: list
+  elements: dict
+"""
+
+from typing import Any
+
+from ansible.plugins.lookup import LookupBase
+from ansible.utils.display import Display
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _role_variables, _variable_values
+
+display = Display()
+
+
+class LookupModule(LookupBase):  # type: ignore[misc]
+    def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[dict[str, Any]]:
+        self.set_options(var_options=variables, direct=kwargs)
+        return [self._check(_role_variables.specification(str(term)), variables or {}) for term in terms]
+
+    def _check(self, spec: _role_variables.RoleSpec, variables: dict[str, Any]) -> dict[str, Any]:
+        names = (*_role_variables.CLUSTER_VARIABLES, *spec.options)
+        values = {
+            name: _variable_values.rendered(self._templar, variables[name])
+            for name in names
+            if name in variables
+        }
+        lines = [problem.line() for problem in _role_variables.problems(spec, values)]
+        misspelt = _role_variables.misspelt(spec, variables)
+        if misspelt:
+            inventory = _variable_values.inventory_names(self._loader, variables)
+            for name, close in misspelt.items():
+                line = _role_variables.misspelt_problem(spec, name, close).line()
+                if name in inventory:
+                    display.warning(line)
+                else:
+                    lines.append(line)
+        return {"code": "invalid-input", "msg": " ".join([*lines, spec.page])} if lines else {}

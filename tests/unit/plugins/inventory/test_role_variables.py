@@ -1,0 +1,144 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The check of a role's variables: missing, misspelt and invalid ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _role_variables
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import UNDEFINED
+
+pytestmark = pytest.mark.quick
+
+ROLES = ("webhook_certificate", "snapshot_controller")
+SPECS = {role: _role_variables.specification(role) for role in ROLES}
+NEEDED = {
+    "webhook_certificate": {"service": "hook", "namespace": "apps", "secret": {"name": "tls"}},
+    "snapshot_controller": {"version": "8.7.0"},
+}
+
+
+def lines(role: str, **values: Any) -> list[str]:
+    """Return the problems of these variables, whose names lack the name of the role."""
+    given = {f"{role}_{name}": value for name, value in {**NEEDED[role], **values}.items()}
+    return [problem.line() for problem in _role_variables.problems(SPECS[role], given)]
+
+
+TARGET = {"kind": "APIService", "name": "v1.metrics"}
+VALID: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("webhook_certificate", {}),
+    ("webhook_certificate", {"secret": '{"name": "tls"}'}),
+    (
+        "webhook_certificate",
+        {"approve": "false", "wait": "", "wait_timeout": "30", "expiration_seconds": None},
+    ),
+    (
+        "webhook_certificate",
+        {"targets": [TARGET], "dns_names": "a,b", "signer_name": "", "signers": {"eks": "x"}},
+    ),
+    ("webhook_certificate", {"connection": {"host": "https://x", "api_key": "t", "validate_certs": "no"}}),
+    ("webhook_certificate", {"kubeconfig": {"apiVersion": "v1"}, "connection": {}}),
+    (
+        "snapshot_controller",
+        {"failure_policy": "", "undo": 0, "adopt": ["kubectl"], "controller": {"replicas": 2}},
+    ),
+)
+
+
+@pytest.mark.parametrize(("role", "values"), VALID)
+def test_valid_variables(role: str, values: dict[str, Any]) -> None:
+    """An empty text and null count as unset. Texts of extra variables are converted as a module would do."""
+    assert lines(role, **values) == []
+
+
+# Role, values, the whole line. $ stands for the role's name and an underscore.
+INVALID: tuple[tuple[str, dict[str, Any], str], ...] = (
+    (
+        "webhook_certificate",
+        {"service": "", "secret": {"name": ""}},
+        "$service and $secret are not set. Set them in the inventory, or in a file that you give with -e @FILE.",
+    ),
+    ("snapshot_controller", {"version": UNDEFINED}, "$version is not set. Set it in the inventory, or in a file that you give with -e @FILE."),
+    ("webhook_certificate", {"secret": "my-tls"}, "$secret is not a dictionary: 'my-tls'. Write $secret: {name: my-tls}."),
+    ("webhook_certificate", {"secret": {"nmae": "x"}}, "$secret has the key nmae. Did you mean name?"),
+    ("webhook_certificate", {"secret": {"name": "x", "kind": "y"}}, "$secret has the key kind. Its keys are annotations, ca_key, certificate_key, labels, name, private_key_key and type."),
+    ("webhook_certificate", {"targets": "1"}, "$targets[0] is not a dictionary: '1'. Write $targets: [{kind: ValidatingWebhookConfiguration, name: 1}]."),
+    ("webhook_certificate", {"targets": [{**TARGET, "kind": "Service"}]}, "$targets[0].kind has a value that is not possible: 'Service'. Use one of these: ValidatingWebhookConfiguration, MutatingWebhookConfiguration, CustomResourceDefinition, APIService."),
+    ("webhook_certificate", {"targets": [{"kind": "APIService"}]}, "$targets[0] lacks name."),
+    ("webhook_certificate", {"wait_timeout": "many"}, "$wait_timeout is not an integer: 'many'."),
+    ("webhook_certificate", {"wait_timeout": True}, "$wait_timeout is not an integer: 'True'."),
+    ("webhook_certificate", {"approve": "perhaps"}, "$approve is not true or false: 'perhaps'."),
+    ("webhook_certificate", {"service": ["a"]}, "$service is not a text."),
+    ("webhook_certificate", {"key_type": "rsa"}, "$key_type has a value that is not possible: 'rsa'. Use one of these: ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096, ed25519."),
+    ("webhook_certificate", {"connection": {"api_token": "s3cret"}}, "$connection has the key api_token. Its keys are api_key, ca_cert, client_cert, client_key, host, impersonate_groups, impersonate_user, no_proxy, password, proxy, proxy_headers, username and validate_certs."),
+    ("webhook_certificate", {"connection": {"apikey": "s3cret"}}, "$connection has the key apikey. Did you mean api_key?"),
+    ("webhook_certificate", {"connection": {"context": "x"}}, "$connection has the key context. Did you mean the variable $context?"),
+    ("webhook_certificate", {"connection": {"api_key": ["s3cret"]}}, "$connection.api_key is not a text."),
+    ("webhook_certificate", {"connection": {"validate_certs": "s3cret"}}, "$connection.validate_certs is not true or false."),
+    ("webhook_certificate", {"connection": "s3cret"}, "$connection is not a dictionary."),
+    ("snapshot_controller", {"failure_policy": "fail"}, "$failure_policy has a value that is not possible: 'fail'. Use one of these: Ignore, Fail."),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("role", "values", "line"), INVALID)
+def test_an_invalid_variable_is_one_line(role: str, values: dict[str, Any], line: str) -> None:
+    """The line never shows a value of the connection."""
+    found = lines(role, **values)
+    assert found[0] == line.replace("$", f"{role}_")
+    assert "s3cret" not in "".join(found)
+
+
+def test_a_name_of_the_cluster_that_leads_nowhere_is_an_error() -> None:
+    values = {
+        "webhook_certificate_service": "a",
+        "webhook_certificate_namespace": "b",
+        "webhook_certificate_secret": {"name": "c"},
+    }
+    spec = SPECS["webhook_certificate"]
+    [found] = _role_variables.problems(spec, {**values, "certflow_context": UNDEFINED})
+    assert found.line("x") == "certflow_context refers to a variable that is not defined for x."
+
+
+# Name -> the variable that is meant, "" for a name that is accepted.
+NAMES = {
+    "webhook_certificate_targts": "webhook_certificate_targets",
+    "webhook_certifcate_targets": "webhook_certificate_targets",
+    "wbehook_certificate_secret": "webhook_certificate_secret",
+    "certflow_max_failure": "certflow_max_failures",
+    "certflow_kubeconfg": "certflow_kubeconfig",
+    "certfow_host": "certflow_hosts",
+    "webhook_certificate_targets": "",
+    "webhook_certificate_result": "",
+    "webhook_certificate_is_changed": "",
+    "__webhook_certificate_secrets": "",
+    "certflow_report_7": "",
+    "certflow_report_s": "",
+    "certflow_outcome": "",
+    "certflow_server": "",
+    "certflow_provider": "",
+    "webhook_certificate_of_team_a": "",
+    "awx_job_id": "",
+    "tower_job_id": "",
+    "inventory_hostname": "",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_misspelt_name(name: str) -> None:
+    assert _role_variables.misspelt(SPECS["webhook_certificate"], [name]).get(name, "") == NAMES[name]
+
+
+def test_no_variable_is_taken_for_a_misspelt_one_by_the_other_role() -> None:
+    every = {name for spec in SPECS.values() for name in spec.known}
+    assert [_role_variables.misspelt(spec, every) for spec in SPECS.values()] == [{}, {}]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_type_of_a_role_is_known(role: str) -> None:
+    options = SPECS[role].options
+    assert {option["type"] for option in options.values()} <= _role_variables.TYPES.keys()
+    assert {option["elements"] for option in options.values() if option["type"] == "list"} <= {"str", "dict"}
