@@ -112,7 +112,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def _hosts(self, variables: Mapping[str, Any]) -> list[str]:
         """Return the names of the hosts that the pattern matches within --limit."""
         pattern = self.get_option("pattern")
-        if _fleet.is_blank(pattern):
+        if _role_variables.is_blank(pattern):
             return []
         manager = InventoryManager(self._loader, parse=False)
         for group, members in variables["groups"].items():

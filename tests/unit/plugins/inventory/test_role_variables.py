@@ -16,7 +16,7 @@ pytestmark = pytest.mark.quick
 
 ROLES = ("webhook_certificate", "snapshot_controller")
 SPECS = {role: _role_variables.specification(role) for role in ROLES}
-NEEDED = {
+NEEDED: dict[str, dict[str, Any]] = {
     "webhook_certificate": {"service": "hook", "namespace": "apps", "secret": {"name": "tls"}},
     "snapshot_controller": {"version": "8.7.0"},
 }
