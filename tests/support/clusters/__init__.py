@@ -12,7 +12,14 @@ with clusters.running({"onprem-1": "onprem", "eks-1": "eks"}) as fleet:
 from __future__ import annotations
 
 from tests.support.clusters import audit
-from tests.support.clusters.build import cainjector, cert_manager_dir, programs, snapshotter_dir, why_no_build
+from tests.support.clusters.build import (
+    cainjector,
+    cert_manager,
+    cert_manager_dir,
+    programs,
+    snapshotter_dir,
+    why_no_build,
+)
 from tests.support.clusters.client import AdminApiError, AdminClient
 from tests.support.clusters.cluster import Cluster
 from tests.support.clusters.errors import ClusterError
@@ -31,6 +38,7 @@ __all__ = [
     "Fleet",
     "audit",
     "cainjector",
+    "cert_manager",
     "cert_manager_dir",
     "prepare_node",
     "programs",

@@ -27,6 +27,7 @@ from tests.support.clusters.errors import ClusterError, tail
 from tests.support.clusters.pins import (
     CAINJECTOR,
     CERT_MANAGER,
+    CERT_MANAGER_CONTROLLER,
     CONTROL_PLANE,
     ETCD,
     HELM_PROGRAM,
@@ -104,6 +105,14 @@ def cainjector(report: Report = say) -> Path:
     Build it if it is not cached.
     """
     return _cached(CAINJECTOR, report) / "cainjector"
+
+
+def cert_manager(report: Report = say) -> Path:
+    """Return cert-manager's controller for Certificates as one program (cert_manager/main.go).
+
+    Build it if it is not cached.
+    """
+    return _cached(CERT_MANAGER_CONTROLLER, report) / "cert-manager-controller"
 
 
 def cert_manager_dir() -> Path:

@@ -40,7 +40,7 @@ CERT_MANAGER = Pin(
     "github.com/cert-manager/cert-manager",
     "v1.21.2",
     "h1:UWgoYM+KLNtRlqmoWOKjKBOBUPVHeepQ6/ac3ERJW68=",
-    "cainjector, another writer of caBundles, and the CustomResourceDefinitions that it reads",
+    "cainjector, another writer of caBundles, the issuing controller, and their CustomResourceDefinitions",
 )
 
 # Program name -> its module and its package
@@ -85,6 +85,14 @@ CAINJECTOR = ProgramSet(
     140,
     565,
     own="cainjector",
+)
+# Measured after cainjector.
+CERT_MANAGER_CONTROLLER = ProgramSet(
+    f"cert-manager-controller-{CERT_MANAGER.version}",
+    {"cert-manager-controller": (CERT_MANAGER, "certflow.invalid/clusters")},
+    140,
+    300,
+    own="cert_manager",
 )
 
 
