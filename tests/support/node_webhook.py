@@ -38,6 +38,8 @@ class NodeWebhook:
     #: Mounts the files with subPath, which never shows a change.
     sub_path: bool = False
     failure_policy: Literal["Fail", "Ignore"] = "Fail"
+    #: The Secret that the pods mount. If empty, it has the name of the webhook.
+    secret_name: str = ""
 
     @property
     def server_name(self) -> str:
@@ -84,7 +86,7 @@ class NodeWebhook:
         }
         pod = {
             "containers": [container],
-            "volumes": [{"name": "certs", "secret": {"secretName": self.name}}],
+            "volumes": [{"name": "certs", "secret": {"secretName": self.secret_name or self.name}}],
             "terminationGracePeriodSeconds": 10,
         }
         return {

@@ -8,26 +8,39 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+RST_BLOCK = re.compile(r"^( *)\.\. code-block:: (\w+)\n\n((?:\1 {3}.*\n|\n)+)", re.MULTILINE)
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
+GUIDES = REPOSITORY / "docs" / "docsite" / "rst"
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Return the code blocks of a Markdown or RST page in order, each with its language."""
+    text = page.read_text()
+    if page.suffix == ".md":
+        return BLOCK.findall(text)
+    return [
+        (kind, textwrap.dedent(body).strip("\n") + "\n") for _indent, kind, body in RST_BLOCK.findall(text)
+    ]
 
 
 def files(page: Path) -> dict[str, str]:
     """Return the YAML blocks whose first line names a file, by that name."""
-    texts = [text for kind, text in BLOCK.findall(page.read_text()) if kind == "yaml"]
+    texts = [text for kind, text in blocks(page) if kind == "yaml"]
     return {match[1]: text for text in texts if (match := re.match(r"# (\S+\.yml)\n", text))}
 
 
 def commands(page: Path) -> list[str]:
     """Return the lines of the blocks with commands."""
-    blocks = (text for kind, text in BLOCK.findall(page.read_text()) if kind == "shell")
-    return [line for text in blocks for line in text.splitlines()]
+    texts = (text for kind, text in blocks(page) if kind == "shell")
+    return [line for text in texts for line in text.splitlines()]
 
 
 def examples(module: str) -> list[dict[str, Any]]:

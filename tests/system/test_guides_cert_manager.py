@@ -1,0 +1,149 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Hand a webhook over to a real cert-manager and back, with the commands of the guide and without a failed call.
+
+The issuing controller and the cainjector are built from cert-manager's own packages. Its webhook is not part of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.support import clusters, node_webhook, pages
+from tests.support.bundle_rig import DEFINITION, PATHS, VALIDATING
+from tests.support.clusters import AdminApiError
+from tests.support.load import Load
+from tests.support.node_webhook import NodeWebhook
+from tests.support.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clusters import Cluster
+
+GUIDE = pages.GUIDES / "guide_cert_manager.rst"
+WEBHOOK = NodeWebhook("audit-webhook", "audit", secret_name="audit-webhook-tls")
+OURS, THEIRS = "audit-webhook-tls", "audit-webhook-cert-manager"
+#: The definitions that the controllers of the test read.
+KINDS = ("certificates", "certificaterequests", "issuers", "clusterissuers")
+#: The command that begins the way back.
+RETURN = "kubectl annotate validatingwebhookconfiguration audit-webhook cert-manager.io/inject-ca-from-"
+
+
+@pytest.fixture
+def cert_manager(node: Cluster) -> Iterator[None]:
+    """Cert-manager's definitions, its controller for Certificates, and its cainjector."""
+    folder = clusters.cert_manager_dir() / "deploy" / "crds"
+    names = []
+    for kind in KINDS:
+        definition = yaml.safe_load((folder / f"cert-manager.io_{kind}.yaml").read_text())
+        node.api("POST", PATHS[DEFINITION], definition)
+        names.append(definition["metadata"]["name"])
+    wait_for(lambda: all(is_served(node, kind) for kind in KINDS))
+    programs = {"cainjector": clusters.cainjector(), "cert-manager": clusters.cert_manager()}
+    for name, program in programs.items():
+        kubeconfig = node.kubeconfig_for(name, ["system:masters"])
+        node.start_program(name, [str(program), f"--kubeconfig={kubeconfig}"])
+    try:
+        yield
+    finally:
+        for name in programs:
+            node.stop(name)
+            print(node.log(name).read_text()[-4000:])  # pytest shows it with a failure
+        for name in names:
+            node.api("DELETE", f"{PATHS[DEFINITION]}/{name}")
+
+
+@pytest.fixture
+def place(node: Cluster, tmp_path: Path) -> Iterator[Path]:
+    """A directory with the files of the guide, and the webhook on the cluster."""
+    for name, text in pages.files(GUIDE).items():
+        (tmp_path / name).write_text(text)
+    node_webhook.deploy(node, WEBHOOK)
+    node_webhook.configure(node, WEBHOOK)
+    try:
+        yield tmp_path
+    finally:
+        node_webhook.remove(node, WEBHOOK)
+
+
+def is_served(cluster: Cluster, kind: str) -> bool:
+    with contextlib.suppress(AdminApiError):
+        return bool(cluster.api("GET", f"/apis/cert-manager.io/v1/{kind}"))
+    return False
+
+
+def shell(cluster: Cluster, place: Path, command: str, *, status: int = 0) -> str:
+    """Run a command of the guide, and return its output.
+
+    Substitutions: the kubeconfig, and the kubectl of the test cluster.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), str(clusters.programs()), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=place,
+        env={**os.environ, "PATH": path, "KUBECONFIG": str(cluster.kubeconfig)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    print(f"$ {command}\n{done.stdout}")  # pytest shows it with a failure
+    assert done.returncode == status, done.stdout
+    return done.stdout
+
+
+def answers(cluster: Cluster) -> bool:
+    with contextlib.suppress(AdminApiError):
+        node_webhook.dry_run(cluster, WEBHOOK)
+        return True
+    return False
+
+
+def bundle(cluster: Cluster) -> str:
+    found: dict[str, Any] = cluster.api("GET", f"{PATHS[VALIDATING]}/{WEBHOOK.name}")
+    return base64.b64decode(found["webhooks"][0]["clientConfig"]["caBundle"]).decode()
+
+
+def secrets(cluster: Cluster) -> set[str]:
+    listed = cluster.api("GET", f"/api/v1/namespaces/{WEBHOOK.namespace}/secrets")["items"]
+    return {secret["metadata"]["name"] for secret in listed}
+
+
+@pytest.mark.full  # about 90 seconds
+@pytest.mark.usefixtures("cert_manager")
+def test_the_way_to_cert_manager_and_back_as_printed(node: Cluster, place: Path) -> None:
+    first, *commands = pages.commands(GUIDE)
+    shell(node, place, first)
+    node_webhook.wait_until_ready(node, WEBHOOK)
+    wait_for(lambda: answers(node))
+    there = commands.index(RETURN)
+    with Load(partial(node_webhook.dry_run, node, WEBHOOK)) as load:
+        for command in commands[:there]:
+            shell(node, place, command)
+        wait_for(
+            lambda: bundle(node) == (place / "cert-manager-ca.pem").read_text(), evidence=lambda: bundle(node)
+        )
+        assert OURS not in secrets(node)
+        assert THEIRS in secrets(node)
+        assert '"code": "owned-by-another"' in shell(node, place, first, status=2)
+        for command in commands[there:]:
+            shell(node, place, command)
+    assert load.made > 100
+    assert load.failed == [], load
+    assert bundle(node) == node.ca_pem
+    assert secrets(node) & {OURS, THEIRS} == {OURS}
