@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +57,18 @@ def _k8s_csr_approve(cluster: clusters.Cluster, _directory: Path) -> None:
     _request(cluster, "unexpected-request", ["db", "db.prod.svc"], {})
 
 
+def _k8s_rbac(_cluster: clusters.Cluster, directory: Path) -> None:
+    for name in ("request.yaml", "approve.yaml"):
+        shutil.copy(REPOSITORY / "docs" / "rbac" / name, directory)
+
+
 # In this order, because the examples of webhook_cabundle use the certificate of k8s_csr's examples.
 PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "k8s_csr": lambda _cluster, _directory: None,
     "webhook_cabundle": _webhook_cabundle,
     "k8s_csr_approve": _k8s_csr_approve,
     "k8s_csr_info": lambda _cluster, _directory: None,
+    "k8s_rbac": _k8s_rbac,
     "k8s_signer_probe": lambda _cluster, _directory: None,
     "snapshot_controller_info": lambda _cluster, _directory: None,
     "webhook_probe": lambda cluster, _directory: SERVERS.append(team_labels.start(cluster)),

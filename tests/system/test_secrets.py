@@ -183,6 +183,10 @@ def rows(rig: SecretsRig, mode: str) -> list[SecretRow]:
     # No cluster of this test has a controller, and no release is downloaded here.
     verified = {"version": "8.7.0", "state": "verified"}
     unreachable = {"version": "8.7.0", "source": "http://ada:{{ password }}@127.0.0.1:1", "wait_timeout": 800}
+    granted = {
+        "roles": [{"kind": "Role", "metadata": {"name": name, "namespace": "default"}, "rules": []}],
+        "subjects": [{"kind": "User", "name": "ada"}],
+    }
     bundle = {"ca_bundle": rig.ca, "targets": [target], "kubeconfig": "{{ leaf }}"}
     whole = {"kubeconfig": "{{ text | from_yaml }}"}
     return [
@@ -199,6 +203,7 @@ def rows(rig: SecretsRig, mode: str) -> list[SecretRow]:
         SecretRow("k8s_csr_info", proxy, "unreachable", is_daily=False),
         SecretRow("k8s_csr", {**csr, "secret": {"name": name, "type": "Opaque"}}, "secret-unusable", is_daily=False),
         SecretRow("k8s_csr", unknown_signer, "not-issued", is_daily=False),
+        SecretRow("k8s_rbac", {"kubeconfig": "{{ leaf }}", **granted}),
         SecretRow("k8s_signer_probe", {"signers": [KUBELET_SERVING]}),
         SecretRow("webhook_cabundle", bundle),
         SecretRow("webhook_probe", asked, "webhook-unproven"),

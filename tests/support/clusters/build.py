@@ -95,7 +95,7 @@ def _existing(wanted: ProgramSet) -> Path | None:
     """Return the folder of the user with these programs, None to build them. Raises UsageError."""
     folder = existing_programs.folder()
     if folder:
-        existing_programs.checked(folder, ("kube-apiserver", *wanted.programs))
+        existing_programs.checked(folder, tuple(wanted.programs))
     return folder
 
 

@@ -70,9 +70,9 @@ def server_version(directory: Path) -> str:
 def checked(directory: Path, names: Sequence[str]) -> Mapping[str, Version]:
     """Return the version of each program. Raises UsageError for a program that is missing or does not fit.
 
-    names: kube-apiserver, and other keys of RULES.
+    names: keys of RULES. kube-apiserver is always checked.
     """
-    return _checked(directory, tuple(names))
+    return _checked(directory, tuple(dict.fromkeys(("kube-apiserver", *names))))
 
 
 @functools.cache

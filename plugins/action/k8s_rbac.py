@@ -1,0 +1,16 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run k8s_rbac inside Ansible's own process if possible. See plugin_utils/_action.py."""
+
+from __future__ import annotations
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.k8s_rbac import (
+    OPERATION,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import OperationAction
+
+
+class ActionModule(OperationAction):
+    operation = OPERATION
