@@ -14,21 +14,20 @@ from typing import Any
 
 import yaml
 
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-RST_BLOCK = re.compile(r"^( *)\.\. code-block:: (\w+)\n\n((?:\1 {3}.*\n|\n)+)", re.MULTILINE)
+_IN_MARKDOWN = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+_IN_RST = re.compile(
+    r"^( *)\.\. code-block:: ([\w+]+)\n(?:\1 +:.*\n)*\n((?:\1 +\S.*\n|[ \t]*\n)+)", re.MULTILINE
+)
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
 GUIDES = REPOSITORY / "docs" / "docsite" / "rst"
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """Return the code blocks of a Markdown or RST page in order, each with its language."""
-    text = page.read_text()
-    if page.suffix == ".md":
-        return BLOCK.findall(text)
-    return [
-        (kind, textwrap.dedent(body).strip("\n") + "\n") for _indent, kind, body in RST_BLOCK.findall(text)
-    ]
+    """Return kind and text of each code block of a page in Markdown or reStructuredText."""
+    pattern = _IN_RST if page.suffix == ".rst" else _IN_MARKDOWN
+    found = pattern.findall(f"{page.read_text()}\n")
+    return [(kind.lower(), f"{textwrap.dedent(text).rstrip()}\n") for _indent, kind, text in found]
 
 
 def files(page: Path) -> dict[str, str]:
