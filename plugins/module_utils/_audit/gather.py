@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _managers
 from .._csr.csr_content import COLLECTION
 from .._diagnosis import signer_stats
+from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
 from .._diagnosis.diagnosis import Diagnosis
 from .._diagnosis.observation import APPROVED, PENDING, symptom_of
@@ -477,7 +478,8 @@ def _stuck(csr: Object, evidence: ClusterEvidence, now: datetime) -> StuckReques
     since = signer_stats.approved_at(csr)
     if symptom == PENDING and now - since < PENDING_AFTER:
         return None
-    diagnosis: Diagnosis | None = evidence.explain(csr)
+    # The permissions of this identity do not matter. It audits, and does not approve.
+    diagnosis: Diagnosis | None = diagnose(replace(evidence.observe(csr), lacking=None))
     if diagnosis is None or (now - since < signer_stats.STUCK_AFTER and not diagnosis.is_settled):
         return None
     metadata = csr["metadata"]

@@ -1,0 +1,322 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the gatherer reads, what it leaves out, and what it cannot read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import cluster_data, gather
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.gather import AuditOptions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import MalformedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
+    Forbidden,
+    ListExpired,
+    NotFound,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import served_chains
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+
+from tests.support.authority import DAY, NOW
+from tests.unit.plugins.module_utils._audit.world import CA, GOOD, encoded, served, webhook
+
+pytestmark = pytest.mark.quick
+
+CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
+CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+SERVICE = "/api/v1/namespaces/shop/services/hook"
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices"
+PODS = "/api/v1/namespaces/shop/pods"
+CALL = {"service": {"namespace": "shop", "name": "hook"}, "caBundle": encoded(CA.pem)}
+
+
+def listed(*items: Any) -> dict[str, Any]:
+    return {"items": list(items)}
+
+
+def configuration(*webhooks: dict[str, Any], name: str = "hooks") -> dict[str, Any]:
+    called = [{"clientConfig": CALL, **one} for one in webhooks]
+    return {"metadata": {"name": name, "uid": f"uid-{name}"}, "webhooks": called}
+
+
+def service(**spec: Any) -> dict[str, Any]:
+    ports = [{"port": 443, "name": ""}]
+    return {
+        "metadata": {"namespace": "shop", "name": "hook"},
+        "spec": {"ports": ports, "selector": {"app": "hook"}, **spec},
+    }
+
+
+def slices(*pods: str) -> dict[str, Any]:
+    endpoints = [
+        {"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "namespace": "shop", "name": name}}
+        for name in pods
+    ]
+    return listed({"ports": [{"name": "", "port": 8443}], "endpoints": endpoints})
+
+
+ANSWERS: dict[str, Any] = {
+    "/api/v1/namespaces/kube-system": {"metadata": {"uid": "cluster-1"}},
+    "/version": {"gitVersion": "v1.36.3"},
+    "/metrics": "",
+    f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(configuration(webhook("pods"))),
+    f"{CONFIGURATIONS}/mutatingwebhookconfigurations": listed(),
+    DEFINITIONS: listed(),
+    API_SERVICES: listed(),
+    SERVICE: service(),
+    SLICES: slices("hook-1", "hook-2", "hook-3"),
+    "/api/v1/namespaces": listed({"metadata": {"name": "shop", "labels": {"team": "red"}}}),
+    PODS: listed({"metadata": {"labels": {"app": "hook"}}}, {"metadata": {"labels": {"app": "hook"}}}),
+    "/api/v1/events": listed(),
+    CSRS: listed(),
+}
+
+
+class FakeClient:
+    """A client of a cluster with these answers. An answer that is an error is raised.
+
+    A tuple has the pages of a list that expires before its end, and the whole list.
+    """
+
+    host, host_name, auth_source = "http://127.0.0.1", "127.0.0.1", "a test"
+
+    def __init__(self, **changed: Any) -> None:
+        self.answers = {**ANSWERS, **changed.pop("answers", {})}
+        self.connection = Connection(self.host, "a test")
+        self.deadline = time.monotonic() + 60
+        self.asked: list[str] = []
+        self.queries: list[Mapping[str, str]] = []
+
+    def now(self) -> Any:
+        return NOW
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        self.asked.append(path)
+        self.queries.append(query or {})
+        answer = self.answers.get(path, NotFound(f"{path} does not exist"))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer[1] if isinstance(answer, tuple) else answer
+
+    text = list_all = get
+
+    def review(self, _path: str, _body: Any) -> Any:
+        return {"status": {"allowed": False}}
+
+    def find(self, path: str) -> Any:
+        try:
+            return self.get(path)
+        except NotFound:
+            return None
+
+    def pages(self, path: str, query: Mapping[str, str]) -> Iterator[Any]:
+        if isinstance(self.answers[path], tuple):
+            yield from self.answers[path][0]
+            raise ListExpired("the page is gone")
+        yield self.get(path, query)
+
+
+@pytest.fixture(autouse=True)
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Endpoint]:
+    """Replace the handshakes. Return the endpoints that were read."""
+    found: list[Endpoint] = []
+
+    def read_chain(_client: Any, endpoint: Endpoint, _config: ClientConfig, _until: float) -> ServedChain:
+        found.append(endpoint)
+        return replace(served(GOOD), endpoint=endpoint)
+
+    monkeypatch.setattr(served_chains, "read_chain", read_chain)
+    return found
+
+
+def run(client: FakeClient, **options: Any) -> cluster_data.ClusterData:
+    return gather.gather(client, AuditOptions(**options))  # type: ignore[arg-type]
+
+
+def test_a_cluster_is_read_with_few_requests() -> None:
+    client = FakeClient()
+    data = run(client)
+    assert (data.cluster_uid, data.version, data.request_count) == ("cluster-1", "v1.36.3", 0)
+    assert [str(point.object) for point in data.points] == [
+        "ValidatingWebhookConfiguration hooks, webhook hook.example.com"
+    ]
+    assert data.pods == {("shop", "hook"): ({"app": "hook"},)}
+    assert data.gaps == ()
+    assert sorted(client.asked) == sorted([*ANSWERS, "/metrics"])  # the counters at the begin and at the end
+
+
+def test_a_service_of_several_webhooks_is_read_once(read: list[Endpoint]) -> None:
+    webhooks = [{**webhook(), "name": f"w{number}.example.com"} for number in range(5)]
+    client = FakeClient(
+        answers={f"{CONFIGURATIONS}/mutatingwebhookconfigurations": listed(configuration(*webhooks))}
+    )
+    assert len(run(client).points) == 6
+    assert client.asked.count(SERVICE) == client.asked.count(SLICES) == 1
+    assert len(read) == 3
+
+
+def test_only_some_endpoints_of_a_service_are_read(read: list[Endpoint]) -> None:
+    data = run(FakeClient(), endpoints_per_service=2)
+    assert (len(read), data.endpoints_left_out) == (2, 1)
+    assert next(iter(data.backends.values())).ready == 3
+
+
+def test_no_endpoint_is_read_without_the_option(read: list[Endpoint]) -> None:
+    data = run(FakeClient(), probe_endpoints=False)
+    assert (read, [gap.source for gap in data.gaps]) == ([], [cluster_data.ENDPOINTS])
+
+
+def test_no_endpoint_is_read_after_the_time(read: list[Endpoint]) -> None:
+    client = FakeClient()
+    client.deadline = time.monotonic() - 1
+    assert [gap.source for gap in run(client).gaps] == [cluster_data.ENDPOINTS]
+    assert read == []
+
+
+OUTSIDE = [
+    ({f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(
+        configuration({**webhook(), "clientConfig": {"url": "https://hooks.example.com/x"}}))}, "hooks.example.com"),
+    ({SERVICE: service(type="ExternalName", externalName="hooks.example.com", ports=[])}, "hooks.example.com"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answers", "host"), OUTSIDE)
+@pytest.mark.parametrize("probe_urls", [True, False])
+def test_an_address_of_the_objects_is_read_only_with_the_option(
+    answers: dict[str, Any], host: str, probe_urls: bool, read: list[Endpoint]
+) -> None:
+    data = run(FakeClient(answers=answers), probe_urls=probe_urls)
+    assert [endpoint.host for endpoint in read] == ([host] if probe_urls else [])
+    assert [gap.source for gap in data.gaps] == ([] if probe_urls else [cluster_data.ENDPOINTS])
+    assert next(iter(data.backends.values())).is_external
+
+
+FORBIDDEN = Forbidden("no", status=403, message="the user may not")
+GAPS = [
+    (f"{CONFIGURATIONS}/mutatingwebhookconfigurations", cluster_data.CONFIGURATIONS),
+    (DEFINITIONS, cluster_data.DEFINITIONS),
+    (API_SERVICES, cluster_data.API_SERVICES),
+    (SERVICE, cluster_data.SERVICES),
+    (SLICES, cluster_data.SERVICES),
+    ("/api/v1/namespaces", cluster_data.NAMESPACES),
+    (PODS, cluster_data.PODS),
+    ("/api/v1/events", cluster_data.EVENTS),
+    ("/metrics", cluster_data.METRICS),
+    (CSRS, cluster_data.REQUESTS),
+]
+
+
+@pytest.mark.parametrize(("path", "source"), GAPS)
+def test_a_missing_permission_is_one_gap(path: str, source: str) -> None:
+    data = run(FakeClient(answers={path: FORBIDDEN}))
+    assert data.gaps == (cluster_data.Gap(source, "the user may not"),)
+    assert data.points
+
+
+def test_a_missing_identity_is_no_gap() -> None:
+    data = run(FakeClient(answers={"/api/v1/namespaces/kube-system": FORBIDDEN}))
+    assert (data.cluster_uid, data.gaps) == ("", ())
+
+
+def test_conditions_of_webhooks_are_a_gap() -> None:
+    conditional = configuration(webhook(matchConditions=[{"name": "x", "expression": "true"}]))
+    data = run(FakeClient(answers={f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(conditional)}))
+    assert [gap.source for gap in data.gaps] == [cluster_data.CONDITIONS]
+
+
+LARGE = {"openAPIV3Schema": {"description": "x" * 1000}}
+
+
+def definition(number: int) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": f"things{number}.example.com",
+            "uid": str(number),
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "x" * 1000, "a": "b"},
+            "managedFields": [{"manager": "kubectl", "operation": "Apply", "fieldsV1": {"f:spec": {}}}],
+        },
+        "spec": {
+            "group": "example.com",
+            "versions": [{"name": "v1", "schema": LARGE}],
+            "conversion": {"strategy": "Webhook", "webhook": {"clientConfig": CALL}},
+        },
+    }
+
+
+def test_schemas_of_definitions_are_dropped() -> None:
+    kept = gather.without_schema(definition(1))
+    assert len(str(kept)) - len(str(CALL)) < 500
+    assert kept["metadata"]["annotations"] == {"a": "b"}
+    client = FakeClient(
+        answers={DEFINITIONS: listed(definition(1), {**definition(2), "spec": {"group": "x"}})}
+    )
+    data = run(client)
+    assert [point.object.name for point in data.points] == ["hooks", "things1.example.com"]
+    assert {"limit": gather.DEFINITIONS_PAGE} in client.queries
+
+
+def test_pages_of_definitions_that_expire_are_read_at_once() -> None:
+    whole = listed(definition(1), definition(2))
+    client = FakeClient(answers={DEFINITIONS: ([listed(definition(1))], whole)})
+    assert len([point for point in run(client).points if point.caller == cluster_data.CONVERSION]) == 2
+
+
+@pytest.mark.parametrize(
+    "broken", [{"metadata": {}}, {"webhooks": [{}], "metadata": {"name": "x"}}, {"metadata": None}]
+)
+def test_an_object_of_another_shape_is_one_clear_error(broken: Any) -> None:
+    with pytest.raises(MalformedObject):
+        run(FakeClient(answers={f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(broken)}))
+
+
+def csr(
+    age_minutes: float, condition: str = "Approved", signer: str = "kubernetes.io/kubelet-serving"
+) -> dict[str, Any]:
+    created = format_time(NOW - DAY * (age_minutes / 1440))
+    conditions = [{"type": condition, "status": "True", "lastUpdateTime": created}] if condition else []
+    return {
+        "metadata": {"name": "hook-1", "uid": "u", "creationTimestamp": created},
+        "spec": {"signerName": signer, "request": encoded("x"), "usages": [], "username": "me"},
+        "status": {"conditions": conditions},
+    }
+
+
+REQUESTS = [
+    (csr(1), 0),
+    (csr(30), 1),
+    (csr(30, condition=""), 0),
+    (csr(90, condition=""), 1),
+    (csr(90, condition="Denied"), 0),
+    (csr(1, signer="kubernetes.io/no-such-signer"), 1),  # no signer will ever answer
+]
+
+
+@pytest.mark.parametrize(("request_", "count"), REQUESTS)
+def test_requests_that_wait_too_long(request_: dict[str, Any], count: int) -> None:
+    data = run(FakeClient(answers={CSRS: listed(request_), "/apis": {"groups": []}}))
+    assert (len(data.requests), data.request_count) == (count, 1)
+
+
+def test_an_auditor_needs_no_permission_to_approve() -> None:
+    data = run(FakeClient(answers={CSRS: listed(csr(90, condition="")), "/apis": {"groups": []}}))
+    assert [request.diagnosis.code for request in data.requests] == ["never-approved"]
+
+
+def test_webhooks_that_are_not_asked_about_pods_need_no_pods() -> None:
+    client = FakeClient(
+        answers={f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(configuration(webhook()))}
+    )
+    assert run(client).pods == {}
+    assert PODS not in client.asked
