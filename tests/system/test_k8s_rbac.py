@@ -170,7 +170,7 @@ def test_the_playbook_grants_on_every_cluster(fleet: Fleet, tmp_path: Path) -> N
         assert [(run.status, run.recap("changed")) for run in runs] == [(0, 2), (0, 2), (0, 0)], runs[
             0
         ].output
-        assert "ClusterRoleBinding certflow-approve:serviceaccount:automation:certflow" in runs[0].output
+        assert "certflow-approve:serviceaccount:automation:certflow" in runs[0].output
         for cluster in fleet.values():
             lease = f"{API}/namespaces/kube-system/rolebindings/certflow-upgrade:serviceaccount:automation:certflow"
             assert cluster.api("GET", lease)["roleRef"]["name"] == "certflow-upgrade"
