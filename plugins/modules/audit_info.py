@@ -46,6 +46,11 @@ options:
       - Without it, only calls that fail during the audit, and Events of the last hour, give a finding above V(info).
     type: dict
     default: {}
+  snapshot_version:
+    description:
+      - A release of external-snapshotter, such as V(8.7.0). If a snapshot controller is installed, the audit also returns the hazards
+        of an upgrade to this release. It then needs the permissions of M(certflow.kubernetes.snapshot_controller_info).
+    type: str
   include_passed:
     description:
       - Whether to return the findings with the status V(pass) and V(skip) too.
@@ -58,6 +63,7 @@ notes:
 seealso:
   - module: certflow.kubernetes.webhook_probe
   - module: certflow.kubernetes.k8s_csr_info
+  - module: certflow.kubernetes.snapshot_controller_info
 """
 
 EXAMPLES = r"""

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import audit_info
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller_info import (
     OPERATION,
 )
 
 from tests.support import clusters
 from tests.support.clusters import build
+from tests.support.rig import operate
 from tests.support.snapshot_lab import GROUP_CONTENTS, apply_crds, kubectl
 from tests.support.snapshot_plans import CONFIGURATION, DEFAULTS, clean, hazards, ids, install, plan
 from tests.support.waiting import wait_for
@@ -93,6 +95,26 @@ def test_releases_installed_with_kubectl_are_recognised(
     assert [hop["release"] for hop in result["hops"]] == ["8.7.0"]
     assert [step for hop in result["hops"] for step in hop["steps"]] == ids(result)
     assert hazards(result) & LOOKED_FOR == expected
+
+
+def test_an_audit_finds_the_hazards_of_the_way_to_a_release(cluster: Cluster) -> None:
+    def audited(**options: Any) -> dict[str, str]:
+        given = {"kubeconfig": str(cluster.kubeconfig), "probe_endpoints": False, **options}
+        findings = operate(audit_info.OPERATION, given)["findings"]
+        found = [one for one in findings if one["check"] == "snapshot-hazard"]
+        assert len({one["fingerprint"] for one in found}) == len(found)
+        return {one["evidence"][0]: one["severity"] for one in found}
+
+    assert audited(snapshot_version="8.7.0") == {}  # nothing is installed
+    install(cluster, "4.2.1", webhook=True)
+    assert audited() == {}
+    expected = {
+        row["id"]: row["handling"] in ("refuse", "ask") for row in plan(cluster, "8.7.0", adopt=[])["hazards"]
+    }
+    assert {"v1beta1-unserved", "controller-selector"} <= set(expected)
+    assert audited(snapshot_version="8.7.0") == {
+        name: "warning" if stops else "info" for name, stops in expected.items()
+    }
 
 
 def test_a_plan_writes_nothing_and_shows_no_key(cluster: Cluster) -> None:

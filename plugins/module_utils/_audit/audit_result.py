@@ -27,6 +27,7 @@ RULES = (
     cluster_checks.check_requests,
     cluster_checks.check_login,
     cluster_checks.check_api_server,
+    cluster_checks.check_snapshot_controller,
 )
 
 

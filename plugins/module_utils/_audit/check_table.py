@@ -314,6 +314,16 @@ CHECKS: tuple[Check, ...] = (
         "https://kubernetes.io/docs/tasks/administer-cluster/kubeadm/kubeadm-certs/",
     ),
     Check(
+        "snapshot-hazard",
+        "A hazard of the upgrade of the snapshot controller",
+        CLUSTER,
+        WARNING,
+        (data.SNAPSHOT,),
+        "The upgrade to the release of snapshot_version stops, or needs a decision.",
+        "Follow the remedy in the evidence. The module snapshot_controller_info returns the whole plan.",
+        "https://certflow.github.io/certflow.kubernetes/docsite/reference_hazards.html",
+    ),
+    Check(
         UNREADABLE,
         "The audit could not read something",
         CLUSTER,

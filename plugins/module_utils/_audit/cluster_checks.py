@@ -18,6 +18,7 @@ from .finding import FAIL, INFO, LIKELY, PASS, PROVEN, SKIP, AuditedObject, Audi
 MOST_LINES = 5
 API_SERVER = AuditedObject("APIServer", "kube-apiserver")
 LOGIN = AuditedObject("Login", "this run")
+SNAPSHOT_CONTROLLER = AuditedObject("SnapshotController", "external-snapshotter")
 #: The counter of failed conversions has no name of a CustomResourceDefinition.
 CONVERSIONS = "conversions"
 _ONE_SERVER = "the counters are those of one API server, which this connection reached"
@@ -140,6 +141,26 @@ def check_api_server(data: ClusterData) -> Iterator[AuditFinding]:
     yield AuditFinding(
         "apiserver-expiring", FAIL, API_SERVER, words, (line,), severity=severity, breaks_at=facts.not_after
     )
+
+
+def check_snapshot_controller(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield a finding for each hazard on the way to the wanted release of the snapshot controller."""
+    if data.snapshot_hazards is None:
+        yield AuditFinding("snapshot-hazard", SKIP, SNAPSHOT_CONTROLLER)
+        return
+    for hazard in data.snapshot_hazards:
+        lines = (hazard.id, *hazard.evidence[:MOST_LINES], hazard.remedy)
+        yield AuditFinding(
+            "snapshot-hazard",
+            FAIL,
+            SNAPSHOT_CONTROLLER,
+            hazard.title,
+            tuple(filter(None, lines)),
+            severity="" if hazard.stops else INFO,
+            detail=hazard.id,
+        )
+    if not data.snapshot_hazards:
+        yield AuditFinding("snapshot-hazard", PASS, SNAPSHOT_CONTROLLER)
 
 
 def merge_counters(before: Mapping[str, float], previous: Mapping[str, float]) -> dict[str, float]:

@@ -31,7 +31,7 @@ ADMISSION, CONVERSION, AGGREGATION = "admission", "conversion", "aggregation"
 CONFIGURATIONS, DEFINITIONS, API_SERVICES = "configurations", "definitions", "api-services"
 NAMESPACES, SERVICES, PORT_FORWARD, PODS = "namespaces", "services", "port-forward", "pods"
 REQUESTS, EVENTS, METRICS = "requests", "events", "metrics"
-CONDITIONS, ENDPOINTS = "match-conditions", "endpoints"
+CONDITIONS, ENDPOINTS, SNAPSHOT = "match-conditions", "endpoints", "snapshot-controller"
 _ADMISSION = "admissionregistration.k8s.io"
 #: Source -> the permissions to read it. A resource that begins with "/" is a path of the API server.
 PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
@@ -53,6 +53,19 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     METRICS: (Permission("get", "", "/metrics"),),
     CONDITIONS: (),
     ENDPOINTS: (),
+    SNAPSHOT: (
+        Permission("get", "apiextensions.k8s.io", "customresourcedefinitions"),
+        *(
+            Permission("list", "apps", kind)
+            for kind in ("deployments", "statefulsets", "daemonsets", "replicasets")
+        ),
+        *(
+            Permission("get", "rbac.authorization.k8s.io", kind)
+            for kind in ("clusterroles", "clusterrolebindings")
+        ),
+        Permission("list", "snapshot.storage.k8s.io", "*"),
+        Permission("list", "groupsnapshot.storage.k8s.io", "*"),
+    ),
 }
 
 
@@ -149,6 +162,18 @@ class StuckRequest:
 
 
 @dataclass(frozen=True)
+class SnapshotHazard:
+    """A hazard of the upgrade of the snapshot controller to the wanted release."""
+
+    id: str
+    title: str
+    #: True if the upgrade stops because of it, or asks.
+    stops: bool
+    evidence: tuple[str, ...]
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
 class FailedCall:
     """An Event that tells of a failed call."""
 
@@ -183,6 +208,8 @@ class ClusterData:
     #: The certificate of the API server, None without TLS.
     api_server: CertificateFacts | None = None
     login: Login = Login("none")
+    #: None if no release is wanted, or no snapshot controller is installed.
+    snapshot_hazards: tuple[SnapshotHazard, ...] | None = None
     gaps: tuple[Gap, ...] = ()
     #: The number of endpoints that the limit left out.
     endpoints_left_out: int = 0

@@ -31,6 +31,13 @@ from .._errors import check_shape
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.errors import Forbidden, KubeError, ListExpired, NotFound
 from .._kube.transport import ReadLimits
+from .._snapshot.hazards import table
+from .._snapshot.hazards.table import DetectedHazard
+from .._snapshot.installed import object_reading, read_objects
+from .._snapshot.plan import planner
+from .._snapshot.plan.upgrade_context import UpgradeOptions
+from .._snapshot.release import crd_sets, release_table
+from .._snapshot.release.release_table import Release
 from .._times import find_time
 from .._webhook import served_chains, webhook_endpoints
 from .._webhook.bundle_targets import KINDS, ClientConfig, Target, client_configs
@@ -58,6 +65,7 @@ from .cluster_data import (
     PORT_FORWARD,
     REQUESTS,
     SERVICES,
+    SNAPSHOT,
     ApiServiceState,
     Backend,
     BackendKey,
@@ -67,6 +75,7 @@ from .cluster_data import (
     Gap,
     Login,
     Object,
+    SnapshotHazard,
     StuckRequest,
 )
 from .finding import UNMANAGED, AuditedObject
@@ -90,6 +99,7 @@ EVENTS_LIMIT = "500"
 OWN_MANAGER = "certflow.kubernetes"
 # The annotation holds the whole object, with its schema.
 _DROPPED_ANNOTATIONS = (_managers.LAST_APPLIED,)
+UNREADABLE_HAZARD = "unreadable"
 _EXTERNAL_NAME = "ExternalName"
 _MUTATING = "MutatingWebhookConfiguration"
 _VALIDATING = "ValidatingWebhookConfiguration"
@@ -107,6 +117,8 @@ class AuditOptions:
     endpoints_per_service: int = 10
     #: The counters of an earlier audit.
     previous_counters: Mapping[str, float] | None = None
+    #: The release whose hazards are found if a snapshot controller is installed, None for no release.
+    snapshot_release: Release | None = None
 
 
 def gather(client: Client, options: AuditOptions) -> ClusterData:
@@ -172,6 +184,7 @@ class _Gatherer:
             data,
             counters_before=before,
             counters_after=after,
+            snapshot_hazards=self._snapshot_hazards(),
             gaps=tuple(dict.fromkeys(self._gaps)),
             endpoints_left_out=self._left_out,
         )
@@ -367,6 +380,21 @@ class _Gatherer:
             return replace(data, requests=tuple(filter(None, stuck)), request_count=len(csrs))
         return data
 
+    def _snapshot_hazards(self) -> tuple[SnapshotHazard, ...] | None:
+        release = self._options.snapshot_release
+        if release is None:
+            return None
+        needs_rules = crd_sets.row(release.crds, release_table.SNAPSHOT).rules
+        objects = read_objects.observe(self._client, needs_rules=needs_rules)
+        installed = object_reading.installed(objects, release)
+        if installed.is_empty and not installed.unreadable:
+            return None
+        plan = planner.plan(installed, release, UpgradeOptions())
+        for found in plan.hazards:
+            if found.hazard.id == UNREADABLE_HAZARD:
+                self.note(Gap(SNAPSHOT, "; ".join(found.finding.evidence)))
+        return tuple(_hazard(found) for found in plan.hazards if found.hazard.id != UNREADABLE_HAZARD)
+
     def _api_server(self) -> CertificateFacts | None:
         """Return the certificate that the API server serves on a new connection, None without TLS."""
         if not self._client.host.startswith("https:"):
@@ -384,6 +412,12 @@ class _Gatherer:
         except (OSError, KubeError, CertificateError) as error:
             self._gaps.append(Gap(ENDPOINTS, f"the certificate of the API server: {reason_of(error)}"))
         return None
+
+
+def _hazard(found: DetectedHazard) -> SnapshotHazard:
+    row = found.hazard
+    stops = row.handling in (table.REFUSE, table.ASK)
+    return SnapshotHazard(row.id, row.title, stops, found.finding.evidence, found.finding.remedy)
 
 
 def reason_of(error: Exception) -> str:

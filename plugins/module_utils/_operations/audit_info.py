@@ -17,12 +17,14 @@ from .._audit.gather import AuditOptions
 from .._errors import CertflowError
 from .._kube.client import Client
 from .._result import Result
+from .._snapshot.release import release_table
 
 SPEC: dict[str, Any] = {
     "probe_endpoints": {"type": "bool", "default": True},
     "probe_urls": {"type": "bool", "default": False},
     "endpoints_per_service": {"type": "int", "default": 10},
     "previous_counters": {"type": "dict", "default": {}},
+    "snapshot_version": {"type": "str"},
     "include_passed": {"type": "bool", "default": False},
     **argument_specs.AUTH,
 }
@@ -57,10 +59,12 @@ def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
             f"the option previous_counters has a value for {wrong[0]} that is not a number",
             remedy="Set it to the result counters of an earlier audit",
         )
+    version = parameters["snapshot_version"]
     return AuditOptions(
         probe_endpoints=parameters["probe_endpoints"],
         probe_urls=parameters["probe_urls"],
         endpoints_per_service=limit,
+        snapshot_release=release_table.target(version) if version else None,
         previous_counters={name: float(value) for name, value in counters.items()},
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster
     CONVERSION,
     FailedCall,
     Login,
+    SnapshotHazard,
     StuckRequest,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditedObject
@@ -159,6 +161,22 @@ def test_the_ends_of_login_and_api_server(left: int, wanted: list[str]) -> None:
         found = list(rule(data))
         assert [severity for _check, severity in failures(found)] == wanted
         assert found[0].breaks_at == (end if wanted else None)
+
+
+HAZARD = SnapshotHazard("two-controllers", "Two controllers run.", True, ("a", "b"), "Remove one.")
+HAZARDS: list[tuple[Any, list[str], list[str]]] = [
+    (None, ["skip"], []),
+    ((), ["pass"], []),
+    ((HAZARD, replace(HAZARD, id="nodes", stops=False)), ["fail", "fail"], ["", "info"]),
+]
+
+
+@pytest.mark.parametrize(("hazards", "statuses", "severities"), HAZARDS)
+def test_hazards_of_the_snapshot_controller(hazards: Any, statuses: list[str], severities: list[str]) -> None:
+    found = list(cluster_checks.check_snapshot_controller(cluster(snapshot_hazards=hazards)))
+    assert [one.status for one in found] == statuses
+    assert [severity for _check, severity in failures(found)] == severities
+    assert len({one.fingerprint("c") for one in found}) == len(found)
 
 
 MANAGERS: list[tuple[dict[str, Any], str]] = [

@@ -1,0 +1,54 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Options of audit_info that are refused before the cluster is contacted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import (
+    OPERATION,
+    parse_options,
+)
+
+from tests.support.rig import validated
+
+pytestmark = pytest.mark.quick
+
+
+def parsed(**options: Any) -> Any:
+    return parse_options(validated(OPERATION, options))
+
+
+def test_defaults_do_not_connect_to_addresses_of_the_cluster() -> None:
+    options = parsed()
+    assert (options.probe_endpoints, options.probe_urls, options.endpoints_per_service) == (True, False, 10)
+    assert options.snapshot_release is None
+
+
+def test_values_are_read() -> None:
+    options = parsed(
+        previous_counters={"a": "3", "b": 2.5}, snapshot_version="8.7.0", endpoints_per_service=1
+    )
+    assert options.previous_counters == {"a": 3.0, "b": 2.5}
+    assert str(options.snapshot_release) == "8.7.0"
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"endpoints_per_service": 0}, "invalid-input"),
+    ({"previous_counters": {"a": "many"}}, "invalid-input"),
+    ({"previous_counters": {"a": -1}}, "invalid-input"),
+    ({"previous_counters": {"a": None}}, "invalid-input"),
+    ({"snapshot_version": "9.9.9"}, "release-unavailable"),
+]
+
+
+@pytest.mark.parametrize(("options", "code"), WRONG)
+def test_a_value_that_is_not_valid_is_refused(options: dict[str, Any], code: str) -> None:
+    with pytest.raises(CertflowError) as caught:
+        parsed(**options)
+    assert caught.value.code == code
