@@ -11,6 +11,7 @@ no revocation and no safe place for its key.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,7 +22,7 @@ from .errors import convert_errors
 
 try:
     from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 except ImportError:
     pass
@@ -98,7 +99,7 @@ def _ca(key: PrivateKey, validity: tuple[datetime, datetime]) -> Certificate:
         _builder(name, name, key, validity)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_bits("key_cert_sign"), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(_key_identifier(key), critical=False)
         .sign(key, _digest(key))
     )
 
@@ -124,6 +125,14 @@ def _new_like(key: PrivateKey) -> PrivateKey:
 def _digest(key: PrivateKey) -> hashes.SHA256 | None:
     """Return the digest for a signature, None for Ed25519, which has its own (RFC 8032)."""
     return None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+
+
+def _key_identifier(key: PrivateKey) -> x509.SubjectKeyIdentifier:
+    """Return the SHA-256 sum of the public key (RFC 7093, method 4). A strict crypto policy does not have SHA-1."""
+    public = key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return x509.SubjectKeyIdentifier(hashlib.sha256(public).digest())
 
 
 def _signed_by(ca: Certificate) -> x509.AuthorityKeyIdentifier:

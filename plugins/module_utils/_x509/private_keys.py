@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 from . import pem_text
-from .errors import CertificateError
+from .errors import CertificateError, convert_errors
 
 try:
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -57,7 +57,9 @@ def generate(key_type: str) -> PrivateKey:
         return rsa.generate_private_key(public_exponent=65537, key_size=row.size)
     if row.algorithm == "ecdsa":
         return ec.generate_private_key({256: ec.SECP256R1, 384: ec.SECP384R1}[row.size]())
-    return ed25519.Ed25519PrivateKey.generate()
+    # A crypto policy, such as FIPS, may lack it.
+    with convert_errors(f"this machine cannot make a key of the type {key_type}", remedy="Use ecdsa-p256."):
+        return ed25519.Ed25519PrivateKey.generate()
 
 
 def load(pem: str) -> PrivateKey:

@@ -39,7 +39,6 @@ _SERVER_NAMES = (
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
     "localhost",
-    "127.0.0.1",
 )
 
 
@@ -77,7 +76,9 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{self._ports.apiserver}"
+        address = PROFILES[self.profile_name].loopback
+        host = f"[{address}]" if ":" in address else address
+        return f"https://{host}:{self._ports.apiserver}"
 
     @property
     def kubeconfig(self) -> Path:
@@ -412,7 +413,9 @@ def _make_pki(directory: Path, profile: Profile) -> None:
         "ca": ca,
         "etcd-ca": etcd_ca,
         "etcd": pki.issue(etcd_ca, "etcd", names=("localhost", "127.0.0.1")),
-        "apiserver": pki.issue(ca, "kube-apiserver", names=(*_SERVER_NAMES, profile.service_ip)),
+        "apiserver": pki.issue(
+            ca, "kube-apiserver", names=(*_SERVER_NAMES, profile.loopback, profile.service_ip)
+        ),
         "admin": pki.issue(ca, "kubernetes-admin", ("system:masters",)),
         "controller-manager": pki.issue(ca, "system:kube-controller-manager"),
         "signer": pki.issue(ca, EKS_CONTROLLER),

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 # kube-proxy drops it.
 NODE_IP = "10.240.0.1"
 POD_CIDR = "10.244.0.0/24"
-# Published as the endpoint of Service kubernetes, which must not be a loopback address (RFC 5737). No server
-# binds it.
-ADVERTISED = "192.0.2.1"
 
 
 @dataclass(frozen=True)
@@ -79,13 +76,14 @@ def apiserver(directory: Path, ports: Ports, profile: Profile) -> list[str]:
         f"--service-cluster-ip-range={profile.service_cidr}",
         f"--audit-policy-file={directory}/audit-policy.yaml",
         f"--audit-log-path={directory}/audit.log",
-        *(_with_node(directory) if profile.node else _ALONE),
+        *(_with_node(directory) if profile.node else _alone(profile)),
         *_version(profile),
         *(flag.format(pki=pki) for flag in profile.apiserver),
     ]
 
 
-_ALONE = ("--bind-address=127.0.0.1", f"--advertise-address={ADVERTISED}")
+def _alone(profile: Profile) -> tuple[str, ...]:
+    return f"--bind-address={profile.loopback}", f"--advertise-address={profile.advertised}"
 
 
 def _version(profile: Profile) -> tuple[str, ...]:

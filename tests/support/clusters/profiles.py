@@ -34,11 +34,15 @@ class Profile:
     version: str = ""  # version that the programs report, "" for the real one
     node: str = ""  # name of a node that runs pods
     signing_ca: str = ""  # name of a second CA, in {pki}/signing-ca.crt and .key
+    loopback: str = "127.0.0.1"  # address of the API server
+    # Published as the endpoint of Service kubernetes, which must not be a loopback address (RFC 5737). No server
+    # binds it.
+    advertised: str = "192.0.2.1"
 
     @property
     def usual(self) -> bool:
         """True if `up` without arguments starts one."""
-        return not (self.node or self.signing_ca)
+        return not (self.node or self.signing_ca or ":" in self.loopback)
 
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -198,6 +202,15 @@ PROFILES |= {
         signing_ca="kube-csr-signer",
         source="openshift/cluster-kube-controller-manager-operator bindata/assets/config/defaultconfig.yaml; "
         "gardener/gardener#6784",
+    ),
+    "ipv6": replace(
+        PROFILES["onprem"],
+        description="onprem with IPv6 addresses only",
+        service_cidr="fd00:10:96::/112",
+        service_ip="fd00:10:96::1",
+        loopback="::1",
+        advertised="2001:db8::1",  # RFC 3849
+        source="https://kubernetes.io/docs/concepts/services-networking/dual-stack/",
     ),
     "onprem-node": replace(
         PROFILES["onprem"], description="onprem with a real node that runs pods (root only)", node="node-1"
