@@ -57,7 +57,7 @@ options:
     type: bool
     default: false
 notes:
-  - For a cluster with 40 webhooks of 20 Services it sends about 12 requests, 2 for each Service, and one handshake for each endpoint.
+  - For a cluster with 40 webhooks of 20 Services it sends 11 requests, 2 for each Service, and does one handshake for each endpoint.
   - It reads CustomResourceDefinitions in pages of 50. Each page has their schemas, which may be several megabytes.
   - Names and messages of the cluster are foreign text. They have no hidden characters, and at most 600 characters each.
 seealso:

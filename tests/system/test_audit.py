@@ -322,6 +322,7 @@ def test_each_missing_permission_is_unknown_and_in_the_role(rig: AuditRig) -> No
         unknown = [one for one in result["findings"] if one["status"] == "unknown"]
         reasons = [one["cause"] for one in unknown]
         assert len(set(reasons)) == len(reasons)
+        assert {one["check"] for one in unknown} == {"unreadable"}
         assert result["counts"]["pass"] <= 3  # the login, the API server
         missing = rules(result["missing_role"]["rules"])
         assert missing <= rules(role["rules"])

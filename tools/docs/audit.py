@@ -68,7 +68,7 @@ The check `control-plane-blocked` compares webhooks with these objects. The list
 COST = """
 ## Cost
 
-For each cluster the audit sends about 13 requests, 2 for each Service that is called, and one for each Service whose webhook may
+For each cluster the audit sends 11 requests, 2 for each Service that is called, and one for each Service whose webhook may
 match its own pods. It does one TLS handshake for each endpoint, for at most `endpoints_per_service` endpoints of each Service. The
 largest answers are those with the CustomResourceDefinitions, of which 50 are read at a time, and the metrics of the API server. These
 are read twice. The metrics of a large API server have some megabytes.

@@ -18,7 +18,7 @@ from .certificate_faults import (
     find_bundle_faults,
     find_chain_faults,
 )
-from .cluster_data import AGGREGATION, CONVERSION, Backend, CallPoint, ClusterData
+from .cluster_data import ADMISSION, CONVERSION, Backend, CallPoint, ClusterData, Object
 from .finding import FAIL, INFO, LIKELY, PASS, PROVEN, SEVERITIES, SKIP, AuditFinding
 
 MOST_LINES = 5
@@ -40,12 +40,35 @@ def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
         *_bundles(data, point),
         *_served(data, point, backend),
     ]
-    if point.caller == CONVERSION:
+    if point.caller == ADMISSION:
+        yield from (_with_scope(finding, point) for finding in findings)
+    elif point.caller == CONVERSION:
         yield from _fold(findings, "conversion-dead", point)
-    elif point.caller == AGGREGATION:
-        yield from _explain(data, findings, point)
     else:
-        yield from findings
+        yield from _explain(data, findings, point)
+
+
+def _with_scope(finding: AuditFinding, point: CallPoint) -> AuditFinding:
+    """Return a failed finding with what the webhook matches, and what a failed call means."""
+    if finding.status != FAIL:
+        return finding
+    policy = str(point.webhook.get("failurePolicy", "Fail"))
+    matched = "; ".join(dict.fromkeys(map(_rule_in_words, point.webhook.get("rules") or ()))) or "nothing"
+    means = "a failed call refuses the request" if point.is_strict else "a failed call skips the webhook"
+    lines = (f"failurePolicy {policy}: {means}", f"it matches {matched}")
+    return replace(finding, evidence=(*finding.evidence, *lines))
+
+
+def _rule_in_words(rule: Object) -> str:
+    groups = rule.get("apiGroups") or ()
+    resources = [
+        f"{resource}.{group}" if group else str(resource)
+        for group in groups
+        for resource in rule.get("resources") or ()
+    ]
+    more = len(resources) - MOST_LINES
+    shown = [*resources[:MOST_LINES], *([f"and {more} more"] if more > 0 else [])]
+    return f"{', '.join(map(str, rule.get('operations') or ()))} of {', '.join(shown)}"
 
 
 def _references(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:

@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster
     Backend,
     CallPoint,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import PASS, SKIP
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import FAIL, PASS, SKIP
 
 from tests.support.authority import DAY, NOW
 from tests.unit.plugins.module_utils._audit.world import (
@@ -31,6 +31,7 @@ from tests.unit.plugins.module_utils._audit.world import (
     point,
     served,
     silent,
+    webhook,
 )
 
 pytestmark = pytest.mark.quick
@@ -121,4 +122,29 @@ def test_nothing_passes_that_was_not_read() -> None:
 def test_the_evidence_has_a_line_for_each_endpoint() -> None:
     found = list(check_point(cluster(point(), backend=HALF), point()))
     (finding,) = [one for one in found if one.check == "ca-mismatch" and one.evidence]
-    assert [line.partition(":")[0] for line in finding.evidence] == ["pod shop/hook-2, port 8443"]
+    assert finding.evidence[0].startswith("pod shop/hook-2, port 8443: ")
+
+
+RULES = [
+    (webhook("pods", "pods/status"), "Fail", "CREATE of pods, pods/status"),
+    (webhook("deployments", group="apps", failurePolicy="Ignore"), "Ignore", "CREATE of deployments.apps"),
+    (webhook(*"abcdefg"), "Fail", "CREATE of a, b, c, d, e, and 2 more"),
+    (
+        {**webhook(), "rules": [{"operations": ["*"], "apiGroups": ["*"], "resources": ["*"]}]},
+        "Fail",
+        "* of *.*",
+    ),
+    ({"rules": []}, "Fail", "nothing"),
+]
+
+
+@pytest.mark.parametrize(("given", "policy", "matched"), RULES)
+def test_the_evidence_says_what_the_webhook_matches(given: dict[str, Any], policy: str, matched: str) -> None:
+    called = point(webhook=given)
+    found = [
+        one
+        for one in check_point(cluster(called, backend=Backend(exists=False)), called)
+        if one.status == FAIL
+    ]
+    assert found[0].evidence[-1] == f"it matches {matched}"
+    assert found[0].evidence[-2].startswith(f"failurePolicy {policy}: ")
