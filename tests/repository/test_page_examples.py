@@ -43,7 +43,7 @@ Loader.add_constructor("!unsafe", lambda loader, node: str(node.value))
 
 
 def blocks(page: Path) -> list[str]:
-    return [text for kind, text in pages.blocks(page) if kind in ("yaml", "yaml+jinja")]
+    return [text for kind, text in pages.blocks(page) if kind in pages.YAML]
 
 
 def variables() -> set[str]:

@@ -10,9 +10,14 @@ import re
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers, trust_anchors
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import (
+    EXECUTION_MODES,
+    MODE_VARIABLE,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import PLAYBOOK_VARIABLES
 
 from tools.ci import tree
 from tools.ci.venvs import REPOSITORY
@@ -89,3 +94,33 @@ def test_every_signer_with_a_table_of_refusals_has_a_source() -> None:
         name for name, row in signers.SIGNERS.items() if name.startswith("kubernetes.io/") and row.rules
     }
     assert set(cause_pages.SIGNER_SOURCES) == refusing
+
+
+def first_cells(page: str) -> list[str]:
+    """Return the code in the first cell of each row of a page's tables."""
+    rows = rst.read_table((rst.GUIDES / page).read_text())
+    return [cell.strip("`") for cell, *_rest in rows if cell.startswith("``")]
+
+
+def test_the_page_of_variables_has_every_variable_of_the_playbooks() -> None:
+    assert sorted(first_cells("reference_playbook_variables.rst")) == sorted(PLAYBOOK_VARIABLES)
+
+
+def test_the_page_of_the_report_has_every_key_and_status() -> None:
+    text = "".join(path.read_text() for path in (REPOSITORY / "playbooks").rglob("*.yml"))
+    shown = first_cells("reference_report.rst")
+    keys = re.findall(
+        r"^      (\w+): \"", (REPOSITORY / "playbooks" / "tasks" / "report.yml").read_text(), re.MULTILINE
+    )
+    assert [key for key in keys if key not in shown] == []
+    assert [name for name in shown if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_the_page_of_anchors_has_every_published_ca() -> None:
+    text = (rst.GUIDES / "explanation_trust_anchors.rst").read_text()
+    assert [place.name for place in trust_anchors.CONFIG_MAPS if f"``{place.name}``" not in text] == []
+
+
+def test_the_page_of_execution_modes_has_every_mode() -> None:
+    text = (rst.GUIDES / "explanation_execution_modes.rst").read_text()
+    assert [mode for mode in (*EXECUTION_MODES, MODE_VARIABLE) if f"``{mode}``" not in text] == []

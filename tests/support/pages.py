@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+#: Languages of blocks in YAML. antsibull-docs allows only one document in a block "yaml", and several in "yaml+jinja".
+YAML = ("yaml", "yaml+jinja")
 _IN_MARKDOWN = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 _IN_RST = re.compile(
     r"^( *)\.\. code-block:: ([\w+]+)\n(?:\1 +:.*\n)*\n((?:\1 +\S.*\n|[ \t]*\n)+)", re.MULTILINE
@@ -32,7 +34,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 def files(page: Path) -> dict[str, str]:
     """Return the YAML blocks whose first line names a file, by that name."""
-    texts = [text for kind, text in blocks(page) if kind == "yaml"]
+    texts = [text for kind, text in blocks(page) if kind in YAML]
     return {match[1]: text for text in texts if (match := re.match(r"# (\S+\.yml)\n", text))}
 
 

@@ -102,7 +102,7 @@ CAUSES: Mapping[str, CauseText] = {
         "`kubernetes.io/kube-apiserver-client`. Other clusters do not have the signer of EKS. Such a request stays Approved.",
         "`k8s_csr_info` shows the provider, with its evidence. Other requests of the same signer that have been Approved for "
         "days prove it.",
-        "Use the signer in the table [below](#signers-by-provider). Delete the stuck request. Its signer name cannot be "
+        "Use the signer in the table [Signers by provider](providers#signers-by-provider). Delete the stuck request. Its signer name cannot be "
         "changed.",
         (
             "aws/amazon-eks-pod-identity-webhook#133",
@@ -189,7 +189,7 @@ CAUSES: Mapping[str, CauseText] = {
         "for `kubernetes.io/kubelet-serving`, and EKS Anywhere does. If this identity may not read nodes and ClusterRoles, "
         "nothing else tells them apart. The diagnosis names the causes on each provider.",
         "`k8s_csr_info` shows the marks that it found, and the ones that it could not read.",
-        "Use the signer of your provider in the table [below](#signers-by-provider), or give the identity the permissions that "
+        "Use the signer of your provider in the table [Signers by provider](providers#signers-by-provider), or give the identity the permissions that "
         "the remedy names. The module then detects the provider.",
         (
             "aws/eks-distro projects/kubernetes/kubernetes/build/lib/version.sh",

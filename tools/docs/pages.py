@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _codes
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers, signers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes, ended
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import show_span
 
-from tools.docs import audit, cause_pages, hazards, managers, rst, ways_back
+from tools.docs import audit, cause_pages, hazards, managers, provider_page, rst, ways_back
 
 if TYPE_CHECKING:
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers import Provider
     from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Signer, SignerRule
 
 FIRST_LOOK = """\
@@ -54,15 +53,6 @@ a failed `k8s_csr` has the same. `certainty` is one of:
 | `likely` | A table or a strong sign shows the cause. Another cause is possible. |
 | `one of` | These causes remain. The evidence names what could not be read. |
 """
-TABLES = """
-## Signers by provider
-
-These signers issue for the names of a Service after the request is approved. The provider of a cluster is detected by several marks,
-which `k8s_csr_info` shows.
-
-| Provider | Signer to use | Its CA is published in | Signers that do not issue |
-|---|---|---|---|
-"""
 REFUSALS = """
 ## Refusals by signers
 
@@ -93,7 +83,6 @@ def why_not_issued() -> str:
     parts = [FIRST_LOOK, *_symptom_rows(), BY_THE_MODULE]
     for symptom, meaning in cause_pages.SYMPTOMS.items():
         parts += [f"\n## {symptom}\n\n{meaning}\n", *map(_cause_section, _codes_of(symptom))]
-    parts += [TABLES, *map(_provider_row, providers.PROVIDERS)]
     parts += [REFUSALS, *_refusals(), AT_CREATE, *_at_create(), COLLECTED, *_collected_rows()]
     return rst.page(
         "".join(parts),
@@ -126,6 +115,7 @@ def failure_codes() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "reference_failure_codes.rst": failure_codes,
     "reference_diagnosis.rst": why_not_issued,
+    "reference_providers.rst": provider_page.provider_page,
     "reference_other_managers.rst": managers.other_writers,
     "reference_hazards.rst": hazards.hazards,
     "reference_audit.rst": audit.checks,
@@ -150,15 +140,8 @@ def _cause_section(code: str) -> str:
         f"\n### {text.title}\n\n`{code}`: {text.meaning}\n\n"
         f"- **How to recognise it.** {text.signs}\n"
         f"- **Remedy.** {text.remedy}\n"
-        f"- **Sources.** {'; '.join(map(_linked, text.sources))}\n"
+        f"- **Sources.** {'; '.join(map(rst.linked, text.sources))}\n"
     )
-
-
-def _provider_row(row: Provider) -> str:
-    not_served = "<br>".join(f"`{fault.signer}`: {fault.why}. {fault.remedy}" for fault in row.not_served)
-    prefixes = ", ".join(f"names that begin with `{prefix}`" for prefix in row.forbidden_prefixes)
-    signer = f"`{row.serving_signer}`" if row.serving_signer else "not documented, use `ephemeral-ca`"
-    return _row(row.name, signer, row.ca, "<br>".join(filter(None, (not_served, prefixes))))
 
 
 def _refusals() -> Iterator[str]:
@@ -166,7 +149,7 @@ def _refusals() -> Iterator[str]:
         if signer.rules:
             yield f"\n### {signer.name}\n\n| Message | Remedy |\n|---|---|\n"
             yield from _rule_rows(rule for rule in signer.rules if not _is_at_create(rule))
-            yield f"\nSource: {_linked(cause_pages.SIGNER_SOURCES[signer.name])}\n"
+            yield f"\nSource: {rst.linked(cause_pages.SIGNER_SOURCES[signer.name])}\n"
     yield "\n### cert-manager\n\n| Reason | Meaning | Remedy |\n|---|---|---|\n"
     for refusal in ended.REFUSALS:
         yield _row(f"`{refusal.text}`", refusal.meaning, refusal.remedy)
@@ -202,12 +185,6 @@ def _collected_rows() -> Iterator[str]:
 
 def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |\n"
-
-
-def _linked(source: str) -> str:
-    """Return a source with its issues as links. k/k is kubernetes/kubernetes."""
-    full = re.sub(r"\bk/k\b", "kubernetes/kubernetes", source)
-    return re.sub(r"([\w.-]+/[\w.-]+)#(\d+)", r"[\1#\2](https://github.com/\1/issues/\2)", full)
 
 
 def _anchor(title: str) -> str:

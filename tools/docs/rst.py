@@ -52,7 +52,7 @@ def inline(text: str, page: str = "") -> str:
     for match in _MARKUP.finditer(text):
         parts.append(_escaped(text[end : match.start()]))
         # Inline markup ends before a blank or punctuation. An escaped blank separates it from a letter.
-        before = "\\ " if re.search(r"\w$", text[: match.start()]) else ""
+        before = "\\ " if re.search(r"\w\Z", text[: match.start()]) else ""
         after = "\\ " if re.match(r"\w", text[match.end() :]) else ""
         parts.append(f"{before}{_marked(match, page)}{after}")
         end = match.end()
@@ -78,6 +78,12 @@ def link(text: str, target: str, page: str = "") -> str:
         return f"`{plain} <{FILES}{target[1:]}>`__"
     guide, _hash, heading = target.partition("#")
     return f":ref:`{plain} <{label(guide or page, heading)}>`"
+
+
+def linked(source: str) -> str:
+    """Return a source with its issues as links. k/k is kubernetes/kubernetes."""
+    full = re.sub(r"\bk/k\b", "kubernetes/kubernetes", source)
+    return re.sub(r"([\w.-]+/[\w.-]+)#(\d+)", r"[\1#\2](https://github.com/\1/issues/\2)", full)
 
 
 def _escaped(text: str) -> str:
