@@ -110,7 +110,15 @@ UPGRADES = "tests/system/test_snapshot_*.py"
 # Tests that use ansible-playbook, and so depend on the core. The others call operations from Python.
 THROUGH_ANSIBLE = [
     f"tests/system/test_{name}.py"
-    for name in ("execution_modes", "role", "snapshot_role", "snapshot_stops", "examples", "fleet", "readme")
+    for name in (
+        "execution_modes",
+        "role",
+        "snapshot_role",
+        "snapshot_stops",
+        "examples",
+        "fleet",
+        "first_hour",
+    )
 ]
 MODULE_TARGETS = (
     "audit_info",

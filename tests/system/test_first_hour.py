@@ -1,0 +1,338 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The first hour of a user: run README.md from its first command to a webhook that the API server trusts.
+
+The commands run as printed and in the order of the page, in a virtual environment that has only ansible-core. The
+tables below list what is replaced, what is left out, and what the machine provides. The test prints them.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+import yaml
+
+from tests.support import clusters, pages
+from tests.support.clusters import AdminApiError
+from tests.support.https_webhook import WebhookServer, deny
+from tests.support.snapshot_webhook import CONFIGURATIONS, NAME
+from tests.support.waiting import wait_for
+from tools.ci import tree, venvs
+from tools.ci.environments import CORES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.clusters import Cluster, Fleet
+
+SERVICE = "/api/v1/namespaces/kube-system/services/snapshot-validation-service"
+SECRET = "/api/v1/namespaces/kube-system/secrets/snapshot-validation-secret"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+SNAPSHOTS = "/apis/snapshot.storage.k8s.io/v1/namespaces/default/volumesnapshots"
+OBJECTS = pages.REPOSITORY / "examples" / "first-certificate" / "webhook.yml"
+
+
+class Replacement(NamedTuple):
+    """A part of the README's commands that the test replaces."""
+
+    #: Regular expression for the part.
+    printed: str
+    #: Text instead, with the names of `Reader.places`.
+    instead: str
+    reason: str
+
+
+REPLACED = (
+    Replacement(
+        r"^kind create cluster$", "true", "kind: a test cluster has kind's context in ~/.kube/config"
+    ),
+    Replacement(
+        r"https://raw\.githubusercontent\.com/certflow/certflow\.kubernetes/main",
+        "{repository}",
+        "GitHub: the file",
+    ),
+    Replacement(
+        r"(?<=collection install )certflow\.kubernetes(:==1\.0\.0)?", "{collection}", "Galaxy: the built file"
+    ),
+)
+#: Commands that do not run here, and the test that runs them.
+ELSEWHERE = {
+    "git clone https://github.com/certflow/certflow.kubernetes.git && cd certflow.kubernetes && make demo": (
+        "test_demo.py::test_the_demo_completes"
+    ),
+}
+#: What the README expects of the machine, and what the test provides.
+PROVIDED = {
+    "ansible-core": "the version of the tests, in a new virtual environment",
+    "versions of the libraries": "those of the lock file, as constraints of pip",
+    "kubectl": "the one of the test clusters",
+    "~/.kube/fleet.yml": "a context for each test cluster",
+    "the pods of the webhook": "an HTTPS server on this machine with the Secret's certificate, which denies every object",
+    "the CRD of VolumeSnapshots": "a CRD without a schema",
+    "a webhook on the second cluster": "the same objects as on the first",
+}
+
+
+class Reader:
+    """A reader with a home, a new virtual environment, and the README's files in a directory of their own."""
+
+    def __init__(self, home: Path, fleet: Fleet) -> None:
+        self.home = home
+        self.directory = home / "project"
+        self.directory.mkdir(parents=True)
+        self.venv = home / "venv"
+        self.places = {"repository": str(pages.REPOSITORY), "collection": ""}
+        self._write_kubeconfigs(fleet)
+
+    def _write_kubeconfigs(self, fleet: Fleet) -> None:
+        """Write the file of kind, with the first cluster, and the file of the fleet."""
+        folder = self.home / ".kube"
+        folder.mkdir()
+        shutil.copy(fleet.merged_kubeconfig, folder / "fleet.yml")
+        kind = yaml.safe_load(fleet["onprem"].kubeconfig.read_text())
+        kind["contexts"][0]["name"] = kind["current-context"] = "kind-kind"
+        (folder / "config").write_text(yaml.safe_dump(kind))
+
+    def prepare(self) -> None:
+        """Create the environment with ansible-core, build the collection, and write the README's files."""
+        subprocess.run([sys.executable, "-m", "venv", str(self.venv)], check=True)
+        core = importlib.metadata.version("ansible-core")
+        self.run(f"python3 -m pip install --quiet ansible-core=={core}")
+        copy = tree.copy("first-hour")
+        self.run(f"ansible-galaxy collection build {shlex.quote(str(copy))} --output-path {self.home}")
+        (built,) = self.home.glob("certflow-kubernetes-*.tar.gz")
+        self.places["collection"] = str(built)
+        for name, text in pages.files(pages.README).items():
+            shown = (
+                text.replace("name: certflow.kubernetes", f"name: {built}")
+                if "requirements" in name
+                else text
+            )
+            (self.directory / name).write_text(shown)
+
+    def run(self, command: str) -> str:
+        """Run a command in bash and return its output. It must succeed."""
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.directory,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"$ {command}\n{done.stdout}"
+        return done.stdout
+
+    def environment(self) -> dict[str, str]:
+        """Return variables that lead to no file of the repository, of the user or of another environment."""
+        core = ".".join(importlib.metadata.version("ansible-core").split(".")[:2])
+        (lock,) = (venvs.lock_file(env) for env in CORES if env.name == f"core-{core}")
+        kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "LANG", "LC_"))}
+        path = [str(self.venv / "bin"), str(clusters.programs()), "/usr/local/bin", "/usr/bin", "/bin"]
+        return kept | {
+            "HOME": str(self.home),
+            "PATH": os.pathsep.join(path),
+            "PIP_CACHE_DIR": pip_cache(),
+            "PIP_CONSTRAINT": str(lock),
+            "PIP_NO_COMPILE": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        }
+
+    def replaced(self, command: str) -> str:
+        """Return a command of the README with the replacements."""
+        for row in REPLACED:
+            instead = row.instead.format(**self.places) if "{" in row.instead else row.instead
+            command = re.sub(row.printed, instead, command)
+        return command
+
+
+def pip_cache() -> str:
+    command = [sys.executable, "-m", "pip", "cache", "dir"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def recap(output: str, word: str) -> int:
+    """Return the sum over all hosts of a number in the recap, such as "changed"."""
+    tail = output.rpartition("PLAY RECAP")[2]
+    return sum(int(number) for number in re.findall(rf"\b{word}=(\d+)", tail))
+
+
+@pytest.fixture
+def reader(fleet: Fleet, tmp_path: Path) -> Iterator[Reader]:
+    yield Reader(tmp_path / "home", fleet)
+    for cluster in fleet.values():
+        for path in (
+            SERVICE,
+            SECRET,
+            f"{CONFIGURATIONS}/{NAME}",
+            f"{DEFINITIONS}/volumesnapshots.snapshot.storage.k8s.io",
+        ):
+            remove(cluster, path)
+
+
+def remove(cluster: Cluster, path: str) -> None:
+    try:
+        cluster.api("DELETE", path)
+    except AdminApiError as error:
+        assert error.status == 404, error
+
+
+def test_every_command_has_its_place() -> None:
+    """A replacement or an exception that no command of the README needs is wrong."""
+    printed = pages.commands(pages.README)
+    assert set(ELSEWHERE) <= set(printed)
+    for row in REPLACED:
+        assert any(re.search(row.printed, command) for command in printed), row
+    for name in ELSEWHERE.values():
+        file, _, function = name.partition("::")
+        assert f"def {function}(" in (pages.REPOSITORY / "tests" / "system" / file).read_text()
+
+
+def test_the_first_hour(fleet: Fleet, reader: Reader, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs: dict[str, str] = {}
+    with capsys.disabled():
+        show_tables()
+        timed("a new environment and the built collection", reader.prepare)
+        for command in pages.commands(pages.README):
+            if command in ELSEWHERE:
+                continue
+            if "fleet.yml" in command and not outputs.get("second"):
+                outputs["second"] = add_second_cluster(fleet["eks"])
+            outputs[command] = timed(command, lambda command=command: reader.run(reader.replaced(command)))
+    check_first_certificate(outputs)
+    check_fleet(outputs, reader)
+    for cluster in fleet.values():
+        assert_the_api_server_calls(cluster)
+
+
+def show_tables() -> None:
+    print("\nReplaced:")
+    for row in REPLACED:
+        print(f"  {row.printed}: {row.reason}")
+    print("Run by another test:", *(f"  {command}: {test}" for command, test in ELSEWHERE.items()), sep="\n")
+    print("Provided:", *(f"  {name}: {what}" for name, what in PROVIDED.items()), sep="\n")
+
+
+def timed(title: str, action: Any) -> Any:
+    start = time.monotonic()
+    result = action()
+    print(f"  {time.monotonic() - start:5.1f} s  {title}")
+    return result
+
+
+def add_second_cluster(cluster: Cluster) -> str:
+    """Create the webhook's objects on the second cluster."""
+    service, configuration = yaml.safe_load_all(OBJECTS.read_text())
+    cluster.api("POST", SERVICE.rpartition("/")[0], service)
+    cluster.api("POST", CONFIGURATIONS, configuration)
+    return cluster.name
+
+
+def check_first_certificate(outputs: dict[str, str]) -> None:
+    check, write = (outputs[name] for name in outputs if name.startswith("ansible-playbook certificates.yml"))
+    assert (recap(check, "changed"), recap(write, "changed")) == (1, 1), write
+    assert "PRIVATE KEY" not in check + write
+
+
+def check_fleet(outputs: dict[str, str], reader: Reader) -> None:
+    """The first cluster has its certificate already, and the second one gets it."""
+    graph, check, write = (output for name, output in outputs.items() if "-i fleet.yml" in name)
+    assert "|--onprem" in graph, graph
+    assert recap(check, "failed") == recap(write, "failed") == 0
+    assert (recap(check, "changed"), recap(write, "changed")) == (1, 1), write
+    report = json.loads((reader.directory / "report.json").read_text())
+    assert {name: one["status"] for name, one in report["clusters"].items()} == {
+        "eks": "changed",
+        "onprem": "ok",
+    }
+
+
+def assert_the_api_server_calls(cluster: Cluster) -> None:
+    """Create an object that the webhook denies. The API server shows the webhook's reason only if it trusts it."""
+    data = cluster.api("GET", SECRET)["data"]
+    server = WebhookServer(deny)
+    server.present(Pair(base64.b64decode(data["tls.crt"]), base64.b64decode(data["tls.key"])))
+    server.serve()
+    try:
+        lead_to_this_machine(cluster, server.port)
+        add_definition(cluster)
+        wait_for(lambda: is_denied(cluster, server), 30, evidence=lambda: server.calls)
+    finally:
+        server.close()
+
+
+class Pair(NamedTuple):
+    """A certificate and its key, PEM."""
+
+    certificate_pem: bytes
+    key_pem: bytes
+
+
+def lead_to_this_machine(cluster: Cluster, port: int) -> None:
+    """Let the Service name this machine, because the cluster has no pods. The CA bundle stays."""
+    service = cluster.api("GET", SERVICE)
+    service["spec"] = {"type": "ExternalName", "externalName": "localhost"}
+    cluster.api("PUT", SERVICE, service)
+    configuration = cluster.api("GET", f"{CONFIGURATIONS}/{NAME}")
+    configuration["webhooks"][0]["clientConfig"]["service"]["port"] = port
+    cluster.api("PUT", f"{CONFIGURATIONS}/{NAME}", configuration)
+
+
+def add_definition(cluster: Cluster) -> None:
+    names = {
+        "plural": "volumesnapshots",
+        "singular": "volumesnapshot",
+        "kind": "VolumeSnapshot",
+        "listKind": "VolumeSnapshotList",
+    }
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
+    cluster.api(
+        "POST",
+        DEFINITIONS,
+        {
+            "metadata": {
+                "name": "volumesnapshots.snapshot.storage.k8s.io",
+                "annotations": {
+                    "api-approved.kubernetes.io": "https://github.com/kubernetes-csi/external-snapshotter"
+                },
+            },
+            "spec": {
+                "group": "snapshot.storage.k8s.io",
+                "names": names,
+                "scope": "Namespaced",
+                "versions": [version],
+            },
+        },
+    )
+
+
+def is_denied(cluster: Cluster, server: WebhookServer) -> bool:
+    """Return True if the webhook denied a new object. Until the API server serves the kind, it answers 404."""
+    body = {
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "kind": "VolumeSnapshot",
+        "metadata": {"generateName": "first-"},
+    }
+    try:
+        cluster.api("POST", f"{SNAPSHOTS}?dryRun=All", body)
+    except AdminApiError as error:
+        return error.status != 404 and NAME in error.message and bool(server.calls)
+    return False
