@@ -132,7 +132,9 @@ def test_the_answer_of_the_webhook_is_verified_too(node: Cluster) -> None:
     denied = {**rig.webhook.asked_about(refuse=True), "apiVersion": "v1", "kind": "ConfigMap"}
     denied["metadata"]["namespace"] = rig.webhook.namespace
     probe = {"object": denied, "expect": "denied", "denial_message": node_webhook.REFUSAL}
-    failed = rig.renew(probe={**probe, "denial_message": "something else"})
+    # The probe is repeated until the later of the two ends.
+    bounds = {"wait_timeout": 30, "served_timeout": 30}
+    failed = rig.renew(probe={**probe, "denial_message": "something else"}, **bounds)
     assert failed["failed"], failed
     assert failed["failure"]["code"] == "other-message", failed
     assert rig.anchors() == 2
