@@ -51,6 +51,47 @@ options:
       - A release of external-snapshotter, such as V(8.7.0). If a snapshot controller is installed, the audit also returns the hazards
         of an upgrade to this release. It then needs the permissions of M(certflow.kubernetes.snapshot_controller_info).
     type: str
+  cluster_name:
+    description:
+      - The name of the cluster, such as C(inventory_hostname). The patterns of O(exceptions[].clusters) match it.
+    type: str
+    default: ""
+  exceptions:
+    description:
+      - Findings that are accepted for some time. They stay in the result with RV(findings[].excepted), and RV(counts) counts them apart.
+      - The owner of an object can except it by the annotation C(certflow.kubernetes/audit-except), whose value has the ids of checks,
+        separated by commas.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      check:
+        description:
+          - The id of the check.
+        type: str
+        required: true
+      clusters:
+        description:
+          - Shell patterns of O(cluster_name) or of the UID of the cluster.
+        type: list
+        elements: str
+        default: ["*"]
+      objects:
+        description:
+          - Shell patterns of C(KIND/NAME), for objects in a namespace C(KIND/NAMESPACE/NAME), or of the name of a webhook.
+        type: list
+        elements: str
+        default: ["*"]
+      reason:
+        description:
+          - The reason for readers of the report.
+        type: str
+        required: true
+      until:
+        description:
+          - The last day of the exception, such as V(2027-01-31), or a time of RFC 3339. After it the finding counts again.
+        type: str
+        required: true
   include_passed:
     description:
       - Whether to return the findings with the status V(pass) and V(skip) too.
@@ -83,6 +124,16 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ audit.missing_role | to_nice_yaml }}"
   when: audit.missing_role | length > 0
+
+- name: Accept a finding for some time
+  certflow.kubernetes.audit_info:
+    cluster_name: "{{ inventory_hostname }}"
+    exceptions:
+      - check: control-plane-blocked
+        clusters: ["dev-*"]
+        objects: ["ValidatingWebhookConfiguration/policy-*"]
+        reason: The team moves the policy engine to its own namespaces.
+        until: "2027-01-31"
 
 - name: Audit without a connection to pods
   certflow.kubernetes.audit_info:
@@ -143,6 +194,10 @@ findings:
       description: The programs that manage the object. V(unmanaged) if it has no marker of a known program.
       type: str
       returned: success
+    excepted:
+      description: "Why the finding is accepted: C(reason) and C(until). V(null) if it is not accepted."
+      type: dict
+      returned: success
     fingerprint: {description: A value that is the same in later audits of this cluster., type: str, returned: success}
 checks:
   description: The checks by id, each with its findings counted.
@@ -163,14 +218,30 @@ checks:
         counts: {description: The numbers of findings by status., type: dict, returned: success}
 counts:
   description: >-
-    The numbers of failed findings by severity (C(error), C(warning), C(info)), and of the other findings by status (C(unknown),
-    C(pass), C(skip)).
+    The numbers of failed findings by severity (C(error), C(warning), C(info)), of accepted findings (C(excepted)), and of the other
+    findings by status (C(unknown), C(pass), C(skip)).
   returned: success
   type: dict
 breaks_at:
   description: The earliest time of RV(findings[].breaks_at), V(null) if no failed finding has one.
   returned: success
   type: str
+exceptions:
+  description: The entries of O(exceptions) with their use.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    check: {description: As in the option., type: str, returned: success}
+    clusters: {description: As in the option., type: list, elements: str, returned: success}
+    objects: {description: As in the option., type: list, elements: str, returned: success}
+    reason: {description: As in the option., type: str, returned: success}
+    until: {description: The end., type: str, returned: success}
+    state:
+      description: V(matched), V(unused), V(expired), or V(other-cluster) if it is not for this cluster.
+      type: str
+      returned: success
+    findings: {description: The number of findings that it matches., type: int, returned: success}
 missing_role:
   description: The ClusterRole with the permissions that the audit lacked. Empty if it lacked none.
   returned: success

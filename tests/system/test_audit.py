@@ -123,6 +123,26 @@ def test_the_manager_of_an_object_is_named(rig: AuditRig) -> None:
     assert [one["manager"] for one in failed(rig.audit(), name)] == ["Helm"]
 
 
+def test_accepted_findings_are_counted_apart(rig: AuditRig) -> None:
+    annotated = rig.hook(
+        "annotated",
+        service="nosuch",
+        metadata={"annotations": {"certflow.kubernetes/audit-except": "service-missing"}},
+    )
+    accepted = rig.hook("accepted", service="nosuch")
+    entry = {
+        "check": "service-missing",
+        "objects": [f"*/{accepted}"],
+        "reason": "a test",
+        "until": "2100-01-01",
+    }
+    unused = {**entry, "objects": ["*/nosuch"]}
+    result = rig.audit(exceptions=[entry, unused])
+    reasons = [failed(result, name)[0]["excepted"]["reason"] for name in (annotated, accepted)]
+    assert (reasons[1], result["counts"]["excepted"]) == ("a test", 2)
+    assert [one["state"] for one in result["exceptions"]] == ["matched", "unused"]
+
+
 # Conversions and aggregated APIs
 
 

@@ -42,6 +42,20 @@ smaller of 14 days and a tenth.
 A check that reads certificates through the API server cannot show the network path from the API server to the pod. Only `calls-fail`
 shows it.
 
+## Exceptions
+
+A finding that you accept for some time is an entry of the option `exceptions`, with a reason and an end. The owner of an object can
+except it from checks by an annotation:
+
+```yaml
+metadata:
+  annotations:
+    certflow.kubernetes/audit-except: "control-plane-blocked,service-missing"
+```
+
+Accepted findings stay in the result. They come after the others, and are counted apart. The result `exceptions` says which entries
+matched, which matched nothing, and which have ended.
+
 ## Table of checks
 
 | Check | Severity | Fault |

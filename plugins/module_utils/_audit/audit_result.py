@@ -8,13 +8,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from .._kube.access_review import Permission
 from .._times import format_time
-from . import admission_checks, call_checks, check_table, cluster_checks
+from . import admission_checks, call_checks, check_table, cluster_checks, exceptions
 from .cluster_data import PERMISSIONS, ClusterData, Gap
+from .exceptions import AuditException
 from .finding import FAIL, PASS, SEVERITIES, SKIP, UNKNOWN, AuditedObject, AuditFinding
 
 _FAR = datetime.max.replace(tzinfo=timezone.utc)
@@ -31,20 +33,31 @@ RULES = (
 )
 
 
+@dataclass(frozen=True)
+class ResultOptions:
+    """What the result shows."""
+
+    #: Also return the findings that passed or do not apply.
+    include_passed: bool = False
+    exceptions: tuple[AuditException, ...] = ()
+    #: The name of the cluster for the exceptions. Its UID counts too.
+    cluster_name: str = ""
+
+
 def find(data: ClusterData) -> list[AuditFinding]:
-    """Return the findings of all checks, those that break first before the others."""
+    """Return the findings of all checks."""
     findings = [finding for point in data.points for finding in call_checks.check_point(data, point)]
     findings += [finding for rule in RULES for finding in rule(data)]
     findings += [_unknown(gap) for gap in dict.fromkeys(data.gaps)]
-    complete = [finding if finding.severity else _with_severity(finding) for finding in findings]
-    return sorted(complete, key=_order)
+    return [finding if finding.severity else _with_severity(finding) for finding in findings]
 
 
-def build(data: ClusterData, *, include_passed: bool) -> dict[str, Any]:
-    """Return the result of the audit. include_passed: also return the findings that passed or do not apply."""
-    findings = find(data)
-    shown = [one for one in findings if include_passed or one.status in (FAIL, UNKNOWN)]
-    failed = [one for one in findings if one.status == FAIL]
+def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[str, Any]:
+    """Return the result of the audit, with the findings that break first before the others."""
+    names = (options.cluster_name, data.cluster_uid)
+    findings = sorted(exceptions.apply(find(data), options.exceptions, names, data.now), key=_order)
+    shown = [one for one in findings if options.include_passed or one.status in (FAIL, UNKNOWN)]
+    failed = [one for one in findings if one.status == FAIL and not one.exception]
     times = [one.breaks_at for one in failed if one.breaks_at]
     return {
         "audited_at": format_time(data.now),
@@ -54,6 +67,7 @@ def build(data: ClusterData, *, include_passed: bool) -> dict[str, Any]:
         "checks": _checks(findings),
         "counts": {
             **{severity: sum(one.severity == severity for one in failed) for severity in SEVERITIES},
+            "excepted": sum(one.exception is not None for one in findings),
             **{
                 status: sum(one.status == status for one in findings)
                 for status in _STATUSES
@@ -61,6 +75,7 @@ def build(data: ClusterData, *, include_passed: bool) -> dict[str, Any]:
             },
         },
         "breaks_at": format_time(min(times)) if times else None,
+        "exceptions": exceptions.report(findings, options.exceptions, names, data.now),
         "missing_role": missing_role(data.gaps),
         "counters": dict(data.counters_after or {}),
     }
@@ -120,6 +135,7 @@ def _order(finding: AuditFinding) -> tuple[Any, ...]:
     subject = finding.object
     return (
         _STATUSES.index(finding.status),
+        finding.exception is not None,
         finding.breaks_at or _FAR,
         SEVERITIES.index(finding.severity),
         subject.kind,

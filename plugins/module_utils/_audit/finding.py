@@ -40,6 +40,8 @@ class AuditedObject:
     path: str = ""
     #: The programs that manage the object, UNMANAGED without one.
     manager: str = UNMANAGED
+    #: The checks from which the owner of the object excepts it.
+    excepted_checks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         place = f"{self.namespace}/" if self.namespace else ""
@@ -50,6 +52,18 @@ class AuditedObject:
         """Return the object as results carry it, without hidden characters."""
         keys = ("api_version", "kind", "namespace", "name", "uid", "webhook", "path")
         return {key: clean(getattr(self, key)) for key in keys}
+
+
+@dataclass(frozen=True)
+class AppliedException:
+    """Why a finding is accepted."""
+
+    reason: str
+    #: None for an annotation.
+    until: datetime | None = None
+
+    def as_result(self) -> dict[str, Any]:
+        return {"reason": clean(self.reason), "until": format_time(self.until) if self.until else None}
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,8 @@ class AuditFinding:
     certainty: str = PROVEN
     #: The time at which it begins to hurt, None if that is not known.
     breaks_at: datetime | None = None
+    #: Why it is accepted, None if it is not.
+    exception: AppliedException | None = None
     #: Distinguishes findings of one check about one object.
     detail: str = field(default="", repr=False)
 
@@ -91,6 +107,7 @@ class AuditFinding:
             "evidence": [clean(line) for line in self.evidence],
             "breaks_at": format_time(self.breaks_at) if self.breaks_at else None,
             "manager": clean(self.object.manager),
+            "excepted": self.exception.as_result() if self.exception else None,
             "fingerprint": self.fingerprint(cluster_uid),
         }
 

@@ -78,6 +78,7 @@ from .cluster_data import (
     SnapshotHazard,
     StuckRequest,
 )
+from .exceptions import annotated_checks
 from .finding import UNMANAGED, AuditedObject
 
 if TYPE_CHECKING:
@@ -479,6 +480,7 @@ def _subject(kind: str, obj: Object) -> AuditedObject:
         f"{row.group}/{row.version}",
         uid=str(metadata.get("uid", "")),
         manager=manager_of(metadata),
+        excepted_checks=annotated_checks(metadata),
     )
 
 
@@ -523,6 +525,7 @@ def _stuck(csr: Object, evidence: ClusterEvidence, now: datetime) -> StuckReques
         "certificates.k8s.io/v1",
         uid=str(metadata.get("uid", "")),
         manager=manager_of(metadata),
+        excepted_checks=annotated_checks(metadata),
     )
     return StuckRequest(subject, diagnosis, since)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._audit import audit_result, gather
+from .._audit import audit_result, exceptions, gather
+from .._audit.audit_result import ResultOptions
 from .._audit.gather import AuditOptions
 from .._errors import CertflowError
 from .._kube.client import Client
@@ -25,6 +26,19 @@ SPEC: dict[str, Any] = {
     "endpoints_per_service": {"type": "int", "default": 10},
     "previous_counters": {"type": "dict", "default": {}},
     "snapshot_version": {"type": "str"},
+    "cluster_name": {"type": "str", "default": ""},
+    "exceptions": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "check": {"type": "str", "required": True},
+            "clusters": {"type": "list", "elements": "str", "default": ["*"]},
+            "objects": {"type": "list", "elements": "str", "default": ["*"]},
+            "reason": {"type": "str", "required": True},
+            "until": {"type": "str", "required": True},
+        },
+    },
     "include_passed": {"type": "bool", "default": False},
     **argument_specs.AUTH,
 }
@@ -33,8 +47,13 @@ SPEC: dict[str, Any] = {
 def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Result:
     """Audit the cluster. Raises CertflowError."""
     options = parse_options(parameters)
+    shown = ResultOptions(
+        include_passed=parameters["include_passed"],
+        exceptions=exceptions.parse(parameters["exceptions"]),
+        cluster_name=parameters["cluster_name"],
+    )
     data = gather.gather(client, options)
-    values = audit_result.build(data, include_passed=parameters["include_passed"])
+    values = audit_result.build(data, shown)
     values["limits"] = {
         "probe_endpoints": options.probe_endpoints,
         "probe_urls": options.probe_urls,

@@ -1,0 +1,101 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Findings that are accepted for some time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result, exceptions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.audit_result import ResultOptions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import Backend
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+
+from tests.unit.plugins.module_utils._audit.world import cluster, point
+
+pytestmark = pytest.mark.quick
+
+#: The clock of these tests shows 2026-06-15T12:00:00Z.
+ENTRY = {"check": "service-missing", "reason": "it is removed next week", "until": "2026-12-31"}
+HOOKS = "ValidatingWebhookConfiguration/hooks"
+
+
+def audited(*entries: dict[str, Any], called: Any = None, name: str = "prod-1") -> dict[str, Any]:
+    data = cluster(called or point(), backend=Backend(exists=False))
+    parsed = exceptions.parse([{**ENTRY, **entry} for entry in entries])
+    return audit_result.build(data, ResultOptions(exceptions=parsed, cluster_name=name))
+
+
+ROWS: list[tuple[dict[str, Any], str]] = [
+    ({}, "matched"),
+    ({"objects": [HOOKS]}, "matched"),
+    ({"objects": ["*/other", "hook.example.*"]}, "matched"),
+    ({"objects": ["Validating*/h?oks"]}, "matched"),
+    ({"clusters": ["prod-*"]}, "matched"),
+    ({"clusters": ["cluster-1"]}, "matched"),  # the UID
+    ({"until": "2026-06-15"}, "matched"),
+    ({"until": "2026-06-15T12:00:01Z"}, "matched"),
+    ({"until": "2026-06-15T12:00:00Z"}, "expired"),
+    ({"until": "2026-06-14"}, "expired"),
+    ({"objects": ["MutatingWebhookConfiguration/*"]}, "unused"),
+    ({"check": "port-missing"}, "unused"),
+    ({"clusters": ["dev-*"]}, "other-cluster"),
+]
+
+
+@pytest.mark.parametrize(("entry", "state"), ROWS)
+def test_an_exception_has_a_state(entry: dict[str, Any], state: str) -> None:
+    result = audited(entry)
+    (finding,) = result["findings"]
+    assert [one["state"] for one in result["exceptions"]] == [state]
+    assert bool(finding["excepted"]) == (state == "matched")
+    assert (result["counts"]["error"], result["counts"]["excepted"]) == (
+        (0, 1) if state == "matched" else (1, 0)
+    )
+    assert (result["breaks_at"] is None) == (state == "matched")
+    assert finding["status"] == "fail"
+
+
+def test_an_exception_keeps_its_reason_and_end() -> None:
+    (finding,) = audited({})["findings"]
+    assert finding["excepted"] == {"reason": ENTRY["reason"], "until": "2027-01-01T00:00:00Z"}
+
+
+def test_the_owner_of_an_object_excepts_it_by_an_annotation() -> None:
+    subject = replace(point().object, excepted_checks=("expired", "service-missing"))
+    result = audited(called=replace(point(), object=subject))
+    assert result["findings"][0]["excepted"]["until"] is None
+    assert result["counts"]["excepted"] == 1
+    value = {"annotations": {exceptions.ANNOTATION: " expired, service-missing ,,"}}
+    assert exceptions.annotated_checks(value) == ("expired", "service-missing")
+    assert exceptions.annotated_checks({}) == ()
+
+
+def test_findings_that_count_come_first() -> None:
+    points = [point(name="a"), point(name="b")]
+    data = cluster(*points, backend=Backend(exists=False))
+    parsed = exceptions.parse([{**ENTRY, "objects": ["*/a"]}])
+    result = audit_result.build(data, ResultOptions(exceptions=parsed, cluster_name="x"))
+    assert [one["object"]["name"] for one in result["findings"]] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ({"check": "service-misssing"}, "service-missing"),
+        ({"check": "*"}, ""),
+        ({"reason": " "}, "reason"),
+        ({"until": "next year"}, "next year"),
+        ({"until": ""}, "until"),
+        ({"until": "2026-13-01"}, "2026-13-01"),
+    ],
+)
+def test_an_entry_that_is_not_valid_is_refused(entry: dict[str, Any], named: str) -> None:
+    with pytest.raises(CertflowError) as caught:
+        exceptions.parse([{**ENTRY, **entry}])
+    assert caught.value.code == "invalid-input"
+    assert named in str(caught.value)
