@@ -187,6 +187,8 @@ def rows(rig: SecretsRig, mode: str) -> list[SecretRow]:
         "roles": [{"kind": "Role", "metadata": {"name": name, "namespace": "default"}, "rules": []}],
         "subjects": [{"kind": "User", "name": "ada"}],
     }
+    mirror = {"token": "{{ token }}", "headers": {"X-Key": "{{ password }}"}}
+    mirrored = {**unreachable, "source": "https://127.0.0.1:1/a.zip", "source_auth": mirror}
     bundle = {"ca_bundle": rig.ca, "targets": [target], "kubeconfig": "{{ leaf }}"}
     whole = {"kubeconfig": "{{ text | from_yaml }}"}
     return [
@@ -210,6 +212,8 @@ def rows(rig: SecretsRig, mode: str) -> list[SecretRow]:
         SecretRow("snapshot_controller_info", {**whole, "version": "8.7.0"}),
         SecretRow("snapshot_controller", {**verified, "kubeconfig": "{{ leaf }}"}, "verification-failed"),
         SecretRow("snapshot_controller", unreachable, "preflight-failed", is_daily=False),
+        SecretRow("snapshot_controller", mirrored, "preflight-failed", is_daily=False),
+        SecretRow("snapshot_controller", {**verified, "source_auth": {"tokn": "{{ token }}"}}, "source_auth"),
         SecretRow("k8s_csr", {**two, "state": "absent"}, is_daily=False),
     ]  # fmt: skip
 

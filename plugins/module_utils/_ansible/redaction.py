@@ -30,8 +30,8 @@ SECRET_LEAVES = frozenset(
 )
 # Options with a URL, which may have a password.
 URLS = ("proxy", "host", "source")
-# Options with credentials in some of their keys. Another key, such as a CA, does not make them secret.
-CREDENTIALS = {"source_auth": ("headers", "token", "url_password")}
+# Options with credentials, and their keys that hold none. A misspelt key may hold one.
+CREDENTIALS = {"source_auth": ("ca_path", "client_cert", "client_key", "url_username", "use_netrc")}
 SHORTEST_SECRET = 8
 PLACEHOLDER = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 # The keys of a result, at any depth, whose texts are sentences. They are printed, and quote clusters and other programs.
@@ -138,7 +138,9 @@ def _is_secret(option: str, value: Any) -> bool:
         return is_content(value)
     if option == "proxy_headers" or (option in URLS and _password(value)):
         return True
-    if option in CREDENTIALS and isinstance(value, Mapping) and any(map(value.get, CREDENTIALS[option])):
+    if option in CREDENTIALS and (
+        not isinstance(value, Mapping) or any(value[key] for key in value if key not in CREDENTIALS[option])
+    ):
         return True
     return has_private_key(str(value))
 

@@ -199,13 +199,25 @@ def test_a_ca_that_is_not_trusted_stays_one(tmp_path: Path, files: dict[str, str
     assert not server.requests
 
 
-def test_the_invocation_shows_no_credential() -> None:
-    for name in ("token", "url_password"):
-        shown = redaction.invocation({"source_auth": {name: SECRET}}, OPERATION.hidden)
-        assert SECRET not in json.dumps(shown)
-    assert SECRET not in json.dumps(
-        redaction.invocation({"source_auth": {"headers": {"X": SECRET}}}, OPERATION.hidden)
-    )
-    shown = redaction.invocation({"source_auth": {"ca_path": "/ca.pem", "token": None}}, OPERATION.hidden)
-    assert shown["module_args"]["source_auth"]["ca_path"] == "/ca.pem"
+# Each value of the option that holds a credential, a misspelt key and a text included.
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"token": SECRET},
+        {"url_password": SECRET},
+        {"headers": {"X": SECRET}},
+        {"tokn": SECRET},
+        f"token={SECRET}",
+    ],
+)
+def test_the_invocation_shows_no_credential(given: Any) -> None:
+    shown = redaction.invocation({"source_auth": given}, OPERATION.hidden)
+    assert SECRET not in json.dumps(shown)
+    assert redaction.secrets_in({"source_auth": given}, OPERATION.hidden) == ["source_auth"]
+
+
+def test_the_invocation_shows_the_paths() -> None:
+    given: dict[str, Any] = {"ca_path": "/ca.pem", "token": None, "headers": {}, "use_netrc": True}
+    shown = redaction.invocation({"source_auth": given}, OPERATION.hidden)
+    assert shown["module_args"]["source_auth"] == given
     assert SECRET not in repr(source_auth.parse({"token": SECRET}))
