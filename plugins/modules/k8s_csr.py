@@ -97,6 +97,18 @@ options:
         description:
           - Annotations to set. Other annotations stay.
         type: dict
+  discover_targets:
+    description:
+      - Whether the module also finds targets itself. It lists the webhook configurations, CustomResourceDefinitions and APIServices
+        that call O(service). It uses each C(caBundle) that is empty, that has the field manager of this collection, or
+        that holds a CA that this module added. It reports the others in RV(skipped_targets).
+      - The Secret records what a task has found. A later task without this option still uses the recorded objects, as
+        long as they call the Service.
+      - An object of another manager is refused as in O(targets), unless O(take_over=true).
+      - With O(state=absent) the module also removes its CA certificates from the objects that it finds and from the recorded ones.
+      - Requires the permission to list the four kinds.
+    type: bool
+    default: false
   signer_name:
     description:
       - The signer. V(kubernetes.io/kubelet-serving) issues on most clusters that sign with their own CA, and
@@ -314,6 +326,17 @@ EXAMPLES = r"""
       certificate_key: cert.pem
       private_key_key: key.pem
     signer_name: kubernetes.io/kubelet-serving
+    targets:
+      - kind: ValidatingWebhookConfiguration
+        name: validation-webhook.snapshot.storage.k8s.io
+
+- name: Issue a certificate, and find the webhooks that call the Service
+  certflow.kubernetes.k8s_csr:
+    service: audit-webhook
+    namespace: kube-system
+    secret: {name: audit-webhook-tls}
+    signer_name: kubernetes.io/kubelet-serving
+    discover_targets: true
 
 - name: Create a CSR that another identity approves, and complete the certificate in a later run
   certflow.kubernetes.k8s_csr:
@@ -321,6 +344,7 @@ EXAMPLES = r"""
     namespace: kube-system
     secret: {name: audit-webhook-tls}
     signer_name: kubernetes.io/kubelet-serving
+    discover_targets: true
     approve: false
     wait: false
   register: request
@@ -340,6 +364,9 @@ EXAMPLES = r"""
     namespace: kube-system
     secret: {name: policy-webhook-tls}
     signer_name: ephemeral-ca
+    targets:
+      - kind: MutatingWebhookConfiguration
+        name: policy-webhook
 
 - name: Remove the certificate and its CA
   certflow.kubernetes.k8s_csr:
@@ -347,6 +374,7 @@ EXAMPLES = r"""
     service: audit-webhook
     namespace: kube-system
     secret: {name: audit-webhook-tls}
+    discover_targets: true
 """
 
 RETURN = r"""
@@ -438,6 +466,17 @@ targets:
       type: list
       elements: dict
       returned: always
+skipped_targets:
+  description: The objects that call O(service), but whose C(caBundle) this module does not write, see O(discover_targets).
+  returned: success, with O(state=present)
+  type: list
+  elements: dict
+  contains:
+    kind: {description: Kind of the object., type: str, returned: always}
+    name: {description: Name of the object., type: str, returned: always}
+    webhook: {description: Name of the webhook. Empty for a kind with one caBundle., type: str, returned: always}
+    reason: {description: The reason., type: str, returned: always}
+  sample: [{kind: APIService, name: v1.example.com, webhook: "", reason: "its caBundle was written by the field manager kubectl-edit"}]
 proof:
   description:
     - Evidence that a new certificate is in use after it replaced another one. The evidence comes from a TLS handshake with each

@@ -86,5 +86,5 @@ def test_a_certificate_that_is_not_due_is_kept(api: Any) -> None:
     )
     api.connection = replace(api.connection, ca_pem=LIVING.pem)
     run = CertificateRun(api, intent())
-    result = certificate_flow._obtain_or_keep(run, gather.gather(run))
+    result = certificate_flow._obtain_or_keep(run, gather.gather(run, gather.read_secret(run)))
     assert (result.changed, result.values["reason"]) == (False, "the certificate is kept")

@@ -13,7 +13,7 @@ from .._csr import name_policy, pending_key
 from .._csr.certificate_rules import IssueReason
 from .._csr.name_policy import GuardedNames
 from .._result import Result
-from . import gather, rotation, use_certificate
+from . import discover_targets, gather, rotation, use_certificate
 from .certificate_run import CertificateInUse, CertificateRun, CertificateState, run_exclusively
 from .gather import decide
 from .obtain import obtain
@@ -34,13 +34,17 @@ def remove_certificate(run: CertificateRun) -> Result:
 
 
 def _ensure(run: CertificateRun) -> Result:
-    state = gather.gather(run)
-    return rotation.complete(run, state, _obtain_or_keep(run, state))
+    run, discovery = discover_targets.discover(run, gather.read_secret(run))
+    state = gather.gather(run, discovery.secret, discovery.objects)
+    result = rotation.complete(run, state, _obtain_or_keep(run, state))
+    return discover_targets.report(result, discovery)
 
 
 def _obtain_or_keep(run: CertificateRun, state: CertificateState) -> Result:
     decision = decide(run.intent, state)
-    return obtain(run, state, decision) if isinstance(decision, IssueReason) else _keep(run, state, decision)
+    if not isinstance(decision, IssueReason):
+        return _keep(run, state, decision)
+    return discover_targets.suggest(run, obtain(run, state, decision))
 
 
 def _keep(run: CertificateRun, state: CertificateState, in_use: CertificateInUse) -> Result:

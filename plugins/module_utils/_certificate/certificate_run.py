@@ -44,6 +44,12 @@ class CertificateRun:
     targets: tuple[Target, ...] = ()
     serving: ServingOptions = field(default_factory=ServingOptions)
     check_mode: bool = False
+    #: Also use the objects that call the Service, which the run lists.
+    discovers: bool = False
+    #: Warn about missing targets and a missing Service.
+    is_hinting: bool = False
+    #: The targets that were not named by the task, as the Secret records them. None leaves the record as it is.
+    discovered: str | None = None
     #: None if the run writes without a Lease.
     lease: Lease | None = None
 

@@ -26,16 +26,25 @@ from . import certificate_run, secret_store, target_anchors
 from .certificate_run import CertificateInUse, CertificateRun, CertificateState, TargetState
 
 
-def gather(run: CertificateRun) -> CertificateState:
-    """Read the Secret, the targets, the waiting request, and the candidates for the anchor until one verifies.
+def read_secret(run: CertificateRun) -> ExistingSecret | None:
+    """Return the Secret, None if it does not exist. Raises SecretError for a Secret that must not be written."""
+    secret = secret_store.read(run.client, run.intent.secret)
+    if secret is not None:
+        secret_content.refuse_foreign(secret, run.intent)
+    return secret
 
-    Raises SecretError for a Secret that must not be written, TargetError, MissingPermissions, KubeError.
+
+def gather(
+    run: CertificateRun,
+    secret: ExistingSecret | None,
+    known: Mapping[Target, Mapping[str, Any]] | None = None,
+) -> CertificateState:
+    """Read the targets, the waiting request, and the candidates for the anchor until one verifies.
+
+    known: the objects of targets that were read before. Raises TargetError, MissingPermissions, KubeError.
     """
     client, intent = run.client, run.intent
-    secret = secret_store.read(client, intent.secret)
-    if secret is not None:
-        secret_content.refuse_foreign(secret, intent)
-    targets = read_targets(client, run.targets)
+    targets = read_targets(client, run.targets, known)
     waiting, fault = (None, None) if intent.approve else read_waiting(run)
     state = CertificateState(secret, targets, client.now(), waiting=waiting, waiting_fault=fault)
     return find_in_use(run, state)
@@ -61,9 +70,15 @@ def decide(intent: Intent, state: CertificateState) -> IssueReason | Certificate
     return reason or state.in_use or IssueReason("Untrusted", f"{intent.secret}: {state.anchor_problem}")
 
 
-def read_targets(client: Client, targets: Iterable[Target]) -> tuple[TargetState, ...]:
-    """Read the object of each target. Raises TargetError, MissingPermissions."""
-    return tuple(TargetState(target, bundle_targets.read(client, target)) for target in targets)
+def read_targets(
+    client: Client, targets: Iterable[Target], known: Mapping[Target, Mapping[str, Any]] | None = None
+) -> tuple[TargetState, ...]:
+    """Read the object of each target that is not known. Raises TargetError, MissingPermissions."""
+    known = known or {}
+    return tuple(
+        TargetState(target, known[target] if target in known else bundle_targets.read(client, target))
+        for target in targets
+    )
 
 
 def read_waiting(run: CertificateRun) -> tuple[PendingRequest | None, SecretError | Forbidden | None]:

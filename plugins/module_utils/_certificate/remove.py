@@ -21,7 +21,15 @@ from .._kube.errors import Conflict, Forbidden, MissingPermissions, NotFound
 from .._kube.update_object import retry_on_conflict
 from .._result import Result
 from .._webhook.bundle_patch import TargetChange
-from . import anchor_record, certificate_report, certificate_run, secret_store, target_anchors
+from .._webhook.bundle_targets import Target
+from . import (
+    anchor_record,
+    certificate_report,
+    certificate_run,
+    discover_targets,
+    secret_store,
+    target_anchors,
+)
 from .certificate_run import CertificateRun
 from .secret_store import Change
 
@@ -40,7 +48,9 @@ class _Removal:
     waiting: Mapping[str, Any] | None
     #: The Secret to delete.
     own: ExistingSecret | None
-    #: A Secret that stays, but whose record names anchors of the targets.
+    #: The targets of the task, and those that were discovered.
+    targets: tuple[Target, ...]
+    #: A Secret that stays, but whose records name the targets.
     adopted: ExistingSecret | None
     warnings: tuple[str, ...]
 
@@ -66,7 +76,7 @@ def remove(run: CertificateRun) -> Result:
         if removal.waiting:
             pending_key.discard(client, intent.secret, removal.waiting["metadata"]["uid"])
         if removal.adopted:
-            _remove_from_record(run, removal.adopted)
+            _remove_from_record(run, removal.adopted, removal.targets)
         if removal.own:
             warnings += filter(None, [_delete(client, intent, removal.own)])
     reason = _reason(intent, removal, is_planned=run.check_mode)
@@ -123,8 +133,9 @@ def _delete(client: Client, intent: Intent, own: ExistingSecret) -> str:
 
 
 def _gather(run: CertificateRun) -> _Removal:
-    client, intent, targets = run.client, run.intent, run.targets
+    client, intent = run.client, run.intent
     found = secret_store.read(client, intent.secret)
+    targets = (*run.targets, *_discovered(run, found))
     stays = _why_it_stays(intent, found) if found else ""
     recorded = found.annotations if found and secret_content.is_for(found, intent) else {}
     annotations = target_anchors.with_orphans(client, intent, targets, recorded)
@@ -132,15 +143,24 @@ def _gather(run: CertificateRun) -> _Removal:
     shared = _why_anchors_stay(client, intent) if changes else ""
     requests, unseen = _unissued(client, intent, found)
     is_recorded = anchor_record.without_targets(recorded, targets) != recorded.get(markers.ANCHORS, "")
+    is_recorded = is_recorded or markers.TARGETS in recorded
+    left = "" if shared else discover_targets.hint_at_anchors(run, recorded, targets)
     return _Removal(
         annotations=annotations,
         changes=() if shared else changes,
         requests=requests,
         waiting=pending_key.find(client, intent.secret),
+        targets=targets,
         own=None if stays else found,
         adopted=found if stays and is_recorded and not shared else None,
-        warnings=tuple(filter(None, (stays, shared, unseen))),
+        warnings=tuple(filter(None, (stays, shared, unseen, left))),
     )
+
+
+def _discovered(run: CertificateRun, found: ExistingSecret | None) -> tuple[Target, ...]:
+    """Return the discovered targets, with every webhook that calls the Service. Only recorded anchors are removed from them."""
+    callers = discover_targets.find_callers(run, found)
+    return tuple(Target(caller.target.kind, caller.target.name) for caller in callers if caller.is_verified)
 
 
 def _unissued(
@@ -194,15 +214,14 @@ def _why_anchors_stay(client: Client, intent: Intent) -> str:
     return f"the CA stays in the targets, because Secret {', '.join(others)} of Service {service} needs it too. {later}"
 
 
-def _remove_from_record(run: CertificateRun, adopted: ExistingSecret) -> None:
-    """Remove the targets of the run from the record of a Secret that stays."""
+def _remove_from_record(run: CertificateRun, adopted: ExistingSecret, targets: tuple[Target, ...]) -> None:
+    """Remove the targets from the records of a Secret that stays."""
 
     def change(found: ExistingSecret | None) -> Change:
         if found is None:
             return None
-        return secret_content.patch_anchor_record(
-            found, anchor_record.without_targets(found.annotations, run.targets)
-        )
+        anchors = anchor_record.without_targets(found.annotations, targets)
+        return secret_content.patch_anchor_record(found, anchors, forgets_targets=True)
 
     secret_store.write(run.client, run.intent.secret, adopted, change)
 

@@ -86,7 +86,9 @@ def keep(
                 f"{intent.secret} was replaced while this task ran", remedy="Run the task again"
             )
         anchors = anchor_record.record_added(found.annotations, changes)
-        return secret_content.patch_metadata(found, intent, ca_pem=anchor.pem, anchors=anchors)
+        return secret_content.patch_metadata(
+            found, intent, ca_pem=anchor.pem, anchors=anchors, discovered=run.discovered
+        )
 
     patch = refresh(secret)
     wanted = target_anchors.permissions(changes)
@@ -160,7 +162,9 @@ def use(
     changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=issued.pem, now=now)
     changes = target_anchors.write(client, intent, changes, anchor, leaf_pem=issued.pem, now=now)
     unproven = _unproven(run, state, facts, changes, anchor)
-    content = SecretContent(issued.pem, private_keys.to_pem(issued.key), anchor.pem, "", unproven)
+    content = SecretContent(
+        issued.pem, private_keys.to_pem(issued.key), anchor.pem, "", unproven, run.discovered
+    )
     stored_by_another = _store(run, secret, content, changes)
     if stored_by_another:
         if issued.own_ca:

@@ -22,6 +22,8 @@ SIGNER = f"{PREFIX}signer-name"
 SECRET = f"{PREFIX}secret"
 # The anchors that this collection added, as "kind/name/webhook=fingerprint ...". state: absent removes only these.
 ANCHORS = f"{PREFIX}added-anchors"
+# The targets that a run found itself (discover_targets), as "kind/name ...".
+TARGETS = f"{PREFIX}discovered-targets"
 # A certificate that not every endpoint was seen to serve: its serial, then the anchors to remove after that, as above.
 UNPROVEN = f"{PREFIX}unproven"
 # A throw-away request: the run that made it, and its purpose in words.

@@ -60,13 +60,15 @@ class ExistingSecret:
 
 @dataclass(frozen=True)
 class SecretContent:
-    """The content to write: PEM texts, and the annotations markers.ANCHORS and markers.UNPROVEN."""
+    """The content to write: PEM texts, and the annotations markers.ANCHORS, markers.UNPROVEN and markers.TARGETS."""
 
     certificate_pem: str
     key_pem: str
     ca_pem: str
     anchors: str
     unproven: str = ""
+    #: None leaves the record as it is.
+    discovered: str | None = None
 
 
 # The content for a server dry run.
@@ -211,7 +213,10 @@ def patch_content(
     anchors = content.anchors if content else ""
     data = _data(intent.secret, content) if content else {}
     record = _open(content) if content else {}
-    gone = [LAST_APPLIED, *(() if record or content is None else (markers.UNPROVEN,))]
+    gone = [LAST_APPLIED]
+    if content is not None:
+        gone += [] if content.unproven else [markers.UNPROVEN]
+        gone += [markers.TARGETS] if content.discovered == "" else []
     return [
         _lock(secret),
         *_merge(
@@ -226,7 +231,7 @@ def patch_content(
 
 
 def patch_metadata(
-    secret: ExistingSecret, intent: Intent, *, ca_pem: str, anchors: str
+    secret: ExistingSecret, intent: Intent, *, ca_pem: str, anchors: str, discovered: str | None = None
 ) -> list[dict[str, Any]]:
     """Return the JSON patch that updates labels, annotations and CA of a certificate that stays. It may be empty.
 
@@ -240,6 +245,8 @@ def patch_metadata(
         **{key: text for key, text in secret.annotations.items() if key == markers.SIGNER},
     }
     record = {markers.ANCHORS: anchors} if anchors or markers.ANCHORS in secret.annotations else {}
+    record.update({markers.TARGETS: discovered} if discovered else {})
+    is_forgotten = discovered == "" and markers.TARGETS in secret.annotations
     ca_key = intent.secret.ca_key
     is_stale = bool(ca_key) and not _holds(secret.ca_pem, ca_pem)
     operations = [
@@ -250,13 +257,21 @@ def patch_metadata(
             dict.fromkeys(secret.data_keys, ""),
             {ca_key: _encoded(ca_pem)} if is_stale else {},
         ),
+        *([_without(markers.TARGETS)] if is_forgotten else []),
     ]
     return [_lock(secret), *operations] if operations else []
 
 
-def patch_anchor_record(secret: ExistingSecret, anchors: str) -> list[dict[str, Any]]:
-    """Return the JSON patch for the record of anchors. It is empty if the record is up to date."""
+def patch_anchor_record(
+    secret: ExistingSecret, anchors: str, *, forgets_targets: bool = False
+) -> list[dict[str, Any]]:
+    """Return the JSON patch for the record of anchors. It is empty if the record is up to date.
+
+    forgets_targets: remove the record of discovered targets too.
+    """
     operations = _record(secret, anchors)
+    if forgets_targets and markers.TARGETS in secret.annotations:
+        operations.append(_without(markers.TARGETS))
     return [_lock(secret), *operations] if operations else []
 
 
@@ -280,7 +295,8 @@ def _without(annotation: str) -> dict[str, Any]:
 
 
 def _open(content: SecretContent) -> dict[str, str]:
-    return {markers.UNPROVEN: content.unproven} if content.unproven else {}
+    records = {markers.UNPROVEN: content.unproven, markers.TARGETS: content.discovered or ""}
+    return {key: text for key, text in records.items() if text}
 
 
 def _annotations(intent: Intent, anchors: str) -> dict[str, str]:

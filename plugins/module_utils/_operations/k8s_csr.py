@@ -77,6 +77,7 @@ SPEC: dict[str, Any] = {
         },
     },
     **argument_specs.TARGETS,
+    "discover_targets": {"type": "bool", "default": False},
     **argument_specs.WAIT,
     **argument_specs.AUTH,
 }
@@ -101,16 +102,22 @@ def _parse(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> C
         )
     if intent.ca_bundle:
         bundle_content.check(intent.ca_bundle)
+    discovers = bool(parameters.get("discover_targets"))
+    if discovers and (intent.is_client or not intent.service):
+        raise RequestError(
+            "discover_targets finds the objects that call the Service, and the task names no Service",
+            remedy="Set service, or remove discover_targets",
+        )
     probe = _probe_object(parameters)
     if probe is not None:
-        _check_probe(targets, probe)
+        _check_probe(targets, probe, discovers=discovers)
     serving = _serving_options(parameters, intent, probe)
-    return CertificateRun(client, intent, targets, serving, check_mode)
+    return CertificateRun(client, intent, targets, serving, check_mode, discovers, is_hinting=True)
 
 
-def _check_probe(targets: tuple[Target, ...], probe: ProbeObject) -> None:
+def _check_probe(targets: tuple[Target, ...], probe: ProbeObject, *, discovers: bool) -> None:
     """Raise an error now for a probe that would fail during the first renewal."""
-    if not targets:
+    if not targets and not discovers:
         raise RequestError("probe needs the webhooks in targets", remedy="Set targets, or remove probe")
     probe_webhook.check_targets(targets, probe)
 

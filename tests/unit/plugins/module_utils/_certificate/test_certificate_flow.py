@@ -101,7 +101,7 @@ def test_a_ca_that_no_target_trusts_is_not_used(trusted: bool) -> None:
     api = ScriptedApi({PATH: secret, bundle_targets.path(HOOK): standing})
     wanted = intent(signer_name="ephemeral-ca")
     run = CertificateRun(api, wanted, (HOOK,))  # type: ignore[arg-type]
-    result = certificate_flow._obtain_or_keep(run, gather.gather(run))
+    result = certificate_flow._obtain_or_keep(run, gather.gather(run, gather.read_secret(run)))
     assert result.values["reason"].startswith("the certificate is kept") is trusted
     is_in_use = secret["data"]["ca.crt"] == encoded(result.values["ca_bundle"])
     assert is_in_use is trusted
@@ -135,5 +135,5 @@ def test_a_target_of_another_task_proves_the_shared_ca(record: str, trusted: boo
     api = ScriptedApi({PATH: secret, bundle_targets.path(HOOK): standing, bundle_targets.path(OTHER): other})
     wanted = intent(signer_name="ephemeral-ca")
     run = CertificateRun(api, wanted, (HOOK,))  # type: ignore[arg-type]
-    result = certificate_flow._obtain_or_keep(run, gather.gather(run))
+    result = certificate_flow._obtain_or_keep(run, gather.gather(run, gather.read_secret(run)))
     assert (encoded(result.values["ca_bundle"]) == secret["data"]["ca.crt"]) is kept

@@ -39,11 +39,11 @@ KEPT = {**MARKED, "labels": markers.labels_for(SPEC)}
 EMPTY = {"metadata": {"resourceVersion": "1"}, "items": []}
 
 
-def result_of(secret: dict[str, Any] | None, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+def result_of(held: dict[str, Any] | None, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
     api = ScriptedApi(
         {
-            PATH: secret,
-            COLLECTION: {**EMPTY, "items": [secret] if secret else []},
+            PATH: held,
+            COLLECTION: {**EMPTY, "items": [held] if held else []},
             PENDING: None,
             csr_api.COLLECTION: EMPTY,
             bundle_targets.path(HOOK): webhook("cluster"),

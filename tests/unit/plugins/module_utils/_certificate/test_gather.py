@@ -84,7 +84,8 @@ def test_candidates_are_read_only_for_a_certificate_that_can_stay_in_use(
 ) -> None:
     """A ConfigMap is read only if the CA of the connection does not verify the certificate."""
     api = ScriptedApi({PATH: secret_object(issued)}, ca_pem=ca().pem)
-    state = gather.gather(CertificateRun(api, intent(take_over=True)))  # type: ignore[arg-type]
+    run = CertificateRun(api, intent(take_over=True))  # type: ignore[arg-type]
+    state = gather.gather(run, gather.read_secret(run))
     assert bool(state.in_use) is is_in_use
     assert bool(state.anchor_problem) is bool(reads)
     assert len([path for _verb, path in api.asked if "configmaps" in path]) == reads
@@ -93,7 +94,8 @@ def test_candidates_are_read_only_for_a_certificate_that_can_stay_in_use(
 @pytest.mark.parametrize(("approve", "paths"), [(True, []), (False, [PENDING, csr_api.path(CSR_NAME)])])
 def test_a_run_that_approves_reads_no_waiting_request(approve: bool, paths: list[str]) -> None:
     api = api_with(waiting(), its_csr())
-    state = gather.gather(CertificateRun(api, intent(approve=approve)))  # type: ignore[arg-type]
+    run = CertificateRun(api, intent(approve=approve))  # type: ignore[arg-type]
+    state = gather.gather(run, gather.read_secret(run))
     assert [path for _verb, path in api.asked] == [PATH, *paths]
     assert bool(state.waiting) is not approve
 
@@ -102,14 +104,16 @@ def test_a_waiting_request_that_may_not_be_read_fails_only_a_run_that_needs_it()
     """A run that keeps its certificate does not need it. A run that issues one first reports every missing permission."""
     api = api_with(waiting(), its_csr())
     api.objects[csr_api.path(CSR_NAME)] = api_error(Forbidden)
-    state = gather.gather(CertificateRun(api, intent(approve=False)))  # type: ignore[arg-type]
+    run = CertificateRun(api, intent(approve=False))  # type: ignore[arg-type]
+    state = gather.gather(run, gather.read_secret(run))
     assert (state.waiting, type(state.waiting_fault)) == (None, Forbidden)
 
 
 @pytest.mark.parametrize("text", ["not base64!", "a"])
 def test_a_waiting_secret_without_a_key_is_a_fault_of_the_secret(text: str) -> None:
     api = api_with({**waiting(), "data": {"tls.key": text}}, its_csr())
-    state = gather.gather(CertificateRun(api, intent(approve=False)))  # type: ignore[arg-type]
+    run = CertificateRun(api, intent(approve=False))  # type: ignore[arg-type]
+    state = gather.gather(run, gather.read_secret(run))
     assert isinstance(state.waiting_fault, SecretError)
 
 
@@ -144,7 +148,7 @@ def test_a_state_that_changed_during_the_wait_for_the_lease_is_detected(case: st
         if obj:
             obj["metadata"]["uid"] = "u"
     run = CertificateRun(api, intent(approve=False), (HOOK,), lease=AcquiredLease())  # type: ignore[arg-type]
-    state = gather.gather(run)
+    state = gather.gather(run, gather.read_secret(run))
     if case == "no change":
         gather.acquire_lease(run, state)
         return

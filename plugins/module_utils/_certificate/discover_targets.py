@@ -1,0 +1,221 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The targets of a run: those of the task, those that the API server's objects show, and those that the Secret records.
+
+With ``discover_targets`` a run lists the objects that call the Service. The Secret records the ones that the run uses
+(an annotation), so that a later run without the option still renews their trust.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .._csr import markers, secret_content
+from .._csr.secret_content import ExistingSecret
+from .._kube.client import Client
+from .._kube.errors import KubeError
+from .._result import Result
+from .._webhook import bundle_targets, probe_webhook, service_callers
+from .._webhook.bundle_targets import Target
+from .._webhook.errors import TargetError
+from .._webhook.service_callers import ServiceCaller
+from . import anchor_record
+from .anchor_record import service_of
+from .certificate_run import CertificateRun
+
+_ENTRY = re.compile(r"([A-Za-z]+)/([a-z0-9][-a-z0-9.]{0,252})")
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """The targets that are not named by the task."""
+
+    #: The Secret, None if it does not exist.
+    secret: ExistingSecret | None
+    callers: tuple[ServiceCaller, ...] = ()
+    #: The callers that are used, as the Secret records them. None if no discovery has taken place.
+    record: str | None = None
+    #: The objects as they were read.
+    objects: Mapping[Target, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def discover(run: CertificateRun, secret: ExistingSecret | None) -> tuple[CertificateRun, Discovery]:
+    """Return the run with all targets, and the discovery. Raises MissingPermissions, TargetError, KubeError."""
+    callers = find_callers(run, secret)
+    used = [caller for caller in callers if caller.is_usable]
+    recorded = _recorded(run, secret)
+    record = " ".join(sorted(_entry(caller.target) for caller in used))
+    found = Discovery(
+        secret,
+        callers,
+        record if run.discovers or recorded else None,
+        {caller.target: caller.obj for caller in used},
+    )
+    targets = (*run.targets, *(caller.target for caller in used))
+    if run.serving.probe is not None and used:
+        probe_webhook.check_targets(targets, run.serving.probe)
+    return replace(run, targets=targets, discovered=found.record), found
+
+
+def find_callers(run: CertificateRun, secret: ExistingSecret | None) -> tuple[ServiceCaller, ...]:
+    """Return the objects that call the Service and that the task does not name.
+
+    List them with ``discover_targets``. Otherwise read the recorded ones. A recorded object that was deleted or calls another
+    Service is left out.
+    """
+    service = service_of(run.intent)
+    if service is None:
+        return ()
+    named = {(target.kind, target.name) for target in run.targets}
+    anchors = anchor_record.added_entries(secret.annotations) if secret and _is_own(run, secret) else set()
+    if run.discovers:
+        callers: Iterable[ServiceCaller] = service_callers.list_callers(run.client, service, anchors)
+    else:
+        callers = _read_recorded(run, secret, service, anchors)
+    return tuple(caller for caller in callers if (caller.target.kind, caller.target.name) not in named)
+
+
+def report(result: Result, discovery: Discovery) -> Result:
+    """Return the result with the objects that call the Service and whose caBundle is not written.
+
+    A warning names those that do not hold the CA of the certificate.
+    """
+    skipped = [
+        {"kind": caller.target.kind, "name": caller.target.name, "webhook": webhook, "reason": reason}
+        for caller in discovery.callers
+        for webhook, reason in caller.skipped.items()
+    ]
+    untrusting = [caller for caller in discovery.callers if _lacks(caller, result.values.get("ca_bundle"))]
+    warnings = tuple(
+        f"{caller.target} is not changed: {next(iter(caller.skipped.values()))}. If it is to trust the certificate, set "
+        f"targets: {as_yaml([caller.target])}"
+        for caller in untrusting
+        if caller.skipped and caller.is_verified
+    )
+    values = {**result.values, "skipped_targets": skipped}
+    return replace(result, values=values, warnings=(*result.warnings, *warnings))
+
+
+def suggest(run: CertificateRun, result: Result) -> Result:
+    """Return the result with a warning if no target trusts the new certificate, or if the Service does not exist.
+
+    The look sends at most five requests, and only for a run that changes something. It never fails the run.
+    """
+    service = service_of(run.intent)
+    if not (run.is_hinting and result.changed and service) or run.intent.is_client:
+        return result
+    hints = [
+        _hint_at_service(run.client, service),
+        "" if run.targets else _hint_at_targets(run, result, service),
+    ]
+    return replace(result, warnings=(*result.warnings, *filter(None, hints)))
+
+
+def hint_at_anchors(run: CertificateRun, annotations: Mapping[str, str], targets: Collection[Target]) -> str:
+    """Return a warning about CA certificates that this collection added and that ``state: absent`` leaves, "" if there are none."""
+    entries = anchor_record.added_entries(annotations)
+    left = entries - {entry for target in targets for entry in anchor_record.of_target(entries, target)}
+    pairs = anchor_record.targets_of(left, {entry.partition("=")[2] for entry in left})
+    known = [Target(kind, name) for kind, name in pairs if _parse(f"{kind}/{name}")]
+    if not known:
+        return ""
+    return f"the CA of {run.intent.secret} stays in {', '.join(map(str, known))}. To remove it, {_set_targets(known)}"
+
+
+def as_yaml(targets: Iterable[Target]) -> str:
+    """Return targets as a YAML list on one line. The names are quoted, because a name such as 1.5 is a number in YAML."""
+    return "[" + ", ".join(f"{{kind: {target.kind}, name: '{target.name}'}}" for target in targets) + "]"
+
+
+def _hint_at_service(client: Client, service: tuple[str, str]) -> str:
+    namespace, name = service
+    try:
+        found = client.find(f"/api/v1/namespaces/{namespace}/services/{name}")
+    except KubeError:
+        return ""
+    if found is not None:
+        return ""
+    return (
+        f"Service {namespace}/{name} does not exist, so no client can call it under the names of this certificate. "
+        "Check service and namespace, or create the Service"
+    )
+
+
+def _hint_at_targets(run: CertificateRun, result: Result, service: tuple[str, str]) -> str:
+    if run.discovers:
+        return (
+            f"no webhook configuration, CustomResourceDefinition or APIService was found that calls Service "
+            f"{'/'.join(service)} and may be changed, so none was made to trust the certificate"
+        )
+    callers = service_callers.list_visible_callers(run.client, service)
+    targets = [
+        caller.target
+        for caller in callers
+        if _lacks(caller, result.values.get("ca_bundle"))
+        and bundle_targets.find_bundle_writer(caller.target, caller.obj) is None
+        and caller.is_verified
+    ]
+    if not targets:
+        return ""
+    return (
+        f"the task has no targets, so this certificate is not trusted by the objects that call Service {'/'.join(service)}: "
+        f"{', '.join(map(str, targets))}. To make them trust it, {_set_targets(targets)}"
+    )
+
+
+def _set_targets(targets: Iterable[Target]) -> str:
+    return (
+        f"set targets: {as_yaml(targets)}, or discover_targets: true (in the role webhook_certificate_targets and "
+        "webhook_certificate_discover_targets)"
+    )
+
+
+def _lacks(caller: ServiceCaller, anchors: str | None) -> bool:
+    """Return True if a bundle of the caller lacks a CA of the certificate, or if this CA is not known yet."""
+    wanted = anchor_record.fingerprints(anchors or "")
+    return not wanted or any(
+        not wanted <= anchor_record.fingerprints(config.ca_bundle) for config in caller.configs
+    )
+
+
+def _read_recorded(
+    run: CertificateRun,
+    secret: ExistingSecret | None,
+    service: tuple[str, str],
+    anchors: Collection[str],
+) -> Iterable[ServiceCaller]:
+    for target in _recorded(run, secret):
+        try:
+            obj = bundle_targets.read(run.client, target)
+        except TargetError:
+            continue  # It was deleted.
+        caller = service_callers.judge(target, obj, service, anchors)
+        if caller:
+            yield caller
+
+
+def _recorded(run: CertificateRun, secret: ExistingSecret | None) -> list[Target]:
+    """Return the recorded targets. An annotation may hold any text, so entries that are no targets are left out."""
+    if secret is None or not _is_own(run, secret):
+        return []
+    entries = secret.annotations.get(markers.TARGETS, "").split()
+    return [target for target in map(_parse, dict.fromkeys(entries)) if target]
+
+
+def _is_own(run: CertificateRun, secret: ExistingSecret) -> bool:
+    return secret_content.is_for(secret, run.intent)
+
+
+def _entry(target: Target) -> str:
+    return f"{target.kind}/{target.name}"
+
+
+def _parse(entry: str) -> Target | None:
+    match = _ENTRY.fullmatch(entry)
+    return Target(match[1], match[2]) if match and match[1] in bundle_targets.KINDS else None

@@ -1,0 +1,175 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Find the objects whose webhooks, conversion or aggregated API call a Service, and judge if their caBundle may be written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._kube.access_review import Permission, missing_permissions
+from .._kube.errors import Forbidden, KubeError, NotFound
+from . import bundle_content, bundle_targets
+from .bundle_targets import KINDS, ClientConfig, Object, ServiceName, Target
+from .errors import TargetError
+
+if TYPE_CHECKING:
+    from .._kube.client import Client
+
+#: The field manager of the writes of this collection. The API server takes it from the start of the User-Agent.
+FIELD_MANAGER = "certflow.kubernetes"
+
+
+@dataclass(frozen=True)
+class ServiceCaller:
+    """An object that calls a Service."""
+
+    #: It selects the webhooks whose caBundle may be written.
+    target: Target
+    obj: Object
+    #: All places of the object that call the Service.
+    configs: tuple[ClientConfig, ...]
+    #: Name of a webhook ("" for a kind with one caBundle) -> why its caBundle is not written.
+    skipped: Mapping[str, str]
+
+    @property
+    def is_verified(self) -> bool:
+        """True if the API server verifies the Service's certificate by a caBundle."""
+        return all(config.server_name for config in self.configs)
+
+    @property
+    def is_usable(self) -> bool:
+        """True if at least one caBundle may be written."""
+        return len(self.skipped) < len(self.configs)
+
+
+def list_callers(
+    client: Client, service: ServiceName, recorded: Collection[str] = ()
+) -> tuple[ServiceCaller, ...]:
+    """List all kinds that hold a caBundle, and return the objects that call the Service.
+
+    recorded: the entries of the anchors that this collection added ("kind/name/webhook=fingerprint").
+
+    Raises MissingPermissions that names every list which this identity may not read, KubeError.
+    """
+    found: list[ServiceCaller] = []
+    lacking: list[Permission] = []
+    messages: list[str] = []
+    for kind in KINDS:
+        try:
+            found += _list_kind(client, kind, service, recorded)
+        except Forbidden as error:
+            lacking.append(Permission("list", KINDS[kind].group, KINDS[kind].resource))
+            messages.append(error.message)
+    if lacking:
+        purpose = f"discover the targets of Service {'/'.join(service)}"
+        raise missing_permissions(lacking, purpose, messages[0])
+    return tuple(found)
+
+
+def list_visible_callers(client: Client, service: ServiceName) -> tuple[ServiceCaller, ...]:
+    """Return the objects that call the Service, of the kinds that this identity may list."""
+    found: list[ServiceCaller] = []
+    for kind in KINDS:
+        try:
+            found += _list_kind(client, kind, service, ())
+        except KubeError:
+            continue  # The run does not depend on this list.
+    return tuple(found)
+
+
+def judge(
+    target: Target, obj: Object, service: ServiceName, recorded: Collection[str] = ()
+) -> ServiceCaller | None:
+    """Return the caller that an object is, None if it does not call the Service.
+
+    A caBundle may be written if it is empty, if its field manager is this collection, or if it holds a recorded anchor.
+    """
+    try:
+        configs = bundle_targets.client_configs(Target(target.kind, target.name), obj, service=service)
+    except TargetError as error:
+        return _without_bundle(target, obj, service, error)
+    skipped = {
+        config.webhook: reason for config in configs if (reason := _reason(target, obj, config, recorded))
+    }
+    chosen = tuple(config.webhook for config in configs if config.webhook not in skipped)
+    # Without names, a target is every webhook that calls the Service.
+    webhooks = chosen if skipped and chosen != ("",) else ()
+    return ServiceCaller(Target(target.kind, target.name, webhooks), obj, configs, skipped)
+
+
+def _list_kind(
+    client: Client, kind: str, service: ServiceName, recorded: Collection[str]
+) -> list[ServiceCaller]:
+    row = KINDS[kind]
+    try:
+        items = client.list_all(f"/apis/{row.group}/{row.version}/{row.resource}")["items"]
+    except NotFound:  # This API server does not have the kind.
+        return []
+    judged = (judge(Target(kind, obj["metadata"]["name"]), obj, service, recorded) for obj in items)
+    return [caller for caller in judged if caller]
+
+
+def _without_bundle(
+    target: Target, obj: Object, service: ServiceName, error: TargetError
+) -> ServiceCaller | None:
+    """Return the caller that an APIService without verification is, None for any other object."""
+    spec = obj.get("spec") or {}
+    reference = (spec.get("service") or {}) if target.kind == "APIService" else {}
+    if (reference.get("namespace"), reference.get("name")) != service:
+        return None
+    config = ClientConfig("", "/spec", "", "", service, "")
+    return ServiceCaller(Target(target.kind, target.name), obj, (config,), {"": error.cause})
+
+
+def _reason(target: Target, obj: Object, config: ClientConfig, recorded: Collection[str]) -> str:
+    """Return why the caBundle is not written, "" if it may be."""
+    if not config.ca_bundle.strip():
+        return ""
+    writers = tuple(_bundle_managers(target, obj, config.webhook))
+    if FIELD_MANAGER in writers or _holds_recorded(target, config, recorded):
+        return ""
+    by = f"the field manager {', '.join(writers)}" if writers else "an unknown client"
+    return f"its caBundle was written by {by}"
+
+
+def _bundle_managers(target: Target, obj: Object, webhook: str) -> Iterator[str]:
+    """Yield the field managers that own the caBundle."""
+    path = _field_path(target, webhook)
+    for entry in obj["metadata"].get("managedFields") or ():
+        if _owns(entry.get("fieldsV1") or {}, path):
+            yield str(entry.get("manager", ""))
+
+
+def _field_path(target: Target, webhook: str) -> tuple[str, ...]:
+    """Return the path of the caBundle in managedFields.
+
+    Source: sigs.k8s.io/structured-merge-diff, fieldpath serialize-pe.go.
+    """
+    if webhook:
+        key = json.dumps({"name": webhook}, separators=(",", ":"), ensure_ascii=False)
+        return ("f:webhooks", f"k:{key}", "f:clientConfig", "f:caBundle")
+    if target.kind == "APIService":
+        return ("f:spec", "f:caBundle")
+    return ("f:spec", "f:conversion", "f:webhook", "f:clientConfig", "f:caBundle")
+
+
+def _owns(fields: Mapping[str, Any], path: Iterable[str]) -> bool:
+    part: Any = fields
+    for name in path:
+        if not isinstance(part, Mapping) or name not in part:
+            return False
+        part = part[name]
+    return True
+
+
+def _holds_recorded(target: Target, config: ClientConfig, recorded: Collection[str]) -> bool:
+    start = "/".join(filter(None, (target.kind, target.name, config.webhook))) + "="
+    return any(
+        start + anchor.fingerprint in recorded for anchor in bundle_content.certificates(config.ca_bundle)
+    )
