@@ -21,6 +21,7 @@ from tools.ci.venvs import REPOSITORY
 if TYPE_CHECKING:
     from tests.support.clusters import Cluster, Fleet
 
+CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 SECRET = "/api/v1/namespaces/kube-system/secrets/audit-webhook-tls"
 ARN = "arn:aws:eks:eu-west-1:111122223333:cluster/shop"
 
@@ -40,10 +41,25 @@ def lifetime(cluster: Cluster) -> datetime.timedelta:
     return leaf.not_valid_after_utc - leaf.not_valid_before_utc
 
 
+def webhook() -> dict[str, Any]:
+    """Return the webhook configuration that the example names as a target. Its webhook is never called."""
+    rule = {"apiGroups": ["certflow.test"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["none"]}
+    entry = {
+        "name": "audit.certflow.test",
+        "clientConfig": {"service": {"namespace": "kube-system", "name": "audit-webhook"}},
+        "rules": [rule],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    return {"metadata": {"name": "audit-webhook"}, "webhooks": [entry]}
+
+
 def test_the_example_repository_runs(fleet: Fleet, tmp_path: Path) -> None:
     """The EKS cluster is reached through its context and group variables, the other one through its build
     host.
     """
+    for cluster in fleet.values():
+        cluster.api("POST", CONFIGURATIONS, webhook())
     place = tmp_path / "repository"
     shutil.copytree(REPOSITORY / "examples" / "infra-repo", place)
     (place / "kubeconfigs").mkdir()
@@ -68,4 +84,7 @@ def test_the_example_repository_runs(fleet: Fleet, tmp_path: Path) -> None:
         assert "PRIVATE KEY" not in text
         assert "REDACTED" not in text  # names in an encrypted file are not secrets
     for cluster in fleet.values():
+        found = cluster.api("GET", f"{CONFIGURATIONS}/audit-webhook")["webhooks"][0]["clientConfig"]
+        assert base64.b64decode(found["caBundle"]).decode() == cluster.ca_pem
         cluster.api("DELETE", SECRET)
+        cluster.api("DELETE", f"{CONFIGURATIONS}/audit-webhook")

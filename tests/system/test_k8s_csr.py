@@ -714,3 +714,39 @@ def test_an_adopted_secret_is_not_deleted(rig: CsrRig) -> None:
         True,
     )
     assert rig.secret("other-tls") is not None
+
+
+# Targets that the module finds
+
+
+def test_discovered_targets(rig: CsrRig) -> None:
+    """The API server records the field manager, by which a later run knows its own caBundle."""
+    empty, foreign = rig.hook("empty"), rig.hook("foreign")
+    rig.set_bundle(foreign, pki.make_ca("foreign").certificate_pem.decode())
+    issued = rig.run(discover_targets=True)
+    assert [target["name"] for target in issued["targets"]] == [empty["name"]]
+    assert [target["name"] for target in issued["skipped_targets"]] == [foreign["name"]]
+    assert rig.bundle(empty) == rig.cluster.ca_pem
+    assert f"Service {rig.name}/hook does not exist" in issued["warnings"][0]
+
+    again, start = rig.run(discover_targets=True), since(rig)
+    assert (again["changed"], again["skipped_targets"]) == (False, issued["skipped_targets"])
+    later = rig.run()
+    assert (later["changed"], [verb for verb, _ in rig.asked(start)]) == (False, ["get", "get"])
+
+    added = rig.hook("added")
+    assert rig.run(discover_targets=True, check_mode=True)["changed"]
+    assert rig.run(discover_targets=True)["changed"]
+    assert rig.bundle(added) == rig.cluster.ca_pem
+    gone = rig.run(state="absent")
+    assert (gone["changed"], rig.bundle(empty), rig.bundle(added)) == (True, "", "")
+
+
+def test_a_certificate_without_targets_gives_a_warning(rig: CsrRig) -> None:
+    target = rig.hook()
+    for check_mode in (True, False):
+        texts = rig.run(check_mode=check_mode)["warnings"]
+        assert [
+            text for text in texts if f"targets: [{{kind: {HOOK_KIND}, name: '{target['name']}'}}]" in text
+        ]
+    assert "warnings" not in rig.run()

@@ -75,6 +75,11 @@ def a_new_one(place: LimitedRig) -> Run:
     return lambda **who: place.rig.run(targets=targets, **who)
 
 
+def a_discovery(place: LimitedRig) -> Run:
+    place.rig.hook(f"hook-{uuid.uuid4().hex[:4]}")
+    return lambda **who: place.rig.run(discover_targets=True, **who)
+
+
 def for_an_address(place: LimitedRig) -> Run:
     named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
     return lambda **who: place.rig.run(**named, **who)
@@ -236,6 +241,7 @@ def of_an_unserved_signer(place: LimitedRig) -> Run:
 SCENARIOS: dict[str, list[Callable[[LimitedRig], Run]]] = {
     "approve": [a_decision, a_decision_for_another_signer],
     "bundle": [bundles],
+    "discover": [a_discovery],
     "explain": [an_explanation, of_all, of_an_unserved_signer],
     "probe": [throw_away(KUBELET_SERVING)],
     "prove": [an_admission, a_mutating_one, a_conversion, an_aggregated_api, pods_behind_it],
@@ -244,6 +250,7 @@ SCENARIOS: dict[str, list[Callable[[LimitedRig], Run]]] = {
     "store": [ephemeral_ca, ephemeral_ca_again, ephemeral_ca_and_removal],
 }
 BESIDE = {
+    "discover": ["request", "approve", "bundle"],
     "request": ["approve", "bundle"],
     "rotate": ["store", "bundle"],
     "store": ["bundle"],

