@@ -43,7 +43,12 @@ def lifetime(cluster: Cluster) -> datetime.timedelta:
 
 def webhook() -> dict[str, Any]:
     """Return the webhook configuration that the example names as a target. Its webhook is never called."""
-    rule = {"apiGroups": ["certflow.test"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["none"]}
+    rule = {
+        "apiGroups": ["certflow.test"],
+        "apiVersions": ["*"],
+        "operations": ["CREATE"],
+        "resources": ["none"],
+    }
     entry = {
         "name": "audit.certflow.test",
         "clientConfig": {"service": {"namespace": "kube-system", "name": "audit-webhook"}},
