@@ -118,7 +118,7 @@ def suggest(run: CertificateRun, result: Result) -> Result:
 
 
 def hint_at_anchors(run: CertificateRun, annotations: Mapping[str, str], targets: Collection[Target]) -> str:
-    """Return a warning about CA certificates that this collection added and that ``state: absent`` leaves, "" if there are none."""
+    """Return a warning that names the targets in which ``state: absent`` leaves recorded CA certificates, or ""."""
     entries = anchor_record.added_entries(annotations)
     left = entries - {entry for target in targets for entry in anchor_record.of_target(entries, target)}
     pairs = anchor_record.targets_of(left, {entry.partition("=")[2] for entry in left})
