@@ -5,8 +5,8 @@
 
 """Run an operation inside Ansible's own process, if that has the same result as the module.
 
-Ansible's parent process imports the action plugin, so every fork inherits the operation and its libraries. The
-parent process only imports. Each fork opens its own connections, threads and files.
+Ansible's parent process imports the action plugin, so every fork inherits the operation, its libraries, and the store of
+tokens. The parent process only imports. Each fork opens its own connections, threads and files.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.opera
     missing_libraries,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import token_store
 from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import progress_lines
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content
@@ -44,6 +45,8 @@ EXECUTION_MODES = (AUTO, IN_PROCESS, MODULE)
 TIMEOUT_MARGIN = 5
 
 display = Display()
+# Here, because this is imported before Ansible forks.
+token_store.share_with_forks()
 
 
 class OperationAction(ActionBase):  # type: ignore[misc]

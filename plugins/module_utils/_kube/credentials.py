@@ -12,17 +12,20 @@ system:anonymous, so it is not used.
 from __future__ import annotations
 
 import base64
+import contextlib
+import hashlib
 import io
+import json
 import os
 import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
 from typing import Any, Callable
 
 from .._text import SENSITIVE_NAME, mask, quoted
 from .._times import find_time
+from . import token_store
 from .connection import Connection, ExecPlugin
 from .errors import AuthenticationError, PluginFailed, PluginMissing
 
@@ -37,6 +40,8 @@ except ImportError:  # reported by _run, with the interpreter's path
 RENEW_BEFORE_SECONDS = 60.0
 TOKEN_FILE_SECONDS = 60.0
 PLUGIN_SECONDS = 60.0
+# A plugin has at least this time, also after a wait for another process that ran it.
+LEAST_SECONDS = 1.0
 # The number of characters that are shown. The end of a plugin's output names the failure.
 WORDS_SHOWN = 500
 # Shorter values occur in every message. A secret is longer.
@@ -65,6 +70,7 @@ class Credentials:
         self._connection = connection
         self._header: str | None = None
         self._expires = float("-inf")
+        self._is_refused = False
         self._lock = threading.Lock()
         self.client_certificate: tuple[str, str] | None = None
         if connection.client_certificate and connection.client_key:
@@ -85,14 +91,15 @@ class Credentials:
             return self._header
 
     def renew(self) -> None:
-        """Renew the credentials before the next request."""
+        """Renew the credentials before the next request, because the API server refused them."""
         self._expires = float("-inf")
+        self._is_refused = True
 
     def _load(self, seconds: float) -> float:
         """Load the header and the certificate. Return the time at which they expire, in seconds since the epoch."""
         connection = self._connection
         if connection.exec_plugin:
-            return self._take(_run(connection.exec_plugin, connection, min(seconds, PLUGIN_SECONDS)))
+            return self._load_from_plugin(connection.exec_plugin, min(seconds, PLUGIN_SECONDS))
         if connection.token_file:
             self._header = self._bearer(self._read_token(connection.token_file))
             return time.time() + TOKEN_FILE_SECONDS
@@ -101,6 +108,27 @@ class Credentials:
         elif connection.basic:
             self._header = "Basic " + base64.b64encode(":".join(connection.basic).encode()).decode()
         return float("inf")
+
+    def _load_from_plugin(self, plugin: ExecPlugin, seconds: float) -> float:
+        """Take the token from the store of this run. If it has none, run the plugin, and store its token."""
+        store = token_store.find_shared()
+        if store is None:
+            return self._take(_run(plugin, self._connection, seconds))
+        key, started = _store_key(plugin, self._connection), time.monotonic()
+        if self._is_refused and self._header:
+            store.drop(key, self._header)
+        self._is_refused = False
+        with contextlib.nullcontext() if store.find(key) else store.one_at_a_time(key, seconds):
+            stored = store.find(key)
+            if stored:
+                self._header, self.client_certificate = stored.token, None
+                return stored.expires
+            left = max(LEAST_SECONDS, seconds - (time.monotonic() - started))
+            expires = self._take(_run(plugin, self._connection, left))
+            # A private key stays in the process that needs it.
+            if self._header and not self.client_certificate:
+                store.put(key, self._header, expires)
+            return expires
 
     def _bearer(self, token: str) -> str:
         """Return the header. http.client quotes characters that it refuses, so check them here."""
@@ -141,6 +169,18 @@ class Credentials:
         return (moment.timestamp() if moment else 0.0) - RENEW_BEFORE_SECONDS
 
 
+def _store_key(plugin: ExecPlugin, connection: Connection) -> str:
+    """Return a hash of everything that the plugin can see, as hexadecimal text. The parts may hold secrets.
+
+    The exec entry has the command, its arguments and its variables. The plugin also sees the environment and the directory of
+    this process, and with provideClusterInfo the cluster. client-go uses the exec entry and the cluster in the same way.
+    Source: https://github.com/kubernetes/client-go/blob/master/plugin/pkg/client/auth/exec/exec.go (cacheKey)
+    """
+    cluster = [plugin.cluster, connection.ca_pem] if plugin.config.get("provideClusterInfo") else None
+    parts = [plugin.config, plugin.directory, cluster, sorted(os.environ.items()), os.getcwd(), os.getuid()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[str, Any]:
     """Return the status that the plugin prints.
 
@@ -150,18 +190,20 @@ def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[
     """
     try:
         # On a terminal the package does not capture the plugin's output, and then fails because it is missing.
-        with redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()):
             status = _in_time(_provider(plugin, connection).run, connection, seconds)
     except ConfigException as exc:
         words = mask(" ".join(str(exc).split()), find_secrets(plugin.config, os.environ))
         raise _plugin_error(connection, f"failed: {words[-WORDS_SHOWN:]}") from None
     except FileNotFoundError:
-        hint = " ".join(str(plugin.config.get("installHint") or "").split())
-        command = plugin.config.get("command")
+        hint = " ".join(str(plugin.config.get("installHint") or "").split()).rstrip(".")
         remedy = (
-            hint or f"install {quoted(command)} where this task runs (on AWX: in the execution environment)"
+            f"Install {quoted(plugin.config.get('command'))} on the host of this task. On AWX, add it to the execution "
+            "environment, as examples/awx/execution-environment.yml does for aws"
         )
-        raise _plugin_error(connection, "is not installed here", remedy, PluginMissing) from None
+        where = "is not installed on the host, or in the execution environment, that runs this task"
+        remedy = f"{remedy}. The kubeconfig says: {quoted(hint)}" if hint else remedy
+        raise _plugin_error(connection, where, remedy, PluginMissing) from None
     except OSError as exc:
         raise _plugin_error(connection, f"cannot be started: {exc.strerror}") from exc
     except (AttributeError, KeyError, TypeError, ValueError):

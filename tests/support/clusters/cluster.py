@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.support.clusters import audit, components, image, kubeconfig, node, node_files, pki, processes
+from tests.support.clusters import (
+    audit,
+    aws_tokens,
+    components,
+    image,
+    kubeconfig,
+    node,
+    node_files,
+    pki,
+    processes,
+)
 from tests.support.clusters.build import kubernetes_version, programs
 from tests.support.clusters.client import AdminApiError, AdminClient
 from tests.support.clusters.components import Ports
@@ -425,3 +435,5 @@ def _make_pki(directory: Path, profile: Profile) -> None:
     for name, pair in pairs.items():
         pair.write(directory, name)
     pki.make_service_account_key(directory)
+    if profile.signer:
+        aws_tokens.write(directory)

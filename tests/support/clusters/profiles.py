@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tests.support.clusters import aws_tokens
 from tests.support.clusters.pins import KUBERNETES
 
 APP_SERVING = "beta.eks.amazonaws.com/app-serving"
@@ -176,7 +177,7 @@ PROFILES: dict[str, Profile] = {
         description=f"like Amazon EKS: {APP_SERVING} issues, kubelet-serving stays Approved",
         service_cidr="10.100.0.0/16",
         service_ip="10.100.0.1",
-        apiserver=(),
+        apiserver=(f"--token-auth-file={{pki}}/{aws_tokens.FILE}",),
         # Setting one pair of flags disables the other three built-in signers.
         controller_manager=(
             "--cluster-signing-kubelet-client-cert-file={pki}/ca.crt",

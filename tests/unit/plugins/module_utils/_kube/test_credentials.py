@@ -91,12 +91,13 @@ def test_token_and_certificate(tmp_path: Path) -> None:
 def test_missing() -> None:
     error = refused(connection({"apiVersion": V1, "command": "certflow-no-such-program"}))
     assert error.code == "exec-plugin-missing"
-    assert not absent(["'certflow-no-such-program'"], error.cause)
+    assert not absent(["'certflow-no-such-program'", "execution environment"], error.cause)
+    assert "examples/awx/execution-environment.yml" in error.remedy
 
 
 def test_missing_with_hint() -> None:
     entry = {"apiVersion": V1, "command": "certflow-no-such-program", "installHint": "get it\nfrom there"}
-    assert refused(connection(entry)).remedy == "get it from there"
+    assert refused(connection(entry)).remedy.endswith("The kubeconfig says: 'get it from there'")
 
 
 def test_own_words(tmp_path: Path) -> None:
