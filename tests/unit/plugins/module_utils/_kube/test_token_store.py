@@ -200,7 +200,7 @@ def test_a_plugin_that_is_told_the_cluster_has_a_token_for_each(tmp_path: Path) 
     def key(server: str, *, is_told: bool) -> str:
         config = {"command": "aws", "provideClusterInfo": is_told}
         plugin = ExecPlugin(config, "", {"server": server})
-        return credentials._store_key(plugin, Connection(server, "s", exec_plugin=plugin))  # noqa: SLF001
+        return credentials._store_key(plugin, Connection(server, "s", exec_plugin=plugin))
 
     assert key("https://one", is_told=True) != key("https://two", is_told=True)
     assert key("https://one", is_told=False) == key("https://two", is_told=False)
