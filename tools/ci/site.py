@@ -67,6 +67,8 @@ def check(log: Path) -> GateResult:
     environment = tree.environ(venv) | {"ANSIBLE_COLLECTIONS_PATH": str(place.parents[2])}
     for program, *arguments in commands:
         if program == "sphinx-build":
+            # antsibull-docs copies only the pages.
+            shutil.copytree(place / "docs" / "docsite" / "rst" / "images", source / "docsite" / "images")
             _complete(source)
         if code := process.run([venv / "bin" / str(program), *arguments], log, environment, work):
             return of_exit(code)

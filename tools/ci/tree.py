@@ -26,7 +26,6 @@ _FOR_CONTRIBUTORS = (
     "docs/architecture.md",
     "docs/clusters.md",
     "docs/decisions",
-    "docs/diagrams",
 )
 
 
