@@ -11,11 +11,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,12 +20,14 @@ import yaml
 from tests.support import clusters, node_webhook, pages
 from tests.support.bundle_rig import DEFINITION, PATHS, VALIDATING
 from tests.support.clusters import AdminApiError
+from tests.support.guide_commands import lay_out, shell
 from tests.support.load import Load
 from tests.support.node_webhook import NodeWebhook
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.clusters import Cluster
 
@@ -69,8 +67,7 @@ def cert_manager(node: Cluster) -> Iterator[None]:
 @pytest.fixture
 def place(node: Cluster, tmp_path: Path) -> Iterator[Path]:
     """A directory with the files of the guide, and the webhook on the cluster."""
-    for name, text in pages.files(GUIDE).items():
-        (tmp_path / name).write_text(text)
+    lay_out(GUIDE, tmp_path)
     node_webhook.deploy(node, WEBHOOK)
     node_webhook.configure(node, WEBHOOK)
     try:
@@ -83,28 +80,6 @@ def is_served(cluster: Cluster, kind: str) -> bool:
     with contextlib.suppress(AdminApiError):
         return bool(cluster.api("GET", f"/apis/cert-manager.io/v1/{kind}"))
     return False
-
-
-def shell(cluster: Cluster, place: Path, command: str, *, status: int = 0) -> str:
-    """Run a command of the guide, and return its output.
-
-    Substitutions: the kubeconfig, and the kubectl of the test cluster.
-    """
-    path = os.pathsep.join([str(Path(sys.executable).parent), str(clusters.programs()), os.environ["PATH"]])
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=place,
-        env={**os.environ, "PATH": path, "KUBECONFIG": str(cluster.kubeconfig)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    print(f"$ {command}\n{done.stdout}")  # pytest shows it with a failure
-    assert done.returncode == status, done.stdout
-    return done.stdout
 
 
 def answers(cluster: Cluster) -> bool:
@@ -128,21 +103,21 @@ def secrets(cluster: Cluster) -> set[str]:
 @pytest.mark.usefixtures("cert_manager")
 def test_the_way_to_cert_manager_and_back_as_printed(node: Cluster, place: Path) -> None:
     first, *commands = pages.commands(GUIDE)
-    shell(node, place, first)
+    shell(node.kubeconfig, place, first)
     node_webhook.wait_until_ready(node, WEBHOOK)
     wait_for(lambda: answers(node))
     there = commands.index(RETURN)
     with Load(partial(node_webhook.dry_run, node, WEBHOOK)) as load:
         for command in commands[:there]:
-            shell(node, place, command)
+            shell(node.kubeconfig, place, command)
         wait_for(
             lambda: bundle(node) == (place / "cert-manager-ca.pem").read_text(), evidence=lambda: bundle(node)
         )
         assert OURS not in secrets(node)
         assert THEIRS in secrets(node)
-        assert '"code": "owned-by-another"' in shell(node, place, first, status=2)
+        assert '"code": "owned-by-another"' in shell(node.kubeconfig, place, first, status=2)
         for command in commands[there:]:
-            shell(node, place, command)
+            shell(node.kubeconfig, place, command)
     assert load.made > 100
     assert load.failed == [], load
     assert bundle(node) == node.ca_pem

@@ -1,0 +1,211 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run the commands of the tutorial and of the guides as printed.
+
+Substitutions: a test cluster for kind, and the collection of this repository for Galaxy (blocks `console`).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import clusters, pages, snapshot_webhook
+from tests.support.bundle_rig import PATHS, VALIDATING
+from tests.support.clusters import build
+from tests.support.guide_commands import lay_out, shell
+from tests.support.other_client import OtherClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.clusters import Cluster, Fleet
+
+NAME = "audit-webhook"
+SECRET = "/api/v1/namespaces/{}/secrets/{}"
+
+
+def configuration(**client: str) -> dict[str, object]:
+    """Return the webhook configuration of the guides. It matches no object. client: keys beside the Service."""
+    service = {"namespace": "kube-system", "name": NAME}
+    webhook = {
+        "name": "audit-webhook.example.com",
+        "clientConfig": {"service": service, **client},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "failurePolicy": "Ignore",
+    }
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": VALIDATING,
+        "metadata": {"name": NAME},
+        "webhooks": [webhook],
+    }
+
+
+def bundle(cluster: Cluster) -> str:
+    found = cluster.api("GET", f"{PATHS[VALIDATING]}/{NAME}")
+    return base64.b64decode(found["webhooks"][0]["clientConfig"].get("caBundle", "")).decode()
+
+
+def exists(cluster: Cluster, path: str) -> bool:
+    try:
+        cluster.api("GET", path)
+    except clusters.AdminApiError as error:
+        if error.status != 404:
+            raise
+        return False
+    return True
+
+
+def delete(cluster: Cluster, *paths: str) -> None:
+    for path in paths:
+        if exists(cluster, path):
+            cluster.api("DELETE", path)
+
+
+@pytest.fixture
+def webhook(fleet: Fleet) -> Iterator[Fleet]:
+    """Clusters with the webhook configuration of the guides."""
+    for cluster in fleet.values():
+        cluster.api("POST", PATHS[VALIDATING], configuration())
+    try:
+        yield fleet
+    finally:
+        for cluster in fleet.values():
+            delete(cluster, f"{PATHS[VALIDATING]}/{NAME}", SECRET.format("kube-system", "audit-webhook-tls"))
+
+
+def test_the_tutorial_as_printed(fleet: Fleet, tmp_path: Path) -> None:
+    guide, cluster = pages.GUIDES / "tutorial_first_certificate.rst", fleet["onprem"]
+    lay_out(guide, tmp_path)
+    commands = pages.commands(guide)
+    removal = next(number for number, command in enumerate(commands) if "state=absent" in command)
+    changed, serials = [], []
+    try:
+        for command in commands[:removal]:
+            output = shell(cluster.kubeconfig, tmp_path, command)
+            if command.startswith("ansible-playbook"):
+                changed += re.findall(r"changed=(\d)", output)
+            if exists(cluster, SECRET.format("audit", "audit-webhook-tls")):
+                serials.append(cluster.api("GET", SECRET.format("audit", "audit-webhook-tls"))["data"]["tls.crt"])
+        assert changed == ["1", "1", "0", "1"]  # check, run, again, renewal
+        assert len(set(serials)) == 2
+        assert bundle(cluster) == cluster.ca_pem
+        removed, *rest = commands[removal:]
+        shell(cluster.kubeconfig, tmp_path, removed)
+        assert bundle(cluster) == ""
+        assert not exists(cluster, SECRET.format("audit", "audit-webhook-tls"))
+        for command in rest:
+            shell(cluster.kubeconfig, tmp_path, command)
+        assert not exists(cluster, f"{PATHS[VALIDATING]}/{NAME}")
+    finally:
+        delete(cluster, f"{PATHS[VALIDATING]}/{NAME}")
+
+
+@pytest.mark.full
+def test_the_fleet_as_printed(webhook: Fleet, tmp_path: Path) -> None:
+    guide = pages.GUIDES / "guide_fleet.rst"
+    lay_out(guide, tmp_path)
+    shutil.rmtree(tmp_path / "group_vars")  # examples of other signers
+    (tmp_path / ".kube").mkdir()
+    shutil.copy(webhook.merged_kubeconfig, tmp_path / ".kube" / "fleet.yml")
+    for command in pages.commands(guide):
+        shell(tmp_path / "none", tmp_path, command)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {name: entry["status"] for name, entry in report["clusters"].items()} == dict.fromkeys(
+        webhook, "changed"
+    )
+    assert all("BEGIN CERTIFICATE" in bundle(cluster) for cluster in webhook.values())
+
+
+@pytest.mark.full
+def test_the_approval_as_printed(webhook: Fleet, tmp_path: Path) -> None:
+    guide, cluster = pages.GUIDES / "guide_approval.rst", webhook["onprem"]
+    lay_out(guide, tmp_path)
+    request, approve, complete = pages.commands(guide)
+    output = shell(cluster.kubeconfig, tmp_path, request)
+    assert not exists(cluster, SECRET.format("kube-system", "audit-webhook-tls"))
+    name = re.search(r"Approve (certflow-[\w.-]+)", output)
+    assert name, output
+    approver = cluster.kubeconfig_for("approver", ["system:masters"])
+    shell(approver, tmp_path, approve.replace("NAME", name[1]))
+    shell(cluster.kubeconfig, tmp_path, complete)
+    assert bundle(cluster) == cluster.ca_pem
+    assert exists(cluster, SECRET.format("kube-system", "audit-webhook-tls"))
+
+
+@pytest.mark.full
+def test_the_watch_as_printed(webhook: Fleet, tmp_path: Path) -> None:
+    guide, cluster = pages.GUIDES / "guide_scheduling.rst", webhook["onprem"]
+    lay_out(guide, tmp_path)
+    (command,) = pages.commands(guide)
+    shell(cluster.kubeconfig, tmp_path, command)
+    shell(cluster.kubeconfig, tmp_path, command)  # a run that keeps the certificate
+    play = tmp_path / "watch.yml"
+    play.write_text(play.read_text().replace(">= 21", ">= 2100"))
+    assert "The certificate expires on 20" in shell(cluster.kubeconfig, tmp_path, command, status=2)
+
+
+def test_the_secret_of_create_cert_is_adopted_as_printed(fleet: Fleet, tmp_path: Path) -> None:
+    guide, cluster = pages.GUIDES / "guide_from_create_cert.rst", fleet["onprem"]
+    lay_out(guide, tmp_path)
+    script = clusters.snapshotter_dir() / "deploy" / "kubernetes" / "webhook-example" / "create-cert.sh"
+    path = SECRET.format("kube-system", "snapshot-validation-secret")
+    with snapshot_webhook.present(cluster):
+        try:
+            words = "--service snapshot-validation-service --secret snapshot-validation-secret --namespace kube-system"
+            shell(cluster.kubeconfig, tmp_path, f"TMPDIR=$PWD bash {script} {words}")
+            before = cluster.api("GET", path)["data"]
+            for command in pages.commands(guide):
+                shell(cluster.kubeconfig, tmp_path, command)
+            assert cluster.api("GET", path)["data"] == before
+            place = cluster.api("GET", f"{snapshot_webhook.CONFIGURATIONS}/{snapshot_webhook.NAME}")
+            assert "caBundle" in place["webhooks"][0]["clientConfig"]
+        finally:
+            delete(cluster, path)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("manager", ["argocd-controller", "kustomize-controller"])
+def test_a_gitops_tool_that_applies_again(fleet: Fleet, tmp_path: Path, manager: str) -> None:
+    """The play of the fleet's guide adds the CA. The tool keeps it only if its manifest has no caBundle."""
+    cluster, tool = fleet["onprem"], OtherClient(manager, applies=True)
+    lay_out(pages.GUIDES / "guide_gitops.rst", tmp_path)
+    lay_out(pages.GUIDES / "guide_scheduling.rst", tmp_path)
+    run = "ansible-playbook watch.yml"
+    show = next(command for command in pages.commands(pages.GUIDES / "guide_gitops.rst"))
+    try:
+        tool.write(cluster, PATHS[VALIDATING], configuration())
+        assert '"code": "owned-by-another"' in shell(cluster.kubeconfig, tmp_path, run, status=2)
+        shell(cluster.kubeconfig, tmp_path, f"{run} -e @group_vars/clusters.yml")
+        tool.write(cluster, PATHS[VALIDATING], configuration())
+        assert bundle(cluster) == cluster.ca_pem
+        assert "manager: certflow.kubernetes" in shell(cluster.kubeconfig, tmp_path, show)
+        tool.write(cluster, PATHS[VALIDATING], configuration(caBundle=""))
+        assert bundle(cluster) == ""
+    finally:
+        delete(
+            cluster, f"{PATHS[VALIDATING]}/{NAME}", SECRET.format("kube-system", "audit-webhook-tls")
+        )
+
+
+@pytest.mark.full
+def test_the_upgrade_is_planned_as_printed(fleet: Fleet, tmp_path: Path) -> None:
+    """The last command upgrades. tests/system/test_snapshot_upgrade.py does that with real pods."""
+    guide = pages.GUIDES / "guide_upgrade.rst"
+    lay_out(guide, tmp_path)
+    (tmp_path / ".kube").mkdir()
+    shutil.copy(fleet.merged_kubeconfig, tmp_path / ".kube" / "fleet.yml")
+    source = build.release_archives("8.7.0") / "v{version}.tar.gz"
+    for command in pages.commands(guide)[:2]:
+        output = shell(tmp_path / "none", tmp_path, f"{command} -e snapshot_controller_source={source}")
+        assert "8.7.0" in output
