@@ -96,7 +96,9 @@ def test_the_tutorial_as_printed(fleet: Fleet, tmp_path: Path) -> None:
             if command.startswith("ansible-playbook"):
                 changed += re.findall(r"changed=(\d)", output)
             if exists(cluster, SECRET.format("audit", "audit-webhook-tls")):
-                serials.append(cluster.api("GET", SECRET.format("audit", "audit-webhook-tls"))["data"]["tls.crt"])
+                serials.append(
+                    cluster.api("GET", SECRET.format("audit", "audit-webhook-tls"))["data"]["tls.crt"]
+                )
         assert changed == ["1", "1", "0", "1"]  # check, run, again, renewal
         assert len(set(serials)) == 2
         assert bundle(cluster) == cluster.ca_pem
@@ -193,9 +195,7 @@ def test_a_gitops_tool_that_applies_again(fleet: Fleet, tmp_path: Path, manager:
         tool.write(cluster, PATHS[VALIDATING], configuration(caBundle=""))
         assert bundle(cluster) == ""
     finally:
-        delete(
-            cluster, f"{PATHS[VALIDATING]}/{NAME}", SECRET.format("kube-system", "audit-webhook-tls")
-        )
+        delete(cluster, f"{PATHS[VALIDATING]}/{NAME}", SECRET.format("kube-system", "audit-webhook-tls"))
 
 
 @pytest.mark.full
