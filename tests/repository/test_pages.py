@@ -124,3 +124,15 @@ def test_the_page_of_anchors_has_every_published_ca() -> None:
 def test_the_page_of_execution_modes_has_every_mode() -> None:
     text = (rst.GUIDES / "explanation_execution_modes.rst").read_text()
     assert [mode for mode in (*EXECUTION_MODES, MODE_VARIABLE) if f"``{mode}``" not in text] == []
+
+
+def test_pages_that_galaxy_shows_have_no_relative_links() -> None:
+    """Galaxy shows README files without the files beside them."""
+    pages_of_galaxy = [REPOSITORY / "README.md", *REPOSITORY.glob("roles/*/README.md")]
+    links = [
+        f"{path.relative_to(REPOSITORY)}: {link}"
+        for path in pages_of_galaxy
+        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text())
+        if not re.match(r"https://|#", link)
+    ]
+    assert links == []
