@@ -652,6 +652,7 @@ def test_an_operation_in_a_fork_imports_nothing(rig: ModesRig) -> None:
             False,
             "snapshot controller",
         ),
+        ("audit_info", where, False, ""),
         ("k8s_csr_info", {**where, "context": "absent"}, False, absent),
     ]
     assert {name for name, *_rest in calls} == set(OPERATIONS)

@@ -207,6 +207,7 @@ def rows(rig: SecretsRig, mode: str) -> list[SecretRow]:
         SecretRow("k8s_csr", unknown_signer, "not-issued", is_daily=False),
         SecretRow("k8s_rbac", {"kubeconfig": "{{ leaf }}", **granted}),
         SecretRow("k8s_signer_probe", {"signers": [KUBELET_SERVING]}),
+        SecretRow("audit_info", {**whole, "probe_endpoints": False}),
         SecretRow("webhook_cabundle", bundle),
         SecretRow("webhook_probe", asked, "webhook-unproven"),
         SecretRow("snapshot_controller_info", {**whole, "version": "8.7.0"}),
