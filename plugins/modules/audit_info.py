@@ -42,10 +42,10 @@ options:
     default: 10
   previous_counters:
     description:
-      - The result RV(counters) of an earlier audit of this cluster. Calls that failed since that audit are then found.
+      - The result RV(counters) of an earlier audit of this cluster. Calls that failed since that audit are then found. A webhook that
+        it does not name had no failed call.
       - Without it, only calls that fail during the audit, and Events of the last hour, give a finding above V(info).
     type: dict
-    default: {}
   snapshot_version:
     description:
       - A release of external-snapshotter, such as V(8.7.0). If a snapshot controller is installed, the audit also returns the hazards
@@ -247,7 +247,9 @@ missing_role:
   returned: success
   type: dict
 counters:
-  description: The numbers of failed calls by webhook, for O(previous_counters). They are those of one API server.
+  description:
+    - The numbers of failed calls by webhook, for O(previous_counters). They are those of one API server. V(null) if they could not be
+      read.
   returned: success
   type: dict
 limits:

@@ -79,11 +79,18 @@ class AuditRig(ProbeRig):
         return server.port
 
     def hook(
-        self, name: str, *, hooks: str = HOOKS, metadata: dict[str, Any] | None = None, **fields: Any
+        self,
+        name: str,
+        *,
+        hooks: str = HOOKS,
+        metadata: dict[str, Any] | None = None,
+        path: str = "",
+        **fields: Any,
     ) -> str:
         """Create a configuration with one webhook. Return its name, which ends in the name of the rig."""
         full = f"{name}-{self.name}"
         webhook = self.webhook(name=f"{name}.{self.name}.certflow.test", **fields)
+        webhook["clientConfig"]["service"]["path"] = path or f"/{name}"
         self.make(hooks, {"metadata": {"name": full, **(metadata or {})}, "webhooks": [webhook]})
         return full
 

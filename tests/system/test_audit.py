@@ -18,7 +18,7 @@ from tests.support import csr_by_hand
 from tests.support.audit_rig import CERTIFICATES, NOW, AuditRig, bundle_of, checks, failed, leaf, old_ca
 from tests.support.bundle_rig import pem
 from tests.support.csr_rig import KUBELET_SERVING
-from tests.support.probe_rig import MUTATING_HOOKS, RBAC, REPOSITORY
+from tests.support.probe_rig import API_SERVICES, MUTATING_HOOKS, RBAC, REPOSITORY
 from tests.support.waiting import wait_for
 from tests.system.fault_injection import proxy
 
@@ -168,7 +168,32 @@ def test_an_aggregated_api_that_is_not_available(rig: AuditRig) -> None:
     assert any(line.startswith("service-missing: ") for line in finding["evidence"])
 
 
+def test_an_aggregated_api_whose_certificate_is_not_verified(rig: AuditRig) -> None:
+    name = f"v1.insecure.{rig.name}.certflow.test"
+    service = {"namespace": rig.name, "name": "hook", "port": rig.serve(leaf("elsewhere.example.com"))}
+    rig.servers[-1].answer = lambda _asked: (
+        200,
+        {"kind": "APIResourceList", "groupVersion": "x/v1", "resources": []},
+    )
+    spec = {"group": name[3:], "version": "v1", "groupPriorityMinimum": 10, "versionPriority": 10}
+    body = {"metadata": {"name": name}, "spec": {**spec, "service": service, "insecureSkipTLSVerify": True}}
+    rig.make(API_SERVICES, body)
+    wait_for(lambda: checks(rig.audit(), name) == ["apiservice-insecure"])
+
+
 # What webhooks match
+
+
+def test_a_webhook_of_two_configurations(rig: AuditRig) -> None:
+    names = [rig.hook(f"twice-{number}", path="/same") for number in (1, 2)]
+    other = rig.hook("twice-3", path="/same", objectSelector={"matchLabels": {"other": "yes"}})
+    result = rig.audit()
+    assert [checks(result, name) for name in (*names, other)] == [
+        ["webhook-duplicated"],
+        ["webhook-duplicated"],
+        [],
+    ]
+    assert names[1] in failed(result, names[0])[0]["evidence"][0]
 
 
 def pods_rule(**changed: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -252,6 +253,37 @@ def _down_since(data: ClusterData, point: CallPoint) -> datetime | None:
     """Return the time of the audit if the webhook does not answer now, None otherwise: it is a hazard then."""
     backend = data.backends.get(point.backend)
     return data.now if backend and backend.is_known and not backend.is_reachable else None
+
+
+def check_duplicates(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield a finding for each webhook that another configuration contains too: the same call for the same requests."""
+    points = admission_points(data)
+    groups: dict[str, list[CallPoint]] = {}
+    for point in points:
+        groups.setdefault(_call_of(point), []).append(point)
+    for point in points:
+        mine = (point.object.kind, point.object.name)
+        others = [
+            other.object
+            for other in groups[_call_of(point)]
+            if (other.object.kind, other.object.name) != mine
+        ]
+        if others:
+            lines = tuple(
+                f"the same as {other}, managed by: {other.manager}" for other in others[:MOST_LINES]
+            )
+            words = f"{point.object} calls the same webhook for the same requests as another configuration"
+            yield AuditFinding("webhook-duplicated", FAIL, point.object, words, lines)
+        else:
+            yield AuditFinding("webhook-duplicated", PASS, point.object)
+
+
+def _call_of(point: CallPoint) -> str:
+    """Return a text that is the same for webhooks that make the same call for the same requests."""
+    client = point.webhook.get("clientConfig") or {}
+    place = {**(client.get("service") or {"url": client.get("url")})}
+    fields = ("rules", "namespaceSelector", "objectSelector", "matchConditions")
+    return json.dumps([point.is_mutating, place, [point.webhook.get(key) for key in fields]], sort_keys=True)
 
 
 def check_timeouts(data: ClusterData) -> Iterator[AuditFinding]:

@@ -25,6 +25,7 @@ RULES = (
     admission_checks.check_control_plane,
     admission_checks.check_deadlocks,
     admission_checks.check_timeouts,
+    admission_checks.check_duplicates,
     cluster_checks.check_calls,
     cluster_checks.check_requests,
     cluster_checks.check_login,
@@ -77,7 +78,7 @@ def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[s
         "breaks_at": format_time(min(times)) if times else None,
         "exceptions": exceptions.report(findings, options.exceptions, names, data.now),
         "missing_role": missing_role(data.gaps),
-        "counters": dict(data.counters_after or {}),
+        "counters": None if data.counters_after is None else dict(data.counters_after),
     }
 
 

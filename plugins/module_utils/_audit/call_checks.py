@@ -226,6 +226,11 @@ def _fold(findings: Iterable[AuditFinding], check: str, point: CallPoint) -> Ite
 
 def _explain(data: ClusterData, findings: Iterable[AuditFinding], point: CallPoint) -> Iterator[AuditFinding]:
     """Yield the state of an aggregated API. If it is down, the faults of its endpoints are the evidence."""
+    if point.is_verified:
+        yield AuditFinding("apiservice-insecure", PASS, point.object)
+    else:
+        words = f"{point.object} sets insecureSkipTLSVerify, so the API server accepts every certificate"
+        yield AuditFinding("apiservice-insecure", FAIL, point.object, words)
     state = next((one for one in data.api_services if one.object.name == point.object.name), None)
     every = list(findings)
     if state is None or state.is_available:

@@ -263,6 +263,16 @@ CHECKS: tuple[Check, ...] = (
         "https://kubernetes.io/docs/concepts/cluster-administration/admission-webhooks-good-practices/",
     ),
     Check(
+        "webhook-duplicated",
+        "Two configurations contain the same webhook",
+        SCOPE,
+        WARNING,
+        (data.CONFIGURATIONS,),
+        "The API server calls the webhook twice for each request. An upgrade or a removal may change only one of the two.",
+        "Find out which program manages each configuration, and delete the one that is left over.",
+        "actions/actions-runner-controller#2204",
+    ),
+    Check(
         "conversion-dead",
         "A conversion webhook cannot convert",
         CONVERSION,
@@ -282,6 +292,16 @@ CHECKS: tuple[Check, ...] = (
         "Discovery of the API fails, deleted namespaces stay Terminating, and autoscaling by its metrics stops.",
         "Repair what the cause and the evidence say. If its program was uninstalled, delete the APIService.",
         "kubernetes/kubernetes#60807; kubernetes/kubernetes#83332",
+    ),
+    Check(
+        "apiservice-insecure",
+        "The certificate of an aggregated API is not verified",
+        API,
+        WARNING,
+        (data.API_SERVICES,),
+        "A machine on the network path can read and change the requests, and act as the API.",
+        "Write the CA into spec.caBundle, and remove insecureSkipTLSVerify.",
+        "https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/api-service-v1/",
     ),
     Check(
         "request-stuck",

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from .._times import format_time
 from .admission_checks import admission_points
@@ -161,8 +161,3 @@ def check_snapshot_controller(data: ClusterData) -> Iterator[AuditFinding]:
         )
     if not data.snapshot_hazards:
         yield AuditFinding("snapshot-hazard", PASS, SNAPSHOT_CONTROLLER)
-
-
-def merge_counters(before: Mapping[str, float], previous: Mapping[str, float]) -> dict[str, float]:
-    """Return the values to compare with: those of an earlier audit, or of the begin of this one."""
-    return {**before, **{name: float(value) for name, value in previous.items()}}

@@ -48,7 +48,6 @@ from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
 from . import failure_signs
 from .admission_checks import names_pods
-from .cluster_checks import merge_counters
 from .cluster_data import (
     ADMISSION,
     AGGREGATION,
@@ -116,7 +115,7 @@ class AuditOptions:
     probe_urls: bool = False
     #: The number of endpoints of one Service that are read.
     endpoints_per_service: int = 10
-    #: The counters of an earlier audit.
+    #: The counters of an earlier audit, in which a counter that is missing was 0. None without an earlier audit.
     previous_counters: Mapping[str, float] | None = None
     #: The release whose hazards are found if a snapshot controller is installed, None for no release.
     snapshot_release: Release | None = None
@@ -178,12 +177,12 @@ class _Gatherer:
             login=login_of(client.connection),
         )
         data = self._with_requests(data)
-        before = merge_counters(counters or {}, self._options.previous_counters or {})
+        previous = self._options.previous_counters
         after = self._counters() if counters is not None else None
         self._note_conditions(points)
         return replace(
             data,
-            counters_before=before,
+            counters_before=counters if previous is None else previous,
             counters_after=after,
             snapshot_hazards=self._snapshot_hazards(),
             gaps=tuple(dict.fromkeys(self._gaps)),

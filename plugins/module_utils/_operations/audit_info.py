@@ -24,7 +24,7 @@ SPEC: dict[str, Any] = {
     "probe_endpoints": {"type": "bool", "default": True},
     "probe_urls": {"type": "bool", "default": False},
     "endpoints_per_service": {"type": "int", "default": 10},
-    "previous_counters": {"type": "dict", "default": {}},
+    "previous_counters": {"type": "dict"},
     "snapshot_version": {"type": "str"},
     "cluster_name": {"type": "str", "default": ""},
     "exceptions": {
@@ -72,7 +72,7 @@ def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
             remedy="Set endpoints_per_service to 1 or more",
         )
     counters = parameters["previous_counters"]
-    wrong = [name for name, value in counters.items() if not _is_number(value)]
+    wrong = [name for name, value in (counters or {}).items() if not _is_number(value)]
     if wrong:
         raise CertflowError(
             f"the option previous_counters has a value for {wrong[0]} that is not a number",
@@ -84,7 +84,9 @@ def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
         probe_urls=parameters["probe_urls"],
         endpoints_per_service=limit,
         snapshot_release=release_table.target(version) if version else None,
-        previous_counters={name: float(value) for name, value in counters.items()},
+        previous_counters=None
+        if counters is None
+        else {name: float(value) for name, value in counters.items()},
     )
 
 

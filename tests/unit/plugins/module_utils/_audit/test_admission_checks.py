@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.admission_checks import (
     check_control_plane,
     check_deadlocks,
+    check_duplicates,
     check_timeouts,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import Backend
@@ -157,3 +158,35 @@ def test_the_timeouts_of_mutating_webhooks_add_up(points: list[Any], seconds: in
 
 def test_the_timeouts_have_no_answer_without_namespaces() -> None:
     assert list(check_timeouts(cluster(mutating(30), mutating(30), namespaces=None))) == []
+
+
+CALL: dict[str, Any] = {
+    "clientConfig": {"service": {"namespace": "shop", "name": "hook", "path": "/a", "port": 443}}
+}
+OTHER_PATH: dict[str, Any] = {
+    "clientConfig": {"service": {"namespace": "shop", "name": "hook", "path": "/b", "port": 443}}
+}
+URL_CALL: dict[str, Any] = {"clientConfig": {"url": "https://hooks.example.com"}}
+DUPLICATES: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
+    (webhook(**CALL), webhook(**CALL), True),
+    (webhook(**CALL, timeoutSeconds=5), webhook(**CALL), True),
+    (webhook(**CALL), webhook(**OTHER_PATH), False),
+    (webhook(**CALL), webhook("pods", **CALL), False),
+    (webhook(**CALL), webhook(**CALL, objectSelector={"matchLabels": {"a": "b"}}), False),
+    (webhook(**URL_CALL), webhook(**URL_CALL), True),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "is_same"), DUPLICATES)
+def test_a_webhook_of_two_configurations(
+    first: dict[str, Any], second: dict[str, Any], is_same: bool
+) -> None:
+    points = [point(name="a", webhook=first), point(name="b", webhook=second)]
+    found = list(check_duplicates(cluster(*points)))
+    assert [one.status for one in found] == (["fail", "fail"] if is_same else ["pass", "pass"])
+
+
+def test_two_webhooks_of_one_configuration_and_a_mutating_one_are_not_the_same() -> None:
+    one = point(webhook=webhook(**CALL))
+    mutates = point(name="b", webhook=webhook(**CALL), is_mutating=True)
+    assert {found.status for found in check_duplicates(cluster(one, one, mutates))} == {"pass"}

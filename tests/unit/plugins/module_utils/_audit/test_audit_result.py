@@ -27,7 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
 
 from tests.support.authority import DAY, NOW
-from tests.unit.plugins.module_utils._audit.world import cluster, config, leaf, point, served
+from tests.unit.plugins.module_utils._audit.world import cluster, config, leaf, point, served, webhook
 
 pytestmark = pytest.mark.quick
 
@@ -43,7 +43,7 @@ def build(*points: Any, include_passed: bool = False, **options: Any) -> dict[st
 def test_findings_that_break_first_come_first() -> None:
     soon = Backend(ready=1, chains=(served(EXPIRING),))
     points = [
-        point(uid="1"),
+        point(uid="1", webhook=webhook("secrets")),
         point(config(name="gone"), uid="2", name="gone"),
         point(config(name="soon"), uid="3", name="soon"),
     ]
@@ -52,7 +52,8 @@ def test_findings_that_break_first_come_first() -> None:
         AuditedObject("CertificateSigningRequest", "r"), Diagnosis("c", "It waits.", "likely"), NOW - DAY
     )
     result = build(*points, backends=backends, requests=(request,), gaps=(Gap("pods", "no"),))
-    wanted = ["request-stuck", "service-missing", "name-mismatch", "expiring", "unreadable"]
+    duplicates = ["webhook-duplicated"] * 2
+    wanted = ["request-stuck", "service-missing", "name-mismatch", "expiring", *duplicates, "unreadable"]
     assert [one["check"] for one in result["findings"]] == wanted
     assert result["breaks_at"] == "2026-06-14T12:00:00Z"
 

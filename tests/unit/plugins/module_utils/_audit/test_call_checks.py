@@ -72,7 +72,12 @@ ROWS: list[tuple[str, CallPoint, Backend, list[str]]] = [
     ),
     ("a conversion that ends soon", CRD, Backend(ready=1, chains=(served(EXPIRING),)), ["expiring"]),
     ("an API", API, HEALTHY, []),
-    ("an API without verification", replace(API, is_verified=False, config=config("")), HEALTHY, []),
+    (
+        "an API without verification",
+        replace(API, is_verified=False, config=config("")),
+        HEALTHY,
+        ["apiservice-insecure"],
+    ),
 ]
 
 

@@ -15,7 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.audit_r
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import Backend
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 
-from tests.unit.plugins.module_utils._audit.world import cluster, point
+from tests.unit.plugins.module_utils._audit.world import cluster, point, webhook
 
 pytestmark = pytest.mark.quick
 
@@ -76,7 +76,7 @@ def test_the_owner_of_an_object_excepts_it_by_an_annotation() -> None:
 
 
 def test_findings_that_count_come_first() -> None:
-    points = [point(name="a"), point(name="b")]
+    points = [point(name="a"), point(name="b", webhook=webhook("secrets"))]
     data = cluster(*points, backend=Backend(exists=False))
     parsed = exceptions.parse([{**ENTRY, "objects": ["*/a"]}])
     result = audit_result.build(data, ResultOptions(exceptions=parsed, cluster_name="x"))

@@ -314,6 +314,17 @@ def test_an_auditor_needs_no_permission_to_approve() -> None:
     assert [request.diagnosis.code for request in data.requests] == ["never-approved"]
 
 
+LINE = 'apiserver_admission_webhook_fail_open_count{name="hook.example.com",type="validating"} 9'
+
+
+@pytest.mark.parametrize(
+    ("previous", "before"), [(None, {"hook.example.com": 9}), ({}, {}), ({"x": 1.0}, {"x": 1.0})]
+)
+def test_counters_are_compared_with_those_of_the_earlier_audit(previous: Any, before: Any) -> None:
+    data = run(FakeClient(answers={"/metrics": LINE}), previous_counters=previous)
+    assert (data.counters_before, data.counters_after) == (before, {"hook.example.com": 9})
+
+
 def test_webhooks_that_are_not_asked_about_pods_need_no_pods() -> None:
     client = FakeClient(
         answers={f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(configuration(webhook()))}

@@ -27,7 +27,8 @@ def parsed(**options: Any) -> Any:
 def test_defaults_do_not_connect_to_addresses_of_the_cluster() -> None:
     options = parsed()
     assert (options.probe_endpoints, options.probe_urls, options.endpoints_per_service) == (True, False, 10)
-    assert options.snapshot_release is None
+    assert (options.snapshot_release, options.previous_counters) == (None, None)
+    assert parsed(previous_counters={}).previous_counters == {}
 
 
 def test_values_are_read() -> None:
