@@ -115,6 +115,7 @@ THROUGH_ANSIBLE = [
         "role",
         "snapshot_role",
         "snapshot_stops",
+        "eks_login",
         "examples",
         "fleet",
         "first_hour",
