@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     Run = Callable[..., dict[str, Any]]
 
-# test_snapshot_plan.py, test_snapshot_verify.py and test_snapshot_rights.py test these roles.
-OTHERS = ("kustomization", "plan", "snapshot-verify", "upgrade", "upgrade-lease")
+# test_audit.py, test_snapshot_plan.py, test_snapshot_verify.py and test_snapshot_rights.py test these roles.
+OTHERS = ("audit", "kustomization", "plan", "snapshot-verify", "upgrade", "upgrade-lease")
 ROLES = {path.stem: role_in(path) for path in sorted(RBAC.glob("*.yaml")) if path.stem not in OTHERS}
 CSR, APP_SERVING = "certificatesigningrequests", "beta.eks.amazonaws.com/app-serving"
 TWO_STEP = {"approve": False, "wait": False}
