@@ -16,8 +16,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
-from tests.support import clusters, pages, snapshot_webhook
+from tests.support import clusters, pages, playbook, snapshot_webhook
 from tests.support.bundle_rig import PATHS, VALIDATING
 from tests.support.clusters import build
 from tests.support.guide_commands import lay_out, shell
@@ -31,6 +32,18 @@ if TYPE_CHECKING:
 
 NAME = "audit-webhook"
 SECRET = "/api/v1/namespaces/{}/secrets/{}"
+
+
+BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+
+
+def binding(account: str) -> dict[str, object]:
+    """Return a binding that makes a ServiceAccount of the namespace default an administrator."""
+    return {
+        "metadata": {"name": account},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": "default"}],
+    }
 
 
 def configuration(**client: str) -> dict[str, object]:
@@ -120,8 +133,10 @@ def test_the_fleet_as_printed(webhook: Fleet, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "group_vars")  # examples of other signers
     (tmp_path / ".kube").mkdir()
     shutil.copy(webhook.merged_kubeconfig, tmp_path / ".kube" / "fleet.yml")
-    for command in pages.commands(guide):
+    *commands, own_play = pages.commands(guide)
+    for command in commands:
         shell(tmp_path / "none", tmp_path, command)
+    assert "changed=0" in shell(tmp_path / "none", tmp_path, own_play)
     report = json.loads((tmp_path / "report.json").read_text())
     assert {name: entry["status"] for name, entry in report["clusters"].items()} == dict.fromkeys(
         webhook, "changed"
@@ -155,6 +170,31 @@ def test_the_watch_as_printed(webhook: Fleet, tmp_path: Path) -> None:
     play = tmp_path / "watch.yml"
     play.write_text(play.read_text().replace(">= 21", ">= 2100"))
     assert "The certificate expires on 20" in shell(cluster.kubeconfig, tmp_path, command, status=2)
+
+
+@pytest.mark.full
+def test_one_cluster_with_the_built_in_credential_of_awx(webhook: Fleet, tmp_path: Path) -> None:
+    """AWX sets these variables for its type "OpenShift or Kubernetes API Bearer Token"."""
+    guide, cluster = pages.GUIDES / "guide_awx.rst", webhook["onprem"]
+    lay_out(guide, tmp_path)
+    cluster.api("POST", BINDINGS, binding(NAME))
+    kubeconfig = yaml.safe_load(cluster.token_kubeconfig(NAME).read_text())
+    try:
+        (tmp_path / "ca.pem").write_text(cluster.ca_pem)
+        credential = {
+            "K8S_AUTH_HOST": cluster.url,
+            "K8S_AUTH_API_KEY": kubeconfig["users"][0]["user"]["token"],
+            "K8S_AUTH_VERIFY_SSL": "True",
+            "K8S_AUTH_SSL_CA_CERT": str(tmp_path / "ca.pem"),
+        }
+        arguments = ("-i", "localhost,", "certificate.yml")
+        run = playbook.play(
+            tmp_path, tmp_path / arguments[-1], *arguments[:-1], HOME=str(tmp_path), **credential
+        )
+        assert run.status == 0, run.output
+        assert bundle(cluster) == cluster.ca_pem
+    finally:
+        delete(cluster, f"{BINDINGS}/{NAME}")
 
 
 def test_the_secret_of_create_cert_is_adopted_as_printed(fleet: Fleet, tmp_path: Path) -> None:
