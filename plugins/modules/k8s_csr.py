@@ -220,7 +220,9 @@ options:
     default: false
   workload:
     description:
-      - The workload that serves the certificate. Required for O(on_stale=restart).
+      - The workload that serves the certificate. With O(on_stale=restart) the module finds it if this is unset. It is the only
+        workload in O(namespace) whose pods use the Secret and are selected by O(service). If several match, the task fails before the
+        first write and names them.
     type: dict
     suboptions:
       kind:
@@ -243,7 +245,8 @@ options:
       - The reaction if an endpoint still serves the old certificate after O(served_timeout). The module reacts at once if the pod can
         never read the new certificate, because of a mount by C(subPath) or an environment variable.
       - V(fail) fails and names the endpoints with the reasons. The new certificate stays in the Secret, and the old CA stays trusted.
-      - V(restart) restarts O(workload) as C(kubectl rollout restart) does, and waits for O(served_timeout) again.
+      - V(restart) restarts the workload as C(kubectl rollout restart) does, and waits for O(served_timeout) again. RV(proof) names
+        the workload that was restarted.
     type: str
     choices: [fail, restart]
     default: fail
@@ -306,7 +309,6 @@ EXAMPLES = r"""
       - kind: ValidatingWebhookConfiguration
         name: validation-webhook.snapshot.storage.k8s.io
     on_stale: restart
-    workload: {name: snapshot-validation-deployment}
     probe:
       object:
         apiVersion: snapshot.storage.k8s.io/v1
@@ -500,6 +502,11 @@ proof:
     evidence: {description: The reasons why the use is not proven., type: list, elements: str, returned: always}
     dropped: {description: Number of CA certificates of the old certificate that the module removed from the targets., type: int, returned: always}
     kept: {description: Number of CA certificates of the old certificate that stay in the targets., type: int, returned: always}
+    restarted:
+      description: The workload that the task restarted (O(on_stale=restart)), with kind, namespace and name. V(null) if it restarted none.
+      type: dict
+      returned: always
+      sample: {kind: Deployment, namespace: kube-system, name: audit-webhook}
     served:
       description: The endpoints.
       type: list

@@ -28,6 +28,7 @@ from . import (
     certificate_report,
     gather,
     request_certificate,
+    restarted_workload,
     secret_store,
     target_anchors,
     use_certificate,
@@ -170,6 +171,8 @@ def _check_preconditions(
     if not intent.approve:
         wanted += pending_key.permissions(intent.secret)
     access_review.require(client, wanted, f"request the {intent}")
+    if secret and secret.certificate:
+        restarted_workload.check(run)
     request = intent.request
     cluster = csr_api.read_guarded_names(client, request.dns_names, request.ip_addresses)
     _check_own_names(intent, cluster)

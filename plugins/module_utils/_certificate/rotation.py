@@ -32,7 +32,8 @@ from .._webhook import (
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.errors import ProofError
 from .._webhook.serving_progress import ServingProgress
-from . import anchor_record, gather, secret_store, target_anchors
+from .._webhook.workloads import WebhookWorkload
+from . import anchor_record, gather, restarted_workload, secret_store, target_anchors
 from .anchor_record import service_of
 from .certificate_run import CertificateRun, CertificateState
 from .secret_store import Change
@@ -58,6 +59,8 @@ class RotationResult:
     kept: int = 0
     #: True if a later run cannot learn more.
     is_closed: bool = False
+    #: The workload that the run restarted, None if it restarted none.
+    restarted: WebhookWorkload | None = None
 
     @property
     def values(self) -> dict[str, Any]:
@@ -69,6 +72,7 @@ class RotationResult:
             "served": list(self.served),
             "dropped": dropped,
             "kept": self.kept,
+            "restarted": self.restarted.values if self.restarted else None,
         }
 
 
@@ -91,6 +95,10 @@ def complete(run: CertificateRun, state: CertificateState, result: Result) -> Re
         return replace(result, values=values)
     targets = _amended(values["targets"], rotated.removed)
     values = {**values, "proof": rotated.values, "targets": targets}
+    if rotated.restarted:
+        values["reason"] += (
+            f". {rotated.restarted} was restarted, because its pods did not serve the new certificate"
+        )
     return replace(
         result,
         changed=result.changed or len(run.client.written) > written,
@@ -144,12 +152,14 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     if secret is None or secret.certificate is None or not anchor_record.is_unproven(secret):
         return None
     access_review.require(run.client, run.serving.permissions, f"restart {run.serving.workload}")
+    restarted_workload.check(run)
     targets = gather.read_targets(run.client, run.targets)
     rotation = Rotation(run, replace(state, secret=secret, targets=targets), secret, secret.certificate)
-    progress, scans = wait_until_served(rotation)
+    served = wait_until_served(rotation)
+    progress, scans = served.progress, served.scans
     reports = tuple(report_endpoints(scans, run.client.now()))
     recorded = anchor_record.removable(run.intent, secret, targets)
-    unproven = RotationResult("unproven", (), reports, kept=len(recorded))
+    unproven = RotationResult("unproven", (), reports, kept=len(recorded), restarted=served.restarted)
     if progress.state not in (serving_progress.IN_USE, serving_progress.PARTLY_SEEN):
         return replace(unproven, evidence=(*progress.evidence, *_missing_permissions(run, progress)))
     doubts = _probe(rotation)
@@ -163,7 +173,9 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     verdict = "unproven" if hidden else "ok"
     evidence = progress.evidence if hidden else ()
     kept = len(recorded - entries)
-    return RotationResult(verdict, evidence, reports, removed, kept=kept, is_closed=True)
+    return RotationResult(
+        verdict, evidence, reports, removed, kept=kept, is_closed=True, restarted=served.restarted
+    )
 
 
 def _missing_permissions(run: CertificateRun, progress: ServingProgress) -> Iterator[str]:

@@ -27,9 +27,9 @@ from .._webhook.bundle_targets import ClientConfig
 from .._webhook.errors import StaleError, UntrustedLeafError
 from .._webhook.served_chains import ServedChain, ServedReport
 from .._webhook.serving_progress import ConfigScan, ServingProgress
-from .._webhook.workloads import ServingOptions
+from .._webhook.workloads import ServingOptions, WebhookWorkload
 from .._x509.certificate_facts import CertificateFacts
-from . import gather
+from . import gather, restarted_workload
 from .anchor_record import service_of
 from .certificate_run import CertificateRun, CertificateState, TargetState
 
@@ -39,7 +39,7 @@ _AFTER_RESTART = (
     "updateStrategy OnDelete). The old CA stays trusted meanwhile"
 )
 _WITHOUT_RESTART = (
-    "Restart the webhook (on_stale: restart with workload does that), or let its program reload its files. The old CA stays "
+    "Restart the webhook (on_stale: restart does that), or let its program reload its files. The old CA stays "
     "trusted meanwhile, and the next run continues from here"
 )
 
@@ -67,21 +67,32 @@ class Rotation:
         gather.acquire_lease(self.run, self.state)
 
 
-def wait_until_served(rotation: Rotation) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:
-    """Look until the certificate is in use, or until waiting cannot show more. Raises StaleError."""
+@dataclass(frozen=True)
+class ServedResult:
+    """The end of the wait."""
+
+    progress: ServingProgress
+    scans: tuple[ConfigScan, ...]
+    #: The workload that this run restarted, None if it restarted none.
+    restarted: WebhookWorkload | None = None
+
+
+def wait_until_served(rotation: Rotation) -> ServedResult:
+    """Look until the certificate is in use, or until waiting cannot show more.
+
+    Raises StaleError, and RequestError if the workload to restart is not known.
+    """
     serving = rotation.serving
     progress, scans = _watch(rotation)
-    if progress.state != serving_progress.STALE:
-        return progress, scans
-    if serving.on_stale == "restart" and serving.workload and serving.wait:
+    workload = None
+    if progress.state == serving_progress.STALE and serving.on_stale == "restart" and serving.wait:
+        workload = restarted_workload.find(rotation.run)
         rotation.acquire_lease()
-        workloads.restart(rotation.client, serving.workload, rotation.client.now())
+        workloads.restart(rotation.client, workload, rotation.client.now())
         progress, scans = _watch(rotation, restarted=True)
-        if progress.state != serving_progress.STALE:
-            return progress, scans
-    if not serving.wait:
-        return progress, scans
-    raise _stale(rotation, progress)
+    if progress.state != serving_progress.STALE or not serving.wait:
+        return ServedResult(progress, scans, workload)
+    raise _stale(rotation, progress, workload)
 
 
 def _watch(rotation: Rotation, *, restarted: bool = False) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:
@@ -160,8 +171,8 @@ def configs_of(run: CertificateRun, entry: TargetState) -> tuple[ClientConfig, .
     return bundle_targets.client_configs(entry.target, entry.obj, service=service_of(run.intent))
 
 
-def _stale(rotation: Rotation, progress: ServingProgress) -> StaleError:
-    secret, wanted, serving = rotation.run.intent.secret, rotation.certificate, rotation.serving
+def _stale(rotation: Rotation, progress: ServingProgress, workload: WebhookWorkload | None) -> StaleError:
+    secret, wanted = rotation.run.intent.secret, rotation.certificate
     served = [endpoint.certificate for endpoint in progress.stale]
     if all(found and found.fingerprint == wanted.fingerprint for found in served):
         return _untrusted(rotation, progress)
@@ -172,8 +183,7 @@ def _stale(rotation: Rotation, progress: ServingProgress) -> StaleError:
         for text in workloads.dead_ends(pod, secret.name)
     ]
     count = len(progress.stale)
-    is_restarted = serving.on_stale == "restart"
-    restarted = f"after {serving.workload} was restarted, " if is_restarted else ""
+    restarted = f"after {workload} was restarted, " if workload else ""
     serve = (
         "1 endpoint of the webhook still serves"
         if count == 1
@@ -182,7 +192,7 @@ def _stale(rotation: Rotation, progress: ServingProgress) -> StaleError:
     return StaleError(
         f"{restarted}{serve} another certificate than the new one in {secret} ({_first_three(progress.stale)})",
         evidence=(f"the serial of the new certificate is {wanted.serial}", *progress.evidence, *reasons),
-        remedy=_AFTER_RESTART if is_restarted else _WITHOUT_RESTART,
+        remedy=_AFTER_RESTART if workload else _WITHOUT_RESTART,
     )
 
 

@@ -150,8 +150,6 @@ OPERATION = Operation(
     name="k8s_csr",
     argument_spec=SPEC,
     run=run,
-    constraints={
-        "required_if": [("state", "present", ("signer_name",)), ("on_stale", "restart", ("workload",))]
-    },
+    constraints={"required_if": [("state", "present", ("signer_name",))]},
     waits={"wait_timeout": 1, "served_timeout": 2},  # a second time after a restart
 )

@@ -45,6 +45,11 @@ class WebhookWorkload:
         return f"/apis/apps/v1/namespaces/{self.namespace}/{RESOURCES[self.kind]}/{self.name}"
 
     @property
+    def values(self) -> dict[str, str]:
+        """Return the workload as results show it."""
+        return {"kind": self.kind, "namespace": self.namespace, "name": self.name}
+
+    @property
     def permissions(self) -> list[Permission]:
         """What a restart needs."""
         return [
@@ -69,8 +74,46 @@ class ServingOptions:
 
     @property
     def permissions(self) -> list[Permission]:
-        """What a restart would need; nothing where none is asked for."""
+        """The permissions that a restart of the named workload needs. Without one, the run finds the workload first."""
         return self.workload.permissions if self.workload and self.on_stale == "restart" else []
+
+    @property
+    def finds_workload(self) -> bool:
+        """True if the run has to find the workload that it restarts."""
+        return self.on_stale == "restart" and self.workload is None
+
+
+def list_permissions(namespace: str) -> list[Permission]:
+    """Return the permissions that finding a workload needs."""
+    return [Permission("list", "apps", resource, namespace) for resource in RESOURCES.values()]
+
+
+def find_candidates(
+    client: Client, namespace: str, secret: str, selector: Mapping[str, str] | None
+) -> tuple[WebhookWorkload, ...]:
+    """Return the workloads of the namespace whose pods use the Secret.
+
+    selector: of the Service. Only workloads whose pods it selects count. None or empty for every workload.
+
+    Raises KubeError.
+    """
+    found = []
+    for kind, resource in RESOURCES.items():
+        listed = client.list_all(f"/apis/apps/v1/namespaces/{namespace}/{resource}")["items"]
+        found += [
+            WebhookWorkload(kind, namespace, obj["metadata"]["name"])
+            for obj in listed
+            if _serves(obj["spec"]["template"], secret, selector or {})
+        ]
+    return tuple(found)
+
+
+def _serves(template: Mapping[str, Any], secret: str, selector: Mapping[str, str]) -> bool:
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    if not selector.items() <= labels.items():
+        return False
+    volumes, containers = _mounts(template, secret)
+    return bool(volumes) or any(any(_frozen(container, volumes, secret)) for container in containers)
 
 
 def restart(client: Client, workload: WebhookWorkload, now: datetime) -> None:

@@ -166,7 +166,11 @@ class RotationRig:
         state = CertificateState(held, (seen,), NOW)
         report = {"kind": TARGET.kind, "name": "hook", "changed": False}
         webhook = {"name": "w", "before": [], "after": [OLD_CA.fingerprint, NEW_CA.fingerprint]}
-        values = {"pending": False, "targets": [{**report, "webhooks": [webhook]}]}
+        values = {
+            "reason": "issued a certificate",
+            "pending": False,
+            "targets": [{**report, "webhooks": [webhook]}],
+        }
         return rotation.complete(run, state, Result(changed, values))
 
     @property
@@ -311,7 +315,83 @@ def test_on_stale_restart_restarts_the_workload(make_rig: Make) -> None:
     rig = make_rig(*[STALE] * 20, NO_ENDPOINT, FRESH)
     result = rig.complete(ServingOptions(WORKLOAD, "restart", timeout=30))
     assert result.values["proof"]["verdict"] == "ok"
+    assert result.values["proof"]["restarted"] == {"kind": "Deployment", "namespace": "apps", "name": "hook"}
+    assert str(WORKLOAD) in result.values["reason"]
     assert rig.patched == [POD, WORKLOAD.path, bundle_targets.path(TARGET), SPEC.path]
+
+
+SERVICE, SELECTOR = "/api/v1/namespaces/apps/services/hook", {"app": "hook"}
+MOUNT: dict[str, Any] = {"volumes": [{"name": "v", "secret": {"secretName": SPEC.name}}]}
+READS: dict[str, Any] = {
+    "containers": [{"name": "c", "envFrom": [{"secretRef": {"name": SPEC.name}}]}],
+}
+OTHERS: dict[str, Any] = {"volumes": [{"name": "v", "secret": {"secretName": "other"}}]}
+
+
+def workload(name: str, spec: dict[str, Any], **labels: str) -> dict[str, Any]:
+    template = {"metadata": {"labels": {"app": "hook", **labels}}, "spec": {"containers": [], **spec}}
+    return {"metadata": {"name": name}, "spec": {"template": template}}
+
+
+def put_workloads(rig: RotationRig, service: Any = None, **lists: list[dict[str, Any]]) -> None:
+    """Put these workloads and the Service with its selector into the API server."""
+    for resource in ("deployments", "daemonsets", "statefulsets"):
+        page = {"metadata": {"resourceVersion": "1"}, "items": lists.get(resource, [])}
+        rig.api.objects[f"/apis/apps/v1/namespaces/apps/{resource}"] = page
+    rig.api.objects[SERVICE] = service or {"spec": {"selector": SELECTOR}}
+
+
+@pytest.mark.parametrize(
+    ("lists", "service"),
+    [
+        ({"deployments": [workload("hook", MOUNT), workload("db", OTHERS)]}, None),
+        ({"deployments": [workload("hook", READS)]}, None),
+        ({"deployments": [workload("hook", MOUNT)], "daemonsets": [workload("x", MOUNT, app="x")]}, None),
+        ({"deployments": [workload("hook", MOUNT)]}, api_error(Forbidden)),
+    ],
+    ids=[
+        "by its volume",
+        "by its environment",
+        "by the Service's selector",
+        "without permission for the Service",
+    ],
+)
+def test_a_restart_finds_the_workload(make_rig: Make, lists: dict[str, Any], service: Any) -> None:
+    rig = make_rig(*[STALE] * 20, FRESH)
+    put_workloads(rig, service, **lists)
+    result = rig.complete(ServingOptions(None, "restart", timeout=30))
+    assert result.values["proof"]["restarted"] == {"kind": "Deployment", "namespace": "apps", "name": "hook"}
+    assert WORKLOAD.path in rig.patched
+
+
+def test_two_candidates_for_a_restart_are_named_before_anything_is_written(make_rig: Make) -> None:
+    rig = make_rig(STALE)
+    put_workloads(rig, deployments=[workload("hook", MOUNT)], statefulsets=[workload("twin", MOUNT)])
+    with fails("invalid-request", "apps/hook", "apps/twin"):
+        rig.complete(ServingOptions(None, "restart", timeout=30))
+    assert rig.patched == []
+
+
+def test_a_restart_without_a_candidate_fails_if_an_endpoint_is_stale(make_rig: Make) -> None:
+    rig = make_rig(FRESH)
+    put_workloads(rig)
+    assert rig.complete(ServingOptions(None, "restart", timeout=30)).values["proof"]["restarted"] is None
+    rig = make_rig(STALE)
+    put_workloads(rig, deployments=[workload("db", OTHERS)])
+    with fails("invalid-request", "apps/hook-tls", "workload"):
+        rig.complete(ServingOptions(None, "restart", timeout=30))
+
+
+@pytest.mark.parametrize("lacking", [("list", "statefulsets"), ("patch", "deployments")])
+def test_the_permissions_to_find_a_workload_are_checked_first(
+    make_rig: Make, lacking: tuple[str, str]
+) -> None:
+    rig = make_rig(STALE)
+    put_workloads(rig, deployments=[workload("hook", MOUNT)])
+    rig.api.lacking.add(lacking)
+    with fails("missing-permissions", *lacking):
+        rig.complete(ServingOptions(None, "restart"))
+    assert rig.patched == []
 
 
 def test_a_restart_without_effect_is_an_error(make_rig: Make) -> None:
