@@ -25,7 +25,7 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import redaction
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_shapes, redaction
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
     Operation,
     execute,
@@ -60,6 +60,10 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         variables = task_vars or {}
         result: dict[str, Any] = super().run(tmp, variables)
         arguments = self._arguments()
+        fault = argument_shapes.find_fault(self.operation.argument_spec, arguments)
+        if fault:
+            # Without the arguments, because no value in them is known to be secret yet.
+            return {**result, "failed": True, "changed": False, "msg": fault, "code": "invalid-input"}
         mode = self._execution_mode(variables)
         with _environment(self._task_environment()):
             spec, constraints = dict(self.operation.argument_spec), dict(self.operation.constraints)

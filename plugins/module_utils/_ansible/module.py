@@ -7,15 +7,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
-from . import redaction
+from . import argument_shapes, redaction
 from .operation import Operation, execute
+
+
+class _Module(AnsibleModule):  # type: ignore[misc]
+    """An AnsibleModule whose message about a value that is not a dictionary names the option."""
+
+    def fail_json(self, msg: str, **values: Any) -> None:
+        if "code" not in values:  # of the validation, not of the operation
+            msg = argument_shapes.find_fault(self.argument_spec, self.params) or msg
+        super().fail_json(msg, **values)
 
 
 def run_module(operation: Operation) -> None:
     """Validate the arguments, run the operation, and print its result."""
-    module = AnsibleModule(
+    module = _Module(
         argument_spec=dict(operation.argument_spec),
         supports_check_mode=True,
         no_log=True,  # keeps a kubeconfig given as a dictionary out of the target's syslog

@@ -58,7 +58,8 @@ def _selector(run: CertificateRun) -> dict[str, str] | None:
         service = run.client.find(f"/api/v1/namespaces/{intent.namespace}/services/{intent.service}")
     except Forbidden:
         return None
-    return (service or {"spec": {}})["spec"].get("selector")
+    selector: dict[str, str] | None = service["spec"].get("selector") if service else None
+    return selector
 
 
 def _not_one(run: CertificateRun, candidates: tuple[WebhookWorkload, ...]) -> RequestError:
