@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.release import __version__ as ansible_version
 
 from tests.support import crypto_policy, playbook
 from tests.support.clusters import Cluster
@@ -48,6 +49,10 @@ def test_the_policy_lacks_an_algorithm(code: str) -> None:
         assert done.returncode == status, done.stderr
 
 
+@pytest.mark.skipif(
+    tuple(map(int, ansible_version.split(".")[:2])) < (2, 19),
+    reason="ansible-core before 2.19 needs SHA-1 itself, for its placeholder of omit",
+)
 @pytest.mark.parametrize("mode", ["in_process", "module"])
 def test_certificates_under_the_policy(rig: CsrRig, tmp_path: Path, mode: str) -> None:
     """The cluster's signer and the ephemeral CA work. A key that the policy lacks is one clear failure."""
