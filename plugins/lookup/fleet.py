@@ -24,6 +24,7 @@ options:
         problems, C(problems) has a line for each.
       - V(overlap) is a dictionary. Its keys are the hosts that mean the same cluster as another host of the run, its values
         the reasons.
+      - V(outcome) is the outcome of the current host for the report, after its role succeeded.
     required: true
   pattern:
     description:
@@ -46,6 +47,16 @@ options:
       - Number of clusters that may fail.
     type: raw
     default: ""
+  result:
+    description:
+      - The fact with the result of the role, for V(outcome).
+    type: dict
+    default: {}
+  is_changed:
+    description:
+      - Whether the role changed something, or would change something, for V(outcome).
+    type: bool
+    default: false
   fails_on_change:
     description:
       - Whether a cluster that would change fails.
@@ -82,6 +93,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
     _fleet,
+    _outcome,
     _role_variables,
     _variable_values,
 )
@@ -99,6 +111,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "pattern": self._pattern,
             "settings": self._settings,
             "overlap": self._overlap,
+            "outcome": self._outcome,
         }
         unknown = [term for term in terms if term not in questions]
         if unknown:
@@ -192,6 +205,15 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         for warning in found.warnings:
             display.warning(warning)
         return dict(found.refused)
+
+    def _outcome(self, _variables: Mapping[str, Any]) -> dict[str, Any]:
+        run = _outcome.RoleRun(
+            result=self.get_option("result"),
+            is_changed=self.get_option("is_changed"),
+            is_planned=self.get_option("reads_only"),
+            fails_on_change=self.get_option("fails_on_change"),
+        )
+        return _outcome.outcome(self.get_option("role"), run)
 
 
 def _limit() -> str:

@@ -35,7 +35,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import token_store
 from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import progress_lines
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content, _role_variables
 
 MODE_VARIABLE = "certflow_kubernetes_execution_mode"
 AUTO, IN_PROCESS, MODULE = "auto", "in_process", "module"
@@ -43,6 +43,9 @@ EXECUTION_MODES = (AUTO, IN_PROCESS, MODULE)
 # The operation ends this many seconds before the timeout of the task, which would stop it at any line. A module needs some
 # of these seconds to start.
 TIMEOUT_MARGIN = 5
+# The roles of this collection, and the keys of a result in which they show their variables instead of the module's options.
+ROLES = ("snapshot_controller", "webhook_certificate")
+MESSAGES = frozenset(("msg", "cause", "remedy", "refusal"))
 
 display = Display()
 # Here, because this is imported before Ansible forks.
@@ -57,7 +60,14 @@ class OperationAction(ActionBase):  # type: ignore[misc]
     _supports_async = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        variables = task_vars or {}
+        answer = self._run(tmp, task_vars or {})
+        collection, _dot, role = str((task_vars or {}).get("ansible_role_name", "")).rpartition(".")
+        if collection == "certflow.kubernetes" and role in ROLES:
+            for key in MESSAGES & answer.keys():
+                answer[key] = _role_variables.name_variables(role, str(answer[key]))
+        return answer
+
+    def _run(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, variables)
         arguments = self._arguments()
         fault = argument_shapes.find_fault(self.operation.argument_spec, arguments)

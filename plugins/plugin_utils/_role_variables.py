@@ -11,6 +11,7 @@ the whole argument spec on one line, and it would refuse the empty text, with wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -50,6 +51,8 @@ REPORT = "certflow_report_"
 CLUSTER_VARIABLES = ("certflow_kubeconfig", "certflow_context", "certflow_cluster_uid")
 # Options of the modules that are variables of their own, and not keys of the variable for the rest of the connection.
 OWN_VARIABLES = ("kubeconfig", "context", "cluster_uid")
+# Variables that may hold a secret. Their values are never shown.
+SECRET_VARIABLES = ("connection", "kubeconfig", "source_auth")
 LETTERS = 2
 
 
@@ -142,7 +145,7 @@ def _invalid(spec: RoleSpec, values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _check(spec: RoleSpec, path: str, option: Mapping[str, Any], value: Any) -> Iterator[Problem]:
-    """Yield the problems of one value. Values of a connection are never shown, because they may be secret."""
+    """Yield the problems of one value. Values that may be secret are never shown."""
     kind = option.get("type", "str")
     try:
         converted = TYPES[kind](value)
@@ -186,7 +189,7 @@ def _known_key(spec: RoleSpec, path: str, options: Collection[str], key: str) ->
 
 
 def _problem(spec: RoleSpec, path: str, text: str, value: Any, remedy: str = "") -> Problem:
-    is_secret = path.startswith((f"{spec.name}_connection", f"{spec.name}_kubeconfig"))
+    is_secret = path.startswith(tuple(f"{spec.name}_{name}" for name in SECRET_VARIABLES))
     shown = "" if is_secret or not isinstance(value, (str, int, float)) else quoted(str(value))
     return Problem(f"{path} {text}", shown, remedy)
 
@@ -304,3 +307,49 @@ def listed(words: Iterable[Any]) -> str:
     """Return the words as "a, b and c"."""
     *most, last = map(str, words)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+# Option of a module -> variable of the role without the role's name, where they differ.
+RENAMED = {"snapshot_controller": {"namespace": "install_namespace", "controller_arguments": "arguments"}}
+
+
+def name_variables(role: str, text: str) -> str:
+    """Return a message of a module with the role's variables instead of the options of the module.
+
+    An option with an underscore is replaced wherever it stands alone. Another option is replaced only where a sentence
+    sets or removes it, because names such as "namespace" are also words.
+    """
+    return _option_pattern(role).sub(
+        lambda match: _variables(role)[match["long"] or match["short"] or match["key"]], text
+    )
+
+
+@cache
+def _variables(role: str) -> Mapping[str, str]:
+    """Return the variable of each option: "ROLE_OPTION", or "ROLE_connection.OPTION"."""
+    spec, prefix = specification(role), f"{role}_"
+    connection = spec.options[f"{prefix}connection"]["options"]
+    renamed = RENAMED.get(role, {})
+    own = {name[len(prefix) :]: name for name in spec.options if name[len(prefix) :] not in renamed.values()}
+    return {
+        **{name: f"{prefix}connection.{name}" for name in connection},
+        **own,
+        **{option: f"{prefix}{variable}" for option, variable in renamed.items()},
+    }
+
+
+@cache
+def _option_pattern(role: str) -> re.Pattern[str]:
+    names = sorted(_variables(role), key=len, reverse=True)
+    long = "|".join(name for name in names if "_" in name)
+    short = "|".join(name for name in names if "_" not in name)
+    before = "|".join(f"(?<={word} )" for word in BEFORE_OPTION)
+    return re.compile(
+        rf"(?<![\w.'-])(?:the (?:task's )?option )?(?P<long>{long})(?![\w-])"
+        rf"|(?:the (?:task's )?option |{before})(?P<short>{short})(?=[,.);:]| (?:to|too|and|or|for|has|instead)\b|$)"
+        rf"|(?<![\w.'-])(?P<key>{short})(?=: [\w\[{{]|\.[a-z])"
+    )
+
+
+# The words before an option in remedies.
+BEFORE_OPTION = ("Set", "set", "Remove", "remove", "Check", "check", "Use", "use", "and", "or", ",")

@@ -298,13 +298,23 @@ def usable_after(release: Release) -> Release:
     return next(row for row in RELEASES if row.version > release.version and not row.never)
 
 
+_USABLE = [row for row in RELEASES if not row.never]
+
+
+def _close_releases(words: str) -> str:
+    """Return a question with the newest release of a version without patch number, such as "8.7", or ""."""
+    match = re.fullmatch(r"v?(\d+)\.(\d+)", words.strip())
+    close = [row for row in _USABLE if match and row.version[:2] == (int(match[1]), int(match[2]))]
+    return f"Did you mean {close[-1]}? " if close else ""
+
+
 def target(words: str) -> Release:
     """Return the requested release. Raises ReleaseError if it does not exist or must not be installed."""
     release = find(parse(words)) if _EXACT.match(words) else None
     if release is None:
         raise ReleaseError(
             f"this collection does not know the release {words} of external-snapshotter",
-            remedy=f"Set one of these releases: {', '.join(str(row) for row in RELEASES if not row.never)}",
+            remedy=f"{_close_releases(words)}Set one of these releases: {', '.join(map(str, _USABLE))}",
         )
     if release.never:
         raise ReleaseError(

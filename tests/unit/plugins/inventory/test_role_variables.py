@@ -80,6 +80,7 @@ INVALID: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("webhook_certificate", {"connection": {"api_key": ["s3cret"]}}, "$connection.api_key is not a text."),
     ("webhook_certificate", {"connection": {"validate_certs": "s3cret"}}, "$connection.validate_certs is not true or false."),
     ("webhook_certificate", {"connection": "s3cret"}, "$connection is not a dictionary."),
+    ("snapshot_controller", {"source_auth": "s3cret"}, "$source_auth is not a dictionary."),
     ("snapshot_controller", {"failure_policy": "fail"}, "$failure_policy has a value that is not possible: 'fail'. Use one of these: Ignore, Fail."),
 )  # fmt: skip
 
@@ -142,3 +143,30 @@ def test_every_type_of_a_role_is_known(role: str) -> None:
     options = SPECS[role].options
     assert {option["type"] for option in options.values()} <= _role_variables.TYPES.keys()
     assert {option["elements"] for option in options.values() if option["type"] == "list"} <= {"str", "dict"}
+
+
+# Role, message of a module, message in the role. $ stands for the role's name and an underscore.
+MESSAGES: tuple[tuple[str, str, str], ...] = (
+    ("webhook_certificate", "Set wait_timeout to 1 or more seconds", "Set $wait_timeout to 1 or more seconds"),
+    ("webhook_certificate", "the option wait_timeout has the value 0", "$wait_timeout has the value 0"),
+    ("webhook_certificate", "Set targets, or remove probe", "Set $targets, or remove $probe"),
+    ("webhook_certificate", "Set secret.type: Opaque for other keys", "Set $secret.type: Opaque for other keys"),
+    ("webhook_certificate", "Set another secret.name, or take_over: true to replace it", "Set another $secret.name, or $take_over: true to replace it"),
+    ("webhook_certificate", "trust: chain accepts it", "$trust: chain accepts it"),
+    ("webhook_certificate", "Check kubeconfig, context and cluster_uid", "Check $kubeconfig, $context and $cluster_uid"),
+    ("webhook_certificate", "Set host too, or use kubeconfig and context instead", "Set $connection.host too, or use $kubeconfig and $context instead"),
+    ("webhook_certificate", "remove the task's option host, or the task's option context", "remove $connection.host, or $context"),
+    ("webhook_certificate", "Secret a/b: the namespace, the service and the host of kube-system", "Secret a/b: the namespace, the service and the host of kube-system"),
+    ("webhook_certificate", "Set $signer_name", "Set $signer_name"),
+    ("webhook_certificate", "https://x.signer_name/wait-timeout and my-secret.name", "https://x.signer_name/wait-timeout and my-secret.name"),
+    ("snapshot_controller", "Set backup_in_cluster to false", "Set $backup_in_cluster to false"),
+    ("snapshot_controller", "Set controller_arguments or namespace.", "Set $arguments or $install_namespace."),
+    ("snapshot_controller", "state it with adopt: [kubectl]", "state it with $adopt: [kubectl]"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("role", "text", "shown"), MESSAGES)
+def test_a_message_in_a_role_names_the_variables_of_the_role(role: str, text: str, shown: str) -> None:
+    prefix = f"{role}_"
+    assert _role_variables.name_variables(role, text.replace("$", prefix)) == shown.replace("$", prefix)
+    assert _role_variables.name_variables(role, shown.replace("$", prefix)) == shown.replace("$", prefix)

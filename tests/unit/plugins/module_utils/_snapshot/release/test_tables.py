@@ -82,6 +82,13 @@ def test_targets() -> None:
             release_table.target(unknown)
 
 
+@pytest.mark.parametrize(("words", "meant"), [("8.7", "8.7.0"), ("v6.2", "6.2.3"), ("8.9", ""), ("8", "")])
+def test_a_version_without_patch_number_gets_a_question(words: str, meant: str) -> None:
+    with pytest.raises(ReleaseError) as caught:
+        release_table.target(words)
+    assert caught.value.remedy.startswith(f"Did you mean {meant}? Set one of" if meant else "Set one of")
+
+
 def test_the_webhook_of_each_era() -> None:
     def era(version: str) -> tuple[Any, ...]:
         hook = release_table.get(version).webhook

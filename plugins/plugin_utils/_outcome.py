@@ -1,0 +1,116 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The outcome of a cluster in the report of a fleet run, from the result of its role. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
+
+OK, CHANGED, PLANNED, DRIFT = "ok", "changed", "planned", "drift"
+
+
+@dataclass(frozen=True)
+class RoleRun:
+    """A run of a role on one cluster that succeeded."""
+
+    #: The fact with the role's result.
+    result: Mapping[str, Any]
+    #: True if the run changed something, or in a run that writes nothing would change something.
+    is_changed: bool
+    #: True if the run wrote nothing.
+    is_planned: bool
+    #: True if a cluster that would change is a failure.
+    fails_on_change: bool = False
+
+
+def outcome(role: str, run: RoleRun) -> dict[str, Any]:
+    """Return the outcome of a cluster: its status, code and reason, and further fields of the role."""
+    is_drift = run.is_planned and run.is_changed and run.fails_on_change
+    status = DRIFT if is_drift else PLANNED if run.is_planned else CHANGED if run.is_changed else OK
+    fields: dict[str, Any] = OUTCOMES[role](run)
+    if is_drift:
+        fields["reason"] += ". certflow_fail_on_change is set, so this is a failure"
+    return {"status": status, "code": DRIFT if is_drift else "", **fields}
+
+
+def _certificate(run: RoleRun) -> dict[str, Any]:
+    result = run.result
+    secret = result.get("secret") or {}
+    not_after, days = result.get("not_after"), result.get("days_left")
+    signer = result.get("signer") or ""
+    provider = (result.get("provider") or {}).get("name") or ""
+    facts = [f"valid until {str(not_after)[:10]} ({_count(days, 'day')})"] if not_after else []
+    facts += [f"signer {signer}"] if signer else []
+    facts += [f"provider {provider}"] if provider else []
+    intro = ("would change: " if run.is_changed else "nothing to change: ") if run.is_planned else ""
+    reason = f"{intro}{result.get('reason', '')}"
+    if facts:
+        reason += f". Secret {secret.get('namespace')}/{secret.get('name')}: {', '.join(facts)}"
+    return {
+        "reason": reason,
+        "not_after": not_after,
+        "days_left": days,
+        "signer": signer,
+        "provider": provider,
+    }
+
+
+def _upgrade(run: RoleRun) -> dict[str, Any]:
+    result = run.result
+    old = (result.get("installed") or {}).get("version") or ""
+    # With snapshot_controller_until_version the run ends before the release.
+    hops = [step["hop"] for step in result.get("steps") or () if step.get("hop")]
+    new = hops[-1] if hops else str(result.get("version") or "")
+    reason = _planned_upgrade(run, old, new) if run.is_planned else _done_upgrade(run, old, new)
+    return {"reason": reason, "from_version": old, "to_version": new}
+
+
+def _done_upgrade(run: RoleRun, old: str, new: str) -> str:
+    if not run.is_changed:
+        return f"verified {old or new}, and changed nothing"
+    number = sum(bool(step.get("changed")) for step in run.result.get("steps") or ())
+    steps = f"{_count(number, 'step')} changed something"
+    if old == new:
+        return f"updated the objects of {new}, {steps}"
+    return f"{_way(old, new, ('installed', 'upgraded', 'downgraded'))}, {steps}"
+
+
+def _planned_upgrade(run: RoleRun, old: str, new: str) -> str:
+    if "due" not in run.result:
+        steps = f"the plan has {_count(len(run.result.get('plan') or ()), 'step')}"
+    elif not run.is_changed:
+        return (
+            f"nothing to change: {old or new} is installed"
+            if old == new
+            else f"nothing to change at {old or new}"
+        )
+    else:
+        steps = f"{_count(len(run.result['due']), 'step')} would change something"
+    if old == new:
+        return f"would update the objects of {new}, {steps}"
+    return f"would {_way(old, new, ('install', 'upgrade', 'downgrade'))}, {steps}"
+
+
+def _way(old: str, new: str, verbs: tuple[str, str, str]) -> str:
+    """Return the way between two releases. verbs: for a new installation, for a newer release and for an older one."""
+    install, up, down = verbs
+    if not old:
+        return f"{install} {new}"
+    versions = release_table.parse(old), release_table.parse(new)
+    is_down = versions[0] is not None and versions[1] is not None and versions[1] < versions[0]
+    return f"{down if is_down else up} from {old} to {new}"
+
+
+def _count(number: Any, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+# Role -> the function that returns the reason and the fields of the report.
+OUTCOMES = {"snapshot_controller": _upgrade, "webhook_certificate": _certificate}

@@ -1,0 +1,80 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The outcome of a cluster in the report of a fleet run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _outcome
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._outcome import RoleRun
+
+pytestmark = pytest.mark.quick
+
+SECRET = {"namespace": "kube-system", "name": "hook"}
+ISSUED: dict[str, Any] = {
+    "reason": "issued a certificate (the Secret did not exist)",
+    "not_after": "2027-11-26T10:00:00Z",
+    "days_left": 364,
+    "signer": "beta.eks.amazonaws.com/app-serving",
+    "provider": {"name": "eks"},
+    "secret": SECRET,
+}
+FACTS = "Secret kube-system/hook: valid until 2027-11-26 (364 days), signer beta.eks.amazonaws.com/app-serving, provider eks"
+DUE = {**ISSUED, "reason": "a certificate is due (no Secret)", "not_after": None, "days_left": None}
+# A run, and its status and reason.
+CERTIFICATES: dict[str, tuple[RoleRun, str, str]] = {
+    "issued": (RoleRun(ISSUED, True, False), "changed", f"issued a certificate (the Secret did not exist). {FACTS}"),
+    "kept": (RoleRun({**ISSUED, "reason": "the certificate is kept"}, False, False), "ok", f"the certificate is kept. {FACTS}"),
+    "one day": (RoleRun({**ISSUED, "reason": "x", "days_left": 1, "provider": {}}, False, False), "ok",
+                "x. Secret kube-system/hook: valid until 2027-11-26 (1 day), signer beta.eks.amazonaws.com/app-serving"),
+    "removed": (RoleRun({"reason": "removed: Secret a", "signer": "", "provider": {}, "secret": SECRET}, True, False), "changed", "removed: Secret a"),
+    "planned": (RoleRun(DUE, True, True), "planned",
+                "would change: a certificate is due (no Secret). Secret kube-system/hook: signer beta.eks.amazonaws.com/app-serving, provider eks"),
+    "nothing to change": (RoleRun({**ISSUED, "reason": "the certificate is kept"}, False, True, True), "planned",
+                          f"nothing to change: the certificate is kept. {FACTS}"),
+    "drift": (RoleRun({**DUE, "signer": "", "provider": {}}, True, True, True), "drift",
+              "would change: a certificate is due (no Secret). certflow_fail_on_change is set, so this is a failure"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CERTIFICATES)
+def test_the_outcome_of_a_certificate(name: str) -> None:
+    run, status, reason = CERTIFICATES[name]
+    found = _outcome.outcome("webhook_certificate", run)
+    assert (found["status"], found["reason"]) == (status, reason)
+    assert found["code"] == ("drift" if status == "drift" else "")
+    assert found["not_after"] == run.result.get("not_after")
+    assert isinstance(found["provider"], str)
+
+
+def upgrade(old: str | None, *hops: str, changed: int = 0, **values: Any) -> dict[str, Any]:
+    steps = [{"hop": hop, "changed": number < changed} for number, hop in enumerate(hops)]
+    return {"installed": {"version": old}, "version": "8.7.0", "steps": steps, **values}
+
+
+DUE_STEPS = {"due": ["crds", "controller"]}
+UPGRADES: dict[str, tuple[RoleRun, str, str]] = {
+    "upgraded": (RoleRun(upgrade("6.2.2", "8.1.0", "8.7.0", changed=2), True, False), "changed", "upgraded from 6.2.2 to 8.7.0, 2 steps changed something"),
+    "installed": (RoleRun(upgrade(None, "8.7.0", changed=1), True, False), "changed", "installed 8.7.0, 1 step changed something"),
+    "until a hop": (RoleRun(upgrade("6.2.2", "8.1.0", changed=1), True, False), "changed", "upgraded from 6.2.2 to 8.1.0, 1 step changed something"),
+    "downgraded": (RoleRun(upgrade("8.10.0", "8.7.0", changed=1), True, False), "changed", "downgraded from 8.10.0 to 8.7.0, 1 step changed something"),
+    "updated": (RoleRun(upgrade("8.7.0", "8.7.0", changed=1), True, False), "changed", "updated the objects of 8.7.0, 1 step changed something"),
+    "verified": (RoleRun(upgrade("8.7.0", "8.7.0"), False, False), "ok", "verified 8.7.0, and changed nothing"),
+    "plan": (RoleRun(upgrade("8.1.0", plan=[{}, {}, {}]), False, True), "planned", "would upgrade from 8.1.0 to 8.7.0, the plan has 3 steps"),
+    "preflight": (RoleRun(upgrade("8.1.0", **DUE_STEPS), True, True), "planned", "would upgrade from 8.1.0 to 8.7.0, 2 steps would change something"),
+    "no drift": (RoleRun(upgrade("8.7.0", due=[]), False, True, True), "planned", "nothing to change: 8.7.0 is installed"),
+    "drift": (RoleRun(upgrade("8.7.0", due=["controller"]), True, True, True), "drift",
+              "would update the objects of 8.7.0, 1 step would change something. certflow_fail_on_change is set, so this is a failure"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UPGRADES)
+def test_the_outcome_of_an_upgrade(name: str) -> None:
+    run, status, reason = UPGRADES[name]
+    found = _outcome.outcome("snapshot_controller", run)
+    assert (found["status"], found["reason"]) == (status, reason)
+    assert found["from_version"] == (run.result["installed"]["version"] or "")
