@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 
 OK, CHANGED, PLANNED, DRIFT = "ok", "changed", "planned", "drift"
@@ -32,12 +33,19 @@ class RoleRun:
 
 def outcome(role: str, run: RoleRun) -> dict[str, Any]:
     """Return the outcome of a cluster: its status, code and reason, and further fields of the role."""
-    is_drift = run.is_planned and run.is_changed and run.fails_on_change
-    status = DRIFT if is_drift else PLANNED if run.is_planned else CHANGED if run.is_changed else OK
-    fields: dict[str, Any] = OUTCOMES[role](run)
-    if is_drift:
-        fields["reason"] += ". certflow_fail_on_change is set, so this is a failure"
-    return {"status": status, "code": DRIFT if is_drift else "", **fields}
+    fields: dict[str, Any] = {"status": OK, "code": "", **OUTCOMES[role](run)}
+    if run.is_planned:
+        fields["status"] = PLANNED
+    elif run.is_changed:
+        fields["status"] = CHANGED
+    if run.is_planned and run.is_changed and run.fails_on_change:
+        error = CertflowError(
+            f"{fields['reason']}. This is a failure because of certflow_fail_on_change",
+            code="drift",
+            remedy="Run the playbook without --check and certflow_fail_on_change to change the cluster",
+        )
+        fields |= {"status": DRIFT, "code": error.code, "reason": error.cause, "remedy": error.remedy}
+    return fields
 
 
 def _certificate(run: RoleRun) -> dict[str, Any]:

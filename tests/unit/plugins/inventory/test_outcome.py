@@ -37,7 +37,7 @@ CERTIFICATES: dict[str, tuple[RoleRun, str, str]] = {
     "nothing to change": (RoleRun({**ISSUED, "reason": "the certificate is kept"}, False, True, True), "planned",
                           f"nothing to change: the certificate is kept. {FACTS}"),
     "drift": (RoleRun({**DUE, "signer": "", "provider": {}}, True, True, True), "drift",
-              "would change: a certificate is due (no Secret). certflow_fail_on_change is set, so this is a failure"),
+              "would change: a certificate is due (no Secret). This is a failure because of certflow_fail_on_change"),
 }  # fmt: skip
 
 
@@ -68,7 +68,7 @@ UPGRADES: dict[str, tuple[RoleRun, str, str]] = {
     "preflight": (RoleRun(upgrade("8.1.0", **DUE_STEPS), True, True), "planned", "would upgrade from 8.1.0 to 8.7.0, 2 steps would change something"),
     "no drift": (RoleRun(upgrade("8.7.0", due=[]), False, True, True), "planned", "nothing to change: 8.7.0 is installed"),
     "drift": (RoleRun(upgrade("8.7.0", due=["controller"]), True, True, True), "drift",
-              "would update the objects of 8.7.0, 1 step would change something. certflow_fail_on_change is set, so this is a failure"),
+              "would update the objects of 8.7.0, 1 step would change something. This is a failure because of certflow_fail_on_change"),
 }  # fmt: skip
 
 
