@@ -330,7 +330,8 @@ def _variables(role: str) -> Mapping[str, str]:
     spec, prefix = specification(role), f"{role}_"
     connection = spec.options[f"{prefix}connection"]["options"]
     renamed = RENAMED.get(role, {})
-    own = {name[len(prefix) :]: name for name in spec.options if name[len(prefix) :] not in renamed.values()}
+    no_options = {"connection", *renamed.values()}
+    own = {name[len(prefix) :]: name for name in spec.options if name[len(prefix) :] not in no_options}
     return {
         **{name: f"{prefix}connection.{name}" for name in connection},
         **own,
@@ -340,16 +341,21 @@ def _variables(role: str) -> Mapping[str, str]:
 
 @cache
 def _option_pattern(role: str) -> re.Pattern[str]:
-    names = sorted(_variables(role), key=len, reverse=True)
+    spec, variables = specification(role), _variables(role)
+    names = sorted(variables, key=len, reverse=True)
     long = "|".join(name for name in names if "_" in name)
     short = "|".join(name for name in names if "_" not in name)
     before = "|".join(f"(?<={word} )" for word in BEFORE_OPTION)
+    keys = {name: spec.options.get(variables[name], {}).get("options", ()) for name in names}
+    dotted = "|".join(rf"{name}(?=\.(?:{'|'.join(inner)})\b)" for name, inner in keys.items() if inner)
+    end = r"(?=[,.);]|: [\w\[{]| (?:to|too|and|or|for|has|instead)\b|$)"
+    article = "the (?:task's )?option "
     return re.compile(
-        rf"(?<![\w.'-])(?:the (?:task's )?option )?(?P<long>{long})(?![\w-])"
-        rf"|(?:the (?:task's )?option |{before})(?P<short>{short})(?=[,.);:]| (?:to|too|and|or|for|has|instead)\b|$)"
-        rf"|(?<![\w.'-])(?P<key>{short})(?=: [\w\[{{]|\.[a-z])"
+        rf"(?<![\w./:'-])(?:{article})?(?P<long>{long})(?![\w-])"
+        rf"|(?:{article}|{before})(?P<short>{short}){end}"
+        rf"|(?<![\w./:'-])(?P<key>{dotted})"
     )
 
 
 # The words before an option in remedies.
-BEFORE_OPTION = ("Set", "set", "Remove", "remove", "Check", "check", "Use", "use", "and", "or", ",")
+BEFORE_OPTION = ("Set", "set", "Remove", "remove", "Check", "check", "Use", "use", "and", "or", "with", ",")
