@@ -339,6 +339,10 @@ def _variables(role: str) -> Mapping[str, str]:
     }
 
 
+# A pattern that matches nothing.
+NOTHING = "(?!)"
+
+
 @cache
 def _option_pattern(role: str) -> re.Pattern[str]:
     spec, variables = specification(role), _variables(role)
@@ -353,7 +357,7 @@ def _option_pattern(role: str) -> re.Pattern[str]:
     return re.compile(
         rf"(?<![\w./:'-])(?:{article})?(?P<long>{long})(?![\w-])"
         rf"|(?:{article}|{before})(?P<short>{short}){end}"
-        rf"|(?<![\w./:'-])(?P<key>{dotted})"
+        rf"|(?<![\w./:'-])(?P<key>{dotted or NOTHING})"
     )
 
 
