@@ -26,14 +26,27 @@ trap 'prepare -e test_state=absent' EXIT
 certificates --check "$@"
 expect '["planned"]'
 
+# A check for drift fails for each cluster that would change.
+if certificates --check -e certflow_fail_on_change=true "$@"; then
+    echo "The playbook did not fail for a cluster that would change." >&2
+    exit 1
+fi
+expect '["drift"]'
+
 certificates "$@"
 expect '["changed"]'
 
 certificates "$@"
 expect '["ok"]'
 
-certificates --check "$@"
+certificates --check -e certflow_fail_on_change=true "$@"
 expect '["planned"]'
+
+# A misspelt variable ends the run before the report is written.
+if certificates -e webhook_certificate_targts=1 "$@"; then
+    echo "The playbook did not fail for a misspelt variable." >&2
+    exit 1
+fi
 
 # The first cluster fails, so the second one is not started.
 if certificates -e webhook_certificate_namespace=absent "$@"; then
