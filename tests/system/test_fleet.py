@@ -352,7 +352,7 @@ BAD: tuple[tuple[Path, tuple[str, ...], tuple[str, ...], set[str]], ...] = (
     (CERTIFICATES, (*COMPLETE, *MAPPED), ("certflow_context", "b"), A),
     (CERTIFICATES, (*COMPLETE, *MAPPED, "--limit", "b"), ("certflow_context", "b"), {"b"}),
     (CERTIFICATES, (*COMPLETE, *GUARDED), ("certflow_cluster_uid", "b"), A),
-    (CERTIFICATES, (*COMPLETE, "-e", "webhook_certificate_targts=1"), ("Did you mean webhook_certificate_targets?",), A),
+    (CERTIFICATES, (*COMPLETE, "-e", "webhook_certificate_targts=1"), ("webhook_certificate_targts", "webhook_certificate_targets?"), A),
     (UPGRADE, (), ("snapshot_controller_version", "a,", "b"), A),
     (UPGRADE, ("-e", "snapshot_controller_version="), ("snapshot_controller_version", "a,", "b"), A),
     (UPGRADE, (*RELEASE, "-e", "certflow_hosts=a,d"), ("d.",), A),
@@ -420,4 +420,4 @@ def test_an_inventory_that_cannot_be_read_stops_the_run(tmp_path: Path) -> None:
     (tmp_path / "clusters.yml").write_text("plugin: certflow.kubernetes.kubeconfig\nkubeconfig: absent\n")
     run = playbook.play(tmp_path, CERTIFICATES, "-i", "clusters.yml", COLUMNS="500")
     assert run.status == 2, run.output
-    assert not absent(["absent:", "inventory", "plugin: certflow.kubernetes.kubeconfig"], run.output)
+    assert not absent(["absent:", "inventory", "certflow.kubernetes.kubeconfig", "clusters.yml"], run.output)

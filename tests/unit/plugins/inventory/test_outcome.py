@@ -56,7 +56,6 @@ def upgrade(old: str | None, *hops: str, changed: int = 0, **values: Any) -> dic
     return {"installed": {"version": old}, "version": "8.7.0", "steps": steps, **values}
 
 
-DUE_STEPS = {"due": ["crds", "controller"]}
 UPGRADES: dict[str, tuple[RoleRun, str, str]] = {
     "upgraded": (RoleRun(upgrade("6.2.2", "8.1.0", "8.7.0", changed=2), True, False), "changed", "upgraded from 6.2.2 to 8.7.0, 2 steps changed something"),
     "installed": (RoleRun(upgrade(None, "8.7.0", changed=1), True, False), "changed", "installed 8.7.0, 1 step changed something"),
@@ -65,7 +64,7 @@ UPGRADES: dict[str, tuple[RoleRun, str, str]] = {
     "updated": (RoleRun(upgrade("8.7.0", "8.7.0", changed=1), True, False), "changed", "updated the objects of 8.7.0, 1 step changed something"),
     "verified": (RoleRun(upgrade("8.7.0", "8.7.0"), False, False), "ok", "verified 8.7.0, and changed nothing"),
     "plan": (RoleRun(upgrade("8.1.0", plan=[{}, {}, {}]), False, True), "planned", "would upgrade from 8.1.0 to 8.7.0, the plan has 3 steps"),
-    "preflight": (RoleRun(upgrade("8.1.0", **DUE_STEPS), True, True), "planned", "would upgrade from 8.1.0 to 8.7.0, 2 steps would change something"),
+    "preflight": (RoleRun(upgrade("8.1.0", due=["crds", "controller"]), True, True), "planned", "would upgrade from 8.1.0 to 8.7.0, 2 steps would change something"),
     "no drift": (RoleRun(upgrade("8.7.0", due=[]), False, True, True), "planned", "nothing to change: 8.7.0 is installed"),
     "drift": (RoleRun(upgrade("8.7.0", due=["controller"]), True, True, True), "drift",
               "would update the objects of 8.7.0, 1 step would change something. This is a failure because of certflow_fail_on_change"),
