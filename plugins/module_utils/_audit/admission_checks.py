@@ -291,7 +291,7 @@ def check_timeouts(data: ClusterData) -> Iterator[AuditFinding]:
 
     Mutating webhooks are called one after the other, validating ones at the same time.
     """
-    points = [point for point in admission_points(data) if point.is_mutating]
+    points = [point for point in admission_points(data) if point.is_mutating and names_pods(point)]
     subject = AuditedObject("MutatingWebhookConfiguration", "", "admissionregistration.k8s.io/v1")
     sums = [
         (sum(map(seconds_of, asked)), namespace, asked)

@@ -11,17 +11,16 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import (
-    OPERATION,
+    SPEC,
     parse_options,
 )
-
-from tests.support.rig import validated
 
 pytestmark = pytest.mark.quick
 
 
 def parsed(**options: Any) -> Any:
-    return parse_options(validated(OPERATION, options))
+    defaults = {name: row.get("default") for name, row in SPEC.items()}
+    return parse_options({**defaults, **options})
 
 
 def test_defaults_do_not_connect_to_addresses_of_the_cluster() -> None:
