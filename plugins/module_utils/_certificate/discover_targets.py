@@ -105,15 +105,12 @@ def report(result: Result, discovery: Discovery) -> Result:
 def suggest(run: CertificateRun, result: Result) -> Result:
     """Return the result with a warning if no target trusts the new certificate, or if the Service does not exist.
 
-    The look sends at most five requests, and only for a run that changes something. It never fails the run.
+    The look sends at most five requests, and only for a run without targets that changes something. It never fails the run.
     """
     service = service_of(run.intent)
-    if not (run.is_hinting and result.changed and service) or run.intent.is_client:
+    if not (run.is_hinting and result.changed and service) or run.targets or run.intent.is_client:
         return result
-    hints = [
-        _hint_at_service(run.client, service),
-        "" if run.targets else _hint_at_targets(run, result, service),
-    ]
+    hints = [_hint_at_service(run.client, service), _hint_at_targets(run, result, service)]
     return replace(result, warnings=(*result.warnings, *filter(None, hints)))
 
 
