@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster, Fleet
 
 NAME = "audit-webhook"
+SCHEDULING = pages.GUIDES / "guide_scheduling.rst"
 SECRET = "/api/v1/namespaces/{}/secrets/{}"
 
 
@@ -134,6 +135,9 @@ def test_the_fleet_as_printed(webhook: Fleet, tmp_path: Path) -> None:
     (tmp_path / ".kube").mkdir()
     shutil.copy(webhook.merged_kubeconfig, tmp_path / ".kube" / "fleet.yml")
     *commands, own_play = pages.commands(guide)
+    drift = re.search(r"^ +(ansible-playbook .*fail_on_change.*)$", SCHEDULING.read_text(), re.MULTILINE)
+    assert drift
+    assert "would change" in shell(tmp_path / "none", tmp_path, drift[1], status=2)
     for command in commands:
         shell(tmp_path / "none", tmp_path, command)
     assert "changed=0" in shell(tmp_path / "none", tmp_path, own_play)
@@ -162,7 +166,7 @@ def test_the_approval_as_printed(webhook: Fleet, tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_the_watch_as_printed(webhook: Fleet, tmp_path: Path) -> None:
-    guide, cluster = pages.GUIDES / "guide_scheduling.rst", webhook["onprem"]
+    guide, cluster = SCHEDULING, webhook["onprem"]
     lay_out(guide, tmp_path)
     (command,) = pages.commands(guide)
     shell(cluster.kubeconfig, tmp_path, command)
@@ -222,7 +226,7 @@ def test_a_gitops_tool_that_applies_again(fleet: Fleet, tmp_path: Path, manager:
     """The play of the fleet's guide adds the CA. The tool keeps it only if its manifest has no caBundle."""
     cluster, tool = fleet["onprem"], OtherClient(manager, applies=True)
     lay_out(pages.GUIDES / "guide_gitops.rst", tmp_path)
-    lay_out(pages.GUIDES / "guide_scheduling.rst", tmp_path)
+    lay_out(SCHEDULING, tmp_path)
     run = "ansible-playbook watch.yml"
     show = next(command for command in pages.commands(pages.GUIDES / "guide_gitops.rst"))
     try:
