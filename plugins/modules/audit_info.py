@@ -212,8 +212,8 @@ checks:
         title: {description: The fault in general., type: str, returned: success}
         category: {description: "One of tls, reach, scope, conversion, api, request, cluster.", type: str, returned: success}
         severity: {description: The severity of its findings. A finding may have another one., type: str, returned: success}
-        effect: {description: What breaks., type: str, returned: success}
-        remedy: {description: What to do., type: str, returned: success}
+        effect: {description: The consequence of the fault., type: str, returned: success}
+        remedy: {description: The way to mend it., type: str, returned: success}
         url: {description: The page of the check., type: str, returned: success}
         counts: {description: The numbers of findings by status., type: dict, returned: success}
 counts:

@@ -381,7 +381,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reason:
-  description: What the task did and why, or why it changed nothing. In check mode, what it would do.
+  description: The change that the task made and its reason, or the reason why it changed nothing. In check mode, the change that a run would make.
   returned: success
   type: str
   sample: "issued a certificate (Secret kube-system/snapshot-validation-secret did not exist)"

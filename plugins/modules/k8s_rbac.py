@@ -73,8 +73,8 @@ seealso:
   - module: certflow.kubernetes.k8s_csr
   - module: certflow.kubernetes.snapshot_controller
 notes:
-  - RBAC allows an identity to write or bind a role only if it holds all permissions of that role itself, or has the verbs C(escalate) and
-    C(bind) on it. See U(https://kubernetes.io/docs/reference/access-authn-authz/rbac/#privilege-escalation-prevention-and-bootstrapping).
+  - RBAC allows an identity to write or bind a role only in two cases. The identity holds all permissions of that role itself, or it has
+    the verbs C(escalate) and C(bind) on the role. See U(https://kubernetes.io/docs/reference/access-authn-authz/rbac/#privilege-escalation-prevention-and-bootstrapping).
   - The module needs the permissions to get, create, patch and delete roles and bindings.
 """
 
@@ -141,7 +141,7 @@ cluster:
 code:
   description:
     - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
-    - The page docs/failure-codes.md of the collection has all of them.
+    - The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_failure_codes.html) lists all of them.
   returned: failure
   type: str
   sample: missing-permissions

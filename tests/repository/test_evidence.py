@@ -51,8 +51,8 @@ def test_every_actor_of_the_threat_model_has_each_part() -> None:
     """The sections of actors have the same four parts, and at least one test."""
     actors = re.split(r"^(.+)\n~+$", THREAT_MODEL.read_text(), flags=re.MULTILINE)[1:]
     for name, text in zip(actors[::2], actors[1::2], strict=True):
-        parts = re.findall(r"^(Can|Held by|Remains|Tests)$", text, re.MULTILINE)
-        assert parts == ["Can", "Held by", "Remains", "Tests"], name
+        parts = re.findall(r"^(What the actor can do|Protection|Remaining risk|Tests)$", text, re.MULTILINE)
+        assert parts == ["What the actor can do", "Protection", "Remaining risk", "Tests"], name
         assert named_tests(text), name
 
 

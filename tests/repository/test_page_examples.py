@@ -131,6 +131,11 @@ def test_a_wrong_name_is_found(text: str) -> None:
     assert len(list(problems(yaml.safe_load(text), variables()))) == 1
 
 
+def test_commands_are_without_comments(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("```shell\n# The first step\nb # now\n# c\n```\n")
+    assert pages.commands(tmp_path / "a.md") == ["b # now"]
+
+
 def test_blocks_of_both_kinds_of_pages(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("a\n\n  ```yaml\n  b: 1\n  ```\n\n```shell\nc\n```\n")
     (tmp_path / "a.rst").write_text(

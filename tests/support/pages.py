@@ -39,9 +39,9 @@ def files(page: Path) -> dict[str, str]:
 
 
 def commands(page: Path) -> list[str]:
-    """Return the lines of the blocks with commands."""
+    """Return the lines of the blocks with commands, without comments."""
     texts = (text for kind, text in blocks(page) if kind == "shell")
-    return [line for text in texts for line in text.splitlines()]
+    return [line for text in texts for line in text.splitlines() if not line.startswith("#")]
 
 
 def examples(module: str) -> list[dict[str, Any]]:

@@ -181,7 +181,7 @@ def test_an_aggregated_api_whose_certificate_is_not_verified(rig: AuditRig) -> N
     wait_for(lambda: checks(rig.audit(), name) == ["apiservice-insecure"])
 
 
-# What webhooks match
+# Objects that webhooks match
 
 
 def test_a_webhook_of_two_configurations(rig: AuditRig) -> None:

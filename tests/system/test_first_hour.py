@@ -75,7 +75,7 @@ ELSEWHERE = {
         "test_demo.py::test_the_demo_completes"
     ),
 }
-#: What the README expects of the machine, and what the test provides.
+#: Things that the README expects of the machine, with those that the test provides.
 PROVIDED = {
     "ansible-core": "the version of the tests, in a new virtual environment",
     "versions of the libraries": "those of the lock file, as constraints of pip",

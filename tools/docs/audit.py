@@ -64,7 +64,7 @@ matched, which matched nothing, and which have ended.
 CATEGORIES = {
     check_table.TLS: "Certificates and CA bundles",
     check_table.REACH: "Services and endpoints",
-    check_table.SCOPE: "What webhooks match",
+    check_table.SCOPE: "Objects that webhooks match",
     check_table.CONVERSION: "Conversions",
     check_table.API: "Aggregated APIs",
     check_table.REQUEST: "Certificate signing requests",

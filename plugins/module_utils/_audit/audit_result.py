@@ -36,7 +36,7 @@ RULES = (
 
 @dataclass(frozen=True)
 class ResultOptions:
-    """What the result shows."""
+    """Options for the content of the result."""
 
     #: Also return the findings that passed or do not apply.
     include_passed: bool = False

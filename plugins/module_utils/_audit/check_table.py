@@ -41,7 +41,7 @@ class Check:
     severity: str
     #: The sources of cluster_data.PERMISSIONS without which the check has no answer.
     sources: tuple[str, ...]
-    #: What breaks.
+    #: The consequence of the fault.
     effect: str
     #: One or more imperative sentences.
     remedy: str

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What an audit reads of a cluster, as plain data. The checks decide over it. Pure."""
+"""The objects of a cluster that an audit reads, as plain data. The checks decide over them. Pure."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ _VALIDATING = "ValidatingWebhookConfiguration"
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """What the audit may do."""
+    """Options for the extent of an audit."""
 
     #: Read the certificates of pods through the API server.
     probe_endpoints: bool = True
@@ -203,7 +203,7 @@ class _Gatherer:
         except Forbidden:
             return ""
 
-    # What the API server calls
+    # Endpoints that the API server calls
 
     def _points(self) -> Iterator[CallPoint]:
         for kind in (_VALIDATING, _MUTATING):
@@ -325,7 +325,7 @@ class _Gatherer:
             found.append(seen)
         return tuple(found)
 
-    # What webhooks match
+    # Objects that webhooks match
 
     def _namespaces(self) -> dict[str, Mapping[str, str]] | None:
         with self._readable(NAMESPACES):

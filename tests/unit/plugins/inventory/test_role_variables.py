@@ -67,13 +67,13 @@ INVALID: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("webhook_certificate", {"secret": {"nmae": "x"}}, "$secret has the key nmae. Did you mean name?"),
     ("webhook_certificate", {"secret": {"name": "x", "kind": "y"}}, "$secret has the key kind. Its keys are annotations, ca_key, certificate_key, labels, name, private_key_key and type."),
     ("webhook_certificate", {"targets": "1"}, "$targets[0] is not a dictionary: '1'. Write $targets: [{kind: ValidatingWebhookConfiguration, name: 1}]."),
-    ("webhook_certificate", {"targets": [{**TARGET, "kind": "Service"}]}, "$targets[0].kind has a value that is not possible: 'Service'. Use one of these: ValidatingWebhookConfiguration, MutatingWebhookConfiguration, CustomResourceDefinition, APIService."),
+    ("webhook_certificate", {"targets": [{**TARGET, "kind": "Service"}]}, "$targets[0].kind has an invalid value: 'Service'. Use one of these: ValidatingWebhookConfiguration, MutatingWebhookConfiguration, CustomResourceDefinition, APIService."),
     ("webhook_certificate", {"targets": [{"kind": "APIService"}]}, "$targets[0] lacks name."),
     ("webhook_certificate", {"wait_timeout": "many"}, "$wait_timeout is not an integer: 'many'."),
     ("webhook_certificate", {"wait_timeout": True}, "$wait_timeout is not an integer: 'True'."),
     ("webhook_certificate", {"approve": "perhaps"}, "$approve is not true or false: 'perhaps'."),
     ("webhook_certificate", {"service": ["a"]}, "$service is not a text."),
-    ("webhook_certificate", {"key_type": "rsa"}, "$key_type has a value that is not possible: 'rsa'. Use one of these: ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096, ed25519."),
+    ("webhook_certificate", {"key_type": "rsa"}, "$key_type has an invalid value: 'rsa'. Use one of these: ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096, ed25519."),
     ("webhook_certificate", {"connection": {"api_token": "s3cret"}}, "$connection has the key api_token. Its keys are api_key, ca_cert, client_cert, client_key, host, impersonate_groups, impersonate_user, no_proxy, password, proxy, proxy_headers, username and validate_certs."),
     ("webhook_certificate", {"connection": {"apikey": "s3cret"}}, "$connection has the key apikey. Did you mean api_key?"),
     ("webhook_certificate", {"connection": {"context": "x"}}, "$connection has the key context. Did you mean the variable $context?"),
@@ -81,7 +81,7 @@ INVALID: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("webhook_certificate", {"connection": {"validate_certs": "s3cret"}}, "$connection.validate_certs is not true or false."),
     ("webhook_certificate", {"connection": "s3cret"}, "$connection is not a dictionary."),
     ("snapshot_controller", {"source_auth": "s3cret"}, "$source_auth is not a dictionary."),
-    ("snapshot_controller", {"failure_policy": "fail"}, "$failure_policy has a value that is not possible: 'fail'. Use one of these: Ignore, Fail."),
+    ("snapshot_controller", {"failure_policy": "fail"}, "$failure_policy has an invalid value: 'fail'. Use one of these: Ignore, Fail."),
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the gatherer reads, what it leaves out, and what it cannot read."""
+"""The data that the gatherer reads, leaves out, and cannot read."""
 
 from __future__ import annotations
 
