@@ -297,13 +297,29 @@ def _client_config(webhook: str, pointer: str, place: Object) -> ClientConfig:
     service = (reference["namespace"], reference["name"]) if reference else None
     # k8s.io/apiserver pkg/util/webhook/client.go and kube-aggregator: ServerName is <service>.<namespace>.svc,
     # with no cluster domain; for a URL it is the host, without the port.
-    server_name = (
-        f"{service[1]}.{service[0]}.svc" if service else urlsplit(place.get("url") or "").hostname or ""
-    )
+    host, url_port = ("", None) if service else _address(place.get("url") or "")
+    server_name = f"{service[1]}.{service[0]}.svc" if service else host
     name_pointer = pointer.rsplit("/", 1)[0] + "/name" if webhook else ""
-    port = reference.get("port") if reference else urlsplit(place.get("url") or "").port
+    port = reference.get("port") if reference else url_port
     bundle = _decoded(place.get("caBundle"))
-    return ClientConfig(webhook, pointer, name_pointer, server_name, service, bundle, port or 443)
+    return ClientConfig(
+        webhook, pointer, name_pointer, server_name, service, bundle, 443 if port is None else port
+    )
+
+
+def _address(url: str) -> tuple[str, int | None]:
+    """Return the host and the port of a URL. The API server accepts more URLs than this library.
+
+    A host that is not valid is "", and a port that is not valid is 0, which is the port of no server.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "", 0
+    try:
+        return parts.hostname or "", parts.port
+    except ValueError:
+        return parts.hostname or "", 0
 
 
 def _decoded(ca_bundle: str | None) -> str:

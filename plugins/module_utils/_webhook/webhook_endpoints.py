@@ -147,6 +147,8 @@ def _at_address(client: Client, host: str, port: int) -> Endpoints:
 
 def find_address_problem(client: Client, host: str) -> str:
     """Return why this process cannot reach the address that the API server would reach, "" if it can try."""
+    if not host:
+        return "the URL has no valid host"
     if _is_loopback(host) and not _is_loopback(client.host_name):
         return (
             f"{host} means the API server's own machine"  # a loopback address is the API server's, not ours

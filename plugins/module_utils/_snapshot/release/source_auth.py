@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import netrc
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -22,9 +23,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..._paths import expand
+from ..._x509.pem_text import has_private_key
 from ..errors import SourceError
 
 OPTION = "source_auth"
+# RFC 9110, section 5.6.2 (token).
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,13 @@ def request_headers(auth: SourceAuth, url: str) -> dict[str, str]:
     elif auth.use_netrc:
         found["Authorization"] = _basic(*_from_netrc(urlsplit(url).hostname or ""))
     for name, value in found.items():
-        if not name.isascii() or not value.isascii() or not f"{name}{value}".isprintable():
+        if not _HEADER_NAME.fullmatch(name):
+            # The name is not shown, because it may hold the value too.
+            raise SourceError(
+                f"a name in headers of {OPTION} has a character that is not allowed there, or is empty",
+                remedy="Write each header as NAME: VALUE. A name has letters, digits and hyphens",
+            )
+        if not value.isascii() or not value.isprintable():
             key = "token" if auth.token and name == "Authorization" else f"header {name!r}"
             raise SourceError(
                 f"the {key} of {OPTION} has a character that is not allowed in a header, such as a line break",
@@ -153,6 +163,12 @@ def tls_context(auth: SourceAuth, *, is_client: bool) -> ssl.SSLContext:
 
 
 def _existing(key: str, value: str) -> str:
+    if not value.isprintable() or has_private_key(value):
+        # A pasted key would stand in the message.
+        raise SourceError(
+            f"the option {OPTION} has content in {key} instead of a path",
+            remedy="Write the content to a file, and set its path",
+        )
     path = expand(value)
     try:
         with Path(path).open("rb"):

@@ -67,6 +67,15 @@ CASES: list[tuple[str, str, dict[str, Any], tuple[str, ...] | None, list[str]]] 
     ("a caBundle without a certificate", VALIDATING, hooks(config("\n")), (), []),
     ("another Service", VALIDATING, hooks(config(service="other")), None, []),
     ("a URL", VALIDATING, hooks({"url": "https://hook.apps.svc/"}), None, []),
+    ("a URL with an impossible port", VALIDATING, hooks({"url": "https://hook.apps.svc:99999/"}), None, []),
+    ("a URL with an impossible host", VALIDATING, hooks({"url": "https://[hook]:443/"}), None, []),
+    (
+        "an impossible URL beside it",
+        VALIDATING,
+        hooks({"url": "https://[hook]:99999/"}, config()),
+        (),
+        [],
+    ),
     ("no webhooks", VALIDATING, hooks(), None, []),
     ("ours", VALIDATING, hooks(config(PEM), managers=(OURS,)), (), []),
     (

@@ -138,6 +138,7 @@ def test_a_refused_credential_is_one_line_without_it(
     assert SECRET not in text and BASIC.split()[1] not in text and "\\n" not in text
 
 
+PASTED = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----\n"
 # For each fault: the keys, and the message.
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "two ways": ({"token": SECRET, "use_netrc": True}, "has token and use_netrc, which all set the header"),
@@ -161,6 +162,12 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         {"client_cert": "client.crt", "client_key": "encrypted.key"},
         "or the key is encrypted",
     ),
+    "a pasted key": ({"client_cert": "client.crt", "client_key": PASTED}, "has content in client_key"),
+    "a pasted certificate": ({"client_cert": PASTED}, "has content in client_cert"),
+    "a pasted CA": ({"ca_path": PASTED}, "has content in ca_path"),
+    "a NUL in a path": ({"client_cert": f"{SECRET}\0"}, "has content in client_cert"),
+    "a value as a name": ({"headers": {f"X-Key: {SECRET}": ""}}, "name in headers of source_auth has"),
+    "an empty name": ({"headers": {"": SECRET}}, "name in headers of source_auth has"),
     "no CA file": ({"ca_path": "/absent.pem"}, "he file /absent.pem cannot be read"),
     "no CA in the file": ({"ca_path": "client.key"}, "has no CA certificate in PEM form"),
     "no netrc file": (
