@@ -123,7 +123,6 @@ EXAMPLES = r"""
 - name: Show the ClusterRole with the missing permissions
   ansible.builtin.debug:
     msg: "{{ audit.missing_role | to_nice_yaml }}"
-  when: audit.missing_role | length > 0
 
 - name: Accept a finding for some time
   certflow.kubernetes.audit_info:

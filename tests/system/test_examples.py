@@ -43,6 +43,21 @@ def onprem(fleet: clusters.Fleet) -> Iterator[clusters.Cluster]:
         server.close()
 
 
+def _k8s_csr(cluster: clusters.Cluster, _directory: Path) -> None:
+    webhook = {
+        "name": "policy.certflow.invalid",
+        "clientConfig": {"service": {"name": "policy-webhook", "namespace": "kube-system"}},
+        "rules": [],  # The API server never calls it.
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    cluster.api(
+        "POST",
+        "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
+        {"metadata": {"name": "policy-webhook"}, "webhooks": [webhook]},
+    )
+
+
 def _webhook_cabundle(cluster: clusters.Cluster, directory: Path) -> None:
     """Write ca.pem, which issued tls.crt for the webhook's Service, and an older CA."""
     (directory / "ca.pem").write_text(cluster.ca_pem)
@@ -64,7 +79,7 @@ def _k8s_rbac(_cluster: clusters.Cluster, directory: Path) -> None:
 
 # In this order, because the examples of webhook_cabundle use the certificate of k8s_csr's examples.
 PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
-    "k8s_csr": lambda _cluster, _directory: None,
+    "k8s_csr": _k8s_csr,
     "webhook_cabundle": _webhook_cabundle,
     "k8s_csr_approve": _k8s_csr_approve,
     "k8s_csr_info": lambda _cluster, _directory: None,
@@ -72,7 +87,10 @@ PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "k8s_signer_probe": lambda _cluster, _directory: None,
     "snapshot_controller_info": lambda _cluster, _directory: None,
     "webhook_probe": lambda cluster, _directory: SERVERS.append(team_labels.start(cluster)),
+    "audit_info": lambda _cluster, _directory: None,
 }
+# Its examples expect a cluster without a broken webhook.
+ON_EKS = {"audit_info"}
 # Modules whose examples need pods. test_upgrade_pages.py runs these.
 WITH_PODS = {"snapshot_controller"}
 
@@ -84,11 +102,14 @@ def test_every_module_has_its_examples_run() -> None:
 
 
 @pytest.mark.parametrize("module", PREPARE)
-def test_the_examples_run(onprem: clusters.Cluster, module: str, tmp_path: Path) -> None:
-    PREPARE[module](onprem, tmp_path)
+def test_the_examples_run(
+    fleet: clusters.Fleet, onprem: clusters.Cluster, module: str, tmp_path: Path
+) -> None:
+    cluster = fleet["eks"] if module in ON_EKS else onprem
+    PREPARE[module](cluster, tmp_path)
     play: dict[str, Any] = {"name": module, "hosts": "localhost", "gather_facts": False}
     tasks = pages.examples(module)
-    run = playbook.play(tmp_path, [{**play, "tasks": tasks}], K8S_AUTH_KUBECONFIG=str(onprem.kubeconfig))
+    run = playbook.play(tmp_path, [{**play, "tasks": tasks}], K8S_AUTH_KUBECONFIG=str(cluster.kubeconfig))
     assert run.status == 0, run.output
     assert run.recap("ok") == len(tasks), run.output
 
