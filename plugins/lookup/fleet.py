@@ -137,6 +137,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
     def _pattern(self, variables: Mapping[str, Any]) -> str:
         if self._hosts(variables):
+            if self.get_option("role"):
+                self._spec()  # Ansible asks for the pattern before it forks. Each fork inherits the parsed file of the role.
             return str(self.get_option("pattern"))
         if _limit() and not any(ansible.context.CLIARGS.get(listing) for listing in LISTINGS):
             raise AnsibleLookupError(self._problems(variables, [])[0])

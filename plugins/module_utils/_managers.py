@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+#: The name of this collection as a field manager and as the label app.kubernetes.io/managed-by. The API server takes the field
+#: manager of an ordinary write from the start of the User-Agent.
+OWN_MANAGER = "certflow.kubernetes"
 #: The annotation in which `kubectl apply` keeps what it applied.
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 

@@ -49,7 +49,7 @@ class Settings:
     serial: certflow_serial, a text or a list.
     max_failures: certflow_max_failures.
     fails_on_change: True if certflow_fail_on_change is set.
-    reads_only: True in check mode, or with a tag that only reads.
+    reads_only: True in check mode.
     names: names of the variables that are not from the inventory. A misspelt one is an error.
     """
 

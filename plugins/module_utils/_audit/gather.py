@@ -31,6 +31,7 @@ from .._errors import check_shape
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.errors import Forbidden, KubeError, ListExpired, NotFound
 from .._kube.transport import ReadLimits
+from .._managers import OWN_MANAGER
 from .._snapshot.hazards import table
 from .._snapshot.hazards.table import DetectedHazard
 from .._snapshot.installed import object_reading, read_objects
@@ -95,8 +96,6 @@ API_SERVER_BYTES = 256 * 1024
 PENDING_AFTER = timedelta(hours=1)
 EVENTS_AFTER = timedelta(hours=1)
 EVENTS_LIMIT = "500"
-#: The field manager of this collection's writes. The API server takes it from the User-Agent.
-OWN_MANAGER = "certflow.kubernetes"
 # The annotation holds the whole object, with its schema.
 _DROPPED_ANNOTATIONS = (_managers.LAST_APPLIED,)
 UNREADABLE_HAZARD = "unreadable"

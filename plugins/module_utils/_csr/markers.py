@@ -11,9 +11,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from .._managers import OWN_MANAGER
 from .intent import MANAGED_BY, PREFIX, Intent, SecretSpec
 
-MANAGER = "certflow.kubernetes"
+MANAGER = OWN_MANAGER
 SECRET_LABEL = (
     f"{PREFIX}secret-hash"  # A label value has at most 63 characters, which is too short for names.
 )

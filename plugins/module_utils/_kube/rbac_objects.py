@@ -15,12 +15,11 @@ from typing import Any
 from urllib.parse import quote
 
 from .._errors import CertflowError
-from .._managers import find_managers
+from .._managers import OWN_MANAGER, find_managers
 
 GROUP = "rbac.authorization.k8s.io"
 VERSION = f"{GROUP}/v1"
-MANAGER = "certflow.kubernetes"
-LABELS = {"app.kubernetes.io/managed-by": MANAGER}
+LABELS = {"app.kubernetes.io/managed-by": OWN_MANAGER}
 ROLE_KINDS = ("ClusterRole", "Role")
 SUBJECT_KINDS = ("User", "Group", "ServiceAccount")
 CREATED, CHANGED, DELETED, UNCHANGED = "created", "changed", "deleted", "unchanged"
@@ -150,7 +149,7 @@ def check_owner(change: RbacChange) -> None:
         f"{change} exists with other content, and {owner} manages it",
         code="owned-by-another",
         evidence=[text for one in found for text in one.evidence]
-        or [f"it lacks the label {next(iter(LABELS))}: {MANAGER}"],
+        or [f"it lacks the label {next(iter(LABELS))}: {OWN_MANAGER}"],
         remedy="Set take_over: true to write it, or give the role of the manifest another name",
     )
 

@@ -18,6 +18,7 @@ from .._kube import rbac_objects
 from .._kube.client import Client
 from .._kube.errors import Forbidden, MissingPermissions, NotFound
 from .._kube.rbac_objects import RbacChange
+from .._managers import OWN_MANAGER
 from .._result import Result
 
 PRESENT, ABSENT = "present", "absent"
@@ -76,7 +77,7 @@ def _write(
             client.delete(change.path, uid=metadata.get("uid"), dry_run=dry_run)
             return
         try:
-            client.apply(change.path, change.after, manager=rbac_objects.MANAGER, dry_run=dry_run)
+            client.apply(change.path, change.after, manager=OWN_MANAGER, dry_run=dry_run)
         except NotFound:
             role = change.after.get("roleRef", {}).get("name")
             if not (dry_run and role in missing):

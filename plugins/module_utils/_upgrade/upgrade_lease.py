@@ -20,6 +20,7 @@ from .._kube.access_review import Permission
 from .._kube.errors import ApiError
 from .._kube.lease import Lease
 from .._kube.lease_state import GROUP, LeaseState, read_lease
+from .._managers import OWN_MANAGER
 from .._text import visible
 from .._times import format_time
 
@@ -68,7 +69,7 @@ def make_lease(client: Client, on_wait: Callable[[LeaseState], None]) -> Lease:
         NAMESPACE,
         NAME,
         purpose="snapshot controller",
-        metadata={"labels": {"app.kubernetes.io/managed-by": "certflow.kubernetes"}},
+        metadata={"labels": {"app.kubernetes.io/managed-by": OWN_MANAGER}},
         seconds=SECONDS,
         is_optional=False,
         on_wait=on_wait,

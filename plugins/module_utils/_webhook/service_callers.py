@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from .._kube.access_review import Permission, missing_permissions
 from .._kube.errors import Forbidden, KubeError, NotFound
+from .._managers import OWN_MANAGER
 from . import bundle_content, bundle_targets
 from .bundle_targets import KINDS, ClientConfig, Object, ServiceName, Target
 from .errors import TargetError
 
 if TYPE_CHECKING:
     from .._kube.client import Client
-
-#: The field manager of the writes of this collection. The API server takes it from the start of the User-Agent.
-FIELD_MANAGER = "certflow.kubernetes"
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def _reason(target: Target, obj: Object, config: ClientConfig, recorded: Collect
     if not config.ca_bundle.strip():
         return ""
     writers = tuple(_bundle_managers(target, obj, config.webhook))
-    if FIELD_MANAGER in writers or _holds_recorded(target, config, recorded):
+    if OWN_MANAGER in writers or _holds_recorded(target, config, recorded):
         return ""
     by = f"the field manager {', '.join(writers)}" if writers else "an unknown client"
     return f"its caBundle was written by {by}"

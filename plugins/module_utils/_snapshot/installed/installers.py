@@ -20,7 +20,7 @@ from ... import _managers
 from ..._managers import KUBECTL, KUBECTL_MARKERS, KUBESPRAY, MANAGERS, UNMARKED, Manager
 
 #: The field manager of this collection's apply operations. Certificates and bundles are written with another operation.
-MANAGER = "certflow.kubernetes"
+MANAGER = _managers.OWN_MANAGER
 #: Key -> manager that installs snapshot controllers.
 INSTALLERS = {row.key: row for row in MANAGERS if row.key}
 

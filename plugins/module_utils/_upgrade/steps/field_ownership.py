@@ -19,9 +19,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..._kube import json_patch
-from ..._managers import LAST_APPLIED
+from ..._managers import LAST_APPLIED, OWN_MANAGER
 
-MANAGER = "certflow.kubernetes"
+MANAGER = OWN_MANAGER
 
 # Field managers of tools that people use by hand or in scripts. Their fields are moved. The names of kubectl are in
 # staging/src/k8s.io/kubectl/pkg/cmd (FieldManager). Before kubectl 1.20 all commands had the name "kubectl".
