@@ -278,7 +278,7 @@ class _Gatherer:
     ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]] | None:
         """Return the Service and its EndpointSlices, None if they may not be read."""
         with self._readable(SERVICES):
-            service = self._client.find(f"/api/v1/namespaces/{namespace}/services/{name}")
+            service = webhook_endpoints.find_service(self._client, (namespace, name))
             if service is None:
                 return None, []
             path = f"/apis/{webhook_endpoints.SLICES}/v1/namespaces/{namespace}/endpointslices"

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from .._kube.errors import Forbidden
 
 if TYPE_CHECKING:
     from .._kube.client import Client
-    from .bundle_targets import ClientConfig
+    from .bundle_targets import ClientConfig, ServiceName
 
 SLICES = "discovery.k8s.io"
 # Only a ready endpoint gets new connections. An endpoint that is not ready may become ready at any time. A terminating endpoint
@@ -26,6 +27,8 @@ SLICES = "discovery.k8s.io"
 READY, NOT_READY, TERMINATING = "ready", "not ready", "terminating"
 ANY_PORT, HTTPS = 0, 443
 _SERVICE_NAME = "kubernetes.io/service-name"
+# The name of a Service and of a namespace (RFC 1123 label).
+_NAME = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,24 @@ def permissions(namespace: str) -> list[Permission]:
     ]
 
 
+def find_service(client: Client, service: ServiceName) -> dict[str, Any] | None:
+    """Return the Service, None if it does not exist. Raises KubeError.
+
+    The API server accepts any text as the Service of a webhook. A name with a slash would lead to another path.
+    """
+    namespace, name = service
+    if not (_NAME.fullmatch(namespace) and _NAME.fullmatch(name)):
+        return None
+    return client.find(f"/api/v1/namespaces/{namespace}/services/{name}")
+
+
 def find(client: Client, config: ClientConfig) -> Endpoints:
     """Find the endpoints. A missing permission is the problem of the result. Raises KubeError for other errors."""
     if config.service is None:
         return _at_address(client, config.server_name, config.port)
     namespace, name = config.service
     try:
-        service = client.find(f"/api/v1/namespaces/{namespace}/services/{name}")
+        service = find_service(client, config.service)
         if service is None:
             return Endpoints(problem=f"there is no Service {namespace}/{name}")
         if service["spec"].get("type") == "ExternalName":

@@ -185,6 +185,30 @@ def test_no_endpoint_is_read_after_the_time(read: list[Endpoint]) -> None:
     assert read == []
 
 
+@pytest.mark.parametrize(
+    "called",
+    [
+        {"namespace": "shop", "name": "hook/proxy/secret"},
+        {"namespace": "shop", "name": "../hook"},
+        {"namespace": "shop/secrets", "name": "hook"},
+        {"namespace": "", "name": "hook"},
+    ],
+)
+def test_a_service_that_cannot_exist_is_missing_and_is_not_read(called: dict[str, str]) -> None:
+    """The API server accepts any text as the Service of a webhook."""
+    changed = configuration({**webhook(), "clientConfig": {"service": called}})
+    client = FakeClient(answers={f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(changed)})
+    (backend,) = run(client).backends.values()
+    assert not backend.exists
+    assert not [path for path in client.asked if "/services/" in path]
+
+
+def test_a_url_with_an_impossible_port_is_audited() -> None:
+    changed = configuration({**webhook(), "clientConfig": {"url": "https://hook.example.com:99999/"}})
+    data = run(FakeClient(answers={f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(changed)}))
+    assert [point.config.port for point in data.points] == [0]
+
+
 OUTSIDE = [
     ({f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(
         configuration({**webhook(), "clientConfig": {"url": "https://hooks.example.com/x"}}))}, "hooks.example.com"),
