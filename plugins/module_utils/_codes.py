@@ -28,7 +28,7 @@ CODES = {
     "conflict": "The object changed between the read and the write, also when the write was repeated.",
     "contains-private-key": "A text that must hold only certificates also holds a private key.",
     "defect": "The collection has a defect. Report the line of code that the message names.",
-    "drift": "The cluster would change, in a run of a fleet playbook with --check and certflow_fail_on_change.",
+    "drift": "The cluster would change, in a run of a fleet playbook with `--check` and `certflow_fail_on_change`.",
     "encrypted-key": "The private key is encrypted. The collection reads only keys without a passphrase.",
     "exec-plugin-failed": "The exec plugin of the kubeconfig did not provide credentials.",
     "exec-plugin-missing": "The program of the kubeconfig's exec plugin is not installed where the task runs.",

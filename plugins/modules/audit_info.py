@@ -186,7 +186,7 @@ findings:
     evidence: {description: The observations., type: list, elements: str, returned: success}
     breaks_at:
       description:
-        - The time at which it begins to hurt. A time that is not later than RV(audited_at) means now. V(null) if it is not known.
+        - The time at which the fault takes effect. A time that is not later than RV(audited_at) means now. V(null) if it is not known.
       type: str
       returned: success
     manager:

@@ -34,7 +34,7 @@ A finding has one of these states:
 | `skip` | The check does not apply to the object. |
 
 The severity is `error` if something fails, or will fail at a known time. It is `warning` for a hazard, and `info` for a fact that you
-should know. `breaks_at` is the time at which it begins to hurt, and the order of the findings.
+should know. `breaks_at` is the time at which the fault takes effect. The findings are sorted by it.
 
 A certificate that expires soon is a warning below the smaller of 28 days and a quarter of its lifetime. It is an error below the
 smaller of 14 days and a tenth.

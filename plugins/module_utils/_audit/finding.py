@@ -81,7 +81,7 @@ class AuditFinding:
     #: ERROR, WARNING or INFO, "" for the severity of the check.
     severity: str = ""
     certainty: str = PROVEN
-    #: The time at which it begins to hurt, None if that is not known.
+    #: The time at which the fault takes effect, None if that is not known.
     breaks_at: datetime | None = None
     #: Why it is accepted, None if it is not.
     exception: AppliedException | None = None

@@ -310,9 +310,7 @@ class _Gatherer:
         found = []
         for endpoint in sorted(endpoints, key=str)[:limit]:
             if time.monotonic() > self._until:
-                self._gaps.append(
-                    Gap(ENDPOINTS, "the time was over before every endpoint was read (wait_timeout)")
-                )
+                self._gaps.append(Gap(ENDPOINTS, "wait_timeout ended before every endpoint was read"))
                 break
             seen = served_chains.read_chain(self._client, endpoint, config, self._client.deadline)
             if seen.lacking:

@@ -93,7 +93,7 @@ def report(result: Result, discovery: Discovery) -> Result:
     ]
     untrusting = [caller for caller in discovery.callers if _lacks(caller, result.values.get("ca_bundle"))]
     warnings = tuple(
-        f"{caller.target} is not changed: {next(iter(caller.skipped.values()))}. If it is to trust the certificate, set "
+        f"{caller.target} is not changed: {next(iter(caller.skipped.values()))}. To make it trust the certificate, set "
         f"targets: {as_yaml([caller.target])}"
         for caller in untrusting
         if caller.skipped and caller.is_verified
