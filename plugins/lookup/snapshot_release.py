@@ -41,6 +41,12 @@ options:
       - The directory for fetched manifests, C(~/.cache/certflow.kubernetes/releases) if unset.
     type: str
     default: ""
+  fails:
+    description:
+      - Whether the lookup fails for a release that cannot be installed.
+      - With V(false) it returns a dictionary for each release instead. A playbook can then show C(problem) as its own message.
+    type: bool
+    default: true
 """
 
 EXAMPLES = r"""
@@ -60,8 +66,9 @@ RETURN = r"""
 _raw:
   description:
     - The releases, in the form that the collection uses, such as C(8.7.0).
+    - With O(fails=false), dictionaries with C(release), and with C(problem), which is one line, or empty if the release may be installed.
   type: list
-  elements: str
+  elements: raw
 """
 
 from pathlib import Path
@@ -84,22 +91,31 @@ CACHE = "~/.cache/certflow.kubernetes/releases"
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
-    def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[str]:
+    def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[Any]:
         self.set_options(var_options=variables, direct=kwargs)
-        cache = Path(self.get_option("cache_directory") or CACHE)
+        releases = [self._check(str(term)) for term in terms]
+        if not self.get_option("fails"):
+            return releases
+        for release in releases:
+            if release["problem"]:
+                raise AnsibleLookupError(release["problem"])
+        return [release["release"] for release in releases]
+
+    def _check(self, version: str) -> dict[str, str]:
+        """Return the release and its problem, "" for a release that may be installed."""
+        credentials = self._credentials()
         try:
             source = release_source.ReleaseSource(
                 self.get_option("source") or "",
-                cache,
+                Path(self.get_option("cache_directory") or CACHE),
                 self.get_option("sums") or {},
-                source_auth.parse(self._credentials()),
+                source_auth.parse(credentials),
             )
-            releases = [str(release_table.target(str(term))) for term in terms]
-            for release in releases:
-                release_source.files(source, release)
+            release = str(release_table.target(version))
+            release_source.files(source, release)
         except CertflowError as error:
-            raise AnsibleLookupError(str(error)) from None
-        return releases
+            return {"release": version, "problem": str(error)}
+        return {"release": release, "problem": ""}
 
     def _credentials(self) -> Any:
         """Return the option source_auth, validated as that of the module. Raises AnsibleLookupError."""

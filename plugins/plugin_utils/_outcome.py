@@ -59,7 +59,8 @@ def _certificate(run: RoleRun) -> dict[str, Any]:
     facts += [f"provider {provider}"] if provider else []
     intro = ("would change: " if run.is_changed else "nothing to change: ") if run.is_planned else ""
     reason = f"{intro}{result.get('reason', '')}"
-    if facts:
+    # After a removal only the signer is known, and no certificate is left that it describes.
+    if not_after or provider:
         reason += f". Secret {secret.get('namespace')}/{secret.get('name')}: {', '.join(facts)}"
     return {
         "reason": reason,

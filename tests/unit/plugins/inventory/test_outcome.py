@@ -31,7 +31,7 @@ CERTIFICATES: dict[str, tuple[RoleRun, str, str]] = {
     "kept": (RoleRun({**ISSUED, "reason": "the certificate is kept"}, False, False), "ok", f"the certificate is kept. {FACTS}"),
     "one day": (RoleRun({**ISSUED, "reason": "x", "days_left": 1, "provider": {}}, False, False), "ok",
                 "x. Secret kube-system/hook: valid until 2027-11-26 (1 day), signer beta.eks.amazonaws.com/app-serving"),
-    "removed": (RoleRun({"reason": "removed: Secret a", "signer": "", "provider": {}, "secret": SECRET}, True, False), "changed", "removed: Secret a"),
+    "removed": (RoleRun({"reason": "removed: Secret a", "signer": "example.com/s", "provider": {}, "secret": SECRET}, True, False), "changed", "removed: Secret a"),
     "planned": (RoleRun(DUE, True, True), "planned",
                 "would change: a certificate is due (no Secret). Secret kube-system/hook: signer beta.eks.amazonaws.com/app-serving, provider eks"),
     "nothing to change": (RoleRun({**ISSUED, "reason": "the certificate is kept"}, False, True, True), "planned",
