@@ -79,9 +79,12 @@ def role_from(given: Object, signers: Sequence[str]) -> dict[str, Any]:
 
     signers: the names for rules of the resource signers. If empty, those of the manifest stay.
     """
-    metadata = given.get("metadata") or {}
-    kind, name, namespace = given.get("kind"), metadata.get("name"), metadata.get("namespace")
-    if kind not in ROLE_KINDS or not name or not isinstance(given.get("rules"), list):
+    kind, rules = given.get("kind"), given.get("rules")
+    metadata = given["metadata"] if isinstance(given.get("metadata"), Mapping) else {}
+    name, namespace = metadata.get("name"), metadata.get("namespace")
+    is_named = isinstance(name, str) and name and isinstance(namespace or "", str)
+    has_rules = isinstance(rules, list) and all(isinstance(rule, Mapping) for rule in rules)
+    if kind not in ROLE_KINDS or not is_named or not has_rules:
         raise CertflowError(
             f"an entry of roles is not a role: kind {kind!r}, name {name!r}",
             remedy="Set manifests of the kind ClusterRole or Role, each with metadata.name and rules",
