@@ -194,7 +194,7 @@ findings:
       type: str
       returned: success
     excepted:
-      description: "Why the finding is accepted: C(reason) and C(until). V(null) if it is not accepted."
+      description: The exception that accepts the finding, a dictionary with C(reason) and C(until). V(null) if no exception accepts it.
       type: dict
       returned: success
     fingerprint: {description: A value that is the same in later audits of this cluster., type: str, returned: success}
