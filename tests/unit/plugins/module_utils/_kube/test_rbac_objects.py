@@ -66,7 +66,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "no rules": ({"kind": "ClusterRole", "metadata": {"name": "r"}}, USER, ["'ClusterRole',", "rules"]),
     "a rule that is a text": ({**manifest(), "rules": ["get pods"]}, USER, ["'ClusterRole',", "rules"]),
     "metadata that is a text": ({**manifest(), "metadata": "r"}, USER, ["'ClusterRole',", "None"]),
-    "a name that is a number": (manifest(name=5), USER, ["'ClusterRole',", "name 5"]),
+    "a name that is a number": (manifest(name=5), USER, ["'ClusterRole',", "5"]),
     "a Role without a namespace": (manifest("Role"), USER, ["Role", "metadata.namespace"]),
     "a ClusterRole with one": (manifest(namespace="x"), USER, ["ClusterRole", "metadata.namespace"]),
     "an account without a namespace": (manifest(), {"kind": "ServiceAccount", "name": "a"}, ["ServiceAccount", "namespace"]),
