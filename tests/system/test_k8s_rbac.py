@@ -158,7 +158,7 @@ def play(fleet: Fleet, place: Path, *arguments: str, **variables: Any) -> playbo
 
 def test_the_playbook_grants_on_every_cluster(fleet: Fleet, tmp_path: Path) -> None:
     """Every operation has its files. A second run changes nothing."""
-    operations = yaml.safe_load((RBAC.parents[1] / "playbooks" / "rbac.yml").read_text())[0]["vars"][
+    operations = yaml.safe_load((RBAC.parents[1] / "playbooks" / "rbac.yml").read_text())[-1]["vars"][
         "__certflow_files"
     ]
     files = {name for names in operations.values() for name in names}
@@ -193,3 +193,9 @@ def test_the_playbook_names_a_wrong_variable_before_any_cluster(
     assert run.status != 0, run.output
     assert not absent([*names, "bundle,", "@FILE."], run.output), run.output
     assert run.recap("ok") == 0
+
+
+def test_the_playbook_fails_without_a_cluster(tmp_path: Path) -> None:
+    run = playbook.play(tmp_path, PLAYBOOK, COLUMNS="500")
+    assert run.status != 0, run.output
+    assert not absent(["clusters.", "certflow_hosts"], run.output), run.output
