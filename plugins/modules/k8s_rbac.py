@@ -74,7 +74,8 @@ seealso:
   - module: certflow.kubernetes.snapshot_controller
 notes:
   - RBAC allows an identity to write or bind a role only in two cases. The identity holds all permissions of that role itself, or it has
-    the verbs C(escalate) and C(bind) on the role. See U(https://kubernetes.io/docs/reference/access-authn-authz/rbac/#privilege-escalation-prevention-and-bootstrapping).
+    the verbs C(escalate) and C(bind) on the role. See
+    U(https://kubernetes.io/docs/reference/access-authn-authz/rbac/#privilege-escalation-prevention-and-bootstrapping).
   - The module needs the permissions to get, create, patch and delete roles and bindings.
 """
 
