@@ -157,7 +157,7 @@ def _check(spec: RoleSpec, path: str, option: Mapping[str, Any], value: Any) -> 
         element = {**option, "type": option.get("elements", "raw")}
         for number, item in enumerate(converted):
             yield from _check(spec, f"{path}[{number}]", element, item)
-    elif choices and str(converted) not in choices:
+    elif choices and not isinstance(converted, Mapping) and str(converted) not in choices:
         yield _problem(spec, path, "has an invalid value", value, f"Use one of these: {', '.join(choices)}")
     elif kind == "dict" and "options" in option:
         yield from _check_keys(spec, path, option["options"], converted)

@@ -46,6 +46,7 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
         "snapshot_controller",
         {"failure_policy": "", "undo": 0, "adopt": ["kubectl"], "controller": {"replicas": 2}},
     ),
+    ("snapshot_controller", {"failure_policy": {"snapshot-validation-webhook": "Fail"}}),
 )
 
 
