@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support import clusters, pages, playbook, snapshot_lab, snapshot_webhook, team_labels
+from tests.support.limited_user import remove_granted_roles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ def onprem(fleet: clusters.Fleet) -> Iterator[clusters.Cluster]:
         yield cluster
     names = snapshot_lab.kubectl(cluster, "get", "crds", "-oname").split()
     snapshot_lab.delete(cluster, *(name for name in names if name.endswith("snapshot.storage.k8s.io")))
+    remove_granted_roles(cluster)
     for server in SERVERS:
         server.close()
 

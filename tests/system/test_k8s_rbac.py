@@ -21,7 +21,7 @@ from tests.support import clusters, playbook
 from tests.support.csr_rig import RBAC as API
 from tests.support.csr_rig import CsrRig, assert_one_line
 from tests.support.failures import absent
-from tests.support.limited_user import RBAC
+from tests.support.limited_user import RBAC, remove_granted_roles
 from tests.support.rig import operate
 
 if TYPE_CHECKING:
@@ -37,19 +37,7 @@ def rig(cluster: Cluster) -> Iterator[CsrRig]:
         yield rig
     finally:
         rig.close()
-        forget(cluster)
-
-
-def forget(cluster: Cluster) -> None:
-    """Delete what the module wrote."""
-    for kind in ("clusterroles", "clusterrolebindings", "roles", "rolebindings"):
-        for obj in cluster.api(
-            "GET", f"{API}/{kind}?labelSelector=app.kubernetes.io/managed-by=certflow.kubernetes"
-        )["items"]:
-            metadata = obj["metadata"]
-            cluster.api(
-                "DELETE", rbac_objects.path_of(kind[:-1], metadata["name"], metadata.get("namespace", ""))
-            )
+        remove_granted_roles(cluster)
 
 
 def roles(*names: str) -> list[dict[str, Any]]:
@@ -176,7 +164,7 @@ def test_the_playbook_grants_on_every_cluster(fleet: Fleet, tmp_path: Path) -> N
             assert cluster.api("GET", lease)["roleRef"]["name"] == "certflow-upgrade"
     finally:
         for cluster in fleet.values():
-            forget(cluster)
+            remove_granted_roles(cluster)
 
 
 @pytest.mark.parametrize(
