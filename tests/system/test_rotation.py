@@ -189,8 +189,11 @@ def stale(node: Cluster, request: Any) -> Iterator[PodRotationRig]:
 
 
 def test_a_webhook_that_does_not_reload_its_certificate(stale: PodRotationRig, say: Say) -> None:
-    """The failure names it, no call fails meanwhile, and a requested restart repairs it."""
-    workload = {"name": stale.webhook.name}
+    """The failure names it, no call fails meanwhile, and a requested restart repairs it.
+
+    The pods with subPath have no option `workload`, so the task finds their Deployment.
+    """
+    named = {} if stale.webhook.sub_path else {"workload": {"name": stale.webhook.name}}
     with stale.load() as load:
         failed = stale.renew(served_timeout=6)
         assert failed["failed"], failed
@@ -201,10 +204,11 @@ def test_a_webhook_that_does_not_reload_its_certificate(stale: PodRotationRig, s
         # The next run continues with the certificate in the Secret.
         again = stale.run(served_timeout=1)
         assert again["failed"], again
-        cured = stale.run(served_timeout=20, on_stale="restart", workload=workload)
+        cured = stale.run(served_timeout=20, on_stale="restart", **named)
     say(f"{stale.webhook.name}: {load}")
     assert_in_use(cured)
     assert cured["proof"]["dropped"] == 1
+    assert cured["proof"]["restarted"]["name"] == stale.webhook.name
     assert load.failed == []
     assert stale.anchors() == 1
     assert stale.run()["changed"] is False
