@@ -193,7 +193,7 @@ def test_a_webhook_that_does_not_reload_its_certificate(stale: PodRotationRig, s
 
     The pods with subPath have no option `workload`, so the task finds their Deployment.
     """
-    named = {} if stale.webhook.sub_path else {"workload": {"name": stale.webhook.name}}
+    named: dict[str, Any] = {} if stale.webhook.sub_path else {"workload": {"name": stale.webhook.name}}
     with stale.load() as load:
         failed = stale.renew(served_timeout=6)
         assert failed["failed"], failed
