@@ -182,7 +182,12 @@ def rows(rig: SecretsRig, mode: str) -> list[SecretRow]:
     asked = {"target": target, "wait_timeout": 1, "object": {"apiVersion": "v1", "kind": "Namespace"}}
     # No cluster of this test has a controller, and no release is downloaded here.
     verified = {"version": "8.7.0", "state": "verified"}
-    unreachable = {"version": "8.7.0", "source": "http://ada:{{ password }}@127.0.0.1:1", "wait_timeout": 800}
+    unreachable = {
+        "version": "8.7.0",
+        "source": "http://ada:{{ password }}@127.0.0.1:1",
+        "cache_directory": str(rig.directory / "no-releases"),
+        "wait_timeout": 800,
+    }
     granted = {
         "roles": [{"kind": "Role", "metadata": {"name": name, "namespace": "default"}, "rules": []}],
         "subjects": [{"kind": "User", "name": "ada"}],
