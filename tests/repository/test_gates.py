@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tools.ci import interpreters, lock, process, tree, venvs
-from tools.ci.__main__ import GateRun
+from tools.ci.__main__ import GateRun, choose
 from tools.ci.environments import CORES, ENVIRONMENTS, PYTHON_39, Environment
 from tools.ci.gates import ALL, QUICK, Gate
 from tools.ci.result import GateResult, of_exit, of_junit
@@ -145,17 +145,11 @@ def test_every_gate_runs_once(clusters: str, tmp_path: Path, monkeypatch: pytest
     """clusters: "1" for each gate that starts clusters, "0" for each other gate."""
     monkeypatch.setattr(tree, "link", lambda: tmp_path)
     seen: list[str] = []
-    running: list[bool] = []
-    most = 0
 
     def gate(name: str, has_clusters: bool) -> Gate:
         def run(_log: Path) -> GateResult:
-            nonlocal most
             seen.append(name)
-            running.append(has_clusters)
-            most = max(most, sum(running))
             time.sleep(0.02)
-            running.remove(has_clusters)
             return GateResult(passed=1)
 
         return Gate(f"pretended-{name}", run, has_clusters)
@@ -165,7 +159,27 @@ def test_every_gate_runs_once(clusters: str, tmp_path: Path, monkeypatch: pytest
     whole.all(gates)
     assert sorted(seen) == [str(number) for number in range(len(clusters))]
     assert whole.total.passed == len(clusters)
-    assert most <= 2
+
+
+@pytest.mark.parametrize(
+    ("waiting", "running", "chosen"),
+    [
+        ("10", "", "1"),
+        ("10", "11", "0"),
+        ("10", "10", "1"),
+        ("11", "11", "1"),
+        ("10", "110", None),
+        ("", "1", None),
+    ],
+)
+def test_the_gate_that_starts_next(waiting: str, running: str, chosen: str | None) -> None:
+    """1: a gate that starts clusters, 0: another gate."""
+
+    def gates(kinds: str) -> list[Gate]:
+        return [Gate(kind, lambda _log: GateResult(), kind == "1") for kind in kinds]
+
+    gate = choose(gates(waiting), gates(running))
+    assert (gate and gate.name) == chosen
 
 
 def test_the_tests_on_real_clusters_are_in_one_of_two_gates() -> None:

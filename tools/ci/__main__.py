@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import FrameType
@@ -48,6 +49,18 @@ def _arguments() -> tuple[Gate, ...]:
     if given.quick:
         return QUICK
     return (*FULL, *ALL) if given.all else ALL
+
+
+def choose(waiting: Sequence[Gate], running: Sequence[Gate]) -> Gate | None:
+    """Return the gate to start now, None if a running one must end first.
+
+    A third gate with clusters starts only if no other gate waits.
+    """
+    if len(running) >= _AT_ONCE:
+        return None
+    busy = sum(gate.clusters for gate in running) >= _CLUSTERS_AT_ONCE
+    free = [gate for gate in waiting if not (gate.clusters and busy)] or waiting
+    return free[0] if free else None
 
 
 class GateRun:
@@ -89,14 +102,12 @@ class GateRun:
             self.say(f"{'FAILED' if result.failed else 'ok':6} {gate.name}: {result} in {seconds:.0f} s")
 
     def all(self, gates: tuple[Gate, ...]) -> None:
-        """Run gates in their order, three at a time, of which at most two start clusters."""
+        """Run gates in their order, three at a time (see choose)."""
         waiting, running = list(gates), dict[Future[None], Gate]()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             while waiting or running:
-                busy = sum(gate.clusters for gate in running.values()) >= _CLUSTERS_AT_ONCE
-                free = [gate for gate in waiting if not (gate.clusters and busy)]
-                if free and len(running) < _AT_ONCE:
-                    gate = free[0]
+                gate = choose(waiting, list(running.values()))
+                if gate:
                     waiting.remove(gate)
                     running[pool.submit(self.gate, gate)] = gate
                     continue

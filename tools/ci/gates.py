@@ -23,7 +23,8 @@ class Gate(NamedTuple):
     name: str
     #: Function that writes to the given log. May raise PythonUnavailable, BuildFailed.
     run: Callable[[Path], GateResult]
-    #: True if it starts real clusters. At most two such gates run together, because two cores carry no more.
+    #: True if it starts real clusters. A third such gate starts only if no other gate waits, because two cores
+    #: carry no more.
     clusters: bool = False
 
 
@@ -118,7 +119,6 @@ THROUGH_ANSIBLE = [
         "eks_login",
         "examples",
         "fleet",
-        "first_hour",
     )
 ]
 MODULE_TARGETS = (
