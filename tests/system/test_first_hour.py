@@ -146,14 +146,20 @@ class Reader:
         (lock,) = (venvs.lock_file(env) for env in CORES if env.name == f"core-{core}")
         kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "LANG", "LC_"))}
         path = [str(self.venv / "bin"), str(clusters.programs()), "/usr/local/bin", "/usr/bin", "/bin"]
-        return kept | {
-            "HOME": str(self.home),
-            "PATH": os.pathsep.join(path),
-            "PIP_CACHE_DIR": pip_cache(),
-            "PIP_CONSTRAINT": str(lock),
-            "PIP_NO_COMPILE": "1",
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        }
+        # Only pip uses the proxy of this machine.
+        proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+        return (
+            ({"PIP_PROXY": proxy} if proxy else {})
+            | kept
+            | {
+                "HOME": str(self.home),
+                "PATH": os.pathsep.join(path),
+                "PIP_CACHE_DIR": pip_cache(),
+                "PIP_CONSTRAINT": str(lock),
+                "PIP_NO_COMPILE": "1",
+                "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            }
+        )
 
     def replaced(self, command: str) -> str:
         """Return a command of the README with the replacements."""
