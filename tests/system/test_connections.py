@@ -15,6 +15,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import socket
 import ssl
 import threading
@@ -128,22 +129,28 @@ def read_head(client: socket.socket) -> str:
 
 
 def both_ways(one: socket.socket, other: socket.socket) -> None:
-    """Carry data in both directions until one side ends the connection."""
+    """Carry data in both directions until one side ends the connection.
 
-    def carry(source: socket.socket, sink: socket.socket) -> None:
+    One thread does it, because a TLS connection must not be read and written at once.
+    """
+    sinks = {one: other, other: one}
+    with contextlib.suppress(OSError):
+        while True:
+            waiting = [end for end in sinks if isinstance(end, ssl.SSLSocket) and end.pending()]
+            for source in waiting or select.select(list(sinks), [], [])[0]:
+                source.settimeout(0)
+                try:
+                    piece = source.recv(65536)
+                except ssl.SSLWantReadError:  # a record of TLS itself, such as a session ticket
+                    continue
+                if not piece:
+                    raise OSError
+                sinks[source].settimeout(None)
+                sinks[source].sendall(piece)
+    for end in sinks:
         with contextlib.suppress(OSError):
-            while piece := source.recv(65536):
-                sink.sendall(piece)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    back = threading.Thread(target=carry, args=(other, one), daemon=True)
-    back.start()
-    carry(one, other)
-    back.join()
-    one.close()
-    other.close()
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
 
 
 @dataclass
