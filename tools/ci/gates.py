@@ -106,8 +106,24 @@ _STATIC = (
     Gate("mypy", mypy),
     _tests("repository", venvs.newest_core, "tests/repository"),
 )
-# Half of the time of all tests on real clusters, for a gate of their own.
-UPGRADES = "tests/system/test_snapshot_*.py"
+# The tests on real clusters in parts of about the same length. A file without a row is in the gate real-newest.
+PARTS = {
+    "real-upgrades": ("snapshot_*",),
+    "real-playbooks": (
+        "audit*",
+        "awx",
+        "demo",
+        "eks_login",
+        "examples",
+        "execution_modes",
+        "first_hour",
+        "fleet*",
+        "guides*",
+        "infra_repo",
+        "private_mirror",
+        "role",
+    ),
+}
 # Tests that use ansible-playbook, and so depend on the core. The others call operations from Python.
 THROUGH_ANSIBLE = [
     f"tests/system/test_{name}.py"
@@ -139,10 +155,23 @@ def _integration(name: str, choose: Callable[[], Environment], *targets: str) ->
     return Gate(name, functools.partial(integration.check, choose, targets), clusters=True)
 
 
+def _part(name: str) -> Gate:
+    """Return the gate of one of the PARTS, on the newest ansible-core."""
+    paths = [path for row in PARTS[name] for path in REPOSITORY.glob(f"tests/system/test_{row}.py")]
+    return _real(name, venvs.newest_core, *sorted(map(str, paths)))
+
+
+def _rest() -> Gate:
+    """Return the gate of the tests on real clusters that are in none of the PARTS."""
+    globs = [f"--ignore-glob=tests/system/test_{row}.py" for rows in PARTS.values() for row in rows]
+    return _real("real-newest", venvs.newest_core, "tests/system", *globs)
+
+
 # Long gates first, because they decide the total time.
 ALL = (
-    _real("real-newest", venvs.newest_core, "tests/system", f"--ignore-glob={UPGRADES}"),
-    _real("real-upgrades", venvs.newest_core, *sorted(map(str, REPOSITORY.glob(UPGRADES)))),
+    _part("real-upgrades"),
+    _rest(),
+    _part("real-playbooks"),
     Gate("sanity-oldest", functools.partial(sanity.check, venvs.oldest_core)),
     Gate("sanity-newest", functools.partial(sanity.check, venvs.newest_core)),
     _real("real-oldest", venvs.oldest_core, *THROUGH_ANSIBLE),
