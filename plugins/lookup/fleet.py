@@ -25,6 +25,7 @@ options:
       - V(overlap) is a dictionary. Its keys are the hosts that mean the same cluster as another host of the run, its values
         the reasons.
       - V(outcome) is the outcome of the current host for the report, after its role succeeded.
+      - V(job_report) is a dictionary with the counts of the outcomes, for later jobs of a workflow.
     required: true
   pattern:
     description:
@@ -45,6 +46,16 @@ options:
   max_failures:
     description:
       - Number of clusters that may fail.
+    type: raw
+    default: ""
+  job_name:
+    description:
+      - The name of this job in a workflow, for V(settings).
+    type: raw
+    default: ""
+  required_job:
+    description:
+      - The name of an earlier job of the workflow that must have succeeded, for V(settings).
     type: raw
     default: ""
   result:
@@ -93,6 +104,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
     _fleet,
+    _job_report,
     _outcome,
     _role_variables,
     _variable_values,
@@ -112,6 +124,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "settings": self._settings,
             "overlap": self._overlap,
             "outcome": self._outcome,
+            "job_report": self._job_report,
         }
         unknown = [term for term in terms if term not in questions]
         if unknown:
@@ -146,7 +159,11 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
     def _settings(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         hosts = self._hosts(variables)
-        lines = self._problems(variables, self._checked(hosts, variables))
+        names = self.get_option("job_name"), self.get_option("required_job")
+        lines = [
+            *self._problems(variables, self._checked(hosts, variables)),
+            *_job_report.problems(*names, variables),
+        ]
         return {
             "serial": _fleet.batches(self.get_option("serial")),
             "max_failures": _fleet.budget(self.get_option("max_failures")),
@@ -207,6 +224,13 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         for warning in found.warnings:
             display.warning(warning)
         return dict(found.refused)
+
+    def _job_report(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        hostvars = variables["hostvars"]
+        statuses = {
+            name: str(hostvars[name]["certflow_outcome"]["status"]) for name in self._hosts(variables)
+        }
+        return _job_report.make(self.get_option("role"), self.get_option("reads_only"), statuses)
 
     def _outcome(self, _variables: Mapping[str, Any]) -> dict[str, Any]:
         run = _outcome.RoleRun(

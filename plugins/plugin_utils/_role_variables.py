@@ -34,10 +34,12 @@ PLAYBOOK_VARIABLES = frozenset(
         "certflow_context",
         "certflow_fail_on_change",
         "certflow_hosts",
+        "certflow_job_name",
         "certflow_kubeconfig",
         "certflow_kubernetes_execution_mode",
         "certflow_max_failures",
         "certflow_report",
+        "certflow_required_job",
         "certflow_serial",
     )
 )

@@ -1,0 +1,90 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The report that a job of a workflow leaves under its own name, and the check of an earlier job's report. Pure.
+
+AWX gives the artifacts of a job to the later jobs of a workflow as extra variables. A later job does not know the id of the
+earlier one, so the report has a fixed name. AWX may start a node although a node before it ended in an error
+(ansible/awx#14009), so a job checks the earlier report itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
+
+from . import _role_variables
+from ._role_variables import REPORT, is_blank
+
+# A name becomes a part of a variable. It begins with a letter, because a number is the id of a job.
+NAME = re.compile("[a-z][a-z0-9_]{0,39}")
+SUCCESSES = frozenset(("ok", "changed", "planned"))
+# At most so many clusters without success are listed. An artifact of a large fleet stays small.
+MOST_CLUSTERS = 20
+
+
+def make(role: str, is_check: bool, statuses: Mapping[str, str]) -> dict[str, Any]:
+    """Return the report of a job.
+
+    is_check: True if the job wrote nothing.
+    statuses: the status of each cluster.
+    """
+    bad = [host for host, status in statuses.items() if status not in SUCCESSES]
+    return {
+        "role": role,
+        "check_mode": is_check,
+        "succeeded": bool(statuses) and not bad,
+        "counts": dict(Counter(statuses.values())),
+        "clusters_without_success": bad[:MOST_CLUSTERS],
+    }
+
+
+def problems(name: Any, required: Any, variables: Mapping[str, Any]) -> list[str]:
+    """Return the problems of the names, and of the earlier job's report, one line each.
+
+    name: certflow_job_name.
+    required: certflow_required_job.
+    variables: the variables of the run.
+    """
+    wrong = [
+        f"{variable} is not a name of lower-case letters, digits and underscores that begins with a letter: {visible(str(value))}."
+        for variable, value in (("certflow_job_name", name), ("certflow_required_job", required))
+        if not is_blank(value) and not NAME.fullmatch(str(value))
+    ]
+    if wrong or is_blank(required):
+        return wrong
+    artifact = f"{REPORT}{required}"
+    report = variables.get(artifact)
+    if report is None:
+        line = (
+            f"certflow_required_job is {required}, but there is no artifact {artifact}. The job {required} did not end, or its"
+            f" certflow_job_name is not {required}. Start the workflow again."
+        )
+        return [line]
+    if not isinstance(report, Mapping) or not isinstance(report.get("succeeded"), bool):
+        return [f"{artifact} is not the report of a job. Remove this variable."]
+    if report["succeeded"]:
+        return []
+    line = (
+        f"the job {required} did not succeed ({_counts(report)}). Repair these clusters, and start the workflow again:"
+        f" {_clusters(report)}."
+    )
+    return [line]
+
+
+def _counts(report: Mapping[str, Any]) -> str:
+    counts = report.get("counts")
+    known = counts if isinstance(counts, Mapping) else {}
+    return ", ".join(f"{number} {visible(str(status))}" for status, number in known.items()) or "no cluster"
+
+
+def _clusters(report: Mapping[str, Any]) -> str:
+    names = report.get("clusters_without_success")
+    shown = [visible(str(name)) for name in names] if isinstance(names, list) else []
+    return _role_variables.listed(shown or ["all"])
