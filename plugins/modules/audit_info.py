@@ -198,6 +198,16 @@ findings:
       type: dict
       returned: success
     fingerprint: {description: A value that is the same in later audits of this cluster., type: str, returned: success}
+    unanswered:
+      description: With the status V(unknown), the ids of the checks without a complete answer.
+      type: list
+      elements: str
+      returned: success
+    permissions:
+      description: With the status V(unknown), the permissions that may be missing, each a verb and a resource.
+      type: list
+      elements: str
+      returned: success
 checks:
   description: The checks by id, each with its findings counted.
   returned: success

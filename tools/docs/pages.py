@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import si
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes, ended
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import show_span
 
-from tools.docs import audit, cause_pages, hazards, managers, provider_page, rst, ways_back
+from tools.docs import audit, cause_pages, hazards, managers, provider_page, report_schema, rst, ways_back
 
 if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Signer, SignerRule
@@ -196,6 +196,8 @@ def main() -> None:
     for name, make in PAGES.items():
         (rst.GUIDES / name).write_text(make())
         print(name)
+    report_schema.PATH.write_text(report_schema.text())
+    print(report_schema.PATH.name)
     ways_back.write()
     print(f"{ways_back.PAGE.path.name}: {ways_back.NAME}")
 

@@ -17,10 +17,9 @@ from .._times import format_time
 from . import admission_checks, call_checks, check_table, cluster_checks, exceptions
 from .cluster_data import PERMISSIONS, ClusterData, Gap
 from .exceptions import AuditException
-from .finding import FAIL, PASS, SEVERITIES, SKIP, UNKNOWN, AuditedObject, AuditFinding
+from .finding import FAIL, SEVERITIES, STATUSES, UNKNOWN, AuditedObject, AuditFinding
 
 _FAR = datetime.max.replace(tzinfo=timezone.utc)
-_STATUSES = (FAIL, UNKNOWN, PASS, SKIP)
 RULES = (
     admission_checks.check_control_plane,
     admission_checks.check_deadlocks,
@@ -70,9 +69,7 @@ def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[s
             **{severity: sum(one.severity == severity for one in failed) for severity in SEVERITIES},
             "excepted": sum(one.exception is not None for one in findings),
             **{
-                status: sum(one.status == status for one in findings)
-                for status in _STATUSES
-                if status != FAIL
+                status: sum(one.status == status for one in findings) for status in STATUSES if status != FAIL
             },
         },
         "breaks_at": format_time(min(times)) if times else None,
@@ -111,14 +108,20 @@ def _rules(permissions: Sequence[Permission]) -> Iterator[dict[str, Any]]:
 
 def _unknown(gap: Gap) -> AuditFinding:
     """Return the finding of something that could not be read: once for each reason."""
-    lacking = PERMISSIONS[gap.source]
-    checks = ", ".join(check_table.checks_of(gap.source))
+    permissions = tuple(map(_in_words, PERMISSIONS[gap.source]))
+    checks = tuple(check_table.checks_of(gap.source))
     words = f"The audit could not read {gap.source}: {gap.reason}"
-    lines = [f"checks without a complete answer: {checks}"]
-    lines += [f"missing permission: {_in_words(one)}" for one in lacking]
-    subject = AuditedObject("Cluster", "")
+    lines = [f"checks without a complete answer: {', '.join(checks)}"]
+    lines += [f"missing permission: {permission}" for permission in permissions]
     return AuditFinding(
-        check_table.UNREADABLE, UNKNOWN, subject, words, tuple(lines), detail=f"{gap.source} {gap.reason}"
+        check_table.UNREADABLE,
+        UNKNOWN,
+        AuditedObject("Cluster", ""),
+        words,
+        tuple(lines),
+        unanswered=checks,
+        permissions=permissions,
+        detail=f"{gap.source} {gap.reason}",
     )
 
 
@@ -135,7 +138,7 @@ def _with_severity(finding: AuditFinding) -> AuditFinding:
 def _order(finding: AuditFinding) -> tuple[Any, ...]:
     subject = finding.object
     return (
-        _STATUSES.index(finding.status),
+        STATUSES.index(finding.status),
         finding.exception is not None,
         finding.breaks_at or _FAR,
         SEVERITIES.index(finding.severity),
@@ -152,5 +155,5 @@ def _checks(findings: Sequence[AuditFinding]) -> dict[str, Any]:
     rows = check_table.as_results(row.id for row in check_table.CHECKS)
     for check, row in rows.items():
         own = [one.status for one in findings if one.check == check]
-        row["counts"] = {status: own.count(status) for status in _STATUSES}
+        row["counts"] = {status: own.count(status) for status in STATUSES}
     return rows

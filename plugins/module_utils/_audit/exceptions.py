@@ -26,6 +26,7 @@ from .finding import FAIL, AppliedException, AuditFinding
 #: The annotation with the ids of checks, separated by commas.
 ANNOTATION = "certflow.kubernetes/audit-except"
 MATCHED, UNUSED, EXPIRED, ELSEWHERE = "matched", "unused", "expired", "other-cluster"
+STATES = (MATCHED, UNUSED, EXPIRED, ELSEWHERE)
 _DATE_LENGTH = len("2027-01-31")
 
 

@@ -19,6 +19,9 @@ PASS, FAIL, UNKNOWN, SKIP = "pass", "fail", "unknown", "skip"
 ERROR, WARNING, INFO = "error", "warning", "info"
 SEVERITIES = (ERROR, WARNING, INFO)
 PROVEN, LIKELY, ONE_OF = "proven", "likely", "one of"
+CERTAINTIES = (PROVEN, LIKELY, ONE_OF)
+#: The order in which findings are shown.
+STATUSES = (FAIL, UNKNOWN, PASS, SKIP)
 #: The manager of an object without a marker of a known manager.
 UNMANAGED = "unmanaged"
 # A message of a cluster may have any length.
@@ -85,6 +88,10 @@ class AuditFinding:
     breaks_at: datetime | None = None
     #: Why it is accepted, None if it is not.
     exception: AppliedException | None = None
+    #: With UNKNOWN: the ids of the checks without a complete answer.
+    unanswered: tuple[str, ...] = ()
+    #: With UNKNOWN: the missing permissions, each a verb and a resource.
+    permissions: tuple[str, ...] = ()
     #: Distinguishes findings of one check about one object.
     detail: str = field(default="", repr=False)
 
@@ -109,6 +116,8 @@ class AuditFinding:
             "manager": clean(self.object.manager),
             "excepted": self.exception.as_result() if self.exception else None,
             "fingerprint": self.fingerprint(cluster_uid),
+            "unanswered": list(self.unanswered),
+            "permissions": list(self.permissions),
         }
 
 

@@ -1,0 +1,271 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Build a report from the results of hosts, and answer questions about it: order, counts, gate. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import cluster_data
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+    ERROR,
+    FAIL,
+    PASS,
+    SEVERITIES,
+    SKIP,
+    STATUSES,
+    UNKNOWN,
+    WARNING,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import mask
+from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
+
+from . import fields, report_text
+from .report_text import InvalidReport, Report
+
+#: Failure code -> status of the cluster. Every other failure is FAILED.
+STATUS_OF_CODE = {"unreachable": fields.UNREACHABLE, "server-untrusted": fields.UNREACHABLE}
+#: An audit that lacks one of these sources has not seen the callers of webhooks.
+ESSENTIAL = (cluster_data.CONFIGURATIONS, cluster_data.DEFINITIONS, cluster_data.API_SERVICES)
+_ESSENTIAL_RESOURCES = {
+    permission.resource: source for source in ESSENTIAL for permission in cluster_data.PERMISSIONS[source]
+}
+#: The values of the gate.
+NEVER = "never"
+GATES = (ERROR, WARNING, NEVER)
+_FAR = "9999-12-31T23:59:59Z"
+_CHECK_KEYS = tuple(field.name for field in fields.CHECK)
+
+
+class Row(NamedTuple):
+    """A finding with its cluster."""
+
+    cluster: Mapping[str, Any]
+    finding: Mapping[str, Any]
+
+
+def build_audit(results: Mapping[str, Any], made_at: datetime, collection: str) -> Report:
+    """Return the report of an audit.
+
+    results: inventory host -> its result of the module audit_info, also a failed or unreachable one, or None without a result.
+        The key seconds has the duration if the caller knows it.
+    made_at: the time of the report.
+    collection: the version of this collection.
+    """
+    checks: dict[str, Any] = {}
+    for result in results.values():
+        if isinstance(result, Mapping):
+            checks |= {check: _keys(row, _CHECK_KEYS) for check, row in (result.get("checks") or {}).items()}
+    clusters = [_audited_cluster(name, result) for name, result in results.items()]
+    try:
+        return envelope(fields.AUDIT, clusters, made_at, collection, checks=checks)
+    except InvalidReport:
+        shaped = [_shaped(cluster, made_at) for cluster in clusters]
+        return envelope(fields.AUDIT, shaped, made_at, collection, checks=checks)
+
+
+def _shaped(cluster: Mapping[str, Any], made_at: datetime) -> Mapping[str, Any]:
+    """Return the cluster. If it does not fit a report, return its failure, so that the other clusters keep their report."""
+    try:
+        envelope(fields.AUDIT, [cluster], made_at, "")
+    except InvalidReport as error:
+        return {
+            "name": cluster["name"],
+            "status": fields.FAILED,
+            "code": error.code,
+            "reason": error.cause,
+            "remedy": "Report this as a defect of the collection",
+        }
+    return cluster
+
+
+def envelope(
+    kind: str, clusters: Iterable[Mapping[str, Any]], made_at: datetime, collection: str, **values: Any
+) -> Report:
+    """Return a report with these clusters, sorted by name. values: further keys of the report.
+
+    Raises InvalidReport if a value does not have the type of its field.
+    """
+    report = {
+        "format_version": fields.FORMAT_VERSION,
+        "kind": kind,
+        "made_at": format_time(made_at),
+        "collection": collection,
+        "clusters": sorted(clusters, key=lambda cluster: str(cluster["name"])),
+        **values,
+    }
+    return report_text.normalise(report, "the new report")
+
+
+def _keys(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: values[name] for name in names if name in values}
+
+
+def _audited_cluster(name: str, result: Any) -> dict[str, Any]:
+    base = {"name": name}
+    if not isinstance(result, Mapping) or not result:
+        reason = "the run ended before the audit of this cluster"
+        return {**base, "status": fields.NOT_STARTED, "reason": reason}
+    if result.get("failed") or result.get("unreachable") or "findings" not in result:
+        return {**base, **_failure(result)}
+    return {
+        **base,
+        **{field.name: result[field.name] for field in fields.CLUSTER if field.name in result},
+        **_readability(result),
+        **base,
+        "uid": result.get("cluster_uid") or "",
+    }
+
+
+def _failure(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a host whose audit failed. Messages of Ansible itself have no code, and may quote anything."""
+    code = str(result.get("code") or "")
+    is_lost = bool(result.get("unreachable"))
+    cause = str(result.get("cause") or mask(str(result.get("msg") or "the task has no result")))
+    return {
+        "status": fields.UNREACHABLE if is_lost else STATUS_OF_CODE.get(code, fields.FAILED),
+        "code": code or ("unreachable" if is_lost else ""),
+        "reason": cause,
+        "evidence": [str(line) for line in result.get("evidence") or ()],
+        "remedy": str(result.get("remedy") or ""),
+        **_keys(result, ("seconds",)),
+    }
+
+
+def _readability(result: Mapping[str, Any]) -> dict[str, Any]:
+    rules = (result.get("missing_role") or {}).get("rules") or ()
+    lacking = {resource for rule in rules for resource in rule.get("resources") or ()}
+    essential = [resource for resource in _ESSENTIAL_RESOURCES if resource in lacking]
+    if not essential:
+        return {"status": fields.OK, "code": "", "reason": ""}
+    error = CertflowError(
+        f"the audit could not read {', '.join(essential)}",
+        code="audit-incomplete",
+        remedy="Grant the permissions of missing_role, or change what the unknown findings say",
+    )
+    return {
+        "status": fields.UNREADABLE,
+        "code": error.code,
+        "reason": error.cause,
+        "remedy": error.remedy,
+    }
+
+
+def rows(report: Report, *statuses: str, is_excepted: bool | None = False) -> list[Row]:
+    """Return the findings of all clusters with one of these statuses, the first to break before the others.
+
+    is_excepted: True for accepted findings, False for the others, None for both.
+    """
+    found = [
+        Row(cluster, finding)
+        for cluster in report["clusters"]
+        for finding in cluster.get("findings", ())
+        if finding["status"] in statuses
+        and (is_excepted is None or (finding["excepted"] is not None) == is_excepted)
+    ]
+    return sorted(found, key=_order)
+
+
+def failures(report: Report) -> list[Row]:
+    """Return the failed findings of all clusters that no exception accepts, the first to break before the others."""
+    return rows(report, FAIL)
+
+
+def unknown(report: Report) -> list[Row]:
+    """Return what the audits could not read."""
+    return rows(report, UNKNOWN)
+
+
+def breaks_now(row: Row) -> bool:
+    """Return True if the fault of a finding takes effect already."""
+    at, audited = row.finding["breaks_at"], row.cluster["audited_at"]
+    return bool(at and audited and at <= audited)
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    finding, subject = row.finding, row.finding["object"]
+    return (
+        STATUSES.index(finding["status"]),
+        finding["excepted"] is not None,
+        finding["breaks_at"] or _FAR,
+        SEVERITIES.index(finding["severity"]),
+        row.cluster["name"],
+        subject["kind"],
+        subject["namespace"],
+        subject["name"],
+        subject["webhook"],
+        finding["check"],
+    )
+
+
+def statuses_of(report: Report) -> Mapping[str, str]:
+    """Return the statuses that a cluster of the report may have, with their meanings."""
+    return fields.AUDIT_STATUSES if report["kind"] == fields.AUDIT else fields.RUN_STATUSES
+
+
+def is_success(report: Report, cluster: Mapping[str, Any]) -> bool:
+    """Return True if the outcome of the cluster is no failure, whatever its findings are."""
+    successes = (fields.OK,) if report["kind"] == fields.AUDIT else fields.RUN_SUCCESSES
+    return cluster["status"] in successes
+
+
+def problem_clusters(report: Report) -> list[Mapping[str, Any]]:
+    """Return the clusters whose outcome is a failure, by name."""
+    return [cluster for cluster in report["clusters"] if not is_success(report, cluster)]
+
+
+def counts(report: Report) -> dict[str, dict[str, int]]:
+    """Return the numbers of clusters by status, and of findings as the module audit_info counts them."""
+    clusters = Counter(cluster["status"] for cluster in report["clusters"])
+    found: dict[str, dict[str, int]] = {
+        "clusters": {status: clusters[status] for status in statuses_of(report)}
+    }
+    if report["kind"] == fields.AUDIT:
+        found["findings"] = count_findings(report["clusters"])
+    return found
+
+
+def count_findings(clusters: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the numbers of findings. Those that passed or do not apply are counted by the audits, because they may be left out."""
+    findings = [finding for cluster in clusters for finding in cluster["findings"]]
+    failed = Counter(one["severity"] for one in findings if one["status"] == FAIL and not one["excepted"])
+    return {
+        **{severity: failed[severity] for severity in SEVERITIES},
+        "excepted": sum(one["excepted"] is not None for one in findings),
+        "unknown": sum(one["status"] == UNKNOWN for one in findings),
+        **{key: int(sum(one["counts"].get(key, 0) for one in clusters)) for key in (PASS, SKIP)},
+    }
+
+
+def gate(report: Report, fail_on: str) -> dict[str, str]:
+    """Return the clusters that do not pass the gate, each with the reason.
+
+    fail_on: ERROR, WARNING or NEVER. Accepted findings pass. What could not be read counts as a warning. A cluster whose
+        outcome is a failure never passes.
+    """
+    limits = {ERROR: (ERROR,), WARNING: (ERROR, WARNING), NEVER: ()}[fail_on]
+    reasons: dict[str, str] = {}
+    for cluster in report["clusters"]:
+        if not is_success(report, cluster):
+            reasons[cluster["name"]] = f"{cluster['status']}: {cluster['reason']}"
+            continue
+        number = Counter(
+            one["severity"]
+            for one in cluster.get("findings", ())
+            if one["status"] in (FAIL, UNKNOWN) and not one["excepted"] and one["severity"] in limits
+        )
+        if number:
+            words = [_count(number[severity], severity) for severity in limits if number[severity]]
+            reasons[cluster["name"]] = f"{' and '.join(words)} (certflow_fail_on: {fail_on})"
+    return reasons
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,246 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The fields of a report, in tables. The parser, the JSON Schema and the reference page are made from them. Pure.
+
+A minor version adds fields, and readers ignore the fields that they do not know. Any other change needs a new major version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.exceptions import STATES
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+    CERTAINTIES,
+    SEVERITIES,
+    STATUSES,
+)
+
+FORMAT_VERSION = "1.0"
+#: The kinds of reports.
+AUDIT, RUN = "audit", "run"
+KINDS = (AUDIT, RUN)
+
+# The types of fields.
+TEXT, TEXTS, TIME, INTEGER, NUMBER, FLAG = "text", "texts", "time", "integer", "number", "flag"
+OBJECT, OBJECTS, MAP, NUMBERS = "object", "objects", "map", "numbers"
+
+OK, FAILED, UNREACHABLE, NOT_STARTED = "ok", "failed", "unreachable", "not started"
+UNREADABLE = "unreadable"
+#: Status of a cluster in an audit -> its meaning. Every status but OK fails the audit, whatever its findings are.
+AUDIT_STATUSES = {
+    OK: "The audit is complete, apart from findings with the status `unknown`.",
+    UNREADABLE: "The audit could not read webhook configurations, CustomResourceDefinitions or APIServices.",
+    FAILED: "The audit failed.",
+    UNREACHABLE: "The API server did not answer, or its certificate did not verify.",
+    NOT_STARTED: "The run ended before the audit of this cluster.",
+}
+#: Status of a cluster in a run -> its meaning.
+RUN_STATUSES = {
+    OK: "The run changed nothing.",
+    "changed": "The run changed something.",
+    "planned": "The run wrote nothing. The reason says what a run would change.",
+    "drift": "The run wrote nothing and was to fail if a run would change something.",
+    "skipped": "The tags of the run selected no task.",
+    FAILED: "The run failed.",
+    "refused": "The run wrote nothing, because a condition is not met.",
+    UNREACHABLE: "The API server did not answer, or its certificate did not verify.",
+    "waiting": "The window of the cluster is closed.",
+    NOT_STARTED: "The run ended before this cluster.",
+    "started": "The run was killed while it worked on this cluster.",
+}
+#: The statuses of a run that are no failure.
+RUN_SUCCESSES = (OK, "changed", "planned", "skipped", "waiting")
+
+#: The comparison of a finding with an earlier report.
+NEW, KNOWN = "new", "known"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A key of a report."""
+
+    name: str
+    #: One of the types above.
+    type: str
+    meaning: str
+    #: The fields of an OBJECT, of each of OBJECTS, or of each value of a MAP.
+    fields: tuple[Field, ...] = ()
+    #: The allowed texts, () for any text.
+    choices: tuple[str, ...] = ()
+    #: True if the value may be null, also for an OBJECT.
+    is_nullable: bool = False
+    #: True if a report without the key is not valid.
+    is_required: bool = False
+    #: True if absent keys of an OBJECT stay absent.
+    is_sparse: bool = False
+    #: The kind of report that has the field, "" for all.
+    kind: str = ""
+
+
+CHECK = (
+    Field("title", TEXT, "The fault in general."),
+    Field("category", TEXT, "The group of the check."),
+    Field("severity", TEXT, "The severity of its findings. A finding may have another one."),
+    Field("effect", TEXT, "The consequence of the fault."),
+    Field("remedy", TEXT, "What to do."),
+    Field("url", TEXT, "The page of the check, empty if it is not on the site of this collection."),
+)
+AUDITED_OBJECT = (
+    Field("api_version", TEXT, "Group and version."),
+    Field("kind", TEXT, "Kind."),
+    Field("namespace", TEXT, "Namespace, empty for cluster-wide objects."),
+    Field("name", TEXT, "Name."),
+    Field("uid", TEXT, "UID."),
+    Field("webhook", TEXT, "Name of the webhook in a configuration."),
+    Field("path", TEXT, "JSON pointer of the client configuration."),
+)
+ACCEPTED = (
+    Field("reason", TEXT, "The reason."),
+    Field("until", TIME, "The end, null for an annotation.", is_nullable=True),
+)
+FINDING = (
+    Field("check", TEXT, "The id of the check, a key of `checks`.", is_required=True),
+    Field("status", TEXT, "The answer of the check.", choices=STATUSES, is_required=True),
+    Field(
+        "severity",
+        TEXT,
+        "`error` if something fails, or will fail at a known time. `warning` for a hazard. `info` otherwise.",
+        choices=SEVERITIES,
+        is_required=True,
+    ),
+    Field("certainty", TEXT, "How sure the cause is.", choices=CERTAINTIES),
+    Field("object", OBJECT, "The object.", AUDITED_OBJECT),
+    Field("cause", TEXT, "The fault in one sentence."),
+    Field("evidence", TEXTS, "The observations."),
+    Field("breaks_at", TIME, "The time at which the fault takes effect, null if it is not known.", is_nullable=True),
+    Field("manager", TEXT, "The programs that manage the object, or `unmanaged`."),
+    Field("excepted", OBJECT, "The exception that accepts the finding, or null.", ACCEPTED, is_nullable=True),
+    Field("fingerprint", TEXT, "A value that is the same in later audits of the cluster."),
+    Field("unanswered", TEXTS, "With the status `unknown`: the checks without a complete answer."),
+    Field("permissions", TEXTS, "With the status `unknown`: the missing permissions, each a verb and a resource."),
+    Field(
+        "state",
+        TEXT,
+        "`new` or `known` after a comparison. Empty without one, or if the earlier audit could not have found it.",
+        choices=("", NEW, KNOWN),
+    ),
+    Field("first_seen", TIME, "The time of the first of the compared audits that found it, null if not compared.", is_nullable=True),
+)  # fmt: skip
+EXCEPTION = (
+    Field("check", TEXT, "The id of the check."),
+    Field("clusters", TEXTS, "Patterns of names and UIDs of clusters."),
+    Field("objects", TEXTS, "Patterns of objects."),
+    Field("reason", TEXT, "The reason."),
+    Field("until", TIME, "The end.", is_nullable=True),
+    Field("state", TEXT, "The use of the exception.", choices=STATES, is_required=True),
+    Field("findings", INTEGER, "The number of findings that it matches.", is_nullable=True),
+)
+RULE = (
+    Field("apiGroups", TEXTS, "API groups."),
+    Field("resources", TEXTS, "Resources."),
+    Field("nonResourceURLs", TEXTS, "Paths of the API server."),
+    Field("verbs", TEXTS, "Verbs."),
+)
+ROLE = (
+    Field("apiVersion", TEXT, "`rbac.authorization.k8s.io/v1`."),
+    Field("kind", TEXT, "`ClusterRole`."),
+    Field("metadata", OBJECT, "Its name.", (Field("name", TEXT, "Name."),), is_sparse=True),
+    Field("rules", OBJECTS, "Its rules.", RULE, is_sparse=True),
+)
+LIMITS = (
+    Field("probe_endpoints", FLAG, "Whether the audit read the certificates that pods serve."),
+    Field("probe_urls", FLAG, "Whether the audit read the certificates at URLs."),
+    Field("endpoints_per_service", INTEGER, "The largest number of endpoints for each Service.", is_nullable=True),
+    Field("endpoints_left_out", INTEGER, "The number of endpoints that the limit left out.", is_nullable=True),
+)  # fmt: skip
+STEP = (
+    Field("id", TEXT, "The id of the step."),
+    Field("hop", TEXT, "The release to which the step belongs."),
+    Field("changed", FLAG, "Whether the step changed something."),
+)
+CLUSTER = (
+    Field("name", TEXT, "The name of the inventory host.", is_required=True),
+    Field("uid", TEXT, "The UID of the namespace `kube-system`, empty if it is not known."),
+    Field("status", TEXT, "The outcome.", is_required=True),
+    Field("code", TEXT, "The failure code, empty without a failure."),
+    Field("reason", TEXT, "The outcome in one line, or the cause of the failure."),
+    Field("evidence", TEXTS, "After a failure: the observations."),
+    Field("remedy", TEXT, "After a failure: what to do."),
+    Field("seconds", NUMBER, "The duration, null if it is not known.", is_nullable=True),
+    Field("audited_at", TIME, "The time of the audit by the clock of the API server.", is_nullable=True, kind=AUDIT),
+    Field("kubernetes_version", TEXT, "The version of the API server.", kind=AUDIT),
+    Field("breaks_at", TIME, "The earliest time at which a failed finding takes effect.", is_nullable=True, kind=AUDIT),
+    Field("counts", NUMBERS, "The numbers of findings, as the module `audit_info` returns them.", kind=AUDIT),
+    Field("findings", OBJECTS, "The findings. Those that failed come first, by `breaks_at`.", FINDING, kind=AUDIT),
+    Field("exceptions", OBJECTS, "The exceptions with their use.", EXCEPTION, kind=AUDIT),
+    Field("missing_role", OBJECT, "The ClusterRole with the permissions that the audit lacked, or null.", ROLE,
+          is_nullable=True, is_sparse=True, kind=AUDIT),
+    Field("limits", OBJECT, "The limits of the audit, null if it failed.", LIMITS, is_nullable=True, kind=AUDIT),
+    Field("counters", NUMBERS, "The numbers of failed calls by webhook, for `previous_counters` of a later audit.",
+          is_nullable=True, kind=AUDIT),
+    Field("requests", INTEGER, "The number of requests to the API server, null if it is not known.", is_nullable=True, kind=AUDIT),
+    Field("bytes", INTEGER, "The number of bytes that the API server sent, null if it is not known.", is_nullable=True, kind=AUDIT),
+    Field("stage", TEXT, "The stage of the cluster.", kind=RUN),
+    Field("before", TEXT, "The state before the run, such as a release.", kind=RUN),
+    Field("after", TEXT, "The state after the run, or in a plan the state to reach.", kind=RUN),
+    Field("steps", OBJECTS, "The steps.", STEP, kind=RUN),
+    Field("not_after", TIME, "The expiry of the certificate, or null.", is_nullable=True, kind=RUN),
+    Field("days_left", INTEGER, "The days until the certificate expires, or null.", is_nullable=True, kind=RUN),
+    Field("signer", TEXT, "The signer of the certificate.", kind=RUN),
+    Field("provider", TEXT, "The provider of the cluster.", kind=RUN),
+    Field("task", TEXT, "After a failure: the name of the task.", kind=RUN),
+)  # fmt: skip
+FLEET_RUN = (
+    Field("id", TEXT, "The id of the run."),
+    Field("role", TEXT, "The role that ran."),
+    Field("check_mode", FLAG, "Whether the run had `--check`."),
+    Field("plan", TEXT, "The hash of the plan."),
+)
+GONE = (
+    Field("cluster", TEXT, "The name of the cluster."),
+    Field("cluster_uid", TEXT, "The UID of the cluster."),
+    Field("check", TEXT, "The id of the check."),
+    Field("severity", TEXT, "The severity.", choices=SEVERITIES),
+    Field("object", OBJECT, "The object.", AUDITED_OBJECT),
+    Field("cause", TEXT, "The fault in one sentence."),
+    Field("fingerprint", TEXT, "The fingerprint of the finding."),
+    Field("first_seen", TIME, "The time of the first audit that found it.", is_nullable=True),
+)
+COMPARISON = (
+    Field("made_at", TIME, "The time of the earlier report.", is_nullable=True),
+    Field(
+        "new",
+        INTEGER,
+        "The number of failed findings that the earlier report does not have.",
+        is_nullable=True,
+    ),
+    Field("known", INTEGER, "The number of failed findings that it has too.", is_nullable=True),
+    Field("gone", OBJECTS, "Its failed findings that are gone.", GONE),
+    Field("not_compared", TEXTS, "The clusters that one of the two audits did not read."),
+)
+REPORT = (
+    Field("format_version", TEXT, "The version of the format. Readers refuse another major version.", is_required=True),
+    Field("kind", TEXT, "The kind of the report.", choices=KINDS, is_required=True),
+    Field("made_at", TIME, "The time of the report.", is_required=True),
+    Field("collection", TEXT, "The version of this collection."),
+    Field("notes", TEXTS, "Lines about the report, such as clusters that were merged."),
+    Field("clusters", OBJECTS, "The clusters, by name.", CLUSTER, is_required=True),
+    Field("checks", MAP, "The checks, by id.", CHECK, kind=AUDIT),
+    Field("comparison", OBJECT, "The comparison with an earlier report, or null.", COMPARISON, is_nullable=True, kind=AUDIT),
+    Field("run", OBJECT, "The run.", FLEET_RUN, kind=RUN),
+)  # fmt: skip
+#: Shape -> its title on the reference page and in the JSON Schema.
+SHAPES = {
+    "report": REPORT, "cluster": CLUSTER, "finding": FINDING, "object": AUDITED_OBJECT, "accepted": ACCEPTED,
+    "exception": EXCEPTION, "role": ROLE, "rule": RULE, "limits": LIMITS, "check": CHECK, "comparison": COMPARISON,
+    "gone": GONE, "run": FLEET_RUN, "step": STEP,
+}  # fmt: skip
+
+
+def of_kind(fields: tuple[Field, ...], kind: str) -> tuple[Field, ...]:
+    """Return the fields of reports of a kind."""
+    return tuple(field for field in fields if field.kind in ("", kind))

@@ -1,0 +1,263 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Read and write a report. Every report that this collection builds, reads, merges or compares is normalised here. Pure.
+
+A normalised report has every key of the tables of its kind, and no other key. Its texts have one line, a bounded length and no
+hidden characters. They are still foreign text, so each format escapes them in its own way.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import LONGEST_TEXT, clean
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
+from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time, format_time
+
+from . import fields
+from .fields import Field
+
+Report = dict[str, Any]
+
+#: A report of 1,000 clusters with 40 findings each has about 40 MB.
+MOST_BYTES = 128 * 1024 * 1024
+#: Links of a report lead only to pages of this site.
+SITE = "https://certflow.github.io/certflow.kubernetes/"
+_LARGEST = 10**15
+_REMEDY = "Use a file that the playbook audit or the module audit_report wrote"
+
+
+class InvalidReport(CertflowError):
+    """A text is not a report that this version reads."""
+
+    code = "invalid-report"
+
+
+class _WrongValue(Exception):
+    """A value of a report has the wrong type. path: its place. wanted: what it must be."""
+
+    def __init__(self, path: str, wanted: str) -> None:
+        super().__init__(path)
+        self.path = path
+        self.wanted = wanted
+
+
+def parse(text: str | bytes, where: str) -> Report:
+    """Return the report of a JSON text. where: the file for messages. Raises InvalidReport."""
+    if len(text) > MOST_BYTES:
+        raise InvalidReport(f"{where} is larger than {MOST_BYTES // 1024**2} MiB", remedy=_REMEDY)
+    try:
+        decoded = text.decode() if isinstance(text, bytes) else text
+        value = json.loads(decoded, parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise InvalidReport(f"{where} is not a text in UTF-8", remedy=_REMEDY) from None
+    except json.JSONDecodeError as error:
+        raise _broken(where, decoded, error) from None
+    except (RecursionError, ValueError) as error:
+        raise InvalidReport(
+            f"{where} has values that no report has ({type(error).__name__})", remedy=_REMEDY
+        ) from None
+    return normalise(value, where)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _broken(where: str, text: str, error: json.JSONDecodeError) -> InvalidReport:
+    if not text.strip():
+        return InvalidReport(f"{where} is empty", remedy=_REMEDY)
+    if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+        return InvalidReport(
+            f"{where} is cut off after {len(text)} characters", remedy="Copy the file again, or make it again"
+        )
+    return InvalidReport(f"{where} is not JSON (line {error.lineno}, column {error.colno})", remedy=_REMEDY)
+
+
+def dump(report: Mapping[str, Any]) -> str:
+    """Return the JSON text of a report. It has only ASCII characters."""
+    return json.dumps(report, indent=1) + "\n"
+
+
+def normalise(value: Any, where: str) -> Report:
+    """Return a report with all keys of its kind and no other key. Raises InvalidReport. where: the source for messages."""
+    if not isinstance(value, dict) or "format_version" not in value or "clusters" not in value:
+        raise InvalidReport(f"{where} is not a report of this collection", remedy=_REMEDY)
+    version = value["format_version"]
+    major = fields.FORMAT_VERSION.partition(".")[0]
+    if not isinstance(version, str) or version.partition(".")[0] != major:
+        raise InvalidReport(
+            f"{where} has the format version {quoted(version)}, and this release of the collection reads {major}.x",
+            remedy="Use the release of the collection that wrote the file, or make the report again",
+        )
+    kind = value.get("kind")
+    try:
+        report = _object({**value, "format_version": fields.FORMAT_VERSION}, fields.REPORT, str(kind), "")
+    except _WrongValue as error:
+        place = error.path.lstrip(".")
+        raise InvalidReport(f"{where}: {visible(place)} is not {error.wanted}", remedy=_REMEDY) from None
+    return _with_checks(_with_statuses(report, where))
+
+
+def _with_statuses(report: Report, where: str) -> Report:
+    statuses = fields.AUDIT_STATUSES if report["kind"] == fields.AUDIT else fields.RUN_STATUSES
+    for cluster in report["clusters"]:
+        if cluster["status"] not in statuses:
+            raise InvalidReport(
+                f"{where}: cluster {cluster['name']} has the status {quoted(cluster['status'])}, which does not exist",
+                remedy=_REMEDY,
+            )
+    return report
+
+
+def _with_checks(report: Report) -> Report:
+    """Complete the table of checks, so that every finding has a row, and remove links to other sites."""
+    if report["kind"] != fields.AUDIT:
+        return report
+    checks = report["checks"]
+    for cluster in report["clusters"]:
+        for finding in cluster["findings"]:
+            if finding["check"] not in checks:
+                checks[finding["check"]] = _object({"title": finding["check"]}, fields.CHECK, "", "")
+    for row in checks.values():
+        if not is_own_link(row["url"]):
+            row["url"] = ""
+    return report
+
+
+def is_own_link(url: str) -> bool:
+    """Return True for an address of the site of this collection that needs no escape in any format."""
+    rest = url[len(SITE) :]
+    return url.startswith(SITE) and rest.isascii() and all(one.isalnum() or one in "/._-#" for one in rest)
+
+
+def _object(
+    value: Any, rows: tuple[Field, ...], kind: str, path: str, is_sparse: bool = False
+) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _WrongValue(path, "an object")
+    found = {}
+    for row in rows:
+        if row.kind and row.kind != kind:
+            continue
+        if row.name in value:
+            found[row.name] = _value(value[row.name], row, kind, f"{path}.{row.name}")
+        elif row.is_required:
+            raise _WrongValue(f"{path}.{row.name}", "there")
+        elif not is_sparse:
+            found[row.name] = _default(row, kind)
+    return found
+
+
+def _value(value: Any, row: Field, kind: str, path: str) -> Any:
+    if row.is_nullable and (value is None or (row.type == fields.OBJECT and not value)):
+        return None
+    result = _READERS[row.type](value, row, kind, path)
+    if row.choices and result not in row.choices:
+        raise _WrongValue(path, f"one of {', '.join(filter(None, row.choices))}")
+    return result
+
+
+def _default(row: Field, kind: str) -> Any:
+    if row.is_nullable:
+        return None
+    if row.type == fields.OBJECT:
+        return _object({}, row.fields, kind, "", row.is_sparse)
+    return _DEFAULTS[row.type]()
+
+
+def _text(value: Any, _row: Field, _kind: str, path: str) -> str:
+    if not isinstance(value, str):
+        raise _WrongValue(path, "a text")
+    return short(value)
+
+
+def short(text: str) -> str:
+    """Return a text on one line, shortened and without hidden characters."""
+    is_plain = len(text) <= LONGEST_TEXT and text.isascii() and text.isprintable()
+    return text if is_plain and "  " not in text and text == text.strip(" ") else clean(text)
+
+
+def _time(value: Any, _row: Field, _kind: str, path: str) -> str:
+    moment = find_time(value)
+    if moment is None:
+        raise _WrongValue(path, "a time of RFC 3339")
+    return format_time(moment)
+
+
+def _integer(value: Any, _row: Field, _kind: str, path: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _LARGEST:
+        raise _WrongValue(path, "a whole number")
+    return value
+
+
+def _number(value: Any, _row: Field, _kind: str, path: str) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or abs(value) > _LARGEST or not math.isfinite(value):
+        raise _WrongValue(path, "a number")
+    return value if isinstance(value, int) else float(value)
+
+
+def _flag(value: Any, _row: Field, _kind: str, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise _WrongValue(path, "true or false")
+    return value
+
+
+def _items(value: Any, path: str) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise _WrongValue(path, "a list")
+    return list(value)
+
+
+def _texts(value: Any, row: Field, kind: str, path: str) -> list[str]:
+    return [_text(item, row, kind, path) for item in _items(value, path)]
+
+
+def _objects(value: Any, row: Field, kind: str, path: str) -> list[dict[str, Any]]:
+    items = enumerate(_items(value, path))
+    return [_object(item, row.fields, kind, f"{path}[{number}]", row.is_sparse) for number, item in items]
+
+
+def _entries(value: Any, path: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise _WrongValue(path, "an object")
+    return value
+
+
+def _map(value: Any, row: Field, kind: str, path: str) -> dict[str, Any]:
+    entries = _entries(value, path).items()
+    return {short(key): _object(item, row.fields, kind, f"{path}.{key}") for key, item in entries}
+
+
+def _numbers(value: Any, row: Field, kind: str, path: str) -> dict[str, Any]:
+    return {short(key): _number(item, row, kind, path) for key, item in _entries(value, path).items()}
+
+
+_READERS: Mapping[str, Callable[[Any, Field, str, str], Any]] = {
+    fields.TEXT: _text,
+    fields.TEXTS: _texts,
+    fields.TIME: _time,
+    fields.INTEGER: _integer,
+    fields.NUMBER: _number,
+    fields.FLAG: _flag,
+    fields.OBJECT: lambda value, row, kind, path: _object(value, row.fields, kind, path, row.is_sparse),
+    fields.OBJECTS: _objects,
+    fields.MAP: _map,
+    fields.NUMBERS: _numbers,
+}
+_DEFAULTS: Mapping[str, Callable[[], Any]] = {
+    fields.TEXT: str,
+    fields.TEXTS: list,
+    fields.FLAG: bool,
+    fields.OBJECTS: list,
+    fields.MAP: dict,
+    fields.NUMBERS: dict,
+}
