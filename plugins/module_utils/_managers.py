@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
+
+from ._text import matches
 
 #: The name of this collection as a field manager and as the label app.kubernetes.io/managed-by. The API server takes the field
 #: manager of an ordinary write from the start of the User-Agent.
@@ -27,7 +28,7 @@ MERGES, OVERWRITES, APPLIES = "merges", "overwrites", "applies"
 
 #: (place, pattern). Places: annotation, label, manager (of managedFields), owner (kind of an ownerReference), image, name, api
 #: ("group/resource/name" of an object that exists). The pattern "key" matches any value that is not empty. The pattern
-#: "key=value" matches this value, without regard to case. Both parts may hold wildcards.
+#: "key=value" matches this value, without regard to case. Both parts may hold the wildcard "*".
 Marker = tuple[str, str]
 #: Place -> words, if they differ.
 PLACES = {"manager": "field manager", "owner": "ownerReference", "api": "object"}
@@ -389,10 +390,10 @@ def _match(place: str, key: str, value: str, markers: tuple[Marker, ...]) -> str
 
 def _matches(pattern: str, key: str, value: str) -> bool:
     wanted_key, equals, wanted_value = pattern.partition("=")
-    if not fnmatchcase(key, wanted_key):
+    if not matches(key, wanted_key):
         return False
     if equals:
-        return fnmatchcase(value.casefold(), wanted_value.casefold())
+        return matches(value.casefold(), wanted_value.casefold())
     return True
 
 

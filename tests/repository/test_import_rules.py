@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_result": (),
     "_errors": ("_text",),
     "_paths": ("_errors", "_text"),
-    "_managers": (),
+    "_managers": ("_text",),
     "_process": ("_errors", "_text"),
     "_x509": BASE,
     "_kube": BASE,

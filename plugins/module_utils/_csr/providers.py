@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any
 
+from .._text import matches
 from .errors import ProviderError
 from .signers import EKS_APP_SERVING, EPHEMERAL_CA, KUBE_APISERVER_CLIENT, KUBELET_SERVING
 
@@ -51,7 +51,7 @@ class KubeconfigMark:
     #: "host": the host name of the API server, in its address or in tls-server-name. "cluster": the name of the cluster's
     #: entry. "command": the command line of the user's exec plugin, with the program's name without its directory.
     field: str
-    #: A pattern as in a shell.
+    #: A pattern with the wildcard "*".
     pattern: str
 
 
@@ -363,7 +363,7 @@ def detect_by_kubeconfig(fields: Mapping[str, Iterable[str]]) -> str:
         row.name
         for row in PROVIDERS
         for mark in row.kubeconfig_marks
-        if any(fnmatchcase(value, mark.pattern) for value in fields[mark.field])
+        if any(matches(value, mark.pattern) for value in fields[mark.field])
     }
     return found.pop() if len(found) == 1 else UNKNOWN
 

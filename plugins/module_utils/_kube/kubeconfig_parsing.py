@@ -24,6 +24,9 @@ from .errors import KubeconfigError
 with contextlib.suppress(ImportError):  # reported by _run, with the interpreter's path
     import yaml
 
+    # libyaml, if it is installed, takes a tenth of the time. It refuses deep nesting itself.
+    _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 # A kubeconfig has about 5 KB for each cluster.
 MOST_BYTES = 16 * 2**20
 # A document without aliases has fewer nodes and characters than this.
@@ -150,7 +153,7 @@ def load_yaml(text: str, where: str) -> Any:
         raise too_large(where)
     loader = None
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _LOADER(text)
         node = loader.get_single_node()
         if node is None:
             return None

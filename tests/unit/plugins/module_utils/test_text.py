@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import unicodedata
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -66,3 +68,28 @@ class NoText:
 )
 def test_only_texts_are_quoted(value: Any, shown: str) -> None:
     assert _text.quoted(value) == shown
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "",
+        "*",
+        "**",
+        "a",
+        "ab",
+        "a*",
+        "*b",
+        "a*b",
+        "*a*",
+        "a*b*a",
+        "ab*ba",
+        "aba*ba",
+        "*ab*ab",
+        "a**b",
+        "b*a*b",
+    ],
+)
+def test_patterns_match_what_those_of_a_shell_match(pattern: str) -> None:
+    texts = ["".join(letters) for size in range(6) for letters in itertools.product("ab", repeat=size)]
+    assert [_text.matches(text, pattern) for text in texts] == [fnmatchcase(text, pattern) for text in texts]
