@@ -40,6 +40,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _conten
 MODE_VARIABLE = "certflow_kubernetes_execution_mode"
 AUTO, IN_PROCESS, MODULE = "auto", "in_process", "module"
 EXECUTION_MODES = (AUTO, IN_PROCESS, MODULE)
+OWN_INTERPRETER = "{{ ansible_playbook_python }}"
 # The operation ends this many seconds before the timeout of the task, which would stop it at any line. A module needs some
 # of these seconds to start.
 TIMEOUT_MARGIN = 5
@@ -183,6 +184,8 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         host = self._task.delegate_to
         own = delegated.get(host, {}) if host else variables
         value = own.get("ansible_python_interpreter")
+        if value == OWN_INTERPRETER:  # the usual value, which costs each fork 2 ms to template
+            value = variables.get("ansible_playbook_python", value)
         return str(self._templar.template(value)) if value else ""
 
     def _run_here(self, validation: Any, variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import ssl
 import sys
 import time
 from collections.abc import Mapping
@@ -28,9 +29,10 @@ from .._x509.certificate_facts import describe_pem
 from .._x509.errors import CertificateError
 from . import redaction
 
+# What a library prepares at its first use. In Ansible's forks that would happen once for each host.
 with contextlib.suppress(ImportError):
-    # cryptography imports it at its first use. In Ansible's forks that would happen once for each host.
     importlib.import_module("cryptography.hazmat.backends.openssl.backend")
+ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 VERSION = "1.0.0"
 # The Python libraries that every operation needs: import name -> the requirement for pip. The oldest versions are tested.
