@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo demo-upgrade test test-all test-quick reliability upgrades bench fmt docs site locks sums clean
+.PHONY: help demo demo-upgrade test test-all test-quick reliability upgrades bench bench-quick fmt docs site locks sums clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -33,8 +33,11 @@ reliability: ## run every fault of the reference page reliability and write its 
 upgrades: ## run every row of the reference page upgrades on real nodes and write its tables, or some: ROWS="kills" (an hour, as root)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.upgrades $(ROWS)
 
-bench: ## compare with the alternatives on fifty hosts
-	@$(RUN) -m tools.ci.enter dev -m benchmarks
+bench: ## compare with the alternatives and write the page of the benchmarks, or some rows: make bench ROWS="audit" (hours)
+	@$(RUN) -m tools.ci.enter bench -m benchmarks $(ROWS)
+
+bench-quick: ## print the ratios that became worse by more than a quarter (2 minutes)
+	@$(RUN) -m tools.ci.enter bench -m benchmarks --quick
 
 fmt: ## format the code
 	@$(RUN) -m tools.ci.enter lint -m ruff check --fix --quiet . ; $(RUN) -m tools.ci.enter lint -m ruff format .

@@ -2,214 +2,103 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fifty hosts over two real control planes: both execution modes of k8s_csr, and the scripts that it replaces.
+"""Compare the collection with its alternatives: `make bench`, `make bench ROWS="certificates audit"`, `make bench-quick`.
 
-Every figure is measured in one run on this machine. No figure is asserted. The scripts are create-cert.sh and
-patch-ca-bundle.sh of external-snapshotter 7.0.2, two at a time.
+All figures are measured in one run on one machine, and peers take turns. So their ratios hold on other machines too.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
-import json
 import os
-import shutil
+import platform
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
-from tests.support import clusters, playbook
-
-HOSTS = 50
-FORKS = 10
-SCRIPTS_AT_A_TIME = 2
-NAMES = ("onprem-1", "onprem-2")
-PLAYBOOK = Path(__file__).with_name("certificates.yml")
+from benchmarks import page, ratios, samples, tables
+from benchmarks.rows import QUICK, ROWS
+from benchmarks.rows.context import Bench
+from benchmarks.samples import Results
+from tests.support.clusters.build import kubernetes_version
 
 
-@dataclass(frozen=True)
-class BenchmarkHost:
-    """A namespace that represents a cluster, with a webhook configuration of the same name."""
-
-    name: str
-    cluster: clusters.Cluster
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A row of the table."""
-
-    way: str
-    #: Wall clock of the first run and of the second one, in seconds.
-    first: float
-    again: float | None
-    #: Requests to the API servers for each host, in the second run.
-    requests: float | None
-
-
-def main() -> int:
-    """Measure and print the table. The exit status is 1 if a run did not do its work."""
-    signal.signal(
-        signal.SIGTERM, lambda _number, _frame: sys.exit(143)
-    )  # so that clusters and keys are removed
-    with (
-        clusters.running(dict.fromkeys(NAMES, "onprem")) as fleet,
-        tempfile.TemporaryDirectory() as directory,
-    ):
-        workplace = Path(directory)
-        figures = [
-            _play(fleet, workplace, "in_process", "k8s_csr, in Ansible's process"),
-            _play(fleet, workplace, "module", "k8s_csr, ordinary module"),
-        ]
-        if shutil.which("jq"):
-            figures.append(_scripts(fleet, workplace))
-        else:
-            print("not run: patch-ca-bundle.sh needs jq, which is not installed")
-    _print(figures)
-    return 0
+def main(arguments: list[str]) -> int:
+    """Measure the rows, print their tables, and write results and page. Return 1 if a peer could not be measured."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    unknown = sorted(set(given.rows) - set(ROWS))
+    if unknown:
+        parser.error(f"{unknown[0]} is not a row. Rows are {' '.join(ROWS)}")
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # so that clusters are removed
+    if given.page:
+        page.write(samples.read(given.results))
+        return 0
+    bench = Bench(large=given.large, most_hosts=given.most_hosts, most_rounds=given.rounds, say=_say)
+    chosen = [QUICK] if given.quick else given.rows or list(ROWS)
+    for name in chosen:
+        began = time.monotonic()
+        with bench.attempt(name, "all"):
+            ROWS[name].measure(bench)
+        bench.results.about[name] = about(time.monotonic() - began)
+        if not given.quick:
+            _keep(bench.results, chosen, given.results)
+    print(tables.text(bench.results))
+    if given.quick:
+        print(ratios.compare(samples.read(given.results), bench.results))
+    elif given.results == samples.RESULTS:
+        page.write(samples.read(given.results))
+    return int(bool(bench.results.missing))
 
 
-def _play(fleet: clusters.Fleet, workplace: Path, mode: str, way: str) -> Figure:
-    hosts = _hosts(fleet, mode.replace("_", "-"))
-    inventory = workplace / f"{mode}.json"
-    variables = {host.name: {"cluster_kubeconfig": str(host.cluster.kubeconfig)} for host in hosts}
-    inventory.write_text(json.dumps({"all": {"hosts": variables}}))
-    arguments = (
-        "-i",
-        str(inventory),
-        "--forks",
-        str(FORKS),
-        "-e",
-        f"certflow_kubernetes_execution_mode={mode}",
-    )
-    first = _timed(workplace, arguments, changed=len(hosts))
-    began = datetime.datetime.now(datetime.UTC)
-    again = _timed(workplace, arguments, changed=0)
-    events = [event for name in NAMES for event in fleet[name].requests(since=began)]
-    asked = [event for event in events if event.get("userAgent", "").startswith("certflow.kubernetes/")]
-    return Figure(way, first, again, len(asked) / len(hosts))
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("rows", nargs="*", help=f"the rows, all of them by default: {' '.join(ROWS)}")
+    parser.add_argument("--quick", action="store_true", help="compare ratios with those of the results")
+    parser.add_argument("--large", action="store_true", help="measure 1000 hosts too")
+    parser.add_argument("--most-hosts", type=int, default=1000, help="the largest number of hosts")
+    parser.add_argument("--rounds", type=int, default=3, help="the largest number of rounds")
+    parser.add_argument("--results", type=Path, default=samples.RESULTS, help="the file of the results")
+    parser.add_argument("--page", action="store_true", help="only write the page from the results")
+    return parser
 
 
-def _scripts(fleet: clusters.Fleet, workplace: Path) -> Figure:
-    hosts = _hosts(fleet, "scripts")
-    (workplace / "tmp").mkdir()  # create-cert.sh leaves its private keys in the temporary directory
-    began = time.monotonic()
-    with ThreadPoolExecutor(max_workers=SCRIPTS_AT_A_TIME) as pool:
-        for _done in pool.map(lambda host: _script(host, workplace), hosts):
-            pass
-    return Figure(
-        f"create-cert.sh + patch-ca-bundle.sh, {SCRIPTS_AT_A_TIME} at a time",
-        time.monotonic() - began,
-        None,
-        None,
-    )
-
-
-def _script(host: BenchmarkHost, workplace: Path) -> None:
-    scripts = clusters.snapshotter_dir() / "deploy" / "kubernetes" / "webhook-example"
-    environment = {
-        **os.environ,
-        "KUBECONFIG": str(host.cluster.kubeconfig),
-        "TMPDIR": str(workplace / "tmp"),
-        "PATH": f"{clusters.programs()}:{os.environ['PATH']}",
-    }
-    arguments = ["--service", "snapshot-validation-service", "--namespace", host.name]
-    _run(
-        ["bash", str(scripts / "create-cert.sh"), *arguments, "--secret", "snapshot-validation-secret"],
-        environment,
-    )
-    template = json.dumps(_webhook(host.name, ca_bundle="${CA_BUNDLE}"))
-    filled = _run(["bash", str(scripts / "patch-ca-bundle.sh")], environment, template)
-    _run(["kubectl", "apply", "-f", "-"], environment, filled)
-
-
-def _hosts(fleet: clusters.Fleet, prefix: str) -> list[BenchmarkHost]:
-    """Create new hosts: a namespace and a webhook configuration for each."""
-    hosts = [
-        BenchmarkHost(f"{prefix}-{number:02}", fleet[NAMES[number % len(NAMES)]]) for number in range(HOSTS)
-    ]
-    for host in hosts:
-        host.cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": host.name}})
-        host.cluster.api(
-            "POST",
-            "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
-            _webhook(host.name),
-        )
-    return hosts
-
-
-def _webhook(name: str, ca_bundle: str = "") -> dict[str, object]:
-    service = {"namespace": name, "name": "snapshot-validation-service", "path": "/volumesnapshot"}
-    webhook = {
-        "name": "validation-webhook.snapshot.storage.k8s.io",
-        "clientConfig": {"service": service, **({"caBundle": ca_bundle} if ca_bundle else {})},
-        "rules": [
-            {
-                "apiGroups": ["snapshot.storage.k8s.io"],
-                "apiVersions": ["v1"],
-                "operations": ["CREATE", "UPDATE"],
-                "resources": ["volumesnapshots"],
-            }
-        ],
-        "admissionReviewVersions": ["v1"],
-        "sideEffects": "None",
-        "failurePolicy": "Ignore",
-    }
+def about(seconds: float) -> dict[str, str]:
+    """Return the machine and the versions of this run."""
     return {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": name},
-        "webhooks": [webhook],
+        "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+        "minutes": f"{seconds / 60:.1f}",
+        "cores": str(os.cpu_count()),
+        "processor": _processor(),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GB",
+        "load": f"{os.getloadavg()[2]:.1f}",
+        "system": f"Linux {platform.release()}",
+        "python": platform.python_version(),
+        "kubernetes": kubernetes_version(),
+        "ansible-core": metadata.version("ansible-core"),
+        "kubernetes client": metadata.version("kubernetes"),
     }
 
 
-def _timed(workplace: Path, arguments: tuple[str, ...], *, changed: int) -> float:
-    """Return the seconds that the play takes. End the benchmark if the play did not do its work."""
-    began = time.monotonic()
-    run = playbook.play(workplace, PLAYBOOK, *arguments)
-    seconds = time.monotonic() - began
-    if run.status or run.recap("changed") != changed:
-        raise SystemExit(
-            f"{changed} hosts should have changed, {run.recap('changed')} did:\n{run.output[-3000:]}"
-        )
-    return seconds
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
 
 
-def _run(command: list[str], environment: dict[str, str], text: str = "") -> str:
-    done = subprocess.run(command, env=environment, input=text, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(
-            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
-        )
-    return done.stdout
+def _keep(results: Results, rows: list[str], path: Path) -> None:
+    """Write the rows that are measured so far, so that an interrupted run keeps them."""
+    done = [row for row in rows if row in results.about]
+    path.write_text(samples.dump(samples.read(path).merged(results, done)))
 
 
-def _print(figures: list[Figure]) -> None:
-    width = max(len(figure.way) for figure in figures)
-    print(
-        f"\n{HOSTS} hosts, {len(NAMES)} control planes, {FORKS} forks, {os.cpu_count()} cores, seconds of wall clock"
-    )
-    print(f"{'':{width}}  first run  without change  requests a host, without change")
-    for figure in figures:
-        again = f"{figure.again:14.1f}" if figure.again is not None else f"{'does it again':>14}"
-        requests = f"{figure.requests:8.1f}" if figure.requests is not None else f"{'-':>8}"
-        print(f"{figure.way:{width}}  {figure.first:9.1f}  {again}  {requests}")
-    quick, module = figures[0], figures[1]
-    print(
-        f"\nin-process against ordinary module: {module.first / quick.first:.1f} times as fast in the first run, ",
-        end="",
-    )
-    print(f"{(module.again or 0) / (quick.again or 1):.1f} times without change")
-    for figure in figures[2:]:
-        print(
-            f"in-process against {figure.way}: {figure.first / quick.first:.1f} times as fast in the first run"
-        )
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,142 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The goals of the project's speed, each with the value that was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks.samples import AGAIN, FIRST, Case, Results
+
+ROW = "certificates"
+#: The number of hosts of most goals.
+HOSTS = 200
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One goal."""
+
+    #: What is measured.
+    title: str
+    limit: float
+    #: Return the value, None if the run did not measure it.
+    value: Callable[[Results], float | None]
+    #: True if the value must be at least the limit, False if at most.
+    at_least: bool = False
+    unit: str = ""
+    #: True if the value must be below the limit.
+    strictly: bool = False
+
+    def is_met(self, value: float) -> bool:
+        if self.at_least:
+            return value >= self.limit
+        return value < self.limit if self.strictly else value <= self.limit
+
+    @property
+    def wanted(self) -> str:
+        words = "at least" if self.at_least else "below" if self.strictly else "at most"
+        return f"{words} {self.limit:g}{self.unit}"
+
+
+def _ratio(above: tuple[Case, ...], below: tuple[Case, ...], results: Results) -> float | None:
+    """Return the quotient of two sums of seconds."""
+    over, under = _sum(above, results), _sum(below, results)
+    return over / under if over is not None and under else None
+
+
+def _sum(cases: tuple[Case, ...], results: Results) -> float | None:
+    values = [results.value(case, "wall") for case in cases]
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _value(case: Case, measure: str, results: Results) -> float | None:
+    return results.value(case, measure)
+
+
+def _cost_grows(results: Results) -> float | None:
+    """Return the seconds a host with 1000 hosts, divided by those with 50."""
+    ratio = _ratio((_case("in_process", hosts=1000),), (_case("in_process", hosts=50),), results)
+    return None if ratio is None else ratio / (1000 / 50)
+
+
+def _largest(row: str, peers: tuple[str, ...], measure: str, results: Results) -> float | None:
+    """Return the largest value of all cases of the peers in a row."""
+    found = [results.value(case, measure) for case in results.cases(row) if case.peer in peers]
+    return max((value for value in found if value is not None), default=None)
+
+
+def _case(peer: str, phase: str = FIRST, hosts: int = HOSTS) -> Case:
+    return Case(ROW, peer, hosts, phase)
+
+
+_OWN, _QUIET = _case("in_process"), _case("in_process", AGAIN)
+GOALS = (
+    Goal(
+        "200 hosts: as many times as fast as the scripts, two at a time",
+        8,
+        partial(_ratio, (_case("scripts_2"),), (_OWN,)),
+        at_least=True,
+    ),
+    Goal(
+        "50 hosts: as many times as fast as the playbook of kubernetes.core and community.crypto",
+        40,
+        partial(_ratio, (_case("composed", hosts=50),), (_case("in_process", hosts=50),)),
+        at_least=True,
+    ),
+    Goal(
+        "200 hosts: time of the module, divided by that of the operation without Ansible and of debug together",
+        2,
+        partial(_ratio, (_OWN,), (_case("bare"), _case("debug"))),
+    ),
+    Goal(
+        "200 hosts without change: time of the module, divided by that of debug",
+        1.5,
+        partial(_ratio, (_QUIET,), (_case("debug"),)),
+    ),
+    Goal("200 hosts without change: requests a host", 2, partial(_value, _QUIET, "requests")),
+    Goal(
+        "200 hosts: time of the playbook, divided by that of the role",
+        1.2,
+        partial(_ratio, (_case("playbook"),), (_case("role"),)),
+    ),
+    Goal(
+        "200 hosts without change: time of the playbook, divided by that of the role",
+        1.2,
+        partial(_ratio, (_case("playbook", AGAIN),), (_case("role", AGAIN),)),
+    ),
+    Goal(
+        "Memory of a fork",
+        10,
+        partial(_largest, "memory", ("in_process", "role", "playbook"), "pss_fork"),
+        unit=" MB",
+        strictly=True,
+    ),
+    Goal("Seconds a host with 1000 hosts, divided by those with 50", 1.1, _cost_grows),
+    Goal(
+        "Time until a stuck request has a named cause",
+        2,
+        partial(_largest, "cause", ("k8s_csr", "k8s_csr_info"), "wall"),
+        unit=" s",
+    ),
+    Goal(
+        "Failed calls of a webhook while its certificate is rotated",
+        0,
+        partial(_largest, "rotation", ("k8s_csr, same CA", "k8s_csr, new CA"), "failed_calls"),
+    ),
+)
+
+
+def rows(results: Results) -> Iterator[tuple[str, str, str, str]]:
+    """Yield title, wanted value, measured value, and whether the goal is met, of each goal."""
+    for goal in GOALS:
+        value = goal.value(results)
+        if value is None:
+            yield goal.title, goal.wanted, "not measured", "-"
+        else:
+            yield goal.title, goal.wanted, f"{value:.2f}{goal.unit}", "yes" if goal.is_met(value) else "no"

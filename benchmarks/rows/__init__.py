@@ -1,0 +1,70 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rows of the benchmark, as a table. Each starts its own clusters, so a row that fails does not stop the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.rows import certificates
+from benchmarks.rows.context import Bench
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: a question, and the function that measures the answer for all peers."""
+
+    name: str
+    #: What the page calls it.
+    title: str
+    #: What the page says about it, with light markup.
+    text: str
+    measure: Callable[[Bench], None]
+
+
+ROWS = {
+    row.name: row
+    for row in (
+        Row(
+            "certificates",
+            "The certificate of a webhook on many clusters",
+            "Each host gets a certificate from its cluster, and its webhook the CA. The second run finds all of it in place.",
+            certificates.certificates,
+        ),
+        Row(
+            "forks",
+            "Forks",
+            "Ansible works on as many hosts at the same time as it has forks.",
+            certificates.forks,
+        ),
+        Row(
+            "distance",
+            "Distant clusters and a slow signer",
+            "A relay in front of each API server delays every packet, so that a round trip takes 50 ms. The signer writes each certificate 300 ms later.",
+            certificates.distance,
+        ),
+        Row(
+            "traffic",
+            "Requests, bytes, lines and events",
+            "The requests are those of the API server's audit log. A relay counts connections and bytes. Events are those that AWX stores for each host.",
+            certificates.traffic,
+        ),
+        Row(
+            "memory",
+            "Memory",
+            "A page of memory that several processes share counts in equal parts for each of them (PSS). The values are peaks.",
+            certificates.memory,
+        ),
+        Row(
+            "quick",
+            "Small comparison",
+            "`make bench-quick` compares the ratios of this row.",
+            certificates.quick,
+        ),
+    )
+}
+#: The row of `make bench-quick`.
+QUICK = "quick"
