@@ -1,0 +1,118 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Render a report as one HTML page.
+
+The page is complete without its style and its script, because CI servers and mail gateways remove both. It loads nothing, and its
+policy allows exactly the style and the script of this collection. The text of a report is foreign: it is never a template, never a
+link, and hidden characters are shown as escapes.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from . import html_audit, html_run
+from .html_parts import Column, labels, moment
+
+FOLDER = Path(__file__).with_name("page")
+#: Words that the style knows: severities, statuses, states.
+WORDS = frozenset(
+    (
+        *(
+            "error",
+            "warning",
+            "info",
+            "pass",
+            "skip",
+            "unknown",
+            "matched",
+            "unused",
+            "expired",
+            "new",
+            "gone",
+        ),
+        *("ok", "changed", "planned", "drift", "skipped", "failed", "refused", "unreachable", "unreadable"),
+        *("waiting", "not started", "started"),
+    )
+)
+LAYOUTS: Mapping[str, tuple[Column, ...]] = {**html_audit.LAYOUTS, **html_run.LAYOUTS}
+# Kind of the report -> the template, and the function that returns its content.
+_KINDS: Mapping[str, tuple[str, Any]] = {
+    "audit": ("audit.html", html_audit.build),
+    "run": ("run.html", html_run.build),
+}
+# A text of a report may have any length.
+_LONGEST_TEXT = 2000
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """Return the page of a parsed report, with its comparison if it has one."""
+    template, build = _KINDS[report["kind"]]
+    style, script = _style(), (FOLDER / "page.js").read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            report=report,
+            page=build(report),
+            made_at=moment(report["made_at"]),
+            layouts=LAYOUTS,
+            words=WORDS,
+            # Both are files of this collection.
+            style=Markup(style),  # noqa: S704
+            script=Markup(script),  # noqa: S704
+            style_hash=content_hash(style),
+            script_hash=content_hash(script),
+        )
+    )
+
+
+def content_hash(text: str) -> str:
+    """Return the hash of a style or a script as a Content-Security-Policy has it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+@functools.cache
+def _environment() -> Environment:
+    """Return an environment of our own, because Ansible's would evaluate templates in the text of a report."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.filters |= {"address": html_audit.address, "lines": _lines, "moment": moment}
+    return environment
+
+
+def _shown(value: object) -> object:
+    """Return a text on one line without hidden characters. Markup of the templates stays as it is."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    line = visible(value)
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}..."
+
+
+def _lines(text: str) -> Markup:
+    """Return a text of several lines, without hidden characters, for an element that keeps the lines."""
+    indented = ((line, line[: len(line) - len(line.lstrip(" "))]) for line in text.split("\n"))
+    return Markup("\n").join(f"{blanks}{visible(line)}" for line, blanks in indented)
+
+
+def _style() -> str:
+    text = (FOLDER / "page.css").read_text(encoding="utf-8")
+    return text.replace("/* LABELS */", labels(LAYOUTS))

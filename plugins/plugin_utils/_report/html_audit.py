@@ -1,0 +1,314 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The HTML page of an audit: its sentence, counts and rows, from the report. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.exceptions import (
+    EXPIRED,
+    MATCHED,
+    UNUSED,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+    ERROR,
+    FAIL,
+    INFO,
+    PASS,
+    PROVEN,
+    SEVERITIES,
+    SKIP,
+    UNKNOWN,
+    WARNING,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time
+
+from . import data, report_text
+from .fields import KNOWN, OK
+from .html_parts import Column, Count, Moment, Row, moment, plural
+
+#: The fields of a finding that a gone one does not have.
+_GONE = {"evidence": (), "certainty": "", "breaks_at": None}
+_FAR = datetime.max.replace(tzinfo=timezone.utc)
+_SEVERITY, _CHECK, _CLUSTER = (
+    Column("severity", "Severity"),
+    Column("check", "Check"),
+    Column("cluster", "Cluster"),
+)
+_OBJECT, _MANAGER, _FOUND = (
+    Column("object", "Object"),
+    Column("manager", "Manager"),
+    Column("found", "Finding"),
+)
+#: Class of a table -> its columns. Script, style and markup follow this table.
+LAYOUTS: Mapping[str, tuple[Column, ...]] = {
+    "findings": (Column("breaks", "Breaks"), _SEVERITY, _CHECK, _OBJECT, _CLUSTER, _MANAGER, _FOUND),
+    "clusters": (
+        _CLUSTER,
+        Column("state", "State"),
+        *(Column(key, key.capitalize(), is_number=True) for key in (ERROR, WARNING, INFO, UNKNOWN, "accepted")),
+        Column("breaks", "Next break"),
+        Column("version", "Kubernetes"),
+        Column("audited", "Audited"),
+    ),
+    "unknowns": (_CLUSTER, Column("found", "Reason"), Column("checks", "Incomplete checks"), Column("permissions", "Missing permissions")),
+    "exceptions": (
+        Column("state", "State"), _CHECK, Column("clusters", "Clusters"), _OBJECT, Column("reason", "Reason"), Column("until", "Until"),
+        Column("matches", "Findings", is_number=True),
+    ),
+    "accepted": (_SEVERITY, _CHECK, _OBJECT, _CLUSTER, _MANAGER, Column("reason", "Reason"), Column("until", "Until"), _FOUND),
+    "passed": (_CHECK, _OBJECT, _CLUSTER, Column("answer", "Answer"), _FOUND),
+    "gone": (_SEVERITY, _CHECK, _OBJECT, _CLUSTER, _FOUND),
+    "checks": (_CHECK, Column("effect", "Effect"), Column("remedy", "Remedy")),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FindingRow:
+    """A finding of one cluster, or one that is gone."""
+
+    cluster: str
+    finding: Row
+    breaks_at: Moment | None = None
+    #: True if an earlier report has the finding.
+    is_known: bool = False
+    first_seen: Moment | None = None
+
+    @property
+    def place(self) -> str:
+        """Return the namespace and the name, "" for the cluster itself."""
+        subject = self.finding["object"]
+        return "/".join(filter(None, (subject["namespace"], subject["name"])))
+
+    @property
+    def cause(self) -> str:
+        """Return the cause without the object in brackets at its end, because the row has the object."""
+        subject = self.finding["object"]
+        webhook = f", webhook {subject['webhook']}" if subject["webhook"] else ""
+        text: str = self.finding["cause"]
+        return text.removesuffix(f" ({subject['kind']} {self.place}{webhook})")
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """Return the evidence, and the field of the object."""
+        path = self.finding["object"]["path"]
+        return [*self.finding["evidence"], *([f"field {path}"] if path else ())]
+
+    @property
+    def is_sure(self) -> bool:
+        return self.finding["certainty"] in ("", PROVEN)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A section with one table of findings."""
+
+    id: str
+    title: str
+    caption: str
+    rows: Sequence[FindingRow]
+
+
+@dataclass(frozen=True)
+class ClusterRow:
+    """A cluster."""
+
+    cluster: Row
+    numbers: Sequence[int]
+    breaks_at: Moment | None
+    audited_at: Moment | None
+
+    @property
+    def was_read(self) -> bool:
+        """Return True if the audit has findings, although it may be incomplete."""
+        return bool(self.cluster["audited_at"])
+
+
+@dataclass(frozen=True)
+class MissingRole:
+    """The ClusterRole with the permissions that some clusters lack."""
+
+    clusters: Sequence[str]
+    text: str
+
+
+@dataclass(frozen=True)
+class ExceptionRow:
+    """An exception with its use over all clusters."""
+
+    exception: Row
+    state: str
+    findings: int
+    until: Moment | None
+
+
+@dataclass(frozen=True)
+class AuditPage:
+    """The content of the page."""
+
+    title: str
+    verdict: str
+    counts: Sequence[Count]
+    failures: Sequence[Table]
+    clusters: Sequence[ClusterRow]
+    unknown: Sequence[FindingRow]
+    missing_roles: Sequence[MissingRole]
+    exceptions: Sequence[ExceptionRow]
+    accepted: Sequence[FindingRow]
+    passed: Sequence[FindingRow]
+    #: The number of these answers, also if the report leaves them out.
+    passed_count: int
+    gone: Sequence[FindingRow]
+    checks: Mapping[str, Row]
+    #: Id of a check -> the id of its row.
+    anchors: Mapping[str, str]
+
+
+def build(report: Row) -> AuditPage:
+    """Return the content of the page of a normalised report."""
+    now = find_time(report["made_at"]) or _FAR
+    clusters: Sequence[Row] = report["clusters"]
+    failures = _failures(data.failures(dict(report)), now)
+    numbers = data.count_findings(clusters)
+    passed = [_row(one, now) for one in data.rows(dict(report), PASS, SKIP)]
+    checks = {key: report["checks"][key] for key in _used(report)}
+    return AuditPage(
+        title=f"Webhook audit of {plural(len(clusters), 'cluster')}",
+        verdict=_verdict(report, failures),
+        counts=_counts(report, numbers),
+        failures=failures,
+        clusters=[_cluster_row(cluster, now) for cluster in sorted(clusters, key=_cluster_order)],
+        unknown=[_row(one, now) for one in data.unknown(dict(report))],
+        missing_roles=list(_missing_roles(clusters)),
+        exceptions=list(_exceptions(clusters)),
+        accepted=[_row(one, now) for one in data.rows(dict(report), FAIL, is_excepted=True)],
+        passed=passed,
+        passed_count=max(numbers[PASS] + numbers[SKIP], len(passed)),
+        gone=[
+            FindingRow(one["cluster"], {**_GONE, **one})
+            for one in (report["comparison"] or {}).get("gone", ())
+        ],
+        checks=checks,
+        anchors={key: f"check-{number}" for number, key in enumerate(checks, 1)},
+    )
+
+
+def address(check: Row) -> str:
+    """Return the page of a check, "" unless it is on the site of this collection."""
+    return check["url"] if report_text.is_own_link(check["url"]) else ""
+
+
+def _row(row: data.Row, now: datetime) -> FindingRow:
+    finding = row.finding
+    return FindingRow(
+        row.cluster["name"],
+        finding,
+        moment(finding["breaks_at"], now),
+        finding["state"] == KNOWN,
+        moment(finding["first_seen"]),
+    )
+
+
+def _failures(failed: Sequence[data.Row], now: datetime) -> list[Table]:
+    broken = [one for one in failed if data.breaks_now(one)]
+    later = [one for one in failed if not data.breaks_now(one)]
+    soon = [one for one in later if one.finding["breaks_at"]]
+    rest = [one for one in later if not one.finding["breaks_at"]]
+    sections = (
+        ("broken", "Broken now", "Faults that take effect now, the oldest first", broken),
+        ("soon", "Breaks soon", "Faults that take effect at a known time, the first one first", soon),
+        ("hazards", "Hazards", "Faults without a known time, the most severe first", rest),
+    )
+    return [Table(id_, title, text, [_row(one, now) for one in rows]) for id_, title, text, rows in sections]
+
+
+def _verdict(report: Row, failures: Sequence[Table]) -> str:
+    broken, soon, _hazards = (table.rows for table in failures)
+    unread = len(data.problem_clusters(dict(report)))
+    faults, places = len(broken), len({one.cluster for one in broken})
+    parts = [
+        f"{plural(faults, 'fault')} in {plural(places, 'cluster')} {'breaks' if faults == 1 else 'break'} something now"
+        if faults
+        else "No known fault breaks something now"
+    ]
+    if soon and soon[0].breaks_at:
+        parts.append(f"the next one follows on {soon[0].breaks_at.shown[:10]} in {soon[0].cluster}")
+    if unread:
+        parts.append(f"{plural(unread, 'cluster')} could not be audited completely")
+    return f"{', '.join(parts[:-1])}{', and ' if len(parts) > 1 else ''}{parts[-1]}."
+
+
+def _counts(report: Row, numbers: Mapping[str, int]) -> list[Count]:
+    unread = len(data.problem_clusters(dict(report)))
+    return [
+        Count(numbers[ERROR], "errors", "broken", "status=fail&severity=error", ERROR),
+        Count(numbers[WARNING], "warnings", "soon", "status=fail&severity=warning", WARNING),
+        Count(numbers[INFO], "info", "hazards", "status=fail&severity=info", INFO),
+        Count(numbers[UNKNOWN], "unknown", "unknown", "status=unknown", UNKNOWN),
+        Count(numbers["excepted"], "accepted", "accepted", "status=accepted"),
+        Count(numbers[PASS] + numbers[SKIP], "passed", "passed", "status=pass", PASS),
+        Count(unread, f"of {plural(len(report['clusters']), 'cluster')} incomplete", "clusters"),
+    ]
+
+
+def _cluster_order(cluster: Row) -> tuple[Any, ...]:
+    numbers = data.count_findings([cluster])
+    return (
+        cluster["status"] == OK,
+        find_time(cluster["breaks_at"]) or _FAR,
+        -numbers[ERROR],
+        -numbers[WARNING],
+        cluster["name"],
+    )
+
+
+def _cluster_row(cluster: Row, now: datetime) -> ClusterRow:
+    numbers = data.count_findings([cluster])
+    shown = [numbers[key] for key in (*SEVERITIES, UNKNOWN, "excepted")]
+    return ClusterRow(cluster, shown, moment(cluster["breaks_at"], now), moment(cluster["audited_at"]))
+
+
+def _missing_roles(clusters: Iterable[Row]) -> Iterator[MissingRole]:
+    """Yield each role once, with the clusters that lack it."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for cluster in clusters:
+        if role := cluster["missing_role"]:
+            text = yaml.dump(role, Dumper=_Plain, sort_keys=False, default_flow_style=False, width=1000)
+            names[text].append(cluster["name"])
+    yield from (MissingRole(own, text) for text, own in names.items())
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes a value that occurs twice in full, without an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
+def _exceptions(clusters: Iterable[Row]) -> Iterator[ExceptionRow]:
+    """Yield each exception once. It is unused if it matches nothing on any cluster."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for cluster in clusters:
+        for one in cluster["exceptions"]:
+            found[repr([one[key] for key in ("check", "clusters", "objects", "reason", "until")])].append(one)
+    for entries in found.values():
+        states = {one["state"] for one in entries}
+        state = next((one for one in (MATCHED, EXPIRED) if one in states), UNUSED)
+        total = sum(one["findings"] or 0 for one in entries)
+        yield ExceptionRow(entries[0], state, total, moment(entries[0]["until"]))
+
+
+def _used(report: Row) -> Iterator[str]:
+    """Yield the checks that have a finding on the page, in the order of the table."""
+    used = {one["check"] for cluster in report["clusters"] for one in cluster["findings"]}
+    used |= {one["check"] for one in (report["comparison"] or {}).get("gone", ())}
+    return (key for key in report["checks"] if key in used)

@@ -1,0 +1,357 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The HTML page of a report, as a parser without script and style reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import html, report_text
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report, normalise
+
+from tests.support import report_sample, reports
+
+VOID = ("br", "input", "link", "meta")
+RAW = ("script", "style")
+#: Elements and attributes that the templates use. Everything else would come from the text of a report.
+ELEMENTS = {
+    *("html", "head", "meta", "title", "style", "body", "header", "main", "section", "script"),
+    *(
+        "h1",
+        "h2",
+        "h3",
+        "p",
+        "ul",
+        "li",
+        "a",
+        "b",
+        "strong",
+        "small",
+        "span",
+        "pre",
+        "details",
+        "summary",
+        "time",
+    ),
+    *("table", "caption", "thead", "tbody", "tr", "th", "td"),
+}
+ATTRIBUTES = {
+    *(
+        "lang",
+        "charset",
+        "http-equiv",
+        "content",
+        "name",
+        "class",
+        "id",
+        "href",
+        "rel",
+        "scope",
+        "colspan",
+        "datetime",
+    ),
+    *("data-key", "data-type", "data-status", "data-rows", "data-filter"),
+}
+#: Texts that a page must show and not obey.
+HOSTILE = (
+    "</td></tr></table><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "\"'><b onclick=x>",
+    "</style></script><!--",
+    "{{ lookup('pipe', 'id') }} {% for a in b %}",
+    "javascript:alert(1)",
+    "&lt;b&gt; &amp;",
+)
+
+
+class Page(HTMLParser):
+    """The elements, attributes and texts of a page. It fails if elements are not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.raw: dict[str, list[str]] = {name: [] for name in RAW}
+        #: The texts of all elements but style and script, in order.
+        self.texts: list[str] = []
+        self.comments: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] in RAW:
+            self.raw[self._open[-1]].append(data)
+        elif data.strip():
+            self.texts.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.comments.append(data)
+
+    def named(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.texts)
+
+
+SAMPLES = {"audit": report_sample.audit, "compared": report_sample.compared, "run": report_sample.run}
+
+
+@pytest.fixture(scope="module", params=SAMPLES)
+def page(request: pytest.FixtureRequest) -> Page:
+    return Page(html.render(SAMPLES[request.param]()))
+
+
+def audit(*findings: Mapping[str, Any], **values: Any) -> Report:
+    return reports.report({"one": reports.result(*findings, **values)})
+
+
+def test_the_page_has_only_elements_and_attributes_of_the_templates(page: Page) -> None:
+    assert {name for name, _attributes in page.tags} <= ELEMENTS
+    assert {key for _name, attributes in page.tags for key in attributes} <= ATTRIBUTES
+    assert page.comments == []
+
+
+def test_the_policy_allows_exactly_the_style_and_the_script(page: Page) -> None:
+    (policy,) = [one["content"] for one in page.named("meta") if one.get("http-equiv")]
+    allowed = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    (style,), (script,) = page.raw["style"], page.raw["script"]
+    assert allowed["default-src"] == "'none'"
+    assert allowed["style-src"] == f"'{html.content_hash(style)}'"
+    assert allowed["script-src"] == f"'{html.content_hash(script)}'"
+
+
+def test_the_page_loads_nothing(page: Page) -> None:
+    (style,) = page.raw["style"]
+    assert not re.search(r"url\(|@import|expression", style)
+    assert not re.search(
+        r"fetch|XMLHttp|import\(|innerHTML|outerHTML|insertAdjacent|eval", page.raw["script"][0]
+    )
+
+
+def test_links_lead_to_the_page_and_to_the_table_of_checks(page: Page) -> None:
+    ids = [attributes["id"] for _name, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for link in page.named("a"):
+        if link["href"].startswith("#"):
+            assert link["href"][1:] in ids
+        else:
+            assert link["href"].startswith(report_text.SITE)
+            assert link["rel"] == "noreferrer"
+
+
+def test_every_table_has_a_caption_and_scopes(page: Page) -> None:
+    tables = page.named("table")
+    assert tables
+    assert len(page.named("caption")) == len(tables)
+    assert {one.get("scope") for one in page.named("th")} == {"col", "row"}
+    for one in page.named("time"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", one["datetime"])
+
+
+def test_every_class_has_a_rule_of_the_style(page: Page) -> None:
+    words = {word for _name, attributes in page.tags for word in attributes.get("class", "").split()}
+    assert [word for word in words if not re.search(rf"\.{word}\b", page.raw["style"][0])] == []
+
+
+def test_the_sections_are_in_order() -> None:
+    page = Page(html.render(report_sample.compared()))
+    sections = [
+        "broken",
+        "soon",
+        "hazards",
+        "clusters",
+        "unknown",
+        "exceptions",
+        "accepted",
+        "gone",
+        "checks",
+        "passed",
+    ]
+    assert [one["id"] for one in page.named("section")] == sections
+
+
+def test_failures_come_by_the_time_at_which_they_break() -> None:
+    text = html.render(report_sample.audit())
+    times = [re.findall(r'<tr><td><time datetime="([^"]+)"', part) for part in text.split("<section")]
+    broken, soon = times[1], times[2]
+    assert (len(broken), len(soon)) == (5, 3)
+    assert broken + soon == sorted(broken + soon)
+    assert broken[-1] <= "2026-11-26T12:00Z" < soon[0]
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from texts_of(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from texts_of(one)
+
+
+def test_every_finding_is_on_the_page_with_its_text() -> None:
+    """Of each finding: check, severity or status, object, cause, evidence, manager, cluster."""
+    findings = [
+        reports.finding("ca-mismatch", name=f"n-{status}", namespace=f"s-{status}", kind=f"K-{status}", webhook=f"w-{status}",
+                        cause=f"c-{status}", evidence=[f"e-{status}", f"f-{status}"], manager=f"m-{status}",
+                        status=status, breaks_at="2026-12-01T10:20:30Z")
+        for status in ("fail", "pass", "skip")
+    ]  # fmt: skip
+    accepted = {**findings[0], "excepted": {"reason": "r-accepted", "until": "2027-01-01T00:00:00Z"}}
+    unknown = reports.unread("u-check", cause="c-unknown", permissions=["p-permission"])
+    page = Page(html.render(audit(*findings, accepted, unknown)))
+    for status in ("fail", "pass", "skip"):
+        wanted = [
+            f"s-{status}/n-{status}",
+            f"c-{status}",
+            f"e-{status}",
+            f"f-{status}",
+            f"K-{status}, webhook w-{status}",
+        ]
+        assert [word for word in wanted if word not in page.texts] == []
+    shown = {
+        "ca-mismatch",
+        "m-fail",
+        "r-accepted",
+        "c-unknown",
+        "u-check",
+        "p-permission",
+        "2026-12-01 10:20",
+    }
+    assert shown <= set(page.texts)
+
+
+def test_a_cluster_that_was_not_read_is_a_row_with_its_reason() -> None:
+    given = {
+        "lost": reports.failed("unreachable", cause="no route", remedy="Look"),
+        "none": None,
+        "good": reports.result(),
+    }
+    page = Page(html.render(reports.report(given)))
+    for words in (("lost", "unreachable", "no route"), ("none", "not started"), ("good", "ok")):
+        at = page.texts.index(words[0])
+        assert all(any(word in text for text in page.texts[at : at + 6]) for word in words)
+
+
+def test_what_is_missing_is_a_role_to_paste_once() -> None:
+    one = reports.result(reports.unread("deadlock"), missing_role=reports.ROLE)
+    page = Page(html.render(reports.report({"a": one, "b": one})))
+    assert len(page.named("pre")) == 1
+    assert "  - pods\n" in page.text
+    assert any(text.endswith(" a, b") for text in page.texts)
+
+
+EXCEPTION = {
+    "check": "expired",
+    "clusters": ["*"],
+    "objects": ["*"],
+    "reason": "why",
+    "until": "2027-01-01T00:00:00Z",
+}
+#: The states of one exception on the clusters, and the state on the page with the number of findings.
+STATES = [
+    (["unused", "matched"], "matched", "2"),
+    (["unused", "other-cluster"], "unused", "0"),
+    (["expired", "other-cluster"], "expired", "0"),
+]
+
+
+@pytest.mark.parametrize(("states", "state", "number"), STATES)
+def test_an_exception_has_its_use_over_all_clusters(states: list[str], state: str, number: str) -> None:
+    given = {
+        f"cluster-{at}": reports.result(
+            exceptions=[{**EXCEPTION, "state": one, "findings": 2 if one == "matched" else 0}]
+        )
+        for at, one in enumerate(states)
+    }
+    page = Page(html.render(reports.report(given)))
+    at = page.texts.index(state)
+    assert page.texts[at : at + 7] == [state, "expired", "*", "*", "why", "2027-01-01 00:00", number]
+
+
+def test_the_run_shows_failures_first_and_what_is_left() -> None:
+    page = Page(html.render(report_sample.run()))
+    names = [name for name in page.texts if name in report_sample.OUTCOMES]
+    assert names == [
+        "edge-berlin",
+        "edge-lisbon",
+        "lab-1",
+        "edge-madrid",
+        "prod-eu-1",
+        "prod-eu-2",
+        "edge-porto",
+    ]
+    assert {"v6.3.3", "v8.4.0", "312", "rollout-timeout"} <= {
+        text.removeprefix("code ") for text in page.texts
+    }
+
+
+def test_a_run_of_certificates_shows_the_days_that_are_left() -> None:
+    report = report_sample.run()
+    report["clusters"][0] |= {
+        "not_after": "2027-01-02T03:04:05Z",
+        "days_left": 37,
+        "signer": "example.com/signer",
+    }
+    page = Page(html.render(normalise(report, "the test")))
+    assert {"2027-01-02 03:04", "37", "example.com/signer"} <= set(page.texts)
+
+
+def everywhere(value: Any, text: str, key: str = "") -> Any:
+    """Return the value with the text in every place that a cluster or a file may fill."""
+    kept = ("format_version", "kind", "status", "severity", "certainty", "state", "collection")
+    if isinstance(value, str):
+        is_fixed = key in kept or re.fullmatch(r"\d{4}-\d\d-\d\dT.*", value)
+        return value if is_fixed else text
+    if isinstance(value, list):
+        return [everywhere(one, text, key) for one in value]
+    if isinstance(value, dict):
+        return {
+            (text if key == "checks" else name): everywhere(one, text, name if name != "kind" or "clusters" in value else "")
+            for name, one in value.items()
+        }  # fmt: skip
+    return value
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_comes_out_as_text(sample: str, text: str) -> None:
+    """Every text of the report is hostile. The page has no other element, attribute or link than before."""
+    report = normalise(everywhere(SAMPLES[sample](), text), "the test")
+    rendered = html.render(report)
+    page = Page(rendered)
+    assert {name for name, _attributes in page.tags} <= ELEMENTS
+    assert {key for _name, attributes in page.tags for key in attributes} <= ATTRIBUTES
+    assert page.comments == []
+    assert all(link["href"].startswith("#") for link in page.named("a"))
+    assert len(page.raw["script"]) == len(page.raw["style"]) == 1
+    assert page.texts.count(text) > 5
+
+
+def test_hidden_characters_are_shown() -> None:
+    report = audit(reports.finding())
+    report["clusters"][0]["findings"][0]["cause"] = "a\x00b\u202ec\ud800d\u2028e"
+    page = Page(html.render(report))
+    assert r"a\x00b\u202ec\ud800d\u2028e" in page.texts
+
+
+def test_a_large_fleet_fits() -> None:
+    assert len(html.render(reports.fleet(100, 40)).encode()) < 2_000_000
