@@ -70,6 +70,7 @@ CODES = {
     "preflight-failed": "A step of the upgrade plan would fail. The hop did not begin.",
     "probe-impossible": "The probe of the task cannot be sent to this webhook.",
     "release-unavailable": "The release does not exist, or it must not be installed.",
+    "report-not-written": "A file of a report cannot be written.",
     "request-deleted": "The request was deleted before it was decided on.",
     "request-not-canonical": "A certificate request is not in canonical form. It cannot be compared, so it is not approved.",
     "request-replaced": "Another request took the name of the request while the task ran.",

@@ -39,7 +39,9 @@ _ESSENTIAL_RESOURCES = {
 }
 #: The values of the gate.
 NEVER = "never"
-GATES = (ERROR, WARNING, NEVER)
+#: Value of the gate -> the severities that do not pass it.
+LIMITS: Mapping[str, tuple[str, ...]] = {ERROR: (ERROR,), WARNING: (ERROR, WARNING), NEVER: ()}
+GATES = tuple(LIMITS)
 _FAR = "9999-12-31T23:59:59Z"
 _CHECK_KEYS = tuple(field.name for field in fields.CHECK)
 
@@ -250,7 +252,7 @@ def gate(report: Report, fail_on: str) -> dict[str, str]:
     fail_on: ERROR, WARNING or NEVER. Accepted findings pass. What could not be read counts as a warning. A cluster whose
         outcome is a failure never passes.
     """
-    limits = {ERROR: (ERROR,), WARNING: (ERROR, WARNING), NEVER: ()}[fail_on]
+    limits = LIMITS[fail_on]
     reasons: dict[str, str] = {}
     for cluster in report["clusters"]:
         if not is_success(report, cluster):

@@ -1,0 +1,141 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Compare the report of an audit with an earlier one: new findings, known ones, and those that are gone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import check_table, cluster_data
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import FAIL, UNKNOWN
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+
+from . import fields, report_text
+from .fields import KNOWN, NEW
+from .report_text import Report
+
+#: An audit with these statuses has findings.
+READ = (fields.OK, fields.UNREADABLE)
+#: Limit of an audit -> True if a value sees less than another one.
+NARROWER: Mapping[str, Callable[[Any, Any], bool]] = {
+    "probe_endpoints": lambda now, earlier: not now and bool(earlier),
+    "probe_urls": lambda now, earlier: not now and bool(earlier),
+    "endpoints_per_service": lambda now, earlier: (now or 0) < (earlier or 0),
+}
+#: The checks that need what the limits are about.
+SERVED = frozenset(
+    check
+    for source in (cluster_data.PORT_FORWARD, cluster_data.ENDPOINTS)
+    for check in check_table.checks_of(source)
+)
+#: An audit runs these checks only if its options say so.
+OPTIONAL = frozenset(check_table.checks_of(cluster_data.SNAPSHOT))
+
+
+class _Pair(NamedTuple):
+    """A cluster in both reports, and the checks for which one of the two audits has no complete answer."""
+
+    earlier: Mapping[str, Any]
+    unanswered_earlier: frozenset[str]
+    unanswered_now: frozenset[str]
+
+
+def compare(report: Report, earlier: Report) -> Report:
+    """Return the report with the state and first_seen of its failed findings, and with the comparison.
+
+    A finding is gone only if its cluster was read again and its check has an answer. It is new only if the earlier audit would
+    have found it. Accepted findings get a state too, and are not counted.
+
+    Raises CertflowError for a report of another kind.
+    """
+    if (report["kind"], earlier["kind"]) != (fields.AUDIT, fields.AUDIT):
+        raise CertflowError(
+            "only reports of audits can be compared", remedy="Compare a report of the playbook audit"
+        )
+    clusters, gone, skipped = [], [], []
+    for cluster in report["clusters"]:
+        pair = _pair(cluster, earlier)
+        if pair is None:
+            skipped.append(cluster["name"])
+            clusters.append(
+                {**cluster, "findings": [_with_state(one, "", None) for one in cluster["findings"]]}
+            )
+            continue
+        clusters.append({**cluster, "findings": _states(cluster, pair)})
+        gone += _gone(cluster, pair)
+    here = {key for cluster in report["clusters"] for key in (cluster["name"], cluster["uid"]) if key}
+    skipped += [one["name"] for one in earlier["clusters"] if not here & {one["name"], one["uid"]}]
+    states = [one["state"] for cluster in clusters for one in cluster["findings"] if not one["excepted"]]
+    comparison = {
+        "made_at": earlier["made_at"],
+        "new": states.count(NEW),
+        "known": states.count(KNOWN),
+        "gone": gone,
+        "not_compared": sorted(skipped),
+    }
+    return report_text.normalise(
+        {**report, "clusters": clusters, "comparison": comparison}, "the compared report"
+    )
+
+
+def _pair(cluster: Mapping[str, Any], earlier: Report) -> _Pair | None:
+    """Return the cluster of the earlier report, None if one of the two audits did not read it.
+
+    Fingerprints contain the UID. So they differ if only one of the audits may read the UID.
+    """
+    key = "uid" if cluster["uid"] else "name"
+    found = next((one for one in earlier["clusters"] if one[key] == cluster[key]), None)
+    if found is None or cluster["status"] not in READ or found["status"] not in READ:
+        return None
+    if bool(found["uid"]) != bool(cluster["uid"]):
+        return None
+    return _Pair(found, _unanswered(found, cluster), _unanswered(cluster, found) | OPTIONAL)
+
+
+def _unanswered(cluster: Mapping[str, Any], other: Mapping[str, Any]) -> frozenset[str]:
+    unknown = [one for one in cluster["findings"] if one["status"] == UNKNOWN]
+    named = {check for one in unknown for check in (one["check"], *one["unanswered"])}
+    limits, others = cluster["limits"] or {}, other["limits"] or {}
+    is_narrower = any(sees_less(limits.get(name), others.get(name)) for name, sees_less in NARROWER.items())
+    return frozenset(named) | (SERVED if is_narrower else frozenset())
+
+
+def _states(cluster: Mapping[str, Any], pair: _Pair) -> list[dict[str, Any]]:
+    known = {one["fingerprint"]: one for one in pair.earlier["findings"] if one["status"] == FAIL}
+    found = []
+    for finding in cluster["findings"]:
+        match = known.get(finding["fingerprint"])
+        if finding["status"] != FAIL:
+            found.append(_with_state(finding, "", None))
+        elif match:
+            since = match["first_seen"] or pair.earlier["audited_at"]
+            found.append(_with_state(finding, KNOWN, since))
+        else:
+            state = "" if finding["check"] in pair.unanswered_earlier else NEW
+            found.append(_with_state(finding, state, cluster["audited_at"]))
+    return found
+
+
+def _with_state(finding: Mapping[str, Any], state: str, first_seen: str | None) -> dict[str, Any]:
+    return {**finding, "state": state, "first_seen": first_seen}
+
+
+def _gone(cluster: Mapping[str, Any], pair: _Pair) -> list[dict[str, Any]]:
+    present = {one["fingerprint"] for one in cluster["findings"] if one["status"] == FAIL}
+    return [
+        {
+            "cluster": cluster["name"],
+            "cluster_uid": cluster["uid"],
+            **{key: one[key] for key in ("check", "severity", "object", "cause", "fingerprint")},
+            "first_seen": one["first_seen"] or pair.earlier["audited_at"],
+        }
+        for one in pair.earlier["findings"]
+        if one["status"] == FAIL
+        and not one["excepted"]
+        and one["fingerprint"] not in present
+        and one["check"] not in pair.unanswered_now
+    ]

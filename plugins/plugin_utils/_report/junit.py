@@ -1,0 +1,110 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Write a report as JUnit XML, which Jenkins, GitLab and Azure DevOps show. Pure.
+
+A suite is a cluster. Its first test case is the audit or the run itself, so every cluster is visible. A finding is a test case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+    ERROR,
+    FAIL,
+    PASS,
+    SKIP,
+    UNKNOWN,
+)
+
+from . import data, fields
+from .data import Row
+from .report_text import Report, short
+
+# The characters that XML 1.0 does not allow, https://www.w3.org/TR/xml/#charsets
+_INVALID = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render(report: Report, fail_on: str = ERROR) -> str:
+    """Return the report as JUnit XML.
+
+    fail_on: the gate. A failed finding that does not pass it is a failure, any other is in the output of its test case. Accepted
+        findings, and what could not be read, are skipped test cases.
+    """
+    root = ElementTree.Element("testsuites", name=f"certflow.kubernetes {report['kind']}")
+    limits = data.LIMITS[fail_on]
+    by_cluster: dict[int, list[Row]] = {}
+    for row in data.rows(report, FAIL, UNKNOWN, PASS, SKIP, is_excepted=None):
+        by_cluster.setdefault(id(row.cluster), []).append(row)
+    for cluster in report["clusters"]:
+        suite = ElementTree.SubElement(
+            root, "testsuite", name=escape(cluster["name"]), timestamp=_time(report, cluster)
+        )
+        _add_outcome(suite, report, cluster)
+        for row in by_cluster.get(id(cluster), ()):
+            _add_finding(suite, report, row.finding, limits)
+        _add_numbers(suite, cluster)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def escape(text: str) -> str:
+    """Return the text on one line without characters that XML does not allow. ElementTree escapes the markup."""
+    return _INVALID.sub(lambda match: f"\\u{ord(match[0]):04x}", short(text))
+
+
+def _time(report: Report, cluster: Mapping[str, Any]) -> str:
+    """Return the time as the format has it, without a zone."""
+    return str(cluster.get("audited_at") or report["made_at"]).rstrip("Z")
+
+
+def _add_outcome(suite: ElementTree.Element, report: Report, cluster: Mapping[str, Any]) -> None:
+    case = _add_case(suite, report["kind"], cluster["name"])
+    if data.is_success(report, cluster):
+        return
+    lines = [cluster["reason"], *cluster["evidence"], cluster["remedy"]]
+    kind = "error" if report["kind"] == fields.AUDIT else "failure"
+    _add_text(case, kind, lines, type=cluster["code"] or cluster["status"], message=cluster["reason"])
+
+
+def _add_finding(
+    suite: ElementTree.Element, report: Report, finding: Mapping[str, Any], limits: tuple[str, ...]
+) -> None:
+    subject = finding["object"]
+    place = "/".join(filter(None, (subject["kind"], subject["namespace"], subject["name"])))
+    case = _add_case(suite, finding["check"], " ".join(filter(None, (place, subject["webhook"]))))
+    check = report["checks"][finding["check"]]
+    lines = [finding["cause"], *finding["evidence"], check["effect"], check["remedy"], check["url"]]
+    excepted = finding["excepted"]
+    if excepted:
+        _add_text(case, "skipped", (), message=f"accepted: {excepted['reason']}")
+    elif finding["status"] in (UNKNOWN, SKIP):
+        _add_text(case, "skipped", (), message=finding["cause"])
+    elif finding["status"] == FAIL and finding["severity"] in limits:
+        breaks = [f"breaks at {finding['breaks_at']}"] if finding["breaks_at"] else []
+        _add_text(case, "failure", [*breaks, *lines], type=finding["severity"], message=finding["cause"])
+    elif finding["status"] == FAIL:
+        _add_text(case, "system-out", [f"{finding['severity']}: {finding['cause']}", *finding["evidence"]])
+
+
+def _add_case(suite: ElementTree.Element, group: str, name: str) -> ElementTree.Element:
+    return ElementTree.SubElement(suite, "testcase", classname=escape(group), name=escape(name))
+
+
+def _add_text(case: ElementTree.Element, tag: str, lines: Any, **attributes: str) -> None:
+    element = ElementTree.SubElement(case, tag, {key: escape(value) for key, value in attributes.items()})
+    text = "\n".join(escape(line) for line in lines if line)
+    element.text = text or None
+
+
+def _add_numbers(suite: ElementTree.Element, cluster: Mapping[str, Any]) -> None:
+    suite.set("tests", str(len(suite.findall("testcase"))))
+    for key, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(key, str(len(suite.findall(f"testcase/{tag}"))))
+    suite.set("time", str(cluster["seconds"] or 0))

@@ -1,0 +1,211 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Write a report in the text format of Prometheus, for the textfile collector of node_exporter. Pure.
+
+Times are values of metrics. A file with timestamps of samples is skipped by the collector:
+https://github.com/prometheus/node_exporter#textfile-collector
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+    FAIL,
+    SEVERITIES,
+    UNKNOWN,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time
+
+from . import data, fields
+from .report_text import Report, short
+
+#: At most so many findings of a cluster, and so many of its webhooks, have a series. Those that break first come first.
+MOST_FINDINGS = 100
+EXCEPTED = "excepted"
+Series = Iterator[tuple[tuple[str, ...], float]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric. All metrics are gauges."""
+
+    name: str
+    #: HELP of the metric. It must be equal in all files of one collector, so it contains no data.
+    meaning: str
+    labels: tuple[str, ...]
+    #: Yields the values of the labels and the value of each series. A series with labels that came before is dropped.
+    series: Callable[[Report], Series]
+    #: The kind of report that has the metric.
+    kind: str = fields.AUDIT
+
+
+def render(report: Report) -> str:
+    """Return the report in the text format, each metric with HELP and TYPE."""
+    return "".join(_lines(report))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    for metric in METRICS:
+        if metric.kind != report["kind"]:
+            continue
+        yield f"# HELP {metric.name} {metric.meaning}\n# TYPE {metric.name} gauge\n"
+        written = set()
+        for values, value in metric.series(report):
+            labels = ",".join(f'{label}="{escape(text)}"' for label, text in zip(metric.labels, values))
+            if labels not in written:
+                written.add(labels)
+                yield (
+                    f"{metric.name}{{{labels}}} {_number(value)}\n"
+                    if labels
+                    else f"{metric.name} {_number(value)}\n"
+                )
+
+
+def escape(text: str) -> str:
+    """Return the text on one line as the value of a label."""
+    return short(text).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(float(value))
+
+
+def _seconds(time: str | None) -> float | None:
+    moment = find_time(time)
+    return moment.timestamp() if moment else None
+
+
+def _made_at(report: Report) -> Series:
+    yield (), _seconds(report["made_at"]) or 0
+
+
+def _of_clusters(value: Callable[[Mapping[str, Any]], float | None]) -> Callable[[Report], Series]:
+    """Return the series with one value for each cluster. None is no series."""
+
+    def series(report: Report) -> Series:
+        for cluster in report["clusters"]:
+            number = value(cluster)
+            if number is not None:
+                yield (cluster["name"],), number
+
+    return series
+
+
+def _of_read(value: Callable[[Mapping[str, Any]], float]) -> Callable[[Report], Series]:
+    """Return the series with one value for each cluster whose audit has findings."""
+    return _of_clusters(lambda cluster: value(cluster) if _is_read(cluster) else None)
+
+
+def _is_read(cluster: Mapping[str, Any]) -> bool:
+    return cluster["audited_at"] is not None
+
+
+def _info(report: Report) -> Series:
+    for cluster in report["clusters"]:
+        keys = ("name", "uid", "kubernetes_version", "status", "code")
+        yield tuple(cluster[key] for key in keys), 1
+
+
+def _findings(report: Report) -> Series:
+    for cluster in filter(_is_read, report["clusters"]):
+        for status in (FAIL, EXCEPTED):
+            for severity in SEVERITIES:
+                number = sum(
+                    one["status"] == FAIL
+                    and one["severity"] == severity
+                    and bool(one["excepted"]) == (status == EXCEPTED)
+                    for one in cluster["findings"]
+                )
+                yield (cluster["name"], severity, status), number
+
+
+def _shown(report: Report) -> Iterator[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
+    """Yield each cluster with its failed findings, those that break first before the others."""
+    by_cluster: dict[str, list[Mapping[str, Any]]] = {}
+    for row in data.failures(report):
+        by_cluster.setdefault(row.cluster["name"], []).append(row.finding)
+    for cluster in filter(_is_read, report["clusters"]):
+        yield cluster, by_cluster.get(cluster["name"], [])
+
+
+def _subject(finding: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(finding["object"][key] for key in ("kind", "namespace", "name", "webhook"))
+
+
+def _finding_info(report: Report) -> Series:
+    for cluster, findings in _shown(report):
+        for finding in findings[:MOST_FINDINGS]:
+            yield (cluster["name"], finding["check"], finding["severity"], *_subject(finding)), 1
+
+
+def _left_out(report: Report) -> Series:
+    for cluster, findings in _shown(report):
+        yield (cluster["name"],), max(0, len(findings) - MOST_FINDINGS)
+
+
+def _breaks(report: Report) -> Series:
+    for cluster, findings in _shown(report):
+        for finding in findings[:MOST_FINDINGS]:
+            moment = _seconds(finding["breaks_at"])
+            if moment is not None:
+                yield (cluster["name"], *_subject(finding)), moment
+
+
+def _unknown(cluster: Mapping[str, Any]) -> float:
+    unknown = [one for one in cluster["findings"] if one["status"] == UNKNOWN]
+    return len({check for one in unknown for check in one["unanswered"] or (one["check"],)})
+
+
+def _run_clusters(report: Report) -> Series:
+    for status, number in data.counts(report)["clusters"].items():
+        yield (report["run"]["role"], status), number
+
+
+def _run_time(report: Report) -> Series:
+    yield (report["run"]["role"],), _seconds(report["made_at"]) or 0
+
+
+def _certificates(report: Report) -> Series:
+    for cluster in report["clusters"]:
+        moment = _seconds(cluster["not_after"])
+        if moment is not None:
+            yield (report["run"]["role"], cluster["name"]), moment
+
+
+_CLUSTER = ("cluster",)
+_OBJECT = ("kind", "namespace", "name", "webhook")
+METRICS: tuple[Metric, ...] = (
+    Metric("certflow_report_timestamp_seconds", "Time of the report.", (), _made_at),
+    Metric("certflow_cluster_up", "1 if the audit of the cluster is complete, 0 if it failed or could not read what it audits.",
+           _CLUSTER, _of_clusters(lambda cluster: float(cluster["status"] == fields.OK))),
+    Metric("certflow_cluster_info", "Facts about the cluster and its audit.",
+           ("cluster", "uid", "kubernetes_version", "status", "code"), _info),
+    Metric("certflow_cluster_last_audit_timestamp_seconds", "Time of the audit of the cluster.",
+           _CLUSTER, _of_clusters(lambda cluster: _seconds(cluster["audited_at"]))),
+    Metric("certflow_findings", "Number of failed findings (status fail) and of accepted ones (status excepted).",
+           ("cluster", "severity", "status"), _findings),
+    Metric("certflow_finding_info", "A failed finding that no exception accepts.",
+           ("cluster", "check", "severity", *_OBJECT), _finding_info),
+    Metric("certflow_findings_left_out", "Number of failed findings without a series of certflow_finding_info.",
+           _CLUSTER, _left_out),
+    Metric("certflow_breaks_timestamp_seconds", "Earliest time at which a fault of the object takes effect. It may be in the past.",
+           ("cluster", *_OBJECT), _breaks),
+    Metric("certflow_checks_unknown", "Number of checks without a complete answer.", _CLUSTER, _of_read(_unknown)),
+    Metric("certflow_endpoints_left_out", "Number of endpoints that the audit did not look at because of its limit.",
+           _CLUSTER, _of_read(lambda cluster: (cluster["limits"] or {}).get("endpoints_left_out") or 0)),
+    Metric("certflow_run_timestamp_seconds", "Time of the report of the run.", ("role",), _run_time, fields.RUN),
+    Metric("certflow_run_clusters", "Number of clusters of the run by status.", ("role", "status"), _run_clusters, fields.RUN),
+    Metric("certflow_certificate_not_after_timestamp_seconds", "Expiry of the certificate of the cluster.",
+           ("role", "cluster"), _certificates, fields.RUN),
+)  # fmt: skip
+
+
+def names(kinds: Iterable[str] = fields.KINDS) -> list[str]:
+    """Return the names of the metrics."""
+    return [metric.name for metric in METRICS if metric.kind in set(kinds)]

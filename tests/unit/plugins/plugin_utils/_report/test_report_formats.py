@@ -1,0 +1,262 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The formats of a report: Prometheus, Markdown, JUnit, and the files."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
+    compare,
+    data,
+    fields,
+    junit,
+    markdown,
+    prometheus,
+    writer,
+)
+
+from tests.support.failures import fails
+from tests.support.reports import NOW, failed, finding, fleet, report, result, unread
+
+pytestmark = pytest.mark.quick
+
+SOON = "2026-12-01T00:00:00Z"
+EXCEPTED = {"reason": "moves soon", "until": "2027-01-31T00:00:00Z"}
+AUDIT = report(
+    {
+        "a": result(
+            finding("expired", name="hooks", breaks_at="2026-11-01T00:00:00Z"),
+            finding("ca-expiring", name="hooks", breaks_at=SOON),
+            finding("webhook-duplicated", severity="warning", name="twice"),
+            finding("deadlock", name="known", excepted=EXCEPTED),
+            finding("calls-fail", severity="info", name="slow"),
+            unread("calls-fail", "deadlock"),
+            {**finding("no-endpoints", name="fine"), "status": "pass"},
+            seconds=2.5,
+        ),
+        "b": failed("unreachable"),
+        "c": None,
+    }
+)
+RUN = data.envelope(
+    "run",
+    [
+        {"name": "a", "status": "changed", "not_after": SOON},
+        {"name": "b", "status": "refused", "code": "owned-by-another", "reason": "Helm manages it"},
+    ],
+    NOW,
+    "1.0.0",
+    run={"role": "webhook_certificate"},
+)
+
+
+def samples(text: str) -> dict[str, str]:
+    """Return series -> value."""
+    return dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+
+
+def test_the_metrics_of_an_audit() -> None:
+    shown = samples(prometheus.render(AUDIT))
+    subject = 'kind="ValidatingWebhookConfiguration",namespace="",name="hooks",webhook="a.example.com"'
+    wanted = {
+        "certflow_report_timestamp_seconds": "1795694400",
+        'certflow_cluster_up{cluster="a"}': "1",
+        'certflow_cluster_up{cluster="b"}': "0",
+        'certflow_cluster_up{cluster="c"}': "0",
+        'certflow_cluster_info{cluster="b",uid="",kubernetes_version="",status="unreachable",code="unreachable"}': "1",
+        'certflow_cluster_last_audit_timestamp_seconds{cluster="a"}': "1795694340",
+        'certflow_findings{cluster="a",severity="error",status="fail"}': "1",
+        'certflow_findings{cluster="a",severity="warning",status="fail"}': "2",
+        'certflow_findings{cluster="a",severity="info",status="excepted"}': "0",
+        f'certflow_finding_info{{cluster="a",check="expired",severity="error",{subject}}}': "1",
+        f'certflow_breaks_timestamp_seconds{{cluster="a",{subject}}}': "1793491200",
+        'certflow_findings_left_out{cluster="a"}': "0",
+        'certflow_checks_unknown{cluster="a"}': "2",
+        'certflow_endpoints_left_out{cluster="a"}': "0",
+    }
+    assert {series: shown.get(series) for series in wanted} == wanted
+    assert not [series for series in shown if 'name="known"' in series or 'name="fine"' in series]
+    read = ("certflow_findings", "certflow_checks_unknown", "certflow_cluster_last_audit")
+    assert not [series for series in shown if series.startswith(read) and 'cluster="b"' in series]
+
+
+def test_the_metrics_of_a_run() -> None:
+    shown = samples(prometheus.render(RUN))
+    assert shown['certflow_run_clusters{role="webhook_certificate",status="refused"}'] == "1"
+    assert shown['certflow_run_clusters{role="webhook_certificate",status="failed"}'] == "0"
+    assert (
+        shown['certflow_certificate_not_after_timestamp_seconds{role="webhook_certificate",cluster="a"}']
+        == "1796083200"
+    )
+
+
+def test_each_metric_has_its_help_and_type_before_its_series() -> None:
+    for made in (AUDIT, RUN):
+        lines = prometheus.render(made).splitlines()
+        for metric in (row for row in prometheus.METRICS if row.kind == made["kind"]):
+            start = lines.index(f"# HELP {metric.name} {metric.meaning}")
+            assert lines[start + 1] == f"# TYPE {metric.name} gauge"
+            own = [number for number, line in enumerate(lines) if re.match(rf"{metric.name}[{{ ]", line)]
+            assert own, metric.name
+            assert own == list(range(start + 2, start + 2 + len(own)))
+
+
+@pytest.mark.parametrize("metric", prometheus.METRICS, ids=lambda metric: metric.name)
+def test_names_of_metrics_follow_the_conventions(metric: prometheus.Metric) -> None:
+    assert re.fullmatch(r"certflow_[a-z_]+[a-z]", metric.name)
+    assert not metric.name.endswith(("_total", "_count", "_sum", "_bucket"))
+    assert all(re.fullmatch("[a-z_]+", label) for label in metric.labels)
+    assert "\\" not in metric.meaning and "\n" not in metric.meaning
+
+
+def test_the_number_of_series_of_a_cluster_is_bounded() -> None:
+    names = range(prometheus.MOST_FINDINGS + 50)
+    made = report({"a": result(*(finding(name=f"{one}", uid=f"{one}", breaks_at=SOON) for one in names))})
+    shown = samples(prometheus.render(made))
+    for metric in ("certflow_finding_info", "certflow_breaks_timestamp_seconds"):
+        assert sum(series.startswith(metric) for series in shown) == prometheus.MOST_FINDINGS
+    assert shown['certflow_findings_left_out{cluster="a"}'] == "50"
+
+
+def test_series_are_unique() -> None:
+    same = (finding(breaks_at=SOON), finding(breaks_at="2026-12-02T00:00:00Z"))
+    lines = prometheus.render(report({"a": result(*same)})).splitlines()
+    series = [line.rsplit(" ", 1)[0] for line in lines if not line.startswith("#")]
+    assert len(series) == len(set(series))
+    breaks = [line for line in lines if line.startswith("certflow_breaks")]
+    assert [line.rsplit(" ", 1)[1] for line in breaks] == ["1796083200"]
+
+
+def tables(text: str) -> dict[str, list[list[str]]]:
+    """Return heading -> rows of its table."""
+    found = {}
+    for title, body in re.findall(r"^## (.+)\n\n((?:\|.*\n)+)", text, re.MULTILINE):
+        found[title] = [line[2:-2].split(" | ") for line in body.splitlines()[2:]]
+    return found
+
+
+def test_the_summary_has_the_failures_in_the_order_of_the_fleet() -> None:
+    made = compare.compare(
+        AUDIT, report({"a": result(finding("expired", name="hooks"), finding("no-endpoints", uid="x"))})
+    )
+    shown = markdown.render(made)
+    problems, findings, gone, unknown = list(tables(shown).values())[:4]
+    assert [row[0] for row in problems] == ["`b`", "`c`"]
+    assert [row[3].partition("]")[0] for row in findings] == [
+        "[`expired`",
+        "[`ca-expiring`",
+        "[`webhook-duplicated`",
+    ]
+    assert [row[0] for row in findings] == ["now", SOON, ""]
+    assert [row[1] for row in findings] == ["error (known)", "warning (new)", "warning (new)"]
+    assert [row[0] for row in gone] == ["`a`"]
+    assert [row[2] for row in unknown] == ["`list pods`"]
+
+
+def test_a_long_summary_is_cut() -> None:
+    shown = markdown.render(fleet(100, 40))
+    assert len(tables(shown)["Findings"]) == markdown.MOST_ROWS
+    assert len(shown) < 20_000
+
+
+def test_the_summary_of_a_run() -> None:
+    shown = markdown.render(RUN)
+    assert [row[:2] for row in tables(shown)["Clusters that failed"]] == [["`b`", "refused"]]
+
+
+def cases(text: str, tag: str) -> list[tuple[str, str]]:
+    """Return the class and name of the test cases with a child of this tag."""
+    root = ElementTree.fromstring(text.encode())
+    return [
+        (case.get("classname", ""), case.get("name", ""))
+        for case in root.iter("testcase")
+        if case.find(tag) is not None
+    ]
+
+
+# The gate, and the checks that are failures.
+FAILURES = {
+    "never": [],
+    "error": ["expired"],
+    "warning": ["expired", "ca-expiring", "webhook-duplicated"],
+}
+
+
+@pytest.mark.parametrize("fail_on", FAILURES)
+def test_findings_are_test_cases(fail_on: str) -> None:
+    text = junit.render(AUDIT, fail_on)
+    assert [group for group, _name in cases(text, "failure")] == FAILURES[fail_on]
+    assert cases(text, "error") == [("audit", "b"), ("audit", "c")]
+    assert {group for group, _name in cases(text, "skipped")} == {"deadlock", "unreadable"}
+    root = ElementTree.fromstring(text.encode())
+    suite = root.findall("testsuite")[0]
+    assert suite.get("name") == "a"
+    numbers = {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped", "time")}
+    assert numbers == {
+        "tests": "8",
+        "failures": str(len(FAILURES[fail_on])),
+        "errors": "0",
+        "skipped": "2",
+        "time": "2.5",
+    }
+
+
+def test_failed_clusters_of_a_run_are_failures() -> None:
+    assert cases(junit.render(RUN), "failure") == [("run", "b")]
+
+
+@pytest.mark.parametrize("mode", [writer.READABLE, writer.PRIVATE])
+def test_a_file_is_replaced_whole(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "report.prom"
+    path.write_text("old")
+    path.chmod(0o640)
+    kept = tmp_path / "kept"
+    os.link(path, kept)
+    writer.write(str(path), "new \u00e9\n", mode)
+    assert path.read_bytes() == "new \u00e9\n".encode()
+    assert path.stat().st_mode & 0o777 == mode
+    assert kept.read_text() == "old"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["kept", "report.prom"]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    target, path = tmp_path / "target", tmp_path / "report.json"
+    target.write_text("old")
+    path.symlink_to(target)
+    writer.write(str(path), "new")
+    assert (target.read_text(), path.read_text(), path.is_symlink()) == ("old", "new", False)
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path, tmp_path / "none" / "a.json", tmp_path / "file" / "a.json", Path("/dev/null")):
+        for check in (writer.check_place, lambda place: writer.write(place, "x")):
+            with fails("report-not-written", str(path)):
+                check(str(path))
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with fails("report-not-written", str(path)):
+        writer.write(str(path), "new")
+    assert (path.read_text(), [one.name for one in tmp_path.iterdir()]) == ("old", ["report.json"])
+
+
+def test_every_status_has_a_meaning() -> None:
+    for statuses in (fields.AUDIT_STATUSES, fields.RUN_STATUSES):
+        assert all(meaning.endswith(".") for meaning in statuses.values())
+    assert set(fields.RUN_SUCCESSES) < set(fields.RUN_STATUSES)

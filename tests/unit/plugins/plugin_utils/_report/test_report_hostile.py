@@ -1,0 +1,146 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every format shows hostile texts of a cluster as text: the structure is the same as for a plain text.
+
+Each step of an escape is taken out once, to show that the comparison finds it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
+    junit,
+    markdown,
+    prometheus,
+    report_text,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report, short
+
+from tests.support import hostile
+from tests.support.hostile import HOSTILE, PLAIN
+
+pytestmark = pytest.mark.quick
+
+KINDS: dict[str, Callable[[str], Report]] = {"audit": hostile.audit, "run": hostile.run}
+MOST_CHARACTERS = 60_000
+_LABEL = r'[a-z_]+="(?:[^"\\\n]|\\[\\"n])*"'
+_SAMPLE = re.compile(rf"([a-z_]+)(?:\{{({_LABEL}(?:,{_LABEL})*)\}})? [0-9.e+-]+")
+_SPAN = re.compile(r"`([^`\n]+)`")
+#: Characters that programs read inside code spans too.
+_ACTIVE = frozenset("|<>@")
+
+
+def of_prometheus(text: str) -> Any:
+    """Return the metrics with the names of their labels. A sample that the format does not allow has no place."""
+    found = []
+    for line in text.splitlines():
+        match = _SAMPLE.fullmatch(line)
+        assert match or line.startswith(("# HELP ", "# TYPE ")), line
+        labels = re.findall(_LABEL, match[2] or "") if match else ()
+        found.append((match[1], [label.partition("=")[0] for label in labels]) if match else line)
+    return found
+
+
+def of_markdown(text: str) -> Any:
+    """Return the text with empty code spans."""
+    assert not _ACTIVE & set("".join(_SPAN.findall(text)))
+    return _SPAN.sub("``", text)
+
+
+def of_xml(text: str) -> Any:
+    """Return the tags with the names of their attributes."""
+    root = ElementTree.fromstring(text.encode())
+    return [(element.tag, sorted(element.attrib)) for element in root.iter()]
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """A format, and how its structure is seen."""
+
+    render: Callable[[Report], str]
+    structure: Callable[[str], Any]
+
+
+RENDERERS = {
+    "prometheus": Renderer(prometheus.render, of_prometheus),
+    "markdown": Renderer(markdown.render, of_markdown),
+    "junit": Renderer(junit.render, of_xml),
+}
+
+
+def is_safe(renderer: Renderer, kind: str, text: str) -> bool:
+    """Return True if the format shows the text as text."""
+    plain = renderer.render(KINDS[kind](PLAIN))
+    try:
+        shown = renderer.render(KINDS[kind](text))
+        is_same = renderer.structure(shown) == renderer.structure(plain)
+        shown.encode()
+    except (AssertionError, ElementTree.ParseError, UnicodeError):
+        return False
+    return is_same and not hostile.hidden_characters(shown) and len(shown) < MOST_CHARACTERS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", RENDERERS)
+def test_hostile_texts_are_shown_as_text(name: str, kind: str) -> None:
+    assert [text for text in HOSTILE if not is_safe(RENDERERS[name], kind, HOSTILE[text])] == []
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_report_is_written_and_read_with_hostile_texts(name: str) -> None:
+    made = report_text.normalise(hostile.audit(HOSTILE[name]), "this")
+    text = report_text.dump(made)
+    assert text.isascii()
+    assert hostile.hidden_characters(text) == ""
+    assert report_text.parse(text, "this") == made
+
+
+def without_backslash(text: str) -> str:
+    return short(text).replace('"', '\\"')
+
+
+def without_quote(text: str) -> str:
+    return short(text).replace("\\", "\\\\")
+
+
+def without_line(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def without(character: str) -> dict[str, str]:
+    return {key: value for key, value in markdown.REPLACEMENTS.items() if key != character}
+
+
+# A format, what is replaced in its module, and by what.
+TAKEN_OUT: dict[str, tuple[str, Any, str, Any]] = {
+    "a label's backslash": ("prometheus", prometheus, "escape", without_backslash),
+    "a label's quote": ("prometheus", prometheus, "escape", without_quote),
+    "a label's line": ("prometheus", prometheus, "escape", without_line),
+    "a code span": ("markdown", markdown, "escape", short),
+    "a cell's line": ("markdown", markdown, "short", str),
+    **{f"the replacement of {key}": ("markdown", markdown, "REPLACEMENTS", without(key)) for key in markdown.REPLACEMENTS},
+    "XML's characters": ("junit", junit, "escape", short),
+    "XML's hidden characters": ("junit", junit, "short", str),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TAKEN_OUT)
+def test_an_escape_that_is_taken_out_is_found(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, module, attribute, value = TAKEN_OUT[case]
+    monkeypatch.setattr(module, attribute, value)
+    assert [text for text in HOSTILE if not is_safe(RENDERERS[name], "audit", HOSTILE[text])] != []
+
+
+def test_a_check_links_only_to_the_site_of_the_collection() -> None:
+    for text in HOSTILE.values():
+        made = hostile.audit(text)
+        shown = markdown.render(made)
+        assert "](" not in _SPAN.sub("", shown)

@@ -1,0 +1,170 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reports that are merged, and reports that are compared with an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
+    compare,
+    data,
+    merge,
+    report_text,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
+
+from tests.support.failures import fails
+from tests.support.reports import LIMITS, NOW, ROLE, failed, finding, report, result, unread
+
+pytestmark = pytest.mark.quick
+
+DAY = timedelta(days=1)
+OLD, MIDDLE, NEW = "2026-11-20T00:00:00Z", "2026-11-21T00:00:00Z", "2026-11-22T00:00:00Z"
+
+
+def audited(uid: str, at: str, *findings: Mapping[str, Any]) -> dict[str, Any]:
+    return result(*findings, uid=uid, audited_at=at)
+
+
+# Results of each report, then for each kept cluster its name, UID and time of the audit, and the number of lines.
+MERGED: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, Any]], int]] = {
+    "slices": ([{"a": audited("1", OLD)}, {"b": audited("2", NEW)}], [("a", "1", OLD), ("b", "2", NEW)], 0),
+    "the newest first": ([{"a": audited("1", NEW)}, {"a": audited("1", OLD)}], [("a", "1", NEW)], 1),
+    "the newest last": ([{"a": audited("1", OLD)}, {"a": audited("1", NEW)}], [("a", "1", NEW)], 1),
+    "three": ([{"a": audited("1", at)} for at in (OLD, NEW, MIDDLE)], [("a", "1", NEW)], 2),
+    "another name": ([{"a": audited("1", OLD)}, {"b": audited("1", NEW)}], [("b", "1", NEW)], 1),
+    "two hosts of one report": ([{"a": audited("1", OLD), "b": audited("1", NEW)}], [("b", "1", NEW)], 1),
+    "two sites": (
+        [{"prod": audited("12345678-a", OLD)}, {"prod": audited("87654321-b", OLD)}],
+        [("prod (12345678)", "12345678-a", OLD), ("prod (87654321)", "87654321-b", OLD)], 2,
+    ),
+    "three sites, two UIDs alike": (
+        [{"prod": audited("12345678-a", OLD)}, {"prod": audited("12345678-b", OLD)}, {"x": audited("3", OLD)}],
+        [("prod (12345678)", "12345678-b", OLD), ("prod (12345678-a)", "12345678-a", OLD), ("x", "3", OLD)], 2,
+    ),
+    "failed, then audited": ([{"a": failed()}, {"a": audited("1", "2026-11-27T00:00:00Z")}],
+                             [("a", "1", "2026-11-27T00:00:00Z")], 1),
+    "audited, then failed": ([{"a": audited("1", OLD)}, {"a": failed()}], [("a", "", None)], 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_merged_reports(name: str) -> None:
+    results, wanted, lines = MERGED[name]
+    merged = merge.merge([report(one) for one in results])
+    shown = [(one["name"], one["uid"], one["audited_at"]) for one in merged["clusters"]]
+    assert shown == wanted
+    assert len(merged["notes"]) == lines
+    assert merged == report_text.parse(report_text.dump(merged), "merged")
+
+
+def test_a_merged_report_has_the_checks_of_all_and_the_newest_time() -> None:
+    parts = [report({"a": result(finding("expired"))}, NOW), report({"b": result(finding("deadlock"), uid="2")}, NOW - DAY)]  # fmt: skip
+    merged = merge.merge(parts)
+    assert {"expired", "deadlock"} <= set(merged["checks"])
+    assert merged["made_at"] == parts[0]["made_at"]
+    assert [row.finding["check"] for row in data.failures(merged)] == ["expired", "deadlock"]
+
+
+def test_many_merged_clusters_are_told_in_few_lines() -> None:
+    parts = [report({f"{number}": audited(f"{number}", at) for number in range(50)}) for at in (OLD, NEW)]
+    assert len(merge.merge(parts)["notes"]) == merge.MOST_NOTES + 1
+
+
+def test_runs_on_one_cluster_are_kept_by_the_names_of_their_hosts() -> None:
+    clusters = [{"name": name, "uid": "1", "status": "ok"} for name in ("a", "b")]
+    parts = [
+        data.envelope("run", clusters, NOW, "1.0.0"),
+        data.envelope("run", clusters[:1], NOW + DAY, "1.0.0"),
+    ]
+    merged = merge.merge(parts)
+    assert [one["name"] for one in merged["clusters"]] == ["a", "b"]
+    assert len(merged["notes"]) == 1
+
+
+def test_reports_that_cannot_be_merged() -> None:
+    with fails("invalid-input"):
+        merge.merge([])
+    with fails("invalid-input", "audit", "run"):
+        merge.merge([report({}), data.envelope("run", [], NOW, "1.0.0")])
+
+
+SOON = finding("expiring", uid="soon")
+DEAD = finding("deadlock", uid="dead")
+EXCEPTED = finding("deadlock", uid="dead", excepted={"reason": "known", "until": None})
+HAZARD = finding("snapshot-hazard", uid="hazard")
+ESSENTIAL = {**ROLE, "rules": [{"resources": ["apiservices"], "verbs": ["list"]}]}
+# The earlier result, the result now, then the states of the findings, the numbers of new, known and gone ones, and whether
+# the cluster was compared.
+COMPARED: dict[str, tuple[Any, Any, list[str], tuple[int, int, int], bool]] = {
+    "new": (result(), result(SOON), ["new"], (1, 0, 0), True),
+    "known": (result(SOON), result(SOON), ["known"], (0, 1, 0), True),
+    "gone": (result(SOON, DEAD), result(SOON), ["known"], (0, 1, 1), True),
+    "another object": (result(SOON), result(finding("expiring", uid="other")), ["new"], (1, 0, 1), True),
+    "accepted now": (result(DEAD), result(EXCEPTED), ["known"], (0, 0, 0), True),
+    "accepted before": (result(EXCEPTED), result(DEAD), ["known"], (0, 1, 0), True),
+    "accepted before and gone": (result(EXCEPTED), result(), [], (0, 0, 0), True),
+    "passed now": (result(SOON), result({**SOON, "status": "pass"}), [""], (0, 0, 1), True),
+    "not answered now": (result(SOON, DEAD), result(unread("expiring")), [""], (0, 0, 1), True),
+    "not answered before": (result(unread("expiring")), result(SOON, DEAD), ["", "new"], (1, 0, 0), True),
+    "no certificates now": (result(SOON, DEAD), result(limits={**LIMITS, "probe_endpoints": False}), [], (0, 0, 1), True),
+    "no certificates before": (result(limits={**LIMITS, "probe_endpoints": False}), result(SOON, DEAD), ["", "new"], (1, 0, 0), True),
+    "fewer endpoints now": (result(SOON), result(limits={**LIMITS, "endpoints_per_service": 2}), [], (0, 0, 0), True),
+    "more endpoints now": (result(SOON), result(limits={**LIMITS, "endpoints_per_service": 20}), [], (0, 0, 1), True),
+    "a check that an option starts": (result(HAZARD), result(), [], (0, 0, 0), True),
+    "read in part": (result(SOON), result(missing_role=ESSENTIAL), [], (0, 0, 1), True),
+    "failed now": (result(SOON), failed(), [], (0, 0, 0), False),
+    "failed before": (failed(), result(SOON), [""], (0, 0, 0), False),
+    "another cluster": (result(SOON, uid="2"), result(SOON), [""], (0, 0, 0), False),
+    "UID not readable now": (result(SOON), result(SOON, uid=""), [""], (0, 0, 0), False),
+    "UID never readable": (result(SOON, uid=""), result(SOON, uid=""), ["known"], (0, 1, 0), True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_compared_reports(name: str) -> None:
+    before, now, states, numbers, is_compared = COMPARED[name]
+    earlier, this = report({"a": before}, NOW - DAY), report({"a": now})
+    made = compare.compare(this, earlier)
+    comparison = made["comparison"]
+    assert [one["state"] for one in made["clusters"][0]["findings"]] == states
+    assert (comparison["new"], comparison["known"], len(comparison["gone"])) == numbers
+    assert comparison["not_compared"] == ([] if is_compared else ["a"])
+    assert comparison["made_at"] == earlier["made_at"]
+    assert this["comparison"] is None
+    assert made == report_text.parse(report_text.dump(made), "made")
+
+
+def test_a_known_finding_keeps_the_time_of_the_first_audit_that_found_it() -> None:
+    made: Report | None = None
+    for at in (OLD, MIDDLE, NEW):
+        this = report({"a": audited("1", at, SOON)})
+        made = compare.compare(this, made) if made else this
+    assert made
+    assert made["clusters"][0]["findings"][0]["first_seen"] == OLD
+    gone = compare.compare(report({"a": result(uid="1")}), made)["comparison"]["gone"]
+    assert [(one["cluster"], one["check"], one["first_seen"]) for one in gone] == [("a", "expiring", OLD)]
+
+
+def test_a_cluster_that_got_another_name_is_compared() -> None:
+    made = compare.compare(report({"new": result(SOON)}), report({"old": result(SOON)}))
+    assert made["comparison"]["not_compared"] == []
+    assert made["comparison"]["known"] == 1
+
+
+def test_clusters_of_one_report_only_are_not_compared() -> None:
+    made = compare.compare(report({"new": result(uid="1")}), report({"old": result(uid="2")}))
+    assert made["comparison"]["not_compared"] == ["new", "old"]
+
+
+def test_reports_of_runs_are_not_compared() -> None:
+    run = data.envelope("run", [], NOW, "1.0.0")
+    for pair in ((report({}), run), (run, report({}))):
+        with fails("invalid-input"):
+            compare.compare(*pair)
