@@ -154,7 +154,10 @@ class LookupModule(LookupBase):  # type: ignore[misc]
                 self._spec()  # Ansible asks for the pattern before it forks. Each fork inherits the parsed file of the role.
             return str(self.get_option("pattern"))
         if _limit() and not any(ansible.context.CLIARGS.get(listing) for listing in LISTINGS):
-            raise AnsibleLookupError(self._problems(variables, [])[0])
+            # Without a role there are no variables to check.
+            lines = self._problems(variables, []) if self.get_option("role") else []
+            words = f"no host matches certflow_hosts: {self.get_option('pattern')} within --limit {_limit()}"
+            raise AnsibleLookupError((lines or [words])[0])
         return "localhost"
 
     def _settings(self, variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def as_error(exc: Exception) -> CertflowError:
     if isinstance(exc, CertflowError):
         return exc
     line = traceback.extract_tb(exc.__traceback__)[-1]
-    file = line.filename.rpartition("module_utils/")[2]
+    file = line.filename.rpartition("_utils/")[2]
     return CertflowError(
         f"a defect of this collection: {type(exc).__name__} at {file}:{line.lineno}",
         code="defect",

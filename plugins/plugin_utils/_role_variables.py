@@ -31,21 +31,39 @@ PLAYBOOK_VARIABLES = frozenset(
     (
         "certflow_allow_shared_cluster",
         "certflow_cluster_uid",
+        "certflow_compare_with",
         "certflow_context",
+        "certflow_endpoints_per_service",
+        "certflow_exceptions",
+        "certflow_fail_on",
         "certflow_fail_on_change",
         "certflow_hosts",
         "certflow_job_name",
         "certflow_kubeconfig",
         "certflow_kubernetes_execution_mode",
         "certflow_max_failures",
+        "certflow_merge",
+        "certflow_probe_endpoints",
+        "certflow_probe_urls",
         "certflow_report",
+        "certflow_report_auth",
+        "certflow_report_url",
         "certflow_required_job",
         "certflow_serial",
+        "certflow_snapshot_version",
+        "certflow_wait_timeout",
     )
 )
 # Facts of the playbooks and of the inventory plugin, which users read.
 FACTS = frozenset(
-    ("certflow_outcome", "certflow_plan", "certflow_provider", "certflow_release", "certflow_server")
+    (
+        "certflow_audit",
+        "certflow_outcome",
+        "certflow_plan",
+        "certflow_provider",
+        "certflow_release",
+        "certflow_server",
+    )
 )
 # A later job gets the report of an earlier one as an extra variable of this form.
 REPORT = "certflow_report_"
@@ -54,7 +72,7 @@ CLUSTER_VARIABLES = ("certflow_kubeconfig", "certflow_context", "certflow_cluste
 # Options of the modules that are variables of their own, and not keys of the variable for the rest of the connection.
 OWN_VARIABLES = ("kubeconfig", "context", "cluster_uid")
 # Variables that may hold a secret. Their values are never shown.
-SECRET_VARIABLES = ("connection", "kubeconfig", "source_auth")
+SECRET_VARIABLES = ("connection", "kubeconfig", "report_auth", "source_auth")
 LETTERS = 2
 
 

@@ -2,13 +2,14 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A private mirror on loopback: an HTTPS server that demands headers or a client certificate."""
+"""A private mirror on loopback: an HTTPS server that demands headers or a client certificate, and takes uploads."""
 
 from __future__ import annotations
 
 import contextlib
 import http.server
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,10 @@ class Mirror:
     #: The target of a redirection, which it sends after the demanded headers.
     leads_to: str = ""
     status: int = 401
+    #: The time in seconds before each answer.
+    pause: float = 0.0
+    #: The files that were uploaded, by path.
+    received: dict[str, bytes] = field(default_factory=dict)
     #: For each request: path, headers, and True if the client sent a certificate.
     requests: list[tuple[str, dict[str, str], bool]] = field(default_factory=list)
 
@@ -37,21 +42,31 @@ def mirror(client_ca: str | None = None, **options: Any) -> Iterator[Mirror]:
     made = Mirror(**options)
 
     class Handler(http.server.BaseHTTPRequestHandler):
+        body = b""
+
+        def do_PUT(self) -> None:  # the name is the library's
+            self.body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
         def do_GET(self) -> None:  # the name is the library's
+            time.sleep(made.pause)
             has_certificate = bool(self.connection.getpeercert())
             made.requests.append((self.path, dict(self.headers.items()), has_certificate))
             wrong = [name for name, value in made.demanded.items() if self.headers.get(name) != value]
             if wrong or (client_ca and not has_certificate):
                 self.send_response(made.status, " ".join(f"no {self.headers.get(name)}" for name in wrong))
                 self.end_headers()
-            elif made.leads_to and self.path == "/a.zip":
+            elif made.leads_to and self.path in ("/a.zip", "/folder/moved.json"):
                 self.send_response(302)
                 self.send_header("Location", made.leads_to)
                 self.end_headers()
             else:
                 self.send_response(200)
                 self.end_headers()
-                self.wfile.write(CONTENT)
+                if self.command == "PUT":
+                    made.received[self.path] = self.body
+                else:
+                    self.wfile.write(CONTENT)
 
         def log_message(self, *_arguments: Any) -> None:
             pass

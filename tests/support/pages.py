@@ -44,6 +44,12 @@ def commands(page: Path) -> list[str]:
     return [line for text in texts for line in text.splitlines() if not line.startswith("#")]
 
 
+def operations() -> list[str]:
+    """Return the modules that contact a cluster. The other ones do their work on the controller, in their action plugin."""
+    paths = sorted((REPOSITORY / "plugins" / "modules").glob("*.py"))
+    return [path.stem for path in paths if "run_module(OPERATION)" in path.read_text()]
+
+
 def examples(module: str) -> list[dict[str, Any]]:
     """Return the tasks that the page of a module shows."""
     path = REPOSITORY / "plugins" / "modules" / f"{module}.py"

@@ -90,9 +90,10 @@ PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "snapshot_controller_info": lambda _cluster, _directory: None,
     "webhook_probe": lambda cluster, _directory: SERVERS.append(team_labels.start(cluster)),
     "audit_info": lambda _cluster, _directory: None,
+    "audit_report": lambda _cluster, _directory: None,
 }
-# Its examples expect a cluster without a broken webhook.
-ON_EKS = {"audit_info"}
+# Their examples expect a cluster without a broken webhook.
+ON_EKS = {"audit_info", "audit_report"}
 # Modules whose examples need pods. test_upgrade_pages.py runs these.
 WITH_PODS = {"snapshot_controller"}
 

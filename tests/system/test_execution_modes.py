@@ -34,18 +34,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.support import playbook
+from tests.support import pages, playbook
 from tests.support.clusters import pki
 from tests.support.failures import absent, has_failed
 from tests.support.waiting import wait_for
-from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.clusters import Fleet
 
-OPERATIONS = sorted(path.stem for path in (REPOSITORY / "plugins" / "modules").glob("*.py"))
+OPERATIONS = pages.operations()
 MODE_VARIABLE = "certflow_kubernetes_execution_mode"
 MODES = ("in_process", "module")
 LINE = re.compile(r"certflow\.kubernetes (\w+): execution mode (in_process|module): (.*)")

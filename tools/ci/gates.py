@@ -128,6 +128,7 @@ PARTS = {
 THROUGH_ANSIBLE = [
     f"tests/system/test_{name}.py"
     for name in (
+        "audit_playbook",
         "execution_modes",
         "role",
         "snapshot_role",
@@ -139,6 +140,7 @@ THROUGH_ANSIBLE = [
 ]
 MODULE_TARGETS = (
     "audit_info",
+    "audit_report",
     "k8s_csr",
     "k8s_csr_approve",
     "k8s_csr_info",

@@ -86,7 +86,7 @@ def _origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname or "", port
 
 
-def _opener(bounds: ReadLimits, url: str, auth: SourceAuth) -> urllib.request.OpenerDirector:
+def opener(bounds: ReadLimits, url: str, auth: SourceAuth) -> urllib.request.OpenerDirector:
     """Return an opener whose connections, those to a proxy and those of a redirection too, keep to the bounds.
 
     It sends the client certificate, and the headers of the credentials, only to the origin of the URL.
@@ -132,7 +132,7 @@ def _opener(bounds: ReadLimits, url: str, auth: SourceAuth) -> urllib.request.Op
 def _remote(url: str, until: float, auth: SourceAuth) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "certflow.kubernetes"})  # noqa: S310 # see read
     try:
-        with _opener(ReadLimits(url, until=until), url, auth).open(request) as answer:
+        with opener(ReadLimits(url, until=until), url, auth).open(request) as answer:
             data: bytes = answer.read(MOST_BYTES + 1)
             expected = answer.length  # the bytes that are missing by the Content-Length
     except TimedOut as exc:

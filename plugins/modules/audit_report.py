@@ -1,0 +1,213 @@
+#!/usr/bin/python
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The action plugin of this name does the work on the controller. This file has its documentation.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: audit_report
+short_description: Write the report of an audit
+version_added: 1.0.0
+author: certflow.kubernetes contributors (@certflow)
+description:
+  - Builds one report from the results of M(certflow.kubernetes.audit_info) of many hosts, and from earlier reports. It writes the report
+    as JSON, HTML, metrics for Prometheus, Markdown or JUnit, and may upload the files.
+  - It runs on the controller and contacts no cluster. The playbook P(certflow.kubernetes.audit#playbook) uses it.
+  - The task does not fail because of findings. Use RV(failed_hosts) to fail a play.
+options:
+  registered:
+    description:
+      - The name of the variable in which each host registered its result of M(certflow.kubernetes.audit_info). A host whose task failed,
+        and a host without a result, are rows of the report too.
+      - This option or O(reports) is required.
+    type: str
+  hosts:
+    description:
+      - The hosts of O(registered). If unset, all hosts of the play.
+    type: list
+    elements: str
+  reports:
+    description:
+      - Earlier reports to merge, such as those of the slices of an AWX job. Each is the path of a JSON file, or a dictionary with its
+        content. If two reports have the same cluster, the newer row is used.
+    type: list
+    elements: raw
+    default: []
+  compare_with:
+    description:
+      - The path of an earlier JSON report. The report then says which findings are new, known or gone.
+    type: path
+  dest:
+    description:
+      - The files to write on the controller. The suffix of each decides its format. V(.json) is the report itself, and the other
+        formats are made from it. V(.html) is a page, V(.prom) is for the textfile collector of the Prometheus node exporter, V(.md)
+        is a summary in Markdown, and V(.xml) is JUnit.
+      - A file is written beside its destination and then renamed. So a reader never sees a part of it.
+    type: list
+    elements: path
+    default: []
+  mode:
+    description:
+      - The mode of the files, such as V('0640'). If unset, C(0644) for V(.prom), and C(0600) for the others.
+    type: str
+  fail_on:
+    description:
+      - The lowest severity that RV(failed_clusters) and RV(failed_hosts) count. V(warning) also counts what could not be read. A cluster
+        that could not be audited always counts.
+    type: str
+    choices: [error, warning, never]
+    default: error
+  upload_url:
+    description:
+      - An https URL to which the files are uploaded by PUT. If its path ends with a slash, the name of each file is added to it.
+        Otherwise O(dest) must have one file.
+      - A redirection is an error. The query of the URL may hold a signature, and no message shows it.
+    type: str
+  upload_auth:
+    description:
+      - The credentials for O(upload_url). The keys have the names of M(ansible.builtin.uri).
+      - At most one of O(upload_auth.token), O(upload_auth.url_username), O(upload_auth.use_netrc) and a header C(Authorization) is
+        allowed.
+    type: dict
+    suboptions:
+      headers:
+        description:
+          - Headers of the request, by name.
+        type: dict
+      token:
+        description:
+          - A bearer token.
+        type: str
+      url_username:
+        description:
+          - The user name for basic authentication.
+        type: str
+      url_password:
+        description:
+          - The password of O(upload_auth.url_username).
+        type: str
+      use_netrc:
+        description:
+          - Whether to take the user name and the password from the netrc file of the user who runs the task.
+        type: bool
+        default: false
+      client_cert:
+        description:
+          - The path of a client certificate, in PEM form. The file may also have its key.
+        type: path
+      client_key:
+        description:
+          - The path of the key of O(upload_auth.client_cert), in PEM form and not encrypted.
+        type: path
+      ca_path:
+        description:
+          - The path of CA certificates in PEM form. They are trusted in addition to those of the system.
+        type: path
+  upload_timeout:
+    description:
+      - The largest time in seconds for the upload of all files.
+    type: int
+    default: 60
+attributes:
+  check_mode:
+    description:
+      - Builds the report, and neither writes nor uploads a file. It also finds out whether the files could be written.
+    support: full
+  diff_mode:
+    description:
+      - The difference between two reports is the comparison of O(compare_with).
+    support: none
+  idempotent:
+    description:
+      - Each run writes the files, because a report has the time at which it was made.
+    support: none
+seealso:
+  - module: certflow.kubernetes.audit_info
+"""
+
+EXAMPLES = r"""
+- name: Audit the cluster
+  certflow.kubernetes.audit_info:
+    cluster_name: "{{ inventory_hostname }}"
+  register: audit
+
+- name: Write the report of all hosts of the play
+  certflow.kubernetes.audit_report:
+    registered: audit
+    dest: [report.json, report.html]
+  run_once: true
+  register: report
+
+- name: Show the summary
+  ansible.builtin.debug:
+    msg: "{{ report.summary }}"
+  run_once: true
+
+- name: Make metrics from the JSON report of an earlier run
+  certflow.kubernetes.audit_report:
+    reports: [report.json]
+    dest: [certflow.prom]
+  run_once: true
+"""
+
+RETURN = r"""
+counts:
+  description: The numbers of clusters by status (C(clusters)), and of findings as in M(certflow.kubernetes.audit_info) (C(findings)).
+  returned: success
+  type: dict
+failed_clusters:
+  description: The clusters of the report that do not pass O(fail_on), each with the reason.
+  returned: success
+  type: dict
+failed_hosts:
+  description: The hosts of O(registered) that do not pass O(fail_on), each with the reason.
+  returned: success
+  type: dict
+files:
+  description: The files of the report.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path: {description: The absolute path., type: str, returned: success}
+    format: {description: "V(html), V(json), V(junit), V(markdown) or V(prometheus).", type: str, returned: success}
+    changed: {description: Whether the task wrote the file., type: bool, returned: success}
+    url: {description: "The URL of the upload without its query, empty if the file was not uploaded.", type: str, returned: success}
+problems:
+  description: A line for each file that could not be written or uploaded. The task then fails, and returns the other values too.
+  returned: success
+  type: list
+  elements: str
+summary:
+  description: The report in short, as lines. It has the counts, the findings that break first, and the paths of the files.
+  returned: success
+  type: list
+  elements: str
+artifact:
+  description: Counts, and the outcome of each cluster, with at most about 40 kB. For C(ansible.builtin.set_stats).
+  returned: success
+  type: dict
+code:
+  description:
+    - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
+    - The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_failure_codes.html) lists all of them.
+  returned: failure
+  type: str
+  sample: report-not-written
+cause:
+  description: The cause of the failure.
+  returned: failure
+  type: str
+evidence:
+  description: The observations behind it.
+  returned: failure
+  type: list
+  elements: str
+remedy:
+  description: The way to mend it.
+  returned: failure
+  type: str
+"""

@@ -1,0 +1,189 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The work of audit_report: build or merge reports, compare, render, write and upload. It contacts no cluster."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import VERSION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError, as_error
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted
+
+from . import _audit_summary, _report_files, _upload
+from ._report import compare, data, fields, html, junit, markdown, merge, prometheus, report_text, writer
+from ._report.report_text import Report
+
+SPEC: dict[str, Any] = {
+    "registered": {"type": "str"},
+    "hosts": {"type": "list", "elements": "str"},
+    "reports": {"type": "list", "elements": "raw", "default": []},
+    "compare_with": {"type": "path"},
+    "dest": {"type": "list", "elements": "path", "default": []},
+    "mode": {"type": "str"},
+    "fail_on": {"type": "str", "choices": list(data.GATES), "default": "error"},
+    "upload_url": {"type": "str"},
+    "upload_auth": {
+        "type": "dict",
+        "no_log": True,
+        "options": {
+            "headers": {"type": "dict"},
+            "token": {"type": "str", "no_log": True},
+            "url_username": {"type": "str"},
+            "url_password": {"type": "str", "no_log": True},
+            "use_netrc": {"type": "bool", "default": False},
+            "client_cert": {"type": "path"},
+            "client_key": {"type": "path", "no_log": False},
+            "ca_path": {"type": "path"},
+        },
+    },
+    "upload_timeout": {"type": "int", "default": 60},
+}
+CONSTRAINTS: dict[str, Any] = {"required_one_of": [["registered", "reports"]]}
+#: Format -> the function that makes it from a report and the option fail_on.
+RENDERERS: dict[str, Callable[[Report, str], str]] = {
+    "html": lambda report, _fail_on: html.render(report),
+    "json": lambda report, _fail_on: report_text.dump(report),
+    "junit": junit.render,
+    "markdown": lambda report, _fail_on: markdown.render(report),
+    "prometheus": lambda report, _fail_on: prometheus.render(report),
+}
+
+
+@dataclass
+class Delivery:
+    """The files of a report."""
+
+    files: list[dict[str, Any]] = field(default_factory=list)
+    #: Lines for the summary.
+    lines: list[str] = field(default_factory=list)
+    errors: list[CertflowError] = field(default_factory=list)
+
+
+def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Return the result of the module. Raises CertflowError before anything is written.
+
+    parameters: the validated options.
+    results: inventory host -> its result of audit_info, {} without the option registered.
+    """
+    upload = _target(parameters)
+    mode = _mode(parameters["mode"])
+    earlier = [_read(value) for value in parameters["reports"]]
+    before = _report_files.read_audit(parameters["compare_with"]) if parameters["compare_with"] else None
+    for path in parameters["dest"]:
+        _report_files.check_destination(path)
+    own = data.build_audit(results, datetime.now(timezone.utc), VERSION)
+    report = merge.merge([*([own] if results else []), *earlier]) if earlier else own
+    if before:
+        report = compare.compare(report, before)
+    delivery = _deliver(report, parameters, upload, mode, check_mode=check_mode)
+    failed = data.gate(report, parameters["fail_on"])
+    refused = data.gate(own, parameters["fail_on"]) if results else {}
+    problems = [str(error) for error in delivery.errors]
+    return {
+        "changed": any(one["changed"] for one in delivery.files),
+        "counts": data.counts(report),
+        "failed_clusters": failed,
+        "failed_hosts": refused,
+        "files": delivery.files,
+        "problems": problems,
+        "summary": _audit_summary.lines(report, delivery.lines, problems),
+        "artifact": _audit_summary.artifact(report, failed),
+        **_failure(delivery.errors),
+    }
+
+
+def _failure(errors: Sequence[CertflowError]) -> dict[str, Any]:
+    return failure(errors[0]) if errors else {}
+
+
+def failure(error: CertflowError) -> dict[str, Any]:
+    """Return the keys of a failed result."""
+    return {
+        "failed": True,
+        "msg": str(error),
+        "code": error.code,
+        "cause": error.cause,
+        "evidence": list(error.evidence),
+        "remedy": error.remedy,
+    }
+
+
+def _read(value: Any) -> Report:
+    if isinstance(value, str):
+        return _report_files.read_audit(value)
+    report = report_text.normalise(value, "an entry of the option reports")
+    if report["kind"] != fields.AUDIT:
+        raise CertflowError(
+            "an entry of the option reports is not the report of an audit", remedy="Remove it"
+        )
+    return report
+
+
+def _target(parameters: Mapping[str, Any]) -> _upload.Target | None:
+    url = parameters["upload_url"]
+    if not url:
+        return None
+    if not parameters["dest"]:
+        raise CertflowError(
+            "the option upload_url is set without dest", remedy="Set dest to the files to upload"
+        )
+    if parameters["upload_timeout"] < 1:
+        raise CertflowError(
+            f"the option upload_timeout has the value {parameters['upload_timeout']}",
+            remedy="Set it to 1 or more seconds",
+        )
+    return _upload.parse_target(url, parameters["upload_auth"], len(parameters["dest"]))
+
+
+def _mode(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not text.isdigit() or not set(text) <= set("01234567") or int(text, 8) > 0o777:
+        raise CertflowError(
+            f"the option mode has the value {quoted(text)}, which is not an octal mode",
+            remedy="Set it to '0640', for example",
+        )
+    return int(text, 8)
+
+
+def _deliver(
+    report: Report,
+    parameters: Mapping[str, Any],
+    upload: _upload.Target | None,
+    mode: int | None,
+    *,
+    check_mode: bool,
+) -> Delivery:
+    """Write and upload each file. A file that fails does not keep the others from being written."""
+    done = Delivery()
+    until = time.monotonic() + parameters["upload_timeout"]
+    for path in parameters["dest"]:
+        place, form = _report_files.resolve(path), _report_files.format_of(path)
+        row = {"path": place, "format": form, "changed": not check_mode, "url": ""}
+        done.files.append(row)
+        if check_mode:
+            done.lines.append(f"check mode: {place} was not written")
+            continue
+        try:
+            text = RENDERERS[form](report, parameters["fail_on"])
+            writer.write(place, text, mode or _report_files.mode_of(path))
+            done.lines.append(f"written: {place}")
+            if upload:
+                name = os.path.basename(place)
+                content = text.encode("utf-8", "backslashreplace")
+                row["url"] = _upload.put(upload, name, content, _upload.MEDIA_TYPES[form], until)
+                done.lines.append(f"uploaded: {row['url']}")
+        except Exception as error:  # a defect in one format must not lose the other files
+            known = as_error(error)
+            row["changed"] = row["changed"] and known.code == "upload-failed"
+            done.errors.append(known)
+    return done

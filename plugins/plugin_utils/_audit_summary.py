@@ -1,0 +1,107 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The short forms of an audit's report: lines for the end of a run, and the artifact for a later job of AWX. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ._report import data, fields
+from ._report.data import Row
+from ._report.report_text import Report
+
+# The summary lists at most so many findings, and so many clusters without an audit.
+MOST_LINES = 10
+# AWX loads the artifacts of all jobs of a workflow as extra variables.
+ARTIFACT_BYTES = 40_000
+#: The outcome of a cluster that was audited and did not pass the gate.
+FINDINGS = "findings"
+
+
+def lines(report: Report, files: Sequence[str], problems: Sequence[str]) -> list[str]:
+    """Return the summary: counts, the findings that break first, clusters without an audit, files and problems."""
+    return [
+        *_counts(report),
+        *_limited([_finding(row) for row in data.failures(report)], "findings"),
+        *_limited([_cluster(one) for one in data.problem_clusters(report)], "clusters"),
+        *_comparison(report),
+        *files,
+        *problems,
+    ]
+
+
+def _counts(report: Report) -> Iterator[str]:
+    numbers = data.counts(report)
+    total = len(report["clusters"])
+    clusters = ", ".join(f"{number} {status}" for status, number in numbers["clusters"].items() if number)
+    yield f"{total} cluster{'' if total == 1 else 's'}: {clusters or 'none audited'}"
+    findings = ", ".join(
+        f"{number} {name}"
+        for name, number in numbers["findings"].items()
+        if number and name not in ("pass", "skip")
+    )
+    yield f"findings: {findings or 'no fault was found'}"
+
+
+def _limited(entries: Sequence[str], noun: str) -> Iterator[str]:
+    yield from entries[:MOST_LINES]
+    if len(entries) > MOST_LINES:
+        yield f"and {len(entries) - MOST_LINES} more {noun}"
+
+
+def _finding(row: Row) -> str:
+    finding, subject = row.finding, row.finding["object"]
+    when = "now" if data.breaks_now(row) else finding["breaks_at"] or "no date"
+    place = "/".join(
+        filter(None, (subject["kind"], subject["namespace"], subject["name"], subject["webhook"]))
+    )
+    return f"{finding['severity']} {finding['check']} ({when}) {row.cluster['name']}: {place}: {finding['cause']}"
+
+
+def _cluster(cluster: Mapping[str, Any]) -> str:
+    code = f" ({cluster['code']})" if cluster["code"] else ""
+    return f"{cluster['name']}: {cluster['status']}{code}: {cluster['reason']}"
+
+
+def _comparison(report: Report) -> Iterator[str]:
+    found = report.get("comparison")
+    if found:
+        yield f"since {found['made_at']}: {found['new']} new, {found['known']} known, {len(found['gone'])} gone"
+
+
+def outcomes(report: Report, failed: Iterable[str]) -> dict[str, str]:
+    """Return the outcome of each cluster: its status, or FINDINGS if it was audited and did not pass the gate."""
+    refused = set(failed)
+    return {
+        cluster["name"]: FINDINGS
+        if cluster["status"] == fields.OK and cluster["name"] in refused
+        else cluster["status"]
+        for cluster in report["clusters"]
+    }
+
+
+def artifact(report: Report, failed: Iterable[str]) -> dict[str, Any]:
+    """Return counts and outcomes with at most about ARTIFACT_BYTES as JSON. Clusters with a success are left out first."""
+    breaks = [row.finding["breaks_at"] for row in data.failures(report) if row.finding["breaks_at"]]
+    found: dict[str, Any] = {
+        "format_version": report["format_version"],
+        "made_at": report["made_at"],
+        "breaks_at": min(breaks, default=None),
+        **data.counts(report),
+    }
+    shown: dict[str, str] = {}
+    every = sorted(outcomes(report, failed).items(), key=lambda item: (item[1] == fields.OK, item[0]))
+    size = len(json.dumps(found))
+    for name, outcome in every:
+        # A later job reads the artifact as extra variables, in which Ansible expands templates.
+        plain = name.replace("{", "(")
+        size += len(json.dumps({plain: outcome}))
+        if size > ARTIFACT_BYTES:
+            break
+        shown[plain] = outcome
+    return {**found, "outcomes": shown, "left_out": len(every) - len(shown)}

@@ -1,0 +1,148 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Write reports from results of audits and from earlier reports."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _audit_report, _report_files
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_text
+
+from tests.support import reports
+from tests.support.failures import fails, has_failed
+from tests.support.fleet_files import closed_port
+from tests.support.reports import failed, finding, result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RESULTS = {"bad": result(finding("expired")), "good": result(uid="uid-2"), "lost": failed("unreachable")}
+SUFFIXES = tuple(_report_files.FORMATS)
+
+
+def run(results: dict[str, Any] = RESULTS, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+    parameters = {name: row.get("default") for name, row in _audit_report.SPEC.items()}
+    return _audit_report.run({**parameters, **options}, results, check_mode=check_mode)
+
+
+def test_every_format_is_written_with_its_mode(tmp_path: Path) -> None:
+    answer = run(dest=[f"{tmp_path}/report{suffix}" for suffix in SUFFIXES])
+    assert answer["problems"] == []
+    assert answer["changed"]
+    modes = {path.suffix: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {suffix: 0o644 if suffix == ".prom" else 0o600 for suffix in SUFFIXES}
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [one["name"] for one in report["clusters"]] == sorted(RESULTS)
+    assert set(answer["failed_hosts"]) == set(answer["failed_clusters"]) == {"bad", "lost"}
+
+
+def test_check_mode_writes_nothing(tmp_path: Path) -> None:
+    answer = run(dest=[f"{tmp_path}/report.json"], check_mode=True)
+    assert list(tmp_path.iterdir()) == []
+    assert not answer["changed"]
+    assert any(str(tmp_path) in line for line in answer["summary"])
+    with fails("report-not-written", f"{tmp_path}/absent/report.json"):
+        run(dest=[f"{tmp_path}/absent/report.json"], check_mode=True)
+
+
+def test_the_mode_is_an_option(tmp_path: Path) -> None:
+    run(dest=[f"{tmp_path}/report.json"], mode="0640")
+    assert (tmp_path / "report.json").stat().st_mode & 0o777 == 0o640
+    for wrong in ("rw", "0999", "10000"):
+        with fails("invalid-input", "mode", f"'{wrong}',"):
+            run(mode=wrong)
+
+
+def test_reports_are_merged_and_compared(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text(report_text.dump(reports.report({"other": result(uid="uid-3")})))
+    old = reports.report({"bad": result(finding("expired"), finding("expiring", name="gone"))})
+    (tmp_path / "before.json").write_text(report_text.dump(old))
+    run(
+        reports=[f"{tmp_path}/old.json", reports.report({"third": failed()})],
+        compare_with=f"{tmp_path}/before.json",
+        dest=[f"{tmp_path}/new.json"],
+    )
+    report = json.loads((tmp_path / "new.json").read_text())
+    assert [one["name"] for one in report["clusters"]] == ["bad", "good", "lost", "other", "third"]
+    assert (report["comparison"]["known"], len(report["comparison"]["gone"])) == (1, 1)
+
+
+def test_a_cluster_of_another_report_fails_no_host() -> None:
+    answer = run({"good": result()}, reports=[reports.report({"third": failed()})])
+    assert answer["failed_hosts"] == {}
+    assert set(answer["failed_clusters"]) == {"third"}
+
+
+def test_earlier_reports_are_enough(tmp_path: Path) -> None:
+    answer = run({}, reports=[reports.report({"third": failed()})], dest=[f"{tmp_path}/all.md"])
+    assert set(answer["failed_clusters"]) == {"third"}
+    assert (tmp_path / "all.md").stat().st_size
+
+
+#: Options -> the code of the error, before a file is written. HERE is a directory.
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "report": ({"reports": ["HERE/absent.json"]}, "invalid-input"),
+    "data": ({"reports": [{"clusters": []}]}, "invalid-report"),
+    "comparison": ({"compare_with": "HERE/broken.json"}, "invalid-report"),
+    "suffix": ({"dest": ["HERE/new.txt"]}, "invalid-input"),
+    "URL": ({"upload_url": "http://host/", "dest": ["HERE/new.json"]}, "invalid-input"),
+    "URL alone": ({"upload_url": "https://host/", "dest": []}, "invalid-input"),
+    "timeout": (
+        {"upload_url": "https://host/", "dest": ["HERE/new.json"], "upload_timeout": 0},
+        "invalid-input",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_options_are_refused_before_a_file_is_written(tmp_path: Path, name: str) -> None:
+    (tmp_path / "broken.json").write_text('{"format_version": "9.0", "clusters": []}')
+    options, code = WRONG[name]
+    placed = json.loads(json.dumps({"dest": ["HERE/new.json"], **options}).replace("HERE", str(tmp_path)))
+    with fails(code):
+        run(**placed)
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.json"]
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Let this process write no file above 1,000 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_file_that_cannot_be_written_keeps_its_content_and_the_others_are_written(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("old")
+    many = {f"cluster-{number}": result(finding("expired")) for number in range(20)}
+    answer = run(many, dest=[f"{tmp_path}/report.json", f"{tmp_path}/report.md"], reports=[])
+    assert has_failed(answer, "report-not-written", f"{tmp_path}/report.json")
+    assert answer["summary"][-len(answer["problems"]) :] == answer["problems"]
+    assert (tmp_path / "report.json").read_text() == "old"
+    assert not list(tmp_path.glob("*.tmp"))
+    assert len(answer["failed_hosts"]) == 20
+
+
+def test_a_defect_in_one_format_keeps_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_audit_report.RENDERERS, "markdown", lambda _report, _fail_on: str(1 // 0))
+    answer = run(dest=[f"{tmp_path}/a.md", f"{tmp_path}/a.json"])
+    assert has_failed(answer, "defect")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert [one["changed"] for one in answer["files"]] == [False, True]
+
+
+def test_an_upload_that_fails_leaves_the_files(tmp_path: Path) -> None:
+    url = f"https://127.0.0.1:{closed_port()}/"
+    answer = run(dest=[f"{tmp_path}/a.json"], upload_url=url)
+    assert has_failed(answer, "upload-failed", url)
+    assert answer["files"][0]["changed"]
+    assert (tmp_path / "a.json").stat().st_size

@@ -1,0 +1,176 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Check the variables of the playbook audit, before a cluster is contacted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _audit_settings, _report_files
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._audit_settings import Run, Settings
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_text
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import UNDEFINED
+
+from tests.support import reports
+from tests.support.failures import absent, fails
+
+EXCEPTION = {"check": "expired", "reason": "It is replaced", "until": "2027-01-31"}
+
+
+def check(tmp_path: Path, *hosts: Mapping[str, Any], **options: Any) -> Settings:
+    """Check the settings of hosts, which name their clusters. Paths of files start with the text HERE."""
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [placed(item) for item in value]
+        return value.replace("HERE", str(tmp_path)) if isinstance(value, str) else value
+
+    values = {
+        f"host-{number}": {"certflow_context": f"c{number}", **{key: placed(host[key]) for key in host}}
+        for number, host in enumerate(hosts or ({},))
+    }
+    run = {"pattern": "clusters", "hosts": values, "inventory_size": len(values), **options}
+    return _audit_settings.check(Run(**run), _report_files.read_audit)
+
+
+def test_settings_without_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text(_report_text())
+    (tmp_path / "exceptions.yml").write_text("[{check: expired, reason: r, until: 2027-01-31, objects: x}]")
+    shared = {
+        "certflow_fail_on": "warning",
+        "certflow_report": "HERE/a.json,HERE/a.md",
+        "certflow_compare_with": "HERE/old.json",
+        "certflow_merge": ["HERE/old.json"],
+        "certflow_exceptions": "HERE/exceptions.yml",
+        "certflow_report_url": "https://example.com/folder/",
+        "certflow_report_auth": {"token": "t"},
+    }
+    settings = check(tmp_path, shared, shared)
+    assert settings.problems == []
+    assert settings.fail_on == "warning"
+    assert settings.report == [f"{tmp_path}/a.json", f"{tmp_path}/a.md"]
+    assert settings.exceptions == [
+        {"check": "expired", "reason": "r", "until": "2027-01-31", "objects": ["x"]}
+    ]
+    assert settings.counters == {"one": {"a.example.com": 3.0}}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exceptions.yml", "old.json"]
+
+
+def _report_text() -> str:
+    return report_text.dump(reports.report({"one": reports.result()}))
+
+
+#: The variables of all hosts -> names that the only problem has.
+WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "gate": ({"certflow_fail_on": "eror"}, ("certflow_fail_on", "error,")),
+    "suffix": ({"certflow_report": "HERE/report.pdf"}, ("report.pdf'", ".json,")),
+    "no suffix": ({"certflow_report": "HERE/report"}, (".json,",)),
+    "directory": ({"certflow_report": "HERE/absent/report.json"}, ("absent/report.json",)),
+    "earlier report": ({"certflow_compare_with": "HERE/broken.json"}, ("broken.json",)),
+    "absent report": ({"certflow_merge": ["HERE/absent.json"]}, ("absent.json",)),
+    "other report": ({"certflow_merge": ["HERE/run.json"]}, ("run.json",)),
+    "exceptions": ({"certflow_exceptions": "HERE/absent.yml"}, ("absent.yml",)),
+    "no list": ({"certflow_exceptions": {"check": "expired"}}, ("certflow_exceptions",)),
+    "no entry": ({"certflow_exceptions": ["expired"]}, ("certflow_exceptions",)),
+    "check": ({"certflow_exceptions": [{**EXCEPTION, "check": "expird"}]}, ("'expird',", "expired?")),
+    "key": ({"certflow_exceptions": [{**EXCEPTION, "untill": 1}]}, ("untill.", "until?")),
+    "no end": ({"certflow_exceptions": [{"check": "expired", "reason": "r"}]}, ("until.",)),
+    "no date": ({"certflow_exceptions": [{**EXCEPTION, "until": "soon"}]}, ("'soon'",)),
+    "no https": ({"certflow_report": "HERE/r.md", "certflow_report_url": "http://x/"}, ("https",)),
+    "one file": (
+        {"certflow_report": "HERE/r.md,HERE/r.xml", "certflow_report_url": "https://x/y?secret"},
+        ("https://x/y", "2"),
+    ),
+    "no file": ({"certflow_report_url": "https://x/"}, ("certflow_report.",)),
+    "no URL": ({"certflow_report_auth": {"token": "t"}}, ("certflow_report_url.",)),
+    "key of auth": (
+        {"certflow_report": "HERE/r.md", "certflow_report_url": "https://x/", "certflow_report_auth": {"tokn": "t"}},
+        ("tokn.", "token?"),
+    ),
+    "password alone": (
+        {"certflow_report": "HERE/r.md", "certflow_report_url": "https://x/", "certflow_report_auth": {"url_password": "geheim"}},
+        ("certflow_report_auth", "url_username."),
+    ),
+    "release": ({"certflow_snapshot_version": "1.0.0"}, ("1.0.0",)),
+    "endpoints": ({"certflow_endpoints_per_service": 0}, ("endpoints_per_service",)),
+    "timeout": ({"certflow_wait_timeout": "0"}, ("certflow_wait_timeout",)),
+    "number": ({"certflow_wait_timeout": "soon"}, ("certflow_wait_timeout",)),
+    "undefined": ({"certflow_kubeconfig": UNDEFINED}, ("certflow_kubeconfig",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_one_line_for_each_wrong_variable(tmp_path: Path, name: str) -> None:
+    (tmp_path / "broken.json").write_text('{"format_version": "1.0", "clus')
+    (tmp_path / "run.json").write_text(
+        '{"format_version": "1.0", "kind": "run", "made_at": "2026-11-26T12:00:00Z", "clusters": []}'
+    )
+    variables, names = WRONG[name]
+    problems = check(tmp_path, variables, variables).problems
+    assert len(problems) == 1, problems
+    assert not absent(names, problems[0]), problems
+    assert "geheim" not in problems[0]
+    assert "secret" not in problems[0]
+    assert "\n" not in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "close"),
+    [
+        (["certflow_reprot"], "certflow_report?"),
+        (["certflow_report_ulr"], "certflow_report_url?"),
+        (["certflow_faill_on"], "certflow_fail_on?"),
+        (["certflow_report_12", "certflow_report_cli", "certflow_audit", "certflow_report_plan"], ""),
+    ],
+)
+def test_misspelt_names(tmp_path: Path, names: list[str], close: str) -> None:
+    problems = check(tmp_path, names=names).problems
+    assert len(problems) == bool(close)
+    assert all(close in line for line in problems)
+
+
+def test_a_shared_variable_with_different_values(tmp_path: Path) -> None:
+    hosts = {"certflow_fail_on": "error"}, {"certflow_fail_on": "never"}
+    (line,) = check(tmp_path, *hosts).problems
+    assert not absent(("certflow_fail_on",), line)
+
+
+def test_hosts_that_name_no_cluster(tmp_path: Path) -> None:
+    nothing = {"certflow_context": ""}
+    assert check(tmp_path, nothing).problems == []
+    (line,) = check(tmp_path, {}, nothing).problems
+    assert not absent(("host-1.",), line)
+    assert "host-0" not in line
+
+
+#: Options of a run -> a name that the first problem has.
+NO_HOSTS: dict[str, tuple[dict[str, Any], str]] = {
+    "no inventory": ({"inventory_size": 0}, "certflow.kubernetes.audit"),
+    "empty pattern": ({"pattern": ""}, "certflow_hosts"),
+    "no match": ({"hosts": {}, "limit": "prod"}, "prod"),
+    "other hosts": ({"chosen": ["other"]}, "(-e)"),
+}
+
+
+@pytest.mark.parametrize("name", NO_HOSTS)
+def test_hosts_that_cannot_be_audited(tmp_path: Path, name: str) -> None:
+    options, word = NO_HOSTS[name]
+    problems = check(tmp_path, {}, **options).problems
+    assert word in problems[0]
+    assert word in _audit_settings.summary(problems)
+
+
+def test_the_summary_counts_further_problems() -> None:
+    assert _audit_settings.summary([]) == ""
+    assert _audit_settings.summary(["a.", "b.", "c."]).startswith("a. ")
+    assert "2" in _audit_settings.summary(["a.", "b.", "c."])
+
+
+def test_an_exception_without_a_reason() -> None:
+    with fails("invalid-input", "reason"):
+        _audit_settings.read_exceptions([{**EXCEPTION, "reason": " "}])
