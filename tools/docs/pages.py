@@ -18,7 +18,17 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import si
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes, ended
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import show_span
 
-from tools.docs import audit, cause_pages, hazards, managers, provider_page, report_schema, rst, ways_back
+from tools.docs import (
+    audit,
+    cause_pages,
+    hazards,
+    managers,
+    provider_page,
+    report,
+    report_schema,
+    rst,
+    ways_back,
+)
 
 if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Signer, SignerRule
@@ -119,6 +129,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference_other_managers.rst": managers.other_writers,
     "reference_hazards.rst": hazards.hazards,
     "reference_audit.rst": audit.checks,
+    "reference_audit_report.rst": report.audit_report,
 }
 
 

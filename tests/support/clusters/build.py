@@ -33,6 +33,7 @@ from tests.support.clusters.pins import (
     HELM_PROGRAM,
     KUBERNETES,
     NODE,
+    PROMTOOL_PROGRAM,
     SNAPSHOT_PROGRAMS,
     SNAPSHOTTER,
     Pin,
@@ -123,6 +124,11 @@ def cert_manager_dir() -> Path:
 def helm(report: Report = say) -> Path:
     """Return Helm's program. Build it if it is not cached."""
     return _cached(HELM_PROGRAM, report) / "helm"
+
+
+def promtool(report: Report = say) -> Path:
+    """Return Prometheus' promtool. Build it if it is not cached."""
+    return _cached(PROMTOOL_PROGRAM, report) / "promtool"
 
 
 def snapshot_programs(release: str, report: Report = say) -> Path:

@@ -105,6 +105,21 @@ HELM = Pin(
 )
 HELM_PROGRAM = ProgramSet(f"helm-{HELM.version}", {"helm": (HELM, "helm.sh/helm/v3/cmd/helm")}, 150, 900)
 
+# Checks the alert rules and the metrics of a report.
+PROMETHEUS = Pin(
+    "github.com/prometheus/prometheus",
+    "v0.316.0",
+    "h1:f1GRFerhTMKQma+awCoC9T820ecWeGSdF+xAlMHzZzM=",
+    "promtool, which judges alert rules and metrics",
+)
+PROMTOOL_PROGRAM = ProgramSet(
+    f"promtool-{PROMETHEUS.version}",
+    {"promtool": (PROMETHEUS, "github.com/prometheus/prometheus/cmd/promtool")},
+    300,
+    900,
+    version=f"github.com/prometheus/common/version.Version={PROMETHEUS.version}",
+)
+
 
 def _snapshot_programs(
     release: str, checksum: str, client: tuple[str, str], cpu_seconds: int, packages: int
