@@ -103,12 +103,12 @@ from ansible.inventory.manager import InventoryManager
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
-    _fleet,
     _job_report,
     _outcome,
     _role_variables,
     _variable_values,
 )
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import overlap, settings
 
 LISTINGS = ("syntax", "listhosts", "listtasks", "listtags")
 
@@ -168,17 +168,17 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             *_job_report.problems(*names, variables),
         ]
         return {
-            "serial": _fleet.batches(self.get_option("serial")),
-            "max_failures": _fleet.budget(self.get_option("max_failures")),
-            "problem": _fleet.summary(lines, self._spec()),
+            "serial": settings.batches(self.get_option("serial")),
+            "max_failures": settings.budget(self.get_option("max_failures")),
+            "problem": settings.summary(lines, self._spec()),
             "problems": lines,
         }
 
     def _spec(self) -> _role_variables.RoleSpec:
         return _role_variables.specification(self.get_option("role"))
 
-    def _problems(self, variables: Mapping[str, Any], hosts: list[_fleet.Host]) -> list[str]:
-        settings = _fleet.Settings(
+    def _problems(self, variables: Mapping[str, Any], hosts: list[settings.Host]) -> list[str]:
+        given = settings.Settings(
             pattern=self.get_option("pattern"),
             chosen=variables.get("ansible_play_hosts_all") or (),
             limit=_limit(),
@@ -189,7 +189,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             names=[*self._of_play(variables), *_variable_values.extra_names(self._loader)] if hosts else (),
         )
         size = len(variables["groups"].get("all", ()))
-        return _fleet.problems(settings, hosts, self._spec(), size)
+        return settings.problems(given, hosts, self._spec(), size)
 
     @staticmethod
     def _of_play(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,15 +201,15 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         current = variables["hostvars"].raw_get(variables["inventory_hostname"])
         return {key: value for key, value in variables.items() if key not in current}
 
-    def _checked(self, hosts: list[str], variables: Mapping[str, Any]) -> list[_fleet.Host]:
+    def _checked(self, hosts: list[str], variables: Mapping[str, Any]) -> list[settings.Host]:
         """Return the hosts with the variables that are checked, as a task of each host would see them."""
         names = [*_role_variables.CLUSTER_VARIABLES, *self._spec().options]
         hostvars, of_play = variables["hostvars"], self._of_play(variables)
 
-        def host(name: str) -> _fleet.Host:
+        def host(name: str) -> settings.Host:
             available = {**of_play, **hostvars.raw_get(name)}
             templar = self._templar.copy_with_new_env(available_variables=available)
-            return _fleet.Host(
+            return settings.Host(
                 name,
                 {
                     key: _variable_values.rendered(templar, available[key])
@@ -223,7 +223,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def _overlap(self, variables: Mapping[str, Any]) -> dict[str, str]:
         hostvars, role = variables["hostvars"], self.get_option("role")
         seen = {name: hostvars[name][f"__{role}_cluster"] for name in self._hosts(variables)}
-        found = _fleet.overlap([_fleet.Member(name, **values) for name, values in seen.items()])
+        found = overlap.find_overlap([overlap.Member(name, **values) for name, values in seen.items()])
         for warning in found.warnings:
             display.warning(warning)
         return dict(found.refused)

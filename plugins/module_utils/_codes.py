@@ -76,6 +76,7 @@ CODES = {
     "request-replaced": "Another request took the name of the request while the task ran.",
     "requested-by-another-identity": "The waiting request or its key is not known to belong to this identity, so it is not used.",
     "rollout-failed": "A Deployment did not become available in time.",
+    "run-file-unusable": "The run file of a fleet run cannot be used. No further cluster starts.",
     "same-cluster": "Two hosts of a fleet run mean the same cluster, and for certificates the same Secret.",
     "secret-unusable": "The Secret must not or cannot be written.",
     "server-untrusted": "The certificate of the API server did not verify.",
@@ -91,5 +92,6 @@ CODES = {
     "upload-failed": "A file of a report could not be uploaded. The file on the controller is written.",
     "verification-failed": "A verification of the upgrade failed, or could not be completed.",
     "webhook-unproven": "The webhook failed its probe, or the task requires a proof that could not be made.",
+    "window-closed": "The maintenance window of the cluster is closed. Nothing was read or written.",
     "wrong-cluster": "The cluster's UID is not the one that the task names.",
 }

@@ -17,6 +17,9 @@ _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?", re.ASCII | re.IGNORECASE
 )
 
+_DURATION = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
 
 def parse_time(text: str) -> datetime:
     """Return the time of an RFC 3339 text. Without a zone it is UTC. Raises OverflowError, TypeError, ValueError.
@@ -49,6 +52,14 @@ def format_time(moment: datetime) -> str:
 def format_micro_time(moment: datetime) -> str:
     """Return a time as metav1.MicroTime has it."""
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def find_duration(value: object) -> timedelta | None:
+    """Return the length of a text such as "30d", "12h", "90m" or "45s", None for any other value. A number is in seconds."""
+    match = _DURATION.fullmatch(str(value).strip())
+    if match is None or isinstance(value, bool):
+        return None
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2] or "s"])
 
 
 class ServerClock:

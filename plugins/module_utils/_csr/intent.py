@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+from .._times import find_duration
 from . import name_policy, signers
 from .errors import RequestError
 from .name_policy import RefusedName
@@ -26,7 +27,6 @@ PENDING_SUFFIX = "-pending"
 TLS_TYPE = "kubernetes.io/tls"
 TLS_KEYS = ("tls.crt", "tls.key")
 _NO_SIGNER = replace(signers.GENERIC, common_names=("",))
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
@@ -145,13 +145,13 @@ def intent_from(parameters: Mapping[str, Any]) -> Intent:
 
 def parse_duration(text: str) -> timedelta:
     """Read a duration such as "30d", "12h" or "90m". Without a unit it is in seconds. Raise RequestError."""
-    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(text).strip())
-    if match is None:
+    length = find_duration(text)
+    if length is None:
         raise RequestError(
             f"the value {text!r} of renew_before is not a duration",
             remedy="Use a number with s, m, h or d, such as 30d",
         )
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2] or "s"])
+    return length
 
 
 def _request(parameters: Mapping[str, Any], row: Signer, service: str, namespace: str) -> CertificateRequest:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The rules of a fleet run, over plain data: its settings, and hosts that mean the same cluster.
+"""The settings of a fleet run, and what is wrong with them. Pure.
 
 The playbooks certificates and upgrade use them through the lookup plugin fleet. This file contacts no cluster.
 """
@@ -11,15 +11,12 @@ The playbooks certificates and upgrade use them through the lookup plugin fleet.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
-
-from . import _role_variables
-from ._role_variables import RoleSpec, is_blank
+from .. import _role_variables
+from .._role_variables import RoleSpec, is_blank
 
 DEFAULT_SERIAL = "1, 10"
 # At most so many hosts are listed in a problem.
@@ -72,35 +69,6 @@ class Host:
 
     name: str
     variables: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Member:
-    """The known facts about the cluster of a host.
-
-    uid: the UID of namespace kube-system, or "" if it is not known.
-    server: the address of the API server, or "".
-    context: the kubeconfig context, or "".
-    work: the object that the run writes, such as the Secret's namespace and name. Empty for the whole cluster.
-    """
-
-    host: str
-    uid: str = ""
-    server: str = ""
-    context: str = ""
-    work: str = ""
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Hosts that mean one cluster.
-
-    refused: the reason for each host that must not be started.
-    warnings: a line for each group of hosts that may mean one cluster.
-    """
-
-    refused: Mapping[str, str]
-    warnings: Sequence[str]
 
 
 def batches(serial: Any) -> list[str]:
@@ -214,45 +182,3 @@ def _names_cluster(host: Host, spec: RoleSpec) -> bool:
     connection = host.variables.get(f"{spec.name}_connection")
     server = connection.get("host") if isinstance(connection, Mapping) else None
     return not all(map(is_blank, (*map(host.variables.get, names), server)))
-
-
-def overlap(members: Sequence[Member]) -> Overlap:
-    """Return the hosts that mean the same cluster and would write the same object."""
-    refused: dict[str, str] = {}
-    for group in _groups(members, _identity):
-        first = group[0]
-        secret = f" and write the same Secret {first.work}" if first.work else ""
-        for member in group:
-            refused[member.host] = (
-                f"hosts {_names(group)} mean the same cluster (UID {first.uid}){secret}. Remove all but one of them from"
-                " the run, or set certflow_allow_shared_cluster if the clusters are restored from one backup"
-            )
-    warnings = [
-        f"hosts {_names(group)} have the same address ({visible(group[0].server)}) and context, and the UID of their cluster is not"
-        " known: they may mean the same cluster"
-        for group in _groups(members, _address)
-        if any(not member.uid for member in group)
-    ]
-    return Overlap(refused, warnings)
-
-
-def _identity(member: Member) -> Hashable:
-    return (member.uid, member.work) if member.uid else None
-
-
-def _address(member: Member) -> Hashable:
-    server = member.server.strip().rstrip("/").lower()
-    return (server, member.context, member.work) if server else None
-
-
-def _groups(members: Sequence[Member], key: Callable[[Member], Hashable]) -> list[list[Member]]:
-    """Return the groups of two or more members with one key. A member without a key is in no group."""
-    found: defaultdict[Hashable, list[Member]] = defaultdict(list)
-    for member in members:
-        if key(member) is not None:
-            found[key(member)].append(member)
-    return [group for group in found.values() if len(group) > 1]
-
-
-def _names(group: Sequence[Member]) -> str:
-    return ", ".join(member.host for member in group)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rules of a fleet run: required variables, and hosts that mean one cluster."""
+"""The settings of a fleet run, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig as kubeconfig_plugin
 from ansible_collections.certflow.kubernetes.plugins.module_utils._codes import CODES
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _fleet
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import Host, Member, Settings
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import settings as fleet_settings
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.settings import Host, Settings
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import UNDEFINED, RoleSpec
 
 from tools.ci.venvs import REPOSITORY
@@ -37,7 +37,7 @@ GIVEN: dict[str, Any] = {"webhook_certificate_service": "hook", "webhook_certifi
 
 def problems(*hosts: dict[str, Any], size: int = 9, **settings: Any) -> list[str]:
     named = [Host(f"h{number}", {**GIVEN, **variables}) for number, variables in enumerate(hosts)]
-    return _fleet.problems(Settings(**{"pattern": "clusters", **settings}), named, SPEC, size)
+    return fleet_settings.problems(Settings(**{"pattern": "clusters", **settings}), named, SPEC, size)
 
 
 X, Y = {"certflow_context": "x"}, {"certflow_context": "y"}
@@ -68,12 +68,6 @@ def test_a_name_that_leads_nowhere_is_not_an_absent_one() -> None:
     assert problems({**X, "certflow_cluster_uid": UNDEFINED}) == [
         "certflow_cluster_uid refers to a variable that is not defined for h0."
     ]
-
-
-def test_an_address_in_a_warning_has_no_hidden_characters() -> None:
-    members = [Member(name, server="https://x\u202e\x9b31m") for name in "ab"]
-    [warning] = _fleet.overlap(members).warnings
-    assert "(https://x\\u202e\\x9b31m)" in warning
 
 
 # Hosts, settings, the text of the first problem.
@@ -132,47 +126,20 @@ def test_the_summary_is_one_line() -> None:
     """It has the first problem, the number of the others, and the command that shows the variables."""
     lines = problems({**X, "webhook_certificate_service": "", "webhook_certificate_wait": "x"})
     page = "The variables: ansible-doc -t role certflow.kubernetes.webhook_certificate"
-    assert _fleet.summary(lines, SPEC) == f"{lines[0]} The list above has 1 more. {page}"
-    assert _fleet.summary(lines[:1], SPEC) == f"{lines[0]} {page}"
-    assert _fleet.summary(problems(X, serial="0"), SPEC) == problems(X, serial="0")[0]
-    assert _fleet.summary([], SPEC) == ""
+    assert fleet_settings.summary(lines, SPEC) == f"{lines[0]} The list above has 1 more. {page}"
+    assert fleet_settings.summary(lines[:1], SPEC) == f"{lines[0]} {page}"
+    assert fleet_settings.summary(problems(X, serial="0"), SPEC) == problems(X, serial="0")[0]
+    assert fleet_settings.summary([], SPEC) == ""
 
 
 def test_the_inventory_of_the_message_is_a_file_of_the_inventory_plugin() -> None:
     first, *written = problems(size=0)
-    assert _fleet.summary([first, *written], SPEC) == first
+    assert fleet_settings.summary([first, *written], SPEC) == first
     assert "-i clusters.yml certflow.kubernetes.certificates" in first
     options = yaml.safe_load(kubeconfig_plugin.DOCUMENTATION)["options"]
     inventory = yaml.safe_load("\n".join(written))
     assert inventory.keys() <= options.keys()
     assert inventory["plugin"] == kubeconfig_plugin.InventoryModule.NAME
-
-
-# Members, the hosts that are refused, the number of warnings.
-ONE, TWO = "0a-1", "0a-2"
-OVERLAPS: tuple[tuple[tuple[Member, ...], set[str], int], ...] = (
-    ((), set(), 0),
-    ((Member("a", ONE), Member("b", TWO)), set(), 0),
-    ((Member("a", ONE), Member("b", ONE), Member("c", TWO)), {"a", "b"}, 0),
-    ((Member("a", ONE), Member("b", ONE, "https://s", "x"), Member("c", ONE)), {"a", "b", "c"}, 0),
-    ((Member("a", ONE, work="n/s"), Member("b", ONE, work="n/s")), {"a", "b"}, 0),
-    ((Member("a", ONE, work="n/s"), Member("b", ONE, work="n/t")), set(), 0),
-    ((Member("a"), Member("b")), set(), 0),
-    ((Member("a", "", "https://s", "x"), Member("b", "", "https://S/", "x")), set(), 1),
-    ((Member("a", ONE, "https://s", "x"), Member("b", "", "https://s", "x")), set(), 1),
-    ((Member("a", "", "https://s", "x"), Member("b", "", "https://s", "y")), set(), 0),
-    ((Member("a", "", "https://s", "x"), Member("b", "", "https://t", "x")), set(), 0),
-    ((Member("a", ONE, "https://s", "x"), Member("b", TWO, "https://s", "x")), set(), 0),
-    ((Member("a", "", "https://s", "x", "n/s"), Member("b", "", "https://s", "x", "n/t")), set(), 0),
-)
-
-
-@pytest.mark.parametrize(("members", "refused", "warnings"), OVERLAPS)
-def test_hosts_that_mean_one_cluster(members: tuple[Member, ...], refused: set[str], warnings: int) -> None:
-    found = _fleet.overlap(members)
-    assert set(found.refused) == refused
-    assert len(found.warnings) == warnings
-    assert all("certflow_allow_shared_cluster" in reason for reason in found.refused.values())
 
 
 def kinds_of_failure() -> dict[str, str]:

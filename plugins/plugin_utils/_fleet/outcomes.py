@@ -1,0 +1,148 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The outcome of each cluster of a fleet run, and the lines that tell it. Pure.
+
+Every cluster of a run has exactly one outcome.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
+
+from .durations import show_seconds
+
+OK, CHANGED, PLANNED, DRIFT, SKIPPED = "ok", "changed", "planned", "drift", "skipped"
+FAILED, REFUSED, UNREACHABLE = "failed", "refused", "unreachable"
+WAITING, NOT_STARTED, STARTED = "waiting", "not started", "started"
+
+
+@dataclass(frozen=True)
+class Status:
+    """A row of the table of outcomes."""
+
+    #: For the documentation.
+    meaning: str
+    #: True if the host of the cluster has failed for Ansible.
+    is_failure: bool = False
+    #: True if it counts for certflow_max_failures.
+    counts: bool = False
+
+
+#: The outcomes, in the order of the summary.
+STATUSES: dict[str, Status] = {
+    FAILED: Status("The role failed, or it passed `certflow_deadline`.", is_failure=True, counts=True),
+    REFUSED: Status(
+        "The role wrote nothing, because a condition is not met. For example, another program manages an object.",
+        is_failure=True,
+        counts=True,
+    ),
+    UNREACHABLE: Status(
+        "The API server did not answer, or its certificate did not verify.", is_failure=True, counts=True
+    ),
+    STARTED: Status(
+        "The run was killed while it worked on this cluster. Only the files show this status.",
+        is_failure=True,
+    ),
+    NOT_STARTED: Status(
+        "Too many clusters had failed, or the run ended before this cluster.", is_failure=True
+    ),
+    DRIFT: Status(
+        "The run had `--check` and `certflow_fail_on_change`, and a real run would change the cluster.",
+        is_failure=True,
+    ),
+    WAITING: Status(
+        "The maintenance window of the cluster is closed. The reason has its next opening.", is_failure=True
+    ),
+    CHANGED: Status("The role ran and changed something."),
+    PLANNED: Status(
+        "The run had `--check`, or a tag of an upgrade that only reads. The reason says what a real run would change."
+    ),
+    OK: Status("The role ran and changed nothing."),
+    SKIPPED: Status("`--tags` selected no task of the role. Nothing was read or written."),
+}
+COUNTED = frozenset(name for name, status in STATUSES.items() if status.counts)
+FAILURES = frozenset(name for name, status in STATUSES.items() if status.is_failure)
+#: A cluster with one of these outcomes is only counted in the output, without a line of its own.
+QUIET = frozenset((OK, PLANNED, SKIPPED))
+
+#: Code of a failure -> outcome. Every other code is a failure.
+STATUS_OF_CODE = {
+    "server-untrusted": UNREACHABLE,
+    "unreachable": UNREACHABLE,
+    "managed-bundle": REFUSED,
+    "owned-by-another": REFUSED,
+    "preflight-failed": REFUSED,
+    "requested-by-another-identity": REFUSED,
+    "same-cluster": REFUSED,
+    "secret-unusable": REFUSED,
+    "upgrade-refused": REFUSED,
+    "wrong-cluster": REFUSED,
+}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    #: Number of clusters that have an outcome.
+    done: int
+    #: Number of clusters of the run.
+    total: int
+    #: Number of clusters that count for certflow_max_failures.
+    failed: int
+    #: Number of clusters that may fail.
+    limit: int
+
+
+def status_of_failure(code: str, wrote: bool) -> str:
+    """Return the outcome of a failed role. A refusal means that nothing was written."""
+    status = STATUS_OF_CODE.get(code, FAILED)
+    return FAILED if wrote and status == REFUSED else status
+
+
+def progress_line(progress: Progress, host: str, status: str, seconds: float) -> str:
+    """Return a line such as "[37/100] prod-eu-3 changed in 12 s (failed 2 of 5)"."""
+    took = f" in {show_seconds(seconds)}" if status not in (WAITING, NOT_STARTED) else ""
+    budget = f" (failed {progress.failed} of {progress.limit})" if progress.failed else ""
+    return f"[{progress.done}/{progress.total}] {visible(host)} {status}{took}{budget}"
+
+
+def count_line(statuses: Iterable[str]) -> str:
+    """Return the number of clusters with each outcome, such as "100 clusters: 1 failed, 3 changed, 96 ok"."""
+    counts = Counter(statuses)
+    parts = [f"{counts[name]} {name}" for name in STATUSES if counts[name]]
+    total = sum(counts.values())
+    head = f"{total} cluster{'' if total == 1 else 's'}"
+    return f"{head}: {', '.join(parts)}" if parts else head
+
+
+def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line for each cluster whose outcome is not quiet, failures first, and a line with the counts.
+
+    outcomes: the outcome of each host: status, reason.
+    """
+    places = {name: place for place, name in enumerate(STATUSES)}
+    loud = [
+        (places[row["status"]], host, row) for host, row in outcomes.items() if row["status"] not in QUIET
+    ]
+    lines = [
+        f"{visible(host)}: {row['status']}: {visible(str(row.get('reason', '')))}"
+        for _place, host, row in sorted(loud, key=lambda entry: entry[0])
+    ]
+    return [*lines, count_line(str(row["status"]) for row in outcomes.values())]
+
+
+def unfinished_line(hosts: Sequence[str], at: str) -> str:
+    """Return the line about the clusters that a killed run had started, "" without one. at: when that run began."""
+    if not hosts:
+        return ""
+    noun = "cluster" if len(hosts) == 1 else "clusters"
+    return f"the run of {at} ended while it worked on the {noun} {', '.join(map(visible, hosts))}. This run completes the work."

@@ -1,0 +1,330 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The run file of a fleet run: what the run has started and what has ended, one JSON object per line.
+
+Every process of a run appends to it under a lock. It serves the failure budget and the report. It is never a reason to skip a
+cluster, and it holds no connection data. A torn last line, which a killed process left, is cut off.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
+
+from . import budget as budgets
+from . import outcomes, run_state
+from .budget import Budget
+from .run_state import RunState
+
+#: A larger file is reduced to its unfinished runs when a run begins.
+MOST_KEPT_BYTES = 1024 * 1024
+#: A larger file is not read.
+MOST_BYTES = 64 * 1024 * 1024
+#: Number of unfinished runs that stay in a reduced file.
+MOST_UNFINISHED = 4
+#: Seconds to wait for the lock. A process holds it for milliseconds.
+LOCK_TIMEOUT = 30.0
+#: The file must be a regular file with one name. Opening must not wait for a pipe, and must not follow a link.
+OPEN_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+class RunFileError(CertflowError):
+    """The run file cannot be used, so no further cluster may start."""
+
+    code = "run-file-unusable"
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The clusters that the last run started and did not end."""
+
+    run: str
+    #: When that run began, in the form of RFC 3339.
+    at: str
+    hosts: tuple[str, ...]
+
+
+def new_run_id(now: datetime) -> str:
+    """Return the name of a run: the time and eight random digits."""
+    return f"{now.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+def begin(path: str, run: str, total: int, plan: Mapping[str, Any]) -> Unfinished | None:
+    """Begin a run: create the file if it does not exist, and append the event.
+
+    total: number of clusters of the run. plan: further facts about the run, without connection data.
+    Return the clusters that the last run of the file started and did not end, None without one. Raises RunFileError.
+    """
+    with _locked(path, create=True) as file:
+        last = run_state.last_run(run_state.read_events(file.content()))
+        state = run_state.fold(run_state.read_events(file.content(), last), last)
+        if len(file.content()) > MOST_KEPT_BYTES:
+            file.replace(_reduced(file.content()))
+        file.append(
+            {"event": run_state.RUN_STARTED, "run": run, "at": _now(), "total": total, "plan": dict(plan)}
+        )
+    hosts = tuple(state.unfinished)
+    return Unfinished(last, state.at, hosts) if hosts and not state.is_ended else None
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """The file of a run that has begun. Each method opens it, so forked processes share nothing but the file.
+
+    Every method raises RunFileError if the file cannot be read or written.
+    """
+
+    path: str
+    run: str
+    budget: Budget = field(default_factory=Budget)
+
+    def start_cluster(self, host: str, stage: str) -> str:
+        """Append that a cluster starts, unless the budget is spent. Return the reason then, otherwise "".
+
+        The check and the append happen under one lock. So the number of clusters that start after a failure is exact.
+        """
+        with self._open() as (file, state):
+            refusal = budgets.find_refusal(state, self.budget, is_alive=_is_alive)
+            if not refusal:
+                event = {"cluster": host, "stage": stage, "pid": os.getpid()}
+                file.append(self._event(run_state.CLUSTER_STARTED, **event))
+            return refusal
+
+    def claim(self, host: str, uid: str, work: str = "") -> str:
+        """Append that a host means this cluster. Return the other host of this run that claimed it before, otherwise "".
+
+        work: the object that the run writes, such as a Secret's namespace and name. Empty for the whole cluster.
+        """
+        with self._open() as (file, state):
+            owner = state.claims.get((uid, work), "")
+            if not owner:
+                file.append(self._event(run_state.CLUSTER_CLAIMED, cluster=host, uid=uid, work=work))
+            return "" if owner in ("", host) else owner
+
+    def end_cluster(
+        self, host: str, stage: str, status: str, seconds: float = 0, code: str = ""
+    ) -> outcomes.Progress:
+        """Append the outcome of a cluster, and return how far the run is. A later outcome replaces an earlier one."""
+        with self._open() as (file, state):
+            event = {
+                "cluster": host,
+                "stage": stage,
+                "status": status,
+                "code": code,
+                "seconds": round(seconds, 1),
+            }
+            entry = self._event(run_state.CLUSTER_ENDED, **event)
+            file.append(entry)
+            return budgets.progress(run_state.add_outcome(state, entry), self.budget)
+
+    def end_stage(self, stage: str) -> None:
+        """Append that the last cluster of a stage ended."""
+        self._append(run_state.STAGE_ENDED, stage=stage)
+
+    def start_soak(self, stage: str, seconds: int) -> None:
+        """Append that the wait after a stage began."""
+        self._append(run_state.SOAK_STARTED, stage=stage, seconds=seconds)
+
+    def end_run(self) -> None:
+        """Append that the run ended."""
+        self._append(run_state.RUN_ENDED)
+
+    def read(self) -> RunState:
+        """Return the state of the run."""
+        with self._open() as (_file, state):
+            return state
+
+    def _append(self, kind: str, **fields: Any) -> None:
+        with self._open() as (file, _state):
+            file.append(self._event(kind, **fields))
+
+    def _event(self, kind: str, **fields: Any) -> dict[str, Any]:
+        return {"event": kind, "run": self.run, "at": _now(), **fields}
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[_LockedFile, RunState]]:
+        with _locked(self.path) as file:
+            state = run_state.fold(run_state.read_events(file.content(), self.run), self.run)
+            if not state.run:
+                raise RunFileError(
+                    f"the run file {self.path} does not have this run any more",
+                    remedy="Give each run that works at the same time a file of its own (certflow_run_file)",
+                )
+            yield file, state
+
+
+class _LockedFile:
+    """An open run file under its lock."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._content = b""
+
+    def read(self) -> None:
+        """Read the file, make it private, and cut off a torn last line. A file of another kind stays as it is."""
+        size = os.fstat(self._descriptor).st_size
+        if size > MOST_BYTES:
+            raise _unusable(self._path, f"has {size} bytes", "Move or delete it")
+        content = b""
+        while len(content) < size:
+            part = os.pread(self._descriptor, size - len(content), len(content))
+            if not part:
+                break
+            content += part
+        if not run_state.is_run_file(content):
+            raise _unusable(
+                self._path, "is not a run file", "Name a file that does not exist, or one of an earlier run"
+            )
+        if stat.S_IMODE(os.fstat(self._descriptor).st_mode) != 0o600:
+            os.fchmod(self._descriptor, 0o600)
+        self._content = run_state.whole_lines(content)
+        if len(self._content) != size:
+            os.ftruncate(self._descriptor, len(self._content))
+
+    def content(self) -> bytes:
+        """Return the whole lines of the file."""
+        return self._content
+
+    def append(self, event: run_state.Event) -> None:
+        """Append an event. The file stays as it was if that fails."""
+        try:
+            line = run_state.to_line(event)
+        except ValueError as error:
+            raise _unusable(self._path, f"cannot hold {error}", "Shorten the name of the host") from error
+        self._write(line)
+        self._content += line
+
+    def replace(self, content: bytes) -> None:
+        """Replace the content."""
+        os.ftruncate(self._descriptor, 0)
+        self._content = b""
+        self._write(content)
+        self._content = content
+
+    def _write(self, data: bytes) -> None:
+        size, view = len(self._content), memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError:
+            os.ftruncate(self._descriptor, size)
+            raise
+
+
+@contextmanager
+def _locked(path: str, create: bool = False) -> Iterator[_LockedFile]:
+    """Open the file, check that it is this user's, and hold its lock in the block. Raises RunFileError."""
+    try:
+        descriptor = _open_file(path, create)
+        try:
+            _lock(path, descriptor)
+            file = _LockedFile(path, descriptor)
+            file.read()
+            yield file
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise _unusable(path, *_problem(error)) from error
+
+
+def _open_file(path: str, create: bool) -> int:
+    folder, name = os.path.split(os.path.abspath(path))
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(directory).st_mode
+        # In a folder such as /tmp other users may create files, but not replace this one.
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise _unusable(path, "is in a folder that other users may write to", "Use another folder")
+        descriptor = os.open(name, OPEN_FLAGS | (os.O_CREAT if create else 0), 0o600, dir_fd=directory)
+    finally:
+        os.close(directory)
+    try:
+        _check_file(path, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_file(path: str, descriptor: int) -> None:
+    """Check that the file is a regular file of this user, which no link leads to."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        raise _unusable(path, "is not a regular file with one name", "Delete it or use another path")
+    if found.st_uid != os.geteuid():
+        raise _unusable(path, "belongs to another user", "Use another path")
+
+
+def _lock(path: str, descriptor: int) -> None:
+    end = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                text = f"has been locked by another process for {LOCK_TIMEOUT:.0f} seconds"
+                raise _unusable(path, text, "End the process that hangs") from None
+        time.sleep(0.005)
+
+
+def _reduced(content: bytes) -> bytes:
+    """Return the events of the newest runs that have not ended."""
+    events = list(run_state.read_events(content))
+    ended = {event["run"] for event in events if event["event"] == run_state.RUN_ENDED}
+    started = [event["run"] for event in events if event["event"] == run_state.RUN_STARTED]
+    kept = [run for run in dict.fromkeys(started) if run not in ended][-MOST_UNFINISHED:]
+    return b"".join(run_state.to_line(event) for event in events if event["run"] in kept)
+
+
+def _is_alive(pid: int) -> bool:
+    """Return True if the process exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+#: Number of a system error -> what it means for the run file, the remedy.
+_PROBLEMS = {
+    errno.ENOENT: (
+        "does not exist, or its folder does not",
+        "Create the folder, and do not delete the file during a run",
+    ),
+    errno.ENOSPC: ("cannot be written: the disk is full", "Free space and run the playbook again"),
+    errno.EDQUOT: ("cannot be written: the quota is used up", "Free space and run the playbook again"),
+    errno.ELOOP: ("is a symbolic link", "Name the file itself"),
+    errno.EFBIG: ("cannot be written: it would be larger than this process may write", "Move or delete it"),
+}
+
+
+def _problem(error: OSError) -> tuple[str, str]:
+    known = _PROBLEMS.get(error.errno or 0)
+    return known or (f"cannot be used: {error.strerror}", "Check the path and its permissions")
+
+
+def _unusable(path: str, problem: str, remedy: str) -> RunFileError:
+    return RunFileError(f"the run file {path} {problem}", remedy=remedy)
+
+
+def _now() -> str:
+    return format_time(datetime.now(timezone.utc))

@@ -1,0 +1,179 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The events of a run file, and the state of a run that they add up to. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from . import outcomes
+
+RUN_STARTED, RUN_ENDED = "run-started", "run-ended"
+CLUSTER_STARTED, CLUSTER_CLAIMED, CLUSTER_ENDED = "cluster-started", "cluster-claimed", "cluster-ended"
+STAGE_ENDED, SOAK_STARTED = "stage-ended", "soak-started"
+EVENTS = (
+    RUN_STARTED,
+    CLUSTER_STARTED,
+    CLUSTER_CLAIMED,
+    CLUSTER_ENDED,
+    STAGE_ENDED,
+    SOAK_STARTED,
+    RUN_ENDED,
+)
+#: The longest line of a run file, in bytes.
+LONGEST_LINE = 16 * 1024
+#: The beginning of each run file.
+_BEGINNING = b'{"event":"' + RUN_STARTED.encode() + b'","run":"'
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """A cluster that a run started, or that has an outcome."""
+
+    stage: str
+    #: The last outcome, outcomes.STARTED while the run works on it.
+    status: str = outcomes.STARTED
+    code: str = ""
+    seconds: float = 0
+    #: The process that works on it.
+    pid: int = 0
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run as its events tell it."""
+
+    #: The run, "" if it did not begin.
+    run: str = ""
+    #: When it began, as text in the form of RFC 3339.
+    at: str = ""
+    #: Number of its clusters.
+    total: int = 0
+    #: The clusters by host.
+    clusters: Mapping[str, ClusterState] = field(default_factory=dict)
+    #: UID of the cluster and the object that the run writes -> host.
+    claims: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    is_ended: bool = False
+
+    @property
+    def ended(self) -> int:
+        """Return the number of clusters that have an outcome."""
+        return sum(cluster.status != outcomes.STARTED for cluster in self.clusters.values())
+
+    @property
+    def failed(self) -> list[str]:
+        """Return the clusters that count for certflow_max_failures."""
+        return [host for host, cluster in self.clusters.items() if cluster.status in outcomes.COUNTED]
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Return the clusters that were started and did not end."""
+        return [host for host, cluster in self.clusters.items() if cluster.status == outcomes.STARTED]
+
+
+def to_line(event: Event) -> bytes:
+    """Return an event as a line of a run file. Raises ValueError if it is too long."""
+    line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"an event of {len(line)} bytes")
+    return line
+
+
+def whole_lines(content: bytes) -> bytes:
+    """Return the content without a torn last line."""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def is_run_file(content: bytes) -> bool:
+    """Return True for the content of a run file. It may be empty, or a torn first line."""
+    first, newline, _rest = content.partition(b"\n")
+    if newline:
+        return to_event(first) is not None
+    return first[: len(_BEGINNING)] == _BEGINNING[: len(first)]
+
+
+def read_events(content: bytes, run: str = "") -> Iterator[Event]:
+    """Yield the events of a run, or of all runs. Lines that are not events are passed over."""
+    mark = json.dumps(run).encode() if run else b""
+    for line in whole_lines(content).split(b"\n"):
+        event = to_event(line) if mark in line else None
+        if event is not None and run in ("", event["run"]):
+            yield event
+
+
+def to_event(line: bytes) -> Event | None:
+    """Return the event of a line, None for another line."""
+    if not line or len(line) > LONGEST_LINE:
+        return None
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_event = isinstance(event, dict) and event.get("event") in EVENTS and isinstance(event.get("run"), str)
+    return event if is_event and _has_types(event) else None
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("at", "cluster", "stage", "status", "code", "uid", "work"), (str,)),
+    **dict.fromkeys(("pid", "total"), (int,)),
+    "seconds": (int, float),
+}
+
+
+def _has_types(event: Event) -> bool:
+    return all(isinstance(event[key], kinds) for key, kinds in _TYPES.items() if key in event)
+
+
+def fold(events: Iterable[Event], run: str) -> RunState:
+    """Return the state of a run. The last outcome of a cluster counts."""
+    state = RunState()
+    clusters: dict[str, ClusterState] = {}
+    claims: dict[tuple[str, str], str] = {}
+    for event in events:
+        kind, host = event["event"], event.get("cluster", "")
+        if event["run"] != run:
+            continue
+        if kind == RUN_STARTED:
+            state = replace(state, run=run, at=event.get("at", ""), total=event.get("total", 0))
+        elif kind == RUN_ENDED:
+            state = replace(state, is_ended=True)
+        elif kind == CLUSTER_CLAIMED:
+            claims.setdefault((event.get("uid", ""), event.get("work", "")), host)
+        elif kind in _OF_CLUSTERS:
+            clusters[host] = _OF_CLUSTERS[kind](event)
+    return replace(state, clusters=clusters, claims=claims)
+
+
+def add_outcome(state: RunState, event: Event) -> RunState:
+    """Return the state after the outcome of a cluster."""
+    return replace(state, clusters={**state.clusters, event["cluster"]: _ended(event)})
+
+
+def _started(event: Event) -> ClusterState:
+    return ClusterState(event.get("stage", ""), pid=event.get("pid", 0))
+
+
+def _ended(event: Event) -> ClusterState:
+    return ClusterState(
+        stage=event.get("stage", ""),
+        status=event.get("status", outcomes.FAILED),
+        code=event.get("code", ""),
+        seconds=event.get("seconds", 0),
+    )
+
+
+_OF_CLUSTERS = {CLUSTER_STARTED: _started, CLUSTER_ENDED: _ended}
+
+
+def last_run(events: Iterable[Event], other_than: str = "") -> str:
+    """Return the run that began last, "" if the file has none."""
+    runs = [event["run"] for event in events if event["event"] == RUN_STARTED and event["run"] != other_than]
+    return runs[-1] if runs else ""

@@ -1,0 +1,74 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Durations of the variables of a fleet run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import durations
+
+pytestmark = pytest.mark.quick
+
+# Value, seconds.
+RIGHT = (
+    ("90s", 90),
+    (" 15m ", 900),
+    ("2h", 7200),
+    ("1d", 86400),
+    ("600", 600),
+    (600, 600),
+    ("30d", 2592000),
+    (0, 0),
+)
+WRONG = (
+    "",
+    "soon",
+    "-1",
+    "1.5h",
+    "1h30m",
+    "31d",
+    1.5,
+    True,
+    None,
+    ["1h"],
+    {"a": 1},
+    "9" * 12,
+    "1h\n\x1b[2J",
+    "\u0661h",
+)
+
+
+@pytest.mark.parametrize(("value", "seconds"), RIGHT)
+def test_a_duration(value: Any, seconds: int) -> None:
+    assert durations.find_problem("certflow_deadline", value) == ""
+    assert durations.to_seconds(value) == seconds
+
+
+@pytest.mark.parametrize("value", WRONG)
+def test_a_value_that_is_not_a_duration(value: Any) -> None:
+    line = durations.find_problem("certflow_deadline", value)
+    assert line.startswith("certflow_deadline is ")
+    assert line.isprintable()
+
+
+def test_a_duration_that_is_too_short() -> None:
+    assert (
+        durations.find_problem("certflow_deadline", "0", least=1)
+        == "certflow_deadline is shorter than 1 s: '0'."
+    )
+    assert durations.find_problem("certflow_deadline", "1", least=1) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0, "0 s"), (-1, "0 s"), (0.4, "0 s"), (12.4, "12 s"), (59.6, "1 min"), (130, "2 min 10 s")),
+        *((3600, "1 h"), (3900, "1 h 5 min"), (90000, "25 h")),
+    ],
+)
+def test_a_duration_for_people(seconds: float, text: str) -> None:
+    assert durations.show_seconds(seconds) == text

@@ -1,0 +1,101 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The outcomes of a fleet run, and the lines that tell them."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._codes import CODES
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcomes import Progress
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.mark.parametrize(
+    ("code", "wrote", "status"),
+    [
+        *(("", False, "failed"), ("timed-out", False, "failed"), ("unreachable", False, "unreachable")),
+        *(("server-untrusted", True, "unreachable"), ("owned-by-another", False, "refused")),
+        *(("owned-by-another", True, "failed"), ("wrong-cluster", False, "refused")),
+        *(("managed-bundle", False, "refused"), ("requested-by-another-identity", False, "refused")),
+        *(("secret-unusable", False, "refused"), ("same-cluster", False, "refused")),
+    ],
+)
+def test_the_outcome_of_a_failure(code: str, wrote: bool, status: str) -> None:
+    """A cluster that was written to has failed, whatever the code is."""
+    assert outcomes.status_of_failure(code, wrote) == status
+
+
+def test_the_outcome_depends_on_codes_that_exist() -> None:
+    assert outcomes.STATUS_OF_CODE.keys() <= CODES.keys()
+    assert set(outcomes.STATUS_OF_CODE.values()) == {"unreachable", "refused"}
+
+
+def test_the_outcomes_that_count() -> None:
+    assert sorted(outcomes.COUNTED) == ["failed", "refused", "unreachable"]
+    assert sorted(outcomes.FAILURES - outcomes.COUNTED) == ["drift", "not started", "started", "waiting"]
+    assert sorted(outcomes.STATUSES.keys() - outcomes.FAILURES) == ["changed", "ok", "planned", "skipped"]
+
+
+LINES = (
+    (
+        Progress(37, 100, 2, 5),
+        "prod-eu-3",
+        "changed",
+        12.3,
+        "[37/100] prod-eu-3 changed in 12 s (failed 2 of 5)",
+    ),
+    (Progress(1, 1, 0, 0), "a", "ok", 0.2, "[1/1] a ok in 0 s"),
+    (Progress(2, 9, 1, 0), "a", "failed", 130, "[2/9] a failed in 2 min 10 s (failed 1 of 0)"),
+    (Progress(2, 9, 0, 3), "a", "waiting", 0, "[2/9] a waiting"),
+    (Progress(2, 9, 1, 0), "a", "not started", 0, "[2/9] a not started (failed 1 of 0)"),
+    (Progress(2, 9, 0, 0), "\u202ea\nb", "ok", 1, "[2/9] \\u202ea b ok in 1 s"),
+)
+
+
+@pytest.mark.parametrize(("progress", "host", "status", "seconds", "line"), LINES)
+def test_a_line_of_progress(progress: Progress, host: str, status: str, seconds: float, line: str) -> None:
+    assert outcomes.progress_line(progress, host, status, seconds) == line
+
+
+@pytest.mark.parametrize(
+    ("statuses", "line"),
+    [
+        ([], "0 clusters"),
+        (["ok"], "1 cluster: 1 ok"),
+        (["ok", "failed", "ok", "changed", "waiting"], "5 clusters: 1 failed, 1 waiting, 1 changed, 2 ok"),
+    ],
+)
+def test_the_counts(statuses: list[str], line: str) -> None:
+    assert outcomes.count_line(statuses) == line
+
+
+def test_the_summary_has_failures_first_and_counts_quiet_clusters() -> None:
+    found = {
+        "a": {"status": "ok", "reason": "x"},
+        "b": {"status": "changed", "reason": "renewed"},
+        "c": {"status": "unreachable", "reason": "no\nanswer\x1b[2J"},
+        "d": {"status": "failed", "reason": "y"},
+        "e": {"status": "ok", "reason": "x"},
+    }
+    assert outcomes.summary_lines(found) == [
+        "d: failed: y",
+        "c: unreachable: no answer\\x1b[2J",
+        "b: changed: renewed",
+        "5 clusters: 1 failed, 1 unreachable, 1 changed, 2 ok",
+    ]
+
+
+def test_a_quiet_fleet_has_a_short_summary() -> None:
+    found = {f"h{number}": {"status": "ok", "reason": "the certificate is kept"} for number in range(100)}
+    assert outcomes.summary_lines(found) == ["100 clusters: 100 ok"]
+
+
+def test_the_line_about_a_killed_run() -> None:
+    assert outcomes.unfinished_line([], "2026-12-04T22:00:00Z") == ""
+    line = outcomes.unfinished_line(["a", "b\x1b"], "2026-12-04T22:00:00Z")
+    assert "2026-12-04T22:00:00Z" in line
+    assert "a, b\\x1b" in line

@@ -1,0 +1,365 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The run file: what is appended, what is read, and files that must not be used."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import resource
+import stat
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes, run_file, run_state
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.run_file import RunFile, RunFileError
+
+pytestmark = pytest.mark.quick
+fork = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "report.run")
+
+
+def begin(path: str, run: str = "r1", budget: Budget | None = None, total: int = 9) -> RunFile:
+    run_file.begin(path, run, total, {"hash": "sha256:0"})
+    return RunFile(path, run, budget or Budget())
+
+
+def events(path: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def in_child(work: Callable[[], None]) -> int | None:
+    """Run the function in a forked process, and return how it ended."""
+    process = fork.Process(target=work)
+    process.start()
+    process.join(60)
+    return process.exitcode
+
+
+def test_a_run(path: str) -> None:
+    file = begin(path)
+    assert file.start_cluster("a", "canary") == ""
+    assert file.claim("a", "uid-1", "ns/tls") == ""
+    assert file.end_cluster("a", "canary", "changed", 12.34) == outcomes.Progress(1, 9, 0, 0)
+    file.end_stage("canary")
+    file.start_soak("canary", 60)
+    assert file.start_cluster("b", "fleet") == ""
+    assert file.end_cluster("b", "fleet", "failed", 2, "timed-out") == outcomes.Progress(2, 9, 1, 0)
+    refusal = file.start_cluster("c", "fleet")
+    assert refusal.startswith("b did not succeed")
+    file.end_run()
+    state = file.read()
+    assert state.is_ended
+    assert {host: cluster.status for host, cluster in state.clusters.items()} == {
+        "a": "changed",
+        "b": "failed",
+    }
+    assert (state.clusters["b"].code, state.clusters["a"].seconds) == ("timed-out", 12.3)
+    assert [event["event"] for event in events(path)] == [
+        *(
+            "run-started",
+            "cluster-started",
+            "cluster-claimed",
+            "cluster-ended",
+            "stage-ended",
+            "soak-started",
+        ),
+        *("cluster-started", "cluster-ended", "run-ended"),
+    ]
+    assert all(event["run"] == "r1" for event in events(path))
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+def test_the_last_outcome_of_a_cluster_counts(path: str) -> None:
+    """The verification after the soak may fail a cluster that succeeded before."""
+    file = begin(path)
+    file.start_cluster("a", "fleet")
+    file.end_cluster("a", "fleet", "changed")
+    assert file.start_cluster("b", "fleet") == ""
+    assert file.end_cluster("a", "fleet", "failed") == outcomes.Progress(1, 9, 1, 0)
+    assert file.start_cluster("c", "fleet") != ""
+
+
+def test_two_hosts_of_one_cluster(path: str) -> None:
+    file = begin(path)
+    assert file.claim("a", "uid-1", "ns/x") == ""
+    assert file.claim("b", "uid-1", "ns/y") == ""
+    assert file.claim("c", "uid-1", "ns/x") == "a"
+    assert file.claim("a", "uid-1", "ns/x") == ""  # again
+    assert begin(path, "r2").claim("c", "uid-1", "ns/x") == ""  # in another run
+
+
+def test_the_next_run_tells_what_the_last_one_had_started(path: str) -> None:
+    assert run_file.begin(path, "r1", 3, {}) is None
+    file = RunFile(path, "r1")
+    for host in "ab":
+        file.start_cluster(host, "fleet")
+    file.end_cluster("a", "fleet", "ok")
+    found = run_file.begin(path, "r2", 3, {})
+    assert found is not None
+    assert (found.run, found.hosts, found.at) == ("r1", ("b",), events(path)[0]["at"])
+    RunFile(path, "r2").start_cluster("c", "fleet")
+    RunFile(path, "r2").end_run()
+    assert run_file.begin(path, "r3", 3, {}) is None
+
+
+def test_two_runs_at_once_do_not_share_a_budget(path: str) -> None:
+    first, second = begin(path, "r1"), begin(path, "r2")
+    first.start_cluster("a", "fleet")
+    first.end_cluster("a", "fleet", "failed")
+    assert second.start_cluster("b", "fleet") == ""
+    assert first.start_cluster("b", "fleet") != ""
+
+
+@pytest.mark.parametrize(
+    "torn", [b'{"event":"cluster-ended","run":"r1","clus', b"\x00\x00", b'{"event"', b"{"]
+)
+def test_a_torn_last_line_is_dropped(path: str, torn: bytes) -> None:
+    file = begin(path)
+    file.start_cluster("a", "fleet")
+    whole = Path(path).read_bytes()
+    Path(path).write_bytes(whole + torn)
+    assert file.read().unfinished == ["a"]
+    assert Path(path).read_bytes() == whole
+    file.end_cluster("a", "fleet", "ok")
+    assert [event["event"] for event in events(path)] == ["run-started", "cluster-started", "cluster-ended"]
+
+
+@pytest.mark.parametrize(
+    "torn", [b"", b"{", b'{"event":"run-st', b'{"event":"run-started","run":"r0","total']
+)
+def test_a_torn_first_line_is_dropped(path: str, torn: bytes) -> None:
+    """The first write of an earlier run was torn."""
+    Path(path).write_bytes(torn)
+    assert begin(path).start_cluster("a", "fleet") == ""
+    assert [event["event"] for event in events(path)] == ["run-started", "cluster-started"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            b"\x00\x00\x00",
+            b"[]",
+            b"7",
+            b'{"event":"x","run":"r1"}',
+            b'{"event":"cluster-ended","run":["r1"]}',
+        ),
+        *(b'{"event":"cluster-ended","run":"r1","cluster":7}', b"[" * 5000, b'{"event":"cluster-ended"}'),
+        b'{"event":"cluster-ended","run":"r1","cluster":"a","status":["failed"]}',
+    ],
+)
+def test_a_line_that_is_not_an_event_is_passed_over(path: str, line: bytes) -> None:
+    file = begin(path)
+    Path(path).write_bytes(Path(path).read_bytes() + line + b"\n")
+    assert file.start_cluster("a", "fleet") == ""
+    assert file.read().unfinished == ["a"]
+
+
+def test_the_first_failure_stops_further_starts_exactly(path: str) -> None:
+    """Many processes start clusters at once: after the failure is recorded, none starts."""
+    file = begin(path, budget=Budget(2), total=60)
+
+    def work(first: int) -> None:
+        for number in range(first, 60, 12):
+            if not file.start_cluster(f"h{number}", "fleet"):
+                file.end_cluster(f"h{number}", "fleet", "failed" if number % 3 else "ok")
+
+    processes = [fork.Process(target=work, args=(number,)) for number in range(12)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 12
+    failed = 0
+    for event in events(path):
+        failed += event.get("status") == "failed"
+        assert not (failed > 2 and event["event"] == "cluster-started")
+    assert failed > 2
+
+
+def test_a_process_that_died_counts_as_a_failure(path: str) -> None:
+    file = begin(path)
+    assert in_child(lambda: os._exit(file.start_cluster("a", "fleet") != "")) == 0
+    assert file.start_cluster("b", "fleet").startswith("a did not succeed")
+    assert RunFile(path, "r1", Budget(1)).start_cluster("b", "fleet") == ""
+
+
+def test_a_full_disk_stops_further_starts(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of the line was written. The file is as before, and the next write works."""
+    file = begin(path)
+    before = Path(path).read_bytes()
+    write = os.write
+
+    def fill(descriptor: int, data: bytes) -> int:
+        if len(data) < 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, bytes(data)[:30])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fill)
+        with pytest.raises(RunFileError) as caught:
+            file.start_cluster("a", "fleet")
+    assert str(caught.value).isprintable()
+    assert Path(path).read_bytes() == before
+    assert file.start_cluster("a", "fleet") == ""
+
+
+def test_a_limit_of_the_file_size_stops_further_starts(path: str) -> None:
+    file = begin(path)
+    size = os.path.getsize(path)
+
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, size + 10))
+        try:
+            file.start_cluster("a", "fleet")
+        except RunFileError:
+            os._exit(42)
+
+    assert in_child(work) == 42
+    assert os.path.getsize(path) == size
+
+
+def test_a_file_that_disappears_stops_further_starts(path: str) -> None:
+    file = begin(path)
+    os.unlink(path)
+    with pytest.raises(RunFileError):
+        file.start_cluster("a", "fleet")
+    assert not os.path.exists(path)
+    begin(path, "r2")
+    with pytest.raises(RunFileError):
+        file.start_cluster("a", "fleet")
+
+
+def link(path: Path) -> None:
+    (path.parent / "other").write_text("")
+    path.symlink_to(path.parent / "other")
+
+
+def hard_link(path: Path) -> None:
+    (path.parent / "other").write_text("")
+    os.link(path.parent / "other", path)
+
+
+def open_folder(path: Path) -> None:
+    path.parent.chmod(0o777)
+
+
+# How the path is prepared.
+UNUSABLE: dict[str, Callable[[Path], Any]] = {
+    "link": link,
+    "hard link": hard_link,
+    "folder": lambda path: path.mkdir(),
+    "pipe": os.mkfifo,
+    "folder of everyone": open_folder,
+    "another file": lambda path: path.write_text("plugin: certflow.kubernetes.kubeconfig\n"),
+    "binary file": lambda path: path.write_bytes(b"\x7fELF\n\xff"),
+    "short file": lambda path: path.write_text("password"),
+    "json file": lambda path: path.write_text('{"event":"x"}'),
+    "large file": lambda path: (
+        path.write_bytes(b'{"event":"run-started","run":"r1"}\n') and os.truncate(path, 2**27)
+    ),
+}
+
+
+@pytest.mark.parametrize("prepare", UNUSABLE.values(), ids=UNUSABLE)
+def test_a_path_that_must_not_be_used(path: str, prepare: Callable[[Path], Any]) -> None:
+    """The message is one line with a remedy. A file of another kind keeps its content and its mode."""
+    prepare(Path(path))
+
+    def look() -> tuple[int, bytes]:
+        is_file = Path(path).is_file()
+        return os.lstat(path).st_mode if os.path.lexists(path) else 0, Path(path).read_bytes()[
+            :99
+        ] if is_file else b""
+
+    before = look()
+    with pytest.raises(RunFileError) as caught:
+        begin(path)
+    assert caught.value.code == "run-file-unusable"
+    assert caught.value.remedy
+    assert path in caught.value.cause
+    assert look() == before
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(RunFileError):
+        begin(str(tmp_path / "no" / "report.run"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_file_of_another_user(path: str) -> None:
+    begin(path)
+    os.chown(path, 12345, -1)
+    with pytest.raises(RunFileError):
+        begin(path, "r2")
+
+
+def test_a_folder_such_as_tmp_may_be_used(path: str) -> None:
+    Path(path).parent.chmod(0o1777)
+    assert begin(path).start_cluster("a", "fleet") == ""
+
+
+def test_a_file_that_others_may_read_becomes_private(path: str) -> None:
+    begin(path)
+    os.chmod(path, 0o644)
+    begin(path, "r2")
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+def test_a_held_lock_is_one_line(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = begin(path)
+    monkeypatch.setattr(run_file, "LOCK_TIMEOUT", 0.05)
+    with file._open(), pytest.raises(RunFileError):
+        file.read()
+
+
+def test_a_large_file_is_reduced_to_the_runs_that_have_not_ended(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_file, "MOST_KEPT_BYTES", 3000)
+    begin(path, "open").start_cluster("a", "fleet")
+    for number in range(40):
+        begin(path, f"done-{number}").end_run()
+        assert os.path.getsize(path) < 4000
+    assert {event["run"] for event in events(path)} >= {"open", "done-39"}
+    assert RunFile(path, "open").read().unfinished == ["a"]
+    for number in range(40):
+        begin(path, f"killed-{number}")
+    assert "open" not in {event["run"] for event in events(path)}
+    assert os.path.getsize(path) < 4000
+
+
+def test_a_name_that_is_too_long_is_one_line(path: str) -> None:
+    file = begin(path)
+    with pytest.raises(RunFileError):
+        file.start_cluster("x" * run_state.LONGEST_LINE, "fleet")
+    assert len(events(path)) == 1
+
+
+def test_names_with_any_character_come_back(path: str) -> None:
+    file = begin(path)
+    names = ['"\n{"event":"run-ended","run":"r1"}', "\u202e\x00", "\ud800", "{{ x }}", "r1"]
+    for name in names:
+        assert file.start_cluster(name, name) == ""
+    assert file.read().unfinished == names
+    assert not file.read().is_ended
+
+
+def test_the_name_of_a_run() -> None:
+    now = datetime(2026, 12, 4, 22, 0, tzinfo=timezone.utc)
+    names = {run_file.new_run_id(now) for _number in range(50)}
+    assert len(names) == 50
+    assert all(name.startswith("20261204T220000Z-") for name in names)
