@@ -117,18 +117,16 @@ class RunFile:
             return "" if owner in ("", host) else owner
 
     def end_cluster(
-        self, host: str, stage: str, status: str, seconds: float = 0, code: str = ""
+        self, host: str, stage: str, outcome: Mapping[str, Any], seconds: float = 0
     ) -> outcomes.Progress:
-        """Append the outcome of a cluster, and return how far the run is. A later outcome replaces an earlier one."""
+        """Append the outcome of a cluster, and return how far the run is. A later outcome replaces an earlier one.
+
+        outcome: its status, code, reason, and further keys of the report. Texts that are too long for a line are cut.
+        A cluster that did not start may end too, with an outcome such as waiting.
+        """
         with self._open() as (file, state):
-            event = {
-                "cluster": host,
-                "stage": stage,
-                "status": status,
-                "code": code,
-                "seconds": round(seconds, 1),
-            }
-            entry = self._event(run_state.CLUSTER_ENDED, **event)
+            event = {"cluster": host, "stage": stage, "seconds": round(seconds, 1), "outcome": dict(outcome)}
+            entry = run_state.fit(self._event(run_state.CLUSTER_ENDED, **event))
             file.append(entry)
             return budgets.progress(run_state.add_outcome(state, entry), self.budget)
 

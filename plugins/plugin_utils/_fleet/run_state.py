@@ -45,6 +45,8 @@ class ClusterState:
     seconds: float = 0
     #: The process that works on it.
     pid: int = 0
+    #: The last outcome with all its keys, for the report.
+    outcome: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,28 @@ def to_line(event: Event) -> bytes:
     return line
 
 
+def fit(event: Event) -> Event:
+    """Return the end of a cluster with an outcome that is short enough for a line."""
+    length = LONGEST_LINE // 4
+    while len(json.dumps(event)) >= LONGEST_LINE and length > 8:
+        event = _shortened(event, length)
+        length //= 2
+    if len(json.dumps(event)) >= LONGEST_LINE:
+        event = {**event, "outcome": {key: event["outcome"].get(key, "") for key in ("status", "code")}}
+    return event
+
+
+def _shortened(value: Any, length: int) -> Any:
+    """Return the value with texts of at most ``length`` characters, and lists of a quarter as many entries."""
+    if isinstance(value, str):
+        return value if len(value) <= length else f"{value[: length - 3]}..."
+    if isinstance(value, Mapping):
+        return {key: _shortened(inner, length) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shortened(inner, length) for inner in value[: length // 4]]
+    return value
+
+
 def whole_lines(content: bytes) -> bytes:
     """Return the content without a torn last line."""
     return content[: content.rfind(b"\n") + 1]
@@ -122,9 +146,10 @@ def to_event(line: bytes) -> Event | None:
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("at", "cluster", "stage", "status", "code", "uid", "work"), (str,)),
+    **dict.fromkeys(("at", "cluster", "stage", "uid", "work"), (str,)),
     **dict.fromkeys(("pid", "total"), (int,)),
     "seconds": (int, float),
+    "outcome": (dict,),
 }
 
 
@@ -162,11 +187,13 @@ def _started(event: Event) -> ClusterState:
 
 
 def _ended(event: Event) -> ClusterState:
+    outcome = event.get("outcome", {})
     return ClusterState(
         stage=event.get("stage", ""),
-        status=event.get("status", outcomes.FAILED),
-        code=event.get("code", ""),
+        status=str(outcome.get("status", outcomes.FAILED)),
+        code=str(outcome.get("code", "")),
         seconds=event.get("seconds", 0),
+        outcome=outcome,
     )
 
 

@@ -78,7 +78,7 @@ def parse(value: Any) -> tuple[Window, ...]:
     return tuple(map(_window, [entries] if isinstance(entries, Mapping) else entries))
 
 
-def next_opening(windows: Sequence[Window], now: datetime) -> datetime | None:
+def judge(windows: Sequence[Window], now: datetime) -> datetime | None:
     """Return the next opening in UTC, None if a window is open or there is no window.
 
     now: a time with a zone.

@@ -36,6 +36,10 @@ def begin(path: str, run: str = "r1", budget: Budget | None = None, total: int =
     return RunFile(path, run, budget or Budget())
 
 
+def outcome(status: str, **keys: Any) -> dict[str, Any]:
+    return {"status": status, "code": "", "reason": "x", **keys}
+
+
 def events(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
@@ -52,11 +56,13 @@ def test_a_run(path: str) -> None:
     file = begin(path)
     assert file.start_cluster("a", "canary") == ""
     assert file.claim("a", "uid-1", "ns/tls") == ""
-    assert file.end_cluster("a", "canary", "changed", 12.34) == outcomes.Progress(1, 9, 0, 0)
+    assert file.end_cluster("a", "canary", outcome("changed"), 12.34) == outcomes.Progress(1, 9, 0, 0)
     file.end_stage("canary")
     file.start_soak("canary", 60)
     assert file.start_cluster("b", "fleet") == ""
-    assert file.end_cluster("b", "fleet", "failed", 2, "timed-out") == outcomes.Progress(2, 9, 1, 0)
+    assert file.end_cluster("b", "fleet", outcome("failed", code="timed-out"), 2) == outcomes.Progress(
+        2, 9, 1, 0
+    )
     refusal = file.start_cluster("c", "fleet")
     assert refusal.startswith("b did not succeed")
     file.end_run()
@@ -86,9 +92,9 @@ def test_the_last_outcome_of_a_cluster_counts(path: str) -> None:
     """The verification after the soak may fail a cluster that succeeded before."""
     file = begin(path)
     file.start_cluster("a", "fleet")
-    file.end_cluster("a", "fleet", "changed")
+    file.end_cluster("a", "fleet", outcome("changed"))
     assert file.start_cluster("b", "fleet") == ""
-    assert file.end_cluster("a", "fleet", "failed") == outcomes.Progress(1, 9, 1, 0)
+    assert file.end_cluster("a", "fleet", outcome("failed")) == outcomes.Progress(1, 9, 1, 0)
     assert file.start_cluster("c", "fleet") != ""
 
 
@@ -106,7 +112,7 @@ def test_the_next_run_tells_what_the_last_one_had_started(path: str) -> None:
     file = RunFile(path, "r1")
     for host in "ab":
         file.start_cluster(host, "fleet")
-    file.end_cluster("a", "fleet", "ok")
+    file.end_cluster("a", "fleet", outcome("ok"))
     found = run_file.begin(path, "r2", 3, {})
     assert found is not None
     assert (found.run, found.hosts, found.at) == ("r1", ("b",), events(path)[0]["at"])
@@ -118,7 +124,7 @@ def test_the_next_run_tells_what_the_last_one_had_started(path: str) -> None:
 def test_two_runs_at_once_do_not_share_a_budget(path: str) -> None:
     first, second = begin(path, "r1"), begin(path, "r2")
     first.start_cluster("a", "fleet")
-    first.end_cluster("a", "fleet", "failed")
+    first.end_cluster("a", "fleet", outcome("failed"))
     assert second.start_cluster("b", "fleet") == ""
     assert first.start_cluster("b", "fleet") != ""
 
@@ -133,7 +139,7 @@ def test_a_torn_last_line_is_dropped(path: str, torn: bytes) -> None:
     Path(path).write_bytes(whole + torn)
     assert file.read().unfinished == ["a"]
     assert Path(path).read_bytes() == whole
-    file.end_cluster("a", "fleet", "ok")
+    file.end_cluster("a", "fleet", outcome("ok"))
     assert [event["event"] for event in events(path)] == ["run-started", "cluster-started", "cluster-ended"]
 
 
@@ -158,7 +164,7 @@ def test_a_torn_first_line_is_dropped(path: str, torn: bytes) -> None:
             b'{"event":"cluster-ended","run":["r1"]}',
         ),
         *(b'{"event":"cluster-ended","run":"r1","cluster":7}', b"[" * 5000, b'{"event":"cluster-ended"}'),
-        b'{"event":"cluster-ended","run":"r1","cluster":"a","status":["failed"]}',
+        b'{"event":"cluster-ended","run":"r1","cluster":"a","outcome":["failed"]}',
     ],
 )
 def test_a_line_that_is_not_an_event_is_passed_over(path: str, line: bytes) -> None:
@@ -175,7 +181,7 @@ def test_the_first_failure_stops_further_starts_exactly(path: str) -> None:
     def work(first: int) -> None:
         for number in range(first, 60, 12):
             if not file.start_cluster(f"h{number}", "fleet"):
-                file.end_cluster(f"h{number}", "fleet", "failed" if number % 3 else "ok")
+                file.end_cluster(f"h{number}", "fleet", outcome("failed" if number % 3 else "ok"))
 
     processes = [fork.Process(target=work, args=(number,)) for number in range(12)]
     for process in processes:
@@ -185,7 +191,7 @@ def test_the_first_failure_stops_further_starts_exactly(path: str) -> None:
     assert [process.exitcode for process in processes] == [0] * 12
     failed = 0
     for event in events(path):
-        failed += event.get("status") == "failed"
+        failed += event.get("outcome") == outcome("failed")
         assert not (failed > 2 and event["event"] == "cluster-started")
     assert failed > 2
 
@@ -340,6 +346,36 @@ def test_a_large_file_is_reduced_to_the_runs_that_have_not_ended(
         begin(path, f"killed-{number}")
     assert "open" not in {event["run"] for event in events(path)}
     assert os.path.getsize(path) < 4000
+
+
+def test_an_outcome_comes_back_whole(path: str) -> None:
+    found = outcome(
+        "failed", code="timed-out", evidence=["a", "b"], days_left=None, steps=[{"id": "x", "changed": True}]
+    )
+    file = begin(path)
+    file.end_cluster("a", "fleet", found)
+    assert file.read().clusters["a"].outcome == found
+    assert file.read().clusters["a"].code == "timed-out"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"reason": "x" * 99999},
+        {"reason": "\U0001f600" * 9999},
+        {"evidence": ["x" * 999] * 999},
+        {"steps": [{"id": "x", "text": "y" * 99}] * 9999},
+        {"more": {f"key-{number}": number for number in range(9999)}},
+    ],
+    ids=["text", "wide text", "list", "list of dictionaries", "many keys"],
+)
+def test_a_long_outcome_is_cut(path: str, keys: dict[str, Any]) -> None:
+    file = begin(path)
+    file.end_cluster("a", "fleet", outcome("failed", code="timed-out", **keys))
+    assert os.path.getsize(path) < 2 * run_state.LONGEST_LINE
+    state = file.read().clusters["a"]
+    assert (state.status, state.code) == ("failed", "timed-out")
+    assert "more" in keys or state.outcome.keys() == outcome("failed", **keys).keys()
 
 
 def test_a_name_that_is_too_long_is_one_line(path: str) -> None:

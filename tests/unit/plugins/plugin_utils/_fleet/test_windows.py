@@ -106,11 +106,11 @@ JUDGED: tuple[tuple[Any, str, str], ...] = (
 @pytest.mark.parametrize(("value", "now", "expected"), JUDGED)
 def test_a_window_at_a_time(value: Any, now: str, expected: str) -> None:
     assert windows.find_problems(value) == []
-    opening = windows.next_opening(windows.parse(value), at(now))
+    opening = windows.judge(windows.parse(value), at(now))
     assert opening == (None if expected == "open" else at(expected))
     # The judgement does not depend on the zone of the clock.
     elsewhere = at(now).astimezone(timezone(timedelta(hours=-9, minutes=-30)))
-    assert windows.next_opening(windows.parse(value), elsewhere) == opening
+    assert windows.judge(windows.parse(value), elsewhere) == opening
 
 
 @pytest.mark.parametrize("zone", ["UTC", BERLIN, "Pacific/Apia", "Australia/Lord_Howe", "America/Sao_Paulo"])
@@ -119,10 +119,10 @@ def test_a_window_opens_at_its_next_opening(zone: str) -> None:
     parsed = windows.parse([window("23:30", "00:30", "Sat", zone), window("02:10", "02:20", "Sun", zone)])
     now, end = at("2026-01-01T00:05Z"), at("2027-01-01T00:00Z")
     while now < end:
-        opening = windows.next_opening(parsed, now)
+        opening = windows.judge(parsed, now)
         if opening is not None:
             assert now < opening <= now + timedelta(days=8)
-            assert windows.next_opening(parsed, opening) is None
+            assert windows.judge(parsed, opening) is None
         now += timedelta(hours=5)
 
 
