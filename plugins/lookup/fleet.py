@@ -21,7 +21,8 @@ options:
       - V(pattern) is O(pattern) if it matches a host. Otherwise it is V(localhost), on which the playbook reports the error.
         If C(--limit) excludes localhost, the lookup fails.
       - V(settings) is a dictionary with the checked settings. Its key C(problem) is empty if the run may start. If there are several
-        problems, C(problems) has a line for each.
+        problems, C(problems) has a line for each. C(stages) has the stages of the run, C(max_failures) the number of clusters that may
+        fail, and C(has_canary) whether a failed canary stops the run.
       - V(overlap) is a dictionary. Its keys are the hosts that mean the same cluster as another host of the run, its values
         the reasons.
       - V(outcome) is the outcome of the current host for the report, after its role succeeded.
@@ -37,16 +38,6 @@ options:
       - The role of the run, without the collection's name. V(pattern) and V(settings) check its variables. V(overlap) reads the facts of the
         role's tasks file cluster.yml.
     type: str
-    default: ""
-  serial:
-    description:
-      - Sizes of the batches.
-    type: raw
-    default: ""
-  max_failures:
-    description:
-      - Number of clusters that may fail.
-    type: raw
     default: ""
   job_name:
     description:
@@ -108,7 +99,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
     _role_variables,
     _variable_values,
 )
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import overlap, settings
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import overlap, settings, stages
 
 LISTINGS = ("syntax", "listhosts", "listtasks", "listtags")
 
@@ -140,13 +131,18 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         pattern = self.get_option("pattern")
         if _role_variables.is_blank(pattern):
             return []
+        manager = self._inventory(variables)
+        manager.subset(_limit() or None)
+        return [str(host) for host in manager.get_hosts(pattern)]
+
+    def _inventory(self, variables: Mapping[str, Any]) -> Any:
+        """Return the inventory with the groups and the names of the hosts."""
         manager = InventoryManager(self._loader, parse=False)
         for group, members in variables["groups"].items():
             manager.add_group(group)
             for member in members:
                 manager.add_host(member, group=group)
-        manager.subset(_limit() or None)
-        return [str(host) for host in manager.get_hosts(pattern)]
+        return manager
 
     def _pattern(self, variables: Mapping[str, Any]) -> str:
         if self._hosts(variables):
@@ -161,35 +157,42 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         return "localhost"
 
     def _settings(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        hosts = self._hosts(variables)
+        hosts = self._checked(self._hosts(variables), variables)
         names = self.get_option("job_name"), self.get_option("required_job")
-        lines = [
-            *self._problems(variables, self._checked(hosts, variables)),
-            *_job_report.problems(*names, variables),
-        ]
+        lines = [*self._problems(variables, hosts), *_job_report.problems(*names, variables)]
+        answer = {"problem": settings.summary(lines, self._spec()), "problems": lines}
+        if lines:
+            return {**answer, "stages": [], "serial": [], "max_failures": 0, "has_canary": True}
+        given = self._given(variables, hosts)
+        chosen, limits = settings.assign_stages(given, hosts).stages, settings.make_budget(given, hosts)
         return {
-            "serial": settings.batches(self.get_option("serial")),
-            "max_failures": settings.budget(self.get_option("max_failures")),
-            "problem": settings.summary(lines, self._spec()),
-            "problems": lines,
+            **answer,
+            "stages": stages.to_data(chosen),
+            "serial": stages.serial(chosen),
+            "max_failures": limits.limit,
+            "has_canary": limits.has_canary,
         }
 
     def _spec(self) -> _role_variables.RoleSpec:
         return _role_variables.specification(self.get_option("role"))
 
     def _problems(self, variables: Mapping[str, Any], hosts: list[settings.Host]) -> list[str]:
-        given = settings.Settings(
+        size = len(variables["groups"].get("all", ()))
+        return settings.problems(self._given(variables, hosts), hosts, self._spec(), size)
+
+    def _given(self, variables: Mapping[str, Any], hosts: list[settings.Host]) -> settings.Settings:
+        manager = self._inventory(variables)
+        return settings.Settings(
             pattern=self.get_option("pattern"),
             chosen=variables.get("ansible_play_hosts_all") or (),
             limit=_limit(),
-            serial=self.get_option("serial"),
-            max_failures=self.get_option("max_failures"),
-            fails_on_change=self.get_option("fails_on_change"),
+            members={
+                pattern: [str(host) for host in manager.get_hosts(pattern)]
+                for pattern in settings.stage_patterns(hosts)
+            },
             reads_only=self.get_option("reads_only"),
             names=[*self._of_play(variables), *_variable_values.extra_names(self._loader)] if hosts else (),
         )
-        size = len(variables["groups"].get("all", ()))
-        return settings.problems(given, hosts, self._spec(), size)
 
     @staticmethod
     def _of_play(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,7 +206,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
     def _checked(self, hosts: list[str], variables: Mapping[str, Any]) -> list[settings.Host]:
         """Return the hosts with the variables that are checked, as a task of each host would see them."""
-        names = [*_role_variables.CLUSTER_VARIABLES, *self._spec().options]
+        names = [*_role_variables.CLUSTER_VARIABLES, *settings.CHECKED, *self._spec().options]
         hostvars, of_play = variables["hostvars"], self._of_play(variables)
 
         def host(name: str) -> settings.Host:

@@ -22,38 +22,14 @@ import yaml
 from ansible.module_utils.common.validation import check_type_bool, check_type_dict, check_type_int
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
 
+from ._playbook_variables import VARIABLES
+
 COLLECTION = Path(__file__).parents[2]
 ENTRY_POINT = "variables"
 # The value of a variable that refers to a variable that is not defined.
 UNDEFINED = object()
 # The variables of the playbooks, the inventory plugin and the modules.
-PLAYBOOK_VARIABLES = frozenset(
-    (
-        "certflow_allow_shared_cluster",
-        "certflow_cluster_uid",
-        "certflow_compare_with",
-        "certflow_context",
-        "certflow_endpoints_per_service",
-        "certflow_exceptions",
-        "certflow_fail_on",
-        "certflow_fail_on_change",
-        "certflow_hosts",
-        "certflow_job_name",
-        "certflow_kubeconfig",
-        "certflow_kubernetes_execution_mode",
-        "certflow_max_failures",
-        "certflow_merge",
-        "certflow_probe_endpoints",
-        "certflow_probe_urls",
-        "certflow_report",
-        "certflow_report_auth",
-        "certflow_report_url",
-        "certflow_required_job",
-        "certflow_serial",
-        "certflow_snapshot_version",
-        "certflow_wait_timeout",
-    )
-)
+PLAYBOOK_VARIABLES = frozenset(VARIABLES)
 # Facts of the playbooks and of the inventory plugin, which users read.
 FACTS = frozenset(
     (

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import PLAYBOOK_VARIABLES
 
 from tests.support import pages
 from tools.ci.venvs import REPOSITORY
@@ -55,7 +56,7 @@ def variables() -> set[str]:
             names |= set(entry.get("options", {}))
     for path in (REPOSITORY / "playbooks").rglob("*.yml"):
         names |= set(OF_PLAYBOOKS.findall(path.read_text()))
-    return names | {"certflow_kubernetes_execution_mode"}
+    return names | PLAYBOOK_VARIABLES
 
 
 def module_options(name: str) -> Mapping[str, Any]:

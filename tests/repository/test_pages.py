@@ -103,7 +103,8 @@ def first_cells(page: str) -> list[str]:
 
 
 def test_the_page_of_variables_has_every_variable_of_the_playbooks() -> None:
-    assert sorted(first_cells("reference_playbook_variables.rst")) == sorted(PLAYBOOK_VARIABLES)
+    shown = [name for name in first_cells("reference_playbook_variables.rst") if name.startswith("certflow_")]
+    assert sorted(shown) == sorted(PLAYBOOK_VARIABLES)
 
 
 def test_the_page_of_the_report_has_every_key_and_status() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from .._role_variables import is_blank
 from . import outcomes, stages
 from .durations import shown
-from .run_state import RunState
+from .run_state import ClusterState, RunState
 
 NAME = "certflow_max_failures"
 
@@ -45,8 +45,12 @@ def make_budget(value: Any, clusters: int, reads_only: bool = False) -> Budget:
     return Budget(stages.amount(text, clusters), has_canary=not reads_only)
 
 
-def find_refusal(state: RunState, budget: Budget, is_alive: Callable[[int], bool] = lambda _pid: True) -> str:
-    """Return why no further cluster may start, "" if one may.
+def find_refusal(
+    state: RunState, budget: Budget, stage: str = "", is_alive: Callable[[int], bool] = lambda _pid: True
+) -> str:
+    """Return why a cluster of a stage may not start, "" if it may.
+
+    A canary that waits for its window has shown nothing, so no cluster of another stage starts.
 
     is_alive: tells whether a process that works on a cluster exists.
     """
@@ -55,9 +59,16 @@ def find_refusal(state: RunState, budget: Budget, is_alive: Callable[[int], bool
     canaries = [host for host in failed if stages.is_canary(state.clusters[host].stage)]
     if budget.has_canary and canaries:
         return f"{stages.some(canaries)} of the stage {stages.CANARY} did not succeed, and that stage tolerates no failure"
+    waiting = [host for host, cluster in state.clusters.items() if _is_waiting_canary(cluster)]
+    if budget.has_canary and waiting and not stages.is_canary(stage):
+        return f"{stages.some(waiting)} of the stage {stages.CANARY} {'waits' if len(waiting) == 1 else 'wait'} for a window"
     if len(failed) > budget.limit:
         return f"{stages.some(failed)} did not succeed, and {NAME} is {budget.limit}"
     return ""
+
+
+def _is_waiting_canary(cluster: ClusterState) -> bool:
+    return cluster.status == outcomes.WAITING and stages.is_canary(cluster.stage)
 
 
 def progress(state: RunState, budget: Budget) -> outcomes.Progress:

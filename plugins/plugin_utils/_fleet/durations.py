@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted
@@ -38,8 +39,23 @@ def find_problem(name: str, value: object, least: int = 0) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value for a message: a number, a shortened text in quotes, or the type of any other value."""
-    return str(value) if type(value) in (int, float) else quoted(value)
+    """Return a value for a message: a number, a shortened text in quotes, or the kind of any other value.
+
+    The classes of values that Ansible has tagged have names that mean nothing to a user.
+    """
+    for kind, name in _KINDS.items():
+        if isinstance(value, kind):
+            return name
+    return str(value) if isinstance(value, (int, float)) else quoted(value)
+
+
+_KINDS: dict[type, str] = {
+    bool: "a boolean",
+    Mapping: "a dictionary",
+    list: "a list",
+    tuple: "a list",
+    type(None): "nothing",
+}
 
 
 def show_seconds(seconds: float) -> str:

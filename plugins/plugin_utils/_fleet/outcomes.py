@@ -22,6 +22,8 @@ from .durations import show_seconds
 OK, CHANGED, PLANNED, DRIFT, SKIPPED = "ok", "changed", "planned", "drift", "skipped"
 FAILED, REFUSED, UNREACHABLE = "failed", "refused", "unreachable"
 WAITING, NOT_STARTED, STARTED = "waiting", "not started", "started"
+#: The severity of a cluster that waits although a certificate breaks before its window opens.
+ERROR = "error"
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,7 @@ STATUSES: dict[str, Status] = {
         "The run had `--check` and `certflow_fail_on_change`, and a real run would change the cluster.",
         is_failure=True,
     ),
-    WAITING: Status(
-        "The maintenance window of the cluster is closed. The reason has its next opening.", is_failure=True
-    ),
+    WAITING: Status("The maintenance window of the cluster is closed. The reason has its next opening."),
     CHANGED: Status("The role ran and changed something."),
     PLANNED: Status(
         "The run had `--check`, or a tag of an upgrade that only reads. The reason says what a real run would change."
@@ -100,6 +100,11 @@ class Progress:
     failed: int
     #: Number of clusters that may fail.
     limit: int
+
+
+def is_failure(outcome: Mapping[str, Any]) -> bool:
+    """Return True if the host of a cluster has failed. A cluster that waits has failed if a certificate breaks before."""
+    return outcome.get("status") in FAILURES or outcome.get("severity") == ERROR
 
 
 def status_of_failure(code: str, wrote: bool) -> str:

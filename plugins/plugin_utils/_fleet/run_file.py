@@ -99,7 +99,7 @@ class RunFile:
         The check and the append happen under one lock. So the number of clusters that start after a failure is exact.
         """
         with self._open() as (file, state):
-            refusal = budgets.find_refusal(state, self.budget, is_alive=_is_alive)
+            refusal = budgets.find_refusal(state, self.budget, stage, is_alive=_is_alive)
             if not refusal:
                 event = {"cluster": host, "stage": stage, "pid": os.getpid()}
                 file.append(self._event(run_state.CLUSTER_STARTED, **event))

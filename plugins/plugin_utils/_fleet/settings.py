@@ -3,24 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The settings of a fleet run, and what is wrong with them. Pure.
-
-The playbooks certificates and upgrade use them through the lookup plugin fleet. This file contacts no cluster.
-"""
+"""The settings of a fleet run, and what is wrong with them. Pure. A run with a problem contacts no cluster."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import _role_variables
-from .._role_variables import RoleSpec, is_blank
+from .._role_variables import UNDEFINED, RoleSpec, is_blank
+from . import budget, durations, plan, stages, windows
+from .budget import Budget
+from .stages import Assignment, some
 
-DEFAULT_SERIAL = "1, 10"
-# At most so many hosts are listed in a problem.
-MOST_NAMES = 5
 # Role -> the playbook that runs it.
 PLAYBOOKS = {"snapshot_controller": "upgrade", "webhook_certificate": "certificates"}
 # The lines for a run without an inventory.
@@ -33,19 +29,17 @@ NO_INVENTORY = (
     "kubeconfig: ~/.kube/config # each context of this file becomes a host",
     'include: ["*"] # patterns of the contexts to use',
 )
-BATCH = re.compile(r"[1-9][0-9]*|[1-9][0-9]?%|100%")
+LONGEST_UID = 128
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a run as the user gave them.
+    """The settings of a run that are not variables of its hosts.
 
     pattern: the value of certflow_hosts on a host of the run.
     chosen: names of the hosts that Ansible chose for the play.
     limit: the value of --limit, or "".
-    serial: certflow_serial, a text or a list.
-    max_failures: certflow_max_failures.
-    fails_on_change: True if certflow_fail_on_change is set.
+    members: the hosts of the inventory that each pattern of certflow_stages matches.
     reads_only: True in check mode.
     names: names of the variables that are not from the inventory. A misspelt one is an error.
     """
@@ -53,9 +47,7 @@ class Settings:
     pattern: Any
     chosen: Sequence[str] = ()
     limit: str = ""
-    serial: Any = ""
-    max_failures: Any = ""
-    fails_on_change: bool = False
+    members: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reads_only: bool = False
     names: Collection[str] = ()
 
@@ -64,23 +56,29 @@ class Settings:
 class Host:
     """A host of the run.
 
-    variables: the variables of the role and the playbook that the inventory or the play sets. A value may be UNDEFINED.
+    variables: the variables of the role and the playbook that are set for the host. A value may be UNDEFINED.
     """
 
     name: str
     variables: Mapping[str, Any] = field(default_factory=dict)
 
 
-def batches(serial: Any) -> list[str]:
-    """Return the sizes of the batches: numbers and percentages, from a text with commas or a list."""
-    given = DEFAULT_SERIAL if is_blank(serial) else serial
-    entries = given if isinstance(given, (list, tuple)) else [given]
-    return [part.strip() for entry in entries for part in str(entry).split(",")]
+def stage_patterns(hosts: Sequence[Host]) -> list[str]:
+    """Return the host patterns of certflow_stages, for Settings.members."""
+    return stages.patterns(_shared(hosts, stages.NAME))
 
 
-def budget(max_failures: Any) -> str:
-    """Return the number of clusters that may fail, as unchecked text."""
-    return "0" if is_blank(max_failures) else str(max_failures).strip()
+def assign_stages(settings: Settings, hosts: Sequence[Host]) -> Assignment:
+    """Return the stages of the run."""
+    names = [host.name for host in hosts]
+    until = _shared(hosts, stages.UNTIL)
+    return stages.assign(_shared(hosts, stages.NAME), names, settings.members, until)
+
+
+def make_budget(settings: Settings, hosts: Sequence[Host]) -> Budget:
+    """Return the failure budget of a run without problems. A percentage is of the clusters up to certflow_until."""
+    clusters = stages.order(assign_stages(settings, hosts).stages)
+    return budget.make_budget(_shared(hosts, budget.NAME), len(clusters), settings.reads_only)
 
 
 def problems(settings: Settings, hosts: Sequence[Host], spec: RoleSpec, inventory_size: int) -> list[str]:
@@ -93,7 +91,7 @@ def problems(settings: Settings, hosts: Sequence[Host], spec: RoleSpec, inventor
     if found:
         return found
     return [
-        *_number_problems(settings),
+        *_run_problems(settings, hosts),
         *_misspelt(settings, spec),
         *_variable_problems(hosts, spec),
         *_unnamed(hosts, spec),
@@ -107,6 +105,12 @@ def summary(lines: Sequence[str], spec: RoleSpec) -> str:
     more = [f"The list above has {len(lines) - 1} more."] if len(lines) > 1 else []
     page = [spec.page] if any(f"{spec.name}_" in line for line in lines) else []
     return " ".join([lines[0], *more, *page])
+
+
+def _shared(hosts: Sequence[Host], name: str) -> Any:
+    """Return the value that the hosts of a run share, None without one."""
+    values = [host.variables[name] for host in hosts[:1] if name in host.variables]
+    return values[0] if values else None
 
 
 def _no_inventory(spec: RoleSpec) -> list[str]:
@@ -134,16 +138,35 @@ def _pattern_problems(
     return []
 
 
-def _number_problems(settings: Settings) -> Iterable[str]:
-    wrong = [size for size in batches(settings.serial) if not BATCH.fullmatch(size)]
-    if wrong:
-        yield f"certflow_serial has sizes that are not numbers or percentages of clusters: {', '.join(wrong)}."
-    if not re.fullmatch("[0-9]+", budget(settings.max_failures)):
-        yield f"certflow_max_failures is not a number of clusters: {budget(settings.max_failures)}."
-    if settings.fails_on_change and not settings.reads_only:
+def _run_problems(settings: Settings, hosts: Sequence[Host]) -> Iterator[str]:
+    """Yield the problems of the variables that the hosts of a run share."""
+    differing = [*_differing(hosts)]
+    if differing:
+        yield from differing
+        return
+    for name, check in RUN_CHECKS.items():
+        value = _shared(hosts, name)
+        if value is UNDEFINED:
+            yield f"{name} refers to a variable that is not defined."
+        elif not is_blank(value):
+            yield from check(name, value)
+    yield from assign_stages(settings, hosts).problems
+    if _is_true(_shared(hosts, "certflow_fail_on_change")) and not settings.reads_only:
         yield (
             "certflow_fail_on_change is for runs that write nothing. Add --check, or remove certflow_fail_on_change."
         )
+
+
+def _differing(hosts: Sequence[Host]) -> Iterator[str]:
+    """Yield the variables of the run that have several values. A host without a value differs too."""
+    for name in (*RUN_CHECKS, stages.NAME, stages.UNTIL):
+        first = _shared(hosts, name)
+        others = [host.name for host in hosts if host.variables.get(name) != first]
+        if others:
+            yield (
+                f"{name} is a variable of the whole run, and it differs between {hosts[0].name} and {some(others)}."
+                " Set it as an extra variable (-e), or for all clusters."
+            )
 
 
 def _variable_problems(hosts: Sequence[Host], spec: RoleSpec) -> Iterable[str]:
@@ -153,7 +176,22 @@ def _variable_problems(hosts: Sequence[Host], spec: RoleSpec) -> Iterable[str]:
         for problem in _role_variables.problems(spec, host.variables):
             found.setdefault(problem, []).append(host.name)
     for problem, names in found.items():
-        yield problem.line(_some(names))
+        yield problem.line(some(names))
+    lines: dict[str, list[str]] = {}
+    for host in hosts:
+        for line in _host_problems(host):
+            lines.setdefault(line, []).append(host.name)
+    for line, names in lines.items():
+        yield f"{some(names)}: {line}"
+
+
+def _host_problems(host: Host) -> Iterator[str]:
+    for name, check in HOST_CHECKS.items():
+        value = host.variables.get(name)
+        if value is UNDEFINED and name not in _role_variables.CLUSTER_VARIABLES:
+            yield f"{name} refers to a variable that is not defined."
+        elif not is_blank(value):
+            yield from check(name, value)
 
 
 def _misspelt(settings: Settings, spec: RoleSpec) -> Iterable[str]:
@@ -161,18 +199,12 @@ def _misspelt(settings: Settings, spec: RoleSpec) -> Iterable[str]:
         yield _role_variables.misspelt_problem(spec, name, close).line()
 
 
-def _some(names: Sequence[str]) -> str:
-    """Return the names of hosts, at most five of them."""
-    shown = ", ".join(names[:MOST_NAMES])
-    return f"{shown} and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else shown
-
-
 def _unnamed(hosts: Sequence[Host], spec: RoleSpec) -> Iterable[str]:
     """Yield an error for hosts that name no cluster. A single host may take its cluster from the environment."""
     without = [host.name for host in hosts if not _names_cluster(host, spec)]
     if without and len(hosts) > 1:
         yield (
-            f"these hosts do not name their cluster: {_some(without)}. Set certflow_context (and"
+            f"these hosts do not name their cluster: {some(without)}. Set certflow_context (and"
             " certflow_kubeconfig) for each host. Only a run with one host takes its cluster from the environment."
         )
 
@@ -182,3 +214,70 @@ def _names_cluster(host: Host, spec: RoleSpec) -> bool:
     connection = host.variables.get(f"{spec.name}_connection")
     server = connection.get("host") if isinstance(connection, Mapping) else None
     return not all(map(is_blank, (*map(host.variables.get, names), server)))
+
+
+def _check_flag(name: str, value: Any) -> Iterator[str]:
+    try:
+        _role_variables.TYPES["bool"](value)
+    except (TypeError, ValueError):
+        yield f"{name} is not true or false: {durations.shown(value)}."
+
+
+def _is_true(value: Any) -> bool:
+    return (
+        not is_blank(value) and not [*_check_flag("", value)] and bool(_role_variables.TYPES["bool"](value))
+    )
+
+
+def _check_text(name: str, value: Any) -> Iterator[str]:
+    """Yield a problem of a path or a name: a text without hidden characters."""
+    if not isinstance(value, str) or not value.isprintable():
+        yield f"{name} is not a text on one line: {durations.shown(value)}."
+
+
+def _check_budget(_name: str, value: Any) -> Iterator[str]:
+    yield from filter(None, [budget.find_problem(value)])
+
+
+def _check_plan(_name: str, value: Any) -> Iterator[str]:
+    yield from filter(None, [plan.find_problem(value)])
+
+
+def _check_deadline(name: str, value: Any) -> Iterator[str]:
+    yield from filter(None, [durations.find_problem(name, value, least=1)])
+
+
+def _check_window(_name: str, value: Any) -> Iterator[str]:
+    yield from windows.find_problems(value)
+
+
+def _check_uid(name: str, value: Any) -> Iterator[str]:
+    if (
+        not isinstance(value, str)
+        or not value.isprintable()
+        or " " in value.strip()
+        or len(value) > LONGEST_UID
+    ):
+        yield f"{name} is not a UID: {durations.shown(value)}."
+
+
+Check = Callable[[str, Any], Iterator[str]]
+#: Variable that the hosts of a run share -> its check. certflow_stages and certflow_until are checked together.
+RUN_CHECKS: dict[str, Check] = {
+    budget.NAME: _check_budget,
+    "certflow_after_cluster": _check_text,
+    "certflow_allow_shared_cluster": _check_flag,
+    "certflow_fail_on_change": _check_flag,
+    plan.NAME: _check_plan,
+    "certflow_report": _check_text,
+    "certflow_run_file": _check_text,
+}
+#: Variable that each host may have -> its check.
+HOST_CHECKS: dict[str, Check] = {
+    "certflow_cluster_uid": _check_uid,
+    "certflow_deadline": _check_deadline,
+    windows.NAME: _check_window,
+    "certflow_window_override": _check_flag,
+}
+#: The variables of the playbooks that are to be read for the checks.
+CHECKED = (*RUN_CHECKS, stages.NAME, stages.UNTIL, *HOST_CHECKS)

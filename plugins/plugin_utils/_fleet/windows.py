@@ -89,15 +89,20 @@ def judge(windows: Sequence[Window], now: datetime) -> datetime | None:
     return min(opens for opens, _closes in spans if opens > now)
 
 
-def waiting_outcome(opening: datetime, breaks_at: datetime | None = None) -> dict[str, Any]:
+def waiting_outcome(
+    opening: datetime, breaks_at: datetime | None = None, problem: str = ""
+) -> dict[str, Any]:
     """Return the outcome of a cluster whose window is closed. It is an error if a certificate breaks before the opening.
 
     breaks_at: when the first certificate breaks, None if that is not known.
+    problem: why the cluster could not be read, "" if it was read.
     """
     reason = f"the maintenance window opens at {format_time(opening)}"
     breaks = breaks_at is not None and breaks_at < opening
     if breaks and breaks_at is not None:
         reason += f", and a certificate breaks before, at {format_time(breaks_at)}"
+    if problem:
+        reason += f". The certificate could not be read now: {' '.join(problem.split())}"
     error = CertflowError(
         reason,
         code="window-closed",
@@ -187,7 +192,7 @@ def _end_problem(value: Any) -> str:
     if _minutes(value) is not None:
         return ""
     # YAML 1.1 reads a time without quotes, such as 22:00, as the number of its minutes.
-    is_number = type(value) is int and 60 <= value <= WHOLE_DAY
+    is_number = isinstance(value, int) and 60 <= value <= WHOLE_DAY
     example = f"{value // 60:02}:{value % 60:02}" if is_number else "22:00"
     return f'is not a time: {shown(value)}. Write it in quotes, such as "{example}".'
 

@@ -61,13 +61,26 @@ DECISIONS: tuple[tuple[RunState, int, bool], ...] = (
     # A canary tolerates nothing, whatever the budget is.
     (state(c1="failed"), 9, False),
     (state(c1="unreachable", c2="ok"), 9, False),
-    (state(c1="waiting"), 0, True),
 )
 
 
 @pytest.mark.parametrize(("run", "limit", "may_start"), DECISIONS)
 def test_a_further_cluster(run: RunState, limit: int, may_start: bool) -> None:
     assert (budgets.find_refusal(run, Budget(limit)) == "") is may_start
+
+
+@pytest.mark.parametrize(
+    ("run", "stage", "may_start"),
+    [
+        (state(c1="waiting"), "canary", True),
+        (state(c1="waiting"), "fleet", False),
+        (state(c1="ok", c2="waiting"), "fleet", False),
+        (state(f1="waiting", c1="ok"), "fleet", True),
+    ],
+)
+def test_a_canary_that_waits_has_shown_nothing(run: RunState, stage: str, may_start: bool) -> None:
+    assert (budgets.find_refusal(run, Budget(5), stage) == "") is may_start
+    assert budgets.find_refusal(run, Budget(5, has_canary=False), stage) == ""
 
 
 def test_the_reason_names_the_clusters() -> None:

@@ -72,3 +72,34 @@ def test_a_duration_that_is_too_short() -> None:
 )
 def test_a_duration_for_people(seconds: float, text: str) -> None:
     assert durations.show_seconds(seconds) == text
+
+
+class TaggedInt(int):
+    """A number with tags, as ansible-core 2.19 and newer have it."""
+
+
+class TaggedDict(dict[str, int]):
+    """A dictionary with tags."""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *(
+            (7, "7"),
+            (1.5, "1.5"),
+            (TaggedInt(7), "7"),
+            (True, "a boolean"),
+            ("x\x1b", "'x\\x1b'"),
+            (None, "nothing"),
+        ),
+        *(({}, "a dictionary"), (TaggedDict(), "a dictionary"), ([], "a list"), ((), "a list")),
+    ],
+)
+def test_a_value_in_a_message(value: Any, text: str) -> None:
+    assert durations.shown(value) == text
+
+
+def test_a_number_with_tags_is_a_duration() -> None:
+    assert durations.find_problem("x", TaggedInt(90)) == ""
+    assert durations.to_seconds(TaggedInt(90)) == 90

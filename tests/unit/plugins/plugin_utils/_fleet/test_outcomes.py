@@ -36,8 +36,30 @@ def test_the_outcome_depends_on_codes_that_exist() -> None:
 
 def test_the_outcomes_that_count() -> None:
     assert sorted(outcomes.COUNTED) == ["failed", "refused", "unreachable"]
-    assert sorted(outcomes.FAILURES - outcomes.COUNTED) == ["drift", "not started", "started", "waiting"]
-    assert sorted(outcomes.STATUSES.keys() - outcomes.FAILURES) == ["changed", "ok", "planned", "skipped"]
+    assert sorted(outcomes.FAILURES - outcomes.COUNTED) == ["drift", "not started", "started"]
+    assert sorted(outcomes.STATUSES.keys() - outcomes.FAILURES) == [
+        "changed",
+        "ok",
+        "planned",
+        "skipped",
+        "waiting",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        *(({"status": status}, False) for status in ("ok", "changed", "planned", "skipped")),
+        *(
+            ({"status": status}, True)
+            for status in ("failed", "refused", "unreachable", "not started", "started", "drift")
+        ),
+        ({"status": "waiting", "severity": "info"}, False),
+        ({"status": "waiting", "severity": "error"}, True),
+    ],
+)
+def test_the_outcomes_that_fail_a_host(outcome: dict[str, str], expected: bool) -> None:
+    assert outcomes.is_failure(outcome) is expected
 
 
 LINES = (

@@ -121,6 +121,13 @@ def test_the_next_run_tells_what_the_last_one_had_started(path: str) -> None:
     assert run_file.begin(path, "r3", 3, {}) is None
 
 
+def test_a_canary_that_waits_stops_later_stages(path: str) -> None:
+    file = begin(path, budget=Budget(5))
+    file.end_cluster("a", "canary", outcome("waiting"))
+    assert file.start_cluster("b", "canary") == ""
+    assert file.start_cluster("c", "fleet") != ""
+
+
 def test_two_runs_at_once_do_not_share_a_budget(path: str) -> None:
     first, second = begin(path, "r1"), begin(path, "r2")
     first.start_cluster("a", "fleet")
@@ -263,6 +270,11 @@ def open_folder(path: Path) -> None:
     path.parent.chmod(0o777)
 
 
+def large_file(path: Path) -> None:
+    path.write_bytes(b'{"event":"run-started","run":"r1"}\n')
+    os.truncate(path, 2**27)
+
+
 # How the path is prepared.
 UNUSABLE: dict[str, Callable[[Path], Any]] = {
     "link": link,
@@ -274,9 +286,7 @@ UNUSABLE: dict[str, Callable[[Path], Any]] = {
     "binary file": lambda path: path.write_bytes(b"\x7fELF\n\xff"),
     "short file": lambda path: path.write_text("password"),
     "json file": lambda path: path.write_text('{"event":"x"}'),
-    "large file": lambda path: (
-        path.write_bytes(b'{"event":"run-started","run":"r1"}\n') and os.truncate(path, 2**27)
-    ),
+    "large file": large_file,
 }
 
 

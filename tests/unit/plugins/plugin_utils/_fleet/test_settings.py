@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig as kubeconfig_plugin
-from ansible_collections.certflow.kubernetes.plugins.module_utils._codes import CODES
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import settings as fleet_settings
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.settings import Host, Settings
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._playbook_variables import VARIABLES
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import UNDEFINED, RoleSpec
-
-from tools.ci.venvs import REPOSITORY
 
 pytestmark = pytest.mark.quick
 
@@ -35,9 +34,20 @@ SPEC = RoleSpec(
 GIVEN: dict[str, Any] = {"webhook_certificate_service": "hook", "webhook_certificate_secret": {"name": "tls"}}
 
 
-def problems(*hosts: dict[str, Any], size: int = 9, **settings: Any) -> list[str]:
-    named = [Host(f"h{number}", {**GIVEN, **variables}) for number, variables in enumerate(hosts)]
-    return fleet_settings.problems(Settings(**{"pattern": "clusters", **settings}), named, SPEC, size)
+#: The hosts of the inventory that a pattern matches.
+MEMBERS = {"first": ["h0"], "nothing": []}
+
+
+def run(hosts: tuple[dict[str, Any], ...], shared: dict[str, Any]) -> list[Host]:
+    """Return the hosts h0, h1, ... shared: the variables of all hosts."""
+    return [Host(f"h{number}", {**GIVEN, **shared, **variables}) for number, variables in enumerate(hosts)]
+
+
+def problems(
+    *hosts: dict[str, Any], size: int = 9, shared: dict[str, Any] | None = None, **settings: Any
+) -> list[str]:
+    given = Settings(**{"pattern": "clusters", "members": MEMBERS, **settings})
+    return fleet_settings.problems(given, run(hosts, shared or {}), SPEC, size)
 
 
 X, Y = {"certflow_context": "x"}, {"certflow_context": "y"}
@@ -46,11 +56,41 @@ MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
     (({},), {}),  # one host takes its cluster from the environment
     ((X, {"webhook_certificate_kubeconfig": {"apiVersion": "v1"}}), {}),
     ((X, {"webhook_certificate_connection": {"host": "https://192.0.2.1"}}), {}),
-    ((X, Y), {"serial": "1, 10%,100%", "max_failures": " 3 "}),
-    ((X, Y), {"serial": [1, "25%"], "max_failures": 0}),
-    ((X, Y), {"serial": "", "max_failures": ""}),
     ((X, Y), {"chosen": ["h1", "h0"]}),
-    ((X, Y), {"fails_on_change": True, "reads_only": True}),
+    ((X, Y), {"reads_only": True, "shared": {"certflow_fail_on_change": "yes"}}),
+    ((X, Y), {"shared": {"certflow_fail_on_change": "no"}}),
+    # AWX answers an optional question with an empty text.
+    ((X, Y), {"shared": dict.fromkeys(fleet_settings.CHECKED, "")}),
+    (
+        (X, Y),
+        {
+            "shared": {
+                "certflow_max_failures": " 10% ",
+                "certflow_until": "canary",
+                "certflow_deadline": "20m",
+            }
+        },
+    ),
+    (
+        (X, Y),
+        {"shared": {"certflow_stages": [{"name": "a", "hosts": "first"}, {"name": "b", "hosts": "rest"}]}},
+    ),
+    (
+        (X, Y),
+        {
+            "shared": {
+                "certflow_report": "~/r.json",
+                "certflow_run_file": "r.run",
+                "certflow_after_cluster": "my.role",
+            }
+        },
+    ),
+    ((X, Y), {"shared": {"certflow_plan": "sha256:" + "0" * 64}}),
+    ((X, Y), {"shared": {"certflow_plan": "plan.json", "certflow_window_override": True}}),
+    (
+        ({**X, "certflow_window": {"start": "22:00", "end": "04:00"}}, {**Y, "certflow_deadline": 600}),
+        {"shared": {"certflow_cluster_uid": "0a1b2c3d-0000-4000-8000-000000000000"}},
+    ),
 )
 
 
@@ -78,11 +118,39 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ((), {"pattern": " "}, "certflow_hosts is empty"),
     ((), {"pattern": None}, "certflow_hosts is empty"),
     ((X, Y), {"pattern": "eks", "chosen": ["h1", "h2"]}, "the inventory sets certflow_hosts to eks"),
-    ((X,), {"serial": "0"}, "certflow_serial"),
-    ((X,), {"serial": "101%"}, "certflow_serial"),
-    ((X,), {"serial": "1,"}, "certflow_serial"),
-    ((X,), {"max_failures": "10%"}, "certflow_max_failures is not a number of clusters: 10%"),
-    ((X,), {"max_failures": "-1"}, "certflow_max_failures"),
+    ((X,), {"shared": {"certflow_max_failures": "few"}}, "certflow_max_failures is not a number of clusters"),
+    ((X,), {"shared": {"certflow_max_failures": "-1"}}, "certflow_max_failures"),
+    ((X,), {"shared": {"certflow_max_failures": UNDEFINED}}, "certflow_max_failures refers to a variable"),
+    ((X,), {"shared": {"certflow_stages": [{"name": "a"}]}}, "certflow_stages[0] lacks hosts."),
+    ((X,), {"shared": {"certflow_stages": [{"name": "a", "hosts": "nothing"}]}}, "the stage a: nothing"),
+    ((X, Y), {"shared": {"certflow_stages": [{"name": "a", "hosts": "first"}]}}, "in no stage: h1."),
+    ((X,), {"shared": {"certflow_until": "cannary"}}, "Did you mean canary?"),
+    ((X,), {"shared": {"certflow_deadline": "soon"}}, "h0: certflow_deadline is not a duration: 'soon'."),
+    ((X,), {"shared": {"certflow_deadline": 0}}, "h0: certflow_deadline"),
+    ((X, {**Y, "certflow_window": {"start": "22:00"}}), {}, "h1: certflow_window lacks end."),
+    ((X, {**Y, "certflow_window": UNDEFINED}), {}, "h1: certflow_window refers to a variable"),
+    (
+        (X,),
+        {"shared": {"certflow_window_override": "maybe"}},
+        "h0: certflow_window_override is not true or false",
+    ),
+    ((X, {**Y, "certflow_cluster_uid": "a b"}), {}, "h1: certflow_cluster_uid is not a UID: 'a b'."),
+    ((X,), {"shared": {"certflow_plan": "sha256:12"}}, "certflow_plan is not a complete hash"),
+    ((X,), {"shared": {"certflow_plan": ["x"]}}, "certflow_plan"),
+    ((X,), {"shared": {"certflow_report": "a\nb"}}, "certflow_report is not a text on one line"),
+    ((X,), {"shared": {"certflow_run_file": {"a": 1}}}, "certflow_run_file is not a text on one line"),
+    ((X,), {"shared": {"certflow_after_cluster": ["x"]}}, "certflow_after_cluster is not a text on one line"),
+    (
+        (X,),
+        {"shared": {"certflow_allow_shared_cluster": "x"}},
+        "certflow_allow_shared_cluster is not true or false",
+    ),
+    (
+        (X, {**Y, "certflow_max_failures": 1}),
+        {},
+        "certflow_max_failures is a variable of the whole run, and it differs between h0 and h1.",
+    ),
+    (({**X, "certflow_until": "canary"}, Y), {}, "certflow_until is a variable of the whole run"),
     (({"webhook_certificate_service": ""},), {}, "webhook_certificate_service is not set for h0"),
     (({"webhook_certificate_service": " "},), {}, "webhook_certificate_service"),
     ((X, {**Y, "webhook_certificate_secret": {}}), {}, "webhook_certificate_secret is not set for h1"),
@@ -100,13 +168,18 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
         "these hosts do not name their cluster: h1.",
     ),
     ((X,), {"names": ["certflow_max_failure"]}, "Did you mean certflow_max_failures?"),
+    ((X,), {"names": ["certflow_stagse"]}, "Did you mean certflow_stages?"),
     ((X,), {"names": ["webhook_certificate_wiat"]}, "Did you mean webhook_certificate_wait?"),
     (
         (X, {**Y, "webhook_certificate_wait": "x"}),
         {},
         "webhook_certificate_wait is not true or false for h1: 'x'.",
     ),
-    ((X,), {"fails_on_change": True}, "certflow_fail_on_change is for runs that write nothing."),
+    (
+        (X,),
+        {"shared": {"certflow_fail_on_change": True}},
+        "certflow_fail_on_change is for runs that write nothing.",
+    ),
 )
 
 
@@ -128,7 +201,10 @@ def test_the_summary_is_one_line() -> None:
     page = "The variables: ansible-doc -t role certflow.kubernetes.webhook_certificate"
     assert fleet_settings.summary(lines, SPEC) == f"{lines[0]} The list above has 1 more. {page}"
     assert fleet_settings.summary(lines[:1], SPEC) == f"{lines[0]} {page}"
-    assert fleet_settings.summary(problems(X, serial="0"), SPEC) == problems(X, serial="0")[0]
+    assert (
+        fleet_settings.summary(problems(X, shared={"certflow_max_failures": "x"}), SPEC)
+        == problems(X, shared={"certflow_max_failures": "x"})[0]
+    )
     assert fleet_settings.summary([], SPEC) == ""
 
 
@@ -142,24 +218,26 @@ def test_the_inventory_of_the_message_is_a_file_of_the_inventory_plugin() -> Non
     assert inventory["plugin"] == kubeconfig_plugin.InventoryModule.NAME
 
 
-def kinds_of_failure() -> dict[str, str]:
-    """Return the status in the report by the code of the failure. Every other code is a failure."""
-    plays = yaml.safe_load((REPOSITORY / "playbooks" / "_fleet.yml").read_text())
-    [block] = [
-        task for play in plays for task in play["tasks"] if task["name"] == "Run the role on this cluster"
-    ]
-    kinds: dict[str, str] = block["rescue"][0]["vars"]["__certflow_kinds"]
-    return kinds
+def test_the_stages_and_the_budget_of_a_run() -> None:
+    """A percentage is of the clusters up to certflow_until, within --limit."""
+    stages = [{"name": "canary", "hosts": "first"}, {"name": "fleet", "hosts": "rest"}]
+    hosts = run(
+        tuple({} for _number in range(21)), {"certflow_stages": stages, "certflow_max_failures": "10%"}
+    )
+    given = Settings("clusters", members=MEMBERS)
+    assert fleet_settings.stage_patterns(hosts) == ["first"]
+    assert [stage.name for stage in fleet_settings.assign_stages(given, hosts).stages] == ["canary", "fleet"]
+    assert fleet_settings.make_budget(given, hosts) == Budget(2)
+    cut = run(tuple({} for _number in range(21)), {**hosts[0].variables, "certflow_until": "canary"})
+    assert fleet_settings.make_budget(given, cut) == Budget(0)
+    assert fleet_settings.make_budget(
+        Settings("clusters", members=MEMBERS, reads_only=True), hosts
+    ) == Budget(2, has_canary=False)
 
 
-def test_the_outcome_of_a_failure_depends_on_codes_that_exist() -> None:
-    kinds = kinds_of_failure()
-    assert kinds.keys() <= CODES.keys()
-    assert set(kinds.values()) == {"unreachable", "refused"}
-
-
-@pytest.mark.parametrize(
-    "code", ["managed-bundle", "owned-by-another", "requested-by-another-identity", "secret-unusable"]
-)
-def test_what_is_another_owners_is_refused(code: str) -> None:
-    assert kinds_of_failure()[code] == "refused"
+def test_each_checked_variable_is_in_the_table() -> None:
+    """A variable has one check, for the run or for each host."""
+    assert set(fleet_settings.CHECKED) <= VARIABLES.keys()
+    assert not fleet_settings.RUN_CHECKS.keys() & fleet_settings.HOST_CHECKS.keys()
+    assert all(VARIABLES[name].is_per_host for name in fleet_settings.HOST_CHECKS)
+    assert not any(VARIABLES[name].is_per_host for name in fleet_settings.RUN_CHECKS)

@@ -71,7 +71,7 @@ def named(**keys: Any) -> list[dict[str, Any]]:
 REFUSED: tuple[tuple[Any, Any, Sequence[Sequence[str]]], ...] = (
     ("all", "", [("certflow_stages is not a list", "'all'", "Write certflow_stages")]),
     ("[", "", [("certflow_stages is not a list",)]),
-    ({"name": "x"}, "", [("certflow_stages is not a list", "a dict")]),
+    ({"name": "x"}, "", [("certflow_stages is not a list", "a dictionary")]),
     (7, "", [("certflow_stages is not a list", "7")]),
     (["x"], "", [("certflow_stages[0] is not a dictionary", "'x'")]),
     (
@@ -85,7 +85,7 @@ REFUSED: tuple[tuple[Any, Any, Sequence[Sequence[str]]], ...] = (
     ([{"name": " ", "hosts": ""}], "", [("lacks name and hosts",)]),
     (named(name=["x"]), "", [("certflow_stages[0].name",)]),
     (named(name="x" * 64), "", [("certflow_stages[0].name",)]),
-    (named(hosts={"a": 1}), "", [("certflow_stages[0].hosts", "a dict")]),
+    (named(hosts={"a": 1}), "", [("certflow_stages[0].hosts", "a dictionary")]),
     (named(hosts=["a", 1]), "", [("certflow_stages[0].hosts",)]),
     *(
         (named(max_concurrency=size), "", [("certflow_stages[0].max_concurrency",)])

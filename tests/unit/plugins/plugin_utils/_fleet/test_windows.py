@@ -149,7 +149,7 @@ REFUSED: tuple[tuple[Any, Sequence[Sequence[str]]], ...] = (
     ({**NIGHT, "days": "Mon,Fryday"}, [("certflow_window.days", "'Fryday'", "Did you mean Friday?")]),
     ({**NIGHT, "days": "Mon-Tue-Wed"}, [("certflow_window.days",)]),
     ({**NIGHT, "days": [5]}, [("certflow_window.days", "5")]),
-    ({**NIGHT, "days": True}, [("certflow_window.days", "a bool")]),
+    ({**NIGHT, "days": True}, [("certflow_window.days", "a boolean")]),
     ({**NIGHT, "timezone": "Europe/Berln"}, [("certflow_window.timezone", "Did you mean Europe/Berlin?")]),
     *(
         ({**NIGHT, "timezone": zone}, [("certflow_window.timezone is not a time zone",)])
@@ -231,3 +231,9 @@ def test_a_certificate_that_breaks_before_the_opening_is_an_error(
     assert outcome["opens_at"] == "2026-12-04T22:00:00Z"
     assert "2026-12-04T22:00:00Z" in outcome["reason"]
     assert ("a certificate breaks before" in outcome["reason"]) is (severity == "error")
+
+
+def test_a_cluster_that_cannot_be_read_waits_too() -> None:
+    outcome = windows.waiting_outcome(at("2026-12-04T22:00:00Z"), problem="the API server\n did not answer")
+    assert (outcome["status"], outcome["severity"]) == ("waiting", "info")
+    assert "the API server did not answer" in outcome["reason"]

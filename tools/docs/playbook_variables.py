@@ -1,0 +1,197 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The page about the variables of the playbooks, from plugins/plugin_utils/_playbook_variables.py and _fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import durations, outcomes, run_file
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._playbook_variables import (
+    AUDIT_VARIABLES,
+    FLEET_VARIABLES,
+    Variable,
+)
+
+from tools.docs import rst
+
+INTRO = """\
+# Variables of the playbooks
+
+The playbooks `certflow.kubernetes.certificates` and `certflow.kubernetes.upgrade` run a role on a fleet. They take these variables, and the
+variables of the role. `ansible-doc -t role certflow.kubernetes.webhook_certificate` shows the variables of a role.
+
+| Variable | Default | Meaning |
+|---|---|---|
+"""
+PER_HOST = """
+Each host may have its own value of these variables: {names}. All hosts of a run share the value of every other variable. The run does not
+start if the inventory gives them different values.
+"""
+DURATIONS = """
+A duration is a number with `s`, `m`, `h` or `d`, such as `90s`, `15m` or `2h`. A number without a unit is in seconds. The longest duration is
+{days} days.
+
+## Stages
+
+A run goes through its stages in their order. A stage starts when each cluster of the stage before has ended, and the soak is over. Each
+cluster is in exactly one stage. If a cluster is in no stage or in two, the run does not start.
+
+```yaml
+certflow_stages:
+  - name: canary
+    hosts: canary
+    soak: 30m
+  - name: first
+    hosts: test:&provider_eks
+    max_concurrency: 5
+  - name: fleet
+    hosts: rest
+    max_concurrency: 20%
+```
+
+| Key | Default | Meaning |
+|---|---|---|
+| `name` | required | The name of the stage. |
+| `hosts` | required | A host pattern, or `rest` for the clusters that are in no other stage. |
+| `max_concurrency` | Ansible's `forks` | The number of clusters at work at the same time, or a percentage of the stage, rounded down, at least 1. When a cluster ends, the next one starts. |
+| `soak` | `0` | The time to wait after the last cluster of the stage. Then the run verifies each of its clusters again. A cluster that fails this verification has failed. |
+
+Without `certflow_stages`, the first cluster is the stage `canary`, and all others are the stage `rest`. A stage without a cluster within
+`certflow_hosts` and `--limit` is left out. A pattern that matches no host of the inventory is an error. The number of forks limits each stage.
+
+## Failure budget
+
+`certflow_max_failures` is the number of clusters that may fail in the whole run. Clusters with the outcomes {counted} count. If more of them
+fail, no further cluster starts. The clusters at work finish.
+
+A stage with the name `canary` tolerates no failure, whatever the budget is. No cluster of a later stage starts if a canary fails, or if
+it waits for its maintenance window. A run with `--check` writes nothing, so its stage `canary` has the same budget as the other stages.
+
+## Maintenance windows
+
+`certflow_window` is a window or a list of windows of a cluster. The run judges it at the moment at which the cluster would start. A cluster
+that has started finishes, also after the window has closed. Outside of its windows, the outcome of the cluster is `waiting`, and the report
+has the next opening. If a certificate breaks before that opening, the cluster has failed, so that the run shows it.
+
+```yaml
+certflow_window:
+  - days: [Fri]
+    start: "22:00"
+    end: "04:00"
+    timezone: Europe/Berlin
+  - days: Sat-Sun
+    start: "10:00"
+    end: "16:00"
+    timezone: Europe/Berlin
+```
+
+| Key | Default | Meaning |
+|---|---|---|
+| `days` | every day | The days on which the window opens: `Mon`, `Tuesday`, a range such as `Mon-Fri`, or a list of them. |
+| `start` | required | The time at which it opens, in quotes. Without quotes, YAML reads `22:00` as a number. |
+| `end` | required | The time at which it closes. If it is not later than `start`, it is on the next day. `24:00` is the end of the day. |
+| `timezone` | `UTC` | The name of a time zone. Its rules come from the zone database of the machine, or from the Python package `tzdata`. |
+
+- The day belongs to the start. Friday 22:00 to 04:00 lasts until Saturday.
+- A time that exists twice, when daylight saving time ends, means the first one.
+- A time that is skipped, when daylight saving time begins, means the same moment by the clock before the change: 02:30 becomes 03:30.
+
+A change calendar or another source can set `certflow_window_override` for each host with a lookup.
+
+## Outcomes
+
+Each cluster of a run has exactly one outcome.
+
+| Outcome | Meaning | Failed | Counts for `certflow_max_failures` |
+|---|---|---|---|
+"""
+RUN_FILE = """
+A cluster that waits has failed if a certificate breaks before its window opens. The report says `drift` and `skipped` only if the run had
+the variable or the tags that the table names.
+
+## Run file
+
+The run appends a line to the run file when a cluster starts and when it ends. It decides from this file if the failure budget is spent. The
+file is never a reason to skip a cluster: a run on a cluster that is done costs two or three requests. After a run that was killed, the
+next run with the same file names the clusters that were at work, and completes them.
+
+The file has the mode 0600 and holds no addresses and no credentials. It must not be a link, must belong to the user that runs Ansible, and must
+not be in a folder that other users may write to. If it cannot be written, for example because the disk is full, no further cluster starts. A
+file with more than {kilobytes} kB is reduced to its unfinished runs.
+
+## How a host names its cluster
+
+A run of several hosts starts only if each host names its cluster. The variables `certflow_context` and `certflow_kubeconfig` do so, and
+also the role's own variables, such as `webhook_certificate_context`. A run of one host may take its cluster from the environment. No run
+starts if one of these variables, or `certflow_cluster_uid`, refers to an undefined variable.
+
+The playbooks read the UID of each cluster when they start to work on it, with the permission to get the namespace `kube-system`. If an earlier host of the
+run has the same UID, the later one is refused. For certificates, this applies to hosts with the same UID and the same Secret. If
+`certflow_cluster_uid` is set for a host, the playbooks do not read the UID.
+
+## Input that is checked first
+
+A run reports these problems before it contacts any cluster, one line each:
+
+- an empty inventory, or a pattern that matches no host
+- a required variable that is unset or empty
+- a variable with an invalid type or value, such as a stage without hosts, a time zone that does not exist, or a duration without a number
+- a variable of the run that has different values on different hosts
+- an extra variable or a variable of the play whose name differs by one or two letters from a variable of the role or of the playbooks
+- a release that does not exist or fails verification
+
+## Variables that the plugins set
+
+The inventory plugin sets `certflow_server`, the address of the API server, and `certflow_provider`, the provider that the kubeconfig shows. The
+playbook `upgrade` also sets `certflow_release`.
+"""
+AUDIT = """
+## Variables of the playbook audit
+
+The playbook `certflow.kubernetes.audit` takes `certflow_hosts`, `certflow_kubeconfig`, `certflow_context`, `certflow_cluster_uid`,
+`certflow_kubernetes_execution_mode` and `certflow_report` of the first table. For an audit, `certflow_report` is a path or a list of paths.
+The playbook also takes these variables. Each host may have its own value of the last {per_host}.
+
+| Variable | Default | Meaning |
+|---|---|---|
+"""
+
+
+def variables() -> str:
+    """Return the page about the variables."""
+    per_host = sum(variable.is_per_host for variable in AUDIT_VARIABLES.values())
+    parts = (
+        *(INTRO, *_variable_rows(FLEET_VARIABLES), _per_host()),
+        DURATIONS.format(days=durations.LONGEST.days, counted=_counted()),
+        *(*_outcome_rows(), RUN_FILE.format(kilobytes=run_file.MOST_KEPT_BYTES // 1024)),
+        *(AUDIT.format(per_host=per_host), *_variable_rows(AUDIT_VARIABLES)),
+    )
+    return rst.page(
+        "".join(parts),
+        "playbook_variables",
+        "Made by `make docs` from the tables in plugins/plugin_utils/_playbook_variables.py and _fleet/outcomes.py.",
+    )
+
+
+def _variable_rows(variables: Mapping[str, Variable]) -> Iterator[str]:
+    for variable in variables.values():
+        yield f"| `{variable.name}` | {variable.default or 'none'} | {variable.meaning} |\n"
+
+
+def _per_host() -> str:
+    names = [f"`{variable.name}`" for variable in FLEET_VARIABLES.values() if variable.is_per_host]
+    return PER_HOST.format(names=", ".join(names))
+
+
+def _counted() -> str:
+    *most, last = (f"`{name}`" for name, status in outcomes.STATUSES.items() if status.counts)
+    return f"{', '.join(most)} and {last}"
+
+
+def _outcome_rows() -> Iterator[str]:
+    for name, status in outcomes.STATUSES.items():
+        failed, counts = ("yes" if flag else "no" for flag in (status.is_failure, status.counts))
+        yield f"| `{name}` | {status.meaning} | {failed} | {counts} |\n"
