@@ -13,30 +13,35 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
+from tests.support.awx import example, surveys
 from tests.support.failures import absent
 from tools.ci import tree, venvs
 from tools.ci.environments import AWX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.clusters import Fleet
 
-EXAMPLE = venvs.REPOSITORY / "examples" / "awx"
 # The calls that AWX makes to ansible-runner inside the execution environment.
 JOB = """
 import json, sys, ansible_runner
-place, ident, playbook, extra, kubeconfig = sys.argv[1:]
+place, ident, playbook, extra, kubeconfig, options = sys.argv[1:]
 run = ansible_runner.interface.run(
     private_data_dir=place, ident=ident, playbook=playbook, inventory=place + "/inventory/hosts", quiet=True,
+    cmdline=options,
     extravars=json.loads(extra), envvars={"K8S_AUTH_KUBECONFIG": kubeconfig, "ANSIBLE_FORCE_COLOR": "false"},
 )
 print(json.dumps({"status": run.status, "rc": run.rc, "output": run.stdout.read(), "stats": run.stats,
-    "artifacts": [e["event_data"].get("artifact_data") for e in run.events if e["event"] == "playbook_on_stats"]}))
+    "artifacts": [e["event_data"].get("artifact_data") or {} for e in run.events if e["event"] == "playbook_on_stats"]}))
 """
 
 
@@ -59,6 +64,13 @@ def run(venv: Path, place: Path, *command: str, **variables: str) -> str:
     return done.stdout
 
 
+def program(path: Path, text: str) -> Path:
+    """Write a program that prints this text. AWX gives the hosts from its database in this way."""
+    path.write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\n")
+    path.chmod(0o700)
+    return path
+
+
 class Awx:
     """The private data directory of a job."""
 
@@ -66,108 +78,184 @@ class Awx:
         self.venv = venv
         self.place = place
         self.kubeconfig = kubeconfig
-        shutil.copytree(EXAMPLE, place / "project")
+        shutil.copytree(example.FOLDER, place / "project")
         (place / "inventory").mkdir()
 
     def credential(self, name: str) -> str:
         """Write the file that the credential type injects. Each job has its own file."""
-        field = {"kubeconfig": self.kubeconfig}
-        kind = yaml.safe_load((EXAMPLE / "credential-type.yml").read_text())
-        assert kind["injectors"]["env"] == {"K8S_AUTH_KUBECONFIG": "{{ tower.filename }}"}
-        assert kind["injectors"]["file"]["template"] == "{{ kubeconfig }}"
+        injectors = example.named("credential_types", "certflow kubeconfig")["injectors"]
+        assert injectors["env"] == {"K8S_AUTH_KUBECONFIG": "{{ tower.filename }}"}
+        assert injectors["file"]["template"] == "{{ kubeconfig }}"
         path = self.place / "env" / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(field["kubeconfig"])
+        path.write_text(self.kubeconfig)
         path.chmod(0o600)
         return str(path)
 
-    def update_inventory(self) -> dict[str, Any]:
+    def update_inventory(self, canary: str) -> dict[str, Any]:
+        """Update the inventory of the kubeconfig, and then the constructed one. Return the hosts and groups.
+
+        canary: the condition for the group canary.
+        """
+        source, constructed = example.objects()["controller_inventory_sources"]
         credential = self.credential("tmp1")
-        arguments = ("-i", "inventory/clusters.yml", "--list")
         project = self.place / "project"
-        listed = run(self.venv, project, "ansible-inventory", *arguments, K8S_AUTH_KUBECONFIG=credential)
+        command = ["ansible-inventory", "--list", "-i"]
+        listed = run(self.venv, project, *command, source["source_path"], K8S_AUTH_KUBECONFIG=credential)
         Path(credential).unlink()
-        # A job gets the inventory from AWX's database, through a program that prints it.
-        script = self.place / "inventory" / "hosts"
-        script.write_text(f"#!/bin/sh\ncat <<'END'\n{listed}END\n")
-        script.chmod(0o700)
+        folder = self.place / "inventory"
+        script = program(folder / "kubeconfig", listed)
+        rules = {**constructed["source_vars"], "groups": {"canary": canary}}
+        (folder / "constructed.yml").write_text(yaml.safe_dump(rules))
+        listed = run(self.venv, project, *command, str(script), "-i", str(folder / "constructed.yml"))
+        program(folder / "hosts", listed)
         return dict(json.loads(listed))
 
-    def job(self, number: int, playbook: str, survey: str, **answers: str) -> dict[str, Any]:
-        """Run a job with these answers to its survey, and the default for every other question."""
-        spec = json.loads((EXAMPLE / survey).read_text())["spec"]
-        # AWX leaves out a choice without an answer.
-        asked = [question for question in spec if question["type"] != "multiselect" or question["default"]]
-        extra = {question["variable"]: question["default"] for question in asked} | answers
-        assert set(answers) <= {question["variable"] for question in spec}
+    def job(self, number: int, template: str, extra: dict[str, Any], job_type: str = "run") -> Job:
+        """Run a job of a template with these extra variables."""
+        # AWX gives each job a directory of its own.
+        (self.place / "env" / "cmdline").unlink(missing_ok=True)
+        found = example.named("templates", template)
+        variables = {**found.get("extra_vars", {}), **extra, "awx_job_id": number}
         words = [
             str(number),
-            playbook,
-            json.dumps({**extra, "awx_job_id": number}),
+            found["playbook"],
+            json.dumps(variables),
             self.credential(f"tmp{number}"),
+            "--check --diff" if job_type == "check" else "",
         ]
         output = run(self.venv, self.place / "project", "python", "-c", JOB, str(self.place), *words)
-        return dict(json.loads(output.splitlines()[-1]))
+        return Job(**json.loads(output.splitlines()[-1]))
+
+    def survey(self, number: int, template: str, **answers: str | list[str]) -> Job:
+        """Run a job with these answers to its survey, and the default for every other question."""
+        return self.job(number, template, surveys.extra_variables(example.questions(template), answers))
 
 
-def test_a_project_in_awx(fleet: Fleet, venv: Path, tmp_path: Path) -> None:
-    awx = Awx(venv, tmp_path / "private", fleet.merged_kubeconfig.read_text())
-    inventory = awx.update_inventory()
+@dataclass(frozen=True)
+class Job:
+    """A job that has ended."""
+
+    status: str
+    rc: int
+    output: str
+    stats: dict[str, Any]
+    artifacts: list[dict[str, Any]]
+
+    @property
+    def hosts(self) -> set[str]:
+        """Return the hosts that AWX would count as hosts of the job."""
+        return {host for kind in self.stats.values() if isinstance(kind, dict) for host in kind}
+
+    def statuses(self, number: int) -> dict[str, str]:
+        """Return the status of each cluster from the artifact."""
+        (artifacts,) = self.artifacts
+        return {name: one["status"] for name, one in artifacts[f"certflow_report_{number}"].items()}
+
+
+@pytest.fixture(scope="module")
+def awx(fleet: Fleet, venv: Path, tmp_path_factory: pytest.TempPathFactory) -> Awx:
+    place = tmp_path_factory.mktemp("awx") / "private"
+    made = Awx(venv, place, fleet.merged_kubeconfig.read_text())
+    inventory = made.update_inventory(f"certflow_context == '{next(iter(fleet))}'")
     assert set(inventory["_meta"]["hostvars"]) == set(fleet)
-    answers = {"webhook_certificate_service": "awx-webhook", "webhook_certificate_namespace": "kube-system"}
-    job = awx.job(71, "certificates.yml", "survey-certificates.json", **answers)
-    assert (job["status"], job["rc"]) == ("successful", 0), job["output"]
-    (artifacts,) = job["artifacts"]
-    outcomes = artifacts["certflow_report_71"]
-    assert {name: one["status"] for name, one in outcomes.items()} == dict.fromkeys(fleet, "changed")
-    assert with_results(job) == set(fleet)
+    assert inventory["canary"]["hosts"] == [next(iter(fleet))]
+    return made
+
+
+WEBHOOK = "awx-webhook"
+HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+
+
+@pytest.fixture
+def webhook(fleet: Fleet) -> Iterator[str]:
+    """A webhook configuration on each cluster that calls the Service of another webhook. Its Secret is removed too."""
+    service = {"namespace": "kube-system", "name": WEBHOOK}
+    hook = {
+        "name": "awx.certflow.test",
+        "clientConfig": {"service": service},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
     for cluster in fleet.values():
-        cluster.api("DELETE", "/api/v1/namespaces/kube-system/secrets/awx-webhook-tls")
+        cluster.api("POST", HOOKS, {"metadata": {"name": WEBHOOK}, "webhooks": [hook]})
+    yield WEBHOOK
+    for cluster in fleet.values():
+        cluster.api("DELETE", f"{HOOKS}/{WEBHOOK}")
+        secrets = cluster.api("GET", "/api/v1/namespaces/kube-system/secrets")["items"]
+        if f"{WEBHOOK}-tls" in {one["metadata"]["name"] for one in secrets}:
+            cluster.api("DELETE", f"/api/v1/namespaces/kube-system/secrets/{WEBHOOK}-tls")
+
+
+def test_a_workflow(awx: Awx, fleet: Fleet, webhook: str) -> None:
+    """Run the jobs of the workflow as AWX does: artifacts of the earlier jobs, then the answers to the survey."""
+    workflow = example.named("workflows", "certflow certificates rollout")
+    nodes = {node["identifier"]: node for node in workflow["workflow_nodes"]}
+    answers = {
+        "webhook_certificate_service": webhook,
+        "certificate_targets": f"ValidatingWebhookConfiguration/{webhook}\n\n",
+        "webhook_certificate_discover_targets": "false",
+    }
+    asked = surveys.extra_variables(workflow["survey_spec"]["spec"], answers)
+    artifacts: dict[str, Any] = {}
+    seen: dict[str, dict[str, str]] = {}
+    for number, name in enumerate(("check", "canary", "fleet"), 81):
+        extra = {**nodes[name]["extra_data"], **artifacts, **asked}
+        job = awx.job(number, "certflow certificates", extra, nodes[name].get("job_type", "run"))
+        assert job.status == "successful", job.output
+        artifacts |= job.artifacts[0]
+        seen[name] = job.statuses(number)
+        assert artifacts[f"certflow_report_{name}"]["counts"] == dict(Counter(seen[name].values()))
+    first, second = fleet
+    assert seen == {
+        "check": {first: "planned", second: "planned"},
+        "canary": {first: "changed"},
+        "fleet": {first: "ok", second: "changed"},
+    }
+    for cluster in fleet.values():
+        assert cluster.api("GET", f"{HOOKS}/{webhook}")["webhooks"][0]["clientConfig"]["caBundle"]
+    report = {**nodes["report"]["extra_data"], **artifacts, **asked}
+    job = awx.job(84, "certflow report", report)
+    assert job.status == "successful", job.output
+    assert set(re.findall(r'"(\S+):\s(\w+):\s', job.output)) == {(first, "ok"), (second, "changed")}
+    # A node of which the parent ended in an error gets no artifact of it.
+    del report["certflow_report_fleet"], artifacts["certflow_report_canary"]
+    assert awx.job(85, "certflow report", report).status == "failed"
+    job = awx.job(86, "certflow certificates", {**nodes["fleet"]["extra_data"], **artifacts, **asked})
+    assert job.status == "failed"
+    assert not absent(["certflow_required_job", "certflow_report_canary"], job.output)
+    assert job.hosts == {first}
+
+
+def test_wrong_answers_are_named_before_any_cluster_is_contacted(awx: Awx, fleet: Fleet) -> None:
     # The first cluster of the inventory is not in the pattern, so it must have no result.
     chosen = list(fleet)[-1]
-    wrong = {
+    answers = {
         "certflow_max_failures": "none",
         "snapshot_controller_version": "8.7.0",
         "certflow_hosts": chosen,
     }
-    job = awx.job(72, "upgrade.yml", "survey-upgrade.json", **wrong)
-    assert job["status"] == "failed"
-    assert not absent(["certflow_max_failures"], job["output"])
-    assert with_results(job) == {chosen}
-    job = awx.job(73, "upgrade.yml", "survey-upgrade.json", snapshot_controller_version="8.9.9")
-    assert job["status"] == "failed"
-    assert not absent(["8.9.9"], job["output"])
-    assert "unhandled exception" not in job["output"]
-    job = awx.job(74, "certificates.yml", "survey-certificates.json", certflow_hosts=chosen)
-    assert not absent(["webhook_certificate_service"], job["output"])
-    assert with_results(job) == {chosen}
-
-
-def with_results(job: dict[str, Any]) -> set[str]:
-    """Return the hosts that AWX would count as hosts of the job."""
-    return {host for kind in job["stats"].values() if isinstance(kind, dict) for host in kind}
-
-
-def test_awx_refuses_an_empty_answer_to_a_required_question() -> None:
-    for survey in EXAMPLE.glob("survey-*.json"):
-        for question in json.loads(survey.read_text())["spec"]:
-            assert question.get("min", 0) == int(question["required"]), question
-
-
-def test_every_answer_of_a_survey_sets_a_variable_of_a_role_or_playbook() -> None:
-    roles = ("webhook_certificate", "snapshot_controller")
-    specs = [venvs.REPOSITORY / "roles" / role / "meta" / "argument_specs.yml" for role in roles]
-    texts = [path.read_text() for path in (*specs, venvs.REPOSITORY / "playbooks" / "_fleet.yml")]
-    for survey in EXAMPLE.glob("survey-*.json"):
-        for question in json.loads(survey.read_text())["spec"]:
-            assert any(re.search(rf"\b{question['variable']}\b", text) for text in texts), question
+    job = awx.survey(72, "certflow upgrade", **answers)
+    assert job.status == "failed"
+    assert not absent(["certflow_max_failures"], job.output)
+    assert job.hosts == {chosen}
+    job = awx.survey(73, "certflow upgrade", snapshot_controller_version="8.9.9")
+    assert job.status == "failed"
+    assert not absent(["8.9.9"], job.output)
+    assert "unhandled exception" not in job.output
+    wrong = {"certflow_hosts": chosen, "certificate_targets": 'Pod/x\nhook\nCustomResourceDefinition/"'}
+    job = awx.survey(74, "certflow certificates", **wrong)
+    assert not absent(
+        ["webhook_certificate_service", "targets[0].kind", "targets[1]", "targets[2]"], job.output
+    )
+    assert job.hosts == {chosen}
 
 
 def test_the_execution_environment_can_be_described(venv: Path, tmp_path: Path) -> None:
     """Test the steps before the container: the build context, and the requirements of the collection."""
     run(
         venv,
-        EXAMPLE,
+        example.FOLDER,
         "ansible-builder",
         "create",
         "--output-filename",
@@ -179,9 +267,9 @@ def test_the_execution_environment_can_be_described(venv: Path, tmp_path: Path) 
     assert "python3.12" in recipe
     assert "ansible-core>=2.18,<2.19" in recipe
     python = (tmp_path / "context" / "_build" / "requirements.txt").read_text().split()
-    assert [line.partition(">")[0] for line in python] == ["awscli"], "the program of EKS kubeconfigs"
+    assert [line.partition(">")[0] for line in python] == ["awscli", "tzdata"]
     assert (tmp_path / "context" / "_build" / "requirements.yml").read_text() == (
-        EXAMPLE / "collections" / "requirements.yml"
+        example.FOLDER / "collections" / "requirements.yml"
     ).read_text()
     installed = tmp_path / "installed" / "ansible_collections" / "certflow"
     installed.mkdir(parents=True)

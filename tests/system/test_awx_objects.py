@@ -1,0 +1,331 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The objects of examples/awx: the modules of awx.awx accept them, every name leads to an object, and surveys set variables that exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller_info
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _role_variables
+
+from tests.support.awx import collection, controller, example, specs, surveys
+from tools.ci import tree, venvs
+from tools.ci.environments import AWX
+
+# Variable of controller.yml -> module of awx.awx.
+MODULES = {
+    "organizations": "organization",
+    "execution_environments": "execution_environment",
+    "credential_types": "credential_type",
+    "credentials": "credential",
+    "projects": "project",
+    "inventories": "inventory",
+    "inventory_sources": "inventory_source",
+    "notifications": "notification_template",
+    "templates": "job_template",
+    "workflows": "workflow_job_template",
+    "schedules": "schedule",
+}
+# The kinds that a schedule or a node can start.
+STARTABLE = ("templates", "workflows", "projects", "inventory_sources")
+# Field of an object -> the objects that it names.
+REFERENCES = {
+    "organization": "organizations",
+    "execution_environment": "execution_environments",
+    "default_environment": "execution_environments",
+    "credential_type": "credential_types",
+    "credential": "credentials",
+    "credentials": "credentials",
+    "project": "projects",
+    "source_project": "projects",
+    "inventory": "inventories",
+    "input_inventories": "inventories",
+    "notification_templates_error": "notifications",
+    "notification_templates_approvals": "notifications",
+}
+# Job template -> the roles and playbooks whose variables its survey may set, and the answers that its playbook translates.
+VARIABLES = {
+    "certflow certificates": ("webhook_certificate", {"certificate_secret", "certificate_targets"}),
+    "certflow upgrade": ("snapshot_controller", set[str]()),
+    "certflow permissions": (
+        "",
+        {"certflow_rbac_operations", "identity_kind", "identity_name", "identity_namespace"},
+    ),
+}
+# The template whose survey a workflow repeats, except for the clusters.
+WORKFLOWS = {
+    "certflow certificates rollout": "certflow certificates",
+    "certflow upgrade rollout": "certflow upgrade",
+}
+
+
+@pytest.fixture(scope="module")
+def venv() -> Path:
+    try:
+        return venvs.ensure(AWX)
+    except venvs.PythonUnavailable as problem:
+        pytest.skip(str(problem))
+
+
+@pytest.fixture(scope="module")
+def environment(venv: Path) -> dict[str, str]:
+    """Return the environment of programs that find the collection awx.awx."""
+    place = collection.ensure(venv, venvs.cache())
+    found = tree.environ(venv)
+    return {**found, "ANSIBLE_COLLECTIONS_PATH": str(place), "PYTHONPATH": str(place)}
+
+
+def all_objects() -> Iterator[tuple[str, dict[str, Any]]]:
+    for kind in MODULES:
+        for one in example.objects()[f"controller_{kind}"]:
+            yield kind, one
+
+
+def test_the_modules_accept_every_object(venv: Path, environment: dict[str, str]) -> None:
+    command = [str(venv / "bin" / "python"), specs.__file__, *MODULES.values()]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    accepted = json.loads(done.stdout)
+    wrong = []
+    for kind, one in all_objects():
+        result = ArgumentSpecValidator(accepted[MODULES[kind]]).validate(one)
+        wrong += [f"{kind} {one['name']}: {message}" for message in result.error_messages]
+    assert wrong == []
+    unknown = ArgumentSpecValidator(accepted["job_template"]).validate({"name": "x", "playbok": "y"})
+    assert unknown.error_messages, "the specs refuse an unknown option"
+
+
+def test_the_modules_accept_every_node(venv: Path, environment: dict[str, str]) -> None:
+    """The spec of the module has no suboptions. Its documentation has them."""
+    path = (
+        Path(environment["PYTHONPATH"])
+        / collection.FOLDER
+        / "plugins"
+        / "modules"
+        / "workflow_job_template.py"
+    )
+    documentation = re.search(r"DOCUMENTATION = '''\n(.*?)\n'''", path.read_text(), re.DOTALL)
+    assert documentation
+    documented = yaml.safe_load(documentation[1])["options"]["workflow_nodes"]["suboptions"]
+    wrong = [
+        f"{workflow['name']}: {problem}"
+        for workflow in example.objects()["controller_workflows"]
+        for node in workflow["workflow_nodes"]
+        for problem in unknown_keys(node, documented, node["identifier"])
+    ]
+    assert wrong == []
+
+
+def unknown_keys(value: Mapping[str, Any], options: Mapping[str, Any], path: str) -> Iterator[str]:
+    for key, content in value.items():
+        if key not in options:
+            yield f"{path}.{key}"
+            continue
+        inner = options[key].get("suboptions")
+        for one in content if isinstance(content, list) else [content]:
+            if inner and isinstance(one, Mapping):
+                yield from unknown_keys(one, inner, f"{path}.{key}")
+
+
+def test_every_name_leads_to_an_object() -> None:
+    known = {kind: {one["name"] for one in example.objects()[f"controller_{kind}"]} for kind in MODULES}
+    wrong = []
+    for kind, one in all_objects():
+        for field, target in REFERENCES.items():
+            names = one.get(field, [])
+            wrong += [
+                f"{kind} {one['name']}: {field} {name}"
+                for name in ([names] if isinstance(names, str) else names)
+                if name not in known[target]
+            ]
+        if kind == "schedules" and one["unified_job_template"] not in set().union(
+            *(known[part] for part in STARTABLE)
+        ):
+            wrong.append(f"schedule {one['name']}: {one['unified_job_template']}")
+    assert wrong == []
+
+
+def test_every_playbook_and_inventory_exists() -> None:
+    files = [one["playbook"] for one in example.objects()["controller_templates"]]
+    files += [
+        one["source_path"]
+        for one in example.objects()["controller_inventory_sources"]
+        if "source_path" in one
+    ]
+    assert [name for name in files if not (example.FOLDER / name).is_file()] == []
+
+
+@pytest.mark.parametrize("template", VARIABLES)
+def test_awx_accepts_the_survey(template: str) -> None:
+    assert surveys.problems(example.named("templates", template)["survey_spec"]) == []
+
+
+@pytest.mark.parametrize("template", VARIABLES)
+def test_awx_refuses_an_empty_answer_to_a_required_question(template: str) -> None:
+    texts = [one for one in example.questions(template) if one["type"] in {"text", "textarea"}]
+    assert [one["variable"] for one in texts if one.get("min", 0) != int(one["required"])] == []
+
+
+@pytest.mark.parametrize("template", VARIABLES)
+def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
+    """The role accepts each choice and each default, and an empty answer to every optional question."""
+    role, translated = VARIABLES[template]
+    asked = {one["variable"]: one for one in example.questions(template)}
+    if not role:
+        assert set(asked) == translated | {"certflow_hosts"}
+        return
+    spec = _role_variables.specification(role)
+    assert set(asked) <= set(spec.options) | _role_variables.PLAYBOOK_VARIABLES | translated
+    of_role = {name: one for name, one in asked.items() if name in spec.options}
+    assert {name for name in spec.required if name not in asked} <= {"webhook_certificate_secret"}
+    required: dict[str, Any] = dict.fromkeys(spec.required, "a-name")
+    required |= (
+        {"webhook_certificate_secret": {"name": "a-name"}} if "webhook_certificate_secret" in required else {}
+    )
+    for name, question in of_role.items():
+        choices = question.get("choices", [])
+        answers = [[one] for one in choices] if question["type"] == "multiselect" else list(choices)
+        for answer in (*answers, question["default"], *([] if question["required"] else [""])):
+            value = {} if answer == "" and question["required"] else {name: answer}
+            assert _role_variables.problems(spec, {**required, **value}) == [], (name, answer)
+
+
+def test_choices_are_those_of_the_modules_and_playbooks() -> None:
+    module = snapshot_controller_info.ARGUMENTS
+    play = yaml.safe_load((venvs.REPOSITORY / "playbooks" / "rbac.yml").read_text())[1]
+    for template, variable, choices in (
+        ("certflow upgrade", "snapshot_controller_adopt", module["adopt"]["choices"]),
+        ("certflow upgrade", "snapshot_controller_accept", module["accept"]["choices"]),
+        ("certflow permissions", "certflow_rbac_operations", play["vars"]["__certflow_files"]),
+    ):
+        (question,) = [one for one in example.questions(template) if one["variable"] == variable]
+        assert sorted(question["choices"]) == sorted(choices)
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_a_workflow_asks_for_all_that_its_jobs_need(workflow: str) -> None:
+    """The clusters come from the nodes, because an answer to the workflow would override them."""
+    template = example.questions(WORKFLOWS[workflow])
+    asked = example.named("workflows", workflow)["survey_spec"]
+    assert surveys.problems(asked) == []
+    assert asked["spec"] == [one for one in template if one["variable"] != "certflow_hosts"]
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_every_job_of_a_workflow_can_start(workflow: str) -> None:
+    """Each job has its required answers and the prompts that its node uses, and needs the job that is before it."""
+    nodes = {node["identifier"]: node for node in example.named("workflows", workflow)["workflow_nodes"]}
+    answered = {one["variable"] for one in example.named("workflows", workflow)["survey_spec"]["spec"]}
+    names: set[str] = set()
+    for name in path_of(nodes):
+        started = nodes[name]["unified_job_template"]
+        if started["type"] != "job_template":
+            continue
+        template = example.named("templates", started["name"])
+        extra = nodes[name].get("extra_data", {})
+        required = {
+            one["variable"] for one in template.get("survey_spec", {"spec": []})["spec"] if one["required"]
+        }
+        assert required <= answered | set(extra), name
+        prompts = {"job_type": "ask_job_type_on_launch", "diff_mode": "ask_diff_mode_on_launch"}
+        assert all(template[prompt] for field, prompt in prompts.items() if field in nodes[name]), name
+        assert template["ask_variables_on_launch"]
+        assert {extra[key] for key in ("certflow_required_job",) if key in extra} <= names, name
+        assert ("certflow_required_job" in extra) is bool(names), name
+        names |= {extra[key] for key in ("certflow_job_name",) if key in extra}
+    assert names == {"check", "canary", "fleet"}
+
+
+def path_of(nodes: Mapping[str, Any]) -> list[str]:
+    """Return the nodes in the order of a workflow in which all goes well. Every other end leads to the report."""
+    path = ["inventory"]
+    while path[-1] != "report":
+        related = nodes[path[-1]]["related"]
+        following: list[dict[str, str]] = related["success_nodes"] + related["always_nodes"]
+        assert len(following) == 1
+        assert related["always_nodes"] or related["failure_nodes"] == [{"identifier": "report"}]
+        path.append(following[0]["identifier"])
+    assert path == list(nodes)
+    return path
+
+
+def test_every_schedule_answers_the_required_questions() -> None:
+    for schedule in example.objects()["controller_schedules"]:
+        template = schedule["unified_job_template"]
+        if template in VARIABLES:
+            required = {one["variable"] for one in example.questions(template) if one["required"]}
+            assert required <= set(schedule["extra_data"])
+
+
+def test_no_file_has_a_secret() -> None:
+    inputs = [one["inputs"] for one in example.load("controller.yml")["controller_credentials"]]
+    assert [value for one in inputs for value in one.values() if "lookup(" not in value] == []
+
+
+@pytest.mark.parametrize("playbook", sorted(path.name for path in example.FOLDER.glob("*.yml")))
+def test_every_playbook_can_be_read(playbook: str, venv: Path, environment: dict[str, str]) -> None:
+    if not isinstance(example.load(playbook), list):
+        return
+    both = f"{environment['ANSIBLE_COLLECTIONS_PATH']}:{tree.link()}"
+    command = [str(venv / "bin" / "ansible-playbook"), "--syntax-check", playbook]
+    done = subprocess.run(
+        command,
+        cwd=example.FOLDER,
+        env={**environment, "ANSIBLE_COLLECTIONS_PATH": both},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.full
+def test_all_objects_are_created_once(venv: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Run configure.yml twice against a server that keeps objects.
+
+    The second run changes only the approvals of the workflows, which awx.awx sends in each run.
+    """
+    secret = "kubeconfig-of-a-test"
+    (tmp_path / "fleet.yml").write_text(secret)
+    with controller.running() as (awx, url):
+        variables = {"CONTROLLER_HOST": url, "CONTROLLER_OAUTH_TOKEN": controller.TOKEN}
+        command = [str(venv / "bin" / "ansible-playbook"), "configure.yml", "-v"]
+        command += ["-e", f"awx_kubeconfig={tmp_path / 'fleet.yml'}"]
+        runs = []
+        for _number in range(2):
+            done = subprocess.run(
+                command,
+                cwd=example.FOLDER,
+                env={**environment, **variables},
+                capture_output=True,
+                text=True,
+                timeout=900,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert secret not in done.stdout + done.stderr
+            runs.append((done.stdout, list(awx.writes)))
+            awx.writes.clear()
+    created = {
+        name for kind in awx.objects for name in (one.get("name") for one in awx.objects[kind].values())
+    }
+    assert {one["name"] for _kind, one in all_objects()} <= created
+    (_first, _sent), (second, again) = runs
+    changed = re.findall(r"^changed: .*\(item=(.*?)\)", second, re.MULTILINE)
+    assert set(changed) == set(WORKFLOWS)
+    assert {re.sub(r"\d+", "N", line) for line in again} == {
+        "POST /api/v2/projects/N/update/",
+        "POST /api/v2/inventory_sources/N/update/",
+        "PATCH /api/v2/workflow_approval_templates/N/",
+    }
