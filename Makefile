@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo demo-upgrade test test-all test-quick reliability upgrades bench bench-quick fmt docs site locks sums clean
+.PHONY: help demo demo-upgrade test test-all test-quick reliability upgrades bench bench-quick fmt docs site pictures locks sums clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ site: ## build the documentation site to .work/site
 
 docs: ## write the pages that are made from tables of the code
 	@$(RUN) -m tools.ci.enter dev -m tools.docs.pages
+
+pictures: ## write the pictures of the report's page in the documentation (needs Chromium)
+	@$(RUN) -m tools.ci.enter dev -m tools.docs.report_pictures
 
 locks: ## resolve the versions in tools/ci/locks (for maintainers, with every Python installed)
 	@$(RUN) -m tools.ci.lock

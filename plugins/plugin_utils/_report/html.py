@@ -25,6 +25,7 @@ from markupsafe import Markup
 
 from . import html_audit, html_run
 from .html_parts import Column, labels, moment
+from .report_text import short
 
 FOLDER = Path(__file__).with_name("page")
 #: Words that the style knows: severities, statuses, states.
@@ -53,8 +54,6 @@ _KINDS: Mapping[str, tuple[str, Any]] = {
     "audit": ("audit.html", html_audit.build),
     "run": ("run.html", html_run.build),
 }
-# A text of a report may have any length.
-_LONGEST_TEXT = 2000
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -100,11 +99,8 @@ def _environment() -> Environment:
 
 
 def _shown(value: object) -> object:
-    """Return a text on one line without hidden characters. Markup of the templates stays as it is."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    line = visible(value)
-    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}..."
+    """Return a text on one line, shortened, without hidden characters. Markup of the templates stays as it is."""
+    return short(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _lines(text: str) -> Markup:

@@ -54,7 +54,7 @@ LAYOUTS: Mapping[str, tuple[Column, ...]] = {
     "findings": (Column("breaks", "Breaks"), _SEVERITY, _CHECK, _OBJECT, _CLUSTER, _MANAGER, _FOUND),
     "clusters": (
         _CLUSTER,
-        Column("state", "State"),
+        Column("state", "Audit"),
         *(Column(key, key.capitalize(), is_number=True) for key in (ERROR, WARNING, INFO, UNKNOWN, "accepted")),
         Column("breaks", "Next break"),
         Column("version", "Kubernetes"),
@@ -157,6 +157,8 @@ class AuditPage:
 
     title: str
     verdict: str
+    #: One sentence about the comparison, "" without one.
+    compared: str
     counts: Sequence[Count]
     failures: Sequence[Table]
     clusters: Sequence[ClusterRow]
@@ -184,6 +186,7 @@ def build(report: Row) -> AuditPage:
     return AuditPage(
         title=f"Webhook audit of {plural(len(clusters), 'cluster')}",
         verdict=_verdict(report, failures),
+        compared=_compared(report["comparison"]),
         counts=_counts(report, numbers),
         failures=failures,
         clusters=[_cluster_row(cluster, now) for cluster in sorted(clusters, key=_cluster_order)],
@@ -245,6 +248,17 @@ def _verdict(report: Row, failures: Sequence[Table]) -> str:
     if unread:
         parts.append(f"{plural(unread, 'cluster')} could not be audited completely")
     return f"{', '.join(parts[:-1])}{', and ' if len(parts) > 1 else ''}{parts[-1]}."
+
+
+def _compared(comparison: Row | None) -> str:
+    if comparison is None:
+        return ""
+    earlier = moment(comparison["made_at"])
+    date = f" of {earlier.shown[:10]}" if earlier else ""
+    numbers = (
+        f"{comparison['new'] or 0} new, {comparison['known'] or 0} known, {len(comparison['gone'])} gone"
+    )
+    return f"Compared with the report{date}: {numbers}."
 
 
 def _counts(report: Row, numbers: Mapping[str, int]) -> list[Count]:

@@ -92,7 +92,9 @@
   const first = new Map(tables.map((table) => [table, [...table.tBodies[0].rows]]));
   const value = (row, at, isNumber) => {
     const cell = row.cells[at];
-    const text = (cell && cell.querySelector("time") ? cell.querySelector("time").dateTime : textOf(cell));
+    // A cell over several columns has no value for one of them.
+    if (!cell || cell.colSpan > 1) return null;
+    const text = cell.querySelector("time")?.dateTime || textOf(cell);
     if (isNumber) return text === "" ? null : Number(text);
     const rank = SEVERITIES.indexOf(text);
     return text === "" ? null : rank < 0 ? text : String(rank);

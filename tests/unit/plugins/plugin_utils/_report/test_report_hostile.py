@@ -17,15 +17,18 @@ from xml.etree import ElementTree
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
+    html,
     junit,
     markdown,
     prometheus,
     report_text,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report, short
+from jinja2 import Environment
 
 from tests.support import hostile
 from tests.support.hostile import HOSTILE, PLAIN
+from tests.support.html_page import Page
 
 pytestmark = pytest.mark.quick
 
@@ -61,18 +64,28 @@ def of_xml(text: str) -> Any:
     return [(element.tag, sorted(element.attrib)) for element in root.iter()]
 
 
+def of_html(text: str) -> Any:
+    """Return the elements with the names of their attributes, the links, the style and the script."""
+    page = Page(text)
+    assert page.comments == []
+    elements = [(tag, sorted(attributes)) for tag, attributes in page.tags]
+    return elements, [one["href"] for one in page.named("a")], page.raw
+
+
 @dataclass(frozen=True)
 class Renderer:
     """A format, and how its structure is seen."""
 
     render: Callable[[Report], str]
     structure: Callable[[str], Any]
+    most_characters: int = MOST_CHARACTERS
 
 
 RENDERERS = {
     "prometheus": Renderer(prometheus.render, of_prometheus),
     "markdown": Renderer(markdown.render, of_markdown),
     "junit": Renderer(junit.render, of_xml),
+    "html": Renderer(html.render, of_html, 4 * MOST_CHARACTERS),
 }
 
 
@@ -85,7 +98,7 @@ def is_safe(renderer: Renderer, kind: str, text: str) -> bool:
         shown.encode()
     except (AssertionError, ElementTree.ParseError, UnicodeError):
         return False
-    return is_same and not hostile.hidden_characters(shown) and len(shown) < MOST_CHARACTERS
+    return is_same and not hostile.hidden_characters(shown) and len(shown) < renderer.most_characters
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -119,6 +132,21 @@ def without(character: str) -> dict[str, str]:
     return {key: value for key, value in markdown.REPLACEMENTS.items() if key != character}
 
 
+ENVIRONMENT = html._environment.__wrapped__
+
+
+def templates(**changed: Any) -> Callable[[], Environment]:
+    """Return the environment of the HTML page with other settings."""
+
+    def build() -> Environment:
+        made = ENVIRONMENT()
+        for key, value in changed.items():
+            setattr(made, key, value)
+        return made
+
+    return build
+
+
 # A format, what is replaced in its module, and by what.
 TAKEN_OUT: dict[str, tuple[str, Any, str, Any]] = {
     "a label's backslash": ("prometheus", prometheus, "escape", without_backslash),
@@ -129,6 +157,8 @@ TAKEN_OUT: dict[str, tuple[str, Any, str, Any]] = {
     **{f"the replacement of {key}": ("markdown", markdown, "REPLACEMENTS", without(key)) for key in markdown.REPLACEMENTS},
     "XML's characters": ("junit", junit, "escape", short),
     "XML's hidden characters": ("junit", junit, "short", str),
+    "HTML's escape": ("html", html, "_environment", templates(autoescape=False)),
+    "HTML's hidden characters": ("html", html, "_environment", templates(finalize=lambda value: value)),
 }  # fmt: skip
 
 
