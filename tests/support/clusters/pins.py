@@ -40,7 +40,7 @@ CERT_MANAGER = Pin(
     "github.com/cert-manager/cert-manager",
     "v1.21.2",
     "h1:UWgoYM+KLNtRlqmoWOKjKBOBUPVHeepQ6/ac3ERJW68=",
-    "cainjector, another writer of caBundles, the issuing controller, and their CustomResourceDefinitions",
+    "cainjector, another writer of caBundles, the issuing controller, the webhook, and their CustomResourceDefinitions",
 )
 
 # Program name -> its module and its package
@@ -72,6 +72,8 @@ class ProgramSet:
     version: str = f"k8s.io/component-base/version.gitVersion={KUBERNETES.version}"
     #: A module that the programs' module replaces by a directory of its repository.
     sibling: Pin | None = None
+    #: True if the own main package is built inside a copy of the module, because it imports internal packages.
+    is_inside: bool = False
 
 
 CONTROL_PLANE = ProgramSet(f"kubernetes-{KUBERNETES.version}-etcd-{ETCD.version}", PROGRAMS, 600, 2715)
@@ -93,6 +95,15 @@ CERT_MANAGER_CONTROLLER = ProgramSet(
     140,
     300,
     own="cert_manager",
+)
+# Measured after cainjector.
+CERT_MANAGER_WEBHOOK = ProgramSet(
+    f"cert-manager-webhook-{CERT_MANAGER.version}",
+    {"cert-manager-webhook": (CERT_MANAGER, "./certflow")},
+    100,
+    200,
+    own="cert_manager_webhook",
+    is_inside=True,
 )
 
 
