@@ -98,7 +98,10 @@ options:
     type: bool
     default: false
 notes:
-  - For a cluster with 40 webhooks of 20 Services it sends 11 requests, 2 for each Service, and does one handshake for each endpoint.
+  - For a cluster with 40 webhooks of 20 Services it sends 12 requests, 2 for each Service, and does one handshake for each endpoint.
+    RV(traffic) returns the requests and bytes.
+  - If the cluster does not answer to the first requests, the task fails. After that, an answer that does not come until
+    O(wait_timeout) or is an error is a finding with the status V(unknown).
   - It reads CustomResourceDefinitions in pages of 50. Each page has their schemas, which may be several megabytes.
   - Names and messages of the cluster are foreign text. They have no hidden characters, and at most 600 characters each.
 seealso:
@@ -270,6 +273,17 @@ limits:
     probe_urls: {description: The option., type: bool, returned: success}
     endpoints_per_service: {description: The option., type: int, returned: success}
     endpoints_left_out: {description: The number of endpoints that the limit left out., type: int, returned: success}
+traffic:
+  description: The cost of the audit.
+  returned: success
+  type: dict
+  contains:
+    requests: {description: "The number of requests, repeated ones included.", type: int, returned: success}
+    bytes_received:
+      description: The bytes of the answers. Those of TLS handshakes with endpoints are not counted.
+      type: int
+      returned: success
+    handshakes: {description: The number of TLS handshakes with endpoints., type: int, returned: success}
 cluster:
   description: The API server, and the source of its address and credentials.
   returned: always, unless the connection could not be determined

@@ -10,13 +10,14 @@ import datetime
 import functools
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 
 from tests.support.authority import CLIENT_AUTH, SERVER_AUTH, Issued, authority, dns, issue
 from tests.support.bundle_rig import ca, pem
 from tests.support.clusters import pki
 from tests.support.https_webhook import WebhookServer, allow
-from tests.support.probe_rig import HOOKS, ProbeRig
+from tests.support.probe_rig import HOOKS, RBAC, ProbeRig
 from tests.support.rig import encoded
 
 if TYPE_CHECKING:
@@ -85,13 +86,19 @@ class AuditRig(ProbeRig):
         hooks: str = HOOKS,
         metadata: dict[str, Any] | None = None,
         path: str = "",
+        query: str = "",
         **fields: Any,
     ) -> str:
-        """Create a configuration with one webhook. Return its name, which ends in the name of the rig."""
+        """Create a configuration with one webhook. Return its name, which ends in the name of the rig.
+
+        query: of the request, such as ?fieldManager=kubectl-create.
+        """
         full = f"{name}-{self.name}"
         webhook = self.webhook(name=f"{name}.{self.name}.certflow.test", **fields)
         webhook["clientConfig"]["service"]["path"] = path or f"/{name}"
-        self.make(hooks, {"metadata": {"name": full, **(metadata or {})}, "webhooks": [webhook]})
+        body = {"metadata": {"name": full, **(metadata or {})}, "webhooks": [webhook]}
+        self.cluster.api("POST", f"{hooks}{query}", body)
+        self.made.append(f"{hooks}/{full}")
         return full
 
     def without_bundle(self, name: str) -> str:
@@ -128,6 +135,20 @@ class AuditRig(ProbeRig):
         assert "failed" not in result, result
         assert self.writes() == []
         return result
+
+    def proxied(self, url: str) -> dict[str, Any]:
+        """Return a kubeconfig with the token of an administrator for another address of the API server.
+
+        A proxy cannot pass a client certificate on.
+        """
+        name = f"auditor{len(self.made)}"
+        config: dict[str, Any] = yaml.safe_load(self.cluster.token_kubeconfig(name, self.name).read_text())
+        config["clusters"][0]["cluster"]["server"] = url
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": self.name}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+        body = {"metadata": {"name": f"{name}-{self.id}"}, "roleRef": role, "subjects": [subject]}
+        self.make(f"{RBAC}/clusterrolebindings", body)
+        return config
 
     def broken_bundle(self) -> str:
         return "-----BEGIN CERTIFICATE-----\nTm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"

@@ -18,7 +18,7 @@ from tests.support import csr_by_hand
 from tests.support.audit_rig import CERTIFICATES, NOW, AuditRig, bundle_of, checks, failed, leaf, old_ca
 from tests.support.bundle_rig import pem
 from tests.support.csr_rig import KUBELET_SERVING
-from tests.support.probe_rig import API_SERVICES, MUTATING_HOOKS, RBAC, REPOSITORY
+from tests.support.probe_rig import API_SERVICES, MUTATING_HOOKS, REPOSITORY
 from tests.support.waiting import wait_for
 from tests.system.fault_injection import proxy
 
@@ -341,12 +341,7 @@ def test_a_certificate_of_the_api_server_that_expires_soon(rig: AuditRig) -> Non
     """A proxy serves a certificate of the cluster's CA. It stands before the API server."""
     front = proxy.Proxy(rig.cluster, lifetime=datetime.timedelta(seconds=20))
     try:
-        config = yaml.safe_load(rig.cluster.token_kubeconfig("auditor", rig.name).read_text())
-        config["clusters"][0]["cluster"]["server"] = front.url
-        subject = {"kind": "ServiceAccount", "name": "auditor", "namespace": rig.name}
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
-        body = {"metadata": {"name": f"auditor-{rig.id}"}, "roleRef": role, "subjects": [subject]}
-        rig.make(f"{RBAC}/clusterrolebindings", body)
+        config = rig.proxied(front.url)
         result = rig.audit(kubeconfig=config)
     finally:
         front.close()

@@ -29,7 +29,7 @@ A finding has one of these states:
 | Status | Meaning |
 |---|---|
 | `fail` | The fault is there. |
-| `unknown` | The audit could not read something. There is one finding for each reason, with the missing permission. |
+| `unknown` | The audit could not read something. There is one finding for each reason, with the missing permission if that is the reason. |
 | `pass` | The fault is not there. The module returns such findings with `include_passed`. |
 | `skip` | The check does not apply to the object. |
 
@@ -41,6 +41,12 @@ smaller of 14 days and a tenth.
 
 A check that reads certificates through the API server cannot show the network path from the API server to the pod. Only `calls-fail`
 shows it.
+
+## Incomplete audits
+
+If the cluster does not answer to the first requests, or refuses the login, the task fails. After that, an answer that is an error, is
+cut short or does not come in time is a finding of the status `unknown`, and the audit goes on. One source takes at most half of the
+remaining `wait_timeout`. A check passes only if everything that it compares could be read.
 
 ## Exceptions
 
@@ -82,8 +88,9 @@ The check `control-plane-blocked` compares webhooks with these objects. The list
 COST = """
 ## Cost
 
-For each cluster the audit sends 11 requests, 2 for each Service that is called, and one for each Service whose webhook may
-match its own pods. It does one TLS handshake for each endpoint, for at most `endpoints_per_service` endpoints of each Service. The
+For each cluster the audit sends 12 requests, 2 for each Service that is called, one for each Service whose webhook may match its own
+pods, and one for each Certificate of cert-manager that an object names. It does one TLS handshake for each endpoint, for at most
+`endpoints_per_service` endpoints of each Service. The result `traffic` has the requests and bytes of each audit. The
 largest answers are those with the CustomResourceDefinitions, of which 50 are read at a time, and the metrics of the API server. These
 are read twice. The metrics of a large API server have some megabytes.
 """
@@ -121,7 +128,8 @@ def _section(row: Check) -> str:
 
 def _in_words(permission: Permission) -> str:
     group = f".{permission.group}" if permission.group else ""
-    return f"`{permission.verb} {permission.resource}{group}`"
+    name = f" {permission.name}" if permission.name else ""
+    return f"`{permission.verb} {permission.resource}{group}{name}`"
 
 
 def _critical() -> Iterator[str]:

@@ -128,7 +128,7 @@ def _critical(data: ClusterData, point: CallPoint) -> tuple[list[str], bool]:
 
 def _writes(data: ClusterData, row: CriticalResource, namespace: str) -> Iterator[ObjectCreation]:
     """Yield the operations on an object without labels. A namespace is kube-system."""
-    labels = dict(_labels_of(data, KUBE_SYSTEM) or {}) if row.resource == "namespaces" else {}
+    labels = dict(labels_of(data, KUBE_SYSTEM) or {}) if row.resource == "namespaces" else {}
     for operation in OPERATIONS:
         yield ObjectCreation(
             row.group,
@@ -137,12 +137,12 @@ def _writes(data: ClusterData, row: CriticalResource, namespace: str) -> Iterato
             row.kind,
             namespace=namespace,
             labels=labels,
-            namespace_labels=_labels_of(data, namespace),
+            namespace_labels=labels_of(data, namespace),
             operation=operation,
         )
 
 
-def _labels_of(data: ClusterData, namespace: str) -> Mapping[str, str] | None:
+def labels_of(data: ClusterData, namespace: str) -> Mapping[str, str] | None:
     """Return the labels of a namespace, None if they are not known. The API server sets the label of its name."""
     if not namespace:
         return {}
@@ -242,7 +242,7 @@ def _is_asked_about_pods(
     found = [
         match(
             point.webhook,
-            ObjectCreation("", "v1", "pods", "Pod", service[0], labels, _labels_of(data, service[0])),
+            ObjectCreation("", "v1", "pods", "Pod", service[0], labels, labels_of(data, service[0])),
         ).is_asked
         for labels in pods
     ]
@@ -314,5 +314,5 @@ def check_timeouts(data: ClusterData) -> Iterator[AuditFinding]:
 
 
 def _asks_for_pod(data: ClusterData, point: CallPoint, namespace: str) -> bool:
-    creation = ObjectCreation("", "v1", "pods", "Pod", namespace, {}, _labels_of(data, namespace))
+    creation = ObjectCreation("", "v1", "pods", "Pod", namespace, {}, labels_of(data, namespace))
     return match(point.webhook, creation).is_asked is not False

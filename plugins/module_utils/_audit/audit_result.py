@@ -14,12 +14,23 @@ from typing import Any
 
 from .._kube.access_review import Permission
 from .._times import format_time
-from . import admission_checks, call_checks, check_table, cluster_checks, exceptions
-from .cluster_data import PERMISSIONS, ClusterData, Gap
+from . import (
+    admission_checks,
+    call_checks,
+    check_table,
+    cluster_checks,
+    definition_checks,
+    exceptions,
+    renewal_checks,
+    webhook_settings,
+)
+from .cluster_data import CONDITIONS, ENDPOINTS, PERMISSIONS, PORT_FORWARD, SERVICES, ClusterData, Gap
 from .exceptions import AuditException
-from .finding import FAIL, SEVERITIES, STATUSES, UNKNOWN, AuditedObject, AuditFinding
+from .finding import FAIL, PASS, SEVERITIES, STATUSES, UNKNOWN, AuditedObject, AuditFinding
 
 _FAR = datetime.max.replace(tzinfo=timezone.utc)
+#: A gap of these sources is about single objects. The checks themselves give no answer for such an object.
+_OF_OBJECTS = frozenset((CONDITIONS, ENDPOINTS, PORT_FORWARD, SERVICES))
 RULES = (
     admission_checks.check_control_plane,
     admission_checks.check_deadlocks,
@@ -30,6 +41,12 @@ RULES = (
     cluster_checks.check_login,
     cluster_checks.check_api_server,
     cluster_checks.check_snapshot_controller,
+    cluster_checks.check_cluster_ca,
+    cluster_checks.check_clock,
+    webhook_settings.check_settings,
+    renewal_checks.check_renewal,
+    renewal_checks.check_endpoint_count,
+    definition_checks.check_definitions,
 )
 
 
@@ -45,11 +62,16 @@ class ResultOptions:
 
 
 def find(data: ClusterData) -> list[AuditFinding]:
-    """Return the findings of all checks."""
+    """Return the findings of all checks. A check passes only if all of its sources could be read."""
     findings = [finding for point in data.points for finding in call_checks.check_point(data, point)]
-    findings += [finding for rule in RULES for finding in rule(data)]
+    compared = [finding for rule in RULES for finding in rule(data)]
+    findings += [finding for finding in compared if finding.status != PASS or _is_complete(finding, data)]
     findings += [_unknown(gap) for gap in dict.fromkeys(data.gaps)]
     return [finding if finding.severity else _with_severity(finding) for finding in findings]
+
+
+def _is_complete(finding: AuditFinding, data: ClusterData) -> bool:
+    return not set(check_table.BY_ID[finding.check].sources) & (data.unread - _OF_OBJECTS)
 
 
 def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[str, Any]:
@@ -81,7 +103,7 @@ def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[s
 
 def missing_role(gaps: Iterable[Gap]) -> dict[str, Any]:
     """Return the ClusterRole with the permissions that the audit lacked, {} if it lacked none."""
-    sources = {gap.source for gap in gaps}
+    sources = {gap.source for gap in gaps if gap.lacks_permission}
     lacking = [
         permission for source in PERMISSIONS if source in sources for permission in PERMISSIONS[source]
     ]
@@ -96,19 +118,20 @@ def missing_role(gaps: Iterable[Gap]) -> dict[str, Any]:
 
 
 def _rules(permissions: Sequence[Permission]) -> Iterator[dict[str, Any]]:
-    verbs: dict[tuple[str, str], list[str]] = {}
+    verbs: dict[tuple[str, str, str], list[str]] = {}
     for permission in permissions:
-        verbs.setdefault((permission.group, permission.resource), []).append(permission.verb)
-    for (group, resource), wanted in verbs.items():
+        verbs.setdefault((permission.group, permission.resource, permission.name), []).append(permission.verb)
+    for (group, resource, name), wanted in verbs.items():
         if resource.startswith("/"):
             yield {"nonResourceURLs": [resource], "verbs": wanted}
         else:
-            yield {"apiGroups": [group], "resources": [resource], "verbs": wanted}
+            names = {"resourceNames": [name]} if name else {}
+            yield {"apiGroups": [group], "resources": [resource], **names, "verbs": wanted}
 
 
 def _unknown(gap: Gap) -> AuditFinding:
     """Return the finding of something that could not be read: once for each reason."""
-    permissions = tuple(map(_in_words, PERMISSIONS[gap.source]))
+    permissions = tuple(map(_in_words, PERMISSIONS[gap.source] if gap.lacks_permission else ()))
     checks = tuple(check_table.checks_of(gap.source))
     words = f"The audit could not read {gap.source}: {gap.reason}"
     lines = [f"checks without a complete answer: {', '.join(checks)}"]
@@ -127,7 +150,7 @@ def _unknown(gap: Gap) -> AuditFinding:
 
 def _in_words(permission: Permission) -> str:
     group = f".{permission.group}" if permission.group else ""
-    return f"{permission.verb} {permission.resource}{group}"
+    return f"{permission.verb} {permission.resource}{group} {permission.name}".rstrip()
 
 
 def _with_severity(finding: AuditFinding) -> AuditFinding:

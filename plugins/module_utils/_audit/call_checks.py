@@ -27,9 +27,15 @@ BLIND_SPOT = "A port-forward shows the pod, and not the network path of the API 
 REFERENCES = ("service-missing", "port-missing", "no-endpoints")
 BUNDLES = (EMPTY, BROKEN)
 ANCHORS = ("ca-expired", "ca-expiring")
-SERVED = ("ca-mismatch", "expired", "expiring", "not-yet-valid", "name-mismatch", "wrong-usage")
+WEAK = ("weak-signature", "weak-key")
+SERVED = ("ca-mismatch", "expired", "expiring", "not-yet-valid", "name-mismatch", "wrong-usage", *WEAK)
+#: The checks that pass only if the certificate of every endpoint was read. Without any certificate the bundle decides.
+OF_ENDPOINTS = frozenset((*SERVED, "handshake-fails", "endpoints-differ"))
 #: The checks that find a call which fails now. They are folded into one finding of these kinds of callers.
-BROKEN_NOW = frozenset((*REFERENCES, *BUNDLES, "ca-expired", "handshake-fails", *SERVED)) - {"expiring"}
+BROKEN_NOW = frozenset((*REFERENCES, *BUNDLES, "ca-expired", "handshake-fails", *SERVED)) - {
+    "expiring",
+    "weak-key",
+}
 
 
 def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
@@ -40,6 +46,8 @@ def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
         *_bundles(data, point),
         *_served(data, point, backend),
     ]
+    if not backend.is_complete:  # the endpoints that were not read may have faults
+        findings = [one for one in findings if one.status != PASS or one.check not in OF_ENDPOINTS]
     if point.caller == ADMISSION:
         yield from (_with_scope(finding, point) for finding in findings)
     elif point.caller == CONVERSION:
@@ -142,14 +150,14 @@ def _served(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[A
     yield from _silent(data, point, backend)
     if not seen:
         faults = [("", fault) for fault in find_bundle_faults(point.config.ca_bundle, data.now)]
-        yield from _merged(data, point, ANCHORS, faults, ())
+        yield from _merged(point, ANCHORS, faults, ())
         return
     every = [
         (str(chain.endpoint), fault)
         for chain in seen
         for fault in find_chain_faults(chain, point.config, data.now)
     ]
-    yield from _merged(data, point, (*SERVED, *ANCHORS), every, (BLIND_SPOT,))
+    yield from _merged(point, (*SERVED, *ANCHORS), every, (BLIND_SPOT,))
     yield _difference(point, backend)
 
 
@@ -169,7 +177,6 @@ def _silent(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[A
 
 
 def _merged(
-    data: ClusterData,
     point: CallPoint,
     checks: Iterable[str],
     faults: Iterable[tuple[str, CertificateFault]],
@@ -194,7 +201,7 @@ def _merged(
             tuple(dict.fromkeys(lines))[:MOST_LINES],
             severity=worst.severity,
             certainty=min((fault.certainty for _endpoint, fault in own), key=(PROVEN, LIKELY).index),
-            breaks_at=min(times, default=data.now),
+            breaks_at=min(times, default=None),
         )
 
 

@@ -11,7 +11,8 @@ does not hide another one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from .._times import format_time
 from .._webhook import bundle_content
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
-from .._x509.verify import Verdict, verify
+from .._x509.verify import Verdict, verify, weak_signature
 from .finding import ERROR, LIKELY, PROVEN, WARNING
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ WARN_WITHIN, WARN_SHARE = timedelta(days=28), 4
 FAIL_WITHIN, FAIL_SHARE = timedelta(days=14), 10
 _SECOND = timedelta(seconds=1)
 _NAME_CODES = frozenset(("no_alternative_names", "other_names"))
+#: Go refuses other RSA keys (crypto/rsa since Go 1.24, crypto/tls since Go 1.19.12).
+LEAST_RSA_BITS, MOST_RSA_BITS = 1024, 8192
+#: NIST SP 800-131A allows no smaller key.
+GOOD_RSA_BITS = 2048
 EMPTY, BROKEN = "bundle-empty", "bundle-broken"
 
 
@@ -70,24 +75,33 @@ def find_chain_faults(
     served: ServedChain, config: ClientConfig, now: datetime
 ) -> tuple[CertificateFault, ...]:
     """Return the faults of the chain that one endpoint serves, for the bundle and the name of a client configuration."""
+    return _chain_faults(served.chain_pem, config.ca_bundle, config.server_name, now)
+
+
+@functools.lru_cache(maxsize=64)  # many webhooks call one Service with one bundle
+def _chain_faults(
+    chain_pem: str, bundle: str, server_name: str, now: datetime
+) -> tuple[CertificateFault, ...]:
     try:
-        leaf, sent = certificate_facts.load_leaf_and_chain(served.chain_pem)
+        leaf, sent = certificate_facts.load_leaf_and_chain(chain_pem)
         facts = certificate_facts.describe(leaf)
         intermediates = tuple(certificate_facts.describe(one) for one in sent)
     except CertificateError as error:
         return (CertificateFault("ca-mismatch", error.cause, now),)
     at = min(max(now, facts.not_before), facts.not_after)
-    verdict = verify(leaf, config.ca_bundle, name=None, intermediates=sent, now=at, usage="any")
-    faults = [*_date_faults(facts, intermediates, now), *_name_faults(leaf, facts, config, at)]
-    if bundle_state(config.ca_bundle):
-        return tuple(faults)
+    verdict = verify(leaf, bundle, name=None, intermediates=sent, now=at, usage="any")
+    faults = [*_date_faults(facts, intermediates, now), *_name_faults(leaf, facts, server_name, at)]
+    if bundle_state(bundle):
+        return (*faults, *_weak_keys((leaf, *sent), now))
     if verdict.ok:
-        usable = verify(leaf, config.ca_bundle, name=None, intermediates=sent, now=at)
+        usable = verify(leaf, bundle, name=None, intermediates=sent, now=at)
         faults += _usage_faults(facts, usable, now)
-        faults += _anchor_faults(verdict, config.ca_bundle, now)
+        faults += _anchor_faults(verdict, bundle, now)
     else:
-        faults += _trust_faults(leaf, sent, verdict, config.ca_bundle, (now, at))
-    return tuple(faults)
+        weak = [weak_signature(one) for one in (leaf, *sent) if one.issuer != one.subject]
+        trust = tuple(_trust_faults(leaf, sent, verdict, bundle, (now, at)))
+        faults += _weak_signatures(filter(None, weak), trust, now)
+    return (*faults, *_weak_keys((leaf, *sent), now))
 
 
 def find_bundle_faults(bundle: str, now: datetime) -> tuple[CertificateFault, ...]:
@@ -120,13 +134,13 @@ def _date_faults(
 
 
 def _name_faults(
-    leaf: Certificate, facts: CertificateFacts, config: ClientConfig, at: datetime
+    leaf: Certificate, facts: CertificateFacts, server_name: str, at: datetime
 ) -> Iterator[CertificateFault]:
     """Yield the fault of the name. The bundle does not matter, so the leaf itself is the anchor."""
-    verdict = verify(leaf, certificate_facts.to_pem(leaf), name=config.server_name, now=at, usage="any")
+    verdict = verify(leaf, certificate_facts.to_pem(leaf), name=server_name, now=at, usage="any")
     if verdict.code in _NAME_CODES:
         names = ", ".join((*facts.dns_names, *facts.ip_addresses)) or "no name"
-        words = f"the certificate is for {names}, and the API server requires {config.server_name}"
+        words = f"the certificate is for {names}, and the API server requires {server_name}"
         yield CertificateFault("name-mismatch", words, at)
 
 
@@ -203,3 +217,29 @@ def _trust_faults(
     unread = any(one.not_after is None for one in bundle_content.certificates(bundle))
     words = f"the caBundle does not verify the certificate: {verdict.reason}"
     yield CertificateFault("ca-mismatch", words, now, certainty=LIKELY if unread else PROVEN)
+
+
+def _weak_signatures(
+    names: Iterable[str], faults: Sequence[CertificateFault], now: datetime
+) -> Iterator[CertificateFault]:
+    """Yield the faults of the trust. A weak signature explains that the bundle does not verify the certificate."""
+    algorithm = next(iter(names), "")
+    for fault in faults:
+        if algorithm and fault.check == "ca-mismatch":
+            words = f"a served certificate is signed with {algorithm}, which the API server refuses"
+            yield CertificateFault("weak-signature", words, now)
+        else:
+            yield fault
+
+
+def _weak_keys(certificates: Iterable[Certificate], now: datetime) -> Iterator[CertificateFault]:
+    """Yield the fault of the worst RSA key of a served chain. Source: Go crypto/tls and crypto/rsa."""
+    sizes = [size for size in map(certificate_facts.rsa_bits, certificates) if size]
+    for size in sorted(sizes):
+        if size < LEAST_RSA_BITS or size > MOST_RSA_BITS:
+            words = f"a served certificate has an RSA key of {size} bits, which the API server refuses"
+            yield CertificateFault("weak-key", words, now)
+            return
+    if sizes and min(sizes) < GOOD_RSA_BITS:
+        words = f"a served certificate has an RSA key of {min(sizes)} bits"
+        yield CertificateFault("weak-key", words, None, WARNING)

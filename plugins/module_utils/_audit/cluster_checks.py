@@ -8,17 +8,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from .._times import format_time
+from .._webhook import bundle_content
+from .._x509 import certificate_facts
 from .admission_checks import admission_points
-from .certificate_faults import expiry_severity
-from .cluster_data import CONVERSION, CallPoint, ClusterData, FailedCall
-from .finding import FAIL, INFO, LIKELY, PASS, PROVEN, SKIP, AuditedObject, AuditFinding
+from .certificate_faults import WARN_SHARE, expiry_severity
+from .cluster_data import API_SERVER as API_SERVER_SOURCE
+from .cluster_data import CLUSTER_CA, CONVERSION, ROOT_CA, CallPoint, ClusterData, FailedCall
+from .finding import FAIL, INFO, LIKELY, PASS, PROVEN, SKIP, WARNING, AuditedObject, AuditFinding
 
 MOST_LINES = 5
 API_SERVER = AuditedObject("APIServer", "kube-apiserver")
 LOGIN = AuditedObject("Login", "this run")
 SNAPSHOT_CONTROLLER = AuditedObject("SnapshotController", "external-snapshotter")
+CLUSTER_CA_OBJECT = AuditedObject("ConfigMap", ROOT_CA[1], "v1", namespace=ROOT_CA[0])
+#: To replace the CA of a cluster takes weeks (gardener, the condition CACertificateValiditiesAcceptable).
+CA_WITHIN = timedelta(days=365)
+CLOCK_SECONDS = 60
 #: The counter of failed conversions has no name of a CustomResourceDefinition.
 CONVERSIONS = "conversions"
 _ONE_SERVER = "the counters are those of one API server, which this connection reached"
@@ -129,6 +137,8 @@ def check_login(data: ClusterData) -> Iterator[AuditFinding]:
 def check_api_server(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the finding about the end of the certificate that the API server serves on this connection."""
     facts = data.api_server
+    if facts is None and API_SERVER_SOURCE in data.unread:
+        return
     if facts is None:
         yield AuditFinding("apiserver-expiring", SKIP, API_SERVER, evidence=("The connection has no TLS.",))
         return
@@ -161,3 +171,46 @@ def check_snapshot_controller(data: ClusterData) -> Iterator[AuditFinding]:
         )
     if not data.snapshot_hazards:
         yield AuditFinding("snapshot-hazard", PASS, SNAPSHOT_CONTROLLER)
+
+
+def check_cluster_ca(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the finding about the end of the CA that signs the certificate of the API server."""
+    found = [one for one in bundle_content.certificates(data.cluster_ca) if one.not_after is not None]
+    issuer = data.api_server.issuer if data.api_server else ""
+    # Behind a load balancer with another certificate none of them is the issuer. Then the one that lasts longest counts.
+    signers = [one for one in found if one.subject == issuer] or found
+    if not signers:
+        if CLUSTER_CA not in data.unread:
+            yield AuditFinding("cluster-ca-expiring", SKIP, CLUSTER_CA_OBJECT)
+        return
+    facts = max(
+        map(certificate_facts.describe_pem, (one.pem for one in signers)), key=lambda one: one.not_after
+    )
+    left, lifetime = facts.not_after - data.now, facts.not_after - facts.not_before
+    if left >= min(CA_WITHIN, lifetime / WARN_SHARE):
+        yield AuditFinding("cluster-ca-expiring", PASS, CLUSTER_CA_OBJECT)
+        return
+    words = f"The CA {facts.subject} of the cluster expires at {format_time(facts.not_after)}"
+    severity = expiry_severity(facts.not_before, facts.not_after, data.now) or WARNING
+    yield AuditFinding(
+        "cluster-ca-expiring",
+        FAIL,
+        CLUSTER_CA_OBJECT,
+        words,
+        (f"SHA-256 {facts.fingerprint}",),
+        severity=severity,
+        breaks_at=facts.not_after,
+    )
+
+
+def check_clock(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the finding about the difference of the clocks of the API server and of this machine."""
+    if data.clock_offset is None:
+        return
+    seconds = data.clock_offset.total_seconds()
+    if abs(seconds) <= CLOCK_SECONDS:
+        yield AuditFinding("clock", PASS, API_SERVER)
+        return
+    direction = "ahead of" if seconds > 0 else "behind"
+    words = f"The clock of the API server is {abs(seconds):.0f} s {direction} the clock of the machine that runs this task"
+    yield AuditFinding("clock", FAIL, API_SERVER, words)

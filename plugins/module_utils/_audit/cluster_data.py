@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from .._diagnosis.diagnosis import Diagnosis
 from .._kube import port_forward
@@ -19,6 +19,9 @@ from .._webhook.bundle_targets import ClientConfig
 from .._webhook.served_chains import ServedChain
 from .._x509.certificate_facts import CertificateFacts
 from .finding import AuditedObject
+
+if TYPE_CHECKING:
+    from .._snapshot.release.release_table import Release
 
 Object = Mapping[str, Any]
 #: Namespace, name and port of a Service. The namespace is "" for the address of a URL.
@@ -32,6 +35,9 @@ CONFIGURATIONS, DEFINITIONS, API_SERVICES = "configurations", "definitions", "ap
 NAMESPACES, SERVICES, PORT_FORWARD, PODS = "namespaces", "services", "port-forward", "pods"
 REQUESTS, EVENTS, METRICS = "requests", "events", "metrics"
 CONDITIONS, ENDPOINTS, SNAPSHOT = "match-conditions", "endpoints", "snapshot-controller"
+CERTIFICATES, CLUSTER_CA, API_SERVER = "certificates", "cluster-ca", "api-server"
+#: The ConfigMap in which every cluster publishes the CA of its API server (KEP-1205).
+ROOT_CA = ("kube-system", "kube-root-ca.crt")
 _ADMISSION = "admissionregistration.k8s.io"
 #: Source -> the permissions to read it. A resource that begins with "/" is a path of the API server.
 PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
@@ -51,8 +57,11 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     REQUESTS: (Permission("list", "certificates.k8s.io", "certificatesigningrequests"),),
     EVENTS: (Permission("list", "", "events"),),
     METRICS: (Permission("get", "", "/metrics"),),
+    CERTIFICATES: (Permission("get", "cert-manager.io", "certificates"),),
+    CLUSTER_CA: (Permission("get", "", "configmaps", name=ROOT_CA[1]),),
     CONDITIONS: (),
     ENDPOINTS: (),
+    API_SERVER: (),
     SNAPSHOT: (
         Permission("get", "apiextensions.k8s.io", "customresourcedefinitions"),
         *(
@@ -70,6 +79,22 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
 
 
 @dataclass(frozen=True)
+class AuditOptions:
+    """Options for the extent of an audit."""
+
+    #: Read the certificates of pods through the API server.
+    probe_endpoints: bool = True
+    #: Connect to URLs and to Services of type ExternalName.
+    probe_urls: bool = False
+    #: The number of endpoints of one Service that are read.
+    endpoints_per_service: int = 10
+    #: The counters of an earlier audit, in which a counter that is missing was 0. None without an earlier audit.
+    previous_counters: Mapping[str, float] | None = None
+    #: The release whose hazards are found if a snapshot controller is installed, None for no release.
+    snapshot_release: Release | None = None
+
+
+@dataclass(frozen=True)
 class Gap:
     """Something that the audit could not read."""
 
@@ -77,6 +102,8 @@ class Gap:
     source: str
     #: A clause.
     reason: str
+    #: True if a missing permission is the reason, False for an error of the cluster and for a limit of the audit.
+    lacks_permission: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +119,10 @@ class CallPoint:
     is_mutating: bool = False
     #: False if the API server does not verify the certificate.
     is_verified: bool = True
+    #: The field managers that own a caBundle of the object.
+    bundle_writers: tuple[str, ...] = ()
+    #: Namespace and name of the Certificate of cert-manager whose CA is injected, None without the annotation.
+    certificate: tuple[str, str] | None = None
 
     @property
     def backend(self) -> BackendKey:
@@ -120,6 +151,10 @@ class Backend:
     chains: tuple[ServedChain, ...] = ()
     #: False if the Service or its endpoints could not be read.
     is_known: bool = True
+    #: False if this run could not look at an endpoint that it wanted to read.
+    is_complete: bool = True
+    #: The nodes of the ready endpoints, "" for an endpoint without the name of a node.
+    nodes: tuple[str, ...] = ()
 
     @property
     def is_reachable(self) -> bool:
@@ -149,6 +184,46 @@ class ApiServiceState:
     #: Reason and message of the condition.
     words: str = ""
     since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class DefinitionState:
+    """A CustomResourceDefinition without its schemas."""
+
+    object: AuditedObject
+    group: str
+    #: The plural name of the resource.
+    resource: str
+    #: The versions that the API server serves.
+    served: tuple[str, ...]
+    #: status.storedVersions.
+    stored: tuple[str, ...] = ()
+    has_webhook: bool = False
+    #: Type of a condition -> (status, reason and message).
+    conditions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    created: datetime | None = None
+    #: Since when it is being deleted, None if it is not.
+    deleted: datetime | None = None
+
+
+@dataclass(frozen=True)
+class IssuedCertificate:
+    """The newest certificate of a Certificate of cert-manager, by its specification and its status."""
+
+    not_before: datetime
+    dns_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The cost of an audit."""
+
+    #: Sent requests, repeated ones included.
+    requests: int = 0
+    #: Bytes of the answers, without those of TLS handshakes with endpoints.
+    bytes_received: int = 0
+    #: TLS handshakes with endpoints.
+    handshakes: int = 0
 
 
 @dataclass(frozen=True)
@@ -198,6 +273,9 @@ class ClusterData:
     #: (namespace, Service) -> the labels of its pods. A Service without an entry was not read.
     pods: Mapping[tuple[str, str], tuple[Mapping[str, str], ...]] = field(default_factory=dict)
     api_services: tuple[ApiServiceState, ...] = ()
+    definitions: tuple[DefinitionState, ...] = ()
+    #: Namespace and name -> a Certificate of cert-manager.
+    certificates: Mapping[tuple[str, str], IssuedCertificate] = field(default_factory=dict)
     requests: tuple[StuckRequest, ...] = ()
     #: The number of CSRs that were read, None if they could not be read.
     request_count: int | None = None
@@ -207,9 +285,19 @@ class ClusterData:
     counters_after: Mapping[str, float] | None = None
     #: The certificate of the API server, None without TLS.
     api_server: CertificateFacts | None = None
+    #: The CAs of the API server that the cluster publishes as PEM text, "" if they could not be read.
+    cluster_ca: str = ""
+    #: How far the API server's clock is ahead of the clock of this machine. None if it is not known.
+    clock_offset: timedelta | None = None
     login: Login = Login("none")
     #: None if no release is wanted, or no snapshot controller is installed.
     snapshot_hazards: tuple[SnapshotHazard, ...] | None = None
     gaps: tuple[Gap, ...] = ()
     #: The number of endpoints that the limit left out.
     endpoints_left_out: int = 0
+    traffic: Traffic = Traffic()
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Return the sources of which something could not be read."""
+        return frozenset(gap.source for gap in self.gaps)

@@ -128,6 +128,7 @@ class Client:
     warnings: the texts of Warning headers.
     written: each write that took effect, such as "PUT /api/...".
     hooks: called in turn before each request. Requests of a hook call no hooks.
+    requests, received: the number of requests that were sent, repeated ones included, and the bytes of their answers.
     """
 
     def __init__(self, connection: Connection, *, user_agent: str, deadline: float) -> None:
@@ -139,6 +140,8 @@ class Client:
         self.warnings: list[str] = []
         self.written: list[str] = []
         self.hooks: list[Callable[[], None]] = []
+        self.requests = 0
+        self.received = 0
         self._has_hooks = True
         self._user_agent = user_agent
         self._credentials = Credentials(connection)
@@ -463,10 +466,12 @@ class Client:
         what = f"{call.method} {call.path}: the answer"
         self._bounds.start(what, until=time.monotonic() + left, remedy=SLOW_REMEDY)
         url = self._url(call.path, call.query)
+        self.requests += 1
         response = self._open(call.method, url, headers, timeout, body=call.payload)
         try:
             answer = HttpAnswer(response.status, response.headers, self._whole(response))
         finally:
+            self.received += self._bounds.received
             response.close()
         for text in warning_texts(answer.headers.get("Warning")):
             if text not in self.warnings:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._audit import audit_result, exceptions, gather
 from .._audit.audit_result import ResultOptions
-from .._audit.gather import AuditOptions
+from .._audit.cluster_data import AuditOptions
 from .._errors import CertflowError
 from .._kube.client import Client
 from .._result import Result
@@ -60,6 +61,7 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
         "endpoints_per_service": options.endpoints_per_service,
         "endpoints_left_out": data.endpoints_left_out,
     }
+    values["traffic"] = dataclasses.asdict(data.traffic)
     return Result(changed=False, values=values)
 
 

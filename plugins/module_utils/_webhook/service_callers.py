@@ -129,14 +129,14 @@ def _reason(target: Target, obj: Object, config: ClientConfig, recorded: Collect
     """Return why the caBundle is not written, "" if it may be."""
     if not config.ca_bundle.strip():
         return ""
-    writers = tuple(_bundle_managers(target, obj, config.webhook))
+    writers = tuple(find_bundle_managers(target, obj, config.webhook))
     if OWN_MANAGER in writers or _holds_recorded(target, config, recorded):
         return ""
     by = f"the field manager {', '.join(writers)}" if writers else "an unknown client"
     return f"its caBundle was written by {by}"
 
 
-def _bundle_managers(target: Target, obj: Object, webhook: str) -> Iterator[str]:
+def find_bundle_managers(target: Target, obj: Object, webhook: str) -> Iterator[str]:
     """Yield the field managers that own the caBundle."""
     path = _field_path(target, webhook)
     for entry in obj["metadata"].get("managedFields") or ():

@@ -16,7 +16,9 @@ from .errors import CertificateError, convert_errors
 
 try:
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
 except ImportError:
     pass
 
@@ -97,6 +99,15 @@ class CertificateFacts(subject_names.SubjectFacts):
             "fingerprint": self.fingerprint,
             "usages": list(self.usages),
         }
+
+
+def rsa_bits(certificate: Certificate) -> int | None:
+    """Return the size of an RSA key in bits, None for another key and for one that cryptography cannot read."""
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    return key.key_size if isinstance(key, rsa.RSAPublicKey) else None
 
 
 def load(pem: str) -> tuple[Certificate, ...]:

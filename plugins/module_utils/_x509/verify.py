@@ -9,7 +9,7 @@ Go accepts any certificate of a bundle as an anchor: a leaf, an intermediate, a 
 it cannot parse, compares issuers by encoded name and signature, and stops after 100 signature checks. The rules, their order
 and their messages are those of Certificate.Verify in Go 1.26 crypto/x509. Certificate policies are not checked.
 
-Other rooms call only ``verify``. The files chain_candidate, hostnames and name_constraints are parts of it.
+Other rooms call only this file. The files chain_candidate, hostnames and name_constraints are parts of it.
 """
 
 from __future__ import annotations
@@ -102,6 +102,12 @@ def verify(
     else:
         chains, refusal = _Search(roots, sent, now).chains((subject,))
     return _judge(chains, refusal, usage)
+
+
+def weak_signature(certificate: Certificate) -> str:
+    """Return the name of the certificate's signature algorithm if Go refuses it, such as "SHA1-RSA", and "" otherwise."""
+    algorithm = chain_candidate.SIGNATURES.get(certificate.signature_algorithm_oid.dotted_string)
+    return algorithm.name if algorithm and not algorithm.is_secure else ""
 
 
 def _judge(chains: Sequence[Chain], refusal: _Refusal | None, usage: str) -> Verdict:

@@ -45,6 +45,7 @@ class Exchange:
     def __init__(self, handler: _ProxyHandler, body: bytes) -> None:
         self._handler, self._body = handler, body
         self.cluster = handler.server.cluster
+        self.path = handler.path
         self.is_watch = "watch=true" in handler.path
 
     def send(self) -> ProxyAnswer:

@@ -11,7 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result, check_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import (
+    audit_result,
+    call_checks,
+    check_table,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.audit_result import ResultOptions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
     PERMISSIONS,
@@ -80,11 +84,49 @@ def test_every_gap_is_one_finding_with_its_permissions() -> None:
 
 def test_the_missing_role_has_the_permissions_of_the_gaps_only() -> None:
     assert build(gaps=(Gap("endpoints", "the time was over"),))["missing_role"] == {}
-    role = build(gaps=(Gap("port-forward", "no"), Gap("metrics", "no")))["missing_role"]
+    assert build(gaps=(Gap("metrics", "the server is overloaded"),))["missing_role"] == {}
+    sources = ("port-forward", "metrics", "cluster-ca")
+    role = build(gaps=tuple(Gap(one, "no", lacks_permission=True) for one in sources))["missing_role"]
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]},
         {"nonResourceURLs": ["/metrics"], "verbs": ["get"]},
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": ["kube-root-ca.crt"],
+            "verbs": ["get"],
+        },
     ]
+
+
+@pytest.mark.parametrize("source", list(PERMISSIONS))
+@pytest.mark.parametrize("lacks_permission", [True, False])
+def test_nothing_passes_because_of_a_gap(source: str, lacks_permission: bool) -> None:
+    """A check of several objects does not pass if one of its sources could not be read."""
+    passed = build(point(), include_passed=True)["findings"]
+    gap = Gap(source, "a reason", lacks_permission)
+    result = build(point(), include_passed=True, gaps=(gap,))["findings"]
+    before, after = (
+        {one["fingerprint"] for one in found if one["status"] == "pass"} for found in (passed, result)
+    )
+    assert after <= before
+    if source not in ("match-conditions", "endpoints", "port-forward", "services"):
+        of_point = {
+            *call_checks.REFERENCES,
+            *call_checks.BUNDLES,
+            *call_checks.ANCHORS,
+            *call_checks.OF_ENDPOINTS,
+        }
+        named = {one["check"] for one in result if one["status"] == "pass"} - of_point
+        assert not [check for check in named if source in check_table.BY_ID[check].sources]
+
+
+def test_an_endpoint_that_was_not_read_does_not_pass() -> None:
+    half = Backend(ready=2, chains=(served(leaf()),), selector={"app": "hook"}, is_complete=False)
+    result = build(point(), backend=half, include_passed=True)
+    passed = {one["check"] for one in result["findings"] if one["status"] == "pass"}
+    assert not passed & call_checks.OF_ENDPOINTS
+    assert {"service-missing", "bundle-empty", "ca-expired"} <= passed
 
 
 def test_every_source_of_a_check_has_its_permissions() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import certificate_faults
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.certificate_faults import (
     bundle_state,
     expiry_severity,
@@ -17,8 +18,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.certifi
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.support.authority import CLIENT_AUTH, DAY, NOW, Issued, authority, dns, issue
+from tests.support.authority import CLIENT_AUTH, DAY, NOW, Issued, authority, dns, issue, with_sha1
 from tests.unit.plugins.module_utils._audit.world import CA, GOOD, OTHER_CA, config, leaf, served
 
 pytestmark = pytest.mark.quick
@@ -132,3 +135,42 @@ LIVES = [
 def test_the_severity_of_an_end_depends_on_the_lifetime(life: float, left: float, severity: str) -> None:
     end = NOW + timedelta(days=left)
     assert expiry_severity(end - timedelta(days=life), end, NOW) == severity
+
+
+def rsa_key(bits: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, bits)
+
+
+RSA = rsa_key(2048)
+RSA_CA = authority("an RSA CA", key=RSA, not_before=NOW - DAY, not_after=NOW + 3650 * DAY)
+SIGNED_LEAF = leaf(RSA_CA)
+SHA1_LEAF = with_sha1(SIGNED_LEAF, RSA)
+#: The chain that is served, the bundle -> the faults.
+WEAK: list[tuple[list[Issued], str, list[tuple[str, str]]]] = [
+    ([SIGNED_LEAF], RSA_CA.pem, []),
+    ([SHA1_LEAF], RSA_CA.pem, [("weak-signature", E)]),
+    ([SHA1_LEAF], CA.pem, [("weak-signature", E)]),
+    ([SHA1_LEAF], SHA1_LEAF.pem, []),  # its own anchor, whose signature is not verified
+    ([SIGNED_LEAF, with_sha1(RSA_CA, RSA)], RSA_CA.pem, []),  # a root that nothing needs
+    ([SIGNED_LEAF], CA.pem, [("ca-mismatch", E)]),
+    ([leaf(key=rsa_key(1024))], CA.pem, [("weak-key", W)]),
+    ([leaf(key=rsa_key(2048))], CA.pem, []),
+    ([leaf(key=rsa_key(1024))], "", [("weak-key", W)]),
+]
+
+
+@pytest.mark.parametrize(("chain", "bundle", "wanted"), WEAK)
+def test_weak_signatures_and_keys(chain: list[Issued], bundle: str, wanted: list[tuple[str, str]]) -> None:
+    faults = find_chain_faults(served(*chain), config(bundle), NOW)
+    assert [(fault.check, fault.severity) for fault in faults] == wanted
+
+
+@pytest.mark.parametrize(
+    ("bits", "severity"), [(512, E), (1023, E), (1024, W), (2047, W), (2048, ""), (8192, ""), (8193, E)]
+)
+def test_the_size_of_a_key(bits: int, severity: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate_faults._chain_faults.cache_clear()
+    monkeypatch.setattr(certificate_facts, "rsa_bits", lambda _certificate: bits)
+    faults = find_chain_faults(served(SIGNED_LEAF), config(RSA_CA.pem), NOW)
+    certificate_faults._chain_faults.cache_clear()
+    assert [fault.severity for fault in faults] == [severity] * bool(severity)

@@ -14,15 +14,17 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import cluster_checks, failure_signs
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.call_points import manager_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
     CONVERSION,
     FailedCall,
+    Gap,
     Login,
     SnapshotHazard,
     StuckRequest,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditedObject
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.gather import login_of, manager_of
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.login import login_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
     Connection,
@@ -31,7 +33,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connecti
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 
-from tests.support.authority import DAY, NOW
+from tests.support.authority import DAY, NOW, Issued, authority
 from tests.unit.plugins.module_utils._audit.world import cluster, failures, leaf, point
 
 pytestmark = pytest.mark.quick
@@ -161,6 +163,47 @@ def test_the_ends_of_login_and_api_server(left: int, wanted: list[str]) -> None:
         found = list(rule(data))
         assert [severity for _check, severity in failures(found)] == wanted
         assert found[0].breaks_at == (end if wanted else None)
+
+
+DECADE = authority("a cluster", not_before=NOW - 1000 * DAY, not_after=NOW + 2650 * DAY)
+LAST_YEAR = authority("an old cluster", not_before=NOW - 3300 * DAY, not_after=NOW + 350 * DAY)
+YOUNG = authority("a short cluster", not_before=NOW - 10 * DAY, not_after=NOW + 355 * DAY)
+ENDING = authority("an ending cluster", not_before=NOW - 3640 * DAY, not_after=NOW + 10 * DAY)
+#: The published CAs, the CA that signed the certificate of the API server -> the severities.
+CLUSTER_CAS: list[tuple[list[Issued], Issued, list[str]]] = [
+    ([DECADE], DECADE, []),
+    ([LAST_YEAR], LAST_YEAR, ["warning"]),
+    ([ENDING], ENDING, ["error"]),
+    ([YOUNG], YOUNG, []),  # a short life is a decision of the distribution
+    ([DECADE, LAST_YEAR], LAST_YEAR, ["warning"]),
+    ([DECADE, LAST_YEAR], DECADE, []),
+    ([LAST_YEAR, DECADE], YOUNG, []),  # a load balancer has another certificate
+]
+
+
+@pytest.mark.parametrize(("published", "signer", "severities"), CLUSTER_CAS)
+def test_the_end_of_the_ca_of_the_cluster(
+    published: list[Issued], signer: Issued, severities: list[str]
+) -> None:
+    server = certificate_facts.describe_pem(leaf(signer).pem)
+    data = cluster(cluster_ca="".join(one.pem for one in published), api_server=server)
+    found = list(cluster_checks.check_cluster_ca(data))
+    assert failures(found) == [("cluster-ca-expiring", severity) for severity in severities]
+    assert len(found) == 1
+
+
+def test_a_ca_that_was_not_read_gives_no_answer() -> None:
+    assert [one.status for one in cluster_checks.check_cluster_ca(cluster())] == ["skip"]
+    gap = Gap("cluster-ca", "no")
+    assert list(cluster_checks.check_cluster_ca(cluster(gaps=(gap,)))) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "statuses"), [(0, ["pass"]), (60, ["pass"]), (61, ["fail"]), (-61, ["fail"]), (None, [])]
+)
+def test_the_clock_of_the_api_server(seconds: float | None, statuses: list[str]) -> None:
+    offset = None if seconds is None else timedelta(seconds=seconds)
+    assert [one.status for one in cluster_checks.check_clock(cluster(clock_offset=offset))] == statuses
 
 
 HAZARD = SnapshotHazard("two-controllers", "Two controllers run.", True, ("a", "b"), "Remove one.")

@@ -6,20 +6,31 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import cluster_data, gather
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.gather import AuditOptions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import (
+    call_points,
+    cluster_data,
+    gather,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import AuditOptions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import MalformedObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
+    AnswerTooLarge,
+    ApiError,
+    AuthenticationError,
+    ConnectionFailed,
     Forbidden,
     ListExpired,
     NotFound,
+    TimedOut,
+    TruncatedAnswer,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import served_chains
@@ -39,6 +50,7 @@ CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 SERVICE = "/api/v1/namespaces/shop/services/hook"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices"
 PODS = "/api/v1/namespaces/shop/pods"
+ROOT_CA = "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt"
 CALL = {"service": {"namespace": "shop", "name": "hook"}, "caBundle": encoded(CA.pem)}
 
 
@@ -80,6 +92,7 @@ ANSWERS: dict[str, Any] = {
     "/api/v1/namespaces": listed({"metadata": {"name": "shop", "labels": {"team": "red"}}}),
     PODS: listed({"metadata": {"labels": {"app": "hook"}}}, {"metadata": {"labels": {"app": "hook"}}}),
     "/api/v1/events": listed(),
+    ROOT_CA: {"data": {"ca.crt": CA.pem}},
     CSRS: listed(),
 }
 
@@ -87,16 +100,17 @@ ANSWERS: dict[str, Any] = {
 class FakeClient:
     """A client of a cluster with these answers. An answer that is an error is raised.
 
-    A tuple has the pages of a list that expires before its end, and the whole list.
+    A list has the pages of one attempt after another. An attempt ends with an error, or with the list.
     """
 
     host, host_name, auth_source = "http://127.0.0.1", "127.0.0.1", "a test"
 
     def __init__(self, **changed: Any) -> None:
-        self.answers = {**ANSWERS, **changed.pop("answers", {})}
+        self.answers = copy.deepcopy({**ANSWERS, **changed.pop("answers", {})})
         self.connection = Connection(self.host, "a test")
         self.deadline = time.monotonic() + 60
         self.asked: list[str] = []
+        self.requests = self.received = 0
         self.queries: list[Mapping[str, str]] = []
 
     def now(self) -> Any:
@@ -108,7 +122,7 @@ class FakeClient:
         answer = self.answers.get(path, NotFound(f"{path} does not exist"))
         if isinstance(answer, Exception):
             raise answer
-        return answer[1] if isinstance(answer, tuple) else answer
+        return answer
 
     text = list_all = get
 
@@ -122,10 +136,14 @@ class FakeClient:
             return None
 
     def pages(self, path: str, query: Mapping[str, str]) -> Iterator[Any]:
-        if isinstance(self.answers[path], tuple):
-            yield from self.answers[path][0]
-            raise ListExpired("the page is gone")
-        yield self.get(path, query)
+        if not isinstance(self.answers[path], list):
+            yield self.get(path, query)
+            return
+        while self.answers[path]:
+            page = self.answers[path].pop(0)
+            if isinstance(page, Exception):
+                raise page
+            yield page
 
 
 @pytest.fixture(autouse=True)
@@ -178,11 +196,23 @@ def test_no_endpoint_is_read_without_the_option(read: list[Endpoint]) -> None:
     assert (read, [gap.source for gap in data.gaps]) == ([], [cluster_data.ENDPOINTS])
 
 
-def test_no_endpoint_is_read_after_the_time(read: list[Endpoint]) -> None:
+def test_nothing_is_read_after_the_time(read: list[Endpoint]) -> None:
     client = FakeClient()
     client.deadline = time.monotonic() - 1
-    assert [gap.source for gap in run(client).gaps] == [cluster_data.ENDPOINTS]
+    data = run(client)
+    assert {gap.source for gap in data.gaps} >= {cluster_data.CONFIGURATIONS, cluster_data.DEFINITIONS}
+    assert not any(gap.lacks_permission for gap in data.gaps)
+    assert (client.asked, read) == (["/api/v1/namespaces/kube-system", "/version"], [])
+
+
+def test_no_endpoint_is_read_after_most_of_the_time(
+    read: list[Endpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gather, "READING_SHARE", -1.0)
+    data = run(FakeClient())
+    assert [gap.source for gap in data.gaps] == [cluster_data.ENDPOINTS]
     assert read == []
+    assert not next(iter(data.backends.values())).is_complete
 
 
 @pytest.mark.parametrize(
@@ -239,13 +269,14 @@ GAPS = [
     ("/api/v1/events", cluster_data.EVENTS),
     ("/metrics", cluster_data.METRICS),
     (CSRS, cluster_data.REQUESTS),
+    (ROOT_CA, cluster_data.CLUSTER_CA),
 ]
 
 
 @pytest.mark.parametrize(("path", "source"), GAPS)
 def test_a_missing_permission_is_one_gap(path: str, source: str) -> None:
     data = run(FakeClient(answers={path: FORBIDDEN}))
-    assert data.gaps == (cluster_data.Gap(source, "the user may not"),)
+    assert data.gaps == (cluster_data.Gap(source, "the user may not", lacks_permission=True),)
     assert data.points
 
 
@@ -280,8 +311,8 @@ def definition(number: int) -> dict[str, Any]:
 
 
 def test_schemas_of_definitions_are_dropped() -> None:
-    kept = gather.without_schema(definition(1))
-    assert len(str(kept)) - len(str(CALL)) < 500
+    kept = call_points.without_schema(definition(1))
+    assert len(str(kept)) - len(str(CALL)) < 700
     assert kept["metadata"]["annotations"] == {"a": "b"}
     client = FakeClient(
         answers={DEFINITIONS: listed(definition(1), {**definition(2), "spec": {"group": "x"}})}
@@ -291,18 +322,79 @@ def test_schemas_of_definitions_are_dropped() -> None:
     assert {"limit": gather.DEFINITIONS_PAGE} in client.queries
 
 
-def test_pages_of_definitions_that_expire_are_read_at_once() -> None:
-    whole = listed(definition(1), definition(2))
-    client = FakeClient(answers={DEFINITIONS: ([listed(definition(1))], whole)})
-    assert len([point for point in run(client).points if point.caller == cluster_data.CONVERSION]) == 2
+EXPIRED = ListExpired("the page is gone", status=410)
+ONE, TWO = listed(definition(1)), listed(definition(2))
+# The pages of one attempt after another -> the definitions that are found, and the gaps.
+EXPIRING_PAGES: list[tuple[list[Any], int, int]] = [
+    ([ONE, EXPIRED, ONE, TWO], 2, 0),
+    ([ONE, EXPIRED, ONE, EXPIRED], 1, 1),
+    ([EXPIRED, EXPIRED], 0, 1),
+]
 
 
-@pytest.mark.parametrize(
-    "broken", [{"metadata": {}}, {"webhooks": [{}], "metadata": {"name": "x"}}, {"metadata": None}]
-)
-def test_an_object_of_another_shape_is_one_clear_error(broken: Any) -> None:
+@pytest.mark.parametrize(("pages", "found", "gaps"), EXPIRING_PAGES)
+def test_pages_of_definitions_that_expire_are_read_once_more(pages: list[Any], found: int, gaps: int) -> None:
+    """The whole list at once could exceed the memory, so it is not read."""
+    data = run(FakeClient(answers={DEFINITIONS: pages}))
+    assert len([point for point in data.points if point.caller == cluster_data.CONVERSION]) == found
+    assert [gap.source for gap in data.gaps] == [cluster_data.DEFINITIONS] * gaps
+
+
+HOOKS = f"{CONFIGURATIONS}/mutatingwebhookconfigurations"
+BROKEN_OBJECTS: list[tuple[str, Any]] = [
+    (HOOKS, {"metadata": {}}),
+    (HOOKS, {"webhooks": [{}], "metadata": {"name": "x"}}),
+    (HOOKS, {"metadata": None}),
+    (HOOKS, {"metadata": {"name": "x"}, "webhooks": [{"name": "a", "clientConfig": {"service": {}}}]}),
+    (DEFINITIONS, {"metadata": None}),
+    (DEFINITIONS, {"metadata": {"name": "x"}, "spec": {"conversion": {"strategy": "Webhook"}}}),
+    (DEFINITIONS, {"metadata": {"name": "x"}, "spec": {}, "status": {"conditions": [{}]}}),
+    (API_SERVICES, {"metadata": {"name": "x"}}),
+    ("/api/v1/namespaces", {}),
+    (PODS, {"metadata": []}),
+    (SLICES, {"endpoints": [{}], "ports": [{"name": "", "port": 1}]}),
+    ("/api/v1/events", []),
+    (CSRS, {"spec": None}),
+]
+
+
+@pytest.mark.parametrize(("path", "broken"), BROKEN_OBJECTS)
+def test_an_object_of_another_shape_is_one_gap(path: str, broken: Any) -> None:
+    data = run(FakeClient(answers={path: listed(broken)}))
+    (gap,) = data.gaps
+    assert not gap.lacks_permission
+    assert data.points
+
+
+BROKEN_ANSWERS = [
+    ApiError("answered with 500", status=500, message="etcdserver: request timed out"),
+    TruncatedAnswer("half of a JSON object", status=200),
+    ApiError("no JSON object", code="not-kubernetes", status=200),
+    AuthenticationError("the credentials have expired", status=401),
+    ConnectionFailed("the API server cannot be reached"),
+    TimedOut("the answer did not end in time"),
+    AnswerTooLarge("the answer is too large"),
+]
+
+
+@pytest.mark.parametrize("answer", BROKEN_ANSWERS)
+@pytest.mark.parametrize(("path", "source"), GAPS)
+def test_an_answer_that_cannot_be_read_is_one_gap(path: str, source: str, answer: Any) -> None:
+    data = run(FakeClient(answers={path: answer}))
+    assert data.gaps == (cluster_data.Gap(source, answer.cause),)
+    assert data.points
+
+
+@pytest.mark.parametrize("answer", BROKEN_ANSWERS)
+@pytest.mark.parametrize("path", ["/api/v1/namespaces/kube-system", "/version"])
+def test_a_cluster_that_does_not_answer_at_the_begin_is_an_error(path: str, answer: Any) -> None:
+    with pytest.raises(type(answer)):
+        run(FakeClient(answers={path: answer}))
+
+
+def test_another_server_at_the_address_is_an_error() -> None:
     with pytest.raises(MalformedObject):
-        run(FakeClient(answers={f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(broken)}))
+        run(FakeClient(answers={"/api/v1/namespaces/kube-system": {"hello": "world"}}))
 
 
 def csr(

@@ -87,7 +87,7 @@ def point(
 
 def cluster(*points: CallPoint, backend: Backend | None = None, **options: Any) -> ClusterData:
     """Return a cluster in which every point calls the same kind of backend, by default a healthy one."""
-    healthy = Backend(ready=1, chains=(served(GOOD),), selector={"app": "hook"})
+    healthy = Backend(ready=2, chains=(served(GOOD),), selector={"app": "hook"})
     backends: dict[BackendKey, Backend] = {one.backend: backend or healthy for one in points}
     namespaces = {name: {"kubernetes.io/metadata.name": name} for name in ("kube-system", "shop")}
     given: dict[str, Any] = {"backends": backends, "namespaces": namespaces}

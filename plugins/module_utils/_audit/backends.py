@@ -1,0 +1,151 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Read the Services that the API server calls, and the certificates that their endpoints serve."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from .._webhook import served_chains, webhook_endpoints
+from .._webhook.served_chains import ServedChain
+from .._webhook.webhook_endpoints import Endpoint
+from .cluster_data import (
+    ENDPOINTS,
+    PORT_FORWARD,
+    SERVICES,
+    AuditOptions,
+    Backend,
+    BackendKey,
+    CallPoint,
+    Gap,
+    Object,
+)
+
+if TYPE_CHECKING:
+    from .._kube.client import Client
+    from .._webhook.bundle_targets import ClientConfig
+    from .guarded_reads import GuardedReads
+
+_EXTERNAL_NAME = "ExternalName"
+
+
+@dataclass
+class ServiceReader:
+    """Reads each Service once, although many webhooks call it."""
+
+    client: Client
+    reads: GuardedReads
+    _services: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def backends(self, points: Iterable[CallPoint]) -> dict[BackendKey, tuple[Backend, tuple[Endpoint, ...]]]:
+        """Return what the points call, without certificates, and the endpoints that may be read."""
+        found: dict[BackendKey, tuple[Backend, tuple[Endpoint, ...]]] = {}
+        for point in points:
+            if point.backend not in found:
+                found[point.backend] = self._backend(point.config)
+        return found
+
+    def _backend(self, config: ClientConfig) -> tuple[Backend, tuple[Endpoint, ...]]:
+        if config.service is None:
+            address = Endpoint(config.server_name, config.port, is_outside=True)
+            return Backend(is_external=True, ready=1), (address,)
+        known = self._service(config.service)
+        if known is None:
+            return Backend(is_known=False), ()
+        service, slices = known
+        if not service:
+            return Backend(exists=False), ()
+        if service["spec"].get("type") == _EXTERNAL_NAME:
+            address = Endpoint(str(service["spec"].get("externalName")), config.port, is_outside=True)
+            return Backend(is_external=True, ready=1), (address,)
+        endpoints = webhook_endpoints.of_service(service, slices, config.port)
+        ports = {entry.get("port") for entry in service["spec"].get("ports") or ()}
+        return Backend(
+            has_port=config.port in ports,
+            selector=service["spec"].get("selector") or {},
+            ready=len(endpoints.ready),
+            nodes=tuple(_nodes(slices, {endpoint.host for endpoint in endpoints.ready})),
+        ), endpoints.ready
+
+    def _service(self, name: tuple[str, str]) -> Any:
+        if name not in self._services:
+            self._services[name] = self.reads.read(SERVICES, lambda: self._read(*name), None)
+        return self._services[name]
+
+    def _read(self, namespace: str, name: str) -> tuple[Object, Sequence[Object]]:
+        service = webhook_endpoints.find_service(self.client, (namespace, name))
+        if service is None:
+            return {}, ()
+        path = f"/apis/{webhook_endpoints.SLICES}/v1/namespaces/{namespace}/endpointslices"
+        query = {"labelSelector": f"kubernetes.io/service-name={name}"}
+        slices: list[dict[str, Any]] = self.client.list_all(path, query)["items"]
+        # The shape is checked here, so that a Service of another shape is a gap of its own.
+        webhook_endpoints.of_service(service, slices, webhook_endpoints.ANY_PORT)
+        return service, slices
+
+
+def _nodes(slices: Iterable[Object], addresses: set[str]) -> list[str]:
+    """Return the node of each address, "" if it is not known."""
+    nodes = {
+        entry["addresses"][0]: str(entry.get("nodeName") or "")
+        for part in slices
+        for entry in part.get("endpoints") or ()
+        if entry.get("addresses")
+    }
+    return [nodes.get(address, "") for address in sorted(addresses)]
+
+
+@dataclass
+class ChainReader:
+    """Reads the certificates of endpoints until a time, and notes what it could not read."""
+
+    client: Client
+    reads: GuardedReads
+    options: AuditOptions
+    #: A time of time.monotonic() after which no further endpoint is read.
+    until: float
+    left_out: int = 0
+    handshakes: int = 0
+
+    def with_chains(self, point: CallPoint, backend: Backend, endpoints: Sequence[Endpoint]) -> Backend:
+        """Return the backend with the chains that its endpoints serve."""
+        reason = self._refusal(endpoints)
+        if reason:
+            self.reads.note(Gap(ENDPOINTS, reason))
+            return replace(backend, is_complete=False)
+        limit = self.options.endpoints_per_service
+        self.left_out += max(0, len(endpoints) - limit)
+        chains: list[ServedChain] = []
+        for endpoint in sorted(endpoints, key=str)[:limit]:
+            if time.monotonic() > self.until:
+                self.reads.note(Gap(ENDPOINTS, "wait_timeout ended before every endpoint was read"))
+                return replace(backend, chains=tuple(chains), is_complete=False)
+            self.handshakes += 1
+            chains.append(served_chains.read_chain(self.client, endpoint, point.config, self.until))
+            self._note(chains[-1])
+        is_complete = not any(one.is_blind for one in chains)
+        return replace(backend, chains=tuple(chains), is_complete=is_complete)
+
+    def _refusal(self, endpoints: Sequence[Endpoint]) -> str:
+        """Return why the options forbid the connections, "" if they allow them."""
+        outside = [endpoint for endpoint in endpoints if endpoint.is_outside]
+        if outside and not self.options.probe_urls:
+            return "probe_urls is false, so no address outside of the cluster was read"
+        if outside:
+            return webhook_endpoints.find_address_problem(self.client, outside[0].host)
+        if endpoints and not self.options.probe_endpoints:
+            return "probe_endpoints is false, so no endpoint was read"
+        return ""
+
+    def _note(self, seen: ServedChain) -> None:
+        if seen.lacking:
+            words = "this identity may not reach pods through the API server"
+            self.reads.note(Gap(PORT_FORWARD, words, lacks_permission=True))
+        elif seen.is_blind:
+            self.reads.note(Gap(ENDPOINTS, seen.problem))

@@ -1,0 +1,79 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Read the sources of an audit one by one. A source that cannot be read is a gap, and the others are read nevertheless."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Callable, TypeVar
+
+from .._errors import CertflowError, MalformedObject
+from .._kube.errors import Forbidden, KubeError
+from .._webhook.errors import TargetError
+from .cluster_data import Gap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .._kube.client import Client
+
+#: The share of the remaining time that one source may take. An API server that does not answer to one request then leaves time
+#: for the others.
+TIME_SHARE = 0.5
+TIME_IS_OVER = "wait_timeout ended before it was read"
+
+_T = TypeVar("_T")
+
+
+@dataclass
+class GuardedReads:
+    """The reads of one audit, within the deadline of its client."""
+
+    client: Client
+    gaps: list[Gap] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._end = self.client.deadline
+
+    def note(self, gap: Gap) -> None:
+        """Keep a gap. Keep only the first missing permission of a source, because the messages differ only in the names."""
+        if gap.lacks_permission and any(
+            known.lacks_permission and known.source == gap.source for known in self.gaps
+        ):
+            return
+        if gap not in self.gaps:
+            self.gaps.append(gap)
+
+    def read(self, source: str, function: Callable[[], _T], default: _T) -> _T:
+        """Return the result of the function. If it cannot read the source, note a gap and return the default."""
+        for value in self.collect(source, lambda: iter((function(),))):
+            return value
+        return default
+
+    def collect(self, source: str, function: Callable[[], Iterator[_T]]) -> list[_T]:
+        """Return the items of the function. If it cannot read further, note a gap and return those before."""
+        found: list[_T] = []
+        now = time.monotonic()
+        if now >= self._end:
+            self.note(Gap(source, TIME_IS_OVER))
+            return found
+        self.client.deadline = now + (self._end - now) * TIME_SHARE
+        try:
+            for item in function():
+                found.append(item)  # noqa: PERF402 - the items before an error are kept
+        except Forbidden as error:
+            self.note(Gap(source, reason_of(error), lacks_permission=True))
+        except (KubeError, MalformedObject, TargetError) as error:
+            self.note(Gap(source, reason_of(error)))
+        finally:
+            self.client.deadline = self._end
+        return found
+
+
+def reason_of(error: CertflowError) -> str:
+    """Return the API server's message about a missing permission, or the cause of another error."""
+    return (error.message if isinstance(error, Forbidden) else "") or error.cause

@@ -1,0 +1,118 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The checks of how certificates are renewed, and of the number of endpoints. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from .._times import format_time
+from .._webhook.admission_match import ObjectCreation, match
+from .admission_checks import admission_points, labels_of
+from .cluster_data import CERTIFICATES, Backend, CallPoint, ClusterData
+from .finding import FAIL, INFO, LIKELY, PASS, SKIP, UNMANAGED, WARNING, AuditFinding
+
+#: A kubelet updates the files of a Secret within about two minutes, and a program may read them once in a while.
+RELOAD_WITHIN = timedelta(hours=1)
+YEAR = timedelta(days=365)
+#: Field managers of tools that people run. No program of the cluster renews what they wrote.
+HAND_TOOLS = ("kubectl", "before-first-apply")
+MOST_LINES = 5
+
+
+def check_renewal(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the findings about the renewal of each certificate."""
+    for point in data.points:
+        backend = data.backends.get(point.backend, Backend(is_known=False))
+        yield from _reloaded(data, point, backend)
+        yield from _managed(data, point, backend)
+
+
+def _reloaded(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
+    """Yield the finding of endpoints that serve an older certificate than the newest one of cert-manager."""
+    newest = data.certificates.get(point.certificate) if point.certificate else None
+    if newest is None or point.config.server_name not in newest.dns_names:
+        if point.certificate is None or CERTIFICATES not in data.unread:
+            yield AuditFinding("not-reloaded", SKIP, point.object)
+        return
+    seen = [one for one in backend.chains if one.certificate is not None]
+    old = [one for one in seen if one.certificate and one.certificate.not_before < newest.not_before]
+    if old and data.now - newest.not_before > RELOAD_WITHIN:
+        ends = [one.certificate.not_after for one in old if one.certificate]
+        words = f"{len(old)} endpoints that {point.object} calls serve an older certificate than cert-manager has issued"
+        lines = [
+            f"the Certificate {'/'.join(point.certificate or ())} begins at {format_time(newest.not_before)}"
+        ]
+        lines += [
+            f"{one.endpoint}: begins at {format_time(one.certificate.not_before)}"
+            for one in old[:MOST_LINES]
+            if one.certificate
+        ]
+        yield AuditFinding("not-reloaded", FAIL, point.object, words, tuple(lines), breaks_at=min(ends))
+    elif seen and backend.is_complete:
+        yield AuditFinding("not-reloaded", PASS, point.object)
+
+
+def _managed(_data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
+    """Yield the finding of a certificate of at most a year whose CA bundle only a person has written."""
+    if point.object.manager != UNMANAGED or not point.bundle_writers or not _is_by_hand(point):
+        yield AuditFinding("renewal-unmanaged", PASS if point.bundle_writers else SKIP, point.object)
+        return
+    ends = [
+        one.certificate.not_after
+        for one in backend.chains
+        if one.certificate
+        and one.certificate.not_after - one.certificate.not_before <= YEAR + timedelta(days=1)
+    ]
+    if ends:
+        words = f"No known program renews the certificate that {point.object} depends on. It expires at {format_time(min(ends))}"
+        lines = (f"the caBundle was written by {', '.join(point.bundle_writers)}",)
+        yield AuditFinding(
+            "renewal-unmanaged", FAIL, point.object, words, lines, certainty=LIKELY, breaks_at=min(ends)
+        )
+    elif backend.chains and backend.is_complete:
+        yield AuditFinding("renewal-unmanaged", PASS, point.object)
+
+
+def _is_by_hand(point: CallPoint) -> bool:
+    return all(writer.startswith(HAND_TOOLS) for writer in point.bundle_writers)
+
+
+def check_endpoint_count(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the findings of admission webhooks with one endpoint, or with all endpoints on one of several nodes."""
+    nodes = {node for backend in data.backends.values() for node in backend.nodes if node}
+    for point in admission_points(data):
+        backend = data.backends.get(point.backend, Backend(is_known=False))
+        if not backend.selector or not backend.is_reachable:
+            if backend.is_known:
+                yield AuditFinding("one-endpoint", SKIP, point.object)
+            continue
+        own = set(backend.nodes)
+        if backend.ready == 1:
+            words = f"{point.object} has one ready endpoint"
+        elif len(own) == 1 and "" not in own and len(nodes) > 1:
+            words = f"All {backend.ready} endpoints of {point.object} are on the node {min(own)}"
+        else:
+            yield AuditFinding("one-endpoint", PASS, point.object)
+            continue
+        guards = point.is_strict and _guards_pods(data, point)
+        lines = ("it must answer before pods of other namespaces can be created",) if guards else ()
+        yield AuditFinding(
+            "one-endpoint", FAIL, point.object, words, lines, severity=WARNING if guards else INFO
+        )
+
+
+def _guards_pods(data: ClusterData, point: CallPoint) -> bool:
+    """Return True if the webhook is asked about new pods without labels in a namespace other than its own."""
+    own = point.config.service[0] if point.config.service else ""
+    return any(
+        match(
+            point.webhook, ObjectCreation("", "v1", "pods", "Pod", namespace, {}, labels_of(data, namespace))
+        ).is_asked
+        for namespace in data.namespaces or {}
+        if namespace != own
+    )

@@ -1,0 +1,213 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The checks of the settings of admission webhooks: rules, selectors, timeouts, policies. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from .._webhook.admission_match import ObjectCreation, match
+from .admission_checks import CriticalResource, admission_points, labels_of, seconds_of
+from .cluster_data import CallPoint, ClusterData, DefinitionState, Object
+from .finding import FAIL, INFO, PASS, SKIP, WARNING, AuditFinding
+
+#: A leader gives up after 10 s without a renewal of its Lease, and one request may take 5 s (client-go leaderelection, gardener).
+LEASE_SECONDS = 3
+#: Slower than the default (https://kubernetes.io/docs/concepts/cluster-administration/admission-webhooks-good-practices/).
+LONG_SECONDS = 10
+#: From this minor version on the API server does not call webhooks about virtual resources by default.
+VIRTUAL_UNTIL_MINOR = 37
+MOST_LINES = 5
+WRITES = ("CREATE", "UPDATE", "DELETE")
+LEASES = CriticalResource("coordination.k8s.io", "v1", "leases", "Lease", ("kube-system", "kube-node-lease"))
+# Resources without stored objects (openshift/cluster-kube-apiserver-operator webhooksupportabilitycontroller).
+VIRTUAL: tuple[CriticalResource, ...] = (
+    CriticalResource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview"),
+    CriticalResource("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview"),
+    CriticalResource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview"),
+    CriticalResource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
+    CriticalResource("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
+    CriticalResource(
+        "authorization.k8s.io", "v1", "localsubjectaccessreviews", "LocalSubjectAccessReview", ("default",)
+    ),
+)
+
+
+def check_settings(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the findings about the settings of each admission webhook."""
+    coverage = _Coverage.of(data)
+    for point in admission_points(data):
+        for rule in (_slow_leases, _virtual, _timeout, _everything, _side_effects):
+            yield from rule(data, point)
+        yield from _exact(data, point, coverage)
+
+
+def _slow_leases(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
+    """With failurePolicy Fail the check of the control plane reports Leases."""
+    seconds = seconds_of(point)
+    if point.is_strict:
+        yield AuditFinding("slow-leases", SKIP, point.object, evidence=("control-plane-blocked covers it.",))
+        return
+    words = f"{point.object} may delay each renewal of a Lease by {seconds} s, although it has failurePolicy Ignore"
+    if seconds <= LEASE_SECONDS:
+        yield AuditFinding("slow-leases", PASS, point.object)
+        return
+    yield from _matching(data, point, "slow-leases", (("UPDATE", LEASES),), words)
+
+
+def _virtual(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
+    minor = re.match(r"v?1\.(\d+)", data.version)
+    if minor and int(minor[1]) >= VIRTUAL_UNTIL_MINOR:
+        yield AuditFinding("virtual-resources", SKIP, point.object)
+        return
+    if not point.is_strict:
+        yield AuditFinding("virtual-resources", PASS, point.object)
+        return
+    words = f"If {point.object} does not answer, the API server refuses reviews of tokens and permissions"
+    yield from _matching(data, point, "virtual-resources", [("CREATE", row) for row in VIRTUAL], words)
+
+
+def _matching(
+    data: ClusterData,
+    point: CallPoint,
+    check: str,
+    operations: Iterable[tuple[str, CriticalResource]],
+    words: str,
+) -> Iterator[AuditFinding]:
+    """Yield a fail if the webhook matches one of the resources, a pass if it certainly matches none."""
+    matched: list[str] = []
+    undecided = False
+    for operation, row in operations:
+        for namespace in row.namespaces or ("",):
+            creation = ObjectCreation(
+                row.group,
+                row.version,
+                row.resource,
+                row.kind,
+                namespace,
+                namespace_labels=labels_of(data, namespace),
+                operation=operation,
+            )
+            answer = match(point.webhook, creation).is_asked
+            undecided = undecided or answer is None
+            if answer:
+                name = f"{row.resource}.{row.group}"
+                matched.append(f"{name} in {namespace}" if namespace else name)
+    if matched:
+        lines = (f"it matches {', '.join(matched)}", f"timeoutSeconds {seconds_of(point)}")
+        yield AuditFinding(check, FAIL, point.object, words, lines)
+    elif not undecided:
+        yield AuditFinding(check, PASS, point.object)
+
+
+def _timeout(_data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
+    seconds = seconds_of(point)
+    if seconds <= LONG_SECONDS:
+        yield AuditFinding("timeout-long", PASS, point.object)
+        return
+    words = f"{point.object} may delay each request that it matches by {seconds} s"
+    yield AuditFinding("timeout-long", FAIL, point.object, words, (f"timeoutSeconds {seconds}",))
+
+
+def _everything(_data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
+    """Yield the finding of a webhook that the API server asks about every object."""
+    wide = [rule for rule in point.webhook.get("rules") or () if _is_wide(rule)]
+    selectors = [point.webhook.get(key) or {} for key in ("namespaceSelector", "objectSelector")]
+    limited = any(selector.get("matchLabels") or selector.get("matchExpressions") for selector in selectors)
+    if not wide or limited or point.webhook.get("matchConditions"):
+        yield AuditFinding("matches-everything", PASS, point.object)
+        return
+    words = f"{point.object} matches the objects of all groups and resources in all namespaces"
+    operations = ", ".join(dict.fromkeys(str(text) for rule in wide for text in rule.get("operations") or ()))
+    severity = WARNING if point.is_strict else INFO
+    yield AuditFinding(
+        "matches-everything", FAIL, point.object, words, (f"operations {operations}",), severity=severity
+    )
+
+
+def _is_wide(rule: Object) -> bool:
+    return "*" in (rule.get("apiGroups") or ()) and bool({"*", "*/*"} & set(rule.get("resources") or ()))
+
+
+def _side_effects(_data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
+    value = str(point.webhook.get("sideEffects", ""))
+    if value not in ("Some", "Unknown"):
+        yield AuditFinding("side-effects", PASS, point.object)
+        return
+    words = f"{point.object} has sideEffects {value}, so the API server refuses each dry run that it matches"
+    yield AuditFinding("side-effects", FAIL, point.object, words, (f"sideEffects {value}",))
+
+
+@dataclass(frozen=True)
+class _Coverage:
+    """The versions of custom resources about which webhooks are asked."""
+
+    #: (group, resource) -> the definition.
+    definitions: Mapping[tuple[str, str], DefinitionState]
+    #: (mutating, operation, group, resource) -> the versions in the rules of webhooks, "*" for all.
+    versions: Mapping[tuple[bool, str, str, str], frozenset[str]]
+
+    @classmethod
+    def of(cls, data: ClusterData) -> _Coverage:
+        definitions = {(one.group, one.resource): one for one in data.definitions if one.resource}
+        versions: dict[tuple[bool, str, str, str], set[str]] = {}
+        for point in admission_points(data):
+            is_exact = point.webhook.get("matchPolicy") == "Exact"
+            for rule, operation, group, resource in _named(point):
+                named = map(str, rule.get("apiVersions") or ()) if is_exact else ("*",)
+                versions.setdefault((point.is_mutating, operation, group, resource), set()).update(named)
+        return cls(definitions, {key: frozenset(found) for key, found in versions.items()})
+
+    def missing(self, point: CallPoint) -> Iterator[tuple[DefinitionState, tuple[str, ...]]]:
+        """Yield each definition that the webhook names, with the served versions about which no webhook of its kind is asked."""
+        named = dict.fromkeys(
+            (operation, group, resource) for _rule, operation, group, resource in _named(point)
+        )
+        for operation, group, resource in named:
+            definition = self.definitions.get((group, resource))
+            if definition is None:
+                continue
+            # A webhook for all groups or resources may be asked as well.
+            names = ((group, resource), (group, "*"), ("*", resource), ("*", "*"))
+            keys = ((point.is_mutating, operation, *name) for name in names)
+            covered = frozenset[str]().union(*(self.versions.get(key, frozenset()) for key in keys))
+            versions = tuple(one for one in definition.served if not {one, "*"} & covered)
+            if versions:
+                yield definition, versions
+
+
+def _named(point: CallPoint) -> Iterator[tuple[Object, str, str, str]]:
+    """Yield (rule, operation, group, resource) of the rules. "*/*" is all resources."""
+    for rule in point.webhook.get("rules") or ():
+        named = rule.get("operations") or ()
+        operations = WRITES if "*" in named else [one for one in WRITES if one in named]
+        for text in rule.get("resources") or ():
+            resource, _slash, sub = str(text).partition("/")
+            if sub in ("", "*"):
+                yield from (
+                    (rule, operation, str(group), resource)
+                    for operation in operations
+                    for group in rule.get("apiGroups") or ()
+                )
+
+
+def _exact(_data: ClusterData, point: CallPoint, coverage: _Coverage) -> Iterator[AuditFinding]:
+    if point.webhook.get("matchPolicy") != "Exact":
+        yield AuditFinding("exact-match", PASS, point.object)
+        return
+    lines = tuple(
+        dict.fromkeys(
+            f"{definition.object.name}: no webhook of this kind is asked about {', '.join(versions)}"
+            for definition, versions in coverage.missing(point)
+        )
+    )
+    if not lines:
+        yield AuditFinding("exact-match", PASS, point.object)
+        return
+    words = f"{point.object} has matchPolicy Exact, and requests in other versions of the API pass it by"
+    yield AuditFinding("exact-match", FAIL, point.object, words, lines[:MOST_LINES])

@@ -1,0 +1,321 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Audit real clusters for hazards: settings of webhooks, renewal, definitions, the clock. Each is found, and nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.support import clusters
+from tests.support.audit_rig import DAY, NOW, AuditRig, as_pair, checks, failed, leaf, old_ca
+from tests.support.authority import SERVER_AUTH, Issued, authority, dns, issue, with_sha1
+from tests.support.bundle_rig import ca
+from tests.support.clusters.client import AdminClient
+from tests.support.probe_rig import DEFINITIONS, HOOKS
+from tests.support.waiting import wait_for
+from tests.system.fault_injection import proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clusters import Fleet
+
+CERTIFICATES = "/apis/cert-manager.io/v1/namespaces/{}/certificates"
+ROOT_CA = "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt"
+HOUR = datetime.timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def rig(fleet: Fleet) -> Iterator[AuditRig]:
+    rig = AuditRig(fleet["onprem"])
+    try:
+        yield rig
+    finally:
+        rig.close()
+
+
+def rule(group: str, resource: str, *operations: str, versions: tuple[str, ...] = ("*",)) -> dict[str, Any]:
+    return {
+        "apiGroups": [group],
+        "apiVersions": list(versions),
+        "operations": list(operations),
+        "resources": [resource],
+    }
+
+
+EVERYWHERE: dict[str, Any] = {"namespaceSelector": {}, "objectSelector": {}}
+IGNORE: dict[str, Any] = {"failurePolicy": "Ignore"}
+LEASES = [rule("coordination.k8s.io", "leases", "UPDATE")]
+TOKENS = [rule("authentication.k8s.io", "tokenreviews", "CREATE")]
+WIDE = [rule("*", "*/*", "CONNECT")]
+#: (check, severity), the settings that have the hazard, and similar settings without it. The webhooks answer.
+SETTINGS: list[tuple[str, str, dict[str, Any], list[dict[str, Any]]]] = [
+    (
+        "slow-leases",
+        "warning",
+        {**EVERYWHERE, **IGNORE, "rules": LEASES, "timeoutSeconds": 4},
+        [
+            {**EVERYWHERE, **IGNORE, "rules": LEASES, "timeoutSeconds": 3},
+            {**IGNORE, "rules": LEASES, "timeoutSeconds": 10, "objectSelector": {}},
+        ],
+    ),
+    (
+        "virtual-resources",
+        "warning",
+        {**EVERYWHERE, "rules": TOKENS},
+        [{**EVERYWHERE, **IGNORE, "rules": TOKENS}],
+    ),
+    ("timeout-long", "info", {"timeoutSeconds": 11}, [{"timeoutSeconds": 10}]),
+    (
+        "matches-everything",
+        "warning",
+        {**EVERYWHERE, "rules": WIDE},
+        [{"rules": WIDE}, {**EVERYWHERE, "rules": [rule("example.com", "*/*", "CONNECT")]}],
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def settings(rig: AuditRig) -> dict[str, Any]:
+    """Return the audit of all settings together."""
+    for check, _severity, hazard, others in SETTINGS:
+        rig.hook(check, **hazard)
+        for number, other in enumerate(others):
+            rig.hook(f"{check}-not-{number}", **other)
+    return rig.audit()
+
+
+@pytest.mark.parametrize("case", SETTINGS, ids=lambda case: case[0])
+def test_a_setting_is_found_and_nothing_else(
+    rig: AuditRig, settings: dict[str, Any], case: tuple[str, str, dict[str, Any], list[dict[str, Any]]]
+) -> None:
+    check, severity, _hazard, others = case
+    found = failed(settings, f"{check}-{rig.name}", with_info=True)
+    names = {(one["check"], one["severity"]) for one in found}
+    assert names == {(check, severity), ("endpoint-external", "info")}
+    for number, _other in enumerate(others):
+        name = f"{check}-not-{number}-{rig.name}"
+        assert checks(settings, name, with_info=True) == ["endpoint-external"]
+
+
+def test_versions_that_pass_a_webhook_by(rig: AuditRig) -> None:
+    group = f"{rig.name}.certflow.test"
+    rig.definition()  # serves v1 and v1beta1
+    options: dict[str, Any] = {
+        "matchPolicy": "Exact",
+        "rules": [rule(group, "things", "CREATE", versions=("v1",))],
+    }
+    name = rig.hook("exact-match", **options)
+    (finding,) = failed(rig.audit(), name)
+    assert finding["check"] == "exact-match"
+    assert finding["evidence"][0].endswith("v1beta1")
+    rig.hook("exact-other", matchPolicy="Exact", rules=[rule(group, "things", "*", versions=("v1beta1",))])
+    assert checks(rig.audit(), name) == []  # one webhook for each version
+
+
+def test_side_effects_of_an_old_webhook(rig: AuditRig) -> None:
+    """The API accepts no new webhook with side effects, so the stored object is changed as an old cluster has it."""
+    name = rig.hook("side-effects")
+    key = f"/registry/validatingwebhookconfigurations/{name}"
+    stored = etcd(rig, "range", {"key": encoded(key.encode())})["kvs"][0]
+    value = base64.b64decode(stored["value"])
+    assert value.count(b"\x04None") == 1
+    changed = value.replace(b"\x04None", b"\x04Some")
+    etcd(rig, "put", {"key": stored["key"], "value": encoded(changed)})
+    wait_for(lambda: rig.cluster.api("GET", f"{HOOKS}/{name}")["webhooks"][0]["sideEffects"] == "Some")
+    assert checks(rig.audit(), name) == ["side-effects"]
+
+
+def etcd(rig: AuditRig, call: str, body: dict[str, str]) -> dict[str, Any]:
+    folder = rig.cluster.directory / "pki"
+    client = AdminClient(
+        f"https://127.0.0.1:{rig.cluster._ports.etcd}",
+        folder / "etcd-ca.crt",
+        folder / "etcd.crt",
+        folder / "etcd.key",
+    )
+    return client.api("POST", f"/v3/kv/{call}", body)
+
+
+def encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+# Keys and signatures
+
+
+def test_a_weak_signature_and_a_weak_key(rig: AuditRig) -> None:
+    lifetime = {"not_before": NOW - DAY, "not_after": NOW + 300 * DAY}
+    key = rsa.generate_private_key(65537, 2048)
+    root = authority("an RSA CA", key=key, not_before=NOW - DAY, not_after=NOW + 3000 * DAY)
+    options: dict[str, Any] = {"names": dns(rig.server_name), "usages": (SERVER_AUTH,), **lifetime}
+    signed = as_pair(with_sha1(issue("leaf", root, key=key, **options), key))
+    good = Issued(ca("good").certificate, ca("good").key)
+    short = as_pair(issue("leaf", good, key=rsa.generate_private_key(65537, 1024), **options))
+    strong = as_pair(issue("leaf", root, key=key, **options))
+    names = [
+        rig.hook("weak-signature", port=rig.serve(signed), bundle=root.pem),
+        rig.hook("weak-key", port=rig.serve(short)),
+        rig.hook("strong", port=rig.serve(strong), bundle=root.pem),
+    ]
+    result = rig.audit()
+    assert [checks(result, name) for name in names] == [["weak-signature"], ["weak-key"], []]
+    (finding,) = failed(result, names[1])
+    assert (finding["severity"], finding["breaks_at"]) == ("warning", None)
+
+
+# Renewal
+
+
+def test_a_certificate_that_only_a_person_renews(rig: AuditRig) -> None:
+    hook, query = "renewal-unmanaged", "?fieldManager=kubectl-create"
+    names = [
+        rig.hook(hook, query=query),
+        rig.hook("renewed", query="?fieldManager=an-operator"),
+        rig.hook("injected", query=query, metadata={"labels": {"app.kubernetes.io/managed-by": "Helm"}}),
+    ]
+    port = rig.serve(leaf(rig.server_name, end=NOW + 3000 * DAY))
+    names.append(rig.hook("long", query=query, port=port))
+    result = rig.audit()
+    assert [checks(result, name) for name in names] == [[hook], [], [], []]
+
+
+@pytest.fixture
+def certificates(rig: AuditRig) -> Iterator[str]:
+    """The definition of cert-manager's Certificates. Yield the path of those of the rig."""
+    path = clusters.cert_manager_dir() / "deploy" / "crds" / "cert-manager.io_certificates.yaml"
+    definition = yaml.safe_load(path.read_text())
+    name = definition["metadata"]["name"]
+    wait_for(lambda: not rig.is_served(f"{DEFINITIONS}/{name}"))  # another test may be removing it
+    rig.cluster.api("POST", DEFINITIONS, definition)
+    collection = CERTIFICATES.format(rig.name)
+    try:
+        wait_for(lambda: rig.is_served(collection))
+        yield collection
+    finally:
+        rig.cluster.api("DELETE", f"{DEFINITIONS}/{name}")
+
+
+def test_a_certificate_that_the_program_did_not_load(rig: AuditRig, certificates: str) -> None:
+    """The server has a certificate that begins 60 days ago."""
+    port = rig.serve(leaf(rig.server_name))
+    begins = {"old": NOW - 60 * DAY, "new": NOW - 2 * HOUR, "fresh": NOW, "other": NOW - 2 * HOUR}
+    hooks = {}
+    for name, begin in begins.items():
+        server_name = "elsewhere.example.com" if name == "other" else rig.server_name
+        spec = {"secretName": name, "dnsNames": [server_name], "issuerRef": {"name": "ca"}}
+        kind = {"apiVersion": "cert-manager.io/v1", "kind": "Certificate"}
+        rig.cluster.api("POST", certificates, {**kind, "metadata": {"name": name}, "spec": spec})
+        times = {"notBefore": begin.isoformat(), "notAfter": (begin + 90 * DAY).isoformat()}
+        rig.cluster.api(
+            "PATCH", f"{certificates}/{name}/status", {"status": times}, "application/merge-patch+json"
+        )
+        annotations = {"cert-manager.io/inject-ca-from": f"{rig.name}/{name}"}
+        hooks[name] = rig.hook(f"issued-{name}", port=port, metadata={"annotations": annotations})
+    result = rig.audit()
+    found = {name: checks(result, hook) for name, hook in hooks.items()}
+    assert found == {"old": [], "new": ["not-reloaded"], "fresh": [], "other": []}
+
+
+def test_a_webhook_with_one_endpoint(rig: AuditRig) -> None:
+    """It is asked about pods of another namespace, in which no pod is created."""
+    other = f"{rig.name}-other"
+    rig.make("/api/v1/namespaces", {"metadata": {"name": other}})
+    service = rig.service("single", address="192.0.2.1")
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": other}}
+    fields: dict[str, Any] = {"service": service, "port": 443}
+    pods: dict[str, Any] = {
+        "rules": [rule("", "pods", "CREATE")],
+        "objectSelector": {},
+        "namespaceSelector": selector,
+    }
+    name = rig.hook("one-endpoint", **fields, **pods)
+    less = rig.hook("one-endpoint-less", **fields)
+    result = rig.audit()
+    found = [
+        [(one["check"], one["severity"]) for one in failed(result, hook, with_info=True)]
+        for hook in (name, less)
+    ]
+    assert found == [[("one-endpoint", "warning")], [("one-endpoint", "info")]]
+
+
+# CustomResourceDefinitions
+
+
+def definition(group: str, plural: str, *versions: tuple[str, bool, bool]) -> dict[str, Any]:
+    """Return a definition of the kind Widget. versions: name, served, storage."""
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    return {
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Cluster",
+            "names": {"plural": plural, "kind": "Widget"},
+            "versions": [
+                {"name": name, "served": served, "storage": storage, "schema": schema}
+                for name, served, storage in versions
+            ],
+        },
+    }
+
+
+def test_definitions_with_old_versions_and_with_other_names(rig: AuditRig) -> None:
+    group = f"w.{rig.name}.certflow.test"
+    rig.make(DEFINITIONS, definition(group, "widgets", ("v1beta1", True, True)))
+    path = f"{DEFINITIONS}/widgets.{group}"
+    wait_for(lambda: rig.cluster.api("GET", path)["status"].get("storedVersions"))
+    assert checks(rig.audit(), f"widgets.{group}", with_info=True) == []
+    newer = definition(group, "widgets", ("v1beta1", False, False), ("v1", True, True))
+    patch = {"spec": {"versions": newer["spec"]["versions"]}}
+    rig.cluster.api("PATCH", path, patch, "application/merge-patch+json")
+    rig.make(DEFINITIONS, definition(group, "gadgets", ("v1", True, True)))
+    wait_for(lambda: len(rig.cluster.api("GET", path)["status"]["storedVersions"]) == 2)
+    wait_for(lambda: checks(rig.audit(), f"gadgets.{group}") == ["crd-not-ready"])
+    result = rig.audit()
+    assert checks(result, f"widgets.{group}", with_info=True) == ["stored-versions"]
+    (finding,) = failed(result, f"gadgets.{group}")
+    assert any("NamesAccepted" in line for line in finding["evidence"])
+
+
+# The cluster
+
+
+def test_the_clock_and_the_ca_of_the_cluster(rig: AuditRig) -> None:
+    """A proxy changes the Date header, and the CA that the API server publishes."""
+    usual = rig.audit()
+    front = proxy.Proxy(rig.cluster)
+
+    class Late(front.RequestHandlerClass):  # type: ignore[name-defined, misc]
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return str(super().date_time_string((timestamp or time.time()) + 90))
+
+    front.RequestHandlerClass = Late
+
+    def publish(exchange: proxy.Exchange) -> None:
+        if exchange.path != ROOT_CA:
+            return exchange.pass_on()
+        return exchange.say(
+            200, {"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": old_ca(100).pem}}
+        )
+
+    front.inject(lambda _number: publish)
+    try:
+        result = rig.audit(kubeconfig=rig.proxied(front.url))
+    finally:
+        front.close()
+    new = prints(result) - prints(usual)
+    found = {one["check"]: one["severity"] for one in result["findings"] if one["fingerprint"] in new}
+    assert found == {"clock": "warning", "cluster-ca-expiring": "warning"}
+
+
+def prints(result: dict[str, Any]) -> set[str]:
+    return {one["fingerprint"] for one in result["findings"] if one["status"] == "fail"}

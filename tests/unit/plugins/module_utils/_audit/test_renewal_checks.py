@@ -1,0 +1,160 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Findings about the renewal of certificates, the number of endpoints, and CustomResourceDefinitions."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+    Backend,
+    DefinitionState,
+    Gap,
+    IssuedCertificate,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.definition_checks import (
+    check_definitions,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.renewal_checks import (
+    check_endpoint_count,
+    check_renewal,
+)
+
+from tests.support.authority import DAY, NOW
+from tests.unit.plugins.module_utils._audit.world import (
+    NAME,
+    YEAR,
+    cluster,
+    failures,
+    leaf,
+    point,
+    served,
+    silent,
+    webhook,
+)
+
+pytestmark = pytest.mark.quick
+
+HOUR = timedelta(hours=1)
+OURS = ("shop", "hook-tls")
+#: The newest certificate of cert-manager -> the status. The served one begins 30 days ago.
+ISSUED: list[tuple[IssuedCertificate | None, str]] = [
+    (None, "skip"),
+    (IssuedCertificate(NOW - 30 * DAY, (NAME,)), "pass"),
+    (IssuedCertificate(NOW - 2 * HOUR, (NAME,)), "fail"),
+    (IssuedCertificate(NOW - HOUR / 2, (NAME,)), "pass"),  # the kubelet has not updated the files yet
+    (IssuedCertificate(NOW - 2 * HOUR, ("other.shop.svc",)), "skip"),  # only its CA is injected
+]
+
+
+@pytest.mark.parametrize(("issued", "status"), ISSUED)
+def test_a_certificate_that_the_program_did_not_load(issued: Any, status: str) -> None:
+    called = point(certificate=OURS)
+    found = check_renewal(cluster(called, certificates={OURS: issued} if issued else {}))
+    assert [one.status for one in found if one.check == "not-reloaded"] == [status]
+
+
+def test_a_certificate_that_could_not_be_read_gives_no_answer() -> None:
+    data = cluster(point(certificate=OURS), gaps=(Gap("certificates", "no"),))
+    assert [one for one in check_renewal(data) if one.check == "not-reloaded"] == []
+
+
+LONG = Backend(ready=2, chains=(served(leaf(not_after=NOW + 10 * YEAR)),))
+BLIND = Backend(ready=2, chains=(silent(is_blind=True),), is_complete=False)
+#: Field managers of the caBundle, the manager of the object, and what is served -> the statuses.
+WRITERS: list[tuple[tuple[str, ...], str, Backend | None, list[str]]] = [
+    (("kubectl-create",), "unmanaged", None, ["fail"]),
+    (("kubectl", "kubectl-client-side-apply"), "unmanaged", None, ["fail"]),
+    (("kubectl-create", "kyverno"), "unmanaged", None, ["pass"]),
+    (("some-operator",), "unmanaged", None, ["pass"]),
+    (("kubectl-create",), "Helm", None, ["pass"]),
+    ((), "unmanaged", None, ["skip"]),
+    (("kubectl-create",), "unmanaged", LONG, ["pass"]),
+    (("kubectl-create",), "unmanaged", BLIND, []),
+    (("kubectl-create",), "unmanaged", Backend(exists=False), []),
+]
+
+
+@pytest.mark.parametrize(("writers", "manager", "backend", "statuses"), WRITERS)
+def test_a_certificate_that_only_a_person_renews(
+    writers: tuple[str, ...], manager: str, backend: Backend | None, statuses: list[str]
+) -> None:
+    plain = point(bundle_writers=writers)
+    called = type(plain)(**{**vars(plain), "object": AuditedObject("X", "hooks", manager=manager)})
+    data = cluster(
+        called, backend=backend or Backend(ready=2, chains=(served(leaf(not_after=NOW + YEAR / 2)),))
+    )
+    found = [one for one in check_renewal(data) if one.check == "renewal-unmanaged"]
+    assert [one.status for one in found] == statuses
+
+
+APP = {"app": "hook"}
+OTHER_NODE = Backend(ready=2, nodes=("b", "c"), selector=APP)
+PODS = webhook("pods", namespaceSelector={})
+#: A webhook and its backend -> the severity of the finding.
+COUNTS: list[tuple[dict[str, Any], Backend, list[str]]] = [
+    (webhook(), Backend(ready=1, nodes=("a",), selector=APP), ["info"]),
+    (webhook("pods"), Backend(ready=1, nodes=("a",), selector=APP), ["info"]),  # of its own namespace only
+    (PODS, Backend(ready=1, nodes=("a",), selector=APP), ["warning"]),
+    ({**PODS, "failurePolicy": "Ignore"}, Backend(ready=1, nodes=("a",), selector=APP), ["info"]),
+    (PODS, Backend(ready=2, nodes=("a", "b"), selector=APP), []),
+    (PODS, Backend(ready=2, nodes=("a", "a"), selector=APP), ["warning"]),
+    (PODS, Backend(ready=2, nodes=("", ""), selector=APP), []),
+    (PODS, Backend(ready=1), []),  # without a selector, such as the Service of the API server
+    (PODS, Backend(is_external=True, ready=1), []),
+    (PODS, Backend(ready=0, selector=APP), []),  # no-endpoints says more
+    (PODS, Backend(is_known=False, selector=APP), []),
+]
+
+
+@pytest.mark.parametrize(("given", "backend", "severities"), COUNTS)
+def test_a_webhook_with_one_endpoint(given: dict[str, Any], backend: Backend, severities: list[str]) -> None:
+    called, other = point(webhook=given), point(name="b", kind="MutatingWebhookConfiguration")
+    backends = {called.backend: backend, ("shop", "other", 443): OTHER_NODE}
+    found = check_endpoint_count(cluster(called, other, backends=backends))
+    assert failures(one for one in found if one.object.name == "hooks") == [
+        ("one-endpoint", severity) for severity in severities
+    ]
+
+
+def test_one_node_is_no_finding_if_no_other_is_known() -> None:
+    backend = Backend(ready=2, nodes=("a", "a"), selector=APP)
+    assert failures(check_endpoint_count(cluster(point(), backend=backend))) == []
+
+
+def state(**fields: Any) -> DefinitionState:
+    subject = AuditedObject("CustomResourceDefinition", "things.example.com")
+    given = {"served": ("v1",), "stored": ("v1",), "created": NOW - DAY, **fields}
+    return DefinitionState(subject, "example.com", "things", **given)
+
+
+def conditions(**statuses: str) -> dict[str, tuple[str, str]]:
+    return {kind: (status, "a reason") for kind, status in statuses.items()}
+
+
+DEFINITIONS: list[tuple[DefinitionState, list[tuple[str, str]]]] = [
+    (state(), []),
+    (state(conditions=conditions(Established="True", NamesAccepted="True", NonStructuralSchema="False")), []),
+    (state(conditions=conditions(NamesAccepted="False")), [("crd-not-ready", "")]),
+    (state(conditions=conditions(NonStructuralSchema="True")), [("crd-not-ready", "")]),
+    (state(conditions=conditions(Established="False")), [("crd-not-ready", "")]),
+    (state(conditions=conditions(Established="False"), created=NOW), []),
+    (state(conditions=conditions(KubernetesAPIApprovalPolicyConformant="False")), []),
+    (state(conditions=conditions(Terminating="True"), deleted=NOW - HOUR / 2), []),
+    (state(conditions=conditions(Terminating="True"), deleted=NOW - 2 * HOUR), [("crd-not-ready", "")]),
+    (state(stored=("v1beta1", "v1")), [("stored-versions", "warning")]),
+    (state(stored=("v1beta1", "v1"), served=("v1beta1", "v1")), []),
+    (state(stored=("a", "v1"), served=("a", "v1"), has_webhook=True), [("stored-versions", "info")]),
+]
+
+
+@pytest.mark.parametrize(("definition", "wanted"), DEFINITIONS)
+def test_definitions(definition: DefinitionState, wanted: list[tuple[str, str]]) -> None:
+    found = list(check_definitions(cluster(definitions=(definition,))))
+    assert failures(found) == wanted
+    assert len(found) == 2

@@ -1,0 +1,143 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Findings about the settings of admission webhooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import DefinitionState
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.webhook_settings import (
+    check_settings,
+)
+
+from tests.unit.plugins.module_utils._audit.world import RULE, cluster, failures, point, webhook
+
+pytestmark = pytest.mark.quick
+
+EVERY: dict[str, Any] = {"namespaceSelector": {}}
+IGNORE: dict[str, Any] = {"failurePolicy": "Ignore"}
+SHOP: dict[str, Any] = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}}
+NOT_SYSTEM: dict[str, Any] = {
+    "namespaceSelector": {
+        "matchExpressions": [
+            {
+                "key": "kubernetes.io/metadata.name",
+                "operator": "NotIn",
+                "values": ["kube-system", "kube-node-lease"],
+            }
+        ]
+    }
+}
+WIDE = {**RULE, "apiGroups": ["*"], "resources": ["*/*"], "operations": ["CREATE", "UPDATE"]}
+
+
+def rules(named: tuple[str, str], *operations: str, **fields: Any) -> dict[str, Any]:
+    """Return a webhook for a resource of a group."""
+    group, resource = named
+    rule = {**RULE, "apiGroups": [group], "resources": [resource], "operations": list(operations)}
+    return {**webhook(), **EVERY, "rules": [rule], **fields}
+
+
+LEASES = ("coordination.k8s.io", "leases")
+TOKENS = ("authentication.k8s.io", "tokenreviews")
+#: A webhook -> the findings. The version of the API server is v1.36.3.
+SETTINGS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
+    (webhook(), []),
+    (rules(LEASES, "UPDATE", **IGNORE, timeoutSeconds=4), [("slow-leases", "warning")]),
+    (rules(LEASES, "UPDATE", **IGNORE), [("slow-leases", "warning")]),
+    (rules(LEASES, "UPDATE", **IGNORE, timeoutSeconds=3), []),
+    (rules(LEASES, "CREATE", **IGNORE), []),
+    (rules(LEASES, "UPDATE", **IGNORE, **NOT_SYSTEM), []),
+    (rules(LEASES, "UPDATE"), []),  # control-plane-blocked covers it
+    (rules(TOKENS, "CREATE"), [("virtual-resources", "warning")]),
+    (rules(TOKENS, "CREATE", **SHOP), [("virtual-resources", "warning")]),  # it has no namespace
+    (rules(TOKENS, "CREATE", **IGNORE), []),
+    (rules(("authorization.k8s.io", "*"), "*"), [("virtual-resources", "warning")]),
+    (rules(("example.com", "*"), "*"), []),
+    (webhook(timeoutSeconds=10), []),
+    (webhook(timeoutSeconds=11), [("timeout-long", "")]),
+    (
+        {**webhook(**IGNORE, **EVERY), "rules": [WIDE]},
+        [("matches-everything", "info"), ("slow-leases", "warning")],
+    ),
+    ({**webhook(**IGNORE, **EVERY, timeoutSeconds=3), "rules": [WIDE]}, [("matches-everything", "info")]),
+    ({**webhook(), "rules": [WIDE]}, [("virtual-resources", "warning")]),  # it has a namespaceSelector
+    ({**webhook(**EVERY, matchConditions=[{"name": "some"}]), "rules": [WIDE]}, []),
+    (webhook(sideEffects="None"), []),
+    (webhook(sideEffects="NoneOnDryRun"), []),
+    (webhook(sideEffects="Some"), [("side-effects", "")]),
+    (webhook(sideEffects="Unknown"), [("side-effects", "")]),
+]
+
+
+@pytest.mark.parametrize(("given", "wanted"), SETTINGS)
+def test_a_setting_is_a_hazard_or_not(given: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
+    found = check_settings(cluster(point(webhook=given), version="v1.36.3"))
+    by_check = dict(failures(found))
+    assert set(by_check) == {check for check, _severity in wanted}
+    assert all(by_check[check] in ("", severity) for check, severity in wanted)
+
+
+def test_a_strict_webhook_on_everything_is_a_warning() -> None:
+    given = {**webhook(**EVERY), "rules": [{**WIDE, "operations": ["CONNECT"]}]}
+    found = check_settings(cluster(point(webhook=given), version="v1.36.3"))
+    assert failures(found) == [("matches-everything", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("version", "status"), [("v1.36.9", "fail"), ("v1.37.0-eks-1", "skip"), ("v1.40.1", "skip"), ("", "fail")]
+)
+def test_newer_api_servers_do_not_ask_about_virtual_resources(version: str, status: str) -> None:
+    found = check_settings(cluster(point(webhook=rules(TOKENS, "CREATE")), version=version))
+    assert [one.status for one in found if one.check == "virtual-resources"] == [status]
+
+
+@pytest.mark.parametrize("fields", [{"matchConditions": [{"name": "some"}]}, NOT_SYSTEM])
+def test_an_undecided_match_gives_no_answer(fields: dict[str, Any]) -> None:
+    called = point(webhook=rules(LEASES, "UPDATE", **IGNORE, **fields))
+    found = check_settings(cluster(called, namespaces=None))
+    assert [one for one in found if one.check == "slow-leases"] == []
+
+
+def exact(*versions: str, **fields: Any) -> Any:
+    rule = {
+        "apiGroups": ["example.com"],
+        "resources": ["things"],
+        "operations": ["CREATE"],
+        "apiVersions": list(versions),
+    }
+    options = {key: fields.pop(key) for key in ("is_mutating", "name") if key in fields}
+    return point(webhook={**webhook(), "matchPolicy": "Exact", "rules": [{**rule, **fields}]}, **options)
+
+
+EQUIVALENT = point(name="b", webhook={**exact("v1").webhook, "matchPolicy": "Equivalent"})
+#: The webhooks -> the versions that pass the first one by.
+EXACT: list[tuple[list[Any], str]] = [
+    ([exact("v1")], "v2"),
+    ([exact("v1", "v2")], ""),
+    ([exact("*")], ""),
+    ([exact("v1"), exact("v2", name="b")], ""),  # kubebuilder writes one webhook for each version
+    ([exact("v1"), exact("*", name="b", resources=["*"])], ""),
+    ([exact("v1"), exact("*", name="b", resources=["things/status"])], "v2"),
+    ([exact("v1"), exact("v2", name="b", operations=["CONNECT"])], "v2"),
+    ([exact("v1"), exact("v2", name="b", is_mutating=True)], "v2"),
+    ([exact("v1"), EQUIVALENT], ""),
+    ([EQUIVALENT], ""),
+    ([exact("v1", resources=["others"])], ""),  # nothing is known about this resource
+]
+
+
+@pytest.mark.parametrize(("points", "missing"), EXACT)
+def test_versions_that_pass_a_webhook_by(points: list[Any], missing: str) -> None:
+    subject = AuditedObject("CustomResourceDefinition", "things.example.com")
+    things = DefinitionState(subject, "example.com", "things", ("v1", "v2"))
+    found = [
+        one for one in check_settings(cluster(*points, definitions=(things,))) if one.check == "exact-match"
+    ]
+    assert [one.status for one in found[:1]] == ["fail" if missing else "pass"]
+    assert not missing or found[0].evidence[0].endswith(missing)
