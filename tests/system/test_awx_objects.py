@@ -17,7 +17,10 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller_info
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _role_variables
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
+    _audit_settings,
+    _role_variables,
+)
 
 from tests.support.awx import collection, controller, example, specs, surveys
 from tools.ci import tree, venvs
@@ -58,6 +61,7 @@ REFERENCES = {
 VARIABLES = {
     "certflow certificates": ("webhook_certificate", {"certificate_secret", "certificate_targets"}),
     "certflow upgrade": ("snapshot_controller", set[str]()),
+    "certflow audit": ("", {"certflow_fail_on", "certflow_report_url"}),
     "certflow permissions": (
         "",
         {"certflow_rbac_operations", "identity_kind", "identity_name", "identity_namespace"},
@@ -182,7 +186,9 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
     role, translated = VARIABLES[template]
     asked = {one["variable"]: one for one in example.questions(template)}
     if not role:
+        known = set(_audit_settings.SPEC.options) | {"certflow_rbac_operations"}
         assert set(asked) == translated | {"certflow_hosts"}
+        assert {name for name in translated if name.startswith("certflow_")} <= known
         return
     spec = _role_variables.specification(role)
     assert set(asked) <= set(spec.options) | _role_variables.PLAYBOOK_VARIABLES | translated
@@ -207,6 +213,7 @@ def test_choices_are_those_of_the_modules_and_playbooks() -> None:
         ("certflow upgrade", "snapshot_controller_adopt", module["adopt"]["choices"]),
         ("certflow upgrade", "snapshot_controller_accept", module["accept"]["choices"]),
         ("certflow permissions", "certflow_rbac_operations", play["vars"]["__certflow_files"]),
+        ("certflow audit", "certflow_fail_on", _audit_settings.SPEC.options["certflow_fail_on"]["choices"]),
     ):
         (question,) = [one for one in example.questions(template) if one["variable"] == variable]
         assert sorted(question["choices"]) == sorted(choices)
