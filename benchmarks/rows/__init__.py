@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.rows import certificates
+from benchmarks.rows import audit, certificates, eks, rotation, upgrade
 from benchmarks.rows.context import Bench
 
 
@@ -57,6 +57,36 @@ ROWS = {
             "Memory",
             "A page of memory that several processes share counts in equal parts for each of them (PSS). The values are peaks.",
             certificates.memory,
+        ),
+        Row(
+            "login",
+            "A login program that costs one CPU second",
+            "Each host reads one object. The kubeconfig logs in through a program, as those of EKS do.",
+            eks.login,
+        ),
+        Row(
+            "cause",
+            "A request that is never issued",
+            "The cluster keeps the signer `kubernetes.io/kubelet-serving` for its nodes, as EKS does. The time ends when the failure is shown.",
+            eks.cause,
+        ),
+        Row(
+            "rotation",
+            "A rotation under load",
+            "The API server calls a webhook in two pods 20 times a second, until 100 seconds after its certificate was replaced.",
+            rotation.rotation,
+        ),
+        Row(
+            "audit",
+            "Audit",
+            "The hosts are four control planes with ten healthy webhooks each. Bytes are those between the audit and the API servers.",
+            audit.audit,
+        ),
+        Row(
+            "upgrade",
+            "Upgrade of the snapshot controller",
+            "Each cluster has a node and real pods. Each release on the way is installed and verified.",
+            upgrade.upgrade,
         ),
         Row(
             "quick",

@@ -15,10 +15,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
-from tests.support import clusters, node_webhook, pages
-from tests.support.bundle_rig import DEFINITION, PATHS, VALIDATING
+from tests.support import node_webhook, pages
+from tests.support.bundle_rig import PATHS, VALIDATING
+from tests.support.cert_manager import running
 from tests.support.clusters import AdminApiError
 from tests.support.guide_commands import lay_out, shell
 from tests.support.load import Load
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 GUIDE = pages.GUIDES / "guide_cert_manager.rst"
 WEBHOOK = NodeWebhook("audit-webhook", "audit", secret_name="audit-webhook-tls")
 OURS, THEIRS = "audit-webhook-tls", "audit-webhook-cert-manager"
-#: The definitions that the controllers of the test read.
-KINDS = ("certificates", "certificaterequests", "issuers", "clusterissuers")
 #: The command that begins the way back.
 RETURN = "kubectl annotate validatingwebhookconfiguration audit-webhook cert-manager.io/inject-ca-from-"
 
@@ -43,25 +41,8 @@ RETURN = "kubectl annotate validatingwebhookconfiguration audit-webhook cert-man
 @pytest.fixture
 def cert_manager(node: Cluster) -> Iterator[None]:
     """Cert-manager's definitions, its controller for Certificates, and its cainjector."""
-    folder = clusters.cert_manager_dir() / "deploy" / "crds"
-    names = []
-    for kind in KINDS:
-        definition = yaml.safe_load((folder / f"cert-manager.io_{kind}.yaml").read_text())
-        node.api("POST", PATHS[DEFINITION], definition)
-        names.append(definition["metadata"]["name"])
-    wait_for(lambda: all(is_served(node, kind) for kind in KINDS))
-    programs = {"cainjector": clusters.cainjector(), "cert-manager": clusters.cert_manager()}
-    for name, program in programs.items():
-        kubeconfig = node.kubeconfig_for(name, ["system:masters"])
-        node.start_program(name, [str(program), f"--kubeconfig={kubeconfig}"])
-    try:
+    with running(node):
         yield
-    finally:
-        for name in programs:
-            node.stop(name)
-            print(node.log(name).read_text()[-4000:])  # pytest shows it with a failure
-        for name in names:
-            node.api("DELETE", f"{PATHS[DEFINITION]}/{name}")
 
 
 @pytest.fixture
@@ -74,12 +55,6 @@ def place(node: Cluster, tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
     finally:
         node_webhook.remove(node, WEBHOOK)
-
-
-def is_served(cluster: Cluster, kind: str) -> bool:
-    with contextlib.suppress(AdminApiError):
-        return bool(cluster.api("GET", f"/apis/cert-manager.io/v1/{kind}"))
-    return False
 
 
 def answers(cluster: Cluster) -> bool:

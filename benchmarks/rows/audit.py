@@ -1,0 +1,134 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The row about the audit of many hosts over four control planes, each with ten webhooks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks import lab as labs
+from benchmarks import process
+from benchmarks.lab import Host, HostSet, Lab
+from benchmarks.peers import PLAYS, program
+from benchmarks.process import Command, RunFailed
+from benchmarks.relay import relayed
+from benchmarks.rows.context import Bench, in_turn, lab
+from benchmarks.samples import FORKS, Case
+from tests.support import clusters
+from tests.support.audit_rig import AuditRig
+from tests.support.bundle_rig import pem
+from tests.support.clusters import Cluster
+from tools.ci.venvs import REPOSITORY
+
+CLUSTERS = {f"onprem-{number}": "onprem" for number in range(1, 5)}
+WEBHOOKS = 10
+#: Loops that a user writes, two hosts at a time.
+LOOP = PLAYS / "audit.sh"
+PLAYBOOK = "certflow.kubernetes.audit"
+
+
+@dataclass(frozen=True)
+class AuditPeer:
+    """One way to audit."""
+
+    title: str
+    #: Play of this folder, a playbook of the collection, or "" for the loop.
+    play: str
+    #: The largest number of hosts.
+    most: int = 1000
+
+
+PEERS = {
+    "module": AuditPeer("audit_info, in Ansible's process", "audit"),
+    "playbook": AuditPeer("Playbook certflow.kubernetes.audit", PLAYBOOK),
+    "loop": AuditPeer("A loop of kubectl and openssl, two at a time", "", most=100),
+}
+
+
+def audit(bench: Bench) -> None:
+    """Audit the hosts by each peer."""
+    sizes = bench.sizes(100, *((1000,) if bench.large else ()))
+    with lab(CLUSTERS) as made, contextlib.ExitStack() as stack:
+        for name, cluster in made.fleet.items():
+            _webhooks(stack, cluster)
+            made.relays[name] = stack.enter_context(relayed(cluster.url))
+        for count in sizes:
+            hosts = targets(made, count)
+            for number in bench.rounds(2):
+                for key in in_turn(tuple(PEERS), number):
+                    peer = PEERS[key]
+                    if count <= peer.most and not bench.has_failed("audit", peer.title):
+                        with bench.attempt("audit", peer.title):
+                            bench.add(Case("audit", peer.title, count), measure(made, hosts, peer))
+
+
+def _webhooks(stack: contextlib.ExitStack, cluster: Cluster) -> None:
+    """Create webhooks on a cluster, each with a server of its own. All are healthy."""
+    rig = AuditRig(cluster)
+    stack.callback(rig.close)
+    for number in range(WEBHOOKS):
+        port = rig.serve(rig.leaf())
+        rig.hook(f"hook-{number}", port=port, bundle=pem("good"))
+
+
+def targets(made: Lab, count: int) -> HostSet:
+    """Return inventory hosts that are spread over the clusters. They have no objects of their own."""
+    user = f"audit-{count}-user"
+    files = {name: made.kubeconfig(cluster, user) for name, cluster in made.fleet.items()}
+    names = list(made.fleet)
+    chosen = [names[number % len(names)] for number in range(count)]
+    hosts = tuple(
+        Host(f"audited-{number:04}", made.fleet[name], files[name]) for number, name in enumerate(chosen)
+    )
+    directory = made.directory / user
+    directory.mkdir()
+    made_set = HostSet(user, hosts, user, directory)
+    made_set.inventory.write_text(json.dumps(labs.inventory(hosts, variables)))
+    return made_set
+
+
+def variables(host: Host) -> Mapping[str, object]:
+    """Return the variables of the play, and those of the playbook."""
+    return {
+        "cluster_kubeconfig": str(host.kubeconfig),
+        "certflow_kubeconfig": str(host.kubeconfig),
+        "certflow_probe_urls": True,
+    }
+
+
+def measure(made: Lab, hosts: HostSet, peer: AuditPeer) -> dict[str, float]:
+    """Run a peer on all hosts, and return its measures."""
+    if peer.play == PLAYBOOK and not (REPOSITORY / "playbooks" / "audit.yml").exists():
+        raise RunFailed("the collection has no such playbook yet")
+    before = {name: relay.counts()["bytes"] for name, relay in made.relays.items()}
+    asked, server = len(hosts.requests()), made.server_cpu()
+    run = process.run(command(hosts, peer), hosts.directory, memory=True)
+    if run.status:
+        raise RunFailed(run.output[-1500:])
+    count = len(hosts.hosts)
+    carried = sum(relay.counts()["bytes"] - before[name] for name, relay in made.relays.items())
+    return {
+        **run.measures(),
+        "server_cpu": made.server_cpu() - server,
+        "requests": (len(hosts.requests()) - asked) / count,
+        "bytes": carried / count,
+        "per_cluster": run.wall / count,
+    }
+
+
+def command(hosts: HostSet, peer: AuditPeer) -> Command:
+    """Return the command of a peer."""
+    environment = {"PATH": f"{clusters.programs()}{os.pathsep}{os.environ['PATH']}"}
+    if not peer.play:
+        files = "".join(f"{host.kubeconfig}\n" for host in hosts.hosts)
+        return Command(["xargs", "-P", "2", "-n", "1", "bash", str(LOOP)], files, environment)
+    play = peer.play if peer.play == PLAYBOOK else str(PLAYS / f"{peer.play}.yml")
+    extra = {"certflow_fail_on": "never", "certflow_report": str(hosts.directory / "report.json")}
+    options = ["-i", str(hosts.inventory), "--forks", str(FORKS), "-e", json.dumps(extra)]
+    return Command([program("ansible-playbook"), play, *options], environment=environment)
