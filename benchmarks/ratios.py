@@ -61,10 +61,10 @@ def _values(results: Results) -> Iterator[tuple[str, float]]:
 
 
 def _cost(results: Results, peer: str, phase: str, measure: str) -> float | None:
-    """Return the seconds for each host."""
+    """Return the seconds for each host, of the round in which other programs disturbed least."""
     for case in results.cases(ROW):
         if (case.peer, case.phase) == (peer, phase):
-            value = results.value(case, measure)
+            value = results.least(case, measure)
             return None if value is None else value / case.hosts
     return None
 

@@ -68,6 +68,10 @@ class Results:
         values = self.samples.get(case, {}).get(measure)
         return statistics.median(values) if values else None
 
+    def least(self, case: Case, measure: str) -> float | None:
+        """Return the smallest value of all rounds, None if the case was not measured. Other programs only add to it."""
+        return min(self.samples.get(case, {}).get(measure, ()), default=None)
+
     def cases(self, row: str) -> list[Case]:
         """Return the cases of a row, in the order in which they were added."""
         return [case for case in self.samples if case.row == row]

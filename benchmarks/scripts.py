@@ -26,6 +26,7 @@ def work(plan: dict[str, Any], temporary: str, host: dict[str, Any]) -> None:
         **os.environ,
         "KUBECONFIG": host["kubeconfig"],
         "TMPDIR": temporary,
+        "KUBECACHEDIR": f"{temporary}/kubectl",
         "PATH": f"{plan['programs']}:{os.environ['PATH']}",
     }
     scripts = Path(plan["scripts"])

@@ -13,12 +13,11 @@ from dataclasses import replace
 from benchmarks import process
 from benchmarks.lab import HostSet, Lab, slow_signer
 from benchmarks.peers import PEERS, PLAYS, Peer, check
-from benchmarks.process import Finished
 from benchmarks.relay import relayed
 from benchmarks.rows.context import Bench, in_turn, lab
 from benchmarks.samples import AGAIN, FIRST, FORKS, Case
 
-#: Peers that run as ordinary hosts of Ansible in its own process.
+#: Peers whose runs are short.
 QUICK_PEERS = ("bare", "debug", "in_process", "role", "playbook")
 #: Round trip and delay of the signer, in seconds.
 ROUND_TRIP, SIGNING = 0.05, 0.3
@@ -76,7 +75,7 @@ def quick(bench: Bench) -> None:
 
 def quick_on(bench: Bench, made: Lab, peers: Sequence[str] = QUICK_PEERS) -> None:
     """Measure the quick row on clusters that run already."""
-    compare(bench, made, "quick", peers, 20, rounds=3)
+    compare(bench, made, "quick", peers, 20, rounds=2)
     slow = ("scripts_2", "module") if peers == QUICK_PEERS else ()
     compare(bench, made, "quick", slow, 10, rounds=1)
 
@@ -129,11 +128,7 @@ def _run(
         check(peer, run, hosts, first=is_first)
     counts = {"requests": len(hosts.requests()) - asked, **traffic, **_event_count(hosts)}
     per_host = {name: value / case.hosts for name, value in counts.items()}
-    return {**_of(run), "server_cpu": made.server_cpu() - server, **per_host}
-
-
-def _of(run: Finished) -> dict[str, float]:
-    return run.measures()
+    return {**run.measures(), "server_cpu": made.server_cpu() - server, **per_host}
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import lab as labs
 from benchmarks import process
 from benchmarks.lab import Host, Lab
-from benchmarks.peers import program
+from benchmarks.peers import PLAYS, program
 from benchmarks.process import Command, RunFailed
 from benchmarks.rows.context import Bench, lab
 from benchmarks.samples import Case
@@ -32,7 +32,7 @@ def upgrade(bench: Bench) -> None:
         raise RunFailed(reason)
     counts = [1, bench.hosts(min(AT_ONCE, _nodes()))]
     for count in sorted(set(counts)):
-        peer = f"Playbook certflow.kubernetes.upgrade, {OLD} to {NEW}"
+        peer = f"Role snapshot_controller, {OLD} to {NEW}"
         with (
             bench.attempt("upgrade", peer),
             lab({f"node-{number}": "onprem-node" for number in range(count)}) as made,
@@ -64,7 +64,7 @@ def _upgrade(made: Lab, count: int) -> dict[str, float]:
         entries = labs.inventory(hosts, lambda host: {"snapshot_controller_kubeconfig": str(host.kubeconfig)})
         inventory.write_text(json.dumps(entries))
         options = ["-i", str(inventory), "--forks", str(count), "-e", json.dumps(variables)]
-        arguments = [program("ansible-playbook"), "certflow.kubernetes.upgrade", *options]
+        arguments = [program("ansible-playbook"), str(PLAYS / "upgrade.yml"), *options]
         run = process.run(Command(arguments), made.directory)
     if run.status:
         raise RunFailed(run.output[-1500:])

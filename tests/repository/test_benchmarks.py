@@ -54,6 +54,7 @@ def test_a_value_is_the_median_of_the_rounds() -> None:
     for seconds in (1.0, 9.0, 2.0):
         results.add(Case("forks", "role"), {"wall": seconds})
     assert results.value(Case("forks", "role"), "wall") == 2.0
+    assert results.least(Case("forks", "role"), "wall") == 1.0
     assert results.value(Case("forks", "bare"), "wall") is None
 
 
