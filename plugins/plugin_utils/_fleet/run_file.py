@@ -71,13 +71,13 @@ def begin(path: str, run: str, total: int, plan: Mapping[str, Any]) -> Unfinishe
     Return the clusters that the last run of the file started and did not end, None without one. Raises RunFileError.
     """
     with _locked(path, create=True) as file:
-        last = run_state.last_run(run_state.read_events(file.content()))
-        state = run_state.fold(run_state.read_events(file.content(), last), last)
-        if len(file.content()) > MOST_KEPT_BYTES:
-            file.replace(_reduced(file.content()))
-        file.append(
-            {"event": run_state.RUN_STARTED, "run": run, "at": _now(), "total": total, "plan": dict(plan)}
-        )
+        content = file.read()
+        last = run_state.last_run(run_state.read_events(content))
+        state = run_state.fold(run_state.read_events(content, last), last)
+        if len(content) > MOST_KEPT_BYTES:
+            file.replace(_reduced(content))
+        event = {"event": run_state.RUN_STARTED, "run": run, "at": _now(), "total": total, "plan": dict(plan)}
+        file.append(event)
     hosts = tuple(state.unfinished)
     return Unfinished(last, state.at, hosts) if hosts and not state.is_ended else None
 
@@ -157,13 +157,35 @@ class RunFile:
     @contextmanager
     def _open(self) -> Iterator[tuple[_LockedFile, RunState]]:
         with _locked(self.path) as file:
-            state = run_state.fold(run_state.read_events(file.content(), self.run), self.run)
+            known = _KNOWN.get((self.path, self.run), _NOTHING)
+            if not file.has(known.last, known.end):
+                known = _NOTHING
+            added = file.read(known.end)
+            state = run_state.fold(run_state.read_events(added, self.run), self.run, known.state)
             if not state.run:
                 raise RunFileError(
                     f"the run file {self.path} does not have this run any more",
                     remedy="Give each run that works at the same time a file of its own (certflow_run_file)",
                 )
+            last = run_state.last_line(added) or known.last
+            _KNOWN[self.path, self.run] = _Known(state, known.end + len(added), last)
             yield file, state
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The part of a run file that this process has read. A forked process inherits it, and reads only what was added."""
+
+    state: RunState = field(default_factory=RunState)
+    #: Number of its bytes.
+    end: int = 0
+    #: Its last line, by which it is found again.
+    last: bytes = b""
+
+
+_NOTHING = _Known()
+# Path and run -> the part that this process has read.
+_KNOWN: dict[tuple[str, str], _Known] = {}
 
 
 class _LockedFile:
@@ -172,32 +194,32 @@ class _LockedFile:
     def __init__(self, path: str, descriptor: int) -> None:
         self._path = path
         self._descriptor = descriptor
-        self._content = b""
+        self._size = 0
 
-    def read(self) -> None:
-        """Read the file, make it private, and cut off a torn last line. A file of another kind stays as it is."""
-        size = os.fstat(self._descriptor).st_size
-        if size > MOST_BYTES:
-            raise _unusable(self._path, f"has {size} bytes", "Move or delete it")
-        content = b""
-        while len(content) < size:
-            part = os.pread(self._descriptor, size - len(content), len(content))
-            if not part:
-                break
-            content += part
-        if not run_state.is_run_file(content):
+    def has(self, line: bytes, end: int) -> bool:
+        """Return True if the file has this line in front of byte ``end``."""
+        return self._bytes(end - len(line), end) == line
+
+    def read(self, start: int = 0) -> bytes:
+        """Return the whole lines from byte ``start``, and cut off a torn last line. Make the file private.
+
+        A file of another kind stays as it is.
+        """
+        found = os.fstat(self._descriptor)
+        if found.st_size > MOST_BYTES:
+            raise _unusable(self._path, f"has {found.st_size} bytes", "Move or delete it")
+        content = self._bytes(start, found.st_size)
+        if not start and not run_state.is_run_file(content):
             raise _unusable(
                 self._path, "is not a run file", "Name a file that does not exist, or one of an earlier run"
             )
-        if stat.S_IMODE(os.fstat(self._descriptor).st_mode) != 0o600:
+        if stat.S_IMODE(found.st_mode) != 0o600:
             os.fchmod(self._descriptor, 0o600)
-        self._content = run_state.whole_lines(content)
-        if len(self._content) != size:
-            os.ftruncate(self._descriptor, len(self._content))
-
-    def content(self) -> bytes:
-        """Return the whole lines of the file."""
-        return self._content
+        lines = run_state.whole_lines(content)
+        self._size = start + len(lines)
+        if self._size != found.st_size:
+            os.ftruncate(self._descriptor, self._size)
+        return lines
 
     def append(self, event: run_state.Event) -> None:
         """Append an event. The file stays as it was if that fails."""
@@ -206,23 +228,31 @@ class _LockedFile:
         except ValueError as error:
             raise _unusable(self._path, f"cannot hold {error}", "Shorten the name of the host") from error
         self._write(line)
-        self._content += line
 
     def replace(self, content: bytes) -> None:
         """Replace the content."""
         os.ftruncate(self._descriptor, 0)
-        self._content = b""
+        self._size = 0
         self._write(content)
-        self._content = content
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        content = b""
+        while len(content) < end - start:
+            part = os.pread(self._descriptor, end - start - len(content), start + len(content))
+            if not part:
+                break
+            content += part
+        return content
 
     def _write(self, data: bytes) -> None:
-        size, view = len(self._content), memoryview(data)
+        view = memoryview(data)
         try:
             while view:
                 view = view[os.write(self._descriptor, view) :]
         except OSError:
-            os.ftruncate(self._descriptor, size)
+            os.ftruncate(self._descriptor, self._size)
             raise
+        self._size += len(data)
 
 
 @contextmanager
@@ -232,9 +262,7 @@ def _locked(path: str, create: bool = False) -> Iterator[_LockedFile]:
         descriptor = _open_file(path, create)
         try:
             _lock(path, descriptor)
-            file = _LockedFile(path, descriptor)
-            file.read()
-            yield file
+            yield _LockedFile(path, descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -116,6 +116,11 @@ def whole_lines(content: bytes) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
+def last_line(content: bytes) -> bytes:
+    """Return the last one of whole lines with its end, empty without lines."""
+    return content[content.rfind(b"\n", 0, -1) + 1 :] if content else b""
+
+
 def is_run_file(content: bytes) -> bool:
     """Return True for the content of a run file. It may be empty, or a torn first line."""
     first, newline, _rest = content.partition(b"\n")
@@ -157,11 +162,13 @@ def _has_types(event: Event) -> bool:
     return all(isinstance(event[key], kinds) for key, kinds in _TYPES.items() if key in event)
 
 
-def fold(events: Iterable[Event], run: str) -> RunState:
-    """Return the state of a run. The last outcome of a cluster counts."""
-    state = RunState()
-    clusters: dict[str, ClusterState] = {}
-    claims: dict[tuple[str, str], str] = {}
+def fold(events: Iterable[Event], run: str, state: RunState | None = None) -> RunState:
+    """Return the state of a run after these events. The last outcome of a cluster counts.
+
+    state: the state before the events, None at the beginning of the run.
+    """
+    state = state or RunState()
+    clusters, claims = dict(state.clusters), dict(state.claims)
     for event in events:
         kind, host = event["event"], event.get("cluster", "")
         if event["run"] != run:

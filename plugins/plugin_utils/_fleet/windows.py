@@ -20,6 +20,7 @@ import zoneinfo
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from functools import cache
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
@@ -200,14 +201,25 @@ def _end_problem(value: Any) -> str:
 def _zone_problem(value: Any) -> str:
     if is_blank(value) or _zone(value) is not None:
         return ""
-    names = zoneinfo.available_timezones()
+    names = _zone_names()
     if not names:
         return (
             f"needs the zone database: {quoted(value)}. Install the Python package tzdata where Ansible runs."
         )
-    near = closest(str(value), names)
+    near = _closest_zone(str(value))
     remedy = f"Did you mean {near}?" if near else "Use a name such as Europe/Berlin."
     return f"is not a time zone: {quoted(value)}. {remedy}"
+
+
+@cache
+def _zone_names() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones())
+
+
+@cache
+def _closest_zone(name: str) -> str:
+    """Return the most similar name. Hundreds of hosts may have the same wrong one."""
+    return closest(name, _zone_names())
 
 
 def _window(entry: Mapping[str, Any]) -> Window:

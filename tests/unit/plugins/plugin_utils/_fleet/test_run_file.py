@@ -388,6 +388,47 @@ def test_a_long_outcome_is_cut(path: str, keys: dict[str, Any]) -> None:
     assert "more" in keys or state.outcome.keys() == outcome("failed", **keys).keys()
 
 
+def test_a_process_reads_only_what_was_added(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process appends meanwhile, and its events count."""
+    file = begin(path)
+    file.start_cluster("a", "fleet")
+    assert in_child(lambda: os._exit(file.end_cluster("a", "fleet", outcome("failed")).failed)) == 1
+    parsed: list[bytes] = []
+    to_event = run_state.to_event
+
+    def noted(line: bytes) -> Any:
+        parsed.append(line)
+        return to_event(line)
+
+    monkeypatch.setattr(run_state, "to_event", noted)
+    assert file.start_cluster("b", "fleet").startswith("a did not succeed")
+    assert [json.loads(line)["event"] for line in parsed] == ["cluster-started", "cluster-ended"]
+
+
+def test_a_file_that_was_reduced_meanwhile_is_read_again(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = begin(path, "done")
+    for number in range(9):
+        done.end_cluster(f"h{number}", "fleet", outcome("failed"))
+    done.end_run()
+    file = begin(path, "open")
+    file.end_cluster("a", "fleet", outcome("failed"))
+    monkeypatch.setattr(run_file, "MOST_KEPT_BYTES", 100)
+    begin(path, "other")
+    assert {event["run"] for event in events(path)} == {"open", "other"}
+    assert file.read().failed == ["a"]
+    assert file.start_cluster("b", "fleet") != ""
+    with pytest.raises(RunFileError):
+        done.read()
+
+
+def test_a_file_with_other_lines_of_the_same_length_is_read_again(path: str) -> None:
+    file = begin(path)
+    file.end_cluster("a", "fleet", outcome("failed"))
+    assert file.read().failed == ["a"]
+    Path(path).write_bytes(Path(path).read_bytes().replace(b'"cluster":"a"', b'"cluster":"b"'))
+    assert file.read().failed == ["b"]
+
+
 def test_a_name_that_is_too_long_is_one_line(path: str) -> None:
     file = begin(path)
     with pytest.raises(RunFileError):
