@@ -65,7 +65,7 @@ _FLEET = (
     Variable(
         "certflow_after_cluster",
         "",
-        "A role or a file of tasks of your own that runs after the work on each cluster. If it fails, the cluster has failed. "
+        "A role or a file of tasks of your own that runs for each cluster at the end of its stage. If it fails, the cluster has failed. "
         "A name that ends in `.yml` or `.yaml` is a file, and a relative path starts at the folder of the inventory.",
     ),
     Variable(

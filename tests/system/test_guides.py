@@ -149,6 +149,34 @@ def test_the_fleet_as_printed(webhook: Fleet, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
+def test_the_rollout_as_printed(webhook: Fleet, tmp_path: Path) -> None:
+    """Plan, the planned run, the canary, the whole fleet. The soak lasts two seconds."""
+    guide = pages.GUIDES / "guide_rollout.rst"
+    lay_out(pages.GUIDES / "guide_fleet.rst", tmp_path)
+    lay_out(guide, tmp_path)
+    shutil.rmtree(tmp_path / "group_vars")  # examples of other signers and of a window
+    rollout = tmp_path / "rollout.yml"
+    rollout.write_text(rollout.read_text().replace("soak: 30m", "soak: 2s"))
+    (tmp_path / ".kube").mkdir()
+    shutil.copy(webhook.merged_kubeconfig, tmp_path / ".kube" / "fleet.yml")
+    plan, planned, canary, whole = pages.commands(guide)
+    shell(tmp_path / "none", tmp_path, plan)
+    assert not any(bundle(cluster) for cluster in webhook.values())
+    report = json.loads((tmp_path / "plan.json").read_text())
+    assert {row["name"]: row["status"] for row in report["clusters"]} == dict.fromkeys(webhook, "planned")
+    shell(tmp_path / "none", tmp_path, planned)
+    assert all("BEGIN CERTIFICATE" in bundle(cluster) for cluster in webhook.values())
+    shell(tmp_path / "none", tmp_path, planned, status=2)  # nothing is left of the plan
+    assert recap(shell(tmp_path / "none", tmp_path, canary)) == {"onprem"}
+    assert recap(shell(tmp_path / "none", tmp_path, whole)) == set(webhook)
+
+
+def recap(output: str) -> set[str]:
+    """Return the hosts in the recap of Ansible."""
+    return set(re.findall(r"^([\w.-]+) +: ok=", output, re.MULTILINE))
+
+
+@pytest.mark.full
 def test_the_approval_as_printed(webhook: Fleet, tmp_path: Path) -> None:
     guide, cluster = pages.GUIDES / "guide_approval.rst", webhook["onprem"]
     lay_out(guide, tmp_path)

@@ -48,14 +48,14 @@ def find_overlap(members: Sequence[Member]) -> Overlap:
     refused: dict[str, str] = {}
     for group in _groups(members, _identity):
         first = group[0]
-        secret = f" and write the same Secret {first.work}" if first.work else ""
+        secret = f" and write the same Secret {visible(first.work)}" if first.work else ""
         for member in group:
             refused[member.host] = (
-                f"hosts {_names(group)} mean the same cluster (UID {first.uid}){secret}. Remove all but one of them from"
+                f"the hosts {_names(group)} mean the same cluster (UID {visible(first.uid)}){secret}. Remove all but one of them from"
                 " the run, or set certflow_allow_shared_cluster if the clusters are restored from one backup"
             )
     warnings = [
-        f"hosts {_names(group)} have the same address ({visible(group[0].server)}) and context, and the UID of their cluster is not"
+        f"the hosts {_names(group)} have the same address ({visible(group[0].server)}) and context, and the UID of their cluster is not"
         " known: they may mean the same cluster"
         for group in _groups(members, _address)
         if any(not member.uid for member in group)
@@ -82,4 +82,4 @@ def _groups(members: Sequence[Member], key: Callable[[Member], Hashable]) -> lis
 
 
 def _names(group: Sequence[Member]) -> str:
-    return ", ".join(member.host for member in group)
+    return ", ".join(visible(member.host) for member in group)

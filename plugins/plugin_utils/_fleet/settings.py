@@ -15,6 +15,7 @@ from .. import _role_variables
 from .._role_variables import UNDEFINED, RoleSpec, is_blank
 from . import budget, durations, plan, stages, windows
 from .budget import Budget
+from .overlap import Member, find_overlap
 from .stages import Assignment, some
 
 # Role -> the playbook that runs it.
@@ -95,6 +96,7 @@ def problems(settings: Settings, hosts: Sequence[Host], spec: RoleSpec, inventor
         *_misspelt(settings, spec),
         *_variable_problems(hosts, spec),
         *_unnamed(hosts, spec),
+        *_shared_clusters(hosts, spec),
     ]
 
 
@@ -207,6 +209,31 @@ def _unnamed(hosts: Sequence[Host], spec: RoleSpec) -> Iterable[str]:
             f"these hosts do not name their cluster: {some(without)}. Set certflow_context (and"
             " certflow_kubeconfig) for each host. Only a run with one host takes its cluster from the environment."
         )
+
+
+def _shared_clusters(hosts: Sequence[Host], spec: RoleSpec) -> Iterator[str]:
+    """Yield a line for each group of hosts whose inventory says that they mean the same cluster and the same object.
+
+    A UID that the inventory does not have is compared when the cluster starts.
+    """
+    if _is_true(_shared(hosts, "certflow_allow_shared_cluster")):
+        return
+    members = [Member(host.name, uid=_uid(host), work=_work(host, spec)) for host in hosts]
+    for line in dict.fromkeys(find_overlap(members).refused.values()):
+        yield f"{line}."
+
+
+def _uid(host: Host) -> str:
+    value = host.variables.get("certflow_cluster_uid")
+    return "" if is_blank(value) else str(value).strip()
+
+
+def _work(host: Host, spec: RoleSpec) -> str:
+    """Return namespace and name of the Secret, "" for a role that works on the whole cluster."""
+    secret = host.variables.get(f"{spec.name}_secret")
+    if not isinstance(secret, Mapping):
+        return ""
+    return f"{host.variables.get(f'{spec.name}_namespace', '')}/{secret.get('name', '')}"
 
 
 def _names_cluster(host: Host, spec: RoleSpec) -> bool:

@@ -50,6 +50,7 @@ def problems(
     return fleet_settings.problems(given, run(hosts, shared or {}), SPEC, size)
 
 
+UID = "0a1b2c3d-0000-4000-8000-000000000000"
 X, Y = {"certflow_context": "x"}, {"certflow_context": "y"}
 MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
     ((X, Y), {}),
@@ -86,10 +87,12 @@ MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
         },
     ),
     ((X, Y), {"shared": {"certflow_plan": "sha256:" + "0" * 64}}),
+    (({**X, "certflow_cluster_uid": UID}, {**Y, "certflow_cluster_uid": UID[::-1]}), {}),
+    ((X, {**Y, "webhook_certificate_secret": {"name": "other"}}), {"shared": {"certflow_cluster_uid": UID}}),
     ((X, Y), {"shared": {"certflow_plan": "plan.json", "certflow_window_override": True}}),
     (
         ({**X, "certflow_window": {"start": "22:00", "end": "04:00"}}, {**Y, "certflow_deadline": 600}),
-        {"shared": {"certflow_cluster_uid": "0a1b2c3d-0000-4000-8000-000000000000"}},
+        {"shared": {"certflow_cluster_uid": UID, "certflow_allow_shared_cluster": True}},
     ),
 )
 
@@ -135,6 +138,12 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
         "h0: certflow_window_override is not true or false",
     ),
     ((X, {**Y, "certflow_cluster_uid": "a b"}), {}, "h1: certflow_cluster_uid is not a UID: 'a b'."),
+    ((X, Y), {"shared": {"certflow_cluster_uid": UID}}, "the hosts h0, h1 mean the same cluster"),
+    (
+        (X, Y),
+        {"shared": {"certflow_cluster_uid": UID, "certflow_allow_shared_cluster": "no"}},
+        "certflow_allow_shared_cluster",
+    ),
     ((X,), {"shared": {"certflow_plan": "sha256:12"}}, "certflow_plan is not a complete hash"),
     ((X,), {"shared": {"certflow_plan": ["x"]}}, "certflow_plan"),
     ((X,), {"shared": {"certflow_report": "a\nb"}}, "certflow_report is not a text on one line"),
