@@ -212,10 +212,12 @@ def address(check: Row) -> str:
 
 def _row(row: data.Row, now: datetime) -> FindingRow:
     finding = row.finding
+    # The clock of the API server may be ahead of the controller's.
+    audited = find_time(row.cluster["audited_at"]) or now
     return FindingRow(
         row.cluster["name"],
         finding,
-        moment(finding["breaks_at"], now),
+        moment(finding["breaks_at"], max(now, audited)),
         finding["state"] == KNOWN,
         moment(finding["first_seen"]),
     )

@@ -144,6 +144,13 @@ def test_failures_come_by_the_time_at_which_they_break() -> None:
     assert broken[-1] <= "2026-11-26T12:00Z" < soon[0]
 
 
+def test_a_cluster_whose_clock_is_ahead_has_no_later_fault_that_breaks_now() -> None:
+    later = "2026-11-26T15:30:00Z"
+    one = reports.result(reports.finding(breaks_at=later), audited_at=later)
+    texts = Page(html.render(reports.report({"ahead": one}))).texts
+    assert texts[texts.index("2026-11-26 15:30") + 1] == "now"
+
+
 def test_every_finding_is_on_the_page_with_its_text() -> None:
     """Of each finding: check, severity or status, object, cause, evidence, manager, cluster."""
     findings = [
