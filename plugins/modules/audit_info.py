@@ -201,6 +201,7 @@ findings:
       type: dict
       returned: success
     fingerprint: {description: A value that is the same in later audits of this cluster., type: str, returned: success}
+    source: {description: "With the status V(unknown), the data that could not be read, such as V(services).", type: str, returned: success}
     unanswered:
       description: With the status V(unknown), the ids of the checks without a complete answer.
       type: list

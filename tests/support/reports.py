@@ -55,6 +55,7 @@ def finding(check: str = "expiring", **values: Any) -> dict[str, Any]:
         "manager": "helm",
         "excepted": None,
         "fingerprint": hashlib.sha256(identity.encode()).hexdigest()[:32],
+        "source": "",
         "unanswered": [],
         "permissions": [],
         **values,
@@ -65,7 +66,7 @@ def unread(*checks: str, **values: Any) -> dict[str, Any]:
     """Return the finding of something that could not be read."""
     return finding(
         "unreadable",
-        **{"status": "unknown", "unanswered": list(checks), "permissions": ["list pods"], "kind": "Cluster", **values},
+        **{"status": "unknown", "source": "pods", "unanswered": list(checks), "permissions": ["list pods"], "kind": "Cluster", **values},
     )  # fmt: skip
 
 

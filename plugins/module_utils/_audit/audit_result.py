@@ -145,6 +145,7 @@ def _unknown(gap: Gap) -> AuditFinding:
         unanswered=checks,
         permissions=permissions,
         detail=f"{gap.source} {gap.reason}",
+        source=gap.source,
     )
 
 

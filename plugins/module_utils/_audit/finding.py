@@ -88,6 +88,8 @@ class AuditFinding:
     breaks_at: datetime | None = None
     #: Why it is accepted, None if it is not.
     exception: AppliedException | None = None
+    #: With UNKNOWN: the source that could not be read, a key of cluster_data.PERMISSIONS.
+    source: str = ""
     #: With UNKNOWN: the ids of the checks without a complete answer.
     unanswered: tuple[str, ...] = ()
     #: With UNKNOWN: the missing permissions, each a verb and a resource.
@@ -116,6 +118,7 @@ class AuditFinding:
             "manager": clean(self.object.manager),
             "excepted": self.exception.as_result() if self.exception else None,
             "fingerprint": self.fingerprint(cluster_uid),
+            "source": self.source,
             "unanswered": list(self.unanswered),
             "permissions": list(self.permissions),
         }

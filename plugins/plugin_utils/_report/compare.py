@@ -57,8 +57,10 @@ def compare(report: Report, earlier: Report) -> Report:
             "only reports of audits can be compared", remedy="Compare a report of the playbook audit"
         )
     clusters, gone, skipped = [], [], []
+    index = {(key, one[key]): one for one in earlier["clusters"] for key in ("uid", "name")}
     for cluster in report["clusters"]:
-        pair = _pair(cluster, earlier)
+        key = "uid" if cluster["uid"] else "name"
+        pair = _pair(cluster, index.get((key, cluster[key])))
         if pair is None:
             skipped.append(cluster["name"])
             clusters.append(
@@ -82,13 +84,11 @@ def compare(report: Report, earlier: Report) -> Report:
     )
 
 
-def _pair(cluster: Mapping[str, Any], earlier: Report) -> _Pair | None:
-    """Return the cluster of the earlier report, None if one of the two audits did not read it.
+def _pair(cluster: Mapping[str, Any], found: Mapping[str, Any] | None) -> _Pair | None:
+    """Return the cluster with the same one of the earlier report, None if one of the two audits did not read it.
 
     Fingerprints contain the UID. So they differ if only one of the audits may read the UID.
     """
-    key = "uid" if cluster["uid"] else "name"
-    found = next((one for one in earlier["clusters"] if one[key] == cluster[key]), None)
     if found is None or cluster["status"] not in READ or found["status"] not in READ:
         return None
     if bool(found["uid"]) != bool(cluster["uid"]):

@@ -32,11 +32,10 @@ from .report_text import InvalidReport, Report
 
 #: Failure code -> status of the cluster. Every other failure is FAILED.
 STATUS_OF_CODE = {"unreachable": fields.UNREACHABLE, "server-untrusted": fields.UNREACHABLE}
-#: An audit that lacks one of these sources has not seen the callers of webhooks.
+#: An audit without one of these sources has not seen everything that calls webhooks.
 ESSENTIAL = (cluster_data.CONFIGURATIONS, cluster_data.DEFINITIONS, cluster_data.API_SERVICES)
-_ESSENTIAL_RESOURCES = {
-    permission.resource: source for source in ESSENTIAL for permission in cluster_data.PERMISSIONS[source]
-}
+#: Key of a cluster -> its key in the result traffic of audit_info.
+TRAFFIC = {"requests": "requests", "bytes": "bytes_received"}
 #: The values of the gate.
 NEVER = "never"
 #: Value of the gate -> the severities that do not pass it.
@@ -117,12 +116,14 @@ def _audited_cluster(name: str, result: Any) -> dict[str, Any]:
         return {**base, "status": fields.NOT_STARTED, "reason": reason}
     if result.get("failed") or result.get("unreachable") or "findings" not in result:
         return {**base, **_failure(result)}
+    traffic = result.get("traffic") or {}
     return {
         **base,
         **{field.name: result[field.name] for field in fields.CLUSTER if field.name in result},
         **_readability(result),
         **base,
         "uid": result.get("cluster_uid") or "",
+        **{key: traffic[name] for key, name in TRAFFIC.items() if name in traffic},
     }
 
 
@@ -142,15 +143,14 @@ def _failure(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _readability(result: Mapping[str, Any]) -> dict[str, Any]:
-    rules = (result.get("missing_role") or {}).get("rules") or ()
-    lacking = {resource for rule in rules for resource in rule.get("resources") or ()}
-    essential = [resource for resource in _ESSENTIAL_RESOURCES if resource in lacking]
+    lacking = {one.get("source") for one in result["findings"] if one["status"] == UNKNOWN}
+    essential = [source for source in ESSENTIAL if source in lacking]
     if not essential:
         return {"status": fields.OK, "code": "", "reason": ""}
     error = CertflowError(
         f"the audit could not read {', '.join(essential)}",
         code="audit-incomplete",
-        remedy="Grant the permissions of missing_role, or change what the unknown findings say",
+        remedy="Do what the findings with the status unknown say",
     )
     return {
         "status": fields.UNREADABLE,
@@ -215,7 +215,7 @@ def statuses_of(report: Report) -> Mapping[str, str]:
 def is_success(report: Report, cluster: Mapping[str, Any]) -> bool:
     """Return True if the outcome of the cluster is no failure, whatever its findings are."""
     successes = (fields.OK,) if report["kind"] == fields.AUDIT else fields.RUN_SUCCESSES
-    return cluster["status"] in successes
+    return cluster["status"] in successes and cluster.get("severity") != ERROR
 
 
 def problem_clusters(report: Report) -> list[Mapping[str, Any]]:

@@ -48,11 +48,11 @@ RUN_STATUSES = {
     FAILED: "The run failed.",
     "refused": "The run wrote nothing, because a condition is not met.",
     UNREACHABLE: "The API server did not answer, or its certificate did not verify.",
-    "waiting": "The window of the cluster is closed.",
+    "waiting": "The window of the cluster is closed. This is a failure if the severity is `error`.",
     NOT_STARTED: "The run ended before this cluster.",
     "started": "The run was killed while it worked on this cluster.",
 }
-#: The statuses of a run that are no failure.
+#: The statuses of a run that are not a failure, unless the severity is error.
 RUN_SUCCESSES = (OK, "changed", "planned", "skipped", "waiting")
 
 #: The comparison of a finding with an earlier report.
@@ -120,6 +120,7 @@ FINDING = (
     Field("manager", TEXT, "The programs that manage the object, or `unmanaged`."),
     Field("excepted", OBJECT, "The exception that accepts the finding, or null.", ACCEPTED, is_nullable=True),
     Field("fingerprint", TEXT, "A value that is the same in later audits of the cluster."),
+    Field("source", TEXT, "With the status `unknown`: the data that could not be read."),
     Field("unanswered", TEXTS, "With the status `unknown`: the checks without a complete answer."),
     Field("permissions", TEXTS, "With the status `unknown`: the missing permissions, each a verb and a resource."),
     Field(
@@ -143,6 +144,7 @@ RULE = (
     Field("apiGroups", TEXTS, "API groups."),
     Field("resources", TEXTS, "Resources."),
     Field("nonResourceURLs", TEXTS, "Paths of the API server."),
+    Field("resourceNames", TEXTS, "Names of objects."),
     Field("verbs", TEXTS, "Verbs."),
 )
 ROLE = (
@@ -185,6 +187,8 @@ CLUSTER = (
     Field("requests", INTEGER, "The number of requests to the API server, null if it is not known.", is_nullable=True, kind=AUDIT),
     Field("bytes", INTEGER, "The number of bytes that the API server sent, null if it is not known.", is_nullable=True, kind=AUDIT),
     Field("stage", TEXT, "The stage of the cluster.", kind=RUN),
+    Field("severity", TEXT, "`error` if a cluster waits although a certificate breaks before its window opens.", kind=RUN),
+    Field("opens_at", TIME, "The next opening of the window, null if the cluster does not wait.", is_nullable=True, kind=RUN),
     Field("before", TEXT, "The state before the run, such as a release.", kind=RUN),
     Field("after", TEXT, "The state after the run, or in a plan the state to reach.", kind=RUN),
     Field("steps", OBJECTS, "The steps.", STEP, kind=RUN),

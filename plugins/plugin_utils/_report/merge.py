@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -99,8 +100,8 @@ def _replaced(newer: _Entry, older: _Entry) -> str:
 
 def _rename(entries: Sequence[_Entry], notes: list[str]) -> None:
     """Give clusters that have one name different names."""
-    names = [entry.cluster["name"] for entry in entries]
-    shared = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    names = Counter(entry.cluster["name"] for entry in entries)
+    shared = {name for name, number in names.items() if number > 1}
     taken = set(names)
     for entry in entries:
         name, uid = entry.cluster["name"], entry.cluster["uid"]

@@ -26,8 +26,8 @@ from .fields import Field
 
 Report = dict[str, Any]
 
-#: A report of 1,000 clusters with 40 findings each has about 40 MB.
-MOST_BYTES = 128 * 1024 * 1024
+#: A report of 1,000 clusters with 40 findings each has about 30 MB.
+MOST_BYTES = 64 * 1024 * 1024
 #: Links of a report lead only to pages of this site.
 SITE = "https://certflow.github.io/certflow.kubernetes/"
 _LARGEST = 10**15

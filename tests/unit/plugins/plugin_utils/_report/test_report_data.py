@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import PERMISSIONS, Gap
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import data, fields
 
 from tests.support.reports import (
@@ -20,25 +22,17 @@ from tests.support.reports import (
     result,
     unread,
 )
+from tests.unit.plugins.module_utils._audit.world import cluster
 
 pytestmark = pytest.mark.quick
 
-LISTS = {
-    **ROLE,
-    "rules": [
-        {
-            "apiGroups": ["apiextensions.k8s.io"],
-            "resources": ["customresourcedefinitions"],
-            "verbs": ["list"],
-        }
-    ],
-}
+LISTS = result(unread("conversion-dead", source="definitions"))
 # The result of a host, and the status and code of its cluster.
 OUTCOMES: dict[str, tuple[Any, str, str]] = {
     "healthy": (result(), "ok", ""),
     "with findings": (result(finding()), "ok", ""),
     "without a permission": (result(unread("deadlock"), missing_role=ROLE), "ok", ""),
-    "without CRDs": (result(unread("conversion-dead"), missing_role=LISTS), "unreadable", "audit-incomplete"),
+    "without CRDs": (LISTS, "unreadable", "audit-incomplete"),
     "login": (failed(), "failed", "authentication-failed"),
     "no answer": (failed("unreachable"), "unreachable", "unreachable"),
     "other CA": (failed("server-untrusted"), "unreachable", "server-untrusted"),
@@ -74,11 +68,11 @@ def test_the_keys_of_a_result_are_kept() -> None:
         unread("deadlock"),
         missing_role=ROLE,
         seconds=1.5,
-        requests=12,
+        traffic={"requests": 12, "bytes_received": 3000, "handshakes": 2},
     )
     cluster = report({"a": given})["clusters"][0]
     assert cluster["uid"] == given["cluster_uid"]
-    assert (cluster["seconds"], cluster["requests"], cluster["bytes"]) == (1.5, 12, None)
+    assert (cluster["seconds"], cluster["requests"], cluster["bytes"]) == (1.5, 12, 3000)
     for key in ("audited_at", "kubernetes_version", "breaks_at", "counts", "missing_role", "limits", "counters"):  # fmt: skip
         assert cluster[key] == given[key], key
     for shown, raw in zip(cluster["findings"], given["findings"]):
@@ -132,7 +126,7 @@ GATE: dict[str, tuple[Any, set[str]]] = {
     "error": (result(ERROR, WARNING), {"error", "warning"}),
     "excepted": (result(EXCEPTED), set()),
     "unknown": (result(unread("deadlock")), {"warning"}),
-    "unreadable": (result(missing_role=LISTS), {"error", "warning", "never"}),
+    "unreadable": (LISTS, {"error", "warning", "never"}),
     "failed": (failed(), {"error", "warning", "never"}),
     "unreachable": (failed("unreachable"), {"error", "warning", "never"}),
     "no result": (None, {"error", "warning", "never"}),
@@ -162,4 +156,17 @@ def test_every_outcome_of_a_run_passes_or_fails() -> None:
     assert [cluster["status"] for cluster in data.problem_clusters(made)] == [status for status in RUN if RUN[status]]  # fmt: skip
     assert len(data.gate(made, "never")) == sum(RUN.values())
     assert made["clusters"][0]["steps"] == []
+    waiting = {"name": "a", "status": "waiting", "severity": "error", "opens_at": "2026-12-01T00:00:00Z"}
+    assert set(data.gate(data.envelope("run", [waiting], NOW, "1.0.0"), "never")) == {"a"}
     assert "findings" not in made["clusters"][0]
+
+
+def test_the_sources_of_an_audit_are_those_that_the_status_is_made_from() -> None:
+    """An audit that read nothing at all is not complete."""
+    gaps = tuple(Gap(source, "no answer") for source in PERMISSIONS)
+    real = {**result(), **audit_result.build(cluster(gaps=gaps))}
+    assert report({"a": real})["clusters"][0]["code"] == "audit-incomplete"
+    for source in PERMISSIONS:
+        real = {**result(), **audit_result.build(cluster(gaps=(Gap(source, "no answer"),)))}
+        status = report({"a": real})["clusters"][0]["status"]
+        assert status == ("unreadable" if source in data.ESSENTIAL else "ok"), source

@@ -20,7 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
 
 from tests.support.failures import fails
-from tests.support.reports import LIMITS, NOW, ROLE, failed, finding, report, result, unread
+from tests.support.reports import LIMITS, NOW, failed, finding, report, result, unread
 
 pytestmark = pytest.mark.quick
 
@@ -99,7 +99,7 @@ SOON = finding("expiring", uid="soon")
 DEAD = finding("deadlock", uid="dead")
 EXCEPTED = finding("deadlock", uid="dead", excepted={"reason": "known", "until": None})
 HAZARD = finding("snapshot-hazard", uid="hazard")
-ESSENTIAL = {**ROLE, "rules": [{"resources": ["apiservices"], "verbs": ["list"]}]}
+ESSENTIAL = unread("conversion-dead", source="definitions")
 # The earlier result, the result now, then the states of the findings, the numbers of new, known and gone ones, and whether
 # the cluster was compared.
 COMPARED: dict[str, tuple[Any, Any, list[str], tuple[int, int, int], bool]] = {
@@ -118,7 +118,7 @@ COMPARED: dict[str, tuple[Any, Any, list[str], tuple[int, int, int], bool]] = {
     "fewer endpoints now": (result(SOON), result(limits={**LIMITS, "endpoints_per_service": 2}), [], (0, 0, 0), True),
     "more endpoints now": (result(SOON), result(limits={**LIMITS, "endpoints_per_service": 20}), [], (0, 0, 1), True),
     "a check that an option starts": (result(HAZARD), result(), [], (0, 0, 0), True),
-    "read in part": (result(SOON), result(missing_role=ESSENTIAL), [], (0, 0, 1), True),
+    "read in part": (result(SOON), result(ESSENTIAL), [""], (0, 0, 1), True),
     "failed now": (result(SOON), failed(), [], (0, 0, 0), False),
     "failed before": (failed(), result(SOON), [""], (0, 0, 0), False),
     "another cluster": (result(SOON, uid="2"), result(SOON), [""], (0, 0, 0), False),
