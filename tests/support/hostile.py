@@ -9,6 +9,7 @@ The report is not normalised, so that each format has to escape what it gets.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import is_hidden
@@ -50,6 +51,13 @@ _MARK = "certflow-hostile"
 
 def audit(text: str) -> Report:
     """Return the report of an audit with the text in every field that is free text."""
+    replaced: Report = _replace(_audit(), text)
+    return replaced
+
+
+@functools.cache
+def _audit() -> Report:
+    """Return the report with the mark in these fields."""
     one = finding(
         "expiring", name=_MARK, kind=_MARK, namespace=_MARK, webhook=_MARK, uid=_MARK, cause=_MARK, evidence=[_MARK],
         manager=_MARK, fingerprint=_MARK, breaks_at="2026-12-01T00:00:00Z",
@@ -83,12 +91,18 @@ def audit(text: str) -> Report:
         report({_MARK: here, f"2-{_MARK}": lost}), report({_MARK: result(gone, uid=_MARK)})
     )
     made["notes"] = [_MARK]
-    replaced: Report = _replace(made, text)
-    return replaced
+    return made
 
 
 def run(text: str) -> Report:
     """Return the report of a run with the text in every field that is free text."""
+    replaced: Report = _replace(_run(), text)
+    return replaced
+
+
+@functools.cache
+def _run() -> Report:
+    """Return the report with the mark in these fields."""
     keys = ("uid", "code", "reason", "remedy", "stage", "before", "after", "signer", "provider", "task")
     cluster = {
         **dict.fromkeys(keys, _MARK),
@@ -99,11 +113,9 @@ def run(text: str) -> Report:
         {**cluster, "name": f"{status}-{_MARK}", "status": status, "not_after": "2027-01-01T00:00:00Z"}
         for status in ("changed", "failed")
     ]
-    made = data.envelope(
+    return data.envelope(
         "run", clusters, NOW, "1.0.0", run={"id": _MARK, "role": _MARK, "plan": _MARK}, notes=[_MARK]
     )
-    replaced: Report = _replace(made, text)
-    return replaced
 
 
 def _replace(value: Any, text: str) -> Any:
