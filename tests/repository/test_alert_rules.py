@@ -32,30 +32,29 @@ METRICS = {metric.name: metric for metric in prometheus.METRICS}
 VALUES = {"severity": SEVERITIES}
 _METRIC = re.compile(r"\b(certflow_[a-z_]+)(?:\{([^}]*)\})?")
 DAY = 86400
+REPORT = "certflow_report_timestamp_seconds"
 #: Names of a series for the tests of rules.
 HOOKS = 'cluster="a",kind="ValidatingWebhookConfiguration",namespace="",name="hooks",webhook="a.example.com"'
-# Series and its value, then for days the alerts that fire on them.
-FIRING: dict[str, tuple[str, float, dict[int, set[str]]]] = {
-    "breaks": (
-        f"certflow_breaks_timestamp_seconds{{{HOOKS}}}",
-        30 * DAY,
-        {
-            1: set(),
-            3: {"CertflowBreaksSoon"},
-            17: {"CertflowBreaksSoon", "CertflowBreaksVerySoon"},
-            31: {"CertflowBreaksSoon", "CertflowBreaksVerySoon"},
-        },
-    ),
-    "error": (f'certflow_finding_info{{check="expired",severity="error",{HOOKS}}}', 1, {1: {"CertflowBroken"}}),
-    "warning": (f'certflow_finding_info{{check="deadlock",severity="warning",{HOOKS}}}', 1, {1: set()}),
-    "up": ('certflow_cluster_up{cluster="a"}', 1, {1: set()}),
-    "down": ('certflow_cluster_up{cluster="a"}', 0, {1: {"CertflowClusterNotAudited"}}),
-    "audit": ('certflow_cluster_last_audit_timestamp_seconds{cluster="a"}', 0, {2: set(), 4: {"CertflowAuditTooOld"}}),
-    "report": ("certflow_report_timestamp_seconds", 0, {2: set(), 4: {"CertflowReportTooOld"}}),
-    "no report": ("another_metric", 0, {2: {"CertflowReportMissing"}}),
-    "no blind spot": ('certflow_checks_unknown{cluster="a"}', 0, {1: set()}),
-    "unknown": ('certflow_checks_unknown{cluster="a"}', 2, {1: {"CertflowBlindSpots"}}),
-    "endpoints": ('certflow_endpoints_left_out{cluster="a"}', 2, {1: {"CertflowBlindSpots"}}),
+BREAKS = f"certflow_breaks_timestamp_seconds{{{HOOKS}}}"
+ERROR, WARNING = (
+    f'certflow_finding_info{{check="x",severity="{one}",{HOOKS}}}' for one in ("error", "warning")
+)
+SOON, VERY_SOON = {"CertflowBreaksSoon"}, {"CertflowBreaksSoon", "CertflowBreaksVerySoon"}
+# Series with their values, then for days the alerts that fire on them.
+FIRING: dict[str, tuple[dict[str, float], dict[int, set[str]]]] = {
+    "breaks": ({BREAKS: 30 * DAY}, {1: set(), 3: SOON, 17: VERY_SOON, 31: VERY_SOON}),
+    "error": ({ERROR: 1}, {1: {"CertflowBroken"}}),
+    "error that breaks later": ({ERROR: 1, BREAKS: 10 * DAY}, {9: VERY_SOON, 10: {*VERY_SOON, "CertflowBroken"}}),
+    "warning": ({WARNING: 1}, {1: set()}),
+    "warning that takes effect": ({WARNING: 1, BREAKS: 0}, {1: VERY_SOON}),
+    "up": ({'certflow_cluster_up{cluster="a"}': 1}, {1: set()}),
+    "down": ({'certflow_cluster_up{cluster="a"}': 0}, {1: {"CertflowClusterNotAudited"}}),
+    "audit": ({'certflow_cluster_last_audit_timestamp_seconds{cluster="a"}': 0}, {2: set(), 4: {"CertflowAuditTooOld"}}),
+    "report": ({REPORT: 0}, {2: set(), 4: {"CertflowReportTooOld"}}),
+    "no report": ({"another_metric": 0}, {2: {"CertflowReportMissing"}}),
+    "no blind spot": ({'certflow_checks_unknown{cluster="a"}': 0}, {1: set()}),
+    "unknown": ({'certflow_checks_unknown{cluster="a"}': 2}, {1: {"CertflowBlindSpots"}}),
+    "endpoints": ({'certflow_endpoints_left_out{cluster="a"}': 2}, {1: {"CertflowBlindSpots"}}),
 }  # fmt: skip
 
 
@@ -70,7 +69,9 @@ def test_a_rule_uses_metrics_and_labels_that_exist(name: str) -> None:
             assert label in METRICS[metric].labels
             assert value in VALUES[label]
     texts = " ".join(rule["annotations"].values())
-    shared = set.intersection(*(set(METRICS[metric].labels) for metric, _selector in used))
+    # The result of "unless" has the labels of its left side.
+    shown = _METRIC.findall(rule["expr"].partition(" unless ")[0])
+    shared = set.intersection(*(set(METRICS[metric].labels) for metric, _selector in shown))
     assert set(re.findall(r"\$labels\.(\w+)", texts)) <= shared
 
 
@@ -92,20 +93,18 @@ def test_every_metric_of_an_audit_that_shows_blindness_has_an_alert() -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert set.union(
-        *(alerts for _series, _value, days in FIRING.values() for alerts in days.values())
-    ) == set(RULES)
+    assert set.union(*(alerts for _series, days in FIRING.values() for alerts in days.values())) == set(RULES)
 
 
 @pytest.mark.full  # builds promtool
 def test_rules_fire_when_they_are_to_fire(tmp_path: Path) -> None:
     """A series stays as it is for the whole test, which begins at time 0."""
     tests = []
-    for case, (series, value, days) in FIRING.items():
-        known = [{"series": series, "values": f"{value:.0f}+0x40"}]
-        if case != "no report" and not series.startswith("certflow_report"):
-            # the report is new at every time, because its age is the subject of another case
-            known.append({"series": "certflow_report_timestamp_seconds", "values": f"0+{DAY}x40"})
+    for case, (series, days) in FIRING.items():
+        known = [{"series": name, "values": f"{value:.0f}+0x40"} for name, value in series.items()]
+        if case not in ("report", "no report"):
+            # The report is new at every time, because its age is the subject of another case.
+            known.append({"series": REPORT, "values": f"0+{DAY}x40"})
         tests.append(
             {
                 "name": case,

@@ -124,7 +124,7 @@ of the report to `exported_cluster`.
 |---|---|---|
 | `CertflowBreaksSoon` | warning | A webhook breaks in less than 28 days. |
 | `CertflowBreaksVerySoon` | critical | A webhook breaks in less than 14 days. The alert does not end at the expiry. |
-| `CertflowBroken` | critical | A finding of severity `error`. |
+| `CertflowBroken` | critical | A finding of severity `error`, and the object does not only break later. |
 | `CertflowClusterNotAudited` | warning | The audit of a cluster failed or could not read it. |
 | `CertflowAuditTooOld` | warning | The audit of a cluster is older than three days. |
 | `CertflowReportTooOld` | warning | The report is older than three days. |
