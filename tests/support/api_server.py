@@ -75,10 +75,16 @@ class _QuietServer(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def serving(
-    *answers: ScriptedAnswer, tls: Pair | None = None, client_ca: str | None = None
+    *answers: ScriptedAnswer,
+    tls: Pair | None = None,
+    client_ca: str | None = None,
+    by: ScriptedServer | None = None,
 ) -> Iterator[ScriptedServer]:
-    """Yield a server on a free port of 127.0.0.1 until the block ends."""
-    server = ScriptedServer(list(answers) or [ScriptedAnswer()])
+    """Yield a server on a free port of 127.0.0.1 until the block ends.
+
+    by: a server that chooses its answers by the requests, in place of the answers.
+    """
+    server = by or ScriptedServer(list(answers) or [ScriptedAnswer()])
     httpd = _QuietServer(("127.0.0.1", 0), _handler(server))
     if tls:
         httpd.socket = _context(tls, client_ca).wrap_socket(httpd.socket, server_side=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -17,14 +18,18 @@ from tests.support.authority import CLIENT_AUTH, SERVER_AUTH, Issued, authority,
 from tests.support.bundle_rig import ca, pem
 from tests.support.clusters import pki
 from tests.support.https_webhook import WebhookServer, allow
-from tests.support.probe_rig import HOOKS, RBAC, ProbeRig
-from tests.support.rig import encoded
+from tests.support.probe_rig import HOOKS, RBAC, REPOSITORY, ProbeRig
+from tests.support.rig import encoded, operate
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from tests.support.clusters import Cluster
 
 NOW = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
 DAY = datetime.timedelta(days=1)
+#: The documented role of an auditor.
+ROLE = yaml.safe_load((REPOSITORY / "docs" / "rbac" / "audit.yaml").read_text())
 NOTHING = frozenset[str]()
 
 
@@ -152,6 +157,41 @@ class AuditRig(ProbeRig):
 
     def broken_bundle(self) -> str:
         return "-----BEGIN CERTIFICATE-----\nTm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
+
+
+def audit_as_auditor(
+    cluster: Cluster,
+    *,
+    without: Collection[str] = (),
+    also: Sequence[dict[str, Any]] = (),
+    **options: Any,
+) -> dict[str, Any]:
+    """Audit as a user with the documented role.
+
+    without: resources and paths whose rules the user lacks.
+    also: further rules.
+    """
+    user = f"auditor-{uuid.uuid4().hex[:8]}"
+    rules = [rule for rule in ROLE["rules"] if not set(without) & set(resources_of(rule))]
+    cluster.api("POST", f"{RBAC}/clusterroles", {"metadata": {"name": user}, "rules": [*rules, *also]})
+    group = "rbac.authorization.k8s.io"
+    binding = {
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    }
+    cluster.api("POST", f"{RBAC}/clusterrolebindings", binding)
+    try:
+        result = operate(OPERATION, {"kubeconfig": str(cluster.kubeconfig_for(user)), **options})
+    finally:
+        for kind in ("clusterroles", "clusterrolebindings"):
+            cluster.api("DELETE", f"{RBAC}/{kind}/{user}")
+    assert "failed" not in result, result
+    return result
+
+
+def resources_of(rule: dict[str, Any]) -> list[str]:
+    return [*rule.get("resources", ()), *rule.get("nonResourceURLs", ())]
 
 
 def failed(result: dict[str, Any], name: str, *, with_info: bool = False) -> list[dict[str, Any]]:

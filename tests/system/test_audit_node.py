@@ -6,28 +6,22 @@
 
 from __future__ import annotations
 
-import uuid
+import base64
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 
 from tests.support import node_webhook
-from tests.support.audit_rig import checks, failed
+from tests.support.audit_rig import ROLE, checks, failed, resources_of
+from tests.support.audit_rig import audit_as_auditor as audit
 from tests.support.clusters import pki
 from tests.support.node_webhook import NodeWebhook
-from tests.support.rig import operate
 from tests.support.waiting import wait_for
-from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.clusters import Cluster
-
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
-ROLE = yaml.safe_load((REPOSITORY / "docs" / "rbac" / "audit.yaml").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -39,25 +33,6 @@ def ca() -> pki.KeyPair:
 def webhook(node: Cluster, ca: pki.KeyPair) -> Iterator[NodeWebhook]:
     with node_webhook.serving(node, NodeWebhook("audited", "audited", reload="never"), ca) as webhook:
         yield webhook
-
-
-def audit(cluster: Cluster, *without: str, **options: Any) -> dict[str, Any]:
-    """Audit as a user with the documented role, without the rules of these resources."""
-    user = f"auditor-{uuid.uuid4().hex[:8]}"
-    rules = [rule for rule in ROLE["rules"] if not set(without) & set(rule.get("resources", ()))]
-    cluster.api("POST", f"{RBAC}/clusterroles", {"metadata": {"name": user}, "rules": rules})
-    group = "rbac.authorization.k8s.io"
-    binding = {
-        "metadata": {"name": user},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
-    }
-    cluster.api("POST", f"{RBAC}/clusterrolebindings", binding)
-    result = operate(OPERATION, {"kubeconfig": str(cluster.kubeconfig_for(user)), **options})
-    assert "failed" not in result, result
-    for kind in ("clusterroles", "clusterrolebindings"):
-        cluster.api("DELETE", f"{RBAC}/{kind}/{user}")
-    return result
 
 
 def restart(cluster: Cluster, webhook: NodeWebhook, pair: pki.KeyPair, *, pods: int) -> None:
@@ -91,7 +66,7 @@ def test_the_limit_of_endpoints_is_told(node: Cluster, webhook: NodeWebhook) -> 
 
 
 def test_without_the_permission_to_port_forward(node: Cluster, webhook: NodeWebhook) -> None:
-    result = audit(node, "pods/portforward", include_passed=True)
+    result = audit(node, without=["pods/portforward"], include_passed=True)
     (unknown,) = [one for one in result["findings"] if one["status"] == "unknown"]
     assert "ca-mismatch" in unknown["evidence"][0]
     rule = {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]}
@@ -99,6 +74,72 @@ def test_without_the_permission_to_port_forward(node: Cluster, webhook: NodeWebh
     own = [one["check"] for one in result["findings"] if one["object"]["name"] == webhook.name]
     assert "ca-mismatch" not in own
     assert {"ca-expired", "no-endpoints"} <= set(own)
+
+
+@pytest.fixture(scope="module")
+def every_source(node: Cluster, webhook: NodeWebhook, ca: pki.KeyPair) -> Iterator[None]:
+    """A configuration for which the audit reads pods and a Certificate. It guards no pod that is created."""
+    body = webhook.configuration(ca.certificate_pem.decode())
+    annotations = {"cert-manager.io/inject-ca-from": f"{webhook.namespace}/{webhook.name}"}
+    body["metadata"] = {"name": "every-source", "annotations": annotations}
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": "kube-public"}}
+    body["webhooks"][0] |= {"rules": [rule], "objectSelector": {}, "namespaceSelector": selector}
+    node.api("POST", node_webhook.CONFIGURATIONS, body)
+    yield
+    node.api("DELETE", f"{node_webhook.CONFIGURATIONS}/every-source")
+
+
+@pytest.fixture(scope="module")
+def complete(node: Cluster, every_source: None) -> dict[str, Any]:
+    return audit(node, include_passed=True)
+
+
+def subjects(result: dict[str, Any], status: str) -> set[tuple[str, ...]]:
+    """Return check and object of each finding. A fingerprint depends on the UID of the cluster, which may be missing."""
+    keys = ("kind", "namespace", "name", "webhook")
+    return {
+        (one["check"], *(one["object"][key] for key in keys))
+        for one in result["findings"]
+        if one["status"] == status
+    }
+
+
+#: The rules of the documented role. Two are enough for make test, because tests/unit has all of them.
+RULES = [
+    pytest.param(rule, id=resources_of(rule)[0], marks=() if number in (0, 6) else pytest.mark.full)
+    for number, rule in enumerate(ROLE["rules"])
+]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_missing_permission_is_unknown_and_the_missing_role_completes_the_audit(
+    node: Cluster, complete: dict[str, Any], rule: dict[str, Any]
+) -> None:
+    result = audit(node, without=resources_of(rule), include_passed=True)
+    unknown = [one for one in result["findings"] if one["status"] == "unknown"]
+    assert unknown
+    for one in unknown:
+        assert any(belongs(permission, rule) for permission in one["permissions"]), one
+    named = {check for one in unknown for check in one["unanswered"]}
+    lost = subjects(complete, "pass") - subjects(result, "pass")
+    assert subjects(result, "pass") <= subjects(complete, "pass")
+    assert {check for check, *_object in lost} <= named
+    rules = result["missing_role"]["rules"]
+    repaired = audit(node, without=resources_of(rule), also=rules, include_passed=True)
+    assert repaired["missing_role"] == {}
+    for status in ("pass", "fail", "unknown"):
+        assert subjects(repaired, status) == subjects(complete, status)
+    assert repaired["cluster_uid"] == complete["cluster_uid"]
+
+
+def belongs(permission: str, rule: dict[str, Any]) -> bool:
+    """Return True if a permission in words, such as "get services", is one of a rule."""
+    verb, resource, *_name = permission.split()
+    group = next(iter(rule.get("apiGroups", ())), "")
+    return verb in rule["verbs"] and resource in {
+        f"{name}.{group}" if group else name for name in resources_of(rule)
+    }
 
 
 def test_a_webhook_that_guards_its_own_pods(node: Cluster, webhook: NodeWebhook, ca: pki.KeyPair) -> None:
@@ -127,3 +168,69 @@ def test_a_rotation_that_reached_one_pod_and_one_with_another_ca(
         node, webhook, node_webhook.certificate(webhook, pki.make_ca("a stranger")), pods=webhook.replicas
     )
     wait_for(lambda: checks(audit(node), webhook.name) == ["ca-mismatch"])
+
+
+# Objects that lead elsewhere
+
+
+def test_a_webhook_behind_the_aggregation_layer_is_healthy(node: Cluster) -> None:
+    """Its Service is the API server itself, which has no pod (https://github.com/openshift/generic-admission-server)."""
+    service = {"namespace": "default", "name": "kubernetes", "path": "/apis/admission.example.com/v1/checks"}
+    bundle = base64.b64encode(node.ca_pem.encode()).decode()
+    rule = {"apiGroups": ["example.com"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*"]}
+    hook = {
+        "name": "aggregated.certflow.invalid",
+        "clientConfig": {"service": service, "caBundle": bundle},
+        "rules": [rule],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    node.api("POST", node_webhook.CONFIGURATIONS, {"metadata": {"name": "aggregated"}, "webhooks": [hook]})
+    try:
+        result = audit(node, include_passed=True)
+    finally:
+        node.api("DELETE", f"{node_webhook.CONFIGURATIONS}/aggregated")
+    own = [one for one in result["findings"] if one["object"]["name"] == "aggregated"]
+    assert [one["check"] for one in own if one["status"] == "fail"] == []
+    assert "ca-mismatch" not in {one["check"] for one in own if one["status"] == "pass"}
+
+
+def test_endpoints_that_name_pods_of_another_namespace_are_not_read(
+    node: Cluster, webhook: NodeWebhook, ca: pki.KeyPair
+) -> None:
+    """A user who may write EndpointSlices cannot make the audit connect to pods of other users."""
+    namespace = "/api/v1/namespaces/default"
+    pod = node_webhook.pods(node, webhook)[0]["metadata"]
+    assert pod["namespace"] != "default"
+    target = {"kind": "Pod", "namespace": pod["namespace"], "name": pod["name"]}
+    labels = {
+        "kubernetes.io/service-name": "foreign",
+        "endpointslice.kubernetes.io/managed-by": "certflow.test",
+    }
+    slice_ = {
+        "metadata": {"name": "foreign", "labels": labels},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["192.0.2.7"], "targetRef": target}],
+        "ports": [{"name": "", "port": node_webhook.PORT}],
+    }
+    slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+    body = webhook.configuration(ca.certificate_pem.decode())
+    body["metadata"]["name"] = "foreign"
+    body["webhooks"][0]["clientConfig"]["service"] |= {"namespace": "default", "name": "foreign"}
+    before = audit(node)["traffic"]["handshakes"]
+    made = []
+    try:
+        for path, obj in (
+            (f"{namespace}/services", {"metadata": {"name": "foreign"}, "spec": {"ports": [{"port": 443}]}}),
+            (slices, slice_),
+            (node_webhook.CONFIGURATIONS, body),
+        ):
+            node.api("POST", path, obj)
+            made.append(f"{path}/foreign")
+        result = audit(node)
+    finally:
+        for path in reversed(made):
+            node.api("DELETE", path)
+    assert result["traffic"]["handshakes"] == before
+    assert checks(result, "foreign") == []
+    assert any(one["status"] == "unknown" for one in result["findings"])

@@ -226,8 +226,12 @@ def _guards(
 
 def names_pods(point: CallPoint) -> bool:
     """Return True if a rule of the webhook names pods, for any operation and selector."""
-    resources = [text for rule in point.webhook.get("rules") or () for text in rule.get("resources") or ()]
-    return any(text.partition("/")[0] in ("*", "pods") for text in resources)
+    return any(
+        text.partition("/")[0] in ("*", "pods")
+        for rule in point.webhook.get("rules") or ()
+        if {"", "*"} & set(rule.get("apiGroups") or ())
+        for text in rule.get("resources") or ()
+    )
 
 
 def _is_asked_about_pods(

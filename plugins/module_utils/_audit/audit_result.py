@@ -134,7 +134,7 @@ def _unknown(gap: Gap) -> AuditFinding:
     permissions = tuple(map(_in_words, PERMISSIONS[gap.source] if gap.lacks_permission else ()))
     checks = tuple(check_table.checks_of(gap.source))
     words = f"The audit could not read {gap.source}: {gap.reason}"
-    lines = [f"checks without a complete answer: {', '.join(checks)}"]
+    lines = [f"checks without a complete answer: {', '.join(checks)}"] if checks else []
     lines += [f"missing permission: {permission}" for permission in permissions]
     return AuditFinding(
         check_table.UNREADABLE,

@@ -126,8 +126,8 @@ class ChainReader:
             if time.monotonic() > self.until:
                 self.reads.note(Gap(ENDPOINTS, "wait_timeout ended before every endpoint was read"))
                 return replace(backend, chains=tuple(chains), is_complete=False)
-            self.handshakes += 1
             chains.append(served_chains.read_chain(self.client, endpoint, point.config, self.until))
+            self.handshakes += not chains[-1].is_blind
             self._note(chains[-1])
         is_complete = not any(one.is_blind for one in chains)
         return replace(backend, chains=tuple(chains), is_complete=is_complete)

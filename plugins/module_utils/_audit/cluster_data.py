@@ -35,6 +35,7 @@ CONFIGURATIONS, DEFINITIONS, API_SERVICES = "configurations", "definitions", "ap
 NAMESPACES, SERVICES, PORT_FORWARD, PODS = "namespaces", "services", "port-forward", "pods"
 REQUESTS, EVENTS, METRICS = "requests", "events", "metrics"
 CONDITIONS, ENDPOINTS, SNAPSHOT = "match-conditions", "endpoints", "snapshot-controller"
+IDENTITY = "identity"
 CERTIFICATES, CLUSTER_CA, API_SERVER = "certificates", "cluster-ca", "api-server"
 #: The ConfigMap in which every cluster publishes the CA of its API server (KEP-1205).
 ROOT_CA = ("kube-system", "kube-root-ca.crt")
@@ -57,6 +58,7 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     REQUESTS: (Permission("list", "certificates.k8s.io", "certificatesigningrequests"),),
     EVENTS: (Permission("list", "", "events"),),
     METRICS: (Permission("get", "", "/metrics"),),
+    IDENTITY: (Permission("get", "", "namespaces", name="kube-system"),),
     CERTIFICATES: (Permission("get", "cert-manager.io", "certificates"),),
     CLUSTER_CA: (Permission("get", "", "configmaps", name=ROOT_CA[1]),),
     CONDITIONS: (),

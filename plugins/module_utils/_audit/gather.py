@@ -54,6 +54,7 @@ from .cluster_data import (
     CONFIGURATIONS,
     DEFINITIONS,
     EVENTS,
+    IDENTITY,
     METRICS,
     NAMESPACES,
     PODS,
@@ -150,8 +151,9 @@ class _Gatherer:
         with check_shape("the namespace kube-system"):
             try:
                 uid = read_cluster_uid(self._client)
-            except Forbidden:
+            except Forbidden as error:
                 uid = ""
+                self._reads.note(Gap(IDENTITY, reason_of(error), lacks_permission=True))
         return uid, str(self._client.get("/version").get("gitVersion", ""))
 
     # Endpoints that the API server calls
