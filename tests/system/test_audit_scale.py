@@ -31,12 +31,13 @@ if TYPE_CHECKING:
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 MIB = 1024 * 1024
-#: Audit the URL of the first argument, and print the result and the growth of the peak memory in KiB.
+#: Audit the URL of the first argument, and print the result and the growth of the peak memory in KiB. The peak of getrusage
+#: would be that of the process that started this one.
 PROGRAM = """
-import json, resource, sys
+import json, re, sys
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 from tests.support.rig import operate
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = peak()
 result = operate(OPERATION, {"host": sys.argv[1], "api_key": "none", "include_passed": True})
 print(json.dumps({"result": result, "grown": peak() - before}))
@@ -79,7 +80,7 @@ def test_many_webhooks_of_one_service(rig: AuditRig, count: int) -> None:
 
 
 def test_a_bundle_of_a_megabyte(rig: AuditRig) -> None:
-    """It contains the CA once, among many others and text that is none."""
+    """It contains the CA once, among many others and text that is not PEM."""
     other = bundle_of(old_ca(-1))
     noise = "-----BEGIN CERTIFICATE-----\n" + "A" * 64 + "\n-----END CERTIFICATE-----\n"
     large = noise * 1000 + other * 800 + "x" * 300_000 + "\n" + pem("good")
@@ -182,4 +183,4 @@ def test_the_memory_does_not_grow_with_the_schemas(count: int, size: int) -> Non
     pages = [request for request in server.requests if request.path.startswith(DEFINITIONS)]
     assert len(pages) == count // 50
     print(f"{count} definitions: {answer['grown'] / 1024:.0f} MiB more, {result['traffic']}")
-    assert answer["grown"] * 1024 < 100 * MIB + count * 10_000
+    assert MIB < answer["grown"] * 1024 < 35 * MIB

@@ -10,13 +10,17 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import admission_checks, check_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import (
+    admission_checks,
+    check_row,
+    check_table,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import PERMISSIONS
 
 from tools.docs import rst
 
 if TYPE_CHECKING:
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.check_table import Check
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.check_row import Check
     from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_review import Permission
 
 BEGIN = """\
@@ -68,13 +72,13 @@ matched, which matched nothing, and which have ended.
 |---|---|---|
 """
 CATEGORIES = {
-    check_table.TLS: "Certificates and CA bundles",
-    check_table.REACH: "Services and endpoints",
-    check_table.SCOPE: "Objects that webhooks match",
-    check_table.CONVERSION: "Conversions",
-    check_table.API: "Aggregated APIs",
-    check_table.REQUEST: "Certificate signing requests",
-    check_table.CLUSTER: "The cluster and the login",
+    check_row.TLS: "Certificates and CA bundles",
+    check_row.REACH: "Services and endpoints",
+    check_row.SCOPE: "Objects that webhooks match",
+    check_row.CONVERSION: "Conversions",
+    check_row.API: "Aggregated APIs",
+    check_row.REQUEST: "Certificate signing requests",
+    check_row.CLUSTER: "The cluster and the login",
 }
 CRITICAL = """
 ## Objects of the control plane

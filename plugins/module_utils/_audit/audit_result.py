@@ -25,6 +25,7 @@ from . import (
     webhook_settings,
 )
 from .cluster_data import CONDITIONS, ENDPOINTS, PERMISSIONS, PORT_FORWARD, SERVICES, ClusterData, Gap
+from .cluster_rows import UNREADABLE
 from .exceptions import AuditException
 from .finding import FAIL, PASS, SEVERITIES, STATUSES, UNKNOWN, AuditedObject, AuditFinding
 
@@ -137,7 +138,7 @@ def _unknown(gap: Gap) -> AuditFinding:
     lines = [f"checks without a complete answer: {', '.join(checks)}"] if checks else []
     lines += [f"missing permission: {permission}" for permission in permissions]
     return AuditFinding(
-        check_table.UNREADABLE,
+        UNREADABLE,
         UNKNOWN,
         AuditedObject("Cluster", ""),
         words,

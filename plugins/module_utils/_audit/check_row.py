@@ -1,0 +1,50 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""One row of the table of checks. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+PAGE = "https://certflow.github.io/certflow.kubernetes/docsite/reference_audit.html"
+TLS, REACH, SCOPE, CONVERSION, API, REQUEST, CLUSTER = (
+    "tls", "reach", "scope", "conversion", "api", "request", "cluster",
+)  # fmt: skip
+#: The effect of a call that fails.
+FAILS = "With failurePolicy Fail the API server refuses the requests that the webhook matches. With Ignore it skips the webhook."
+GOOD_PRACTICES = (
+    "https://kubernetes.io/docs/concepts/cluster-administration/admission-webhooks-good-practices/"
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check."""
+
+    id: str
+    title: str
+    #: TLS, REACH, SCOPE, CONVERSION, API, REQUEST or CLUSTER.
+    category: str
+    #: ERROR, WARNING or INFO. A finding may have another one.
+    severity: str
+    #: The sources of cluster_data.PERMISSIONS without which the check has no answer.
+    sources: tuple[str, ...]
+    #: The consequence of the fault.
+    effect: str
+    #: One or more imperative sentences.
+    remedy: str
+    #: An address, or issues as OWNER/REPOSITORY#NUMBER, separated by "; ".
+    source: str
+
+    @property
+    def url(self) -> str:
+        return f"{PAGE}#{self.id}"
+
+    def as_result(self) -> dict[str, Any]:
+        """Return the row as results carry it."""
+        keys = ("title", "category", "severity", "effect", "remedy", "url")
+        return {key: getattr(self, key) for key in keys}
