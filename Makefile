@@ -7,13 +7,16 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo demo-upgrade test test-all test-quick reliability upgrades bench bench-quick fmt docs site pictures locks sums clean
+.PHONY: help demo demo-fleet demo-upgrade test test-all test-quick reliability upgrades bench bench-quick fmt docs site pictures locks sums clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: ## install a webhook's certificate on two real clusters with one play (one minute; more at the first time)
 	@$(RUN) -m tools.ci.enter dev -m examples.demo
+
+demo-fleet: ## roll out a certificate to six clusters: audit, plan, canary, soak, budget, report (two minutes)
+	@$(RUN) -m tools.ci.enter dev -m examples.demo.fleet
 
 demo-upgrade: ## upgrade the snapshot controller on two clusters (as root with real pods)
 	@$(RUN) -m tools.ci.enter dev -m examples.demo.upgrade

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import sys
 import time
@@ -111,10 +110,9 @@ class CertificateDemo(DemoClusters):
 def secret(cluster: Cluster) -> tuple[str, str]:
     """Return the certificate and the key of the webhook as PEM text. Raises Unseen if the Secret does not exist."""
     try:
-        data = cluster.api("GET", f"{objects.NAMESPACED}/secrets/{objects.SECRET}")["data"]
+        return objects.pair(cluster.api("GET", f"{objects.NAMESPACED}/secrets/{objects.SECRET}"))
     except AdminApiError as error:
         raise Unseen(f"{cluster.name}: {error}") from error
-    return base64.b64decode(data["tls.crt"]).decode(), base64.b64decode(data["tls.key"]).decode()
 
 
 def changed(output: str) -> dict[str, int]:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
 from typing import Any
 
 NAMESPACE = "demo"
@@ -50,3 +52,10 @@ def configuration(port: int) -> dict[str, Any]:
 
 def config_map(name: str, **labels: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "labels": labels}, "data": {"colour": "blue"}}
+
+
+def pair(secret: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the certificate and the key of the webhook's Secret as PEM text."""
+    return base64.b64decode(secret["data"]["tls.crt"]).decode(), base64.b64decode(
+        secret["data"]["tls.key"]
+    ).decode()

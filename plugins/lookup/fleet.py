@@ -23,10 +23,6 @@ options:
       - V(settings) is a dictionary with the checked settings. Its key C(problem) is empty if the run may start. If there are several
         problems, C(problems) has a line for each. C(stages) has the stages of the run, C(max_failures) the number of clusters that may
         fail, and C(has_canary) whether a failed canary stops the run.
-      - V(overlap) is a dictionary. Its keys are the hosts that mean the same cluster as another host of the run, its values
-        the reasons.
-      - V(outcome) is the outcome of the current host for the report, after its role succeeded.
-      - V(job_report) is a dictionary with the counts of the outcomes, for later jobs of a workflow.
     required: true
   pattern:
     description:
@@ -35,8 +31,7 @@ options:
     default: ""
   role:
     description:
-      - The role of the run, without the collection's name. V(pattern) and V(settings) check its variables. V(overlap) reads the facts of the
-        role's tasks file cluster.yml.
+      - The role of the run, without the collection's name. V(pattern) and V(settings) check its variables.
     type: str
     default: ""
   job_name:
@@ -49,16 +44,6 @@ options:
       - The name of an earlier job of the workflow that must have succeeded, for V(settings).
     type: raw
     default: ""
-  result:
-    description:
-      - The fact with the result of the role, for V(outcome).
-    type: dict
-    default: {}
-  is_changed:
-    description:
-      - Whether the role changed something, or would change something, for V(outcome).
-    type: bool
-    default: false
   fails_on_change:
     description:
       - Whether a cluster that would change fails.
@@ -92,18 +77,14 @@ import ansible.context  # not a name from it, because the arguments are set when
 from ansible.errors import AnsibleLookupError
 from ansible.inventory.manager import InventoryManager
 from ansible.plugins.lookup import LookupBase
-from ansible.utils.display import Display
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
     _job_report,
-    _outcome,
     _role_variables,
     _variable_values,
 )
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import overlap, settings, stages
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import settings, stages
 
 LISTINGS = ("syntax", "listhosts", "listtasks", "listtags")
-
-display = Display()
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
@@ -113,9 +94,6 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "hosts": self._hosts,
             "pattern": self._pattern,
             "settings": self._settings,
-            "overlap": self._overlap,
-            "outcome": self._outcome,
-            "job_report": self._job_report,
         }
         unknown = [term for term in terms if term not in questions]
         if unknown:
@@ -222,30 +200,6 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             )
 
         return [host(name) for name in hosts]
-
-    def _overlap(self, variables: Mapping[str, Any]) -> dict[str, str]:
-        hostvars, role = variables["hostvars"], self.get_option("role")
-        seen = {name: hostvars[name][f"__{role}_cluster"] for name in self._hosts(variables)}
-        found = overlap.find_overlap([overlap.Member(name, **values) for name, values in seen.items()])
-        for warning in found.warnings:
-            display.warning(warning)
-        return dict(found.refused)
-
-    def _job_report(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        hostvars = variables["hostvars"]
-        statuses = {
-            name: str(hostvars[name]["certflow_outcome"]["status"]) for name in self._hosts(variables)
-        }
-        return _job_report.make(self.get_option("role"), self.get_option("reads_only"), statuses)
-
-    def _outcome(self, _variables: Mapping[str, Any]) -> dict[str, Any]:
-        run = _outcome.RoleRun(
-            result=self.get_option("result"),
-            is_changed=self.get_option("is_changed"),
-            is_planned=self.get_option("reads_only"),
-            fails_on_change=self.get_option("fails_on_change"),
-        )
-        return _outcome.outcome(self.get_option("role"), run)
 
 
 def _limit() -> str:

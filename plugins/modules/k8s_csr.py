@@ -40,8 +40,11 @@ options:
         certificate.
       - V(absent) keeps a Secret that this module adopted, and a Secret that has other keys or markers of another manager. It keeps CA
         certificates that another Secret of the same Service needs. A warning names the objects that it keeps.
+      - V(verified) writes nothing. It fails with the code C(verification-failed) if a certificate is due, or if an endpoint of the Service
+        does not serve the certificate of the Secret, or serves it to API servers that do not trust it. A warning says if this user lacks
+        the permission to see the endpoints.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, verified]
     default: present
   service:
     description:
@@ -120,8 +123,24 @@ options:
       - With V(ephemeral-ca), each renewal creates a new CA and adds it to O(targets). Only the Secret (O(secret.ca_key)) and the targets
         hold the CA. A certificate is valid for a year unless O(expiration_seconds) is set. O(approve=false) is refused, because there
         is no CSR. O(trust) and O(ca_bundle) have no effect.
-      - Required with O(state=present).
+      - By default the signer of the cluster's provider. The task fails if the provider is unknown, and O(signers) has no entry C(default).
     type: str
+  provider:
+    description:
+      - The provider of the cluster, such as V(eks), if O(signer_name) is not set. V(auto) detects it.
+    type: str
+    default: auto
+  providers:
+    description:
+      - Rows that are added to the table of providers, as in M(certflow.kubernetes.k8s_csr_info).
+    type: list
+    elements: dict
+    default: []
+  signers:
+    description:
+      - Signers by provider that replace those of the table, and C(default) for an unknown provider.
+    type: dict
+    default: {}
   dns_names:
     description:
       - DNS names in addition to those of the Service. O(allow_names) must list each name that is not the Service's.
@@ -402,8 +421,8 @@ signer:
   sample: beta.eks.amazonaws.com/app-serving
 provider:
   description:
-    - The provider of the cluster, as far as the address of the API server or a signer of one provider shows it. Empty if they do not.
-      The module M(certflow.kubernetes.k8s_csr_info) reads the cluster to find it.
+    - The provider of the cluster. With O(signer_name) the module does not read the cluster to find it. Then this is the provider that
+      the address of the API server or a signer of one provider shows. Empty if they do not.
   returned: success
   type: dict
   sample: {name: eks}

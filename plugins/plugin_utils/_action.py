@@ -25,7 +25,11 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_shapes, redaction
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import (
+    argument_shapes,
+    argument_specs,
+    redaction,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
     Operation,
     execute,
@@ -36,6 +40,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import t
 from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import progress_lines
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content, _role_variables
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import cluster_run, fleet_task
 
 MODE_VARIABLE = "certflow_kubernetes_execution_mode"
 AUTO, IN_PROCESS, MODULE = "auto", "in_process", "module"
@@ -46,6 +51,8 @@ OWN_INTERPRETER = "{{ ansible_playbook_python }}"
 TIMEOUT_MARGIN = 5
 # The roles of this collection, and the keys of a result in which they show their variables instead of the module's options.
 ROLES = ("snapshot_controller", "webhook_certificate")
+# The operations whose result in check mode has not_after.
+TELL_EXPIRY = frozenset(("k8s_csr",))
 MESSAGES = frozenset(("msg", "cause", "remedy", "refusal"))
 
 display = Display()
@@ -60,9 +67,49 @@ class OperationAction(ActionBase):  # type: ignore[misc]
     _supports_check_mode = True
     _supports_async = True
 
+    #: The check that no other host of a fleet run means this cluster.
+    _check_cluster: fleet_task.ClusterCheck | None = None
+
+    _is_in_fleet = False
+
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        answer = self._run(tmp, task_vars or {})
-        collection, _dot, role = str((task_vars or {}).get("ansible_role_name", "")).rpartition(".")
+        variables = task_vars or {}
+        if fleet_task.is_controlled(variables):
+            return self._run_in_fleet(tmp, variables)
+        return self._run_named(tmp, variables)
+
+    def _run_in_fleet(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
+        """Run the operation as the work on one cluster of a fleet run, if the run lets this cluster start."""
+
+        def value(name: str) -> Any:
+            return self._templar.template(variables.get(name, ""))
+
+        self._is_in_fleet = True
+        run = fleet_task.read_run(value)
+        reads_only = bool(self._task.check_mode) or self.operation.name.endswith("_info")
+        task = fleet_task.read_task(value, reads_only=reads_only, deadline=self._task.timeout or 0)
+        self._check_cluster = fleet_task.make_check(run, task, self._task.args)
+        printer = self._printer(variables, has_host=False)
+        actions = cluster_run.Actions(
+            work=lambda: self._run_named(tmp, variables),
+            show=printer,
+            look=(lambda: self._look(tmp, variables)) if self.operation.name in TELL_EXPIRY else None,
+            uid=lambda: self._check_cluster.uid if self._check_cluster else "",
+        )
+        return cluster_run.work_on(run, task, actions)
+
+    def _look(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
+        """Run the operation in check mode."""
+        before, self._task.check_mode = self._task.check_mode, True
+        try:
+            return self._run_named(tmp, variables)
+        finally:
+            self._task.check_mode = before
+
+    def _run_named(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
+        """Run the operation. The messages of a role of this collection name the role's variables."""
+        answer = self._run(tmp, variables)
+        collection, _dot, role = str(variables.get("ansible_role_name", "")).rpartition(".")
         if collection == "certflow.kubernetes" and role in ROLES:
             for key in MESSAGES & answer.keys():
                 answer[key] = _role_variables.name_variables(role, str(answer[key]))
@@ -86,10 +133,31 @@ class OperationAction(ActionBase):  # type: ignore[misc]
                 return {**result, **self._run_here(validation, variables)}
         self._keep_off_the_disk(redaction.secrets_in(validation.validated_parameters, self.operation.hidden))
         name = f"certflow.kubernetes.{self.operation.name}"
+        refusal = self._check_by_module(arguments, variables)
+        if refusal:
+            return {**result, **refusal}
         answer = self._execute_module(
             module_name=name, module_args=arguments, task_vars=variables, wrap_async=self._task.async_val
         )
         return {**result, **answer}
+
+    def _check_by_module(
+        self, arguments: Mapping[str, Any], variables: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Return the failure if another host of a fleet run means this cluster. A module reads the UID where it connects."""
+        if self._check_cluster is None:
+            return None
+        options = {key: value for key, value in arguments.items() if key in argument_specs.AUTH}
+        name = "certflow.kubernetes.k8s_csr_info"
+        try:
+            self._check_cluster.check_result(
+                self._execute_module(
+                    module_name=name, module_args={**options, "gather": ["cluster"]}, task_vars=variables
+                )
+            )
+        except CertflowError as error:
+            return failed_result(error)
+        return None
 
     def _keep_off_the_disk(self, secret: list[str]) -> None:
         """Pass secret options to the module by a pipe instead of a file, if the task runs on this machine.
@@ -120,6 +188,9 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         spec, waits = self.operation.argument_spec, self.operation.waits
         given = {name: str(arguments.get(name, spec[name]["default"])) for name in waits}
         known = {name: int(text) for name, text in given.items() if text.isdigit()}
+        if self._is_in_fleet:
+            # Each wait may take the whole time, because a cluster that passes its deadline is a failure anyway.
+            return {name: min(value, seconds) for name, value in known.items()}
         total = sum(waits[name] * value for name, value in known.items())
         if total <= seconds:
             return known
@@ -191,24 +262,29 @@ class OperationAction(ActionBase):  # type: ignore[misc]
     def _run_here(self, validation: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
         parameters = validation.validated_parameters
         with progress_lines.show_progress(self._printer(variables), is_detailed=display.verbosity > 0):
-            result = execute(self.operation, parameters, check_mode=bool(self._task.check_mode))
+            result = execute(
+                self.operation,
+                parameters,
+                check_mode=bool(self._task.check_mode),
+                check_cluster=self._check_cluster,
+            )
         for both in validation._warnings:  # noqa: SLF001  # with the words of AnsibleModule
             text = f"Both option {both['option']} and its alias {both['alias']} are set."
             result["warnings"] = [text, *result.get("warnings", ())]
         return self._clean(json.loads(json.dumps(result, default=str)), parameters, validation)
 
-    def _printer(self, variables: Mapping[str, Any]) -> Callable[[str], None]:
+    def _printer(self, variables: Mapping[str, Any], *, has_host: bool = True) -> Callable[[str], None]:
         """Return the function that prints a line of progress: the host and the text. It prints nothing with no_log.
 
         Ansible's main process prints the lines, in the order in which this process sends them and the result. A callback that
         prints JSON needs standard output for itself, so the lines go to standard error then.
         """
-        host = variables.get("inventory_hostname", "")
+        start = f"{variables.get('inventory_hostname', '')}  " if has_host else ""
         is_json = "json" in str(config.get_config_value("DEFAULT_STDOUT_CALLBACK"))
 
         def show(line: str) -> None:
             if not self._task.no_log:
-                display.display(f"{host}  {line}", stderr=is_json)
+                display.display(f"{start}{line}", stderr=is_json)
 
         return show
 
@@ -238,6 +314,19 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         environment: dict[str, Any] = {}
         self._compute_environment_string(environment)
         return {key: str(value) for key, value in environment.items()}
+
+
+def failed_result(error: CertflowError) -> dict[str, Any]:
+    """Return the result of a task that wrote nothing and failed."""
+    return {
+        "failed": True,
+        "changed": False,
+        "msg": str(error),
+        "code": error.code,
+        "cause": error.cause,
+        "evidence": list(error.evidence),
+        "remedy": error.remedy,
+    }
 
 
 @contextmanager

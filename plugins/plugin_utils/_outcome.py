@@ -48,6 +48,17 @@ def outcome(role: str, run: RoleRun) -> dict[str, Any]:
     return fields
 
 
+def details(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the report that a result has in every case, also after a failure."""
+    steps = [
+        step for step in result.get("steps") or () if isinstance(step, Mapping) and not step.get("undoes")
+    ]
+    shown = [{key: step[key] for key in ("id", "hop", "changed") if key in step} for step in steps]
+    # A plan has no steps that were carried out, but steps that are due.
+    due = [{"id": step, "changed": True} for step in result.get("due") or ()]
+    return {"steps": shown or due} if shown or due else {}
+
+
 def _certificate(run: RoleRun) -> dict[str, Any]:
     result = run.result
     secret = result.get("secret") or {}
@@ -68,6 +79,7 @@ def _certificate(run: RoleRun) -> dict[str, Any]:
         "days_left": days,
         "signer": signer,
         "provider": provider,
+        "steps": [{"id": "certificate", "changed": True}] if run.is_changed else [],
     }
 
 
@@ -78,7 +90,7 @@ def _upgrade(run: RoleRun) -> dict[str, Any]:
     hops = [step["hop"] for step in result.get("steps") or () if step.get("hop")]
     new = hops[-1] if hops else str(result.get("version") or "")
     reason = _planned_upgrade(run, old, new) if run.is_planned else _done_upgrade(run, old, new)
-    return {"reason": reason, "from_version": old, "to_version": new}
+    return {"reason": reason, "before": old, "after": new, **details(result)}
 
 
 def _done_upgrade(run: RoleRun, old: str, new: str) -> str:

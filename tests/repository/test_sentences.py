@@ -26,6 +26,7 @@ OF_SENTENCES: dict[str, str] = {
     "unit/support/clusters/test_clusters_node.py": "complaints of the test rig, which have no codes",
     "unit/plugins/inventory/test_inventory_foreign_text.py": "the warning for a host name that was changed",
     "system/test_fleet.py::with_results": "Ansible's own statistics",
+    "system/test_fleet_runs.py::results": "Ansible's own statistics",
     "system/test_role.py::execution_modes": "lines that name the execution mode",
 }
 

@@ -70,7 +70,7 @@ def play(
     ``environment`` is added to the environment of this process.
     """
     done = subprocess.run(
-        _command(program, directory, plays, arguments),
+        command(directory, plays, *arguments, program=program),
         cwd=directory,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
@@ -100,7 +100,7 @@ def followed(
     lines: list[str] = []
     began: list[TaskStart] = []
     with subprocess.Popen(
-        _command("ansible-playbook", directory, plays, arguments),
+        command(directory, plays, *arguments),
         cwd=directory,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
@@ -187,9 +187,10 @@ def _parents() -> dict[int, int]:
     return parents
 
 
-def _command(
-    program: str, directory: Path, plays: list[dict[str, Any]] | Path, arguments: tuple[str, ...]
+def command(
+    directory: Path, plays: list[dict[str, Any]] | Path, *arguments: str, program: str = "ansible-playbook"
 ) -> list[str]:
+    """Return the command that runs plays, a file of them, or a playbook of a collection by its name."""
     path = plays
     if not isinstance(path, Path):
         path = directory / "play.yml"

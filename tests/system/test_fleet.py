@@ -121,7 +121,13 @@ class FleetRig:
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
         """Return the outcome of each cluster from the report file."""
-        return dict(json.loads((self.directory / "report.json").read_text())["clusters"])
+        return report_of(self.directory)
+
+
+def report_of(directory: Path) -> dict[str, dict[str, Any]]:
+    """Return the clusters of the report in a directory, by host."""
+    rows = json.loads((directory / "report.json").read_text())["clusters"]
+    return {row["name"]: row for row in rows}
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +138,7 @@ def rig(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flee
 
 
 def test_a_failed_canary_ends_the_run(rig: FleetRig) -> None:
-    """The batches and the budget are the default ones.
+    """The stages and the budget are the default ones.
 
     No cluster after the canary has a write, and the report says so.
     """
@@ -143,29 +149,34 @@ def test_a_failed_canary_ends_the_run(rig: FleetRig) -> None:
         **dict.fromkeys(("well-1", "dead", "owned", "well-2"), "not started"),
     }
     assert run.recap("failed") == 5, run.output  # so that AWX and --limit @retry run exactly these again
-    assert not absent(["certflow_max_failures"], rig.outcomes()["well-2"]["reason"])
+    assert not absent(["canary"], rig.outcomes()["well-2"]["reason"])
     assert not absent(['"canary:', '"well-2:'], run.output)
     assert rig.bundle("well-1") == ""
 
 
-# `serial` and the order of hosts. In the first row the first batch fails, in the others the last one. Plain
-# plays would end there.
-BATCHES = (
-    ("1, 2", ("dead", "well-1", "canary", "well-2", "owned")),
-    ("[3]", ("well-2", "owned", "well-1", "canary", "dead")),
+# Stages, and the order of hosts. In the first row every cluster of the first stage fails, in the second one that of the last
+# stage. Plain plays would end there.
+STAGES = (
+    (
+        ({"name": "first", "hosts": "dead"}, {"name": "all", "hosts": "rest", "max_concurrency": 2}),
+        tuple(HOSTS),
+    ),
+    (({"name": "first", "hosts": "rest"}, {"name": "last", "hosts": "dead:canary"}), tuple(reversed(HOSTS))),
 )
 
 
-@pytest.mark.parametrize(("serial", "order"), BATCHES)
-def test_every_outcome_is_in_the_report(rig: FleetRig, serial: str, order: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("stages", "order"), STAGES)
+def test_every_outcome_is_in_the_report(
+    rig: FleetRig, stages: tuple[dict[str, Any], ...], order: tuple[str, ...]
+) -> None:
     before = {host: rig.bundle(host) for host in ("well-1", "well-2")}
-    arguments = ("-e", json.dumps({"certflow_serial": json.loads(serial) if "[" in serial else serial}))
+    arguments = ("-e", json.dumps({"certflow_stages": stages}))
     run = rig.play(CERTIFICATES, *arguments, "-e", "certflow_max_failures=5", order=order)
     assert run.status == 2, run.output
     wanted = {host: status for host, (_cluster, status) in HOSTS.items()}
     wanted |= {host: "ok" for host, bundle in before.items() if bundle}
     assert rig.report() == wanted, run.output
-    assert list(rig.outcomes()) == list(order)
+    assert rig.outcomes()["dead"]["stage"] in ("first", "last")
     assert rig.outcomes()["owned"]["code"] == "owned-by-another"
     assert rig.outcomes()["dead"]["code"] == "unreachable"
     assert run.recap("failed") == 3, run.output
@@ -239,18 +250,18 @@ def upgrade_to(release: str, source: str, place: Path) -> dict[str, Any]:
 
 
 def test_two_hosts_of_one_cluster_are_not_upgraded(rig: FleetRig, tmp_path: Path) -> None:
-    """A third host with another cluster is not started either. An option permits two hosts with one UID."""
-    order = ("well-1", "well-2", "owned")
+    """The second host is refused, also if the first one fails. Another test permits two hosts with one UID."""
+    order = ("well-2", "owned")
     since = datetime.now(timezone.utc)
     with release_server("8.7.0") as source:
         variables = upgrade_to("8.7.0", source, tmp_path)
-        run = rig.play(UPGRADE, "-e", json.dumps(variables), order=order)
+        run = rig.play(UPGRADE, "--check", "-e", json.dumps(variables), order=order)
     assert [written(cluster, rig.user, since) for cluster in rig.fleet.values()] == [[], []]
     assert run.status == 2, run.output
-    assert rig.report() == {"well-1": "not started", "well-2": "refused", "owned": "refused"}, run.output
+    assert rig.report() == {"well-2": "planned", "owned": "refused"}, run.output
     assert rig.outcomes()["owned"]["code"] == "same-cluster"
-    assert "hosts well-2, owned mean the same cluster" in rig.outcomes()["owned"]["reason"]
-    assert run.recap("failed") == 3, run.output
+    assert "hosts well-2 and owned mean the same cluster" in rig.outcomes()["owned"]["reason"]
+    assert run.recap("failed") == 1, run.output
 
 
 def test_two_hosts_of_one_cluster_do_not_share_a_secret(rig: FleetRig) -> None:
@@ -258,8 +269,8 @@ def test_two_hosts_of_one_cluster_do_not_share_a_secret(rig: FleetRig) -> None:
     arguments = ("--check", "-e", shared, "-e", "certflow_max_failures=9")
     order = ("canary", "well-1", "well-2", "owned")
     run = rig.play(CERTIFICATES, *arguments, order=order)
-    wanted = {"canary": "not started", "well-1": "not started", "well-2": "refused", "owned": "refused"}
-    assert rig.report() == wanted, run.output
+    assert rig.outcomes()["owned"]["code"] == "same-cluster", run.output
+    assert rig.report()["well-2"] == "planned", run.output
     assert f"the same Secret {rig.name}/shared" in rig.outcomes()["owned"]["reason"]
     allowed = rig.play(CERTIFICATES, *arguments, "-e", "certflow_allow_shared_cluster=true", order=order)
     assert rig.report()["well-1"] == "planned", allowed.output
@@ -327,7 +338,7 @@ def test_the_upgrade_playbook_in_check_mode(rig: FleetRig, tmp_path: Path) -> No
     assert run.status == 2, run.output
     codes = {host: outcome["code"] for host, outcome in rig.outcomes().items()}
     assert codes == {"well-1": "", "owned": "upgrade-refused", "dead": "unreachable"}
-    assert "Helm" in json.loads((rig.directory / "report.json").read_text())["clusters"]["owned"]["reason"]
+    assert "Helm" in rig.outcomes()["owned"]["reason"]
 
 
 SECRET = {"webhook_certificate_secret": {"name": "tls"}, "webhook_certificate_namespace": "apps"}
@@ -343,7 +354,10 @@ BAD: tuple[tuple[Path, tuple[str, ...], tuple[str, ...], set[str]], ...] = (
     (CERTIFICATES, ("-e", "certflow_hosts="), ("certflow_hosts",), LOCALHOST),
     (CERTIFICATES, ("-e", "certflow_hosts=", "--limit", "a"), ("certflow_hosts",), NO_HOST),
     (CERTIFICATES, ("-i", "only_d"), ("certflow_hosts", "d,"), A),
-    (CERTIFICATES, ("-e", '{"certflow_serial": ["1", "few", 0, "200%"]}'), ("few,", "0,", "200%"), A),
+    (CERTIFICATES, (*COMPLETE, "-e", '{"certflow_stages": [{"name": "one", "hosts": "a"}]}'), ("b.",), A),
+    (CERTIFICATES, (*COMPLETE, "-e", '{"certflow_stages": [{"name": "one", "hosts": "rest", "soak": "long"}]}'), ("long",), A),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_until=last"), ("last", "canary and rest"), A),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_run_file=/dev/null/run"), ("/dev/null/run",), A),
     (CERTIFICATES, ("-e", "certflow_max_failures=some"), ("certflow_max_failures", "some"), A),
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_report=/dev/null/report.json"), ("/dev/null",), A),
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_report=~nosuchuser/r.json"), ("certflow_report", "~nosuchuser/r.json"), A),
@@ -400,8 +414,8 @@ def test_invalid_settings_are_reported_before_any_cluster_is_contacted(
 def test_another_strategy_of_the_user_is_not_used(strategy: str, tmp_path: Path) -> None:
     arguments = (*COMPLETE, "-e", "certflow_report=report.json certflow_max_failures=9")
     run = without_cluster(tmp_path, CERTIFICATES, *arguments, ANSIBLE_STRATEGY=strategy)
-    report = json.loads((tmp_path / "report.json").read_text())["clusters"]
-    assert {name: one["code"] for name, one in report.items()} == dict.fromkeys("ab", "invalid-connection"), (
+    report = report_of(tmp_path)
+    assert {name: one["status"] for name, one in report.items()} == {"a": "failed", "b": "not started"}, (
         run.output
     )
     assert with_results(run) == {"a", "b"}, run.output

@@ -72,7 +72,7 @@ def test_an_upgrade_of_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> Non
         arguments = ("-i", "clusters.yml", "-e", json.dumps({**common, **variables}))
         done = playbook.play(tmp_path, UPGRADE, *arguments, HOME=str(tmp_path))
         written = json.loads((tmp_path / "report.json").read_text())["clusters"]
-        return done, {name: one["status"] for name, one in written.items()}
+        return done, {one["name"]: one["status"] for one in written}
 
     with release_server(TARGET) as source:
         stopped, statuses = run(["canary", *NODES, "helm", "dead"])
@@ -81,7 +81,11 @@ def test_an_upgrade_of_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> Non
         )
         assert release_of(seven["onprem-1"]) == "7.0.2"
         order = ["onprem-1", "helm", "eks-1", "dead", "onprem-2", "eks-2", "canary"]
-        done, statuses = run(order, certflow_serial="3", certflow_max_failures=3)
+        stages = [
+            {"name": "first", "hosts": "onprem-1:helm:eks-1", "max_concurrency": 3},
+            {"name": "all", "hosts": "rest", "max_concurrency": 3},
+        ]
+        done, statuses = run(order, certflow_stages=stages, certflow_max_failures=3)
         assert statuses == dict.fromkeys(NODES, "changed") | OTHERS, done.output
         assert {name: release_of(seven[name]) for name in NODES} == dict.fromkeys(NODES, TARGET)
         assert done.recap("failed") == len(OTHERS), done.output

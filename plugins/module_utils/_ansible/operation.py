@@ -68,17 +68,30 @@ def missing_libraries() -> list[str]:
     return [requirement for module, requirement in LIBRARIES.items() if not _is_importable(module)]
 
 
-def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+def execute(
+    operation: Operation,
+    parameters: Mapping[str, Any],
+    *,
+    check_mode: bool,
+    check_cluster: Callable[[Client], None] | None = None,
+) -> dict[str, Any]:
     """Run the operation and return Ansible's result. A signal does not interrupt a write.
+
+    check_cluster: called before the operation. It raises CertflowError for a cluster that must not be used.
 
     A success has ``changed``, ``cluster`` and the values of the operation. A failure has ``failed``, ``msg`` (one line),
     ``code``, ``cause``, ``evidence`` and ``remedy``. Raises only errors that end the process.
     """
     with interrupt.watch_signals():
-        return _execute(operation, parameters, check_mode)
+        return _execute(operation, parameters, check_mode, check_cluster)
 
 
-def _execute(operation: Operation, parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+def _execute(
+    operation: Operation,
+    parameters: Mapping[str, Any],
+    check_mode: bool,
+    check_cluster: Callable[[Client], None] | None,
+) -> dict[str, Any]:
     client: Client | None = None
     try:
         _require_libraries()
@@ -86,6 +99,8 @@ def _execute(operation: Operation, parameters: Mapping[str, Any], check_mode: bo
         _check_time(parameters["wait_timeout"])
         client = _client(operation, parameters)
         _guard(client, parameters.get("cluster_uid"))
+        if check_cluster is not None:
+            check_cluster(client)
         result = operation.run(client, parameters, check_mode)
         answer = _success(client, result, parameters, operation)
     except interrupt.RunInterrupted as exc:

@@ -43,3 +43,15 @@ def find_provider(client: Client, options: ProviderOptions) -> ProviderVerdict:
 def signer_of(verdict: ProviderVerdict, options: ProviderOptions) -> str:
     """Return the signer of the provider, or the default of the options. Raises ProviderError."""
     return providers.signer_for(verdict, options.signers.get(providers.DEFAULT) or "")
+
+
+def describe(verdict: ProviderVerdict) -> dict[str, Any]:
+    """Return the provider as the results of modules show it."""
+    return {
+        "name": verdict.name,
+        "signer_name": verdict.signer,
+        "evidence": list(verdict.evidence),
+        "contradictions": list(verdict.contradictions),
+        "ca": verdict.row.ca if verdict.row else "",
+        "longest_lifetime_seconds": verdict.row.longest_lifetime_seconds if verdict.row else None,
+    }

@@ -103,7 +103,7 @@ def _watch(rotation: Rotation, *, restarted: bool = False) -> tuple[ServingProgr
     unseen_until = time.monotonic() + (serving.timeout if restarted else serving_progress.UNSEEN_SECONDS)
     touched: set[str] = set()
     while True:
-        scans = tuple(_scans(rotation, until))
+        scans = tuple(scan_endpoints(rotation, until))
         progress = serving_progress.assess(scans, rotation.certificate.fingerprint, client.now())
         now = time.monotonic()
         waits = progress.state == serving_progress.STALE or (
@@ -143,7 +143,7 @@ def _pod(client: Client, served: ServedChain) -> dict[str, Any] | None:
         return None
 
 
-def _scans(rotation: Rotation, until: float) -> Iterator[ConfigScan]:
+def scan_endpoints(rotation: Rotation, until: float) -> Iterator[ConfigScan]:
     """Look at each address once. Several webhooks of one Service share a scan."""
     scans: dict[Any, served_chains.EndpointScan] = {}
     for config in _configs(rotation.run, rotation.state):

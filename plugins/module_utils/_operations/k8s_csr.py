@@ -8,12 +8,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._certificate.certificate_flow import ensure_certificate, remove_certificate
 from .._certificate.certificate_run import CertificateRun
+from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
+from .._certificate.verify_certificate import verify_certificate
 from .._csr.errors import RequestError
 from .._csr.intent import Intent, intent_from
 from .._kube.client import Client
@@ -25,8 +28,9 @@ from .._webhook.workloads import RESOURCES, ServingOptions, WebhookWorkload
 from .._x509.private_keys import KEY_TYPES
 from . import webhook_probe
 
+PRESENT, ABSENT, VERIFIED = "present", "absent", "verified"
 SPEC: dict[str, Any] = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": [PRESENT, ABSENT, VERIFIED], "default": PRESENT},
     "service": {"type": "str"},
     "namespace": {"type": "str", "required": True},
     "secret": {
@@ -44,6 +48,9 @@ SPEC: dict[str, Any] = {
         },
     },
     "signer_name": {"type": "str"},
+    "provider": {"type": "str", "default": AUTO},
+    "providers": {"type": "list", "elements": "dict", "default": []},
+    "signers": {"type": "dict", "default": {}},
     "dns_names": {"type": "list", "elements": "str"},
     "ip_addresses": {"type": "list", "elements": "str"},
     "common_name": {"type": "str"},
@@ -85,10 +92,16 @@ SPEC: dict[str, Any] = {
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """Bring the certificate to the state of the task. Raises CertflowError."""
-    certificate_run = _parse(client, parameters, check_mode)
-    if parameters["state"] == "absent":
-        return remove_certificate(certificate_run)
-    return ensure_certificate(certificate_run)
+    if parameters["state"] == ABSENT:
+        return remove_certificate(_parse(client, parameters, check_mode))
+    bring = verify_certificate if parameters["state"] == VERIFIED else ensure_certificate
+    if parameters["signer_name"]:
+        return bring(_parse(client, parameters, check_mode))
+    options = ProviderOptions(parameters["provider"], parameters["providers"], parameters["signers"])
+    found = find_provider(client, options)
+    signer = {"signer_name": signer_of(found, options)}
+    result = bring(_parse(client, {**parameters, **signer}, check_mode))
+    return replace(result, values={**result.values, "provider": {**describe(found), **signer}})
 
 
 def _parse(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> CertificateRun:
@@ -150,6 +163,5 @@ OPERATION = Operation(
     name="k8s_csr",
     argument_spec=SPEC,
     run=run,
-    constraints={"required_if": [("state", "present", ("signer_name",))]},
     waits={"wait_timeout": 1, "served_timeout": 2},  # a second time after a restart
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._certificate.cluster_signer import AUTO, ProviderOptions, find_provider, signer_of
+from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
 from .._csr import csr_api
 from .._csr.csr_content import certificate_of, content_of
 from .._csr.requester import Requester, requester_of
@@ -64,14 +64,7 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
         if parameters.get("name") and not csrs:
             values["csrs"] = [_missing_entry(parameters["name"], client.now())]
     if "provider" in gather:
-        values["provider"] = {
-            "name": verdict.name,
-            "signer_name": verdict.signer,
-            "evidence": list(verdict.evidence),
-            "contradictions": list(verdict.contradictions),
-            "ca": verdict.row.ca if verdict.row else "",
-            "longest_lifetime_seconds": verdict.row.longest_lifetime_seconds if verdict.row else None,
-        }
+        values["provider"] = describe(verdict)
     if "signer" in gather:
         values["signer_name"] = signer_of(verdict, options)
     return Result(changed=False, values=values)

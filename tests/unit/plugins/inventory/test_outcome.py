@@ -76,4 +76,4 @@ def test_the_outcome_of_an_upgrade(name: str) -> None:
     run, status, reason = UPGRADES[name]
     found = _outcome.outcome("snapshot_controller", run)
     assert (found["status"], found["reason"]) == (status, reason)
-    assert found["from_version"] == (run.result["installed"]["version"] or "")
+    assert found["before"] == (run.result["installed"]["version"] or "")

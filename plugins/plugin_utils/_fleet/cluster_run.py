@@ -1,0 +1,226 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The work on one cluster of a fleet run: decide if it may start, do it, and record its outcome.
+
+The action plugin of the role's working task calls it in a forked process, so the decision is made at the moment at which the
+cluster would start. Ansible limits the number of these processes with ``throttle``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._times import parse_time
+
+from .. import _outcome
+from . import outcomes, run_report, windows
+from .fleet_run import FleetRun
+from .outcomes import Progress
+from .run_file import RunFileError
+from .windows import Window
+
+#: The variable of the tasks that this file controls. Its value is one of the phases.
+VARIABLE = "__certflow_phase"
+#: The role is planned to be compared with a plan, it runs, or what it did is verified after a soak.
+PLAN, WORK, VERIFY = "plan", "work", "verify"
+#: The key of a result that has the outcome, and the key for the outcome of a plan.
+OUTCOME, PLANNED = "certflow_outcome", "certflow_planned"
+#: A cluster has passed its deadline if it fails this close to it, because its waits are shortened by this time. Seconds.
+DEADLINE_MARGIN = 6
+#: Quiet clusters get a line of progress at every multiple of this number.
+QUIET_LINES = 10
+#: A smaller run has a line for each cluster.
+FEW_CLUSTERS = 20
+
+
+@dataclass(frozen=True)
+class ClusterTask:
+    """The working task on one host."""
+
+    host: str
+    phase: str
+    #: True if the task writes nothing.
+    reads_only: bool
+    #: The windows of the cluster, () if it has none or if they are overridden.
+    windows: tuple[Window, ...] = ()
+    #: Seconds that the task may take, 0 without a limit.
+    deadline: int = 0
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What the work on a cluster needs from the action plugin."""
+
+    #: Run the module. Return its result.
+    work: Callable[[], dict[str, Any]]
+    #: Print a line at once.
+    show: Callable[[str], None]
+    #: Run the module in check mode to learn when the certificate expires. None if it does not tell that.
+    look: Callable[[], dict[str, Any]] | None = None
+    #: Return the UID of the cluster, "" if it is not known.
+    uid: Callable[[], str] = lambda: ""
+
+
+def work_on(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[str, Any]:
+    """Return the result of the task, with the outcome of the cluster. Do nothing if the cluster may not start.
+
+    An error of the work is recorded and raised again.
+    """
+    began = time.monotonic()
+    refusal = _find_refusal(run, task, actions)
+    if refusal:
+        outcome = _record(run, task, actions, refusal, 0)
+        return {"changed": False, "msg": outcome["reason"], OUTCOME: outcome}
+    try:
+        answer = actions.work()
+    except Exception as error:
+        if task.phase == PLAN:
+            raise
+        _record(run, task, actions, _failure(task, {"msg": str(error)}, began), _since(began))
+        raise
+    except BaseException as error:
+        # Ansible's error at the end of a task's timeout. After a signal the process ends, and the cluster stays started.
+        if type(error).__name__ != "TaskTimeoutError":
+            raise
+        answer = {"failed": True, "changed": False, "msg": str(error)}
+    is_failed = bool(answer.get("failed") or answer.get("refusal"))
+    found = _failure(task, answer, began) if is_failed else _success(run, task, answer)
+    found["uid"] = actions.uid()
+    if task.phase == PLAN:
+        return {**answer, PLANNED: found}
+    outcome = _record(run, task, actions, found, _since(began))
+    return {**answer, OUTCOME: outcome}
+
+
+def record_failure(run: FleetRun, host: str, result: Mapping[str, Any], task_name: str) -> dict[str, Any]:
+    """Record a failure that the working task did not record itself, and return the outcome.
+
+    It is the failure of another task, or of the working task before its action plugin began.
+    """
+    known = result.get(OUTCOME)
+    if isinstance(known, Mapping):
+        return dict(known)
+    task = ClusterTask(host, WORK, run.is_check)
+    outcome = {**_failure(task, _of_item(result), time.monotonic()), "task": task_name}
+    _end(run, host, outcome, 0)
+    return outcome
+
+
+def _of_item(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the result of the failed item of a loop, which has the reason, or the result itself."""
+    items = [item for item in result.get("results") or () if isinstance(item, Mapping) and item.get("failed")]
+    return items[0] if items else result
+
+
+def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[str, Any]:
+    """Append that the cluster starts, or return the outcome of a cluster that may not start."""
+    if task.phase != WORK:
+        return {}
+    now = datetime.now(timezone.utc)
+    opening = windows.judge(task.windows, now) if task.windows else None
+    if opening is not None:
+        return _waiting(opening, actions)
+    try:
+        reason = run.file.start_cluster(task.host, run.stage_of(task.host).name)
+    except RunFileError as error:
+        return {
+            "status": outcomes.NOT_STARTED,
+            "code": error.code,
+            "reason": error.cause,
+            "remedy": error.remedy,
+        }
+    return {"status": outcomes.NOT_STARTED, "code": "", "reason": reason} if reason else {}
+
+
+def _waiting(opening: datetime, actions: Actions) -> dict[str, Any]:
+    """Return the outcome of a cluster whose window is closed. It says if the certificate expires before the window opens."""
+    if actions.look is None:
+        return windows.waiting_outcome(opening)
+    try:
+        found = actions.look()
+    except Exception as error:
+        found = {"failed": True, "msg": str(error)}
+    cause = " ".join(str(found.get("cause") or found.get("msg") or "").split()) if found.get("failed") else ""
+    expiry = found.get("not_after")
+    return windows.waiting_outcome(opening, parse_time(str(expiry)) if expiry else None, cause)
+
+
+def _success(run: FleetRun, task: ClusterTask, answer: Mapping[str, Any]) -> dict[str, Any]:
+    role_run = _outcome.RoleRun(
+        result=answer,
+        is_changed=bool(answer.get("changed")),
+        is_planned=task.reads_only and task.phase != VERIFY,
+        fails_on_change=run.fails_on_change,
+    )
+    return _outcome.outcome(run.role, role_run)
+
+
+def _failure(task: ClusterTask, answer: Mapping[str, Any], began: float) -> dict[str, Any]:
+    code = str(answer.get("code") or ("upgrade-refused" if answer.get("refusal") else ""))
+    text = str(
+        answer.get("refusal") or answer.get("cause") or answer.get("msg") or "failed without a message"
+    )
+    status = outcomes.status_of_failure(code, wrote=bool(answer.get("changed")))
+    remedy = str(answer.get("remedy") or "")
+    if task.deadline and _since(began) >= task.deadline - DEADLINE_MARGIN:
+        error = CertflowError(
+            f"the work took longer than certflow_deadline, {task.deadline} s: {text}",
+            code="deadline-exceeded",
+            remedy="Run again. The next run continues from the current state",
+        )
+        status, code, text, remedy = outcomes.FAILED, error.code, error.cause, error.remedy
+    return {
+        "status": status,
+        "code": code,
+        "reason": " ".join(text.split()),
+        "evidence": [str(line) for line in answer.get("evidence") or ()],
+        "remedy": remedy,
+        **_outcome.details(answer),
+    }
+
+
+def _since(began: float) -> float:
+    return time.monotonic() - began
+
+
+def _record(
+    run: FleetRun, task: ClusterTask, actions: Actions, outcome: Mapping[str, Any], seconds: float
+) -> dict[str, Any]:
+    """Append the outcome to the run file, print a line of progress, and write the report. Return the outcome."""
+    found = dict(outcome)
+    if task.phase == VERIFY and not outcomes.is_failure(found):
+        return found
+    try:
+        progress = _end(run, task.host, found, seconds)
+    except RunFileError as error:
+        actions.show(f"{task.host} {found['status']}: {error}")
+        return found
+    if _is_shown(found["status"], progress):
+        actions.show(outcomes.progress_line(progress, task.host, found["status"], seconds))
+    run_report.write_if_due(run)
+    return found
+
+
+def _end(run: FleetRun, host: str, outcome: Mapping[str, Any], seconds: float) -> Progress:
+    stage = run.stage_of(host).name
+    try:
+        return run.file.end_cluster(host, stage, outcome, seconds)
+    except RunFileError:
+        # A full disk may have room for the status, which the budget needs.
+        short = {key: outcome[key] for key in ("status", "code")}
+        return run.file.end_cluster(host, stage, short, seconds)
+
+
+def _is_shown(status: str, progress: Progress) -> bool:
+    """Return True if the outcome gets a line of its own. Clusters without news are grouped."""
+    is_quiet = status in outcomes.QUIET or status == outcomes.NOT_STARTED
+    is_round = progress.done % QUIET_LINES == 0 or progress.done == progress.total
+    return not is_quiet or is_round or progress.total <= FEW_CLUSTERS

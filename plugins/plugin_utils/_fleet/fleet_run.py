@@ -1,0 +1,78 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""A fleet run as its plays and its forked processes share it: the fact ``__certflow_run`` of the playbooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from . import stages
+from .budget import Budget
+from .run_file import RunFile
+from .stages import Stage
+
+#: The fact.
+VARIABLE = "__certflow_run"
+
+
+@dataclass(frozen=True)
+class FleetRun:
+    """A run that has begun."""
+
+    #: The role that works on each cluster, without the name of the collection.
+    role: str
+    #: The path of the run file, and the id of the run in it.
+    path: str
+    run: str
+    stages: tuple[Stage, ...]
+    budget: Budget
+    #: The path of the report, "" for none.
+    report: str = ""
+    #: True in check mode.
+    is_check: bool = False
+    #: True if a cluster that would change is a failure.
+    fails_on_change: bool = False
+    #: True if several hosts may mean one cluster.
+    shares_clusters: bool = False
+    #: The hash of the plan that the run carries out, "" for none.
+    plan: str = ""
+
+    @cached_property
+    def file(self) -> RunFile:
+        return RunFile(self.path, self.run, self.budget)
+
+    @property
+    def hosts(self) -> list[str]:
+        """Return the hosts of the run in the order of the stages."""
+        return stages.order(self.stages)
+
+    def stage_of(self, host: str) -> Stage:
+        """Return the stage of a host. Raises LookupError."""
+        return stages.stage_of(self.stages, host)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the run as plain data."""
+        return {
+            "role": self.role,
+            "path": self.path,
+            "run": self.run,
+            "stages": stages.to_data(self.stages),
+            "budget": {"limit": self.budget.limit, "has_canary": self.budget.has_canary},
+            "report": self.report,
+            "is_check": self.is_check,
+            "fails_on_change": self.fails_on_change,
+            "shares_clusters": self.shares_clusters,
+            "plan": self.plan,
+        }
+
+
+def from_data(data: Mapping[str, Any]) -> FleetRun:
+    """Return the run of ``FleetRun.to_data``."""
+    parts = {"stages": stages.from_data(data["stages"]), "budget": Budget(**data["budget"])}
+    return FleetRun(**{**data, **parts})

@@ -1,0 +1,118 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Read the variables of a task of a fleet run, and check that no other host of the run means the same cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.utils.display import Display
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import read_cluster_uid
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+
+from . import cluster_run, fleet_run, windows
+from .cluster_run import ClusterTask
+from .fleet_run import FleetRun
+
+Value = Callable[[str], Any]
+
+display = Display()
+
+
+def is_controlled(variables: Mapping[str, Any]) -> bool:
+    """Return True for a task that the fleet playbooks control."""
+    return cluster_run.VARIABLE in variables and fleet_run.VARIABLE in variables
+
+
+def read_run(value: Value) -> FleetRun:
+    """Return the run. value: returns the rendered value of a variable."""
+    return fleet_run.from_data(value(fleet_run.VARIABLE))
+
+
+def read_task(value: Value, *, reads_only: bool, deadline: int) -> ClusterTask:
+    """Return the task of the current host. Its windows were checked before the run began."""
+    is_overridden = boolean(value("certflow_window_override") or False, strict=False)
+    window = value("certflow_window")
+    return ClusterTask(
+        host=value("inventory_hostname"),
+        phase=value(cluster_run.VARIABLE),
+        reads_only=reads_only,
+        windows=() if is_overridden or not window else windows.parse(window),
+        deadline=deadline,
+    )
+
+
+class ClusterCheck:
+    """Claim the cluster of a task for its host, so that two hosts of a run do not work on one cluster.
+
+    uid: the UID of the cluster, "" if it is not known.
+    """
+
+    def __init__(self, run: FleetRun, task: ClusterTask, arguments: Mapping[str, Any]) -> None:
+        self._run, self._task, self._arguments = run, task, arguments
+        self.uid = ""
+
+    def __call__(self, client: Client) -> None:
+        """Read the UID and claim the cluster. Raises CertflowError if another host of the run has claimed it."""
+        try:
+            uid = str(self._arguments.get("cluster_uid") or read_cluster_uid(client))
+        except Forbidden:
+            uid = ""
+        self._claim(uid, client.host)
+
+    def check_result(self, result: Mapping[str, Any]) -> None:
+        """Claim the cluster that k8s_csr_info has read. Raises CertflowError as above."""
+        if not result.get("failed"):
+            self._claim(
+                str(result.get("cluster_uid") or ""), str((result.get("cluster") or {}).get("host") or "")
+            )
+
+    def _claim(self, uid: str, server: str) -> None:
+        self.uid = uid
+        if self._task.phase == cluster_run.WORK:
+            claim(self._run, self._task.host, uid, server, _written_object(self._arguments))
+
+
+def make_check(run: FleetRun, task: ClusterTask, arguments: Mapping[str, Any]) -> ClusterCheck | None:
+    """Return the check of the cluster, None if several hosts may mean one cluster.
+
+    arguments: of the task.
+    """
+    is_needed = not run.shares_clusters and len(run.hosts) > 1 and task.phase != cluster_run.VERIFY
+    return ClusterCheck(run, task, arguments) if is_needed else None
+
+
+def claim(run: FleetRun, host: str, uid: str, server: str, work: str) -> None:
+    """Claim the cluster for this host. Raises CertflowError if another host of the run has claimed it.
+
+    uid: "" if it is not known. Then only hosts with the same address of the API server are compared, and a warning is shown.
+    work: the object that the run writes.
+    """
+    owner = run.file.claim(host, uid or f"address:{server}", work)
+    if owner and not uid:
+        display.warning(
+            f"hosts {owner} and {host} have the same address, and the UID of their cluster is not known: they may mean the"
+            " same cluster"
+        )
+    elif owner:
+        secret = f" and write the same Secret {work}" if work else ""
+        raise CertflowError(
+            f"hosts {owner} and {host} mean the same cluster (UID {uid}){secret}",
+            code="same-cluster",
+            remedy="Remove one of them from the run, or set certflow_allow_shared_cluster if the clusters are restored from "
+            "one backup",
+        )
+
+
+def _written_object(arguments: Mapping[str, Any]) -> str:
+    """Return the Secret that a task writes, "" for an upgrade, which changes the whole cluster."""
+    secret = arguments.get("secret")
+    name = secret.get("name") if isinstance(secret, Mapping) else secret
+    return f"{arguments.get('namespace', '')}/{name}" if name else ""

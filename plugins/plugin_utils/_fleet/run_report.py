@@ -1,0 +1,122 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The report of a fleet run, from its run file. It is written again and again, so a killed run leaves the last one."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import VERSION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+
+from .._report import data, fields, report_text
+from . import outcomes, plan
+from .fleet_run import FleetRun
+from .plan import Plan
+from .run_file import RunFileError
+from .run_state import ClusterState
+
+#: The report is written at most once in this time while clusters end. Seconds.
+INTERVAL = 5.0
+MODE = 0o644
+NOT_STARTED = "the run ended before this cluster"
+STARTED = "the run was killed while it worked on this cluster"
+
+
+def outcomes_of(run: FleetRun, known: Mapping[str, Mapping[str, Any]] = {}) -> dict[str, dict[str, Any]]:
+    """Return the outcome of each host, in the order of the run.
+
+    known: outcomes from elsewhere, for hosts that the run file does not know because it could not be written.
+
+    Raises RunFileError.
+    """
+    clusters = run.file.read().clusters
+    return {host: _outcome(clusters.get(host), known.get(host)) for host in run.hosts}
+
+
+def _outcome(state: ClusterState | None, known: Mapping[str, Any] | None) -> dict[str, Any]:
+    if known and (state is None or state.status == outcomes.STARTED or "reason" not in state.outcome):
+        return dict(known)
+    if state is None:
+        return {"status": outcomes.NOT_STARTED, "code": "", "reason": NOT_STARTED}
+    if state.status == outcomes.STARTED:
+        return {"status": outcomes.STARTED, "code": "", "reason": STARTED}
+    return {**state.outcome, "status": state.status, "code": state.code, "seconds": state.seconds}
+
+
+def build(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the report of these outcomes."""
+    names = {field.name for field in fields.of_kind(fields.CLUSTER, fields.RUN)}
+    rows = [
+        {
+            **{key: value for key, value in outcome.items() if key in names},
+            "name": host,
+            "stage": run.stage_of(host).name,
+        }
+        for host, outcome in found.items()
+    ]
+    hash_of_plan = plan_of(run, found).hash if run.is_check else run.plan
+    head = {"id": run.run, "role": run.role, "check_mode": run.is_check, "plan": hash_of_plan}
+    now = datetime.now(timezone.utc)
+    return dict(data.envelope(fields.RUN, rows, now, VERSION, run=head))
+
+
+def plan_of(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """Return the plan that the outcomes of a run in check mode are."""
+    return plan.make(run.role, [{**outcome, "name": host} for host, outcome in found.items()])
+
+
+def read_plan(value: str) -> Plan:
+    """Return the plan of a hash or of the report at a path. Raises CertflowError."""
+    if plan.is_hash(value):
+        return Plan(value.strip())
+    path = os.path.expanduser(value.strip())
+    try:
+        found = plan.from_report(report_text.parse(Path(path).read_text(encoding="utf-8"), path))
+    except (OSError, ValueError) as error:
+        found = f"{plan.NAME} names a file that cannot be read: {error}"
+    if isinstance(found, str):
+        raise CertflowError(
+            found, code="invalid-input", remedy="Write a report with --check and certflow_report"
+        )
+    return found
+
+
+def write(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the report beside its path, and rename it. Raises CertflowError."""
+    text = json.dumps(build(run, found), indent=2) + "\n"
+    path = Path(run.report)
+    name = ""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), MODE)
+        Path(name).replace(path)
+    except OSError as error:
+        if name:
+            Path(name).unlink(missing_ok=True)
+        raise CertflowError(
+            f"the report {run.report} cannot be written: {error.strerror}",
+            code="invalid-input",
+            remedy="Set certflow_report to a path in a folder that this user may write to, or leave it empty",
+        ) from error
+
+
+def write_if_due(run: FleetRun) -> None:
+    """Write the report if the last one is some seconds old. An error waits for the end of the run."""
+    try:
+        if run.report and time.time() - os.stat(run.report).st_mtime >= INTERVAL:
+            write(run, outcomes_of(run))
+    except (CertflowError, RunFileError, OSError):
+        return

@@ -1,0 +1,308 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fleet runs over many hosts: stages, budget, windows, deadline, soak, kills. Each report is compared with the clusters."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import playbook
+from tests.support.failures import absent
+from tests.support.fleet_files import closed_port
+from tests.support.wide_fleet import CERTIFICATES, FAILING, names, wide_fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clusters import Fleet
+    from tests.support.wide_fleet import WideFleet
+
+# A run without news prints at most this many lines for 100 clusters.
+LINES_PER_CLUSTER = 1.5
+THREE_STAGES = [
+    {"name": "first", "hosts": "c001,c002"},
+    {"name": "second", "hosts": "c003,c004,c005", "max_concurrency": 1},
+    {"name": "third", "hosts": "rest", "max_concurrency": 2},
+]
+
+# A host whose request waits for an approval.
+WAITING = {
+    "webhook_certificate_signer_name": "kubernetes.io/kubelet-serving",
+    "webhook_certificate_approve": False,
+    "webhook_certificate_wait_timeout": 300,
+}
+
+
+@pytest.fixture(scope="module")
+def shared(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WideFleet]:
+    with wide_fleet(fleet, tmp_path_factory.mktemp("wide")) as made:
+        yield made
+
+
+@pytest.fixture
+def wide(shared: WideFleet) -> WideFleet:
+    """The hosts without a certificate."""
+    shared.empty()
+    (shared.directory / "run.jsonl").unlink(missing_ok=True)
+    return shared
+
+
+def lines(run: playbook.PlaybookRun) -> list[str]:
+    return [line for line in run.output.splitlines() if line.strip()]
+
+
+def results(run: playbook.PlaybookRun, host: str) -> int:
+    """Return the number of results of a host, as the recap counts them."""
+    (row,) = re.findall(rf"^{host} +: (.*)$", run.output.rpartition("PLAY RECAP")[2], re.MULTILINE)
+    counts = dict(part.split("=") for part in row.split())
+    return sum(int(counts[key]) for key in ("ok", "failed", "skipped", "rescued"))
+
+
+def test_a_clean_run_is_short(wide: WideFleet) -> None:
+    """The second run changes nothing. Each host has at most three results."""
+    hosts = names(24)
+    wide.write(hosts)
+    first = wide.play("--forks", "8")
+    assert first.status == 0, first.output
+    assert wide.statuses() == dict.fromkeys(hosts, "changed")
+    assert wide.held() == set(hosts)
+    quiet = {"ANSIBLE_DISPLAY_OK_HOSTS": "false"}
+    second = wide.play("--forks", "8", env=quiet)
+    assert second.status == 0, second.output
+    assert wide.statuses() == dict.fromkeys(hosts, "ok")
+    assert results(second, "c024") <= 3, second.output
+    print(
+        f"{len(lines(second))} lines for {len(hosts)} clusters without news, {results(second, 'c024')} results each"
+    )
+    assert len(lines(second)) < 36 + len(hosts) * LINES_PER_CLUSTER, second.output
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("forks", ["1", "50"])
+def test_the_output_of_100_clusters(wide: WideFleet, forks: str) -> None:
+    hosts = names(100)
+    wide.write(hosts)
+    first = wide.play("--forks", "50")
+    assert wide.held() == set(hosts), first.output
+    run = wide.play("--forks", forks, env={"ANSIBLE_DISPLAY_OK_HOSTS": "false"})
+    assert wide.statuses() == dict.fromkeys(hosts, "ok"), run.output
+    print(f"{len(lines(run))} lines for 100 clusters")
+    assert len(lines(run)) <= len(hosts) * LINES_PER_CLUSTER + 10, run.output
+
+
+def test_a_budget_that_is_spent_in_the_last_stage(wide: WideFleet) -> None:
+    """One failure is allowed. After the second one no further cluster starts, and running ones finish."""
+    hosts = names(14)
+    wide.write(hosts, {"c004": FAILING, "c007": FAILING})
+    run = wide.play("--forks", "8", certflow_stages=THREE_STAGES, certflow_max_failures=1)
+    assert run.status == 2, run.output
+    found = wide.statuses()
+    assert {host for host, status in found.items() if status == "failed"} == {"c004", "c007"}, run.output
+    assert {host for host, status in found.items() if status == "changed"} == wide.held()
+    assert {found[host] for host in ("c001", "c002", "c003", "c005", "c006")} == {"changed"}
+    # Two clusters of the last stage are at work at the same time, so at most two started after the failure began.
+    assert [found[host] for host in hosts[9:]] == ["not started"] * 5, run.output
+
+
+def test_unreachable_clusters_and_another_uid(wide: WideFleet) -> None:
+    """The budget has room for all of them. A cluster with another UID is not written to."""
+    hosts = names(8)
+    dead = {"certflow_kubeconfig": "", "certflow_context": "", "webhook_certificate_wait_timeout": 5}
+    variables: dict[str, dict[str, Any]] = {
+        host: {
+            **dead,
+            "webhook_certificate_connection": {"host": f"https://127.0.0.1:{closed_port()}", "api_key": "x"},
+        }
+        for host in ("c003", "c005", "c008")
+    }
+    variables["c006"] = {"certflow_cluster_uid": "00000000-0000-0000-0000-000000000000"}
+    wide.write(hosts, variables)
+    run = wide.play("--forks", "8", certflow_max_failures="50%")
+    assert run.status == 2, run.output
+    found = wide.outcomes()
+    assert {host: found[host]["status"] for host in ("c003", "c005", "c008")} == dict.fromkeys(
+        ("c003", "c005", "c008"), "unreachable"
+    ), run.output
+    assert (found["c006"]["status"], found["c006"]["code"]) == ("refused", "wrong-cluster")
+    assert wide.held() == {host for host, row in found.items() if row["status"] == "changed"}
+    assert len(wide.held()) == 4
+
+
+def window(opens: timedelta, closes: timedelta) -> dict[str, str]:
+    """Return a window on every day, relative to now."""
+    now = datetime.now(timezone.utc)
+    start, end = now + opens, now + closes
+    return {"start": f"{start:%H:%M}", "end": f"{end:%H:%M}", "timezone": "UTC"}
+
+
+def test_windows_and_limit(wide: WideFleet) -> None:
+    """A cluster outside its window waits. The override lets it through."""
+    open_now = window(timedelta(hours=-2), timedelta(hours=2))
+    closed = window(timedelta(hours=2), timedelta(hours=4))
+    wide.write(names(5), {"c001": {"certflow_window": open_now}, "c002": {"certflow_window": [closed]}})
+    run = wide.play("--limit", "c001,c002,c003")
+    assert wide.statuses() == {"c001": "changed", "c002": "waiting", "c003": "changed"}, run.output
+    assert wide.held() == {"c001", "c003"}
+    run = wide.play("--limit", "c002", certflow_window_override=True)
+    assert (run.status, wide.statuses()) == (0, {"c002": "changed"}), run.output
+    assert wide.held() == {"c001", "c002", "c003"}
+
+
+def test_a_deadline_ends_the_work(wide: WideFleet) -> None:
+    """The request of the second cluster waits for an approval."""
+    wide.write(names(3), {"c002": {**WAITING, "certflow_deadline": "10s"}})
+    run = wide.play(certflow_max_failures=2)
+    found = wide.outcomes()
+    assert found["c002"]["code"] == "deadline-exceeded", run.output
+    assert wide.statuses() == {"c001": "changed", "c002": "failed", "c003": "changed"}
+    assert wide.held() == {"c001", "c003"}
+
+
+def test_until_and_the_user_s_check(wide: WideFleet) -> None:
+    """The run ends after the second stage. The user's tasks fail one cluster, whose certificate stays."""
+    (wide.directory / "check.yml").write_text(
+        "- name: Check the cluster\n  ansible.builtin.fail:\n    msg: it is slow\n  when: inventory_hostname == 'c004'\n"
+    )
+    wide.write(names(8))
+    run = wide.play(
+        "--forks",
+        "8",
+        certflow_stages=THREE_STAGES,
+        certflow_until="second",
+        certflow_after_cluster="check.yml",
+    )
+    assert run.status == 2, run.output
+    wanted = {**dict.fromkeys(names(5), "changed"), "c004": "failed"}
+    assert wide.statuses() == wanted, run.output
+    assert "it is slow" in wide.outcomes()["c004"]["reason"]
+    assert wide.held() == set(names(5))
+
+
+def test_a_soak_verifies_the_clusters_again(wide: WideFleet) -> None:
+    """No endpoint serves the certificate, so the verification after the soak fails, and the next stage does not start."""
+    wide.write(names(3))
+    stages = [{"name": "canary", "hosts": "c001", "soak": "1s"}, {"name": "all", "hosts": "rest"}]
+    run = wide.play(certflow_stages=stages)
+    assert wide.statuses() == {"c001": "failed", "c002": "not started", "c003": "not started"}, run.output
+    assert wide.outcomes()["c001"]["code"] == "verification-failed"
+    assert wide.held() == {"c001"}
+
+
+def test_a_run_that_is_killed(wide: WideFleet) -> None:
+    """The report tells what had started. The next run completes the work and says what the last one had started."""
+    hosts = names(6)
+    wide.write(hosts, {"c003": WAITING})
+    stages = [{"name": "all", "hosts": "rest", "max_concurrency": 3}]
+    process = subprocess.Popen(
+        playbook.command(
+            wide.directory, CERTIFICATES, *wide.arguments("--forks", "8", certflow_stages=stages)
+        ),
+        cwd=wide.directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if line.startswith("[5/6]"):
+            break
+    playbook.kill(process)
+    process.communicate()
+    assert wide.held() == set(hosts) - {"c003"}, "".join(seen)
+    wide.write(hosts)
+    run = wide.play("--forks", "8", certflow_stages=stages)
+    assert run.status == 0, run.output
+    assert not absent(["c003."], run.output.partition("PLAY [Run the role")[0])
+    assert wide.statuses() == {**dict.fromkeys(hosts, "ok"), "c003": "changed"}
+    assert wide.held() == set(hosts)
+
+
+def test_a_plan_that_differs(wide: WideFleet) -> None:
+    """A run with a plan is refused if a cluster has changed since, and starts no cluster."""
+    wide.write(names(3))
+    planned = wide.play("--check")
+    report = json.loads((wide.directory / "report.json").read_text())
+    assert report["run"]["plan"] in planned.output
+    (wide.directory / "plan.json").write_text(json.dumps(report))
+    wide.play("--limit", "c002")
+    refused = wide.play(certflow_plan=str(wide.directory / "plan.json"))
+    assert refused.status == 2, refused.output
+    assert not absent(["certflow_plan", "c002:"], refused.output)
+    assert wide.held() == {"c002"}
+    wide.empty()
+    run = wide.play(certflow_plan=report["run"]["plan"])
+    assert (run.status, wide.statuses()) == (0, dict.fromkeys(names(3), "changed")), run.output
+
+
+@pytest.mark.full
+def test_two_runs_at_once(wide: WideFleet) -> None:
+    """Both use one run file. Each cluster has one certificate, which one of the runs issued."""
+    hosts = names(10)
+    wide.write(hosts)
+    reports = [wide.directory / f"report-{number}.json" for number in (1, 2)]
+    running = [
+        subprocess.Popen(
+            playbook.command(
+                wide.directory, CERTIFICATES, *wide.arguments("--forks", "4", certflow_report=str(report))
+            ),
+            cwd=wide.directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for report in reports
+    ]
+    outputs = [process.communicate()[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    rows = [json.loads(report.read_text())["clusters"] for report in reports]
+    for one, other in zip(*rows, strict=True):
+        assert sorted((one["status"], other["status"])) == ["changed", "ok"], outputs
+    assert wide.held() == set(hosts)
+
+
+def test_check_mode_and_a_torn_run_file(wide: WideFleet) -> None:
+    """Check mode writes nothing to the clusters. The last line of the run file is torn, as by a full disk."""
+    wide.write(names(3))
+    planned = wide.play("--check")
+    assert (planned.status, wide.statuses()) == (0, dict.fromkeys(names(3), "planned")), planned.output
+    assert wide.held() == set()
+    path = wide.directory / "run.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    run = wide.play()
+    assert (run.status, wide.statuses()) == (0, dict.fromkeys(names(3), "changed")), run.output
+
+
+def test_a_full_disk_stops_new_starts(wide: WideFleet) -> None:
+    """The run file cannot grow after the first stage. The clusters that had no entry do not start."""
+    hosts = names(6)
+    wide.write(hosts)
+    code = (
+        "import os, resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500)); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    stages = [{"name": "all", "hosts": "rest", "max_concurrency": 1}]
+    arguments = wide.arguments(certflow_report="", certflow_stages=stages)
+    command = playbook.command(wide.directory, CERTIFICATES, *arguments)
+    done = subprocess.run(
+        ["python3", "-c", code, *command],
+        cwd=wide.directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout
+    assert "not started" in done.stdout, done.stdout
+    assert "Traceback" not in done.stdout
+    assert 0 < len(wide.held()) < len(hosts)

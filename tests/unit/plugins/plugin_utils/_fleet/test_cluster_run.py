@@ -1,0 +1,156 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The work on one cluster of a fleet run: its gate, its outcome, and its line of progress, with a real run file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+    cluster_run,
+    fleet_run,
+    fleet_task,
+    run_file,
+    run_report,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.cluster_run import ClusterTask
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_run import FleetRun
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.stages import Stage
+
+HOSTS = tuple(f"c{number}" for number in range(1, 31))
+KEPT = {
+    "changed": False,
+    "reason": "the certificate is kept",
+    "not_after": "2027-01-01T00:00:00Z",
+    "days_left": 90,
+}
+ISSUED = {**KEPT, "changed": True, "reason": "issued a certificate"}
+
+
+class Rig:
+    """A run in a directory, and the lines that it printed."""
+
+    def __init__(self, directory: Path, budget: Budget) -> None:
+        self.lines: list[str] = []
+        stages = (Stage("canary", HOSTS[:1]), Stage("rest", HOSTS[1:]))
+        self.run = FleetRun("webhook_certificate", str(directory / "run"), "one", stages, budget)
+        run_file.begin(self.run.path, self.run.run, len(HOSTS), {})
+
+    def work(self, host: str, result: dict[str, Any] | BaseException, **values: Any) -> dict[str, Any]:
+        """Return the result of the working task on a host, whose module returns or raises ``result``."""
+        self.calls = 0
+
+        def work() -> dict[str, Any]:
+            self.calls += 1
+            if isinstance(result, BaseException):
+                raise result
+            return result
+
+        task = replace(ClusterTask(host, cluster_run.WORK, reads_only=False), **values)
+        return cluster_run.work_on(self.run, task, cluster_run.Actions(work, self.lines.append))
+
+    def status(self, host: str) -> str:
+        return str(run_report.outcomes_of(self.run)[host]["status"])
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path, Budget(1))
+
+
+@pytest.mark.parametrize(
+    ("result", "reads_only", "status", "code"),
+    [
+        (KEPT, False, "ok", ""),
+        (ISSUED, False, "changed", ""),
+        (ISSUED, True, "planned", ""),
+        ({"failed": True, "code": "unreachable", "cause": "no answer"}, False, "unreachable", "unreachable"),
+        ({"failed": True, "code": "owned-by-another", "cause": "Helm"}, False, "refused", "owned-by-another"),
+        ({"failed": True, "code": "owned-by-another", "cause": "Helm", "changed": True}, False, "failed", "owned-by-another"),
+        ({"failed": True, "msg": "two\nlines"}, False, "failed", ""),
+        ({"refusal": "Helm manages it", "changed": False}, True, "refused", "upgrade-refused"),
+    ],
+)  # fmt: skip
+def test_the_outcome_of_a_result(
+    rig: Rig, result: dict[str, Any], reads_only: bool, status: str, code: str
+) -> None:
+    outcome = rig.work("c2", result, reads_only=reads_only)[cluster_run.OUTCOME]
+    assert (outcome["status"], outcome["code"]) == (status, code)
+    assert "\n" not in outcome["reason"]
+    assert rig.status("c2") == status
+
+
+def test_a_cluster_after_a_spent_budget_is_not_contacted(rig: Rig) -> None:
+    for host in ("c2", "c3"):
+        rig.work(host, {"failed": True, "msg": "broken"})
+    answer = rig.work("c4", KEPT)
+    assert (rig.calls, answer.get("failed", False)) == (0, False)
+    assert rig.status("c4") == "not started"
+
+
+def test_an_error_of_the_work_is_recorded_and_raised_again(rig: Rig) -> None:
+    with pytest.raises(ValueError, match="defect"):
+        rig.work("c2", ValueError("defect"))
+    assert rig.status("c2") == "failed"
+
+
+def test_a_signal_leaves_the_cluster_started(rig: Rig) -> None:
+    with pytest.raises(SystemExit):
+        rig.work("c2", SystemExit())
+    assert rig.status("c2") == "started"
+
+
+class TaskTimeoutError(BaseException):
+    """Ansible's error has this name."""
+
+
+def test_a_deadline_that_has_passed(rig: Rig) -> None:
+    answer = rig.work("c2", TaskTimeoutError("timed out"), deadline=1)
+    assert answer["failed"]
+    assert answer[cluster_run.OUTCOME]["code"] == "deadline-exceeded"
+    assert rig.status("c2") == "failed"
+
+
+def test_quiet_clusters_share_lines(rig: Rig) -> None:
+    """Of 30 quiet clusters every tenth has a line. A cluster that changed has one."""
+    for host in HOSTS:
+        rig.work(host, ISSUED if host == "c13" else KEPT)
+    assert [line.partition("]")[0] for line in rig.lines] == ["[10/30", "[13/30", "[20/30", "[30/30"]
+
+
+def test_a_verification_is_recorded_only_if_it_fails(rig: Rig) -> None:
+    rig.work("c2", ISSUED)
+    rig.work("c2", KEPT, phase=cluster_run.VERIFY)
+    assert rig.status("c2") == "changed"
+    rig.work("c2", {"failed": True, "code": "verification-failed"}, phase=cluster_run.VERIFY)
+    assert rig.status("c2") == "failed"
+
+
+def test_a_run_file_that_cannot_be_used_starts_no_cluster(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "run").unlink()
+    outcome = rig.work("c2", KEPT)[cluster_run.OUTCOME]
+    assert (rig.calls, outcome["status"], outcome["code"]) == (0, "not started", "run-file-unusable")
+
+
+def test_a_run_survives_as_plain_data(rig: Rig) -> None:
+    assert fleet_run.from_data(rig.run.to_data()) == rig.run
+
+
+@pytest.mark.parametrize(("uid", "is_refused"), [("u-1", True), ("", False)])
+def test_a_second_host_of_a_cluster(rig: Rig, uid: str, is_refused: bool) -> None:
+    """Without the UID the same address only causes a warning."""
+    fleet_task.claim(rig.run, "c1", uid, "https://a", "apps/tls")
+    fleet_task.claim(rig.run, "c3", uid, "https://a", "apps/other")
+    if is_refused:
+        with pytest.raises(CertflowError) as caught:
+            fleet_task.claim(rig.run, "c2", uid, "https://a", "apps/tls")
+        assert caught.value.code == "same-cluster"
+    else:
+        fleet_task.claim(rig.run, "c2", uid, "https://a", "apps/tls")
