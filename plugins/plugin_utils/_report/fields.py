@@ -19,6 +19,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding
     STATUSES,
 )
 
+from .._fleet import outcomes
+
 FORMAT_VERSION = "1.0"
 #: The kinds of reports.
 AUDIT, RUN = "audit", "run"
@@ -39,21 +41,9 @@ AUDIT_STATUSES = {
     NOT_STARTED: "The run ended before the audit of this cluster.",
 }
 #: Status of a cluster in a run -> its meaning.
-RUN_STATUSES = {
-    OK: "The run changed nothing.",
-    "changed": "The run changed something.",
-    "planned": "The run wrote nothing. The reason says what a run would change.",
-    "drift": "The run wrote nothing and was to fail if a run would change something.",
-    "skipped": "The tags of the run selected no task.",
-    FAILED: "The run failed.",
-    "refused": "The run wrote nothing, because a condition is not met.",
-    UNREACHABLE: "The API server did not answer, or its certificate did not verify.",
-    "waiting": "The window of the cluster is closed. This is a failure if the severity is `error`.",
-    NOT_STARTED: "The run ended before this cluster.",
-    "started": "The run was killed while it worked on this cluster.",
-}
+RUN_STATUSES = {name: status.meaning for name, status in outcomes.STATUSES.items()}
 #: The statuses of a run that are not a failure, unless the severity is error.
-RUN_SUCCESSES = (OK, "changed", "planned", "skipped", "waiting")
+RUN_SUCCESSES = tuple(name for name in outcomes.STATUSES if name not in outcomes.FAILURES)
 
 #: The comparison of a finding with an earlier report.
 NEW, KNOWN = "new", "known"

@@ -109,7 +109,7 @@ def build(report: Row) -> RunPage:
 
 
 def _is_failed(cluster: Row) -> bool:
-    return cluster["status"] not in RUN_SUCCESSES
+    return cluster["status"] not in RUN_SUCCESSES or cluster["severity"] == "error"
 
 
 def _is_waiting(cluster: Row) -> bool:
