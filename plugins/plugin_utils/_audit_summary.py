@@ -45,7 +45,7 @@ def _counts(report: Report) -> Iterator[str]:
         for name, number in numbers["findings"].items()
         if number and name not in ("pass", "skip")
     )
-    yield f"findings: {findings or 'no fault was found'}"
+    yield f"findings: {findings or 'none'}"
 
 
 def _limited(entries: Sequence[str], noun: str) -> Iterator[str]:

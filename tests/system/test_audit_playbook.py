@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from tests.support import playbook
+from tests.support import pages, playbook
 from tests.support.audit_rig import AuditRig
 from tests.support.failures import absent
 from tests.support.fleet_files import kubeconfig
+from tests.support.guide_commands import lay_out, shell
 from tests.support.mirror import mirror
 from tests.support.server_pki import ca
 
@@ -144,12 +145,15 @@ def test_the_artifact_has_outcomes(first: PlaybookRun) -> None:
     assert not absent(("certflow_audit", '"dead":', '"unreachable"'), text), text
 
 
-@pytest.mark.parametrize(
-    ("host", "fail_on", "status"), [("well", "error", 0), ("broken", "never", 0), ("dead", "never", 2)]
-)
-def test_the_gate(audited: AuditFleet, host: str, fail_on: str, status: int) -> None:
-    run = audited.play("--limit", host, fail_on=fail_on)
-    assert run.status == status, run.output
+def test_the_gate_never_and_a_comparison_and_a_merge(audited: AuditFleet, first: PlaybookRun) -> None:
+    assert first.output
+    earlier = {"compare_with": "report.json", "merge": ["report.json"]}
+    run = audited.play("--limit", "broken,well", fail_on="never", report="later.json", **earlier)
+    assert run.status == 0, run.output
+    report = audited.report("later.json")
+    assert {one["name"] for one in report["clusters"]} == set(STATUSES)
+    assert report["comparison"]["known"] > 0
+    assert report["comparison"]["gone"] == []
 
 
 def test_check_mode_writes_no_file(audited: AuditFleet) -> None:
@@ -159,53 +163,44 @@ def test_check_mode_writes_no_file(audited: AuditFleet) -> None:
     assert not (audited.directory / "checked.json").exists()
 
 
-def test_a_comparison_and_a_merge(audited: AuditFleet, first: PlaybookRun) -> None:
-    assert first.output
+def test_wrong_variables_end_the_run_before_a_cluster_is_contacted(audited: AuditFleet) -> None:
+    """tests/unit has the table of all problems."""
+    exception = {"check": "expird", "reason": "r", "until": "2027-01-31"}
     run = audited.play(
-        "--limit", "well", report="later.json", compare_with="report.json", merge=["report.json"]
+        "--limit", "dead,well", report="absent/report.json", exceptions=[exception], snapshot_version="1.0.0"
     )
-    report = audited.report("later.json")
-    assert {one["name"] for one in report["clusters"]} == set(STATUSES), run.output
-    assert report["comparison"]["gone"] == []
-    assert run.status == 0, run.output
-
-
-#: Wrong variables -> names that the problem has. Each ends the run before a cluster is contacted.
-WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "fail on": ({"fail_on": "eror"}, ("certflow_fail_on", "error,")),
-    "misspelt": ({"reprot": "x.json"}, ("certflow_reprot", "certflow_report?")),
-    "misspelt URL": ({"report_ulr": "x.json"}, ("certflow_report_ulr", "certflow_report_url?")),
-    "suffix": ({"report": "report.pdf"}, ("report.pdf", ".json,")),
-    "directory": ({"report": "absent/report.json"}, ("absent/report.json",)),
-    "earlier report": ({"compare_with": "clusters.yml"}, ("clusters.yml",)),
-    "absent report": ({"merge": ["absent.json"]}, ("absent.json",)),
-    "exceptions": ({"exceptions": "absent.yml"}, ("absent.yml",)),
-    "check of an exception": (
-        {"exceptions": [{"check": "expird", "reason": "r", "until": "2027-01-31"}]},
-        ("'expird',", "expired?"),
-    ),
-    "end of an exception": ({"exceptions": [{"check": "expired", "reason": "r"}]}, ("until",)),
-    "URL": ({"report": "r.json", "report_url": "http://x/"}, ("https",)),
-    "release": ({"snapshot_version": "1.0.0"}, ("1.0.0",)),
-    "endpoints": ({"endpoints_per_service": 0}, ("endpoints_per_service",)),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_variables_end_the_run_first(audited: AuditFleet, name: str) -> None:
-    variables, names = WRONG[name]
-    run = audited.play("--limit", "dead,well", **variables)
     assert run.status == 2, run.output
-    assert not absent(names, run.output), run.output
-    assert "Audit the cluster" not in run.output
+    assert not absent(("absent/report.json", "'expird',", "expired?", "1.0.0"), run.output), run.output
+    assert "CUSTOM" not in run.output
     assert "Traceback" not in run.output
 
 
-def test_no_host_matches(audited: AuditFleet) -> None:
-    for arguments in ((), ("--limit", "well")):
-        run = audited.play(*arguments, hosts="absent")
-        assert run.status != 0
-        assert not absent(("certflow_hosts:",), run.output), run.output
+@pytest.mark.full
+def test_the_guide_as_printed(audited: AuditFleet, tmp_path: Path) -> None:
+    guide = pages.GUIDES / "guide_audit_fleet.rst"
+    lay_out(guide, tmp_path)
+    (tmp_path / ".kube").mkdir()
+    shutil.copy(audited.fleet.merged_kubeconfig, tmp_path / ".kube" / "fleet.yml")
+    for command in pages.commands(guide):
+        shell(tmp_path / "none", tmp_path, command)
+    assert json.loads((tmp_path / "today.json").read_text())["comparison"]["new"] == 0
+    assert all((tmp_path / name).stat().st_size for name in ("audit.json", "audit.html", "audit.md"))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("variable", ["reprot", "report_ulr"])
+def test_a_misspelt_variable(audited: AuditFleet, variable: str) -> None:
+    run = audited.play("--limit", "dead", **{variable: "x"})
+    assert run.status == 2, run.output
+    assert not absent((f"certflow_{variable}", "certflow_report"), run.output), run.output
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("arguments", [(), ("--limit", "well")])
+def test_no_host_matches(audited: AuditFleet, arguments: tuple[str, ...]) -> None:
+    run = audited.play(*arguments, hosts="absent")
+    assert run.status != 0
+    assert not absent(("certflow_hosts:",), run.output), run.output
 
 
 def test_files_are_uploaded_and_a_failure_fails_the_run_after_the_report(audited: AuditFleet) -> None:
@@ -228,13 +223,3 @@ def test_files_are_uploaded_and_a_failure_fails_the_run_after_the_report(audited
     assert run.status == 2, run.output
     assert not absent(("401", "r2.json"), run.output), run.output
     assert audited.report("r2.json")["clusters"]
-
-
-def test_a_directory_that_cannot_be_written(audited: AuditFleet) -> None:
-    if os.geteuid() == 0:
-        run = audited.play("--limit", "dead", report="/proc/report.json")
-    else:
-        run = audited.play("--limit", "dead", report="/report.json")
-    assert run.status == 2
-    assert not absent(("/report.json",), run.output)
-    assert "Audit the cluster" not in run.output

@@ -224,6 +224,7 @@ def test_the_first_hour(fleet: Fleet, reader: Reader, capsys: pytest.CaptureFixt
             outputs[command] = timed(command, lambda command=command: reader.run(reader.replaced(command)))
     check_first_certificate(outputs)
     check_fleet(outputs, reader)
+    check_audit(reader)
     for cluster in fleet.values():
         assert_the_api_server_calls(cluster)
 
@@ -259,12 +260,21 @@ def check_first_certificate(outputs: dict[str, str]) -> None:
 
 def check_fleet(outputs: dict[str, str], reader: Reader) -> None:
     """The first cluster has its certificate already, and the second one gets it."""
-    graph, check, write = (output for name, output in outputs.items() if "-i fleet.yml" in name)
+    graph, check, write, _audit = (output for name, output in outputs.items() if "-i fleet.yml" in name)
     assert "|--onprem" in graph, graph
     assert recap(check, "failed") == recap(write, "failed") == 0
     assert (recap(check, "changed"), recap(write, "changed")) == (1, 1), write
     report = json.loads((reader.directory / "report.json").read_text())
     assert {one["name"]: one["status"] for one in report["clusters"]} == {"eks": "changed", "onprem": "ok"}
+
+
+def check_audit(reader: Reader) -> None:
+    """The audit reads both clusters, and finds the webhook, which has no pods here."""
+    report = json.loads((reader.directory / "audit.json").read_text())
+    assert {one["name"]: one["status"] for one in report["clusters"]} == {"eks": "ok", "onprem": "ok"}
+    for cluster in report["clusters"]:
+        assert NAME in {one["object"]["name"] for one in cluster["findings"]}, cluster
+    assert "no-endpoints" in (reader.directory / "audit.html").read_text()
 
 
 def assert_the_api_server_calls(cluster: Cluster) -> None:
