@@ -57,7 +57,7 @@ def _validated(arguments: dict[str, Any]) -> dict[str, Any]:
     fault = argument_shapes.find_fault(_audit_report.SPEC, arguments)
     if fault:
         raise CertflowError(fault)
-    validation = ArgumentSpecValidator(_audit_report.SPEC, **_audit_report.CONSTRAINTS).validate(arguments)
+    validation = ArgumentSpecValidator(_audit_report.SPEC).validate(arguments)
     if validation.error_messages:
         raise CertflowError(validation.errors.msg)
     return dict(validation.validated_parameters)

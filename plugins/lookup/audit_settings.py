@@ -50,6 +50,7 @@ import ansible.context  # not a name from it, because the arguments are set when
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
     _audit_settings,
+    _job_report,
     _report_files,
     _variable_values,
 )
@@ -69,7 +70,14 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             names=[*of_play, *_variable_values.extra_names(self._loader)] if terms else (),
         )
         settings = _audit_settings.check(run, _report_files.read_audit)
+        if terms:
+            settings.problems += _job_report.problems(*self._jobs(available), available)
         return [{**asdict(settings), "problem": _audit_settings.summary(settings.problems)}]
+
+    def _jobs(self, variables: Mapping[str, Any]) -> list[Any]:
+        """Return the name of this job in a workflow, and that of the job that must have succeeded."""
+        names = ("certflow_job_name", "certflow_required_job")
+        return [_variable_values.rendered(self._templar, variables.get(name, "")) for name in names]
 
     def _values(self, host: str, variables: Mapping[str, Any], of_play: Mapping[str, Any]) -> dict[str, Any]:
         """Return the variables of the playbook that are set, as a task of the host would see them."""

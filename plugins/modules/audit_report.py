@@ -190,6 +190,10 @@ artifact:
   description: Counts, and the outcome of each cluster, with at most about 40 kB. For C(ansible.builtin.set_stats).
   returned: success
   type: dict
+job_report:
+  description: Whether all hosts of O(registered) pass, and counts, in the form of the playbooks' O(ignore:certflow_job_name).
+  returned: success
+  type: dict
 code:
   description:
     - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.

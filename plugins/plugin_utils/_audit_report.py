@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.opera
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError, as_error
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted
 
-from . import _audit_summary, _report_files, _upload
+from . import _audit_summary, _job_report, _report_files, _upload
 from ._report import compare, data, fields, html, junit, markdown, merge, prometheus, report_text, writer
 from ._report.report_text import Report
 
@@ -47,7 +47,6 @@ SPEC: dict[str, Any] = {
     },
     "upload_timeout": {"type": "int", "default": 60},
 }
-CONSTRAINTS: dict[str, Any] = {"required_one_of": [["registered", "reports"]]}
 #: Format -> the function that makes it from a report and the option fail_on.
 RENDERERS: dict[str, Callable[[Report, str], str]] = {
     "html": lambda report, _fail_on: html.render(report),
@@ -74,6 +73,8 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
     parameters: the validated options.
     results: inventory host -> its result of audit_info, {} without the option registered.
     """
+    if not parameters["registered"] and not parameters["reports"]:
+        raise CertflowError("neither the option registered nor reports is set", remedy="Set one of them")
     upload = _target(parameters)
     mode = _mode(parameters["mode"])
     earlier = [_read(value) for value in parameters["reports"]]
@@ -97,6 +98,7 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
         "problems": problems,
         "summary": _audit_summary.lines(report, delivery.lines, problems),
         "artifact": _audit_summary.artifact(report, failed),
+        "job_report": _job_report.make("audit", check_mode, _audit_summary.outcomes(own, refused)),
         **_failure(delivery.errors),
     }
 

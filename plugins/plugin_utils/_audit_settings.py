@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
 from . import _report_files, _role_variables, _upload
+from ._playbook_variables import VARIABLES
 from ._role_variables import RoleSpec, is_blank, listed
 
 # At most so many hosts are listed in a problem.
@@ -31,7 +33,7 @@ NO_INVENTORY = (
     "kubeconfig: ~/.kube/config # each context of this file becomes a host",
     'include: ["*"] # patterns of the contexts to use',
 )
-#: The variables of the playbook. The hosts of a run may have different values of PER_HOST, and of no other.
+#: The variables of the playbook.
 SPEC = RoleSpec(
     "certflow",
     {
@@ -58,23 +60,12 @@ SPEC = RoleSpec(
         "certflow_probe_urls": {"type": "bool"},
         "certflow_endpoints_per_service": {"type": "int"},
         "certflow_snapshot_version": {"type": "str"},
+        "certflow_include_passed": {"type": "bool"},
         "certflow_wait_timeout": {"type": "int"},
         "certflow_kubeconfig": {"type": "raw"},
         "certflow_context": {"type": "str"},
         "certflow_cluster_uid": {"type": "str"},
     },
-)
-PER_HOST = frozenset(
-    (
-        "certflow_kubeconfig",
-        "certflow_context",
-        "certflow_cluster_uid",
-        "certflow_probe_endpoints",
-        "certflow_probe_urls",
-        "certflow_endpoints_per_service",
-        "certflow_snapshot_version",
-        "certflow_wait_timeout",
-    )
 )
 _EXCEPTION_KEYS = ("check", "clusters", "objects", "reason", "until")
 _LISTS = ("clusters", "objects")
@@ -109,8 +100,9 @@ class Settings:
     merge: list[str] = field(default_factory=list)
     #: For the option exceptions of audit_info.
     exceptions: list[dict[str, Any]] = field(default_factory=list)
-    #: Host -> the counters of its audit in the report compare_with, for the option previous_counters of audit_info.
-    counters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Host -> the counters of its audit in the report compare_with, for the option previous_counters of audit_info. They are JSON,
+    #: because Ansible looks for templates in each value of a dictionary, on each host.
+    counters: dict[str, str] = field(default_factory=dict)
 
 
 def check(run: Run, read_report: Callable[[str], Any]) -> Settings:
@@ -129,7 +121,7 @@ def check(run: Run, read_report: Callable[[str], Any]) -> Settings:
     settings.report = _paths(shared, "certflow_report")
     settings.compare_with = _text(shared, "certflow_compare_with")
     settings.merge = _paths(shared, "certflow_merge")
-    settings.problems += _file_problems(settings, read_report)
+    settings.problems += _file_problems(settings, run.hosts, read_report)
     settings.problems += _upload_problems(shared, len(settings.report))
     try:
         settings.exceptions = read_exceptions(shared.get("certflow_exceptions"))
@@ -195,7 +187,9 @@ def _variable_problems(run: Run) -> Iterator[str]:
 
 def _differing(run: Run) -> Iterator[str]:
     """Yield an error for each variable of the whole run that hosts set to different values."""
-    for name in sorted(SPEC.options.keys() - PER_HOST):
+    for name in SPEC.options:
+        if VARIABLES[name].is_per_host:
+            continue
         values = [values.get(name) for values in run.hosts.values()]
         if any(value != values[0] for value in values):
             yield f"{name} has different values for different hosts. Set it once, for the whole run."
@@ -215,7 +209,9 @@ def _unnamed(run: Run) -> Iterator[str]:
         )
 
 
-def _file_problems(settings: Settings, read_report: Callable[[str], Any]) -> Iterator[str]:
+def _file_problems(
+    settings: Settings, hosts: Collection[str], read_report: Callable[[str], Any]
+) -> Iterator[str]:
     for error in _report_files.check_destinations(settings.report):
         yield str(error)
     for path in filter(None, [settings.compare_with, *settings.merge]):
@@ -226,9 +222,9 @@ def _file_problems(settings: Settings, read_report: Callable[[str], Any]) -> Ite
             continue
         if path == settings.compare_with:
             settings.counters = {
-                cluster["name"]: cluster["counters"]
+                cluster["name"]: json.dumps(cluster["counters"])
                 for cluster in report["clusters"]
-                if cluster["counters"] is not None
+                if cluster["counters"] is not None and cluster["name"] in hosts
             }
 
 

@@ -190,6 +190,12 @@ _AUDIT = (
         is_per_host=True,
     ),
     Variable(
+        "certflow_include_passed",
+        "`false`",
+        "Boolean. If true, the report also has the findings that passed.",
+        is_per_host=True,
+    ),
+    Variable(
         "certflow_wait_timeout",
         "`120`",
         "The largest time in seconds for the audit of one cluster.",

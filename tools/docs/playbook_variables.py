@@ -152,7 +152,7 @@ AUDIT = """
 ## Variables of the playbook audit
 
 The playbook `certflow.kubernetes.audit` takes `certflow_hosts`, `certflow_kubeconfig`, `certflow_context`, `certflow_cluster_uid`,
-`certflow_kubernetes_execution_mode` and `certflow_report` of the first table. For an audit, `certflow_report` is a path or a list of paths.
+`certflow_kubernetes_execution_mode`, `certflow_job_name`, `certflow_required_job` and `certflow_report` of the first table. For an audit, `certflow_report` is a path or a list of paths.
 The playbook also takes these variables. Each host may have its own value of the last {per_host}.
 
 | Variable | Default | Meaning |

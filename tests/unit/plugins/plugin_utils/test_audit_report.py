@@ -29,7 +29,8 @@ SUFFIXES = tuple(_report_files.FORMATS)
 
 def run(results: dict[str, Any] = RESULTS, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
     parameters = {name: row.get("default") for name, row in _audit_report.SPEC.items()}
-    return _audit_report.run({**parameters, **options}, results, check_mode=check_mode)
+    registered = {"registered": "audit" if results else None}
+    return _audit_report.run({**parameters, **registered, **options}, results, check_mode=check_mode)
 
 
 def test_every_format_is_written_with_its_mode(tmp_path: Path) -> None:
@@ -76,6 +77,7 @@ def test_reports_are_merged_and_compared(tmp_path: Path) -> None:
 
 def test_a_cluster_of_another_report_fails_no_host() -> None:
     answer = run({"good": result()}, reports=[reports.report({"third": failed()})])
+    assert answer["job_report"]["succeeded"]
     assert answer["failed_hosts"] == {}
     assert set(answer["failed_clusters"]) == {"third"}
 
@@ -89,6 +91,7 @@ def test_earlier_reports_are_enough(tmp_path: Path) -> None:
 #: Options -> the code of the error, before a file is written. HERE is a directory.
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "report": ({"reports": ["HERE/absent.json"]}, "invalid-input"),
+    "no source": ({"registered": None, "reports": []}, "invalid-input"),
     "data": ({"reports": [{"clusters": []}]}, "invalid-report"),
     "comparison": ({"compare_with": "HERE/broken.json"}, "invalid-report"),
     "suffix": ({"dest": ["HERE/new.txt"]}, "invalid-input"),

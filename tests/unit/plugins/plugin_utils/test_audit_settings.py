@@ -57,12 +57,12 @@ def test_settings_without_a_problem(tmp_path: Path) -> None:
     assert settings.exceptions == [
         {"check": "expired", "reason": "r", "until": "2027-01-31", "objects": ["x"]}
     ]
-    assert settings.counters == {"one": {"a.example.com": 3.0}}
+    assert settings.counters == {"host-1": '{"a.example.com": 3.0}'}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exceptions.yml", "old.json"]
 
 
 def _report_text() -> str:
-    return report_text.dump(reports.report({"one": reports.result()}))
+    return report_text.dump(reports.report({"host-1": reports.result(), "elsewhere": reports.result()}))
 
 
 #: The variables of all hosts -> names that the only problem has.
