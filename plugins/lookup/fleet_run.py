@@ -22,11 +22,11 @@ options:
       - V(differences) is the list of the differences between the run and the plan.
       - V(hosts) is the list of host patterns of the run, in the order of its stages.
       - V(serial) is the list of the numbers of clusters of the stages.
-      - V(stage) is the stage of the current host. Its keys are C(name), C(hosts), C(concurrency) and C(soak).
+      - V(stage) is the stage of the current host. Its keys are C(name), C(concurrency) and C(soak).
       - V(deadline) is O(deadline) in seconds.
       - V(soak) waits for the time of the current host's stage, prints a line each minute, and returns the stage's name.
       - V(failed_task) records the failure O(result) of the current host, and returns its outcome.
-      - V(end) ends the run, writes the report, and returns the lines of the summary.
+      - V(end) ends the run, writes the report, prints the summary, and returns its last lines.
       - V(outcomes) is a dictionary with the outcome of each host. Its key C(is_failure) says if the host fails.
       - V(job_report) is a dictionary with the counts of the outcomes, for later jobs of a workflow.
       - V(reported) is a host pattern of the hosts without success, or of the first host.
@@ -109,6 +109,7 @@ _raw:
   elements: raw
 """
 
+import contextlib
 import os
 import tempfile
 import time
@@ -117,6 +118,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ansible.constants import config
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
@@ -236,8 +238,12 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
     @staticmethod
     def _stage(variables: Mapping[str, Any]) -> dict[str, Any]:
-        stage = _run(variables).stage_of(variables["inventory_hostname"])
-        return stages.to_data([stage])[0]
+        run = _run(variables)
+        # Ansible evaluates the throttle in its parent process, so each fork inherits what the run file has so far.
+        with contextlib.suppress(CertflowError):
+            run.file.read()
+        stage = run.stage_of(variables["inventory_hostname"])
+        return {"name": stage.name, "concurrency": stage.concurrency, "soak": stage.soak}
 
     def _deadline(self, _variables: Mapping[str, Any]) -> int:
         given = self.get_option("deadline")
@@ -287,9 +293,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
     def _end(self, variables: Mapping[str, Any]) -> list[str]:
         run, found = _run(variables), self._found(variables)
-        lines = outcomes.summary_lines(found)
-        if run.is_check:
-            lines.append(f"plan {run_report.plan_of(run, found).hash}")
+        *lines, count = outcomes.summary_lines(found)
+        last = [count, *([f"plan {run_report.plan_of(run, found).hash}"] if run.is_check else [])]
         problems: list[str] = []
         try:
             run.file.end_run()
@@ -300,7 +305,11 @@ class LookupModule(LookupBase):  # type: ignore[misc]
                 run_report.write(run, found)
             except CertflowError as error:
                 problems.append(str(error))
-        return [*problems, *lines]
+        # A callback may hide the results of successful tasks, and a callback that prints JSON needs standard output.
+        is_json = "json" in str(config.get_config_value("DEFAULT_STDOUT_CALLBACK"))
+        for line in (*problems, *lines, *last):
+            display.display(line, stderr=is_json)
+        return [*problems, *last]
 
     def _job_report(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         run = _run(variables)

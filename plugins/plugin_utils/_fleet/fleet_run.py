@@ -72,7 +72,20 @@ class FleetRun:
         }
 
 
+#: The last run that was read, because Ansible asks for it for each host.
+_last: dict[str, FleetRun] = {}
+
+
 def from_data(data: Mapping[str, Any]) -> FleetRun:
     """Return the run of ``FleetRun.to_data``."""
+    known = _last.get(data["run"])
+    if known is None:
+        known = _parse(data)
+        _last.clear()
+        _last[data["run"]] = known
+    return known
+
+
+def _parse(data: Mapping[str, Any]) -> FleetRun:
     parts = {"stages": stages.from_data(data["stages"]), "budget": Budget(**data["budget"])}
     return FleetRun(**{**data, **parts})
