@@ -160,10 +160,7 @@ class FleetDemo(DemoClusters):
         """Return the status and the output of a playbook of the collection on the fleet."""
         say(f"   $ ansible-playbook -i fleet.yml certflow.kubernetes.{name} {' '.join(words)}")
         where = self.directory
-        given = [
-            str(where / word) if word.endswith(".yml") else word.replace("@", f"@{where}/") for word in words
-        ]
-        given = [word.replace("=report.json", f"={where}/report.json") for word in given]
+        given = [word.replace("@", f"@{where}/").replace("=report", f"={where}/report") for word in words]
         own = ("-e", f"certflow_run_file={where}/run.jsonl")
         program = sys.executable.rpartition("/")[0] + "/ansible-playbook"
         command = (program, "-i", str(where / "fleet.yml"), f"certflow.kubernetes.{name}", *given, *own)
@@ -179,8 +176,9 @@ class FleetDemo(DemoClusters):
 def progress(output: str) -> str:
     """Return the lines of progress and the summary of a run."""
     lines = re.findall(r"^(?:\[\d+/\d+\] .*|stage .*|the run of .*)$", output, re.MULTILINE)
-    told = output.rpartition("TASK [Show the summary of the run]")[2].partition("PLAY RECAP")[0]
-    return "\n".join([*lines, *(line for line in told.splitlines()[1:] if line.strip())])
+    told = output.rpartition("PLAY [Report the outcomes]")[2].partition("PLAY RECAP")[0]
+    shown = (r"\d+ clusters: ", r"plan sha256:", *(f"{host}: " for host in HOSTS))
+    return "\n".join([*lines, *(line for line in told.splitlines() if re.match("|".join(shown), line))])
 
 
 def the_audit(demo: FleetDemo) -> str:
