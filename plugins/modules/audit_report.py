@@ -15,7 +15,7 @@ author: certflow.kubernetes contributors (@certflow)
 description:
   - Builds one report from the results of M(certflow.kubernetes.audit_info) of many hosts, and from earlier reports. It writes the report
     as JSON, HTML, metrics for Prometheus, Markdown or JUnit, and may upload the files.
-  - It runs on the controller and contacts no cluster. The playbook P(certflow.kubernetes.audit#playbook) uses it.
+  - It runs on the controller and contacts no cluster. The playbook C(certflow.kubernetes.audit) uses it.
   - The task does not fail because of findings. Use RV(failed_hosts) to fail a play.
 options:
   registered:
