@@ -89,7 +89,7 @@ Reports of several runs become one report. Of several audits of one cluster, the
 clusters with one name if the UID of one of them is not known. Two clusters with one name get a part of their UID behind the name. `notes`
 has a line about each cluster that was left out or renamed.
 
-## Comparison
+## Comparison with an earlier report
 
 A comparison with an earlier report sets `state` and `first_seen` of each failed finding. It uses the fingerprints.
 
