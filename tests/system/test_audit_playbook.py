@@ -163,6 +163,13 @@ def test_check_mode_writes_no_file(audited: AuditFleet) -> None:
     assert not (audited.directory / "checked.json").exists()
 
 
+def test_a_false_is_not_the_default(audited: AuditFleet) -> None:
+    run = audited.play("--limit", "well", report="narrow.json", probe_endpoints=False)
+    assert run.status == 0, run.output
+    (cluster,) = audited.report("narrow.json")["clusters"]
+    assert cluster["limits"]["probe_endpoints"] is False
+
+
 def test_wrong_variables_end_the_run_before_a_cluster_is_contacted(audited: AuditFleet) -> None:
     """tests/unit has the table of all problems."""
     exception = {"check": "expird", "reason": "r", "until": "2027-01-31"}
