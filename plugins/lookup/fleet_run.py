@@ -356,7 +356,7 @@ def _expand(variable: str, path: str) -> str:
     expanded = os.path.expanduser(path.strip())
     if expanded.startswith("~"):
         raise CertflowError(
-            f"{variable} starts from a home directory that does not exist: {path}",
+            f"the variable {variable} starts from a home directory that does not exist: {path}",
             code="invalid-input",
             remedy="Write an absolute path",
         )
