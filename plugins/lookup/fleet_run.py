@@ -207,7 +207,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         if unfinished is not None:
             display.display(outcomes.unfinished_line(unfinished.hosts, unfinished.at))
         if report:
-            run_report.write(begun, run_report.outcomes_of(begun))
+            run_report.write_before_end(begun)
         return begun
 
     def _planned(self, variables: Mapping[str, Any]) -> list[str]:
@@ -234,6 +234,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     @staticmethod
     def _serial(variables: Mapping[str, Any]) -> list[int]:
         run = _find_run(variables)
+        if run:
+            run_report.write_at_exit(run)  # Ansible's main process asks for the batches
         return stages.serial(run.stages) if run else [1]
 
     @staticmethod

@@ -220,6 +220,7 @@ def test_a_run_that_is_killed(wide: WideFleet) -> None:
     playbook.kill(process)
     process.communicate()
     assert wide.held() == set(hosts) - {"c003"}, "".join(seen)
+    assert wide.statuses()["c003"] == "started"
     wide.write(hosts)
     run = wide.play("--forks", "8", certflow_stages=stages)
     assert run.status == 0, run.output

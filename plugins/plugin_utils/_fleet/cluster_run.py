@@ -79,6 +79,8 @@ def work_on(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[str, Any
     if refusal:
         outcome = _record(run, task, actions, refusal, 0)
         return {"changed": False, "msg": outcome["reason"], OUTCOME: outcome}
+    if task.phase == WORK:
+        run_report.write_if_due(run)
     try:
         answer = actions.work()
     except Exception as error:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import tempfile
@@ -26,11 +27,18 @@ from .plan import Plan
 from .run_file import RunFileError
 from .run_state import ClusterState
 
-#: The report is written at most once in this time while clusters end. Seconds.
+#: The report of a large run is written at most once in this time while clusters start and end. Seconds.
 INTERVAL = 5.0
+#: The time for each cluster of a smaller run, because a report takes as much longer as it has more clusters. Seconds.
+INTERVAL_PER_CLUSTER = 0.02
 MODE = 0o644
 NOT_STARTED = "the run ended before this cluster"
 STARTED = "the run was killed while it worked on this cluster"
+#: The reasons in a report that is written while the run works. A run that is killed leaves it.
+REASONS_BEFORE_END = {
+    outcomes.NOT_STARTED: "the run had not reached this cluster when this report was written",
+    outcomes.STARTED: "the run worked on this cluster when this report was written",
+}
 
 
 def outcomes_of(run: FleetRun, known: Mapping[str, Mapping[str, Any]] = {}) -> dict[str, dict[str, Any]]:
@@ -114,9 +122,40 @@ def write(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def write_if_due(run: FleetRun) -> None:
-    """Write the report if the last one is some seconds old. An error waits for the end of the run."""
+    """Write the report if the last one is not new. An error waits for the end of the run."""
+    interval = min(INTERVAL, INTERVAL_PER_CLUSTER * len(run.hosts))
     try:
-        if run.report and time.time() - os.stat(run.report).st_mtime >= INTERVAL:
-            write(run, outcomes_of(run))
+        if run.report and time.time() - os.stat(run.report).st_mtime >= interval:
+            write_before_end(run)
     except (CertflowError, RunFileError, OSError):
+        return
+
+
+def write_before_end(run: FleetRun) -> None:
+    """Write the report of a run that works. It does not tell an outcome that is not known yet. Raises CertflowError."""
+    write(run, {host: _before_end(row) for host, row in outcomes_of(run).items()})
+
+
+def _before_end(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    is_open = row.get("reason") in (NOT_STARTED, STARTED)
+    return {**row, "reason": REASONS_BEFORE_END[row["status"]]} if is_open else row
+
+
+def write_at_exit(run: FleetRun) -> None:
+    """Write the report when this process ends before the run has ended, such as after Ctrl-C."""
+    if run.report and run.run not in _WATCHED:
+        _WATCHED.add(run.run)
+        atexit.register(_write_unfinished, run, os.getpid())
+
+
+# The runs whose report this process writes at its end.
+_WATCHED: set[str] = set()
+
+
+def _write_unfinished(run: FleetRun, pid: int) -> None:
+    """Write the report of a run that was interrupted. A forked process inherits this call, and leaves it to its parent."""
+    try:
+        if os.getpid() == pid and not run.file.read().is_ended:
+            write(run, outcomes_of(run))
+    except (CertflowError, OSError):
         return

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,3 +156,50 @@ def test_a_second_host_of_a_cluster(rig: Rig, uid: str, is_refused: bool) -> Non
         assert caught.value.code == "same-cluster"
     else:
         fleet_task.claim(rig.run, "c2", uid, "https://a", "apps/tls")
+
+
+def statuses(path: Path) -> list[tuple[str, str]]:
+    """Return the status of the first three hosts in a report, and their reasons."""
+    rows = {row["name"]: row for row in json.loads(path.read_text())["clusters"]}
+    return [(rows[host]["status"], rows[host]["reason"]) for host in HOSTS[:3]]
+
+
+def with_report(rig: Rig, path: Path) -> FleetRun:
+    rig.run = replace(rig.run, report=str(path))
+    run_report.write_before_end(rig.run)
+    os.utime(path, (0, 0))
+    return rig.run
+
+
+def test_the_report_of_a_run_that_works_tells_which_cluster_has_started(rig: Rig, tmp_path: Path) -> None:
+    """A run that is killed leaves this report. It does not say of a cluster at work that it was not reached."""
+    path = tmp_path / "report.json"
+    run = with_report(rig, path)
+    seen = []
+
+    def work() -> dict[str, Any]:
+        seen.extend(statuses(path))
+        return ISSUED
+
+    task = ClusterTask("c2", cluster_run.WORK, reads_only=False)
+    cluster_run.work_on(run, task, cluster_run.Actions(work, rig.lines.append))
+    open_reasons = run_report.REASONS_BEFORE_END
+    assert seen[1:] == [(status, open_reasons[status]) for status in ("started", "not started")]
+
+
+@pytest.mark.parametrize(("is_parent", "is_ended", "is_written"), [(True, False, True), (False, False, False), (True, True, False)])  # fmt: skip
+def test_the_report_of_a_run_that_is_interrupted(
+    rig: Rig, tmp_path: Path, is_parent: bool, is_ended: bool, is_written: bool
+) -> None:
+    """The main process writes it at its end. A forked process does not, and the report of an ended run stays."""
+    path = tmp_path / "report.json"
+    rig.work("c1", ISSUED)
+    run = with_report(rig, path)
+    run.file.start_cluster("c2", "rest")
+    if is_ended:
+        run.file.end_run()
+    before = path.read_bytes()
+    run_report._write_unfinished(run, os.getpid() if is_parent else 1)
+    assert (path.read_bytes() != before) == is_written
+    if is_written:
+        assert [status for status, _reason in statuses(path)] == ["changed", "started", "not started"]
