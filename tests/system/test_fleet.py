@@ -356,7 +356,7 @@ BAD: tuple[tuple[Path, tuple[str, ...], tuple[str, ...], set[str]], ...] = (
     (CERTIFICATES, ("-i", "only_d"), ("certflow_hosts", "d,"), A),
     (CERTIFICATES, (*COMPLETE, "-e", '{"certflow_stages": [{"name": "one", "hosts": "a"}]}'), ("b.",), A),
     (CERTIFICATES, (*COMPLETE, "-e", '{"certflow_stages": [{"name": "one", "hosts": "rest", "soak": "long"}]}'), ("long",), A),
-    (CERTIFICATES, (*COMPLETE, "-e", "certflow_until=last"), ("last", "canary"), A),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_until=everything"), ("everything", "canary"), A),
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_run_file=/dev/null/run"), ("/dev/null/run",), A),
     (CERTIFICATES, ("-e", "certflow_max_failures=some"), ("certflow_max_failures", "some"), A),
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_report=/dev/null/report.json"), ("/dev/null",), A),
