@@ -26,7 +26,7 @@ options:
   probe_endpoints:
     description:
       - Whether to read the certificates that pods serve. It needs the permission to port-forward.
-      - Without it the audit compares references, scopes and CA bundles only.
+      - If V(false), the audit compares only references, scopes and CA bundles.
     type: bool
     default: true
   probe_urls:
@@ -37,7 +37,7 @@ options:
     default: false
   endpoints_per_service:
     description:
-      - The largest number of endpoints of one Service whose certificates are read. RV(limits) tells how many were left out.
+      - The maximum number of endpoints of one Service whose certificates are read. RV(limits) tells how many were left out.
     type: int
     default: 10
   previous_counters:
@@ -58,9 +58,9 @@ options:
     default: ""
   exceptions:
     description:
-      - Findings that are accepted for some time. They stay in the result with RV(findings[].excepted), and RV(counts) counts them apart.
-      - The owner of an object can except it by the annotation C(certflow.kubernetes/audit-except), whose value has the ids of checks,
-        separated by commas.
+      - Findings that are accepted for a limited time. They stay in the result with RV(findings[].excepted), and RV(counts) counts them apart.
+      - The owner of an object can except it with the annotation C(certflow.kubernetes/audit-except), whose value has the ids of
+        checks, separated by commas.
     type: list
     elements: dict
     default: []
@@ -98,12 +98,12 @@ options:
     type: bool
     default: false
 notes:
-  - For a cluster with 40 webhooks of 20 Services it sends 12 requests, 2 for each Service, and does one handshake for each endpoint.
+  - For a cluster with 40 webhooks of 20 Services it sends 12 requests and 2 for each Service, and does one handshake for each endpoint.
     RV(traffic) returns the requests and bytes.
-  - If the cluster does not answer to the first requests, the task fails. After that, an answer that does not come until
-    O(wait_timeout) or is an error is a finding with the status V(unknown).
+  - If the cluster does not answer the first requests, the task fails. After that, an error, or no answer before
+    O(wait_timeout) ends, is a finding with the status V(unknown).
   - It reads CustomResourceDefinitions in pages of 50. Each page has their schemas, which may be several megabytes.
-  - Names and messages of the cluster are foreign text. They have no hidden characters, and at most 600 characters each.
+  - Names and messages of the cluster are untrusted text. In the result they have no hidden characters, and at most 600 characters each.
 seealso:
   - module: certflow.kubernetes.webhook_probe
   - module: certflow.kubernetes.k8s_csr_info

@@ -45,7 +45,7 @@ options:
       - The files to write on the controller. The suffix of each decides its format. V(.json) is the report itself, and the other
         formats are made from it. V(.html) is a page, V(.prom) is for the textfile collector of the Prometheus node exporter, V(.md)
         is a summary in Markdown, and V(.xml) is JUnit.
-      - A file is written beside its destination and then renamed. So a reader never sees a part of it.
+      - A file is written beside its destination and then renamed. So a reader never sees a partial file.
     type: list
     elements: path
     default: []
@@ -64,7 +64,7 @@ options:
     description:
       - An https URL to which the files are uploaded by PUT. If its path ends with a slash, the name of each file is added to it.
         Otherwise O(dest) must have one file.
-      - A redirection is an error. The query of the URL may hold a signature, and no message shows it.
+      - A redirect is an error. The query of the URL may hold a signature, and no message shows it.
     type: str
   upload_auth:
     description:
@@ -108,7 +108,7 @@ options:
         type: path
   upload_timeout:
     description:
-      - The largest time in seconds for the upload of all files.
+      - The maximum time in seconds for the upload of all files.
     type: int
     default: 60
 attributes:
@@ -182,12 +182,12 @@ problems:
   type: list
   elements: str
 summary:
-  description: The report in short, as lines. It has the counts, the findings that break first, and the paths of the files.
+  description: The short form of the report, as lines. It has the counts, the findings that break first, and the paths of the files.
   returned: success
   type: list
   elements: str
 artifact:
-  description: Counts, and the outcome of each cluster, with at most about 40 kB. For C(ansible.builtin.set_stats).
+  description: Counts, and the outcome of each cluster, with at most about 40 kB. Pass it to C(ansible.builtin.set_stats).
   returned: success
   type: dict
 job_report:

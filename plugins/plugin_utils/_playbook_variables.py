@@ -82,7 +82,7 @@ _FLEET = (
     Variable(
         "certflow_run_file",
         "in `~/.local/state`",
-        "The path of the run file, in which the run notes which clusters it has started. See [Run file](#run-file).",
+        "The path of the run file, in which the run records the clusters that it has started. See [Run file](#run-file).",
     ),
     Variable(
         "certflow_job_name",
@@ -103,7 +103,7 @@ _FLEET = (
     Variable(
         "certflow_allow_shared_cluster",
         "`false`",
-        "Boolean. If true, two hosts may have the same cluster UID, such as two clusters that were restored from one backup.",
+        "Boolean. If true, two hosts may have the same cluster UID, for example because their clusters were restored from one backup.",
     ),
     Variable(
         "certflow_kubeconfig",
@@ -140,7 +140,7 @@ _AUDIT = (
     Variable(
         "certflow_exceptions",
         "",
-        "Findings that are accepted for some time: a list, or the path of a YAML file with a list. The keys of an "
+        "Findings that are accepted for a limited time: a list, or the path of a YAML file with a list. The keys of an "
         "entry are those of the option `exceptions` of the module `audit_info`.",
     ),
     Variable(
@@ -186,7 +186,7 @@ _AUDIT = (
     Variable(
         "certflow_endpoints_per_service",
         "`10`",
-        "The largest number of endpoints of one Service.",
+        "The maximum number of endpoints of one Service whose certificates are read.",
         is_per_host=True,
     ),
     Variable(
@@ -198,7 +198,7 @@ _AUDIT = (
     Variable(
         "certflow_wait_timeout",
         "`120`",
-        "The largest time in seconds for the audit of one cluster.",
+        "The maximum time in seconds for the audit of one cluster.",
         is_per_host=True,
     ),
 )

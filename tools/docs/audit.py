@@ -48,13 +48,13 @@ shows it.
 
 ## Incomplete audits
 
-If the cluster does not answer to the first requests, or refuses the login, the task fails. After that, an answer that is an error, is
+If the cluster does not answer the first requests, or refuses the login, the task fails. After that, an answer that is an error, is
 cut short or does not come in time is a finding of the status `unknown`, and the audit goes on. One source takes at most half of the
 remaining `wait_timeout`. A check passes only if everything that it compares could be read.
 
 ## Exceptions
 
-A finding that you accept for some time is an entry of the option `exceptions`, with a reason and an end. The owner of an object can
+A finding that you accept for a limited time is an entry of the option `exceptions`, with a reason and an end. The owner of an object can
 except it from checks by an annotation:
 
 ```yaml

@@ -27,7 +27,7 @@ it, also later and on another machine. A report of a fleet run has the same form
 | `.md` | Markdown | a merge request, a chat |
 | `.xml` | JUnit | Jenkins, GitLab, Azure DevOps |
 
-Names and messages of clusters are foreign text. In a report they have one line, at most 600 characters, and no hidden characters. Each
+Names and messages of clusters are untrusted text. In a report they have one line, at most 600 characters, and no hidden characters. Each
 format escapes them in its own way.
 
 ## Versions

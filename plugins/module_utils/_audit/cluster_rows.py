@@ -21,8 +21,8 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         SCOPE,
         ERROR,
         (data.CONFIGURATIONS, data.SERVICES, data.NAMESPACES, data.PODS, data.CONDITIONS),
-        "If all pods of the webhook are gone at the same time, no new one can be created.",
-        "Exclude the namespace of the webhook by its namespaceSelector, or its pods by an objectSelector.",
+        "If all pods of the webhook are gone at the same time, no new pod can be created.",
+        "Exclude the namespace of the webhook with the namespaceSelector, or its pods with an objectSelector.",
         GOOD_PRACTICES,
     ),
     Check(
@@ -52,7 +52,8 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         SCOPE,
         WARNING,
         (data.CONFIGURATIONS, data.NAMESPACES, data.CONDITIONS),
-        "If the webhook is slow, controllers of the control plane lose their Leases and restart, and nodes become NotReady. failurePolicy Ignore does not help.",
+        "If the webhook is slow, controllers of the control plane lose their Leases and restart, and nodes become NotReady. "
+        "failurePolicy Ignore does not help.",
         "Exclude kube-system and kube-node-lease by the namespaceSelector, or leases by the rules. Or set timeoutSeconds to 3 or less.",
         "open-policy-agent/gatekeeper#3829",
     ),
@@ -62,7 +63,8 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         SCOPE,
         WARNING,
         (data.CONFIGURATIONS, data.CONDITIONS),
-        "If the webhook does not answer, aggregated APIs and kubelets cannot authenticate and authorize their callers. API servers of Kubernetes 1.37 and newer do not call webhooks about these resources.",
+        "If the webhook does not answer, aggregated APIs and kubelets cannot authenticate and authorize their callers. API servers of "
+        "Kubernetes 1.37 and newer do not call webhooks about these resources.",
         "Limit the rules to the groups that the webhook needs. Leave out authentication.k8s.io and authorization.k8s.io.",
         GOOD_PRACTICES,
     ),
@@ -88,7 +90,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
     ),
     Check(
         "exact-match",
-        "Requests in another version of the API pass the webhook by",
+        "Requests in another version of the API bypass the webhook",
         SCOPE,
         WARNING,
         (data.CONFIGURATIONS, data.DEFINITIONS),
@@ -133,8 +135,10 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         CONVERSION,
         WARNING,
         (data.DEFINITIONS,),
-        "The API server refuses a release of the CustomResourceDefinition without this version. Until then each read of such an object needs the conversion.",
-        "Write each object again in the storage version, then remove the old version from status.storedVersions. See the guide of the program for a storage migration.",
+        "The API server refuses a release of the CustomResourceDefinition without this version. Until the objects are migrated, each "
+        "read of such an object needs the conversion.",
+        "Write each object again in the storage version, then remove the old version from status.storedVersions. See the guide of the "
+        "program for a storage migration.",
         "kubernetes-csi/external-snapshotter#718; kubernetes-csi/external-snapshotter#1307",
     ),
     Check(
@@ -154,7 +158,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         ERROR,
         (data.API_SERVICES,),
         "Discovery of the API fails, deleted namespaces stay Terminating, and autoscaling by its metrics stops.",
-        "Repair what the cause and the evidence say. If its program was uninstalled, delete the APIService.",
+        "Correct the fault that the cause and the evidence describe. If its program was uninstalled, delete the APIService.",
         "kubernetes/kubernetes#60807; kubernetes/kubernetes#83332",
     ),
     Check(
@@ -203,7 +207,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         CLUSTER,
         WARNING,
         (data.CLUSTER_CA,),
-        "After the CA has expired, no component and no client connects to the API server. To replace it on every node and in every kubeconfig takes weeks.",
+        "After the CA has expired, no component and no client connects to the API server. Replacing the CA on every node and in every kubeconfig takes weeks.",
         "Plan the rotation of the CA now, as the documentation of the distribution describes it.",
         "https://kubernetes.io/docs/tasks/tls/manual-rotation-of-ca-certificates/",
     ),
@@ -234,7 +238,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         WARNING,
         (),
         "The checks that the evidence names have no answer for some objects. These objects may have faults.",
-        "Grant the permissions of the result missing_role, or change what the cause says.",
+        "Grant the permissions of the result missing_role, or correct the fault that the cause describes.",
         "kubescape/kubescape#3069",
     ),
 )

@@ -23,7 +23,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         ERROR,
         _SERVED,
         FAILS,
-        "Write the CA that signs now into the caBundle. For a renewed certificate restart the pods that serve the old one.",
+        "Write the current CA into the caBundle. If the certificate was renewed, restart the pods that serve the old one.",
         "kubescape/helm-charts#819; cert-manager/cert-manager#6350",
     ),
     Check(
@@ -113,7 +113,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         ERROR,
         _OBJECTS,
         FAILS,
-        "Replace the caBundle by PEM text with the CA.",
+        "Replace the caBundle with PEM text that contains the CA.",
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
     ),
     Check(
@@ -152,7 +152,8 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         TLS,
         WARNING,
         _SERVED,
-        "An RSA key below 2048 bits can be broken. API servers of Kubernetes 1.33 and newer refuse keys below 1024 bits, and all refuse keys above 8192 bits.",
+        "An RSA key below 2048 bits can be broken. API servers of Kubernetes 1.33 and newer refuse keys below 1024 bits, and every "
+        "version refuses keys above 8192 bits.",
         "Issue the certificate again with an ECDSA key, or with an RSA key of 2048 to 4096 bits.",
         "golang/go#71612; golang/go#62048",
     ),
@@ -218,7 +219,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
     ),
     Check(
         "one-endpoint",
-        "The webhook has one endpoint, or all on one node",
+        "The webhook has one endpoint, or all endpoints on one node",
         REACH,
         INFO,
         (data.CONFIGURATIONS, data.SERVICES, data.NAMESPACES),
@@ -234,7 +235,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         (data.CONFIGURATIONS, data.EVENTS, data.METRICS),
         "The API server itself cannot call the webhook. A port-forward takes another network path, and may succeed. "
         + FAILS,
-        "Compare with the findings of the same webhook. Without one, check firewalls and network policies from the API server to "
+        "Compare this with the other findings of the same webhook. If it has none, check firewalls and network policies from the API server to "
         "the pods. On EKS with another CNI the pods of the webhook need hostNetwork.",
         "aws/containers-roadmap#1215; kubernetes/ingress-nginx#5401",
     ),

@@ -102,10 +102,10 @@ def from_report(report: Mapping[str, Any]) -> Plan | str:
     """
     run = report.get("run") or {}
     if report.get("kind") != "run" or not run.get("check_mode"):
-        return f"{NAME} names a report that is not of a run with --check."
+        return f"{NAME} names a report that does not come from a run with --check."
     plan = make(str(run.get("role") or ""), report["clusters"])
     if run.get("plan") and run["plan"] != plan.hash:
-        return f"{NAME} names a report whose clusters do not belong to its plan. Write it again with --check."
+        return f"{NAME} names a report whose clusters do not match its hash. Write the report again with --check."
     return plan
 
 

@@ -164,8 +164,8 @@ class RunFile:
             state = run_state.fold(run_state.read_events(added, self.run), self.run, known.state)
             if not state.run:
                 raise RunFileError(
-                    f"the run file {self.path} does not have this run any more",
-                    remedy="Give each run that works at the same time a file of its own (certflow_run_file)",
+                    f"the run file {self.path} no longer contains this run",
+                    remedy="Give each simultaneous run its own file (certflow_run_file)",
                 )
             last = run_state.last_line(added) or known.last
             _KNOWN[self.path, self.run] = _Known(state, known.end + len(added), last)

@@ -101,7 +101,7 @@ def waiting_outcome(
     reason = f"the maintenance window opens at {format_time(opening)}"
     breaks = breaks_at is not None and breaks_at < opening
     if breaks and breaks_at is not None:
-        reason += f", and a certificate breaks before, at {format_time(breaks_at)}"
+        reason += f", and a certificate breaks before that, at {format_time(breaks_at)}"
     if problem:
         reason += f". The certificate could not be read now: {' '.join(problem.split())}"
     error = CertflowError(
