@@ -27,6 +27,8 @@ SAMPLES: dict[str, Callable[[], Report]] = {
     "compared": report_sample.compared,
     "run": report_sample.run,
     "empty": lambda: reports.report({}),
+    # No filter has two values to choose from.
+    "one": lambda: reports.report({"a": reports.result(reports.finding("expired"))}),
     "fleet": lambda: reports.fleet(100, 40),
 }
 TAB, ENTER = ("Tab", 9), ("Enter", 13)
@@ -111,6 +113,11 @@ def test_a_page_has_no_error_fits_its_window_and_can_be_read(
         ratio, element = ask(chromium, CONTRAST)[0]
         assert ratio >= 4.5, element
     assert ask(chromium, "return document.documentElement.scrollWidth") <= size[0]
+    assert all(
+        ask(
+            chromium, "return [...document.querySelectorAll('.counts li')].map((one) => one.innerText.trim())"
+        )
+    )
     width, height = struct.unpack(">II", chromium.picture()[16:24])
     assert (width, height) == size
     assert chromium.errors == []

@@ -52,10 +52,10 @@
   // Counts become buttons that set the filter.
   const counts = [...document.querySelectorAll("a[data-filter]")].map((link) => {
     const wanted = Object.fromEntries(new URLSearchParams(link.dataset.filter));
-    const button = make("button", { type: "button" }, ...link.childNodes);
     const isOn = () => Object.keys(controls).every((key) => controls[key].value === (wanted[key] || ""));
     const isPossible = Object.entries(wanted).every(([key, value]) => controls[key] && [...controls[key].options].some((one) => one.value === value));
     if (!isPossible) return null;
+    const button = make("button", { type: "button" }, ...link.childNodes); // this empties the link
     button.addEventListener("click", () => {
       const wasOn = isOn();
       for (const key in controls) controls[key].value = wasOn ? "" : wanted[key] || "";
