@@ -143,7 +143,7 @@ vertical bar and the grave accent.
 |---|---|
 | cluster | test suite. Its first test case is the audit |
 | cluster whose status is not `ok` | error of the first test case |
-| finding | test case. Its class is the id of the check |
+| finding | test case. Its class is the id of the check, and its name begins with the cluster |
 | failed finding that does not pass `certflow_fail_on` | failure |
 | other failed finding | output of the test case |
 | accepted finding, `unknown`, `skip` | skipped test case |

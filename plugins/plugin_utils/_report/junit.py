@@ -6,11 +6,15 @@
 """Write a report as JUnit XML, which Jenkins, GitLab and Azure DevOps show. Pure.
 
 A suite is a cluster. Its first test case is the audit or the run itself, so every cluster is visible. A finding is a test case.
+
+GitLab shows one of several test cases that have the same class and name, also if they are in different suites. So each name has the
+cluster, and a number if it occurs again: https://docs.gitlab.com/ci/testing/unit_test_reports/
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
@@ -47,8 +51,13 @@ def render(report: Report, fail_on: str = ERROR) -> str:
             root, "testsuite", name=escape(cluster["name"]), timestamp=_time(report, cluster)
         )
         _add_outcome(suite, report, cluster)
+        taken: Counter[tuple[str, str]] = Counter()
         for row in by_cluster.get(id(cluster), ()):
-            _add_finding(suite, report, row.finding, limits)
+            name = _name(row)
+            taken[row.finding["check"], name] += 1
+            number = taken[row.finding["check"], name]
+            case = _add_case(suite, row.finding["check"], f"{name} ({number})" if number > 1 else name)
+            _fill_finding(case, report, row.finding, limits)
         _add_numbers(suite, cluster)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
@@ -73,12 +82,15 @@ def _add_outcome(suite: ElementTree.Element, report: Report, cluster: Mapping[st
     _add_text(case, kind, lines, type=cluster["code"] or cluster["status"], message=cluster["reason"])
 
 
-def _add_finding(
-    suite: ElementTree.Element, report: Report, finding: Mapping[str, Any], limits: tuple[str, ...]
-) -> None:
-    subject = finding["object"]
+def _name(row: Row) -> str:
+    subject = row.finding["object"]
     place = "/".join(filter(None, (subject["kind"], subject["namespace"], subject["name"])))
-    case = _add_case(suite, finding["check"], " ".join(filter(None, (place, subject["webhook"]))))
+    return " ".join(filter(None, (f"{row.cluster['name']}:", place, subject["webhook"])))
+
+
+def _fill_finding(
+    case: ElementTree.Element, report: Report, finding: Mapping[str, Any], limits: tuple[str, ...]
+) -> None:
     check = report["checks"][finding["check"]]
     lines = [finding["cause"], *finding["evidence"], check["effect"], check["remedy"], check["url"]]
     excepted = finding["excepted"]

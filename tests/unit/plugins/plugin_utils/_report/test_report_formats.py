@@ -208,6 +208,14 @@ def test_findings_are_test_cases(fail_on: str) -> None:
     }
 
 
+def test_no_two_test_cases_have_one_class_and_name() -> None:
+    """GitLab shows only one of them."""
+    twice = [finding("expired"), finding("expired"), unread("services"), unread("events")]
+    root = ElementTree.fromstring(junit.render(report({"a": result(*twice), "b": result(*twice)})).encode())
+    names = [(case.get("classname"), case.get("name")) for case in root.iter("testcase")]
+    assert len(names) == len(set(names)) == 10
+
+
 def test_failed_clusters_of_a_run_are_failures() -> None:
     assert cases(junit.render(RUN), "failure") == [("run", "b")]
 
