@@ -163,7 +163,8 @@ def _entry_problems(path: str, entry: Any) -> Iterator[str]:
         problem = "" if is_blank(entry.get(key)) else find(entry[key])
         if problem:
             yield f"{path}.{key} {problem}"
-    if not missing and _minutes(entry["start"]) == _minutes(entry["end"]) is not None:
+    start, end = _minutes(entry.get("start")), _minutes(entry.get("end"))
+    if start is not None and start == end:
         yield f'{path} has the same start and end. For a whole day write start: "00:00" and end: "24:00".'
     problem = _zone_problem(entry.get("timezone"))
     if problem:
