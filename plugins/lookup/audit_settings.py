@@ -74,10 +74,12 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             settings.problems += _job_report.problems(*self._jobs(available), available)
         return [{**asdict(settings), "problem": _audit_settings.summary(settings.problems)}]
 
-    def _jobs(self, variables: Mapping[str, Any]) -> list[Any]:
+    def _jobs(self, variables: Mapping[str, Any]) -> tuple[Any, Any]:
         """Return the name of this job in a workflow, and that of the job that must have succeeded."""
-        names = ("certflow_job_name", "certflow_required_job")
-        return [_variable_values.rendered(self._templar, variables.get(name, "")) for name in names]
+        return (
+            _variable_values.rendered(self._templar, variables.get("certflow_job_name", "")),
+            _variable_values.rendered(self._templar, variables.get("certflow_required_job", "")),
+        )
 
     def _values(self, host: str, variables: Mapping[str, Any], of_play: Mapping[str, Any]) -> dict[str, Any]:
         """Return the variables of the playbook that are set, as a task of the host would see them."""

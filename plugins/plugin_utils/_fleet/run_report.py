@@ -41,7 +41,9 @@ REASONS_BEFORE_END = {
 }
 
 
-def outcomes_of(run: FleetRun, known: Mapping[str, Mapping[str, Any]] = {}) -> dict[str, dict[str, Any]]:
+def outcomes_of(
+    run: FleetRun, known: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, dict[str, Any]]:
     """Return the outcome of each host, in the order of the run.
 
     known: outcomes from elsewhere, for hosts that the run file does not know because it could not be written.
@@ -49,7 +51,7 @@ def outcomes_of(run: FleetRun, known: Mapping[str, Mapping[str, Any]] = {}) -> d
     Raises RunFileError.
     """
     clusters = run.file.read().clusters
-    return {host: _outcome(clusters.get(host), known.get(host)) for host in run.hosts}
+    return {host: _outcome(clusters.get(host), (known or {}).get(host)) for host in run.hosts}
 
 
 def _outcome(state: ClusterState | None, known: Mapping[str, Any] | None) -> dict[str, Any]:
