@@ -297,9 +297,7 @@ def _exception(entry: Any, where: str) -> dict[str, Any]:
             raise CertflowError(f"{where} has the key {visible(str(key))}", remedy=remedy)
     lacking = [key for key in ("check", "reason", "until") if is_blank(entry.get(key))]
     if lacking:
-        raise CertflowError(
-            f"{where} lacks {listed(lacking)}", remedy="An exception needs a reason and an end"
-        )
+        raise CertflowError(f"{where} lacks {listed(lacking)}", remedy=f"Add {listed(lacking)} to the entry")
     # YAML reads a date as a date.
     texts = {key: str(value) for key, value in entry.items() if key not in _LISTS}
     lists = {key: _strings(entry[key]) for key in _LISTS if not is_blank(entry.get(key))}

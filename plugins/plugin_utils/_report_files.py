@@ -36,7 +36,7 @@ def format_of(path: str) -> str:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in FORMATS:
         raise CertflowError(
-            f"the report {quoted(path)} has the suffix {quoted(suffix)}, which is not that of a format",
+            f"the report {quoted(path)} has the suffix {quoted(suffix)}, which is not the suffix of a report format",
             remedy=f"Use a name that ends in {_SUFFIXES}",
         )
     return FORMATS[suffix][0]
@@ -68,7 +68,7 @@ def check_destination(path: str) -> None:
         raise CertflowError(
             f"the report {path} cannot be written: {_words(error)}",
             code="report-not-written",
-            remedy="Free the disk, or set a path in a directory that you may write",
+            remedy="Free disk space, or set a path in a directory that you may write to",
         ) from error
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Upload files by HTTP PUT, because the files of a container vanish with it.
+"""Upload files by HTTP PUT, because the files of a container are deleted with it.
 
 A redirection is an error, so another host never gets the file or the credentials. The query of a URL may hold a signature, so
 no text shows it.
@@ -80,8 +80,8 @@ def parse_target(url: str, auth: Mapping[str, Any] | None, files: int) -> Target
         )
     if files > 1 and not parts.path.endswith("/"):
         raise CertflowError(
-            f"the URL {shown(url)} is that of one file, and the report has {files} files",
-            remedy="Let the path of the URL end with a slash. The names of the files are added to it",
+            f"the URL {shown(url)} names one file, and the report has {files} files",
+            remedy="End the path of the URL with a slash. The names of the files are then added to it",
         )
     given = source_auth.parse(auth, OPTION)
     source_auth.request_headers(given, url)
@@ -153,8 +153,10 @@ def _refused(url: str, status: int, location: str, auth: SourceAuth) -> Certflow
         except ValueError:
             host = None
         if host:
-            words += f", which leads to the host {host}"
-        return _failed(url, words, "Set the URL to which the server leads. An upload follows no redirection")
+            words += f", which redirects to the host {host}"
+        return _failed(
+            url, words, "Set the URL to which the server redirects. An upload does not follow redirects"
+        )
     if status in (401, 403):
         remedy = f"Check the credentials in {OPTION}" if auth.has_credentials() else f"Set {OPTION}"
     else:

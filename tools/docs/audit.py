@@ -32,16 +32,16 @@ A finding has one of these states:
 
 | Status | Meaning |
 |---|---|
-| `fail` | The fault is there. |
+| `fail` | The object has the fault. |
 | `unknown` | The audit could not read something. There is one finding for each reason, with the missing permission if that is the reason. |
-| `pass` | The fault is not there. The module returns such findings with `include_passed`. |
+| `pass` | The object does not have the fault. The module returns such findings with `include_passed`. |
 | `skip` | The check does not apply to the object. |
 
 The severity is `error` if something fails, or will fail at a known time. It is `warning` for a hazard, and `info` for a fact that you
 should know. `breaks_at` is the time at which the fault takes effect. The findings are sorted by it.
 
-A certificate that expires soon is a warning below the smaller of 28 days and a quarter of its lifetime. It is an error below the
-smaller of 14 days and a tenth.
+A certificate that expires soon is a warning if it has less time left than the smaller of 28 days and a quarter of its lifetime.
+It is an error below the smaller of 14 days and a tenth of its lifetime.
 
 A check that reads certificates through the API server cannot show the network path from the API server to the pod. Only `calls-fail`
 shows it.
@@ -49,13 +49,13 @@ shows it.
 ## Incomplete audits
 
 If the cluster does not answer the first requests, or refuses the login, the task fails. After that, an answer that is an error, is
-cut short or does not come in time is a finding of the status `unknown`, and the audit goes on. One source takes at most half of the
+cut short or does not come in time is a finding with the status `unknown`, and the audit goes on. One source takes at most half of the
 remaining `wait_timeout`. A check passes only if everything that it compares could be read.
 
 ## Exceptions
 
 A finding that you accept for a limited time is an entry of the option `exceptions`, with a reason and an end. The owner of an object can
-except it from checks by an annotation:
+except it from checks with an annotation:
 
 ```yaml
 metadata:
@@ -64,7 +64,7 @@ metadata:
 ```
 
 Accepted findings stay in the result. They come after the others, and are counted apart. The result `exceptions` says which entries
-matched, which matched nothing, and which have ended.
+matched, which matched nothing, and which have expired.
 
 ## Table of checks
 

@@ -36,7 +36,7 @@ A duration is a number with `s`, `m`, `h` or `d`, such as `90s`, `15m` or `2h`. 
 
 ## Stages
 
-A run goes through its stages in their order. A stage starts when each cluster of the stage before has ended, and the soak is over. Each
+A run goes through its stages in their order. A stage starts when each cluster of the previous stage has ended and its soak time is over. Each
 cluster is in exactly one stage. If a cluster is in no stage or in two, the run does not start.
 
 ```yaml
@@ -72,7 +72,7 @@ it waits for its maintenance window. A run with `--check` writes nothing, so its
 
 ## Maintenance windows
 
-`certflow_window` is a window or a list of windows of a cluster. The run judges it at the moment at which the cluster would start. A cluster
+`certflow_window` is a window or a list of windows of a cluster. The run checks the window when it is about to start the cluster. A cluster
 that has started finishes, also after the window has closed. Outside of its windows, the outcome of the cluster is `waiting`, and the report
 has the next opening. If a certificate breaks before that opening, the cluster has failed, so that the run shows it.
 
@@ -95,7 +95,7 @@ certflow_window:
 | `end` | required | The time at which it closes. If it is not later than `start`, it is on the next day. `24:00` is the end of the day. |
 | `timezone` | `UTC` | The name of a time zone. Its rules come from the zone database of the machine, or from the Python package `tzdata`. |
 
-- The day belongs to the start. Friday 22:00 to 04:00 lasts until Saturday.
+- The day is the day of the start. Friday 22:00 to 04:00 lasts until Saturday.
 - A time that exists twice, when daylight saving time ends, means the first one.
 - A time that is skipped, when daylight saving time begins, means the same moment by the clock before the change: 02:30 becomes 03:30.
 
@@ -114,7 +114,7 @@ the variable or the tags that the table names.
 
 ## Run file
 
-The run appends a line to the run file when a cluster starts and when it ends. It decides from this file if the failure budget is spent. The
+The run appends a line to the run file when a cluster starts and when it ends. It reads this file to decide whether the failure budget is spent. The
 file is never a reason to skip a cluster: a run on a cluster that is done costs two or three requests. After a run that was killed, the
 next run with the same file names the clusters that were at work, and completes them.
 
@@ -129,7 +129,7 @@ also the role's own variables, such as `webhook_certificate_context`. A run of o
 starts if one of these variables, or `certflow_cluster_uid`, refers to an undefined variable.
 
 The playbooks read the UID of each cluster when they start to work on it, with the permission to get the namespace `kube-system`. If an earlier host of the
-run has the same UID, the later one is refused. For certificates, this applies to hosts with the same UID and the same Secret. If
+run has the same UID, the run refuses the later host. For certificates, this applies to hosts with the same UID and the same Secret. If
 `certflow_cluster_uid` is set for a host, the playbooks do not read the UID.
 
 ## Input that is checked first

@@ -85,8 +85,8 @@ A cluster whose status is not `ok` always fails.
 
 ## Merging
 
-Reports of several runs become one report. Of several audits of one cluster, the newest stays. Clusters with one UID are one cluster. So are
-clusters with one name if the UID of one of them is not known. Two clusters with one name get a part of their UID behind the name. `notes`
+Reports of several runs become one report. Of several audits of one cluster, the newest stays. Clusters with the same UID are one cluster.
+Clusters with the same name are one cluster if the UID of one of them is not known. Two clusters with the same name get a part of their UID after the name. `notes`
 has a line about each cluster that was left out or renamed.
 
 ## Comparison with an earlier report
@@ -97,7 +97,7 @@ A comparison with an earlier report sets `state` and `first_seen` of each failed
 - A finding is known if the earlier audit found it. `first_seen` stays the time of the first audit in a chain of comparisons.
 - A finding is gone if its cluster was read again, its check has an answer, and the finding is not there.
 
-If the new audit looks at less, for example without `probe_endpoints`, no finding about served certificates is gone. A cluster that one of the
+If the new audit covers less, for example without `probe_endpoints`, no finding about served certificates is gone. A cluster that one of the
 audits did not read is not compared.
 
 ## Metrics

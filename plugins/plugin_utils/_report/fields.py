@@ -102,7 +102,7 @@ FINDING = (
         choices=SEVERITIES,
         is_required=True,
     ),
-    Field("certainty", TEXT, "How sure the cause is.", choices=CERTAINTIES),
+    Field("certainty", TEXT, "The certainty of the cause.", choices=CERTAINTIES),
     Field("object", OBJECT, "The object.", AUDITED_OBJECT),
     Field("cause", TEXT, "The fault in one sentence."),
     Field("evidence", TEXTS, "The observations."),
@@ -146,7 +146,7 @@ ROLE = (
 LIMITS = (
     Field("probe_endpoints", FLAG, "Whether the audit read the certificates that pods serve."),
     Field("probe_urls", FLAG, "Whether the audit read the certificates at URLs."),
-    Field("endpoints_per_service", INTEGER, "The largest number of endpoints for each Service.", is_nullable=True),
+    Field("endpoints_per_service", INTEGER, "The maximum number of endpoints for each Service.", is_nullable=True),
     Field("endpoints_left_out", INTEGER, "The number of endpoints that the limit left out.", is_nullable=True),
 )  # fmt: skip
 STEP = (
