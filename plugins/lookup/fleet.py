@@ -137,7 +137,11 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def _settings(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         hosts = self._checked(self._hosts(variables), variables)
         names = self.get_option("job_name"), self.get_option("required_job")
-        lines = [*self._problems(variables, hosts), *_job_report.problems(*names, variables)]
+        lines = [
+            *self._problems(variables, hosts),
+            *_job_report.problems(*names, variables),
+            *settings.check_file_problems(hosts, variables.get("inventory_dir")),
+        ]
         answer = {"problem": settings.summary(lines, self._spec()), "problems": lines}
         if lines:
             return {**answer, "stages": [], "serial": [], "max_failures": 0, "has_canary": True}

@@ -25,13 +25,16 @@ options:
       - V(stage) is the stage of the current host. Its keys are C(name), C(concurrency) and C(soak).
       - V(deadline) is O(deadline) in seconds.
       - V(soak) waits for the time of the current host's stage, prints a line each minute, and returns the stage's name.
+      - V(check_began) and V(check_ended) record that the check of C(certflow_after_cluster) began and succeeded on the current host.
+        They return the outcome of the host, which is a failure until the check has ended.
       - V(failed_task) records the failure O(result) of the current host, and returns its outcome.
       - V(end) ends the run, writes the report, prints the summary, and returns its last lines.
       - V(outcomes) is a dictionary with the outcome of each host. Its key C(is_failure) says if the host fails.
       - V(job_report) is a dictionary with the counts of the outcomes, for later jobs of a workflow.
       - V(reported) is a host pattern of the hosts without success, or of the first host.
     required: true
-    choices: [begin, planned, differences, hosts, serial, stage, deadline, soak, failed_task, end, outcomes, job_report, reported]
+    choices: [begin, planned, differences, hosts, serial, stage, deadline, soak, check_began, check_ended, failed_task, end,
+              outcomes, job_report, reported]
   role:
     description:
       - The role of the run, without the collection's name.
@@ -160,6 +163,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "stage": self._stage,
             "deadline": self._deadline,
             "soak": self._soak,
+            "check_began": self._check_began,
+            "check_ended": self._check_ended,
             "failed_task": self._failed_task,
             "end": self._end,
             "outcomes": self._outcomes,
@@ -264,6 +269,15 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             shown = durations.show_seconds(left)
             display.display(f"stage {stage.name}: the clusters are verified again in {shown}")
             time.sleep(min(left, SOAK_LINES))
+
+    @staticmethod
+    def _check_began(variables: Mapping[str, Any]) -> dict[str, Any]:
+        return cluster_run.begin_check(_run(variables), variables["inventory_hostname"])
+
+    @staticmethod
+    def _check_ended(variables: Mapping[str, Any]) -> dict[str, Any]:
+        outcome = variables["__certflow_done"][cluster_run.OUTCOME]
+        return cluster_run.end_check(_run(variables), variables["inventory_hostname"], outcome)
 
     def _failed_task(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         host = variables["inventory_hostname"]

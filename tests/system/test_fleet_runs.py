@@ -186,6 +186,19 @@ def test_until_and_the_user_s_check(wide: WideFleet) -> None:
     assert wide.held() == set(names(5))
 
 
+def test_a_check_that_does_not_end(wide: WideFleet) -> None:
+    """A task of the check does not reach its host. The cluster counts as failed, and the next stage does not start."""
+    unreachable = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": closed_port()}
+    task = {"ansible.builtin.ping": {}, "vars": unreachable, "when": "inventory_hostname == 'c001'"}
+    (wide.directory / "check.yml").write_text(json.dumps([task]))
+    wide.write(names(3))
+    stages = [{"name": "one", "hosts": "c001,c002"}, {"name": "two", "hosts": "rest"}]
+    run = wide.play(certflow_stages=stages, certflow_after_cluster="check.yml")
+    assert run.status != 0, run.output
+    assert wide.statuses() == {"c001": "failed", "c002": "changed", "c003": "not started"}, run.output
+    assert wide.held() == {"c001", "c002"}
+
+
 def test_a_soak_verifies_the_clusters_again(wide: WideFleet) -> None:
     """No endpoint serves the certificate, so the verification after the soak fails, and the next stage does not start."""
     wide.write(names(3))

@@ -35,6 +35,8 @@ PLAN, WORK, VERIFY = "plan", "work", "verify"
 OUTCOME, PLANNED = "certflow_outcome", "certflow_planned"
 #: A cluster has passed its deadline if it fails this close to it, because its waits are shortened by this time. Seconds.
 DEADLINE_MARGIN = 6
+#: The reason of a cluster whose check by the user did not end. Ansible may end the run, or not reach the host of a task.
+CHECK_NOT_ENDED = "certflow_after_cluster did not end on this cluster"
 #: Quiet clusters get a line of progress at every multiple of this number.
 QUIET_LINES = 10
 #: A smaller run has a line for each cluster.
@@ -114,6 +116,20 @@ def record_failure(run: FleetRun, host: str, result: Mapping[str, Any], task_nam
     outcome = {**_failure(task, _of_item(result), time.monotonic()), "task": task_name}
     _end(run, host, outcome, 0)
     return outcome
+
+
+def begin_check(run: FleetRun, host: str) -> dict[str, Any]:
+    """Record that the user's check of a cluster began, and return the outcome. It is a failure until the check has ended."""
+    state = run.file.read().clusters[host]
+    outcome = {**state.outcome, "status": outcomes.FAILED, "code": "", "reason": CHECK_NOT_ENDED}
+    _end(run, host, outcome, state.seconds)
+    return outcome
+
+
+def end_check(run: FleetRun, host: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """Record that the user's check succeeded, and return the outcome. outcome: of the work before the check."""
+    _end(run, host, outcome, run.file.read().clusters[host].seconds)
+    return dict(outcome)
 
 
 def _of_item(result: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The settings of a fleet run, and what is wrong with them. Pure. A run with a problem contacts no cluster."""
+"""The settings of a fleet run, and what is wrong with them. Pure, except for one check of a file. A run with a problem contacts no cluster."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,7 @@ NO_INVENTORY = (
     'include: ["*"] # patterns of the contexts to use',
 )
 LONGEST_UID = 128
+AFTER = "certflow_after_cluster"
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,19 @@ def _check_text(name: str, value: Any) -> Iterator[str]:
         yield f"{name} is not a text on one line: {durations.shown(value)}."
 
 
+def check_file_problems(hosts: Sequence[Host], inventory_dir: str | None) -> Iterator[str]:
+    """Yield a problem if certflow_after_cluster is a file that does not exist. It reads the disk.
+
+    inventory_dir: where a relative path begins.
+    """
+    value = _shared(hosts, AFTER)
+    if not isinstance(value, str) or not value.endswith((".yml", ".yaml")):
+        return
+    if not os.path.isfile(os.path.join(inventory_dir or "", value)):
+        words = "A relative path begins at the folder of the inventory."
+        yield f"{AFTER} is not a file: {durations.shown(value)}. {words}"
+
+
 def _check_budget(_name: str, value: Any) -> Iterator[str]:
     yield from filter(None, [budget.find_problem(value)])
 
@@ -292,7 +307,7 @@ Check = Callable[[str, Any], Iterator[str]]
 #: Variable that the hosts of a run share -> its check. certflow_stages and certflow_until are checked together.
 RUN_CHECKS: dict[str, Check] = {
     budget.NAME: _check_budget,
-    "certflow_after_cluster": _check_text,
+    AFTER: _check_text,
     "certflow_allow_shared_cluster": _check_flag,
     "certflow_fail_on_change": _check_flag,
     plan.NAME: _check_plan,

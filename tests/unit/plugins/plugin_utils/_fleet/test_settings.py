@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -250,3 +251,14 @@ def test_each_checked_variable_is_in_the_table() -> None:
     assert not fleet_settings.RUN_CHECKS.keys() & fleet_settings.HOST_CHECKS.keys()
     assert all(VARIABLES[name].is_per_host for name in fleet_settings.HOST_CHECKS)
     assert not any(VARIABLES[name].is_per_host for name in fleet_settings.RUN_CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_right"),
+    [("check.yml", True), ("absent.yml", False), ("folder.yml", False), ("/absent.yaml", False), ("my.own.role", True), ("", True)],
+)  # fmt: skip
+def test_the_file_of_the_user_s_check(tmp_path: Path, value: str, is_right: bool) -> None:
+    (tmp_path / "check.yml").touch()
+    (tmp_path / "folder.yml").mkdir()
+    hosts = run(({},), {"certflow_after_cluster": value})
+    assert (not [*fleet_settings.check_file_problems(hosts, str(tmp_path))]) == is_right
