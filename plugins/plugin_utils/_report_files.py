@@ -99,6 +99,8 @@ def read(path: str, subject: str) -> bytes:
     subject: the words for the file in the error, such as "the earlier report".
     """
     place = Path(resolve(path))
+    if place.is_fifo():
+        raise CertflowError(f"{subject} {path} is a pipe, which may never end", remedy="Set a regular file")
     try:
         with place.open("rb") as file:
             content = file.read(MOST_BYTES + 1)

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +114,19 @@ def test_wrong_options_are_refused_before_a_file_is_written(tmp_path: Path, name
     with fails(code):
         run(**placed)
     assert [path.name for path in tmp_path.iterdir()] == ["broken.json"]
+
+
+def test_a_pipe_is_refused_without_waiting_for_its_end(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("",))
+    writer.start()
+    try:
+        with fails("invalid-input", str(pipe)):
+            run(compare_with=str(pipe))
+    finally:
+        os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
+        writer.join()
 
 
 @pytest.fixture
