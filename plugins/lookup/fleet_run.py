@@ -217,6 +217,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
     def _planned(self, variables: Mapping[str, Any]) -> list[str]:
         run = _find_run(variables)
+        if run:
+            run_report.write_at_exit(run)  # Ansible's main process asks for the hosts of a play
         return self._hosts(variables) if run and run.plan else [host_patterns.NONE]
 
     def _differences(self, variables: Mapping[str, Any]) -> list[str]:
@@ -239,8 +241,6 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     @staticmethod
     def _serial(variables: Mapping[str, Any]) -> list[int]:
         run = _find_run(variables)
-        if run:
-            run_report.write_at_exit(run)  # Ansible's main process asks for the batches
         return stages.serial(run.stages) if run else [1]
 
     @staticmethod

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import run_report
 
 from tests.support import playbook
 from tests.support.failures import absent
@@ -253,6 +254,7 @@ def test_a_plan_that_differs(wide: WideFleet) -> None:
     refused = wide.play(certflow_plan=str(wide.directory / "plan.json"))
     assert refused.status == 2, refused.output
     assert not absent(["certflow_plan", "c002:"], refused.output)
+    assert {row["reason"] for row in wide.outcomes().values()} == {run_report.NOT_STARTED}
     assert wide.held() == {"c002"}
     wide.empty()
     run = wide.play(certflow_plan=report["run"]["plan"])
