@@ -130,10 +130,6 @@ class RunFile:
             file.append(entry)
             return budgets.progress(run_state.add_outcome(state, entry), self.budget)
 
-    def end_stage(self, stage: str) -> None:
-        """Append that the last cluster of a stage ended."""
-        self._append(run_state.STAGE_ENDED, stage=stage)
-
     def start_soak(self, stage: str, seconds: int) -> None:
         """Append that the wait after a stage began."""
         self._append(run_state.SOAK_STARTED, stage=stage, seconds=seconds)

@@ -16,13 +16,12 @@ from . import outcomes
 
 RUN_STARTED, RUN_ENDED = "run-started", "run-ended"
 CLUSTER_STARTED, CLUSTER_CLAIMED, CLUSTER_ENDED = "cluster-started", "cluster-claimed", "cluster-ended"
-STAGE_ENDED, SOAK_STARTED = "stage-ended", "soak-started"
+SOAK_STARTED = "soak-started"
 EVENTS = (
     RUN_STARTED,
     CLUSTER_STARTED,
     CLUSTER_CLAIMED,
     CLUSTER_ENDED,
-    STAGE_ENDED,
     SOAK_STARTED,
     RUN_ENDED,
 )

@@ -57,7 +57,6 @@ def test_a_run(path: str) -> None:
     assert file.start_cluster("a", "canary") == ""
     assert file.claim("a", "uid-1", "ns/tls") == ""
     assert file.end_cluster("a", "canary", outcome("changed"), 12.34) == outcomes.Progress(1, 9, 0, 0)
-    file.end_stage("canary")
     file.start_soak("canary", 60)
     assert file.start_cluster("b", "fleet") == ""
     assert file.end_cluster("b", "fleet", outcome("failed", code="timed-out"), 2) == outcomes.Progress(
@@ -79,7 +78,6 @@ def test_a_run(path: str) -> None:
             "cluster-started",
             "cluster-claimed",
             "cluster-ended",
-            "stage-ended",
             "soak-started",
         ),
         *("cluster-started", "cluster-ended", "run-ended"),
