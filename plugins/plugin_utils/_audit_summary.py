@@ -30,6 +30,7 @@ def lines(report: Report, files: Sequence[str], problems: Sequence[str]) -> list
         *_limited([_finding(row) for row in data.failures(report)], "findings"),
         *_limited([_cluster(one) for one in data.problem_clusters(report)], "clusters"),
         *_comparison(report),
+        *_limited(report["notes"], "lines about the report"),
         *files,
         *problems,
     ]

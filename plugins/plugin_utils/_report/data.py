@@ -36,6 +36,8 @@ STATUS_OF_CODE = {"unreachable": fields.UNREACHABLE, "server-untrusted": fields.
 ESSENTIAL = (cluster_data.CONFIGURATIONS, cluster_data.DEFINITIONS, cluster_data.API_SERVICES)
 #: Key of a cluster -> its key in the result traffic of audit_info.
 TRAFFIC = {"requests": "requests", "bytes": "bytes_received"}
+#: At most so many hosts are named in a line about the report.
+MOST_NAMES = 5
 #: The values of the gate.
 NEVER = "never"
 #: Value of the gate -> the severities that do not pass it.
@@ -70,6 +72,21 @@ def build_audit(results: Mapping[str, Any], made_at: datetime, collection: str) 
     except InvalidReport:
         shaped = [_shaped(cluster, made_at) for cluster in clusters]
         return envelope(fields.AUDIT, shaped, made_at, collection, checks=checks)
+
+
+def note_duplicates(report: Report) -> Report:
+    """Return the report with a line for each cluster that several hosts audited, because its findings count several times."""
+    hosts: dict[str, list[str]] = {}
+    for cluster in report["clusters"]:
+        hosts.setdefault(cluster["uid"], []).append(cluster["name"])
+    hosts.pop("", None)
+    notes = [
+        f"{', '.join(names[:MOST_NAMES])}{' and others' if len(names) > MOST_NAMES else ''} are one cluster (UID {uid}), so its "
+        "findings are counted for each of them"
+        for uid, names in hosts.items()
+        if len(names) > 1
+    ]
+    return {**report, "notes": [*report["notes"], *notes]}
 
 
 def _shaped(cluster: Mapping[str, Any], made_at: datetime) -> Mapping[str, Any]:

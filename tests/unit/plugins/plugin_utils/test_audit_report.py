@@ -125,8 +125,9 @@ def test_a_pipe_is_refused_without_waiting_for_its_end(tmp_path: Path) -> None:
         with fails("invalid-input", str(pipe)):
             run(compare_with=str(pipe))
     finally:
-        os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
+        reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)  # the thread waits until one exists
         writer.join()
+        os.close(reader)
 
 
 @pytest.fixture

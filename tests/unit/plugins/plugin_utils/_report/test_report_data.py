@@ -13,6 +13,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import PERMISSIONS, Gap
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import data, fields
 
+from tests.support.failures import absent
 from tests.support.reports import (
     NOW,
     ROLE,
@@ -54,6 +55,15 @@ def test_each_host_is_a_cluster_of_the_report(name: str) -> None:
     assert (other["status"], this["status"], this["code"]) == ("ok", status, code)
     assert bool(this["reason"]) == (status != "ok")
     assert set(this) == {field.name for field in fields.of_kind(fields.CLUSTER, fields.AUDIT)}
+
+
+def test_hosts_that_are_one_cluster_are_named() -> None:
+    """A cluster that could not be read has no UID, and is not one of them."""
+    failed = {"failed": True, "msg": "no route"}
+    given = {"a": result(), "b": result(uid="uid-2"), "c": result(), "d": failed, "e": failed}
+    (note,) = data.note_duplicates(report(given))["notes"]
+    assert not absent(["uid-1"], note) and note.startswith("a, c ")
+    assert data.note_duplicates(report({"a": result(), "b": result(uid="uid-2")}))["notes"] == []
 
 
 def test_a_message_of_ansible_loses_its_secrets() -> None:
