@@ -84,4 +84,4 @@ def test_every_address_in_the_repository_leads_to_a_file(name: str) -> None:
     assert [path for path in IN_REPOSITORY.findall(text) if not (REPOSITORY / path).exists()] == []
     if name == "README.md":
         assert re.findall(r"\]\((?!https://)([^)]+)\)", text) == []
-        assert len(text.splitlines()) <= 165
+        assert len(text.splitlines()) <= 150
