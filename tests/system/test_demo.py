@@ -90,3 +90,12 @@ def test_the_upgrade_demo() -> None:
     assert status == 0, output
     assert summary(output) == [("seen", title) for title, _step in upgrade.WITH_PODS]
     assert "PRIVATE KEY" not in output
+
+
+@pytest.mark.full
+def test_the_fleet_demo() -> None:
+    """The canary soaks, one cluster fails and stops the run, and the next run completes it."""
+    status, output = demo(module="examples.demo.fleet")
+    assert status == 0, output
+    assert {result for result, _title in summary(output)} == {"seen"}, output
+    assert "PRIVATE KEY" not in output
