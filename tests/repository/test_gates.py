@@ -44,10 +44,11 @@ def test_counts_of_a_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "code"), [(None, 4), ("<testsuites/>", 5), ('<t><testcase name="a"/></t>', 124)]
+    ("content", "code"),
+    [(None, 4), ("<testsuites/>", 5), ('<t><testcase name="a"/></t>', 124), ('<t><testcase name="', 3)],
 )
 def test_a_run_with_a_bad_end_has_failed(tmp_path: Path, content: str | None, code: int) -> None:
-    """There is no report, no test, or a time-out. pytest's own counts would be 0 failed in each case."""
+    """There is no report, no test, a time-out, or half a report. pytest's own counts would be 0 failed in each case."""
     report = tmp_path / "report.xml"
     if content:
         report.write_text(content)

@@ -48,11 +48,12 @@ def of_junit(report: Path, code: int) -> GateResult:
     """Count pytest's tests in its XML report.
 
     A run with a bad end but without a failed test (no test collected, an internal error, a time-out) counts
-    as one failure.
+    as one failure. So does a report that is cut off.
     """
-    if not report.exists():
+    try:
+        cases = ElementTree.parse(report).getroot().findall(".//testcase")
+    except (FileNotFoundError, ElementTree.ParseError):
         return FAILED
-    cases = ElementTree.parse(report).getroot().findall(".//testcase")
     skips = [case.find("skipped") for case in cases]
     reasons = {skip.get("message", "no reason given") for skip in skips if skip is not None}
     failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
