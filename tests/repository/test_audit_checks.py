@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import check_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
 
 from tools.ci.venvs import REPOSITORY
 

@@ -13,7 +13,7 @@ import uuid
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import check_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report, normalise
 
 from tests.support import reports

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import check_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import data
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
 

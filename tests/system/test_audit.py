@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import check_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import CertificateRequest
 
 from tests.support import csr_by_hand

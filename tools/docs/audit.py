@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import (
     admission_checks,
     check_row,
     check_table,
@@ -20,7 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster
 from tools.docs import rst
 
 if TYPE_CHECKING:
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.check_row import Check
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.check_row import Check
     from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_review import Permission
 
 BEGIN = """\
@@ -117,7 +117,7 @@ def checks() -> str:
     return rst.page(
         "".join(parts),
         "audit",
-        "Made by `make docs` from the table in plugins/module_utils/_audit/check_table.py.",
+        "Made by `make docs` from the table in plugins/module_utils/_audit/checks/check_table.py.",
     )
 
 

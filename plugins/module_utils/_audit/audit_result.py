@@ -14,18 +14,18 @@ from typing import Any
 
 from .._kube.access_review import Permission
 from .._times import format_time
-from . import (
+from . import exceptions
+from .checks import (
     admission_checks,
     call_checks,
     check_table,
     cluster_checks,
     definition_checks,
-    exceptions,
     renewal_checks,
     webhook_settings,
 )
+from .checks.cluster_rows import UNREADABLE
 from .cluster_data import CONDITIONS, ENDPOINTS, PERMISSIONS, PORT_FORWARD, SERVICES, ClusterData, Gap
-from .cluster_rows import UNREADABLE
 from .exceptions import AuditException
 from .finding import FAIL, PASS, SEVERITIES, STATUSES, UNKNOWN, AuditedObject, AuditFinding
 

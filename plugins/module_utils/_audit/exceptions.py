@@ -20,7 +20,7 @@ from typing import Any
 
 from .._errors import CertflowError
 from .._times import find_time, format_time
-from .check_table import BY_ID
+from .checks.check_table import BY_ID
 from .finding import FAIL, AppliedException, AuditFinding
 
 #: The annotation with the ids of checks, separated by commas.

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from .._times import find_time
-from .cluster_checks import CONVERSIONS
+from .checks.cluster_checks import CONVERSIONS
 from .cluster_data import FailedCall
 
 #: Controllers write this Event if they cannot create a pod.

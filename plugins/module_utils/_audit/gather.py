@@ -41,9 +41,9 @@ from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
 from . import call_points, failure_signs
-from .admission_checks import names_pods
 from .backends import ChainReader, ServiceReader
 from .call_points import API_SERVICE, DEFINITION, MUTATING, VALIDATING, manager_of, points_of
+from .checks.admission_checks import names_pods
 from .cluster_data import (
     ADMISSION,
     API_SERVER,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import check_table, cluster_data
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import cluster_data
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import FAIL, UNKNOWN
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import (
-    audit_result,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.audit_result import ResultOptions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import (
     call_checks,
     check_table,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.audit_result import ResultOptions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
     PERMISSIONS,
     Backend,

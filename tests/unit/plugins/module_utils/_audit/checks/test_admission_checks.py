@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.admission_checks import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.admission_checks import (
     check_control_plane,
     check_deadlocks,
     check_duplicates,

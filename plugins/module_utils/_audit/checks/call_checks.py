@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from ..cluster_data import ADMISSION, CONVERSION, Backend, CallPoint, ClusterData, Object
+from ..finding import FAIL, INFO, LIKELY, PASS, PROVEN, SEVERITIES, SKIP, AuditFinding
 from .certificate_faults import (
     BROKEN,
     EMPTY,
@@ -18,8 +20,6 @@ from .certificate_faults import (
     find_bundle_faults,
     find_chain_faults,
 )
-from .cluster_data import ADMISSION, CONVERSION, Backend, CallPoint, ClusterData, Object
-from .finding import FAIL, INFO, LIKELY, PASS, PROVEN, SEVERITIES, SKIP, AuditFinding
 
 MOST_LINES = 5
 #: A pass of these checks says what a port-forward cannot show.

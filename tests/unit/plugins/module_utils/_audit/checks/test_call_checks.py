@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.call_checks import check_point
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.call_checks import check_point
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
     AGGREGATION,
     CONVERSION,

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from .._webhook.admission_match import ObjectCreation, match
-from .cluster_data import ADMISSION, Backend, CallPoint, ClusterData
-from .finding import ERROR, FAIL, LIKELY, PASS, PROVEN, SKIP, WARNING, AuditedObject, AuditFinding
+from ..._webhook.admission_match import ObjectCreation, match
+from ..cluster_data import ADMISSION, Backend, CallPoint, ClusterData
+from ..finding import ERROR, FAIL, LIKELY, PASS, PROVEN, SKIP, WARNING, AuditedObject, AuditFinding
 
 #: A create, update or patch ends after this time (k8s.io/apiserver endpoints/handlers requestTimeoutUpperBound).
 REQUEST_SECONDS = 34

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from .._times import format_time
-from .._webhook import bundle_content
-from .._x509 import certificate_facts
+from ..._times import format_time
+from ..._webhook import bundle_content
+from ..._x509 import certificate_facts
+from ..cluster_data import API_SERVER as API_SERVER_SOURCE
+from ..cluster_data import CLUSTER_CA, CONVERSION, ROOT_CA, CallPoint, ClusterData, FailedCall
+from ..finding import FAIL, INFO, LIKELY, PASS, PROVEN, SKIP, WARNING, AuditedObject, AuditFinding
 from .admission_checks import admission_points
 from .certificate_faults import WARN_SHARE, expiry_severity
-from .cluster_data import API_SERVER as API_SERVER_SOURCE
-from .cluster_data import CLUSTER_CA, CONVERSION, ROOT_CA, CallPoint, ClusterData, FailedCall
-from .finding import FAIL, INFO, LIKELY, PASS, PROVEN, SKIP, WARNING, AuditedObject, AuditFinding
 
 MOST_LINES = 5
 API_SERVER = AuditedObject("APIServer", "kube-apiserver")

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from .._times import format_time
-from .._webhook.admission_match import ObjectCreation, match
+from ..._times import format_time
+from ..._webhook.admission_match import ObjectCreation, match
+from ..cluster_data import CERTIFICATES, Backend, CallPoint, ClusterData
+from ..finding import FAIL, INFO, LIKELY, PASS, SKIP, UNMANAGED, WARNING, AuditFinding
 from .admission_checks import admission_points, labels_of
-from .cluster_data import CERTIFICATES, Backend, CallPoint, ClusterData
-from .finding import FAIL, INFO, LIKELY, PASS, SKIP, UNMANAGED, WARNING, AuditFinding
 
 #: A kubelet updates the files of a Secret within about two minutes, and a program may read them once in a while.
 RELOAD_WITHIN = timedelta(hours=1)

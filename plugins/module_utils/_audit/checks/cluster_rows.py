@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
-from . import cluster_data as data
+from .. import cluster_data as data
+from ..finding import ERROR, INFO, WARNING
 from .check_row import API, CLUSTER, CONVERSION, GOOD_PRACTICES, REQUEST, SCOPE, Check
-from .finding import ERROR, INFO, WARNING
 
 #: The check of everything that could not be read.
 UNREADABLE = "unreadable"

@@ -13,8 +13,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import cluster_checks, failure_signs
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import failure_signs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.call_points import manager_of
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import cluster_checks
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
     CONVERSION,
     FailedCall,

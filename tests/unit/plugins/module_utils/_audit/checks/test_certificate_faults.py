@@ -9,8 +9,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import certificate_faults
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.certificate_faults import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import certificate_faults
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.certificate_faults import (
     bundle_state,
     expiry_severity,
     find_bundle_faults,

@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
-from . import cluster_data as data
+from .. import cluster_data as data
+from ..finding import ERROR, INFO, WARNING
 from .check_row import FAILS, GOOD_PRACTICES, REACH, TLS, Check
-from .finding import ERROR, INFO, WARNING
 
 _OBJECTS = (data.CONFIGURATIONS, data.DEFINITIONS, data.API_SERVICES)
 _REACH = (*_OBJECTS, data.SERVICES)

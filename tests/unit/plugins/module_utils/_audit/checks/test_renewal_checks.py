@@ -10,20 +10,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.definition_checks import (
+    check_definitions,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.renewal_checks import (
+    check_endpoint_count,
+    check_renewal,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
     Backend,
     DefinitionState,
     Gap,
     IssuedCertificate,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.definition_checks import (
-    check_definitions,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditedObject
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.renewal_checks import (
-    check_endpoint_count,
-    check_renewal,
-)
 
 from tests.support.authority import DAY, NOW
 from tests.unit.plugins.module_utils._audit.world import (

@@ -17,19 +17,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from .._times import format_time
-from .._webhook import bundle_content
-from .._x509 import certificate_facts
-from .._x509.errors import CertificateError
-from .._x509.verify import Verdict, verify, weak_signature
-from .finding import ERROR, LIKELY, PROVEN, WARNING
+from ..._times import format_time
+from ..._webhook import bundle_content
+from ..._x509 import certificate_facts
+from ..._x509.errors import CertificateError
+from ..._x509.verify import Verdict, verify, weak_signature
+from ..finding import ERROR, LIKELY, PROVEN, WARNING
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-    from .._webhook.bundle_targets import ClientConfig
-    from .._webhook.served_chains import ServedChain
-    from .._x509.certificate_facts import CertificateFacts
+    from ..._webhook.bundle_targets import ClientConfig
+    from ..._webhook.served_chains import ServedChain
+    from ..._x509.certificate_facts import CertificateFacts
 
 # A certificate that ends soon: the smaller of a time and a share of the lifetime. Lifetimes are hours to decades.
 WARN_WITHIN, WARN_SHARE = timedelta(days=28), 4

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from .._webhook.admission_match import ObjectCreation, match
+from ..._webhook.admission_match import ObjectCreation, match
+from ..cluster_data import CallPoint, ClusterData, DefinitionState, Object
+from ..finding import FAIL, INFO, PASS, SKIP, WARNING, AuditFinding
 from .admission_checks import CriticalResource, admission_points, labels_of, seconds_of
-from .cluster_data import CallPoint, ClusterData, DefinitionState, Object
-from .finding import FAIL, INFO, PASS, SKIP, WARNING, AuditFinding
 
 #: A leader gives up after 10 s without a renewal of its Lease, and one request may take 5 s (client-go leaderelection, gardener).
 LEASE_SECONDS = 3
