@@ -8,9 +8,7 @@
 from __future__ import annotations
 
 import atexit
-import json
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -20,7 +18,7 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import VERSION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 
-from .._report import data, fields, report_text
+from .._report import data, fields, report_text, writer
 from . import outcomes, plan
 from .fleet_run import FleetRun
 from .plan import Plan
@@ -31,7 +29,6 @@ from .run_state import ClusterState
 INTERVAL = 5.0
 #: The time for each cluster of a smaller run, because a report takes as much longer as it has more clusters. Seconds.
 INTERVAL_PER_CLUSTER = 0.02
-MODE = 0o644
 NOT_STARTED = "the run ended before this cluster"
 STARTED = "the run was killed while it worked on this cluster"
 #: The reasons in a report that is written while the run works. A run that is killed leaves it.
@@ -103,24 +100,8 @@ def read_plan(value: str) -> Plan:
 
 
 def write(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the report beside its path, and rename it. Raises CertflowError."""
-    text = json.dumps(build(run, found), indent=2) + "\n"
-    path = Path(run.report)
-    name = ""
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), MODE)
-        Path(name).replace(path)
-    except OSError as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
-        raise CertflowError(
-            f"the report {run.report} cannot be written: {error.strerror}",
-            code="invalid-input",
-            remedy="Set certflow_report to a path in a folder that this user may write to, or leave it empty",
-        ) from error
+    """Write the report, which other users may read. Raises CertflowError."""
+    writer.write(run.report, report_text.dump(build(run, found)), writer.READABLE)
 
 
 def write_if_due(run: FleetRun) -> None:
