@@ -21,6 +21,7 @@ ROLE = "certflow.kubernetes.snapshot_controller"
 CHECK = (
     "plugins/lookup/role_variables.py",
     "plugins/module_utils/_text.py",
+    "plugins/plugin_utils/_playbook_variables.py",
     "plugins/plugin_utils/_role_variables.py",
     "plugins/plugin_utils/_variable_values.py",
 )
