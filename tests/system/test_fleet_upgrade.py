@@ -56,7 +56,7 @@ def release_of(cluster: clusters.Cluster) -> str:
 def test_an_upgrade_of_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> None:
     """First the canary fails and ends the run.
 
-    Then the run ignores failures, which are in the first and the last batch.
+    Then the run ignores failures, which are in both stages.
     """
     (tmp_path / "host_vars").mkdir()
     another = {"snapshot_controller_cluster_uid": str(uuid.uuid4())}
