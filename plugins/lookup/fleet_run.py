@@ -328,10 +328,10 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         return [*problems, *last]
 
     def _job_report(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        run = _run(variables)
-        statuses = {host: str(row["status"]) for host, row in self._found(variables).items()}
-        plan = run_report.plan_of(run, self._found(variables)).hash if run.is_check else run.plan
-        return {**_job_report.make(run.role, run.is_check, statuses), "plan": plan}
+        run, found = _run(variables), self._found(variables)
+        statuses = {host: str(row["status"]) for host, row in found.items()}
+        made = _job_report.make(run.role, run.is_check, statuses)
+        return {**made, "plan": run_report.hash_of_plan(run, found)}
 
     def _reported(self, variables: Mapping[str, Any]) -> str:
         run = _find_run(variables)

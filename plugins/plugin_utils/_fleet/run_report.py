@@ -72,8 +72,7 @@ def build(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> dict[str, An
         }
         for host, outcome in found.items()
     ]
-    hash_of_plan = plan_of(run, found).hash if run.is_check else run.plan
-    head = {"id": run.run, "role": run.role, "check_mode": run.is_check, "plan": hash_of_plan}
+    head = {"id": run.run, "role": run.role, "check_mode": run.is_check, "plan": hash_of_plan(run, found)}
     now = datetime.now(timezone.utc)
     return dict(data.envelope(fields.RUN, rows, now, VERSION, run=head))
 
@@ -81,6 +80,11 @@ def build(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> dict[str, An
 def plan_of(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> Plan:
     """Return the plan that the outcomes of a run in check mode are."""
     return plan.make(run.role, [{**outcome, "name": host} for host, outcome in found.items()])
+
+
+def hash_of_plan(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the hash of the plan that a run in check mode makes, or that another run carries out, "" for none."""
+    return plan_of(run, found).hash if run.is_check else run.plan
 
 
 def read_plan(value: str) -> Plan:

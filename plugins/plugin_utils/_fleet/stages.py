@@ -11,7 +11,6 @@ hosts in the order of the stages, and one size for each stage.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._text import q
 from .._role_variables import closest, is_blank, listed
 from . import durations
 from .durations import shown
+from .json_values import parsed
 
 NAME = "certflow_stages"
 UNTIL = "certflow_until"
@@ -168,7 +168,7 @@ def _read(value: Any) -> tuple[list[_Row], list[str]]:
     """Return the entries of certflow_stages, and what is wrong with them."""
     if is_blank(value):
         return [], []
-    entries = _parsed(value)
+    entries = parsed(value)
     if not isinstance(entries, (list, tuple)):
         return [], [f"{NAME} is not a list: {shown(value)}. {EXAMPLE}."]
     problems = [
@@ -180,16 +180,6 @@ def _read(value: Any) -> tuple[list[_Row], list[str]]:
         return [], problems
     rows = [_row(entry) for entry in entries]
     return rows, [*_name_problems(rows)]
-
-
-def _parsed(value: Any) -> Any:
-    """Return a text in JSON as data. A variable of the command line or of a survey is a text."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
 
 
 def _entry_problems(path: str, entry: Any) -> Iterator[str]:

@@ -14,7 +14,6 @@ skipped means the moment that the clock before the change would show, so 02:30 b
 
 from __future__ import annotations
 
-import json
 import re
 import zoneinfo
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._times import 
 from .._role_variables import closest, is_blank, listed
 from . import outcomes
 from .durations import shown
+from .json_values import parsed
 
 NAME = "certflow_window"
 KEYS = ("days", "start", "end", "timezone")
@@ -68,12 +68,12 @@ class Window:
 
 def find_problems(value: Any) -> list[str]:
     """Return what is wrong with certflow_window, one line each."""
-    return [] if is_blank(value) else [*_problems(_parsed(value))]
+    return [] if is_blank(value) else [*_problems(parsed(value))]
 
 
 def parse(value: Any) -> tuple[Window, ...]:
     """Return the windows of a valid certflow_window: a dictionary or a list of them."""
-    entries = _parsed(value)
+    entries = parsed(value)
     if is_blank(entries):
         return ()
     return tuple(map(_window, [entries] if isinstance(entries, Mapping) else entries))
@@ -126,16 +126,6 @@ def _spans(window: Window, now: datetime) -> Iterator[tuple[datetime, datetime]]
         day = today + timedelta(days=number)
         if day.weekday() in window.days:
             yield window.span(day)
-
-
-def _parsed(value: Any) -> Any:
-    """Return a text in JSON as data. A variable of the command line is a text."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
 
 
 def _problems(value: Any) -> Iterator[str]:
