@@ -26,6 +26,7 @@ PREFIX = "certflow.kubernetes/"
 PENDING_SUFFIX = "-pending"
 TLS_TYPE = "kubernetes.io/tls"
 TLS_KEYS = ("tls.crt", "tls.key")
+_DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")  # the API server's rule for keys in Secrets
 _NO_SIGNER = replace(signers.GENERIC, common_names=("",))
 
 
@@ -273,7 +274,7 @@ def _check_data_keys(spec: SecretSpec) -> None:
         )
     for key in keys:
         # k/k pkg/apis/core/validation: IsConfigMapKey
-        if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) or key in (".", ".."):
+        if not _DATA_KEY.fullmatch(key) or key in (".", ".."):
             raise RequestError(
                 f"{spec}: {key!r} is not a valid key of its data", remedy="Use letters, digits, -, _ and ."
             )

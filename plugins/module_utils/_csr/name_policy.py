@@ -21,6 +21,7 @@ from .._text import PERMISSIONS_PAGE
 from .errors import RequestError
 
 DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
+_LABEL = re.compile(DNS_LABEL)
 # k8s.io/apimachinery validation.IsDNS1123Subdomain: names of objects, whose parts may be longer than a DNS label.
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _DNS_NAME = re.compile(rf"{DNS_LABEL}(?:\.{DNS_LABEL})*")
@@ -214,7 +215,7 @@ def check_object_names(*, service: str, namespace: str, secret: str) -> None:
 
 def _object_name_faults(service: str, namespace: str, secret: str) -> Iterator[str]:
     for option, name in (("service", service), ("namespace", namespace)):
-        if not re.fullmatch(DNS_LABEL, name):
+        if not _LABEL.fullmatch(name):
             yield f"the {option} {name!r} is not a valid name: {_label_fault(name)}"
     if service[:1].isdigit():
         yield f"the service {service!r} is not a valid name: such a name begins with a letter"
@@ -225,7 +226,7 @@ def _object_name_faults(service: str, namespace: str, secret: str) -> Iterator[s
 def _dns_fault(name: str) -> str:
     if len(name) > LONGEST_DNS_NAME:
         return f"it has {len(name)} characters, a DNS name at most {LONGEST_DNS_NAME}"
-    label = next((label for label in name.split(".") if not re.fullmatch(DNS_LABEL, label)), name)
+    label = next((label for label in name.split(".") if not _LABEL.fullmatch(label)), name)
     return _label_fault(label)
 
 

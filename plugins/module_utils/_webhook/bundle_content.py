@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -123,6 +124,7 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
     return _text([anchor for anchor in present if anchor.is_live(now)] + missing) if missing else bundle
 
 
+@functools.lru_cache(maxsize=64)  # each step of a run reads the same bundle
 def _anchor(block: pem_text.PemBlock) -> BundleCertificate | None:
     if block.label != certificate_facts.LABEL:
         return None

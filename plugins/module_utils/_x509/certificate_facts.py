@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,13 @@ def load(pem: str) -> tuple[Certificate, ...]:
 def load_block(block: pem_text.PemBlock, which: str = "the certificate") -> Certificate:
     """Return the certificate of a block. Raises CertificateError. which: the certificate in words, for the error."""
     with convert_errors(f"{which} cannot be read"):
-        return x509.load_der_x509_certificate(pem_text.der(block))
+        return _parse(pem_text.der(block))
+
+
+# A run reads the same few certificates in its checks, proofs and results.
+@functools.lru_cache(maxsize=64)
+def _parse(der: bytes) -> Certificate:
+    return x509.load_der_x509_certificate(der)
 
 
 def load_leaf_and_chain(pem: str) -> tuple[Certificate, tuple[Certificate, ...]]:
@@ -137,6 +144,7 @@ def load_leaf_and_chain(pem: str) -> tuple[Certificate, tuple[Certificate, ...]]
     return found[0], found[1:]
 
 
+@functools.lru_cache(maxsize=64)
 def describe(certificate: Certificate) -> CertificateFacts:
     """Return the content of a certificate. Raises CertificateError if a part of it is malformed."""
     with convert_errors("the certificate cannot be read"):

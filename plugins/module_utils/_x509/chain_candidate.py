@@ -11,6 +11,7 @@ cryptography calls them equal.
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -134,6 +135,7 @@ class ChainCandidate:
         return oid in UNDERSTOOD
 
 
+@functools.lru_cache(maxsize=64)
 def read(certificate: Certificate) -> ChainCandidate:
     """Return the certificate. Raises CertificateError if Go does not parse it."""
     facts = certificate_facts.describe(certificate)

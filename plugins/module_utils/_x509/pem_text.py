@@ -49,7 +49,7 @@ def blocks(text: str) -> tuple[PemBlock, ...]:
     for line in _lines(text):
         if label is not None and _is_end_as_header(line, lines):
             break
-        marker = _MARKER.fullmatch(line)
+        marker = _MARKER.fullmatch(line) if line.startswith("-----") else None
         if marker is None:
             if label is not None:
                 lines.append(line)
