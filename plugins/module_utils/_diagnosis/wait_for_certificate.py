@@ -21,8 +21,8 @@ from .cluster_evidence import ClusterEvidence
 from .diagnosis import Diagnosis
 from .observation import CsrObservation
 
-# Seconds after the approval until the cluster is asked why there is no certificate.
-EXPLAINED_SECONDS = 4.0
+# Seconds after the approval until the cluster is asked why there is no certificate. A signer that works answers sooner.
+EXPLAINED_SECONDS = 1.0
 # The longest watch, in seconds. A list follows each watch.
 LOOK_SECONDS = 10.0
 # The shortest time between two watches, in seconds.
@@ -35,7 +35,7 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
     subject: the certificate that is waited for, as the messages name it.
     until: the end of the wait, as time.monotonic() counts.
 
-    Raises IssueError with a diagnosis. It comes at once if the request was deleted or replaced, after four seconds if
+    Raises IssueError with a diagnosis. It comes at once if the request was deleted or replaced, after one second if
     this cluster does not serve the signer, as soon as the Lease proves that kube-controller-manager has stopped, and
     at ``until`` in any case.
     """
