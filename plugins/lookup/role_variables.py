@@ -41,10 +41,7 @@ _raw:
 from typing import Any
 
 from ansible.plugins.lookup import LookupBase
-from ansible.utils.display import Display
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _role_variables, _variable_values
-
-display = Display()
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
@@ -53,20 +50,6 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         return [self._check(_role_variables.specification(str(term)), variables or {}) for term in terms]
 
     def _check(self, spec: _role_variables.RoleSpec, variables: dict[str, Any]) -> dict[str, Any]:
-        names = (*_role_variables.CLUSTER_VARIABLES, *spec.options)
-        values = {
-            name: _variable_values.rendered(self._templar, variables[name])
-            for name in names
-            if name in variables
-        }
-        lines = [problem.line() for problem in _role_variables.problems(spec, values)]
-        misspelt = _role_variables.misspelt(spec, variables)
-        if misspelt:
-            inventory = _variable_values.inventory_names(self._loader, variables)
-            for name, close in misspelt.items():
-                line = _role_variables.misspelt_problem(spec, name, close).line()
-                if name in inventory:
-                    display.warning(line)
-                else:
-                    lines.append(line)
-        return {"code": "invalid-input", "msg": " ".join([*lines, spec.page])} if lines else {}
+        values = _variable_values.of_role(self._templar, spec, variables)
+        problem = _variable_values.role_problem(self._loader, spec, values, variables)
+        return {"code": "invalid-input", "msg": problem} if problem else {}

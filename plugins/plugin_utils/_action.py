@@ -11,6 +11,7 @@ tokens. The parent process only imports. Each fork opens its own connections, th
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -19,11 +20,12 @@ from contextlib import contextmanager
 from typing import Any, Callable
 
 from ansible.constants import config
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail, AnsibleError, AnsibleUndefinedVariable
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import filter_loader, test_loader
 from ansible.utils.display import Display
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import (
     argument_shapes,
@@ -39,7 +41,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import token_store
 from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import progress_lines
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content, _role_variables
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
+    _content,
+    _role_variables,
+    _variable_values,
+)
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import cluster_run, fleet_task
 
 MODE_VARIABLE = "certflow_kubernetes_execution_mode"
@@ -49,6 +55,8 @@ OWN_INTERPRETER = "{{ ansible_playbook_python }}"
 # The operation ends this many seconds before the timeout of the task, which would stop it at any line. A module needs some
 # of these seconds to start.
 TIMEOUT_MARGIN = 5
+# The variable with which a role asks for its variables as options, and for their check. Its value is the name of the role.
+OPTIONS_VARIABLE = "__certflow_options_of"
 # The roles of this collection, and the keys of a result in which they show their variables instead of the module's options.
 ROLES = ("snapshot_controller", "webhook_certificate")
 # The operations whose result in check mode has not_after.
@@ -56,8 +64,12 @@ TELL_EXPIRY = frozenset(("k8s_csr",))
 MESSAGES = frozenset(("msg", "cause", "remedy", "refusal"))
 
 display = Display()
-# Here, because this is imported before Ansible forks.
+# Here, because this is imported before Ansible forks. Each fork would load all of Ansible's filters for its first template with
+# a filter, and read the variables of the role again.
 token_store.share_with_forks()
+filter_loader.get("default")
+test_loader.get("defined")
+_role_variables.specification("webhook_certificate")
 
 
 class OperationAction(ActionBase):  # type: ignore[misc]
@@ -73,10 +85,37 @@ class OperationAction(ActionBase):  # type: ignore[misc]
     _is_in_fleet = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        # This process ends with the task. The objects of Ansible in it stay, and a collection would copy their memory.
+        gc.freeze()
         variables = task_vars or {}
-        if fleet_task.is_controlled(variables):
-            return self._run_in_fleet(tmp, variables)
-        return self._run_named(tmp, variables)
+        is_in_fleet = fleet_task.is_controlled(variables)
+        if OPTIONS_VARIABLE in variables:
+            problem = self._take_options(variables, is_checked=is_in_fleet)
+            if problem:
+                return {"failed": True, "changed": False, "msg": problem, "code": "invalid-input"}
+        return self._run_in_fleet(tmp, variables) if is_in_fleet else self._run_named(tmp, variables)
+
+    def _take_options(self, variables: dict[str, Any], *, is_checked: bool) -> str:
+        """Add the variables of a role to the options of the task. Return their problems in one line, "" if they are valid.
+
+        Jinja expressions for all options would cost every host more time than the work, because each fork compiles them.
+        """
+        role = str(variables[OPTIONS_VARIABLE])
+        spec = _role_variables.specification(role)
+        try:
+            values = _variable_values.options_of_role(self._templar, spec, variables)
+        except AnsibleUndefinedVariable:
+            if is_checked:
+                raise
+            values = _variable_values.of_role(self._templar, spec, variables)
+        problem = "" if is_checked else _variable_values.role_problem(self._loader, spec, values, variables)
+        if problem:
+            return problem
+        given = _role_variables.options(role, values, self.operation.argument_spec)
+        # A state that the task names stays.
+        own = {key: value for key, value in self._task.args.items() if key == "state"}
+        self._task.args = {**self._task.args, **given, **own}
+        return ""
 
     def _run_in_fleet(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Run the operation as the work on one cluster of a fleet run, if the run lets this cluster start."""
@@ -85,7 +124,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             return self._templar.template(variables.get(name, ""))
 
         self._is_in_fleet = True
-        run = fleet_task.read_run(value)
+        run = fleet_task.read_run(variables)
         reads_only = bool(self._task.check_mode) or self.operation.name.endswith("_info")
         task = fleet_task.read_task(value, reads_only=reads_only, deadline=self._task.timeout or 0)
         self._check_cluster = fleet_task.make_check(run, task, self._task.args)
@@ -308,7 +347,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         """Return the result without secrets. Since ansible-core 2.22 Ansible masks them itself."""
         known = set(validation._no_log_values)  # noqa: SLF001  # AnsibleModule uses them too
         redaction.protect(parameters, known)
-        return result if redaction.MASKED_BY_ANSIBLE else dict(remove_values(result, known))
+        return result if redaction.MASKED_BY_ANSIBLE or not known else dict(remove_values(result, known))
 
     def _task_environment(self) -> dict[str, str]:
         environment: dict[str, Any] = {}
@@ -332,10 +371,13 @@ def failed_result(error: CertflowError) -> dict[str, Any]:
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set the task's environment while the block runs, because a loop's next item reuses this process."""
-    before = dict(os.environ)
+    before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -114,7 +114,7 @@ def problems(spec: RoleSpec, values: Mapping[str, Any]) -> list[Problem]:
 
     values: the variables of the role that are set. A value may be UNDEFINED.
     """
-    return [*_missing(spec, values), *_undefined(values), *_invalid(spec, values)]
+    return [*_missing(spec, values), *_undefined(spec, values), *_invalid(spec, values)]
 
 
 def _missing(spec: RoleSpec, values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -127,9 +127,9 @@ def _missing(spec: RoleSpec, values: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
-def _undefined(values: Mapping[str, Any]) -> Iterator[Problem]:
-    for name in CLUSTER_VARIABLES:
-        if values.get(name) is UNDEFINED:
+def _undefined(spec: RoleSpec, values: Mapping[str, Any]) -> Iterator[Problem]:
+    for name in (*CLUSTER_VARIABLES, *spec.options):
+        if values.get(name) is UNDEFINED and name not in spec.required:
             yield Problem(f"{name} refers to a variable that is not defined")
 
 
@@ -305,6 +305,21 @@ def listed(words: Iterable[Any]) -> str:
 
 # Option of a module -> variable of the role without the role's name, where they differ.
 RENAMED = {"snapshot_controller": {"namespace": "install_namespace", "controller_arguments": "arguments"}}
+
+
+def options(role: str, values: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
+    """Return the options of a module that the variables of a role set.
+
+    A blank variable sets no option, so that module_defaults and the environment apply.
+
+    Args:
+        values: the variables of the role with their rendered values.
+        accepted: the options of the module.
+    """
+    connection = TYPES["dict"](values.get(f"{role}_connection") or {})
+    own = {option: values[name] for option, name in _variables(role).items() if name in values}
+    found = {**own, **connection}
+    return {option: value for option, value in found.items() if option in accepted and not is_blank(value)}
 
 
 def name_variables(role: str, text: str) -> str:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read variables in a lookup plugin: their rendered values, and the names that the inventory sets."""
+"""Read variables of a host: their rendered values, the problems of a role's variables, and the names that the inventory sets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 from jinja2.exceptions import UndefinedError
 
-from ._role_variables import UNDEFINED
+from . import _role_variables
+from ._role_variables import UNDEFINED, RoleSpec
+
+display = Display()
 
 
 def rendered(templar: Any, value: Any) -> Any:
@@ -25,6 +29,54 @@ def rendered(templar: Any, value: Any) -> Any:
         return UNDEFINED
     except AnsibleError:
         return ""
+
+
+def of_role(templar: Any, spec: RoleSpec, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the variables of a role that are set, and of those that name the cluster, as rendered() does."""
+    return {name: rendered(templar, value) for name, value in _raw(spec, variables).items()}
+
+
+def options_of_role(templar: Any, spec: RoleSpec, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same, without values that are omitted. Raises an error of Ansible for a value that cannot be rendered.
+
+    A value that is left out because of an error could send a request to the cluster of the environment.
+    """
+    values = templar.template(_raw(spec, variables))
+    placeholder = variables.get("omit")
+    # Since ansible-core 2.19 the templar removes what is omitted.
+    return dict(_without(values, placeholder) if isinstance(placeholder, str) else values)
+
+
+def _raw(spec: RoleSpec, variables: Mapping[str, Any]) -> dict[str, Any]:
+    names = (*_role_variables.CLUSTER_VARIABLES, *spec.options)
+    return {name: variables[name] for name in names if name in variables}
+
+
+def _without(value: Any, placeholder: str) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without(item, placeholder) for key, item in value.items() if item != placeholder}
+    if isinstance(value, list):
+        return [_without(item, placeholder) for item in value if item != placeholder]
+    return value
+
+
+def role_problem(loader: Any, spec: RoleSpec, values: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
+    """Return the problems of a role's variables in one line, "" if they are valid.
+
+    Print a warning for a misspelt variable of the inventory, which may be a variable of another role.
+    values: from of_role().
+    """
+    lines = [problem.line() for problem in _role_variables.problems(spec, values)]
+    misspelt = _role_variables.misspelt(spec, variables)
+    if misspelt:
+        inventory = inventory_names(loader, variables)
+        for name, close in misspelt.items():
+            line = _role_variables.misspelt_problem(spec, name, close).line()
+            if name in inventory:
+                display.warning(line)
+            else:
+                lines.append(line)
+    return " ".join([*lines, spec.page]) if lines else ""
 
 
 def inventory_names(loader: Any, variables: Mapping[str, Any]) -> set[str]:

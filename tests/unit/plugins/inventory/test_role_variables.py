@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr, k8s_csr_info
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _role_variables
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import UNDEFINED
 
@@ -144,6 +146,33 @@ def test_every_type_of_a_role_is_known(role: str) -> None:
     options = SPECS[role].options
     assert {option["type"] for option in options.values()} <= _role_variables.TYPES.keys()
     assert {option["elements"] for option in options.values() if option["type"] == "list"} <= {"str", "dict"}
+
+
+def test_each_variable_of_the_role_is_an_option_of_its_module() -> None:
+    spec = SPECS["webhook_certificate"]
+    names = [name for name in spec.options if name != "webhook_certificate_connection"]
+    values = {name: f"value of {name}" for name in names}
+    found = _role_variables.options("webhook_certificate", values, k8s_csr.OPERATION.argument_spec)
+    assert found == {name.removeprefix("webhook_certificate_"): value for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    "connection", [{"host": "https://example.com", "api_key": ""}, "host=https://example.com"]
+)
+def test_blank_variables_are_no_options(connection: object) -> None:
+    values: dict[str, object] = {"context": "", "targets": [], "signers": {}, "probe": None}
+    values |= {"workload": {"name": " "}, "approve": False, "wait_timeout": 0, "connection": connection}
+    given = {f"webhook_certificate_{name}": value for name, value in values.items()}
+
+    def options(operation: Operation) -> dict[str, Any]:
+        return _role_variables.options("webhook_certificate", given, operation.argument_spec)
+
+    assert options(k8s_csr.OPERATION) == {
+        "approve": False,
+        "wait_timeout": 0,
+        "host": "https://example.com",
+    }
+    assert options(k8s_csr_info.OPERATION) == {"wait_timeout": 0, "host": "https://example.com"}
 
 
 # Role, message of a module, message in the role. $ stands for the role's name and an underscore.

@@ -1,0 +1,61 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role webhook_certificate passes its variables to k8s_csr. No cluster answers, so each run fails before its first request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.support.failures import has_failed
+from tests.support.playbook import play
+
+PREFIX = "webhook_certificate_"
+GIVEN = {"service": "a", "namespace": "{{ 'b' }}", "secret": {"name": "{{ 'c' }}"}, "kubeconfig": "/nowhere"}
+
+
+def outcome(directory: Path, defaults: dict[str, Any], **variables: Any) -> dict[str, Any]:
+    """Run the role in a block. Return the failed result. defaults: module_defaults of the play."""
+    role = {
+        "ansible.builtin.include_role": {"name": "certflow.kubernetes.webhook_certificate"},
+        "vars": {PREFIX + name: value for name, value in {**GIVEN, **variables}.items()},
+    }
+    shown = "REPORT {{ ['failure', ansible_failed_result | combine({'published': webhook_certificate_result})] | to_json }}"
+    block = {"block": [role], "rescue": [{"ansible.builtin.debug": {"msg": shown}}]}
+    run = play(
+        directory,
+        [{"hosts": "localhost", "gather_facts": False, "module_defaults": defaults, "tasks": [block]}],
+    )
+    found: dict[str, Any] = run.reports()["failure"]
+    assert (found["published"]["code"], found["published"]["msg"]) == (found["code"], found["msg"])
+    return found
+
+
+def test_the_variables_are_the_options_and_blank_ones_leave_the_defaults(tmp_path: Path) -> None:
+    """A variable wins over module_defaults. What is omitted is not an option."""
+    omitted = "{{ nothing | default(omit) }}"
+    found = outcome(
+        tmp_path,
+        {
+            "group/certflow.kubernetes.k8s": {"context": "nowhere", "kubeconfig": "/other"},
+            "certflow.kubernetes.k8s_csr": {"wait_timeout": 7, "renew_before": "9d"},
+        },
+        secret={"name": "{{ 'c' }}", "type": omitted},
+        ca_bundle=omitted,
+        renew_before="",
+        wait_timeout="60",
+    )
+    used = found["invocation"]["module_args"]
+    names = ("service", "namespace", "kubeconfig", "context", "wait_timeout", "renew_before", "ca_bundle")
+    assert [used[name] for name in names] == ["a", "b", "/nowhere", "nowhere", 60, "9d", None]
+    assert (used["secret"]["name"], used["secret"]["type"]) == ("c", "kubernetes.io/tls")
+
+
+def test_a_variable_without_a_value_never_leads_to_another_cluster(tmp_path: Path) -> None:
+    """A kubeconfig that is left out would make the environment choose the cluster."""
+    defaults = {"group/certflow.kubernetes.k8s": {"kubeconfig": "/other"}}
+    found = outcome(tmp_path, defaults, kubeconfig="{{ nothing }}")
+    assert has_failed(found, "invalid-input", "webhook_certificate_kubeconfig")
+    assert "invocation" not in found
