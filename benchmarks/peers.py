@@ -40,6 +40,8 @@ class Peer:
     changed: Callable[[Finished], int | None]
     #: The largest number of hosts, because a run with more takes too long.
     most: int = UNLIMITED
+    #: True if a run with many hosts takes minutes. It is measured in one round then.
+    is_slow: bool = False
     #: False if a second run does the whole work again.
     keeps: bool = True
     #: True if it leaves certificates.
@@ -162,6 +164,7 @@ PEERS = {
             partial(_play, "module", "module"),
             _recap,
             most=50,
+            is_slow=True,
         ),
         Peer(
             "scripts_2",
@@ -170,6 +173,7 @@ PEERS = {
             partial(_scripts, 2),
             _unknown,
             most=200,
+            is_slow=True,
             keeps=False,
             why_not=partial(_needs, "jq"),
         ),
@@ -180,6 +184,7 @@ PEERS = {
             partial(_scripts, 1),
             _unknown,
             most=50,
+            is_slow=True,
             keeps=False,
             why_not=partial(_needs, "jq"),
         ),
@@ -190,6 +195,7 @@ PEERS = {
             partial(_play, "composed", "auto"),
             _recap,
             most=50,
+            is_slow=True,
             why_not=_needs_collections,
         ),
     )

@@ -59,7 +59,7 @@ def audit(bench: Bench) -> None:
             made.relays[name] = stack.enter_context(relayed(cluster.url))
         for count in sizes:
             hosts = targets(made, count)
-            for number in bench.rounds(2):
+            for number in bench.rounds(2 if count < 1000 else 1):
                 for key in in_turn(tuple(PEERS), number):
                     peer = PEERS[key]
                     if count <= peer.most and not bench.has_failed("audit", peer.title):
