@@ -21,8 +21,9 @@ from .cluster_evidence import ClusterEvidence
 from .diagnosis import Diagnosis
 from .observation import CsrObservation
 
-# Seconds after the approval until the cluster is asked why there is no certificate. A signer that works answers sooner.
-EXPLAINED_SECONDS = 1.0
+# Seconds after the approval until the cluster is asked why there is no certificate, first for a cause that time does not change.
+KNOWN_SECONDS, EXPLAINED_SECONDS = 1.0, 4.0
+LASTING_CAUSES = frozenset(("legacy-unknown", "signer-not-served", "no-such-signer", "signer-switched-off"))
 # The longest watch, in seconds. A list follows each watch.
 LOOK_SECONDS = 10.0
 # The shortest time between two watches, in seconds.
@@ -35,29 +36,37 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
     subject: the certificate that is waited for, as the messages name it.
     until: the end of the wait, as time.monotonic() counts.
 
-    Raises IssueError with a diagnosis. It comes at once if the request was deleted or replaced, after one second if
-    this cluster does not serve the signer, as soon as the Lease proves that kube-controller-manager has stopped, and
-    at ``until`` in any case.
+    Raises IssueError with a diagnosis. It comes at once if the request was deleted or replaced, after one second if this
+    cluster does not serve the signer, after four seconds for another cause that is known, as soon as the Lease proves that
+    kube-controller-manager has stopped, and at ``until`` in any case.
     """
     current, version = dict(csr), csr["metadata"]["resourceVersion"]
     evidence = ClusterEvidence(client)
     explain_at: float | None = None
+    looks = 0
     while not (certificate_of(current) or is_over(current)):
         now = time.monotonic()
         if explain_at is None and condition_text(current) == "Approved":
-            explain_at = now + EXPLAINED_SECONDS
+            explain_at = now + KNOWN_SECONDS
         is_last = now >= until
         if is_last or (explain_at is not None and now >= explain_at):
-            evidence.forget(everything=is_last)
+            evidence.forget(everything=is_last or looks == 1)
             diagnosis = evidence.explain(current)
-            if diagnosis and (is_last or diagnosis.is_settled):
+            is_known = (
+                diagnosis is not None
+                and diagnosis.is_settled
+                and (looks > 0 or diagnosis.code in LASTING_CAUSES)
+            )
+            if diagnosis and (is_last or is_known):
                 # The diagnosis takes a moment, in which the signer may have answered.
                 latest = client.find(csr_api.path(current["metadata"]["name"]))
                 if latest is None or not _is_newer(latest, current):
                     raise _not_issued(subject, current, diagnosis)
                 current = latest
                 continue
-            explain_at = time.monotonic() + evidence.seconds_until_lease_expires(current)
+            until_lease = evidence.seconds_until_lease_expires(current)
+            explain_at = time.monotonic() + (until_lease if looks else EXPLAINED_SECONDS - KNOWN_SECONDS)
+            looks += 1
         seconds = min(until, explain_at or until, now + LOOK_SECONDS) - now
         current, version = _watch_or_list(client, subject, current, version, seconds)
     return current

@@ -130,8 +130,8 @@ def test_the_request_is_read_once_more_before_the_diagnosis() -> None:
 def test_a_signer_that_is_not_served_ends_the_wait_before_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The cluster has the marks of EKS, so the diagnosis comes after EXPLAINED_SECONDS."""
-    monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.3)
+    """The cluster has the marks of EKS, so the diagnosis comes after KNOWN_SECONDS."""
+    monkeypatch.setattr(wait_for_certificate, "KNOWN_SECONDS", 0.3)
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
     roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
     api = ScriptedApi(
@@ -151,6 +151,7 @@ def test_a_signer_that_is_not_served_ends_the_wait_before_the_deadline(
 
 
 def test_a_request_without_known_cause_waits_until_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait_for_certificate, "KNOWN_SECONDS", 0.05)
     monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
     api = ScriptedApi(
@@ -174,6 +175,7 @@ def test_a_stopped_controller_manager_ends_the_wait_when_its_lease_expires(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It stopped before the request. The Lease is valid after EXPLAINED_SECONDS and expires two seconds later."""
+    monkeypatch.setattr(wait_for_certificate, "KNOWN_SECONDS", 0.05)
     monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
     start = time.monotonic()
@@ -184,10 +186,24 @@ def test_a_stopped_controller_manager_ends_the_wait_when_its_lease_expires(
     assert 1.0 < time.monotonic() - start < 10
     assert caught.value.values["diagnosis"]["code"] == "controller-manager-stopped"
     asked = [path for _verb, path in api.asked]
-    assert (asked.count(MANAGER_LEASE), asked.count("/version")) == (2, 1)
+    assert (asked.count(MANAGER_LEASE), asked.count("/version")) == (3, 1)
+
+
+def test_a_cause_that_may_pass_is_not_final_at_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another controller manager may take over the Lease."""
+    monkeypatch.setattr(wait_for_certificate, "KNOWN_SECONDS", 0.05)
+    monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.6)
+    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
+    api = ScriptedApi({CSRS: page(csr(approved())), MANAGER_LEASE: lease(NOW - timedelta(hours=1))})
+    started = time.monotonic()
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(approved()), seconds=30)
+    assert 0.5 < time.monotonic() - started < 5
+    assert caught.value.values["diagnosis"]["code"] == "controller-manager-stopped"
 
 
 def test_a_certificate_that_comes_during_the_diagnosis_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait_for_certificate, "KNOWN_SECONDS", 0.05)
     monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
     newer = {**ISSUED, "metadata": {**ISSUED["metadata"], "resourceVersion": "4712"}}
