@@ -59,7 +59,8 @@ def certificates(bundle: str) -> tuple[BundleCertificate, ...]:
     The API server reads webhook configurations and APIServices with Go (CertPool.AppendCertsFromPEM). Go reads
     certificates that cryptography refuses, so keep every block that Go may read. Omit all other blocks.
     """
-    found = (_anchor(block) for block in pem_text.blocks(bundle))
+    blocks = pem_text.blocks(bundle)
+    found = (_anchor(block) for block in blocks if block.label == certificate_facts.LABEL)
     return tuple({anchor.fingerprint: anchor for anchor in found if anchor}.values())
 
 
@@ -124,10 +125,8 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
     return _text([anchor for anchor in present if anchor.is_live(now)] + missing) if missing else bundle
 
 
-@functools.lru_cache(maxsize=64)  # each step of a run reads the same bundle
+@functools.lru_cache(maxsize=256)  # each step of a run reads the same bundle
 def _anchor(block: pem_text.PemBlock) -> BundleCertificate | None:
-    if block.label != certificate_facts.LABEL:
-        return None
     try:
         with convert_errors("the certificate cannot be read"):
             certificate = certificate_facts.load_block(block)
