@@ -55,8 +55,9 @@ OWN_INTERPRETER = "{{ ansible_playbook_python }}"
 # The operation ends this many seconds before the timeout of the task, which would stop it at any line. A module needs some
 # of these seconds to start.
 TIMEOUT_MARGIN = 5
-# The variable with which a role asks for its variables as options, and for their check. Its value is the name of the role.
-OPTIONS_VARIABLE = "__certflow_options_of"
+# The variable with which a role asks for its variables as options, and for their check: the name of the role. The other one sets the
+# option state instead of the role's variable. It is no option of the task, where module_defaults could set it too.
+OPTIONS_VARIABLE, STATE_VARIABLE = "__certflow_options_of", "__certflow_state"
 # The roles of this collection, and the keys of a result in which they show their variables instead of the module's options.
 ROLES = ("snapshot_controller", "webhook_certificate")
 # The operations whose result in check mode has not_after.
@@ -108,14 +109,15 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             if is_checked:
                 raise
             values = _variable_values.of_role(self._templar, spec, variables)
-        problem = "" if is_checked else _variable_values.role_problem(self._loader, spec, values, variables)
-        if problem:
+            problem = _variable_values.role_problem(self._loader, spec, values, variables)
+            if not problem:
+                raise
             return problem
+        problem = "" if is_checked else _variable_values.role_problem(self._loader, spec, values, variables)
         given = _role_variables.options(role, values, self.operation.argument_spec)
-        # A state that the task names stays.
-        own = {key: value for key, value in self._task.args.items() if key == "state"}
-        self._task.args = {**self._task.args, **given, **own}
-        return ""
+        state = variables.get(STATE_VARIABLE)
+        self._task.args = {**self._task.args, **given, **({"state": state} if state else {})}
+        return problem
 
     def _run_in_fleet(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Run the operation as the work on one cluster of a fleet run, if the run lets this cluster start."""

@@ -310,7 +310,8 @@ RENAMED = {"snapshot_controller": {"namespace": "install_namespace", "controller
 def options(role: str, values: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
     """Return the options of a module that the variables of a role set.
 
-    A blank variable sets no option, so that module_defaults and the environment apply.
+    An empty variable sets no option, so that module_defaults and the environment apply. One that has only spaces does: it would
+    else remove a name of the cluster, and the environment would choose another cluster.
 
     Args:
         values: the variables of the role with their rendered values.
@@ -319,7 +320,11 @@ def options(role: str, values: Mapping[str, Any], accepted: Collection[str]) -> 
     connection = TYPES["dict"](values.get(f"{role}_connection") or {})
     own = {option: values[name] for option, name in _variables(role).items() if name in values}
     found = {**own, **connection}
-    return {option: value for option, value in found.items() if option in accepted and not is_blank(value)}
+    return {
+        option: value
+        for option, value in found.items()
+        if option in accepted and value not in (None, "", [], {})
+    }
 
 
 def name_variables(role: str, text: str) -> str:

@@ -40,7 +40,7 @@ def test_the_variables_are_the_options_and_blank_ones_leave_the_defaults(tmp_pat
         tmp_path,
         {
             "group/certflow.kubernetes.k8s": {"context": "nowhere", "kubeconfig": "/other"},
-            "certflow.kubernetes.k8s_csr": {"wait_timeout": 7, "renew_before": "9d"},
+            "certflow.kubernetes.k8s_csr": {"wait_timeout": 7, "renew_before": "9d", "state": "absent"},
         },
         secret={"name": "{{ 'c' }}", "type": omitted},
         ca_bundle=omitted,
@@ -48,14 +48,24 @@ def test_the_variables_are_the_options_and_blank_ones_leave_the_defaults(tmp_pat
         wait_timeout="60",
     )
     used = found["invocation"]["module_args"]
-    names = ("service", "namespace", "kubeconfig", "context", "wait_timeout", "renew_before", "ca_bundle")
-    assert [used[name] for name in names] == ["a", "b", "/nowhere", "nowhere", 60, "9d", None]
+    names = (
+        "service",
+        "namespace",
+        "kubeconfig",
+        "context",
+        "wait_timeout",
+        "renew_before",
+        "state",
+        "ca_bundle",
+    )
+    assert [used[name] for name in names] == ["a", "b", "/nowhere", "nowhere", 60, "9d", "present", None]
     assert (used["secret"]["name"], used["secret"]["type"]) == ("c", "kubernetes.io/tls")
 
 
 def test_a_variable_without_a_value_never_leads_to_another_cluster(tmp_path: Path) -> None:
     """A kubeconfig that is left out would make the environment choose the cluster."""
     defaults = {"group/certflow.kubernetes.k8s": {"kubeconfig": "/other"}}
-    found = outcome(tmp_path, defaults, kubeconfig="{{ nothing }}")
-    assert has_failed(found, "invalid-input", "webhook_certificate_kubeconfig")
-    assert "invocation" not in found
+    for name in ("kubeconfig", "signer_name"):
+        found = outcome(tmp_path, defaults, **{name: "{{ nothing }}"})
+        assert has_failed(found, "invalid-input", f"webhook_certificate_{name}")
+        assert "invocation" not in found

@@ -159,20 +159,24 @@ def test_each_variable_of_the_role_is_an_option_of_its_module() -> None:
 @pytest.mark.parametrize(
     "connection", [{"host": "https://example.com", "api_key": ""}, "host=https://example.com"]
 )
-def test_blank_variables_are_no_options(connection: object) -> None:
-    values: dict[str, object] = {"context": "", "targets": [], "signers": {}, "probe": None}
-    values |= {"workload": {"name": " "}, "approve": False, "wait_timeout": 0, "connection": connection}
+def test_empty_variables_are_no_options(connection: object) -> None:
+    """A name of the cluster with only spaces is one, so that it is refused and does not lead to another cluster."""
+    values: dict[str, object] = {
+        "kubeconfig": "",
+        "context": " ",
+        "targets": [],
+        "signers": {},
+        "probe": None,
+    }
+    values |= {"approve": False, "wait_timeout": 0, "connection": connection}
     given = {f"webhook_certificate_{name}": value for name, value in values.items()}
 
     def options(operation: Operation) -> dict[str, Any]:
         return _role_variables.options("webhook_certificate", given, operation.argument_spec)
 
-    assert options(k8s_csr.OPERATION) == {
-        "approve": False,
-        "wait_timeout": 0,
-        "host": "https://example.com",
-    }
-    assert options(k8s_csr_info.OPERATION) == {"wait_timeout": 0, "host": "https://example.com"}
+    common = {"context": " ", "wait_timeout": 0, "host": "https://example.com"}
+    assert options(k8s_csr.OPERATION) == {**common, "approve": False}
+    assert options(k8s_csr_info.OPERATION) == common
 
 
 # Role, message of a module, message in the role. $ stands for the role's name and an underscore.
