@@ -210,6 +210,14 @@ def test_a_soak_verifies_the_clusters_again(wide: WideFleet) -> None:
     assert wide.held() == {"c001"}
 
 
+def test_a_soak_of_a_later_stage_verifies_each_of_its_clusters(wide: WideFleet) -> None:
+    wide.write(names(3))
+    stages = [{"name": "canary", "hosts": "c001"}, {"name": "all", "hosts": "rest", "soak": "1s"}]
+    run = wide.play(certflow_stages=stages)
+    assert wide.statuses() == {"c001": "changed", "c002": "failed", "c003": "failed"}, run.output
+    assert {wide.outcomes()[name]["code"] for name in ("c002", "c003")} == {"verification-failed"}
+
+
 def test_a_run_that_is_killed(wide: WideFleet) -> None:
     """The report tells what had started. The next run completes the work and says what the last one had started."""
     hosts = names(6)
