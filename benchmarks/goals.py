@@ -31,6 +31,8 @@ class Goal:
     unit: str = ""
     #: True if the value must be below the limit.
     strictly: bool = False
+    #: Where the rest of the cost is, shown if the goal is not met.
+    remains: str = ""
 
     def is_met(self, value: float) -> bool:
         if self.at_least:
@@ -59,9 +61,10 @@ def _value(case: Case, measure: str, results: Results) -> float | None:
     return results.value(case, measure)
 
 
-def _cost_grows(results: Results) -> float | None:
+def _cost_grows(phase: str, results: Results) -> float | None:
     """Return the seconds a host with 1000 hosts, divided by those with 50."""
-    ratio = _ratio((_case("in_process", hosts=1000),), (_case("in_process", hosts=50),), results)
+    many, few = (_case("in_process", phase, hosts) for hosts in (1000, 50))
+    ratio = _ratio((many,), (few,), results)
     return None if ratio is None else ratio / (1000 / 50)
 
 
@@ -117,7 +120,19 @@ GOALS = (
         unit=" MB",
         strictly=True,
     ),
-    Goal("Seconds a host with 1000 hosts, divided by those with 50", 1.1, _cost_grows),
+    Goal(
+        "Seconds a host with 1000 hosts, divided by those with 50",
+        1.1,
+        partial(_cost_grows, FIRST),
+        remains="Two control planes stand for all clusters here, so each of them has 500 hosts, and a list of its requests "
+        "is ten times as long. The operation without Ansible becomes slower too. While all forks are at work, Ansible's "
+        "main process asks them 10,000 times a second, which takes processor time from the control planes.",
+    ),
+    Goal(
+        "Seconds a host with 1000 hosts without change, divided by those with 50",
+        1.1,
+        partial(_cost_grows, AGAIN),
+    ),
     Goal(
         "Time until a stuck request has a named cause",
         2,
@@ -130,6 +145,14 @@ GOALS = (
         partial(_largest, "rotation", ("k8s_csr, same CA", "k8s_csr, new CA"), "failed_calls"),
     ),
 )
+
+
+def missed(results: Results) -> Iterator[tuple[str, str]]:
+    """Yield title and explanation of each goal that was measured and is not met."""
+    for goal in GOALS:
+        value = goal.value(results)
+        if value is not None and not goal.is_met(value):
+            yield goal.title, goal.remains
 
 
 def rows(results: Results) -> Iterator[tuple[str, str, str, str]]:

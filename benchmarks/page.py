@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import charts, goals, tables
@@ -15,6 +16,7 @@ from benchmarks.charts import Bar
 from benchmarks.peers import PEERS
 from benchmarks.rows import QUICK, ROWS
 from benchmarks.samples import AGAIN, FIRST, FORKS, Case, Results
+from tools.ci.venvs import REPOSITORY
 from tools.docs import rst
 
 NAME = "benchmarks"
@@ -132,6 +134,10 @@ def _goals(results: Results) -> Iterator[str]:
     yield "\n## Goals\n\n| Measure | Goal | Measured | Met |\n|---|---|---|---|\n"
     for cells in goals.rows(results):
         yield _row(*cells)
+    missed = list(goals.missed(results))
+    if missed:
+        yield "\nWhat remains:\n\n"
+        yield from (f"- {title}: {text}\n" for title, text in missed)
 
 
 def _machine(results: Results) -> Iterator[str]:
@@ -187,6 +193,23 @@ def _row(*cells: str) -> str:
 def _plain(text: str) -> str:
     """Return a text from a program without the marks of the page's light markup."""
     return re.sub(r"[`*|\[\]<>_]", " ", text)
+
+
+def quotes(results: Results) -> dict[Path, str]:
+    """Return the sentences of other pages that have figures of the results, by page."""
+
+    def seconds(peer: str, hosts: int, phase: str = FIRST) -> str:
+        return f"{results.value(Case('certificates', peer, hosts, phase), 'wall') or 0:.0f} seconds"
+
+    readme = (
+        f"On two cores, a run on 200 clusters takes {seconds('playbook', 200)}, and {seconds('playbook', 200, AGAIN)} without change. "
+        f"The two scripts take {seconds('scripts_2', 200)}"
+    )
+    modes = (
+        "On a machine with two cores, a first run on 50 clusters with 10 forks took "
+        f"{seconds('in_process', 50)} in the mode ``in_process``. It took {seconds('module', 50)} in the mode ``module``."
+    )
+    return {REPOSITORY / "README.md": readme, rst.GUIDES / "explanation_execution_modes.rst": modes}
 
 
 def write(results: Results) -> None:

@@ -41,6 +41,13 @@ MEASURES = {
     "named": Measure("Cause named", 0),
     "findings": Measure("Findings", 0),
     "per_cluster": Measure("Seconds a cluster"),
+    "ms": Measure("CPU ms a host"),
+    "ms_main": Measure("of these in Ansible's main process and other tasks"),
+    "ms_before": Measure("in the fork before the task"),
+    "ms_kubeconfig": Measure("kubeconfig"),
+    "ms_requests": Measure("requests and TLS"),
+    "ms_rest": Measure("the rest of the task"),
+    "faults": Measure("Page faults of the fork", 0),
 }
 #: Measures that are left out of the tables of most rows, because another row is about them.
 OF_OTHER_ROWS = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.rows import audit, certificates, eks, rotation, upgrade
+from benchmarks.rows import audit, certificates, eks, profile, rotation, upgrade
 from benchmarks.rows.context import Bench
 
 
@@ -57,6 +57,13 @@ ROWS = {
             "Memory",
             "A page of memory that several processes share counts in equal parts for each of them (PSS). The values are peaks.",
             certificates.memory,
+        ),
+        Row(
+            "profile",
+            "Where the processor time goes",
+            "The milliseconds of processor time for each host, with those of Ansible itself. The control planes are not in them. "
+            "A page fault copies a page of memory that a fork shares with Ansible's main process.",
+            profile.profile,
         ),
         Row(
             "login",

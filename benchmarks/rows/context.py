@@ -67,7 +67,7 @@ class Bench:
         return (row, peer) in self.failed
 
 
-_SHOWN = ("wall", "cpu", "requests", "pss_fork", "bytes", "lines", "events", "failed_calls", "calls")
+_SHOWN = ("wall", "cpu", "requests", "pss_fork", "bytes", "lines", "events", "failed_calls", "calls", "ms")
 
 
 def in_turn(keys: Sequence[str], number: int) -> Sequence[str]:

@@ -33,6 +33,11 @@ def test_the_page_is_made_from_the_results() -> None:
     assert {path.name for path in page.IMAGES.glob("benchmark-*.svg")} == drawn
 
 
+def test_other_pages_have_the_figures_of_the_results() -> None:
+    for path, sentence in page.quotes(samples.read()).items():
+        assert sentence in " ".join(path.read_text().split()), f"write into {path.name}: {sentence}"
+
+
 def test_results_survive_the_file() -> None:
     results = measured("certificates", 50, {("in_process", FIRST): 1.5, ("in_process", AGAIN): 0.5})
     results.miss("certificates", "composed", "first line\nsecond line")
