@@ -89,7 +89,8 @@ $ make bench ROWS=--large        # 1000 hosts too
 $ make bench-quick                # under 2 minutes: compare the ratios with those of this page
 ```
 
-A host is a namespace of one of two control planes, with a webhook configuration of its own. Each figure is the median of all rounds.
+A host is a namespace of one of two control planes, with a webhook configuration of its own. Each figure is the median of all rounds, and a way
+that takes minutes has one round.
 """
 WAYS = """
 ## The compared ways

@@ -11,6 +11,7 @@ functions that are replaced here are those of every fork.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import resource
@@ -21,10 +22,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.cli.playbook import main
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import operation
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import OperationAction
+from ansible.plugins.loader import init_plugin_loader
 
+COLLECTION = "ansible_collections.certflow.kubernetes.plugins"
 #: CPU milliseconds by part, of the current process.
 _used: dict[str, float] = defaultdict(float)
 
@@ -61,9 +61,16 @@ def written(path: str, run: Callable[..., Any]) -> Callable[..., Any]:
     return measured
 
 
-if __name__ == "__main__":
-    _file, *_rest = sys.argv[1:]
-    OperationAction.run = written(_file, OperationAction.run)  # type: ignore[method-assign]
+def prepare(path: str) -> None:
+    """Replace the functions that are measured. Ansible's loader of collections must be the first that imports them."""
+    init_plugin_loader()
+    action = importlib.import_module(f"{COLLECTION}.plugin_utils._action").OperationAction
+    action.run = written(path, action.run)
+    operation = importlib.import_module(f"{COLLECTION}.module_utils._ansible.operation")
     operation.resolve = timed("kubeconfig", operation.resolve)
-    Client._request = timed("requests", Client._request)  # type: ignore[method-assign]  # noqa: SLF001
-    main(["ansible-playbook", *_rest])
+    operation.Client._request = timed("requests", operation.Client._request)  # noqa: SLF001
+
+
+if __name__ == "__main__":
+    prepare(sys.argv[1])
+    main(["ansible-playbook", *sys.argv[2:]])
