@@ -66,7 +66,7 @@ def prepare(path: str) -> None:
     init_plugin_loader()
     action = importlib.import_module(f"{COLLECTION}.plugin_utils._action").OperationAction
     action.run = written(path, action.run)
-    operation = importlib.import_module(f"{COLLECTION}.module_utils._ansible.operation")
+    operation: Any = importlib.import_module(f"{COLLECTION}.module_utils._ansible.operation")
     operation.resolve = timed("kubeconfig", operation.resolve)
     operation.Client._request = timed("requests", operation.Client._request)  # noqa: SLF001
 
