@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Any, Callable
 
 from ansible.constants import config
-from ansible.errors import AnsibleActionFail, AnsibleError, AnsibleUndefinedVariable
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
@@ -105,19 +105,19 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         spec = _role_variables.specification(role)
         try:
             values = _variable_values.options_of_role(self._templar, spec, variables)
-        except AnsibleUndefinedVariable:
-            if is_checked:
-                raise
+        except _variable_values.UNDEFINED_ERRORS:
             values = _variable_values.of_role(self._templar, spec, variables)
             problem = _variable_values.role_problem(self._loader, spec, values, variables)
-            if not problem:
+            if is_checked or not problem:
                 raise
             return problem
         problem = "" if is_checked else _variable_values.role_problem(self._loader, spec, values, variables)
+        if problem:
+            return problem
         given = _role_variables.options(role, values, self.operation.argument_spec)
         state = variables.get(STATE_VARIABLE)
         self._task.args = {**self._task.args, **given, **({"state": state} if state else {})}
-        return problem
+        return ""
 
     def _run_in_fleet(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Run the operation as the work on one cluster of a fleet run, if the run lets this cluster start."""

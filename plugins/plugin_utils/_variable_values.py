@@ -19,13 +19,15 @@ from . import _role_variables
 from ._role_variables import UNDEFINED, RoleSpec
 
 display = Display()
+#: The errors of a template that refers to a variable that is not defined.
+UNDEFINED_ERRORS = (AnsibleUndefinedVariable, UndefinedError)
 
 
 def rendered(templar: Any, value: Any) -> Any:
     """Return a variable's value, UNDEFINED if it refers to one that is not defined, or "" if it cannot be rendered."""
     try:
         return templar.template(value)
-    except (AnsibleUndefinedVariable, UndefinedError):
+    except UNDEFINED_ERRORS:
         return UNDEFINED
     except AnsibleError:
         return ""
@@ -37,7 +39,7 @@ def of_role(templar: Any, spec: RoleSpec, variables: Mapping[str, Any]) -> dict[
 
 
 def options_of_role(templar: Any, spec: RoleSpec, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same, without values that are omitted. Raises an error of Ansible for a value that cannot be rendered.
+    """Return the same, without values that are omitted. Raises an error for a value that cannot be rendered.
 
     A value that is left out because of an error could send a request to the cluster of the environment.
     """

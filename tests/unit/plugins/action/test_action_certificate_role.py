@@ -62,10 +62,11 @@ def test_the_variables_are_the_options_and_blank_ones_leave_the_defaults(tmp_pat
     assert (used["secret"]["name"], used["secret"]["type"]) == ("c", "kubernetes.io/tls")
 
 
-def test_a_variable_without_a_value_never_leads_to_another_cluster(tmp_path: Path) -> None:
+def test_a_wrong_variable_never_leads_to_another_cluster(tmp_path: Path) -> None:
     """A kubeconfig that is left out would make the environment choose the cluster."""
     defaults = {"group/certflow.kubernetes.k8s": {"kubeconfig": "/other"}}
-    for name in ("kubeconfig", "signer_name"):
-        found = outcome(tmp_path, defaults, **{name: "{{ nothing }}"})
+    wrong = {"kubeconfig": "{{ nothing }}", "signer_name": "{{ nothing }}", "connection": [1], "targets": 5}
+    for name, value in wrong.items():
+        found = outcome(tmp_path, defaults, **{name: value})
         assert has_failed(found, "invalid-input", f"webhook_certificate_{name}")
         assert "invocation" not in found
