@@ -36,7 +36,7 @@ reliability: ## run every fault of the reference page reliability and write its 
 upgrades: ## run every row of the reference page upgrades on real nodes and write its tables, or some: ROWS="kills" (an hour, as root)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.upgrades $(ROWS)
 
-bench: ## compare with the alternatives and write the page of the benchmarks, or some rows: make bench ROWS="audit" (hours)
+bench: ## compare with the alternatives and write the page of the benchmarks, or some rows: make bench ROWS="audit" (an hour)
 	@$(RUN) -m tools.ci.enter bench -m benchmarks $(ROWS)
 
 bench-quick: ## print the ratios that became worse by more than a quarter (2 minutes)

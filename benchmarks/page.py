@@ -83,9 +83,9 @@ other in turns. The control planes use the processor of that machine too. So the
 A run of `make bench` writes this page, its charts, and `benchmarks/results.json`. To repeat it:
 
 ```console
-$ make bench                      # all rows (hours)
+$ make bench                      # all rows (an hour)
 $ make bench ROWS="certificates"  # some rows
-$ make bench ROWS=--large        # 1000 hosts too
+$ make bench ROWS=--large         # with 1000 hosts (80 minutes)
 $ make bench-quick                # under 2 minutes: compare the ratios with those of this page
 ```
 
