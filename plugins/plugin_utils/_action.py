@@ -68,8 +68,8 @@ display = Display()
 # Here, because this is imported before Ansible forks. Each fork would load all of Ansible's filters for its first template with
 # a filter, and read the variables of the role again.
 token_store.share_with_forks()
-filter_loader.get("default")
-test_loader.get("defined")
+filter_loader.get("bool")
+test_loader.get("failed")
 _role_variables.specification("webhook_certificate")
 
 
