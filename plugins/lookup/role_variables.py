@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Lookup plugin: check the variables of a role of this collection, for the role's first task."""
+"""Lookup plugin: check the variables of a role of this collection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ short_description: Check the variables of a role of this collection
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
-  - The roles of this collection use it in their first task. It does not contact a cluster.
+  - The roles of this collection make the same check before they contact a cluster. This plugin contacts none.
   - It finds variables that are required and not set, that have a wrong type or value, or that are misspelt.
   - A name that differs by at most two letters from a variable of the role or of the playbooks is misspelt. In the inventory it causes a
     warning. Elsewhere it is an error.
