@@ -31,6 +31,7 @@ def test_the_page_is_made_from_the_results() -> None:
     assert page.PAGE.read_text() == page.page(results), "run `python -m benchmarks --page`"
     drawn = {chart.file for chart in page.CHARTS if page.bars(results, chart)}
     assert {path.name for path in page.IMAGES.glob("benchmark-*.svg")} == drawn
+    assert all(text for _title, text in goals.missed(results)), "say in goals.py what remains"
 
 
 def test_other_pages_have_the_figures_of_the_results() -> None:
