@@ -52,13 +52,10 @@ STAGES = [
     {"name": "canary", "hosts": CANARY, "soak": "5s"},
     {"name": "fleet", "hosts": "rest", "max_concurrency": 2},
 ]
-SECONDS = 300.0
 
 
 class FleetDemo(DemoClusters):
     """The hosts, a webhook on this machine for each, and a thread that gives each webhook its certificate."""
-
-    seconds = SECONDS
 
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(fleet)

@@ -49,7 +49,6 @@ KEPT = "before-the-upgrade"
 # The roles of the play's account, as in guide_permissions.rst.
 RBAC = ("plan", "snapshot-verify", "upgrade", "request", "approve", "bundle", "explain")
 ACCOUNT, ACCOUNTS = "certflow", "kube-system"
-SECONDS = 1200.0
 # The cluster of the run that fails, and the status of ansible-playbook then.
 BROKEN, FAILED_STATUS = "onprem", 2
 WIDTH = 120
@@ -57,8 +56,6 @@ WIDTH = 120
 
 class UpgradeDemo(DemoClusters):
     """Two clusters with the old release. has_pods: the clusters have nodes."""
-
-    seconds = SECONDS
 
     def __init__(self, fleet: Fleet, *, has_pods: bool) -> None:
         super().__init__(fleet)
@@ -161,7 +158,7 @@ def a_failure(demo: UpgradeDemo) -> str:
     )
     words = ("--limit", BROKEN, "-e", "snapshot_controller_image_registry=registry.invalid/absent")
     with _under_load(demo, BROKEN) as (loads, moments):
-        status, output = demo.attempted_role("-v", *words, "-e", "snapshot_controller_step_timeout=40")
+        status, output = demo.attempted_role("-v", *words, "-e", "snapshot_controller_step_timeout=90")
     failed = _failure(output)
     quote("\n".join(textwrap.wrap(failed.get("msg", output), WIDTH)))
     undone = failed.get("undone") or {}

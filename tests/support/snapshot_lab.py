@@ -152,7 +152,7 @@ def apply_crds(cluster: Cluster, directory: Path, *, groups: bool, bundle: str =
             webhook["clientConfig"]["caBundle"] = bundle
     kubectl(cluster, "apply", "-f-", stdin=yaml.safe_dump_all(documents))
     kubectl(
-        cluster, "wait", "--for=condition=Established", "--timeout=60s",
+        cluster, "wait", "--for=condition=Established", "--timeout=300s",
         *(f"crd/{document['metadata']['name']}" for document in documents),
     )  # fmt: skip
 
@@ -160,9 +160,9 @@ def apply_crds(cluster: Cluster, directory: Path, *, groups: bool, bundle: str =
 def wait_until_available(cluster: Cluster, release: str, *, webhook: bool = True) -> None:
     """Wait until all pods of the newest templates are available and the webhook refuses invalid objects."""
     paths = [CONTROLLER, *([era(release).deployment_path] if webhook and era(release).kind else [])]
-    wait_for(lambda: all(_is_available(cluster, path) for path in paths), seconds=180)
+    wait_for(lambda: all(_is_available(cluster, path) for path in paths))
     if webhook and era(release).kind == "validation":
-        wait_for(lambda: webhook_refuses(cluster, release), seconds=60)
+        wait_for(lambda: webhook_refuses(cluster, release))
 
 
 def webhook_refuses(cluster: Cluster, release: str) -> bool:
@@ -238,7 +238,7 @@ def delete(cluster: Cluster, *names: str) -> None:
             remind(cluster, name)
         return not left
 
-    wait_for(is_gone, seconds=120)
+    wait_for(is_gone)
 
 
 def remind(cluster: Cluster, name: str) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import time
 from bisect import bisect_right
 from collections import Counter
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import AdminApiError
-from tests.support.load import Load
+from tests.support.load import Load, is_late, machine_load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,9 +33,6 @@ _IN_DEFAULT = f"{lab.SNAPSHOTS}/namespaces/default/volumesnapshots"
 _CONTENTS = f"{lab.SNAPSHOTS}/volumesnapshotcontents"
 _CLASSES = f"{lab.SNAPSHOTS}/volumesnapshotclasses"
 _FOREVER = (99,)
-# Upstream's webhooks have 2 s. With so many programs for each core a call may take longer without a fault.
-_BUSY = 6.0
-_TIMED_OUT = "context deadline exceeded"
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ class LoadAnswer:
     @property
     def late(self) -> bool:
         """True if the call timed out on an overloaded machine, which proves nothing."""
-        return self.failed and _TIMED_OUT in self.said and self.load > _BUSY
+        return self.failed and is_late(self.said, self.load)
 
 
 class SnapshotLoad:
@@ -173,8 +169,7 @@ class SnapshotLoad:
             said = error.message
         except OSError as error:
             said = f"no answer: {error}"
-        load = os.getloadavg()[0] / (os.cpu_count() or 1)
-        self.answers.append(LoadAnswer(at, request.what, valid, said, load))
+        self.answers.append(LoadAnswer(at, request.what, valid, said, machine_load()))
 
 
 def _numbers(answers: Sequence[LoadAnswer]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 def wait_for(
     condition: Callable[[], Any],
-    seconds: float = 90,
+    seconds: float = 300,
     *,
     evidence: Callable[[], object] = lambda: "no evidence",
 ) -> Any:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-READY_TIMEOUT = 90.0  # on a busy machine. The usual time is below 10.
+READY_TIMEOUT = 300.0  # on a busy machine. The usual time is below 10.
 _SERVER_NAMES = (
     "kubernetes",
     "kubernetes.default",
