@@ -18,6 +18,8 @@ GROUP = "coordination.k8s.io"
 # Long enough for a renewal, and then for one request with its time-out.
 SECONDS = 60
 _LARGEST_NUMBER = 2**31 - 1  # of an int32
+# A Lease of another run counts at most for this many durations of our own. Every user with the role edit may write any number.
+MOST_DURATIONS = 10
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,16 @@ class LeaseState:
         """Return True if another run may take it over.
 
         now: the time by the API server's clock. The holder's clock may differ, so this decides only if the last renewal is
-          older than twice the duration.
+          older than twice the duration. A renewal in the far future makes the duration unbelievable.
         unchanged: seconds by our own clock for which the resourceVersion has stayed the same.
         default: the duration of a Lease without one.
         """
         if not self.holder:
             return True
-        seconds = self.seconds or default
-        return unchanged >= seconds or (
-            self.renewed is not None and (now - self.renewed).total_seconds() >= 2 * seconds
-        )
+        longest = MOST_DURATIONS * default
+        age = (now - self.renewed).total_seconds() if self.renewed else 0.0
+        seconds = min(self.seconds or default, longest if -age < 2 * longest else default)
+        return unchanged >= seconds or age >= 2 * seconds
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,14 @@ def test_the_content_of_a_lease(spec: Any, said: LeaseState, is_free: bool) -> N
         (LeaseState("a", NOW, NOW + MINUTE * 600, 15), 15.0, True),
         (LeaseState("a"), 59.9, False),
         (LeaseState("a"), 60.0, True),
-        (LeaseState("a", NOW, NOW, LARGE), 10.0**6, False),
+        # Every user with the role edit can write a duration of 68 years, and a renewal in the future.
+        (LeaseState("a", NOW, NOW, LARGE), 599.9, False),
+        (LeaseState("a", NOW, NOW, LARGE), 600.0, True),
+        (LeaseState("a", NOW, NOW - MINUTE * 19.9, LARGE), 0.0, False),
+        (LeaseState("a", NOW, NOW - MINUTE * 20, LARGE), 0.0, True),
+        (LeaseState("a", NOW, NOW + MINUTE * 19.9, LARGE), 60.0, False),
+        (LeaseState("a", NOW, NOW + MINUTE * 20, LARGE), 59.9, False),
+        (LeaseState("a", NOW, NOW + MINUTE * 20, LARGE), 60.0, True),
         (LeaseState(""), 0.0, True),
     ],
 )
@@ -331,7 +338,7 @@ def test_an_answer_that_was_lost(server: LeaseServer) -> None:
 
 HOSTILE: list[dict[str, Any]] = [
     {"leaseDurationSeconds": LARGE},
-    {"leaseDurationSeconds": 10**30, "renewTime": f"{FAR}Z"},
+    {"leaseDurationSeconds": 10**30},
     {"leaseDurationSeconds": LARGE, "renewTime": f"{FAR}-05:00", "acquireTime": f"{FAR}-05:00"},
     {"leaseDurationSeconds": LARGE, "holderIdentity": "x" * 70000},
 ]
@@ -356,6 +363,7 @@ def test_a_lease_of_an_absurd_duration_ends_the_wait_with_the_command_that_remov
         {"leaseDurationSeconds": None},
         {"leaseDurationSeconds": "soon", "leaseTransitions": "many"},
         {"renewTime": f"{FAR}Z"},
+        {"renewTime": f"{FAR}Z", "leaseDurationSeconds": LARGE},
         {"renewTime": None, "acquireTime": 5, "leaseTransitions": 10**30},
     ],
 )
@@ -366,6 +374,16 @@ def test_a_lease_that_does_not_say_how_long_it_lasts_lasts_as_long_as_this_run_s
     own = lease(server)
     own.acquire()
     assert NOW + timedelta(seconds=59) <= server.time <= NOW + timedelta(seconds=62)
+    assert server.holder == own.holder
+
+
+def test_a_lease_of_68_years_counts_as_ten_of_this_run_s(
+    server: LeaseServer, passing: Callable[[float], None]
+) -> None:
+    server.held_by("other", leaseDurationSeconds=LARGE)
+    own = lease(server, 900)
+    own.acquire()
+    assert NOW + timedelta(seconds=599) <= server.time <= NOW + timedelta(seconds=602)
     assert server.holder == own.holder
 
 
