@@ -329,10 +329,11 @@ PROVIDERS: tuple[Provider, ...] = (
     ),
     Provider(
         "gardener",
-        serving_signer=KUBELET_SERVING,
+        # Its controller csrapprover denies each request of the signer kubelet-serving that is not for a node.
+        serving_signer="",
         signals=(_node_key("label", "worker.gardener.cloud/", 3),),
         ca="another CA (ca-kubelet) than ConfigMap kube-root-ca.crt",
-        source="gardener/gardener#6784",
+        source="gardener/gardener pkg/resourcemanager/controller/csrapprover; gardener/gardener#6784",
     ),
 )
 

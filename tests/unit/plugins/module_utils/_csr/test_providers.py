@@ -40,7 +40,7 @@ def annotation(key: str) -> dict[str, Any]:
 
 
 #: The signers of providers that do not use kubernetes.io/kubelet-serving.
-OTHER_SIGNERS = {"eks": APP_SERVING, "rke1": "ephemeral-ca", "aks": "", "gke": ""}
+OTHER_SIGNERS = {"eks": APP_SERVING, "rke1": "ephemeral-ca", "aks": "", "gke": "", "gardener": ""}
 RECOGNISED: list[tuple[str, str, dict[str, Any]]] = [
     ("all marks of EKS", "eks", EKS),
     ("EKS, nothing readable but the version and its address", "eks",
