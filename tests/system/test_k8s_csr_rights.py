@@ -375,6 +375,28 @@ def test_a_planted_request_and_key_stop_a_run_that_does_not_approve(rig: CsrRig)
     assert rig.data()["tls.key"] == planted.key, "the user's word"
 
 
+def test_absent_keeps_a_planted_request_and_key(rig: CsrRig) -> None:
+    """Another identity may wait for the approval of a request with the labels of this Secret."""
+    planted = plant(rig, is_owned=True)
+    failed = rig.run(signer_name="example.com/unknown", common_name="x", wait_timeout=1)
+    own = next(csr["metadata"]["name"] for csr in rig.csrs() if csr["metadata"]["name"] != planted.csr)
+    assert failed["code"] == "not-issued", failed
+    for check_mode in (True, False):
+        removed = rig.run(state="absent", check_mode=check_mode)
+        assert removed.get("changed"), removed
+        told = " ".join(removed["warnings"])
+        assert planted.user in told
+        assert f"kubectl delete csr {planted.csr}" in told
+        assert f"kubectl delete secret -n {rig.name} hook-tls-pending" in told
+    assert rig.csr(own) is None
+    assert rig.csr(planted.csr) is not None
+    assert rig.secret("hook-tls-pending") is not None
+    assert rig.run(state="absent")["changed"] is False
+    accepted = rig.run(state="absent", requesters=[planted.user])
+    assert (accepted["changed"], accepted.get("warnings")) == (True, None)
+    assert (rig.csr(planted.csr), rig.secret("hook-tls-pending")) == (None, None)
+
+
 ROLE_ARN = "arn:aws:iam::111122223333:role/deployer"
 
 

@@ -27,6 +27,8 @@ from . import (
     certificate_report,
     certificate_run,
     discover_targets,
+    gather,
+    request_certificate,
     secret_store,
     target_anchors,
 )
@@ -42,10 +44,10 @@ class _Removal:
     annotations: Mapping[str, str]
     #: The changes that remove recorded anchors from the targets.
     changes: tuple[TargetChange, ...]
-    #: The requests that were not issued.
+    #: The requests of this identity that were not issued.
     requests: Sequence[Mapping[str, Any]]
-    #: The Secret with the key of a waiting request.
-    waiting: Mapping[str, Any] | None
+    #: The UID of the Secret with the key of this identity's waiting request, "" without one.
+    waiting: str
     #: The Secret to delete.
     own: ExistingSecret | None
     #: The targets of the task, and those that were discovered.
@@ -74,7 +76,7 @@ def remove(run: CertificateRun) -> Result:
         changes = target_anchors.remove(client, intent, changes, removal.annotations)
         warnings += filter(None, (csr_api.remove(client, csr) for csr in removal.requests))
         if removal.waiting:
-            pending_key.discard(client, intent.secret, removal.waiting["metadata"]["uid"])
+            pending_key.discard(client, intent.secret, removal.waiting)
         if removal.adopted:
             _remove_from_record(run, removal.adopted, removal.targets)
         if removal.own:
@@ -141,7 +143,7 @@ def _gather(run: CertificateRun) -> _Removal:
     annotations = target_anchors.with_orphans(client, intent, targets, recorded)
     changes = target_anchors.plan_removal(client, intent, targets, annotations)
     shared = _why_anchors_stay(client, intent) if changes else ""
-    requests, unseen = _unissued(client, intent, found)
+    requests, waiting, left_alone = _own_requests(run, found)
     is_recorded = anchor_record.without_targets(recorded, targets) != recorded.get(markers.ANCHORS, "")
     is_recorded = is_recorded or markers.TARGETS in recorded
     left = "" if shared else discover_targets.hint_at_anchors(run, recorded, targets)
@@ -149,11 +151,11 @@ def _gather(run: CertificateRun) -> _Removal:
         annotations=annotations,
         changes=() if shared else changes,
         requests=requests,
-        waiting=pending_key.find(client, intent.secret),
+        waiting=waiting,
         targets=targets,
         own=None if stays else found,
         adopted=found if stays and is_recorded and not shared else None,
-        warnings=tuple(filter(None, (stays, shared, unseen, left))),
+        warnings=tuple(filter(None, (stays, shared, *left_alone, left))),
     )
 
 
@@ -161,6 +163,21 @@ def _discovered(run: CertificateRun, found: ExistingSecret | None) -> tuple[Targ
     """Return the discovered targets, with every webhook that calls the Service. Only recorded anchors are removed from them."""
     callers = discover_targets.find_callers(run, found)
     return tuple(Target(caller.target.kind, caller.target.name) for caller in callers if caller.is_verified)
+
+
+def _own_requests(
+    run: CertificateRun, found: ExistingSecret | None
+) -> tuple[Sequence[Mapping[str, Any]], str, tuple[str, ...]]:
+    """Return the requests of this identity that were not issued, the UID of the Secret of its key, and what is left alone."""
+    client, intent = run.client, run.intent
+    unissued, unseen = _unissued(client, intent, found)
+    waiting, fault = gather.read_waiting(run)
+    asked = [*unissued, waiting.csr] if waiting and waiting.csr else unissued
+    # A request of another identity may be one that the API server refuses to this identity.
+    own = next(filter(None, (csr_api.read_own_identity(client, csr) for csr in asked)), None)
+    requests, foreign = request_certificate.keep_foreign_requests(intent, unissued, own)
+    waiting, kept = request_certificate.keep_foreign_key(intent, waiting, fault, own)
+    return requests, waiting.secret_uid if waiting else "", (unseen, *foreign, *kept)
 
 
 def _unissued(

@@ -12,7 +12,7 @@ completes that request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -163,35 +163,43 @@ def _remove_leftovers(run: CertificateRun, csr: Mapping[str, Any]) -> tuple[str,
     other requests of this identity belong to runs that were killed.
     """
     client, intent, own = run.client, run.intent, requester_of(csr)
-    warnings = _remove_stored_key(run, own) if intent.approve else ()
+    warnings: tuple[str, ...] = ()
+    if intent.approve:  # this run replaces the request and the key of a run with ``approve: false``
+        waiting, warnings = keep_foreign_key(intent, *gather.read_waiting(run), own)
+        if waiting:
+            _discard(run, waiting)
     holds_lease = run.lease is not None and run.lease.is_held
-    foreign = []
-    for other in csr_api.list_unissued(client, intent.secret):
-        if other["metadata"]["uid"] == csr["metadata"]["uid"]:
-            continue
-        if not is_same(own, requester_of(other), intent.requesters):
-            foreign.append(other)
-        elif holds_lease or csr_api.is_left_over(
-            other, intent.signer.name, intent.wait_timeout, client.now()
-        ):
+    unissued = csr_api.list_unissued(client, intent.secret)
+    others = (other for other in unissued if other["metadata"]["uid"] != csr["metadata"]["uid"])
+    left, foreign = keep_foreign_requests(intent, others, own)
+    for other in left:
+        if holds_lease or csr_api.is_left_over(other, intent.signer.name, intent.wait_timeout, client.now()):
             warnings += tuple(filter(None, [csr_api.remove(client, other)]))
-    return warnings + _warn_of_foreign(intent, [other for other in foreign if not csr_api.is_over(other)])
+    return warnings + foreign
 
 
-def _remove_stored_key(run: CertificateRun, own: Requester) -> tuple[str, ...]:
-    """Remove the request and the key of a run with ``approve: false``, because this run replaces them."""
-    intent = run.intent
+def keep_foreign_key(
+    intent: Intent, waiting: PendingRequest | None, fault: CertflowError | None, own: Requester | None
+) -> tuple[PendingRequest | None, tuple[str, ...]]:
+    """Return the waiting request if it is this identity's, and a warning if it is not. Take the result of read_waiting."""
     removal = pending_key.delete_commands(intent.secret, None)
-    waiting, fault = gather.read_waiting(run)
     if fault is not None:
-        return (f"{fault.cause}. It is kept. To remove it: {removal}",)
-    if waiting is None:
-        return ()
-    reason = pending_key.foreign_reason(waiting, own, intent.requesters)
+        return None, (f"{fault.cause}. It is kept. To remove it: {removal}",)
+    reason = pending_key.foreign_reason(waiting, own, intent.requesters) if waiting else ""
     if reason:
-        return (f"the waiting key for {intent.secret} is kept: {reason}. To remove it: {removal}",)
-    _discard(run, waiting)
-    return ()
+        return None, (f"the waiting key for {intent.secret} is kept: {reason}. To remove it: {removal}",)
+    return waiting, ()
+
+
+def keep_foreign_requests(
+    intent: Intent, requests: Iterable[Mapping[str, Any]], own: Requester | None
+) -> tuple[list[Mapping[str, Any]], tuple[str, ...]]:
+    """Return the requests of this identity, and a warning about those of other identities."""
+    mine: list[Mapping[str, Any]] = []
+    foreign: list[Mapping[str, Any]] = []
+    for csr in requests:
+        (mine if is_same(own, requester_of(csr), intent.requesters) else foreign).append(csr)
+    return mine, _warn_of_foreign(intent, [csr for csr in foreign if not csr_api.is_over(csr)])
 
 
 def _warn_of_foreign(intent: Intent, foreign: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
