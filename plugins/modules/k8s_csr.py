@@ -144,6 +144,8 @@ options:
   dns_names:
     description:
       - DNS names in addition to those of the Service. O(allow_names) must list each name that is not the Service's.
+      - The names of a Service are C(SERVICE), C(SERVICE.NAMESPACE), C(SERVICE.NAMESPACE.svc) and C(SERVICE.NAMESPACE.svc.cluster.local). A
+        cluster with another domain than C(cluster.local) needs its long name in O(allow_names).
     type: list
     elements: str
   ip_addresses:

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys, signing_request
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.support import pkcs10
 from tests.support.clusters import APP_SERVING
@@ -123,6 +127,62 @@ def test_usages_beyond_those_of_a_server_are_refused(rig: CsrRig, usages: list[s
     result = rig.approve(name=name, expect=expect(rig, signer_name="example.com/takes-all"))
     assert_one_line(result, "invalid-request", name, f"({reason})", "allow_names")
     assert (conditions(rig, name), rig.writes()) == ([], [])
+
+
+def identity(*alternatives: x509.GeneralName, common_name: str = "hook", organization: str = "team") -> str:
+    """Return a request with other kinds of names and another subject than those of a Service."""
+    subject = [(NameOID.COMMON_NAME, common_name), (NameOID.ORGANIZATION_NAME, organization)]
+    name = x509.Name([x509.NameAttribute(oid, text) for oid, text in subject])
+    builder = x509.CertificateSigningRequestBuilder(name)
+    builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    signed = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
+# A name of a request, the names that the task allows, and whether it is approved.
+IDENTITIES: list[tuple[x509.GeneralName, list[str], bool]] = [
+    (x509.UniformResourceIdentifier("spiffe://prod.example/ns/a/sa/Admin"), ["spiffe://prod.example/ns/a/sa/admin"], False),
+    (x509.UniformResourceIdentifier("spiffe://prod.example/ns/a/sa/admin"), ["SPIFFE://Prod.Example/ns/a/sa/admin"], True),
+    (x509.RFC822Name("Ada@example.com"), ["ada@example.com"], False),
+    (x509.RFC822Name("ada@Example.com"), ["ada@example.com"], True),
+    (x509.DNSName("hook.{}.svc.attacker.example"), [], False),
+    (x509.DNSName("hook.{}.svc.cluster.local"), [], True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "allowed", "is_approved"), IDENTITIES)
+def test_a_name_of_another_identity_is_not_approved(
+    rig: CsrRig, name: x509.GeneralName, allowed: list[str], is_approved: bool
+) -> None:
+    if isinstance(name, x509.DNSName):
+        name = x509.DNSName(name.value.format(rig.name))
+    pem = identity(x509.DNSName(f"hook.{rig.name}.svc"), name)
+    asked = request(rig, signer="example.com/takes-all", pem=pem)
+    result = rig.approve(name=asked, expect=expect(rig), allow_names=allowed)
+    if not is_approved:
+        assert_one_line(result, "invalid-request", asked, str(name.value), "(ForbiddenName)")
+    assert conditions(rig, asked) == (["Approved"] if is_approved else [])
+
+
+@pytest.mark.parametrize(
+    ("common_name", "organization"),
+    [
+        ("hook", "system:masters"),
+        ("system:kube-controller-manager", "team"),
+        ("system:node:x", "system:masters"),
+    ],
+)
+def test_a_subject_of_kubernetes_itself_is_not_approved(
+    rig: CsrRig, common_name: str, organization: str
+) -> None:
+    """A signer may ignore the usages, and its certificate would then be a login of that user or group."""
+    pem = identity(x509.DNSName(f"hook.{rig.name}.svc"), common_name=common_name, organization=organization)
+    asked = request(rig, signer="example.com/takes-all", pem=pem)
+    result = rig.approve(name=asked, expect=expect(rig))
+    assert_one_line(result, "invalid-request", asked, "system:", "(Subject)")
+    assert conditions(rig, asked) == []
+    spelled_out = expect(rig, common_name=common_name, organizations=[organization])
+    assert rig.approve(name=asked, expect=spelled_out)["changed"]
 
 
 READINGS = list(pkcs10.attacks("harmless", "evil"))

@@ -201,6 +201,21 @@ def _subject(content: RequestContent, expected: Expectation) -> Iterator[str]:
         yield f"its organizations are {sorted(groups)}, expected {sorted(expected.organizations)}"
 
 
+def _system_subject(content: RequestContent, expected: Expectation) -> Iterator[str]:
+    """Refuse the users and groups of Kubernetes itself, except nodes, unless the task spells the subject out.
+
+    A signer that ignores the usages would issue a login of such a user.
+    """
+    request, names = content.request, []
+    if expected.common_name is None and not request.common_name.startswith("system:node:"):
+        names.append(request.common_name)
+    if expected.organizations is None:
+        names += [group for group in request.organizations if group != "system:nodes"]
+    for name in names:
+        if name.startswith("system:"):
+            yield f"its subject has {name!r}, a user or group of Kubernetes, which expect does not spell out"
+
+
 def _requested_names(content: RequestContent, expected: Expectation) -> Iterator[str]:
     request = content.request
     yield from _differ("DNS names", request.dns_names, expected.dns_names)
@@ -271,12 +286,15 @@ SAFETY: Rules = (
     ("Usages", _inner_usages),
     ("ClientIdentity", _client_identity),
     ("UnexpectedUsage", _unexpected_usages),
+    ("Subject", _system_subject),
     ("Names", _nameless),
     ("ForbiddenName", _forbidden_names),
 )
 RULES: Rules = (*EXPECTED, *SAFETY)
 # Rules that read the PKCS#10. They are skipped for a PKCS#10 that cannot be compared.
-_OF_PKCS10 = frozenset([_public_key, _inner_usages, _subject, _requested_names, _nameless, _forbidden_names])
+_OF_PKCS10 = frozenset(
+    [_public_key, _inner_usages, _subject, _system_subject, _requested_names, _nameless, _forbidden_names]
+)
 
 
 def compare(content: RequestContent, expected: Expectation, rules: Rules = RULES) -> tuple[Mismatch, ...]:

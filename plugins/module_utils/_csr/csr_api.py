@@ -315,9 +315,11 @@ def read_guarded_names(client: Client, names: Iterable[str], addresses: Iterable
     networks: list[str] = []
     unreadable: list[str] = []
     reads: list[tuple[str, list[str], Iterator[str]]] = [("nodes", nodes, _nodes(client, wanted))]
-    # Addresses are rare, so listing all nodes is cheap. A DNS name may also be an address.
-    if any(addresses) or any(map(name_policy.is_address, wanted)):
+    # Such names are rare, so listing all nodes is cheap. A DNS name may also be an address.
+    has_address = any(addresses) or any(map(name_policy.is_address, wanted))
+    if has_address or any(name_policy.may_be_of_node(name, wanted) for name in wanted):
         reads.append(("the nodes' addresses", nodes, _node_addresses(client)))
+    if has_address:
         reads.append(("servicecidrs", networks, _service_networks(client)))
     for what, found, entries in reads:
         try:

@@ -30,6 +30,9 @@ _DNS_NAME = re.compile(rf"{DNS_LABEL}(?:\.{DNS_LABEL})*")
 _NUMBER = r"(?:[0-9]+|0x[0-9a-f]*)"
 _NUMBERS = re.compile(rf"{_NUMBER}(?:\.{_NUMBER}){{0,3}}")
 _API_SERVER = re.compile(r"kubernetes(\.default(\.svc(\..*)?)?)?")
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)(?:(//)([^/?#]*@)?([^/?#]*))?(.*)", re.DOTALL)
+# The only domain that no one can own outside a cluster (RFC 6762). Any other one is a name in allow_names.
+CLUSTER_DOMAIN = "cluster.local"
 LONGEST_DNS_NAME = 253
 
 
@@ -82,12 +85,13 @@ def forbidden_names(
     allow: more permitted names.
     other_names: e-mail addresses and URIs.
     """
-    spelled_out = {normalize(name) for name in allow}
-    names = (*dns_names, *ip_addresses, *other_names)
-    found = (
-        _refusal(name, service, namespace, cluster) for name in names if normalize(name) not in spelled_out
-    )
-    return tuple(refusal for refusal in found if refusal)
+    allow = tuple(allow)
+    spelled_out, identities = set(map(normalize, allow)), set(map(_normal_identity, allow))
+    found = [
+        *(name for name in (*dns_names, *ip_addresses) if normalize(name) not in spelled_out),
+        *(name for name in other_names if _normal_identity(name) not in identities),
+    ]
+    return tuple(filter(None, (_refusal(name, service, namespace, cluster) for name in found)))
 
 
 def is_critical(name: str, *, cluster: GuardedNames = NOTHING_GUARDED) -> bool:
@@ -135,7 +139,7 @@ def _refusal(name: str, service: str, namespace: str, cluster: GuardedNames) -> 
             return RefusedName(name, reason, is_critical=True)
     if service and namespace:
         own = service_names(service, namespace)
-        if text in own or text.startswith(f"{own[-1]}."):
+        if text in (*own, f"{own[-1]}.{CLUSTER_DOMAIN}"):
             return None
         return RefusedName(name, f"it does not belong to Service {namespace}/{service}", is_critical=False)
     return RefusedName(name, "it belongs neither to the Service nor to allow_names", is_critical=False)
@@ -147,6 +151,28 @@ def normalize(name: str) -> str:
     if address is not None:
         return str(address)
     return name.lower()[:-1] if name.endswith(".") else name.lower()
+
+
+def _normal_identity(name: str) -> str:
+    """Return the normal spelling of a URI or an e-mail address.
+
+    Only the scheme and the host of a URI (RFC 3986 section 6.2.2.1), and the domain of an address, ignore case.
+    """
+    uri = _URI.fullmatch(name)
+    if uri is None:
+        local, at, domain = name.rpartition("@")
+        return f"{local}{at}{domain.lower()}" if at and "/" not in domain else name
+    scheme, slashes, user, host, rest = (part or "" for part in uri.groups())
+    return f"{scheme.lower()}{slashes}{user}{host.lower()}{rest}"
+
+
+def may_be_of_node(name: str, others: Iterable[str]) -> bool:
+    """Return True for a DNS name that is not one of a Service.
+
+    others: all names of the request. "hook" and "hook.apps" belong to a Service if "hook.apps.svc" is among them.
+    """
+    services = (other for other in others if other.removesuffix(f".{CLUSTER_DOMAIN}").endswith(".svc"))
+    return is_dns_name(name) and not any(f"{service}.".startswith(f"{name}.") for service in services)
 
 
 def is_host_name(text: str) -> bool:

@@ -199,8 +199,8 @@ def test_client_identity_is_spelled_out(expected: dict[str, Any], reasons: list[
 @pytest.mark.parametrize("usages", [(), ("digital signature", "key encipherment"), ("key agreement",)])
 def test_a_certificate_without_extended_usages_is_a_login(usages: tuple[str, ...]) -> None:
     obj = csr(pem=request("root", ("system:masters",), ()), usages=list(usages))
-    assert mismatches(obj) == ["ClientIdentity"]
-    assert mismatches(obj, usages=usages, dns_names=()) == ["ClientIdentity"]
+    assert mismatches(obj) == ["ClientIdentity", "Subject"]
+    assert mismatches(obj, usages=usages, dns_names=()) == ["ClientIdentity", "Subject"]
     spelled_out = {"common_name": "root", "organizations": ("system:masters",), "allow_client_identity": True}
     assert mismatches(obj, **spelled_out) == []
 
@@ -358,6 +358,7 @@ COMMON_NAMES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("*.apps.svc", {}, ["ForbiddenName"]),
     ("10.96.0.1", {}, ["ForbiddenName"]),
     ("n1", {"cluster": GuardedNames(nodes=("n1",))}, ["ForbiddenName"]),
+    ("hook.apps.svc.attacker.example", {}, ["ForbiddenName"]),
     ("bank.prod.svc", {"allow_names": ("bank.prod.svc",)}, []),
     ("bank.prod.svc", {"common_name": "bank.prod.svc"}, []),
 ]
@@ -368,6 +369,33 @@ def test_a_common_name_that_is_a_host_name_is_a_name_too(
     common_name: str, expected: dict[str, Any], reasons: list[str]
 ) -> None:
     assert mismatches(csr(pem=request(common_name)), **expected) == reasons
+
+
+# Common name, organizations, expectation.
+SUBJECTS: list[tuple[str, tuple[str, ...], dict[str, Any], list[str]]] = [
+    ("system:node:n1", ("system:nodes",), {}, []),
+    ("system:node:n1", ("system:nodes", "system:masters"), {}, ["Subject"]),
+    ("system:node:n1", ("system:masters",), {}, ["Subject"]),
+    ("hook", ("system:masters",), {}, ["Subject"]),
+    ("hook", ("system:masters", "system:authenticated"), {}, ["Subject"] * 2),
+    ("hook", ("system:masters",), {"common_name": "hook"}, ["Subject"]),
+    ("hook", ("system:masters",), {"organizations": ("system:masters",)}, []),
+    ("hook", ("system:masters",), {"organizations": ()}, ["Subject"]),
+    ("hook", ("team",), {}, []),
+    ("system:kube-controller-manager", (), {}, ["Subject"]),
+    ("system:kube-controller-manager", (), {"organizations": ()}, ["Subject"]),
+    ("system:admin", (), {"common_name": "system:admin"}, []),
+    ("system:nodes", (), {}, ["Subject"]),
+    ("systematic", ("systems",), {}, []),
+]
+
+
+@pytest.mark.parametrize(("common_name", "organizations", "expected", "reasons"), SUBJECTS)
+def test_users_and_groups_of_kubernetes_are_spelled_out(
+    common_name: str, organizations: tuple[str, ...], expected: dict[str, Any], reasons: list[str]
+) -> None:
+    obj = csr(pem=request(common_name, organizations))
+    assert mismatches(obj, **expected) == reasons
 
 
 def test_tampered_request_is_refused() -> None:

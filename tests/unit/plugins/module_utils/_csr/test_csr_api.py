@@ -317,8 +317,21 @@ def test_nodes_and_service_networks_are_looked_up() -> None:
     assert guarded.unreadable == ()
 
 
+def test_the_other_names_of_nodes_are_read_for_a_name_that_could_be_one() -> None:
+    """The name of a node as an object need not be the name under which the API server calls its kubelet."""
+    names = {"Hostname": "edge-4", "InternalDNS": "ip-10-1-0-4.ec2.internal"}
+    node = {"status": {"addresses": [{"type": key, "address": name} for key, name in names.items()]}}
+    api = ScriptedApi({"/api/v1/nodes": {"items": [node]}})
+    own = ["hook", "hook.apps", "hook.apps.svc"]
+    guarded = csr_api.read_guarded_names(api, [*own, "ip-10-1-0-4.ec2.internal"])  # type: ignore[arg-type]
+    assert guarded.nodes == ("edge-4", "ip-10-1-0-4.ec2.internal")
+    asked = len(api.asked)
+    csr_api.read_guarded_names(api, own)  # type: ignore[arg-type]
+    assert len(api.asked) == asked + len(own)
+
+
 def test_a_missing_permission_to_read_nodes_is_asked_once() -> None:
     api = ScriptedApi({"/api/v1/nodes/hook": api_error(Forbidden)})
-    guarded = csr_api.read_guarded_names(api, ["hook", "hook.apps"])  # type: ignore[arg-type]
+    guarded = csr_api.read_guarded_names(api, ["hook", "hook.apps.svc"])  # type: ignore[arg-type]
     assert (guarded.nodes, guarded.unreadable) == ((), ("nodes",))
     assert len(api.asked) == 1

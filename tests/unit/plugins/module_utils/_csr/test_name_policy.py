@@ -33,7 +33,14 @@ NAMES = [
     ("hook.apps.svc", ""),
     ("HOOK.apps.svc.", ""),
     ("hook.apps.svc.cluster.local", ""),
-    ("hook.apps.svc.corp.example.com", ""),
+    ("hook.apps.svc.CLUSTER.local.", ""),
+    # A domain of the Internet, whose owner would answer for the name.
+    ("hook.apps.svc.corp.example.com", OUTSIDE),
+    ("hook.apps.svc.attacker.example", OUTSIDE),
+    ("hook.apps.svc.local", OUTSIDE),
+    ("hook.apps.svc.cluster.local.attacker.example", OUTSIDE),
+    ("hook.apps.svc.xcluster.local", OUTSIDE),
+    ("hook.apps.cluster.local", OUTSIDE),
     ("hook", NODE),  # a Service may be called like a node
     ("hook.other.svc", OUTSIDE),
     ("other", OUTSIDE),
@@ -102,6 +109,57 @@ def test_spelled_out_name_is_fine_and_only_that_one(name: str) -> None:
 def test_allow_names_compares_names_not_texts() -> None:
     assert name_policy.forbidden_names(["Other."], ["fd00:0::1"], allow=["other", "fd00::1"]) == ()
     assert name_policy.forbidden_names(["a.example.com"], allow=["*.example.com"])
+
+
+# A name that is allowed, the name of a request, and whether both are the same.
+IDENTITIES = [
+    ("spiffe://prod.example/ns/apps/sa/hook", "spiffe://prod.example/ns/apps/sa/hook", True),
+    ("SPIFFE://Prod.Example/ns/apps/sa/hook", "spiffe://prod.example/ns/apps/sa/hook", True),
+    ("spiffe://prod.example/ns/apps/sa/hook", "spiffe://prod.example/ns/apps/sa/Hook", False),
+    ("spiffe://prod.example/ns/apps/sa/hook", "spiffe://prod.example/ns/apps/sa/hook.", False),
+    ("spiffe://prod.example/a?b=c#d", "spiffe://PROD.example/a?b=c#d", True),
+    ("spiffe://prod.example/a?b=c#d", "spiffe://prod.example/a?b=C#d", False),
+    ("spiffe://prod.example/a?b=c#d", "spiffe://prod.example/a?b=c#D", False),
+    ("https://Ada@Prod.example:8443/x", "HTTPS://Ada@prod.EXAMPLE:8443/x", True),
+    ("https://Ada@prod.example/x", "https://ada@prod.example/x", False),
+    ("https://prod.example?A", "https://PROD.example?a", False),
+    ("urn:uuid:AB", "URN:uuid:AB", True),
+    ("urn:uuid:AB", "urn:uuid:ab", False),
+    ("ada@Example.com", "ada@example.COM", True),
+    ("ada@example.com", "Ada@example.com", False),
+    ("ada@example.com", "ada@example.com.", False),
+    ('"a@B"@example.com', '"a@B"@EXAMPLE.com', True),
+    ('"a@B"@example.com', '"a@b"@example.com', False),
+    ("//ada@example/Path", "//ada@example/path", False),
+]
+
+
+@pytest.mark.parametrize(("allowed", "asked", "is_same"), IDENTITIES)
+def test_only_scheme_and_host_of_an_identity_ignore_case(allowed: str, asked: str, is_same: bool) -> None:
+    refused = name_policy.forbidden_names([], other_names=[asked], allow=[allowed])
+    assert [refusal.name for refusal in refused] == ([] if is_same else [asked])
+
+
+# A name, the other names of its request, and whether it could be a node's.
+OF_NODES = [
+    ("ip-10-1-0-4.ec2.internal", ("hook", "hook.apps", "hook.apps.svc"), True),
+    ("hook", ("hook.apps", "hook.apps.svc"), False),
+    ("hook.apps", ("hook.apps.svc.cluster.local",), False),
+    ("hook.apps.svc.cluster.local", (), False),
+    ("hook", ("hook.apps",), True),
+    ("hook", ("hook2.apps.svc",), True),
+    ("node-1", ("hook.node-1.svc",), True),
+    ("node-1", ("node-1.svc.corp.example",), True),
+    ("node-1.svc.corp.example", (), True),
+    ("system:node:hook.apps.svc", (), False),
+    ("*.example.com", (), False),
+    ("", (), False),
+]
+
+
+@pytest.mark.parametrize(("name", "others", "may_be"), OF_NODES)
+def test_names_that_could_be_of_a_node(name: str, others: tuple[str, ...], may_be: bool) -> None:
+    assert name_policy.may_be_of_node(name, (name, *others)) is may_be
 
 
 @pytest.mark.parametrize("allowed", ["10.0.0.1", "::ffff:10.0.0.1", "::FFFF:a00:1", "0::ffff:10.0.0.1"])
