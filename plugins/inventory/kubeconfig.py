@@ -106,7 +106,11 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import (
+    quoted,
+    safe_name,
+    visible,
+)
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content, _contexts
 
 try:
@@ -158,7 +162,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
     @staticmethod
     def _sanitize_group_name(name: str) -> str:
         """Return a safe name for a group that keyed_groups makes of a context's name."""
-        return str(BaseInventoryPlugin._sanitize_group_name(_contexts.safe_name(name)))  # noqa: SLF001  # its own base
+        return str(BaseInventoryPlugin._sanitize_group_name(safe_name(name)))  # noqa: SLF001  # its own base
 
     def _add(self, host: str, context: _contexts.Context) -> None:
         if host != f"{self.get_option('prefix')}{context.name}":

@@ -29,12 +29,13 @@ options:
         They return the outcome of the host, which is a failure until the check has ended.
       - V(failed_task) records the failure O(result) of the current host, and returns its outcome.
       - V(end) ends the run, writes the report, prints the summary, and returns its last lines.
-      - V(outcomes) is a dictionary with the outcome of each host. Its key C(is_failure) says if the host fails.
+      - V(outcomes) is a dictionary with the C(status), C(code) and C(reason) of each host. Its key C(is_failure) says if the host fails.
+      - V(artifact) is the same dictionary for the variables of later jobs. Its names and texts cannot be templates.
       - V(job_report) is a dictionary with the counts of the outcomes, for later jobs of a workflow.
       - V(reported) is a host pattern of the hosts without success, or of the first host.
     required: true
     choices: [begin, planned, differences, hosts, serial, stage, deadline, soak, check_began, check_ended, failed_task, end,
-              outcomes, job_report, reported]
+              outcomes, artifact, job_report, reported]
   role:
     description:
       - The role of the run, without the collection's name.
@@ -93,7 +94,8 @@ options:
     default: ""
   is_skipped:
     description:
-      - Whether the tags of the run selected no task of the role, for V(outcomes), V(end), V(job_report) and V(reported).
+      - Whether the tags of the run selected no task of the role, for V(outcomes), V(artifact), V(end), V(job_report) and
+        V(reported).
     type: bool
     default: false
 """
@@ -126,6 +128,7 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless, visible
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _job_report
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
     cluster_run,
@@ -168,6 +171,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "failed_task": self._failed_task,
             "end": self._end,
             "outcomes": self._outcomes,
+            "artifact": lambda variables: harmless(self._outcomes(variables)),
             "job_report": self._job_report,
             "reported": self._reported,
         }
@@ -285,8 +289,13 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         return cluster_run.record_failure(_run(variables), host, result, task)
 
     def _outcomes(self, variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        found = self._found(variables)
-        return {host: {**row, "is_failure": outcomes.is_failure(row)} for host, row in found.items()}
+        return {
+            host: {
+                **{key: visible(str(row.get(key, ""))) for key in ("status", "code", "reason")},
+                "is_failure": outcomes.is_failure(row),
+            }
+            for host, row in self._found(variables).items()
+        }
 
     def _found(self, variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         run = _run(variables)
@@ -331,7 +340,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         run, found = _run(variables), self._found(variables)
         statuses = {host: str(row["status"]) for host, row in found.items()}
         made = _job_report.make(run.role, run.is_check, statuses)
-        return {**made, "plan": run_report.hash_of_plan(run, found)}
+        return {**harmless(made), "plan": run_report.hash_of_plan(run, found)}
 
     def _reported(self, variables: Mapping[str, Any]) -> str:
         run = _find_run(variables)

@@ -3,16 +3,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Clean text of other programs for sentences: control characters, invisible characters, secrets.
+"""Clean text of other programs for each place to which it goes.
 
-Exec plugins may repeat their arguments, and proxies may echo the headers of a request.
+``visible`` is for logs and terminals, ``safe_name`` for names that Ansible renders, and ``harmless`` for the variables of a later job.
+Reports add the escapes of their formats. Exec plugins may repeat their arguments, and proxies may echo the headers of a request.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 # Control (C0, DEL, C1), format (bidirectional marks, zero-width characters, tags), surrogates, line and paragraph
 # separators: the categories of the Unicode Character Database, https://www.unicode.org/reports/tr44/#General_Category_Values
@@ -20,9 +23,17 @@ HIDDEN_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 # Invisible characters of other categories: the grapheme joiner and the fillers.
 HIDDEN_CHARACTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 LONGEST_QUOTE = 80
+# A message of a cluster may have any length.
+LONGEST_TEXT = 600
+LONGEST_NAME = 200
+# The parts that a name must not have: braces of templates, the header with which a template sets its own delimiters, the beginning
+# of the keys by which Ansible marks a dictionary as another type, and parts that lead a path out of its directory, because Ansible
+# uses names of hosts and groups as file names (host_vars/, caches of facts).
+_RISKY = re.compile(r"[{}]|#jinja2:|^__(?=ansible_)|^/|(?:^|(?<=/))\.{1,2}(?=/|$)", re.IGNORECASE)
 #: Page of the documentation that messages about missing permissions name.
 PERMISSIONS_PAGE = "https://certflow.github.io/certflow.kubernetes/docsite/guide_permissions.html"
 
+_PARENTHESES = str.maketrans("{}", "()")
 _BLANKS = re.compile(r"[ \t\r\n]+")
 
 MASK = "***"
@@ -71,6 +82,39 @@ def visible(text: str) -> str:
     """
     line = _BLANKS.sub(" ", text).strip(" ")
     return line if line.isprintable() and line.isascii() else "".join(map(_shown, line))
+
+
+def shortened(text: str) -> str:
+    """Return the text on one line as ``visible`` does, and at most LONGEST_TEXT characters of it."""
+    line = visible(text)
+    return line if len(line) <= LONGEST_TEXT else f"{line[:LONGEST_TEXT]}..."
+
+
+def safe_name(name: str) -> str:
+    """Return the name for a host, a group or a key, with "_" for each risky part.
+
+    ansible-core before 2.19 renders the name of a host or a group as a template wherever a play shows it. Log files and
+    terminals obey control characters. A changed name gets the beginning of its SHA-256 sum, which keeps names distinct.
+    """
+    shown = "".join("_" if is_hidden(character) else character for character in _RISKY.sub("_", name))
+    if shown == name and len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{shown[: LONGEST_NAME - 9]}_{digest}"
+
+
+def harmless(value: Any) -> Any:
+    """Return plain data for an artifact. A later job gets it as extra variables, in which Ansible renders each template.
+
+    Keys become safe names. Texts are shortened, and lose braces and the headers of templates.
+    """
+    if isinstance(value, str):
+        return re.sub("#(?=jinja2)", "_", shortened(value).translate(_PARENTHESES), flags=re.IGNORECASE)
+    if isinstance(value, Mapping):
+        return {safe_name(str(key)): harmless(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [harmless(item) for item in value]
+    return value
 
 
 def quoted(value: object) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import VERSION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError, as_error
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless, quoted
 
 from . import _audit_summary, _job_report, _report_files, _upload
 from ._report import compare, data, fields, html, junit, markdown, merge, prometheus, report_text, writer
@@ -98,7 +98,7 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
         "problems": problems,
         "summary": _audit_summary.lines(report, delivery.lines, problems),
         "artifact": _audit_summary.artifact(report, failed),
-        "job_report": _job_report.make("audit", check_mode, _audit_summary.outcomes(own, refused)),
+        "job_report": harmless(_job_report.make("audit", check_mode, _audit_summary.outcomes(own, refused))),
         **_failure(delivery.errors),
     }
 

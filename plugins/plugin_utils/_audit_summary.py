@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless
+
 from ._report import data, fields
 from ._report.data import Row
 from ._report.report_text import Report
@@ -96,13 +98,13 @@ def artifact(report: Report, failed: Iterable[str]) -> dict[str, Any]:
         **data.counts(report),
     }
     shown: dict[str, str] = {}
-    every = sorted(outcomes(report, failed).items(), key=lambda item: (item[1] == fields.OK, item[0]))
+    every = sorted(
+        harmless(outcomes(report, failed)).items(), key=lambda item: (item[1] == fields.OK, item[0])
+    )
     size = len(json.dumps(found))
     for name, outcome in every:
-        # A later job reads the artifact as extra variables, in which Ansible expands templates.
-        plain = name.replace("{", "(")
-        size += len(json.dumps({plain: outcome}))
+        size += len(json.dumps({name: outcome}))
         if size > ARTIFACT_BYTES:
             break
-        shown[plain] = outcome
-    return {**found, "outcomes": shown, "left_out": len(every) - len(shown)}
+        shown[name] = outcome
+    return {**harmless(found), "outcomes": shown, "left_out": len(every) - len(shown)}

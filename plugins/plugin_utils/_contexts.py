@@ -10,9 +10,7 @@ This file uses only the text of the kubeconfigs. It contacts no cluster and igno
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -23,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_parsing
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import KubeconfigError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import is_hidden, quoted
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, safe_name
 
 
 @dataclass(frozen=True)
@@ -122,28 +120,6 @@ def _host(cluster: Mapping[str, Any]) -> str:
 def _command(user: Mapping[str, Any]) -> str:
     plugin = user.get("exec") or {}
     return " ".join([os.path.basename(plugin.get("command") or ""), *(plugin.get("args") or [])])
-
-
-# Parts that a host or group name must not have: the braces of templates, and parts that lead a path out of its directory,
-# because Ansible uses these names as file names (host_vars/, caches of facts).
-_RISKY = re.compile(r"[{}]|^/|(?:^|(?<=/))\.{1,2}(?=/|$)")
-# The header with which a template sets its own options in Ansible.
-_TEMPLATE_OPTIONS = re.compile(r"^#jinja2:", re.IGNORECASE)
-LONGEST_NAME = 200
-
-
-def safe_name(name: str) -> str:
-    """Return the name for a host or a group, with "_" for each risky part.
-
-    ansible-core before 2.19 renders the name of a host or a group as a template wherever a play shows it. Log files and
-    terminals obey control characters. A changed name gets the beginning of its SHA-256 sum, which keeps names distinct.
-    """
-    shown = _TEMPLATE_OPTIONS.sub("_", _RISKY.sub("_", name))
-    shown = "".join("_" if is_hidden(character) else character for character in shown)
-    if shown == name and len(name) <= LONGEST_NAME:
-        return name
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{shown[:LONGEST_NAME]}_{digest}"
 
 
 def hosts(found: Iterable[Context], prefix: str) -> dict[str, Context]:

@@ -217,7 +217,7 @@ def test_a_workflow(awx: Awx, fleet: Fleet, webhook: str) -> None:
     report = {**nodes["report"]["extra_data"], **artifacts, **asked}
     job = awx.job(84, "certflow report", report)
     assert job.status == "successful", job.output
-    assert set(re.findall(r'"(\S+):\s(\w+):\s', job.output)) == {(first, "ok"), (second, "changed")}
+    assert set(re.findall(r'"(\S+):\s(\w+)"', job.output)) == {(first, "ok"), (second, "changed")}
     # A node of which the parent ended in an error gets no artifact of it.
     del report["certflow_report_fleet"], artifacts["certflow_report_canary"]
     assert awx.job(85, "certflow report", report).status == "failed"

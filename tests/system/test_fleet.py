@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from tests.support import clusters, playbook
+from tests.support.awx import example
 from tests.support.failures import absent
 from tests.support.fleet_files import BY_HELM, DEPLOYMENTS, kubeconfig
 from tests.support.rig import written
@@ -315,7 +316,9 @@ def wait_until_refused(cluster: Cluster, namespace: str) -> None:
     pytest.fail("the policy is not enforced")
 
 
-def test_messages_of_an_api_server_are_not_templates(rig: FleetRig) -> None:
+def test_messages_of_an_api_server_are_not_templates(rig: FleetRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next job, which gets the artifact as extra variables, does not render them either."""
+    monkeypatch.setenv("ANSIBLE_SHOW_CUSTOM_STATS", "true")
     secret = json.dumps({"webhook_certificate_secret": {"name": "refused"}})
     with policy_with_a_template(rig.fleet["onprem"], rig.name):
         wait_until_refused(rig.fleet["onprem"], rig.name)
@@ -324,6 +327,19 @@ def test_messages_of_an_api_server_are_not_templates(rig: FleetRig) -> None:
     assert not (rig.directory / "evaluated").exists(), run.output
     assert EVIL in rig.outcomes()["well-1"]["reason"], run.output
     assert "lookup('ansible.builtin.pipe'" in run.output.rpartition("[Show the summary of the run]")[2]
+    artifact = json.loads(run.output.rpartition("RUN: ")[2].splitlines()[0])
+    assert "lookup('ansible.builtin.pipe'" in artifact["certflow_report_cli"]["well-1"]["reason"]
+    extra = json.dumps(
+        {"certflow_report_7": artifact["certflow_report_cli"], "certflow_required_job": "fleet"}
+    )
+    report = playbook.play(rig.directory, example.FOLDER / "report.yml", "-e", extra)
+    assert not absent(["well-1", "refused"], report.output), report.output
+    tasks = [{"ansible.builtin.debug": {"msg": "{{ certflow_report_7 }}"}}]
+    plays = [{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]
+    report = playbook.play(rig.directory, plays, "-e", extra)
+    assert report.status == 0, report.output
+    assert "lookup('ansible.builtin.pipe'" in report.output
+    assert not (rig.directory / "evaluated").exists(), report.output
 
 
 def test_the_upgrade_playbook_in_check_mode(rig: FleetRig, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .._text import visible
+from .._text import shortened
 from .._times import format_time
 
 PASS, FAIL, UNKNOWN, SKIP = "pass", "fail", "unknown", "skip"
@@ -24,8 +24,6 @@ CERTAINTIES = (PROVEN, LIKELY, ONE_OF)
 STATUSES = (FAIL, UNKNOWN, PASS, SKIP)
 #: The manager of an object without a marker of a known manager.
 UNMANAGED = "unmanaged"
-# A message of a cluster may have any length.
-LONGEST_TEXT = 600
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class AuditedObject:
     def as_result(self) -> dict[str, str]:
         """Return the object as results carry it, without hidden characters."""
         keys = ("api_version", "kind", "namespace", "name", "uid", "webhook", "path")
-        return {key: clean(getattr(self, key)) for key in keys}
+        return {key: shortened(getattr(self, key)) for key in keys}
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class AppliedException:
     until: datetime | None = None
 
     def as_result(self) -> dict[str, Any]:
-        return {"reason": clean(self.reason), "until": format_time(self.until) if self.until else None}
+        return {"reason": shortened(self.reason), "until": format_time(self.until) if self.until else None}
 
 
 @dataclass(frozen=True)
@@ -112,19 +110,13 @@ class AuditFinding:
             "severity": self.severity,
             "certainty": self.certainty,
             "object": self.object.as_result(),
-            "cause": clean(self.cause),
-            "evidence": [clean(line) for line in self.evidence],
+            "cause": shortened(self.cause),
+            "evidence": [shortened(line) for line in self.evidence],
             "breaks_at": format_time(self.breaks_at) if self.breaks_at else None,
-            "manager": clean(self.object.manager),
+            "manager": shortened(self.object.manager),
             "excepted": self.exception.as_result() if self.exception else None,
             "fingerprint": self.fingerprint(cluster_uid),
             "source": self.source,
             "unanswered": list(self.unanswered),
             "permissions": list(self.permissions),
         }
-
-
-def clean(text: str) -> str:
-    """Return the text on one line, shortened, with escapes for hidden characters."""
-    line = visible(text)
-    return line if len(line) <= LONGEST_TEXT else f"{line[:LONGEST_TEXT]}..."

@@ -16,9 +16,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import LONGEST_TEXT, clean
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import (
+    LONGEST_TEXT,
+    quoted,
+    shortened,
+    visible,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time, format_time
 
 from . import fields
@@ -182,7 +186,7 @@ def _text(value: Any, _row: Field, _kind: str, path: str) -> str:
 def short(text: str) -> str:
     """Return a text on one line, shortened and without hidden characters."""
     is_plain = len(text) <= LONGEST_TEXT and text.isascii() and text.isprintable()
-    return text if is_plain and "  " not in text and text == text.strip(" ") else clean(text)
+    return text if is_plain and "  " not in text and text == text.strip(" ") else shortened(text)
 
 
 def _time(value: Any, _row: Field, _kind: str, path: str) -> str:

@@ -24,11 +24,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster
     StuckRequest,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
-    LONGEST_TEXT,
     AuditedObject,
     AuditFinding,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import LONGEST_TEXT
 
 from tests.support.authority import DAY, NOW
 from tests.unit.plugins.module_utils._audit.world import cluster, config, leaf, point, served, webhook
