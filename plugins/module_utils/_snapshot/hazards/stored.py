@@ -14,7 +14,16 @@ from ..installed.state import SIDECAR
 from ..plan.upgrade_context import NO_VERSION, RATCHETS_SINCE, UpgradeContext
 from ..release import crd_sets, release_table
 from ..release.crd_sets import SERVED, Crd
-from ..release.release_table import BRIDGE, CONVERTS, GROUP, GROUP_CRDS, SNAPSHOT, SNAPSHOT_CRDS
+from ..release.release_table import (
+    BRIDGE,
+    CONVERTS,
+    GROUP,
+    GROUP_CRDS,
+    NEW_LISTS_SINCE,
+    OLD_LISTS,
+    SNAPSHOT,
+    SNAPSHOT_CRDS,
+)
 from .finding import Finding, listed
 
 
@@ -138,7 +147,7 @@ def find_invalid_objects_kept(context: UpgradeContext) -> Finding | None:
 
 def find_labelled_invalid(context: UpgradeContext) -> Finding | None:
     found = context.installed.objects.labelled
-    if not found or not context.crosses((8, 0, 0)):
+    if not found or not context.gets_rules:
         return None
     return Finding(
         listed(found),
@@ -147,7 +156,7 @@ def find_labelled_invalid(context: UpgradeContext) -> Finding | None:
 
 
 def find_empty_references(context: UpgradeContext) -> Finding | None:
-    if not context.has_validation or not context.crosses((8, 0, 0)):
+    if not context.has_validation or not context.gets_rules:
         return None
     return Finding(
         ("the rules of the CRDs accept an empty volumeSnapshotRef.name and .namespace",),
@@ -201,7 +210,9 @@ def find_alpha_dropped(context: UpgradeContext) -> Finding | None:
 
 
 def _alpha(context: UpgradeContext) -> Finding | None:
-    if context.release.version < (8, 2, 0) or context.keeps(GROUP) or not context.alpha:
+    if context.keeps(GROUP) or not context.alpha:
+        return None
+    if "v1alpha1" in crd_sets.row(context.release.group_crds, GROUP).versions:
         return None
     return Finding(
         listed(f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in context.alpha)
@@ -259,10 +270,10 @@ def find_conversion_left(context: UpgradeContext) -> Finding | None:
 
 
 def find_lists_at_v1beta1(context: UpgradeContext) -> Finding | None:
-    """Find lists of handles that need a hop with a conversion webhook before 8.6 removes the conversion."""
+    """Find lists of handles that need a hop with a conversion webhook before a release without a conversion."""
     hidden = context.hides_lists and not context.converts
     written = bool(context.installed.groups.lists) and context.speaks_v1beta1
-    if context.release.group_crds != "8.6" or not (hidden or written):
+    if not context.ends_conversion or not (hidden or written):
         return None
     groups, why = context.installed.groups, context.installed.unreadable.get("group_contents")
     evidence = f"{max(groups.lists, groups.hidden)} VolumeGroupSnapshotContents list handles at v1beta1"
@@ -270,7 +281,7 @@ def find_lists_at_v1beta1(context: UpgradeContext) -> Finding | None:
 
 
 def find_stored_at_v1beta1(context: UpgradeContext) -> Finding | None:
-    if context.release.group_crds != "8.6" or find_lists_at_v1beta1(context) or context.is_back:
+    if not context.ends_conversion or find_lists_at_v1beta1(context) or context.is_back:
         return None
     found = _with_stored(context, GROUP_CRDS, "v1beta1")
     # The storage migration from v1alpha1 stores them at v1beta1.
@@ -283,11 +294,7 @@ def find_stored_at_v1beta1(context: UpgradeContext) -> Finding | None:
 
 
 def find_sidecars_at_v1beta1(context: UpgradeContext) -> Finding | None:
-    if (
-        context.release.group_crds != "8.6"
-        or not context.installed.groups.contents
-        or not context.old_sidecars
-    ):
+    if not context.ends_conversion or not context.installed.groups.contents or not context.old_sidecars:
         return None
     return Finding(
         listed(f"{workload}: {workload.image}" for workload in context.old_sidecars),
@@ -301,7 +308,7 @@ def find_sidecars_before_crds(context: UpgradeContext) -> Finding | None:
     new = [
         workload
         for workload in context.installed.running(SIDECAR)
-        if (workload.version or NO_VERSION) >= (8, 4, 0)
+        if (workload.version or NO_VERSION) >= NEW_LISTS_SINCE
     ]
     if crd is None or "v1beta2" in crd.versions or not new:
         return None
@@ -340,7 +347,7 @@ def find_back_without_lists(context: UpgradeContext) -> Finding | None:
     if not context.is_back or context.release.version >= release_table.get(CONVERTS).version or crd is None:
         return None
     contents = context.installed.groups.contents or "group_contents" in context.installed.unreadable
-    if crd.storage in ("v1alpha1", "v1beta1") or not contents:
+    if crd.storage in OLD_LISTS or not contents:
         return None
     speaks = groups is not None and groups.version == "v1beta1" and context.groups_wanted
     hides = crd.conversion.strategy == "Webhook" and "v1beta1" in crd.stored_versions

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from ..installed.state import CONVERSION, VALIDATION, Hook, InstalledWorkload
 from ..plan.upgrade_context import DRAINS_SINCE, NO_VERSION, UpgradeContext
-from ..release.release_table import GROUP, SNAPSHOT, WebhookRules, text
+from ..release import crd_sets
+from ..release.release_table import (
+    CLASSES_SINCE,
+    GROUP,
+    SNAPSHOT,
+    VOLUME_MODE_SINCE,
+    WebhookRules,
+    text,
+)
 from .finding import Finding, labels, listed
 
 
@@ -48,7 +56,10 @@ def find_webhook_first(context: UpgradeContext) -> Finding | None:
     denied = [
         f"{live} {text(live.version)} denies every class, and the configuration has a rule for classes"
         for rules, hook in _pairs(context)
-        if live and live.version and live.version < (6, 0, 0) and "volumesnapshotclasses" in hook.resources()
+        if live
+        and live.version
+        and live.version < CLASSES_SINCE
+        and "volumesnapshotclasses" in hook.resources()
     ]
     if not wider and not denied:
         return None
@@ -58,7 +69,7 @@ def find_webhook_first(context: UpgradeContext) -> Finding | None:
 
 
 def find_v1beta1_rules(context: UpgradeContext) -> Finding | None:
-    if context.release.version < (6, 0, 0):
+    if context.release.version < CLASSES_SINCE:
         return None
     found = [rules.name for rules, hook in _pairs(context) if "v1beta1" in hook.versions()]
     return (
@@ -284,15 +295,17 @@ def find_nobody_behind(context: UpgradeContext) -> Finding | None:
 
 def find_rules_answer_first(context: UpgradeContext) -> Finding | None:
     """Find CRDs with CEL rules, which leave the webhook one object that only it refuses."""
-    if not context.wants(VALIDATION) or not context.release.version >= (6, 0, 0):
+    if not context.wants(VALIDATION) or context.release.version < CLASSES_SINCE:
         return None
     rules = context.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
-    ruled = bool(rules and rules.set and rules.set.rules) or context.release.version >= (8, 0, 0)
+    ruled = (
+        bool(rules and rules.set and rules.set.rules) or crd_sets.row(context.release.crds, SNAPSHOT).rules
+    )
     return Finding(("the CRDs have validation rules",)) if ruled else None
 
 
 def find_volume_mode(context: UpgradeContext) -> Finding | None:
-    if not context.crosses((7, 0, 0)) or (context.version or NO_VERSION) == NO_VERSION:
+    if not context.crosses(VOLUME_MODE_SINCE) or (context.version or NO_VERSION) == NO_VERSION:
         return None
     arguments = (*context.options.controller_arguments, *context.options.webhook_arguments)
     if any(argument.startswith("--prevent-volume-mode-conversion=false") for argument in arguments):

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 from ..installed.state import CONVERSION, VALIDATION, WebhookConfiguration
 from ..release import crd_sets
-from ..release.release_table import GROUP, GROUP_CONTENTS, SNAPSHOT, text
+from ..release.release_table import GROUP, GROUP_CONTENTS, SNAPSHOT, judged_by_webhook, text
+from .hop import REFUSALS
 from .step_types import Step
 from .upgrade_context import UpgradeContext
 
@@ -40,14 +41,13 @@ def _refusal(context: UpgradeContext, configuration: WebhookConfiguration) -> st
     asked = {resource for hook in configuration.hooks for resource in hook.resources()}
     live = context.installed.webhook(VALIDATION)
     version = (live.version if live else None) or context.version
-    if not _has_rules(context):
-        if version is not None and version >= (8, 0, 0):
-            return "second-default-class" if "volumesnapshotclasses" in asked else ""
-        return "empty-class" if "volumesnapshots" in asked else ""
-    if "volumesnapshotclasses" in asked and (version is None or version >= (6, 0, 0)):
-        return "second-default-class"
-    old = version is not None and version < (8, 0, 0)
-    return "empty-reference" if old and "volumesnapshotcontents" in asked else ""
+    judged = asked.intersection(judged_by_webhook(version))
+    order = (
+        ("second-default-class", "empty-reference")
+        if _has_rules(context)
+        else ("empty-class", "second-default-class")
+    )
+    return next((check for check in order if REFUSALS[check] in judged), "")
 
 
 def _has_rules(context: UpgradeContext) -> bool:

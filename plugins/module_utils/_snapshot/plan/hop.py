@@ -17,7 +17,15 @@ from typing import Any
 
 from ..installed.state import CONVERSION, VALIDATION, Hook, InstalledWorkload
 from ..release import crd_sets
-from ..release.release_table import BRIDGE, GROUP, GROUP_CONTENTS, GROUP_CRDS, SNAPSHOT, WebhookRules
+from ..release.release_table import (
+    BRIDGE,
+    CLASSES_SINCE,
+    GROUP,
+    GROUP_CONTENTS,
+    GROUP_CRDS,
+    SNAPSHOT,
+    WebhookRules,
+)
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME
 from .step_types import Step
 from .upgrade_context import UpgradeContext
@@ -236,7 +244,8 @@ def _beta2_plain(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     """Migrate without a conversion webhook, if no list of handles can be lost."""
     if "stored-at-v1beta1" in hazards and not context.converts:
         for name in _stored_at_v1beta1(context):
-            yield _migrate(name, "v1beta2", "stored-at-v1beta1")
+            storage = crd_sets.row(context.release.group_crds, GROUP).storage
+            yield _migrate(name, storage, "stored-at-v1beta1")
 
 
 # The conversion webhook.
@@ -473,7 +482,7 @@ def refusal(context: UpgradeContext) -> str:
     kept = context.keeps(SNAPSHOT) and crd is not None and crd.set is not None and crd.set.rules
     if not (kept or crd_sets.row(context.release.crds, SNAPSHOT).rules):
         return "empty-class"
-    return "second-default-class" if context.release.version >= (6, 0, 0) else "empty-reference"
+    return "second-default-class" if context.release.version >= CLASSES_SINCE else "empty-reference"
 
 
 def _can_ask(context: UpgradeContext) -> bool:

@@ -26,7 +26,7 @@ from ..installed.state import (
 from ..release import crd_sets
 from ..release.crd_sets import Conversion, Crd
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME
-from ..release.release_table import GROUP, GROUP_CONTENTS, SNAPSHOT
+from ..release.release_table import GROUP, GROUP_CONTENTS, OLD_LISTS, SNAPSHOT
 from .upgrade_context import DRAINS_SINCE, UpgradeContext
 
 REGISTRY = "registry.k8s.io/sig-storage"
@@ -92,8 +92,9 @@ def _as_released(context: UpgradeContext, name: str, group: str, key: str) -> Cr
     alpha = live is not None and "v1alpha1" in live.stored_versions and "v1alpha1" not in row.versions
     if alpha and context.installed.groups.total:
         stored.append("v1beta1")
-    rewritten = group == GROUP and row.key == "8.6"
-    stored = [row.storage] if rewritten else list(dict.fromkeys([*stored, row.storage]))
+    if group == GROUP and context.ends_conversion:
+        stored = [version for version in stored if version not in OLD_LISTS]
+    stored = list(dict.fromkeys([*stored, row.storage]))
     conversion = live.conversion if live else Conversion()
     return _with_conversion(context, Crd(name, row.versions, tuple(stored), row, conversion))
 

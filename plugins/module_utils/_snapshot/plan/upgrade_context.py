@@ -36,7 +36,9 @@ from ..release.release_table import (
     GROUP_CONTENTS,
     GROUP_CRDS,
     GROUP_FLAG,
+    NEW_LISTS_SINCE,
     OLD_LABEL,
+    OLD_LISTS,
     SNAPSHOT,
     Release,
     ReleaseWebhook,
@@ -298,7 +300,7 @@ class UpgradeContext:
         return [
             workload
             for workload in self.installed.running(SIDECAR)
-            if (workload.version or NO_VERSION) < (8, 4, 0)
+            if (workload.version or NO_VERSION) < NEW_LISTS_SINCE
             and flags.groups_on(workload.arguments, find(workload.version))
         ]
 
@@ -334,7 +336,23 @@ class UpgradeContext:
     @property
     def stores_v1beta1(self) -> bool:
         crd = self.contents
-        return crd is not None and bool({"v1alpha1", "v1beta1"} & set(crd.stored_versions))
+        return crd is not None and bool(set(OLD_LISTS) & set(crd.stored_versions))
+
+    @property
+    def ends_conversion(self) -> bool:
+        """True if the release's group CRDs store other lists than v1beta1 and the release has no webhook that converts them."""
+        key = self.release.group_crds
+        return (
+            bool(key)
+            and crd_sets.row(key, GROUP).storage not in OLD_LISTS
+            and not self.release.has(CONVERSION)
+        )
+
+    @property
+    def gets_rules(self) -> bool:
+        """True if the snapshot CRDs of the release have CEL rules and those of the present release have none."""
+        before = self.current is not None and crd_sets.row(self.current.crds, SNAPSHOT).rules
+        return crd_sets.row(self.release.crds, SNAPSHOT).rules and not before
 
     @property
     def conversion_needed(self) -> bool:
@@ -363,8 +381,8 @@ class UpgradeContext:
 
     @property
     def _lost_validation(self) -> bool:
-        """Return True on the way back below 8.2, which restores the validation webhook."""
-        return self.is_back and (self.version or NO_VERSION) >= (8, 2, 0)
+        """Return True on the way back from a release without the validation webhook."""
+        return self.is_back and not (self.current and self.current.has(VALIDATION))
 
     def hook(self, kind: str) -> ReleaseWebhook:
         """Return the release's webhook. Raises KeyError if the release has no webhook of this kind."""

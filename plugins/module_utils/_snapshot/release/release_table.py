@@ -13,7 +13,7 @@ deploy/kubernetes. "#N" is an issue there. A row stands for a minor release, bec
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..errors import ReleaseError
@@ -256,10 +256,39 @@ RELEASES: tuple[Release, ...] = tuple(release for row in _ROWS for release in ro
 OLDEST, NEWEST = RELEASES[0], RELEASES[-1]
 # Upstream's names of ValidatingWebhookConfigurations in all releases.
 CONFIGURATION_NAMES = frozenset(f"validation-webhook.{group}" for group in (SNAPSHOT, GROUP))
+
+
+def find(version: Version | None) -> Release | None:
+    """Return the release, None if it is not in the table."""
+    return next((release for release in RELEASES if release.version == version), None)
+
+
+def judged_by_webhook(version: Version | None) -> tuple[str, ...]:
+    """Return the resources that the validation webhook of the release accepts. For an unknown release omit the contents."""
+    release = find(version)
+    rules = release.webhook.configurations if release and release.webhook else ()
+    return rules[0].resources if rules else (_ALL[0], _ALL[2])
+
+
 # The release whose webhook converts between v1beta1 and v1beta2. Only 8.4.0 and 8.5.0 have an image of it (#1358).
 CONVERTS = "8.4.0"
 # The release whose group CRDs have v1beta1 and no conversion, which makes them the bridge from v1alpha1 (#1307).
 BRIDGE = "8.2.0"
+
+
+def _first(fits: Callable[[Release], bool]) -> Version:
+    return next(release.version for release in RELEASES if fits(release))
+
+
+# The first release whose webhook validates classes. From it on the webhook denies requests at v1beta1.
+CLASSES_SINCE = _first(lambda release: "volumesnapshotclasses" in judged_by_webhook(release.version))
+# The first release with other lists of handles than v1alpha1 and v1beta1 of group snapshots.
+OLD_LISTS = ("v1alpha1", "v1beta1")
+NEW_LISTS_SINCE = _first(
+    lambda release: release.groups is not None and release.groups.version not in OLD_LISTS
+)
+# The first release with prevent-volume-mode-conversion (#916).
+VOLUME_MODE_SINCE: Version = (7, 0, 0)
 
 _EXACT = re.compile(r"v?\d+\.\d+\.\d+$")
 _NUMBER = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:[-+.].*)?$")
@@ -273,11 +302,6 @@ def parse(words: str) -> Version | None:
 
 def text(version: Version) -> str:
     return ".".join(map(str, version))
-
-
-def find(version: Version | None) -> Release | None:
-    """Return the release, None if it is not in the table."""
-    return next((release for release in RELEASES if release.version == version), None)
 
 
 def get(words: str) -> Release:

@@ -1,0 +1,59 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Check that only tables name releases. Other code asks a property of a row, so that a new release keeps every guard."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.ci.venvs import REPOSITORY
+
+MODULE_UTILS = REPOSITORY / "plugins" / "module_utils"
+# The tables: releases, sets of CRDs, flags, sums, and the permissions of the controllers.
+TABLES = {
+    "_snapshot/release/release_table.py",
+    "_snapshot/release/crd_sets.py",
+    "_snapshot/release/flags.py",
+    "_snapshot/release/checksums.py",
+    "_snapshot/installed/object_reading.py",
+}
+RELEASE = re.compile(r"v?\d+\.\d+(\.\d+)?")
+NO_VERSION = (0, 0, 0)
+FILES = [
+    path
+    for room in ("_snapshot", "_upgrade")
+    for path in sorted((MODULE_UTILS / room).rglob("*.py"))
+    if str(path.relative_to(MODULE_UTILS)) not in TABLES
+]
+
+
+def releases_in(source: str) -> Iterator[str]:
+    """Yield each text and each tuple of three numbers that is a release, with its line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and RELEASE.fullmatch(node.value):
+            yield f"line {node.lineno}: {node.value!r}"
+        if isinstance(node, ast.Tuple) and len(node.elts) == len(NO_VERSION):
+            numbers = tuple(one.value for one in node.elts if isinstance(one, ast.Constant))
+            if (
+                len(numbers) == len(NO_VERSION)
+                and numbers != NO_VERSION
+                and {type(one) for one in numbers} == {int}
+            ):
+                yield f"line {node.lineno}: {numbers}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(MODULE_UTILS)))
+def test_only_tables_name_releases(path: Path) -> None:
+    assert list(releases_in(path.read_text())) == []
+
+
+def test_the_check_finds_releases() -> None:
+    source = 'a = release.group_crds == "8.6"\nb = context.crosses((8, 0, 0))\nc = version > (0, 0, 0) or "v1beta1"'
+    assert list(releases_in(source)) == ["line 1: '8.6'", "line 2: (8, 0, 0)"]
