@@ -43,6 +43,10 @@ should know. `breaks_at` is the time at which the fault takes effect. The findin
 A certificate that expires soon is a warning if it has less time left than the smaller of 28 days and a quarter of its lifetime.
 It is an error below the smaller of 14 days and a tenth of its lifetime.
 
+An endpoint may send, and a caBundle may contain, more certificates than a chain needs. An end or a start of a certificate is a
+fault only if it leaves no chain that the API server accepts. The finding names the certificate that ends the chain. If several
+certificates end soon, each is a finding, as if those that end earlier were renewed.
+
 A check that reads certificates through the API server cannot show the network path from the API server to the pod. Only `calls-fail`
 shows it.
 

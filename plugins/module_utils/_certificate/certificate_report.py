@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from .._csr import providers
@@ -45,10 +45,12 @@ def values(
         pending: True if a certificate is still to come.
     """
     signer = intent.signer.name if signer is None else signer
+    ends = [facts.not_after] if facts else []
+    ends += [anchor.breaks.at] if facts and anchor and anchor.breaks else []
     return {
         "reason": reason,
-        "not_after": format_time(facts.not_after) if facts else None,
-        "days_left": _days_left(facts, client.now()) if facts else None,
+        "not_after": format_time(min(ends)) if ends else None,
+        "days_left": (min(ends) - client.now()) // timedelta(days=1) if ends else None,
         "signer": signer,
         "provider": _provider(client.host_name, signer),
         "pending": pending,
@@ -64,11 +66,6 @@ def values(
         },
         "targets": [bundle_patch.report(change) for change in targets],
     }
-
-
-def _days_left(facts: CertificateFacts, now: datetime) -> int:
-    """Return the whole days until the certificate expires. They are negative after that."""
-    return (facts.not_after - now) // timedelta(days=1)
 
 
 def _provider(host_name: str, signer: str) -> dict[str, str]:

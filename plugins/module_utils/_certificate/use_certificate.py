@@ -115,7 +115,7 @@ def keep(
         pending=bool(request.pending),
     )
     diff = certificate_report.diff(secret, secret.certificate, changes)
-    return Result(is_changed or request.is_new, values, diff, warnings)
+    return Result(is_changed or request.is_new, values, diff, warnings + anchor.warnings(state.now))
 
 
 def _reason_to_keep(
@@ -159,6 +159,7 @@ def use(
     anchor = trust_anchors.choose(intent, issued.pem, offered, now)
     warnings += _renews_every_run(intent, facts, now)
     warnings += ended.lifetime_warnings(intent.signer, intent.request, facts.not_after - now)
+    warnings += anchor.warnings(now)
     changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=issued.pem, now=now)
     changes = target_anchors.write(client, intent, changes, anchor, leaf_pem=issued.pem, now=now)
     unproven = _unproven(run, state, facts, changes, anchor)

@@ -224,5 +224,5 @@ def report_endpoints(scans: tuple[ConfigScan, ...], now: datetime) -> Iterator[d
             shown.add(served.endpoint)
             config, refusal = scan.config, ""
             if served.certificate:
-                refusal = served_chains.refusal(served, config.ca_bundle, config.server_name, now)
+                refusal = served_chains.judge_served(served, config, now).refusal
             yield ServedReport(served, refusal).values

@@ -18,8 +18,8 @@ from datetime import datetime
 from .._kube.client import Client
 from .._kube.errors import Forbidden
 from .._x509 import certificate_facts, pem_text
+from .._x509.chain_judge import LEAF, ChainBreak, judge
 from .._x509.errors import CertificateError
-from .._x509.verify import verify
 from .errors import AnchorError
 from .intent import Intent
 
@@ -41,6 +41,14 @@ class TrustAnchor:
 
     source: str
     pem: str
+    #: The date that leaves no chain, None if it is not known.
+    breaks: ChainBreak | None = None
+
+    def warnings(self, now: datetime) -> tuple[str, ...]:
+        """Return a warning if another certificate of the chain ends before the leaf."""
+        if self.breaks is None or self.breaks.place == LEAF:
+            return ()
+        return (f"{self.breaks.in_words(now)}, before the certificate that it verifies",)
 
 
 @dataclass(frozen=True)
@@ -109,12 +117,13 @@ def choose(
     for candidate in offered:
         reason = candidate.problem
         if not reason:
-            verdict = verify(
+            judged = judge(
                 leaf, candidate.pem, name=intent.verified_name, intermediates=chain, now=now, usage=usage
             )
-            if verdict.ok:
-                return TrustAnchor(candidate.source, _select(candidate.pem, verdict.anchors))
-            reason = verdict.reason
+            if judged.verdict.ok:
+                pem = _select(candidate.pem, judged.verdict.anchors)
+                return TrustAnchor(candidate.source, pem, judged.breaks[0])
+            reason = judged.refusal
         tried.append(f"{candidate.source}: {reason}")
     raise AnchorError(
         f"no known CA vouches for the {intent}, issued by {leaf.issuer.rfc4514_string()}",

@@ -18,8 +18,8 @@ from .._kube.access_review import require
 from .._kube.errors import ApiError, Conflict, NotFound, UnprocessableObject
 from .._kube.update_object import retry_on_conflict
 from .._x509 import certificate_facts, pem_text
+from .._x509.chain_judge import judge
 from .._x509.errors import CertificateError
-from .._x509.verify import verify
 from . import bundle_content, bundle_targets
 from .errors import TargetError, UntrustedLeafError
 
@@ -257,19 +257,21 @@ def _check_trust(target: bundle_targets.Target, change: BundleChange, leaf_pem: 
         return
     leaf, intermediates = certificate_facts.load_leaf_and_chain(leaf_pem)
     name = change.config.server_name
-    verdict = verify(leaf, change.after, name=name, intermediates=intermediates, now=now)
-    if verdict.ok:
+    judged = judge(leaf, change.after, name=name, intermediates=intermediates, now=now)
+    if judged.verdict.ok:
         return
     where = f"{target}, webhook {change.config.webhook}" if change.config.webhook else str(target)
     reason = (
-        verdict.reason
+        judged.refusal
         if change.after.strip()
         else "no caBundle would be left, and so only the system's roots"
     )
     raise UntrustedLeafError(
         f"{where}: the API server calls {name} and would refuse the certificate: {reason}",
-        verdict=verdict.code,
-        remedy=_LEAF_REMEDIES.get(verdict.code, "Give the CA that issued this certificate").format(name=name),
+        verdict=judged.verdict.code,
+        remedy=_LEAF_REMEDIES.get(judged.verdict.code, "Give the CA that issued this certificate").format(
+            name=name
+        ),
     )
 
 

@@ -112,7 +112,8 @@ def _answer(error: KubeError, call: ProbeCall) -> WebhookAnswer:
 def _describe_endpoint(one: ServedChain, config: ClientConfig, now: datetime) -> EndpointEvidence:
     if one.certificate is None:
         return EndpointEvidence(str(one.endpoint), problem=one.problem)
-    refusal = served_chains.refusal(one, config.ca_bundle, config.server_name, now)
-    facts = one.certificate
+    judged, facts = served_chains.judge_served(one, config, now), one.certificate
     words = f"serves serial {facts.serial}, valid until {facts.not_after:%Y-%m-%d %H:%M} UTC"
-    return EndpointEvidence(str(one.endpoint), certificate=words, refusal=refusal)
+    if judged.verdict.ok and judged.breaks[0].certificate != facts:
+        words += f" ({judged.breaks[0].in_words(now)})"
+    return EndpointEvidence(str(one.endpoint), certificate=words, refusal=judged.refusal)

@@ -308,4 +308,4 @@ def _refusal(served: ServedChain, config: ClientConfig, now: datetime) -> str:
         return ""
     if not config.ca_bundle.strip():
         return "it cannot be judged without a caBundle"
-    return served_chains.refusal(served, config.ca_bundle, config.server_name, now)
+    return served_chains.judge_served(served, config, now).refusal

@@ -27,6 +27,7 @@ from .._kube.errors import Forbidden, KubeError
 from .._kube.transport import LEAST_SECONDS, READ_BYTES, ReadLimits
 from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
+from .._x509.chain_judge import Judgement, judge
 from .._x509.errors import CertificateError
 from .._x509.verify import verify
 from . import webhook_endpoints
@@ -139,10 +140,10 @@ def read_chain(client: Client, endpoint: Endpoint, config: ClientConfig, until: 
     return _judgeable(_see(client, endpoint, config.server_name, until), config)
 
 
-def refusal(served: ServedChain, bundle: str, server_name: str, now: datetime) -> str:
-    """Return why the API server would refuse the chain with this caBundle and under this name, "" if it would accept it."""
+def judge_served(served: ServedChain, config: ClientConfig, now: datetime) -> Judgement:
+    """Judge a chain that was seen with the caBundle and the name of a client configuration."""
     leaf, chain = certificate_facts.load_leaf_and_chain(served.chain_pem)
-    return verify(leaf, bundle, name=server_name, intermediates=chain, now=now).reason
+    return judge(leaf, config.ca_bundle, name=config.server_name, intermediates=chain, now=now)
 
 
 def _judgeable(seen: ServedChain, config: ClientConfig) -> ServedChain:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .bundle_targets import ClientConfig
-from .served_chains import EndpointScan, ServedChain, refusal
+from .served_chains import EndpointScan, ServedChain, judge_served
 from .webhook_endpoints import TERMINATING
 
 # An endpoint without an answer serves no old certificate either. It may be starting or stopping.
@@ -110,5 +110,5 @@ def _fault(served: ServedChain, config: ClientConfig, fingerprint: str, now: dat
             f"serves serial {certificate.serial}, valid until {certificate.not_after:%Y-%m-%d %H:%M} UTC"
             f" ({certificate.subject})"
         )
-    reason = refusal(served, config.ca_bundle, config.server_name, now)
+    reason = judge_served(served, config, now).refusal
     return f"serves it, and the API server would refuse it: {reason}" if reason else ""

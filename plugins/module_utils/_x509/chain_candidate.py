@@ -135,7 +135,7 @@ class ChainCandidate:
         return oid in UNDERSTOOD
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=256)
 def read(certificate: Certificate) -> ChainCandidate:
     """Return the certificate. Raises CertificateError if Go does not parse it."""
     facts = certificate_facts.describe(certificate)
@@ -189,7 +189,7 @@ def signature_error(child: ChainCandidate, parent: ChainCandidate) -> str:
         go_type = GO_KEY_TYPES[parent.key_kind]
         expected = signature.key_kind
         return f"x509: signature algorithm specifies an {expected} public key, but have public key of type {go_type}"
-    return _mathematics_error(child.certificate, parent)
+    return _mathematics_error(child.certificate, parent.certificate)
 
 
 def _may_sign(usage: Any) -> bool:
@@ -219,16 +219,17 @@ def _signature(certificate: Certificate) -> SignatureAlgorithm | None:
     return SignatureAlgorithm(f"{digest.name.upper()}-RSAPSS", "RSA", True)
 
 
-def _mathematics_error(certificate: Certificate, parent: ChainCandidate) -> str:
-    key = parent.certificate.public_key()
+@functools.lru_cache(maxsize=256)  # a judge verifies one chain at many times
+def _mathematics_error(certificate: Certificate, parent: Certificate) -> str:
+    key = parent.public_key()
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < 1024:
         link = "https://go.dev/pkg/crypto/rsa#hdr-Minimum_key_size"
         return f"crypto/rsa: {key.key_size}-bit keys are insecure (see {link})"
     try:
-        certificate.verify_directly_issued_by(parent.certificate)
+        certificate.verify_directly_issued_by(parent)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
-        is_rsa = parent.key_kind == "RSA"
-        return "crypto/rsa: verification error" if is_rsa else f"x509: {parent.key_kind} verification failure"
+        kind = _key_kind(key)
+        return "crypto/rsa: verification error" if kind == "RSA" else f"x509: {kind} verification failure"
     return ""
 
 

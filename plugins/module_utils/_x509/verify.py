@@ -9,11 +9,12 @@ Go accepts any certificate of a bundle as an anchor: a leaf, an intermediate, a 
 it cannot parse, compares issuers by encoded name and signature, and stops after 100 signature checks. The rules, their order
 and their messages are those of Certificate.Verify in Go 1.26 crypto/x509. Certificate policies are not checked.
 
-Other rooms call only this file. The files chain_candidate, hostnames and name_constraints are parts of it.
+Other rooms call only this file and chain_judge. The files chain_candidate, hostnames and name_constraints are parts of it.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,10 +24,12 @@ from .chain_candidate import ChainCandidate
 from .errors import CertificateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from cryptography.x509 import Certificate
+
+    from .certificate_facts import CertificateFacts
 
 Chain = tuple[ChainCandidate, ...]
 
@@ -62,11 +65,16 @@ class Verdict:
     reason: str
     #: Fingerprints (SHA-256, hex) of the anchors of all valid chains. If the bundle contains the leaf, only the leaf's fingerprint.
     anchors: tuple[str, ...]
+    #: The certificate that the refusal is about, None without one. For an unknown authority, the one whose issuer is missing.
+    culprit: CertificateFacts | None = None
+    #: The certificates whose dates alone refused them. Each blocked one chain.
+    untimely: tuple[CertificateFacts, ...] = ()
 
 
 class _Refusal(NamedTuple):
     code: str
     reason: str
+    culprit: ChainCandidate | None = None
 
 
 def verify(
@@ -77,6 +85,7 @@ def verify(
     intermediates: Sequence[Certificate] = (),
     now: datetime,
     usage: str = "server auth",
+    ageless: Collection[str] = (),
 ) -> Verdict:
     """Verify a leaf against a bundle. The content of the certificates does not raise errors.
 
@@ -85,23 +94,30 @@ def verify(
     intermediates: the certificates that the server sends after the leaf.
     now: an aware time.
     usage: an extended usage in the words of the Kubernetes CSR API. "any" skips the check.
+    ageless: fingerprints of certificates whose dates do not count.
     """
-    roots = _Pool(_readable(bundle_pem))
+    roots = _roots(bundle_pem)
     if not roots.members:
         return _refused(_refusal("no_anchor"))
     try:
         subject = chain_candidate.read(leaf)
-        sent = _Pool([chain_candidate.read(certificate) for certificate in intermediates])
+        sent = _sent(tuple(intermediates))
     except CertificateError as error:
         return _refused(_refusal("malformed", error.cause))
-    refusal = _validity_refusal(subject, (), now) or _name_refusal(subject, name)
+    search = _Search(roots, sent, now, ageless)
+    refusal = search.validity_refusal(subject, ()) or _name_refusal(subject, name)
     if refusal:
-        return _refused(refusal)
+        return _refused(refusal, search.untimely.values())
     if subject.facts.fingerprint in roots.members:
         chains: list[Chain] = [(subject,)]
     else:
-        chains, refusal = _Search(roots, sent, now).chains((subject,))
-    return _judge(chains, refusal, usage)
+        chains, refusal = search.chains((subject,))
+    return _refused(refusal, search.untimely.values()) if refusal else _judge(chains, usage)
+
+
+def anchors(bundle_pem: str) -> tuple[CertificateFacts, ...]:
+    """Return the certificates of a bundle that Go parses, each once."""
+    return tuple(candidate.facts for candidate in _roots(bundle_pem).members.values())
 
 
 def weak_signature(certificate: Certificate) -> str:
@@ -110,16 +126,16 @@ def weak_signature(certificate: Certificate) -> str:
     return algorithm.name if algorithm and not algorithm.is_secure else ""
 
 
-def _judge(chains: Sequence[Chain], refusal: _Refusal | None, usage: str) -> Verdict:
+def _judge(chains: Sequence[Chain], usage: str) -> Verdict:
     """Keep the chains that usage and name constraints allow. A name constraint is reported before a usage."""
-    if refusal:
-        return _refused(refusal)
     usable = [chain for chain in chains if _allows(chain, usage)]
     problems = [_constraint_problem(chain) for chain in usable]
     good = [chain for chain, problem in zip(usable, problems) if not problem]
     if not good:
         return _refused(
-            _refusal("name_constraint", problems[0]) if problems else _refusal("incompatible_usage")
+            _refusal("name_constraint", problems[0], culprit=_constrainer(usable[0]))
+            if problems
+            else _refusal("incompatible_usage")
         )
     if good[0][0].key_kind not in chain_candidate.GO_KEY_TYPES:
         return _refused(_refusal("unsupported_key"))
@@ -128,12 +144,23 @@ def _judge(chains: Sequence[Chain], refusal: _Refusal | None, usage: str) -> Ver
     )
 
 
-def _refusal(code: str, *details: str) -> _Refusal:
-    return _Refusal(code, REASONS[code].format(*details))
+def _refusal(code: str, *details: str, culprit: ChainCandidate | None = None) -> _Refusal:
+    return _Refusal(code, REASONS[code].format(*details), culprit)
 
 
-def _refused(refusal: _Refusal) -> Verdict:
-    return Verdict(False, refusal.code, refusal.reason, ())
+def _refused(refusal: _Refusal, untimely: Iterable[CertificateFacts] = ()) -> Verdict:
+    culprit = refusal.culprit.facts if refusal.culprit else None
+    return Verdict(False, refusal.code, refusal.reason, (), culprit, tuple(untimely))
+
+
+@functools.lru_cache(maxsize=64)  # a judge verifies one chain with one bundle at many times
+def _roots(bundle_pem: str) -> _Pool:
+    return _Pool(_readable(bundle_pem))
+
+
+@functools.lru_cache(maxsize=16)
+def _sent(intermediates: tuple[Certificate, ...]) -> _Pool:
+    return _Pool(map(chain_candidate.read, intermediates))
 
 
 def _readable(bundle_pem: str) -> Iterator[ChainCandidate]:
@@ -173,7 +200,10 @@ class _Search:
     roots: _Pool
     sent: _Pool
     now: datetime
+    ageless: Collection[str] = ()
     checks: int = field(default=0)
+    #: Fingerprint -> a certificate that only its dates refused.
+    untimely: dict[str, CertificateFacts] = field(default_factory=dict)
 
     def chains(self, chain: Chain) -> tuple[list[Chain], _Refusal | None]:
         """Return the complete chains that begin with this one. If no chain is complete, return the reason."""
@@ -193,7 +223,7 @@ class _Search:
                 continue
             problem = chain_candidate.signature_error(chain[-1], parent)
             if not problem:
-                last = _validity_refusal(parent, chain, self.now, is_root=is_root)
+                last = self.validity_refusal(parent, chain, is_root=is_root)
                 problem = f"x509: {last.reason}" if last else ""
             if problem:
                 hint = hint or _hint(problem, parent)
@@ -202,7 +232,27 @@ class _Search:
             else:
                 deeper, last = self.chains((*chain, parent))
                 found += deeper
-        return found, None if found else last or _refusal("unknown_authority", hint)
+        return found, None if found else last or _refusal("unknown_authority", hint, culprit=chain[-1])
+
+    def validity_refusal(
+        self, candidate: ChainCandidate, chain: Chain, *, is_root: bool = True
+    ) -> _Refusal | None:
+        """Return why the certificate cannot be the next member of the chain, None if it can. The leaf is the first member."""
+        facts = candidate.facts
+        if candidate.has_unknown_critical:
+            return _refusal("unknown_critical_extension", culprit=candidate)
+        side, end = (
+            ("before", facts.not_before) if self.now < facts.not_before else ("after", facts.not_after)
+        )
+        if not facts.not_before <= self.now <= facts.not_after and facts.fingerprint not in self.ageless:
+            self.untimely[facts.fingerprint] = facts
+            return _refusal("expired", format_time(self.now), side, format_time(end), culprit=candidate)
+        basic = candidate.value(chain_candidate.BASIC_CONSTRAINTS)
+        if not is_root and (basic is None or not basic.ca):
+            return _refusal("not_a_ca", culprit=candidate)
+        if basic is not None and basic.path_length is not None and len(chain) - 1 > basic.path_length:
+            return _refusal("path_too_long", culprit=candidate)
+        return None
 
 
 def _hint(problem: str, parent: ChainCandidate) -> str:
@@ -213,31 +263,12 @@ def _hint(problem: str, parent: ChainCandidate) -> str:
     )
 
 
-def _validity_refusal(
-    candidate: ChainCandidate, chain: Chain, now: datetime, *, is_root: bool = True
-) -> _Refusal | None:
-    """Return why the certificate cannot be the next member of the chain, None if it can. The leaf is the first member."""
-    if candidate.has_unknown_critical:
-        return _refusal("unknown_critical_extension")
-    facts = candidate.facts
-    if now < facts.not_before:
-        return _refusal("expired", format_time(now), "before", format_time(facts.not_before))
-    if now > facts.not_after:
-        return _refusal("expired", format_time(now), "after", format_time(facts.not_after))
-    basic = candidate.value(chain_candidate.BASIC_CONSTRAINTS)
-    if not is_root and (basic is None or not basic.ca):
-        return _refusal("not_a_ca")
-    if basic is not None and basic.path_length is not None and len(chain) - 1 > basic.path_length:
-        return _refusal("path_too_long")
-    return None
-
-
 def _name_refusal(leaf: ChainCandidate, name: str | None) -> _Refusal | None:
     if not name or hostnames.holds(leaf.facts, name):
         return None
     has_any = leaf.value(chain_candidate.ALTERNATIVE_NAMES) is not None
     reason = hostnames.mismatch(leaf.facts, name, has_alternative_names=has_any)
-    return _refusal("other_names" if has_any else "no_alternative_names", reason)
+    return _refusal("other_names" if has_any else "no_alternative_names", reason, culprit=leaf)
 
 
 def _allows(chain: Chain, usage: str) -> bool:
@@ -259,3 +290,8 @@ def _constraint_problem(chain: Chain) -> str:
             for member in chain
         ]
     )
+
+
+def _constrainer(chain: Chain) -> ChainCandidate:
+    """Return the member of a refused chain whose name constraints refuse a name below it."""
+    return next(member for size, member in enumerate(chain, 1) if _constraint_problem(chain[:size]))

@@ -192,13 +192,14 @@ def _merged(
         worst = min(own, key=lambda entry: SEVERITIES.index(entry[1].severity))[1]
         times = [fault.breaks_at for _endpoint, fault in own if fault.breaks_at]
         lines = [f"{endpoint}: {fault.words}" if endpoint else fault.words for endpoint, fault in own]
+        details = [line for _endpoint, fault in own for line in fault.lines]
         words = f"{worst.words[:1].upper()}{worst.words[1:]} ({point.object})"
         yield AuditFinding(
             check,
             FAIL,
             point.object,
             words,
-            tuple(dict.fromkeys(lines))[:MOST_LINES],
+            (*list(dict.fromkeys(lines))[:MOST_LINES], *list(dict.fromkeys(details))[:MOST_LINES]),
             severity=worst.severity,
             certainty=min((fault.certainty for _endpoint, fault in own), key=(PROVEN, LIKELY).index),
             breaks_at=min(times, default=None),

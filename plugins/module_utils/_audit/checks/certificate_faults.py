@@ -5,8 +5,8 @@
 
 """Compare what an endpoint serves with what the API server trusts. Pure.
 
-The rules are those of `_x509.verify`, the API server's own. Each rule is judged apart from the others, so that one fault
-does not hide another one.
+The rules are those of `_x509.verify`, the API server's own, and `_x509.chain_judge` judges the dates. Each rule is judged apart
+from the others, so that one fault does not hide another one.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 from ..._times import format_time
 from ..._webhook import bundle_content
 from ..._x509 import certificate_facts
+from ..._x509.chain_judge import ANCHOR, Judgement, judge
 from ..._x509.errors import CertificateError
-from ..._x509.verify import Verdict, verify, weak_signature
+from ..._x509.verify import verify, weak_signature
 from ..finding import ERROR, LIKELY, PROVEN, WARNING
 
 if TYPE_CHECKING:
@@ -30,17 +31,24 @@ if TYPE_CHECKING:
     from ..._webhook.bundle_targets import ClientConfig
     from ..._webhook.served_chains import ServedChain
     from ..._x509.certificate_facts import CertificateFacts
+    from ..._x509.chain_judge import ChainBreak
 
 # A certificate that ends soon: the smaller of a time and a share of the lifetime. Lifetimes are hours to decades.
 WARN_WITHIN, WARN_SHARE = timedelta(days=28), 4
 FAIL_WITHIN, FAIL_SHARE = timedelta(days=14), 10
-_SECOND = timedelta(seconds=1)
 _NAME_CODES = frozenset(("no_alternative_names", "other_names"))
 #: Go refuses other RSA keys (crypto/rsa since Go 1.24, crypto/tls since Go 1.19.12).
 LEAST_RSA_BITS, MOST_RSA_BITS = 1024, 8192
 #: NIST SP 800-131A allows no smaller key.
 GOOD_RSA_BITS = 2048
 EMPTY, BROKEN = "bundle-empty", "bundle-broken"
+#: Why the bundle does not verify a chain, a code of `_x509.verify` -> the remedy.
+_TRUST_REMEDIES = {
+    "path_too_long": "Issue the certificate from a CA above the limit, or issue the limited CA again with a larger path length",
+    "name_constraint": "Issue the certificate from a CA whose name constraints permit its names",
+    "not_a_ca": "Issue the certificate, or the certificate of its issuer, again from a CA",
+    "unknown_critical_extension": "Issue the certificate with this extension again without it",
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class CertificateFault:
     breaks_at: datetime | None
     severity: str = ERROR
     certainty: str = PROVEN
+    #: More evidence, the remedy of this fault included.
+    lines: tuple[str, ...] = ()
 
 
 def expiry_severity(not_before: datetime, not_after: datetime, now: datetime) -> str:
@@ -65,8 +75,8 @@ def expiry_severity(not_before: datetime, not_after: datetime, now: datetime) ->
 
 
 def bundle_state(bundle: str) -> str:
-    """Return EMPTY for a bundle without content, BROKEN for one without a certificate, "" otherwise."""
-    if not bundle.strip():
+    """Return EMPTY for a bundle without a byte, BROKEN for one without a certificate, "" otherwise."""
+    if not bundle:
         return EMPTY
     return "" if bundle_content.certificates(bundle) else BROKEN
 
@@ -84,23 +94,19 @@ def _chain_faults(
 ) -> tuple[CertificateFault, ...]:
     try:
         leaf, sent = certificate_facts.load_leaf_and_chain(chain_pem)
-        facts = certificate_facts.describe(leaf)
-        intermediates = tuple(certificate_facts.describe(one) for one in sent)
+        facts, *_others = map(certificate_facts.describe, (leaf, *sent))
     except CertificateError as error:
         return (CertificateFault("ca-mismatch", error.cause, now),)
-    at = min(max(now, facts.not_before), facts.not_after)
-    verdict = verify(leaf, bundle, name=None, intermediates=sent, now=at, usage="any")
-    faults = [*_date_faults(facts, intermediates, now), *_name_faults(leaf, facts, server_name, at)]
-    if bundle_state(bundle):
-        return (*faults, *_weak_keys((leaf, *sent), now))
-    if verdict.ok:
-        usable = verify(leaf, bundle, name=None, intermediates=sent, now=at)
-        faults += _usage_faults(facts, usable, now)
-        faults += _anchor_faults(verdict, bundle, now)
-    else:
-        weak = [weak_signature(one) for one in (leaf, *sent) if one.issuer != one.subject]
-        trust = tuple(_trust_faults(leaf, sent, verdict, bundle, (now, at)))
-        faults += _weak_signatures(filter(None, weak), trust, now)
+    judged = judge(leaf, bundle, name=None, intermediates=sent, now=now, usage="any")
+    breaks = judged.breaks
+    if not judged.trust.ok:  # without a chain, the leaf still has its own dates
+        alone = judge(leaf, certificate_facts.to_pem(leaf), name=None, now=now, usage="any")
+        breaks = tuple(dict.fromkeys((*breaks, *alone.breaks)))
+    faults = [*_date_faults(breaks, now), *_name_faults(leaf, facts, server_name, now)]
+    if judged.trust.ok:
+        faults += _usage_faults(leaf, sent, bundle, judged, now)
+    elif not bundle_state(bundle):
+        faults += _trust_faults(leaf, sent, judged, bundle, now)
     return (*faults, *_weak_keys((leaf, *sent), now))
 
 
@@ -117,51 +123,42 @@ def find_bundle_faults(bundle: str, now: datetime) -> tuple[CertificateFault, ..
     return tuple(_anchor_end(bundle, max(known), now, certainty))
 
 
-def _date_faults(
-    facts: CertificateFacts, intermediates: Sequence[CertificateFacts], now: datetime
-) -> Iterator[CertificateFault]:
-    name = f"the certificate {facts.subject or facts.serial}"
-    end = min(one.not_after for one in (facts, *intermediates))
-    start = max(one.not_before for one in (facts, *intermediates))
-    if now > end:
-        yield CertificateFault("expired", f"{name} has expired at {format_time(end)}", end)
-    elif now < start:
-        yield CertificateFault("not-yet-valid", f"{name} is valid only from {format_time(start)}", now)
-    else:
-        severity = expiry_severity(facts.not_before, end, now)
-        if severity:
-            yield CertificateFault("expiring", f"{name} expires at {format_time(end)}", end, severity)
+def _date_faults(breaks: Iterable[ChainBreak], now: datetime) -> Iterator[CertificateFault]:
+    """Yield the dates that leave no chain. The share of the lifetime is that of the certificate that ends."""
+    for entry in breaks:
+        words, prefix = entry.in_words(now), "ca-" if entry.place == ANCHOR else ""
+        severity = expiry_severity(entry.certificate.not_before, entry.at, now)
+        if entry.is_start:
+            yield CertificateFault("not-yet-valid", words, now)
+        elif entry.at < now:
+            yield CertificateFault(f"{prefix}expired", words, entry.at)
+        elif severity:
+            yield CertificateFault(f"{prefix}expiring", words, entry.at, severity)
 
 
 def _name_faults(
-    leaf: Certificate, facts: CertificateFacts, server_name: str, at: datetime
+    leaf: Certificate, facts: CertificateFacts, server_name: str, now: datetime
 ) -> Iterator[CertificateFault]:
-    """Yield the fault of the name. The bundle does not matter, so the leaf itself is the anchor."""
-    verdict = verify(leaf, certificate_facts.to_pem(leaf), name=server_name, now=at, usage="any")
+    """Yield the fault of the name. Bundle and dates do not matter, so the leaf itself is an anchor without dates."""
+    own = certificate_facts.to_pem(leaf)
+    verdict = verify(leaf, own, name=server_name, now=now, usage="any", ageless=(facts.fingerprint,))
     if verdict.code in _NAME_CODES:
         names = ", ".join((*facts.dns_names, *facts.ip_addresses)) or "no name"
         words = f"the certificate is for {names}, and the API server requires {server_name}"
-        yield CertificateFault("name-mismatch", words, at)
+        yield CertificateFault("name-mismatch", words, now)
 
 
-def _usage_faults(facts: CertificateFacts, verdict: Verdict, now: datetime) -> Iterator[CertificateFault]:
+def _usage_faults(
+    leaf: Certificate, sent: Sequence[Certificate], bundle: str, judged: Judgement, now: datetime
+) -> Iterator[CertificateFault]:
+    ageless = [entry.certificate.fingerprint for entry in judged.breaks]
+    verdict = verify(leaf, bundle, name=None, intermediates=sent, now=now, ageless=ageless)
     if verdict.code == "incompatible_usage":
-        listed = ", ".join(facts.usages) or "no usage"
+        listed = ", ".join(certificate_facts.describe(leaf).usages) or "no usage"
         words = (
             f"the certificate or its CA is not for server auth (the usages of the certificate are: {listed})"
         )
         yield CertificateFault("wrong-usage", words, now)
-
-
-def _anchor_faults(verdict: Verdict, bundle: str, now: datetime) -> Iterator[CertificateFault]:
-    """Yield the end of the anchor that lasts longest. A leaf in the bundle is its own anchor, which `expiring` covers."""
-    ends = [
-        one.not_after
-        for one in bundle_content.certificates(bundle)
-        if one.fingerprint in verdict.anchors and one.not_after is not None
-    ]
-    if ends:
-        yield from _anchor_end(bundle, max(ends), now, PROVEN)
 
 
 def _anchor_end(bundle: str, end: datetime, now: datetime, certainty: str) -> Iterator[CertificateFault]:
@@ -186,50 +183,37 @@ def _start(bundle: str, end: datetime) -> datetime:
 
 
 def _trust_faults(
-    leaf: Certificate,
-    sent: Sequence[Certificate],
-    verdict: Verdict,
-    bundle: str,
-    times: tuple[datetime, datetime],
+    leaf: Certificate, sent: Sequence[Certificate], judged: Judgement, bundle: str, now: datetime
 ) -> Iterator[CertificateFault]:
-    """Yield why the bundle does not verify the chain: its CA has expired, or is another one.
-
-    times: the time of the audit, and the time of the verdict, at which the leaf is valid.
-    """
-    now, at = times
-    for anchor in bundle_content.certificates(bundle):
-        if anchor.not_after is None or anchor.not_after > at:
-            continue
-        earlier = verify(
-            leaf, anchor.pem, name=None, intermediates=sent, now=anchor.not_after - _SECOND, usage="any"
-        )
-        if earlier.ok:
-            words = f"the CA {anchor.subject} of the caBundle has expired at {format_time(anchor.not_after)}"
-            yield CertificateFault("ca-expired", words, anchor.not_after)
-            return
-    if verdict.code == "expired":
-        # The signatures are right. At this time a certificate of the endpoint, which _date_faults reports, or a newer CA is
-        # not valid.
-        dates = [(one.not_valid_before_utc, one.not_valid_after_utc) for one in (leaf, *sent)]
-        if all(start <= now <= end for start, end in dates):
-            yield CertificateFault("not-yet-valid", f"the CA of the caBundle: {verdict.reason}", now)
+    """Yield why the bundle does not verify the chain, apart from dates. A weak signature may be the reason."""
+    weak = [weak_signature(entry) for entry in (leaf, *sent) if entry.issuer != entry.subject]
+    algorithm = next(filter(None, weak), "")
+    if algorithm:
+        words = f"a served certificate is signed with {algorithm}, which the API server refuses"
+        yield CertificateFault("weak-signature", words, now)
         return
-    unread = any(one.not_after is None for one in bundle_content.certificates(bundle))
-    words = f"the caBundle does not verify the certificate: {verdict.reason}"
-    yield CertificateFault("ca-mismatch", words, now, certainty=LIKELY if unread else PROVEN)
+    anchors = bundle_content.certificates(bundle)
+    is_unread = any(entry.not_after is None for entry in anchors)
+    words = f"the caBundle does not verify the certificate: {judged.trust.reason}"
+    lines = (
+        *((judged.fault,) if judged.fault else ()),
+        f"issuer of the certificate: {certificate_facts.describe(leaf).issuer}",
+        f"subjects of the caBundle: {'; '.join(entry.subject or 'not readable' for entry in anchors)}",
+        _trust_remedy(judged),
+    )
+    yield CertificateFault("ca-mismatch", words, now, certainty=LIKELY if is_unread else PROVEN, lines=lines)
 
 
-def _weak_signatures(
-    names: Iterable[str], faults: Sequence[CertificateFault], now: datetime
-) -> Iterator[CertificateFault]:
-    """Yield the faults of the trust. A weak signature explains that the bundle does not verify the certificate."""
-    algorithm = next(iter(names), "")
-    for fault in faults:
-        if algorithm and fault.check == "ca-mismatch":
-            words = f"a served certificate is signed with {algorithm}, which the API server refuses"
-            yield CertificateFault("weak-signature", words, now)
-        else:
-            yield fault
+def _trust_remedy(judged: Judgement) -> str:
+    culprit = judged.trust.culprit
+    if judged.trust.code != "unknown_authority" or culprit is None or culprit.is_self_issued:
+        return _TRUST_REMEDIES.get(judged.trust.code, "Write the current CA into the caBundle")
+    if "candidate authority" in judged.trust.reason:
+        return f"The caBundle has a CA named {culprit.issuer} with another key. Write the current CA into the caBundle"
+    return (
+        f"If {culprit.issuer} is an intermediate CA, let the endpoint send its certificate too. Otherwise write it into the "
+        "caBundle"
+    )
 
 
 def _weak_keys(certificates: Iterable[Certificate], now: datetime) -> Iterator[CertificateFault]:

@@ -23,7 +23,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         ERROR,
         _SERVED,
         FAILS,
-        "Write the current CA into the caBundle. If the certificate was renewed, restart the pods that serve the old one.",
+        "Follow the remedy in the evidence. If the certificate was renewed, restart the pods that serve the old one.",
         "kubescape/helm-charts#819; cert-manager/cert-manager#6350",
     ),
     Check(

@@ -17,10 +17,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
     CertificateRun,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api, markers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api, markers, trust_anchors
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
 
-from tests.support.authority import DAY, NOW
+from tests.support.authority import DAY, NOW, authority
 from tests.unit.plugins.module_utils._certificate.runs import COLLECTION, HOOK, PATH, PENDING, SPEC, webhook
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
@@ -101,6 +101,18 @@ def test_the_provider_is_named_without_a_request(host: str, signer: str, provide
     api.host_name = host.removeprefix("https://").partition(":")[0].lower()
     values = certificate_report.values(api, intent(), reason="x", signer=signer)  # type: ignore[arg-type]
     assert (values["signer"], values["provider"], api.asked) == (signer, provider, [])
+
+
+@pytest.mark.parametrize(("days", "left"), [(900, 364), (9, 9)])
+def test_the_end_of_a_chain_is_that_of_its_first_certificate(days: int, left: int) -> None:
+    short = authority("short", not_after=NOW + days * DAY)
+    held, wanted = leaf(by=short), intent(ca_bundle=short.pem)
+    offered = trust_anchors.candidates(ScriptedApi(), wanted, held.pem)  # type: ignore[arg-type]
+    anchor = trust_anchors.choose(wanted, held.pem, offered, NOW)
+    facts = found(held).certificate
+    values = certificate_report.values(ScriptedApi(), wanted, reason="x", facts=facts, anchor=anchor)  # type: ignore[arg-type]
+    assert values["days_left"] == left
+    assert values["certificate"]["not_after"] == "2027-06-14T12:00:00Z"
 
 
 def test_an_expired_certificate_has_no_days_left() -> None:

@@ -95,6 +95,19 @@ def test_of_two_cas_with_one_subject_the_right_one_is_taken() -> None:
     assert choose(intent(ca_bundle=ca().pem + old.pem), ScriptedApi(), leaf(by=old).pem).pem == old.pem
 
 
+@pytest.mark.parametrize(
+    ("days", "place", "warned"),
+    [(900, "the certificate", ()), (9, "the CA", ("the CA CN=short of the caBundle expires at ",))],
+)
+def test_the_anchor_knows_when_the_chain_ends(days: int, place: str, warned: tuple[str, ...]) -> None:
+    short = authority.authority("short", not_after=NOW + days * authority.DAY)
+    anchor = choose(intent(ca_bundle=short.pem), ScriptedApi(), leaf(by=short).pem)
+    assert anchor.breaks is not None
+    assert anchor.breaks.name.startswith(place)
+    assert [line[: len(begin)] for line, begin in zip(anchor.warnings(NOW), warned)] == list(warned)
+    assert len(anchor.warnings(NOW)) == len(warned)
+
+
 def test_the_chain_counts_only_where_it_is_trusted() -> None:
     own = authority.authority("own", not_after=NOW + YEAR)
     pem = leaf(by=own).pem + own.pem

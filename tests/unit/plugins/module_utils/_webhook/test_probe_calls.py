@@ -15,10 +15,14 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import ConnectionFailed
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import probe_calls
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import probe_calls, served_chains
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_call import ProbeCall
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ApiServers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 
+from tests.support import authority
 from tests.support.api_server import LOST, ScriptedAnswer, ScriptedServer, serving
 
 if TYPE_CHECKING:
@@ -117,3 +121,24 @@ def test_only_the_store_says_that_an_object_exists(message: str, code: str) -> N
     with serving(ScriptedAnswer(409, body)) as server, asking(server) as client:
         (answer,) = probe_calls.ask(client, CALL, 1)
     assert (answer.failure.code if answer.failure else "") == code
+
+
+CA_ENDS = [
+    (900, "", ""),
+    (9, "(the CA CN=a CA of the caBundle expires at ", ""),
+    (-9, "", "(the CA CN=a CA of the caBundle has expired at "),
+]
+
+
+@pytest.mark.parametrize(("days", "later", "now"), CA_ENDS)
+def test_the_certificate_that_ends_a_chain_is_named(days: int, later: str, now: str) -> None:
+    day = authority.DAY
+    issuer = authority.authority("a CA", not_before=NOW - 90 * day, not_after=NOW + days * day)
+    leaf = authority.issue(
+        "leaf", issuer, names=authority.dns("hook.shop.svc"), not_before=NOW - day, not_after=NOW + 300 * day
+    )
+    config = ClientConfig("hook", "", "", "hook.shop.svc", ("shop", "hook"), issuer.pem, 443)
+    chain = served_chains.ServedChain(Endpoint("", 8443), leaf.pem, certificate_facts.describe_pem(leaf.pem))
+    (seen,) = probe_calls.describe_endpoints(served_chains.EndpointScan((chain,)), config, NOW)
+    assert (later in seen.certificate, now in seen.refusal) == (True, True)
+    assert ("(" in seen.certificate, seen.verifies) == (bool(later), not now)

@@ -52,7 +52,7 @@ ROWS: list[tuple[str, CallPoint, Backend, list[str]]] = [
     ("no endpoint", point(), Backend(), ["no-endpoints"]),
     ("not readable", point(), Backend(is_known=False), []),
     ("no bundle", point(config("")), HEALTHY, ["bundle-empty"]),
-    ("a placeholder", point(config("\n")), HEALTHY, ["bundle-empty"]),
+    ("a placeholder", point(config("\n")), HEALTHY, ["bundle-broken"]),
     ("no certificate in the bundle", point(config("none")), HEALTHY, ["bundle-broken"]),
     ("another CA", point(config(OTHER_CA.pem)), HEALTHY, ["ca-mismatch"]),
     ("one of two endpoints", point(), HALF, ["ca-mismatch", "endpoints-differ"]),

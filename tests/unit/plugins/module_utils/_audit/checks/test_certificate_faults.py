@@ -19,6 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.authority import CLIENT_AUTH, DAY, NOW, Issued, authority, dns, issue, with_sha1
@@ -32,6 +33,16 @@ ALMOST_ENDED_CA = authority("an almost ended CA", not_before=NOW - 1000 * DAY, n
 NEW_CA = authority("a new CA", not_before=NOW + DAY)
 MIDDLE = authority("an intermediate", CA, not_before=NOW - 100 * DAY, not_after=NOW + 1000 * DAY)
 OLD_MIDDLE = authority("an old intermediate", CA, not_before=NOW - 100 * DAY, not_after=NOW - DAY)
+ENDING_MIDDLE = authority("an ending intermediate", CA, not_before=NOW - 360 * DAY, not_after=NOW + 5 * DAY)
+NEXT_MIDDLE = authority(MIDDLE.certificate.subject, CA, key=MIDDLE.key, not_before=NOW + 10 * DAY)
+OLD_CROSS = authority(
+    CA.certificate.subject, OLD_CA, key=CA.key, not_before=NOW - 900 * DAY, not_after=NOW - DAY
+)
+ENDING_CROSS = authority(
+    CA.certificate.subject, OTHER_CA, key=CA.key, not_before=NOW - 900 * DAY, not_after=NOW + 2 * DAY
+)
+SHORT_CA = authority("a CA without intermediates", path_length=0, not_after=NOW + 3650 * DAY)
+SHORT_MIDDLE = authority("an intermediate too many", SHORT_CA)
 SELF_SIGNED = issue("self", names=dns("hook.shop.svc"), usages=(), not_before=NOW - DAY)
 DAMAGED = "-----BEGIN CERTIFICATE-----\nTm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
 E, W = "error", "warning"
@@ -41,6 +52,26 @@ CHAINS: list[tuple[str, tuple[Issued, ...], str, list[tuple[str, str]]]] = [
     ("healthy, with an intermediate", (leaf(MIDDLE), MIDDLE), CA.pem, []),
     ("healthy, with a second CA that has expired", (GOOD,), OLD_CA.pem + CA.pem, []),
     ("the leaf itself in the bundle", (SELF_SIGNED,), SELF_SIGNED.pem, []),
+    ("a young leaf of an intermediate that ends in 5 days", (leaf(ENDING_MIDDLE, not_before=NOW), ENDING_MIDDLE), CA.pem,
+        [("expiring", E)]),
+    ("an expired root that nothing needs", (GOOD, OLD_CA), CA.pem, []),
+    ("an expired cross-signed CA", (GOOD, OLD_CROSS), CA.pem, []),
+    ("an expired cross-signed CA, the only way", (GOOD, OLD_CROSS), OLD_CA.pem, [("expired", E), ("ca-expired", E)]),
+    ("a cross-signed CA that ends, and the new CA in the bundle", (GOOD, ENDING_CROSS), OTHER_CA.pem + CA.pem, []),
+    ("a cross-signed CA that ends, the only way", (GOOD, ENDING_CROSS), OTHER_CA.pem, [("expiring", E)]),
+    ("the next intermediate is sent ahead", (leaf(MIDDLE), NEXT_MIDDLE, MIDDLE), CA.pem, []),
+    ("only the next intermediate", (leaf(MIDDLE), NEXT_MIDDLE), CA.pem, [("not-yet-valid", E)]),
+    ("the next CA is in the bundle ahead", (GOOD,), NEW_CA.pem + CA.pem, []),
+    ("a CA that ends, and its successor with the same key",
+        (leaf(ENDING_CA),), ENDING_CA.pem + authority(ENDING_CA.certificate.subject, key=ENDING_CA.key).pem, []),
+    ("a CA that ends, and its successor with another key",
+        (leaf(ENDING_CA),), ENDING_CA.pem + authority(ENDING_CA.certificate.subject).pem, [("ca-expiring", W)]),
+    ("a leaf that ends before its CA, which ends too",
+        (leaf(ENDING_CA, not_before=NOW - 360 * DAY, not_after=NOW + 5 * DAY),), ENDING_CA.pem,
+        [("expiring", E), ("ca-expiring", W)]),
+    ("a young leaf of a day, of a CA that ends",
+        (leaf(ENDING_CA, not_before=NOW - DAY / 2, not_after=NOW + DAY / 2),), ENDING_CA.pem, [("ca-expiring", W)]),
+    ("an intermediate too many", (leaf(SHORT_MIDDLE), SHORT_MIDDLE), SHORT_CA.pem, [("ca-mismatch", E)]),
     ("another CA", (GOOD,), OTHER_CA.pem, [("ca-mismatch", E)]),
     ("without its intermediate", (leaf(MIDDLE),), CA.pem, [("ca-mismatch", E)]),
     ("expired", (leaf(not_after=NOW - DAY),), CA.pem, [("expired", E)]),
@@ -69,7 +100,7 @@ CHAINS: list[tuple[str, tuple[Issued, ...], str, list[tuple[str, str]]]] = [
         CA.pem,
         [("expired", E), ("name-mismatch", E), ("ca-mismatch", E)],
     ),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -85,6 +116,78 @@ def test_a_fault_breaks_at_the_end_of_the_certificate() -> None:
     end = NOW + 5 * DAY
     (fault,) = find_chain_faults(served(leaf(not_after=end, not_before=NOW - 360 * DAY)), config(), NOW)
     assert fault.breaks_at == end
+
+
+NAMED: list[tuple[tuple[Issued, ...], str, str]] = [
+    (
+        (leaf(OLD_MIDDLE), OLD_MIDDLE),
+        CA.pem,
+        "the intermediate certificate CN=an old intermediate has expired at ",
+    ),
+    (
+        (leaf(ENDING_MIDDLE), ENDING_MIDDLE),
+        CA.pem,
+        "the intermediate certificate CN=an ending intermediate expires at ",
+    ),
+    (
+        (leaf(MIDDLE), NEXT_MIDDLE),
+        CA.pem,
+        "the intermediate certificate CN=an intermediate is valid only from ",
+    ),
+    ((leaf(OLD_CA),), OLD_CA.pem, "the CA CN=an old CA of the caBundle has expired at "),
+]
+
+
+@pytest.mark.parametrize(("chain", "bundle", "words"), NAMED)
+def test_the_certificate_that_ends_the_chain_is_named(
+    chain: tuple[Issued, ...], bundle: str, words: str
+) -> None:
+    (fault,) = find_chain_faults(served(*chain), config(bundle), NOW)
+    assert fault.words.startswith(words)
+
+
+CONSTRAINED = authority(
+    "a constrained CA",
+    extensions=[(x509.NameConstraints([x509.DNSName("elsewhere.test")], None), True)],
+    not_after=NOW + 3650 * DAY,
+)
+STRANGE = authority(
+    "a strange CA",
+    CA,
+    extensions=[(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)],
+)
+NO_CA = leaf(not_after=NOW + 900 * DAY)
+SAME_NAME = authority(CA.certificate.subject, not_after=NOW + 3650 * DAY)
+#: What is served, the bundle -> what the evidence names, and the begin of the remedy.
+UNTRUSTED: list[tuple[str, tuple[Issued, ...], str, str, str]] = [
+    ("a missing intermediate", (leaf(MIDDLE),), CA.pem, "the issuer CN=an intermediate of the certificate CN=leaf",
+        "If CN=an intermediate is an intermediate CA, let the endpoint send"),
+    ("another key", (GOOD,), SAME_NAME.pem, "the issuer CN=a CA of the certificate CN=leaf",
+        "The caBundle has a CA named CN=a CA with another key"),
+    ("self-signed", (SELF_SIGNED,), CA.pem, "the issuer CN=self", "Write the current CA"),
+    ("the path length", (leaf(SHORT_MIDDLE), SHORT_MIDDLE), SHORT_CA.pem,
+        "the path length of the CA CN=a CA without intermediates of the caBundle", "Issue the certificate from a CA above"),
+    ("a name constraint", (leaf(CONSTRAINED),), CONSTRAINED.pem, "the name constraints of the CA CN=a constrained CA",
+        "Issue the certificate from a CA whose name constraints"),
+    ("a critical extension", (leaf(STRANGE), STRANGE), CA.pem, "the intermediate certificate CN=a strange CA has a critical",
+        "Issue the certificate with this extension again"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chain", "bundle", "culprit", "remedy"),
+    [row[1:] for row in UNTRUSTED],
+    ids=[row[0] for row in UNTRUSTED],
+)
+def test_the_evidence_of_a_mismatch_names_its_reason_and_its_remedy(
+    chain: tuple[Issued, ...], bundle: str, culprit: str, remedy: str
+) -> None:
+    (fault,) = find_chain_faults(served(*chain), config(bundle), NOW)
+    assert fault.check == "ca-mismatch"
+    assert fault.lines[0].startswith(culprit)
+    assert fault.lines[1] == f"issuer of the certificate: {chain[0].certificate.issuer.rfc4514_string()}"
+    assert fault.lines[2].startswith("subjects of the caBundle: CN=")
+    assert fault.lines[3].startswith(remedy)
 
 
 def test_a_chain_that_is_not_readable_is_a_fault() -> None:
@@ -114,7 +217,7 @@ def test_faults_of_a_bundle_without_a_served_certificate(
     ("bundle", "state"),
     [
         ("", "bundle-empty"),
-        (" \n", "bundle-empty"),
+        ("\n", "bundle-broken"),
         ("x", "bundle-broken"),
         (DAMAGED, "bundle-broken"),
         (CA.pem, ""),
