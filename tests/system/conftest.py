@@ -7,17 +7,27 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
 
 from tests.support import clusters
+from tools.ci import venvs
+from tools.ci.environments import AWX, OLD_RUNNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+class Runners(NamedTuple):
+    """Environments of ansible-runner. They start the ansible-playbook of the tests."""
+
+    #: The last one that waits for the lock of the display in a worker.
+    old: Path
+    newest: Path
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +69,12 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def runners() -> Runners:
+    """Return the environments of ansible-runner, which are made at the first use."""
+    try:
+        return Runners(venvs.ensure(OLD_RUNNER), venvs.ensure(AWX))
+    except venvs.PythonUnavailable as problem:
+        pytest.skip(str(problem))

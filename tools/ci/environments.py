@@ -117,6 +117,15 @@ AWX = Environment(
     ("ansible-core==2.18.19", "ansible-runner==2.4.3", "ansible-builder==3.2.0", *NEWEST_CLIENTS),
 )
 
+# The last ansible-runner whose display locks itself in a worker too. Execution environments in use have it. It starts the
+# ansible-playbook of another environment.
+OLD_RUNNER = Environment(
+    "runner-2.4.1",
+    "ansible-runner 2.4.1",
+    ("3.11", "3.12", "3.13", "3.14"),
+    ("ansible-runner==2.4.1",),
+)
+
 # A small environment, so that its dependencies do not limit those of the other tools. reuse uses
 # charset-normalizer if the machine has no libmagic.
 REUSE = Environment(
@@ -134,4 +143,4 @@ SITE = Environment(
     ("ansible-core==2.21.5", "antsibull-docs==2.28.0", "sphinx==9.0.4", "sphinx-ansible-theme==0.10.4"),
 )
 
-ENVIRONMENTS = {env.name: env for env in (*CORES, PYTHON_39, LINT, BENCH, AWX, REUSE, SITE)}
+ENVIRONMENTS = {env.name: env for env in (*CORES, PYTHON_39, LINT, BENCH, AWX, OLD_RUNNER, REUSE, SITE)}

@@ -112,6 +112,7 @@ PARTS = {
     "real-playbooks": (
         "audit*",
         "awx",
+        "awx_jobs",
         "demo",
         "eks_login",
         "examples",
@@ -129,6 +130,7 @@ THROUGH_ANSIBLE = [
     f"tests/system/test_{name}.py"
     for name in (
         "audit_playbook",
+        "awx_jobs",
         "execution_modes",
         "role",
         "snapshot_role",
