@@ -46,6 +46,9 @@ PARTS_OF_VERIFY = ("chain_candidate", "hostnames", "name_constraints")
 # The only folder of module_utils that imports Ansible.
 KNOWS_ANSIBLE = "_ansible"
 FILES = sorted(PLUGINS.rglob("*.py"))
+# Names that start a thread, and names that print.
+STARTS_THREAD = {"Thread", "Timer", "ThreadPoolExecutor", "start_new_thread"}
+PRINTS = {"Display", "ProgressPrinter", "logging", "print", "progress_lines", "stderr", "stdout", "warnings"}
 # The folders of tests, and what each may import. tests/repository compares tables of tests/system with the pages of docs/.
 TESTS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "support": (),
@@ -131,6 +134,22 @@ def test_module_utils_import_nothing_of_the_controller() -> None:
         if module.startswith(COLLECTION) and not module.startswith(COLLECTION + "module_utils")
     }
     assert not upwards
+
+
+def names_in(path: Path) -> set[str]:
+    """Return every name, attribute and imported name of a file."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    return names | {part for module in imported(path) for part in module.split(".")}
+
+
+def test_no_file_that_starts_a_thread_prints() -> None:
+    """Ansible forks a worker while it holds the lock of its display. Only the main thread of the worker passes that lock."""
+    names = {str(path.relative_to(PLUGINS)): names_in(path) for path in FILES}
+    starters = {name for name, found in names.items() if found & STARTS_THREAD}
+    assert starters == {"module_utils/_kube/credentials.py", "module_utils/_kube/lease.py"}
+    assert {name: names[name] & PRINTS for name in starters if names[name] & PRINTS} == {}
 
 
 def test_no_imports_form_a_circle() -> None:

@@ -43,7 +43,9 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import
 
 
 def work(client, parameters, check_mode):
-    with progress_lines.start_progress(0.3) as progress, interrupt.stop_on_signal():
+    progress = progress_lines.start_progress(0.3)
+    client.hooks.append(progress.repeat_if_due)
+    with interrupt.stop_on_signal():
         pathlib.Path(parameters["pid_file"]).write_text(str(os.getpid()))
         progress.say("1/2  begin")
         progress.set_activity("2/2  write")

@@ -73,9 +73,11 @@ ARGUMENTS: dict[str, Any] = {
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """Install, upgrade or verify. Raises CertflowError."""
+    progress = progress_lines.start_progress()
     # A signal before the first write ends with a result too. A worker that ends without one ends the play of every cluster.
-    with progress_lines.start_progress() as progress, interrupt.stop_on_signal():
+    with interrupt.stop_on_signal():
         upgrade = Upgrade(client, parse_request(parameters), progress)
+        client.hooks.append(progress.repeat_if_due)
         if parameters["state"] == VERIFIED:
             return upgrade.verify(check_mode=check_mode)
         return upgrade.check() if check_mode else upgrade.run()

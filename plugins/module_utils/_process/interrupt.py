@@ -13,7 +13,6 @@ error at any line. The handlers here let the client finish a write in flight, ru
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,7 +90,7 @@ class _InterruptState:
 @contextmanager
 def watch_signals() -> Iterator[_SignalWatch]:
     """Let a signal raise RunInterrupted in the block, after a write in flight. It takes its effect after the outermost block."""
-    if _InterruptState.watch is not None and _is_main():
+    if _InterruptState.watch is not None and shield.is_main_thread():
         yield _InterruptState.watch
         return
     watch = _SignalWatch()
@@ -170,11 +169,7 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
 
     SIGALRM belongs to Ansible. It is watched only during a task with a timeout.
     """
-    if not _is_main():
+    if not shield.is_main_thread():
         return {}
     timeout = (signal.SIGALRM,) if callable(signal.getsignal(signal.SIGALRM)) else ()
     return {signum: signal.signal(signum, handler) for signum in (*SIGNALS, *timeout)}
-
-
-def _is_main() -> bool:
-    return threading.current_thread() is threading.main_thread()

@@ -3,26 +3,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Tell the user of a long operation that it goes on.
+"""Print the progress of a long operation.
 
 The action plugin shows the lines if the operation runs in Ansible's process. An ordinary module has no way to print before its
 result, so it is silent.
+
+Only the main thread prints. Ansible forks its workers while it holds the lock of its display, so in a worker the main thread owns
+that lock for ever. Another thread that prints with ansible-runner before 2.4.2 waits for the lock without end.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
 from typing import Callable
 
 from .._text import visible
 from . import shield
 
 EVERY_SECONDS = 30.0
-JOIN_SECONDS = 5.0
 _COLUMN = "  "
 
 Write = Callable[[str], None]
@@ -63,7 +63,7 @@ def start_progress(every: float = EVERY_SECONDS) -> ProgressPrinter:
 
 
 class ProgressPrinter:
-    """Lines for the user. In the block a daemon thread prints the current activity if nothing else is printed.
+    """Lines for the user.
 
     write: prints one line.
     every: seconds after the last line until the current activity is printed.
@@ -72,33 +72,16 @@ class ProgressPrinter:
 
     def __init__(self, write: Write, every: float = EVERY_SECONDS, *, is_detailed: bool = False) -> None:
         self._write, self._every, self._is_detailed = write, every, is_detailed
-        self._changed = threading.Condition()
         self._text = ""
         self._since = self._printed = time.monotonic()
-        self._is_ended = False
-        self._thread = threading.Thread(target=self._repeat, name="certflow progress", daemon=True)
-
-    def __enter__(self) -> ProgressPrinter:
-        if self._write is not _be_silent:
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._changed:
-            self._is_ended = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(JOIN_SECONDS)
 
     def say(self, line: str) -> None:
-        """Print a line now."""
-        with shield.shield(), self._changed:
-            self._print(line)
+        """Print a line now. Raises RuntimeError in a thread other than the main thread."""
+        if not shield.is_main_thread():
+            raise RuntimeError("only the main thread may print")
+        with shield.shield(), suppress(OSError, ValueError):  # the work continues if the reader has ended
+            self._write(_COLUMN.join(visible(part) for part in line.split(_COLUMN)))
+        self._printed = time.monotonic()
 
     def detail(self, line: str) -> None:
         """Print a line now if the user asked for details."""
@@ -106,23 +89,15 @@ class ProgressPrinter:
             self.say(line)
 
     def set_activity(self, text: str) -> None:
-        """Set the current activity. It is printed with its seconds, ``every`` seconds after the last line."""
-        with shield.shield(), self._changed:
-            if text != self._text:
-                self._text, self._since = text, time.monotonic()
+        """Set the current activity."""
+        if text != self._text:
+            self._text, self._since = text, time.monotonic()
 
-    def _repeat(self) -> None:
-        with self._changed:
-            while not self._is_ended:
-                now = time.monotonic()
-                if now < self._printed + self._every:
-                    self._changed.wait(self._printed + self._every - now)
-                elif self._text:
-                    self._print(f"{self._text}  {now - self._since:.0f} s")
-                else:
-                    self._printed = now
+    def repeat_if_due(self) -> None:
+        """Print the current activity with its seconds if no line was printed for ``every`` seconds.
 
-    def _print(self, line: str) -> None:
-        with suppress(OSError, ValueError):  # the work continues if the reader has ended
-            self._write(_COLUMN.join(visible(part) for part in line.split(_COLUMN)))
-        self._printed = time.monotonic()
+        The main thread calls it while it works, such as before each request.
+        """
+        now = time.monotonic()
+        if self._text and now >= self._printed + self._every:
+            self.say(f"{self._text}  {now - self._since:.0f} s")

@@ -26,7 +26,7 @@ class _ShieldState:
 @contextmanager
 def shield(is_needed: bool = True) -> Iterator[None]:
     """Defer ``interrupt`` until the block has ended."""
-    if not is_needed or threading.current_thread() is not threading.main_thread():
+    if not is_needed or not is_main_thread():
         yield
         return
     _ShieldState.depth += 1
@@ -47,7 +47,12 @@ def interrupt(error: BaseException) -> None:
 
 def is_waiting() -> bool:
     """Return True if an error waits for the end of a shield. Work within a shield does not try again then."""
-    return _ShieldState.waiting is not None and threading.current_thread() is threading.main_thread()
+    return _ShieldState.waiting is not None and is_main_thread()
+
+
+def is_main_thread() -> bool:
+    """Return True if the main thread of this process calls it."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _raise_waiting() -> None:

@@ -2,11 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lines of a long operation: printed at once, repeated after a pause, and not after its end."""
+"""The lines of a long operation: printed at once, repeated after a pause, and only by the main thread."""
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 import time
@@ -24,91 +23,85 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._process.progr
 
 pytestmark = pytest.mark.quick
 
-LONG = 3600.0
-SOON = 0.01
 
+class Rig:
+    """A printer with a time that passes only if a test lets it pass."""
 
-class Screen:
-    """The lines that were printed. ``enough`` is set after ``number`` lines."""
-
-    def __init__(self, number: int = 1) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
         self.lines: list[str] = []
-        self.enough = threading.Event()
-        self._number = number
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        self.progress = ProgressPrinter(self.lines.append, 30)
 
-    def __call__(self, line: str) -> None:
-        self.lines.append(line)
-        if len(self.lines) >= self._number:
-            self.enough.set()
-
-
-def test_a_line_is_printed_at_once() -> None:
-    screen = Screen()
-    with ProgressPrinter(screen, LONG) as progress:
-        progress.set_activity("wait")
-        progress.say("1/2  first")
-        progress.say("2/2  second")
-    assert screen.lines == ["1/2  first", "2/2  second"]
+    def lines_after(self, seconds: float) -> list[str]:
+        """Let the time pass in seconds, with a request in each. Return the lines that were printed."""
+        before = len(self.lines)
+        for _second in range(round(seconds)):
+            self.now += 1
+            self.progress.repeat_if_due()
+        return self.lines[before:]
 
 
-def test_the_activity_is_repeated_while_nothing_else_is_printed() -> None:
-    screen = Screen(3)
-    with ProgressPrinter(screen, SOON) as progress:
-        progress.set_activity("7/21  Wait for the pods")
-        assert screen.enough.wait(30)
-    assert all(re.fullmatch(r"7/21  Wait for the pods  \d+ s", line) for line in screen.lines)
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    return Rig(monkeypatch)
 
 
-def test_the_same_activity_keeps_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, passed = time.monotonic, [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock() + passed[0])
-    screen = Screen()
-    with ProgressPrinter(screen, SOON + 100) as progress:
-        progress.set_activity("wait")
-        passed[0] = 90
-        progress.set_activity("wait")
-        passed[0] = 190
-        progress.say("wake up")  # the thread measures from this line
-        passed[0] = 300
-        with progress._changed:
-            progress._changed.notify()
-        while len(screen.lines) < 2:
-            time.sleep(SOON)
-    assert 300 <= int(screen.lines[1].split()[1]) < 400
+def test_a_line_is_printed_at_once(rig: Rig) -> None:
+    rig.progress.set_activity("wait")
+    rig.progress.say("1/2  first")
+    rig.progress.say("2/2  second")
+    assert rig.lines == ["1/2  first", "2/2  second"]
 
 
-def test_nothing_is_repeated_without_an_activity() -> None:
-    screen = Screen()
-    with ProgressPrinter(screen, SOON):
-        assert not screen.enough.wait(20 * SOON)
-    assert screen.lines == []
+def test_the_activity_is_repeated_while_nothing_else_is_printed(rig: Rig) -> None:
+    rig.progress.set_activity("7/21  Wait for the pods")
+    assert rig.lines_after(29) == []
+    assert rig.lines_after(31) == ["7/21  Wait for the pods  30 s", "7/21  Wait for the pods  60 s"]
+    rig.progress.say("another line")
+    assert rig.lines_after(29) == []
 
 
-def test_no_line_follows_the_end() -> None:
-    screen = Screen()
-    with ProgressPrinter(screen, SOON) as progress:
-        progress.set_activity("wait")
-        assert screen.enough.wait(30)
-    number = len(screen.lines)
-    assert not progress._thread.is_alive()
-    time.sleep(10 * SOON)
-    assert len(screen.lines) == number
+def test_the_same_activity_keeps_its_beginning(rig: Rig) -> None:
+    rig.progress.set_activity("wait")
+    rig.now += 20
+    rig.progress.set_activity("wait")
+    assert rig.lines_after(10) == ["wait  30 s"]
 
 
-def test_a_line_has_no_hidden_characters() -> None:
-    screen = Screen()
-    with ProgressPrinter(screen, LONG) as progress:
-        progress.say("1/2  holder \x1b[31m\nx")
-    assert screen.lines == ["1/2  holder \\x1b[31m x"]
+def test_nothing_is_repeated_without_an_activity(rig: Rig) -> None:
+    assert rig.lines_after(100) == []
+
+
+def test_only_the_main_thread_prints(rig: Rig) -> None:
+    """Another thread of a worker of Ansible would wait for ever."""
+    refused: list[str] = []
+
+    def work() -> None:
+        rig.progress.set_activity("wait")
+        rig.now += 100
+        for do in (rig.progress.repeat_if_due, lambda: rig.progress.say("line")):
+            try:
+                do()
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(10)
+    assert (len(refused), rig.lines) == (2, [])
+
+
+def test_a_line_has_no_hidden_characters(rig: Rig) -> None:
+    rig.progress.say("1/2  holder \x1b[31m\nx")
+    assert rig.lines == ["1/2  holder \\x1b[31m x"]
 
 
 def test_a_reader_that_has_gone_does_not_end_the_work() -> None:
     def broken(_line: str) -> None:
         raise BrokenPipeError
 
-    with ProgressPrinter(broken, SOON) as progress:
-        progress.set_activity("wait")
-        progress.say("line")
+    ProgressPrinter(broken).say("line")
 
 
 def test_a_signal_does_not_cut_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,21 +113,20 @@ def test_a_signal_does_not_cut_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
         signal.raise_signal(signal.SIGTERM)
         lines.append(line)
 
-    with pytest.raises(RunInterrupted), stop_on_signal(), ProgressPrinter(write, LONG) as progress:
-        progress.say("line")
+    with pytest.raises(RunInterrupted), stop_on_signal():
+        ProgressPrinter(write).say("line")
         pytest.fail("the signal did not interrupt")
     assert lines == ["line"]
 
 
-def test_the_operation_finds_the_writer_that_the_plugin_sets() -> None:
-    screen = Screen()
-    with progress_lines.show_progress(screen), progress_lines.start_progress(LONG) as progress:
-        progress.say("line")
-    assert screen.lines == ["line"]
+def test_the_operation_finds_the_writer_that_the_plugin_sets(rig: Rig) -> None:
+    with progress_lines.show_progress(rig.lines.append):
+        progress = progress_lines.start_progress()
+    progress.say("line")
+    assert rig.lines == ["line"]
 
 
-def test_a_module_prints_nothing_and_starts_no_thread() -> None:
-    with progress_lines.start_progress(SOON) as progress:
-        progress.set_activity("wait")
-        progress.say("line")
-        assert not progress._thread.is_alive()
+def test_a_module_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    progress = progress_lines.start_progress()
+    progress.say("line")
+    assert capfd.readouterr() == ("", "")
