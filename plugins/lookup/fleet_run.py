@@ -18,8 +18,6 @@ options:
   _terms:
     description:
       - V(begin) begins a run and returns the fact C(__certflow_run), from which the other terms read the run.
-      - V(planned) is the same list as V(hosts) if the run has a plan to compare with. Otherwise it matches no host.
-      - V(differences) is the list of the differences between the run and the plan.
       - V(hosts) is the list of host patterns of the run, in the order of its stages.
       - V(serial) is the list of the numbers of clusters of the stages.
       - V(stage) is the stage of the current host. Its keys are C(name), C(concurrency) and C(soak).
@@ -34,8 +32,8 @@ options:
       - V(job_report) is a dictionary with the counts of the outcomes, for later jobs of a workflow.
       - V(reported) is a host pattern of the hosts without success, or of the first host.
     required: true
-    choices: [begin, planned, differences, hosts, serial, stage, deadline, soak, check_began, check_ended, failed_task, end,
-              outcomes, artifact, job_report, reported]
+    choices: [begin, hosts, serial, stage, deadline, soak, check_began, check_ended, failed_task, end, outcomes, artifact,
+              job_report, reported]
   role:
     description:
       - The role of the run, without the collection's name.
@@ -59,7 +57,12 @@ options:
     default: ""
   plan:
     description:
-      - The hash of a plan, or the path of the report with the plan, for V(begin) and V(differences).
+      - The plan, or the path of the report with the plan, for V(begin).
+    type: raw
+    default: ""
+  required_job:
+    description:
+      - The name of the earlier job whose plan V(begin) uses without O(plan).
     type: str
     default: ""
   reads_only:
@@ -140,12 +143,11 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
     run_report,
     stages,
 )
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import plan as plan_rules
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_run import FleetRun
 
 #: The terms whose answer is a list, which becomes the result.
-LISTS = ("planned", "differences", "hosts", "serial", "end")
+LISTS = ("hosts", "serial", "end")
 STATE = "~/.local/state/certflow.kubernetes"
 #: AWX ends a job that prints nothing for a time that its administrator sets. Seconds.
 SOAK_LINES = 60.0
@@ -159,8 +161,6 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         self.set_options(var_options=variables, direct=kwargs)
         questions: dict[str, Callable[[Mapping[str, Any]], Any]] = {
             "begin": self._begin,
-            "planned": self._planned,
-            "differences": self._differences,
             "hosts": self._hosts,
             "serial": self._serial,
             "stage": self._stage,
@@ -187,15 +187,16 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             raise AnsibleLookupError(str(error)) from None
         return answers
 
-    def _begin(self, _variables: Mapping[str, Any]) -> dict[str, Any]:
+    def _begin(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Return the run, or its problem, because an error of a lookup is shown in words of Ansible."""
         try:
-            return self._begun().to_data()
+            return self._begun(variables).to_data()
         except CertflowError as error:
             return {"problem": str(error)}
 
-    def _begun(self) -> FleetRun:
-        settings, role, plan = self.get_option("settings"), self.get_option("role"), self.get_option("plan")
+    def _begun(self, variables: Mapping[str, Any]) -> FleetRun:
+        settings, role = self.get_option("settings"), self.get_option("role")
+        plan = self.get_option("plan") or _job_report.plan_of(self.get_option("required_job"), variables)
         path = _expand("certflow_run_file", self.get_option("run_file"))
         report = _expand("certflow_report", self.get_option("report"))
         chosen = stages.from_data(settings["stages"])
@@ -209,7 +210,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             is_check=self.get_option("reads_only"),
             fails_on_change=self.get_option("fails_on_change"),
             shares_clusters=self.get_option("shares_clusters"),
-            plan=run_report.read_plan(plan).hash if plan else "",
+            plan=run_report.read_plan(plan, role).to_data() if plan else {},
         )
         facts = {"role": role, "check": begun.is_check}
         unfinished = run_file.begin(begun.path, begun.run, len(begun.hosts), facts)
@@ -219,27 +220,11 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             run_report.write_before_end(begun)
         return begun
 
-    def _planned(self, variables: Mapping[str, Any]) -> list[str]:
-        run = _find_run(variables)
-        if run:
-            run_report.write_at_exit(run)  # Ansible's main process asks for the hosts of a play
-        return self._hosts(variables) if run and run.plan else [host_patterns.NONE]
-
-    def _differences(self, variables: Mapping[str, Any]) -> list[str]:
-        run = _run(variables)
-        results = _results(variables, run)
-        rows = {host: result.get(cluster_run.PLANNED) or {} for host, result in results.items()}
-        failed = [
-            f"{host}: {row.get('reason', 'it could not be planned')}"
-            for host, row in rows.items()
-            if row.get("status") != outcomes.PLANNED
-        ]
-        now = run_report.plan_of(run, rows)
-        return [*plan_rules.differences(run_report.read_plan(self.get_option("plan")), now), *failed]
-
     @staticmethod
     def _hosts(variables: Mapping[str, Any]) -> list[str]:
         run = _find_run(variables)
+        if run:
+            run_report.write_at_exit(run)  # Ansible's main process asks for the hosts of a play
         return [host_patterns.exactly(host) for host in run.hosts] if run else ["localhost"]
 
     @staticmethod
@@ -319,7 +304,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def _end(self, variables: Mapping[str, Any]) -> list[str]:
         run, found = _run(variables), self._found(variables)
         *lines, count = outcomes.summary_lines(found)
-        last = [count, *([f"plan {run_report.plan_of(run, found).hash}"] if run.is_check else [])]
+        plan = run_report.data_of_plan(run, found)
+        last = [count, *([f"plan {plan['hash']}"] if plan else [])]
         problems: list[str] = []
         try:
             run.file.end_run()
@@ -340,7 +326,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         run, found = _run(variables), self._found(variables)
         statuses = {host: str(row["status"]) for host, row in found.items()}
         made = _job_report.make(run.role, run.is_check, statuses)
-        return {**harmless(made), "plan": run_report.hash_of_plan(run, found)}
+        return harmless({**made, "plan": run_report.data_of_plan(run, found)})
 
     def _reported(self, variables: Mapping[str, Any]) -> str:
         run = _find_run(variables)

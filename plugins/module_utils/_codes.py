@@ -68,6 +68,7 @@ CODES = {
     "object-refused": "The API server refused to create or change an object of the upgrade.",
     "other-containers": "The workload also runs other containers, so it is not deleted.",
     "owned-by-another": "Another program or team manages the object.",
+    "plan-differs": "The run would write more or something else than the approved plan. Nothing was written after the comparison.",
     "preflight-failed": "A step of the upgrade plan would fail. The hop did not begin.",
     "probe-impossible": "The probe of the task cannot be sent to this webhook.",
     "release-unavailable": "The release does not exist, or it must not be installed.",

@@ -31,6 +31,7 @@ extends_documentation_fragment:
   - certflow.kubernetes._snapshot_plan
   - certflow.kubernetes._snapshot_release
   - certflow.kubernetes._auth
+  - certflow.kubernetes._approved_plan
 options:
   state:
     description:
@@ -340,6 +341,14 @@ remedy:
   description: The way to mend it.
   returned: failure
   type: str
+plan_digests:
+  description: The digests of what the task would write, for O(approved_plan). They have no names, texts or values of the cluster.
+  returned: in check mode, if the identity may get the namespace C(kube-system), and with O(approved_plan)
+  type: dict
+  contains:
+    cluster: {description: The digest of the UID of the namespace C(kube-system)., type: str, returned: success}
+    options: {description: The name and the digest of each option that is not the default., type: list, elements: str, returned: success}
+    writes: {description: The step and the digest of each write., type: list, elements: str, returned: success}
 """
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module

@@ -78,6 +78,11 @@ def problems(name: Any, required: Any, variables: Mapping[str, Any]) -> list[str
     return [line]
 
 
+def plan_of(required: Any, variables: Mapping[str, Any]) -> Any:
+    """Return the plan that the required job made or carried out, None without one. ``problems`` found no problem."""
+    return None if is_blank(required) else variables[f"{REPORT}{required}"].get("plan")
+
+
 def _counts(report: Mapping[str, Any]) -> str:
     counts = report.get("counts")
     known = counts if isinstance(counts, Mapping) else {}

@@ -14,6 +14,8 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 
+from ._fleet import plan
+
 OK, CHANGED, PLANNED, DRIFT = "ok", "changed", "planned", "drift"
 
 
@@ -56,7 +58,8 @@ def details(result: Mapping[str, Any]) -> dict[str, Any]:
     shown = [{key: step[key] for key in ("id", "hop", "changed") if key in step} for step in steps]
     # A plan has no steps that were carried out, but steps that are due.
     due = [{"id": step, "changed": True} for step in result.get("due") or ()]
-    return {"steps": shown or due} if shown or due else {}
+    digests = {plan.DIGESTS: result[plan.DIGESTS]} if result.get(plan.DIGESTS) else {}
+    return {**({"steps": shown or due} if shown or due else {}), **digests}
 
 
 def _certificate(run: RoleRun) -> dict[str, Any]:
@@ -79,6 +82,7 @@ def _certificate(run: RoleRun) -> dict[str, Any]:
         "days_left": days,
         "signer": signer,
         "provider": provider,
+        **details(result),
         "steps": [{"id": "certificate", "changed": True}] if run.is_changed else [],
     }
 

@@ -71,8 +71,8 @@ _FLEET = (
     Variable(
         "certflow_plan",
         "",
-        "The plan of an earlier run with `--check`, as its hash or as the path of its report. The run is refused if its own plan "
-        "differs.",
+        "The plan of an earlier run with `--check`: the path of its report, or the key `plan` of its artifact. A cluster gets at most "
+        "the writes that its plan has. By default the plan of `certflow_required_job`, if that job has one.",
     ),
     Variable(
         "certflow_report",

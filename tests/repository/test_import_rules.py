@@ -19,7 +19,7 @@ PLUGINS = REPOSITORY / "plugins"
 COLLECTION = "ansible_collections.certflow.kubernetes.plugins."
 # The rooms of module_utils from the lowest to the highest, and the rooms that each may import.
 BASE = ("_errors", "_result", "_codes", "_paths", "_text", "_times", "_managers", "_process")
-KNOWLEDGE = (*BASE, "_x509", "_kube", "_csr", "_webhook", "_snapshot", "_diagnosis")
+KNOWLEDGE = (*BASE, "_x509", "_kube", "_approved_plan", "_csr", "_webhook", "_snapshot", "_diagnosis")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_codes": (),
     "_text": (),
@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_process": ("_errors", "_text"),
     "_x509": BASE,
     "_kube": BASE,
+    "_approved_plan": (*BASE, "_kube"),
     "_csr": (*BASE, "_x509", "_kube"),
     "_webhook": (*BASE, "_x509", "_kube"),
     "_snapshot": (*BASE, "_x509", "_kube"),

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import run_report
 
 from tests.support import playbook
 from tests.support.failures import absent
@@ -152,6 +151,9 @@ def test_windows_and_limit(wide: WideFleet) -> None:
     run = wide.play("--limit", "c001,c002,c003")
     assert wide.statuses() == {"c001": "changed", "c002": "waiting", "c003": "changed"}, run.output
     assert wide.held() == {"c001", "c003"}
+    run = wide.play("--limit", "c002", "--check")
+    assert wide.statuses() == {"c002": "planned"}, run.output
+    assert "The maintenance window opens at" in wide.outcomes()["c002"]["reason"]
     run = wide.play("--limit", "c002", certflow_window_override=True)
     assert (run.status, wide.statuses()) == (0, {"c002": "changed"}), run.output
     assert wide.held() == {"c001", "c002", "c003"}
@@ -249,24 +251,6 @@ def test_a_run_that_is_killed(wide: WideFleet) -> None:
     assert not absent(["c003."], run.output.partition("PLAY [Run the role")[0])
     assert wide.statuses() == {**dict.fromkeys(hosts, "ok"), "c003": "changed"}
     assert wide.held() == set(hosts)
-
-
-def test_a_plan_that_differs(wide: WideFleet) -> None:
-    """A run with a plan is refused if a cluster has changed since, and starts no cluster."""
-    wide.write(names(3))
-    planned = wide.play("--check")
-    report = json.loads((wide.directory / "report.json").read_text())
-    assert report["run"]["plan"] in planned.output
-    (wide.directory / "plan.json").write_text(json.dumps(report))
-    wide.play("--limit", "c002")
-    refused = wide.play(certflow_plan=str(wide.directory / "plan.json"))
-    assert refused.status == 2, refused.output
-    assert not absent(["certflow_plan", "c002:"], refused.output)
-    assert {row["reason"] for row in wide.outcomes().values()} == {run_report.NOT_STARTED}
-    assert wide.held() == {"c002"}
-    wide.empty()
-    run = wide.play(certflow_plan=report["run"]["plan"])
-    assert (run.status, wide.statuses()) == (0, dict.fromkeys(names(3), "changed")), run.output
 
 
 @pytest.mark.full

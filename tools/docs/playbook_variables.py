@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import UNCOVERED
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import durations, outcomes, run_file
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._playbook_variables import (
     AUDIT_VARIABLES,
@@ -101,6 +102,25 @@ certflow_window:
 
 A change calendar or another source can set `certflow_window_override` for each host with a lookup.
 
+A run with `--check` ignores the windows. Its outcome of a cluster shows the next opening. If the window has closed when a stage is verified
+again after its `soak`, the verification of the cluster creates no test objects.
+
+## Approved plans
+
+A run with `--check` makes a plan: for each cluster the digests of its UID, of the options of the role's module, and of each write that is due.
+`certflow_plan` takes the plan as the path of the report, or as the key `plan` of the artifact `certflow_report_<certflow_job_name>`. If
+`certflow_required_job` names a job that has a plan, the run uses this plan.
+
+A plan is an upper bound for each cluster. Fewer writes are no difference, and a cluster of the plan may be missing in the run. A cluster gets
+the outcome `plan-differs` if it is not in the plan, if its UID or an option differs, or if the run would write more or something else. The
+comparison is before the first write, and again when the run holds the Lease. The other clusters continue.
+
+A plan needs the permission to get the namespace `kube-system`. A cluster without it is not in the plan. The variables of the playbooks, such
+as the stages, and `certflow_after_cluster` are not in the plan. These options of the modules are not either:
+
+| Options | Reason |
+|---|---|
+{uncovered}
 ## Outcomes
 
 Each cluster of a run has exactly one outcome.
@@ -165,7 +185,7 @@ def variables() -> str:
     per_host = sum(variable.is_per_host for variable in AUDIT_VARIABLES.values())
     parts = (
         *(INTRO, *_variable_rows(FLEET_VARIABLES), _per_host()),
-        DURATIONS.format(days=durations.LONGEST.days, counted=_counted()),
+        DURATIONS.format(days=durations.LONGEST.days, counted=_counted(), uncovered=_uncovered()),
         *(*_outcome_rows(), RUN_FILE.format(kilobytes=run_file.MOST_KEPT_BYTES // 1024)),
         *(AUDIT.format(per_host=per_host), *_variable_rows(AUDIT_VARIABLES)),
     )
@@ -174,6 +194,14 @@ def variables() -> str:
         "playbook_variables",
         "Made by `make docs` from the tables in plugins/plugin_utils/_playbook_variables.py and _fleet/outcomes.py.",
     )
+
+
+def _uncovered() -> str:
+    """Return a row for each reason of the options that no plan covers."""
+    options: dict[str, list[str]] = {}
+    for name, reason in UNCOVERED.items():
+        options.setdefault(reason, []).append(f"`{name}`")
+    return "".join(f"| {', '.join(names)} | {reason}. |\n" for reason, names in options.items())
 
 
 def _variable_rows(variables: Mapping[str, Variable]) -> Iterator[str]:

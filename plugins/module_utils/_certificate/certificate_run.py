@@ -13,12 +13,14 @@ that it read. Request, key, anchors and Secret of a certificate are several obje
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Callable
 
+from .._approved_plan import PlanGuard, Write
 from .._csr import markers
+from .._csr.certificate_rules import IssueReason
 from .._csr.errors import SecretError
 from .._csr.intent import Intent
 from .._csr.pending_key import PendingRequest
@@ -29,6 +31,7 @@ from .._kube.errors import Forbidden
 from .._kube.lease import Lease
 from .._process.interrupt import clean_up_with
 from .._result import Result
+from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
 from .._webhook.workloads import ServingOptions
 
@@ -52,6 +55,7 @@ class CertificateRun:
     discovered: str | None = None
     #: None if the run writes without a Lease.
     lease: Lease | None = None
+    guard: PlanGuard = field(default_factory=PlanGuard)
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,35 @@ def acquire(lease: Lease | None, is_unchanged: Callable[[], bool]) -> None:
     lease.acquire()
     if not lease.problem and not is_unchanged():
         raise StateChanged
+
+
+def writes_to_issue(intent: Intent, reason: IssueReason, changes: Iterable[TargetChange]) -> Iterator[Write]:
+    """Yield what a run writes that obtains a certificate. changes: of every target."""
+    service = [intent.namespace, intent.service]
+    content = [reason.code, intent.signer.name, service, asdict(intent.request)]
+    yield Write(
+        "certificate", f"{intent}: {reason.message}", [intent.secret.namespace, intent.secret.name, content]
+    )
+    yield write_to_secret(intent)
+    yield from writes_to_targets(changes)
+
+
+def write_to_secret(intent: Intent) -> Write:
+    """Return a write of the Secret, or of the Secret with the key of its waiting request."""
+    return Write("secret", str(intent.secret), ["secret", intent.secret.namespace, intent.secret.name])
+
+
+def writes_to_targets(changes: Iterable[TargetChange]) -> Iterator[Write]:
+    """Yield the writes of the caBundles that change."""
+    for change in changes:
+        for bundle in change.bundles:
+            if bundle.changed:
+                yield write_to_bundle(change.target, bundle.config.webhook)
+
+
+def write_to_bundle(target: Target, webhook: str) -> Write:
+    """Return a write of a caBundle."""
+    return Write("target", f"the CA bundle of {target}", ["target", target.kind, target.name, webhook])
 
 
 def _lease(run: CertificateRun) -> Lease:

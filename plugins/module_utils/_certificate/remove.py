@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._approved_plan import Write
 from .._csr import csr_api, markers, pending_key, secret_content, signers
 from .._csr.intent import MANAGED_BY, Intent
 from .._csr.secret_content import ExistingSecret
@@ -69,6 +70,7 @@ def remove(run: CertificateRun) -> Result:
     client, intent = run.client, run.intent
     removal = _gather(run)
     changes, warnings = removal.changes, list(removal.warnings)
+    run.guard.allow(_writes(intent, removal))
     if not removal.is_empty:
         access_review.require(client, _required(intent, removal), f"remove the {intent}")
     if not (removal.is_empty or run.check_mode):
@@ -87,6 +89,18 @@ def remove(run: CertificateRun) -> Result:
     )
     diff = certificate_report.diff(removal.own, None, changes)
     return Result(not removal.is_empty, values, diff, tuple(warnings))
+
+
+def _writes(intent: Intent, removal: _Removal) -> Iterator[Write]:
+    """Yield what the removal writes, for the comparison with an approved plan."""
+    parts = ("requests", "waiting", "own", "adopted")
+    for part in (part for part in parts if getattr(removal, part)):
+        yield Write(
+            "removal",
+            _reason(intent, removal, is_planned=True),
+            [part, intent.secret.namespace, intent.secret.name],
+        )
+    yield from certificate_run.writes_to_targets(removal.changes)
 
 
 def _signer(secret: ExistingSecret | None) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .._approved_plan import Write
 from .._csr import secret_content
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
@@ -33,7 +34,7 @@ from .._webhook.bundle_patch import TargetChange
 from .._webhook.errors import ProofError
 from .._webhook.serving_progress import ServingProgress
 from .._webhook.workloads import WebhookWorkload
-from . import anchor_record, gather, restarted_workload, secret_store, target_anchors
+from . import anchor_record, certificate_run, gather, restarted_workload, secret_store, target_anchors
 from .anchor_record import service_of
 from .certificate_run import CertificateRun, CertificateState
 from .secret_store import Change
@@ -74,6 +75,15 @@ class RotationResult:
             "kept": self.kept,
             "restarted": self.restarted.values if self.restarted else None,
         }
+
+
+def writes(run: CertificateRun, state: CertificateState) -> Iterator[Write]:
+    """Yield what the end of an open rotation may write, for the comparison with an approved plan."""
+    if state.secret is not None and anchor_record.is_unproven(state.secret):
+        yield certificate_run.write_to_secret(run.intent)
+        for entry in state.targets:
+            for config in configs_of(run, entry):
+                yield certificate_run.write_to_bundle(entry.target, config.webhook)
 
 
 def complete(run: CertificateRun, state: CertificateState, result: Result) -> Result:

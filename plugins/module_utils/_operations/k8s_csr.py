@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from .. import _approved_plan
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._certificate.certificate_flow import ensure_certificate, remove_certificate
@@ -87,21 +88,26 @@ SPEC: dict[str, Any] = {
     "discover_targets": {"type": "bool", "default": False},
     **argument_specs.WAIT,
     **argument_specs.AUTH,
+    **_approved_plan.OPTION,
 }
 
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """Bring the certificate to the state of the task. Raises CertflowError."""
-    if parameters["state"] == ABSENT:
-        return remove_certificate(_parse(client, parameters, check_mode))
-    bring = verify_certificate if parameters["state"] == VERIFIED else ensure_certificate
-    if parameters["signer_name"]:
-        return bring(_parse(client, parameters, check_mode))
-    options = ProviderOptions(parameters["provider"], parameters["providers"], parameters["signers"])
-    found = find_provider(client, options)
-    signer = {"signer_name": signer_of(found, options)}
-    result = bring(_parse(client, {**parameters, **signer}, check_mode))
-    return replace(result, values={**result.values, "provider": {**describe(found), **signer}})
+    signer: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    if parameters["state"] != ABSENT and not parameters["signer_name"]:
+        options = ProviderOptions(parameters["provider"], parameters["providers"], parameters["signers"])
+        found = find_provider(client, options)
+        signer = {"signer_name": signer_of(found, options)}
+        values = {"provider": {**describe(found), **signer}}
+    parsed = _parse(client, {**parameters, **signer}, check_mode)
+    guard = _approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
+    result = _FLOWS[parameters["state"]](replace(parsed, guard=guard))
+    return replace(result, values={**result.values, **values, **guard.values})
+
+
+_FLOWS = {PRESENT: ensure_certificate, ABSENT: remove_certificate, VERIFIED: verify_certificate}
 
 
 def _parse(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> CertificateRun:

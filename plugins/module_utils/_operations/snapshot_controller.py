@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import _approved_plan
 from .._ansible.operation import Operation
 from .._certificate.cluster_signer import AUTO, ProviderOptions
 from .._errors import CertflowError
@@ -68,6 +69,7 @@ ARGUMENTS: dict[str, Any] = {
     "backup_in_cluster": {"type": "bool", "default": False},
     "step_timeout": {"type": "int", "default": 600},
     "wait_timeout": {"type": "int", "default": 3600},
+    **_approved_plan.OPTION,
 }
 
 
@@ -76,7 +78,9 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     progress = progress_lines.start_progress()
     # A signal before the first write ends with a result too. A worker that ends without one ends the play of every cluster.
     with interrupt.stop_on_signal():
-        upgrade = Upgrade(client, parse_request(parameters), progress)
+        request = parse_request(parameters)
+        guard = _approved_plan.begin(client, parameters, ARGUMENTS, check_mode=check_mode)
+        upgrade = Upgrade(client, request, progress, guard)
         client.hooks.append(progress.repeat_if_due)
         if parameters["state"] == VERIFIED:
             return upgrade.verify(check_mode=check_mode)

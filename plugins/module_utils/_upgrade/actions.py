@@ -89,10 +89,17 @@ def apply(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]
 
 def manifests(context: ActionContext, parameters: Parameters) -> list[dict[str, Any]]:
     """Return the objects of the release that a step of action "apply" applies."""
+    return [
+        rendering.keeping(obj, _find_kept(context.client, obj, parameters), parameters)
+        for obj in rendered(context, parameters)
+    ]
+
+
+def rendered(context: ActionContext, parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the objects of ``manifests`` without the parts of the live objects that they keep."""
     given = {**parameters, "namespace": parameters.get("namespace") or context.namespace}
     files = release_source.files(context.source, given["release"])
-    rendered = rendering.render(files, given, context.settings)
-    return [rendering.keeping(obj, _find_kept(context.client, obj, given), given) for obj in rendered]
+    return rendering.render(files, given, context.settings)
 
 
 def conversion_none(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:

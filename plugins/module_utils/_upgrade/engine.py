@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .._approved_plan import PlanGuard
 from .._errors import CertflowError, as_error
 from .._kube.lease import Lease, LeaseLostError
 from .._kube.lease_state import LeaseState
@@ -28,7 +29,7 @@ from .._snapshot.plan import checks_before
 from .._snapshot.plan.planner import Hop
 from .._snapshot.plan.step_types import Step
 from .._snapshot.release.release_table import Release, get
-from . import actions, backups, planning, preflight, run_checks, undo, upgrade_lease
+from . import actions, backups, plan_writes, planning, preflight, run_checks, undo, upgrade_lease
 from .actions import VERIFY, WAITS, ActionContext
 from .checks import CheckResult
 from .planning import NOTHING_WRITTEN, ClusterPlan
@@ -51,8 +52,10 @@ BACKUP = "certflow-snapshot-controller-backup"
 class Upgrade:
     """One run on one cluster. ``client.deadline`` is the end of the task."""
 
-    def __init__(self, client: Client, request: UpgradeRequest, progress: ProgressPrinter) -> None:
-        self.client, self.request, self.progress = client, request, progress
+    def __init__(
+        self, client: Client, request: UpgradeRequest, progress: ProgressPrinter, guard: PlanGuard
+    ) -> None:
+        self.client, self.request, self.progress, self._guard = client, request, progress, guard
         self._steps = StepRunner(client, request, progress, end=client.deadline, reserve=UNDO_SECONDS)
         self._values: dict[str, Any] = {
             "previous_run": None,
@@ -67,7 +70,7 @@ class Upgrade:
         """Plan, and try every step by dry runs. Raises UpgradeRefused, PreflightError, CertflowError."""
         current = self._read()
         self._warn_of_passed_hop(current)
-        found = self._preflight(current, self._steps_of(current))
+        found = self._preflight(current, self._hops(current.plan.hops))
         due = ", ".join(found.due) or "none"
         self.progress.say(f"{len(found.due)} steps would write: {due}. The dry runs found no problem")
         return self._result(changed=bool(found.due), found=found)
@@ -104,7 +107,7 @@ class Upgrade:
         self._check_time()
         current = self._read()
         self._warn_of_passed_hop(current)
-        found = self._preflight(current, self._steps_of(current))
+        found = self._preflight(current, self._hops(current.plan.hops))
         # Another run may be at work, or may have been killed. Its steps are not due any more, but its verifications may be.
         if not found.due and not upgrade_lease.is_held(self.client):
             return self._verify_settled(current, found)
@@ -149,16 +152,14 @@ class Upgrade:
         warning = planning.passed_hop_warning(current.plan.hops, self.request.until)
         self._steps.warnings += [warning] if warning else []
 
-    def _steps_of(self, current: ClusterPlan) -> list[Step]:
-        """Return the steps up to the hop that the run stops after. Raises ReleaseError."""
-        return [step for hop in self._hops(current.plan.hops) for step in hop.steps]
-
     def _hops(self, hops: Sequence[Hop]) -> list[Hop]:
+        """Return the hops up to the one that the run stops after. Raises ReleaseError."""
         return planning.hops_until(hops, self.request.until)
 
-    def _preflight(self, current: ClusterPlan, steps: Sequence[Step]) -> Preflight:
+    def _preflight(self, current: ClusterPlan, hops: Sequence[Hop]) -> Preflight:
         self._set_deadline(self.request.step_timeout)
         self.progress.set_activity("Try every step by dry runs")
+        steps = [step for hop in hops for step in hop.steps]
         found = preflight.try_plan(self.client, self.request, current.context, steps)
         try:
             preflight.refuse(found, self._lead)
@@ -167,6 +168,7 @@ class Upgrade:
             raise
         self._notes += [note for note in found.notes if note not in self._notes]
         self._steps.signer = found.signer
+        self._guard.allow(plan_writes.of_hops(self._action_context(current), hops, found))
         return found
 
     def _check_before(self, current: ClusterPlan) -> dict[str, dict[str, Any]]:
@@ -226,8 +228,8 @@ class Upgrade:
                 break
             if hops[0].release in done:
                 raise _reverted(hops[0])
-            if done or fresh.installed != current.installed:
-                tried = self._preflight(fresh, hops[0].steps)
+            if done or fresh.installed != current.installed or self._guard.is_active:
+                tried = self._preflight(fresh, hops[:1])
             current = fresh
             self._run_hop(current, hops[0], tried, f"hop {len(done) + 1} of {len(done) + len(hops)}")
             done.append(hops[0].release)
@@ -367,6 +369,7 @@ class Upgrade:
             **self._values,
             "notes": self._notes,
             "steps": [one.as_dict() for one in self._steps.records],
+            **self._guard.values,
         }
         outcomes = self._steps.outcomes
         if found and not self._steps.records:  # nothing was carried out

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import parse_time
+from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time, parse_time
 
 from .. import _outcome
 from . import outcomes, run_report, windows
@@ -29,14 +29,21 @@ from .windows import Window
 
 #: The variable of the tasks that this file controls. Its value is one of the phases.
 VARIABLE = "__certflow_phase"
-#: The role is planned to be compared with a plan, it runs, or what it did is verified after a soak.
-PLAN, WORK, VERIFY = "plan", "work", "verify"
-#: The key of a result that has the outcome, and the key for the outcome of a plan.
-OUTCOME, PLANNED = "certflow_outcome", "certflow_planned"
+#: The role runs, or what it did is verified after a soak.
+WORK, VERIFY = "work", "verify"
+#: The key of a result that has the outcome.
+OUTCOME = "certflow_outcome"
 #: A cluster has passed its deadline if it fails this close to it, because its waits are shortened by this time. Seconds.
 DEADLINE_MARGIN = 6
 #: The reason of a cluster whose check by the user did not end. Ansible may end the run, or not reach the host of a task.
 CHECK_NOT_ENDED = "certflow_after_cluster did not end on this cluster"
+#: The outcome of a cluster that the plan of the run does not have. The cluster is not contacted.
+UNPLANNED = {
+    "status": outcomes.PLAN_DIFFERS,
+    "code": outcomes.PLAN_DIFFERS,
+    "reason": "the approved plan does not have this cluster",
+    "remedy": "Make a new plan with --check, and have it approved",
+}
 #: Quiet clusters get a line of progress at every multiple of this number.
 QUIET_LINES = 10
 #: A smaller run has a line for each cluster.
@@ -65,8 +72,10 @@ class Actions:
     work: Callable[[], dict[str, Any]]
     #: Print a line at once.
     show: Callable[[str], None]
-    #: Run the module in check mode to learn when the certificate expires. None if it does not tell that.
-    look: Callable[[], dict[str, Any]] | None = None
+    #: Run the module in check mode.
+    look: Callable[[], dict[str, Any]]
+    #: True if the result in check mode tells when the certificate expires.
+    tells_expiry: bool = False
     #: Return the UID of the cluster, "" if it is not known.
     uid: Callable[[], str] = lambda: ""
 
@@ -83,11 +92,13 @@ def work_on(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[str, Any
         return {"changed": False, "msg": outcome["reason"], OUTCOME: outcome}
     if task.phase == WORK:
         run_report.write_if_due(run)
+    opening = _find_opening(task)
+    is_closed = task.phase == VERIFY and opening is not None
+    if is_closed:
+        actions.show(f"{task.host}: the window is closed, so the verification creates no test object")
     try:
-        answer = actions.work()
+        answer = actions.look() if is_closed else actions.work()
     except Exception as error:
-        if task.phase == PLAN:
-            raise
         _record(run, task, actions, _failure(task, {"msg": str(error)}, began), _since(began))
         raise
     except BaseException as error:
@@ -98,8 +109,9 @@ def work_on(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[str, Any
     is_failed = bool(answer.get("failed") or answer.get("refusal"))
     found = _failure(task, answer, began) if is_failed else _success(run, task, answer)
     found["uid"] = actions.uid()
-    if task.phase == PLAN:
-        return {**answer, PLANNED: found}
+    if task.phase == WORK and task.reads_only and opening is not None:
+        shown = format_time(opening)
+        found |= {"opens_at": shown, "reason": f"{found['reason']}. The maintenance window opens at {shown}"}
     outcome = _record(run, task, actions, found, _since(began))
     return {**answer, OUTCOME: outcome}
 
@@ -142,8 +154,9 @@ def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[st
     """Append that the cluster starts, or return the outcome of a cluster that may not start."""
     if task.phase != WORK:
         return {}
-    now = datetime.now(timezone.utc)
-    opening = windows.judge(task.windows, now) if task.windows else None
+    if run.plan and task.host not in run.plan["clusters"]:
+        return dict(UNPLANNED)
+    opening = None if task.reads_only else _find_opening(task)
     if opening is not None:
         return _waiting(opening, actions)
     try:
@@ -158,9 +171,14 @@ def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[st
     return {"status": outcomes.NOT_STARTED, "code": "", "reason": reason} if reason else {}
 
 
+def _find_opening(task: ClusterTask) -> datetime | None:
+    """Return the next opening of the cluster's window, None if it is open."""
+    return windows.judge(task.windows, datetime.now(timezone.utc)) if task.windows else None
+
+
 def _waiting(opening: datetime, actions: Actions) -> dict[str, Any]:
     """Return the outcome of a cluster whose window is closed. It says if the certificate expires before the window opens."""
-    if actions.look is None:
+    if not actions.tells_expiry:
         return windows.waiting_outcome(opening)
     try:
         found = actions.look()

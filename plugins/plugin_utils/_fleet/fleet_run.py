@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -40,8 +40,8 @@ class FleetRun:
     fails_on_change: bool = False
     #: True if several hosts may mean one cluster.
     shares_clusters: bool = False
-    #: The hash of the plan that the run carries out, "" for none.
-    plan: str = ""
+    #: The plan that the run carries out as plain data, {} for none.
+    plan: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def file(self) -> RunFile:
@@ -68,7 +68,7 @@ class FleetRun:
             "is_check": self.is_check,
             "fails_on_change": self.fails_on_change,
             "shares_clusters": self.shares_clusters,
-            "plan": self.plan,
+            "plan": dict(self.plan),
         }
 
 

@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-#: A pattern that matches no host, and of which Ansible does not warn.
-NONE = "all:!all"
 #: Characters that have a meaning in a pattern.
 SPECIAL = frozenset(",:&!~[]*? ()")
 

@@ -20,7 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._text import v
 from .durations import show_seconds
 
 OK, CHANGED, PLANNED, DRIFT, SKIPPED = "ok", "changed", "planned", "drift", "skipped"
-FAILED, REFUSED, UNREACHABLE = "failed", "refused", "unreachable"
+FAILED, REFUSED, UNREACHABLE, PLAN_DIFFERS = "failed", "refused", "unreachable", "plan-differs"
 WAITING, NOT_STARTED, STARTED = "waiting", "not started", "started"
 #: The severity of a cluster that waits although a certificate breaks before its window opens.
 ERROR = "error"
@@ -48,6 +48,10 @@ STATUSES: dict[str, Status] = {
     ),
     UNREACHABLE: Status(
         "The API server did not answer, or its certificate did not verify.", is_failure=True, counts=True
+    ),
+    PLAN_DIFFERS: Status(
+        "The run would write more to the cluster, or something else, than `certflow_plan` has. Nothing was written.",
+        is_failure=True,
     ),
     STARTED: Status(
         "The run was killed while it worked on this cluster. Only the files show this status.",
@@ -79,6 +83,7 @@ STATUS_OF_CODE = {
     "unreachable": UNREACHABLE,
     "managed-bundle": REFUSED,
     "owned-by-another": REFUSED,
+    "plan-differs": PLAN_DIFFERS,
     "preflight-failed": REFUSED,
     "requested-by-another-identity": REFUSED,
     "same-cluster": REFUSED,
@@ -110,7 +115,7 @@ def is_failure(outcome: Mapping[str, Any]) -> bool:
 def status_of_failure(code: str, wrote: bool) -> str:
     """Return the outcome of a failed role. A refusal means that nothing was written."""
     status = STATUS_OF_CODE.get(code, FAILED)
-    return FAILED if wrote and status == REFUSED else status
+    return FAILED if wrote and status in (REFUSED, PLAN_DIFFERS) else status
 
 
 def progress_line(progress: Progress, host: str, status: str, seconds: float) -> str:

@@ -3,99 +3,85 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The plan of a fleet run: what it would do to which clusters, its hash, and how two plans differ. Pure.
+"""The plan of a fleet run: the digests of what it would write to each cluster, and their hash. Pure.
 
-A run with --check writes its plan into the report. A run that gets the hash or the report in certflow_plan is refused if its own
-plan differs. The hash covers the role, the clusters with their UIDs, the versions before and after, and the ids of the steps.
+A run with --check writes its plan into the report and the artifact. A run that gets one of them in certflow_plan hands its digests to
+the task of each cluster, which refuses other writes. The hash names a plan for people. It cannot say which cluster differs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
-
-from .._role_variables import is_blank, listed
+from .._role_variables import is_blank
 from .durations import shown
+from .json_values import parsed
 
 NAME = "certflow_plan"
 #: Version of the form that the hash covers.
-FORMAT = 1
-#: At most so many differences are listed.
-MOST_LINES = 5
-#: Report key of a cluster -> its name in a message.
-VALUES = {"uid": "the UID", "before": "the version", "after": "the version to reach"}
-
-_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+FORMAT = 2
+#: The key of a result and of a report's cluster.
+DIGESTS = "plan_digests"
 
 
 @dataclass(frozen=True)
-class ClusterPlan:
-    """What a run would do to one cluster."""
+class RunPlan:
+    """What a run would write."""
 
-    #: UID of the namespace kube-system, "" if it is not known.
-    uid: str = ""
-    #: The version before the run.
-    before: str = ""
-    #: The version after the run.
-    after: str = ""
-    #: Ids of the steps that would change something.
-    steps: tuple[str, ...] = ()
+    role: str
+    #: Name of the host -> its digests.
+    clusters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    @property
+    def hash(self) -> str:
+        """Return the hash of the canonical JSON, with sorted keys and without blanks."""
+        content = {"format": FORMAT, "role": self.role, "clusters": self.clusters}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do. A plan that is given as its hash has no clusters."""
-
-    hash: str
-    role: str = ""
-    clusters: Mapping[str, ClusterPlan] = field(default_factory=dict)
+    def to_data(self) -> dict[str, Any]:
+        """Return the plan as plain data, for an artifact."""
+        return {"hash": self.hash, "role": self.role, "clusters": dict(self.clusters)}
 
 
-def make(role: str, rows: Iterable[Mapping[str, Any]]) -> Plan:
-    """Return the plan of a run.
+def make(role: str, rows: Iterable[Mapping[str, Any]]) -> RunPlan:
+    """Return the plan of a run with --check. A cluster that could not be planned is not in it.
 
-    rows: the clusters of a report of kind run: name, uid, before, after, steps (dictionaries with id, hop and changed).
+    rows: the clusters of a report of kind run.
     """
-    clusters = {str(row["name"]): _cluster(row) for row in rows}
-    return Plan(hash_of(role, clusters), role, clusters)
-
-
-def hash_of(role: str, clusters: Mapping[str, ClusterPlan]) -> str:
-    """Return the hash of a plan: of its canonical JSON, with sorted keys and without blanks."""
-    content = {
-        "format": FORMAT,
-        "role": role,
-        "clusters": {
-            host: [row.uid, row.before, row.after, list(row.steps)] for host, row in clusters.items()
-        },
-    }
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def is_hash(value: Any) -> bool:
-    """Return True for the hash of a plan. Another text is the path of a report."""
-    return isinstance(value, str) and _HASH.fullmatch(value.strip()) is not None
+    return RunPlan(role, {str(row["name"]): row[DIGESTS] for row in rows if row.get(DIGESTS)})
 
 
 def find_problem(value: Any) -> str:
-    """Return what is wrong with certflow_plan as one line, "" if it is a hash or may be the path of a report."""
-    if is_blank(value) or is_hash(value):
+    """Return what is wrong with certflow_plan as one line, "" if it is a plan or may be the path of a report."""
+    data = parsed(value)
+    if is_blank(value) or (isinstance(data, Mapping) and not isinstance(from_data(data), str)):
         return ""
-    if not isinstance(value, str) or not value.strip().isprintable():
-        return f"{NAME} is not the hash of a plan or the path of a report: {shown(value)}."
+    if isinstance(data, Mapping) or not isinstance(value, str) or not value.strip().isprintable():
+        return f"{NAME} is not a plan or the path of a report: {shown(value)}."
     if value.strip().lower().startswith("sha256"):
-        return f"{NAME} is not a complete hash: {shown(value)}. It has sha256: and 64 digits from 0 to f."
+        return f"{NAME} is a hash, which does not have the plan of each cluster. Give the report or the artifact with this hash."
     return ""
 
 
-def from_report(report: Mapping[str, Any]) -> Plan | str:
+def from_data(data: Mapping[str, Any]) -> RunPlan | str:
+    """Return the plan of ``RunPlan.to_data``, or what is wrong with it as one line."""
+    clusters = data.get("clusters")
+    if not isinstance(clusters, Mapping) or not all(isinstance(row, Mapping) for row in clusters.values()):
+        return f"{NAME} is not a plan."
+    plan = RunPlan(str(data.get("role") or ""), clusters)
+    return (
+        plan
+        if data.get("hash") == plan.hash
+        else f"{NAME} does not match its hash. Make the plan again with --check."
+    )
+
+
+def from_report(report: Mapping[str, Any]) -> RunPlan | str:
     """Return the plan in the report of a run with --check, or what is wrong with it as one line.
 
     The report is normalised: it has each of its keys.
@@ -104,66 +90,4 @@ def from_report(report: Mapping[str, Any]) -> Plan | str:
     if report.get("kind") != "run" or not run.get("check_mode"):
         return f"{NAME} names a report that does not come from a run with --check."
     plan = make(str(run.get("role") or ""), report["clusters"])
-    if run.get("plan") and run["plan"] != plan.hash:
-        return f"{NAME} names a report whose clusters do not match its hash. Write the report again with --check."
-    return plan
-
-
-def differences(planned: Plan, now: Plan) -> list[str]:
-    """Return how the plan of this run differs from the planned one: at most six lines, none if they are equal."""
-    if planned.hash == now.hash:
-        return []
-    lines = [*_differences(planned, now)] if planned.clusters else []
-    if not lines:
-        lines = [f"the plan of this run has the hash {now.hash}, and {NAME} has {planned.hash}"]
-    more = len(lines) - MOST_LINES
-    return [*lines[:MOST_LINES], *([f"{more} more difference{'' if more == 1 else 's'}"] if more > 0 else [])]
-
-
-def _differences(planned: Plan, now: Plan) -> Iterator[str]:
-    if planned.role != now.role:
-        yield f"the plan is for the role {visible(planned.role)}, and this run is for {visible(now.role)}"
-    for host in planned.clusters:
-        if host not in now.clusters:
-            yield f"{visible(host)}: it is in the plan and not in this run"
-    for host, cluster in now.clusters.items():
-        if host in planned.clusters:
-            yield from cluster_differences(host, planned.clusters[host], cluster)
-        else:
-            yield f"{visible(host)}: it is in this run and not in the plan"
-
-
-def cluster_differences(host: str, planned: ClusterPlan, now: ClusterPlan) -> Iterator[str]:
-    """Yield how a run differs from the plan on one cluster, one line each."""
-    for key, name in VALUES.items():
-        old, new = getattr(planned, key), getattr(now, key)
-        if old != new:
-            yield f"{visible(host)}: {name} is {_shown(new)}, and {_shown(old)} in the plan"
-    if planned.steps != now.steps:
-        added = [step for step in now.steps if step not in planned.steps]
-        gone = [step for step in planned.steps if step not in now.steps]
-        parts = [
-            f"{word} {listed(map(visible, ids))}" for word, ids in (("has", added), ("lacks", gone)) if ids
-        ]
-        yield f"{visible(host)}: this run {' and '.join(parts) or 'has the steps in another order'}"
-
-
-def _shown(value: str) -> str:
-    return visible(value) if value else "none"
-
-
-def _cluster(row: Mapping[str, Any]) -> ClusterPlan:
-    values = {key: str(row.get(key) or "") for key in VALUES}
-    return ClusterPlan(
-        **values, steps=tuple(_step_id(step) for step in row.get("steps") or () if _is_due(step))
-    )
-
-
-def _is_due(step: Mapping[str, Any]) -> bool:
-    """Return True for a step that would change something. A step that does not say so counts."""
-    return bool(step.get("changed", True))
-
-
-def _step_id(step: Mapping[str, Any]) -> str:
-    """Return the id of a step with its release. Two releases on the way may have steps of one id."""
-    return "@".join(str(step[key]) for key in ("id", "hop") if step.get(key))
+    return from_data({**plan.to_data(), "hash": run.get("plan")})

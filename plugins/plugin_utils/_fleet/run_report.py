@@ -12,16 +12,18 @@ import os
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import VERSION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
+from .. import _report_files
 from .._report import data, fields, report_text, writer
 from . import outcomes, plan
 from .fleet_run import FleetRun
-from .plan import Plan
+from .json_values import parsed
+from .plan import RunPlan
 from .run_file import RunFileError
 from .run_state import ClusterState
 
@@ -72,30 +74,32 @@ def build(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> dict[str, An
         }
         for host, outcome in found.items()
     ]
-    head = {"id": run.run, "role": run.role, "check_mode": run.is_check, "plan": hash_of_plan(run, found)}
+    head = {
+        "id": run.run,
+        "role": run.role,
+        "check_mode": run.is_check,
+        "plan": data_of_plan(run, found).get("hash", ""),
+    }
     now = datetime.now(timezone.utc)
     return dict(data.envelope(fields.RUN, rows, now, VERSION, run=head))
 
 
-def plan_of(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> Plan:
-    """Return the plan that the outcomes of a run in check mode are."""
-    return plan.make(run.role, [{**outcome, "name": host} for host, outcome in found.items()])
+def data_of_plan(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the plan that a run in check mode makes, or that another run carries out, {} for none."""
+    rows = [{**outcome, "name": host} for host, outcome in found.items()]
+    return plan.make(run.role, rows).to_data() if run.is_check else run.plan
 
 
-def hash_of_plan(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the hash of the plan that a run in check mode makes, or that another run carries out, "" for none."""
-    return plan_of(run, found).hash if run.is_check else run.plan
-
-
-def read_plan(value: str) -> Plan:
-    """Return the plan of a hash or of the report at a path. Raises CertflowError."""
-    if plan.is_hash(value):
-        return Plan(value.strip())
-    path = os.path.expanduser(value.strip())
-    try:
-        found = plan.from_report(report_text.parse(Path(path).read_text(encoding="utf-8"), path))
-    except (OSError, ValueError) as error:
-        found = f"{plan.NAME} names a file that cannot be read: {error}"
+def read_plan(value: Any, role: str) -> RunPlan:
+    """Return the plan for a role, from its data or from the report at a path. Raises CertflowError."""
+    data = parsed(value)
+    if isinstance(data, Mapping):
+        found = plan.from_data(data)
+    else:
+        path = str(value).strip()
+        found = plan.from_report(report_text.parse(_report_files.read(path, "the plan"), f"the plan {path}"))
+    if not isinstance(found, str) and found.role != role:
+        found = f"{plan.NAME} is for the role {visible(found.role)}, and this run is for {role}"
     if isinstance(found, str):
         raise CertflowError(
             found, code="invalid-input", remedy="Write a report with --check and certflow_report"

@@ -44,7 +44,18 @@ WORDS = frozenset(
             "new",
             "gone",
         ),
-        *("ok", "changed", "planned", "drift", "skipped", "failed", "refused", "unreachable", "unreadable"),
+        *(
+            "ok",
+            "changed",
+            "planned",
+            "drift",
+            "skipped",
+            "failed",
+            "refused",
+            "plan-differs",
+            "unreachable",
+            "unreadable",
+        ),
         *("waiting", "not started", "started"),
     )
 )

@@ -33,7 +33,16 @@ LAYOUTS: Mapping[str, tuple[Column, ...]] = {
 }  # fmt: skip
 # The statuses in the order of the page: what failed, what was not reached, what is done.
 WAITING = "waiting"
-_WORST_FIRST = ("failed", "drift", "refused", "unreachable", "started", "not started", WAITING)
+_WORST_FIRST = (
+    "failed",
+    "drift",
+    "refused",
+    "plan-differs",
+    "unreachable",
+    "started",
+    "not started",
+    WAITING,
+)
 # Status -> the id of its section. All others are failures.
 _SECTIONS = {**dict.fromkeys(RUN_SUCCESSES, "done"), WAITING: "waiting"}
 

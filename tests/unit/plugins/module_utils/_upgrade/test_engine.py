@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import PlanGuard
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease import (
     LeaseHeldError,
@@ -52,6 +53,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade impor
     certificate_step,
     checks,
     engine,
+    plan_writes,
     planning,
     preflight,
     run_checks,
@@ -106,7 +108,7 @@ class Rig:
     log: what the run did, in its order. fails: what a step raises or does instead, by its id.
     pending: ids of the steps that would fail in a dry run. broken: subjects of verifications that fail.
     is_held: True if a run holds the Lease, or a killed run has left it.
-    on_acquire: what happens while the run waits for the Lease.
+    on_acquire: what happens while the run waits for the Lease. guard: with the approved plan.
     """
 
     start: InstalledState
@@ -118,6 +120,7 @@ class Rig:
     settled: bool = False
     is_held: bool = False
     on_acquire: Callable[[], None] = lambda: None
+    guard: PlanGuard = field(default_factory=PlanGuard)
 
     def __post_init__(self) -> None:
         self.model = cluster(self.start)
@@ -146,7 +149,7 @@ class Rig:
             say=lambda _line: None, set_activity=lambda _line: None, detail=lambda _line: None
         )
         request = snapshot_controller.parse_request(checked.validated_parameters)
-        return Upgrade(cast("Client", self.client), request, cast("ProgressPrinter", silent))
+        return Upgrade(cast("Client", self.client), request, cast("ProgressPrinter", silent), self.guard)
 
     @property
     def version(self) -> str:
@@ -250,6 +253,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
         monkeypatch.setattr(planning, "read", one.read)
         monkeypatch.setattr(upgrade_lease, "is_held", lambda _client: one.is_held)
         monkeypatch.setattr(backups, "read_originals", originals)
+        monkeypatch.setattr(plan_writes.actions, "rendered", lambda _context, _given: [])
         return one
 
     return made
@@ -317,6 +321,61 @@ def test_a_change_by_another_run_is_tried_and_kept_before_the_first_step(rig: Ri
     result = here.upgrade("8.7.0").run()
     assert here.order == ["read", "try", "before", "acquire", "read", "try", "originals", "step", "release"]
     assert (here.version, result.changed) == ("8.7.0", True)
+
+
+def approved(here: Rig, version: str, **given: Any) -> PlanGuard:
+    """Return the guard of a run with the plan of check mode."""
+    here.guard = PlanGuard(cluster="c")
+    plan = here.upgrade(version, **given).check().values["plan_digests"]
+    here.log.clear()
+    here.client.deadline = here.clock.now + SECONDS
+    return PlanGuard(plan, "c")
+
+
+def test_a_run_within_its_plan(rig: Rigs) -> None:
+    """The steps are tried again with the Lease, because a step that was not due may be due now."""
+    here = rig(TWO_HOPS)
+    here.guard = approved(here, "8.7.0", group_snapshots=True)
+    here.upgrade("8.7.0", group_snapshots=True).run()
+    first, second = ["read", "try", "originals", "step"], ["read", "try", "originals", "step"]
+    assert here.order == ["read", "try", "before", "acquire", *first, *second, "release"]
+    assert here.version == "8.7.0"
+
+
+def test_more_than_the_plan_is_refused_before_the_first_write(rig: Rigs) -> None:
+    """The plan was made when nothing was due, or for another release."""
+    here = rig(upstream("7.0.2"))
+    here.settled = True
+    here.guard = approved(here, "8.7.0")
+    here.settled = False
+    error = failed(here.upgrade("8.7.0"))
+    assert (error.code, here.client.written) == ("plan-differs", [])
+    assert "acquire" not in here.log
+    here.client.deadline = here.clock.now + SECONDS
+    here.guard = approved(here, "8.1.1")
+    error = failed(here.upgrade("8.7.0"))
+    assert (error.code, here.client.written) == ("plan-differs", [])
+    assert "step crds of the hop to 8.7.0: the plan has other content" in error.cause
+
+
+def test_a_change_before_the_lease_is_compared_with_the_plan(rig: Rigs) -> None:
+    here = rig(upstream("7.0.2"))
+    here.guard = approved(here, "8.7.0")
+
+    def change() -> None:
+        here.model = cluster(with_groups(upstream("8.3.0", groups=True)))
+
+    here.on_acquire = change
+    error = failed(here.upgrade("8.7.0"))
+    assert (error.code, here.client.written, here.log[-1]) == ("plan-differs", [], "release")
+
+
+def test_less_than_the_plan_is_no_difference(rig: Rigs) -> None:
+    here = rig(upstream("7.0.2"))
+    here.guard = approved(here, "8.7.0")
+    here.settled, here.model = True, cluster(upstream("8.7.0"))
+    result = here.upgrade("8.7.0").run()
+    assert (result.changed, result.values["plan_digests"]["writes"]) == (False, [])
 
 
 def test_a_hop_that_does_not_last_ends_the_run(rig: Rigs) -> None:

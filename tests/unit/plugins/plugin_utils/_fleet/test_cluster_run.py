@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget 
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.cluster_run import ClusterTask
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_run import FleetRun
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.stages import Stage
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.windows import Window
 
 HOSTS = tuple(f"c{number}" for number in range(1, 31))
 KEPT = {
@@ -55,8 +57,13 @@ class Rig:
                 raise result
             return result
 
+        def look() -> dict[str, Any]:
+            self.looks += 1
+            return work()
+
+        self.looks = 0
         task = replace(ClusterTask(host, cluster_run.WORK, reads_only=False), **values)
-        return cluster_run.work_on(self.run, task, cluster_run.Actions(work, self.lines.append))
+        return cluster_run.work_on(self.run, task, cluster_run.Actions(work, self.lines.append, look))
 
     def status(self, host: str) -> str:
         return str(run_report.outcomes_of(self.run)[host]["status"])
@@ -76,6 +83,8 @@ def rig(tmp_path: Path) -> Rig:
         ({"failed": True, "code": "unreachable", "cause": "no answer"}, False, "unreachable", "unreachable"),
         ({"failed": True, "code": "owned-by-another", "cause": "Helm"}, False, "refused", "owned-by-another"),
         ({"failed": True, "code": "owned-by-another", "cause": "Helm", "changed": True}, False, "failed", "owned-by-another"),
+        ({"failed": True, "code": "plan-differs", "cause": "more"}, False, "plan-differs", "plan-differs"),
+        ({"failed": True, "code": "plan-differs", "cause": "more", "changed": True}, False, "failed", "plan-differs"),
         ({"failed": True, "msg": "two\nlines"}, False, "failed", ""),
         ({"refusal": "Helm manages it", "changed": False}, True, "refused", "upgrade-refused"),
     ],
@@ -95,6 +104,42 @@ def test_a_cluster_after_a_spent_budget_is_not_contacted(rig: Rig) -> None:
     answer = rig.work("c4", KEPT)
     assert (rig.calls, answer.get("failed", False)) == (0, False)
     assert rig.status("c4") == "not started"
+
+
+def test_a_cluster_that_the_plan_does_not_have_is_refused_alone(rig: Rig) -> None:
+    """It is not contacted, and it does not count for the budget."""
+    rig.run = replace(rig.run, plan={"hash": "x", "clusters": dict.fromkeys(("c1", "c5"), {})})
+    for host in ("c2", "c3", "c4"):
+        outcome = rig.work(host, ISSUED)[cluster_run.OUTCOME]
+        assert (rig.calls, outcome["status"], outcome["code"]) == (0, "plan-differs", "plan-differs")
+    rig.work("c5", ISSUED)
+    assert (rig.calls, rig.status("c5")) == (1, "changed")
+
+
+def closed() -> tuple[Window, ...]:
+    """Return a window that opens in some hours."""
+    opens = datetime.now(timezone.utc) + timedelta(hours=5)
+    return (Window(frozenset(range(7)), opens.hour * 60, opens.hour * 60 + 30, timezone.utc),)
+
+
+def test_a_run_that_writes_nothing_ignores_the_window_and_shows_it(rig: Rig) -> None:
+    planned = {**ISSUED, "plan_digests": {"cluster": "c", "options": [], "writes": ["certificate:x"]}}
+    outcome = rig.work("c2", planned, reads_only=True, windows=closed())[cluster_run.OUTCOME]
+    assert (rig.calls, outcome["status"]) == (1, "planned")
+    assert outcome["plan_digests"] == planned["plan_digests"]
+    assert outcome["opens_at"] in outcome["reason"]
+    outcome = rig.work("c3", ISSUED, windows=closed())[cluster_run.OUTCOME]
+    assert (rig.calls, outcome["status"]) == (0, "waiting")
+
+
+@pytest.mark.parametrize(("windows", "looks"), [(closed(), 1), ((), 0)])
+def test_a_verification_outside_of_the_window_creates_nothing(
+    rig: Rig, windows: tuple[Window, ...], looks: int
+) -> None:
+    rig.work("c2", ISSUED)
+    rig.work("c2", KEPT, phase=cluster_run.VERIFY, windows=windows)
+    assert rig.looks == looks
+    assert any("creates no test object" in line for line in rig.lines) == bool(looks)
 
 
 def test_an_error_of_the_work_is_recorded_and_raised_again(rig: Rig) -> None:
@@ -182,7 +227,7 @@ def test_the_report_of_a_run_that_works_tells_which_cluster_has_started(rig: Rig
         return ISSUED
 
     task = ClusterTask("c2", cluster_run.WORK, reads_only=False)
-    cluster_run.work_on(run, task, cluster_run.Actions(work, rig.lines.append))
+    cluster_run.work_on(run, task, cluster_run.Actions(work, rig.lines.append, work))
     open_reasons = run_report.REASONS_BEFORE_END
     assert seen[1:] == [(status, open_reasons[status]) for status in ("started", "not started")]
 

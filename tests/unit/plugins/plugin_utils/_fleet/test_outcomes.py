@@ -31,12 +31,12 @@ def test_the_outcome_of_a_failure(code: str, wrote: bool, status: str) -> None:
 
 def test_the_outcome_depends_on_codes_that_exist() -> None:
     assert outcomes.STATUS_OF_CODE.keys() <= CODES.keys()
-    assert set(outcomes.STATUS_OF_CODE.values()) == {"unreachable", "refused"}
+    assert set(outcomes.STATUS_OF_CODE.values()) == {"unreachable", "refused", "plan-differs"}
 
 
 def test_the_outcomes_that_count() -> None:
     assert sorted(outcomes.COUNTED) == ["failed", "refused", "unreachable"]
-    assert sorted(outcomes.FAILURES - outcomes.COUNTED) == ["drift", "not started", "started"]
+    assert sorted(outcomes.FAILURES - outcomes.COUNTED) == ["drift", "not started", "plan-differs", "started"]
     assert sorted(outcomes.STATUSES.keys() - outcomes.FAILURES) == [
         "changed",
         "ok",
@@ -52,7 +52,15 @@ def test_the_outcomes_that_count() -> None:
         *(({"status": status}, False) for status in ("ok", "changed", "planned", "skipped")),
         *(
             ({"status": status}, True)
-            for status in ("failed", "refused", "unreachable", "not started", "started", "drift")
+            for status in (
+                "failed",
+                "refused",
+                "unreachable",
+                "not started",
+                "started",
+                "drift",
+                "plan-differs",
+            )
         ),
         ({"status": "waiting", "severity": "info"}, False),
         ({"status": "waiting", "severity": "error"}, True),

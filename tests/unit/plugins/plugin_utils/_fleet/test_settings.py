@@ -87,7 +87,6 @@ MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
             }
         },
     ),
-    ((X, Y), {"shared": {"certflow_plan": "sha256:" + "0" * 64}}),
     (({**X, "certflow_cluster_uid": UID}, {**Y, "certflow_cluster_uid": UID[::-1]}), {}),
     ((X, {**Y, "webhook_certificate_secret": {"name": "other"}}), {"shared": {"certflow_cluster_uid": UID}}),
     ((X, Y), {"shared": {"certflow_plan": "plan.json", "certflow_window_override": True}}),
@@ -145,7 +144,7 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
         {"shared": {"certflow_cluster_uid": UID, "certflow_allow_shared_cluster": "no"}},
         "certflow_allow_shared_cluster",
     ),
-    ((X,), {"shared": {"certflow_plan": "sha256:12"}}, "certflow_plan is not a complete hash"),
+    ((X,), {"shared": {"certflow_plan": "sha256:12"}}, "certflow_plan is a hash"),
     ((X,), {"shared": {"certflow_plan": ["x"]}}, "certflow_plan"),
     ((X,), {"shared": {"certflow_report": "a\nb"}}, "certflow_report is not a text on one line"),
     ((X,), {"shared": {"certflow_run_file": {"a": 1}}}, "certflow_run_file is not a text on one line"),

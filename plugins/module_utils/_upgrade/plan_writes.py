@@ -1,0 +1,93 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""List what the steps of a plan write, for the comparison with an approved plan.
+
+A run that was killed is planned again from another state. So a write is described by what is wanted, and not by the state before it:
+each object is a write of its own, and generated names, versions and UIDs are left out. Hops and ids of steps are only in messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from .._approved_plan import Write, digest
+from .._snapshot.kinds import Reference
+from .._snapshot.plan import plan_changes
+from .._snapshot.plan.planner import Hop
+from .._snapshot.plan.step_types import Step
+from . import actions
+from .actions import CERTIFICATE, VERIFY, WAITS, ActionContext, Parameters
+from .preflight import Preflight
+
+#: The kinds of objects whose names are generated.
+GENERATED = ("CertificateSigningRequest", "ReplicaSet")
+
+
+def of_hops(context: ActionContext, hops: Sequence[Hop], found: Preflight) -> Iterator[Write]:
+    """Yield the writes of the steps that are due, and of those that follow from them.
+
+    A step follows from an earlier one if that one writes the same object, or if it is in a later hop. Its own dry run cannot show
+    that it will write.
+    """
+    due = [tried.step for tried in found.tried if tried.is_due]
+    touched: set[Reference] = set()
+    for hop in hops:
+        is_later = bool(touched)
+        objects: dict[str, set[Reference]] = {}
+        for line in plan_changes.lines(hop):
+            objects.setdefault(line.step, set()).update(line.objects)
+        for step in (step for step in hop.steps if step.action not in (VERIFY, *WAITS)):
+            own = objects.get(step.id, set())
+            follows = is_later or (touched and (not own or own & touched))
+            if follows or step in due or step.id in found.certificates:
+                touched |= own
+                yield from of_step(context, step, str(hop.release), found.signer)
+
+
+def of_step(context: ActionContext, step: Step, hop: str, signer: str) -> Iterator[Write]:
+    """Yield the writes of a step. hop: the release of its hop. signer: of a certificate step."""
+    title = f"step {step.id} of the hop to {hop}"
+    if step.action == "apply":
+        manifests = actions.rendered(context, step.parameters)
+        yield Write(step.id, title, ["apply", step.parameters, digest(manifests)])
+    elif step.action == CERTIFICATE:
+        place = [step.parameters[key] for key in ("namespace", "service", "secret")]
+        yield Write(step.id, title, ["certificate", *place, signer])
+        yield from (Write(step.id, title, content) for content in _bundles(step.parameters))
+    else:
+        split = PARTS.get(step.action)
+        contents = split(step.parameters) if split else [[step.action, step.parameters]]
+        yield from (Write(step.id, title, content) for content in contents)
+
+
+def _bundles(parameters: Parameters) -> list[Any]:
+    return [["bundle", target["kind"], target["name"]] for target in parameters["targets"]]
+
+
+def _deletions(parameters: Parameters) -> list[Any]:
+    return [
+        [
+            "delete",
+            entry["kind"],
+            entry.get("namespace", ""),
+            "" if entry["kind"] in GENERATED else entry["name"],
+            entry.get("label_selector", ""),
+        ]
+        for entry in parameters["objects"]
+    ]
+
+
+def _policies(parameters: Parameters) -> list[Any]:
+    return [["failure_policy", name, parameters["policy"]] for name in parameters["names"]]
+
+
+#: Action -> its writes. An action without a row is one write with its parameters.
+PARTS: dict[str, Callable[[Parameters], list[Any]]] = {
+    "delete": _deletions,
+    "failure_policy": _policies,
+    "reconnect": _bundles,
+}

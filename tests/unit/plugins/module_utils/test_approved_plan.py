@@ -1,0 +1,206 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The comparison with an approved plan: each option of both modules changes it, or is in the table of exclusions with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _approved_plan
+from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import (
+    UNCOVERED,
+    PlanDiffersError,
+    PlanGuard,
+    Write,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
+    k8s_csr,
+    snapshot_controller,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _role_variables
+
+pytestmark = pytest.mark.quick
+
+UID = "5d1c0a8e-0000-4000-8000-000000000001"
+# Role -> the argument spec of its module, and the options of a run.
+ROLES: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = {
+    "webhook_certificate": (
+        k8s_csr.SPEC,
+        {
+            "service": "hook",
+            "namespace": "demo",
+            "secret": {"name": "tls"},
+            "workload": {"name": "hook"},
+            "probe": {"object": {"kind": "Pod"}, "expect": "allowed"},
+        },
+    ),
+    "snapshot_controller": (
+        snapshot_controller.ARGUMENTS,
+        {"version": "8.5.0", "webhook": {}, "controller": {}},
+    ),
+}
+# Another value of an option, if the value does not follow from its type.
+VALUES: dict[str, Any] = {"failure_policy": "Fail", "signers": {"eks": "x"}}
+
+
+class Api:
+    """An API server that shows the UID of its cluster."""
+
+    def __init__(self, uid: str = UID) -> None:
+        self.uid = uid
+
+    def get(self, _path: str) -> dict[str, Any]:
+        if not self.uid:
+            raise Forbidden("not allowed", status=403)
+        return {"metadata": {"uid": self.uid}}
+
+
+def begin(role: str, given: Mapping[str, Any], *, uid: str = UID, check_mode: bool = True) -> PlanGuard:
+    spec = ROLES[role][0]
+    checked = ArgumentSpecValidator(dict(spec)).validate(dict(given))
+    assert not checked.error_messages, checked.error_messages
+    return _approved_plan.begin(
+        cast("Client", Api(uid)), checked.validated_parameters, spec, check_mode=check_mode
+    )
+
+
+def another_value(name: str, spec: Mapping[str, Any]) -> Any:
+    """Return a value of an option that is not its default."""
+    default = spec.get("default")
+    if name in VALUES:
+        return VALUES[name]
+    choices = [choice for choice in spec.get("choices", ()) if choice != default]
+    simple: dict[str, Any] = {
+        "bool": not default,
+        "int": 7 if default is None else int(default) + 7 if spec["type"] == "int" else 0,
+        "dict": {"x": "y"},
+        "path": "/other",
+        "raw": "other",
+        "str": choices[0] if choices else "other",
+    }
+    if spec["type"] != "list":
+        return simple[spec["type"]]
+    return [choices[0] if choices else {"x": "y"} if spec.get("elements") == "dict" else "other"]
+
+
+def changes(spec: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each option and suboption with options that have another value for it."""
+    for name, option in spec.items():
+        if option.get("options") and name != "approved_plan":
+            own = option["options"]
+            for inner, row in own.items():
+                required = {key: another_value(key, row) for key, row in own.items() if row.get("required")}
+                before = (given.get(name) or {}) if option["type"] == "dict" else {}
+                whole = {**required, **before, inner: another_value(inner, row)}
+                yield f"{name}.{inner}", {**given, name: whole if option["type"] == "dict" else [whole]}
+        elif name != "approved_plan":
+            yield name, {**given, name: another_value(name, option)}
+
+
+CHANGES = [(role, name, given) for role, (spec, base) in ROLES.items() for name, given in changes(spec, base)]
+
+
+@pytest.mark.parametrize(("role", "name", "given"), CHANGES, ids=[f"{row[0]}-{row[1]}" for row in CHANGES])
+def test_each_option_is_covered_or_has_a_reason(role: str, name: str, given: dict[str, Any]) -> None:
+    """A new option fails here until it changes the plan, or has a row in UNCOVERED."""
+    before, after = begin(role, ROLES[role][1]), begin(role, given)
+    option = name.partition(".")[0]
+    assert (before.options != after.options) == (option not in UNCOVERED)
+
+
+def test_the_exclusions_are_options_with_reasons() -> None:
+    assert set(UNCOVERED) <= {name for spec, _given in ROLES.values() for name in spec}
+    assert all(reason.strip() for reason in UNCOVERED.values())
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_variable_of_a_role_is_an_option(role: str) -> None:
+    """Variables reach the plan as options of the module. The rest of the connection is not covered."""
+    spec = _role_variables.specification(role)
+    options = ROLES[role][0]
+    for name, option in _role_variables._variables(role).items():
+        assert name in options, option
+    connection = spec.options[f"{role}_connection"]["options"]
+    assert {name for name in connection if name not in UNCOVERED} == {"validate_certs"}
+
+
+def test_credentials_in_a_url_are_not_covered() -> None:
+    """A digest of a short password could be guessed."""
+    given = {"version": "8.5.0", "source": "https://me:secret@mirror.example.com/releases"}
+    other = {"version": "8.5.0", "source": "https://mirror.example.com/releases"}
+    assert begin("snapshot_controller", given).options == begin("snapshot_controller", other).options
+
+
+def test_without_check_mode_and_plan_nothing_is_read() -> None:
+    guard = begin("snapshot_controller", {"version": "8.5.0"}, uid="", check_mode=False)
+    guard.allow(iter([Write("x", "x", {})]))
+    assert (guard.is_active, guard.values) == (False, {})
+
+
+def test_without_the_uid_there_is_no_plan() -> None:
+    assert begin("snapshot_controller", {"version": "8.5.0"}, uid="").values == {}
+    plan = begin("snapshot_controller", {"version": "8.5.0"}).values["plan_digests"]
+    with pytest.raises(Forbidden):
+        begin("snapshot_controller", {"version": "8.5.0", "approved_plan": plan}, uid="", check_mode=False)
+
+
+PLANNED = (Write("crds", "step crds", {"a": 1}), Write("controller", "step controller", {"b": 1}))
+
+
+def approve(**given: Any) -> dict[str, Any]:
+    guard = begin("snapshot_controller", {"version": "8.5.0", **given})
+    guard.allow(PLANNED)
+    return {"approved_plan": guard.values["plan_digests"]}
+
+
+# The writes of the run, and the words of each difference.
+WRITES: tuple[tuple[tuple[Write, ...], tuple[str, ...]], ...] = (
+    (PLANNED, ()),
+    (PLANNED[:1], ()),
+    ((), ()),
+    ((Write("other id", "x", {"a": 1}),), ()),
+    ((Write("crds", "step crds", {"a": 2}),), ("step crds: the plan has other content",)),
+    ((*PLANNED, Write("orphan", "step orphan", {})), ("step orphan: the plan does not have it",)),
+)
+
+
+@pytest.mark.parametrize(("writes", "expected"), WRITES)
+def test_a_plan_is_an_upper_bound(writes: tuple[Write, ...], expected: tuple[str, ...]) -> None:
+    guard = begin("snapshot_controller", {"version": "8.5.0", **approve()}, check_mode=False)
+    if not expected:
+        guard.allow(writes)
+        return
+    with pytest.raises(PlanDiffersError) as caught:
+        guard.allow(writes)
+    assert (caught.value.code, caught.value.evidence) == ("plan-differs", expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "uid", "words"),
+    [
+        ({"version": "8.5.0"}, "another", "another cluster"),
+        ({"version": "8.6.0"}, UID, "the option version"),
+        ({"version": "8.5.0", "image_registry": "evil.example.com"}, UID, "the option image_registry"),
+        (
+            {"version": "8.5.0", "namespace": "demo", "undo": False},
+            UID,
+            "the option namespace; the option undo",
+        ),
+    ],
+)
+def test_another_cluster_or_option_is_refused_at_once(given: dict[str, Any], uid: str, words: str) -> None:
+    with pytest.raises(PlanDiffersError) as caught:
+        begin("snapshot_controller", {**given, **approve()}, uid=uid, check_mode=False)
+    assert words in caught.value.cause
+
+
+def test_an_option_of_the_plan_that_the_run_lacks_is_a_difference() -> None:
+    with pytest.raises(PlanDiffersError, match="the option accept"):
+        begin("snapshot_controller", {"version": "8.5.0", **approve(accept=["arguments-dropped"])})
