@@ -196,7 +196,9 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
     def _begun(self, variables: Mapping[str, Any]) -> FleetRun:
         settings, role = self.get_option("settings"), self.get_option("role")
-        plan = self.get_option("plan") or _job_report.plan_of(self.get_option("required_job"), variables)
+        plan = self.get_option("plan") or _job_report.plan_of(
+            self.get_option("required_job"), role, variables
+        )
         path = _expand("certflow_run_file", self.get_option("run_file"))
         report = _expand("certflow_report", self.get_option("report"))
         chosen = stages.from_data(settings["stages"])
@@ -326,7 +328,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         run, found = _run(variables), self._found(variables)
         statuses = {host: str(row["status"]) for host, row in found.items()}
         made = _job_report.make(run.role, run.is_check, statuses)
-        return harmless({**made, "plan": run_report.data_of_plan(run, found)})
+        report: dict[str, Any] = harmless({**made, "plan": run_report.data_of_plan(run, found)})
+        return report
 
     def _reported(self, variables: Mapping[str, Any]) -> str:
         run = _find_run(variables)

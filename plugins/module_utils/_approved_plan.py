@@ -26,16 +26,8 @@ from ._kube.errors import Forbidden
 if TYPE_CHECKING:
     from ._kube.client import Client
 
-OPTION = {
-    "approved_plan": {
-        "type": "dict",
-        "options": {
-            "cluster": {"type": "str", "required": True},
-            "options": {"type": "list", "elements": "str", "required": True},
-            "writes": {"type": "list", "elements": "str", "required": True},
-        },
-    }
-}
+OPTION = {"approved_plan": {"type": "list", "elements": "str"}}
+WRITE = "write "
 #: The option that no digest covers -> the reason.
 UNCOVERED = {
     **dict.fromkeys(("kubeconfig", "context", "host", "cluster_uid"), "The UID shows which cluster it is"),
@@ -48,10 +40,12 @@ UNCOVERED = {
     **dict.fromkeys(("wait_timeout", "served_timeout", "step_timeout"), "A time-out changes no write"),
     "cache_directory": "The files of a release match their checksums wherever they are kept",
     "source_auth": "The digests of the writes cover what the mirror serves",
-    **dict.fromkeys(("backup_directory", "backup_in_cluster"), "A backup copies what was there before the run"),
+    **dict.fromkeys(
+        ("backup_directory", "backup_in_cluster"), "A backup copies what was there before the run"
+    ),
     "approved_plan": "It holds the digests",
 }
-_MOST_DIFFERENCES = 3
+MOST_DIFFERENCES = 3
 _LOGIN = re.compile(r"(?<=//)[^/@]*@")
 
 
@@ -75,48 +69,52 @@ class Write:
 
 @dataclass
 class PlanGuard:
-    """The digests of a task's plan, and their comparison with the approved ones. The default neither collects nor compares."""
+    """The digests of a task's plan, and their comparison with the approved ones.
 
-    approved: Mapping[str, Any] | None = None
-    cluster: str = ""
-    options: Sequence[str] = ()
-    writes: list[str] = field(default_factory=list)
+    Without digests of a cluster, it neither collects nor compares.
+    """
 
-    @property
-    def is_active(self) -> bool:
-        return bool(self.cluster)
+    #: None for no comparison.
+    approved: Sequence[str] | None = None
+    #: The digests of the cluster and of its options.
+    fixed: Sequence[str] = ()
+    writes: set[str] = field(default_factory=set)
 
     @property
     def values(self) -> dict[str, Any]:
         """Return the digests as a result carries them, {} without them."""
-        plan = {"cluster": self.cluster, "options": list(self.options), "writes": sorted(self.writes)}
-        return {"plan_digests": plan} if self.is_active else {}
+        return {"plan_digests": [*self.fixed, *sorted(self.writes)]} if self.fixed else {}
 
     def allow(self, writes: Iterable[Write]) -> None:
         """Collect the writes that a run is about to do. Raises PlanDiffersError if the approved plan does not have them all."""
-        if not self.is_active:
+        if not self.fixed:
             return
-        planned = {entry.partition(":")[2] for entry in self.approved["writes"]} if self.approved else set()
+        approved = [entry.rpartition(":") for entry in self.approved or () if entry.startswith(WRITE)]
+        ids, values = {entry[0] for entry in approved}, {entry[2] for entry in approved}
         differences = []
         for write in writes:
-            value = digest(write.content)
-            if f"{write.id}:{value}" not in self.writes:
-                self.writes.append(f"{write.id}:{value}")
-            if self.approved and value not in planned:
-                is_known = any(entry.startswith(f"{write.id}:") for entry in self.approved["writes"])
-                differences.append(
-                    f"{write.title}: the plan {'has other content' if is_known else 'does not have it'}"
-                )
-        _refuse(list(dict.fromkeys(differences)))
+            name, value = f"{WRITE}{write.id}", digest(write.content)
+            self.writes.add(f"{name}:{value}")
+            if value not in values:
+                words = "has other content" if name in ids else "does not have it"
+                differences.append(f"{write.title}: the plan {words}")
+        self._refuse(differences)
 
-    def check_cluster(self) -> None:
+    def check_options(self) -> None:
         """Raise PlanDiffersError if the cluster or an option is not that of the approved plan."""
-        if self.approved is None:
+        approved = {entry for entry in self.approved or () if not entry.startswith(WRITE)}
+        self._refuse(sorted(f"the {entry.rpartition(':')[0]}" for entry in approved ^ set(self.fixed)))
+
+    def _refuse(self, differences: Sequence[str]) -> None:
+        if self.approved is None or not differences:
             return
-        if self.approved["cluster"] != self.cluster:
-            _refuse(["the plan is for another cluster"])
-        different = {*self.approved["options"]} ^ {*self.options}
-        _refuse(sorted({f"the option {entry.partition(':')[0]}" for entry in different}))
+        lines = list(dict.fromkeys(differences))
+        more = [f"and {len(lines) - MOST_DIFFERENCES} more"] if len(lines) > MOST_DIFFERENCES else []
+        raise PlanDiffersError(
+            f"the run differs from the approved plan: {'; '.join([*lines[:MOST_DIFFERENCES], *more])}",
+            evidence=lines,
+            remedy="Make a new plan with --check, and have it approved",
+        )
 
 
 def begin(
@@ -129,21 +127,21 @@ def begin(
     Raises PlanDiffersError, KubeError.
     """
     approved = parameters.get("approved_plan")
-    if not (check_mode or approved):
+    if approved is None and not check_mode:
         return PlanGuard()
     try:
         uid = read_cluster_uid(client)
     except Forbidden:
-        if approved:
-            raise
-        return PlanGuard()
+        if approved is None:
+            return PlanGuard()
+        raise
     options = [
-        f"{name}:{digest(_LOGIN.sub('', value) if isinstance(value, str) else value)}"
+        f"option {name}:{digest(_LOGIN.sub('', value) if isinstance(value, str) else value)}"
         for name, value in sorted(parameters.items())
         if name in spec and name not in UNCOVERED and value not in (None, spec[name].get("default"))
     ]
-    guard = PlanGuard(approved, digest(uid), options)
-    guard.check_cluster()
+    guard = PlanGuard(approved, [f"cluster:{digest(uid)}", *options])
+    guard.check_options()
     return guard
 
 
@@ -151,14 +149,3 @@ def digest(content: Any) -> str:
     """Return the digest of JSON data: the first 160 bits of SHA-256 over its canonical form."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:40]
-
-
-def _refuse(differences: list[str]) -> None:
-    if differences:
-        more = len(differences) - _MOST_DIFFERENCES
-        shown = [*differences[:_MOST_DIFFERENCES], *([f"and {more} more"] if more > 0 else [])]
-        raise PlanDiffersError(
-            f"the run differs from the approved plan: {'; '.join(shown)}",
-            evidence=differences,
-            remedy="Make a new plan with --check, and have it approved",
-        )

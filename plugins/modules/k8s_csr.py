@@ -30,7 +30,6 @@ description:
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
-  - certflow.kubernetes._approved_plan
   - certflow.kubernetes._targets
   - certflow.kubernetes._wait
 options:
@@ -281,6 +280,16 @@ options:
       - With O(wait=false) the module checks the endpoints once.
     type: int
     default: 120
+  approved_plan:
+    description:
+      - The value RV(plan_digests) of the same task in check mode. The task writes at most what it covers. If it would write more or something
+        else, it fails with the code V(plan-differs) before its first write. Fewer writes are no difference, so the plan also completes a run
+        that was killed.
+      - The module compares after its checks, and again when it holds the Lease. It needs the permission to get the namespace
+        C(kube-system).
+      - Time-outs, the connection, caches and backups are not covered.
+    type: list
+    elements: str
   probe:
     description:
       - A probe of the webhooks in O(targets), see M(certflow.kubernetes.webhook_probe). The module sends it when every endpoint serves
@@ -575,13 +584,12 @@ remedy:
   returned: failure
   type: str
 plan_digests:
-  description: The digests of what the task would write, for O(approved_plan). They have no names, texts or values of the cluster.
+  description:
+    - The digests of the cluster, of each option that is not the default, and of each write that is due, for O(approved_plan). They have no
+      text of the cluster.
   returned: in check mode, if the identity may get the namespace C(kube-system), and with O(approved_plan)
-  type: dict
-  contains:
-    cluster: {description: The digest of the UID of the namespace C(kube-system)., type: str, returned: success}
-    options: {description: The name and the digest of each option that is not the default., type: list, elements: str, returned: success}
-    writes: {description: The step and the digest of each write., type: list, elements: str, returned: success}
+  type: list
+  elements: str
 """
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module

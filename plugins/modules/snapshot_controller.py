@@ -31,7 +31,6 @@ extends_documentation_fragment:
   - certflow.kubernetes._snapshot_plan
   - certflow.kubernetes._snapshot_release
   - certflow.kubernetes._auth
-  - certflow.kubernetes._approved_plan
 options:
   state:
     description:
@@ -42,6 +41,16 @@ options:
     type: str
     choices: [present, verified]
     default: present
+  approved_plan:
+    description:
+      - The value RV(plan_digests) of the same task in check mode. The task writes at most what it covers. If it would write more or something
+        else, it fails with the code V(plan-differs) before its first write. Fewer writes are no difference, so the plan also completes a run
+        that was killed.
+      - The module compares after its checks, and again when it holds the Lease. It needs the permission to get the namespace
+        C(kube-system).
+      - Time-outs, the connection, caches and backups are not covered.
+    type: list
+    elements: str
   probe_namespace:
     description:
       - The namespace in which the module creates the VolumeSnapshot of a verification, and deletes it again. If unset, it is the
@@ -342,13 +351,12 @@ remedy:
   returned: failure
   type: str
 plan_digests:
-  description: The digests of what the task would write, for O(approved_plan). They have no names, texts or values of the cluster.
+  description:
+    - The digests of the cluster, of each option that is not the default, and of each write that is due, for O(approved_plan). They have no
+      text of the cluster.
   returned: in check mode, if the identity may get the namespace C(kube-system), and with O(approved_plan)
-  type: dict
-  contains:
-    cluster: {description: The digest of the UID of the namespace C(kube-system)., type: str, returned: success}
-    options: {description: The name and the digest of each option that is not the default., type: list, elements: str, returned: success}
-    writes: {description: The step and the digest of each write., type: list, elements: str, returned: success}
+  type: list
+  elements: str
 """
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module

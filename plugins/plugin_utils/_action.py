@@ -130,9 +130,9 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         reads_only = bool(self._task.check_mode) or self.operation.name.endswith("_info")
         task = fleet_task.read_task(value, reads_only=reads_only, deadline=self._task.timeout or 0)
         self._check_cluster = fleet_task.make_check(run, task, self._task.args)
-        planned = run.plan["clusters"].get(task.host) if run.plan else None
-        if planned and task.phase == cluster_run.WORK and "approved_plan" in self.operation.argument_spec:
-            self._task.args = {**self._task.args, "approved_plan": planned}
+        is_compared = task.phase == cluster_run.WORK and "approved_plan" in self.operation.argument_spec
+        if run.plan and is_compared:
+            self._task.args = {**self._task.args, "approved_plan": run.plan["clusters"].get(task.host, [])}
         printer = self._printer(variables, has_host=False)
         actions = cluster_run.Actions(
             work=lambda: self._run_named(tmp, variables),

@@ -78,9 +78,13 @@ def problems(name: Any, required: Any, variables: Mapping[str, Any]) -> list[str
     return [line]
 
 
-def plan_of(required: Any, variables: Mapping[str, Any]) -> Any:
-    """Return the plan that the required job made or carried out, None without one. ``problems`` found no problem."""
-    return None if is_blank(required) else variables[f"{REPORT}{required}"].get("plan")
+def plan_of(required: Any, role: str, variables: Mapping[str, Any]) -> Any:
+    """Return the plan for this role that the required job made or carried out, None without one.
+
+    ``problems`` found no problem.
+    """
+    report = {} if is_blank(required) else variables[f"{REPORT}{required}"]
+    return report.get("plan") if report.get("role") == role else None
 
 
 def _counts(report: Mapping[str, Any]) -> str:

@@ -65,7 +65,7 @@ def hash_of(path: str) -> str:
 def test_a_run_that_was_killed_is_completed_with_its_plan(wide: WideFleet) -> None:
     """Six clusters are planned, the run is killed after three, and the same command completes the rest."""
     wide.write(SIX)
-    given = {"certflow_plan": planned(wide), "certflow_stages": ONE_BY_ONE}
+    given: dict[str, Any] = {"certflow_plan": planned(wide), "certflow_stages": ONE_BY_ONE}
     process = subprocess.Popen(
         playbook.command(wide.directory, CERTIFICATES, *wide.arguments(**given)),
         cwd=wide.directory,
@@ -108,28 +108,28 @@ def test_more_to_do_is_refused_alone(wide: WideFleet, mode: str) -> None:
     assert wide.held() == {"c002", "c004"}
     first = wide.outcomes()["c001"]
     assert first["code"] == "plan-differs"
-    assert not absent(["certificate of Service", "the plan does not have it"], first["reason"])
+    assert not absent(["Service", f"{wide.name}/c001"], first["reason"])
 
 
-# Other variables of the run, and the words of the difference.
+# Other variables of the run, and the option that differs.
 ATTACKS: list[tuple[dict[str, Any], str]] = [
-    ({"webhook_certificate_secret": {"name": "victim-tls"}}, "the option secret"),
-    ({"webhook_certificate_service": "victim"}, "the option service"),
-    ({"webhook_certificate_allow_names": ["kubernetes.default.svc"]}, "the option allow_names"),
-    ({"webhook_certificate_signer_name": "kubernetes.io/kubelet-serving"}, "the option signer_name"),
+    ({"webhook_certificate_secret": {"name": "victim-tls"}}, "secret"),
+    ({"webhook_certificate_service": "victim"}, "service"),
+    ({"webhook_certificate_allow_names": ["kubernetes.default.svc"]}, "allow_names"),
+    ({"webhook_certificate_signer_name": "kubernetes.io/kubelet-serving"}, "signer_name"),
 ]
 
 
 def test_a_run_with_other_variables_than_its_plan_writes_nothing(wide: WideFleet) -> None:
     wide.write(names(2))
     path = planned(wide)
-    for number, (given, words) in enumerate(ATTACKS):
+    for number, (given, option) in enumerate(ATTACKS):
         run = wide.play(
             certflow_plan=path, certflow_kubernetes_execution_mode=MODES[number % len(MODES)], **given
         )
         assert run.status == 2, run.output
         assert {row["code"] for row in wide.outcomes().values()} == {"plan-differs"}, run.output
-        assert words in run.output
+        assert not absent([option], run.output)
         assert wide.held() == set()
 
 
@@ -140,7 +140,6 @@ def test_the_plan_of_one_host_is_for_its_cluster(wide: WideFleet) -> None:
     wide.write(SIX[:2], {"c001": {"certflow_context": "c002"}})
     run = wide.play("--limit", "c001", certflow_plan=path)
     assert (run.status, wide.statuses()) == (2, {"c001": "plan-differs"}), run.output
-    assert "another cluster" in run.output
     assert wide.held() == set()
 
 
@@ -150,12 +149,12 @@ def test_a_hash_and_another_file_are_no_plan(wide: WideFleet) -> None:
     other = wide.directory / "other.json"
     with open(path, encoding="utf-8") as file:
         report = json.load(file)
-    report["clusters"][0]["plan_digests"]["writes"].append("certificate:0")
+    report["clusters"][0]["plan_digests"].append("write certificate:0")
     other.write_text(json.dumps(report))
     for value in (report["run"]["plan"], str(other)):
         run = wide.play(certflow_plan=value)
         assert run.status == 2, run.output
-        assert "certflow_plan " in run.output
+        assert not absent(["certflow_plan"], run.output)
         assert wide.held() == set()
 
 
@@ -164,7 +163,7 @@ def test_a_job_hands_its_plan_on(wide: WideFleet) -> None:
     wide.write(names(2))
     check = wide.play("--check", certflow_job_name="check", env=SHOWN)
     artifact = artifact_of(check, "check")
-    given = {"certflow_required_job": "check", "certflow_report_check": artifact}
+    given: dict[str, Any] = {"certflow_required_job": "check", "certflow_report_check": artifact}
     run = wide.play(webhook_certificate_allow_names=["kubernetes.default.svc"], **given)
     assert set(wide.statuses().values()) == {"plan-differs"}, run.output
     run = wide.play(certflow_job_name="canary", certflow_hosts="c001", env=SHOWN, **given)

@@ -54,7 +54,6 @@ TITLES = {
     "gone": "Finding that is gone",
     "run": "Run",
     "step": "Step of a run",
-    "digests": "Plan of a cluster",
 }
 TYPES = {
     fields.TEXT: "text",

@@ -93,13 +93,10 @@ def remove(run: CertificateRun) -> Result:
 
 def _writes(intent: Intent, removal: _Removal) -> Iterator[Write]:
     """Yield what the removal writes, for the comparison with an approved plan."""
-    parts = ("requests", "waiting", "own", "adopted")
-    for part in (part for part in parts if getattr(removal, part)):
-        yield Write(
-            "removal",
-            _reason(intent, removal, is_planned=True),
-            [part, intent.secret.namespace, intent.secret.name],
-        )
+    spec = intent.secret
+    for part in ("requests", "waiting", "own", "adopted"):
+        if getattr(removal, part):
+            yield Write("removal", f"the removal of {spec}", [part, spec.namespace, spec.name])
     yield from certificate_run.writes_to_targets(removal.changes)
 
 

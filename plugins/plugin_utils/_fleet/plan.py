@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ class RunPlan:
 
     role: str
     #: Name of the host -> its digests.
-    clusters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    clusters: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
@@ -71,7 +71,7 @@ def find_problem(value: Any) -> str:
 def from_data(data: Mapping[str, Any]) -> RunPlan | str:
     """Return the plan of ``RunPlan.to_data``, or what is wrong with it as one line."""
     clusters = data.get("clusters")
-    if not isinstance(clusters, Mapping) or not all(isinstance(row, Mapping) for row in clusters.values()):
+    if not isinstance(clusters, Mapping) or not all(isinstance(row, list) for row in clusters.values()):
         return f"{NAME} is not a plan."
     plan = RunPlan(str(data.get("role") or ""), clusters)
     return (

@@ -154,11 +154,6 @@ STEP = (
     Field("hop", TEXT, "The release to which the step belongs."),
     Field("changed", FLAG, "Whether the step changed something."),
 )
-DIGESTS = (
-    Field("cluster", TEXT, "The digest of the cluster's UID."),
-    Field("options", TEXTS, "The name and the digest of each option that is not the default."),
-    Field("writes", TEXTS, "The step and the digest of each write."),
-)
 CLUSTER = (
     Field("name", TEXT, "The name of the inventory host.", is_required=True),
     Field("uid", TEXT, "The UID of the namespace `kube-system`, empty if it is not known."),
@@ -187,7 +182,7 @@ CLUSTER = (
     Field("before", TEXT, "The state before the run, such as a release.", kind=RUN),
     Field("after", TEXT, "The state after the run, or in a plan the state to reach.", kind=RUN),
     Field("steps", OBJECTS, "The steps.", STEP, kind=RUN),
-    Field("plan_digests", OBJECT, "With `--check`: the plan of the cluster, or null.", DIGESTS, is_nullable=True, kind=RUN),
+    Field("plan_digests", TEXTS, "With `--check`: the digests of the UID, of the options and of each write.", kind=RUN),
     Field("not_after", TIME, "The expiry of the certificate, or null.", is_nullable=True, kind=RUN),
     Field("days_left", INTEGER, "The days until the certificate expires, or null.", is_nullable=True, kind=RUN),
     Field("signer", TEXT, "The signer of the certificate.", kind=RUN),
@@ -237,7 +232,7 @@ REPORT = (
 SHAPES = {
     "report": REPORT, "cluster": CLUSTER, "finding": FINDING, "object": AUDITED_OBJECT, "accepted": ACCEPTED,
     "exception": EXCEPTION, "role": ROLE, "rule": RULE, "limits": LIMITS, "check": CHECK, "comparison": COMPARISON,
-    "gone": GONE, "run": FLEET_RUN, "step": STEP, "digests": DIGESTS,
+    "gone": GONE, "run": FLEET_RUN, "step": STEP,
 }  # fmt: skip
 
 

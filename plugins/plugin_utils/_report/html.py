@@ -24,6 +24,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from . import html_audit, html_run
+from .fields import RUN_STATUSES
 from .html_parts import Column, labels, moment
 from .report_text import short
 
@@ -44,19 +45,7 @@ WORDS = frozenset(
             "new",
             "gone",
         ),
-        *(
-            "ok",
-            "changed",
-            "planned",
-            "drift",
-            "skipped",
-            "failed",
-            "refused",
-            "plan-differs",
-            "unreachable",
-            "unreadable",
-        ),
-        *("waiting", "not started", "started"),
+        *("unreadable", *RUN_STATUSES),
     )
 )
 LAYOUTS: Mapping[str, tuple[Column, ...]] = {**html_audit.LAYOUTS, **html_run.LAYOUTS}

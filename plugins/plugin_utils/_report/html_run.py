@@ -36,12 +36,8 @@ WAITING = "waiting"
 _WORST_FIRST = (
     "failed",
     "drift",
-    "refused",
-    "plan-differs",
-    "unreachable",
-    "started",
-    "not started",
-    WAITING,
+    *("refused", "plan-differs", "unreachable"),
+    *("started", "not started", WAITING),
 )
 # Status -> the id of its section. All others are failures.
 _SECTIONS = {**dict.fromkeys(RUN_SUCCESSES, "done"), WAITING: "waiting"}

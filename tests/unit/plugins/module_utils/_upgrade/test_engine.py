@@ -49,11 +49,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     text,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import (
+    actions,
     backups,
     certificate_step,
     checks,
     engine,
-    plan_writes,
     planning,
     preflight,
     run_checks,
@@ -253,7 +253,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
         monkeypatch.setattr(planning, "read", one.read)
         monkeypatch.setattr(upgrade_lease, "is_held", lambda _client: one.is_held)
         monkeypatch.setattr(backups, "read_originals", originals)
-        monkeypatch.setattr(plan_writes.actions, "rendered", lambda _context, _given: [])
+        monkeypatch.setattr(actions, "rendered", lambda _context, _given: [])
         return one
 
     return made
@@ -325,11 +325,11 @@ def test_a_change_by_another_run_is_tried_and_kept_before_the_first_step(rig: Ri
 
 def approved(here: Rig, version: str, **given: Any) -> PlanGuard:
     """Return the guard of a run with the plan of check mode."""
-    here.guard = PlanGuard(cluster="c")
+    here.guard = PlanGuard(fixed=["c:"])
     plan = here.upgrade(version, **given).check().values["plan_digests"]
     here.log.clear()
     here.client.deadline = here.clock.now + SECONDS
-    return PlanGuard(plan, "c")
+    return PlanGuard(plan, ["c:"])
 
 
 def test_a_run_within_its_plan(rig: Rigs) -> None:
@@ -375,7 +375,7 @@ def test_less_than_the_plan_is_no_difference(rig: Rigs) -> None:
     here.guard = approved(here, "8.7.0")
     here.settled, here.model = True, cluster(upstream("8.7.0"))
     result = here.upgrade("8.7.0").run()
-    assert (result.changed, result.values["plan_digests"]["writes"]) == (False, [])
+    assert (result.changed, result.values["plan_digests"]) == (False, ["c:"])
 
 
 def test_a_hop_that_does_not_last_ends_the_run(rig: Rigs) -> None:

@@ -108,7 +108,7 @@ def test_a_cluster_after_a_spent_budget_is_not_contacted(rig: Rig) -> None:
 
 def test_a_cluster_that_the_plan_does_not_have_is_refused_alone(rig: Rig) -> None:
     """It is not contacted, and it does not count for the budget."""
-    rig.run = replace(rig.run, plan={"hash": "x", "clusters": dict.fromkeys(("c1", "c5"), {})})
+    rig.run = replace(rig.run, plan={"hash": "x", "clusters": {host: [] for host in ("c1", "c5")}})
     for host in ("c2", "c3", "c4"):
         outcome = rig.work(host, ISSUED)[cluster_run.OUTCOME]
         assert (rig.calls, outcome["status"], outcome["code"]) == (0, "plan-differs", "plan-differs")
@@ -123,7 +123,7 @@ def closed() -> tuple[Window, ...]:
 
 
 def test_a_run_that_writes_nothing_ignores_the_window_and_shows_it(rig: Rig) -> None:
-    planned = {**ISSUED, "plan_digests": {"cluster": "c", "options": [], "writes": ["certificate:x"]}}
+    planned = {**ISSUED, "plan_digests": ["cluster:c", "write certificate:x"]}
     outcome = rig.work("c2", planned, reads_only=True, windows=closed())[cluster_run.OUTCOME]
     assert (rig.calls, outcome["status"]) == (1, "planned")
     assert outcome["plan_digests"] == planned["plan_digests"]

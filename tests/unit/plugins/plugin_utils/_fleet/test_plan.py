@@ -12,24 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _job_report
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import plan, run_report
+
+from tests.support.failures import fails
 
 pytestmark = pytest.mark.quick
 
 ROLE = "snapshot_controller"
 
 
-def digests(
-    cluster: str = "c1", options: Any = ("version:o1",), writes: Any = ("crds:w1",)
-) -> dict[str, Any]:
-    return {"cluster": cluster, "options": list(options), "writes": list(writes)}
+DIGESTS = ["cluster:c1", "option version:o1", "write crds:w1"]
+
+
+def digests(old: str, *new: str) -> list[str]:
+    """Return the digests of a cluster, one of which is replaced."""
+    return [entry for entry in DIGESTS if entry != old] + list(new)
 
 
 def row(name: str, **keys: Any) -> dict[str, Any]:
     """Return the cluster of a report."""
-    return {"name": name, "plan_digests": digests(), "reason": "x", "seconds": 3, **keys}
+    return {"name": name, "plan_digests": DIGESTS, "reason": "x", "seconds": 3, **keys}
 
 
 def report(*rows: Mapping[str, Any], **run: Any) -> dict[str, Any]:
@@ -42,18 +45,18 @@ BASE = plan.make(ROLE, [row("a"), row("b")])
 SAME: tuple[list[dict[str, Any]], ...] = (
     [row("b"), row("a")],
     [row("a", seconds=99, reason="y"), row("b", status="ok", opens_at="2026-01-01T00:00:00Z")],
-    [row("a"), row("b"), row("c", plan_digests=None)],
+    [row("a"), row("b"), row("c", plan_digests=[])],
 )
 #: Each part of a plan, changed once.
 DIFFERENT: dict[str, list[dict[str, Any]]] = {
     "a cluster less": [row("a")],
     "a cluster more": [row("a"), row("b"), row("c")],
     "another name": [row("a"), row("c")],
-    "another UID": [row("a"), row("b", plan_digests=digests(cluster="c2"))],
-    "another option": [row("a"), row("b", plan_digests=digests(options=["version:o2"]))],
-    "an option less": [row("a"), row("b", plan_digests=digests(options=[]))],
-    "another write": [row("a"), row("b", plan_digests=digests(writes=["crds:w2"]))],
-    "a write more": [row("a"), row("b", plan_digests=digests(writes=["crds:w1", "controller:w2"]))],
+    "another UID": [row("a"), row("b", plan_digests=digests("cluster:c1", "cluster:c2"))],
+    "another option": [row("a"), row("b", plan_digests=digests("option version:o1", "option version:o2"))],
+    "an option less": [row("a"), row("b", plan_digests=digests("option version:o1"))],
+    "another write": [row("a"), row("b", plan_digests=digests("write crds:w1", "write crds:w2"))],
+    "a write more": [row("a"), row("b", plan_digests=digests("", "write controller:w2"))],
 }
 
 
@@ -80,7 +83,7 @@ def test_the_report_and_the_artifact_are_the_same_plan(tmp_path: Path) -> None:
     for value in (data, json.dumps(data), f" {path} "):
         assert plan.find_problem(value) == ""
         assert run_report.read_plan(value, ROLE) == BASE
-    with pytest.raises(CertflowError, match="is for the role"):
+    with fails("invalid-input", "webhook_certificate"):
         run_report.read_plan(data, "webhook_certificate")
 
 
@@ -90,7 +93,7 @@ def test_the_report_and_the_artifact_are_the_same_plan(tmp_path: Path) -> None:
         {"kind": "audit", "clusters": [], "run": None},
         report(row("a"), row("b"), check_mode=False),
         report(row("a"), plan=BASE.hash),  # a cluster is gone
-        report(row("a", plan_digests=digests(writes=["x:y"])), row("b"), plan=BASE.hash),
+        report(row("a", plan_digests=digests("", "write x:y")), row("b"), plan=BASE.hash),
     ],
 )
 def test_another_report_is_not_a_plan(wrong: dict[str, Any]) -> None:
@@ -116,12 +119,13 @@ def test_a_wrong_value_of_the_variable(value: Any) -> None:
 
 @pytest.mark.parametrize("is_made", [True, False])
 def test_a_job_hands_its_plan_to_the_job_that_requires_it(is_made: bool) -> None:
-    artifact = {"succeeded": True, "plan": BASE.to_data() if is_made else {}}
-    found = _job_report.plan_of("check", {"certflow_report_check": artifact})
-    assert found == artifact["plan"]
-    assert _job_report.plan_of("", {}) is None
+    artifact = {"succeeded": True, "role": ROLE, "plan": BASE.to_data() if is_made else {}}
+    variables = {"certflow_report_check": artifact}
+    assert _job_report.plan_of("check", ROLE, variables) == artifact["plan"]
+    assert _job_report.plan_of("check", "webhook_certificate", variables) is None
+    assert _job_report.plan_of("", ROLE, variables) is None
 
 
 def test_the_hash_is_stable() -> None:
     """A plan that was approved must stay valid after an update of the collection. A new form needs a new number of FORMAT."""
-    assert BASE.hash == "sha256:7d48c5c8f1ff8f76a12499d2d0e12c1ce8ed0e258bd1ffd2b778c633492e31c7"
+    assert BASE.hash == "sha256:d620c32553645c82c566cef599736faf365755f2eaf5d9975bff2216cabc0308"
