@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 OPTION = {"approved_plan": {"type": "list", "elements": "str"}}
 WRITE = "write "
+_CREDENTIALS = "Credentials change, and the run with `--check` may have another identity"
 #: The option that no digest covers -> the reason.
 UNCOVERED = {
     **dict.fromkeys(("kubeconfig", "context", "host", "cluster_uid"), "The UID shows which cluster it is"),
+    **dict.fromkeys(("api_key", "username", "password", "client_cert", "client_key"), _CREDENTIALS),
+    **dict.fromkeys(("impersonate_user", "impersonate_groups", "persist_config"), _CREDENTIALS),
     **dict.fromkeys(
-        ("api_key", "username", "password", "ca_cert", "client_cert", "client_key", "persist_config"),
-        "Credentials change, and the run with `--check` may have other ones",
+        ("proxy", "no_proxy", "proxy_headers", "ca_cert"), "The way to the API server changes no write"
     ),
-    **dict.fromkeys(("impersonate_user", "impersonate_groups"), "An identity changes only what is permitted"),
-    **dict.fromkeys(("proxy", "no_proxy", "proxy_headers"), "The way to the API server changes no write"),
     **dict.fromkeys(("wait_timeout", "served_timeout", "step_timeout"), "A time-out changes no write"),
     "cache_directory": "The files of a release match their checksums wherever they are kept",
     "source_auth": "The digests of the writes cover what the mirror serves",
@@ -109,9 +109,9 @@ class PlanGuard:
         if self.approved is None or not differences:
             return
         lines = list(dict.fromkeys(differences))
-        more = [f"and {len(lines) - MOST_DIFFERENCES} more"] if len(lines) > MOST_DIFFERENCES else []
+        more = f", and {len(lines) - MOST_DIFFERENCES} more" if len(lines) > MOST_DIFFERENCES else ""
         raise PlanDiffersError(
-            f"the run differs from the approved plan: {'; '.join([*lines[:MOST_DIFFERENCES], *more])}",
+            f"the run differs from the approved plan: {'; '.join(lines[:MOST_DIFFERENCES])}{more}",
             evidence=lines,
             remedy="Make a new plan with --check, and have it approved",
         )

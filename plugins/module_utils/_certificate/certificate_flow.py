@@ -13,7 +13,7 @@ from .._csr import name_policy, pending_key
 from .._csr.certificate_rules import IssueReason
 from .._csr.name_policy import GuardedNames
 from .._result import Result
-from . import certificate_run, discover_targets, gather, rotation, use_certificate
+from . import discover_targets, gather, rotation, use_certificate
 from .certificate_run import CertificateInUse, CertificateRun, CertificateState, run_exclusively
 from .gather import decide
 from .obtain import obtain
@@ -36,7 +36,7 @@ def remove_certificate(run: CertificateRun) -> Result:
 def _ensure(run: CertificateRun) -> Result:
     run, discovery = discover_targets.discover(run, gather.read_secret(run))
     state = gather.gather(run, discovery.secret, discovery.objects)
-    run.guard.allow(rotation.writes(run, state))
+    rotation.allow_completion(run, state)
     result = rotation.complete(run, state, _obtain_or_keep(run, state))
     return discover_targets.report(result, discovery)
 
@@ -56,7 +56,7 @@ def _keep(run: CertificateRun, state: CertificateState, in_use: CertificateInUse
     waiting = state.waiting
     if waiting is None or waiting.public_key_sha256 != in_use.secret.key_sha256:
         return result
-    run.guard.allow([certificate_run.write_to_secret(run.intent)])
+    run.allow_to_store()
     if not run.check_mode:
         gather.acquire_lease(run, state)
         pending_key.discard(run.client, run.intent.secret, waiting.secret_uid)

@@ -13,7 +13,7 @@ that it read. Request, key, anchors and Secret of a certificate are several obje
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Callable
@@ -32,7 +32,7 @@ from .._kube.lease import Lease
 from .._process.interrupt import clean_up_with
 from .._result import Result
 from .._webhook.bundle_patch import TargetChange
-from .._webhook.bundle_targets import Target
+from .._webhook.bundle_targets import ClientConfig, Target
 from .._webhook.workloads import ServingOptions
 
 
@@ -56,6 +56,37 @@ class CertificateRun:
     #: None if the run writes without a Lease.
     lease: Lease | None = None
     guard: PlanGuard = field(default_factory=PlanGuard)
+
+    # What the run is about to write, for the comparison with an approved plan. Raises PlanDiffersError.
+
+    def allow_to_issue(self, reason: IssueReason, changes: Iterable[TargetChange]) -> None:
+        """Compare the certificate, its Secret, and the caBundles of every target."""
+        intent = self.intent
+        content = [reason.code, intent.signer.name, intent.namespace, intent.service, asdict(intent.request)]
+        self.guard.allow([Write("certificate", f"{intent}: {reason.message}", [intent.secret.path, content])])
+        self.allow_to_store()
+        self.allow_bundles(changes)
+
+    def allow_to_store(self) -> None:
+        """Compare a write of the Secret, or of the Secret with the key of its waiting request."""
+        self.guard.allow([Write("secret", str(self.intent.secret), self.intent.secret.path)])
+
+    def allow_bundles(self, changes: Iterable[TargetChange]) -> None:
+        """Compare the caBundles that change."""
+        configs = (
+            (change.target, bundle.config)
+            for change in changes
+            for bundle in change.bundles
+            if bundle.changed
+        )
+        self.allow_configs(configs)
+
+    def allow_configs(self, configs: Iterable[tuple[Target, ClientConfig]]) -> None:
+        """Compare caBundles."""
+        self.guard.allow(
+            Write("target", f"the CA bundle of {target}", [target.kind, target.name, config.webhook])
+            for target, config in configs
+        )
 
 
 @dataclass(frozen=True)
@@ -124,35 +155,6 @@ def acquire(lease: Lease | None, is_unchanged: Callable[[], bool]) -> None:
     lease.acquire()
     if not lease.problem and not is_unchanged():
         raise StateChanged
-
-
-def writes_to_issue(intent: Intent, reason: IssueReason, changes: Iterable[TargetChange]) -> Iterator[Write]:
-    """Yield what a run writes that obtains a certificate. changes: of every target."""
-    service = [intent.namespace, intent.service]
-    content = [reason.code, intent.signer.name, service, asdict(intent.request)]
-    yield Write(
-        "certificate", f"{intent}: {reason.message}", [intent.secret.namespace, intent.secret.name, content]
-    )
-    yield write_to_secret(intent)
-    yield from writes_to_targets(changes)
-
-
-def write_to_secret(intent: Intent) -> Write:
-    """Return a write of the Secret, or of the Secret with the key of its waiting request."""
-    return Write("secret", str(intent.secret), ["secret", intent.secret.namespace, intent.secret.name])
-
-
-def writes_to_targets(changes: Iterable[TargetChange]) -> Iterator[Write]:
-    """Yield the writes of the caBundles that change."""
-    for change in changes:
-        for bundle in change.bundles:
-            if bundle.changed:
-                yield write_to_bundle(change.target, bundle.config.webhook)
-
-
-def write_to_bundle(target: Target, webhook: str) -> Write:
-    """Return a write of a caBundle."""
-    return Write("target", f"the CA bundle of {target}", ["target", target.kind, target.name, webhook])
 
 
 def _lease(run: CertificateRun) -> Lease:

@@ -26,7 +26,6 @@ from .._webhook.bundle_patch import TargetChange
 from .._x509 import ephemeral_ca, pem_text, private_keys
 from . import (
     certificate_report,
-    certificate_run,
     gather,
     request_certificate,
     restarted_workload,
@@ -46,7 +45,7 @@ def obtain(run: CertificateRun, state: CertificateState, reason: IssueReason) ->
     """
     intent = run.intent
     changes = target_anchors.plan(intent, state.targets, None, leaf_pem=None, now=state.now)
-    run.guard.allow(certificate_run.writes_to_issue(intent, reason, changes))
+    run.allow_to_issue(reason, changes)
     warnings = _check_preconditions(run, state, changes)
     waiting = request_certificate.find_waiting(run, state)
     if waiting and waiting.csr and _stays_waiting(intent, state, waiting, waiting.csr):

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +70,11 @@ def remove(run: CertificateRun) -> Result:
     client, intent = run.client, run.intent
     removal = _gather(run)
     changes, warnings = removal.changes, list(removal.warnings)
-    run.guard.allow(_writes(intent, removal))
+    parts = (part for part in ("requests", "waiting", "own", "adopted") if getattr(removal, part))
+    run.guard.allow(
+        Write("removal", f"the removal of {intent.secret}", [part, intent.secret.path]) for part in parts
+    )
+    run.allow_bundles(changes)
     if not removal.is_empty:
         access_review.require(client, _required(intent, removal), f"remove the {intent}")
     if not (removal.is_empty or run.check_mode):
@@ -89,15 +93,6 @@ def remove(run: CertificateRun) -> Result:
     )
     diff = certificate_report.diff(removal.own, None, changes)
     return Result(not removal.is_empty, values, diff, tuple(warnings))
-
-
-def _writes(intent: Intent, removal: _Removal) -> Iterator[Write]:
-    """Yield what the removal writes, for the comparison with an approved plan."""
-    spec = intent.secret
-    for part in ("requests", "waiting", "own", "adopted"):
-        if getattr(removal, part):
-            yield Write("removal", f"the removal of {spec}", [part, spec.namespace, spec.name])
-    yield from certificate_run.writes_to_targets(removal.changes)
 
 
 def _signer(secret: ExistingSecret | None) -> str:

@@ -18,7 +18,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._approved_plan import Write
 from .._csr import secret_content
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
@@ -34,7 +33,7 @@ from .._webhook.bundle_patch import TargetChange
 from .._webhook.errors import ProofError
 from .._webhook.serving_progress import ServingProgress
 from .._webhook.workloads import WebhookWorkload
-from . import anchor_record, certificate_run, gather, restarted_workload, secret_store, target_anchors
+from . import anchor_record, gather, restarted_workload, secret_store, target_anchors
 from .anchor_record import service_of
 from .certificate_run import CertificateRun, CertificateState
 from .secret_store import Change
@@ -77,13 +76,13 @@ class RotationResult:
         }
 
 
-def writes(run: CertificateRun, state: CertificateState) -> Iterator[Write]:
-    """Yield what the end of an open rotation may write, for the comparison with an approved plan."""
+def allow_completion(run: CertificateRun, state: CertificateState) -> None:
+    """Compare what the end of an open rotation may write with an approved plan. Raises PlanDiffersError."""
     if state.secret is not None and anchor_record.is_unproven(state.secret):
-        yield certificate_run.write_to_secret(run.intent)
-        for entry in state.targets:
-            for config in configs_of(run, entry):
-                yield certificate_run.write_to_bundle(entry.target, config.webhook)
+        run.allow_to_store()
+        run.allow_configs(
+            (entry.target, config) for entry in state.targets for config in configs_of(run, entry)
+        )
 
 
 def complete(run: CertificateRun, state: CertificateState, result: Result) -> Result:

@@ -27,15 +27,7 @@ from .._result import Result
 from .._webhook.bundle_patch import TargetChange
 from .._x509 import private_keys
 from .._x509.certificate_facts import CertificateFacts
-from . import (
-    anchor_record,
-    certificate_report,
-    certificate_run,
-    gather,
-    secret_store,
-    target_anchors,
-    wait_until_served,
-)
+from . import anchor_record, certificate_report, gather, secret_store, target_anchors, wait_until_served
 from .certificate_run import CertificateInUse, CertificateRun, CertificateState
 from .secret_store import Change
 
@@ -99,10 +91,10 @@ def keep(
         )
 
     patch = refresh(secret)
-    run.guard.allow(certificate_run.writes_to_targets(changes))
+    run.allow_bundles(changes)
     wanted = target_anchors.permissions(changes)
     if patch:
-        run.guard.allow([certificate_run.write_to_secret(intent)])
+        run.allow_to_store()
         wanted.append(secret_store.permission(intent.secret, "patch"))
     if wanted:
         access_review.require(client, wanted, f"bring the {intent} up to date")

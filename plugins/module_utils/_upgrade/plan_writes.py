@@ -11,7 +11,7 @@ each object is a write of its own, and generated names, versions and UIDs are le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .._approved_plan import Write, digest
@@ -51,43 +51,28 @@ def of_hops(context: ActionContext, hops: Sequence[Hop], found: Preflight) -> It
 def of_step(context: ActionContext, step: Step, hop: str, signer: str) -> Iterator[Write]:
     """Yield the writes of a step. hop: the release of its hop. signer: of a certificate step."""
     title = f"step {step.id} of the hop to {hop}"
+    given = step.parameters
+    contents = PARTS[step.action](given) if step.action in PARTS else [[step.action, given]]
     if step.action == "apply":
-        manifests = actions.rendered(context, step.parameters)
-        yield Write(step.id, title, ["apply", step.parameters, digest(manifests)])
+        contents = [["apply", given, digest(actions.rendered(context, given))]]
     elif step.action == CERTIFICATE:
-        place = [step.parameters[key] for key in ("namespace", "service", "secret")]
-        yield Write(step.id, title, ["certificate", *place, signer])
-        yield from (Write(step.id, title, content) for content in _bundles(step.parameters))
-    else:
-        split = PARTS.get(step.action)
-        contents = split(step.parameters) if split else [[step.action, step.parameters]]
-        yield from (Write(step.id, title, content) for content in contents)
+        place = [given[key] for key in ("namespace", "service", "secret")]
+        contents = [["certificate", *place, signer], *_bundles(given)]
+    yield from (Write(step.id, title, content) for content in contents)
 
 
-def _bundles(parameters: Parameters) -> list[Any]:
-    return [["bundle", target["kind"], target["name"]] for target in parameters["targets"]]
+def _deletion(entry: Mapping[str, Any]) -> list[str]:
+    name = "" if entry["kind"] in GENERATED else entry["name"]
+    return ["delete", entry["kind"], entry.get("namespace", ""), name, entry.get("label_selector", "")]
 
 
-def _deletions(parameters: Parameters) -> list[Any]:
-    return [
-        [
-            "delete",
-            entry["kind"],
-            entry.get("namespace", ""),
-            "" if entry["kind"] in GENERATED else entry["name"],
-            entry.get("label_selector", ""),
-        ]
-        for entry in parameters["objects"]
-    ]
-
-
-def _policies(parameters: Parameters) -> list[Any]:
-    return [["failure_policy", name, parameters["policy"]] for name in parameters["names"]]
+def _bundles(given: Parameters) -> list[Any]:
+    return [["bundle", target["kind"], target["name"]] for target in given["targets"]]
 
 
 #: Action -> its writes. An action without a row is one write with its parameters.
 PARTS: dict[str, Callable[[Parameters], list[Any]]] = {
-    "delete": _deletions,
-    "failure_policy": _policies,
+    "delete": lambda given: [_deletion(entry) for entry in given["objects"]],
+    "failure_policy": lambda given: [["failure_policy", name, given["policy"]] for name in given["names"]],
     "reconnect": _bundles,
 }
