@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.support import clusters, playbook, snapshot_lab
+from tests.support.failures import absent
 from tests.support.fleet_files import BY_HELM, DEPLOYMENTS, kubeconfig
 from tests.support.snapshot_rig import release_server
 
@@ -56,20 +57,21 @@ def release_of(cluster: clusters.Cluster) -> str:
 def test_an_upgrade_of_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> None:
     """First the canary is refused and ends the run.
 
-    Then the run ignores failures, which are in both stages.
+    Then the run ignores failures, which are in both stages. It makes a plan. A run with another registry is refused by each cluster,
+    and a run with the plan carries it out.
     """
     (tmp_path / "host_vars").mkdir()
     another = {"snapshot_controller_cluster_uid": str(uuid.uuid4())}
     (tmp_path / "host_vars" / "canary.yml").write_text(yaml.safe_dump(another))
     (tmp_path / "clusters.yml").write_text("plugin: certflow.kubernetes.kubeconfig\nkubeconfig: kubeconfig\n")
 
-    def run(order: list[str], **variables: Any) -> tuple[playbook.PlaybookRun, dict[str, str]]:
+    def run(order: list[str], *words: str, **variables: Any) -> tuple[playbook.PlaybookRun, dict[str, str]]:
         parts = {host: seven.get(host, seven["helm"]).kubeconfig for host in order}
         (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(parts)))
         common: dict[str, Any] = {"snapshot_controller_version": TARGET, "certflow_report": "report.json"}
         common |= {"snapshot_controller_source": source, "snapshot_controller_adopt": ["kubectl"]}
         common |= {"snapshot_controller_controller": {"min_ready_seconds": 3}}
-        arguments = ("-i", "clusters.yml", "-e", json.dumps({**common, **variables}))
+        arguments = ("-i", "clusters.yml", "-e", json.dumps({**common, **variables}), *words)
         done = playbook.play(tmp_path, UPGRADE, *arguments, HOME=str(tmp_path))
         written = json.loads((tmp_path / "report.json").read_text())["clusters"]
         return done, {one["name"]: one["status"] for one in written}
@@ -85,7 +87,18 @@ def test_an_upgrade_of_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> Non
             {"name": "first", "hosts": "onprem-1:helm:eks-1", "max_concurrency": 3},
             {"name": "all", "hosts": "rest", "max_concurrency": 3},
         ]
-        done, statuses = run(order, certflow_stages=stages, certflow_max_failures=3)
-        assert statuses == dict.fromkeys(NODES, "changed") | OTHERS, done.output
+        given: dict[str, Any] = {"certflow_stages": stages, "certflow_max_failures": 3}
+        planned, statuses = run(order, "--check", **given)
+        assert statuses == dict.fromkeys(NODES, "planned") | OTHERS, planned.output
+        (tmp_path / "report.json").rename(tmp_path / "plan.json")
+        given["certflow_plan"] = str(tmp_path / "plan.json")
+        other, statuses = run(order, **given, snapshot_controller_image_registry="registry.example.com")
+        assert statuses == dict.fromkeys(order, "plan-differs"), other.output
+        assert not absent(["image_registry"], other.output)
+        assert release_of(seven["onprem-1"]) == "7.0.2"
+        done, statuses = run(order, **given)
+        assert statuses == dict.fromkeys(NODES, "changed") | dict.fromkeys(OTHERS, "plan-differs"), (
+            done.output
+        )
         assert {name: release_of(seven[name]) for name in NODES} == dict.fromkeys(NODES, TARGET)
         assert done.recap("failed") == len(OTHERS), done.output

@@ -313,6 +313,7 @@ def killed_at_every_step(rig: Lab, jump: Jump, say: Callable[[str], None]) -> Ki
     upgrade = UpgradePath(rig, jump.first, jump.policies, say)
     named: list[Mapping[str, Any] | None] = []
     last: Mapping[str, Any] | None = None
+    planned = rig.plan(jump.last, *jump.policies, **jump.given)
     with upgrade.under_load(jump.last):
         moments = []
         while True:
@@ -331,6 +332,7 @@ def killed_at_every_step(rig: Lab, jump: Jump, say: Callable[[str], None]) -> Ki
                 f"killed after {len(named)} steps and {seconds} s, on record: {(named[-1] or {}).get('step')}\n"
             )
             upgrade.let_leases_expire()
+            upgrade.check_plan(planned, jump.last, **jump.given)
     upgrade.tell(f"{jump.last}, killed {len(named)} times", moments)
     assert upgrade.load[HERE].wrong() == []
     assert not records.wrong_previous(outcome.result, last), outcome.run.output

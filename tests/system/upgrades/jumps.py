@@ -173,6 +173,7 @@ def go_until(rig: Lab, way: Until, say: Callable[[str], None]) -> list[Gone]:
     jump, release = way.jump, way.release
     upgrade = UpgradePath(rig, jump.first, jump.policies, say, jump.groups[0])
     given = {**jump.given, "snapshot_controller_until_version": release}
+    planned = rig.plan(jump.last, *jump.policies, **jump.given)
     with upgrade.under_load(release):
         outcome = rig.role(jump.last, *jump.policies, **given)
     upgrade.results = outcome.results
@@ -183,6 +184,7 @@ def go_until(rig: Lab, way: Until, say: Callable[[str], None]) -> list[Gone]:
         assert {step["hop"] for step in outcome.results[name]["steps"]} == {release}
         images = {image.rpartition(":v")[2] for image, _arguments in pods(upgrade.cluster(name))}
         assert images == {release}, images
+    upgrade.check_plan(planned, jump.last, **jump.given)
     upgrade.to(jump.last, jump.groups[1], **jump.given)
     return [_sum(runs) for runs in zip(stopped, gone(upgrade), strict=True)]
 

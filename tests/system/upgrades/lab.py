@@ -114,7 +114,15 @@ class Lab:
             self.hazards.update(hazard["id"] for hazard in result["hazards"])
         return outcome
 
-    def attempt(self, release: str, *names: str, meet: Meet | None = None, **given: Any) -> RoleOutcome:
+    def plan(self, release: str, *names: str, **given: Any) -> dict[str, set[str]]:
+        """Return the digests of the plan of each cluster."""
+        outcome = self.attempt(release, *names, is_check=True, **given)
+        assert outcome.run.status == 0, outcome.run.output
+        return {name: set(result["plan_digests"]) for name, result in outcome.results.items()}
+
+    def attempt(
+        self, release: str, *names: str, meet: Meet | None = None, is_check: bool = False, **given: Any
+    ) -> RoleOutcome:
         """Run the role once. It may fail. meet: see playbook.followed."""
         for name in names:
             lab.load_images(self.fleet[name], release)
@@ -126,7 +134,7 @@ class Lab:
             "gather_facts": False,
             "tasks": [{"block": [role], "always": [report]}],
         }
-        words = ("-v", "-i", "inventory.ini", "-e", json.dumps(variables))
+        words = ("-v", "-i", "inventory.ini", "-e", json.dumps(variables), *(["--check"] if is_check else []))
         run, moments = playbook.followed(self._directory, [play], *words, seconds=SECONDS, meet=meet)
         return RoleOutcome(run, moments, run.reports())
 
@@ -200,12 +208,14 @@ class UpgradePath:
             last: dict[str, Mapping[str, Any] | None] = {
                 name: records.on_lease(self.cluster(name), since=0) or None for name in self.policies
             }
+            planned = self.rig.plan(release, *self.policies, **given) if killed_at else {}
             for meet in killed_at:
                 killed = self.rig.attempt(release, *self.policies, meet=meet, **given)
                 assert killed.run.status == -signal.SIGKILL, killed.run.output
                 last |= {name: one for name, one in self.check_records(killed).items() if one}
                 self.let_leases_expire()
                 moments += killed.moments
+                self.check_plan(planned, release, **given)
             outcome = self.rig.role(release, *self.policies, **given)
         for name, result in outcome.results.items():
             wrong_record = records.wrong_previous(result, last.get(name))
@@ -217,6 +227,11 @@ class UpgradePath:
             wrong = [*load.wrong(), *load.accepted(since=moments[-1].at)]
             assert wrong == [], f"{name}: {wrong[:5]}"
         self.check(release, group_version, **given)
+
+    def check_plan(self, planned: Mapping[str, set[str]], release: str, **given: Any) -> None:
+        """Check that the plan from before the runs covers what is left to do."""
+        for name, digests in self.rig.plan(release, *self.policies, **given).items():
+            assert digests <= planned[name], f"{name}: {sorted(digests - planned[name])}"
 
     def check_records(self, killed: RoleOutcome) -> dict[str, Mapping[str, Any] | None]:
         """Check that each cluster's Lease names the step at which the run was killed. Return the records."""

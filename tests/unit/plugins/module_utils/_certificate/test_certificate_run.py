@@ -11,16 +11,30 @@ import signal
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import PlanGuard
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import certificate_run
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
     CertificateRun,
+    CertificateState,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.obtain import obtain
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certificate_rules import IssueReason
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import RunInterrupted
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
     Result,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_patch import (
+    BundleChange,
+    TargetChange,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
+    ClientConfig,
+    Target,
+)
 
+from tests.support.authority import NOW
+from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, intent
 
 pytestmark = pytest.mark.quick
@@ -123,3 +137,51 @@ def test_without_a_service_the_lease_is_named_after_the_secret() -> None:
         run_with_lease(api, act, **options, common_name="system:node:a", secret={"name": secret})
     assert len(set(names)) == 2
     assert all(name.startswith("certflow-") for name in names)
+
+
+# The comparison with an approved plan
+
+
+def planned(reason: str = "NoSecret", target: str = "hook", webhook: str = "w", **changed: Any) -> list[str]:
+    """Return the digests of a run that issues a certificate."""
+    guard = PlanGuard(fixed=["cluster:c"])
+    run = CertificateRun(ScriptedApi(), intent(**changed), guard=guard)  # type: ignore[arg-type]
+    config = ClientConfig(webhook, "/webhooks/0/clientConfig", "", "", None, "")
+    change = TargetChange(
+        Target("ValidatingWebhookConfiguration", target), "1", (BundleChange(config, None),)
+    )
+    run.allow_to_issue(IssueReason(reason, "it is due"), [change])
+    return list(guard.values["plan_digests"])
+
+
+# Each part of the plan of a certificate, changed once.
+CHANGED: tuple[dict[str, Any], ...] = (
+    {"reason": "RenewalDue"},
+    {"target": "another"},
+    {"webhook": "another"},
+    {"signer_name": "beta.eks.amazonaws.com/app-serving"},
+    {"service": "victim"},
+    {"namespace": "victim"},
+    {"secret": {"name": "victim"}},
+    {"dns_names": ["hook.apps.svc", "kubernetes.default.svc"], "allow_names": ["kubernetes.default.svc"]},
+    {"ip_addresses": ["192.0.2.1"], "allow_names": ["192.0.2.1"]},
+    {"expiration_seconds": 86400},
+    {"key_type": "rsa-2048"},
+)
+
+
+@pytest.mark.parametrize("changed", CHANGED, ids=[next(iter(row)) for row in CHANGED])
+def test_each_part_of_a_certificate_is_in_the_plan(changed: dict[str, Any]) -> None:
+    assert planned() == planned()
+    assert planned(**changed) != planned()
+
+
+def test_a_certificate_that_was_not_planned_is_refused_before_a_write() -> None:
+    """The plan was made when the certificate was kept and a target lacked its CA."""
+    api = ScriptedApi()
+    guard = PlanGuard([entry for entry in planned() if "certificate" not in entry], ["cluster:c"])
+    run = CertificateRun(api, intent(), guard=guard)  # type: ignore[arg-type]
+    run.allow_to_store()
+    with fails("plan-differs", "apps/hook"):
+        obtain(run, CertificateState(None, (), NOW), IssueReason("NoSecret", "it is due"))
+    assert api.asked == []
