@@ -56,8 +56,9 @@ VARIABLES = {
     "snapshot_controller_controller": {"min_ready_seconds": 3},
 }
 
-# The result of each cluster, also after a failure.
-REPORT = "REPORT {{ [inventory_hostname, snapshot_controller_result] | to_json }}"
+# The result of each cluster, also after a failure, and the digests of its plan.
+DIGESTS = "{'plan_digests': (__snapshot_controller_upgrade | default({})).plan_digests | default([])}"
+REPORT = f"REPORT {{{{ [inventory_hostname, snapshot_controller_result | combine({DIGESTS})] | to_json }}}}"
 
 
 @dataclass(frozen=True)
