@@ -72,13 +72,9 @@ def from_data(data: Mapping[str, Any]) -> RunPlan | str:
     """Return the plan of ``RunPlan.to_data``, or what is wrong with it as one line."""
     clusters = data.get("clusters")
     if not isinstance(clusters, Mapping) or not all(isinstance(row, list) for row in clusters.values()):
-        return f"{NAME} is not a plan."
+        return f"the value of {NAME} is not a plan"
     plan = RunPlan(str(data.get("role") or ""), clusters)
-    return (
-        plan
-        if data.get("hash") == plan.hash
-        else f"{NAME} does not match its hash. Make the plan again with --check."
-    )
+    return plan if data.get("hash") == plan.hash else f"the plan of {NAME} does not match its hash"
 
 
 def from_report(report: Mapping[str, Any]) -> RunPlan | str:
@@ -88,6 +84,6 @@ def from_report(report: Mapping[str, Any]) -> RunPlan | str:
     """
     run = report.get("run") or {}
     if report.get("kind") != "run" or not run.get("check_mode"):
-        return f"{NAME} names a report that does not come from a run with --check."
+        return f"the report that {NAME} names does not come from a run with --check"
     plan = make(str(run.get("role") or ""), report["clusters"])
     return from_data({**plan.to_data(), "hash": run.get("plan")})

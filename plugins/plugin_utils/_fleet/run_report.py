@@ -99,10 +99,10 @@ def read_plan(value: Any, role: str) -> RunPlan:
         path = str(value).strip()
         found = plan.from_report(report_text.parse(_report_files.read(path, "the plan"), f"the plan {path}"))
     if not isinstance(found, str) and found.role != role:
-        found = f"{plan.NAME} is for the role {visible(found.role)}, and this run is for {role}"
+        found = f"the plan of {plan.NAME} is for the role {visible(found.role)}, and this run is for {role}"
     if isinstance(found, str):
         raise CertflowError(
-            found, code="invalid-input", remedy="Write a report with --check and certflow_report"
+            found, code="invalid-input", remedy="Make the plan again with --check and certflow_report"
         )
     return found
 
