@@ -100,6 +100,13 @@ options:
     type: list
     elements: str
     default: []
+  image_registry:
+    description:
+      - The registry of the images, with the path in front of the names C(snapshot-controller), C(snapshot-validation-webhook) and
+        C(snapshot-conversion-webhook). The tag is always that of the release.
+      - The plan also recognizes the webhook's pods by images of this registry, beside those of upstream's.
+    type: str
+    default: registry.k8s.io/sig-storage
   webhook:
     description:
       - Changes to the webhook's Deployment. Without them it is upstream's with the additions of this collection. The additions are at least

@@ -72,12 +72,6 @@ options:
       - The directory for fetched manifests, on the machine that runs the task. The module verifies the files at each use.
     type: path
     default: ~/.cache/certflow.kubernetes/releases
-  image_registry:
-    description:
-      - The registry of the images, with the path in front of the names C(snapshot-controller), C(snapshot-validation-webhook) and
-        C(snapshot-conversion-webhook). The tag is always that of the release.
-    type: str
-    default: registry.k8s.io/sig-storage
   digests:
     description:
       - The digests that the images are pinned to, by program and tag, such as C(snapshot-controller:v8.7.0).

@@ -66,7 +66,6 @@ CODES = {
     "not-kubernetes": "The answer is not one of a Kubernetes API server. A load balancer or a proxy has sent it.",
     "object-invalid": "The API server's validation refused the object.",
     "object-refused": "The API server refused to create or change an object of the upgrade.",
-    "other-containers": "The workload also runs other containers, so it is not deleted.",
     "owned-by-another": "Another program or team manages the object.",
     "plan-differs": "The run would write more or something else than the approved plan. Nothing was written after the comparison.",
     "preflight-failed": "A step of the upgrade plan would fail. The hop did not begin.",

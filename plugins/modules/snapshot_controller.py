@@ -307,6 +307,11 @@ steps:
           returned: always
         left: {description: Fields that other field managers own and keep., type: list, elements: str, returned: always}
         note: {description: "Why the object was not deleted, or could not be tried.", type: str, returned: always}
+        deleted:
+          description:
+            - The object in the version that was deleted, without fields that the API server sets. Of a Secret it has only the certificates.
+          type: dict
+          returned: if the object was deleted
 undone:
   description:
     - The undo after a failure. It has C(release), the release before the hop, and C(is_back), whether that release is in place again.

@@ -43,20 +43,21 @@ def old_deployment(namespace: str) -> Object:
     """Return a Deployment with fields that the new one lacks."""
     container = {
         "name": "hook",
-        "image": "example.invalid/hook:1",
+        "image": "example.invalid/snapshot-controller:v1",
         "args": ["--old"],
         "env": [{"name": "OLD", "value": "1"}],
         "volumeMounts": [{"name": "certs", "mountPath": "/certs"}, {"name": "tmp", "mountPath": "/tmp"}],
     }
     spec = {
         "hostNetwork": True,
-        "containers": [container, {"name": "extra", "image": "example.invalid/extra:1"}],
+        "containers": [container],
+        "initContainers": [{"name": "extra", "image": "example.invalid/extra:1"}],
         "volumes": [{"name": "certs", "secret": {"secretName": "old"}}, {"name": "tmp", "emptyDir": {}}],
     }
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": "hook", "namespace": namespace, "labels": {"old": "label"}},
+        "metadata": {"name": "snapshot-controller", "namespace": namespace, "labels": {"old": "label"}},
         "spec": {
             "replicas": 3,
             "minReadySeconds": 15,
@@ -69,14 +70,14 @@ def old_deployment(namespace: str) -> Object:
 def new_deployment(namespace: str) -> Object:
     container = {
         "name": "hook",
-        "image": "example.invalid/hook:2",
+        "image": "example.invalid/snapshot-controller:v2",
         "args": ["--new"],
         "volumeMounts": [{"name": "certs", "mountPath": "/certs"}],
     }
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": "hook", "namespace": namespace},
+        "metadata": {"name": "snapshot-controller", "namespace": namespace},
         "spec": {
             "replicas": 2,
             "selector": {"matchLabels": {"app": "hook"}},
@@ -116,12 +117,12 @@ def test_an_object_of_kubectl_becomes_equal_to_a_fresh_installation(
     manifest = new_deployment(namespace)
     (seen,) = apply_manifests.preview(client, [manifest])
     apply_manifests.write(client, seen)
-    live = cluster.api("GET", f"/apis/apps/v1/namespaces/{namespace}/deployments/hook")
+    live = cluster.api("GET", f"/apis/apps/v1/namespaces/{namespace}/deployments/snapshot-controller")
     fresh_place = f"{namespace}-fresh"
     cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": fresh_place}})
     (fresh,) = apply_manifests.preview(client, [elsewhere(manifest, fresh_place)])
     apply_manifests.write(client, fresh)
-    wanted = cluster.api("GET", f"/apis/apps/v1/namespaces/{fresh_place}/deployments/hook")
+    wanted = cluster.api("GET", f"/apis/apps/v1/namespaces/{fresh_place}/deployments/snapshot-controller")
     cluster.api("DELETE", f"/api/v1/namespaces/{fresh_place}")
     wanted["metadata"]["namespace"] = namespace
     assert object_changes.changes(wanted, live) == ()
@@ -140,7 +141,7 @@ def test_fields_of_other_managers_are_kept_and_reported(
     cluster: Cluster, client: Client, namespace: str
 ) -> None:
     kubectl(cluster, "apply", "-f-", stdin=json.dumps(old_deployment(namespace)))
-    kubectl(cluster, "label", "-n", namespace, "deployment/hook", "team=storage")
+    kubectl(cluster, "label", "-n", namespace, "deployment/snapshot-controller", "team=storage")
     (seen,) = apply_manifests.preview(client, [new_deployment(namespace)])
     outcome = apply_manifests.write(client, seen)
     assert outcome.foreign_fields == seen.outcome.foreign_fields == ("kubectl-label: metadata.labels.team",)
@@ -150,7 +151,7 @@ def test_fields_of_other_managers_are_kept_and_reported(
 def test_a_field_without_a_manager_is_removed_too(cluster: Cluster, client: Client, namespace: str) -> None:
     """Such objects are older than managedFields, or another client has removed their managedFields."""
     kubectl(cluster, "apply", "-f-", stdin=json.dumps(old_deployment(namespace)))
-    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/hook"
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/snapshot-controller"
     cluster.api("PATCH", path, {"metadata": {"managedFields": [{}]}}, "application/merge-patch+json")
     (seen,) = apply_manifests.preview(client, [new_deployment(namespace)])
     apply_manifests.write(client, seen)
@@ -158,11 +159,12 @@ def test_a_field_without_a_manager_is_removed_too(cluster: Cluster, client: Clie
     assert object_changes.changes(seen.foreseen, live) == ()
     template = live["spec"]["template"]
     assert "hostNetwork" not in template["spec"]
-    assert [container["name"] for container in template["spec"]["containers"]] == ["hook"]
+    assert not template["spec"].get("initContainers")
 
 
-def webhook_configuration(name: str, bundle: str) -> Object:
-    client_config = {"service": {"namespace": "default", "name": "hook", "path": "/"}}
+def webhook_configuration(namespace: str, bundle: str) -> Object:
+    service = {"namespace": namespace, "name": "snapshot-validation-service", "path": "/"}
+    client_config: Object = {"service": service}
     webhook = {
         "name": "hook.certflow.invalid",
         "clientConfig": client_config | ({"caBundle": bundle} if bundle else {}),
@@ -172,7 +174,7 @@ def webhook_configuration(name: str, bundle: str) -> Object:
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": name},
+        "metadata": {"name": "validation-webhook.groupsnapshot.storage.k8s.io"},
         "webhooks": [webhook],
     }
 
@@ -195,6 +197,43 @@ def test_a_ca_bundle_survives_a_manifest_without_it(
     assert not outcome.is_changed
 
 
+@pytest.mark.parametrize("is_late", [False, True], ids=["before the write", "during the write"])
+def test_a_webhook_of_another_owner_that_is_added_after_the_dry_run_is_kept(
+    cluster: Cluster, client: Client, namespace: str, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    """The object is judged again just before the write. The API server refuses a write over a version that was not judged."""
+    kubectl(cluster, "apply", "-f-", stdin=json.dumps(webhook_configuration(namespace, "")))
+    manifest = webhook_configuration(namespace, "")
+    manifest["webhooks"][0]["failurePolicy"] = "Ignore"
+    (seen,) = apply_manifests.preview(client, [manifest])
+    path = seen.outcome.reference.path
+    foreign = {
+        **manifest["webhooks"][0],
+        "name": "pods.acme.com",
+        "clientConfig": {"url": "https://acme.example/"},
+    }
+
+    def add() -> None:
+        change = [{"op": "add", "path": "/webhooks/-", "value": foreign}]
+        if len(cluster.api("GET", path)["webhooks"]) == 1:
+            cluster.api("PATCH", path, change, "application/json-patch+json")
+
+    def patch_late(*given: Any, **more: Any) -> Object:
+        add()
+        return Client.patch(client, *given, **more)
+
+    if is_late:
+        monkeypatch.setattr(client, "patch", patch_late)
+    else:
+        add()
+    with pytest.raises(OwnedObjectError, match=r"the configuration also has the webhook pods\.acme\.com"):
+        apply_manifests.write(client, seen)
+    names = [webhook["name"] for webhook in cluster.api("GET", path)["webhooks"]]
+    cluster.api("DELETE", path)
+    assert names == ["hook.certflow.invalid", "pods.acme.com"]
+    assert [line for line in client.written if "delete" in line.lower()] == []
+
+
 def test_an_object_of_another_manager_is_refused(cluster: Cluster, client: Client, namespace: str) -> None:
     old = old_deployment(namespace)
     old["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "Helm"
@@ -203,7 +242,7 @@ def test_an_object_of_another_manager_is_refused(cluster: Cluster, client: Clien
         apply_manifests.preview(client, [new_deployment(namespace)])
     (seen,) = apply_manifests.preview(client, [new_deployment(namespace)], take_over=True)
     apply_manifests.write(client, seen)
-    live = cluster.api("GET", f"/apis/apps/v1/namespaces/{namespace}/deployments/hook")
+    live = cluster.api("GET", f"/apis/apps/v1/namespaces/{namespace}/deployments/snapshot-controller")
     assert "hostNetwork" not in live["spec"]["template"]["spec"]
     assert client.written
 

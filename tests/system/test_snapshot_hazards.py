@@ -255,6 +255,7 @@ ELSEWHERE = {
     **dict.fromkeys(MET_ON_THE_WAY, "test_snapshot_upgrade, from release to release"),
     **dict.fromkeys(MET_BY_GROUPS, "test_snapshot_upgrade, with group snapshots"),
     **dict.fromkeys(OF_OTHERS, "test_snapshot_owners"),
+    "mixed-object": "test_snapshot_neighbours",
     "kubespray-reverts": "on the plan alone: test_snapshot_kubespray leaves the marks",
     "unreadable": "test_snapshot_plan",
     "hosted": "test_snapshot_plan",

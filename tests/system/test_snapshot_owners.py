@@ -11,7 +11,6 @@ do: by server-side apply under their field manager, with their labels and annota
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import subprocess
@@ -35,6 +34,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 from tests.support import clusters, snapshot_kept
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build
+from tests.support.other_owners import deployment, named, path, service, tls, uids, webhook_configuration
 from tests.support.snapshot_plans import install, plan
 from tests.support.snapshot_rig import SnapshotRig
 
@@ -227,54 +227,6 @@ def test_a_release_of_helm(empty: Cluster, tmp_path: Path) -> None:
 # Objects of other owners beside an installation of 8.1.0, and the finding that names them.
 
 
-def webhook_configuration(name: str, *calls: tuple[str, str, str, str], **metadata: Any) -> Object:
-    """Return a configuration. calls: namespace and name of the Service, API group and resource of the rule."""
-    webhooks = [
-        {
-            "name": f"h{number}.{name}.example.com",
-            "clientConfig": {"service": {"namespace": place, "name": service, "path": "/validate"}},
-            "rules": [
-                {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": [plural]}
-            ],
-            "failurePolicy": "Ignore",
-            "sideEffects": "None",
-            "admissionReviewVersions": ["v1"],
-        }
-        for number, (place, service, group, plural) in enumerate(calls)
-    ]
-    return {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": name, **metadata},
-        "webhooks": webhooks,
-    }  # fmt: skip
-
-
-def named(kind: str, namespace: str, name: str, version: str = "v1", **more: Any) -> Object:
-    return {"apiVersion": version, "kind": kind, "metadata": {"namespace": namespace, "name": name}, **more}
-
-
-def service(namespace: str, name: str) -> Object:
-    return named("Service", namespace, name, spec={"selector": {"app": name}, "ports": [{"port": 443}]})
-
-
-def tls(namespace: str, name: str) -> Object:
-    return named(
-        "Secret", namespace, name, type="kubernetes.io/tls", data={"tls.crt": "eA==", "tls.key": "eA=="}
-    )
-
-
-def deployment(namespace: str, name: str, *images: str, secret: str = "") -> Object:
-    labels = {"app": name}
-    pod: Object = {
-        "containers": [{"name": f"c{number}", "image": image} for number, image in enumerate(images)]
-    }
-    if secret:
-        pod["volumes"] = [{"name": "tls", "secret": {"secretName": secret}}]
-    spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
-    return named("Deployment", namespace, name, "apps/v1", spec=spec)
-
-
 SNAPSHOTS_GROUP, HOOK, SECRET = (
     "snapshot.storage.k8s.io",
     "snapshot-validation-service",
@@ -320,21 +272,6 @@ OTHERS: dict[str, tuple[str, list[Object]]] = {
     ),
 }  # fmt: skip
 SHARED = webhook_configuration("second", ("default", HOOK, "", "configmaps"))
-
-
-def path(obj: Object) -> str:
-    place = obj["metadata"].get("namespace")
-    root = f"/apis/{obj['apiVersion']}" if "/" in obj["apiVersion"] else f"/api/{obj['apiVersion']}"
-    return f"{root}{f'/namespaces/{place}' if place else ''}/{obj['kind'].lower()}s/{obj['metadata']['name']}"
-
-
-def uids(cluster: Cluster, objects: list[Object]) -> dict[str, str]:
-    """Return the UIDs of the objects that exist."""
-    found = {}
-    for one in objects:
-        with contextlib.suppress(clusters.AdminApiError):
-            found[path(one)] = cluster.api("GET", path(one))["metadata"]["uid"]
-    return found
 
 
 def carry_out_deletions(cluster: Cluster, cache: Path) -> dict[str, Any]:
@@ -455,7 +392,7 @@ def test_a_driver_whose_pod_contains_the_controller_is_never_deleted(empty: Clus
         assert "Remove the container of snapshot-controller from" in result["refused"][0]["remedy"]
     entry = {"kind": "Deployment", "namespace": "kube-system", "name": "lvm-csi-controller"}
     rig = SnapshotRig(empty, "none", tmp_path)
-    assert rig.run("delete", take_over=True, objects=[entry])["code"] == "other-containers"
+    assert rig.run("delete", take_over=True, objects=[entry])["code"] == "owned-by-another"
     assert rig.writes() == []
     lab.kubectl(empty, "delete", "-n", "kube-system", "deployment", "lvm-csi-controller")
 

@@ -77,6 +77,7 @@ BETWEEN: dict[str, str] = {
     "namespace-moves": "any",
     "webhook-moves": "any",
     "webhook-names": "4.2 to 8.1",
+    "mixed-object": "any",
     "foreign-configuration": "any",
     "webhook-shared": "any",
     "secret-kept": "any",

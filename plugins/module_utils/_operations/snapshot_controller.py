@@ -22,7 +22,6 @@ from .._result import Result
 from .._snapshot.release import source_auth
 from .._snapshot.release.release_source import UPSTREAM, ReleaseSource
 from .._snapshot.release.settings import (
-    REGISTRY,
     WEBHOOK_PORT,
     DeploymentSettings,
     ImageSettings,
@@ -54,7 +53,6 @@ ARGUMENTS: dict[str, Any] = {
     },
     "sums": {"type": "dict", "default": {}},
     "cache_directory": {"type": "path", "default": "~/.cache/certflow.kubernetes/releases"},
-    "image_registry": {"type": "str", "default": REGISTRY},
     "digests": {"type": "dict", "default": {}},
     "pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},  # names
     "signer_name": {"type": "str"},

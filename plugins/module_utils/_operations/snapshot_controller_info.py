@@ -26,7 +26,7 @@ from .._snapshot.plan import plan_text
 from .._snapshot.plan.upgrade_context import UpgradeOptions
 from .._snapshot.release import release_table
 from .._snapshot.release.release_table import Release
-from .._snapshot.release.settings import WEBHOOK_PORT
+from .._snapshot.release.settings import REGISTRY, WEBHOOK_PORT
 from .._upgrade import planning
 
 FAILURE_POLICIES = ("Ignore", "Fail")
@@ -72,6 +72,7 @@ ARGUMENTS: dict[str, Any] = {
         "default": [],
     },
     "remove_controllers": {"type": "list", "elements": "str", "default": []},
+    "image_registry": {"type": "str", "default": REGISTRY},
     **argument_specs.AUTH,
 }
 
@@ -121,6 +122,7 @@ def parse_options(parameters: Mapping[str, Any]) -> UpgradeOptions:
         webhook_arguments=tuple(parameters["webhook_arguments"]),
         webhook_port=webhook.get("port") or WEBHOOK_PORT,
         webhook_host_network=bool(webhook.get("host_network")),
+        image_registry=parameters["image_registry"] or REGISTRY,
     )
 
 

@@ -21,6 +21,7 @@ from .._snapshot.plan.upgrade_context import UpgradeContext
 from .._snapshot.release import release_source, rendering
 from .._snapshot.release.release_source import ReleaseSource
 from .._snapshot.release.settings import ReleaseSettings
+from . import backups
 from .steps import apply_manifests, delete_objects, orphan, patches, storage_migration, waits
 from .steps.apply_manifests import ObjectOutcome
 from .upgrade_request import UpgradeRequest
@@ -173,7 +174,11 @@ def delete(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome
         outcome
         for entry in parameters["objects"]
         for outcome in delete_objects.delete_planned(
-            context.client, entry, take_over=context.take_over, check_mode=context.check_mode
+            context.client,
+            entry,
+            registry=context.settings.images.registry,
+            take_over=context.take_over,
+            check_mode=context.check_mode,
         )
     ]
 
@@ -263,8 +268,9 @@ ACTIONS: dict[str, Action] = {
 
 
 def report(outcome: ObjectOutcome) -> dict[str, Any]:
-    """Return an outcome as results carry it."""
+    """Return an outcome as results carry it. A deleted object is in it, without private keys."""
     target = outcome.reference
+    deleted = {"deleted": backups.strip(target, outcome.deleted)} if outcome.deleted else {}
     return {
         "kind": target.kind,
         "namespace": target.namespace,
@@ -276,6 +282,7 @@ def report(outcome: ObjectOutcome) -> dict[str, Any]:
         ],
         "left": list(outcome.foreign_fields),
         "note": outcome.note,
+        **deleted,
     }
 
 

@@ -76,7 +76,7 @@ def read_originals(client: Client, touched: Iterable[Reference]) -> list[dict[st
     """Return the objects that exist, without what the API server adds to them. Raises KubeError."""
     kept = [one for one in dict.fromkeys(touched) if one.kind in KINDS and one.kind != "Pod"]
     found = [(one, client.find(one.path)) for one in kept]
-    return [_strip(one, obj) for one, obj in found if obj is not None and not _is_generated(obj)]
+    return [strip(one, obj) for one, obj in found if obj is not None and not _is_generated(obj)]
 
 
 def _is_generated(obj: Object) -> bool:
@@ -84,8 +84,8 @@ def _is_generated(obj: Object) -> bool:
     return any(owner.get("controller") for owner in obj["metadata"].get("ownerReferences") or ())
 
 
-def _strip(place: Reference, obj: Object) -> dict[str, Any]:
-    """Return the object for the file. A Secret loses its annotations, which may hold the key (kubectl's last-applied)."""
+def strip(place: Reference, obj: Object) -> dict[str, Any]:
+    """Return the object for a backup. A Secret loses its annotations, which may hold the key (kubectl's last-applied)."""
     if place.kind != "Secret":
         return meaning(obj)
     data = obj.get("data") or {}
@@ -166,7 +166,7 @@ def _make_config_maps(
     host: str, namespace: str, name: str, objects: Sequence[Object], now: datetime
 ) -> list[dict[str, Any]]:
     """Return the ConfigMaps of one backup, in the order of their parts."""
-    kept = [_strip(reference(obj), obj) for obj in objects]
+    kept = [strip(reference(obj), obj) for obj in objects]
     packed = gzip.compress(_render(host, now, kept).encode(), mtime=0)
     parts = [packed[start : start + PART_BYTES] for start in range(0, len(packed), PART_BYTES)]
     if len(parts) > MOST_PARTS:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .._snapshot.errors import ReleaseError, UpgradeRefused
@@ -68,7 +68,8 @@ class ClusterPlan:
 def read(client: Client, release: Release, options: UpgradeOptions) -> ClusterPlan:
     """Read the cluster and plan the way to the release. Raises KubeError."""
     rules = crd_sets.row(release.crds, release_table.SNAPSHOT).rules
-    installed = object_reading.installed(read_objects.observe(client, needs_rules=rules), release)
+    reading = replace(read_objects.observe(client, needs_rules=rules), registry=options.image_registry)
+    installed = object_reading.installed(reading, release)
     return ClusterPlan(UpgradeContext(installed, release, options), planner.plan(installed, release, options))
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from ..._managers import KUBESPRAY
 from ..installed.state import CONTROLLER, CONVERSION, VALIDATION
 from ..plan.upgrade_context import UpgradeContext
-from ..release.release_table import CONFIGURATION_NAMES, NEWEST, OLDEST, SNAPSHOT_CRDS, find, text
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME
+from ..release.release_table import NEWEST, OLDEST, SNAPSHOT_CRDS, find, text
 from .finding import Finding, listed
 
 # The objects that the plan depends on. Without the others it is only less complete.
@@ -251,13 +251,10 @@ def find_webhook_names(context: UpgradeContext) -> Finding | None:
 
 def _foreign(context: UpgradeContext, kind: str) -> list[str]:
     hook = context.hook(kind)
-    configurations = context.installed.configurations if kind == VALIDATION else ()
+    callers = [row for row, _hook in context.callers(kind) if row.groups]
+    only = [row for row in callers if all(caller.answered_by == VALIDATION for caller in row.hooks)]
     return [
-        *(
-            str(configuration)
-            for configuration in configurations
-            if configuration.name not in CONFIGURATION_NAMES
-        ),
+        *dict.fromkeys(str(row) for row in only),
         *(str(workload) for workload in context.installed.running(kind) if workload.name != hook.deployment),
         *(f"Service {place}/{name}" for place, name in context.called(kind) if name != hook.service),
     ]

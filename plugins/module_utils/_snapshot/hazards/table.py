@@ -127,9 +127,15 @@ HAZARDS: tuple[Hazard, ...] = (
         "piraeusdatastore/helm-charts:charts/snapshot-validation-webhook", installation.find_webhook_names,
     ),
     Hazard(
+        "mixed-object", "An object with upstream's name holds something of another owner", REFUSE,
+        "The plan is refused, because the upgrade would replace or delete the object as a whole. A webhook configuration is the "
+        "snapshot webhook's only if every webhook in it calls a Service with upstream's name, or pods with an image of upstream's "
+        "registry or of image_registry.",
+        "v8.1.0:deploy/kubernetes/webhook-example", webhook.find_mixed_object,
+    ),
+    Hazard(
         "foreign-configuration", "A webhook configuration of another owner names snapshots", REPORT,
-        "The upgrade does not change the configuration. A configuration belongs to the snapshot webhook if it has upstream's "
-        "name. It also does if all its webhooks have rules for snapshots only and call a Service whose pods run the webhook's program.",
+        "The upgrade does not change the configuration. Only configurations with upstream's names belong to the snapshot webhook.",
         "Kyverno, Gatekeeper and other policy engines", webhook.find_foreign_configuration,
     ),
     Hazard(
@@ -141,13 +147,14 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     Hazard(
         "secret-kept", "A Secret of the webhook may have other users", REPORT,
-        "The upgrade keeps the Secret. It deletes only a Secret with upstream's name or this collection's label that holds only "
+        "The upgrade keeps the Secret. It deletes only a Secret with upstream's name or this collection's name for it that holds only "
         "a certificate and its key. No other workload, pod or Ingress of its namespace may name it.",
         "https://kubernetes.io/docs/concepts/configuration/secret/", webhook.find_secret_kept,
     ),
     Hazard(
         "names-elsewhere", "Objects with upstream's names exist outside the webhook's namespace", REPORT,
-        "The upgrade keeps them. It recognises objects by name only in the namespace of the webhook that is called.",
+        "The upgrade keeps them. It recognises objects by name only in the namespace of the webhook that is called. A Deployment with "
+        "another name is the webhook's only if the called Service selects its pods.",
         "v8.1.0:deploy/kubernetes/webhook-example", webhook.find_names_elsewhere,
     ),
     # CRDs and stored objects.

@@ -12,6 +12,7 @@ from ..plan.upgrade_context import DRAINS_SINCE, NO_VERSION, UpgradeContext
 from ..release import crd_sets
 from ..release.release_table import (
     CLASSES_SINCE,
+    CONFIGURATION_NAMES,
     GROUP,
     SNAPSHOT,
     VOLUME_MODE_SINCE,
@@ -186,6 +187,20 @@ def find_webhook_left(context: UpgradeContext) -> Finding | None:
     ]
     found = [str(workload) for kind in kinds for workload in context.installed.running(kind)]
     return Finding(listed(found)) if found else None
+
+
+def find_mixed_object(context: UpgradeContext) -> Finding | None:
+    """Find objects with upstream's names that hold something of another owner."""
+    foreign = [str(row) for row in context.installed.foreign if row.name in CONFIGURATION_NAMES]
+    mixed = context.installed.mixed
+    found = [f"{name}: {mixed[name]}" for name in (*foreign, *context.own_names) if name in mixed]
+    if not found:
+        return None
+    return Finding(
+        listed(found),
+        "Move what belongs to another program into an object with another name. If the webhook's image comes from a mirror, set "
+        "image_registry to the mirror.",
+    )
 
 
 def find_foreign_configuration(context: UpgradeContext) -> Finding | None:

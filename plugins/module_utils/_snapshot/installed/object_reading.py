@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -22,10 +21,11 @@ from ..._x509.errors import CertificateError
 from ..kinds import Reference
 from ..plan.step_types import ORPHAN_LABEL, RELEASE_LABEL
 from ..release import crd_sets, flags
-from ..release.release_table import CONFIGURATION_NAMES, GROUP, RELEASES, SNAPSHOT, Release, Version, parse
-from . import installers, pod_specs, validity
+from ..release.release_table import CONFIGURATION_NAMES, GROUP, SNAPSHOT, Release, Version, parse
+from . import installers, marks, pod_specs, validity
 from .installers import Origin
-from .pod_specs import WORKLOADS, containers, program_of
+from .marks import ClusterObjects, place_of
+from .pod_specs import DEPLOYMENTS, WORKLOADS, containers, deployment_of, own_program, program_of
 from .state import (
     CONVERSION,
     LEASE,
@@ -48,7 +48,6 @@ INVALID_LABELS = (
     "snapshot.storage.kubernetes.io/invalid-snapshot-resource",
     "snapshot.storage.kubernetes.io/invalid-snapshot-content-resource",
 )
-SERVICE_NAMES = frozenset(release.webhook.service for release in RELEASES if release.webhook)
 CERTIFICATE_KEYS = ("tls.crt", "cert.pem")
 CONTROLLER_ROLE = "snapshot-controller-runner"
 # The label of this collection's Secrets. Its value is installers.MANAGER.
@@ -70,28 +69,16 @@ RIGHTS: tuple[tuple[Version, str, str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ClusterObjects:
-    """Objects as the API server returned them, by the names of their lists such as "crds" or "deployments"."""
-
-    objects: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
-    kubernetes: str = ""
-    apis: tuple[str, ...] = ()
-    unreadable: Mapping[str, str] = field(default_factory=dict)
-
-    def __getitem__(self, what: str) -> tuple[Mapping[str, Any], ...]:
-        return self.objects.get(what, ())
-
-
 def installed(reading: ClusterObjects, release: Release) -> InstalledState:
     """Return the installed state. release: the target release, whose rules show invalid stored objects."""
     crds = [crd_sets.parse(obj) for obj in reading["crds"]]
-    configurations, foreign = _configurations(reading)
+    mixed = dict(_mixed(reading))
+    configurations, foreign = _configurations(reading, mixed)
     called = {
-        hook.service[0] for configuration in configurations for hook in configuration.hooks if hook.service
+        hook.service for configuration in configurations for hook in configuration.hooks if hook.service
     }
-    converts = {crd.conversion.service[0] for crd in crds if crd.conversion.service}
-    workloads, strangers = _told_apart(_workloads(reading), {VALIDATION: called, CONVERSION: converts})
+    converts = {crd.conversion.service for crd in crds if crd.conversion.service}
+    workloads, strangers = _told_apart(reading, {VALIDATION: called, CONVERSION: converts})
     role = next((obj for obj in reading["cluster_roles"] if _name(obj) == CONTROLLER_ROLE), None)
     return InstalledState(
         kubernetes=(parse(reading.kubernetes) or (0, 0, 0))[:2],
@@ -99,12 +86,13 @@ def installed(reading: ClusterObjects, release: Release) -> InstalledState:
         crds={crd.name: crd for crd in crds},
         crd_origins={_name(obj): installers.find_origin(obj, apis=reading.apis) for obj in reading["crds"]},
         workloads=tuple(workloads),
-        orphan_sets=tuple(_orphan_sets(reading["replicasets"])),
+        orphan_sets=tuple(_orphan_sets(reading)),
         configurations=tuple(configurations),
         foreign=tuple(foreign),
+        mixed=mixed,
         strangers=tuple(strangers),
         services=tuple(
-            Service(*_place(obj), obj["spec"].get("selector") or {}, installers.find_origin(obj))
+            Service(*place_of(obj), obj["spec"].get("selector") or {}, installers.find_origin(obj))
             for obj in reading["services"]
         ),
         secrets=tuple(_secret(obj, reading) for obj in reading["secrets"]),
@@ -121,37 +109,53 @@ def installed(reading: ClusterObjects, release: Release) -> InstalledState:
     )
 
 
-def _workloads(reading: ClusterObjects) -> Iterator[InstalledWorkload]:
-    for what, kind in WORKLOADS.items():
+def _mixed(reading: ClusterObjects) -> Iterator[tuple[str, str]]:
+    """Yield the objects that fail the marks of their kind, with the reasons. Most of them do not have upstream's names."""
+    kinds = (("ValidatingWebhookConfiguration", "configurations"), ("Service", "services"), *_LEFTOVERS)
+    for kind, what in kinds:
         for obj in reading[what]:
-            for container in containers(obj):
-                program = program_of(container.get("image", ""))
-                if program:
-                    yield _workload(kind, obj, container, program, reading.apis)
+            reason = marks.why_foreign(kind, obj, reading)
+            if reason:
+                namespace, name = place_of(obj)
+                yield str(Reference(kind, name, namespace)), reason
 
 
 def _told_apart(
-    workloads: Iterable[InstalledWorkload], called: Mapping[str, set[str]]
+    reading: ClusterObjects, called: Mapping[str, set[tuple[str, str]]]
 ) -> tuple[list[InstalledWorkload], list[InstalledWorkload]]:
-    """Return the workloads of the snapshot controller, and the webhooks that no configuration is known to call.
+    """Return the workloads of the snapshot controller, and the webhooks that are not proven to be the called ones.
 
-    called: the namespaces of the called Services, by program. A webhook in one of them is the called webhook.
-    If no Service is called, a killed run may have deleted the configuration. The webhook then counts if all running ones
-    are in one namespace. The same holds for conversions, because upstream's CRDs of 8.4 name a Service in namespace
-    default for a webhook of any namespace.
+    called: the called Services, by program. A proven webhook in one of their namespaces is the called one if it has upstream's
+    name or if such a Service selects its pods. If no Service is called, a killed run may have deleted the configuration. The
+    webhook then counts if all proven ones are in one namespace. The same holds for conversions, because upstream's CRDs of 8.4
+    name a Service in namespace default for a webhook of any namespace.
     """
-    every = list(workloads)
-    sure: dict[str, set[str]] = {}
-    for program, names in called.items():
-        places = {workload.namespace for workload in every if workload.program == program}
-        only = places if len(places) == 1 and (program == CONVERSION or not names) else set()
-        sure[program] = (places & names) or only
-    kept = [
+    behind = [
         workload
-        for workload in every
-        if workload.program not in sure or workload.namespace in sure[workload.program]
+        for service in reading["services"]
+        if place_of(service) in set().union(*called.values())
+        for workload, _program in marks.workloads_behind(service, reading)
     ]
-    return kept, [workload for workload in every if workload not in kept]
+    own: list[InstalledWorkload] = []
+    others: list[InstalledWorkload] = []
+    for what, kind in WORKLOADS.items():
+        for obj in reading[what]:
+            proven = own_program(obj, reading.registry) and (
+                deployment_of(obj) in DEPLOYMENTS or obj in behind
+            )
+            for container in containers(obj):
+                program = program_of(container.get("image", ""))
+                if program:
+                    is_own = program not in called or proven or len(containers(obj)) > 1
+                    (own if is_own else others).append(_workload(kind, obj, container, program, reading.apis))
+    for program, services in called.items():
+        namespaces = {namespace for namespace, _name in services}
+        places = {workload.namespace for workload in own if workload.program == program}
+        only = places if len(places) == 1 and (program == CONVERSION or not namespaces) else set()
+        sure = (places & namespaces) or only
+        others += [one for one in own if one.program == program and one.namespace not in sure]
+        own = [one for one in own if one not in others]
+    return own, others
 
 
 def _workload(
@@ -162,7 +166,7 @@ def _workload(
     return InstalledWorkload(
         program,
         kind,
-        *_place(obj),
+        *place_of(obj),
         image=image,
         version=_version(image, (template.get("metadata") or {}).get("labels") or {}),
         arguments=(*(container.get("command") or ())[1:], *(container.get("args") or ())),
@@ -196,27 +200,23 @@ def _version(image: str, labels: Mapping[str, str]) -> Version | None:
     return parse(tag) or parse(labels.get(RELEASE_LABEL, ""))
 
 
-def _orphan_sets(replica_sets: Iterable[Mapping[str, Any]]) -> Iterator[OrphanReplicaSet]:
-    for obj in replica_sets:
+def _orphan_sets(reading: ClusterObjects) -> Iterator[OrphanReplicaSet]:
+    for obj in reading["replicasets"]:
         # A ReplicaSet without replicas is the history of a deleted Deployment and runs no pods.
         if obj["metadata"].get("ownerReferences") or not obj["spec"].get("replicas", 1):
             continue
-        label = (obj["metadata"].get("labels") or {}).get(ORPHAN_LABEL, "")
-        for container in containers(obj):
-            program = program_of(container.get("image", ""))
-            if program and program != SIDECAR:
-                workload = _workload("ReplicaSet", obj, container, program, ())
-                yield OrphanReplicaSet(workload, label or workload.name.rpartition("-")[0], bool(label))
+        deployment, program = deployment_of(obj), own_program(obj, reading.registry)
+        if program and DEPLOYMENTS.get(deployment) == program:
+            workload = _workload("ReplicaSet", obj, containers(obj)[0], program, ())
+            is_labelled = ORPHAN_LABEL in (obj["metadata"].get("labels") or {})
+            yield OrphanReplicaSet(workload, deployment, is_labelled)
 
 
-def _configurations(reading: ClusterObjects) -> tuple[list[WebhookConfiguration], list[WebhookConfiguration]]:
-    """Return the webhook's configurations, and others that name snapshots or call one of the Services that were read.
-
-    A configuration belongs to the webhook by upstream's name, or if every webhook in it is asked about snapshots only and
-    calls a Service whose pods run the webhook's program. A rule that names snapshots is not enough, because policy engines
-    have such rules too.
-    """
-    programs = {_place(obj): _behind(obj, reading) for obj in reading["services"]}
+def _configurations(
+    reading: ClusterObjects, mixed: Mapping[str, str]
+) -> tuple[list[WebhookConfiguration], list[WebhookConfiguration]]:
+    """Return the webhook's configurations, and others that name snapshots, call a Service that was read, or have upstream's name."""
+    programs = {place_of(obj): marks.program_behind(obj, reading) for obj in reading["services"]}
     own: list[WebhookConfiguration] = []
     foreign: list[WebhookConfiguration] = []
     for kind, what in (
@@ -225,25 +225,14 @@ def _configurations(reading: ClusterObjects) -> tuple[list[WebhookConfiguration]
     ):
         for obj in reading[what]:
             configuration = _configuration(obj, kind, programs, reading.apis)
-            if kind == "ValidatingWebhookConfiguration" and _is_own(configuration):
+            named = kind == "ValidatingWebhookConfiguration" and configuration.name in CONFIGURATION_NAMES
+            if named and str(configuration) not in mixed:
                 own.append(configuration)
-            elif configuration.groups or any(
-                hook.answered_by or _is_known(hook, programs) for hook in configuration.hooks
+            elif (
+                named or configuration.groups or any(hook.service in programs for hook in configuration.hooks)
             ):
                 foreign.append(configuration)
     return own, foreign
-
-
-def _is_own(configuration: WebhookConfiguration) -> bool:
-    hooks = configuration.hooks
-    served = bool(hooks) and all(hook.answered_by == VALIDATION for hook in hooks)
-    asked = {group for hook in hooks for rule in hook.rules for group in rule.get("apiGroups") or ()}
-    return configuration.name in CONFIGURATION_NAMES or (served and asked <= {SNAPSHOT, GROUP})
-
-
-def _is_known(hook: Hook, programs: Mapping[tuple[str, str], str]) -> bool:
-    """Return True if it calls a Service with one of upstream's names, with or without pods."""
-    return hook.service is not None and hook.service[1] in SERVICE_NAMES and hook.service in programs
 
 
 def _configuration(
@@ -268,33 +257,8 @@ def _hook(entry: Mapping[str, Any], programs: Mapping[tuple[str, str], str]) -> 
     )
 
 
-def _behind(service: Mapping[str, Any], reading: ClusterObjects) -> str:
-    """Return the program that all containers behind a Service run, "" if they differ."""
-    selector = (service.get("spec") or {}).get("selector") or {}
-    namespace = _place(service)[0]
-    found = {
-        pod_specs.only_program(obj)
-        for what in (*WORKLOADS, "replicasets")
-        for obj in reading[what]
-        if selector and _place(obj)[0] == namespace and _is_root(what, obj)
-        if selector.items() <= _labels(obj).items()
-    }
-    return found.pop() if len(found) == 1 else ""
-
-
-def _is_root(what: str, obj: Mapping[str, Any]) -> bool:
-    """Return False for a ReplicaSet that has an owner or makes no pods."""
-    owned = bool(obj["metadata"].get("ownerReferences"))
-    return what != "replicasets" or (not owned and bool(obj["spec"].get("replicas", 1)))
-
-
-def _labels(workload: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the labels of a workload's pods."""
-    return (workload["spec"]["template"].get("metadata") or {}).get("labels") or {}
-
-
 def _secret(obj: Mapping[str, Any], reading: ClusterObjects) -> Secret:
-    namespace, name = _place(obj)
+    namespace, name = place_of(obj)
     data = obj.get("data") or {}
     certificate: dict[str, Any] = {}
     key = next((key for key in CERTIFICATE_KEYS if key in data), "")
@@ -314,9 +278,8 @@ def _secret(obj: Mapping[str, Any], reading: ClusterObjects) -> Secret:
         obj.get("type", "Opaque"),
         tuple(sorted(data)),
         managers=managers,
-        users=pod_specs.users_of(namespace, name, reading.objects),
+        users=pod_specs.users_of(namespace, name, reading.objects, reading.registry),
         resource_version=obj["metadata"].get("resourceVersion", ""),
-        is_marked=_is_marked(obj),
         **certificate,
     )
 
@@ -401,7 +364,7 @@ def _lists(content: Mapping[str, Any]) -> bool:
 
 def _lease(obj: Mapping[str, Any]) -> LeaderLease:
     state = read_lease(obj)
-    return LeaderLease(_place(obj)[0], state.holder, format_time(state.renewed) if state.renewed else "")
+    return LeaderLease(place_of(obj)[0], state.holder, format_time(state.renewed) if state.renewed else "")
 
 
 _LEFTOVERS = (
@@ -418,7 +381,7 @@ def _leftovers(reading: ClusterObjects) -> Iterator[tuple[str, str, str]]:
     for kind, what in _LEFTOVERS:
         for obj in reading[what]:
             if _name(obj) != CONTROLLER_ROLE:
-                yield (kind, *_place(obj))
+                yield (kind, *place_of(obj))
 
 
 def _other_origins(reading: ClusterObjects) -> Iterator[tuple[str, Origin]]:
@@ -426,7 +389,7 @@ def _other_origins(reading: ClusterObjects) -> Iterator[tuple[str, Origin]]:
     for kind, what in (*_LEFTOVERS, ("Secret", "secrets")):
         for obj in reading[what]:
             if not _is_marked(obj):
-                namespace, name = _place(obj)
+                namespace, name = place_of(obj)
                 yield str(Reference(kind, name, namespace)), installers.find_origin(obj, apis=reading.apis)
 
 
@@ -436,7 +399,3 @@ def _is_marked(obj: Mapping[str, Any]) -> bool:
 
 def _name(obj: Mapping[str, Any]) -> str:
     return str(obj["metadata"]["name"])
-
-
-def _place(obj: Mapping[str, Any]) -> tuple[str, str]:
-    return str(obj["metadata"].get("namespace") or ""), _name(obj)

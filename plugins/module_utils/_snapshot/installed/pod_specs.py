@@ -3,27 +3,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Find the programs of external-snapshotter, other containers and used Secrets in pod templates. Pure.
-
-These are the positive marks by which an upgrade recognises the objects of the snapshot controller.
-"""
+"""Find the programs of external-snapshotter, other containers and used Secrets in pod templates. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ..plan.step_types import ORPHAN_LABEL
+from ..release.release_table import CONTROLLER as CONTROLLER_NAME
+from ..release.release_table import RELEASES
+from ..release.settings import REGISTRY
 from .state import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
 
 Object = Mapping[str, Any]
 
-# The end of an image's name -> its program. Rebuilt images have a prefix (hardened-snapshot-controller).
-PROGRAMS = (
-    ("snapshot-controller", CONTROLLER),
-    ("snapshot-validation-webhook", VALIDATION),
-    ("snapshot-conversion-webhook", CONVERSION),
-    ("csi-snapshotter", SIDECAR),
-)
+_NAMES = {
+    "snapshot-controller": CONTROLLER,
+    "snapshot-validation-webhook": VALIDATION,
+    "snapshot-conversion-webhook": CONVERSION,
+    "csi-snapshotter": SIDECAR,
+}
+# RKE2, Rancher and OpenShift put a prefix in front of the name of an image.
+_PREFIXES = ("", "hardened-", "mirrored-sig-storage-", "csi-")
+# The name of an image -> its program.
+PROGRAMS = {f"{prefix}{name}": program for name, program in _NAMES.items() for prefix in _PREFIXES}
+# Upstream's registries, with the path in front of the name. Manifests before 6.1 have the last two.
+REGISTRIES = (REGISTRY, "k8s.gcr.io/sig-storage", "gcr.io/k8s-staging-sig-storage")
+# Upstream's name of a Deployment -> its program.
+DEPLOYMENTS = {
+    CONTROLLER_NAME: CONTROLLER,
+    **{release.webhook.deployment: release.webhook.kind for release in RELEASES if release.webhook},
+}
 # Workloads that run a program all the time, by the name of their list.
 WORKLOADS: Mapping[str, str] = {
     "deployments": "Deployment",
@@ -44,10 +55,22 @@ USERS: tuple[tuple[str, str, str], ...] = (
 NEEDED_USERS = tuple(what for what, _kind, _path in USERS if what != "ingresses")
 
 
+def repository_of(image: str) -> tuple[str, str]:
+    """Return the registry with its path, and the name of an image."""
+    path, _slash, name = image.partition("@")[0].rpartition("/")
+    return path, name.partition(":")[0]
+
+
 def program_of(image: str) -> str:
-    """Return the program that an image holds, "" for any other image."""
-    name = image.rpartition("/")[2].partition("@")[0].partition(":")[0]
-    return next((program for ending, program in PROGRAMS if name.endswith(ending)), "")
+    """Return the program of an image, "" for any other image.
+
+    The end of the name is enough for a controller and a sidecar. The plan reports such a workload, or stops.
+    """
+    name = repository_of(image)[1]
+    similar = next(
+        (known for known in ("snapshot-controller", "csi-snapshotter") if name.endswith(known)), ""
+    )
+    return PROGRAMS.get(name) or PROGRAMS.get(similar, "")
 
 
 def template_of(obj: Object) -> Object:
@@ -74,44 +97,65 @@ def only_program(obj: Object) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
+def own_program(obj: Object, registry: str = REGISTRY) -> str:
+    """Return the program of a workload that is proven to be the snapshot controller's or its webhook's, "" otherwise.
+
+    The proof is upstream's name of the Deployment with an image of the program's exact name, or an image with upstream's path.
+
+    registry: a mirror of upstream's registry.
+    """
+    program, images = only_program(obj), [repository_of(one.get("image", "")) for one in containers(obj)]
+    named = DEPLOYMENTS.get(deployment_of(obj)) == program and all(name in PROGRAMS for _path, name in images)
+    known = all(path in (*REGISTRIES, registry.rstrip("/")) and name in PROGRAMS for path, name in images)
+    return program if named or known else ""
+
+
+def deployment_of(obj: Object) -> str:
+    """Return the name of a Deployment, also if the object is a ReplicaSet that it made."""
+    metadata = obj["metadata"]
+    labels = metadata.get("labels") or {}
+    name: str = labels.get(ORPHAN_LABEL) or metadata["name"]
+    return name.removesuffix(f"-{labels.get('pod-template-hash')}")
+
+
 def others_beside(obj: Object, container: Object) -> tuple[str, ...]:
     """Return the names of the template's other containers."""
     return tuple(str(other.get("name", "?")) for other in containers(obj) if other is not container)
 
 
-def secrets_of(node: Any) -> Iterator[str]:
-    """Yield the names of all Secrets in the spec of a pod or an Ingress.
+def references_of(node: Any) -> Iterator[str]:
+    """Yield the names of all Secrets in the spec of a pod or an Ingress, and of the pod's ServiceAccount.
 
-    The API calls such a reference secretName, imagePullSecrets, or an object with a name under a key with "secret", such
+    The API calls a reference to a Secret secretName, imagePullSecrets, or an object with a name under a key with "secret", such
     as secretRef, secretKeyRef or nodePublishSecretRef.
     """
     if isinstance(node, Mapping):
         for key, value in node.items():
-            if key == "secretName" and isinstance(value, str):
+            if key in ("secretName", "serviceAccountName", "serviceAccount") and isinstance(value, str):
                 yield value
             elif "secret" in key.lower() and isinstance(value, Mapping) and value.get("name"):
                 yield str(value["name"])
             elif key == "imagePullSecrets":
                 yield from (str(secret.get("name")) for secret in value or ())
-            yield from secrets_of(value)
+            yield from references_of(value)
     elif isinstance(node, (list, tuple)):
         for value in node:
-            yield from secrets_of(value)
+            yield from references_of(value)
 
 
 def users_of(
-    namespace: str, secret: str, objects: Mapping[str, Iterable[Object]]
+    namespace: str, name: str, objects: Mapping[str, Iterable[Object]], registry: str = REGISTRY
 ) -> tuple[tuple[str, str], ...]:
-    """Return the users of the Secret as ("Kind namespace/name", program), with the program of ``only_program``.
+    """Return the users of a Secret or ServiceAccount as ("Kind namespace/name", program), with that of ``own_program``.
 
     objects: lists by their names in USERS, of any namespaces.
     """
     return tuple(
-        (f"{kind} {namespace}/{obj['metadata']['name']}", only_program(obj))
+        (f"{kind} {namespace}/{obj['metadata']['name']}", own_program(obj, registry))
         for what, kind, _path in USERS
         for obj in objects.get(what, ())
         if obj["metadata"].get("namespace") == namespace and _counts(what, obj)
-        if secret in set(secrets_of(template_of(obj).get("spec")))
+        if name in set(references_of(template_of(obj).get("spec")))
     )
 
 

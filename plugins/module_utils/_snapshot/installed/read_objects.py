@@ -10,7 +10,7 @@ The reading names the lists that could not be read. A hazard that needs such a l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..._kube.errors import ApiError, NotFound
@@ -24,7 +24,8 @@ from ..release.release_table import (
     SNAPSHOT_CRDS,
     known_webhook,
 )
-from .object_reading import CONTROLLER_ROLE, ClusterObjects
+from .marks import ClusterObjects, called, place_of
+from .object_reading import CONTROLLER_ROLE
 from .pod_specs import USERS, WORKLOADS, containers, program_of
 from .state import CONVERSION, LEASE, VALIDATION
 
@@ -132,11 +133,11 @@ def _read_webhooks(reader: _Reader, namespace: str) -> None:
         for volume in obj["spec"]["template"]["spec"].get("volumes") or ()
         if "secret" in volume
     }
-    called = {name for place, name in _calls(reader) if place == namespace}
+    services = {name for place, name in _calls(reader) if place == namespace}
     known = [known_webhook(kind) for kind in (VALIDATION, CONVERSION)]
-    services = sorted(called | {webhook.service for webhook in known})
+    services |= {webhook.service for webhook in known}
     secrets = sorted(mounted | {name for webhook in known for name in (webhook.secret, webhook.old_secret)})
-    reader.get("services", *(f"{core}/services/{name}" for name in services))
+    reader.get("services", *(f"{core}/services/{name}" for name in sorted(services)))
     reader.get("secrets", *(f"{core}/secrets/{name}" for name in secrets))
     if any(obj["metadata"]["namespace"] == namespace for obj in reader.objects.get("secrets", ())):
         for what, _kind, path in USERS:
@@ -207,31 +208,19 @@ def _programs(obj: Object) -> set[str]:
 
 def _own_calls(reader: _Reader) -> set[tuple[str, str]]:
     """Return the Services that the CRDs' conversions and the configurations with upstream's names call."""
-    named = [obj for obj in reader.objects.get("configurations", ()) if _name(obj) in CONFIGURATION_NAMES]
-    return _services(
-        [entry["clientConfig"] for obj in named for entry in obj.get("webhooks") or ()]
-        + [
-            ((obj["spec"].get("conversion") or {}).get("webhook") or {}).get("clientConfig") or {}
-            for obj in reader.objects.get("crds", ())
-        ]
-    )
+    named = [
+        obj for obj in reader.objects.get("configurations", ()) if place_of(obj)[1] in CONFIGURATION_NAMES
+    ]
+    crds = [crd_sets.parse(obj).conversion.service for obj in reader.objects.get("crds", ())]
+    return {place for obj in named for place in called(obj)} | {service for service in crds if service}
 
 
 def _calls(reader: _Reader) -> set[tuple[str, str]]:
     """Return the Services that any webhook calls. The pods behind a Service show if it is the snapshot webhook's."""
-    entries = [
-        entry
-        for what in ("configurations", "mutating_configurations")
-        for obj in reader.objects.get(what, ())
-        for entry in obj.get("webhooks") or ()
-    ]
-    return _services([entry["clientConfig"] for entry in entries]) | _own_calls(reader)
-
-
-def _services(configs: Iterable[Object]) -> set[tuple[str, str]]:
-    services = [config["service"] for config in configs if config.get("service")]
-    return {(service["namespace"], service["name"]) for service in services}
-
-
-def _name(obj: Object) -> str:
-    return str(obj["metadata"]["name"])
+    return _own_calls(reader).union(
+        *(
+            called(obj)
+            for what in ("configurations", "mutating_configurations")
+            for obj in reader.objects.get(what, ())
+        )
+    )

@@ -134,8 +134,6 @@ class Secret:
     users: tuple[tuple[str, str], ...] = ()
     #: The version that was read.
     resource_version: str = ""
-    #: True if it has this collection's label.
-    is_marked: bool = False
 
     def __str__(self) -> str:
         return f"Secret {self.namespace}/{self.name}"
@@ -216,6 +214,8 @@ class InstalledState:
     configurations: tuple[WebhookConfiguration, ...] = ()
     #: Other configurations that name snapshots or call the webhook. An upgrade does not change them.
     foreign: tuple[WebhookConfiguration, ...] = ()
+    #: "Kind namespace/name" of objects that hold something of another owner, with the reasons, whatever their names are.
+    mixed: Mapping[str, str] = field(default_factory=dict)
     #: Workloads with a webhook's program in a namespace that no configuration calls. An upgrade does not change them.
     strangers: tuple[InstalledWorkload, ...] = ()
     services: tuple[Service, ...] = ()

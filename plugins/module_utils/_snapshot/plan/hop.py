@@ -666,7 +666,10 @@ def _webhook_objects(context: UpgradeContext, kind: str) -> list[dict[str, Any]]
     if context.callers(kind):
         return []
     objects = [_object("Service", service.name, service.namespace) for service in context.services(kind)]
-    objects += [_object(what, name, place) for what, place, name in context.leftovers(kind)]
+    objects += [
+        {**_object(what, name, place), **({"only_used_by": kind} if what == "ServiceAccount" else {})}
+        for what, place, name in context.leftovers(kind)
+    ]
     objects += _secrets(context, kind)
     workloads = (*context.installed.running(kind), *context.installed.orphans(kind))
     return objects + [

@@ -26,6 +26,7 @@ from ..installed.state import (
     Service,
     WebhookConfiguration,
 )
+from ..kinds import Reference
 from ..release import crd_sets, flags
 from ..release.crd_sets import Crd
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME
@@ -47,6 +48,7 @@ from ..release.release_table import (
     find,
     known_webhook,
 )
+from ..release.settings import REGISTRY
 
 NO_VERSION: Version = (0, 0, 0)
 # The first Kubernetes version in which pods can sleep before they end by default (KEP-3960).
@@ -56,6 +58,10 @@ RATCHETS_SINCE = (1, 30)
 
 # The keys that a webhook's Secret may have. A Secret with other keys has other users.
 SECRET_KEYS = frozenset({"tls.crt", "tls.key", "ca.crt", "cert.pem", "key.pem"})
+
+
+def _name(entry: tuple[str, str, str]) -> str:
+    return str(Reference(entry[0], entry[2], entry[1]))
 
 
 def _belongs(entry: tuple[str, str, str], kind: str, place: str) -> bool:
@@ -98,6 +104,8 @@ class UpgradeOptions:
     webhook_arguments: tuple[str, ...] = ()
     webhook_port: int = 8443
     webhook_host_network: bool = False
+    #: Images of this registry count as upstream's.
+    image_registry: str = REGISTRY
 
 
 @dataclass(frozen=True)
@@ -188,20 +196,25 @@ class UpgradeContext:
         return bool(self.called(kind) or self.installed.running(kind) or self.installed.orphans(kind))
 
     def services(self, kind: str) -> list[Service]:
-        """Return the webhook's Services: those with upstream's name in its namespace, and those called for it."""
-        own = set(self.called(kind))
-        if self.is_located(kind) or self.wants(kind):
-            own.add((self.webhook_namespace(kind), known_webhook(kind).service))
-        return [service for service in self.installed.services if (service.namespace, service.name) in own]
+        """Return the webhook's Service: the one with upstream's name in its namespace."""
+        if not (self.is_located(kind) or self.wants(kind)):
+            return []
+        place = (self.webhook_namespace(kind), known_webhook(kind).service)
+        return [service for service in self.installed.services if (service.namespace, service.name) == place]
 
     def callers(self, kind: str) -> list[tuple[WebhookConfiguration, Hook]]:
-        """Return the webhooks in configurations of other owners that call this kind of webhook."""
-        places = {(service.namespace, service.name) for service in self.services(kind)}
+        """Return the webhooks in configurations of other owners that call this webhook, also by a Service of another name."""
+        places, namespace = (
+            [(one.namespace, one.name) for one in self.services(kind)],
+            self.webhook_namespace(kind),
+        )
         return [
             (configuration, hook)
             for configuration in self.installed.foreign
             for hook in configuration.hooks
-            if hook.answered_by == kind or hook.service in places
+            if hook.service
+            and hook.service[0] == namespace
+            and (hook.answered_by == kind or hook.service in places)
         ]
 
     def candidates(self, kind: str) -> list[Secret]:
@@ -221,34 +234,22 @@ class UpgradeContext:
         place = self.webhook_namespace(kind)
         return [leftover for leftover in self.installed.leftovers if _belongs(leftover, kind, place)]
 
+    @property
+    def own_names(self) -> list[str]:
+        """The webhooks' Services, Secrets and other objects, as "Kind namespace/name"."""
+        kinds = (VALIDATION, CONVERSION)
+        objects = [one for kind in kinds for one in (*self.services(kind), *self.candidates(kind))]
+        return [*map(str, objects), *(_name(row) for kind in kinds for row in self.leftovers(kind))]
+
     def elsewhere(self) -> list[str]:
         """Return the objects with upstream's names outside the webhook's namespace."""
-        kinds = (VALIDATION, CONVERSION)
-        services = [service for kind in kinds for service in self.services(kind)]
-        secrets = [secret for kind in kinds for secret in self.candidates(kind)]
-        known = [
-            name for kind in kinds for name in (known_webhook(kind).secret, known_webhook(kind).old_secret)
-        ]
-        own = [leftover for kind in kinds for leftover in self.leftovers(kind)]
-        named = {known_webhook(kind).service for kind in kinds}
-        return [
-            *(str(workload) for workload in self.installed.strangers),
-            *(
-                str(service)
-                for service in self.installed.services
-                if service not in services and service.name in named
-            ),
-            *(
-                str(secret)
-                for secret in self.installed.secrets
-                if secret not in secrets and secret.name in known
-            ),
-            *(
-                f"{what} {place}/{name}" if place else f"{what} {name}"
-                for what, place, name in self.installed.leftovers
-                if (what, place, name) not in own
-            ),
-        ]
+        hooks = [known_webhook(kind) for kind in (VALIDATION, CONVERSION)]
+        known = {name for hook in hooks for name in (hook.service, hook.secret, hook.old_secret)}
+        services = [service for service in self.installed.services if service.name in known]
+        secrets = [secret for secret in self.installed.secrets if secret.name in known]
+        objects = (*self.installed.strangers, *services, *secrets)
+        named = [*map(str, objects), *map(_name, self.installed.leftovers)]
+        return [name for name in named if name not in self.own_names]
 
     def why_kept(self, kind: str, secret: Secret) -> str:
         """Return the reason to keep a Secret when the webhook is deleted, "" if it may be deleted."""
@@ -263,8 +264,8 @@ class UpgradeContext:
             return f"it also holds {', '.join(sorted(set(secret.keys) - SECRET_KEYS))}"
         if others:
             return f"{', '.join(others)} uses it"
-        if secret.name not in (known.secret, known.old_secret) and not secret.is_marked:
-            return "it has neither upstream's name nor this collection's label"
+        if secret.name not in (known.secret, known.old_secret):
+            return "it has neither upstream's name nor this collection's"
         return f"its other users are not known: {unread[0]}" if unread else ""
 
     # Group snapshots.

@@ -13,16 +13,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ... import _managers
 from ..._kube.errors import Conflict, Forbidden, UnprocessableObject
 from ..._kube.update_object import retry_on_conflict
-from ..._snapshot.errors import OwnedObjectError, RefusedObjectError, StepError
+from ..._snapshot.errors import RefusedObjectError, StepError
 from ..._snapshot.kinds import KINDS, Reference, reference
 from ..._snapshot.plan.object_changes import FieldChange, changes
 from . import field_ownership
+from .ownership import refuse_others
 
 if TYPE_CHECKING:
     from ..._kube.client import Client
@@ -44,6 +44,7 @@ class ObjectOutcome:
     changes: the fields that changed.
     foreign_fields: fields that other managers own and keep, as "MANAGER: FIELD".
     note: the reason why the API server could not try a change in check mode, or why an object is not deleted.
+    deleted: the object in the version that was deleted, with secret values. None in check mode.
     """
 
     reference: Reference
@@ -51,6 +52,7 @@ class ObjectOutcome:
     changes: tuple[FieldChange, ...] = ()
     foreign_fields: tuple[str, ...] = ()
     note: str = ""
+    deleted: Object | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_changed(self) -> bool:
@@ -158,8 +160,8 @@ def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], 
         return client.find(place.path)
 
     def attempt(live: Object | None) -> Preview:
-        if live is not None and not take_over:
-            refuse_owned(place, live)
+        if live is not None:
+            refuse_others(client, place, live, take_over=take_over)
         if live is None and place.namespace in new_namespaces:
             return Preview(manifest, None, manifest, True, managers)  # no dry run without its namespace
         with _naming_the_object(manifest):
@@ -209,14 +211,20 @@ def _differs(live: Object | None, answer: Object) -> bool:
 
 
 def _move_and_apply(client: Client, one: Preview) -> Object:
-    """Move the fields and apply. Repeat that if the apply itself recorded another manager (before-first-apply)."""
-    place, managers, live = reference(one.manifest), one.managers, one.live
+    """Move the fields and apply, each over the version that was judged.
+
+    Repeat that if the apply itself recorded another manager (before-first-apply), and after a write of another client.
+    """
+    place, managers, live = reference(one.manifest), one.managers, client.find(reference(one.manifest).path)
     for _attempt in range(ATTEMPTS):
+        if live is not None:
+            refuse_others(client, place, live, take_over=True)  # the preview has judged its manager
         patch = field_ownership.patch_to_move(live, managers) if live is not None else []
         try:
             if patch:
-                client.patch(place.path, patch)
-            live = client.apply(place.path, one.manifest, manager=field_ownership.MANAGER)
+                live = client.patch(place.path, patch)
+            manifest = _at_version(one.manifest, live)
+            live = client.apply(place.path, manifest, manager=field_ownership.MANAGER)
         except Conflict:
             live = client.find(place.path)
             continue
@@ -225,20 +233,17 @@ def _move_and_apply(client: Client, one: Preview) -> Object:
     raise contended_error(place)
 
 
+def _at_version(manifest: Object, live: Object | None) -> Object:
+    """Return the manifest with UID and version of the object, so that the API server accepts it for that version only."""
+    if live is None:
+        return manifest
+    precondition = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
+    return {**manifest, "metadata": {**manifest["metadata"], **precondition}}
+
+
 def contended_error(place: Reference) -> Conflict:
     """Return the error of a write that met a conflict at every attempt."""
     return Conflict(f"{place} changed at each attempt to write it", remedy="Run the task again", status=409)
-
-
-def refuse_owned(place: Reference, live: Object) -> None:
-    """Raise OwnedObjectError if the object has markers of another manager."""
-    found = _managers.find_managers(live["metadata"])
-    if found:
-        raise OwnedObjectError(
-            _managers.belongs_to(place, found),
-            evidence=[marker for one in found for marker in one.evidence],
-            remedy="Upgrade it there, or take it over with take_over: true",
-        )
 
 
 @contextmanager

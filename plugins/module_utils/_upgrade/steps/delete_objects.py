@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..._kube.errors import ApiError, NotFound
 from ..._kube.update_object import retry_on_conflict
-from ..._snapshot.errors import OwnedObjectError, StepError
-from ..._snapshot.installed.pod_specs import NEEDED_USERS, USERS, containers, only_program, users_of
-from ..._snapshot.installed.state import SIDECAR
+from ..._snapshot.errors import StepError
+from ..._snapshot.installed.pod_specs import NEEDED_USERS, USERS, users_of
 from ..._snapshot.kinds import KINDS, Reference
+from ..._snapshot.release.settings import REGISTRY
 from . import waits
-from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error, refuse_owned
+from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
+from .ownership import refuse_others
 
 if TYPE_CHECKING:
     from ..._kube.client import Client
@@ -31,12 +32,18 @@ WORKLOADS = ("Deployment", "StatefulSet", "ReplicaSet")
 
 
 def delete_planned(
-    client: Client, entry: Mapping[str, Any], *, take_over: bool = False, check_mode: bool = False
+    client: Client,
+    entry: Mapping[str, Any],
+    *,
+    registry: str = REGISTRY,
+    take_over: bool = False,
+    check_mode: bool = False,
 ) -> list[ObjectOutcome]:
     """Delete the objects of one entry of a plan, and wait until they are gone. Skip objects that do not exist.
 
     Args:
         entry: {kind, namespace, name}, or with label_selector instead of name. See the action "delete" of step_types.
+        registry: images of it count as upstream's.
 
     Raises:
         StepError: the object may not be deleted, or is not gone at the deadline.
@@ -59,7 +66,8 @@ def delete_planned(
             propagation="Foreground" if kind in WORKLOADS else "",
             take_over=take_over,
             check_mode=check_mode,
-            why_kept=partial(_why_kept, client, target, entry),
+            why_kept=partial(_why_kept, client, target, entry, registry),
+            registry=registry,
         )
         if outcome.is_changed and not check_mode:
             waits.until_gone(client, target, uid)
@@ -67,13 +75,10 @@ def delete_planned(
     return outcomes
 
 
-def _why_kept(client: Client, target: Reference, entry: Mapping[str, Any], live: Mapping[str, Any]) -> str:
-    """Return the reason to keep an object of a plan: a later write or another user. Return "" to delete it.
-
-    Raises OwnedObjectError for a workload whose other containers, such as a CSI driver's, would end with it.
-    """
-    if target.kind in WORKLOADS:
-        refuse_mixed(target, live)
+def _why_kept(
+    client: Client, target: Reference, entry: Mapping[str, Any], registry: str, live: Mapping[str, Any]
+) -> str:
+    """Return the reason to keep an object of a plan: a later write or another user. Return "" to delete it."""
     planned, own = entry.get("resource_version"), entry.get("only_used_by")
     if planned and live["metadata"].get("resourceVersion") != planned:
         return f"{target} is kept: it changed after the plan was made"
@@ -83,8 +88,9 @@ def _why_kept(client: Client, target: Reference, entry: Mapping[str, Any], live:
         found = {what: _users(client, what, path.format(target.namespace)) for what, _kind, path in USERS}
     except ApiError as error:
         return f"{target} is kept, because its other users cannot be read: {error.message or error.cause}"
-    users = [what for what, program in users_of(target.namespace, target.name, found) if program != own]
-    return f"{target} is kept: {', '.join(users)} uses it" if users else ""
+    users = users_of(target.namespace, target.name, found, registry)
+    others = [what for what, program in users if program != own]
+    return f"{target} is kept: {', '.join(others)} uses it" if others else ""
 
 
 def _users(client: Client, what: str, path: str) -> list[dict[str, Any]]:
@@ -134,6 +140,7 @@ def delete(
     *,
     uid: str = "",
     propagation: str = "",
+    registry: str = REGISTRY,
     take_over: bool = False,
     check_mode: bool = False,
     why_kept: Callable[[Object], str] = lambda _live: "",
@@ -145,10 +152,12 @@ def delete(
     Args:
         uid: delete only the object of this UID, "" for the current one.
         propagation: what happens to the objects that it owns, as in Client.delete.
+        registry: images of it count as upstream's.
         why_kept: returns the reason to keep the object, "" if it may be deleted. The reason is the note of the outcome.
 
     Raises:
-        OwnedObjectError: another manager owns it, and take_over is false.
+        OwnedObjectError: another manager owns it, and take_over is false. Or it holds something of another owner, such as the
+            container of a CSI driver.
         KubeError: the API server refuses.
     """
 
@@ -161,8 +170,7 @@ def delete(
     def write(live: Object | None) -> ObjectOutcome:
         if live is None or live["metadata"]["uid"] != wanted_uid:
             return ObjectOutcome(target, "unchanged")
-        if not take_over:
-            refuse_owned(target, live)
+        refuse_others(client, target, live, take_over=take_over, registry=registry, is_deleted=True)
         reason = why_kept(live)
         if reason:
             return ObjectOutcome(target, "unchanged", note=reason)
@@ -177,17 +185,6 @@ def delete(
             )
         except NotFound:
             return ObjectOutcome(target, "unchanged")
-        return ObjectOutcome(target, "deleted")
+        return ObjectOutcome(target, "deleted", deleted=None if check_mode else live)
 
     return retry_on_conflict(first, write, read, attempts=ATTEMPTS, exhausted=contended_error(target))
-
-
-def refuse_mixed(place: Reference, live: Object) -> None:
-    """Raise OwnedObjectError for a workload that does not run exactly one program of external-snapshotter."""
-    names = [str(one.get("name", "?")) for one in containers(live)]
-    if only_program(live) in ("", SIDECAR) or len(names) > 1:
-        raise OwnedObjectError(
-            f"{place} is not deleted, because that would stop all its containers: {', '.join(names)}",
-            code="other-containers",
-            remedy="Remove the container of the snapshot controller or of its webhook from it, and plan again",
-        )

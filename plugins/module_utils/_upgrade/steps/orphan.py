@@ -30,11 +30,12 @@ from typing import TYPE_CHECKING, Any
 from ..._kube import json_patch
 from ..._kube.errors import NotFound
 from ..._snapshot.errors import NotYetError
+from ..._snapshot.installed.pod_specs import deployment_of, own_program
 from ..._snapshot.kinds import KINDS, Reference
 from ..._snapshot.plan.step_types import ORPHAN_LABEL
 from . import waits
 from .apply_manifests import ObjectOutcome
-from .delete_objects import delete, refuse_mixed
+from .delete_objects import delete
 from .patches import patch_object
 
 if TYPE_CHECKING:
@@ -64,7 +65,6 @@ def orphan_deployment(
     ]
     gone = []
     if deployment is not None:
-        refuse_mixed(target, deployment)
         uid = deployment["metadata"]["uid"]
         gone = [
             delete(client, target, uid=uid, propagation="Orphan", take_over=take_over, check_mode=check_mode)
@@ -123,10 +123,7 @@ def _belongs_to(replica_set: Object, deployment: Object | None, name: str) -> bo
     owners = [owner["uid"] for owner in metadata.get("ownerReferences") or () if owner.get("controller")]
     if deployment is not None:
         return deployment["metadata"]["uid"] in owners
-    labels = metadata.get("labels") or {}
-    template = replica_set["spec"]["template"]["metadata"].get("labels") or {}
-    named = metadata["name"] == f"{name}-{template.get(_HASH)}"
-    return not owners and (labels.get(ORPHAN_LABEL) == name or named)
+    return not owners and deployment_of(replica_set) == name and bool(own_program(replica_set))
 
 
 def _list_objects(client: Client, kind: str, target: Reference) -> list[dict[str, Any]]:

@@ -22,7 +22,8 @@ from ..._snapshot.kinds import Reference
 from ..._snapshot.plan.object_changes import FieldChange, changes
 from ..._webhook import bundle_content, bundle_targets, reconnection
 from ..._webhook.bundle_targets import Target
-from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error, refuse_owned
+from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
+from .ownership import refuse_others
 
 if TYPE_CHECKING:
     from ..._kube.client import Client
@@ -63,8 +64,7 @@ def patch_object(
         operations = decide(live)
         if not operations:
             return ObjectOutcome(target, "unchanged")
-        if not take_over:
-            refuse_owned(target, live)
+        refuse_others(client, target, live, take_over=take_over)
         lock = json_patch.at_version(live["metadata"]["resourceVersion"])
         answer = client.patch(target.path, [lock, *operations], dry_run=check_mode)
         return ObjectOutcome(target, "changed", changes(live, answer))

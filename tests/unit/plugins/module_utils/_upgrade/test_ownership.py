@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -94,8 +96,12 @@ ALIAS = ("hooks", "alias")
 OWN, FOREIGN, IGNORED = "own", "foreign", "ignored"
 CONFIGURATIONS_TABLE: dict[str, tuple[Object, str]] = {
     "upstream's name": (configuration(UPSTREAM, (HOOK, "snapshots")), OWN),
-    "upstream's name, and a Service that does not exist": (configuration(UPSTREAM, (("x", "y"), "snapshots")), OWN),
-    "another name, and every webhook is answered by the program": (configuration("mine", (HOOK, "snapshots"), (ALIAS, "snapshots")), OWN),
+    "upstream's name, and a Service that does not exist": (configuration(UPSTREAM, ((("x", HOOK[1])), "snapshots")), OWN),
+    "upstream's name, and a Service of another name before the program": (configuration(UPSTREAM, (ALIAS, "snapshots")), OWN),
+    "upstream's name, and an unknown Service of another name": (configuration(UPSTREAM, (("x", "y"), "snapshots")), FOREIGN),
+    "upstream's name, and one more webhook": (configuration(UPSTREAM, (HOOK, "snapshots"), (POLICY, "pods")), FOREIGN),
+    "upstream's name, and one more kind of objects": (configuration(UPSTREAM, (HOOK, "pods")), FOREIGN),
+    "another name, and every webhook is answered by the program": (configuration("mine", (HOOK, "snapshots"), (ALIAS, "snapshots")), FOREIGN),
     "the program answers, and is asked about other kinds too": (configuration("wide", (HOOK, "snapshots"), (HOOK, "pods")), FOREIGN),
     "a policy engine": (configuration("company-policy", (POLICY, "pods"), (POLICY, "snapshots")), FOREIGN),
     "a policy engine with an owner": (configuration("kyverno", (POLICY, "snapshots"), **KYVERNO), FOREIGN),
@@ -336,6 +342,8 @@ class OwnershipApi(objects.ObjectApi):
     """A client that can delete. Another client writes before the first deletions."""
 
     writes_between = 0
+    #: A change of the object by that client.
+    added: Mapping[str, Any] = MappingProxyType({})
 
     def delete(self, path: str, *, uid: str = "", resource_version: str = "", **_given: Any) -> None:
         live = self.answers.get(path)
@@ -346,6 +354,7 @@ class OwnershipApi(objects.ObjectApi):
             self.writes_between -= 1
             metadata["resourceVersion"] = str(int(metadata["resourceVersion"]) + 1)
             live.setdefault("data", {})["added"] = "eA=="
+            live.update(self.added)
         if (metadata["uid"], metadata["resourceVersion"]) != (uid, resource_version):
             raise Conflict("the object was changed", status=409)
         self.answers[path] = None
@@ -405,6 +414,97 @@ def test_a_deletion_is_repeated_after_a_write_of_another_client() -> None:
         delete_objects.delete(api, SECRET)
 
 
+MIXED_WEBHOOKS = configuration(UPSTREAM, (HOOK, "snapshots"), (ALIAS, "pods"))["webhooks"]
+# What another client makes of an object of upstream between the read and the delete, and the reason to refuse the delete.
+MADE_FOREIGN: dict[str, tuple[Reference, Object, Object, str]] = {
+    "a configuration": (
+        Reference("ValidatingWebhookConfiguration", UPSTREAM), configuration(UPSTREAM, (HOOK, "snapshots")),
+        {"webhooks": MIXED_WEBHOOKS}, "the configuration also has the webhook h1, which has rules for other objects",
+    ),
+    "a Service": (
+        Reference("Service", HOOK[1], HOOK[0]), service(HOOK, app="hook"), {"spec": {"type": "ExternalName"}}, "does not select pods",
+    ),
+    "a Deployment": (
+        Reference("Deployment", "snapshot-validation-deployment", "hooks"),
+        objects.workload("hooks", "snapshot-validation-deployment", IMAGE),
+        {"spec": objects.workload("x", "x", "acme/volume-snapshot-validation-webhook:v1")["spec"]}, "it runs the containers a (acme/",
+    ),
+    "a binding": (
+        Reference("ClusterRoleBinding", "snapshot-webhook-role"), {"metadata": {"name": "snapshot-webhook-role"}},
+        {"subjects": [{"kind": "User", "name": "ada"}]}, "it also binds User ada",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "obj", "added", "words"), MADE_FOREIGN.values(), ids=list(MADE_FOREIGN))
+def test_an_object_is_judged_again_after_a_conflict(
+    place: Reference, obj: Object, added: Object, words: str
+) -> None:
+    live = {**copy.deepcopy(obj), "metadata": {**obj["metadata"], "uid": "u", "resourceVersion": "1"}}
+    lists: Object = {f"{APPS}/namespaces/hooks/{what}": [] for what in (*pod_specs.WORKLOADS, "replicasets")}
+    api: Any = OwnershipApi({place.path: live, CONFIGURATIONS: [], MUTATING: [], **lists})
+    api.writes_between, api.added = 1, added
+    with pytest.raises(OwnedObjectError) as caught:
+        delete_objects.delete(api, place)
+    assert words in caught.value.cause
+    assert api.answers[place.path] is not None
+
+
+def test_a_service_that_another_configuration_calls_is_not_deleted() -> None:
+    place = Reference("Service", HOOK[1], HOOK[0])
+    live = service(HOOK, app="hook")
+    live["metadata"] |= {"uid": "u", "resourceVersion": "1"}
+    lists: Object = {f"{APPS}/namespaces/hooks/{what}": [] for what in (*pod_specs.WORKLOADS, "replicasets")}
+    api: Any = OwnershipApi(
+        {place.path: live, CONFIGURATIONS: [configuration("x", (HOOK, "pods"))], MUTATING: [], **lists}
+    )
+    with pytest.raises(OwnedObjectError, match="ValidatingWebhookConfiguration x calls it"):
+        delete_objects.delete(api, place)
+
+
+def test_a_deleted_object_is_in_the_result_without_a_key() -> None:
+    outcome = delete_objects.delete(secret_api(), SECRET)  # type: ignore[arg-type]
+    assert "eA==" not in repr(outcome)
+    assert actions.report(outcome)["deleted"]["metadata"]["name"] == SECRET.name
+    assert actions.report(outcome)["deleted"]["data"] == {}
+
+
+# Images and names of workloads, the mirror that image_registry names, and True if the workload is proven to be upstream's.
+UPSTREAMS = "snapshot-validation-deployment"
+WORKLOADS_TABLE = [
+    ("hook", IMAGE, "", True),
+    ("hook", "k8s.gcr.io/sig-storage/snapshot-validation-webhook:v4.2.0", "", True),
+    ("hook", "mirror.example.com:5000/a/snapshot-validation-webhook@sha256:0", "", False),
+    (
+        "hook",
+        "mirror.example.com:5000/a/snapshot-validation-webhook@sha256:0",
+        "mirror.example.com:5000/a/",
+        True,
+    ),
+    (
+        "hook",
+        "mirror.example.com:5000/a/b/snapshot-validation-webhook:v8.1.0",
+        "mirror.example.com:5000/a",
+        False,
+    ),
+    ("hook", "registry.k8s.io/sig-storage/volume-snapshot-validation-webhook:v8.1.0", "", False),
+    (UPSTREAMS, "mirror.example.com/snapshot-validation-webhook:v8.1.0", "", True),
+    (UPSTREAMS, "rancher/mirrored-sig-storage-snapshot-validation-webhook:v8.1.0", "", True),
+    (UPSTREAMS, "acme/volume-snapshot-validation-webhook:v8.1.0", "", False),
+    (UPSTREAMS, "registry.example.com/snapshot-controller:v8.1.0", "", False),
+    (f"{UPSTREAMS}-acme", "acme/snapshot-validation-webhook:v8.1.0", "", False),
+    ("snapshot-controller", "acme/volume-snapshot-controller:v8.1.0", "", False),
+]
+
+
+@pytest.mark.parametrize(("name", "image", "registry", "is_own"), WORKLOADS_TABLE)
+def test_workloads_by_their_names_and_images(name: str, image: str, registry: str, is_own: bool) -> None:
+    found = pod_specs.own_program(
+        objects.workload("hooks", name, image), registry or "registry.k8s.io/sig-storage"
+    )
+    assert bool(found) is is_own
+
+
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "ReplicaSet"])
 def test_no_step_deletes_a_workload_with_other_containers(kind: str) -> None:
     """The step refuses it even if an older or edited plan names it."""
@@ -414,4 +514,5 @@ def test_no_step_deletes_a_workload_with_other_containers(kind: str) -> None:
     given = replace(context(), client=OwnershipApi({place.path: driver}))  # type: ignore[arg-type]
     with pytest.raises(OwnedObjectError) as caught:
         actions.delete(given, {"objects": [{"kind": kind, "namespace": "csi", "name": "driver"}]})
-    assert caught.value.code == "other-containers"
+    assert caught.value.code == "owned-by-another"
+    assert "csi (x/csi:v1)" in caught.value.cause

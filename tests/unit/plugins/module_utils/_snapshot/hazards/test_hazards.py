@@ -97,6 +97,7 @@ NAMES = {"apiGroups": ["snapshot.storage.k8s.io"], "apiVersions": ["v1"], "resou
 POLICY = WebhookConfiguration(
     "policy", ("snapshot.storage.k8s.io",), (Hook("policy", ("policy", "policy-svc"), "/", "Fail", (NAMES,)),)
 )
+MIXED = WebhookConfiguration(f"validation-webhook.{SNAPSHOT_CRDS[0].partition('.')[2]}", (), ())
 CALLER = WebhookConfiguration(
     "caller", (), (Hook("caller", ("kube-system", "snapshot-validation-service"), "/", "Fail", ()),)
 )
@@ -218,6 +219,18 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         ],
         [(V622, "7.0.2", NO), (changed(V622, VALIDATION, name="x"), "8.2.1", NO)],
     ),
+    "mixed-object": (
+        [
+            (replace(foreign(V811, MIXED), mixed={str(MIXED): "also has"}), "8.2.1", NO),
+            (replace(foreign(V811, MIXED), mixed={str(MIXED): "also has"}), "8.1.1", NO),
+            (replace(V811, mixed={str(V811.services[0]): "selects no pods"}), "8.2.1", NO),
+            (replace(V811, leftovers=(("ClusterRole", "", "x"),), mixed={"ClusterRole x": "also has"}), "8.2.1", NO),
+        ],
+        [
+            (replace(foreign(V811, POLICY), mixed={str(POLICY): "its name is not upstream's"}), "8.2.1", NO),
+            (replace(V811, mixed={"Service team/snapshot-validation-service": "selects no pods"}), "8.2.1", NO),
+        ],
+    ),
     "foreign-configuration": ([(foreign(V811, POLICY), "8.2.1", NO), (foreign(V702, POLICY), "8.1.1", NO)], [(V811, "8.2.1", NO)]),
     "webhook-shared": (
         [(foreign(V811, one), target, NO) for one in (CALLER, BEHIND) for target in ("8.2.1", "8.1.0")],
@@ -235,7 +248,6 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [
             (secret(V811, users=(("Deployment kube-system/snapshot-validation-deployment", VALIDATION),)), "8.2.1", NO),
             (replace(V702, unreadable=UNREAD), "8.1.1", NO),
-            (changed(secret(V811, name="own", is_marked=True), VALIDATION, secrets=("own",)), "8.2.1", NO),
         ],
     ),
     "names-elsewhere": (

@@ -90,13 +90,18 @@ IMAGES = [
     (f"{REGISTRY}/csi-snapshotter:v8.2.0", SIDECAR, (8, 2, 0)),
     ("example.com/snapshot-controller-operator:v1.0.0", "", None),
     ("example.com/snapshot-controller", CONTROLLER, None),
+    ("example.com/volume-snapshot-controller:v1.0.0", CONTROLLER, (1, 0, 0)),
+    ("acme/volume-snapshot-validation-webhook:v2.1.0", "", None),
+    ("acme/snapshot-conversion-webhook-proxy:v2.1.0", "", None),
+    ("rancher/mirrored-sig-storage-snapshot-validation-webhook:v6.2.1", VALIDATION, (6, 2, 1)),
 ]
 
 
 @pytest.mark.parametrize(("image", "program", "version"), IMAGES)
 def test_programs_by_their_images(image: str, program: str, version: tuple[int, int, int] | None) -> None:
     here = installed(deployments(objects.workload("a", "b", image)))
-    assert [(one.program, one.version) for one in here.workloads] == ([(program, version)] if program else [])
+    found = [(one.program, one.version) for one in (*here.workloads, *here.strangers)]
+    assert found == ([(program, version)] if program else [])
 
 
 def test_controllers_of_all_kinds_and_namespaces() -> None:
@@ -218,7 +223,14 @@ def test_pods_without_their_deployment() -> None:
     image = f"{REGISTRY}/snapshot-validation-webhook:v6.1.0"
     marked = {"certflow.kubernetes/detached": "snapshot-validation-deployment"}
     sets = [
-        objects.workload("kube-system", "snapshot-validation-deployment-5d8", image, secret="old"),
+        objects.workload(
+            "kube-system",
+            "snapshot-validation-deployment-5d8",
+            image,
+            secret="old",
+            labels={"pod-template-hash": "5d8"},
+        ),
+        objects.workload("kube-system", "snapshot-validation-deployment-of-acme", image),
         objects.workload("kube-system", "other-77", image, labels=marked),
         objects.workload(
             "kube-system", "owned-1", image, ownerReferences=[{"kind": "Deployment", "name": "owned"}]

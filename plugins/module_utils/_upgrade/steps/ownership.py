@@ -1,0 +1,85 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Judge an object again just before it is written or deleted: it must be the snapshot controller's, and no other manager's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ... import _managers
+from ..._snapshot.errors import OwnedObjectError
+from ..._snapshot.installed import marks
+from ..._snapshot.installed.pod_specs import USERS, WORKLOADS
+from ..._snapshot.kinds import KINDS, Reference
+from ..._snapshot.release.release_table import CONFIGURATION_NAMES
+from ..._snapshot.release.settings import REGISTRY
+
+if TYPE_CHECKING:
+    from ..._kube.client import Client
+
+Object = Mapping[str, Any]
+
+
+def refuse_others(
+    client: Client,
+    place: Reference,
+    live: Object,
+    *,
+    take_over: bool = False,
+    registry: str = REGISTRY,
+    is_deleted: bool = False,
+) -> None:
+    """Raise OwnedObjectError if the object fails the marks of its kind, or if it is deleted while others call it.
+
+    take_over: accept objects of other managers. registry: images of it count as upstream's.
+    Raises KubeError if the objects around it cannot be read.
+    """
+    managers = () if take_over else _managers.find_managers(live["metadata"])
+    if managers:
+        raise OwnedObjectError(
+            _managers.belongs_to(place, managers),
+            evidence=[marker for one in managers for marker in one.evidence],
+            remedy="Upgrade it there, or take it over with take_over: true",
+        )
+    around = marks.ClusterObjects(_read_around(client, place, live), registry=registry)
+    reason = marks.why_foreign(place.kind, live, around)
+    if not reason and is_deleted and place.kind == "Service":
+        reason = ", ".join(_callers(client, place))
+    if reason:
+        raise OwnedObjectError(
+            f"{place} is not only the snapshot controller's: {reason}",
+            remedy="Move what belongs to another program into an object with another name, and run the task again",
+        )
+
+
+def _read_around(client: Client, place: Reference, live: Object) -> dict[str, tuple[Object, ...]]:
+    """Return the Services that a configuration calls, and the workloads beside them or beside the object."""
+    called = marks.called(live)
+    if not called and place.kind != "Service":
+        return {}
+    services = [client.find(Reference("Service", name, namespace).path) for namespace, name in sorted(called)]
+    namespaces = sorted({namespace for namespace, _name in called} or {place.namespace})
+    paths = {what: path for what, _kind, path in USERS if what in (*WORKLOADS, "replicasets")}
+    around = {
+        what: tuple(
+            obj for namespace in namespaces for obj in client.list_all(path.format(namespace))["items"]
+        )
+        for what, path in paths.items()
+    }
+    return {**around, "services": tuple(service for service in services if service)}
+
+
+def _callers(client: Client, place: Reference) -> list[str]:
+    """Return a text for each webhook configuration, except upstream's, that calls the Service."""
+    callers = [
+        f"{kind} {obj['metadata']['name']}"
+        for kind in ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
+        for obj in client.list_all(KINDS[kind].collection())["items"]
+        if (place.namespace, place.name) in marks.called(obj)
+    ]
+    upstream = [f"ValidatingWebhookConfiguration {name}" for name in CONFIGURATION_NAMES]
+    return [f"{name} calls it" for name in callers if name not in upstream]
