@@ -26,6 +26,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade impor
 
 from tests.support import clusters, leases
 from tests.support import snapshot_lab as lab
+from tests.support.clusters import build
+from tests.support.clusters.pins import SNAPSHOT_PROGRAMS
 from tests.support.csr_rig import role_in
 from tests.support.limited_user import RBAC, Grant, grants, without_grant
 from tests.support.rig import operate, written
@@ -80,13 +82,11 @@ UNTRIED = {
     ("statefulsets", "delete"),
     ("customresourcedefinitions/status", "patch"),
     ("pods", "list"),  # certflow-plan has it too
-    *(
-        (f"volumegroupsnapshot{kind}", verb)
-        for kind in ("classes", "contents", "s")
-        for verb in ("get", "update")
-    ),
+    ("volumegroupsnapshotclasses", "update"),
 }
-SAMPLE = {("clusterroles", "escalate"), ("deployments", "create")}
+SAMPLE = {("persistentvolumes", "watch"), ("deployments", "create")}
+ROLES, ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles", "snapshot-controller-runner"
+EVERYTHING = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
 
 
 class PermissionsRig:
@@ -220,6 +220,91 @@ def test_with_only_the_role_of_a_plan_each_missing_permission_is_named(rig: Perm
     assert written(cluster, user) == []
 
 
+def permitted(rules: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    """Return group, resource and verb of the rules without resourceNames."""
+    return {
+        (group, resource, verb)
+        for rule in rules
+        if "resourceNames" not in rule
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_the_roles_hold_what_the_roles_of_each_release_permit() -> None:
+    """RBAC lets an identity write a role only if it holds the permissions of the role. Upstream's tags have the manifests."""
+    wanted: dict[str, set[tuple[str, str, str]]] = {"ClusterRole": set(), "Role": set()}
+    for release in SNAPSHOT_PROGRAMS:
+        deploy, _crds = build.snapshot_manifests(release)
+        for name in (
+            "snapshot-controller/rbac-snapshot-controller.yaml",
+            "webhook-example/rbac-snapshot-webhook.yaml",
+        ):
+            text = (deploy / name).read_text() if (deploy / name).is_file() else ""
+            for role in yaml.safe_load_all(text):
+                if role and role["kind"] in wanted:
+                    wanted[role["kind"]] |= permitted(role["rules"])
+    for role in UPGRADE:
+        assert wanted[role["kind"]] - permitted(role["rules"]) == set(), role["kind"]
+    verbs = {verb for role in UPGRADE for rule in role["rules"] for verb in rule["verbs"]}
+    assert not verbs & {"escalate", "bind", "impersonate", "*"}
+
+
+def test_the_identity_cannot_make_itself_a_cluster_administrator(rig: PermissionsRig) -> None:
+    cluster, user = rig.cluster("recent"), f"climber-{uuid.uuid4().hex[:8]}"
+    grant(cluster, user, PLAN, VERIFY, *UPGRADE, *CERTIFICATE)
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "snapshot-webhook-role"},
+    }
+    attempts = [
+        (
+            [
+                "patch",
+                "clusterrole",
+                ROLE,
+                "--type=json",
+                f"-p={json.dumps([{'op': 'add', 'path': '/rules/-', 'value': EVERYTHING}])}",
+            ],
+            "",
+        ),
+        (["delete", "clusterrolebinding", "snapshot-webhook-role"], None),
+        (
+            ["apply", "--server-side", "-f-"],
+            json.dumps({**binding, "roleRef": reference, "subjects": [subject]}),
+        ),
+    ]
+    before = cluster.api("GET", ROLES.replace("clusterroles", "clusterrolebindings/snapshot-webhook-role"))
+    for arguments, text in attempts:
+        if text is None:
+            lab.kubectl(cluster, *arguments, f"--as={user}")  # the identity may remove the binding
+            continue
+        with pytest.raises(AssertionError, match="attempting to grant RBAC permissions not currently held"):
+            lab.kubectl(cluster, *arguments, f"--as={user}", stdin=text)
+    restored = {**before, "metadata": {"name": before["metadata"]["name"]}}
+    lab.kubectl(cluster, "apply", "-f-", stdin=json.dumps(restored))
+
+
+def test_a_role_with_more_permissions_is_named_before_the_first_write(rig: PermissionsRig) -> None:
+    cluster = rig.cluster("recent")
+    before = cluster.api("GET", f"{ROLES}/{ROLE}")
+    rule = {"apiGroups": ["acme.example"], "resources": ["widgets"], "verbs": ["list"]}
+    cluster.api(
+        "PATCH", f"{ROLES}/{ROLE}", {"rules": [*before["rules"], rule]}, "application/merge-patch+json"
+    )
+    try:
+        result, writes = rig.tried("recent", "8.7.0", PLAN, VERIFY, *UPGRADE, *CERTIFICATE)
+    finally:
+        cluster.api("PATCH", f"{ROLES}/{ROLE}", {"rules": before["rules"]}, "application/merge-patch+json")
+    assert (result["code"], writes) == ("preflight-failed", [])
+    assert f"ClusterRole {ROLE} permits more than this identity may do" in result["msg"]
+    assert "widgets" in result["msg"]
+
+
 def is_tried(one: Grant) -> bool:
     return not one.is_optional and (one.resource, one.verb) not in UNTRIED
 
@@ -246,5 +331,6 @@ def test_a_missing_permission_is_reported_before_the_first_write(rig: Permission
     assert result["code"] == "preflight-failed"
     assert "\n" not in result["msg"]
     causes = " ".join(one["cause"] for one in result["problems"])
-    assert missing.verb in causes or "must not" in causes or "attempting to grant" in causes, causes
+    words = (missing.verb, "must not", "attempting to grant", "permits more than this identity may do")
+    assert any(text in causes for text in words), causes
     assert all(one["remedy"] for one in result["problems"]), result["problems"]

@@ -32,7 +32,8 @@ Object = Mapping[str, Any]
 ATTEMPTS = 5
 # See https://github.com/kubernetes/apiserver pkg/endpoints/handlers/responsewriters/errors.go, and of kubernetes
 # pkg/registry/rbac/validation/rule.go.
-_LACKS_PERMISSION = re.compile(r" cannot \w+ resource |is attempting to grant RBAC permissions")
+_ESCALATION = "is attempting to grant RBAC permissions"
+_LACKS_PERMISSION = re.compile(rf" cannot \w+ resource |{_ESCALATION}")
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,29 @@ def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], 
         if live is None and place.namespace in new_namespaces:
             return Preview(manifest, None, manifest, True, managers)  # no dry run without its namespace
         with _naming_the_object(manifest):
+            if live is not None and place.kind in ("ClusterRole", "Role"):
+                _try_to_restore(client, place, live)
             return _try_manifest(client, manifest, live, managers)
 
     return retry_on_conflict(read(), attempt, read, attempts=ATTEMPTS, exhausted=contended_error(place))
+
+
+def _try_to_restore(client: Client, place: Reference, role: Object) -> None:
+    """Raise RefusedObjectError if RBAC would not let this identity write the role back.
+
+    RBAC compares the permissions of a role with those of the identity only if the write changes something.
+    """
+    annotations = {**(role["metadata"].get("annotations") or {}), "certflow.kubernetes/dry-run": "true"}
+    changed = {**role, "metadata": {**role["metadata"], "annotations": annotations}}
+    try:
+        client.replace(place.path, changed, dry_run=True)
+    except Forbidden as exc:
+        if _ESCALATION not in exc.message:
+            raise
+        raise RefusedObjectError(
+            f"{place} permits more than this identity may do, so it could not be written back: {exc.message}",
+            remedy="Remove the other permissions from the role, or run the task as an identity that holds them",
+        ) from exc
 
 
 def _try_manifest(client: Client, manifest: Object, live: Object | None, managers: frozenset[str]) -> Preview:
