@@ -89,29 +89,23 @@ class PlanGuard:
         """Collect the writes that a run is about to do. Raises PlanDiffersError if the approved plan does not have them all."""
         if not self.fixed:
             return
-        approved = [entry.rpartition(":") for entry in self.approved or () if entry.startswith(WRITE)]
-        ids, values = {entry[0] for entry in approved}, {entry[2] for entry in approved}
-        differences = []
-        for write in writes:
-            name, value = f"{WRITE}{write.id}", digest(write.content)
-            self.writes.add(f"{name}:{value}")
-            if value not in values:
-                words = "has other content" if name in ids else "does not have it"
-                differences.append(f"{write.title}: the plan {words}")
-        self._refuse(differences)
+        titles = {f"{WRITE}{write.id}:{digest(write.content)}": write.title for write in writes}
+        self.writes |= titles.keys()
+        values = {entry.rpartition(":")[2] for entry in self.approved or ()}
+        self._refuse(title for entry, title in titles.items() if entry.rpartition(":")[2] not in values)
 
     def check_options(self) -> None:
         """Raise PlanDiffersError if the cluster or an option is not that of the approved plan."""
         approved = {entry for entry in self.approved or () if not entry.startswith(WRITE)}
-        self._refuse(sorted(f"the {entry.rpartition(':')[0]}" for entry in approved ^ set(self.fixed)))
+        self._refuse(f"the {entry.rpartition(':')[0]}" for entry in sorted(approved ^ set(self.fixed)))
 
-    def _refuse(self, differences: Sequence[str]) -> None:
-        if self.approved is None or not differences:
-            return
+    def _refuse(self, differences: Iterable[str]) -> None:
         lines = list(dict.fromkeys(differences))
+        if self.approved is None or not lines:
+            return
         more = f", and {len(lines) - MOST_DIFFERENCES} more" if len(lines) > MOST_DIFFERENCES else ""
         raise PlanDiffersError(
-            f"the run differs from the approved plan: {'; '.join(lines[:MOST_DIFFERENCES])}{more}",
+            f"the approved plan does not cover {'; '.join(lines[:MOST_DIFFERENCES])}{more}",
             evidence=lines,
             remedy="Make a new plan with --check, and have it approved",
         )

@@ -35,7 +35,6 @@ FACTS = frozenset(
     (
         "certflow_audit",
         "certflow_outcome",
-        "certflow_plan",
         "certflow_provider",
         "certflow_release",
         "certflow_server",

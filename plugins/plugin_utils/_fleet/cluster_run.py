@@ -37,11 +37,10 @@ OUTCOME = "certflow_outcome"
 DEADLINE_MARGIN = 6
 #: The reason of a cluster whose check by the user did not end. Ansible may end the run, or not reach the host of a task.
 CHECK_NOT_ENDED = "certflow_after_cluster did not end on this cluster"
-#: The outcome of a cluster that the plan of the run does not have. The cluster is not contacted.
+#: The failure of a cluster that the plan of the run does not have. The cluster is not contacted.
 UNPLANNED = {
-    "status": outcomes.PLAN_DIFFERS,
     "code": outcomes.PLAN_DIFFERS,
-    "reason": "the approved plan does not have this cluster",
+    "cause": "the approved plan does not have this cluster",
     "remedy": "Make a new plan with --check, and have it approved",
 }
 #: Quiet clusters get a line of progress at every multiple of this number.
@@ -155,7 +154,7 @@ def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[st
     if task.phase != WORK:
         return {}
     if run.plan and task.host not in run.plan["clusters"]:
-        return dict(UNPLANNED)
+        return _failure(task, UNPLANNED, time.monotonic())
     opening = None if task.reads_only else _find_opening(task)
     if opening is not None:
         return _waiting(opening, actions)

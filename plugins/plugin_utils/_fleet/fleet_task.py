@@ -79,8 +79,7 @@ class ClusterCheck:
 
     def _claim(self, uid: str, server: str) -> None:
         self.uid = uid
-        if self._task.phase == cluster_run.WORK:
-            claim(self._run, self._task.host, uid, server, _written_object(self._arguments))
+        claim(self._run, self._task.host, uid, server, _written_object(self._arguments))
 
 
 def make_check(run: FleetRun, task: ClusterTask, arguments: Mapping[str, Any]) -> ClusterCheck | None:
