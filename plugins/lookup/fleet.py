@@ -22,7 +22,7 @@ options:
         If C(--limit) excludes localhost, the lookup fails.
       - V(settings) is a dictionary with the checked settings. Its key C(problem) is empty if the run may start. If there are several
         problems, C(problems) has a line for each. C(stages) has the stages of the run, C(max_failures) the number of clusters that may
-        fail, and C(has_canary) whether a failed canary stops the run.
+        fail, and C(canary) which clusters are the canary.
     required: true
   pattern:
     description:
@@ -144,7 +144,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         ]
         answer = {"problem": settings.summary(lines, self._spec()), "problems": lines}
         if lines:
-            return {**answer, "stages": [], "serial": [], "max_failures": 0, "has_canary": True}
+            return {**answer, "stages": [], "serial": [], "max_failures": 0, "canary": ""}
         given = self._given(variables, hosts)
         chosen, limits = settings.assign_stages(given, hosts).stages, settings.make_budget(given, hosts)
         return {
@@ -152,7 +152,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "stages": stages.to_data(chosen),
             "serial": stages.serial(chosen),
             "max_failures": limits.limit,
-            "has_canary": limits.has_canary,
+            "canary": limits.canary,
         }
 
     def _spec(self) -> _role_variables.RoleSpec:

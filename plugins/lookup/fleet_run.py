@@ -22,7 +22,8 @@ options:
       - V(serial) is the list of the numbers of clusters of the stages.
       - V(stage) is the stage of the current host. Its keys are C(name), C(concurrency) and C(soak).
       - V(deadline) is O(deadline) in seconds.
-      - V(soak) waits for the time of the current host's stage, prints a line each minute, and returns the stage's name.
+      - V(soak) waits for the time of the current host's stage, prints a line each minute, and returns the stage's name. It does not wait
+        if no cluster of the stage succeeded.
       - V(check_began) and V(check_ended) record that the check of C(certflow_after_cluster) began and succeeded on the current host.
         They return the outcome of the host, which is a failure until the check has ended.
       - V(failed_task) records the failure O(result) of the current host, and returns its outcome.
@@ -134,6 +135,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless, visible
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _job_report
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+    budget,
     cluster_run,
     durations,
     fleet_run,
@@ -207,7 +209,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             path=path or _default_path(role),
             run=run_file.new_run_id(datetime.now(timezone.utc)),
             stages=chosen,
-            budget=Budget(settings["max_failures"], settings["has_canary"]),
+            budget=Budget(settings["max_failures"], settings["canary"]),
             report=report,
             is_check=self.get_option("reads_only"),
             fails_on_change=self.get_option("fails_on_change"),
@@ -238,10 +240,10 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def _stage(variables: Mapping[str, Any]) -> dict[str, Any]:
         run = _run(variables)
         # Ansible evaluates the throttle in its parent process, so each fork inherits what the run file has so far.
+        stage, concurrency = run.stage_of(variables["inventory_hostname"]), 0
         with contextlib.suppress(CertflowError):
-            run.file.read()
-        stage = run.stage_of(variables["inventory_hostname"])
-        return {"name": stage.name, "concurrency": stage.concurrency, "soak": stage.soak}
+            concurrency = int(budget.needs_answer(run.file.read(), run.budget, stage.name))
+        return {"name": stage.name, "concurrency": concurrency or stage.concurrency, "soak": stage.soak}
 
     def _deadline(self, _variables: Mapping[str, Any]) -> int:
         given = self.get_option("deadline")
@@ -250,7 +252,9 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     @staticmethod
     def _soak(variables: Mapping[str, Any]) -> str:
         run = _run(variables)
-        stage = run.stage_of(variables["inventory_hostname"])
+        stage, clusters = run.stage_of(variables["inventory_hostname"]), run.file.read().clusters
+        if not any(host in clusters and clusters[host].status in outcomes.DONE for host in stage.hosts):
+            return stage.name  # such as a canary that is unreachable
         run.file.start_soak(stage.name, stage.soak)
         end = time.monotonic() + stage.soak
         while True:

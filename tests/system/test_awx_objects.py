@@ -21,6 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
     _audit_settings,
     _role_variables,
 )
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import make_budget
 
 from tests.support.awx import collection, controller, example, specs, surveys
 from tools.ci import tree, venvs
@@ -272,6 +273,30 @@ def test_every_schedule_answers_the_required_questions() -> None:
         if template in VARIABLES:
             required = {one["variable"] for one in example.questions(template) if one["required"]}
             assert required <= set(schedule["extra_data"])
+
+
+def test_a_cluster_that_stays_down_keeps_no_other_from_being_renewed() -> None:
+    """The nightly schedule, and the template whose answers "relaunch on failed hosts" repeats, allow every failure."""
+    nightly = next(
+        one
+        for one in example.objects()["controller_schedules"]
+        if one["unified_job_template"] == "certflow certificates"
+    )
+    answers = [nightly["extra_data"].get("certflow_max_failures")]
+    answers += [
+        one["default"]
+        for one in example.questions("certflow certificates")
+        if one["variable"] == "certflow_max_failures"
+    ]
+    assert [make_budget(answer, 200).limit for answer in answers] == [200, 200]
+    (upgrade,) = [
+        one["default"]
+        for one in example.questions("certflow upgrade")
+        if one["variable"] == "certflow_max_failures"
+    ]
+    assert 0 < make_budget(upgrade, 200).limit < 10, (
+        "a relaunch continues after a dead cluster, and many failures end it"
+    )
 
 
 def test_no_file_has_a_secret() -> None:

@@ -115,14 +115,7 @@ def test_a_budget_that_is_spent_in_the_last_stage(wide: WideFleet) -> None:
 def test_unreachable_clusters_and_another_uid(wide: WideFleet) -> None:
     """The budget has room for all of them. A cluster with another UID is not written to."""
     hosts = names(8)
-    dead = {"certflow_kubeconfig": "", "certflow_context": "", "webhook_certificate_wait_timeout": 5}
-    variables: dict[str, dict[str, Any]] = {
-        host: {
-            **dead,
-            "webhook_certificate_connection": {"host": f"https://127.0.0.1:{closed_port()}", "api_key": "x"},
-        }
-        for host in ("c003", "c005", "c008")
-    }
+    variables = {host: dead() for host in ("c003", "c005", "c008")}
     variables["c006"] = {"certflow_cluster_uid": "00000000-0000-0000-0000-000000000000"}
     wide.write(hosts, variables)
     run = wide.play("--forks", "8", certflow_max_failures="50%")
@@ -136,6 +129,67 @@ def test_unreachable_clusters_and_another_uid(wide: WideFleet) -> None:
     assert len(wide.held()) == 4
 
 
+def dead() -> dict[str, Any]:
+    """Return the variables of a host whose API server does not answer."""
+    return {
+        "certflow_kubeconfig": "",
+        "certflow_context": "",
+        "webhook_certificate_wait_timeout": 5,
+        "webhook_certificate_connection": {"host": f"https://127.0.0.1:{closed_port()}", "api_key": "x"},
+    }
+
+
+def test_the_next_cluster_takes_the_place_of_an_unreachable_canary(wide: WideFleet) -> None:
+    """It works alone until it has ended, and then the others start. A later run on the clusters without success continues too."""
+    hosts = names(8)
+    wide.write(hosts, {"c001": dead(), "c002": dead(), "c005": FAILING})
+    run = wide.play("--forks", "8", certflow_max_failures="100%")
+    assert run.status == 2, run.output
+    lost = {"c001": "unreachable", "c002": "unreachable"}
+    assert wide.statuses() == dict.fromkeys(hosts, "changed") | lost | {"c005": "failed"}, run.output
+    steps = [
+        (event["event"].removeprefix("cluster-"), event["cluster"])
+        for event in map(json.loads, (wide.directory / "run.jsonl").read_text().splitlines())
+        if event["event"] in ("cluster-started", "cluster-ended")
+    ]
+    alone = [(step, host) for host in ("c001", "c002", "c003") for step in ("started", "ended")]
+    assert steps[: len(alone)] == alone
+    assert {step for step, _host in steps[6:8]} == {"started"}, (
+        "several clusters are at work after the answer"
+    )
+
+    wide.write(hosts, {"c001": dead(), "c002": dead()})
+    again = wide.play("--limit", "c001,c002,c005", certflow_max_failures="100%")
+    assert wide.statuses() == lost | {"c005": "changed"}, again.output
+    assert wide.held() == set(hosts) - lost.keys()
+
+
+@pytest.mark.parametrize(
+    "stages", [None, [{"name": "canary", "hosts": "c001", "soak": "1h"}, {"name": "all", "hosts": "rest"}]]
+)
+def test_a_cluster_that_takes_the_place_of_the_canary_and_fails(
+    wide: WideFleet, stages: list[dict[str, Any]] | None
+) -> None:
+    """No other cluster starts, whatever the budget is. A stage without a success does not soak."""
+    wide.write(names(5), {"c001": dead(), "c002": FAILING})
+    run = wide.play("--forks", "8", certflow_max_failures="100%", certflow_stages=stages)
+    wanted = dict.fromkeys(names(5), "not started") | {"c001": "unreachable", "c002": "failed"}
+    assert wide.statuses() == wanted, run.output
+    assert wide.held() == set()
+    assert "c002 did not succeed as the canary" in wide.outcomes()["c003"]["reason"]
+
+
+def test_a_slice_of_a_job_has_a_canary_of_its_own(wide: WideFleet) -> None:
+    """The clusters of the stage canary are in another slice, as with this --limit."""
+    stages = [{"name": "canary", "hosts": "c001"}, {"name": "all", "hosts": "rest"}]
+    wide.write(names(6), {"c003": FAILING})
+    run = wide.play(
+        "--forks", "8", "--limit", "c003,c004,c005", certflow_max_failures=9, certflow_stages=stages
+    )
+    assert wide.statuses() == {"c003": "failed", "c004": "not started", "c005": "not started"}, run.output
+    assert wide.held() == set()
+
+
 def window(opens: timedelta, closes: timedelta) -> dict[str, str]:
     """Return a window on every day, relative to now."""
     now = datetime.now(timezone.utc)
@@ -144,7 +198,7 @@ def window(opens: timedelta, closes: timedelta) -> dict[str, str]:
 
 
 def test_windows_and_limit(wide: WideFleet) -> None:
-    """A cluster outside its window waits. The override lets it through."""
+    """A cluster outside its window waits, and the next one takes its place as the canary. The override lets it through."""
     open_now = window(timedelta(hours=-2), timedelta(hours=2))
     closed = window(timedelta(hours=2), timedelta(hours=4))
     wide.write(names(5), {"c001": {"certflow_window": open_now}, "c002": {"certflow_window": [closed]}})
@@ -154,9 +208,11 @@ def test_windows_and_limit(wide: WideFleet) -> None:
     run = wide.play("--limit", "c002", "--check")
     assert wide.statuses() == {"c002": "planned"}, run.output
     assert "The maintenance window opens at" in wide.outcomes()["c002"]["reason"]
+    run = wide.play("--limit", "c002,c004")
+    assert wide.statuses() == {"c002": "waiting", "c004": "changed"}, run.output
     run = wide.play("--limit", "c002", certflow_window_override=True)
     assert (run.status, wide.statuses()) == (0, {"c002": "changed"}), run.output
-    assert wide.held() == {"c001", "c002", "c003"}
+    assert wide.held() == {"c001", "c002", "c003", "c004"}
 
 
 def test_a_deadline_ends_the_work(wide: WideFleet) -> None:

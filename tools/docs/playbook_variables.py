@@ -68,8 +68,18 @@ Without `certflow_stages`, the first cluster is the stage `canary`, and all othe
 `certflow_max_failures` is the number of clusters that may fail in the whole run. Clusters with the outcomes {counted} count. If more of them
 fail, no further cluster starts. The clusters at work finish.
 
-A stage with the name `canary` tolerates no failure, whatever the budget is. No cluster of a later stage starts if a canary fails, or if
-it waits for its maintenance window. A run with `--check` writes nothing, so its stage `canary` has the same budget as the other stages.
+A canary shows whether the change works. Canaries are the clusters of a stage with the name `canary`, and the first cluster that answers.
+If a canary has the outcome `failed` or `refused`, no further cluster starts, whatever the budget is.
+
+A canary that is `unreachable` has shown nothing about the change. It counts for the budget only, and the next cluster takes its place.
+That cluster works alone until it has ended. Then the other clusters of its stage start. The same happens if no cluster of the stage
+`canary` is within `certflow_hosts` and `--limit`, as in a slice of an AWX job. If all clusters of a stage are unreachable, the run
+skips its soak. With `certflow_until: canary` no cluster of another stage takes the place, and the run fails.
+
+If a cluster of your own stage `canary` waits for its maintenance window, no cluster of a later stage starts. Without `certflow_stages`, the
+next cluster takes the place of a first one that waits.
+
+A run with `--check` writes nothing, so it has no canary. A run with `certflow_stages` has none if no stage has the name `canary`.
 
 ## Maintenance windows
 

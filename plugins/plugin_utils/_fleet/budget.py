@@ -6,6 +6,9 @@
 """The failure budget of a fleet run: how many clusters may fail until no further cluster starts. Pure.
 
 Failed, refused and unreachable clusters count (outcomes.COUNTED). A cluster whose process ended without an outcome counts too.
+
+A canary shows whether the change works. So a canary that did not succeed ends the run, whatever the budget is. A canary that is
+unreachable has shown nothing: it counts for the budget only, and the next cluster takes its place.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ class Budget:
 
     #: Number of clusters that may fail in the whole run.
     limit: int = 0
-    #: True if a failure in a stage named canary stops the run. A run that writes nothing has no canary.
-    has_canary: bool = True
+    #: stages.FIRST, stages.NAMED, or "" for a run without a canary, such as one that writes nothing.
+    canary: str = stages.FIRST
 
 
 def find_problem(value: Any) -> str:
@@ -39,10 +42,10 @@ def find_problem(value: Any) -> str:
     return f"{NAME} is not a number of clusters or a percentage: {shown(value)}."
 
 
-def make_budget(value: Any, clusters: int, reads_only: bool = False) -> Budget:
+def make_budget(value: Any, clusters: int, canary: str = stages.FIRST) -> Budget:
     """Return the budget of a valid certflow_max_failures. A percentage is of all clusters of the run, rounded down."""
     text = "0" if is_blank(value) else str(value).strip()
-    return Budget(stages.amount(text, clusters), has_canary=not reads_only)
+    return Budget(stages.amount(text, clusters), canary)
 
 
 def find_refusal(
@@ -50,25 +53,36 @@ def find_refusal(
 ) -> str:
     """Return why a cluster of a stage may not start, "" if it may.
 
-    A canary that waits for its window has shown nothing, so no cluster of another stage starts.
+    Canaries are the clusters of the stage canary and the first cluster that answers. If the user's own canary waits for its window,
+    no cluster of another stage starts. If the first cluster of the inventory waits, the next one takes its place.
 
     is_alive: tells whether a process that works on a cluster exists.
     """
     lost = [host for host in state.unfinished if not is_alive(state.clusters[host].pid)]
     failed = [*state.failed, *lost]
-    canaries = [host for host in failed if stages.is_canary(state.clusters[host].stage)]
-    if budget.has_canary and canaries:
-        return f"{stages.some(canaries)} of the stage {stages.CANARY} did not succeed, and that stage tolerates no failure"
-    waiting = [host for host, cluster in state.clusters.items() if _is_waiting_canary(cluster)]
-    if budget.has_canary and waiting and not stages.is_canary(stage):
+    answers = [host for host, cluster in state.clusters.items() if host in lost or _answers(cluster)]
+    canaries = [host for host, cluster in state.clusters.items() if stages.is_canary(cluster.stage)]
+    wrong = [host for host in failed if host in answers[:1] or (host in answers and host in canaries)]
+    if budget.canary and wrong:
+        return f"{stages.some(wrong)} did not succeed as the canary, and no failure of a canary is tolerated"
+    waiting = [host for host in canaries if state.clusters[host].status == outcomes.WAITING]
+    if budget.canary == stages.NAMED and waiting and not stages.is_canary(stage):
         return f"{stages.some(waiting)} of the stage {stages.CANARY} {'waits' if len(waiting) == 1 else 'wait'} for a window"
     if len(failed) > budget.limit:
         return f"{stages.some(failed)} did not succeed, and {NAME} is {budget.limit}"
+    if needs_answer(state, budget, stage) and state.unfinished:
+        return f"{stages.some(state.unfinished)} is the canary and has not ended"
     return ""
 
 
-def _is_waiting_canary(cluster: ClusterState) -> bool:
-    return cluster.status == outcomes.WAITING and stages.is_canary(cluster.stage)
+def needs_answer(state: RunState, budget: Budget, stage: str) -> bool:
+    """Return True if the next cluster of a stage is the canary, so that it works alone until it has ended."""
+    is_answered = any(map(_answers, state.clusters.values()))
+    return bool(budget.canary) and not is_answered and not stages.is_canary(stage)
+
+
+def _answers(cluster: ClusterState) -> bool:
+    return cluster.status not in outcomes.UNANSWERED
 
 
 def progress(state: RunState, budget: Budget) -> outcomes.Progress:

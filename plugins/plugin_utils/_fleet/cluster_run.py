@@ -205,7 +205,8 @@ def _failure(task: ClusterTask, answer: Mapping[str, Any], began: float) -> dict
     )
     status = outcomes.status_of_failure(code, wrote=bool(answer.get("changed")))
     remedy = str(answer.get("remedy") or "")
-    if task.deadline and _since(began) >= task.deadline - DEADLINE_MARGIN:
+    is_late = task.deadline and _since(began) >= task.deadline - DEADLINE_MARGIN
+    if is_late and status != outcomes.UNREACHABLE:
         error = CertflowError(
             f"the work took longer than certflow_deadline, {task.deadline} s: {text}",
             code="deadline-exceeded",

@@ -63,7 +63,7 @@ class FleetRun:
             "path": self.path,
             "run": self.run,
             "stages": stages.to_data(self.stages),
-            "budget": {"limit": self.budget.limit, "has_canary": self.budget.has_canary},
+            "budget": {"limit": self.budget.limit, "canary": self.budget.canary},
             "report": self.report,
             "is_check": self.is_check,
             "fails_on_change": self.fails_on_change,

@@ -47,7 +47,9 @@ STATUSES: dict[str, Status] = {
         counts=True,
     ),
     UNREACHABLE: Status(
-        "The API server did not answer, or its certificate did not verify.", is_failure=True, counts=True
+        "The API server did not answer, or its certificate did not verify. Nothing was written.",
+        is_failure=True,
+        counts=True,
     ),
     PLAN_DIFFERS: Status(
         "The run would write more to the cluster, or something else, than `certflow_plan` has. Nothing was written.",
@@ -74,6 +76,10 @@ STATUSES: dict[str, Status] = {
 }
 COUNTED = frozenset(name for name, status in STATUSES.items() if status.counts)
 FAILURES = frozenset(name for name, status in STATUSES.items() if status.is_failure)
+#: The role ran on the cluster and succeeded.
+DONE = frozenset((OK, CHANGED))
+#: A canary with one of these outcomes has not shown whether the change works.
+UNANSWERED = frozenset((UNREACHABLE, PLAN_DIFFERS, STARTED, NOT_STARTED, WAITING, SKIPPED))
 #: A cluster with one of these outcomes is only counted in the output, without a line of its own.
 QUIET = frozenset((OK, PLANNED, SKIPPED))
 
@@ -113,9 +119,8 @@ def is_failure(outcome: Mapping[str, Any]) -> bool:
 
 
 def status_of_failure(code: str, wrote: bool) -> str:
-    """Return the outcome of a failed role. A refusal means that nothing was written."""
-    status = STATUS_OF_CODE.get(code, FAILED)
-    return FAILED if wrote and status in (REFUSED, PLAN_DIFFERS) else status
+    """Return the outcome of a failed role. Every other outcome than failed means that nothing was written."""
+    return FAILED if wrote else STATUS_OF_CODE.get(code, FAILED)
 
 
 def progress_line(progress: Progress, host: str, status: str, seconds: float) -> str:

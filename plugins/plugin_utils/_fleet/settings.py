@@ -81,7 +81,8 @@ def assign_stages(settings: Settings, hosts: Sequence[Host]) -> Assignment:
 def make_budget(settings: Settings, hosts: Sequence[Host]) -> Budget:
     """Return the failure budget of a run without problems. A percentage is of the clusters up to certflow_until."""
     clusters = stages.order(assign_stages(settings, hosts).stages)
-    return budget.make_budget(_shared(hosts, budget.NAME), len(clusters), settings.reads_only)
+    canary = "" if settings.reads_only else stages.canary_of(_shared(hosts, stages.NAME))
+    return budget.make_budget(_shared(hosts, budget.NAME), len(clusters), canary)
 
 
 def problems(settings: Settings, hosts: Sequence[Host], spec: RoleSpec, inventory_size: int) -> list[str]:

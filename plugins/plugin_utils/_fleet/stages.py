@@ -32,6 +32,8 @@ REQUIRED = ("name", "hosts")
 REST = "rest"
 #: A stage of this name tolerates no failure.
 CANARY = "canary"
+#: The canary of a run: the first cluster that answers, or also the clusters of a stage that certflow_stages names so.
+FIRST, NAMED = "first", "named"
 #: The stages of a run without certflow_stages. The first cluster has no pattern.
 DEFAULT_NAMES = (CANARY, REST)
 LONGEST_NAME = 63
@@ -83,6 +85,13 @@ class _Row:
 def is_canary(name: str) -> bool:
     """Return True for the name of a stage that tolerates no failure."""
     return name.strip().casefold() == CANARY
+
+
+def canary_of(value: Any) -> str:
+    """Return the canary of a run with these certflow_stages: FIRST, NAMED, or "" if they have none."""
+    if is_blank(value):
+        return FIRST
+    return NAMED if any(is_canary(row.name) for row in _read(value)[0]) else ""
 
 
 def patterns(value: Any) -> list[str]:

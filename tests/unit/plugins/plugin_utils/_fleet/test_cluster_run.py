@@ -165,6 +165,22 @@ def test_a_deadline_that_has_passed(rig: Rig) -> None:
     assert rig.status("c2") == "failed"
 
 
+def test_a_cluster_that_is_unreachable_until_its_deadline(rig: Rig) -> None:
+    """It has shown nothing about the change, so it does not fail as a canary."""
+    rig.work("c1", {"failed": True, "code": "unreachable", "cause": "no answer"}, deadline=1)
+    assert rig.status("c1") == "unreachable"
+    rig.work("c2", KEPT)
+    assert rig.status("c2") == "ok"
+
+
+def test_a_canary_that_was_written_to_and_does_not_answer_has_failed(rig: Rig) -> None:
+    """The change may be the cause, so no further cluster starts."""
+    rig.work("c1", {"failed": True, "code": "unreachable", "cause": "no answer", "changed": True})
+    assert rig.status("c1") == "failed"
+    rig.work("c2", KEPT)
+    assert rig.status("c2") == "not started"
+
+
 def test_quiet_clusters_share_lines(rig: Rig) -> None:
     """Of 30 quiet clusters every tenth has a line. A cluster that changed has one."""
     for host in HOSTS:

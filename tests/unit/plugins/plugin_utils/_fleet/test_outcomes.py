@@ -18,7 +18,8 @@ pytestmark = pytest.mark.quick
     ("code", "wrote", "status"),
     [
         *(("", False, "failed"), ("timed-out", False, "failed"), ("unreachable", False, "unreachable")),
-        *(("server-untrusted", True, "unreachable"), ("owned-by-another", False, "refused")),
+        *(("server-untrusted", False, "unreachable"), ("owned-by-another", False, "refused")),
+        *(("server-untrusted", True, "failed"), ("unreachable", True, "failed")),
         *(("owned-by-another", True, "failed"), ("wrong-cluster", False, "refused")),
         *(("managed-bundle", False, "refused"), ("requested-by-another-identity", False, "refused")),
         *(("secret-unusable", False, "refused"), ("same-cluster", False, "refused")),

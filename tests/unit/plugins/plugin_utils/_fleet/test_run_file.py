@@ -12,13 +12,19 @@ import multiprocessing
 import os
 import resource
 import stat
+import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes, run_file, run_state
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+    outcomes,
+    run_file,
+    run_state,
+    stages,
+)
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.run_file import RunFile, RunFileError
 
@@ -109,7 +115,7 @@ def test_the_next_run_tells_what_the_last_one_had_started(path: str) -> None:
     assert run_file.begin(path, "r1", 3, {}) is None
     file = RunFile(path, "r1")
     for host in "ab":
-        file.start_cluster(host, "fleet")
+        file.start_cluster(host, "canary")
     file.end_cluster("a", "fleet", outcome("ok"))
     found = run_file.begin(path, "r2", 3, {})
     assert found is not None
@@ -120,7 +126,7 @@ def test_the_next_run_tells_what_the_last_one_had_started(path: str) -> None:
 
 
 def test_a_canary_that_waits_stops_later_stages(path: str) -> None:
-    file = begin(path, budget=Budget(5))
+    file = begin(path, budget=Budget(5, stages.NAMED))
     file.end_cluster("a", "canary", outcome("waiting"))
     assert file.start_cluster("b", "canary") == ""
     assert file.start_cluster("c", "fleet") != ""
@@ -182,6 +188,7 @@ def test_a_line_that_is_not_an_event_is_passed_over(path: str, line: bytes) -> N
 def test_the_first_failure_stops_further_starts_exactly(path: str) -> None:
     """Many processes start clusters at once: after the failure is recorded, none starts."""
     file = begin(path, budget=Budget(2), total=60)
+    file.end_cluster("h60", "canary", outcome("ok"))
 
     def work(first: int) -> None:
         for number in range(first, 60, 12):
@@ -205,7 +212,35 @@ def test_a_process_that_died_counts_as_a_failure(path: str) -> None:
     file = begin(path)
     assert in_child(lambda: os._exit(file.start_cluster("a", "fleet") != "")) == 0
     assert file.start_cluster("b", "fleet").startswith("a did not succeed")
-    assert RunFile(path, "r1", Budget(1)).start_cluster("b", "fleet") == ""
+    assert RunFile(path, "r1", Budget(1, canary="")).start_cluster("b", "fleet") == ""
+
+
+def test_the_clusters_after_an_unreachable_canary_start_one_at_a_time(path: str) -> None:
+    """Many processes start clusters at once. No second one starts before a cluster has answered."""
+    file = begin(path, budget=Budget(20), total=60)
+    file.end_cluster("h60", "canary", outcome("unreachable"))
+
+    def work(first: int) -> None:
+        for number in range(first, 60, 12):
+            if not file.start_cluster(f"h{number}", "fleet"):
+                time.sleep(0.01)
+                file.end_cluster(f"h{number}", "fleet", outcome("unreachable" if number < 12 else "ok"))
+
+    processes = [fork.Process(target=work, args=(number,)) for number in range(12)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 12
+    at_work: set[str] = set()
+    for event in events(path):
+        if event.get("outcome") == outcome("ok"):
+            return
+        if event["event"] == "cluster-started":
+            assert not at_work, event
+            at_work.add(event["cluster"])
+        at_work -= {event["cluster"]} if event["event"] == "cluster-ended" else set()
+    raise AssertionError("no cluster answered")
 
 
 def test_a_full_disk_stops_further_starts(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,7 +470,7 @@ def test_a_name_that_is_too_long_is_one_line(path: str) -> None:
 
 
 def test_names_with_any_character_come_back(path: str) -> None:
-    file = begin(path)
+    file = begin(path, budget=Budget(canary=""))
     names = ['"\n{"event":"run-ended","run":"r1"}', "\u202e\x00", "\ud800", "{{ x }}", "r1"]
     for name in names:
         assert file.start_cluster(name, name) == ""

@@ -236,12 +236,28 @@ def test_the_stages_and_the_budget_of_a_run() -> None:
     given = Settings("clusters", members=MEMBERS)
     assert fleet_settings.stage_patterns(hosts) == ["first"]
     assert [stage.name for stage in fleet_settings.assign_stages(given, hosts).stages] == ["canary", "fleet"]
-    assert fleet_settings.make_budget(given, hosts) == Budget(2)
+    assert fleet_settings.make_budget(given, hosts) == Budget(2, "named")
     cut = run(tuple({} for _number in range(21)), {**hosts[0].variables, "certflow_until": "canary"})
-    assert fleet_settings.make_budget(given, cut) == Budget(0)
+    assert fleet_settings.make_budget(given, cut) == Budget(0, "named")
     assert fleet_settings.make_budget(
         Settings("clusters", members=MEMBERS, reads_only=True), hosts
-    ) == Budget(2, has_canary=False)
+    ) == Budget(2, canary="")
+
+
+@pytest.mark.parametrize(
+    ("stages", "canary"),
+    [
+        (None, "first"),
+        ("", "first"),
+        ([{"name": "Canary", "hosts": "first"}, {"name": "fleet", "hosts": "rest"}], "named"),
+        ('[{"name": "canary", "hosts": "first"}]', "named"),
+        ([{"name": "fleet", "hosts": "rest"}], ""),
+    ],
+)
+def test_the_canary_of_a_run(stages: Any, canary: str) -> None:
+    """The stages name it, also if no cluster of the run is in that stage, as in a slice of a job."""
+    hosts = run(({},), {"certflow_stages": stages})
+    assert fleet_settings.make_budget(Settings("clusters"), hosts).canary == canary
 
 
 def test_each_checked_variable_is_in_the_table() -> None:
