@@ -196,17 +196,13 @@ def _differing(run: Run) -> Iterator[str]:
 
 
 def _unnamed(run: Run) -> Iterator[str]:
-    """Yield an error for hosts that name no cluster. A single host may take its cluster from the environment."""
     without = [
         host
         for host, values in run.hosts.items()
         if is_blank(values.get("certflow_kubeconfig")) and is_blank(values.get("certflow_context"))
     ]
-    if without and len(run.hosts) > 1:
-        yield (
-            f"these hosts do not name their cluster: {_some(without)}. Set certflow_context (and certflow_kubeconfig) for each"
-            " host. Only a run with one host takes its cluster from the environment."
-        )
+    problem = _role_variables.unnamed_problem(_some(without), run.inventory_size, run.names)
+    yield from filter(None, [problem])
 
 
 def _file_problems(

@@ -99,13 +99,31 @@ def specification(role: str) -> RoleSpec:
     return RoleSpec(role, content["argument_specs"][ENTRY_POINT]["options"])
 
 
+def is_unset(value: Any) -> bool:
+    """Return True for no value, or an empty text, with which AWX answers an optional question."""
+    return value is None or value is UNDEFINED or (isinstance(value, str) and not value.strip())
+
+
 def is_blank(value: Any) -> bool:
     """Return True for an empty value. A dictionary with an empty name is empty."""
-    if isinstance(value, str):
-        return not value.strip()
     if isinstance(value, Mapping) and "name" in value:
         return is_blank(value["name"])
-    return value is None or value is UNDEFINED or value in ({}, [])
+    return is_unset(value) or value in ({}, [])
+
+
+def unnamed_problem(hosts: str, inventory_size: int, names: Collection[str]) -> str:
+    """Return the problem of hosts that name no cluster, "" if the environment may name it.
+
+    It may name the cluster of the only host of an inventory. A slice of an AWX job has a part of the inventory, and does not know it.
+
+    hosts: shown in the problem, "" without such a host. names: of the variables that are not from the inventory.
+    """
+    if not hosts or (inventory_size == 1 and "awx_job_id" not in names):
+        return ""
+    return (
+        f"these hosts do not name their cluster: {hosts}. Set certflow_context (and certflow_kubeconfig) for each host. Only the"
+        " single host of an inventory takes its cluster from the environment, and not in a job of AWX."
+    )
 
 
 def problems(spec: RoleSpec, values: Mapping[str, Any]) -> list[Problem]:

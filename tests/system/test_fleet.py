@@ -380,6 +380,10 @@ BAD: tuple[tuple[Path, tuple[str, ...], tuple[str, ...], set[str]], ...] = (
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_report=~nosuchuser/r.json"), ("certflow_report", "~nosuchuser/r.json"), A),
     (CERTIFICATES, (*COMPLETE, "-e", "webhook_certificate_service="), ("webhook_certificate_service", "a,", "b"), A),
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=a,d"), ("d.",), A),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=d"), ("cluster: d.",), {"d"}),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=all", "--limit", "d"), ("cluster: d.",), {"d"}),
+    (CERTIFICATES, (*COMPLETE, "-i", "slice", "-e", "awx_job_id=7"), ("cluster: d.",), {"d"}),
+    (CERTIFICATES, (*COMPLETE, "-e", '{"certflow_window": []}'), ("certflow_window",), A),
     (CERTIFICATES, (*COMPLETE, *MAPPED), ("certflow_context", "b"), A),
     (CERTIFICATES, (*COMPLETE, *MAPPED, "--limit", "b"), ("certflow_context", "b"), {"b"}),
     (CERTIFICATES, (*COMPLETE, *GUARDED), ("certflow_cluster_uid", "b"), A),
@@ -402,6 +406,7 @@ INVENTORY = (
 def without_cluster(place: Path, name: Path, *arguments: str, **environment: str) -> PlaybookRun:
     """Run a playbook on hosts whose kubeconfig does not exist."""
     (place / "hosts").write_text(INVENTORY)
+    (place / "slice").write_text("[clusters]\nd\n")
     (place / "only_d").write_text(f"{INVENTORY}[all:vars]\ncertflow_hosts=d\n")
     named = "[clusters]\na\nb\n[clusters:vars]\nmap={'a': 'a'}\n"
     (place / "mapped").write_text(f"{named}certflow_context={{{{ map[inventory_hostname] }}}}\n")

@@ -183,6 +183,33 @@ def test_the_playbook_names_a_wrong_variable_before_any_cluster(
     assert run.recap("ok") == 0
 
 
+@pytest.mark.parametrize(
+    "arguments", [(), ("--limit", "unnamed"), ("--limit", "unnamed", "-e", "awx_job_id=1")]
+)
+def test_the_playbook_refuses_a_host_that_names_no_cluster(
+    fleet: Fleet, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """The current context would get the permissions. The hosts that name their cluster get none either."""
+    hosts = {**{name: {"certflow_context": name} for name in fleet}, "unnamed": {}}
+    hosts = {"unnamed": {}} if "awx_job_id=1" in arguments else hosts
+    (tmp_path / "clusters.json").write_text(json.dumps({"clusters": {"hosts": hosts}}))
+    subjects = [{"kind": "ServiceAccount", "name": "certflow", "namespace": "automation"}]
+    variables = {"certflow_rbac_operations": ["explain"], "certflow_rbac_subjects": subjects}
+    command = ("-i", "clusters.json", "-e", json.dumps(variables), *arguments)
+    run = playbook.play(
+        tmp_path,
+        PLAYBOOK,
+        *command,
+        KUBECONFIG=str(fleet.merged_kubeconfig),
+        COLUMNS="500",
+    )
+    assert run.status != 0, run.output
+    assert not absent(["unnamed does not name its cluster."], run.output), run.output
+    for cluster in fleet.values():
+        names = {role["metadata"]["name"] for role in cluster.api("GET", f"{API}/clusterroles")["items"]}
+        assert "certflow-explain" not in names
+
+
 def test_the_playbook_fails_without_a_cluster(tmp_path: Path) -> None:
     run = playbook.play(tmp_path, PLAYBOOK, COLUMNS="500")
     assert run.status != 0, run.output

@@ -106,6 +106,8 @@ certflow_window:
 | `end` | required | The time at which it closes. If it is not later than `start`, it is on the next day. `24:00` is the end of the day. |
 | `timezone` | `UTC` | The name of a time zone. Its rules come from the zone database of the machine, or from the Python package `tzdata`. |
 
+- A key that is written needs a value. An empty list of windows or of days is an error. To remove the window of a group from a host, set
+  `certflow_window` to an empty text.
 - The day is the day of the start. Friday 22:00 to 04:00 lasts until Saturday.
 - A time that exists twice, when daylight saving time ends, means the first one.
 - A time that is skipped, when daylight saving time begins, means the same moment by the clock before the change: 02:30 becomes 03:30.
@@ -154,9 +156,10 @@ file with more than {kilobytes} kB is reduced to its unfinished runs.
 
 ## How a host names its cluster
 
-A run of several hosts starts only if each host names its cluster. The variables `certflow_context` and `certflow_kubeconfig` do so, and
-also the role's own variables, such as `webhook_certificate_context`. A run of one host may take its cluster from the environment. No run
-starts if one of these variables, or `certflow_cluster_uid`, refers to an undefined variable.
+A run starts only if each host names its cluster. The variables `certflow_context` and `certflow_kubeconfig` do so, and
+also the role's own variables, such as `webhook_certificate_context`. Only if the inventory has one host, that host may take its cluster from
+the environment. With `--limit`, and in each job of AWX, every host must name its cluster, because a slice of a job does not show how many
+hosts the inventory has. No run starts if one of these variables, or `certflow_cluster_uid`, refers to an undefined variable.
 
 The playbooks read the UID of each cluster when they start to work on it, with the permission to get the namespace `kube-system`. If an earlier host of the
 run has the same UID, the run refuses the later host. For certificates, this applies to hosts with the same UID and the same Secret. If

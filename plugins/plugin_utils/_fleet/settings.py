@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import _role_variables
-from .._role_variables import UNDEFINED, RoleSpec, is_blank
+from .._role_variables import UNDEFINED, RoleSpec, is_blank, is_unset
 from . import budget, durations, plan, stages, windows
 from .budget import Budget
 from .overlap import Member, find_overlap
@@ -98,7 +98,7 @@ def problems(settings: Settings, hosts: Sequence[Host], spec: RoleSpec, inventor
         *_run_problems(settings, hosts),
         *_misspelt(settings, spec),
         *_variable_problems(hosts, spec),
-        *_unnamed(hosts, spec),
+        *_unnamed(settings, hosts, spec, inventory_size),
         *_shared_clusters(hosts, spec),
     ]
 
@@ -195,7 +195,7 @@ def _host_problems(host: Host) -> Iterator[str]:
         value = host.variables.get(name)
         if value is UNDEFINED and name not in _role_variables.CLUSTER_VARIABLES:
             yield f"{name} refers to a variable that is not defined."
-        elif not is_blank(value):
+        elif not is_unset(value):
             yield from check(name, value)
 
 
@@ -204,14 +204,9 @@ def _misspelt(settings: Settings, spec: RoleSpec) -> Iterable[str]:
         yield _role_variables.misspelt_problem(spec, name, close).line()
 
 
-def _unnamed(hosts: Sequence[Host], spec: RoleSpec) -> Iterable[str]:
-    """Yield an error for hosts that name no cluster. A single host may take its cluster from the environment."""
-    without = [host.name for host in hosts if not _names_cluster(host, spec)]
-    if without and len(hosts) > 1:
-        yield (
-            f"these hosts do not name their cluster: {some(without)}. Set certflow_context (and"
-            " certflow_kubeconfig) for each host. Only a run with one host takes its cluster from the environment."
-        )
+def _unnamed(settings: Settings, hosts: Sequence[Host], spec: RoleSpec, inventory_size: int) -> Iterable[str]:
+    without = some([host.name for host in hosts if not _names_cluster(host, spec)])
+    yield from filter(None, [_role_variables.unnamed_problem(without, inventory_size, settings.names)])
 
 
 def _shared_clusters(hosts: Sequence[Host], spec: RoleSpec) -> Iterator[str]:

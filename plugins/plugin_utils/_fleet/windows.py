@@ -26,7 +26,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 
-from .._role_variables import closest, is_blank, listed
+from .._role_variables import closest, is_blank, is_unset, listed
 from . import outcomes
 from .durations import shown
 from .json_values import parsed
@@ -67,8 +67,8 @@ class Window:
 
 
 def find_problems(value: Any) -> list[str]:
-    """Return what is wrong with certflow_window, one line each."""
-    return [] if is_blank(value) else [*_problems(parsed(value))]
+    """Return what is wrong with certflow_window, one line each. An empty list is no window that is always open."""
+    return [] if is_unset(value) else [*_problems(parsed(value))]
 
 
 def parse(value: Any) -> tuple[Window, ...]:
@@ -131,11 +131,11 @@ def _spans(window: Window, now: datetime) -> Iterator[tuple[datetime, datetime]]
 def _problems(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         yield from _entry_problems(NAME, value)
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple)) and value:
         for number, entry in enumerate(value):
             yield from _entry_problems(f"{NAME}[{number}]", entry)
     else:
-        yield f"{NAME} is not a dictionary or a list of them: {shown(value)}. {EXAMPLE}."
+        yield f"{NAME} is not a window or a list of windows: {shown(value)}. {EXAMPLE}. To remove a window, write an empty text."
 
 
 def _entry_problems(path: str, entry: Any) -> Iterator[str]:
@@ -146,9 +146,9 @@ def _entry_problems(path: str, entry: Any) -> Iterator[str]:
         if key not in KEYS:
             close = closest(key, KEYS)
             yield f"{path} has the key {visible(key)}. {f'Did you mean {close}?' if close else f'Its keys are {listed(KEYS)}.'}"
-    missing = [key for key in REQUIRED if is_blank(entry.get(key))]
+    missing = [key for key in KEYS if is_blank(entry.get(key)) and (key in REQUIRED or key in entry)]
     if missing:
-        yield f"{path} lacks {listed(missing)}. {EXAMPLE}."
+        yield f"{path} has no value for {listed(missing)}. {EXAMPLE}."
     for key, find in (("days", _day_problem), ("start", _start_problem), ("end", _end_problem)):
         problem = "" if is_blank(entry.get(key)) else find(entry[key])
         if problem:

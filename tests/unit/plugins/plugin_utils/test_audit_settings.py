@@ -143,6 +143,9 @@ def test_a_shared_variable_with_different_values(tmp_path: Path) -> None:
 def test_hosts_that_name_no_cluster(tmp_path: Path) -> None:
     nothing = {"certflow_context": ""}
     assert check(tmp_path, nothing).problems == []
+    for alone in ({"inventory_size": 2, "limit": "host-0"}, {"names": ["awx_job_id"]}):
+        (line,) = check(tmp_path, nothing, **alone).problems
+        assert not absent(("host-0.",), line)
     (line,) = check(tmp_path, {}, nothing).problems
     assert not absent(("host-1.",), line)
     assert "host-0" not in line

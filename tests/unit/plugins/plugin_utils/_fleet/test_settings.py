@@ -55,7 +55,8 @@ UID = "0a1b2c3d-0000-4000-8000-000000000000"
 X, Y = {"certflow_context": "x"}, {"certflow_context": "y"}
 MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
     ((X, Y), {}),
-    (({},), {}),  # one host takes its cluster from the environment
+    (({},), {"size": 1}),  # the only host of the inventory takes its cluster from the environment
+    (({},), {"size": 1, "limit": "h0", "names": ["webhook_certificate_service"]}),
     ((X, {"webhook_certificate_kubeconfig": {"apiVersion": "v1"}}), {}),
     ((X, {"webhook_certificate_connection": {"host": "https://192.0.2.1"}}), {}),
     ((X, Y), {"chosen": ["h1", "h0"]}),
@@ -130,7 +131,7 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ((X,), {"shared": {"certflow_until": "cannary"}}, "Did you mean canary?"),
     ((X,), {"shared": {"certflow_deadline": "soon"}}, "h0: certflow_deadline is not a duration: 'soon'."),
     ((X,), {"shared": {"certflow_deadline": 0}}, "h0: certflow_deadline"),
-    ((X, {**Y, "certflow_window": {"start": "22:00"}}), {}, "h1: certflow_window lacks end."),
+    ((X, {**Y, "certflow_window": {"start": "22:00"}}), {}, "h1: certflow_window has no value for end."),
     ((X, {**Y, "certflow_window": UNDEFINED}), {}, "h1: certflow_window refers to a variable"),
     (
         (X,),
@@ -169,6 +170,16 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
         "webhook_certificate_secret is not set for h1",
     ),
     ((X, {}), {}, "these hosts do not name their cluster: h1."),
+    # --limit and a slice of an AWX job leave one host. A slice does not show how many hosts the inventory has.
+    (({},), {"size": 2, "limit": "h0"}, "these hosts do not name their cluster: h0."),
+    (({},), {"size": 1, "names": ["awx_job_id"]}, "these hosts do not name their cluster: h0."),
+    (
+        ({"webhook_certificate_connection": {"api_key": "k"}},),
+        {},
+        "these hosts do not name their cluster: h0.",
+    ),
+    ((X,), {"shared": {"certflow_window": []}}, "h0: certflow_window is not a window or a list of windows"),
+    ((X,), {"shared": {"certflow_window": {}}}, "h0: certflow_window has no value for start and end"),
     ((X, {"certflow_context": ""}), {}, "these hosts do not name their cluster: h1."),
     (({}, {}), {}, "these hosts do not name their cluster: h0, h1."),
     (

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.quick
 
 
 def window(start: str, end: str, days: Any = "", zone: str = "") -> dict[str, Any]:
-    return {"start": start, "end": end, "days": days, "timezone": zone}
+    named = {"days": days, "timezone": zone}
+    return {"start": start, "end": end, **{key: value for key, value in named.items() if value}}
 
 
 def at(text: str) -> datetime:
@@ -34,7 +35,8 @@ BERLIN = "Europe/Berlin"
 # certflow_window, the time, the next opening or "open".
 JUDGED: tuple[tuple[Any, str, str], ...] = (
     (None, "2026-12-04T12:00Z", "open"),
-    ([], "2026-12-04T12:00Z", "open"),
+    ("", "2026-12-04T12:00Z", "open"),
+    (None, "2026-12-04T12:00Z", "open"),
     (window("00:00", "24:00"), "2026-12-04T00:00Z", "open"),
     (window("00:00", "24:00", "Fri"), "2026-12-04T23:59Z", "open"),
     (window("00:00", "24:00", "Fri"), "2026-12-05T00:00Z", "2026-12-11T00:00Z"),
@@ -126,14 +128,26 @@ def test_a_window_opens_at_its_next_opening(zone: str) -> None:
         now += timedelta(hours=5)
 
 
+# These would mean that the cluster has no window, or a window on each day.
+NO_WINDOWS: tuple[Any, ...] = ([], (), "[]", " [ ] ")
+EMPTY_WINDOWS: tuple[Any, ...] = ({}, "{}")
+NO_DAYS: tuple[Any, ...] = ([], "", " ", None, {})
+EMPTY_DAYS: tuple[Any, ...] = ([""], "Mon,", [[]])
 # certflow_window, the parts of each problem.
 REFUSED: tuple[tuple[Any, Sequence[Sequence[str]]], ...] = (
-    ("Fri", [("certflow_window is not a dictionary or a list of them", "'Fri'")]),
-    (22, [("certflow_window is not a dictionary or a list of them", "22")]),
+    ("Fri", [("certflow_window is not a window or a list of windows", "'Fri'")]),
+    (22, [("certflow_window is not a window or a list of windows", "22")]),
     (["Fri"], [("certflow_window[0] is not a dictionary", "'Fri'")]),
-    ({}, []),
-    ([{}], [("certflow_window[0] lacks start and end.",)]),
-    ({"start": "22:00"}, [("certflow_window lacks end.",)]),
+    *((empty, [("certflow_window is not a window or a list of windows",)]) for empty in NO_WINDOWS),
+    *((empty, [("certflow_window has no value for start and end.",)]) for empty in EMPTY_WINDOWS),
+    *(({**NIGHT, "days": days}, [("certflow_window has no value for days.",)]) for days in NO_DAYS),
+    *(
+        ({**NIGHT, "timezone": zone}, [("certflow_window has no value for timezone.",)])
+        for zone in ("", None)
+    ),
+    *(({**NIGHT, "days": days}, [("certflow_window.days",)]) for days in EMPTY_DAYS),
+    ([{}], [("certflow_window[0] has no value for start and end.",)]),
+    ({"start": "22:00"}, [("certflow_window has no value for end.",)]),
     ({**NIGHT, "day": "Sat"}, [("the key day", "Did you mean days?")]),
     ({**NIGHT, "schedule": "x"}, [("the key schedule", "days, start, end and timezone")]),
     ([NIGHT, {**NIGHT, "end": "4"}], [("certflow_window[1].end is not a time", "'4'")]),
@@ -179,7 +193,7 @@ def test_windows_with_problems(value: Any, expected: Sequence[Sequence[str]]) ->
 @pytest.mark.parametrize(
     ("days", "numbers"),
     [
-        *(("", range(7)), ([], range(7)), ("Mon", [0]), ("SUNDAY", [6]), (["tue", " Thursday "], [1, 3])),
+        *(("", range(7)), ("Mon", [0]), ("SUNDAY", [6]), (["tue", " Thursday "], [1, 3])),
         *(
             ("Mon-Fri", range(5)),
             ("Fri-Mon", [4, 5, 6, 0]),
