@@ -187,6 +187,12 @@ def webhook(fleet: Fleet) -> Iterator[str]:
             cluster.api("DELETE", f"/api/v1/namespaces/kube-system/secrets/{WEBHOOK}-tls")
 
 
+def of_node(extra_data: dict[str, Any]) -> dict[str, Any]:
+    """Return what the job of a node gets from it: the answers that its survey asks for, and the defaults of the others."""
+    spec = example.questions("certflow certificates")
+    return {**surveys.extra_variables(spec, {}), **surveys.accepted(spec, extra_data)}
+
+
 def test_a_workflow(awx: Awx, fleet: Fleet, webhook: str) -> None:
     """Run the jobs of the workflow as AWX does: artifacts of the earlier jobs, then the answers to the survey."""
     workflow = example.named("workflows", "certflow certificates rollout")
@@ -200,7 +206,7 @@ def test_a_workflow(awx: Awx, fleet: Fleet, webhook: str) -> None:
     artifacts: dict[str, Any] = {}
     seen: dict[str, dict[str, str]] = {}
     for number, name in enumerate(("check", "canary", "fleet"), 81):
-        extra = {**nodes[name]["extra_data"], **artifacts, **asked}
+        extra = {**of_node(nodes[name]["extra_data"]), **artifacts, **asked}
         job = awx.job(number, "certflow certificates", extra, nodes[name].get("job_type", "run"))
         assert job.status == "successful", job.output
         artifacts |= job.artifacts[0]
@@ -214,14 +220,15 @@ def test_a_workflow(awx: Awx, fleet: Fleet, webhook: str) -> None:
     }
     for cluster in fleet.values():
         assert cluster.api("GET", f"{HOOKS}/{webhook}")["webhooks"][0]["clientConfig"]["caBundle"]
-    report = {**nodes["report"]["extra_data"], **artifacts, **asked}
+    report = {**artifacts, **asked}
     job = awx.job(84, "certflow report", report)
     assert job.status == "successful", job.output
     assert set(re.findall(r'"(\S+):\s(\w+)"', job.output)) == {(first, "ok"), (second, "changed")}
     # A node of which the parent ended in an error gets no artifact of it.
     del report["certflow_report_fleet"], artifacts["certflow_report_canary"]
     assert awx.job(85, "certflow report", report).status == "failed"
-    job = awx.job(86, "certflow certificates", {**nodes["fleet"]["extra_data"], **artifacts, **asked})
+    extra = {**of_node(nodes["fleet"]["extra_data"]), **artifacts, **asked}
+    job = awx.job(86, "certflow certificates", extra)
     assert job.status == "failed"
     assert not absent(["certflow_required_job", "certflow_report_canary"], job.output)
     assert job.hosts == {first}
@@ -276,7 +283,7 @@ def test_permissions(awx: Awx, fleet: Fleet) -> None:
             subjects = [one for binding in bindings for one in binding.get("subjects", [])]
             assert {"kind": "ServiceAccount", "name": "awx-reader", "namespace": "kube-system"} in subjects
     finally:
-        job = awx.job(77, "certflow permissions", {**extra, "certflow_rbac_state": "absent"})
+        job = awx.survey(77, "certflow permissions", **answers, certflow_rbac_state="absent")
     assert job.status == "successful", job.output
 
 

@@ -65,10 +65,18 @@ VARIABLES = {
     "certflow audit": ("", {"certflow_fail_on", "certflow_report_url"}),
     "certflow permissions": (
         "",
-        {"certflow_rbac_operations", "identity_kind", "identity_name", "identity_namespace"},
+        {
+            "certflow_rbac_operations",
+            "certflow_rbac_state",
+            "identity_kind",
+            "identity_name",
+            "identity_namespace",
+        },
     ),
 }
-# The template whose survey a workflow repeats, except for the clusters.
+#: The questions that only the nodes of a workflow answer.
+OF_NODES = {"certflow_hosts", "certflow_job_name", "certflow_required_job"}
+# The template whose survey a workflow repeats, except for these.
 WORKFLOWS = {
     "certflow certificates rollout": "certflow certificates",
     "certflow upgrade rollout": "certflow upgrade",
@@ -187,7 +195,7 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
     role, translated = VARIABLES[template]
     asked = {one["variable"]: one for one in example.questions(template)}
     if not role:
-        known = set(_audit_settings.SPEC.options) | {"certflow_rbac_operations"}
+        known = set(_audit_settings.SPEC.options) | {"certflow_rbac_operations", "certflow_rbac_state"}
         assert set(asked) == translated | {"certflow_hosts"}
         assert {name for name in translated if name.startswith("certflow_")} <= known
         return
@@ -222,11 +230,11 @@ def test_choices_are_those_of_the_modules_and_playbooks() -> None:
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)
 def test_a_workflow_asks_for_all_that_its_jobs_need(workflow: str) -> None:
-    """The clusters come from the nodes, because an answer to the workflow would override them."""
+    """Some answers come from the nodes, because an answer to the workflow would override them."""
     template = example.questions(WORKFLOWS[workflow])
     asked = example.named("workflows", workflow)["survey_spec"]
     assert surveys.problems(asked) == []
-    assert asked["spec"] == [one for one in template if one["variable"] != "certflow_hosts"]
+    assert asked["spec"] == [one for one in template if one["variable"] not in OF_NODES]
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)
@@ -247,7 +255,9 @@ def test_every_job_of_a_workflow_can_start(workflow: str) -> None:
         assert required <= answered | set(extra), name
         prompts = {"job_type": "ask_job_type_on_launch", "diff_mode": "ask_diff_mode_on_launch"}
         assert all(template[prompt] for field, prompt in prompts.items() if field in nodes[name]), name
-        assert template["ask_variables_on_launch"]
+        asked = template.get("survey_spec", {"spec": []})["spec"]
+        assert surveys.accepted(asked, extra) == extra, f"AWX would ignore a variable of the node {name}"
+        extra = {**template.get("extra_vars", {}), **extra}
         assert {extra[key] for key in ("certflow_required_job",) if key in extra} <= names, name
         assert ("certflow_required_job" in extra) is bool(names), name
         names |= {extra[key] for key in ("certflow_job_name",) if key in extra}
@@ -273,6 +283,34 @@ def test_every_schedule_answers_the_required_questions() -> None:
         if template in VARIABLES:
             required = {one["variable"] for one in example.questions(template) if one["required"]}
             assert required <= set(schedule["extra_data"])
+            assert (
+                surveys.accepted(example.questions(template), schedule["extra_data"])
+                == schedule["extra_data"]
+            )
+
+
+#: Variables that decide which program or which identity a job brings to the clusters, or that loosen its checks.
+GUARDED = {
+    "certflow_allow_shared_cluster",
+    "certflow_kubeconfig",
+    "certflow_context",
+    "snapshot_controller_connection",
+    "snapshot_controller_image_registry",
+    "snapshot_controller_source",
+    "snapshot_controller_source_auth",
+    "snapshot_controller_sums",
+    "webhook_certificate_allow_names",
+    "webhook_certificate_connection",
+}
+
+
+@pytest.mark.parametrize("kind", ["templates", "workflows"])
+def test_a_launch_sets_only_what_the_survey_asks_for(kind: str) -> None:
+    """A person who may only launch a job cannot choose another registry, source, cluster or rule."""
+    for one in example.objects()[f"controller_{kind}"]:
+        assert not one.get("ask_variables_on_launch"), one["name"]
+        answers = surveys.accepted(one.get("survey_spec", {"spec": []})["spec"], dict.fromkeys(GUARDED, "x"))
+        assert answers == {}, one["name"]
 
 
 def test_a_cluster_that_stays_down_keeps_no_other_from_being_renewed() -> None:

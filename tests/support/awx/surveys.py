@@ -4,7 +4,8 @@
 
 """AWX's rules for surveys: what it accepts as a survey, and which variables it makes of answers.
 
-Source: _validate_spec_data in awx/api/views/__init__.py and _survey_element_validation in awx/main/models/mixins.py of AWX 24.6.
+Source: _validate_spec_data in awx/api/views/__init__.py, and _survey_element_validation and accept_or_ignore_variables in
+awx/main/models/mixins.py of AWX 24.6.
 """
 
 from __future__ import annotations
@@ -60,6 +61,12 @@ def _question_problems(question: Mapping[str, Any]) -> Iterator[str]:
         given = default.splitlines() if isinstance(default, str) else default
         if not choices or [one for one in given if one not in choices]:
             yield f"{name}: choices or default are wrong"
+
+
+def accepted(spec: list[dict[str, Any]], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of a launch, a node or a schedule that AWX accepts if the template does not ask for variables."""
+    asked = {question["variable"] for question in spec}
+    return {name: value for name, value in variables.items() if name in asked}
 
 
 def extra_variables(spec: list[dict[str, Any]], answers: Mapping[str, Any]) -> dict[str, Any]:
