@@ -380,9 +380,9 @@ BAD: tuple[tuple[Path, tuple[str, ...], tuple[str, ...], set[str]], ...] = (
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_report=~nosuchuser/r.json"), ("certflow_report", "~nosuchuser/r.json"), A),
     (CERTIFICATES, (*COMPLETE, "-e", "webhook_certificate_service="), ("webhook_certificate_service", "a,", "b"), A),
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=a,d"), ("d.",), A),
-    (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=d"), ("cluster: d.",), {"d"}),
-    (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=all", "--limit", "d"), ("cluster: d.",), {"d"}),
-    (CERTIFICATES, (*COMPLETE, "-i", "slice", "-e", "awx_job_id=7"), ("cluster: d.",), {"d"}),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=d"), ("certflow_context", "d."), {"d"}),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=all", "--limit", "d"), ("certflow_context", "d."), {"d"}),
+    (CERTIFICATES, (*COMPLETE, "-i", "slice", "-e", "awx_job_id=7"), ("certflow_context", "d."), {"d"}),
     (CERTIFICATES, (*COMPLETE, "-e", '{"certflow_window": []}'), ("certflow_window",), A),
     (CERTIFICATES, (*COMPLETE, *MAPPED), ("certflow_context", "b"), A),
     (CERTIFICATES, (*COMPLETE, *MAPPED, "--limit", "b"), ("certflow_context", "b"), {"b"}),
@@ -443,12 +443,14 @@ def test_another_strategy_of_the_user_is_not_used(strategy: str, tmp_path: Path)
     assert with_results(run) == {"a", "b"}, run.output
 
 
-def test_a_single_host_may_take_its_cluster_from_the_environment(rig: FleetRig, tmp_path: Path) -> None:
+def test_the_only_host_of_an_inventory_may_take_its_cluster_from_the_environment(
+    rig: FleetRig, tmp_path: Path
+) -> None:
     variables = json.dumps(
         {**SECRET, "webhook_certificate_service": "hook", "webhook_certificate_namespace": "default"}
     )
-    (tmp_path / "hosts").write_text(INVENTORY)
-    arguments = ("-i", "hosts", "--check", "-e", "certflow_hosts=d", "-e", variables)
+    (tmp_path / "hosts").write_text("[clusters]\nd\n")
+    arguments = ("-i", "hosts", "--check", "-e", variables)
     run = playbook.play(tmp_path, CERTIFICATES, *arguments, KUBECONFIG=str(rig.parts["onprem"]))
     assert (run.status, run.recap("failed")) == (0, 0), run.output
     assert "d:" in run.output, run.output

@@ -154,9 +154,11 @@ def test_the_next_cluster_takes_the_place_of_an_unreachable_canary(wide: WideFle
     ]
     alone = [(step, host) for host in ("c001", "c002", "c003") for step in ("started", "ended")]
     assert steps[: len(alone)] == alone
-    assert {step for step, _host in steps[6:8]} == {"started"}, (
-        "several clusters are at work after the answer"
-    )
+    at_work = [
+        sum(1 if step == "started" else -1 for step, _host in steps[:end])
+        for end in range(len(alone), len(steps))
+    ]
+    assert max(at_work) > 1, "several clusters are at work after the answer"
 
     wide.write(hosts, {"c001": dead(), "c002": dead()})
     again = wide.play("--limit", "c001,c002,c005", certflow_max_failures="100%")
