@@ -113,7 +113,10 @@ ALONE: tuple[tuple[RunState, str, str, bool], ...] = (
     (state(), stages.FIRST, "canary", False),
     (state(c1="started"), stages.NAMED, "canary", False),
     (state(), stages.NAMED, "fleet", True),
-    *((state(c1=status), stages.FIRST, "rest", True) for status in ("unreachable", "waiting", "not_started")),
+    *(
+        (state(c1=status), stages.FIRST, "rest", True)
+        for status in ("unreachable", "plan-differs", "waiting", "not_started")
+    ),
     (state(c1="unreachable", f1="started"), stages.FIRST, "rest", True),
     (state(c1="unreachable", f1="unreachable", f2="waiting"), stages.FIRST, "rest", True),
     *((state(c1=status), stages.FIRST, "rest", False) for status in ("ok", "changed", "planned", "failed")),
