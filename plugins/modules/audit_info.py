@@ -42,9 +42,9 @@ options:
     default: 10
   previous_counters:
     description:
-      - The result RV(counters) of an earlier audit of this cluster. Calls that failed since that audit are then found. A webhook that
-        it does not name had no failed call.
-      - Without it, only calls that fail during the audit, and Events of the last hour, give a finding above V(info).
+      - The result RV(counters) of an earlier audit of this cluster. The findings of C(calls-fail) then tell how many calls failed
+        since that audit. A webhook that it does not name had no failed call.
+      - Only calls that fail during the audit give a finding above V(info). A call that failed before may succeed again.
     type: dict
   snapshot_version:
     description:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import functools
 import uuid
@@ -16,9 +17,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.au
 
 from tests.support.authority import CLIENT_AUTH, SERVER_AUTH, Issued, authority, dns, issue
 from tests.support.bundle_rig import ca, pem
-from tests.support.clusters import pki
+from tests.support.clusters import AdminApiError, pki
 from tests.support.https_webhook import WebhookServer, allow
-from tests.support.probe_rig import HOOKS, RBAC, REPOSITORY, ProbeRig
+from tests.support.probe_rig import HOOKS, RBAC, REPOSITORY, ProbeRig, config_map
 from tests.support.rig import encoded, operate
 
 if TYPE_CHECKING:
@@ -105,6 +106,26 @@ class AuditRig(ProbeRig):
         self.cluster.api("POST", f"{hooks}{query}", body)
         self.made.append(f"{hooks}/{full}")
         return full
+
+    def called_hook(self, name: str, *, bundle: bytes | None = None, **fields: Any) -> str:
+        """Create a webhook that the API server calls for ConfigMaps with the label of its name. bundle: the bytes."""
+        full = f"{name}-{self.name}"
+        webhook = self.webhook(
+            name=f"{full}.certflow.test", **{"objectSelector": {"matchLabels": {"probe": name}}, **fields}
+        )
+        if bundle is not None:
+            webhook["clientConfig"]["caBundle"] = base64.b64encode(bundle).decode()
+        self.make(HOOKS, {"metadata": {"name": full}, "webhooks": [webhook]})
+        return full
+
+    def ask(self, name: str) -> str:
+        """Return the API server's answer to a dry run that calls only the webhook of this name, "accepted" for none."""
+        path = f"/api/v1/namespaces/{self.name}/configmaps?dryRun=All"
+        try:
+            self.cluster.api("POST", path, config_map(self.name, probe=name))
+        except AdminApiError as error:
+            return error.message
+        return "accepted"
 
     def without_bundle(self, name: str) -> str:
         """Create a configuration whose webhook has no caBundle."""

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,8 @@ from cryptography import x509
 
 from tests.support.audit_rig import NOW, AuditRig, checks, failed
 from tests.support.authority import DAY, SERVER_AUTH, Issued, authority, dns, issue
-from tests.support.clusters import AdminApiError, pki
-from tests.support.probe_rig import HOOKS, config_map
+from tests.support.clusters import pki
+from tests.support.probe_rig import config_map
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -131,29 +130,9 @@ def _served(chain: Chain, name: str) -> _Sent:
     return _Sent("".join(entry.pem for entry in (leaf, *sent)).encode(), pki.private_pem(leaf.key))
 
 
-class _Population(AuditRig):
-    def add(self, name: str, port: int, bundle: bytes) -> None:
-        """Create a webhook that the API server calls for ConfigMaps with the label of its name."""
-        full = f"{name}-{self.name}"
-        webhook = self.webhook(
-            port=port, name=f"{full}.certflow.test", objectSelector={"matchLabels": {"probe": name}}
-        )
-        webhook["clientConfig"]["caBundle"] = base64.b64encode(bundle).decode()
-        self.make(HOOKS, {"metadata": {"name": full}, "webhooks": [webhook]})
-
-    def ask(self, name: str) -> str:
-        """Return the API server's answer to a dry run that calls only this webhook."""
-        path = f"/api/v1/namespaces/{self.name}/configmaps?dryRun=All"
-        try:
-            self.cluster.api("POST", path, config_map(self.name, probe=name))
-        except AdminApiError as error:
-            return error.message
-        return ACCEPTED
-
-
 @pytest.fixture(scope="module")
-def rig(fleet: Fleet) -> Iterator[_Population]:
-    rig = _Population(fleet["onprem"])
+def rig(fleet: Fleet) -> Iterator[AuditRig]:
+    rig = AuditRig(fleet["onprem"])
     try:
         yield rig
     finally:
@@ -161,16 +140,16 @@ def rig(fleet: Fleet) -> Iterator[_Population]:
 
 
 @pytest.fixture(scope="module")
-def answers(rig: _Population) -> dict[str, str]:
+def answers(rig: AuditRig) -> dict[str, str]:
     """Return the answer of the API server about each webhook, after it has called the webhook."""
     calls: dict[str, Callable[[], int]] = {}
     for name, chain in CHAINS.items():
         port = rig.serve(_served(chain, rig.server_name))  # type: ignore[arg-type]
         server = rig.servers[-1]
         calls[name] = lambda server=server: len(server.calls)  # type: ignore[misc]
-        rig.add(name, port, "".join(entry.pem for entry in chain.bundle).encode())
+        rig.called_hook(name, port=port, bundle="".join(entry.pem for entry in chain.bundle).encode())
     for name, (bundle, _answer, _check) in BUNDLES.items():
-        rig.add(name, rig.server.port, bundle)
+        rig.called_hook(name, bundle=bundle)
         calls[name] = lambda: 0
     for name, count in calls.items():
         wait_for(lambda name=name, count=count: rig.ask(name) != ACCEPTED or count() > 0)  # type: ignore[misc]
@@ -178,14 +157,14 @@ def answers(rig: _Population) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def audit(rig: _Population, answers: dict[str, str]) -> dict[str, Any]:
+def audit(rig: AuditRig, answers: dict[str, str]) -> dict[str, Any]:
     assert answers
     return rig.audit()
 
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_the_audit_says_of_a_chain_what_the_api_server_does(
-    rig: _Population, answers: dict[str, str], audit: dict[str, Any], name: str
+    rig: AuditRig, answers: dict[str, str], audit: dict[str, Any], name: str
 ) -> None:
     chain = CHAINS[name]
     findings = failed(audit, f"{name}-{rig.name}")
@@ -200,7 +179,7 @@ def test_the_audit_says_of_a_chain_what_the_api_server_does(
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_the_audit_says_of_a_bundle_what_the_api_server_does(
-    rig: _Population, answers: dict[str, str], audit: dict[str, Any], name: str
+    rig: AuditRig, answers: dict[str, str], audit: dict[str, Any], name: str
 ) -> None:
     _bundle, answer, check = BUNDLES[name]
     assert answer in answers[name]
@@ -216,7 +195,7 @@ def test_the_audit_says_of_a_bundle_what_the_api_server_does(
     ],
 )
 def test_the_probe_names_the_certificate_that_ends_the_chain(
-    rig: _Population, answers: dict[str, str], name: str, words: str
+    rig: AuditRig, answers: dict[str, str], name: str, words: str
 ) -> None:
     target = {"kind": "ValidatingWebhookConfiguration", "name": f"{name}-{rig.name}"}
     asked = config_map(rig.name, probe=name)

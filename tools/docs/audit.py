@@ -50,6 +50,13 @@ certificates end soon, each is a finding, as if those that end earlier were rene
 A check that reads certificates through the API server cannot show the network path from the API server to the pod. Only `calls-fail`
 shows it.
 
+A fault of a webhook that the API server does not call now is information. So is a fault of the conversion of a
+CustomResourceDefinition with one version. The evidence has the reason.
+
+The end of a certificate that cert-manager renews is no fault before the `renewalTime` of its Certificate. The audit finds the
+Certificate by the annotation `cert-manager.io/inject-ca-from`. A Certificate that was not renewed an hour after this time is
+`expiring`.
+
 ## Incomplete audits
 
 If the cluster does not answer the first requests, or refuses the login, the task fails. After that, an answer that is an error, is

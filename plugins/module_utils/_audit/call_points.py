@@ -161,14 +161,15 @@ def definition_state(obj: Object) -> DefinitionState:
     """Return the state of a CustomResourceDefinition. Raises MalformedObject."""
     with check_shape("a CustomResourceDefinition"):
         metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
-        versions = [entry for entry in spec.get("versions") or () if entry.get("served")]
+        versions = spec.get("versions") or ()
         return DefinitionState(
             subject_of(DEFINITION, obj),
             str(spec.get("group", "")),
             str((spec.get("names") or {}).get("plural", "")),
-            tuple(str(entry["name"]) for entry in versions),
+            tuple(str(entry["name"]) for entry in versions if entry.get("served")),
             tuple(map(str, status.get("storedVersions") or ())),
             has_conversion_webhook(obj),
+            tuple(str(entry["name"]) for entry in versions),
             {
                 str(entry["type"]): (str(entry.get("status", "")), _words_of(entry))
                 for entry in status.get("conditions") or ()
@@ -181,9 +182,11 @@ def definition_state(obj: Object) -> DefinitionState:
 def issued_certificate(certificate: Object) -> IssuedCertificate | None:
     """Return the newest certificate of a Certificate of cert-manager, None if none was issued. Raises MalformedObject."""
     with check_shape("a Certificate"):
-        begin = find_time((certificate.get("status") or {}).get("notBefore"))
+        status = certificate.get("status") or {}
+        begin, end, renewal = (find_time(status.get(key)) for key in ("notBefore", "notAfter", "renewalTime"))
         names = tuple(map(str, certificate["spec"].get("dnsNames") or ()))
-    return IssuedCertificate(begin, names) if begin else None
+        states = {entry["type"]: entry.get("status") for entry in status.get("conditions") or ()}
+    return IssuedCertificate(begin, names, end, renewal, states.get("Ready") == "True") if begin else None
 
 
 def _words_of(condition: Object) -> str:

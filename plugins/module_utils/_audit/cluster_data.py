@@ -17,7 +17,6 @@ from .._kube import port_forward
 from .._kube.access_review import Permission
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.served_chains import ServedChain
-from .._x509.certificate_facts import CertificateFacts
 from .finding import AuditedObject
 
 if TYPE_CHECKING:
@@ -201,6 +200,8 @@ class DefinitionState:
     #: status.storedVersions.
     stored: tuple[str, ...] = ()
     has_webhook: bool = False
+    #: All versions, also those that are not served.
+    versions: tuple[str, ...] = ()
     #: Type of a condition -> (status, reason and message).
     conditions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     created: datetime | None = None
@@ -214,6 +215,10 @@ class IssuedCertificate:
 
     not_before: datetime
     dns_names: tuple[str, ...] = ()
+    not_after: datetime | None = None
+    #: When cert-manager renews it, None if that is not known.
+    renewal: datetime | None = None
+    is_ready: bool = True
 
 
 @dataclass(frozen=True)
@@ -285,8 +290,10 @@ class ClusterData:
     #: Counter -> value, at the begin and at the end of the audit. None if they could not be read.
     counters_before: Mapping[str, float] | None = None
     counters_after: Mapping[str, float] | None = None
-    #: The certificate of the API server, None without TLS.
-    api_server: CertificateFacts | None = None
+    #: The same of an earlier audit, None without one.
+    counters_previous: Mapping[str, float] | None = None
+    #: The chain that the API server serves as PEM text, leaf first, "" without TLS.
+    api_server: str = ""
     #: The CAs of the API server that the cluster publishes as PEM text, "" if they could not be read.
     cluster_ca: str = ""
     #: How far the API server's clock is ahead of the clock of this machine. None if it is not known.

@@ -37,8 +37,8 @@ from .._snapshot.plan import planner
 from .._snapshot.plan.upgrade_context import UpgradeOptions
 from .._snapshot.release import crd_sets, release_table
 from .._webhook.bundle_targets import KINDS
+from .._webhook.served_chains import sent_chain
 from .._x509 import certificate_facts
-from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
 from . import call_points, failure_signs
 from .backends import ChainReader, ServiceReader
@@ -138,7 +138,8 @@ class _Gatherer:
         previous = self._options.previous_counters
         return replace(
             data,
-            counters_before=counters if previous is None else previous,
+            counters_before=counters,
+            counters_previous=previous,
             counters_after=None if counters is None else self._counters(),
             snapshot_hazards=reads.read(SNAPSHOT, self._snapshot_hazards, None),
             gaps=tuple(reads.gaps),
@@ -324,25 +325,24 @@ class _Gatherer:
                 self._reads.note(Gap(SNAPSHOT, "; ".join(found.finding.evidence), lacks_permission=True))
         return tuple(_hazard(found) for found in plan.hazards if found.hazard.id != UNREADABLE_HAZARD)
 
-    def _api_server(self) -> CertificateFacts | None:
-        """Return the certificate that the API server serves on a new connection, None without TLS."""
+    def _api_server(self) -> str:
+        """Return the chain that the API server serves on a new connection as PEM text, "" without TLS."""
         if not self._client.host.startswith("https:"):
-            return None
+            return ""
         until = time.monotonic() + API_SERVER_SECONDS
         bounds = ReadLimits("the TLS handshake of the API server", until=until, size=API_SERVER_BYTES)
         try:
             with self._client.dial(bounds) as connection:
-                der = (
-                    connection.getpeercert(binary_form=True)
-                    if isinstance(connection, ssl.SSLSocket)
-                    else None
-                )
-            return certificate_facts.describe_pem(ssl.DER_cert_to_PEM_cert(der)) if der else None
+                chain = sent_chain(connection) if isinstance(connection, ssl.SSLSocket) else []
+            pem = "".join(map(ssl.DER_cert_to_PEM_cert, chain))
+            for certificate in certificate_facts.load(pem):
+                certificate_facts.describe(certificate)
+            return pem
         except (KubeError, CertificateError) as error:
             self._reads.note(Gap(API_SERVER, reason_of(error)))
         except OSError as error:
             self._reads.note(Gap(API_SERVER, str(error.strerror or error)))
-        return None
+        return ""
 
 
 def _path(kind: str) -> str:

@@ -29,6 +29,11 @@ EXEMPT_KINDS = frozenset(
 )
 
 
+# The groups of Kubernetes whose objects are in namespaces, and the exceptions.
+_NAMESPACED_GROUPS = frozenset(("", "apps", "autoscaling", "batch", "policy"))
+_CLUSTER_SCOPED = frozenset(("*", "componentstatuses", "namespaces", "nodes", "persistentvolumes"))
+
+
 @dataclass(frozen=True)
 class ObjectCreation:
     """The creation of one object, or another operation on it. namespace: "" for one outside of namespaces. labels: the object's.
@@ -67,6 +72,43 @@ def match(webhook: Object, creation: ObjectCreation) -> AdmissionMatch:
             if answer.is_asked is wanted:
                 return answer
     return ASKED
+
+
+def find_reason_for_none(webhook: Object, namespaces: Mapping[str, Mapping[str, str]] | None) -> str:
+    """Return why the API server asks the webhook about no object now, "" if it may ask it. Raises MalformedObject.
+
+    namespaces: name -> labels, None if they are not known.
+    """
+    with check_shape("the webhook"):
+        rules, selector = webhook.get("rules") or (), webhook.get("namespaceSelector") or {}
+        if not rules:
+            return "it has no rule"
+        if not _can_select(webhook.get("objectSelector") or {}):
+            return "its objectSelector contradicts itself"
+        selected = [name for name, labels in (namespaces or {}).items() if _selects(selector, labels)]
+        if namespaces is None or selected or not all(map(_is_namespaced, rules)):
+            return ""
+        return "its namespaceSelector selects no namespace of the cluster"
+
+
+def _can_select(selector: Object) -> bool:
+    """Return True if an object may have labels that the selector selects. Each key is judged by itself."""
+    wanted = selector.get("matchLabels") or {}
+    terms = list(selector.get("matchExpressions") or ())
+    for key in {*wanted, *(entry["key"] for entry in terms)}:
+        own = [entry for entry in terms if entry["key"] == key]
+        values = {value for entry in own for value in entry.get("values") or ()} | {wanted.get(key, ""), "\0"}
+        part = {"matchLabels": {key: wanted[key]} if key in wanted else {}, "matchExpressions": own}
+        if not any(_selects(part, labels) for labels in ({}, *({key: value} for value in values))):
+            return False
+    return True
+
+
+def _is_namespaced(rule: Object) -> bool:
+    """Return True if every object that the rule names is certainly in a namespace."""
+    named = {text.partition("/")[0] for text in rule.get("resources") or ()}
+    groups = set(rule.get("apiGroups") or ())
+    return rule.get("scope") == "Namespaced" or (groups <= _NAMESPACED_GROUPS and not named & _CLUSTER_SCOPED)
 
 
 def _exempt(_webhook: Object, creation: ObjectCreation) -> AdmissionMatch:

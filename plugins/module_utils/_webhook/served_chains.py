@@ -44,6 +44,12 @@ HANDSHAKE_BYTES = 256 * 1024
 # Older versions of the ssl module show only the leaf (bpo-18233).
 SHOWS_CHAINS = sys.version_info >= (3, 10)
 _DER = 2  # _ssl.ENCODING_DER
+#: OpenSSL's name of an error -> its meaning.
+_TLS_ERRORS = {
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it demands a client certificate",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it demands a client certificate, or has no cipher in common with this run",
+    "WRONG_VERSION_NUMBER": "it speaks plain HTTP, or another protocol without TLS",
+}
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,9 @@ def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: ReadLim
     except KubeError as exc:
         return ServedChain(endpoint, problem=exc.cause)
     except ssl.SSLError as exc:
-        return ServedChain(endpoint, problem=f"the TLS handshake failed: {exc.reason or exc}")
+        reason = exc.reason or str(exc)
+        words = f"{_TLS_ERRORS[reason]} ({reason})" if reason in _TLS_ERRORS else reason
+        return ServedChain(endpoint, problem=f"the TLS handshake failed: {words}")
     except OSError as exc:
         return ServedChain(endpoint, problem=f"it cannot be reached from here: {exc.strerror or exc}")
     return _understood(endpoint, chain)
@@ -240,11 +248,11 @@ def handshake(stream: ByteStream, server_name: str) -> list[bytes]:
             # The rest of TLS 1.3's handshake, so that the server does not log a broken handshake.
             with contextlib.suppress(OSError, KubeError):
                 stream.send(outgoing.read())
-            return _sent(tls)
+            return sent_chain(tls)
 
 
-def _sent(tls: Any) -> list[bytes]:
-    """Return the chain as sent. The method is public since Python 3.13. Before 3.10 the ssl module shows only the leaf."""
+def sent_chain(tls: Any) -> list[bytes]:
+    """Return the chain as the server sent it, DER, leaf first. The method is public since Python 3.13. Before 3.10 the ssl module shows only the leaf."""
     if hasattr(tls, "get_unverified_chain"):
         return list(tls.get_unverified_chain())
     inner: Any = getattr(tls, "_sslobj", None)

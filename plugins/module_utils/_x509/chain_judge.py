@@ -21,7 +21,7 @@ from . import certificate_facts
 from .verify import Verdict, anchors, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from cryptography.x509 import Certificate
@@ -29,11 +29,8 @@ if TYPE_CHECKING:
     from .certificate_facts import CertificateFacts
 
 #: The place of a certificate in a chain, in words.
-LEAF, INTERMEDIATE, ANCHOR = (
-    "the certificate {}",
-    "the intermediate certificate {}",
-    "the CA {} of the caBundle",
-)
+LEAF, INTERMEDIATE = "the certificate {}", "the intermediate certificate {}"
+ANCHOR = "the CA {} of the caBundle"
 #: Code of a verdict -> what is wrong with its culprit. {chain} names the culprit by its place.
 _CULPRITS = {
     "unknown_authority": "the issuer {issuer} of {chain} is neither sent nor in the caBundle with the key that signed it",
@@ -99,12 +96,15 @@ def judge(
     usage: str = "server auth",
 ) -> Judgement:
     """Judge a chain. The arguments are those of `verify`. The content of the certificates does not raise errors."""
-    chain = _Chain(leaf, bundle_pem, name, intermediates, now, usage)
-    verdict = trust = chain.verify_at(now, frozenset())
+    verify_at = functools.partial(
+        verify, leaf, bundle_pem, name=name, intermediates=intermediates, usage=usage
+    )
+    chain = _Chain(leaf, bundle_pem, intermediates, now, verify_at)
+    verdict = trust = verify_at(now=now)
     breaks: list[ChainBreak] = []
     while trust.untimely:
         breaks += chain.present_breaks(trust, _ageless(breaks))
-        trust = chain.verify_at(now, _ageless(breaks))
+        trust = verify_at(now=now, ageless=_ageless(breaks))
     fault = chain.fault(trust)
     culprit = breaks[0].in_words(now) if breaks else fault
     if trust.ok:
@@ -121,21 +121,9 @@ def _ageless(breaks: Sequence[ChainBreak]) -> frozenset[str]:
 class _Chain:
     leaf: Certificate
     bundle_pem: str
-    name: str | None
     sent: Sequence[Certificate]
     now: datetime
-    usage: str
-
-    def verify_at(self, now: datetime, ageless: Collection[str]) -> Verdict:
-        return verify(
-            self.leaf,
-            self.bundle_pem,
-            name=self.name,
-            intermediates=self.sent,
-            now=now,
-            usage=self.usage,
-            ageless=ageless,
-        )
+    verify_at: Callable[..., Verdict]
 
     @functools.cached_property
     def members(self) -> list[CertificateFacts]:
@@ -149,16 +137,18 @@ class _Chain:
         ends = sorted({entry.not_after for entry in self.members if entry.not_after < self.now}, reverse=True)
         starts = sorted({entry.not_before for entry in self.members if entry.not_before > self.now})
         for at in (*ends[:MOST_DATES], *starts[:MOST_DATES]):
-            if self.verify_at(at, ageless).ok:
+            if self.verify_at(now=at, ageless=ageless).ok:
                 outside = at + _MOMENT if at < self.now else at - _MOMENT
-                return self._breaks(self.verify_at(outside, ageless), at) or self._own_breaks(refused)
+                return self._breaks(self.verify_at(now=outside, ageless=ageless), at) or self._own_breaks(
+                    refused
+                )
         return self._own_breaks(refused)  # the certificates are never valid at one time
 
     def later_breaks(self, ageless: frozenset[str]) -> Iterator[ChainBreak]:
         """Yield each end that leaves no chain, as if the certificates of earlier ends were renewed."""
         ends = sorted({entry.not_after for entry in self.members if entry.not_after >= self.now})
         for end in ends[:MOST_DATES]:
-            while breaks := self._breaks(self.verify_at(end + _MOMENT, ageless), end):
+            while breaks := self._breaks(self.verify_at(now=end + _MOMENT, ageless=ageless), end):
                 yield from breaks
                 ageless |= _ageless(breaks)
 

@@ -241,12 +241,11 @@ class _Search:
         facts = candidate.facts
         if candidate.has_unknown_critical:
             return _refusal("unknown_critical_extension", culprit=candidate)
-        side, end = (
-            ("before", facts.not_before) if self.now < facts.not_before else ("after", facts.not_after)
-        )
-        if not facts.not_before <= self.now <= facts.not_after and facts.fingerprint not in self.ageless:
+        is_early = self.now < facts.not_before
+        if (is_early or self.now > facts.not_after) and facts.fingerprint not in self.ageless:
             self.untimely[facts.fingerprint] = facts
-            return _refusal("expired", format_time(self.now), side, format_time(end), culprit=candidate)
+            side, limit = ("before", facts.not_before) if is_early else ("after", facts.not_after)
+            return _refusal("expired", format_time(self.now), side, format_time(limit), culprit=candidate)
         basic = candidate.value(chain_candidate.BASIC_CONSTRAINTS)
         if not is_root and (basic is None or not basic.ca):
             return _refusal("not_a_ca", culprit=candidate)

@@ -97,16 +97,18 @@ Act = Callable[[Exchange], None]
 
 
 class Proxy(ThreadingHTTPServer):
-    """Serve on loopback until `close`, with a certificate of the cluster's CA."""
+    """Serve on loopback until `close`, with a certificate of the cluster's CA, or of another CA."""
 
     daemon_threads = True
 
-    def __init__(self, cluster: Cluster, *, lifetime: datetime.timedelta = pki.YEAR) -> None:
+    def __init__(
+        self, cluster: Cluster, *, lifetime: datetime.timedelta = pki.YEAR, ca: pki.KeyPair | None = None
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _ProxyHandler)
         self.cluster = cluster
         self.upstream_address = cluster.url.rpartition("/")[2]
         self.upstream_context = ssl.create_default_context(cadata=cluster.ca_pem)
-        self.socket = _context(cluster, lifetime).wrap_socket(
+        self.socket = _context(ca or cluster._ca, lifetime).wrap_socket(
             self.socket, server_side=True, do_handshake_on_connect=False
         )
         self.url = f"https://127.0.0.1:{self.server_address[1]}"
@@ -186,8 +188,8 @@ class _ProxyHandler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_any  # noqa: N815
 
 
-def _context(cluster: Cluster, lifetime: datetime.timedelta) -> ssl.SSLContext:
-    pair = pki.issue(cluster._ca, "proxy", names=["127.0.0.1"], lifetime=lifetime)
+def _context(ca: pki.KeyPair, lifetime: datetime.timedelta) -> ssl.SSLContext:
+    pair = pki.issue(ca, "proxy", names=["127.0.0.1"], lifetime=lifetime)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     descriptor = os.memfd_create("proxy")
     try:

@@ -9,9 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 
-from ..cluster_data import ADMISSION, CONVERSION, Backend, CallPoint, ClusterData, Object
-from ..finding import FAIL, INFO, LIKELY, PASS, PROVEN, SEVERITIES, SKIP, AuditFinding
+from ..._times import format_time
+from ..._webhook.admission_match import find_reason_for_none
+from ..call_points import INJECTS_FROM
+from ..cluster_data import (
+    ADMISSION,
+    CERTIFICATES,
+    CONVERSION,
+    DEFINITIONS,
+    Backend,
+    CallPoint,
+    ClusterData,
+    Object,
+)
+from ..finding import FAIL, INFO, LIKELY, PASS, PROVEN, SEVERITIES, SKIP, WARNING, AuditFinding
 from .certificate_faults import (
     BROKEN,
     EMPTY,
@@ -30,6 +43,9 @@ ANCHORS = ("ca-expired", "ca-expiring")
 WEAK = ("weak-signature", "weak-key")
 SERVED = ("ca-mismatch", "expired", "expiring", "not-yet-valid", "name-mismatch", "wrong-usage", *WEAK)
 #: The checks that pass only if the certificate of every endpoint was read. Without any certificate the bundle decides.
+#: cert-manager renews a certificate at its renewalTime. A signer may need some time.
+RENEWED_WITHIN = timedelta(hours=1)
+CERT_MANAGER = "certificates.cert-manager.io"
 OF_ENDPOINTS = frozenset((*SERVED, "handshake-fails", "endpoints-differ"))
 #: The checks that find a call which fails now. They are folded into one finding of these kinds of callers.
 BROKEN_NOW = frozenset((*REFERENCES, *BUNDLES, "ca-expired", "handshake-fails", *SERVED)) - {
@@ -46,14 +62,43 @@ def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
         *_bundles(data, point),
         *_served(data, point, backend),
     ]
+    findings = [_with_reasons(finding, data, point) for finding in findings]
     if not backend.is_complete:  # the endpoints that were not read may have faults
         findings = [one for one in findings if one.status != PASS or one.check not in OF_ENDPOINTS]
     if point.caller == ADMISSION:
-        yield from (_with_scope(finding, point) for finding in findings)
+        unused = find_reason_for_none(point.webhook, data.namespaces)
+        yield from (_without_harm(_with_scope(finding, point), unused) for finding in findings)
     elif point.caller == CONVERSION:
-        yield from _fold(findings, "conversion-dead", point)
+        states = [state.versions for state in data.definitions if state.object.name == point.object.name]
+        unused = "the definition has one version" if any(len(versions) == 1 for versions in states) else ""
+        yield from (_without_harm(one, unused) for one in _fold(findings, "conversion-dead", point))
     else:
         yield from _explain(data, findings, point)
+
+
+def _without_harm(finding: AuditFinding, unused: str) -> AuditFinding:
+    """Return a failed finding as information if the API server makes no call now. unused: the reason, "" if it may call."""
+    if finding.status != FAIL or not unused:
+        return finding
+    lines = (f"the API server makes no such call now: {unused}", *finding.evidence)
+    return replace(finding, severity=INFO, breaks_at=None, evidence=lines)
+
+
+def _with_reasons(finding: AuditFinding, data: ClusterData, point: CallPoint) -> AuditFinding:
+    """Return a fault of the bundle with the reason why cert-manager does not write it."""
+    is_known = not {CERTIFICATES, DEFINITIONS} & data.unread
+    if finding.status != FAIL or finding.check not in (*BUNDLES, "ca-mismatch") or not is_known:
+        return finding
+    if point.certificate is None or point.certificate in data.certificates:
+        return finding
+    has_program = any(state.object.name == CERT_MANAGER for state in data.definitions)
+    why = (
+        "has issued no certificate, or does not exist"
+        if has_program
+        else "needs cert-manager, which is not installed"
+    )
+    line = f"the annotation {INJECTS_FROM} names the Certificate {'/'.join(point.certificate)}, which {why}"
+    return replace(finding, evidence=(*finding.evidence, line))
 
 
 def _with_scope(finding: AuditFinding, point: CallPoint) -> AuditFinding:
@@ -157,8 +202,26 @@ def _served(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[A
         for chain in seen
         for fault in find_chain_faults(chain, point.config, data.now)
     ]
-    yield from _merged(point, (*SERVED, *ANCHORS), every, (BLIND_SPOT,))
+    yield from _merged(point, (*SERVED, *ANCHORS), _by_renewal(data, point, every), (BLIND_SPOT,))
     yield _difference(point, backend)
+
+
+def _by_renewal(
+    data: ClusterData, point: CallPoint, faults: list[tuple[str, CertificateFault]]
+) -> list[tuple[str, CertificateFault]]:
+    """Return the faults without the end of a certificate that cert-manager is to renew, and with one that it did not renew."""
+    issued = data.certificates.get(point.certificate) if point.certificate else None
+    if issued is None or issued.renewal is None or issued.not_after is None:
+        return faults
+    end, name = issued.not_after, "/".join(point.certificate or ())
+    if data.now > issued.renewal + min(RENEWED_WITHIN, (end - issued.renewal) / 2):
+        words = f"cert-manager has not renewed the Certificate {name}, which was due at {format_time(issued.renewal)}"
+        return [*faults, ("", CertificateFault("expiring", words, end, WARNING))]
+    return [
+        (endpoint, fault)
+        for endpoint, fault in faults
+        if not issued.is_ready or fault.breaks_at != end or fault.check not in ("expiring", "ca-expiring")
+    ]
 
 
 def _silent(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ..._times import format_time
 from ..._webhook import bundle_content
 from ..._x509 import certificate_facts
-from ..._x509.chain_judge import ANCHOR, Judgement, judge
+from ..._x509.chain_judge import ANCHOR, ChainBreak, Judgement, judge
 from ..._x509.errors import CertificateError
-from ..._x509.verify import verify, weak_signature
+from ..._x509.verify import anchors, verify, weak_signature
 from ..finding import ERROR, LIKELY, PROVEN, WARNING
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from ..._webhook.bundle_targets import ClientConfig
     from ..._webhook.served_chains import ServedChain
     from ..._x509.certificate_facts import CertificateFacts
-    from ..._x509.chain_judge import ChainBreak
 
 # A certificate that ends soon: the smaller of a time and a share of the lifetime. Lifetimes are hours to decades.
 WARN_WITHIN, WARN_SHARE = timedelta(days=28), 4
@@ -115,12 +113,13 @@ def find_bundle_faults(bundle: str, now: datetime) -> tuple[CertificateFault, ..
 
     Without a served certificate it is not known which certificate of the bundle is used.
     """
-    ends = [one.not_after for one in bundle_content.certificates(bundle)]
-    known = [end for end in ends if end is not None]
-    if not known or len(known) < len(ends):
+    certificates = anchors(bundle)
+    if not certificates or len(certificates) < len(bundle_content.certificates(bundle)):
         return ()
-    certainty = PROVEN if len(known) == 1 else LIKELY
-    return tuple(_anchor_end(bundle, max(known), now, certainty))
+    last = max(certificates, key=lambda entry: entry.not_after)
+    certainty = PROVEN if len(certificates) == 1 else LIKELY
+    faults = _date_faults([ChainBreak(last.not_after, last, ANCHOR)], now)
+    return tuple(replace(fault, certainty=certainty) for fault in faults)
 
 
 def _date_faults(breaks: Iterable[ChainBreak], now: datetime) -> Iterator[CertificateFault]:
@@ -161,27 +160,6 @@ def _usage_faults(
         yield CertificateFault("wrong-usage", words, now)
 
 
-def _anchor_end(bundle: str, end: datetime, now: datetime, certainty: str) -> Iterator[CertificateFault]:
-    names = [one.subject for one in bundle_content.certificates(bundle) if one.not_after == end]
-    name = f"the CA {names[0] if names else ''} of the caBundle"
-    if now > end:
-        words = f"{name} has expired at {format_time(end)}"
-        yield CertificateFault("ca-expired", words, end, certainty=certainty)
-        return
-    severity = expiry_severity(_start(bundle, end), end, now)
-    if severity:
-        words = f"{name} expires at {format_time(end)}"
-        yield CertificateFault("ca-expiring", words, end, severity, certainty)
-
-
-def _start(bundle: str, end: datetime) -> datetime:
-    """Return the begin of the lifetime of the certificate that ends at this time."""
-    for one in bundle_content.certificates(bundle):
-        if one.not_after == end:
-            return certificate_facts.describe_pem(one.pem).not_before
-    return end
-
-
 def _trust_faults(
     leaf: Certificate, sent: Sequence[Certificate], judged: Judgement, bundle: str, now: datetime
 ) -> Iterator[CertificateFault]:
@@ -192,13 +170,13 @@ def _trust_faults(
         words = f"a served certificate is signed with {algorithm}, which the API server refuses"
         yield CertificateFault("weak-signature", words, now)
         return
-    anchors = bundle_content.certificates(bundle)
-    is_unread = any(entry.not_after is None for entry in anchors)
+    held = bundle_content.certificates(bundle)
+    is_unread = any(entry.not_after is None for entry in held)
     words = f"the caBundle does not verify the certificate: {judged.trust.reason}"
     lines = (
         *((judged.fault,) if judged.fault else ()),
         f"issuer of the certificate: {certificate_facts.describe(leaf).issuer}",
-        f"subjects of the caBundle: {'; '.join(entry.subject or 'not readable' for entry in anchors)}",
+        f"subjects of the caBundle: {'; '.join(entry.subject or 'not readable' for entry in held)}",
         _trust_remedy(judged),
     )
     yield CertificateFault("ca-mismatch", words, now, certainty=LIKELY if is_unread else PROVEN, lines=lines)

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from ..._times import format_time
-from ..._webhook import bundle_content
 from ..._x509 import certificate_facts
+from ..._x509.chain_judge import ANCHOR, ChainBreak, judge
+from ..._x509.verify import anchors
 from ..cluster_data import API_SERVER as API_SERVER_SOURCE
 from ..cluster_data import CLUSTER_CA, CONVERSION, ROOT_CA, CallPoint, ClusterData, FailedCall
 from ..finding import FAIL, INFO, LIKELY, PASS, PROVEN, SKIP, WARNING, AuditedObject, AuditFinding
@@ -47,18 +48,16 @@ def _calls_of(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
     name = point.config.webhook
     events = [call for call in data.failed_calls if call.webhook == name]
     total = (data.counters_after or {}).get(name, 0)
-    grown = _grown(data, name)
     namesakes = sum(other.config.webhook == name for other in admission_points(data)) > 1
-    lines = [*_counter_lines(total, grown), *_event_lines(events)]
+    lines = [*_counter_lines(data, name), *_event_lines(events)]
     certainty = LIKELY if namesakes else PROVEN
-    if grown or events:
+    if _grown(data, name):
         words = f"Calls of {point.object} fail"
-        breaks_at = min((call.seen for call in events), default=data.now)
         yield AuditFinding(
-            "calls-fail", FAIL, point.object, words, tuple(lines), certainty=certainty, breaks_at=breaks_at
+            "calls-fail", FAIL, point.object, words, tuple(lines), certainty=certainty, breaks_at=data.now
         )
-    elif total:
-        words = f"Calls of {point.object} have failed since the API server started"
+    elif total or events:
+        words = f"Calls of {point.object} have failed. It is not known if they still fail"
         yield AuditFinding(
             "calls-fail", FAIL, point.object, words, tuple(lines), severity=INFO, certainty=LIKELY
         )
@@ -66,16 +65,19 @@ def _calls_of(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
         yield AuditFinding("calls-fail", PASS, point.object, evidence=(_ONE_SERVER,))
 
 
-def _grown(data: ClusterData, name: str) -> float:
-    """Return the growth of a counter during the audit. After a restart of the API server it begins at 0."""
-    before = (data.counters_before or {}).get(name, 0)
+def _grown(data: ClusterData, name: str, *, previous: bool = False) -> float:
+    """Return the growth of a counter during this audit, or since the previous one. An API server begins at 0."""
+    before = ((data.counters_previous if previous else data.counters_before) or {}).get(name, 0)
     after = (data.counters_after or {}).get(name, 0)
     return after - before if after >= before else after
 
 
-def _counter_lines(total: float, grown: float) -> Iterator[str]:
+def _counter_lines(data: ClusterData, name: str) -> Iterator[str]:
+    total = (data.counters_after or {}).get(name, 0)
     if total:
-        yield f"{total:.0f} failed calls since the API server started, {grown:.0f} of them since the last reading"
+        yield f"{total:.0f} failed calls since the API server started, {_grown(data, name):.0f} of them during this audit"
+        if data.counters_previous is not None:
+            yield f"{_grown(data, name, previous=True):.0f} failed calls since the previous audit"
         yield _ONE_SERVER
 
 
@@ -88,14 +90,14 @@ def _conversion_calls(data: ClusterData, points: list[CallPoint]) -> AuditFindin
     total, grown = (data.counters_after or {}).get(CONVERSIONS, 0), _grown(data, CONVERSIONS)
     subject = AuditedObject("CustomResourceDefinition", "", "apiextensions.k8s.io/v1")
     lines = (
-        *_counter_lines(total, grown),
+        *_counter_lines(data, CONVERSIONS),
         f"{len(points)} CustomResourceDefinitions have a conversion webhook",
     )
     if grown:
         words = "Conversions of custom resources fail"
         return AuditFinding("calls-fail", FAIL, subject, words, lines, breaks_at=data.now)
     if total:
-        words = "Conversions of custom resources have failed since the API server started"
+        words = "Conversions of custom resources have failed. It is not known if they still fail"
         return AuditFinding("calls-fail", FAIL, subject, words, lines, severity=INFO, certainty=LIKELY)
     return AuditFinding("calls-fail", PASS, subject, evidence=(_ONE_SERVER,))
 
@@ -136,21 +138,36 @@ def check_login(data: ClusterData) -> Iterator[AuditFinding]:
 
 def check_api_server(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the finding about the end of the certificate that the API server serves on this connection."""
-    facts = data.api_server
-    if facts is None and API_SERVER_SOURCE in data.unread:
+    first = next((entry for entry in _api_server_breaks(data) if entry.place != ANCHOR), None)
+    if first is None:
+        if API_SERVER_SOURCE not in data.unread:
+            lines = ("The connection has no TLS, or its certificate cannot be judged.",)
+            yield AuditFinding("apiserver-expiring", SKIP, API_SERVER, evidence=lines)
         return
-    if facts is None:
-        yield AuditFinding("apiserver-expiring", SKIP, API_SERVER, evidence=("The connection has no TLS.",))
-        return
-    severity = expiry_severity(facts.not_before, facts.not_after, data.now)
+    facts = first.certificate
+    severity = expiry_severity(facts.not_before, first.at, data.now)
     line = f"subject {facts.subject}, issuer {facts.issuer}, SHA-256 {facts.fingerprint}"
     if not severity:
         yield AuditFinding("apiserver-expiring", PASS, API_SERVER, evidence=(line,))
         return
-    words = f"The certificate of the API server expires at {format_time(facts.not_after)}"
+    words = f"{first.name[:1].upper()}{first.name[1:]} of the API server expires at {format_time(first.at)}"
     yield AuditFinding(
-        "apiserver-expiring", FAIL, API_SERVER, words, (line,), severity=severity, breaks_at=facts.not_after
+        "apiserver-expiring", FAIL, API_SERVER, words, (line,), severity=severity, breaks_at=first.at
     )
+
+
+def _api_server_breaks(data: ClusterData) -> tuple[ChainBreak, ...]:
+    """Return what breaks the chain of the API server to the published CAs.
+
+    Behind a load balancer with another certificate, the leaf is judged alone.
+    """
+    if not data.api_server:
+        return ()
+    leaf, sent = certificate_facts.load_leaf_and_chain(data.api_server)
+    judged = judge(leaf, data.cluster_ca, name=None, intermediates=sent, now=data.now, usage="any")
+    if not judged.trust.ok:
+        judged = judge(leaf, certificate_facts.to_pem(leaf), name=None, now=data.now, usage="any")
+    return judged.breaks
 
 
 def check_snapshot_controller(data: ClusterData) -> Iterator[AuditFinding]:
@@ -175,17 +192,14 @@ def check_snapshot_controller(data: ClusterData) -> Iterator[AuditFinding]:
 
 def check_cluster_ca(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the finding about the end of the CA that signs the certificate of the API server."""
-    found = [one for one in bundle_content.certificates(data.cluster_ca) if one.not_after is not None]
-    issuer = data.api_server.issuer if data.api_server else ""
-    # Behind a load balancer with another certificate none of them is the issuer. Then the one that lasts longest counts.
-    signers = [one for one in found if one.subject == issuer] or found
+    in_use = [entry.certificate for entry in _api_server_breaks(data) if entry.place == ANCHOR]
+    # Without a chain to a published CA, the one that lasts longest counts.
+    signers = in_use or sorted(anchors(data.cluster_ca), key=lambda entry: entry.not_after)
     if not signers:
         if CLUSTER_CA not in data.unread:
             yield AuditFinding("cluster-ca-expiring", SKIP, CLUSTER_CA_OBJECT)
         return
-    facts = max(
-        map(certificate_facts.describe_pem, (one.pem for one in signers)), key=lambda one: one.not_after
-    )
+    facts = signers[-1]
     left, lifetime = facts.not_after - data.now, facts.not_after - facts.not_before
     if left >= min(CA_WITHIN, lifetime / WARN_SHARE):
         yield AuditFinding("cluster-ca-expiring", PASS, CLUSTER_CA_OBJECT)

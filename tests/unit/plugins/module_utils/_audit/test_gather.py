@@ -434,12 +434,38 @@ def test_an_auditor_needs_no_permission_to_approve() -> None:
 LINE = 'apiserver_admission_webhook_fail_open_count{name="hook.example.com",type="validating"} 9'
 
 
-@pytest.mark.parametrize(
-    ("previous", "before"), [(None, {"hook.example.com": 9}), ({}, {}), ({"x": 1.0}, {"x": 1.0})]
-)
-def test_counters_are_compared_with_those_of_the_earlier_audit(previous: Any, before: Any) -> None:
+@pytest.mark.parametrize("previous", [None, {}, {"x": 1.0}])
+def test_the_counters_of_an_earlier_audit_are_kept_apart(previous: Any) -> None:
     data = run(FakeClient(answers={"/metrics": LINE}), previous_counters=previous)
-    assert (data.counters_before, data.counters_after) == (before, {"hook.example.com": 9})
+    assert data.counters_before == data.counters_after == {"hook.example.com": 9}
+    assert data.counters_previous == previous
+
+
+#: The status of a Certificate -> ready, and days until its end and its renewal.
+STATES: list[tuple[dict[str, Any], tuple[bool, float | None, float | None]]] = [
+    (
+        {"notAfter": 90, "renewalTime": 60, "conditions": [{"type": "Ready", "status": "True"}]},
+        (True, 90, 60),
+    ),
+    (
+        {"notAfter": 90, "renewalTime": 60, "conditions": [{"type": "Ready", "status": "False"}]},
+        (False, 90, 60),
+    ),
+    ({"notAfter": 90}, (False, 90, None)),
+    ({}, (False, None, None)),
+]
+
+
+@pytest.mark.parametrize(("status", "wanted"), STATES)
+def test_the_state_of_a_certificate_of_cert_manager(
+    status: dict[str, Any], wanted: tuple[bool, float | None, float | None]
+) -> None:
+    times = {key: format_time(NOW + value * DAY) for key, value in status.items() if key != "conditions"}
+    known = {"notBefore": format_time(NOW), **times, "conditions": status.get("conditions", [])}
+    issued = call_points.issued_certificate({"spec": {}, "status": known})
+    assert issued is not None
+    days = [None if moment is None else (moment - NOW) / DAY for moment in (issued.not_after, issued.renewal)]
+    assert (issued.is_ready, *days) == wanted
 
 
 @pytest.mark.parametrize("given", [webhook(), webhook("*/*", group="cert-manager.io")])

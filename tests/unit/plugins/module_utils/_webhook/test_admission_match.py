@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import (
     ObjectCreation,
+    find_reason_for_none,
     match,
 )
 
@@ -108,3 +109,47 @@ def test_no_webhook_is_asked_about_webhooks() -> None:
         group, "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration"
     )
     assert match(everything, configuration).is_asked is False
+
+
+KEY = "k8s-app"
+NAMESPACES = {"shop": {"team": "shop"}, "kube-system": {}}
+
+
+def term(operator: str, *values: str, key: str = KEY) -> dict[str, Any]:
+    return {"key": key, "operator": operator, **({"values": list(values)} if values else {})}
+
+
+def named(*resources: str, group: str = "", **fields: Any) -> dict[str, Any]:
+    return {"apiGroups": [group], "resources": list(resources), **fields}
+
+
+#: Fields of a webhook -> True if the API server may ask it.
+REACHES: list[tuple[dict[str, Any], bool]] = [
+    ({}, True),
+    ({"rules": []}, False),
+    ({"objectSelector": {"matchLabels": {KEY: "a"}, "matchExpressions": [term("In", "b")]}}, False),
+    ({"objectSelector": {"matchLabels": {KEY: "a"}, "matchExpressions": [term("In", "a", "b")]}}, True),
+    ({"objectSelector": {"matchExpressions": [term("Exists"), term("DoesNotExist")]}}, False),
+    ({"objectSelector": {"matchExpressions": [term("Exists"), term("DoesNotExist", key="other")]}}, True),
+    ({"objectSelector": {"matchExpressions": [term("In", "a"), term("NotIn", "a")]}}, False),
+    ({"objectSelector": {"matchExpressions": [term("NotIn", "a"), term("Exists")]}}, True),
+    ({"namespaceSelector": {"matchLabels": {"team": "shop"}}}, True),
+    ({"namespaceSelector": {"matchLabels": {"team": "none"}}}, False),
+    ({"namespaceSelector": {"matchLabels": {"team": "none"}}, "rules": [named("nodes")]}, True),
+    ({"namespaceSelector": {"matchLabels": {"team": "none"}}, "rules": [named("*", group="apps")]}, True),
+    ({"namespaceSelector": {"matchLabels": {"team": "none"}}, "rules": [named("*", scope="Namespaced")]}, False),
+    ({"namespaceSelector": {"matchLabels": {"team": "none"}}, "rules": [named("things", group="example.com")]}, True),
+    ({"namespaceSelector": {"matchLabels": {"team": "none"}}, "rules": [named("pods/status"), named("deployments", group="apps")]},
+        False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "may_ask"), REACHES)
+def test_a_webhook_that_matches_no_object(fields: dict[str, Any], may_ask: bool) -> None:
+    found = find_reason_for_none({"rules": [named("pods")], **fields}, NAMESPACES)
+    assert (found == "") is may_ask
+
+
+def test_namespaces_that_are_not_known_may_match() -> None:
+    selective = {"rules": [named("pods")], "namespaceSelector": {"matchLabels": {"team": "none"}}}
+    assert find_reason_for_none(selective, None) == ""

@@ -29,6 +29,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webho
 )
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.support import authority, https_webhook
+from tests.support.clusters import pki as pki_pairs
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi
 from tests.unit.plugins.module_utils._kube.raw import dripping, endless, guarded, talking
 from tests.unit.plugins.module_utils._webhook import pki
@@ -61,6 +63,34 @@ def test_the_server_sees_a_handshake_that_is_complete(tmp_path: Path, version: s
     server.join()
     assert [ssl.DER_cert_to_PEM_cert(der) for der in chain] == [ca.pem]
     assert seen == [version.name.replace("_", ".")]
+
+
+MUTUAL, PLAIN = "a client certificate", "plain HTTP"
+#: What the server does -> a part of the problem.
+REFUSALS = {
+    MUTUAL: "it demands a client certificate, or has no cipher in common with this run (SSLV3_ALERT_HANDSHAKE_FAILURE)",
+    PLAIN: "it speaks plain HTTP, or another protocol without TLS (WRONG_VERSION_NUMBER)",
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_refused_handshake_is_explained(kind: str) -> None:
+    server = https_webhook.WebhookServer(https_webhook.allow)
+    if kind != PLAIN:
+        issued = authority.issue("hook")
+        server.present(pki_pairs.KeyPair(issued.certificate, issued.key))
+        context: Any = server._tls
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    server.serve()
+    try:
+        api: Any = ScriptedApi()
+        api.host_name = "127.0.0.1"
+        (seen,) = served_chains.scan(api, replace(URL, port=server.port), until=time.monotonic() + 5).served
+    finally:
+        server.close()
+    assert seen.problem == f"the TLS handshake failed: {REFUSALS[kind]}"
+    assert not seen.is_blind
 
 
 URL = ClientConfig("w", "", "", "127.0.0.1", None, "", 0)

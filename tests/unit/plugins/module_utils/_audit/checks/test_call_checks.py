@@ -17,8 +17,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster
     ApiServiceState,
     Backend,
     CallPoint,
+    DefinitionState,
+    Gap,
+    IssuedCertificate,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import FAIL, PASS, SKIP
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+    FAIL,
+    PASS,
+    SKIP,
+    AuditedObject,
+)
 
 from tests.support.authority import DAY, NOW
 from tests.unit.plugins.module_utils._audit.world import (
@@ -153,3 +161,100 @@ def test_the_evidence_says_what_the_webhook_matches(given: dict[str, Any], polic
     ]
     assert found[0].evidence[-1] == f"it matches {matched}"
     assert found[0].evidence[-2].startswith(f"failurePolicy {policy}: ")
+
+
+# Calls that the API server does not make
+
+
+def definition(*versions: str, name: str = "hooks") -> DefinitionState:
+    subject = AuditedObject("CustomResourceDefinition", name)
+    return DefinitionState(subject, "example.com", "things", versions[:1], versions=versions)
+
+
+NO_NAMESPACE = {"matchLabels": {"team": "unknown"}}
+PODS = webhook("pods", namespaceSelector=NO_NAMESPACE)
+DEAD = Backend(exists=False)
+#: The point, the definitions -> check and severity.
+CALLED: list[tuple[str, CallPoint, tuple[DefinitionState, ...], tuple[str, str]]] = [
+    ("two versions", CRD, (definition("v1", "v2"),), ("conversion-dead", "")),
+    ("an unserved version", CRD, (definition("v1", "v1beta1"),), ("conversion-dead", "")),
+    ("one version", CRD, (definition("v1"),), ("conversion-dead", "info")),
+    ("unknown versions", CRD, (definition("v1", name="others"),), ("conversion-dead", "")),
+    ("no rules", point(webhook={**PODS, "rules": []}), (), ("service-missing", "info")),
+    ("no namespace", point(webhook=PODS), (), ("service-missing", "info")),
+    ("a namespace", point(webhook=webhook("pods")), (), ("service-missing", "")),
+    ("no namespace, but nodes", point(webhook=webhook("nodes", namespaceSelector=NO_NAMESPACE)), (), ("service-missing", "")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("called", "definitions", "wanted"), [row[1:] for row in CALLED], ids=[row[0] for row in CALLED]
+)
+def test_a_fault_of_a_webhook_that_is_never_called_is_information(
+    called: CallPoint, definitions: tuple[DefinitionState, ...], wanted: tuple[str, str]
+) -> None:
+    findings = list(check_point(cluster(called, backend=DEAD, definitions=definitions), called))
+    assert failures(findings) == [wanted]
+    (failed,) = [one for one in findings if one.status == FAIL]
+    assert (failed.breaks_at is None) is (wanted[1] == "info")
+    assert failed.evidence[0].startswith("the API server makes no such call now: ") is (wanted[1] == "info")
+
+
+# Certificates of cert-manager
+
+HOUR, OURS = DAY / 24, ("shop", "hook")
+SHORT = leaf(not_before=NOW - 20 * HOUR, not_after=NOW + 4 * HOUR)
+LONG = leaf(not_before=NOW - 60 * DAY, not_after=NOW + 30 * DAY)
+
+
+def issued(by: Any, renewal: Any, **options: Any) -> IssuedCertificate:
+    certificate = by.certificate
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return IssuedCertificate(begin, ("hook.shop.svc",), end, renewal, **options)
+
+
+#: What is served, what cert-manager says -> check and severity.
+RENEWALS: list[tuple[str, Any, IssuedCertificate | None, list[tuple[str, str]]]] = [
+    ("no Certificate", SHORT, None, [("expiring", "warning")]),
+    ("before its renewal", SHORT, issued(SHORT, NOW + 2 * HOUR), []),
+    ("just after it", SHORT, issued(SHORT, NOW - HOUR / 2), []),
+    ("not ready", SHORT, issued(SHORT, NOW + 2 * HOUR, is_ready=False), [("expiring", "warning")]),
+    ("another is served", SHORT, issued(LONG, NOW + 2 * HOUR), [("expiring", "warning")]),
+    ("without a renewalTime", SHORT, issued(SHORT, None), [("expiring", "warning")]),
+    ("stuck", LONG, issued(LONG, NOW - 2 * HOUR), [("expiring", "warning")]),
+    ("stuck, at its end", leaf(not_before=NOW - 89 * DAY, not_after=NOW + DAY), issued(LONG, NOW - 9 * DAY),
+        [("expiring", "error")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chain", "state", "wanted"), [row[1:] for row in RENEWALS], ids=[row[0] for row in RENEWALS]
+)
+def test_a_certificate_ends_soon_if_cert_manager_does_not_renew_it(
+    chain: Any, state: IssuedCertificate | None, wanted: list[tuple[str, str]]
+) -> None:
+    called, backend = point(certificate=OURS), Backend(ready=1, chains=(served(chain),))
+    data = cluster(called, backend=backend, certificates={OURS: state} if state else {})
+    assert failures(check_point(data, called)) == wanted
+
+
+INSTALLED = definition("v1", name="certificates.cert-manager.io")
+#: What else the cluster has -> a part of the last line of evidence, "" for none.
+INJECTORS: list[tuple[dict[str, Any], str]] = [
+    ({}, "needs cert-manager, which is not installed"),
+    ({"definitions": (INSTALLED,)}, "has issued no certificate, or does not exist"),
+    ({"definitions": (INSTALLED,), "certificates": {OURS: issued(LONG, None)}}, ""),
+    ({"gaps": (Gap("definitions", "no"),)}, ""),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), INJECTORS)
+@pytest.mark.parametrize("bundle", ["", "none", OTHER_CA.pem])
+def test_the_reason_why_cert_manager_writes_no_bundle_is_named(
+    bundle: str, options: dict[str, Any], words: str
+) -> None:
+    called = point(config(bundle), certificate=OURS)
+    data = cluster(called, backend=HEALTHY, **options)
+    (failed,) = [one for one in check_point(data, called) if one.status == FAIL]
+    lines = [line for line in failed.evidence if "inject-ca-from names the Certificate shop/hook" in line]
+    assert [words in line for line in lines] == [True] * bool(words)

@@ -32,7 +32,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connecti
     ExecPlugin,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 
 from tests.support.authority import DAY, NOW, Issued, authority
 from tests.unit.plugins.module_utils._audit.world import cluster, failures, leaf, point
@@ -60,24 +59,31 @@ def test_counters_are_summed_by_webhook() -> None:
     assert failure_signs.read_counters("") == {}
 
 
-COUNTERS: list[tuple[dict[str, float] | None, dict[str, float] | None, tuple[FailedCall, ...], list[str]]] = [
-    ({}, {}, (), []),
-    ({}, {NAME: 1}, (), ["error"]),
-    ({NAME: 7}, {NAME: 7}, (), ["info"]),
-    ({NAME: 7}, {NAME: 9}, (), ["error"]),
-    ({NAME: 7}, {NAME: 2}, (), ["error"]),  # the API server has restarted
-    ({NAME: 7}, {}, (), []),
-    (None, None, (), []),
-    (None, None, (EVENT,), ["error"]),
-    ({NAME: 1}, {NAME: 1}, (EVENT,), ["error"]),
+Counters = dict[str, float] | None
+#: The counters of the previous audit, at the begin and at the end of this one, and the Events -> the severities.
+COUNTERS: list[tuple[Counters, Counters, Counters, tuple[FailedCall, ...], list[str]]] = [
+    (None, {}, {}, (), []),
+    (None, {}, {NAME: 1}, (), ["error"]),
+    (None, {NAME: 7}, {NAME: 7}, (), ["info"]),
+    (None, {NAME: 7}, {NAME: 9}, (), ["error"]),
+    (None, {NAME: 7}, {NAME: 2}, (), ["error"]),  # the API server has restarted
+    (None, {NAME: 7}, {}, (), []),
+    (None, None, None, (), []),
+    ({}, {NAME: 1}, {NAME: 1}, (), ["info"]),  # a call since the previous audit, perhaps repaired since
+    ({}, {NAME: 1}, {NAME: 2}, (), ["error"]),
+    (None, None, None, (EVENT,), ["info"]),
+    ({}, {NAME: 1}, {NAME: 1}, (EVENT,), ["info"]),
 ]
 
 
-@pytest.mark.parametrize(("before", "after", "events", "wanted"), COUNTERS)
-def test_calls_that_failed(before: Any, after: Any, events: Any, wanted: list[str]) -> None:
-    data = cluster(point(), counters_before=before, counters_after=after, failed_calls=events)
-    found = [severity or "error" for _check, severity in failures(cluster_checks.check_calls(data))]
-    assert found == wanted
+@pytest.mark.parametrize(("previous", "before", "after", "events", "wanted"), COUNTERS)
+def test_calls_that_failed(previous: Any, before: Any, after: Any, events: Any, wanted: list[str]) -> None:
+    counters = {"counters_previous": previous, "counters_before": before, "counters_after": after}
+    data = cluster(point(), **counters, failed_calls=events)
+    findings = list(cluster_checks.check_calls(data))
+    assert [severity or "error" for _check, severity in failures(findings)] == wanted
+    since = [line for finding in findings for line in finding.evidence if "since the previous audit" in line]
+    assert bool(since) is (previous is not None)
 
 
 @pytest.mark.parametrize(("before", "after", "wanted"), [(0, 0, []), (4, 4, ["info"]), (4, 5, ["error"])])
@@ -158,8 +164,8 @@ def test_the_end_of_the_login(given: dict[str, Any], end: Any) -> None:
 @pytest.mark.parametrize(("left", "wanted"), [(100, []), (20, ["warning"]), (5, ["error"]), (-1, ["error"])])
 def test_the_ends_of_login_and_api_server(left: int, wanted: list[str]) -> None:
     end = NOW + left * DAY
-    facts = certificate_facts.describe_pem(leaf(not_before=NOW - 265 * DAY, not_after=end).pem)
-    data = cluster(login=Login("token", NOW - 265 * DAY, end), api_server=facts)
+    served = leaf(not_before=NOW - 265 * DAY, not_after=end).pem
+    data = cluster(login=Login("token", NOW - 265 * DAY, end), api_server=served)
     for rule in (cluster_checks.check_login, cluster_checks.check_api_server):
         found = list(rule(data))
         assert [severity for _check, severity in failures(found)] == wanted
@@ -170,6 +176,11 @@ DECADE = authority("a cluster", not_before=NOW - 1000 * DAY, not_after=NOW + 265
 LAST_YEAR = authority("an old cluster", not_before=NOW - 3300 * DAY, not_after=NOW + 350 * DAY)
 YOUNG = authority("a short cluster", not_before=NOW - 10 * DAY, not_after=NOW + 355 * DAY)
 ENDING = authority("an ending cluster", not_before=NOW - 3640 * DAY, not_after=NOW + 10 * DAY)
+SOON = authority("a cluster of a name", not_before=NOW - 3610 * DAY, not_after=NOW + 40 * DAY)
+SUCCESSOR = authority(SOON.certificate.subject, not_before=NOW - 30 * DAY, not_after=NOW + 3620 * DAY)
+RENEWED = authority(
+    SOON.certificate.subject, key=SOON.key, not_before=NOW - 30 * DAY, not_after=NOW + 3620 * DAY
+)
 #: The published CAs, the CA that signed the certificate of the API server -> the severities.
 CLUSTER_CAS: list[tuple[list[Issued], Issued, list[str]]] = [
     ([DECADE], DECADE, []),
@@ -178,6 +189,9 @@ CLUSTER_CAS: list[tuple[list[Issued], Issued, list[str]]] = [
     ([YOUNG], YOUNG, []),  # a short life is a decision of the distribution
     ([DECADE, LAST_YEAR], LAST_YEAR, ["warning"]),
     ([DECADE, LAST_YEAR], DECADE, []),
+    ([SOON, SUCCESSOR], SOON, ["warning"]),  # the successor does not sign yet
+    ([SOON, SUCCESSOR], SUCCESSOR, []),
+    ([SOON, RENEWED], SOON, []),  # the successor has the same key
     ([LAST_YEAR, DECADE], YOUNG, []),  # a load balancer has another certificate
 ]
 
@@ -186,11 +200,19 @@ CLUSTER_CAS: list[tuple[list[Issued], Issued, list[str]]] = [
 def test_the_end_of_the_ca_of_the_cluster(
     published: list[Issued], signer: Issued, severities: list[str]
 ) -> None:
-    server = certificate_facts.describe_pem(leaf(signer).pem)
-    data = cluster(cluster_ca="".join(one.pem for one in published), api_server=server)
+    data = cluster(cluster_ca="".join(one.pem for one in published), api_server=leaf(signer).pem)
     found = list(cluster_checks.check_cluster_ca(data))
     assert failures(found) == [("cluster-ca-expiring", severity) for severity in severities]
     assert len(found) == 1
+
+
+def test_an_intermediate_certificate_of_the_api_server_that_ends_is_named() -> None:
+    middle = authority("middle", DECADE, not_before=NOW - 360 * DAY, not_after=NOW + 5 * DAY)
+    data = cluster(cluster_ca=DECADE.pem, api_server=leaf(middle).pem + middle.pem)
+    (finding,) = cluster_checks.check_api_server(data)
+    assert (finding.severity, finding.breaks_at) == ("error", NOW + 5 * DAY)
+    assert "CN=middle" in finding.cause
+    assert failures(cluster_checks.check_cluster_ca(data)) == []
 
 
 def test_a_ca_that_was_not_read_gives_no_answer() -> None:

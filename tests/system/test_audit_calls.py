@@ -1,0 +1,293 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a real API server does with a webhook, a conversion and its own CA, beside what the audit says."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import ssl
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from cryptography import x509
+
+from tests.support import clusters
+from tests.support.audit_rig import NOW, AuditRig, as_pair, bundle_of, failed, leaf
+from tests.support.authority import DAY, Issued, authority, new_key
+from tests.support.bundle_rig import DEFINITION, PATHS, ca
+from tests.support.clusters import AdminApiError
+from tests.support.https_webhook import allow
+from tests.support.rig import encoded
+from tests.support.waiting import wait_for
+from tests.system.fault_injection import proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clusters import Cluster, Fleet
+    from tests.system.fault_injection.proxy import Exchange
+
+ACCEPTED = "accepted"
+MISSING = "not found"
+NO_LABEL = {"matchLabels": {"team": "unknown"}}
+CONTRADICTION = {
+    "matchLabels": {"probe": "contradiction"},
+    "matchExpressions": [{"key": "probe", "operator": "DoesNotExist"}],
+}
+NODES = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["nodes"]}
+#: A webhook whose Service does not exist: its fields -> the API server's answer, and the severity.
+UNUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "used": ({}, MISSING, "error"),
+    "no-rules": ({"rules": []}, ACCEPTED, "info"),
+    "no-namespace": ({"namespaceSelector": NO_LABEL}, ACCEPTED, "info"),
+    "contradiction": ({"objectSelector": CONTRADICTION}, ACCEPTED, "info"),
+    "outside-of-namespaces": ({"namespaceSelector": NO_LABEL, "rules": [NODES]}, ACCEPTED, "error"),
+}
+
+
+@pytest.fixture(scope="module")
+def rig(fleet: Fleet) -> Iterator[AuditRig]:
+    rig = AuditRig(fleet["onprem"])
+    try:
+        yield rig
+    finally:
+        rig.close()
+
+
+def test_a_webhook_that_is_never_called_is_information(rig: AuditRig) -> None:
+    for name, (fields, _answer, _severity) in UNUSED.items():
+        rig.called_hook(name, service="nosuch", **fields)
+    wait_for(lambda: MISSING in rig.ask("used"))
+    answers = {name: rig.ask(name) for name in UNUSED}
+    result = rig.audit()
+    for name, (_fields, answer, severity) in UNUSED.items():
+        assert answer in answers[name], name
+        findings = failed(result, f"{name}-{rig.name}", with_info=True)
+        severities = [one["severity"] for one in findings if one["check"] == "service-missing"]
+        assert severities == [severity], name
+
+
+def dead_definition(rig: AuditRig, *versions: str) -> tuple[str, str]:
+    """Create a definition whose conversion webhook does not exist, and an object of it. Return its name and group."""
+    group = f"{'-'.join(versions)}.{rig.name}.certflow.test"
+    client = {
+        "service": {"namespace": rig.name, "name": "nosuch", "path": "/"},
+        "caBundle": encoded(bundle_of(as_issued("good"))),
+    }
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    spec = {
+        "group": group,
+        "scope": "Namespaced",
+        "names": {"plural": "things", "kind": "Thing"},
+        "versions": [
+            {"name": entry, "served": True, "storage": entry == "v1", "schema": schema} for entry in versions
+        ],
+        "conversion": {
+            "strategy": "Webhook",
+            "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]},
+        },
+    }
+    rig.make(PATHS[DEFINITION], {"metadata": {"name": f"things.{group}"}, "spec": spec})
+    wait_for(lambda: all(rig.is_served(f"/apis/{group}/{version}") for version in versions))
+    path = f"/apis/{group}/v1/namespaces/{rig.name}/things"
+    body = {"apiVersion": f"{group}/v1", "kind": "Thing", "metadata": {"name": "one"}}
+    wait_for(lambda: says(rig.cluster, "POST", path, body) == ACCEPTED)
+    return f"things.{group}", group
+
+
+def as_issued(name: str) -> Issued:
+    pair = ca(name)
+    return Issued(pair.certificate, pair.key)
+
+
+def says(cluster: Cluster, verb: str, path: str, body: dict[str, Any] | None = None) -> str:
+    try:
+        cluster.api(verb, path, body)
+    except AdminApiError as error:
+        return error.message
+    return ACCEPTED
+
+
+def test_a_conversion_of_one_version_is_never_made(rig: AuditRig) -> None:
+    one, group = dead_definition(rig, "v1")
+    both, other = dead_definition(rig, "v1", "v1beta1")
+    objects = f"namespaces/{rig.name}/things/one"
+    result = rig.audit()
+    try:
+        assert says(rig.cluster, "GET", f"/apis/{group}/v1/{objects}") == ACCEPTED
+        assert "conversion webhook" in says(rig.cluster, "GET", f"/apis/{other}/v1beta1/{objects}")
+        severities = {
+            name: [(one["check"], one["severity"]) for one in failed(result, name, with_info=True)]
+            for name in (one, both)
+        }
+        assert severities == {one: [("conversion-dead", "info")], both: [("conversion-dead", "error")]}
+    finally:
+        rig.cluster.api("DELETE", f"/apis/{other}/v1/{objects}")
+
+
+def test_a_failed_call_of_the_past_is_information(rig: AuditRig) -> None:
+    """The counters show that calls failed. Only a call that fails during the audit shows that they still fail."""
+    port = rig.serve(leaf(rig.server_name))
+    name, server = rig.called_hook("repaired", port=port), rig.servers[-1]
+    server.answer = lambda _asked: (500, {})
+    earlier = rig.audit()["counters"]
+    wait_for(lambda: rig.ask("repaired") != ACCEPTED)
+    stop = threading.Event()
+
+    def keep_asking() -> None:
+        while not stop.wait(0.05):
+            rig.ask("repaired")
+
+    thread = threading.Thread(target=keep_asking)
+    thread.start()
+    try:
+        (broken,) = [one for one in failed(rig.audit(), name) if one["check"] == "calls-fail"]
+    finally:
+        stop.set()
+        thread.join()
+    server.answer = allow
+    wait_for(lambda: rig.ask("repaired") == ACCEPTED)
+    result = rig.audit(previous_counters=earlier)
+    (past,) = [one for one in failed(result, name, with_info=True) if one["check"] == "calls-fail"]
+    assert (broken["severity"], past["severity"], past["breaks_at"]) == ("error", "info", None)
+    assert "since the previous audit" in past["evidence"][1]
+
+
+def test_a_server_that_demands_a_client_certificate_or_speaks_no_tls_is_explained(rig: AuditRig) -> None:
+    port = rig.serve(leaf(rig.server_name))
+    context: Any = rig.servers[-1]._tls
+    context.verify_mode, context.maximum_version = ssl.CERT_REQUIRED, ssl.TLSVersion.TLSv1_2
+    names = {
+        "mutual": rig.called_hook("mutual", port=port),
+        "plain": rig.called_hook("plain", port=rig.serve(None)),
+    }
+    answers = {"mutual": "tls: handshake failure", "plain": "first record does not look like a TLS handshake"}
+    words = {"mutual": "it demands a client certificate", "plain": "it speaks plain HTTP"}
+    for name, answer in answers.items():
+        wait_for(lambda name=name, answer=answer: answer in rig.ask(name))  # type: ignore[misc]
+    result = rig.audit()
+    for name, full in names.items():
+        (finding,) = [one for one in failed(result, full) if one["check"] == "handshake-fails"]
+        assert words[name] in finding["evidence"][0]
+
+
+# The CA of the cluster
+
+
+def kubernetes_ca(days: float, key: Any = None) -> Issued:
+    key = key or new_key()
+    identifier = (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+    begin, end = NOW - 3610 * DAY, NOW + days * DAY
+    return authority("kubernetes", key=key, extensions=[identifier], not_before=begin, not_after=end)
+
+
+SOON = kubernetes_ca(40)
+#: The published CAs -> what the check says. A certificate of the CA that ends soon is served.
+PUBLISHED = {
+    "alone": ((SOON,), "fail"),
+    "with a successor of the same name": ((SOON, kubernetes_ca(3600)), "fail"),
+    "with a successor of the same name and key": ((SOON, kubernetes_ca(3600, key=SOON.key)), "pass"),
+}
+
+
+@pytest.mark.parametrize("published", PUBLISHED)
+def test_the_ca_in_use_counts_and_not_one_of_the_same_name(rig: AuditRig, published: str) -> None:
+    """The API server stands behind a proxy with a certificate of the CA that ends, and publishes these CAs."""
+    issuers, status = PUBLISHED[published]
+    text = "".join(issuer.pem for issuer in issuers)
+
+    def publish(exchange: Exchange) -> None:
+        answer = exchange.send()
+        if exchange.path.endswith("/configmaps/kube-root-ca.crt"):
+            body = {**json.loads(answer.body), "data": {"ca.crt": text}}
+            answer = replace(answer, body=json.dumps(body).encode())
+        exchange.answer(answer)
+
+    front = proxy.Proxy(rig.cluster, ca=as_pair(SOON), lifetime=datetime.timedelta(days=39))
+    front.inject(lambda _number: publish)
+    kubeconfig = rig.proxied(front.url)
+    kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(
+        text.encode()
+    ).decode()
+    try:
+        result = rig.audit(kubeconfig=kubeconfig, include_passed=True)
+    finally:
+        front.close()
+    (finding,) = [one for one in result["findings"] if one["check"] == "cluster-ca-expiring"]
+    assert finding["status"] == status
+    assert finding["breaks_at"] == (
+        (NOW + 40 * DAY).strftime("%Y-%m-%dT%H:%M:%SZ") if status == "fail" else None
+    )
+
+
+# Certificates of cert-manager
+
+
+@pytest.fixture
+def certificates(rig: AuditRig) -> Iterator[str]:
+    """Return the path of the Certificates of cert-manager in the namespace of the rig."""
+    path = clusters.cert_manager_dir() / "deploy" / "crds" / "cert-manager.io_certificates.yaml"
+    definition = yaml.safe_load(path.read_text())
+    rig.cluster.api("POST", PATHS[DEFINITION], definition)
+    try:
+        wait_for(lambda: rig.is_served("/apis/cert-manager.io/v1/certificates"))
+        yield f"/apis/cert-manager.io/v1/namespaces/{rig.name}/certificates"
+    finally:
+        own = f"{PATHS[DEFINITION]}/{definition['metadata']['name']}"
+        rig.cluster.api("DELETE", own)
+        wait_for(lambda: says(rig.cluster, "GET", own) != ACCEPTED)
+
+
+HOUR = DAY / 24
+#: Hours until the end and until renewalTime, the condition Ready -> the findings above info.
+RENEWALS = {
+    "before-renewal": (4, 2, "True", []),
+    "not-ready": (4, 2, "False", ["expiring"]),
+    "stuck": (30 * 24, -2, "True", ["expiring"]),
+}
+
+
+def test_a_certificate_that_cert_manager_is_to_renew_does_not_end_soon(
+    rig: AuditRig, certificates: str
+) -> None:
+    for name, (end, renewal, ready, _checks) in RENEWALS.items():
+        begin, last = NOW - 20 * HOUR, NOW + end * HOUR
+        port = rig.serve(leaf(rig.server_name, begin=begin, end=last))
+        annotations = {"cert-manager.io/inject-ca-from": f"{rig.name}/{name}"}
+        rig.hook(name, port=port, metadata={"annotations": annotations})
+        spec = {"secretName": name, "issuerRef": {"name": "a"}, "dnsNames": [rig.server_name]}
+        body = {
+            "apiVersion": "cert-manager.io/v1",
+            "kind": "Certificate",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        made = rig.cluster.api("POST", certificates, body)
+        times = {"notBefore": begin, "notAfter": last, "renewalTime": NOW + renewal * HOUR}
+        made["status"] = {key: value.strftime("%Y-%m-%dT%H:%M:%SZ") for key, value in times.items()}
+        made["status"]["conditions"] = [{"type": "Ready", "status": ready}]
+        rig.cluster.api("PUT", f"{certificates}/{name}/status", made)
+    rig.hook(
+        "no-certificate",
+        bundle=ca("bad").certificate_pem.decode(),
+        metadata={"annotations": {"cert-manager.io/inject-ca-from": f"{rig.name}/nosuch"}},
+    )
+    result = rig.audit()
+    for name, (_end, _renewal, _ready, wanted) in RENEWALS.items():
+        assert [one["check"] for one in failed(result, f"{name}-{rig.name}")] == wanted, name
+    (finding,) = failed(result, f"no-certificate-{rig.name}")
+    assert any("has issued no certificate, or does not exist" in line for line in finding["evidence"])
+
+
+def test_an_annotation_for_a_cert_manager_that_is_not_installed_is_named(rig: AuditRig) -> None:
+    metadata = {"annotations": {"cert-manager.io/inject-ca-from": f"{rig.name}/hook"}}
+    name = rig.hook("no-injector", bundle=ca("bad").certificate_pem.decode(), metadata=metadata)
+    (finding,) = failed(rig.audit(), name)
+    assert any("needs cert-manager, which is not installed" in line for line in finding["evidence"])
