@@ -12,15 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import rbac_objects
-
-from tests.support.csr_rig import RBAC as API
 from tests.support.csr_rig import CsrRig, role_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.support.clusters import Cluster
 
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -110,15 +105,3 @@ def without_grant(role: dict[str, Any], grant: Grant) -> dict[str, Any]:
             same = Grant("", number, grant.resource, grant.verb, False, grant.name)
             role = same.taken_from(role)
     return role
-
-
-def remove_granted_roles(cluster: Cluster) -> None:
-    """Delete the roles and bindings that the module k8s_rbac wrote."""
-    for kind in ("clusterroles", "clusterrolebindings", "roles", "rolebindings"):
-        for obj in cluster.api(
-            "GET", f"{API}/{kind}?labelSelector=app.kubernetes.io/managed-by=certflow.kubernetes"
-        )["items"]:
-            metadata = obj["metadata"]
-            cluster.api(
-                "DELETE", rbac_objects.path_of(kind[:-1], metadata["name"], metadata.get("namespace", ""))
-            )

@@ -267,26 +267,6 @@ def test_an_audit(awx: Awx, fleet: Fleet, tmp_path: Path) -> None:
     assert (tmp_path / "audit.json").exists()
 
 
-def test_permissions(awx: Awx, fleet: Fleet) -> None:
-    answers: dict[str, Any] = {
-        "certflow_rbac_operations": ["explain"],
-        "identity_name": "awx-reader",
-        "identity_namespace": "kube-system",
-    }
-    extra = surveys.extra_variables(example.questions("certflow permissions"), answers)
-    try:
-        job = awx.job(76, "certflow permissions", extra)
-        assert job.status == "successful", job.output
-        assert set(job.stats["changed"]) == set(fleet)
-        for cluster in fleet.values():
-            bindings = cluster.api("GET", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings")["items"]
-            subjects = [one for binding in bindings for one in binding.get("subjects", [])]
-            assert {"kind": "ServiceAccount", "name": "awx-reader", "namespace": "kube-system"} in subjects
-    finally:
-        job = awx.survey(77, "certflow permissions", **answers, certflow_rbac_state="absent")
-    assert job.status == "successful", job.output
-
-
 def test_the_execution_environment_can_be_described(venv: Path, tmp_path: Path) -> None:
     """Test the steps before the container: the build context, and the requirements of the collection."""
     run(

@@ -63,16 +63,6 @@ VARIABLES = {
     "certflow certificates": ("webhook_certificate", {"certificate_secret", "certificate_targets"}),
     "certflow upgrade": ("snapshot_controller", set[str]()),
     "certflow audit": ("", {"certflow_fail_on", "certflow_report_url"}),
-    "certflow permissions": (
-        "",
-        {
-            "certflow_rbac_operations",
-            "certflow_rbac_state",
-            "identity_kind",
-            "identity_name",
-            "identity_namespace",
-        },
-    ),
 }
 #: The questions that only the nodes of a workflow answer.
 OF_NODES = {"certflow_hosts", "certflow_job_name", "certflow_required_job"}
@@ -195,7 +185,7 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
     role, translated = VARIABLES[template]
     asked = {one["variable"]: one for one in example.questions(template)}
     if not role:
-        known = set(_audit_settings.SPEC.options) | {"certflow_rbac_operations", "certflow_rbac_state"}
+        known = set(_audit_settings.SPEC.options)
         assert set(asked) == translated | {"certflow_hosts"}
         assert {name for name in translated if name.startswith("certflow_")} <= known
         return
@@ -217,11 +207,9 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
 
 def test_choices_are_those_of_the_modules_and_playbooks() -> None:
     module = snapshot_controller_info.ARGUMENTS
-    play = yaml.safe_load((venvs.REPOSITORY / "playbooks" / "rbac.yml").read_text())[1]
     for template, variable, choices in (
         ("certflow upgrade", "snapshot_controller_adopt", module["adopt"]["choices"]),
         ("certflow upgrade", "snapshot_controller_accept", module["accept"]["choices"]),
-        ("certflow permissions", "certflow_rbac_operations", play["vars"]["__certflow_files"]),
         ("certflow audit", "certflow_fail_on", _audit_settings.SPEC.options["certflow_fail_on"]["choices"]),
     ):
         (question,) = [one for one in example.questions(template) if one["variable"] == variable]

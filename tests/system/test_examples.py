@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support import clusters, pages, playbook, snapshot_lab, snapshot_webhook, team_labels
-from tests.support.limited_user import remove_granted_roles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +38,6 @@ def onprem(fleet: clusters.Fleet) -> Iterator[clusters.Cluster]:
         yield cluster
     names = snapshot_lab.kubectl(cluster, "get", "crds", "-oname").split()
     snapshot_lab.delete(cluster, *(name for name in names if name.endswith("snapshot.storage.k8s.io")))
-    remove_granted_roles(cluster)
     for server in SERVERS:
         server.close()
 
@@ -74,18 +71,12 @@ def _k8s_csr_approve(cluster: clusters.Cluster, _directory: Path) -> None:
     _request(cluster, "unexpected-request", ["db", "db.prod.svc"], {})
 
 
-def _k8s_rbac(_cluster: clusters.Cluster, directory: Path) -> None:
-    for name in ("request.yaml", "approve.yaml"):
-        shutil.copy(REPOSITORY / "docs" / "rbac" / name, directory)
-
-
 # In this order, because the examples of webhook_cabundle use the certificate of k8s_csr's examples.
 PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "k8s_csr": _k8s_csr,
     "webhook_cabundle": _webhook_cabundle,
     "k8s_csr_approve": _k8s_csr_approve,
     "k8s_csr_info": lambda _cluster, _directory: None,
-    "k8s_rbac": _k8s_rbac,
     "k8s_signer_probe": lambda _cluster, _directory: None,
     "snapshot_controller_info": lambda _cluster, _directory: None,
     "webhook_probe": lambda cluster, _directory: SERVERS.append(team_labels.start(cluster)),

@@ -626,10 +626,6 @@ def test_an_operation_in_a_fork_imports_nothing(rig: ModesRig) -> None:
     absent, no_service = "no context named 'absent'", f"no Service default/{rig.name}"
     own_ca = {**csr, "signer_name": "ephemeral-ca"}
     asked = {"target": target, "object": {"apiVersion": "v1", "kind": "Namespace"}}
-    granted = {
-        "roles": [{"kind": "Role", "metadata": {"name": rig.name, "namespace": "default"}, "rules": []}],
-        "subjects": [{"kind": "User", "name": rig.name}],
-    }
     # (operation, arguments, whether it changes something, words of its failure)
     calls: list[tuple[str, dict[str, Any], bool, str]] = [
         ("k8s_csr_info", where, False, ""),
@@ -643,7 +639,6 @@ def test_an_operation_in_a_fork_imports_nothing(rig: ModesRig) -> None:
         ("webhook_probe", {**where, **asked}, False, no_service),
         ("k8s_csr", {**where, **own_ca, "state": "absent"}, True, ""),
         ("k8s_signer_probe", {**where, "signers": [csr["signer_name"]]}, False, ""),
-        ("k8s_rbac", {**where, **granted}, True, ""),
         ("snapshot_controller_info", {**where, "version": "8.7.0"}, False, ""),
         (
             "snapshot_controller",

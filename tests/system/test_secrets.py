@@ -188,10 +188,6 @@ def rows(rig: SecretsRig, mode: str) -> list[SecretRow]:
         "cache_directory": str(rig.directory / "no-releases"),
         "wait_timeout": 800,
     }
-    granted = {
-        "roles": [{"kind": "Role", "metadata": {"name": name, "namespace": "default"}, "rules": []}],
-        "subjects": [{"kind": "User", "name": "ada"}],
-    }
     mirror = {"token": "{{ token }}", "headers": {"X-Key": "{{ password }}"}}
     mirrored = {**unreachable, "source": "https://127.0.0.1:1/a.zip", "source_auth": mirror}
     bundle = {"ca_bundle": rig.ca, "targets": [target], "kubeconfig": "{{ leaf }}"}
@@ -210,7 +206,6 @@ def rows(rig: SecretsRig, mode: str) -> list[SecretRow]:
         SecretRow("k8s_csr_info", proxy, "unreachable", is_daily=False),
         SecretRow("k8s_csr", {**csr, "secret": {"name": name, "type": "Opaque"}}, "secret-unusable", is_daily=False),
         SecretRow("k8s_csr", unknown_signer, "not-issued", is_daily=False),
-        SecretRow("k8s_rbac", {"kubeconfig": "{{ leaf }}", **granted}),
         SecretRow("k8s_signer_probe", {"signers": [KUBELET_SERVING]}),
         SecretRow("audit_info", {**whole, "probe_endpoints": False}),
         SecretRow("webhook_cabundle", bundle),

@@ -146,7 +146,6 @@ MODULE_TARGETS = (
     "k8s_csr",
     "k8s_csr_approve",
     "k8s_csr_info",
-    "k8s_rbac",
     "k8s_signer_probe",
     "snapshot_controller",
     "snapshot_controller_info",
