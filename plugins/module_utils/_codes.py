@@ -90,7 +90,6 @@ CODES = {
     "unsupported-key": "The private key is neither ECDSA, RSA nor Ed25519.",
     "upgrade-refused": "A hazard prevents the upgrade. The hop did not begin. See `refused` in the plan.",
     "upgrade-reverted": "A hop of an upgrade was complete, and then another program put the earlier release back.",
-    "upload-failed": "A file of a report could not be uploaded. The file on the controller is written.",
     "verification-failed": "A verification of the upgrade or of the certificate failed, or could not be completed.",
     "webhook-unproven": "The webhook failed its probe, or the task requires a proof that could not be made.",
     "window-closed": "The maintenance window of the cluster is closed. Nothing was read or written.",

@@ -14,7 +14,7 @@ version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
   - Builds one report from the results of M(certflow.kubernetes.audit_info) of many hosts, and from earlier reports. It writes the report
-    as JSON, HTML, metrics for Prometheus, Markdown or JUnit, and may upload the files.
+    as JSON, HTML, metrics for Prometheus, Markdown or JUnit.
   - It runs on the controller and contacts no cluster. The playbook C(certflow.kubernetes.audit) uses it.
   - The task does not fail because of findings. Use RV(failed_hosts) to fail a play.
 options:
@@ -60,61 +60,10 @@ options:
     type: str
     choices: [error, warning, never]
     default: error
-  upload_url:
-    description:
-      - An https URL to which the files are uploaded by PUT. If its path ends with a slash, the name of each file is added to it.
-        Otherwise O(dest) must have one file.
-      - A redirect is an error. The query of the URL may hold a signature, and no message shows it.
-    type: str
-  upload_auth:
-    description:
-      - The credentials for O(upload_url). The keys have the names of M(ansible.builtin.uri).
-      - At most one of O(upload_auth.token), O(upload_auth.url_username), O(upload_auth.use_netrc) and a header C(Authorization) is
-        allowed.
-    type: dict
-    suboptions:
-      headers:
-        description:
-          - Headers of the request, by name.
-        type: dict
-      token:
-        description:
-          - A bearer token.
-        type: str
-      url_username:
-        description:
-          - The user name for basic authentication.
-        type: str
-      url_password:
-        description:
-          - The password of O(upload_auth.url_username).
-        type: str
-      use_netrc:
-        description:
-          - Whether to take the user name and the password from the netrc file of the user who runs the task.
-        type: bool
-        default: false
-      client_cert:
-        description:
-          - The path of a client certificate, in PEM form. The file may also have its key.
-        type: path
-      client_key:
-        description:
-          - The path of the key of O(upload_auth.client_cert), in PEM form and not encrypted.
-        type: path
-      ca_path:
-        description:
-          - The path of CA certificates in PEM form. They are trusted in addition to those of the system.
-        type: path
-  upload_timeout:
-    description:
-      - The maximum time in seconds for the upload of all files.
-    type: int
-    default: 60
 attributes:
   check_mode:
     description:
-      - Builds the report, and neither writes nor uploads a file. It also finds out whether the files could be written.
+      - Builds the report, and writes no file. It also finds out whether the files could be written.
     support: full
   diff_mode:
     description:
@@ -175,9 +124,8 @@ files:
     path: {description: The absolute path., type: str, returned: success}
     format: {description: "V(html), V(json), V(junit), V(markdown) or V(prometheus).", type: str, returned: success}
     changed: {description: Whether the task wrote the file., type: bool, returned: success}
-    url: {description: "The URL of the upload without its query, empty if the file was not uploaded.", type: str, returned: success}
 problems:
-  description: A line for each file that could not be written or uploaded. The task then fails, and returns the other values too.
+  description: A line for each file that could not be written. The task then fails, and returns the other values too.
   returned: success
   type: list
   elements: str

@@ -3,12 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The work of audit_report: build or merge reports, compare, render, write and upload. It contacts no cluster."""
+"""The work of audit_report: build or merge reports, compare, render and write. It contacts no cluster."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -18,7 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.opera
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError, as_error
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless, quoted
 
-from . import _audit_summary, _job_report, _report_files, _upload
+from . import _audit_summary, _job_report, _report_files
 from ._report import compare, data, fields, html, junit, markdown, merge, prometheus, report_text, writer
 from ._report.report_text import Report
 
@@ -30,22 +28,6 @@ SPEC: dict[str, Any] = {
     "dest": {"type": "list", "elements": "path", "default": []},
     "mode": {"type": "str"},
     "fail_on": {"type": "str", "choices": list(data.GATES), "default": "error"},
-    "upload_url": {"type": "str"},
-    "upload_auth": {
-        "type": "dict",
-        "no_log": True,
-        "options": {
-            "headers": {"type": "dict"},
-            "token": {"type": "str", "no_log": True},
-            "url_username": {"type": "str"},
-            "url_password": {"type": "str", "no_log": True},
-            "use_netrc": {"type": "bool", "default": False},
-            "client_cert": {"type": "path"},
-            "client_key": {"type": "path", "no_log": False},
-            "ca_path": {"type": "path"},
-        },
-    },
-    "upload_timeout": {"type": "int", "default": 60},
 }
 #: Format -> the function that makes it from a report and the option fail_on.
 RENDERERS: dict[str, Callable[[Report, str], str]] = {
@@ -75,7 +57,6 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
     """
     if not parameters["registered"] and not parameters["reports"]:
         raise CertflowError("neither the option registered nor reports is set", remedy="Set one of them")
-    upload = _target(parameters)
     mode = _mode(parameters["mode"])
     earlier = [_read(value) for value in parameters["reports"]]
     before = _report_files.read_audit(parameters["compare_with"]) if parameters["compare_with"] else None
@@ -85,7 +66,7 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
     report = merge.merge([*([own] if results else []), *earlier]) if earlier else data.note_duplicates(own)
     if before:
         report = compare.compare(report, before)
-    delivery = _deliver(report, parameters, upload, mode, check_mode=check_mode)
+    delivery = _deliver(report, parameters, mode, check_mode=check_mode)
     failed = data.gate(report, parameters["fail_on"])
     refused = data.gate(own, parameters["fail_on"]) if results else {}
     problems = [str(error) for error in delivery.errors]
@@ -130,22 +111,6 @@ def _read(value: Any) -> Report:
     return report
 
 
-def _target(parameters: Mapping[str, Any]) -> _upload.Target | None:
-    url = parameters["upload_url"]
-    if not url:
-        return None
-    if not parameters["dest"]:
-        raise CertflowError(
-            "the option upload_url is set without dest", remedy="Set dest to the files to upload"
-        )
-    if parameters["upload_timeout"] < 1:
-        raise CertflowError(
-            f"the option upload_timeout has the value {parameters['upload_timeout']}",
-            remedy="Set it to 1 or more seconds",
-        )
-    return _upload.parse_target(url, parameters["upload_auth"], len(parameters["dest"]))
-
-
 def _mode(text: str | None) -> int | None:
     if not text:
         return None
@@ -160,17 +125,15 @@ def _mode(text: str | None) -> int | None:
 def _deliver(
     report: Report,
     parameters: Mapping[str, Any],
-    upload: _upload.Target | None,
     mode: int | None,
     *,
     check_mode: bool,
 ) -> Delivery:
-    """Write and upload each file. A file that fails does not keep the others from being written."""
+    """Write each file. A file that fails does not keep the others from being written."""
     done = Delivery()
-    until = time.monotonic() + parameters["upload_timeout"]
     for path in parameters["dest"]:
         place, form = _report_files.resolve(path), _report_files.format_of(path)
-        row = {"path": place, "format": form, "changed": not check_mode, "url": ""}
+        row = {"path": place, "format": form, "changed": not check_mode}
         done.files.append(row)
         if check_mode:
             done.lines.append(f"check mode: {place} was not written")
@@ -179,13 +142,7 @@ def _deliver(
             text = RENDERERS[form](report, parameters["fail_on"])
             writer.write(place, text, mode or _report_files.mode_of(path))
             done.lines.append(f"written: {place}")
-            if upload:
-                name = os.path.basename(place)
-                content = text.encode("utf-8", "backslashreplace")
-                row["url"] = _upload.put(upload, name, content, _upload.MEDIA_TYPES[form], until)
-                done.lines.append(f"uploaded: {row['url']}")
         except Exception as error:  # a defect in one format must not lose the other files
-            known = as_error(error)
-            row["changed"] = row["changed"] and known.code == "upload-failed"
-            done.errors.append(known)
+            row["changed"] = False
+            done.errors.append(as_error(error))
     return done

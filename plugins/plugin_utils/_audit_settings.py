@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import audit_info
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
-from . import _report_files, _role_variables, _upload
+from . import _report_files, _role_variables
 from ._playbook_variables import VARIABLES
 from ._role_variables import RoleSpec, is_blank, listed
 
@@ -42,20 +42,6 @@ SPEC = RoleSpec(
         "certflow_compare_with": {"type": "path"},
         "certflow_merge": {"type": "list", "elements": "path"},
         "certflow_exceptions": {"type": "raw"},
-        "certflow_report_url": {"type": "str"},
-        "certflow_report_auth": {
-            "type": "dict",
-            "options": {
-                "headers": {"type": "dict"},
-                "token": {"type": "str"},
-                "url_username": {"type": "str"},
-                "url_password": {"type": "str"},
-                "use_netrc": {"type": "bool"},
-                "client_cert": {"type": "path"},
-                "client_key": {"type": "path"},
-                "ca_path": {"type": "path"},
-            },
-        },
         "certflow_probe_endpoints": {"type": "bool"},
         "certflow_probe_urls": {"type": "bool"},
         "certflow_endpoints_per_service": {"type": "int"},
@@ -122,7 +108,6 @@ def check(run: Run, read_report: Callable[[str], Any]) -> Settings:
     settings.compare_with = _text(shared, "certflow_compare_with")
     settings.merge = _paths(shared, "certflow_merge")
     settings.problems += _file_problems(settings, run.hosts, read_report)
-    settings.problems += _upload_problems(shared, len(settings.report))
     try:
         settings.exceptions = read_exceptions(shared.get("certflow_exceptions"))
     except CertflowError as error:
@@ -222,24 +207,6 @@ def _file_problems(
                 for cluster in report["clusters"]
                 if cluster["counters"] is not None and cluster["name"] in hosts
             }
-
-
-def _upload_problems(shared: Mapping[str, Any], files: int) -> Iterator[str]:
-    url = _text(shared, "certflow_report_url")
-    auth = {
-        key: value for key, value in (shared.get("certflow_report_auth") or {}).items() if not is_blank(value)
-    }
-    if not url:
-        if auth:
-            yield "certflow_report_auth is set without certflow_report_url. Set both."
-        return
-    if not files:
-        yield "certflow_report_url is set without certflow_report. Set certflow_report to the files to upload."
-        return
-    try:
-        _upload.parse_target(url, auth, files)
-    except CertflowError as error:
-        yield str(error).replace(_upload.OPTION, "certflow_report_auth")
 
 
 def _option_problems(run: Run) -> Iterator[str]:

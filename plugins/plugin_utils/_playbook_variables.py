@@ -154,18 +154,6 @@ _AUDIT = (
         "Paths of JSON reports whose clusters are added to the report.",
     ),
     Variable(
-        "certflow_report_url",
-        "",
-        "An https URL to which the files are uploaded by PUT. If its path ends with a slash, the name of each file"
-        " is added to it.",
-    ),
-    Variable(
-        "certflow_report_auth",
-        "",
-        "The credentials for this URL, as the option `upload_auth` of the module `audit_report`. They are never "
-        "shown.",
-    ),
-    Variable(
         "certflow_snapshot_version",
         "",
         "A release of external-snapshotter. The audit also finds hazards of an upgrade to it.",

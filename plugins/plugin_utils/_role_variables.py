@@ -47,7 +47,7 @@ CLUSTER_VARIABLES = ("certflow_kubeconfig", "certflow_context", "certflow_cluste
 # Options of the modules that are variables of their own, and not keys of the variable for the rest of the connection.
 OWN_VARIABLES = ("kubeconfig", "context", "cluster_uid")
 # Variables that may hold a secret. Their values are never shown.
-SECRET_VARIABLES = ("connection", "kubeconfig", "report_auth", "source_auth")
+SECRET_VARIABLES = ("connection", "kubeconfig", "source_auth")
 LETTERS = 2
 
 

@@ -210,23 +210,22 @@ def test_no_host_matches(audited: AuditFleet, arguments: tuple[str, ...]) -> Non
     assert not absent(("certflow_hosts:",), run.output), run.output
 
 
-def test_files_are_uploaded_and_a_failure_fails_the_run_after_the_report(audited: AuditFleet) -> None:
+def test_the_play_of_the_guide_sends_the_files(audited: AuditFleet) -> None:
+    """The second play runs although the audit has findings. Substitutions: the address of the server, its CA, and the host."""
+    name, secret = "audit-and-send.yml", "a-token-of-the-test"
     (audited.directory / "ca.pem").write_bytes(ca().certificate.encode())
-    secret = "a-token-of-the-test"
+    text = pages.files(pages.GUIDES / "guide_audit_fleet.rst")[name]
     with mirror(demanded={"Authorization": f"Bearer {secret}"}) as server:
-        auth = {"token": secret, "ca_path": "ca.pem"}
-        files = ["report.json", "report.html"]
-        run = audited.play(
-            "-vvv", "--limit", "well", report=files, report_url=f"{server.url}/f/", report_auth=auth
+        text = text.replace("https://files.example.com/audits", f"{server.url}/f")
+        text = text.replace(
+            "        follow_redirects", "        ca_path: ca.pem\n        follow_redirects", 1
         )
-        assert run.status == 0, run.output
-        assert secret not in run.output
-        assert set(server.received) == {"/f/report.json", "/f/report.html"}
-        assert json.loads(server.received["/f/report.json"])["clusters"]
-        auth["token"] = "wrong"
-        run = audited.play(
-            "--limit", "well", report="r2.json", report_url=f"{server.url}/f/", report_auth=auth
+        (audited.directory / name).write_text(text)
+        words = ("-vvv", "-i", "clusters.yml", "--limit", "well,localhost")
+        run = playbook.play(
+            audited.directory, Path(name), *words, REPORT_TOKEN=secret, HOME=str(audited.directory)
         )
-    assert run.status == 2, run.output
-    assert not absent(("401", "r2.json"), run.output), run.output
-    assert audited.report("r2.json")["clusters"]
+    assert run.status == 0, run.output
+    assert secret not in run.output
+    assert set(server.received) == {"/f/audit.json", "/f/audit.html"}
+    assert json.loads(server.received["/f/audit.json"])["clusters"]

@@ -62,7 +62,7 @@ REFERENCES = {
 VARIABLES = {
     "certflow certificates": ("webhook_certificate", {"certificate_secret", "certificate_targets"}),
     "certflow upgrade": ("snapshot_controller", set[str]()),
-    "certflow audit": ("", {"certflow_fail_on", "certflow_report_url"}),
+    "certflow audit": ("", {"certflow_fail_on"}),
 }
 #: The questions that only the nodes of a workflow answer.
 OF_NODES = {"certflow_hosts", "certflow_job_name", "certflow_required_job"}

@@ -5,8 +5,6 @@
 
 """The credentials for the host of a URL, and the headers and the TLS context that follow from them.
 
-Releases come from a private mirror by the option source_auth. Reports go to a server by the option upload_auth.
-
 No text of this file's errors has a credential. The libraries quote a password or a header that they cannot parse, so this file
 checks each value first, and does not repeat their messages.
 """
@@ -51,30 +49,26 @@ class SourceAuth:
     client_key: str = ""
     #: The path of CA certificates, PEM, which are trusted in addition to those of the system.
     ca_path: str = ""
-    #: The name of the option, for errors.
-    option: str = OPTION
 
     def has_credentials(self) -> bool:
         """Return True if something in it proves an identity. A CA does not."""
-        return any(getattr(self, one.name) for one in fields(self) if one.name not in ("ca_path", "option"))
+        return any(getattr(self, one.name) for one in fields(self) if one.name != "ca_path")
 
 
-def parse(given: Mapping[str, Any] | None, option: str = OPTION) -> SourceAuth:
+def parse(given: Mapping[str, Any] | None) -> SourceAuth:
     """Return the credentials of the option. Raises SourceError for keys that do not fit together."""
     values = {name: value for name, value in (given or {}).items() if value not in (None, "")}
-    auth = SourceAuth(**values, option=option)
+    auth = SourceAuth(**values)
     ways = [name for name, is_set in _ways(auth).items() if is_set]
     if len(ways) > 1:
         raise SourceError(
-            f"the option {auth.option} has {' and '.join(ways)}, which all set the header Authorization",
+            f"the option {OPTION} has {' and '.join(ways)}, which all set the header Authorization",
             remedy="Set one of them",
         )
     if auth.url_password and not auth.url_username:
-        raise SourceError(
-            f"the option {auth.option} has url_password without url_username", remedy="Set both"
-        )
+        raise SourceError(f"the option {OPTION} has url_password without url_username", remedy="Set both")
     if auth.client_key and not auth.client_cert:
-        raise SourceError(f"the option {auth.option} has client_key without client_cert", remedy="Set both")
+        raise SourceError(f"the option {OPTION} has client_key without client_cert", remedy="Set both")
     return auth
 
 
@@ -96,18 +90,18 @@ def request_headers(auth: SourceAuth, url: str) -> dict[str, str]:
     elif auth.url_username:
         found["Authorization"] = _basic(auth.url_username, auth.url_password)
     elif auth.use_netrc:
-        found["Authorization"] = _basic(*_from_netrc(urlsplit(url).hostname or "", auth.option))
+        found["Authorization"] = _basic(*_from_netrc(urlsplit(url).hostname or ""))
     for name, value in found.items():
         if not _HEADER_NAME.fullmatch(name):
             # The name is not shown, because it may hold the value too.
             raise SourceError(
-                f"a name in headers of {auth.option} has a character that is not allowed there, or is empty",
+                f"a name in headers of {OPTION} has a character that is not allowed there, or is empty",
                 remedy="Write each header as NAME: VALUE. A name has letters, digits and hyphens",
             )
         if not value.isascii() or not value.isprintable():
             key = "token" if auth.token and name == "Authorization" else f"header {name!r}"
             raise SourceError(
-                f"the {key} of {auth.option} has a character that is not allowed in a header, such as a line break",
+                f"the {key} of {OPTION} has a character that is not allowed in a header, such as a line break",
                 remedy="Remove it. A file that is read by a lookup often ends with a line break",
             )
     return found
@@ -117,14 +111,14 @@ def _basic(user: str, password: str) -> str:
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
-def _from_netrc(host: str, option: str) -> tuple[str, str]:
+def _from_netrc(host: str) -> tuple[str, str]:
     path = os.environ.get("NETRC") or expand("~/.netrc")
     try:
         entry = netrc.netrc(path).authenticators(host)
     except OSError as exc:
         raise SourceError(
             f"the netrc file {path} cannot be read: {exc.strerror}",
-            remedy=f"Create the file, set its path in the environment variable NETRC, or remove use_netrc from {option}",
+            remedy=f"Create the file, set its path in the environment variable NETRC, or remove use_netrc from {OPTION}",
         ) from None
     except (netrc.NetrcParseError, UnicodeDecodeError) as exc:
         line = f" in line {exc.lineno}" if isinstance(exc, netrc.NetrcParseError) and exc.lineno else ""
@@ -147,33 +141,33 @@ def tls_context(auth: SourceAuth, *, is_client: bool) -> ssl.SSLContext:
     """
     context = ssl.create_default_context()
     if auth.ca_path:
-        path = _existing("ca_path", auth.ca_path, auth.option)
+        path = _existing("ca_path", auth.ca_path)
         try:
             context.load_verify_locations(path)
         except (OSError, ssl.SSLError):
             raise SourceError(
                 f"the file {path} has no CA certificate in PEM form",
-                remedy=f"Correct ca_path of {auth.option}",
+                remedy=f"Correct ca_path of {OPTION}",
             ) from None
     if is_client and auth.client_cert:
-        certificate = _existing("client_cert", auth.client_cert, auth.option)
-        key = _existing("client_key", auth.client_key, auth.option) if auth.client_key else None
+        certificate = _existing("client_cert", auth.client_cert)
+        key = _existing("client_key", auth.client_key) if auth.client_key else None
         try:
             # Without a password OpenSSL would ask the terminal for it if the key is encrypted.
             context.load_cert_chain(certificate, key, password="")
         except (OSError, ssl.SSLError, ValueError):
             raise SourceError(
                 f"the client certificate {certificate} and its key are not a valid pair, or the key is encrypted",
-                remedy=f"Correct client_cert and client_key of {auth.option}. The key must not be encrypted",
+                remedy=f"Correct client_cert and client_key of {OPTION}. The key must not be encrypted",
             ) from None
     return context
 
 
-def _existing(key: str, value: str, option: str) -> str:
+def _existing(key: str, value: str) -> str:
     if not value.isprintable() or has_private_key(value):
         # A pasted key would stand in the message.
         raise SourceError(
-            f"the option {option} has content in {key} instead of a path",
+            f"the option {OPTION} has content in {key} instead of a path",
             remedy="Write the content to a file, and set its path",
         )
     path = expand(value)
@@ -182,5 +176,5 @@ def _existing(key: str, value: str, option: str) -> str:
             return path
     except OSError as exc:
         raise SourceError(
-            f"the file {path} cannot be read: {exc.strerror}", remedy=f"Correct {key} of {option}"
+            f"the file {path} cannot be read: {exc.strerror}", remedy=f"Correct {key} of {OPTION}"
         ) from None

@@ -20,7 +20,6 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
 
 from tests.support import reports
 from tests.support.failures import fails, has_failed
-from tests.support.fleet_files import closed_port
 from tests.support.reports import failed, finding, result
 
 if TYPE_CHECKING:
@@ -98,12 +97,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "data": ({"reports": [{"clusters": []}]}, "invalid-report"),
     "comparison": ({"compare_with": "HERE/broken.json"}, "invalid-report"),
     "suffix": ({"dest": ["HERE/new.txt"]}, "invalid-input"),
-    "URL": ({"upload_url": "http://host/", "dest": ["HERE/new.json"]}, "invalid-input"),
-    "URL alone": ({"upload_url": "https://host/", "dest": []}, "invalid-input"),
-    "timeout": (
-        {"upload_url": "https://host/", "dest": ["HERE/new.json"], "upload_timeout": 0},
-        "invalid-input",
-    ),
 }
 
 
@@ -160,11 +153,3 @@ def test_a_defect_in_one_format_keeps_the_others(tmp_path: Path, monkeypatch: py
     assert has_failed(answer, "defect")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert [one["changed"] for one in answer["files"]] == [False, True]
-
-
-def test_an_upload_that_fails_leaves_the_files(tmp_path: Path) -> None:
-    url = f"https://127.0.0.1:{closed_port()}/"
-    answer = run(dest=[f"{tmp_path}/a.json"], upload_url=url)
-    assert has_failed(answer, "upload-failed", url)
-    assert answer["files"][0]["changed"]
-    assert (tmp_path / "a.json").stat().st_size
