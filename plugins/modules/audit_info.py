@@ -72,7 +72,8 @@ options:
         required: true
       clusters:
         description:
-          - Shell patterns of O(cluster_name) or of the UID of the cluster.
+          - Shell patterns of O(cluster_name) or of O(cluster_uid). The UID that the cluster reports does not count, because a cluster
+            may report that of another one.
         type: list
         elements: str
         default: ["*"]

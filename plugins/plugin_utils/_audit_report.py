@@ -63,7 +63,8 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
     for path in parameters["dest"]:
         _report_files.check_destination(path)
     own = data.build_audit(results, datetime.now(timezone.utc), VERSION)
-    report = merge.merge([*([own] if results else []), *earlier]) if earlier else data.note_duplicates(own)
+    merged = merge.merge([*([own] if results else []), *earlier]) if earlier else own
+    report = data.note_duplicates(merged)
     if before:
         report = compare.compare(report, before)
     delivery = _deliver(report, parameters, mode, check_mode=check_mode)

@@ -20,10 +20,12 @@ import pytest
 import yaml
 
 from tests.support import clusters, playbook
+from tests.support.api_server import ScriptedAnswer, ScriptedServer, serving
 from tests.support.awx import example
 from tests.support.failures import absent
 from tests.support.fleet_files import BY_HELM, DEPLOYMENTS, kubeconfig
 from tests.support.rig import written
+from tests.support.server_pki import ca, leaf
 from tests.support.snapshot_rig import release_server
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class FleetRig:
         self.fleet = fleet
         self.directory = directory
         self.name = f"fleet-{uuid.uuid4().hex[:8]}"
+        # Hosts that are not of the clusters -> kubeconfig.
+        self.others: dict[str, Path] = {}
         # A separate user, so that the audit log shows which requests are from the play.
         self.user = f"{self.name}-admin"
         self.parts = {name: one.kubeconfig_for(self.user, ["system:masters"]) for name, one in fleet.items()}
@@ -109,6 +113,8 @@ class FleetRig:
         return playbook.play(self.directory, name, *command)
 
     def _part(self, host: str) -> Path:
+        if host in self.others:
+            return self.others[host]
         name = HOSTS[host][0] or "onprem"
         return (
             self.fleet[name].kubeconfig_for(f"{self.name}-powerless")
@@ -277,6 +283,55 @@ def test_two_hosts_of_one_cluster_do_not_share_a_secret(rig: FleetRig) -> None:
     allowed = rig.play(CERTIFICATES, *arguments, "-e", "certflow_allow_shared_cluster=true", order=order)
     assert rig.report()["well-1"] == "planned", allowed.output
     assert "not started" not in rig.report().values(), allowed.output
+
+
+KUBE_SYSTEM = "/api/v1/namespaces/kube-system"
+
+
+class Impostor(ScriptedServer):
+    """An API server that reports the UID of another cluster, and refuses everything else."""
+
+    def __init__(self, uid: str) -> None:
+        super().__init__([])
+        self.uid = uid
+
+    def next(self) -> ScriptedAnswer:
+        if self.requests[-1].path == KUBE_SYSTEM:
+            return ScriptedAnswer(
+                body={"kind": "Namespace", "metadata": {"name": "kube-system", "uid": self.uid}}
+            )
+        status = {"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403, "message": "no"}
+        return ScriptedAnswer(403, status)
+
+    def kubeconfig(self, directory: Path) -> Path:
+        """Write the kubeconfig. The server has a CA of its own."""
+        authority = base64.b64encode(ca("impostor").certificate.encode()).decode()
+        content = {
+            "clusters": [{"cluster": {"server": self.url, "certificate-authority-data": authority}}],
+            "users": [{"user": {"token": "impostor"}}],
+            "contexts": [{}],
+        }
+        path = directory / "impostor.yml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+
+def test_a_cluster_that_repeats_the_uid_of_another_one_does_not_stop_it(rig: FleetRig) -> None:
+    """The hostile cluster comes first. Another context of the real cluster is refused all the same."""
+    uid = rig.fleet["onprem"].api("GET", KUBE_SYSTEM)["metadata"]["uid"]
+    shared = json.dumps({"webhook_certificate_secret": {"name": "shared"}})
+    arguments = ("--check", "--forks", "1", "-e", shared, "-e", "certflow_max_failures=9")
+    with serving(tls=leaf("impostor", ca("impostor")), by=Impostor(uid)) as server:
+        assert isinstance(server, Impostor)
+        rig.others = {"hostile": server.kubeconfig(rig.directory), "again": rig.parts["onprem"]}
+        run = rig.play(CERTIFICATES, *arguments, order=("well-2", "hostile", "well-1", "again"))
+        assert f"GET {KUBE_SYSTEM}" in server.paths()
+    found = rig.outcomes()
+    assert found["hostile"]["uid"] == uid == found["well-1"]["uid"], run.output
+    assert found["well-1"]["status"] == "planned", run.output
+    assert found["again"]["code"] == "same-cluster", run.output
+    warning = run.output.partition("[WARNING]: hosts")[2].partition("\n\n")[0]
+    assert not absent(["hostile", "well-1", uid], " ".join(warning.split())), run.output
 
 
 EVIL = "{{ lookup('ansible.builtin.pipe', 'touch evaluated') }}"

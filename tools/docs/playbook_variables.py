@@ -162,7 +162,8 @@ the environment. With `--limit`, and in each job of AWX, every host must name it
 hosts the inventory has. No run starts if one of these variables, or `certflow_cluster_uid`, refers to an undefined variable.
 
 The playbooks read the UID of each cluster when they start to work on it, with the permission to get the namespace `kube-system`. If an earlier host of the
-run has the same UID, the run refuses the later host. For certificates, this applies to hosts with the same UID and the same Secret. If
+run has the same UID, address and CA, the run refuses the later host. If only the UID is the same, the run warns and works on both, because a
+cluster may report the UID of another one. For certificates, this applies to hosts with the same Secret. If
 `certflow_cluster_uid` is set for a host, the playbooks do not read the UID.
 
 ## Input that is checked first

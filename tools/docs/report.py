@@ -85,8 +85,9 @@ A cluster whose status is not `ok` always fails.
 
 ## Merging
 
-Reports of several runs become one report. Of several audits of one cluster, the newest stays. Clusters with the same UID are one cluster.
-Clusters with the same name are one cluster if the UID of one of them is not known. Two clusters with the same name get a part of their UID after the name. `notes`
+Reports of several runs become one report. The name in the inventory identifies a cluster, because its UID and its date are what it says
+about itself. Of several audits with one name, that of the newest report stays. If their UIDs differ, both stay, and get a part of their UID
+after the name. Clusters with one UID and different names stay side by side. `notes`
 has a line about each cluster that was left out or renamed.
 
 ## Comparison with an earlier report

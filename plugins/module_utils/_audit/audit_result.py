@@ -58,8 +58,9 @@ class ResultOptions:
     #: Also return the findings that passed or do not apply.
     include_passed: bool = False
     exceptions: tuple[AuditException, ...] = ()
-    #: The name of the cluster for the exceptions. Its UID counts too.
-    cluster_name: str = ""
+    #: The names of the cluster for the exceptions: that of the inventory, and the UID that the task expects. The UID that the cluster
+    #: reports is no name, because a cluster may report that of another one.
+    cluster_names: tuple[str, ...] = ()
 
 
 def find(data: ClusterData) -> list[AuditFinding]:
@@ -77,7 +78,7 @@ def _is_complete(finding: AuditFinding, data: ClusterData) -> bool:
 
 def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[str, Any]:
     """Return the result of the audit, with the findings that break first before the others."""
-    names = (options.cluster_name, data.cluster_uid)
+    names = options.cluster_names
     findings = sorted(exceptions.apply(find(data), options.exceptions, names, data.now), key=_order)
     shown = [one for one in findings if options.include_passed or one.status in (FAIL, UNKNOWN)]
     failed = [one for one in findings if one.status == FAIL and not one.exception]

@@ -37,13 +37,16 @@ class AuditException:
     check: str
     reason: str
     until: datetime
-    #: Patterns of the names and UIDs of clusters.
+    #: Patterns of the names of clusters, and of the UIDs that tasks expect.
     clusters: tuple[str, ...] = ("*",)
     #: Patterns of KIND/NAME or KIND/NAMESPACE/NAME, or of the name of a webhook.
     objects: tuple[str, ...] = ("*",)
 
     def is_for(self, cluster_names: Iterable[str]) -> bool:
-        return any(fnmatchcase(name, pattern) for name in cluster_names if name for pattern in self.clusters)
+        """Return True for one of the clusters, or for every cluster."""
+        return "*" in self.clusters or any(
+            fnmatchcase(name, pattern) for name in cluster_names if name for pattern in self.clusters
+        )
 
     def matches(self, finding: AuditFinding) -> bool:
         """Return True for a failed finding of the check about one of the objects."""

@@ -12,6 +12,7 @@ another cluster.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,6 +93,17 @@ class Connection:
     proxy_headers: Mapping[str, Any] = field(default_factory=dict, repr=False)
     impersonate_user: str | None = None
     impersonate_groups: tuple[str, ...] = ()
+
+    @property
+    def proof(self) -> tuple[str, str]:
+        """Return the address with the TLS name of the API server, and the SHA-256 sum of the CA that verifies it.
+
+        The sum is "" if nothing verifies the server. The server of an equal proof has the key of a certificate for that name.
+        """
+        name = f"{self.host.rstrip('/').lower()} {self.tls_server_name or ''}"
+        is_verified = self.verify and name.startswith("https:")
+        ca = "".join((self.ca_pem or "system").split())
+        return name, hashlib.sha256(ca.encode()).hexdigest() if is_verified else ""
 
 
 @dataclass(frozen=True)

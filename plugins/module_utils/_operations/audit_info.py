@@ -51,7 +51,7 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     shown = ResultOptions(
         include_passed=parameters["include_passed"],
         exceptions=exceptions.parse(parameters["exceptions"]),
-        cluster_name=parameters["cluster_name"],
+        cluster_names=(parameters["cluster_name"], parameters["cluster_uid"] or ""),
     )
     data = gather.gather(client, options)
     values = audit_result.build(data, shown)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Callable
 
@@ -16,10 +17,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import read_cluster_uid
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
-from . import cluster_run, fleet_run, windows
+from . import cluster_run, fleet_run, overlap, windows
 from .cluster_run import ClusterTask
 from .fleet_run import FleetRun
+from .overlap import Claim
 
 Value = Callable[[str], Any]
 
@@ -68,18 +71,19 @@ class ClusterCheck:
             uid = str(self._arguments.get("cluster_uid") or read_cluster_uid(client))
         except Forbidden:
             uid = ""
-        self._claim(uid, client.host)
+        self._claim(uid, *client.connection.proof)
 
     def check_result(self, result: Mapping[str, Any]) -> None:
         """Claim the cluster that k8s_csr_info has read. Raises CertflowError as above."""
         if not result.get("failed"):
-            self._claim(
-                str(result.get("cluster_uid") or ""), str((result.get("cluster") or {}).get("host") or "")
-            )
+            address = str((result.get("cluster") or {}).get("host") or "")
+            self._claim(str(result.get("cluster_uid") or ""), address, "")
 
-    def _claim(self, uid: str, server: str) -> None:
+    def _claim(self, uid: str, address: str, ca: str) -> None:
         self.uid = uid
-        claim(self._run, self._task.host, uid, server, _written_object(self._arguments))
+        # The run file holds no connection data.
+        address = hashlib.sha256(address.encode()).hexdigest()
+        claim(self._run, self._task.host, Claim(uid, address, ca, _written_object(self._arguments)))
 
 
 def make_check(run: FleetRun, task: ClusterTask, arguments: Mapping[str, Any]) -> ClusterCheck | None:
@@ -91,26 +95,26 @@ def make_check(run: FleetRun, task: ClusterTask, arguments: Mapping[str, Any]) -
     return ClusterCheck(run, task, arguments) if is_needed else None
 
 
-def claim(run: FleetRun, host: str, uid: str, server: str, work: str) -> None:
-    """Claim the cluster for this host. Raises CertflowError if another host of the run has claimed it.
+def claim(run: FleetRun, host: str, made: Claim) -> None:
+    """Claim the cluster for this host. Raises CertflowError if another host of the run has certainly claimed it.
 
-    uid: "" if it is not known. Then only hosts with the same address of the API server are compared, and a warning is shown.
-    work: the object that the run writes.
+    If that is not certain, show a warning, because a cluster may repeat the UID of another one.
     """
-    owner = run.file.claim(host, uid or f"address:{server}", work)
-    if owner and not uid:
+    owner = run.file.claim(host, made)
+    if owner is None:
+        return
+    hosts = f"hosts {visible(owner.host)} and {visible(host)}"
+    uid = f"UID {visible(made.uid) or 'not known'}"
+    if not owner.is_proven:
         display.warning(
-            f"hosts {owner} and {host} have the same address, and the UID of their cluster is not known: they may mean the"
-            " same cluster"
+            f"{hosts} may mean the same cluster ({uid}): their UIDs or their addresses are the same. If they mean two clusters,"
+            " one of them may repeat the UID of the other"
         )
-    elif owner:
-        secret = f" and write the same Secret {work}" if work else ""
-        raise CertflowError(
-            f"hosts {owner} and {host} mean the same cluster (UID {uid}){secret}",
-            code="same-cluster",
-            remedy="Remove one of them from the run, or set certflow_allow_shared_cluster if the clusters are restored from "
-            "one backup",
-        )
+        return
+    secret = f" and write the same Secret {visible(made.work)}" if made.work else ""
+    raise CertflowError(
+        f"{hosts} mean the same cluster ({uid}){secret}", code="same-cluster", remedy=overlap.REMEDY
+    )
 
 
 def _written_object(arguments: Mapping[str, Any]) -> str:

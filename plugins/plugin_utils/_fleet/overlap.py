@@ -3,83 +3,83 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Hosts of a fleet run that mean the same cluster. Pure."""
+"""Hosts of a fleet run that mean the same cluster. Pure.
+
+A UID is what a cluster says about itself. A cluster that repeats the UID of another one must not keep that one from being worked on.
+The address and the CA are from the inventory, and TLS proves them. So only equal UIDs, addresses and CAs together are a proof.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
+
+REMEDY = "Remove all but one of them from the run, or set certflow_allow_shared_cluster if the clusters are restored from one backup"
+
+
+class Claim(NamedTuple):
+    """What a host of the run knows about its cluster when it starts."""
+
+    #: The UID of the namespace kube-system, "" if it is not known.
+    uid: str
+    #: The address and TLS name of the API server, or a sum of them.
+    address: str = ""
+    #: The CA that verified the API server, or a sum of it. "" if the server was not verified, or if that is not known.
+    ca: str = ""
+    #: The object that the run writes, such as the Secret's namespace and name. Empty for the whole cluster.
+    work: str = ""
+
+
+class Owner(NamedTuple):
+    """The host that claimed a cluster before."""
+
+    host: str
+    #: False if both may mean different clusters.
+    is_proven: bool
+
+
+def find_owner(claims: Mapping[Claim, str], claim: Claim, host: str) -> Owner | None:
+    """Return the other host that means the same cluster and writes the same object, a proven one first. None without one.
+
+    claims: claim -> host.
+    """
+    possible = ""
+    for other, name in claims.items():
+        if other.work != claim.work or name == host:
+            continue
+        has_uid = claim.uid != "" and claim.uid == other.uid
+        has_address = claim.address != "" and claim.address == other.address
+        if has_uid and has_address and claim.ca != "" and claim.ca == other.ca:
+            return Owner(name, is_proven=True)
+        if has_uid or (has_address and not (claim.uid and other.uid)):
+            possible = possible or name
+    return Owner(possible, is_proven=False) if possible else None
 
 
 @dataclass(frozen=True)
 class Member:
-    """The known facts about the cluster of a host.
-
-    uid: the UID of namespace kube-system, or "" if it is not known.
-    server: the address of the API server, or "".
-    context: the kubeconfig context, or "".
-    work: the object that the run writes, such as the Secret's namespace and name. Empty for the whole cluster.
-    """
+    """A host for which the inventory has the UID of its cluster."""
 
     host: str
     uid: str = ""
-    server: str = ""
-    context: str = ""
+    #: As that of a claim.
     work: str = ""
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """Hosts that mean one cluster.
-
-    refused: the reason for each host that must not be started.
-    warnings: a line for each group of hosts that may mean one cluster.
-    """
-
-    refused: Mapping[str, str]
-    warnings: Sequence[str]
-
-
-def find_overlap(members: Sequence[Member]) -> Overlap:
-    """Return the hosts that mean the same cluster and would write the same object."""
-    refused: dict[str, str] = {}
-    for group in _groups(members, _identity):
-        first = group[0]
-        secret = f" and write the same Secret {visible(first.work)}" if first.work else ""
-        for member in group:
-            refused[member.host] = (
-                f"the hosts {_names(group)} mean the same cluster (UID {visible(first.uid)}){secret}. Remove all but one of them from"
-                " the run, or set certflow_allow_shared_cluster if the clusters are restored from one backup"
-            )
-    warnings = [
-        f"the hosts {_names(group)} have the same address ({visible(group[0].server)}) and context, and the UID of their cluster is not"
-        " known: they may mean the same cluster"
-        for group in _groups(members, _address)
-        if any(not member.uid for member in group)
-    ]
-    return Overlap(refused, warnings)
-
-
-def _identity(member: Member) -> Hashable:
-    return (member.uid, member.work) if member.uid else None
-
-
-def _address(member: Member) -> Hashable:
-    server = member.server.strip().rstrip("/").lower()
-    return (server, member.context, member.work) if server else None
-
-
-def _groups(members: Sequence[Member], key: Callable[[Member], Hashable]) -> list[list[Member]]:
-    """Return the groups of two or more members with one key. A member without a key is in no group."""
-    found: defaultdict[Hashable, list[Member]] = defaultdict(list)
+def find_overlap(members: Sequence[Member]) -> dict[str, str]:
+    """Return the reason for each host whose UID and object another host has too."""
+    groups: defaultdict[tuple[str, str], list[Member]] = defaultdict(list)
     for member in members:
-        if key(member) is not None:
-            found[key(member)].append(member)
-    return [group for group in found.values() if len(group) > 1]
-
-
-def _names(group: Sequence[Member]) -> str:
-    return ", ".join(visible(member.host) for member in group)
+        if member.uid:
+            groups[member.uid, member.work].append(member)
+    refused = {}
+    for group in groups.values():
+        names = ", ".join(visible(member.host) for member in group)
+        secret = f" and write the same Secret {visible(group[0].work)}" if group[0].work else ""
+        reason = f"the hosts {names} mean the same cluster (UID {visible(group[0].uid)}){secret}. {REMEDY}"
+        refused.update({member.host: reason for member in group if len(group) > 1})
+    return refused

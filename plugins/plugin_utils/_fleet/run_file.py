@@ -27,8 +27,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 
 from . import budget as budgets
-from . import outcomes, run_state
+from . import outcomes, overlap, run_state
 from .budget import Budget
+from .overlap import Claim, Owner
 from .run_state import RunState
 
 #: A larger file is reduced to its unfinished runs when a run begins.
@@ -105,16 +106,12 @@ class RunFile:
                 file.append(self._event(run_state.CLUSTER_STARTED, **event))
             return refusal
 
-    def claim(self, host: str, uid: str, work: str = "") -> str:
-        """Append that a host means this cluster. Return the other host of this run that claimed it before, otherwise "".
-
-        work: the object that the run writes, such as a Secret's namespace and name. Empty for the whole cluster.
-        """
+    def claim(self, host: str, claim: Claim) -> Owner | None:
+        """Append that a host means this cluster. Return the other host of this run that claimed it before, None without one."""
         with self._open() as (file, state):
-            owner = state.claims.get((uid, work), "")
-            if not owner:
-                file.append(self._event(run_state.CLUSTER_CLAIMED, cluster=host, uid=uid, work=work))
-            return "" if owner in ("", host) else owner
+            if claim not in state.claims:
+                file.append(self._event(run_state.CLUSTER_CLAIMED, cluster=host, **claim._asdict()))
+            return overlap.find_owner(state.claims, claim, host)
 
     def end_cluster(
         self, host: str, stage: str, outcome: Mapping[str, Any], seconds: float = 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import outcomes
+from .overlap import Claim
 
 RUN_STARTED, RUN_ENDED = "run-started", "run-ended"
 CLUSTER_STARTED, CLUSTER_CLAIMED, CLUSTER_ENDED = "cluster-started", "cluster-claimed", "cluster-ended"
@@ -60,8 +61,8 @@ class RunState:
     total: int = 0
     #: The clusters by host.
     clusters: Mapping[str, ClusterState] = field(default_factory=dict)
-    #: UID of the cluster and the object that the run writes -> host.
-    claims: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    #: The clusters that hosts mean -> host.
+    claims: Mapping[Claim, str] = field(default_factory=dict)
     is_ended: bool = False
 
     @property
@@ -150,7 +151,7 @@ def to_event(line: bytes) -> Event | None:
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("at", "cluster", "stage", "uid", "work"), (str,)),
+    **dict.fromkeys(("at", "cluster", "stage", *Claim._fields), (str,)),
     **dict.fromkeys(("pid", "total"), (int,)),
     "seconds": (int, float),
     "outcome": (dict,),
@@ -177,7 +178,7 @@ def fold(events: Iterable[Event], run: str, state: RunState | None = None) -> Ru
         elif kind == RUN_ENDED:
             state = replace(state, is_ended=True)
         elif kind == CLUSTER_CLAIMED:
-            claims.setdefault((event.get("uid", ""), event.get("work", "")), host)
+            claims.setdefault(Claim(*(event.get(key, "") for key in Claim._fields)), host)
         elif kind in _OF_CLUSTERS:
             clusters[host] = _OF_CLUSTERS[kind](event)
     return replace(state, clusters=clusters, claims=claims)

@@ -217,7 +217,7 @@ def _shared_clusters(hosts: Sequence[Host], spec: RoleSpec) -> Iterator[str]:
     if _is_true(_shared(hosts, "certflow_allow_shared_cluster")):
         return
     members = [Member(host.name, uid=_uid(host), work=_work(host, spec)) for host in hosts]
-    for line in dict.fromkeys(find_overlap(members).refused.values()):
+    for line in dict.fromkeys(find_overlap(members).values()):
         yield f"{line}."
 
 

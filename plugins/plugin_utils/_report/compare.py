@@ -48,7 +48,7 @@ class _Pair(NamedTuple):
 def compare(report: Report, earlier: Report) -> Report:
     """Return the report with the state and first_seen of its failed findings, and with the comparison.
 
-    A finding is gone only if its cluster was read again and its check has an answer. It is new only if the earlier audit would
+    Clusters with one name and one UID are compared. A finding is gone only if its cluster was read again and its check has an answer. It is new only if the earlier audit would
     have found it. Accepted findings get a state too, and are not counted.
 
     Raises CertflowError for a report of another kind.
@@ -58,10 +58,9 @@ def compare(report: Report, earlier: Report) -> Report:
             "only reports of audits can be compared", remedy="Compare a report of the playbook audit"
         )
     clusters, gone, skipped = [], [], []
-    index = {(key, one[key]): one for one in earlier["clusters"] for key in ("uid", "name")}
+    by_name = {cluster["name"]: cluster for cluster in earlier["clusters"]}
     for cluster in report["clusters"]:
-        key = "uid" if cluster["uid"] else "name"
-        pair = _pair(cluster, index.get((key, cluster[key])))
+        pair = _pair(cluster, by_name.get(cluster["name"]))
         if pair is None:
             skipped.append(cluster["name"])
             clusters.append(
@@ -70,8 +69,7 @@ def compare(report: Report, earlier: Report) -> Report:
             continue
         clusters.append({**cluster, "findings": _states(cluster, pair)})
         gone += _gone(cluster, pair)
-    here = {key for cluster in report["clusters"] for key in (cluster["name"], cluster["uid"]) if key}
-    skipped += [one["name"] for one in earlier["clusters"] if not here & {one["name"], one["uid"]}]
+    skipped += by_name.keys() - {cluster["name"] for cluster in report["clusters"]}
     states = [one["state"] for cluster in clusters for one in cluster["findings"] if not one["excepted"]]
     comparison = {
         "made_at": earlier["made_at"],
@@ -88,11 +86,11 @@ def compare(report: Report, earlier: Report) -> Report:
 def _pair(cluster: Mapping[str, Any], found: Mapping[str, Any] | None) -> _Pair | None:
     """Return the cluster with the same one of the earlier report, None if one of the two audits did not read it.
 
-    Fingerprints contain the UID. So they differ if only one of the audits may read the UID.
+    Fingerprints contain the UID. So they differ if the UIDs differ, or if only one of the audits may read the UID.
     """
     if found is None or cluster["status"] not in READ or found["status"] not in READ:
         return None
-    if bool(found["uid"]) != bool(cluster["uid"]):
+    if found["uid"] != cluster["uid"]:
         return None
     return _Pair(found, _unanswered(found, cluster), _unanswered(cluster, found) | OPTIONAL)
 

@@ -75,18 +75,18 @@ def build_audit(results: Mapping[str, Any], made_at: datetime, collection: str) 
 
 
 def note_duplicates(report: Report) -> Report:
-    """Return the report with a line for each cluster that several hosts audited, because its findings count several times."""
+    """Return the report with a line for each UID that several hosts report."""
     hosts: dict[str, list[str]] = {}
     for cluster in report["clusters"]:
         hosts.setdefault(cluster["uid"], []).append(cluster["name"])
     hosts.pop("", None)
     notes = [
-        f"{', '.join(names[:MOST_NAMES])}{' and others' if len(names) > MOST_NAMES else ''} are one cluster (UID {uid}), so its "
-        "findings are counted for each of them"
+        f"{', '.join(names[:MOST_NAMES])}{' and others' if len(names) > MOST_NAMES else ''} report one UID ({uid}). They are one "
+        "cluster, whose findings are counted for each of them, or one repeats the UID of another"
         for uid, names in hosts.items()
         if len(names) > 1
     ]
-    return {**report, "notes": [*report["notes"], *notes]}
+    return {**report, "notes": [*dict.fromkeys([*report["notes"], *notes])]}
 
 
 def _shaped(cluster: Mapping[str, Any], made_at: datetime) -> Mapping[str, Any]:

@@ -123,7 +123,7 @@ FINDING = (
 )  # fmt: skip
 EXCEPTION = (
     Field("check", TEXT, "The id of the check."),
-    Field("clusters", TEXTS, "Patterns of names and UIDs of clusters."),
+    Field("clusters", TEXTS, "Patterns of names of clusters, and of UIDs that the audits expected."),
     Field("objects", TEXTS, "Patterns of objects."),
     Field("reason", TEXT, "The reason."),
     Field("until", TIME, "The end.", is_nullable=True),

@@ -22,7 +22,7 @@ _UID_SHOWN = 8
 
 
 class _Entry(NamedTuple):
-    """A cluster with the time of its audit or run, and the position of its report."""
+    """A cluster with the time of its report by the clock of the controller, and the position of its report."""
 
     time: str
     position: int
@@ -32,9 +32,8 @@ class _Entry(NamedTuple):
 def merge(reports: Sequence[Report]) -> Report:
     """Return one report with the clusters of all reports. One report alone is merged as well.
 
-    Of several audits of one cluster the newest stays. Clusters with one UID are one cluster. So are clusters with one name if the
-    UID of one of them is not known. Two clusters with one name get different names. In reports of runs, hosts with different
-    names may work on different objects of one cluster, so only the name counts.
+    Names of the inventory identify clusters, because UIDs and dates are what a cluster says about itself. Of several entries with one
+    name, that of the newest report stays. Audits with one name and two UIDs, such as those of two sites, get different names.
 
     Raises CertflowError without a report, or for reports of different kinds.
     """
@@ -47,7 +46,7 @@ def merge(reports: Sequence[Report]) -> Report:
             remedy="Merge reports of audits only, or reports of runs only",
         )
     entries = [
-        _Entry(cluster.get("audited_at") or report["made_at"], number, dict(cluster))
+        _Entry(report["made_at"], number, dict(cluster))
         for number, report in enumerate(reports)
         for cluster in report["clusters"]
     ]
@@ -70,32 +69,25 @@ def merge(reports: Sequence[Report]) -> Report:
 def _unique(entries: Iterable[_Entry], kind: str, notes: list[str]) -> list[_Entry]:
     """Return the newest entry of each cluster."""
     kept: list[_Entry] = []
-    by_uid: dict[str, _Entry] = {}
     by_name: dict[str, list[_Entry]] = {}
     for entry in sorted(entries, key=lambda one: (one.time, one.position), reverse=True):
         name, uid = entry.cluster["name"], entry.cluster["uid"]
         of_name = by_name.setdefault(name, [])
-        newer = next(
-            (one for one in of_name if kind == fields.RUN or not uid or not one.cluster["uid"]), None
+        same = (
+            other for other in of_name if kind == fields.RUN or other.cluster["uid"] in ("", uid) or not uid
         )
-        if kind == fields.AUDIT and uid in by_uid:
-            newer = by_uid[uid]
+        newer = next(same, None)
         if newer is not None:
             notes.append(_replaced(newer, entry))
             continue
         kept.append(entry)
         of_name.append(entry)
-        if uid:
-            by_uid[uid] = entry
     return kept
 
 
 def _replaced(newer: _Entry, older: _Entry) -> str:
-    name, other = newer.cluster["name"], older.cluster["name"]
-    also = f", also called {other}" if other != name else ""
-    return (
-        f"cluster {name}{also}: the outcome of {newer.time} is shown, and the one of {older.time} is left out"
-    )
+    name = newer.cluster["name"]
+    return f"cluster {name}: the outcome of {newer.time} is shown, and the one of {older.time} is left out"
 
 
 def _rename(entries: Sequence[_Entry], notes: list[str]) -> None:

@@ -24,10 +24,12 @@ ENTRY = {"check": "service-missing", "reason": "it is removed next week", "until
 HOOKS = "ValidatingWebhookConfiguration/hooks"
 
 
-def audited(*entries: dict[str, Any], called: Any = None, name: str = "prod-1") -> dict[str, Any]:
+def audited(
+    *entries: dict[str, Any], called: Any = None, names: tuple[str, ...] = ("prod-1", "pinned-1")
+) -> dict[str, Any]:
     data = cluster(called or point(), backend=Backend(exists=False))
     parsed = exceptions.parse([{**ENTRY, **entry} for entry in entries])
-    return audit_result.build(data, ResultOptions(exceptions=parsed, cluster_name=name))
+    return audit_result.build(data, ResultOptions(exceptions=parsed, cluster_names=names))
 
 
 ROWS: list[tuple[dict[str, Any], str]] = [
@@ -36,7 +38,8 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"objects": ["*/other", "hook.example.*"]}, "matched"),
     ({"objects": ["Validating*/h?oks"]}, "matched"),
     ({"clusters": ["prod-*"]}, "matched"),
-    ({"clusters": ["cluster-1"]}, "matched"),  # the UID
+    ({"clusters": ["pinned-1"]}, "matched"),  # the UID that the task expects
+    ({"clusters": ["cluster-1"]}, "other-cluster"),  # the UID that the cluster reports
     ({"until": "2026-06-15"}, "matched"),
     ({"until": "2026-06-15T12:00:01Z"}, "matched"),
     ({"until": "2026-06-15T12:00:00Z"}, "expired"),
@@ -60,6 +63,10 @@ def test_an_exception_has_a_state(entry: dict[str, Any], state: str) -> None:
     assert finding["status"] == "fail"
 
 
+def test_an_exception_for_every_cluster_needs_no_name() -> None:
+    assert [one["state"] for one in audited({}, names=("", ""))["exceptions"]] == ["matched"]
+
+
 def test_an_exception_keeps_its_reason_and_end() -> None:
     (finding,) = audited({})["findings"]
     assert finding["excepted"] == {"reason": ENTRY["reason"], "until": "2027-01-01T00:00:00Z"}
@@ -79,7 +86,7 @@ def test_findings_that_count_come_first() -> None:
     points = [point(name="a"), point(name="b", webhook=webhook("secrets"))]
     data = cluster(*points, backend=Backend(exists=False))
     parsed = exceptions.parse([{**ENTRY, "objects": ["*/a"]}])
-    result = audit_result.build(data, ResultOptions(exceptions=parsed, cluster_name="x"))
+    result = audit_result.build(data, ResultOptions(exceptions=parsed, cluster_names=("x",)))
     assert [one["object"]["name"] for one in result["findings"]] == ["b", "a"]
 
 

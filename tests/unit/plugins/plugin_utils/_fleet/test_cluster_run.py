@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
     cluster_run,
     fleet_run,
@@ -25,8 +24,11 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.cluster_run import ClusterTask
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_run import FleetRun
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.overlap import Claim
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.stages import Stage
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.windows import Window
+
+from tests.support.failures import fails
 
 HOSTS = tuple(f"c{number}" for number in range(1, 31))
 KEPT = {
@@ -206,17 +208,19 @@ def test_a_run_survives_as_plain_data(rig: Rig) -> None:
     assert fleet_run.from_data(rig.run.to_data()) == rig.run
 
 
-@pytest.mark.parametrize(("uid", "is_refused"), [("u-1", True), ("", False)])
-def test_a_second_host_of_a_cluster(rig: Rig, uid: str, is_refused: bool) -> None:
-    """Without the UID the same address only causes a warning."""
-    fleet_task.claim(rig.run, "c1", uid, "https://a", "apps/tls")
-    fleet_task.claim(rig.run, "c3", uid, "https://a", "apps/other")
+@pytest.mark.parametrize(
+    ("uid", "ca", "is_refused"), [("u-1", "ca", True), ("u-1", "", False), ("", "ca", False)]
+)
+def test_a_second_host_of_a_cluster(rig: Rig, uid: str, ca: str, is_refused: bool) -> None:
+    """Without the UID or a verified server there is only a warning."""
+    claim = Claim(uid, "https://a", ca, "apps/tls")
+    fleet_task.claim(rig.run, "c1", claim)
+    fleet_task.claim(rig.run, "c3", claim._replace(work="apps/other"))
     if is_refused:
-        with pytest.raises(CertflowError) as caught:
-            fleet_task.claim(rig.run, "c2", uid, "https://a", "apps/tls")
-        assert caught.value.code == "same-cluster"
+        with fails("same-cluster", "c1", "c2", "apps/tls"):
+            fleet_task.claim(rig.run, "c2", claim)
     else:
-        fleet_task.claim(rig.run, "c2", uid, "https://a", "apps/tls")
+        fleet_task.claim(rig.run, "c2", claim)
 
 
 def statuses(path: Path) -> list[tuple[str, str]]:

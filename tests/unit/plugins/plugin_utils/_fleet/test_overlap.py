@@ -7,39 +7,68 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.overlap import Member, find_overlap
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.overlap import (
+    Claim,
+    Member,
+    Owner,
+    find_overlap,
+    find_owner,
+)
 
 pytestmark = pytest.mark.quick
 
-
-def test_an_address_in_a_warning_has_no_hidden_characters() -> None:
-    members = [Member(name, server="https://x\u202e\x9b31m") for name in "ab"]
-    [warning] = find_overlap(members).warnings
-    assert "(https://x\\u202e\\x9b31m)" in warning
-
-
-# Members, the hosts that are refused, the number of warnings.
+# Members, and the hosts that are refused.
 ONE, TWO = "0a-1", "0a-2"
-OVERLAPS: tuple[tuple[tuple[Member, ...], set[str], int], ...] = (
-    ((), set(), 0),
-    ((Member("a", ONE), Member("b", TWO)), set(), 0),
-    ((Member("a", ONE), Member("b", ONE), Member("c", TWO)), {"a", "b"}, 0),
-    ((Member("a", ONE), Member("b", ONE, "https://s", "x"), Member("c", ONE)), {"a", "b", "c"}, 0),
-    ((Member("a", ONE, work="n/s"), Member("b", ONE, work="n/s")), {"a", "b"}, 0),
-    ((Member("a", ONE, work="n/s"), Member("b", ONE, work="n/t")), set(), 0),
-    ((Member("a"), Member("b")), set(), 0),
-    ((Member("a", "", "https://s", "x"), Member("b", "", "https://S/", "x")), set(), 1),
-    ((Member("a", ONE, "https://s", "x"), Member("b", "", "https://s", "x")), set(), 1),
-    ((Member("a", "", "https://s", "x"), Member("b", "", "https://s", "y")), set(), 0),
-    ((Member("a", "", "https://s", "x"), Member("b", "", "https://t", "x")), set(), 0),
-    ((Member("a", ONE, "https://s", "x"), Member("b", TWO, "https://s", "x")), set(), 0),
-    ((Member("a", "", "https://s", "x", "n/s"), Member("b", "", "https://s", "x", "n/t")), set(), 0),
+OVERLAPS: tuple[tuple[tuple[Member, ...], set[str]], ...] = (
+    ((), set()),
+    ((Member("a", ONE), Member("b", TWO)), set()),
+    ((Member("a", ONE), Member("b", ONE), Member("c", TWO)), {"a", "b"}),
+    ((Member("a", ONE, "n/s"), Member("b", ONE, "n/s")), {"a", "b"}),
+    ((Member("a", ONE, "n/s"), Member("b", ONE, "n/t")), set()),
+    ((Member("a"), Member("b")), set()),
 )
 
 
-@pytest.mark.parametrize(("members", "refused", "warnings"), OVERLAPS)
-def test_hosts_that_mean_one_cluster(members: tuple[Member, ...], refused: set[str], warnings: int) -> None:
+@pytest.mark.parametrize(("members", "refused"), OVERLAPS)
+def test_hosts_with_one_uid_in_the_inventory(members: tuple[Member, ...], refused: set[str]) -> None:
     found = find_overlap(members)
-    assert set(found.refused) == refused
-    assert len(found.warnings) == warnings
-    assert all("certflow_allow_shared_cluster" in reason for reason in found.refused.values())
+    assert set(found) == refused
+    assert all("certflow_allow_shared_cluster" in reason for reason in found.values())
+
+
+PROD = Claim(ONE, "https://prod", "prod-ca")
+PROVEN, POSSIBLE = Owner("prod", is_proven=True), Owner("prod", is_proven=False)
+# Name -> the claim of another host after that of prod, and the owner that is seen.
+CLAIMS: dict[str, tuple[Claim, Owner | None]] = {
+    "another context of prod": (PROD, PROVEN),
+    "another cluster": (Claim(TWO, "https://dev", "dev-ca"), None),
+    "a cluster that repeats the UID": (Claim(ONE, "https://dev", "dev-ca"), POSSIBLE),
+    "the same, with a CA of both": (Claim(ONE, "https://dev", "prod-ca"), POSSIBLE),
+    "the same, behind a proxy for the address": (Claim(ONE, "https://prod", "dev-ca"), POSSIBLE),
+    "the same, without verification": (Claim(ONE, "https://prod", ""), POSSIBLE),
+    "prod by another name": (Claim(ONE, "https://10.0.0.1", "prod-ca"), POSSIBLE),
+    "an unknown UID": (Claim("", "https://prod", "prod-ca"), POSSIBLE),
+    "an unknown UID elsewhere": (Claim("", "https://dev", "prod-ca"), None),
+    "two clusters behind one address": (Claim(TWO, "https://prod", "prod-ca"), None),
+    "another Secret": (PROD._replace(work="n/s"), None),
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claim_after_another_one(name: str) -> None:
+    claim, owner = CLAIMS[name]
+    assert find_owner({PROD: "prod"}, claim, "b") == owner
+    # The order of the hosts does not decide.
+    other = find_owner({claim: "prod"}, PROD, "b")
+    assert other == owner
+    assert find_owner({PROD: "b"}, claim, "b") is None
+
+
+def test_an_unverified_server_proves_nothing() -> None:
+    unverified = PROD._replace(ca="")
+    assert find_owner({unverified: "prod"}, unverified, "b") == POSSIBLE
+
+
+def test_a_proven_owner_comes_first() -> None:
+    claims = {PROD._replace(address="https://dev"): "dev", PROD: "prod"}
+    assert find_owner(claims, PROD, "b") == PROVEN

@@ -26,8 +26,10 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
     stages,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.overlap import Claim, Owner
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.run_file import RunFile, RunFileError
 
+CLAIM = Claim("uid-1", "https://a", "ca", "ns/x")
 pytestmark = pytest.mark.quick
 fork = multiprocessing.get_context("fork")
 
@@ -61,7 +63,7 @@ def in_child(work: Callable[[], None]) -> int | None:
 def test_a_run(path: str) -> None:
     file = begin(path)
     assert file.start_cluster("a", "canary") == ""
-    assert file.claim("a", "uid-1", "ns/tls") == ""
+    assert file.claim("a", CLAIM) is None
     assert file.end_cluster("a", "canary", outcome("changed"), 12.34) == outcomes.Progress(1, 9, 0, 0)
     file.start_soak("canary", 60)
     assert file.start_cluster("b", "fleet") == ""
@@ -104,11 +106,11 @@ def test_the_last_outcome_of_a_cluster_counts(path: str) -> None:
 
 def test_two_hosts_of_one_cluster(path: str) -> None:
     file = begin(path)
-    assert file.claim("a", "uid-1", "ns/x") == ""
-    assert file.claim("b", "uid-1", "ns/y") == ""
-    assert file.claim("c", "uid-1", "ns/x") == "a"
-    assert file.claim("a", "uid-1", "ns/x") == ""  # again
-    assert begin(path, "r2").claim("c", "uid-1", "ns/x") == ""  # in another run
+    assert file.claim("a", CLAIM) is None
+    assert file.claim("b", CLAIM._replace(work="ns/y")) is None
+    assert file.claim("c", CLAIM) == Owner("a", is_proven=True)
+    assert file.claim("a", CLAIM) is None  # again
+    assert begin(path, "r2").claim("c", CLAIM) is None  # in another run
 
 
 def test_the_next_run_tells_what_the_last_one_had_started(path: str) -> None:

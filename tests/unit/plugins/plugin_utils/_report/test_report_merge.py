@@ -19,7 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
 
-from tests.support.failures import fails
+from tests.support.failures import absent, fails
 from tests.support.reports import LIMITS, NOW, failed, finding, report, result, unread
 
 pytestmark = pytest.mark.quick
@@ -32,36 +32,55 @@ def audited(uid: str, at: str, *findings: Mapping[str, Any]) -> dict[str, Any]:
     return result(*findings, uid=uid, audited_at=at)
 
 
-# Results of each report, then for each kept cluster its name, UID and time of the audit, and the number of lines.
-MERGED: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, Any]], int]] = {
-    "slices": ([{"a": audited("1", OLD)}, {"b": audited("2", NEW)}], [("a", "1", OLD), ("b", "2", NEW)], 0),
-    "the newest first": ([{"a": audited("1", NEW)}, {"a": audited("1", OLD)}], [("a", "1", NEW)], 1),
-    "the newest last": ([{"a": audited("1", OLD)}, {"a": audited("1", NEW)}], [("a", "1", NEW)], 1),
-    "three": ([{"a": audited("1", at)} for at in (OLD, NEW, MIDDLE)], [("a", "1", NEW)], 2),
-    "another name": ([{"a": audited("1", OLD)}, {"b": audited("1", NEW)}], [("b", "1", NEW)], 1),
-    "two hosts of one report": ([{"a": audited("1", OLD), "b": audited("1", NEW)}], [("b", "1", NEW)], 1),
+# The day and the results of each report, then for each kept cluster its name, UID and time of the audit, and the number of lines.
+MERGED: dict[str, tuple[list[tuple[int, dict[str, Any]]], list[tuple[str, str, Any]], int]] = {
+    "slices": ([(1, {"a": audited("1", OLD)}), (3, {"b": audited("2", NEW)})], [("a", "1", OLD), ("b", "2", NEW)], 0),
+    "the newest first": ([(3, {"a": audited("1", NEW)}), (1, {"a": audited("1", OLD)})], [("a", "1", NEW)], 1),
+    "the newest last": ([(1, {"a": audited("1", OLD)}), (3, {"a": audited("1", NEW)})], [("a", "1", NEW)], 1),
+    "three": ([(day, {"a": audited("1", at)}) for day, at in ((1, OLD), (3, NEW), (2, MIDDLE))], [("a", "1", NEW)], 2),
+    "a wrong clock": ([(1, {"a": audited("1", NEW)}), (3, {"a": audited("1", OLD)})], [("a", "1", OLD)], 1),
+    "the UID of another cluster": (
+        [(1, {"prod": audited("1", OLD)}), (3, {"hostile": audited("1", NEW)})],
+        [("hostile", "1", NEW), ("prod", "1", OLD)], 0,
+    ),
+    "two hosts of one report": (
+        [(1, {"a": audited("1", OLD), "b": audited("1", NEW)})], [("a", "1", OLD), ("b", "1", NEW)], 0,
+    ),
     "two sites": (
-        [{"prod": audited("12345678-a", OLD)}, {"prod": audited("87654321-b", OLD)}],
+        [(1, {"prod": audited("12345678-a", OLD)}), (1, {"prod": audited("87654321-b", OLD)})],
         [("prod (12345678)", "12345678-a", OLD), ("prod (87654321)", "87654321-b", OLD)], 2,
     ),
     "three sites, two UIDs alike": (
-        [{"prod": audited("12345678-a", OLD)}, {"prod": audited("12345678-b", OLD)}, {"x": audited("3", OLD)}],
+        [(1, {"prod": audited("12345678-a", OLD)}), (1, {"prod": audited("12345678-b", OLD)}), (1, {"x": audited("3", OLD)})],
         [("prod (12345678)", "12345678-b", OLD), ("prod (12345678-a)", "12345678-a", OLD), ("x", "3", OLD)], 2,
     ),
-    "failed, then audited": ([{"a": failed()}, {"a": audited("1", "2026-11-27T00:00:00Z")}],
-                             [("a", "1", "2026-11-27T00:00:00Z")], 1),
-    "audited, then failed": ([{"a": audited("1", OLD)}, {"a": failed()}], [("a", "", None)], 1),
+    "failed, then audited": ([(1, {"a": failed()}), (3, {"a": audited("1", OLD)})], [("a", "1", OLD)], 1),
+    "audited, then failed": ([(1, {"a": audited("1", NEW)}), (3, {"a": failed()})], [("a", "", None)], 1),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MERGED)
 def test_merged_reports(name: str) -> None:
-    results, wanted, lines = MERGED[name]
-    merged = merge.merge([report(one) for one in results])
+    parts, wanted, lines = MERGED[name]
+    merged = merge.merge([report(results, NOW + day * DAY) for day, results in parts])
     shown = [(one["name"], one["uid"], one["audited_at"]) for one in merged["clusters"]]
     assert shown == wanted
     assert len(merged["notes"]) == lines
     assert merged == report_text.parse(report_text.dump(merged), "merged")
+
+
+def test_clusters_with_one_uid_are_named() -> None:
+    """The faults of each stay in the report, because one of them may repeat the UID of the other."""
+    prod, hostile = (
+        report({"prod": audited("1", OLD, DEAD)}),
+        report({"hostile": audited("1", "2099-01-01T00:00:00Z")}, NOW + DAY),
+    )
+    merged = data.note_duplicates(
+        merge.merge([prod, hostile, data.note_duplicates(merge.merge([prod, hostile]))])
+    )
+    assert list(data.gate(merged, "error")) == ["prod"]
+    named = [note for note in merged["notes"] if not absent(["hostile", "prod", "UID"], note)]
+    assert len(named) == 1
 
 
 def test_a_merged_report_has_the_checks_of_all_and_the_newest_time() -> None:
@@ -152,10 +171,12 @@ def test_a_known_finding_keeps_the_time_of_the_first_audit_that_found_it() -> No
     assert [(one["cluster"], one["check"], one["first_seen"]) for one in gone] == [("a", "expiring", OLD)]
 
 
-def test_a_cluster_that_got_another_name_is_compared() -> None:
-    made = compare.compare(report({"new": result(SOON)}), report({"old": result(SOON)}))
-    assert made["comparison"]["not_compared"] == []
-    assert made["comparison"]["known"] == 1
+def test_a_cluster_with_the_uid_of_another_one_is_not_compared_with_it() -> None:
+    """It could make a new finding of the other one a known one."""
+    earlier = report({"zz-hostile": result(SOON), "prod": result(), "old": result(DEAD)})
+    made = compare.compare(report({"prod": result(SOON), "new": result(DEAD)}), earlier)
+    assert made["comparison"]["not_compared"] == ["new", "old", "zz-hostile"]
+    assert (made["comparison"]["new"], made["comparison"]["known"]) == (1, 0)
 
 
 def test_clusters_of_one_report_only_are_not_compared() -> None:
