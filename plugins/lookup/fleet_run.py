@@ -131,9 +131,10 @@ from ansible.constants import config
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless, visible
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _job_report
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _job_report, _report_files
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
     budget,
     cluster_run,
@@ -201,16 +202,15 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         plan = self.get_option("plan") or _job_report.plan_of(
             self.get_option("required_job"), role, variables
         )
-        path = _expand("certflow_run_file", self.get_option("run_file"))
-        report = _expand("certflow_report", self.get_option("report"))
+        report = self.get_option("report").strip()
         chosen = stages.from_data(settings["stages"])
         begun = FleetRun(
             role=role,
-            path=path or _default_path(role),
+            path=_run_file_path(self.get_option("run_file"), role),
             run=run_file.new_run_id(datetime.now(timezone.utc)),
             stages=chosen,
             budget=Budget(settings["max_failures"], settings["canary"]),
-            report=report,
+            report=_report_files.resolve(report) if report else "",
             is_check=self.get_option("reads_only"),
             fails_on_change=self.get_option("fails_on_change"),
             shares_clusters=self.get_option("shares_clusters"),
@@ -367,27 +367,19 @@ def _run(variables: Mapping[str, Any]) -> FleetRun:
     return fleet_run.from_data(variables[fleet_run.VARIABLE])
 
 
-def _expand(variable: str, path: str) -> str:
-    """Return the absolute path, "" for none. Raises CertflowError for a home directory that does not exist."""
-    if not path.strip():
-        return ""
-    expanded = os.path.expanduser(path.strip())
-    if expanded.startswith("~"):
-        raise CertflowError(
-            f"the variable {variable} starts from a home directory that does not exist: {path}",
-            code="invalid-input",
-            remedy="Write an absolute path",
-        )
-    return os.path.realpath(expanded)
+def _run_file_path(path: str, role: str) -> str:
+    """Return the absolute path of the run file. Raises RunFileError for a link that another user may have made.
 
-
-def _default_path(role: str) -> str:
-    """Return a run file below the home directory, or in a new temporary directory if that cannot be written."""
-    folder = Path(os.path.expanduser(STATE)) / "runs"
-    try:
+    By default it is below the home directory, or in a new temporary directory if that cannot be written.
+    """
+    if path.strip():
+        try:
+            return _paths.resolve(_paths.expand(path.strip()))
+        except OSError as error:
+            raise run_file.unusable(path, error) from error
+    with contextlib.suppress(CertflowError, OSError):
+        folder = Path(_paths.resolve(_paths.expand(STATE)), "runs")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return str(folder / f"{role}.jsonl")
-    except OSError:
-        pass
     return str(Path(tempfile.mkdtemp(prefix="certflow-run-")) / f"{role}.jsonl")

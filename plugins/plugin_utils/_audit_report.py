@@ -141,7 +141,7 @@ def _deliver(
             continue
         try:
             text = RENDERERS[form](report, parameters["fail_on"])
-            writer.write(place, text, mode or _report_files.mode_of(path))
+            writer.write(place, text, mode or _report_files.mode_of(path), is_exact=bool(mode))
             done.lines.append(f"written: {place}")
         except Exception as error:  # a defect in one format must not lose the other files
             row["changed"] = False

@@ -8,13 +8,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
 
 from ._report import fields, report_text, writer
 from ._report.report_text import Report
@@ -48,10 +46,13 @@ def mode_of(path: str) -> int:
 
 
 def resolve(path: str) -> str:
-    """Return the absolute path. A symbolic link is followed, so that the file is not written in its place. Raises CertflowError."""
+    """Return the absolute path without links. Raises CertflowError for a link that another user may have made."""
     if "\0" in path:
         raise CertflowError(f"the path {quoted(path)} has a NUL character", remedy="Remove it")
-    return os.path.realpath(expand(path))
+    try:
+        return _paths.resolve(_paths.expand(path))
+    except OSError as error:
+        raise writer.unwritable(path, error) from error
 
 
 def check_destination(path: str) -> None:
@@ -59,17 +60,6 @@ def check_destination(path: str) -> None:
     place = resolve(path)
     format_of(place)
     writer.check_place(place)
-    try:
-        # The mode of a directory does not tell that its disk is full or read-only.
-        with tempfile.TemporaryFile(dir=os.path.dirname(place)) as file:
-            file.write(b"\n")
-            file.flush()
-    except OSError as error:
-        raise CertflowError(
-            f"the report {path} cannot be written: {_words(error)}",
-            code="report-not-written",
-            remedy="Free disk space, or set a path in a directory that you may write to",
-        ) from error
 
 
 def check_destinations(paths: Sequence[str]) -> list[CertflowError]:
@@ -94,24 +84,14 @@ def read_audit(path: str) -> Report:
 
 
 def read(path: str, subject: str) -> bytes:
-    """Return the content of a file. Raises CertflowError if it cannot be read or is larger than MOST_BYTES.
+    """Return the content of a regular file. Raises CertflowError if it cannot be read or is larger than MOST_BYTES.
 
     subject: the words for the file in the error, such as "the earlier report".
     """
-    place = Path(resolve(path))
-    if place.is_fifo():
-        raise CertflowError(f"{subject} {path} is a pipe, which may never end", remedy="Set a regular file")
     try:
-        with place.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
+        return _paths.read(_paths.expand(path), MOST_BYTES)
+    except (OSError, ValueError) as error:  # a ValueError for a NUL character
+        cause = getattr(error, "strerror", None) or error
         raise CertflowError(
-            f"{subject} {path} cannot be read: {_words(error)}", remedy="Check the path and its mode"
+            f"{subject} {visible(path)} cannot be read: {cause}", remedy="Set the path of a regular file"
         ) from error
-    if len(content) > MOST_BYTES:
-        raise CertflowError(f"{subject} {path} is larger than {MOST_BYTES} bytes", remedy="Set another path")
-    return content
-
-
-def _words(error: OSError) -> str:
-    return error.strerror or type(error).__name__

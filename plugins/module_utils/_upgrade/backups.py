@@ -17,13 +17,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import _paths
 from .._kube.access_review import Permission
 from .._kube.errors import AlreadyExists, AnswerTooLarge, ApiError
 from .._snapshot.errors import StepError
@@ -113,12 +113,10 @@ def write_file(directory: Path, host: str, now: datetime, objects: Sequence[Obje
     """Write the objects to a new file that only its owner can read. Raises StepError if that fails."""
     place = re.sub(r"[^A-Za-z0-9.]+", "-", host.partition("://")[2]).strip("-")
     path = directory / f"{place}-{now:%Y%m%dT%H%M%SZ}.yaml"
-    text = _render(host, now, objects)
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            os.fsync(file.fileno())
+        path = Path(_paths.resolve(str(path)))
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _paths.write(str(path), _render(host, now, objects).encode(), 0o600)
     except OSError as exc:
         raise StepError(
             f"the backup cannot be written to {path}: {exc.strerror}",

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 
@@ -259,20 +260,20 @@ def _locked(path: str, create: bool = False) -> Iterator[_LockedFile]:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise _unusable(path, *_problem(error)) from error
+        raise unusable(path, error) from error
 
 
 def _open_file(path: str, create: bool) -> int:
     folder, name = os.path.split(os.path.abspath(path))
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        mode = os.fstat(directory).st_mode
+    with _paths.open_folder(folder) as directory:
         # In a folder such as /tmp other users may create files, but not replace this one.
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise _unusable(path, "is in a folder that other users may write to", "Use another folder")
+        if not _paths.keeps_entries(os.fstat(directory)):
+            raise _unusable(
+                path,
+                "is in a folder that other users may write to",
+                "Use a folder of your own with the mode 0700",
+            )
         descriptor = os.open(name, OPEN_FLAGS | (os.O_CREAT if create else 0), 0o600, dir_fd=directory)
-    finally:
-        os.close(directory)
     try:
         _check_file(path, descriptor)
     except BaseException:
@@ -331,7 +332,7 @@ _PROBLEMS = {
     ),
     errno.ENOSPC: ("cannot be written: the disk is full", "Free space and run the playbook again"),
     errno.EDQUOT: ("cannot be written: the quota is used up", "Free space and run the playbook again"),
-    errno.ELOOP: ("is a symbolic link", "Name the file itself"),
+    errno.ELOOP: ("is a symbolic link, or a link of another user leads to it", "Name the file itself"),
     errno.EFBIG: ("cannot be written: it would be larger than this process may write", "Move or delete it"),
 }
 
@@ -339,6 +340,11 @@ _PROBLEMS = {
 def _problem(error: OSError) -> tuple[str, str]:
     known = _PROBLEMS.get(error.errno or 0)
     return known or (f"cannot be used: {error.strerror}", "Check the path and its permissions")
+
+
+def unusable(path: str, error: OSError) -> RunFileError:
+    """Return the error of a run file that the system refuses."""
+    return _unusable(path, *_problem(error))
 
 
 def _unusable(path: str, problem: str, remedy: str) -> RunFileError:

@@ -260,6 +260,13 @@ def _check_text(name: str, value: Any) -> Iterator[str]:
         yield f"{name} is not a text on one line: {durations.shown(value)}."
 
 
+def _check_report(name: str, value: Any) -> Iterator[str]:
+    """Yield a problem of the path of a report. A suffix keeps a wrong path from another file, which would be replaced."""
+    yield from _check_text(name, value)
+    if isinstance(value, str) and not value.strip().lower().endswith(".json"):
+        yield f"{name} does not end in .json: {durations.shown(value)}. The report of a run is a JSON file."
+
+
 def check_file_problems(hosts: Sequence[Host], inventory_dir: str | None) -> Iterator[str]:
     """Yield a problem if certflow_after_cluster is a file that does not exist. It reads the disk.
 
@@ -307,7 +314,7 @@ RUN_CHECKS: dict[str, Check] = {
     "certflow_allow_shared_cluster": _check_flag,
     "certflow_fail_on_change": _check_flag,
     plan.NAME: _check_plan,
-    "certflow_report": _check_text,
+    "certflow_report": _check_report,
     "certflow_run_file": _check_text,
 }
 #: Variable that each host may have -> its check.

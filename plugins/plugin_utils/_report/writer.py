@@ -7,12 +7,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-import stat
-from pathlib import Path
-
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 
 #: node_exporter runs as a user of its own, and must read the file.
@@ -21,51 +16,29 @@ PRIVATE = 0o600
 
 
 def check_place(path: str) -> None:
-    """Raise CertflowError if a file cannot be written there, before the work whose result it will have."""
-    _check_kind(path)
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise _error(path, "its folder does not exist", "Create the folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise _error(path, "its folder is not writable", "Change the mode of the folder, or name another one")
+    """Raise CertflowError if a file cannot be written there, before the work whose result it will have. Leave nothing behind.
 
-
-def write(path: str, text: str, mode: int = PRIVATE) -> None:
-    """Write a file beside the path, and rename it. So a reader sees the whole old file or the whole new one.
-
-    A link at the path is replaced. Raises CertflowError. The old file is then unchanged.
+    The mode of a folder does not tell that its disk is full or read-only.
     """
-    _check_kind(path)
-    beside = f"{path}.{secrets.token_hex(8)}.tmp"
+    _write(path, b"\n", PRIVATE, is_trial=True)
+
+
+def write(path: str, text: str, mode: int = PRIVATE, *, is_exact: bool = False) -> None:
+    """Write a file whole, as ``_paths.write`` does. Raises CertflowError. The old file is then unchanged."""
+    _write(path, text.encode("utf-8", "backslashreplace"), mode, is_exact=is_exact)
+
+
+def _write(path: str, content: bytes, mode: int, **options: bool) -> None:
     try:
-        descriptor = os.open(
-            beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        try:
-            with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fchmod(descriptor, mode)
-                os.fsync(descriptor)
-            os.replace(beside, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(beside).unlink()
-            raise
+        _paths.write(path, content, mode, **options)
     except OSError as error:
-        raise _error(
-            path, os.strerror(error.errno or 0), "Check the folder, its mode and the free space"
-        ) from error
+        raise unwritable(path, error) from error
 
 
-def _check_kind(path: str) -> None:
-    """Raise CertflowError for a folder or a device. It would be replaced by the file."""
-    with contextlib.suppress(OSError):
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise _error(path, "it is not a regular file", "Name a file")
-
-
-def _error(path: str, cause: str, remedy: str) -> CertflowError:
+def unwritable(path: str, error: OSError) -> CertflowError:
+    """Return the error of a report that cannot be written."""
     return CertflowError(
-        f"the report {path} cannot be written: {cause}", code="report-not-written", remedy=remedy
+        f"the report {path} cannot be written: {error.strerror}",
+        code="report-not-written",
+        remedy="Free disk space, or name a file in a folder that only you may write to",
     )

@@ -317,6 +317,7 @@ UNUSABLE: dict[str, Callable[[Path], Any]] = {
     "folder": lambda path: path.mkdir(),
     "pipe": os.mkfifo,
     "folder of everyone": open_folder,
+    "folder of a group": lambda path: path.parent.chmod(0o770),
     "another file": lambda path: path.write_text("plugin: certflow.kubernetes.kubeconfig\n"),
     "binary file": lambda path: path.write_bytes(b"\x7fELF\n\xff"),
     "short file": lambda path: path.write_text("password"),
