@@ -24,7 +24,7 @@ description:
   - A host or group name never holds braces, control characters, invisible characters or parts of a path such as C(..). The
     plugin replaces them by C(_), adds a suffix to the name, and warns about the host. It shortens names of more than 200
     characters. C(certflow_context) keeps the name of the context, and Ansible never renders it as a template.
-  - These are errors - two contexts of one name, a field of another type than Kubernetes defines, an unreadable file, a pattern
+  - These are errors - two contexts of one name, a host with the name of a group, a field of another type than Kubernetes defines, an unreadable file, a pattern
     that matches no file, and a result without a host.
   - After an error Ansible continues without the inventory, unless E(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) is set. The
     playbooks of this collection stop.
@@ -61,7 +61,7 @@ options:
     default: []
   prefix:
     description:
-      - Text in front of each host's name. Use it if a context has the name of a host in another inventory.
+      - Text in front of each host's name. Use it if a context has the name of a group, or of a host in another inventory.
     type: str
     default: ""
 extends_documentation_fragment:
@@ -154,10 +154,16 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             ]
             chosen = _contexts.wanted(found, self.get_option("include"), self.get_option("exclude"))
             hosts = _contexts.hosts(chosen, self.get_option("prefix"))
+            for host, context in hosts.items():
+                self._add(host, context)
+            try:
+                _contexts.check_groups(hosts, self.inventory.groups)
+            except CertflowError:
+                for host in hosts:
+                    self.inventory.remove_host(self.inventory.hosts[host])
+                raise
         except CertflowError as error:
             raise AnsibleParserError(str(error)) from None  # the original error may quote a kubeconfig
-        for host, context in hosts.items():
-            self._add(host, context)
 
     @staticmethod
     def _sanitize_group_name(name: str) -> str:

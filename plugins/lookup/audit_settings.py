@@ -64,6 +64,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         run = _audit_settings.Run(
             pattern=self.get_option("pattern"),
             hosts={str(name): self._values(str(name), available, of_play) for name in terms},
+            groups=available["groups"],
             inventory_size=len(available["groups"].get("all", ())),
             limit=str(ansible.context.CLIARGS.get("subset") or ""),
             chosen=available.get("ansible_play_hosts_all") or (),

@@ -172,6 +172,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
                 pattern: [str(host) for host in manager.get_hosts(pattern)]
                 for pattern in settings.stage_patterns(hosts)
             },
+            groups=variables["groups"],
             reads_only=self.get_option("reads_only"),
             names=[*self._of_play(variables), *_variable_values.extra_names(self._loader)] if hosts else (),
         )

@@ -217,7 +217,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             plan=run_report.read_plan(plan, role).to_data() if plan else {},
         )
         facts = {"role": role, "check": begun.is_check}
-        unfinished = run_file.begin(begun.path, begun.run, len(begun.hosts), facts)
+        # This is a fork of the process that works until the run has ended.
+        unfinished = run_file.begin(begun.path, begun.run, len(begun.hosts), facts, os.getppid())
         if unfinished is not None:
             display.display(outcomes.unfinished_line(unfinished.hosts, unfinished.at))
         if report:

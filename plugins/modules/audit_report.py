@@ -32,7 +32,7 @@ options:
   reports:
     description:
       - Earlier reports to merge, such as those of the slices of an AWX job. Each is the path of a JSON file, or a dictionary with its
-        content. If two reports have the same cluster, the newer row is used.
+        content. If two reports have a cluster of the same name, the row of the newer report is used.
     type: list
     elements: raw
     default: []
@@ -46,12 +46,15 @@ options:
         formats are made from it. V(.html) is a page, V(.prom) is for the textfile collector of the Prometheus node exporter, V(.md)
         is a summary in Markdown, and V(.xml) is JUnit.
       - A file is written beside its destination and then renamed. So a reader never sees a partial file.
+      - A link is followed only if other users could not have made it. So the file of another user in a common folder such as C(/tmp)
+        never leads elsewhere.
     type: list
     elements: path
     default: []
   mode:
     description:
-      - The mode of the files, such as V('0640'). If unset, C(0644) for V(.prom), and C(0600) for the others.
+      - The mode of the files, such as V('0640'). If unset, C(0644) for V(.prom), and C(0600) for the others. A file that exists
+        then never gets a wider mode.
     type: str
   fail_on:
     description:

@@ -19,6 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
 from . import _report_files, _role_variables
+from ._fleet import host_patterns
 from ._playbook_variables import VARIABLES
 from ._role_variables import RoleSpec, is_blank, listed
 
@@ -65,6 +66,8 @@ class Run:
     pattern: str
     #: The hosts that the pattern matches within --limit, with the variables of SPEC that are set.
     hosts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: Group of the inventory -> its hosts.
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: The number of hosts in the inventory.
     inventory_size: int = 0
     #: The value of --limit, "" without it.
@@ -130,6 +133,9 @@ def _hosts_problems(run: Run) -> list[str]:
         return [
             "certflow_hosts is empty. Give a host pattern, or leave the variable out to use the group clusters."
         ]
+    ambiguous = [*host_patterns.ambiguity_problems([run.pattern, run.limit], run.groups)]
+    if ambiguous:
+        return ambiguous
     if not run.hosts:
         limit = f" within --limit {run.limit}" if run.limit else ""
         return [f"no host matches certflow_hosts: {run.pattern}{limit}"]

@@ -11,7 +11,7 @@ This file uses only the text of the kubeconfigs. It contacts no cluster and igno
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -135,6 +135,18 @@ def hosts(found: Iterable[Context], prefix: str) -> dict[str, Context]:
             )
         by_host[host] = context
     return by_host
+
+
+def check_groups(hosts: Mapping[str, Context], groups: Collection[str]) -> None:
+    """Raise CertflowError for a host with the name of a group. A play for the group would run only on that host."""
+    both = sorted(hosts.keys() & set(groups))
+    if both:
+        more = f" and {len(both) - 1} more" if len(both) > 1 else ""
+        raise CertflowError(
+            f"the context {quoted(hosts[both[0]].name)}{more} would become a host with the name of a group",
+            code="ambiguous-context",
+            remedy="set the option prefix, or rename it: kubectl config rename-context OLD NEW",
+        )
 
 
 def unique(found: Iterable[Context]) -> list[Context]:

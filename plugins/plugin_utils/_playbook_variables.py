@@ -77,7 +77,7 @@ _FLEET = (
     Variable(
         "certflow_report",
         "",
-        "The path of the report file (JSON). See [Report of a fleet run](report).",
+        "The path of the report file (JSON), which ends in `.json`. See [Report of a fleet run](report).",
     ),
     Variable(
         "certflow_run_file",

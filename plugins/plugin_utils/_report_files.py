@@ -59,7 +59,8 @@ def check_destination(path: str) -> None:
     """Raise CertflowError if a file cannot be written there. It leaves nothing behind."""
     place = resolve(path)
     format_of(place)
-    writer.check_place(place)
+    # The mode of a folder does not tell that its disk is full or read-only.
+    writer.write(place, "\n", is_trial=True)
 
 
 def check_destinations(paths: Sequence[str]) -> list[CertflowError]:

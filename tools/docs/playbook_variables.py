@@ -151,7 +151,7 @@ file is never a reason to skip a cluster: a run on a cluster that is done costs 
 next run with the same file names the clusters that were at work, and completes them.
 
 The file has the mode 0600 and holds no addresses and no credentials. It must not be a link, must belong to the user that runs Ansible, and must
-not be in a folder that other users may write to. If it cannot be written, for example because the disk is full, no further cluster starts. A
+not be in a folder that a group or other users may write to, unless the folder is sticky as /tmp is. If it cannot be written, for example because the disk is full, no further cluster starts. A
 file with more than {kilobytes} kB is reduced to its unfinished runs.
 
 ## How a host names its cluster

@@ -98,17 +98,15 @@ def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[s
         },
         "breaks_at": format_time(min(times)) if times else None,
         "exceptions": exceptions.report(findings, options.exceptions, names, data.now),
-        "missing_role": missing_role(data.gaps),
+        "missing_role": missing_role(gap.source for gap in data.gaps if gap.lacks_permission),
         "counters": None if data.counters_after is None else dict(data.counters_after),
     }
 
 
-def missing_role(gaps: Iterable[Gap]) -> dict[str, Any]:
-    """Return the ClusterRole with the permissions that the audit lacked, {} if it lacked none."""
-    sources = {gap.source for gap in gaps if gap.lacks_permission}
-    lacking = [
-        permission for source in PERMISSIONS if source in sources for permission in PERMISSIONS[source]
-    ]
+def missing_role(sources: Iterable[str]) -> dict[str, Any]:
+    """Return the ClusterRole with the permissions to read these sources, {} if none is lacking."""
+    wanted = set(sources)
+    lacking = [permission for source in PERMISSIONS if source in wanted for permission in PERMISSIONS[source]]
     if not lacking:
         return {}
     return {

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
@@ -37,8 +37,8 @@ from .run_state import RunState
 MOST_KEPT_BYTES = 1024 * 1024
 #: A larger file is not read.
 MOST_BYTES = 64 * 1024 * 1024
-#: Number of unfinished runs that stay in a reduced file.
-MOST_UNFINISHED = 4
+#: A run without an event for a longer time has ended, if its process does not exist. The process of a run in another container cannot be seen.
+LONGEST_SILENCE = timedelta(days=2)
 #: Seconds to wait for the lock. A process holds it for milliseconds.
 LOCK_TIMEOUT = 30.0
 #: The file must be a regular file with one name. Opening must not wait for a pipe, and must not follow a link.
@@ -66,10 +66,10 @@ def new_run_id(now: datetime) -> str:
     return f"{now.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
-def begin(path: str, run: str, total: int, plan: Mapping[str, Any]) -> Unfinished | None:
+def begin(path: str, run: str, total: int, plan: Mapping[str, Any], pid: int = 0) -> Unfinished | None:
     """Begin a run: create the file if it does not exist, and append the event.
 
-    total: number of clusters of the run. plan: further facts about the run, without connection data.
+    total: number of clusters of the run. plan: further facts about the run, without connection data. pid: the process of the run.
     Return the clusters that the last run of the file started and did not end, None without one. Raises RunFileError.
     """
     with _locked(path, create=True) as file:
@@ -78,8 +78,8 @@ def begin(path: str, run: str, total: int, plan: Mapping[str, Any]) -> Unfinishe
         state = run_state.fold(run_state.read_events(content, last), last)
         if len(content) > MOST_KEPT_BYTES:
             file.replace(_reduced(content))
-        event = {"event": run_state.RUN_STARTED, "run": run, "at": _now(), "total": total, "plan": dict(plan)}
-        file.append(event)
+        facts = {"at": _now(), "total": total, "plan": dict(plan), "pid": pid}
+        file.append({"event": run_state.RUN_STARTED, "run": run, **facts})
     hosts = tuple(state.unfinished)
     return Unfinished(last, state.at, hosts) if hosts and not state.is_ended else None
 
@@ -305,16 +305,25 @@ def _lock(path: str, descriptor: int) -> None:
 
 
 def _reduced(content: bytes) -> bytes:
-    """Return the events of the newest runs that have not ended."""
-    events = list(run_state.read_events(content))
-    ended = {event["run"] for event in events if event["event"] == run_state.RUN_ENDED}
-    started = [event["run"] for event in events if event["event"] == run_state.RUN_STARTED]
-    kept = [run for run in dict.fromkeys(started) if run not in ended][-MOST_UNFINISHED:]
-    return b"".join(run_state.to_line(event) for event in events if event["run"] in kept)
+    """Return the events of the runs that may be at work. The older ones without a process are left out if they are too large."""
+    runs: dict[str, list[run_state.Event]] = {}
+    for event in run_state.read_events(content):
+        runs.setdefault(event["run"], []).append(event)
+    kept: list[bytes] = []
+    oldest = format_time(datetime.now(timezone.utc) - LONGEST_SILENCE)
+    for events in reversed(list(runs.values())):
+        lines = b"".join(map(run_state.to_line, events))
+        is_small = sum(map(len, kept)) + len(lines) <= MOST_BYTES // 2
+        is_at_work = _is_alive(events[0].get("pid", 0)) or (is_small and events[-1].get("at", "") > oldest)
+        if is_at_work and all(event["event"] != run_state.RUN_ENDED for event in events):
+            kept.append(lines)
+    return b"".join(reversed(kept))
 
 
 def _is_alive(pid: int) -> bool:
-    """Return True if the process exists."""
+    """Return True if the process exists. pid: 0 for no process."""
+    if not pid:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -12,9 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+
 from .. import _role_variables
 from .._role_variables import UNDEFINED, RoleSpec, is_blank, is_unset
-from . import budget, durations, plan, stages, windows
+from . import budget, durations, host_patterns, plan, stages, windows
 from .budget import Budget
 from .overlap import Member, find_overlap
 from .stages import Assignment, some
@@ -43,6 +46,7 @@ class Settings:
     chosen: names of the hosts that Ansible chose for the play.
     limit: the value of --limit, or "".
     members: the hosts of the inventory that each pattern of certflow_stages matches.
+    groups: group -> its hosts.
     reads_only: True in check mode.
     names: names of the variables that are not from the inventory. A misspelt one is an error.
     """
@@ -51,6 +55,7 @@ class Settings:
     chosen: Sequence[str] = ()
     limit: str = ""
     members: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reads_only: bool = False
     names: Collection[str] = ()
 
@@ -131,6 +136,10 @@ def _pattern_problems(
         return [
             "certflow_hosts is empty. Give a host pattern, or leave the variable out to use the group clusters."
         ]
+    patterns = [str(settings.pattern), settings.limit, *stage_patterns(hosts)]
+    ambiguous = [*host_patterns.ambiguity_problems(patterns, settings.groups)]
+    if ambiguous:
+        return ambiguous
     if not hosts:
         limit = f" within --limit {settings.limit}" if settings.limit else ""
         return [f"no host matches certflow_hosts: {settings.pattern}{limit}"]
@@ -260,9 +269,17 @@ def _check_text(name: str, value: Any) -> Iterator[str]:
         yield f"{name} is not a text on one line: {durations.shown(value)}."
 
 
+def _check_path(name: str, value: Any) -> Iterator[str]:
+    yield from _check_text(name, value)
+    try:
+        _paths.expand(str(value).strip())
+    except CertflowError as error:
+        yield f"{name}: {error}"
+
+
 def _check_report(name: str, value: Any) -> Iterator[str]:
     """Yield a problem of the path of a report. A suffix keeps a wrong path from another file, which would be replaced."""
-    yield from _check_text(name, value)
+    yield from _check_path(name, value)
     if isinstance(value, str) and not value.strip().lower().endswith(".json"):
         yield f"{name} does not end in .json: {durations.shown(value)}. The report of a run is a JSON file."
 
@@ -315,7 +332,7 @@ RUN_CHECKS: dict[str, Check] = {
     "certflow_fail_on_change": _check_flag,
     plan.NAME: _check_plan,
     "certflow_report": _check_report,
-    "certflow_run_file": _check_text,
+    "certflow_run_file": _check_path,
 }
 #: Variable that each host may have -> its check.
 HOST_CHECKS: dict[str, Check] = {

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import (
     LONGEST_TEXT,
@@ -122,11 +123,14 @@ def _with_statuses(report: Report, where: str) -> Report:
 
 
 def _with_checks(report: Report) -> Report:
-    """Complete the table of checks, so that every finding has a row, and remove links to other sites."""
+    """Complete the table of checks, so that every finding has a row. Remove links to other sites and foreign permissions."""
     if report["kind"] != fields.AUDIT:
         return report
     checks = report["checks"]
     for cluster in report["clusters"]:
+        # Users copy the role. So it is made again from the sources that could not be read.
+        unread = [one["source"] for one in cluster["findings"] if one["permissions"]]
+        cluster["missing_role"] = audit_result.missing_role(unread) or None
         for finding in cluster["findings"]:
             if finding["check"] not in checks:
                 checks[finding["check"]] = _object({"title": finding["check"]}, fields.CHECK, "", "")

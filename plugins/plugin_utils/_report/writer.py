@@ -15,22 +15,10 @@ READABLE = 0o644
 PRIVATE = 0o600
 
 
-def check_place(path: str) -> None:
-    """Raise CertflowError if a file cannot be written there, before the work whose result it will have. Leave nothing behind.
-
-    The mode of a folder does not tell that its disk is full or read-only.
-    """
-    _write(path, b"\n", PRIVATE, is_trial=True)
-
-
-def write(path: str, text: str, mode: int = PRIVATE, *, is_exact: bool = False) -> None:
-    """Write a file whole, as ``_paths.write`` does. Raises CertflowError. The old file is then unchanged."""
-    _write(path, text.encode("utf-8", "backslashreplace"), mode, is_exact=is_exact)
-
-
-def _write(path: str, content: bytes, mode: int, **options: bool) -> None:
+def write(path: str, text: str, mode: int = PRIVATE, **options: bool) -> None:
+    """Write a file whole, with the options of ``_paths.write``. Raises CertflowError. The old file is then unchanged."""
     try:
-        _paths.write(path, content, mode, **options)
+        _paths.write(path, text.encode("utf-8", "backslashreplace"), mode, **options)
     except OSError as error:
         raise unwritable(path, error) from error
 

@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import k
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import safe_name
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content, _contexts
 
-from tests.support.failures import fails
+from tests.support.failures import absent, fails
 
 TOKEN = "not-for-anybodys-eyes"
 ARN = "arn:aws:eks:eu-west-1:111122223333:cluster/shop"
@@ -355,6 +355,46 @@ def test_a_kubeconfig_of_the_environment_is_left_to_the_tasks(tmp_path: Path) ->
         variables = json.loads(output)["_meta"]["hostvars"]["a"]
         assert "certflow_kubeconfig" not in variables
         assert plain(variables["certflow_context"]) == "a"
+
+
+@pytest.mark.parametrize("name", ["clusters", "all", "ungrouped", "provider_eks", "canary", "of_a"])
+def test_a_context_with_the_name_of_a_group_is_refused(tmp_path: Path, name: str) -> None:
+    """A play for the group would run only on the host. No host of the file stays in the inventory."""
+    server = "https://0123456789ABCDEF.gr7.eu-west-1.eks.amazonaws.com"
+    (tmp_path / "one.yml").write_text(yaml.safe_dump(config("a", name, server=server)))
+    (tmp_path / "before.ini").write_text("[canary]\nb\n")
+    for prefix, hosts in (("", ["b"]), ("k8s-", ["b", "k8s-a", f"k8s-{name}"])):
+        content = {
+            "plugin": "certflow.kubernetes.kubeconfig",
+            "kubeconfig": "one.yml",
+            "keyed_groups": [{"key": "certflow_context", "prefix": "of"}],
+            "prefix": prefix,
+        }
+        (tmp_path / "clusters.yml").write_text(yaml.safe_dump(content))
+        command = ("ansible-inventory", "-i", "before.ini", "-i", "clusters.yml", "--list")
+        output = ansible(tmp_path, *command, COLUMNS="500")
+        listed, _end = json.JSONDecoder().raw_decode(output[output.index("{\n") :])
+        named = {host for group in listed.values() for host in group.get("hosts", ())}
+        assert sorted(named) == sorted(hosts), output
+        assert bool(absent([f"'{name}'", "rename-context"], output)) == bool(prefix), output
+
+
+@pytest.mark.parametrize("playbook", ["audit", "upgrade"])
+def test_a_group_of_a_later_source_with_the_name_of_a_context_is_refused(
+    tmp_path: Path, playbook: str
+) -> None:
+    """The inventory plugin cannot see a later source. So the playbooks refuse the pattern before they contact a cluster."""
+    (tmp_path / "one.yml").write_text(yaml.safe_dump(config("prod", "prod-eu")))
+    (tmp_path / "clusters.yml").write_text(
+        yaml.safe_dump({"plugin": "certflow.kubernetes.kubeconfig", "kubeconfig": "one.yml"})
+    )
+    (tmp_path / "later.ini").write_text("[prod]\nprod-eu\n")
+    output = ansible(
+        tmp_path, "ansible-playbook", "-i", "clusters.yml", "-i", "later.ini", f"certflow.kubernetes.{playbook}",
+        "-e", "certflow_hosts=prod", "-e", "snapshot_controller_version=8.7.0", COLUMNS="500",
+    )  # fmt: skip
+    assert "failed=1" in output
+    assert "Rename the host or the group." in output, output
 
 
 def test_what_is_refused_is_said_in_one_line(tmp_path: Path) -> None:

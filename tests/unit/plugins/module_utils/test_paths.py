@@ -57,12 +57,12 @@ LINKS: tuple[tuple[int, bool, bool], ...] = (
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
-@pytest.mark.parametrize(("mode", "is_foreign", "is_followed"), LINKS)
+@pytest.mark.parametrize("case", LINKS)
 def test_a_link_of_another_user_is_refused(
-    tmp_path: Path, secret: Path, give: Callable[[Path], None],
-    mode: int, is_foreign: bool, is_followed: bool, is_folder: bool,
-) -> None:  # fmt: skip
+    tmp_path: Path, secret: Path, give: Callable[[Path], None], case: tuple[int, bool, bool], is_folder: bool
+) -> None:
     """Neither the file nor a folder on the way leads elsewhere."""
+    mode, is_foreign, is_followed = case
     common = tmp_path / "common"
     common.mkdir()
     common.chmod(mode)

@@ -135,6 +135,8 @@ def test_hosts_that_name_no_cluster(tmp_path: Path) -> None:
 NO_HOSTS: dict[str, tuple[dict[str, Any], str]] = {
     "no inventory": ({"inventory_size": 0}, "certflow.kubernetes.audit"),
     "empty pattern": ({"pattern": ""}, "certflow_hosts"),
+    "host and group": ({"groups": {"clusters": ["a"], "all": ["a", "clusters"]}}, "clusters"),
+    "host and group of the limit": ({"groups": {"eu": ["a"], "all": ["a", "eu"]}, "limit": "a,eu"}, "eu"),
     "no match": ({"hosts": {}, "limit": "prod"}, "prod"),
     "other hosts": ({"chosen": ["other"]}, "(-e)"),
 }

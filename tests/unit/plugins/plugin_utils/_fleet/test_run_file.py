@@ -14,11 +14,12 @@ import resource
 import stat
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
     outcomes,
     run_file,
@@ -382,6 +383,7 @@ def test_a_large_file_is_reduced_to_the_runs_that_have_not_ended(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_file, "MOST_KEPT_BYTES", 3000)
+    monkeypatch.setattr(run_file, "MOST_BYTES", 7000)
     begin(path, "open").start_cluster("a", "fleet")
     for number in range(40):
         begin(path, f"done-{number}").end_run()
@@ -392,6 +394,20 @@ def test_a_large_file_is_reduced_to_the_runs_that_have_not_ended(
         begin(path, f"killed-{number}")
     assert "open" not in {event["run"] for event in events(path)}
     assert os.path.getsize(path) < 4000
+
+
+@pytest.mark.parametrize(("pid", "days", "is_kept"), [(os.getpid(), 9, True), (0, 1, True), (0, 9, False)])
+def test_a_run_at_work_stays_in_the_file(
+    path: str, monkeypatch: pytest.MonkeyPatch, pid: int, days: int, is_kept: bool
+) -> None:
+    """A run without a process may be one of another container, so only its silence ends it."""
+    monkeypatch.setattr(run_file, "MOST_KEPT_BYTES", 100)
+    then = format_time(datetime.now(timezone.utc) - timedelta(days=days))
+    monkeypatch.setattr(run_file, "_now", lambda: then)
+    runs = [f"r{number}" for number in range(9)]
+    for run in runs:
+        run_file.begin(path, run, 9, {}, pid)
+    assert [run for run in runs[:-1] if is_kept] == [event["run"] for event in events(path)][:-1]
 
 
 def test_an_outcome_comes_back_whole(path: str) -> None:

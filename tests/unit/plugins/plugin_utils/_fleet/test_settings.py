@@ -60,6 +60,7 @@ MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
     ((X, {"webhook_certificate_kubeconfig": {"apiVersion": "v1"}}), {}),
     ((X, {"webhook_certificate_connection": {"host": "https://192.0.2.1"}}), {}),
     ((X, Y), {"chosen": ["h1", "h0"]}),
+    ((X, Y), {"pattern": "clusters", "groups": {"eu": ["eu"], "clusters": ["h0"], "all": ["eu", "h0"]}}),
     ((X, Y), {"reads_only": True, "shared": {"certflow_fail_on_change": "yes"}}),
     ((X, Y), {"shared": {"certflow_fail_on_change": "no"}}),
     # AWX answers an optional question with an empty text.
@@ -119,6 +120,20 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ((), {"size": 0}, "the inventory has no host"),
     ((), {}, "no host matches certflow_hosts: clusters"),
     ((), {"limit": "a"}, "no host matches certflow_hosts: clusters within --limit a"),
+    (
+        (X,),
+        {"pattern": "prod:&eu", "groups": {"eu": ["eu"], "all": ["eu"]}},
+        "eu is the name of a host and of a group",
+    ),
+    ((X,), {"limit": "!eu", "groups": {"eu": [], "all": ["eu"]}}, "eu is the name of a host and of a group"),
+    (
+        (X,),
+        {
+            "groups": {"first": [], "all": ["first"]},
+            "shared": {"certflow_stages": [{"name": "a", "hosts": "first[0]"}]},
+        },
+        "first is the name of a host and of a group",
+    ),
     ((), {"pattern": " "}, "certflow_hosts is empty"),
     ((), {"pattern": None}, "certflow_hosts is empty"),
     ((X, Y), {"pattern": "eks", "chosen": ["h1", "h2"]}, "the inventory sets certflow_hosts to eks"),
@@ -147,7 +162,12 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ),
     ((X,), {"shared": {"certflow_plan": "sha256:12"}}, "certflow_plan is a hash"),
     ((X,), {"shared": {"certflow_plan": ["x"]}}, "certflow_plan"),
-    ((X,), {"shared": {"certflow_report": "a\nb"}}, "certflow_report is not a text on one line"),
+    ((X,), {"shared": {"certflow_report": "a\nb.json"}}, "certflow_report is not a text on one line"),
+    (
+        (X,),
+        {"shared": {"certflow_report": "~/.ssh/authorized_keys"}},
+        "certflow_report does not end in .json",
+    ),
     ((X,), {"shared": {"certflow_run_file": {"a": 1}}}, "certflow_run_file is not a text on one line"),
     ((X,), {"shared": {"certflow_after_cluster": ["x"]}}, "certflow_after_cluster is not a text on one line"),
     (

@@ -149,3 +149,12 @@ def test_links_lead_only_to_the_site_of_the_collection(url: str, is_kept: bool) 
 
 def test_a_missing_role_gets_no_keys() -> None:
     assert report_text.parse(TEXT, "a.json")["clusters"][0]["missing_role"] == ROLE
+
+
+def test_a_missing_role_is_made_from_the_sources_that_could_not_be_read() -> None:
+    """A file of another machine may bring a role that grants everything, and users copy the role."""
+    everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+    text = changed(lambda value: value["clusters"][0]["missing_role"].update(rules=everything))
+    assert report_text.parse(text, "a.json")["clusters"][0]["missing_role"] == ROLE
+    text = changed(lambda value: value["clusters"][1].update(missing_role={**ROLE, "rules": everything}))
+    assert report_text.parse(text, "a.json")["clusters"][1]["missing_role"] is None
