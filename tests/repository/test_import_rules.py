@@ -18,17 +18,18 @@ from tools.ci.venvs import REPOSITORY
 PLUGINS = REPOSITORY / "plugins"
 COLLECTION = "ansible_collections.certflow.kubernetes.plugins."
 # The rooms of module_utils from the lowest to the highest, and the rooms that each may import.
-BASE = ("_errors", "_result", "_codes", "_paths", "_text", "_times", "_managers", "_process")
+BASE = ("_errors", "_result", "_codes", "_paths", "_text", "_known_keys", "_times", "_managers", "_process")
 KNOWLEDGE = (*BASE, "_x509", "_kube", "_approved_plan", "_csr", "_webhook", "_snapshot", "_diagnosis")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_codes": (),
     "_text": (),
+    "_known_keys": ("_text",),
     "_times": (),
     "_result": (),
     "_errors": ("_text",),
     "_paths": ("_errors", "_text"),
     "_managers": ("_text",),
-    "_process": ("_errors", "_text"),
+    "_process": ("_errors", "_known_keys", "_text"),
     "_x509": BASE,
     "_kube": BASE,
     "_approved_plan": (*BASE, "_kube"),

@@ -16,6 +16,7 @@ import base64
 import contextlib
 import json
 import threading
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,11 @@ import pytest
 import yaml
 from ansible.constants import DEFAULT_VAULT_ID_MATCH
 from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
+from tests.support.clusters import AdminApiError
+from tests.support.csr_rig import CsrRig
+from tests.support.key_leaks import leaks
 from tests.system.test_execution_modes import (
     INFO,
     LINE,
@@ -41,7 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support import playbook
-    from tests.support.clusters import Fleet
+    from tests.support.clusters import Cluster, Fleet
 
 COLLECTION = "certflow.kubernetes"
 ROLE = f"{COLLECTION}.webhook_certificate"
@@ -407,6 +412,151 @@ def test_no_place_contains_a_secret(rig: SecretsRig, callback: str, mode: str) -
     for place in ("output", "reports", "objects"):
         assert b"PRIVATE KEY" not in seen.places[place], place
     assert seen.hits(probes(rig)) == []
+
+
+# How a policy quotes a key. "KEY" is the value in the data of the Secret. The language of policies (CEL) does not decode base64.
+QUOTES = {
+    "end": "KEY.substring(37)",
+    "middle": "KEY.substring(61, 180)",
+    "short": "KEY.substring(120, 150)",
+    "pieces": "KEY.substring(103, 119) + ' then ' + KEY.substring(126, 142) + ' then ' + KEY.substring(142, 158)",
+    "words": "KEY.substring(126, 134) + ' ' + KEY.substring(134, 142) + ', ' + KEY.substring(142, 150)",
+    "letters": "KEY.split('').join(' ')",
+    "dashes": "KEY.split('').join('-')",
+    "list": "KEY.split('C').join('\", \"C')",
+    "url": "KEY.replace('+', '%2B').replace('/', '%2F').replace('=', '%3D')",
+    "safe": "KEY.replace('+', '-').replace('/', '_')",
+}
+OBJECT = "object.data['tls.key']"
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
+
+
+def quoted(key: str) -> str:
+    """Return an expression that quotes the key as the label of the Secret says."""
+    *most, last = [expression.replace("KEY", key) for expression in QUOTES.values()]
+    chosen = (
+        f"object.metadata.labels['quote'] == '{name}' ? {text}"
+        for name, text in zip(QUOTES, most, strict=False)
+    )
+    return " : ".join((*chosen, last))
+
+
+@contextlib.contextmanager
+def quoting_policies(cluster: Cluster, namespace: str, name: str) -> Iterator[None]:
+    """Refuse a new key, or warn of it, as the label "action" says. The message quotes the key, and the one that it replaces."""
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": ["secrets"],
+    }
+    old = OBJECT.replace("object", "oldObject")
+    is_new = f"'tls.key' in object.data && size({OBJECT}) > 40 && (oldObject == null || {OBJECT} != {old})"
+    message = f"'quoted: ' + ({quoted(OBJECT)}) + (oldObject == null ? '' : ' replaces ' + ({quoted(old)}))"
+    names = {action: f"{name}-{action.lower()}" for action in ("Warn", "Deny")}
+    for action, policy in names.items():
+        condition = f"has(object.metadata.labels) && 'action' in object.metadata.labels && object.metadata.labels['action'] == '{action}'"
+        spec: dict[str, Any] = {
+            "matchConstraints": {
+                "resourceRules": [rule],
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            },
+            "matchConditions": [{"name": "labelled", "expression": condition}],
+            "validations": [{"expression": f"!({is_new})", "messageExpression": message}],
+        }
+        cluster.api("POST", f"{POLICIES}ies", {"metadata": {"name": policy}, "spec": spec})
+        binding = {"policyName": policy, "validationActions": [action]}
+        cluster.api("POST", f"{POLICIES}ybindings", {"metadata": {"name": policy}, "spec": binding})
+    try:
+        _wait_until_quoted(cluster, namespace)
+        yield
+    finally:
+        for policy in names.values():
+            cluster.api("DELETE", f"{POLICIES}ybindings/{policy}")
+            cluster.api("DELETE", f"{POLICIES}ies/{policy}")
+
+
+def _wait_until_quoted(cluster: Cluster, namespace: str) -> None:
+    """Wait until the API server enforces the policies, and check that they quote a key in each form."""
+    value = base64.b64encode(private_keys.to_pem(private_keys.generate("ecdsa-p256")).encode()).decode()
+    path, until = f"/api/v1/namespaces/{namespace}/secrets?dryRun=All", time.monotonic() + 60
+    for name in QUOTES:
+        labels = {"action": "Deny", "quote": name}
+        body = {"metadata": {"generateName": "tried-", "labels": labels}, "data": {"tls.key": value}}
+        while True:
+            try:
+                cluster.api("POST", path, body)
+            except AdminApiError as error:
+                assert leaks(str(error), base64.b64decode(value).decode()), (name, str(error))
+                break
+            assert time.monotonic() < until, "the policy is not enforced"
+            time.sleep(0.2)
+    time.sleep(1)  # the other policy is enforced at nearly the same time
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_policy_that_quotes_a_key_shows_none_of_it(rig: SecretsRig, mode: str) -> None:
+    """The key that is stored, the key that it replaces, and the key that is refused."""
+    base = {
+        "service": rig.name,
+        "namespace": "default",
+        "signer_name": "ephemeral-ca",
+        "kubeconfig": str(rig.kubeconfig),
+    }
+
+    def task(quote: str, action: str, **options: Any) -> dict[str, Any]:
+        labels = {"quote": quote, "action": action}
+        secret = {"name": f"{rig.name}-q-{mode.replace('_', '-')}-{quote}", "labels": labels}
+        return {
+            f"{COLLECTION}.k8s_csr": {**base, "secret": secret, **options},
+            "ignore_errors": action == "Deny",
+        }
+
+    tasks = [
+        entry
+        for quote in QUOTES
+        for entry in (
+            task(quote, "Warn"),
+            task(quote, "Deny", key_type="ecdsa-p384"),
+        )
+    ]
+    plays = [{"hosts": "localhost", "gather_facts": False, "vars": {MODE_VARIABLE: mode}, "tasks": tasks}]
+    with quoting_policies(rig.fleet["onprem"], "default", f"{rig.name}-{mode.replace('_', '-')}"):
+        seen = look_at(rig, f"quotes-{mode}", plays)
+    assert (seen.run.status, seen.run.recap("ignored")) == (0, len(QUOTES)), seen.run.output[-3000:]
+    assert seen.places["output"].count(b"quoted:") >= 2 * len(QUOTES)
+    keys = [base64.b64decode(key).decode() for key in rig.new_keys()]
+    assert len(keys) >= len(QUOTES)
+    for place in ("output", "reports", "objects", "processes"):
+        text = seen.places[place].decode("utf-8", "replace")
+        assert [leaks(text, key) for key in keys] == [[]] * len(keys), place
+
+
+@pytest.mark.parametrize("action", ["Warn", "Deny"])
+def test_a_policy_that_quotes_a_new_key_shows_none_of_it(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    keys: list[str] = []
+    generate = private_keys.generate
+
+    def noting(kind: str) -> Any:
+        key = generate(kind)
+        keys.append(private_keys.to_pem(key))
+        return key
+
+    with (
+        contextlib.closing(CsrRig(fleet["onprem"])) as rig,
+        quoting_policies(rig.cluster, rig.name, rig.name),
+    ):
+        monkeypatch.setattr(private_keys, "generate", noting)
+        for kind in ("ecdsa-p256", "rsa-2048"):
+            for quote in QUOTES:
+                labels = {"quote": quote, "action": action}
+                result = rig.run(key_type=kind, secret={"name": f"{quote}-{kind}", "labels": labels})
+                text = json.dumps(result)
+                assert bool(result.get("failed")) is (action == "Deny"), result
+                assert "quoted: " in text
+                assert [leaks(text, key) for key in keys] == [[]] * len(keys), (quote, text)
 
 
 def test_each_module_has_a_row(rig: SecretsRig) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from .. import _known_keys
 from .._errors import CertflowError, as_error
 from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_uid
@@ -82,7 +83,7 @@ def execute(
     A success has ``changed``, ``cluster`` and the values of the operation. A failure has ``failed``, ``msg`` (one line),
     ``code``, ``cause``, ``evidence`` and ``remedy``. Raises only errors that end the process.
     """
-    with interrupt.watch_signals():
+    with interrupt.watch_signals(), _known_keys.forget_at_end():
         return _execute(operation, parameters, check_mode, check_cluster)
 
 

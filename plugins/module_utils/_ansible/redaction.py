@@ -7,10 +7,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from .. import _known_keys
 from .._kube import kubeconfig_parsing
 from .._kube.connection import is_content
 from .._kube.errors import KubeconfigError
@@ -60,29 +62,30 @@ SENTENCE_KEYS = frozenset(
         "warnings",
     )
 )
-# Keys of a result that hold objects and arguments. These are written back or compared, and hold no sentences.
+# Keys of a result that hold objects and arguments. These are written back or compared. They lose only the keys that the run knows.
 DATA_KEYS = frozenset(("diff", "invocation", "originals", "parameters"))
+_SENTENCE, _DATA = "sentence", "data"
+_KINDS = {**dict.fromkeys(SENTENCE_KEYS, _SENTENCE), **dict.fromkeys(DATA_KEYS, _DATA)}
 
 
-def clean(value: Any, *, is_sentence: bool = False) -> Any:
+def clean(value: Any) -> Any:
     """Return the value without private keys, and with each sentence on one line, without hidden characters.
 
     A webhook or a policy that refuses a Secret may repeat it in its message, with the private key that was just made.
-
-    Args:
-        is_sentence: True if every text in the value is a sentence.
     """
+    return _clean(value, _known_keys.find_pieces(json.dumps(value, default=str)))
+
+
+def _clean(value: Any, pieces: frozenset[bytes], kind: str = "") -> Any:
+    """Return the value as ``clean`` does. pieces: of known keys. kind: of all texts in the value, as in _KINDS, or ""."""
     if isinstance(value, str):
-        text = without_private_keys(value)
-        return visible(text) if is_sentence else text
+        text = _known_keys.mask(value, pieces)
+        text = text if kind == _DATA else without_private_keys(text)
+        return visible(text) if kind == _SENTENCE else text
     if isinstance(value, Mapping):
-        return {
-            key: item if key in DATA_KEYS else clean(item, is_sentence=is_sentence or key in SENTENCE_KEYS)
-            for key, item in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [clean(item, is_sentence=is_sentence) for item in value]
-    return value
+        kinds = {} if kind == _DATA else _KINDS
+        return {key: _clean(item, pieces, kinds.get(key, kind)) for key, item in value.items()}
+    return [_clean(item, pieces, kind) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def protect(parameters: Mapping[str, Any], known: set[str]) -> None:

@@ -76,23 +76,19 @@ def permissions(secret: SecretSpec) -> list[Permission]:
     ]
 
 
-def find(client: Client, secret: SecretSpec) -> dict[str, Any] | None:
-    """Return the Secret with the waiting key, or None if it does not exist or this identity may not read it."""
+def load(client: Client, secret: SecretSpec) -> PendingRequest | None:
+    """Return the request that waits for this Secret, or None, also if this identity may not read its key.
+
+    Raises SecretError for a Secret of that name that this collection did not make.
+    """
     try:
         obj = client.find(path(secret))
     except Forbidden:
         return None  # A run that stores a key has checked the permission before.
-    return obj if obj is None or markers.is_ours(obj) else _refuse(secret)
-
-
-def load(client: Client, secret: SecretSpec) -> PendingRequest | None:
-    """Return the request that waits for this Secret, or None.
-
-    Raises SecretError for a Secret of that name that this collection did not make.
-    """
-    obj = find(client, secret)
     if obj is None:
         return None
+    if not markers.is_ours(obj):
+        _refuse(secret)
     annotations = obj["metadata"].get("annotations") or {}
     try:
         text = base64.b64decode((obj.get("data") or {}).get(KEY, "")).decode("utf-8", "replace")

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .._text import mask
+from .._text import MASK, mask
 from .errors import (
     AlreadyExists,
     ApiError,
@@ -56,6 +56,7 @@ def delay(attempt: int, retry_after: str | None = None) -> float:
     return max(backoff, asked)
 
 
+_LONG_WORD = re.compile(r"[A-Za-z0-9+/=]{48,}")
 # HTTP status -> remedy. Callers that know more replace it.
 REMEDIES: dict[int, str] = {
     400: "correct what the message names, such as a selector",
@@ -99,7 +100,7 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
     answer = _status_object(body)
     if _is_cut_short(body):
         return _cut_short(method, path, status)
-    message = str(answer.get("message") or "") or _foreign_words(body)
+    message = quotable(method, path, str(answer.get("message") or "") or _foreign_words(body))
     reason = str(answer.get("reason") or "")
     if status == 401 or (status == 403 and 'User "system:anonymous"' in message):
         return AuthenticationError(
@@ -120,6 +121,16 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
         reason=reason,
         message=message,
     )
+
+
+def quotable(method: str, path: str, text: str) -> str:
+    """Return the text of an answer. After a write of a Secret it has no long word of base64, because a policy may quote it."""
+    return _LONG_WORD.sub(MASK, text) if method != "GET" and is_secret(path) else text
+
+
+def is_secret(path: str) -> bool:
+    """Return True for the path of a Secret or of a list of Secrets."""
+    return "secrets" in path.split("/")
 
 
 def _is_cut_short(body: bytes) -> bool:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Callable
 
+from .. import _known_keys
 from .._text import visible
 from . import shield
 
@@ -80,7 +81,7 @@ class ProgressPrinter:
         if not shield.is_main_thread():
             raise RuntimeError("only the main thread may print")
         with shield.shield(), suppress(OSError, ValueError):  # the work continues if the reader has ended
-            self._write(_COLUMN.join(visible(part) for part in line.split(_COLUMN)))
+            self._write(_COLUMN.join(visible(_known_keys.hide(part)) for part in line.split(_COLUMN)))
         self._printed = time.monotonic()
 
     def detail(self, line: str) -> None:
