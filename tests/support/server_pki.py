@@ -27,14 +27,15 @@ class Pair(NamedTuple):
 
 
 @functools.cache
-def ca(name: str = "test CA") -> Pair:
-    return _issue(name, None, ())
+def ca(name: str = "test CA", number: int = 1, *, has_ids: bool = True) -> Pair:
+    """Return a CA, or the CA with this number of that name. has_ids: True for key identifiers."""
+    return _issue(name, None, (), has_ids=has_ids)
 
 
 @functools.cache
-def leaf(name: str, issuer: Pair, *dns_names: str) -> Pair:
+def leaf(name: str, issuer: Pair, *dns_names: str, has_ids: bool = True) -> Pair:
     """Return a certificate for 127.0.0.1 and ``dns_names``."""
-    return _issue(name, issuer, dns_names)
+    return _issue(name, issuer, dns_names, has_ids=has_ids)
 
 
 def encrypted(key: str) -> str:
@@ -46,7 +47,7 @@ def encrypted(key: str) -> str:
     ).decode()
 
 
-def _issue(common_name: str, issuer: Pair | None, dns_names: tuple[str, ...]) -> Pair:
+def _issue(common_name: str, issuer: Pair | None, dns_names: tuple[str, ...], *, has_ids: bool) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -58,8 +59,10 @@ def _issue(common_name: str, issuer: Pair | None, dns_names: tuple[str, ...]) ->
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
+    if has_ids:
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = builder.add_extension(own, critical=False)
     if issuer is None:
         builder = builder.issuer_name(name).add_extension(key_usage("key_cert_sign"), critical=True)
         certificate = builder.sign(key, hashes.SHA256())
@@ -72,8 +75,9 @@ def _issue(common_name: str, issuer: Pair | None, dns_names: tuple[str, ...]) ->
         builder = builder.issuer_name(parent.subject).add_extension(
             x509.SubjectAlternativeName(names), critical=False
         )
-        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(parent_key.public_key())
-        builder = builder.add_extension(identifier, critical=False)
+        if has_ids:
+            identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(parent_key.public_key())
+            builder = builder.add_extension(identifier, critical=False)
         certificate = builder.sign(parent_key, hashes.SHA256())
     return Pair(
         certificate.public_bytes(serialization.Encoding.PEM).decode(),

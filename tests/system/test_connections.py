@@ -18,10 +18,11 @@ import os
 import select
 import socket
 import ssl
+import subprocess
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,8 +31,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import p
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import ReadLimits
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.support.clusters import pki
+from tests.support.clusters import pki, programs
 from tests.support.csr_rig import CsrRig
 from tests.support.failures import fails
 
@@ -296,6 +300,37 @@ def ipv6(place: ConnectionRig) -> Way:
     return Way(server, seen_as=place.rig.user, relay=relay)
 
 
+def earlier_ca(place: ConnectionRig) -> str:
+    """Return a CA with the name of the cluster's CA, another key, and no key identifier, as before a rotation."""
+    current = x509.load_pem_x509_certificate(place.rig.cluster.ca_pem.encode())
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder(current.subject, current.subject, key.public_key(), 1)
+    builder = builder.not_valid_before(current.not_valid_before_utc).not_valid_after(
+        current.not_valid_after_utc
+    )
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def bundle(place: ConnectionRig, *authorities: str) -> Way:
+    data = base64.b64encode("".join(authorities).encode()).decode()
+    return Way({"certificate-authority-data": data}, seen_as=place.rig.user)
+
+
+def earlier_ca_first(place: ConnectionRig) -> Way:
+    return bundle(place, earlier_ca(place), place.rig.cluster.ca_pem)
+
+
+def earlier_ca_last(place: ConnectionRig) -> Way:
+    return bundle(place, place.rig.cluster.ca_pem, earlier_ca(place))
+
+
+def earlier_cas_through_a_proxy(place: ConnectionRig) -> Way:
+    relay = place.relay("proxy")
+    way = bundle(place, earlier_ca(place), earlier_ca(place), place.rig.cluster.ca_pem)
+    return replace(way, cluster={**way.cluster, "proxy-url": proxy_address(relay)}, relay=relay)
+
+
 WAYS: dict[str, Callable[[ConnectionRig], Way]] = {
     "client certificate": client_certificate,
     "token": token,
@@ -309,6 +344,9 @@ WAYS: dict[str, Callable[[ConnectionRig], Way]] = {
     "path prefix": path_prefix,
     "impersonation": impersonation,
     "IPv6": ipv6,
+    "the CA after an earlier one": earlier_ca_first,
+    "the CA before an earlier one": earlier_ca_last,
+    "the CA after two earlier ones, through a proxy": earlier_cas_through_a_proxy,
 }
 
 
@@ -366,6 +404,29 @@ def test_a_name_that_the_certificate_lacks_is_refused(place: ConnectionRig) -> N
         port_forward.connect(
             client, place.rig.name, "absent", 8443, ReadLimits("it", until=time.monotonic() + 10)
         )
+
+
+def kubectl(place: ConnectionRig, content: dict[str, Any]) -> str:
+    """Return the output of kubectl, the reference for what a client in Go accepts."""
+    path = place.directory / "kubeconfig"
+    path.write_text(yaml.safe_dump(content))
+    command = [str(programs() / "kubectl"), "--kubeconfig", str(path), "get", "--raw", "/version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("order", "is_accepted"),
+    [("earlier current", True), ("current earlier", True), ("earlier earlier", False)],
+)
+def test_a_bundle_is_accepted_if_kubectl_accepts_it(
+    place: ConnectionRig, order: str, is_accepted: bool
+) -> None:
+    texts = [earlier_ca(place) if word == "earlier" else place.rig.cluster.ca_pem for word in order.split()]
+    content = kubeconfig_for(place, bundle(place, *texts))
+    assert ("gitVersion" in kubectl(place, content)) is is_accepted
+    result = place.rig.run(kubeconfig=content)
+    assert result.get("code", "") == ("" if is_accepted else "server-untrusted"), result
 
 
 def test_a_token_is_renewed_during_a_wait(place: ConnectionRig) -> None:

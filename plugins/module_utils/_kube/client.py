@@ -19,13 +19,14 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
+from .. import _known_keys
 from .._process import shield
 from .._times import ServerClock
 from . import transport
-from .answers import delay, error_from, is_transient, object_from, warning_texts
+from .answers import delay, error_from, is_secret, is_transient, object_from, quotable, warning_texts
 from .connection import Connection
 from .credentials import Credentials
 from .errors import (
@@ -68,6 +69,7 @@ STARTING_SECONDS = 20.0
 PAGE = "500"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML too
+_T = TypeVar("_T")
 SLOW_REMEDY = "Increase wait_timeout if the connection is slow, or check which server answers at the API server's address"
 
 
@@ -322,7 +324,10 @@ class Client:
 
         Raises TimedOut, OSError, ConfigurationError.
         """
-        target, proxy = urlsplit(self.host), proxy_for(self.connection)
+        return self._with_each_authority(lambda connection: self._dial(connection, bounds))
+
+    def _dial(self, settings: Connection, bounds: ReadLimits) -> socket.socket:
+        target, proxy = urlsplit(self.host), proxy_for(settings)
         host = target.hostname or ""
         port = target.port or (443 if target.scheme == "https" else 80)
         way = urlsplit(proxy) if proxy else target
@@ -332,12 +337,10 @@ class Client:
             if proxy:
                 transport.tunnel(connection, host, port, self._proxy_headers(proxy))
             if target.scheme == "https":
-                context = context_for(self.connection, self._credentials.client_certificate)
+                context = context_for(settings, self._credentials.client_certificate)
                 context.sslsocket_class = transport.tls_class(bounds)
                 connection.settimeout(bounds.left())
-                connection = context.wrap_socket(
-                    connection, server_hostname=self.connection.tls_server_name or host
-                )
+                connection = context.wrap_socket(connection, server_hostname=settings.tls_server_name or host)
             stack.pop_all()
         return connection
 
@@ -466,6 +469,8 @@ class Client:
         what = f"{call.method} {call.path}: the answer"
         self._bounds.start(what, until=time.monotonic() + left, remedy=SLOW_REMEDY)
         url = self._url(call.path, call.query)
+        if is_secret(call.path):
+            _known_keys.learn((call.payload or b"").decode())
         self.requests += 1
         response = self._open(call.method, url, headers, timeout, body=call.payload)
         try:
@@ -473,7 +478,10 @@ class Client:
         finally:
             self.received += self._bounds.received
             response.close()
-        for text in warning_texts(answer.headers.get("Warning")):
+        if is_secret(call.path) and answer.status < 300:
+            _known_keys.learn(answer.body.decode("utf-8", "replace"))
+        warnings = warning_texts(answer.headers.get("Warning"))
+        for text in (quotable(call.method, call.path, warning) for warning in warnings):
             if text not in self.warnings:
                 self.warnings.append(text)
         return answer
@@ -487,19 +495,29 @@ class Client:
     def _open(self, method: str, url: str, headers: Any, timeout: Any, **options: Any) -> Any:
         """Send one request. urllib3 must not follow a redirect, because the token would go to another server."""
         certificate = self._credentials.client_certificate
-        if self._pool is None or certificate != self._pool_certificate:
-            self.close()  # a renewed certificate needs a new handshake
-            self._pool, self._pool_certificate = self._make_pool(certificate), certificate
-        return self._pool.request(
-            method,
-            url,
-            headers=headers,
-            timeout=timeout,
-            retries=False,
-            redirect=False,
-            preload_content=False,
-            **options,
-        )
+        options.update(headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False)
+
+        def request(connection: Connection) -> Any:
+            is_part = connection is not self.connection
+            if self._pool is None or is_part or certificate != self._pool_certificate:
+                self.close()  # a renewed certificate needs a new handshake
+                self._pool, self._pool_certificate = self._make_pool(connection, certificate), certificate
+            return self._pool.request(method, url, **options)
+
+        return self._with_each_authority(request)
+
+    def _with_each_authority(self, connect: Callable[[Connection], _T]) -> _T:
+        """Return the result of the first attempt in which the server's certificate is accepted."""
+        failure: Exception | None = None
+        for connection in transport.each_authority(self.connection):
+            try:
+                return connect(connection)
+            except (HTTPError, ssl.SSLError) as exc:
+                if not _distrusted(exc):
+                    raise
+                failure = failure or exc
+        self.close()
+        raise failure or AssertionError
 
     def _url(self, path: str, query: Mapping[str, str] | None) -> str:
         # A mistyped name must not lead to another path. Names do not contain "..", "?" and so on.
@@ -519,8 +537,7 @@ class Client:
             headers.add("Impersonate-Group", group)
         return headers
 
-    def _make_pool(self, certificate: tuple[str, str] | None) -> Any:
-        connection = self.connection
+    def _make_pool(self, connection: Connection, certificate: tuple[str, str] | None) -> Any:
         arguments: dict[str, Any] = {"num_pools": 1, "maxsize": 1, "retries": False}
         if self.host.startswith("https:"):
             arguments["ssl_context"] = context = context_for(connection, certificate)
@@ -609,7 +626,7 @@ def _root(exc: BaseException) -> BaseException:
 def _distrusted(exc: Exception) -> bool:
     """Return True if the server's certificate was refused. Another attempt would fail too."""
     root = _root(exc)
-    reason = root.args[0] if isinstance(root, SSLError) and root.args else None
+    reason = root.args[0] if isinstance(root, SSLError) and root.args else root
     return isinstance(reason, (ssl.SSLCertVerificationError, CertificateError))
 
 

@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import ssl
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from http.client import HTTPException, HTTPResponse
 from typing import Any, Callable, TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
+from .. import _known_keys
 from .connection import Connection
 from .errors import AnswerTooLarge, ConfigurationError, TimedOut
 
@@ -39,6 +42,9 @@ LEAST_SECONDS = 1.0
 # A page of a list has at most 500 objects, and etcd limits each to 1.5 MiB. Pages of real clusters have a few MiB.
 ANSWER_BYTES = 256 * 1024 * 1024
 READ_BYTES = 65536
+# Each of them costs a connection, if the server's certificate is not accepted.
+MOST_AUTHORITIES = 30
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 _T = TypeVar("_T", bound="int | bytes")
 
@@ -180,6 +186,18 @@ def tunnel(connection: socket.socket, host: str, port: int, headers: Mapping[str
         raise OSError(None, f"the proxy refuses the connection: {answer.status} {answer.reason}")
 
 
+def each_authority(connection: Connection) -> Iterator[Connection]:
+    """Yield the connection, and then the connection with each CA of its bundle alone.
+
+    OpenSSL verifies a certificate only with the first CA that has the name of its issuer. Go tries each of them, and needs
+    one. A part of the bundle accepts nothing that the bundle does not.
+    """
+    yield connection
+    authorities = _CERTIFICATE.findall(connection.ca_pem or "") if connection.verify else []
+    for authority in authorities[:MOST_AUTHORITIES] if len(authorities) > 1 else ():
+        yield replace(connection, ca_pem=authority)
+
+
 def context_for(connection: Connection, client_certificate: tuple[str, str] | None) -> ssl.SSLContext:
     """Return a TLS context with the connection's CA and this client certificate.
 
@@ -204,6 +222,7 @@ def context_for(connection: Connection, client_certificate: tuple[str, str] | No
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if client_certificate:
+        _known_keys.learn(client_certificate[1])
         _load(context, *client_certificate, connection.auth_source)
     return context
 

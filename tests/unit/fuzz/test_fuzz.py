@@ -200,7 +200,7 @@ def with_client(connection: Any) -> None:
     client = Client(connection, user_agent="fuzz", deadline=0.0)
     if not connection.exec_plugin:
         client.websocket_request("/api", {})
-    client._make_pool(client._credentials.client_certificate)
+    client._make_pool(connection, client._credentials.client_certificate)
     client.close()
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import client as client_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import transport
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
     Connection,
@@ -31,7 +34,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     Forbidden,
     NotFound,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import proxy_for
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import ReadLimits, proxy_for
 
 from tests.support import server_pki as pki
 from tests.support.api_server import LOST, ScriptedAnswer, ScriptedServer, serving
@@ -516,6 +519,69 @@ def test_wrong_ca(pauses: list[float]) -> None:
     assert "_ssl.c" not in str(caught.value)
     assert pauses == []  # it does not pass by itself
     assert server.requests == []
+
+
+# The numbers of the CAs in a bundle, all of one name. The server has a certificate of number 1.
+BUNDLES = [(1, 2), (2, 1), (2, 3, 1), (2, 1, 3)]
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+@pytest.mark.parametrize("ca_has_ids", [True, False])
+@pytest.mark.parametrize("leaf_has_ids", [True, False])
+def test_cas_of_one_name(
+    bundle: tuple[int, ...], ca_has_ids: bool, leaf_has_ids: bool, pauses: list[float]
+) -> None:
+    """A CA that was rotated with a new key has the name of its successor. Go tries each of them."""
+    made = {number: pki.ca("one name", number, has_ids=ca_has_ids) for number in bundle}
+    text = "".join(made[number].certificate for number in bundle)
+    server_certificate = pki.leaf("server", made[1], has_ids=leaf_has_ids)
+    with serving(*[DONE] * 3, tls=server_certificate) as server:
+        own = client(server, ca_pem=text)
+        assert own.get(PATH) == own.get(PATH) == {"kind": "Done"}
+        own.reconnect()
+        assert own.get(PATH) == {"kind": "Done"}
+        with own.dial(ReadLimits("x", until=time.monotonic() + 10)) as connection:
+            assert isinstance(connection, ssl.SSLSocket)
+            assert connection.getpeercert()
+    assert pauses == []
+
+
+def test_a_server_behind_an_address_may_have_a_certificate_of_the_other_ca(pauses: list[float]) -> None:
+    """Two API servers behind a load balancer during a rotation of the CA."""
+    made = {number: pki.ca("one name", number, has_ids=False) for number in (1, 2)}
+    text = "".join(pair.certificate for pair in made.values())
+    own: Client | None = None
+    for number in (2, 1, 2):
+        with serving(DONE, tls=pki.leaf("server", made[number], has_ids=False)) as server:
+            own = own or client(server, ca_pem=text)
+            own.host = server.url  # the next connection reaches another machine
+            assert own.get(PATH) == {"kind": "Done"}
+    assert pauses == []
+
+
+@pytest.mark.parametrize("ca_has_ids", [True, False])
+def test_no_ca_of_that_name_is_the_right_one(ca_has_ids: bool, pauses: list[float]) -> None:
+    others = "".join(pki.ca("one name", number, has_ids=ca_has_ids).certificate for number in (2, 3))
+    right = pki.ca("one name", 1, has_ids=ca_has_ids)
+    with serving(DONE, tls=pki.leaf("server", right, has_ids=ca_has_ids)) as server:
+        own = client(server, ca_pem=others)
+        with fails("server-untrusted"):
+            own.get(PATH)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            own.dial(ReadLimits("x", until=time.monotonic() + 10))
+    assert (pauses, server.requests) == ([], [])
+
+
+def test_each_ca_of_a_bundle_is_tried_only_where_it_matters() -> None:
+    ca, other = pki.ca("one name", 1).certificate, pki.ca("one name", 2).certificate
+    one, both = (Connection("https://x", "x", ca_pem=text) for text in (ca, f"# old\n{ca}# new\n{other}"))
+    assert list(transport.each_authority(one)) == [one]
+    assert list(transport.each_authority(replace(both, verify=False))) == [replace(both, verify=False)]
+    assert list(transport.each_authority(replace(one, ca_pem=None))) == [replace(one, ca_pem=None)]
+    whole, *parts = transport.each_authority(both)
+    assert whole == both
+    assert [f"{part.ca_pem}\n" for part in parts] == [ca, other]
+    assert len(list(transport.each_authority(replace(one, ca_pem=ca * 99)))) == 1 + transport.MOST_AUTHORITIES
 
 
 @pytest.mark.parametrize(("name", "accepted"), [("api.example", True), ("other.example", False)])
