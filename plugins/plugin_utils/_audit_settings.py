@@ -199,8 +199,11 @@ def _unnamed(run: Run) -> Iterator[str]:
 def _file_problems(
     settings: Settings, hosts: Collection[str], read_report: Callable[[str], Any]
 ) -> Iterator[str]:
-    for error in _report_files.check_destinations(settings.report):
-        yield str(error)
+    for path in settings.report:
+        try:
+            _report_files.check_destination(path)
+        except CertflowError as error:
+            yield str(error)
     for path in filter(None, [settings.compare_with, *settings.merge]):
         try:
             report = read_report(path)

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
@@ -61,17 +60,6 @@ def check_destination(path: str) -> None:
     format_of(place)
     # The mode of a folder does not tell that its disk is full or read-only.
     writer.write(place, "\n", is_trial=True)
-
-
-def check_destinations(paths: Sequence[str]) -> list[CertflowError]:
-    """Return the error of each destination that cannot be written."""
-    errors = []
-    for path in paths:
-        try:
-            check_destination(path)
-        except CertflowError as error:
-            errors.append(error)
-    return errors
 
 
 def read_audit(path: str) -> Report:
