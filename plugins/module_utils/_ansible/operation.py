@@ -99,6 +99,7 @@ def _execute(
         interrupt.check_not_stopped()
         _check_time(parameters["wait_timeout"])
         client = _client(operation, parameters)
+        client.hooks.append(interrupt.stop_with_parent())
         _guard(client, parameters.get("cluster_uid"))
         if check_cluster is not None:
             check_cluster(client)

@@ -12,6 +12,7 @@ error at any line. The handlers here let the client finish a write in flight, ru
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -142,6 +143,21 @@ def stop_on_signal() -> Iterator[None]:
     with watch_signals() as watch:
         watch.is_stoppable = True
         yield
+
+
+def stop_with_parent() -> Callable[[], None]:
+    """Return a check that ends the work as SIGTERM does, if the parent of this process has ended.
+
+    Since ansible-core 2.19 a worker has its own session. So a signal that kills ansible-playbook and its process group, such as
+    that of ansible-runner for a cancelled job, does not reach the worker.
+    """
+    parent = os.getppid()
+
+    def check() -> None:
+        if os.getppid() != parent:
+            signal.raise_signal(signal.SIGTERM)
+
+    return check
 
 
 def check_not_stopped() -> None:

@@ -304,6 +304,23 @@ def test_an_interrupted_write_is_not_repeated_and_its_doubt_is_told(monkeypatch:
 
 
 @pytest.mark.usefixtures("_not_stopped")
+def test_an_operation_ends_before_its_next_request_if_its_parent_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def work(client: Client, *_: Any) -> Result:
+        with stop_on_signal():
+            client.get("/first")
+            monkeypatch.setattr("os.getppid", lambda: 1)
+            client.replace("/p", {})
+        return Result(True, {})
+
+    with serving() as server:
+        result = run(work, server.url)
+        assert server.paths() == ["GET /first"]
+    assert (result["code"], result["changed"]) == ("interrupted", False)
+
+
+@pytest.mark.usefixtures("_not_stopped")
 def test_the_end_of_the_timeout_does_not_stop_the_next_item() -> None:
     def work(*_: Any) -> Result:
         with stop_on_signal():
