@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -282,3 +283,29 @@ def test_slices_run_at_once_and_one_report_has_both(
     with jobs.start(tmp_path, next_job(project, *artifacts), runners.newest, number=3) as job:
         assert job.wait(120) == "successful", job.output()
         assert shown_statuses(job) == {(name, "changed") for name in kubeconfigs}
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("_no_secrets_left")
+def test_a_relaunch_on_failed_hosts_runs_only_them(
+    fleet: Fleet, project: Path, runners: Runners, tmp_path: Path
+) -> None:
+    """One cluster is repaired before the relaunch, the other one is still down."""
+    down = refusing_kubeconfig(tmp_path / "down", "http://127.0.0.1:9")
+    repaired = shutil.copy(down, tmp_path / "repaired")
+    well, other = (cluster.kubeconfig for cluster in fleet.values())
+    kubeconfigs = {"well": well, "down": down, "repaired": Path(repaired)}
+    task = fleet_job(project, kubeconfigs, certflow_max_failures=3)
+    with jobs.start(tmp_path, task, runners.newest) as job:
+        assert job.wait(180) == "failed", job.output()
+        assert statuses(job, 1) == {"well": "changed", "down": "unreachable", "repaired": "unreachable"}
+    Path(repaired).write_text(other.read_text())
+    again = replace(task, arguments="--limit down,repaired")
+    with jobs.start(tmp_path, again, runners.newest, number=2) as job:
+        assert job.wait(180) == "failed", job.output()
+        assert statuses(job, 2) == {"down": "unreachable", "repaired": "changed"}
+
+
+def statuses(job: RunningJob, number: int) -> dict[str, str]:
+    """Return the status of each cluster from the artifact of a fleet run."""
+    return {name: row["status"] for name, row in job.artifacts()[f"certflow_report_{number}"].items()}
