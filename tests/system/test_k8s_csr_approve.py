@@ -164,6 +164,22 @@ def test_a_name_of_another_identity_is_not_approved(
     assert conditions(rig, asked) == (["Approved"] if is_approved else [])
 
 
+@pytest.mark.parametrize("kind", ["Hostname", "InternalDNS"])
+def test_another_name_of_a_node_is_not_approved_with_the_expected_ones(rig: CsrRig, kind: str) -> None:
+    """The API server calls a kubelet under these names, which need not be the name of the Node."""
+    name = f"ip-10-1-0-4.{rig.name}.internal"
+    node = rig.make("/api/v1/nodes", {"metadata": {"name": f"node-{rig.name}"}})
+    addresses = {"status": {"addresses": [{"type": kind, "address": name}]}}
+    path = f"/api/v1/nodes/{node['metadata']['name']}/status"
+    rig.cluster.api("PATCH", path, addresses, "application/merge-patch+json")
+    own = f"hook.{rig.name}.svc"
+    asked = request(rig, own, name)
+    result = rig.approve(name=asked, expect=expect(rig, dns_names=[own, name]))
+    assert_one_line(result, "invalid-request", asked, name, "(ForbiddenName)")
+    assert conditions(rig, asked) == []
+    assert rig.approve(name=asked, expect=expect(rig, dns_names=[own, name]), allow_names=[name])["changed"]
+
+
 @pytest.mark.parametrize(
     ("common_name", "organization"),
     [

@@ -512,9 +512,12 @@ def test_a_policy_that_quotes_a_key_shows_none_of_it(rig: SecretsRig, mode: str)
             "ignore_errors": action == "Deny",
         }
 
+    chosen = list(QUOTES)[
+        :: 1 if mode == "in_process" else 4
+    ]  # an ordinary module needs a second for each task
     tasks = [
         entry
-        for quote in QUOTES
+        for quote in chosen
         for entry in (
             task(quote, "Warn"),
             task(quote, "Deny", key_type="ecdsa-p384"),
@@ -523,10 +526,10 @@ def test_a_policy_that_quotes_a_key_shows_none_of_it(rig: SecretsRig, mode: str)
     plays = [{"hosts": "localhost", "gather_facts": False, "vars": {MODE_VARIABLE: mode}, "tasks": tasks}]
     with quoting_policies(rig.fleet["onprem"], "default", f"{rig.name}-{mode.replace('_', '-')}"):
         seen = look_at(rig, f"quotes-{mode}", plays)
-    assert (seen.run.status, seen.run.recap("ignored")) == (0, len(QUOTES)), seen.run.output[-3000:]
-    assert seen.places["output"].count(b"quoted:") >= 2 * len(QUOTES)
+    assert (seen.run.status, seen.run.recap("ignored")) == (0, len(chosen)), seen.run.output[-3000:]
+    assert seen.places["output"].count(b"quoted:") >= 2 * len(chosen)
     keys = [base64.b64decode(key).decode() for key in rig.new_keys()]
-    assert len(keys) >= len(QUOTES)
+    assert len(keys) >= len(chosen)
     for place in ("output", "reports", "objects", "processes"):
         text = seen.places[place].decode("utf-8", "replace")
         assert [leaks(text, key) for key in keys] == [[]] * len(keys), place
