@@ -52,11 +52,13 @@ def _keep(run: CertificateRun, state: CertificateState, in_use: CertificateInUse
     """Keep the certificate, and delete the stored key of its request, which a killed run left."""
     cluster = GuardedNames(api_server=(run.client.host_name,))
     warnings = name_policy.warnings(run.intent.allow_names, cluster=cluster)
-    result = use_certificate.keep(run, state, in_use, warnings=warnings)
     waiting = state.waiting
-    if waiting is None or waiting.public_key_sha256 != in_use.secret.key_sha256:
+    is_left = waiting is not None and waiting.public_key_sha256 == in_use.secret.key_sha256
+    if is_left:
+        run.allow_to_store()
+    result = use_certificate.keep(run, state, in_use, warnings=warnings)
+    if waiting is None or not is_left:
         return result
-    run.allow_to_store()
     if not run.check_mode:
         gather.acquire_lease(run, state)
         pending_key.discard(run.client, run.intent.secret, waiting.secret_uid)

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import base64
+import copy
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import PlanGuard
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
     certificate_flow,
     gather,
@@ -26,6 +28,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
+from tests.support.failures import fails
 from tests.unit.plugins.module_utils._certificate.runs import (
     HOOK,
     KEY,
@@ -88,6 +91,28 @@ def test_another_key_or_secret_in_its_place_stays() -> None:
     for secret in (with_another_key, *STRANGE):
         api, changed = keeping(secret)
         assert (api.writes(), changed) == ([], False)
+
+
+def test_a_left_key_is_compared_with_the_plan_before_the_first_write() -> None:
+    """The plan was made when a target lacked its CA, and before another run left its key."""
+    [anchor] = bundle_content.certificates(ca().pem)
+    marks = copy.deepcopy({**MARKED, "labels": markers.labels_for(SPEC)})
+    marks["annotations"][markers.ANCHORS] = f"{HOOK.kind}/{HOOK.name}/h0={anchor.fingerprint}"
+    objects = {
+        PATH: secret_object(leaf(key=KEY), **marks),
+        bundle_targets.path(HOOK): webhook("old"),
+        PENDING: waiting(),
+    }
+    plan = PlanGuard(fixed=["cluster:c"])
+    api = ScriptedApi({path: obj for path, obj in objects.items() if path != PENDING}, ca_pem=ca().pem)
+    wanted = intent(approve=False)
+    certificate_flow._ensure(CertificateRun(api, wanted, (HOOK,), check_mode=True, guard=plan))  # type: ignore[arg-type]
+    assert [entry.partition(":")[0] for entry in plan.values["plan_digests"]] == ["cluster", "write target"]
+    api = ScriptedApi(objects, ca_pem=ca().pem)
+    guard = PlanGuard(plan.values["plan_digests"], ["cluster:c"])
+    with fails("plan-differs", "apps/hook-tls"):
+        certificate_flow._ensure(CertificateRun(api, wanted, (HOOK,), guard=guard))  # type: ignore[arg-type]
+    assert api.writes() == []
 
 
 @pytest.mark.parametrize("trusted", [False, True])
