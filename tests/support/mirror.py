@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,8 +28,6 @@ class Mirror:
     #: The target of a redirection, which it sends after the demanded headers.
     leads_to: str = ""
     status: int = 401
-    #: The time in seconds before each answer.
-    pause: float = 0.0
     #: The files that were uploaded, by path.
     received: dict[str, bytes] = field(default_factory=dict)
     #: For each request: path, headers, and True if the client sent a certificate.
@@ -49,14 +46,13 @@ def mirror(client_ca: str | None = None, **options: Any) -> Iterator[Mirror]:
             self.do_GET()
 
         def do_GET(self) -> None:  # the name is the library's
-            time.sleep(made.pause)
             has_certificate = bool(self.connection.getpeercert())
             made.requests.append((self.path, dict(self.headers.items()), has_certificate))
             wrong = [name for name, value in made.demanded.items() if self.headers.get(name) != value]
             if wrong or (client_ca and not has_certificate):
                 self.send_response(made.status, " ".join(f"no {self.headers.get(name)}" for name in wrong))
                 self.end_headers()
-            elif made.leads_to and self.path in ("/a.zip", "/folder/moved.json"):
+            elif made.leads_to and self.path == "/a.zip":
                 self.send_response(302)
                 self.send_header("Location", made.leads_to)
                 self.end_headers()
