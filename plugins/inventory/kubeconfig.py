@@ -24,8 +24,8 @@ description:
   - A host or group name never holds braces, control characters, invisible characters or parts of a path such as C(..). The
     plugin replaces them by C(_), adds a suffix to the name, and warns about the host. It shortens names of more than 200
     characters. C(certflow_context) keeps the name of the context, and Ansible never renders it as a template.
-  - These are errors - two contexts of one name, a host with the name of a group, a field of another type than Kubernetes defines, an unreadable file, a pattern
-    that matches no file, and a result without a host.
+  - These are errors - two contexts of one name, a host with the name of a group, a field of another type than Kubernetes defines, an
+    unreadable file, a pattern that matches no file, and a result without a host.
   - After an error Ansible continues without the inventory, unless E(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) is set. The
     playbooks of this collection stop.
 options:

@@ -417,7 +417,9 @@ reason:
   type: str
   sample: "issued a certificate (Secret kube-system/snapshot-validation-secret did not exist)"
 not_after:
-  description: The end of the validity of RV(certificate), or of its chain to RV(ca_bundle) if that ends earlier, in UTC. V(null) if no certificate matches the task.
+  description:
+    - The end of the validity of RV(certificate), or of its chain to RV(ca_bundle) if that ends earlier, in UTC. V(null) if no certificate
+      matches the task.
   returned: success
   type: str
   sample: "2027-11-26T10:00:00Z"

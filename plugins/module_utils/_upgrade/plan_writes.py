@@ -27,13 +27,13 @@ from .preflight import Preflight
 GENERATED = ("CertificateSigningRequest", "ReplicaSet")
 
 
-def of_hops(context: ActionContext, hops: Sequence[Hop], found: Preflight) -> Iterator[Write]:
+def of_hops(context: ActionContext, hops: Sequence[Hop], preflight: Preflight) -> Iterator[Write]:
     """Yield the writes of the steps that are due, and of those that follow from them.
 
     A step follows from an earlier one if that one writes the same object, or if it is in a later hop. Its own dry run cannot show
     that it will write.
     """
-    due = [tried.step for tried in found.tried if tried.is_due]
+    due = [tried.step for tried in preflight.tried if tried.is_due]
     touched: set[Reference] = set()
     for hop in hops:
         is_later = bool(touched)
@@ -41,23 +41,23 @@ def of_hops(context: ActionContext, hops: Sequence[Hop], found: Preflight) -> It
         for line in plan_changes.lines(hop):
             objects.setdefault(line.step, set()).update(line.objects)
         for step in (step for step in hop.steps if step.action not in (VERIFY, *WAITS)):
-            own = objects.get(step.id, set())
-            follows = is_later or (touched and (not own or own & touched))
-            if follows or step in due or step.id in found.certificates:
-                touched |= own
-                yield from of_step(context, step, str(hop.release), found.signer)
+            written = objects.get(step.id, set())
+            follows = is_later or (touched and (not written or written & touched))
+            if follows or step in due or step.id in preflight.certificates:
+                touched |= written
+                yield from of_step(context, step, str(hop.release), preflight.signer)
 
 
 def of_step(context: ActionContext, step: Step, hop: str, signer: str) -> Iterator[Write]:
     """Yield the writes of a step. hop: the release of its hop. signer: of a certificate step."""
     title = f"step {step.id} of the hop to {hop}"
-    given = step.parameters
-    contents = PARTS[step.action](given) if step.action in PARTS else [[step.action, given]]
+    options = step.parameters
+    contents = PARTS[step.action](options) if step.action in PARTS else [[step.action, options]]
     if step.action == "apply":
-        contents = [["apply", given, digest(actions.rendered(context, given))]]
+        contents = [["apply", options, digest(actions.rendered(context, options))]]
     elif step.action == CERTIFICATE:
-        place = [given[key] for key in ("namespace", "service", "secret")]
-        contents = [["certificate", *place, signer], *_bundles(given)]
+        place = [options[key] for key in ("namespace", "service", "secret")]
+        contents = [["certificate", *place, signer], *_bundles(options)]
     yield from (Write(step.id, title, content) for content in contents)
 
 
@@ -66,13 +66,13 @@ def _deletion(entry: Mapping[str, Any]) -> list[str]:
     return ["delete", entry["kind"], entry.get("namespace", ""), name, entry.get("label_selector", "")]
 
 
-def _bundles(given: Parameters) -> list[Any]:
-    return [["bundle", target["kind"], target["name"]] for target in given["targets"]]
+def _bundles(options: Parameters) -> list[Any]:
+    return [["bundle", target["kind"], target["name"]] for target in options["targets"]]
 
 
 #: Action -> its writes. An action without a row is one write with its parameters.
 PARTS: dict[str, Callable[[Parameters], list[Any]]] = {
-    "delete": lambda given: [_deletion(entry) for entry in given["objects"]],
-    "failure_policy": lambda given: [["failure_policy", name, given["policy"]] for name in given["names"]],
+    "delete": lambda row: [_deletion(entry) for entry in row["objects"]],
+    "failure_policy": lambda row: [["failure_policy", name, row["policy"]] for name in row["names"]],
     "reconnect": _bundles,
 }

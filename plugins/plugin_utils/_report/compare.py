@@ -48,8 +48,8 @@ class _Pair(NamedTuple):
 def compare(report: Report, earlier: Report) -> Report:
     """Return the report with the state and first_seen of its failed findings, and with the comparison.
 
-    Clusters with one name and one UID are compared. A finding is gone only if its cluster was read again and its check has an answer. It is new only if the earlier audit would
-    have found it. Accepted findings get a state too, and are not counted.
+    Clusters with one name and one UID are compared. A finding is gone only if its cluster was read again and its check has an
+    answer. It is new only if the earlier audit would have found it. Accepted findings get a state too, and are not counted.
 
     Raises CertflowError for a report of another kind.
     """

@@ -42,10 +42,10 @@ BUNDLES = (EMPTY, BROKEN)
 ANCHORS = ("ca-expired", "ca-expiring")
 WEAK = ("weak-signature", "weak-key")
 SERVED = ("ca-mismatch", "expired", "expiring", "not-yet-valid", "name-mismatch", "wrong-usage", *WEAK)
-#: The checks that pass only if the certificate of every endpoint was read. Without any certificate the bundle decides.
 #: cert-manager renews a certificate at its renewalTime. A signer may need some time.
 RENEWED_WITHIN = timedelta(hours=1)
 CERT_MANAGER = "certificates.cert-manager.io"
+#: The checks that pass only if the certificate of every endpoint was read. Without any certificate the bundle decides.
 OF_ENDPOINTS = frozenset((*SERVED, "handshake-fails", "endpoints-differ"))
 #: The checks that find a call which fails now. They are folded into one finding of these kinds of callers.
 BROKEN_NOW = frozenset((*REFERENCES, *BUNDLES, "ca-expired", "handshake-fails", *SERVED)) - {

@@ -122,7 +122,7 @@ def _service(obj: Object, around: ClusterObjects) -> str:
 
 
 def _workload(obj: Object, around: ClusterObjects) -> str:
-    names = [f"{one.get('name', '?')} ({one.get('image', '')})" for one in containers(obj)]
+    names = [f"{entry.get('name', '?')} ({entry.get('image', '')})" for entry in containers(obj)]
     # A controller with another name is deleted only if the user names it.
     chosen = deployment_of(obj) not in DEPLOYMENTS and only_program(obj) == CONTROLLER_PROGRAM
     is_own = len(names) == 1 and (chosen or own_program(obj, around.registry))

@@ -27,9 +27,8 @@ from ..release import crd_sets
 from ..release.crd_sets import Conversion, Crd
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME
 from ..release.release_table import GROUP, GROUP_CONTENTS, OLD_LISTS, SNAPSHOT
+from ..release.settings import REGISTRY
 from .upgrade_context import DRAINS_SINCE, UpgradeContext
-
-REGISTRY = "registry.k8s.io/sig-storage"
 
 
 def state_after(context: UpgradeContext) -> InstalledState:
