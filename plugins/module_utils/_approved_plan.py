@@ -46,7 +46,7 @@ UNCOVERED = {
     "approved_plan": "It holds the digests",
 }
 MOST_DIFFERENCES = 3
-_LOGIN = re.compile(r"(?<=//)[^/@]*@")
+_LOGIN = re.compile(r"(?<=//)[^/@?#\\]*@")
 
 
 class PlanDiffersError(CertflowError):
@@ -91,7 +91,8 @@ class PlanGuard:
             return
         titles = {f"{WRITE}{write.id}:{digest(write.content)}": write.title for write in writes}
         self.writes |= titles.keys()
-        values = {entry.rpartition(":")[2] for entry in self.approved or ()}
+        # The digest of an option may be equal to that of a write.
+        values = {entry.rpartition(":")[2] for entry in self.approved or () if entry.startswith(WRITE)}
         self._refuse(title for entry, title in titles.items() if entry.rpartition(":")[2] not in values)
 
     def check_options(self) -> None:

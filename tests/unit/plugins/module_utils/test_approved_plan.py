@@ -139,6 +139,23 @@ def test_credentials_in_a_url_are_not_covered() -> None:
     assert begin("snapshot_controller", given).fixed == begin("snapshot_controller", other).fixed
 
 
+@pytest.mark.parametrize("end", ["#", "?", "\\"])
+def test_another_host_in_front_of_an_at_sign_is_covered(end: str) -> None:
+    given = {"version": "8.5.0", "source": f"https://evil.example.com{end}@mirror.example.com/releases"}
+    other = {"version": "8.5.0", "source": "https://mirror.example.com/releases"}
+    assert begin("snapshot_controller", given).fixed != begin("snapshot_controller", other).fixed
+
+
+def test_the_value_of_an_option_approves_no_write() -> None:
+    """A list in an option may be equal to the content of a write."""
+    content = ["ValidatingWebhookConfiguration", "pods", "pods.acme.com"]
+    given = {"service": "hook", "namespace": "demo", "secret": {"name": "tls"}, "requesters": content}
+    plan = begin("webhook_certificate", given).values["plan_digests"]
+    guard = begin("webhook_certificate", {**given, "approved_plan": plan}, check_mode=False)
+    with fails("plan-differs", "pods"):
+        guard.allow([Write("target", "the CA bundle of pods", content)])
+
+
 def test_without_check_mode_and_plan_nothing_is_read() -> None:
     guard = begin("snapshot_controller", {"version": "8.5.0"}, uid="", check_mode=False)
     guard.allow(iter([Write("x", "x", {})]))
