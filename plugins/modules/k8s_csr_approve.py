@@ -26,8 +26,8 @@ description:
   - With selectors, the module ignores requests that already have the opposite decision.
   - It also compares requests that were approved before. If such a request does not match, the task fails if O(name) names it. If
     selectors found it, the module leaves it out of the result and warns.
-  - A user or group of Kubernetes in the subject, such as C(system:masters), is a mismatch unless C(expect.common_name) or
-    C(expect.organizations) spells it out. Nodes are the exception.
+  - A user or group of Kubernetes, kubeadm or EKS in the subject, such as C(system:masters), is a mismatch unless
+    C(expect.common_name) or C(expect.organizations) spells it out. Nodes are the exception.
   - A name is a mismatch unless it belongs to the Service in O(expect), or O(expect) or O(allow_names) lists it. The names of a Service
     are C(SERVICE), C(SERVICE.NAMESPACE), C(SERVICE.NAMESPACE.svc) and C(SERVICE.NAMESPACE.svc.cluster.local). The CA of the cluster
     signs every approved request. So O(allow_names) must list wildcards and the names of the cluster's API server, nodes and service

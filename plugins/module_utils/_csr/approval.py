@@ -25,6 +25,8 @@ from .usages import SERVER_AUTH, is_client_identity, unexpected_usages
 
 # Synonyms in certificates.k8s.io/v1: usages with the same bit or OID.
 _SAME_USAGE = {"signing": "digital signature", "s/mime": "email protection"}
+# The beginnings of the users and groups of Kubernetes, of kubeadm, whose group kubeadm:cluster-admins may do everything, and of EKS.
+_RESERVED = ("system:", "kubeadm:", "eks:")
 # OpenSSL's example configuration and external-snapshotter's create-cert.sh put this usage into every request. The holder
 # of the key can do nothing with it that "digital signature" does not permit.
 _HARMLESS_USAGES = ("content commitment",)
@@ -212,7 +214,7 @@ def _system_subject(content: RequestContent, expected: Expectation) -> Iterator[
     if expected.organizations is None:
         names += [group for group in request.organizations if group != "system:nodes"]
     for name in names:
-        if name.startswith("system:"):
+        if name.startswith(_RESERVED):
             yield f"its subject has {name!r}, a user or group of Kubernetes, which expect does not spell out"
 
 

@@ -29,6 +29,7 @@ _DNS_NAME = re.compile(rf"{DNS_LABEL}(?:\.{DNS_LABEL})*")
 # refuse them, and other programs disagree about their meaning.
 _NUMBER = r"(?:[0-9]+|0x[0-9a-f]*)"
 _NUMBERS = re.compile(rf"{_NUMBER}(?:\.{_NUMBER}){{0,3}}")
+_LIKE_HOST = re.compile(r"[a-z0-9._-]+")
 _API_SERVER = re.compile(r"kubernetes(\.default(\.svc(\..*)?)?)?")
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)(?:(//)([^/?#]*@)?([^/?#]*))?(.*)", re.DOTALL)
 # The only domain that no one can own outside a cluster (RFC 6762). Any other one is a name in allow_names.
@@ -176,9 +177,12 @@ def may_be_of_node(name: str, others: Iterable[str]) -> bool:
 
 
 def is_host_name(text: str) -> bool:
-    """Return True for an address, and for a DNS name of more than one part. A single word may be any name."""
+    """Return True for an address, and for a host name of more than one part. A single word may be any name.
+
+    Signers such as Vault also accept underscores and other names that are no DNS names.
+    """
     name = normalize(text.strip()).removeprefix("*.")
-    return is_address(name) or ("." in name and is_dns_name(name))
+    return is_address(name) or ("." in name and _LIKE_HOST.fullmatch(name) is not None)
 
 
 def is_address(text: str) -> bool:
