@@ -18,6 +18,7 @@ import base64
 import contextlib
 import gzip
 import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -110,9 +111,12 @@ def _is_public(key: str, value: str) -> bool:
 
 
 def write_file(directory: Path, host: str, now: datetime, objects: Sequence[Object]) -> Path:
-    """Write the objects to a new file that only its owner can read. Raises StepError if that fails."""
+    """Write the objects to a new file that only its owner can read. Raises StepError if that fails.
+
+    Several clusters may have one address, behind different proxies. So the name ends in random digits.
+    """
     place = re.sub(r"[^A-Za-z0-9.]+", "-", host.partition("://")[2]).strip("-")
-    path = directory / f"{place}-{now:%Y%m%dT%H%M%SZ}.yaml"
+    path = directory / f"{place}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.yaml"
     try:
         path = Path(_paths.resolve(str(path)))
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import re
 import stat
 from datetime import datetime, timezone
 from pathlib import Path
@@ -170,7 +171,7 @@ def test_the_backup_holds_the_changed_objects_but_no_private_key(tmp_path: Path)
     kept = backups.read_originals(cast("Client", UpgradedCluster(service, secret, old, made)), touched)
     now = datetime(2026, 3, 1, 3, 0, tzinfo=timezone.utc)
     path = backups.write_file(tmp_path / "new", "https://[2001:db8::1]:6443/prefix", now, kept)
-    assert path.name == "2001-db8-1-6443-prefix-20260301T030000Z.yaml"
+    assert re.fullmatch(r"2001-db8-1-6443-prefix-20260301T030000Z-[0-9a-f]{8}\.yaml", path.name)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     metadata = {"name": "hook", "namespace": "default"}
     documents = list(yaml.safe_load_all(path.read_text()))
@@ -183,6 +184,13 @@ def test_the_backup_holds_the_changed_objects_but_no_private_key(tmp_path: Path)
     assert documents[1]["data"] == {"tls.crt": encoded(PEM), "cert.pem": encoded(PEM * 2)}
     assert documents[2:] == [old]
     assert encoded(KEY) not in path.read_text() and "S0VZ" not in path.read_text()
+
+
+def test_clusters_with_one_address_keep_their_own_backups(tmp_path: Path) -> None:
+    """Behind different proxies, several clusters may have one address."""
+    now, host = datetime(2026, 3, 1, 3, 0, tzinfo=timezone.utc), "https://10.0.0.1:6443"
+    paths = [backups.write_file(tmp_path, host, now, [{"kind": kind}]) for kind in ("Service", "Secret")]
+    assert ["Service" in path.read_text().split("---")[-1] for path in paths] == [True, False]
 
 
 def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
