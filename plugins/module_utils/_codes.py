@@ -19,7 +19,7 @@ CODES = {
     "answer-too-large": "An answer is larger than the collection reads.",
     "api-error": "The API server answered with an error that has no code of its own.",
     "approved-unexpectedly": "A request that does not match the expectation was approved before the task ran.",
-    "audit-incomplete": "An audit could not read webhook configurations, CustomResourceDefinitions or APIServices.",
+    "audit-incomplete": "An audit could not read webhook configurations, CustomResourceDefinitions, APIServices, Services or EndpointSlices.",
     "authentication-failed": "The credentials are missing, expired or refused.",
     "backup-too-large": "The backup is larger than the collection keeps in the cluster. Nothing was written.",
     "bundle-expired": "Every certificate of the CA bundle has expired.",

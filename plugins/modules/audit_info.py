@@ -208,6 +208,11 @@ findings:
       type: list
       elements: str
       returned: success
+    objects:
+      description: With the status V(unknown), the objects without an answer. Without an entry, these are all objects.
+      type: list
+      elements: str
+      returned: success
     permissions:
       description: With the status V(unknown), the permissions that may be missing, each a verb and a resource.
       type: list

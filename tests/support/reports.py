@@ -57,6 +57,7 @@ def finding(check: str = "expiring", **values: Any) -> dict[str, Any]:
         "fingerprint": hashlib.sha256(identity.encode()).hexdigest()[:32],
         "source": "",
         "unanswered": [],
+        "objects": [],
         "permissions": [],
         **values,
     }

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import compare, data
 from cryptography import x509
 
 from tests.support import clusters
-from tests.support.audit_rig import NOW, AuditRig, as_pair, bundle_of, failed, leaf
+from tests.support.audit_rig import NOW, AuditRig, as_pair, audit_as_auditor, bundle_of, failed, leaf
 from tests.support.authority import DAY, Issued, authority, new_key
 from tests.support.bundle_rig import DEFINITION, PATHS, ca
 from tests.support.clusters import AdminApiError
@@ -291,3 +292,30 @@ def test_an_annotation_for_a_cert_manager_that_is_not_installed_is_named(rig: Au
     name = rig.hook("no-injector", bundle=ca("bad").certificate_pem.decode(), metadata=metadata)
     (finding,) = failed(rig.audit(), name)
     assert any("needs cert-manager, which is not installed" in line for line in finding["evidence"])
+
+
+# Incomplete audits
+
+
+def report_of(result: dict[str, Any], made_at: datetime.datetime = NOW) -> dict[str, Any]:
+    return dict(data.build_audit({"a": result}, made_at, "1.0.0"))
+
+
+def test_an_endpoint_that_cannot_be_read_hides_no_finding_of_another_webhook(rig: AuditRig) -> None:
+    rig.hook("no-pod", service=rig.service("no-pod", address="192.0.2.1"), port=443)
+    earlier = report_of(rig.audit(), NOW - DAY)
+    name = rig.hook("new", port=rig.serve(leaf(rig.server_name, end=NOW + 5 * DAY)))
+    compared = compare.compare(report_of(rig.audit()), earlier)
+    states = {
+        one["check"]: one["state"]
+        for one in compared["clusters"][0]["findings"]
+        if one["object"]["name"] == name and one["severity"] != "info"
+    }
+    assert states == {"expiring": "new"}
+
+
+@pytest.mark.parametrize("resource", ["services", "endpointslices"])
+def test_an_audit_that_may_not_read_services_is_not_complete(rig: AuditRig, resource: str) -> None:
+    result = audit_as_auditor(rig.cluster, without=[resource])
+    (cluster,) = report_of(result)["clusters"]
+    assert (cluster["status"], cluster["code"]) == ("unreadable", "audit-incomplete")

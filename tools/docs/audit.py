@@ -33,7 +33,7 @@ A finding has one of these states:
 | Status | Meaning |
 |---|---|
 | `fail` | The object has the fault. |
-| `unknown` | The audit could not read something. There is one finding for each reason, with the missing permission if that is the reason. |
+| `unknown` | The audit could not read something. There is one finding for each reason, with the objects, and with the missing permission if that is the reason. |
 | `pass` | The object does not have the fault. The module returns such findings with `include_passed`. |
 | `skip` | The check does not apply to the object. |
 

@@ -94,7 +94,7 @@ has a line about each cluster that was left out or renamed.
 
 A comparison with an earlier report sets `state` and `first_seen` of each failed finding. It uses the fingerprints.
 
-- A finding is new if the earlier audit answered its check and did not find it.
+- A finding is new if the earlier audit answered its check for this object and did not find it.
 - A finding is known if the earlier audit found it. `first_seen` stays the time of the first audit in a chain of comparisons.
 - A finding is gone if its cluster was read again, its check has an answer, and the finding is not there.
 

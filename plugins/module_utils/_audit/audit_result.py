@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -25,7 +25,16 @@ from .checks import (
     webhook_settings,
 )
 from .checks.cluster_rows import UNREADABLE
-from .cluster_data import CONDITIONS, ENDPOINTS, PERMISSIONS, PORT_FORWARD, SERVICES, ClusterData, Gap
+from .cluster_data import (
+    CONDITIONS,
+    ENDPOINTS,
+    PERMISSIONS,
+    PORT_FORWARD,
+    SERVICES,
+    BackendKey,
+    ClusterData,
+    Gap,
+)
 from .exceptions import AuditException
 from .finding import FAIL, PASS, SEVERITIES, STATUSES, UNKNOWN, AuditedObject, AuditFinding
 
@@ -68,7 +77,7 @@ def find(data: ClusterData) -> list[AuditFinding]:
     findings = [finding for point in data.points for finding in call_checks.check_point(data, point)]
     compared = [finding for rule in RULES for finding in rule(data)]
     findings += [finding for finding in compared if finding.status != PASS or _is_complete(finding, data)]
-    findings += [_unknown(gap) for gap in dict.fromkeys(data.gaps)]
+    findings += _unknowns(data)
     return [finding if finding.severity else _with_severity(finding) for finding in findings]
 
 
@@ -129,12 +138,22 @@ def _rules(permissions: Sequence[Permission]) -> Iterator[dict[str, Any]]:
             yield {"apiGroups": [group], "resources": [resource], **names, "verbs": wanted}
 
 
-def _unknown(gap: Gap) -> AuditFinding:
-    """Return the finding of something that could not be read: once for each reason."""
+def _unknowns(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield a finding for each reason why something could not be read, with the objects that call it."""
+    backends: dict[Gap, list[BackendKey | None]] = {}
+    for gap in data.gaps:
+        backends.setdefault(replace(gap, backend=None), []).append(gap.backend)
+    for gap, places in backends.items():
+        called = [str(point.object) for point in data.points if point.backend in places]
+        yield _unknown(gap, () if None in places else tuple(called))
+
+
+def _unknown(gap: Gap, objects: tuple[str, ...]) -> AuditFinding:
     permissions = tuple(map(_in_words, PERMISSIONS[gap.source] if gap.lacks_permission else ()))
     checks = tuple(check_table.checks_of(gap.source))
     words = f"The audit could not read {gap.source}: {gap.reason}"
     lines = [f"checks without a complete answer: {', '.join(checks)}"] if checks else []
+    lines += [f"objects: {', '.join(objects)}"] if objects else []
     lines += [f"missing permission: {permission}" for permission in permissions]
     return AuditFinding(
         UNREADABLE,
@@ -143,6 +162,7 @@ def _unknown(gap: Gap) -> AuditFinding:
         words,
         tuple(lines),
         unanswered=checks,
+        objects=objects,
         permissions=permissions,
         detail=f"{gap.source} {gap.reason}",
         source=gap.source,

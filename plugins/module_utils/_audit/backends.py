@@ -117,18 +117,19 @@ class ChainReader:
         """Return the backend with the chains that its endpoints serve."""
         reason = self._refusal(endpoints)
         if reason:
-            self.reads.note(Gap(ENDPOINTS, reason))
+            self.reads.note(Gap(ENDPOINTS, reason, backend=point.backend))
             return replace(backend, is_complete=False)
         limit = self.options.endpoints_per_service
         self.left_out += max(0, len(endpoints) - limit)
         chains: list[ServedChain] = []
         for endpoint in sorted(endpoints, key=str)[:limit]:
             if time.monotonic() > self.until:
-                self.reads.note(Gap(ENDPOINTS, "wait_timeout ended before every endpoint was read"))
+                reason = "wait_timeout ended before every endpoint was read"
+                self.reads.note(Gap(ENDPOINTS, reason, backend=point.backend))
                 return replace(backend, chains=tuple(chains), is_complete=False)
             chains.append(served_chains.read_chain(self.client, endpoint, point.config, self.until))
             self.handshakes += not chains[-1].is_blind
-            self._note(chains[-1])
+            self._note(chains[-1], point.backend)
         is_complete = not any(one.is_blind for one in chains)
         return replace(backend, chains=tuple(chains), is_complete=is_complete)
 
@@ -143,9 +144,9 @@ class ChainReader:
             return "probe_endpoints is false, so no endpoint was read"
         return ""
 
-    def _note(self, seen: ServedChain) -> None:
+    def _note(self, seen: ServedChain, backend: BackendKey) -> None:
         if seen.lacking:
             words = "this identity may not reach pods through the API server"
-            self.reads.note(Gap(PORT_FORWARD, words, lacks_permission=True))
+            self.reads.note(Gap(PORT_FORWARD, words, lacks_permission=True, backend=backend))
         elif seen.is_blind:
-            self.reads.note(Gap(ENDPOINTS, seen.problem))
+            self.reads.note(Gap(ENDPOINTS, seen.problem, backend=backend))

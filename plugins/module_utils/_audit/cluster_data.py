@@ -105,6 +105,8 @@ class Gap:
     reason: str
     #: True if a missing permission is the reason, False for an error of the cluster and for a limit of the audit.
     lacks_permission: bool = False
+    #: The only Service or address that it is about, None for the whole source.
+    backend: BackendKey | None = None
 
 
 @dataclass(frozen=True)

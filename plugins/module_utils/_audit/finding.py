@@ -90,6 +90,8 @@ class AuditFinding:
     source: str = ""
     #: With UNKNOWN: the ids of the checks without a complete answer.
     unanswered: tuple[str, ...] = ()
+    #: With UNKNOWN: the objects without an answer, () for all.
+    objects: tuple[str, ...] = ()
     #: With UNKNOWN: the missing permissions, each a verb and a resource.
     permissions: tuple[str, ...] = ()
     #: Distinguishes findings of one check about one object.
@@ -118,5 +120,6 @@ class AuditFinding:
             "fingerprint": self.fingerprint(cluster_uid),
             "source": self.source,
             "unanswered": list(self.unanswered),
+            "objects": [shortened(name) for name in self.objects],
             "permissions": list(self.permissions),
         }

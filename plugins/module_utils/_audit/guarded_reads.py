@@ -42,7 +42,8 @@ class GuardedReads:
     def note(self, gap: Gap) -> None:
         """Keep a gap. Keep only the first missing permission of a source, because the messages differ only in the names."""
         if gap.lacks_permission and any(
-            known.lacks_permission and known.source == gap.source for known in self.gaps
+            known.lacks_permission and (known.source, known.backend) == (gap.source, gap.backend)
+            for known in self.gaps
         ):
             return
         if gap not in self.gaps:

@@ -7,13 +7,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import cluster_data
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import FAIL, UNKNOWN
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+    FAIL,
+    UNKNOWN,
+    AuditedObject,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import shortened
 
 from . import fields, report_text
 from .fields import KNOWN, NEW
@@ -37,12 +42,16 @@ SERVED = frozenset(
 OPTIONAL = frozenset(check_table.checks_of(cluster_data.SNAPSHOT))
 
 
+#: Check -> the names of the objects for which it has no answer, "" for all objects.
+_Unanswered = Mapping[str, frozenset[str]]
+
+
 class _Pair(NamedTuple):
     """A cluster in both reports, and the checks for which one of the two audits has no complete answer."""
 
     earlier: Mapping[str, Any]
-    unanswered_earlier: frozenset[str]
-    unanswered_now: frozenset[str]
+    unanswered_earlier: _Unanswered
+    unanswered_now: _Unanswered
 
 
 def compare(report: Report, earlier: Report) -> Report:
@@ -92,15 +101,26 @@ def _pair(cluster: Mapping[str, Any], found: Mapping[str, Any] | None) -> _Pair 
         return None
     if found["uid"] != cluster["uid"]:
         return None
-    return _Pair(found, _unanswered(found, cluster), _unanswered(cluster, found) | OPTIONAL)
+    return _Pair(found, _unanswered(found, cluster), _unanswered(cluster, found, OPTIONAL))
 
 
-def _unanswered(cluster: Mapping[str, Any], other: Mapping[str, Any]) -> frozenset[str]:
-    unknown = [one for one in cluster["findings"] if one["status"] == UNKNOWN]
-    named = {check for one in unknown for check in (one["check"], *one["unanswered"])}
+def _unanswered(
+    cluster: Mapping[str, Any], other: Mapping[str, Any], optional: Iterable[str] = ()
+) -> _Unanswered:
     limits, others = cluster["limits"] or {}, other["limits"] or {}
     is_narrower = any(sees_less(limits.get(name), others.get(name)) for name, sees_less in NARROWER.items())
-    return frozenset(named) | (SERVED if is_narrower else frozenset())
+    found = dict.fromkeys((*optional, *(SERVED if is_narrower else ())), frozenset(("",)))
+    for one in cluster["findings"]:
+        if one["status"] == UNKNOWN:
+            for check in (one["check"], *one["unanswered"]):
+                found[check] = found.get(check, frozenset()) | frozenset(one["objects"] or ("",))
+    return found
+
+
+def _has_answer(unanswered: _Unanswered, finding: Mapping[str, Any]) -> bool:
+    subject = finding["object"]
+    names = (subject["kind"], subject["name"], "", subject["namespace"], "", subject["webhook"])
+    return not unanswered.get(finding["check"], frozenset()) & {"", shortened(str(AuditedObject(*names)))}
 
 
 def _states(cluster: Mapping[str, Any], pair: _Pair) -> list[dict[str, Any]]:
@@ -114,7 +134,7 @@ def _states(cluster: Mapping[str, Any], pair: _Pair) -> list[dict[str, Any]]:
             since = match["first_seen"] or pair.earlier["audited_at"]
             found.append(_with_state(finding, KNOWN, since))
         else:
-            state = "" if finding["check"] in pair.unanswered_earlier else NEW
+            state = NEW if _has_answer(pair.unanswered_earlier, finding) else ""
             found.append(_with_state(finding, state, cluster["audited_at"]))
     return found
 
@@ -136,5 +156,5 @@ def _gone(cluster: Mapping[str, Any], pair: _Pair) -> list[dict[str, Any]]:
         if one["status"] == FAIL
         and not one["excepted"]
         and one["fingerprint"] not in present
-        and one["check"] not in pair.unanswered_now
+        and _has_answer(pair.unanswered_now, one)
     ]

@@ -33,7 +33,12 @@ from .report_text import InvalidReport, Report
 #: Failure code -> status of the cluster. Every other failure is FAILED.
 STATUS_OF_CODE = {"unreachable": fields.UNREACHABLE, "server-untrusted": fields.UNREACHABLE}
 #: An audit without one of these sources has not seen everything that calls webhooks.
-ESSENTIAL = (cluster_data.CONFIGURATIONS, cluster_data.DEFINITIONS, cluster_data.API_SERVICES)
+ESSENTIAL = (
+    cluster_data.CONFIGURATIONS,
+    cluster_data.DEFINITIONS,
+    cluster_data.API_SERVICES,
+    cluster_data.SERVICES,
+)
 #: Key of a cluster -> its key in the result traffic of audit_info.
 TRAFFIC = {"requests": "requests", "bytes": "bytes_received"}
 #: At most so many hosts are named in a line about the report.

@@ -35,7 +35,7 @@ UNREADABLE = "unreadable"
 #: Status of a cluster in an audit -> its meaning. Every status but OK fails the audit, whatever its findings are.
 AUDIT_STATUSES = {
     OK: "The audit is complete, apart from findings with the status `unknown`.",
-    UNREADABLE: "The audit could not read webhook configurations, CustomResourceDefinitions or APIServices.",
+    UNREADABLE: "The audit could not read webhook configurations, CustomResourceDefinitions, APIServices, Services or EndpointSlices.",
     FAILED: "The audit failed.",
     UNREACHABLE: "The API server did not answer, or its certificate did not verify.",
     NOT_STARTED: "The run ended before the audit of this cluster.",
@@ -112,6 +112,7 @@ FINDING = (
     Field("fingerprint", TEXT, "A value that is the same in later audits of the cluster."),
     Field("source", TEXT, "With the status `unknown`: the data that could not be read."),
     Field("unanswered", TEXTS, "With the status `unknown`: the checks without a complete answer."),
+    Field("objects", TEXTS, "With the status `unknown`: the objects without an answer, empty for all."),
     Field("permissions", TEXTS, "With the status `unknown`: the missing permissions, each a verb and a resource."),
     Field(
         "state",

@@ -72,6 +72,19 @@ def test_passed_findings_are_counted_and_shown_on_request() -> None:
     assert short["breaks_at"] is None
 
 
+def test_a_gap_of_a_backend_names_the_objects_that_call_it() -> None:
+    """One reason is one finding, also for many backends. A gap without a backend is about every object."""
+    points = [point(config(name=name), uid=name, name=name) for name in ("a", "b", "c")]
+    gaps = [Gap("endpoints", "no", backend=entry.backend) for entry in points[:2]]
+    findings = [
+        build(*points, gaps=tuple(group))["findings"] for group in (gaps, [*gaps, Gap("endpoints", "no")])
+    ]
+    objects = [[one["objects"] for one in group if one["status"] == "unknown"] for group in findings]
+    webhook_name = ", webhook hook.example.com"
+    named = [f"ValidatingWebhookConfiguration {name}{webhook_name}" for name in ("a", "b")]
+    assert objects == [[named], [[]]]
+
+
 def test_every_gap_is_one_finding_with_its_permissions() -> None:
     gaps = tuple(Gap(source, "a reason") for source in PERMISSIONS)
     result = build(gaps=(*gaps, *gaps))

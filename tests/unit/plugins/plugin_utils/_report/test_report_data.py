@@ -34,6 +34,7 @@ OUTCOMES: dict[str, tuple[Any, str, str]] = {
     "with findings": (result(finding()), "ok", ""),
     "without a permission": (result(unread("deadlock"), missing_role=ROLE), "ok", ""),
     "without CRDs": (LISTS, "unreadable", "audit-incomplete"),
+    "without Services": (result(unread("expired", source="services")), "unreadable", "audit-incomplete"),
     "login": (failed(), "failed", "authentication-failed"),
     "no answer": (failed("unreachable"), "unreachable", "unreachable"),
     "other CA": (failed("server-untrusted"), "unreachable", "server-untrusted"),

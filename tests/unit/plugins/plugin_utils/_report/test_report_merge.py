@@ -117,6 +117,8 @@ def test_reports_that_cannot_be_merged() -> None:
 SOON = finding("expiring", uid="soon")
 DEAD = finding("deadlock", uid="dead")
 EXCEPTED = finding("deadlock", uid="dead", excepted={"reason": "known", "until": None})
+ONE = finding("expiring", uid="one", name="one")
+OF_ONE = unread("expiring", objects=["ValidatingWebhookConfiguration one, webhook a.example.com"])
 HAZARD = finding("snapshot-hazard", uid="hazard")
 ESSENTIAL = unread("conversion-dead", source="definitions")
 # The earlier result, the result now, then the states of the findings, the numbers of new, known and gone ones, and whether
@@ -132,6 +134,9 @@ COMPARED: dict[str, tuple[Any, Any, list[str], tuple[int, int, int], bool]] = {
     "passed now": (result(SOON), result({**SOON, "status": "pass"}), [""], (0, 0, 1), True),
     "not answered now": (result(SOON, DEAD), result(unread("expiring")), [""], (0, 0, 1), True),
     "not answered before": (result(unread("expiring")), result(SOON, DEAD), ["", "new"], (1, 0, 0), True),
+    "another object not answered before": (result(OF_ONE), result(SOON, ONE), ["new", ""], (1, 0, 0), True),
+    "another object not answered now": (result(SOON, ONE), result(OF_ONE), [""], (0, 0, 1), True),
+    "one reason for all objects": (result(OF_ONE, unread("expiring")), result(SOON, ONE), ["", ""], (0, 0, 0), True),
     "no certificates now": (result(SOON, DEAD), result(limits={**LIMITS, "probe_endpoints": False}), [], (0, 0, 1), True),
     "no certificates before": (result(limits={**LIMITS, "probe_endpoints": False}), result(SOON, DEAD), ["", "new"], (1, 0, 0), True),
     "fewer endpoints now": (result(SOON), result(limits={**LIMITS, "endpoints_per_service": 2}), [], (0, 0, 0), True),
