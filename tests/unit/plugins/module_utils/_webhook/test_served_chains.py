@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +31,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webho
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.support import authority, https_webhook
-from tests.support.clusters import pki as pki_pairs
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi
 from tests.unit.plugins.module_utils._kube.raw import dripping, endless, guarded, talking
 from tests.unit.plugins.module_utils._webhook import pki
@@ -78,7 +78,8 @@ def test_a_refused_handshake_is_explained(kind: str) -> None:
     server = https_webhook.WebhookServer(https_webhook.allow)
     if kind != PLAIN:
         issued = authority.issue("hook")
-        server.present(pki_pairs.KeyPair(issued.certificate, issued.key))
+        key = issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        server.present(SimpleNamespace(certificate_pem=issued.pem.encode(), key_pem=key))
         context: Any = server._tls
         context.verify_mode = ssl.CERT_REQUIRED
         context.maximum_version = ssl.TLSVersion.TLSv1_2
