@@ -31,7 +31,6 @@ NOW = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
 DAY = datetime.timedelta(days=1)
 #: The documented role of an auditor.
 ROLE = yaml.safe_load((REPOSITORY / "docs" / "rbac" / "audit.yaml").read_text())
-NOTHING = frozenset[str]()
 
 
 def as_pair(issued: Issued) -> pki.KeyPair:

@@ -13,8 +13,6 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -188,12 +186,3 @@ class Browser:
         line, _zero, self._rest = self._rest.partition(b"\0")
         message: dict[str, Any] = json.loads(line)
         return message
-
-
-@contextmanager
-def opened(path: Path, program: str) -> Iterator[Browser]:
-    """Show a file in a new browser."""
-    with Browser(program) as browser:
-        browser.show()
-        browser.open(path)
-        yield browser

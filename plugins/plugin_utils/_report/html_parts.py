@@ -81,10 +81,6 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
 def labels(layouts: Mapping[str, Iterable[Column]]) -> str:
     """Return the style rules that show the names of columns in the cells of a narrow page."""
     return "\n  ".join(

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from ..._kube.client import Client
 
 Object = Mapping[str, Any]
-_HASH = "pod-template-hash"
 
 
 def orphan_deployment(
