@@ -234,6 +234,36 @@ def test_a_webhook_of_another_owner_that_is_added_after_the_dry_run_is_kept(
     assert [line for line in client.written if "delete" in line.lower()] == []
 
 
+@pytest.mark.parametrize("moment", ["before the write", "between read and write"])
+def test_an_object_of_another_manager_that_appears_after_the_dry_run_is_kept(
+    cluster: Cluster, client: Client, namespace: str, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    helm = old_deployment(namespace)
+    helm["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "Helm"
+    manifest = new_deployment(namespace)
+    (seen,) = apply_manifests.preview(client, [manifest])
+    path = seen.outcome.reference.path
+
+    def create() -> None:
+        kubectl(cluster, "create", "--field-manager=helm", "-f-", stdin=json.dumps(helm))
+
+    def find_late(*given: Any, **more: Any) -> Object | None:
+        monkeypatch.undo()
+        found = Client.find(client, *given, **more)
+        create()
+        return found
+
+    if moment == "before the write":
+        create()
+    else:
+        monkeypatch.setattr(client, "find", find_late)
+    before = helm["spec"]["template"]["spec"]["containers"][0]["image"]
+    with pytest.raises(OwnedObjectError, match="belongs to Helm"):
+        apply_manifests.write(client, seen)
+    live = cluster.api("GET", path)["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert live == before
+
+
 def test_an_object_of_another_manager_is_refused(cluster: Cluster, client: Client, namespace: str) -> None:
     old = old_deployment(namespace)
     old["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "Helm"

@@ -253,10 +253,19 @@ class Client:
         return self._request("PATCH", path, _dry(dry_run), operations, content=JSON_PATCH)
 
     def apply(
-        self, path: str, body: Mapping[str, Any], *, manager: str, dry_run: bool = False
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        manager: str,
+        takes_fields: bool = True,
+        dry_run: bool = False,
     ) -> dict[str, Any]:
-        """Create or change an object by server-side apply. ``manager`` takes fields over from other managers."""
-        query = {"fieldManager": manager, "force": "true", **(_dry(dry_run) or {})}
+        """Create or change an object by server-side apply.
+
+        takes_fields: ``manager`` takes fields over from other managers. If False, such a field leads to Conflict.
+        """
+        query = {"fieldManager": manager, "force": str(takes_fields).lower(), **(_dry(dry_run) or {})}
         return self._request("PATCH", path, query, body, content=APPLY_PATCH)
 
     def delete(

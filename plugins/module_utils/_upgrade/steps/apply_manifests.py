@@ -239,13 +239,17 @@ def _move_and_apply(client: Client, one: Preview) -> Object:
     place, managers, live = reference(one.manifest), one.managers, client.find(reference(one.manifest).path)
     for _attempt in range(ATTEMPTS):
         if live is not None:
-            refuse_others(client, place, live, take_over=True)  # the preview has judged its manager
+            # The preview has judged the manager of an object that it found.
+            refuse_others(client, place, live, take_over=one.live is not None)
         patch = field_ownership.patch_to_move(live, managers) if live is not None else []
         try:
             if patch:
                 live = client.patch(place.path, patch)
             manifest = _at_version(one.manifest, live)
-            live = client.apply(place.path, manifest, manager=field_ownership.MANAGER)
+            # An object that appears after the read leads to Conflict, because it has other managers.
+            live = client.apply(
+                place.path, manifest, manager=field_ownership.MANAGER, takes_fields=live is not None
+            )
         except Conflict:
             live = client.find(place.path)
             continue
