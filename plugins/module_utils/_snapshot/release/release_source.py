@@ -113,7 +113,9 @@ def _lock(directory: Path) -> Iterator[None]:
     """Let one process fetch at a time. Other processes then find its files."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (directory / ".lock").open("a+") as file:
+        # Another user may have made a link in a common directory. The file that it leads to would be emptied.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        with open(os.open(directory / ".lock", flags, 0o666), "a+") as file:
             _wait_for(file, directory)
             yield
     except OSError as exc:

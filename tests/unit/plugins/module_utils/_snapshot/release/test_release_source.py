@@ -440,3 +440,17 @@ def test_a_process_that_waits_too_long_for_a_download_fails(
             get(tmp_path, tmp_path / "served" / "a.tar.gz")
         assert "cache_directory" in caught.value.remedy
     assert get(tmp_path, tmp_path / "served" / "a.tar.gz") == TEXTS
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    """Another user may make it in a common directory. The lock is emptied, and so would be the file that it leads to."""
+    file, cache = tmp_path / "file", tmp_path / "cache"
+    file.write_text("content")
+    cache.mkdir()
+    (cache / ".lock").symlink_to(file)
+    with (
+        pytest.raises(SourceError, match=r"cache directory .* cannot be used"),
+        release_source._lock(cache),
+    ):
+        pass
+    assert file.read_text() == "content"
