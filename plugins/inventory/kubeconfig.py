@@ -154,12 +154,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             ]
             chosen = _contexts.wanted(found, self.get_option("include"), self.get_option("exclude"))
             hosts = _contexts.hosts(chosen, self.get_option("prefix"))
+            before = set(self.inventory.hosts)
             for host, context in hosts.items():
                 self._add(host, context)
             try:
                 _contexts.check_groups(hosts, self.inventory.groups)
             except CertflowError:
-                for host in hosts:
+                for host in hosts.keys() - before:  # the others belong to an earlier source too
                     self.inventory.remove_host(self.inventory.hosts[host])
                 raise
         except CertflowError as error:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -39,14 +38,15 @@ UNCOVERED = {
     ),
     **dict.fromkeys(("wait_timeout", "served_timeout", "step_timeout"), "A time-out changes no write"),
     "cache_directory": "The files of a release match their checksums wherever they are kept",
-    "source_auth": "The digests of the writes cover what the mirror serves",
+    **dict.fromkeys(
+        ("source", "source_auth"), "The digests of the writes cover the manifests that the mirror serves"
+    ),
     **dict.fromkeys(
         ("backup_directory", "backup_in_cluster"), "A backup copies what was there before the run"
     ),
     "approved_plan": "It holds the digests",
 }
 MOST_DIFFERENCES = 3
-_LOGIN = re.compile(r"(?<=//)[^/@?#\\]*@")
 
 
 class PlanDiffersError(CertflowError):
@@ -131,7 +131,7 @@ def begin(
             return PlanGuard()
         raise
     options = [
-        f"option {name}:{digest(_LOGIN.sub('', value) if isinstance(value, str) else value)}"
+        f"option {name}:{digest(value)}"
         for name, value in sorted(parameters.items())
         if name in spec and name not in UNCOVERED and value not in (None, spec[name].get("default"))
     ]

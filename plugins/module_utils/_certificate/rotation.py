@@ -177,6 +177,7 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     rotation.acquire_lease()
     hidden = [scan.config for scan in scans if serving_progress.is_partly_seen(scan.scan)]
     entries = anchor_record.removable(run.intent, secret, targets, kept=hidden)
+    allow_completion(run, rotation.state)  # another run may have opened this rotation since the start
     removed = _remove_superseded(rotation, entries)
     _close(rotation, removed)
     verdict = "unproven" if hidden else "ok"

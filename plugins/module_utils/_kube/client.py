@@ -522,7 +522,11 @@ class Client:
             try:
                 return connect(connection)
             except (HTTPError, ssl.SSLError) as exc:
-                if not _distrusted(exc):
+                if (
+                    not _distrusted(exc)
+                    or "ostname mismatch" in str(exc)
+                    or "IP address mismatch" in str(exc)
+                ):
                     raise
                 failure = failure or exc
         self.close()

@@ -8,7 +8,8 @@
 Failed, refused and unreachable clusters count (outcomes.COUNTED). A cluster whose process ended without an outcome counts too.
 
 A canary shows whether the change works. So a canary that did not succeed ends the run, whatever the budget is. A canary that is
-unreachable has shown nothing: it counts for the budget only, and the next cluster takes its place.
+unreachable, or that is refused because of its owners, has shown nothing: it counts for the budget only, and the next cluster takes its
+place.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def needs_answer(state: RunState, budget: Budget, stage: str) -> bool:
 
 
 def _answers(cluster: ClusterState) -> bool:
-    return cluster.status not in outcomes.UNANSWERED
+    is_refused = cluster.status == outcomes.REFUSED and cluster.code in outcomes.OF_ITS_OWNERS
+    return not is_refused and cluster.status not in outcomes.UNANSWERED
 
 
 def progress(state: RunState, budget: Budget) -> outcomes.Progress:

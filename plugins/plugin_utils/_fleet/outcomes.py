@@ -80,6 +80,10 @@ FAILURES = frozenset(name for name, status in STATUSES.items() if status.is_fail
 DONE = frozenset((OK, CHANGED))
 #: A canary with one of these outcomes has not shown whether the change works.
 UNANSWERED = frozenset((UNREACHABLE, PLAN_DIFFERS, STARTED, NOT_STARTED, WAITING, SKIPPED))
+#: A refusal with one of these codes is about that cluster and its owners, and shows nothing about the change either.
+OF_ITS_OWNERS = frozenset(
+    "managed-bundle owned-by-another requested-by-another-identity same-cluster secret-unusable wrong-cluster".split()
+)
 #: A cluster with one of these outcomes is only counted in the output, without a line of its own.
 QUIET = frozenset((OK, PLANNED, SKIPPED))
 

@@ -183,7 +183,7 @@ CLUSTER = (
     Field("before", TEXT, "The state before the run, such as a release.", kind=RUN),
     Field("after", TEXT, "The state after the run, or in a plan the state to reach.", kind=RUN),
     Field("steps", OBJECTS, "The steps.", STEP, kind=RUN),
-    Field("plan_digests", TEXTS, "With `--check`: the digests of the UID, of the options and of each write.", kind=RUN),
+    Field("plan_digests", TEXTS, "With `--check`, or with a plan: the digests of the UID, of the options and of each write.", kind=RUN),
     Field("not_after", TIME, "The expiry of the certificate, or null.", is_nullable=True, kind=RUN),
     Field("days_left", INTEGER, "The days until the certificate expires, or null.", is_nullable=True, kind=RUN),
     Field("signer", TEXT, "The signer of the certificate.", kind=RUN),

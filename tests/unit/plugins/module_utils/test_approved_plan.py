@@ -132,20 +132,6 @@ def test_each_variable_of_a_role_is_an_option(role: str) -> None:
     assert {name for name in connection if name not in UNCOVERED} == {"validate_certs"}
 
 
-def test_credentials_in_a_url_are_not_covered() -> None:
-    """A digest of a short password could be guessed."""
-    given = {"version": "8.5.0", "source": "https://me:secret@mirror.example.com/releases"}
-    other = {"version": "8.5.0", "source": "https://mirror.example.com/releases"}
-    assert begin("snapshot_controller", given).fixed == begin("snapshot_controller", other).fixed
-
-
-@pytest.mark.parametrize("end", ["#", "?", "\\"])
-def test_another_host_in_front_of_an_at_sign_is_covered(end: str) -> None:
-    given = {"version": "8.5.0", "source": f"https://evil.example.com{end}@mirror.example.com/releases"}
-    other = {"version": "8.5.0", "source": "https://mirror.example.com/releases"}
-    assert begin("snapshot_controller", given).fixed != begin("snapshot_controller", other).fixed
-
-
 def test_the_value_of_an_option_approves_no_write() -> None:
     """A list in an option may be equal to the content of a write."""
     content = ["ValidatingWebhookConfiguration", "pods", "pods.acme.com"]

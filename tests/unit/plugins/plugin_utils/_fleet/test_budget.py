@@ -86,6 +86,20 @@ def test_a_further_cluster(run: RunState, limit: int, may_start: bool) -> None:
     assert (budgets.find_refusal(run, Budget(limit)) == "") is may_start
 
 
+# The code of a refused canary, True if the next cluster takes its place.
+REFUSALS = (
+    *((code, True) for code in ("managed-bundle", "owned-by-another", "same-cluster", "wrong-cluster")),
+    *((code, False) for code in ("preflight-failed", "upgrade-refused", "")),
+)
+
+
+@pytest.mark.parametrize(("code", "may_start"), REFUSALS)
+def test_a_refusal_because_of_owners_shows_nothing(code: str, may_start: bool) -> None:
+    for status, expected in (("refused", may_start), ("failed", False)):
+        run = RunState("r", total=9, clusters={"c1": ClusterState("canary", status, code)})
+        assert (budgets.find_refusal(run, Budget(9), "rest") == "") is expected
+
+
 # The state, the canary of the run, the stage of the next cluster, True if it may start.
 WINDOWS: tuple[tuple[RunState, str, str, bool], ...] = (
     (state(c1="waiting"), stages.NAMED, "canary", True),
