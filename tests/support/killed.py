@@ -15,6 +15,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.k8s_csr import OPERATION
@@ -27,8 +29,8 @@ def main(after: int, kind: signal.Signals = signal.SIGKILL) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     noted = Client._note
 
-    def note(client: Client, method: str, path: str) -> None:
-        noted(client, method, path)
+    def note(client: Client, method: str, path: str, answer: Mapping[str, Any]) -> None:
+        noted(client, method, path, answer)
         if len(client.written) == after:
             print(client.written[-1], file=sys.stderr, flush=True)
             os.kill(os.getpid(), kind)

@@ -164,8 +164,13 @@ def objects(cluster: Cluster) -> dict[str, Object]:
     """Return all objects of external-snapshotter, by collection, namespace and name, without those that have
     an owner.
     """
+    return {name: _comparable(obj) for name, obj in whole_objects(cluster).items()}
+
+
+def whole_objects(cluster: Cluster) -> dict[str, Object]:
+    """Return the same objects with all their fields."""
     return {
-        f"{collection} {obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}": _comparable(obj)
+        f"{collection} {obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}": obj
         for collection in (*_CLUSTER_WIDE, *_SPACED)
         for obj in cluster.api("GET", collection)["items"]
         if "snapshot" in obj["metadata"]["name"] and not obj["metadata"].get("ownerReferences")

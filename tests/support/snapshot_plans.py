@@ -95,5 +95,5 @@ MET_ON_THE_WAY = {
 
 MET_BY_GROUPS = {
     "group-crds-first", "alpha-lists", "alpha-dropped", "conversion-needed", "conversion-left", "stored-at-v1beta1",
-    "arguments-ended",
+    "arguments-ended", "no-way-back",
 }  # fmt: skip

@@ -73,7 +73,7 @@ def test_the_objects_are_restored_by_the_commands_of_the_backup(
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backups, "PART_BYTES", part_bytes)
-        stored = backups.store_in_cluster(client, namespace, NAME, kept, NOW)
+        stored = backups.store_in_cluster(client, namespace, NAME, list(kept.values()), NOW)
     cluster.api("PUT", f"{services}/changed", _with_selector(cluster.api("GET", f"{services}/changed")))
     cluster.api("DELETE", f"{services}/deleted")
 

@@ -25,7 +25,7 @@ from tests.support.snapshot_plans import install
 from tests.support.snapshot_rig import CRDS, release_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
 
@@ -67,9 +67,10 @@ def upgrade(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield run
 
 
-def defect_at(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    """Let the first real write of this part of a release fail with a defect, after the step wrote its first
-    object.
+def defect_at(monkeypatch: pytest.MonkeyPatch, part: str, meet: Callable[[], object] = lambda: None) -> None:
+    """Let the first real write of this part of a release fail with a defect, after the step wrote its objects.
+
+    meet: what happens just before.
     """
     real, left = actions.ACTIONS["apply"], [1]
 
@@ -77,6 +78,7 @@ def defect_at(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
         outcomes = real(context, parameters)
         if not context.check_mode and part in parameters["parts"] and left:
             left.clear()
+            meet()
             raise KeyError(SECRET)
         return outcomes
 
@@ -112,6 +114,38 @@ def test_a_defect_in_the_middle_of_a_hop_is_undone_and_reported(
     assert cluster.api("GET", f"{CRDS}/{CRD}")["spec"]["versions"]
     containers = cluster.api("GET", lab.CONTROLLER)["spec"]["template"]["spec"]["containers"]
     assert containers[0]["image"].endswith(":v7.0.2")
+
+
+def test_an_undo_does_not_overwrite_what_another_client_changed(
+    cluster: Cluster, upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other client writes between the step and the undo: the image, which the step changed too, and a label.
+
+    Without a node no webhook answers, so it is removed first. Otherwise the undo would end before the controller.
+    """
+    for name in (
+        f"validatingwebhookconfiguration/{lab.CONFIGURATION}",
+        f"deployment/{lab.era('7.0.2').deployment}",
+    ):
+        lab.kubectl(cluster, "delete", name, "--namespace", lab.WEBHOOK_NAMESPACE, "--ignore-not-found")
+    theirs = "registry.k8s.io/sig-storage/snapshot-controller:v7.0.2-theirs"
+    patch = [
+        {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": theirs},
+        {"op": "add", "path": "/metadata/labels", "value": {"team": "storage"}},
+    ]
+    path = f"{lab.CONTROLLER}?fieldManager=kubectl-edit"
+    defect_at(
+        monkeypatch, "controller", lambda: cluster.api("PATCH", path, patch, "application/json-patch+json")
+    )
+    result = upgrade()
+    assert (result["code"], result["step"], result["undone"]["is_back"]) == ("defect", "controller", False), (
+        result
+    )
+    assert "Deployment kube-system/snapshot-controller" in result["undone"]["problem"]
+    assert not held(cluster)
+    deployment = cluster.api("GET", lab.CONTROLLER)
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == theirs
+    assert deployment["metadata"]["labels"] == {"team": "storage"}
 
 
 def test_the_next_run_continues(cluster: Cluster, upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch) -> None:

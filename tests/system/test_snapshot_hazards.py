@@ -237,7 +237,6 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
         "8.1.1", NO,
     ),
     "nobody-behind": ("7.0.2", kubectl("delete", *WEBHOOK), "8.1.1", NO),
-    "no-way-back": ("7.0.2", image("registry.k8s.io/sig-storage/snapshot-controller:v7.0.0"), "8.1.1", NO),
     "controllers-removed": (
         "7.0.2", create(workload("Deployment", "default", "second", "registry.k8s.io/sig-storage/snapshot-controller:v7.0.2")),
         "8.1.1", {"remove_controllers": ["default/second"]},

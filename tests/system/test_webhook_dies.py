@@ -23,8 +23,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     object_reading,
     read_objects,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import planner
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
+    plan_changes,
+    planner,
+    undo_steps,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
     ORPHAN_LABEL,
     Step,
@@ -40,7 +44,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     DeploymentSettings,
     ReleaseSettings,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, backups
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, backups, undo
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
 
 from tests.support import clusters
@@ -50,7 +54,7 @@ from tests.support.snapshot_load import SnapshotLoad
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.support.clusters import Cluster
@@ -79,19 +83,36 @@ class WebhookUpgrade:
 
     def go(self, release: str, settings: ReleaseSettings) -> None:
         """Run the steps to a release. Raises CertflowError."""
-        self.client.deadline = time.monotonic() + STEP_SECONDS
         target = release_table.target(release)
         options = UpgradeOptions(
             adopt=("kubectl",), webhook_namespace=lab.WEBHOOK_NAMESPACE, webhook_port=settings.port
         )
+        self.hop = self._plan(target, options)
+        objects = [one for line in plan_changes.lines(self.hop) for one in line.objects]
+        self.originals = backups.read_originals(self.client, objects)
+        self.client.left = {one.path: obj for one, obj in self.originals.items()}
+        self._run(self.hop.steps, settings)
+
+    def back(self) -> None:
+        """Undo the hop. Raises CertflowError."""
+        context = self.hop.context
+        options = undo.options_before(context, context.options, self.originals, self.client.left)
+        hop = self._plan(release_table.get(self.hop.start), options)
+        self._run(undo_steps.adapt(hop.context, hop.steps), ReleaseSettings())
+
+    def _plan(self, target: release_table.Release, options: UpgradeOptions) -> Hop:
+        self.client.deadline = time.monotonic() + STEP_SECONDS
         installed = object_reading.installed(read_objects.observe(self.client, needs_rules=False), target)
         plan = planner.plan(installed, target, options)
         assert plan.refused == ()
+        return plan.hops[0]
+
+    def _run(self, steps: Sequence[Step], settings: ReleaseSettings) -> None:
         context = ActionContext(
-            self.client, self._source, settings, namespace="kube-system", take_over=True, check_mode=False
+            self.client, self._source, settings, "kube-system", True, False, originals=self.originals
         )
         self.done = {}
-        for step in plan.hops[0].steps:
+        for step in steps:
             self._step(step, context)
             self.done[step.id] = time.time()
 
@@ -146,12 +167,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebhookUpgrade]:
 
 
 def test_a_webhook_killed_under_load_is_detected_before_the_old_pods_are_deleted(run: WebhookUpgrade) -> None:
-    deployments = [
-        Reference("Deployment", lab.era(OLD).deployment, lab.WEBHOOK_NAMESPACE),
-        Reference("Deployment", "snapshot-controller", "kube-system"),
-    ]
-    run.client.deadline = time.monotonic() + STEP_SECONDS
-    originals = backups.read_originals(run.client, deployments)
     before = _images(run.cluster)
     with SnapshotLoad(run.cluster, NEW) as load:
         with pytest.raises(RolloutError) as caught:
@@ -159,7 +174,7 @@ def test_a_webhook_killed_under_load_is_detected_before_the_old_pods_are_deleted
         assert ("webhook-switch" in run.done, "webhook-watch" in run.done) == (True, False)
         _check(caught.value)
         assert _ready_old_pods(run.cluster) == 3
-        run.go(OLD, ReleaseSettings(kubernetes=KUBERNETES, port=443, originals=originals))
+        run.back()
         back = run.done["webhook-settle-reconnect"]
     assert _images(run.cluster) == before
     assert lab.webhook_refuses(run.cluster, OLD)

@@ -129,6 +129,7 @@ class Client:
       and does not read further pages of a list. A request that begins later has LEAST_SECONDS.
     warnings: the texts of Warning headers.
     written: each write that took effect, such as "PUT /api/...".
+    left: the state in which this run left an object, None if it deleted the object. Only of the paths that the caller put there.
     hooks: called in turn before each request. Requests of a hook call no hooks.
     requests, received: the number of requests that were sent, repeated ones included, and the bytes of their answers.
     """
@@ -141,6 +142,7 @@ class Client:
         self.deadline = deadline
         self.warnings: list[str] = []
         self.written: list[str] = []
+        self.left: dict[str, Mapping[str, Any] | None] = {}
         self.hooks: list[Callable[[], None]] = []
         self.requests = 0
         self.received = 0
@@ -363,8 +365,12 @@ class Client:
             self._pool.clear()
             self._pool = None
 
-    def _note(self, method: str, path: str) -> None:
+    def _note(self, method: str, path: str, answer: Mapping[str, Any]) -> None:
         self.written.append(f"{method} {path}")
+        if method == "POST":
+            path = f"{path}/{(answer.get('metadata') or {}).get('name', '')}"
+        if path in self.left:
+            self.left[path] = None if method == "DELETE" else answer
 
     def _request(
         self,
@@ -393,7 +399,7 @@ class Client:
                 outcome = self._attempt(call, headers, plain=plain)
                 if not isinstance(outcome, _FailedAttempt):
                     if is_write and is_noted:
-                        self._note(method, path)
+                        self._note(method, path, outcome)
                     return outcome
                 error = outcome.error
                 if error.status == 401 and self._credentials.renewable and not renewed:

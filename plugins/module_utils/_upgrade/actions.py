@@ -12,7 +12,7 @@ certificate_step and run_checks carry them out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .._snapshot.errors import StepError
@@ -22,7 +22,7 @@ from .._snapshot.release import release_source, rendering
 from .._snapshot.release.release_source import ReleaseSource
 from .._snapshot.release.settings import ReleaseSettings
 from . import backups
-from .steps import apply_manifests, delete_objects, orphan, patches, storage_migration, waits
+from .steps import apply_manifests, delete_objects, orphan, patches, restore, storage_migration, waits
 from .steps.apply_manifests import ObjectOutcome
 from .upgrade_request import UpgradeRequest
 
@@ -46,6 +46,7 @@ class ActionContext:
     take_over: True to write objects of adopted managers too.
     check_mode: True to try by dry runs only.
     pending: in check mode, True if earlier steps would have changed the cluster, so that not every step can be tried.
+    originals: the objects before the hop, for an undo.
     """
 
     client: Client
@@ -55,6 +56,7 @@ class ActionContext:
     take_over: bool
     check_mode: bool
     pending: bool = False
+    originals: Mapping[Reference, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def make_context(
@@ -101,6 +103,16 @@ def rendered(context: ActionContext, parameters: Parameters) -> list[dict[str, A
     given = {**parameters, "namespace": parameters.get("namespace") or context.namespace}
     files = release_source.files(context.source, given["release"])
     return rendering.render(files, given, context.settings)
+
+
+def restore_objects(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+    """Put objects back as they were before the hop."""
+    targets = [Reference(entry["kind"], entry["name"], entry["namespace"]) for entry in parameters["objects"]]
+    originals = [restore.adjusted(context.originals[target], parameters) for target in targets]
+    return [
+        restore.restore(context.client, target, original, take_over=context.take_over)
+        for target, original in zip(targets, originals)
+    ]
 
 
 def conversion_none(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
@@ -259,6 +271,7 @@ ACTIONS: dict[str, Action] = {
     "orphan": orphan_deployment,
     "switch_service": switch_service,
     "reconnect": reconnect,
+    "restore": restore_objects,
     "wait_available": wait_available,
     "watch_pods": watch_pods,
 }

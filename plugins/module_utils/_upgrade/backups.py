@@ -73,14 +73,14 @@ README = """\
 """
 
 
-def read_originals(client: Client, touched: Iterable[Reference]) -> list[dict[str, Any]]:
-    """Return the objects that exist, without what the API server adds to them. Raises KubeError."""
-    kept = [one for one in dict.fromkeys(touched) if one.kind in KINDS and one.kind != "Pod"]
-    found = [(one, client.find(one.path)) for one in kept]
-    return [strip(one, obj) for one, obj in found if obj is not None and not _is_generated(obj)]
+def read_originals(client: Client, touched: Iterable[Reference]) -> dict[Reference, dict[str, Any]]:
+    """Return the objects that exist, with everything that they hold. Only the memory may have them. Raises KubeError."""
+    kept = [target for target in dict.fromkeys(touched) if target.kind in KINDS and target.kind != "Pod"]
+    found = [(target, client.find(target.path)) for target in kept]
+    return {target: obj for target, obj in found if obj is not None and not is_generated(obj)}
 
 
-def _is_generated(obj: Object) -> bool:
+def is_generated(obj: Object) -> bool:
     """Return True if a controller made the object and would make it again."""
     return any(owner.get("controller") for owner in obj["metadata"].get("ownerReferences") or ())
 
@@ -130,9 +130,10 @@ def write_file(directory: Path, host: str, now: datetime, objects: Sequence[Obje
 
 
 def _render(host: str, now: datetime, objects: Sequence[Object]) -> str:
-    """Return the backup as YAML, with the instructions first."""
+    """Return the backup as YAML, with the instructions first. No private key is in it."""
     text = HOW_TO.format(host=host, when=_format_time(now))
-    return text + yaml.safe_dump_all(objects, sort_keys=False, explicit_start=True)
+    kept = [strip(reference(obj), obj) for obj in objects]
+    return text + yaml.safe_dump_all(kept, sort_keys=False, explicit_start=True)
 
 
 def _format_time(now: datetime) -> str:
@@ -168,8 +169,7 @@ def _make_config_maps(
     host: str, namespace: str, name: str, objects: Sequence[Object], now: datetime
 ) -> list[dict[str, Any]]:
     """Return the ConfigMaps of one backup, in the order of their parts."""
-    kept = [strip(reference(obj), obj) for obj in objects]
-    packed = gzip.compress(_render(host, now, kept).encode(), mtime=0)
+    packed = gzip.compress(_render(host, now, objects).encode(), mtime=0)
     parts = [packed[start : start + PART_BYTES] for start in range(0, len(packed), PART_BYTES)]
     if len(parts) > MOST_PARTS:
         raise StepError(

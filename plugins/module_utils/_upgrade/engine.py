@@ -13,7 +13,7 @@ as the Lease is held. A run that is killed or interrupted is not undone: the nex
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,8 @@ from .._process import interrupt
 from .._process.progress_lines import ProgressPrinter
 from .._result import Result
 from .._snapshot.errors import PreflightError, UnprovenError, UpgradeError
-from .._snapshot.plan import checks_before
+from .._snapshot.kinds import Reference
+from .._snapshot.plan import checks_before, plan_changes, undo_steps
 from .._snapshot.plan.planner import Hop
 from .._snapshot.plan.step_types import Step
 from .._snapshot.release.release_table import Release, get
@@ -249,8 +250,11 @@ class Upgrade:
         is_repair = hop.start == str(hop.release)
         way = f"repair {hop.release}" if is_repair else f"{hop.start or 'nothing'} to {hop.release}"
         self.progress.say(f"{title}: {way}, {len(hop.steps)} steps")
-        originals = backups.read_originals(self.client, found.touched_in(hop))
-        self._back_up(originals)
+        touched, planned = found.touched_in(hop), plan_changes.lines(hop)
+        every = (*touched, *(target for line in planned for target in line.objects))
+        originals = backups.read_originals(self.client, every)
+        self.client.left = {target.path: obj for target, obj in originals.items()}
+        self._back_up([originals[target] for target in touched if target in originals])
         try:
             self._run_steps(hop.steps, str(hop.release), self._action_context(current))
         except Exception as exc:
@@ -294,17 +298,13 @@ class Upgrade:
             self._values["backup_object"] = name
             self.progress.say(f"backup: {name}")
 
-    def _undo(self, current: ClusterPlan, hop: Hop, originals: Sequence[dict[str, Any]]) -> UndoResult:
-        """Put back the release before the hop. A failure becomes the problem of the returned result."""
+    def _undo(
+        self, current: ClusterPlan, hop: Hop, originals: Mapping[Reference, Mapping[str, Any]]
+    ) -> UndoResult:
+        """Put back the objects before the hop. A failure becomes the problem of the returned result."""
         self.progress.say(f"the hop to {hop.release} failed: {hop.start} is put back")
         self._steps.reserve = 0
-        options = undo.options_before(current.context, self.request.options)
-        deployments = [obj for obj in originals if obj["kind"] == "Deployment"]
-        request = replace(
-            self.request,
-            options=options,
-            settings=replace(self.request.settings, originals=deployments, port=options.webhook_port),
-        )
+        options = undo.options_before(current.context, self.request.options, originals, self.client.left)
         try:
             self._set_deadline(self.request.step_timeout)
             back = planning.read(self.client, get(hop.start), options)
@@ -312,9 +312,9 @@ class Upgrade:
                 reason = back.plan.refused[0].reason
                 problem = f"{hop.start} was not put back, because its plan is refused: {reason}"
                 return UndoResult(hop.start, False, problem=problem)
-            context = actions.make_context(self.client, request, back.context)
-            for way_back in back.plan.hops:
-                self._run_steps(way_back.steps, str(hop.release), context, undoes=True)
+            context = replace(self._action_context(back), originals=originals)
+            steps = undo_steps.adapt(back.context, back.plan.hops[-1].steps)
+            self._run_steps(steps, str(hop.release), context, undoes=True)
         except Exception as exc:
             problem = f"Putting {hop.start} back failed too: {as_error(exc).cause}"
             return UndoResult(hop.start, False, self._put_back(), problem)

@@ -11,7 +11,7 @@ policies. Reviews are used only for permissions that no dry run shows, those of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,14 @@ from .._kube.access_review import Permission
 from .._kube.errors import ApiError, Forbidden, KubeError, MissingPermissions, NotFound
 from .._snapshot.errors import NotYetError, PreflightError
 from .._snapshot.kinds import KINDS, Reference
-from .._snapshot.plan import plan_changes, required_permissions
+from .._snapshot.plan import plan_changes, required_permissions, undo_steps
 from .._snapshot.plan.planner import Hop
 from .._snapshot.plan.step_types import Step
 from .._snapshot.plan.upgrade_context import UpgradeContext
 from . import actions, backups, certificate_step, upgrade_lease
 from .actions import ACTIONS, CERTIFICATE, Action, ActionContext
 from .planning import NOTHING_WRITTEN
+from .steps import restore
 from .steps.apply_manifests import ObjectOutcome
 from .upgrade_request import UpgradeRequest
 
@@ -132,7 +133,7 @@ def try_plan(
     found = try_actions(acting, steps, probe_namespace=request.probe_namespace, permissions=backup)
     missing = _new_namespaces(found.tried)
     due: list[str] = []
-    problems = list(found.problems)
+    problems = [*found.problems, *(_try_undo(client, found.tried) if request.undo else ())]
     for step in (one for one in steps if one.action == CERTIFICATE):
         try:
             if step.parameters["namespace"] in missing or _is_due(client, request, context, step, signer):
@@ -232,6 +233,27 @@ def _is_due(
         check_mode=True,
         existing=context,
     ).changed
+
+
+def _try_undo(client: Client, tried: Iterable[TriedStep]) -> Iterator[PreflightProblem]:
+    """Yield a problem for each object that the steps delete and that an undo could not create again."""
+    every = ((one.step.id, outcome) for one in tried for outcome in one.outcomes)
+    for step, outcome in every:
+        target = outcome.reference
+        live = (
+            client.find(target.path)
+            if outcome.change == "deleted" and undo_steps.is_restored(target)
+            else None
+        )
+        try:
+            if live and not backups.is_generated(live):
+                restore.try_creation(client, target, live)
+        except (ApiError, MissingPermissions) as error:
+            cause = f"{target}, which the step deletes, could not be put back after a failure: {error.cause}"
+            remedy = (
+                "Give this identity the missing permission, or set undo: false to upgrade without an undo"
+            )
+            yield PreflightProblem(step, cause, tuple(error.evidence), remedy)
 
 
 def _new_namespaces(tried: Iterable[TriedStep]) -> set[str]:

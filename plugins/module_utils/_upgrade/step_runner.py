@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 # Steps that only write a few objects and wait for nothing, in seconds.
 SHORT_SECONDS = 60
-SHORT = ("apply", "conversion_none", "conversion_webhook", "narrow_rules", "failure_policy", "reconnect")
+SHORT = "apply restore conversion_none conversion_webhook narrow_rules failure_policy reconnect".split()
 # The progress shows steps that took longer. Shorter steps are in the result only.
 SHOWN_SECONDS = 1.0
 # A step of the way back begins if at least this time is left. Seconds.

@@ -5,19 +5,20 @@
 
 """Decide if a hop that failed is undone, and plan the way back. Pure.
 
-The way back is a plan as well, from the state that the failed hop has left. The Deployments are put back as they were. Newer CRDs
-stay, because older controllers work with them.
+The way back is a plan as well, from the state that the failed hop has left. The objects come back as the run read them before the
+hop, so no manifest of the older release is needed (see undo_steps). Newer CRDs stay, because older controllers work with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .._snapshot.installed.state import CONVERSION, VALIDATION
+from .._snapshot.kinds import Reference
 from .._snapshot.plan.planner import Hop
-from .._snapshot.plan.upgrade_context import UpgradeContext, UpgradeOptions
+from .._snapshot.plan.upgrade_context import Undo, UpgradeContext, UpgradeOptions
 from .step_runner import StepRecord
 
 # Failures after which nothing is put back, with the reason.
@@ -66,22 +67,34 @@ def why_not_undone(hop: Hop, records: Iterable[StepRecord], code: str, *, is_wan
         return "No release was installed before, so nothing was put back"
     if hop.start == str(hop.release):
         return "The release was the same before, so nothing was put back"
+    if hop.context.installed.orphan_sets:
+        return "An earlier run was interrupted between two generations of pods, so nothing was put back"
     return "" if is_wanted else "Nothing was put back, because undo is false"
 
 
-def options_before(before: UpgradeContext, options: UpgradeOptions) -> UpgradeOptions:
-    """Return the options of the plan that leads back to the state before the hop."""
-    programs = [
-        kind
-        for kind in (VALIDATION, CONVERSION)
-        if before.installed.running(kind) or before.installed.orphans(kind)
-    ]
-    webhooks = [
-        one for kind in programs for one in (*before.installed.running(kind), *before.installed.orphans(kind))
-    ]
+def options_before(
+    before: UpgradeContext,
+    options: UpgradeOptions,
+    originals: Mapping[Reference, Any],
+    left: Mapping[str, Any],
+) -> UpgradeOptions:
+    """Return the options of the plan that leads back to the state before the hop.
+
+    Args:
+        originals: the objects before the hop.
+        left: each object by its path as the hop left it, None if the hop deleted it.
+    """
+    installed = before.installed
+    kinds = (VALIDATION, CONVERSION)
+    webhooks = [one for kind in kinds for one in (*installed.running(kind), *installed.orphans(kind))]
+    programs = [one.program for one in webhooks]
+    changed = frozenset(target for target, obj in originals.items() if left[target.path] is not obj)
+    deleted = frozenset(target for target in changed if left[target.path] is None)
     return replace(
         options,
-        accept=("sidecars-at-v1beta1", "arguments-dropped"),
+        namespace=before.namespace,
+        webhook_namespace=webhooks[0].namespace if webhooks else "",
+        group_snapshots=before.groups_on,
         controller_arguments=(),
         webhook_arguments=(),
         webhook_port=webhooks[0].port if webhooks else options.webhook_port,
@@ -89,6 +102,8 @@ def options_before(before: UpgradeContext, options: UpgradeOptions) -> UpgradeOp
         conversion_webhook=CONVERSION in programs,
         failure_policy="",
         failure_policies={
-            one.name: one.hooks[0].failure_policy for one in before.installed.configurations if one.hooks
+            one.name: one.hooks[0].failure_policy for one in installed.configurations if one.hooks
         },
+        remove_controllers=(),
+        undo=Undo(installed, frozenset(originals), changed, deleted),
     )

@@ -220,7 +220,7 @@ def meet(rig: Lab, fault: UpgradeFault, say: Callable[[str], None]) -> Met:
         if not fault.at:
             fault.do(cluster)
         met = _once(fault.at, lambda: fault.do(cluster))
-        outcome = rig.attempt(jump.last, HERE, meet=met, **{**jump.given, **fault.given})
+        outcome = rig.attempt(jump.last, HERE, meet=met, **{**jump.given, **fault.given, **_only(rig, fault)})
     fault.mend(cluster)
     upgrade.tell(f"{jump.last}, {fault.name}", outcome.moments)
     end, (made, refused, *_invalid) = end_of(outcome), counts(upgrade.load[HERE])
@@ -231,6 +231,11 @@ def meet(rig: Lab, fault: UpgradeFault, say: Callable[[str], None]) -> Met:
     upgrade.to(jump.last, jump.groups[1], **jump.given)
     code = outcome.result.get("code", "")
     return Met(fault.name, str(jump), end, code, made, refused, tuple(wrong))
+
+
+def _only(rig: Lab, fault: UpgradeFault) -> dict[str, Any]:
+    """Return the variables of a source that has only the target, if the way leads there at once. An undo needs no source."""
+    return rig.source_of(fault.jump.last) if fault.jump is USUAL else {}
 
 
 def _wrong(fault: UpgradeFault, outcome: RoleOutcome, load: SnapshotLoad) -> list[str]:

@@ -139,6 +139,15 @@ class Lab:
         run, moments = playbook.followed(self._directory, [play], *words, seconds=SECONDS, meet=meet)
         return RoleOutcome(run, moments, run.reports())
 
+    def source_of(self, release: str) -> dict[str, str]:
+        """Return the variables of a source that has only this release, with a cache of its own."""
+        return {
+            "snapshot_controller_source": str(self._variables["snapshot_controller_source"]).replace(
+                "{version}", release
+            ),
+            "snapshot_controller_cache_directory": str(self._directory / f"cache-{release}"),
+        }
+
     def fresh(self, release: str, **given: Any) -> dict[str, Any]:
         """Return the objects of a release that the role installed on an empty cluster.
 

@@ -169,26 +169,14 @@ def find_other_containers(context: UpgradeContext) -> Finding | None:
     )
 
 
-def find_no_way_back(context: UpgradeContext) -> Finding | None:
-    """Find an installed release to which a failed upgrade cannot return."""
-    current = context.current
-    if current is None or not current.never or current == context.release:
-        return None
-    return Finding(
-        (f"{context.controller} runs {current}, which must not be installed: {current.never}",),
-        "If a step fails, the previous release is not restored. Correct the cause and run the upgrade again.",
-    )
-
-
 def find_controllers_removed(context: UpgradeContext) -> Finding | None:
-    """Find controllers that an undo does not restore."""
-    if not context.removed:
-        return None
+    """Find controllers that an undo does not restore, because two controllers must not lead."""
+    removed = [workload for workload in context.removed if workload != context.controller]
     return Finding(
-        listed(f"{workload}: {workload.image}" for workload in context.removed),
-        "If a later step fails, the undo does not restore it, because Deployment snapshot-controller replaces it. Restore it "
-        "from the backup if you need it.",
-    )
+        listed(f"{workload}: {workload.image}" for workload in removed),
+        "If a later step fails, the undo restores only the controller that leads before. Restore the other one from the backup if "
+        "you need it.",
+    ) if removed else None  # fmt: skip
 
 
 def find_leftover_statefulset(context: UpgradeContext) -> Finding | None:

@@ -8,16 +8,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ..installed.installers import OURS
 from ..installed.state import SIDECAR
-from ..plan.upgrade_context import NO_VERSION, RATCHETS_SINCE, UpgradeContext
+from ..plan.state_after import state_after
+from ..plan.upgrade_context import NO_VERSION, RATCHETS_SINCE, Undo, UpgradeContext
 from ..release import crd_sets, release_table
 from ..release.crd_sets import SERVED, Crd
 from ..release.release_table import (
     BRIDGE,
     CONVERTS,
     GROUP,
+    GROUP_CONTENTS,
     GROUP_CRDS,
     NEW_LISTS_SINCE,
     OLD_LISTS,
@@ -273,7 +276,7 @@ def find_lists_at_v1beta1(context: UpgradeContext) -> Finding | None:
     """Find lists of handles that need a hop with a conversion webhook before a release without a conversion."""
     hidden = context.hides_lists and not context.converts
     written = bool(context.installed.groups.lists) and context.speaks_v1beta1
-    if not context.ends_conversion or not (hidden or written):
+    if not context.ends_conversion or context.options.undo or not (hidden or written):
         return None
     groups, why = context.installed.groups, context.installed.unreadable.get("group_contents")
     evidence = f"{max(groups.lists, groups.hidden)} VolumeGroupSnapshotContents list handles at v1beta1"
@@ -322,10 +325,10 @@ def find_sidecars_before_crds(context: UpgradeContext) -> Finding | None:
 def find_back_to_alpha(context: UpgradeContext) -> Finding | None:
     """Find CRDs that lack the version that the older controller uses, or have another schema of v1alpha1."""
     groups, crd = context.release.groups, context.contents
-    if not (context.is_back and groups and context.groups_wanted and crd):
+    if not (context.is_back and groups and context.groups_wanted and (crd or context.options.undo)):
         return None
-    if groups.version not in crd.versions:
-        evidence = f"{context.release} uses {groups.version}, and {crd.name} has {', '.join(crd.versions)}"
+    if crd is None or groups.version not in crd.versions:
+        evidence = f"{context.release} uses {groups.version}, and {GROUP_CONTENTS} has {', '.join(crd.versions if crd else ()) or 'no version'}"
         return Finding(
             (evidence,),
             f"Go back no further than {BRIDGE}, or set group_snapshots: false. CRDs are never downgraded.",
@@ -362,6 +365,20 @@ def find_back_without_lists(context: UpgradeContext) -> Finding | None:
     return Finding(
         (f"{context.installed.groups.contents} VolumeGroupSnapshotContents; {why}",),
         f"Go back no further than {CONVERTS}: an older controller writes them back without their lists of handles.",
+    )
+
+
+def find_no_way_back(context: UpgradeContext) -> Finding | None:
+    """Find group snapshots that would prevent the undo of this hop."""
+    current = context.current
+    if current is None or context.is_back or current == context.release:
+        return None
+    undo = Undo(context.installed, frozenset(), frozenset(), frozenset())
+    options = replace(context.options, group_snapshots=context.groups_on, undo=undo)
+    later = UpgradeContext(state_after(context), current, options)
+    found = find_back_to_alpha(later) or find_back_without_lists(later)
+    return found and Finding(
+        found.evidence, "If such a step fails, correct the cause, and run the upgrade again. It continues."
     )
 
 

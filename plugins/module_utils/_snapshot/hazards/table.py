@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Optional
 
-from ..plan.upgrade_context import UpgradeContext
+from ..plan.upgrade_context import UpgradeContext, UpgradeOptions
 from . import controller, installation, stored, webhook
 from .finding import Finding
 
@@ -41,6 +41,8 @@ class Hazard:
     source: str
     #: Returns a finding if the cluster has the hazard.
     rule: HazardRule
+    #: True if the hazard also prevents an undo, which restores what ran before.
+    stops_undo: bool = False
 
 
 HAZARDS: tuple[Hazard, ...] = (
@@ -48,7 +50,7 @@ HAZARDS: tuple[Hazard, ...] = (
     Hazard(
         "unreadable", "Objects that the plan depends on could not be read", REFUSE,
         "The plan is refused. The message names the objects and the API server's reason.",
-        "https://kubernetes.io/docs/reference/access-authn-authz/rbac/", installation.find_unreadable,
+        "https://kubernetes.io/docs/reference/access-authn-authz/rbac/", installation.find_unreadable, True,
     ),
     Hazard(
         "hosted", "The CRDs exist, but no controller runs in the cluster", REFUSE,
@@ -90,11 +92,6 @@ HAZARDS: tuple[Hazard, ...] = (
         "The plan is refused. The upgrade never changes or deletes such a workload, because that would also stop the other "
         "containers, such as those of a CSI driver.",
         "CSI drivers that run snapshot-controller in their own pod", installation.find_other_containers,
-    ),
-    Hazard(
-        "no-way-back", "The running release must not be installed", REPORT,
-        "The upgrade continues. A failed step is not undone, because the undo would install that release again.",
-        "release_table.py", installation.find_no_way_back,
     ),
     Hazard(
         "controllers-removed", "An undo does not restore removed controllers", REPORT,
@@ -163,7 +160,7 @@ HAZARDS: tuple[Hazard, ...] = (
         "The plan is refused. VolumeSnapshots are deleted with their CRD. With deletionPolicy Delete, the snapshots in the "
         "storage are deleted too. No plan ever deletes a VolumeSnapshot CRD.",
         "https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/",
-        stored.find_crd_deleted,
+        stored.find_crd_deleted, True,
     ),
     Hazard(
         "kubernetes-too-old", "Kubernetes is too old for the CEL rules of the CRDs", REFUSE,
@@ -291,14 +288,19 @@ HAZARDS: tuple[Hazard, ...] = (
     Hazard(
         "back-to-alpha", "The CRDs no longer have the version or the schema of group snapshots that the older release uses",
         REFUSE, "The plan is refused, because CRDs are never downgraded.", "#629; client/v7.0.0 and client/v8.0.0:config/crd",
-        stored.find_back_to_alpha,
+        stored.find_back_to_alpha, True,
     ),
     Hazard(
         "back-without-lists", "Group snapshots would lose their lists of handles below 8.4, the oldest release that converts them",
         REFUSE,
         "The plan is refused. The older controller would store the objects without their lists of handles. Without the webhook, "
         "objects stored at v1beta1 would lose them at the next write.",
-        "client/v8.6.0:config/crd; v8.4.0:pkg/webhook/convert.go", stored.find_back_without_lists,
+        "client/v8.6.0:config/crd; v8.4.0:pkg/webhook/convert.go", stored.find_back_without_lists, True,
+    ),
+    Hazard(
+        "no-way-back", "After the CRDs of group snapshots have changed, a failed step is not undone", REPORT,
+        "The upgrade continues. CRDs are never downgraded, and the older controller cannot use group snapshots with the newer ones.",
+        "#629; client/v8.2.0:config/crd", stored.find_no_way_back,
     ),
     Hazard(
         "groups-unattended", "No controller processes the stored group snapshots any more", REPORT,
@@ -468,10 +470,12 @@ class DetectedHazard:
     hazard: Hazard
     finding: Finding
 
-    def stops(self, accepted: tuple[str, ...]) -> bool:
-        """Return True if the hazard refuses the plan. accepted: the ids of the hazards that the user accepts."""
-        handling = self.hazard.handling
-        return handling == REFUSE or (handling == ASK and self.hazard.id not in accepted)
+    def stops(self, options: UpgradeOptions) -> bool:
+        """Return True if the hazard refuses the plan."""
+        row = self.hazard
+        if options.undo:
+            return row.stops_undo
+        return row.handling == REFUSE or (row.handling == ASK and row.id not in options.accept)
 
 
 def find(context: UpgradeContext) -> tuple[DetectedHazard, ...]:

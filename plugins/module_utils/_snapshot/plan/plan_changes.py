@@ -68,6 +68,12 @@ def lines(hop: Hop) -> list[PlanLine]:
     return [line for step in hop.steps for line in _ACTIONS[step.action](state, step)]
 
 
+def applied_by(context: UpgradeContext, step: Step) -> list[Reference]:
+    """Return the objects that a step of action "apply" applies."""
+    given = {"namespace": context.namespace, **step.parameters}
+    return [target for part in given["parts"] for target in _PARTS[part][0](context, given)]
+
+
 def named(objects: Sequence[Reference], end: str = "") -> str:
     """Return the objects in words: one by its name, several with their number. end: words before a list of names."""
     kinds = {target.kind for target in objects}

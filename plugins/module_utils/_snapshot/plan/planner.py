@@ -102,7 +102,7 @@ def _hop(context: UpgradeContext, found: Iterable[DetectedHazard], between: Dete
 
 def _refusals(found: Iterable[DetectedHazard], options: UpgradeOptions) -> Iterable[PlanRefusal]:
     for detected in found:
-        if detected.stops(options.accept):
+        if detected.stops(options):
             row = detected.hazard
             remedy = detected.finding.remedy
             if row.handling == table.ASK and row.id not in remedy:

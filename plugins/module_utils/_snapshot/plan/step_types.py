@@ -20,6 +20,8 @@ migrate_storage: write every object back at the storage version, then set status
 narrow_rules: replace the rules of a ValidatingWebhookConfiguration.
 orphan: delete a Deployment and keep its pods. They and their ReplicaSets get ORPHAN_LABEL.
 reconnect: change the number of line breaks at the end of caBundles, so that every API server opens new connections.
+restore: put objects back as the run read them before the hop. ``labels`` are added to the pods of a Deployment. ``ignoring`` names the
+    webhook configurations whose failurePolicy is Ignore for now. It is a part of an undo only.
 switch_service: replace selector and target port of a Service, and wait until its EndpointSlices follow.
 verify: verify a subject by a result that nothing else can produce.
 wait_available: wait until every replica of the newest template is available and no older pod is left. ``reconnect`` names the

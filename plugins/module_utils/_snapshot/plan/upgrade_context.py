@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..._managers import HOSTED
@@ -80,6 +80,20 @@ def _belongs(entry: tuple[str, str, str], kind: str, place: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Undo:
+    """The way back after a failed hop. It restores the objects that the run read before the hop."""
+
+    #: The installed state before the hop.
+    before: InstalledState
+    #: The objects that existed before the hop and that its steps could write.
+    originals: frozenset[Reference]
+    #: Those of them that the hop changed or deleted.
+    changed: frozenset[Reference]
+    #: Those of them that the hop deleted.
+    deleted: frozenset[Reference]
+
+
+@dataclass(frozen=True)
 class UpgradeOptions:
     """The user's options. None and "" keep the present state, or the release's default."""
 
@@ -106,6 +120,8 @@ class UpgradeOptions:
     webhook_host_network: bool = False
     #: Images of this registry count as upstream's.
     image_registry: str = REGISTRY
+    #: None for an upgrade.
+    undo: Undo | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +161,18 @@ class UpgradeContext:
 
     @property
     def is_back(self) -> bool:
-        return (self.version or NO_VERSION) > self.release.version
+        return self.options.undo is not None or (self.version or NO_VERSION) > self.release.version
+
+    @cached_property
+    def before(self) -> UpgradeContext | None:
+        """The context before the hop that is undone, None in an upgrade."""
+        undo = self.options.undo
+        return UpgradeContext(undo.before, self.release, replace(self.options, undo=None)) if undo else None
+
+    def rests(self, kind: str, name: str, namespace: str) -> bool:
+        """Return True on the way back if the hop did not touch the object."""
+        undo = self.options.undo
+        return undo is not None and Reference(kind, name, namespace) in undo.originals - undo.changed
 
     @property
     def is_first(self) -> bool:
@@ -386,10 +413,12 @@ class UpgradeContext:
         return self.is_back and not (self.current and self.current.has(VALIDATION))
 
     def hook(self, kind: str) -> ReleaseWebhook:
-        """Return the release's webhook. Raises KeyError if the release has no webhook of this kind."""
+        """Return the release's webhook, on the way back with its selector of before. Raises KeyError if it has no such webhook."""
         if self.release.webhook is None or not self.release.has(kind):
             raise KeyError(kind)
-        return self.release.webhook
+        earlier = self.before.installed if self.before else None
+        live = next(iter((*earlier.running(kind), *earlier.orphans(kind))), None) if earlier else None
+        return replace(self.release.webhook, selector=live.selector) if live else self.release.webhook
 
     @property
     def configurations(self) -> tuple[WebhookRules, ...]:
@@ -478,7 +507,8 @@ class UpgradeContext:
 
     @property
     def selector(self) -> Mapping[str, str]:
-        return {self.release.label: CONTROLLER_NAME}
+        live = self.before.controller if self.before else None
+        return live.selector if live else {self.release.label: CONTROLLER_NAME}
 
     @property
     def orphans_controller(self) -> bool:
@@ -550,9 +580,9 @@ class UpgradeContext:
     # CustomResourceDefinitions.
 
     def keeps(self, group: str) -> bool:
-        """Return True if the cluster's CRDs are newer than the release's. CRDs are never downgraded."""
+        """Return True if the cluster's CRDs are newer than the release's. CRDs are never downgraded, and no CRD goes back."""
         key = self.release.crds if group == SNAPSHOT else self.release.group_crds
-        if not key:
+        if not key or self.options.undo:
             return True
         wanted = crd_sets.rank(crd_sets.row(key, group))
         live = [

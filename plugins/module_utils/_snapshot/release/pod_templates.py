@@ -28,9 +28,6 @@ Object = dict[str, Any]
 
 def deployment(part: str, obj: Object, parameters: Mapping[str, Any], settings: ReleaseSettings) -> Object:
     """Return upstream's Deployment with the settings. part: "controller" or "webhook"."""
-    original = _original(obj, settings)
-    if original is not None:
-        return _put_back(part, original, parameters, settings)
     workload = settings.controller if part == "controller" else settings.webhook
     spec, template = obj["spec"], obj["spec"]["template"]
     (container,) = template["spec"]["containers"]
@@ -50,37 +47,6 @@ def deployment(part: str, obj: Object, parameters: Mapping[str, Any], settings: 
     if workload.min_ready_seconds is not None:
         spec["minReadySeconds"] = workload.min_ready_seconds
     return obj
-
-
-def _original(obj: Object, settings: ReleaseSettings) -> Mapping[str, Any] | None:
-    def place(deployment: Mapping[str, Any]) -> tuple[Any, Any]:
-        return deployment["metadata"].get("namespace"), deployment["metadata"]["name"]
-
-    return next((original for original in settings.originals if place(original) == place(obj)), None)
-
-
-def _put_back(
-    part: str, original: Mapping[str, Any], parameters: Mapping[str, Any], settings: ReleaseSettings
-) -> Object:
-    """Return the original Deployment. Its pods get the labels by which a Service tells them from the failed pods."""
-    template = original["spec"]["template"]
-    port = {PORT_LABEL: str(settings.port)} if part == "webhook" else {}
-    labels = {**(template["metadata"].get("labels") or {}), RELEASE_LABEL: parameters["release"], **port}
-    metadata = {
-        key: original["metadata"][key]
-        for key in ("name", "namespace", "labels", "annotations")
-        if key in original["metadata"]
-    }
-    spec = {
-        **original["spec"],
-        "template": {**template, "metadata": {**template["metadata"], "labels": labels}},
-    }
-    return {
-        "apiVersion": original["apiVersion"],
-        "kind": original["kind"],
-        "metadata": metadata,
-        "spec": spec,
-    }
 
 
 def image(upstream: str, release: str, settings: ReleaseSettings) -> str:

@@ -57,5 +57,3 @@ class ReleaseSettings:
     port: int = WEBHOOK_PORT
     #: The API server's minor version, which decides about fields of pods.
     kubernetes: tuple[int, int] = (1, 25)
-    #: Deployments that are restored as they were before a step failed. They are not rendered.
-    originals: Sequence[Mapping[str, Any]] = ()

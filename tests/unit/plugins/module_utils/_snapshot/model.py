@@ -9,7 +9,7 @@ A model, of what facts say a real one does: so that every plan can be cut off af
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,12 +65,16 @@ class ModelCluster:
     """The model. installed: the installed state. rights: the release whose permissions exist. ports: the target ports of Services.
 
     lists: whether contents list handles, and hidden: whether a write at another version has lost them.
+    before: the state and the target ports before the hop, for an undo.
     """
 
     installed: InstalledState
     rights: Version
     ports: dict[tuple[str, str], int] = field(default_factory=dict)
     lost: bool = False
+    before: tuple[InstalledState, dict[tuple[str, str], int]] = field(
+        default_factory=lambda: (InstalledState(), {})
+    )
 
     def seen(self, target: Release) -> InstalledState:
         """What a new plan for the target reads."""
@@ -212,6 +216,54 @@ class ModelCluster:
             for one in self.installed.configurations
         ]
         self._set(configurations=tuple(made))
+
+    def _restore(self, given: Mapping[str, Any]) -> None:
+        """Put objects back as they were before the hop."""
+        restorers: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], None]] = {
+            "Deployment": self._restore_workload,
+            "StatefulSet": self._restore_workload,
+            "Service": self._restore_service,
+            "Secret": self._restore_secret,
+            "ServiceAccount": self._restore_account,
+            "CustomResourceDefinition": self._restore_conversion,
+            "ValidatingWebhookConfiguration": self._restore_configuration,
+        }
+        for entry in given["objects"]:
+            if entry["kind"] in restorers:
+                restorers[entry["kind"]](entry, given)
+
+    def _restore_workload(self, entry: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        place = (entry["kind"], entry["namespace"], entry["name"])
+        (old,) = [one for one in self.before[0].workloads if (one.kind, one.namespace, one.name) == place]
+        held = {one.name for one in self.installed.secrets if one.namespace == old.namespace}
+        assert set(old.secrets) <= held, "its pods would not start"
+        # The labels by which a Service selects its pods are those of this collection's pods.
+        self._put(replace(old, origin=OURS) if given.get("labels") else old)
+
+    def _restore_service(self, entry: Mapping[str, Any], _given: Mapping[str, Any]) -> None:
+        place = (entry["namespace"], entry["name"])
+        (old,) = [one for one in self.before[0].services if (one.namespace, one.name) == place]
+        self._put_service(*place, old.selector, self.before[1].get(place))
+
+    def _restore_secret(self, entry: Mapping[str, Any], _given: Mapping[str, Any]) -> None:
+        old = self.before[0].secret(entry["namespace"], entry["name"])
+        assert old and not self.installed.secret(old.namespace, old.name), "it is not deleted"
+        self._set(secrets=(*self.installed.secrets, old))
+
+    def _restore_account(self, entry: Mapping[str, Any], _given: Mapping[str, Any]) -> None:
+        assert entry["name"] == "snapshot-webhook"
+        self._set(webhook_account=True)
+
+    def _restore_conversion(self, entry: Mapping[str, Any], _given: Mapping[str, Any]) -> None:
+        assert entry["name"] == GROUP_CONTENTS
+        self._set_conversion(self.before[0].crds[GROUP_CONTENTS].conversion)
+
+    def _restore_configuration(self, entry: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        (old,) = [one for one in self.before[0].configurations if one.name == entry["name"]]
+        if old.name in given.get("ignoring", ()):
+            old = replace(old, hooks=tuple(replace(hook, failure_policy="Ignore") for hook in old.hooks))
+        rest = [one for one in self.installed.configurations if one.name != old.name]
+        self._set(configurations=(old, *rest))
 
     def _delete(self, given: Mapping[str, Any]) -> None:
         for entry in given["objects"]:

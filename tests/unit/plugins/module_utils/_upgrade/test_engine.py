@@ -35,10 +35,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     InstalledState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import planner
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import plan_changes, planner
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import (
     FieldChange,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
     UpgradeContext,
@@ -129,6 +130,7 @@ class Rig:
             deadline=self.clock.now + SECONDS,
             host="https://203.0.113.7:6443",
             written=[],
+            left={},
             hooks=[],
             without_hooks=contextlib.nullcontext,
             now=lambda: NOW,
@@ -172,9 +174,8 @@ class Rig:
     def read(self, _client: Any, release: Release, options: UpgradeOptions) -> ClusterPlan:
         self.log.append("read")
         installed = self.model.seen(release)
-        return ClusterPlan(
-            UpgradeContext(installed, release, options), planner.plan(installed, release, options)
-        )
+        self.context = UpgradeContext(installed, release, options)
+        return ClusterPlan(self.context, planner.plan(installed, release, options))
 
     def try_steps(self, _client: Any, _request: Any, _context: Any, steps: Sequence[Step]) -> Preflight:
         self.log.append("try")
@@ -192,8 +193,23 @@ class Rig:
         self.model.do(step)
         if self.settled or not _writes(step):
             return []
+        self._note_left(step)
         self.client.written.append(f"PATCH {step_id}")
         return [_changed(step)]
+
+    def originals(self, _client: Any, touched: Sequence[Reference]) -> dict[Reference, dict[str, Any]]:
+        self.log.append("originals")
+        self.model.before = (self.model.installed, dict(self.model.ports))
+        present = set(plan_changes._present(self.context))
+        return {target: {} for target in touched if target in present}
+
+    def _note_left(self, step: Step) -> None:
+        """Record in which state the step left the objects, as the client does."""
+        if step.action == "restore":
+            return
+        for line in plan_changes.lines(Hop("", self.context.release, "", (step,), self.context)):
+            for path in {target.path for target in line.objects} & set(self.client.left):
+                self.client.left[path] = None if line.verb == plan_changes.DELETE else {"written": True}
 
     def verify(self, step: Step) -> tuple[CheckResult, list[str]]:
         subject = step.parameters["subject"]
@@ -235,10 +251,6 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
 
         real = step_runner.StepRunner.run
 
-        def originals(_client: Any, _touched: Any) -> list[dict[str, Any]]:
-            one.log.append("originals")
-            return []
-
         acting = {name: lambda _context, _given: one.act(running[-1].id, running[-1]) for name in ACTIONS}
         monkeypatch.setattr(step_runner.StepRunner, "run", run)
         monkeypatch.setattr(step_runner, "ACTIONS", acting)
@@ -252,7 +264,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
         monkeypatch.setattr(preflight, "try_plan", one.try_steps)
         monkeypatch.setattr(planning, "read", one.read)
         monkeypatch.setattr(upgrade_lease, "is_held", lambda _client: one.is_held)
-        monkeypatch.setattr(backups, "read_originals", originals)
+        monkeypatch.setattr(backups, "read_originals", one.originals)
         monkeypatch.setattr(actions, "rendered", lambda _context, _given: [])
         return one
 
@@ -653,10 +665,14 @@ def test_a_new_installation_is_not_undone(rig: Rigs) -> None:
 @pytest.mark.parametrize("second", [RolloutError("again"), ValueError("a secret")])
 def test_a_way_back_that_fails_too_is_told_with_the_first_failure(rig: Rigs, second: Exception) -> None:
     here = rig(upstream("7.0.2"))
-    here.fails["controller"] = fails(RolloutError("first"), second)
+    here.fails["controller-wait"] = fails(RolloutError("first"), second)
     error = failed(here.upgrade("8.7.0"))
     found = values(error)
-    assert (error.code, found["step"], found["undone"]["is_back"]) == ("rollout-failed", "controller", False)
+    assert (error.code, found["step"], found["undone"]["is_back"]) == (
+        "rollout-failed",
+        "controller-wait",
+        False,
+    )
     assert found["undone"]["problem"]
     assert [one["status"] for one in found["steps"] if one["undoes"]][-1] == "failed"
     assert here.log[-1] == "release"

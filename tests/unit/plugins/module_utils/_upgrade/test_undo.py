@@ -15,6 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     VALIDATION,
     InstalledState,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
     UpgradeContext,
@@ -60,6 +61,20 @@ CASES: dict[str, tuple[str, str, tuple[StepRecord, ...], str, bool, str]] = {
 }  # fmt: skip
 
 
+def test_a_hop_from_a_state_between_two_generations_is_not_undone() -> None:
+    """The objects before the hop are those of an interrupted run, so they are not those of the release before it."""
+    here = ModelCluster(upstream("4.2.1"), (4, 2, 1))
+    for step in planned(here.installed, "6.2.2").hops[0].steps:
+        here.do(step)
+        if step.action == "orphan":
+            break
+    interrupted = hop("4.2.1", "6.2.2")
+    between = replace(interrupted, context=replace(interrupted.context, installed=here.installed))
+    changed = (record("6.2.2", changed=True),)
+    assert undo.why_not_undone(interrupted, changed, "rollout-failed", is_wanted=True) == ""
+    assert undo.why_not_undone(between, changed, "rollout-failed", is_wanted=True)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_hop_is_undone_or_the_reason_is_told(case: str) -> None:
     start, release, records, code, is_wanted, reason = CASES[case]
@@ -84,8 +99,14 @@ WANTED = options(
 )
 
 
+NAMES = [Reference("Service", name, "default") for name in ("untouched", "changed", "deleted")]
+ORIGINALS: dict[Reference, Any] = {name: {"metadata": {}} for name in NAMES}
+LEFT = dict(zip((name.path for name in NAMES), (ORIGINALS[NAMES[0]], {"metadata": {}}, None), strict=True))
+
+
 def back(installed: InstalledState, target: str = "8.7.0") -> UpgradeOptions:
-    return undo.options_before(UpgradeContext(installed, release_table.get(target), WANTED), WANTED)
+    context = UpgradeContext(installed, release_table.get(target), WANTED)
+    return undo.options_before(context, WANTED, ORIGINALS, LEFT)
 
 
 TWO_PORTS = changed(upstream("7.0.2"), VALIDATION, port=8443)
@@ -133,13 +154,20 @@ def test_policies_are_kept_by_configuration() -> None:
     assert found.failure_policies == {first.name: "Ignore", **{one.name: "Fail" for one in rest}}
 
 
-def test_the_way_back_keeps_the_other_choices_and_needs_no_answer() -> None:
-    """The arguments are those of the Deployments that are put back, so none is asked for."""
+def test_the_way_back_leads_to_the_choices_of_before() -> None:
+    """The new choices may be the reason of the failure."""
     found = back(upstream("7.0.2"))
-    assert (found.controller_arguments, found.webhook_arguments) == ((), ())
-    assert set(found.accept) == {"sidecars-at-v1beta1", "arguments-dropped"}
-    kept: dict[str, Any] = {"namespace": "snapshots", "adopt": WANTED.adopt, "group_snapshots": True}
-    assert {name: getattr(found, name) for name in kept} == kept
+    assert (found.controller_arguments, found.webhook_arguments, found.remove_controllers) == ((), (), ())
+    assert (found.namespace, found.webhook_namespace) == ("kube-system", "kube-system")
+    assert (found.group_snapshots, found.adopt) == (False, WANTED.adopt)
+    assert back(upstream("7.0.2", groups=True)).group_snapshots
+
+
+def test_an_object_that_the_hop_wrote_comes_back() -> None:
+    found = back(upstream("7.0.2")).undo
+    assert found
+    assert (found.originals, found.changed) == (frozenset(NAMES), frozenset(NAMES[1:]))
+    assert found.deleted == frozenset(NAMES[2:])
 
 
 def test_conversion_is_a_program_of_the_way_back() -> None:

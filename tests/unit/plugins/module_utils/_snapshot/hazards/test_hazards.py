@@ -189,15 +189,15 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         ],
         [(V702, "8.1.1", NO), (with_workload(V811, replace(PLAIN_SIDECAR, companions=("driver",))), "8.2.1", NO)],
     ),
-    "no-way-back": (
-        [(upstream("7.0.0"), "7.0.2", NO), (upstream("6.3.0"), "8.7.0", NO)], [(V702, "8.1.1", NO), (NOTHING, "8.7.0", NO)]
-    ),
     "controllers-removed": (
         [
             (with_workload(V622, ELSEWHERE), "7.0.2", {"remove_controllers": ("snapshots/snapshot-controller",)}),
             (with_workload(V622, LEFTOVER), "7.0.2", NO),
         ],
-        [(V622, "7.0.2", NO)],
+        [
+            (V622, "7.0.2", NO),
+            (RENAMED, "7.0.2", {"remove_controllers": ("kube-system/rke2-snapshot-controller",)}),
+        ],
     ),
     "leftover-statefulset": ([(with_workload(V622, LEFTOVER), "7.0.2", NO)], [(V622, "7.0.2", NO)]),
     "another-name": (
@@ -379,6 +379,20 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
             (V1, "8.4.0", NO),
             (upstream("8.4.0", groups=True), "8.3.0", NO),
             (V1BETA1, "8.2.1", NO),
+        ],
+    ),
+    "no-way-back": (
+        [
+            (upstream("8.1.1", groups=True), "8.7.0", NO),  # without v1alpha1 the older controller would exit
+            (upstream("7.0.2", groups=True), "8.1.1", NO),  # v1alpha1 has another schema
+            (with_groups(upstream("8.3.0", groups=True), lists=1), "8.4.0", NO),
+        ],
+        [
+            (V702, "8.7.0", NO),
+            (NOTHING, "8.7.0", NO),
+            (upstream("8.2.0", groups=True), "8.3.0", NO),
+            (upstream("8.4.0", groups=True), "8.7.0", NO),
+            (upstream("8.7.0", groups=True), "8.6.0", NO),
         ],
     ),
     "groups-unattended": (

@@ -23,6 +23,7 @@ ACTIONS: dict[str, tuple[set[str], set[str]]] = {
     "narrow_rules": ({"name", "rules"}, set()),
     "orphan": ({"namespace", "name"}, set()),
     "reconnect": ({"targets"}, set()),
+    "restore": ({"objects"}, {"labels", "ignoring"}),
     "switch_service": ({"namespace", "name", "selector"}, {"target_port"}),
     "verify": (
         {"subject"},

@@ -23,8 +23,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.erro
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
-    PORT_LABEL,
-    RELEASE_LABEL,
     Step,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_source import (
@@ -38,8 +36,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actio
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ObjectOutcome,
 )
-
-from tests.unit.plugins.module_utils._snapshot.release.test_rendering import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,8 +165,9 @@ def test_the_backup_holds_the_changed_objects_but_no_private_key(tmp_path: Path)
         Reference("ReplicaSet", "set", "default"),
     ]
     kept = backups.read_originals(cast("Client", UpgradedCluster(service, secret, old, made)), touched)
+    assert kept[touched[1]] == secret  # an undo needs the key
     now = datetime(2026, 3, 1, 3, 0, tzinfo=timezone.utc)
-    path = backups.write_file(tmp_path / "new", "https://[2001:db8::1]:6443/prefix", now, kept)
+    path = backups.write_file(tmp_path / "new", "https://[2001:db8::1]:6443/prefix", now, list(kept.values()))
     assert re.fullmatch(r"2001-db8-1-6443-prefix-20260301T030000Z-[0-9a-f]{8}\.yaml", path.name)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     metadata = {"name": "hook", "namespace": "default"}
@@ -189,7 +186,8 @@ def test_the_backup_holds_the_changed_objects_but_no_private_key(tmp_path: Path)
 def test_clusters_with_one_address_keep_their_own_backups(tmp_path: Path) -> None:
     """Behind different proxies, several clusters may have one address."""
     now, host = datetime(2026, 3, 1, 3, 0, tzinfo=timezone.utc), "https://10.0.0.1:6443"
-    paths = [backups.write_file(tmp_path, host, now, [{"kind": kind}]) for kind in ("Service", "Secret")]
+    kept = [{"kind": kind, "metadata": {"name": "hook", "namespace": "demo"}} for kind in ("Service", "Pod")]
+    paths = [backups.write_file(tmp_path, host, now, [obj]) for obj in kept]
     assert ["Service" in path.read_text().split("---")[-1] for path in paths] == [True, False]
 
 
@@ -197,24 +195,3 @@ def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StepError, match=r"he backup cannot be written to .*: "):
         backups.write_file(tmp_path / "file", "https://host", datetime.now(timezone.utc), [])
-
-
-def test_a_deployment_is_put_back_as_it_was() -> None:
-    """Only the labels differ by which a Service tells its pods from those of the failed release."""
-    (now, *_rest) = render("webhook")
-    pod = {
-        "hostNetwork": True,
-        "containers": [{"name": "hook", "image": "mirror/hook:mine", "args": ["--old"]}],
-    }
-    original = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": now["metadata"]["name"], "namespace": now["metadata"]["namespace"]},
-        "spec": {"replicas": 7, "template": {"metadata": {"labels": {"app": "hook"}}, "spec": pod}},
-    }
-    (back, *_rest) = render("webhook", settings=ReleaseSettings(port=443, originals=[original]))
-    labels = back["spec"]["template"]["metadata"].pop("labels")
-    assert labels.pop("app") == "hook"
-    assert set(labels) == {RELEASE_LABEL, PORT_LABEL}
-    assert labels[PORT_LABEL] == "443"
-    assert (back["spec"]["replicas"], back["spec"]["template"]["spec"]) == (7, pod)

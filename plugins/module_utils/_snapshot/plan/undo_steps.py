@@ -1,0 +1,154 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Adapt the plan to the release before a failed hop: the objects of before the hop come back, and no manifest is applied. Pure.
+
+The order, the waits and the checks are those of the plan. An object that the hop did not touch is left. Of a
+CustomResourceDefinition only spec.conversion goes back. RBAC objects and Secrets come back only if the hop deleted them. A role that
+the hop changed gets the rules that only the original has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from ..installed.state import CONTROLLER
+from ..kinds import Reference
+from ..release.release_table import CONTROLLER as CONTROLLER_NAME
+from ..release.release_table import GROUP_CONTENTS
+from . import plan_changes
+from .step_types import PORT_LABEL, RELEASE_LABEL, Step
+from .upgrade_context import Undo, UpgradeContext
+
+_CONFIGURATION, _CRD = "ValidatingWebhookConfiguration", "CustomResourceDefinition"
+# The kinds that come back, in the order in which they need each other. Deleted objects of the first kinds come back before all.
+_FIRST = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Secret")
+_ORDER = (*_FIRST, "Service", "PodDisruptionBudget", "Deployment", "StatefulSet", _CONFIGURATION, _CRD)
+# The older release works with the present objects of the other kinds.
+_IF_CHANGED = set(_ORDER) - {"ServiceAccount", "ClusterRoleBinding", "RoleBinding", "Secret"}
+# The first steps of the final verification.
+_PROOFS = ("verify-rules", "verify-version", "verify-controller")
+_PASSING = {"switch_service": "Service", "narrow_rules": _CONFIGURATION}
+_WHY = "The hop changed or deleted it. It comes back as the run read it before the hop."
+
+
+def adapt(context: UpgradeContext, steps: Sequence[Step]) -> list[Step]:
+    """Return the steps of the undo. context: that of the plan. Its options have ``undo``."""
+    undo = context.options.undo
+    if undo is None:
+        return []
+    # Steps of the undo itself change a Service and rules for a while.
+    written = {target for step in steps if step.action in _PASSING for target in _named(context, step)}
+    back = {target for target in undo.changed | (undo.originals & written) if _comes_back(undo, target)}
+    back.difference_update(_removed(context, undo))
+    first = {target for target in back & undo.deleted if target.kind in _FIRST}
+    adapted = [one for step in steps for one in _adapt(context, undo, step, back - first)]
+    if any(step.action == "switch_service" for step in steps):
+        adapted = [_with_labels(context, step) for step in adapted]
+    rest = back.difference(first, *map(_restored, adapted))
+    proof = next(number for number, step in enumerate(adapted) if step.id in _PROOFS)
+    begin, end = _restore("undo-first", first), _restore("undo-others", rest)
+    ordered = [*begin, *adapted[:proof], *end, *adapted[proof:]]
+    return [
+        one for number, step in enumerate(ordered) for one in _without_kept(undo, step, ordered[number + 1 :])
+    ]
+
+
+def _removed(context: UpgradeContext, undo: Undo) -> Iterator[Reference]:
+    """Yield the controllers that the hop removed beside the controller that comes back. Two controllers must not lead."""
+    for workload in undo.before.running(CONTROLLER):
+        if context.before and workload != context.before.controller:
+            yield Reference(workload.kind, workload.name, workload.namespace)
+
+
+def is_restored(target: Reference) -> bool:
+    """Return True if the object comes back after its deletion."""
+    return target.kind in _ORDER and target.kind != _CRD
+
+
+def _comes_back(undo: Undo, target: Reference) -> bool:
+    if target in undo.deleted:
+        return is_restored(target)
+    return target.name == GROUP_CONTENTS if target.kind == _CRD else target.kind in _IF_CHANGED
+
+
+def _restore(name: str, targets: Iterable[Reference], **parameters: Any) -> Iterator[Step]:
+    """Yield the step that puts the objects back, nothing without objects."""
+    back = sorted(targets, key=lambda target: (_ORDER.index(target.kind), str(target)))
+    if back:
+        title = f"Put back {', '.join(map(str, back))}"
+        yield Step(
+            name, title, _WHY, "restore", {"objects": [asdict(target) for target in back], **parameters}
+        )
+
+
+def _restored(step: Step) -> list[Reference]:
+    return [Reference(**entry) for entry in step.parameters["objects"]] if step.action == "restore" else []
+
+
+def _adapt(context: UpgradeContext, undo: Undo, step: Step, back: set[Reference]) -> Iterator[Step]:
+    """Yield what the step is on the way back, nothing if it is not needed. back: the objects that the steps of the plan restore."""
+    given, named = step.parameters, _named(context, step)
+    controller = Reference("Deployment", CONTROLLER_NAME, context.namespace)
+    old = context.before.controller if context.before else None
+    if controller in named and controller not in undo.originals:
+        # The hop replaced a controller of another name. Two controllers must not lead.
+        if step.action == "apply":
+            yield Step(
+                "undo-controller", f"Delete {controller}", _WHY, "delete", {"objects": [asdict(controller)]}
+            )
+            yield from _restore(
+                step.id, (one for one in back if old and one.name == old.name and one.kind == old.kind)
+            )
+        elif step.action != "orphan" and old and old.kind == controller.kind:
+            yield replace(step, parameters={**given, "namespace": old.namespace, "name": old.name})
+    elif step.action in ("apply", "conversion_none", "conversion_webhook", "failure_policy"):
+        # A failurePolicy is Ignore until the webhook is verified.
+        policies, kept = given.get("failure_policies", {}), context.options.failure_policies
+        ignoring = [name for name, policy in policies.items() if policy != kept.get(name)]
+        yield from _restore(step.id, back.intersection(named), **({"ignoring": ignoring} if ignoring else {}))
+    elif step.action in ("certificate", "migrate_storage"):
+        return  # a deleted Secret comes back before, and CustomResourceDefinitions stay
+    elif given.get("subject") != "webhook" or undo.originals.issuperset(named):
+        yield step
+
+
+def _named(context: UpgradeContext, step: Step) -> list[Reference]:
+    """Return the objects that the step applies, or that it is about."""
+    given = step.parameters
+    if step.action == "apply":
+        return plan_changes.applied_by(context, step)
+    if "crd" in given:
+        return [Reference(_CRD, given["crd"])]
+    if given.get("subject") == "webhook" or step.action == "failure_policy":
+        return [Reference(_CONFIGURATION, name) for name in given.get("names") or [given["name"]]]
+    kind = _PASSING.get(step.action, "Deployment")
+    return [Reference(kind, given.get("name", ""), given.get("namespace", ""))]
+
+
+def _with_labels(context: UpgradeContext, step: Step) -> Step:
+    """Return the step with the labels by which a Service tells the pods that come back from those of the failed release."""
+    if not step.id.endswith("-deployment"):
+        return step
+    labels = {RELEASE_LABEL: str(context.release), PORT_LABEL: str(context.options.webhook_port)}
+    return replace(step, parameters={**step.parameters, "labels": labels})
+
+
+def _without_kept(undo: Undo, step: Step, later: Iterable[Step]) -> Iterator[Step]:
+    """Yield the step without the deletion of objects that existed before the hop, unless a later step restores them."""
+    if step.action != "delete":
+        yield step
+        return
+    kept = undo.originals.difference(*map(_restored, later))
+    places = {(target.kind, target.namespace, target.name) for target in kept}
+    objects = [
+        entry
+        for entry in step.parameters["objects"]
+        if (entry["kind"], entry.get("namespace", ""), entry.get("name", "")) not in places
+    ]
+    if objects:
+        yield replace(step, parameters={**step.parameters, "objects": objects})
