@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 # The parts that can be broken on purpose, which shows that the demo can fail.
 BREAKS = ("certificate", "rule")
-# A program that hangs ends after this time. A slow machine needs a small part of it.
+# The longest time of a program, so that one that hangs ends. A slow machine needs much less.
 SECONDS = 3600.0
 
 
