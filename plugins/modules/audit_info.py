@@ -42,7 +42,7 @@ options:
     default: 10
   previous_counters:
     description:
-      - The result RV(counters) of an earlier audit of this cluster. The findings of C(calls-fail) then tell how many calls failed
+      - The result RV(counters) of an earlier audit of this cluster. The findings of C(calls-fail) then show how many calls failed
         since that audit. A webhook that it does not name had no failed call.
       - Only calls that fail during the audit give a finding above V(info). A call that failed before may succeed again.
     type: dict
@@ -73,7 +73,7 @@ options:
       clusters:
         description:
           - Shell patterns of O(cluster_name) or of O(cluster_uid). The UID that the cluster reports does not count, because a cluster
-            may report that of another one.
+            may report the UID of another cluster.
         type: list
         elements: str
         default: ["*"]
@@ -209,7 +209,7 @@ findings:
       elements: str
       returned: success
     objects:
-      description: With the status V(unknown), the objects without an answer. Without an entry, these are all objects.
+      description: With the status V(unknown), the objects without an answer. An empty list means all objects.
       type: list
       elements: str
       returned: success

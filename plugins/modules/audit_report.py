@@ -53,8 +53,8 @@ options:
     default: []
   mode:
     description:
-      - The mode of the files, such as V('0640'). If unset, C(0644) for V(.prom), and C(0600) for the others. A file that exists
-        then never gets a wider mode.
+      - The mode of the files, such as V('0640'). If unset, C(0644) for V(.prom), and C(0600) for the others. An existing file
+        then keeps its mode or gets a narrower one.
     type: str
   fail_on:
     description:
@@ -66,7 +66,7 @@ options:
 attributes:
   check_mode:
     description:
-      - Builds the report, and writes no file. It also finds out whether the files could be written.
+      - Builds the report, checks that the files can be written, and writes no file.
     support: full
   diff_mode:
     description:

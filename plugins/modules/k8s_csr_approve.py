@@ -27,7 +27,7 @@ description:
   - It also compares requests that were approved before. If such a request does not match, the task fails if O(name) names it. If
     selectors found it, the module leaves it out of the result and warns.
   - A user or group of Kubernetes, kubeadm or EKS in the subject, such as C(system:masters), is a mismatch unless
-    C(expect.common_name) or C(expect.organizations) spells it out. Nodes are the exception.
+    C(expect.common_name) or C(expect.organizations) contains it. Nodes are the exception.
   - A name is a mismatch unless it belongs to the Service in O(expect), or O(expect) or O(allow_names) lists it. The names of a Service
     are C(SERVICE), C(SERVICE.NAMESPACE), C(SERVICE.NAMESPACE.svc) and C(SERVICE.NAMESPACE.svc.cluster.local). The CA of the cluster
     signs every approved request. So O(allow_names) must list wildcards and the names of the cluster's API server, nodes and service
@@ -87,8 +87,8 @@ options:
     description:
       - Further names and addresses that the request may have. The notation of an address does not matter. V(::ffff:192.0.2.1) is the
         same as V(192.0.2.1).
-      - A URI and an e-mail address must be equal. Only the scheme and the host of a URI, and the domain of an e-mail address, may
-        differ in case.
+      - A URI or an e-mail address must be equal to an entry. Only the scheme and the host of a URI, and the domain of an e-mail address,
+        may differ in case.
     type: list
     elements: str
   allow_client_identity:

@@ -44,12 +44,12 @@ options:
     default: present
   approved_plan:
     description:
-      - The value RV(plan_digests) of the same task in check mode. The task writes at most what it covers. If it would write more or something
-        else, it fails with the code V(plan-differs) before its first write. Fewer writes are no difference, so the plan also completes a run
-        that was killed.
-      - The module compares after its checks, and again when it holds the Lease. It needs the permission to get the namespace
+      - The value RV(plan_digests) of the same task in check mode. The task writes at most what these digests cover. If it would write more or
+        something else, it fails with the code V(plan-differs) before that write. Fewer writes are no difference, so a killed run can be
+        completed with the same digests.
+      - The module compares after its checks, and again when it holds the Lease. The comparison needs the permission to get the namespace
         C(kube-system).
-      - Time-outs, the connection, caches and backups are not covered.
+      - Time-outs, the connection, caches, backups, O(source) and O(source_auth) are not covered.
     type: list
     elements: str
   probe_namespace:
@@ -312,7 +312,7 @@ steps:
         note: {description: "Why the object was not deleted, or could not be tried.", type: str, returned: always}
         deleted:
           description:
-            - The object in the version that was deleted, without fields that the API server sets. Of a Secret it has only the certificates.
+            - The object in the version that was deleted, without fields that the API server sets. A Secret appears with its certificates only.
           type: dict
           returned: if the object was deleted
 undone:
@@ -360,8 +360,8 @@ remedy:
   type: str
 plan_digests:
   description:
-    - The digests of the cluster, of each option that is not the default, and of each write that is due, for O(approved_plan). They have no
-      text of the cluster.
+    - The digests of the cluster, of each option that is not the default, and of each write that is due, for O(approved_plan). They contain
+      no text of the cluster.
   returned: in check mode, if the identity may get the namespace C(kube-system), and with O(approved_plan)
   type: list
   elements: str

@@ -71,8 +71,8 @@ _FLEET = (
     Variable(
         "certflow_plan",
         "",
-        "The plan of an earlier run with `--check`: the path of its report, or the key `plan` of its artifact. A cluster gets at most "
-        "the writes that its plan has. By default the plan of `certflow_required_job`, if that job has one.",
+        "The plan of an earlier run with `--check`: the path of its report, or the key `plan` of its artifact. The run writes at "
+        "most what the plan has. The default is the plan of `certflow_required_job`, if that job has one.",
     ),
     Variable(
         "certflow_report",

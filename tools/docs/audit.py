@@ -33,7 +33,7 @@ A finding has one of these states:
 | Status | Meaning |
 |---|---|
 | `fail` | The object has the fault. |
-| `unknown` | The audit could not read something. There is one finding for each reason, with the objects, and with the missing permission if that is the reason. |
+| `unknown` | The audit could not read something. There is one finding for each reason. It has the objects, and the missing permission if that is the reason. |
 | `pass` | The object does not have the fault. The module returns such findings with `include_passed`. |
 | `skip` | The check does not apply to the object. |
 
@@ -43,18 +43,18 @@ should know. `breaks_at` is the time at which the fault takes effect. The findin
 A certificate that expires soon is a warning if it has less time left than the smaller of 28 days and a quarter of its lifetime.
 It is an error below the smaller of 14 days and a tenth of its lifetime.
 
-An endpoint may send, and a caBundle may contain, more certificates than a chain needs. An end or a start of a certificate is a
-fault only if it leaves no chain that the API server accepts. The finding names the certificate that ends the chain. If several
-certificates end soon, each is a finding, as if those that end earlier were renewed.
+An endpoint may send, and a caBundle may contain, more certificates than a chain needs. The start or the expiry of a certificate is a
+fault only if the API server then accepts no chain. The finding names the certificate that ends the chain. If several certificates
+expire soon, each has a finding, as if those that expire earlier were renewed.
 
 A check that reads certificates through the API server cannot show the network path from the API server to the pod. Only `calls-fail`
 shows it.
 
-A fault of a webhook that the API server does not call now is information. So is a fault of the conversion of a
+If the API server does not call a webhook now, the severity of its faults is `info`. The same applies to faults of the conversion of a
 CustomResourceDefinition with one version. The evidence has the reason.
 
-The end of a certificate that cert-manager renews is no fault before the `renewalTime` of its Certificate. The audit finds the
-Certificate by the annotation `cert-manager.io/inject-ca-from`. A Certificate that was not renewed an hour after this time is
+If cert-manager renews a certificate, its expiry is no fault before the `renewalTime` of its Certificate. The audit finds the
+Certificate by the annotation `cert-manager.io/inject-ca-from`. If the certificate was not renewed an hour after this time, it is
 `expiring`.
 
 ## Incomplete audits

@@ -69,17 +69,21 @@ Without `certflow_stages`, the first cluster is the stage `canary`, and all othe
 fail, no further cluster starts. The clusters at work finish.
 
 A canary shows whether the change works. Canaries are the clusters of a stage with the name `canary`, and the first cluster that answers.
-If a canary has the outcome `failed` or `refused`, no further cluster starts, whatever the budget is.
+If a canary has the outcome `failed` or `refused`, no further cluster starts, whatever the budget is. A refusal with one of these codes is an
+exception, because it is about the cluster and its owners: {owners}.
 
-A canary that is `unreachable` has shown nothing about the change. It counts for the budget only, and the next cluster takes its place.
-That cluster works alone until it has ended. Then the other clusters of its stage start. The same happens if no cluster of the stage
-`canary` is within `certflow_hosts` and `--limit`, as in a slice of an AWX job. If all clusters of a stage are unreachable, the run
-skips its soak. With `certflow_until: canary` no cluster of another stage takes the place, and the run fails.
+A canary with such a refusal, or with the outcome `unreachable` or `plan-differs`, has shown nothing about the change. The next cluster
+takes its place. A refused or unreachable canary counts for the budget. The run works only on the cluster that takes the place, until that
+cluster has ended. Then the other clusters of its stage start.
 
-If a cluster of your own stage `canary` waits for its maintenance window, no cluster of a later stage starts. Without `certflow_stages`, the
-next cluster takes the place of a first one that waits.
+The same happens if no cluster of the stage `canary` is within `certflow_hosts` and `--limit`, as in a slice of an AWX job. If all clusters
+of a stage are unreachable, the run skips the soak of the stage. With `certflow_until: canary`, no cluster of another stage takes the
+place, and the run fails.
 
-A run with `--check` writes nothing, so it has no canary. A run with `certflow_stages` has none if no stage has the name `canary`.
+If a cluster of your own stage `canary` waits for its maintenance window, no cluster of a later stage starts. Without `certflow_stages`,
+the next cluster takes the place of a canary that waits.
+
+A run with `--check` writes nothing, so it has no canary. With `certflow_stages`, a run has a canary only if a stage has the name `canary`.
 
 ## Maintenance windows
 
@@ -106,29 +110,34 @@ certflow_window:
 | `end` | required | The time at which it closes. If it is not later than `start`, it is on the next day. `24:00` is the end of the day. |
 | `timezone` | `UTC` | The name of a time zone. Its rules come from the zone database of the machine, or from the Python package `tzdata`. |
 
-- A key that is written needs a value. An empty list of windows or of days is an error. To remove the window of a group from a host, set
-  `certflow_window` to an empty text.
+- A key without a value is an error, and so is an empty list of windows or of days. To remove the window of a group from a host, set
+  `certflow_window` of the host to an empty text.
 - The day is the day of the start. Friday 22:00 to 04:00 lasts until Saturday.
 - A time that exists twice, when daylight saving time ends, means the first one.
 - A time that is skipped, when daylight saving time begins, means the same moment by the clock before the change: 02:30 becomes 03:30.
 
 A change calendar or another source can set `certflow_window_override` for each host with a lookup.
 
-A run with `--check` ignores the windows. Its outcome of a cluster shows the next opening. If the window has closed when a stage is verified
+A run with `--check` ignores the windows. Its report shows the next opening for each cluster. If the window has closed when a stage is verified
 again after its `soak`, the verification of the cluster creates no test objects.
 
 ## Approved plans
 
-A run with `--check` makes a plan: for each cluster the digests of its UID, of the options of the role's module, and of each write that is due.
-`certflow_plan` takes the plan as the path of the report, or as the key `plan` of the artifact `certflow_report_<certflow_job_name>`. If
-`certflow_required_job` names a job that has a plan, the run uses this plan.
+A run with `--check` makes a plan. For each cluster, the plan has the digests of the UID, of the options of the role's module, and of each
+write that is due. `certflow_plan` takes the plan as the path of the report, or as the key `plan` of the artifact
+`certflow_report_<certflow_job_name>`. If `certflow_required_job` names a job that has a plan, the run uses this plan.
 
-A plan is an upper bound for each cluster. Fewer writes are no difference, and a cluster of the plan may be missing in the run. A cluster gets
-the outcome `plan-differs` if it is not in the plan, if its UID or an option differs, or if the run would write more or something else. The
-comparison is before the first write, and again when the run holds the Lease. The other clusters continue.
+A plan is an upper bound for each cluster. Fewer writes are no difference, and the run may leave out clusters of the plan. A cluster has the
+outcome `plan-differs` in these cases:
 
-A plan needs the permission to get the namespace `kube-system`. A cluster without it is not in the plan. The variables of the playbooks, such
-as the stages, and `certflow_after_cluster` are not in the plan. These options of the modules are not either:
+- The cluster is not in the plan.
+- Its UID or an option differs.
+- The run would write more or something else.
+
+The run compares before the first write, and again when it holds the Lease. The other clusters continue.
+
+A plan needs the permission to get the namespace `kube-system`. Without this permission on a cluster, the cluster is not in the plan. The
+plan does not cover the variables of the playbooks, such as the stages and `certflow_after_cluster`. It also does not cover these options of the modules:
 
 | Options | Reason |
 |---|---|
@@ -151,15 +160,15 @@ file is never a reason to skip a cluster: a run on a cluster that is done costs 
 next run with the same file names the clusters that were at work, and completes them.
 
 The file has the mode 0600 and holds no addresses and no credentials. It must not be a link, must belong to the user that runs Ansible, and must
-not be in a folder that a group or other users may write to, unless the folder is sticky as /tmp is. If it cannot be written, for example because the disk is full, no further cluster starts. A
-file with more than {kilobytes} kB is reduced to its unfinished runs.
+not be in a folder that a group or other users may write to, unless the folder is sticky, such as `/tmp`. If the file cannot be written, for example because the disk is full, no further
+cluster starts. A file with more than {kilobytes} kB is reduced to its unfinished runs.
 
 ## How a host names its cluster
 
 A run starts only if each host names its cluster. The variables `certflow_context` and `certflow_kubeconfig` do so, and
-also the role's own variables, such as `webhook_certificate_context`. Only if the inventory has one host, that host may take its cluster from
-the environment. With `--limit`, and in each job of AWX, every host must name its cluster, because a slice of a job does not show how many
-hosts the inventory has. No run starts if one of these variables, or `certflow_cluster_uid`, refers to an undefined variable.
+also the role's own variables, such as `webhook_certificate_context`. The single host of an inventory may take its cluster
+from the environment. With `--limit`, and in each job of AWX, every host must name its cluster, because a slice of a job does not show how
+many hosts the inventory has. No run starts if one of these variables, or `certflow_cluster_uid`, refers to an undefined variable.
 
 The playbooks read the UID of each cluster when they start to work on it, with the permission to get the namespace `kube-system`. If an earlier host of the
 run has the same UID, address and CA, the run refuses the later host. If only the UID is the same, the run warns and works on both, because a
@@ -199,7 +208,9 @@ def variables() -> str:
     per_host = sum(variable.is_per_host for variable in AUDIT_VARIABLES.values())
     parts = (
         *(INTRO, *_variable_rows(FLEET_VARIABLES), _per_host()),
-        DURATIONS.format(days=durations.LONGEST.days, counted=_counted(), uncovered=_uncovered()),
+        DURATIONS.format(
+            days=durations.LONGEST.days, counted=_counted(), owners=_owners(), uncovered=_uncovered()
+        ),
         *(*_outcome_rows(), RUN_FILE.format(kilobytes=run_file.MOST_KEPT_BYTES // 1024)),
         *(AUDIT.format(per_host=per_host), *_variable_rows(AUDIT_VARIABLES)),
     )
@@ -231,6 +242,10 @@ def _per_host() -> str:
 def _counted() -> str:
     *most, last = (f"`{name}`" for name, status in outcomes.STATUSES.items() if status.counts)
     return f"{', '.join(most)} and {last}"
+
+
+def _owners() -> str:
+    return ", ".join(f"`{code}`" for code in sorted(outcomes.OF_ITS_OWNERS))
 
 
 def _outcome_rows() -> Iterator[str]:

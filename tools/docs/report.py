@@ -85,10 +85,10 @@ A cluster whose status is not `ok` always fails.
 
 ## Merging
 
-Reports of several runs become one report. The name in the inventory identifies a cluster, because its UID and its date are what it says
-about itself. Of several audits with one name, that of the newest report stays. If their UIDs differ, both stay, and get a part of their UID
-after the name. Clusters with one UID and different names stay side by side. `notes`
-has a line about each cluster that was left out or renamed.
+Reports of several runs become one report. The name in the inventory identifies a cluster, because a cluster can report a wrong UID or date.
+If several audits have a cluster with the same name, the merged report has the cluster of the newest report. If the UIDs differ, it has all
+of these clusters, with a part of the UID after the name. Clusters with the same UID and different names stay separate. `notes` has a line
+about each cluster that was left out or renamed.
 
 ## Comparison with an earlier report
 

@@ -80,7 +80,7 @@ FAILURES = frozenset(name for name, status in STATUSES.items() if status.is_fail
 DONE = frozenset((OK, CHANGED))
 #: A canary with one of these outcomes has not shown whether the change works.
 UNANSWERED = frozenset((UNREACHABLE, PLAN_DIFFERS, STARTED, NOT_STARTED, WAITING, SKIPPED))
-#: A refusal with one of these codes is about that cluster and its owners, and shows nothing about the change either.
+#: A refusal of a canary with one of these codes is about the cluster and its owners, and does not show whether the change works.
 OF_ITS_OWNERS = frozenset(
     "managed-bundle owned-by-another requested-by-another-identity same-cluster secret-unusable wrong-cluster".split()
 )

@@ -112,7 +112,7 @@ FINDING = (
     Field("fingerprint", TEXT, "A value that is the same in later audits of the cluster."),
     Field("source", TEXT, "With the status `unknown`: the data that could not be read."),
     Field("unanswered", TEXTS, "With the status `unknown`: the checks without a complete answer."),
-    Field("objects", TEXTS, "With the status `unknown`: the objects without an answer, empty for all."),
+    Field("objects", TEXTS, "With the status `unknown`: the objects without an answer. Empty if all objects are without an answer."),
     Field("permissions", TEXTS, "With the status `unknown`: the missing permissions, each a verb and a resource."),
     Field(
         "state",
@@ -124,7 +124,7 @@ FINDING = (
 )  # fmt: skip
 EXCEPTION = (
     Field("check", TEXT, "The id of the check."),
-    Field("clusters", TEXTS, "Patterns of names of clusters, and of UIDs that the audits expected."),
+    Field("clusters", TEXTS, "Patterns of the names of clusters, and of the UIDs that the audits expected."),
     Field("objects", TEXTS, "Patterns of objects."),
     Field("reason", TEXT, "The reason."),
     Field("until", TIME, "The end.", is_nullable=True),
@@ -179,7 +179,7 @@ CLUSTER = (
     Field("bytes", INTEGER, "The number of bytes that the API server sent, null if it is not known.", is_nullable=True, kind=AUDIT),
     Field("stage", TEXT, "The stage of the cluster.", kind=RUN),
     Field("severity", TEXT, "`error` if a cluster waits although a certificate breaks before its window opens.", kind=RUN),
-    Field("opens_at", TIME, "The next opening of the window, null if the window is open or the cluster has none.", is_nullable=True, kind=RUN),
+    Field("opens_at", TIME, "The next opening of the maintenance window. Null if the window is open, or if the cluster has no window.", is_nullable=True, kind=RUN),
     Field("before", TEXT, "The state before the run, such as a release.", kind=RUN),
     Field("after", TEXT, "The state after the run, or in a plan the state to reach.", kind=RUN),
     Field("steps", OBJECTS, "The steps.", STEP, kind=RUN),

@@ -125,8 +125,8 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     Hazard(
         "mixed-object", "An object with upstream's name holds something of another owner", REFUSE,
-        "The plan is refused, because the upgrade would replace or delete the object as a whole. A webhook configuration is the "
-        "snapshot webhook's only if every webhook in it calls a Service with upstream's name, or pods with an image of upstream's "
+        "The plan is refused, because the upgrade would replace or delete the object as a whole. A webhook configuration "
+        "belongs to the snapshot webhook only if every webhook in it calls a Service with upstream's name, or pods with an image of upstream's "
         "registry or of image_registry.",
         "v8.1.0:deploy/kubernetes/webhook-example", webhook.find_mixed_object,
     ),
@@ -144,14 +144,14 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     Hazard(
         "secret-kept", "A Secret of the webhook may have other users", REPORT,
-        "The upgrade keeps the Secret. It deletes only a Secret with upstream's name or this collection's name for it that holds only "
-        "a certificate and its key. No other workload, pod or Ingress of its namespace may name it.",
+        "The upgrade keeps the Secret. It deletes only a Secret that holds only a certificate and its key, and that "
+        "has upstream's name or the name that this collection gives it. No other workload, pod or Ingress of its namespace may name it.",
         "https://kubernetes.io/docs/concepts/configuration/secret/", webhook.find_secret_kept,
     ),
     Hazard(
         "names-elsewhere", "Objects with upstream's names exist outside the webhook's namespace", REPORT,
         "The upgrade keeps them. It recognises objects by name only in the namespace of the webhook that is called. A Deployment with "
-        "another name is the webhook's only if the called Service selects its pods.",
+        "another name belongs to the webhook only if the called Service selects its pods.",
         "v8.1.0:deploy/kubernetes/webhook-example", webhook.find_names_elsewhere,
     ),
     # CRDs and stored objects.
