@@ -160,7 +160,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             try:
                 _contexts.check_groups(hosts, self.inventory.groups)
             except CertflowError:
-                for host in hosts.keys() - before:  # the others belong to an earlier source too
+                for host in hosts.keys() - before:  # an earlier source may have added a host of the same name
                     self.inventory.remove_host(self.inventory.hosts[host])
                 raise
         except CertflowError as error:

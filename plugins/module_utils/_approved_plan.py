@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OPTION = {"approved_plan": {"type": "list", "elements": "str"}}
 WRITE = "write "
 _CREDENTIALS = "Credentials change, and the run with `--check` may have another identity"
-#: The option that no digest covers -> the reason.
+#: An option that no digest covers -> the reason.
 UNCOVERED = {
     **dict.fromkeys(("kubeconfig", "context", "host", "cluster_uid"), "The UID shows which cluster it is"),
     **dict.fromkeys(("api_key", "username", "password", "client_cert", "client_key"), _CREDENTIALS),
@@ -61,9 +61,9 @@ class Write:
 
     #: The id of the step. A word of this collection, without text of the cluster.
     id: str
-    #: For a message: what is written.
+    #: The object of the write, for a message.
     title: str
-    #: JSON data that decides if another write is the same.
+    #: JSON data that is equal for equal writes.
     content: Any
 
 

@@ -5,9 +5,9 @@
 
 """Keep the private keys that a run knows out of every text that leaves it.
 
-A policy or a webhook that refuses a Secret may quote any part of it, in any encoding. So each run of SHORTEST characters that occurs in
-a key is masked: of its base64, as in PEM, of the base64 of that, as in a Secret, and of the hexadecimal digits of both. Line ends, escapes
-and other characters between the letters do not matter. The keys are in the memory of this process until the operation ends.
+A policy or a webhook that refuses a Secret may quote any part of it, in any encoding. So this file masks each run of SHORTEST characters
+of a key. It knows the base64 of a key, as in PEM, the base64 of that text, as in a Secret, and the hexadecimal digits of both. It ignores
+line ends, escapes and other characters between the letters. The keys are in the memory of this process until the operation ends.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ def hide(text: str) -> str:
 
 
 def find_pieces(text: str) -> frozenset[bytes]:
-    """Return the pieces of known keys that the text has. A certificate has the public part of a key too, so that is left out."""
+    """Return the pieces of known keys that the text has. It leaves out the public part of a key, which a certificate has too."""
     windows = {piece for form in _both(text) for piece in _pieces(_letters(form), 1)} if _keys else ()
-    found: set[bytes] = set()
+    known: set[bytes] = set()
     for key in _keys if windows else ():
         pieces = {piece for form in _forms(key) for piece in _pieces(form, _STEP) if piece in windows}
         public = b" ".join(_forms(_public_part(key))) if pieces else b""
-        found |= {piece for piece in pieces if piece not in public}
-    return frozenset(found)
+        known |= {piece for piece in pieces if piece not in public}
+    return frozenset(known)
 
 
 def mask(text: str, pieces: frozenset[bytes]) -> str:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Paths and files of this machine: home directories, links of other users, files that are written whole.
+"""Resolve paths, and read and write whole files of this machine, without following links of other users.
 
 Another user of the machine may create names in a common folder such as /tmp. A link there must not lead a write elsewhere.
 """
@@ -78,8 +78,8 @@ def keeps_entries(folder: os.stat_result) -> bool:
     return _is_trusted(folder) and not is_shared
 
 
-def _is_trusted(found: os.stat_result) -> bool:
-    return found.st_uid in (0, os.geteuid())
+def _is_trusted(entry: os.stat_result) -> bool:
+    return entry.st_uid in (0, os.geteuid())
 
 
 @contextmanager
@@ -108,10 +108,10 @@ def write(path: str, content: bytes, mode: int, *, is_exact: bool = False, is_tr
     beside = f"{name}.{secrets.token_hex(8)}.tmp"
     with open_folder(folder) as directory:
         with contextlib.suppress(FileNotFoundError):
-            found = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-            if not stat.S_ISREG(found):
+            present = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+            if not stat.S_ISREG(present):
                 raise OSError(errno.EINVAL, "it is not a regular file")
-            mode = mode if is_exact else mode & found
+            mode = mode if is_exact else mode & present
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(beside, flags, 0o600, dir_fd=directory)
         try:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The work of audit_report: build or merge reports, compare, render and write. It contacts no cluster."""
+"""Build, merge, compare, render and write reports for audit_report, without contact to a cluster."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def check_groups(hosts: Mapping[str, Context], groups: Collection[str]) -> None:
         raise CertflowError(
             f"the context {quoted(hosts[both[0]].name)}{more} would become a host with the name of a group",
             code="ambiguous-context",
-            remedy="set the option prefix, or rename it: kubectl config rename-context OLD NEW",
+            remedy="Set the option prefix, or rename the context: kubectl config rename-context OLD NEW",
         )
 
 

@@ -122,7 +122,7 @@ def unnamed_problem(hosts: str, inventory_size: int, names: Collection[str]) -> 
         return ""
     return (
         f"these hosts do not name their cluster: {hosts}. Set certflow_context (and certflow_kubeconfig) for each host. Only the"
-        " single host of an inventory takes its cluster from the environment, and not in a job of AWX."
+        " single host of an inventory may take its cluster from the environment, but never in a job of AWX."
     )
 
 

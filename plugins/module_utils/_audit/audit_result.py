@@ -139,7 +139,7 @@ def _rules(permissions: Sequence[Permission]) -> Iterator[dict[str, Any]]:
 
 
 def _unknowns(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield a finding for each reason why something could not be read, with the objects that call it."""
+    """Yield a finding for each reason of a failed read, with the objects that call what was not read."""
     backends: dict[Gap, list[BackendKey | None]] = {}
     for gap in data.gaps:
         backends.setdefault(replace(gap, backend=None), []).append(gap.backend)

@@ -90,7 +90,7 @@ class AuditFinding:
     source: str = ""
     #: With UNKNOWN: the ids of the checks without a complete answer.
     unanswered: tuple[str, ...] = ()
-    #: With UNKNOWN: the objects without an answer, () for all.
+    #: With UNKNOWN: the objects without an answer, () for all objects.
     objects: tuple[str, ...] = ()
     #: With UNKNOWN: the missing permissions, each a verb and a resource.
     permissions: tuple[str, ...] = ()

@@ -204,7 +204,7 @@ def _subject(content: RequestContent, expected: Expectation) -> Iterator[str]:
 
 
 def _system_subject(content: RequestContent, expected: Expectation) -> Iterator[str]:
-    """Refuse the users and groups of Kubernetes itself, except nodes, unless the task spells the subject out.
+    """Refuse the users and groups of Kubernetes itself, except nodes, unless expect contains them.
 
     A signer that ignores the usages would issue a login of such a user.
     """
@@ -215,7 +215,7 @@ def _system_subject(content: RequestContent, expected: Expectation) -> Iterator[
         names += [group for group in request.organizations if group != "system:nodes"]
     for name in names:
         if name.startswith(_RESERVED):
-            yield f"its subject has {name!r}, a user or group of Kubernetes, which expect does not spell out"
+            yield f"its subject has {name!r}, a user or group of Kubernetes that expect does not contain"
 
 
 def _requested_names(content: RequestContent, expected: Expectation) -> Iterator[str]:

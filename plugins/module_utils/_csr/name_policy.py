@@ -88,11 +88,11 @@ def forbidden_names(
     """
     allow = tuple(allow)
     spelled_out, identities = set(map(normalize, allow)), set(map(_normal_identity, allow))
-    found = [
+    names = [
         *(name for name in (*dns_names, *ip_addresses) if normalize(name) not in spelled_out),
         *(name for name in other_names if _normal_identity(name) not in identities),
     ]
-    return tuple(filter(None, (_refusal(name, service, namespace, cluster) for name in found)))
+    return tuple(filter(None, (_refusal(name, service, namespace, cluster) for name in names)))
 
 
 def is_critical(name: str, *, cluster: GuardedNames = NOTHING_GUARDED) -> bool:
@@ -103,9 +103,9 @@ def is_critical(name: str, *, cluster: GuardedNames = NOTHING_GUARDED) -> bool:
 
 def warnings(allow: Iterable[str], *, cluster: GuardedNames = NOTHING_GUARDED) -> tuple[str, ...]:
     """Return a warning for each critical name in ``allow``, and for each resource whose names are not guarded."""
-    found = (_refusal(name, "", "", cluster) for name in allow)
+    refusals = (_refusal(name, "", "", cluster) for name in allow)
     return (
-        *(f"allow_names permits {refusal}" for refusal in found if refusal and refusal.is_critical),
+        *(f"allow_names permits {refusal}" for refusal in refusals if refusal and refusal.is_critical),
         *(
             f"this identity has no permission to read {what}, so names and addresses were not compared with them ({PERMISSIONS_PAGE})"
             for what in cluster.unreadable

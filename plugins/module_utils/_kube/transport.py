@@ -42,7 +42,7 @@ LEAST_SECONDS = 1.0
 # A page of a list has at most 500 objects, and etcd limits each to 1.5 MiB. Pages of real clusters have a few MiB.
 ANSWER_BYTES = 256 * 1024 * 1024
 READ_BYTES = 65536
-# Each of them costs a connection, if the server's certificate is not accepted.
+# Each CA costs a connection if the server's certificate is not accepted.
 MOST_AUTHORITIES = 30
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 

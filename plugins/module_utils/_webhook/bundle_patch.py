@@ -34,7 +34,7 @@ ATTEMPTS = 5
 
 # Code of a verdict (_x509.verify.REASONS) -> remedy, if it is not the right CA.
 _LEAF_REMEDIES = {
-    "expired": "Renew what has expired; the CA bundle and the certificate have to be valid now",
+    "expired": "Renew the certificate that has expired. The CA bundle and the certificate must be valid now",
     "no_alternative_names": "Give a certificate with the subject alternative name {name}",
     "other_names": "Give a certificate with the subject alternative name {name}",
     "incompatible_usage": "Give a certificate with the usage 'server auth'",

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Judge since when, or from when on, the API server refuses a chain, and which certificate ends it. Pure.
+"""Decide from when on the API server refuses a chain, and which certificate ends the chain. Pure.
 
 A certificate that was sent or is in the bundle may end without harm, because another chain may still verify. So the judge
 verifies at the time of the judgement, and at each start and end of a certificate. The time at which no chain is left counts.
@@ -72,7 +72,7 @@ class ChainBreak:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the API server says about a chain, now and later."""
+    """The verdicts of the API server about a chain, now and later."""
 
     #: The verdict now.
     verdict: Verdict

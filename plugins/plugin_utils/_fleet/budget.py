@@ -8,8 +8,8 @@
 Failed, refused and unreachable clusters count (outcomes.COUNTED). A cluster whose process ended without an outcome counts too.
 
 A canary shows whether the change works. So a canary that did not succeed ends the run, whatever the budget is. A canary that is
-unreachable, or that is refused because of its owners, has shown nothing: it counts for the budget only, and the next cluster takes its
-place.
+unreachable, or that is refused because of its owners, has shown nothing. It counts for the budget only, and the next cluster takes
+its place.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Hosts of a fleet run that mean the same cluster. Pure.
+"""Find hosts of a fleet run that mean the same cluster. Pure.
 
 A UID is what a cluster says about itself. A cluster that repeats the UID of another one must not keep that one from being worked on.
 The address and the CA are from the inventory, and TLS proves them. So only equal UIDs, addresses and CAs together are a proof.
@@ -22,7 +22,7 @@ REMEDY = "Remove all but one of them from the run, or set certflow_allow_shared_
 
 
 class Claim(NamedTuple):
-    """What a host of the run knows about its cluster when it starts."""
+    """The facts about the cluster of a host when the host starts."""
 
     #: The UID of the namespace kube-system, "" if it is not known.
     uid: str
@@ -35,7 +35,7 @@ class Claim(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """The host that claimed a cluster before."""
+    """An earlier host of the run that claimed the cluster."""
 
     host: str
     #: False if both may mean different clusters.

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The plan of a fleet run: the digests of what it would write to each cluster, and their hash. Pure.
+"""Build and parse the plan of a fleet run: the digests of its writes to each cluster, and their hash. Pure.
 
 A run with --check writes its plan into the report and the artifact. A run that gets one of them in certflow_plan hands its digests to
-the task of each cluster, which refuses other writes. The hash names a plan for people. It cannot say which cluster differs.
+the task of each cluster, which refuses other writes. The hash identifies a plan for people. It cannot show which cluster differs.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def find_problem(value: Any) -> str:
     if isinstance(data, Mapping) or not isinstance(value, str) or not value.strip().isprintable():
         return f"{NAME} is not a plan or the path of a report: {shown(value)}."
     if value.strip().lower().startswith("sha256"):
-        return f"{NAME} is a hash, which does not have the plan of each cluster. Give the report or the artifact with this hash."
+        return f"{NAME} is a hash, which does not have the plan of each cluster. Set it to the report or the artifact with this hash."
     return ""
 
 

@@ -135,7 +135,7 @@ def _problems(value: Any) -> Iterator[str]:
         for number, entry in enumerate(value):
             yield from _entry_problems(f"{NAME}[{number}]", entry)
     else:
-        yield f"{NAME} is not a window or a list of windows: {shown(value)}. {EXAMPLE}. To remove a window, write an empty text."
+        yield f"{NAME} is not a window or a list of windows: {shown(value)}. {EXAMPLE}. To remove a window, set {NAME} to an empty text."
 
 
 def _entry_problems(path: str, entry: Any) -> Iterator[str]:

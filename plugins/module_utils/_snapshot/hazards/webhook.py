@@ -193,12 +193,12 @@ def find_mixed_object(context: UpgradeContext) -> Finding | None:
     """Find objects with upstream's names that hold something of another owner."""
     foreign = [str(row) for row in context.installed.foreign if row.name in CONFIGURATION_NAMES]
     mixed = context.installed.mixed
-    found = [f"{name}: {mixed[name]}" for name in (*foreign, *context.own_names) if name in mixed]
-    if not found:
+    objects = [f"{name}: {mixed[name]}" for name in (*foreign, *context.own_names) if name in mixed]
+    if not objects:
         return None
     return Finding(
-        listed(found),
-        "Move what belongs to another program into an object with another name. If the webhook's image comes from a mirror, set "
+        listed(objects),
+        "Move the parts of other owners into objects with other names. If the webhook's image comes from a mirror, set "
         "image_registry to the mirror.",
     )
 

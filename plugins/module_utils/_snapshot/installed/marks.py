@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Judge if an object is the snapshot controller's, by one table of marks. Pure.
+"""Decide by one table of marks if an object belongs to the snapshot controller. Pure.
 
 An upgrade replaces or deletes an object only if it has upstream's name and the rule of its kind finds nothing of another owner
 in it. The plan judges the objects that it read. Each write judges its object again, as it is at that moment.
@@ -49,7 +49,7 @@ class ClusterObjects:
 
 
 def why_foreign(kind: str, obj: Object, around: ClusterObjects) -> str:
-    """Return what in the object is another owner's, "" if the object with upstream's name is the snapshot controller's.
+    """Return the part of the object that has another owner, "" if the object belongs to the snapshot controller.
 
     around: the Services that a configuration calls, and the workloads in their namespaces or in that of the object.
     """
@@ -79,8 +79,8 @@ def workloads_behind(service: Object, around: ClusterObjects) -> Iterator[tuple[
 
 def program_behind(service: Object, around: ClusterObjects) -> str:
     """Return the proven program that all pods behind a Service run, "" if they differ or if it has no pods."""
-    found = {program for _obj, program in workloads_behind(service, around)}
-    return found.pop() if len(found) == 1 else ""
+    programs = {program for _obj, program in workloads_behind(service, around)}
+    return programs.pop() if len(programs) == 1 else ""
 
 
 def _is_root(what: str, obj: Object) -> bool:

@@ -263,7 +263,7 @@ class UpgradeContext:
 
     @property
     def own_names(self) -> list[str]:
-        """The webhooks' Services, Secrets and other objects, as "Kind namespace/name"."""
+        """Return the webhooks' Services, Secrets and other objects as "Kind namespace/name"."""
         kinds = (VALIDATION, CONVERSION)
         objects = [one for kind in kinds for one in (*self.services(kind), *self.candidates(kind))]
         return [*map(str, objects), *(_name(row) for kind in kinds for row in self.leftovers(kind))]
@@ -368,7 +368,7 @@ class UpgradeContext:
 
     @property
     def ends_conversion(self) -> bool:
-        """True if the release's group CRDs store other lists than v1beta1 and the release has no webhook that converts them."""
+        """Return True if the release's group CRDs store other lists than v1beta1 and the release has no webhook that converts them."""
         key = self.release.group_crds
         return (
             bool(key)
@@ -378,7 +378,7 @@ class UpgradeContext:
 
     @property
     def gets_rules(self) -> bool:
-        """True if the snapshot CRDs of the release have CEL rules and those of the present release have none."""
+        """Return True if the snapshot CRDs of the release have CEL rules and those of the present release have none."""
         before = self.current is not None and crd_sets.row(self.current.crds, SNAPSHOT).rules
         return crd_sets.row(self.release.crds, SNAPSHOT).rules and not before
 

@@ -66,9 +66,13 @@ def parse(given: Mapping[str, Any] | None) -> SourceAuth:
             remedy="Set one of them",
         )
     if auth.url_password and not auth.url_username:
-        raise SourceError(f"the option {OPTION} has url_password without url_username", remedy="Set both")
+        raise SourceError(
+            f"the option {OPTION} has url_password without url_username", remedy="Set url_username too"
+        )
     if auth.client_key and not auth.client_cert:
-        raise SourceError(f"the option {OPTION} has client_key without client_cert", remedy="Set both")
+        raise SourceError(
+            f"the option {OPTION} has client_key without client_cert", remedy="Set client_cert too"
+        )
     return auth
 
 

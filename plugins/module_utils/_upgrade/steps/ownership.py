@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Judge an object again just before it is written or deleted: it must be the snapshot controller's, and no other manager's."""
+"""Check just before an object is written or deleted that it belongs to the snapshot controller, and to no other manager."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def refuse_others(
         reason = ", ".join(_callers(client, place))
     if reason:
         raise OwnedObjectError(
-            f"{place} is not only the snapshot controller's: {reason}",
-            remedy="Move what belongs to another program into an object with another name, and run the task again",
+            f"{place} does not belong only to the snapshot controller: {reason}",
+            remedy="Move the parts of other owners into objects with other names, and run the task again",
         )
 
 
