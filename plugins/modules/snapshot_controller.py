@@ -16,9 +16,9 @@ description:
   - It reads the cluster and plans, as M(certflow.kubernetes.snapshot_controller_info) does. Then it tries every step by server dry
     runs, verifies what is installed, acquires a Lease, and goes from release to release. Each upgrade from one release to the
     next is called a hop. The module verifies each hop by an effect that only a working controller or webhook has.
-  - If a step fails, the module puts back the objects as it read them before the hop. So an undo needs no source, and changes of the
-    user survive. Newer CRDs and permissions stay, because older controllers work with them. An object that another client changed in
-    the same field since then is not overwritten. RV(undone) names it.
+  - If a step fails, the module puts back the objects as it read them before the hop. So an undo needs no source, and it keeps changes
+    of the user. Newer CRDs and permissions stay, because older controllers work with them. If another client has changed the same
+    field of an object since then, the module does not overwrite the object. RV(undone) names it.
   - The module does not undo a run that was killed or interrupted. The next run continues from the current state of the cluster.
     RV(previous_run) says what the killed run worked on.
   - In check mode it writes nothing. It plans and tries every step by dry runs.
@@ -60,8 +60,8 @@ options:
   undo:
     description:
       - Whether the module undoes a hop that fails, which puts back the release before the hop. Newer CRDs stay.
-      - Dry runs find objects that could not be created again, for example for lack of a permission. Such an upgrade is refused
-        unless this is V(false).
+      - If this is V(true), an upgrade is refused if dry runs find an object that could not be created again, for example because
+        a permission is missing.
     type: bool
     default: true
   backup_directory:

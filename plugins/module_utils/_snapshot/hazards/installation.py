@@ -174,8 +174,8 @@ def find_controllers_removed(context: UpgradeContext) -> Finding | None:
     removed = [workload for workload in context.removed if workload != context.controller]
     return Finding(
         listed(f"{workload}: {workload.image}" for workload in removed),
-        "If a later step fails, the undo restores only the controller that leads before. Restore the other one from the backup if "
-        "you need it.",
+        "If a later step fails, the undo restores only the controller that led before the hop. Restore the other controller "
+        "from the backup if you need it.",
     ) if removed else None  # fmt: skip
 
 

@@ -378,7 +378,8 @@ def find_no_way_back(context: UpgradeContext) -> Finding | None:
     later = UpgradeContext(state_after(context), current, options)
     found = find_back_to_alpha(later) or find_back_without_lists(later)
     return found and Finding(
-        found.evidence, "If such a step fails, correct the cause, and run the upgrade again. It continues."
+        found.evidence,
+        "If such a step fails, correct the cause, and run the upgrade again. The upgrade then continues.",
     )
 
 
