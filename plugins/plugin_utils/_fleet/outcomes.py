@@ -56,7 +56,7 @@ STATUSES: dict[str, Status] = {
         is_failure=True,
     ),
     STARTED: Status(
-        "The run was killed while it worked on this cluster. Only the files show this status.",
+        "The run ended while it worked on this cluster, by Ctrl-C or a kill. Only the files show this status.",
         is_failure=True,
     ),
     NOT_STARTED: Status(

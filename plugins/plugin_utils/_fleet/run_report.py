@@ -32,7 +32,7 @@ INTERVAL = 5.0
 #: The time for each cluster of a smaller run, because a report takes as much longer as it has more clusters. Seconds.
 INTERVAL_PER_CLUSTER = 0.02
 NOT_STARTED = "the run ended before this cluster"
-STARTED = "the run was killed while it worked on this cluster"
+STARTED = "the run ended while it worked on this cluster"
 #: The reasons in a report that is written while the run works. A run that is killed leaves it.
 REASONS_BEFORE_END = {
     outcomes.NOT_STARTED: "the run had not reached this cluster when this report was written",

@@ -28,5 +28,5 @@ def unwritable(path: str, error: OSError) -> CertflowError:
     return CertflowError(
         f"the report {path} cannot be written: {error.strerror}",
         code="report-not-written",
-        remedy="Free disk space, or set a path in a folder that only you may write to",
+        remedy="Set a path in a folder that only you may write to. If the disk is full, free space",
     )
