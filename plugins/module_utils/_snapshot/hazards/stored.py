@@ -379,7 +379,7 @@ def find_no_way_back(context: UpgradeContext) -> Finding | None:
     found = find_back_to_alpha(later) or find_back_without_lists(later)
     return found and Finding(
         found.evidence,
-        "If such a step fails, correct the cause, and run the upgrade again. The upgrade then continues.",
+        "If such a step fails, correct the cause, and run the upgrade again. It continues.",
     )
 
 

@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Adapt the plan to the release before a failed hop: the objects of before the hop come back, and no manifest is applied. Pure.
+"""Adapt the plan to the release before a failed hop, so that it restores objects instead of applying manifests. Pure.
 
-The order, the waits and the checks are those of the plan. An object that the hop did not touch is left. Of a
-CustomResourceDefinition only spec.conversion goes back. RBAC objects and Secrets come back only if the hop deleted them. A role that
-the hop changed gets the rules that only the original has.
+The order, the waits and the checks are those of the plan. The undo leaves an object that the hop did not touch. It restores only
+spec.conversion of a CustomResourceDefinition. It restores RBAC objects and Secrets only if the hop deleted them. A role that the hop
+changed gets the rules that only the original has.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def adapt(context: UpgradeContext, steps: Sequence[Step]) -> list[Step]:
     back = {target for target in undo.changed | (undo.originals & written) if _comes_back(undo, target)}
     back.difference_update(_removed(context, undo))
     first = {target for target in back & undo.deleted if target.kind in _FIRST}
-    adapted = [one for step in steps for one in _adapt(context, undo, step, back - first)]
+    adapted = [row for step in steps for row in _adapt(context, undo, step, back - first)]
     if any(step.action == "switch_service" for step in steps):
         adapted = [_with_labels(context, step) for step in adapted]
     rest = back.difference(first, *map(_restored, adapted))
@@ -54,7 +54,7 @@ def adapt(context: UpgradeContext, steps: Sequence[Step]) -> list[Step]:
     begin, end = _restore("undo-first", first), _restore("undo-others", rest)
     ordered = [*begin, *adapted[:proof], *end, *adapted[proof:]]
     return [
-        one for number, step in enumerate(ordered) for one in _without_kept(undo, step, ordered[number + 1 :])
+        row for number, step in enumerate(ordered) for row in _without_kept(undo, step, ordered[number + 1 :])
     ]
 
 
@@ -91,8 +91,8 @@ def _restored(step: Step) -> list[Reference]:
 
 
 def _adapt(context: UpgradeContext, undo: Undo, step: Step, back: set[Reference]) -> Iterator[Step]:
-    """Yield what the step is on the way back, nothing if it is not needed. back: the objects that the steps of the plan restore."""
-    given, named = step.parameters, _named(context, step)
+    """Yield the steps that the undo needs instead of this step. back: the objects that the steps of the plan restore."""
+    parameters, named = step.parameters, _named(context, step)
     controller = Reference("Deployment", CONTROLLER_NAME, context.namespace)
     old = context.before.controller if context.before else None
     if controller in named and controller not in undo.originals:
@@ -102,32 +102,33 @@ def _adapt(context: UpgradeContext, undo: Undo, step: Step, back: set[Reference]
                 "undo-controller", f"Delete {controller}", _WHY, "delete", {"objects": [asdict(controller)]}
             )
             yield from _restore(
-                step.id, (one for one in back if old and one.name == old.name and one.kind == old.kind)
+                step.id,
+                (target for target in back if old and target.name == old.name and target.kind == old.kind),
             )
         elif step.action != "orphan" and old and old.kind == controller.kind:
-            yield replace(step, parameters={**given, "namespace": old.namespace, "name": old.name})
+            yield replace(step, parameters={**parameters, "namespace": old.namespace, "name": old.name})
     elif step.action in ("apply", "conversion_none", "conversion_webhook", "failure_policy"):
         # A failurePolicy is Ignore until the webhook is verified.
-        policies, kept = given.get("failure_policies", {}), context.options.failure_policies
+        policies, kept = parameters.get("failure_policies", {}), context.options.failure_policies
         ignoring = [name for name, policy in policies.items() if policy != kept.get(name)]
         yield from _restore(step.id, back.intersection(named), **({"ignoring": ignoring} if ignoring else {}))
     elif step.action in ("certificate", "migrate_storage"):
-        return  # a deleted Secret comes back before, and CustomResourceDefinitions stay
-    elif given.get("subject") != "webhook" or undo.originals.issuperset(named):
+        return  # an earlier step restores a deleted Secret, and CustomResourceDefinitions stay
+    elif parameters.get("subject") != "webhook" or undo.originals.issuperset(named):
         yield step
 
 
 def _named(context: UpgradeContext, step: Step) -> list[Reference]:
     """Return the objects that the step applies, or that it is about."""
-    given = step.parameters
+    parameters = step.parameters
     if step.action == "apply":
         return plan_changes.applied_by(context, step)
-    if "crd" in given:
-        return [Reference(_CRD, given["crd"])]
-    if given.get("subject") == "webhook" or step.action == "failure_policy":
-        return [Reference(_CONFIGURATION, name) for name in given.get("names") or [given["name"]]]
+    if "crd" in parameters:
+        return [Reference(_CRD, parameters["crd"])]
+    if parameters.get("subject") == "webhook" or step.action == "failure_policy":
+        return [Reference(_CONFIGURATION, name) for name in parameters.get("names") or [parameters["name"]]]
     kind = _PASSING.get(step.action, "Deployment")
-    return [Reference(kind, given.get("name", ""), given.get("namespace", ""))]
+    return [Reference(kind, parameters.get("name", ""), parameters.get("namespace", ""))]
 
 
 def _with_labels(context: UpgradeContext, step: Step) -> Step:

@@ -81,7 +81,7 @@ def _belongs(entry: tuple[str, str, str], kind: str, place: str) -> bool:
 
 @dataclass(frozen=True)
 class Undo:
-    """The way back after a failed hop. It restores the objects that the run read before the hop."""
+    """The undo of a failed hop. It restores the objects that the run read before the hop."""
 
     #: The installed state before the hop.
     before: InstalledState
@@ -165,7 +165,7 @@ class UpgradeContext:
 
     @cached_property
     def before(self) -> UpgradeContext | None:
-        """The context before the hop that is undone, None in an upgrade."""
+        """Return the context before the hop that is undone, None in an upgrade."""
         undo = self.options.undo
         return UpgradeContext(undo.before, self.release, replace(self.options, undo=None)) if undo else None
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Put an object back as the run read it before a hop. Changes that another client made since then are kept.
+"""Put an object back as the run read it before a hop, and keep the changes that another client has made since then.
 
 Three states decide field by field: the original, the state in which this run left the object, and the live object. A field that
 both this run and another client changed is a conflict, and the object is not written.
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from ..._kube.client import Client
 
 Object = Mapping[str, Any]
-# The Deployment controller counts here.
+# The annotation in which the Deployment controller counts.
 REVISION = "deployment.kubernetes.io/revision"
 # Fields of a Service that the API server assigns. Another Service may have the value by now.
 ASSIGNED = ("clusterIP", "clusterIPs", "healthCheckNodePort", "nodePort")
-# Of these kinds only a part goes back.
+# The kinds of which only a part is put back.
 PARTIAL = ("CustomResourceDefinition", "ClusterRole", "Role")
 # The fields of a rule of RBAC.
 RULE = ("apiGroups", "resources", "resourceNames", "nonResourceURLs", "verbs")
@@ -78,7 +78,7 @@ def restore(client: Client, target: Reference, original: Object, *, take_over: b
 
     outcome = retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended_error(target))
     if owners and outcome.is_changed:
-        # The write made this collection the owner of the fields. Their owners of before must find them again.
+        # The write made this collection the owner of the fields. Give the fields back to their earlier owners.
         move = [json_patch.add("/metadata/managedFields", owners)]
         patch_object(client, target, lambda _live: move, check_mode=False, take_over=True)
     return outcome
@@ -94,7 +94,7 @@ def merged(target: Reference, original: Object, left: Object, live: Object, now:
     if "conversion" in original.get("spec", {}):
         original = {**left, "spec": {**left["spec"], "conversion": original["spec"]["conversion"]}}
     if "rules" in original:
-        granted = {one for rule in left["rules"] for one in _grants(rule)}
+        granted = {grant for rule in left["rules"] for grant in _grants(rule)}
         lost = [rule for rule in original["rules"] if not granted.issuperset(_grants(rule))]
         original = {**left, "rules": [*left["rules"], *lost]}
     revision = (live["metadata"].get("annotations") or {}).get(REVISION)
@@ -110,7 +110,7 @@ def merged(target: Reference, original: Object, left: Object, live: Object, now:
 
 
 def _check_same(target: Reference, left: Object | None, live: Object | None) -> None:
-    """Raise StepError if the live object is not the object that this run left. None stands for no object."""
+    """Raise StepError if the live object is not the object that this run left. An object that does not exist is None."""
     if live is None and left is not None:
         raise _changed_by_another(target, "deleted it")
     if live is not None and (left is None or left["metadata"]["uid"] != live["metadata"]["uid"]):
@@ -144,7 +144,7 @@ def _grants(rule: Object) -> Iterator[tuple[str, ...]]:
 
 
 def _content(obj: Object, revision: str | None) -> dict[str, Any]:
-    """Return the fields that go back, without bundles. revision: the value for the annotation that a controller counts."""
+    """Return the fields to put back, without bundles. revision: the value for the annotation that a controller counts."""
     content = copy.deepcopy({key: value for key, value in obj.items() if key != "status"})
     content["metadata"] = {key: value for key, value in content["metadata"].items() if key not in NOISE}
     if revision:
@@ -168,7 +168,9 @@ def _united(present: str, earlier: str, now: datetime) -> str:
     new, old = (base64.b64decode(text).decode("utf-8", "replace") for text in (present, earlier))
     held = {anchor.fingerprint for anchor in bundle_content.certificates(new)}
     lost = [
-        one for one in bundle_content.certificates(old) if one.is_live(now) and one.fingerprint not in held
+        anchor
+        for anchor in bundle_content.certificates(old)
+        if anchor.is_live(now) and anchor.fingerprint not in held
     ]
     if not present or not lost:
         return present or earlier
@@ -190,9 +192,9 @@ def _new(original: Object) -> dict[str, Any]:
 
 
 def try_creation(client: Client, target: Reference, live: Object) -> None:
-    """Try if the object could be created again after its deletion. Raises MissingPermissions, ApiError.
+    """Check that the object could be created again after its deletion. Raises MissingPermissions, ApiError.
 
-    The creation itself cannot be tried while the object exists. RBAC judges a change of its annotations alike, and so do policies.
+    The creation itself cannot be tried while the object exists. RBAC and policies judge a change of its annotations in the same way.
     """
     kind = KINDS[target.kind]
     needed = Permission("create", kind.group, kind.plural, target.namespace, name=target.name)
