@@ -60,8 +60,8 @@ options:
   undo:
     description:
       - Whether the module undoes a hop that fails, which puts back the release before the hop. Newer CRDs stay.
-      - If this is V(true), an upgrade is refused if dry runs find an object that could not be created again, for example because
-        a permission is missing.
+      - If this is V(true), the module refuses an upgrade if dry runs find an object that could not be created again. A missing
+        permission is an example.
     type: bool
     default: true
   backup_directory:

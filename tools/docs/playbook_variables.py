@@ -167,8 +167,8 @@ cluster starts. A file with more than {kilobytes} kB is reduced to its unfinishe
 
 A run starts only if each host names its cluster. The variables `certflow_context` and `certflow_kubeconfig` do so, and
 also the role's own variables, such as `webhook_certificate_context`. The single host of an inventory may take its cluster
-from the environment. With `--limit`, and in each job of AWX, every host must name its cluster, because a slice of a job does not show how
-many hosts the inventory has. No run starts if one of these variables, or `certflow_cluster_uid`, refers to an undefined variable.
+from the environment. With `--limit`, and in each job of AWX, every host must name its cluster. The reason is that a slice of a job does not
+show how many hosts the inventory has. No run starts if one of these variables, or `certflow_cluster_uid`, refers to an undefined variable.
 
 The playbooks read the UID of each cluster when they start to work on it, with the permission to get the namespace `kube-system`. If an earlier host of the
 run has the same UID, address and CA, the run refuses the later host. If only the UID is the same, the run warns and works on both, because a
