@@ -183,7 +183,7 @@ def path(target: Target) -> str:
 
 
 def permission(target: Target, verb: str) -> Permission:
-    """Return the right to do this to the object."""
+    """Return the permission for a verb on the object."""
     kind = KINDS[target.kind]
     return Permission(verb, kind.group, kind.resource, name=target.name)
 

@@ -94,17 +94,21 @@ def read_plan(value: Any, role: str) -> RunPlan:
     """Return the plan for a role, from its data or from the report at a path. Raises CertflowError."""
     data = parsed(value)
     if isinstance(data, Mapping):
-        found = plan.from_data(data)
+        run_plan = plan.from_data(data)
     else:
         path = str(value).strip()
-        found = plan.from_report(report_text.parse(_report_files.read(path, "the plan"), f"the plan {path}"))
-    if not isinstance(found, str) and found.role != role:
-        found = f"the plan of {plan.NAME} is for the role {visible(found.role)}, and this run is for {role}"
-    if isinstance(found, str):
-        raise CertflowError(
-            found, code="invalid-input", remedy="Make the plan again with --check and certflow_report"
+        run_plan = plan.from_report(
+            report_text.parse(_report_files.read(path, "the plan"), f"the plan {path}")
         )
-    return found
+    if not isinstance(run_plan, str) and run_plan.role != role:
+        run_plan = (
+            f"the plan of {plan.NAME} is for the role {visible(run_plan.role)}, and this run is for {role}"
+        )
+    if isinstance(run_plan, str):
+        raise CertflowError(
+            run_plan, code="invalid-input", remedy="Make the plan again with --check and certflow_report"
+        )
+    return run_plan
 
 
 def write(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> None:

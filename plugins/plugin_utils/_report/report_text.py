@@ -129,7 +129,7 @@ def _with_checks(report: Report) -> Report:
     checks = report["checks"]
     for cluster in report["clusters"]:
         # Users copy the role. So it is made again from the sources that could not be read.
-        unread = [one["source"] for one in cluster["findings"] if one["permissions"]]
+        unread = [finding["source"] for finding in cluster["findings"] if finding["permissions"]]
         cluster["missing_role"] = audit_result.missing_role(unread) or None
         for finding in cluster["findings"]:
             if finding["check"] not in checks:

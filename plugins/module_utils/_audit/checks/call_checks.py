@@ -71,7 +71,7 @@ def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
     elif point.caller == CONVERSION:
         states = [state.versions for state in data.definitions if state.object.name == point.object.name]
         unused = "the definition has one version" if any(len(versions) == 1 for versions in states) else ""
-        yield from (_without_harm(one, unused) for one in _fold(findings, "conversion-dead", point))
+        yield from (_without_harm(finding, unused) for finding in _fold(findings, "conversion-dead", point))
     else:
         yield from _explain(data, findings, point)
 

@@ -153,8 +153,10 @@ def _told_apart(
         places = {workload.namespace for workload in own if workload.program == program}
         only = places if len(places) == 1 and (program == CONVERSION or not namespaces) else set()
         sure = (places & namespaces) or only
-        others += [one for one in own if one.program == program and one.namespace not in sure]
-        own = [one for one in own if one not in others]
+        others += [
+            workload for workload in own if workload.program == program and workload.namespace not in sure
+        ]
+        own = [workload for workload in own if workload not in others]
     return own, others
 
 

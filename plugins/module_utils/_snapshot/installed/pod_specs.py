@@ -104,7 +104,10 @@ def own_program(obj: Object, registry: str = REGISTRY) -> str:
 
     registry: a mirror of upstream's registry.
     """
-    program, images = only_program(obj), [repository_of(one.get("image", "")) for one in containers(obj)]
+    program, images = (
+        only_program(obj),
+        [repository_of(container.get("image", "")) for container in containers(obj)],
+    )
     named = DEPLOYMENTS.get(deployment_of(obj)) == program and all(name in PROGRAMS for _path, name in images)
     known = all(path in (*REGISTRIES, registry.rstrip("/")) and name in PROGRAMS for path, name in images)
     return program if named or known else ""

@@ -232,7 +232,7 @@ class UpgradeContext:
     def callers(self, kind: str) -> list[tuple[WebhookConfiguration, Hook]]:
         """Return the webhooks in configurations of other owners that call this webhook, also by a Service of another name."""
         places, namespace = (
-            [(one.namespace, one.name) for one in self.services(kind)],
+            [(service.namespace, service.name) for service in self.services(kind)],
             self.webhook_namespace(kind),
         )
         return [
