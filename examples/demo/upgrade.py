@@ -65,7 +65,8 @@ class UpgradeDemo(DemoClusters):
 
     def prepare(self) -> None:
         """Create an account for the play on each cluster, with only the roles of docs/rbac."""
-        files = [word for name in RBAC for word in ("-f", str(REPOSITORY / "docs" / "rbac" / f"{name}.yaml"))]
+        roles = (*RBAC, "upgrade-lease")
+        files = [word for name in roles for word in ("-f", str(REPOSITORY / "docs" / "rbac" / f"{name}.yaml"))]
         account = f"--serviceaccount={ACCOUNTS}:{ACCOUNT}"
         parts = []
         for cluster in self.fleet.values():
