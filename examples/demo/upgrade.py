@@ -66,7 +66,9 @@ class UpgradeDemo(DemoClusters):
     def prepare(self) -> None:
         """Create an account for the play on each cluster, with only the roles of docs/rbac."""
         roles = (*RBAC, "upgrade-lease")
-        files = [word for name in roles for word in ("-f", str(REPOSITORY / "docs" / "rbac" / f"{name}.yaml"))]
+        files = [
+            word for name in roles for word in ("-f", str(REPOSITORY / "docs" / "rbac" / f"{name}.yaml"))
+        ]
         account = f"--serviceaccount={ACCOUNTS}:{ACCOUNT}"
         parts = []
         for cluster in self.fleet.values():

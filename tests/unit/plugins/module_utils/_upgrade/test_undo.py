@@ -101,7 +101,7 @@ WANTED = options(
 
 NAMES = [Reference("Service", name, "default") for name in ("untouched", "changed", "deleted")]
 ORIGINALS: dict[Reference, Any] = {name: {"metadata": {}} for name in NAMES}
-LEFT = dict(zip((name.path for name in NAMES), (ORIGINALS[NAMES[0]], {"metadata": {}}, None), strict=True))
+LEFT = {NAMES[0].path: ORIGINALS[NAMES[0]], NAMES[1].path: {"metadata": {}}, NAMES[2].path: None}
 
 
 def back(installed: InstalledState, target: str = "8.7.0") -> UpgradeOptions:

@@ -29,8 +29,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
     restore,
 )
 
-from tests.support.clusters import pki
 from tests.support.failures import fails
+from tests.support.server_pki import ca
 
 Object = dict[str, Any]
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -268,7 +268,7 @@ def test_a_service_gets_a_new_address_unless_it_has_none() -> None:
 # Bundles.
 
 
-CAS = {name: pki.make_ca(name).certificate_pem for name in ("old", "new")}
+CAS = {name: ca(name).certificate.encode() for name in ("old", "new")}
 
 
 def bundle(*names: str) -> str:
