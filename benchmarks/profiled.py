@@ -64,7 +64,7 @@ def written(path: str, run: Callable[..., Any]) -> Callable[..., Any]:
 def prepare(path: str) -> None:
     """Replace the functions that are measured. Ansible's loader of collections must be the first that imports them."""
     init_plugin_loader()
-    action = importlib.import_module(f"{COLLECTION}.plugin_utils._action").OperationAction
+    action = importlib.import_module(f"{COLLECTION}.plugin_utils._action.operation_action").OperationAction
     action.run = written(path, action.run)
     operation: Any = importlib.import_module(f"{COLLECTION}.module_utils._ansible.operation")
     operation.resolve = timed("kubeconfig", operation.resolve)

@@ -14,7 +14,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_shapes, redaction
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError, as_error
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _audit_report
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import audit_report
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -27,9 +27,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         try:
             parameters = _validated(arguments)
             results = self._results(parameters, task_vars or {})
-            answer = _audit_report.run(parameters, results, check_mode=bool(self._task.check_mode))
+            answer = audit_report.run(parameters, results, check_mode=bool(self._task.check_mode))
         except Exception as error:  # every error becomes one line
-            answer = {"changed": False, **_audit_report.failure(as_error(error))}
+            answer = {"changed": False, **audit_report.failure(as_error(error))}
         cleaned: dict[str, Any] = redaction.clean(answer)
         return {**result, **cleaned}
 
@@ -54,10 +54,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
 def _validated(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the options with their defaults. Raises CertflowError, which quotes no value."""
-    fault = argument_shapes.find_fault(_audit_report.SPEC, arguments)
+    fault = argument_shapes.find_fault(audit_report.SPEC, arguments)
     if fault:
         raise CertflowError(fault)
-    validation = ArgumentSpecValidator(_audit_report.SPEC).validate(arguments)
+    validation = ArgumentSpecValidator(audit_report.SPEC).validate(arguments)
     if validation.error_messages:
         raise CertflowError(validation.errors.msg)
     return dict(validation.validated_parameters)

@@ -111,7 +111,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._text import (
     safe_name,
     visible,
 )
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content, _contexts
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory import contexts, kubeconfig_files
 
 try:
     from ansible.template import (
@@ -150,15 +150,15 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             found = [
                 context
                 for file in _files(given or DEFAULT, os.path.dirname(os.path.abspath(path)))
-                for context in _contexts.contexts(file, _content.load(loader, file))
+                for context in contexts.contexts(file, kubeconfig_files.load(loader, file))
             ]
-            chosen = _contexts.wanted(found, self.get_option("include"), self.get_option("exclude"))
-            hosts = _contexts.hosts(chosen, self.get_option("prefix"))
+            chosen = contexts.wanted(found, self.get_option("include"), self.get_option("exclude"))
+            hosts = contexts.hosts(chosen, self.get_option("prefix"))
             before = set(self.inventory.hosts)
             for host, context in hosts.items():
                 self._add(host, context)
             try:
-                _contexts.check_groups(hosts, self.inventory.groups)
+                contexts.check_groups(hosts, self.inventory.groups)
             except CertflowError:
                 for host in hosts.keys() - before:  # an earlier source may have added a host of the same name
                     self.inventory.remove_host(self.inventory.hosts[host])
@@ -171,7 +171,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
         """Return a safe name for a group that keyed_groups makes of a context's name."""
         return str(BaseInventoryPlugin._sanitize_group_name(safe_name(name)))  # noqa: SLF001  # its own base
 
-    def _add(self, host: str, context: _contexts.Context) -> None:
+    def _add(self, host: str, context: contexts.Context) -> None:
         if host != f"{self.get_option('prefix')}{context.name}":
             self.display.warning(
                 f"The context {quoted(context.name)} of {visible(context.file)} becomes the host {quoted(host)}. A host name holds "
@@ -186,7 +186,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             self.inventory.set_variable(host, variable, value)
         self._construct(host)
 
-    def _variables(self, context: _contexts.Context) -> Mapping[str, str]:
+    def _variables(self, context: contexts.Context) -> Mapping[str, str]:
         own = {
             "certflow_context": context.name,
             "certflow_server": context.server,

@@ -48,12 +48,9 @@ from typing import Any
 
 import ansible.context  # not a name from it, because the arguments are set when the program starts
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
-    _audit_settings,
-    _job_report,
-    _report_files,
-    _variable_values,
-)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import check_audit
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import job_report, report_files
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import read_variables
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
@@ -61,25 +58,25 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         self.set_options(var_options=variables, direct=kwargs)
         available = variables or {}
         of_play = _of_play(available)
-        run = _audit_settings.Run(
+        run = check_audit.Run(
             pattern=self.get_option("pattern"),
             hosts={str(name): self._values(str(name), available, of_play) for name in terms},
             groups=available["groups"],
             inventory_size=len(available["groups"].get("all", ())),
             limit=str(ansible.context.CLIARGS.get("subset") or ""),
             chosen=available.get("ansible_play_hosts_all") or (),
-            names=[*of_play, *_variable_values.extra_names(self._loader)] if terms else (),
+            names=[*of_play, *read_variables.extra_names(self._loader)] if terms else (),
         )
-        settings = _audit_settings.check(run, _report_files.read_audit)
+        settings = check_audit.check(run, report_files.read_audit)
         if terms:
-            settings.problems += _job_report.problems(*self._jobs(available), available)
-        return [{**asdict(settings), "problem": _audit_settings.summary(settings.problems)}]
+            settings.problems += job_report.problems(*self._jobs(available), available)
+        return [{**asdict(settings), "problem": check_audit.summary(settings.problems)}]
 
     def _jobs(self, variables: Mapping[str, Any]) -> tuple[Any, Any]:
         """Return the name of this job in a workflow, and that of the job that must have succeeded."""
         return (
-            _variable_values.rendered(self._templar, variables.get("certflow_job_name", "")),
-            _variable_values.rendered(self._templar, variables.get("certflow_required_job", "")),
+            read_variables.rendered(self._templar, variables.get("certflow_job_name", "")),
+            read_variables.rendered(self._templar, variables.get("certflow_required_job", "")),
         )
 
     def _values(self, host: str, variables: Mapping[str, Any], of_play: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,8 +84,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         available = {**of_play, **variables["hostvars"].raw_get(host)}
         templar = self._templar.copy_with_new_env(available_variables=available)
         return {
-            name: _variable_values.rendered(templar, available[name])
-            for name in _audit_settings.SPEC.options
+            name: read_variables.rendered(templar, available[name])
+            for name in check_audit.SPEC.options
             if name in available
         }
 

@@ -77,12 +77,12 @@ import ansible.context  # not a name from it, because the arguments are set when
 from ansible.errors import AnsibleLookupError
 from ansible.inventory.manager import InventoryManager
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
-    _job_report,
-    _role_variables,
-    _variable_values,
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import check_run, stages
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import job_report
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import (
+    read_variables,
+    role_variables,
 )
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import settings, stages
 
 LISTINGS = ("syntax", "listhosts", "listtasks", "listtags")
 
@@ -107,7 +107,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def _hosts(self, variables: Mapping[str, Any]) -> list[str]:
         """Return the names of the hosts that the pattern matches within --limit."""
         pattern = self.get_option("pattern")
-        if _role_variables.is_blank(pattern):
+        if role_variables.is_blank(pattern):
             return []
         manager = self._inventory(variables)
         manager.subset(_limit() or None)
@@ -139,14 +139,14 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         names = self.get_option("job_name"), self.get_option("required_job")
         lines = [
             *self._problems(variables, hosts),
-            *_job_report.problems(*names, variables),
-            *settings.check_file_problems(hosts, variables.get("inventory_dir")),
+            *job_report.problems(*names, variables),
+            *check_run.check_file_problems(hosts, variables.get("inventory_dir")),
         ]
-        answer = {"problem": settings.summary(lines, self._spec()), "problems": lines}
+        answer = {"problem": check_run.summary(lines, self._spec()), "problems": lines}
         if lines:
             return {**answer, "stages": [], "serial": [], "max_failures": 0, "canary": ""}
         given = self._given(variables, hosts)
-        chosen, limits = settings.assign_stages(given, hosts).stages, settings.make_budget(given, hosts)
+        chosen, limits = check_run.assign_stages(given, hosts).stages, check_run.make_budget(given, hosts)
         return {
             **answer,
             "stages": stages.to_data(chosen),
@@ -155,26 +155,26 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "canary": limits.canary,
         }
 
-    def _spec(self) -> _role_variables.RoleSpec:
-        return _role_variables.specification(self.get_option("role"))
+    def _spec(self) -> role_variables.RoleSpec:
+        return role_variables.specification(self.get_option("role"))
 
-    def _problems(self, variables: Mapping[str, Any], hosts: list[settings.Host]) -> list[str]:
+    def _problems(self, variables: Mapping[str, Any], hosts: list[check_run.Host]) -> list[str]:
         size = len(variables["groups"].get("all", ()))
-        return settings.problems(self._given(variables, hosts), hosts, self._spec(), size)
+        return check_run.problems(self._given(variables, hosts), hosts, self._spec(), size)
 
-    def _given(self, variables: Mapping[str, Any], hosts: list[settings.Host]) -> settings.Settings:
+    def _given(self, variables: Mapping[str, Any], hosts: list[check_run.Host]) -> check_run.Settings:
         manager = self._inventory(variables)
-        return settings.Settings(
+        return check_run.Settings(
             pattern=self.get_option("pattern"),
             chosen=variables.get("ansible_play_hosts_all") or (),
             limit=_limit(),
             members={
                 pattern: [str(host) for host in manager.get_hosts(pattern)]
-                for pattern in settings.stage_patterns(hosts)
+                for pattern in check_run.stage_patterns(hosts)
             },
             groups=variables["groups"],
             reads_only=self.get_option("reads_only"),
-            names=[*self._of_play(variables), *_variable_values.extra_names(self._loader)] if hosts else (),
+            names=[*self._of_play(variables), *read_variables.extra_names(self._loader)] if hosts else (),
         )
 
     @staticmethod
@@ -187,21 +187,17 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         current = variables["hostvars"].raw_get(variables["inventory_hostname"])
         return {key: value for key, value in variables.items() if key not in current}
 
-    def _checked(self, hosts: list[str], variables: Mapping[str, Any]) -> list[settings.Host]:
+    def _checked(self, hosts: list[str], variables: Mapping[str, Any]) -> list[check_run.Host]:
         """Return the hosts with the variables that are checked, as a task of each host would see them."""
-        names = [*_role_variables.CLUSTER_VARIABLES, *settings.CHECKED, *self._spec().options]
+        names = [*role_variables.CLUSTER_VARIABLES, *check_run.CHECKED, *self._spec().options]
         hostvars, of_play = variables["hostvars"], self._of_play(variables)
 
-        def host(name: str) -> settings.Host:
+        def host(name: str) -> check_run.Host:
             available = {**of_play, **hostvars.raw_get(name)}
             templar = self._templar.copy_with_new_env(available_variables=available)
-            return settings.Host(
+            return check_run.Host(
                 name,
-                {
-                    key: _variable_values.rendered(templar, available[key])
-                    for key in names
-                    if key in available
-                },
+                {key: read_variables.rendered(templar, available[key]) for key in names if key in available},
             )
 
         return [host(name) for name in hosts]

@@ -134,7 +134,6 @@ from ansible.utils.display import Display
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless, visible
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _job_report, _report_files
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
     budget,
     cluster_run,
@@ -148,6 +147,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_run import FleetRun
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import job_report, report_files
 
 #: The terms whose answer is a list, which becomes the result.
 LISTS = ("hosts", "serial", "end")
@@ -199,9 +199,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
     def _begun(self, variables: Mapping[str, Any]) -> FleetRun:
         settings, role = self.get_option("settings"), self.get_option("role")
-        plan = self.get_option("plan") or _job_report.plan_of(
-            self.get_option("required_job"), role, variables
-        )
+        plan = self.get_option("plan") or job_report.plan_of(self.get_option("required_job"), role, variables)
         report = self.get_option("report").strip()
         chosen = stages.from_data(settings["stages"])
         begun = FleetRun(
@@ -210,7 +208,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             run=run_file.new_run_id(datetime.now(timezone.utc)),
             stages=chosen,
             budget=Budget(settings["max_failures"], settings["canary"]),
-            report=_report_files.resolve(report) if report else "",
+            report=report_files.resolve(report) if report else "",
             is_check=self.get_option("reads_only"),
             fails_on_change=self.get_option("fails_on_change"),
             shares_clusters=self.get_option("shares_clusters"),
@@ -332,7 +330,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def _job_report(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         run, found = _run(variables), self._found(variables)
         statuses = {host: str(row["status"]) for host, row in found.items()}
-        made = _job_report.make(run.role, run.is_check, statuses)
+        made = job_report.make(run.role, run.is_check, statuses)
         report: dict[str, Any] = harmless({**made, "plan": run_report.data_of_plan(run, found)})
         return report
 

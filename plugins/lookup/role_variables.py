@@ -41,15 +41,18 @@ _raw:
 from typing import Any
 
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _role_variables, _variable_values
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import (
+    read_variables,
+    role_variables,
+)
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
     def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[dict[str, Any]]:
         self.set_options(var_options=variables, direct=kwargs)
-        return [self._check(_role_variables.specification(str(term)), variables or {}) for term in terms]
+        return [self._check(role_variables.specification(str(term)), variables or {}) for term in terms]
 
-    def _check(self, spec: _role_variables.RoleSpec, variables: dict[str, Any]) -> dict[str, Any]:
-        values = _variable_values.of_role(self._templar, spec, variables)
-        problem = _variable_values.role_problem(self._loader, spec, values, variables)
+    def _check(self, spec: role_variables.RoleSpec, variables: dict[str, Any]) -> dict[str, Any]:
+        values = read_variables.of_role(self._templar, spec, variables)
+        problem = read_variables.role_problem(self._loader, spec, values, variables)
         return {"code": "invalid-input", "msg": problem} if problem else {}

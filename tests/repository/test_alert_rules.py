@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import SEVERITIES
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import fields, prometheus
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import prometheus, report_schema
 
 from tests.support import hostile
 from tests.support.clusters import build
@@ -87,7 +87,9 @@ def test_the_page_lists_the_rules_with_their_severities() -> None:
 def test_every_metric_of_an_audit_that_shows_blindness_has_an_alert() -> None:
     text = FILE.read_text()
     blind = [
-        name for name in prometheus.names([fields.AUDIT]) if name.endswith(("_left_out", "_unknown", "_up"))
+        name
+        for name in prometheus.names([report_schema.AUDIT])
+        if name.endswith(("_left_out", "_unknown", "_up"))
     ]
     assert [name for name in blind if name not in text] == []
 

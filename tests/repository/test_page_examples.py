@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import PLAYBOOK_VARIABLES
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.role_variables import (
+    PLAYBOOK_VARIABLES,
+)
 
 from tests.support import pages
 from tools.ci.venvs import REPOSITORY

@@ -13,13 +13,15 @@ import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers, trust_anchors
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import (
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action.operation_action import (
     EXECUTION_MODES,
     MODE_VARIABLE,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import fields
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import PLAYBOOK_VARIABLES
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.role_variables import (
+    PLAYBOOK_VARIABLES,
+)
 
 from tools.ci import tree
 from tools.ci.venvs import REPOSITORY
@@ -111,7 +113,13 @@ def test_the_page_of_variables_has_every_variable_of_the_playbooks() -> None:
 
 def test_the_page_of_the_report_has_every_key_and_status() -> None:
     shown = {name for cell in first_cells("reference_report.rst") for name in cell.split("``, ``")}
-    keys = {field.name for field in (*fields.of_kind(fields.CLUSTER, fields.RUN), *fields.FLEET_RUN)}
+    keys = {
+        field.name
+        for field in (
+            *report_schema.of_kind(report_schema.CLUSTER, report_schema.RUN),
+            *report_schema.FLEET_RUN,
+        )
+    }
     assert shown == {*keys, *outcomes.STATUSES}
 
 

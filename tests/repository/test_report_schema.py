@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import data, report_text
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_model, report_text
 
 from tests.support.reports import NOW, ROLE, failed, finding, report, result, unread
 from tools.ci import tree, venvs
@@ -28,7 +28,7 @@ json.dump({name: Draft202012Validator(schema).is_valid(value) for name, value in
 """
 EXCEPTED = finding(excepted={"reason": "known", "until": None}, breaks_at="2026-12-01T00:00:00Z")
 AUDIT = report({"a": result(finding(), unread("x"), EXCEPTED, missing_role=ROLE), "b": failed(), "c": None})
-RUN = data.envelope("run", [{"name": "a", "status": "changed"}], NOW, "1.0.0")
+RUN = report_model.envelope("run", [{"name": "a", "status": "changed"}], NOW, "1.0.0")
 # Changes of an audit that make it invalid.
 WRONG: dict[str, Callable[[Any], object]] = {
     "version": lambda value: value.update(format_version="2.0"),

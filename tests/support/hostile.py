@@ -13,7 +13,7 @@ import functools
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import is_hidden
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import compare, data
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import compare, report_model
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
 
 from tests.support.reports import LIMITS, NOW, ROLE, failed, finding, report, result, unread
@@ -121,7 +121,7 @@ def _run() -> Report:
         {**cluster, "name": f"{status}-{_MARK}", "status": status, "not_after": "2027-01-01T00:00:00Z"}
         for status in ("changed", "failed")
     ]
-    return data.envelope(
+    return report_model.envelope(
         "run", clusters, NOW, "1.0.0", run={"id": _MARK, "role": _MARK, "plan": _MARK}, notes=[_MARK]
     )
 

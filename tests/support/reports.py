@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import data
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_model
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=timezone.utc)
@@ -107,7 +107,7 @@ def failed(code: str = "authentication-failed", **values: Any) -> dict[str, Any]
 
 
 def report(results: Mapping[str, Any], made_at: datetime = NOW) -> Report:
-    return data.build_audit(results, made_at, "1.0.0")
+    return report_model.build_audit(results, made_at, "1.0.0")
 
 
 def fleet(clusters: int, findings: int, made_at: datetime = NOW) -> Report:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import compare, data
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import compare, report_model
 from cryptography import x509
 
 from tests.support import clusters
@@ -298,7 +298,7 @@ def test_an_annotation_for_a_cert_manager_that_is_not_installed_is_named(rig: Au
 
 
 def report_of(result: dict[str, Any], made_at: datetime.datetime = NOW) -> dict[str, Any]:
-    return dict(data.build_audit({"a": result}, made_at, "1.0.0"))
+    return dict(report_model.build_audit({"a": result}, made_at, "1.0.0"))
 
 
 def test_an_endpoint_that_cannot_be_read_hides_no_finding_of_another_webhook(rig: AuditRig) -> None:

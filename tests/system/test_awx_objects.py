@@ -17,11 +17,9 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller_info
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
-    _audit_settings,
-    _role_variables,
-)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import check_audit
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import make_budget
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import role_variables
 
 from tests.support.awx import collection, controller, example, specs, surveys
 from tools.ci import tree, venvs
@@ -185,12 +183,12 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
     role, translated = VARIABLES[template]
     asked = {one["variable"]: one for one in example.questions(template)}
     if not role:
-        known = set(_audit_settings.SPEC.options)
+        known = set(check_audit.SPEC.options)
         assert set(asked) == translated | {"certflow_hosts"}
         assert {name for name in translated if name.startswith("certflow_")} <= known
         return
-    spec = _role_variables.specification(role)
-    assert set(asked) <= set(spec.options) | _role_variables.PLAYBOOK_VARIABLES | translated
+    spec = role_variables.specification(role)
+    assert set(asked) <= set(spec.options) | role_variables.PLAYBOOK_VARIABLES | translated
     of_role = {name: one for name, one in asked.items() if name in spec.options}
     assert {name for name in spec.required if name not in asked} <= {"webhook_certificate_secret"}
     required: dict[str, Any] = dict.fromkeys(spec.required, "a-name")
@@ -202,7 +200,7 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
         answers = [[one] for one in choices] if question["type"] == "multiselect" else list(choices)
         for answer in (*answers, question["default"], *([] if question["required"] else [""])):
             value = {} if answer == "" and question["required"] else {name: answer}
-            assert _role_variables.problems(spec, {**required, **value}) == [], (name, answer)
+            assert role_variables.problems(spec, {**required, **value}) == [], (name, answer)
 
 
 def test_choices_are_those_of_the_modules_and_playbooks() -> None:
@@ -210,7 +208,7 @@ def test_choices_are_those_of_the_modules_and_playbooks() -> None:
     for template, variable, choices in (
         ("certflow upgrade", "snapshot_controller_adopt", module["adopt"]["choices"]),
         ("certflow upgrade", "snapshot_controller_accept", module["accept"]["choices"]),
-        ("certflow audit", "certflow_fail_on", _audit_settings.SPEC.options["certflow_fail_on"]["choices"]),
+        ("certflow audit", "certflow_fail_on", check_audit.SPEC.options["certflow_fail_on"]["choices"]),
     ):
         (question,) = [one for one in example.questions(template) if one["variable"] == variable]
         assert sorted(question["choices"]) == sorted(choices)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The page about the variables of the playbooks, from plugins/plugin_utils/_playbook_variables.py and _fleet."""
+"""The page about the variables of the playbooks, from plugins/plugin_utils/_variables/playbook_variables.py and _fleet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import UNCOVERED
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import durations, outcomes, run_file
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._playbook_variables import (
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.playbook_variables import (
     AUDIT_VARIABLES,
     FLEET_VARIABLES,
     Variable,
@@ -217,7 +217,7 @@ def variables() -> str:
     return rst.page(
         "".join(parts),
         "playbook_variables",
-        "Made by `make docs` from the tables in plugins/plugin_utils/_playbook_variables.py and _fleet/outcomes.py.",
+        "Made by `make docs` from the tables in plugins/plugin_utils/_variables/playbook_variables.py and _fleet/outcomes.py.",
     )
 
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import fields, markdown, prometheus
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.fields import Field
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
+    markdown,
+    prometheus,
+    report_schema,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_schema import Field
 
 from tools.docs import rst
 
@@ -56,16 +60,16 @@ TITLES = {
     "step": "Step of a run",
 }
 TYPES = {
-    fields.TEXT: "text",
-    fields.TEXTS: "list of texts",
-    fields.TIME: "time",
-    fields.INTEGER: "whole number",
-    fields.NUMBER: "number",
-    fields.FLAG: "boolean",
-    fields.NUMBERS: "numbers by name",
-    fields.OBJECT: "object",
-    fields.OBJECTS: "list of objects",
-    fields.MAP: "objects by id",
+    report_schema.TEXT: "text",
+    report_schema.TEXTS: "list of texts",
+    report_schema.TIME: "time",
+    report_schema.INTEGER: "whole number",
+    report_schema.NUMBER: "number",
+    report_schema.FLAG: "boolean",
+    report_schema.NUMBERS: "numbers by name",
+    report_schema.OBJECT: "object",
+    report_schema.OBJECTS: "list of objects",
+    report_schema.MAP: "objects by id",
 }
 ORDER = """
 ## Order and gate
@@ -154,15 +158,15 @@ vertical bar and the grave accent.
 def audit_report() -> str:
     """Return the page about the report of an audit."""
     parts = [BEGIN]
-    for name, shape in fields.SHAPES.items():
+    for name, shape in report_schema.SHAPES.items():
         parts += [f"\n### {TITLES[name]}\n\n", *_shape(shape)]
-    parts += ["\n## Status of a cluster in an audit\n\n", *_statuses(fields.AUDIT_STATUSES)]
-    parts += ["\n## Status of a cluster in a run\n\n", *_statuses(fields.RUN_STATUSES)]
+    parts += ["\n## Status of a cluster in an audit\n\n", *_statuses(report_schema.AUDIT_STATUSES)]
+    parts += ["\n## Status of a cluster in a run\n\n", *_statuses(report_schema.RUN_STATUSES)]
     parts += [ORDER, *_metrics(), BOUNDS]
     return rst.page(
         "".join(parts),
         "audit_report",
-        "Made by `make docs` from the tables in plugins/plugin_utils/_report/fields.py and prometheus.py.",
+        "Made by `make docs` from the tables in plugins/plugin_utils/_report/report_schema.py and prometheus.py.",
     )
 
 
@@ -183,5 +187,5 @@ def _statuses(statuses: Mapping[str, str]) -> Iterator[str]:
 def _metrics() -> Iterator[str]:
     for metric in prometheus.METRICS:
         labels = ", ".join(f"`{label}`" for label in metric.labels) or "none"
-        kind = " In a report of a run." if metric.kind == fields.RUN else ""
+        kind = " In a report of a run." if metric.kind == report_schema.RUN else ""
         yield f"| `{metric.name}` | {labels} | {metric.meaning}{kind} |\n"

@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import fields
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.fields import Field
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_schema import Field
 
 from tools.ci.venvs import REPOSITORY
 from tools.docs import rst
@@ -19,13 +19,13 @@ from tools.docs import rst
 PATH = REPOSITORY / "plugins" / "plugin_utils" / "_report" / "report.schema.json"
 _TIME = {"type": "string", "format": "date-time"}
 _TYPES: Mapping[str, dict[str, Any]] = {
-    fields.TEXT: {"type": "string"},
-    fields.TEXTS: {"type": "array", "items": {"type": "string"}},
-    fields.TIME: _TIME,
-    fields.INTEGER: {"type": "integer"},
-    fields.NUMBER: {"type": "number"},
-    fields.FLAG: {"type": "boolean"},
-    fields.NUMBERS: {"type": "object", "additionalProperties": {"type": "number"}},
+    report_schema.TEXT: {"type": "string"},
+    report_schema.TEXTS: {"type": "array", "items": {"type": "string"}},
+    report_schema.TIME: _TIME,
+    report_schema.INTEGER: {"type": "integer"},
+    report_schema.NUMBER: {"type": "number"},
+    report_schema.FLAG: {"type": "boolean"},
+    report_schema.NUMBERS: {"type": "object", "additionalProperties": {"type": "number"}},
 }
 
 
@@ -35,7 +35,7 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"{rst.FILES}{PATH.relative_to(REPOSITORY)}",
         "title": "Report of certflow.kubernetes",
-        "oneOf": [_report(kind) for kind in fields.KINDS],
+        "oneOf": [_report(kind) for kind in report_schema.KINDS],
     }
 
 
@@ -44,18 +44,18 @@ def text() -> str:
 
 
 def _report(kind: str) -> dict[str, Any]:
-    shape = _object(fields.REPORT, kind)
-    major = fields.FORMAT_VERSION.partition(".")[0]
+    shape = _object(report_schema.REPORT, kind)
+    major = report_schema.FORMAT_VERSION.partition(".")[0]
     shape["title"] = f"Report of kind {kind}"
     shape["properties"]["format_version"] = {"type": "string", "pattern": rf"^{major}\.[0-9]+$"}
     shape["properties"]["kind"] = {"const": kind}
-    statuses = fields.AUDIT_STATUSES if kind == fields.AUDIT else fields.RUN_STATUSES
+    statuses = report_schema.AUDIT_STATUSES if kind == report_schema.AUDIT else report_schema.RUN_STATUSES
     shape["properties"]["clusters"]["items"]["properties"]["status"]["enum"] = list(statuses)
     return shape
 
 
 def _object(rows: tuple[Field, ...], kind: str) -> dict[str, Any]:
-    own = fields.of_kind(rows, kind)
+    own = report_schema.of_kind(rows, kind)
     shape: dict[str, Any] = {
         "type": "object",
         "properties": {row.name: _field(row, kind) for row in own},
@@ -65,11 +65,11 @@ def _object(rows: tuple[Field, ...], kind: str) -> dict[str, Any]:
 
 
 def _field(row: Field, kind: str) -> dict[str, Any]:
-    if row.type == fields.OBJECT:
+    if row.type == report_schema.OBJECT:
         shape = _object(row.fields, kind)
-    elif row.type == fields.OBJECTS:
+    elif row.type == report_schema.OBJECTS:
         shape = {"type": "array", "items": _object(row.fields, kind)}
-    elif row.type == fields.MAP:
+    elif row.type == report_schema.MAP:
         shape = {"type": "object", "additionalProperties": _object(row.fields, kind)}
     else:
         shape = dict(_TYPES[row.type])

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .._role_variables import is_blank
+from .._variables.role_variables import is_blank
 from . import outcomes, stages
 from .durations import shown
 from .run_state import ClusterState, RunState

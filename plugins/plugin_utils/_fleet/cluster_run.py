@@ -20,8 +20,7 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time, parse_time
 
-from .. import _outcome
-from . import outcomes, run_report, windows
+from . import outcome_of_result, outcomes, run_report, windows
 from .fleet_run import FleetRun
 from .outcomes import Progress
 from .run_file import RunFileError
@@ -189,13 +188,13 @@ def _waiting(opening: datetime, actions: Actions) -> dict[str, Any]:
 
 
 def _success(run: FleetRun, task: ClusterTask, answer: Mapping[str, Any]) -> dict[str, Any]:
-    role_run = _outcome.RoleRun(
+    role_run = outcome_of_result.RoleRun(
         result=answer,
         is_changed=bool(answer.get("changed")),
         is_planned=task.reads_only and task.phase != VERIFY,
         fails_on_change=run.fails_on_change,
     )
-    return _outcome.outcome(run.role, role_run)
+    return outcome_of_result.outcome(run.role, role_run)
 
 
 def _failure(task: ClusterTask, answer: Mapping[str, Any], began: float) -> dict[str, Any]:
@@ -219,7 +218,7 @@ def _failure(task: ClusterTask, answer: Mapping[str, Any], began: float) -> dict
         "reason": " ".join(text.split()),
         "evidence": [str(line) for line in answer.get("evidence") or ()],
         "remedy": remedy,
-        **_outcome.details(answer),
+        **outcome_of_result.details(answer),
     }
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._role_variables import is_blank
+from .._variables.role_variables import is_blank
 from .durations import shown
 from .json_values import parsed
 

@@ -18,8 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.opera
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
-from .. import _report_files
-from .._report import data, fields, report_text, writer
+from .._report import report_files, report_model, report_schema, report_text, writer
 from . import outcomes, plan
 from .fleet_run import FleetRun
 from .json_values import parsed
@@ -65,7 +64,7 @@ def _outcome(state: ClusterState | None, known: Mapping[str, Any] | None) -> dic
 
 def build(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the report of these outcomes."""
-    names = {field.name for field in fields.of_kind(fields.CLUSTER, fields.RUN)}
+    names = {field.name for field in report_schema.of_kind(report_schema.CLUSTER, report_schema.RUN)}
     rows = [
         {
             **{key: value for key, value in outcome.items() if key in names},
@@ -81,7 +80,7 @@ def build(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> dict[str, An
         "plan": data_of_plan(run, found).get("hash", ""),
     }
     now = datetime.now(timezone.utc)
-    return dict(data.envelope(fields.RUN, rows, now, VERSION, run=head))
+    return dict(report_model.envelope(report_schema.RUN, rows, now, VERSION, run=head))
 
 
 def data_of_plan(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -92,13 +91,13 @@ def data_of_plan(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> Mappi
 
 def read_plan(value: Any, role: str) -> RunPlan:
     """Return the plan for a role, from its data or from the report at a path. Raises CertflowError."""
-    data = parsed(value)
-    if isinstance(data, Mapping):
-        run_plan = plan.from_data(data)
+    report_model = parsed(value)
+    if isinstance(report_model, Mapping):
+        run_plan = plan.from_data(report_model)
     else:
         path = str(value).strip()
         run_plan = plan.from_report(
-            report_text.parse(_report_files.read(path, "the plan"), f"the plan {path}")
+            report_text.parse(report_files.read(path, "the plan"), f"the plan {path}")
         )
     if not isinstance(run_plan, str) and run_plan.role != role:
         run_plan = (

@@ -19,7 +19,7 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
 
-from .._role_variables import closest, is_blank, listed
+from .._variables.role_variables import closest, is_blank, listed
 from . import durations
 from .durations import shown
 from .json_values import parsed

@@ -26,7 +26,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 
-from .._role_variables import closest, is_blank, is_unset, listed
+from .._variables.role_variables import closest, is_blank, is_unset, listed
 from . import outcomes
 from .durations import shown
 from .json_values import parsed

@@ -20,12 +20,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import shortened
 
-from . import fields, report_text
-from .fields import KNOWN, NEW
+from . import report_schema, report_text
+from .report_schema import KNOWN, NEW
 from .report_text import Report
 
 #: An audit with these statuses has findings.
-READ = (fields.OK, fields.UNREADABLE)
+READ = (report_schema.OK, report_schema.UNREADABLE)
 #: Limit of an audit -> True if a value sees less than another one.
 NARROWER: Mapping[str, Callable[[Any, Any], bool]] = {
     "probe_endpoints": lambda now, earlier: not now and bool(earlier),
@@ -62,7 +62,7 @@ def compare(report: Report, earlier: Report) -> Report:
 
     Raises CertflowError for a report of another kind.
     """
-    if (report["kind"], earlier["kind"]) != (fields.AUDIT, fields.AUDIT):
+    if (report["kind"], earlier["kind"]) != (report_schema.AUDIT, report_schema.AUDIT):
         raise CertflowError(
             "only reports of audits can be compared", remedy="Compare a report of the playbook audit"
         )

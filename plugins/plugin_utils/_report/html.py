@@ -24,8 +24,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from . import html_audit, html_run
-from .fields import RUN_STATUSES
 from .html_parts import Column, labels, moment
+from .report_schema import RUN_STATUSES
 from .report_text import short
 
 FOLDER = Path(__file__).with_name("page")

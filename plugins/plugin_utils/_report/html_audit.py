@@ -32,9 +32,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time
 
-from . import data, report_text
-from .fields import KNOWN, OK
+from . import report_model, report_text
 from .html_parts import Column, Count, Moment, Row, moment, plural
+from .report_schema import KNOWN, OK
 
 #: The fields of a finding that a gone one does not have.
 _GONE = {"evidence": (), "certainty": "", "breaks_at": None}
@@ -179,9 +179,9 @@ def build(report: Row) -> AuditPage:
     """Return the content of the page of a normalised report."""
     now = find_time(report["made_at"]) or _FAR
     clusters: Sequence[Row] = report["clusters"]
-    failures = _failures(data.failures(dict(report)), now)
-    numbers = data.count_findings(clusters)
-    passed = [_row(one, now) for one in data.rows(dict(report), PASS, SKIP)]
+    failures = _failures(report_model.failures(dict(report)), now)
+    numbers = report_model.count_findings(clusters)
+    passed = [_row(one, now) for one in report_model.rows(dict(report), PASS, SKIP)]
     checks = {key: report["checks"][key] for key in _used(report)}
     return AuditPage(
         title=f"Webhook audit of {plural(len(clusters), 'cluster')}",
@@ -190,10 +190,10 @@ def build(report: Row) -> AuditPage:
         counts=_counts(report, numbers),
         failures=failures,
         clusters=[_cluster_row(cluster, now) for cluster in sorted(clusters, key=_cluster_order)],
-        unknown=[_row(one, now) for one in data.unknown(dict(report))],
+        unknown=[_row(one, now) for one in report_model.unknown(dict(report))],
         missing_roles=list(_missing_roles(clusters)),
         exceptions=list(_exceptions(clusters)),
-        accepted=[_row(one, now) for one in data.rows(dict(report), FAIL, is_excepted=True)],
+        accepted=[_row(one, now) for one in report_model.rows(dict(report), FAIL, is_excepted=True)],
         passed=passed,
         passed_count=max(numbers[PASS] + numbers[SKIP], len(passed)),
         gone=[
@@ -210,7 +210,7 @@ def address(check: Row) -> str:
     return check["url"] if report_text.is_own_link(check["url"]) else ""
 
 
-def _row(row: data.Row, now: datetime) -> FindingRow:
+def _row(row: report_model.Row, now: datetime) -> FindingRow:
     finding = row.finding
     # The clock of the API server may be ahead of the controller's.
     audited = find_time(row.cluster["audited_at"]) or now
@@ -223,9 +223,9 @@ def _row(row: data.Row, now: datetime) -> FindingRow:
     )
 
 
-def _failures(failed: Sequence[data.Row], now: datetime) -> list[Table]:
-    broken = [one for one in failed if data.breaks_now(one)]
-    later = [one for one in failed if not data.breaks_now(one)]
+def _failures(failed: Sequence[report_model.Row], now: datetime) -> list[Table]:
+    broken = [one for one in failed if report_model.breaks_now(one)]
+    later = [one for one in failed if not report_model.breaks_now(one)]
     soon = [one for one in later if one.finding["breaks_at"]]
     rest = [one for one in later if not one.finding["breaks_at"]]
     sections = (
@@ -238,7 +238,7 @@ def _failures(failed: Sequence[data.Row], now: datetime) -> list[Table]:
 
 def _verdict(report: Row, failures: Sequence[Table]) -> str:
     broken, soon, _hazards = (table.rows for table in failures)
-    unread = len(data.problem_clusters(dict(report)))
+    unread = len(report_model.problem_clusters(dict(report)))
     faults, places = len(broken), len({one.cluster for one in broken})
     parts = [
         f"{plural(faults, 'fault')} in {plural(places, 'cluster')} {'breaks' if faults == 1 else 'break'} something now"
@@ -264,7 +264,7 @@ def _compared(comparison: Row | None) -> str:
 
 
 def _counts(report: Row, numbers: Mapping[str, int]) -> list[Count]:
-    unread = len(data.problem_clusters(dict(report)))
+    unread = len(report_model.problem_clusters(dict(report)))
     return [
         Count(numbers[ERROR], "errors", "broken", "status=fail&severity=error", ERROR),
         Count(numbers[WARNING], "warnings", "soon", "status=fail&severity=warning", WARNING),
@@ -277,7 +277,7 @@ def _counts(report: Row, numbers: Mapping[str, int]) -> list[Count]:
 
 
 def _cluster_order(cluster: Row) -> tuple[Any, ...]:
-    numbers = data.count_findings([cluster])
+    numbers = report_model.count_findings([cluster])
     return (
         cluster["status"] == OK,
         find_time(cluster["breaks_at"]) or _FAR,
@@ -288,7 +288,7 @@ def _cluster_order(cluster: Row) -> tuple[Any, ...]:
 
 
 def _cluster_row(cluster: Row, now: datetime) -> ClusterRow:
-    numbers = data.count_findings([cluster])
+    numbers = report_model.count_findings([cluster])
     shown = [numbers[key] for key in (*SEVERITIES, UNKNOWN, "excepted")]
     return ClusterRow(cluster, shown, moment(cluster["breaks_at"], now), moment(cluster["audited_at"]))
 

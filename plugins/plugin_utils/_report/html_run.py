@@ -14,8 +14,8 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time
 
-from .fields import RUN_STATUSES, RUN_SUCCESSES
 from .html_parts import Column, Count, Moment, Row, moment, plural
+from .report_schema import RUN_STATUSES, RUN_SUCCESSES
 
 _START = (
     Column("cluster", "Cluster"),

@@ -27,8 +27,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding
     UNKNOWN,
 )
 
-from . import data, fields
-from .data import Row
+from . import report_model, report_schema
+from .report_model import Row
 from .report_text import Report, short
 
 # The characters that XML 1.0 does not allow, https://www.w3.org/TR/xml/#charsets
@@ -42,9 +42,9 @@ def render(report: Report, fail_on: str = ERROR) -> str:
         findings, and what could not be read, are skipped test cases.
     """
     root = ElementTree.Element("testsuites", name=f"certflow.kubernetes {report['kind']}")
-    limits = data.LIMITS[fail_on]
+    limits = report_model.LIMITS[fail_on]
     by_cluster: dict[int, list[Row]] = {}
-    for row in data.rows(report, FAIL, UNKNOWN, PASS, SKIP, is_excepted=None):
+    for row in report_model.rows(report, FAIL, UNKNOWN, PASS, SKIP, is_excepted=None):
         by_cluster.setdefault(id(row.cluster), []).append(row)
     for cluster in report["clusters"]:
         suite = ElementTree.SubElement(
@@ -75,10 +75,10 @@ def _time(report: Report, cluster: Mapping[str, Any]) -> str:
 
 def _add_outcome(suite: ElementTree.Element, report: Report, cluster: Mapping[str, Any]) -> None:
     case = _add_case(suite, report["kind"], cluster["name"])
-    if data.is_success(report, cluster):
+    if report_model.is_success(report, cluster):
         return
     lines = [cluster["reason"], *cluster["evidence"], cluster["remedy"]]
-    kind = "error" if report["kind"] == fields.AUDIT else "failure"
+    kind = "error" if report["kind"] == report_schema.AUDIT else "failure"
     _add_text(case, kind, lines, type=cluster["code"] or cluster["status"], message=cluster["reason"])
 
 

@@ -18,8 +18,8 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.exceptions import EXPIRED, UNUSED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import INFO, SEVERITIES
 
-from . import data, fields, report_text
-from .data import Row
+from . import report_model, report_schema, report_text
+from .report_model import Row
 from .report_text import Report, short
 
 #: At most so many rows of each table.
@@ -36,7 +36,7 @@ REPLACEMENTS = {
 
 def render(report: Report) -> str:
     """Return the summary."""
-    sections = _audit(report) if report["kind"] == fields.AUDIT else _run(report)
+    sections = _audit(report) if report["kind"] == report_schema.AUDIT else _run(report)
     notes = [escape(line) for line in report["notes"][:MOST_ROWS]]
     parts = [*sections, _bullets(notes)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -52,7 +52,7 @@ def escape(text: str) -> str:
 
 
 def _audit(report: Report) -> Iterator[str]:
-    counts = data.counts(report)
+    counts = report_model.counts(report)
     found = counts["findings"]
     yield f"# Webhook audit of {report['made_at'][:10]}"
     yield (
@@ -61,20 +61,20 @@ def _audit(report: Report) -> Iterator[str]:
         + f", {found['excepted']} accepted, {found['unknown']} unknown."
     )
     yield _table("Clusters without a complete audit", ("Cluster", "Status", "Reason"), _problems(report))
-    failures = [row for row in data.failures(report) if row.finding["severity"] != INFO]
+    failures = [row for row in report_model.failures(report) if row.finding["severity"] != INFO]
     head = ("Breaks at", "Severity", "Cluster", "Check", "Object", "Cause")
     yield _table("Findings", head, [_finding(report, row) for row in failures])
     yield from _compared(report)
     yield _table(
         "Not read",
         ("Cluster", "Cause", "Permissions that may be missing"),
-        map(_unknown, data.unknown(report)),
+        map(_unknown, report_model.unknown(report)),
     )
     yield _table("Exceptions to look at", ("Cluster", "Check", "State", "Reason"), _exceptions(report))
 
 
 def _run(report: Report) -> Iterator[str]:
-    counts = data.counts(report)["clusters"]
+    counts = report_model.counts(report)["clusters"]
     yield f"# Run of {escape(report['run']['role'])} on {report['made_at'][:10]}"
     numbers = [f"{number} {status}" for status, number in counts.items() if number]
     yield f"{_count(len(report['clusters']), 'cluster')}: {', '.join(numbers) or 'no outcome'}."
@@ -88,13 +88,13 @@ def _problems(report: Report) -> list[Sequence[str]]:
             one["status"],
             " ".join(filter(None, (escape(one["code"]), escape(one["reason"])))),
         )
-        for one in data.problem_clusters(report)
+        for one in report_model.problem_clusters(report)
     ]
 
 
 def _finding(report: Report, row: Row) -> Sequence[str]:
     finding = row.finding
-    when = "now" if data.breaks_now(row) else finding["breaks_at"] or ""
+    when = "now" if report_model.breaks_now(row) else finding["breaks_at"] or ""
     state = f" ({finding['state']})" if finding["state"] else ""
     return (
         when,

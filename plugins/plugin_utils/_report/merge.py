@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 
-from . import fields, report_text
+from . import report_schema, report_text
 from .report_text import Report
 
 #: At most so many lines tell about merged clusters.
@@ -60,7 +60,7 @@ def merge(reports: Sequence[Report]) -> Report:
         "clusters": sorted((entry.cluster for entry in kept), key=lambda cluster: str(cluster["name"])),
         "notes": [*dict.fromkeys(line for report in reports for line in report["notes"]), *_some(notes)],
     }
-    if kinds[0] == fields.AUDIT:
+    if kinds[0] == report_schema.AUDIT:
         merged["checks"] = {check: row for report in by_age for check, row in report["checks"].items()}
         merged["comparison"] = newest["comparison"] if len(reports) == 1 else None
     return report_text.normalise(merged, "the merged report")
@@ -74,7 +74,9 @@ def _unique(entries: Iterable[_Entry], kind: str, notes: list[str]) -> list[_Ent
         name, uid = entry.cluster["name"], entry.cluster["uid"]
         of_name = by_name.setdefault(name, [])
         same = (
-            other for other in of_name if kind == fields.RUN or other.cluster["uid"] in ("", uid) or not uid
+            other
+            for other in of_name
+            if kind == report_schema.RUN or other.cluster["uid"] in ("", uid) or not uid
         )
         newer = next(same, None)
         if newer is not None:

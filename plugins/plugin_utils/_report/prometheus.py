@@ -22,7 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time
 
-from . import data, fields
+from . import report_model, report_schema
 from .report_text import Report, short
 
 #: At most so many findings of a cluster, and so many of its webhooks, have a series. Those that break first come first.
@@ -42,7 +42,7 @@ class Metric:
     #: Yields the values of the labels and the value of each series. A series with labels that came before is dropped.
     series: Callable[[Report], Series]
     #: The kind of report that has the metric.
-    kind: str = fields.AUDIT
+    kind: str = report_schema.AUDIT
 
 
 def render(report: Report) -> str:
@@ -128,7 +128,7 @@ def _findings(report: Report) -> Series:
 def _shown(report: Report) -> Iterator[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
     """Yield each cluster with its failed findings, those that break first before the others."""
     by_cluster: dict[str, list[Mapping[str, Any]]] = {}
-    for row in data.failures(report):
+    for row in report_model.failures(report):
         by_cluster.setdefault(row.cluster["name"], []).append(row.finding)
     for cluster in filter(_is_read, report["clusters"]):
         yield cluster, by_cluster.get(cluster["name"], [])
@@ -163,7 +163,7 @@ def _unknown(cluster: Mapping[str, Any]) -> float:
 
 
 def _run_clusters(report: Report) -> Series:
-    for status, number in data.counts(report)["clusters"].items():
+    for status, number in report_model.counts(report)["clusters"].items():
         yield (report["run"]["role"], status), number
 
 
@@ -183,7 +183,7 @@ _OBJECT = ("kind", "namespace", "name", "webhook")
 METRICS: tuple[Metric, ...] = (
     Metric("certflow_report_timestamp_seconds", "Time of the report.", (), _made_at),
     Metric("certflow_cluster_up", "1 if the audit of the cluster is complete, 0 if it failed or could not read what it audits.",
-           _CLUSTER, _of_clusters(lambda cluster: float(cluster["status"] == fields.OK))),
+           _CLUSTER, _of_clusters(lambda cluster: float(cluster["status"] == report_schema.OK))),
     Metric("certflow_cluster_info", "Facts about the cluster and its audit.",
            ("cluster", "uid", "kubernetes_version", "status", "code"), _info),
     Metric("certflow_cluster_last_audit_timestamp_seconds", "Time of the audit of the cluster.",
@@ -199,13 +199,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("certflow_checks_unknown", "Number of checks without a complete answer.", _CLUSTER, _of_read(_unknown)),
     Metric("certflow_endpoints_left_out", "Number of endpoints that the audit did not look at because of its limit.",
            _CLUSTER, _of_read(lambda cluster: (cluster["limits"] or {}).get("endpoints_left_out") or 0)),
-    Metric("certflow_run_timestamp_seconds", "Time of the report of the run.", ("role",), _run_time, fields.RUN),
-    Metric("certflow_run_clusters", "Number of clusters of the run by status.", ("role", "status"), _run_clusters, fields.RUN),
+    Metric("certflow_run_timestamp_seconds", "Time of the report of the run.", ("role",), _run_time, report_schema.RUN),
+    Metric("certflow_run_clusters", "Number of clusters of the run by status.", ("role", "status"), _run_clusters, report_schema.RUN),
     Metric("certflow_certificate_not_after_timestamp_seconds", "Expiry of the certificate of the cluster.",
-           ("role", "cluster"), _certificates, fields.RUN),
+           ("role", "cluster"), _certificates, report_schema.RUN),
 )  # fmt: skip
 
 
-def names(kinds: Iterable[str] = fields.KINDS) -> list[str]:
+def names(kinds: Iterable[str] = report_schema.KINDS) -> list[str]:
     """Return the names of the metrics."""
     return [metric.name for metric in METRICS if metric.kind in set(kinds)]

@@ -26,8 +26,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._text import (
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time, format_time
 
-from . import fields
-from .fields import Field
+from . import report_schema
+from .report_schema import Field
 
 Report = dict[str, Any]
 
@@ -96,7 +96,7 @@ def normalise(value: Any, where: str) -> Report:
     if not isinstance(value, dict) or "format_version" not in value or "clusters" not in value:
         raise InvalidReport(f"{where} is not a report of this collection", remedy=_REMEDY)
     version = value["format_version"]
-    major = fields.FORMAT_VERSION.partition(".")[0]
+    major = report_schema.FORMAT_VERSION.partition(".")[0]
     if not isinstance(version, str) or version.partition(".")[0] != major:
         raise InvalidReport(
             f"{where} has the format version {quoted(version)}, and this release of the collection reads {major}.x",
@@ -104,7 +104,9 @@ def normalise(value: Any, where: str) -> Report:
         )
     kind = value.get("kind")
     try:
-        report = _object({**value, "format_version": fields.FORMAT_VERSION}, fields.REPORT, str(kind), "")
+        report = _object(
+            {**value, "format_version": report_schema.FORMAT_VERSION}, report_schema.REPORT, str(kind), ""
+        )
     except _WrongValue as error:
         place = error.path.lstrip(".")
         raise InvalidReport(f"{where}: {visible(place)} is not {error.wanted}", remedy=_REMEDY) from None
@@ -112,7 +114,9 @@ def normalise(value: Any, where: str) -> Report:
 
 
 def _with_statuses(report: Report, where: str) -> Report:
-    statuses = fields.AUDIT_STATUSES if report["kind"] == fields.AUDIT else fields.RUN_STATUSES
+    statuses = (
+        report_schema.AUDIT_STATUSES if report["kind"] == report_schema.AUDIT else report_schema.RUN_STATUSES
+    )
     for cluster in report["clusters"]:
         if cluster["status"] not in statuses:
             raise InvalidReport(
@@ -124,7 +128,7 @@ def _with_statuses(report: Report, where: str) -> Report:
 
 def _with_checks(report: Report) -> Report:
     """Complete the table of checks, so that every finding has a row. Remove links to other sites and foreign permissions."""
-    if report["kind"] != fields.AUDIT:
+    if report["kind"] != report_schema.AUDIT:
         return report
     checks = report["checks"]
     for cluster in report["clusters"]:
@@ -133,7 +137,7 @@ def _with_checks(report: Report) -> Report:
         cluster["missing_role"] = audit_result.missing_role(unread) or None
         for finding in cluster["findings"]:
             if finding["check"] not in checks:
-                checks[finding["check"]] = _object({"title": finding["check"]}, fields.CHECK, "", "")
+                checks[finding["check"]] = _object({"title": finding["check"]}, report_schema.CHECK, "", "")
     for row in checks.values():
         if not is_own_link(row["url"]):
             row["url"] = ""
@@ -165,7 +169,7 @@ def _object(
 
 
 def _value(value: Any, row: Field, kind: str, path: str) -> Any:
-    if row.is_nullable and (value is None or (row.type == fields.OBJECT and not value)):
+    if row.is_nullable and (value is None or (row.type == report_schema.OBJECT and not value)):
         return None
     result = _READERS[row.type](value, row, kind, path)
     if row.choices and result not in row.choices:
@@ -176,7 +180,7 @@ def _value(value: Any, row: Field, kind: str, path: str) -> Any:
 def _default(row: Field, kind: str) -> Any:
     if row.is_nullable:
         return None
-    if row.type == fields.OBJECT:
+    if row.type == report_schema.OBJECT:
         return _object({}, row.fields, kind, "", row.is_sparse)
     return _DEFAULTS[row.type]()
 
@@ -250,22 +254,24 @@ def _numbers(value: Any, row: Field, kind: str, path: str) -> dict[str, Any]:
 
 
 _READERS: Mapping[str, Callable[[Any, Field, str, str], Any]] = {
-    fields.TEXT: _text,
-    fields.TEXTS: _texts,
-    fields.TIME: _time,
-    fields.INTEGER: _integer,
-    fields.NUMBER: _number,
-    fields.FLAG: _flag,
-    fields.OBJECT: lambda value, row, kind, path: _object(value, row.fields, kind, path, row.is_sparse),
-    fields.OBJECTS: _objects,
-    fields.MAP: _map,
-    fields.NUMBERS: _numbers,
+    report_schema.TEXT: _text,
+    report_schema.TEXTS: _texts,
+    report_schema.TIME: _time,
+    report_schema.INTEGER: _integer,
+    report_schema.NUMBER: _number,
+    report_schema.FLAG: _flag,
+    report_schema.OBJECT: lambda value, row, kind, path: _object(
+        value, row.fields, kind, path, row.is_sparse
+    ),
+    report_schema.OBJECTS: _objects,
+    report_schema.MAP: _map,
+    report_schema.NUMBERS: _numbers,
 }
 _DEFAULTS: Mapping[str, Callable[[], Any]] = {
-    fields.TEXT: str,
-    fields.TEXTS: list,
-    fields.FLAG: bool,
-    fields.OBJECTS: list,
-    fields.MAP: dict,
-    fields.NUMBERS: dict,
+    report_schema.TEXT: str,
+    report_schema.TEXTS: list,
+    report_schema.FLAG: bool,
+    report_schema.OBJECTS: list,
+    report_schema.MAP: dict,
+    report_schema.NUMBERS: dict,
 }

@@ -21,9 +21,9 @@ ROLE = "certflow.kubernetes.snapshot_controller"
 CHECK = (
     "plugins/lookup/role_variables.py",
     "plugins/module_utils/_text.py",
-    "plugins/plugin_utils/_playbook_variables.py",
-    "plugins/plugin_utils/_role_variables.py",
-    "plugins/plugin_utils/_variable_values.py",
+    "plugins/plugin_utils/_variables/playbook_variables.py",
+    "plugins/plugin_utils/_variables/role_variables.py",
+    "plugins/plugin_utils/_variables/read_variables.py",
 )
 # A result is the variable stub_MODULE of the run. It says if the module was asked to write.
 STUB = """

@@ -21,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_parsing
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import safe_name
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content, _contexts
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory import contexts, kubeconfig_files
 
 from tests.support.failures import absent, fails
 
@@ -48,8 +48,8 @@ def config(
     }
 
 
-def found(*names: str, file: str = "a.yml") -> list[_contexts.Context]:
-    return _contexts.contexts(file, config(*names))
+def found(*names: str, file: str = "a.yml") -> list[contexts.Context]:
+    return contexts.contexts(file, config(*names))
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def found(*names: str, file: str = "a.yml") -> list[_contexts.Context]:
     ],
 )
 def test_the_provider_is_what_the_kubeconfig_shows(given: dict[str, Any], provider: str) -> None:
-    (context,) = _contexts.contexts("a.yml", config("c", **given))
+    (context,) = contexts.contexts("a.yml", config("c", **given))
     assert context.provider == provider
 
 
 def test_a_password_in_an_address_is_not_shown() -> None:
-    (context,) = _contexts.contexts("a.yml", config("c", server="https://user:password@192.0.2.1"))
+    (context,) = contexts.contexts("a.yml", config("c", server="https://user:password@192.0.2.1"))
     assert context.server == ""
 
 
@@ -96,7 +96,7 @@ def test_a_password_in_an_address_is_not_shown() -> None:
     ],
 )
 def test_patterns(include: list[str], exclude: list[str], left: list[str]) -> None:
-    chosen = _contexts.wanted(found("prod-a", "prod-b", "test"), include, exclude)
+    chosen = contexts.wanted(found("prod-a", "prod-b", "test"), include, exclude)
     assert [context.name for context in chosen] == left
 
 
@@ -113,13 +113,13 @@ def test_patterns_that_cannot_be_meant(
     include: list[str], exclude: list[str], names: tuple[str, ...]
 ) -> None:
     with fails("no-context", *names) as caught:
-        _contexts.wanted(found("prod-a", "test"), include, exclude)
+        contexts.wanted(found("prod-a", "test"), include, exclude)
     assert caught.value.evidence == ("prod-a", "test")
 
 
 def test_kubeconfigs_without_a_context() -> None:
     with fails("no-context") as caught:
-        _contexts.wanted(found(), [], [])
+        contexts.wanted(found(), [], [])
     assert caught.value.evidence == ()
 
 
@@ -153,14 +153,14 @@ def test_names_of_hosts(name: str, safe: str) -> None:
 
 def test_two_contexts_stay_two_hosts() -> None:
     names = ["{a", "}a", "_a", "a\x00", "a\x01"]
-    assert [context.name for context in _contexts.hosts(found(*names), "k8s-").values()] == names
-    assert len(_contexts.hosts(found(*names), "k8s-")) == len(names)
+    assert [context.name for context in contexts.hosts(found(*names), "k8s-").values()] == names
+    assert len(contexts.hosts(found(*names), "k8s-")) == len(names)
 
 
 def test_a_host_name_that_two_contexts_get_is_refused() -> None:
     both = found("{a", safe_name("{a"))
     with fails("ambiguous-context", both[1].name):
-        _contexts.hosts(both, "")
+        contexts.hosts(both, "")
 
 
 BOMB: list[Any] = ["x"]
@@ -188,7 +188,7 @@ def test_a_field_of_another_type_is_refused(section: str, key: str, field: str, 
     entry = content[section][0]
     (entry[key] if key else entry)[field] = value
     with pytest.raises(CertflowError) as caught:
-        _contexts.contexts("a.yml", content)
+        contexts.contexts("a.yml", content)
     assert caught.value.code == "invalid-kubeconfig"
     assert len(str(caught.value)) < 200
 
@@ -199,7 +199,7 @@ def test_aliases_are_counted_before_they_are_expanded(tmp_path: Path) -> None:
     assert len(text) < 1000
     (tmp_path / "k").write_text(text)
     with pytest.raises(CertflowError) as caught:
-        _content.load(DataLoader(), str(tmp_path / "k"))
+        kubeconfig_files.load(DataLoader(), str(tmp_path / "k"))
     assert caught.value.code == "invalid-kubeconfig"
     strict = {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true", "COLUMNS": "500"}
     assert "aliases" in inventory(tmp_path, {"kubeconfig": ["k"]}, **strict)
@@ -209,13 +209,13 @@ def test_a_file_above_the_bound_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "k").open("wb") as file:
         file.truncate(kubeconfig_parsing.MOST_BYTES + 1)
     with fails("invalid-kubeconfig", "16"):
-        _content.load(DataLoader(), str(tmp_path / "k"))
+        kubeconfig_files.load(DataLoader(), str(tmp_path / "k"))
 
 
 def test_two_contexts_of_one_name_are_refused() -> None:
     both = [*found("a", "b"), *found("b", "c", file="other.yml")]
     with fails("ambiguous-context", "'b'", "a.yml", "other.yml"):
-        _contexts.unique(both)
+        contexts.unique(both)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_two_contexts_of_one_name_are_refused() -> None:
 )
 def test_what_is_no_kubeconfig(content: Any, code: str, names: tuple[str, ...]) -> None:
     with fails(code, "a.yml", *names):
-        _contexts.contexts("a.yml", content)
+        contexts.contexts("a.yml", content)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_what_is_no_kubeconfig(content: Any, code: str, names: tuple[str, ...]) 
 def test_what_cannot_be_read_is_not_quoted(text: str, code: str, name: str, tmp_path: Path) -> None:
     (tmp_path / "k").write_text(text)
     with fails(code, str(tmp_path / "k"), name) as caught:
-        _content.load(DataLoader(), str(tmp_path / "k"))
+        kubeconfig_files.load(DataLoader(), str(tmp_path / "k"))
     assert TOKEN not in str(caught.value)
 
 

@@ -23,7 +23,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
     k8s_csr,
     snapshot_controller,
 )
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _role_variables
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import role_options
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import role_variables
 
 from tests.support.failures import fails
 
@@ -124,9 +125,9 @@ def test_the_exclusions_are_options_with_reasons() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_each_variable_of_a_role_is_an_option(role: str) -> None:
     """Variables reach the plan as options of the module. The rest of the connection is not covered."""
-    spec = _role_variables.specification(role)
+    spec = role_variables.specification(role)
     options = ROLES[role][0]
-    for name, option in _role_variables._variables(role).items():
+    for name, option in role_options._variables(role).items():
         assert name in options, option
     connection = spec.options[f"{role}_connection"]["options"]
     assert {name for name in connection if name not in UNCOVERED} == {"validate_certs"}

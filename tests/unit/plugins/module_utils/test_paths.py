@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _report_files
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import writer
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_files, writer
 
 from tests.support.failures import fails
 
@@ -72,10 +71,10 @@ def test_a_link_of_another_user_is_refused(
     if is_foreign:
         give(link)
     if is_followed:
-        assert _report_files.resolve(str(path)) == str(secret)
+        assert report_files.resolve(str(path)) == str(secret)
         return
     with fails("report-not-written", str(path)):
-        _report_files.check_destination(str(path))
+        report_files.check_destination(str(path))
     assert (secret.read_text(), stat.S_IMODE(secret.stat().st_mode)) == ("secret", 0o600)
 
 

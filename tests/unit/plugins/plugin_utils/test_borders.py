@@ -20,9 +20,13 @@ from ansible.parsing.utils.yaml import from_yaml
 from ansible.template import Templar
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _text
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import redaction
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _audit_summary, _job_report
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes, run_state
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import data, report_text
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
+    audit_summary,
+    job_report,
+    report_model,
+    report_text,
+)
 
 from tests.support import hostile
 from tests.support.hostile import HOSTILE, PLAIN
@@ -93,7 +97,7 @@ def audit(text: str) -> Any:
 def jobs(text: str) -> Any:
     """Return the artifacts of a fleet run: the outcomes, and the counts under the name of the job."""
     row = {**ROW, "reason": text, "is_failure": True}
-    return _text.harmless([{text: row, "b": row}, _job_report.make("x", False, {text: "failed"})])
+    return _text.harmless([{text: row, "b": row}, job_report.make("x", False, {text: "failed"})])
 
 
 # Border -> how a text crosses it, and what is the same for every text.
@@ -103,10 +107,10 @@ BORDERS: dict[str, tuple[Callable[[str], Any], Callable[[Any], Any]]] = {
     "quote": (_text.quoted, of_line),
     "summary": (lambda text: outcomes.summary_lines({text: {**ROW, "reason": text}}), of_lines),
     "progress": (lambda text: outcomes.progress_line(outcomes.Progress(1, 2, 1, 3), text, "failed", 3), of_line),
-    "summary of an audit": (lambda text: _audit_summary.lines(audit(text), [], []), of_lines),
+    "summary of an audit": (lambda text: audit_summary.lines(audit(text), [], []), of_lines),
     "name": (_text.safe_name, of_name),
     "artifacts of a run": (jobs, of_artifact),
-    "artifact of an audit": (lambda text: _audit_summary.artifact(audit(text), [text]), of_artifact),
+    "artifact of an audit": (lambda text: audit_summary.artifact(audit(text), [text]), of_artifact),
     "run file": (lambda text: run_state.to_line({"event": "run-started", "run": text[:1000]}), of_run_file),
     "JSON report": (lambda text: report_text.dump(audit(text)), lambda text: (text.isascii(), shape(json.loads(text)))),
     **{
@@ -148,4 +152,4 @@ def test_hosts_with_similar_names_stay_two_keys() -> None:
 
 
 def test_the_gate_of_a_hostile_report_is_no_error() -> None:
-    assert data.gate(audit(HOSTILE["template"]), "error")
+    assert report_model.gate(audit(HOSTILE["template"]), "error")

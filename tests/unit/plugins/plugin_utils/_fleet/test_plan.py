@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _job_report
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import plan, run_report
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import job_report
 
 from tests.support.failures import absent, fails
 
@@ -121,9 +121,9 @@ def test_a_wrong_value_of_the_variable(value: Any) -> None:
 def test_a_job_hands_its_plan_to_the_job_that_requires_it(is_made: bool) -> None:
     artifact = {"succeeded": True, "role": ROLE, "plan": BASE.to_data() if is_made else {}}
     variables = {"certflow_report_check": artifact}
-    assert _job_report.plan_of("check", ROLE, variables) == artifact["plan"]
-    assert _job_report.plan_of("check", "webhook_certificate", variables) is None
-    assert _job_report.plan_of("", ROLE, variables) is None
+    assert job_report.plan_of("check", ROLE, variables) == artifact["plan"]
+    assert job_report.plan_of("check", "webhook_certificate", variables) is None
+    assert job_report.plan_of("", ROLE, variables) is None
 
 
 def test_the_hash_is_stable() -> None:

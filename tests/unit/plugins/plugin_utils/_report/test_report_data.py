@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import PERMISSIONS, Gap
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import data, fields
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_model, report_schema
 
 from tests.support.failures import absent
 from tests.support.reports import (
@@ -55,16 +55,18 @@ def test_each_host_is_a_cluster_of_the_report(name: str) -> None:
     other, this = made["clusters"]
     assert (other["status"], this["status"], this["code"]) == ("ok", status, code)
     assert bool(this["reason"]) == (status != "ok")
-    assert set(this) == {field.name for field in fields.of_kind(fields.CLUSTER, fields.AUDIT)}
+    assert set(this) == {
+        field.name for field in report_schema.of_kind(report_schema.CLUSTER, report_schema.AUDIT)
+    }
 
 
 def test_hosts_that_are_one_cluster_are_named() -> None:
     """A cluster that could not be read has no UID, and is not one of them."""
     failed = {"failed": True, "msg": "no route"}
     given = {"a": result(), "b": result(uid="uid-2"), "c": result(), "d": failed, "e": failed}
-    (note,) = data.note_duplicates(report(given))["notes"]
+    (note,) = report_model.note_duplicates(report(given))["notes"]
     assert not absent(["uid-1"], note) and note.startswith("a, c ")
-    assert data.note_duplicates(report({"a": result(), "b": result(uid="uid-2")}))["notes"] == []
+    assert report_model.note_duplicates(report({"a": result(), "b": result(uid="uid-2")}))["notes"] == []
 
 
 def test_a_message_of_ansible_loses_its_secrets() -> None:
@@ -102,17 +104,19 @@ def test_the_fleet_is_sorted_by_the_time_at_which_it_breaks() -> None:
                         finding("service-missing", excepted={"reason": "r", "until": None})),
         }
     )  # fmt: skip
-    shown = [(row.cluster["name"], row.finding["check"]) for row in data.failures(made)]
+    shown = [(row.cluster["name"], row.finding["check"]) for row in report_model.failures(made)]
     assert shown[:3] == [("c", "expired"), ("a", "ca-expiring"), ("b", "expiring")]
     assert sorted(shown[3:]) == [("a", "deadlock"), ("b", "webhook-duplicated")]
-    assert [row.finding["check"] for row in data.unknown(made)] == ["unreadable"]
-    assert [row.finding["check"] for row in data.rows(made, "fail", is_excepted=True)] == ["service-missing"]
-    assert len(data.rows(made, "fail", "unknown", is_excepted=None)) == 7
-    assert data.counts(made) == {
+    assert [row.finding["check"] for row in report_model.unknown(made)] == ["unreadable"]
+    assert [row.finding["check"] for row in report_model.rows(made, "fail", is_excepted=True)] == [
+        "service-missing"
+    ]
+    assert len(report_model.rows(made, "fail", "unknown", is_excepted=None)) == 7
+    assert report_model.counts(made) == {
         "clusters": {"ok": 3, "unreadable": 0, "failed": 0, "unreachable": 0, "not started": 0},
         "findings": {
-            "error": sum(row.finding["severity"] == "error" for row in data.failures(made)),
-            "warning": sum(row.finding["severity"] == "warning" for row in data.failures(made)),
+            "error": sum(row.finding["severity"] == "error" for row in report_model.failures(made)),
+            "warning": sum(row.finding["severity"] == "warning" for row in report_model.failures(made)),
             "info": 0,
             "excepted": 1,
             "unknown": 1,
@@ -124,7 +128,7 @@ def test_the_fleet_is_sorted_by_the_time_at_which_it_breaks() -> None:
 
 def test_a_fault_that_takes_effect_already() -> None:
     made = report({"a": result(finding(breaks_at="2026-11-26T11:59:00Z"), finding(breaks_at="2026-11-26T11:59:01Z"))})  # fmt: skip
-    assert [data.breaks_now(row) for row in data.failures(made)] == [True, False]
+    assert [report_model.breaks_now(row) for row in report_model.failures(made)] == [True, False]
 
 
 ERROR, WARNING = finding(severity="error"), finding(severity="warning")
@@ -148,8 +152,8 @@ GATE: dict[str, tuple[Any, set[str]]] = {
 def test_the_gate(name: str) -> None:
     given, stopped = GATE[name]
     made = report({"a": given, "healthy": result()})
-    for fail_on in data.GATES:
-        assert set(data.gate(made, fail_on)) == ({"a"} if fail_on in stopped else set()), fail_on
+    for fail_on in report_model.GATES:
+        assert set(report_model.gate(made, fail_on)) == ({"a"} if fail_on in stopped else set()), fail_on
 
 
 # Status of a cluster in a run, and whether it is a failure.
@@ -161,14 +165,16 @@ RUN: dict[str, bool] = {
 
 def test_every_outcome_of_a_run_passes_or_fails() -> None:
     clusters = [{"name": f"{number:02}", "status": status, "stage": "canary"} for number, status in enumerate(RUN)]  # fmt: skip
-    made = data.envelope("run", clusters, NOW, "1.0.0", run={"id": "1", "role": "snapshot_controller"})
-    assert list(data.counts(made)["clusters"]) == list(fields.RUN_STATUSES)
-    assert set(RUN) == set(fields.RUN_STATUSES)
-    assert [cluster["status"] for cluster in data.problem_clusters(made)] == [status for status in RUN if RUN[status]]  # fmt: skip
-    assert len(data.gate(made, "never")) == sum(RUN.values())
+    made = report_model.envelope(
+        "run", clusters, NOW, "1.0.0", run={"id": "1", "role": "snapshot_controller"}
+    )
+    assert list(report_model.counts(made)["clusters"]) == list(report_schema.RUN_STATUSES)
+    assert set(RUN) == set(report_schema.RUN_STATUSES)
+    assert [cluster["status"] for cluster in report_model.problem_clusters(made)] == [status for status in RUN if RUN[status]]  # fmt: skip
+    assert len(report_model.gate(made, "never")) == sum(RUN.values())
     assert made["clusters"][0]["steps"] == []
     waiting = {"name": "a", "status": "waiting", "severity": "error", "opens_at": "2026-12-01T00:00:00Z"}
-    assert set(data.gate(data.envelope("run", [waiting], NOW, "1.0.0"), "never")) == {"a"}
+    assert set(report_model.gate(report_model.envelope("run", [waiting], NOW, "1.0.0"), "never")) == {"a"}
     assert "findings" not in made["clusters"][0]
 
 
@@ -180,4 +186,4 @@ def test_the_sources_of_an_audit_are_those_that_the_status_is_made_from() -> Non
     for source in PERMISSIONS:
         real = {**result(), **audit_result.build(cluster(gaps=(Gap(source, "no answer"),)))}
         status = report({"a": real})["clusters"][0]["status"]
-        assert status == ("unreadable" if source in data.ESSENTIAL else "ok"), source
+        assert status == ("unreadable" if source in report_model.ESSENTIAL else "ok"), source

@@ -14,11 +14,11 @@ from xml.etree import ElementTree
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
     compare,
-    data,
-    fields,
     junit,
     markdown,
     prometheus,
+    report_model,
+    report_schema,
     writer,
 )
 
@@ -45,7 +45,7 @@ AUDIT = report(
         "c": None,
     }
 )
-RUN = data.envelope(
+RUN = report_model.envelope(
     "run",
     [
         {"name": "a", "status": "changed", "not_after": SOON},
@@ -266,6 +266,6 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_every_status_has_a_meaning() -> None:
-    for statuses in (fields.AUDIT_STATUSES, fields.RUN_STATUSES):
+    for statuses in (report_schema.AUDIT_STATUSES, report_schema.RUN_STATUSES):
         assert all(meaning.endswith(".") for meaning in statuses.values())
-    assert set(fields.RUN_SUCCESSES) < set(fields.RUN_STATUSES)
+    assert set(report_schema.RUN_SUCCESSES) < set(report_schema.RUN_STATUSES)

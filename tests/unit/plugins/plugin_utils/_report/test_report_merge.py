@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
     compare,
-    data,
     merge,
+    report_model,
     report_text,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
@@ -75,10 +75,10 @@ def test_clusters_with_one_uid_are_named() -> None:
         report({"prod": audited("1", OLD, DEAD)}),
         report({"hostile": audited("1", "2099-01-01T00:00:00Z")}, NOW + DAY),
     )
-    merged = data.note_duplicates(
-        merge.merge([prod, hostile, data.note_duplicates(merge.merge([prod, hostile]))])
+    merged = report_model.note_duplicates(
+        merge.merge([prod, hostile, report_model.note_duplicates(merge.merge([prod, hostile]))])
     )
-    assert list(data.gate(merged, "error")) == ["prod"]
+    assert list(report_model.gate(merged, "error")) == ["prod"]
     named = [note for note in merged["notes"] if not absent(["hostile", "prod", "UID"], note)]
     assert len(named) == 1
 
@@ -88,7 +88,7 @@ def test_a_merged_report_has_the_checks_of_all_and_the_newest_time() -> None:
     merged = merge.merge(parts)
     assert {"expired", "deadlock"} <= set(merged["checks"])
     assert merged["made_at"] == parts[0]["made_at"]
-    assert [row.finding["check"] for row in data.failures(merged)] == ["expired", "deadlock"]
+    assert [row.finding["check"] for row in report_model.failures(merged)] == ["expired", "deadlock"]
 
 
 def test_many_merged_clusters_are_told_in_few_lines() -> None:
@@ -99,8 +99,8 @@ def test_many_merged_clusters_are_told_in_few_lines() -> None:
 def test_runs_on_one_cluster_are_kept_by_the_names_of_their_hosts() -> None:
     clusters = [{"name": name, "uid": "1", "status": "ok"} for name in ("a", "b")]
     parts = [
-        data.envelope("run", clusters, NOW, "1.0.0"),
-        data.envelope("run", clusters[:1], NOW + DAY, "1.0.0"),
+        report_model.envelope("run", clusters, NOW, "1.0.0"),
+        report_model.envelope("run", clusters[:1], NOW + DAY, "1.0.0"),
     ]
     merged = merge.merge(parts)
     assert [one["name"] for one in merged["clusters"]] == ["a", "b"]
@@ -111,7 +111,7 @@ def test_reports_that_cannot_be_merged() -> None:
     with fails("invalid-input"):
         merge.merge([])
     with fails("invalid-input", "audit", "run"):
-        merge.merge([report({}), data.envelope("run", [], NOW, "1.0.0")])
+        merge.merge([report({}), report_model.envelope("run", [], NOW, "1.0.0")])
 
 
 SOON = finding("expiring", uid="soon")
@@ -190,7 +190,7 @@ def test_clusters_of_one_report_only_are_not_compared() -> None:
 
 
 def test_reports_of_runs_are_not_compared() -> None:
-    run = data.envelope("run", [], NOW, "1.0.0")
+    run = report_model.envelope("run", [], NOW, "1.0.0")
     for pair in ((report({}), run), (run, report({}))):
         with fails("invalid-input"):
             compare.compare(*pair)

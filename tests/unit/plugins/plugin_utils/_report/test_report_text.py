@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import fields, report_text
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema, report_text
 
 from tests.support.failures import fails
 from tests.support.reports import ROLE, failed, finding, report, result, unread
@@ -127,7 +127,7 @@ def test_texts_of_a_file_are_cleaned() -> None:
 
 def test_a_finding_without_a_row_of_its_check_gets_one() -> None:
     read = report_text.parse(first_finding(check="later-check"), "old.json")
-    assert set(read["checks"]["later-check"]) == {field.name for field in fields.CHECK}
+    assert set(read["checks"]["later-check"]) == {field.name for field in report_schema.CHECK}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 
-from ._fleet import plan
+from . import plan
 
 OK, CHANGED, PLANNED, DRIFT = "ok", "changed", "planned", "drift"
 

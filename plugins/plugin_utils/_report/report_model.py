@@ -27,11 +27,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import mask
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 
-from . import fields, report_text
+from . import report_schema, report_text
 from .report_text import InvalidReport, Report
 
 #: Failure code -> status of the cluster. Every other failure is FAILED.
-STATUS_OF_CODE = {"unreachable": fields.UNREACHABLE, "server-untrusted": fields.UNREACHABLE}
+STATUS_OF_CODE = {"unreachable": report_schema.UNREACHABLE, "server-untrusted": report_schema.UNREACHABLE}
 #: An audit without one of these sources has not seen everything that calls webhooks.
 ESSENTIAL = (
     cluster_data.CONFIGURATIONS,
@@ -49,7 +49,7 @@ NEVER = "never"
 LIMITS: Mapping[str, tuple[str, ...]] = {ERROR: (ERROR,), WARNING: (ERROR, WARNING), NEVER: ()}
 GATES = tuple(LIMITS)
 _FAR = "9999-12-31T23:59:59Z"
-_CHECK_KEYS = tuple(field.name for field in fields.CHECK)
+_CHECK_KEYS = tuple(field.name for field in report_schema.CHECK)
 
 
 class Row(NamedTuple):
@@ -73,10 +73,10 @@ def build_audit(results: Mapping[str, Any], made_at: datetime, collection: str) 
             checks |= {check: _keys(row, _CHECK_KEYS) for check, row in (result.get("checks") or {}).items()}
     clusters = [_audited_cluster(name, result) for name, result in results.items()]
     try:
-        return envelope(fields.AUDIT, clusters, made_at, collection, checks=checks)
+        return envelope(report_schema.AUDIT, clusters, made_at, collection, checks=checks)
     except InvalidReport:
         shaped = [_shaped(cluster, made_at) for cluster in clusters]
-        return envelope(fields.AUDIT, shaped, made_at, collection, checks=checks)
+        return envelope(report_schema.AUDIT, shaped, made_at, collection, checks=checks)
 
 
 def note_duplicates(report: Report) -> Report:
@@ -97,11 +97,11 @@ def note_duplicates(report: Report) -> Report:
 def _shaped(cluster: Mapping[str, Any], made_at: datetime) -> Mapping[str, Any]:
     """Return the cluster. If it does not fit a report, return its failure, so that the other clusters keep their report."""
     try:
-        envelope(fields.AUDIT, [cluster], made_at, "")
+        envelope(report_schema.AUDIT, [cluster], made_at, "")
     except InvalidReport as error:
         return {
             "name": cluster["name"],
-            "status": fields.FAILED,
+            "status": report_schema.FAILED,
             "code": error.code,
             "reason": error.cause,
             "remedy": "Report this as a defect of the collection",
@@ -117,7 +117,7 @@ def envelope(
     Raises InvalidReport if a value does not have the type of its field.
     """
     report = {
-        "format_version": fields.FORMAT_VERSION,
+        "format_version": report_schema.FORMAT_VERSION,
         "kind": kind,
         "made_at": format_time(made_at),
         "collection": collection,
@@ -135,13 +135,13 @@ def _audited_cluster(name: str, result: Any) -> dict[str, Any]:
     base = {"name": name}
     if not isinstance(result, Mapping) or not result:
         reason = "the run ended before the audit of this cluster"
-        return {**base, "status": fields.NOT_STARTED, "reason": reason}
+        return {**base, "status": report_schema.NOT_STARTED, "reason": reason}
     if result.get("failed") or result.get("unreachable") or "findings" not in result:
         return {**base, **_failure(result)}
     traffic = result.get("traffic") or {}
     return {
         **base,
-        **{field.name: result[field.name] for field in fields.CLUSTER if field.name in result},
+        **{field.name: result[field.name] for field in report_schema.CLUSTER if field.name in result},
         **_readability(result),
         **base,
         "uid": result.get("cluster_uid") or "",
@@ -155,7 +155,7 @@ def _failure(result: Mapping[str, Any]) -> dict[str, Any]:
     is_lost = bool(result.get("unreachable"))
     cause = str(result.get("cause") or mask(str(result.get("msg") or "the task has no result")))
     return {
-        "status": fields.UNREACHABLE if is_lost else STATUS_OF_CODE.get(code, fields.FAILED),
+        "status": report_schema.UNREACHABLE if is_lost else STATUS_OF_CODE.get(code, report_schema.FAILED),
         "code": code or ("unreachable" if is_lost else ""),
         "reason": cause,
         "evidence": [str(line) for line in result.get("evidence") or ()],
@@ -168,14 +168,14 @@ def _readability(result: Mapping[str, Any]) -> dict[str, Any]:
     lacking = {one.get("source") for one in result["findings"] if one["status"] == UNKNOWN}
     essential = [source for source in ESSENTIAL if source in lacking]
     if not essential:
-        return {"status": fields.OK, "code": "", "reason": ""}
+        return {"status": report_schema.OK, "code": "", "reason": ""}
     error = CertflowError(
         f"the audit could not read {', '.join(essential)}",
         code="audit-incomplete",
         remedy="Do what the findings with the status unknown say",
     )
     return {
-        "status": fields.UNREADABLE,
+        "status": report_schema.UNREADABLE,
         "code": error.code,
         "reason": error.cause,
         "remedy": error.remedy,
@@ -231,12 +231,14 @@ def _order(row: Row) -> tuple[Any, ...]:
 
 def statuses_of(report: Report) -> Mapping[str, str]:
     """Return the statuses that a cluster of the report may have, with their meanings."""
-    return fields.AUDIT_STATUSES if report["kind"] == fields.AUDIT else fields.RUN_STATUSES
+    return (
+        report_schema.AUDIT_STATUSES if report["kind"] == report_schema.AUDIT else report_schema.RUN_STATUSES
+    )
 
 
 def is_success(report: Report, cluster: Mapping[str, Any]) -> bool:
     """Return True if the outcome of the cluster is no failure, whatever its findings are."""
-    successes = (fields.OK,) if report["kind"] == fields.AUDIT else fields.RUN_SUCCESSES
+    successes = (report_schema.OK,) if report["kind"] == report_schema.AUDIT else report_schema.RUN_SUCCESSES
     return cluster["status"] in successes and cluster.get("severity") != ERROR
 
 
@@ -251,7 +253,7 @@ def counts(report: Report) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {
         "clusters": {status: clusters[status] for status in statuses_of(report)}
     }
-    if report["kind"] == fields.AUDIT:
+    if report["kind"] == report_schema.AUDIT:
         found["findings"] = count_findings(report["clusters"])
     return found
 

@@ -16,9 +16,22 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.opera
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError, as_error
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless, quoted
 
-from . import _audit_summary, _job_report, _report_files
-from ._report import compare, data, fields, html, junit, markdown, merge, prometheus, report_text, writer
-from ._report.report_text import Report
+from . import (
+    audit_summary,
+    compare,
+    html,
+    job_report,
+    junit,
+    markdown,
+    merge,
+    prometheus,
+    report_files,
+    report_model,
+    report_schema,
+    report_text,
+    writer,
+)
+from .report_text import Report
 
 SPEC: dict[str, Any] = {
     "registered": {"type": "str"},
@@ -27,7 +40,7 @@ SPEC: dict[str, Any] = {
     "compare_with": {"type": "path"},
     "dest": {"type": "list", "elements": "path", "default": []},
     "mode": {"type": "str"},
-    "fail_on": {"type": "str", "choices": list(data.GATES), "default": "error"},
+    "fail_on": {"type": "str", "choices": list(report_model.GATES), "default": "error"},
 }
 #: Format -> the function that makes it from a report and the option fail_on.
 RENDERERS: dict[str, Callable[[Report, str], str]] = {
@@ -59,28 +72,28 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
         raise CertflowError("neither the option registered nor reports is set", remedy="Set one of them")
     mode = _mode(parameters["mode"])
     earlier = [_read(value) for value in parameters["reports"]]
-    before = _report_files.read_audit(parameters["compare_with"]) if parameters["compare_with"] else None
+    before = report_files.read_audit(parameters["compare_with"]) if parameters["compare_with"] else None
     for path in parameters["dest"]:
-        _report_files.check_destination(path)
-    own = data.build_audit(results, datetime.now(timezone.utc), VERSION)
+        report_files.check_destination(path)
+    own = report_model.build_audit(results, datetime.now(timezone.utc), VERSION)
     merged = merge.merge([*([own] if results else []), *earlier]) if earlier else own
-    report = data.note_duplicates(merged)
+    report = report_model.note_duplicates(merged)
     if before:
         report = compare.compare(report, before)
     delivery = _deliver(report, parameters, mode, check_mode=check_mode)
-    failed = data.gate(report, parameters["fail_on"])
-    refused = data.gate(own, parameters["fail_on"]) if results else {}
+    failed = report_model.gate(report, parameters["fail_on"])
+    refused = report_model.gate(own, parameters["fail_on"]) if results else {}
     problems = [str(error) for error in delivery.errors]
     return {
         "changed": any(one["changed"] for one in delivery.files),
-        "counts": data.counts(report),
+        "counts": report_model.counts(report),
         "failed_clusters": failed,
         "failed_hosts": refused,
         "files": delivery.files,
         "problems": problems,
-        "summary": _audit_summary.lines(report, delivery.lines, problems),
-        "artifact": _audit_summary.artifact(report, failed),
-        "job_report": harmless(_job_report.make("audit", check_mode, _audit_summary.outcomes(own, refused))),
+        "summary": audit_summary.lines(report, delivery.lines, problems),
+        "artifact": audit_summary.artifact(report, failed),
+        "job_report": harmless(job_report.make("audit", check_mode, audit_summary.outcomes(own, refused))),
         **_failure(delivery.errors),
     }
 
@@ -103,9 +116,9 @@ def failure(error: CertflowError) -> dict[str, Any]:
 
 def _read(value: Any) -> Report:
     if isinstance(value, str):
-        return _report_files.read_audit(value)
+        return report_files.read_audit(value)
     report = report_text.normalise(value, "an entry of the option reports")
-    if report["kind"] != fields.AUDIT:
+    if report["kind"] != report_schema.AUDIT:
         raise CertflowError(
             "an entry of the option reports is not the report of an audit", remedy="Remove it"
         )
@@ -133,7 +146,7 @@ def _deliver(
     """Write each file. A file that fails does not keep the others from being written."""
     done = Delivery()
     for path in parameters["dest"]:
-        place, form = _report_files.resolve(path), _report_files.format_of(path)
+        place, form = report_files.resolve(path), report_files.format_of(path)
         row = {"path": place, "format": form, "changed": not check_mode}
         done.files.append(row)
         if check_mode:
@@ -141,7 +154,7 @@ def _deliver(
             continue
         try:
             text = RENDERERS[form](report, parameters["fail_on"])
-            writer.write(place, text, mode or _report_files.mode_of(path), is_exact=bool(mode))
+            writer.write(place, text, mode or report_files.mode_of(path), is_exact=bool(mode))
             done.lines.append(f"written: {place}")
         except Exception as error:  # a defect in one format must not lose the other files
             row["changed"] = False

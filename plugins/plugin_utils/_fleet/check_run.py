@@ -15,8 +15,8 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 
-from .. import _role_variables
-from .._role_variables import UNDEFINED, RoleSpec, is_blank, is_unset
+from .._variables import role_variables
+from .._variables.role_variables import UNDEFINED, RoleSpec, is_blank, is_unset
 from . import budget, durations, host_patterns, plan, stages, windows
 from .budget import Budget
 from .overlap import Member, find_overlap
@@ -185,9 +185,9 @@ def _differing(hosts: Sequence[Host]) -> Iterator[str]:
 
 def _variable_problems(hosts: Sequence[Host], spec: RoleSpec) -> Iterable[str]:
     """Yield a line for each problem of variables, with the hosts that have it."""
-    found: dict[_role_variables.Problem, list[str]] = {}
+    found: dict[role_variables.Problem, list[str]] = {}
     for host in hosts:
-        for problem in _role_variables.problems(spec, host.variables):
+        for problem in role_variables.problems(spec, host.variables):
             found.setdefault(problem, []).append(host.name)
     for problem, names in found.items():
         yield problem.line(some(names))
@@ -202,20 +202,20 @@ def _variable_problems(hosts: Sequence[Host], spec: RoleSpec) -> Iterable[str]:
 def _host_problems(host: Host) -> Iterator[str]:
     for name, check in HOST_CHECKS.items():
         value = host.variables.get(name)
-        if value is UNDEFINED and name not in _role_variables.CLUSTER_VARIABLES:
+        if value is UNDEFINED and name not in role_variables.CLUSTER_VARIABLES:
             yield f"{name} refers to a variable that is not defined."
         elif not is_unset(value):
             yield from check(name, value)
 
 
 def _misspelt(settings: Settings, spec: RoleSpec) -> Iterable[str]:
-    for name, close in _role_variables.misspelt(spec, settings.names).items():
-        yield _role_variables.misspelt_problem(spec, name, close).line()
+    for name, close in role_variables.misspelt(spec, settings.names).items():
+        yield role_variables.misspelt_problem(spec, name, close).line()
 
 
 def _unnamed(settings: Settings, hosts: Sequence[Host], spec: RoleSpec, inventory_size: int) -> Iterable[str]:
     without = some([host.name for host in hosts if not _names_cluster(host, spec)])
-    yield from filter(None, [_role_variables.unnamed_problem(without, inventory_size, settings.names)])
+    yield from filter(None, [role_variables.unnamed_problem(without, inventory_size, settings.names)])
 
 
 def _shared_clusters(hosts: Sequence[Host], spec: RoleSpec) -> Iterator[str]:
@@ -252,15 +252,13 @@ def _names_cluster(host: Host, spec: RoleSpec) -> bool:
 
 def _check_flag(name: str, value: Any) -> Iterator[str]:
     try:
-        _role_variables.TYPES["bool"](value)
+        role_variables.TYPES["bool"](value)
     except (TypeError, ValueError):
         yield f"{name} is not true or false: {durations.shown(value)}."
 
 
 def _is_true(value: Any) -> bool:
-    return (
-        not is_blank(value) and not [*_check_flag("", value)] and bool(_role_variables.TYPES["bool"](value))
-    )
+    return not is_blank(value) and not [*_check_flag("", value)] and bool(role_variables.TYPES["bool"](value))
 
 
 def _check_text(name: str, value: Any) -> Iterator[str]:

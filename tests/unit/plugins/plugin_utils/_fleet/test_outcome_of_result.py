@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _outcome
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._outcome import RoleRun
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcome_of_result
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcome_of_result import RoleRun
 
 pytestmark = pytest.mark.quick
 
@@ -44,7 +44,7 @@ CERTIFICATES: dict[str, tuple[RoleRun, str, str]] = {
 @pytest.mark.parametrize("name", CERTIFICATES)
 def test_the_outcome_of_a_certificate(name: str) -> None:
     run, status, reason = CERTIFICATES[name]
-    found = _outcome.outcome("webhook_certificate", run)
+    found = outcome_of_result.outcome("webhook_certificate", run)
     assert (found["status"], found["reason"]) == (status, reason)
     assert found["code"] == ("drift" if status == "drift" else "")
     assert found["not_after"] == run.result.get("not_after")
@@ -74,6 +74,6 @@ UPGRADES: dict[str, tuple[RoleRun, str, str]] = {
 @pytest.mark.parametrize("name", UPGRADES)
 def test_the_outcome_of_an_upgrade(name: str) -> None:
     run, status, reason = UPGRADES[name]
-    found = _outcome.outcome("snapshot_controller", run)
+    found = outcome_of_result.outcome("snapshot_controller", run)
     assert (found["status"], found["reason"]) == (status, reason)
     assert found["before"] == (run.result["installed"]["version"] or "")

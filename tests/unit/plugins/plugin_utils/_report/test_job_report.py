@@ -10,14 +10,14 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _job_report
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import (
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import job_report
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.role_variables import (
     misspelt,
     specification,
 )
 
-GOOD = _job_report.make("snapshot_controller", False, {"a": "ok", "b": "changed"})
-BAD = _job_report.make("snapshot_controller", False, {"a": "ok", "b": "failed", "c": "not started"})
+GOOD = job_report.make("snapshot_controller", False, {"a": "ok", "b": "changed"})
+BAD = job_report.make("snapshot_controller", False, {"a": "ok", "b": "failed", "c": "not started"})
 
 MAY_START: tuple[tuple[Any, Any, dict[str, Any]], ...] = (
     ("", "", {}),
@@ -43,14 +43,14 @@ MUST_NOT_START: tuple[tuple[Any, Any, dict[str, Any], tuple[str, ...]], ...] = (
 
 @pytest.mark.parametrize(("name", "required", "variables"), MAY_START)
 def test_a_job_that_may_start(name: Any, required: Any, variables: dict[str, Any]) -> None:
-    assert _job_report.problems(name, required, variables) == []
+    assert job_report.problems(name, required, variables) == []
 
 
 @pytest.mark.parametrize(("name", "required", "variables", "words"), MUST_NOT_START)
 def test_a_job_that_must_not_start(
     name: Any, required: Any, variables: dict[str, Any], words: tuple[str, ...]
 ) -> None:
-    (line,) = _job_report.problems(name, required, variables)
+    (line,) = job_report.problems(name, required, variables)
     assert [word for word in words if word not in line] == []
 
 
@@ -64,12 +64,12 @@ def test_a_job_that_must_not_start(
     ],
 )
 def test_a_job_succeeds_if_every_cluster_does(statuses: dict[str, str], succeeded: bool) -> None:
-    assert _job_report.make("webhook_certificate", False, statuses)["succeeded"] is succeeded
+    assert job_report.make("webhook_certificate", False, statuses)["succeeded"] is succeeded
 
 
 def test_the_report_of_a_large_fleet_is_small() -> None:
     statuses = {f"cluster-{number}": "failed" for number in range(5000)}
-    report = _job_report.make("webhook_certificate", True, statuses)
+    report = job_report.make("webhook_certificate", True, statuses)
     assert len(json.dumps(report)) < 1000
     assert report["counts"] == {"failed": 5000}
 

@@ -15,8 +15,8 @@ from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 from jinja2.exceptions import UndefinedError
 
-from . import _role_variables
-from ._role_variables import UNDEFINED, RoleSpec
+from . import role_variables
+from .role_variables import UNDEFINED, RoleSpec
 
 display = Display()
 #: The errors of a template that refers to a variable that is not defined.
@@ -50,7 +50,7 @@ def options_of_role(templar: Any, spec: RoleSpec, variables: Mapping[str, Any]) 
 
 
 def _raw(spec: RoleSpec, variables: Mapping[str, Any]) -> dict[str, Any]:
-    names = (*_role_variables.CLUSTER_VARIABLES, *spec.options)
+    names = (*role_variables.CLUSTER_VARIABLES, *spec.options)
     return {name: variables[name] for name in names if name in variables}
 
 
@@ -68,12 +68,12 @@ def role_problem(loader: Any, spec: RoleSpec, values: Mapping[str, Any], variabl
     Print a warning for a misspelt variable of the inventory, which may be a variable of another role.
     values: from of_role().
     """
-    lines = [problem.line() for problem in _role_variables.problems(spec, values)]
-    misspelt = _role_variables.misspelt(spec, variables)
+    lines = [problem.line() for problem in role_variables.problems(spec, values)]
+    misspelt = role_variables.misspelt(spec, variables)
     if misspelt:
         inventory = inventory_names(loader, variables)
         for name, close in misspelt.items():
-            line = _role_variables.misspelt_problem(spec, name, close).line()
+            line = role_variables.misspelt_problem(spec, name, close).line()
             if name in inventory:
                 display.warning(line)
             else:

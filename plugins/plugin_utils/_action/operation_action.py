@@ -41,12 +41,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import token_store
 from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import progress_lines
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import (
-    _content,
-    _role_variables,
-    _variable_values,
-)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import role_options
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import cluster_run, fleet_task
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory import kubeconfig_files
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import (
+    read_variables,
+    role_variables,
+)
 
 MODE_VARIABLE = "certflow_kubernetes_execution_mode"
 AUTO, IN_PROCESS, MODULE = "auto", "in_process", "module"
@@ -70,7 +71,7 @@ display = Display()
 token_store.share_with_forks()
 filter_loader.get("bool")
 test_loader.get("failed")
-_role_variables.specification("webhook_certificate")
+role_variables.specification("webhook_certificate")
 
 
 class OperationAction(ActionBase):  # type: ignore[misc]
@@ -102,19 +103,19 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         Jinja expressions for all options would cost every host more time than the work, because each fork compiles them.
         """
         role = str(variables[OPTIONS_VARIABLE])
-        spec = _role_variables.specification(role)
+        spec = role_variables.specification(role)
         try:
-            values = _variable_values.options_of_role(self._templar, spec, variables)
-        except _variable_values.UNDEFINED_ERRORS:
-            values = _variable_values.of_role(self._templar, spec, variables)
-            problem = _variable_values.role_problem(self._loader, spec, values, variables)
+            values = read_variables.options_of_role(self._templar, spec, variables)
+        except read_variables.UNDEFINED_ERRORS:
+            values = read_variables.of_role(self._templar, spec, variables)
+            problem = read_variables.role_problem(self._loader, spec, values, variables)
             if is_checked or not problem:
                 raise
             return problem
-        problem = "" if is_checked else _variable_values.role_problem(self._loader, spec, values, variables)
+        problem = "" if is_checked else read_variables.role_problem(self._loader, spec, values, variables)
         if problem:
             return problem
-        given = _role_variables.options(role, values, self.operation.argument_spec)
+        given = role_options.options(role, values, self.operation.argument_spec)
         state = variables.get(STATE_VARIABLE)
         self._task.args = {**self._task.args, **given, **({"state": state} if state else {})}
         return ""
@@ -157,7 +158,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         collection, _dot, role = str(variables.get("ansible_role_name", "")).rpartition(".")
         if collection == "certflow.kubernetes" and role in ROLES:
             for key in MESSAGES & answer.keys():
-                answer[key] = _role_variables.name_variables(role, str(answer[key]))
+                answer[key] = role_options.name_variables(role, str(answer[key]))
         return answer
 
     def _run(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
@@ -248,13 +249,13 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             return
         try:
             path = self._find_needle("files", expand(kubeconfig))
-            encrypted = _content.is_encrypted(path)
+            encrypted = kubeconfig_files.is_encrypted(path)
         except (AnsibleError, CertflowError, OSError, ValueError):
             return  # a list of paths, or a missing or unreadable file, which the operation reports
         arguments["kubeconfig"] = path
         if encrypted:
             try:
-                content = _content.load(self._loader, path)
+                content = kubeconfig_files.load(self._loader, path)
             except CertflowError as error:
                 raise AnsibleActionFail(str(error)) from None
             arguments["kubeconfig"] = json.loads(json.dumps(content, default=str))

@@ -11,7 +11,6 @@ the whole argument spec on one line, and it would refuse the empty text, with wh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -22,9 +21,9 @@ import yaml
 from ansible.module_utils.common.validation import check_type_bool, check_type_dict, check_type_int
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
 
-from ._playbook_variables import VARIABLES
+from .playbook_variables import VARIABLES
 
-COLLECTION = Path(__file__).parents[2]
+COLLECTION = Path(__file__).parents[3]
 ENTRY_POINT = "variables"
 # The value of a variable that refers to a variable that is not defined.
 UNDEFINED = object()
@@ -318,79 +317,3 @@ def listed(words: Iterable[Any]) -> str:
     """Return the words as "a, b and c"."""
     *most, last = map(str, words)
     return f"{', '.join(most)} and {last}" if most else last
-
-
-# Option of a module -> variable of the role without the role's name, where they differ.
-RENAMED = {"snapshot_controller": {"namespace": "install_namespace", "controller_arguments": "arguments"}}
-
-
-def options(role: str, values: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
-    """Return the options of a module that the variables of a role set.
-
-    An empty variable sets no option, so that module_defaults and the environment apply. One that has only spaces does: it would
-    else remove a name of the cluster, and the environment would choose another cluster.
-
-    Args:
-        values: the variables of the role with their rendered values.
-        accepted: the options of the module.
-    """
-    connection = TYPES["dict"](values.get(f"{role}_connection") or {})
-    own = {option: values[name] for option, name in _variables(role).items() if name in values}
-    found = {**own, **connection}
-    return {
-        option: value
-        for option, value in found.items()
-        if option in accepted and value not in (None, "", [], {})
-    }
-
-
-def name_variables(role: str, text: str) -> str:
-    """Return a message of a module with the role's variables instead of the options of the module.
-
-    An option with an underscore is replaced wherever it stands alone. Another option is replaced only where a sentence
-    sets or removes it, because names such as "namespace" are also words.
-    """
-    return _option_pattern(role).sub(
-        lambda match: _variables(role)[match["long"] or match["short"] or match["key"]], text
-    )
-
-
-@cache
-def _variables(role: str) -> Mapping[str, str]:
-    """Return the variable of each option: "ROLE_OPTION", or "ROLE_connection.OPTION"."""
-    spec, prefix = specification(role), f"{role}_"
-    connection = spec.options[f"{prefix}connection"]["options"]
-    renamed = RENAMED.get(role, {})
-    no_options = {"connection", *renamed.values()}
-    own = {name[len(prefix) :]: name for name in spec.options if name[len(prefix) :] not in no_options}
-    return {
-        **{name: f"{prefix}connection.{name}" for name in connection},
-        **own,
-        **{option: f"{prefix}{variable}" for option, variable in renamed.items()},
-    }
-
-
-# A pattern that matches nothing.
-NOTHING = "(?!)"
-
-
-@cache
-def _option_pattern(role: str) -> re.Pattern[str]:
-    spec, variables = specification(role), _variables(role)
-    names = sorted(variables, key=len, reverse=True)
-    long = "|".join(name for name in names if "_" in name)
-    short = "|".join(name for name in names if "_" not in name)
-    before = "|".join(f"(?<={word} )" for word in BEFORE_OPTION)
-    keys = {name: spec.options.get(variables[name], {}).get("options", ()) for name in names}
-    dotted = "|".join(rf"{name}(?=\.(?:{'|'.join(inner)})\b)" for name, inner in keys.items() if inner)
-    end = r"(?=[,.);]|: [\w\[{]| (?:to|too|and|or|for|has|instead)\b|$)"
-    article = "the (?:task's )?option "
-    return re.compile(
-        rf"(?<![\w./:'-])(?:{article})?(?P<long>{long})(?![\w-])"
-        rf"|(?:{article}|{before})(?P<short>{short}){end}"
-        rf"|(?<![\w./:'-])(?P<key>{dotted or NOTHING})"
-    )
-
-
-# The words before an option in remedies.
-BEFORE_OPTION = ("Set", "set", "Remove", "remove", "Check", "check", "Use", "use", "and", "or", "with", ",")

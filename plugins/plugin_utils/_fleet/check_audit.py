@@ -18,10 +18,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import audit_info
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
-from . import _report_files, _role_variables
-from ._fleet import host_patterns
-from ._playbook_variables import VARIABLES
-from ._role_variables import RoleSpec, is_blank, listed
+from .._report import report_files
+from .._variables import role_variables
+from .._variables.playbook_variables import VARIABLES
+from .._variables.role_variables import RoleSpec, is_blank, listed
+from . import host_patterns
 
 # At most so many hosts are listed in a problem.
 MOST_NAMES = 5
@@ -149,28 +150,28 @@ def _hosts_problems(run: Run) -> list[str]:
 
 
 def _misspelt(run: Run) -> Iterator[str]:
-    found = {**_role_variables.misspelt(SPEC, run.names), **_misspelt_reports(run.names)}
+    found = {**role_variables.misspelt(SPEC, run.names), **_misspelt_reports(run.names)}
     for name, close in sorted(found.items()):
-        yield _role_variables.misspelt_problem(SPEC, name, close).line()
+        yield role_variables.misspelt_problem(SPEC, name, close).line()
 
 
 def _misspelt_reports(names: Collection[str]) -> dict[str, str]:
     """Return names such as certflow_report_ulr. Most names with this beginning are reports of earlier jobs."""
-    known = [name for name in SPEC.options if name.startswith(_role_variables.REPORT)]
+    known = [name for name in SPEC.options if name.startswith(role_variables.REPORT)]
     return {
         name: close
         for name in names
-        if name.startswith(_role_variables.REPORT) and name not in known
+        if name.startswith(role_variables.REPORT) and name not in known
         for close in known
-        if _role_variables.distance(name, close) == 1 or sorted(name) == sorted(close)
+        if role_variables.distance(name, close) == 1 or sorted(name) == sorted(close)
     }
 
 
 def _variable_problems(run: Run) -> Iterator[str]:
     """Yield a line for each problem of variables, with the hosts that have it."""
-    found: dict[_role_variables.Problem, list[str]] = {}
+    found: dict[role_variables.Problem, list[str]] = {}
     for host, values in run.hosts.items():
-        for problem in _role_variables.problems(SPEC, values):
+        for problem in role_variables.problems(SPEC, values):
             found.setdefault(problem, []).append(host)
     for problem, names in found.items():
         yield problem.line(_some(names) if len(names) < len(run.hosts) else "")
@@ -192,7 +193,7 @@ def _unnamed(run: Run) -> Iterator[str]:
         for host, values in run.hosts.items()
         if is_blank(values.get("certflow_kubeconfig")) and is_blank(values.get("certflow_context"))
     ]
-    problem = _role_variables.unnamed_problem(_some(without), run.inventory_size, run.names)
+    problem = role_variables.unnamed_problem(_some(without), run.inventory_size, run.names)
     yield from filter(None, [problem])
 
 
@@ -201,7 +202,7 @@ def _file_problems(
 ) -> Iterator[str]:
     for path in settings.report:
         try:
-            _report_files.check_destination(path)
+            report_files.check_destination(path)
         except CertflowError as error:
             yield str(error)
     for path in filter(None, [settings.compare_with, *settings.merge]):
@@ -264,7 +265,7 @@ def _exception(entry: Any, where: str) -> dict[str, Any]:
         raise CertflowError(f"{where} is not a dictionary", remedy=f"Its keys are {listed(_EXCEPTION_KEYS)}")
     for key in entry:
         if key not in _EXCEPTION_KEYS:
-            close = _role_variables.closest(str(key), _EXCEPTION_KEYS)
+            close = role_variables.closest(str(key), _EXCEPTION_KEYS)
             remedy = f"Did you mean {close}?" if close else f"Its keys are {listed(_EXCEPTION_KEYS)}"
             raise CertflowError(f"{where} has the key {visible(str(key))}", remedy=remedy)
     lacking = [key for key in ("check", "reason", "until") if is_blank(entry.get(key))]
@@ -281,7 +282,7 @@ def _strings(value: Any) -> list[str]:
 
 
 def _load(path: str, where: str) -> Any:
-    content = _report_files.read(path, f"{where}:")
+    content = report_files.read(path, f"{where}:")
     try:
         return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # a safe loader
     except (yaml.YAMLError, ValueError) as error:

@@ -13,9 +13,9 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless
 
-from ._report import data, fields
-from ._report.data import Row
-from ._report.report_text import Report
+from . import report_model, report_schema
+from .report_model import Row
+from .report_text import Report
 
 # The summary lists at most so many findings, and so many clusters without an audit.
 MOST_LINES = 10
@@ -29,8 +29,8 @@ def lines(report: Report, files: Sequence[str], problems: Sequence[str]) -> list
     """Return the summary: counts, the findings that break first, clusters without an audit, files and problems."""
     return [
         *_counts(report),
-        *_limited([_finding(row) for row in data.failures(report)], "findings"),
-        *_limited([_cluster(one) for one in data.problem_clusters(report)], "clusters"),
+        *_limited([_finding(row) for row in report_model.failures(report)], "findings"),
+        *_limited([_cluster(one) for one in report_model.problem_clusters(report)], "clusters"),
         *_comparison(report),
         *_limited(report["notes"], "lines about the report"),
         *files,
@@ -39,7 +39,7 @@ def lines(report: Report, files: Sequence[str], problems: Sequence[str]) -> list
 
 
 def _counts(report: Report) -> Iterator[str]:
-    numbers = data.counts(report)
+    numbers = report_model.counts(report)
     total = len(report["clusters"])
     clusters = ", ".join(f"{number} {status}" for status, number in numbers["clusters"].items() if number)
     yield f"{total} cluster{'' if total == 1 else 's'}: {clusters or 'none audited'}"
@@ -59,7 +59,7 @@ def _limited(entries: Sequence[str], noun: str) -> Iterator[str]:
 
 def _finding(row: Row) -> str:
     finding, subject = row.finding, row.finding["object"]
-    when = "now" if data.breaks_now(row) else finding["breaks_at"] or "no date"
+    when = "now" if report_model.breaks_now(row) else finding["breaks_at"] or "no date"
     place = "/".join(
         filter(None, (subject["kind"], subject["namespace"], subject["name"], subject["webhook"]))
     )
@@ -82,7 +82,7 @@ def outcomes(report: Report, failed: Iterable[str]) -> dict[str, str]:
     refused = set(failed)
     return {
         cluster["name"]: FINDINGS
-        if cluster["status"] == fields.OK and cluster["name"] in refused
+        if cluster["status"] == report_schema.OK and cluster["name"] in refused
         else cluster["status"]
         for cluster in report["clusters"]
     }
@@ -90,16 +90,16 @@ def outcomes(report: Report, failed: Iterable[str]) -> dict[str, str]:
 
 def artifact(report: Report, failed: Iterable[str]) -> dict[str, Any]:
     """Return counts and outcomes with at most about ARTIFACT_BYTES as JSON. Clusters with a success are left out first."""
-    breaks = [row.finding["breaks_at"] for row in data.failures(report) if row.finding["breaks_at"]]
+    breaks = [row.finding["breaks_at"] for row in report_model.failures(report) if row.finding["breaks_at"]]
     found: dict[str, Any] = {
         "format_version": report["format_version"],
         "made_at": report["made_at"],
         "breaks_at": min(breaks, default=None),
-        **data.counts(report),
+        **report_model.counts(report),
     }
     shown: dict[str, str] = {}
     every = sorted(
-        harmless(outcomes(report, failed)).items(), key=lambda item: (item[1] == fields.OK, item[0])
+        harmless(outcomes(report, failed)).items(), key=lambda item: (item[1] == report_schema.OK, item[0])
     )
     size = len(json.dumps(found))
     for name, outcome in every:

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _audit_report, _report_files
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_text
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
+    audit_report,
+    report_files,
+    report_text,
+)
 
 from tests.support import reports
 from tests.support.failures import fails, has_failed
@@ -26,13 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RESULTS = {"bad": result(finding("expired")), "good": result(uid="uid-2"), "lost": failed("unreachable")}
-SUFFIXES = tuple(_report_files.FORMATS)
+SUFFIXES = tuple(report_files.FORMATS)
 
 
 def run(results: dict[str, Any] = RESULTS, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
-    parameters = {name: row.get("default") for name, row in _audit_report.SPEC.items()}
+    parameters = {name: row.get("default") for name, row in audit_report.SPEC.items()}
     registered = {"registered": "audit" if results else None}
-    return _audit_report.run({**parameters, **registered, **options}, results, check_mode=check_mode)
+    return audit_report.run({**parameters, **registered, **options}, results, check_mode=check_mode)
 
 
 def test_every_format_is_written_with_its_mode(tmp_path: Path) -> None:
@@ -148,7 +151,7 @@ def test_a_file_that_cannot_be_written_keeps_its_content_and_the_others_are_writ
 
 
 def test_a_defect_in_one_format_keeps_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(_audit_report.RENDERERS, "markdown", lambda _report, _fail_on: str(1 // 0))
+    monkeypatch.setitem(audit_report.RENDERERS, "markdown", lambda _report, _fail_on: str(1 // 0))
     answer = run(dest=[f"{tmp_path}/a.md", f"{tmp_path}/a.json"])
     assert has_failed(answer, "defect")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

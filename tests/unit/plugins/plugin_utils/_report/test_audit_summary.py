@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _audit_summary
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import data
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import audit_summary, report_model
 
 from tests.support import reports
 from tests.support.reports import failed, finding, result
@@ -21,7 +20,7 @@ def test_the_summary_has_ten_findings_and_ten_clusters() -> None:
         "many": result(*(finding(name=f"hook-{number}") for number in range(12))),
         **{f"lost-{number:02}": failed("unreachable") for number in range(13)},
     }
-    lines = _audit_summary.lines(reports.report(results), ["written: x.json"], ["it failed"])
+    lines = audit_summary.lines(reports.report(results), ["written: x.json"], ["it failed"])
     assert sum("hook-" in line for line in lines) == 10
     assert sum("lost-" in line for line in lines) == 10
     assert sum(line.startswith("and ") for line in lines) == 2
@@ -33,14 +32,14 @@ def test_the_finding_that_breaks_first_is_the_first() -> None:
         "a": result(finding(name="later", breaks_at="2026-12-24T00:00:00Z")),
         "b": result(finding(name="now", breaks_at="2026-11-26T00:00:00Z")),
     }
-    lines = [line for line in _audit_summary.lines(reports.report(results), [], []) if "expiring" in line]
+    lines = [line for line in audit_summary.lines(reports.report(results), [], []) if "expiring" in line]
     assert ["/now/" in line for line in lines] == [True, False]
 
 
 def test_outcomes() -> None:
     results = {"bad": result(finding("expired")), "good": result(), "lost": failed("unreachable")}
     report = reports.report(results)
-    assert _audit_summary.outcomes(report, data.gate(report, "error")) == {
+    assert audit_summary.outcomes(report, report_model.gate(report, "error")) == {
         "bad": "findings",
         "good": "ok",
         "lost": "unreachable",
@@ -52,7 +51,7 @@ def test_the_artifact_of_a_thousand_clusters_is_bounded(name: str) -> None:
     results = {name.format(number): result() for number in range(1000)}
     results["zz-lost"] = failed("unreachable")
     report = reports.report(results)
-    artifact = _audit_summary.artifact(report, data.gate(report, "error"))
+    artifact = audit_summary.artifact(report, report_model.gate(report, "error"))
     assert len(json.dumps(artifact)) < 50_000
     assert artifact["outcomes"]["zz-lost"] == "unreachable"
     assert len(artifact["outcomes"]) + artifact["left_out"] == 1001
@@ -61,6 +60,6 @@ def test_the_artifact_of_a_thousand_clusters_is_bounded(name: str) -> None:
 
 def test_a_name_in_the_artifact_is_no_template() -> None:
     report = reports.report({"{{ lookup('pipe', 'id') }}": result(), "{% if %}": failed()})
-    text = json.dumps(_audit_summary.artifact(report, data.gate(report, "error"))["outcomes"])
+    text = json.dumps(audit_summary.artifact(report, report_model.gate(report, "error"))["outcomes"])
     assert "{{" not in text
     assert "{%" not in text

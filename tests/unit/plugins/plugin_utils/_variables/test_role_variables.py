@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr, k8s_csr_info
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _role_variables
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import UNDEFINED
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import role_options
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import role_variables
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.role_variables import UNDEFINED
 
 pytestmark = pytest.mark.quick
 
 ROLES = ("webhook_certificate", "snapshot_controller")
-SPECS = {role: _role_variables.specification(role) for role in ROLES}
+SPECS = {role: role_variables.specification(role) for role in ROLES}
 NEEDED: dict[str, dict[str, Any]] = {
     "webhook_certificate": {"service": "hook", "namespace": "apps", "secret": {"name": "tls"}},
     "snapshot_controller": {"version": "8.7.0"},
@@ -27,7 +28,7 @@ NEEDED: dict[str, dict[str, Any]] = {
 def lines(role: str, **values: Any) -> list[str]:
     """Return the problems of these variables, whose names lack the name of the role."""
     given = {f"{role}_{name}": value for name, value in {**NEEDED[role], **values}.items()}
-    return [problem.line() for problem in _role_variables.problems(SPECS[role], given)]
+    return [problem.line() for problem in role_variables.problems(SPECS[role], given)]
 
 
 TARGET = {"kind": "APIService", "name": "v1.metrics"}
@@ -103,7 +104,7 @@ def test_a_name_of_the_cluster_that_leads_nowhere_is_an_error() -> None:
         "webhook_certificate_secret": {"name": "c"},
     }
     spec = SPECS["webhook_certificate"]
-    [found] = _role_variables.problems(spec, {**values, "certflow_context": UNDEFINED})
+    [found] = role_variables.problems(spec, {**values, "certflow_context": UNDEFINED})
     assert found.line("x") == "certflow_context refers to a variable that is not defined for x."
 
 
@@ -133,18 +134,18 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_misspelt_name(name: str) -> None:
-    assert _role_variables.misspelt(SPECS["webhook_certificate"], [name]).get(name, "") == NAMES[name]
+    assert role_variables.misspelt(SPECS["webhook_certificate"], [name]).get(name, "") == NAMES[name]
 
 
 def test_no_variable_is_taken_for_a_misspelt_one_by_the_other_role() -> None:
     every = {name for spec in SPECS.values() for name in spec.known}
-    assert [_role_variables.misspelt(spec, every) for spec in SPECS.values()] == [{}, {}]
+    assert [role_variables.misspelt(spec, every) for spec in SPECS.values()] == [{}, {}]
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_type_of_a_role_is_known(role: str) -> None:
     options = SPECS[role].options
-    assert {option["type"] for option in options.values()} <= _role_variables.TYPES.keys()
+    assert {option["type"] for option in options.values()} <= role_variables.TYPES.keys()
     assert {option["elements"] for option in options.values() if option["type"] == "list"} <= {"str", "dict"}
 
 
@@ -152,7 +153,7 @@ def test_each_variable_of_the_role_is_an_option_of_its_module() -> None:
     spec = SPECS["webhook_certificate"]
     names = [name for name in spec.options if name != "webhook_certificate_connection"]
     values = {name: f"value of {name}" for name in names}
-    found = _role_variables.options("webhook_certificate", values, k8s_csr.OPERATION.argument_spec)
+    found = role_options.options("webhook_certificate", values, k8s_csr.OPERATION.argument_spec)
     assert found == {name.removeprefix("webhook_certificate_"): value for name, value in values.items()}
 
 
@@ -172,7 +173,7 @@ def test_empty_variables_are_no_options(connection: object) -> None:
     given = {f"webhook_certificate_{name}": value for name, value in values.items()}
 
     def options(operation: Operation) -> dict[str, Any]:
-        return _role_variables.options("webhook_certificate", given, operation.argument_spec)
+        return role_options.options("webhook_certificate", given, operation.argument_spec)
 
     common = {"context": " ", "wait_timeout": 0, "host": "https://example.com"}
     assert options(k8s_csr.OPERATION) == {**common, "approve": False}
@@ -205,5 +206,5 @@ MESSAGES: tuple[tuple[str, str, str], ...] = (
 @pytest.mark.parametrize(("role", "text", "shown"), MESSAGES)
 def test_a_message_in_a_role_names_the_variables_of_the_role(role: str, text: str, shown: str) -> None:
     prefix = f"{role}_"
-    assert _role_variables.name_variables(role, text.replace("$", prefix)) == shown.replace("$", prefix)
-    assert _role_variables.name_variables(role, shown.replace("$", prefix)) == shown.replace("$", prefix)
+    assert role_options.name_variables(role, text.replace("$", prefix)) == shown.replace("$", prefix)
+    assert role_options.name_variables(role, shown.replace("$", prefix)) == shown.replace("$", prefix)

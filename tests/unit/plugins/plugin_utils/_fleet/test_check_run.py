@@ -12,11 +12,16 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig as kubeconfig_plugin
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import settings as fleet_settings
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import check_run as fleet_settings
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.settings import Host, Settings
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._playbook_variables import VARIABLES
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import UNDEFINED, RoleSpec
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_run import Host, Settings
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.playbook_variables import (
+    VARIABLES,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.role_variables import (
+    UNDEFINED,
+    RoleSpec,
+)
 
 pytestmark = pytest.mark.quick
 

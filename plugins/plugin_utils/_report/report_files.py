@@ -13,8 +13,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
 
-from ._report import fields, report_text, writer
-from ._report.report_text import Report
+from . import report_schema, report_text, writer
+from .report_text import Report
 
 # Suffix of a file -> its format and its mode. node_exporter reads the metrics as another user.
 FORMATS: dict[str, tuple[str, int]] = {
@@ -65,7 +65,7 @@ def check_destination(path: str) -> None:
 def read_audit(path: str) -> Report:
     """Return the report of an audit that an earlier run wrote. Raises CertflowError."""
     report = report_text.parse(read(path, "the report"), f"the report {path}")
-    if report["kind"] != fields.AUDIT:
+    if report["kind"] != report_schema.AUDIT:
         raise CertflowError(
             f"the report {path} is not that of an audit", remedy="Use a report of the playbook audit"
         )

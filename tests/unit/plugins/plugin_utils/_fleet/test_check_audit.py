@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _audit_settings, _report_files
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._audit_settings import Run, Settings
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_text
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._role_variables import UNDEFINED
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import check_audit
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_audit import Run, Settings
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_files, report_text
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.role_variables import UNDEFINED
 
 from tests.support import reports
 from tests.support.failures import absent, fails
@@ -35,7 +35,7 @@ def check(tmp_path: Path, *hosts: Mapping[str, Any], **options: Any) -> Settings
         for number, host in enumerate(hosts or ({},))
     }
     run = {"pattern": "clusters", "hosts": values, "inventory_size": len(values), **options}
-    return _audit_settings.check(Run(**run), _report_files.read_audit)
+    return check_audit.check(Run(**run), report_files.read_audit)
 
 
 def test_settings_without_a_problem(tmp_path: Path) -> None:
@@ -147,15 +147,15 @@ def test_hosts_that_cannot_be_audited(tmp_path: Path, name: str) -> None:
     options, word = NO_HOSTS[name]
     problems = check(tmp_path, {}, **options).problems
     assert word in problems[0]
-    assert word in _audit_settings.summary(problems)
+    assert word in check_audit.summary(problems)
 
 
 def test_the_summary_counts_further_problems() -> None:
-    assert _audit_settings.summary([]) == ""
-    assert _audit_settings.summary(["a.", "b.", "c."]).startswith("a. ")
-    assert "2" in _audit_settings.summary(["a.", "b.", "c."])
+    assert check_audit.summary([]) == ""
+    assert check_audit.summary(["a.", "b.", "c."]).startswith("a. ")
+    assert "2" in check_audit.summary(["a.", "b.", "c."])
 
 
 def test_an_exception_without_a_reason() -> None:
     with fails("invalid-input", "reason"):
-        _audit_settings.read_exceptions([{**EXCEPTION, "reason": " "}])
+        check_audit.read_exceptions([{**EXCEPTION, "reason": " "}])
