@@ -19,7 +19,17 @@ PLUGINS = REPOSITORY / "plugins"
 COLLECTION = "ansible_collections.certflow.kubernetes.plugins."
 # The rooms of module_utils from the lowest to the highest, and the rooms that each may import.
 BASE = ("_errors", "_result", "_codes", "_paths", "_text", "_known_keys", "_times", "_managers", "_process")
-KNOWLEDGE = (*BASE, "_x509", "_kube", "_approved_plan", "_csr", "_webhook", "_snapshot", "_diagnosis")
+KNOWLEDGE = (
+    *BASE,
+    "_x509",
+    "_kube",
+    "_download",
+    "_approved_plan",
+    "_csr",
+    "_webhook",
+    "_snapshot",
+    "_diagnosis",
+)
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_codes": (),
     "_text": (),
@@ -32,10 +42,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_process": ("_errors", "_known_keys", "_text"),
     "_x509": BASE,
     "_kube": BASE,
+    "_download": (*BASE, "_x509", "_kube"),
     "_approved_plan": (*BASE, "_kube"),
     "_csr": (*BASE, "_x509", "_kube"),
     "_webhook": (*BASE, "_x509", "_kube"),
-    "_snapshot": (*BASE, "_x509", "_kube"),
+    "_snapshot": (*BASE, "_x509", "_kube", "_download"),
     "_diagnosis": (*BASE, "_x509", "_kube", "_csr"),
     "_ansible": (*BASE, "_x509", "_kube"),
     "_certificate": KNOWLEDGE,
@@ -43,6 +54,38 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_audit": KNOWLEDGE,
     "_operations": (*KNOWLEDGE, "_ansible", "_certificate", "_upgrade", "_audit"),
 }
+# For each folder of plugins that has folders: its files and folders from the lowest to the highest. A file or folder imports only
+# those of earlier lines. Names of one line do not import each other. MAY_IMPORT has the order of module_utils.
+ORDER: dict[str, tuple[str, ...]] = {
+    "": ("module_utils", "doc_fragments plugin_utils", "modules action inventory lookup"),
+    "module_utils/_audit": (
+        "finding",
+        "cluster_data",
+        "checks guarded_reads login",
+        "backends exceptions failure_signs",
+        "audit_result call_points",
+        "gather",
+    ),
+    "module_utils/_snapshot": (
+        "errors labels kinds",
+        "release",
+        "installed",
+        "context",
+        "hazards",
+        "actions",
+        "plan",
+    ),
+    "module_utils/_upgrade": (
+        "object_changes planning release_checks upgrade_lease upgrade_request",
+        "steps backups certificate_step",
+        "actions verify_version",
+        "preflight verify_release",
+        "plan_writes step_runner",
+        "undo",
+        "engine",
+    ),
+}
+NO_ORDER_YET = {"plugin_utils"}
 # The files behind _x509.verify.
 PARTS_OF_VERIFY = ("chain_candidate", "hostnames", "name_constraints")
 # The only folder of module_utils that imports Ansible.
@@ -101,6 +144,43 @@ def test_a_room_imports_only_rooms_below_it(name: str) -> None:
         if room(name_of(path)) == name
         for target in map(room, imported(path))
         if target and target not in (name, *MAY_IMPORT[name])
+    }
+    assert not arrows
+
+
+def folders_with_folders() -> set[str]:
+    """Return the folders of plugins that have folders with Python files, without module_utils, whose order is MAY_IMPORT."""
+    folders = {path.parent.parent for path in FILES if path.parent != PLUGINS}
+    return {"" if folder == PLUGINS else str(folder.relative_to(PLUGINS)) for folder in folders} - {
+        "module_utils"
+    }
+
+
+def parts_of(folder: str) -> Iterator[tuple[str, Path]]:
+    """Yield each file below a folder, with the name of the file or folder of this folder that it is or is in."""
+    place = PLUGINS / folder
+    for path in FILES:
+        if path.is_relative_to(place) and path != place / "__init__.py":
+            yield path.relative_to(place).with_suffix("").parts[0], path
+
+
+def test_every_folder_with_folders_has_an_order() -> None:
+    assert folders_with_folders() == set(ORDER) | NO_ORDER_YET
+    for folder, lines in ORDER.items():
+        assert {name for name, _path in parts_of(folder)} == set(" ".join(lines).split()), folder
+
+
+@pytest.mark.parametrize("folder", ORDER)
+def test_a_part_of_a_folder_imports_only_parts_before_it(folder: str) -> None:
+    line_of = {name: number for number, line in enumerate(ORDER[folder]) for name in line.split()}
+    start = COLLECTION + "".join(f"{part}." for part in Path(folder).parts)
+    arrows = {
+        f"{path.relative_to(PLUGINS)} imports {module}"
+        for name, path in parts_of(folder)
+        for module in imported(path)
+        if module.startswith(start)
+        for target in [module[len(start) :].partition(".")[0]]
+        if target != name and not line_of.get(target, -1) < line_of[name]
     }
     assert not arrows
 

@@ -22,7 +22,7 @@ TABLES = {
     "_snapshot/release/crd_sets.py",
     "_snapshot/release/flags.py",
     "_snapshot/release/checksums.py",
-    "_snapshot/installed/object_reading.py",
+    "_snapshot/installed/parse_objects.py",
 }
 RELEASE = re.compile(r"v?\d+\.\d+(\.\d+)?")
 NO_VERSION = (0, 0, 0)

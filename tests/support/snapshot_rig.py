@@ -26,20 +26,20 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
     Result,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
+    UpgradeContext,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import (
-    FieldChange,
-    changes,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    UpgradeContext,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import parse
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, preflight
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.object_changes import (
+    FieldChange,
+    changes,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import Preflight
 
 from tests.support.clusters import build

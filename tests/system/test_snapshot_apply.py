@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.erro
     OwnedObjectError,
     RefusedObjectError,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import object_changes
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import object_changes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import apply_manifests
 
 from tests.support.snapshot_lab import kubectl

@@ -23,14 +23,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
     Result,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import checks_before
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeOptions,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import verify_installed
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import planning, run_checks
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.checks import LABEL, UNTIL
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import planning, verify_release
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.release_checks import LABEL, UNTIL
 
 from tests.support import clusters
 from tests.support import snapshot_lab as lab
@@ -91,7 +91,7 @@ def proofs(cluster: Cluster, version: str = "8.7.0") -> dict[str, Step]:
 
     def read(client: Client, _given: Mapping[str, Any], _check_mode: bool) -> Result:
         reading = planning.read(client, release_table.target(version), UpgradeOptions(adopt=("kubectl",)))
-        found.extend(checks_before.plan_checks(reading.context))
+        found.extend(verify_installed.plan_checks(reading.context))
         return Result(False, {})
 
     result = run(Operation("test", snapshot_controller.ARGUMENTS, read), cluster)
@@ -115,10 +115,10 @@ def prove(
     """
 
     def verify(client: Client, _given: Mapping[str, Any], check_mode: bool) -> Result:
-        found, left = run_checks.run_check(client, step, namespace=namespace, check_mode=check_mode)
+        found, left = verify_release.run_check(client, step, namespace=namespace, check_mode=check_mode)
         assert left == []
-        if not run_checks.passes(found, check_mode=check_mode):
-            error = run_checks.failure(step, found, before or {}, left)
+        if not verify_release.passes(found, check_mode=check_mode):
+            error = verify_release.failure(step, found, before or {}, left)
             error.values = {**error.values, "summary": found.summary}
             raise error
         return Result(False, {"verdict": found.verdict, "summary": found.summary, "was_broken_before": None})

@@ -18,24 +18,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
+    UpgradeOptions,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import (
-    object_reading,
-    read_objects,
+    fetch_objects,
+    parse_objects,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import ORPHAN_LABEL
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
     plan_changes,
     planner,
     undo_steps,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
-    ORPHAN_LABEL,
-    Step,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    UpgradeOptions,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_source import (
     ReleaseSource,
@@ -102,7 +100,7 @@ class WebhookUpgrade:
 
     def _plan(self, target: release_table.Release, options: UpgradeOptions) -> Hop:
         self.client.deadline = time.monotonic() + STEP_SECONDS
-        installed = object_reading.installed(read_objects.observe(self.client, needs_rules=False), target)
+        installed = parse_objects.installed(fetch_objects.observe(self.client, needs_rules=False), target)
         plan = planner.plan(installed, target, options)
         assert plan.refused == ()
         return plan.hops[0]

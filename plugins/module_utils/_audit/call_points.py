@@ -21,6 +21,7 @@ from .cluster_data import (
     ADMISSION,
     AGGREGATION,
     CONVERSION,
+    INJECTS_FROM,
     ApiServiceState,
     CallPoint,
     DefinitionState,
@@ -40,8 +41,6 @@ CALLERS: Mapping[str, str] = {
     DEFINITION: CONVERSION,
     API_SERVICE: AGGREGATION,
 }
-#: The annotation with NAMESPACE/NAME of a Certificate (https://cert-manager.io/docs/concepts/ca-injector/).
-INJECTS_FROM = "cert-manager.io/inject-ca-from"
 # The annotation holds the whole object, with its schema.
 _DROPPED_ANNOTATIONS = (_managers.LAST_APPLIED,)
 _KEPT_METADATA = ("name", "uid", "labels", "ownerReferences", "creationTimestamp", "deletionTimestamp")

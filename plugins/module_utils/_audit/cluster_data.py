@@ -38,6 +38,8 @@ IDENTITY = "identity"
 CERTIFICATES, CLUSTER_CA, API_SERVER = "certificates", "cluster-ca", "api-server"
 #: The ConfigMap in which every cluster publishes the CA of its API server (KEP-1205).
 ROOT_CA = ("kube-system", "kube-root-ca.crt")
+#: The annotation with NAMESPACE/NAME of a Certificate (https://cert-manager.io/docs/concepts/ca-injector/).
+INJECTS_FROM = "cert-manager.io/inject-ca-from"
 _ADMISSION = "admissionregistration.k8s.io"
 #: Source -> the permissions to read it. A resource that begins with "/" is a path of the API server.
 PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {

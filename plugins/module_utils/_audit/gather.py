@@ -30,11 +30,11 @@ from .._errors import check_shape
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.errors import Forbidden, KubeError, ListExpired, NotFound
 from .._kube.transport import ReadLimits
+from .._snapshot.context.upgrade_context import UpgradeOptions
 from .._snapshot.hazards import table
 from .._snapshot.hazards.table import DetectedHazard
-from .._snapshot.installed import object_reading, read_objects
+from .._snapshot.installed import fetch_objects, parse_objects
 from .._snapshot.plan import planner
-from .._snapshot.plan.upgrade_context import UpgradeOptions
 from .._snapshot.release import crd_sets, release_table
 from .._webhook.bundle_targets import KINDS
 from .._webhook.served_chains import sent_chain
@@ -315,8 +315,8 @@ class _Gatherer:
         if release is None:
             return None
         needs_rules = crd_sets.row(release.crds, release_table.SNAPSHOT).rules
-        objects = read_objects.observe(self._client, needs_rules=needs_rules)
-        installed = object_reading.installed(objects, release)
+        objects = fetch_objects.observe(self._client, needs_rules=needs_rules)
+        installed = parse_objects.installed(objects, release)
         if installed.is_empty and not installed.unreadable:
             return None
         plan = planner.plan(installed, release, UpgradeOptions())

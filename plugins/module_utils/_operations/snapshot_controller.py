@@ -14,12 +14,12 @@ from typing import Any
 from .. import _approved_plan
 from .._ansible.operation import Operation
 from .._certificate.cluster_signer import AUTO, ProviderOptions
+from .._download import source_auth
 from .._errors import CertflowError
 from .._kube.client import Client
 from .._paths import expand
 from .._process import interrupt, progress_lines
 from .._result import Result
-from .._snapshot.release import source_auth
 from .._snapshot.release.release_source import UPSTREAM, ReleaseSource
 from .._snapshot.release.settings import (
     WEBHOOK_PORT,

@@ -19,11 +19,11 @@ from .._ansible.operation import Operation
 from .._errors import CertflowError
 from .._kube.client import Client
 from .._result import Result
+from .._snapshot.context.upgrade_context import UpgradeOptions
 from .._snapshot.errors import ReleaseError
 from .._snapshot.hazards import table
 from .._snapshot.installed import installers
 from .._snapshot.plan import plan_text
-from .._snapshot.plan.upgrade_context import UpgradeOptions
 from .._snapshot.release import release_table
 from .._snapshot.release.release_table import Release
 from .._snapshot.release.settings import REGISTRY, WEBHOOK_PORT

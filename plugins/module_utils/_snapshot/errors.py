@@ -16,12 +16,6 @@ class ReleaseError(CertflowError):
     code = "release-unavailable"
 
 
-class SourceError(CertflowError):
-    """The manifests of a release do not exist, cannot be fetched, or do not equal their sums."""
-
-    code = "source-unusable"
-
-
 class StepError(CertflowError):
     """A step of a plan cannot be carried out in its form."""
 

@@ -6,7 +6,7 @@
 """Carry out the actions of a plan's steps, and report their outcomes as results carry them.
 
 An action can be repeated. Work that is already done is not a change. Certificate steps and verifications are no actions:
-certificate_step and run_checks carry them out.
+certificate_step and verify_release carry them out.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.errors import StepError
 from .._snapshot.kinds import Reference, reference
-from .._snapshot.plan.upgrade_context import UpgradeContext
 from .._snapshot.release import release_source, rendering
 from .._snapshot.release.release_source import ReleaseSource
 from .._snapshot.release.settings import ReleaseSettings

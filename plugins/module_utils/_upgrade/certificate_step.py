@@ -14,8 +14,8 @@ from .._certificate.certificate_flow import ensure_certificate
 from .._certificate.certificate_run import CertificateRun
 from .._csr.intent import intent_from
 from .._result import Result
-from .._snapshot.plan.step_types import Step
-from .._snapshot.plan.upgrade_context import UpgradeContext
+from .._snapshot.actions.step_types import Step
+from .._snapshot.context.upgrade_context import UpgradeContext
 from .._webhook import bundle_targets
 from .upgrade_request import CertificateOptions
 

@@ -24,17 +24,17 @@ from .._kube.lease_state import LeaseState
 from .._process import interrupt
 from .._process.progress_lines import ProgressPrinter
 from .._result import Result
+from .._snapshot.actions.step_types import Step
 from .._snapshot.errors import PreflightError, UnprovenError, UpgradeError
 from .._snapshot.kinds import Reference
-from .._snapshot.plan import checks_before, plan_changes, undo_steps
+from .._snapshot.plan import plan_changes, undo_steps, verify_installed
 from .._snapshot.plan.planner import Hop
-from .._snapshot.plan.step_types import Step
 from .._snapshot.release.release_table import Release, get
-from . import actions, backups, plan_writes, planning, preflight, run_checks, undo, upgrade_lease
+from . import actions, backups, plan_writes, planning, preflight, undo, upgrade_lease, verify_release
 from .actions import VERIFY, WAITS, ActionContext
-from .checks import CheckResult
 from .planning import NOTHING_WRITTEN, ClusterPlan
 from .preflight import Preflight
+from .release_checks import CheckResult
 from .step_runner import StepPosition, StepRunner
 from .undo import UndoResult
 from .upgrade_request import UpgradeRequest
@@ -90,8 +90,8 @@ class Upgrade:
         for step, result, undeleted in self._run_checks(current, seconds, check_mode=check_mode):
             verified.append(_report(step, result))
             self.progress.say(f"{result.verdict}: {step.parameters['subject']}: {result.summary}")
-            if not run_checks.passes(result, check_mode=check_mode):
-                error = run_checks.failure(step, result, {}, undeleted)
+            if not verify_release.passes(result, check_mode=check_mode):
+                error = verify_release.failure(step, result, {}, undeleted)
                 error.values = {**error.values, **current.values(), "verified": verified}
                 raise error
         return self._result(changed=False)
@@ -186,10 +186,10 @@ class Upgrade:
 
         seconds: the longest time for one check.
         """
-        for step in checks_before.plan_checks(current.context):
+        for step in verify_installed.plan_checks(current.context):
             self._set_deadline(seconds)
             self.progress.set_activity(step.title)
-            result, undeleted = run_checks.run_check(
+            result, undeleted = verify_release.run_check(
                 self.client, step, namespace=self.request.probe_namespace, check_mode=check_mode
             )
             self._steps.warnings += undeleted

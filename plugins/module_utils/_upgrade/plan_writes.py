@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .._approved_plan import Write, digest
+from .._snapshot.actions.step_types import Step
 from .._snapshot.kinds import Reference
 from .._snapshot.plan import plan_changes
 from .._snapshot.plan.planner import Hop
-from .._snapshot.plan.step_types import Step
 from . import actions
 from .actions import CERTIFICATE, VERIFY, WAITS, ActionContext, Parameters
 from .preflight import Preflight

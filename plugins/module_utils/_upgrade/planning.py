@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .._snapshot.context.upgrade_context import UpgradeContext, UpgradeOptions
 from .._snapshot.errors import ReleaseError, UpgradeRefused
-from .._snapshot.installed import object_reading, read_objects
+from .._snapshot.installed import fetch_objects, parse_objects
 from .._snapshot.installed.state import InstalledState
 from .._snapshot.plan import plan_report, planner
 from .._snapshot.plan.planner import Hop, Plan
-from .._snapshot.plan.upgrade_context import UpgradeContext, UpgradeOptions
 from .._snapshot.release import crd_sets, release_table
 from .._snapshot.release.release_table import Release, get
 
@@ -68,8 +68,8 @@ class ClusterPlan:
 def read(client: Client, release: Release, options: UpgradeOptions) -> ClusterPlan:
     """Read the cluster and plan the way to the release. Raises KubeError."""
     rules = crd_sets.row(release.crds, release_table.SNAPSHOT).rules
-    reading = replace(read_objects.observe(client, needs_rules=rules), registry=options.image_registry)
-    installed = object_reading.installed(reading, release)
+    reading = replace(fetch_objects.observe(client, needs_rules=rules), registry=options.image_registry)
+    installed = parse_objects.installed(reading, release)
     return ClusterPlan(UpgradeContext(installed, release, options), planner.plan(installed, release, options))
 
 

@@ -19,12 +19,12 @@ from .._errors import CertflowError
 from .._kube import access_review
 from .._kube.access_review import Permission
 from .._kube.errors import ApiError, Forbidden, KubeError, MissingPermissions, NotFound
+from .._snapshot.actions.step_types import Step
+from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.errors import NotYetError, PreflightError
 from .._snapshot.kinds import KINDS, Reference
 from .._snapshot.plan import plan_changes, required_permissions, undo_steps
 from .._snapshot.plan.planner import Hop
-from .._snapshot.plan.step_types import Step
-from .._snapshot.plan.upgrade_context import UpgradeContext
 from . import actions, backups, certificate_step, upgrade_lease
 from .actions import ACTIONS, CERTIFICATE, Action, ActionContext
 from .planning import NOTHING_WRITTEN

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from .._errors import CertflowError, as_error
 from .._kube.lease import Lease
 from .._process.progress_lines import ProgressPrinter
-from .._snapshot.plan.step_types import Step
+from .._snapshot.actions.step_types import Step
 from .._times import format_time
-from . import actions, certificate_step, run_checks, upgrade_lease
+from . import actions, certificate_step, upgrade_lease, verify_release
 from .actions import ACTIONS, CERTIFICATE, VERIFY, WAITS, ActionContext
-from .checks import OK
+from .release_checks import OK
 from .steps.apply_manifests import ObjectOutcome
 from .upgrade_lease import RunRecord
 from .upgrade_request import UpgradeRequest
@@ -204,9 +204,11 @@ class StepRunner:
         self.warnings += result.warnings
 
     def _run_check(self, step: Step, record: StepRecord) -> None:
-        result, undeleted = run_checks.run_check(self.client, step, namespace=self.request.probe_namespace)
-        if not run_checks.passes(result):
-            raise run_checks.failure(step, result, self.before.get(step.id, {}), undeleted)
+        result, undeleted = verify_release.run_check(
+            self.client, step, namespace=self.request.probe_namespace
+        )
+        if not verify_release.passes(result):
+            raise verify_release.failure(step, result, self.before.get(step.id, {}), undeleted)
         record.reason = result.summary
         self.warnings += undeleted
         if result.verdict != OK:

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .._snapshot.installed.state import CONVERSION, VALIDATION
+from .._snapshot.context.upgrade_context import Undo, UpgradeContext, UpgradeOptions
 from .._snapshot.kinds import Reference
+from .._snapshot.labels import CONVERSION, VALIDATION
 from .._snapshot.plan.planner import Hop
-from .._snapshot.plan.upgrade_context import Undo, UpgradeContext, UpgradeOptions
 from .step_runner import StepRecord
 
 # Failures after which nothing is put back, with the reason.

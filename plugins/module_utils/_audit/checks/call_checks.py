@@ -13,12 +13,12 @@ from datetime import timedelta
 
 from ..._times import format_time
 from ..._webhook.admission_match import find_reason_for_none
-from ..call_points import INJECTS_FROM
 from ..cluster_data import (
     ADMISSION,
     CERTIFICATES,
     CONVERSION,
     DEFINITIONS,
+    INJECTS_FROM,
     Backend,
     CallPoint,
     ClusterData,

@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from ..installed.state import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
-from ..plan.upgrade_context import UpgradeContext
+from ..context.upgrade_context import UpgradeContext
+from ..labels import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
 from ..release import flags
 from ..release.release_table import GROUP_GATE
 from .finding import Finding, labels, listed

@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 from ..._managers import KUBESPRAY
-from ..installed.state import CONTROLLER, CONVERSION, VALIDATION
-from ..plan.upgrade_context import UpgradeContext
+from ..context.upgrade_context import UpgradeContext
+from ..labels import CONTROLLER, CONVERSION, VALIDATION
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME
 from ..release.release_table import NEWEST, OLDEST, SNAPSHOT_CRDS, find, text
 from .finding import Finding, listed

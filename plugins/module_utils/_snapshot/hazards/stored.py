@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ..context.state_after import state_after
+from ..context.upgrade_context import NO_VERSION, RATCHETS_SINCE, Undo, UpgradeContext
 from ..installed.installers import OURS
-from ..installed.state import SIDECAR
-from ..plan.state_after import state_after
-from ..plan.upgrade_context import NO_VERSION, RATCHETS_SINCE, Undo, UpgradeContext
+from ..labels import SIDECAR
 from ..release import crd_sets, release_table
 from ..release.crd_sets import SERVED, Crd
 from ..release.release_table import (

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Optional
 
-from ..plan.upgrade_context import UpgradeContext, UpgradeOptions
+from ..context.upgrade_context import UpgradeContext, UpgradeOptions
 from . import controller, installation, stored, webhook
 from .finding import Finding
 

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from ..installed.state import CONVERSION, VALIDATION, Hook, InstalledWorkload
-from ..plan.upgrade_context import DRAINS_SINCE, NO_VERSION, UpgradeContext
+from ..context.upgrade_context import DRAINS_SINCE, NO_VERSION, UpgradeContext
+from ..installed.state import Hook, InstalledWorkload
+from ..labels import CONVERSION, VALIDATION
 from ..release import crd_sets
 from ..release.release_table import (
     CLASSES_SINCE,

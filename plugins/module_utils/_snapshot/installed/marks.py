@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from ..labels import CONTROLLER as CONTROLLER_PROGRAM
+from ..labels import VALIDATION
 from ..release.release_table import CONFIGURATION_NAMES, CONTROLLER, GROUP, RELEASES, SNAPSHOT
 from ..release.settings import REGISTRY
 from .pod_specs import DEPLOYMENTS, WORKLOADS, containers, deployment_of, only_program, own_program
-from .state import CONTROLLER as CONTROLLER_PROGRAM
-from .state import VALIDATION
 
 Object = Mapping[str, Any]
 Place = tuple[str, str]

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..plan.step_types import ORPHAN_LABEL
+from ..labels import CONTROLLER, CONVERSION, ORPHAN_LABEL, SIDECAR, VALIDATION
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME
 from ..release.release_table import RELEASES
 from ..release.settings import REGISTRY
-from .state import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
 
 Object = Mapping[str, Any]
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The installed state of external-snapshotter on a cluster, as plain data. object_reading makes it from objects."""
+"""The installed state of external-snapshotter on a cluster, as plain data. parse_objects makes it from objects."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..labels import CONTROLLER
 from ..release.crd_sets import Crd
 from ..release.release_table import Version
 from .installers import OURS, Origin
 
-CONTROLLER, VALIDATION, CONVERSION, SIDECAR = "controller", "validation", "conversion", "csi-snapshotter"
 LEASE = "snapshot-controller-leader"
 
 

@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from ..installed.state import CONVERSION, VALIDATION, Hook, InstalledWorkload
+from ..actions.step_types import Step
+from ..context.upgrade_context import UpgradeContext
+from ..installed.state import Hook, InstalledWorkload
+from ..labels import CONVERSION, VALIDATION
 from ..release import crd_sets
 from ..release.release_table import (
     BRIDGE,
@@ -27,8 +30,6 @@ from ..release.release_table import (
     WebhookRules,
 )
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME
-from .step_types import Step
-from .upgrade_context import UpgradeContext
 from .webhook_rollout import WebhookRollout, delete_orphans, plan_rollout, plan_settlement
 
 HazardIds = frozenset[str]

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..installed.state import CONVERSION, VALIDATION
+from ..actions.step_types import Step
+from ..context.upgrade_context import UpgradeContext
 from ..kinds import Reference
+from ..labels import CONVERSION, VALIDATION
 from ..release import crd_sets
 from ..release.release_table import CONTROLLER, GROUP, GROUP_CRDS, SNAPSHOT, get
 from .planner import Hop
-from .step_types import Step
-from .upgrade_context import UpgradeContext
 
 CREATE, CHANGE, DELETE, VERIFY = "create", "change", "delete", "verify"
 

@@ -10,21 +10,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from ..actions.step_types import as_dict
+from ..context.upgrade_context import UpgradeContext
 from ..hazards import table
 from ..installed.installers import INSTALLERS
-from ..installed.state import (
-    CONTROLLER,
-    CONVERSION,
-    SIDECAR,
-    VALIDATION,
-    InstalledWorkload,
-    Secret,
-    WebhookConfiguration,
-)
+from ..installed.state import InstalledWorkload, Secret, WebhookConfiguration
+from ..labels import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
 from ..release.release_table import text
 from .planner import Plan
-from .step_types import as_dict
-from .upgrade_context import UpgradeContext
 
 
 def installed(context: UpgradeContext) -> dict[str, Any]:

@@ -15,13 +15,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..._text import visible
+from ..context.upgrade_context import UpgradeContext
 from ..hazards import table
 from ..installed.installers import INSTALLERS
 from ..kinds import Reference
 from . import plan_changes
 from .plan_changes import CHANGE, CREATE, DELETE, VERIFY, PlanLine, named
 from .planner import Hop, Plan, PlanRefusal
-from .upgrade_context import UpgradeContext
 
 NOTE, REFUSED = "note", "refused"
 SIGNS = {CREATE: "+", CHANGE: "~", DELETE: "-", VERIFY: "?", NOTE: "!", REFUSED: "x"}

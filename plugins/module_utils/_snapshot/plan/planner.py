@@ -11,15 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..._managers import UNMARKED
+from ..actions.step_types import Step
+from ..context.state_after import state_after
+from ..context.upgrade_context import UpgradeContext, UpgradeOptions
 from ..hazards import table
 from ..hazards.table import DetectedHazard
 from ..installed.installers import INSTALLERS, Origin
 from ..installed.state import InstalledState
 from ..release.release_table import Release, get, text
 from .hop import plan_steps
-from .state_after import state_after
-from .step_types import Step
-from .upgrade_context import UpgradeContext, UpgradeOptions
 
 
 @dataclass(frozen=True)

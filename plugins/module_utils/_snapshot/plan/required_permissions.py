@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..._kube.access_review import Permission
+from ..actions.step_types import Step
 from ..kinds import KINDS
 from ..release.release_table import GROUP, SNAPSHOT
 from .hop import REFUSALS
-from .step_types import Step
 
 Parameters = Mapping[str, Any]
 _CRD, _DEPLOYMENT, _SLICES = KINDS["CustomResourceDefinition"], KINDS["Deployment"], "discovery.k8s.io"

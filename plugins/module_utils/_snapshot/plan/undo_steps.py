@@ -16,13 +16,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ..installed.state import CONTROLLER
+from ..actions.step_types import Step
+from ..context.upgrade_context import Undo, UpgradeContext
 from ..kinds import Reference
+from ..labels import CONTROLLER, PORT_LABEL, RELEASE_LABEL
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME
 from ..release.release_table import GROUP_CONTENTS
 from . import plan_changes
-from .step_types import PORT_LABEL, RELEASE_LABEL, Step
-from .upgrade_context import Undo, UpgradeContext
 
 _CONFIGURATION, _CRD = "ValidatingWebhookConfiguration", "CustomResourceDefinition"
 # The kinds that come back, in the order in which they need each other. Deleted objects of the first kinds come back before all.

@@ -22,10 +22,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..installed.state import VALIDATION, InstalledWorkload, Service
+from ..actions.step_types import Step
+from ..context.upgrade_context import UpgradeContext
+from ..installed.state import InstalledWorkload, Service
+from ..labels import ORPHAN_LABEL, PORT_LABEL, RELEASE_LABEL, VALIDATION
 from ..release.release_table import Version, text
-from .step_types import ORPHAN_LABEL, PORT_LABEL, RELEASE_LABEL, Step
-from .upgrade_context import UpgradeContext
 
 # The longest check of a new webhook, in seconds, while its old pods still run and an undo is cheap.
 PROVEN_SECONDS = 60

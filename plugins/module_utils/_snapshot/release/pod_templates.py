@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..plan.step_types import PORT_LABEL, RELEASE_LABEL
+from ..labels import PORT_LABEL, RELEASE_LABEL
 from .settings import DeploymentSettings, ReleaseSettings
 
 # The time in seconds for which a webhook pod sleeps before it ends. The programs stop at once, also during calls

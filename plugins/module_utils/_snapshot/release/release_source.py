@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from ..._download import fetch
+from ..._download.errors import SourceError
+from ..._download.source_auth import SourceAuth
 from ..._paths import expand
-from ..errors import SourceError
-from . import fetch, release_archive
+from . import release_archive
 from .checksums import SUMS
-from .source_auth import SourceAuth
 
 UPSTREAM = "https://github.com/kubernetes-csi/external-snapshotter/archive/refs/tags/v{version}.tar.gz"
 VERSION = "{version}"

@@ -20,7 +20,7 @@ from ..._kube.errors import Conflict, Forbidden, UnprocessableObject
 from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import RefusedObjectError, StepError
 from ..._snapshot.kinds import KINDS, Reference, reference
-from ..._snapshot.plan.object_changes import FieldChange, changes
+from ..object_changes import FieldChange, changes
 from . import field_ownership
 from .ownership import refuse_others
 

@@ -32,7 +32,7 @@ from ..._kube.errors import NotFound
 from ..._snapshot.errors import NotYetError
 from ..._snapshot.installed.pod_specs import deployment_of, own_program
 from ..._snapshot.kinds import KINDS, Reference
-from ..._snapshot.plan.step_types import ORPHAN_LABEL
+from ..._snapshot.labels import ORPHAN_LABEL
 from . import waits
 from .apply_manifests import ObjectOutcome
 from .delete_objects import delete

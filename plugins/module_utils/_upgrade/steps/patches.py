@@ -19,9 +19,9 @@ from ..._kube import json_patch
 from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import NotYetError, StepError
 from ..._snapshot.kinds import Reference
-from ..._snapshot.plan.object_changes import FieldChange, changes
 from ..._webhook import bundle_content, bundle_targets, reconnection
 from ..._webhook.bundle_targets import Target
+from ..object_changes import FieldChange, changes
 from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
 from .ownership import refuse_others
 

@@ -24,8 +24,8 @@ from ..._kube.access_review import Permission
 from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import StepError
 from ..._snapshot.kinds import KINDS, Reference
-from ..._snapshot.plan.object_changes import NOISE, changes
 from ..._webhook import bundle_content
+from ..object_changes import NOISE, changes
 from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
 from .field_ownership import MANAGER
 from .ownership import refuse_others

@@ -21,7 +21,7 @@ from ..._kube.errors import ApiError, Conflict, NotFound
 from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import MigrationError, NotYetError
 from ..._snapshot.kinds import Reference
-from ..._snapshot.plan.object_changes import FieldChange
+from ..object_changes import FieldChange
 from . import waits
 from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
 from .patches import patch_object

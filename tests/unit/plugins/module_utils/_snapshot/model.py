@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import object_reading
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
+    DRAINS_SINCE,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import parse_objects
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import OURS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
-    CONTROLLER,
-    CONVERSION,
-    VALIDATION,
     Hook,
     InstalledState,
     InstalledWorkload,
@@ -27,14 +28,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     Service,
     WebhookConfiguration,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
+    CONTROLLER,
+    CONVERSION,
     ORPHAN_LABEL,
     PORT_LABEL,
     RELEASE_LABEL,
-    Step,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    DRAINS_SINCE,
+    VALIDATION,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
     crd_sets,
@@ -80,7 +80,7 @@ class ModelCluster:
         """What a new plan for the target reads."""
         missing = [
             f"{verb} {resource}.{group}"
-            for since, group, resource, verbs in object_reading.RIGHTS
+            for since, group, resource, verbs in parse_objects.RIGHTS
             if self.rights < since <= target.version
             for verb in verbs
         ]
@@ -427,7 +427,7 @@ class ModelCluster:
             if flags.unknown(CONTROLLER, one.arguments, release):
                 yield f"{one}: flag provided but not defined"
             lacking = [
-                since for since, *_rest in object_reading.RIGHTS if self.rights < since <= release.version
+                since for since, *_rest in parse_objects.RIGHTS if self.rights < since <= release.version
             ]
             if lacking:
                 yield f"{one}: forbidden"

@@ -10,24 +10,23 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import KUBECTL
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.state_after import (
+    state_after,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
+    UpgradeContext,
+    UpgradeOptions,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import Origin
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
-    SIDECAR,
-    VALIDATION,
     InstalledState,
     InstalledWorkload,
     Secret,
     StoredGroupSnapshots,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import SIDECAR, VALIDATION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import planner
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Plan
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.state_after import (
-    state_after,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    UpgradeContext,
-    UpgradeOptions,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     GROUP_CRDS,

@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import (
-    FieldChange,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.object_changes import FieldChange
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ObjectOutcome,
 )

@@ -29,22 +29,19 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._process.inter
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
     Result,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
-    CONTROLLER,
-    InstalledState,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import plan_changes, planner
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import (
-    FieldChange,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeContext,
     UpgradeOptions,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    InstalledState,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import CONTROLLER
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import plan_changes, planner
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     Release,
     text,
@@ -53,23 +50,24 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade impor
     actions,
     backups,
     certificate_step,
-    checks,
     engine,
     planning,
     preflight,
-    run_checks,
+    release_checks,
     step_runner,
     upgrade_lease,
+    verify_release,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ACTIONS
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.checks import CheckResult
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.engine import Upgrade
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.object_changes import FieldChange
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.planning import ClusterPlan
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import (
     Preflight,
     PreflightProblem,
     TriedStep,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.release_checks import CheckResult
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ObjectOutcome,
 )
@@ -213,7 +211,7 @@ class Rig:
 
     def verify(self, step: Step) -> tuple[CheckResult, list[str]]:
         subject = step.parameters["subject"]
-        verdict = checks.FAILED if subject in self.broken else checks.OK
+        verdict = release_checks.FAILED if subject in self.broken else release_checks.OK
         return CheckResult(verdict, f"{subject} was seen"), []
 
     def _acquire(self) -> None:
@@ -260,7 +258,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
         monkeypatch.setattr(upgrade_lease, "make_lease", lambda _client, _waiting: one.lease)
         monkeypatch.setattr(step_runner, "time", one.clock)
         monkeypatch.setattr(engine, "time", one.clock)
-        monkeypatch.setattr(run_checks, "run_check", verified)
+        monkeypatch.setattr(verify_release, "run_check", verified)
         monkeypatch.setattr(preflight, "try_plan", one.try_steps)
         monkeypatch.setattr(planning, "read", one.read)
         monkeypatch.setattr(upgrade_lease, "is_held", lambda _client: one.is_held)
@@ -778,13 +776,13 @@ def test_a_lost_lease_does_not_keep_the_objects_of_a_verification(monkeypatch: p
         def now(self) -> datetime:
             return NOW
 
-    def create(run: run_checks.CheckRun) -> CheckResult:
+    def create(run: verify_release.CheckRun) -> CheckResult:
         run.objects.create("/snapshots", {"metadata": {"name": "probe"}})
         raise LeaseLostError("another run holds it")
 
-    monkeypatch.setitem(run_checks.CHECKS, "controller", create)
+    monkeypatch.setitem(verify_release.CHECKS, "controller", create)
     step = Step("verify-controller", "", "", "verify", {"subject": "controller"})
     fake: Any = Client()
     with pytest.raises(LeaseLostError):
-        run_checks.run_check(fake, step)
+        verify_release.run_check(fake, step)
     assert sent == ["POST /snapshots", "DELETE /snapshots/probe"]

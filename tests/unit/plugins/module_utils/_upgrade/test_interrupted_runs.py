@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    InstalledState,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
     CONTROLLER,
     CONVERSION,
     VALIDATION,
-    InstalledState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (

@@ -18,14 +18,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import OwnedObjectError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import pod_specs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
-    CONTROLLER,
-    VALIDATION,
     Hook,
     InstalledState,
     Service,
     WebhookConfiguration,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
+    CONTROLLER,
+    VALIDATION,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     SNAPSHOT,
 )
@@ -36,7 +38,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
 )
 
 from tests.unit.plugins.module_utils._snapshot import objects
-from tests.unit.plugins.module_utils._snapshot.installed.test_object_reading import (
+from tests.unit.plugins.module_utils._snapshot.installed.test_parse_objects import (
     APPS,
     CONFIGURATIONS,
     installed,

@@ -14,11 +14,11 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import (
     PlanGuard,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, plan_writes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext

@@ -14,8 +14,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._managers impo
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import Origin
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
-    CONTROLLER,
-    VALIDATION,
     Hook,
     InstalledState,
     InstalledWorkload,
@@ -24,6 +22,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     StoredGroupSnapshots,
     StoredSnapshots,
     WebhookConfiguration,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
+    CONTROLLER,
+    VALIDATION,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.crd_sets import Crd
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (

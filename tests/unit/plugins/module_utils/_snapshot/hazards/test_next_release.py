@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.state_after import (
+    state_after,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.state_after import (
-    state_after,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
     crd_sets,

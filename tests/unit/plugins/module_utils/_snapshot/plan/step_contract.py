@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
 
 #: For each action, its required and its optional parameters.
 ACTIONS: dict[str, tuple[set[str], set[str]]] = {

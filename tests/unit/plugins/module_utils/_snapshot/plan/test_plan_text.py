@@ -17,12 +17,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     Origin,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
-    CONTROLLER,
     InstalledState,
     LeaderLease,
     OrphanReplicaSet,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import CONTROLLER
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
     plan_changes,
     plan_text,

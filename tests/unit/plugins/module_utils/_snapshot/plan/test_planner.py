@@ -9,26 +9,28 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions import step_types
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.state_after import (
+    state_after,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
+    UpgradeContext,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import Origin
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
-    CONTROLLER,
-    VALIDATION,
     InstalledState,
     OrphanReplicaSet,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
+    CONTROLLER,
+    VALIDATION,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
-    checks_before,
     plan_report,
-    step_types,
+    verify_installed,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Plan
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.state_after import (
-    state_after,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    UpgradeContext,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     GROUP,
@@ -450,7 +452,7 @@ def test_a_step_has_an_imperative_title_and_a_reason() -> None:
 
 def test_the_steps_before_an_upgrade_have_plain_titles() -> None:
     for start in (upstream("7.0.2"), with_groups(upstream("8.4.0", groups=True)), upstream("8.7.0")):
-        found = checks_before.plan_checks(UpgradeContext(start, release_table.get("8.7.0"), options()))
+        found = verify_installed.plan_checks(UpgradeContext(start, release_table.get("8.7.0"), options()))
         assert found
         assert [step.title for step in found if not _is_plain(step)] == []
 

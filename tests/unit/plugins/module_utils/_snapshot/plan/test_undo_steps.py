@@ -14,19 +14,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
-    CONTROLLER,
-    VALIDATION,
     InstalledState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
+    CONTROLLER,
+    VALIDATION,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
     plan_changes,
     planner,
     undo_steps,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop, Plan
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     RELEASES,
     Release,

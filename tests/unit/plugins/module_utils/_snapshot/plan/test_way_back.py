@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import (
     NotYetError,
     StepError,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
-    Step,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_source import (
     ReleaseSource,
 )

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._download import fetch
+from ansible_collections.certflow.kubernetes.plugins.module_utils._download.errors import SourceError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import SourceError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
-    fetch,
     release_archive,
     release_source,
 )

@@ -19,7 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     INSTALLERS,
     OURS,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
     CONTROLLER,
     SIDECAR,
     VALIDATION,

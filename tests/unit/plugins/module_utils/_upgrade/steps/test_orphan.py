@@ -16,9 +16,7 @@ from typing import Any, cast
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import NotFound
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
-    ORPHAN_LABEL,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import ORPHAN_LABEL
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import orphan, waits
 
 Object = dict[str, Any]

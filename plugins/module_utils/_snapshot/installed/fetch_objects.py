@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..._kube.errors import ApiError, NotFound
+from ..labels import CONVERSION, VALIDATION
 from ..release import crd_sets
 from ..release.crd_sets import SERVED, Crd
 from ..release.release_table import (
@@ -25,9 +26,9 @@ from ..release.release_table import (
     known_webhook,
 )
 from .marks import ClusterObjects, called, place_of
-from .object_reading import CONTROLLER_ROLE
+from .parse_objects import CONTROLLER_ROLE
 from .pod_specs import USERS, WORKLOADS, containers, program_of
-from .state import CONVERSION, LEASE, VALIDATION
+from .state import LEASE
 
 if TYPE_CHECKING:
     from ..._kube.client import Client

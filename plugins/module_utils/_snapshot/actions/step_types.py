@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Define the steps of a plan, and the labels by which steps tell pods apart. Pure.
+"""Define the steps of a plan. Pure.
 
 Every action can be repeated. An action changes nothing that already has the wanted state.
 
@@ -34,13 +34,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
-
-# A label of pods. It tells the pods of a release from older ones while both run under one Service.
-RELEASE_LABEL = "app.kubernetes.io/version"
-# A label of a webhook's pods. It tells the pods with another port of the same release apart.
-PORT_LABEL = "certflow.kubernetes/port"
-# A label of pods and ReplicaSets without their Deployment. Its value is the Deployment's name.
-ORPHAN_LABEL = "certflow.kubernetes/detached"
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..installed.state import CONVERSION, VALIDATION, WebhookConfiguration
+from ..actions.step_types import Step
+from ..context.upgrade_context import UpgradeContext
+from ..installed.state import WebhookConfiguration
+from ..labels import CONVERSION, VALIDATION
 from ..release import crd_sets
 from ..release.release_table import GROUP, GROUP_CONTENTS, SNAPSHOT, judged_by_webhook, text
 from .hop import REFUSALS
-from .step_types import Step
-from .upgrade_context import UpgradeContext
 
 
 def plan_checks(context: UpgradeContext) -> list[Step]:

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..._paths import expand
-from ..._x509.pem_text import has_private_key
-from ..errors import SourceError
+from .._paths import expand
+from .._x509.pem_text import has_private_key
+from .errors import SourceError
 
 OPTION = "source_auth"
 # RFC 9110, section 5.6.2 (token).

@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import (
-    object_reading,
-    read_objects,
+    fetch_objects,
+    parse_objects,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    InstalledState,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
     CONTROLLER,
     CONVERSION,
     SIDECAR,
     VALIDATION,
-    InstalledState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
     crd_sets,
@@ -53,7 +55,7 @@ def installed(answers: dict[str, Any], target: str = "8.1.1") -> InstalledState:
     )
     release = release_table.get(target)
     rules = crd_sets.row(release.crds, SNAPSHOT).rules
-    return object_reading.installed(read_objects.observe(api, needs_rules=rules), release)
+    return parse_objects.installed(fetch_objects.observe(api, needs_rules=rules), release)
 
 
 def crds(key: str, group: str = SNAPSHOT, **given: Any) -> dict[str, Any]:

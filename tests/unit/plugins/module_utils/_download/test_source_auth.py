@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import redaction
+from ansible_collections.certflow.kubernetes.plugins.module_utils._download import fetch, source_auth
+from ansible_collections.certflow.kubernetes.plugins.module_utils._download.errors import SourceError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller import (
     OPERATION,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import SourceError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import fetch, source_auth
 
 from tests.support import server_pki as pki
 from tests.support.mirror import CONTENT, mirror

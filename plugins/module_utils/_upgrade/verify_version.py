@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 from .._kube.errors import ApiError
 from .._kube.lease_state import read_lease
 from .._snapshot.installed.pod_specs import program_of
-from .._snapshot.installed.state import CONTROLLER, LEASE
+from .._snapshot.installed.state import LEASE
 from .._snapshot.kinds import KINDS, Reference
+from .._snapshot.labels import CONTROLLER
 from .._snapshot.release import flags
 from .._snapshot.release.release_table import Version, parse, text
-from .checks import FAILED, OK, UNPROVEN, CheckResult
+from .release_checks import FAILED, OK, UNPROVEN, CheckResult
 from .steps.rollout_report import find_newest_pods, is_ready
 
 if TYPE_CHECKING:

@@ -11,18 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..installed.installers import OURS
-from ..installed.state import (
-    CONTROLLER,
-    CONVERSION,
-    SIDECAR,
-    VALIDATION,
-    Hook,
-    InstalledState,
-    InstalledWorkload,
-    Secret,
-    Service,
-    WebhookConfiguration,
-)
+from ..installed.state import Hook, InstalledState, InstalledWorkload, Secret, Service, WebhookConfiguration
+from ..labels import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
 from ..release import crd_sets
 from ..release.crd_sets import Conversion, Crd
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME

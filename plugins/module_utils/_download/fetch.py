@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from ..._kube.errors import AnswerTooLarge, TimedOut
-from ..._kube.transport import ReadLimits, dial, tls_class
-from ..._paths import expand
-from ..errors import SourceError
+from .._kube.errors import AnswerTooLarge, TimedOut
+from .._kube.transport import ReadLimits, dial, tls_class
+from .._paths import expand
 from . import source_auth
+from .errors import SourceError
 from .source_auth import SourceAuth
 
 # The time-out to connect, and of each read.

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import run_checks
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.checks import FAILED
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import verify_release
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.release_checks import FAILED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import probe_verdict, probe_webhook
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ProbeVerdict
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_webhook import ProbeResult
@@ -45,14 +45,14 @@ def never_proven(monkeypatch: pytest.MonkeyPatch) -> None:
         return ProbeResult(ProbeVerdict(probe_verdict.FAILED, "no-answer", "the webhook does not answer"))
 
     monkeypatch.setattr(probe_webhook, "probe", probe)
-    monkeypatch.setattr(run_checks, "PodWatch", Fallen)
-    monkeypatch.setattr(run_checks, "TemporaryObjects", NoObjects)
+    monkeypatch.setattr(verify_release, "PodWatch", Fallen)
+    monkeypatch.setattr(verify_release, "TemporaryObjects", NoObjects)
 
 
 def verdict(**parameters: Any) -> str:
     step = Step("conversion-verify-first", "", "", "verify", {**CONVERSION, **parameters})
     client = SimpleNamespace(without_hooks=nullcontext)
-    return run_checks.run_check(cast("Any", client), step)[0].verdict
+    return verify_release.run_check(cast("Any", client), step)[0].verdict
 
 
 def test_a_pod_that_ended_ends_the_verification() -> None:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from .._kube.errors import AlreadyExists, ApiError, KubeError, MissingPermissions, NotFound
 from .._process import interrupt
+from .._snapshot.actions.step_types import Step
+from .._snapshot.context.upgrade_context import NO_VERSION
 from .._snapshot.errors import UnprovenError
 from .._snapshot.kinds import KINDS, Reference
-from .._snapshot.plan.step_types import Step
-from .._snapshot.plan.upgrade_context import NO_VERSION
 from .._snapshot.release.release_table import GROUP, SNAPSHOT, parse
 from .._times import format_time
 from .._webhook import call_failures, probe_webhook
@@ -28,8 +28,8 @@ from .._webhook.admission_call import ProbeObject
 from .._webhook.bundle_targets import Target
 from .._webhook.errors import ProbeError, TargetError
 from .._webhook.probe_webhook import ProbeRequest
-from . import checks, version_check
-from .checks import FAILED, LABEL, OK, UNPROVEN, UNTIL, CheckResult, ControllerTest
+from . import release_checks, verify_version
+from .release_checks import FAILED, LABEL, OK, UNPROVEN, UNTIL, CheckResult, ControllerTest
 from .steps.rollout_report import is_ready
 from .steps.waits import PodWatch
 
@@ -97,7 +97,7 @@ def failure(
     step: Step, result: CheckResult, before: Mapping[str, Any], undeleted: list[str]
 ) -> UnprovenError:
     """Return the error of a check that does not pass. before: the result of the same check before the upgrade."""
-    broken_before, words = checks.history(result.verdict, before)
+    broken_before, words = release_checks.history(result.verdict, before)
     subject = step.parameters["subject"]
     cause = f"{subject} {'is broken' if result.verdict == FAILED else 'is not proven'}: {result.summary}"
     error = UnprovenError(
@@ -146,9 +146,9 @@ def check_webhook(run: CheckRun) -> CheckResult:
             return _not_created("a default class")
         if not driver:
             driver, notes = _make_default_class(run.objects)
-    test = checks.refusal_test(check, run.namespace or ANY_NAMESPACE, driver)
+    test = release_checks.refusal_test(check, run.namespace or ANY_NAMESPACE, driver)
     configuration = run.client.find(Reference("ValidatingWebhookConfiguration", name).path) or {}
-    webhook = checks.webhook_for(configuration, test.resource)
+    webhook = release_checks.webhook_for(configuration, test.resource)
     target = Target("ValidatingWebhookConfiguration", name, (webhook,) if webhook else ())
     result = _probe(run, target, ProbeObject(test.manifest, "denied", test.message))
     return replace(result, evidence=(*result.evidence, *notes))
@@ -157,15 +157,17 @@ def check_webhook(run: CheckRun) -> CheckResult:
 def check_conversion(run: CheckRun) -> CheckResult:
     """Check that the webhook converts an object at a version that is not stored."""
     name, version = run.parameters["name"], run.parameters["version"]
-    test_object = ProbeObject(checks.unstored_content(version))
+    test_object = ProbeObject(release_checks.unstored_content(version))
     return _probe(run, Target("CustomResourceDefinition", name), test_object)
 
 
 def check_schema(run: CheckRun) -> CheckResult:
     """Check that the rules of the CustomResourceDefinitions refuse invalid objects."""
     namespace = run.namespace or ANY_NAMESPACE
-    answers = [(rule.message, _refusal_of(run.client, rule.manifest(namespace))) for rule in checks.RULES]
-    return checks.judge_rules(answers)
+    answers = [
+        (rule.message, _refusal_of(run.client, rule.manifest(namespace))) for rule in release_checks.RULES
+    ]
+    return release_checks.judge_rules(answers)
 
 
 def check_controller(run: CheckRun) -> CheckResult:
@@ -173,7 +175,7 @@ def check_controller(run: CheckRun) -> CheckResult:
     if run.check_mode:
         return _not_created("a VolumeSnapshot")
     objects = run.objects
-    return _check_status(run, checks.snapshot_test(run.namespace, objects.token, objects.metadata))
+    return _check_status(run, release_checks.snapshot_test(run.namespace, objects.token, objects.metadata))
 
 
 def check_groups(run: CheckRun) -> CheckResult:
@@ -190,7 +192,7 @@ def check_groups(run: CheckRun) -> CheckResult:
         )
     version = next(entry["name"] for entry in crd["spec"]["versions"] if entry["storage"])
     return _check_status(
-        run, checks.group_test(run.namespace, version, run.objects.token, run.objects.metadata)
+        run, release_checks.group_test(run.namespace, version, run.objects.token, run.objects.metadata)
     )
 
 
@@ -198,7 +200,7 @@ def check_release(run: CheckRun) -> CheckResult:
     """Check that every pod of the controller runs the release."""
     given = run.parameters
     release = parse(str(given["release"])) or NO_VERSION
-    return version_check.check_version(
+    return verify_version.check_version(
         run.client, Reference("Deployment", given["name"], given["namespace"]), release
     )
 
@@ -246,7 +248,7 @@ def _pod_watch(run: CheckRun) -> Callable[[], object]:
 def _find_default_driver(client: Client) -> str:
     """Return a driver with a default class, "" if no driver has one or the classes cannot be listed."""
     try:
-        return checks.default_driver(client.list_all(CLASSES)["items"])
+        return release_checks.default_driver(client.list_all(CLASSES)["items"])
     except ApiError:
         return ""
 
@@ -256,14 +258,16 @@ def _make_default_class(objects: TemporaryObjects) -> tuple[str, tuple[str, ...]
 
     If the class cannot be created, the probe fails with the same reason.
     """
-    driver = f"{objects.token}.{checks.DRIVER}"
-    manifest = checks.default_class(driver, name=f"{checks.NAME}-{objects.token}", **objects.metadata)
+    driver = f"{objects.token}.{release_checks.DRIVER}"
+    manifest = release_checks.default_class(
+        driver, name=f"{release_checks.NAME}-{objects.token}", **objects.metadata
+    )
     del manifest["metadata"]["generateName"]
     try:
         objects.create(CLASSES, manifest)
     except ApiError as error:
         cause = error.message or error.cause
-        return checks.DRIVER, (f"the test VolumeSnapshotClass could not be created: {cause}",)
+        return release_checks.DRIVER, (f"the test VolumeSnapshotClass could not be created: {cause}",)
     return driver, ()
 
 
@@ -284,11 +288,13 @@ def _check_status(run: CheckRun, test: ControllerTest) -> CheckResult:
     client, path = run.client, run.objects.create(test.collection, test.manifest)
     message = ""
     while not message:
-        message = checks.status_error(client.find(path), test.absent)
+        message = release_checks.status_error(client.find(path), test.absent)
         if message or time.monotonic() + PAUSE_SECONDS > client.deadline:
             break
         time.sleep(PAUSE_SECONDS)
-    return checks.judge_status(test, message, [] if message else _list_controllers(client, run.namespace))
+    return release_checks.judge_status(
+        test, message, [] if message else _list_controllers(client, run.namespace)
+    )
 
 
 def _list_controllers(client: Client, namespace: str) -> list[str]:
@@ -299,7 +305,7 @@ def _list_controllers(client: Client, namespace: str) -> list[str]:
         return [f"the pods of the namespace {namespace} cannot be read: {error.cause}"]
     return [
         f"pod {pod['metadata']['name']} {'ready' if is_ready(pod) else 'not ready'}"
-        for pod in version_check.controller_pods(pods)
+        for pod in verify_version.controller_pods(pods)
     ]
 
 

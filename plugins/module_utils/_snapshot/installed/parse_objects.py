@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Make the installed state of external-snapshotter from the objects of a cluster. Pure. read_objects fetches them."""
+"""Make the installed state of external-snapshotter from the objects of a cluster. Pure. fetch_objects fetches them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..._times import format_time
 from ..._x509 import certificate_facts
 from ..._x509.errors import CertificateError
 from ..kinds import Reference
-from ..plan.step_types import ORPHAN_LABEL, RELEASE_LABEL
+from ..labels import CONVERSION, ORPHAN_LABEL, RELEASE_LABEL, SIDECAR, VALIDATION
 from ..release import crd_sets, flags
 from ..release.release_table import CONFIGURATION_NAMES, GROUP, SNAPSHOT, Release, Version, parse
 from . import installers, marks, pod_specs, validity
@@ -27,10 +27,7 @@ from .installers import Origin
 from .marks import ClusterObjects, place_of
 from .pod_specs import DEPLOYMENTS, WORKLOADS, containers, deployment_of, own_program, program_of
 from .state import (
-    CONVERSION,
     LEASE,
-    SIDECAR,
-    VALIDATION,
     Hook,
     InstalledState,
     InstalledWorkload,

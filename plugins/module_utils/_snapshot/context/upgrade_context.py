@@ -14,19 +14,9 @@ from functools import cached_property
 from ..._managers import HOSTED
 from ..installed.installers import Origin
 from ..installed.pod_specs import NEEDED_USERS
-from ..installed.state import (
-    CONTROLLER,
-    CONVERSION,
-    SIDECAR,
-    VALIDATION,
-    Hook,
-    InstalledState,
-    InstalledWorkload,
-    Secret,
-    Service,
-    WebhookConfiguration,
-)
+from ..installed.state import Hook, InstalledState, InstalledWorkload, Secret, Service, WebhookConfiguration
 from ..kinds import Reference
+from ..labels import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
 from ..release import crd_sets, flags
 from ..release.crd_sets import Crd
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME

@@ -11,26 +11,27 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
-    VALIDATION,
-    InstalledState,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
-    checks_before,
-    hop,
-    step_types,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions import step_types
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeContext,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    InstalledState,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import VALIDATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import hop, verify_installed
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import (
-    checks,
-    run_checks,
-    version_check,
+    release_checks,
+    verify_release,
+    verify_version,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.checks import FAILED, OK, UNPROVEN
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.version_check import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.release_checks import (
+    FAILED,
+    OK,
+    UNPROVEN,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.verify_version import (
     ControllerPod,
     ControllerPods,
     LeaderState,
@@ -49,7 +50,9 @@ from tests.unit.plugins.module_utils._snapshot.world import (
 
 
 def plan_checks_of(installed: InstalledState, **given: Any) -> list[step_types.Step]:
-    return checks_before.plan_checks(UpgradeContext(installed, release_table.get("8.7.0"), options(**given)))
+    return verify_installed.plan_checks(
+        UpgradeContext(installed, release_table.get("8.7.0"), options(**given))
+    )
 
 
 def ahead(release: str, crds: str) -> InstalledState:
@@ -83,7 +86,7 @@ def lacking(step: step_types.Step) -> list[str]:
 
 
 def test_every_subject_has_a_verification() -> None:
-    assert NEEDED.keys() == run_checks.CHECKS.keys()
+    assert NEEDED.keys() == verify_release.CHECKS.keys()
 
 
 CONTROLLER = ["verify-version", "verify-controller"]
@@ -150,7 +153,7 @@ def test_an_unknown_release_is_not_checked() -> None:
 
 def test_every_refusal_has_a_test_object() -> None:
     for by, resource in hop.REFUSALS.items():
-        asked = checks.refusal_test(by, "default", "d")
+        asked = release_checks.refusal_test(by, "default", "d")
         assert asked.resource == resource
         assert asked.message
 
@@ -167,7 +170,7 @@ LOGS = [
 
 @pytest.mark.parametrize(("log", "version"), LOGS)
 def test_the_release_in_a_log(log: str, version: release_table.Version | None) -> None:
-    assert version_check.release_in_log(log) == version
+    assert verify_version.release_in_log(log) == version
 
 
 @pytest.mark.parametrize(
@@ -180,7 +183,7 @@ def test_the_release_in_a_log(log: str, version: release_table.Version | None) -
     ],
 )
 def test_the_release_in_an_image_tag(image: str, version: release_table.Version | None) -> None:
-    assert version_check.release_in_tag(image) == version
+    assert verify_version.release_in_tag(image) == version
 
 
 NEW, OLD = (8, 7, 0), (8, 4, 0)
@@ -255,7 +258,7 @@ VERSIONS: list[tuple[ControllerPods, str, str, bool]] = [
 
 @pytest.mark.parametrize(("running", "verdict", "words", "lasting"), VERSIONS)
 def test_the_judgement_of_the_pods(running: ControllerPods, verdict: str, words: str, lasting: bool) -> None:
-    found = version_check.judge_pods(running)
+    found = verify_version.judge_pods(running)
     assert (found.verdict, found.is_lasting) == (verdict, lasting), found
     assert re.search(words, found.summary), found.summary
 
@@ -263,9 +266,9 @@ def test_the_judgement_of_the_pods(running: ControllerPods, verdict: str, words:
 def answers(**other: str) -> list[tuple[str, str]]:
     every = {
         rule.message: f"VolumeSnapshot is invalid: spec: Invalid value: {rule.message}"
-        for rule in checks.RULES
+        for rule in release_checks.RULES
     }
-    first = checks.RULES[0].message
+    first = release_checks.RULES[0].message
     return [*{**every, **({first: other["first"]} if "first" in other else {})}.items()]
 
 
@@ -279,7 +282,7 @@ def answers(**other: str) -> list[tuple[str, str]]:
     ],
 )
 def test_the_judgement_of_the_rules(given: list[tuple[str, str]], verdict: str, words: str) -> None:
-    found = checks.judge_rules(given)
+    found = release_checks.judge_rules(given)
     assert found.verdict == verdict
     assert words in found.summary
 
@@ -297,8 +300,8 @@ def test_the_judgement_of_the_rules(given: list[tuple[str, str]], verdict: str, 
     ],
 )
 def test_the_error_in_a_status(message: str, is_said: bool) -> None:
-    assert bool(checks.status_error({"status": {"error": {"message": message}}}, "x-1")) is is_said
-    assert checks.status_error(None, "x-1") == checks.status_error({}, "x-1") == ""
+    assert bool(release_checks.status_error({"status": {"error": {"message": message}}}, "x-1")) is is_said
+    assert release_checks.status_error(None, "x-1") == release_checks.status_error({}, "x-1") == ""
 
 
 @pytest.mark.parametrize(
@@ -320,16 +323,16 @@ def test_the_error_in_a_status(message: str, is_said: bool) -> None:
 def test_a_failure_tells_if_it_is_older_than_the_run(
     verdict: str, before: dict[str, str], broken: bool | None, words: str
 ) -> None:
-    found, logged = checks.history(verdict, before)
+    found, logged = release_checks.history(verdict, before)
     assert found is broken
     assert words in logged
     assert bool(logged) is bool(words)
 
 
 def test_a_driver_with_a_default_class() -> None:
-    plain, default = ({"metadata": {}, "driver": "a"}, checks.default_class("b"))
-    assert checks.default_driver([plain]) == ""
-    assert checks.default_driver([plain, default]) == "b"
+    plain, default = ({"metadata": {}, "driver": "a"}, release_checks.default_class("b"))
+    assert release_checks.default_driver([plain]) == ""
+    assert release_checks.default_driver([plain, default]) == "b"
 
 
 def test_the_webhook_that_is_called_for_a_resource() -> None:
@@ -337,7 +340,7 @@ def test_the_webhook_that_is_called_for_a_resource() -> None:
         return {"name": name, "rules": [{"resources": [resource]}]}
 
     several = {"webhooks": [entry("a", "volumesnapshots"), entry("b", "volumesnapshotclasses")]}
-    assert checks.webhook_for(several, "volumesnapshotclasses") == "b"
-    assert checks.webhook_for(several, "pods") == "a"
-    assert checks.webhook_for({"webhooks": several["webhooks"][:1]}, "pods") == ""
-    assert checks.webhook_for({}, "pods") == ""
+    assert release_checks.webhook_for(several, "volumesnapshotclasses") == "b"
+    assert release_checks.webhook_for(several, "pods") == "a"
+    assert release_checks.webhook_for({"webhooks": several["webhooks"][:1]}, "pods") == ""
+    assert release_checks.webhook_for({}, "pods") == ""
