@@ -55,5 +55,5 @@ def test_only_tables_name_releases(path: Path) -> None:
 
 
 def test_the_check_finds_releases() -> None:
-    source = 'a = release.group_crds == "8.6"\nb = context.crosses((8, 0, 0))\nc = version > (0, 0, 0) or "v1beta1"'
+    source = 'a = release.group_crds == "8.6"\nb = context.passes_version((8, 0, 0))\nc = version > (0, 0, 0) or "v1beta1"'
     assert list(releases_in(source)) == ["line 1: '8.6'", "line 2: (8, 0, 0)"]

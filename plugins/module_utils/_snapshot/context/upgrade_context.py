@@ -150,7 +150,8 @@ class UpgradeContext:
         return find(self.version)
 
     @property
-    def is_back(self) -> bool:
+    def is_downgrade(self) -> bool:
+        """True for an undo, and for a way to an older release."""
         return self.options.undo is not None or (self.version or NO_VERSION) > self.release.version
 
     @cached_property
@@ -159,8 +160,8 @@ class UpgradeContext:
         undo = self.options.undo
         return UpgradeContext(undo.before, self.release, replace(self.options, undo=None)) if undo else None
 
-    def rests(self, kind: str, name: str, namespace: str) -> bool:
-        """Return True on the way back if the hop did not touch the object."""
+    def is_untouched(self, kind: str, name: str, namespace: str) -> bool:
+        """Return True in an undo if the hop did not touch the object."""
         undo = self.options.undo
         return undo is not None and Reference(kind, name, namespace) in undo.originals - undo.changed
 
@@ -179,7 +180,7 @@ class UpgradeContext:
     def _has_no_controller(self) -> bool:
         return self.controller is None
 
-    def crosses(self, version: Version) -> bool:
+    def passes_version(self, version: Version) -> bool:
         """Return True if the hop is an upgrade from an older release to this version or a newer one."""
         return (self.version or NO_VERSION) < version <= self.release.version
 
@@ -323,7 +324,7 @@ class UpgradeContext:
         ]
 
     @property
-    def hides_lists(self) -> bool:
+    def has_hidden_handle_lists(self) -> bool:
         """True if contents stored at v1beta1 have lists of handles that only the conversion webhook shows at v1beta2."""
         crd, groups = self.contents, self.installed.groups
         if crd is None:
@@ -332,7 +333,7 @@ class UpgradeContext:
         return unreadable or bool(groups.hidden) or (crd.storage == "v1beta1" and bool(groups.lists))
 
     @property
-    def converts(self) -> bool:
+    def conversion_works(self) -> bool:
         """True if a conversion webhook is called and available, and contents could be read."""
         live, crd = self.installed.webhook(CONVERSION), self.contents
         return bool(
@@ -346,7 +347,7 @@ class UpgradeContext:
         )
 
     @property
-    def speaks_v1beta1(self) -> bool:
+    def controller_uses_v1beta1(self) -> bool:
         """True if the controller uses group snapshots at v1beta1. Without a conversion, objects that it writes lose their lists."""
         current = self.current
         return bool(self.groups_on and current and current.groups and current.groups.version == "v1beta1")
@@ -376,7 +377,12 @@ class UpgradeContext:
     def conversion_needed(self) -> bool:
         """True if contents are stored at v1beta1, or a client uses v1beta1."""
         stored = self.stores_v1beta1 and self.installed.groups.contents > 0
-        return stored or self.hides_lists or self.converts or bool(self.contents and self.old_sidecars)
+        return (
+            stored
+            or self.has_hidden_handle_lists
+            or self.conversion_works
+            or bool(self.contents and self.old_sidecars)
+        )
 
     # Webhooks.
 
@@ -399,11 +405,11 @@ class UpgradeContext:
 
     @property
     def _lost_validation(self) -> bool:
-        """Return True on the way back from a release without the validation webhook."""
-        return self.is_back and not (self.current and self.current.has(VALIDATION))
+        """Return True in a downgrade from a release without the validation webhook."""
+        return self.is_downgrade and not (self.current and self.current.has(VALIDATION))
 
     def hook(self, kind: str) -> ReleaseWebhook:
-        """Return the release's webhook, on the way back with its selector of before. Raises KeyError if it has no such webhook."""
+        """Return the release's webhook, in an undo with its selector of before. Raises KeyError if it has no such webhook."""
         if self.release.webhook is None or not self.release.has(kind):
             raise KeyError(kind)
         earlier = self.before.installed if self.before else None

@@ -49,7 +49,7 @@ def find_unreadable(context: UpgradeContext) -> Finding | None:
     )
     missing += ["secrets"] if "secrets" in context.installed.unreadable and context.wants(VALIDATION) else []
     # A failing conversion webhook has its own hazard.
-    missing = [what for what in missing if not (what == "group_contents" and context.hides_lists)]
+    missing = [what for what in missing if not (what == "group_contents" and context.has_hidden_handle_lists)]
     if not missing:
         return None
     return Finding(

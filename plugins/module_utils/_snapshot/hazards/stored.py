@@ -233,7 +233,7 @@ def find_conversion_needed(context: UpgradeContext) -> Finding | None:
     )
     why += [f"{workload} uses v1beta1: {workload.image}" for workload in context.old_sidecars]
     why += ["conversion_webhook is true"] if context.options.conversion_webhook else []
-    why += ["a conversion webhook is installed and answers"] if context.converts else []
+    why += ["a conversion webhook is installed and answers"] if context.conversion_works else []
     why += (
         [context.installed.unreadable["group_contents"]]
         if "group_contents" in context.installed.unreadable
@@ -244,7 +244,7 @@ def find_conversion_needed(context: UpgradeContext) -> Finding | None:
 
 def find_conversion_refused(context: UpgradeContext) -> Finding | None:
     asked = context.options.conversion_webhook
-    if asked is not False or not context.hides_lists or not context.release.has("conversion"):
+    if asked is not False or not context.has_hidden_handle_lists or not context.release.has("conversion"):
         return None
     return Finding(
         (
@@ -274,8 +274,8 @@ def find_conversion_left(context: UpgradeContext) -> Finding | None:
 
 def find_lists_at_v1beta1(context: UpgradeContext) -> Finding | None:
     """Find lists of handles that need a hop with a conversion webhook before a release without a conversion."""
-    hidden = context.hides_lists and not context.converts
-    written = bool(context.installed.groups.lists) and context.speaks_v1beta1
+    hidden = context.has_hidden_handle_lists and not context.conversion_works
+    written = bool(context.installed.groups.lists) and context.controller_uses_v1beta1
     if not context.ends_conversion or context.options.undo or not (hidden or written):
         return None
     groups, why = context.installed.groups, context.installed.unreadable.get("group_contents")
@@ -284,7 +284,7 @@ def find_lists_at_v1beta1(context: UpgradeContext) -> Finding | None:
 
 
 def find_stored_at_v1beta1(context: UpgradeContext) -> Finding | None:
-    if not context.ends_conversion or find_lists_at_v1beta1(context) or context.is_back:
+    if not context.ends_conversion or find_lists_at_v1beta1(context) or context.is_downgrade:
         return None
     found = _with_stored(context, GROUP_CRDS, "v1beta1")
     # The storage migration from v1alpha1 stores them at v1beta1.
@@ -325,7 +325,7 @@ def find_sidecars_before_crds(context: UpgradeContext) -> Finding | None:
 def find_back_to_alpha(context: UpgradeContext) -> Finding | None:
     """Find CRDs that lack the version that the older controller uses, or have another schema of v1alpha1."""
     groups, crd = context.release.groups, context.contents
-    if not (context.is_back and groups and context.groups_wanted and (crd or context.options.undo)):
+    if not (context.is_downgrade and groups and context.groups_wanted and (crd or context.options.undo)):
         return None
     if crd is None or groups.version not in crd.versions:
         evidence = f"{context.release} uses {groups.version}, and {GROUP_CONTENTS} has {', '.join(crd.versions if crd else ()) or 'no version'}"
@@ -347,7 +347,11 @@ def find_back_to_alpha(context: UpgradeContext) -> Finding | None:
 def find_back_without_lists(context: UpgradeContext) -> Finding | None:
     """Find lists of handles that would be lost below 8.4, where no release has a conversion webhook."""
     groups, crd = context.release.groups, context.contents
-    if not context.is_back or context.release.version >= release_table.get(CONVERTS).version or crd is None:
+    if (
+        not context.is_downgrade
+        or context.release.version >= release_table.get(CONVERTS).version
+        or crd is None
+    ):
         return None
     contents = context.installed.groups.contents or "group_contents" in context.installed.unreadable
     if crd.storage in OLD_LISTS or not contents:
@@ -371,7 +375,7 @@ def find_back_without_lists(context: UpgradeContext) -> Finding | None:
 def find_no_way_back(context: UpgradeContext) -> Finding | None:
     """Find group snapshots that would prevent the undo of this hop."""
     current = context.current
-    if current is None or context.is_back or current == context.release:
+    if current is None or context.is_downgrade or current == context.release:
         return None
     undo = Undo(context.installed, frozenset(), frozenset(), frozenset())
     options = replace(context.options, group_snapshots=context.groups_on, undo=undo)
@@ -417,7 +421,7 @@ def _has(context: UpgradeContext, group: str) -> bool:
 def find_group_crds_first(context: UpgradeContext) -> Finding | None:
     """Find group CRDs that do not exist or lack the controller's version, while group snapshots are on."""
     groups = context.release.groups
-    if groups is None or not context.groups_wanted or context.is_back:
+    if groups is None or not context.groups_wanted or context.is_downgrade:
         return None
     crd = context.contents
     if crd is not None and groups.version in crd.versions:

@@ -321,7 +321,7 @@ def find_rules_answer_first(context: UpgradeContext) -> Finding | None:
 
 
 def find_volume_mode(context: UpgradeContext) -> Finding | None:
-    if not context.crosses(VOLUME_MODE_SINCE) or (context.version or NO_VERSION) == NO_VERSION:
+    if not context.passes_version(VOLUME_MODE_SINCE) or (context.version or NO_VERSION) == NO_VERSION:
         return None
     arguments = (*context.options.controller_arguments, *context.options.webhook_arguments)
     if any(argument.startswith("--prevent-volume-mode-conversion=false") for argument in arguments):

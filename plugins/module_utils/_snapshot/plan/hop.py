@@ -196,7 +196,7 @@ def _migrate(crd: str, version: str, hazard: str) -> Step:
 
 def _beta2_by_webhook(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     """Migrate while the conversion webhook still answers."""
-    if "stored-at-v1beta1" in hazards and context.converts:
+    if "stored-at-v1beta1" in hazards and context.conversion_works:
         for name in _stored_at_v1beta1(context):
             yield _migrate(name, "v1beta2", "stored-at-v1beta1")
 
@@ -243,7 +243,7 @@ def _groups_apply(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]
 
 def _beta2_plain(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     """Migrate without a conversion webhook, if no list of handles can be lost."""
-    if "stored-at-v1beta1" in hazards and not context.converts:
+    if "stored-at-v1beta1" in hazards and not context.conversion_works:
         for name in _stored_at_v1beta1(context):
             storage = crd_sets.row(context.release.group_crds, GROUP).storage
             yield _migrate(name, storage, "stored-at-v1beta1")
@@ -349,7 +349,7 @@ def _certificate_of(context: UpgradeContext, kind: str, targets: list[dict[str, 
 
 
 def _controller_rights(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
-    if not context.is_back:
+    if not context.is_downgrade:
         reason = (
             "A newer controller needs permissions that an older one does not need, and fails without them. "
             "The new permissions include the old ones, so they come first."
@@ -358,7 +358,7 @@ def _controller_rights(context: UpgradeContext, hazards: HazardIds) -> Iterator[
 
 
 def _controller_rights_last(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
-    if context.is_back:
+    if context.is_downgrade:
         yield _rights(
             context,
             hazards,

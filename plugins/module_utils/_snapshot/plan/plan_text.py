@@ -54,7 +54,7 @@ def summary(plan: Plan) -> str:
     if first.start == str(target):
         where = f" {many}" if len(plan.hops) > 1 else ""
         return f"{target} is installed; the plan repairs and verifies it{where}{end}"
-    back = ", an older release," if first.context.is_back else ""
+    back = ", an older release," if first.context.is_downgrade else ""
     return f"{first.start} to {target}{back} {many}{end}"
 
 

@@ -71,7 +71,7 @@ def plan_settlement(
 def plan_rollout(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Step]:
     """Return the steps to the release's webhook, after those of plan_settlement. A hop that did not touch it has none to undo."""
     place = context.webhook_namespace(rollout.kind)
-    if context.rests("Deployment", context.hook(rollout.kind).deployment, place):
+    if context.is_untouched("Deployment", context.hook(rollout.kind).deployment, place):
         return
     if context.hands_over(rollout.kind):
         yield from _hand_over(context, rollout)
