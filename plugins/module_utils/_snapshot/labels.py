@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+# The name of upstream's Deployment, ServiceAccount and image of the controller.
+CONTROLLER_NAME = "snapshot-controller"
 CONTROLLER, VALIDATION, CONVERSION, SIDECAR = "controller", "validation", "conversion", "csi-snapshotter"
 # A label of pods. It tells the pods of a release from older ones while both run under one Service.
 RELEASE_LABEL = "app.kubernetes.io/version"

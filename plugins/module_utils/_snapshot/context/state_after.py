@@ -12,10 +12,9 @@ from dataclasses import replace
 
 from ..installed.installers import OURS
 from ..installed.state import Hook, InstalledState, InstalledWorkload, Secret, Service, WebhookConfiguration
-from ..labels import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
+from ..labels import CONTROLLER, CONTROLLER_NAME, CONVERSION, SIDECAR, VALIDATION
 from ..release import crd_sets
 from ..release.crd_sets import Conversion, Crd
-from ..release.release_table import CONTROLLER as CONTROLLER_NAME
 from ..release.release_table import GROUP, GROUP_CONTENTS, OLD_LISTS, SNAPSHOT
 from ..release.settings import REGISTRY
 from .upgrade_context import DRAINS_SINCE, UpgradeContext

@@ -16,10 +16,9 @@ from ..installed.installers import Origin
 from ..installed.pod_specs import NEEDED_USERS
 from ..installed.state import Hook, InstalledState, InstalledWorkload, Secret, Service, WebhookConfiguration
 from ..kinds import Reference
-from ..labels import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
+from ..labels import CONTROLLER, CONTROLLER_NAME, CONVERSION, SIDECAR, VALIDATION
 from ..release import crd_sets, flags
 from ..release.crd_sets import Crd
-from ..release.release_table import CONTROLLER as CONTROLLER_NAME
 from ..release.release_table import (
     CONTROLLER_NAMESPACE,
     GATES_FLAG,

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from ..._managers import KUBESPRAY
 from ..context.upgrade_context import UpgradeContext
-from ..labels import CONTROLLER, CONVERSION, VALIDATION
-from ..release.release_table import CONTROLLER as CONTROLLER_NAME
+from ..labels import CONTROLLER, CONTROLLER_NAME, CONVERSION, VALIDATION
 from ..release.release_table import NEWEST, OLDEST, SNAPSHOT_CRDS, find, text
 from .finding import Finding, listed
 

@@ -15,9 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from ..labels import CONTROLLER as CONTROLLER_PROGRAM
-from ..labels import VALIDATION
-from ..release.release_table import CONFIGURATION_NAMES, CONTROLLER, GROUP, RELEASES, SNAPSHOT
+from ..labels import CONTROLLER, CONTROLLER_NAME, VALIDATION
+from ..release.release_table import CONFIGURATION_NAMES, GROUP, RELEASES, SNAPSHOT
 from ..release.settings import REGISTRY
 from .pod_specs import DEPLOYMENTS, WORKLOADS, containers, deployment_of, only_program, own_program
 
@@ -29,7 +28,7 @@ _HOOKS = [release.webhook for release in RELEASES if release.webhook]
 SERVICES = {hook.service: hook.kind for hook in _HOOKS}
 _SELECTED = {value for hook in _HOOKS for value in hook.selector.values()}
 _ACCOUNTS = {
-    ("ServiceAccount", name) for name in (CONTROLLER, *(hook.service_account for hook in _HOOKS)) if name
+    ("ServiceAccount", name) for name in (CONTROLLER_NAME, *(hook.service_account for hook in _HOOKS)) if name
 }
 
 
@@ -124,7 +123,7 @@ def _service(obj: Object, around: ClusterObjects) -> str:
 def _workload(obj: Object, around: ClusterObjects) -> str:
     names = [f"{entry.get('name', '?')} ({entry.get('image', '')})" for entry in containers(obj)]
     # A controller with another name is deleted only if the user names it.
-    chosen = deployment_of(obj) not in DEPLOYMENTS and only_program(obj) == CONTROLLER_PROGRAM
+    chosen = deployment_of(obj) not in DEPLOYMENTS and only_program(obj) == CONTROLLER
     is_own = len(names) == 1 and (chosen or own_program(obj, around.registry))
     is_history = obj.get("kind") == "ReplicaSet" and not obj["spec"].get("replicas", 1)
     return "" if is_own or is_history else f"it runs the containers {', '.join(names)}"

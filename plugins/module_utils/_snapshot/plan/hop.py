@@ -18,7 +18,7 @@ from typing import Any
 from ..actions.step_types import Step
 from ..context.upgrade_context import UpgradeContext
 from ..installed.state import Hook, InstalledWorkload
-from ..labels import CONVERSION, VALIDATION
+from ..labels import CONTROLLER_NAME, CONVERSION, VALIDATION
 from ..release import crd_sets
 from ..release.release_table import (
     BRIDGE,
@@ -29,7 +29,6 @@ from ..release.release_table import (
     SNAPSHOT,
     WebhookRules,
 )
-from ..release.release_table import CONTROLLER as CONTROLLER_NAME
 from .webhook_rollout import WebhookRollout, delete_orphans, plan_rollout, plan_settlement
 
 HazardIds = frozenset[str]

@@ -20,9 +20,9 @@ from typing import Any
 from ..actions.step_types import Step
 from ..context.upgrade_context import UpgradeContext
 from ..kinds import Reference
-from ..labels import CONVERSION, VALIDATION
+from ..labels import CONTROLLER_NAME, CONVERSION, VALIDATION
 from ..release import crd_sets
-from ..release.release_table import CONTROLLER, GROUP, GROUP_CRDS, SNAPSHOT, get
+from ..release.release_table import GROUP, GROUP_CRDS, SNAPSHOT, get
 from .planner import Hop
 
 CREATE, CHANGE, DELETE, VERIFY = "create", "change", "delete", "verify"
@@ -131,11 +131,11 @@ def _group_crds(_context: UpgradeContext, _given: Parameters) -> list[Reference]
 def controller_rbac(namespace: str) -> list[Reference]:
     """Return the RBAC objects of a controller in the namespace."""
     return [
-        Reference("ServiceAccount", CONTROLLER, namespace),
-        Reference("ClusterRole", f"{CONTROLLER}-runner"),
-        Reference("ClusterRoleBinding", f"{CONTROLLER}-role"),
-        Reference("Role", f"{CONTROLLER}-leaderelection", namespace),
-        Reference("RoleBinding", f"{CONTROLLER}-leaderelection", namespace),
+        Reference("ServiceAccount", CONTROLLER_NAME, namespace),
+        Reference("ClusterRole", f"{CONTROLLER_NAME}-runner"),
+        Reference("ClusterRoleBinding", f"{CONTROLLER_NAME}-role"),
+        Reference("Role", f"{CONTROLLER_NAME}-leaderelection", namespace),
+        Reference("RoleBinding", f"{CONTROLLER_NAME}-leaderelection", namespace),
     ]
 
 
@@ -152,7 +152,7 @@ def _webhook_rbac(_context: UpgradeContext, given: Parameters) -> list[Reference
 
 
 def _controller(_context: UpgradeContext, given: Parameters) -> list[Reference]:
-    return [Reference("Deployment", CONTROLLER, given["namespace"])]
+    return [Reference("Deployment", CONTROLLER_NAME, given["namespace"])]
 
 
 def _webhook(_context: UpgradeContext, given: Parameters) -> list[Reference]:

@@ -19,8 +19,7 @@ from typing import Any
 from ..actions.step_types import Step
 from ..context.upgrade_context import Undo, UpgradeContext
 from ..kinds import Reference
-from ..labels import CONTROLLER, PORT_LABEL, RELEASE_LABEL
-from ..release.release_table import CONTROLLER as CONTROLLER_NAME
+from ..labels import CONTROLLER, CONTROLLER_NAME, PORT_LABEL, RELEASE_LABEL
 from ..release.release_table import GROUP_CONTENTS
 from . import plan_changes
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..errors import ReleaseError
+from ..labels import CONVERSION, VALIDATION
 
 Version = tuple[int, int, int]
 
@@ -28,10 +29,8 @@ SNAPSHOT_CRDS = tuple(
 GROUP_CONTENTS = f"volumegroupsnapshotcontents.{GROUP}"
 GROUP_CRDS = (f"volumegroupsnapshotclasses.{GROUP}", GROUP_CONTENTS, f"volumegroupsnapshots.{GROUP}")
 
-CONTROLLER = "snapshot-controller"
 # Upstream's namespace of the controller since 4.1.
 CONTROLLER_NAMESPACE = "kube-system"
-VALIDATION, CONVERSION = "validation", "conversion"
 OLD_LABEL, LABEL = "app", "app.kubernetes.io/name"
 
 
