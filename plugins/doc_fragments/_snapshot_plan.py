@@ -18,12 +18,6 @@ options:
       - A release that does not exist or must never be installed is an error before the module reads the cluster.
     type: str
     required: true
-  until_version:
-    description:
-      - The hop after which the run stops, a release on the way to O(version). Run the task again, without it or with a later hop, to
-        continue. By default the run takes all hops.
-      - If the installed release is newer, nothing is changed and the task warns.
-    type: str
   installed_version:
     description:
       - The installed release, if the controller's image does not tell it. That is so if the image has only a digest, or a tag that is

@@ -119,7 +119,7 @@ options:
       - The module always sends the CSR, even if it does not expect this cluster to serve the signer.
       - V(ephemeral-ca) is not a signer of the cluster. The module creates a CA in memory, signs this certificate, and discards the CA's
         key. It sends no CSR and needs no permission for CSRs. Use it for serving certificates in clusters without a signer. Examples
-        are clusters with an external CA, RKE1, and clusters with a policy that denies CSRs.
+        are clusters with an external CA, and clusters with a policy that denies CSRs.
       - With V(ephemeral-ca), each renewal creates a new CA and adds it to O(targets). Only the Secret (O(secret.ca_key)) and the targets
         hold the CA. A certificate is valid for a year unless O(expiration_seconds) is set. O(approve=false) is refused, because there
         is no CSR. O(trust) and O(ca_bundle) have no effect.

@@ -108,10 +108,9 @@ EXAMPLES = r"""
     adopt: [kubectl]
     backup_directory: ~/.local/state/certflow.kubernetes/backups
 
-- name: Upgrade from a mirror of the registry, and stop after the hop 8.4.0
+- name: Upgrade from a mirror of the registry
   certflow.kubernetes.snapshot_controller:
     version: 8.7.0
-    until_version: 8.4.0
     source: /srv/releases/external-snapshotter-{version}.tar.gz
     image_registry: registry.example.com/sig-storage
     pull_secrets: [mirror]

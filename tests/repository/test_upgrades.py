@@ -19,8 +19,8 @@ def test_every_jump_was_run_on_each_of_its_clusters() -> None:
 
 def test_every_chain_was_run_on_each_of_its_clusters() -> None:
     rows = page.PAGE.read(page.CHAINED)
-    assert len(rows) == sum(len(way.policies) for way in jumps.WAYS)
-    assert {str(way) for way in jumps.WAYS} <= set(rows)
+    assert len(rows) == sum(len(way.policies) for way in jumps.CHAINS)
+    assert {str(way) for way in jumps.CHAINS} <= set(rows)
     assert {row["... refused"] for row in rows.values()} == {"0"}
 
 

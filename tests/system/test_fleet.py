@@ -217,7 +217,6 @@ def with_results(run: PlaybookRun) -> set[str]:
 # Tag -> status and code for a cluster without a snapshot controller, so there is nothing to verify.
 READING_TAGS = {
     "plan": ("planned", ""),
-    "preflight": ("planned", ""),
     "verify": ("failed", "verification-failed"),
 }
 

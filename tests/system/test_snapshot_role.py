@@ -159,10 +159,10 @@ def test_the_tag_plan_only_reads(rig: UpgradeRoleRig) -> None:
 
 
 @pytest.mark.full
-def test_preflight_and_verify_write_nothing(rig: UpgradeRoleRig) -> None:
+def test_check_mode_and_verify_write_nothing(rig: UpgradeRoleRig) -> None:
     """No pod runs, so no verification passes."""
     start = now()
-    run = rig.play(IN_A_PLAY, "--tags", "preflight", "--limit", "eks")
+    run = rig.play(IN_A_PLAY, "--check", "--limit", "eks")
     assert run.status == 0, run.output
     (found,) = run.reports().values()
     assert (found["problems"], found["steps"]) == ([], []) and found["due"]

@@ -85,11 +85,6 @@ def test_a_chain_on_the_same_clusters(emptied: Lab, say: Say, chain: Chain, haza
 
 
 @pytest.mark.full
-def test_a_run_stops_between_two_hops_and_another_one_completes(emptied: Lab, say: Say) -> None:
-    jumps.go_until(emptied, jumps.UNTIL, say)
-
-
-@pytest.mark.full
 @pytest.mark.parametrize("jump", jumps.JUMPS[1:], ids=str)
 def test_a_jump(emptied: Lab, say: Say, jump: Jump) -> None:
     jumps.go(emptied, jump, say)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.support.playbook import PlaybookRun
 
 ROLE_PAGE = REPOSITORY / "roles" / "snapshot_controller" / "README.md"
-READING = ("--tags plan", "--tags preflight", "--check")
+READING = ("--tags plan", "--check")
 RELEASE = "8.7.0"
 INVENTORY = """\
 clusters:
@@ -131,13 +131,11 @@ def _examples_run(node: Cluster, reader: Reader) -> None:
 
 def _arguments() -> list[str]:
     """Return commands with the arguments of the page's table that the printed commands do not have."""
-    found = [
+    return [
         f"upgrade.yml {line.split('`')[1]}"
         for line in ROLE_PAGE.read_text().splitlines()
         if line.startswith("| `-e ")
     ]
-    # The target snapshot_controller tests until_version, which needs a plan with two hops.
-    return [one for one in found if "until_version" not in one]
 
 
 def _controllers(cluster: Cluster) -> list[str]:

@@ -277,29 +277,6 @@ PROVIDERS: tuple[Provider, ...] = (
         source="rancher/rke2 go.mod (k3s)",
     ),
     Provider(
-        "rke1",
-        serving_signer=EPHEMERAL_CA,
-        signals=(
-            # The prefix is not enough, because Rancher uses it for the machines of RKE2 and k3s clusters too.
-            _node_key("annotation", "rke.cattle.io/internal-ip", 3),
-            _node_key("annotation", "rke.cattle.io/external-ip", 3),
-        ),
-        not_served=tuple(
-            UnservedSigner(
-                signer,
-                "RKE1 starts kube-controller-manager without a signing CA unless its cluster.yml names one "
-                "(services.kube-controller.extra_args: cluster-signing-cert-file, cluster-signing-key-file)",
-                remedy,
-            )
-            for signer, remedy in (
-                (KUBELET_SERVING, f"Use signer_name: {EPHEMERAL_CA}, or name the signing CA there."),
-                (KUBE_APISERVER_CLIENT, "Name the signing CA there."),
-            )
-        ),
-        ca="No CA signs. ephemeral-ca stores its own CA in the Secret",
-        source="rancher/rke cluster/plan.go BuildKubeControllerProcess, k8s/node.go; kubernetes/website#28450",
-    ),
-    Provider(
         "k0s",
         serving_signer=KUBELET_SERVING,
         signals=(_version("+k0s", 3),),

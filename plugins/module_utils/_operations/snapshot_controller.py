@@ -30,7 +30,7 @@ from .._snapshot.release.settings import (
 from .._upgrade.engine import Upgrade
 from .._upgrade.upgrade_request import CertificateOptions, UpgradeRequest
 from . import snapshot_controller_info
-from .snapshot_controller_info import WORKLOAD, parse_options, parse_release, parse_until
+from .snapshot_controller_info import WORKLOAD, parse_options, parse_release
 
 PRESENT, VERIFIED = "present", "verified"
 ARGUMENTS: dict[str, Any] = {
@@ -100,7 +100,6 @@ def parse_request(parameters: Mapping[str, Any]) -> UpgradeRequest:
     return UpgradeRequest(
         release=parse_release(parameters),
         options=parse_options(parameters),
-        until=parse_until(parameters),
         settings=ReleaseSettings(
             controller=_workload(parameters["controller"]),
             webhook=_workload(webhook),

@@ -11,7 +11,6 @@ Its options are also those of snapshot_controller that the plan depends on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from .._ansible import argument_specs
@@ -45,7 +44,6 @@ WORKLOAD: dict[str, Any] = {
 }
 ARGUMENTS: dict[str, Any] = {
     "version": {"type": "str", "required": True},
-    "until_version": {"type": "str"},
     "installed_version": {"type": "str"},
     "namespace": {"type": "str"},
     "webhook_namespace": {"type": "str"},
@@ -79,10 +77,7 @@ ARGUMENTS: dict[str, Any] = {
 
 def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Result:
     """Read the cluster and return the plan. Raises CertflowError."""
-    release, until = parse_release(parameters), parse_until(parameters)
-    current = planning.read(client, release, parse_options(parameters))
-    hops = planning.hops_until(current.plan.hops, until) or current.plan.hops
-    current = replace(current, plan=replace(current.plan, hops=tuple(hops)))
+    current = planning.read(client, parse_release(parameters), parse_options(parameters))
     values = {
         **current.values(),
         "refusal": str(current.refusal() or ""),
@@ -97,11 +92,6 @@ def parse_release(parameters: Mapping[str, Any]) -> Release:
     if not parameters["version"].strip():
         raise CertflowError("the option version is empty", remedy="Give a release, such as version: 8.7.0")
     return release_table.target(parameters["version"])
-
-
-def parse_until(parameters: Mapping[str, Any]) -> Release | None:
-    """Return the release of the option until_version, None if it is not set. Raises CertflowError."""
-    return release_table.target(parameters["until_version"]) if parameters["until_version"] else None
 
 
 def parse_options(parameters: Mapping[str, Any]) -> UpgradeOptions:

@@ -70,8 +70,7 @@ class Upgrade:
     def check(self) -> Result:
         """Plan, and try every step by dry runs. Raises UpgradeRefused, PreflightError, CertflowError."""
         current = self._read()
-        self._warn_of_passed_hop(current)
-        found = self._preflight(current, self._hops(current.plan.hops))
+        found = self._preflight(current, current.plan.hops)
         due = ", ".join(found.due) or "none"
         self.progress.say(f"{len(found.due)} steps would write: {due}. The dry runs found no problem")
         return self._result(changed=bool(found.due), found=found)
@@ -107,8 +106,7 @@ class Upgrade:
         """
         self._check_time()
         current = self._read()
-        self._warn_of_passed_hop(current)
-        found = self._preflight(current, self._hops(current.plan.hops))
+        found = self._preflight(current, current.plan.hops)
         # Another run may be at work, or may have been killed. Its steps are not due any more, but its verifications may be.
         if not found.due and not upgrade_lease.is_held(self.client):
             return self._verify_settled(current, found)
@@ -140,7 +138,7 @@ class Upgrade:
     # Before the first write.
 
     def _read(self) -> ClusterPlan:
-        """Read the cluster and plan. Raises UpgradeRefused, ReleaseError, KubeError."""
+        """Read the cluster and plan. Raises UpgradeRefused, KubeError."""
         self._set_deadline(self.request.step_timeout)  # after a hop, the deadline is that of its last step
         current = planning.read(self.client, self.request.release, self.request.options)
         error = current.refusal(self._lead)
@@ -148,14 +146,6 @@ class Upgrade:
             raise error
         self._values = {**current.values(), **self._values}  # the values of the first plan stay
         return current
-
-    def _warn_of_passed_hop(self, current: ClusterPlan) -> None:
-        warning = planning.passed_hop_warning(current.plan.hops, self.request.until)
-        self._steps.warnings += [warning] if warning else []
-
-    def _hops(self, hops: Sequence[Hop]) -> list[Hop]:
-        """Return the hops up to the one that the run stops after. Raises ReleaseError."""
-        return planning.hops_until(hops, self.request.until)
 
     def _preflight(self, current: ClusterPlan, hops: Sequence[Hop]) -> Preflight:
         self._set_deadline(self.request.step_timeout)
@@ -197,7 +187,7 @@ class Upgrade:
 
     def _verify_settled(self, current: ClusterPlan, found: Preflight) -> Result:
         """Verify the release if nothing is due."""
-        hops = self._hops(current.plan.hops)
+        hops = current.plan.hops
         steps = [
             _without_reconnect(step)
             for step in (hops[-1].steps if hops else ())
@@ -224,7 +214,7 @@ class Upgrade:
         while True:
             # Another run may have changed the cluster before this run had the Lease. Each hop changes it, too.
             fresh = self._read()
-            hops = self._hops(fresh.plan.hops)
+            hops = fresh.plan.hops
             if not hops:
                 break
             if hops[0].release in done:

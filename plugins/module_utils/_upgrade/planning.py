@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .._snapshot.context.upgrade_context import UpgradeContext, UpgradeOptions
-from .._snapshot.errors import ReleaseError, UpgradeRefused
+from .._snapshot.errors import UpgradeRefused
 from .._snapshot.installed import fetch_objects, parse_objects
 from .._snapshot.installed.state import InstalledState
 from .._snapshot.plan import plan_report, planner
-from .._snapshot.plan.planner import Hop, Plan
+from .._snapshot.plan.planner import Plan
 from .._snapshot.release import crd_sets, release_table
-from .._snapshot.release.release_table import Release, get
+from .._snapshot.release.release_table import Release
 
 if TYPE_CHECKING:
     from .._kube.client import Client
@@ -71,37 +71,6 @@ def read(client: Client, release: Release, options: UpgradeOptions) -> ClusterPl
     reading = replace(fetch_objects.observe(client, needs_rules=rules), registry=options.image_registry)
     installed = parse_objects.installed(reading, release)
     return ClusterPlan(UpgradeContext(installed, release, options), planner.plan(installed, release, options))
-
-
-def hops_until(hops: Sequence[Hop], until: Release | None) -> list[Hop]:
-    """Return the hops up to the release ``until``, [] if the cluster is past it. Return all hops without that release.
-
-    Raises ReleaseError if that release is not on the way.
-    """
-    if until is None:
-        return list(hops)
-    releases = [hop.release for hop in hops]
-    if until in releases:
-        return list(hops[: releases.index(until) + 1])
-    start = hops[0].start
-    if start and get(start).version >= until.version:
-        return []
-    raise ReleaseError(
-        f"{until}, the value of until_version, is not a hop on the way from {start or 'nothing'} to {releases[-1]}",
-        evidence=[f"the hops are: {', '.join(map(str, releases))}"],
-        remedy=f"Set until_version to one of the hops: {', '.join(map(str, releases))}",
-    )
-
-
-def passed_hop_warning(hops: Sequence[Hop], until: Release | None) -> str:
-    """Return a warning if the installed release is newer than the release ``until``, "" otherwise."""
-    start = hops[0].start
-    if until is None or not start or get(start).version <= until.version:
-        return ""
-    return (
-        f"Nothing is changed, because {start} is installed, which is newer than until_version {until}. "
-        f"Remove until_version to continue to {hops[-1].release}"
-    )
 
 
 def _shorten(evidence: Sequence[str]) -> list[str]:

@@ -42,7 +42,6 @@ class UpgradeRequest:
     settings: the content of the Deployments.
     source: the place of the release's manifests.
     certificate: the options of the webhook's certificate.
-    until: the hop to stop after, None for all.
     probe_namespace: where verifications create objects, "" for the controller's namespace.
     undo: put back the previous release if a hop fails.
     backup_directory: None for no file.
@@ -55,7 +54,6 @@ class UpgradeRequest:
     settings: ReleaseSettings
     source: ReleaseSource
     certificate: CertificateOptions
-    until: Release | None = None
     probe_namespace: str = ""
     undo: bool = True
     backup_directory: Path | None = None

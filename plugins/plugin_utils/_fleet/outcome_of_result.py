@@ -90,9 +90,7 @@ def _certificate(run: RoleRun) -> dict[str, Any]:
 def _upgrade(run: RoleRun) -> dict[str, Any]:
     result = run.result
     old = (result.get("installed") or {}).get("version") or ""
-    # With snapshot_controller_until_version the run ends before the release.
-    hops = [step["hop"] for step in result.get("steps") or () if step.get("hop")]
-    new = hops[-1] if hops else str(result.get("version") or "")
+    new = str(result.get("version") or "")
     reason = _planned_upgrade(run, old, new) if run.is_planned else _done_upgrade(run, old, new)
     return {"reason": reason, "before": old, "after": new, **details(result)}
 

@@ -42,14 +42,13 @@ def rows() -> Iterator[Row]:
         yield page.REPAIRED, damage.name, partial(_repair, damage)
     for chain in jumps.CHAINS:
         yield page.CHAINED, str(chain), partial(_chain, jumps.go_chain, chain)
-    yield page.CHAINED, str(jumps.UNTIL), partial(_chain, jumps.go_until, jumps.UNTIL)
 
 
 def _jump(go: Callable[..., list[jumps.Gone]], jump: jumps.Jump, rig: Lab) -> None:
     page.put_jump(jump, go(rig, jump, print))
 
 
-def _chain(go: Callable[..., list[jumps.Gone]], way: jumps.Chain | jumps.Until, rig: Lab) -> None:
+def _chain(go: Callable[..., list[jumps.Gone]], way: jumps.Chain, rig: Lab) -> None:
     page.put_chain(way, go(rig, way, print))
 
 

@@ -109,26 +109,6 @@ CHAINS = (
 
 
 @dataclass(frozen=True)
-class Until:
-    """A row of two hops with one run for each."""
-
-    jump: Jump
-    #: Release of the hop after which the first run stops.
-    release: str
-
-    @property
-    def policies(self) -> Mapping[str, str]:
-        return self.jump.policies
-
-    def __str__(self) -> str:
-        return f"{self.jump}, stopped after {self.release}"
-
-
-UNTIL = Until(FROM_BETA, "8.4.0")
-WAYS: tuple[Chain | Until, ...] = (*CHAINS, UNTIL)
-
-
-@dataclass(frozen=True)
 class Gone:
     """The result of a jump or a chain on one cluster."""
 
@@ -166,27 +146,6 @@ def _sum(runs: Sequence[Gone]) -> Gone:
     totals = (sum(getattr(one, name) for one in runs) for name in ("made", "refused", "invalid", "accepted"))
     hops = tuple(hop for one in runs for hop in one.hops)
     return Gone(runs[0].cluster, runs[0].policy, hops, *totals)
-
-
-def go_until(rig: Lab, way: Until, say: Callable[[str], None]) -> list[Gone]:
-    """Stop between two hops, then run the rest. Raises AssertionError for an unexpected result."""
-    jump, release = way.jump, way.release
-    upgrade = UpgradePath(rig, jump.first, jump.policies, say, jump.groups[0])
-    given = {**jump.given, "snapshot_controller_until_version": release}
-    planned = rig.plan(jump.last, *jump.policies, **jump.given)
-    with upgrade.under_load(release):
-        outcome = rig.role(jump.last, *jump.policies, **given)
-    upgrade.results = outcome.results
-    upgrade.tell(f"{jump.last}, until {release}", outcome.moments)
-    stopped = gone(upgrade)
-    for name, load in upgrade.load.items():
-        assert load.wrong() == [], f"{name}: {load.wrong()[:5]}"
-        assert {step["hop"] for step in outcome.results[name]["steps"]} == {release}
-        images = {image.rpartition(":v")[2] for image, _arguments in pods(upgrade.cluster(name))}
-        assert images == {release}, images
-    upgrade.check_plan(planned, jump.last, **jump.given)
-    upgrade.to(jump.last, jump.groups[1], **jump.given)
-    return [_sum(runs) for runs in zip(stopped, gone(upgrade), strict=True)]
 
 
 def go_back(rig: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:

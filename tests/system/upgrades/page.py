@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.system.upgrades.faults import FAULTS, KILLED_ALL_ALONG
-from tests.system.upgrades.jumps import JUMPS, STEPS, WAYS, WAYS_BACK
+from tests.system.upgrades.jumps import CHAINS, JUMPS, STEPS, WAYS_BACK
 from tests.system.upgrades.repairs import DAMAGES
 from tools.docs import rst, written
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tests.system.upgrades.faults import Kills, Met
-    from tests.system.upgrades.jumps import Chain, Gone, Jump, Until
+    from tests.system.upgrades.jumps import Chain, Gone, Jump
 
 PAGE = written.Page(rst.GUIDES / "reference_upgrades.rst", "make upgrades")
 PARTS = JUMPED, CHAINED, REPAIRED, MET, KILLED = ("jumps", "chains", "repairs", "faults", "kills")
@@ -47,16 +47,16 @@ def put_jump(jump: Jump, gone: Iterable[Gone]) -> None:
     PAGE.put(JUMPED, JUMP_HEAD, rows, order)
 
 
-def put_chain(way: Chain | Until, gone: Iterable[Gone]) -> None:
+def put_chain(way: Chain, gone: Iterable[Gone]) -> None:
     rows = {}
     for one in gone:
         counts = map(str, (one.made, one.refused, one.invalid, one.accepted))
         rows[_jump(way, one.cluster)] = [f"{one.cluster}, {one.policy}", *counts]
-    order = [_jump(row, cluster) for row in WAYS for cluster in row.policies]
+    order = [_jump(row, cluster) for row in CHAINS for cluster in row.policies]
     PAGE.put(CHAINED, CHAIN_HEAD, rows, order)
 
 
-def _jump(jump: Jump | Chain | Until, cluster: str) -> str:
+def _jump(jump: Jump | Chain, cluster: str) -> str:
     """Return the first cell, which is the row's name."""
     return str(jump) if cluster == next(iter(jump.policies)) else f"{jump} (on {cluster})"
 

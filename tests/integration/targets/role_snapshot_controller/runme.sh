@@ -23,7 +23,6 @@ role() {
 trap 'ansible-playbook remove.yml -e @"${config}"' EXIT
 
 role planned --tags plan "$@"
-role tried --tags preflight "$@"
 role tried --check --diff "$@"
 role unavailable -e snapshot_controller_version=9.9.9 "$@"
 

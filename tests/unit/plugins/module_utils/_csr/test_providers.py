@@ -40,7 +40,7 @@ def annotation(key: str) -> dict[str, Any]:
 
 
 #: The signers of providers that do not use kubernetes.io/kubelet-serving.
-OTHER_SIGNERS = {"eks": APP_SERVING, "rke1": "ephemeral-ca", "aks": "", "gke": "", "gardener": ""}
+OTHER_SIGNERS = {"eks": APP_SERVING, "aks": "", "gke": "", "gardener": ""}
 RECOGNISED: list[tuple[str, str, dict[str, Any]]] = [
     ("all marks of EKS", "eks", EKS),
     ("EKS, nothing readable but the version and its address", "eks",
@@ -65,7 +65,6 @@ RECOGNISED: list[tuple[str, str, dict[str, Any]]] = [
     ("k3s", "k3s", facts("v1.33.1+k3s1")),
     ("k3s on EC2", "k3s", facts("v1.33.1+k3s1", nodes=(ON_EC2,))),
     ("RKE2", "rke2", facts("v1.33.1+rke2r1")),
-    ("RKE1", "rke1", facts("v1.27.16", nodes=(annotation("rke.cattle.io/internal-ip"),))),
     ("k0s", "k0s", facts("v1.33.1+k0s")),
     ("Talos", "talos", facts(nodes=({"os_image": "Talos (v1.10.3)"},))),
     ("kOps", "kops", facts(nodes=({**ON_EC2, **label("kops.k8s.io/instancegroup")},))),
@@ -108,7 +107,6 @@ UNKNOWN: list[tuple[str, dict[str, Any]]] = [
     ("Google Distributed Cloud", facts("v1.33.5-gke.100", nodes=(label("baremetal.cluster.gke.io/k8s-ip"),))),
     ("a node on Azure", facts(nodes=({"provider_id": "azure:///subscriptions/0/x"},))),
     ("an address like AKS'", facts(api_host="azmk8s.io.example.com")),
-    ("a machine of Rancher's", facts("v1.33.1", nodes=(annotation("rke.cattle.io/machine"),))),
     ("a CRD of OpenShift's", facts(groups=("config.openshift.io",))),
     ("a role called like EKS'", facts(cluster_roles=EKS_ROLES)),
 ]

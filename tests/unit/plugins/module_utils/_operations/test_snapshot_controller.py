@@ -55,8 +55,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 }
 WRONG_UPGRADE: dict[str, tuple[dict[str, Any], str]] = {
     **WRONG,
-    "a hop that does not exist": ({"until_version": "9.9.9"}, "release-unavailable"),
-    "a hop that must not be installed": ({"until_version": "7.0.0"}, "release-unavailable"),
     "no time": ({"step_timeout": 0}, "invalid-input"),
     "a negative time": ({"step_timeout": -1}, "invalid-input"),
 }
@@ -120,7 +118,6 @@ def test_policies_that_may_be_given(given: Any, name: str, expected: Any) -> Non
 
 def test_the_request_has_what_was_given() -> None:
     found = request(
-        until_version="8.4.0",
         webhook={"port": 9443, "host_network": True, "replicas": 3},
         controller={"replicas": 2, "labels": {"team": "storage"}},
         installed_version="7.0.2",
@@ -132,7 +129,7 @@ def test_the_request_has_what_was_given() -> None:
         undo=False,
         step_timeout=7,
     )
-    assert (str(found.release), str(found.until)) == ("8.7.0", "8.4.0")
+    assert str(found.release) == "8.7.0"
     assert (found.settings.port, found.options.webhook_port, found.options.webhook_host_network) == (
         9443,
         9443,
@@ -149,6 +146,6 @@ def test_the_request_has_what_was_given() -> None:
 
 def test_the_defaults() -> None:
     found = request()
-    assert (found.until, found.probe_namespace, found.undo, found.backup_directory) == (None, "", True, None)
+    assert (found.probe_namespace, found.undo, found.backup_directory) == ("", True, None)
     assert (found.options.webhook_port, found.options.validation_webhook) == (found.settings.port, None)
     assert (found.certificate.signer_name, found.certificate.provider) == ("", ProviderOptions(providers=[]))

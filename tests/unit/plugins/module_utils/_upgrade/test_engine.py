@@ -491,30 +491,6 @@ def test_a_lease_of_another_run_writes_nothing(rig: Rigs) -> None:
     assert (here.steps, here.log[-1]) == ([], "release")
 
 
-def test_a_hop_that_is_not_on_the_way_writes_nothing(rig: Rigs) -> None:
-    here = rig(TWO_HOPS)
-    error = failed(here.upgrade("8.7.0", group_snapshots=True, until_version="8.6.0"))
-    assert (error.code, here.log) == ("release-unavailable", ["read"])
-    assert error.remedy
-
-
-def test_a_run_stops_after_the_hop(rig: Rigs) -> None:
-    here = rig(TWO_HOPS)
-    result = here.upgrade("8.7.0", group_snapshots=True, until_version="8.4.0").run()
-    assert {one["hop"] for one in result.values["steps"]} == {"8.4.0"}
-    assert (here.version, result.changed) == ("8.4.0", True)
-
-
-@pytest.mark.parametrize(("until", "warnings"), [("8.1.0", 1), ("8.3.0", 0)])
-def test_a_run_changes_nothing_if_the_hop_is_installed_or_older(rig: Rigs, until: str, warnings: int) -> None:
-    here = rig(TWO_HOPS)
-    result = here.upgrade("8.7.0", group_snapshots=True, until_version=until).run()
-    assert (here.log, result.changed, result.values["due"]) == (["read", "try"], False, [])
-    assert [f"until_version {until}" in warning for warning in result.warnings] == [True] * warnings
-    checked = rig(TWO_HOPS).upgrade("8.7.0", group_snapshots=True, until_version=until).check()
-    assert checked.warnings == result.warnings
-
-
 # Time
 
 
