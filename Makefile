@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo demo-fleet demo-upgrade test test-all test-quick reliability upgrades bench bench-quick fmt docs site pictures locks sums clean
+.PHONY: help demo demo-fleet demo-upgrade test test-all test-quick audit-matrix reliability upgrades bench bench-quick fmt docs site pictures locks sums clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ test-all: ## run every gate and the tests that are too long for make test
 
 test-quick: ## run lint, types, unit tests and a small test on real clusters (3 minutes)
 	@$(RUN) -m tools.ci --quick
+
+audit-matrix: ## run every row of the reference page audit matrix and write its tables, or some: ROWS="Ed25519" (two minutes)
+	@$(RUN) -m tools.ci.enter dev -m tests.system.audit_matrix $(ROWS)
 
 reliability: ## run every fault of the reference page reliability and write its tables, or some: TABLES=false-answers (hours)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.fault_injection $(TABLES)

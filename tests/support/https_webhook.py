@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import socket
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -79,8 +80,9 @@ class WebhookServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, answer: Callable[[dict[str, Any]], Reply]) -> None:
-        super().__init__(("127.0.0.1", 0), _WebhookHandler)
+    def __init__(self, answer: Callable[[dict[str, Any]], Reply], address: str = "127.0.0.1") -> None:
+        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        super().__init__((address, 0), _WebhookHandler)
         self.answer = answer
         self.calls: list[str] = []
         self.connections = 0
@@ -93,7 +95,7 @@ class WebhookServer(ThreadingHTTPServer):
 
     def present(self, pair: CertificateWithKey | None) -> None:
         """Present this certificate from the next connection on. None disables TLS. Open connections stay."""
-        self._tls = _context(pair) if pair else None
+        self._tls = server_context(pair) if pair else None
 
     def serve(self) -> WebhookServer:
         self._thread = threading.Thread(target=self.serve_forever, daemon=True, args=(0.05,))
@@ -125,14 +127,14 @@ class BalancedServer(WebhookServer):
     """Serve several machines at one address. Each connection reaches the next machine, with its own certificate."""
 
     def present_in_turn(self, *pairs: CertificateWithKey) -> None:
-        self._turns = itertools.cycle([_context(pair) for pair in pairs])
+        self._turns = itertools.cycle([server_context(pair) for pair in pairs])
 
     def get_request(self) -> tuple[Any, Any]:
         self._tls = next(self._turns)
         return super().get_request()
 
 
-def _context(pair: CertificateWithKey) -> ssl.SSLContext:
+def server_context(pair: CertificateWithKey) -> ssl.SSLContext:
     """Return a server context.
 
     The ssl module reads only paths, so anonymous memory keeps the key off the disk.

@@ -117,7 +117,7 @@ def test_clusters_by_hand_run_until_they_are_stopped(temporary: Path) -> None:
     [
         (
             ["up", "moon"],
-            "there is no profile 'moon'; there are: onprem, eks, other-ca, ipv6, onprem-node, eks-node",
+            "there is no profile 'moon'; there are: onprem, eks, other-ca, ipv6, local-services, onprem-node, eks-node",
         ),
         (["up", "Big=eks"], "'Big' is no name for a cluster: up to 40 of a-z, 0-9 and -, not - at the ends"),
         (["up", "a=eks", "a=eks"], "'a' is asked for twice"),

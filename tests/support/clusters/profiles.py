@@ -43,7 +43,9 @@ class Profile:
     @property
     def usual(self) -> bool:
         """True if `up` without arguments starts one."""
-        return not (self.node or self.signing_ca or ":" in self.loopback)
+        return not (
+            self.node or self.signing_ca or ":" in self.loopback or self.service_ip.startswith("127.")
+        )
 
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -212,6 +214,12 @@ PROFILES |= {
         loopback="::1",
         advertised="2001:db8::1",  # RFC 3849
         source="https://kubernetes.io/docs/concepts/services-networking/dual-stack/",
+    ),
+    "local-services": replace(
+        PROFILES["onprem"],
+        description="onprem whose Services have loopback addresses, so that it calls servers of this machine",
+        service_cidr="127.96.0.0/16",
+        service_ip="127.96.0.1",
     ),
     "onprem-node": replace(
         PROFILES["onprem"], description="onprem with a real node that runs pods (root only)", node="node-1"

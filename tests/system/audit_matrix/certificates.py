@@ -1,0 +1,207 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The certificates of the matrix: a table of CAs, and the certificates of pods. All can be made as if days had passed."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from tests.support.authority import (
+    CLIENT_AUTH,
+    DAY,
+    SERVER_AUTH,
+    Issued,
+    addresses,
+    authority,
+    dns,
+    issue,
+    key_usage,
+    with_sha1,
+)
+from tests.support.clusters import pki
+
+NOW = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+
+EC, RSA = "ec", "rsa"
+
+
+@functools.cache
+def _rsa(bits: int, _number: int = 0) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, bits)
+
+
+#: The kinds of keys that rows name.
+KEYS: dict[str, Any] = {
+    EC: lambda: ec.generate_private_key(ec.SECP256R1()),
+    "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "p521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+    RSA: lambda: _rsa(2048),
+    "rsa-ca": lambda: _rsa(2048, 1),
+    "rsa4096": lambda: _rsa(4096),
+    "rsa1024": lambda: _rsa(1024),
+}
+
+
+@dataclass(frozen=True)
+class Ca:
+    """A CA of the table. Days count from now."""
+
+    subject: str
+    #: The CA that signs it, "" for itself.
+    issuer: str = ""
+    begin: float = -900
+    end: float = 3000
+    #: The CA whose key it has, "" for a key of its own.
+    key_of: str = ""
+    key: str = EC
+    path_length: int | None = None
+    extensions: tuple[tuple[x509.ExtensionType, bool], ...] = ()
+
+
+def _constrained(*names: str) -> tuple[tuple[x509.ExtensionType, bool], ...]:
+    return ((x509.NameConstraints([x509.DNSName(name) for name in names], None), True),)
+
+
+def _identified(key: Any) -> tuple[tuple[x509.ExtensionType, bool], ...]:
+    return ((x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),)
+
+
+CAS: Mapping[str, Ca] = {
+    "root": Ca("root"),
+    "other": Ca("other"),
+    "same-name": Ca("root"),
+    "rsa-root": Ca("rsa root", key="rsa-ca"),
+    "p384-root": Ca("p384 root", key="p384"),
+    "ed25519-root": Ca("ed25519 root", key="ed25519"),
+    "middle": Ca("middle", "root", -100, 200),
+    "second": Ca("second", "middle", -90, 190),
+    "third": Ca("third", "second", -80, 180),
+    "old-middle": Ca("middle", "root", -300, -10, key_of="middle"),
+    "next-middle": Ca("middle", "root", 20, 900, key_of="middle"),
+    "ending-middle": Ca("ending", "root", -360, 5),
+    "renewed-middle": Ca("ending", "root", -10, 700, key_of="ending-middle"),
+    "cross": Ca("root", "other", -900, 2, key_of="root"),
+    "old-cross": Ca("root", "other", -900, -3, key_of="root"),
+    "long-cross": Ca("root", "other", -900, 2000, key_of="root"),
+    "old-root": Ca("old root", end=-40),
+    "renewed-root": Ca("old root", begin=-50, end=900, key_of="old-root"),
+    "ending-root": Ca("ending root", end=5),
+    "renewed-ending-root": Ca("ending root", begin=-5, key_of="ending-root"),
+    "successor": Ca("ending root", begin=-5),
+    "year-root": Ca("year root", begin=-200, end=165),
+    "late": Ca("late", begin=5, end=900),
+    "short": Ca("short", begin=-10, path_length=0),
+    "below-short": Ca("below short", "short", -10, 900),
+    "long-enough": Ca("long enough", begin=-10, path_length=1),
+    "below-long": Ca("below long", "long-enough", -10, 900),
+    "constrained": Ca("constrained", begin=-10, extensions=_constrained("elsewhere.test")),
+    "permitted": Ca("permitted", begin=-10, extensions=_constrained("svc")),
+    "strange": Ca(
+        "strange", "root", -10, 900,
+        extensions=((x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True),),
+    ),
+    "client-ca": Ca("client", "root", extensions=((x509.ExtendedKeyUsage([x509.ObjectIdentifier(CLIENT_AUTH)]), False),)),
+    "signing-ca": Ca("signing", extensions=((key_usage("key_cert_sign", "crl_sign"), True),)),
+    "century": Ca("nil1", begin=-300, end=36200),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """The certificates that a pod sends: a leaf of the first CA, and CAs after it."""
+
+    chain: tuple[str, ...] = ("root",)
+    #: True if the first CA is sent too.
+    sends_issuer: bool = False
+    #: Days before and after now.
+    life: tuple[float, float] = (-60, 300)
+    usages: tuple[str, ...] = (SERVER_AUTH,)
+    #: The DNS names. "{}" is the name that the API server requires, "{service}" and "{namespace}" are its parts,
+    #: and "{upper}" is it in capital letters.
+    names: tuple[str, ...] = ("{}",)
+    subject: str = "leaf"
+    key: str = EC
+    extensions: tuple[tuple[x509.ExtensionType, bool], ...] = ()
+    pss: bool = False
+    #: Signed with SHA-1.
+    sha1: bool = False
+    #: The leaf signs itself.
+    self_signed: bool = False
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The certificates and the key of a server."""
+
+    certificate_pem: bytes
+    key_pem: bytes
+
+
+def _names(texts: Iterable[str]) -> list[x509.GeneralName]:
+    return [
+        name
+        for text in texts
+        for name in (addresses(text) if re.fullmatch(r"[\d.]+|.*:.*", text) else dns(text))
+    ]
+
+
+class Certificates:
+    """The certificates of the tables as they are when a number of days has passed."""
+
+    def __init__(self, days: float = 0) -> None:
+        self._days = days
+        self._made: dict[str, Issued] = {}
+
+    def at(self, day: float) -> datetime.datetime:
+        return NOW + (day - self._days) * DAY
+
+    def ca(self, name: str) -> Issued:
+        if name not in self._made:
+            row = CAS[name]
+            key = self.ca(row.key_of).key if row.key_of else KEYS[row.key]()
+            self._made[name] = authority(
+                row.subject,
+                self.ca(row.issuer) if row.issuer else None,
+                key=key,
+                not_before=self.at(row.begin),
+                not_after=self.at(row.end),
+                path_length=row.path_length,
+                extensions=row.extensions,
+            )
+        return self._made[name]
+
+    def bundle(self, names: tuple[str, ...]) -> bytes:
+        return "".join(self.ca(name).pem for name in names).encode()
+
+    def sent(self, leaf: Leaf, server_name: str) -> Sent:
+        """Return what a server of this name sends."""
+        service, namespace = (*server_name.split("."), "")[:2]
+        parts = {"service": service, "namespace": namespace, "upper": server_name.upper()}
+        issuer = None if leaf.self_signed else self.ca(leaf.chain[0])
+        made = issue(
+            leaf.subject,
+            issuer,
+            key=KEYS[leaf.key](),
+            names=_names(text.format(server_name, **parts) for text in leaf.names),
+            usages=leaf.usages,
+            not_before=self.at(leaf.life[0]),
+            not_after=self.at(leaf.life[1]),
+            extensions=leaf.extensions,
+            pss=leaf.pss,
+        )
+        if leaf.sha1 and issuer:
+            made = with_sha1(made, issuer.key)
+        cas = leaf.chain if leaf.sends_issuer else leaf.chain[1:]
+        text = made.pem + "".join(self.ca(name).pem for name in cas)
+        return Sent(text.encode(), pki.private_pem(made.key))

@@ -1,0 +1,296 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The control plane of the matrix. It has no node: Services lead to servers of this machine, and a small kubelet to pods."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import re
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
+
+from tests.support import clusters
+from tests.support.clusters import AdminApiError
+from tests.support.https_webhook import WebhookServer, allow, server_context
+from tests.support.probe_rig import DEFINITIONS, HOOKS, MUTATING_HOOKS, config_map
+from tests.support.rig import ClusterRig
+from tests.support.waiting import becomes_true, wait_for
+from tests.system.audit_matrix.certificates import Certificates
+from tests.system.audit_matrix.kubelet import PortForwarder
+from tests.system.audit_matrix.row import ACCEPTED, Made, Pod, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from tests.support.clusters import Cluster
+    from tests.support.https_webhook import Reply
+
+NODES = ("node-a", "node-b")
+CERTIFICATES = "/apis/cert-manager.io/v1/namespaces/{}/certificates"
+
+
+class PodServer(WebhookServer):
+    """The server of pods at one address. Each connection reaches the next pod."""
+
+    def __init__(self, pods: Iterable[tuple[Pod, Any]], address: str) -> None:
+        super().__init__(allow, address)
+        self._pods = itertools.cycle(pods)
+        self._delay = 0.0
+
+    def get_request(self) -> tuple[Any, Any]:
+        pod, self._tls = next(self._pods)
+        self._delay = pod.delay
+        return super().get_request()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        time.sleep(self._delay)
+        super().finish_request(request, client_address)
+
+
+class ControlPlane:
+    """A cluster with the objects that all rows share, from the beginning until `close`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.addresses: dict[str, str] = {}
+        self.kubelet = PortForwarder(self.addresses)
+        self._numbers = itertools.count(300)
+        status = {
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self.kubelet.port}},
+        }
+        for name in NODES:
+            labels = {"kubernetes.io/os": "linux", "kubernetes.io/hostname": name}
+            cluster.api(
+                "POST", "/api/v1/nodes", {"metadata": {"name": name, "labels": labels}, "status": status}
+            )
+        path = clusters.cert_manager_dir() / "deploy" / "crds" / "cert-manager.io_certificates.yaml"
+        cluster.api("POST", DEFINITIONS, yaml.safe_load(path.read_text()))
+
+    def close(self) -> None:
+        self.kubelet.close()
+
+    def next_address(self) -> str:
+        """Return an address for a Service."""
+        number = next(self._numbers)
+        return f"127.96.{number // 250}.{number % 250 + 1}"
+
+
+class Lab(ClusterRig):
+    """A namespace of a control plane with the objects of rows, as they are when a number of days has passed."""
+
+    def __init__(self, plane: ControlPlane, days: float = 0) -> None:
+        super().__init__(plane.cluster, "matrix")
+        self.plane = plane
+        self.certificates = Certificates(days)
+        self._servers: list[WebhookServer] = []
+        self._closed_ports: list[socket.socket] = []
+        self.make("/api/v1/namespaces", {"metadata": {"name": self.name}})
+        path = CERTIFICATES.format(self.name)
+        wait_for(lambda: self.says("GET", path) == ACCEPTED)
+
+    def close(self) -> None:
+        super().close()
+        for server in self._servers:
+            server.close()
+        for port in self._closed_ports:
+            port.close()
+
+    # What the API server says
+
+    def says(self, verb: str, path: str, body: object = None, kind: str = "application/json") -> str:
+        """Send a request. Return "accepted", or the end of the API server's message."""
+        try:
+            self.cluster.client.api(verb, path, body, kind)
+        except AdminApiError as error:
+            return plain(error.message, self.name)
+        return ACCEPTED
+
+    def ask(self, name: str) -> str:
+        """Return the answer to a dry run that calls only the webhook of this name."""
+        path = f"/api/v1/namespaces/{self.name}/configmaps?dryRun=All"
+        return self.says("POST", path, config_map(self.name, probe=name))
+
+    # Services and pods
+
+    def serve(self, pods: Iterable[tuple[Pod, Any]], address: str) -> PodServer:
+        """Serve pods with their TLS contexts at an address."""
+        server = PodServer(pods, address)
+        server.serve()
+        self._servers.append(server)
+        return server
+
+    def context(self, pod: Pod, server_name: str) -> Any:
+        """Return the TLS context of a pod, None for a pod without TLS."""
+        if pod.leaf is None:
+            return None
+        context = server_context(self.certificates.sent(pod.leaf, server_name))
+        if pod.tls:
+            pod.tls(context)
+        return context
+
+    def closed_port(self, address: str) -> int:
+        """Return a port at which no program listens until the end."""
+        port = socket.socket()
+        port.bind((address, 0))
+        self._closed_ports.append(port)
+        return int(port.getsockname()[1])
+
+    def service(self, name: str, shape: Shape, namespace: str = "") -> tuple[int, list[PodServer]]:
+        """Create a Service with pods, and an EndpointSlice for each pod. Return its port, and the servers.
+
+        The API server calls the address of the Service. With several ready pods, a server of its own leads to them in turn.
+        """
+        namespace, address = namespace or self.name, self.plane.next_address()
+        pods = [(pod, self.context(pod, f"{name}.{namespace}.svc")) for pod in shape.pods]
+        servers = {number: self.serve([pair], address) for number, pair in enumerate(pods) if pair[0].listens}
+        ready = [number for number, (pod, _context) in enumerate(pods) if pod.is_ready and pod.listens]
+        fronts = [self.serve([pods[number] for number in ready], address)] if len(ready) > 1 else []
+        ports = [
+            servers[number].port if number in servers else self.closed_port(address)
+            for number in range(len(pods))
+        ]
+        first = [ports[number] for number in ready] or ports or [self.closed_port(address)]
+        port = fronts[0].port if fronts else first[0]
+        spec = {"clusterIP": address, "selector": {"app": name}, "ports": [{"port": port}], **shape.service}
+        if spec.get("type") == "ExternalName":
+            del spec["clusterIP"]
+        path = f"/api/v1/namespaces/{namespace}/services"
+        self.make(path, {"metadata": {"name": name}, "spec": spec})
+        for number, (pod, _context) in enumerate(pods):
+            self._pod((namespace, name, number), pod, ports[number], address)
+        return port, [*servers.values(), *fronts]
+
+    def _pod(self, which: tuple[str, str, int], pod: Pod, port: int, address: str) -> None:
+        """Create a pod and its EndpointSlice. which: namespace, Service, number."""
+        namespace, service, number = which
+        name, node = f"{service}-{number}", NODES[number % len(NODES)]
+        self.plane.addresses[f"{namespace}/{name}"] = address
+        body = {
+            "metadata": {"name": name, "labels": {"app": service, **pod.labels}},
+            "spec": {
+                "nodeName": node,
+                "automountServiceAccountToken": False,
+                "tolerations": [{"operator": "Exists"}],
+                "containers": [{"name": "webhook", "image": "webhook"}],
+            },
+        }
+        self.make(f"/api/v1/namespaces/{namespace}/pods", body)
+        labels = {
+            "kubernetes.io/service-name": service,
+            "endpointslice.kubernetes.io/managed-by": "certflow.test",
+        }
+        endpoint = {
+            "addresses": [f"10.244.{port // 250}.{port % 250 + 1}"],
+            "nodeName": node,
+            "targetRef": {"kind": "Pod", "namespace": namespace, "name": name},
+            "conditions": {"ready": pod.is_ready},
+        }
+        slice_ = {
+            "metadata": {"name": name, "labels": labels},
+            "addressType": "IPv4",
+            "endpoints": [endpoint],
+            "ports": [{"port": port, "name": pod.port_name}],
+        }
+        self.make(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices", slice_)
+
+    # Callers
+
+    def client_config(
+        self, name: str, shape: Shape, answer: Callable[[dict[str, Any]], Reply] = allow
+    ) -> dict[str, Any]:
+        """Create what a caller calls, and return its client configuration."""
+        config: dict[str, Any] = {}
+        bundle = self.certificates.bundle(shape.bundle) if isinstance(shape.bundle, tuple) else shape.bundle
+        if bundle is not None:
+            config["caBundle"] = base64.b64encode(bundle).decode()
+        if shape.url:
+            host = shape.url.strip("[]")
+            pair = (shape.pods[0], self.context(shape.pods[0], host))
+            servers = [self.serve([pair], "127.0.0.1" if host == "localhost" else host)]
+            config["url"] = f"https://{shape.url}:{servers[0].port}/{name}"
+        else:
+            port, servers = self.service(name, shape)
+            service = {"namespace": self.name, "name": shape.calls or name, "port": shape.port or port}
+            config["service"] = {**service, "path": f"/{name}"}
+        for server in servers:
+            server.answer = answer
+        return config
+
+    def webhook(self, name: str, config: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+        """Return a webhook for ConfigMaps with the label of its name in the namespace of the lab."""
+        rule = {
+            "apiGroups": [""],
+            "apiVersions": ["v1"],
+            "operations": ["CREATE"],
+            "resources": ["configmaps"],
+        }
+        return {
+            "name": f"{name}.certflow.test",
+            "clientConfig": dict(config),
+            "rules": [rule],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.name}},
+            "objectSelector": {"matchLabels": {"probe": name}},
+            "sideEffects": "None",
+            "timeoutSeconds": 1,
+            "admissionReviewVersions": ["v1"],
+            **fields,
+        }
+
+    def configure(self, name: str, shape: Shape, config: Mapping[str, Any]) -> str:
+        """Create the configuration of a webhook. Return its name."""
+        full = f"{name}-{self.id}"
+        webhooks = [self.webhook(name, config, **{**shape.webhook, **other}) for other in ({}, *shape.others)]
+        hooks = MUTATING_HOOKS if shape.is_mutating else HOOKS
+        body = {"metadata": {"name": full, **shape.metadata}, "webhooks": webhooks}
+        self.cluster.api("POST", f"{hooks}?fieldManager={shape.field_manager}", body)
+        self.made.append(f"{hooks}/{full}")
+        return full
+
+    def admission(self, name: str, shape: Shape) -> Made:
+        """Make an admission webhook. The API server is asked to create a ConfigMap that only it is asked about."""
+        full = self.configure(name, shape, self.client_config(name, shape))
+        return Made((full,), lambda: self.ask(name))
+
+    def settle(self) -> None:
+        """Wait until the API server uses the configurations."""
+        for number, is_mutating in enumerate((False, True)):
+            name = f"sentinel-{number}"
+            self.configure(name, Shape(is_mutating=is_mutating), {"url": "https://127.0.0.1:1/"})
+            assert becomes_true(lambda name=name: self.ask(name) != ACCEPTED)  # type: ignore[misc]
+            path = f"{MUTATING_HOOKS if is_mutating else HOOKS}/{name}-{self.id}"
+            self.cluster.api("DELETE", path)
+            self.made.remove(path)
+
+    def audit(self) -> dict[str, Any]:
+        result = self.operate(OPERATION, probe_urls=True, wait_timeout=300)
+        assert "failed" not in result, result
+        assert self.writes() == []
+        return result
+
+
+def plain(message: str, namespace: str) -> str:
+    """Return the end of a message of the API server, without what differs from run to run."""
+    text = message.rpartition('": ')[2] if "failed calling webhook" in message else message
+    text = re.sub(r": current time \S+ is (after|before) \S+", "", text)
+    text = text.replace(namespace, "NAMESPACE")
+    return re.sub(r"127\.96\.\d+\.\d+:\d+", "ADDRESS", text)
+
+
+@contextlib.contextmanager
+def running() -> Iterator[ControlPlane]:
+    """Start the control plane."""
+    with clusters.running({"matrix": "local-services"}) as fleet:
+        plane = ControlPlane(fleet["matrix"])
+        try:
+            yield plane
+        finally:
+            plane.close()

@@ -1,0 +1,31 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The tables of the matrix, by the name of their part of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.system.audit_matrix import certificate_rows
+from tests.system.audit_matrix.row import Row, Shape
+
+TABLES: Mapping[str, tuple[Row, ...]] = {
+    "chains": certificate_rows.CHAINS,
+    "certificates": certificate_rows.LEAVES,
+    "bundles": certificate_rows.BUNDLES,
+}
+ROWS: tuple[Row, ...] = tuple(row for rows in TABLES.values() for row in rows)
+#: The numbers of days.
+DAYS = (10, 40)
+
+
+def _ages(row: Row) -> bool:
+    """Return True if the certificate of a row lives longer than these days."""
+    leaf = row.what.pods[0].leaf if isinstance(row.what, Shape) else None
+    return leaf is not None and leaf.life[1] - leaf.life[0] > max(DAYS)
+
+
+#: The rows that also run as if these days had passed.
+AGING: tuple[Row, ...] = tuple(filter(_ages, (*certificate_rows.CHAINS, *certificate_rows.LEAVES)))
