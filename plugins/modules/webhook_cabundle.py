@@ -56,6 +56,20 @@ options:
       - It may be null only in check mode, because M(certflow.kubernetes.k8s_csr) returns null before the first certificate is
         issued. The module then reads and checks the targets and reports a change.
     type: str
+  cluster_trust_bundle:
+    description:
+      - The ClusterTrustBundle to take the certificates from, instead of O(ca_bundle). Kubernetes serves ClusterTrustBundles by default
+        from 1.37 on.
+    type: dict
+    suboptions:
+      name:
+        description:
+          - The name of the ClusterTrustBundle.
+        type: str
+      signer_name:
+        description:
+          - The signer whose ClusterTrustBundles are taken, all of them. Their names may have a hash that changes.
+        type: str
   mode:
     description:
       - V(add) adds the missing certificates. If it adds one, it also removes expired certificates.

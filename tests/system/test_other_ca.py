@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_cabundle
 from cryptography import x509
 
 from tests.support import clusters
@@ -40,6 +41,7 @@ OPENSHIFT = "openshift-config-managed"
 PUBLISHED = f"/api/v1/namespaces/{OPENSHIFT}/configmaps"
 CLIENT = "kubernetes.io/kube-apiserver-client"
 ISSUER = "clusterissuers.cert-manager.io/main"
+TRUST_BUNDLES = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 DAY = datetime.timedelta(days=1)
 
@@ -181,6 +183,30 @@ def test_a_ca_published_as_on_openshift_and_another_ca_of_its_name(rig: CsrRig, 
         assert rig.bundle(target) == pem(usual), "the twin is not trusted"
         assert_trusted(rig, server)
         assert rig.run(targets=[target])["changed"] is False
+
+
+def test_a_signer_that_publishes_its_ca_in_a_cluster_trust_bundle(rig: CsrRig) -> None:
+    """The signer has several bundles. Another task takes the CA of all of them by the signer's name."""
+    ca, retired = pki.make_ca("custom"), pki.make_ca("retired")
+    signer = f"example.com/{rig.name}"
+    for name, text in (("a", pem(retired)), ("b", pem(retired) + pem(ca))):
+        spec = {"signerName": signer, "trustBundle": text}
+        rig.make(TRUST_BUNDLES, {"metadata": {"name": f"example.com:{rig.name}:{name}"}, "spec": spec})
+    with webhook(rig) as (server, target), signing(rig.cluster, signer, ca):
+        result = rig.run(signer_name=signer, targets=[target])
+        assert result["ca_source"] == f"ClusterTrustBundle example.com:{rig.name}:b"
+        assert (result["ca_bundle"], rig.bundle(target)) == (pem(ca), pem(ca))
+        assert_trusted(rig, server)
+        assert rig.run(signer_name=signer, targets=[target])["changed"] is False
+        taken = take_bundle(rig, target, {"signer_name": signer})
+        assert (taken["changed"], rig.bundle(target)) == (True, pem(retired) + pem(ca))
+        assert take_bundle(rig, target, {"name": f"example.com:{rig.name}:b"})["changed"] is False
+        missing = take_bundle(rig, target, {"signer_name": "example.com/other"})
+        assert_one_line(missing, "no-trust-anchor", "spec.signerName", "example.com/other")
+
+
+def take_bundle(rig: CsrRig, target: dict[str, Any], source: dict[str, str]) -> dict[str, Any]:
+    return rig.operate(webhook_cabundle.OPERATION, targets=[target], cluster_trust_bundle=source, mode="exactly")
 
 
 def test_an_intermediate_that_the_signer_does_not_send(rig: CsrRig) -> None:

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .._kube.client import Client
-from .._kube.errors import Forbidden
+from .._kube.errors import ApiError, Forbidden
 from .._x509 import certificate_facts, pem_text
 from .._x509.chain_judge import LEAF, ChainBreak, judge
 from .._x509.errors import CertificateError
 from .errors import AnchorError
 from .intent import Intent
+from .trust_bundles import read_bundles
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def candidates(
         yield AnchorCandidate(_RECORDED, recorded)
     for config_map in CONFIG_MAPS:
         yield _read_published(client, config_map, intent.secret.namespace)
+    yield from _read_trust_bundles(client, intent.signer.name)
     if intent.trust == "chain":
         _leaf, chain = certificate_facts.load_leaf_and_chain(certificate_pem)
         text = "".join(certificate_facts.to_pem(certificate) for certificate in chain)
@@ -142,6 +144,16 @@ def _read_published(client: Client, config_map: CaConfigMap, own_namespace: str)
         return AnchorCandidate(source, problem="this identity has no permission to read it")
     text = str(((obj or {}).get("data") or {}).get(config_map.key) or "")
     return AnchorCandidate(source, text, "" if text else "it does not exist")
+
+
+def _read_trust_bundles(client: Client, signer_name: str) -> Iterator[AnchorCandidate]:
+    try:
+        bundles = read_bundles(client, "spec.signerName", signer_name)
+    except ApiError as error:
+        yield AnchorCandidate(f"ClusterTrustBundles of {signer_name}", problem=error.message or error.cause)
+        return
+    for name, pem in bundles.items():
+        yield AnchorCandidate(f"ClusterTrustBundle {name}", pem, "" if pem else "it is empty")
 
 
 def _select(pem: str, fingerprints: Iterable[str]) -> str:

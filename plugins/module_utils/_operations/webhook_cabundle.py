@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._ansible.argument_specs import AUTH, TARGETS
 from .._ansible.operation import Operation
+from .._csr import trust_bundles
 from .._result import Result
 from .._webhook import bundle_content, bundle_patch, bundle_targets
 from .._x509.errors import BundleError
@@ -29,7 +30,9 @@ _REASONS = {
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """See the module's documentation. Raises CertflowError."""
-    wanted = _wanted(parameters["ca_bundle"], check_mode)
+    source = parameters["cluster_trust_bundle"]
+    ca_bundle = trust_bundles.read_source(client, **source) if source else parameters["ca_bundle"]
+    wanted = _wanted(ca_bundle, check_mode)
     leaf = parameters["certificate"] or None
     if leaf:
         bundle_patch.check_leaf(leaf)
@@ -85,6 +88,12 @@ OPERATION = Operation(
         "targets": {**TARGETS["targets"], "required": True},
         # Public, and yet hidden: a private key that was pasted by mistake must not be shown or logged.
         "ca_bundle": {"type": "str", "no_log": True},
+        "cluster_trust_bundle": {
+            "type": "dict",
+            "options": {"name": {"type": "str"}, "signer_name": {"type": "str"}},
+            "mutually_exclusive": [("name", "signer_name")],
+            "required_one_of": [("name", "signer_name")],
+        },
         "certificate": {"type": "str", "no_log": True},
         "mode": {"type": "str", "choices": list(bundle_content.MODES), "default": "add"},
         "service": {
@@ -97,4 +106,5 @@ OPERATION = Operation(
         "take_over": {"type": "bool", "default": False},
     },
     run=run,
+    constraints={"mutually_exclusive": [("ca_bundle", "cluster_trust_bundle")]},
 )

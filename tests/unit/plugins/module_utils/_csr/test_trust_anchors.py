@@ -18,6 +18,7 @@ from tests.support import authority
 from tests.support.authority import CLIENT_AUTH, NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
+    KUBELET_SERVING,
     YEAR,
     ScriptedApi,
     api_error,
@@ -31,6 +32,10 @@ pytestmark = pytest.mark.quick
 
 ROOT_CA = "/api/v1/namespaces/apps/configmaps/kube-root-ca.crt"
 OPENSHIFT = "/api/v1/namespaces/openshift-config-managed/configmaps/csr-controller-ca"
+
+
+def bundles(version: str) -> str:
+    return f"/apis/certificates.k8s.io/{version}/clustertrustbundles"
 
 
 def published(key: str, pem: str) -> dict[str, Any]:
@@ -127,7 +132,8 @@ def test_the_leaf_counts_only_where_it_is_trusted() -> None:
 
 
 def test_none_vouches_and_all_are_listed() -> None:
-    api = ScriptedApi({ROOT_CA: api_error(Forbidden)}, ca_pem=OTHER)
+    refused = {ROOT_CA: api_error(Forbidden), bundles("v1"): api_error(Forbidden, message="bundles are forbidden")}
+    api = ScriptedApi(refused, ca_pem=OTHER)
     with pytest.raises(AnchorError) as caught:
         choose(intent(ca_bundle=ca("third").pem), api, leaf().pem)
     evidence = caught.value.evidence
@@ -136,12 +142,33 @@ def test_none_vouches_and_all_are_listed() -> None:
         "the API server's CA in test",
         "ConfigMap apps/kube-root-ca.crt",
         "ConfigMap openshift-config-managed/csr-controller-ca",
+        f"ClusterTrustBundles of {KUBELET_SERVING}",
     ]
     assert "unknown authority" in evidence[0]
     assert "no permission to read it" in evidence[2]
     assert "it does not exist" in evidence[3]
+    assert evidence[4].endswith("bundles are forbidden")
     assert "CN=cluster" in str(caught.value)
     assert "ca_bundle" in caught.value.remedy
+
+
+def trust_bundles(**pems: str) -> dict[str, Any]:
+    return {"items": [{"metadata": {"name": name}, "spec": {"trustBundle": pem}} for name, pem in pems.items()]}
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1", "v1alpha1"])
+@pytest.mark.parametrize("order", [("old", "new"), ("new", "old")])
+def test_a_cluster_trust_bundle_of_the_signer_vouches(version: str, order: tuple[str, ...]) -> None:
+    pems = {"old": OTHER, "new": ca("third").pem + ca().pem}
+    api = ScriptedApi({bundles(version): trust_bundles(**{name: pems[name] for name in order})}, ca_pem=OTHER)
+    anchor = choose(intent(), api, leaf().pem)
+    assert (anchor.source, anchor.pem) == ("ClusterTrustBundle new", ca().pem)
+
+
+def test_cluster_trust_bundles_are_read_only_if_no_other_place_vouches() -> None:
+    api = ScriptedApi({ROOT_CA: published("ca.crt", ca().pem), bundles("v1"): trust_bundles(a=ca().pem)})
+    assert choose(intent(), api, leaf().pem).source.startswith("ConfigMap")
+    assert api.asked == [("GET", ROOT_CA)]
 
 
 def test_the_name_that_the_api_server_calls_must_verify() -> None:
