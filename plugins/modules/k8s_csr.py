@@ -221,7 +221,8 @@ options:
   trust:
     description:
       - V(verified) trusts the first CA that verifies the certificate. The module tries O(ca_bundle), the CA of the kubeconfig,
-        C(kube-root-ca.crt) of the namespace, and OpenShift's C(csr-controller-ca).
+        C(kube-root-ca.crt) of the namespace, OpenShift's C(csr-controller-ca) and C(kubelet-serving-ca), and the ClusterTrustBundles
+        of the signer.
       - V(chain) also tries the chain that the signer sent with the certificate.
       - V(leaf) trusts the certificate itself, so each renewal writes the targets.
     type: str

@@ -160,6 +160,7 @@ def test_a_ca_that_is_not_published_must_be_given(rig: CsrRig, usual: pki.KeyPai
             "the API server's CA",
             f"ConfigMap {rig.name}/kube-root-ca.crt",
             f"ConfigMap {OPENSHIFT}/csr-controller-ca",
+            f"ConfigMap {OPENSHIFT}/kubelet-serving-ca",
         ]
         assert (rig.secret(), rig.bundle(target)) == (None, "")
         given = rig.run(targets=[target], ca_bundle=rig.cluster.ca_pem + pem(usual))
@@ -171,7 +172,7 @@ def test_a_ca_published_as_on_openshift_and_another_ca_of_its_name(rig: CsrRig, 
     twin = pki.make_ca("kube-csr-signer")
     publish(rig, pem(twin))
     refused = rig.run()
-    assert "unknown authority" in tried(refused)[-1]
+    assert "unknown authority" in tried(refused)[-2]
     change = {"data": {"ca-bundle.crt": pem(twin) + pem(usual)}}
     rig.cluster.api("PATCH", f"{PUBLISHED}/csr-controller-ca", change, "application/merge-patch+json")
     with webhook(rig) as (server, target):
@@ -206,7 +207,9 @@ def test_a_signer_that_publishes_its_ca_in_a_cluster_trust_bundle(rig: CsrRig) -
 
 
 def take_bundle(rig: CsrRig, target: dict[str, Any], source: dict[str, str]) -> dict[str, Any]:
-    return rig.operate(webhook_cabundle.OPERATION, targets=[target], cluster_trust_bundle=source, mode="exactly")
+    return rig.operate(
+        webhook_cabundle.OPERATION, targets=[target], cluster_trust_bundle=source, mode="exactly"
+    )
 
 
 def test_an_intermediate_that_the_signer_does_not_send(rig: CsrRig) -> None:
@@ -407,5 +410,5 @@ def test_a_summary_of_all_requests_by_signer(rig: CsrRig) -> None:
         codes[csr["signer_name"]].add((csr["diagnosis"] or {"code": ""})["code"])
     assert codes[nobody] == {"left-over", "never-approved"}
     assert codes["kubernetes.io/kubelet-servings"] == {"no-such-signer"}
-    assert len(asked) == len(set(asked)) + 1, "each fact once; the CAs are two ConfigMaps"
+    assert len(asked) == len(set(asked)) + 2, "each fact once; the CAs are three ConfigMaps"
     assert rig.writes() == []

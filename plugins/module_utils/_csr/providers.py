@@ -169,7 +169,7 @@ PROVIDERS: tuple[Provider, ...] = (
                 "Amazon EKS issues no client certificates: use IAM, OIDC or a ServiceAccount token.",
             ),
         ),
-        ca="the cluster's CA in practice (kubeconfig, describe-cluster); AWS documents none",
+        ca="the cluster's CA in practice (kubeconfig, describe-cluster), two while Amazon EKS rotates it; AWS documents none",
         longest_lifetime_seconds=365 * 24 * 3600,
         forbidden_prefixes=("csr-",),
         kubeconfig_marks=(
@@ -237,7 +237,7 @@ PROVIDERS: tuple[Provider, ...] = (
             _listed("api_groups", "security.openshift.io", 1, "API group"),
             _node_key("label", "node.openshift.io/", 2),
         ),
-        ca="ConfigMap openshift-config-managed/csr-controller-ca, key ca-bundle.crt",
+        ca="ConfigMap openshift-config-managed/csr-controller-ca, with hosted control planes kubelet-serving-ca, key ca-bundle.crt",
         longest_lifetime_seconds=720 * 3600,
         source="openshift/cluster-kube-controller-manager-operator bindata/assets/config/defaultconfig.yaml; "
         "openshift/installer#3124",

@@ -67,6 +67,8 @@ CONFIG_MAPS = (
     CaConfigMap("", "kube-root-ca.crt", "ca.crt"),
     # OpenShift's cluster-kube-controller-manager-operator
     CaConfigMap("openshift-config-managed", "csr-controller-ca", "ca-bundle.crt"),
+    # openshift/hypershift hosted-cluster-config-operator
+    CaConfigMap("openshift-config-managed", "kubelet-serving-ca", "ca-bundle.crt"),
 )
 
 _RECORDED = "the anchor that an earlier run added to the targets"

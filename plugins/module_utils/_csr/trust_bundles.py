@@ -25,7 +25,9 @@ def read_bundles(client: Client, field: str, value: str) -> dict[str, str]:
     """
     for version in _VERSIONS:
         with contextlib.suppress(NotFound):
-            answer = client.list_all(f"{_GROUP}/{version}/clustertrustbundles", {"fieldSelector": f"{field}={value}"})
+            answer = client.list_all(
+                f"{_GROUP}/{version}/clustertrustbundles", {"fieldSelector": f"{field}={value}"}
+            )
             return {str(obj["metadata"]["name"]): str(obj["spec"]["trustBundle"]) for obj in answer["items"]}
     return {}
 

@@ -198,7 +198,10 @@ PROFILES |= {
         PROFILES["onprem"],
         description="onprem that signs for kubelet-serving alone, with a CA of its own, for a day at most",
         # On by default from 1.37 on (KEP-3257).
-        apiserver=("--runtime-config=certificates.k8s.io/v1beta1=true", "--feature-gates=ClusterTrustBundle=true"),
+        apiserver=(
+            "--runtime-config=certificates.k8s.io/v1beta1=true",
+            "--feature-gates=ClusterTrustBundle=true",
+        ),
         controller_manager=(
             "--cluster-signing-kubelet-serving-cert-file={pki}/signing-ca.crt",
             "--cluster-signing-kubelet-serving-key-file={pki}/signing-ca.key",

@@ -74,7 +74,7 @@ def test_a_decision_is_a_reason_or_the_certificate_in_use(case: str) -> None:
     ("issued", "is_in_use", "reads"),
     [
         (leaf(), True, 0),
-        (leaf(by=ca("strange")), False, 2),
+        (leaf(by=ca("strange")), False, 3),
         (leaf(not_after=NOW), False, 0),
         (leaf("hook"), False, 0),
     ],

@@ -132,7 +132,10 @@ def test_the_leaf_counts_only_where_it_is_trusted() -> None:
 
 
 def test_none_vouches_and_all_are_listed() -> None:
-    refused = {ROOT_CA: api_error(Forbidden), bundles("v1"): api_error(Forbidden, message="bundles are forbidden")}
+    refused = {
+        ROOT_CA: api_error(Forbidden),
+        bundles("v1"): api_error(Forbidden, message="bundles are forbidden"),
+    }
     api = ScriptedApi(refused, ca_pem=OTHER)
     with pytest.raises(AnchorError) as caught:
         choose(intent(ca_bundle=ca("third").pem), api, leaf().pem)
@@ -142,18 +145,21 @@ def test_none_vouches_and_all_are_listed() -> None:
         "the API server's CA in test",
         "ConfigMap apps/kube-root-ca.crt",
         "ConfigMap openshift-config-managed/csr-controller-ca",
+        "ConfigMap openshift-config-managed/kubelet-serving-ca",
         f"ClusterTrustBundles of {KUBELET_SERVING}",
     ]
     assert "unknown authority" in evidence[0]
     assert "no permission to read it" in evidence[2]
     assert "it does not exist" in evidence[3]
-    assert evidence[4].endswith("bundles are forbidden")
+    assert evidence[5].endswith("bundles are forbidden")
     assert "CN=cluster" in str(caught.value)
     assert "ca_bundle" in caught.value.remedy
 
 
 def trust_bundles(**pems: str) -> dict[str, Any]:
-    return {"items": [{"metadata": {"name": name}, "spec": {"trustBundle": pem}} for name, pem in pems.items()]}
+    return {
+        "items": [{"metadata": {"name": name}, "spec": {"trustBundle": pem}} for name, pem in pems.items()]
+    }
 
 
 @pytest.mark.parametrize("version", ["v1", "v1beta1", "v1alpha1"])

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.quick
 
 CSRS = csr_api.COLLECTION
 ROOT_CA = "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt"
+HOSTED = "/api/v1/namespaces/openshift-config-managed/configmaps/kubelet-serving-ca"
 OPENSHIFT = "/api/v1/namespaces/openshift-config-managed/configmaps/csr-controller-ca"
 GROUP = "/apis/cert-manager.io"
 ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
@@ -61,9 +62,9 @@ NEEDS: list[tuple[dict[str, Any], set[str], int]] = [
     (csr(condition("Denied")), set(), 0),
     (csr(approved(), condition("Failed")), set(), 0),
     (csr(approved(), certificate=leaf().pem), set(), 0),
-    (csr(approved(), certificate=leaf().pem, expirationSeconds=10**9), {ROOT_CA, OPENSHIFT}, 0),
-    (csr(approved()), {CSRS, MANAGER_LEASE, MANAGER_PODS, ROOT_CA, OPENSHIFT}, 0),
-    (csr(), {CSRS, MANAGER_LEASE, MANAGER_PODS, ROOT_CA, OPENSHIFT}, 2),
+    (csr(approved(), certificate=leaf().pem, expirationSeconds=10**9), {ROOT_CA, OPENSHIFT, HOSTED}, 0),
+    (csr(approved()), {CSRS, MANAGER_LEASE, MANAGER_PODS, ROOT_CA, OPENSHIFT, HOSTED}, 0),
+    (csr(), {CSRS, MANAGER_LEASE, MANAGER_PODS, ROOT_CA, OPENSHIFT, HOSTED}, 2),
     (csr(approved(), signerName="example.com/x"), {CSRS, EVENTS}, 0),
     (
         csr(approved(), signerName=CLUSTER_ISSUER),

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.quick
 
 CSRS = csr_api.COLLECTION
 ROOT_CA = "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt"
+HOSTED = "/api/v1/namespaces/openshift-config-managed/configmaps/kubelet-serving-ca"
 OPENSHIFT = "/api/v1/namespaces/openshift-config-managed/configmaps/csr-controller-ca"
 STUCK = [csr(approved(), name=f"stuck-{number}") for number in range(3)]
 
@@ -75,7 +76,7 @@ def test_each_fact_is_read_once_in_a_run() -> None:
     assert len(found) == 200
     paths = [path for verb, path in api.asked if verb == "GET"]
     assert sorted(path for path in paths if path != CSRS) == sorted(
-        [MANAGER_LEASE, MANAGER_PODS, EVENTS, ROOT_CA, OPENSHIFT]
+        [MANAGER_LEASE, MANAGER_PODS, EVENTS, ROOT_CA, OPENSHIFT, HOSTED]
     )
     assert paths.count(CSRS) == 3, "the selected ones, and each signer's"
     assert api.reviews == 3, "to update the approval, and to approve for each signer"
