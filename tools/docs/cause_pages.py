@@ -187,7 +187,7 @@ CAUSES: Mapping[str, CauseText] = {
         "The marks of the provider are too few to tell if it serves the signer",
         "The version of a cluster with `-eks-` means Amazon EKS or EKS Anywhere. Amazon EKS does not issue a Service's request "
         "for `kubernetes.io/kubelet-serving`, and EKS Anywhere does. If this identity may not read nodes and ClusterRoles, "
-        "nothing else tells them apart. The diagnosis names the causes on each provider.",
+        "nothing else tells them apart. The diagnosis names the causes on each provider. The wait for a certificate ends 20 seconds after the approval.",
         "`k8s_csr_info` shows the marks that it found, and the ones that it could not read.",
         "Use the signer of your provider in the table [Signers by provider](providers#signers-by-provider), or give the identity the permissions that "
         "the remedy names. The module then detects the provider.",

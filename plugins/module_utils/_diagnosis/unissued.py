@@ -267,22 +267,25 @@ def depends_on_provider(observation: CsrObservation) -> Diagnosis | None:
     if not unserved:
         return None
     serving = " or ".join(row.name for row, fault in judged if not fault) or "another provider"
-    causes = [f"On {row.name}: {fault.why}." for row, fault in unserved]
-    causes.append(f"On {serving}: {_possible_causes(observation)}.")
-    remedies = [f"On {row.name}: {fault.remedy}" for row, fault in unserved]
-    remedies.append(f"On {serving}: keep this signer, and read the log of {_program(observation)}.")
-    numbered = " ".join(f"({number}) {cause}" for number, cause in enumerate(causes, 1))
+    lead = [
+        f"{fault.remedy.rstrip('.')} (on {row.name}), unless this is {serving}." for row, fault in unserved
+    ]
     return Diagnosis(
         "signer-depends-on-provider",
-        f"Request {observation.name} is approved, {observation.signer} has not issued it, and this cluster shows too few "
-        f"marks of its provider. One of: {numbered}",
+        f"{' '.join(lead)} Request {observation.name} is approved, and {observation.signer} has not issued it. This cluster "
+        "shows too few marks of its provider.",
         ONE_OF,
-        (*provider.evidence, *_evidence(observation)),
+        (
+            *(f"on {row.name}: {fault.why}" for row, fault in unserved),
+            f"on {serving}: {_possible_causes(observation)}",
+            *provider.evidence,
+            *_evidence(observation),
+        ),
         " ".join(
             filter(
                 None,
                 (
-                    *remedies,
+                    f"On {serving}, keep this signer, and read the log of {_program(observation)}.",
                     providers.permissions_remedy(provider),
                     "Delete this request if it was for the wrong signer.",
                 ),

@@ -24,6 +24,9 @@ from .observation import CsrObservation
 # Seconds after the approval until the cluster is asked why there is no certificate, first for a cause that time does not change.
 KNOWN_SECONDS, EXPLAINED_SECONDS = 1.0, 4.0
 LASTING_CAUSES = frozenset(("legacy-unknown", "signer-not-served", "no-such-signer", "signer-switched-off"))
+# Seconds after the approval from which a cause that depends on the unknown provider ends the wait.
+UNCERTAIN_SECONDS = 20.0
+UNCERTAIN_CAUSES = frozenset(("signer-depends-on-provider",))
 # The longest watch, in seconds. A list follows each watch.
 LOOK_SECONDS = 10.0
 # The shortest time between two watches, in seconds.
@@ -37,25 +40,26 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
     until: the end of the wait, as time.monotonic() counts.
 
     Raises IssueError with a diagnosis. It comes at once if the request was deleted or replaced, after one second if this
-    cluster does not serve the signer, after four seconds for another cause that is known, as soon as the Lease proves that
-    kube-controller-manager has stopped, and at ``until`` in any case.
+    cluster does not serve the signer, after four seconds for another cause that is known, after 20 seconds if the cause
+    depends on the provider and that is not known, as soon as the Lease proves that kube-controller-manager has stopped, and
+    at ``until`` in any case.
     """
     current, version = dict(csr), csr["metadata"]["resourceVersion"]
     evidence = ClusterEvidence(client)
     explain_at: float | None = None
+    uncertain_at = until
     looks = 0
     while not (certificate_of(current) or is_over(current)):
         now = time.monotonic()
         if explain_at is None and condition_text(current) == "Approved":
-            explain_at = now + KNOWN_SECONDS
+            explain_at, uncertain_at = now + KNOWN_SECONDS, now + UNCERTAIN_SECONDS
         is_last = now >= until
         if is_last or (explain_at is not None and now >= explain_at):
             evidence.forget(everything=is_last or looks == 1)
             diagnosis = evidence.explain(current)
-            is_known = (
-                diagnosis is not None
-                and diagnosis.is_settled
-                and (looks > 0 or diagnosis.code in LASTING_CAUSES)
+            is_known = diagnosis is not None and (
+                (diagnosis.is_settled and (looks > 0 or diagnosis.code in LASTING_CAUSES))
+                or (diagnosis.code in UNCERTAIN_CAUSES and now >= uncertain_at)
             )
             if diagnosis and (is_last or is_known):
                 # The diagnosis takes a moment, in which the signer may have answered.
@@ -66,6 +70,7 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
                 continue
             until_lease = evidence.seconds_until_lease_expires(current)
             explain_at = time.monotonic() + (until_lease if looks else EXPLAINED_SECONDS - KNOWN_SECONDS)
+            explain_at = min(explain_at, uncertain_at) if now < uncertain_at else explain_at
             looks += 1
         seconds = min(until, explain_at or until, now + LOOK_SECONDS) - now
         current, version = _watch_or_list(client, subject, current, version, seconds)

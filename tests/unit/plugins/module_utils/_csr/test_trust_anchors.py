@@ -18,7 +18,6 @@ from tests.support import authority
 from tests.support.authority import CLIENT_AUTH, NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
-    KUBELET_SERVING,
     YEAR,
     ScriptedApi,
     api_error,
@@ -27,6 +26,7 @@ from tests.unit.plugins.module_utils._csr.flow import (
     intent,
     leaf,
 )
+from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING
 
 pytestmark = pytest.mark.quick
 

@@ -597,15 +597,15 @@ def test_words_for_kubelet_serving_on_eks() -> None:
 
 def test_words_for_a_request_on_eks_or_eks_anywhere() -> None:
     found = diagnosed(csr(approved()), provider=MAYBE_EKS)
-    assert "(1) On eks: Amazon EKS issues it only to kubelets" in found.cause
-    assert "(2) On eks-anywhere: one of " in found.cause
-    assert found.evidence[:3] == (
+    assert found.cause.startswith(f"Use signer_name: {APP_SERVING} (on eks), unless this is eks-anywhere. ")
+    assert found.evidence[0].startswith("on eks: Amazon EKS issues it only to kubelets")
+    assert found.evidence[1].startswith("on eks-anywhere: one of ")
+    assert found.evidence[2:5] == (
         "eks: version v1.36.3-eks-3c42bf9",
         "eks-anywhere: version v1.36.3-eks-3c42bf9",
         "cannot read nodes: forbidden",
     )
-    assert f"On eks: Use signer_name: {APP_SERVING}." in found.remedy
-    assert "On eks-anywhere: keep this signer" in found.remedy
+    assert "On eks-anywhere, keep this signer" in found.remedy
     assert "the permission to list nodes and get the ClusterRole x." in found.remedy
 
 

@@ -166,6 +166,20 @@ def test_a_request_without_known_cause_waits_until_the_deadline(monkeypatch: pyt
     assert len(versions) == 1, "the provider is read once"
 
 
+def test_a_cause_that_depends_on_an_unknown_provider_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version is the only mark. The signer may be slow, so the wait does not end at the first diagnosis."""
+    monkeypatch.setattr(wait_for_certificate, "KNOWN_SECONDS", 0.05)
+    monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
+    monkeypatch.setattr(wait_for_certificate, "UNCERTAIN_SECONDS", 0.6)
+    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
+    api = ScriptedApi({CSRS: page(csr(approved())), "/version": {"gitVersion": "v1.36.3-eks-3c42bf9"}})
+    started = time.monotonic()
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(approved()), seconds=30)
+    assert 0.6 <= time.monotonic() - started < 5
+    assert caught.value.values["diagnosis"]["code"] == "signer-depends-on-provider"
+
+
 def lease(renewed: datetime) -> dict[str, Any]:
     stamp = renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return {"spec": {"renewTime": stamp, "leaseDurationSeconds": 15, "holderIdentity": "one"}}
