@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,11 +17,12 @@ from tests.support import node_webhook
 from tests.support.audit_rig import ROLE, checks, failed, resources_of
 from tests.support.audit_rig import audit_as_auditor as audit
 from tests.support.clusters import pki
+from tests.support.clusters.node import in_network
 from tests.support.node_webhook import NodeWebhook
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.clusters import Cluster
 
@@ -74,6 +77,98 @@ def test_without_the_permission_to_port_forward(node: Cluster, webhook: NodeWebh
     own = [one["check"] for one in result["findings"] if one["object"]["name"] == webhook.name]
     assert "ca-mismatch" not in own
     assert {"ca-expired", "no-endpoints"} <= set(own)
+
+
+#: Answers each request with 403, as a kubelet does that does not know the API server. Arguments: port, certificate, key.
+FORBIDDING = """
+import http.server, ssl, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(403, "Forbidden")
+server = http.server.ThreadingHTTPServer(("", int(sys.argv[1])), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(*sys.argv[2:])
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print("ready", flush=True)
+server.serve_forever()
+"""
+
+
+@contextlib.contextmanager
+def kubelet_port(cluster: Cluster, hook: str, verdict: str) -> Iterator[None]:
+    """Apply a verdict to connections to the port of the kubelet during the block, in the node's network."""
+    table = f"table ip closed {{\nchain c {{\n{hook};\ntcp dport 10250 {verdict}\n}}\n}}\n"
+    done = cluster.run_inside("nft", "-f", "-", stdin=table.encode())
+    assert done.returncode == 0, done.stderr
+    try:
+        yield
+    finally:
+        assert cluster.run_inside("nft", "delete table ip closed").returncode == 0
+
+
+@contextlib.contextmanager
+def forbidding_kubelet(cluster: Cluster) -> Iterator[None]:
+    """Lead connections to the kubelet to a server that answers with 403."""
+    pair = [str(cluster.directory / "pki" / f"kubelet.{end}") for end in ("crt", "key")]
+    program = [sys.executable, "-c", FORBIDDING, "10251", *pair]
+    cluster.start_program("forbidding", in_network(cluster.directory, program))
+    try:
+        wait_for(lambda: "ready" in cluster.log("forbidding").read_text(), 30)
+        with kubelet_port(cluster, "type nat hook output priority -100", "redirect to :10251"):
+            yield
+    finally:
+        cluster.stop("forbidding")
+
+
+@contextlib.contextmanager
+def dead_guard(cluster: Cluster) -> Iterator[None]:
+    """Refuse each port-forward by a webhook whose Service does not exist."""
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["CONNECT"],
+        "resources": ["pods/portforward"],
+    }
+    hook = {
+        "name": "guard.certflow.invalid",
+        "clientConfig": {"service": {"namespace": "default", "name": "guard"}},
+        "rules": [rule],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    cluster.api("POST", node_webhook.CONFIGURATIONS, {"metadata": {"name": "guard"}, "webhooks": [hook]})
+    try:
+        yield
+    finally:
+        cluster.api("DELETE", f"{node_webhook.CONFIGURATIONS}/guard")
+
+
+INPUT = "type filter hook input priority 0"
+#: Why no port-forward begins -> how, and a part of the reason.
+WAYS: dict[str, tuple[Callable[[Cluster], contextlib.AbstractContextManager[None]], str]] = {
+    "refused": (lambda cluster: kubelet_port(cluster, INPUT, "reject with tcp reset"), "connection refused"),
+    "dropped": (lambda cluster: kubelet_port(cluster, INPUT, "drop"), "timed out"),
+    "forbidden": (forbidding_kubelet, "Forbidden"),
+    "dead webhook": (dead_guard, 'service "guard" not found'),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_a_port_forward_a_healthy_webhook_is_unknown(
+    node: Cluster, webhook: NodeWebhook, way: str
+) -> None:
+    blocked, reason = WAYS[way]
+    with blocked(node):
+        node_webhook.dry_run(node, webhook)  # the API server calls it
+        result = audit(node, include_passed=True)
+    assert checks(result, webhook.name) == []
+    unknown = [one for one in result["findings"] if one["status"] == "unknown"]
+    (named,) = [one for one in unknown if any(webhook.name in name for name in one["objects"])]
+    assert reason in named["cause"]
+    assert {"ca-mismatch", "handshake-fails"} <= set(named["unanswered"])
+    assert result["missing_role"] == {}
+    own = [one["check"] for one in result["findings"] if one["object"]["name"] == webhook.name]
+    assert not {"ca-mismatch", "handshake-fails"} & set(own)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from .._csr.certificate_rules import IssueReason
 from .._errors import CertflowError
 from .._result import Result
 from .._webhook import serving_progress
-from .._webhook.serving_progress import HIDDEN, STALE, UNSEEN, ConfigScan, ServingProgress
+from .._webhook.serving_progress import HIDDEN, STALE, UNREACHED, UNSEEN, ConfigScan, ServingProgress
 from . import certificate_report, discover_targets, gather
 from .certificate_run import CertificateRun
 from .wait_until_served import LOOK_SECONDS, Rotation, report_endpoints, scan_endpoints
@@ -58,7 +58,7 @@ def verify_certificate(run: CertificateRun) -> Result:
         facts=secret.certificate,
         anchor=decision.anchor,
     )
-    hidden = progress.state == HIDDEN
+    hidden = progress.state in (HIDDEN, UNREACHED)
     warnings = tuple(progress.evidence) if hidden else ()
     proof = {
         "verdict": "unproven" if hidden else "ok",
@@ -75,7 +75,7 @@ def _look(rotation: Rotation) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:
         scans = tuple(scan_endpoints(rotation, until))
         now = rotation.client.now()
         progress = serving_progress.assess(scans, rotation.certificate.fingerprint, now)
-        if progress.state != UNSEEN or time.monotonic() + LOOK_SECONDS >= until:
+        if progress.state not in (UNSEEN, UNREACHED) or time.monotonic() + LOOK_SECONDS >= until:
             return progress, scans
         time.sleep(LOOK_SECONDS)
 

@@ -107,7 +107,7 @@ def _watch(rotation: Rotation, *, restarted: bool = False) -> tuple[ServingProgr
         progress = serving_progress.assess(scans, rotation.certificate.fingerprint, client.now())
         now = time.monotonic()
         waits = progress.state == serving_progress.STALE or (
-            progress.state == serving_progress.UNSEEN and now < unseen_until
+            progress.state in (serving_progress.UNSEEN, serving_progress.UNREACHED) and now < unseen_until
         )
         if not waits or now >= until or not serving.wait:
             return progress, scans

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .access_review import Permission
 from .answers import error_from
 from .client import Client
-from .errors import ConnectionFailed, KubeError
+from .errors import ConnectionFailed, KubeError, TimedOut
 from .transport import ReadLimits
 
 if TYPE_CHECKING:
@@ -38,8 +38,16 @@ def permissions(namespace: str) -> list[Permission]:
     return [Permission(verb, "", "pods/portforward", namespace) for verb in ("get", "create")]
 
 
+class StreamBroken(ConnectionFailed):
+    """The stream to the API server failed. That says nothing about the pod."""
+
+
 class PortForwardStream:
-    """An open stream. ``send`` and ``recv`` raise ConnectionFailed. ``recv`` returns b"" at the end."""
+    """An open stream. ``recv`` returns b"" at the end.
+
+    ``send`` and ``recv`` raise StreamBroken. ``recv`` also raises ConnectionFailed if the kubelet cannot reach the pod's port, and
+    TimedOut.
+    """
 
     def __init__(self, socket: Any, port: int) -> None:
         self._socket = socket
@@ -66,6 +74,8 @@ class PortForwardStream:
                 message = self._socket.recv()
             except websocket.WebSocketConnectionClosedException:
                 return b""
+            except websocket.WebSocketTimeoutException as exc:
+                raise TimedOut("it sent nothing in time") from exc
             except (websocket.WebSocketException, OSError) as exc:
                 raise _broken(exc) from exc
             if not message:
@@ -84,7 +94,7 @@ class PortForwardStream:
 def connect(client: Client, namespace: str, pod: str, port: int, bounds: ReadLimits) -> PortForwardStream:
     """Open a stream to the pod's port. The bounds apply to all reads.
 
-    Raises Forbidden, NotFound, ApiError, AuthenticationError, ConnectionFailed, TimedOut, AnswerTooLarge.
+    An error says nothing about the pod, because the kubelet connects to it after the stream is open. Raises Forbidden, NotFound, ApiError, AuthenticationError, ConnectionFailed, TimedOut, AnswerTooLarge.
     """
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
     with contextlib.ExitStack() as stack:
@@ -113,8 +123,8 @@ def _refused(path: str, exc: Any, client: Client) -> KubeError:
     return error_from("GET", path, exc.status_code, body, auth_source=client.auth_source)
 
 
-def _broken(exc: Exception) -> ConnectionFailed:
-    return ConnectionFailed(
+def _broken(exc: Exception) -> StreamBroken:
+    return StreamBroken(
         f"the stream through the API server broke: {_one_line(str(getattr(exc, 'strerror', None) or exc).encode())}"
     )
 

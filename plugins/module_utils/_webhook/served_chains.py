@@ -44,6 +44,8 @@ HANDSHAKE_BYTES = 256 * 1024
 # Older versions of the ssl module show only the leaf (bpo-18233).
 SHOWS_CHAINS = sys.version_info >= (3, 10)
 _DER = 2  # _ssl.ENCODING_DER
+# k8s.io/apiserver endpoints/handlers/responsewriters, forbiddenMessage. An admission webhook refuses with other words.
+_REFUSED_BY_AUTHORIZER = " cannot "
 #: OpenSSL's name of an error -> its meaning.
 _TLS_ERRORS = {
     "SSLV3_ALERT_BAD_CERTIFICATE": "it demands a client certificate",
@@ -62,8 +64,10 @@ class ServedChain:
     certificate: CertificateFacts | None = None
     #: The reason why no chain was seen, "" if one was.
     problem: str = ""
-    #: The reason lies with this run, such as a missing permission, and not with the endpoint.
+    #: The reason says nothing about the endpoint, such as a missing permission or an API server that does not reach the node.
     is_blind: bool = False
+    #: The reason may pass, so another look may show more.
+    may_pass: bool = False
     #: The permissions that are missing, if that is the reason.
     lacking: tuple[Permission, ...] = ()
 
@@ -101,14 +105,9 @@ class EndpointScan:
     unready: tuple[ServedChain, ...] = ()
 
     @property
-    def is_complete(self) -> bool:
-        """Return True if at least one endpoint is ready and a certificate was seen on every ready endpoint."""
-        return bool(self.served) and all(one.certificate for one in self.served)
-
-    @property
     def is_blind(self) -> bool:
         """Return True if another scan by this identity would show no more."""
-        return not self.is_known or any(one.is_blind for one in self.served)
+        return not self.is_known or any(one.is_blind and not one.may_pass for one in self.served)
 
 
 class ByteStream(Protocol):
@@ -171,29 +170,43 @@ def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> 
     client.prepare()  # renew the Lease before each endpoint
     now = time.monotonic()
     if now >= until:
-        return ServedChain(endpoint, problem="it was not checked, because the time was over")
+        words = "it was not checked, because the time was over"
+        return ServedChain(endpoint, problem=words, is_blind=True, may_pass=True)
     bounds = ReadLimits("its TLS handshake", until=min(until, now + HANDSHAKE_SECONDS), size=HANDSHAKE_BYTES)
     return _shown(client, endpoint, server_name, bounds)
 
 
 def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: ReadLimits) -> ServedChain:
     """Return the chain that the endpoint sends, or the reason why it sends none."""
+    is_open = False
     try:
         with _open(client, endpoint, bounds) as stream:
+            is_open = True
             chain = handshake(stream, server_name)
-    except Forbidden as exc:
-        words = f"this identity may not reach pods through the API server: {exc.message}"
-        lacking = port_forward.permissions(endpoint.pod[0]) if endpoint.pod else []
-        return ServedChain(endpoint, problem=words, is_blind=True, lacking=tuple(lacking))
     except KubeError as exc:
-        return ServedChain(endpoint, problem=exc.cause)
+        if is_open and not isinstance(exc, port_forward.StreamBroken):
+            return ServedChain(endpoint, problem=exc.cause)
+        return _unreached(endpoint, exc)
     except ssl.SSLError as exc:
         reason = exc.reason or str(exc)
         words = f"{_TLS_ERRORS[reason]} ({reason})" if reason in _TLS_ERRORS else reason
         return ServedChain(endpoint, problem=f"the TLS handshake failed: {words}")
     except OSError as exc:
-        return ServedChain(endpoint, problem=f"it cannot be reached from here: {exc.strerror or exc}")
+        is_blind = not is_open and not isinstance(exc, ConnectionRefusedError)
+        words = f"it cannot be reached from here: {exc.strerror or exc}"
+        return ServedChain(endpoint, problem=words, is_blind=is_blind, may_pass=is_blind)
     return _understood(endpoint, chain)
+
+
+def _unreached(endpoint: Endpoint, error: KubeError) -> ServedChain:
+    """Return the reason why the way to the endpoint failed, which says nothing about the endpoint."""
+    words = error.message or error.cause
+    if not (endpoint.pod and isinstance(error, Forbidden) and _REFUSED_BY_AUTHORIZER in words):
+        words = f"the way to it failed: {words}"
+        return ServedChain(endpoint, problem=words, is_blind=True, may_pass=True)
+    words = f"this identity may not reach pods through the API server: {words}"
+    lacking = tuple(port_forward.permissions(endpoint.pod[0]))
+    return ServedChain(endpoint, problem=words, is_blind=True, lacking=lacking)
 
 
 def _understood(endpoint: Endpoint, chain: list[bytes]) -> ServedChain:

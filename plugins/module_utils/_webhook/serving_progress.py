@@ -18,7 +18,8 @@ from .webhook_endpoints import TERMINATING
 # An endpoint without an answer serves no old certificate either. It may be starting or stopping.
 UNSEEN_SECONDS = 10.0
 
-IN_USE, PARTLY_SEEN, STALE, UNSEEN, HIDDEN = "in use", "partly seen", "stale", "unseen", "hidden"
+IN_USE, PARTLY_SEEN, STALE, UNSEEN = "in use", "partly seen", "stale", "unseen"
+UNREACHED, HIDDEN = "unreached", "hidden"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class ServingProgress:
       PARTLY_SEEN: every endpoint that was seen serves it. At least one is an address that may lead to more machines.
       STALE: some endpoints serve another certificate.
       UNSEEN: some endpoints serve no certificate now, or no endpoint exists.
+      UNREACHED: the way to some endpoints fails, so it is not known what they serve. It may work again.
       HIDDEN: this identity cannot see the served certificates.
     stale: endpoints that serve another certificate, or a chain that does not verify.
     evidence: sentences for people.
@@ -55,9 +57,9 @@ def assess(views: Iterable[ConfigScan], fingerprint: str, now: datetime) -> Serv
     """Return the progress of the certificate with this SHA-256 fingerprint."""
     stale: list[ServedChain] = []
     views = list(views)
-    unseen, evidence = not views, []
+    unseen, unreached, evidence = not views, False, []
     for view in views:
-        unseen = unseen or not view.scan.is_complete
+        unseen = unseen or not view.scan.served
         if view.scan.problem:
             evidence.append(view.scan.problem)
         for one in (*view.scan.served, *view.scan.unready):
@@ -68,9 +70,11 @@ def assess(views: Iterable[ConfigScan], fingerprint: str, now: datetime) -> Serv
             evidence.append(f"{one.endpoint} {fault}")
             if one.certificate and not is_leaving:
                 stale.append(one)
+            elif one.is_blind:
+                unreached = True
             else:
                 unseen = True
-    state = _state(views, is_stale=bool(stale), is_unseen=unseen)
+    state = _state(views, is_stale=bool(stale), is_unseen=unseen, is_unreached=unreached)
     if state == PARTLY_SEEN:
         evidence += _doubts(views)
     return ServingProgress(state, tuple(stale), tuple(dict.fromkeys(evidence)))
@@ -84,12 +88,13 @@ def is_partly_seen(scan: EndpointScan) -> bool:
     return any(one.endpoint.is_outside for one in scan.served)
 
 
-def _state(views: Iterable[ConfigScan], *, is_stale: bool, is_unseen: bool) -> str:
+def _state(views: Iterable[ConfigScan], *, is_stale: bool, is_unseen: bool, is_unreached: bool) -> str:
     scans = [view.scan for view in views]
     rules = (
         (HIDDEN, any(scan.is_blind for scan in scans)),
         (STALE, is_stale),
         (UNSEEN, is_unseen),
+        (UNREACHED, is_unreached),
         (PARTLY_SEEN, any(map(is_partly_seen, scans))),
     )
     return next((state for state, holds in rules if holds), IN_USE)

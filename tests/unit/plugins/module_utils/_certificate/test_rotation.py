@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -107,6 +108,7 @@ def endpoint(pem: str = "", problem: str = "", *, blind: bool = False) -> Served
     return ServedChain(Endpoint("10.0.0.4", 8443, ("apps", "a")), pem, facts, problem, is_blind=blind)
 
 
+UNREACHED = EndpointScan((replace(endpoint(problem="dial tcp", blind=True), may_pass=True),))
 FRESH, STALE = EndpointScan((endpoint(NEW.pem),)), EndpointScan((endpoint(OLD.pem),))
 
 
@@ -216,6 +218,7 @@ def test_it_waits_for_the_last_endpoint_and_touches_each_pod_once(make_rig: Make
     [
         (NO_ENDPOINT, 10),
         (EndpointScan((endpoint(problem="refused"),)), 10),
+        (UNREACHED, 10),
         (BLIND, 0),
         (EndpointScan((), "no right", is_known=False), 0),
     ],

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
@@ -17,8 +18,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import websocket
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import transport
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import port_forward, transport
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     served_chains,
     webhook_endpoints,
@@ -128,7 +132,6 @@ def test_a_look_at_many_endpoints_ends_in_its_time(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(webhook_endpoints, "find", lambda *_arguments: Endpoints(many, unready=many))
         scan = guarded(lambda: served_chains.scan(api, URL, until=time.monotonic() + 1, unready=True))
         assert server.connections == 1
-        assert not scan.is_complete
         assert not scan.is_blind
         unseen = [one.problem for one in (*scan.unready, *scan.served)]
         assert ["not checked" in problem for problem in unseen] == [False] + 7 * [True]
@@ -168,6 +171,100 @@ def test_a_leaf_without_its_chain_is_not_judged(
     assert (seen.is_blind, seen.certificate is None) == (is_blind, is_blind)
 
 
+POD = Endpoint("", 8443, ("apps", "hook-1"))
+CONFIG = ClientConfig("w", "", "", "hook.apps.svc", ("apps", "hook"), "")
+
+
+def status(code: int, message: str) -> bytes:
+    """Return the answer of an API server with a Status object."""
+    body = json.dumps({"kind": "Status", "reason": "InternalError", "message": message}).encode()
+    return b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n" % (code, len(body)) + body
+
+
+DIAL = "error dialing backend: dial tcp 10.0.0.9:10250: "
+DEAD = 'failed calling webhook "guard.example.com": no endpoints available for service "guard"'
+#: The answer of the API server to a port-forward -> a part of the problem, and if a permission is missing.
+NO_STREAM: dict[str, tuple[bytes, str, bool]] = {
+    "the kubelet's port refuses": (status(500, f"{DIAL}connect: connection refused"), "refused", False),
+    "the kubelet's port drops": (status(503, f"{DIAL}i/o timeout"), "i/o timeout", False),
+    "the kubelet forbids it": (b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nForbidden", "Forbidden", False),
+    "a dead webhook": (status(500, f"Internal error occurred: {DEAD}"), DEAD, False),
+    "a webhook denies it": (status(403, 'admission webhook "w" denied the request: no'), "denied", False),
+    "the pod is gone": (status(404, 'pods "hook-1" not found'), "not found", False),
+    "no permission": (status(403, 'User "a" cannot get resource "pods/portforward"'), "cannot get", True),
+    "the token has expired": (status(401, "Unauthorized"), "Unauthorized", False),
+    "a proxy without WebSockets": (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "an empty answer", False),
+    "no answer": (b"", "timed out", False),
+}
+
+
+@pytest.mark.parametrize("case", NO_STREAM)
+def test_without_a_stream_nothing_is_said_about_the_endpoint(case: str) -> None:
+    answer, words, lacks = NO_STREAM[case]
+    with talking(lambda: [answer] if answer else dripping(seconds=60)) as server:
+        own = Client(Connection(server.url, "a test"), user_agent="t", deadline=time.monotonic() + 9)
+        seen = guarded(lambda: served_chains.read_chain(own, POD, CONFIG, time.monotonic() + 1))
+    assert words in seen.problem
+    assert (seen.certificate, seen.is_blind, bool(seen.lacking), seen.may_pass) == (
+        None,
+        True,
+        lacks,
+        not lacks,
+    )
+
+
+#: A message of the stream, or its error -> a part of the problem, and if it says nothing about the endpoint.
+STREAMS: dict[str, tuple[Any, str, bool]] = {
+    "the pod's port refuses": (b"\x01\x21\x20connect: connection refused", "connection refused", False),
+    "the pod is silent": (websocket.WebSocketTimeoutException("timed out"), "nothing in time", False),
+    "the pod closes": (b"", "closed the connection", False),
+    "the pod speaks HTTP": (b"\x00\x21\x20HTTP/1.1 400 Bad Request\r\n", "WRONG_VERSION_NUMBER", False),
+    "the stream breaks": (ConnectionResetError(104, "Connection reset by peer"), "reset", True),
+    "the proxy ends it": (websocket.WebSocketProtocolException("rsv is not implemented"), "rsv", True),
+}
+
+
+@pytest.mark.parametrize("case", STREAMS)
+def test_an_open_stream_speaks_for_the_endpoint(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    message, words, is_blind = STREAMS[case]
+
+    def recv() -> bytes:
+        if isinstance(message, Exception):
+            raise message
+        return bytes(message)
+
+    raw = SimpleNamespace(send_binary=lambda _data: None, shutdown=lambda: None, recv=recv)
+    stream = port_forward.PortForwardStream(raw, 8224)
+    monkeypatch.setattr(port_forward, "connect", lambda *_arguments: stream)
+    api: Any = ScriptedApi()
+    seen = served_chains.read_chain(api, POD, CONFIG, time.monotonic() + 5)
+    assert words in seen.problem
+    assert (seen.is_blind, seen.may_pass) == (is_blind, is_blind)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_blind"),
+    [
+        (ConnectionRefusedError(111, "refused"), False),
+        (socket.timeout("timed out"), True),
+        (OSError(113, "x"), True),
+    ],
+)
+def test_an_address_that_this_machine_does_not_reach(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, is_blind: bool
+) -> None:
+    """The API server may reach it. Only the machine itself refuses a connection."""
+
+    def dial(*_arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(transport, "dial", dial)
+    api: Any = ScriptedApi()
+    outside = Endpoint("hook.example.com", 443, is_outside=True)
+    seen = served_chains.read_chain(api, outside, URL, time.monotonic() + 5)
+    assert (seen.is_blind, seen.may_pass) == (is_blind, is_blind)
+
+
 def test_an_address_of_the_clusters_network_is_never_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Service without a selector: its EndpointSlice names addresses, which mean something else here."""
     monkeypatch.setattr(transport, "dial", lambda *_arguments: pytest.fail("dialled"))
@@ -184,7 +281,7 @@ def test_an_address_of_the_clusters_network_is_never_dialled(monkeypatch: pytest
     )
     config = ClientConfig("w", "", "", "hook.apps.svc", ("apps", "hook"), "")
     scan = served_chains.scan(api, config, until=time.monotonic() + 5)
-    assert (scan.is_blind, scan.is_complete) == (True, False)
+    assert scan.is_blind
     assert "no pod is behind it" in scan.served[0].problem
 
 

@@ -60,6 +60,10 @@ def unseen(*, blind: bool = False) -> ServedChain:
     )
 
 
+def unreached() -> ServedChain:
+    return replace(unseen(blind=True), may_pass=True)
+
+
 def state(*scans: EndpointScan, bundle: str = CA.pem) -> serving_progress.ServingProgress:
     config = ClientConfig("w", "", "", NAME, ("apps", "hook"), bundle)
     fingerprint = certificate_facts.describe_pem(NEW).fingerprint
@@ -77,6 +81,10 @@ def state(*scans: EndpointScan, bundle: str = CA.pem) -> serving_progress.Servin
         ([EndpointScan((), "Service apps/hook has no ready endpoint")], serving_progress.UNSEEN),
         ([EndpointScan((served(NEW),)), EndpointScan(())], serving_progress.UNSEEN),
         ([EndpointScan((served(NEW), unseen(blind=True)))], serving_progress.HIDDEN),
+        ([EndpointScan((served(NEW), unreached()))], serving_progress.UNREACHED),
+        ([EndpointScan((unseen(), unreached()))], serving_progress.UNSEEN),
+        ([EndpointScan((served(OLD), unreached()))], serving_progress.STALE),
+        ([EndpointScan((unseen(blind=True), unreached()))], serving_progress.HIDDEN),
         ([EndpointScan((), "this identity may not read", is_known=False)], serving_progress.HIDDEN),
         # Back from a node that was cut off it would serve the old one again, and its CA would be gone.
         ([unready(served(OLD, "b"), "not ready")], serving_progress.STALE),
