@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import probed_signer
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
     probe_signers,
@@ -23,7 +25,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from tests.support.clusters import APP_SERVING
+from tests.support.clusters import APP_SERVING, pki
+from tests.support.csr_by_hand import signing
 from tests.support.csr_rig import CSRS, KUBELET_SERVING, CsrRig, assert_one_line, role_in, rule_in
 from tests.support.limited_user import DOCS, User, without
 from tests.support.rig import WRITES
@@ -301,3 +304,70 @@ def test_an_old_request_of_a_killed_run_is_deleted_by_the_next_run(rig: CsrRig) 
         probe(rig, check_mode=True)
         assert left_over(rig.cluster) == [name], "check mode deletes nothing"
         assert probe(rig, KUBELET_SERVING)["changed"] is False
+
+
+# The option provider: probe of k8s_csr
+
+#: Amazon EKS is not recognised, so that only the version is left.
+UNRECOGNISED = [{"name": "eks", "rule": "`false`"}]
+PROBED = "certflow.kubernetes/probed-signer"
+
+
+def unrecognised(rig: CsrRig, **options: Any) -> dict[str, Any]:
+    return rig.run(**{"signer_name": None, "provider": "probe", "providers": UNRECOGNISED, **options})
+
+
+def recorded(rig: CsrRig) -> dict[str, Any]:
+    secret = rig.secret()
+    assert secret is not None
+    return dict(json.loads(secret["metadata"]["annotations"][PROBED]))
+
+
+def record(rig: CsrRig, answer: dict[str, Any]) -> None:
+    patch = {"metadata": {"annotations": {PROBED: json.dumps(answer)}}}
+    rig.cluster.api("PATCH", f"{rig.secrets}/hook-tls", patch, "application/merge-patch+json")
+
+
+def test_an_unknown_provider_is_probed_once(eks: CsrRig) -> None:
+    """The Secret keeps the answer, until the version or the marks of the cluster change."""
+    planned = unrecognised(eks, check_mode=True)
+    assert (planned["changed"], planned["signer"], planned["pending"]) == (True, "", True)
+    assert "would probe" in planned["reason"]
+    assert_one_line(unrecognised(eks, state="verified"), "signer-not-known", eks.cluster.url)
+    assert_one_line(unrecognised(eks, provider="auto"), "signer-not-known", "probe")
+    assert eks.writes() == []
+    issued = unrecognised(eks)
+    assert (issued["signer"], issued["provider"]["signer_name"]) == (APP_SERVING, APP_SERVING)
+    answer = recorded(eks)
+    assert (answer["signer_name"], answer["marks"]) == (APP_SERVING, ["eks-anywhere"])
+    before = len(eks.writes())
+    assert unrecognised(eks)["changed"] is False
+    assert unrecognised(eks, state="verified").get("code") != "signer-not-known"
+    assert len(eks.writes()) == before
+    record(eks, {**answer, "version": "1.20"})
+    again = unrecognised(eks)
+    assert again["certificate"]["serial"] == issued["certificate"]["serial"], "the certificate is kept"
+    assert recorded(eks)["version"] == answer["version"]
+    record(eks, {**answer, "signer_name": "example.com/any"})
+    assert unrecognised(eks)["signer"] == APP_SERVING, "only a signer of the table is believed"
+
+
+def test_a_row_of_the_table_does_not_change_the_signer_of_a_valid_certificate(rig: CsrRig) -> None:
+    """Only the word of the user does, or the renewal."""
+    ca, signer = pki.make_ca("own"), f"example.com/{rig.name}"
+    trusted: dict[str, Any] = {"ca_bundle": ca.certificate_pem.decode() + rig.cluster.ca_pem}
+    with signing(rig.cluster, signer, ca):
+        first = rig.run(signer_name=signer, **trusted)
+    kept = rig.run(signer_name=None, **trusted)
+    assert (kept["changed"], kept["signer"]) == (False, signer)
+    assert kept["certificate"]["serial"] == first["certificate"]["serial"]
+    assert rig.run(signer_name=None, provider="kubeadm", **trusted)["signer"] == KUBELET_SERVING
+
+
+def test_a_cluster_where_no_signer_issues(rig: CsrRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signer_probe, "serving_signers", lambda: (APP_SERVING,))
+    monkeypatch.setattr(probed_signer, "PROBE_SECONDS", 2)
+    nothing = [{"name": "kubeadm", "rule": "`false`"}]
+    failed = unrecognised(rig, providers=nothing)
+    assert_one_line(failed, "signer-not-known", APP_SERVING, "ephemeral-ca")
+    assert rig.secret() is None

@@ -34,7 +34,8 @@ def remove_certificate(run: CertificateRun) -> Result:
 
 
 def _ensure(run: CertificateRun) -> Result:
-    run, discovery = discover_targets.discover(run, gather.read_secret(run))
+    secret = gather.read_secret(run)
+    run, discovery = discover_targets.discover(gather.keep_signer(run, secret), secret)
     state = gather.gather(run, discovery.secret, discovery.objects)
     rotation.allow_completion(run, state)
     result = rotation.complete(run, state, _obtain_or_keep(run, state))

@@ -15,6 +15,7 @@ from .._csr import providers
 from .._csr.providers import ProviderVerdict
 from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_facts
+from .probed_signer import PROBE
 
 AUTO = "auto"
 
@@ -23,18 +24,23 @@ AUTO = "auto"
 class ProviderOptions:
     """How the provider and its signer are chosen."""
 
-    #: The name of a provider, or "auto" to detect it.
+    #: The name of a provider, "auto" to detect it, or "probe" to detect it and to probe the signers if it is unknown.
     provider: str = AUTO
     #: Rows that extend or override the table of providers.
     providers: Sequence[Mapping[str, Any]] = ()
     #: Signers by the name of their provider. "default" is the signer for an unknown provider.
     signers: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_detected(self) -> bool:
+        """Return True if the cluster shows its provider, and the task does not name it."""
+        return self.provider in (AUTO, PROBE)
+
 
 def find_provider(client: Client, options: ProviderOptions) -> ProviderVerdict:
     """Return the provider that the options name, or detect it. Raises ProviderError, KubeError."""
     rows = [*options.providers, *providers.rows_for_signers(options.signers)]
-    if options.provider != AUTO:
+    if not options.is_detected:
         has_default = bool(options.signers.get(providers.DEFAULT))
         return providers.named_by_user(options.provider, rows, required=not has_default)
     return providers.detect(read_cluster_facts(client), rows)

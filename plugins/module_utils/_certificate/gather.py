@@ -12,9 +12,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from .._csr import certificate_rules, pending_key, secret_content
+from .._csr import certificate_rules, markers, pending_key, secret_content, signers
 from .._csr.certificate_rules import IssueReason
-from .._csr.errors import AnchorError, SecretError
+from .._csr.errors import AnchorError, RequestError, SecretError
 from .._csr.intent import Intent
 from .._csr.pending_key import PendingRequest
 from .._csr.secret_content import ExistingSecret
@@ -32,6 +32,22 @@ def read_secret(run: CertificateRun) -> ExistingSecret | None:
     if secret is not None:
         secret_content.refuse_foreign(secret, run.intent)
     return secret
+
+
+def keep_signer(run: CertificateRun, secret: ExistingSecret | None) -> CertificateRun:
+    """Return the run with the signer of the certificate in the Secret, if only a row of the table asks for another one.
+
+    No cluster changes its signer because a row changed, or because a provider is recognised now. The next renewal does.
+    """
+    held = secret.annotations.get(markers.SIGNER) if secret else None
+    if secret is None or not held or not run.intent.keeps_signer:
+        return run
+    try:
+        intent = replace(run.intent, signer=signers.find_signer(held))
+    except RequestError:  # the text of an annotation
+        return run
+    is_good = certificate_rules.reason_to_issue(intent, secret, run.client.now()) is None
+    return replace(run, intent=intent) if is_good else run
 
 
 def gather(

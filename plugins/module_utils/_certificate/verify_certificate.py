@@ -31,7 +31,8 @@ class VerificationError(CertflowError):
 
 def verify_certificate(run: CertificateRun) -> Result:
     """Verify the certificate, and write nothing. Raises VerificationError, KubeError."""
-    run, discovery = discover_targets.discover(run, gather.read_secret(run))
+    secret = gather.read_secret(run)
+    run, discovery = discover_targets.discover(gather.keep_signer(run, secret), secret)
     state = gather.gather(run, discovery.secret, discovery.objects)
     decision = gather.decide(run.intent, state)
     secret = state.secret

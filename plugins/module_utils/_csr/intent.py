@@ -81,6 +81,8 @@ class Intent:
     #: CAs that may vouch for the certificate, as PEM text.
     ca_bundle: str = ""
     take_over: bool = False
+    #: True if a certificate that another signer issued stays until its renewal is due.
+    keeps_signer: bool = False
     approve: bool = True
     #: More user names of this task's identity.
     requesters: tuple[str, ...] = ()

@@ -326,7 +326,8 @@ _NO_FACTS: Mapping[str, Any] = {
 }
 _NO_NODE: Mapping[str, Any] = {"labels": {}, "annotations": {}, "provider_id": "", "os_image": ""}
 _NAME_A_SIGNER = (
-    "Set provider, add an entry for the provider or an entry default to signers, or set signer_name"
+    "Set provider, add an entry for the provider or an entry default to signers, or set signer_name. Set provider to "
+    "probe to find the signer by throw-away requests"
 )
 # The keys that a row of the user may have, beside its name.
 _OPTIONS = ("rule", "serving_signer", "ca", "longest_lifetime_seconds", "forbidden_prefixes", "source")
@@ -439,6 +440,11 @@ def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
             filter(None, (*_signer_choices(verdict), permissions_remedy(verdict), _NAME_A_SIGNER))
         ),
     )
+
+
+def is_built_in(verdict: ProviderVerdict) -> bool:
+    """Return True if the signer is that of the table, without an entry of the user."""
+    return any(row.name == verdict.name and row.serving_signer == verdict.signer for row in PROVIDERS)
 
 
 def permissions_remedy(verdict: ProviderVerdict) -> str:

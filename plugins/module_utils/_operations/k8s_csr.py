@@ -8,18 +8,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import _approved_plan
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
+from .._certificate import certificate_report, probed_signer
 from .._certificate.certificate_flow import ensure_certificate, remove_certificate
 from .._certificate.certificate_run import CertificateRun
 from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
 from .._certificate.verify_certificate import verify_certificate
+from .._csr import markers, providers
 from .._csr.errors import RequestError
 from .._csr.intent import Intent, intent_from
+from .._csr.signers import KUBELET_SERVING
 from .._kube.client import Client
 from .._result import Result
 from .._webhook import bundle_content, bundle_targets, probe_webhook
@@ -29,6 +32,7 @@ from .._webhook.workloads import RESOURCES, ServingOptions, WebhookWorkload
 from .._x509.private_keys import KEY_TYPES
 from . import webhook_probe
 
+WOULD_PROBE = "a run that may write would probe which signer issues serving certificates on this cluster"
 PRESENT, ABSENT, VERIFIED = "present", "absent", "verified"
 SPEC: dict[str, Any] = {
     "state": {"type": "str", "choices": [PRESENT, ABSENT, VERIFIED], "default": PRESENT},
@@ -94,17 +98,61 @@ SPEC: dict[str, Any] = {
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """Bring the certificate to the state of the task. Raises CertflowError."""
-    signer: dict[str, Any] = {}
-    values: dict[str, Any] = {}
-    if parameters["state"] != ABSENT and not parameters["signer_name"]:
-        options = ProviderOptions(parameters["provider"], parameters["providers"], parameters["signers"])
-        found = find_provider(client, options)
-        signer = {"signer_name": signer_of(found, options)}
-        values = {"provider": {**describe(found), **signer}}
-    parsed = _parse(client, {**parameters, **signer}, check_mode)
+    choice = _choose_signer(client, parameters, check_mode)
+    if choice.outline is not None:
+        values = certificate_report.values(
+            client, choice.outline, reason=WOULD_PROBE, signer="", pending=True
+        )
+        return Result(True, {**values, **choice.values})
+    parsed = _parse(client, {**parameters, "signer_name": choice.signer_name}, check_mode)
     guard = _approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
-    result = _FLOWS[parameters["state"]](replace(parsed, guard=guard))
-    return replace(result, values={**result.values, **values, **guard.values})
+    secret = replace(parsed.intent.secret, annotations={**parsed.intent.secret.annotations, **choice.record})
+    intent = replace(parsed.intent, secret=secret, keeps_signer=choice.is_from_table)
+    result = _FLOWS[parameters["state"]](replace(parsed, intent=intent, guard=guard))
+    return replace(
+        result,
+        values={**result.values, **choice.values, **guard.values},
+        warnings=(*choice.warnings, *result.warnings),
+    )
+
+
+@dataclass(frozen=True)
+class _SignerChoice:
+    """The signer of a task."""
+
+    signer_name: str | None
+    #: Keys of the result: the provider.
+    values: Mapping[str, Any] = field(default_factory=dict)
+    #: True if neither the task nor a row of the user names the signer.
+    is_from_table: bool = False
+    #: The annotation of the Secret that keeps the answer of a probe.
+    record: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    #: The wanted certificate, if only a run that may write can find the signer.
+    outline: Intent | None = None
+
+
+def _choose_signer(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> _SignerChoice:
+    """Return the signer that the task names, or that of the cluster's provider, or the answer of a probe."""
+    if parameters["state"] == ABSENT or parameters["signer_name"]:
+        return _SignerChoice(parameters["signer_name"])
+    options = ProviderOptions(parameters["provider"], parameters["providers"], parameters["signers"])
+    verdict = find_provider(client, options)
+    choice = _SignerChoice("", is_from_table=options.is_detected and providers.is_built_in(verdict))
+    if options.provider == probed_signer.PROBE and not (
+        verdict.signer or options.signers.get(providers.DEFAULT)
+    ):
+        outline = intent_from({**parameters, "signer_name": KUBELET_SERVING})
+        may_probe = not check_mode and parameters["state"] == PRESENT and not parameters["approved_plan"]
+        probed = probed_signer.find(client, verdict, outline.secret, may_probe=may_probe)
+        if probed is None and check_mode:
+            return replace(choice, outline=outline, values={"provider": describe(verdict)})
+        if probed is not None:
+            verdict = replace(verdict, signer=probed.signer_name)
+            record = {markers.PROBED: probed.record}
+            choice = _SignerChoice("", is_from_table=True, record=record, warnings=probed.warnings)
+    name = signer_of(verdict, options)
+    return replace(choice, signer_name=name, values={"provider": {**describe(verdict), "signer_name": name}})
 
 
 _FLOWS = {PRESENT: ensure_certificate, ABSENT: remove_certificate, VERIFIED: verify_certificate}
