@@ -87,14 +87,20 @@ class Results:
 
 
 def dump(results: Results) -> str:
-    """Return the results as JSON."""
-    data = {
-        "version": VERSION,
-        "about": results.about,
-        "samples": [{**asdict(case), "measures": values} for case, values in results.samples.items()],
-        "missing": [asdict(entry) for entry in results.missing],
-    }
-    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+    """Return the results as JSON, with one line for each row of `about`, sample and missing peer."""
+    about = [f"{json.dumps(row)}: {_line(values)}" for row, values in results.about.items()]
+    samples = [_line({**asdict(case), "measures": values}) for case, values in results.samples.items()]
+    missing = [_line(asdict(entry)) for entry in results.missing]
+    parts = (f'"version": {VERSION}', _block("about", "{}", about), _block("samples", "[]", samples))
+    return "{\n" + ",\n".join((*parts, _block("missing", "[]", missing))) + "\n}\n"
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _block(name: str, ends: str, lines: Iterable[str]) -> str:
+    return f'"{name}": {ends[0]}\n' + ",\n".join(lines) + f"\n{ends[1]}"
 
 
 def parse(text: str) -> Results:
