@@ -72,7 +72,9 @@ def check(log: Path) -> GateResult:
             _complete(source)
         if code := process.run([venv / "bin" / str(program), *arguments], log, environment, work):
             return of_exit(code)
-    return of_exit(0)
+    python, target = venv / "bin" / "python", HTML / "report.schema.json"
+    schema: list[str | Path] = [python, "-m", "tools.docs.report_schema", target]
+    return of_exit(process.run(schema, log, environment, REPOSITORY))
 
 
 def _complete(source: Path) -> None:

@@ -26,7 +26,6 @@ from tools.docs import (
     playbook_variables,
     provider_page,
     report,
-    report_schema,
     rst,
     ways_back,
 )
@@ -209,8 +208,6 @@ def main() -> None:
     for name, make in PAGES.items():
         (rst.GUIDES / name).write_text(make())
         print(name)
-    report_schema.PATH.write_text(report_schema.text())
-    print(report_schema.PATH.name)
     ways_back.write()
     print(f"{ways_back.PAGE.path.name}: {ways_back.NAME}")
 

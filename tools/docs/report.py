@@ -25,7 +25,7 @@ it, also later and on another machine. A report of a fleet run has the same form
 
 | Suffix | Format | For |
 |---|---|---|
-| `.json` | JSON, described by the [JSON Schema](/plugins/plugin_utils/_report/report.schema.json) | programs, comparisons, merging |
+| `.json` | JSON, described by the [JSON Schema](https://certflow.github.io/certflow.kubernetes/report.schema.json) | programs, comparisons, merging |
 | `.html` | one HTML file | people |
 | `.prom` | text format of Prometheus | the textfile collector of node_exporter |
 | `.md` | Markdown | a merge request, a chat |

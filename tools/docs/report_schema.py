@@ -2,21 +2,22 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The JSON Schema of reports, made from the tables of their fields."""
+"""The JSON Schema of reports, made from the tables of their fields. The documentation site has it as a file.
+
+`python3 -m tools.ci.enter dev -m tools.docs.report_schema FILE` writes it.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_schema import Field
 
-from tools.ci.venvs import REPOSITORY
-from tools.docs import rst
-
-PATH = REPOSITORY / "plugins" / "plugin_utils" / "_report" / "report.schema.json"
 _TIME = {"type": "string", "format": "date-time"}
 _TYPES: Mapping[str, dict[str, Any]] = {
     report_schema.TEXT: {"type": "string"},
@@ -33,14 +34,10 @@ def schema() -> dict[str, Any]:
     """Return the JSON Schema. A key that it does not name is allowed, because a later minor version may add it."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"{rst.FILES}{PATH.relative_to(REPOSITORY)}",
+        "$id": f"urn:certflow-kubernetes:report:{fields.FORMAT_VERSION.partition('.')[0]}",
         "title": "Report of certflow.kubernetes",
         "oneOf": [_report(kind) for kind in report_schema.KINDS],
     }
-
-
-def text() -> str:
-    return json.dumps(schema(), indent=2) + "\n"
 
 
 def _report(kind: str) -> dict[str, Any]:
@@ -78,3 +75,7 @@ def _field(row: Field, kind: str) -> dict[str, Any]:
     if row.is_nullable:
         shape["type"] = [shape["type"], "null"]
     return {"description": row.meaning.replace("`", ""), **shape}
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(json.dumps(schema(), indent=2) + "\n")
