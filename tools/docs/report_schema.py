@@ -34,7 +34,7 @@ def schema() -> dict[str, Any]:
     """Return the JSON Schema. A key that it does not name is allowed, because a later minor version may add it."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:certflow-kubernetes:report:{fields.FORMAT_VERSION.partition('.')[0]}",
+        "$id": f"urn:certflow-kubernetes:report:{report_schema.FORMAT_VERSION.partition('.')[0]}",
         "title": "Report of certflow.kubernetes",
         "oneOf": [_report(kind) for kind in report_schema.KINDS],
     }
