@@ -56,8 +56,7 @@ def _code_lines(text: str) -> int:
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)):
-            if ast.get_docstring(node, clean=False) is not None:
-                lines -= _span(node.body[0])
+            lines -= _span(node.body[0]) if ast.get_docstring(node) is not None else set()
     for node in tree.body:
         if isinstance(node, ast.Assign) and _names(node) & _PAGES:
             lines -= _span(node)

@@ -50,23 +50,6 @@ def wait_recorded(record: Path) -> Process:
     return process
 
 
-@pytest.mark.parametrize("name", ["etcd", "a b", ") Z 1 (", "(("])
-def test_the_stat_of_a_process_is_parsed_after_its_name(name: str) -> None:
-    fields = " ".join(str(number) for number in range(4, 30))
-    assert Process.from_stat(f"17 ({name}) S {fields}\n") == Process(17, 22)
-
-
-def test_a_program_records_itself(program: tuple[Process, subprocess.Popen[bytes]]) -> None:
-    process, child = program
-    assert process.pid == child.pid
-    assert process.alive
-
-
-def test_this_process_is_alive() -> None:
-    assert Process.current().pid == os.getpid()
-    assert Process.current().alive
-
-
 def test_a_later_process_with_the_same_id_is_not_killed(
     program: tuple[Process, subprocess.Popen[bytes]],
 ) -> None:
@@ -81,24 +64,11 @@ def test_a_later_process_with_the_same_id_is_not_killed(
     assert child.wait(10) == -signal.SIGTERM
 
 
-def test_a_zombie_is_not_alive(program: tuple[Process, subprocess.Popen[bytes]]) -> None:
-    process, _child = program
-    process.kill()
-    assert process.wait(10)
-    assert not process.alive
-
-
 def test_no_program_starts_in_a_removed_directory(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     with processes.start(["touch", str(mark)], tmp_path / "gone" / "etcd.process", tmp_path / "log") as child:
         assert child.wait(10) != 0
     assert not mark.exists()
-
-
-@pytest.mark.parametrize("text", ["", "17 (etcd) S 1", "nonsense"])
-def test_an_incomplete_record_is_ignored(tmp_path: Path, text: str) -> None:
-    (tmp_path / "etcd.process").write_text(text)
-    assert processes.recorded(tmp_path / "etcd.process") is None
 
 
 def test_fleets_with_a_living_owner_stay_and_leftovers_are_removed(root: Path) -> None:
