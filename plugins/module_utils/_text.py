@@ -11,6 +11,7 @@ Reports add the escapes of their formats. Exec plugins may repeat their argument
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 import unicodedata
@@ -125,6 +126,12 @@ def quoted(value: object) -> str:
     if not isinstance(value, str):
         return f"a {type(value).__name__}"
     return f"'{visible(value[:LONGEST_QUOTE])}{'...' if len(value) > LONGEST_QUOTE else ''}'"
+
+
+def suggestion(word: str, names: Iterable[str]) -> str:
+    """Return the question whether the most similar name is meant, "" without a similar one."""
+    similar = difflib.get_close_matches(word, list(names), 1)
+    return f"Did you mean {similar[0]}?" if similar else ""
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:

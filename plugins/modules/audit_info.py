@@ -23,12 +23,18 @@ extends_documentation_fragment:
   - certflow.kubernetes._attributes.info
   - certflow.kubernetes._auth
 options:
-  probe_endpoints:
+  without:
     description:
-      - Whether to read the certificates that pods serve. It needs the permission to port-forward.
-      - If V(false), the audit compares only references, scopes and CA bundles.
-    type: bool
-    default: true
+      - What the site does not permit. The audit does not read it. The checks that need it have the status V(skip) instead of V(unknown).
+      - V(port-forward), the certificates that pods serve. The audit then compares only references, scopes and CA bundles.
+      - V(metrics) and V(events), calls that failed. V(requests), certificate signing requests.
+      - V(namespaces) and V(pods), the labels for the selectors of webhooks.
+      - V(certificates), the Certificates of cert-manager. V(cluster-ca), the ConfigMap C(kube-root-ca.crt).
+      - V(identity), the UID of the namespace C(kube-system). Without it, findings of two audits cannot be compared.
+      - The reads that RV(incomplete) is about cannot be left out.
+    type: list
+    elements: str
+    default: []
   probe_urls:
     description:
       - Whether to read the certificates at the URLs of webhooks and behind Services of type ExternalName. The task then connects to
@@ -122,7 +128,7 @@ EXAMPLES = r"""
 
 - name: Fail if something is broken, or soon will be
   ansible.builtin.assert:
-    that: audit.counts.error == 0
+    that: audit.counts.error == 0 and audit.incomplete == []
 
 - name: Show the ClusterRole with the missing permissions
   ansible.builtin.debug:
@@ -140,7 +146,7 @@ EXAMPLES = r"""
 
 - name: Audit without a connection to pods
   certflow.kubernetes.audit_info:
-    probe_endpoints: false
+    without: [port-forward]
 """
 
 RETURN = r"""
@@ -209,12 +215,14 @@ findings:
       elements: str
       returned: success
     objects:
-      description: With the status V(unknown), the objects without an answer. An empty list means all objects.
+      description:
+        - With the status V(unknown), the objects without an answer. C(every KIND) means all objects of a kind.
+        - With the status V(fail), the objects if the finding is about several.
       type: list
       elements: str
       returned: success
     permissions:
-      description: With the status V(unknown), the permissions that may be missing, each a verb and a resource.
+      description: With the status V(unknown), the missing permissions, each a verb and a resource.
       type: list
       elements: str
       returned: success
@@ -261,8 +269,18 @@ exceptions:
       type: str
       returned: success
     findings: {description: The number of findings that it matches., type: int, returned: success}
+incomplete:
+  description:
+    - What the audit could not read of the webhook configurations (C(configurations)), CustomResourceDefinitions (C(definitions)),
+      APIServices (C(api-services)), Services and EndpointSlices (C(services)). An audit with an entry has not seen everything that the
+      API server calls, so it is no proof that the cluster has no fault.
+  returned: success
+  type: list
+  elements: str
 missing_role:
-  description: The ClusterRole with the permissions that the audit lacked. Empty if it lacked none.
+  description:
+    - If a permission was missing, the ClusterRole with all permissions that the checks need and that the identity lacks. After it was
+      granted once, no check lacks a permission. Otherwise empty.
   returned: success
   type: dict
 counters:
@@ -276,7 +294,7 @@ limits:
   returned: success
   type: dict
   contains:
-    probe_endpoints: {description: The option., type: bool, returned: success}
+    without: {description: The option., type: list, elements: str, returned: success}
     probe_urls: {description: The option., type: bool, returned: success}
     endpoints_per_service: {description: The option., type: int, returned: success}
     endpoints_left_out: {description: The number of endpoints that the limit left out., type: int, returned: success}

@@ -182,17 +182,17 @@ class AuditRig(ProbeRig):
 def audit_as_auditor(
     cluster: Cluster,
     *,
-    without: Collection[str] = (),
+    lacking: Collection[str] = (),
     also: Sequence[dict[str, Any]] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Audit as a user with the documented role.
 
-    without: resources and paths whose rules the user lacks.
+    lacking: resources and paths whose rules the user lacks.
     also: further rules.
     """
     user = f"auditor-{uuid.uuid4().hex[:8]}"
-    rules = [rule for rule in ROLE["rules"] if not set(without) & set(resources_of(rule))]
+    rules = [rule for rule in ROLE["rules"] if not set(lacking) & set(resources_of(rule))]
     cluster.api("POST", f"{RBAC}/clusterroles", {"metadata": {"name": user}, "rules": [*rules, *also]})
     group = "rbac.authorization.k8s.io"
     binding = {

@@ -24,7 +24,7 @@ ROLE = {
     "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}],
 }
 LIMITS = {
-    "probe_endpoints": True,
+    "without": [],
     "probe_urls": False,
     "endpoints_per_service": 10,
     "endpoints_left_out": 0,
@@ -87,6 +87,7 @@ def result(*findings: Mapping[str, Any], uid: str = "uid-1", **values: Any) -> d
         "counts": {"error": 0, "warning": 0, "info": 0, "excepted": 0, "unknown": 0, "pass": 7, "skip": 2},
         "breaks_at": min(times) if times else None,
         "exceptions": [],
+        "incomplete": [],
         "missing_role": {},
         "counters": {"a.example.com": 3.0},
         "limits": dict(LIMITS),

@@ -69,7 +69,7 @@ def test_the_limit_of_endpoints_is_told(node: Cluster, webhook: NodeWebhook) -> 
 
 
 def test_without_the_permission_to_port_forward(node: Cluster, webhook: NodeWebhook) -> None:
-    result = audit(node, without=["pods/portforward"], include_passed=True)
+    result = audit(node, lacking=["pods/portforward"], include_passed=True)
     (unknown,) = [one for one in result["findings"] if one["status"] == "unknown"]
     assert "ca-mismatch" in unknown["evidence"][0]
     rule = {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]}
@@ -211,7 +211,7 @@ RULES = [
 def test_a_missing_permission_is_unknown_and_the_missing_role_completes_the_audit(
     node: Cluster, complete: dict[str, Any], rule: dict[str, Any]
 ) -> None:
-    result = audit(node, without=resources_of(rule), include_passed=True)
+    result = audit(node, lacking=resources_of(rule), include_passed=True)
     unknown = [one for one in result["findings"] if one["status"] == "unknown"]
     assert unknown
     for one in unknown:
@@ -221,11 +221,35 @@ def test_a_missing_permission_is_unknown_and_the_missing_role_completes_the_audi
     assert subjects(result, "pass") <= subjects(complete, "pass")
     assert {check for check, *_object in lost} <= named
     rules = result["missing_role"]["rules"]
-    repaired = audit(node, without=resources_of(rule), also=rules, include_passed=True)
+    repaired = audit(node, lacking=resources_of(rule), also=rules, include_passed=True)
     assert repaired["missing_role"] == {}
     for status in ("pass", "fail", "unknown"):
         assert subjects(repaired, status) == subjects(complete, status)
     assert repaired["cluster_uid"] == complete["cluster_uid"]
+
+
+def test_one_missing_role_completes_the_audit_of_an_identity_without_permissions(
+    node: Cluster, complete: dict[str, Any]
+) -> None:
+    everything = [name for rule in ROLE["rules"] for name in resources_of(rule)]
+    nothing = audit(node, lacking=everything)
+    assert nothing["incomplete"] == ["configurations", "definitions", "api-services"]
+    assert all(one["objects"] for one in nothing["findings"] if one["status"] == "unknown")
+    rules = nothing["missing_role"]["rules"]
+    repaired = audit(node, lacking=everything, also=rules, include_passed=True)
+    assert (repaired["incomplete"], repaired["missing_role"]) == ([], {})
+    for status in ("pass", "fail", "unknown"):
+        assert subjects(repaired, status) == subjects(complete, status)
+
+
+def test_what_the_site_does_not_permit_is_skipped(node: Cluster, complete: dict[str, Any]) -> None:
+    given = ["port-forward", "metrics", "pods"]
+    names = ["pods/portforward", "/metrics", "pods"]
+    result = audit(node, lacking=names, without=given, include_passed=True)
+    assert subjects(result, "unknown") == subjects(complete, "unknown")
+    assert (result["incomplete"], result["missing_role"]) == ([], {})
+    assert ("ca-mismatch", "Cluster", "", "", "") in subjects(result, "skip")
+    assert subjects(result, "pass") < subjects(complete, "pass")
 
 
 def belongs(permission: str, rule: dict[str, Any]) -> bool:

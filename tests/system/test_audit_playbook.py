@@ -164,10 +164,10 @@ def test_check_mode_writes_no_file(audited: AuditFleet) -> None:
 
 
 def test_a_false_is_not_the_default(audited: AuditFleet) -> None:
-    run = audited.play("--limit", "well", report="narrow.json", probe_endpoints=False)
+    run = audited.play("--limit", "well", report="narrow.json", audit_without=["port-forward"])
     assert run.status == 0, run.output
     (cluster,) = audited.report("narrow.json")["clusters"]
-    assert cluster["limits"]["probe_endpoints"] is False
+    assert cluster["limits"]["without"] == ["port-forward"]
 
 
 def test_wrong_variables_end_the_run_before_a_cluster_is_contacted(audited: AuditFleet) -> None:

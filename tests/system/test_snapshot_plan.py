@@ -99,7 +99,7 @@ def test_releases_installed_with_kubectl_are_recognised(
 
 def test_an_audit_finds_the_hazards_of_the_way_to_a_release(cluster: Cluster) -> None:
     def audited(**options: Any) -> dict[str, str]:
-        given = {"kubeconfig": str(cluster.kubeconfig), "probe_endpoints": False, **options}
+        given = {"kubeconfig": str(cluster.kubeconfig), "without": ["port-forward"], **options}
         findings = operate(audit_info.OPERATION, given)["findings"]
         found = [one for one in findings if one["check"] == "snapshot-hazard"]
         assert len({one["fingerprint"] for one in found}) == len(found)

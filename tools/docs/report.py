@@ -102,7 +102,7 @@ A comparison with an earlier report sets `state` and `first_seen` of each failed
 - A finding is known if the earlier audit found it. `first_seen` stays the time of the first audit in a chain of comparisons.
 - A finding is gone if its cluster was read again, its check has an answer, and the finding is not there.
 
-If the new audit covers less, for example without `probe_endpoints`, no finding about served certificates is gone. A cluster that one of the
+If the new audit covers less, for example with `without`, no finding about served certificates is gone. A cluster that one of the
 audits did not read is not compared.
 
 ## Metrics

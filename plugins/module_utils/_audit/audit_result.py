@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -25,22 +25,13 @@ from .checks import (
     webhook_settings,
 )
 from .checks.cluster_rows import UNREADABLE
-from .cluster_data import (
-    CONDITIONS,
-    ENDPOINTS,
-    PERMISSIONS,
-    PORT_FORWARD,
-    SERVICES,
-    BackendKey,
-    ClusterData,
-    Gap,
-)
+from .cluster_data import CONDITIONS, ESSENTIAL, PERMISSIONS, ClusterData, Gap
 from .exceptions import AuditException
-from .finding import FAIL, PASS, SEVERITIES, STATUSES, UNKNOWN, AuditedObject, AuditFinding
+from .finding import FAIL, PASS, SEVERITIES, SKIP, STATUSES, UNKNOWN, AuditedObject, AuditFinding
 
 _FAR = datetime.max.replace(tzinfo=timezone.utc)
-#: A gap of these sources is about single objects. The checks themselves give no answer for such an object.
-_OF_OBJECTS = frozenset((CONDITIONS, ENDPOINTS, PORT_FORWARD, SERVICES))
+_CLUSTER = AuditedObject("Cluster", "")
+_ANY = ""
 RULES = (
     admission_checks.check_control_plane,
     admission_checks.check_deadlocks,
@@ -73,16 +64,23 @@ class ResultOptions:
 
 
 def find(data: ClusterData) -> list[AuditFinding]:
-    """Return the findings of all checks. A check passes only if all of its sources could be read."""
+    """Return the findings of all checks. A check passes only if everything that it compares could be read."""
     findings = [finding for point in data.points for finding in call_checks.check_point(data, point)]
-    compared = [finding for rule in RULES for finding in rule(data)]
-    findings += [finding for finding in compared if finding.status != PASS or _is_complete(finding, data)]
+    findings += [finding for rule in RULES for finding in rule(data)]
+    unread = {(gap.source, name) for gap in data.gaps for name in (_ANY, *data.names_of(gap))}
+    findings = [finding for finding in findings if finding.status != PASS or _is_complete(finding, unread)]
     findings += _unknowns(data)
     return [finding if finding.severity else _with_severity(finding) for finding in findings]
 
 
-def _is_complete(finding: AuditFinding, data: ClusterData) -> bool:
-    return not set(check_table.BY_ID[finding.check].sources) & (data.unread - _OF_OBJECTS)
+def _is_complete(finding: AuditFinding, unread: Set[tuple[str, str]]) -> bool:
+    """Return True if the check of a finding read everything. unread: sources, each with the names of objects without an answer."""
+    check = check_table.BY_ID[finding.check]
+    names = (_ANY,) if check.compares_objects else finding.object.names
+    # A check that meets a condition passes only if the rules and selectors of the webhook decide.
+    return not any(
+        (source, name) in unread for source in check.sources if source != CONDITIONS for name in names
+    )
 
 
 def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[str, Any]:
@@ -107,15 +105,14 @@ def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[s
         },
         "breaks_at": format_time(min(times)) if times else None,
         "exceptions": exceptions.report(findings, options.exceptions, names, data.now),
-        "missing_role": missing_role(gap.source for gap in data.gaps if gap.lacks_permission),
+        "incomplete": [source for source in ESSENTIAL if source in data.unread],
+        "missing_role": missing_role(data.lacking),
         "counters": None if data.counters_after is None else dict(data.counters_after),
     }
 
 
-def missing_role(sources: Iterable[str]) -> dict[str, Any]:
-    """Return the ClusterRole with the permissions to read these sources, {} if none is lacking."""
-    wanted = set(sources)
-    lacking = [permission for source in PERMISSIONS if source in wanted for permission in PERMISSIONS[source]]
+def missing_role(lacking: Sequence[Permission]) -> dict[str, Any]:
+    """Return the ClusterRole with these permissions, {} without a permission."""
     if not lacking:
         return {}
     return {
@@ -124,6 +121,20 @@ def missing_role(sources: Iterable[str]) -> dict[str, Any]:
         "metadata": {"name": "certflow-audit-missing"},
         "rules": list(_rules(lacking)),
     }
+
+
+def known_permissions(role: Mapping[str, Any]) -> list[Permission]:
+    """Return the permissions of a ClusterRole that an audit can miss."""
+    return [
+        permission
+        for permission in dict.fromkeys(entry for needed in PERMISSIONS.values() for entry in needed)
+        if any(
+            permission.verb in rule["verbs"]
+            and permission.resource in (*rule.get("resources", ()), *rule.get("nonResourceURLs", ()))
+            and permission.group in rule.get("apiGroups", ("",))
+            for rule in role["rules"]
+        )
+    ]
 
 
 def _rules(permissions: Sequence[Permission]) -> Iterator[dict[str, Any]]:
@@ -139,29 +150,37 @@ def _rules(permissions: Sequence[Permission]) -> Iterator[dict[str, Any]]:
 
 
 def _unknowns(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield a finding for each reason of a failed read, with the objects that call what was not read."""
-    backends: dict[Gap, list[BackendKey | None]] = {}
-    for gap in data.gaps:
-        backends.setdefault(replace(gap, backend=None), []).append(gap.backend)
-    for gap, places in backends.items():
-        called = [str(point.object) for point in data.points if point.backend in places]
-        yield _unknown(gap, () if None in places else tuple(called))
+    """Yield a finding for each reason of a failed read, and skipped findings for each source that the site does not permit."""
+    groups: dict[tuple[str, str], list[Gap]] = {}
+    for gap in data.gaps:  # the messages about a missing permission differ only in the names
+        groups.setdefault((gap.source, "" if gap.lacks_permission else gap.reason), []).append(gap)
+    for gaps in groups.values():
+        objects = tuple(dict.fromkeys(name for gap in gaps for name in data.names_of(gap)))
+        unknown = _unknown(data, gaps[0], objects)
+        if gaps[0].source not in data.without:
+            yield unknown
+            continue
+        for check in unknown.unanswered:
+            yield AuditFinding(check, SKIP, _CLUSTER, evidence=(unknown.cause,), detail=unknown.source)
 
 
-def _unknown(gap: Gap, objects: tuple[str, ...]) -> AuditFinding:
-    permissions = tuple(map(_in_words, PERMISSIONS[gap.source] if gap.lacks_permission else ()))
-    checks = tuple(check_table.checks_of(gap.source))
-    words = f"The audit could not read {gap.source}: {gap.reason}"
-    lines = [f"checks without a complete answer: {', '.join(checks)}"] if checks else []
-    lines += [f"objects: {', '.join(objects)}"] if objects else []
+def _unknown(data: ClusterData, gap: Gap, objects: tuple[str, ...]) -> AuditFinding:
+    needed = PERMISSIONS[gap.source] if gap.lacks_permission else ()
+    missing = [entry for entry in needed if entry in data.lacking] or needed
+    permissions = tuple(map(_in_words, missing))
+    rows = [row for row in check_table.CHECKS if gap.source in row.sources]
+    compared = [row.id for row in rows if row.compares_objects]
+    lines = [f"checks without a complete answer: {', '.join(row.id for row in rows)}"] if rows else []
+    lines += [f"objects: {', '.join(objects)}"]
+    lines += [f"no answer for any object: {', '.join(compared)}"] if compared else []
     lines += [f"missing permission: {permission}" for permission in permissions]
     return AuditFinding(
         UNREADABLE,
         UNKNOWN,
-        AuditedObject("Cluster", ""),
-        words,
+        _CLUSTER,
+        f"The audit could not read {gap.source}: {gap.reason}",
         tuple(lines),
-        unanswered=checks,
+        unanswered=tuple(row.id for row in rows),
         objects=objects,
         permissions=permissions,
         detail=f"{gap.source} {gap.reason}",

@@ -26,11 +26,11 @@ from .cluster_data import (
     Gap,
     Object,
 )
+from .guarded_reads import DECLARED, GuardedReads
 
 if TYPE_CHECKING:
     from .._kube.client import Client
     from .._webhook.bundle_targets import ClientConfig
-    from .guarded_reads import GuardedReads
 
 _EXTERNAL_NAME = "ExternalName"
 
@@ -75,7 +75,7 @@ class ServiceReader:
 
     def _service(self, name: tuple[str, str]) -> Any:
         if name not in self._services:
-            self._services[name] = self.reads.read(SERVICES, lambda: self._read(*name), None)
+            self._services[name] = self.reads.read(SERVICES, lambda: self._read(*name), None, backend=name)
         return self._services[name]
 
     def _read(self, namespace: str, name: str) -> tuple[Object, Sequence[Object]]:
@@ -115,9 +115,9 @@ class ChainReader:
 
     def with_chains(self, point: CallPoint, backend: Backend, endpoints: Sequence[Endpoint]) -> Backend:
         """Return the backend with the chains that its endpoints serve."""
-        reason = self._refusal(endpoints)
-        if reason:
-            self.reads.note(Gap(ENDPOINTS, reason, backend=point.backend))
+        refused = self._refusal(endpoints)
+        if refused:
+            self.reads.note(replace(refused, backend=point.backend))
             return replace(backend, is_complete=False)
         limit = self.options.endpoints_per_service
         self.left_out += max(0, len(endpoints) - limit)
@@ -133,16 +133,16 @@ class ChainReader:
         is_complete = not any(one.is_blind for one in chains)
         return replace(backend, chains=tuple(chains), is_complete=is_complete)
 
-    def _refusal(self, endpoints: Sequence[Endpoint]) -> str:
-        """Return why the options forbid the connections, "" if they allow them."""
+    def _refusal(self, endpoints: Sequence[Endpoint]) -> Gap | None:
+        """Return why the options forbid the connections, None if they allow them."""
         outside = [endpoint for endpoint in endpoints if endpoint.is_outside]
         if outside and not self.options.probe_urls:
-            return "probe_urls is false, so no address outside of the cluster was read"
+            return Gap(ENDPOINTS, "probe_urls is false, so no address outside of the cluster was read")
         if outside:
-            return webhook_endpoints.find_address_problem(self.client, outside[0].host)
-        if endpoints and not self.options.probe_endpoints:
-            return "probe_endpoints is false, so no endpoint was read"
-        return ""
+            problem = webhook_endpoints.find_address_problem(self.client, outside[0].host)
+            return Gap(ENDPOINTS, problem) if problem else None
+        is_declared = endpoints and PORT_FORWARD in self.options.without
+        return Gap(PORT_FORWARD, DECLARED) if is_declared else None
 
     def _note(self, seen: ServedChain, backend: BackendKey) -> None:
         if seen.lacking:

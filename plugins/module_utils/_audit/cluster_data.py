@@ -17,7 +17,7 @@ from .._kube import port_forward
 from .._kube.access_review import Permission
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.served_chains import ServedChain
-from .finding import AuditedObject
+from .finding import AuditedObject, every
 
 if TYPE_CHECKING:
     from .._snapshot.release.release_table import Release
@@ -79,14 +79,32 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
         Permission("list", "groupsnapshot.storage.k8s.io", "*"),
     ),
 }
+#: An audit without one of these sources has not seen everything that calls webhooks.
+ESSENTIAL = (CONFIGURATIONS, DEFINITIONS, API_SERVICES, SERVICES)
+#: The sources that a site may declare as not permitted.
+DECLARABLE = tuple(
+    source for source, needed in PERMISSIONS.items() if needed and source not in (*ESSENTIAL, SNAPSHOT)
+)
+_HOOKS = (every("ValidatingWebhookConfiguration"), every("MutatingWebhookConfiguration"))
+_DEFINITIONS = every("CustomResourceDefinition")
+_SERVING = ("APIServer kube-apiserver", f"ConfigMap {'/'.join(ROOT_CA)}")
+#: Source -> the objects without an answer if nothing of it was read. Of other sources it is every webhook configuration.
+_OBJECTS: Mapping[str, tuple[str, ...]] = {
+    DEFINITIONS: (_DEFINITIONS,),
+    API_SERVICES: (every("APIService"),),
+    REQUESTS: (every("CertificateSigningRequest"),),
+    METRICS: (*_HOOKS, _DEFINITIONS),
+    IDENTITY: ("Namespace kube-system",),
+    CLUSTER_CA: _SERVING,
+    API_SERVER: _SERVING,
+    SNAPSHOT: ("SnapshotController external-snapshotter",),
+}
 
 
 @dataclass(frozen=True)
 class AuditOptions:
     """Options for the extent of an audit."""
 
-    #: Read the certificates of pods through the API server.
-    probe_endpoints: bool = True
     #: Connect to URLs and to Services of type ExternalName.
     probe_urls: bool = False
     #: The number of endpoints of one Service that are read.
@@ -95,6 +113,8 @@ class AuditOptions:
     previous_counters: Mapping[str, float] | None = None
     #: The release whose hazards are found if a snapshot controller is installed, None for no release.
     snapshot_release: Release | None = None
+    #: The sources that the site does not permit. They are not read.
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,8 +127,10 @@ class Gap:
     reason: str
     #: True if a missing permission is the reason, False for an error of the cluster and for a limit of the audit.
     lacks_permission: bool = False
-    #: The only Service or address that it is about, None for the whole source.
-    backend: BackendKey | None = None
+    #: The key of the only Service or address that it is about, or namespace and name of a Service. () for others.
+    backend: tuple[Any, ...] = ()
+    #: The names of the only objects that it is about. () for others.
+    objects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -306,6 +328,10 @@ class ClusterData:
     #: None if no release is wanted, or no snapshot controller is installed.
     snapshot_hazards: tuple[SnapshotHazard, ...] | None = None
     gaps: tuple[Gap, ...] = ()
+    #: The sources that the site does not permit.
+    without: tuple[str, ...] = ()
+    #: The missing permissions of all checks, if one of them was missing.
+    lacking: tuple[Permission, ...] = ()
     #: The number of endpoints that the limit left out.
     endpoints_left_out: int = 0
     traffic: Traffic = Traffic()
@@ -314,3 +340,9 @@ class ClusterData:
     def unread(self) -> frozenset[str]:
         """Return the sources of which something could not be read."""
         return frozenset(gap.source for gap in self.gaps)
+
+    def names_of(self, gap: Gap) -> tuple[str, ...]:
+        """Return the names of the objects without an answer because of a gap."""
+        size = len(gap.backend)
+        called = [str(point.object) for point in self.points if size and point.backend[:size] == gap.backend]
+        return gap.objects or tuple(dict.fromkeys(called)) or _OBJECTS.get(gap.source, _HOOKS)

@@ -11,7 +11,6 @@ at again. The owner of an object can except it from checks by an annotation.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from .._errors import CertflowError
+from .._text import suggestion
 from .._times import find_time, format_time
 from .checks.check_table import BY_ID
 from .finding import FAIL, AppliedException, AuditFinding
@@ -69,9 +69,10 @@ def _parse(entry: Mapping[str, Any], number: int) -> AuditException:
     check, reason, until = (str(entry[key]).strip() for key in ("check", "reason", "until"))
     where = f"entry {number} of the option exceptions"
     if check not in BY_ID:
-        similar = difflib.get_close_matches(check, BY_ID, 1)
-        remedy = f"Did you mean {similar[0]}?" if similar else "Use an id of the page of checks"
-        raise CertflowError(f"{where} names the check {check!r}, which does not exist", remedy=remedy)
+        raise CertflowError(
+            f"{where} names the check {check!r}, which does not exist",
+            remedy=suggestion(check, BY_ID) or "Use an id of the page of checks",
+        )
     if not reason:
         raise CertflowError(f"{where} has an empty reason", remedy="Say why the finding is accepted")
     end = find_time(until) or find_time(f"{until}T00:00:00Z")

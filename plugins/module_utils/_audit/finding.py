@@ -26,6 +26,11 @@ STATUSES = (FAIL, UNKNOWN, PASS, SKIP)
 UNMANAGED = "unmanaged"
 
 
+def every(kind: str) -> str:
+    """Return the name of all objects of a kind."""
+    return f"every {kind}"
+
+
 @dataclass(frozen=True)
 class AuditedObject:
     """The object of a finding."""
@@ -48,6 +53,11 @@ class AuditedObject:
         place = f"{self.namespace}/" if self.namespace else ""
         webhook = f", webhook {self.webhook}" if self.webhook else ""
         return f"{self.kind} {place}{self.name}{webhook}"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the names by which a finding of the status UNKNOWN may list the object."""
+        return frozenset((str(self), every(self.kind)))
 
     def as_result(self) -> dict[str, str]:
         """Return the object as results carry it, without hidden characters."""
@@ -90,7 +100,7 @@ class AuditFinding:
     source: str = ""
     #: With UNKNOWN: the ids of the checks without a complete answer.
     unanswered: tuple[str, ...] = ()
-    #: With UNKNOWN: the objects without an answer, () for all objects.
+    #: With UNKNOWN: the names of the objects without an answer. With FAIL: the objects, if there are several.
     objects: tuple[str, ...] = ()
     #: With UNKNOWN: the missing permissions, each a verb and a resource.
     permissions: tuple[str, ...] = ()

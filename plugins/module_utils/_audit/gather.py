@@ -27,6 +27,8 @@ from .._diagnosis.cluster_evidence import ClusterEvidence
 from .._diagnosis.diagnosis import Diagnosis
 from .._diagnosis.observation import APPROVED, PENDING, symptom_of
 from .._errors import check_shape
+from .._kube import access_review
+from .._kube.access_review import Permission
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.errors import Forbidden, KubeError, ListExpired, NotFound
 from .._kube.transport import ReadLimits
@@ -57,6 +59,7 @@ from .cluster_data import (
     IDENTITY,
     METRICS,
     NAMESPACES,
+    PERMISSIONS,
     PODS,
     REQUESTS,
     ROOT_CA,
@@ -77,7 +80,7 @@ from .cluster_data import (
     Traffic,
 )
 from .exceptions import annotated_checks
-from .finding import AuditedObject
+from .finding import AuditedObject, every
 from .guarded_reads import GuardedReads, reason_of
 from .login import login_of
 
@@ -109,7 +112,7 @@ class _Gatherer:
     def __init__(self, client: Client, options: AuditOptions) -> None:
         self._client = client
         self._options = options
-        self._reads = GuardedReads(client)
+        self._reads = GuardedReads(client, options.without)
         now = time.monotonic()
         until = now + (client.deadline - now) * READING_SHARE
         self._services = ServiceReader(client, self._reads)
@@ -136,16 +139,32 @@ class _Gatherer:
         data = replace(data, backends=self._with_chains(data.points, found))
         self._note_conditions(data.points)
         previous = self._options.previous_counters
-        return replace(
+        data = replace(
             data,
             counters_before=counters,
             counters_previous=previous,
             counters_after=None if counters is None else self._counters(),
             snapshot_hazards=reads.read(SNAPSHOT, self._snapshot_hazards, None),
-            gaps=tuple(reads.gaps),
             endpoints_left_out=self._chains.left_out,
+        )
+        return replace(
+            data,
+            lacking=self._lacking(),
+            gaps=tuple(reads.gaps),
+            without=self._options.without,
             traffic=Traffic(client.requests, client.received, self._chains.handshakes),
         )
+
+    def _lacking(self) -> tuple[Permission, ...]:
+        """Return the missing permissions of all checks, because a read that failed hides the reads after it."""
+        if not any(gap.lacks_permission for gap in self._reads.gaps):
+            return ()
+        unwanted = (*self._options.without, *(() if self._options.snapshot_release else (SNAPSHOT,)))
+        needed = [entry for source in PERMISSIONS if source not in unwanted for entry in PERMISSIONS[source]]
+        try:
+            return tuple(access_review.find_missing(self._client, needed))
+        except KubeError:
+            return tuple(dict.fromkeys(needed))
 
     def _identity(self) -> tuple[str, str]:
         """Return the UID of the cluster, "" if it may not be read, and its version."""
@@ -163,7 +182,8 @@ class _Gatherer:
         """Add the call points, and the states of CustomResourceDefinitions and of aggregated APIs."""
         points: list[CallPoint] = []
         for kind in (VALIDATING, MUTATING):
-            points += self._reads.collect(CONFIGURATIONS, functools.partial(self._points_of, kind))
+            read = functools.partial(self._points_of, kind)
+            points += self._reads.collect(CONFIGURATIONS, read, objects=(every(kind),))
         states: list[DefinitionState] = []
         for state, called in self._reads.collect(DEFINITIONS, self._definitions):
             states.append(state)
@@ -226,11 +246,14 @@ class _Gatherer:
 
     def _certificates(self, points: Iterable[CallPoint]) -> dict[tuple[str, str], IssuedCertificate]:
         """Return the Certificates of cert-manager that objects name, and that exist."""
-        names = dict.fromkeys(point.certificate for point in points if point.certificate)
+        names: dict[tuple[str, str], list[str]] = {}
+        for point in points:
+            if point.certificate:
+                names.setdefault(point.certificate, []).append(str(point.object))
         found = {}
-        for namespace, name in names:
+        for (namespace, name), objects in names.items():
             read = functools.partial(self._issued, namespace, name)
-            issued = self._reads.read(CERTIFICATES, read, None)
+            issued = self._reads.read(CERTIFICATES, read, None, objects=tuple(objects))
             if issued:
                 found[namespace, name] = issued
         return found
@@ -262,7 +285,7 @@ class _Gatherer:
         }
         for service, selector in selectors.items():
             read = functools.partial(self._labels, service[0], selector)
-            labels = self._reads.read(PODS, read, None) if selector else None
+            labels = self._reads.read(PODS, read, None, backend=service) if selector else None
             if labels is not None:
                 found[service] = labels
         return found
@@ -276,8 +299,10 @@ class _Gatherer:
         return tuple(json.loads(text) for text in sorted(texts))
 
     def _note_conditions(self, points: Iterable[CallPoint]) -> None:
-        if any(point.webhook.get("matchConditions") for point in points):
-            self._reads.note(Gap(CONDITIONS, "the audit does not evaluate matchConditions of webhooks"))
+        objects = tuple(str(point.object) for point in points if point.webhook.get("matchConditions"))
+        if objects:
+            reason = "the audit does not evaluate matchConditions of webhooks"
+            self._reads.note(Gap(CONDITIONS, reason, objects=objects))
 
     # The cluster
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Callable, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from .._errors import CertflowError, MalformedObject
 from .._kube.errors import Forbidden, KubeError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 #: for the others.
 TIME_SHARE = 0.5
 TIME_IS_OVER = "wait_timeout ended before it was read"
+DECLARED = "the option without names it"
 
 _T = TypeVar("_T")
 
@@ -34,42 +35,42 @@ class GuardedReads:
     """The reads of one audit, within the deadline of its client."""
 
     client: Client
+    #: The sources that are not read.
+    without: tuple[str, ...] = ()
     gaps: list[Gap] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._end = self.client.deadline
 
     def note(self, gap: Gap) -> None:
-        """Keep a gap. Keep only the first missing permission of a source, because the messages differ only in the names."""
-        if gap.lacks_permission and any(
-            known.lacks_permission and (known.source, known.backend) == (gap.source, gap.backend)
-            for known in self.gaps
-        ):
-            return
+        """Keep a gap."""
         if gap not in self.gaps:
             self.gaps.append(gap)
 
-    def read(self, source: str, function: Callable[[], _T], default: _T) -> _T:
-        """Return the result of the function. If it cannot read the source, note a gap and return the default."""
-        for value in self.collect(source, lambda: iter((function(),))):
+    def read(self, source: str, function: Callable[[], _T], default: _T, **about: Any) -> _T:
+        """Return the result of the function. If it cannot read the source, note a gap and return the default.
+
+        about: fields of the gap.
+        """
+        for value in self.collect(source, lambda: iter((function(),)), **about):
             return value
         return default
 
-    def collect(self, source: str, function: Callable[[], Iterator[_T]]) -> list[_T]:
+    def collect(self, source: str, function: Callable[[], Iterator[_T]], **about: Any) -> list[_T]:
         """Return the items of the function. If it cannot read further, note a gap and return those before."""
         found: list[_T] = []
         now = time.monotonic()
-        if now >= self._end:
-            self.note(Gap(source, TIME_IS_OVER))
+        if source in self.without or now >= self._end:
+            self.note(Gap(source, DECLARED if source in self.without else TIME_IS_OVER, **about))
             return found
         self.client.deadline = now + (self._end - now) * TIME_SHARE
         try:
             for item in function():
                 found.append(item)  # noqa: PERF402 - the items before an error are kept
         except Forbidden as error:
-            self.note(Gap(source, reason_of(error), lacks_permission=True))
+            self.note(Gap(source, reason_of(error), lacks_permission=True, **about))
         except (KubeError, MalformedObject, TargetError) as error:
-            self.note(Gap(source, reason_of(error)))
+            self.note(Gap(source, reason_of(error), **about))
         finally:
             self.client.deadline = self._end
         return found

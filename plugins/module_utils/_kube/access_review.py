@@ -22,7 +22,7 @@ class Permission:
 
     verb: str
     group: str
-    #: "RESOURCE" or "RESOURCE/SUBRESOURCE".
+    #: "RESOURCE", "RESOURCE/SUBRESOURCE", or a path of the API server, which begins with "/".
     resource: str
     #: "" for all namespaces and for cluster-wide resources.
     namespace: str = ""
@@ -77,7 +77,8 @@ def rule_for(permissions: Iterable[Permission]) -> str:
 
 
 def _allowed(client: Client, permission: Permission, name: str) -> bool:
-    resource, _slash, subresource = permission.resource.partition("/")
+    path = permission.resource
+    resource, _slash, subresource = path.partition("/")
     attributes = {
         "verb": permission.verb,
         "group": permission.group,
@@ -89,7 +90,9 @@ def _allowed(client: Client, permission: Permission, name: str) -> bool:
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
-        "spec": {
+        "spec": {"nonResourceAttributes": {"path": path, "verb": permission.verb}}
+        if path.startswith("/")
+        else {
             "resourceAttributes": {key: value for key, value in attributes.items() if value or key == "group"}
         },
     }

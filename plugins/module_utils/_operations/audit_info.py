@@ -8,22 +8,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._audit import audit_result, exceptions, gather
 from .._audit.audit_result import ResultOptions
-from .._audit.cluster_data import AuditOptions
+from .._audit.cluster_data import DECLARABLE, AuditOptions
 from .._errors import CertflowError
 from .._kube.client import Client
 from .._result import Result
 from .._snapshot.release import release_table
+from .._text import quoted, suggestion
 
 SPEC: dict[str, Any] = {
-    "probe_endpoints": {"type": "bool", "default": True},
     "probe_urls": {"type": "bool", "default": False},
+    "without": {"type": "list", "elements": "str", "default": []},
     "endpoints_per_service": {"type": "int", "default": 10},
     "previous_counters": {"type": "dict"},
     "snapshot_version": {"type": "str"},
@@ -56,7 +57,7 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     data = gather.gather(client, options)
     values = audit_result.build(data, shown)
     values["limits"] = {
-        "probe_endpoints": options.probe_endpoints,
+        "without": list(options.without),
         "probe_urls": options.probe_urls,
         "endpoints_per_service": options.endpoints_per_service,
         "endpoints_left_out": data.endpoints_left_out,
@@ -82,14 +83,24 @@ def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
         )
     version = parameters["snapshot_version"]
     return AuditOptions(
-        probe_endpoints=parameters["probe_endpoints"],
         probe_urls=parameters["probe_urls"],
         endpoints_per_service=limit,
         snapshot_release=release_table.target(version) if version else None,
+        without=_parse_without(parameters["without"]),
         previous_counters=None
         if counters is None
         else {name: float(value) for name, value in counters.items()},
     )
+
+
+def _parse_without(words: Sequence[str]) -> tuple[str, ...]:
+    for word in words:
+        if word not in DECLARABLE:
+            raise CertflowError(
+                f"the option without has the entry {quoted(word)}, which does not exist",
+                remedy=suggestion(word, DECLARABLE) or f"Its entries are {', '.join(DECLARABLE)}",
+            )
+    return tuple(dict.fromkeys(words))
 
 
 def _is_number(value: object) -> bool:

@@ -44,7 +44,7 @@ SPEC = RoleSpec(
         "certflow_compare_with": {"type": "path"},
         "certflow_merge": {"type": "list", "elements": "path"},
         "certflow_exceptions": {"type": "raw"},
-        "certflow_probe_endpoints": {"type": "bool"},
+        "certflow_audit_without": {"type": "list", "elements": "str"},
         "certflow_probe_urls": {"type": "bool"},
         "certflow_endpoints_per_service": {"type": "int"},
         "certflow_snapshot_version": {"type": "str"},
@@ -226,9 +226,9 @@ def _option_problems(run: Run) -> Iterator[str]:
         given = {
             "endpoints_per_service": int(_text(values, "certflow_endpoints_per_service") or 1),
             "previous_counters": None,
-            "probe_endpoints": True,
             "probe_urls": False,
             "snapshot_version": _text(values, "certflow_snapshot_version"),
+            "without": _paths(values, "certflow_audit_without"),
         }
         try:
             audit_info.parse_options(given)

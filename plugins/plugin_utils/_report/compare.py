@@ -25,25 +25,21 @@ from .report_schema import KNOWN, NEW
 from .report_text import Report
 
 #: An audit with these statuses has findings.
-READ = (report_schema.OK, report_schema.UNREADABLE)
+READ = (report_schema.OK, report_schema.INCOMPLETE)
 #: Limit of an audit -> True if a value sees less than another one.
 NARROWER: Mapping[str, Callable[[Any, Any], bool]] = {
-    "probe_endpoints": lambda now, earlier: not now and bool(earlier),
     "probe_urls": lambda now, earlier: not now and bool(earlier),
     "endpoints_per_service": lambda now, earlier: (now or 0) < (earlier or 0),
 }
 #: The checks that need what the limits are about.
-SERVED = frozenset(
-    check
-    for source in (cluster_data.PORT_FORWARD, cluster_data.ENDPOINTS)
-    for check in check_table.checks_of(source)
-)
+SERVED = frozenset(check_table.checks_of(cluster_data.ENDPOINTS))
 #: An audit runs these checks only if its options say so.
 OPTIONAL = frozenset(check_table.checks_of(cluster_data.SNAPSHOT))
 
 
 #: Check -> the names of the objects for which it has no answer, "" for all objects.
 _Unanswered = Mapping[str, frozenset[str]]
+_ALL = frozenset(("",))
 
 
 class _Pair(NamedTuple):
@@ -109,18 +105,23 @@ def _unanswered(
 ) -> _Unanswered:
     limits, others = cluster["limits"] or {}, other["limits"] or {}
     is_narrower = any(sees_less(limits.get(name), others.get(name)) for name, sees_less in NARROWER.items())
-    found = dict.fromkeys((*optional, *(SERVED if is_narrower else ())), frozenset(("",)))
+    skipped = set(limits.get("without") or ()) - set(others.get("without") or ())
+    of_skipped = (check for source in skipped for check in check_table.checks_of(source))
+    found = dict.fromkeys((*optional, *of_skipped, *(SERVED if is_narrower else ())), _ALL)
     for one in cluster["findings"]:
         if one["status"] == UNKNOWN:
             for check in (one["check"], *one["unanswered"]):
-                found[check] = found.get(check, frozenset()) | frozenset(one["objects"] or ("",))
+                row = check_table.BY_ID.get(check)
+                objects = _ALL if row and row.compares_objects else frozenset(one["objects"]) or _ALL
+                found[check] = found.get(check, frozenset()) | objects
     return found
 
 
 def _has_answer(unanswered: _Unanswered, finding: Mapping[str, Any]) -> bool:
     subject = finding["object"]
     names = (subject["kind"], subject["name"], "", subject["namespace"], "", subject["webhook"])
-    return not unanswered.get(finding["check"], frozenset()) & {"", shortened(str(AuditedObject(*names)))}
+    listed = {"", *map(shortened, AuditedObject(*names).names)}
+    return not unanswered.get(finding["check"], frozenset()) & listed
 
 
 def _states(cluster: Mapping[str, Any], pair: _Pair) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ WORDS = frozenset(
             "new",
             "gone",
         ),
-        *("unreadable", *RUN_STATUSES),
+        *("incomplete", *RUN_STATUSES),
     )
 )
 LAYOUTS: Mapping[str, tuple[Column, ...]] = {**html_audit.LAYOUTS, **html_run.LAYOUTS}

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import cluster_data
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
     ERROR,
     FAIL,
@@ -32,13 +31,6 @@ from .report_text import InvalidReport, Report
 
 #: Failure code -> status of the cluster. Every other failure is FAILED.
 STATUS_OF_CODE = {"unreachable": report_schema.UNREACHABLE, "server-untrusted": report_schema.UNREACHABLE}
-#: An audit without one of these sources has not seen everything that calls webhooks.
-ESSENTIAL = (
-    cluster_data.CONFIGURATIONS,
-    cluster_data.DEFINITIONS,
-    cluster_data.API_SERVICES,
-    cluster_data.SERVICES,
-)
 #: Key of a cluster -> its key in the result traffic of audit_info.
 TRAFFIC = {"requests": "requests", "bytes": "bytes_received"}
 #: At most so many hosts are named in a line about the report.
@@ -165,17 +157,16 @@ def _failure(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _readability(result: Mapping[str, Any]) -> dict[str, Any]:
-    lacking = {one.get("source") for one in result["findings"] if one["status"] == UNKNOWN}
-    essential = [source for source in ESSENTIAL if source in lacking]
-    if not essential:
+    unread = result.get("incomplete")
+    if not unread:
         return {"status": report_schema.OK, "code": "", "reason": ""}
     error = CertflowError(
-        f"the audit could not read {', '.join(essential)}",
+        f"the audit could not read {', '.join(unread)}",
         code="audit-incomplete",
         remedy="Do what the findings with the status unknown say",
     )
     return {
-        "status": report_schema.UNREADABLE,
+        "status": report_schema.INCOMPLETE,
         "code": error.code,
         "reason": error.cause,
         "remedy": error.remedy,

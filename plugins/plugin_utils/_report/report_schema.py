@@ -31,11 +31,11 @@ TEXT, TEXTS, TIME, INTEGER, NUMBER, FLAG = "text", "texts", "time", "integer", "
 OBJECT, OBJECTS, MAP, NUMBERS = "object", "objects", "map", "numbers"
 
 OK, FAILED, UNREACHABLE, NOT_STARTED = "ok", "failed", "unreachable", "not started"
-UNREADABLE = "unreadable"
+INCOMPLETE = "incomplete"
 #: Status of a cluster in an audit -> its meaning. Every status but OK fails the audit, whatever its findings are.
 AUDIT_STATUSES = {
     OK: "The audit is complete, apart from findings with the status `unknown`.",
-    UNREADABLE: "The audit could not read webhook configurations, CustomResourceDefinitions, APIServices, Services or EndpointSlices.",
+    INCOMPLETE: "The audit could not read webhook configurations, CustomResourceDefinitions, APIServices, Services or EndpointSlices.",
     FAILED: "The audit failed.",
     UNREACHABLE: "The API server did not answer, or its certificate did not verify.",
     NOT_STARTED: "The run ended before the audit of this cluster.",
@@ -112,7 +112,7 @@ FINDING = (
     Field("fingerprint", TEXT, "A value that is the same in later audits of the cluster."),
     Field("source", TEXT, "With the status `unknown`: the data that could not be read."),
     Field("unanswered", TEXTS, "With the status `unknown`: the checks without a complete answer."),
-    Field("objects", TEXTS, "With the status `unknown`: the objects without an answer. Empty if all objects are without an answer."),
+    Field("objects", TEXTS, "With the status `unknown`: the objects without an answer. With the status `fail`: the objects, if there are several."),
     Field("permissions", TEXTS, "With the status `unknown`: the missing permissions, each a verb and a resource."),
     Field(
         "state",
@@ -145,7 +145,7 @@ ROLE = (
     Field("rules", OBJECTS, "Its rules.", RULE, is_sparse=True),
 )
 LIMITS = (
-    Field("probe_endpoints", FLAG, "Whether the audit read the certificates that pods serve."),
+    Field("without", TEXTS, "The data that the site does not permit to read."),
     Field("probe_urls", FLAG, "Whether the audit read the certificates at URLs."),
     Field("endpoints_per_service", INTEGER, "The maximum number of endpoints for each Service.", is_nullable=True),
     Field("endpoints_left_out", INTEGER, "The number of endpoints that the limit left out.", is_nullable=True),

@@ -132,9 +132,9 @@ def _with_checks(report: Report) -> Report:
         return report
     checks = report["checks"]
     for cluster in report["clusters"]:
-        # Users copy the role. So it is made again from the sources that could not be read.
-        unread = [finding["source"] for finding in cluster["findings"] if finding["permissions"]]
-        cluster["missing_role"] = audit_result.missing_role(unread) or None
+        # Users copy the role. So it has only permissions that an audit can miss.
+        known = audit_result.known_permissions(cluster["missing_role"] or {"rules": ()})
+        cluster["missing_role"] = audit_result.missing_role(known) or None
         for finding in cluster["findings"]:
             if finding["check"] not in checks:
                 checks[finding["check"]] = _object({"title": finding["check"]}, report_schema.CHECK, "", "")

@@ -160,9 +160,10 @@ _AUDIT = (
         is_per_host=True,
     ),
     Variable(
-        "certflow_probe_endpoints",
-        "`true`",
-        "Boolean. If false, the audit reads no certificate that a pod serves.",
+        "certflow_audit_without",
+        "",
+        "What the site does not permit, as a list, such as `[port-forward, metrics]`. The audit does not read it, and skips the checks "
+        "that need it. The entries are those of the option `without` of the module `audit_info`.",
         is_per_host=True,
     ),
     Variable(

@@ -39,6 +39,8 @@ class Check:
     remedy: str
     #: An address, or issues as OWNER/REPOSITORY#NUMBER, separated by "; ".
     source: str
+    #: True if it compares several objects. Without one of them, it has no answer for the others.
+    compares_objects: bool = False
 
     @property
     def url(self) -> str:

@@ -24,6 +24,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "If all pods of the webhook are gone at the same time, no new pod can be created.",
         "Exclude the namespace of the webhook with the namespaceSelector, or its pods with an objectSelector.",
         GOOD_PRACTICES,
+        compares_objects=True,
     ),
     Check(
         "control-plane-blocked",
@@ -45,6 +46,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "If these webhooks are slow at the same time, the request fails, also with failurePolicy Ignore. The message names no webhook.",
         "Set shorter timeoutSeconds, such as 3, or limit the rules and selectors.",
         GOOD_PRACTICES,
+        compares_objects=True,
     ),
     Check(
         "slow-leases",
@@ -97,6 +99,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "An object that is written in another served version is not validated, or not changed.",
         "Set matchPolicy to Equivalent, or name all versions in the rules.",
         GOOD_PRACTICES,
+        compares_objects=True,
     ),
     Check(
         "side-effects",
@@ -117,6 +120,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "The API server calls the webhook twice for each request. An upgrade or a removal may change only one of the two.",
         "Find out which program manages each configuration, and delete the one that is left over.",
         "actions/actions-runner-controller#2204",
+        compares_objects=True,
     ),
     Check(
         "conversion-dead",
@@ -196,7 +200,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "The certificate of the API server expires soon",
         CLUSTER,
         WARNING,
-        (data.API_SERVER,),
+        (data.API_SERVER, data.CLUSTER_CA),
         "After the certificate has expired, no client that verifies it connects to the API server.",
         "Renew it. With kubeadm run kubeadm certs renew apiserver on each control plane node, and restart kube-apiserver.",
         "https://kubernetes.io/docs/tasks/administer-cluster/kubeadm/kubeadm-certs/",
@@ -206,7 +210,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "The CA of the cluster expires within a year",
         CLUSTER,
         WARNING,
-        (data.CLUSTER_CA,),
+        (data.API_SERVER, data.CLUSTER_CA),
         "After the CA has expired, no component and no client connects to the API server. Replacing the CA on every node and in every kubeconfig takes weeks.",
         "Plan the rotation of the CA now, as the documentation of the distribution describes it.",
         "https://kubernetes.io/docs/tasks/tls/manual-rotation-of-ca-certificates/",

@@ -226,6 +226,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "While the pod restarts, or the node is drained, the webhook does not answer. " + FAILS,
         "Run two or more replicas, spread them over nodes, and add a PodDisruptionBudget.",
         GOOD_PRACTICES,
+        compares_objects=True,
     ),
     Check(
         "calls-fail",

@@ -16,6 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.audit_r
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import (
     call_checks,
     check_table,
+    cluster_checks,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
     PERMISSIONS,
@@ -26,6 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
     AuditedObject,
     AuditFinding,
+    every,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import LONGEST_TEXT
@@ -73,7 +75,7 @@ def test_passed_findings_are_counted_and_shown_on_request() -> None:
 
 
 def test_a_gap_of_a_backend_names_the_objects_that_call_it() -> None:
-    """One reason is one finding, also for many backends. A gap without a backend is about every object."""
+    """One reason is one finding, also for many backends. A gap without a backend is about every webhook."""
     points = [point(config(name=name), uid=name, name=name) for name in ("a", "b", "c")]
     gaps = [Gap("endpoints", "no", backend=entry.backend) for entry in points[:2]]
     findings = [
@@ -82,7 +84,63 @@ def test_a_gap_of_a_backend_names_the_objects_that_call_it() -> None:
     objects = [[one["objects"] for one in group if one["status"] == "unknown"] for group in findings]
     webhook_name = ", webhook hook.example.com"
     named = [f"ValidatingWebhookConfiguration {name}{webhook_name}" for name in ("a", "b")]
-    assert objects == [[named], [[]]]
+    hooks = [every("ValidatingWebhookConfiguration"), every("MutatingWebhookConfiguration")]
+    assert objects == [[named], [[*named, *hooks]]]
+
+
+def test_messages_about_one_missing_permission_are_one_finding() -> None:
+    """They differ in the name of the namespace."""
+    points = [point(config(name=name), uid=name, name=name) for name in ("a", "b")]
+    gaps = tuple(
+        Gap("services", f"no services in {entry.backend[1]}", True, backend=entry.backend[:2])
+        for entry in points
+    )
+    result = build(*points, gaps=gaps, lacking=PERMISSIONS["services"][:1])
+    (unknown,) = (one for one in result["findings"] if one["status"] == "unknown")
+    assert unknown["objects"] == [str(entry.object) for entry in points]
+    assert unknown["permissions"] == ["get services"]
+    assert result["incomplete"] == ["services"]
+
+
+@pytest.mark.parametrize("source", list(PERMISSIONS))
+def test_every_unknown_finding_names_objects(source: str) -> None:
+    (unknown,) = (one for one in build(gaps=(Gap(source, "no"),))["findings"] if one["status"] == "unknown")
+    assert unknown["objects"]
+    assert any(line.startswith("objects: ") for line in unknown["evidence"])
+
+
+def test_what_an_unread_source_hides() -> None:
+    """The objects of a whole source are those whose findings pass if it is read."""
+    subjects = [
+        *(AuditedObject(kind, "x") for kind in ("CustomResourceDefinition", "APIService", "CertificateSigningRequest")),
+        cluster_checks.API_SERVER,
+        cluster_checks.CLUSTER_CA_OBJECT,
+        cluster_checks.SNAPSHOT_CONTROLLER,
+    ]  # fmt: skip
+    for source in ("definitions", "api-services", "requests", "api-server", "cluster-ca", "snapshot-controller"):  # fmt: skip
+        names = set(cluster().names_of(Gap(source, "no")))
+        assert names & {name for subject in subjects for name in subject.names} == names, source
+
+
+def test_a_service_that_could_not_be_read_hides_faults_of_other_webhooks() -> None:
+    """A webhook may guard the pods of the other Service. Its own certificate was read."""
+    points = [point(config(name=name), uid=name, name=name) for name in ("read", "unread")]
+    backends = {points[0].backend: Backend(ready=2, chains=(served(leaf()),), selector={"app": "hook"})}
+    gaps = (Gap("services", "no", backend=points[1].backend[:2]),)
+    result = build(*points, backends=backends, gaps=gaps, include_passed=True)
+    passed = [(one["object"]["name"], one["check"]) for one in result["findings"] if one["status"] == "pass"]
+    assert ("read", "expired") in passed
+    assert ("unread", "expired") not in passed
+    assert not [check for _name, check in passed if check in ("deadlock", "one-endpoint")]
+
+
+def test_what_the_site_does_not_permit_is_skipped() -> None:
+    gaps = (Gap("metrics", "the option without names it"), Gap("pods", "no"))
+    result = build(point(), gaps=gaps, without=("metrics",), include_passed=True)
+    assert [one["source"] for one in result["findings"] if one["status"] == "unknown"] == ["pods"]
+    calls = [one["status"] for one in result["findings"] if one["check"] == "calls-fail"]
+    assert calls == ["skip"]
+    assert result["missing_role"] == {}
 
 
 def test_every_gap_is_one_finding_with_its_permissions() -> None:
@@ -95,11 +153,12 @@ def test_every_gap_is_one_finding_with_its_permissions() -> None:
     assert result["counts"]["unknown"] == len(PERMISSIONS)
 
 
-def test_the_missing_role_has_the_permissions_of_the_gaps_only() -> None:
-    assert build(gaps=(Gap("endpoints", "the time was over"),))["missing_role"] == {}
+def test_the_missing_role_has_all_missing_permissions() -> None:
     assert build(gaps=(Gap("metrics", "the server is overloaded"),))["missing_role"] == {}
     sources = ("port-forward", "metrics", "cluster-ca")
-    role = build(gaps=tuple(Gap(one, "no", lacks_permission=True) for one in sources))["missing_role"]
+    lacking = tuple(entry for source in sources for entry in PERMISSIONS[source])
+    role = build(lacking=lacking)["missing_role"]
+    assert tuple(audit_result.known_permissions(role)) == lacking
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]},
         {"nonResourceURLs": ["/metrics"], "verbs": ["get"]},
@@ -123,15 +182,10 @@ def test_nothing_passes_because_of_a_gap(source: str, lacks_permission: bool) ->
         {one["fingerprint"] for one in found if one["status"] == "pass"} for found in (passed, result)
     )
     assert after <= before
-    if source not in ("match-conditions", "endpoints", "port-forward", "services"):
-        of_point = {
-            *call_checks.REFERENCES,
-            *call_checks.BUNDLES,
-            *call_checks.ANCHORS,
-            *call_checks.OF_ENDPOINTS,
-        }
-        named = {one["check"] for one in result if one["status"] == "pass"} - of_point
-        assert not [check for check in named if source in check_table.BY_ID[check].sources]
+    if source in ("match-conditions", "definitions", "api-services"):  # they are about other objects
+        return
+    named = {one["check"] for one in result if one["status"] == "pass"}
+    assert not [check for check in named if source in check_table.BY_ID[check].sources]
 
 
 def test_an_endpoint_that_was_not_read_does_not_pass() -> None:

@@ -19,6 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import 
     gather,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import AuditOptions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import every
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import MalformedObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
@@ -192,8 +193,8 @@ def test_only_some_endpoints_of_a_service_are_read(read: list[Endpoint]) -> None
 
 
 def test_no_endpoint_is_read_without_the_option(read: list[Endpoint]) -> None:
-    data = run(FakeClient(), probe_endpoints=False)
-    assert (read, [gap.source for gap in data.gaps]) == ([], [cluster_data.ENDPOINTS])
+    data = run(FakeClient(), without=("port-forward",))
+    assert (read, [gap.source for gap in data.gaps]) == ([], [cluster_data.PORT_FORWARD])
 
 
 def test_nothing_is_read_after_the_time(read: list[Endpoint]) -> None:
@@ -258,6 +259,8 @@ def test_an_address_of_the_objects_is_read_only_with_the_option(
 
 
 FORBIDDEN = Forbidden("no", status=403, message="the user may not")
+WEBHOOK = "ValidatingWebhookConfiguration hooks, webhook hook.example.com"
+MUTATING = every("MutatingWebhookConfiguration")
 GAPS = [
     (f"{CONFIGURATIONS}/mutatingwebhookconfigurations", cluster_data.CONFIGURATIONS),
     (DEFINITIONS, cluster_data.DEFINITIONS),
@@ -276,8 +279,59 @@ GAPS = [
 @pytest.mark.parametrize(("path", "source"), GAPS)
 def test_a_missing_permission_is_one_gap(path: str, source: str) -> None:
     data = run(FakeClient(answers={path: FORBIDDEN}))
-    assert data.gaps == (cluster_data.Gap(source, "the user may not", lacks_permission=True),)
+    (gap,) = data.gaps
+    assert (gap.source, gap.reason, gap.lacks_permission) == (source, "the user may not", True)
     assert data.points
+    if source in (cluster_data.SERVICES, cluster_data.PODS):
+        assert data.names_of(gap) == (WEBHOOK,)
+    if source == cluster_data.CONFIGURATIONS:
+        assert data.names_of(gap) == (MUTATING,)
+
+
+def test_a_missing_certificate_is_a_gap_of_the_objects_that_name_it() -> None:
+    injected = configuration(webhook())
+    injected["metadata"]["annotations"] = {"cert-manager.io/inject-ca-from": "shop/hook"}
+    path = "/apis/cert-manager.io/v1/namespaces/shop/certificates/hook"
+    hooks = {f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(injected)}
+    data = run(FakeClient(answers={**hooks, path: FORBIDDEN}))
+    assert [(gap.source, data.names_of(gap)) for gap in data.gaps] == [
+        (cluster_data.CERTIFICATES, (WEBHOOK,))
+    ]
+
+
+def test_an_identity_without_permissions_lacks_those_of_all_checks() -> None:
+    """Without the configurations, the audit finds no Service to read. The permissions are missing nevertheless."""
+    answers = {path: FORBIDDEN for path in ANSWERS if path not in ("/version", SERVICE, SLICES, PODS)}
+    data = run(FakeClient(answers=answers), without=("port-forward", "metrics"))
+    left_out = ("port-forward", "metrics", "snapshot-controller")
+    every_other = [
+        entry
+        for source, entries in cluster_data.PERMISSIONS.items()
+        if source not in left_out
+        for entry in entries
+    ]
+    assert list(data.lacking) == every_other
+    assert run(FakeClient()).lacking == ()
+
+
+def test_permissions_that_cannot_be_reviewed_are_missing() -> None:
+    client = FakeClient(answers={"/api/v1/events": FORBIDDEN})
+
+    def refuse(_path: str, _body: Any) -> Any:
+        raise FORBIDDEN
+
+    client.review = refuse  # type: ignore[method-assign]
+    assert set(cluster_data.PERMISSIONS[cluster_data.SERVICES]) <= set(run(client).lacking)
+
+
+@pytest.mark.parametrize("source", cluster_data.DECLARABLE)
+def test_what_the_site_does_not_permit_is_not_read(source: str, read: list[Endpoint]) -> None:
+    client = FakeClient()
+    data = run(client, without=(source,))
+    paths = [path for path, name in GAPS if name == source]
+    assert not set(paths) & set(client.asked)
+    assert (read == []) is (source == cluster_data.PORT_FORWARD)
+    assert {gap.source for gap in data.gaps} <= {source}
 
 
 def test_a_missing_identity_is_a_gap() -> None:
@@ -289,7 +343,7 @@ def test_a_missing_identity_is_a_gap() -> None:
 def test_conditions_of_webhooks_are_a_gap() -> None:
     conditional = configuration(webhook(matchConditions=[{"name": "x", "expression": "true"}]))
     data = run(FakeClient(answers={f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(conditional)}))
-    assert [gap.source for gap in data.gaps] == [cluster_data.CONDITIONS]
+    assert [(gap.source, gap.objects) for gap in data.gaps] == [(cluster_data.CONDITIONS, (WEBHOOK,))]
 
 
 LARGE = {"openAPIV3Schema": {"description": "x" * 1000}}
@@ -382,7 +436,8 @@ BROKEN_ANSWERS = [
 @pytest.mark.parametrize(("path", "source"), GAPS)
 def test_an_answer_that_cannot_be_read_is_one_gap(path: str, source: str, answer: Any) -> None:
     data = run(FakeClient(answers={path: answer}))
-    assert data.gaps == (cluster_data.Gap(source, answer.cause),)
+    (gap,) = data.gaps
+    assert (gap.source, gap.reason, gap.lacks_permission) == (source, answer.cause, False)
     assert data.points
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import ESSENTIAL
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import (
     SPEC,
@@ -25,17 +26,21 @@ def parsed(**options: Any) -> Any:
 
 def test_defaults_do_not_connect_to_addresses_of_the_cluster() -> None:
     options = parsed()
-    assert (options.probe_endpoints, options.probe_urls, options.endpoints_per_service) == (True, False, 10)
+    assert (options.without, options.probe_urls, options.endpoints_per_service) == ((), False, 10)
     assert (options.snapshot_release, options.previous_counters) == (None, None)
     assert parsed(previous_counters={}).previous_counters == {}
 
 
 def test_values_are_read() -> None:
     options = parsed(
-        previous_counters={"a": "3", "b": 2.5}, snapshot_version="8.7.0", endpoints_per_service=1
+        previous_counters={"a": "3", "b": 2.5},
+        snapshot_version="8.7.0",
+        endpoints_per_service=1,
+        without=["metrics", "metrics"],
     )
     assert options.previous_counters == {"a": 3.0, "b": 2.5}
     assert str(options.snapshot_release) == "8.7.0"
+    assert options.without == ("metrics",)
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -44,6 +49,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"previous_counters": {"a": -1}}, "invalid-input"),
     ({"previous_counters": {"a": None}}, "invalid-input"),
     ({"snapshot_version": "9.9.9"}, "release-unavailable"),
+    ({"without": ["portforward"]}, "invalid-input"),
+    *(({"without": [source]}, "invalid-input") for source in (*ESSENTIAL, "snapshot-controller", "nodez")),
 ]
 
 

@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import PERMISSIONS, Gap
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+    ESSENTIAL,
+    PERMISSIONS,
+    Gap,
+)
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_model, report_schema
 
 from tests.support.failures import absent
@@ -27,14 +31,18 @@ from tests.unit.plugins.module_utils._audit.world import cluster
 
 pytestmark = pytest.mark.quick
 
-LISTS = result(unread("conversion-dead", source="definitions"))
+LISTS = result(unread("conversion-dead", source="definitions"), incomplete=["definitions"])
 # The result of a host, and the status and code of its cluster.
 OUTCOMES: dict[str, tuple[Any, str, str]] = {
     "healthy": (result(), "ok", ""),
     "with findings": (result(finding()), "ok", ""),
     "without a permission": (result(unread("deadlock"), missing_role=ROLE), "ok", ""),
-    "without CRDs": (LISTS, "unreadable", "audit-incomplete"),
-    "without Services": (result(unread("expired", source="services")), "unreadable", "audit-incomplete"),
+    "without CRDs": (LISTS, "incomplete", "audit-incomplete"),
+    "without Services": (
+        result(unread("expired"), incomplete=["services"]),
+        "incomplete",
+        "audit-incomplete",
+    ),
     "login": (failed(), "failed", "authentication-failed"),
     "no answer": (failed("unreachable"), "unreachable", "unreachable"),
     "other CA": (failed("server-untrusted"), "unreachable", "server-untrusted"),
@@ -113,7 +121,7 @@ def test_the_fleet_is_sorted_by_the_time_at_which_it_breaks() -> None:
     ]
     assert len(report_model.rows(made, "fail", "unknown", is_excepted=None)) == 7
     assert report_model.counts(made) == {
-        "clusters": {"ok": 3, "unreadable": 0, "failed": 0, "unreachable": 0, "not started": 0},
+        "clusters": {"ok": 3, "incomplete": 0, "failed": 0, "unreachable": 0, "not started": 0},
         "findings": {
             "error": sum(row.finding["severity"] == "error" for row in report_model.failures(made)),
             "warning": sum(row.finding["severity"] == "warning" for row in report_model.failures(made)),
@@ -141,7 +149,7 @@ GATE: dict[str, tuple[Any, set[str]]] = {
     "error": (result(ERROR, WARNING), {"error", "warning"}),
     "excepted": (result(EXCEPTED), set()),
     "unknown": (result(unread("deadlock")), {"warning"}),
-    "unreadable": (LISTS, {"error", "warning", "never"}),
+    "incomplete": (LISTS, {"error", "warning", "never"}),
     "failed": (failed(), {"error", "warning", "never"}),
     "unreachable": (failed("unreachable"), {"error", "warning", "never"}),
     "no result": (None, {"error", "warning", "never"}),
@@ -186,4 +194,4 @@ def test_the_sources_of_an_audit_are_those_that_the_status_is_made_from() -> Non
     for source in PERMISSIONS:
         real = {**result(), **audit_result.build(cluster(gaps=(Gap(source, "no answer"),)))}
         status = report({"a": real})["clusters"][0]["status"]
-        assert status == ("unreadable" if source in report_model.ESSENTIAL else "ok"), source
+        assert status == ("incomplete" if source in ESSENTIAL else "ok"), source

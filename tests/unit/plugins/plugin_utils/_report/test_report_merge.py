@@ -121,6 +121,8 @@ ONE = finding("expiring", uid="one", name="one")
 OF_ONE = unread("expiring", objects=["ValidatingWebhookConfiguration one, webhook a.example.com"])
 HAZARD = finding("snapshot-hazard", uid="hazard")
 ESSENTIAL = unread("conversion-dead", source="definitions")
+EVERY = unread("expiring", objects=["every ValidatingWebhookConfiguration"])
+OF_ANOTHER = unread("deadlock", "expiring", objects=["ValidatingWebhookConfiguration other, webhook b"])
 # The earlier result, the result now, then the states of the findings, the numbers of new, known and gone ones, and whether
 # the cluster was compared.
 COMPARED: dict[str, tuple[Any, Any, list[str], tuple[int, int, int], bool]] = {
@@ -136,13 +138,15 @@ COMPARED: dict[str, tuple[Any, Any, list[str], tuple[int, int, int], bool]] = {
     "not answered before": (result(unread("expiring")), result(SOON, DEAD), ["", "new"], (1, 0, 0), True),
     "another object not answered before": (result(OF_ONE), result(SOON, ONE), ["new", ""], (1, 0, 0), True),
     "another object not answered now": (result(SOON, ONE), result(OF_ONE), [""], (0, 0, 1), True),
+    "no object of the kind answered before": (result(EVERY), result(SOON, ONE), ["", ""], (0, 0, 0), True),
+    "a check that compares with another object": (result(OF_ANOTHER), result(SOON, DEAD), ["new", ""], (1, 0, 0), True),
     "one reason for all objects": (result(OF_ONE, unread("expiring")), result(SOON, ONE), ["", ""], (0, 0, 0), True),
-    "no certificates now": (result(SOON, DEAD), result(limits={**LIMITS, "probe_endpoints": False}), [], (0, 0, 1), True),
-    "no certificates before": (result(limits={**LIMITS, "probe_endpoints": False}), result(SOON, DEAD), ["", "new"], (1, 0, 0), True),
+    "no certificates now": (result(SOON, DEAD), result(limits={**LIMITS, "without": ["port-forward"]}), [], (0, 0, 1), True),
+    "no certificates before": (result(limits={**LIMITS, "without": ["port-forward"]}), result(SOON, DEAD), ["", "new"], (1, 0, 0), True),
     "fewer endpoints now": (result(SOON), result(limits={**LIMITS, "endpoints_per_service": 2}), [], (0, 0, 0), True),
     "more endpoints now": (result(SOON), result(limits={**LIMITS, "endpoints_per_service": 20}), [], (0, 0, 1), True),
     "a check that an option starts": (result(HAZARD), result(), [], (0, 0, 0), True),
-    "read in part": (result(SOON), result(ESSENTIAL), [""], (0, 0, 1), True),
+    "read in part": (result(SOON), result(ESSENTIAL, incomplete=["definitions"]), [""], (0, 0, 1), True),
     "failed now": (result(SOON), failed(), [], (0, 0, 0), False),
     "failed before": (failed(), result(SOON), [""], (0, 0, 0), False),
     "another cluster": (result(SOON, uid="2"), result(SOON), [""], (0, 0, 0), False),

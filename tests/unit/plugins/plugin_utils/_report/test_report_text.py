@@ -151,10 +151,11 @@ def test_a_missing_role_gets_no_keys() -> None:
     assert report_text.parse(TEXT, "a.json")["clusters"][0]["missing_role"] == ROLE
 
 
-def test_a_missing_role_is_made_from_the_sources_that_could_not_be_read() -> None:
+def test_a_missing_role_has_only_permissions_that_an_audit_can_miss() -> None:
     """A file of another machine may bring a role that grants everything, and users copy the role."""
     everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
-    text = changed(lambda value: value["clusters"][0]["missing_role"].update(rules=everything))
+    secrets = {**ROLE["rules"][0], "resources": ["pods", "secrets"], "verbs": ["list", "get"]}
+    text = changed(lambda value: value["clusters"][0]["missing_role"].update(rules=[*everything, secrets]))
     assert report_text.parse(text, "a.json")["clusters"][0]["missing_role"] == ROLE
     text = changed(lambda value: value["clusters"][1].update(missing_role={**ROLE, "rules": everything}))
     assert report_text.parse(text, "a.json")["clusters"][1]["missing_role"] is None
