@@ -316,6 +316,10 @@ def test_an_endpoint_that_cannot_be_read_hides_no_finding_of_another_webhook(rig
 
 @pytest.mark.parametrize("resource", ["services", "endpointslices"])
 def test_an_audit_that_may_not_read_services_is_not_complete(rig: AuditRig, resource: str) -> None:
+    name = rig.hook(f"without-{resource}")
     result = audit_as_auditor(rig.cluster, lacking=[resource])
+    assert result["incomplete"] == ["services"]
+    (unknown,) = (one for one in result["findings"] if one["source"] == "services")
+    assert any(name in subject for subject in unknown["objects"])
     (cluster,) = report_of(result)["clusters"]
     assert (cluster["status"], cluster["code"]) == ("incomplete", "audit-incomplete")

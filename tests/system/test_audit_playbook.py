@@ -163,7 +163,7 @@ def test_check_mode_writes_no_file(audited: AuditFleet) -> None:
     assert not (audited.directory / "checked.json").exists()
 
 
-def test_a_false_is_not_the_default(audited: AuditFleet) -> None:
+def test_what_the_site_does_not_permit_is_not_read(audited: AuditFleet) -> None:
     run = audited.play("--limit", "well", report="narrow.json", audit_without=["port-forward"])
     assert run.status == 0, run.output
     (cluster,) = audited.report("narrow.json")["clusters"]

@@ -81,6 +81,8 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no date": ({"certflow_exceptions": [{**EXCEPTION, "until": "soon"}]}, ("'soon'",)),
     "release": ({"certflow_snapshot_version": "1.0.0"}, ("1.0.0",)),
     "endpoints": ({"certflow_endpoints_per_service": 0}, ("endpoints_per_service",)),
+    "word": ({"certflow_audit_without": "pods,metric"}, ("'metric'", "metrics?")),
+    "essential": ({"certflow_audit_without": ["services"]}, ("'services'",)),
     "timeout": ({"certflow_wait_timeout": "0"}, ("certflow_wait_timeout",)),
     "number": ({"certflow_wait_timeout": "soon"}, ("certflow_wait_timeout",)),
     "undefined": ({"certflow_kubeconfig": UNDEFINED}, ("certflow_kubeconfig",)),
