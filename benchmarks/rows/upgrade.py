@@ -57,7 +57,7 @@ def _upgrade(made: Lab, count: int) -> dict[str, float]:
         variables = {
             "snapshot_controller_version": NEW,
             "snapshot_controller_source": source,
-            "snapshot_controller_adopt": ["kubectl"],
+            "snapshot_controller_accept": ["kubectl"],
             "snapshot_controller_cache_directory": str(made.directory),
             "snapshot_controller_backup_directory": str(made.directory),
         }

@@ -52,7 +52,7 @@ CODES = {
     "list-endless": "The API server repeats the pages of a list.",
     "list-expired": "The API server no longer keeps the page of the list or the version of the watch.",
     "malformed-object": "An object does not have the shape that the Kubernetes API describes.",
-    "managed-bundle": "Another controller writes the caBundle itself, and the task would remove what it wrote. Also with `take_over`.",
+    "managed-bundle": "Another controller writes the caBundle itself, and the task would remove what it wrote. Also with `accept`.",
     "migration-failed": "Some objects of a CustomResourceDefinition are not stored at its storage version.",
     "missing-library": "The Python interpreter lacks a library that the collection needs.",
     "missing-permissions": "The user lacks permissions. The check ran before the first write.",

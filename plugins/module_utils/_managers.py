@@ -39,6 +39,8 @@ class Manager:
     """One manager of objects."""
 
     name: str
+    #: Its name in the option accept and in results.
+    key: str
     #: An object with one of them belongs to the manager.
     markers: tuple[Marker, ...]
     #: Where the facts come from, separated by "; ". The first one is a link for readers if it is an address.
@@ -49,11 +51,9 @@ class Manager:
     for_targets: str = ""
     #: The remedy for a Secret, a clause.
     for_secrets: str = ""
-    #: Its name in the option adopt and in results, "" if it does not install snapshot controllers.
-    key: str = ""
-    #: How to upgrade a snapshot controller that it installed.
+    #: How to upgrade a snapshot controller that it installed. "" if it does not install snapshot controllers.
     upgrade: str = ""
-    #: What to do before its objects are adopted, so that it does not write them again. "" if they cannot be adopted.
+    #: What to do before its objects are accepted, so that it does not write them again. "" if they cannot be accepted.
     adopting: str = ""
     #: Further markers that count on the objects of a snapshot controller.
     controller_markers: tuple[Marker, ...] = ()
@@ -66,13 +66,49 @@ class Manager:
         return self.bundle in (MERGES, OVERWRITES)
 
 
-KUBECTL, KUBESPRAY, UNMARKED, HOSTED = "kubectl", "kubespray", "unmarked", "hosted"
+KUBECTL, KUBESPRAY, UNMARKED = "kubectl", "kubespray", "unmarked"
+#: The key of the row for field managers without a row.
+UNKNOWN = "manager"
+#: The key of the row for objects with an ownerReference.
+OPERATOR = "operator"
+#: The start of the words that accept such a field manager.
+FIELD_MANAGER = f"{UNKNOWN}:"
 KUBECTL_MARKERS: tuple[Marker, ...] = (
     ("annotation", LAST_APPLIED),
     ("manager", "kubectl"),
     ("manager", "kubectl-client-side-apply"),
     ("manager", "kubectl-create"),
     ("manager", "kubectl-replace"),
+)
+
+#: Field managers of tools that people use by hand or in scripts. An upgrade moves their fields. The names of kubectl are in
+#: staging/src/k8s.io/kubectl/pkg/cmd (FieldManager). Before kubectl 1.20 all commands had the name "kubectl".
+#: Not in the list: kubectl-label and kubectl-annotate, because the cluster's owner wants these fields and no manifest has them,
+#: and kubectl-rollout, because pods restart if its annotation is removed from a template.
+BY_HAND: frozenset[str] = frozenset(
+    (
+        "kubectl",
+        "kubectl-client-side-apply",
+        "kubectl-create",
+        "kubectl-edit",
+        "kubectl-last-applied",
+        "kubectl-patch",
+        "kubectl-replace",
+        "kubectl-set",
+        "before-first-apply",  # the API server's name for the fields of an object without recorded managers
+        "OpenAPI-Generator",  # the Python client: kubernetes.core without server-side apply
+    )
+)
+
+# Field managers of Kubernetes itself.
+SYSTEM = frozenset(
+    (
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubelet",
+        "clusterrole-aggregation-controller",
+    )
 )
 
 # A snapshot controller's object belongs to the first manager whose marker it has, so managers with specific markers come first.
@@ -83,6 +119,7 @@ KUBECTL_MARKERS: tuple[Marker, ...] = (
 # cert-manager.io/allow-direct-injection (a wish of the user).
 MANAGERS = (
     Manager(
+        "cert-manager",
         "cert-manager",
         (
             ("annotation", "cert-manager.io/inject-ca-from"),
@@ -98,6 +135,7 @@ MANAGERS = (
     ),
     Manager(
         "external-secrets",
+        "external-secrets",
         (
             ("label", "reconcile.external-secrets.io/managed"),
             ("label", "reconcile.external-secrets.io/created-by"),
@@ -108,6 +146,7 @@ MANAGERS = (
     ),
     Manager(
         "OpenShift's service CA",
+        "openshift-service-ca",
         (
             ("annotation", "service.beta.openshift.io/inject-cabundle=true"),
             ("annotation", "service.alpha.openshift.io/inject-cabundle=true"),
@@ -122,6 +161,7 @@ MANAGERS = (
     ),
     Manager(
         "OpenShift's cluster-csi-snapshot-controller-operator",
+        "openshift",
         (
             ("api", "operator.openshift.io/csisnapshotcontrollers/cluster"),
             ("manager", "cluster-csi-snapshot-controller-operator"),
@@ -129,63 +169,63 @@ MANAGERS = (
             ("annotation", "release.openshift.io/*"),
         ),
         source="github.com/openshift/cluster-csi-snapshot-controller-operator:assets",
-        key="openshift",
         upgrade="Upgrade it with the cluster (oc adm upgrade).",
     ),
     Manager(
         "RKE2's chart rke2-snapshot-controller",
+        "rke2",
         (
             ("api", "helm.cattle.io/helmcharts/rke2-snapshot-controller*"),
-            ("annotation", "meta.helm.sh/release-name=rke2-snapshot-controller*"),
+            ("annotation", "meta.helm.sh/release-name=rke2-snapshot-*"),
             ("label", "app.kubernetes.io/name=rke2-snapshot-controller"),
             ("image", "*/hardened-snapshot-controller*"),
         ),
         source="https://docs.rke2.io/install/packaged_components; github.com/rancher/rke2-charts",
-        key="rke2",
         upgrade="Upgrade it with RKE2 itself.",
         adopting="Put rke2-snapshot-controller, rke2-snapshot-controller-crd and rke2-snapshot-validation-webhook under "
         "disable: in every server's configuration, which also removes what they installed.",
     ),
     Manager(
         "Amazon EKS add-ons",
+        "eks",
         (("manager", "eks"),),
         source="https://docs.aws.amazon.com/eks/latest/userguide/kubernetes-field-management.html; "
         "https://docs.aws.amazon.com/eks/latest/userguide/csi-snapshot-controller.html",
         bundle=APPLIES,
         for_targets="Change it through the add-on's configuration, with conflict resolution PRESERVE",
         for_secrets="change it through the add-on's configuration",
-        key="eks",
         upgrade="Update the add-on: aws eks update-addon --addon-name snapshot-controller --addon-version VERSION.",
         adopting="Delete the add-on, but keep its objects: aws eks delete-addon --preserve.",
         controller_markers=(("image", "*.dkr.ecr.*/eks/*"),),
     ),
     Manager(
         "kOps",
+        "kops",
         (("label", "k8s-addon=snapshot-controller.addons.k8s.io"), ("label", "addon.kops.k8s.io/*")),
         source="https://kops.sigs.k8s.io/addons/#snapshot-controller",
-        key="kops",
         upgrade="Upgrade it with kOps (kops update cluster).",
         adopting="Set spec.snapshotController.enabled: false in the Cluster. kOps keeps the objects.",
     ),
     Manager(
         "KubeOne",
+        "kubeone",
         (("label", "kubeone.io/addon=*"),),
         source="https://docs.kubermatic.com/kubeone/main/guides/addons/",
-        key="kubeone",
         upgrade="Upgrade it with KubeOne (kubeone apply).",
         adopting="Remove the add-on from the KubeOne manifest, and its label from the objects. kubeone apply deletes objects "
         "with the label.",
     ),
     Manager(
         "the cluster's add-on manager (minikube and hosted clusters)",
+        "addon-manager",
         (("label", "addonmanager.kubernetes.io/mode=Reconcile"),),
         source="kubernetes/minikube:deploy/addons/volumesnapshots; kubernetes/kubernetes:cluster/addons/addon-manager",
-        key="addon-manager",
         upgrade="Upgrade it with the tool that created the cluster (minikube addons enable volumesnapshots).",
         adopting="Disable the add-on in that tool (minikube addons disable volumesnapshots). This also removes its objects.",
     ),
     Manager(
         "Operator Lifecycle Manager",
+        "olm",
         (
             ("label", "olm.owner"),
             ("label", "olm.managed=true"),
@@ -196,7 +236,6 @@ MANAGERS = (
         bundle=OVERWRITES,
         for_targets="OLM issues this webhook's certificate itself: leave it to the ClusterServiceVersion",
         for_secrets="leave it to the ClusterServiceVersion",
-        key="olm",
         upgrade="Upgrade it with its Subscription or ClusterExtension.",
         controller_markers=(
             ("label", "olm.operatorframework.io/owner-name"),
@@ -207,6 +246,7 @@ MANAGERS = (
         # It issues nothing. The webhooks of a bundle get their CA from cert-manager or OpenShift's service CA. An installed
         # snapshot controller belongs to the row above.
         "Operator Lifecycle Manager v1",
+        "olm-v1",
         (("label", "olm.operatorframework.io/owner-name"),),
         source="https://github.com/operator-framework/operator-controller",
         bundle=APPLIES,
@@ -215,6 +255,7 @@ MANAGERS = (
     ),
     Manager(
         "Argo CD",
+        "argocd",
         (
             ("annotation", "argocd.argoproj.io/tracking-id"),
             ("label", "argocd.argoproj.io/instance"),
@@ -227,13 +268,13 @@ MANAGERS = (
         for_targets="Put into the Application's spec: {{ignoreDifferences: [{{group: {group}, kind: {kind}, name: {name}, "
         "jqPathExpressions: ['{expression}']}}], syncPolicy: {{syncOptions: [RespectIgnoreDifferences=true]}}}}",
         for_secrets="take it out of the Application",
-        key="argocd",
         upgrade="Change the revision in the repository that the Application reads.",
         adopting="Delete the Application without its resources (kubectl delete application NAME --cascade=orphan), or remove "
         "these objects from it.",
     ),
     Manager(
         "Flux",
+        "flux",
         (
             ("label", "kustomize.toolkit.fluxcd.io/name"),
             ("label", "helm.toolkit.fluxcd.io/name"),
@@ -245,7 +286,6 @@ MANAGERS = (
         bundle=APPLIES,
         for_targets="Leave caBundle out of the manifest that Flux applies, so that it does not reset it",
         for_secrets="take it out of the Kustomization or HelmRelease",
-        key="flux",
         upgrade="Change the revision in the repository that the Kustomization or HelmRelease reads.",
         adopting="For a Kustomization, annotate the objects with kustomize.toolkit.fluxcd.io/prune=disabled and remove them from "
         "it. For a HelmRelease, suspend it and then delete it, which keeps its objects.",
@@ -253,6 +293,7 @@ MANAGERS = (
     ),
     Manager(
         "Helm",
+        "helm",
         (("label", "app.kubernetes.io/managed-by=Helm"), ("annotation", "meta.helm.sh/release-name")),
         source="https://helm.sh/docs/faq/changes_since_helm2/#improved-upgrade-strategy-3-way-strategic-merge-patches; "
         "https://helm.sh/docs/howto/charts_tips_and_tricks/; "
@@ -260,7 +301,6 @@ MANAGERS = (
         bundle=APPLIES,
         for_targets="Leave caBundle out of the chart's values and templates, so that an upgrade does not reset it",
         for_secrets="take it out of the chart",
-        key="helm",
         upgrade="Upgrade the Helm release (helm upgrade). The chart snapshot-controller of piraeus upgrades the "
         "CustomResourceDefinitions from its version 5 on. Other charts never upgrade them.",
         adopting="Annotate each object with helm.sh/resource-policy=keep by an upgrade of the Helm release. Then run helm "
@@ -270,13 +310,14 @@ MANAGERS = (
     ),
     Manager(
         "an operator",
+        OPERATOR,
         (("owner", "*"),),
         source="https://kubernetes.io/docs/concepts/overview/working-with-objects/owners-dependents/",
-        key="operator",
         upgrade="Upgrade it with the operator of the object that its ownerReference names.",
     ),
     Manager(
         "kubespray",
+        KUBESPRAY,
         (
             # Its Deployment has one replica and no leader election. Upstream's Deployments always have leader election.
             ("annotation", f'{LAST_APPLIED}=*"kind":"Deployment"*"--leader-election=false"*'),
@@ -285,7 +326,6 @@ MANAGERS = (
         ),
         source="kubernetes-sigs/kubespray v2.31.0:roles/kubernetes-apps/snapshots, roles/kubernetes-apps/meta/main.yml, "
         "roles/kubernetes-apps/cluster_roles/templates/node-crb.yml.j2",
-        key=KUBESPRAY,
         upgrade="Every run of kubespray applies its own version again (kubespray 2.25 to 2.31: 7.0.2). "
         "snapshot_controller_image_tag changes the image. It does not change kubespray's CustomResourceDefinitions and "
         "ClusterRole, which do not match release 8.2 or newer.",
@@ -305,29 +345,28 @@ MANAGERS = (
     ),
     Manager(
         "kubectl, or a tool that uses it",
+        KUBECTL,
         KUBECTL_MARKERS,
         source="kubernetes-sigs/vsphere-csi-driver:manifests",
-        key=KUBECTL,
         upgrade="The scripts of CSI drivers leave this marker, and apply their version again at their next run. If such a script "
         "installed the controller, upgrade it with that script.",
         adopting="Make sure that no tool applies the objects again, such as kubespray or the script of a CSI driver.",
     ),
     Manager(
-        "a controller outside of the cluster, or no controller",
-        (),
-        source="openshift/hypershift; the providers' documentation",
-        key=HOSTED,
-        upgrade="Hosted control planes and managed clouds may run the controller outside of the cluster, and upgrade it themselves.",
-        adopting="Make sure that no controller works on this cluster. Create a VolumeSnapshot that names a missing class. Without "
-        "a controller it has no status.error after a minute.",
-    ),
-    Manager(
         "an unknown manager",
+        UNMARKED,
         (),
         source="https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management",
-        key=UNMARKED,
         upgrade="If a tool manages these objects, upgrade them with that tool.",
         adopting="Make sure that no tool applies the objects again.",
+    ),
+    Manager(
+        "a program that this collection does not know",
+        UNKNOWN,
+        (),
+        source="https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management",
+        upgrade="Upgrade the objects with the program that writes them under this name.",
+        adopting="Make sure that the program does not write the objects again.",
     ),
 )
 

@@ -61,7 +61,7 @@ options:
     description:
       - The Secret that the workload reads.
       - The module adopts a Secret that C(create-cert.sh) or this module created for the same Service. It refuses a Secret with other keys,
-        with markers of another manager, or with a certificate for other names, unless O(take_over=true).
+        with markers of another manager, or with a certificate for other names, unless O(accept) names the owner.
       - Other keys of its data, other labels and other annotations stay as they are. A C(ca.crt) also stays, unless O(secret.ca_key)
         names it.
     type: dict
@@ -107,7 +107,7 @@ options:
         that holds a CA that this module added. It reports the others in RV(skipped_targets).
       - The Secret records what a task has found. A later task without this option still uses the recorded objects, as
         long as they call the Service.
-      - An object of another manager is refused as in O(targets), unless O(take_over=true).
+      - An object of another manager is refused as in O(targets), unless O(accept) names the owner.
       - With O(state=absent) the module also removes its CA certificates from the objects that it finds and from the recorded ones.
       - Requires the permission to list the four kinds.
     type: bool
@@ -236,14 +236,20 @@ options:
     description:
       - CA certificates (PEM text) to try first.
     type: str
-  take_over:
+  accept:
     description:
-      - Whether to write a Secret or a target of another manager. If V(false), the task fails before the first write, with the markers
-        that show the manager and with a remedy. The page
-        U(https://certflow.github.io/certflow.kubernetes/docsite/reference_other_managers.html) lists the managers.
+      - The owners whose Secret or target the task may write. The task fails before the first write for another owner, with the markers
+        that show the owner and with a remedy. For managers, the words are V(cert-manager), V(external-secrets), V(openshift-service-ca),
+        V(eks), V(olm), V(olm-v1), V(argocd), V(flux) and V(helm). The page
+        U(https://certflow.github.io/certflow.kubernetes/docsite/reference_other_managers.html) describes them.
+      - V(operator) stands for a Secret with an ownerReference, and V(foreign-secret) for a Secret with other keys or with a certificate
+        for other names.
+      - An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects are
+        C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
       - If another manager writes the C(caBundle) of a target at any time, this module removes only the certificates that it added.
-    type: bool
-    default: false
+    type: list
+    elements: raw
+    default: []
   workload:
     description:
       - The workload that serves the certificate. With O(on_stale=restart) the module finds it if this is unset. It is the only

@@ -105,7 +105,7 @@ EXAMPLES = r"""
 - name: Upgrade to 8.7.0
   certflow.kubernetes.snapshot_controller:
     version: 8.7.0
-    adopt: [kubectl]
+    accept: [kubectl]
     backup_directory: ~/.local/state/certflow.kubernetes/backups
 
 - name: Upgrade from a mirror of the registry
@@ -180,7 +180,7 @@ installed:
     unreadable: {description: "The lists that could not be read, with the reason.", type: dict, returned: success}
 managers:
   description:
-    - Objects that another manager applied, such as Helm. Each has C(object), C(manager), C(name), C(evidence) and C(adopted).
+    - Objects that another manager applied, such as Helm. Each has C(object), C(manager), C(name), C(evidence) and C(accepted).
   returned: once the cluster was read
   type: list
   elements: dict

@@ -37,7 +37,7 @@ EXAMPLES = r"""
 - name: Read what is installed, and plan the way to 8.7.0
   certflow.kubernetes.snapshot_controller_info:
     version: 8.7.0
-    adopt: [kubectl]
+    accept: [kubectl]
   register: plan
 
 - name: Show the plan
@@ -105,7 +105,7 @@ installed:
     unreadable: {description: "The lists that could not be read, with the reason.", type: dict, returned: success}
 managers:
   description:
-    - Objects that another manager applied, such as Helm. Each has C(object), C(manager), C(name), C(evidence) and C(adopted).
+    - Objects that another manager applied, such as Helm. Each has C(object), C(manager), C(name), C(evidence) and C(accepted).
   returned: once the cluster was read
   type: list
   elements: dict

@@ -102,19 +102,17 @@ options:
           - The namespace of the Service.
         type: str
         required: true
-  take_over:
+  accept:
     description:
-      - Whether to write objects of other managers. If V(false), the task fails for such an object, with the markers that show the
-        manager and with a remedy. The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_other_managers.html) lists
-        the managers.
-      - Argo CD, Flux, Helm, EKS add-ons and OLM v1 only apply manifests. The bundle stays until they apply a manifest that has a
-        C(caBundle).
-      - cert-manager's CA injector, OpenShift's service CA and OLM write C(caBundle) at any time. cert-manager 1.19 and newer keep
-        certificates that V(add) adds. Older versions and the other two overwrite them.
-      - V(exactly) and V(absent) are always refused for an object whose C(caBundle) another manager writes at any time, because only
-        that manager can restore its certificates. First remove the manager's marker from the object.
-    type: bool
-    default: false
+      - The managers whose objects the task may write. The task fails for the object of another manager, with the markers that show the
+        manager and with a remedy. The words are V(cert-manager), V(external-secrets), V(openshift-service-ca), V(eks), V(olm), V(olm-v1),
+        V(argocd), V(flux) and V(helm). The page
+        U(https://certflow.github.io/certflow.kubernetes/docsite/reference_other_managers.html) describes them.
+      - An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects are
+        C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
+    type: list
+    elements: raw
+    default: []
 seealso:
   - module: certflow.kubernetes.k8s_csr
 notes:

@@ -81,11 +81,13 @@ options:
         again. This needs the permission to patch the object. The option has no effect if the object has no C(caBundle).
     type: bool
     default: false
-  take_over:
+  accept:
     description:
-      - Whether to write the line break even to an object of another manager, see M(certflow.kubernetes.webhook_cabundle).
-    type: bool
-    default: false
+      - The managers whose objects the task may write for O(renew_connections). The words and the form of an item
+        are those of O(certflow.kubernetes.webhook_cabundle#module:accept).
+    type: list
+    elements: raw
+    default: []
   require_proof:
     description:
       - Whether the task also fails if the verdict is V(unproven). It always fails if the verdict is V(failed).

@@ -18,7 +18,18 @@ from tools.ci.venvs import REPOSITORY
 PLUGINS = REPOSITORY / "plugins"
 COLLECTION = "ansible_collections.certflow.kubernetes.plugins."
 # The rooms of module_utils from the lowest to the highest, and the rooms that each may import.
-BASE = ("_errors", "_result", "_codes", "_paths", "_text", "_known_keys", "_times", "_managers", "_process")
+BASE = (
+    "_errors",
+    "_result",
+    "_codes",
+    "_paths",
+    "_text",
+    "_known_keys",
+    "_times",
+    "_managers",
+    "_consent",
+    "_process",
+)
 KNOWLEDGE = (
     *BASE,
     "_x509",
@@ -39,6 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_errors": ("_text",),
     "_paths": ("_errors", "_text"),
     "_managers": ("_text",),
+    "_consent": ("_errors", "_managers"),
     "_process": ("_errors", "_known_keys", "_text"),
     "_x509": BASE,
     "_kube": BASE,

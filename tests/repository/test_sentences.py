@@ -174,7 +174,7 @@ def test_a_search_for_a_sentence_is_found(line: str) -> None:
     "line",
     [
         'pytest.raises(ClusterError, match="not laid out")',
-        'assert "take_over:" in result["msg"]',
+        'assert "accept:" in result["msg"]',
         'assert f"{kind}/{name}" in str(caught.value)',
         'assert "a secret" not in result["msg"]',
         'assert result["code"] == "conflict"',

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
     execute,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._consent import NOTHING, Consent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
@@ -86,16 +87,16 @@ class SnapshotRig(ClusterRig):
         *,
         check_mode: bool = False,
         options: Mapping[str, Any] | None = None,
-        take_over: bool = False,
+        consent: Consent = NOTHING,
         **parameters: Any,
     ) -> dict[str, Any]:
         """Carry out one action as the engine does, and return its outcomes as a module would.
 
-        options: of snapshot_controller. take_over: write objects of other managers too.
+        options: of snapshot_controller. consent: the managers whose objects are written too.
         """
 
         def act(client: Client, given: Mapping[str, Any], check_mode: bool) -> Result:
-            context = replace(self._context(client, given, check_mode=check_mode), take_over=take_over)
+            context = replace(self._context(client, given, check_mode=check_mode), consent=consent)
             outcomes = actions.ACTIONS[action](context, parameters)
             changed = [one for one in outcomes if one.is_changed]
             return Result(

@@ -204,10 +204,8 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
 
 
 def test_choices_are_those_of_the_modules_and_playbooks() -> None:
-    module = snapshot_controller_info.ARGUMENTS
     for template, variable, choices in (
-        ("certflow upgrade", "snapshot_controller_adopt", module["adopt"]["choices"]),
-        ("certflow upgrade", "snapshot_controller_accept", module["accept"]["choices"]),
+        ("certflow upgrade", "snapshot_controller_accept", snapshot_controller_info.ACCEPTED),
         ("certflow audit", "certflow_fail_on", check_audit.SPEC.options["certflow_fail_on"]["choices"]),
     ):
         (question,) = [one for one in example.questions(template) if one["variable"] == variable]

@@ -126,7 +126,7 @@ def test_each_request_for_an_injection_is_recognised(rig: BundleRig) -> None:
         for annotation, target in asked.items():
             wait_for(functools.partial(is_filled, rig, target))
             result = rig.run(target, ca_bundle=pem("mine"))
-            names = (target["name"], "cert-manager", annotation, "take_over:")
+            names = (target["name"], "cert-manager", annotation, "accept:")
             assert has_failed(result, "owned-by-another", *names), result
     assert rig.bundles(asked["cert-manager.io/inject-apiserver-ca"]) == [rig.cluster.ca_pem]
     assert rig.bundles(asked["cert-manager.io/inject-ca-from"]) == [pem("theirs")]
@@ -140,14 +140,14 @@ def test_an_added_ca_stays_in_a_bundle_of_cainjector(rig: BundleRig) -> None:
     target = rig.webhooks(VALIDATING, None, annotations={FROM_SECRET: secret})
     with cainjector(rig.cluster):
         is_injected(rig, target, "theirs")
-        assert rig.run(target, ca_bundle=pem("mine"), take_over=True)["changed"]
+        assert rig.run(target, ca_bundle=pem("mine"), accept=["cert-manager"])["changed"]
         assert rig.bundles(target) == [pem("theirs") + pem("mine")]
         for mode in ("exactly", "absent"):
-            refused = rig.run(target, ca_bundle=pem("mine"), mode=mode, take_over=True)
-            assert has_failed(refused, "managed-bundle", mode, "take_over:"), refused
+            refused = rig.run(target, ca_bundle=pem("mine"), mode=mode, accept=["cert-manager"])
+            assert has_failed(refused, "managed-bundle", mode, "accept:"), refused
         put_ca(rig, "next")  # cainjector writes it after the module, which proves the order
         is_injected(rig, target, "theirs", "mine", "next")
-        assert rig.run(target, ca_bundle=pem("mine"), take_over=True)["changed"] is False
+        assert rig.run(target, ca_bundle=pem("mine"), accept=["cert-manager"])["changed"] is False
 
 
 def test_an_older_cainjector_overwrites_an_added_ca(rig: BundleRig) -> None:
@@ -156,5 +156,5 @@ def test_an_older_cainjector_overwrites_an_added_ca(rig: BundleRig) -> None:
     target = rig.webhooks(VALIDATING, None, annotations={FROM_SECRET: secret})
     with cainjector(rig.cluster, gates="CAInjectorMerging=false"):
         is_injected(rig, target, "theirs")
-        assert rig.run(target, ca_bundle=pem("mine"), take_over=True)["changed"]
+        assert rig.run(target, ca_bundle=pem("mine"), accept=["cert-manager"])["changed"]
         is_injected(rig, target, "theirs")

@@ -69,7 +69,7 @@ def test_an_upgrade_of_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> Non
         parts = {host: seven.get(host, seven["helm"]).kubeconfig for host in order}
         (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(parts)))
         common: dict[str, Any] = {"snapshot_controller_version": TARGET, "certflow_report": "report.json"}
-        common |= {"snapshot_controller_source": source, "snapshot_controller_adopt": ["kubectl"]}
+        common |= {"snapshot_controller_source": source, "snapshot_controller_accept": ["kubectl"]}
         common |= {"snapshot_controller_controller": {"min_ready_seconds": 3}}
         arguments = ("-i", "clusters.yml", "-e", json.dumps({**common, **variables}), *words)
         done = playbook.play(tmp_path, UPGRADE, *arguments, HOME=str(tmp_path))

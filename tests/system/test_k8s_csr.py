@@ -326,16 +326,16 @@ def test_a_new_name_causes_a_new_certificate(rig: CsrRig) -> None:
     assert longer in names_of(rig.certificate())
 
 
-def test_a_secret_of_another_client_is_written_only_with_take_over(rig: CsrRig) -> None:
+def test_a_secret_of_another_client_is_written_only_if_accepted(rig: CsrRig) -> None:
     rig.run(service="other", secret={"name": "theirs"})
     theirs = {**rig.data("theirs"), "ca.crt": "x"}
     rig.put_secret(theirs)
     start = since(rig)
     result = rig.run()
-    assert_one_line(result, "secret-unusable", "hook-tls", f"other.{rig.name}.svc", "take_over:")
+    assert_one_line(result, "secret-unusable", "hook-tls", f"other.{rig.name}.svc", "accept:")
     assert not [entry for entry in rig.asked(start) if entry[0] in WRITES]
     assert rig.data() == theirs
-    assert rig.run(take_over=True)["changed"]
+    assert rig.run(accept=["foreign-secret"])["changed"]
     assert_pair(rig)
     assert rig.data()["ca.crt"] == "x", "only ca_key says that it is ours"
     assert rig.run()["changed"] is False
@@ -346,12 +346,12 @@ def test_a_secret_of_another_client_is_written_only_with_take_over(rig: CsrRig) 
     [
         ({"kind": "Opaque"}, ("Opaque", "secret.name")),
         ({"immutable": True}, ("immutable", "secret.name")),
-        ({"annotations": {"cert-manager.io/certificate-name": "x"}}, ("cert-manager", "take_over")),
+        ({"annotations": {"cert-manager.io/certificate-name": "x"}}, ("cert-manager", "accept:")),
         (
             {"annotations": {"reconcile.external-secrets.io/data-hash": "x"}},
-            ("external-secrets", "take_over"),
+            ("external-secrets", "accept:"),
         ),
-        ({"more": "x"}, ("password", "take_over")),
+        ({"more": "x"}, ("password", "accept:")),
     ],
 )
 def test_unusable_secrets_are_not_written(rig: CsrRig, there: dict[str, Any], names: tuple[str, ...]) -> None:
@@ -597,14 +597,14 @@ def test_an_unknown_ca_is_trusted_only_with_trust_chain(rig: CsrRig) -> None:
 
 def test_a_target_of_another_manager_is_refused_before_the_request(rig: CsrRig) -> None:
     owned = rig.hook(annotations={"cert-manager.io/inject-ca-from": "a/b"})
-    rig.refused("owned-by-another", owned["name"], "cert-manager", "take_over", targets=[owned])
+    rig.refused("owned-by-another", owned["name"], "cert-manager", "accept:", targets=[owned])
     assert rig.csrs() == []
     theirs = pki.make_ca("theirs").certificate_pem.decode()
     rig.set_bundle(owned, theirs)
-    assert rig.run(targets=[owned], take_over=True)["changed"]
+    assert rig.run(targets=[owned], accept=["cert-manager"])["changed"]
     assert rig.bundle(owned) == theirs + rig.cluster.ca_pem
-    assert has_failed(rig.run(targets=[owned], state="absent"), "owned-by-another", "take_over:")
-    assert rig.run(targets=[owned], state="absent", take_over=True)["changed"]
+    assert has_failed(rig.run(targets=[owned], state="absent"), "owned-by-another", "accept:")
+    assert rig.run(targets=[owned], state="absent", accept=["cert-manager"])["changed"]
     assert rig.bundle(owned) == theirs, "what we added goes, what cert-manager wrote stays"
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Check that objects of other managers on a real API server are recognised, refused, and written only with
-take_over.
+accept.
 """
 
 from __future__ import annotations
@@ -212,21 +212,21 @@ def test_a_target_of_another_manager(rig: bundle_rig.BundleRig, row: WriterRow) 
     names = (rig.cluster.url, target["kind"], target["name"], *row.manager.split())
     for check_mode in (True, False):
         refused = rig.run(target, ca_bundle=pem("mine"), check_mode=check_mode)
-        assert has_failed(refused, "owned-by-another", *names, "take_over:"), refused
+        assert has_failed(refused, "owned-by-another", *names, "accept:"), refused
         assert set(row.evidence) <= set(refused["evidence"])
     assert "ignoreDifferences" in refused["remedy"] or row.manager != "Argo CD"
     manager = next(manager for manager in MANAGERS if manager.name == row.manager)
     if manager.writes_bundles:
         for mode, given in (("exactly", "mine"), ("absent", "theirs")):
-            refused = rig.run(target, ca_bundle=pem(given), mode=mode, take_over=True)
+            refused = rig.run(target, ca_bundle=pem(given), mode=mode, accept=[manager.key])
             assert has_failed(refused, "managed-bundle", *names, mode), refused
     assert {verb for verb, _resource in rig.asked()} == {"get"}
-    assert rig.run(target, ca_bundle=pem("mine"), take_over=True)["changed"]
+    assert rig.run(target, ca_bundle=pem("mine"), accept=[manager.key])["changed"]
     assert rig.bundles(target) == [pem("theirs") + pem("mine")]
     if not manager.writes_bundles:
-        result = rig.run(target, ca_bundle=pem("theirs"), mode="absent", take_over=True)
+        result = rig.run(target, ca_bundle=pem("theirs"), mode="absent", accept=[manager.key])
         assert result["targets"][0]["webhooks"][0]["after"] == [fingerprint("mine")]
-        assert rig.run(target, ca_bundle=pem("theirs"), mode="exactly", take_over=True)["changed"]
+        assert rig.run(target, ca_bundle=pem("theirs"), mode="exactly", accept=[manager.key])["changed"]
         assert rig.bundles(target) == [pem("theirs")]
 
 
@@ -236,7 +236,7 @@ def test_a_secret_of_another_manager(fleet: Fleet, row: WriterRow) -> None:
     try:
         rig.put_secret({"tls.crt": "", "tls.key": ""}, by=row.client, **row.metadata)
         before = rig.secret()
-        result = rig.refused("secret-unusable", *row.manager.split(), "take_over:")
+        result = rig.refused("secret-unusable", *row.manager.split(), "accept:")
         assert all(marker in result["msg"] for marker in row.evidence)
         assert rig.secret() == before
         assert rig.csrs() == []

@@ -431,7 +431,7 @@ def test_booleans_and_numbers_as_texts(rig: CertificateRoleRig) -> None:
     request = cluster.api("GET", f"{REQUESTS}/{report['csr']['name']}")
     request["status"]["conditions"] = [{"type": "Approved", "status": "True", "reason": "T", "message": "t"}]
     cluster.api("PUT", f"{REQUESTS}/{report['csr']['name']}/approval", request)
-    texts = "webhook_certificate_approve=no webhook_certificate_take_over=no"
+    texts = "webhook_certificate_approve=no webhook_certificate_allow_client_identity=no"
     second = rig.play(TEXTS, "-e", json.dumps(empty_texts()), "-e", texts)
     assert second.status == 0, second.output
     assert second.reports()["texts"]["csr"]["name"] == report["csr"]["name"]

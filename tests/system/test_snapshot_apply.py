@@ -21,6 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.erro
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import object_changes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import apply_manifests
 
+from tests.support.accepted import accepting
 from tests.support.snapshot_lab import kubectl
 
 if TYPE_CHECKING:
@@ -270,7 +271,7 @@ def test_an_object_of_another_manager_is_refused(cluster: Cluster, client: Clien
     kubectl(cluster, "create", "--field-manager=helm", "-f-", stdin=json.dumps(old))
     with pytest.raises(OwnedObjectError, match="belongs to Helm"):
         apply_manifests.preview(client, [new_deployment(namespace)])
-    (seen,) = apply_manifests.preview(client, [new_deployment(namespace)], take_over=True)
+    (seen,) = apply_manifests.preview(client, [new_deployment(namespace)], consent=accepting("helm"))
     apply_manifests.write(client, seen)
     live = cluster.api("GET", f"/apis/apps/v1/namespaces/{namespace}/deployments/snapshot-controller")
     assert "hostNetwork" not in live["spec"]["template"]["spec"]

@@ -52,7 +52,7 @@ def upgrade(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         given = {
             "kubeconfig": str(cluster.kubeconfig),
             "version": "8.7.0",
-            "adopt": ["kubectl"],
+            "accept": ["kubectl"],
             "source": source,
             "cache_directory": str(tmp_path_factory.mktemp("releases")),
             "step_timeout": 15,

@@ -279,5 +279,5 @@ def test_a_hazard_is_reported(empty: Cluster, name: str) -> None:
     release, deed, target, given = CASES[name]
     install(empty, release, webhook=lab.era(release).kind == "validation")
     deed(empty)
-    result = plan(empty, target, adopt=["kubectl"], **given)
+    result = plan(empty, target, accept=["kubectl"], **given)
     assert name in hazards(result), result

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._consent import EVERYTHING
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.marks import MARKS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import KINDS
@@ -198,7 +199,7 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         yield {
             "source": source,
             "cache_directory": str(tmp_path_factory.mktemp("releases")),
-            "adopt": ["kubectl"],
+            "accept": ["kubectl"],
         }
 
 
@@ -292,12 +293,12 @@ def test_neighbours_survive_a_failed_upgrade_and_all_deletions(
     assert all(row["deleted"]["metadata"]["name"] == row["name"] for row in deleted), deleted
     lab.kubectl(cluster, "delete", "validatingwebhookconfiguration", lab.CONFIGURATION, "--ignore-not-found")
     install(cluster, RELEASE)
-    planned = plan(cluster, TARGET, adopt=["kubectl"])
+    planned = plan(cluster, TARGET, accept=["kubectl"])
     assert planned["refused"] == []
     rig = SnapshotRig(cluster, "none", tmp_path)
     for step in planned["plan"]:
         if step["action"] == "delete":
-            done = rig.run("delete", take_over=True, **step["parameters"])
+            done = rig.run("delete", consent=EVERYTHING, **step["parameters"])
             assert not done.get("failed"), done["msg"]
             deleted += [row for row in done["objects"] if row["change"] == "deleted"]
     assert states(cluster) == before

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check that each manager is recognised by its markers, refused with evidence and advice, and adopted by
+"""Check that each manager is recognised by its markers, refused with evidence and advice, and accepted by
 option.
 
 Helm's markers are left by Helm itself. For the other managers the test applies a release's manifests as they
@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._consent import EVERYTHING
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller_info import (
-    ARGUMENTS,
+    ACCEPTED,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import (
     INSTALLERS,
@@ -148,7 +149,8 @@ CASES = {
             "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
         },
     ),
-    "unmarked": ManagerRow("no marker of any manager"),
+    "unmarked": ManagerRow("no marker of any manager", manager="OpenAPI-Generator"),
+    "manager": ManagerRow("field manager some-installer"),
 }
 # Managers with a test of their own.
 ELSEWHERE = {
@@ -156,7 +158,6 @@ ELSEWHERE = {
     "kubespray": "test_snapshot_kubespray",
     "operator": "test_an_operator_is_recognised_by_its_owner_reference",
     "kubectl": "test_snapshot_plan",
-    "hosted": "test_snapshot_plan",
 }
 
 
@@ -166,10 +167,10 @@ def test_every_manager_has_a_test() -> None:
 
 
 @pytest.mark.parametrize("key", CASES)
-def test_a_manager_is_recognised_refused_and_adopted(empty: Cluster, key: str) -> None:
+def test_a_manager_is_recognised_refused_and_accepted(empty: Cluster, key: str) -> None:
     CASES[key].install(empty)
     assert_refused(empty, key, CASES[key].evidence)
-    assert_adopted(empty, key)
+    assert_accepted(empty, key)
 
 
 def test_an_operator_is_recognised_by_its_owner_reference(empty: Cluster) -> None:
@@ -185,7 +186,7 @@ def test_an_operator_is_recognised_by_its_owner_reference(empty: Cluster) -> Non
         empty, "apply", "--server-side", "--field-manager=operator", "-f-", stdin=yaml.safe_dump_all(objects)
     )
     assert_refused(empty, "operator", "ownerReference ConfigMap: operator")
-    assert_adopted(empty, "operator")
+    assert_accepted(empty, "operator")
     lab.kubectl(empty, "delete", "configmap", "operator", "-n", "kube-system")
 
 
@@ -193,7 +194,7 @@ def test_an_operator_is_recognised_by_its_owner_reference(empty: Cluster) -> Non
 def test_a_release_of_helm(empty: Cluster, tmp_path: Path) -> None:
     """The plan is refused while Helm owns the release.
 
-    The advice makes Helm forget it and keep all objects. Then it is adopted.
+    The advice makes Helm forget it and keep all objects. Then it is accepted.
     """
     chart = tmp_path / "chart"
     (chart / "templates").mkdir(parents=True)
@@ -215,13 +216,13 @@ def test_a_release_of_helm(empty: Cluster, tmp_path: Path) -> None:
     template()
     helm("install", "snapshots", str(chart))
     assert_refused(empty, "helm", "annotation meta.helm.sh/release-name: snapshots")
-    assert_adopted(empty, "helm")
+    assert_accepted(empty, "helm")
     template(**{"helm.sh/resource-policy": "keep"})
     helm("upgrade", "snapshots", str(chart))
     helm("uninstall", "snapshots")
     assert json.loads(helm("list", "-o", "json")) == []
     assert empty.api("GET", lab.CONTROLLER)["metadata"]["name"] == "snapshot-controller"
-    assert_adopted(empty, "helm")
+    assert_accepted(empty, "helm")
 
 
 # Objects of other owners beside an installation of 8.1.0, and the finding that names them.
@@ -276,12 +277,12 @@ SHARED = webhook_configuration("second", ("default", HOOK, "", "configmaps"))
 
 def carry_out_deletions(cluster: Cluster, cache: Path) -> dict[str, Any]:
     """Plan, run each step that deletes as the engine does, and return the plan."""
-    result = plan(cluster, TARGET, adopt=["kubectl"])
+    result = plan(cluster, TARGET, accept=["kubectl"])
     assert result["refused"] == []
     rig = SnapshotRig(cluster, "none", cache)
     for step in result["plan"]:
         if step["action"] == "delete":
-            done = rig.run("delete", take_over=True, **step["parameters"])
+            done = rig.run("delete", consent=EVERYTHING, **step["parameters"])
             assert not done.get("failed"), done["msg"]
     return result
 
@@ -387,12 +388,12 @@ def test_a_driver_whose_pod_contains_the_controller_is_never_deleted(empty: Clus
     lab.kubectl(empty, "apply", "-f-", stdin=yaml.safe_dump(driver))
     name = "kube-system/lvm-csi-controller"
     for given in ([], [name]):
-        result = plan(empty, TARGET, adopt=["kubectl"], remove_controllers=given)
+        result = plan(empty, TARGET, accept=["kubectl"], remove_controllers=given)
         assert [one["id"] for one in result["refused"]] == ["other-containers"]
         assert "Remove the container of snapshot-controller from" in result["refused"][0]["remedy"]
     entry = {"kind": "Deployment", "namespace": "kube-system", "name": "lvm-csi-controller"}
     rig = SnapshotRig(empty, "none", tmp_path)
-    assert rig.run("delete", take_over=True, objects=[entry])["code"] == "owned-by-another"
+    assert rig.run("delete", consent=EVERYTHING, objects=[entry])["code"] == "owned-by-another"
     assert rig.writes() == []
     lab.kubectl(empty, "delete", "-n", "kube-system", "deployment", "lvm-csi-controller")
 
@@ -428,13 +429,11 @@ def assert_refused(cluster: Cluster, key: str, evidence: str) -> None:
     assert (DEPLOYMENT, key) in {(one["object"], one["manager"]) for one in result["managers"]}
 
 
-def assert_adopted(cluster: Cluster, key: str) -> None:
-    """Check that `adopt` accepts the manager, and that the option has no value for managers that cannot be
-    adopted.
-    """
+def assert_accepted(cluster: Cluster, key: str) -> None:
+    """Check that `accept` has a word for the manager, unless its objects cannot be accepted."""
     if not INSTALLERS[key].adopting:
-        assert key not in ARGUMENTS["adopt"]["choices"]
+        assert key not in ACCEPTED
         return
-    result = plan(cluster, TARGET, adopt=[key])
+    result = plan(cluster, TARGET, accept=["manager:some-installer" if key == "manager" else key])
     assert result["refused"] == []
     assert result["plan"]

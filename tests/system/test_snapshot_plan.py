@@ -52,7 +52,7 @@ def nothing_installed(cluster: Cluster) -> Iterator[None]:
 
 
 def test_a_plan_for_an_empty_cluster_installs(cluster: Cluster) -> None:
-    result = plan(cluster, "8.7.0", adopt=[])
+    result = plan(cluster, "8.7.0", accept=[])
     assert (result["installed"]["version"], result["managers"], result["refused"]) == ("", [], [])
     assert ids(result)[0] == "crds"
     assert (result["refusal"], bool(result["lines"]), bool(result["markdown"])) == ("", True, True)
@@ -82,7 +82,7 @@ def test_releases_installed_with_kubectl_are_recognised(
     assert {row["manager"] for row in refused["managers"]} == {"kubectl"}
     assert refused["refusal"]
 
-    result = plan(cluster, "8.7.0", adopt=["kubectl"])
+    result = plan(cluster, "8.7.0", accept=["kubectl"])
     here = result["installed"]
     assert here["version"] == release
     assert {row["releases"] for row in here["crds"]} == {crds}
@@ -91,7 +91,7 @@ def test_releases_installed_with_kubectl_are_recognised(
         [("validation", release)] if webhook else []
     )
     assert (result["refused"], result["refusal"]) == ([], "")
-    assert ids(refused) == ids(result)  # a refused plan shows what adopting would change
+    assert ids(refused) == ids(result)  # a refused plan shows what it would change
     assert [hop["release"] for hop in result["hops"]] == ["8.7.0"]
     assert [step for hop in result["hops"] for step in hop["steps"]] == ids(result)
     assert hazards(result) & LOOKED_FOR == expected
@@ -109,7 +109,8 @@ def test_an_audit_finds_the_hazards_of_the_way_to_a_release(cluster: Cluster) ->
     install(cluster, "4.2.1", webhook=True)
     assert audited() == {}
     expected = {
-        row["id"]: row["handling"] in ("refuse", "ask") for row in plan(cluster, "8.7.0", adopt=[])["hazards"]
+        row["id"]: row["handling"] in ("refuse", "ask")
+        for row in plan(cluster, "8.7.0", accept=[])["hazards"]
     }
     assert {"v1beta1-unserved", "controller-selector"} <= set(expected)
     assert audited(snapshot_version="8.7.0") == {
@@ -138,7 +139,7 @@ def test_a_plan_writes_nothing_and_shows_no_key(cluster: Cluster) -> None:
         "spec": {"source": {"persistentVolumeClaimName": "data"}, "volumeSnapshotClassName": ""},
     }
     kubectl(cluster, "apply", "-f-", stdin="\n---\n".join(map(json.dumps, (secret, snapshot))))
-    result = plan(cluster, "8.1.1", cluster.kubeconfig_for("planner", ["system:masters"]), adopt=["kubectl"])
+    result = plan(cluster, "8.1.1", cluster.kubeconfig_for("planner", ["system:masters"]), accept=["kubectl"])
     assert {event["verb"] for event in cluster.requests(user="planner")} <= {"get", "list"}
     assert KEY not in json.dumps(result)
     (found,) = result["installed"]["secrets"]
@@ -185,14 +186,14 @@ def test_managers_are_recognised_by_their_fields(cluster: Cluster) -> None:
 def test_crds_without_a_controller_are_reported_as_hosted(cluster: Cluster) -> None:
     _deploy, crds = build.snapshot_manifests("8.7.0")
     apply_crds(cluster, crds, groups=False)
-    assert {row["id"] for row in plan(cluster, "8.7.0", adopt=["kubectl"])["refused"]} == {"hosted"}
-    result = plan(cluster, "8.7.0", adopt=["kubectl", "hosted"])
+    assert {row["id"] for row in plan(cluster, "8.7.0", accept=["kubectl"])["refused"]} == {"hosted"}
+    result = plan(cluster, "8.7.0", accept=["kubectl", "hosted"])
     assert result["refused"] == []
     assert "controller" in ids(result)
 
 
 def test_missing_permissions_are_reported_and_the_role_is_enough(cluster: Cluster) -> None:
-    result = plan(cluster, "8.1.1", cluster.kubeconfig_for("nobody"), adopt=["kubectl"])
+    result = plan(cluster, "8.1.1", cluster.kubeconfig_for("nobody"), accept=["kubectl"])
     refused = {row["id"]: row for row in result["refused"]}
     assert "unreadable" in refused
     assert any('cannot list resource "deployments"' in text for text in refused["unreadable"]["evidence"])
@@ -243,18 +244,18 @@ def test_lists_at_v1beta1_require_a_hop(cluster: Cluster) -> None:
         for version in document["spec"]["versions"]:
             version["storage"] = version["name"] == "v1beta2"
     kubectl(cluster, "apply", "-f-", stdin=yaml.safe_dump_all(documents))
-    wait_for(lambda: plan(cluster, "8.7.0", adopt=["kubectl"])["hops"][0]["release"] == "8.4.0", seconds=20)
-    hidden = plan(cluster, "8.7.0", adopt=["kubectl"])
+    wait_for(lambda: plan(cluster, "8.7.0", accept=["kubectl"])["hops"][0]["release"] == "8.4.0", seconds=20)
+    hidden = plan(cluster, "8.7.0", accept=["kubectl"])
     assert [hop["release"] for hop in hidden["hops"]] == ["8.4.0", "8.7.0"]
     assert "list handles" in hidden["hops"][0]["reason"]
 
     stanza = json.dumps([{"op": "replace", "path": "/spec/conversion", "value": webhook}])
     kubectl(cluster, "patch", "crd", GROUP_CONTENTS, "--type=json", f"-p={stanza}")
     wait_for(
-        lambda: "group_contents" in plan(cluster, "8.7.0", adopt=["kubectl"])["installed"]["unreadable"],
+        lambda: "group_contents" in plan(cluster, "8.7.0", accept=["kubectl"])["installed"]["unreadable"],
         seconds=20,
     )
-    broken = plan(cluster, "8.7.0", adopt=["kubectl"])
+    broken = plan(cluster, "8.7.0", accept=["kubectl"])
     assert broken["refused"] == []
     assert [hop["release"] for hop in broken["hops"]] == ["8.4.0", "8.7.0"]
     none = json.dumps([{"op": "replace", "path": "/spec/conversion", "value": {"strategy": "None"}}])

@@ -115,7 +115,7 @@ class PermissionsRig:
         self, state: str, user: str, release: str, *, check_mode: bool = False, **given: Any
     ) -> dict[str, Any]:
         who = {"kubeconfig": str(self.cluster(state).kubeconfig_for(user))}
-        wanted = {"version": release, "adopt": ["kubectl"], **self._where, **who, **given}
+        wanted = {"version": release, "accept": ["kubectl"], **self._where, **who, **given}
         return operate(snapshot_controller.OPERATION, wanted, check_mode=check_mode)
 
 
@@ -207,7 +207,7 @@ def test_with_only_the_role_of_a_plan_each_missing_permission_is_named(rig: Perm
     grant(cluster, user, PLAN)
     kubeconfig = str(cluster.kubeconfig_for(user))
     info = snapshot_controller_info.OPERATION
-    plan = operate(info, {"version": "8.7.0", "adopt": ["kubectl"], "kubeconfig": kubeconfig})
+    plan = operate(info, {"version": "8.7.0", "accept": ["kubectl"], "kubeconfig": kubeconfig})
     assert (plan["refused"], plan["installed"]["unreadable"]) == ([], {})
     for check_mode in (True, False):
         result = rig.run("recent", user, "8.7.0", check_mode=check_mode)

@@ -90,7 +90,7 @@ IN_A_PLAY = """
     - role: certflow.kubernetes.snapshot_controller
       snapshot_controller_version: 8.1.0
       snapshot_controller_context: "{{ inventory_hostname }}"
-      snapshot_controller_adopt: [kubectl]
+      snapshot_controller_accept: [kubectl]
   post_tasks:
     - ansible.builtin.debug:
         msg: "REPORT {{ [inventory_hostname, snapshot_controller_result
@@ -127,7 +127,7 @@ BY_ANOTHER_HOST = """
   vars:
     snapshot_controller_version: 8.1.0
     snapshot_controller_context: "{{ inventory_hostname }}"
-    snapshot_controller_adopt: [kubectl]
+    snapshot_controller_accept: [kubectl]
   tasks:
     - ansible.builtin.import_role: {name: certflow.kubernetes.snapshot_controller}
       delegate_to: localhost
@@ -187,7 +187,7 @@ REFUSED_ONE = """
       vars:
         snapshot_controller_context: "{{ case.context | default('eks') }}"
         snapshot_controller_version: "{{ case.version | default('8.1.0') }}"
-        snapshot_controller_adopt: "{{ case.adopt | default(['kubectl']) }}"
+        snapshot_controller_accept: "{{ case.accept | default(['kubectl']) }}"
         snapshot_controller_source: "{{ case.source | default(the_source) }}"
         snapshot_controller_cache_directory: "{{ case.cache | default(the_cache) }}"
         snapshot_controller_failure_policy: "{{ case.failure_policy | default('') }}"
@@ -200,7 +200,7 @@ REFUSED_ONE = """
 """
 # The difference from a valid play, the code, and names in the message.
 CASES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
-    "kubectl's": ({"adopt": []}, "upgrade-refused", ("kubectl",)),
+    "kubectl's": ({"accept": []}, "upgrade-refused", ("kubectl",)),
     "hosted": ({"context": "onprem"}, "upgrade-refused", ("hosted",)),
     "withdrawn": ({"version": "7.0.0"}, "release-unavailable", ("7.0.0",)),
     "unknown": ({"version": "9.9.9"}, "release-unavailable", ("9.9.9",)),
@@ -320,7 +320,7 @@ IN_A_BATCH = """
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
     snapshot_controller_version: 8.1.0
     snapshot_controller_context: "{{ inventory_hostname }}"
-    snapshot_controller_adopt: [kubectl]
+    snapshot_controller_accept: [kubectl]
     snapshot_controller_validation_webhook: false
     snapshot_controller_step_timeout: 60
     snapshot_controller_backup_directory: ""
@@ -381,7 +381,7 @@ class Keywords:
     #: Hosts with a result.
     reported: tuple[str, ...] = NAMES
     #: False if the upgrade of eks is refused.
-    adopts: bool = True
+    accepts: bool = True
     #: Exit status of ansible-playbook.
     status: int = 0
 
@@ -391,9 +391,9 @@ KEYWORDS = {
     "strategy host_pinned": Keywords({"strategy": "host_pinned"}),
     "serial": Keywords({"serial": 1}),
     "serial, and a first cluster that is refused": Keywords(
-        {"serial": 1, "order": "reverse_inventory"}, contacted=("eks",), reported=(), adopts=False, status=2
+        {"serial": 1, "order": "reverse_inventory"}, contacted=("eks",), reported=(), accepts=False, status=2
     ),
-    "ignore_errors": Keywords({"ignore_errors": True}, adopts=False),
+    "ignore_errors": Keywords({"ignore_errors": True}, accepts=False),
     "run_once": Keywords(role={"run_once": True}, contacted=("onprem",)),
     "limit": Keywords(arguments=("--limit", "eks"), contacted=("eks",), reported=("eks",)),
 }
@@ -413,8 +413,8 @@ def test_keywords_of_a_play_apply_to_the_role(rig: UpgradeRoleRig, old: None, na
         "ansible_python_interpreter": "{{ ansible_playbook_python }}",
         "snapshot_controller_version": "8.1.0",
         "snapshot_controller_context": "{{ inventory_hostname }}",
-        "snapshot_controller_adopt": "{{ ['kubectl'] if inventory_hostname == 'onprem' or adopts else [] }}",
-        "adopts": one.adopts,
+        "snapshot_controller_accept": "{{ ['kubectl'] if inventory_hostname == 'onprem' or accepts else [] }}",
+        "accepts": one.accepts,
     }
     role = {"name": "certflow.kubernetes.snapshot_controller", "apply": one.role}
     play = {
@@ -432,6 +432,6 @@ def test_keywords_of_a_play_apply_to_the_role(rig: UpgradeRoleRig, old: None, na
     found = run.reports()
     assert found.keys() == set(one.reported), run.output
     for host, result in found.items():
-        is_refused = not one.adopts and host == "eks"
+        is_refused = not one.accepts and host == "eks"
         assert result["code"] == ("upgrade-refused" if is_refused else ""), result
         assert result["is_changed"] is not is_refused

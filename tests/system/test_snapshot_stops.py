@@ -103,7 +103,7 @@ class StopRig:
         self.options = {
             "version": "{{ version | default(new) }}",
             "kubeconfig": "{{ place }}",
-            "adopt": ["kubectl"],
+            "accept": ["kubectl"],
             "validation_webhook": False,
             "source": source,
             "cache_directory": str(directory / "cache"),

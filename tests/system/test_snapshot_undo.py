@@ -104,8 +104,7 @@ def upgrade(old: OldCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         given = {
             "kubeconfig": str(old.cluster.kubeconfig),
             "version": NEW,
-            "adopt": ["kubectl"],
-            "accept": ["arguments-dropped"],
+            "accept": ["kubectl", "arguments-dropped"],
             "webhook_namespace": lab.WEBHOOK_NAMESPACE,
             "controller": {"min_ready_seconds": 3},
             "source": source,

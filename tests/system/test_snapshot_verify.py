@@ -34,6 +34,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.relea
 
 from tests.support import clusters
 from tests.support import snapshot_lab as lab
+from tests.support.accepted import accepting
 from tests.support.clusters import build
 from tests.support.rig import operate
 from tests.support.waiting import wait_for
@@ -90,7 +91,9 @@ def proofs(cluster: Cluster, version: str = "8.7.0") -> dict[str, Step]:
     found: list[Step] = []
 
     def read(client: Client, _given: Mapping[str, Any], _check_mode: bool) -> Result:
-        reading = planning.read(client, release_table.target(version), UpgradeOptions(adopt=("kubectl",)))
+        reading = planning.read(
+            client, release_table.target(version), UpgradeOptions(accept=accepting("kubectl"))
+        )
         found.extend(verify_installed.plan_checks(reading.context))
         return Result(False, {})
 

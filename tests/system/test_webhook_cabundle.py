@@ -364,10 +364,10 @@ def test_an_object_that_may_not_be_read_has_a_rule_in_the_message(rig: BundleRig
     assert f"resourceNames: ['{target['name']}'], verbs: [get, patch]" in result["remedy"]
 
 
-def test_take_over_is_needed_only_for_a_change(rig: BundleRig) -> None:
+def test_accept_is_needed_only_for_a_change(rig: BundleRig) -> None:
     target = rig.webhooks(VALIDATING, pem("a"), annotations=CERT_MANAGER)
     assert rig.run(target, ca_bundle=pem("a"))["changed"] is False
-    assert rig.run(target, ca_bundle=pem("b"), take_over=True)["changed"]
+    assert rig.run(target, ca_bundle=pem("b"), accept=["cert-manager"])["changed"]
     assert rig.bundles(target) == [pem("a") + pem("b")]
 
 

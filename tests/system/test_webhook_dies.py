@@ -16,6 +16,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._consent import EVERYTHING
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
@@ -47,6 +48,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actio
 
 from tests.support import clusters
 from tests.support import snapshot_lab as lab
+from tests.support.accepted import accepting
 from tests.support.clusters import build, pki
 from tests.support.snapshot_load import SnapshotLoad
 from tests.support.waiting import wait_for
@@ -83,7 +85,7 @@ class WebhookUpgrade:
         """Run the steps to a release. Raises CertflowError."""
         target = release_table.target(release)
         options = UpgradeOptions(
-            adopt=("kubectl",), webhook_namespace=lab.WEBHOOK_NAMESPACE, webhook_port=settings.port
+            accept=accepting("kubectl"), webhook_namespace=lab.WEBHOOK_NAMESPACE, webhook_port=settings.port
         )
         self.hop = self._plan(target, options)
         objects = [one for line in plan_changes.lines(self.hop) for one in line.objects]
@@ -107,7 +109,7 @@ class WebhookUpgrade:
 
     def _run(self, steps: Sequence[Step], settings: ReleaseSettings) -> None:
         context = ActionContext(
-            self.client, self._source, settings, "kube-system", True, False, originals=self.originals
+            self.client, self._source, settings, "kube-system", EVERYTHING, False, originals=self.originals
         )
         self.done = {}
         for step in steps:

@@ -193,7 +193,7 @@ def test_a_bundle_of_another_manager_is_kept(rig: ProbeRig) -> None:
     result = rig.probe(target, renew_connections=True)
     assert has_failed(result, "owned-by-another", target["name"], "Helm"), result
     assert rig.writes() == []
-    assert rig.verdict(target, renew_connections=True, take_over=True) == ("ok", "ok")
+    assert rig.verdict(target, renew_connections=True, accept=["helm"]) == ("ok", "ok")
 
 
 def test_the_permission_to_renew_is_checked_first(rig: ProbeRig) -> None:

@@ -68,12 +68,12 @@ def configuration(bundle: str) -> dict[str, Any]:
 
 
 def test_an_anchor_that_has_not_expired_stays(api: Any) -> None:
-    options = {
+    options: dict[str, Any] = {
         "ca_bundle": LIVING.pem,
         "certificate": None,
         "mode": "add",
         "service": None,
-        "take_over": False,
+        "accept": [],
     }
     targets = [{"kind": TARGET.kind, "name": TARGET.name}]
     assert webhook_cabundle.run(api, {**options, "targets": targets}, False).changed

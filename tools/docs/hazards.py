@@ -10,7 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import PLACES
+from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import (
+    FIELD_MANAGER,
+    PLACES,
+    UNKNOWN,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import (
     INSTALLERS,
@@ -55,7 +59,7 @@ NEVER = """
 MANAGERS = """
 ## Other managers
 
-| Manager | Recognised by | How to upgrade with it | How to adopt its objects |
+| Manager | Recognised by | How to upgrade with it | What to do before its objects are accepted |
 |---|---|---|---|
 """
 UPSTREAM = "kubernetes-csi/external-snapshotter"
@@ -177,7 +181,10 @@ def _manager(row: Manager) -> str:
     ]
     if row.required:
         markers.append("each in addition to kubectl's marker, on an object that kubespray installs")
-    adopting = f"{row.adopting} Then `adopt: [{row.key}]`." if row.adopting else "It cannot be adopted."
+    word = f"{FIELD_MANAGER}NAME" if row.key == UNKNOWN else row.key
+    adopting = (
+        f"{row.adopting} Then `accept: [{word}]`." if row.adopting else "Its objects cannot be accepted."
+    )
     article, _blank, _rest = row.name.partition(" ")
     name = row.name[:1].upper() + row.name[1:] if article in ("a", "an", "the") else row.name
     return _row(name, "<br>".join(markers) or "no marker", row.upgrade, adopting)

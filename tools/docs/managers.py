@@ -31,7 +31,7 @@ the object is already in the requested state, the task writes nothing and does n
 
 ## What to do
 
-| Manager | On an object with a caBundle | A CA that is added [with take_over](#take_over) | On a Secret |
+| Manager, and its word for accept | On an object with a caBundle | A CA that is added [with accept](#accept) | On a Secret |
 |---|---|---|---|
 """
 MARKERS = """
@@ -51,10 +51,11 @@ These markers do not count:
 - The field managers of cert-manager and of OpenShift. They stay on an object whose annotation was removed.
 - Annotations that configure a manager but do not show that it writes, such as `cert-manager.io/allow-direct-injection`.
 
-## take_over
+## accept
 
-With `take_over: true` the modules `k8s_csr` and `webhook_cabundle` write the object in spite of the other manager. The role has
-`webhook_certificate_take_over`. Use the other manager's own way first. Two managers of one field undo each other's work, and the API
+If the option `accept` has the word of a manager, the modules `k8s_csr`, `webhook_cabundle` and `webhook_probe` write its objects. The
+role has `webhook_certificate_accept`. An item may limit the word to objects, as in `{helm: [ValidatingWebhookConfiguration/example]}`. For
+a Secret, `operator` stands for owner references, and `foreign-secret` for other keys or other names. Use the other manager's own way first. Two managers of one field undo each other's work, and the API
 server may refuse the webhook after each change.
 
 - In a Secret, the task replaces certificate and key, and the markers stay. A manager that issues certificates itself, such as
@@ -62,7 +63,7 @@ server may refuse the webhook after each change.
 - In a `caBundle`, the task adds certificates and keeps those that are there.
 - The task removes no certificates from a `caBundle` that another manager fills (merged or overwritten in the table), because only that
   manager could restore them. `webhook_cabundle` refuses `mode: exactly` and `mode: absent` for such an object, also with
-  `take_over`. `k8s_csr` removes only the certificates that it added itself. To remove more, first remove the marker from the
+  `accept`. `k8s_csr` removes only the certificates that it added itself. To remove more, first remove the marker from the
   object, as in `kubectl annotate validatingwebhookconfiguration NAME cert-manager.io/inject-ca-from-`.
 
 ## cert-manager
@@ -91,7 +92,7 @@ def other_writers() -> str:
 def _advice(manager: Manager) -> str:
     secret = manager.for_secrets[:1].upper() + manager.for_secrets[1:]
     target = _code(remedy_for(EXAMPLE, DetectedManager(manager, ()))) if manager.bundle else "-"
-    return _row(manager.name, target, BUNDLES.get(manager.bundle, "-"), secret)
+    return _row(f"{manager.name} (`{manager.key}`)", target, BUNDLES.get(manager.bundle, "-"), secret)
 
 
 def _recognition(manager: Manager) -> str:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Callable
 
+from .._consent import EVERYTHING
 from .._csr import csr_api, markers, secret_content, trust_anchors
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
@@ -151,7 +152,7 @@ def restore(client: Client, intent: Intent, removed: Iterable[TargetChange], *, 
     }
 
     def replan(target: Target, obj: Mapping[str, Any]) -> TargetChange:
-        options: dict[str, Any] = {"service": service_of(intent), "take_over": True, "now": now}
+        options: dict[str, Any] = {"service": service_of(intent), "consent": EVERYTHING, "now": now}
         return bundle_patch.plan(target, obj, gone[target], **options)
 
     changes = [replan(target, bundle_targets.read(client, target)) for target in gone if gone[target]]
@@ -216,7 +217,7 @@ def _plan(
         obj,
         anchor.pem if anchor else None,
         service=service_of(intent),
-        take_over=intent.take_over,
+        consent=intent.accept,
         leaf_pem=leaf_pem,
         now=now,
     )
@@ -243,7 +244,7 @@ def _removal(
     }
     options: dict[str, Any] = {
         "service": service_of(intent),
-        "take_over": intent.take_over,
+        "consent": intent.accept,
         "leaf_pem": leaf_pem,
         "now": now,
     }

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+from .._consent import NOTHING, Consent
 from .._times import find_duration
 from . import name_policy, signers
 from .errors import RequestError
@@ -80,7 +81,7 @@ class Intent:
     trust: str = "verified"
     #: CAs that may vouch for the certificate, as PEM text.
     ca_bundle: str = ""
-    take_over: bool = False
+    accept: Consent = NOTHING
     #: True if a certificate that another signer issued stays until its renewal is due.
     keeps_signer: bool = False
     approve: bool = True
@@ -111,8 +112,10 @@ class Intent:
         return f"certificate of user {user}" if user else f"certificate in {self.secret}"
 
 
-def intent_from(parameters: Mapping[str, Any]) -> Intent:
+def intent_from(parameters: Mapping[str, Any], consent: Consent = NOTHING) -> Intent:
     """Read the options of k8s_csr. Raise RequestError for a request that cannot be made.
+
+    consent: the option accept.
 
     With ``state: absent`` no certificate is requested, so no signer is needed and no request is checked.
     """
@@ -138,7 +141,7 @@ def intent_from(parameters: Mapping[str, Any]) -> Intent:
         renew_before=parse_duration(parameters["renew_before"]) if parameters.get("renew_before") else None,
         trust=parameters.get("trust") or "verified",
         ca_bundle=parameters.get("ca_bundle") or "",
-        take_over=bool(parameters.get("take_over")),
+        accept=consent,
         approve=bool(parameters.get("approve", True)),
         requesters=tuple(parameters.get("requesters") or ()),
         wait=bool(parameters.get("wait", True)),

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import _managers
+from .._consent import OTHER_CONTENT
 from .._errors import check_shape
 from .._kube import json_patch
-from .._managers import LAST_APPLIED
+from .._managers import LAST_APPLIED, OPERATOR
 from .._x509 import certificate_facts, private_keys
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
@@ -129,12 +130,19 @@ def refuse_foreign(secret: ExistingSecret, intent: Intent) -> None:
         )
     if secret.immutable:
         raise SecretError(f"{spec} is immutable", remedy="Set a new secret.name, and let the workload use it")
-    reason = "" if intent.take_over else foreign_reason(secret, intent)
-    if reason:
+    reason = foreign_reason(secret, intent)
+    words = [word for word in _owner_words(secret) if not intent.accept.covers(word, spec)]
+    if reason and words:
         raise SecretError(
             f"{spec} does not belong to this task: {reason}",
-            remedy="Set another secret.name, or take_over: true to replace its certificate",
+            remedy=f"Set another secret.name, or accept: [{', '.join(words)}] to replace its certificate",
         )
+
+
+def _owner_words(secret: ExistingSecret) -> list[str]:
+    """Return the words of the option accept that allow to replace a Secret of another owner."""
+    managers = [detected.manager.key for detected in secret.managers]
+    return [*managers, *([OPERATOR] if secret.owners else [])] or [OTHER_CONTENT]
 
 
 def foreign_reason(secret: ExistingSecret, intent: Intent) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .. import _approved_plan
+from .. import _approved_plan, _consent
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._certificate import certificate_report, probed_signer
@@ -24,6 +24,7 @@ from .._csr.errors import RequestError
 from .._csr.intent import Intent, intent_from
 from .._csr.signers import KUBELET_SERVING
 from .._kube.client import Client
+from .._managers import OPERATOR
 from .._result import Result
 from .._webhook import bundle_content, bundle_targets, probe_webhook
 from .._webhook.admission_call import ProbeObject
@@ -34,6 +35,8 @@ from . import webhook_probe
 
 WOULD_PROBE = "a run that may write would probe which signer issues serving certificates on this cluster"
 PRESENT, ABSENT, VERIFIED = "present", "absent", "verified"
+#: The words of the option accept.
+ACCEPTED = (*_consent.OWNERS, OPERATOR, _consent.OTHER_CONTENT)
 SPEC: dict[str, Any] = {
     "state": {"type": "str", "choices": [PRESENT, ABSENT, VERIFIED], "default": PRESENT},
     "service": {"type": "str"},
@@ -70,7 +73,7 @@ SPEC: dict[str, Any] = {
     "renew_before": {"type": "str"},
     "trust": {"type": "str", "choices": ["verified", "chain", "leaf"], "default": "verified"},
     "ca_bundle": {"type": "str"},
-    "take_over": {"type": "bool", "default": False},
+    "accept": _consent.OPTION,
     "workload": {
         "type": "dict",
         "options": {
@@ -160,7 +163,7 @@ _FLOWS = {PRESENT: ensure_certificate, ABSENT: remove_certificate, VERIFIED: ver
 
 def _parse(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> CertificateRun:
     """Return the run of these options. Raises CertflowError for a value that is not valid, before any request."""
-    intent = intent_from(parameters)
+    intent = intent_from(parameters, _consent.parse(parameters.get("accept") or (), ACCEPTED))
     targets = bundle_targets.targets_from(parameters.get("targets") or [])
     if targets and intent.is_client:
         raise RequestError(

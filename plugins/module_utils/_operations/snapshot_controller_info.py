@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .. import _consent
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._errors import CertflowError
@@ -21,7 +22,6 @@ from .._result import Result
 from .._snapshot.context.upgrade_context import UpgradeOptions
 from .._snapshot.errors import ReleaseError
 from .._snapshot.hazards import table
-from .._snapshot.installed import installers
 from .._snapshot.plan import plan_text
 from .._snapshot.release import release_table
 from .._snapshot.release.release_table import Release
@@ -42,6 +42,12 @@ WORKLOAD: dict[str, Any] = {
     "priority_class": {"type": "str", "default": ""},
     "host_network": {"type": "bool", "default": False},
 }
+#: The words of the option accept.
+ACCEPTED = (
+    *_consent.UPGRADABLE,
+    _consent.OTHER_CONTENT,
+    *(row.id for row in table.HAZARDS if row.handling == table.ASK),
+)
 ARGUMENTS: dict[str, Any] = {
     "version": {"type": "str", "required": True},
     "installed_version": {"type": "str"},
@@ -57,18 +63,7 @@ ARGUMENTS: dict[str, Any] = {
         "type": "dict",
         "options": {**WORKLOAD, "port": {"type": "int", "default": WEBHOOK_PORT}},
     },
-    "adopt": {
-        "type": "list",
-        "elements": "str",
-        "choices": [row.key for row in installers.INSTALLERS.values() if row.adopting],
-        "default": [],
-    },
-    "accept": {
-        "type": "list",
-        "elements": "str",
-        "choices": [row.id for row in table.HAZARDS if row.handling == table.ASK],
-        "default": [],
-    },
+    "accept": _consent.OPTION,
     "remove_controllers": {"type": "list", "elements": "str", "default": []},
     "image_registry": {"type": "str", "default": REGISTRY},
     **argument_specs.AUTH,
@@ -104,8 +99,7 @@ def parse_options(parameters: Mapping[str, Any]) -> UpgradeOptions:
         conversion_webhook=parameters["conversion_webhook"],
         group_snapshots=parameters["group_snapshots"],
         **_parse_policies(parameters["failure_policy"]),
-        adopt=tuple(parameters["adopt"]),
-        accept=tuple(parameters["accept"]),
+        accept=_consent.parse(parameters["accept"], ACCEPTED, field_managers=True),
         remove_controllers=tuple(_parse_places(parameters["remove_controllers"])),
         installed_version=_parse_version(parameters["installed_version"]),
         controller_arguments=tuple(parameters["controller_arguments"]),

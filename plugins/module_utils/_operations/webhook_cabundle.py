@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .. import _consent
 from .._ansible.argument_specs import AUTH, TARGETS
 from .._ansible.operation import Operation
 from .._csr import trust_bundles
@@ -37,6 +38,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     if leaf:
         bundle_patch.check_leaf(leaf)
     service = parameters["service"]
+    consent = _consent.parse(parameters["accept"], _consent.OWNERS)
 
     def decide(target: bundle_targets.Target, obj: bundle_targets.Object) -> bundle_patch.TargetChange:
         return bundle_patch.plan(
@@ -45,7 +47,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
             wanted,
             mode=parameters["mode"],
             service=(service["namespace"], service["name"]) if service else None,
-            take_over=parameters["take_over"],
+            consent=consent,
             leaf_pem=leaf,
             now=client.now(),  # after a read, so that it is the API server's time
         )
@@ -103,7 +105,7 @@ OPERATION = Operation(
                 "namespace": {"type": "str", "required": True},
             },
         },
-        "take_over": {"type": "bool", "default": False},
+        "accept": _consent.OPTION,
     },
     run=run,
     constraints={"mutually_exclusive": [("ca_bundle", "cluster_trust_bundle")]},

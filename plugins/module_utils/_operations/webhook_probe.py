@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .. import _consent
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._result import Result
@@ -41,7 +42,7 @@ def _request(parameters: Mapping[str, Any], check_mode: bool) -> ProbeRequest:
         target,
         ProbeObject(parameters["object"], parameters["expect"], parameters["denial_message"]),
         renew_connections=parameters["renew_connections"],
-        take_over=parameters["take_over"],
+        consent=_consent.parse(parameters["accept"], _consent.OWNERS),
         wait=parameters["wait"],
         check_mode=check_mode,
     )
@@ -74,7 +75,7 @@ OPERATION = Operation(
         },
         "denial_message": {"type": "str", "default": ""},
         "renew_connections": {"type": "bool", "default": False},
-        "take_over": {"type": "bool", "default": False},
+        "accept": _consent.OPTION,
         "require_proof": {"type": "bool", "default": False},
         "pending": {"type": "bool", "default": False},
         "wait": {"type": "bool", "default": False},

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from .._consent import Consent
 from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.errors import StepError
 from .._snapshot.kinds import Reference, reference
@@ -43,7 +44,7 @@ class ActionContext:
     source: the place of the release's manifests.
     settings: the content of the Deployments.
     namespace: the namespace of a step that does not name one.
-    take_over: True to write objects of adopted managers too.
+    consent: the managers whose objects are written too.
     check_mode: True to try by dry runs only.
     pending: in check mode, True if earlier steps would have changed the cluster, so that not every step can be tried.
     originals: the objects before the hop, for an undo.
@@ -53,7 +54,7 @@ class ActionContext:
     source: ReleaseSource
     settings: ReleaseSettings
     namespace: str
-    take_over: bool
+    consent: Consent
     check_mode: bool
     pending: bool = False
     originals: Mapping[Reference, Mapping[str, Any]] = field(default_factory=dict)
@@ -68,7 +69,7 @@ def make_context(
         request.source,
         replace(request.settings, kubernetes=state.installed.kubernetes),
         namespace=state.namespace,
-        take_over=bool(request.options.adopt),
+        consent=request.options.accept,
         check_mode=check_mode,
     )
 
@@ -81,7 +82,7 @@ def apply(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]
     wanted = manifests(context, parameters)
     wanted = [*_missing_namespaces(context.client, wanted), *wanted]
     lenient = context.check_mode and context.pending
-    previews = apply_manifests.preview(context.client, wanted, take_over=context.take_over, lenient=lenient)
+    previews = apply_manifests.preview(context.client, wanted, consent=context.consent, lenient=lenient)
     if context.check_mode:
         return [one.outcome for one in previews]
     outcomes = [apply_manifests.write(context.client, one) for one in previews]
@@ -110,7 +111,7 @@ def restore_objects(context: ActionContext, parameters: Parameters) -> list[Obje
     targets = [Reference(entry["kind"], entry["name"], entry["namespace"]) for entry in parameters["objects"]]
     originals = [restore.adjusted(context.originals[target], parameters) for target in targets]
     return [
-        restore.restore(context.client, target, original, take_over=context.take_over)
+        restore.restore(context.client, target, original, consent=context.consent)
         for target, original in zip(targets, originals)
     ]
 
@@ -176,7 +177,7 @@ def orphan_deployment(context: ActionContext, parameters: Parameters) -> list[Ob
     """Delete the Deployment and keep its pods."""
     target = Reference("Deployment", parameters["name"], parameters["namespace"])
     return orphan.orphan_deployment(
-        context.client, target, check_mode=context.check_mode, take_over=context.take_over
+        context.client, target, check_mode=context.check_mode, consent=context.consent
     )
 
 
@@ -189,7 +190,7 @@ def delete(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome
             context.client,
             entry,
             registry=context.settings.images.registry,
-            take_over=context.take_over,
+            consent=context.consent,
             check_mode=context.check_mode,
         )
     ]
@@ -222,22 +223,20 @@ def conversion_webhook(context: ActionContext, parameters: Parameters) -> list[O
         parameters["service"],
         Reference("Secret", parameters["secret"]["name"], parameters["secret"]["namespace"]),
         check_mode=context.check_mode,
-        take_over=context.take_over,
+        consent=context.consent,
     )
     return [outcome]
 
 
 def _reconnect(context: ActionContext, targets: Iterable[Mapping[str, Any]]) -> list[ObjectOutcome]:
-    return patches.reconnect(
-        context.client, targets, check_mode=context.check_mode, take_over=context.take_over
-    )
+    return patches.reconnect(context.client, targets, check_mode=context.check_mode, consent=context.consent)
 
 
 def _patched(
     context: ActionContext, target: Reference, decide: Callable[[Mapping[str, Any]], Any]
 ) -> ObjectOutcome:
     return patches.patch_object(
-        context.client, target, decide, check_mode=context.check_mode, take_over=context.take_over
+        context.client, target, decide, check_mode=context.check_mode, consent=context.consent
     )
 
 

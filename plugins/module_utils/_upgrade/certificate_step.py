@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._certificate import cluster_signer
 from .._certificate.certificate_flow import ensure_certificate
 from .._certificate.certificate_run import CertificateRun
+from .._consent import Consent
 from .._csr.intent import intent_from
 from .._result import Result
 from .._snapshot.actions.step_types import Step
@@ -37,7 +38,7 @@ def issue(
     options: CertificateOptions,
     *,
     signer: str,
-    take_over: bool,
+    consent: Consent,
     check_mode: bool = False,
     existing: UpgradeContext | None = None,
 ) -> Result:
@@ -58,8 +59,8 @@ def issue(
             "signer_name": signer,
             "expiration_seconds": options.expiration_seconds,
             "renew_before": options.renew_before,
-            "take_over": take_over,
-        }
+        },
+        consent,
     )
     targets = bundle_targets.targets_from(_targets(given["targets"], existing))
     return ensure_certificate(CertificateRun(client, intent, targets, check_mode=check_mode))

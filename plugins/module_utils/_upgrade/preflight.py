@@ -229,7 +229,7 @@ def _is_due(
         step,
         request.certificate,
         signer=signer,
-        take_over=bool(request.options.adopt),
+        consent=request.options.accept,
         check_mode=True,
         existing=context,
     ).changed

@@ -198,7 +198,7 @@ class StepRunner:
             step,
             self.request.certificate,
             signer=self.signer or certificate_step.signer_of(self.client, self.request.certificate),
-            take_over=bool(self.request.options.adopt),
+            consent=self.request.options.accept,
         )
         record.reason = str(result.values["reason"])
         self.warnings += result.warnings

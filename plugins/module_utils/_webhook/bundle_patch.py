@@ -12,6 +12,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
+from .._consent import NOTHING, Consent
 from .._errors import CertflowError
 from .._kube import json_patch
 from .._kube.access_review import require
@@ -129,7 +130,7 @@ def plan(
     *,
     mode: str = "add",
     service: bundle_targets.ServiceName | None = None,
-    take_over: bool = False,
+    consent: Consent = NOTHING,
     recorded: bool = False,
     leaf_pem: str | None = None,
     now: datetime,
@@ -138,7 +139,7 @@ def plan(
 
     wanted: PEM text that passed bundle_content.check, or None while it is not known. mode: see bundle_content.merge.
     service: see bundle_targets.client_configs. leaf_pem: the certificate that the webhook serves, followed by its intermediates.
-    take_over: also write an object of another manager, see bundle_targets.check_managers. recorded: the wanted certificates are
+    consent: the managers whose objects are written too, see bundle_targets.check_managers. recorded: the wanted certificates are
     recorded as additions of this collection, so that their removal removes no certificate of another manager.
     Raises TargetError, OwnedTargetError for an object of another manager, UntrustedLeafError if the API server would refuse the
     leaf, BundleError, CertificateError.
@@ -155,7 +156,7 @@ def plan(
             _check_trust(target, bundle, leaf_pem, now)
     if change.changed:
         removes = "" if mode == "add" or recorded else mode
-        bundle_targets.check_managers(target, obj, removes=removes, take_over=take_over)
+        bundle_targets.check_managers(target, obj, removes=removes, consent=consent)
     return change
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from urllib.parse import urlsplit
 
 from .. import _managers
+from .._consent import NOTHING, Consent
 from .._errors import check_shape
 from .._kube.access_review import Permission, missing_permissions
 from .._kube.errors import Forbidden
@@ -263,18 +264,18 @@ def remedy_for(target: Target, detected: DetectedManager) -> str:
     )
 
 
-def check_managers(target: Target, obj: Object, *, removes: str = "", take_over: bool = False) -> None:
+def check_managers(target: Target, obj: Object, *, removes: str = "", consent: Consent = NOTHING) -> None:
     """Raise OwnedTargetError for an object of another manager.
 
     Args:
         removes: the mode if certificates are to be removed, else "". If another manager writes the caBundle at any time, this
-            is refused also with take_over: the API server would refuse the webhook until that manager writes again.
-        take_over: write nevertheless.
+            is refused also with a consent: the API server would refuse the webhook until that manager writes again.
+        consent: the managers whose objects are written nevertheless.
     """
     writer = find_bundle_writer(target, obj) if removes else None
     if writer:
         merges = writer.manager.bundle == _managers.MERGES
-        keep = ". Or keep its certificates: mode: add with take_over: true" if merges else ""
+        keep = f". Or keep its certificates: mode: add with accept: [{writer.manager.key}]" if merges else ""
         raise OwnedTargetError(
             f"{_managers.belongs_to(target, [writer])}, which writes its caBundle itself. Mode {removes} would remove "
             "its certificates",
@@ -282,13 +283,13 @@ def check_managers(target: Target, obj: Object, *, removes: str = "", take_over:
             evidence=writer.evidence,
             remedy=f"{remedy_for(target, writer)}{keep}",
         )
-    found = () if take_over else find_managers(target, obj)
+    found = [one for one in find_managers(target, obj) if not consent.covers(one.manager.key, target)]
     if found:
         remedies = ". ".join(remedy_for(target, one) for one in found)
         raise OwnedTargetError(
             _managers.belongs_to(target, found),
             evidence=[marker for one in found for marker in one.evidence],
-            remedy=f"{remedies}. Or write it nevertheless with take_over: true",
+            remedy=f"{remedies}. Or write it nevertheless with accept: [{', '.join(one.manager.key for one in found)}]",
         )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Callable
 
+from .._consent import NOTHING, Consent
 from .._kube import access_review
 from . import (
     admission_call,
@@ -48,7 +49,7 @@ class ProbeRequest:
     #: Change a line break of the caBundle if only old connections are in doubt, so that API servers reconnect.
     renew_connections: bool = False
     #: Also write a caBundle that belongs to another manager.
-    take_over: bool = False
+    consent: Consent = NOTHING
     #: Repeat the probe until it passes, until waiting cannot help, or until the client's deadline.
     wait: bool = False
     #: Write nothing.
@@ -265,12 +266,12 @@ def _judge_new_connections(
     prepared: _PreparedProbe, target: Target, obj: Object, call: ProbeCall, evidence: ProbeEvidence
 ) -> ProbeVerdict:
     """Make the API servers reconnect, ask again, and return the verdict. Check mode only checks the permission."""
-    client, take_over = prepared.client, prepared.request.take_over
-    change = reconnection.plan(client, target, obj, take_over=take_over)
+    client, consent = prepared.client, prepared.request.consent
+    change = reconnection.plan(client, target, obj, consent=consent)
     if prepared.request.check_mode:
         note = "check mode does not write; a real run changes a line break of the caBundle and asks again"
         return probe_verdict.judge(replace(evidence, notes=(note,)))
-    bundle = reconnection.write(client, change, take_over=take_over)
+    bundle = reconnection.write(client, change, consent=consent)
     answers = _answers(prepared, call, bundle_targets.read(client, target))
     if reconnection.is_bundle_unchanged(client, target, bundle):
         return probe_verdict.judge(replace(evidence, answers=answers, is_reconnected=True))

@@ -21,6 +21,7 @@ from . import bundle_patch, bundle_targets
 from .bundle_patch import BundleChange, TargetChange
 
 if TYPE_CHECKING:
+    from .._consent import Consent
     from .._kube.client import Client
     from .bundle_targets import Object, Target
 
@@ -36,31 +37,31 @@ def with_other_line_breaks(bundle: str) -> str:
     return text + "\n" * ((len(bundle) - len(text)) % MOST_BREAKS + 1)
 
 
-def plan(client: Client, target: Target, obj: Object, *, take_over: bool) -> TargetChange:
+def plan(client: Client, target: Target, obj: Object, *, consent: Consent) -> TargetChange:
     """Plan the change of one webhook's bundle without writing it.
 
     Raises OwnedTargetError if another manager owns the object, MissingPermissions, TargetError.
     """
-    change = _decided(target, obj, take_over)
+    change = _decided(target, obj, consent)
     access_review.require(
         client, [bundle_targets.permission(target, "patch")], f"renew the connections to {target}"
     )
     return change
 
 
-def write(client: Client, change: TargetChange, *, take_over: bool) -> str:
+def write(client: Client, change: TargetChange, *, consent: Consent) -> str:
     """Write the change, give the API servers time to see it, and return the new bundle."""
 
     def replan(fresh: dict[str, Any]) -> TargetChange:
-        return _decided(change.target, fresh, take_over)
+        return _decided(change.target, fresh, consent)
 
     written = bundle_patch.write(client, change, replan)
     time.sleep(SETTLE_SECONDS)
     return written.bundles[0].after or ""
 
 
-def _decided(target: Target, obj: Object, take_over: bool) -> TargetChange:
-    bundle_targets.check_managers(target, obj, take_over=take_over)
+def _decided(target: Target, obj: Object, consent: Consent) -> TargetChange:
+    bundle_targets.check_managers(target, obj, consent=consent)
     (config,) = bundle_targets.client_configs(target, obj)
     after = with_other_line_breaks(config.ca_bundle)
     return TargetChange(target, obj["metadata"]["resourceVersion"], (BundleChange(config, after),))

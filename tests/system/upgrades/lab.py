@@ -51,7 +51,7 @@ VARIABLES = {
     "ansible_connection": "local",
     "ansible_python_interpreter": "{{ ansible_playbook_python }}",
     "snapshot_controller_context": "{{ inventory_hostname }}",
-    "snapshot_controller_adopt": ["kubectl"],
+    "snapshot_controller_accept": ["kubectl"],
     "snapshot_controller_webhook_namespace": lab.WEBHOOK_NAMESPACE,
     "snapshot_controller_controller": {"min_ready_seconds": 3},
 }

@@ -91,7 +91,7 @@ DAMAGES = (
     Damage(
         "the controller has an argument that its release does not know",
         _kubectl("patch", *CONTROLLER, "--type=json", f"-p={json.dumps(_ADDED)}"),
-        {"snapshot_controller_accept": ["arguments-dropped"]},
+        {"snapshot_controller_accept": ["kubectl", "arguments-dropped"]},
     ),
     Damage(
         "a second controller runs in another namespace",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ..._managers import HOSTED
+from ..._consent import NOTHING, Consent
 from ..installed.installers import Origin
 from ..installed.pod_specs import NEEDED_USERS
 from ..installed.state import Hook, InstalledState, InstalledWorkload, Secret, Service, WebhookConfiguration
@@ -94,10 +94,8 @@ class UpgradeOptions:
     failure_policy: str = ""
     #: By configuration name. They take precedence over failure_policy.
     failure_policies: Mapping[str, str] = field(default_factory=dict)
-    #: The keys of the managers whose objects may be changed.
-    adopt: tuple[str, ...] = ()
-    #: The ids of the accepted hazards.
-    accept: tuple[str, ...] = ()
+    #: The managers whose objects may be changed, and the hazards that the user accepts.
+    accept: Consent = NOTHING
     #: "namespace/name" of controllers to delete.
     remove_controllers: tuple[str, ...] = ()
     #: The release of a controller whose image does not show it.
@@ -166,18 +164,13 @@ class UpgradeContext:
 
     @property
     def is_first(self) -> bool:
-        """True if no controller runs, and the CRDs are missing, this collection's, or adopted by the user."""
-        ours = all(not origin.key for origin in self.installed.crd_origins.values())
-        return self._has_no_controller and (ours or HOSTED in self.options.adopt)
+        """True if no controller runs in the cluster."""
+        return self.controller is None
 
     @property
     def is_hosted(self) -> bool:
         """True if CRDs of another manager exist but no controller runs."""
-        return self._has_no_controller and not self.is_first
-
-    @property
-    def _has_no_controller(self) -> bool:
-        return self.controller is None
+        return self.is_first and any(origin.key for origin in self.installed.crd_origins.values())
 
     def passes_version(self, version: Version) -> bool:
         """Return True if the hop is an upgrade from an older release to this version or a newer one."""
@@ -609,5 +602,6 @@ class UpgradeContext:
             named.append(("ClusterRole snapshot-controller-runner", installed.controller_role))
         return named
 
-    def adopts(self, key: str) -> bool:
-        return key in self.options.adopt
+    def accepts(self, origin: Origin, what: str) -> bool:
+        """Return True if the user accepts to change the object ``what`` of another manager."""
+        return all(self.options.accept.covers(word, what) for word in origin.words)

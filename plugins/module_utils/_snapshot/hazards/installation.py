@@ -66,8 +66,9 @@ def find_hosted(context: UpgradeContext) -> Finding | None:
     ]
     return Finding(
         listed([*(f"CustomResourceDefinition {name}" for name in context.installed.crds), *leases]),
-        "If the provider of the control plane runs the controller, upgrade it there. If no controller runs, set "
-        "adopt: [hosted] to install one.",
+        "If the provider of the control plane runs the controller, upgrade it there. Create a VolumeSnapshot that names a missing "
+        "class. Without a controller it has no status.error after a minute. If no controller runs, set accept: [hosted] to "
+        "install one.",
     )
 
 

@@ -53,14 +53,14 @@ HAZARDS: tuple[Hazard, ...] = (
         "https://kubernetes.io/docs/reference/access-authn-authz/rbac/", installation.find_unreadable, True,
     ),
     Hazard(
-        "hosted", "The CRDs exist, but no controller runs in the cluster", REFUSE,
+        "hosted", "The CRDs exist, but no controller runs in the cluster", ASK,
         "A controller may run outside of the cluster, and a second one would work against it. The plan is refused unless "
-        "adopt names hosted.",
+        "accept names hosted.",
         "openshift/hypershift; hosted control planes of cloud providers", installation.find_hosted,
     ),
     Hazard(
         "kubespray-reverts", "The next run of kubespray applies its own version of the controller again", REPORT,
-        "The plan is refused with owner-kubespray unless `adopt` names kubespray. By naming it, the user confirms that kubespray "
+        "The plan is refused with owner-kubespray unless `accept` names kubespray. By naming it, the user confirms that kubespray "
         "no longer installs the controller. Every later run reports it. An object that kubespray wrote after this collection "
         "belongs to kubespray again.",
         "kubernetes-sigs/kubespray v2.31.0:roles/kubernetes-apps/snapshots; plugins/modules/kube.py (kubectl apply --force)",
@@ -475,7 +475,7 @@ class DetectedHazard:
         row = self.hazard
         if options.undo:
             return row.stops_undo
-        return row.handling == REFUSE or (row.handling == ASK and row.id not in options.accept)
+        return row.handling == REFUSE or (row.handling == ASK and not options.accept.covers(row.id))
 
 
 def find(context: UpgradeContext) -> tuple[DetectedHazard, ...]:

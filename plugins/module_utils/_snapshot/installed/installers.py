@@ -5,9 +5,9 @@
 
 """Find the manager that installed an object of a snapshot controller. Pure.
 
-An object of another manager is never written, because the manager would revert the change, or break. The user can adopt the
+An object of another manager is never written, because the manager would revert the change, or break. The user can accept the
 objects of a manager by its key. kubectl's markers do not show the manager: minikube and many scripts leave no other marker. So
-the user must adopt these objects too. kubespray leaves kubectl's markers and is recognised by further ones.
+the user must accept these objects too. kubespray leaves kubectl's markers and is recognised by further ones.
 """
 
 from __future__ import annotations
@@ -17,12 +17,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from ... import _managers
-from ..._managers import KUBECTL, KUBECTL_MARKERS, KUBESPRAY, MANAGERS, UNMARKED, Manager
+from ..._managers import (
+    BY_HAND,
+    FIELD_MANAGER,
+    KUBECTL,
+    KUBECTL_MARKERS,
+    KUBESPRAY,
+    MANAGERS,
+    SYSTEM,
+    UNKNOWN,
+    UNMARKED,
+    Manager,
+)
 
 #: The field manager of this collection's apply operations. Certificates and bundles are written with another operation.
 MANAGER = _managers.OWN_MANAGER
 #: Key -> manager that installs snapshot controllers.
-INSTALLERS = {row.key: row for row in MANAGERS if row.key}
+INSTALLERS = {row.key: row for row in MANAGERS if row.upgrade}
 
 
 @dataclass(frozen=True)
@@ -35,16 +46,24 @@ class Origin:
     evidence: tuple[str, ...] = ()
     #: The key of the manager that applied it before this collection and applies it again at its next run, or "".
     earlier: str = ""
+    #: The field managers without a row, for UNKNOWN.
+    field_managers: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the option accept that this manager needs."""
+        return tuple(f"{FIELD_MANAGER}{name}" for name in self.field_managers) or (self.key,)
 
 
 OURS = Origin()
+_NO_MARKER = Origin(UNMARKED, ("no marker of any manager",))
 
 
 def find_origin(obj: Mapping[str, Any], *, images: Iterable[str] = (), apis: Iterable[str] = ()) -> Origin:
     """Return the manager of the object.
 
     Another manager's marker counts even if this collection applied the object, because that manager may apply it again.
-    kubectl's marker stays on an adopted object, so it does not count there. kubespray's marker counts again if kubectl wrote
+    kubectl's marker stays on an accepted object, so it does not count there. kubespray's marker counts again if kubectl wrote
     the object after this collection.
 
     Args:
@@ -61,7 +80,19 @@ def find_origin(obj: Mapping[str, Any], *, images: Iterable[str] = (), apis: Ite
         if applied and row.key == KUBESPRAY and not _is_overwritten(metadata):
             return Origin("", evidence, KUBESPRAY)
         return Origin(row.key, evidence)
-    return OURS if applied else Origin(UNMARKED, ("no marker of any manager",))
+    return OURS if applied else _find_unknown(metadata)
+
+
+def _find_unknown(metadata: Mapping[str, Any]) -> Origin:
+    """Return the field managers without a row that wrote the object, else the origin of an object without a marker."""
+    names = {
+        str(entry.get("manager") or "")
+        for entry in metadata.get("managedFields") or ()
+        if not entry.get("subresource")
+    }
+    unknown = tuple(sorted(names - BY_HAND - SYSTEM - {"", MANAGER}))
+    evidence = tuple(f"field manager {name}" for name in unknown)
+    return Origin(UNKNOWN, evidence, field_managers=unknown) if unknown else _NO_MARKER
 
 
 def _is_overwritten(metadata: Mapping[str, Any]) -> bool:

@@ -110,7 +110,7 @@ def managers(context: UpgradeContext) -> list[dict[str, Any]]:
             "manager": origin.key,
             "name": INSTALLERS[origin.key].name,
             "evidence": list(origin.evidence),
-            "adopted": context.adopts(origin.key),
+            "accepted": context.accepts(origin, what),
         }
         for what, origin in context.origins
         if origin.key

@@ -93,7 +93,7 @@ def _way(hop: Hop) -> str:
 def _refusals(plan: Plan) -> Iterator[str]:
     for refusal in plan.refused:
         yield _line(REFUSED, f"{refusal.id}: {_sentence(refusal.reason)} {_seen(refusal)}{refusal.remedy}")
-        for text in _adopted(plan, refusal):
+        for text in _accepted(plan, refusal):
             yield _line(REFUSED, f"{refusal.id}: {text}")
 
 
@@ -110,20 +110,29 @@ def _is_owner(refusal: PlanRefusal) -> bool:
     return refusal.id.startswith(_OWNER)
 
 
-def _adopted(plan: Plan, refusal: PlanRefusal) -> Iterator[str]:
+def _accepted(plan: Plan, refusal: PlanRefusal) -> Iterator[str]:
     """Yield sentences with the other manager's objects that the plan would write if it were not refused."""
     if not _is_owner(refusal):
         return
     row = INSTALLERS[refusal.id[len(_OWNER) :]]
-    theirs = _names_of(plan.hops[0].context, row.key)
+    context = plan.hops[0].context
+    theirs = _names_of(context, row.key)
     last: dict[Reference, str] = {}
     for line in (line for hop in plan.hops for line in plan_changes.lines(hop)):
         last.update((target, line.verb) for target in line.objects if str(target) in theirs)
-    start = f"With adopt: [{row.key}], the plan would" if row.adopting else "The plan would"
+    words = ", ".join(_words(context, row.key))
+    start = f"With accept: [{words}], the plan would" if row.adopting else "The plan would"
     for verb, is_deleted in (("change", False), ("delete", True)):
         objects = [target for target, end in last.items() if (end == DELETE) == is_deleted]
         if objects:
             yield f"{start} {verb} {_of_manager(objects, row.name)}."
+
+
+def _words(context: UpgradeContext, key: str) -> dict[str, None]:
+    """Return the words of the option accept that the objects of a manager need."""
+    return dict.fromkeys(
+        word for _what, origin in context.origins if origin.key == key for word in origin.words
+    )
 
 
 def _names_of(context: UpgradeContext, key: str) -> set[str]:
@@ -186,7 +195,7 @@ def _fenced(hop: Hop) -> str:
 def _refusal_items(plan: Plan) -> Iterator[str]:
     for refusal in plan.refused:
         yield f"- {_code(refusal.id)}: {_prose(_sentence(refusal.reason))} {_prose(refusal.remedy)}"
-        yield from (f"  - {_prose(text)}" for text in _adopted(plan, refusal))
+        yield from (f"  - {_prose(text)}" for text in _accepted(plan, refusal))
         yield from (f"  - {_code(text)}" for text in refusal.evidence)
 
 

@@ -114,7 +114,7 @@ def _owners(context: UpgradeContext) -> Iterable[PlanRefusal]:
     """Return one refusal for each other manager whose objects a plan may write."""
     found: dict[str, list[tuple[str, Origin]]] = {}
     for what, origin in context.origins:
-        if origin.key and not context.adopts(origin.key):
+        if origin.key and not context.accepts(origin, what):
             found.setdefault(origin.key, []).append((what, origin))
     for key, objects in found.items():
         yield _owned(key, objects)
@@ -122,9 +122,12 @@ def _owners(context: UpgradeContext) -> Iterable[PlanRefusal]:
 
 def _owned(key: str, objects: list[tuple[str, Origin]]) -> PlanRefusal:
     row = INSTALLERS[key]
-    adopt = f" To adopt the objects: {row.adopting} Then set adopt: [{key}]." if row.adopting else ""
+    words = ", ".join(dict.fromkeys(word for _what, origin in objects for word in origin.words))
+    accept = (
+        f" To change the objects here: {row.adopting} Then set accept: [{words}]." if row.adopting else ""
+    )
     evidence = tuple(f"{what}: {mark}" for what, origin in objects for mark in origin.evidence)
-    return PlanRefusal(f"owner-{key}", _belongs(key, objects), evidence, f"{row.upgrade}{adopt}")
+    return PlanRefusal(f"owner-{key}", _belongs(key, objects), evidence, f"{row.upgrade}{accept}")
 
 
 def _belongs(key: str, objects: list[tuple[str, Origin]]) -> str:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ..._consent import EVERYTHING, NOTHING, Consent
 from ..._kube.errors import Conflict, Forbidden, UnprocessableObject
 from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import RefusedObjectError, StepError
@@ -104,17 +105,17 @@ class Preview:
 
 
 def preview(
-    client: Client, manifests: Sequence[Object], *, take_over: bool = False, lenient: bool = False
+    client: Client, manifests: Sequence[Object], *, consent: Consent = NOTHING, lenient: bool = False
 ) -> list[Preview]:
     """Read each object and try each manifest. Write nothing.
 
     Args:
-        take_over: write objects of other managers too.
+        consent: the managers whose objects are written too.
         lenient: earlier steps were only tried, so the API server may refuse a manifest that it accepts later. Return a preview
             with the refusal as its note. A missing permission is an error all the same.
 
     Raises:
-        OwnedObjectError: another manager owns an object, and take_over is false.
+        OwnedObjectError: another manager owns an object, and the consent does not cover it.
         RefusedObjectError: the API server refuses an object.
         StepError: a manifest has a kind that is not applied.
         KubeError: the API server does not answer.
@@ -130,11 +131,11 @@ def preview(
     previews = []
     for manifest in manifests:
         try:
-            previews.append(_preview(client, manifest, new_namespaces, take_over))
+            previews.append(_preview(client, manifest, new_namespaces, consent))
         except RefusedObjectError as exc:
             if not lenient or _lacks_permission(exc):
                 raise
-            previews.append(_preview_untried(client, manifest, take_over, exc.cause))
+            previews.append(_preview_untried(client, manifest, consent, exc.cause))
     return previews
 
 
@@ -153,16 +154,16 @@ def write(client: Client, one: Preview) -> ObjectOutcome:
     return replace(one.outcome, changes=one.changes_to(answer), foreign_fields=foreign_fields)
 
 
-def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], take_over: bool) -> Preview:
+def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], consent: Consent) -> Preview:
     place = reference(manifest)
-    managers = field_ownership.managers_to_move(take_over=take_over)
+    managers = field_ownership.managers_to_move(consent)
 
     def read() -> Object | None:
         return client.find(place.path)
 
     def attempt(live: Object | None) -> Preview:
         if live is not None:
-            refuse_others(client, place, live, take_over=take_over)
+            refuse_others(client, place, live, consent=consent)
         if live is None and place.namespace in new_namespaces:
             return Preview(manifest, None, manifest, True, managers)  # no dry run without its namespace
         with _naming_the_object(manifest):
@@ -207,10 +208,10 @@ def _try_manifest(client: Client, manifest: Object, live: Object | None, manager
     return Preview(manifest, live, answer, due, managers, foreign_fields)
 
 
-def _preview_untried(client: Client, manifest: Object, take_over: bool, note: str) -> Preview:
+def _preview_untried(client: Client, manifest: Object, consent: Consent, note: str) -> Preview:
     """Return the manifest on top of the current object, because the API server could not try it."""
     live = client.find(reference(manifest).path)
-    managers = field_ownership.managers_to_move(take_over=take_over)
+    managers = field_ownership.managers_to_move(consent)
     return Preview(manifest, live, _overlay(live, manifest), True, managers, note=note)
 
 
@@ -240,7 +241,7 @@ def _move_and_apply(client: Client, one: Preview) -> Object:
     for _attempt in range(ATTEMPTS):
         if live is not None:
             # The preview has judged the manager of an object that it found.
-            refuse_others(client, place, live, take_over=one.live is not None)
+            refuse_others(client, place, live, consent=EVERYTHING if one.live else NOTHING)
         patch = field_ownership.patch_to_move(live, managers) if live is not None else []
         try:
             if patch:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..._consent import NOTHING, Consent
 from ..._kube.errors import ApiError, NotFound
 from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import StepError
@@ -36,7 +37,7 @@ def delete_planned(
     entry: Mapping[str, Any],
     *,
     registry: str = REGISTRY,
-    take_over: bool = False,
+    consent: Consent = NOTHING,
     check_mode: bool = False,
 ) -> list[ObjectOutcome]:
     """Delete the objects of one entry of a plan, and wait until they are gone. Skip objects that do not exist.
@@ -64,7 +65,7 @@ def delete_planned(
             target,
             uid=uid,
             propagation="Foreground" if kind in WORKLOADS else "",
-            take_over=take_over,
+            consent=consent,
             check_mode=check_mode,
             why_kept=partial(_why_kept, client, target, entry, registry),
             registry=registry,
@@ -141,7 +142,7 @@ def delete(
     uid: str = "",
     propagation: str = "",
     registry: str = REGISTRY,
-    take_over: bool = False,
+    consent: Consent = NOTHING,
     check_mode: bool = False,
     why_kept: Callable[[Object], str] = lambda _live: "",
 ) -> ObjectOutcome:
@@ -156,7 +157,7 @@ def delete(
         why_kept: returns the reason to keep the object, "" if it may be deleted. The reason is the note of the outcome.
 
     Raises:
-        OwnedObjectError: another manager owns it, and take_over is false. Or it holds something of another owner, such as the
+        OwnedObjectError: another manager owns it, and the consent does not cover it. Or it holds something of another owner, such as the
             container of a CSI driver.
         KubeError: the API server refuses.
     """
@@ -170,7 +171,7 @@ def delete(
     def write(live: Object | None) -> ObjectOutcome:
         if live is None or live["metadata"]["uid"] != wanted_uid:
             return ObjectOutcome(target, "unchanged")
-        refuse_others(client, target, live, take_over=take_over, registry=registry, is_deleted=True)
+        refuse_others(client, target, live, consent=consent, registry=registry, is_deleted=True)
         reason = why_kept(live)
         if reason:
             return ObjectOutcome(target, "unchanged", note=reason)

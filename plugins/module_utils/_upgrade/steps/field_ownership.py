@@ -18,31 +18,13 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..._consent import Consent
 from ..._kube import json_patch
-from ..._managers import LAST_APPLIED, OWN_MANAGER
+from ..._managers import BY_HAND, LAST_APPLIED, OWN_MANAGER
 
 MANAGER = OWN_MANAGER
 
-# Field managers of tools that people use by hand or in scripts. Their fields are moved. The names of kubectl are in
-# staging/src/k8s.io/kubectl/pkg/cmd (FieldManager). Before kubectl 1.20 all commands had the name "kubectl".
-# Not in the list: kubectl-label and kubectl-annotate, because the cluster's owner wants these fields and no manifest has them,
-# and kubectl-rollout, because pods restart if its annotation is removed from a template.
-BY_HAND: frozenset[str] = frozenset(
-    (
-        "kubectl",
-        "kubectl-client-side-apply",
-        "kubectl-create",
-        "kubectl-edit",
-        "kubectl-last-applied",
-        "kubectl-patch",
-        "kubectl-replace",
-        "kubectl-set",
-        "before-first-apply",  # the API server's name for the fields of an object without recorded managers
-        "OpenAPI-Generator",  # the Python client: kubernetes.core without server-side apply
-    )
-)
-
-# Field managers of deployment tools (see _managers for their other marks). Their fields are moved only if the user adopts them.
+# Field managers of deployment tools (see _managers for their other marks). Their fields are moved only if the user accepts a manager.
 DEPLOYERS: frozenset[str] = frozenset(
     (
         "helm",
@@ -64,9 +46,9 @@ HELD = ("f:caBundle", "f:conversion")
 Fields = dict[str, Any]
 
 
-def managers_to_move(*, take_over: bool) -> frozenset[str]:
-    """Return the managers whose fields are moved. take_over: include those of deployment tools."""
-    return BY_HAND | DEPLOYERS if take_over else BY_HAND
+def managers_to_move(consent: Consent) -> frozenset[str]:
+    """Return the managers whose fields are moved. If the user accepts a manager, they include those of deployment tools."""
+    return BY_HAND | DEPLOYERS | consent.field_managers if consent.has_managers else BY_HAND
 
 
 def patch_to_move(obj: Mapping[str, Any], managers: Collection[str] = BY_HAND) -> list[dict[str, Any]]:

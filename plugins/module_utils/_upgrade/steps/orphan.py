@@ -27,6 +27,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..._consent import NOTHING, Consent
 from ..._kube import json_patch
 from ..._kube.errors import NotFound
 from ..._snapshot.errors import NotYetError
@@ -45,7 +46,7 @@ Object = Mapping[str, Any]
 
 
 def orphan_deployment(
-    client: Client, target: Reference, *, check_mode: bool = False, take_over: bool = False
+    client: Client, target: Reference, *, check_mode: bool = False, consent: Consent = NOTHING
 ) -> list[ObjectOutcome]:
     """Delete the Deployment and keep its pods, under ownerless ReplicaSets. Label all of them with the Deployment's name.
 
@@ -65,14 +66,12 @@ def orphan_deployment(
     gone = []
     if deployment is not None:
         uid = deployment["metadata"]["uid"]
-        gone = [
-            delete(client, target, uid=uid, propagation="Orphan", take_over=take_over, check_mode=check_mode)
-        ]
+        gone = [delete(client, target, uid=uid, propagation="Orphan", consent=consent, check_mode=check_mode)]
         if not check_mode:
             waits.until_gone(client, target, uid)
     places = [_reference("ReplicaSet", one, target) for one in sets]
     renewed = [
-        patch_object(client, one, _label_template(target.name), check_mode=check_mode, take_over=take_over)
+        patch_object(client, one, _label_template(target.name), check_mode=check_mode, consent=consent)
         for one in places
     ]
     if not check_mode:
@@ -83,12 +82,10 @@ def orphan_deployment(
         with suppress(NotYetError, NotFound):  # the pod has ended, and its replacement has the label
             place = _reference("Pod", pod, target)
             marked.append(
-                patch_object(
-                    client, place, _label_pod(target.name), check_mode=check_mode, take_over=take_over
-                )
+                patch_object(client, place, _label_pod(target.name), check_mode=check_mode, consent=consent)
             )
     freed = [
-        patch_object(client, one, _remove_labels(target.name), check_mode=check_mode, take_over=take_over)
+        patch_object(client, one, _remove_labels(target.name), check_mode=check_mode, consent=consent)
         for one in places
     ]
     return _merge((*renewed, *freed, *marked, *gone))

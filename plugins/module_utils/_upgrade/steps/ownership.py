@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ... import _managers
+from ..._consent import NOTHING, Consent
 from ..._snapshot.errors import OwnedObjectError
 from ..._snapshot.installed import marks
+from ..._snapshot.installed.installers import find_origin
 from ..._snapshot.installed.pod_specs import USERS, WORKLOADS
 from ..._snapshot.kinds import KINDS, Reference
 from ..._snapshot.release.release_table import CONFIGURATION_NAMES
@@ -29,21 +31,24 @@ def refuse_others(
     place: Reference,
     live: Object,
     *,
-    take_over: bool = False,
+    consent: Consent = NOTHING,
     registry: str = REGISTRY,
     is_deleted: bool = False,
 ) -> None:
     """Raise OwnedObjectError if the object fails the marks of its kind, or if it is deleted while others call it.
 
-    take_over: accept objects of other managers. registry: images of it count as upstream's.
+    consent: the managers whose objects are accepted. An object with the marks of several managers counts as that of the
+    first one in the table, such as Flux for its Helm releases. registry: images of it count as upstream's.
     Raises KubeError if the objects around it cannot be read.
     """
-    managers = () if take_over else _managers.find_managers(live["metadata"])
+    managers = _managers.find_managers(live["metadata"])
+    if all(consent.covers(word, place) for word in find_origin(live).words):
+        managers = ()
     if managers:
         raise OwnedObjectError(
             _managers.belongs_to(place, managers),
             evidence=[marker for one in managers for marker in one.evidence],
-            remedy="Upgrade it there, or take it over with take_over: true",
+            remedy=f"Upgrade it there, or set accept: [{', '.join(one.manager.key for one in managers)}]",
         )
     around = marks.ClusterObjects(_read_around(client, place, live), registry=registry)
     reason = marks.why_foreign(place.kind, live, around)

@@ -15,6 +15,7 @@ import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..._consent import NOTHING, Consent
 from ..._kube import json_patch
 from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import NotYetError, StepError
@@ -39,7 +40,7 @@ def patch_object(
     decide: Callable[[Object], Operations],
     *,
     check_mode: bool,
-    take_over: bool = False,
+    consent: Consent = NOTHING,
 ) -> ObjectOutcome:
     """Write the operations that ``decide`` returns for the current object. Decide again after a conflict.
 
@@ -48,7 +49,7 @@ def patch_object(
 
     Raises:
         NotYetError: the object does not exist.
-        OwnedObjectError: another manager owns it, and take_over is false.
+        OwnedObjectError: another manager owns it, and the consent does not cover it.
         KubeError: the API server refuses.
     """
 
@@ -64,7 +65,7 @@ def patch_object(
         operations = decide(live)
         if not operations:
             return ObjectOutcome(target, "unchanged")
-        refuse_others(client, target, live, take_over=take_over)
+        refuse_others(client, target, live, consent=consent)
         lock = json_patch.at_version(live["metadata"]["resourceVersion"])
         answer = client.patch(target.path, [lock, *operations], dry_run=check_mode)
         return ObjectOutcome(target, "changed", changes(live, answer))
@@ -145,7 +146,7 @@ def _is_still(index: int, webhook: Object) -> dict[str, Any]:
 
 
 def reconnect(
-    client: Client, targets: Iterable[Object], *, check_mode: bool, take_over: bool = False
+    client: Client, targets: Iterable[Object], *, check_mode: bool, consent: Consent = NOTHING
 ) -> list[ObjectOutcome]:
     """Make every API server open new connections to the webhooks of the targets ({kind, name}).
 
@@ -159,9 +160,9 @@ def reconnect(
                 continue
             one = Target(target.kind, target.name, (config.webhook,) if config.webhook else ())
             fresh = bundle_targets.read(client, one)
-            change = reconnection.plan(client, one, fresh, take_over=take_over)
+            change = reconnection.plan(client, one, fresh, consent=consent)
             if not check_mode:
-                reconnection.write(client, change, take_over=take_over)
+                reconnection.write(client, change, consent=consent)
             outcomes.append(ObjectOutcome(Reference(one.kind, one.name), "changed"))
     return outcomes
 
@@ -173,7 +174,7 @@ def enable_conversion(
     secret: Reference,
     *,
     check_mode: bool,
-    take_over: bool = False,
+    consent: Consent = NOTHING,
 ) -> ObjectOutcome:
     """Make the CRD's spec.conversion call the webhook, with the CA of its Secret in the same write. Keep CAs of the bundle.
 
@@ -192,7 +193,7 @@ def enable_conversion(
         merged = bundle_content.merge(_text(read_bundle(live)), anchor, mode="add", now=client.now())
         return call_webhook(live, service, base64.b64encode(merged.encode()).decode())
 
-    return patch_object(client, crd, decide, check_mode=check_mode, take_over=take_over)
+    return patch_object(client, crd, decide, check_mode=check_mode, consent=consent)
 
 
 def _anchor(client: Client, secret: Reference, *, check_mode: bool) -> str:

@@ -19,6 +19,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..._consent import EVERYTHING, Consent
 from ..._kube import access_review, json_patch
 from ..._kube.access_review import Permission
 from ..._kube.update_object import retry_on_conflict
@@ -46,12 +47,12 @@ RULE = ("apiGroups", "resources", "resourceNames", "nonResourceURLs", "verbs")
 _MISSING = object()
 
 
-def restore(client: Client, target: Reference, original: Object, *, take_over: bool) -> ObjectOutcome:
+def restore(client: Client, target: Reference, original: Object, *, consent: Consent) -> ObjectOutcome:
     """Put the object back, with the owners of its fields. ``client.left`` has the state in which this run left it.
 
     Raises:
         StepError: another client changed, deleted or created the object.
-        OwnedObjectError: another manager owns it, and take_over is false.
+        OwnedObjectError: another manager owns it, and the consent does not cover it.
         KubeError: the API server refuses.
     """
 
@@ -70,7 +71,7 @@ def restore(client: Client, target: Reference, original: Object, *, take_over: b
             # The result never has the data of a Secret.
             shown = () if target.kind == "Secret" else changes(None, answer)
             return ObjectOutcome(target, "created", shown)
-        refuse_others(client, target, live, take_over=take_over)
+        refuse_others(client, target, live, consent=consent)
         wanted = merged(target, original, left or {}, live, client.now())
         if wanted == live:
             return ObjectOutcome(target, "unchanged")
@@ -80,7 +81,7 @@ def restore(client: Client, target: Reference, original: Object, *, take_over: b
     if owners and outcome.is_changed:
         # The write made this collection the owner of the fields. Give the fields back to their earlier owners.
         move = [json_patch.add("/metadata/managedFields", owners)]
-        patch_object(client, target, lambda _live: move, check_mode=False, take_over=True)
+        patch_object(client, target, lambda _live: move, check_mode=False, consent=EVERYTHING)
     return outcome
 
 

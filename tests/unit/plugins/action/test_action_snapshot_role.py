@@ -98,7 +98,6 @@ PLAYS: dict[str, dict[str, Any]] = {
     [
         ((), ["plain", "no check mode of the play"]),
         (("--check",), []),
-        (("--tags", "preflight"), []),
     ],
 )
 def test_the_role_writes_only_without_check_mode(

@@ -125,6 +125,6 @@ def test_every_row_is_complete() -> None:
     for row in MANAGERS:
         assert bool(row.bundle) == bool(row.for_targets)
         assert row.for_secrets or not row.bundle
-        assert bool(row.key) == bool(row.upgrade)
-        assert row.for_secrets or row.key
+        assert row.key
+        assert row.upgrade or not row.adopting
         assert row.source.startswith("https://") or not row.for_secrets

@@ -78,7 +78,7 @@ def api_with(secret: dict[str, Any] | None, *objects: dict[str, Any], **scripted
 def run(api: ScriptedApi, *targets: Target, state: str = "present", **changed: Any) -> Result:
     """Run in check mode."""
     made = {"discovers": False, "is_hinting": True, **changed}
-    wanted = intent(state=state, take_over=made.pop("take_over", False))
+    wanted = intent(state=state, accept=made.pop("accept", []))
     certificate_run = CertificateRun(api, wanted, targets, check_mode=True, **made)  # type: ignore[arg-type]
     act = certificate_flow.remove_certificate if state == "absent" else certificate_flow.ensure_certificate
     return act(certificate_run)
@@ -146,7 +146,9 @@ def test_an_object_of_another_manager_is_refused_as_an_explicit_target() -> None
     labelled = hook(annotations={"cert-manager.io/inject-ca-from": "apps/hook"})
     with pytest.raises(OwnedTargetError):
         run(api_with(None, labelled), discovers=True)
-    assert targets_of(run(api_with(None, labelled), discovers=True, take_over=True)) == [("hook", True)]
+    assert targets_of(run(api_with(None, labelled), discovers=True, accept=["cert-manager"])) == [
+        ("hook", True)
+    ]
 
 
 def test_missing_permissions_to_list_are_one_failure() -> None:

@@ -84,7 +84,7 @@ def test_candidates_are_read_only_for_a_certificate_that_can_stay_in_use(
 ) -> None:
     """A ConfigMap is read only if the CA of the connection does not verify the certificate."""
     api = ScriptedApi({PATH: secret_object(issued)}, ca_pem=ca().pem)
-    run = CertificateRun(api, intent(take_over=True))  # type: ignore[arg-type]
+    run = CertificateRun(api, intent(accept=["foreign-secret"]))  # type: ignore[arg-type]
     state = gather.gather(run, gather.read_secret(run))
     assert bool(state.in_use) is is_in_use
     assert bool(state.anchor_problem) is bool(reads)

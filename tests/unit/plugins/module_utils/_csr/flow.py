@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support import authority
+from tests.support.accepted import accepting
 from tests.support.authority import CLIENT_AUTH, DAY, NOW, SERVER_AUTH, Issued
 from tests.unit.plugins.module_utils._csr import objects
 from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING, OWN, encoded
@@ -56,7 +57,9 @@ CLIENT_OPTIONS: dict[str, Any] = {
 
 
 def intent(**changed: Any) -> Intent:
-    return intent_module.intent_from(parameters(**changed))
+    """Return the intent of a task. accept: words that count for every object."""
+    consent = accepting(*changed.pop("accept", ()))
+    return intent_module.intent_from(parameters(**changed), consent)
 
 
 def client_intent(**changed: Any) -> Intent:

@@ -2,16 +2,18 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Secrets are adopted or refused, and patched."""
+"""Secrets are used or refused, and patched."""
 
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import SecretContent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 
 from tests.support.authority import CLIENT_AUTH
 from tests.support.failures import fails
@@ -100,10 +102,12 @@ FOREIGN: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("changed", "names"), FOREIGN, ids=lambda row: str(row)[:50])
-def test_refused_unless_taken_over(changed: dict[str, Any], names: tuple[str, ...]) -> None:
-    with fails("secret-unusable", "apps/hook-tls", "take_over:", *names):
-        secret_content.refuse_foreign(secret(**changed), intent())
-    secret_content.refuse_foreign(secret(**changed), intent(take_over=True))
+def test_refused_unless_accepted(changed: dict[str, Any], names: tuple[str, ...]) -> None:
+    with fails("secret-unusable", "apps/hook-tls", "accept:", *names) as caught:
+        secret_content.refuse_foreign(secret(**changed), intent(accept=["kubectl"]))
+    (words,) = re.findall(r"accept: \[(.*?)\]", caught.value.remedy)
+    assert set(words.split(", ")) <= set(k8s_csr.ACCEPTED)
+    secret_content.refuse_foreign(secret(**changed), intent(accept=words.split(", ")))
 
 
 @pytest.mark.parametrize(
@@ -113,11 +117,11 @@ def test_refused_unless_taken_over(changed: dict[str, Any], names: tuple[str, ..
         ({"immutable": True}, ("immutable", "secret.name")),
     ],
 )
-def test_a_secret_that_cannot_be_changed_is_refused_despite_take_over(
+def test_a_secret_that_cannot_be_changed_is_refused_although_everything_is_accepted(
     changed: dict[str, Any], names: tuple[str, ...]
 ) -> None:
     with fails("secret-unusable", *names):
-        secret_content.refuse_foreign(secret(**changed), intent(take_over=True))
+        secret_content.refuse_foreign(secret(**changed), intent(accept=k8s_csr.ACCEPTED))
 
 
 def test_a_client_certificate_is_known_by_its_user() -> None:

@@ -32,14 +32,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     GROUP_CRDS,
 )
 
+from tests.support.accepted import accepting
+
 BY_KUBECTL = Origin(KUBECTL, ("annotation kubectl.kubernetes.io/last-applied-configuration",))
 NOTHING = InstalledState(kubernetes=(1, 36), kubernetes_version="v1.36.3")
-ADOPT = UpgradeOptions(adopt=(KUBECTL,))
+ADOPT = UpgradeOptions(accept=accepting(KUBECTL))
 
 
 def options(**given: Any) -> UpgradeOptions:
-    """Return options that adopt the objects of kubectl."""
-    return UpgradeOptions(**{"adopt": (KUBECTL,), **given})
+    """Return options that accept the objects of kubectl."""
+    return UpgradeOptions(**{**given, "accept": accepting(*given.get("accept", (KUBECTL,)))})
 
 
 def ours(release: str, start: InstalledState = NOTHING, **given: Any) -> InstalledState:

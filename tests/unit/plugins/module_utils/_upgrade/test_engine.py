@@ -142,7 +142,7 @@ class Rig:
 
     def upgrade(self, version: str, **given: Any) -> Upgrade:
         checked = ArgumentSpecValidator(snapshot_controller.ARGUMENTS).validate(
-            {"version": version, "adopt": ["kubectl"], **given}
+            {"version": version, "accept": ["kubectl"], **given}
         )
         assert not checked.error_messages, checked.error_messages
         silent = SimpleNamespace(
@@ -465,7 +465,7 @@ def test_nothing_due_writes_nothing_while_old_pods_end(rig: Rigs, monkeypatch: p
 
 def test_a_refused_plan_writes_nothing(rig: Rigs) -> None:
     here = rig(upstream("7.0.2"))
-    error = failed(here.upgrade("8.7.0", adopt=[]))
+    error = failed(here.upgrade("8.7.0", accept=[]))
     assert (error.code, here.log) == ("upgrade-refused", ["read"])
     assert values(error)["plan"]
 

@@ -289,7 +289,7 @@ def test_no_name_counts_where_nothing_tells_of_a_webhook() -> None:
     )
     left = replace(start, services=V811.services, secrets=V811.secrets, leftovers=leftovers)
     assert gone(left) == []
-    assert gone(left, "8.1.1") == []  # the release has a webhook, and existing objects must be adopted first
+    assert gone(left, "8.1.1") == []  # the release has a webhook, and existing objects must be accepted first
 
 
 def test_while_another_configuration_calls_it_nothing_of_the_webhook_is_deleted() -> None:

@@ -67,7 +67,7 @@ def test_a_certificate_alone_needs_the_lease_too(monkeypatch: pytest.MonkeyPatch
 
 
 def hop_to_8_1_1() -> Hop:
-    request = parsed("8.1.1", adopt=["kubectl"])
+    request = parsed("8.1.1", accept=["kubectl"])
     (hop,) = planner.plan(upstream("7.0.2"), request.release, request.options).hops
     return hop
 

@@ -96,7 +96,7 @@ WANTED = options(
     webhook_port=9443,
     failure_policy="Fail",
     group_snapshots=True,
-    accept=("arguments-dropped", "crds-stay"),
+    accept=("kubectl", "arguments-dropped"),
     remove_controllers=("default/second",),
 )
 
@@ -161,7 +161,7 @@ def test_the_way_back_leads_to_the_choices_of_before() -> None:
     found = back(upstream("7.0.2"))
     assert (found.controller_arguments, found.webhook_arguments, found.remove_controllers) == ((), (), ())
     assert (found.namespace, found.webhook_namespace) == ("kube-system", "kube-system")
-    assert (found.group_snapshots, found.adopt) == (False, WANTED.adopt)
+    assert (found.group_snapshots, found.accept) == (False, WANTED.accept)
     assert back(upstream("7.0.2", groups=True)).group_snapshots
 
 

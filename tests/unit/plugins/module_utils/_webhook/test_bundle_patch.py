@@ -22,6 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.errors import UntrustedLeafError
 
+from tests.support.accepted import accepting
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._webhook.objects import (
     api_service,
@@ -91,19 +92,19 @@ def test_a_placeholder_is_replaced() -> None:
 @pytest.mark.parametrize("wanted", [A.pem, None])
 def test_an_object_of_another_writer_is_refused(wanted: str | None) -> None:
     obj = configuration(("a.x.io", client_config()), **OWNED)
-    with fails("owned-by-another", "hooks", "cert-manager", "cert-manager.io/inject-ca-from", "take_over"):
+    with fails("owned-by-another", "hooks", "cert-manager", "cert-manager.io/inject-ca-from", "accept:"):
         plan(VALIDATING, obj, wanted)
-    assert plan(VALIDATING, obj, wanted, take_over=True).changed
+    assert plan(VALIDATING, obj, wanted, consent=accepting("cert-manager")).changed
 
 
 @pytest.mark.parametrize("mode", ["exactly", "absent"])
 def test_what_a_live_writer_wrote_stays_but_for_our_own_additions(mode: str) -> None:
     obj = configuration(("a.x.io", client_config(A.pem + B.pem)), **OWNED)
     with fails("managed-bundle", mode):
-        plan(VALIDATING, obj, mode=mode, take_over=True)
-    with fails("owned-by-another", "take_over"):
+        plan(VALIDATING, obj, mode=mode, consent=accepting("cert-manager"))
+    with fails("owned-by-another", "accept:"):
         plan(VALIDATING, obj, mode=mode, recorded=True)
-    assert plan(VALIDATING, obj, mode=mode, recorded=True, take_over=True).changed
+    assert plan(VALIDATING, obj, mode=mode, recorded=True, consent=accepting("cert-manager")).changed
 
 
 def test_each_bundle_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._consent import EVERYTHING, NOTHING, Consent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import MANAGERS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
@@ -44,7 +45,7 @@ def test_every_manager_of_targets_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize("manager", MARKED)
-def test_a_target_of_another_manager_is_refused_with_the_remedy_unless_taken_over(manager: str) -> None:
+def test_a_target_of_another_manager_is_refused_with_the_remedy_unless_accepted(manager: str) -> None:
     obj = marked(manager)
     with pytest.raises(OwnedTargetError) as caught:
         bundle_targets.check_managers(VALIDATING, obj)
@@ -54,25 +55,32 @@ def test_a_target_of_another_manager_is_refused_with_the_remedy_unless_taken_ove
     assert {VALIDATING.name, *manager.split()} <= set(caught.value.cause.split())
     assert caught.value.evidence == found.evidence
     remedy = bundle_targets.remedy_for(VALIDATING, found)
-    assert caught.value.remedy == f"{remedy}. Or write it nevertheless with take_over: true"
-    bundle_targets.check_managers(VALIDATING, obj, take_over=True)
+    assert caught.value.remedy == f"{remedy}. Or write it nevertheless with accept: [{found.manager.key}]"
+    for accepted in (
+        ("helm", "") if found.manager.key != "helm" else ("flux", ""),
+        (found.manager.key, "MutatingWebhookConfiguration/hooks"),
+    ):
+        with pytest.raises(OwnedTargetError):
+            bundle_targets.check_managers(VALIDATING, obj, consent=Consent(frozenset({accepted})))
+    for place in ("", f"ValidatingWebhookConfiguration/{VALIDATING.name}"):
+        bundle_targets.check_managers(
+            VALIDATING, obj, consent=Consent(frozenset({(found.manager.key, place)}))
+        )
 
 
 @pytest.mark.parametrize("mode", REMOVING)
 @pytest.mark.parametrize("manager", MARKED)
-def test_certificates_of_a_bundle_writer_are_not_removed_even_when_taken_over(
-    manager: str, mode: str
-) -> None:
+def test_certificates_of_a_bundle_writer_are_not_removed_even_if_accepted(manager: str, mode: str) -> None:
     obj = marked(manager)
     assert (bundle_targets.find_bundle_writer(VALIDATING, obj) is not None) == (manager in WRITERS)
     if manager not in WRITERS:
-        bundle_targets.check_managers(VALIDATING, obj, removes=mode, take_over=True)
+        bundle_targets.check_managers(VALIDATING, obj, removes=mode, consent=EVERYTHING)
         return
-    for take_over in (False, True):
+    for consent in (NOTHING, EVERYTHING):
         with fails("managed-bundle", mode) as caught:
-            bundle_targets.check_managers(VALIDATING, obj, removes=mode, take_over=take_over)
+            bundle_targets.check_managers(VALIDATING, obj, removes=mode, consent=consent)
         assert caught.value.evidence
-        offers_add = "take_over:" in caught.value.remedy
+        offers_add = "accept:" in caught.value.remedy
         assert offers_add == (manager == "cert-manager"), "the other two overwrite what is added"
 
 

@@ -59,7 +59,6 @@ def upgrade(old: str | None, *hops: str, changed: int = 0, **values: Any) -> dic
 UPGRADES: dict[str, tuple[RoleRun, str, str]] = {
     "upgraded": (RoleRun(upgrade("6.2.2", "8.1.0", "8.7.0", changed=2), True, False), "changed", "upgraded from 6.2.2 to 8.7.0, 2 steps changed something"),
     "installed": (RoleRun(upgrade(None, "8.7.0", changed=1), True, False), "changed", "installed 8.7.0, 1 step changed something"),
-    "until a hop": (RoleRun(upgrade("6.2.2", "8.1.0", changed=1), True, False), "changed", "upgraded from 6.2.2 to 8.1.0, 1 step changed something"),
     "downgraded": (RoleRun(upgrade("8.10.0", "8.7.0", changed=1), True, False), "changed", "downgraded from 8.10.0 to 8.7.0, 1 step changed something"),
     "updated": (RoleRun(upgrade("8.7.0", "8.7.0", changed=1), True, False), "changed", "updated the objects of 8.7.0, 1 step changed something"),
     "verified": (RoleRun(upgrade("8.7.0", "8.7.0"), False, False), "ok", "verified 8.7.0, and changed nothing"),

@@ -47,7 +47,7 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ("webhook_certificate", {"kubeconfig": {"apiVersion": "v1"}, "connection": {}}),
     (
         "snapshot_controller",
-        {"failure_policy": "", "undo": 0, "adopt": ["kubectl"], "controller": {"replicas": 2}},
+        {"failure_policy": "", "undo": 0, "accept": ["kubectl"], "controller": {"replicas": 2}},
     ),
     ("snapshot_controller", {"failure_policy": {"snapshot-validation-webhook": "Fail"}}),
 )
@@ -146,7 +146,11 @@ def test_no_variable_is_taken_for_a_misspelt_one_by_the_other_role() -> None:
 def test_every_type_of_a_role_is_known(role: str) -> None:
     options = SPECS[role].options
     assert {option["type"] for option in options.values()} <= role_variables.TYPES.keys()
-    assert {option["elements"] for option in options.values() if option["type"] == "list"} <= {"str", "dict"}
+    assert {option["elements"] for option in options.values() if option["type"] == "list"} <= {
+        "str",
+        "dict",
+        "raw",
+    }
 
 
 def test_each_variable_of_the_role_is_an_option_of_its_module() -> None:
@@ -186,7 +190,7 @@ MESSAGES: tuple[tuple[str, str, str], ...] = (
     ("webhook_certificate", "the option wait_timeout has the value 0", "$wait_timeout has the value 0"),
     ("webhook_certificate", "Set targets, or remove probe", "Set $targets, or remove $probe"),
     ("webhook_certificate", "Set secret.type: Opaque for other keys", "Set $secret.type: Opaque for other keys"),
-    ("webhook_certificate", "Set another secret.name, or take_over: true to replace it", "Set another $secret.name, or $take_over: true to replace it"),
+    ("webhook_certificate", "Set another secret.name, or accept: [helm] to replace it", "Set another $secret.name, or $accept: [helm] to replace it"),
     ("webhook_certificate", "with the certificate, trust: chain accepts it", "with the certificate, $trust: chain accepts it"),
     ("webhook_certificate", "Failed to establish a new connection: [Errno 111]", "Failed to establish a new connection: [Errno 111]"),
     ("webhook_certificate", "https://secret.name/x, https://service.example", "https://secret.name/x, https://service.example"),
@@ -199,7 +203,7 @@ MESSAGES: tuple[tuple[str, str, str], ...] = (
     ("webhook_certificate", "https://x.signer_name/wait-timeout and my-secret.name", "https://x.signer_name/wait-timeout and my-secret.name"),
     ("snapshot_controller", "Set backup_in_cluster to false", "Set $backup_in_cluster to false"),
     ("snapshot_controller", "Set controller_arguments or namespace.", "Set $arguments or $install_namespace."),
-    ("snapshot_controller", "state it with adopt: [kubectl]", "state it with $adopt: [kubectl]"),
+    ("snapshot_controller", "state it with accept: [kubectl]", "state it with $accept: [kubectl]"),
 )  # fmt: skip
 
 

@@ -139,7 +139,6 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
     "hosted": (
         [(replace(V702, workloads=()), "8.1.1", NO)],
         [
-            (replace(V702, workloads=()), "8.1.1", {"adopt": ("kubectl", "hosted")}),
             (replace(ours("7.0.2"), workloads=()), "8.1.1", NO),
             (NOTHING, "8.1.1", NO),
         ],
@@ -147,7 +146,7 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
     "kubespray-reverts": (
         [
             (BY_KUBESPRAY, "8.7.0", NO),
-            (BY_KUBESPRAY, "8.7.0", {"adopt": ("kubectl", "kubespray")}),
+            (BY_KUBESPRAY, "8.7.0", {"accept": ("kubectl", "kubespray")}),
             (FROM_KUBESPRAY, "8.7.0", NO),
         ],
         [(V702, "8.7.0", NO), (ours("8.7.0"), "8.7.0", NO)],
@@ -535,14 +534,14 @@ def test_the_hazard_is_not_found(name: str, case: Case) -> None:
 @pytest.mark.parametrize("name", [row.id for row in table.HAZARDS if row.handling == table.ASK])
 def test_a_hazard_that_asks_can_be_accepted(name: str) -> None:
     start, target, given = CASES[name][0][0]
-    plan = planned(start, target, accept=(name,), **given)
+    plan = planned(start, target, accept=("kubectl", name), **given)
     assert name in found(plan)
     assert plan.refused == ()
 
 
-def test_kubesprays_objects_are_adopted_by_its_name_only() -> None:
+def test_kubesprays_objects_are_accepted_by_its_name_only() -> None:
     assert [one.id for one in planned(BY_KUBESPRAY, "8.7.0").refused] == ["owner-kubespray"]
-    assert planned(BY_KUBESPRAY, "8.7.0", adopt=("kubectl", "kubespray")).refused == ()
+    assert planned(BY_KUBESPRAY, "8.7.0", accept=("kubectl", "kubespray")).refused == ()
     assert planned(FROM_KUBESPRAY, "8.7.0").refused == ()
 
 

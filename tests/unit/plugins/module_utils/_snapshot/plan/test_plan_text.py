@@ -98,8 +98,8 @@ def test_refusals_come_first_and_notes_last() -> None:
     assert {"x", "!"} < set(found)
 
 
-@pytest.mark.parametrize(("key", "start"), [("helm", "With adopt: [helm], the"), ("openshift", "The")])
-def test_a_refusal_lists_the_objects_that_an_adoption_changes(key: str, start: str) -> None:
+@pytest.mark.parametrize(("key", "start"), [("helm", "With accept: [helm], the"), ("openshift", "The")])
+def test_a_refusal_lists_the_objects_that_the_plan_would_change(key: str, start: str) -> None:
     """The manager has the controller, which is changed, and the Service, which is deleted."""
     origin = Origin(key, ("annotation meta.helm.sh/release-name: snapshots",))
     here = changed(ours("8.1.1"), CONTROLLER, origin=origin)
@@ -115,13 +115,13 @@ def test_a_refusal_lists_the_objects_that_an_adoption_changes(key: str, start: s
     ]
 
 
-def test_an_adoption_counts_the_rbac_objects_and_the_secret_of_the_webhook() -> None:
+def test_a_refusal_counts_the_rbac_objects_and_the_secret_of_the_webhook() -> None:
     """Of the controller's RBAC objects only the ClusterRole is read. The other ones come from the same manifest."""
     here = upstream("7.0.2")
     webhook = ("Secret kube-system/snapshot-validation-secret", "ClusterRole snapshot-webhook-runner")
     here = replace(here, other_origins=dict.fromkeys(webhook, BY_KUBECTL))
     (text,) = [
-        line for line in plan_text.lines(planned(here, "8.1.1", adopt=())) if "plan would change" in line
+        line for line in plan_text.lines(planned(here, "8.1.1", accept=())) if "plan would change" in line
     ]
     for name in (*webhook, "snapshot-controller-runner", "snapshot-controller-role"):
         assert name.partition(" ")[2] in text or name in text

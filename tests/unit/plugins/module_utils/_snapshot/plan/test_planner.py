@@ -369,7 +369,7 @@ def test_the_way_back() -> None:
 
 def test_a_refused_plan_keeps_its_hops() -> None:
     """They show what it would change. Only ``refused`` says that nothing may be written."""
-    allowed, refused = (planned(upstream("8.7.0"), "8.7.0", adopt=adopt) for adopt in (("kubectl",), ()))
+    allowed, refused = (planned(upstream("8.7.0"), "8.7.0", accept=accept) for accept in (("kubectl",), ()))
     assert (allowed.refused, [one.id for one in refused.refused]) == ((), ["owner-kubectl"])
     assert ids(refused) == ids(allowed)
     assert "kubespray" in refused.refused[0].remedy
@@ -415,7 +415,7 @@ def test_a_refusal_names_the_object_and_its_manager(origins: dict[str, Origin], 
     here = ours("7.0.2")
     for program, origin in origins.items():
         here = changed(here, program, origin=origin)
-    (refusal,) = planned(here, "8.1.1", adopt=()).refused
+    (refusal,) = planned(here, "8.1.1", accept=()).refused
     assert refusal.reason == reason
     managers = plan_report.managers(UpgradeContext(here, release_table.get("8.1.1"), options()))
     assert {one["manager"] for one in managers} == {origin.key for origin in origins.values()}

@@ -159,7 +159,7 @@ SPECIAL: dict[str, tuple[InstalledState, str, dict[str, Any]]] = {
         RENAMED, NEWEST, {"remove_controllers": ("kube-system/rke2-snapshot-controller",)},
     ),
     "a controller with the user's own arguments and selector": (
-        CHANGED, NEWEST, {"accept": ("arguments-dropped",), "controller_arguments": ("--worker-threads=3",)},
+        CHANGED, NEWEST, {"accept": ("kubectl", "arguments-dropped"), "controller_arguments": ("--worker-threads=3",)},
     ),
     "a webhook with the user's own selector": (
         replace(

@@ -35,6 +35,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
     ObjectOutcome,
 )
 
+from tests.support.accepted import accepting
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,7 +61,12 @@ class UpgradedCluster:
 def context(client: UpgradedCluster | None = None) -> ActionContext:
     source = ReleaseSource("none", Path("none"), {})
     return ActionContext(
-        cast("Client", client), source, ReleaseSettings(), "kube-system", take_over=False, check_mode=False
+        cast("Client", client),
+        source,
+        ReleaseSettings(),
+        "kube-system",
+        consent=accepting(),
+        check_mode=False,
     )
 
 

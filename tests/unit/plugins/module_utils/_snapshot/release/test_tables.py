@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import HOSTED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import ReleaseError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import (
     installers,
@@ -283,6 +282,21 @@ OWNED: list[tuple[dict[str, Any], tuple[str, ...], tuple[str, ...], str]] = [
         "",
     ),
     ({}, (), (), "unmarked"),
+    ({"managedFields": [objects.field("OpenAPI-Generator", "Update")]}, (), (), "unmarked"),
+    ({"managedFields": [objects.field("kube-controller-manager", "Update")]}, (), (), "unmarked"),
+    (
+        {"managedFields": [{**objects.field("terraform", "Update"), "subresource": "status"}]},
+        (),
+        (),
+        "unmarked",
+    ),
+    ({"managedFields": [objects.field("terraform", "Update")]}, (), (), "manager"),
+    (
+        {"managedFields": [objects.field("terraform", "Update"), objects.field("kubectl-edit", "Update")]},
+        (),
+        (),
+        "manager",
+    ),
     ({"managedFields": [objects.field("eks", "Apply")]}, (), (), "eks"),
     ({}, ("602401143452.dkr.ecr.us-west-2.amazonaws.com/eks/snapshot-controller:v8.2.0",), (), "eks"),
     ({"annotations": {"meta.helm.sh/release-name": "snapshot-controller"}}, (), (), "helm"),
@@ -388,15 +402,15 @@ AGAIN = {**BY_KUBESPRAY, "managedFields": [BY_OURS, {**BY_CSA, "time": "2026-03-
 
 
 @pytest.mark.parametrize("apis", [(), KUBESPRAY_CLUSTER])
-def test_an_object_that_kubespray_wrote_after_its_adoption_is_kubesprays_again(apis: tuple[str, ...]) -> None:
-    adopted = installers.find_origin({"metadata": ADOPTED}, apis=apis)
-    assert (adopted.key, adopted.earlier, adopted.evidence != ()) == ("", "kubespray", True)
+def test_an_object_that_kubespray_wrote_after_the_upgrade_is_kubesprays_again(apis: tuple[str, ...]) -> None:
+    upgraded = installers.find_origin({"metadata": ADOPTED}, apis=apis)
+    assert (upgraded.key, upgraded.earlier, upgraded.evidence != ()) == ("", "kubespray", True)
     again = installers.find_origin({"metadata": AGAIN}, apis=apis)
     assert (again.key, again.earlier) == ("kubespray", "")
 
 
 def test_every_manager_is_recognised_in_some_row() -> None:
-    assert set(INSTALLERS) == {row[3] for row in OWNED} - {""} | {HOSTED}
+    assert set(INSTALLERS) == {row[3] for row in OWNED} - {""}
 
 
 def test_evidence_names_the_marker() -> None:

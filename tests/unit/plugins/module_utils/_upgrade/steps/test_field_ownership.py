@@ -12,6 +12,8 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import LAST_APPLIED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import field_ownership
 
+from tests.support.accepted import accepting
+
 V1 = "apps/v1"
 
 
@@ -74,13 +76,22 @@ def test_the_move(case: str) -> None:
     assert field_ownership.move_fields(moved, V1) == moved
 
 
-def test_fields_of_a_deployment_tool_are_moved_only_if_it_is_adopted() -> None:
-    entries = [entry("helm", A)]
-    assert (
-        field_ownership.move_fields(entries, V1, field_ownership.managers_to_move(take_over=False)) == entries
-    )
-    (moved,) = field_ownership.move_fields(entries, V1, field_ownership.managers_to_move(take_over=True))
-    assert moved["manager"] == OURS
+@pytest.mark.parametrize(
+    ("words", "manager", "is_moved"),
+    [
+        ((), "helm", False),
+        (("arguments-dropped",), "helm", False),
+        (("helm",), "helm", True),
+        (("kubectl",), "some-installer", False),
+        (("manager:some-installer",), "some-installer", True),
+    ],
+)
+def test_fields_of_a_deployment_tool_are_moved_only_if_a_manager_is_accepted(
+    words: tuple[str, ...], manager: str, is_moved: bool
+) -> None:
+    managers = field_ownership.managers_to_move(accepting(*words))
+    (moved,) = field_ownership.move_fields([entry(manager, A)], V1, managers)
+    assert moved["manager"] == (OURS if is_moved else manager)
 
 
 def test_the_patch_has_the_resource_version_and_removes_the_annotation_of_kubectl() -> None:

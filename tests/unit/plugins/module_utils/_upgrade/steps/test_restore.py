@@ -29,6 +29,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
     restore,
 )
 
+from tests.support.accepted import accepting
 from tests.support.failures import fails
 from tests.support.server_pki import ca
 
@@ -175,7 +176,7 @@ class OneObject:
 
 
 def put_back(client: OneObject, original: Object) -> Any:
-    return restore(cast("Any", client), TARGET, original, take_over=False)
+    return restore(cast("Any", client), TARGET, original, consent=accepting())
 
 
 @pytest.mark.parametrize("case", CONFLICTS)
@@ -212,7 +213,7 @@ def test_a_role_keeps_the_owners_that_it_has_now() -> None:
     }
     client = OneObject(left, None)
     client.left = {target.path: left}
-    assert restore(cast("Any", client), target, role(OLD_RULE, OWN_RULE), take_over=False).is_changed
+    assert restore(cast("Any", client), target, role(OLD_RULE, OWN_RULE), consent=accepting()).is_changed
     assert client.live and client.live["metadata"]["managedFields"] == left["metadata"]["managedFields"]
 
 
@@ -248,7 +249,7 @@ def test_the_data_of_a_secret_are_in_no_result() -> None:
     }
     client = OneObject(None, None)
     client.left = {target.path: None}
-    outcome = restore(cast("Any", client), target, secret, take_over=False)
+    outcome = restore(cast("Any", client), target, secret, consent=accepting())
     assert client.live and client.live["data"] == {"tls.key": "a2V5"}
     assert (outcome.change, outcome.changes) == ("created", ())
 

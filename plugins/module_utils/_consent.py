@@ -1,0 +1,95 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What the option accept allows a task to do to the objects of others. Pure.
+
+An item of the option is a word, or a dictionary of a word and the objects for which it counts. A word is the key of a manager,
+``manager:NAME`` for a field manager that has no row, OTHER_CONTENT, or the id of a hazard. The sets of words are disjoint.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ._errors import CertflowError
+from ._managers import FIELD_MANAGER, MANAGERS, UNKNOWN
+
+#: Accepts a Secret with the content of another owner, who left no mark of a manager.
+OTHER_CONTENT = "foreign-secret"
+#: The keys of managers of Secrets and of objects with a caBundle.
+OWNERS = tuple(row.key for row in MANAGERS if row.for_secrets)
+#: The keys of managers whose snapshot controller this collection may upgrade, and of managers that install none.
+UPGRADABLE = tuple(row.key for row in MANAGERS if row.key != UNKNOWN and (row.adopting or not row.upgrade))
+#: The option in argument specs. A dictionary as an item cannot have choices there.
+OPTION: dict[str, Any] = {"type": "list", "elements": "raw", "default": []}
+
+_EVERY = ""
+
+
+@dataclass(frozen=True)
+class Consent:
+    """The accepted words."""
+
+    #: Pairs of a word and an object, "KIND/NAME" or "KIND/NAMESPACE/NAME", which is "" for every object.
+    items: frozenset[tuple[str, str]] = frozenset()
+    #: True if the task decided before that every object may be written.
+    is_complete: bool = False
+
+    def covers(self, word: str, target: object = "") -> bool:
+        """Return True if the word is accepted for the object. target: its text is "KIND NAME" or "KIND NAMESPACE/NAME"."""
+        place = str(target).replace(" ", "/", 1)
+        return self.is_complete or not self.items.isdisjoint({(word, _EVERY), (word, place)})
+
+    @property
+    def field_managers(self) -> frozenset[str]:
+        """The names of the accepted field managers without a row."""
+        names = (word for word, _place in self.items if word.startswith(FIELD_MANAGER))
+        return frozenset(name[len(FIELD_MANAGER) :] for name in names)
+
+    @property
+    def has_managers(self) -> bool:
+        """True if the objects of a manager are accepted."""
+        words = {word for word, _place in self.items}
+        return self.is_complete or bool(self.field_managers) or not words.isdisjoint(UPGRADABLE)
+
+
+NOTHING = Consent()
+#: For an object that was judged before, or that the collection wrote itself.
+EVERYTHING = Consent(is_complete=True)
+
+
+def parse(items: Iterable[Any], words: Collection[str], *, field_managers: bool = False) -> Consent:
+    """Return the consent of the option accept. Raises CertflowError for an item that the module does not know.
+
+    words: the words of the module. field_managers: also accept manager:NAME.
+    """
+    return Consent(frozenset(pair for item in items for pair in _parse_item(item, words, field_managers)))
+
+
+def _parse_item(item: Any, words: Collection[str], field_managers: bool) -> Iterator[tuple[str, str]]:
+    pairs = item.items() if isinstance(item, Mapping) else [(item, _EVERY)]
+    for word, places in pairs:
+        is_field_manager = field_managers and str(word).startswith(FIELD_MANAGER) and word != FIELD_MANAGER
+        if word not in words and not is_field_manager:
+            raise _wrong(f"the item {word!r}, which is no word that it knows", _near(str(word), words))
+        for place in [places] if isinstance(places, str) else places or [None]:
+            if not isinstance(place, str) or (isinstance(item, Mapping) and place.count("/") not in (1, 2)):
+                raise _wrong(
+                    f"the object {place!r} for {word}, which is not KIND/NAME or KIND/NAMESPACE/NAME",
+                    "Name the object like ValidatingWebhookConfiguration/example or Deployment/kube-system/example",
+                )
+            yield word, place
+
+
+def _near(word: str, words: Collection[str]) -> str:
+    near = difflib.get_close_matches(word, words, 1)
+    return f"Did you mean {near[0]}?" if near else f"Set items of {', '.join(sorted(words))}"
+
+
+def _wrong(cause: str, remedy: str) -> CertflowError:
+    return CertflowError(f"the option accept has {cause}", code="invalid-input", remedy=remedy)

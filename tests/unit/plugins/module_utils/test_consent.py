@@ -1,0 +1,105 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Words of the option accept are parsed, limited to objects, and disjoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.doc_fragments._snapshot_plan import ModuleDocFragment
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _consent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import MANAGERS, OPERATOR
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
+    k8s_csr,
+    snapshot_controller_info,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards.table import ASK, HAZARDS
+from ansible_collections.certflow.kubernetes.plugins.modules import k8s_csr as k8s_csr_page
+from ansible_collections.certflow.kubernetes.plugins.modules import webhook_cabundle
+
+from tests.support.failures import fails
+
+WORDS = ("helm", "flux", "arguments-dropped")
+WEBHOOK, POD = "ValidatingWebhookConfiguration hooks", "Deployment kube-system/controller"
+# Items, word, object, the answer.
+COVERED: list[tuple[list[Any], str, str, bool]] = [
+    ([], "helm", WEBHOOK, False),
+    (["helm"], "helm", WEBHOOK, True),
+    (["helm"], "flux", WEBHOOK, False),
+    (["helm"], "helm", "", True),
+    ([{"helm": "ValidatingWebhookConfiguration/hooks"}], "helm", WEBHOOK, True),
+    ([{"helm": "ValidatingWebhookConfiguration/hooks"}], "helm", POD, False),
+    ([{"helm": "ValidatingWebhookConfiguration/hooks"}], "helm", "", False),
+    ([{"helm": "Deployment/other/controller"}], "helm", POD, False),
+    (
+        [{"helm": ["ValidatingWebhookConfiguration/x", "Deployment/kube-system/controller"]}],
+        "helm",
+        POD,
+        True,
+    ),
+    (["flux", {"helm": ["Deployment/kube-system/controller"]}], "flux", WEBHOOK, True),
+    (["manager:terraform"], "manager:terraform", POD, True),
+    (["manager:terraform"], "manager:pulumi", POD, False),
+    ([{"manager:terraform": "Deployment/kube-system/controller"}], "manager:terraform", POD, True),
+]
+WRONG: tuple[list[Any], ...] = (
+    ["hlem"], [""], [None], [7], [["helm"]], ["manager:"], ["manager"], [{}, "x"],
+    [{"helm": None}], [{"helm": []}], [{"helm": "hooks"}], [{"helm": [None]}], [{"helm": "a/b/c/d"}], [{"helm": {}}],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("items", "word", "target", "expected"), COVERED)
+def test_a_word_covers_its_objects(items: list[Any], word: str, target: str, expected: bool) -> None:
+    assert _consent.parse(items, WORDS, field_managers=True).covers(word, target) is expected
+
+
+@pytest.mark.parametrize("items", WRONG, ids=str)
+def test_an_unknown_item_is_refused(items: list[Any]) -> None:
+    with fails("invalid-input", "accept") as caught:
+        _consent.parse(items, WORDS, field_managers=True)
+    assert caught.value.remedy
+
+
+def test_a_misspelt_word_gets_a_proposal() -> None:
+    with fails("invalid-input", "'hlem',", "helm?"):
+        _consent.parse(["hlem"], WORDS)
+
+
+def test_a_field_manager_is_refused_by_modules_that_do_not_judge_it() -> None:
+    with fails("invalid-input", "'manager:terraform',"):
+        _consent.parse(["manager:terraform"], WORDS)
+
+
+def test_the_sets_of_words_are_disjoint() -> None:
+    managers = [row.key for row in MANAGERS]
+    hazards = [row.id for row in HAZARDS]
+    words = [*managers, *hazards, _consent.OTHER_CONTENT]
+    assert sorted(set(words)) == sorted(words)
+    assert not any(":" in word for word in words)
+
+
+def test_everything_covers_every_word_and_nothing_covers_none() -> None:
+    assert _consent.EVERYTHING.covers("helm", WEBHOOK) and _consent.EVERYTHING.has_managers
+    assert not _consent.NOTHING.covers("helm", WEBHOOK) and not _consent.NOTHING.has_managers
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        (webhook_cabundle.DOCUMENTATION, _consent.OWNERS),
+        (k8s_csr_page.DOCUMENTATION, k8s_csr.ACCEPTED),
+        (ModuleDocFragment.DOCUMENTATION, snapshot_controller_info.ACCEPTED),
+    ],
+)
+def test_the_pages_list_every_word(page: str, words: tuple[str, ...]) -> None:
+    assert [word for word in words if f"V({word})" not in page] == []
+
+
+def test_words_of_the_modules() -> None:
+    asked = {row.id for row in HAZARDS if row.handling == ASK}
+    assert asked < set(snapshot_controller_info.ACCEPTED)
+    assert {"openshift", "olm", OPERATOR, "manager"}.isdisjoint(snapshot_controller_info.ACCEPTED)
+    assert OPERATOR in k8s_csr.ACCEPTED
