@@ -228,7 +228,5 @@ def _named(word: str, path: str) -> list[str]:
         kind = "no file matches the pattern" if glob.has_magic(path) else "it does not exist"
     found = [file for file in sorted(glob.glob(path)) if not os.path.isdir(file)]
     if not found:
-        raise CertflowError(
-            f"kubeconfig {word}: {kind}", code="kubeconfig-unreadable", remedy="check the path"
-        )
+        raise CertflowError(f"kubeconfig {word}: {kind}", code="invalid-connection", remedy="check the path")
     return found

@@ -92,4 +92,4 @@ def _near(word: str, words: Collection[str]) -> str:
 
 
 def _wrong(cause: str, remedy: str) -> CertflowError:
-    return CertflowError(f"the option accept has {cause}", code="invalid-input", remedy=remedy)
+    return CertflowError(f"the option accept has {cause}", remedy=remedy)

@@ -46,7 +46,7 @@ class CertflowError(Exception):
 class MalformedObject(CertflowError):
     """An object of the API lacks a field, or a field has the wrong type."""
 
-    code = "malformed-object"
+    code = "api-error"
 
 
 @contextmanager

@@ -36,7 +36,6 @@ def expand(path: str) -> str:
     if expanded.startswith("~"):
         raise CertflowError(
             f"the path {path} starts with a home directory that is not known",
-            code="no-home-directory",
             remedy="set HOME, or give an absolute path",
         )
     return expanded

@@ -276,7 +276,7 @@ def test_a_certificate_that_cert_manager_is_to_renew_does_not_end_soon(
         made["status"]["conditions"] = [{"type": "Ready", "status": ready}]
         rig.cluster.api("PUT", f"{certificates}/{name}/status", made)
     rig.hook(
-        "no-certificate",
+        "invalid-bundle",
         bundle=ca("bad").certificate_pem.decode(),
         metadata={"annotations": {"cert-manager.io/inject-ca-from": f"{rig.name}/nosuch"}},
     )

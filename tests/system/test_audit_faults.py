@@ -264,12 +264,12 @@ def test_an_expired_login_is_one_line(rig: AuditRig) -> None:
 
 FIRST_ANSWERS: list[tuple[str, Act]] = [
     ("unreachable", cut),
-    ("answer-cut-short", half),
-    ("not-kubernetes", FAULTS["a page of a load balancer"]),
-    ("malformed-object", lambda exchange: exchange.say(200, {"hello": "world"})),
+    ("api-error", half),
+    ("api-error", FAULTS["a page of a load balancer"]),
+    ("api-error", lambda exchange: exchange.say(200, {"hello": "world"})),
     ("timed-out", trickle),
     ("authentication-failed", FAULTS["401"]),
-    ("answer-too-large", large),
+    ("api-error", large),
     ("api-error", FAULTS["500"]),
 ]
 

@@ -93,11 +93,11 @@ def test_a_refused_token_is_renewed(rig: LoginRig) -> None:
 
 #: Profile -> the code of the failure, and a name or number that its line must show.
 FAILURES = {
-    "missing": ("exec-plugin-missing", "'certflow-no-such-aws'"),
-    "signed-out": ("exec-plugin-failed", "253"),
-    "chatty": ("exec-plugin-failed", "'aws'"),
-    "outdated": ("exec-plugin-failed", "client.authentication.k8s.io/v1alpha1"),
-    "no-such-profile": ("exec-plugin-failed", "no-such-profile"),
+    "missing": ("authentication-failed", "'certflow-no-such-aws'"),
+    "signed-out": ("authentication-failed", "253"),
+    "chatty": ("authentication-failed", "'aws'"),
+    "outdated": ("authentication-failed", "client.authentication.k8s.io/v1alpha1"),
+    "no-such-profile": ("authentication-failed", "no-such-profile"),
 }
 
 

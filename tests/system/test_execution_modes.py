@@ -274,7 +274,7 @@ EXPECTED: dict[str, Any] = {
         "K8S_AUTH_KUBECONFIG" in result["cluster"]["auth_source"]
     ),
     "home of the task": lambda rig, result: "the default" in result["cluster"]["auth_source"],
-    "nothing names a cluster": lambda rig, result: has_failed(result, "no-cluster"),
+    "nothing names a cluster": lambda rig, result: has_failed(result, "invalid-connection"),
     "a mixture": lambda rig, result: has_failed(result, "invalid-connection", "K8S_AUTH_HOST"),
     "a secret option": lambda rig, result: "secret-api-key" not in json.dumps(result),
     "loop": lambda rig, result: (
@@ -282,7 +282,7 @@ EXPECTED: dict[str, Any] = {
     ),
     "until": lambda rig, result: result["attempts"] == 1,
     "failed_when and changed_when": lambda rig, result: result["changed"] is True,
-    "ignored failure": lambda rig, result: has_failed(result, "no-context", "'absent'"),
+    "ignored failure": lambda rig, result: has_failed(result, "invalid-connection", "'absent'"),
     "timeout": lambda rig, result: has_failed(result, "unreachable", "timed"),
     "option and alias": lambda rig, result: (
         "validate_certs and its alias verify_ssl" in str(result["warnings"])

@@ -199,7 +199,7 @@ BAD: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ),
     ({"expiration_seconds": 599}, "invalid-request", ("600", "expiration_seconds")),
     ({"signer_name": "kubernetes.io/legacy-unknown"}, "invalid-request", ("legacy-unknown", "v1beta1")),
-    ({"ca_bundle": "text"}, "no-certificate", ()),
+    ({"ca_bundle": "text"}, "invalid-bundle", ()),
     ({"ca_bundle": KEY}, "contains-private-key", ()),
     ({"secret": {"labels": {"a b": "c"}}}, "secret-unusable", ("metadata.labels:",)),
     (
@@ -265,8 +265,8 @@ def test_invalid_credentials_are_reported(rig: CsrRig, tmp_path: Path) -> None:
         ({"kubeconfig": str(closed)}, "unreachable", "https://127.0.0.1:9"),
         ({"kubeconfig": str(expired)}, "authentication-failed", rig.cluster.url),
         ({"kubeconfig": str(tmp_path / "absent")}, "invalid-connection", str(tmp_path / "absent")),
-        ({"kubeconfig": str(strange)}, "invalid-kubeconfig", str(strange)),
-        ({"context": "absent"}, "no-context", str(rig.kubeconfig)),
+        ({"kubeconfig": str(strange)}, "invalid-connection", str(strange)),
+        ({"context": "absent"}, "invalid-connection", str(rig.kubeconfig)),
     ]
     for options, code, name in rows:
         result = rig.run(**options)

@@ -334,7 +334,7 @@ def test_an_unknown_signer_writes_nothing(rig: CertificateRoleRig, tmp_path: Pat
     assert {name: one["code"] for name, one in found.items()} == {
         "unknown": "signer-not-known",
         "contradictory": "signer-not-known",
-        "no such provider": "unknown-provider",
+        "no such provider": "invalid-input",
         "no library": "missing-library",
         "no signer": "signer-not-known",
     }

@@ -190,7 +190,7 @@ def _one_that_refuses(rig: SnapshotRig) -> None:
         result = rig.run(
             "migrate_storage", check_mode=check_mode, crd=GROUP_CRDS[2], version="v1beta1", settle_seconds=0
         )
-        assert (result["failed"], result["code"]) == (True, "migration-failed"), result
+        assert (result["failed"], result["code"]) == (True, "rollout-failed"), result
         assert GROUP_CRDS[2] in result["cause"] and "default/kept: " in result["cause"], result
     assert rig.crd(GROUP_CRDS[2])["status"]["storedVersions"] == stored == ["v1alpha1", "v1beta1"]
     assert api("GET", path)["metadata"]["name"] == "kept"
@@ -410,7 +410,7 @@ def test_rules_and_policies_of_a_webhook(installed: SnapshotRig) -> None:
     (after,) = installed.cluster.api("GET", path)["webhooks"]
     assert after == {**before, "rules": rules, "failurePolicy": "Fail"}
     result = installed.run("narrow_rules", name=lab.CONFIGURATION, rules={"other": rules})
-    assert (result["code"], "other" in result["cause"]) == ("step-too-early", True)
+    assert (result["code"], "other" in result["cause"]) == ("invalid-step", True)
     bundle = before["clientConfig"]["caBundle"]
     assert installed.run(
         "reconnect", targets=[{"kind": "ValidatingWebhookConfiguration", "name": lab.CONFIGURATION}]
@@ -467,10 +467,10 @@ REFUSED: dict[str, tuple[str, Object, str, str]] = {
         "apply", {"release": "9.9.9", "parts": ["crds"]}, "source-unusable", "9.9.9",
     ),
     "a version that is not served": (
-        "migrate_storage", {"crd": SNAPSHOT_CRDS[0], "version": "v1beta1"}, "step-too-early", "v1beta1",
+        "migrate_storage", {"crd": SNAPSHOT_CRDS[0], "version": "v1beta1"}, "invalid-step", "v1beta1",
     ),
     "a Service that is not there": (
-        "switch_service", {"namespace": "default", "name": "nobody", "selector": {"a": "b"}}, "step-too-early", "default/nobody",
+        "switch_service", {"namespace": "default", "name": "nobody", "selector": {"a": "b"}}, "invalid-step", "default/nobody",
     ),
 }  # fmt: skip
 
@@ -534,7 +534,7 @@ def test_a_step_is_tried_as_if_the_steps_before_it_had_been_done(installed: Snap
 
     for check_mode in (True, False):
         alone = installed.run(later[0], check_mode=check_mode, **later[1])
-        assert (alone["failed"], alone["code"]) == (True, "step-too-early"), alone
+        assert (alone["failed"], alone["code"]) == (True, "invalid-step"), alone
 
 
 def _pods(rig: SnapshotRig, label: str = "app") -> set[str]:

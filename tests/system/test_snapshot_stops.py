@@ -581,7 +581,7 @@ def test_an_expired_login_leaves_the_upgrade_to_the_next_run(rig: StopRig, login
     assert play.end() == 2, play.output
     assert play.results().keys() == MODES.keys(), play.output
     for name, one in play.results().items():
-        assert (one["code"], one["step"]) == ("exec-plugin-failed", AT), one
+        assert (one["code"], one["step"]) == ("authentication-failed", AT), one
         assert (one["changed"], one["undone"]["is_back"], one["undone"]["steps"]) == (True, False, []), one
         assert record(rig.fleet[name])["step"] == AT
         logins[name].issue("second")

@@ -164,7 +164,7 @@ def test_an_unknown_bundle_counts_as_a_change_in_check_mode(rig: BundleRig) -> N
     assert rig.asked() == [("get", "validatingwebhookconfigurations")]
     absent_target = rig.run({**target, "name": "absent"}, ca_bundle=None, check_mode=True)
     assert has_failed(absent_target, "invalid-target", VALIDATING, "absent")
-    assert rig.run(target, ca_bundle=None)["code"] == "no-certificate"
+    assert rig.run(target, ca_bundle=None)["code"] == "invalid-bundle"
 
 
 def between(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
@@ -298,7 +298,7 @@ BAD_INPUT: dict[
     "expired": (
         lambda s: s.webhooks(VALIDATING, None),
         lambda: {"ca_bundle": leaf("a", "x", lifetime=datetime.timedelta(days=-1))},
-        "bundle-expired",
+        "invalid-bundle",
         (),
     ),
 }

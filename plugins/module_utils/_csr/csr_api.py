@@ -279,7 +279,7 @@ def decide(
 def _refuse_deleted(csr: Mapping[str, Any]) -> NoReturn:
     raise IssueError(
         f"CSR {csr['metadata']['name']} was deleted before the decision was written",
-        code="request-deleted",
+        code="request-replaced",
         remedy="Run the task again. The audit log of the API server names the user who deleted it",
     )
 

@@ -22,8 +22,6 @@ class RequestError(CertflowError):
 class ProviderError(CertflowError):
     """A provider's row is wrong, or the task names a provider without a row."""
 
-    code = "invalid-provider"
-
 
 class SecretError(CertflowError):
     """The existing Secret must not or cannot be written."""

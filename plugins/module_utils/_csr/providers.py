@@ -396,9 +396,7 @@ def named_by_user(
         return ProviderVerdict(name, row.serving_signer, ("named by the user",), row=row)
     cause = f"no provider is called {name!r}"
     if required:
-        raise ProviderError(
-            cause, code="unknown-provider", remedy=f"Use one of: {', '.join(row.name for row in table)}."
-        )
+        raise ProviderError(cause, remedy=f"Use one of: {', '.join(row.name for row in table)}.")
     return ProviderVerdict(UNKNOWN, "", (cause,))
 
 

@@ -88,7 +88,6 @@ def object_from(method: str, path: str, status: int, body: bytes) -> dict[str, A
     if not isinstance(value, dict):
         raise ApiError(
             f"{method} {path} was answered with {status} and no JSON object",
-            code="not-kubernetes",
             remedy="check that the address is that of a Kubernetes API server",
             status=status,
         )
@@ -115,7 +114,6 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
     kind = AlreadyExists if reason == "AlreadyExists" else ERRORS.get(status, ApiError)
     return (ApiError if is_foreign else kind)(
         f"{method} {path} was answered with {status} {reason or 'error'}: {message}".strip(),
-        code="not-kubernetes" if is_foreign else "",
         remedy=FOREIGN_REMEDY if is_foreign else REMEDIES.get(status, OTHER_REMEDY),
         status=status,
         reason=reason,

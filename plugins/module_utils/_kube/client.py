@@ -208,7 +208,6 @@ class Client:
             if token in tokens:
                 raise ApiError(
                     f"GET {path}: the API server repeats the pages of the list",
-                    code="list-endless",
                     evidence=(f"{len(tokens) + 1} pages were read",),
                     remedy="check which server answers at the API server's address",
                 )

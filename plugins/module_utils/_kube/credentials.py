@@ -27,7 +27,7 @@ from .._text import SENSITIVE_NAME, mask, quoted
 from .._times import find_time
 from . import token_store
 from .connection import Connection, ExecPlugin
-from .errors import AuthenticationError, PluginFailed, PluginMissing
+from .errors import AuthenticationError
 
 try:
     from kubernetes.config.config_exception import ConfigException
@@ -203,7 +203,7 @@ def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[
         )
         where = "is not installed on the host, or in the execution environment, that runs this task"
         remedy = f"{remedy}. The kubeconfig says: {quoted(hint)}" if hint else remedy
-        raise _plugin_error(connection, where, remedy, PluginMissing) from None
+        raise _plugin_error(connection, where, remedy, AuthenticationError) from None
     except OSError as exc:
         raise _plugin_error(connection, f"cannot be started: {exc.strerror}") from exc
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -253,7 +253,10 @@ def _provider(plugin: ExecPlugin, connection: Connection) -> Any:
 
 
 def _plugin_error(
-    connection: Connection, problem: str, remedy: str = "", kind: type[AuthenticationError] = PluginFailed
+    connection: Connection,
+    problem: str,
+    remedy: str = "",
+    kind: type[AuthenticationError] = AuthenticationError,
 ) -> AuthenticationError:
     plugin = connection.exec_plugin.config if connection.exec_plugin else {}
     command = plugin.get("command")

@@ -48,25 +48,11 @@ class ConfigurationError(KubeError):
 class KubeconfigError(ConfigurationError):
     """The kubeconfig cannot be read, or an entry or a field has the wrong type."""
 
-    code = "invalid-kubeconfig"
-
 
 class AuthenticationError(KubeError):
     """The credentials are missing, expired or refused, or the exec plugin failed."""
 
     code = "authentication-failed"
-
-
-class PluginFailed(AuthenticationError):
-    """The exec plugin of the kubeconfig did not provide credentials."""
-
-    code = "exec-plugin-failed"
-
-
-class PluginMissing(AuthenticationError):
-    """The program of the exec plugin is not installed."""
-
-    code = "exec-plugin-missing"
 
 
 class ConnectionFailed(KubeError):
@@ -88,8 +74,6 @@ class TimedOut(KubeError):
 class AnswerTooLarge(KubeError):
     """An answer is larger than this collection reads."""
 
-    code = "answer-too-large"
-
 
 class Forbidden(ApiError):
     """403: the identity does not have the permission, or a policy refuses the request."""
@@ -106,13 +90,9 @@ class NotFound(ApiError):
 class ListExpired(ApiError):
     """410: the API server no longer keeps the page of a list, or the version at which a watch begins."""
 
-    code = "list-expired"
-
 
 class TruncatedAnswer(ApiError):
     """The end of the answer is missing."""
-
-    code = "answer-cut-short"
 
 
 class Conflict(ApiError):
@@ -124,13 +104,13 @@ class Conflict(ApiError):
 class AlreadyExists(ApiError):
     """409 with reason AlreadyExists: a create met an object of that name."""
 
-    code = "already-exists"
+    code = "conflict"
 
 
 class UnprocessableObject(ApiError):
     """422: the API server's validation refused the object."""
 
-    code = "object-invalid"
+    code = "object-refused"
 
 
 class MissingPermissions(KubeError):

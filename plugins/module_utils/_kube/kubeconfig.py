@@ -40,8 +40,6 @@ DEFAULT_KUBECONFIG = "~/.kube/config"
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 VAULT_HEADER = "$ANSIBLE_VAULT"
 SECTIONS = {"clusters": "cluster", "contexts": "context", "users": "user"}
-# Section -> code of the error for a name that it lacks.
-MISSING_CODES = {"clusters": "invalid-connection", "contexts": "no-context", "users": "invalid-connection"}
 # Option -> field of a Connection.
 TRANSPORT_FIELDS = {
     "validate_certs": "verify",
@@ -80,7 +78,6 @@ class Kubeconfig:
             known = ", ".join(sorted(self.entries[section])) or "none"
             raise ConfigurationError(
                 f"kubeconfig {self.where} has no {SECTIONS[section]} named {quoted(name)}",
-                code=MISSING_CODES[section],
                 evidence=(f"{section}: {known}",),
                 remedy=f"Set context to one of these: {known}" if section == "contexts" else REPAIR,
             )
@@ -134,12 +131,10 @@ def _resolved(sources: ConnectionSources, environ: Mapping[str, str]) -> Connect
         raise ConfigurationError(
             f"{sources.origins['context']} names the context {quoted(context)}, but there is no kubeconfig to find it in: "
             f"the option kubeconfig and KUBECONFIG are not set, and {DEFAULT_KUBECONFIG} does not exist",
-            code="no-cluster",
             remedy="Set kubeconfig. In a pod, remove context to use the pod's service account",
         )
     raise ConfigurationError(
         f"no cluster is named: kubeconfig, host, and KUBECONFIG are not set, and {DEFAULT_KUBECONFIG} does not exist",
-        code="no-cluster",
         remedy="Set kubeconfig (and context), or host and api_key",
     )
 

@@ -25,8 +25,6 @@ class StepError(CertflowError):
 class NotYetError(StepError):
     """An object is missing that an earlier step of the plan creates. In check mode this is not an error."""
 
-    code = "step-too-early"
-
 
 class OwnedObjectError(CertflowError):
     """An object belongs to another manager, which would revert the change or break."""
@@ -41,15 +39,9 @@ class RefusedObjectError(CertflowError):
 
 
 class RolloutError(CertflowError):
-    """A Deployment does not become available. ``values`` go into the failed result."""
+    """A Deployment does not become available, or objects are not stored at a version. ``values`` go into the failed result."""
 
     code = "rollout-failed"
-
-
-class MigrationError(CertflowError):
-    """Some objects of a CustomResourceDefinition could not be stored at its storage version."""
-
-    code = "migration-failed"
 
 
 class PreflightError(CertflowError):

@@ -85,7 +85,7 @@ def check(bundle: str) -> None:
     if not found:
         raise BundleError(
             "the CA bundle holds no certificate",
-            code="no-certificate",
+            code="invalid-bundle",
             remedy="Give PEM text with at least one BEGIN CERTIFICATE block",
         )
     if len(found) > MAX_CERTIFICATES:
@@ -114,7 +114,7 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
         last = max(anchor.not_after for anchor in given if anchor.not_after)
         raise BundleError(
             f"every certificate of the CA bundle has expired, the last on {last:%Y-%m-%d %H:%M} UTC",
-            code="bundle-expired",
+            code="invalid-bundle",
             remedy="Give the CA that signs now",
         )
     held = {anchor.fingerprint for anchor in present}

@@ -140,7 +140,7 @@ def load_leaf_and_chain(pem: str) -> tuple[Certificate, tuple[Certificate, ...]]
     """Return the first certificate of a text and the certificates after it. Raises CertificateError, also without one."""
     found = load(pem)
     if not found:
-        raise CertificateError("no certificate found in the PEM text", code="no-certificate")
+        raise CertificateError("no certificate found in the PEM text", code="invalid-bundle")
     return found[0], found[1:]
 
 

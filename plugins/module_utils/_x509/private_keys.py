@@ -69,7 +69,9 @@ def load(pem: str) -> PrivateKey:
         raise CertificateError("no private key found in the PEM text")
     if block.label == "ENCRYPTED PRIVATE KEY" or "ENCRYPTED" in block.text.split("\n", 2)[1]:
         raise CertificateError(
-            "the private key is encrypted", code="encrypted-key", remedy="Store it without a passphrase."
+            "the private key is encrypted",
+            code="invalid-certificate",
+            remedy="Store it without a passphrase.",
         )
     try:
         key = serialization.load_pem_private_key(block.text.encode(), password=None)
@@ -77,7 +79,9 @@ def load(pem: str) -> PrivateKey:
         # The library's message may quote a part of the key, so it is omitted.
         raise CertificateError("the private key cannot be read: damaged, or of an unknown kind") from None
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey)):
-        raise CertificateError("the private key is neither ECDSA, RSA nor Ed25519", code="unsupported-key")
+        raise CertificateError(
+            "the private key is neither ECDSA, RSA nor Ed25519", code="invalid-certificate"
+        )
     return key
 
 

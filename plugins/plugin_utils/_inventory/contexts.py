@@ -130,7 +130,7 @@ def hosts(found: Iterable[Context], prefix: str) -> dict[str, Context]:
         if host in by_host:
             raise CertflowError(
                 f"the contexts {quoted(by_host[host].name)} and {quoted(context.name)} both become the host {quoted(host)}",
-                code="ambiguous-context",
+                code="invalid-connection",
                 remedy="rename one: kubectl config rename-context OLD NEW",
             )
         by_host[host] = context
@@ -144,7 +144,7 @@ def check_groups(hosts: Mapping[str, Context], groups: Collection[str]) -> None:
         more = f" and {len(both) - 1} more" if len(both) > 1 else ""
         raise CertflowError(
             f"the context {quoted(hosts[both[0]].name)}{more} would become a host with the name of a group",
-            code="ambiguous-context",
+            code="invalid-connection",
             remedy="Set the option prefix, or rename the context: kubectl config rename-context OLD NEW",
         )
 
@@ -157,7 +157,7 @@ def unique(found: Iterable[Context]) -> list[Context]:
         if first is not context:
             raise CertflowError(
                 f"two kubeconfigs have a context named {quoted(context.name)}: {first.file} and {context.file}",
-                code="ambiguous-context",
+                code="invalid-connection",
                 remedy="rename one: kubectl --kubeconfig FILE config rename-context OLD NEW",
             )
     return list(by_name.values())
@@ -174,7 +174,7 @@ def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[s
             if not _matching(names, [pattern]):
                 raise CertflowError(
                     f"no context matches {pattern!r} of {option}",
-                    code="no-context",
+                    code="invalid-connection",
                     evidence=names,
                     remedy=f"use one of these names: {', '.join(sorted(names))}"
                     if names
@@ -184,7 +184,7 @@ def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[s
     if not chosen:
         raise CertflowError(
             "no context is left" if names else "the kubeconfigs have no context",
-            code="no-context",
+            code="invalid-connection",
             evidence=names,
             remedy="check include and exclude" if names else "check the paths",
         )

@@ -39,7 +39,7 @@ def load(loader: Any, path: str) -> Any:
     except OSError as error:
         raise CertflowError(
             f"{where} cannot be read: {error.strerror}",
-            code="kubeconfig-unreadable",
+            code="invalid-connection",
             remedy="check the path and its mode",
         ) from error
     if too_large:
@@ -49,7 +49,7 @@ def load(loader: Any, path: str) -> Any:
     except AnsibleError:
         raise CertflowError(
             f"{where} cannot be {'decrypted' if encrypted else 'read'}",
-            code="kubeconfig-unreadable",
+            code="invalid-connection",
             remedy="give the password (--vault-password-file, --ask-vault-pass)" if encrypted else "check it",
         ) from None
     try:

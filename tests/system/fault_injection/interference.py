@@ -193,7 +193,7 @@ INTERFERENCES: tuple[Interference, ...] = (
         partial(_decide, decision="Denied"),
         ("not-issued", "denied"),
     ),
-    Interference("the request is deleted", BEFORE_APPROVAL, _delete_csr, ("request-deleted",)),
+    Interference("the request is deleted", BEFORE_APPROVAL, _delete_csr, ("request-replaced",)),
     Interference(
         "another client approves the request first, and the signer issues",
         BEFORE_APPROVAL,

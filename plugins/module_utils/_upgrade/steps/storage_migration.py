@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..._kube import json_patch
 from ..._kube.errors import ApiError, Conflict, NotFound
 from ..._kube.update_object import retry_on_conflict
-from ..._snapshot.errors import MigrationError, NotYetError
+from ..._snapshot.errors import NotYetError, RolloutError
 from ..._snapshot.kinds import Reference
 from ..object_changes import FieldChange
 from . import waits
@@ -49,7 +49,7 @@ def migrate(
         settle: seconds to wait after a change of the storage version.
 
     Raises:
-        MigrationError: an object cannot be written back. storedVersions did not change.
+        RolloutError: an object cannot be written back. storedVersions did not change.
         NotYetError: the CustomResourceDefinition does not exist or does not serve the version.
         KubeError: the API server refuses.
     """
@@ -96,7 +96,7 @@ def _rewrite_all(client: Client, crd: str, collection: str, *, check_mode: bool)
             raise _migration_error(crd, refused, len(done))
         if complete and (check_mode or len(done) == before):
             return
-    raise MigrationError(
+    raise RolloutError(
         f"objects of {crd} are created faster than they are read",
         remedy="Run the task again when fewer objects are written",
     )
@@ -136,7 +136,7 @@ def _set_stored_versions(client: Client, target: Reference, version: str) -> Obj
 
     def write(live: Object) -> ObjectOutcome:
         if _storage(live) != version:
-            raise MigrationError(
+            raise RolloutError(
                 f"the storage version of {target.name} was changed while its objects were written back",
                 remedy="Run the task again, which plans again",
             )
@@ -172,9 +172,9 @@ def _switch_version(crd: Object, version: str) -> list[dict[str, Any]]:
     ]
 
 
-def _migration_error(crd: str, refused: list[str], total: int) -> MigrationError:
+def _migration_error(crd: str, refused: list[str], total: int) -> RolloutError:
     more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
-    return MigrationError(
+    return RolloutError(
         f"{len(refused)} of {total} objects of {crd} cannot be written back: {'; '.join(refused[:SHOWN])}{more}",
         evidence=refused,
         remedy="Correct or delete these objects, and run the task again. storedVersions did not change, and all objects can be read",

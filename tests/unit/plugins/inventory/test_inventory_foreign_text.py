@@ -129,5 +129,5 @@ def test_messages_of_an_api_server(place: Path) -> None:
     assert lookup(place) in run.output
     assert "\x1b[2J" not in run.output
     report = (place / "report.json").read_text()
-    assert "object-invalid" in report
+    assert "object-refused" in report
     assert lookup(place) in report

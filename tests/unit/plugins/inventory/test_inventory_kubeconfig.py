@@ -112,13 +112,13 @@ def test_patterns(include: list[str], exclude: list[str], left: list[str]) -> No
 def test_patterns_that_cannot_be_meant(
     include: list[str], exclude: list[str], names: tuple[str, ...]
 ) -> None:
-    with fails("no-context", *names) as caught:
+    with fails("invalid-connection", *names) as caught:
         contexts.wanted(found("prod-a", "test"), include, exclude)
     assert caught.value.evidence == ("prod-a", "test")
 
 
 def test_kubeconfigs_without_a_context() -> None:
-    with fails("no-context") as caught:
+    with fails("invalid-connection") as caught:
         contexts.wanted(found(), [], [])
     assert caught.value.evidence == ()
 
@@ -159,7 +159,7 @@ def test_two_contexts_stay_two_hosts() -> None:
 
 def test_a_host_name_that_two_contexts_get_is_refused() -> None:
     both = found("{a", safe_name("{a"))
-    with fails("ambiguous-context", both[1].name):
+    with fails("invalid-connection", both[1].name):
         contexts.hosts(both, "")
 
 
@@ -189,7 +189,7 @@ def test_a_field_of_another_type_is_refused(section: str, key: str, field: str, 
     (entry[key] if key else entry)[field] = value
     with pytest.raises(CertflowError) as caught:
         contexts.contexts("a.yml", content)
-    assert caught.value.code == "invalid-kubeconfig"
+    assert caught.value.code == "invalid-connection"
     assert len(str(caught.value)) < 200
 
 
@@ -200,7 +200,7 @@ def test_aliases_are_counted_before_they_are_expanded(tmp_path: Path) -> None:
     (tmp_path / "k").write_text(text)
     with pytest.raises(CertflowError) as caught:
         kubeconfig_files.load(DataLoader(), str(tmp_path / "k"))
-    assert caught.value.code == "invalid-kubeconfig"
+    assert caught.value.code == "invalid-connection"
     strict = {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true", "COLUMNS": "500"}
     assert "aliases" in inventory(tmp_path, {"kubeconfig": ["k"]}, **strict)
 
@@ -208,25 +208,25 @@ def test_aliases_are_counted_before_they_are_expanded(tmp_path: Path) -> None:
 def test_a_file_above_the_bound_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "k").open("wb") as file:
         file.truncate(kubeconfig_parsing.MOST_BYTES + 1)
-    with fails("invalid-kubeconfig", "16"):
+    with fails("invalid-connection", "16"):
         kubeconfig_files.load(DataLoader(), str(tmp_path / "k"))
 
 
 def test_two_contexts_of_one_name_are_refused() -> None:
     both = [*found("a", "b"), *found("b", "c", file="other.yml")]
-    with fails("ambiguous-context", "'b'", "a.yml", "other.yml"):
+    with fails("invalid-connection", "'b'", "a.yml", "other.yml"):
         contexts.unique(both)
 
 
 @pytest.mark.parametrize(
     ("content", "code", "names"),
     [
-        (None, "invalid-kubeconfig", ()),
-        ("some text", "invalid-kubeconfig", ()),
-        ({"kind": "Config"}, "invalid-kubeconfig", ()),
-        ({"contexts": ["x"]}, "invalid-kubeconfig", ("contexts",)),
-        ({"contexts": [{"name": "x", "context": {"cluster": "y"}}]}, "invalid-kubeconfig", ("'x'", "'y'")),
-        ({**config("c"), "contexts": 2 * config("c")["contexts"]}, "invalid-kubeconfig", ("'c'",)),
+        (None, "invalid-connection", ()),
+        ("some text", "invalid-connection", ()),
+        ({"kind": "Config"}, "invalid-connection", ()),
+        ({"contexts": ["x"]}, "invalid-connection", ("contexts",)),
+        ({"contexts": [{"name": "x", "context": {"cluster": "y"}}]}, "invalid-connection", ("'x'", "'y'")),
+        ({**config("c"), "contexts": 2 * config("c")["contexts"]}, "invalid-connection", ("'c'",)),
     ],
 )
 def test_what_is_no_kubeconfig(content: Any, code: str, names: tuple[str, ...]) -> None:
@@ -237,8 +237,8 @@ def test_what_is_no_kubeconfig(content: Any, code: str, names: tuple[str, ...]) 
 @pytest.mark.parametrize(
     ("text", "code", "name"),
     [
-        (f"users: [{{token: {TOKEN}", "invalid-kubeconfig", "YAML"),
-        (f"$ANSIBLE_VAULT;1.1;AES256\n{TOKEN}\n", "kubeconfig-unreadable", "--ask-vault-pass)"),
+        (f"users: [{{token: {TOKEN}", "invalid-connection", "YAML"),
+        (f"$ANSIBLE_VAULT;1.1;AES256\n{TOKEN}\n", "invalid-connection", "--ask-vault-pass)"),
     ],
 )
 def test_what_cannot_be_read_is_not_quoted(text: str, code: str, name: str, tmp_path: Path) -> None:
@@ -263,9 +263,9 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("given", "code", "name"),
     [
-        ("absent", "kubeconfig-unreadable", "absent"),
-        (["*.json"], "kubeconfig-unreadable", "*.json"),
-        (["empty"], "kubeconfig-unreadable", "empty"),
+        ("absent", "invalid-connection", "absent"),
+        (["*.json"], "invalid-connection", "*.json"),
+        (["empty"], "invalid-connection", "empty"),
         ({"a": "b"}, "invalid-input", "kubeconfig"),
     ],
 )

@@ -26,7 +26,7 @@ def test_without_a_home_directory_the_file_is_in_a_new_folder(
     assert list(tmp_path.iterdir()) == []
     assert path.parent.stat().st_mode & 0o777 == 0o700
     path.parent.rmdir()
-    with fails("no-home-directory"):
+    with fails("invalid-input"):
         fleet_run._run_file_path("~/run", "role")
 
 

@@ -424,7 +424,7 @@ def test_an_object_of_another_shape_is_one_gap(path: str, broken: Any) -> None:
 BROKEN_ANSWERS = [
     ApiError("answered with 500", status=500, message="etcdserver: request timed out"),
     TruncatedAnswer("half of a JSON object", status=200),
-    ApiError("no JSON object", code="not-kubernetes", status=200),
+    ApiError("no JSON object", code="api-error", status=200),
     AuthenticationError("the credentials have expired", status=401),
     ConnectionFailed("the API server cannot be reached"),
     TimedOut("the answer did not end in time"),

@@ -91,7 +91,7 @@ def test_a_request_is_created_once_and_names_its_secret() -> None:
 def test_a_request_that_is_gone_before_it_is_approved(first: type[KubeError]) -> None:
     api = ScriptedApi()
     api.on_write = lambda *_: api_error(first)
-    with fails("request-deleted", NAME):
+    with fails("request-replaced", NAME):
         approve(api, csr())
 
 

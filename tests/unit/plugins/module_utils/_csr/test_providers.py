@@ -196,7 +196,7 @@ def test_rule_of_the_user_replaces_the_marks() -> None:
 
 @pytest.mark.parametrize("rule", ["nodes[", "contains(version.platform, 'x')", "no_such_function(@)"])
 def test_rule_that_cannot_be_used_names_its_row(rule: str) -> None:
-    with fails("invalid-provider", "'ours'") as caught:
+    with fails("invalid-input", "'ours'") as caught:
         providers.detect(EKS, [{"name": "ours", "rule": rule}])
     assert caught.value.evidence == (rule,)
 
@@ -211,14 +211,14 @@ def test_rule_that_cannot_be_used_names_its_row(rule: str) -> None:
     ],
 )
 def test_malformed_row(row: dict[str, Any], names: tuple[str, ...]) -> None:
-    with fails("invalid-provider", *names):
+    with fails("invalid-input", *names):
         providers.merge_rows([row])
 
 
 def test_given_by_name() -> None:
     assert providers.named_by_user("eks").signer == APP_SERVING
     assert providers.named_by_user("ours", [{"name": "ours", "serving_signer": "a.b/c"}]).signer == "a.b/c"
-    with fails("unknown-provider", "'doks'", "eks"):
+    with fails("invalid-input", "'doks'", "eks"):
         providers.named_by_user("doks")
 
 
@@ -237,7 +237,7 @@ def test_signers_of_the_user_by_provider() -> None:
     assert providers.detect(EKS, table).signer == "example.com/ours"
     assert providers.named_by_user("kubeadm", table).signer == KUBELET_SERVING
     assert providers.named_by_user("own", table).signer == "example.com/own"
-    with fails("invalid-provider", "'eks'", "['example.com/ours']"):
+    with fails("invalid-input", "'eks'", "['example.com/ours']"):
         providers.rows_for_signers({"eks": ["example.com/ours"]})
 
 

@@ -355,7 +355,7 @@ def test_the_page_of_a_load_balancer_says_nothing_of_an_object(status: int) -> N
     """A proxy's answer does not prove that a Secret does not exist or is forbidden."""
     with serving(ScriptedAnswer(status, b"<html><h1>default backend</h1>")) as server:
         own = client(server)
-        with fails("not-kubernetes", "<html><h1>default") as caught:
+        with fails("api-error", "<html><h1>default") as caught:
             own.find(PATH)
     assert not isinstance(caught.value, (NotFound, Forbidden))
 
@@ -445,7 +445,7 @@ def test_redirects_are_not_followed() -> None:
     """A token must not travel to another server."""
     with serving(DONE) as other, serving(ScriptedAnswer(307, b"", (("Location", other.url),))) as server:
         own = client(server)
-        with fails("not-kubernetes", "307"):
+        with fails("api-error", "307"):
             own.get(PATH)
     assert other.requests == []
 

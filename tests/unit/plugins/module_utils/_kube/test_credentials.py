@@ -64,7 +64,7 @@ def refused(where: Connection) -> AuthenticationError:
         with pytest.raises(AuthenticationError) as caught:
             credentials.header()
     error = caught.value
-    assert error.code in ("exec-plugin-failed", "exec-plugin-missing")
+    assert error.code == "authentication-failed"
     assert not absent(["/k,", "plugin"], error.cause)
     assert error.remedy
     assert SECRET not in f"{error!r} {error} {error.__cause__!r}"
@@ -90,7 +90,7 @@ def test_token_and_certificate(tmp_path: Path) -> None:
 
 def test_missing() -> None:
     error = refused(connection({"apiVersion": V1, "command": "certflow-no-such-program"}))
-    assert error.code == "exec-plugin-missing"
+    assert error.code == "authentication-failed"
     assert not absent(["'certflow-no-such-program'"], error.cause)
     assert "execution environment" in error.cause
     assert "examples/awx/execution-environment.yml" in error.remedy
@@ -165,7 +165,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
 def test_bad(name: str, tmp_path: Path) -> None:
     body, names = BAD[name]
     error = refused(plugin(tmp_path, body))
-    assert error.code == "exec-plugin-failed"
+    assert error.code == "authentication-failed"
     assert not absent(names, error.cause)
 
 
@@ -180,14 +180,14 @@ BAD_ENTRIES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 @pytest.mark.parametrize(("entry", "names"), BAD_ENTRIES)
 def test_bad_entry(entry: dict[str, Any], names: tuple[str, ...], tmp_path: Path) -> None:
     error = refused(plugin(tmp_path, printing({"token": "t"}), **entry))
-    assert error.code == "exec-plugin-failed"
+    assert error.code == "authentication-failed"
     assert not absent(names, error.cause)
 
 
 def test_not_executable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     error = refused(connection({"apiVersion": V1, "command": f"{tmp_path}/file"}))
-    assert error.code == "exec-plugin-failed"
+    assert error.code == "authentication-failed"
     assert not absent([f"{tmp_path}/file'"], error.cause)
 
 
@@ -334,7 +334,7 @@ def test_a_plugin_that_waits_for_a_person_is_given_up(
 ) -> None:
     monkeypatch.setattr(credentials_module, "PLUGIN_SECONDS", 0.5)
     credentials = Credentials(plugin(tmp_path, "time.sleep(3)"))
-    with fails("exec-plugin-failed", "s"):
+    with fails("authentication-failed", "s"):
         credentials.header()
 
 

@@ -112,7 +112,7 @@ def test_an_answer_without_an_end_is_not_kept(flood: str, read: str, monkeypatch
     with talking(FLOODS[flood]) as server:
         own = client(server.url)
         own.deadline += 60  # only the size limit ends it
-        assert failed(own, READS[read]).code == "answer-too-large"
+        assert failed(own, READS[read]).code == "api-error"
         announced = flood == "body with a length"  # the client reads nothing of it
         assert own._bounds.received <= (0 if announced else SIZE) + 2 * len(PART)
         assert server.connections == 1
@@ -137,7 +137,7 @@ def test_a_list_that_repeats_its_token_is_an_error(answers: list[ScriptedAnswer]
         own = client(server.url)
         own.deadline += 60
         error = failed(own, READS["list"])
-        assert (type(error), error.code, len(server.requests)) == (ApiError, "list-endless", pages)
+        assert (type(error), error.code, len(server.requests)) == (ApiError, "api-error", pages)
 
 
 def test_a_list_with_ever_new_tokens_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_a_list_with_ever_new_tokens_ends_at_the_deadline(monkeypatch: pytest.Mo
         assert asked > 1
         own.deadline = time.monotonic() + SECONDS
         monkeypatch.setattr(transport, "ANSWER_BYTES", 2000)
-        assert failed(own, READS["list"]).code == "answer-too-large"  # the limit counts all pages together
+        assert failed(own, READS["list"]).code == "api-error"  # the limit counts all pages together
         assert 2 < len(server.requests) - asked < 20
 
 
@@ -181,7 +181,7 @@ STREAMS: dict[str, Talk] = {
     "headers without an end": lambda: endless(SWITCHED, b"X-More: " + PART[:1000] + b"\r\n"),
 }
 #: The libraries have their own limits for some. The stream then breaks.
-ENDS = ("timed-out", "answer-too-large", "unreachable", "forbidden")
+ENDS = ("timed-out", "api-error", "unreachable", "forbidden")
 
 
 @pytest.mark.parametrize(
@@ -225,5 +225,5 @@ def test_an_exec_plugin_has_the_time_of_its_request(tmp_path: Path) -> None:
         "interactiveMode": "Never",
     }
     own = client("https://127.0.0.1:1", token=None, exec_plugin=ExecPlugin(entry, "", {}))
-    with fails("exec-plugin-failed", str(program), "s"):
+    with fails("authentication-failed", str(program), "s"):
         guarded(lambda: own.get(PATH))

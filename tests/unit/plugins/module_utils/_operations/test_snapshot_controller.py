@@ -94,7 +94,7 @@ def test_a_backup_below_a_home_that_does_not_exist_contacts_no_cluster() -> None
     client: Client = Untouched()  # type: ignore[assignment]
     with pytest.raises(CertflowError) as caught:
         snapshot_controller.OPERATION.run(client, parameters, False)
-    assert caught.value.code == "no-home-directory"
+    assert caught.value.code == "invalid-input"
 
 
 @pytest.mark.parametrize(

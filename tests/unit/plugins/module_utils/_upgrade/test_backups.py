@@ -229,4 +229,4 @@ def test_a_config_map_of_that_name_with_other_content_is_not_taken_for_the_backu
     api.put(f"{NAME}-20260301t030000z", {"metadata": {"labels": labels}, "binaryData": {"x": "eA=="}})
     with pytest.raises(AlreadyExists) as caught:
         store(api)
-    assert caught.value.code == "already-exists"
+    assert caught.value.code == "conflict"

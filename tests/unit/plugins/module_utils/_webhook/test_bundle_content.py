@@ -98,16 +98,16 @@ def test_merge(mode: str, bundle: str, wanted: str, expected: str) -> None:
 
 @pytest.mark.parametrize("mode", ["add", "exactly"])
 def test_a_bundle_that_has_expired_is_refused(mode: str) -> None:
-    with fails("bundle-expired", "2026-11-24"):
+    with fails("invalid-bundle", "2026-11-24"):
         bundle_content.merge(A.pem, OLDER.pem + OLD.pem, mode=mode, now=NOW)
 
 
 @pytest.mark.parametrize(
     ("bundle", "code", "names"),
     [
-        ("", "no-certificate", ()),
-        ("None", "no-certificate", ()),
-        ("-----BEGIN CERTIFICATE-----\nMII", "no-certificate", ()),
+        ("", "invalid-bundle", ()),
+        ("None", "invalid-bundle", ()),
+        ("-----BEGIN CERTIFICATE-----\nMII", "invalid-bundle", ()),
         (DAMAGED, "invalid-bundle", ()),
         (A.pem + DAMAGED, "invalid-bundle", ("2",)),
         (A.pem + OPAQUE.pem, "invalid-bundle", ("2",)),

@@ -175,7 +175,7 @@ def test_the_name_is_that_of_each_webhook() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "code"), [(GOOD + private_key(), "contains-private-key"), ("", "no-certificate")]
+    ("text", "code"), [(GOOD + private_key(), "contains-private-key"), ("", "invalid-bundle")]
 )
 def test_a_text_without_a_certificate_is_refused(text: str, code: str) -> None:
     with fails(code) as caught:
@@ -262,7 +262,7 @@ def test_a_write_whose_answer_was_lost_is_a_change() -> None:
 
 def test_a_refused_bundle_is_not_tried_again() -> None:
     server = TargetServer(UnprocessableObject("caBundle: Invalid value"), versioned("7"))
-    with fails("object-invalid"):
+    with fails("object-refused"):
         write(server)
 
 

@@ -67,11 +67,14 @@ def test_public_key_sha256_is_that_of_the_certificate() -> None:
         (EC_PARAMETERS, "invalid-certificate"),
         ("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n", "invalid-certificate"),
         ("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n", "invalid-certificate"),
-        (write(ec.generate_private_key(ec.SECP256R1()), passphrase=b"secret"), "encrypted-key"),
-        (write(rsa.generate_private_key(65537, 2048), "TraditionalOpenSSL", b"secret"), "encrypted-key"),
+        (write(ec.generate_private_key(ec.SECP256R1()), passphrase=b"secret"), "invalid-certificate"),
+        (
+            write(rsa.generate_private_key(65537, 2048), "TraditionalOpenSSL", b"secret"),
+            "invalid-certificate",
+        ),
         (write(ec.generate_private_key(ec.SECP256R1()), "OpenSSH"), "invalid-certificate"),
-        (write(ed448.Ed448PrivateKey.generate()), "unsupported-key"),
-        (write(dsa.generate_private_key(1024)), "unsupported-key"),
+        (write(ed448.Ed448PrivateKey.generate()), "invalid-certificate"),
+        (write(dsa.generate_private_key(1024)), "invalid-certificate"),
     ],
 )
 def test_refused(text: str, code: str) -> None:

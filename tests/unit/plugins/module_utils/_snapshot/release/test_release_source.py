@@ -244,7 +244,7 @@ def test_a_directory_below_a_home_that_does_not_exist(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CertflowError) as caught:
         release_source.files(source, RELEASE)
-    assert caught.value.code == "no-home-directory"
+    assert caught.value.code == "invalid-input"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,8 +20,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     UnprocessableObject,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import (
-    MigrationError,
     NotYetError,
+    RolloutError,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import storage_migration
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
@@ -168,14 +168,14 @@ REFUSED: dict[
     str, tuple[Object | None, list[list[str] | ApiError], dict[str, list[ApiError]], type[Exception], str]
 ] = {
     "one object is refused": (
-        definition(), [["a", "b"]], {"a": [UnprocessableObject("no", status=422, message="spec is wrong")]}, MigrationError,
+        definition(), [["a", "b"]], {"a": [UnprocessableObject("no", status=422, message="spec is wrong")]}, RolloutError,
         "1 of 2 objects of things.example.com cannot be written back: default/a: spec is wrong",
     ),
     "one is changed by another writer at each attempt": (
-        definition(), [["a"]], {"a": [conflict() for _number in range(50)]}, MigrationError, "another writer changed it at each attempt",
+        definition(), [["a"]], {"a": [conflict() for _number in range(50)]}, RolloutError, "another writer changed it at each attempt",
     ),
     "they are created faster than they are read": (
-        definition(), [[str(number) for number in range(until)] for until in range(1, 9)], {}, MigrationError,
+        definition(), [[str(number) for number in range(until)] for until in range(1, 9)], {}, RolloutError,
         "created faster than they are read",
     ),
     "a version that is not served": (definition("v1", ("v1alpha1",)), [[]], {}, NotYetError, "does not serve v1alpha1"),
@@ -206,6 +206,6 @@ class SwitchedBack(MigrationServer):
 
 def test_a_storage_version_that_another_client_changed_back() -> None:
     server = SwitchedBack(definition(), [["a"]])
-    with pytest.raises(MigrationError, match="was changed while its objects were written back"):
+    with pytest.raises(RolloutError, match="was changed while its objects were written back"):
         migrate(server)
     assert "storedVersions" not in server.written
