@@ -15,7 +15,17 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import CertificateRequest
 
 from tests.support import csr_by_hand
-from tests.support.audit_rig import CERTIFICATES, NOW, AuditRig, bundle_of, checks, failed, leaf, old_ca
+from tests.support.audit_rig import (
+    CERTIFICATES,
+    NOW,
+    AuditRig,
+    audit_as_auditor,
+    bundle_of,
+    checks,
+    failed,
+    leaf,
+    old_ca,
+)
 from tests.support.bundle_rig import pem
 from tests.support.csr_rig import KUBELET_SERVING
 from tests.support.probe_rig import API_SERVICES, MUTATING_HOOKS, REPOSITORY
@@ -226,24 +236,25 @@ def test_a_webhook_that_guards_its_own_pods(rig: AuditRig) -> None:
     assert checks(result, excluded) == checks(result, ignored) == []
 
 
-def test_two_webhooks_that_guard_the_pods_of_each_other(rig: AuditRig) -> None:
+@pytest.mark.parametrize("services", [("left", "right"), ("first", "second", "third")])
+def test_webhooks_that_guard_the_pods_of_each_other(rig: AuditRig, services: tuple[str, ...]) -> None:
     names = []
-    for own, other in (("left", "right"), ("right", "left")):
+    for own, other in zip(services, (*services[1:], services[0]), strict=True):
         service = rig.service(own, address="192.0.2.1")
         selector = {"matchLabels": {"app": other}}
         names.append(rig.hook(own, service=service, port=443, rules=[pods_rule()], objectSelector=selector))
     result = rig.audit()
-    assert [checks(result, name) for name in names] == [["deadlock"], ["deadlock"]]
+    assert [checks(result, name) for name in names] == [["deadlock"]] * len(services)
     assert names[1] in failed(result, names[0])[0]["evidence"][0]
 
 
 def test_a_webhook_on_objects_of_the_control_plane(rig: AuditRig) -> None:
     """The resource is one that no other test writes. The webhook answers."""
     rule = {
-        "apiGroups": ["scheduling.k8s.io"],
+        "apiGroups": ["storage.k8s.io"],
         "apiVersions": ["v1"],
         "operations": ["UPDATE"],
-        "resources": ["priorityclasses"],
+        "resources": ["csinodes"],
     }
     fields: dict[str, Any] = {"rules": [rule], "objectSelector": {}, "namespaceSelector": {}}
     names = {
@@ -258,7 +269,36 @@ def test_a_webhook_on_objects_of_the_control_plane(rig: AuditRig) -> None:
     }
     check = "control-plane-blocked"
     assert found == {"strict": [(check, "error")], "slow": [(check, "warning")], "quick": []}
-    assert "priorityclasses.scheduling.k8s.io" in failed(result, names["strict"])[0]["evidence"][0]
+    assert "csinodes.storage.k8s.io" in failed(result, names["strict"])[0]["evidence"][0]
+
+
+def test_an_object_selector_is_compared_with_the_labels_of_this_cluster(rig: AuditRig) -> None:
+    """Without the permission to read them, it is compared with labels that most clusters have."""
+    spec = {"containers": [{"name": "a", "image": "none"}], "schedulerName": "none"}
+    body = {"metadata": {"name": rig.name, "labels": {"scope": rig.name}}, "spec": spec}
+    rig.make("/api/v1/namespaces/kube-system/pods", body)
+    fields: dict[str, Any] = {
+        "rules": [pods_rule(resources=["pods/status"], operations=["UPDATE"])],
+        "namespaceSelector": {},
+    }
+    own, other, usual = (
+        rig.hook(name, **fields, objectSelector={"matchLabels": labels})
+        for name, labels in (
+            ("own", {"scope": rig.name}),
+            ("other", {"scope": "none"}),
+            ("usual", {"k8s-app": "kube-dns"}),
+        )
+    )
+    result = rig.audit()
+    (finding,) = failed(result, own)
+    assert (finding["check"], finding["certainty"]) == ("control-plane-blocked", "proven")
+    assert [checks(result, name) for name in (other, usual)] == [[], []]
+    result = audit_as_auditor(rig.cluster, without=("pods", "nodes"))
+    (finding,) = failed(result, usual)
+    assert (finding["check"], finding["certainty"]) == ("control-plane-blocked", "likely")
+    unread = {one["source"] for one in result["findings"] if one["status"] == "unknown"}
+    assert {"pods", "nodes"} <= unread
+    assert {tuple(rule["resources"]) for rule in result["missing_role"]["rules"]} >= {("pods",), ("nodes",)}
 
 
 def test_mutating_webhooks_that_take_too_long_together(rig: AuditRig) -> None:
@@ -272,7 +312,7 @@ def test_mutating_webhooks_that_take_too_long_together(rig: AuditRig) -> None:
     (finding,) = together()
     result = rig.audit()
     assert [checks(result, name) for name in names] == [[], []]
-    assert finding["evidence"][0] == f"namespace {rig.name}: 35 s"
+    assert finding["evidence"][0] == f"CREATE of pods in {rig.name}: 35 s"
     assert [any(name in line for line in finding["evidence"]) for name in names] == [True, True]
 
 

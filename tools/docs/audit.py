@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import (
-    admission_checks,
     check_row,
     check_table,
+    control_plane_requests,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import PERMISSIONS
 
@@ -92,19 +92,23 @@ CATEGORIES = {
     check_row.CLUSTER: "The cluster and the login",
 }
 CRITICAL = """
-## Objects of the control plane
+## Requests of the control plane
 
-The check `control-plane-blocked` compares webhooks with these objects. The list follows Gardener's
-(https://github.com/gardener/gardener/blob/master/pkg/gardenlet/operation/botanist/matchers/matcher.go).
+The check `control-plane-blocked` compares each webhook with these requests, as the API server does. `deadlock` compares those that
+the pods of a webhook need, in the namespace of the webhook. `virtual-resources` compares the reviews, and `timeouts-add-up` all of them.
 
-| Resource | Namespaces |
-|---|---|
+An `objectSelector` is compared with the labels of the pods of kube-system and of the nodes, at most 500 of each. If they may not be read,
+and for other objects, it is compared with labels that most clusters have. The certainty of such a finding is `likely`.
+
+| Request | Namespaces | If the API server refuses it |
+|---|---|---|
 """
 COST = """
 ## Cost
 
 For each cluster the audit sends 12 requests, 2 for each Service that is called, one for each Service whose webhook may match its own
-pods, and one for each Certificate of cert-manager that an object names. It does one TLS handshake for each endpoint, for at most
+pods, 2 if a webhook with an `objectSelector` may block the control plane, and one for each Certificate of cert-manager that an object
+names. It does one TLS handshake for each endpoint, for at most
 `endpoints_per_service` endpoints of each Service. The result `traffic` has the requests and bytes of each audit. The
 largest answers are those with the CustomResourceDefinitions, of which 50 are read at a time, and the metrics of the API server. These
 are read twice. The metrics of a large API server have some megabytes.
@@ -152,9 +156,9 @@ def _in_words(permission: Permission) -> str:
 
 
 def _critical() -> Iterator[str]:
-    for row in admission_checks.CRITICAL:
-        group = f".{row.group}" if row.group else ""
-        yield f"| `{row.resource}{group}` | {', '.join(row.namespaces) or 'none'} |\n"
+    for row in control_plane_requests.REQUESTS:
+        operations = row.operations.replace(" ", ", ")
+        yield f"| {operations} `{row.name}` | {', '.join(row.namespaces) or 'none'} | {row.effect} |\n"
 
 
 def _linked(source: str) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .._snapshot.release.release_table import Release
 
 Object = Mapping[str, Any]
+Labels = Mapping[str, str]
 #: Namespace, name and port of a Service. The namespace is "" for the address of a URL.
 BackendKey = tuple[str, str, int]
 
@@ -32,6 +33,7 @@ ADMISSION, CONVERSION, AGGREGATION = "admission", "conversion", "aggregation"
 # The sources of the data.
 CONFIGURATIONS, DEFINITIONS, API_SERVICES = "configurations", "definitions", "api-services"
 NAMESPACES, SERVICES, PORT_FORWARD, PODS = "namespaces", "services", "port-forward", "pods"
+NODES = "nodes"
 REQUESTS, EVENTS, METRICS = "requests", "events", "metrics"
 CONDITIONS, ENDPOINTS, SNAPSHOT = "match-conditions", "endpoints", "snapshot-controller"
 IDENTITY = "identity"
@@ -56,6 +58,7 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     ),
     PORT_FORWARD: tuple(port_forward.permissions("")),
     PODS: (Permission("list", "", "pods"),),
+    NODES: (Permission("list", "", "nodes"),),
     REQUESTS: (Permission("list", "certificates.k8s.io", "certificatesigningrequests"),),
     EVENTS: (Permission("list", "", "events"),),
     METRICS: (Permission("get", "", "/metrics"),),
@@ -304,7 +307,9 @@ class ClusterData:
     #: Namespace -> labels, None if they could not be read.
     namespaces: Mapping[str, Mapping[str, str]] | None = None
     #: (namespace, Service) -> the labels of its pods. A Service without an entry was not read.
-    pods: Mapping[tuple[str, str], tuple[Mapping[str, str], ...]] = field(default_factory=dict)
+    pods: Mapping[tuple[str, str], tuple[Labels, ...]] = field(default_factory=dict)
+    #: PODS and NODES -> the labels of the pods of kube-system and of the nodes. What was not read has no entry.
+    object_labels: Mapping[str, tuple[Labels, ...]] = field(default_factory=dict)
     api_services: tuple[ApiServiceState, ...] = ()
     definitions: tuple[DefinitionState, ...] = ()
     #: Namespace and name -> a Certificate of cert-manager.

@@ -45,7 +45,8 @@ from .._x509.errors import CertificateError
 from . import call_points, failure_signs
 from .backends import ChainReader, ServiceReader
 from .call_points import API_SERVICE, DEFINITION, MUTATING, VALIDATING, manager_of, points_of
-from .checks.admission_checks import names_pods
+from .checks.admission_checks import SLOW_SECONDS, seconds_of
+from .checks.control_plane_requests import KUBE_SYSTEM, RESTORING, may_match
 from .cluster_data import (
     ADMISSION,
     API_SERVER,
@@ -59,6 +60,7 @@ from .cluster_data import (
     IDENTITY,
     METRICS,
     NAMESPACES,
+    NODES,
     PERMISSIONS,
     PODS,
     REQUESTS,
@@ -74,6 +76,7 @@ from .cluster_data import (
     FailedCall,
     Gap,
     IssuedCertificate,
+    Labels,
     Object,
     SnapshotHazard,
     StuckRequest,
@@ -96,6 +99,8 @@ API_SERVER_BYTES = 256 * 1024
 PENDING_AFTER = timedelta(hours=1)
 EVENTS_AFTER = timedelta(hours=1)
 EVENTS_LIMIT = "500"
+#: The pods and nodes whose labels are compared with selectors. Those of a large cluster repeat.
+LABELS_LIMIT = "500"
 UNREADABLE_HAZARD = "unreadable"
 
 
@@ -130,6 +135,7 @@ class _Gatherer:
             data,
             namespaces=reads.read(NAMESPACES, self._namespaces, None),
             pods=self._pods(data.points, plain),
+            object_labels=dict(self._object_labels(data.points)),
             certificates=self._certificates(data.points),
             failed_calls=tuple(reads.collect(EVENTS, self._failed_calls)),
             cluster_ca=reads.read(CLUSTER_CA, self._cluster_ca, ""),
@@ -274,27 +280,42 @@ class _Gatherer:
 
     def _pods(
         self, points: Sequence[CallPoint], backends: Mapping[BackendKey, Backend]
-    ) -> dict[tuple[str, str], tuple[Mapping[str, str], ...]]:
-        """Return the labels of the pods of each strict webhook, if a strict webhook is asked about pods at all."""
+    ) -> dict[tuple[str, str], tuple[Labels, ...]]:
+        """Return the labels of the pods of each strict webhook, if a strict webhook may guard pods at all."""
         strict = [point for point in points if point.caller == ADMISSION and point.is_strict]
-        found: dict[tuple[str, str], tuple[Mapping[str, str], ...]] = {}
-        if not any(names_pods(point) for point in strict):
+        found: dict[tuple[str, str], tuple[Labels, ...]] = {}
+        if not any(may_match(point, row) for point in strict for row in RESTORING):
             return found
         selectors = {
             point.config.service: backends[point.backend].selector for point in strict if point.config.service
         }
         for service, selector in selectors.items():
-            read = functools.partial(self._labels, service[0], selector)
+            query = {"labelSelector": ",".join(f"{key}={value}" for key, value in selector.items())}
+            read = functools.partial(self._labels, f"/api/v1/namespaces/{service[0]}/pods", query)
             labels = self._reads.read(PODS, read, None, backend=service) if selector else None
             if labels is not None:
                 found[service] = labels
         return found
 
-    def _labels(self, namespace: str, selector: Mapping[str, str]) -> tuple[Mapping[str, str], ...]:
-        """Return the distinct labels of the pods that a selector selects."""
-        query = {"labelSelector": ",".join(f"{key}={value}" for key, value in selector.items())}
-        with check_shape("a Pod"):
-            items = self._client.list_all(f"/api/v1/namespaces/{namespace}/pods", query)["items"]
+    def _object_labels(self, points: Iterable[CallPoint]) -> Iterator[tuple[str, tuple[Labels, ...]]]:
+        """Yield the labels of objects of the control plane, if an objectSelector may select them."""
+        objects = tuple(
+            str(point.object)
+            for point in points
+            if point.caller == ADMISSION and point.webhook.get("objectSelector")
+            if point.is_strict or seconds_of(point) > SLOW_SECONDS
+        )
+        paths = {PODS: f"/api/v1/namespaces/{KUBE_SYSTEM}/pods", NODES: "/api/v1/nodes"} if objects else {}
+        for source, path in paths.items():
+            read = functools.partial(self._labels, path)
+            labels = self._reads.read(source, read, None, objects=objects)
+            if labels:
+                yield source, labels
+
+    def _labels(self, path: str, query: Mapping[str, str] | None = None) -> tuple[Labels, ...]:
+        """Return the distinct labels of the first objects of a list."""
+        with check_shape("metadata"):
+            items = self._client.metadata(path, {"limit": LABELS_LIMIT, **(query or {})})["items"]
             texts = {json.dumps(item["metadata"].get("labels") or {}, sort_keys=True) for item in items}
         return tuple(json.loads(text) for text in sorted(texts))
 

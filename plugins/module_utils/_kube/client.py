@@ -68,6 +68,8 @@ FIRST_CONTACT_SECONDS = 5.0
 STARTING_SECONDS = 20.0
 PAGE = "500"
 JSON_PATCH = "application/json-patch+json"
+# Lists without specifications and states (https://kubernetes.io/docs/reference/using-api/api-concepts/).
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML too
 _T = TypeVar("_T")
 SLOW_REMEDY = "Increase wait_timeout if the connection is slow, or check which server answers at the API server's address"
@@ -169,6 +171,10 @@ class Client:
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         return self._request("GET", path, query)
+
+    def metadata(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return a list whose items have only metadata."""
+        return self._request("GET", path, query, accept=METADATA)
 
     def find(self, path: str) -> dict[str, Any] | None:
         """Return the object, None if it does not exist."""
@@ -379,6 +385,7 @@ class Client:
         body: Any = None,
         *,
         content: str = "application/json",
+        accept: str = "",
         idempotent: bool = True,
         once: bool = False,
         plain: bool = False,
@@ -393,6 +400,7 @@ class Client:
         while True:
             # An exec plugin may take a minute, so the hooks check the Lease after it.
             headers = self._headers()
+            headers["Accept"] = accept or headers["Accept"]
             self.prepare()
             with shield.shield(is_write):
                 outcome = self._attempt(call, headers, plain=plain)

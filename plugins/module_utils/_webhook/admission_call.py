@@ -19,7 +19,7 @@ from typing import Any
 
 from .._kube.access_review import Permission
 from . import call_failures
-from .admission_match import ObjectCreation
+from .admission_match import AdmissionRequest
 from .bundle_targets import Target
 from .errors import ProbeError
 
@@ -71,7 +71,7 @@ class ProbeCall:
     #: The name of an admission webhook.
     webhook: str = ""
     #: The creation as the API server compares it with rules, None for a read.
-    creation: ObjectCreation | None = None
+    creation: AdmissionRequest | None = None
 
     @property
     def permission(self) -> Permission | None:
@@ -202,7 +202,7 @@ def creation(resource: ApiResource, manifest: Object, kind: str, webhook: str = 
         f"dry run of {resource.kind} {f'{namespace}/' if namespace else ''}{name}",
         body,
         webhook,
-        ObjectCreation(
+        AdmissionRequest(
             resource.group,
             resource.version,
             resource.name,

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Decide if the API server asks a webhook about the creation of an object. Pure.
+"""Decide if the API server asks a webhook about a request. Pure.
 
 A created object proves nothing if the webhook is not asked about it. The rules are those of
 k8s.io/apiserver pkg/admission/plugin/webhook (generic/webhook.go ShouldCallHook, predicates/); conditions in CEL are
@@ -19,6 +19,7 @@ from typing import Any, Callable
 from .._errors import check_shape
 
 Object = Mapping[str, Any]
+Labels = Mapping[str, str]
 
 # The API server asks no webhook about these kinds, so that a broken webhook can be repaired: predicates/rules/rules.go.
 EXEMPT_GROUP = "admissionregistration.k8s.io"
@@ -32,40 +33,55 @@ EXEMPT_KINDS = frozenset(
 # The groups of Kubernetes whose objects are in namespaces, and the exceptions.
 _NAMESPACED_GROUPS = frozenset(("", "apps", "autoscaling", "batch", "policy"))
 _CLUSTER_SCOPED = frozenset(("*", "componentstatuses", "namespaces", "nodes", "persistentvolumes"))
+# Groups that serve the same stored objects (pkg/kubeapiserver/default_storage_factory_builder.go).
+_SAME_OBJECTS: Mapping[str, tuple[str, ...]] = {"events": ("", "events.k8s.io")}
 
 
 @dataclass(frozen=True)
-class ObjectCreation:
-    """The creation of one object, or another operation on it. namespace: "" for one outside of namespaces. labels: the object's.
-
-    namespace_labels: None where they could not be read. operation: CREATE, UPDATE, DELETE or CONNECT.
-    """
+class AdmissionRequest:
+    """One request, as the API server compares it with webhooks."""
 
     group: str
     version: str
     resource: str
-    kind: str
+    kind: str = ""
+    #: "" for an object outside of namespaces, and for a Namespace itself.
     namespace: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    namespace_labels: Mapping[str, str] | None = field(default_factory=dict)
+    #: The labels of the object in the request. That is not always the resource: a Binding, an Eviction, a Scale and a TokenRequest have
+    #: their own. None without an object that can have labels: DELETE and CONNECT.
+    labels: Labels | None = field(default_factory=dict)
+    #: None if they could not be read.
+    namespace_labels: Labels | None = field(default_factory=dict)
+    #: CREATE, UPDATE, DELETE or CONNECT.
     operation: str = "CREATE"
+    #: "" for the resource itself.
+    subresource: str = ""
+    #: The labels of the stored object, None without it: CREATE and CONNECT.
+    old_labels: Labels | None = None
+
+    def __str__(self) -> str:
+        name = f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+        group = f".{self.group}" if self.group else ""
+        return f"{name}{group} {f'in {self.namespace}' if self.namespace else 'outside of namespaces'}"
 
 
 @dataclass(frozen=True)
 class AdmissionMatch:
-    """is_asked: None where that cannot be told. reason: why it is not, or cannot be told; "" where it is."""
+    """Whether the API server asks a webhook about a request."""
 
+    #: None if that is not known.
     is_asked: bool | None
+    #: Why the webhook is not asked, or why that is not known. "" if it is asked.
     reason: str = ""
 
 
 ASKED = AdmissionMatch(True)
 
 
-def match(webhook: Object, creation: ObjectCreation) -> AdmissionMatch:
+def match(webhook: Object, request: AdmissionRequest) -> AdmissionMatch:
     """Decide by the rules, the selectors and the conditions of one webhook. Raises MalformedObject."""
     with check_shape("the webhook"):
-        answers = [part(webhook, creation) for part in PARTS]
+        answers = [part(webhook, request) for part in PARTS]
     # What is certainly not asked for one reason is not asked, whatever the others would say.
     for wanted in (False, None):
         for answer in answers:
@@ -111,75 +127,80 @@ def _is_namespaced(rule: Object) -> bool:
     return rule.get("scope") == "Namespaced" or (groups <= _NAMESPACED_GROUPS and not named & _CLUSTER_SCOPED)
 
 
-def _exempt(_webhook: Object, creation: ObjectCreation) -> AdmissionMatch:
-    if creation.group == EXEMPT_GROUP and creation.kind in EXEMPT_KINDS:
-        return AdmissionMatch(False, f"no webhook is ever asked about a {creation.kind}")
+def _exempt(_webhook: Object, request: AdmissionRequest) -> AdmissionMatch:
+    if request.group == EXEMPT_GROUP and request.kind in EXEMPT_KINDS:
+        return AdmissionMatch(False, f"no webhook is ever asked about a {request.kind}")
     return ASKED
 
 
-def _rules(webhook: Object, creation: ObjectCreation) -> AdmissionMatch:
+def _rules(webhook: Object, request: AdmissionRequest) -> AdmissionMatch:
     rules = webhook.get("rules") or ()
-    if any(_rule(rule, creation) for rule in rules):
+    if any(_rule(rule, request) for rule in rules):
         return ASKED
-    what = f"the creation of {_named(creation)}"
+    what = f"{request.operation} of {request}"
     if webhook.get("matchPolicy", "Equivalent") == "Equivalent":
-        others = [rule for rule in rules if _rule(rule, creation, any_version=True)]
+        others = [rule for rule in rules if _rule(rule, request, any_version=True)]
         if others:
             versions = ", ".join(dict.fromkeys(text for rule in others for text in rule["apiVersions"]))
             return AdmissionMatch(None, f"its rules name {what} at other versions only ({versions})")
     return AdmissionMatch(False, f"its rules do not name {what}")
 
 
-def _rule(rule: Object, creation: ObjectCreation, *, any_version: bool = False) -> bool:
-    is_namespaced = bool(creation.namespace)
+def _rule(rule: Object, request: AdmissionRequest, *, any_version: bool = False) -> bool:
+    is_namespaced = bool(request.namespace)
+    same = _SAME_OBJECTS.get(request.resource, (request.group,)) if any_version else (request.group,)
     return (
         rule.get("scope", "*") in ("*", "Namespaced" if is_namespaced else "Cluster")
-        and _listed(rule.get("operations"), creation.operation)
-        and _listed(rule.get("apiGroups"), creation.group)
-        and (any_version or _listed(rule.get("apiVersions"), creation.version))
-        and any(_resource(text, creation.resource) for text in rule.get("resources") or ())
+        and _listed(rule.get("operations"), request.operation)
+        and any(_listed(rule.get("apiGroups"), group) for group in same)
+        and (any_version or _listed(rule.get("apiVersions"), request.version))
+        and any(_resource(text, request) for text in rule.get("resources") or ())
     )
 
 
-def _resource(text: str, resource: str) -> bool:
-    """A rule's entry: "pods", "*", "pods/*" (with its subresources), "*/*"; "pods/status" is not the object itself."""
-    name, _slash, sub = text.partition("/")
-    return name in ("*", resource) and sub in ("", "*")
+def _resource(text: str, request: AdmissionRequest) -> bool:
+    """Return True if an entry of a rule names the resource: "pods" and "*" without subresources, "pods/*", "*/status", "*/*"."""
+    name, _slash, subresource = text.partition("/")
+    return name in ("*", request.resource) and subresource in ("*", request.subresource)
 
 
 def _listed(items: Any, wanted: str) -> bool:
     return "*" in (items or ()) or wanted in (items or ())
 
 
-def _namespace_selector(webhook: Object, creation: ObjectCreation) -> AdmissionMatch:
+def _namespace_selector(webhook: Object, request: AdmissionRequest) -> AdmissionMatch:
     selector = webhook.get("namespaceSelector") or {}
-    is_namespace = creation.group == "" and creation.resource == "namespaces"
-    if not _terms(selector) or not (creation.namespace or is_namespace):
+    is_namespace = request.group == "" and request.resource == "namespaces"
+    if not _terms(selector) or not (request.namespace or is_namespace):
         return ASKED
-    labels = creation.labels if is_namespace else creation.namespace_labels
+    labels = request.namespace_labels
+    if is_namespace:
+        labels = request.old_labels if request.labels is None else request.labels
     if labels is None:
-        return AdmissionMatch(None, f"the labels of namespace {creation.namespace} may not be read")
+        return AdmissionMatch(None, f"the labels of namespace {request.namespace} may not be read")
     if _selects(selector, labels):
         return ASKED
     return AdmissionMatch(
-        False, f"its namespaceSelector leaves out namespace {creation.namespace or 'itself'}"
+        False, f"its namespaceSelector leaves out namespace {request.namespace or 'itself'}"
     )
 
 
-def _object_selector(webhook: Object, creation: ObjectCreation) -> AdmissionMatch:
-    if _selects(webhook.get("objectSelector") or {}, creation.labels):
+def _object_selector(webhook: Object, request: AdmissionRequest) -> AdmissionMatch:
+    selector = webhook.get("objectSelector") or {}
+    labelled = [labels for labels in (request.labels, request.old_labels) if labels is not None]
+    if not _terms(selector) or any(_selects(selector, labels) for labels in labelled):
         return ASKED
     return AdmissionMatch(False, "its objectSelector leaves out an object with these labels")
 
 
-def _conditions(webhook: Object, _creation: ObjectCreation) -> AdmissionMatch:
+def _conditions(webhook: Object, _request: AdmissionRequest) -> AdmissionMatch:
     if not webhook.get("matchConditions"):
         return ASKED
     names = ", ".join(str(entry.get("name")) for entry in webhook["matchConditions"])
     return AdmissionMatch(None, f"its matchConditions ({names}) are not evaluated here")
 
 
-PARTS: tuple[Callable[[Object, ObjectCreation], AdmissionMatch], ...] = (
+PARTS: tuple[Callable[[Object, AdmissionRequest], AdmissionMatch], ...] = (
     _exempt,
     _rules,
     _namespace_selector,
@@ -207,9 +228,3 @@ _OPERATORS: dict[str, Callable[[str | None, Any], bool]] = {
     "Exists": lambda value, _values: value is not None,
     "DoesNotExist": lambda value, _values: value is None,
 }
-
-
-def _named(creation: ObjectCreation) -> str:
-    group = f".{creation.group}" if creation.group else ""
-    scope = "in a namespace" if creation.namespace else "outside of namespaces"
-    return f"{creation.resource}{group}/{creation.version} {scope}"

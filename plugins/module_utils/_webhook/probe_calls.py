@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .._kube.errors import AlreadyExists, ApiError, AuthenticationError, Forbidden, KubeError
 from .._kube.lease_state import read_lease
 from . import admission_call, call_failures, served_chains
-from .admission_match import ObjectCreation
+from .admission_match import AdmissionRequest
 from .probe_verdict import ApiServers, EndpointEvidence, WebhookAnswer
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def resource(client: Client, manifest: Object) -> ApiResource:
     return admission_call.resource_of(manifest, client.find(path))
 
 
-def namespace_labels(client: Client, creation: ObjectCreation) -> dict[str, str] | None:
+def namespace_labels(client: Client, creation: AdmissionRequest) -> dict[str, str] | None:
     """Return the labels of the object's namespace, None if this identity may not read them."""
     if not creation.namespace:
         return {}

@@ -37,7 +37,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
     webhook_endpoints,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import (
-    ObjectCreation,
+    AdmissionRequest,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text, private_keys
@@ -59,7 +59,7 @@ FEW, MANY = 30, 500
 NOW = csr_objects.NOW
 SPEC = SecretSpec("shop", "hook-tls", ca_key="ca.crt")
 CERTIFICATE, CA, KEY = x509.LEAF.pem, x509.CA.pem, x509.KEY
-CREATION = ObjectCreation("apps", "v1", "deployments", "Deployment", "shop", {"a": "b"}, {"c": "d"})
+CREATION = AdmissionRequest("apps", "v1", "deployments", "Deployment", "shop", {"a": "b"}, {"c": "d"})
 
 
 def secret() -> dict[str, Any]:

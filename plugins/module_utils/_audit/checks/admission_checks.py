@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
-from ..._webhook.admission_match import ObjectCreation, match
-from ..cluster_data import ADMISSION, Backend, CallPoint, ClusterData
+from ..._webhook.admission_match import AdmissionRequest, match
+from ..cluster_data import ADMISSION, PODS, Backend, CallPoint, ClusterData
 from ..finding import ERROR, FAIL, LIKELY, PASS, PROVEN, SKIP, WARNING, AuditedObject, AuditFinding
+from .control_plane_requests import (
+    REQUESTS,
+    RESTORING,
+    SERVICE_LABEL,
+    SLICES,
+    RequestMatch,
+    find_matches,
+    labels_of,
+    may_match,
+    object_labels,
+)
 
 #: A create, update or patch ends after this time (k8s.io/apiserver endpoints/handlers requestTimeoutUpperBound).
 REQUEST_SECONDS = 34
@@ -24,47 +34,9 @@ SLOW_SECONDS = 15
 #: The default of timeoutSeconds (admissionregistration.k8s.io/v1).
 DEFAULT_SECONDS = 10
 MOST_LINES = 8
-KUBE_SYSTEM = "kube-system"
-
-
-@dataclass(frozen=True)
-class CriticalResource:
-    """A resource without which control planes and nodes do not work."""
-
-    group: str
-    version: str
-    resource: str
-    kind: str
-    #: () for a resource outside of namespaces.
-    namespaces: tuple[str, ...] = ()
-
-
-# Source: gardener pkg/gardenlet/operation/botanist/matchers/matcher.go.
-CRITICAL: tuple[CriticalResource, ...] = (
-    CriticalResource("", "v1", "pods", "Pod", (KUBE_SYSTEM,)),
-    CriticalResource("", "v1", "configmaps", "ConfigMap", (KUBE_SYSTEM,)),
-    CriticalResource("", "v1", "endpoints", "Endpoints", (KUBE_SYSTEM, "default")),
-    CriticalResource("", "v1", "secrets", "Secret", (KUBE_SYSTEM,)),
-    CriticalResource("", "v1", "serviceaccounts", "ServiceAccount", (KUBE_SYSTEM,)),
-    CriticalResource("", "v1", "services", "Service", (KUBE_SYSTEM, "default")),
-    CriticalResource("", "v1", "nodes", "Node"),
-    CriticalResource("", "v1", "namespaces", "Namespace"),
-    CriticalResource("apps", "v1", "controllerrevisions", "ControllerRevision", (KUBE_SYSTEM,)),
-    CriticalResource("apps", "v1", "daemonsets", "DaemonSet", (KUBE_SYSTEM,)),
-    CriticalResource("apps", "v1", "deployments", "Deployment", (KUBE_SYSTEM,)),
-    CriticalResource("apps", "v1", "replicasets", "ReplicaSet", (KUBE_SYSTEM,)),
-    CriticalResource("coordination.k8s.io", "v1", "leases", "Lease", (KUBE_SYSTEM, "kube-node-lease")),
-    CriticalResource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", (KUBE_SYSTEM,)),
-    CriticalResource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole"),
-    CriticalResource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding"),
-    CriticalResource("rbac.authorization.k8s.io", "v1", "roles", "Role", (KUBE_SYSTEM,)),
-    CriticalResource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding", (KUBE_SYSTEM,)),
-    CriticalResource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"),
-    CriticalResource("apiregistration.k8s.io", "v1", "apiservices", "APIService"),
-    CriticalResource("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest"),
-    CriticalResource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass"),
-)
-OPERATIONS = ("CREATE", "UPDATE")
+_STORED = tuple(row for row in REQUESTS if not row.is_virtual)
+# Namespace and name.
+Service = tuple[str, str]
 
 
 def admission_points(data: ClusterData) -> list[CallPoint]:
@@ -77,32 +49,35 @@ def seconds_of(point: CallPoint) -> int:
 
 
 def check_control_plane(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield a finding for each webhook: it can, or cannot, block objects that the control plane and the nodes need."""
+    """Yield a finding for each webhook: it can, or cannot, block requests that the control plane and the nodes make."""
     for point in admission_points(data):
         if not point.is_strict and seconds_of(point) <= SLOW_SECONDS:
             yield AuditFinding("control-plane-blocked", PASS, point.object)
             continue
-        matched, undecided = _critical(data, point)
+        matched, is_undecided = find_matches(data, point, _STORED)
         if matched:
             yield _blocked(data, point, matched)
-        elif not undecided:
+        elif not is_undecided:
             yield AuditFinding("control-plane-blocked", PASS, point.object)
 
 
-def _blocked(data: ClusterData, point: CallPoint, matched: Sequence[str]) -> AuditFinding:
+def _blocked(data: ClusterData, point: CallPoint, matched: Sequence[RequestMatch]) -> AuditFinding:
     effect = "refuses" if point.is_strict else f"delays by {seconds_of(point)} s"
     words = (
-        f"If {point.object} does not answer, the API server {effect} writes of {len(matched)} kinds of objects that the "
-        "control plane or the nodes need"
+        f"If {point.object} does not answer, the API server {effect} {len(matched)} kinds of requests that the control plane or "
+        "the nodes make"
     )
-    lines = [f"it matches, for an object without labels: {', '.join(matched)}", *_limits(point)]
+    names = f"it matches {', '.join(map(str, matched))}"
+    lines = [names, *(entry.effect for entry in matched[:MOST_LINES]), *_limits(point)]
+    is_fatal = point.is_strict and any(entry.row.severity == ERROR for entry in matched)
     return AuditFinding(
         "control-plane-blocked",
         FAIL,
         point.object,
         words,
         tuple(lines),
-        severity=ERROR if point.is_strict else WARNING,
+        severity=ERROR if is_fatal else WARNING,
+        certainty=PROVEN if any(entry.certainty == PROVEN for entry in matched) else LIKELY,
         breaks_at=_down_since(data, point),
     )
 
@@ -112,94 +87,66 @@ def _limits(point: CallPoint) -> Iterator[str]:
     yield f"failurePolicy {policy}, timeoutSeconds {seconds_of(point)}"
 
 
-def _critical(data: ClusterData, point: CallPoint) -> tuple[list[str], bool]:
-    """Return the critical resources that the webhook matches, and True if a match of another one is not decided."""
-    matched: list[str] = []
-    undecided = False
-    for row in CRITICAL:
-        for namespace in row.namespaces or ("",):
-            answers = [match(point.webhook, creation).is_asked for creation in _writes(data, row, namespace)]
-            if True in answers:
-                name = f"{row.resource}.{row.group}" if row.group else row.resource
-                matched.append(f"{name} in {namespace}" if namespace else name)
-            undecided = undecided or None in answers
-    return matched, undecided
-
-
-def _writes(data: ClusterData, row: CriticalResource, namespace: str) -> Iterator[ObjectCreation]:
-    """Yield the operations on an object without labels. A namespace is kube-system."""
-    labels = dict(labels_of(data, KUBE_SYSTEM) or {}) if row.resource == "namespaces" else {}
-    for operation in OPERATIONS:
-        yield ObjectCreation(
-            row.group,
-            row.version,
-            row.resource,
-            row.kind,
-            namespace=namespace,
-            labels=labels,
-            namespace_labels=labels_of(data, namespace),
-            operation=operation,
-        )
-
-
-def labels_of(data: ClusterData, namespace: str) -> Mapping[str, str] | None:
-    """Return the labels of a namespace, None if they are not known. The API server sets the label of its name."""
-    if not namespace:
-        return {}
-    if data.namespaces is None:
-        return None
-    return data.namespaces.get(namespace, {"kubernetes.io/metadata.name": namespace})
-
-
 def check_deadlocks(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield a finding for each webhook: without its pods, its own pods can, or cannot, be created.
+    """Yield a finding for each webhook: without its pods, its own pods can, or cannot, come back.
 
-    Two webhooks that guard each other's pods are a deadlock as well.
+    The graph has an edge from a Service to each Service whose pods one of its webhooks guards. Webhooks along a cycle block each other.
     """
-    points = [point for point in admission_points(data) if point.is_strict]
-    guarded = {id(point): _guards(data, point, points) for point in points}
+    points = [point for point in admission_points(data) if point.is_strict and _selector(data, point)]
+    selectors = {point.config.service or ("", ""): _selector(data, point) for point in points}
+    guards = {id(point): _guarded(data, point, selectors) for point in points}
+    proven, possible = (_reachable(points, guards, answers) for answers in ((True,), (True, None)))
     for point in admission_points(data):
-        if not point.is_strict or not data.backends.get(point.backend, Backend()).selector:
+        if id(point) not in guards or point.config.service is None:
             yield AuditFinding("deadlock", SKIP, point.object)
             continue
-        yield from _deadlock(data, point, points, guarded)
+        own, answers = point.config.service, guards[id(point)]
+        ring = [other for other in answers if answers[other] and _is_ring(proven, own, other)]
+        if ring:
+            yield _stuck(data, point, own, ring, points)
+        elif not any(_is_ring(possible, own, other) for other in answers):
+            yield AuditFinding("deadlock", PASS, point.object)
 
 
-def _deadlock(
-    data: ClusterData,
-    point: CallPoint,
+def _selector(data: ClusterData, point: CallPoint) -> Mapping[str, str]:
+    return data.backends.get(point.backend, Backend()).selector
+
+
+def _is_ring(reachable: Mapping[Service, set[Service]], own: Service, guarded: Service) -> bool:
+    """Return True if a guarded Service is the own one, or guards the own one directly or by others."""
+    return guarded == own or own in reachable[guarded]
+
+
+def _reachable(
     points: Sequence[CallPoint],
-    guarded: Mapping[int, Mapping[tuple[str, str], bool | None]],
-) -> Iterator[AuditFinding]:
-    own = point.config.service or ("", "")
-    answer = guarded[id(point)].get(own, False)
-    service = "/".join(own)
-    if answer:
-        words = f"{point.object} must answer before a pod of its own Service {service} can be created"
-        yield _stuck(data, point, words, ())
-        return
-    partners = [
-        other
-        for other in points
-        if other.config.service is not None
-        and other.config.service != own
-        and guarded[id(point)].get(other.config.service)
-        and guarded[id(other)].get(own)
-    ]
-    if partners:
-        words = f"{point.object} and another webhook must each answer before a pod of the other one can be created"
-        yield _stuck(
-            data, point, words, tuple(f"the other one: {other.object}" for other in partners[:MOST_LINES])
-        )
-    elif answer is False:
-        yield AuditFinding("deadlock", PASS, point.object)
+    guards: Mapping[int, Mapping[Service, bool | None]],
+    answers: Sequence[bool | None],
+) -> dict[Service, set[Service]]:
+    """Return the Services whose pods each Service guards directly or by others. answers: those that are an edge."""
+    edges: dict[Service, set[Service]] = {}
+    for point in points:
+        guarded = {service for service, answer in guards[id(point)].items() if answer in answers}
+        edges.setdefault(point.config.service or ("", ""), set()).update(guarded)
+    for middle, onward in edges.items():
+        for reached in edges.values():
+            if middle in reached:
+                reached.update(onward)
+    return edges
 
 
-def _stuck(data: ClusterData, point: CallPoint, words: str, lines: tuple[str, ...]) -> AuditFinding:
-    known = data.pods.get(point.config.service or ("", ""))
+def _stuck(
+    data: ClusterData, point: CallPoint, own: Service, ring: Sequence[Service], points: Sequence[CallPoint]
+) -> AuditFinding:
+    known = data.pods.get(own)
     seen = (
         f"the labels of {len(known)} pods" if known else "the selector of the Service, because it has no pod"
     )
+    words = f"{point.object} must answer before new pods of its own Service {'/'.join(own)} work"
+    lines: list[str] = []
+    if own not in ring:
+        words = f"{point.object} and other webhooks must each answer before new pods of another one work"
+        others = [other for other in points if other.config.service in ring]
+        lines = [f"it guards the pods of {other.object}" for other in others[:MOST_LINES]]
     return AuditFinding(
         "deadlock",
         FAIL,
@@ -211,46 +158,19 @@ def _stuck(data: ClusterData, point: CallPoint, words: str, lines: tuple[str, ..
     )
 
 
-def _guards(
-    data: ClusterData, point: CallPoint, points: Sequence[CallPoint]
-) -> dict[tuple[str, str], bool | None]:
-    """Return for each Service of a webhook if this webhook is asked about its pods, None if that is not decided."""
-    answers: dict[tuple[str, str], bool | None] = {}
-    for other in points if names_pods(point) else ():
-        service = other.config.service
-        if service is None or service in answers:
-            continue
-        answers[service] = _is_asked_about_pods(data, point, service, other)
+def _guarded(
+    data: ClusterData, point: CallPoint, selectors: Mapping[Service, Mapping[str, str]]
+) -> dict[Service, bool | None]:
+    """Return the Services whose pods need requests that the webhook is asked about, with None if that is not decided."""
+    rows = [row for row in RESTORING if may_match(point, row)]
+    answers: dict[Service, bool | None] = {}
+    for service, selector in selectors.items() if rows else ():
+        labels = {PODS: data.pods.get(service) or (selector,), SLICES: ({SERVICE_LABEL: service[1]},)}
+        matched, is_undecided = find_matches(data, point, rows, labels, service[0])
+        # Without the pods, only the labels of the selector are known.
+        if matched or is_undecided or (service not in data.pods and point.webhook.get("objectSelector")):
+            answers[service] = bool(matched) or None
     return answers
-
-
-def names_pods(point: CallPoint) -> bool:
-    """Return True if a rule of the webhook names pods, for any operation and selector."""
-    return any(
-        text.partition("/")[0] in ("*", "pods")
-        for rule in point.webhook.get("rules") or ()
-        if {"", "*"} & set(rule.get("apiGroups") or ())
-        for text in rule.get("resources") or ()
-    )
-
-
-def _is_asked_about_pods(
-    data: ClusterData, point: CallPoint, service: tuple[str, str], other: CallPoint
-) -> bool | None:
-    backend = data.backends.get(other.backend, Backend())
-    if not backend.selector:
-        return False
-    if service not in data.pods and point.webhook.get("objectSelector"):
-        return None  # only the labels of its pods can decide
-    pods = data.pods.get(service) or (backend.selector,)
-    found = [
-        match(
-            point.webhook,
-            ObjectCreation("", "v1", "pods", "Pod", service[0], labels, labels_of(data, service[0])),
-        ).is_asked
-        for labels in pods
-    ]
-    return True if True in found else None if None in found else False
 
 
 def _down_since(data: ClusterData, point: CallPoint) -> datetime | None:
@@ -291,32 +211,37 @@ def _call_of(point: CallPoint) -> str:
 
 
 def check_timeouts(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield the finding about the time that mutating webhooks may take together for one new pod.
+    """Yield the finding about the time that mutating webhooks may take together for one request.
 
     Mutating webhooks are called one after the other, validating ones at the same time.
     """
-    points = [point for point in admission_points(data) if point.is_mutating and names_pods(point)]
     subject = AuditedObject("MutatingWebhookConfiguration", "", "admissionregistration.k8s.io/v1")
-    sums = [
-        (sum(map(seconds_of, asked)), namespace, asked)
-        for namespace in data.namespaces or {}
-        for asked in [[point for point in points if _asks_for_pod(data, point, namespace)]]
-    ]
-    worst = max(sums, key=lambda entry: (entry[0], entry[1]), default=(0, "", []))
-    seconds, namespace, asked = worst
-    if seconds <= REQUEST_SECONDS:
+    seconds, request, asked = max(_sums(data), key=lambda entry: entry[0], default=(0, None, []))
+    if request is None:
         if data.namespaces is not None:
             yield AuditFinding("timeouts-add-up", PASS, subject)
         return
+    what = f"{request.operation} of {request}"
     words = (
-        f"{len(asked)} mutating webhooks may take {seconds} s together for a new pod in namespace {namespace}, and the API "
-        f"server ends the request after {REQUEST_SECONDS} s"
+        f"{len(asked)} mutating webhooks may take {seconds} s together for {what}, and the API server ends the request after "
+        f"{REQUEST_SECONDS} s"
     )
-    lines = [f"namespace {namespace}: {seconds} s"]
+    lines = [f"{what}: {seconds} s"]
     lines += [f"{point.object}: timeoutSeconds {seconds_of(point)}" for point in asked[:MOST_LINES]]
     yield AuditFinding("timeouts-add-up", FAIL, subject, words, tuple(lines))
 
 
-def _asks_for_pod(data: ClusterData, point: CallPoint, namespace: str) -> bool:
-    creation = ObjectCreation("", "v1", "pods", "Pod", namespace, {}, labels_of(data, namespace))
-    return match(point.webhook, creation).is_asked is not False
+def _sums(data: ClusterData) -> Iterator[tuple[int, AdmissionRequest, list[CallPoint]]]:
+    """Yield each request that may take too long, in every namespace, with its seconds and its webhooks."""
+    mutating = [point for point in admission_points(data) if point.is_mutating]
+    for row in REQUESTS:
+        points = [point for point in mutating if may_match(point, row)]
+        if sum(map(seconds_of, points)) <= REQUEST_SECONDS:
+            continue
+        for namespace in (data.namespaces or ()) if row.namespaces else ("",):
+            sets = object_labels(data, row.labelled) if namespace in ("", *row.namespaces) else ({},)
+            for labels in sets:
+                for request in row.requests(namespace, labels_of(data, namespace), labels):
+                    asked = [point for point in points if match(point.webhook, request).is_asked is not False]
+                    if (seconds := sum(map(seconds_of, asked))) > REQUEST_SECONDS:
+                        yield seconds, request, asked

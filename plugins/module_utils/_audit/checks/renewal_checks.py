@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from ..._times import format_time
-from ..._webhook.admission_match import ObjectCreation, match
-from ..cluster_data import CERTIFICATES, Backend, CallPoint, ClusterData
+from ..cluster_data import CERTIFICATES, PODS, Backend, CallPoint, ClusterData
 from ..finding import FAIL, INFO, LIKELY, PASS, SKIP, UNMANAGED, WARNING, AuditFinding
-from .admission_checks import admission_points, labels_of
+from .admission_checks import admission_points
+from .control_plane_requests import RESTORING, find_matches
 
 #: A kubelet updates the files of a Secret within about two minutes, and a program may read them once in a while.
 RELOAD_WITHIN = timedelta(hours=1)
@@ -100,19 +100,14 @@ def check_endpoint_count(data: ClusterData) -> Iterator[AuditFinding]:
             yield AuditFinding("one-endpoint", PASS, point.object)
             continue
         guards = point.is_strict and _guards_pods(data, point)
-        lines = ("it must answer before pods of other namespaces can be created",) if guards else ()
+        lines = ("it must answer before new pods of other namespaces work",) if guards else ()
         yield AuditFinding(
             "one-endpoint", FAIL, point.object, words, lines, severity=WARNING if guards else INFO
         )
 
 
 def _guards_pods(data: ClusterData, point: CallPoint) -> bool:
-    """Return True if the webhook is asked about new pods without labels in a namespace other than its own."""
+    """Return True if the webhook is asked about what pods without labels need in a namespace other than its own."""
     own = point.config.service[0] if point.config.service else ""
-    return any(
-        match(
-            point.webhook, ObjectCreation("", "v1", "pods", "Pod", namespace, {}, labels_of(data, namespace))
-        ).is_asked
-        for namespace in data.namespaces or {}
-        if namespace != own
-    )
+    others = [namespace for namespace in data.namespaces or {} if namespace != own]
+    return any(find_matches(data, point, RESTORING, {PODS: ({},)}, namespace)[0] for namespace in others)

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..._webhook.admission_match import ObjectCreation, match
 from ..cluster_data import CallPoint, ClusterData, DefinitionState, Object
 from ..finding import FAIL, INFO, PASS, SKIP, WARNING, AuditFinding
-from .admission_checks import CriticalResource, admission_points, labels_of, seconds_of
+from .admission_checks import admission_points, seconds_of
+from .control_plane_requests import REQUESTS, ControlPlaneRequest, find_matches
 
 #: A leader gives up after 10 s without a renewal of its Lease, and one request may take 5 s (client-go leaderelection, gardener).
 LEASE_SECONDS = 3
@@ -24,18 +24,8 @@ LONG_SECONDS = 10
 VIRTUAL_UNTIL_MINOR = 37
 MOST_LINES = 5
 WRITES = ("CREATE", "UPDATE", "DELETE")
-LEASES = CriticalResource("coordination.k8s.io", "v1", "leases", "Lease", ("kube-system", "kube-node-lease"))
-# Resources without stored objects (openshift/cluster-kube-apiserver-operator webhooksupportabilitycontroller).
-VIRTUAL: tuple[CriticalResource, ...] = (
-    CriticalResource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview"),
-    CriticalResource("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview"),
-    CriticalResource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview"),
-    CriticalResource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
-    CriticalResource("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
-    CriticalResource(
-        "authorization.k8s.io", "v1", "localsubjectaccessreviews", "LocalSubjectAccessReview", ("default",)
-    ),
-)
+_RENEWALS = tuple(row for row in REQUESTS if row.is_renewal)
+_VIRTUAL = tuple(row for row in REQUESTS if row.is_virtual)
 
 
 def check_settings(data: ClusterData) -> Iterator[AuditFinding]:
@@ -57,7 +47,7 @@ def _slow_leases(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
     if seconds <= LEASE_SECONDS:
         yield AuditFinding("slow-leases", PASS, point.object)
         return
-    yield from _matching(data, point, "slow-leases", (("UPDATE", LEASES),), words)
+    yield from _matching(data, point, "slow-leases", _RENEWALS, words)
 
 
 def _virtual(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
@@ -69,39 +59,22 @@ def _virtual(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
         yield AuditFinding("virtual-resources", PASS, point.object)
         return
     words = f"If {point.object} does not answer, the API server refuses reviews of tokens and permissions"
-    yield from _matching(data, point, "virtual-resources", [("CREATE", row) for row in VIRTUAL], words)
+    yield from _matching(data, point, "virtual-resources", _VIRTUAL, words)
 
 
 def _matching(
     data: ClusterData,
     point: CallPoint,
     check: str,
-    operations: Iterable[tuple[str, CriticalResource]],
+    rows: Iterable[ControlPlaneRequest],
     words: str,
 ) -> Iterator[AuditFinding]:
-    """Yield a fail if the webhook matches one of the resources, a pass if it certainly matches none."""
-    matched: list[str] = []
-    undecided = False
-    for operation, row in operations:
-        for namespace in row.namespaces or ("",):
-            creation = ObjectCreation(
-                row.group,
-                row.version,
-                row.resource,
-                row.kind,
-                namespace,
-                namespace_labels=labels_of(data, namespace),
-                operation=operation,
-            )
-            answer = match(point.webhook, creation).is_asked
-            undecided = undecided or answer is None
-            if answer:
-                name = f"{row.resource}.{row.group}"
-                matched.append(f"{name} in {namespace}" if namespace else name)
+    """Yield a fail if the webhook matches one of the rows, a pass if it certainly matches none."""
+    matched, is_undecided = find_matches(data, point, rows)
     if matched:
-        lines = (f"it matches {', '.join(matched)}", f"timeoutSeconds {seconds_of(point)}")
+        lines = (f"it matches {', '.join(map(str, matched))}", f"timeoutSeconds {seconds_of(point)}")
         yield AuditFinding(check, FAIL, point.object, words, lines)
-    elif not undecided:
+    elif not is_undecided:
         yield AuditFinding(check, PASS, point.object)
 
 

@@ -125,7 +125,7 @@ class FakeClient:
             raise answer
         return answer
 
-    text = list_all = get
+    text = list_all = metadata = get
 
     def review(self, _path: str, _body: Any) -> Any:
         return {"status": {"allowed": False}}
@@ -530,3 +530,35 @@ def test_webhooks_that_are_not_asked_about_pods_need_no_pods(given: dict[str, An
     )
     assert run(client).pods == {}
     assert PODS not in client.asked
+
+
+SYSTEM_PODS, NODES = "/api/v1/namespaces/kube-system/pods", "/api/v1/nodes"
+SELECTOR: dict[str, Any] = {"objectSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+#: A webhook -> whether labels of the control plane's objects are read.
+SELECTING: list[tuple[dict[str, Any], bool]] = [
+    (webhook("pods"), False),
+    (webhook("configmaps", **SELECTOR), True),
+    (webhook("pods", **SELECTOR, failurePolicy="Ignore"), False),
+    (webhook("pods", **SELECTOR, failurePolicy="Ignore", timeoutSeconds=16), True),
+]
+
+
+@pytest.mark.parametrize(("given", "is_read"), SELECTING)
+def test_labels_of_the_control_plane_are_read_for_selectors(given: dict[str, Any], is_read: bool) -> None:
+    labels = {"k8s-app": "kube-dns"}
+    pods = [{"metadata": {"name": name, "labels": labels}} for name in ("a", "b")]
+    answers = {
+        f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(configuration(given)),
+        SYSTEM_PODS: listed(*pods, {"metadata": {"name": "c"}}),
+        NODES: Forbidden("no"),
+    }
+    data = run(client := FakeClient(answers=answers))
+    assert data.object_labels == ({"pods": (labels, {})} if is_read else {})
+    assert ("nodes" in data.unread, NODES in client.asked) == (is_read, is_read)
+    named = [gap.objects for gap in data.gaps if gap.source == "nodes"]
+    assert named == ([(str(data.points[0].object),)] if is_read else [])
+    assert all(
+        query.get("limit") == "500"
+        for path, query in zip(client.asked, client.queries)
+        if path == SYSTEM_PODS
+    )

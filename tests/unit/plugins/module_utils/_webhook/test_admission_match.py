@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import (
-    ObjectCreation,
+    AdmissionRequest,
     find_reason_for_none,
     match,
 )
 
 pytestmark = pytest.mark.quick
 
-DEPLOYMENT = ObjectCreation(
+DEPLOYMENT = AdmissionRequest(
     "apps", "v1", "deployments", "Deployment", "shop", {"app": "web"}, {"team": "red"}
 )
-NODE = ObjectCreation("", "v1", "nodes", "Node")
+NODE = AdmissionRequest("", "v1", "nodes", "Node")
 RULE = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}
 
 
@@ -41,13 +41,13 @@ ROWS: list[tuple[dict[str, Any], bool | None, str]] = [
     (
         rule(resources=["deployments/status", "pods"]),
         False,
-        "its rules do not name the creation of deployments.apps/v1",
+        "its rules do not name CREATE of deployments.apps in shop",
     ),
     (rule(operations=["UPDATE", "DELETE"]), False, "its rules do not name"),
     (rule(apiGroups=["extensions"]), False, "its rules do not name"),
     (rule(scope="Namespaced"), True, ""),
     (rule(scope="*"), True, ""),
-    (rule(scope="Cluster"), False, "in a namespace"),
+    (rule(scope="Cluster"), False, "of deployments.apps in shop"),
     (rule(apiVersions=["v1beta1"]), None, "at other versions only (v1beta1)"),
     ({**rule(apiVersions=["v1beta1"]), "matchPolicy": "Exact"}, False, "its rules do not name"),
     ({}, False, "its rules do not name"),
@@ -87,6 +87,60 @@ def test_match(webhook: dict[str, Any], is_asked: bool | None, reason: str) -> N
     assert bool(found.reason) is not bool(found.is_asked)
 
 
+#: Entries of a rule -> the resources and subresources of pods that they name.
+ENTRIES = {
+    "pods": {"pods"}, "*": {"pods"}, "pods/status": {"pods/status"}, "*/status": {"pods/status"},
+    "pods/*": {"pods", "pods/status", "pods/binding"}, "*/*": {"pods", "pods/status", "pods/binding"}, "nodes/status": set(),
+    "*/binding": {"pods/binding"}, "pods/": {"pods"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_resources_and_subresources(entry: str) -> None:
+    webhook = {
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": [entry]}]
+    }
+    named = {
+        f"pods/{sub}".strip("/")
+        for sub in ("", "status", "binding")
+        if match(webhook, AdmissionRequest("", "v1", "pods", namespace="shop", subresource=sub)).is_asked
+    }
+    assert named == ENTRIES[entry]
+
+
+#: The labels of the object, those of the old object -> asked with the objectSelector app=web, and with app!=web.
+OBJECTS: list[tuple[Any, Any, bool, bool]] = [
+    ({"app": "web"}, None, True, False),
+    ({}, None, False, True),
+    ({"app": "web"}, {}, True, True),
+    ({}, {"app": "web"}, True, True),
+    ({"app": "web"}, {"app": "web"}, True, False),
+    (None, {"app": "web"}, True, False),
+    (None, None, False, False),
+]
+
+
+@pytest.mark.parametrize(("labels", "old_labels", "is_web", "is_other"), OBJECTS)
+def test_an_object_selector_compares_the_object_and_the_old_one(
+    labels: Any, old_labels: Any, is_web: bool, is_other: bool
+) -> None:
+    request = replace(DEPLOYMENT, labels=labels, old_labels=old_labels)
+    selectors: list[dict[str, Any]] = [
+        {"matchLabels": {"app": "web"}},
+        expression("NotIn", "web", key="app"),
+        {},
+    ]
+    asked = [match({**rule(), "objectSelector": selector}, request).is_asked for selector in selectors]
+    assert asked == [is_web, is_other, True]
+
+
+def test_the_groups_of_events_are_the_same_objects() -> None:
+    event = AdmissionRequest("", "v1", "events", namespace="shop")
+    webhook = rule(apiGroups=["events.k8s.io"], resources=["events"])
+    assert match(webhook, event).is_asked is None
+    assert match({**webhook, "matchPolicy": "Exact"}, event).is_asked is False
+
+
 def test_labels_of_a_namespace_that_may_not_be_read() -> None:
     unread = replace(DEPLOYMENT, namespace_labels=None)
     assert match(rule(), unread).is_asked
@@ -97,15 +151,18 @@ def test_a_namespace_selector_leaves_no_cluster_object_out() -> None:
     selector = {"namespaceSelector": {"matchLabels": {"team": "red"}}}
     webhook = {**rule(apiGroups=[""], resources=["nodes", "namespaces"], scope="Cluster"), **selector}
     assert match(webhook, NODE).is_asked
-    red = ObjectCreation("", "v1", "namespaces", "Namespace", labels={"team": "red"})
+    red = AdmissionRequest("", "v1", "namespaces", "Namespace", labels={"team": "red"})
     assert match(webhook, red).is_asked
     assert match(webhook, replace(red, labels={})).is_asked is False
+    deleted = replace(red, labels=None, old_labels={"team": "red"}, operation="DELETE")
+    webhook["rules"] = [{**webhook["rules"][0], "operations": ["DELETE"]}]
+    assert match(webhook, deleted).is_asked
 
 
 def test_no_webhook_is_asked_about_webhooks() -> None:
     everything = rule(apiGroups=["*"], apiVersions=["*"], operations=["*"], resources=["*"])
     group = "admissionregistration.k8s.io"
-    configuration = ObjectCreation(
+    configuration = AdmissionRequest(
         group, "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration"
     )
     assert match(everything, configuration).is_asked is False

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import control_plane_requests
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.admission_checks import (
     check_control_plane,
     check_deadlocks,
@@ -64,6 +65,85 @@ def test_webhooks_on_objects_of_the_control_plane(given: dict[str, Any], wanted:
     assert [one.status for one in found] == (["fail"] if wanted else [PASS])
 
 
+def on(resource: str, *operations: str, group: str = "", **fields: Any) -> dict[str, Any]:
+    """Return a webhook with one rule for all namespaces."""
+    rule = {**RULE, "apiGroups": [group], "operations": list(operations), "resources": [resource]}
+    return {**webhook(**EVERY), "rules": [rule], **fields}
+
+
+def has(key: str, *values: str) -> dict[str, Any]:
+    """Return an objectSelector."""
+    operator = {"operator": "In", "values": list(values)} if values else {"operator": "Exists"}
+    return {"objectSelector": {"matchExpressions": [{"key": key, **operator}]}}
+
+
+#: A webhook -> the first request that it blocks, and the severity. () for a webhook that blocks none.
+REQUESTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    (on("nodes/status", "UPDATE"), ("nodes/status", E)),
+    (on("pods/status", "UPDATE"), ("pods/status in kube-system", E)),
+    (on("pods/binding", "CREATE"), ("pods/binding in kube-system", E)),
+    (on("pods/eviction", "CREATE"), ("pods/eviction in kube-system", W)),
+    (on("serviceaccounts/token", "CREATE"), ("serviceaccounts/token in kube-system", E)),
+    (on("endpointslices", "UPDATE", group="discovery.k8s.io"), ("endpointslices.discovery.k8s.io in kube-system", E)),
+    (on("pods", "DELETE"), ("pods in kube-system", E)),
+    (on("namespaces/finalize", "UPDATE"), ("namespaces/finalize", E)),
+    (on("events", "CREATE", group="events.k8s.io"), ("events.events.k8s.io in kube-system", W)),
+    (on("*/status", "UPDATE"), ("nodes/status", E)),
+    (on("*/*", "DELETE"), ("nodes", E)),
+    ({**on("*"), "rules": [{**ANY_RULE, "operations": ["DELETE"], "resources": ["*"], "scope": "Namespaced"}]}, ("pods in kube-system", E)),
+    (on("pods/*", "UPDATE"), ("pods in kube-system", E)),
+    (on("nodes", "UPDATE", namespaceSelector=NOT_SYSTEM), ("nodes", E)),
+    (on("pods", "CREATE", **has("k8s-app")), ("pods in kube-system", E)),
+    (on("nodes/status", "UPDATE", **has("kubernetes.io/os", "linux")), ("nodes/status", E)),
+    (on("pods/status", "DELETE"), ()),
+    (on("pods/binding", "UPDATE"), ()),
+    (on("pods/exec", "CONNECT"), ()),
+    (on("*/*", "CONNECT"), ()),
+    (on("pods", "CREATE", **has("kubernetes.io/os", "linux")), ()),
+    (on("pods/binding", "CREATE", **has("k8s-app")), ()),
+    (on("pods/status", "UPDATE", namespaceSelector=NOT_SYSTEM), ()),
+    (on("tokenreviews", "CREATE", group="authentication.k8s.io"), ()),  # virtual-resources covers it
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "wanted"), REQUESTS)
+def test_webhooks_on_requests_of_the_control_plane(given: dict[str, Any], wanted: tuple[str, ...]) -> None:
+    (finding,) = check_control_plane(cluster(point(webhook=given)))
+    blocked = finding.evidence[0].removeprefix("it matches ").split(", ")[:1] if finding.evidence else []
+    assert (*blocked, *filter(None, [finding.severity])) == wanted
+
+
+#: The labels that pods of kube-system and nodes have, None if they were not read -> the certainty, "" for a pass.
+LABELS: list[tuple[dict[str, Any], Any, str]] = [
+    (on("pods/status", "UPDATE", **has("k8s-app")), None, "likely"),
+    (on("pods/status", "UPDATE", **has("k8s-app")), {"pods": ({"k8s-app": "kube-dns"},)}, "proven"),
+    (on("pods/status", "UPDATE", **has("k8s-app")), {"pods": ({"app": "cilium"},)}, ""),
+    (on("pods/status", "UPDATE", **has("team")), {"pods": ({"k8s-app": "x"}, {"team": "net"})}, "proven"),
+    (on("pods", "DELETE", **has("team")), {"pods": ({"k8s-app": "x"}, {"team": "net"})}, "proven"),
+    (on("nodes/status", "UPDATE", **has("pool")), None, ""),
+    (on("nodes/status", "UPDATE", **has("pool")), {"nodes": ({}, {"pool": "a"})}, "proven"),
+    (on("pods/status", "UPDATE"), None, "proven"),
+]
+
+
+@pytest.mark.parametrize(("given", "labels", "wanted"), LABELS)
+def test_selectors_are_compared_with_the_labels_of_the_cluster(
+    given: dict[str, Any], labels: Any, wanted: str
+) -> None:
+    (finding,) = check_control_plane(cluster(point(webhook=given), object_labels=labels or {}))
+    assert (finding.certainty if finding.status == "fail" else "") == wanted
+
+
+def test_every_request_of_the_table_is_one_row() -> None:
+    rows = [
+        (row.group, row.resource, row.operations, row.namespaces) for row in control_plane_requests.REQUESTS
+    ]
+    assert len(set(rows)) == len(rows) >= 40
+    assert all(
+        row.labelled in control_plane_requests.WELL_KNOWN_LABELS for row in control_plane_requests.REQUESTS
+    )
+
+
 def test_conditions_and_unread_namespaces_give_no_answer() -> None:
     with_conditions = point(webhook=webhook("pods", **EVERY, matchConditions=[{"name": "not-kube"}]))
     assert list(check_control_plane(cluster(with_conditions))) == []
@@ -111,25 +191,65 @@ def test_an_undecided_match_does_not_pass(given: tuple[dict[str, Any], Any, list
     assert list(check_deadlocks(cluster(called, pods=read))) == []
 
 
-def test_two_webhooks_that_guard_the_pods_of_each_other() -> None:
-    points = [
-        point(
-            config(name=own),
-            name=own,
-            uid=own,
-            webhook=webhook("pods", objectSelector={"matchLabels": {"app": other}}),
-        )
-        for own, other in (("left", "right"), ("right", "left"), ("third", "left"))
-    ]
-    pods = {("shop", name): ({"app": name},) for name in ("left", "right", "third")}
+#: What the webhook of the Service hook is asked about -> True if its own pods need it.
+RESTORING: list[tuple[dict[str, Any], bool]] = [
+    (on("pods/status", "UPDATE"), True),
+    (on("pods/status", "UPDATE", **has("app", "hook")), True),
+    (on("pods/status", "UPDATE", **has("app", "web")), False),
+    (on("pods/binding", "CREATE"), True),
+    (on("pods/binding", "CREATE", **has("app", "hook")), False),  # a Binding has labels of its own
+    (on("serviceaccounts/token", "CREATE"), True),
+    (on("endpointslices", "UPDATE", group="discovery.k8s.io"), True),
+    (on("endpointslices", "UPDATE", group="discovery.k8s.io", **has("kubernetes.io/service-name", "hook")), True),
+    (on("endpointslices", "UPDATE", group="discovery.k8s.io", **has("kubernetes.io/service-name", "web")), False),
+    (on("pods", "DELETE"), True),
+    (on("pods", "UPDATE"), False),
+    (on("nodes/status", "UPDATE"), False),
+    (on("pods/exec", "CONNECT"), False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "is_deadlock"), RESTORING)
+def test_webhooks_on_requests_that_their_own_pods_need(given: dict[str, Any], is_deadlock: bool) -> None:
+    (finding,) = check_deadlocks(cluster(point(webhook=given), pods={("shop", "hook"): (POD,)}))
+    assert finding.status == ("fail" if is_deadlock else PASS)
+
+
+#: Service -> the Services whose pods its webhook guards, "?" for one whose conditions decide. And those in a ring.
+RINGS: list[tuple[dict[str, str], str]] = [
+    ({"a": "b", "b": "a", "c": "a"}, "ab"),
+    ({"a": "b", "b": "c", "c": "a"}, "abc"),
+    ({"a": "b", "b": "c", "c": "d", "d": "b"}, "bcd"),
+    ({"a": "b", "b": "c", "c": "d", "d": "e", "e": "a", "f": "a"}, "abcde"),
+    ({"a": "bc", "b": "", "c": "a"}, "ac"),
+    ({"a": "b", "b": "c", "c": ""}, ""),
+    ({"a": "a", "b": "a"}, "a"),
+    ({"a": "b", "b": "a", "c": "d", "d": "c"}, "abcd"),
+    ({"a": "b", "b": "c?", "c": "a"}, ""),
+]
+
+
+def guarding(own: str, others: str) -> Any:
+    conditions = {"matchConditions": [{"name": "some"}]} if "?" in others else {}
+    guards = {**on("pods", "CREATE", **has("app", *others.strip("?") or "-")), **conditions}
+    return point(config(name=own), name=own, uid=own, webhook=guards)
+
+
+@pytest.mark.parametrize(("edges", "stuck"), RINGS)
+def test_webhooks_that_guard_the_pods_of_each_other(edges: dict[str, str], stuck: str) -> None:
+    points = [guarding(own, others) for own, others in edges.items()]
+    pods = {("shop", name): ({"app": name},) for name in edges}
     backends = {one.backend: Backend(ready=1, selector={"app": one.object.name}) for one in points}
-    found = [
-        one for one in check_deadlocks(cluster(*points, pods=pods, backends=backends)) if one.status == "fail"
-    ]
-    assert [(one.object.name, "right" in one.evidence[0]) for one in found] == [
-        ("left", True),
-        ("right", False),
-    ]
+    found = list(check_deadlocks(cluster(*points, pods=pods, backends=backends)))
+    assert [one.object.name for one in found if one.status == "fail"] == list(stuck)
+    undecided = {"a", "b", "c"} if any("?" in others for others in edges.values()) else set()
+    assert {one.object.name for one in found if one.status == PASS} == {*edges} - {*stuck} - undecided
+    for one in found:
+        if one.status == "fail" and one.object.name not in edges[one.object.name]:
+            assert any(
+                f"pods of ValidatingWebhookConfiguration {other}," in one.evidence[0]
+                for other in edges[one.object.name]
+            )
 
 
 def mutating(seconds: int | None, **fields: Any) -> Any:
@@ -153,7 +273,29 @@ def test_the_timeouts_of_mutating_webhooks_add_up(points: list[Any], seconds: in
     (finding,) = check_timeouts(cluster(*points))
     assert finding.status == ("fail" if seconds else "pass")
     if seconds:
-        assert finding.evidence[0] == f"namespace shop: {seconds} s"
+        assert finding.evidence[0] == f"CREATE of pods in shop: {seconds} s"
+
+
+def slow(seconds: int, *rule: str, **fields: Any) -> Any:
+    return point(webhook=on(*rule, timeoutSeconds=seconds, **fields), is_mutating=True)
+
+
+NODE_STATUS, POD_STATUS, NEW_POD = ("nodes/status", "UPDATE"), ("pods/status", "UPDATE"), ("pods", "CREATE")
+SLOW_REQUESTS: list[tuple[list[Any], str]] = [
+    ([slow(30, *NODE_STATUS), slow(5, *NODE_STATUS)], "UPDATE of nodes/status outside of namespaces: 35 s"),
+    ([slow(30, *POD_STATUS), slow(5, *POD_STATUS)], "UPDATE of pods/status in kube-system: 35 s"),
+    ([slow(30, *POD_STATUS), slow(5, *NEW_POD)], ""),
+    ([slow(30, "pods", "CREATE"), slow(30, "pods", "DELETE")], ""),
+    ([slow(30, *NEW_POD, **has("k8s-app")), slow(30, *NEW_POD, **has("component"))], ""),
+    ([slow(30, *NEW_POD, **has("k8s-app")), slow(9, *NEW_POD)], "CREATE of pods in kube-system: 39 s"),
+    ([slow(20, *NODE_STATUS), slow(20, *NODE_STATUS), slow(30, *NEW_POD), slow(30, *NEW_POD)], "CREATE of pods in kube-system: 60 s"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("points", "wanted"), SLOW_REQUESTS)
+def test_the_timeouts_of_each_request_of_the_control_plane_add_up(points: list[Any], wanted: str) -> None:
+    (finding,) = check_timeouts(cluster(*points))
+    assert [*finding.evidence[:1]] == [*filter(None, [wanted])]
 
 
 def test_the_timeouts_have_no_answer_without_namespaces() -> None:
