@@ -79,8 +79,9 @@ options:
         collection does not know.
       - For the certificate of the webhook, the words are also V(cert-manager), V(external-secrets), V(openshift-service-ca) and V(olm-v1).
         V(foreign-secret) stands for a Secret with other keys or with a certificate for other names.
-      - An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects are
-        C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
+      - >-
+        An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects
+        are C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
       - The words for hazards of handling C(ask) are V(hosted), V(sidecars-at-v1beta1) and V(arguments-dropped). V(hosted) stands for CRDs
         without a controller in the cluster.
     type: list

@@ -244,8 +244,9 @@ options:
         U(https://certflow.github.io/certflow.kubernetes/docsite/reference_other_managers.html) describes them.
       - V(operator) stands for a Secret with an ownerReference, and V(foreign-secret) for a Secret with other keys or with a certificate
         for other names.
-      - An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects are
-        C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
+      - >-
+        An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects
+        are C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
       - If another manager writes the C(caBundle) of a target at any time, this module removes only the certificates that it added.
     type: list
     elements: raw

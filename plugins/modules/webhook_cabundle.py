@@ -108,8 +108,9 @@ options:
         manager and with a remedy. The words are V(cert-manager), V(external-secrets), V(openshift-service-ca), V(eks), V(olm), V(olm-v1),
         V(argocd), V(flux) and V(helm). The page
         U(https://certflow.github.io/certflow.kubernetes/docsite/reference_other_managers.html) describes them.
-      - An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects are
-        C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
+      - >-
+        An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects
+        are C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
     type: list
     elements: raw
     default: []
