@@ -7,13 +7,8 @@
 from __future__ import annotations
 import __future__
 
-import ast
-import importlib
 import re
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -81,36 +76,6 @@ def test_every_path_exists(page: str) -> None:
     assert [
         place for place in known if not any((REPOSITORY / f"{place}{end}").exists() for end in ("", ".py"))
     ] == []
-
-
-def examples() -> Iterator[tuple[str, str]]:
-    """Yield the file and the code of each example row."""
-    for block in re.findall(r"^ *```python\n(.*?)```", text_of(CONTRIBUTING), re.MULTILINE | re.DOTALL):
-        code = textwrap.dedent(block)
-        if match := re.match(r"# (plugins/\S+)\n", code):
-            yield match[1], code
-
-
-@pytest.mark.parametrize("file", [file for file, _code in examples()])
-def test_every_example_row_can_be_added(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row may name the function of an example before it."""
-    for place, code in examples():
-        module = importlib.import_module(
-            f"ansible_collections.certflow.kubernetes.{place.removesuffix('.py').replace('/', '.')}"
-        )
-        last = ast.parse(code).body[-1]
-        names: dict[str, Any] = dict(vars(module))
-        if isinstance(last, ast.FunctionDef):
-            exec(compile(code, place, "exec", FLAGS), names)
-            function = names[last.name]
-            assert set(function.__annotations__.values()) <= {*names, "Finding | None"}
-            monkeypatch.setattr(module, last.name, function, raising=False)
-        elif place == file:
-            assert eval(compile(code, place, "eval"), names)
-
-
-def test_every_kind_of_row_has_an_example() -> None:
-    assert len(list(examples())) == 6
 
 
 def test_the_table_of_rooms_has_every_room_below_those_it_imports() -> None:

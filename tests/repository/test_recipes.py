@@ -1,0 +1,158 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Follow each recipe of CONTRIBUTING.md in a copy of the tree: put its example row into the table, and use it.
+
+So a row works if only the files change that the recipe names.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.ci.venvs import REPOSITORY
+
+CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text()
+PLUGINS = "ansible_collections.certflow.kubernetes.plugins"
+ROOMS = f"{PLUGINS}.module_utils"
+# For each recipe: the program that uses the new row. It fails if the row has no effect.
+PROGRAMS = {
+    "signer": f"""
+from {ROOMS}._csr.signers import CertificateRequest, find_signer, list_refusals, remedy_for
+row = find_signer("example.com/serving")
+request = CertificateRequest(dns_names=("a.b.svc",), emails=("a@b.example",), usages=row.usages)
+assert list_refusals(row, request) == ["email addresses are not allowed"], list_refusals(row, request)
+assert remedy_for(row.name, "email addresses are not allowed").startswith("Ask for DNS names")
+""",
+    "provider": f"""
+from {ROOMS}._csr.providers import detect
+from tools.docs import provider_page
+node = {{"labels": {{"example.com/pool": "a"}}}}
+assert detect({{"version": {{"gitVersion": "v1.36.3-example.1"}}, "nodes": [node]}}).name == "example-cloud"
+assert "example-cloud" in provider_page.provider_page()
+""",
+    "audit check": f"""
+from dataclasses import replace
+from {ROOMS}._audit import audit_result
+from {ROOMS}._audit.checks.cluster_checks import check_example
+from tools.docs import audit
+from tests.unit.plugins.module_utils._audit.world import cluster
+audit_result.RULES = (*audit_result.RULES, check_example)
+result = audit_result.build(replace(cluster(), version="v1.10.2"))
+assert [finding["severity"] for finding in result["findings"] if finding["check"] == "example-too-old"] == ["warning"]
+assert "example-too-old" in audit.checks()
+""",
+    "failure code": f"""
+from {ROOMS}._codes import CODES
+from tools.docs import pages
+assert "example-unavailable" in CODES and list(CODES) == sorted(CODES)
+assert "example-unavailable" in pages.failure_codes()
+""",
+    "hazard": f"""
+from types import SimpleNamespace
+from {ROOMS}._snapshot.hazards import table
+from tools.docs import hazards
+row = next(row for row in table.HAZARDS if row.id == "example-flag")
+assert row.rule(SimpleNamespace(controller=None)) is None
+finding = row.rule(SimpleNamespace(controller=SimpleNamespace(arguments=("--example",))))
+assert table.DetectedHazard(row, finding).stops(SimpleNamespace(undo=False, accept=()))
+hazards.BETWEEN["example-flag"] = "8.7 to 8.8"
+assert "example-flag" in hazards.hazards()
+""",
+    "release": f"""
+from {ROOMS}._snapshot.release import crd_sets, flags, release_table
+release = release_table.target("8.8.0")
+assert release_table.NEWEST is release and release.version == (8, 8, 0), release_table.NEWEST
+assert release_table.usable_after(release_table.get("8.7.0")) is release
+""",
+}  # fmt: skip
+
+
+def recipe(name: str) -> str:
+    """Return the section of a recipe."""
+    match = re.search(rf"^## How to add an? {name}\n(.*?)(?=^## )", CONTRIBUTING, re.MULTILINE | re.DOTALL)
+    assert match, name
+    return match[1]
+
+
+def examples(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the file and the code of each example of a recipe."""
+    for block in re.findall(r"^ *```python\n(.*?)```", text, re.MULTILINE | re.DOTALL):
+        code = textwrap.dedent(block)
+        if match := re.match(r"# (plugins/\S+)\n", code):
+            yield match[1], code.partition("\n")[2]
+
+
+def with_example(text: str, code: str) -> str:
+    """Return the text of a file with a function at its end, or with a row in the table of such rows."""
+    node = ast.parse(code).body[0]
+    if isinstance(node, ast.FunctionDef):
+        return f"{text}\n\n{code}"
+    assert isinstance(node, ast.Expr)
+    lines = text.splitlines(keepends=True)
+    if isinstance(node.value, ast.Dict):
+        key = ast.literal_eval(node.value).popitem()[0]
+        (table,) = [part for part in ast.walk(ast.parse(text)) if isinstance(part, ast.Dict) and part.keys]
+        later = next(place for place in table.keys if place and ast.literal_eval(place) > key)
+        return (
+            "".join(lines[: later.lineno - 1])
+            + code.strip("{}\n")
+            + "\n"
+            + "".join(lines[later.lineno - 1 :])
+        )
+    assert isinstance(node.value, ast.Call)
+    name = ast.unparse(node.value.func)
+    rows = [
+        part
+        for table in ast.walk(ast.parse(text))
+        if isinstance(table, ast.Tuple)
+        for part in table.elts
+        if isinstance(part, ast.Call) and ast.unparse(part.func) == name
+    ]
+    end = rows[-1].end_lineno
+    assert end
+    return (
+        "".join(lines[:end])
+        + textwrap.indent(code.rstrip().rstrip(",") + ",\n", "    ")
+        + "".join(lines[end:])
+    )
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders that the programs import."""
+    root = tmp_path_factory.mktemp("copy") / "ansible_collections" / "certflow" / "kubernetes"
+    for folder in ("docs", "plugins", "tools", "tests"):
+        shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_row_of_an_example_works(copy: Path, name: str) -> None:
+    before = {}
+    for file, code in examples(recipe(name)):
+        before[file] = (copy / file).read_text()
+        (copy / file).write_text(with_example(before[file], code))
+    assert before
+    paths = f"{copy.parents[2]}:{copy}"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", PROGRAMS[name]],
+        env={"PYTHONPATH": paths},
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for file, text in before.items():
+        (copy / file).write_text(text)
+    assert done.returncode == 0, done.stderr
