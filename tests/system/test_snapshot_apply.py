@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import (
-    OwnedObjectError,
-    RefusedObjectError,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import object_changes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import apply_manifests
 
 from tests.support.accepted import accepting
+from tests.support.failures import fails
 from tests.support.snapshot_lab import kubectl
 
 if TYPE_CHECKING:
@@ -227,7 +224,7 @@ def test_a_webhook_of_another_owner_that_is_added_after_the_dry_run_is_kept(
         monkeypatch.setattr(client, "patch", patch_late)
     else:
         add()
-    with pytest.raises(OwnedObjectError, match=r"the configuration also has the webhook pods\.acme\.com"):
+    with fails("owned-by-another", "pods.acme.com"):
         apply_manifests.write(client, seen)
     names = [webhook["name"] for webhook in cluster.api("GET", path)["webhooks"]]
     cluster.api("DELETE", path)
@@ -259,7 +256,7 @@ def test_an_object_of_another_manager_that_appears_after_the_dry_run_is_kept(
     else:
         monkeypatch.setattr(client, "find", find_late)
     before = helm["spec"]["template"]["spec"]["containers"][0]["image"]
-    with pytest.raises(OwnedObjectError, match="belongs to Helm"):
+    with fails("owned-by-another", "Helm"):
         apply_manifests.write(client, seen)
     live = cluster.api("GET", path)["spec"]["template"]["spec"]["containers"][0]["image"]
     assert live == before
@@ -269,7 +266,7 @@ def test_an_object_of_another_manager_is_refused(cluster: Cluster, client: Clien
     old = old_deployment(namespace)
     old["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "Helm"
     kubectl(cluster, "create", "--field-manager=helm", "-f-", stdin=json.dumps(old))
-    with pytest.raises(OwnedObjectError, match="belongs to Helm"):
+    with fails("owned-by-another", "Helm"):
         apply_manifests.preview(client, [new_deployment(namespace)])
     (seen,) = apply_manifests.preview(client, [new_deployment(namespace)], consent=accepting("helm"))
     apply_manifests.write(client, seen)
@@ -282,6 +279,6 @@ def test_a_refused_object_is_named_before_the_first_write(client: Client, namesp
     wrong = new_deployment(namespace)
     wrong["metadata"]["name"] = "wrong"
     wrong["spec"]["selector"] = {"matchLabels": {"app": "other"}}
-    with pytest.raises(RefusedObjectError, match=f"Deployment {namespace}/wrong.*selector"):
+    with fails("object-refused", f"{namespace}/wrong", "selector"):
         apply_manifests.preview(client, [new_deployment(namespace), wrong])
     assert client.written == []

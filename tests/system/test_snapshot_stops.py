@@ -594,9 +594,9 @@ def test_the_second_of_two_runs_waits_and_finds_nothing_due(rig: StopRig) -> Non
     """It begins while the first run waits for its pods. It reports for which run it waits."""
     first = rig.start_and_meet()
     held = (lease(rig.fleet["onprem"]) or {})["spec"]
-    words = rf"^onprem  .*{held['holderIdentity'].partition('_')[0]}.*{held['acquireTime'][11:19]}"
+    shown = rf"^onprem  .*{held['holderIdentity'].partition('_')[0]}.*{held['acquireTime'][11:19]}"
     second = rig.start()
-    eventually(lambda: re.search(words, second.output, re.MULTILINE), second)
+    eventually(lambda: re.search(shown, second.output, re.MULTILINE), second)
     assert record(rig.fleet["onprem"])["step"] == AT, "the first run goes on"
     rig.report_ready()
     assert (first.end(), second.end()) == (0, 0), first.output + second.output

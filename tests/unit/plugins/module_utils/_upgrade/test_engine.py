@@ -365,7 +365,7 @@ def test_more_than_the_plan_is_refused_before_the_first_write(rig: Rigs) -> None
     here.guard = approved(here, "8.1.1")
     error = failed(here.upgrade("8.7.0"))
     assert (error.code, here.client.written) == ("plan-differs", [])
-    assert "step crds of the hop to 8.7.0" in error.cause
+    assert "crds" in error.cause and "8.7.0" in error.cause
 
 
 def test_a_change_before_the_lease_is_compared_with_the_plan(rig: Rigs) -> None:

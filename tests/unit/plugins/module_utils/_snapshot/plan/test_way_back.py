@@ -20,7 +20,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import (
     NotYetError,
-    StepError,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_source import (
@@ -35,6 +34,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
     ObjectOutcome,
 )
 
+from tests.support import failures
 from tests.support.accepted import accepting
 
 if TYPE_CHECKING:
@@ -198,5 +198,5 @@ def test_clusters_with_one_address_keep_their_own_backups(tmp_path: Path) -> Non
 
 def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StepError, match=r"he backup cannot be written to .*: "):
+    with failures.fails("invalid-step", "file"):
         backups.write_file(tmp_path / "file", "https://host", datetime.now(timezone.utc), [])

@@ -10,7 +10,6 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import StepError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
     pod_templates,
     rendering,
@@ -21,7 +20,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     ReleaseSettings,
 )
 
+from tests.support.failures import fails
+
 Object = dict[str, Any]
+
 DEPLOY = "deploy/kubernetes"
 CERTS = "/etc/snapshot-validation-webhook/certs"
 
@@ -212,7 +214,7 @@ def test_parts_come_in_the_order_that_the_step_names() -> None:
 
 
 def test_a_part_that_the_release_does_not_have() -> None:
-    with pytest.raises(StepError, match=r"elease 6\.2\.2 has no crds"):
+    with fails("invalid-step", "6.2.2", "crds"):
         render("crds")
 
 

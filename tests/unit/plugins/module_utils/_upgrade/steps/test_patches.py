@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import NotYetError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import patches
 
+from tests.support.failures import fails
+
 Object = dict[str, Any]
+
 SERVICE = {"namespace": "default", "name": "conversion", "path": "/convert"}
 WEBHOOK = {
     "strategy": "Webhook",
@@ -86,7 +88,7 @@ def test_operations(case: str) -> None:
 
 
 def test_rules_of_a_webhook_that_does_not_exist() -> None:
-    with pytest.raises(NotYetError, match="oth has no webhook third"):
+    with fails("step-too-early", "both", "third"):
         patches.replace_rules(_configuration(), {"third": RULES})
 
 
