@@ -190,7 +190,11 @@ def other_lines(root: Path) -> int:
         ["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True
     ).stdout.decode()
     paths = [root / name for name in names.split("\0") if name and not name.startswith("plugins/")]
-    return sum(path.read_bytes().count(b"\n") for path in paths if path.is_file() and path.suffix != ".png")
+    return sum(path.read_bytes().count(b"\n") for path in paths if _is_text(path))
+
+
+def _is_text(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.suffix != ".png"
 
 
 MEASURES: Mapping[str, Callable[[Path], int]] = {
