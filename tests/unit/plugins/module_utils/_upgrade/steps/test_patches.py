@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import NotYetError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import patches
 
 from tests.support.failures import fails
@@ -88,8 +89,9 @@ def test_operations(case: str) -> None:
 
 
 def test_rules_of_a_webhook_that_does_not_exist() -> None:
-    with fails("step-too-early", "both", "third"):
+    with fails("invalid-step", "third") as caught:
         patches.replace_rules(_configuration(), {"third": RULES})
+    assert isinstance(caught.value, NotYetError)
 
 
 @pytest.mark.parametrize(("conversion", "bundle"), [(WEBHOOK, "Q0E="), (NONE, ""), (None, "")])

@@ -19,6 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     NotFound,
     UnprocessableObject,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import NotYetError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import storage_migration
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ObjectOutcome,
@@ -177,8 +178,8 @@ REFUSED: dict[
         definition(), [[str(number) for number in range(until)] for until in range(1, 9)], {}, "rollout-failed",
         (),
     ),
-    "a version that is not served": (definition("v1", ("v1alpha1",)), [[]], {}, "step-too-early", ("v1alpha1",)),
-    "no such definition": (None, [[]], {}, "step-too-early", ("things.example.com",)),
+    "a version that is not served": (definition("v1", ("v1alpha1",)), [[]], {}, "invalid-step", ("v1alpha1",)),
+    "no such definition": (None, [[]], {}, "invalid-step", ("things.example.com",)),
     "a server that fails": (definition(), [ApiError("no answer", status=500)], {}, "api-error", ()),
 }  # fmt: skip
 
@@ -189,8 +190,9 @@ def test_stored_versions_stay_if_an_object_is_not_written(case: str) -> None:
     server = MigrationServer(
         copy.deepcopy(crd), list(rounds), **{key: list(value) for key, value in answers.items()}
     )
-    with fails(code, *names):
+    with fails(code, *names) as caught:
         migrate(server, "v1alpha1" if "served" in case else "v1")
+    assert isinstance(caught.value, NotYetError) == (code == "invalid-step")
     assert "storedVersions" not in server.written
     assert server.crd is None or crd is None or server.crd["status"] == crd["status"]
 
