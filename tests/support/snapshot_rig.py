@@ -27,7 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
     Result,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeContext,
 )
@@ -44,6 +44,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.objec
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import Preflight
 
 from tests.support.clusters import build
+from tests.support.plan_actions import parse_action
 from tests.support.rig import ClusterRig, validated
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class SnapshotRig(ClusterRig):
 
         def act(client: Client, given: Mapping[str, Any], check_mode: bool) -> Result:
             context = replace(self._context(client, given, check_mode=check_mode), consent=consent)
-            outcomes = actions.ACTIONS[action](context, parameters)
+            outcomes = actions.carry_out(context, parse_action(action, parameters))
             changed = [one for one in outcomes if one.is_changed]
             return Result(
                 bool(changed),
@@ -113,7 +114,10 @@ class SnapshotRig(ClusterRig):
 
     def foresee(self, *steps: tuple[str, Mapping[str, Any]]) -> Preflight:
         """Try actions with their parameters one after the other, as before the first write of an upgrade."""
-        named = [Step(f"{number}", name, "", name, given) for number, (name, given) in enumerate(steps)]
+        named = [
+            Step(f"{number}", name, "", parse_action(name, given))
+            for number, (name, given) in enumerate(steps)
+        ]
         given = self._given({})
         client = Client(
             resolve(given, os.environ), user_agent="certflow-test", deadline=time.monotonic() + SECONDS

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.apply_release import (
+    ApplyRelease,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, upgrade_lease
 
 from tests.support import clusters, leases
@@ -25,7 +28,7 @@ from tests.support.snapshot_plans import install
 from tests.support.snapshot_rig import CRDS, release_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
 
@@ -72,17 +75,17 @@ def defect_at(monkeypatch: pytest.MonkeyPatch, part: str, meet: Callable[[], obj
 
     meet: what happens just before.
     """
-    real, left = actions.ACTIONS["apply"], [1]
+    real, left = actions.ACTIONS[ApplyRelease], [1]
 
-    def apply(context: ActionContext, parameters: Mapping[str, Any]) -> Any:
-        outcomes = real(context, parameters)
-        if not context.check_mode and part in parameters["parts"] and left:
+    def apply(context: ActionContext, action: ApplyRelease) -> Any:
+        outcomes = real(context, action)
+        if not context.check_mode and part in action.parts and left:
             left.clear()
             meet()
             raise KeyError(SECRET)
         return outcomes
 
-    monkeypatch.setitem(actions.ACTIONS, "apply", apply)
+    monkeypatch.setitem(actions.ACTIONS, ApplyRelease, apply)
 
 
 def held(cluster: Cluster) -> bool:
@@ -170,10 +173,10 @@ def test_the_next_run_continues(cluster: Cluster, upgrade: Upgrade, monkeypatch:
 def test_a_defect_before_the_first_step_writes_nothing(
     cluster: Cluster, upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_context: ActionContext, _parameters: Mapping[str, Any]) -> Any:
+    def fail(_context: ActionContext, _action: ApplyRelease) -> Any:
         raise KeyError(SECRET)
 
-    monkeypatch.setitem(actions.ACTIONS, "apply", fail)
+    monkeypatch.setitem(actions.ACTIONS, ApplyRelease, fail)
     before = cluster.api("GET", lab.CONTROLLER)["metadata"]["resourceVersion"]
     result = upgrade()
     assert (result["failed"], result["changed"], result["code"]) == (True, False, "defect"), result

@@ -62,7 +62,7 @@ def test_definitions_of_every_release_over_those_of_kubectl(sites: tuple[Snapsho
             fresh.cluster.api("DELETE", f"{CRDS}/{name}")
         assert kept == {path: _essence(old.cluster.api("GET", path)) for path in kept}, release
         assert result["changed"] == (release not in ("8.4.0", "8.7.0"))  # the files are the same since 8.0
-    old.done("migrate_storage", crd=SNAPSHOT_CRDS[2], version="v1", settle_seconds=0)
+    old.done("migrate_storage", crd=SNAPSHOT_CRDS[2], version="v1")
     assert old.crd(SNAPSHOT_CRDS[2])["status"]["storedVersions"] == ["v1"]
     assert old.writes()
 
@@ -104,7 +104,7 @@ def test_group_snapshots_through_every_version(sites: tuple[SnapshotRig, Snapsho
     old.done("apply", release="8.2.0", parts=["group_crds"], keep_unserved=["v1alpha1"])
     _one_that_refuses(old)
     for name in GROUP_CRDS:
-        old.done("migrate_storage", crd=name, version="v1beta1", settle_seconds=0)
+        old.done("migrate_storage", crd=name, version="v1beta1")
     old.done("apply", release="8.2.0", parts=["group_crds"])
     _give_status(old)
 
@@ -118,7 +118,7 @@ def test_group_snapshots_through_every_version(sites: tuple[SnapshotRig, Snapsho
             _contents(old, "v1beta2")["status"]["volumeSnapshotInfoList"] == HANDLES
         )  # the API server called the webhook
         for name in GROUP_CRDS:
-            old.done("migrate_storage", crd=name, version="v1beta2", settle_seconds=0)
+            old.done("migrate_storage", crd=name, version="v1beta2")
     old.done("conversion_none", crd=GROUP_CRDS[1])
     old.done("apply", release="8.7.0", parts=["group_crds"])
     for name in GROUP_CRDS:
@@ -187,9 +187,7 @@ def _one_that_refuses(rig: SnapshotRig) -> None:
     wait_for(lambda: "not to be written" in _refusal(rig, path), seconds=30)
     stored = rig.crd(GROUP_CRDS[2])["status"]["storedVersions"]
     for check_mode in (True, False):
-        result = rig.run(
-            "migrate_storage", check_mode=check_mode, crd=GROUP_CRDS[2], version="v1beta1", settle_seconds=0
-        )
+        result = rig.run("migrate_storage", check_mode=check_mode, crd=GROUP_CRDS[2], version="v1beta1")
         assert (result["failed"], result["code"]) == (True, "rollout-failed"), result
         assert GROUP_CRDS[2] in result["cause"] and "default/kept: " in result["cause"], result
     assert rig.crd(GROUP_CRDS[2])["status"]["storedVersions"] == stored == ["v1alpha1", "v1beta1"]

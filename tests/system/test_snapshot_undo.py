@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.object_actions import (
+    DeleteObjects,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.checksums import SUMS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions
 
@@ -28,7 +31,7 @@ from tests.support.rig import validated
 from tests.support.snapshot_rig import release_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
@@ -178,18 +181,18 @@ def test_what_the_hop_deleted_comes_back_with_its_key(
 ) -> None:
     """The last step fails after it has deleted the webhook, its Service, Secret and permissions."""
     lab.load_images(old.cluster, NEW)
-    real = actions.ACTIONS["delete"]
+    real = actions.ACTIONS[DeleteObjects]
     deleted: list[str] = []
 
-    def delete(context: ActionContext, parameters: Mapping[str, Any]) -> Any:
-        outcomes = real(context, parameters)
-        kinds = [entry["kind"] for entry in parameters["objects"]]
+    def delete(context: ActionContext, action: DeleteObjects) -> Any:
+        outcomes = real(context, action)
+        kinds = [entry.kind for entry in action.objects]
         if not context.check_mode and "Secret" in kinds and not deleted:
             deleted.extend(kinds)
             raise KeyError("a defect")
         return outcomes
 
-    monkeypatch.setitem(actions.ACTIONS, "delete", delete)
+    monkeypatch.setitem(actions.ACTIONS, DeleteObjects, delete)
     (secret,) = [
         obj for name, obj in snapshot_kept.whole_objects(old.cluster).items() if "/api/v1/secrets" in name
     ]

@@ -23,7 +23,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
     Result,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.verifications import (
+    Verify,
+    VerifySchema,
+    VerifyVersion,
+    VerifyWebhook,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeOptions,
 )
@@ -69,7 +74,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     assert lab.kubectl(cluster, "get", snapshots, "-A", "-l", LABEL, "-oname") == ""
 
 
-Steps = Mapping[str, Step]
+Steps = Mapping[str, Verify]
 
 
 def run(operation: Operation, cluster: Cluster, *, check_mode: bool = False, **given: Any) -> dict[str, Any]:
@@ -86,25 +91,23 @@ def verdicts(result: dict[str, Any]) -> dict[str, str]:
     return {one["id"]: one["verdict"] for one in result["verified"]}
 
 
-def proofs(cluster: Cluster, version: str = "8.7.0") -> dict[str, Step]:
+def proofs(cluster: Cluster, version: str = "8.7.0") -> dict[str, Verify]:
     """Return the verifications of what is installed, by id."""
-    found: list[Step] = []
+    found: dict[str, Verify] = {}
 
     def read(client: Client, _given: Mapping[str, Any], _check_mode: bool) -> Result:
-        reading = planning.read(
-            client, release_table.target(version), UpgradeOptions(accept=accepting("kubectl"))
-        )
-        found.extend(verify_installed.plan_checks(reading.context))
+        reading = planning.read(client, release_table.target(version), UpgradeOptions(accept=accepting("kubectl")))
+        found.update(verify_installed.plan_checks(reading.context))
         return Result(False, {})
 
     result = run(Operation("test", snapshot_controller.ARGUMENTS, read), cluster)
     assert not result.get("failed"), result
-    return {step.id: step for step in found}
+    return found
 
 
 def prove(
     cluster: Cluster,
-    step: Step,
+    action: Verify,
     verdict: str,
     *,
     wait_timeout: int = 60,
@@ -118,10 +121,10 @@ def prove(
     """
 
     def verify(client: Client, _given: Mapping[str, Any], check_mode: bool) -> Result:
-        found, left = verify_release.run_check(client, step, namespace=namespace, check_mode=check_mode)
+        found, left = verify_release.run_check(client, action, namespace=namespace, check_mode=check_mode)
         assert left == []
         if not verify_release.passes(found, check_mode=check_mode):
-            error = verify_release.failure(step, found, before or {}, left)
+            error = verify_release.failure(action, found, before or {}, left)
             error.values = {**error.values, "summary": found.summary}
             raise error
         return Result(False, {"verdict": found.verdict, "summary": found.summary, "was_broken_before": None})
@@ -170,10 +173,6 @@ def configure(cluster: Cluster, field: str, value: Any) -> None:
     )
 
 
-def changed(step: Step, **parameters: str) -> Step:
-    return replace(step, parameters={**step.parameters, **parameters})
-
-
 @pytest.fixture(scope="module")
 def steps(cluster: Cluster) -> Steps:
     return proofs(cluster)
@@ -196,7 +195,7 @@ def test_a_working_release_passes_with_the_permissions_of_the_roles(cluster: Clu
             lab.kubectl(cluster, "create", "clusterrolebinding", *binding)
     prover, verifier = (str(cluster.kubeconfig_for(user)) for user in bound)
     assert list(steps) == WHAT
-    assert steps["verify-webhook"].parameters["check"] == "second-default-class"
+    assert steps["verify-webhook"].parameters()["check"] == "second-default-class"
     results = {name: prove(cluster, step, "ok", kubeconfig=prover) for name, step in steps.items()}
     assert "8.1.0" in results["verify-version"]["summary"]
     result = module(cluster, kubeconfig=verifier)
@@ -264,7 +263,8 @@ def test_a_webhook_without_pods(cluster: Cluster, steps: Steps) -> None:
 
 def test_no_configuration_asks_it(cluster: Cluster, steps: Steps) -> None:
     step = steps["verify-webhook"]
-    nobody = changed(step, name="nobody")
+    assert isinstance(step, VerifyWebhook)
+    nobody = replace(step, name="nobody")
     assert "does not exist" in prove(cluster, nobody, "failed", wait_timeout=5)["summary"]
     configure(cluster, "objectSelector", {"matchLabels": {"no": "one"}})
     assert "does not ask it" in prove(cluster, step, "failed")["summary"]
@@ -290,7 +290,8 @@ def test_a_tag_with_another_release_is_detected(cluster: Cluster, steps: Steps) 
     lab.kubectl(cluster, "set", "image", "-n", "kube-system", "deployment/snapshot-controller", f"*={image}")
     lab.wait_until_available(cluster, "8.1.0", webhook=False)
     step = steps["verify-version"]
-    result = prove(cluster, changed(step, release="8.7.0"), "failed")
+    assert isinstance(step, VerifyVersion)
+    result = prove(cluster, replace(step, release="8.7.0"), "failed")
     assert "8.1.0, not 8.7.0" in result["summary"]
 
 
@@ -311,10 +312,10 @@ def other(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def test_a_webhook_older_than_the_rules(other: Cluster) -> None:
     found = proofs(other)
     assert list(found) == ["verify-webhook", "verify-version", "verify-controller"]
-    assert found["verify-webhook"].parameters["check"] == "empty-class"
+    assert found["verify-webhook"].parameters()["check"] == "empty-class"
     for step in found.values():
         prove(other, step, "ok")
-    rules = replace(found["verify-controller"], parameters={"subject": "schema"})
+    rules = VerifySchema()
     assert (
         "admission webhook" in prove(other, rules, "failed")["summary"]
     )  # the webhook refuses, not the rules

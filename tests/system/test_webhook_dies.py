@@ -19,7 +19,13 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._consent import EVERYTHING
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.verifications import (
+    Verify,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.webhook_actions import (
+    IssueCertificate,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeOptions,
 )
@@ -118,25 +124,24 @@ class WebhookUpgrade:
 
     def _step(self, step: Step, context: ActionContext) -> None:
         self.client.deadline = time.monotonic() + STEP_SECONDS
-        if step.action == "certificate":
-            self._certify(step)
+        if isinstance(step.action, IssueCertificate):
+            self._certify(step.action)
         elif step.id.startswith("verify-webhook") or step.id == "webhook-verify-first":
             wait_for(lambda: lab.webhook_refuses(self.cluster, NEW), seconds=60)
-        elif step.action != "verify":
-            actions.ACTIONS[step.action](context, step.parameters)
+        elif not isinstance(step.action, Verify):
+            actions.carry_out(context, step.action)
 
-    def _certify(self, step: Step) -> None:
-        given = step.parameters
-        server = f"{given['service']}.{given['namespace']}.svc"
+    def _certify(self, action: IssueCertificate) -> None:
+        server = f"{action.service}.{action.namespace}.svc"
         pair = pki.issue(self.ca, server, names=(server,))
         data = {"tls.crt": pair.certificate_pem, "tls.key": pair.key_pem, "ca.crt": self.ca.certificate_pem}
-        path = f"/api/v1/namespaces/{given['namespace']}/secrets"
+        path = f"/api/v1/namespaces/{action.namespace}/secrets"
         body = {
-            "metadata": {"name": given["secret"]},
+            "metadata": {"name": action.secret},
             "type": "kubernetes.io/tls",
             "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
         }
-        if self.client.find(f"{path}/{given['secret']}") is None:
+        if self.client.find(f"{path}/{action.secret}") is None:
             self.cluster.api("POST", path, body)
 
 

@@ -5,17 +5,35 @@
 
 """Carry out the actions of a plan's steps, and report their outcomes as results carry them.
 
-An action can be repeated. Work that is already done is not a change. Certificate steps and verifications are no actions:
-certificate_step and verify_release carry them out.
+An action can be repeated. Work that is already done is not a change. ACTIONS has the function of each class. certificate_step and
+verify_release carry out certificates and verifications.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .._consent import Consent
+from .._snapshot.actions.action import Action
+from .._snapshot.actions.apply_release import ApplyRelease
+from .._snapshot.actions.object_actions import (
+    DeleteObjects,
+    MigrateStorage,
+    OrphanDeployment,
+    RestoreObjects,
+    WaitAvailable,
+    WatchPods,
+)
+from .._snapshot.actions.webhook_actions import (
+    DisableConversion,
+    EnableConversion,
+    NarrowRules,
+    ReconnectWebhooks,
+    SetFailurePolicy,
+    SwitchService,
+)
 from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.errors import StepError
 from .._snapshot.kinds import Reference, reference
@@ -29,11 +47,6 @@ from .upgrade_request import UpgradeRequest
 
 if TYPE_CHECKING:
     from .._kube.client import Client
-
-Parameters = Mapping[str, Any]
-CERTIFICATE, VERIFY = "certificate", "verify"
-# Actions that watch pods and change nothing.
-WAITS = ("wait_available", "watch_pods")
 
 
 @dataclass(frozen=True)
@@ -74,12 +87,12 @@ def make_context(
     )
 
 
-# The actions of step_types.
+# The functions of the actions.
 
 
-def apply(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+def apply(context: ActionContext, action: ApplyRelease) -> list[ObjectOutcome]:
     """Apply parts of a release. Try all of them by dry runs before the first is written."""
-    wanted = manifests(context, parameters)
+    wanted = manifests(context, action)
     wanted = [*_missing_namespaces(context.client, wanted), *wanted]
     lenient = context.check_mode and context.pending
     previews = apply_manifests.preview(context.client, wanted, consent=context.consent, lenient=lenient)
@@ -91,34 +104,33 @@ def apply(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]
     return outcomes
 
 
-def manifests(context: ActionContext, parameters: Parameters) -> list[dict[str, Any]]:
-    """Return the objects of the release that a step of action "apply" applies."""
+def manifests(context: ActionContext, action: ApplyRelease) -> list[dict[str, Any]]:
+    """Return the objects of the release that the action applies."""
     return [
-        rendering.keeping(obj, _find_kept(context.client, obj, parameters), parameters)
-        for obj in rendered(context, parameters)
+        rendering.keeping(obj, _find_kept(context.client, obj, action), action)
+        for obj in rendered(context, action)
     ]
 
 
-def rendered(context: ActionContext, parameters: Parameters) -> list[dict[str, Any]]:
+def rendered(context: ActionContext, action: ApplyRelease) -> list[dict[str, Any]]:
     """Return the objects of ``manifests`` without the parts of the live objects that they keep."""
-    given = {**parameters, "namespace": parameters.get("namespace") or context.namespace}
-    files = release_source.files(context.source, given["release"])
-    return rendering.render(files, given, context.settings)
+    placed = replace(action, namespace=action.namespace or context.namespace)
+    files = release_source.files(context.source, action.release)
+    return rendering.render(files, placed, context.settings)
 
 
-def restore_objects(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+def restore_objects(context: ActionContext, action: RestoreObjects) -> list[ObjectOutcome]:
     """Put objects back as they were before the hop."""
-    targets = [Reference(entry["kind"], entry["name"], entry["namespace"]) for entry in parameters["objects"]]
-    originals = [restore.adjusted(context.originals[target], parameters) for target in targets]
+    originals = [restore.adjusted(context.originals[target], action) for target in action.objects]
     return [
         restore.restore(context.client, target, original, consent=context.consent)
-        for target, original in zip(targets, originals)
+        for target, original in zip(action.objects, originals)
     ]
 
 
-def conversion_none(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+def conversion_none(context: ActionContext, action: DisableConversion) -> list[ObjectOutcome]:
     """Set spec.conversion to {strategy: None}, and read it back."""
-    target = Reference("CustomResourceDefinition", parameters["crd"])
+    target = Reference("CustomResourceDefinition", action.crd)
     outcome = _patched(context, target, patches.disable_conversion)
     if not context.check_mode and patches.disable_conversion(context.client.get(target.path)):
         raise StepError(
@@ -128,64 +140,59 @@ def conversion_none(context: ActionContext, parameters: Parameters) -> list[Obje
     return [outcome]
 
 
-def migrate_storage(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+def migrate_storage(context: ActionContext, action: MigrateStorage) -> list[ObjectOutcome]:
     """Write every object back at the version. Then set storedVersions to this version only."""
-    settle = float(parameters.get("settle_seconds", storage_migration.SETTLE_SECONDS))
     return storage_migration.migrate(
-        context.client, parameters["crd"], parameters["version"], settle=settle, check_mode=context.check_mode
+        context.client, action.crd, action.version, check_mode=context.check_mode
     )
 
 
-def narrow_rules(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+def narrow_rules(context: ActionContext, action: NarrowRules) -> list[ObjectOutcome]:
     """Replace only the rules of a ValidatingWebhookConfiguration."""
-    target = Reference("ValidatingWebhookConfiguration", parameters["name"])
-    return [_patched(context, target, lambda obj: patches.replace_rules(obj, parameters["rules"]))]
+    target = Reference("ValidatingWebhookConfiguration", action.name)
+    return [_patched(context, target, lambda obj: patches.replace_rules(obj, action.rules))]
 
 
-def failure_policy(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+def failure_policy(context: ActionContext, action: SetFailurePolicy) -> list[ObjectOutcome]:
     """Set the failurePolicy of every webhook of the configurations."""
-    policy = parameters["policy"]
     return [
         _patched(
             context,
             Reference("ValidatingWebhookConfiguration", name),
-            lambda obj: patches.set_failure_policy(obj, policy),
+            lambda obj: patches.set_failure_policy(obj, action.policy),
         )
-        for name in parameters["names"]
+        for name in action.names
     ]
 
 
-def switch_service(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+def switch_service(context: ActionContext, action: SwitchService) -> list[ObjectOutcome]:
     """Set the Service's selector, and its target port if given. Wait until its endpoints match."""
-    target = Reference("Service", parameters["name"], parameters["namespace"])
-    selector, port = dict(parameters["selector"]), parameters.get("target_port")
-    outcome = _patched(context, target, lambda obj: patches.set_selector(obj, selector, port))
+    selector, port = dict(action.selector), action.target_port
+    outcome = _patched(context, action.service, lambda obj: patches.set_selector(obj, selector, port))
     if not context.check_mode:
-        waits.until_switched(context.client, target, selector, port)
+        waits.until_switched(context.client, action.service, selector, port)
     return [outcome]
 
 
-def watch_pods(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+def watch_pods(context: ActionContext, action: WatchPods) -> list[ObjectOutcome]:
     """Watch the pods of a Deployment. Raise RolloutError as soon as one of them restarts or is no longer ready."""
     if not context.check_mode:
-        target = Reference("Deployment", parameters["name"], parameters["namespace"])
-        waits.watch_pods(context.client, target, float(parameters["seconds"]))
+        waits.watch_pods(context.client, action.deployment, action.seconds)
     return []
 
 
-def orphan_deployment(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+def orphan_deployment(context: ActionContext, action: OrphanDeployment) -> list[ObjectOutcome]:
     """Delete the Deployment and keep its pods."""
-    target = Reference("Deployment", parameters["name"], parameters["namespace"])
     return orphan.orphan_deployment(
-        context.client, target, check_mode=context.check_mode, consent=context.consent
+        context.client, action.deployment, check_mode=context.check_mode, consent=context.consent
     )
 
 
-def delete(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+def delete(context: ActionContext, action: DeleteObjects) -> list[ObjectOutcome]:
     """Delete the objects in their order. Skip objects that do not exist."""
     return [
         outcome
-        for entry in parameters["objects"]
+        for entry in action.objects
         for outcome in delete_objects.delete_planned(
             context.client,
             entry,
@@ -196,40 +203,41 @@ def delete(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome
     ]
 
 
-def reconnect(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+def reconnect(context: ActionContext, action: ReconnectWebhooks) -> list[ObjectOutcome]:
     """Make every API server open new connections to the webhooks of the objects."""
-    return _reconnect(context, parameters["targets"])
+    return _reconnect(context, action.targets)
 
 
-def wait_available(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+def wait_available(context: ActionContext, action: WaitAvailable) -> list[ObjectOutcome]:
     """Wait until every replica of the newest template is available. Make API servers reconnect when old pods begin to end."""
     if context.check_mode:
         return []
-    target = Reference("Deployment", parameters["name"], parameters["namespace"])
     outcomes: list[ObjectOutcome] = []
     waits.until_available(
         context.client,
-        target,
-        on_ending=lambda: outcomes.extend(_reconnect(context, parameters.get("reconnect") or ())),
+        action.deployment,
+        on_ending=lambda: outcomes.extend(_reconnect(context, action.reconnect)),
     )
     return outcomes
 
 
-def conversion_webhook(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+def conversion_webhook(context: ActionContext, action: EnableConversion) -> list[ObjectOutcome]:
     """Make spec.conversion call the webhook, with the CA of its Secret in the same write."""
     outcome = patches.enable_conversion(
         context.client,
-        Reference("CustomResourceDefinition", parameters["crd"]),
-        parameters["service"],
-        Reference("Secret", parameters["secret"]["name"], parameters["secret"]["namespace"]),
+        Reference("CustomResourceDefinition", action.crd),
+        asdict(action.service),
+        Reference("Secret", action.secret.name, action.secret.namespace),
         check_mode=context.check_mode,
         consent=context.consent,
     )
     return [outcome]
 
 
-def _reconnect(context: ActionContext, targets: Iterable[Mapping[str, Any]]) -> list[ObjectOutcome]:
-    return patches.reconnect(context.client, targets, check_mode=context.check_mode, consent=context.consent)
+def _reconnect(context: ActionContext, targets: Iterable[Reference]) -> list[ObjectOutcome]:
+    return patches.reconnect(
+        context.client, targets, check_mode=context.check_mode, consent=context.consent
+    )
 
 
 def _patched(
@@ -240,12 +248,10 @@ def _patched(
     )
 
 
-def _find_kept(
-    client: Client, manifest: Mapping[str, Any], parameters: Parameters
-) -> Mapping[str, Any] | None:
+def _find_kept(client: Client, manifest: Mapping[str, Any], action: ApplyRelease) -> Mapping[str, Any] | None:
     """Return the existing object if some of its fields are kept, else None."""
     kind = manifest["kind"]
-    kept = (kind == "CustomResourceDefinition" and parameters.get("keep_unserved")) or (
+    kept = (kind == "CustomResourceDefinition" and action.keep_unserved) or (
         kind == "ValidatingWebhookConfiguration"
     )
     return client.find(reference(manifest).path) if kept else None
@@ -258,22 +264,27 @@ def _missing_namespaces(client: Client, manifests: Sequence[Mapping[str, Any]]) 
     return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in missing]
 
 
-Action = Callable[[ActionContext, Parameters], "list[ObjectOutcome]"]
-ACTIONS: dict[str, Action] = {
-    "apply": apply,
-    "conversion_none": conversion_none,
-    "conversion_webhook": conversion_webhook,
-    "migrate_storage": migrate_storage,
-    "narrow_rules": narrow_rules,
-    "failure_policy": failure_policy,
-    "delete": delete,
-    "orphan": orphan_deployment,
-    "switch_service": switch_service,
-    "reconnect": reconnect,
-    "restore": restore_objects,
-    "wait_available": wait_available,
-    "watch_pods": watch_pods,
+# The function of each class of actions. Each takes an action of its class.
+ACTIONS: dict[type[Action], Callable[[ActionContext, Any], list[ObjectOutcome]]] = {
+    ApplyRelease: apply,
+    DisableConversion: conversion_none,
+    EnableConversion: conversion_webhook,
+    MigrateStorage: migrate_storage,
+    NarrowRules: narrow_rules,
+    SetFailurePolicy: failure_policy,
+    DeleteObjects: delete,
+    OrphanDeployment: orphan_deployment,
+    SwitchService: switch_service,
+    ReconnectWebhooks: reconnect,
+    RestoreObjects: restore_objects,
+    WaitAvailable: wait_available,
+    WatchPods: watch_pods,
 }
+
+
+def carry_out(context: ActionContext, action: Action) -> list[ObjectOutcome]:
+    """Carry out an action of ACTIONS, or try it in check mode. Return the outcome for each object."""
+    return ACTIONS[type(action)](context, action)
 
 
 # Reports.

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._certificate import cluster_signer
@@ -15,8 +16,9 @@ from .._certificate.certificate_run import CertificateRun
 from .._consent import Consent
 from .._csr.intent import intent_from
 from .._result import Result
-from .._snapshot.actions.step_types import Step
+from .._snapshot.actions.webhook_actions import IssueCertificate
 from .._snapshot.context.upgrade_context import UpgradeContext
+from .._snapshot.kinds import Reference
 from .._webhook import bundle_targets
 from .upgrade_request import CertificateOptions
 
@@ -34,7 +36,7 @@ def signer_of(client: Client, options: CertificateOptions) -> str:
 
 def issue(
     client: Client,
-    step: Step,
+    action: IssueCertificate,
     options: CertificateOptions,
     *,
     signer: str,
@@ -42,7 +44,7 @@ def issue(
     check_mode: bool = False,
     existing: UpgradeContext | None = None,
 ) -> Result:
-    """Bring the certificate of a step, its Secret and its targets to the wanted state.
+    """Bring the certificate of the action, its Secret and its targets to the wanted state.
 
     Args:
         existing: try only the targets that can have a CA bundle in this state of the cluster.
@@ -50,30 +52,29 @@ def issue(
     Raises:
         CertflowError: as k8s_csr.
     """
-    given = step.parameters
     intent = intent_from(
         {
-            "service": given["service"],
-            "namespace": given["namespace"],
-            "secret": {"name": given["secret"], "ca_key": "ca.crt"},
+            "service": action.service,
+            "namespace": action.namespace,
+            "secret": {"name": action.secret, "ca_key": "ca.crt"},
             "signer_name": signer,
             "expiration_seconds": options.expiration_seconds,
             "renew_before": options.renew_before,
         },
         consent,
     )
-    targets = bundle_targets.targets_from(_targets(given["targets"], existing))
+    targets = bundle_targets.targets_from(_targets(action.targets, existing))
     return ensure_certificate(CertificateRun(client, intent, targets, check_mode=check_mode))
 
 
-def _targets(targets: list[dict[str, Any]], existing: UpgradeContext | None) -> list[dict[str, Any]]:
-    """Return the targets of the step, without those that cannot have a CA bundle yet, because a later step creates them.
+def _targets(targets: Sequence[Reference], existing: UpgradeContext | None) -> list[dict[str, Any]]:
+    """Return the targets of the action, without those that cannot have a CA bundle yet, because a later step creates them.
 
     existing: the state of the cluster, None for all targets.
     """
-    if existing is None:
-        return targets
-    installed = existing.installed
-    converting = [name for name, crd in installed.crds.items() if crd.conversion.strategy == "Webhook"]
-    ready = {configuration.name for configuration in installed.configurations} | set(converting)
-    return [target for target in targets if target["name"] in ready]
+    ready = {target.name for target in targets}
+    if existing is not None:
+        installed = existing.installed
+        ready = {name for name, crd in installed.crds.items() if crd.conversion.strategy == "Webhook"}
+        ready.update(configuration.name for configuration in installed.configurations)
+    return [{"kind": target.kind, "name": target.name} for target in targets if target.name in ready]

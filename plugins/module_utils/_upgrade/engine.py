@@ -24,14 +24,16 @@ from .._kube.lease_state import LeaseState
 from .._process import interrupt
 from .._process.progress_lines import ProgressPrinter
 from .._result import Result
-from .._snapshot.actions.step_types import Step
+from .._snapshot.actions.action import Step
+from .._snapshot.actions.object_actions import WaitAvailable
+from .._snapshot.actions.verifications import Verify
 from .._snapshot.errors import PreflightError, UnprovenError, UpgradeError
 from .._snapshot.kinds import Reference
 from .._snapshot.plan import plan_changes, undo_steps, verify_installed
 from .._snapshot.plan.planner import Hop
 from .._snapshot.release.release_table import Release, get
 from . import actions, backups, plan_writes, planning, preflight, undo, upgrade_lease, verify_release
-from .actions import VERIFY, WAITS, ActionContext
+from .actions import ActionContext
 from .planning import NOTHING_WRITTEN, ClusterPlan
 from .preflight import Preflight
 from .release_checks import CheckResult
@@ -86,11 +88,11 @@ class Upgrade:
         verified: list[dict[str, Any]] = []
         self._values = {**current.values(), **self._values, "verified": verified}
         seconds = self.request.step_timeout
-        for step, result, undeleted in self._run_checks(current, seconds, check_mode=check_mode):
-            verified.append(_report(step, result))
-            self.progress.say(f"{result.verdict}: {step.parameters['subject']}: {result.summary}")
+        for step_id, action, result, undeleted in self._run_checks(current, seconds, check_mode=check_mode):
+            verified.append(_report(step_id, action, result))
+            self.progress.say(f"{result.verdict}: {action.subject}: {result.summary}")
             if not verify_release.passes(result, check_mode=check_mode):
-                error = verify_release.failure(step, result, {}, undeleted)
+                error = verify_release.failure(action, result, {}, undeleted)
                 error.values = {**error.values, **current.values(), "verified": verified}
                 raise error
         return self._result(changed=False)
@@ -166,24 +168,27 @@ class Upgrade:
         """Verify the installed release, to tell later if this run or an earlier change broke it."""
         seconds = min(BEFORE_SECONDS, self.request.step_timeout)
         return {
-            step.id: _report(step, result) for step, result, _undeleted in self._run_checks(current, seconds)
+            step_id: _report(step_id, action, result)
+            for step_id, action, result, _undeleted in self._run_checks(current, seconds)
         }
 
     def _run_checks(
         self, current: ClusterPlan, seconds: int, *, check_mode: bool = False
-    ) -> Iterator[tuple[Step, CheckResult, list[str]]]:
-        """Verify the installed release. Yield each check with its result, and a line for each object that was not deleted.
+    ) -> Iterator[tuple[str, Verify, CheckResult, list[str]]]:
+        """Verify the installed release.
+
+        Yield the id of each check, its action, its result, and a line for each object that was not deleted.
 
         seconds: the longest time for one check.
         """
-        for step in verify_installed.plan_checks(current.context):
+        for step_id, action in verify_installed.plan_checks(current.context).items():
             self._set_deadline(seconds)
-            self.progress.set_activity(step.title)
+            self.progress.set_activity(f"Verify the present state: {action.summary}")
             result, undeleted = verify_release.run_check(
-                self.client, step, namespace=self.request.probe_namespace, check_mode=check_mode
+                self.client, action, namespace=self.request.probe_namespace, check_mode=check_mode
             )
             self._steps.warnings += undeleted
-            yield step, result, undeleted
+            yield step_id, action, result, undeleted
 
     def _verify_settled(self, current: ClusterPlan, found: Preflight) -> Result:
         """Verify the release if nothing is due."""
@@ -191,7 +196,7 @@ class Upgrade:
         steps = [
             _without_reconnect(step)
             for step in (hops[-1].steps if hops else ())
-            if step.action in (VERIFY, *WAITS)
+            if not step.action.writes_objects
         ]
         self._steps.reserve = 0
         try:
@@ -395,7 +400,11 @@ class Upgrade:
 
 def _without_reconnect(step: Step) -> Step:
     """Return the step without its write while old pods end. Nothing is due, so the run does not hold the Lease."""
-    return replace(step, parameters={key: one for key, one in step.parameters.items() if key != "reconnect"})
+    return (
+        replace(step, action=replace(step.action, reconnect=()))
+        if isinstance(step.action, WaitAvailable)
+        else step
+    )
 
 
 def _reverted(hop: Hop) -> CertflowError:
@@ -407,10 +416,10 @@ def _reverted(hop: Hop) -> CertflowError:
     )
 
 
-def _report(step: Step, result: CheckResult) -> dict[str, Any]:
+def _report(step_id: str, action: Verify, result: CheckResult) -> dict[str, Any]:
     return {
-        "id": step.id,
-        "subject": step.parameters["subject"],
+        "id": step_id,
+        "subject": action.subject,
         "verdict": result.verdict,
         "summary": result.summary,
         "evidence": list(result.evidence),

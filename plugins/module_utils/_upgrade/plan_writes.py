@@ -11,20 +11,18 @@ each object is a write of its own, and generated names, versions and UIDs are le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from .._approved_plan import Write, digest
-from .._snapshot.actions.step_types import Step
+from .._snapshot.actions.action import Step
+from .._snapshot.actions.apply_release import ApplyRelease
+from .._snapshot.actions.webhook_actions import IssueCertificate
 from .._snapshot.kinds import Reference
 from .._snapshot.plan import plan_changes
 from .._snapshot.plan.planner import Hop
 from . import actions
-from .actions import CERTIFICATE, VERIFY, WAITS, ActionContext, Parameters
+from .actions import ActionContext
 from .preflight import Preflight
-
-#: The kinds of objects whose names are generated.
-GENERATED = ("CertificateSigningRequest", "ReplicaSet")
 
 
 def of_hops(context: ActionContext, hops: Sequence[Hop], preflight: Preflight) -> Iterator[Write]:
@@ -40,7 +38,7 @@ def of_hops(context: ActionContext, hops: Sequence[Hop], preflight: Preflight) -
         objects: dict[str, set[Reference]] = {}
         for line in plan_changes.lines(hop):
             objects.setdefault(line.step, set()).update(line.objects)
-        for step in (step for step in hop.steps if step.action not in (VERIFY, *WAITS)):
+        for step in (step for step in hop.steps if step.action.writes_objects):
             written = objects.get(step.id, set())
             follows = is_later or (touched and (not written or written & touched))
             if follows or step in due or step.id in preflight.certificates:
@@ -51,28 +49,9 @@ def of_hops(context: ActionContext, hops: Sequence[Hop], preflight: Preflight) -
 def of_step(context: ActionContext, step: Step, hop: str, signer: str) -> Iterator[Write]:
     """Yield the writes of a step. hop: the release of its hop. signer: of a certificate step."""
     title = f"step {step.id} of the hop to {hop}"
-    options = step.parameters
-    contents = PARTS[step.action](options) if step.action in PARTS else [[step.action, options]]
-    if step.action == "apply":
-        contents = [["apply", options, digest(actions.rendered(context, options))]]
-    elif step.action == CERTIFICATE:
-        place = [options[key] for key in ("namespace", "service", "secret")]
-        contents = [["certificate", *place, signer], *_bundles(options)]
+    action, contents = step.action, step.action.writes()
+    if isinstance(action, ApplyRelease):
+        contents[0].append(digest(actions.rendered(context, action)))
+    elif isinstance(action, IssueCertificate):
+        contents[0].append(signer)
     yield from (Write(step.id, title, content) for content in contents)
-
-
-def _deletion(entry: Mapping[str, Any]) -> list[str]:
-    name = "" if entry["kind"] in GENERATED else entry["name"]
-    return ["delete", entry["kind"], entry.get("namespace", ""), name, entry.get("label_selector", "")]
-
-
-def _bundles(options: Parameters) -> list[Any]:
-    return [["bundle", target["kind"], target["name"]] for target in options["targets"]]
-
-
-#: Action -> its writes. An action without a row is one write with its parameters.
-PARTS: dict[str, Callable[[Parameters], list[Any]]] = {
-    "delete": lambda row: [_deletion(entry) for entry in row["objects"]],
-    "failure_policy": lambda row: [["failure_policy", name, row["policy"]] for name in row["names"]],
-    "reconnect": _bundles,
-}

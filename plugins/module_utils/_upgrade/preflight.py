@@ -11,22 +11,25 @@ policies. Reviews are used only for permissions that no dry run shows, those of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError
 from .._kube import access_review
 from .._kube.access_review import Permission
 from .._kube.errors import ApiError, Forbidden, KubeError, MissingPermissions, NotFound
-from .._snapshot.actions.step_types import Step
+from .._snapshot.actions.action import Action, Step
+from .._snapshot.actions.apply_release import ApplyRelease
+from .._snapshot.actions.webhook_actions import IssueCertificate
 from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.errors import NotYetError, PreflightError
 from .._snapshot.kinds import KINDS, Reference
-from .._snapshot.plan import plan_changes, required_permissions, undo_steps
+from .._snapshot.plan import plan_changes, undo_steps
 from .._snapshot.plan.planner import Hop
 from . import actions, backups, certificate_step, upgrade_lease
-from .actions import ACTIONS, CERTIFICATE, Action, ActionContext
+from .actions import ACTIONS, ActionContext
 from .planning import NOTHING_WRITTEN
 from .steps import restore
 from .steps.apply_manifests import ObjectOutcome
@@ -126,7 +129,8 @@ def try_plan(
         CertflowError: the signer of this cluster is not known.
     """
     signer = ""
-    if any(step.action == CERTIFICATE for step in steps):
+    certificates = [(step, step.action) for step in steps if isinstance(step.action, IssueCertificate)]
+    if certificates:
         signer = certificate_step.signer_of(client, request.certificate)
     acting = actions.make_context(client, request, context, check_mode=True)
     backup = backups.permissions(upgrade_lease.NAMESPACE)[:1] if request.backup_in_cluster else []
@@ -134,9 +138,9 @@ def try_plan(
     missing = _new_namespaces(found.tried)
     due: list[str] = []
     problems = [*found.problems, *(_try_undo(client, found.tried) if request.undo else ())]
-    for step in (one for one in steps if one.action == CERTIFICATE):
+    for step, action in certificates:
         try:
-            if step.parameters["namespace"] in missing or _is_due(client, request, context, step, signer):
+            if action.namespace in missing or _is_due(client, request, context, action, signer):
                 due.append(step.id)
         except CertflowError as error:
             problems.append(problem_of(step, error))
@@ -165,7 +169,7 @@ def refuse(found: Preflight, lead: str = NOTHING_WRITTEN) -> None:
 def try_actions(
     context: ActionContext,
     steps: Sequence[Step],
-    table: Mapping[str, Action] | None = None,
+    table: Mapping[type[Action], Callable[[ActionContext, Any], list[ObjectOutcome]]] = ACTIONS,
     *,
     probe_namespace: str = "",
     permissions: Sequence[Permission] = (),
@@ -173,24 +177,23 @@ def try_actions(
     """Try each step that changes objects, as if the steps before it had been carried out.
 
     Args:
-        table: the actions that are tried, by default all. Of verifications only the permissions are checked.
+        table: the actions that are tried. Of verifications only the permissions are checked.
         probe_namespace: where verifications create a snapshot, if not where their step says.
         permissions: further ones that the upgrade needs.
 
     Raises:
         KubeError: the API server does not answer.
     """
-    actions = ACTIONS if table is None else table
     tried: list[TriedStep] = []
     problems: list[PreflightProblem] = []
     notes: list[str] = []
-    for step in (one for one in steps if one.action in actions):
+    for step in (one for one in steps if type(one.action) in table):
         pending = any(one.is_due for one in tried)
         trial = replace(context, check_mode=True, pending=pending)
         try:
-            tried.append(TriedStep(step, tuple(actions[step.action](trial, step.parameters))))
-            if step.action == "apply":
-                found, unknown = _try_pods(trial, step)
+            tried.append(TriedStep(step, tuple(table[type(step.action)](trial, step.action))))
+            if isinstance(step.action, ApplyRelease):
+                found, unknown = _try_pods(trial, step.id, step.action)
                 problems += found
                 notes += unknown
         except NotYetError as exc:
@@ -200,8 +203,9 @@ def try_actions(
         except CertflowError as exc:
             problems.append(problem_of(step, exc))
     if any(one.is_due for one in tried):
-        needed = [*required_permissions.collect(steps, context.namespace, probe_namespace), *permissions]
-        problems += find_lacking(context.client, needed, "complete and verify the upgrade")
+        needed = [step.action.permissions(context.namespace, probe_namespace) for step in steps]
+        needed.append(list(permissions))
+        problems += find_lacking(context.client, list(chain(*needed)), "complete and verify the upgrade")
     return Preflight(tuple(tried), problems=tuple(problems), notes=tuple(dict.fromkeys(notes)))
 
 
@@ -222,11 +226,11 @@ def problem_of(step: Step, error: CertflowError) -> PreflightProblem:
 
 
 def _is_due(
-    client: Client, request: UpgradeRequest, context: UpgradeContext, step: Step, signer: str
+    client: Client, request: UpgradeRequest, context: UpgradeContext, action: IssueCertificate, signer: str
 ) -> bool:
     return certificate_step.issue(
         client,
-        step,
+        action,
         request.certificate,
         signer=signer,
         consent=request.options.accept,
@@ -265,11 +269,13 @@ def _new_namespaces(tried: Iterable[TriedStep]) -> set[str]:
     }
 
 
-def _try_pods(context: ActionContext, step: Step) -> tuple[list[PreflightProblem], list[str]]:
+def _try_pods(
+    context: ActionContext, step_id: str, action: ApplyRelease
+) -> tuple[list[PreflightProblem], list[str]]:
     """Try a pod of each Deployment, because policies and quotas may refuse the pods of an accepted Deployment."""
     problems: list[PreflightProblem] = []
     notes: list[str] = []
-    for manifest in actions.manifests(context, step.parameters):
+    for manifest in actions.manifests(context, action):
         if manifest["kind"] != "Deployment":
             continue
         try:
@@ -281,7 +287,7 @@ def _try_pods(context: ActionContext, step: Step) -> tuple[list[PreflightProblem
             else:
                 cause = f"the API server refuses {title}: {exc.message}"
                 remedy = "Change the field or the policy that the message names"
-                problems.append(PreflightProblem(step.id, cause, (exc.cause,), remedy))
+                problems.append(PreflightProblem(step_id, cause, (exc.cause,), remedy))
         notes += _note_images(context.client, manifest)
     return problems, notes
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._snapshot.actions.verifications import EMPTY_CLASS, EMPTY_REFERENCE, SECOND_DEFAULT
 from .._snapshot.release.release_table import GROUP, SNAPSHOT
 
 OK, FAILED, UNPROVEN = "ok", "failed", "unproven"
@@ -73,15 +74,15 @@ def refusal_test(check: str, namespace: str, driver: str = DRIVER) -> RefusalTes
 
     Source: pkg/validation-webhook/snapshot.go at v4.2.1 to v8.1.0.
     """
-    if check == "empty-class":
+    if check == EMPTY_CLASS:
         manifest = snapshot(namespace, {"volumeSnapshotClassName": "", "source": _CLAIM})
         return RefusalTest(
             "volumesnapshots", manifest, "Spec.VolumeSnapshotClassName must not be the empty string"
         )
-    if check == "empty-reference":
+    if check == EMPTY_REFERENCE:
         reference = {"volumeSnapshotRef": {"name": NAME, "namespace": ""}}
         return RefusalTest("volumesnapshotcontents", content(reference), "Spec.VolumeSnapshotRef.Namespace")
-    if check == "second-default-class":
+    if check == SECOND_DEFAULT:
         return RefusalTest("volumesnapshotclasses", default_class(driver), "default snapshot class")
     raise KeyError(check)
 

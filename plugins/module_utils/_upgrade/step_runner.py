@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from .._errors import CertflowError, as_error
 from .._kube.lease import Lease
 from .._process.progress_lines import ProgressPrinter
-from .._snapshot.actions.step_types import Step
+from .._snapshot.actions.action import Action, Step
+from .._snapshot.actions.verifications import Verify
+from .._snapshot.actions.webhook_actions import IssueCertificate
 from .._times import format_time
 from . import actions, certificate_step, upgrade_lease, verify_release
-from .actions import ACTIONS, CERTIFICATE, VERIFY, WAITS, ActionContext
+from .actions import ActionContext
 from .release_checks import OK
 from .steps.apply_manifests import ObjectOutcome
 from .upgrade_lease import RunRecord
@@ -28,9 +30,8 @@ if TYPE_CHECKING:
     from .._kube.client import Client
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
-# Steps that only write a few objects and wait for nothing, in seconds.
+# The time of an action that is_short, in seconds.
 SHORT_SECONDS = 60
-SHORT = "apply restore conversion_none conversion_webhook narrow_rules failure_policy reconnect".split()
 # The progress shows steps that took longer. Shorter steps are in the result only.
 SHOWN_SECONDS = 1.0
 # A step of the way back begins if at least this time is left. Seconds.
@@ -135,7 +136,7 @@ class StepRunner:
         )
         self._write_record(step, position)
         record = StepRecord(
-            position.hop, step.id, step.title, step.action, position.undoes, reason=step.reason
+            position.hop, step.id, step.title, step.action.action_name, position.undoes, reason=step.reason
         )
         self.records.append(record)
         written, begun = len(self.client.written), time.monotonic()
@@ -157,8 +158,8 @@ class StepRunner:
 
     def _time_limit(self, step: Step) -> int:
         """Return the longest time that the step may take."""
-        own = SHORT_SECONDS if step.action in SHORT else self.request.step_timeout
-        return min(self.request.step_timeout, int(step.parameters.get("timeout") or own))
+        own = SHORT_SECONDS if step.action.is_short else self.request.step_timeout
+        return min(self.request.step_timeout, step.action.time_limit or own)
 
     def _check_time(self, step: Step, seconds: int) -> None:
         left = self.end - time.monotonic() - self.reserve
@@ -185,17 +186,17 @@ class StepRunner:
         )
 
     def _carry_out(self, step: Step, context: ActionContext, record: StepRecord) -> None:
-        if step.action == CERTIFICATE:
-            self._issue_certificate(step, record)
-        elif step.action == VERIFY:
-            self._run_check(step, record)
+        if isinstance(step.action, IssueCertificate):
+            self._issue_certificate(step.action, record)
+        elif isinstance(step.action, Verify):
+            self._run_check(step.action, record)
         else:
-            self._run_action(step, context, record)
+            self._run_action(step.action, context, record)
 
-    def _issue_certificate(self, step: Step, record: StepRecord) -> None:
+    def _issue_certificate(self, action: IssueCertificate, record: StepRecord) -> None:
         result = certificate_step.issue(
             self.client,
-            step,
+            action,
             self.request.certificate,
             signer=self.signer or certificate_step.signer_of(self.client, self.request.certificate),
             consent=self.request.options.accept,
@@ -203,22 +204,22 @@ class StepRunner:
         record.reason = str(result.values["reason"])
         self.warnings += result.warnings
 
-    def _run_check(self, step: Step, record: StepRecord) -> None:
+    def _run_check(self, action: Verify, record: StepRecord) -> None:
         result, undeleted = verify_release.run_check(
-            self.client, step, namespace=self.request.probe_namespace
+            self.client, action, namespace=self.request.probe_namespace
         )
         if not verify_release.passes(result):
-            raise verify_release.failure(step, result, self.before.get(step.id, {}), undeleted)
+            raise verify_release.failure(action, result, self.before.get(record.id, {}), undeleted)
         record.reason = result.summary
         self.warnings += undeleted
         if result.verdict != OK:
-            self.warnings.append(f"{step.parameters['subject']} is not proven: {result.summary}")
+            self.warnings.append(f"{action.subject} is not proven: {result.summary}")
 
-    def _run_action(self, step: Step, context: ActionContext, record: StepRecord) -> None:
-        outcomes = ACTIONS[step.action](context, step.parameters)
+    def _run_action(self, action: Action, context: ActionContext, record: StepRecord) -> None:
+        outcomes = actions.carry_out(context, action)
         changed = [one for one in outcomes if one.is_changed]
         self.outcomes += changed
         record.objects = [actions.report(one) for one in changed]
         self.warnings += [one.note for one in outcomes if one.note and not one.is_changed]
-        if not changed and step.action not in WAITS:
+        if not changed and action.writes_objects:
             record.reason = "the objects are already in the state of this step"

@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from .._kube.errors import AlreadyExists, ApiError, KubeError, MissingPermissions, NotFound
 from .._process import interrupt
-from .._snapshot.actions.step_types import Step
+from .._snapshot.actions.action import Place
+from .._snapshot.actions.verifications import (
+    SECOND_DEFAULT,
+    Verify,
+    VerifyController,
+    VerifyConversion,
+    VerifyGroups,
+    VerifySchema,
+    VerifyVersion,
+    VerifyWebhook,
+)
 from .._snapshot.context.upgrade_context import NO_VERSION
 from .._snapshot.errors import UnprovenError
 from .._snapshot.kinds import KINDS, Reference
@@ -50,25 +60,23 @@ class CheckRun:
 
     client: the connection to the cluster.
     objects: the test objects of the check.
-    parameters: those of the step.
-    namespace: of the test objects, "" for that of the step.
+    namespace: of the test objects.
     check_mode: True to create no test object.
     """
 
     client: Client
     objects: TemporaryObjects
-    parameters: Mapping[str, Any]
     namespace: str
     check_mode: bool
 
 
 def run_check(
-    client: Client, step: Step, *, namespace: str = "", check_mode: bool = False
+    client: Client, action: Verify, *, namespace: str = "", check_mode: bool = False
 ) -> tuple[CheckResult, list[str]]:
-    """Run the check of a step of action "verify".
+    """Run the check of an action.
 
     Args:
-        namespace: of the test objects, "" for that of the step.
+        namespace: of the test objects, "" for that of the action.
         check_mode: create nothing, so that only some subjects can be verified.
 
     Returns:
@@ -76,7 +84,7 @@ def run_check(
     """
     objects = TemporaryObjects(client, uuid.uuid4().hex[:12])
     undeleted: list[str] = []
-    place = namespace or step.parameters.get("namespace") or ""
+    place = namespace or action.test_namespace
 
     def remove() -> None:
         # No other run uses these objects, so they are removed even if the Lease is lost.
@@ -84,7 +92,7 @@ def run_check(
             undeleted.extend(objects.remove())
 
     with interrupt.clean_up_with(remove):
-        result = _run(CheckRun(client, objects, step.parameters, place, check_mode))
+        result = _run(CheckRun(client, objects, place, check_mode), action)
     return result, undeleted
 
 
@@ -94,12 +102,13 @@ def passes(result: CheckResult, *, check_mode: bool = False) -> bool:
 
 
 def failure(
-    step: Step, result: CheckResult, before: Mapping[str, Any], undeleted: list[str]
+    action: Verify, result: CheckResult, before: Mapping[str, Any], undeleted: list[str]
 ) -> UnprovenError:
     """Return the error of a check that does not pass. before: the result of the same check before the upgrade."""
     broken_before, words = release_checks.history(result.verdict, before)
-    subject = step.parameters["subject"]
-    cause = f"{subject} {'is broken' if result.verdict == FAILED else 'is not proven'}: {result.summary}"
+    cause = (
+        f"{action.subject} {'is broken' if result.verdict == FAILED else 'is not proven'}: {result.summary}"
+    )
     error = UnprovenError(
         f"{cause}. {words}" if words else cause,
         evidence=[*result.evidence, *undeleted],
@@ -109,9 +118,9 @@ def failure(
     return error
 
 
-def _run(run: CheckRun) -> CheckResult:
+def _run(run: CheckRun, action: Verify) -> CheckResult:
     try:
-        return CHECKS[run.parameters["subject"]](run)
+        return CHECKS[type(action)](run, action)
     except (ApiError, MissingPermissions) as error:
         return _refused(error)
 
@@ -132,36 +141,34 @@ def _refused(error: ApiError | MissingPermissions) -> CheckResult:
     )
 
 
-# The checks by their subjects.
+# The checks by their actions.
 
 
-def check_webhook(run: CheckRun) -> CheckResult:
+def check_webhook(run: CheckRun, action: VerifyWebhook) -> CheckResult:
     """Check that the webhook refuses an object that only it refuses."""
-    check, name = run.parameters["check"], run.parameters["name"]
     driver = ""
     notes: tuple[str, ...] = ()
-    if check == "second-default-class":
+    if action.check == SECOND_DEFAULT:
         driver = _find_default_driver(run.client)
         if not driver and run.check_mode:
             return _not_created("a default class")
         if not driver:
             driver, notes = _make_default_class(run.objects)
-    test = release_checks.refusal_test(check, run.namespace or ANY_NAMESPACE, driver)
-    configuration = run.client.find(Reference("ValidatingWebhookConfiguration", name).path) or {}
+    test = release_checks.refusal_test(action.check, run.namespace or ANY_NAMESPACE, driver)
+    configuration = run.client.find(Reference("ValidatingWebhookConfiguration", action.name).path) or {}
     webhook = release_checks.webhook_for(configuration, test.resource)
-    target = Target("ValidatingWebhookConfiguration", name, (webhook,) if webhook else ())
-    result = _probe(run, target, ProbeObject(test.manifest, "denied", test.message))
+    target = Target("ValidatingWebhookConfiguration", action.name, (webhook,) if webhook else ())
+    result = _probe(run, action, target, ProbeObject(test.manifest, "denied", test.message))
     return replace(result, evidence=(*result.evidence, *notes))
 
 
-def check_conversion(run: CheckRun) -> CheckResult:
+def check_conversion(run: CheckRun, action: VerifyConversion) -> CheckResult:
     """Check that the webhook converts an object at a version that is not stored."""
-    name, version = run.parameters["name"], run.parameters["version"]
-    test_object = ProbeObject(release_checks.unstored_content(version))
-    return _probe(run, Target("CustomResourceDefinition", name), test_object)
+    test_object = ProbeObject(release_checks.unstored_content(action.version))
+    return _probe(run, action, Target("CustomResourceDefinition", action.name), test_object)
 
 
-def check_schema(run: CheckRun) -> CheckResult:
+def check_schema(run: CheckRun, _action: VerifySchema) -> CheckResult:
     """Check that the rules of the CustomResourceDefinitions refuse invalid objects."""
     namespace = run.namespace or ANY_NAMESPACE
     answers = [
@@ -170,7 +177,7 @@ def check_schema(run: CheckRun) -> CheckResult:
     return release_checks.judge_rules(answers)
 
 
-def check_controller(run: CheckRun) -> CheckResult:
+def check_controller(run: CheckRun, _action: VerifyController) -> CheckResult:
     """Check that a controller processes a VolumeSnapshot. Raises ApiError if it cannot be created."""
     if run.check_mode:
         return _not_created("a VolumeSnapshot")
@@ -178,7 +185,7 @@ def check_controller(run: CheckRun) -> CheckResult:
     return _check_status(run, release_checks.snapshot_test(run.namespace, objects.token, objects.metadata))
 
 
-def check_groups(run: CheckRun) -> CheckResult:
+def check_groups(run: CheckRun, _action: VerifyGroups) -> CheckResult:
     """Check that a controller processes a VolumeGroupSnapshot. Raises ApiError if it cannot be created."""
     if run.check_mode:
         return _not_created("a VolumeGroupSnapshot")
@@ -196,22 +203,20 @@ def check_groups(run: CheckRun) -> CheckResult:
     )
 
 
-def check_release(run: CheckRun) -> CheckResult:
+def check_release(run: CheckRun, action: VerifyVersion) -> CheckResult:
     """Check that every pod of the controller runs the release."""
-    given = run.parameters
-    release = parse(str(given["release"])) or NO_VERSION
-    return verify_version.check_version(
-        run.client, Reference("Deployment", given["name"], given["namespace"]), release
-    )
+    release = parse(action.release) or NO_VERSION
+    return verify_version.check_version(run.client, action.deployment, release)
 
 
-CHECKS: dict[str, Callable[[CheckRun], CheckResult]] = {
-    "webhook": check_webhook,
-    "conversion": check_conversion,
-    "schema": check_schema,
-    "controller": check_controller,
-    "groups": check_groups,
-    "version": check_release,
+# The function of each class of verifications. Each takes an action of its class.
+CHECKS: dict[type[Verify], Callable[[CheckRun, Any], CheckResult]] = {
+    VerifyWebhook: check_webhook,
+    VerifyConversion: check_conversion,
+    VerifySchema: check_schema,
+    VerifyController: check_controller,
+    VerifyGroups: check_groups,
+    VerifyVersion: check_release,
 }
 
 
@@ -220,15 +225,19 @@ def _not_created(what: str) -> CheckResult:
     return CheckResult(UNPROVEN, summary, is_lasting=True)
 
 
-def _probe(run: CheckRun, target: Target, test_object: ProbeObject) -> CheckResult:
+def _probe(
+    run: CheckRun, action: VerifyWebhook | VerifyConversion, target: Target, test_object: ProbeObject
+) -> CheckResult:
     """Return the result of a probe. It writes nothing.
 
-    Raises RolloutError if the step names the webhook's Deployment, and one of its pods does not stay up meanwhile. The API
+    Raises RolloutError if the action names the webhook's Deployment, and one of its pods does not stay up meanwhile. The API
     server may already depend on these pods, so a failure must not wait for the end of the step's time.
     """
     request = ProbeRequest(target, test_object, wait=True)
     try:
-        found = probe_webhook.probe(run.client, request, between_attempts=_pod_watch(run)).verdict
+        found = probe_webhook.probe(
+            run.client, request, between_attempts=_pod_watch(run.client, action.pods_of)
+        ).verdict
     except TargetError as error:
         return CheckResult(FAILED, error.cause, error.evidence, error.remedy, is_lasting=True)
     except ProbeError as error:
@@ -237,12 +246,11 @@ def _probe(run: CheckRun, target: Target, test_object: ProbeObject) -> CheckResu
     return CheckResult(found.verdict, found.cause, found.evidence, found.remedy, is_answered=is_answered)
 
 
-def _pod_watch(run: CheckRun) -> Callable[[], object]:
-    """Return the function that looks at the webhook's pods between two attempts, if the step names their Deployment."""
-    pods_of = run.parameters.get("pods_of")
-    if not pods_of:
+def _pod_watch(client: Client, pods_of: Place | None) -> Callable[[], object]:
+    """Return the function that looks at the pods of the webhook's Deployment between two attempts."""
+    if pods_of is None:
         return lambda: None
-    return PodWatch(run.client, Reference("Deployment", pods_of["name"], pods_of["namespace"])).look
+    return PodWatch(client, Reference("Deployment", pods_of.name, pods_of.namespace)).look
 
 
 def _find_default_driver(client: Client) -> str:

@@ -13,11 +13,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
-from ..actions.step_types import Step
+from ..actions.action import CONFIGURATION, CRD, Place, Step
+from ..actions.apply_release import ApplyRelease
+from ..actions.object_actions import (
+    DeletedObject,
+    DeleteObjects,
+    MigrateStorage,
+    OrphanDeployment,
+    WaitAvailable,
+)
+from ..actions.verifications import (
+    EMPTY_CLASS,
+    EMPTY_REFERENCE,
+    REFUSALS,
+    SECOND_DEFAULT,
+    VerifyController,
+    VerifyConversion,
+    VerifyGroups,
+    VerifySchema,
+    VerifyVersion,
+    VerifyWebhook,
+)
+from ..actions.webhook_actions import (
+    CalledService,
+    DisableConversion,
+    EnableConversion,
+    IssueCertificate,
+    NarrowRules,
+    SetFailurePolicy,
+)
 from ..context.upgrade_context import UpgradeContext
 from ..installed.state import Hook, InstalledWorkload
+from ..kinds import Reference
 from ..labels import CONTROLLER_NAME, CONVERSION, VALIDATION
 from ..release import crd_sets
 from ..release.release_table import (
@@ -29,7 +57,7 @@ from ..release.release_table import (
     SNAPSHOT,
     WebhookRules,
 )
-from .webhook_rollout import WebhookRollout, delete_orphans, plan_rollout, plan_settlement
+from .webhook_rollout import PROVEN_SECONDS, WebhookRollout, delete_orphans, plan_rollout, plan_settlement
 
 HazardIds = frozenset[str]
 
@@ -39,12 +67,8 @@ def plan_steps(context: UpgradeContext, hazards: HazardIds) -> list[Step]:
     return [step for phase in PHASES for step in phase(context, hazards)]
 
 
-def _targets(names: Iterable[str], kind: str = "ValidatingWebhookConfiguration") -> list[dict[str, str]]:
-    return [{"kind": kind, "name": name} for name in names]
-
-
-def _object(kind: str, name: str, namespace: str = "") -> dict[str, str]:
-    return {"kind": kind, "namespace": namespace, "name": name} if namespace else {"kind": kind, "name": name}
+def _targets(names: Iterable[str], kind: str = CONFIGURATION) -> list[Reference]:
+    return [Reference(kind, name) for name in names]
 
 
 # Webhooks of an interrupted run.
@@ -59,11 +83,11 @@ def _settle_webhooks(context: UpgradeContext, _hazards: HazardIds) -> Iterator[S
             yield from plan_settlement(context, kind, (*_callers(context, kind), *surplus))
 
 
-def _callers(context: UpgradeContext, kind: str) -> list[dict[str, str]]:
+def _callers(context: UpgradeContext, kind: str) -> list[Reference]:
     """Return the objects that call the webhook already."""
     if kind == VALIDATION:
         return _targets(rules.name for rules in context.configurations if context.live(rules))
-    return _targets([GROUP_CONTENTS], "CustomResourceDefinition") if _calls(context) else []
+    return _targets([GROUP_CONTENTS], CRD) if _calls(context) else []
 
 
 # CRDs.
@@ -77,8 +101,7 @@ def _crds_of_snapshots(context: UpgradeContext, hazards: HazardIds) -> Iterator[
         f"Apply the VolumeSnapshot CRDs of {context.release}",
         "The controller and the webhook use the CRDs, so the CRDs come first. Older controllers and webhooks work with newer "
         "CRDs. The CRDs keep every version that was stored, so every object stays readable.",
-        "apply",
-        {"release": str(context.release), "parts": ["crds"]},
+        ApplyRelease(str(context.release), ["crds"]),
         hazards=_of(hazards, "v1beta1-unserved", "invalid-objects-kept", "foreign-crds"),
     )
 
@@ -95,13 +118,7 @@ def _delete_configurations(context: UpgradeContext, hazards: HazardIds) -> Itera
         "configurations-delete",
         "Delete the webhook configurations whose backend is removed",
         _why_deleted(context),
-        "delete",
-        {
-            "objects": [
-                _object("ValidatingWebhookConfiguration", configuration.name)
-                for configuration in context.surplus
-            ]
-        },
+        DeleteObjects([DeletedObject(CONFIGURATION, name=row.name) for row in context.surplus]),
         hazards=_of(hazards, "dangling-configuration", "groups-path"),
     )
 
@@ -131,8 +148,7 @@ def _narrow_rules(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]
                 f"The webhook of {context.release} denies every resource except {', '.join(rules.resources)}, also with "
                 "failurePolicy Ignore. The API server must stop sending it the other resources before it starts. The old webhook "
                 "accepts the resources that are left.",
-                "narrow_rules",
-                {"name": rules.name, "rules": {hook.name: _both(rules, hook) for hook in live.hooks}},
+                NarrowRules(rules.name, {hook.name: _both(rules, hook) for hook in live.hooks}),
                 hazards=("rules-first",),
             )
 
@@ -153,13 +169,7 @@ def _alpha(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
             "Delete the VolumeGroupSnapshot CRDs, which have no objects",
             f"They once stored v1alpha1. Release {context.release} does not list v1alpha1, so the API server would refuse its CRDs. "
             "The step fails if an object exists by then. It does not touch the VolumeSnapshot CRDs.",
-            "delete",
-            {
-                "objects": [
-                    {**_object("CustomResourceDefinition", name), "only_if_empty": True}
-                    for name in GROUP_CRDS
-                ]
-            },
+            DeleteObjects([DeletedObject(CRD, name=name, only_if_empty=True) for name in GROUP_CRDS]),
             hazards=("alpha-dropped-empty",),
         )
     if "alpha-dropped" in hazards:
@@ -173,8 +183,7 @@ def _bridge(context: UpgradeContext) -> Iterator[Step]:
             f"Apply the VolumeGroupSnapshot CRDs of {BRIDGE} and keep v1alpha1 listed",
             f"Objects are stored at v1alpha1, which {context.release} does not list. The version must stay listed until every object "
             f"is stored at v1beta1. The CRDs of {BRIDGE} have v1beta1, and the cluster's own v1alpha1 is added, not served.",
-            "apply",
-            {"release": BRIDGE, "parts": ["group_crds"], "keep_unserved": ["v1alpha1"]},
+            ApplyRelease(BRIDGE, ["group_crds"], keep_unserved=["v1alpha1"]),
             hazards=("alpha-dropped",),
         )
     for crd in context.alpha:
@@ -187,8 +196,7 @@ def _migrate(crd: str, version: str, hazard: str) -> Step:
         f"Store every object of {crd.partition('.')[0]} at {version}",
         f"The field status.storedVersions may name only {version} after the last object at another version is gone. Otherwise "
         "no object could be read. The step writes each object back, and stops if the API server refuses one.",
-        "migrate_storage",
-        {"crd": crd, "version": version},
+        MigrateStorage(crd, version),
         hazards=(hazard,),
     )
 
@@ -218,8 +226,7 @@ def _conversion_none(_context: UpgradeContext, hazards: HazardIds) -> Iterator[S
             "Disable the conversion webhook (strategy: None)",
             "The webhook does not know v1 and would break every group snapshot. An apply of the new CRD keeps the webhook or is "
             "refused, depending on the field manager. A JSON patch sets the strategy, and the step reads it back.",
-            "conversion_none",
-            {"crd": GROUP_CONTENTS},
+            DisableConversion(GROUP_CONTENTS),
             hazards=("conversion-left",),
         )
 
@@ -234,8 +241,7 @@ def _groups_apply(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]
         "The CRDs exist, so they follow the release, also if the controller does not process group snapshots."
         if context.present(GROUP)
         else "Group snapshots are requested. The controller looks for the CRDs when it starts, so they come first.",
-        "apply",
-        {"release": str(context.release), "parts": ["group_crds"]},
+        ApplyRelease(str(context.release), ["group_crds"]),
         hazards=_of(hazards, "group-crds-first", "alpha-dropped", "alpha-dropped-empty"),
     )
 
@@ -256,7 +262,8 @@ def _conversion(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
         return
     calls = _calls(context)
     targets = _callers(context, CONVERSION)
-    proof = _verify_conversion("conversion-verify-first", hazards) if calls else None
+    pods = _pods_of(context, CONVERSION)
+    proof = _verify_conversion("conversion-verify-first", hazards, PROVEN_SECONDS, pods) if calls else None
     yield _certificate(context, CONVERSION, targets)
     yield from plan_rollout(
         context, WebhookRollout(CONVERSION, tuple(targets), proof, ("conversion-needed",))
@@ -272,12 +279,11 @@ def _call(context: UpgradeContext, hazards: HazardIds) -> Step:
         "Enable the conversion webhook",
         "The webhook pods are ready now. The caBundle is in the same write, because without it no content that is stored at "
         "v1beta1 could be read. The step comes before the CRDs with v1beta2, so no object is read without a conversion.",
-        "conversion_webhook",
-        {
-            "crd": GROUP_CONTENTS,
-            "service": {"namespace": namespace, "name": hook.service, "path": "/convert", "port": 443},
-            "secret": {"namespace": namespace, "name": context.secret(CONVERSION)},
-        },
+        EnableConversion(
+            GROUP_CONTENTS,
+            CalledService(namespace, hook.service, "/convert", 443),
+            Place(namespace, context.secret(CONVERSION)),
+        ),
         hazards=_of(hazards, "conversion-needed"),
     )
 
@@ -288,7 +294,7 @@ def _conversion_trust(context: UpgradeContext, hazards: HazardIds) -> Iterator[S
     if not context.present(GROUP):
         yield _call(context, hazards)
     if not _calls(context):
-        yield _trust(context, CONVERSION, _targets([GROUP_CONTENTS], "CustomResourceDefinition"))
+        yield _trust(context, CONVERSION, _targets([GROUP_CONTENTS], CRD))
     yield _verify_conversion("verify-conversion", hazards)
 
 
@@ -298,18 +304,21 @@ def _calls(context: UpgradeContext) -> bool:
     return context.contents is not None and context.contents.conversion.service == place
 
 
-def _verify_conversion(name: str, hazards: HazardIds) -> Step:
+def _verify_conversion(name: str, hazards: HazardIds, timeout: int = 0, pods_of: Place | None = None) -> Step:
     return Step(
         name,
         "Verify that the webhook converts a VolumeGroupSnapshotContent at v1beta1",
         "A read may come from a cache. A dry run with an object at the version that is not stored calls the webhook.",
-        "verify",
-        {"subject": "conversion", "name": GROUP_CONTENTS, "version": "v1beta1"},
+        VerifyConversion(GROUP_CONTENTS, "v1beta1", timeout, pods_of),
         hazards=_of(hazards, "conversion-needed"),
     )
 
 
-def _certificate(context: UpgradeContext, kind: str, targets: list[dict[str, str]]) -> Step:
+def _pods_of(context: UpgradeContext, kind: str) -> Place:
+    return Place(context.webhook_namespace(kind), context.hook(kind).deployment)
+
+
+def _certificate(context: UpgradeContext, kind: str, targets: list[Reference]) -> Step:
     mounted = context.mounted(kind)
     moves = bool(mounted) and context.secret(kind) not in mounted
     return Step(
@@ -319,29 +328,23 @@ def _certificate(context: UpgradeContext, kind: str, targets: list[dict[str, str
         "pods keep the old Secret."
         if moves
         else "The pods mount this Secret, so it must exist first. A valid certificate is kept.",
-        "certificate",
         _certificate_of(context, kind, targets),
         hazards=("secret-type",) if moves and kind == VALIDATION else (),
     )
 
 
-def _trust(context: UpgradeContext, kind: str, targets: list[dict[str, str]]) -> Step:
+def _trust(context: UpgradeContext, kind: str, targets: list[Reference]) -> Step:
     return Step(
         f"{kind}-trust",
         "Add the CA to the caBundle of the new objects that call the webhook",
         "The previous step created these objects without a caBundle. The API server does not call a webhook without one.",
-        "certificate",
         _certificate_of(context, kind, targets),
     )
 
 
-def _certificate_of(context: UpgradeContext, kind: str, targets: list[dict[str, str]]) -> dict[str, Any]:
-    return {
-        "namespace": context.webhook_namespace(kind),
-        "service": context.hook(kind).service,
-        "secret": context.secret(kind),
-        "targets": targets,
-    }
+def _certificate_of(context: UpgradeContext, kind: str, targets: list[Reference]) -> IssueCertificate:
+    namespace, service = context.webhook_namespace(kind), context.hook(kind).service
+    return IssueCertificate(namespace, service, context.secret(kind), targets)
 
 
 # Permissions.
@@ -366,18 +369,11 @@ def _controller_rights_last(context: UpgradeContext, hazards: HazardIds) -> Iter
 
 
 def _rights(context: UpgradeContext, hazards: HazardIds, reason: str) -> Step:
-    nodes = {"nodes": True} if "nodes" in hazards else {}
     return Step(
         "controller-rbac",
         f"Apply the controller's permissions of {context.release}",
         reason,
-        "apply",
-        {
-            "release": str(context.release),
-            "parts": ["controller_rbac"],
-            "namespace": context.namespace,
-            **nodes,
-        },
+        ApplyRelease(str(context.release), ["controller_rbac"], context.namespace, nodes="nodes" in hazards),
         hazards=_of(hazards, "rights-first", "nodes"),
     )
 
@@ -395,15 +391,14 @@ def _validation(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
             f"Apply the webhook's permissions of {context.release}",
             "Since 6.0 the webhook reads the classes before it opens its port. Without these permissions its pods run but do not "
             "answer.",
-            "apply",
-            {"release": str(context.release), "parts": ["webhook_rbac"], "namespace": namespace},
+            ApplyRelease(str(context.release), ["webhook_rbac"], namespace),
             hazards=_of(hazards, "webhook-rights"),
         )
     targets = _callers(context, VALIDATION)
     yield _certificate(context, VALIDATION, targets)
-    proof = (
-        next(_verify_webhook(context, hazards, "webhook-verify-first"), None) if _can_ask(context) else None
-    )
+    pods = _pods_of(context, VALIDATION)
+    proofs = _verify_webhook(context, hazards, "webhook-verify-first", PROVEN_SECONDS, pods)
+    proof = next(proofs, None) if _can_ask(context) else None
     yield from plan_rollout(
         context, WebhookRollout(VALIDATION, tuple(targets), proof, _of(hazards, "nobody-behind"))
     )
@@ -422,13 +417,12 @@ def _configure(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
         f"Apply the webhook configurations of {context.release}",
         "The new webhook answers now. The old one would deny kinds that it does not know, so this step comes after it. A new "
         "configuration has failurePolicy Ignore until the webhook is verified. An existing one keeps its failurePolicy.",
-        "apply",
-        {
-            "release": str(context.release),
-            "parts": ["webhook_configurations"],
-            "namespace": context.webhook_namespace(VALIDATION),
-            "failure_policies": first,
-        },
+        ApplyRelease(
+            str(context.release),
+            ["webhook_configurations"],
+            context.webhook_namespace(VALIDATION),
+            failure_policies=first,
+        ),
         hazards=_of(hazards, "webhook-first", "v1beta1-rules", "policy-reset"),
     )
     if not all(context.live(rules) for rules in context.configurations):
@@ -440,12 +434,13 @@ def _configure(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
             "failure-policy",
             "Set failurePolicy Fail",
             "The webhook is verified. From now on the API server refuses a write if the webhook does not answer.",
-            "failure_policy",
-            {"names": changing, "policy": "Fail"},
+            SetFailurePolicy(changing, "Fail"),
         )
 
 
-def _verify_webhook(context: UpgradeContext, hazards: HazardIds, name: str) -> Iterator[Step]:
+def _verify_webhook(
+    context: UpgradeContext, hazards: HazardIds, name: str, timeout: int = 0, pods_of: Place | None = None
+) -> Iterator[Step]:
     for rules in context.configurations:
         if rules.group == SNAPSHOT:
             yield Step(
@@ -453,23 +448,9 @@ def _verify_webhook(context: UpgradeContext, hazards: HazardIds, name: str) -> I
                 "Verify that the webhook refuses an invalid object",
                 "With failurePolicy Ignore, no write fails if the webhook does not answer. An available Deployment does not show "
                 "that it answers. Only a refusal with the webhook's own message shows it.",
-                "verify",
-                {
-                    "subject": "webhook",
-                    "name": rules.name,
-                    "check": refusal(context),
-                    "release": str(context.release),
-                },
+                VerifyWebhook(rules.name, refusal(context), str(context.release), timeout, pods_of),
                 hazards=_of(hazards, "rules-answer-first"),
             )
-
-
-# For each check, the resource of the object that only the webhook refuses. Its rules must name that resource.
-REFUSALS = {
-    "empty-class": "volumesnapshots",
-    "second-default-class": "volumesnapshotclasses",
-    "empty-reference": "volumesnapshotcontents",
-}
 
 
 def refusal(context: UpgradeContext) -> str:
@@ -481,8 +462,8 @@ def refusal(context: UpgradeContext) -> str:
     crd = context.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
     kept = context.keeps(SNAPSHOT) and crd is not None and crd.set is not None and crd.set.rules
     if not (kept or crd_sets.row(context.release.crds, SNAPSHOT).rules):
-        return "empty-class"
-    return "second-default-class" if context.release.version >= CLASSES_SINCE else "empty-reference"
+        return EMPTY_CLASS
+    return SECOND_DEFAULT if context.release.version >= CLASSES_SINCE else EMPTY_REFERENCE
 
 
 def _can_ask(context: UpgradeContext) -> bool:
@@ -492,7 +473,7 @@ def _can_ask(context: UpgradeContext) -> bool:
         live = context.live(rules)
         if live and rules.group == SNAPSHOT:
             asked |= {resource for hook in live.hooks for resource in hook.resources()} & set(rules.resources)
-    return REFUSALS[refusal(context)] in asked
+    return REFUSALS[refusal(context)][0] in asked
 
 
 # The controller.
@@ -516,13 +497,9 @@ def _controller(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
         f"Apply the controller's Deployment of {context.release}",
         "Its CRDs and permissions exist now. The feature gate of group snapshots is set explicitly if the release has one and "
         "does not leave it off by default.",
-        "apply",
-        {
-            "release": str(context.release),
-            "parts": ["controller"],
-            "namespace": context.namespace,
-            "arguments": context.controller_arguments,
-        },
+        ApplyRelease(
+            str(context.release), ["controller"], context.namespace, arguments=context.controller_arguments
+        ),
         hazards=_of(
             hazards, "arguments-ended", "arguments-taken-back", "groups-by-default", "manifest-images"
         ),
@@ -532,8 +509,7 @@ def _controller(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
         "Wait for the controller pods to become available",
         "A pod must run for longer than it may wait for its CRDs, so this takes a minute or more. An old pod keeps the Lease if "
         "a new one does not start.",
-        "wait_available",
-        {"namespace": context.namespace, "name": CONTROLLER_NAME},
+        WaitAvailable(context.namespace, CONTROLLER_NAME),
     )
     if context.leaves_controllers:
         yield delete_orphans(
@@ -555,8 +531,7 @@ def _orphan(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
         "Delete the controller's Deployment and keep its pods",
         "The new release has another selector, which is immutable, so the Deployment must be created again. The old pods keep "
         "the Lease until the new ones run.",
-        "orphan",
-        {"namespace": context.namespace, "name": CONTROLLER_NAME},
+        OrphanDeployment(context.namespace, CONTROLLER_NAME),
         hazards=_of(hazards, "controller-selector"),
     )
 
@@ -569,8 +544,7 @@ def _remove(
             name,
             "Delete the other controllers",
             reason,
-            "delete",
-            {"objects": [_object(workload.kind, workload.name, workload.namespace) for workload in gone]},
+            DeleteObjects([_workload(workload) for workload in gone]),
             hazards=_of(hazards, "leftover-statefulset"),
         )
 
@@ -581,37 +555,28 @@ def _prove(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
             "verify-rules",
             "Verify that the CRDs refuse invalid objects",
             "Since 8.0 the rules of the CRDs validate objects in place of the webhook.",
-            "verify",
-            {"subject": "schema", "release": str(context.release)},
+            VerifySchema(str(context.release)),
         )
     yield Step(
         "verify-version",
         f"Verify that the controller pods run {context.release}",
         "An image tag does not prove a release. The step reads the version from the pods' logs and waits until one of them holds "
         "the Lease.",
-        "verify",
-        {
-            "subject": "version",
-            "namespace": context.namespace,
-            "name": CONTROLLER_NAME,
-            "release": str(context.release),
-        },
+        VerifyVersion(context.namespace, CONTROLLER_NAME, str(context.release)),
     )
     yield Step(
         "verify-controller",
         "Verify that the controller processes a VolumeSnapshot",
         "The test object names a class that does not exist. A working controller reports that in status.error. The step deletes "
         "the object.",
-        "verify",
-        {"subject": "controller", "namespace": context.namespace},
+        VerifyController(context.namespace),
     )
     if context.groups_wanted:
         yield Step(
             "verify-groups",
             "Verify that the controller processes a VolumeGroupSnapshot",
             "Since 8.7 a controller that does not find the group CRDs runs without them and reports that only in its log.",
-            "verify",
-            {"subject": "groups", "namespace": context.namespace, "release": str(context.release)},
+            VerifyGroups(context.namespace, str(context.release)),
             hazards=_of(hazards, "group-crds-first"),
         )
 
@@ -629,54 +594,57 @@ def _clean(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
                 "No pod mounts the old Secret now."
                 if context.wants(kind)
                 else "No webhook configuration and no CRD calls the webhook now.",
-                "delete",
-                {"objects": gone},
+                DeleteObjects(gone),
                 hazards=_of(hazards, *(("secret-type",) if context.wants(kind) else ("webhook-left",))),
             )
 
 
-def _old_secret(context: UpgradeContext, kind: str) -> list[dict[str, Any]]:
+def _old_secret(context: UpgradeContext, kind: str) -> list[DeletedObject]:
     """Return the Secrets that are no longer mounted, also those that a killed run left, and the old requests."""
     return _secrets(context, kind, but=context.secret(kind)) + _requests(context, kind)
 
 
-def _secrets(context: UpgradeContext, kind: str, but: str = "") -> list[dict[str, Any]]:
+def _secrets(context: UpgradeContext, kind: str, but: str = "") -> list[DeletedObject]:
     """Return the Secrets that may be deleted, each with its version and with the only program that may use it."""
     return [
-        {
-            **_object("Secret", secret.name, secret.namespace),
-            "only_used_by": kind,
-            "resource_version": secret.resource_version,
-        }
+        DeletedObject(
+            "Secret",
+            secret.namespace,
+            secret.name,
+            only_used_by=kind,
+            resource_version=secret.resource_version,
+        )
         for secret in sorted(context.candidates(kind), key=str)
         if secret.name != but and not context.why_kept(kind, secret)
     ]
 
 
-def _requests(context: UpgradeContext, kind: str) -> list[dict[str, Any]]:
+def _requests(context: UpgradeContext, kind: str) -> list[DeletedObject]:
     return [
-        _object(what, name, place)
+        DeletedObject(what, place, name)
         for what, place, name in context.leftovers(kind)
         if what == "CertificateSigningRequest"
     ]
 
 
-def _webhook_objects(context: UpgradeContext, kind: str) -> list[dict[str, Any]]:
+def _webhook_objects(context: UpgradeContext, kind: str) -> list[DeletedObject]:
     """Return all objects of the webhook. Its workloads come last, because they show its namespace to a later run."""
     if context.callers(kind):
         return []
-    objects = [_object("Service", service.name, service.namespace) for service in context.services(kind)]
+    objects = [
+        DeletedObject("Service", service.namespace, service.name) for service in context.services(kind)
+    ]
     objects += [
-        {**_object(what, name, place), **({"only_used_by": kind} if what == "ServiceAccount" else {})}
+        DeletedObject(what, place, name, only_used_by=kind if what == "ServiceAccount" else "")
         for what, place, name in context.leftovers(kind)
     ]
     objects += _secrets(context, kind)
     workloads = (*context.installed.running(kind), *context.installed.orphans(kind))
-    return objects + [
-        _object(workload.kind, workload.name, workload.namespace)
-        for workload in workloads
-        if not workload.companions
-    ]
+    return objects + [_workload(workload) for workload in workloads if not workload.companions]
+
+
+def _workload(workload: InstalledWorkload) -> DeletedObject:
+    return DeletedObject(workload.kind, workload.namespace, workload.name)
 
 
 Phase = Callable[[UpgradeContext, HazardIds], Iterable[Step]]

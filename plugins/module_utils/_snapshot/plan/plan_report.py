@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ..actions.step_types import as_dict
 from ..context.upgrade_context import UpgradeContext
 from ..hazards import table
 from ..installed.installers import INSTALLERS
@@ -132,7 +131,7 @@ def plan(plan_: Plan) -> dict[str, Any]:
             }
             for hop in plan_.hops
         ],
-        "plan": [as_dict(step, str(hop.release)) for hop in plan_.hops for step in hop.steps],
+        "plan": [step.as_result(str(hop.release)) for hop in plan_.hops for step in hop.steps],
     }
 
 

@@ -15,12 +15,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..._text import visible
+from ..actions.action import CHANGE, CREATE, DELETE, VERIFY, PlanLine, named
+from ..actions.apply_release import controller_rbac
 from ..context.upgrade_context import UpgradeContext
 from ..hazards import table
 from ..installed.installers import INSTALLERS
 from ..kinds import Reference
 from . import plan_changes
-from .plan_changes import CHANGE, CREATE, DELETE, VERIFY, PlanLine, named
 from .planner import Hop, Plan, PlanRefusal
 
 NOTE, REFUSED = "note", "refused"
@@ -141,7 +142,7 @@ def _names_of(context: UpgradeContext, key: str) -> set[str]:
     origins = [*context.origins, *installed.other_origins.items()]
     if installed.controller_role:  # the other RBAC objects are not read, but come from the same manifest
         role = installed.controller_role
-        origins += [(str(target), role) for target in plan_changes.controller_rbac(context.namespace)]
+        origins += [(str(target), role) for target in controller_rbac(context.namespace)]
     return {name for name, origin in origins if origin.key == key}
 
 

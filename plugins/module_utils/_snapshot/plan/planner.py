@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..._managers import UNMARKED
-from ..actions.step_types import Step
+from ..actions.action import Step
 from ..context.state_after import state_after
 from ..context.upgrade_context import UpgradeContext, UpgradeOptions
 from ..hazards import table

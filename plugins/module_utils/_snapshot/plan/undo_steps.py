@@ -13,25 +13,32 @@ changed gets the rules that only the original has.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
-from ..actions.step_types import Step
+from ..actions.action import CONFIGURATION, CRD, RESTORE, SAME, Step
+from ..actions.apply_release import ApplyRelease
+from ..actions.object_actions import (
+    DeletedObject,
+    DeleteObjects,
+    DeploymentAction,
+    OrphanDeployment,
+    RestoreObjects,
+)
+from ..actions.verifications import VerifyWebhook
+from ..actions.webhook_actions import NarrowRules, SwitchService
 from ..context.upgrade_context import Undo, UpgradeContext
 from ..kinds import Reference
 from ..labels import CONTROLLER, CONTROLLER_NAME, PORT_LABEL, RELEASE_LABEL
 from ..release.release_table import GROUP_CONTENTS
-from . import plan_changes
 
-_CONFIGURATION, _CRD = "ValidatingWebhookConfiguration", "CustomResourceDefinition"
 # The kinds that come back, in the order in which they need each other. Deleted objects of the first kinds come back before all.
 _FIRST = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Secret")
-_ORDER = (*_FIRST, "Service", "PodDisruptionBudget", "Deployment", "StatefulSet", _CONFIGURATION, _CRD)
+_ORDER = (*_FIRST, "Service", "PodDisruptionBudget", "Deployment", "StatefulSet", CONFIGURATION, CRD)
 # The older release works with the present objects of the other kinds.
 _IF_CHANGED = set(_ORDER) - {"ServiceAccount", "ClusterRoleBinding", "RoleBinding", "Secret"}
 # The first steps of the final verification.
 _PROOFS = ("verify-rules", "verify-version", "verify-controller")
-_PASSING = {"switch_service": "Service", "narrow_rules": _CONFIGURATION}
+_PASSING = (SwitchService, NarrowRules)
 _WHY = "The hop changed or deleted it. It comes back as the run read it before the hop."
 
 
@@ -41,12 +48,17 @@ def adapt(context: UpgradeContext, steps: Sequence[Step]) -> list[Step]:
     if undo is None:
         return []
     # Steps of the undo itself change a Service and rules for a while.
-    written = {target for step in steps if step.action in _PASSING for target in _named(context, step)}
+    written = {
+        target
+        for step in steps
+        if isinstance(step.action, _PASSING)
+        for target in step.action.named_objects(context)
+    }
     back = {target for target in undo.changed | (undo.originals & written) if _comes_back(undo, target)}
     back.difference_update(_removed(context, undo))
     first = {target for target in back & undo.deleted if target.kind in _FIRST}
     adapted = [row for step in steps for row in _adapt(context, undo, step, back - first)]
-    if any(step.action == "switch_service" for step in steps):
+    if any(isinstance(step.action, SwitchService) for step in steps):
         adapted = [_with_labels(context, step) for step in adapted]
     rest = back.difference(first, *map(_restored, adapted))
     proof = next(number for number, step in enumerate(adapted) if step.id in _PROOFS)
@@ -66,89 +78,74 @@ def _removed(context: UpgradeContext, undo: Undo) -> Iterator[Reference]:
 
 def is_restored(target: Reference) -> bool:
     """Return True if the object comes back after its deletion."""
-    return target.kind in _ORDER and target.kind != _CRD
+    return target.kind in _ORDER and target.kind != CRD
 
 
 def _comes_back(undo: Undo, target: Reference) -> bool:
     if target in undo.deleted:
         return is_restored(target)
-    return target.name == GROUP_CONTENTS if target.kind == _CRD else target.kind in _IF_CHANGED
+    return target.name == GROUP_CONTENTS if target.kind == CRD else target.kind in _IF_CHANGED
 
 
-def _restore(name: str, targets: Iterable[Reference], **parameters: Any) -> Iterator[Step]:
+def _restore(name: str, targets: Iterable[Reference], ignoring: Sequence[str] = ()) -> Iterator[Step]:
     """Yield the step that puts the objects back, nothing without objects."""
-    back = sorted(targets, key=lambda target: (_ORDER.index(target.kind), str(target)))
-    if back:
-        title = f"Put back {', '.join(map(str, back))}"
-        yield Step(
-            name, title, _WHY, "restore", {"objects": [asdict(target) for target in back], **parameters}
-        )
+    objects = sorted(targets, key=lambda target: (_ORDER.index(target.kind), str(target)))
+    if objects:
+        title = f"Put back {', '.join(map(str, objects))}"
+        yield Step(name, title, _WHY, RestoreObjects(objects, ignoring=ignoring))
 
 
-def _restored(step: Step) -> list[Reference]:
-    return [Reference(**entry) for entry in step.parameters["objects"]] if step.action == "restore" else []
+def _restored(step: Step) -> Sequence[Reference]:
+    return step.action.objects if isinstance(step.action, RestoreObjects) else ()
 
 
 def _adapt(context: UpgradeContext, undo: Undo, step: Step, back: set[Reference]) -> Iterator[Step]:
     """Yield the steps that the undo needs instead of this step. back: the objects that the steps of the plan restore."""
-    parameters, named = step.parameters, _named(context, step)
+    action, named = step.action, step.action.named_objects(context)
     controller = Reference("Deployment", CONTROLLER_NAME, context.namespace)
     old = context.before.controller if context.before else None
     if controller in named and controller not in undo.originals:
         # The hop replaced a controller of another name. Two controllers must not lead.
-        if step.action == "apply":
-            yield Step(
-                "undo-controller", f"Delete {controller}", _WHY, "delete", {"objects": [asdict(controller)]}
-            )
+        if isinstance(action, ApplyRelease):
+            deletion = DeleteObjects([DeletedObject(controller.kind, controller.namespace, controller.name)])
+            yield Step("undo-controller", f"Delete {controller}", _WHY, deletion)
             yield from _restore(
                 step.id,
                 (target for target in back if old and target.name == old.name and target.kind == old.kind),
             )
-        elif step.action != "orphan" and old and old.kind == controller.kind:
-            yield replace(step, parameters={**parameters, "namespace": old.namespace, "name": old.name})
-    elif step.action in ("apply", "conversion_none", "conversion_webhook", "failure_policy"):
+        elif (
+            isinstance(action, DeploymentAction)
+            and not isinstance(action, OrphanDeployment)
+            and old
+            and old.kind == controller.kind
+        ):
+            yield replace(step, action=replace(action, namespace=old.namespace, name=old.name))
+    elif action.in_undo == RESTORE:
         # A failurePolicy is Ignore until the webhook is verified.
-        policies, kept = parameters.get("failure_policies", {}), context.options.failure_policies
+        policies = (action.failure_policies if isinstance(action, ApplyRelease) else None) or {}
+        kept = context.options.failure_policies
         ignoring = [name for name, policy in policies.items() if policy != kept.get(name)]
-        yield from _restore(step.id, back.intersection(named), **({"ignoring": ignoring} if ignoring else {}))
-    elif step.action in ("certificate", "migrate_storage"):
-        return  # an earlier step restores a deleted Secret, and CustomResourceDefinitions stay
-    elif parameters.get("subject") != "webhook" or undo.originals.issuperset(named):
+        yield from _restore(step.id, back.intersection(named), ignoring)
+    elif action.in_undo == SAME and (
+        not isinstance(action, VerifyWebhook) or undo.originals.issuperset(named)
+    ):
         yield step
-
-
-def _named(context: UpgradeContext, step: Step) -> list[Reference]:
-    """Return the objects that the step applies, or that it is about."""
-    parameters = step.parameters
-    if step.action == "apply":
-        return plan_changes.applied_by(context, step)
-    if "crd" in parameters:
-        return [Reference(_CRD, parameters["crd"])]
-    if parameters.get("subject") == "webhook" or step.action == "failure_policy":
-        return [Reference(_CONFIGURATION, name) for name in parameters.get("names") or [parameters["name"]]]
-    kind = _PASSING.get(step.action, "Deployment")
-    return [Reference(kind, parameters.get("name", ""), parameters.get("namespace", ""))]
 
 
 def _with_labels(context: UpgradeContext, step: Step) -> Step:
     """Return the step with the labels by which a Service tells the pods that come back from those of the failed release."""
-    if not step.id.endswith("-deployment"):
+    if not (isinstance(step.action, RestoreObjects) and step.id.endswith("-deployment")):
         return step
     labels = {RELEASE_LABEL: str(context.release), PORT_LABEL: str(context.options.webhook_port)}
-    return replace(step, parameters={**step.parameters, "labels": labels})
+    return replace(step, action=replace(step.action, labels=labels))
 
 
 def _without_kept(undo: Undo, step: Step, later: Iterable[Step]) -> Iterator[Step]:
     """Yield the step without the deletion of objects that existed before the hop, unless a later step restores them."""
-    if step.action != "delete":
+    if not isinstance(step.action, DeleteObjects):
         yield step
         return
     kept = undo.originals.difference(*map(_restored, later))
-    places = {(target.kind, target.namespace, target.name) for target in kept}
-    objects = [
-        entry
-        for entry in step.parameters["objects"]
-        if (entry["kind"], entry.get("namespace", ""), entry.get("name", "")) not in places
-    ]
+    objects = [entry for entry in step.action.objects if entry.target not in kept]
     if objects:
-        yield replace(step, parameters={**step.parameters, "objects": objects})
+        yield replace(step, action=DeleteObjects(objects))

@@ -9,33 +9,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..actions.step_types import Step
+from ..actions.verifications import (
+    EMPTY_CLASS,
+    EMPTY_REFERENCE,
+    REFUSALS,
+    SECOND_DEFAULT,
+    Verify,
+    VerifyController,
+    VerifyConversion,
+    VerifyGroups,
+    VerifySchema,
+    VerifyVersion,
+    VerifyWebhook,
+)
 from ..context.upgrade_context import UpgradeContext
 from ..installed.state import WebhookConfiguration
-from ..labels import CONVERSION, VALIDATION
+from ..labels import VALIDATION
 from ..release import crd_sets
 from ..release.release_table import GROUP, GROUP_CONTENTS, SNAPSHOT, judged_by_webhook, text
-from .hop import REFUSALS
 
 
-def plan_checks(context: UpgradeContext) -> list[Step]:
-    """Return the steps that verify the installed release. Their ids are those of the verifications of a hop."""
-    return [step for plan_check in _BEFORE for step in plan_check(context)]
+def plan_checks(context: UpgradeContext) -> dict[str, Verify]:
+    """Return the verifications of the installed release by id. The ids are those of a hop's steps.
+
+    The results before the upgrade show whether the upgrade or an earlier change broke something.
+    """
+    return {step_id: action for plan_check in _BEFORE for step_id, action in plan_check(context)}
 
 
-def _webhook(context: UpgradeContext) -> Iterator[Step]:
+def _webhook(context: UpgradeContext) -> Iterator[tuple[str, Verify]]:
     for configuration in context.installed.configurations:
         if SNAPSHOT in configuration.groups:
             check = _refusal(context, configuration)
             if check:
-                yield _step(
-                    "verify-webhook", "webhook", name=configuration.name, check=check, **_release(context)
-                )
+                yield "verify-webhook", VerifyWebhook(configuration.name, check, _release(context))
                 return
 
 
 def _refusal(context: UpgradeContext, configuration: WebhookConfiguration) -> str:
-    """Return the key of hop.REFUSALS whose object only the installed webhook refuses, "" if it has no such object.
+    """Return the key of REFUSALS whose object only the installed webhook refuses, "" if it has no such object.
 
     Its configuration must name the resource, and the rules of the installed CRDs must not refuse the object first.
     """
@@ -43,12 +55,8 @@ def _refusal(context: UpgradeContext, configuration: WebhookConfiguration) -> st
     live = context.installed.webhook(VALIDATION)
     version = (live.version if live else None) or context.version
     judged = asked.intersection(judged_by_webhook(version))
-    order = (
-        ("second-default-class", "empty-reference")
-        if _has_rules(context)
-        else ("empty-class", "second-default-class")
-    )
-    return next((check for check in order if REFUSALS[check] in judged), "")
+    order = (SECOND_DEFAULT, EMPTY_REFERENCE) if _has_rules(context) else (EMPTY_CLASS, SECOND_DEFAULT)
+    return next((check for check in order if REFUSALS[check][0] in judged), "")
 
 
 def _has_rules(context: UpgradeContext) -> bool:
@@ -56,64 +64,42 @@ def _has_rules(context: UpgradeContext) -> bool:
     return crd is not None and crd.set is not None and crd.set.rules
 
 
-def _conversion(context: UpgradeContext) -> Iterator[Step]:
+def _conversion(context: UpgradeContext) -> Iterator[tuple[str, Verify]]:
     crd = context.contents
     if crd is None or crd.conversion.strategy != "Webhook":
         return
     other = sorted(version for version, state in crd.versions.items() if state == crd_sets.SERVED)
     if other:
         version = "v1beta1" if "v1beta1" in other else other[0]
-        yield _step("verify-conversion", CONVERSION, name=GROUP_CONTENTS, version=version)
+        yield "verify-conversion", VerifyConversion(GROUP_CONTENTS, version)
 
 
-def _schema(context: UpgradeContext) -> Iterator[Step]:
+def _schema(context: UpgradeContext) -> Iterator[tuple[str, Verify]]:
     if _has_rules(context):
-        yield _step("verify-rules", "schema", **_release(context))
+        yield "verify-rules", VerifySchema(_release(context))
 
 
-def _version(context: UpgradeContext) -> Iterator[Step]:
+def _version(context: UpgradeContext) -> Iterator[tuple[str, Verify]]:
     live = context.controller
     if live and live.kind == "Deployment" and context.version:
-        yield _step(
-            "verify-version", "version", namespace=live.namespace, name=live.name, **_release(context)
-        )
+        yield "verify-version", VerifyVersion(live.namespace, live.name, _release(context))
 
 
-def _controller(context: UpgradeContext) -> Iterator[Step]:
+def _controller(context: UpgradeContext) -> Iterator[tuple[str, Verify]]:
     if context.controller:
-        yield _step("verify-controller", "controller", namespace=context.controller.namespace)
+        yield "verify-controller", VerifyController(context.controller.namespace)
 
 
-def _groups(context: UpgradeContext) -> Iterator[Step]:
+def _groups(context: UpgradeContext) -> Iterator[tuple[str, Verify]]:
     if context.controller and context.groups_on and context.present(GROUP):
-        yield _step("verify-groups", "groups", namespace=context.controller.namespace, **_release(context))
+        yield "verify-groups", VerifyGroups(context.controller.namespace, _release(context))
 
 
-def _release(context: UpgradeContext) -> dict[str, str]:
-    return {"release": text(context.version)} if context.version else {}
+def _release(context: UpgradeContext) -> str:
+    return text(context.version) if context.version else ""
 
 
-def _step(step_id: str, subject: str, **parameters: str) -> Step:
-    return Step(
-        step_id,
-        f"Verify the present state: {_TITLES[subject]}",
-        "The result before the upgrade shows whether the upgrade or an earlier change broke it.",
-        "verify",
-        {"subject": subject, **parameters},
-    )
-
-
-# For each subject of a verification: what it verifies.
-_TITLES = {
-    "webhook": "the webhook refuses an invalid object",
-    "conversion": "the webhook converts a VolumeGroupSnapshotContent",
-    "schema": "the CRDs refuse invalid objects",
-    "version": "the controller pods run the installed release",
-    "controller": "the controller processes a VolumeSnapshot",
-    "groups": "the controller processes a VolumeGroupSnapshot",
-}
-
-_BEFORE: tuple[Callable[[UpgradeContext], Iterator[Step]], ...] = (
+_BEFORE: tuple[Callable[[UpgradeContext], Iterator[tuple[str, Verify]]], ...] = (
     _webhook,
     _conversion,
     _schema,

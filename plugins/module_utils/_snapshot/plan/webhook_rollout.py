@@ -20,11 +20,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-from ..actions.step_types import Step
+from ..actions.action import Step
+from ..actions.apply_release import ApplyRelease
+from ..actions.object_actions import (
+    DeletedObject,
+    DeleteObjects,
+    OrphanDeployment,
+    WaitAvailable,
+    WatchPods,
+)
+from ..actions.webhook_actions import ReconnectWebhooks, SwitchService
 from ..context.upgrade_context import UpgradeContext
 from ..installed.state import InstalledWorkload, Service
+from ..kinds import Reference
 from ..labels import ORPHAN_LABEL, PORT_LABEL, RELEASE_LABEL, VALIDATION
 from ..release.release_table import Version, text
 
@@ -44,16 +53,14 @@ class WebhookRollout:
     #: The program of the webhook.
     kind: str
     #: The objects that already call the webhook.
-    targets: tuple[dict[str, str], ...]
+    targets: tuple[Reference, ...]
     #: The step that verifies the new pods, None if they cannot be verified yet.
     proof: Step | None = None
     #: The ids of the hazards that the new Deployment handles.
     hazards: tuple[str, ...] = ()
 
 
-def plan_settlement(
-    context: UpgradeContext, kind: str, targets: tuple[dict[str, str], ...]
-) -> Iterator[Step]:
+def plan_settlement(context: UpgradeContext, kind: str, targets: tuple[Reference, ...]) -> Iterator[Step]:
     """Return the steps that leave one generation of pods, if a run was interrupted between two generations.
 
     targets: the objects that call the webhook.
@@ -92,25 +99,14 @@ def delete_orphans(prefix: str, namespace: str, deployment: str, why: str) -> St
         f"{prefix}-delete-old",
         f"Delete the old pods of Deployment {deployment}",
         f"{why} The step waits until the pods are gone, because later steps must not reach them.",
-        "delete",
-        {
-            "objects": [
-                {
-                    "kind": "ReplicaSet",
-                    "namespace": namespace,
-                    "label_selector": f"{ORPHAN_LABEL}={deployment}",
-                }
-            ]
-        },
+        DeleteObjects(
+            [DeletedObject("ReplicaSet", namespace, label_selector=f"{ORPHAN_LABEL}={deployment}")]
+        ),
     )
 
 
 def _prefix(kind: str) -> str:
     return "webhook" if kind == VALIDATION else "conversion"
-
-
-def _place(context: UpgradeContext, kind: str) -> dict[str, str]:
-    return {"namespace": context.webhook_namespace(kind)}
 
 
 def _hand_over(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Step]:
@@ -138,9 +134,7 @@ def _hand_over(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Ste
     if rollout.targets:
         yield _reconnect(kind, rollout.targets)
     if rollout.proof:
-        deployed = {**_place(context, kind), "name": context.hook(kind).deployment}
-        given = {**rollout.proof.parameters, "timeout": PROVEN_SECONDS, "pods_of": deployed}
-        yield replace(rollout.proof, parameters=given)
+        yield rollout.proof
     yield _watch(context, kind)
     deployment = context.hook(kind).deployment
     yield delete_orphans(
@@ -164,7 +158,7 @@ def _is_switched(context: UpgradeContext, kind: str, service: Service) -> bool:
 def _settle(
     context: UpgradeContext,
     kind: str,
-    targets: tuple[dict[str, str], ...],
+    targets: tuple[Reference, ...],
     live: InstalledWorkload,
     service: Service | None,
 ) -> Iterator[Step]:
@@ -177,13 +171,7 @@ def _settle(
             "Switch the Service to the newest ready pods",
             "A run was interrupted between two generations of pods. The newest pods are ready, so the older ones can be deleted "
             "before the next generation starts.",
-            "switch_service",
-            {
-                **_place(context, kind),
-                "name": service.name,
-                "selector": {**live.selector, **generation},
-                "target_port": live.port,
-            },
+            SwitchService(service.namespace, service.name, {**live.selector, **generation}, live.port),
         )
     if targets:
         yield replace(_reconnect(kind, targets), id=f"{_prefix(kind)}-settle-reconnect")
@@ -206,7 +194,7 @@ def _keeps_old(
 def _back_to_old(
     context: UpgradeContext,
     kind: str,
-    targets: tuple[dict[str, str], ...],
+    targets: tuple[Reference, ...],
     live: InstalledWorkload,
     service: Service | None,
 ) -> Iterator[Step]:
@@ -220,8 +208,7 @@ def _back_to_old(
         f"{_prefix(kind)}-delete-failed",
         "Delete the webhook pods of the run that did not complete",
         "The Service selects the older pods, so no API server calls these pods.",
-        "delete",
-        {"objects": [{"kind": "Deployment", **_place(context, kind), "name": live.name}]},
+        DeleteObjects([DeletedObject("Deployment", context.webhook_namespace(kind), live.name)]),
     )
 
 
@@ -244,8 +231,7 @@ def _orphan(context: UpgradeContext, kind: str) -> Step:
         f"{_prefix(kind)}-detach",
         "Delete the webhook's Deployment and keep its pods",
         f"The old pods keep answering. {why}",
-        "orphan",
-        {**_place(context, kind), "name": hook.deployment},
+        OrphanDeployment(context.webhook_namespace(kind), hook.deployment),
         hazards=tuple(hazards),
     )
 
@@ -258,37 +244,29 @@ def _freeze_service(context: UpgradeContext, kind: str, service: Service, old: I
         "Restrict the Service to the old pods",
         "The new pods may match its selector and listen on another port. The API servers must not call them before the Service "
         "has their port.",
-        "switch_service",
-        {
-            **_place(context, kind),
-            "name": service.name,
-            "selector": {**own, ORPHAN_LABEL: deployment},
-            "target_port": old.port,
-        },
+        SwitchService(service.namespace, service.name, {**own, ORPHAN_LABEL: deployment}, old.port),
     )
 
 
 def _deployment(context: UpgradeContext, rollout: WebhookRollout) -> Step:
     kind = rollout.kind
-    parameters: dict[str, Any] = {
-        "release": str(context.release),
-        "parts": ["webhook"],
-        **_place(context, kind),
-        "secret": context.secret(kind),
-    }
-    arguments = context.webhook_arguments(kind)
     return Step(
         f"{_prefix(kind)}-deployment",
         f"Apply the webhook's Deployment of {context.release}",
         "Its pods become ready when they answer, and from Kubernetes 1.30 on they wait before they end. Upstream's pods do "
         "neither. A pod that is not ready replaces no other pod.",
-        "apply",
-        {**parameters, "arguments": arguments} if arguments else parameters,
+        ApplyRelease(
+            str(context.release),
+            ["webhook"],
+            context.webhook_namespace(kind),
+            context.secret(kind),
+            context.webhook_arguments(kind) or None,
+        ),
         hazards=rollout.hazards,
     )
 
 
-def _wait(context: UpgradeContext, kind: str, targets: tuple[dict[str, str], ...] = ()) -> Step:
+def _wait(context: UpgradeContext, kind: str, targets: tuple[Reference, ...] = ()) -> Step:
     """Return the step that waits for the new pods. targets: the objects that call the old pods, which end meanwhile."""
     return Step(
         f"{_prefix(kind)}-wait",
@@ -297,31 +275,18 @@ def _wait(context: UpgradeContext, kind: str, targets: tuple[dict[str, str], ...
         "few seconds. The API servers reconnect in that time."
         if targets
         else "The step waits until every new pod is ready, which means that it answers. The Service must not select it earlier.",
-        "wait_available",
-        {
-            **_place(context, kind),
-            "name": context.hook(kind).deployment,
-            **({"reconnect": list(targets)} if targets else {}),
-        },
+        WaitAvailable(context.webhook_namespace(kind), context.hook(kind).deployment, targets),
     )
 
 
 def _switch(context: UpgradeContext, kind: str) -> Step:
-    hook = context.hook(kind)
+    hook, port = context.hook(kind), context.options.webhook_port
+    selector = {**hook.selector, **_generation(context.release.version, port)}
     return Step(
         f"{_prefix(kind)}-switch",
         "Switch the Service to the new pods",
         "The new pods are ready. One write changes selector and port. The old pods still answer on open connections.",
-        "switch_service",
-        {
-            **_place(context, kind),
-            "name": hook.service,
-            "selector": {
-                **hook.selector,
-                **_generation(context.release.version, context.options.webhook_port),
-            },
-            "target_port": context.options.webhook_port,
-        },
+        SwitchService(context.webhook_namespace(kind), hook.service, selector, port),
     )
 
 
@@ -331,19 +296,17 @@ def _watch(context: UpgradeContext, kind: str) -> Step:
         "Watch the new webhook pods under load",
         "A pod that becomes ready may still end under the calls of users, for example because of its memory limit. The old "
         "pods still run, so the Service can lead to them again.",
-        "watch_pods",
-        {**_place(context, kind), "name": context.hook(kind).deployment, "seconds": WATCH_SECONDS},
+        WatchPods(context.webhook_namespace(kind), context.hook(kind).deployment, WATCH_SECONDS),
     )
 
 
-def _reconnect(kind: str, targets: tuple[dict[str, str], ...]) -> Step:
+def _reconnect(kind: str, targets: tuple[Reference, ...]) -> Step:
     return Step(
         f"{_prefix(kind)}-reconnect",
         "Make the API servers reconnect to the webhook",
         "An API server keeps its connections, also to a pod that has left the Service. It opens new ones if the caBundle "
         "changes. TLS ignores an additional line break there.",
-        "reconnect",
-        {"targets": list(targets)},
+        ReconnectWebhooks(targets),
     )
 
 
@@ -352,8 +315,7 @@ def _service(context: UpgradeContext, kind: str) -> Step:
         f"{_prefix(kind)}-service",
         f"Apply the webhook's Service of {context.release}",
         "Only one generation of pods is left, so the Service gets the selector of a fresh installation.",
-        "apply",
-        {"release": str(context.release), "parts": ["webhook_service"], **_place(context, kind)},
+        ApplyRelease(str(context.release), ["webhook_service"], context.webhook_namespace(kind)),
     )
 
 

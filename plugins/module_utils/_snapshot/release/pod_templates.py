@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..labels import PORT_LABEL, RELEASE_LABEL
-from .settings import DeploymentSettings, ReleaseSettings
+from .settings import DeploymentSettings, ReleaseParts, ReleaseSettings
 
 # The time in seconds for which a webhook pod sleeps before it ends. The programs stop at once, also during calls
 # (external-snapshotter pkg/*-webhook: tls.Listen without Shutdown). In this time the API servers are made to reconnect, after all
@@ -26,21 +26,21 @@ FEWEST_REPLICAS = 2
 Object = dict[str, Any]
 
 
-def deployment(part: str, obj: Object, parameters: Mapping[str, Any], settings: ReleaseSettings) -> Object:
+def deployment(part: str, obj: Object, wanted: ReleaseParts, settings: ReleaseSettings) -> Object:
     """Return upstream's Deployment with the settings. part: "controller" or "webhook"."""
     workload = settings.controller if part == "controller" else settings.webhook
     spec, template = obj["spec"], obj["spec"]["template"]
     (container,) = template["spec"]["containers"]
-    container["image"] = image(container["image"], parameters["release"], settings)
-    arguments = parameters.get("arguments") or ()
+    container["image"] = image(container["image"], wanted.release, settings)
+    arguments = wanted.arguments or ()
     if part == "webhook":
         arguments = (f"--port={settings.port}", *arguments)
         _harden(obj, container, workload, settings)
-        _mount(template["spec"], container, parameters.get("secret"))
+        _mount(template["spec"], container, wanted.secret)
     container["args"] = merged(container["args"], arguments)
     _metadata(obj["metadata"], workload, {})
     port = {PORT_LABEL: str(settings.port)} if part == "webhook" else {}
-    _metadata(template["metadata"], workload, {RELEASE_LABEL: parameters["release"], **port})
+    _metadata(template["metadata"], workload, {RELEASE_LABEL: wanted.release, **port})
     _place(template["spec"], container, workload, settings)
     if workload.replicas is not None:
         spec["replicas"] = workload.replicas
@@ -104,7 +104,7 @@ def _harden(obj: Object, container: Object, workload: DeploymentSettings, settin
     }
 
 
-def _mount(pod: Object, container: Object, secret: str | None) -> None:
+def _mount(pod: Object, container: Object, secret: str) -> None:
     """Mount the Secret. Its keys are those of the type kubernetes.io/tls. Before 6.2 upstream used other keys."""
     if secret:
         for volume in pod["volumes"]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import StepError
 from . import pod_templates
-from .settings import ReleaseSettings
+from .settings import ReleaseParts, ReleaseSettings
 
 with contextlib.suppress(
     ImportError
@@ -30,7 +30,7 @@ with contextlib.suppress(
 _CONTROLLER = "deploy/kubernetes/snapshot-controller"
 _WEBHOOK = "deploy/kubernetes/webhook-example"
 # For each part of a release: the beginning of its files' paths, and the kinds of its objects in these files.
-_FILES: dict[str, tuple[str, tuple[str, ...]]] = {
+FILES: dict[str, tuple[str, tuple[str, ...]]] = {
     "crds": ("client/config/crd/snapshot.storage.k8s.io_", ("CustomResourceDefinition",)),
     "group_crds": ("client/config/crd/groupsnapshot.storage.k8s.io_", ("CustomResourceDefinition",)),
     "controller_rbac": (
@@ -49,49 +49,44 @@ _FILES: dict[str, tuple[str, tuple[str, ...]]] = {
 _NODES = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
 
 Object = dict[str, Any]
-Parameters = Mapping[str, Any]
 
 
-def render(files: Mapping[str, str], parameters: Parameters, settings: ReleaseSettings) -> list[Object]:
-    """Return the objects of the parts that a step of action "apply" names, in the order in which they are applied.
+def render(files: Mapping[str, str], wanted: ReleaseParts, settings: ReleaseSettings) -> list[Object]:
+    """Return the objects of the parts in the order in which they are applied. Raises StepError for a part that does not exist.
 
-    Args:
-        files: the release's files by path.
-        parameters: the parameters of the step, with ``namespace``.
-
-    Raises StepError for a part that the release does not have.
+    files: the release's files by path.
     """
     return [
-        _finished(part, obj, parameters, settings)
-        for part in parameters["parts"]
-        for obj in _with_budget(part, _objects(files, part, parameters))
+        _finished(part, obj, wanted, settings)
+        for part in wanted.parts
+        for obj in _with_budget(part, _objects(files, part, wanted))
     ]
 
 
-def keeping(obj: Object, live: Mapping[str, Any] | None, parameters: Parameters) -> Object:
+def keeping(obj: Object, live: Mapping[str, Any] | None, wanted: ReleaseParts) -> Object:
     """Return a rendered object with the parts of the live object that it keeps.
 
     A CustomResourceDefinition keeps the versions of ``keep_unserved``, neither served nor stored. A webhook configuration keeps
     its failure policies if the step sets none. A new configuration starts with Ignore, and a later step sets another policy.
     """
     if obj["kind"] == "CustomResourceDefinition":
-        unserved, versions = parameters.get("keep_unserved") or (), obj["spec"]["versions"]
+        versions = obj["spec"]["versions"]
         listed = {version["name"] for version in versions}
         for version in (live or {}).get("spec", {}).get("versions", ()):
-            if version["name"] in unserved and version["name"] not in listed:
+            if version["name"] in wanted.keep_unserved and version["name"] not in listed:
                 versions.append({**version, "served": False, "storage": False})
     if obj["kind"] == "ValidatingWebhookConfiguration":
-        given = (parameters.get("failure_policies") or {}).get(obj["metadata"]["name"])
+        policy = (wanted.failure_policies or {}).get(obj["metadata"]["name"])
         policies = {
             webhook["name"]: webhook.get("failurePolicy") for webhook in (live or {}).get("webhooks") or ()
         }
         for webhook in obj["webhooks"]:
-            webhook["failurePolicy"] = given or policies.get(webhook["name"]) or "Ignore"
+            webhook["failurePolicy"] = policy or policies.get(webhook["name"]) or "Ignore"
     return obj
 
 
-def _objects(files: Mapping[str, str], part: str, parameters: Parameters) -> list[Object]:
-    start, kinds = _FILES[part]
+def _objects(files: Mapping[str, str], part: str, wanted: ReleaseParts) -> list[Object]:
+    start, kinds = FILES[part]
     found = [
         obj
         for path in sorted(files)
@@ -99,17 +94,17 @@ def _objects(files: Mapping[str, str], part: str, parameters: Parameters) -> lis
         for obj in yaml.load_all(files[path], Loader=_LOADER)  # a safe loader, see above
         if obj and obj["kind"] in kinds
     ]
-    names = parameters.get("failure_policies")
+    names = wanted.failure_policies
     if part == "webhook_configurations" and names is not None:
         found = [obj for obj in found if obj["metadata"]["name"] in names]
     if not found:
-        raise StepError(f"release {parameters['release']} has no {part.replace('_', ' ')}")
+        raise StepError(f"release {wanted.release} has no {part.replace('_', ' ')}")
     return found
 
 
-def _finished(part: str, obj: Object, parameters: Parameters, settings: ReleaseSettings) -> Object:
-    """Return an object of upstream with the parameters and the settings."""
-    kind, namespace = obj["kind"], parameters["namespace"]
+def _finished(part: str, obj: Object, wanted: ReleaseParts, settings: ReleaseSettings) -> Object:
+    """Return an object of upstream with the choices and the settings."""
+    kind, namespace = obj["kind"], wanted.namespace
     obj.pop("status", None)
     obj["metadata"].pop("creationTimestamp", None)
     if "namespace" in obj["metadata"]:
@@ -122,12 +117,12 @@ def _finished(part: str, obj: Object, parameters: Parameters, settings: ReleaseS
         webhook["clientConfig"]["service"]["namespace"] = namespace
     if kind == "CustomResourceDefinition":
         obj["spec"].pop("conversion", None)
-    if kind == "ClusterRole" and parameters.get("nodes"):
+    if kind == "ClusterRole" and wanted.nodes:
         obj["rules"].append(dict(_NODES))
     if kind == "Service":
         for port in obj["spec"]["ports"]:
             port["targetPort"] = settings.port
-    return pod_templates.deployment(part, obj, parameters, settings) if kind == "Deployment" else obj
+    return pod_templates.deployment(part, obj, wanted, settings) if kind == "Deployment" else obj
 
 
 def _with_budget(part: str, objects: Iterable[Object]) -> list[Object]:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The user's settings for the objects of a release. Plain data."""
+"""The user's settings for the objects of a release, and the parts that a step applies. Plain data."""
 
 from __future__ import annotations
 
@@ -57,3 +57,24 @@ class ReleaseSettings:
     port: int = WEBHOOK_PORT
     #: The API server's minor version, which decides about fields of pods.
     kubernetes: tuple[int, int] = (1, 25)
+
+
+@dataclass(frozen=True)
+class ReleaseParts:
+    """Parts of a release, and the choices for their objects."""
+
+    release: str
+    #: Keys of rendering.FILES.
+    parts: Sequence[str]
+    #: "" for CustomResourceDefinitions, which need none.
+    namespace: str = ""
+    #: The Secret that the webhook's pods mount.
+    secret: str = ""
+    #: Additional arguments of the program.
+    arguments: Sequence[str] | None = None
+    #: True for a controller that reads nodes.
+    nodes: bool = False
+    #: By webhook configuration. Other configurations of the release are left out. None for all, with their present policies.
+    failure_policies: Mapping[str, str] | None = None
+    #: The versions of the cluster's CustomResourceDefinitions that stay listed.
+    keep_unserved: Sequence[str] = ()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..._consent import NOTHING, Consent
 from ..._kube.errors import ApiError, NotFound
 from ..._kube.update_object import retry_on_conflict
+from ..._snapshot.actions.object_actions import DeletedObject
 from ..._snapshot.errors import StepError
 from ..._snapshot.installed.pod_specs import NEEDED_USERS, USERS, users_of
 from ..._snapshot.kinds import KINDS, Reference
@@ -34,7 +35,7 @@ WORKLOADS = ("Deployment", "StatefulSet", "ReplicaSet")
 
 def delete_planned(
     client: Client,
-    entry: Mapping[str, Any],
+    entry: DeletedObject,
     *,
     registry: str = REGISTRY,
     consent: Consent = NOTHING,
@@ -43,7 +44,6 @@ def delete_planned(
     """Delete the objects of one entry of a plan, and wait until they are gone. Skip objects that do not exist.
 
     Args:
-        entry: {kind, namespace, name}, or with label_selector instead of name. See the action "delete" of step_types.
         registry: images of it count as upstream's.
 
     Raises:
@@ -51,7 +51,7 @@ def delete_planned(
         OwnedObjectError: another manager owns it, or it has other containers.
         KubeError: the API server refuses.
     """
-    kind = entry["kind"]
+    kind = entry.kind
     if kind not in KINDS:
         raise StepError(f"the plan deletes an object of kind {kind}, which is not a kind that can be deleted")
     outcomes = []
@@ -59,7 +59,7 @@ def delete_planned(
         if kind == "CustomResourceDefinition":
             _check_crd(client, target)
         live = client.find(target.path)
-        uid = entry.get("uid") or (live or {}).get("metadata", {}).get("uid", "")
+        uid = (live or {}).get("metadata", {}).get("uid", "")
         outcome = delete(
             client,
             target,
@@ -77,10 +77,10 @@ def delete_planned(
 
 
 def _why_kept(
-    client: Client, target: Reference, entry: Mapping[str, Any], registry: str, live: Mapping[str, Any]
+    client: Client, target: Reference, entry: DeletedObject, registry: str, live: Mapping[str, Any]
 ) -> str:
     """Return the reason to keep an object of a plan: a later write or another user. Return "" to delete it."""
-    planned, own = entry.get("resource_version"), entry.get("only_used_by")
+    planned, own = entry.resource_version, entry.only_used_by
     if planned and live["metadata"].get("resourceVersion") != planned:
         return f"{target} is kept: it changed after the plan was made"
     if not own:
@@ -107,15 +107,13 @@ def _users(client: Client, what: str, path: str) -> list[dict[str, Any]]:
     return items
 
 
-def _select(client: Client, entry: Mapping[str, Any]) -> list[Reference]:
+def _select(client: Client, entry: DeletedObject) -> list[Reference]:
     """Return the objects of an entry."""
-    kind, namespace = entry["kind"], entry.get("namespace") or ""
-    if entry.get("name"):
-        return [Reference(kind, entry["name"], namespace)]
-    items = client.list_all(KINDS[kind].collection(namespace), {"labelSelector": entry["label_selector"]})[
-        "items"
-    ]
-    return [Reference(kind, item["metadata"]["name"], namespace) for item in items]
+    if entry.name:
+        return [entry.target]
+    path = KINDS[entry.kind].collection(entry.namespace)
+    items = client.list_all(path, {"labelSelector": entry.label_selector})["items"]
+    return [Reference(entry.kind, item["metadata"]["name"], entry.namespace) for item in items]
 
 
 def _check_crd(client: Client, target: Reference) -> None:

@@ -146,14 +146,14 @@ def _is_still(index: int, webhook: Object) -> dict[str, Any]:
 
 
 def reconnect(
-    client: Client, targets: Iterable[Object], *, check_mode: bool, consent: Consent = NOTHING
+    client: Client, targets: Iterable[Reference], *, check_mode: bool, consent: Consent = NOTHING
 ) -> list[ObjectOutcome]:
-    """Make every API server open new connections to the webhooks of the targets ({kind, name}).
+    """Make every API server open new connections to the webhooks of the targets.
 
     Skip webhooks without a caBundle, because API servers do not call them.
     """
     outcomes = []
-    for target in bundle_targets.targets_from(list(targets)):
+    for target in bundle_targets.targets_from([{"kind": row.kind, "name": row.name} for row in targets]):
         obj = bundle_targets.read(client, target)
         for config in bundle_targets.client_configs(target, obj):
             if not config.ca_bundle.strip():

@@ -23,6 +23,7 @@ from ..._consent import EVERYTHING, Consent
 from ..._kube import access_review, json_patch
 from ..._kube.access_review import Permission
 from ..._kube.update_object import retry_on_conflict
+from ..._snapshot.actions.object_actions import RestoreObjects
 from ..._snapshot.errors import StepError
 from ..._snapshot.kinds import KINDS, Reference
 from ..._webhook import bundle_content
@@ -204,13 +205,13 @@ def try_creation(client: Client, target: Reference, live: Object) -> None:
     client.patch(target.path, [json_patch.add("/metadata/annotations", annotations)], dry_run=True)
 
 
-def adjusted(original: Object, parameters: Mapping[str, Any]) -> Object:
-    """Return the object as a step of action "restore" puts it back."""
+def adjusted(original: Object, action: RestoreObjects) -> Object:
+    """Return the object as the action puts it back."""
     result = copy.deepcopy(dict(original))
-    if result["kind"] == "Deployment" and "labels" in parameters:
+    if result["kind"] == "Deployment" and action.labels:
         metadata = result["spec"]["template"]["metadata"]
-        metadata["labels"] = {**(metadata.get("labels") or {}), **parameters["labels"]}
-    if result["metadata"]["name"] in parameters.get("ignoring", ()):
+        metadata["labels"] = {**(metadata.get("labels") or {}), **action.labels}
+    if result["metadata"]["name"] in action.ignoring:
         for webhook in result["webhooks"]:
             webhook["failurePolicy"] = "Ignore"
     return result

@@ -39,14 +39,11 @@ SHOWN = 10
 GONE = 410  # the list took too long, and the API server no longer has its next page
 
 
-def migrate(
-    client: Client, crd: str, version: str, *, settle: float = SETTLE_SECONDS, check_mode: bool = False
-) -> list[ObjectOutcome]:
+def migrate(client: Client, crd: str, version: str, *, check_mode: bool = False) -> list[ObjectOutcome]:
     """Make ``version`` the only stored version. Write nothing if it already is.
 
     Args:
         crd: the name of the CustomResourceDefinition.
-        settle: seconds to wait after a change of the storage version.
 
     Raises:
         RolloutError: an object cannot be written back. storedVersions did not change.
@@ -64,7 +61,7 @@ def migrate(
     switched = patch_object(client, target, lambda obj: _switch_version(obj, version), check_mode=check_mode)
     if not check_mode:
         waits.until_established(client, [crd])
-        time.sleep(settle)
+        time.sleep(SETTLE_SECONDS)
     collection = f"/apis/{live['spec']['group']}/{version}/{live['spec']['names']['plural']}"
     _rewrite_all(client, crd, collection, check_mode=check_mode)
     if check_mode:

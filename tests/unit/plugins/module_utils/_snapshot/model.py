@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     DRAINS_SINCE,
 )
@@ -87,7 +87,7 @@ class ModelCluster:
         return replace(self.installed, missing_permissions=tuple(missing))
 
     def do(self, step: Step) -> None:
-        getattr(self, f"_{step.action}")(step.parameters)
+        getattr(self, f"_{step.action.action_name}")(step.action.parameters())
 
     def _apply(self, given: Mapping[str, Any]) -> None:
         release = release_table.get(given["release"])

@@ -9,14 +9,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Action
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.verifications import (
+    Verify,
+    VerifyController,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.webhook_actions import (
+    IssueCertificate,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, verify_release
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.object_changes import FieldChange
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ObjectOutcome,
 )
-
-from tests.unit.plugins.module_utils._snapshot.plan import step_contract
 
 HOOK = Reference("Deployment", "hook", "default")
 OTHER = Reference("Service", "hook", "default")
@@ -89,5 +95,23 @@ def test_a_report_names_the_object_and_its_fields() -> None:
 
 
 def test_every_action_of_a_plan_is_carried_out() -> None:
-    others = {actions.CERTIFICATE, actions.VERIFY}
-    assert step_contract.ACTIONS.keys() == {*actions.ACTIONS, *others}
+    assert {row for row in leaves(Action) if not issubclass(row, Verify)} == {
+        *actions.ACTIONS,
+        IssueCertificate,
+    }
+
+
+def test_every_verification_is_carried_out() -> None:
+    assert leaves(Verify) | {VerifyController} == verify_release.CHECKS.keys()
+
+
+def test_no_two_actions_have_one_name() -> None:
+    names = [row.action_name for row in leaves(Action) if not issubclass(row, Verify)]
+    assert len(set(names)) == len(names)
+
+
+def leaves(row: type[Action]) -> set[type[Action]]:
+    """Return the classes of actions below a class, without those that others extend."""
+    below = row.__subclasses__()
+    found = {leaf for child in below for leaf in leaves(child)} if below else {row}
+    return {leaf for leaf in found if "._snapshot.actions." in leaf.__module__}

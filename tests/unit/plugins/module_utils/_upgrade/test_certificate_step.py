@@ -14,6 +14,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.cont
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     GROUP_CRDS,
@@ -24,8 +25,8 @@ from tests.unit.plugins.module_utils._snapshot.world import NOTHING, upstream
 
 CONTENTS = GROUP_CRDS[1]
 TARGETS = [
-    {"kind": "CustomResourceDefinition", "name": CONTENTS},
-    {"kind": "ValidatingWebhookConfiguration", "name": "validation-webhook.snapshot.storage.k8s.io"},
+    Reference("CustomResourceDefinition", CONTENTS),
+    Reference("ValidatingWebhookConfiguration", "validation-webhook.snapshot.storage.k8s.io"),
 ]
 
 
@@ -33,7 +34,7 @@ TARGETS = [
     ("installed", "names"),
     [
         (NOTHING, []),
-        (upstream("8.1.0", groups=True), [TARGETS[1]["name"]]),  # the CRD exists and converts nothing
+        (upstream("8.1.0", groups=True), [TARGETS[1].name]),  # the CRD exists and converts nothing
         (upstream("8.3.0", groups=True), []),
         (upstream("8.4.0", groups=True), [CONTENTS]),
     ],
@@ -43,5 +44,5 @@ def test_targets_that_exist(installed: InstalledState, names: list[str]) -> None
     context = UpgradeContext(installed, release_table.get("8.4.0"), UpgradeOptions())
     assert [one["name"] for one in certificate_step._targets(TARGETS, context)] == names
     assert [one["name"] for one in certificate_step._targets(TARGETS, None)] == [
-        one["name"] for one in TARGETS
+        target.name for target in TARGETS
     ]

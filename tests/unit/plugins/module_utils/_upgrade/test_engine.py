@@ -29,7 +29,18 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._process.inter
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
     Result,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import (
+    DELETE,
+    Action,
+    Step,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.object_actions import (
+    WaitAvailable,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.verifications import (
+    Verify,
+    VerifyController,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeContext,
     UpgradeOptions,
@@ -198,19 +209,19 @@ class Rig:
     def originals(self, _client: Any, touched: Sequence[Reference]) -> dict[Reference, dict[str, Any]]:
         self.log.append("originals")
         self.model.before = (self.model.installed, dict(self.model.ports))
-        present = set(plan_changes._present(self.context))
+        present = set(plan_changes.present(self.context))
         return {target: {} for target in touched if target in present}
 
     def _note_left(self, step: Step) -> None:
         """Record in which state the step left the objects, as the client does."""
-        if step.action == "restore":
+        if step.action.action_name == "restore":
             return
         for line in plan_changes.lines(Hop("", self.context.release, "", (step,), self.context)):
             for path in {target.path for target in line.objects} & set(self.client.left):
-                self.client.left[path] = None if line.verb == plan_changes.DELETE else {"written": True}
+                self.client.left[path] = None if line.verb == DELETE else {"written": True}
 
-    def verify(self, step: Step) -> tuple[CheckResult, list[str]]:
-        subject = step.parameters["subject"]
+    def verify(self, action: Verify) -> tuple[CheckResult, list[str]]:
+        subject = action.subject
         verdict = release_checks.FAILED if subject in self.broken else release_checks.OK
         return CheckResult(verdict, f"{subject} was seen"), []
 
@@ -220,7 +231,7 @@ class Rig:
 
 
 def _writes(step: Step) -> bool:
-    return step.action not in ("verify", "wait_available", "watch_pods")
+    return step.action.writes_objects
 
 
 def _changed(step: Step) -> ObjectOutcome:
@@ -237,21 +248,21 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
             running.append(step)
             real(self, step, context, place)
 
-        def verified(_client: Any, step: Step, **_given: Any) -> tuple[CheckResult, list[str]]:
-            if running and running[-1] is step:
-                one.act(step.id, step)
+        def verified(_client: Any, action: Verify, **_given: Any) -> tuple[CheckResult, list[str]]:
+            if running and running[-1].action is action:
+                one.act(running[-1].id, running[-1])
             else:
-                one.log.append(f"before {step.id}")
-            return one.verify(step)
+                one.log.append(f"before verify-{action.subject}")
+            return one.verify(action)
 
-        def issued(_client: Any, step: Step, _options: Any, **_given: Any) -> Result:
-            return Result(bool(one.act(step.id, step)), {"reason": "it was due"})
+        def issued(_client: Any, _action: Any, _options: Any, **_given: Any) -> Result:
+            return Result(bool(one.act(running[-1].id, running[-1])), {"reason": "it was due"})
 
         real = step_runner.StepRunner.run
 
-        acting = {name: lambda _context, _given: one.act(running[-1].id, running[-1]) for name in ACTIONS}
+        acting = dict.fromkeys(ACTIONS, lambda _context, _action: one.act(running[-1].id, running[-1]))
         monkeypatch.setattr(step_runner.StepRunner, "run", run)
-        monkeypatch.setattr(step_runner, "ACTIONS", acting)
+        monkeypatch.setattr(actions, "ACTIONS", acting)
         monkeypatch.setattr(certificate_step, "issue", issued)
         monkeypatch.setattr(certificate_step, "signer_of", lambda *_given: "example.com/ca")
         monkeypatch.setattr(upgrade_lease, "write_record", lambda _lease, _record: None)
@@ -448,12 +459,12 @@ def test_nothing_due_writes_nothing_while_old_pods_end(rig: Rigs, monkeypatch: p
     here.settled = True
     given: list[Any] = []
 
-    def wait(_context: Any, one: Any) -> list[ObjectOutcome]:
-        given.append(one)
+    def wait(_context: Any, action: WaitAvailable) -> list[ObjectOutcome]:
+        given.append(action.parameters())
         return []
 
-    acting: dict[str, Any] = {name: lambda *_given: [] for name in ACTIONS}
-    monkeypatch.setattr(step_runner, "ACTIONS", {**acting, "wait_available": wait})
+    acting: dict[type[Action], Any] = dict.fromkeys(ACTIONS, lambda *_given: [])
+    monkeypatch.setattr(actions, "ACTIONS", {**acting, WaitAvailable: wait})
     result = here.upgrade("7.0.2").run()
     planned = [one["parameters"] for one in result.values["plan"] if one["action"] == "wait_available"]
     assert any("reconnect" in one for one in planned)
@@ -752,13 +763,12 @@ def test_a_lost_lease_does_not_keep_the_objects_of_a_verification(monkeypatch: p
         def now(self) -> datetime:
             return NOW
 
-    def create(run: verify_release.CheckRun) -> CheckResult:
+    def create(run: verify_release.CheckRun, _action: VerifyController) -> CheckResult:
         run.objects.create("/snapshots", {"metadata": {"name": "probe"}})
         raise LeaseLostError("another run holds it")
 
-    monkeypatch.setitem(verify_release.CHECKS, "controller", create)
-    step = Step("verify-controller", "", "", "verify", {"subject": "controller"})
+    monkeypatch.setitem(verify_release.CHECKS, VerifyController, create)
     fake: Any = Client()
     with pytest.raises(LeaseLostError):
-        verify_release.run_check(fake, step)
+        verify_release.run_check(fake, VerifyController("kube-system"))
     assert sent == ["POST /snapshots", "DELETE /snapshots/probe"]

@@ -15,6 +15,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict, NotFound
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.object_actions import (
+    DeletedObject,
+    DeleteObjects,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import pod_specs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     Hook,
@@ -148,7 +152,7 @@ def test_a_policy_engine_is_not_read_and_does_not_refuse_the_upgrade() -> None:
 
 
 def _written(plan: Any, name: str) -> list[Any]:
-    return [step.id for hop in plan.hops for step in hop.steps if name in str(step.parameters)]
+    return [step.id for hop in plan.hops for step in hop.steps if name in str(step.action.parameters())]
 
 
 TWO = (WEBHOOK, objects.workload("team", "hook", IMAGE))
@@ -247,8 +251,8 @@ def gone(start: InstalledState, target: str = "8.7.0", **given: Any) -> list[str
         f"{one['kind']} {one.get('namespace', '')}/{one.get('name', one.get('label_selector'))}"
         for hop in plan.hops
         for step in hop.steps
-        if step.action == "delete"
-        for one in step.parameters["objects"]
+        if step.action.action_name == "delete"
+        for one in step.action.parameters()["objects"]
     ]
 
 
@@ -311,7 +315,7 @@ def test_a_shared_secret_stays_and_the_rest_goes() -> None:
 def test_a_secret_is_deleted_as_it_was_planned() -> None:
     start = replace(V811, secrets=(replace(V811.secrets[0], resource_version="7"),))
     (step,) = [one for one in planned(start, "8.7.0").hops[0].steps if one.id == "validation-clean"]
-    (entry,) = [one for one in step.parameters["objects"] if one["kind"] == "Secret"]
+    (entry,) = [one for one in step.action.parameters()["objects"] if one["kind"] == "Secret"]
     assert (entry["only_used_by"], entry["resource_version"]) == (VALIDATION, "7")
 
 
@@ -374,7 +378,7 @@ def secret_api(**answers: Any) -> OwnershipApi:
 def delete_secret(api: OwnershipApi, **entry: Any) -> tuple[str, str]:
     place = {"kind": "Secret", "namespace": "hooks", "name": SECRET.name}
     given = replace(context(), client=api)  # type: ignore[arg-type]
-    (outcome,) = actions.delete(given, {"objects": [{**place, **entry}]})
+    (outcome,) = actions.delete(given, DeleteObjects([DeletedObject(**{**place, **entry})]))
     return outcome.change, outcome.note
 
 
@@ -514,4 +518,4 @@ def test_no_step_deletes_a_workload_with_other_containers(kind: str) -> None:
     place = Reference(kind, "driver", "csi")
     given = replace(context(), client=OwnershipApi({place.path: driver}))  # type: ignore[arg-type]
     with fails("owned-by-another", "(x/csi:v1)"):
-        actions.delete(given, {"objects": [{"kind": kind, "namespace": "csi", "name": "driver"}]})
+        actions.delete(given, DeleteObjects([DeletedObject(kind, "csi", "driver")]))

@@ -14,7 +14,10 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import (
     PlanGuard,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.webhook_actions import (
+    IssueCertificate,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
 )
@@ -61,8 +64,10 @@ def hops(here: ModelCluster, target: str, **given: Any) -> Sequence[Hop]:
 def allow(guard: PlanGuard, here: ModelCluster, way: Sequence[Hop]) -> None:
     """Do what a run does after its dry runs."""
     due = [step for hop in way for step in hop.steps if is_due(here, step)]
-    tried = tuple(TriedStep(step, note="due") for step in due if step.action != actions.CERTIFICATE)
-    certificates = tuple(step.id for step in due if step.action == actions.CERTIFICATE)
+    tried = tuple(
+        TriedStep(step, note="due") for step in due if not isinstance(step.action, IssueCertificate)
+    )
+    certificates = tuple(step.id for step in due if isinstance(step.action, IssueCertificate))
     found = Preflight(tried, certificates, signer=SIGNER)
     guard.allow(plan_writes.of_hops(cast("ActionContext", None), way, found))
 

@@ -85,9 +85,11 @@ def test_the_backup_has_the_objects_of_steps_that_cannot_be_tried_yet() -> None:
 
 def test_the_backup_has_the_objects_of_a_certificate_that_is_due() -> None:
     hop = hop_to_8_1_1()
-    (certificate,) = [step for step in hop.steps if step.action == "certificate"]
+    (certificate,) = [step for step in hop.steps if step.action.action_name == "certificate"]
     touched = Preflight(certificates=(certificate.id,)).touched_in(hop)
-    secret = Reference("Secret", certificate.parameters["secret"], certificate.parameters["namespace"])
+    secret = Reference(
+        "Secret", certificate.action.parameters()["secret"], certificate.action.parameters()["namespace"]
+    )
     assert secret in touched
     assert {one.kind for one in touched} == {"Secret", "ValidatingWebhookConfiguration"}
 

@@ -11,7 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions import step_types
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.verifications import (
+    REFUSALS,
+    Verify,
+    VerifyVersion,
+    VerifyWebhook,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeContext,
 )
@@ -19,11 +24,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     InstalledState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import VALIDATION
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import hop, verify_installed
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import verify_installed
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import (
     release_checks,
-    verify_release,
     verify_version,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.release_checks import (
@@ -37,7 +41,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.verif
     LeaderState,
 )
 
-from tests.unit.plugins.module_utils._snapshot.plan.step_contract import find_faults
 from tests.unit.plugins.module_utils._snapshot.world import (
     NOTHING,
     changed,
@@ -49,7 +52,7 @@ from tests.unit.plugins.module_utils._snapshot.world import (
 )
 
 
-def plan_checks_of(installed: InstalledState, **given: Any) -> list[step_types.Step]:
+def plan_checks_of(installed: InstalledState, **given: Any) -> dict[str, Verify]:
     return verify_installed.plan_checks(
         UpgradeContext(installed, release_table.get("8.7.0"), options(**given))
     )
@@ -60,33 +63,13 @@ def ahead(release: str, crds: str) -> InstalledState:
     return replace(upstream(release), crds=upstream(crds).crds)
 
 
-# The parameters that the check of a subject reads.
-NEEDED = {
-    "webhook": {"name", "check"},
-    "conversion": {"name", "version"},
-    "schema": set[str](),
-    "controller": {"namespace"},
-    "groups": {"namespace"},
-    "version": {"namespace", "name", "release"},
-}
-
-
-def lacking(step: step_types.Step) -> list[str]:
-    """Return the parameters that the check of this step would miss."""
-    given = step.parameters
-    faults = [
-        *find_faults(step),
-        *sorted(NEEDED[given["subject"]] - {name for name in given if given[name]}),
-    ]
-    if given["subject"] == "webhook" and given["check"] not in hop.REFUSALS:
-        faults.append(f"check {given['check']}")
-    if given["subject"] == "version" and release_table.parse(str(given["release"])) is None:
-        faults.append(f"release {given['release']}")
-    return faults
-
-
-def test_every_subject_has_a_verification() -> None:
-    assert NEEDED.keys() == verify_release.CHECKS.keys()
+def faults(action: Verify) -> list[str]:
+    """Return the parameters that the check of this action cannot use."""
+    if isinstance(action, VerifyWebhook) and action.check not in REFUSALS:
+        return [f"check {action.check}"]
+    if isinstance(action, VerifyVersion) and release_table.parse(action.release) is None:
+        return [f"release {action.release}"]
+    return [name for name, value in action.parameters().items() if value in (None, "")]
 
 
 CONTROLLER = ["verify-version", "verify-controller"]
@@ -124,35 +107,33 @@ BEFORE: list[tuple[str, InstalledState, list[str], str]] = [
 )
 def test_the_checks_fit_the_installed_release(installed: InstalledState, wanted: list[str], by: str) -> None:
     found = plan_checks_of(installed)
-    assert [step.id for step in found] == wanted
-    assert [step.parameters["check"] for step in found if step.parameters["subject"] == "webhook"] == (
-        [by] if by else []
-    )
-    for step in found:
-        assert lacking(step) == []
+    assert list(found) == wanted
+    checks = [action.check for action in found.values() if isinstance(action, VerifyWebhook)]
+    assert checks == ([by] if by else [])
+    for action in found.values():
+        assert faults(action) == []
 
 
 @pytest.mark.parametrize(("start", "target"), [("4.2.1", "6.2.2"), ("7.0.2", "8.1.0"), ("8.4.0", "8.7.0")])
 def test_a_plan_repeats_the_checks_at_its_end(start: str, target: str) -> None:
     steps = planned(upstream(start), target).hops[0].steps
-    after = {step.id: step.parameters["subject"] for step in steps if step.action == "verify"}
-    before = {step.id: step.parameters["subject"] for step in plan_checks_of(upstream(start))}
+    after = {step.id: step.action for step in steps if isinstance(step.action, Verify)}
+    before = plan_checks_of(upstream(start))
     common = after.keys() & before.keys()
     assert {"verify-version", "verify-controller"} <= common
-    assert all(after[name] == before[name] for name in common)
-    for step in steps:
-        if step.action == "verify":
-            assert lacking(step) == []
+    assert all(type(after[name]) is type(before[name]) for name in common)
+    for action in after.values():
+        assert faults(action) == []
 
 
 def test_an_unknown_release_is_not_checked() -> None:
     unknown = changed(ours("8.7.0"), "controller", version=None)
-    assert [step.id for step in plan_checks_of(unknown)] == ["verify-rules", "verify-controller"]
-    assert "verify-version" in [step.id for step in plan_checks_of(unknown, installed_version=(8, 7, 0))]
+    assert list(plan_checks_of(unknown)) == ["verify-rules", "verify-controller"]
+    assert "verify-version" in plan_checks_of(unknown, installed_version=(8, 7, 0))
 
 
 def test_every_refusal_has_a_test_object() -> None:
-    for by, resource in hop.REFUSALS.items():
+    for by, (resource, _words) in REFUSALS.items():
         asked = release_checks.refusal_test(by, "default", "d")
         assert asked.resource == resource
         assert asked.message

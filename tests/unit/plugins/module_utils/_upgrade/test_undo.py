@@ -68,7 +68,7 @@ def test_a_hop_from_a_state_between_two_generations_is_not_undone() -> None:
     here = ModelCluster(upstream("4.2.1"), (4, 2, 1))
     for step in planned(here.installed, "6.2.2").hops[0].steps:
         here.do(step)
-        if step.action == "orphan":
+        if step.action.action_name == "orphan":
             break
     interrupted = hop("4.2.1", "6.2.2")
     between = replace(interrupted, context=replace(interrupted.context, installed=here.installed))
@@ -137,8 +137,8 @@ def test_the_way_back_brings_the_webhooks_that_ran(case: str) -> None:
 def test_a_webhook_whose_pods_are_orphans_is_brought_back() -> None:
     """The hop failed after the Deployment was orphaned, so only its old pods run."""
     here = ModelCluster(upstream("4.2.1"), (4, 2, 1))
-    (orphan,) = [one for one in planned(here.installed, "6.2.2").hops[0].steps if one.action == "orphan"
-                 and "validation" in one.parameters["name"]]  # fmt: skip
+    (orphan,) = [one for one in planned(here.installed, "6.2.2").hops[0].steps if one.action.action_name == "orphan"
+                 and "validation" in one.action.parameters()["name"]]  # fmt: skip
     here.do(orphan)
     assert not here.installed.running(VALIDATION)
     found = back(here.installed, "6.2.2")

@@ -12,7 +12,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Place
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.verifications import (
+    VerifyConversion,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import verify_release
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.release_checks import FAILED
@@ -22,8 +25,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe
 
 from tests.support.failures import fails
 
-DEPLOYMENT = {"namespace": "default", "name": "webhook"}
-CONVERSION = {"subject": "conversion", "name": "groups", "version": "v1beta1"}
+DEPLOYMENT = Place("default", "webhook")
 
 
 class Fallen:
@@ -50,9 +52,10 @@ def never_proven(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def verdict(**parameters: Any) -> str:
-    step = Step("conversion-verify-first", "", "", "verify", {**CONVERSION, **parameters})
     client = SimpleNamespace(without_hooks=nullcontext)
-    return verify_release.run_check(cast("Any", client), step)[0].verdict
+    return verify_release.run_check(cast("Any", client), VerifyConversion("groups", "v1beta1", **parameters))[
+        0
+    ].verdict
 
 
 def test_a_pod_that_ended_ends_the_verification() -> None:

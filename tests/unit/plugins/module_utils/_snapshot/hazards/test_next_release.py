@@ -90,14 +90,22 @@ def test_lists_at_v1beta1_need_the_hop_that_converts_them() -> None:
 def test_objects_are_stored_at_a_version_that_the_next_release_has() -> None:
     """The webhook converts to v1beta2. Without it, the objects are stored at the version of the new CRDs."""
     (hop,) = planned(V1BETA2, NEXT).hops
-    versions = [step.parameters["version"] for step in hop.steps if step.action == "migrate_storage"]
+    versions = [
+        step.action.parameters()["version"]
+        for step in hop.steps
+        if step.action.action_name == "migrate_storage"
+    ]
     assert set(versions) == {"v1beta2"}
     assert ids(planned(V1BETA2, NEXT)).index("rewrite-volumegroupsnapshotcontents-v1beta2") < ids(
         planned(V1BETA2, NEXT)
     ).index("group-crds")
     plain = with_stored(upstream("8.3.0", groups=True), "v1beta1")
     (hop,) = planned(plain, NEXT).hops
-    assert {step.parameters["version"] for step in hop.steps if step.action == "migrate_storage"} == {"v1"}
+    assert {
+        step.action.parameters()["version"]
+        for step in hop.steps
+        if step.action.action_name == "migrate_storage"
+    } == {"v1"}
 
 
 def test_the_predicted_state_stores_nothing_at_v1beta1() -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Action, Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import (
     NotYetError,
 )
@@ -70,8 +70,8 @@ def context(client: UpgradedCluster | None = None) -> ActionContext:
     )
 
 
-def step(name: str, action: str) -> Step:
-    return Step(name, name, "", action, {})
+def step(name: str, action: Action) -> Step:
+    return Step(name, name, "", action)
 
 
 def writes(given: ActionContext, _parameters: Any) -> list[ObjectOutcome]:
@@ -92,24 +92,43 @@ def fails(_given: ActionContext, _parameters: Any) -> list[ObjectOutcome]:
     raise Forbidden("no", message="no", remedy="ask", status=403)
 
 
-ACTIONS: dict[str, Callable[[ActionContext, Any], list[ObjectOutcome]]] = {
-    one.__name__: one for one in (writes, keeps, lacks, fails)
+class Writes(Action):
+    pass
+
+
+class Keeps(Action):
+    pass
+
+
+class Lacks(Action):
+    pass
+
+
+class Fails(Action):
+    pass
+
+
+ACTIONS: dict[type[Action], Callable[[ActionContext, Any], list[ObjectOutcome]]] = {
+    Writes: writes,
+    Keeps: keeps,
+    Lacks: lacks,
+    Fails: fails,
 }
 
 
 @pytest.mark.parametrize(
     ("actions", "due", "problems"),
     [
-        (["keeps", "keeps"], [], []),
-        (["keeps", "writes"], ["1"], []),
-        (["lacks"], ["0"], ["0"]),  # nothing before it would make it
-        (["writes", "lacks"], ["0", "1"], []),
-        (["fails", "writes", "fails"], ["1"], ["0", "2"]),  # all of them are named
-        (["verify", "certificate", "keeps"], [], []),  # others' to do
+        ([Keeps, Keeps], [], []),
+        ([Keeps, Writes], ["1"], []),
+        ([Lacks], ["0"], ["0"]),  # nothing before it would make it
+        ([Writes, Lacks], ["0", "1"], []),
+        ([Fails, Writes, Fails], ["1"], ["0", "2"]),  # all of them are named
+        ([Action, Keeps], [], []),  # an action that is not in the table
     ],
 )
-def test_dry_runs_of_steps(actions: list[str], due: list[str], problems: list[str]) -> None:
-    steps = [step(str(number), action) for number, action in enumerate(actions)]
+def test_dry_runs_of_steps(actions: list[type[Action]], due: list[str], problems: list[str]) -> None:
+    steps = [step(str(number), action()) for number, action in enumerate(actions)]
     foreseen = preflight.try_actions(context(), steps, ACTIONS)
     assert [one.step.id for one in foreseen.tried if one.is_due] == due
     assert [one.step for one in foreseen.problems] == problems

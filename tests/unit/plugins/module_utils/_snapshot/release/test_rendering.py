@@ -17,6 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
     DeploymentSettings,
     ImageSettings,
+    ReleaseParts,
     ReleaseSettings,
 )
 
@@ -108,7 +109,7 @@ def _documents(*objects: Object) -> str:
 
 def render(*parts: str, settings: ReleaseSettings | None = None, **parameters: Any) -> list[Object]:
     given = {"release": "6.2.2", "namespace": "storage", "parts": list(parts), **parameters}
-    return rendering.render(files(), given, settings or ReleaseSettings(kubernetes=(1, 36)))
+    return rendering.render(files(), ReleaseParts(**given), settings or ReleaseSettings(kubernetes=(1, 36)))
 
 
 def at(obj: Any, path: str) -> Any:
@@ -220,7 +221,10 @@ def test_a_part_that_the_release_does_not_have() -> None:
 
 def _policies(given: Object, live: Object | None) -> list[str]:
     obj = render("webhook_configurations")[0]
-    return [hook["failurePolicy"] for hook in rendering.keeping(obj, live, given)["webhooks"]]
+    return [
+        hook["failurePolicy"]
+        for hook in rendering.keeping(obj, live, ReleaseParts("6.2.2", [], **given))["webhooks"]
+    ]
 
 
 LIVE = {"webhooks": [{"name": "snapshots", "failurePolicy": "Fail"}]}
@@ -254,9 +258,8 @@ def test_a_failure_policy_is_the_steps_or_the_present_one_or_ignore(
 def test_versions_that_stay_listed(keep: list[str], live: list[str], listed: list[str]) -> None:
     (obj,) = render("group_crds")
     versions = [{"name": name, "served": True, "storage": True, "schema": {"of": name}} for name in live]
-    kept = rendering.keeping(obj, {"spec": {"versions": versions}}, {"keep_unserved": keep})["spec"][
-        "versions"
-    ]
+    wanted = ReleaseParts("6.2.2", [], keep_unserved=keep)
+    kept = rendering.keeping(obj, {"spec": {"versions": versions}}, wanted)["spec"]["versions"]
     assert [one["name"] for one in kept] == listed
     for one in kept[1:]:
         assert (one["served"], one["storage"], one["schema"]) == (False, False, {"of": one["name"]})

@@ -18,6 +18,9 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import access_review
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict, Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import LAST_APPLIED
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.object_actions import (
+    RestoreObjects,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import StepError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import patches
@@ -309,14 +312,16 @@ def test_a_bundle_keeps_its_present_certificates(case: str) -> None:
 
 def test_a_configuration_is_ignored_until_its_webhook_is_verified() -> None:
     original = configuration("")
-    assert adjusted(original, {"ignoring": ["hook"]})["webhooks"][0]["failurePolicy"] == "Ignore"
-    assert adjusted(original, {"ignoring": ["other"]}) == original
+    assert (
+        adjusted(original, RestoreObjects([], ignoring=["hook"]))["webhooks"][0]["failurePolicy"] == "Ignore"
+    )
+    assert adjusted(original, RestoreObjects([], ignoring=["other"])) == original
 
 
 def test_the_pods_of_a_deployment_get_labels() -> None:
-    template = adjusted(deployment(), {"labels": {"a": "b"}})["spec"]["template"]
+    template = adjusted(deployment(), RestoreObjects([], {"a": "b"}))["spec"]["template"]
     assert template["metadata"] == {"labels": {"a": "b"}}
-    assert adjusted(deployment(), {}) == deployment()
+    assert adjusted(deployment(), RestoreObjects([])) == deployment()
 
 
 OLD_RULE = {"apiGroups": ["g"], "resources": ["snapshots"], "verbs": ["get", "list"]}

@@ -113,7 +113,7 @@ class MigrationServer:
 
 
 def migrate(server: MigrationServer, version: str = "v1", *, check_mode: bool = False) -> list[ObjectOutcome]:
-    return storage_migration.migrate(cast(Client, server), CRD, version, settle=0, check_mode=check_mode)
+    return storage_migration.migrate(cast(Client, server), CRD, version, check_mode=check_mode)
 
 
 def conflict() -> Conflict:
