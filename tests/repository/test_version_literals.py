@@ -49,6 +49,44 @@ def releases_in(source: str) -> Iterator[str]:
                 yield f"line {node.lineno}: {numbers}"
 
 
+def comparisons_in(source: str) -> Iterator[str]:
+    """Yield each comparison of versions by rank, with its line. Only release_table.is_at_least compares them."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare) and any(isinstance(operator, RANKING) for operator in node.ops):
+            names = {name for side in (node.left, *node.comparators) for name in names_in(side)}
+            if any(VERSION.fullmatch(name) for name in names):
+                yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def names_in(node: ast.expr) -> Iterator[str]:
+    """Yield the name of an operand, of each alternative for an operand with "or"."""
+    for part in node.values if isinstance(node, ast.BoolOp) else [node]:
+        if isinstance(part, (ast.Name, ast.Attribute)):
+            yield part.attr if isinstance(part, ast.Attribute) else part.id
+
+
+RANKING = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+VERSION = re.compile(r"version|release|kubernetes|OLDEST|NEWEST|\w+(_SINCE|_version|_VERSION)")
+
+RANK_TABLE = "_snapshot/release/release_table.py"
+
+
+@pytest.mark.parametrize("room", ["_snapshot", "_upgrade", "_operations"])
+def test_one_function_compares_versions(room: str) -> None:
+    files = (path for path in sorted((MODULE_UTILS / room).rglob("*.py")))
+    found = {str(path.relative_to(MODULE_UTILS)): list(comparisons_in(path.read_text())) for path in files}
+    assert {name: lines for name, lines in found.items() if lines and name != RANK_TABLE} == {}
+    assert room != "_snapshot" or len(found[RANK_TABLE]) == 1
+
+
+def test_the_check_finds_comparisons() -> None:
+    source = "a = release.version >= CLASSES_SINCE\nb = version == other\nc = (one.version or NONE) < two\nd = 1 < number"
+    assert list(comparisons_in(source)) == [
+        "line 1: release.version >= CLASSES_SINCE",
+        "line 3: (one.version or NONE) < two",
+    ]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(MODULE_UTILS)))
 def test_only_tables_name_releases(path: Path) -> None:
     assert list(releases_in(path.read_text())) == []

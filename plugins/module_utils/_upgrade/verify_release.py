@@ -28,10 +28,9 @@ from .._snapshot.actions.verifications import (
     VerifyVersion,
     VerifyWebhook,
 )
-from .._snapshot.context.upgrade_context import NO_VERSION
 from .._snapshot.errors import UnprovenError
 from .._snapshot.kinds import KINDS, Reference
-from .._snapshot.release.release_table import GROUP, SNAPSHOT, parse
+from .._snapshot.release.release_table import GROUP, NO_VERSION, SNAPSHOT, parse
 from .._times import format_time
 from .._webhook import call_failures, probe_webhook
 from .._webhook.admission_call import ProbeObject

@@ -126,8 +126,8 @@ def _way(old: str, new: str, verbs: tuple[str, str, str]) -> str:
     install, up, down = verbs
     if not old:
         return f"{install} {new}"
-    versions = release_table.parse(old), release_table.parse(new)
-    is_down = versions[0] is not None and versions[1] is not None and versions[1] < versions[0]
+    before, after = release_table.parse(old), release_table.parse(new)
+    is_down = before is not None and after is not None and not release_table.is_at_least(after, before)
     return f"{down if is_down else up} from {old} to {new}"
 
 

@@ -15,9 +15,10 @@ from ..installed.state import Hook, InstalledState, InstalledWorkload, Secret, S
 from ..labels import CONTROLLER, CONTROLLER_NAME, CONVERSION, SIDECAR, VALIDATION
 from ..release import crd_sets
 from ..release.crd_sets import Conversion, Crd
-from ..release.release_table import GROUP, GROUP_CONTENTS, OLD_LISTS, SNAPSHOT
+from ..release.pod_templates import DRAINS_SINCE
+from ..release.release_table import GROUP, GROUP_CONTENTS, OLD_LISTS, SNAPSHOT, is_at_least
 from ..release.settings import REGISTRY
-from .upgrade_context import DRAINS_SINCE, UpgradeContext
+from .upgrade_context import UpgradeContext
 
 
 def state_after(context: UpgradeContext) -> InstalledState:
@@ -125,7 +126,7 @@ def _webhook(context: UpgradeContext, kind: str) -> InstalledWorkload:
         selector=hook.selector,
         secrets=(context.secret(kind),),
         service_account=hook.service_account,
-        drains=context.installed.kubernetes >= DRAINS_SINCE,
+        drains=is_at_least(context.installed.kubernetes, DRAINS_SINCE),
         port=context.options.webhook_port,
         host_network=context.options.webhook_host_network,
         replicas=2,

@@ -27,6 +27,7 @@ from ..release.release_table import (
     GROUP_CRDS,
     GROUP_FLAG,
     NEW_LISTS_SINCE,
+    NO_VERSION,
     OLD_LABEL,
     OLD_LISTS,
     SNAPSHOT,
@@ -35,13 +36,11 @@ from ..release.release_table import (
     Version,
     WebhookRules,
     find,
+    is_at_least,
     known_webhook,
 )
 from ..release.settings import REGISTRY
 
-NO_VERSION: Version = (0, 0, 0)
-# The first Kubernetes version in which pods can sleep before they end by default (KEP-3960).
-DRAINS_SINCE = (1, 30)
 # The first Kubernetes version that accepts updates of objects with invalid unchanged fields by default (KEP-4008).
 RATCHETS_SINCE = (1, 30)
 
@@ -149,7 +148,9 @@ class UpgradeContext:
     @property
     def is_downgrade(self) -> bool:
         """True for an undo, and for a way to an older release."""
-        return self.options.undo is not None or (self.version or NO_VERSION) > self.release.version
+        return self.options.undo is not None or not is_at_least(
+            self.release.version, self.version or NO_VERSION
+        )
 
     @cached_property
     def before(self) -> UpgradeContext | None:
@@ -174,7 +175,7 @@ class UpgradeContext:
 
     def passes_version(self, version: Version) -> bool:
         """Return True if the hop is an upgrade from an older release to this version or a newer one."""
-        return (self.version or NO_VERSION) < version <= self.release.version
+        return is_at_least(self.release.version, version) and not is_at_least(self.version, version)
 
     # Namespaces. Installed objects stay in their namespace.
 
@@ -311,7 +312,7 @@ class UpgradeContext:
         return [
             workload
             for workload in self.installed.running(SIDECAR)
-            if (workload.version or NO_VERSION) < NEW_LISTS_SINCE
+            if not is_at_least(workload.version, NEW_LISTS_SINCE)
             and flags.groups_on(workload.arguments, find(workload.version))
         ]
 

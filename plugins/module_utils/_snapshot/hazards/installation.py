@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..._managers import KUBESPRAY
 from ..context.upgrade_context import UpgradeContext
 from ..labels import CONTROLLER, CONTROLLER_NAME, CONVERSION, VALIDATION
-from ..release.release_table import NEWEST, OLDEST, SNAPSHOT_CRDS, find, text
+from ..release.release_table import NEWEST, OLDEST, SNAPSHOT_CRDS, find, is_at_least, text
 from .finding import Finding, listed
 
 # The objects that the plan depends on. Without the others it is only less complete.
@@ -93,7 +93,7 @@ def find_kubespray_reverts(context: UpgradeContext) -> Finding | None:
 
 def find_older_than_4_2(context: UpgradeContext) -> Finding | None:
     version, old = context.version, []
-    if version and version < OLDEST.version:
+    if version and not is_at_least(version, OLDEST.version):
         old.append(f"{context.controller} runs {text(version)}")
     for name in SNAPSHOT_CRDS:
         crd = context.installed.crds.get(name)
@@ -113,9 +113,7 @@ def find_older_than_4_2(context: UpgradeContext) -> Finding | None:
 
 def find_newer_than_known(context: UpgradeContext) -> Finding | None:
     version = context.version
-    if version is None or (version <= NEWEST.version and find(version)):
-        return None
-    if version < OLDEST.version:
+    if version is None or find(version) or not is_at_least(version, OLDEST.version):
         return None
     return Finding(
         (f"{context.controller} runs {text(version)}, and this collection knows {OLDEST} to {NEWEST}",),

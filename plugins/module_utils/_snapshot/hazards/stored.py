@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ..context.state_after import state_after
-from ..context.upgrade_context import NO_VERSION, RATCHETS_SINCE, Undo, UpgradeContext
+from ..context.upgrade_context import RATCHETS_SINCE, Undo, UpgradeContext
 from ..installed.installers import OURS
 from ..labels import SIDECAR
 from ..release import crd_sets, release_table
@@ -26,6 +26,7 @@ from ..release.release_table import (
     OLD_LISTS,
     SNAPSHOT,
     SNAPSHOT_CRDS,
+    is_at_least,
 )
 from .finding import Finding, listed
 
@@ -43,7 +44,8 @@ def find_crd_deleted(context: UpgradeContext) -> Finding | None:
 
 
 def find_kubernetes_too_old(context: UpgradeContext) -> Finding | None:
-    if context.installed.kubernetes >= context.release.kubernetes or context.installed.kubernetes == (0, 0):
+    kubernetes = context.installed.kubernetes
+    if kubernetes == (0, 0) or is_at_least(kubernetes, context.release.kubernetes):
         return None
     wanted = ".".join(map(str, context.release.kubernetes))
     return Finding(
@@ -128,7 +130,7 @@ def _faults(context: UpgradeContext) -> tuple[str, ...]:
 
 def find_invalid_objects(context: UpgradeContext) -> Finding | None:
     found = _faults(context)
-    if not found or context.installed.kubernetes >= RATCHETS_SINCE:
+    if not found or is_at_least(context.installed.kubernetes, RATCHETS_SINCE):
         return None
     return Finding(
         found,
@@ -139,7 +141,7 @@ def find_invalid_objects(context: UpgradeContext) -> Finding | None:
 
 def find_invalid_objects_kept(context: UpgradeContext) -> Finding | None:
     found = _faults(context)
-    if not found or context.installed.kubernetes < RATCHETS_SINCE:
+    if not found or not is_at_least(context.installed.kubernetes, RATCHETS_SINCE):
         return None
     return Finding(
         found,
@@ -311,7 +313,7 @@ def find_sidecars_before_crds(context: UpgradeContext) -> Finding | None:
     new = [
         workload
         for workload in context.installed.running(SIDECAR)
-        if (workload.version or NO_VERSION) >= NEW_LISTS_SINCE
+        if is_at_least(workload.version, NEW_LISTS_SINCE)
     ]
     if crd is None or "v1beta2" in crd.versions or not new:
         return None
@@ -349,7 +351,7 @@ def find_back_without_lists(context: UpgradeContext) -> Finding | None:
     groups, crd = context.release.groups, context.contents
     if (
         not context.is_downgrade
-        or context.release.version >= release_table.get(CONVERTS).version
+        or is_at_least(context.release.version, release_table.get(CONVERTS).version)
         or crd is None
     ):
         return None

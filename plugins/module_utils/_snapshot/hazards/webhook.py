@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
-from ..context.upgrade_context import DRAINS_SINCE, NO_VERSION, UpgradeContext
+from ..context.upgrade_context import UpgradeContext
 from ..installed.state import Hook, InstalledWorkload
 from ..labels import CONVERSION, VALIDATION
 from ..release import crd_sets
+from ..release.pod_templates import DRAINS_SINCE
 from ..release.release_table import (
     CLASSES_SINCE,
     CONFIGURATION_NAMES,
@@ -18,6 +19,7 @@ from ..release.release_table import (
     SNAPSHOT,
     VOLUME_MODE_SINCE,
     WebhookRules,
+    is_at_least,
     text,
 )
 from .finding import Finding, labels, listed
@@ -60,7 +62,7 @@ def find_webhook_first(context: UpgradeContext) -> Finding | None:
         for rules, hook in _pairs(context)
         if live
         and live.version
-        and live.version < CLASSES_SINCE
+        and not is_at_least(live.version, CLASSES_SINCE)
         and "volumesnapshotclasses" in hook.resources()
     ]
     if not wider and not denied:
@@ -71,7 +73,7 @@ def find_webhook_first(context: UpgradeContext) -> Finding | None:
 
 
 def find_v1beta1_rules(context: UpgradeContext) -> Finding | None:
-    if context.release.version < CLASSES_SINCE:
+    if not is_at_least(context.release.version, CLASSES_SINCE):
         return None
     found = [rules.name for rules, hook in _pairs(context) if "v1beta1" in hook.versions()]
     return (
@@ -147,7 +149,8 @@ def _live(context: UpgradeContext) -> list[InstalledWorkload]:
 def find_no_drain_here(context: UpgradeContext) -> Finding | None:
     """Find new pods that cannot sleep before they end, so a later change of options interrupts calls."""
     kinds = [kind for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
-    if not kinds or context.installed.kubernetes >= DRAINS_SINCE or context.installed.kubernetes == (0, 0):
+    kubernetes = context.installed.kubernetes
+    if not kinds or kubernetes == (0, 0) or is_at_least(kubernetes, DRAINS_SINCE):
         return None
     return Finding(
         (f"Kubernetes {context.installed.kubernetes_version}",),
@@ -311,7 +314,7 @@ def find_nobody_behind(context: UpgradeContext) -> Finding | None:
 
 def find_rules_answer_first(context: UpgradeContext) -> Finding | None:
     """Find CRDs with CEL rules, which leave the webhook one object that only it refuses."""
-    if not context.wants(VALIDATION) or context.release.version < CLASSES_SINCE:
+    if not context.wants(VALIDATION) or not is_at_least(context.release.version, CLASSES_SINCE):
         return None
     rules = context.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
     ruled = (
@@ -321,7 +324,7 @@ def find_rules_answer_first(context: UpgradeContext) -> Finding | None:
 
 
 def find_volume_mode(context: UpgradeContext) -> Finding | None:
-    if not context.passes_version(VOLUME_MODE_SINCE) or (context.version or NO_VERSION) == NO_VERSION:
+    if not context.passes_version(VOLUME_MODE_SINCE) or not context.version:
         return None
     arguments = (*context.options.controller_arguments, *context.options.webhook_arguments)
     if any(argument.startswith("--prevent-volume-mode-conversion=false") for argument in arguments):

@@ -21,7 +21,7 @@ from ..._x509.errors import CertificateError
 from ..kinds import Reference
 from ..labels import CONVERSION, ORPHAN_LABEL, RELEASE_LABEL, SIDECAR, VALIDATION
 from ..release import crd_sets, flags
-from ..release.release_table import CONFIGURATION_NAMES, GROUP, SNAPSHOT, Release, Version, parse
+from ..release.release_table import CONFIGURATION_NAMES, GROUP, SNAPSHOT, Release, Version, is_at_least, parse
 from . import installers, marks, pod_specs, validity
 from .installers import Origin
 from .marks import ClusterObjects, place_of
@@ -292,7 +292,7 @@ def _missing(role: Mapping[str, Any], release: Release) -> Iterator[str]:
         for verb in rule.get("verbs") or ()
     }
     for since, group, resource, verbs in RIGHTS:
-        if since <= release.version:
+        if is_at_least(release.version, since):
             yield from (
                 f"{verb} {resource}.{group}"
                 for verb in verbs

@@ -56,6 +56,7 @@ from ..release.release_table import (
     GROUP_CRDS,
     SNAPSHOT,
     WebhookRules,
+    is_at_least,
 )
 from .webhook_rollout import PROVEN_SECONDS, WebhookRollout, delete_orphans, plan_rollout, plan_settlement
 
@@ -463,7 +464,7 @@ def refusal(context: UpgradeContext) -> str:
     kept = context.keeps(SNAPSHOT) and crd is not None and crd.set is not None and crd.set.rules
     if not (kept or crd_sets.row(context.release.crds, SNAPSHOT).rules):
         return EMPTY_CLASS
-    return SECOND_DEFAULT if context.release.version >= CLASSES_SINCE else EMPTY_REFERENCE
+    return SECOND_DEFAULT if is_at_least(context.release.version, CLASSES_SINCE) else EMPTY_REFERENCE
 
 
 def _can_ask(context: UpgradeContext) -> bool:

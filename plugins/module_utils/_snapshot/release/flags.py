@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..labels import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
-from .release_table import GATES_FLAG, GROUP_FLAG, GROUP_GATE, Release, Version
+from .release_table import GATES_FLAG, GROUP_FLAG, GROUP_GATE, Release, Version, is_at_least
 
 _EVER: Version = (0, 0, 0)
 _NOT_YET: Version = (99, 0, 0)
@@ -94,7 +94,9 @@ def unknown(program: str, arguments: Iterable[str], release: Release) -> list[st
     known = {
         word
         for flag in FLAGS
-        if flag.program == program and flag.since <= release.version < flag.until
+        if flag.program == program
+        and is_at_least(release.version, flag.since)
+        and not is_at_least(release.version, flag.until)
         for word in flag.names.split()
     }
     return [argument for argument in arguments if name(argument) and name(argument) not in known]

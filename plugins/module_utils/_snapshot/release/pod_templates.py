@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..labels import PORT_LABEL, RELEASE_LABEL
+from .release_table import is_at_least
 from .settings import DeploymentSettings, ReleaseParts, ReleaseSettings
 
 # The time in seconds for which a webhook pod sleeps before it ends. The programs stop at once, also during calls
@@ -18,7 +19,7 @@ from .settings import DeploymentSettings, ReleaseParts, ReleaseSettings
 # new pods are available.
 DRAIN_SECONDS = 30
 # lifecycle.preStop.sleep (KEP-3960) is on by default since this version. Older API servers do not know the field.
-SLEEP_SINCE = (1, 30)
+DRAINS_SINCE = (1, 30)
 # The images have no users. Every id except root's works, because the programs write no files.
 USER = 65532
 FEWEST_REPLICAS = 2
@@ -88,7 +89,7 @@ def _harden(obj: Object, container: Object, workload: DeploymentSettings, settin
         "httpGet": {"path": "/readyz", "port": settings.port, "scheme": "HTTPS"},
         "periodSeconds": 2,
     }
-    if settings.kubernetes >= SLEEP_SINCE:
+    if is_at_least(settings.kubernetes, DRAINS_SINCE):
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}}
         spec["template"]["spec"]["terminationGracePeriodSeconds"] = DRAIN_SECONDS + 30
     container["securityContext"] = {

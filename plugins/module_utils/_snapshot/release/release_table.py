@@ -20,6 +20,7 @@ from ..errors import ReleaseError
 from ..labels import CONVERSION, VALIDATION
 
 Version = tuple[int, int, int]
+NO_VERSION: Version = (0, 0, 0)
 
 SNAPSHOT, GROUP = "snapshot.storage.k8s.io", "groupsnapshot.storage.k8s.io"
 SNAPSHOT_CRDS = tuple(
@@ -257,6 +258,11 @@ OLDEST, NEWEST = RELEASES[0], RELEASES[-1]
 CONFIGURATION_NAMES = frozenset(f"validation-webhook.{group}" for group in (SNAPSHOT, GROUP))
 
 
+def is_at_least(version: tuple[int, ...] | None, since: tuple[int, ...]) -> bool:
+    """Return True if a version of a program or of Kubernetes is ``since`` or newer. None is older than every version."""
+    return (version or NO_VERSION) >= since
+
+
 def find(version: Version | None) -> Release | None:
     """Return the release, None if it is not in the table."""
     return next((release for release in RELEASES if release.version == version), None)
@@ -318,7 +324,7 @@ def known_webhook(kind: str) -> ReleaseWebhook:
 
 def usable_after(release: Release) -> Release:
     """Return the next newer release that may be installed."""
-    return next(row for row in RELEASES if row.version > release.version and not row.never)
+    return next(row for row in RELEASES if not is_at_least(release.version, row.version) and not row.never)
 
 
 _USABLE = [row for row in RELEASES if not row.never]

@@ -14,9 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Step
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
-    DRAINS_SINCE,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import parse_objects
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import OURS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
@@ -44,6 +41,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.crd_sets import (
     Conversion,
     Crd,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.pod_templates import (
+    DRAINS_SINCE,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     GROUP,
@@ -141,7 +141,7 @@ class ModelCluster:
         made = InstalledWorkload(
             hook.kind, "Deployment", given["namespace"], hook.deployment, "i", release.version,
             tuple(given.get("arguments", ())), hook.selector, (given["secret"],), hook.service_account,
-            self.installed.kubernetes >= DRAINS_SINCE, PORT, available=2 * answers,
+            release_table.is_at_least(self.installed.kubernetes, DRAINS_SINCE), PORT, available=2 * answers,
         )  # fmt: skip
         self._put(made)
 
