@@ -23,22 +23,27 @@ HOLDERS = {"action", "parameters", "step"}
 def keys_in(source: str) -> Iterator[str]:
     """Yield each place that reads a step or its parameters by a string, with its line."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Subscript) and is_text(node.slice) and holds(node.value):
-            yield f"line {node.lineno}: {ast.unparse(node)}"
-        elif (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr in ("get", "pop")
-        ):
-            if holds(node.func.value) and node.args and is_text(node.args[0]):
-                yield f"line {node.lineno}: {ast.unparse(node)}"
-        elif isinstance(node, ast.Compare) and any(map(holds, (node.left, *node.comparators))):
-            if any(is_text(part) for side in (node.left, *node.comparators) for part in ast.walk(side)):
-                yield f"line {node.lineno}: {ast.unparse(node)}"
+        if any(holds(read) and any(map(has_text, keys)) for read, keys in reads(node)):
+            yield f"line {node.lineno}: {ast.unparse(node)}"  # type: ignore[attr-defined]
 
 
-def is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+def reads(node: ast.AST) -> Iterator[tuple[ast.expr, list[ast.expr]]]:
+    """Yield what the expression reads, and the keys."""
+    if isinstance(node, ast.Subscript):
+        yield node.value, [node.slice]
+    elif (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("get", "pop")
+    ):
+        yield node.func.value, node.args[:1]
+    elif isinstance(node, ast.Compare):
+        sides = [node.left, *node.comparators]
+        yield from ((side, sides) for side in sides)
+
+
+def has_text(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in ast.walk(node))
 
 
 def holds(node: ast.AST) -> bool:

@@ -96,7 +96,9 @@ def proofs(cluster: Cluster, version: str = "8.7.0") -> dict[str, Verify]:
     found: dict[str, Verify] = {}
 
     def read(client: Client, _given: Mapping[str, Any], _check_mode: bool) -> Result:
-        reading = planning.read(client, release_table.target(version), UpgradeOptions(accept=accepting("kubectl")))
+        reading = planning.read(
+            client, release_table.target(version), UpgradeOptions(accept=accepting("kubectl"))
+        )
         found.update(verify_installed.plan_checks(reading.context))
         return Result(False, {})
 

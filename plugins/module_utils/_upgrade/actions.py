@@ -235,9 +235,7 @@ def conversion_webhook(context: ActionContext, action: EnableConversion) -> list
 
 
 def _reconnect(context: ActionContext, targets: Iterable[Reference]) -> list[ObjectOutcome]:
-    return patches.reconnect(
-        context.client, targets, check_mode=context.check_mode, consent=context.consent
-    )
+    return patches.reconnect(context.client, targets, check_mode=context.check_mode, consent=context.consent)
 
 
 def _patched(
