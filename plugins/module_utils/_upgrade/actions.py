@@ -16,24 +16,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .._consent import Consent
+from .._snapshot.actions import object_actions, webhook_actions
 from .._snapshot.actions.action import Action
 from .._snapshot.actions.apply_release import ApplyRelease
-from .._snapshot.actions.object_actions import (
-    DeleteObjects,
-    MigrateStorage,
-    OrphanDeployment,
-    RestoreObjects,
-    WaitAvailable,
-    WatchPods,
-)
-from .._snapshot.actions.webhook_actions import (
-    DisableConversion,
-    EnableConversion,
-    NarrowRules,
-    ReconnectWebhooks,
-    SetFailurePolicy,
-    SwitchService,
-)
 from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.errors import StepError
 from .._snapshot.kinds import Reference, reference
@@ -119,7 +104,7 @@ def rendered(context: ActionContext, action: ApplyRelease) -> list[dict[str, Any
     return rendering.render(files, placed, context.settings)
 
 
-def restore_objects(context: ActionContext, action: RestoreObjects) -> list[ObjectOutcome]:
+def restore_objects(context: ActionContext, action: object_actions.RestoreObjects) -> list[ObjectOutcome]:
     """Put objects back as they were before the hop."""
     originals = [restore.adjusted(context.originals[target], action) for target in action.objects]
     return [
@@ -128,7 +113,7 @@ def restore_objects(context: ActionContext, action: RestoreObjects) -> list[Obje
     ]
 
 
-def conversion_none(context: ActionContext, action: DisableConversion) -> list[ObjectOutcome]:
+def conversion_none(context: ActionContext, action: webhook_actions.DisableConversion) -> list[ObjectOutcome]:
     """Set spec.conversion to {strategy: None}, and read it back."""
     target = Reference("CustomResourceDefinition", action.crd)
     outcome = _patched(context, target, patches.disable_conversion)
@@ -140,20 +125,20 @@ def conversion_none(context: ActionContext, action: DisableConversion) -> list[O
     return [outcome]
 
 
-def migrate_storage(context: ActionContext, action: MigrateStorage) -> list[ObjectOutcome]:
+def migrate_storage(context: ActionContext, action: object_actions.MigrateStorage) -> list[ObjectOutcome]:
     """Write every object back at the version. Then set storedVersions to this version only."""
     return storage_migration.migrate(
         context.client, action.crd, action.version, check_mode=context.check_mode
     )
 
 
-def narrow_rules(context: ActionContext, action: NarrowRules) -> list[ObjectOutcome]:
+def narrow_rules(context: ActionContext, action: webhook_actions.NarrowRules) -> list[ObjectOutcome]:
     """Replace only the rules of a ValidatingWebhookConfiguration."""
     target = Reference("ValidatingWebhookConfiguration", action.name)
     return [_patched(context, target, lambda obj: patches.replace_rules(obj, action.rules))]
 
 
-def failure_policy(context: ActionContext, action: SetFailurePolicy) -> list[ObjectOutcome]:
+def failure_policy(context: ActionContext, action: webhook_actions.SetFailurePolicy) -> list[ObjectOutcome]:
     """Set the failurePolicy of every webhook of the configurations."""
     return [
         _patched(
@@ -165,7 +150,7 @@ def failure_policy(context: ActionContext, action: SetFailurePolicy) -> list[Obj
     ]
 
 
-def switch_service(context: ActionContext, action: SwitchService) -> list[ObjectOutcome]:
+def switch_service(context: ActionContext, action: webhook_actions.SwitchService) -> list[ObjectOutcome]:
     """Set the Service's selector, and its target port if given. Wait until its endpoints match."""
     selector, port = dict(action.selector), action.target_port
     outcome = _patched(context, action.service, lambda obj: patches.set_selector(obj, selector, port))
@@ -174,21 +159,21 @@ def switch_service(context: ActionContext, action: SwitchService) -> list[Object
     return [outcome]
 
 
-def watch_pods(context: ActionContext, action: WatchPods) -> list[ObjectOutcome]:
+def watch_pods(context: ActionContext, action: object_actions.WatchPods) -> list[ObjectOutcome]:
     """Watch the pods of a Deployment. Raise RolloutError as soon as one of them restarts or is no longer ready."""
     if not context.check_mode:
         waits.watch_pods(context.client, action.deployment, action.seconds)
     return []
 
 
-def orphan_deployment(context: ActionContext, action: OrphanDeployment) -> list[ObjectOutcome]:
+def orphan_deployment(context: ActionContext, action: object_actions.OrphanDeployment) -> list[ObjectOutcome]:
     """Delete the Deployment and keep its pods."""
     return orphan.orphan_deployment(
         context.client, action.deployment, check_mode=context.check_mode, consent=context.consent
     )
 
 
-def delete(context: ActionContext, action: DeleteObjects) -> list[ObjectOutcome]:
+def delete(context: ActionContext, action: object_actions.DeleteObjects) -> list[ObjectOutcome]:
     """Delete the objects in their order. Skip objects that do not exist."""
     return [
         outcome
@@ -203,12 +188,12 @@ def delete(context: ActionContext, action: DeleteObjects) -> list[ObjectOutcome]
     ]
 
 
-def reconnect(context: ActionContext, action: ReconnectWebhooks) -> list[ObjectOutcome]:
+def reconnect(context: ActionContext, action: webhook_actions.ReconnectWebhooks) -> list[ObjectOutcome]:
     """Make every API server open new connections to the webhooks of the objects."""
     return _reconnect(context, action.targets)
 
 
-def wait_available(context: ActionContext, action: WaitAvailable) -> list[ObjectOutcome]:
+def wait_available(context: ActionContext, action: object_actions.WaitAvailable) -> list[ObjectOutcome]:
     """Wait until every replica of the newest template is available. Make API servers reconnect when old pods begin to end."""
     if context.check_mode:
         return []
@@ -221,7 +206,9 @@ def wait_available(context: ActionContext, action: WaitAvailable) -> list[Object
     return outcomes
 
 
-def conversion_webhook(context: ActionContext, action: EnableConversion) -> list[ObjectOutcome]:
+def conversion_webhook(
+    context: ActionContext, action: webhook_actions.EnableConversion
+) -> list[ObjectOutcome]:
     """Make spec.conversion call the webhook, with the CA of its Secret in the same write."""
     outcome = patches.enable_conversion(
         context.client,
@@ -265,18 +252,18 @@ def _missing_namespaces(client: Client, manifests: Sequence[Mapping[str, Any]]) 
 # The function of each class of actions. Each takes an action of its class.
 ACTIONS: dict[type[Action], Callable[[ActionContext, Any], list[ObjectOutcome]]] = {
     ApplyRelease: apply,
-    DisableConversion: conversion_none,
-    EnableConversion: conversion_webhook,
-    MigrateStorage: migrate_storage,
-    NarrowRules: narrow_rules,
-    SetFailurePolicy: failure_policy,
-    DeleteObjects: delete,
-    OrphanDeployment: orphan_deployment,
-    SwitchService: switch_service,
-    ReconnectWebhooks: reconnect,
-    RestoreObjects: restore_objects,
-    WaitAvailable: wait_available,
-    WatchPods: watch_pods,
+    webhook_actions.DisableConversion: conversion_none,
+    webhook_actions.EnableConversion: conversion_webhook,
+    object_actions.MigrateStorage: migrate_storage,
+    webhook_actions.NarrowRules: narrow_rules,
+    webhook_actions.SetFailurePolicy: failure_policy,
+    object_actions.DeleteObjects: delete,
+    object_actions.OrphanDeployment: orphan_deployment,
+    webhook_actions.SwitchService: switch_service,
+    webhook_actions.ReconnectWebhooks: reconnect,
+    object_actions.RestoreObjects: restore_objects,
+    object_actions.WaitAvailable: wait_available,
+    object_actions.WatchPods: watch_pods,
 }
 
 

@@ -17,17 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._kube.errors import AlreadyExists, ApiError, KubeError, MissingPermissions, NotFound
 from .._process import interrupt
+from .._snapshot.actions import verifications
 from .._snapshot.actions.action import Place
-from .._snapshot.actions.verifications import (
-    SECOND_DEFAULT,
-    Verify,
-    VerifyController,
-    VerifyConversion,
-    VerifyGroups,
-    VerifySchema,
-    VerifyVersion,
-    VerifyWebhook,
-)
 from .._snapshot.errors import UnprovenError
 from .._snapshot.kinds import KINDS, Reference
 from .._snapshot.release.release_table import GROUP, NO_VERSION, SNAPSHOT, parse
@@ -70,7 +61,7 @@ class CheckRun:
 
 
 def run_check(
-    client: Client, action: Verify, *, namespace: str = "", check_mode: bool = False
+    client: Client, action: verifications.Verify, *, namespace: str = "", check_mode: bool = False
 ) -> tuple[CheckResult, list[str]]:
     """Run the check of an action.
 
@@ -101,7 +92,7 @@ def passes(result: CheckResult, *, check_mode: bool = False) -> bool:
 
 
 def failure(
-    action: Verify, result: CheckResult, before: Mapping[str, Any], undeleted: list[str]
+    action: verifications.Verify, result: CheckResult, before: Mapping[str, Any], undeleted: list[str]
 ) -> UnprovenError:
     """Return the error of a check that does not pass. before: the result of the same check before the upgrade."""
     broken_before, words = release_checks.history(result.verdict, before)
@@ -117,7 +108,7 @@ def failure(
     return error
 
 
-def _run(run: CheckRun, action: Verify) -> CheckResult:
+def _run(run: CheckRun, action: verifications.Verify) -> CheckResult:
     try:
         return CHECKS[type(action)](run, action)
     except (ApiError, MissingPermissions) as error:
@@ -143,11 +134,11 @@ def _refused(error: ApiError | MissingPermissions) -> CheckResult:
 # The checks by their actions.
 
 
-def check_webhook(run: CheckRun, action: VerifyWebhook) -> CheckResult:
+def check_webhook(run: CheckRun, action: verifications.VerifyWebhook) -> CheckResult:
     """Check that the webhook refuses an object that only it refuses."""
     driver = ""
     notes: tuple[str, ...] = ()
-    if action.check == SECOND_DEFAULT:
+    if action.check == verifications.SECOND_DEFAULT:
         driver = _find_default_driver(run.client)
         if not driver and run.check_mode:
             return _not_created("a default class")
@@ -161,13 +152,13 @@ def check_webhook(run: CheckRun, action: VerifyWebhook) -> CheckResult:
     return replace(result, evidence=(*result.evidence, *notes))
 
 
-def check_conversion(run: CheckRun, action: VerifyConversion) -> CheckResult:
+def check_conversion(run: CheckRun, action: verifications.VerifyConversion) -> CheckResult:
     """Check that the webhook converts an object at a version that is not stored."""
     test_object = ProbeObject(release_checks.unstored_content(action.version))
     return _probe(run, action, Target("CustomResourceDefinition", action.name), test_object)
 
 
-def check_schema(run: CheckRun, _action: VerifySchema) -> CheckResult:
+def check_schema(run: CheckRun, _action: verifications.VerifySchema) -> CheckResult:
     """Check that the rules of the CustomResourceDefinitions refuse invalid objects."""
     namespace = run.namespace or ANY_NAMESPACE
     answers = [
@@ -176,7 +167,7 @@ def check_schema(run: CheckRun, _action: VerifySchema) -> CheckResult:
     return release_checks.judge_rules(answers)
 
 
-def check_controller(run: CheckRun, _action: VerifyController) -> CheckResult:
+def check_controller(run: CheckRun, _action: verifications.VerifyController) -> CheckResult:
     """Check that a controller processes a VolumeSnapshot. Raises ApiError if it cannot be created."""
     if run.check_mode:
         return _not_created("a VolumeSnapshot")
@@ -184,7 +175,7 @@ def check_controller(run: CheckRun, _action: VerifyController) -> CheckResult:
     return _check_status(run, release_checks.snapshot_test(run.namespace, objects.token, objects.metadata))
 
 
-def check_groups(run: CheckRun, _action: VerifyGroups) -> CheckResult:
+def check_groups(run: CheckRun, _action: verifications.VerifyGroups) -> CheckResult:
     """Check that a controller processes a VolumeGroupSnapshot. Raises ApiError if it cannot be created."""
     if run.check_mode:
         return _not_created("a VolumeGroupSnapshot")
@@ -202,20 +193,20 @@ def check_groups(run: CheckRun, _action: VerifyGroups) -> CheckResult:
     )
 
 
-def check_release(run: CheckRun, action: VerifyVersion) -> CheckResult:
+def check_release(run: CheckRun, action: verifications.VerifyVersion) -> CheckResult:
     """Check that every pod of the controller runs the release."""
     release = parse(action.release) or NO_VERSION
     return verify_version.check_version(run.client, action.deployment, release)
 
 
 # The function of each class of verifications. Each takes an action of its class.
-CHECKS: dict[type[Verify], Callable[[CheckRun, Any], CheckResult]] = {
-    VerifyWebhook: check_webhook,
-    VerifyConversion: check_conversion,
-    VerifySchema: check_schema,
-    VerifyController: check_controller,
-    VerifyGroups: check_groups,
-    VerifyVersion: check_release,
+CHECKS: dict[type[verifications.Verify], Callable[[CheckRun, Any], CheckResult]] = {
+    verifications.VerifyWebhook: check_webhook,
+    verifications.VerifyConversion: check_conversion,
+    verifications.VerifySchema: check_schema,
+    verifications.VerifyController: check_controller,
+    verifications.VerifyGroups: check_groups,
+    verifications.VerifyVersion: check_release,
 }
 
 
@@ -225,7 +216,10 @@ def _not_created(what: str) -> CheckResult:
 
 
 def _probe(
-    run: CheckRun, action: VerifyWebhook | VerifyConversion, target: Target, test_object: ProbeObject
+    run: CheckRun,
+    action: verifications.VerifyWebhook | verifications.VerifyConversion,
+    target: Target,
+    test_object: ProbeObject,
 ) -> CheckResult:
     """Return the result of a probe. It writes nothing.
 
