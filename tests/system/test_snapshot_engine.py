@@ -30,7 +30,9 @@ from tests.support.snapshot_rig import CRDS, release_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+        ActionContext,
+    )
 
     from tests.support.clusters import Cluster
 

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+        ActionContext,
+    )
 
     from tests.support.clusters import Cluster
 

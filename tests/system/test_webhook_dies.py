@@ -50,7 +50,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     ReleaseSettings,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, backups, undo
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+    ActionContext,
+)
 
 from tests.support import clusters
 from tests.support import snapshot_lab as lab

@@ -12,10 +12,9 @@ verify_release carry out certificates and verifications.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .._consent import Consent
 from .._snapshot.actions import object_actions, webhook_actions
 from .._snapshot.actions.action import Action
 from .._snapshot.actions.apply_release import ApplyRelease
@@ -23,39 +22,14 @@ from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.errors import StepError
 from .._snapshot.kinds import Reference, reference
 from .._snapshot.release import release_source, rendering
-from .._snapshot.release.release_source import ReleaseSource
-from .._snapshot.release.settings import ReleaseSettings
 from . import backups
 from .steps import apply_manifests, delete_objects, orphan, patches, restore, storage_migration, waits
+from .steps.action_context import ActionContext
 from .steps.apply_manifests import ObjectOutcome
 from .upgrade_request import UpgradeRequest
 
 if TYPE_CHECKING:
     from .._kube.client import Client
-
-
-@dataclass(frozen=True)
-class ActionContext:
-    """The settings of every action.
-
-    client: the connection to the cluster.
-    source: the place of the release's manifests.
-    settings: the content of the Deployments.
-    namespace: the namespace of a step that does not name one.
-    consent: the managers whose objects are written too.
-    check_mode: True to try by dry runs only.
-    pending: in check mode, True if earlier steps would have changed the cluster, so that not every step can be tried.
-    originals: the objects before the hop, for an undo.
-    """
-
-    client: Client
-    source: ReleaseSource
-    settings: ReleaseSettings
-    namespace: str
-    consent: Consent
-    check_mode: bool
-    pending: bool = False
-    originals: Mapping[Reference, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def make_context(
@@ -107,16 +81,13 @@ def rendered(context: ActionContext, action: ApplyRelease) -> list[dict[str, Any
 def restore_objects(context: ActionContext, action: object_actions.RestoreObjects) -> list[ObjectOutcome]:
     """Put objects back as they were before the hop."""
     originals = [restore.adjusted(context.originals[target], action) for target in action.objects]
-    return [
-        restore.restore(context.client, target, original, consent=context.consent)
-        for target, original in zip(action.objects, originals)
-    ]
+    return [restore.restore(context, target, original) for target, original in zip(action.objects, originals)]
 
 
 def conversion_none(context: ActionContext, action: webhook_actions.DisableConversion) -> list[ObjectOutcome]:
     """Set spec.conversion to {strategy: None}, and read it back."""
     target = Reference("CustomResourceDefinition", action.crd)
-    outcome = _patched(context, target, patches.disable_conversion)
+    outcome = patches.patch_object(context, target, patches.disable_conversion)
     if not context.check_mode and patches.disable_conversion(context.client.get(target.path)):
         raise StepError(
             f"{target} has a conversion webhook again after it was disabled",
@@ -125,23 +96,16 @@ def conversion_none(context: ActionContext, action: webhook_actions.DisableConve
     return [outcome]
 
 
-def migrate_storage(context: ActionContext, action: object_actions.MigrateStorage) -> list[ObjectOutcome]:
-    """Write every object back at the version. Then set storedVersions to this version only."""
-    return storage_migration.migrate(
-        context.client, action.crd, action.version, check_mode=context.check_mode
-    )
-
-
 def narrow_rules(context: ActionContext, action: webhook_actions.NarrowRules) -> list[ObjectOutcome]:
     """Replace only the rules of a ValidatingWebhookConfiguration."""
     target = Reference("ValidatingWebhookConfiguration", action.name)
-    return [_patched(context, target, lambda obj: patches.replace_rules(obj, action.rules))]
+    return [patches.patch_object(context, target, lambda obj: patches.replace_rules(obj, action.rules))]
 
 
 def failure_policy(context: ActionContext, action: webhook_actions.SetFailurePolicy) -> list[ObjectOutcome]:
     """Set the failurePolicy of every webhook of the configurations."""
     return [
-        _patched(
+        patches.patch_object(
             context,
             Reference("ValidatingWebhookConfiguration", name),
             lambda obj: patches.set_failure_policy(obj, action.policy),
@@ -153,7 +117,9 @@ def failure_policy(context: ActionContext, action: webhook_actions.SetFailurePol
 def switch_service(context: ActionContext, action: webhook_actions.SwitchService) -> list[ObjectOutcome]:
     """Set the Service's selector, and its target port if given. Wait until its endpoints match."""
     selector, port = dict(action.selector), action.target_port
-    outcome = _patched(context, action.service, lambda obj: patches.set_selector(obj, selector, port))
+    outcome = patches.patch_object(
+        context, action.service, lambda obj: patches.set_selector(obj, selector, port)
+    )
     if not context.check_mode:
         waits.until_switched(context.client, action.service, selector, port)
     return [outcome]
@@ -166,31 +132,9 @@ def watch_pods(context: ActionContext, action: object_actions.WatchPods) -> list
     return []
 
 
-def orphan_deployment(context: ActionContext, action: object_actions.OrphanDeployment) -> list[ObjectOutcome]:
-    """Delete the Deployment and keep its pods."""
-    return orphan.orphan_deployment(
-        context.client, action.deployment, check_mode=context.check_mode, consent=context.consent
-    )
-
-
-def delete(context: ActionContext, action: object_actions.DeleteObjects) -> list[ObjectOutcome]:
-    """Delete the objects in their order. Skip objects that do not exist."""
-    return [
-        outcome
-        for entry in action.objects
-        for outcome in delete_objects.delete_planned(
-            context.client,
-            entry,
-            registry=context.settings.images.registry,
-            consent=context.consent,
-            check_mode=context.check_mode,
-        )
-    ]
-
-
 def reconnect(context: ActionContext, action: webhook_actions.ReconnectWebhooks) -> list[ObjectOutcome]:
     """Make every API server open new connections to the webhooks of the objects."""
-    return _reconnect(context, action.targets)
+    return patches.reconnect(context, action.targets)
 
 
 def wait_available(context: ActionContext, action: object_actions.WaitAvailable) -> list[ObjectOutcome]:
@@ -201,36 +145,9 @@ def wait_available(context: ActionContext, action: object_actions.WaitAvailable)
     waits.until_available(
         context.client,
         action.deployment,
-        on_ending=lambda: outcomes.extend(_reconnect(context, action.reconnect)),
+        on_ending=lambda: outcomes.extend(patches.reconnect(context, action.reconnect)),
     )
     return outcomes
-
-
-def conversion_webhook(
-    context: ActionContext, action: webhook_actions.EnableConversion
-) -> list[ObjectOutcome]:
-    """Make spec.conversion call the webhook, with the CA of its Secret in the same write."""
-    outcome = patches.enable_conversion(
-        context.client,
-        Reference("CustomResourceDefinition", action.crd),
-        asdict(action.service),
-        Reference("Secret", action.secret.name, action.secret.namespace),
-        check_mode=context.check_mode,
-        consent=context.consent,
-    )
-    return [outcome]
-
-
-def _reconnect(context: ActionContext, targets: Iterable[Reference]) -> list[ObjectOutcome]:
-    return patches.reconnect(context.client, targets, check_mode=context.check_mode, consent=context.consent)
-
-
-def _patched(
-    context: ActionContext, target: Reference, decide: Callable[[Mapping[str, Any]], Any]
-) -> ObjectOutcome:
-    return patches.patch_object(
-        context.client, target, decide, check_mode=context.check_mode, consent=context.consent
-    )
 
 
 def _find_kept(client: Client, manifest: Mapping[str, Any], action: ApplyRelease) -> Mapping[str, Any] | None:
@@ -253,12 +170,12 @@ def _missing_namespaces(client: Client, manifests: Sequence[Mapping[str, Any]]) 
 ACTIONS: dict[type[Action], Callable[[ActionContext, Any], list[ObjectOutcome]]] = {
     ApplyRelease: apply,
     webhook_actions.DisableConversion: conversion_none,
-    webhook_actions.EnableConversion: conversion_webhook,
-    object_actions.MigrateStorage: migrate_storage,
+    webhook_actions.EnableConversion: patches.enable_conversion,
+    object_actions.MigrateStorage: storage_migration.migrate,
     webhook_actions.NarrowRules: narrow_rules,
     webhook_actions.SetFailurePolicy: failure_policy,
-    object_actions.DeleteObjects: delete,
-    object_actions.OrphanDeployment: orphan_deployment,
+    object_actions.DeleteObjects: delete_objects.delete_planned,
+    object_actions.OrphanDeployment: orphan.orphan_deployment,
     webhook_actions.SwitchService: switch_service,
     webhook_actions.ReconnectWebhooks: reconnect,
     object_actions.RestoreObjects: restore_objects,

@@ -33,11 +33,11 @@ from .._snapshot.plan import plan_changes, undo_steps, verify_installed
 from .._snapshot.plan.planner import Hop
 from .._snapshot.release.release_table import Release, get
 from . import actions, backups, plan_writes, planning, preflight, undo, upgrade_lease, verify_release
-from .actions import ActionContext
 from .planning import NOTHING_WRITTEN, ClusterPlan
 from .preflight import Preflight
 from .release_checks import CheckResult
 from .step_runner import StepPosition, StepRunner
+from .steps.action_context import ActionContext
 from .undo import UndoResult
 from .upgrade_request import UpgradeRequest
 

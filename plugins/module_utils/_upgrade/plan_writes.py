@@ -21,8 +21,8 @@ from .._snapshot.kinds import Reference
 from .._snapshot.plan import plan_changes
 from .._snapshot.plan.planner import Hop
 from . import actions
-from .actions import ActionContext
 from .preflight import Preflight
+from .steps.action_context import ActionContext
 
 
 def of_hops(context: ActionContext, hops: Sequence[Hop], preflight: Preflight) -> Iterator[Write]:

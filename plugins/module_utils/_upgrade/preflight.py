@@ -29,9 +29,10 @@ from .._snapshot.kinds import KINDS, Reference
 from .._snapshot.plan import plan_changes, undo_steps
 from .._snapshot.plan.planner import Hop
 from . import actions, backups, certificate_step, upgrade_lease
-from .actions import ACTIONS, ActionContext
+from .actions import ACTIONS
 from .planning import NOTHING_WRITTEN
 from .steps import restore
+from .steps.action_context import ActionContext
 from .steps.apply_manifests import ObjectOutcome
 from .upgrade_request import UpgradeRequest
 

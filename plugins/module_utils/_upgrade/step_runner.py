@@ -20,8 +20,8 @@ from .._snapshot.actions.verifications import Verify
 from .._snapshot.actions.webhook_actions import IssueCertificate
 from .._times import format_time
 from . import actions, certificate_step, upgrade_lease, verify_release
-from .actions import ActionContext
 from .release_checks import OK
+from .steps.action_context import ActionContext
 from .steps.apply_manifests import ObjectOutcome
 from .upgrade_lease import RunRecord
 from .upgrade_request import UpgradeRequest

@@ -7,19 +7,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..._consent import NOTHING, Consent
 from ..._kube.errors import ApiError, NotFound
 from ..._kube.update_object import retry_on_conflict
-from ..._snapshot.actions.object_actions import DeletedObject
+from ..._snapshot.actions.object_actions import DeletedObject, DeleteObjects
 from ..._snapshot.errors import StepError
 from ..._snapshot.installed.pod_specs import NEEDED_USERS, USERS, users_of
 from ..._snapshot.kinds import KINDS, Reference
-from ..._snapshot.release.settings import REGISTRY
 from . import waits
+from .action_context import ActionContext
 from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
 from .ownership import refuse_others
 
@@ -33,51 +32,40 @@ GROUP_CRD = ".groupsnapshot.storage.k8s.io"
 WORKLOADS = ("Deployment", "StatefulSet", "ReplicaSet")
 
 
-def delete_planned(
-    client: Client,
-    entry: DeletedObject,
-    *,
-    registry: str = REGISTRY,
-    consent: Consent = NOTHING,
-    check_mode: bool = False,
-) -> list[ObjectOutcome]:
-    """Delete the objects of one entry of a plan, and wait until they are gone. Skip objects that do not exist.
-
-    Args:
-        registry: images of it count as upstream's.
+def delete_planned(context: ActionContext, action: DeleteObjects) -> list[ObjectOutcome]:
+    """Delete the objects in their order, and wait until they are gone. Skip objects that do not exist.
 
     Raises:
         StepError: the object may not be deleted, or is not gone at the deadline.
         OwnedObjectError: another manager owns it, or it has other containers.
         KubeError: the API server refuses.
     """
-    kind = entry.kind
+    return [outcome for entry in action.objects for outcome in _delete_entry(context, entry)]
+
+
+def _delete_entry(context: ActionContext, entry: DeletedObject) -> Iterator[ObjectOutcome]:
+    client, kind = context.client, entry.kind
     if kind not in KINDS:
         raise StepError(f"the plan deletes an object of kind {kind}, which is not a kind that can be deleted")
-    outcomes = []
     for target in _select(client, entry):
         if kind == "CustomResourceDefinition":
             _check_crd(client, target)
         live = client.find(target.path)
         uid = (live or {}).get("metadata", {}).get("uid", "")
         outcome = delete(
-            client,
+            context,
             target,
             uid=uid,
             propagation="Foreground" if kind in WORKLOADS else "",
-            consent=consent,
-            check_mode=check_mode,
-            why_kept=partial(_why_kept, client, target, entry, registry),
-            registry=registry,
+            why_kept=partial(_why_kept, context, target, entry),
         )
-        if outcome.is_changed and not check_mode:
+        if outcome.is_changed and not context.check_mode:
             waits.until_gone(client, target, uid)
-        outcomes.append(outcome)
-    return outcomes
+        yield outcome
 
 
 def _why_kept(
-    client: Client, target: Reference, entry: DeletedObject, registry: str, live: Mapping[str, Any]
+    context: ActionContext, target: Reference, entry: DeletedObject, live: Mapping[str, Any]
 ) -> str:
     """Return the reason to keep an object of a plan: a later write or another user. Return "" to delete it."""
     planned, own = entry.resource_version, entry.only_used_by
@@ -86,10 +74,12 @@ def _why_kept(
     if not own:
         return ""
     try:
-        found = {what: _users(client, what, path.format(target.namespace)) for what, _kind, path in USERS}
+        found = {
+            what: _users(context.client, what, path.format(target.namespace)) for what, _kind, path in USERS
+        }
     except ApiError as error:
         return f"{target} is kept, because its other users cannot be read: {error.message or error.cause}"
-    users = users_of(target.namespace, target.name, found, registry)
+    users = users_of(target.namespace, target.name, found, context.settings.images.registry)
     others = [what for what, program in users if program != own]
     return f"{target} is kept: {', '.join(others)} uses it" if others else ""
 
@@ -134,14 +124,11 @@ def _check_crd(client: Client, target: Reference) -> None:
 
 
 def delete(
-    client: Client,
+    context: ActionContext,
     target: Reference,
     *,
     uid: str = "",
     propagation: str = "",
-    registry: str = REGISTRY,
-    consent: Consent = NOTHING,
-    check_mode: bool = False,
     why_kept: Callable[[Object], str] = lambda _live: "",
 ) -> ObjectOutcome:
     """Delete one object. An object that does not exist is unchanged.
@@ -151,7 +138,6 @@ def delete(
     Args:
         uid: delete only the object of this UID, "" for the current one.
         propagation: what happens to the objects that it owns, as in Client.delete.
-        registry: images of it count as upstream's.
         why_kept: returns the reason to keep the object, "" if it may be deleted. The reason is the note of the outcome.
 
     Raises:
@@ -160,16 +146,15 @@ def delete(
         KubeError: the API server refuses.
     """
 
-    def read() -> Object | None:
-        return client.find(target.path)
-
+    client, registry = context.client, context.settings.images.registry
+    read = partial(client.find, target.path)
     first = read()
     wanted_uid = uid or (first["metadata"]["uid"] if first else "")
 
     def write(live: Object | None) -> ObjectOutcome:
         if live is None or live["metadata"]["uid"] != wanted_uid:
             return ObjectOutcome(target, "unchanged")
-        refuse_others(client, target, live, consent=consent, registry=registry, is_deleted=True)
+        refuse_others(client, target, live, consent=context.consent, registry=registry, is_deleted=True)
         reason = why_kept(live)
         if reason:
             return ObjectOutcome(target, "unchanged", note=reason)
@@ -180,10 +165,10 @@ def delete(
                 uid=wanted_uid,
                 resource_version=version,
                 propagation=propagation,
-                dry_run=check_mode,
+                dry_run=context.check_mode,
             )
         except NotFound:
             return ObjectOutcome(target, "unchanged")
-        return ObjectOutcome(target, "deleted", deleted=None if check_mode else live)
+        return ObjectOutcome(target, "deleted", deleted=None if context.check_mode else live)
 
     return retry_on_conflict(first, write, read, attempts=ATTEMPTS, exhausted=contended_error(target))

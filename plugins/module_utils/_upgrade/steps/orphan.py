@@ -27,14 +27,15 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..._consent import NOTHING, Consent
 from ..._kube import json_patch
 from ..._kube.errors import NotFound
+from ..._snapshot.actions.object_actions import OrphanDeployment
 from ..._snapshot.errors import NotYetError
 from ..._snapshot.installed.pod_specs import deployment_of, own_program
 from ..._snapshot.kinds import KINDS, Reference
 from ..._snapshot.labels import ORPHAN_LABEL
 from . import waits
+from .action_context import ActionContext
 from .apply_manifests import ObjectOutcome
 from .delete_objects import delete
 from .patches import patch_object
@@ -45,9 +46,7 @@ if TYPE_CHECKING:
 Object = Mapping[str, Any]
 
 
-def orphan_deployment(
-    client: Client, target: Reference, *, check_mode: bool = False, consent: Consent = NOTHING
-) -> list[ObjectOutcome]:
+def orphan_deployment(context: ActionContext, action: OrphanDeployment) -> list[ObjectOutcome]:
     """Delete the Deployment and keep its pods, under ownerless ReplicaSets. Label all of them with the Deployment's name.
 
     After an interruption, continue from the current state. Return one outcome per changed object.
@@ -57,6 +56,7 @@ def orphan_deployment(
         StepError: an object is not deleted or observed until the deadline.
         KubeError: the API server refuses.
     """
+    client, target = context.client, action.deployment
     deployment = client.find(target.path)
     sets = [
         one
@@ -66,28 +66,20 @@ def orphan_deployment(
     gone = []
     if deployment is not None:
         uid = deployment["metadata"]["uid"]
-        gone = [delete(client, target, uid=uid, propagation="Orphan", consent=consent, check_mode=check_mode)]
-        if not check_mode:
+        gone = [delete(context, target, uid=uid, propagation="Orphan")]
+        if not context.check_mode:
             waits.until_gone(client, target, uid)
     places = [_reference("ReplicaSet", one, target) for one in sets]
-    renewed = [
-        patch_object(client, one, _label_template(target.name), check_mode=check_mode, consent=consent)
-        for one in places
-    ]
-    if not check_mode:
+    renewed = [patch_object(context, place, _label_template(target.name)) for place in places]
+    if not context.check_mode:
         for place in places:
             waits.until_observed(client, place)
     marked = []
     for pod in _pods(client, sets, target):
         with suppress(NotYetError, NotFound):  # the pod has ended, and its replacement has the label
             place = _reference("Pod", pod, target)
-            marked.append(
-                patch_object(client, place, _label_pod(target.name), check_mode=check_mode, consent=consent)
-            )
-    freed = [
-        patch_object(client, one, _remove_labels(target.name), check_mode=check_mode, consent=consent)
-        for one in places
-    ]
+            marked.append(patch_object(context, place, _label_pod(target.name)))
+    freed = [patch_object(context, place, _remove_labels(target.name)) for place in places]
     return _merge((*renewed, *freed, *marked, *gone))
 
 

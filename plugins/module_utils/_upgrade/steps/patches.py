@@ -13,21 +13,20 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
-from ..._consent import NOTHING, Consent
 from ..._kube import json_patch
 from ..._kube.update_object import retry_on_conflict
+from ..._snapshot.actions.webhook_actions import EnableConversion
 from ..._snapshot.errors import NotYetError, StepError
 from ..._snapshot.kinds import Reference
 from ..._webhook import bundle_content, bundle_targets, reconnection
 from ..._webhook.bundle_targets import Target
 from ..object_changes import FieldChange, changes
+from .action_context import ActionContext
 from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
 from .ownership import refuse_others
-
-if TYPE_CHECKING:
-    from ..._kube.client import Client
 
 Object = Mapping[str, Any]
 Operations = list[dict[str, Any]]
@@ -35,12 +34,7 @@ NO_CONVERSION = {"strategy": "None"}
 
 
 def patch_object(
-    client: Client,
-    target: Reference,
-    decide: Callable[[Object], Operations],
-    *,
-    check_mode: bool,
-    consent: Consent = NOTHING,
+    context: ActionContext, target: Reference, decide: Callable[[Object], Operations]
 ) -> ObjectOutcome:
     """Write the operations that ``decide`` returns for the current object. Decide again after a conflict.
 
@@ -52,6 +46,8 @@ def patch_object(
         OwnedObjectError: another manager owns it, and the consent does not cover it.
         KubeError: the API server refuses.
     """
+
+    client = context.client
 
     def read() -> Object:
         live = client.find(target.path)
@@ -65,9 +61,11 @@ def patch_object(
         operations = decide(live)
         if not operations:
             return ObjectOutcome(target, "unchanged")
-        refuse_others(client, target, live, consent=consent)
+        refuse_others(
+            client, target, live, consent=context.consent, registry=context.settings.images.registry
+        )
         lock = json_patch.at_version(live["metadata"]["resourceVersion"])
-        answer = client.patch(target.path, [lock, *operations], dry_run=check_mode)
+        answer = client.patch(target.path, [lock, *operations], dry_run=context.check_mode)
         return ObjectOutcome(target, "changed", changes(live, answer))
 
     return retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended_error(target))
@@ -145,14 +143,12 @@ def _is_still(index: int, webhook: Object) -> dict[str, Any]:
 # CA bundles.
 
 
-def reconnect(
-    client: Client, targets: Iterable[Reference], *, check_mode: bool, consent: Consent = NOTHING
-) -> list[ObjectOutcome]:
+def reconnect(context: ActionContext, targets: Iterable[Reference]) -> list[ObjectOutcome]:
     """Make every API server open new connections to the webhooks of the targets.
 
     Skip webhooks without a caBundle, because API servers do not call them.
     """
-    outcomes = []
+    client, outcomes = context.client, []
     for target in bundle_targets.targets_from([{"kind": row.kind, "name": row.name} for row in targets]):
         obj = bundle_targets.read(client, target)
         for config in bundle_targets.client_configs(target, obj):
@@ -160,49 +156,39 @@ def reconnect(
                 continue
             one = Target(target.kind, target.name, (config.webhook,) if config.webhook else ())
             fresh = bundle_targets.read(client, one)
-            change = reconnection.plan(client, one, fresh, consent=consent)
-            if not check_mode:
-                reconnection.write(client, change, consent=consent)
+            change = reconnection.plan(client, one, fresh, consent=context.consent)
+            if not context.check_mode:
+                reconnection.write(client, change, consent=context.consent)
             outcomes.append(ObjectOutcome(Reference(one.kind, one.name), "changed"))
     return outcomes
 
 
-def enable_conversion(
-    client: Client,
-    crd: Reference,
-    service: Mapping[str, Any],
-    secret: Reference,
-    *,
-    check_mode: bool,
-    consent: Consent = NOTHING,
-) -> ObjectOutcome:
+def enable_conversion(context: ActionContext, action: EnableConversion) -> list[ObjectOutcome]:
     """Make the CRD's spec.conversion call the webhook, with the CA of its Secret in the same write. Keep CAs of the bundle.
-
-    Args:
-        service: {namespace, name, path, port}.
 
     Raises:
         StepError: the Secret has no ca.crt.
         CertflowError: as ``patch_object``.
     """
-    anchor = _anchor(client, secret, check_mode=check_mode)
+    crd = Reference("CustomResourceDefinition", action.crd)
+    anchor = _anchor(context, Reference("Secret", action.secret.name, action.secret.namespace))
     if not anchor:  # only in check mode
-        return ObjectOutcome(crd, "changed", (FieldChange("spec.conversion.strategy", "None", "Webhook"),))
+        return [ObjectOutcome(crd, "changed", (FieldChange("spec.conversion.strategy", "None", "Webhook"),))]
 
     def decide(live: Object) -> Operations:
-        merged = bundle_content.merge(_text(read_bundle(live)), anchor, mode="add", now=client.now())
-        return call_webhook(live, service, base64.b64encode(merged.encode()).decode())
+        merged = bundle_content.merge(_text(read_bundle(live)), anchor, mode="add", now=context.client.now())
+        return call_webhook(live, asdict(action.service), base64.b64encode(merged.encode()).decode())
 
-    return patch_object(client, crd, decide, check_mode=check_mode, consent=consent)
+    return [patch_object(context, crd, decide)]
 
 
-def _anchor(client: Client, secret: Reference, *, check_mode: bool) -> str:
+def _anchor(context: ActionContext, secret: Reference) -> str:
     """Return ca.crt of the Secret in PEM. In check mode return "" if the certificate does not exist yet."""
-    found = client.find(secret.path)
+    found = context.client.find(secret.path)
     text = _text(((found or {}).get("data") or {}).get("ca.crt") or "")
     if text.strip():
         bundle_content.check(text)
-    elif not check_mode:
+    elif not context.check_mode:
         raise StepError(
             f"{secret} has no entry ca.crt, which the caBundle of the webhook needs",
             remedy="Run the task again. The certificate step writes the entry",

@@ -15,11 +15,12 @@ import base64
 import copy
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..._consent import EVERYTHING, Consent
+from ..._consent import EVERYTHING
 from ..._kube import access_review, json_patch
 from ..._kube.access_review import Permission
 from ..._kube.update_object import retry_on_conflict
@@ -28,6 +29,7 @@ from ..._snapshot.errors import StepError
 from ..._snapshot.kinds import KINDS, Reference
 from ..._webhook import bundle_content
 from ..object_changes import NOISE, changes
+from .action_context import ActionContext
 from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
 from .field_ownership import MANAGER
 from .ownership import refuse_others
@@ -48,7 +50,7 @@ RULE = ("apiGroups", "resources", "resourceNames", "nonResourceURLs", "verbs")
 _MISSING = object()
 
 
-def restore(client: Client, target: Reference, original: Object, *, consent: Consent) -> ObjectOutcome:
+def restore(context: ActionContext, target: Reference, original: Object) -> ObjectOutcome:
     """Put the object back, with the owners of its fields. ``client.left`` has the state in which this run left it.
 
     Raises:
@@ -56,9 +58,7 @@ def restore(client: Client, target: Reference, original: Object, *, consent: Con
         OwnedObjectError: another manager owns it, and the consent does not cover it.
         KubeError: the API server refuses.
     """
-
-    owners: list[Object] = []
-
+    client, owners = context.client, list[Object]()
     read = partial(client.find, target.path)
 
     def write(live: Object | None) -> ObjectOutcome:
@@ -72,7 +72,9 @@ def restore(client: Client, target: Reference, original: Object, *, consent: Con
             # The result never has the data of a Secret.
             shown = () if target.kind == "Secret" else changes(None, answer)
             return ObjectOutcome(target, "created", shown)
-        refuse_others(client, target, live, consent=consent)
+        refuse_others(
+            client, target, live, consent=context.consent, registry=context.settings.images.registry
+        )
         wanted = merged(target, original, left or {}, live, client.now())
         if wanted == live:
             return ObjectOutcome(target, "unchanged")
@@ -82,7 +84,7 @@ def restore(client: Client, target: Reference, original: Object, *, consent: Con
     if owners and outcome.is_changed:
         # The write made this collection the owner of the fields. Give the fields back to their earlier owners.
         move = [json_patch.add("/metadata/managedFields", owners)]
-        patch_object(client, target, lambda _live: move, check_mode=False, consent=EVERYTHING)
+        patch_object(replace(context, consent=EVERYTHING), target, lambda _live: move)
     return outcome
 
 

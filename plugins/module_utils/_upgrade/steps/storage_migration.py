@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 from ..._kube import json_patch
 from ..._kube.errors import ApiError, Conflict, NotFound
 from ..._kube.update_object import retry_on_conflict
+from ..._snapshot.actions.object_actions import MigrateStorage
 from ..._snapshot.errors import NotYetError, RolloutError
 from ..._snapshot.kinds import Reference
 from ..object_changes import FieldChange
 from . import waits
+from .action_context import ActionContext
 from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
 from .patches import patch_object
 
@@ -39,18 +41,16 @@ SHOWN = 10
 GONE = 410  # the list took too long, and the API server no longer has its next page
 
 
-def migrate(client: Client, crd: str, version: str, *, check_mode: bool = False) -> list[ObjectOutcome]:
-    """Make ``version`` the only stored version. Write nothing if it already is.
-
-    Args:
-        crd: the name of the CustomResourceDefinition.
+def migrate(context: ActionContext, action: MigrateStorage) -> list[ObjectOutcome]:
+    """Make the version the only stored version of the CustomResourceDefinition. Write nothing if it already is.
 
     Raises:
         RolloutError: an object cannot be written back. storedVersions did not change.
         NotYetError: the CustomResourceDefinition does not exist or does not serve the version.
         KubeError: the API server refuses.
     """
-    target = Reference("CustomResourceDefinition", crd)
+    client, check_mode, version = context.client, context.check_mode, action.version
+    target = Reference("CustomResourceDefinition", action.crd)
     live = client.find(target.path)
     if live is None:
         raise NotYetError(
@@ -58,12 +58,12 @@ def migrate(client: Client, crd: str, version: str, *, check_mode: bool = False)
         )
     if _stored(live) == [version] and _storage(live) == version:
         return [ObjectOutcome(target, "unchanged")]
-    switched = patch_object(client, target, lambda obj: _switch_version(obj, version), check_mode=check_mode)
+    switched = patch_object(context, target, lambda obj: _switch_version(obj, version))
     if not check_mode:
-        waits.until_established(client, [crd])
+        waits.until_established(client, [action.crd])
         time.sleep(SETTLE_SECONDS)
     collection = f"/apis/{live['spec']['group']}/{version}/{live['spec']['names']['plural']}"
-    _rewrite_all(client, crd, collection, check_mode=check_mode)
+    _rewrite_all(client, action.crd, collection, check_mode=check_mode)
     if check_mode:
         reduced = ObjectOutcome(
             target, "changed", (FieldChange("status.storedVersions", _stored(live), [version]),)

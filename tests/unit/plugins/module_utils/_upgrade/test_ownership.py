@@ -39,6 +39,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
     apply_manifests,
     delete_objects,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+    ActionContext,
+)
 
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._snapshot import objects
@@ -378,7 +381,7 @@ def secret_api(**answers: Any) -> OwnershipApi:
 def delete_secret(api: OwnershipApi, **entry: Any) -> tuple[str, str]:
     place = {"kind": "Secret", "namespace": "hooks", "name": SECRET.name}
     given = replace(context(), client=api)  # type: ignore[arg-type]
-    (outcome,) = actions.delete(given, DeleteObjects([DeletedObject(**{**place, **entry})]))
+    (outcome,) = delete_objects.delete_planned(given, DeleteObjects([DeletedObject(**{**place, **entry})]))
     return outcome.change, outcome.note
 
 
@@ -413,11 +416,11 @@ def test_a_deletion_is_repeated_after_a_write_of_another_client() -> None:
     """A Deployment's status changes all the time. The deletion is then repeated."""
     api: Any = secret_api()
     api.writes_between = apply_manifests.ATTEMPTS - 1
-    assert delete_objects.delete(api, SECRET).change == "deleted"
+    assert delete_objects.delete(ActionContext(api), SECRET).change == "deleted"
     api = secret_api()
     api.writes_between = apply_manifests.ATTEMPTS
     with pytest.raises(Conflict):
-        delete_objects.delete(api, SECRET)
+        delete_objects.delete(ActionContext(api), SECRET)
 
 
 MIXED_WEBHOOKS = configuration(UPSTREAM, (HOOK, "snapshots"), (ALIAS, "pods"))["webhooks"]
@@ -451,7 +454,7 @@ def test_an_object_is_judged_again_after_a_conflict(
     api: Any = OwnershipApi({place.path: live, CONFIGURATIONS: [], MUTATING: [], **lists})
     api.writes_between, api.added = 1, added
     with fails("owned-by-another", name):
-        delete_objects.delete(api, place)
+        delete_objects.delete(ActionContext(api), place)
     assert api.answers[place.path] is not None
 
 
@@ -464,11 +467,11 @@ def test_a_service_that_another_configuration_calls_is_not_deleted() -> None:
         {place.path: live, CONFIGURATIONS: [configuration("x", (HOOK, "pods"))], MUTATING: [], **lists}
     )
     with fails("owned-by-another", "ValidatingWebhookConfiguration"):
-        delete_objects.delete(api, place)
+        delete_objects.delete(ActionContext(api), place)
 
 
 def test_a_deleted_object_is_in_the_result_without_a_key() -> None:
-    outcome = delete_objects.delete(secret_api(), SECRET)  # type: ignore[arg-type]
+    outcome = delete_objects.delete(ActionContext(secret_api()), SECRET)  # type: ignore[arg-type]
     assert "eA==" not in repr(outcome)
     assert actions.report(outcome)["deleted"]["metadata"]["name"] == SECRET.name
     assert actions.report(outcome)["deleted"]["data"] == {}
@@ -518,4 +521,4 @@ def test_no_step_deletes_a_workload_with_other_containers(kind: str) -> None:
     place = Reference(kind, "driver", "csi")
     given = replace(context(), client=OwnershipApi({place.path: driver}))  # type: ignore[arg-type]
     with fails("owned-by-another", "(x/csi:v1)"):
-        actions.delete(given, DeleteObjects([DeletedObject(kind, "csi", "driver")]))
+        delete_objects.delete_planned(given, DeleteObjects([DeletedObject(kind, "csi", "driver")]))

@@ -24,10 +24,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, plan_writes
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import (
     Preflight,
     TriedStep,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+    ActionContext,
 )
 
 from tests.unit.plugins.module_utils._snapshot.model import ModelCluster

@@ -29,7 +29,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     ReleaseSettings,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import backups, preflight
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+    ActionContext,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ObjectOutcome,
 )

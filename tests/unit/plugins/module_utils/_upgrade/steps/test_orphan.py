@@ -15,14 +15,21 @@ from typing import Any, cast
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import NotFound
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.object_actions import (
+    OrphanDeployment,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import ORPHAN_LABEL
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import orphan, waits
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+    ActionContext,
+)
 
 Object = dict[str, Any]
 PODS, LABELS = 2, {"app": "hook", "pod-template-hash": "5d8"}
 IMAGE = "registry.k8s.io/sig-storage/snapshot-validation-webhook:v6.2.2"
 TARGET = Reference("Deployment", "hook", "default")
+DETACH = OrphanDeployment(TARGET.namespace, TARGET.name)
 
 
 class OrphanCluster:
@@ -129,7 +136,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def detach(cluster: OrphanCluster, **given: Any) -> list[Any]:
-    return orphan.orphan_deployment(cast("Any", cluster), TARGET, **given)
+    return orphan.orphan_deployment(ActionContext(cast("Any", cluster), **given), DETACH)
 
 
 def unlabelled(cluster: OrphanCluster) -> list[str]:

@@ -25,6 +25,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.erro
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import patches
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import restore as restoring
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+    ActionContext,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.restore import (
     REVISION,
     adjusted,
@@ -32,7 +35,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
     restore,
 )
 
-from tests.support.accepted import accepting
 from tests.support.failures import fails
 from tests.support.server_pki import ca
 
@@ -179,7 +181,7 @@ class OneObject:
 
 
 def put_back(client: OneObject, original: Object) -> Any:
-    return restore(cast("Any", client), TARGET, original, consent=accepting())
+    return restore(ActionContext(cast("Any", client)), TARGET, original)
 
 
 @pytest.mark.parametrize("case", CONFLICTS)
@@ -215,7 +217,7 @@ def test_a_role_keeps_the_owners_that_it_has_now() -> None:
     }
     client = OneObject(left, None)
     client.left = {target.path: left}
-    assert restore(cast("Any", client), target, role(OLD_RULE, OWN_RULE), consent=accepting()).is_changed
+    assert restore(ActionContext(cast("Any", client)), target, role(OLD_RULE, OWN_RULE)).is_changed
     assert client.live and client.live["metadata"]["managedFields"] == left["metadata"]["managedFields"]
 
 
@@ -251,7 +253,7 @@ def test_the_data_of_a_secret_are_in_no_result() -> None:
     }
     client = OneObject(None, None)
     client.left = {target.path: None}
-    outcome = restore(cast("Any", client), target, secret, consent=accepting())
+    outcome = restore(ActionContext(cast("Any", client)), target, secret)
     assert client.live and client.live["data"] == {"tls.key": "a2V5"}
     assert (outcome.change, outcome.changes) == ("created", ())
 

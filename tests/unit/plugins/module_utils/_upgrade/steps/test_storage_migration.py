@@ -19,8 +19,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     NotFound,
     UnprocessableObject,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.object_actions import (
+    MigrateStorage,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import NotYetError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import storage_migration
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+    ActionContext,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ObjectOutcome,
 )
@@ -113,7 +119,9 @@ class MigrationServer:
 
 
 def migrate(server: MigrationServer, version: str = "v1", *, check_mode: bool = False) -> list[ObjectOutcome]:
-    return storage_migration.migrate(cast(Client, server), CRD, version, check_mode=check_mode)
+    return storage_migration.migrate(
+        ActionContext(cast(Client, server), check_mode=check_mode), MigrateStorage(CRD, version)
+    )
 
 
 def conflict() -> Conflict:
