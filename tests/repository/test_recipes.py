@@ -69,6 +69,17 @@ assert table.DetectedHazard(row, finding).stops(SimpleNamespace(undo=False, acce
 hazards.BETWEEN["example-flag"] = "8.7 to 8.8"
 assert "example-flag" in hazards.hazards()
 """,
+    "action of an upgrade": f"""
+from {ROOMS}._snapshot.actions.action import HopProgress, Step
+from {ROOMS}._snapshot.actions.object_actions import ScaleDeployment
+from {ROOMS}._upgrade import actions
+step = Step("scale", "Scale it", "It needs more pods.", ScaleDeployment("default", "hook", 2))
+assert step.as_result("8.7.0")["parameters"] == {{"namespace": "default", "name": "hook", "replicas": 2}}
+(line,) = step.action.lines(HopProgress(None, set()))
+assert (line.verb, line.text) == ("change", "Deployment default/hook: 2 replicas"), line
+actions.ACTIONS[ScaleDeployment] = lambda context, action: [action.replicas]
+assert actions.carry_out(None, step.action) == [2]
+""",
     "release": f"""
 from {ROOMS}._snapshot.release import crd_sets, flags, release_table
 release = release_table.target("8.8.0")
@@ -94,9 +105,9 @@ def examples(text: str) -> Iterator[tuple[str, str]]:
 
 
 def with_example(text: str, code: str) -> str:
-    """Return the text of a file with a function at its end, or with a row in the table of such rows."""
+    """Return the text of a file with a function or class at its end, or with a row in the table of such rows."""
     node = ast.parse(code).body[0]
-    if isinstance(node, ast.FunctionDef):
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return f"{text}\n\n{code}"
     assert isinstance(node, ast.Expr)
     lines = text.splitlines(keepends=True)
