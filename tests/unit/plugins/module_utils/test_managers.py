@@ -15,6 +15,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._managers impo
     MERGES,
     OVERWRITES,
     find_managers,
+    matching,
+    present_markers,
 )
 
 pytestmark = pytest.mark.quick
@@ -128,3 +130,10 @@ def test_every_row_is_complete() -> None:
         assert row.key
         assert row.upgrade or not row.adopting
         assert row.source.startswith("https://") or not row.for_secrets
+
+
+@pytest.mark.parametrize("name", ["release.openshift.io/delete", "include.release.openshift.io/self-managed"])
+def test_an_object_of_a_release_of_openshift_has_its_marks(name: str) -> None:
+    (row,) = (row for row in MANAGERS if row.key == "openshift")
+    assert matching(row.markers, present_markers({"annotations": {name: "true"}}))
+    assert not matching(row.markers, present_markers({"labels": {name: "true"}}))

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import secret_content
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers, secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import SecretContent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 
@@ -177,7 +177,7 @@ def test_a_new_secret() -> None:
         "annotations": {"note": "n"},
     }
     body = secret_content.new_secret(intent(secret=spec), CONTENT)
-    assert body["type"] == "Opaque"
+    assert (body["apiVersion"], body["kind"], body["type"]) == ("v1", "Secret", "Opaque")
     assert decoded(body["data"]) == {"cert.pem": "CERTIFICATE", "key.pem": "KEY", "ca.pem": "CA"}
     assert body["metadata"]["labels"]["tier"] == "edge"
     assert body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "certflow.kubernetes"
@@ -306,3 +306,18 @@ def test_a_ca_in_the_secret_counts_only_where_this_collection_made_it(
     wanted = intent(signer_name=signer_name, secret={"ca_key": "ca.crt"})
     held = found(of=wanted, data={"ca.crt": encoded(ca().pem)}, **marks)
     assert secret_content.find_own_ca(held, wanted) == (ca().pem if counts else "")
+
+
+def test_discovered_targets_are_recorded_and_forgotten() -> None:
+    def annotations(discovered: str | None, **present: str) -> dict[str, str]:
+        before = secret_object(annotations={"note": "n", **present})
+        seen = secret_content.read_secret(before, intent().secret)
+        operations = secret_content.patch_metadata(
+            seen, intent(), ca_pem=ca().pem, anchors="", discovered=discovered
+        )
+        result: dict[str, str] = applied(before, operations)["metadata"]["annotations"]
+        return result
+
+    assert annotations("kind/name").get(markers.TARGETS) == "kind/name"
+    assert markers.TARGETS not in annotations(None)
+    assert markers.TARGETS not in annotations("", **{markers.TARGETS: "kind/name"})

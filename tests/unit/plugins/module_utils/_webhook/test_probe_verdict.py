@@ -172,6 +172,7 @@ def test_an_answer_over_an_old_connection_is_named() -> None:
     assert not absent(["a/2:"], found.cause)
     assert not absent(["a/2:"], failing.cause)
     assert found.cause.startswith(failing.cause)
+    assert judge(evidence(endpoints=(STRANGE,), answers=(REFUSED, ACCEPTED))).cause == found.cause
     assert found.cause != failing.cause, "only the webhook that still answers is said to do so"
 
 
@@ -227,3 +228,9 @@ def test_nothing_claims_all_api_servers(row: str) -> None:
 )
 def test_what_waiting_may_change(observation: ProbeEvidence, is_lasting: bool) -> None:
     assert judge(observation).is_lasting is is_lasting
+
+
+def test_a_lasting_code_is_that_of_a_verdict_or_of_a_failed_call() -> None:
+    known = {code for _, _, code in ROWS.values()}
+    known |= {row.code for row in (*call_failures.CALLS, *call_failures.OTHERS)}
+    assert known >= probe_verdict.LASTING

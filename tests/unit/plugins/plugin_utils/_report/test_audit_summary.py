@@ -63,3 +63,11 @@ def test_a_name_in_the_artifact_is_no_template() -> None:
     text = json.dumps(audit_summary.artifact(report, report_model.gate(report, "error"))["outcomes"])
     assert "{{" not in text
     assert "{%" not in text
+
+
+def test_the_artifact_has_the_time_at_which_the_fleet_breaks_first() -> None:
+    times = ["2026-12-24T00:00:00Z", "2026-12-01T00:00:00Z"]
+    results = {time[:10]: result(finding(breaks_at=time)) for time in times}
+    results["lasting"] = result(finding())
+    assert audit_summary.artifact(reports.report(results), [])["breaks_at"] == times[1]
+    assert audit_summary.artifact(reports.report({"good": result()}), [])["breaks_at"] is None

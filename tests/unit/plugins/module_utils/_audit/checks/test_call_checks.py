@@ -115,6 +115,14 @@ def test_an_api_that_is_down_explains_itself(is_available: bool, backend: Backen
     )
 
 
+@pytest.mark.parametrize(("since", "breaks_at"), [(NOW - DAY, NOW - DAY), (None, NOW)])
+def test_an_api_is_down_since_its_condition_changed(since: Any, breaks_at: Any) -> None:
+    state = ApiServiceState(API.object, False, "ServiceNotFound: no Service", since=since)
+    data = cluster(API, backend=Backend(exists=False), api_services=(state,))
+    (down,) = [finding for finding in check_point(data, API) if finding.check == "apiservice-down"]
+    assert down.breaks_at == breaks_at
+
+
 def test_a_pass_says_what_a_port_forward_does_not_show() -> None:
     passed = {one.check: one for one in check_point(cluster(point()), point()) if one.status == PASS}
     for check in ("no-endpoints", "ca-mismatch", "endpoints-differ", "handshake-fails"):

@@ -17,6 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.call_points import manager_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import cluster_checks
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+    API_SERVER,
     CONVERSION,
     FailedCall,
     Gap,
@@ -259,3 +260,45 @@ MANAGERS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("metadata", "wanted"), MANAGERS)
 def test_the_managers_of_an_object(metadata: dict[str, Any], wanted: str) -> None:
     assert manager_of(metadata) == wanted
+
+
+def test_the_newest_events_of_failed_calls_are_shown() -> None:
+    events = [replace(EVENT, regarding=f"Pod shop/web-{number}") for number in range(9)]
+    (finding,) = cluster_checks.check_calls(
+        cluster(point(), counters_before={}, counters_after={NAME: 1}, failed_calls=events)
+    )
+    shown = [line for line in finding.evidence if line.startswith("Event")]
+    assert ["web-4" in shown[0], "web-8" in shown[-1], len(shown)] == [True, True, 5]
+
+
+@pytest.mark.parametrize(("oldest", "count"), [(0, 1), (1, 0)])
+def test_an_event_at_the_oldest_time_counts(oldest: int, count: int) -> None:
+    event = {
+        "message": 'failed calling webhook "hook.example.com": x',
+        "lastTimestamp": format_time(NOW),
+    }
+    found = list(failure_signs.find_failed_calls([event], NOW + timedelta(seconds=oldest)))
+    assert len(found) == count
+
+
+@pytest.mark.parametrize(("after", "status"), [(0, "pass"), (1, "fail")])
+def test_conversions_that_never_failed_pass(after: int, status: str) -> None:
+    (finding,) = cluster_checks.check_calls(
+        cluster(CRD, counters_before={"conversions": 0}, counters_after={"conversions": after})
+    )
+    assert finding.status == status
+    (finding,) = cluster_checks.check_calls(cluster(CRD, counters_before={}, counters_after={}))
+    assert finding.status == "pass"
+
+
+def test_a_connection_without_a_certificate_is_skipped_and_one_that_was_not_read_is_unknown() -> None:
+    assert [one.status for one in cluster_checks.check_api_server(cluster())] == ["skip"]
+    unread = cluster(gaps=(Gap(API_SERVER, "no answer"),))
+    assert list(cluster_checks.check_api_server(unread)) == []
+
+
+@pytest.mark.parametrize(("days", "wanted"), [(364, ["fail"]), (365, ["pass"])])
+def test_a_ca_of_a_cluster_that_ends_within_a_year(days: int, wanted: list[str]) -> None:
+    end = authority("a CA", not_before=NOW - 3000 * DAY, not_after=NOW + days * DAY)
+    data = cluster(cluster_ca=end.pem, api_server=leaf(end, not_after=NOW + 300 * DAY).pem)
+    assert [one.status for one in cluster_checks.check_cluster_ca(data)] == wanted

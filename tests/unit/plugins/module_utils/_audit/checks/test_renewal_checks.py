@@ -64,6 +64,11 @@ def test_a_certificate_that_could_not_be_read_gives_no_answer() -> None:
     assert [one for one in check_renewal(data) if one.check == "not-reloaded"] == []
 
 
+def lasting(days: int) -> Backend:
+    """Return a backend whose certificate lasts some days, of which one is over."""
+    return Backend(ready=2, chains=(served(leaf(not_before=NOW - DAY, not_after=NOW + (days - 1) * DAY)),))
+
+
 LONG = Backend(ready=2, chains=(served(leaf(not_after=NOW + 10 * YEAR)),))
 BLIND = Backend(ready=2, chains=(silent(is_blind=True),), is_complete=False)
 #: Field managers of the caBundle, the manager of the object, and what is served -> the statuses.
@@ -75,6 +80,8 @@ WRITERS: list[tuple[tuple[str, ...], str, Backend | None, list[str]]] = [
     (("kubectl-create",), "Helm", None, ["pass"]),
     ((), "unmanaged", None, ["skip"]),
     (("kubectl-create",), "unmanaged", LONG, ["pass"]),
+    (("kubectl-create",), "unmanaged", lasting(366), ["fail"]),
+    (("kubectl-create",), "unmanaged", lasting(367), ["pass"]),
     (("kubectl-create",), "unmanaged", BLIND, []),
     (("kubectl-create",), "unmanaged", Backend(exists=False), []),
 ]
@@ -158,3 +165,13 @@ def test_definitions(definition: DefinitionState, wanted: list[tuple[str, str]])
     found = list(check_definitions(cluster(definitions=(definition,))))
     assert failures(found) == wanted
     assert len(found) == 2
+
+
+def test_a_deletion_that_does_not_end_has_the_reason_of_the_server() -> None:
+    def evidence(**fields: Any) -> tuple[str, ...]:
+        definition = state(deleted=NOW - 2 * HOUR, **fields)
+        found = check_definitions(cluster(definitions=(definition,)))
+        return next(finding.evidence for finding in found if finding.check == "crd-not-ready")
+
+    assert evidence(conditions=conditions(Terminating="True")) == ("a reason",)
+    assert evidence() == ()

@@ -189,6 +189,7 @@ CASES: dict[str, tuple[str, int, Object, ReleaseSettings, str, Any]] = {
     "there the cluster's DNS goes on": (
         "webhook", 0, {}, ReleaseSettings(webhook=DeploymentSettings(host_network=True)), f"{POD}.dnsPolicy", "ClusterFirstWithHostNet",
     ),
+    "the webhook's system calls": ("webhook", 0, {}, ReleaseSettings(), f"{POD}.securityContext.seccompProfile", {"type": "RuntimeDefault"}),
     "not root": ("webhook", 0, {}, ReleaseSettings(), f"{POD}.securityContext.runAsNonRoot", True),
     "the controller as upstream has it": ("controller", 0, {}, ReleaseSettings(), f"{POD}.securityContext", None),
     "the Secret": ("webhook", 0, {"secret": "new-tls"}, ReleaseSettings(), f"{POD}.volumes.0.secret.secretName", "new-tls"),

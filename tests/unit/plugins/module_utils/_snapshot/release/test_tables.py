@@ -424,3 +424,27 @@ def test_evidence_names_the_marker() -> None:
         'annotation kubectl.kubernetes.io/last-applied-configuration: "kind":"Deployment" ... "--leader-election=false"',
         "object rbac.authorization.k8s.io/clusterrolebindings/kubespray:system:node",
     )
+
+
+@pytest.mark.parametrize(
+    ("program", "argument", "first", "last"),
+    [
+        (CONTROLLER, "--kube-api-qps=5", "5.0.0", "8.7.0"),
+        (CONTROLLER, "--feature-gates=a=true", "8.2.0", "8.7.0"),
+        (CONTROLLER, "--logging-format=json", "8.3.0", "8.7.0"),
+        (CONTROLLER, "--logtostderr", "4.2.0", "8.2.1"),
+        (VALIDATION, "--enable-volume-group-snapshot-webhook", "6.3.1", "8.7.0"),
+        (SIDECAR, "--skip_headers", "4.2.0", "8.2.1"),
+    ],
+)
+def test_the_releases_that_know_a_flag(program: str, argument: str, first: str, last: str) -> None:
+    known = [
+        str(release)
+        for release in release_table.RELEASES
+        if not flags.unknown(program, [argument], release) and not release.never
+    ]
+    assert (known[0], known[-1]) == (first, last)
+
+
+def test_the_key_of_each_set_is_in_its_releases() -> None:
+    assert [row.key for row in crd_sets.SETS if row.key not in row.releases] == []

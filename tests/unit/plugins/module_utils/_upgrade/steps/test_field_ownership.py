@@ -153,3 +153,9 @@ def test_the_fields_of_other_managers() -> None:
         entry(OURS, A, "Apply"),
     ]
     assert field_ownership.fields_of_others(entries) == ('team: spec.list[{"name":"x"}].y',)
+
+
+def test_moved_fields_have_the_newest_time() -> None:
+    before = [entry("kubectl-create", A, time="2026-02-01T00:00:00Z"), entry("kubectl-edit", B)]
+    (moved,) = field_ownership.move_fields(before, V1)
+    assert moved["time"] == "2026-02-01T00:00:00Z"
