@@ -325,3 +325,9 @@ def test_the_webhook_that_is_called_for_a_resource() -> None:
     assert release_checks.webhook_for(several, "pods") == "a"
     assert release_checks.webhook_for({"webhooks": several["webhooks"][:1]}, "pods") == ""
     assert release_checks.webhook_for({}, "pods") == ""
+
+
+def test_an_invalid_content_is_complete_but_for_its_fault() -> None:
+    spec = release_checks.content({"source": {}})["spec"]
+    assert set(spec) == {"deletionPolicy", "driver", "source", "volumeSnapshotRef"}
+    assert spec["source"] == {}

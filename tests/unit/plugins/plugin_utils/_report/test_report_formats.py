@@ -160,6 +160,12 @@ def test_the_summary_has_the_failures_in_the_order_of_the_fleet() -> None:
     assert [row[2] for row in unknown] == ["`list pods`"]
 
 
+def test_the_columns_of_the_summary() -> None:
+    heads = [line for line in markdown.render(AUDIT).splitlines() if line.startswith("| ")]
+    assert "| Breaks at | Severity | Cluster | Check | Object | Cause |" in heads
+    assert "| Cluster | Status | Reason |" in heads
+
+
 def test_a_long_summary_is_cut() -> None:
     shown = markdown.render(fleet(100, 40))
     assert len(tables(shown)["Findings"]) == markdown.MOST_ROWS
@@ -206,6 +212,7 @@ def test_findings_are_test_cases(fail_on: str) -> None:
         "skipped": "2",
         "time": "2.5",
     }
+    assert [other.get("time") for other in root.findall("testsuite")[1:]] == ["0", "0"]
 
 
 def test_no_two_test_cases_have_one_class_and_name() -> None:

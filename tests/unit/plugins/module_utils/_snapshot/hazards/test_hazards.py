@@ -119,6 +119,11 @@ def secret(start: InstalledState, **fields: Any) -> InstalledState:
 MARK = ("object rbac.authorization.k8s.io/clusterrolebindings/kubespray:system:node",)
 BY_KUBESPRAY = changed(V702, CONTROLLER, origin=Origin(KUBESPRAY, MARK))
 FROM_KUBESPRAY = changed(ours("8.7.0"), CONTROLLER, origin=Origin("", MARK, KUBESPRAY))
+#: Lists without which no plan is made.
+LISTS = (
+    "crds deployments statefulsets replicasets configurations services cluster_roles cluster_role_bindings service_accounts "
+    "classes snapshots contents group_classes group_snapshots group_contents group_contents_v1beta1"
+).split()
 UNREAD = {"pods": "pods is forbidden"}
 # The hazard: where it is there (installed, target, what the user wants), and where it is not.
 Case = tuple[InstalledState, str, dict[str, Any]]
@@ -126,7 +131,8 @@ NO: dict[str, Any] = {}
 CASES: dict[str, tuple[list[Case], list[Case]]] = {
     "unreadable": (
         [
-            (replace(V702, unreadable={"crds": "forbidden"}), "8.1.1", NO),
+            *((replace(V702, unreadable={what: "forbidden"}), "8.1.1", NO) for what in LISTS),
+            (replace(V1BETA2, unreadable={"group_contents": "no conversion", "crds": "forbidden"}), "8.3.0", NO),
             (replace(V702, unreadable={"secrets": "forbidden"}), "8.1.1", NO),
             (replace(V702, unreadable={"mutating_configurations": "forbidden"}), "8.2.1", NO),
         ],

@@ -526,3 +526,13 @@ def test_the_predicted_state_equals_the_state_that_is_read() -> None:
     assert here.running(CONTROLLER)[0].version == (7, 0, 2)
     assert [one.name for one in here.configurations] == ["validation-webhook.snapshot.storage.k8s.io"]
     assert all(crd.set and crd.set.key == "7.0" for crd in here.crds.values())
+
+
+def test_the_installed_objects_in_the_result() -> None:
+    installed = plan_report.installed(UpgradeContext(ours("7.0.2"), release_table.get("8.1.1"), options()))
+    assert set(installed) == set(
+        "version kubernetes crds controllers webhooks configurations secrets sidecars default_classes group_objects leases unreadable".split()
+    )
+    assert installed["version"] == "7.0.2"
+    assert {row["namespace"] for row in installed["controllers"]} == {"kube-system"}
+    assert all(row["namespace"] and row["name"] for row in installed["secrets"])
