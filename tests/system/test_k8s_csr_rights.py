@@ -20,14 +20,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import cs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import intent_from
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_cabundle
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
 from tests.support import clusters
 from tests.support.clusters import kubeconfig
 from tests.support.csr_rig import CSRS, HOOK_KIND, CsrRig, assert_one_line, rule_in
 from tests.support.https_webhook import Reply, WebhookServer
-from tests.support.limited_user import APPROVE, BUNDLE, EXPLAIN, REQUEST, User, without
+from tests.support.limited_user import APPROVE, EXPLAIN, REQUEST, User, without
 from tests.support.rig import encoded
 
 if TYPE_CHECKING:
@@ -44,64 +43,7 @@ def rig(fleet: Fleet) -> Iterator[CsrRig]:
         yield rig
 
 
-def test_the_documented_roles_are_enough(rig: CsrRig) -> None:
-    """Each role is tested with its own operations on a first run, a renewal and a removal."""
-    targets = [rig.hook()]
-    both = User(rig, REQUEST, APPROVE, BUNDLE)
-    steps: list[dict[str, Any]] = [{}, {"key_type": "rsa-2048"}, {"state": "absent"}]
-    for options in steps:
-        result = rig.run(kubeconfig=both.kubeconfig, targets=targets, **options)
-        assert result.get("changed"), result
-        assert "warnings" not in result
-    requester, approver = User(rig, REQUEST), User(rig, APPROVE)
-    name = rig.run(kubeconfig=requester.kubeconfig, **TWO_STEP)["csr"]["name"]
-    expect = {"service": "hook", "namespace": rig.name, "requester": requester.name}
-    approved = rig.approve(kubeconfig=approver.kubeconfig, name=name, expect=expect, wait=True)
-    assert approved["changed"], approved
-    done = rig.run(kubeconfig=requester.kubeconfig, **TWO_STEP)
-    assert (done.get("changed"), done.get("pending")) == (True, False), done
-    assert rig.secret("hook-tls-pending") is None
-    bundler = User(rig, BUNDLE)
-    given: dict[str, Any] = {"targets": targets, "ca_bundle": rig.cluster.ca_pem}
-    result = rig.operate(webhook_cabundle.OPERATION, kubeconfig=bundler.kubeconfig, **given)
-    assert result["changed"], result
-
-
 CSR = "certificatesigningrequests"
-# Verb, resource, options, and another name in the message.
-RIGHTS: list[tuple[str, str, dict[str, Any], str]] = [
-    ("create", CSR, {}, "certificates.k8s.io"),
-    ("get", CSR, {}, "certificates.k8s.io"),
-    ("list", CSR, {}, "certificates.k8s.io"),
-    ("watch", CSR, {}, "certificates.k8s.io"),
-    ("update", f"{CSR}/approval", {}, "certificates.k8s.io"),
-    ("approve", "signers", {}, "kubernetes.io/kubelet-serving"),
-    ("get", "secrets", {}, "hook-tls"),
-    ("create", "secrets", {}, "namespace"),
-    ("patch", "secrets", {"key_type": "rsa-2048"}, "hook-tls"),
-    ("patch", "secrets", {"secret": {"labels": {"tier": "edge"}}}, "hook-tls"),
-    ("get", "validatingwebhookconfigurations", {}, "hook"),
-    ("patch", "validatingwebhookconfigurations", {}, "hook"),
-    ("create", "secrets", TWO_STEP, "namespace"),
-    ("delete", "secrets", {"state": "absent"}, "hook-tls"),
-]
-
-
-@pytest.mark.parametrize(("verb", "resource", "options", "name"), RIGHTS)
-def test_each_missing_permission_is_found_and_the_printed_rule_grants_it(
-    rig: CsrRig, verb: str, resource: str, options: dict[str, Any], name: str
-) -> None:
-    targets = [rig.hook()]
-    if (verb == "patch" and resource == "secrets") or verb == "delete":
-        assert rig.run(targets=targets)["changed"], "there is something to change"
-    user = User(rig, *(without(role, resource, verb) for role in (REQUEST, APPROVE, BUNDLE)))
-    options = {"kubeconfig": user.kubeconfig, "targets": targets, **options}
-    result = rig.run(**options)
-    assert_one_line(result, "missing-permissions", rig.cluster.url, verb, resource, name)
-    assert (result["changed"], user.writes()) == (False, [])
-    rig.grant(user.name, rule_in(result))
-    granted = rig.run(**options)
-    assert granted.get("changed"), granted
 
 
 def test_a_two_step_run_must_read_the_pending_key(rig: CsrRig) -> None:
@@ -116,17 +58,6 @@ def test_a_two_step_run_must_read_the_pending_key(rig: CsrRig) -> None:
     assert_one_line(result, "missing-permissions", "get", "secrets", "hook-tls-pending")
     assert user.writes() == []
     assert rig.run(kubeconfig=user.kubeconfig)["changed"], "who approves at once keeps no key"
-
-
-def test_an_approval_without_permission(rig: CsrRig) -> None:
-    name = rig.run(**TWO_STEP)["csr"]["name"]
-    user = User(rig, without(APPROVE, "signers", "approve"))
-    expect = {"service": "hook", "namespace": rig.name}
-    result = rig.approve(kubeconfig=user.kubeconfig, name=name, expect=expect)
-    assert_one_line(result, "missing-permissions", "approve", "signers", "kubernetes.io/kubelet-serving")
-    assert user.writes() == []
-    rig.grant(user.name, rule_in(result))
-    assert rig.approve(kubeconfig=user.kubeconfig, name=name, expect=expect)["changed"]
 
 
 def test_a_diagnosis_prints_the_missing_approval_permission(rig: CsrRig) -> None:

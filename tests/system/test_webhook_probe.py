@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -33,7 +32,6 @@ from tests.support.probe_rig import (
     API_SERVICES,
     HOOKS,
     MUTATING_HOOKS,
-    REPOSITORY,
     VALIDATING,
     ProbeRig,
     config_map,
@@ -355,24 +353,6 @@ def _is_refused(rig: ProbeRig, path: str, body: dict[str, Any]) -> bool:
     except AdminApiError:
         return True
     return False
-
-
-def test_the_missing_permission_to_send_the_object_is_named(rig: ProbeRig) -> None:
-    target = rig.called_webhook()
-    rig.become(("admissionregistration.k8s.io", "*", ["get"]))
-    result = rig.probe(target)
-    assert (result["verdict"], result["failure"]["code"]) == ("unproven", "no-right")
-    assert f"namespace: '{rig.name}'" in result["failure"]["remedy"]
-    assert "resources: [configmaps], verbs: [create]" in result["failure"]["remedy"]
-
-
-def test_the_documented_role_is_enough(rig: ProbeRig) -> None:
-    target = rig.called_webhook()
-    role = yaml.safe_load((REPOSITORY / "docs" / "rbac" / "prove.yaml").read_text())
-    rig.become_by(role["rules"])
-    result = rig.probe(target)
-    assert result["verdict"] == "ok"
-    assert "may not be" not in " ".join(result["evidence"])
 
 
 def test_a_failed_call_is_not_repeated_without_wait(rig: ProbeRig) -> None:
