@@ -27,41 +27,12 @@ if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import Manager
     from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards.table import Hazard
 
-BEGIN = """\
-# Hazards of snapshot controller upgrades
-
-The modules `snapshot_controller_info` and `snapshot_controller` look for each of these hazards, for the installed release and the
-release to go to. The result `hazards` has those that they find, with the evidence. There are four ways to handle a hazard:
-
-| | |
-|---|---|
-| [`refuse`](#refused) | The plan is refused, with the reason and the remedy. Nothing is written. |
-| [`ask`](#asked) | The plan is refused unless the task accepts the hazard by its id (`accept`). |
-| [`step`](#handled-by-a-step) | A step of the plan handles it. |
-| [`report`](#reported) | The result reports it. The plan does nothing about it. |
-
-A plan that changes objects of [another manager](#other-managers) is refused too, and some releases are
-[never installed](#releases-that-are-never-installed).
-"""
 SECTIONS = {
     table.REFUSE: "Refused",
     table.ASK: "Asked",
     table.STEP: "Handled by a step",
     table.REPORT: "Reported",
 }
-HAZARDS = "\n| Between | What goes wrong | What is done | Source |\n|---|---|---|---|\n"
-NEVER = """
-## Releases that are never installed
-
-| Release | Reason |
-|---|---|
-"""
-MANAGERS = """
-## Other managers
-
-| Manager | Recognised by | How to upgrade with it | What to do before its objects are accepted |
-|---|---|---|---|
-"""
 UPSTREAM = "kubernetes-csi/external-snapshotter"
 
 #: For each hazard, the releases between which it occurs.
@@ -149,13 +120,16 @@ BETWEEN: dict[str, str] = {
 
 def hazards() -> str:
     """Return the page."""
-    parts = [BEGIN]
-    for handling, title in SECTIONS.items():
-        rows = [row for row in table.HAZARDS if row.handling == handling]
-        parts += [f"\n## {title}\n", HAZARDS, *map(_hazard, rows)]
-    parts += [NEVER, *_never(), MANAGERS, *map(_manager, INSTALLERS.values())]
-    return rst.page(
-        "".join(parts), "hazards", "Made by `make docs` from the tables in plugins/module_utils/_snapshot."
+    sections = [
+        (title, "".join(_hazard(row) for row in table.HAZARDS if row.handling == handling))
+        for handling, title in SECTIONS.items()
+    ]
+    return rst.rendered(
+        "hazards",
+        "Made by `make docs` from the tables in plugins/module_utils/_snapshot.",
+        sections=sections,
+        never="".join(_never()),
+        managers="".join(map(_manager, INSTALLERS.values())),
     )
 
 

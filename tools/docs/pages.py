@@ -33,92 +33,33 @@ from tools.docs import (
 if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Signer, SignerRule
 
-FIRST_LOOK = """\
-# Why is my CSR not issued?
-
-The last column of this output shows the state of the request:
-
-```console
-$ kubectl get csr NAME
-NAME   AGE   SIGNERNAME                      REQUESTOR   REQUESTEDDURATION   CONDITION
-NAME   12m   kubernetes.io/kubelet-serving   deployer    <none>              Approved
-```
-
-| CONDITION | Meaning | Possible causes |
-|---|---|---|
-"""
-BY_THE_MODULE = """
-The module `k8s_csr_info` diagnoses one request, or all of them, and changes nothing:
-
-```console
-ansible localhost -m certflow.kubernetes.k8s_csr_info -a 'kubeconfig=~/.kube/config name=NAME'
-```
-
-The result `diagnosis` has the `code` of one of the causes below, the cause in a sentence, the evidence, and the remedy. The result of
-a failed `k8s_csr` has the same. `certainty` is one of:
-
-| Certainty | Meaning |
-|---|---|
-| `proven` | The evidence excludes every other cause. |
-| `likely` | A table or a strong sign shows the cause. Another cause is possible. |
-| `one of` | These causes remain. The evidence names what could not be read. |
-"""
-REFUSALS = """
-## Refusals by signers
-
-These are the messages of the condition Failed, in the order in which the signer checks the request.
-"""
 # The beginnings of the API server's messages when it refuses to create a request.
 OF_THE_API_SERVER = ("spec.", "use of ")
-AT_CREATE = """
-## Refusals by the API server
-
-The API server refuses to create these requests, so no request exists.
-
-| Message | Remedy |
-|---|---|
-"""
-COLLECTED = """
-## When requests are deleted automatically
-
-kube-controller-manager checks once an hour and deletes old requests.
-
-| CONDITION | Deleted after | Counted from | Note |
-|---|---|---|---|
-"""
 
 
 def why_not_issued() -> str:
     """Return the page about diagnoses."""
-    parts = [FIRST_LOOK, *_symptom_rows(), BY_THE_MODULE]
-    for symptom, meaning in cause_pages.SYMPTOMS.items():
-        parts += [f"\n## {symptom}\n\n{meaning}\n", *map(_cause_section, _codes_of(symptom))]
-    parts += [REFUSALS, *_refusals(), AT_CREATE, *_at_create(), COLLECTED, *_collected_rows()]
-    return rst.page(
-        "".join(parts),
+    return rst.rendered(
         "diagnosis",
         "Made by `make docs` from the tables in plugins/module_utils/_csr and _diagnosis, and from tools/docs/cause_pages.py.",
+        symptoms="".join(_symptom_rows()),
+        sections=[
+            (symptom, meaning, "".join(map(_cause_section, _codes_of(symptom))))
+            for symptom, meaning in cause_pages.SYMPTOMS.items()
+        ],
+        refusals="".join(_refusals()),
+        at_create="".join(_at_create()),
+        collected="".join(_collected_rows()),
     )
-
-
-FAILURE_CODES = """\
-# Failure codes
-
-The result of a failed task of this collection has `code`, and also `cause`, `evidence` and `remedy`. Use the code for decisions, for
-example in `failed_when` or `rescue`. Messages may change between releases. Codes are never renamed or reused.
-
-| Code | Meaning |
-|---|---|
-"""
 
 
 def failure_codes() -> str:
     """Return the page about failure codes."""
     rows = (f"| `{code}` | {meaning} |\n" for code, meaning in _codes.CODES.items())
-    return rst.page(
-        FAILURE_CODES + "".join(rows),
+    return rst.rendered(
         "failure_codes",
         "Made by `make docs` from the table in plugins/module_utils/_codes.py.",
+        codes="".join(rows),
     )
 
 

@@ -23,50 +23,16 @@ if TYPE_CHECKING:
     )
     from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Signer
 
-BEGIN = """\
-# Providers and signers
-
-A provider is the kind of a cluster, such as `eks` or `kubeadm`. It decides which signer issues serving certificates for a Service. The
-page [How the signer is chosen](signer_choice) explains the choice.
-
-## Signers by provider
-
-These signers issue for the names of a Service after the request is approved. `k8s_csr_info` shows the provider of a cluster, with the
-marks that it found.
-
-| Provider | Signer to use | Its CA is published in | Longest lifetime | Signers that do not issue |
-|---|---|---|---|---|
-"""
-MARKS = """
-## How a provider is recognised
-
-Each mark has points. A cluster belongs to a provider if the marks of this provider have {enough} points or more, and those of no
-other provider do. Otherwise the provider is `unknown`. The inventory plugin `kubeconfig` reads no cluster. It groups hosts by the marks
-in the kubeconfig.
-
-| Provider | Marks in the cluster, with their points | Marks in the kubeconfig | Sources |
-|---|---|---|---|
-"""
-SIGNERS = """
-## Signers
-
-The modules check each request against the rules of its signer before they send it. The messages are on the page
-[Why is my CSR not issued?](diagnosis#refusals-by-signers). Any other signer of the form `DOMAIN/PATH` works too, without such rules.
-
-| Signer | Certificates | Default usages | Default organization | Longest lifetime |
-|---|---|---|---|---|
-"""
-
 
 def provider_page() -> str:
     """Return the page."""
-    parts = [BEGIN, *map(_provider_row, providers.PROVIDERS)]
-    parts += [MARKS.format(enough=providers.ENOUGH), *map(_marks_row, providers.PROVIDERS)]
-    parts += [SIGNERS, *map(_signer_row, signers.SIGNERS.values())]
-    return rst.page(
-        "".join(parts),
+    return rst.rendered(
         "providers",
         "Made by `make docs` from providers.py and signers.py in plugins/module_utils/_csr.",
+        enough=providers.ENOUGH,
+        providers="".join(map(_provider_row, providers.PROVIDERS)),
+        marks="".join(map(_marks_row, providers.PROVIDERS)),
+        signers="".join(map(_signer_row, signers.SIGNERS.values())),
     )
 
 

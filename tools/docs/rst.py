@@ -15,6 +15,8 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+import jinja2
+
 from tools.ci.venvs import REPOSITORY
 
 #: Beginning of the labels that antsibull-docs allows in the guides of this collection.
@@ -25,6 +27,11 @@ FILES = "https://github.com/certflow/certflow.kubernetes/blob/main/"
 #: Folder of the guides.
 GUIDES = REPOSITORY / "docs" / "docsite" / "rst"
 
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(REPOSITORY / "tools" / "docs" / "templates"),
+    undefined=jinja2.StrictUndefined,
+    autoescape=False,  # A page is text.
+)
 _MARKUP = re.compile(
     r"`(?P<code>[^`]+)`"
     r"|\[(?P<text>[^\]]+)\]\((?P<link>[^)\s]+)\)"
@@ -107,6 +114,11 @@ def read_table(text: str) -> list[list[str]]:
     """Return the cells of the table in a text as table() wrote it, the head first. Escapes are removed."""
     lines = [line[3:] for line in text.splitlines() if line.startswith('   "')]
     return [[re.sub(r"\\(.)", r"\1", cell) for cell in row] for row in csv.reader(lines)]
+
+
+def rendered(name: str, comment: str, **values: object) -> str:
+    """Return the page of a template. values: its tables and figures."""
+    return page(_TEMPLATES.get_template(f"{name}.md").render(values), name, comment)
 
 
 def page(text: str, name: str, comment: str) -> str:
