@@ -28,7 +28,7 @@ options:
       - What the site does not permit. The audit does not read it. The checks that need it have the status V(skip) instead of V(unknown).
       - V(port-forward), the certificates that pods serve. The audit then compares only references, scopes and CA bundles.
       - V(metrics) and V(events), calls that failed. V(requests), certificate signing requests.
-      - V(namespaces) and V(pods), the labels for the selectors of webhooks.
+      - V(namespaces), V(pods) and V(nodes), the labels for the selectors of webhooks.
       - V(certificates), the Certificates of cert-manager. V(cluster-ca), the ConfigMap C(kube-root-ca.crt).
       - V(identity), the UID of the namespace C(kube-system). Without it, findings of two audits cannot be compared.
       - The reads that RV(incomplete) is about cannot be left out.

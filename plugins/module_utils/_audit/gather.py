@@ -45,6 +45,7 @@ from .._x509.errors import CertificateError
 from . import call_points, failure_signs
 from .backends import ChainReader, ServiceReader
 from .call_points import API_SERVICE, DEFINITION, MUTATING, VALIDATING, manager_of, points_of
+from .checks import control_plane_requests
 from .checks.admission_checks import SLOW_SECONDS, seconds_of
 from .checks.control_plane_requests import KUBE_SYSTEM, RESTORING, may_match
 from .cluster_data import (
@@ -299,16 +300,20 @@ class _Gatherer:
 
     def _object_labels(self, points: Iterable[CallPoint]) -> Iterator[tuple[str, tuple[Labels, ...]]]:
         """Yield the labels of objects of the control plane, if an objectSelector may select them."""
-        objects = tuple(
-            str(point.object)
+        selecting = [
+            point
             for point in points
             if point.caller == ADMISSION and point.webhook.get("objectSelector")
             if point.is_strict or seconds_of(point) > SLOW_SECONDS
-        )
-        paths = {PODS: f"/api/v1/namespaces/{KUBE_SYSTEM}/pods", NODES: "/api/v1/nodes"} if objects else {}
-        for source, path in paths.items():
-            read = functools.partial(self._labels, path)
-            labels = self._reads.read(source, read, None, objects=objects)
+        ]
+        for source, path in ((PODS, f"/api/v1/namespaces/{KUBE_SYSTEM}/pods"), (NODES, "/api/v1/nodes")):
+            rows = [row for row in control_plane_requests.REQUESTS if row.labelled == source]
+            needing = [point for point in selecting if any(may_match(point, row) for row in rows)]
+            objects, read = (
+                tuple(str(point.object) for point in needing),
+                functools.partial(self._labels, path),
+            )
+            labels = self._reads.read(source, read, None, objects=objects) if objects else None
             if labels:
                 yield source, labels
 

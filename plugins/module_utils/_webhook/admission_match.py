@@ -60,9 +60,9 @@ class AdmissionRequest:
     old_labels: Labels | None = None
 
     def __str__(self) -> str:
-        name = f"{self.resource}/{self.subresource}" if self.subresource else self.resource
-        group = f".{self.group}" if self.group else ""
-        return f"{name}{group} {f'in {self.namespace}' if self.namespace else 'outside of namespaces'}"
+        subresource, group = self.subresource and f"/{self.subresource}", self.group and f".{self.group}"
+        place = f"in {self.namespace}" if self.namespace else "outside of namespaces"
+        return f"{self.resource}{subresource}{group} {place}"
 
 
 @dataclass(frozen=True)

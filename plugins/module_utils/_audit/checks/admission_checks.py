@@ -14,17 +14,8 @@ from datetime import datetime
 from ..._webhook.admission_match import AdmissionRequest, match
 from ..cluster_data import ADMISSION, PODS, Backend, CallPoint, ClusterData
 from ..finding import ERROR, FAIL, LIKELY, PASS, PROVEN, SKIP, WARNING, AuditedObject, AuditFinding
-from .control_plane_requests import (
-    REQUESTS,
-    RESTORING,
-    SERVICE_LABEL,
-    SLICES,
-    RequestMatch,
-    find_matches,
-    labels_of,
-    may_match,
-    object_labels,
-)
+from . import control_plane_requests as table
+from .control_plane_requests import REQUESTS, RESTORING, RequestMatch, find_matches, may_match
 
 #: A create, update or patch ends after this time (k8s.io/apiserver endpoints/handlers requestTimeoutUpperBound).
 REQUEST_SECONDS = 34
@@ -51,10 +42,8 @@ def seconds_of(point: CallPoint) -> int:
 def check_control_plane(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield a finding for each webhook: it can, or cannot, block requests that the control plane and the nodes make."""
     for point in admission_points(data):
-        if not point.is_strict and seconds_of(point) <= SLOW_SECONDS:
-            yield AuditFinding("control-plane-blocked", PASS, point.object)
-            continue
-        matched, is_undecided = find_matches(data, point, _STORED)
+        is_quick = not point.is_strict and seconds_of(point) <= SLOW_SECONDS
+        matched, is_undecided = find_matches(data, point, () if is_quick else _STORED)
         if matched:
             yield _blocked(data, point, matched)
         elif not is_undecided:
@@ -63,28 +52,26 @@ def check_control_plane(data: ClusterData) -> Iterator[AuditFinding]:
 
 def _blocked(data: ClusterData, point: CallPoint, matched: Sequence[RequestMatch]) -> AuditFinding:
     effect = "refuses" if point.is_strict else f"delays by {seconds_of(point)} s"
-    words = (
-        f"If {point.object} does not answer, the API server {effect} {len(matched)} kinds of requests that the control plane or "
-        "the nodes make"
-    )
-    names = f"it matches {', '.join(map(str, matched))}"
-    lines = [names, *(entry.effect for entry in matched[:MOST_LINES]), *_limits(point)]
+    words = f"If {point.object} does not answer, the API server {effect} {len(matched)} kinds of requests of the control plane or the nodes"
+    lines = [f"it matches {', '.join(map(str, matched))}"]
+    lines += [
+        f"{', '.join(entry.operations)} of {entry}: {entry.row.effect}" for entry in matched[:MOST_LINES]
+    ]
     is_fatal = point.is_strict and any(entry.row.severity == ERROR for entry in matched)
     return AuditFinding(
         "control-plane-blocked",
         FAIL,
         point.object,
         words,
-        tuple(lines),
+        (*lines, _limits(point)),
         severity=ERROR if is_fatal else WARNING,
         certainty=PROVEN if any(entry.certainty == PROVEN for entry in matched) else LIKELY,
         breaks_at=_down_since(data, point),
     )
 
 
-def _limits(point: CallPoint) -> Iterator[str]:
-    policy = point.webhook.get("failurePolicy", "Fail")
-    yield f"failurePolicy {policy}, timeoutSeconds {seconds_of(point)}"
+def _limits(point: CallPoint) -> str:
+    return f"failurePolicy {point.webhook.get('failurePolicy', 'Fail')}, timeoutSeconds {seconds_of(point)}"
 
 
 def check_deadlocks(data: ClusterData) -> Iterator[AuditFinding]:
@@ -101,10 +88,10 @@ def check_deadlocks(data: ClusterData) -> Iterator[AuditFinding]:
             yield AuditFinding("deadlock", SKIP, point.object)
             continue
         own, answers = point.config.service, guards[id(point)]
-        ring = [other for other in answers if answers[other] and _is_ring(proven, own, other)]
+        ring = [other for other in answers if answers[other] and own in proven[other]]
         if ring:
             yield _stuck(data, point, own, ring, points)
-        elif not any(_is_ring(possible, own, other) for other in answers):
+        elif not any(own in possible[other] for other in answers):
             yield AuditFinding("deadlock", PASS, point.object)
 
 
@@ -112,21 +99,17 @@ def _selector(data: ClusterData, point: CallPoint) -> Mapping[str, str]:
     return data.backends.get(point.backend, Backend()).selector
 
 
-def _is_ring(reachable: Mapping[Service, set[Service]], own: Service, guarded: Service) -> bool:
-    """Return True if a guarded Service is the own one, or guards the own one directly or by others."""
-    return guarded == own or own in reachable[guarded]
-
-
 def _reachable(
     points: Sequence[CallPoint],
     guards: Mapping[int, Mapping[Service, bool | None]],
     answers: Sequence[bool | None],
 ) -> dict[Service, set[Service]]:
-    """Return the Services whose pods each Service guards directly or by others. answers: those that are an edge."""
+    """Return each Service with itself and those whose pods it guards directly or by others. answers: those that are an edge."""
     edges: dict[Service, set[Service]] = {}
     for point in points:
+        own = point.config.service or ("", "")
         guarded = {service for service, answer in guards[id(point)].items() if answer in answers}
-        edges.setdefault(point.config.service or ("", ""), set()).update(guarded)
+        edges.setdefault(own, {own}).update(guarded)
     for middle, onward in edges.items():
         for reached in edges.values():
             if middle in reached:
@@ -138,9 +121,7 @@ def _stuck(
     data: ClusterData, point: CallPoint, own: Service, ring: Sequence[Service], points: Sequence[CallPoint]
 ) -> AuditFinding:
     known = data.pods.get(own)
-    seen = (
-        f"the labels of {len(known)} pods" if known else "the selector of the Service, because it has no pod"
-    )
+    seen = f"the labels of {len(known)} pods" if known else "the selector of the Service, which has no pod"
     words = f"{point.object} must answer before new pods of its own Service {'/'.join(own)} work"
     lines: list[str] = []
     if own not in ring:
@@ -152,7 +133,7 @@ def _stuck(
         FAIL,
         point.object,
         words,
-        (*lines, *_limits(point), f"compared with {seen}"),
+        (*lines, _limits(point), f"compared with {seen}"),
         certainty=PROVEN if known else LIKELY,
         breaks_at=_down_since(data, point),
     )
@@ -165,7 +146,10 @@ def _guarded(
     rows = [row for row in RESTORING if may_match(point, row)]
     answers: dict[Service, bool | None] = {}
     for service, selector in selectors.items() if rows else ():
-        labels = {PODS: data.pods.get(service) or (selector,), SLICES: ({SERVICE_LABEL: service[1]},)}
+        labels = {
+            PODS: data.pods.get(service) or (selector,),
+            table.SLICES: ({table.SERVICE_LABEL: service[1]},),
+        }
         matched, is_undecided = find_matches(data, point, rows, labels, service[0])
         # Without the pods, only the labels of the selector are known.
         if matched or is_undecided or (service not in data.pods and point.webhook.get("objectSelector")):
@@ -222,10 +206,7 @@ def check_timeouts(data: ClusterData) -> Iterator[AuditFinding]:
             yield AuditFinding("timeouts-add-up", PASS, subject)
         return
     what = f"{request.operation} of {request}"
-    words = (
-        f"{len(asked)} mutating webhooks may take {seconds} s together for {what}, and the API server ends the request after "
-        f"{REQUEST_SECONDS} s"
-    )
+    words = f"{len(asked)} mutating webhooks may take {seconds} s for {what}, and the API server ends the request after {REQUEST_SECONDS} s"
     lines = [f"{what}: {seconds} s"]
     lines += [f"{point.object}: timeoutSeconds {seconds_of(point)}" for point in asked[:MOST_LINES]]
     yield AuditFinding("timeouts-add-up", FAIL, subject, words, tuple(lines))
@@ -239,9 +220,9 @@ def _sums(data: ClusterData) -> Iterator[tuple[int, AdmissionRequest, list[CallP
         if sum(map(seconds_of, points)) <= REQUEST_SECONDS:
             continue
         for namespace in (data.namespaces or ()) if row.namespaces else ("",):
-            sets = object_labels(data, row.labelled) if namespace in ("", *row.namespaces) else ({},)
+            sets = table.object_labels(data, row.labelled) if namespace in ("", *row.namespaces) else ({},)
             for labels in sets:
-                for request in row.requests(namespace, labels_of(data, namespace), labels):
+                for request in row.requests(namespace, table.labels_of(data, namespace), labels):
                     asked = [point for point in points if match(point.webhook, request).is_asked is not False]
                     if (seconds := sum(map(seconds_of, asked))) > REQUEST_SECONDS:
                         yield seconds, request, asked

@@ -20,8 +20,6 @@ from ..finding import ERROR, LIKELY, PROVEN, WARNING
 
 KUBE_SYSTEM = "kube-system"
 NAME_LABEL, SERVICE_LABEL = "kubernetes.io/metadata.name", "kubernetes.io/service-name"
-#: The version of all resources in the table.
-VERSION = "v1"
 NAMESPACES, SLICES, SERVICES, BOOTSTRAP = "namespaces", "endpointslices", "services", "bootstrap"
 _DNS, _PROXY, _STATIC = (
     {"k8s-app": "kube-dns"},
@@ -73,7 +71,8 @@ class ControlPlaneRequest:
     ) -> Iterator[AdmissionRequest]:
         """Yield the request of each operation on an object with these labels."""
         resource, _slash, subresource = self.resource.partition("/")
-        request = AdmissionRequest(self.group, VERSION, resource, "", namespace, None, namespace_labels)
+        # The control plane uses version v1 of every resource in the table.
+        request = AdmissionRequest(self.group, "v1", resource, "", namespace, None, namespace_labels)
         for operation in self.operations.split():
             new = None if operation == "DELETE" else labels
             old = None if operation == "CREATE" else labels
@@ -81,24 +80,21 @@ class ControlPlaneRequest:
 
 
 _SYSTEM, _WITH_DEFAULT = (KUBE_SYSTEM,), (KUBE_SYSTEM, "default")
-_LEASES, _CERTIFICATES = "coordination.k8s.io", "certificates.k8s.io"
-_RBAC, _FLOWS = "rbac.authorization.k8s.io", "flowcontrol.apiserver.k8s.io"
-_AUTHENTICATION, _AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"
 _Row = ControlPlaneRequest
 REQUESTS: tuple[ControlPlaneRequest, ...] = (
     _Row("", "nodes", "CREATE", (), "new nodes cannot join", NODES),
     _Row("", "nodes", "UPDATE", (), "taints of broken nodes cannot be set or removed", NODES),
     _Row("", "nodes", "DELETE", (), "nodes that the cloud removed stay", NODES),
     _Row("", "nodes/status", "UPDATE", (), "nodes cannot report that they are ready", NODES),
-    _Row(_LEASES, "leases", "CREATE", ("kube-node-lease",), "new nodes stay NotReady"),
-    _Row(_LEASES, "leases", "UPDATE", ("kube-node-lease",), "nodes become NotReady, and their pods are evicted", is_renewal=True),
-    _Row(_LEASES, "leases", "CREATE", _SYSTEM, "controllers cannot elect a leader"),
-    _Row(_LEASES, "leases", "UPDATE", _SYSTEM, "the scheduler and the controllers lose their leader, and restart", is_renewal=True),
+    _Row("coordination.k8s.io", "leases", "CREATE", ("kube-node-lease",), "new nodes stay NotReady"),
+    _Row("coordination.k8s.io", "leases", "UPDATE", ("kube-node-lease",), "nodes become NotReady, and their pods are evicted", is_renewal=True),
+    _Row("coordination.k8s.io", "leases", "CREATE", _SYSTEM, "controllers cannot elect a leader"),
+    _Row("coordination.k8s.io", "leases", "UPDATE", _SYSTEM, "the scheduler and the controllers lose their leader, and restart", is_renewal=True),
     _Row("storage.k8s.io", "csinodes", "CREATE UPDATE", (), "kubelet ends, because it cannot register volume drivers"),
     _Row("storage.k8s.io", "volumeattachments", "CREATE DELETE", (), "volumes cannot be attached and detached"),
-    _Row(_CERTIFICATES, "certificatesigningrequests", "CREATE DELETE", (), "nodes cannot request or renew their certificates"),
-    _Row(_CERTIFICATES, "certificatesigningrequests/approval", "UPDATE", (), "requests of nodes are not approved"),
-    _Row(_CERTIFICATES, "certificatesigningrequests/status", "UPDATE", (), "approved certificates of nodes are not issued"),
+    _Row("certificates.k8s.io", "certificatesigningrequests", "CREATE DELETE", (), "nodes cannot request or renew their certificates"),
+    _Row("certificates.k8s.io", "certificatesigningrequests/approval", "UPDATE", (), "requests of nodes are not approved"),
+    _Row("certificates.k8s.io", "certificatesigningrequests/status", "UPDATE", (), "approved certificates of nodes are not issued"),
     _Row("", "pods", "CREATE", _SYSTEM, "pods of the system cannot be created", PODS, restores_pods=True),
     _Row("", "pods", "UPDATE", _SYSTEM, "controllers cannot adopt pods", PODS),
     _Row("", "pods", "DELETE", _SYSTEM, "pods of lost nodes stay, and get no replacement", PODS, restores_pods=True),
@@ -126,23 +122,23 @@ REQUESTS: tuple[ControlPlaneRequest, ...] = (
     _Row("apps", "deployments/scale", "UPDATE", _SYSTEM, "the cluster's DNS is not scaled", severity=WARNING),
     _Row("apps", "daemonsets", "CREATE UPDATE", _SYSTEM, "upgrades of the cluster do not change its DaemonSets", PODS),
     _Row("apps", "daemonsets/status", "UPDATE", _SYSTEM, "DaemonSets of the system do not roll out", PODS),
-    _Row(_RBAC, "clusterroles", "CREATE UPDATE", (), "a new API server ends, because it cannot write its roles", BOOTSTRAP),
-    _Row(_RBAC, "clusterrolebindings", "CREATE UPDATE", (), "a new API server ends, because it cannot write its bindings", BOOTSTRAP),
-    _Row(_RBAC, "roles", "CREATE UPDATE", _SYSTEM, "a new API server ends, because it cannot write its roles", BOOTSTRAP),
-    _Row(_RBAC, "rolebindings", "CREATE UPDATE", _SYSTEM, "a new API server ends, because it cannot write its bindings", BOOTSTRAP),
+    _Row("rbac.authorization.k8s.io", "clusterroles", "CREATE UPDATE", (), "a new API server ends, because it cannot write its roles", BOOTSTRAP),
+    _Row("rbac.authorization.k8s.io", "clusterrolebindings", "CREATE UPDATE", (), "a new API server ends, because it cannot write its bindings", BOOTSTRAP),
+    _Row("rbac.authorization.k8s.io", "roles", "CREATE UPDATE", _SYSTEM, "a new API server ends, because it cannot write its roles", BOOTSTRAP),
+    _Row("rbac.authorization.k8s.io", "rolebindings", "CREATE UPDATE", _SYSTEM, "a new API server ends, because it cannot write its bindings", BOOTSTRAP),
     _Row("apiregistration.k8s.io", "apiservices", "CREATE UPDATE DELETE", (), "new API groups are not served"),
     _Row("apiregistration.k8s.io", "apiservices/status", "UPDATE", (), "aggregated APIs stay unavailable"),
     _Row("apiextensions.k8s.io", "customresourcedefinitions", "CREATE UPDATE", (), "definitions cannot be installed and deleted"),
     _Row("apiextensions.k8s.io", "customresourcedefinitions/status", "UPDATE", (), "new definitions are not served"),
     _Row("scheduling.k8s.io", "priorityclasses", "CREATE", (), "a new API server ends, because it cannot write its classes"),
-    _Row(_FLOWS, "flowschemas", "CREATE UPDATE", (), "a new API server is not ready"),
-    _Row(_FLOWS, "prioritylevelconfigurations", "CREATE UPDATE", (), "a new API server is not ready"),
-    _Row(_AUTHENTICATION, "tokenreviews", "CREATE", (), "kubelets and aggregated APIs refuse tokens", is_virtual=True),
-    _Row(_AUTHENTICATION, "selfsubjectreviews", "CREATE", (), "users cannot read who they are", is_virtual=True),
-    _Row(_AUTHORIZATION, "subjectaccessreviews", "CREATE", (), "kubelets and aggregated APIs refuse their callers", is_virtual=True),
-    _Row(_AUTHORIZATION, "selfsubjectaccessreviews", "CREATE", (), "users cannot read their permissions", is_virtual=True),
-    _Row(_AUTHORIZATION, "selfsubjectrulesreviews", "CREATE", (), "users cannot read their permissions", is_virtual=True),
-    _Row(_AUTHORIZATION, "localsubjectaccessreviews", "CREATE", ("default",), "programs refuse their callers", is_virtual=True),
+    _Row("flowcontrol.apiserver.k8s.io", "flowschemas", "CREATE UPDATE", (), "a new API server is not ready"),
+    _Row("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations", "CREATE UPDATE", (), "a new API server is not ready"),
+    _Row("authentication.k8s.io", "tokenreviews", "CREATE", (), "kubelets and aggregated APIs refuse tokens", is_virtual=True),
+    _Row("authentication.k8s.io", "selfsubjectreviews", "CREATE", (), "users cannot read who they are", is_virtual=True),
+    _Row("authorization.k8s.io", "subjectaccessreviews", "CREATE", (), "kubelets and aggregated APIs refuse their callers", is_virtual=True),
+    _Row("authorization.k8s.io", "selfsubjectaccessreviews", "CREATE", (), "users cannot read their permissions", is_virtual=True),
+    _Row("authorization.k8s.io", "selfsubjectrulesreviews", "CREATE", (), "users cannot read their permissions", is_virtual=True),
+    _Row("authorization.k8s.io", "localsubjectaccessreviews", "CREATE", ("default",), "programs refuse their callers", is_virtual=True),
 )  # fmt: skip
 RESTORING = tuple(row for row in REQUESTS if row.restores_pods)
 
@@ -160,10 +156,6 @@ class RequestMatch:
 
     def __str__(self) -> str:
         return f"{self.row.name} in {self.namespace}" if self.namespace else self.row.name
-
-    @property
-    def effect(self) -> str:
-        return f"{', '.join(self.operations)} of {self}: {self.row.effect}"
 
 
 def find_matches(

@@ -63,11 +63,7 @@ def _virtual(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
 
 
 def _matching(
-    data: ClusterData,
-    point: CallPoint,
-    check: str,
-    rows: Iterable[ControlPlaneRequest],
-    words: str,
+    data: ClusterData, point: CallPoint, check: str, rows: Iterable[ControlPlaneRequest], words: str
 ) -> Iterator[AuditFinding]:
     """Yield a fail if the webhook matches one of the rows, a pass if it certainly matches none."""
     matched, is_undecided = find_matches(data, point, rows)
