@@ -320,7 +320,7 @@ class _Gatherer:
     def _labels(self, path: str, query: Mapping[str, str] | None = None) -> tuple[Labels, ...]:
         """Return the distinct labels of the first objects of a list."""
         with check_shape("metadata"):
-            items = self._client.metadata(path, {"limit": LABELS_LIMIT, **(query or {})})["items"]
+            items = self._client.metadata(path, {"limit": LABELS_LIMIT, **(query or {})})["items"] or ()
             texts = {json.dumps(item["metadata"].get("labels") or {}, sort_keys=True) for item in items}
         return tuple(json.loads(text) for text in sorted(texts))
 

@@ -523,6 +523,13 @@ def test_the_state_of_a_certificate_of_cert_manager(
     assert (issued.is_ready, *days) == wanted
 
 
+def test_a_service_without_pods_is_no_gap() -> None:
+    """The API server answers null in place of an empty list of metadata."""
+    data = run(FakeClient(answers={PODS: {"items": None}}))
+    assert data.pods == {("shop", "hook"): ()}
+    assert "pods" not in {gap.source for gap in data.gaps}
+
+
 @pytest.mark.parametrize("given", [webhook(), webhook("*/*", group="cert-manager.io")])
 def test_webhooks_that_are_not_asked_about_pods_need_no_pods(given: dict[str, Any]) -> None:
     client = FakeClient(
