@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 
-from tests.support.authority import CLIENT_AUTH, SERVER_AUTH, Issued, authority, dns, issue
+from tests.support.authority import SERVER_AUTH, Issued, authority, dns, issue
 from tests.support.bundle_rig import ca, pem
 from tests.support.clusters import AdminApiError, pki
 from tests.support.https_webhook import WebhookServer, allow
@@ -53,15 +53,6 @@ def leaf(
     good = Issued(ca("good").certificate, ca("good").key)
     made = issue("leaf", issuer or good, names=dns(*names), usages=usages, not_before=begin, not_after=end)
     return as_pair(made)
-
-
-#: What is broken -> the arguments of `leaf`, other than the names.
-CERTIFICATES: dict[str, dict[str, Any]] = {
-    "expired": {"end": NOW - DAY},
-    "expiring": {"end": NOW + 5 * DAY},
-    "not-yet-valid": {"begin": NOW + DAY},
-    "wrong-usage": {"usages": (CLIENT_AUTH,)},
-}
 
 
 class AuditRig(ProbeRig):
@@ -126,14 +117,6 @@ class AuditRig(ProbeRig):
             return error.message
         return "accepted"
 
-    def without_bundle(self, name: str) -> str:
-        """Create a configuration whose webhook has no caBundle."""
-        full = f"{name}-{self.name}"
-        webhook = self.webhook(name=f"{name}.{self.name}.certflow.test")
-        del webhook["clientConfig"]["caBundle"]
-        self.make(HOOKS, {"metadata": {"name": full}, "webhooks": [webhook]})
-        return full
-
     def service(self, name: str, *, address: str = "") -> str:
         """Create a Service with port 443 and a selector. address: that of a ready endpoint, "" for no endpoint."""
         self.make(
@@ -174,9 +157,6 @@ class AuditRig(ProbeRig):
         body = {"metadata": {"name": f"{name}-{self.id}"}, "roleRef": role, "subjects": [subject]}
         self.make(f"{RBAC}/clusterrolebindings", body)
         return config
-
-    def broken_bundle(self) -> str:
-        return "-----BEGIN CERTIFICATE-----\nTm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
 
 
 def audit_as_auditor(
@@ -234,7 +214,6 @@ def bundle_of(issued: Issued) -> str:
 
 
 __all__ = [
-    "CERTIFICATES",
     "NOW",
     "AuditRig",
     "bundle_of",

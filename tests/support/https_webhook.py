@@ -75,6 +75,12 @@ class _WebhookHandler(BaseHTTPRequestHandler):
         """Print nothing, because tests read `calls`."""
 
 
+class OneRequestHandler(_WebhookHandler):
+    """End each connection after one request."""
+
+    protocol_version = "HTTP/1.0"
+
+
 class WebhookServer(ThreadingHTTPServer):
     """A server on a free loopback port, from `serve` until `close`. `connections` counts TLS handshakes."""
 

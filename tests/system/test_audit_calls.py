@@ -20,12 +20,11 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
 from cryptography import x509
 
 from tests.support import clusters
-from tests.support.audit_rig import NOW, AuditRig, as_pair, audit_as_auditor, bundle_of, failed, leaf
+from tests.support.audit_rig import NOW, AuditRig, as_pair, audit_as_auditor, failed, leaf
 from tests.support.authority import DAY, Issued, authority, new_key
 from tests.support.bundle_rig import DEFINITION, PATHS, ca
 from tests.support.clusters import AdminApiError
 from tests.support.https_webhook import allow
-from tests.support.rig import encoded
 from tests.support.waiting import wait_for
 from tests.system.fault_injection import proxy
 
@@ -36,21 +35,6 @@ if TYPE_CHECKING:
     from tests.system.fault_injection.proxy import Exchange
 
 ACCEPTED = "accepted"
-MISSING = "not found"
-NO_LABEL = {"matchLabels": {"team": "unknown"}}
-CONTRADICTION = {
-    "matchLabels": {"probe": "contradiction"},
-    "matchExpressions": [{"key": "probe", "operator": "DoesNotExist"}],
-}
-NODES = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["nodes"]}
-#: A webhook whose Service does not exist: its fields -> the API server's answer, and the severity.
-UNUSED: dict[str, tuple[dict[str, Any], str, str]] = {
-    "used": ({}, MISSING, "error"),
-    "no-rules": ({"rules": []}, ACCEPTED, "info"),
-    "no-namespace": ({"namespaceSelector": NO_LABEL}, ACCEPTED, "info"),
-    "contradiction": ({"objectSelector": CONTRADICTION}, ACCEPTED, "info"),
-    "outside-of-namespaces": ({"namespaceSelector": NO_LABEL, "rules": [NODES]}, ACCEPTED, "error"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -62,75 +46,12 @@ def rig(fleet: Fleet) -> Iterator[AuditRig]:
         rig.close()
 
 
-def test_a_webhook_that_is_never_called_is_information(rig: AuditRig) -> None:
-    for name, (fields, _answer, _severity) in UNUSED.items():
-        rig.called_hook(name, service="nosuch", **fields)
-    wait_for(lambda: MISSING in rig.ask("used"))
-    answers = {name: rig.ask(name) for name in UNUSED}
-    result = rig.audit()
-    for name, (_fields, answer, severity) in UNUSED.items():
-        assert answer in answers[name], name
-        findings = failed(result, f"{name}-{rig.name}", with_info=True)
-        severities = [one["severity"] for one in findings if one["check"] == "service-missing"]
-        assert severities == [severity], name
-
-
-def dead_definition(rig: AuditRig, *versions: str) -> tuple[str, str]:
-    """Create a definition whose conversion webhook does not exist, and an object of it. Return its name and group."""
-    group = f"{'-'.join(versions)}.{rig.name}.certflow.test"
-    client = {
-        "service": {"namespace": rig.name, "name": "nosuch", "path": "/"},
-        "caBundle": encoded(bundle_of(as_issued("good"))),
-    }
-    schema = {"openAPIV3Schema": {"type": "object"}}
-    spec = {
-        "group": group,
-        "scope": "Namespaced",
-        "names": {"plural": "things", "kind": "Thing"},
-        "versions": [
-            {"name": entry, "served": True, "storage": entry == "v1", "schema": schema} for entry in versions
-        ],
-        "conversion": {
-            "strategy": "Webhook",
-            "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]},
-        },
-    }
-    rig.make(PATHS[DEFINITION], {"metadata": {"name": f"things.{group}"}, "spec": spec})
-    wait_for(lambda: all(rig.is_served(f"/apis/{group}/{version}") for version in versions))
-    path = f"/apis/{group}/v1/namespaces/{rig.name}/things"
-    body = {"apiVersion": f"{group}/v1", "kind": "Thing", "metadata": {"name": "one"}}
-    wait_for(lambda: says(rig.cluster, "POST", path, body) == ACCEPTED)
-    return f"things.{group}", group
-
-
-def as_issued(name: str) -> Issued:
-    pair = ca(name)
-    return Issued(pair.certificate, pair.key)
-
-
 def says(cluster: Cluster, verb: str, path: str, body: dict[str, Any] | None = None) -> str:
     try:
         cluster.api(verb, path, body)
     except AdminApiError as error:
         return error.message
     return ACCEPTED
-
-
-def test_a_conversion_of_one_version_is_never_made(rig: AuditRig) -> None:
-    one, group = dead_definition(rig, "v1")
-    both, other = dead_definition(rig, "v1", "v1beta1")
-    objects = f"namespaces/{rig.name}/things/one"
-    result = rig.audit()
-    try:
-        assert says(rig.cluster, "GET", f"/apis/{group}/v1/{objects}") == ACCEPTED
-        assert "conversion webhook" in says(rig.cluster, "GET", f"/apis/{other}/v1beta1/{objects}")
-        severities = {
-            name: [(one["check"], one["severity"]) for one in failed(result, name, with_info=True)]
-            for name in (one, both)
-        }
-        assert severities == {one: [("conversion-dead", "info")], both: [("conversion-dead", "error")]}
-    finally:
-        rig.cluster.api("DELETE", f"/apis/{other}/v1/{objects}")
 
 
 def test_a_failed_call_of_the_past_is_information(rig: AuditRig) -> None:
@@ -232,58 +153,25 @@ def test_the_ca_in_use_counts_and_not_one_of_the_same_name(rig: AuditRig, publis
 
 
 @pytest.fixture
-def certificates(rig: AuditRig) -> Iterator[str]:
-    """Return the path of the Certificates of cert-manager in the namespace of the rig."""
+def certificates(rig: AuditRig) -> Iterator[None]:
+    """Install the definition of the Certificates of cert-manager."""
     path = clusters.cert_manager_dir() / "deploy" / "crds" / "cert-manager.io_certificates.yaml"
     definition = yaml.safe_load(path.read_text())
     rig.cluster.api("POST", PATHS[DEFINITION], definition)
     try:
         wait_for(lambda: rig.is_served("/apis/cert-manager.io/v1/certificates"))
-        yield f"/apis/cert-manager.io/v1/namespaces/{rig.name}/certificates"
+        yield
     finally:
         own = f"{PATHS[DEFINITION]}/{definition['metadata']['name']}"
         rig.cluster.api("DELETE", own)
         wait_for(lambda: says(rig.cluster, "GET", own) != ACCEPTED)
 
 
-HOUR = DAY / 24
-#: Hours until the end and until renewalTime, the condition Ready -> the findings above info.
-RENEWALS = {
-    "before-renewal": (4, 2, "True", []),
-    "not-ready": (4, 2, "False", ["expiring"]),
-    "stuck": (30 * 24, -2, "True", ["expiring"]),
-}
-
-
-def test_a_certificate_that_cert_manager_is_to_renew_does_not_end_soon(
-    rig: AuditRig, certificates: str
-) -> None:
-    for name, (end, renewal, ready, _checks) in RENEWALS.items():
-        begin, last = NOW - 20 * HOUR, NOW + end * HOUR
-        port = rig.serve(leaf(rig.server_name, begin=begin, end=last))
-        annotations = {"cert-manager.io/inject-ca-from": f"{rig.name}/{name}"}
-        rig.hook(name, port=port, metadata={"annotations": annotations})
-        spec = {"secretName": name, "issuerRef": {"name": "a"}, "dnsNames": [rig.server_name]}
-        body = {
-            "apiVersion": "cert-manager.io/v1",
-            "kind": "Certificate",
-            "metadata": {"name": name},
-            "spec": spec,
-        }
-        made = rig.cluster.api("POST", certificates, body)
-        times = {"notBefore": begin, "notAfter": last, "renewalTime": NOW + renewal * HOUR}
-        made["status"] = {key: value.strftime("%Y-%m-%dT%H:%M:%SZ") for key, value in times.items()}
-        made["status"]["conditions"] = [{"type": "Ready", "status": ready}]
-        rig.cluster.api("PUT", f"{certificates}/{name}/status", made)
-    rig.hook(
-        "invalid-bundle",
-        bundle=ca("bad").certificate_pem.decode(),
-        metadata={"annotations": {"cert-manager.io/inject-ca-from": f"{rig.name}/nosuch"}},
-    )
-    result = rig.audit()
-    for name, (_end, _renewal, _ready, wanted) in RENEWALS.items():
-        assert [one["check"] for one in failed(result, f"{name}-{rig.name}")] == wanted, name
-    (finding,) = failed(result, f"no-certificate-{rig.name}")
+@pytest.mark.usefixtures("certificates")
+def test_an_annotation_for_a_certificate_that_does_not_exist_is_named(rig: AuditRig) -> None:
+    metadata = {"annotations": {"cert-manager.io/inject-ca-from": f"{rig.name}/nosuch"}}
+    name = rig.hook("no-certificate", bundle=ca("bad").certificate_pem.decode(), metadata=metadata)
+    (finding,) = failed(rig.audit(), name)
     assert any("has issued no certificate, or does not exist" in line for line in finding["evidence"])
 
 

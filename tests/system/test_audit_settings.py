@@ -12,13 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
-from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.support import clusters
-from tests.support.audit_rig import DAY, NOW, AuditRig, as_pair, checks, failed, leaf, old_ca
-from tests.support.authority import SERVER_AUTH, Issued, authority, dns, issue, with_sha1
-from tests.support.bundle_rig import ca
+from tests.support.audit_rig import DAY, NOW, AuditRig, checks, failed, leaf, old_ca
 from tests.support.clusters.client import AdminClient
 from tests.support.probe_rig import DEFINITIONS, HOOKS
 from tests.support.waiting import wait_for
@@ -29,7 +24,6 @@ if TYPE_CHECKING:
 
     from tests.support.clusters import Fleet
 
-CERTIFICATES = "/apis/cert-manager.io/v1/namespaces/{}/certificates"
 ROOT_CA = "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt"
 HOUR = datetime.timedelta(hours=1)
 
@@ -59,21 +53,6 @@ TOKENS = [rule("authentication.k8s.io", "tokenreviews", "CREATE")]
 WIDE = [rule("*", "*/*", "CONNECT")]
 #: (check, severity), the settings that have the hazard, and similar settings without it. The webhooks answer.
 SETTINGS: list[tuple[str, str, dict[str, Any], list[dict[str, Any]]]] = [
-    (
-        "slow-leases",
-        "warning",
-        {**EVERYWHERE, **IGNORE, "rules": LEASES, "timeoutSeconds": 4},
-        [
-            {**EVERYWHERE, **IGNORE, "rules": LEASES, "timeoutSeconds": 3},
-            {**IGNORE, "rules": LEASES, "timeoutSeconds": 10, "objectSelector": {}},
-        ],
-    ),
-    (
-        "virtual-resources",
-        "warning",
-        {**EVERYWHERE, "rules": TOKENS},
-        [{**EVERYWHERE, **IGNORE, "rules": TOKENS}],
-    ),
     ("timeout-long", "info", {"timeoutSeconds": 11}, [{"timeoutSeconds": 10}]),
     (
         "matches-everything",
@@ -150,29 +129,6 @@ def encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-# Keys and signatures
-
-
-def test_a_weak_signature_and_a_weak_key(rig: AuditRig) -> None:
-    lifetime = {"not_before": NOW - DAY, "not_after": NOW + 300 * DAY}
-    key = rsa.generate_private_key(65537, 2048)
-    root = authority("an RSA CA", key=key, not_before=NOW - DAY, not_after=NOW + 3000 * DAY)
-    options: dict[str, Any] = {"names": dns(rig.server_name), "usages": (SERVER_AUTH,), **lifetime}
-    signed = as_pair(with_sha1(issue("leaf", root, key=key, **options), key))
-    good = Issued(ca("good").certificate, ca("good").key)
-    short = as_pair(issue("leaf", good, key=rsa.generate_private_key(65537, 1024), **options))
-    strong = as_pair(issue("leaf", root, key=key, **options))
-    names = [
-        rig.hook("weak-signature", port=rig.serve(signed), bundle=root.pem),
-        rig.hook("weak-key", port=rig.serve(short)),
-        rig.hook("strong", port=rig.serve(strong), bundle=root.pem),
-    ]
-    result = rig.audit()
-    assert [checks(result, name) for name in names] == [["weak-signature"], ["weak-key"], []]
-    (finding,) = failed(result, names[1])
-    assert (finding["severity"], finding["breaks_at"]) == ("warning", None)
-
-
 # Renewal
 
 
@@ -187,43 +143,6 @@ def test_a_certificate_that_only_a_person_renews(rig: AuditRig) -> None:
     names.append(rig.hook("long", query=query, port=port))
     result = rig.audit()
     assert [checks(result, name) for name in names] == [[hook], [], [], []]
-
-
-@pytest.fixture
-def certificates(rig: AuditRig) -> Iterator[str]:
-    """The definition of cert-manager's Certificates. Yield the path of those of the rig."""
-    path = clusters.cert_manager_dir() / "deploy" / "crds" / "cert-manager.io_certificates.yaml"
-    definition = yaml.safe_load(path.read_text())
-    name = definition["metadata"]["name"]
-    wait_for(lambda: not rig.is_served(f"{DEFINITIONS}/{name}"))  # another test may be removing it
-    rig.cluster.api("POST", DEFINITIONS, definition)
-    collection = CERTIFICATES.format(rig.name)
-    try:
-        wait_for(lambda: rig.is_served(collection))
-        yield collection
-    finally:
-        rig.cluster.api("DELETE", f"{DEFINITIONS}/{name}")
-
-
-def test_a_certificate_that_the_program_did_not_load(rig: AuditRig, certificates: str) -> None:
-    """The server has a certificate that begins 60 days ago."""
-    port = rig.serve(leaf(rig.server_name))
-    begins = {"old": NOW - 60 * DAY, "new": NOW - 2 * HOUR, "fresh": NOW, "other": NOW - 2 * HOUR}
-    hooks = {}
-    for name, begin in begins.items():
-        server_name = "elsewhere.example.com" if name == "other" else rig.server_name
-        spec = {"secretName": name, "dnsNames": [server_name], "issuerRef": {"name": "ca"}}
-        kind = {"apiVersion": "cert-manager.io/v1", "kind": "Certificate"}
-        rig.cluster.api("POST", certificates, {**kind, "metadata": {"name": name}, "spec": spec})
-        times = {"notBefore": begin.isoformat(), "notAfter": (begin + 90 * DAY).isoformat()}
-        rig.cluster.api(
-            "PATCH", f"{certificates}/{name}/status", {"status": times}, "application/merge-patch+json"
-        )
-        annotations = {"cert-manager.io/inject-ca-from": f"{rig.name}/{name}"}
-        hooks[name] = rig.hook(f"issued-{name}", port=port, metadata={"annotations": annotations})
-    result = rig.audit()
-    found = {name: checks(result, hook) for name, hook in hooks.items()}
-    assert found == {"old": [], "new": ["not-reloaded"], "fresh": [], "other": []}
 
 
 def test_a_webhook_with_one_endpoint(rig: AuditRig) -> None:

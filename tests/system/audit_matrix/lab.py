@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import itertools
+import json
 import re
 import socket
 import time
@@ -19,16 +20,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.au
 
 from tests.support import clusters
 from tests.support.clusters import AdminApiError
-from tests.support.https_webhook import WebhookServer, allow, server_context
+from tests.support.https_webhook import OneRequestHandler, WebhookServer, allow, server_context
 from tests.support.probe_rig import DEFINITIONS, HOOKS, MUTATING_HOOKS, config_map
 from tests.support.rig import ClusterRig
 from tests.support.waiting import becomes_true, wait_for
-from tests.system.audit_matrix.certificates import Certificates
+from tests.system.audit_matrix.certificates import Certificates, Sent
 from tests.system.audit_matrix.kubelet import PortForwarder
-from tests.system.audit_matrix.row import ACCEPTED, Made, Pod, Shape
+from tests.system.audit_matrix.row import ACCEPTED, LEAF, OWN_NAMESPACE, Made, Pod, Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tests.support.clusters import Cluster
     from tests.support.https_webhook import Reply
@@ -38,12 +39,14 @@ CERTIFICATES = "/apis/cert-manager.io/v1/namespaces/{}/certificates"
 
 
 class PodServer(WebhookServer):
-    """The server of pods at one address. Each connection reaches the next pod."""
+    """The server of pods at one address. Each connection reaches the next pod. With several pods it ends after one request."""
 
-    def __init__(self, pods: Iterable[tuple[Pod, Any]], address: str) -> None:
+    def __init__(self, pods: Sequence[tuple[Pod, Any]], address: str) -> None:
         super().__init__(allow, address)
         self._pods = itertools.cycle(pods)
         self._delay = 0.0
+        if len(pods) > 1:
+            self.RequestHandlerClass = OneRequestHandler
 
     def get_request(self) -> tuple[Any, Any]:
         pod, self._tls = next(self._pods)
@@ -93,6 +96,12 @@ class Lab(ClusterRig):
         self.certificates = Certificates(days)
         self._servers: list[WebhookServer] = []
         self._closed_ports: list[socket.socket] = []
+        #: The dry runs about which each recording webhook is asked.
+        self.recorded: list[list[str]] = []
+        #: The certificates by the name of the server and the leaf.
+        self._sent: dict[tuple[str, int], Sent] = {}
+        #: True if the requests of a control plane were sent.
+        self.has_sent = False
         self.make("/api/v1/namespaces", {"metadata": {"name": self.name}})
         path = CERTIFICATES.format(self.name)
         wait_for(lambda: self.says("GET", path) == ACCEPTED)
@@ -121,7 +130,7 @@ class Lab(ClusterRig):
 
     # Services and pods
 
-    def serve(self, pods: Iterable[tuple[Pod, Any]], address: str) -> PodServer:
+    def serve(self, pods: Sequence[tuple[Pod, Any]], address: str) -> PodServer:
         """Serve pods with their TLS contexts at an address."""
         server = PodServer(pods, address)
         server.serve()
@@ -129,10 +138,13 @@ class Lab(ClusterRig):
         return server
 
     def context(self, pod: Pod, server_name: str) -> Any:
-        """Return the TLS context of a pod, None for a pod without TLS."""
+        """Return the TLS context of a pod, None for a pod without TLS. Pods with the same `Leaf` share a certificate."""
         if pod.leaf is None:
             return None
-        context = server_context(self.certificates.sent(pod.leaf, server_name))
+        key = (server_name, id(pod.leaf))
+        if key not in self._sent:
+            self._sent[key] = self.certificates.sent(pod.leaf, server_name)
+        context = server_context(self._sent[key])
         if pod.tls:
             pod.tls(context)
         return context
@@ -149,7 +161,8 @@ class Lab(ClusterRig):
 
         The API server calls the address of the Service. With several ready pods, a server of its own leads to them in turn.
         """
-        namespace, address = namespace or self.name, self.plane.next_address()
+        is_external = shape.service.get("type") == "ExternalName"
+        namespace, address = namespace or self.name, "127.0.0.1" if is_external else self.plane.next_address()
         pods = [(pod, self.context(pod, f"{name}.{namespace}.svc")) for pod in shape.pods]
         servers = {number: self.serve([pair], address) for number, pair in enumerate(pods) if pair[0].listens}
         ready = [number for number, (pod, _context) in enumerate(pods) if pod.is_ready and pod.listens]
@@ -160,8 +173,9 @@ class Lab(ClusterRig):
         ]
         first = [ports[number] for number in ready] or ports or [self.closed_port(address)]
         port = fronts[0].port if fronts else first[0]
-        spec = {"clusterIP": address, "selector": {"app": name}, "ports": [{"port": port}], **shape.service}
-        if spec.get("type") == "ExternalName":
+        spec = {"clusterIP": address, "selector": {"app": name}, "ports": [{"port": 0}], **shape.service}
+        spec["ports"] = [{**entry, "port": entry["port"] or port} for entry in spec["ports"]]
+        if is_external:
             del spec["clusterIP"]
         path = f"/api/v1/namespaces/{namespace}/services"
         self.make(path, {"metadata": {"name": name}, "spec": spec})
@@ -209,9 +223,6 @@ class Lab(ClusterRig):
     ) -> dict[str, Any]:
         """Create what a caller calls, and return its client configuration."""
         config: dict[str, Any] = {}
-        bundle = self.certificates.bundle(shape.bundle) if isinstance(shape.bundle, tuple) else shape.bundle
-        if bundle is not None:
-            config["caBundle"] = base64.b64encode(bundle).decode()
         if shape.url:
             host = shape.url.strip("[]")
             pair = (shape.pods[0], self.context(shape.pods[0], host))
@@ -223,9 +234,31 @@ class Lab(ClusterRig):
             config["service"] = {**service, "path": f"/{name}"}
         for server in servers:
             server.answer = answer
+        bundle = self._bundle(name, shape)
+        if bundle is not None:
+            config["caBundle"] = base64.b64encode(shape.rewrite(bundle)).decode()
         return config
 
-    def webhook(self, name: str, config: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    def _bundle(self, name: str, shape: Shape) -> bytes | None:
+        if shape.bundle == LEAF:
+            return self._sent[f"{name}.{self.name}.svc", id(shape.pods[0].leaf)].certificate_pem
+        return self.certificates.bundle(shape.bundle) if isinstance(shape.bundle, tuple) else shape.bundle
+
+    def recording(self, name: str, shape: Shape) -> tuple[str, list[str]]:
+        """Make a webhook that answers. Return its name, and the dry runs about which it is asked, which grow."""
+        asked: list[str] = []
+        self.recorded.append(asked)
+
+        def record(review: dict[str, Any]) -> Reply:
+            request = review["request"]
+            if request.get("dryRun"):
+                what = [request["resource"]["resource"], *filter(None, [request.get("subResource")])]
+                asked.append(f"{request['operation']} {'/'.join(what)}")
+            return allow(review)
+
+        return self.configure(name, shape, self.client_config(name, shape, record)), asked
+
+    def webhook(self, name: str, config: Mapping[str, Any], /, **fields: Any) -> dict[str, Any]:
         """Return a webhook for ConfigMaps with the label of its name in the namespace of the lab."""
         rule = {
             "apiGroups": [""],
@@ -249,6 +282,7 @@ class Lab(ClusterRig):
         """Create the configuration of a webhook. Return its name."""
         full = f"{name}-{self.id}"
         webhooks = [self.webhook(name, config, **{**shape.webhook, **other}) for other in ({}, *shape.others)]
+        webhooks = json.loads(json.dumps(webhooks).replace(OWN_NAMESPACE, self.name))
         hooks = MUTATING_HOOKS if shape.is_mutating else HOOKS
         body = {"metadata": {"name": full, **shape.metadata}, "webhooks": webhooks}
         self.cluster.api("POST", f"{hooks}?fieldManager={shape.field_manager}", body)
@@ -258,7 +292,18 @@ class Lab(ClusterRig):
     def admission(self, name: str, shape: Shape) -> Made:
         """Make an admission webhook. The API server is asked to create a ConfigMap that only it is asked about."""
         full = self.configure(name, shape, self.client_config(name, shape))
-        return Made((full,), lambda: self.ask(name))
+        return Made((full,), lambda: self.ask_each(name, len(shape.pods)))
+
+    def ask_each(self, name: str, pods: int) -> str:
+        """Return the first refusal, or "accepted", of as many calls as there are pods."""
+        answers = [self.ask(name) for _number in range(pods or 1)]
+        return next((answer for answer in answers if answer != ACCEPTED), ACCEPTED)
+
+    def create_pod(self, app: str) -> None:
+        """Create a pod with the label app in a dry run."""
+        spec = {"containers": [{"name": "webhook", "image": "webhook"}]}
+        body = {"metadata": {"name": "new", "labels": {"app": app}}, "spec": spec}
+        self.says("POST", f"/api/v1/namespaces/{self.name}/pods?dryRun=All", body)
 
     def settle(self) -> None:
         """Wait until the API server uses the configurations."""

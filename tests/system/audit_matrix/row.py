@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 ACCEPTED = "accepted"
 SILENT = "silent"
+#: The bundle that is the certificate of the server.
+LEAF = ("the leaf",)
+#: In fields of webhooks: the namespace of the lab.
+OWN_NAMESPACE = "OWN-NAMESPACE"
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,8 @@ class Shape:
     pods: tuple[Pod, ...] = HEALTHY
     #: Names of CAs, or the bytes of the caBundle, or None for no caBundle.
     bundle: tuple[str, ...] | bytes | None = ("root",)
+    #: Changes the bytes of the caBundle.
+    rewrite: Callable[[bytes], bytes] = bytes
     #: Fields of the webhook.
     webhook: Mapping[str, Any] = field(default_factory=dict)
     #: Fields of the Service.
@@ -100,14 +108,19 @@ class Row:
 
     @property
     def id(self) -> str:
-        """Return a name for objects."""
-        letters = "".join(letter if letter.isalnum() else "-" for letter in self.name.lower())
-        return "-".join(filter(None, letters.split("-")))[:50].strip("-")
+        """Return a name for objects: the first words, and a checksum."""
+        words = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:40]
+        return f"{words}-{zlib.crc32(self.name.encode()):08x}"
 
 
 def chain(*sent: str, **fields: Any) -> tuple[Pod, ...]:
     """Return one pod with a leaf of the first CA, which sends the other CAs."""
     return (Pod(Leaf(sent, **fields)),)
+
+
+def healthy(name: str, shape: Shape | Make, *, is_daily: bool = False) -> Row:
+    """Return a row that the API server accepts, and about which the audit is silent."""
+    return Row(name, ACCEPTED, SILENT, shape, is_daily)
 
 
 def find_duplicates(rows: Sequence[Row]) -> list[str]:

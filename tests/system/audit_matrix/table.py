@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.system.audit_matrix import certificate_rows
+from tests.system.audit_matrix import caller_rows, certificate_rows, program_rows, reach_rows, scope_rows
 from tests.system.audit_matrix.row import Row, Shape
 
 TABLES: Mapping[str, tuple[Row, ...]] = {
     "chains": certificate_rows.CHAINS,
     "certificates": certificate_rows.LEAVES,
     "bundles": certificate_rows.BUNDLES,
+    "services": reach_rows.SERVICES,
+    "connections": reach_rows.CONNECTIONS,
+    "unused": reach_rows.UNUSED,
+    "conversions": caller_rows.CONVERSIONS,
+    "apis": caller_rows.APIS,
+    "cert-manager": caller_rows.CERT_MANAGER,
+    "programs": program_rows.PROGRAMS,
+    "control-plane": scope_rows.CONTROL_PLANE,
+    "own-pods": scope_rows.OWN_PODS,
 }
 ROWS: tuple[Row, ...] = tuple(row for rows in TABLES.values() for row in rows)
 #: The numbers of days.

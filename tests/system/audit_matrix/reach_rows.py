@@ -1,0 +1,94 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rows about Services, endpoints, connections and addresses."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from tests.system.audit_matrix.certificate_rows import EXPIRED, MISMATCH, UNKNOWN
+from tests.system.audit_matrix.certificates import Leaf
+from tests.system.audit_matrix.row import Pod, Row, Shape, healthy
+
+OTHER = Leaf(("other",))
+EXPIRED_LEAF = Leaf(life=(-60, -1))
+REFUSED = "connection refused"
+HANDSHAKE = "handshake-fails: error, likely, now"
+NO_LABEL = {"matchLabels": {"team": "unknown"}}
+CONTRADICTION = {
+    "matchLabels": {"probe": "contradiction"},
+    "matchExpressions": [{"key": "probe", "operator": "DoesNotExist"}],
+}
+
+
+def _version(version: ssl.TLSVersion) -> Any:
+    def limit(context: ssl.SSLContext) -> None:
+        context.minimum_version = context.maximum_version = version
+
+    return limit
+
+
+def _demands_certificate(version: ssl.TLSVersion) -> Any:
+    def limit(context: ssl.SSLContext) -> None:
+        context.minimum_version = context.maximum_version = version
+        context.verify_mode = ssl.CERT_REQUIRED
+
+    return limit
+
+
+def _requests_certificate(context: ssl.SSLContext) -> None:
+    context.verify_mode = ssl.CERT_OPTIONAL
+
+
+def _names_protocol(context: ssl.SSLContext) -> None:
+    context.set_alpn_protocols(["http/1.1"])
+
+
+SERVICES = (
+    healthy("a pod that is not ready serves a certificate of another CA", Shape((Pod(), Pod(OTHER, is_ready=False))), is_daily=True),
+    healthy("a pod that is not ready serves an expired certificate", Shape((Pod(), Pod(EXPIRED_LEAF, is_ready=False)))),
+    healthy("a Service of type NodePort", Shape(service={"type": "NodePort"})),
+    healthy("a Service of type LoadBalancer", Shape(service={"type": "LoadBalancer"})),
+    healthy("a Service with several named ports", Shape((Pod(port_name="https"),), service={"ports": [
+        {"name": "metrics", "port": 1, "targetPort": "metrics"}, {"name": "https", "port": 0, "targetPort": "https"}]})),
+    healthy("a Service that publishes pods that are not ready", Shape(service={"publishNotReadyAddresses": True})),
+    healthy("a pod with sidecars", Shape((Pod(labels={"sidecar.istio.io/inject": "true", "security.istio.io/tlsMode": "istio"}),))),
+    healthy("two webhooks of one configuration behind one Service", Shape(others=({"name": "second.certflow.test"},))),
+    healthy("five webhooks of one configuration behind one Service",
+        Shape(others=tuple({"name": f"hook{number}.certflow.test"} for number in range(4)))),
+    healthy("a mutating webhook", Shape(is_mutating=True, webhook={"reinvocationPolicy": "IfNeeded"})),
+    healthy("failurePolicy Ignore", Shape(webhook={"failurePolicy": "Ignore"})),
+    healthy("a Service of type ExternalName", Shape(service={"type": "ExternalName", "externalName": "localhost"})),
+    healthy("a URL of localhost", Shape(url="localhost")),
+    healthy("a URL of an IPv4 address", Shape(url="127.0.0.1")),
+    healthy("a URL of an IPv6 address", Shape(url="[::1]"), is_daily=True),
+    Row("the Service does not exist", "not found", "service-missing: error, proven, now", Shape(calls="nosuch"), True),
+    Row("the Service has another port", "no service port", "port-missing: error, proven, now", Shape(port=8443), True),
+    Row("no pod is ready", REFUSED, "no-endpoints: error, proven, now", Shape((Pod(is_ready=False, listens=False),))),
+    Row("a URL whose certificate is of another CA", UNKNOWN, MISMATCH, Shape((Pod(OTHER),), url="localhost")),
+    Row("a URL whose certificate is for another name", "certificate is valid for", "name-mismatch: error, proven, now",
+        Shape((Pod(Leaf(names=("elsewhere.example.com",))),), url="localhost")),
+    Row("a URL whose certificate has expired", EXPIRED, "expired: error, proven, 1 days ago", Shape((Pod(EXPIRED_LEAF),), url="127.0.0.1")),
+)  # fmt: skip
+
+CONNECTIONS = (
+    healthy("TLS 1.2 only", Shape((Pod(tls=_version(ssl.TLSVersion.TLSv1_2)),))),
+    healthy("TLS 1.3 only", Shape((Pod(tls=_version(ssl.TLSVersion.TLSv1_3)),))),
+    healthy("the server accepts requests without a client certificate, which it requests", Shape((Pod(tls=_requests_certificate),))),
+    healthy("the server names the protocol http/1.1", Shape((Pod(tls=_names_protocol),))),
+    healthy("the handshake takes half a second of three", Shape((Pod(delay=0.5),), webhook={"timeoutSeconds": 3})),
+    Row("the pod does not listen", REFUSED, HANDSHAKE, Shape((Pod(listens=False),)), True),
+    Row("the pod speaks plain HTTP", "first record does not look like a TLS handshake", HANDSHAKE, Shape((Pod(leaf=None),)), True),
+    Row("the server demands a client certificate, with TLS 1.2", "tls: handshake failure", HANDSHAKE,
+        Shape((Pod(tls=_demands_certificate(ssl.TLSVersion.TLSv1_2)),)), True),
+)  # fmt: skip
+
+UNUSED = (
+    healthy("no Service, and no rule", Shape(calls="nosuch", webhook={"rules": []})),
+    healthy("no Service, and the namespaceSelector selects nothing", Shape(calls="nosuch", webhook={"namespaceSelector": NO_LABEL}),
+        is_daily=True),
+    healthy("no Service, and the objectSelector contradicts itself", Shape(calls="nosuch", webhook={"objectSelector": CONTRADICTION})),
+)  # fmt: skip
