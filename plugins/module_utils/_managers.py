@@ -387,15 +387,15 @@ def find_managers(metadata: Mapping[str, Any]) -> tuple[DetectedManager, ...]:
         for marker in present_markers(metadata)
         if marker[2] or marker[0] not in ("annotation", "label")
     )
-    found = ((row, matching(row.markers, present)) for row in MANAGERS if row.for_secrets)
-    return tuple(DetectedManager(row, evidence) for row, evidence in found if evidence)
+    detected = ((row, matching(row.markers, present)) for row in MANAGERS if row.for_secrets)
+    return tuple(DetectedManager(row, evidence) for row, evidence in detected if evidence)
 
 
-def belongs_to(subject: object, found: Iterable[DetectedManager]) -> str:
+def belongs_to(subject: object, detected: Iterable[DetectedManager]) -> str:
     """Return a clause that names the managers of an object and their markers."""
-    found = tuple(found)
-    markers = "; ".join(marker for one in found for marker in one.evidence)
-    return f"{subject} belongs to {' and '.join(one.manager.name for one in found)} ({markers})"
+    detected = tuple(detected)
+    markers = "; ".join(marker for entry in detected for marker in entry.evidence)
+    return f"{subject} belongs to {' and '.join(entry.manager.name for entry in detected)} ({markers})"
 
 
 def present_markers(
@@ -416,8 +416,8 @@ def present_markers(
 def matching(markers: Iterable[Marker], present: Iterable[tuple[str, str, str]]) -> tuple[str, ...]:
     """Return the present markers as text."""
     markers = tuple(markers)
-    found = (_match(place, key, value, markers) for place, key, value in present)
-    return tuple(dict.fromkeys(text for text in found if text))
+    texts = (_match(place, key, value, markers) for place, key, value in present)
+    return tuple(dict.fromkeys(text for text in texts if text))
 
 
 def _match(place: str, key: str, value: str, markers: tuple[Marker, ...]) -> str:

@@ -157,10 +157,10 @@ def matches(text: str, pattern: str) -> bool:
         return False
     place = len(first)
     for part in rest[:-1]:
-        found = text.find(part, place)
-        if found < 0:
+        place_of_part = text.find(part, place)
+        if place_of_part < 0:
             return False
-        place = found + len(part)
+        place = place_of_part + len(part)
     return len(text) >= place + len(rest[-1]) and text.endswith(rest[-1])
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read, write and tell times. All times are UTC."""
+"""Parse and format Kubernetes times, and keep the clock of the API server. All times are UTC."""
 
 from __future__ import annotations
 

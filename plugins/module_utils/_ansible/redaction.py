@@ -93,11 +93,11 @@ def protect(parameters: Mapping[str, Any], known: set[str]) -> None:
 
     Short texts stay, because masking them would mask common words.
     """
-    found = (
+    present = (
         *_leaves(_content(parameters.get("kubeconfig"))),
         *(_password(parameters.get(name)) for name in URLS),
     )
-    secrets = {text for text in found if len(text) >= SHORTEST_SECRET}
+    secrets = {text for text in present if len(text) >= SHORTEST_SECRET}
     if register_secrets:
         register_secrets(secrets)
     else:

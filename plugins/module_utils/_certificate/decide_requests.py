@@ -97,8 +97,8 @@ def _select(client: Client, task: RequestDecision) -> list[dict[str, Any]]:
                 "neither a name nor a selector selects CSRs",
                 remedy="Set name, label_selectors or field_selectors",
             )
-        found = csr_api.select(client, task.label_selectors, task.field_selectors)
-        return [csr for csr in found if decision_of(csr) in ("", task.kind)]
+        selected = csr_api.select(client, task.label_selectors, task.field_selectors)
+        return [csr for csr in selected if decision_of(csr) in ("", task.kind)]
     csr = csr_api.find(client, task.name)
     if csr is None:
         raise RequestError(
@@ -130,9 +130,9 @@ def _refuse_mismatches(csrs: Iterable[Mapping[str, Any]], task: RequestDecision)
     csrs = list(csrs)
     faults, requesters = [], []
     for csr in csrs:
-        found = _faults(csr, task.expected, task.rules)
-        faults += found
-        requesters += [_requested_by(csr)] if found else []
+        differences = _faults(csr, task.expected, task.rules)
+        faults += differences
+        requesters += [_requested_by(csr)] if differences else []
     if not faults:
         return
     more = f" (and {len(faults) - 1} more)" if faults[1:] else ""
@@ -234,7 +234,7 @@ def _entry(csr: Mapping[str, Any], kind: str, changed: bool) -> dict[str, Any]:
     content = content_of(csr)
     return {
         **csr_api.summarize(csr),
-        "requester": requester_of(csr).as_dict(),
+        "requester": requester_of(csr).as_result(),
         "subject": content.request.subject,
         "names": [*content.request.dns_names, *content.request.ip_addresses],
         **({"unreadable": content.fault} if content.fault else {}),

@@ -51,7 +51,7 @@ def discover(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Certif
     used = [caller for caller in callers if caller.is_usable]
     recorded = _recorded(run, secret)
     record = " ".join(sorted(_entry(caller.target) for caller in used))
-    found = Discovery(
+    discovery = Discovery(
         secret,
         callers,
         record if run.discovers or recorded else None,
@@ -60,7 +60,7 @@ def discover(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Certif
     targets = (*run.targets, *(caller.target for caller in used))
     if run.serving.probe is not None and used:
         probe_webhook.check_targets(targets, run.serving.probe)
-    return replace(run, targets=targets, discovered=found.record), found
+    return replace(run, targets=targets, discovered=discovery.record), discovery
 
 
 def find_callers(run: CertificateRun, secret: ExistingSecret | None) -> tuple[ServiceCaller, ...]:
@@ -133,10 +133,10 @@ def as_yaml(targets: Iterable[Target]) -> str:
 def _hint_at_service(client: Client, service: tuple[str, str]) -> str:
     namespace, name = service
     try:
-        found = client.find(f"/api/v1/namespaces/{namespace}/services/{name}")
+        live = client.find(f"/api/v1/namespaces/{namespace}/services/{name}")
     except KubeError:
         return ""
-    if found is not None:
+    if live is not None:
         return ""
     return (
         f"Service {namespace}/{name} does not exist, so no client can call it under the names of this certificate. "

@@ -114,7 +114,7 @@ def _obtain_by_request(
 def _stays_waiting(
     intent: Intent, state: CertificateState, waiting: PendingRequest, csr: Mapping[str, Any]
 ) -> bool:
-    """Return True if the request of an earlier run goes on waiting for its approver, so this run sends none."""
+    """Return True if the request of an earlier run still waits for its approver, so this run sends none."""
     is_resumed = request_certificate.matches_intent(intent, state.secret, waiting)
     return is_resumed and request_certificate.is_left_waiting(intent, csr)
 
@@ -128,7 +128,7 @@ def _awaited(csr: Mapping[str, Any], reason: IssueReason | None = None) -> str:
 def _report_waiting(
     run: CertificateRun, state: CertificateState, request: AnotherRequest, warnings: tuple[str, ...]
 ) -> Result:
-    """Return the result while another identity decides. The certificate in use is kept up to date meanwhile."""
+    """Return the result while another identity decides. Until then the certificate in use is kept up to date."""
     if state.in_use:
         return use_certificate.keep(run, state, state.in_use, request=request, warnings=warnings)
     values = certificate_report.values(

@@ -121,15 +121,15 @@ def _delete(client: Client, intent: Intent, own: ExistingSecret) -> str:
     spec = intent.secret
 
     def read() -> ExistingSecret:
-        found = secret_store.read(client, spec)
-        if found is None or found.uid != own.uid:
+        secret = secret_store.read(client, spec)
+        if secret is None or secret.uid != own.uid:
             raise NotFound(f"{spec} was deleted")
-        return found
+        return secret
 
-    def delete(found: ExistingSecret) -> str:
-        stays = _why_it_stays(intent, found)
+    def delete(secret: ExistingSecret) -> str:
+        stays = _why_it_stays(intent, secret)
         if not stays:
-            client.delete(spec.path, uid=found.uid, resource_version=found.resource_version)
+            client.delete(spec.path, uid=secret.uid, resource_version=secret.resource_version)
         return stays
 
     try:
@@ -142,14 +142,14 @@ def _delete(client: Client, intent: Intent, own: ExistingSecret) -> str:
 
 def _gather(run: CertificateRun) -> _Removal:
     client, intent = run.client, run.intent
-    found = secret_store.read(client, intent.secret)
-    targets = (*run.targets, *_discovered(run, found))
-    stays = _why_it_stays(intent, found) if found else ""
-    recorded = found.annotations if found and secret_content.is_for(found, intent) else {}
+    secret = secret_store.read(client, intent.secret)
+    targets = (*run.targets, *_discovered(run, secret))
+    stays = _why_it_stays(intent, secret) if secret else ""
+    recorded = secret.annotations if secret and secret_content.is_for(secret, intent) else {}
     annotations = target_anchors.with_orphans(client, intent, targets, recorded)
     changes = target_anchors.plan_removal(client, intent, targets, annotations)
     shared = _why_anchors_stay(client, intent) if changes else ""
-    requests, waiting, left_alone = _own_requests(run, found)
+    requests, waiting, left_alone = _own_requests(run, secret)
     is_recorded = anchor_record.without_targets(recorded, targets) != recorded.get(markers.ANCHORS, "")
     is_recorded = is_recorded or markers.TARGETS in recorded
     left = "" if shared else discover_targets.hint_at_anchors(run, recorded, targets)
@@ -159,24 +159,24 @@ def _gather(run: CertificateRun) -> _Removal:
         requests=requests,
         waiting=waiting,
         targets=targets,
-        own=None if stays else found,
-        adopted=found if stays and is_recorded and not shared else None,
+        own=None if stays else secret,
+        adopted=secret if stays and is_recorded and not shared else None,
         warnings=tuple(filter(None, (stays, shared, *left_alone, left))),
     )
 
 
-def _discovered(run: CertificateRun, found: ExistingSecret | None) -> tuple[Target, ...]:
+def _discovered(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Target, ...]:
     """Return the discovered targets, with every webhook that calls the Service. Only recorded anchors are removed from them."""
-    callers = discover_targets.find_callers(run, found)
+    callers = discover_targets.find_callers(run, secret)
     return tuple(Target(caller.target.kind, caller.target.name) for caller in callers if caller.is_verified)
 
 
 def _own_requests(
-    run: CertificateRun, found: ExistingSecret | None
+    run: CertificateRun, secret: ExistingSecret | None
 ) -> tuple[Sequence[Mapping[str, Any]], str, tuple[str, ...]]:
     """Return the requests of this identity that were not issued, the UID of the Secret of its key, and what is left alone."""
     client, intent = run.client, run.intent
-    unissued, unseen = _unissued(client, intent, found)
+    unissued, unseen = _unissued(client, intent, secret)
     waiting, fault = gather.read_waiting(run)
     asked = [*unissued, waiting.csr] if waiting and waiting.csr else unissued
     # A request of another identity may be one that the API server refuses to this identity.
@@ -187,7 +187,7 @@ def _own_requests(
 
 
 def _unissued(
-    client: Client, intent: Intent, found: ExistingSecret | None
+    client: Client, intent: Intent, secret: ExistingSecret | None
 ) -> tuple[list[dict[str, Any]], str]:
     """Return the requests that were not issued, and a warning if this identity may not list them.
 
@@ -196,17 +196,17 @@ def _unissued(
     try:
         return csr_api.list_unissued(client, intent.secret), ""
     except MissingPermissions as exc:
-        row = signers.SIGNERS.get(found.annotations.get(markers.SIGNER, "")) if found else None
+        row = signers.SIGNERS.get(secret.annotations.get(markers.SIGNER, "")) if secret else None
         has_no_request = row is not None and not row.is_asked
         return [], "" if has_no_request else f"requests that were not issued are not removed: {exc.cause}"
 
 
-def _why_it_stays(intent: Intent, found: ExistingSecret) -> str:
+def _why_it_stays(intent: Intent, secret: ExistingSecret) -> str:
     """Return why the Secret stays, "" if this collection made it for this Service and it holds no other data."""
     reason = (
-        secret_content.foreign_reason(found, intent) if found.is_ours else "this collection did not make it"
+        secret_content.foreign_reason(secret, intent) if secret.is_ours else "this collection did not make it"
     )
-    others = found.data_keys - intent.secret.data_keys - {secret_content.CONVENTIONAL_CA_KEY}
+    others = secret.data_keys - intent.secret.data_keys - {secret_content.CONVENTIONAL_CA_KEY}
     if not reason and others:
         reason = f"it also holds {', '.join(sorted(others))}. Delete it if no program needs that"
     return f"{intent.secret} is kept: {reason}" if reason else ""
@@ -240,11 +240,11 @@ def _why_anchors_stay(client: Client, intent: Intent) -> str:
 def _remove_from_record(run: CertificateRun, adopted: ExistingSecret, targets: tuple[Target, ...]) -> None:
     """Remove the targets from the records of a Secret that stays."""
 
-    def change(found: ExistingSecret | None) -> Change:
-        if found is None:
+    def change(secret: ExistingSecret | None) -> Change:
+        if secret is None:
             return None
-        anchors = anchor_record.without_targets(found.annotations, targets)
-        return secret_content.patch_anchor_record(found, anchors, forgets_targets=True)
+        anchors = anchor_record.without_targets(secret.annotations, targets)
+        return secret_content.patch_anchor_record(secret, anchors, forgets_targets=True)
 
     secret_store.write(run.client, run.intent.secret, adopted, change)
 

@@ -90,7 +90,7 @@ def complete(run: CertificateRun, state: CertificateState, result: Result) -> Re
 
     state: as it was read before the certificate was obtained or kept.
 
-    Raises StaleError if an endpoint goes on serving another certificate, ProofError, KubeError.
+    Raises StaleError if an endpoint still serves another certificate, ProofError, KubeError.
     """
     values = {**result.values, "proof": None}
     is_open = state.secret is not None and anchor_record.is_unproven(state.secret)

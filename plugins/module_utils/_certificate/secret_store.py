@@ -44,7 +44,7 @@ def permission(spec: SecretSpec, verb: str) -> Permission:
 def write(
     client: Client,
     spec: SecretSpec,
-    found: ExistingSecret | None,
+    secret: ExistingSecret | None,
     change: Callable[[ExistingSecret | None], Change],
 ) -> ExistingSecret | None:
     """Write the change that ``change`` returns for the Secret. After a conflict, read the Secret and call ``change`` again.
@@ -64,7 +64,7 @@ def write(
         return (known and known.resource_version) == (fresh and fresh.resource_version)
 
     return retry_on_conflict(
-        found,
+        secret,
         write_once,
         lambda: read(client, spec),
         attempts=ATTEMPTS,

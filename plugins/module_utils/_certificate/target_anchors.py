@@ -111,10 +111,10 @@ def _is_trusted(
 
 def _recorded_targets(annotations: Mapping[str, str], wanted: Collection[str]) -> list[Target]:
     """Return the targets that the record names for one of these fingerprints."""
-    found = anchor_record.targets_of(anchor_record.added_entries(annotations), wanted)
+    recorded = anchor_record.targets_of(anchor_record.added_entries(annotations), wanted)
     return [
         Target(kind, name)
-        for kind, name in found
+        for kind, name in recorded
         if kind in bundle_targets.KINDS and csr_api.is_plain_name(name)
     ]
 

@@ -80,14 +80,14 @@ def keep(
     secret, anchor, pem = in_use.secret, in_use.anchor, in_use.secret.certificate_pem
     changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=pem, now=state.now)
 
-    def refresh(found: ExistingSecret | None) -> Change:
-        if found is None or found.certificate_pem != pem:
+    def refresh(stored: ExistingSecret | None) -> Change:
+        if stored is None or stored.certificate_pem != pem:
             raise SecretError(
                 f"{intent.secret} was replaced while this task ran", remedy="Run the task again"
             )
-        anchors = anchor_record.record_added(found.annotations, changes)
+        anchors = anchor_record.record_added(stored.annotations, changes)
         return secret_content.patch_metadata(
-            found, intent, ca_pem=anchor.pem, anchors=anchors, discovered=run.discovered
+            stored, intent, ca_pem=anchor.pem, anchors=anchors, discovered=run.discovered
         )
 
     patch = refresh(secret)

@@ -70,7 +70,7 @@ def verify_certificate(run: CertificateRun) -> Result:
 
 
 def _look(rotation: Rotation) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:
-    """Look at every endpoint. Look again for some time while one shows nothing."""
+    """Read every endpoint, and read again for some time while one of them shows nothing."""
     until = time.monotonic() + min(UNSEEN_SECONDS, rotation.serving.timeout)
     while True:
         scans = tuple(scan_endpoints(rotation, until))

@@ -78,7 +78,7 @@ class ServedResult:
 
 
 def wait_until_served(rotation: Rotation) -> ServedResult:
-    """Look until the certificate is in use, or until waiting cannot show more.
+    """Read what the endpoints serve until the certificate is in use, or until waiting cannot show more.
 
     Raises StaleError, and RequestError if the workload to restart is not known.
     """
@@ -96,7 +96,7 @@ def wait_until_served(rotation: Rotation) -> ServedResult:
 
 
 def _watch(rotation: Rotation, *, restarted: bool = False) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:
-    """Look every two seconds. End early if an endpoint shows nothing for long, or can never change."""
+    """Read the endpoints every two seconds. End early if an endpoint shows nothing for long, or can never change."""
     client, serving = rotation.client, rotation.serving
     until = time.monotonic() + serving.timeout
     client.deadline = max(client.deadline, until)
@@ -144,7 +144,7 @@ def _pod(client: Client, served: ServedChain) -> dict[str, Any] | None:
 
 
 def scan_endpoints(rotation: Rotation, until: float) -> Iterator[ConfigScan]:
-    """Look at each address once. Several webhooks of one Service share a scan."""
+    """Read each address once. Several webhooks of one Service share a scan."""
     scans: dict[Any, served_chains.EndpointScan] = {}
     for config in _configs(rotation.run, rotation.state):
         address = config.service, config.server_name, config.port
@@ -174,7 +174,7 @@ def configs_of(run: CertificateRun, entry: TargetState) -> tuple[ClientConfig, .
 def _stale(rotation: Rotation, progress: ServingProgress, workload: WebhookWorkload | None) -> StaleError:
     secret, wanted = rotation.run.intent.secret, rotation.certificate
     served = [endpoint.certificate for endpoint in progress.stale]
-    if all(found and found.fingerprint == wanted.fingerprint for found in served):
+    if all(certificate and certificate.fingerprint == wanted.fingerprint for certificate in served):
         return _untrusted(rotation, progress)
     reasons = [
         f"{endpoint.endpoint}: {text}"

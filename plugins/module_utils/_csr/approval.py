@@ -161,9 +161,9 @@ def _inner_usages(content: RequestContent, _expected: Expectation) -> Iterator[s
 
 
 def _public_key(content: RequestContent, expected: Expectation) -> Iterator[str]:
-    wanted, found = expected.public_key_sha256, content.request.public_key_sha256
-    if wanted is not None and found != wanted:
-        yield f"it has another public key (sha256 {found}, expected {wanted})"
+    wanted, actual = expected.public_key_sha256, content.request.public_key_sha256
+    if wanted is not None and actual != wanted:
+        yield f"it has another public key (sha256 {actual}, expected {wanted})"
 
 
 def _signer(content: RequestContent, expected: Expectation) -> Iterator[str]:
@@ -261,11 +261,11 @@ def _lifetime(content: RequestContent, expected: Expectation) -> Iterator[str]:
     annotated = content.annotations.get(_LIFETIME)
     if annotated is not None and (expected.expiration_seconds, expected.longest_seconds) != (None, None):
         yield f"its annotation {_LIFETIME}: {annotated!r} takes precedence over its expirationSeconds"
-    found, longest = content.expiration_seconds, expected.longest_seconds
-    if expected.expiration_seconds is not None and found != expected.expiration_seconds:
-        yield f"its expirationSeconds is {found}, expected {expected.expiration_seconds}"
-    if longest is not None and (found is None or found > longest):
-        yield f"its expirationSeconds is {found}, but at most {longest} is accepted"
+    actual, longest = content.expiration_seconds, expected.longest_seconds
+    if expected.expiration_seconds is not None and actual != expected.expiration_seconds:
+        yield f"its expirationSeconds is {actual}, expected {expected.expiration_seconds}"
+    if longest is not None and (actual is None or actual > longest):
+        yield f"its expirationSeconds is {actual}, but at most {longest} is accepted"
 
 
 # Rows of reason and rule. A rule yields a clause for each difference.
@@ -302,22 +302,22 @@ _OF_PKCS10 = frozenset(
 def compare(content: RequestContent, expected: Expectation, rules: Rules = RULES) -> tuple[Mismatch, ...]:
     """Return every mismatch between a request and the expectation. A request without a mismatch may be approved."""
     left_out: frozenset[object] = _OF_PKCS10 if content.fault else frozenset()
-    found = (
+    differences = (
         Mismatch(reason, text)
         for reason, rule in rules
         if rule not in left_out
         for text in rule(content, expected)
     )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(differences))
 
 
-def _differs(what: str, found: str, expected: str | None) -> Iterator[str]:
-    if expected is not None and found != expected:
-        yield f"its {what} is {found!r}, expected {expected!r}"
+def _differs(what: str, actual: str, expected: str | None) -> Iterator[str]:
+    if expected is not None and actual != expected:
+        yield f"its {what} is {actual!r}, expected {expected!r}"
 
 
-def _differ(what: str, found: Iterable[str], expected: Iterable[str] | None) -> Iterator[str]:
+def _differ(what: str, actual: Iterable[str], expected: Iterable[str] | None) -> Iterator[str]:
     """Compare two sets. Names are compared in their normal spelling."""
-    have = {name_policy.normalize(text) for text in found}
+    have = {name_policy.normalize(text) for text in actual}
     if expected is not None and have != (want := {name_policy.normalize(text) for text in expected}):
         yield f"its {what} are {sorted(have)}, expected {sorted(want)}"

@@ -321,9 +321,9 @@ def read_guarded_names(client: Client, names: Iterable[str], addresses: Iterable
         reads.append(("the nodes' addresses", nodes, _node_addresses(client)))
     if has_address:
         reads.append(("servicecidrs", networks, _service_networks(client)))
-    for what, found, entries in reads:
+    for what, listed, entries in reads:
         try:
-            found.extend(entries)
+            listed.extend(entries)
         except Forbidden:
             unreadable.append(what)
     return GuardedNames((client.host_name,), tuple(nodes), tuple(networks), tuple(unreadable))

@@ -79,8 +79,8 @@ def certificate_of(csr: Mapping[str, Any]) -> str:
 def conditions(csr: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Return the conditions that are True. In v1, Approved and Denied have no other status."""
     with check_shape("the CSR object"):
-        found = (csr.get("status") or {}).get("conditions") or ()
-        return tuple(entry for entry in found if entry.get("status", "True") == "True")
+        entries = (csr.get("status") or {}).get("conditions") or ()
+        return tuple(entry for entry in entries if entry.get("status", "True") == "True")
 
 
 def condition_of(csr: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:

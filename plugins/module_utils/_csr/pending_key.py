@@ -155,8 +155,8 @@ def foreign_reason(pending: PendingRequest, own: Requester | None, accepted: Col
     own: this identity, None if the API server refuses to tell it.
     accepted: user names that count as this identity.
     """
-    found = (reason for rule in RULES for reason in rule(pending, own, accepted))
-    return next(found, "")
+    reasons = (reason for rule in RULES for reason in rule(pending, own, accepted))
+    return next(reasons, "")
 
 
 def delete_commands(secret: SecretSpec, pending: PendingRequest | None) -> str:

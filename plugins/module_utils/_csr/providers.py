@@ -338,13 +338,13 @@ def detect_by_kubeconfig(fields: Mapping[str, Iterable[str]]) -> str:
 
     fields: the values of each KubeconfigMark.field. Names that people choose freely, such as that of a context, are no marks.
     """
-    found = {
+    names = {
         row.name
         for row in PROVIDERS
         for mark in row.kubeconfig_marks
         if any(matches(value, mark.pattern) for value in fields[mark.field])
     }
-    return found.pop() if len(found) == 1 else UNKNOWN
+    return names.pop() if len(names) == 1 else UNKNOWN
 
 
 def detect(facts: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()) -> ProviderVerdict:
@@ -372,14 +372,14 @@ def detect(facts: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()
             candidates=tuple(match.row for match in matches or candidates if match.points),
             lacking=tuple(complete["lacking"]),
         )
-    (found,) = matches
+    (winner,) = matches
     others = (
         []
-        if found.row.name in of_user
-        else [match for match in candidates if match is not found and match.is_strong]
+        if winner.row.name in of_user
+        else [match for match in candidates if match is not winner and match.is_strong]
     )
     return ProviderVerdict(
-        found.row.name, found.row.serving_signer, found.evidence, _named(others), found.row
+        winner.row.name, winner.row.serving_signer, winner.evidence, _named(others), winner.row
     )
 
 
@@ -539,11 +539,11 @@ def _search(rule: str, facts: Mapping[str, Any], row: Provider) -> Any:
         ) from error
 
 
-def _text(found: Any) -> str:
-    if isinstance(found, list):
-        texts = list(dict.fromkeys(map(str, found)))
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        texts = list(dict.fromkeys(map(str, value)))
         return ", ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
-    return str(found)
+    return str(value)
 
 
 def _named(matches: Iterable[_Match]) -> tuple[str, ...]:

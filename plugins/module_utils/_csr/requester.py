@@ -44,7 +44,7 @@ class Requester:
         more = ", ".join(f"{name} {value!r}" for name, value in marks if value)
         return f"{self.username!r} ({more})" if more else repr(self.username)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_result(self) -> dict[str, Any]:
         """Return the requester as results show it."""
         return {
             "username": self.username,

@@ -96,8 +96,8 @@ def usage_fault(requested: Iterable[str], held: Iterable[str]) -> str:
 
     "any" stands for every purpose (RFC 5280, anyExtendedKeyUsage). Unless it was requested, it is too much.
     """
-    wanted, found = PURPOSES & set(requested), PURPOSES & set(held)
-    if ANY_USAGE not in found and not wanted <= found:
+    wanted, actual = PURPOSES & set(requested), PURPOSES & set(held)
+    if ANY_USAGE not in actual and not wanted <= actual:
         return f"its usages are {', '.join(sorted(held))}" if held else "it has no usages"
-    extra = found - wanted
+    extra = actual - wanted
     return f"it may also be used for {', '.join(sorted(extra))}" if extra else ""

@@ -64,18 +64,18 @@ def diagnose(observation: CsrObservation) -> Diagnosis | None:
     the first list of possible causes is the diagnosis. Unless the cause is proven, the evidence also names the facts
     that could not be read.
     """
-    found = [
+    diagnoses = [
         diagnosis
         for cause in CAUSES
         if observation.symptom == cause.symptom and (diagnosis := cause.rule(observation))
     ]
-    for diagnosis in found:
+    for diagnosis in diagnoses:
         if diagnosis.certainty == PROVEN:
             return diagnosis
-    if not found:
+    if not diagnoses:
         return None
-    likely = [diagnosis for diagnosis in found if diagnosis.certainty == LIKELY]
-    best = _merge(likely) if likely else found[0]
+    likely = [diagnosis for diagnosis in diagnoses if diagnosis.certainty == LIKELY]
+    best = _merge(likely) if likely else diagnoses[0]
     return replace(best, evidence=(*best.evidence, *observation.unreadable))
 
 

@@ -193,13 +193,13 @@ class ClusterEvidence:
 
     def _read_authorities(self) -> tuple[PublishedCa, ...]:
         source = f"the API server's CA in {self._client.auth_source}"
-        found = list(_parse_authorities(source, self._client.connection.ca_pem or "", False))
+        authorities = list(_parse_authorities(source, self._client.connection.ca_pem or "", False))
         for config_map in trust_anchors.CONFIG_MAPS:
             where = f"{config_map.namespace or 'kube-system'}/{config_map.name}"
             read = partial(self._read_config_map, where, config_map.key)
             text = self._once(f"ConfigMap {where}", read, "")
-            found += _parse_authorities(f"ConfigMap {where}", text, bool(config_map.namespace))
-        return tuple(found)
+            authorities += _parse_authorities(f"ConfigMap {where}", text, bool(config_map.namespace))
+        return tuple(authorities)
 
     def _read_config_map(self, where: str, key: str) -> str:
         namespace, name = where.split("/")

@@ -44,7 +44,7 @@ class Diagnosis:
         """Return True if each cause that it names is proven or likely, so that an approved request is stuck."""
         return self.is_settled or self.code == SEVERAL
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_result(self) -> dict[str, Any]:
         return {**asdict(self), "evidence": list(self.evidence)}
 
 

@@ -215,12 +215,12 @@ def _delete_requests(client: Client, token: str) -> list[str]:
     """
     client.deadline = max(client.deadline, time.monotonic() + CLEANING_SECONDS)
     try:
-        found = _list(client)
+        requests = _list(client)
     except KubeError as exc:
         return [f"requests with the label {markers.PROBE}={token} may be left over: {exc.cause}"]
     # The time of the API server: if the local clock is fast, requests of a parallel run would look abandoned.
     now = client.now()
-    obsolete = (csr for csr in found if signer_probe.is_left_over(csr, token, now))
+    obsolete = (csr for csr in requests if signer_probe.is_left_over(csr, token, now))
     return [message for message in (_delete(client, csr) for csr in obsolete) if message]
 
 
@@ -256,14 +256,14 @@ def _entry(client: Client, run: ProbeRun, evidence: ClusterEvidence) -> dict[str
         "ca_source": None,
         "ca_fingerprints": [],
         "ca_problem": None,
-        "diagnosis": _as_dict(run.fault),
+        "diagnosis": _as_result(run.fault),
     }
     if not run.is_tried:
         return entry
     if run.fault or csr is None:
         return {**entry, "issued": False}
     if not certificate_of(csr):
-        return {**entry, "issued": False, "diagnosis": _as_dict(evidence.explain(csr))}
+        return {**entry, "issued": False, "diagnosis": _as_result(evidence.explain(csr))}
     return {**entry, "issued": True, **_describe_issued(client, probe, csr)}
 
 
@@ -274,7 +274,7 @@ def _describe_issued(client: Client, probe: SignerProbe, csr: Mapping[str, Any])
         leaf, intermediates = certificate_facts.load_leaf_and_chain(pem)
         facts, chain = certificate_facts.describe(leaf), tuple(map(certificate_facts.describe, intermediates))
     except CertificateError as exc:
-        return {"diagnosis": _as_dict(signer_probe.unusable(probe, exc.cause))}
+        return {"diagnosis": _as_result(signer_probe.unusable(probe, exc.cause))}
     now = certificate_rules.judged_at(facts, client.now())
     lifetime = facts.not_after - parse_time(csr["metadata"]["creationTimestamp"])
     # expirationSeconds is a hint, so another lifetime is not a fault. The result shows the lifetime.
@@ -282,7 +282,7 @@ def _describe_issued(client: Client, probe: SignerProbe, csr: Mapping[str, Any])
     fault = certificate_rules.find_fault(unlimited, probe.public_key_sha256, facts, chain, now)
     return {
         "certificate": {**facts.as_result(), "lifetime_seconds": int(lifetime.total_seconds())},
-        "diagnosis": _as_dict(signer_probe.unusable(probe, fault) if fault else None),
+        "diagnosis": _as_result(signer_probe.unusable(probe, fault) if fault else None),
         **_describe_anchor(client, probe, pem, now),
     }
 
@@ -297,5 +297,5 @@ def _describe_anchor(client: Client, probe: SignerProbe, pem: str, now: datetime
     return {"ca_source": anchor.source, "ca_fingerprints": fingerprints}
 
 
-def _as_dict(diagnosis: Diagnosis | None) -> dict[str, Any] | None:
-    return diagnosis.as_dict() if diagnosis else None
+def _as_result(diagnosis: Diagnosis | None) -> dict[str, Any] | None:
+    return diagnosis.as_result() if diagnosis else None

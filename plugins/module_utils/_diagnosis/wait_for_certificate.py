@@ -93,8 +93,8 @@ def require_issued(client: Client, subject: object, csr: Mapping[str, Any]) -> d
 
 def _is_newer(latest: Mapping[str, Any], csr: Mapping[str, Any]) -> bool:
     """Return True if it is the same object in another version."""
-    found, known = latest["metadata"], csr["metadata"]
-    return bool(found["uid"] == known["uid"] and found["resourceVersion"] != known["resourceVersion"])
+    newest, known = latest["metadata"], csr["metadata"]
+    return bool(newest["uid"] == known["uid"] and newest["resourceVersion"] != known["resourceVersion"])
 
 
 def _watch_or_list(
@@ -105,9 +105,9 @@ def _watch_or_list(
     started = time.monotonic()
     fields = {"fieldSelector": f"metadata.name={name}"}
     for event in client.watch(COLLECTION, {**fields, "resourceVersion": version}, seconds=seconds):
-        found = event.get("object") or {}
-        if event.get("type") in ("ADDED", "MODIFIED") and found["metadata"]["uid"] == uid:
-            return found, found["metadata"]["resourceVersion"]
+        csr_of_event = event.get("object") or {}
+        if event.get("type") in ("ADDED", "MODIFIED") and csr_of_event["metadata"]["uid"] == uid:
+            return csr_of_event, csr_of_event["metadata"]["resourceVersion"]
         if event.get("type") != "ERROR":
             break  # It was deleted or replaced. The list below tells which.
     else:
@@ -140,6 +140,6 @@ def _not_issued(subject: object, csr: Mapping[str, Any], diagnosis: Diagnosis) -
         f"{subject}: {diagnosis.cause}",
         evidence=(f"condition {condition_text(csr)}, certainty {diagnosis.certainty}", *diagnosis.evidence),
         remedy=diagnosis.remedy,
-        diagnosis=diagnosis.as_dict(),
+        diagnosis=diagnosis.as_result(),
         csr=csr_api.summarize(csr),
     )

@@ -166,8 +166,8 @@ def _foreign_words(body: bytes) -> str:
 
 def warning_texts(header: str | None) -> list[str]:
     """Return the texts of a Warning header (RFC 7234 section 5.5). Kubernetes sends: 299 - "text"."""
-    found = _QUOTED.findall(header or "")
-    return [re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL) for text in found]
+    quoted = _QUOTED.findall(header or "")
+    return [re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL) for text in quoted]
 
 
 # The pattern reads each character once, also if a quote does not end.

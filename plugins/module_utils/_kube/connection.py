@@ -188,10 +188,10 @@ def _refuse(
 
 
 def _require_complete(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
-    given = next(name for name in DIRECT_OPTIONS if name in values)
+    option = next(name for name in DIRECT_OPTIONS if name in values)
     if "host" not in values:
         raise ConfigurationError(
-            f"{origins[given]} is set without a host",
+            f"{origins[option]} is set without a host",
             remedy="Set host too, or use kubeconfig and context instead",
         )
     complete = (("api_key",), ("username", "password"), ("client_cert", "client_key"))

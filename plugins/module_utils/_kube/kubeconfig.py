@@ -73,15 +73,15 @@ class Kubeconfig:
 
     def entry(self, section: str, name: str) -> KubeconfigEntry:
         """Return the entry with a name. Raises ConfigurationError, which lists the existing names."""
-        found = self.entries[section].get(name)
-        if found is None:
+        content = self.entries[section].get(name)
+        if content is None:
             known = ", ".join(sorted(self.entries[section])) or "none"
             raise ConfigurationError(
                 f"kubeconfig {self.where} has no {SECTIONS[section]} named {quoted(name)}",
                 evidence=(f"{section}: {known}",),
                 remedy=f"Set context to one of these: {known}" if section == "contexts" else REPAIR,
             )
-        return found
+        return content
 
 
 def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connection:
@@ -146,20 +146,20 @@ def _is_in_pod(environ: Mapping[str, str]) -> bool:
 
 def _transport(sources: ConnectionSources) -> dict[str, Any]:
     """Return the transport options that the task or the environment gives."""
-    given = {
+    fields = {
         option: sources.values[option]
         for option in TRANSPORT_FIELDS
         if sources.values.get(option) not in (None, [], {})
     }
-    if "ca_cert" in given:
-        given["ca_cert"] = _read(given["ca_cert"], sources.origins["ca_cert"])
-    if "impersonate_groups" in given:
-        given["impersonate_groups"] = tuple(given["impersonate_groups"])
-    return given
+    if "ca_cert" in fields:
+        fields["ca_cert"] = _read(fields["ca_cert"], sources.origins["ca_cert"])
+    if "impersonate_groups" in fields:
+        fields["impersonate_groups"] = tuple(fields["impersonate_groups"])
+    return fields
 
 
-def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {TRANSPORT_FIELDS[option]: value for option, value in given.items()}
+def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {TRANSPORT_FIELDS[option]: value for option, value in options.items()}
 
 
 def _direct(sources: ConnectionSources) -> Connection:
@@ -205,7 +205,7 @@ def _from_kubeconfig(source: Any, origin: str, sources: ConnectionSources) -> Co
     check_fields("user", user.value, problem)
     own = {**_cluster_fields(cluster, problem), **_user_fields(user, cluster, problem)}
     # The task overrides a kubeconfig. The environment only completes it.
-    given = {
+    fields = {
         option: value
         for option, value in _transport(sources).items()
         if sources.origins.get(option, "").startswith("the task") or own.get(TRANSPORT_FIELDS[option]) is None
@@ -213,7 +213,7 @@ def _from_kubeconfig(source: Any, origin: str, sources: ConnectionSources) -> Co
     return Connection(
         host=_host(cluster.value.get("server"), problem),
         auth_source=problem,
-        **{**{key: value for key, value in own.items() if value is not None}, **_fields(given)},
+        **{**{key: value for key, value in own.items() if value is not None}, **_fields(fields)},
     )
 
 
@@ -237,10 +237,10 @@ def _load(source: Any, origin: str) -> Kubeconfig:
         )
     where = f"{source} ({origin})"
     paths = [expand(path) for path in str(source).split(os.pathsep) if path]
-    found = [path for path in paths if os.path.exists(path)]
-    if not found:
+    existing = [path for path in paths if os.path.exists(path)]
+    if not existing:
         raise ConfigurationError(f"kubeconfig {where} does not exist", remedy="check the path")
-    return _read_files(found, where)
+    return _read_files(existing, where)
 
 
 def _read_files(paths: list[str], where: str) -> Kubeconfig:

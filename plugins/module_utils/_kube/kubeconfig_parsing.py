@@ -129,19 +129,21 @@ def check_fields(entry: str, value: Mapping[str, Any], where: str) -> None:
                 remedy="remove it, or use a user that needs no such impersonation",
             )
     for name, wanted in FIELDS[entry].items():
-        given = value.get(name)
-        if given is None:
+        content = value.get(name)
+        if content is None:
             continue
-        if not IS_OF_TYPE[wanted](given):
-            hint = ": write true or false without quotes" if wanted == BOOLEAN and _is_text(given) else ""
-            hint = ": put the value in quotes" if wanted == TEXT and isinstance(given, (int, float)) else hint
+        if not IS_OF_TYPE[wanted](content):
+            hint = ": write true or false without quotes" if wanted == BOOLEAN and _is_text(content) else ""
+            hint = (
+                ": put the value in quotes" if wanted == TEXT and isinstance(content, (int, float)) else hint
+            )
             raise KubeconfigError(
                 f"{where}: {name} of its {entry} is not {wanted}",
-                evidence=(f"type: {type(given).__name__}",),
+                evidence=(f"type: {type(content).__name__}",),
                 remedy=f"{REPAIR}{hint}",
             )
         if wanted == MAPPING:
-            check_fields(name, given, where)
+            check_fields(name, content, where)
 
 
 def load_yaml(text: str, where: str) -> Any:

@@ -69,7 +69,7 @@ class Lease:
     metadata: labels and annotations of the object.
     holder: the name of the run, by default a name of this process.
     seconds: the duration.
-    is_optional: True if the run goes on when the API server refuses the Lease.
+    is_optional: True if the run continues when the API server refuses the Lease.
     on_wait: called every LOOK_SECONDS with the content of the Lease while another run holds it.
     problem: the reason why an optional Lease is not held, "" if it is held.
     previous: the object of the run from which this run took over the Lease because that run no longer renewed it, else None.
@@ -238,18 +238,18 @@ class Lease:
 
     def _delete_at(self, held: Mapping[str, Any] | None) -> None:
         """Delete the object at the known version, or else at its current version if this run holds it."""
-        found = held or self._client.find(self._path)
-        if found is None or read_lease(found).holder != self.holder:
+        lease = held or self._client.find(self._path)
+        if lease is None or read_lease(lease).holder != self.holder:
             return
-        exactly = {key: read_metadata(found, key) for key in ("uid", "resourceVersion")}
+        exactly = {key: read_metadata(lease, key) for key in ("uid", "resourceVersion")}
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": exactly}
         self._client.send("DELETE", self._path, options)
         self._is_sent = False
 
     def _try_to_acquire(self) -> LeaseState | None:
         """Try to acquire it. Return None on success, else the content of the other run's Lease."""
-        found = self._client.find(self._path) if self._is_known else None
-        if found is None:
+        lease = self._client.find(self._path) if self._is_known else None
+        if lease is None:
             now, begun = self._client.now(), time.monotonic()
             try:
                 body = {**self._body, "spec": lease_spec(self.holder, now, now, 0, self._seconds)}
@@ -258,30 +258,30 @@ class Lease:
                 return None
             except AlreadyExists:
                 self._is_known = True
-                found = self._client.find(self._path)
-        return self._take_over(found) if found else LeaseState()
+                lease = self._client.find(self._path)
+        return self._take_over(lease) if lease else LeaseState()
 
-    def _take_over(self, found: Mapping[str, Any]) -> LeaseState | None:
-        state, now, begun = read_lease(found), self._client.now(), time.monotonic()
+    def _take_over(self, lease: Mapping[str, Any]) -> LeaseState | None:
+        state, now, begun = read_lease(lease), self._client.now(), time.monotonic()
         if state.holder == self.holder:
-            self._record_held(found, begun)  # the answer to this run's own write was lost
+            self._record_held(lease, begun)  # the answer to this run's own write was lost
             self._renewed -= self._seconds  # the time of that write is not known
             return None
         self._is_sent = False
-        if not state.is_free(now, self._seconds_unchanged(found), self._seconds):
+        if not state.is_free(now, self._seconds_unchanged(lease), self._seconds):
             return state
         spec = lease_spec(self.holder, now, now, state.transitions + 1, self._seconds)
         # The annotations of the other run would be taken for those of this run later.
         own: Mapping[str, Any] = self._body["metadata"]
-        metadata = {**(found.get("metadata") or {}), "annotations": {}, **own}
+        metadata = {**(lease.get("metadata") or {}), "annotations": {}, **own}
         try:
             self._is_sent = True
             self._record_held(
-                self._client.send("PUT", self._path, {**found, "metadata": metadata, "spec": spec}), begun
+                self._client.send("PUT", self._path, {**lease, "metadata": metadata, "spec": spec}), begun
             )
         except (Conflict, NotFound):
             return LeaseState()  # another run was faster
-        self.previous = found if state.holder else None
+        self.previous = lease if state.holder else None
         return None
 
     def _record_held(self, obj: Mapping[str, Any], begun: float) -> None:
@@ -289,9 +289,9 @@ class Lease:
         self._held, self._renewed = obj, begun
         self._is_sent = self._is_doubtful = False
 
-    def _seconds_unchanged(self, found: Mapping[str, Any]) -> float:
+    def _seconds_unchanged(self, lease: Mapping[str, Any]) -> float:
         """Return the seconds by our own clock for which this run has seen the Lease unchanged."""
-        version, now = read_metadata(found, "resourceVersion"), time.monotonic()
+        version, now = read_metadata(lease, "resourceVersion"), time.monotonic()
         if version != self._version_seen[0]:
             self._version_seen = version, now
         return now - self._version_seen[1]
@@ -301,7 +301,7 @@ class Lease:
         if self._is_certain():
             return
         with self._lock:
-            if self._is_certain():  # the thread renewed it meanwhile
+            if self._is_certain():  # The thread renewed it during the request.
                 return
             try:
                 self._renew(self._client)
@@ -342,10 +342,10 @@ class Lease:
 
     def _still_held(self, client: Client, held: Mapping[str, Any]) -> Mapping[str, Any]:
         """Read the Lease again after a conflict. Its labels may have changed, or the answer to a renewal was lost."""
-        found = client.find(self._path)
-        if found is None or read_token(found) != read_token(held):
-            raise self._lost_error(found)
-        return found
+        lease = client.find(self._path)
+        if lease is None or read_token(lease) != read_token(held):
+            raise self._lost_error(lease)
+        return lease
 
     def _go_on_without(self, exc: ApiError) -> None:
         """Raise the error, unless the Lease is optional and the API server refuses it to this identity."""
@@ -378,9 +378,9 @@ class Lease:
             )
         )
 
-    def _lost_error(self, found: Mapping[str, Any] | None) -> LeaseLostError:
+    def _lost_error(self, lease: Mapping[str, Any] | None) -> LeaseLostError:
         self._held = None
-        holder = read_lease(found or {}).holder
+        holder = read_lease(lease or {}).holder
         if holder in ("", self.holder):
             cause = (
                 f"this run lost {self._title}: another run held the Lease in the meantime, or it was deleted"

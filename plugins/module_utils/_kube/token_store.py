@@ -75,7 +75,7 @@ class TokenStore:
     def one_at_a_time(self, key: str, seconds: float) -> Iterator[None]:
         """Hold the lock of a key while the block runs. Wait at most ``seconds`` for the process that holds it.
 
-        A process that had to wait goes on without the lock. It usually finds the token of the other process. If the plugin
+        A process that had to wait continues without the lock. It usually finds the token of the other process. If the plugin
         failed there, the waiting processes do not fail one after the other.
         """
         byte = 1 + int(key, 16) % _KEY_BYTES

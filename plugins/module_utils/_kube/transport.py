@@ -167,7 +167,7 @@ def dial(host: str, port: int, bounds: ReadLimits, seconds: float = float("inf")
 
 
 def tunnel(connection: socket.socket, host: str, port: int, headers: Mapping[str, str]) -> None:
-    """Ask the connected proxy for a tunnel to the host (HTTP CONNECT). Raises TimedOut, OSError."""
+    """Request a tunnel to the host from the connected proxy (HTTP CONNECT). Raises TimedOut, OSError."""
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [
         f"CONNECT {target} HTTP/1.1",

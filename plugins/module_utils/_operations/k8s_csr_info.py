@@ -111,7 +111,7 @@ def _entry(csr: dict[str, Any], diagnosis: Diagnosis | None) -> dict[str, Any]:
         **_content(csr),
         "created": csr["metadata"].get("creationTimestamp", ""),
         "certificate": _certificate(csr),
-        "diagnosis": diagnosis.as_dict() if diagnosis else None,
+        "diagnosis": diagnosis.as_result() if diagnosis else None,
     }
 
 
@@ -121,12 +121,12 @@ def _missing_entry(name: str, now: datetime) -> dict[str, Any]:
     empty = dict.fromkeys(("uid", "signer_name", "subject", "created"), "")
     return {
         **empty,
-        "requester": Requester().as_dict(),
+        "requester": Requester().as_result(),
         "name": name,
         "condition": GONE,
         "names": [],
         "certificate": None,
-        "diagnosis": diagnosis.as_dict() if diagnosis else None,
+        "diagnosis": diagnosis.as_result() if diagnosis else None,
     }
 
 
@@ -140,7 +140,7 @@ def _content(csr: dict[str, Any]) -> dict[str, Any]:
         return _unreadable(csr, content.fault)
     request = content.request
     return {
-        "requester": requester_of(csr).as_dict(),
+        "requester": requester_of(csr).as_result(),
         "subject": request.subject,
         "names": [*request.dns_names, *request.ip_addresses],
     }
@@ -148,7 +148,7 @@ def _content(csr: dict[str, Any]) -> dict[str, Any]:
 
 def _unreadable(csr: dict[str, Any], reason: str) -> dict[str, Any]:
     return {
-        "requester": requester_of(csr).as_dict(),
+        "requester": requester_of(csr).as_result(),
         "subject": "",
         "names": [],
         "unreadable": reason,

@@ -75,7 +75,7 @@ class ProbeCall:
 
     @property
     def permission(self) -> Permission | None:
-        """What the request needs; reading discovery documents is everybody's right."""
+        """Return the permissions for the request. Every identity may read discovery documents."""
         made = self.creation
         return Permission("create", made.group, made.resource, made.namespace) if made else None
 

@@ -60,8 +60,8 @@ def certificates(bundle: str) -> tuple[BundleCertificate, ...]:
     certificates that cryptography refuses, so keep every block that Go may read. Omit all other blocks.
     """
     blocks = pem_text.blocks(bundle)
-    found = (_anchor(block) for block in blocks if block.label == certificate_facts.LABEL)
-    return tuple({anchor.fingerprint: anchor for anchor in found if anchor}.values())
+    entries = (_anchor(block) for block in blocks if block.label == certificate_facts.LABEL)
+    return tuple({anchor.fingerprint: anchor for anchor in entries if anchor}.values())
 
 
 def check(bundle: str) -> None:
@@ -73,8 +73,8 @@ def check(bundle: str) -> None:
             remedy="Give only certificates. Replace the key if another person may have seen it",
         )
     try:
-        found = certificate_facts.load(bundle)
-        for certificate in found:
+        loaded = certificate_facts.load(bundle)
+        for certificate in loaded:
             certificate_facts.describe(
                 certificate
             )  # the parts of one that is read may be damaged all the same
@@ -82,15 +82,15 @@ def check(bundle: str) -> None:
         raise BundleError(
             f"the CA bundle is damaged: {error.cause}", remedy="Give PEM text as it was issued"
         ) from error
-    if not found:
+    if not loaded:
         raise BundleError(
             "the CA bundle holds no certificate",
             code="invalid-bundle",
             remedy="Give PEM text with at least one BEGIN CERTIFICATE block",
         )
-    if len(found) > MAX_CERTIFICATES:
+    if len(loaded) > MAX_CERTIFICATES:
         raise BundleError(
-            f"the CA bundle holds {len(found)} certificates, more than {MAX_CERTIFICATES}",
+            f"the CA bundle holds {len(loaded)} certificates, more than {MAX_CERTIFICATES}",
             remedy="Give only the CA that issued the webhook's certificate",
         )
 
@@ -104,14 +104,14 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
     Kubernetes 1.31). "add" also removes expired certificates.
     now: aware. Raises BundleError if every wanted certificate has expired, unless mode is "absent".
     """
-    present, given = certificates(bundle), certificates(wanted)
-    prints = {anchor.fingerprint for anchor in given}
+    present, added = certificates(bundle), certificates(wanted)
+    prints = {anchor.fingerprint for anchor in added}
     if mode == "absent":
         kept = [anchor for anchor in present if anchor.fingerprint not in prints]
         return bundle if len(kept) == len(present) else _text(kept)
-    live = [anchor for anchor in given if anchor.is_live(now)]
+    live = [anchor for anchor in added if anchor.is_live(now)]
     if not live:
-        last = max(anchor.not_after for anchor in given if anchor.not_after)
+        last = max(anchor.not_after for anchor in added if anchor.not_after)
         raise BundleError(
             f"every certificate of the CA bundle has expired, the last on {last:%Y-%m-%d %H:%M} UTC",
             code="invalid-bundle",
@@ -120,7 +120,7 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
     held = {anchor.fingerprint for anchor in present}
     if mode == "exactly":
         clean = len(pem_text.blocks(bundle)) == len(present)
-        return bundle if clean and held == prints else _text(given)
+        return bundle if clean and held == prints else _text(added)
     missing = [anchor for anchor in live if anchor.fingerprint not in held]
     return _text([anchor for anchor in present if anchor.is_live(now)] + missing) if missing else bundle
 

@@ -217,15 +217,15 @@ def client_configs(
     calls another Service, or if no client configuration is left, and MalformedObject.
     """
     with check_shape(target):
-        found = [_client_config(*place) for place in KINDS[target.kind].locate(target, obj)]
-    present = [config.webhook for config in found]
+        configs = [_client_config(*place) for place in KINDS[target.kind].locate(target, obj)]
+    present = [config.webhook for config in configs]
     for name in target.webhooks:
         if name not in present:
             raise TargetError(
                 f"{target} has no webhook {name}",
                 remedy=f"Use one of {_listed(present)}" if present else "It has no webhooks at all",
             )
-    named = [config for config in found if not target.webhooks or config.webhook in target.webhooks]
+    named = [config for config in configs if not target.webhooks or config.webhook in target.webhooks]
     if not named:
         raise TargetError(
             f"{target} has no webhooks", remedy="Remove it from the targets, or add its webhooks first"
@@ -244,8 +244,8 @@ def client_configs(
 def find_managers(target: Target, obj: Object) -> tuple[DetectedManager, ...]:
     """Return the other managers of an object that may write its caBundle, in the order of the table."""
     with check_shape(target):
-        found = _managers.find_managers(obj["metadata"])
-    return tuple(one for one in found if one.manager.bundle)
+        detected = _managers.find_managers(obj["metadata"])
+    return tuple(entry for entry in detected if entry.manager.bundle)
 
 
 def find_bundle_writer(target: Target, obj: Object) -> DetectedManager | None:
@@ -253,7 +253,7 @@ def find_bundle_writer(target: Target, obj: Object) -> DetectedManager | None:
 
     Only this manager can restore its certificates, so they are not ours to remove.
     """
-    return next((one for one in find_managers(target, obj) if one.manager.writes_bundles), None)
+    return next((entry for entry in find_managers(target, obj) if entry.manager.writes_bundles), None)
 
 
 def remedy_for(target: Target, detected: DetectedManager) -> str:
@@ -283,13 +283,15 @@ def check_managers(target: Target, obj: Object, *, removes: str = "", consent: C
             evidence=writer.evidence,
             remedy=f"{remedy_for(target, writer)}{keep}",
         )
-    found = [one for one in find_managers(target, obj) if not consent.covers(one.manager.key, target)]
-    if found:
-        remedies = ". ".join(remedy_for(target, one) for one in found)
+    detected = [
+        entry for entry in find_managers(target, obj) if not consent.covers(entry.manager.key, target)
+    ]
+    if detected:
+        remedies = ". ".join(remedy_for(target, entry) for entry in detected)
         raise OwnedTargetError(
-            _managers.belongs_to(target, found),
-            evidence=[marker for one in found for marker in one.evidence],
-            remedy=f"{remedies}. Or write it nevertheless with accept: [{', '.join(one.manager.key for one in found)}]",
+            _managers.belongs_to(target, detected),
+            evidence=[marker for entry in detected for marker in entry.evidence],
+            remedy=f"{remedies}. Or write it nevertheless with accept: [{', '.join(entry.manager.key for entry in detected)}]",
         )
 
 

@@ -325,15 +325,15 @@ def of_answer(words: str, kind: str, webhook: str = "") -> CallFailure:
     kind: how the probed webhook is called. webhook: the name of an admission webhook. A failure of another webhook proves nothing.
     """
     for frame in FRAMES:
-        found = re.match(frame.pattern, words, re.DOTALL)
-        if found is None:
+        match = re.match(frame.pattern, words, re.DOTALL)
+        if match is None:
             continue
-        if frame.kind != kind or (webhook and found["name"] != webhook):
+        if frame.kind != kind or (webhook and match["name"] != webhook):
             return _of_another(words)
         if frame.about == REFUSAL:
-            said = found["detail"].lstrip(": ").strip() or "without explanation"
+            said = match["detail"].lstrip(": ").strip() or "without explanation"
             return CallFailure("denied", REFUSAL, f"it denied the object: {quote(said)}", _DENIED_REMEDY)
-        return _first(OTHERS if frame.about == ELSEWHERE else CALLS, found["detail"], frame)
+        return _first(OTHERS if frame.about == ELSEWHERE else CALLS, match["detail"], frame)
     return of_call(words) if kind == AGGREGATION else _of_others(words)
 
 
@@ -344,8 +344,8 @@ def of_call(words: str) -> CallFailure:
 
 def said_by_webhook(words: str) -> str:
     """Return the reason that a webhook gave for its denial, "" if the message is not a denial."""
-    found = re.match(next(frame for frame in FRAMES if frame.about == REFUSAL).pattern, words, re.DOTALL)
-    return found["detail"].lstrip(": ").strip() if found else ""
+    match = re.match(next(frame for frame in FRAMES if frame.about == REFUSAL).pattern, words, re.DOTALL)
+    return match["detail"].lstrip(": ").strip() if match else ""
 
 
 _DENIED_REMEDY = "Give an object that its rule allows, or expect: denied"

@@ -65,7 +65,7 @@ def namespace_labels(client: Client, creation: AdmissionRequest) -> dict[str, st
     return (namespace or {}).get("metadata", {}).get("labels") or {}
 
 
-def ask(client: Client, call: ProbeCall, count: int) -> tuple[WebhookAnswer, ...]:
+def send_probe(client: Client, call: ProbeCall, count: int) -> tuple[WebhookAnswer, ...]:
     """Send the request several times, each over a new connection, until a call fails.
 
     Raises ConnectionFailed and AuthenticationError if the API server itself does not answer.
@@ -84,7 +84,7 @@ def describe_endpoints(
     scan: EndpointScan, config: ClientConfig, now: datetime
 ) -> tuple[EndpointEvidence, ...]:
     """Return the certificate of each endpoint, and why the API server would refuse it on a new connection."""
-    return tuple(_describe_endpoint(one, config, now) for one in scan.served)
+    return tuple(_describe_endpoint(chain, config, now) for chain in scan.served)
 
 
 def _ask(client: Client, call: ProbeCall) -> WebhookAnswer:
@@ -109,11 +109,11 @@ def _answer(error: KubeError, call: ProbeCall) -> WebhookAnswer:
     return WebhookAnswer(failure, words)
 
 
-def _describe_endpoint(one: ServedChain, config: ClientConfig, now: datetime) -> EndpointEvidence:
-    if one.certificate is None:
-        return EndpointEvidence(str(one.endpoint), problem=one.problem)
-    judged, facts = served_chains.judge_served(one, config, now), one.certificate
+def _describe_endpoint(chain: ServedChain, config: ClientConfig, now: datetime) -> EndpointEvidence:
+    if chain.certificate is None:
+        return EndpointEvidence(str(chain.endpoint), problem=chain.problem)
+    judged, facts = served_chains.judge_served(chain, config, now), chain.certificate
     words = f"serves serial {facts.serial}, valid until {facts.not_after:%Y-%m-%d %H:%M} UTC"
     if judged.verdict.ok and judged.breaks[0].certificate != facts:
         words += f" ({judged.breaks[0].in_words(now)})"
-    return EndpointEvidence(str(one.endpoint), certificate=words, refusal=judged.refusal)
+    return EndpointEvidence(str(chain.endpoint), certificate=words, refusal=judged.refusal)

@@ -107,7 +107,9 @@ class ProbeEvidence:
     @property
     def all_endpoints_verify(self) -> bool:
         """Return True if every endpoint serves a certificate that a new connection accepts."""
-        return self.has_bundle and bool(self.endpoints) and all(one.verifies for one in self.endpoints)
+        return (
+            self.has_bundle and bool(self.endpoints) and all(endpoint.verifies for endpoint in self.endpoints)
+        )
 
 
 @dataclass(frozen=True)
@@ -132,16 +134,23 @@ class ProbeVerdict:
 
 def judge(evidence: ProbeEvidence) -> ProbeVerdict:
     """Return the verdict of the first rule that applies, with all observations as evidence."""
-    found = next(verdict for rule in RULES if (verdict := rule(evidence)))
-    lasting = found.is_lasting or found.code in LASTING
+    verdict_of_rule = next(verdict for rule in RULES if (verdict := rule(evidence)))
+    lasting = verdict_of_rule.is_lasting or verdict_of_rule.code in LASTING
     return ProbeVerdict(
-        found.verdict, found.code, found.cause, found.remedy, tuple(_evidence_lines(evidence)), lasting
+        verdict_of_rule.verdict,
+        verdict_of_rule.code,
+        verdict_of_rule.cause,
+        verdict_of_rule.remedy,
+        tuple(_evidence_lines(evidence)),
+        lasting,
     )
 
 
 def _served_is_refused(evidence: ProbeEvidence) -> ProbeVerdict | None:
     """A new connection would refuse the certificate of an endpoint. Requests over old connections do not matter then."""
-    bad = next((one for one in evidence.endpoints if one.refusal and evidence.has_bundle), None)
+    bad = next(
+        (endpoint for endpoint in evidence.endpoints if endpoint.refusal and evidence.has_bundle), None
+    )
     if bad is None:
         return None
     failure = call_failures.of_call(f"x509: {bad.refusal}")
@@ -205,7 +214,7 @@ def _accepted_unexpectedly(evidence: ProbeEvidence) -> ProbeVerdict | None:
     reasons += ["or cannot be called, which failurePolicy Ignore hides"] if evidence.fails_open else []
     reasons += [f"or is not asked: {evidence.match.reason}"] if evidence.match.is_asked is None else []
     problem = next(
-        (f"{one.endpoint}: {one.problem}" for one in evidence.endpoints if one.problem),
+        (f"{endpoint.endpoint}: {endpoint.problem}" for endpoint in evidence.endpoints if endpoint.problem),
         evidence.endpoints_problem,
     )
     cause = f"the object was accepted: {', '.join(reasons)}" + (f" ({problem})" if problem else "")
@@ -249,7 +258,14 @@ def _old_connection(evidence: ProbeEvidence) -> ProbeVerdict | None:
             _NO_BUNDLE,
         )
     else:
-        hidden = next((f"{one.endpoint}: {one.problem}" for one in evidence.endpoints if one.problem), "")
+        hidden = next(
+            (
+                f"{endpoint.endpoint}: {endpoint.problem}"
+                for endpoint in evidence.endpoints
+                if endpoint.problem
+            ),
+            "",
+        )
         why, remedy = hidden or evidence.endpoints_problem or "its endpoints were not checked", _BLIND
     return ProbeVerdict(UNPROVEN, "old-connection", f"{cause} ({why})", remedy, is_lasting=evidence.is_blind)
 
@@ -301,11 +317,13 @@ def _evidence_lines(evidence: ProbeEvidence) -> Iterator[str]:
     for words in dict.fromkeys(answer.words or "accepted" for answer in evidence.answers):
         count = sum((answer.words or "accepted") == words for answer in evidence.answers)
         yield f"{evidence.request}, {_many(count, 'time')}: {call_failures.quote(words)}"
-    for one in evidence.endpoints:
-        judged = "which its caBundle accepts" if one.verifies else f"which is refused: {one.refusal}"
+    for endpoint in evidence.endpoints:
+        judged = (
+            "which its caBundle accepts" if endpoint.verifies else f"which is refused: {endpoint.refusal}"
+        )
         if not evidence.has_bundle:
             judged = "which cannot be judged without a caBundle"
-        yield f"{one.endpoint}: {f'{one.certificate}, {judged}' if one.certificate else f'not seen, {one.problem}'}"
+        yield f"{endpoint.endpoint}: {f'{endpoint.certificate}, {judged}' if endpoint.certificate else f'not seen, {endpoint.problem}'}"
     if evidence.endpoints_problem:
         yield f"endpoints: {evidence.endpoints_problem}"
     if evidence.is_reconnected:

@@ -259,7 +259,7 @@ def _answers(prepared: _PreparedProbe, call: ProbeCall, obj: Object) -> tuple[We
         is_available, words = admission_call.availability(obj)
         if not is_available:
             return (WebhookAnswer(call_failures.of_call(words), f"condition Available is not True: {words}"),)
-    return probe_calls.ask(prepared.client, call, probe_calls.requests_for(prepared.api_servers))
+    return probe_calls.send_probe(prepared.client, call, probe_calls.requests_for(prepared.api_servers))
 
 
 def _judge_new_connections(
@@ -292,7 +292,7 @@ def _conclude(prepared: _PreparedProbe, last: _ProbeAttempt, is_changed: bool) -
     webhook = f", webhook {last.config.webhook}" if last.config.webhook else ""
     cause = f"{prepared.request.target}{webhook}: {last.verdict.cause}"
     now = prepared.client.now()
-    served = tuple(ServedReport(one, _refusal(one, last.config, now)) for one in last.scan.served)
+    served = tuple(ServedReport(chain, _refusal(chain, last.config, now)) for chain in last.scan.served)
     return ProbeResult(replace(last.verdict, cause=cause, remedy=_remedy(last)), served, is_changed)
 
 

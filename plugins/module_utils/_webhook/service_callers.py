@@ -55,30 +55,30 @@ def list_callers(
 
     Raises MissingPermissions that names every list which this identity may not read, KubeError.
     """
-    found: list[ServiceCaller] = []
+    callers: list[ServiceCaller] = []
     lacking: list[Permission] = []
     messages: list[str] = []
     for kind in KINDS:
         try:
-            found += _list_kind(client, kind, service, recorded)
+            callers += _list_kind(client, kind, service, recorded)
         except Forbidden as error:
             lacking.append(Permission("list", KINDS[kind].group, KINDS[kind].resource))
             messages.append(error.message)
     if lacking:
         purpose = f"discover the targets of Service {'/'.join(service)}"
         raise missing_permissions(lacking, purpose, messages[0])
-    return tuple(found)
+    return tuple(callers)
 
 
 def list_visible_callers(client: Client, service: ServiceName) -> tuple[ServiceCaller, ...]:
     """Return the objects that call the Service, of the kinds that this identity may list."""
-    found: list[ServiceCaller] = []
+    callers: list[ServiceCaller] = []
     for kind in KINDS:
         try:
-            found += _list_kind(client, kind, service, ())
+            callers += _list_kind(client, kind, service, ())
         except KubeError:
             continue  # The run does not depend on this list.
-    return tuple(found)
+    return tuple(callers)
 
 
 def judge(

@@ -62,15 +62,15 @@ def assess(views: Iterable[ConfigScan], fingerprint: str, now: datetime) -> Serv
         unseen = unseen or not view.scan.served
         if view.scan.problem:
             evidence.append(view.scan.problem)
-        for one in (*view.scan.served, *view.scan.unready):
-            fault = _fault(one, view.config, fingerprint, now)
-            is_leaving = one.endpoint.state == TERMINATING
-            if not fault or (is_leaving and not one.certificate):
+        for chain in (*view.scan.served, *view.scan.unready):
+            fault = _fault(chain, view.config, fingerprint, now)
+            is_leaving = chain.endpoint.state == TERMINATING
+            if not fault or (is_leaving and not chain.certificate):
                 continue
-            evidence.append(f"{one.endpoint} {fault}")
-            if one.certificate and not is_leaving:
-                stale.append(one)
-            elif one.is_blind:
+            evidence.append(f"{chain.endpoint} {fault}")
+            if chain.certificate and not is_leaving:
+                stale.append(chain)
+            elif chain.is_blind:
                 unreached = True
             else:
                 unseen = True
@@ -85,7 +85,7 @@ def is_partly_seen(scan: EndpointScan) -> bool:
 
     A URL, or a Service of type ExternalName, may lead each connection to another machine.
     """
-    return any(one.endpoint.is_outside for one in scan.served)
+    return any(chain.endpoint.is_outside for chain in scan.served)
 
 
 def _state(views: Iterable[ConfigScan], *, is_stale: bool, is_unseen: bool, is_unreached: bool) -> str:
@@ -102,8 +102,8 @@ def _state(views: Iterable[ConfigScan], *, is_stale: bool, is_unseen: bool, is_u
 
 def _doubts(views: Iterable[ConfigScan]) -> Iterator[str]:
     for view in views:
-        for one in view.scan.served if is_partly_seen(view.scan) else ():
-            yield f"{one.endpoint} serves it on one connection, but other machines may answer at that address"
+        for chain in view.scan.served if is_partly_seen(view.scan) else ():
+            yield f"{chain.endpoint} serves it on one connection, but other machines may answer at that address"
 
 
 def _fault(served: ServedChain, config: ClientConfig, fingerprint: str, now: datetime) -> str:

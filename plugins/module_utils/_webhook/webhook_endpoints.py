@@ -117,15 +117,15 @@ def _of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]],
     wanted = next((entry for entry in ports if entry.get("port") == number), None)
     if wanted is None:
         return Endpoints(problem=f"{where} has no port {number}")
-    found: dict[Any, Endpoint] = {}
+    endpoints: dict[Any, Endpoint] = {}
     for endpoint in _of_slices(slices, service["metadata"]["namespace"], wanted.get("name") or ""):
         key = endpoint.pod or endpoint.host
         # While slices are reordered, two of them may list the same endpoint.
-        known = found.get(key)
+        known = endpoints.get(key)
         if known is None or (known.state != READY and endpoint.state == READY):
-            found[key] = endpoint
-    ready = tuple(one for one in found.values() if one.state == READY)
-    unready = tuple(one for one in found.values() if one.state != READY)
+            endpoints[key] = endpoint
+    ready = tuple(one for one in endpoints.values() if one.state == READY)
+    unready = tuple(one for one in endpoints.values() if one.state != READY)
     return Endpoints(ready, "" if ready else f"{where} has no ready endpoint", unready=unready)
 
 

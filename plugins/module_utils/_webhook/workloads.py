@@ -51,7 +51,7 @@ class WebhookWorkload:
 
     @property
     def permissions(self) -> list[Permission]:
-        """What a restart needs."""
+        """Return the permissions for a restart."""
         return [
             Permission(verb, "apps", RESOURCES[self.kind], self.namespace, self.name)
             for verb in ("get", "patch")
@@ -97,15 +97,15 @@ def find_candidates(
 
     Raises KubeError.
     """
-    found = []
+    candidates = []
     for kind, resource in RESOURCES.items():
         listed = client.list_all(f"/apis/apps/v1/namespaces/{namespace}/{resource}")["items"]
-        found += [
+        candidates += [
             WebhookWorkload(kind, namespace, obj["metadata"]["name"])
             for obj in listed
             if _serves(obj["spec"]["template"], secret, selector or {})
         ]
-    return tuple(found)
+    return tuple(candidates)
 
 
 def _serves(template: Mapping[str, Any], secret: str, selector: Mapping[str, str]) -> bool:
@@ -158,8 +158,8 @@ def is_frozen(pod: Mapping[str, Any], secret: str) -> bool:
 def dead_ends(pod: Mapping[str, Any], secret: str) -> tuple[str, ...]:
     """Return the reasons why a change of the Secret may never reach the running pod, as sentences."""
     volumes, containers = _mounts(pod, secret)
-    found = tuple(text for container in containers for text in _frozen(container, volumes, secret))
-    return found if volumes or found else (f"no volume of the pod holds Secret {secret}",)
+    texts = tuple(text for container in containers for text in _frozen(container, volumes, secret))
+    return texts if volumes or texts else (f"no volume of the pod holds Secret {secret}",)
 
 
 def _mounts(pod: Mapping[str, Any], secret: str) -> tuple[set[str], list[Mapping[str, Any]]]:

@@ -229,11 +229,11 @@ def _read_attributes(attributes: DerElement, contents: RequestContents) -> None:
         if oid in seen:
             raise RequestNotCanonical(f"it has the attribute {oid} more than once")
         seen.add(oid)
-        given = _members(values, strict_der.SET, f"the attribute {oid}")
-        if oid == EXTENSION_REQUEST and len(given) == 1:
-            _read_extensions(given[0], contents)
+        members = _members(values, strict_der.SET, f"the attribute {oid}")
+        if oid == EXTENSION_REQUEST and len(members) == 1:
+            _read_extensions(members[0], contents)
         elif oid == EXTENSION_REQUEST:
-            raise RequestNotCanonical(f"its extensionRequest has {len(given)} values instead of one")
+            raise RequestNotCanonical(f"its extensionRequest has {len(members)} values instead of one")
         elif oid not in IGNORED_ATTRIBUTES:
             raise RequestNotCanonical(f"it has the attribute {oid}, which is not accepted")
 

@@ -117,11 +117,11 @@ def load(pem: str) -> tuple[Certificate, ...]:
     Raises CertificateError with the number of the block that does not parse.
     """
     wanted = [block for block in pem_text.blocks(pem) if block.label == LABEL]
-    found: list[Certificate] = []
+    certificates: list[Certificate] = []
     for number, block in enumerate(wanted, 1):
         which = "the certificate" if len(wanted) == 1 else f"certificate {number} of {len(wanted)}"
-        found.append(load_block(block, which))
-    return tuple(found)
+        certificates.append(load_block(block, which))
+    return tuple(certificates)
 
 
 def load_block(block: pem_text.PemBlock, which: str = "the certificate") -> Certificate:
@@ -138,10 +138,10 @@ def _parse(der: bytes) -> Certificate:
 
 def load_leaf_and_chain(pem: str) -> tuple[Certificate, tuple[Certificate, ...]]:
     """Return the first certificate of a text and the certificates after it. Raises CertificateError, also without one."""
-    found = load(pem)
-    if not found:
+    certificates = load(pem)
+    if not certificates:
         raise CertificateError("no certificate found in the PEM text", code="invalid-bundle")
-    return found[0], found[1:]
+    return certificates[0], certificates[1:]
 
 
 @functools.lru_cache(maxsize=64)

@@ -165,12 +165,12 @@ def _key_kind(public_key: CertificatePublicKeyTypes) -> str | None:
     return "DSA" if isinstance(public_key, dsa.DSAPublicKey) else None
 
 
-def is_same_entity(one: ChainCandidate, other: ChainCandidate) -> bool:
+def is_same_entity(first: ChainCandidate, other: ChainCandidate) -> bool:
     """Return True if subject, key and alternative names are the same. A chain must not contain two such certificates."""
     return (
-        one.subject == other.subject
-        and one.facts.public_key_sha256 == other.facts.public_key_sha256
-        and one.value(ALTERNATIVE_NAMES) == other.value(ALTERNATIVE_NAMES)
+        first.subject == other.subject
+        and first.facts.public_key_sha256 == other.facts.public_key_sha256
+        and first.value(ALTERNATIVE_NAMES) == other.value(ALTERNATIVE_NAMES)
     )
 
 

@@ -43,7 +43,7 @@ def blocks(text: str) -> tuple[PemBlock, ...]:
     Ignore text outside blocks, and blocks without an END of the same label. The API server reads a bundle through Go, so
     der() decodes no block that Go's encoding/pem does not read.
     """
-    found: list[PemBlock] = []
+    result: list[PemBlock] = []
     label: str | None = None
     lines: list[str] = []
     for line in _lines(text):
@@ -58,9 +58,9 @@ def blocks(text: str) -> tuple[PemBlock, ...]:
         else:
             if label is not None and marker[2] == label:
                 body = "".join(f"{entry}\n" for entry in lines)
-                found.append(PemBlock(label, f"-----BEGIN {label}-----\n{body}-----END {label}-----\n"))
+                result.append(PemBlock(label, f"-----BEGIN {label}-----\n{body}-----END {label}-----\n"))
             label, lines = None, []
-    return tuple(found)
+    return tuple(result)
 
 
 def only_block(text: str, label: str) -> bytes | None:
@@ -69,10 +69,10 @@ def only_block(text: str, label: str) -> bytes | None:
     Accept only blanks and line ends outside the block. Lines end with LF or CRLF and have any length. Every PEM reader
     reads the same bytes in such a text.
     """
-    found = re.fullmatch(_ONLY_BLOCK.format(re.escape(label)), text)
-    if found is None:
+    match = re.fullmatch(_ONLY_BLOCK.format(re.escape(label)), text)
+    if match is None:
         return None
-    body = found[1].replace("\r", "").replace("\n", "")
+    body = match[1].replace("\r", "").replace("\n", "")
     try:
         data = base64.b64decode(body, validate=True)
     except ValueError:

@@ -46,10 +46,10 @@ class DerElement:
 
 def parse(data: bytes) -> DerElement:
     """Return the only value that the bytes encode. Raises RequestNotCanonical for anything that is not strict DER."""
-    found = _elements(data, _DEPTH)
-    if len(found) != 1:
-        raise RequestNotCanonical(f"it has {len(found)} values instead of one")
-    return found[0]
+    elements = _elements(data, _DEPTH)
+    if len(elements) != 1:
+        raise RequestNotCanonical(f"it has {len(elements)} values instead of one")
+    return elements[0]
 
 
 def is_sequence(data: bytes) -> bool:
@@ -74,13 +74,13 @@ def dotted(oid: DerElement) -> str:
 
 def is_sorted(elements: tuple[DerElement, ...]) -> bool:
     """Return True if the values are in the order of a SET OF."""
-    return all(one.raw <= other.raw for one, other in zip(elements, elements[1:]))
+    return all(element.raw <= other.raw for element, other in zip(elements, elements[1:]))
 
 
 def _elements(data: bytes, depth: int) -> tuple[DerElement, ...]:
     if depth == 0:
         raise RequestNotCanonical(f"its values are nested deeper than {_DEPTH} levels")
-    found, start = [], 0
+    elements, start = [], 0
     while start < len(data):
         begin, end = _content(data, start)
         tag, content = data[start], data[begin:end]
@@ -88,9 +88,9 @@ def _elements(data: bytes, depth: int) -> tuple[DerElement, ...]:
         element = DerElement(tag, content, data[start:end], children)
         if not _is_valid(element):
             raise RequestNotCanonical(f"a value with the tag 0x{tag:02x} is not encoded as DER requires")
-        found.append(element)
+        elements.append(element)
         start = end
-    return tuple(found)
+    return tuple(elements)
 
 
 def _content(data: bytes, start: int) -> tuple[int, int]:

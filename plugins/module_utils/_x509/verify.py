@@ -207,7 +207,7 @@ class _Search:
 
     def chains(self, chain: Chain) -> tuple[list[Chain], _Refusal | None]:
         """Return the complete chains that begin with this one. If no chain is complete, return the reason."""
-        found: list[Chain] = []
+        complete: list[Chain] = []
         last: _Refusal | None = None
         hint = ""
         parents = [(parent, True) for parent in self.roots.parents(chain[-1])]
@@ -228,11 +228,11 @@ class _Search:
             if problem:
                 hint = hint or _hint(problem, parent)
             elif is_root:
-                found.append((*chain, parent))
+                complete.append((*chain, parent))
             else:
                 deeper, last = self.chains((*chain, parent))
-                found += deeper
-        return found, None if found else last or _refusal("unknown_authority", hint, culprit=chain[-1])
+                complete += deeper
+        return complete, None if complete else last or _refusal("unknown_authority", hint, culprit=chain[-1])
 
     def validity_refusal(
         self, candidate: ChainCandidate, chain: Chain, *, is_root: bool = True

@@ -80,7 +80,7 @@ def test_one_identity(own: dict[str, Any], other: dict[str, Any], accepted: list
 
 def test_a_result_describes_the_requester() -> None:
     requester = requester_of({"spec": session("monday", uid="7")})
-    assert requester.as_dict() == {
+    assert requester.as_result() == {
         "username": "eks:monday",
         "uid": "7",
         "groups": ["system:authenticated"],

@@ -89,14 +89,14 @@ def test_how_many_connections_are_made(count: int | None, requests: int) -> None
 @pytest.mark.parametrize("answer", [DONE, DENIED])
 def test_each_request_has_a_connection_of_its_own(answer: ScriptedAnswer) -> None:
     with serving(answer) as server, asking(server) as client:
-        assert len(probe_calls.ask(client, CALL, 3)) == 3
+        assert len(probe_calls.send_probe(client, CALL, 3)) == 3
         assert server.connections == 3
         assert set(server.paths()) == {f"POST {CALL.path}?dryRun=All"}
 
 
 def test_a_failed_call_ends_it() -> None:
     with serving(DONE, FAILED, DONE) as server, asking(server) as client:
-        answers = probe_calls.ask(client, CALL, 3)
+        answers = probe_calls.send_probe(client, CALL, 3)
         assert [answer.failure.code if answer.failure else "" for answer in answers] == [
             "",
             "connection-closed",
@@ -105,7 +105,7 @@ def test_a_failed_call_ends_it() -> None:
 
 def test_an_api_server_that_does_not_answer_says_nothing_of_the_webhook() -> None:
     with serving(LOST) as server, asking(server) as client, pytest.raises(ConnectionFailed):
-        probe_calls.ask(client, CALL, 1)
+        probe_calls.send_probe(client, CALL, 1)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_an_api_server_that_does_not_answer_says_nothing_of_the_webhook() -> Non
 def test_only_the_store_says_that_an_object_exists(message: str, code: str) -> None:
     body = {"kind": "Status", "reason": "AlreadyExists", "message": message}
     with serving(ScriptedAnswer(409, body)) as server, asking(server) as client:
-        (answer,) = probe_calls.ask(client, CALL, 1)
+        (answer,) = probe_calls.send_probe(client, CALL, 1)
     assert (answer.failure.code if answer.failure else "") == code
 
 
