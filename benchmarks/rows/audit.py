@@ -97,7 +97,7 @@ def variables(host: Host) -> Mapping[str, object]:
     return {
         "cluster_kubeconfig": str(host.kubeconfig),
         "certflow_kubeconfig": str(host.kubeconfig),
-        "certflow_probe_urls": True,
+        "certflow_audit_options": {"probe_urls": True},
     }
 
 

@@ -2,64 +2,57 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Lookup plugin: the hosts and the settings of a fleet run, for the playbooks certificates and upgrade."""
+"""Lookup plugin: the hosts, stages and limits of a fleet run, for keywords of the plays. It only reads."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: fleet
-short_description: Check the hosts and the settings of a fleet run
+short_description: Read the hosts and the stages of a fleet run (internal)
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
-  - The playbooks certificates and upgrade of this collection use it. It does not contact a cluster.
-  - It returns one answer for each term.
+  - Internal. The playbooks of this collection use it, and it may change in any release.
+  - It is a lookup, because Ansible's main process evaluates the keywords C(hosts), C(serial) and C(throttle) before a task exists.
+    P(certflow.kubernetes.fleet_run#module) does the steps of a run that write.
 options:
   _terms:
     description:
-      - V(hosts) is the list of the hosts that O(pattern) matches within C(--limit).
       - V(pattern) is O(pattern) if it matches a host. Otherwise it is V(localhost), on which the playbook reports the error.
         If C(--limit) excludes localhost, the lookup fails.
-      - V(settings) is a dictionary with the checked settings. Its key C(problem) is empty if the run may start. If there are several
-        problems, C(problems) has a line for each. C(stages) has the stages of the run, C(max_failures) the number of clusters that may
-        fail, and C(canary) which clusters are the canary.
+      - V(planned) is the list of host patterns of the run, in the order of its stages.
+      - V(serial) is the list of the numbers of clusters of the stages.
+      - V(stage) is the stage of the current host. Its keys are C(name), C(concurrency) and C(soak).
+      - V(deadline) is O(deadline) in seconds.
+      - V(reported) is a host pattern of the hosts without success, or of the first host.
     required: true
+    choices: [pattern, planned, serial, stage, deadline, reported]
+  playbook:
+    description:
+      - The playbook of the run, for V(pattern).
+    type: str
+    default: ""
   pattern:
     description:
-      - The host pattern of the run.
-    type: str
-    default: ""
-  role:
-    description:
-      - The role of the run, without the collection's name. V(pattern) and V(settings) check its variables.
-    type: str
-    default: ""
-  job_name:
-    description:
-      - The name of this job in a workflow, for V(settings).
+      - The host pattern of the run, for V(pattern).
     type: raw
     default: ""
-  required_job:
+  deadline:
     description:
-      - The name of an earlier job of the workflow that must have succeeded, for V(settings).
+      - A duration, for V(deadline).
     type: raw
     default: ""
-  fails_on_change:
+  is_skipped:
     description:
-      - Whether a cluster that would change fails.
-    type: bool
-    default: false
-  reads_only:
-    description:
-      - Whether the run writes nothing.
+      - Whether the tags of the run selected no task of the role, for V(reported).
     type: bool
     default: false
 """
 
 EXAMPLES = r"""
-- name: Show the hosts of a run
+- name: Show the stage of the host
   ansible.builtin.debug:
-    msg: "{{ query('certflow.kubernetes.fleet', 'hosts', pattern='clusters') }}"
+    msg: "{{ lookup('certflow.kubernetes.fleet', 'stage') }}"
 """
 
 RETURN = r"""
@@ -70,138 +63,99 @@ _raw:
   elements: raw
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ansible.context  # not a name from it, because the arguments are set when the program starts
 from ansible.errors import AnsibleLookupError
-from ansible.inventory.manager import InventoryManager
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import check_run, stages
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import job_report
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import (
-    read_variables,
-    role_variables,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+    budget,
+    check_hosts,
+    durations,
+    fleet_run,
+    host_patterns,
+    outcomes,
+    read_run,
+    run_report,
+    run_steps,
+    stages,
 )
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import of_playbook
 
+#: The terms whose answer is a list, which becomes the result.
+LISTS = ("planned", "serial")
 LISTINGS = ("syntax", "listhosts", "listtasks", "listtags")
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
     def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[Any]:
         self.set_options(var_options=variables, direct=kwargs)
-        questions = {
-            "hosts": self._hosts,
+        questions: dict[str, Callable[[Mapping[str, Any]], Any]] = {
             "pattern": self._pattern,
-            "settings": self._settings,
+            "planned": _planned,
+            "serial": _serial,
+            "stage": _stage,
+            "deadline": self._deadline,
+            "reported": self._reported,
         }
         unknown = [term for term in terms if term not in questions]
         if unknown:
             raise AnsibleLookupError(f"{unknown[0]} is not one of {', '.join(questions)}")
         answers: list[Any] = []
-        for term in terms:
-            answer = questions[term](variables or {})
-            answers.extend(answer if term == "hosts" else [answer])
+        try:
+            for term in terms:
+                answer = questions[term](variables or {})
+                answers.extend(answer if term in LISTS else [answer])
+        except CertflowError as error:
+            raise AnsibleLookupError(str(error)) from None
         return answers
 
-    def _hosts(self, variables: Mapping[str, Any]) -> list[str]:
-        """Return the names of the hosts that the pattern matches within --limit."""
-        pattern = self.get_option("pattern")
-        if role_variables.is_blank(pattern):
-            return []
-        manager = self._inventory(variables)
-        manager.subset(_limit() or None)
-        return [str(host) for host in manager.get_hosts(pattern)]
-
-    def _inventory(self, variables: Mapping[str, Any]) -> Any:
-        """Return the inventory with the groups and the names of the hosts."""
-        manager = InventoryManager(self._loader, parse=False)
-        for group, members in variables["groups"].items():
-            manager.add_group(group)
-            for member in members:
-                manager.add_host(member, group=group)
-        return manager
-
     def _pattern(self, variables: Mapping[str, Any]) -> str:
-        if self._hosts(variables):
-            if self.get_option("role"):
-                self._spec()  # Ansible asks for the pattern before it forks. Each fork inherits the parsed file of the role.
-            return str(self.get_option("pattern"))
-        if _limit() and not any(ansible.context.CLIARGS.get(listing) for listing in LISTINGS):
-            # Without a role there are no variables to check.
-            lines = self._problems(variables, []) if self.get_option("role") else []
-            words = f"no host matches certflow_hosts: {self.get_option('pattern')} within --limit {_limit()}"
-            raise AnsibleLookupError((lines or [words])[0])
+        pattern, playbook = self.get_option("pattern"), self.get_option("playbook")
+        of_playbook(
+            playbook
+        )  # Ansible asks for the pattern before it forks. Each fork inherits the parsed file of the role.
+        if read_run.matching_hosts(self._loader, variables, pattern):
+            return str(pattern)
+        if read_run.limit() and not any(ansible.context.CLIARGS.get(listing) for listing in LISTINGS):
+            run = read_run.read(self._loader, self._templar, variables, playbook, pattern)
+            raise AnsibleLookupError(check_hosts.pattern_problems(run)[0])
         return "localhost"
 
-    def _settings(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        hosts = self._checked(self._hosts(variables), variables)
-        names = self.get_option("job_name"), self.get_option("required_job")
-        lines = [
-            *self._problems(variables, hosts),
-            *job_report.problems(*names, variables),
-            *check_run.check_file_problems(hosts, variables.get("inventory_dir")),
-        ]
-        answer = {"problem": check_run.summary(lines, self._spec()), "problems": lines}
-        if lines:
-            return {**answer, "stages": [], "serial": [], "max_failures": 0, "canary": ""}
-        given = self._given(variables, hosts)
-        chosen, limits = check_run.assign_stages(given, hosts).stages, check_run.make_budget(given, hosts)
-        return {
-            **answer,
-            "stages": stages.to_data(chosen),
-            "serial": stages.serial(chosen),
-            "max_failures": limits.limit,
-            "canary": limits.canary,
-        }
+    def _deadline(self, _variables: Mapping[str, Any]) -> int:
+        text = self.get_option("deadline")
+        return durations.to_seconds(text) if str(text).strip() else 0
 
-    def _spec(self) -> role_variables.RoleSpec:
-        return role_variables.specification(self.get_option("role"))
-
-    def _problems(self, variables: Mapping[str, Any], hosts: list[check_run.Host]) -> list[str]:
-        size = len(variables["groups"].get("all", ()))
-        return check_run.problems(self._given(variables, hosts), hosts, self._spec(), size)
-
-    def _given(self, variables: Mapping[str, Any], hosts: list[check_run.Host]) -> check_run.Settings:
-        manager = self._inventory(variables)
-        return check_run.Settings(
-            pattern=self.get_option("pattern"),
-            chosen=variables.get("ansible_play_hosts_all") or (),
-            limit=_limit(),
-            members={
-                pattern: [str(host) for host in manager.get_hosts(pattern)]
-                for pattern in check_run.stage_patterns(hosts)
-            },
-            groups=variables["groups"],
-            reads_only=self.get_option("reads_only"),
-            names=[*self._of_play(variables), *read_variables.extra_names(self._loader)] if hosts else (),
-        )
-
-    @staticmethod
-    def _of_play(variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the variables of the play, which hold for every host.
-
-        Hostvars lack the variables of the play. So a variable that the current host has without an entry in its hostvars is
-        the play's.
-        """
-        current = variables["hostvars"].raw_get(variables["inventory_hostname"])
-        return {key: value for key, value in variables.items() if key not in current}
-
-    def _checked(self, hosts: list[str], variables: Mapping[str, Any]) -> list[check_run.Host]:
-        """Return the hosts with the variables that are checked, as a task of each host would see them."""
-        names = [*role_variables.CLUSTER_VARIABLES, *check_run.CHECKED, *self._spec().options]
-        hostvars, of_play = variables["hostvars"], self._of_play(variables)
-
-        def host(name: str) -> check_run.Host:
-            available = {**of_play, **hostvars.raw_get(name)}
-            templar = self._templar.copy_with_new_env(available_variables=available)
-            return check_run.Host(
-                name,
-                {key: read_variables.rendered(templar, available[key]) for key in names if key in available},
-            )
-
-        return [host(name) for name in hosts]
+    def _reported(self, variables: Mapping[str, Any]) -> str:
+        run = fleet_run.find(variables)
+        if run is None:
+            return "localhost"
+        of_run = {**variables, fleet_run.VARIABLE: run.to_data()}
+        rows = run_steps.outcomes_of(of_run, is_skipped=self.get_option("is_skipped"))
+        bad = [host for host, row in rows.items() if outcomes.is_failure(row)]
+        return ",".join(map(host_patterns.exactly, bad or run.hosts[:1]))
 
 
-def _limit() -> str:
-    return str(ansible.context.CLIARGS.get("subset") or "")
+def _planned(variables: Mapping[str, Any]) -> list[str]:
+    run = fleet_run.find(variables)
+    if run is None:
+        return ["localhost"]
+    run_report.write_at_exit(run)  # The main process, which asks for the hosts of a play, ends after the run.
+    return [host_patterns.exactly(host) for host in run.hosts]
+
+
+def _serial(variables: Mapping[str, Any]) -> list[int]:
+    run = fleet_run.find(variables)
+    return stages.serial(run.stages) if run else [1]
+
+
+def _stage(variables: Mapping[str, Any]) -> dict[str, Any]:
+    run = fleet_run.of_task(variables)
+    # Ansible evaluates the throttle in its main process, so each fork inherits what the run file has so far.
+    stage, concurrency = run.stage_of(variables["inventory_hostname"]), 0
+    with contextlib.suppress(CertflowError):
+        concurrency = int(budget.needs_answer(run.file.read(), run.budget, stage.name))
+    return {"name": stage.name, "concurrency": concurrency or stage.concurrency, "soak": stage.soak}

@@ -46,12 +46,19 @@ def test_every_module_that_contacts_a_cluster_is_in_the_action_group() -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_role_passes_its_connection_to_its_modules(role: str) -> None:
-    """A role has an action group of its own name with exactly the modules that it uses, or each task takes the role's variables."""
-    tasks = "".join(path.read_text() for path in REPOSITORY.glob(f"roles/{role}/tasks/*.yml"))
-    used = re.findall(r"^ +certflow\.kubernetes\.(\w+):", tasks, re.MULTILINE)
-    group = load("meta", "runtime.yml")["action_groups"].get(role)
-    assert used
-    assert group == sorted(set(used)) if group else tasks.count(f"__certflow_options_of: {role}") == len(used)
+    """Each task of a module, or the block around it, asks the action plugin to take the role's variables."""
+
+    def wrong(tasks: list[dict[str, Any]], inherited: Any = None) -> list[str]:
+        names = []
+        for task in tasks:
+            owner = task.get("vars", {}).get("__certflow_options_of", inherited)
+            is_module = any(key.startswith("certflow.kubernetes.") for key in task)
+            names += [task["name"]] if is_module and owner != role else []
+            names += wrong([*task.get("block", ()), *task.get("always", ())], owner)
+        return names
+
+    files = [*REPOSITORY.glob(f"roles/{role}/tasks/*.yml")]
+    assert [wrong(yaml.safe_load(path.read_text())) for path in files] == [[]] * len(files) != []
 
 
 def test_every_module_has_both_execution_modes() -> None:

@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.role_variables import (
-    PLAYBOOK_VARIABLES,
-)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import PLAYBOOK_VARIABLES
 
 from tests.support import pages
 from tools.ci.venvs import REPOSITORY
@@ -58,7 +56,7 @@ def variables() -> set[str]:
             names |= set(entry.get("options", {}))
     for path in (REPOSITORY / "playbooks").rglob("*.yml"):
         names |= set(OF_PLAYBOOKS.findall(path.read_text()))
-    return names | PLAYBOOK_VARIABLES
+    return names | PLAYBOOK_VARIABLES.keys()
 
 
 def module_options(name: str) -> Mapping[str, Any]:

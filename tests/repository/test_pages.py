@@ -19,9 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action.operat
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.role_variables import (
-    PLAYBOOK_VARIABLES,
-)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import PLAYBOOK_VARIABLES
 
 from tools.ci import tree
 from tools.ci.venvs import REPOSITORY

@@ -17,9 +17,13 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller_info
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import check_audit
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import make_budget
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import role_variables
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import check_variables
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import (
+    PLAYBOOK_VARIABLES,
+    of_playbook,
+    of_role,
+)
 
 from tests.support.awx import collection, controller, example, specs, surveys
 from tools.ci import tree, venvs
@@ -56,9 +60,11 @@ REFERENCES = {
     "notification_templates_error": "notifications",
     "notification_templates_approvals": "notifications",
 }
+# The answers that set a variable of the role with another type.
+TRANSLATED = {"certificate_secret", "certificate_targets"}
 # Job template -> the roles and playbooks whose variables its survey may set, and the answers that its playbook translates.
 VARIABLES = {
-    "certflow certificates": ("webhook_certificate", {"certificate_secret", "certificate_targets"}),
+    "certflow certificates": ("webhook_certificate", TRANSLATED),
     "certflow upgrade": ("snapshot_controller", set[str]()),
     "certflow audit": ("", {"certflow_fail_on"}),
 }
@@ -178,35 +184,47 @@ def test_awx_refuses_an_empty_answer_to_a_required_question(template: str) -> No
 
 
 @pytest.mark.parametrize("template", VARIABLES)
+def test_every_question_names_the_variable_that_messages_name(template: str) -> None:
+    wrong = []
+    for question in example.questions(template):
+        variable = (
+            f"webhook_{question['variable']}" if question["variable"] in TRANSLATED else question["variable"]
+        )
+        wrong += [variable] if f"({variable})" not in question["question_description"] else []
+    assert wrong == []
+
+
+@pytest.mark.parametrize("template", VARIABLES)
 def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
     """The role accepts each choice and each default, and an empty answer to every optional question."""
     role, translated = VARIABLES[template]
     asked = {one["variable"]: one for one in example.questions(template)}
     if not role:
-        known = set(check_audit.SPEC.options)
+        known = set(of_playbook("audit").options)
         assert set(asked) == translated | {"certflow_hosts"}
         assert {name for name in translated if name.startswith("certflow_")} <= known
         return
-    spec = role_variables.specification(role)
-    assert set(asked) <= set(spec.options) | role_variables.PLAYBOOK_VARIABLES | translated
-    of_role = {name: one for name, one in asked.items() if name in spec.options}
-    assert {name for name in spec.required if name not in asked} <= {"webhook_certificate_secret"}
-    required: dict[str, Any] = dict.fromkeys(spec.required, "a-name")
+    spec = of_role(role)
+    required_names = [name for name, row in spec.options.items() if row.get("required")]
+    assert set(asked) <= set(spec.options) | PLAYBOOK_VARIABLES.keys() | translated
+    of_survey = {name: one for name, one in asked.items() if name in spec.options}
+    assert {name for name in required_names if name not in asked} <= {"webhook_certificate_secret"}
+    required: dict[str, Any] = dict.fromkeys(required_names, "a-name")
     required |= (
         {"webhook_certificate_secret": {"name": "a-name"}} if "webhook_certificate_secret" in required else {}
     )
-    for name, question in of_role.items():
+    for name, question in of_survey.items():
         choices = question.get("choices", [])
         answers = [[one] for one in choices] if question["type"] == "multiselect" else list(choices)
         for answer in (*answers, question["default"], *([] if question["required"] else [""])):
             value = {} if answer == "" and question["required"] else {name: answer}
-            assert role_variables.problems(spec, {**required, **value}) == [], (name, answer)
+            assert check_variables.find_problems(spec, {"": {**required, **value}}) == [], (name, answer)
 
 
 def test_choices_are_those_of_the_modules_and_playbooks() -> None:
     for template, variable, choices in (
         ("certflow upgrade", "snapshot_controller_accept", snapshot_controller_info.ACCEPTED),
-        ("certflow audit", "certflow_fail_on", check_audit.SPEC.options["certflow_fail_on"]["choices"]),
+        ("certflow audit", "certflow_fail_on", of_playbook("audit").options["certflow_fail_on"]["choices"]),
     ):
         (question,) = [one for one in example.questions(template) if one["variable"] == variable]
         assert sorted(question["choices"]) == sorted(choices)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The page about the variables of the playbooks, from plugins/plugin_utils/_variables/playbook_variables.py and _fleet."""
+"""The page about the variables of the playbooks, from plugins/plugin_utils/_variables/playbooks.yml and _fleet."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import UNCOVERED
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import durations, outcomes, run_file
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.playbook_variables import (
-    AUDIT_VARIABLES,
-    FLEET_VARIABLES,
-    Variable,
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import (
+    AUDIT,
+    FLEET,
+    PLAYBOOK_VARIABLES,
+    Option,
 )
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.values import listed
 
 from tools.docs import rst
 
@@ -186,17 +188,26 @@ A run reports these problems before it contacts any cluster, one line each:
 - an extra variable or a variable of the play whose name differs by one or two letters from a variable of the role or of the playbooks
 - a release that does not exist or fails verification
 
+A line names the variable, and the hosts that have the problem unless all hosts have it. For example:
+
+```text
+webhook_certificate_secret is not a dictionary: 'hook-tls'. Write webhook_certificate_secret: {{name: hook-tls}}.
+prod-1, prod-2: certflow_window.start is not a time: 1320. Write it in quotes, such as "22:00".
+certflow_max_failure is not a variable of these playbooks. Did you mean certflow_max_failures?
+```
+
+The roles make the same check when they run without these playbooks. A message of a module in a role names the variable instead of the
+option. In AWX, the description of each question of the surveys in `examples/awx` names its variable.
+
 ## Variables that the plugins set
 
-The inventory plugin sets `certflow_server`, the address of the API server, and `certflow_provider`, the provider that the kubeconfig shows. The
-playbook `upgrade` also sets `certflow_release`.
+The inventory plugin sets `certflow_server`, the address of the API server, and `certflow_provider`, the provider that the kubeconfig shows.
 """
-AUDIT = """
+AUDIT_TEXT = """
 ## Variables of the playbook audit
 
-The playbook `certflow.kubernetes.audit` takes `certflow_hosts`, `certflow_kubeconfig`, `certflow_context`, `certflow_cluster_uid`,
-`certflow_kubernetes_execution_mode`, `certflow_job_name`, `certflow_required_job` and `certflow_report` of the first table. For an audit, `certflow_report` is a path or a list of paths.
-The playbook also takes these variables. Each host may have its own value of the last {per_host}.
+The playbook `certflow.kubernetes.audit` takes {shared} of the first table. For an audit,
+`certflow_report` is a path or a list of paths. The playbook also takes these variables. Each host may have its own value of {per_host}.
 
 | Variable | Default | Meaning |
 |---|---|---|
@@ -205,20 +216,26 @@ The playbook also takes these variables. Each host may have its own value of the
 
 def variables() -> str:
     """Return the page about the variables."""
-    per_host = sum(variable.is_per_host for variable in AUDIT_VARIABLES.values())
+    fleet, audit = _of(FLEET), {name: row for name, row in _of(AUDIT).items() if name not in _of(FLEET)}
+    shared = [name for name in _of(AUDIT) if name not in audit]
     parts = (
-        *(INTRO, *_variable_rows(FLEET_VARIABLES), _per_host()),
+        *(INTRO, *_variable_rows(fleet), PER_HOST.format(names=", ".join(_per_host(fleet)))),
         DURATIONS.format(
             days=durations.LONGEST.days, counted=_counted(), owners=_owners(), uncovered=_uncovered()
         ),
         *(*_outcome_rows(), RUN_FILE.format(kilobytes=run_file.MOST_KEPT_BYTES // 1024)),
-        *(AUDIT.format(per_host=per_host), *_variable_rows(AUDIT_VARIABLES)),
+        AUDIT_TEXT.format(shared=listed(f"`{name}`" for name in shared), per_host=listed(_per_host(audit))),
+        *_variable_rows(audit),
     )
     return rst.page(
         "".join(parts),
         "playbook_variables",
-        "Made by `make docs` from the tables in plugins/plugin_utils/_variables/playbook_variables.py and _fleet/outcomes.py.",
+        "Made by `make docs` from the tables in plugins/plugin_utils/_variables/playbooks.yml and _fleet/outcomes.py.",
     )
+
+
+def _of(playbooks: str) -> dict[str, Option]:
+    return {name: row for name, row in PLAYBOOK_VARIABLES.items() if playbooks in row["playbooks"]}
 
 
 def _uncovered() -> str:
@@ -229,14 +246,19 @@ def _uncovered() -> str:
     return "".join(f"| {', '.join(names)} | {reason}. |\n" for reason, names in options.items())
 
 
-def _variable_rows(variables: Mapping[str, Variable]) -> Iterator[str]:
-    for variable in variables.values():
-        yield f"| `{variable.name}` | {variable.default or 'none'} | {variable.meaning} |\n"
+def _variable_rows(variables: Mapping[str, Option]) -> Iterator[str]:
+    for name, row in variables.items():
+        yield f"| `{name}` | {row.get('default', 'none')} | {_meaning(row)} |\n"
 
 
-def _per_host() -> str:
-    names = [f"`{variable.name}`" for variable in FLEET_VARIABLES.values() if variable.is_per_host]
-    return PER_HOST.format(names=", ".join(names))
+def _meaning(row: Option) -> str:
+    choices = [f"`{choice}`" for choice in row.get("choices", ())]
+    is_boolean = row["type"] == "bool"
+    return f"{'Boolean. ' if is_boolean else ''}{row['description']}{f' One of {listed(choices)}.' if choices else ''}"
+
+
+def _per_host(variables: Mapping[str, Option]) -> list[str]:
+    return [f"`{name}`" for name, row in variables.items() if row["scope"] == "host"]
 
 
 def _counted() -> str:

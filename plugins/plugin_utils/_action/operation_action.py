@@ -42,12 +42,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import t
 from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import progress_lines
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import role_options
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import cluster_run, fleet_task
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory import kubeconfig_files
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import (
-    read_variables,
-    role_variables,
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+    cluster_run,
+    fleet_run,
+    fleet_task,
 )
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory import kubeconfig_files
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import read_variables, specs
 
 MODE_VARIABLE = "certflow_kubernetes_execution_mode"
 AUTO, IN_PROCESS, MODULE = "auto", "in_process", "module"
@@ -71,7 +72,7 @@ display = Display()
 token_store.share_with_forks()
 filter_loader.get("bool")
 test_loader.get("failed")
-role_variables.specification("webhook_certificate")
+specs.of_role("webhook_certificate")
 
 
 class OperationAction(ActionBase):  # type: ignore[misc]
@@ -103,11 +104,11 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         Jinja expressions for all options would cost every host more time than the work, because each fork compiles them.
         """
         role = str(variables[OPTIONS_VARIABLE])
-        spec = role_variables.specification(role)
+        spec = specs.of_role(role)
         try:
             values = read_variables.options_of_role(self._templar, spec, variables)
         except read_variables.UNDEFINED_ERRORS:
-            values = read_variables.of_role(self._templar, spec, variables)
+            values = read_variables.of_spec(self._templar, spec, variables)
             problem = read_variables.role_problem(self._loader, spec, values, variables)
             if is_checked or not problem:
                 raise
@@ -116,7 +117,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         if problem:
             return problem
         given = role_options.options(role, values, self.operation.argument_spec)
-        state = variables.get(STATE_VARIABLE)
+        state = self._templar.template(variables.get(STATE_VARIABLE, ""))
         self._task.args = {**self._task.args, **given, **({"state": state} if state else {})}
         return ""
 
@@ -127,7 +128,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             return self._templar.template(variables.get(name, ""))
 
         self._is_in_fleet = True
-        run = fleet_task.read_run(variables)
+        run = fleet_run.of_task(variables)
         reads_only = bool(self._task.check_mode) or self.operation.name.endswith("_info")
         task = fleet_task.read_task(value, reads_only=reads_only, deadline=self._task.timeout or 0)
         self._check_cluster = fleet_task.make_check(run, task, self._task.args)

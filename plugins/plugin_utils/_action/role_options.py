@@ -12,7 +12,9 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
-from .._variables.role_variables import TYPES, specification
+from ansible.module_utils.common.validation import check_type_dict
+
+from .._variables.specs import of_role
 
 # Option of a module -> variable of the role without the role's name, where they differ.
 RENAMED = {"snapshot_controller": {"namespace": "install_namespace", "controller_arguments": "arguments"}}
@@ -28,7 +30,7 @@ def options(role: str, values: Mapping[str, Any], accepted: Collection[str]) -> 
         values: the variables of the role with their rendered values.
         accepted: the options of the module.
     """
-    connection = TYPES["dict"](values.get(f"{role}_connection") or {})
+    connection = check_type_dict(values.get(f"{role}_connection") or {})
     own = {option: values[name] for option, name in _variables(role).items() if name in values}
     found = {**own, **connection}
     return {
@@ -52,11 +54,12 @@ def name_variables(role: str, text: str) -> str:
 @cache
 def _variables(role: str) -> Mapping[str, str]:
     """Return the variable of each option: "ROLE_OPTION", or "ROLE_connection.OPTION"."""
-    spec, prefix = specification(role), f"{role}_"
+    spec, prefix = of_role(role), f"{role}_"
     connection = spec.options[f"{prefix}connection"]["options"]
     renamed = RENAMED.get(role, {})
     no_options = {"connection", *renamed.values()}
-    own = {name[len(prefix) :]: name for name in spec.options if name[len(prefix) :] not in no_options}
+    names = {name.removeprefix(prefix): name for name in spec.options if name.startswith(prefix)}
+    own = {option: name for option, name in names.items() if option not in no_options}
     return {
         **{name: f"{prefix}connection.{name}" for name in connection},
         **own,
@@ -70,7 +73,7 @@ NOTHING = "(?!)"
 
 @cache
 def _option_pattern(role: str) -> re.Pattern[str]:
-    spec, variables = specification(role), _variables(role)
+    spec, variables = of_role(role), _variables(role)
     names = sorted(variables, key=len, reverse=True)
     long = "|".join(name for name in names if "_" in name)
     short = "|".join(name for name in names if "_" not in name)

@@ -18,9 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .._variables.role_variables import is_blank
+from .._variables.values import is_blank, shown, some
 from . import outcomes, stages
-from .durations import shown
 from .run_state import ClusterState, RunState
 
 NAME = "certflow_max_failures"
@@ -65,14 +64,14 @@ def find_refusal(
     canaries = [host for host, cluster in state.clusters.items() if stages.is_canary(cluster.stage)]
     wrong = [host for host in failed if host in answers[:1] or (host in answers and host in canaries)]
     if budget.canary and wrong:
-        return f"{stages.some(wrong)} did not succeed as the canary, and no failure of a canary is tolerated"
+        return f"{some(wrong)} did not succeed as the canary, and no failure of a canary is tolerated"
     waiting = [host for host in canaries if state.clusters[host].status == outcomes.WAITING]
     if budget.canary == stages.NAMED and waiting and not stages.is_canary(stage):
-        return f"{stages.some(waiting)} of the stage {stages.CANARY} {'waits' if len(waiting) == 1 else 'wait'} for a window"
+        return f"{some(waiting)} of the stage {stages.CANARY} {'waits' if len(waiting) == 1 else 'wait'} for a window"
     if len(failed) > budget.limit:
-        return f"{stages.some(failed)} did not succeed, and {NAME} is {budget.limit}"
+        return f"{some(failed)} did not succeed, and {NAME} is {budget.limit}"
     if needs_answer(state, budget, stage) and state.unfinished:
-        return f"{stages.some(state.unfinished)} is the canary and has not ended"
+        return f"{some(state.unfinished)} is the canary and has not ended"
     return ""
 
 

@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_duration
+
+from .._variables.values import shown
 
 #: The longest duration of a fleet run. A larger one is a typing error.
 LONGEST = timedelta(days=30)
@@ -36,26 +36,6 @@ def find_problem(name: str, value: object, least: int = 0) -> str:
     if length.total_seconds() < least:
         return f"{name} is shorter than {least} s: {shown(value)}."
     return ""
-
-
-def shown(value: object) -> str:
-    """Return a value for a message: a number, a shortened text in quotes, or the kind of any other value.
-
-    The classes of values that Ansible has tagged have names that mean nothing to a user.
-    """
-    for kind, name in _KINDS.items():
-        if isinstance(value, kind):
-            return name
-    return str(value) if isinstance(value, (int, float)) else quoted(value)
-
-
-_KINDS: dict[type, str] = {
-    bool: "a boolean",
-    Mapping: "a dictionary",
-    list: "a list",
-    tuple: "a list",
-    type(None): "nothing",
-}
 
 
 def show_seconds(seconds: float) -> str:

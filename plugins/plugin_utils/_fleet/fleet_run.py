@@ -3,12 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""A fleet run as its plays and its forked processes share it: the fact ``__certflow_run`` of the playbooks."""
+"""A fleet run as its plays and its forked processes share it: the registered result ``__certflow_run`` of the playbooks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ from .budget import Budget
 from .run_file import RunFile
 from .stages import Stage
 
-#: The fact.
+#: The result of the task that begins the run.
 VARIABLE = "__certflow_run"
 
 
@@ -87,5 +87,24 @@ def from_data(data: Mapping[str, Any]) -> FleetRun:
 
 
 def _parse(data: Mapping[str, Any]) -> FleetRun:
+    """Return the run. The result of a task has further keys."""
+    own = {row.name: data[row.name] for row in fields(FleetRun)}
     parts = {"stages": stages.from_data(data["stages"]), "budget": Budget(**data["budget"])}
-    return FleetRun(**{**data, **parts})
+    return FleetRun(**{**own, **parts})
+
+
+def find(variables: Mapping[str, Any]) -> FleetRun | None:
+    """Return the run that began on a host. Return None before the run began, and if tasks are only listed."""
+    hostvars = variables.get("hostvars")
+    if hostvars is None:
+        return None
+    for host in variables.get("groups", {}).get("all", ()):
+        result = (hostvars.raw_get(host) or {}).get(VARIABLE)
+        if isinstance(result, Mapping) and "run" in result:
+            return from_data(result)
+    return None
+
+
+def of_task(variables: Mapping[str, Any]) -> FleetRun:
+    """Return the run of a task. Its data has no templates, and to render the names of all its hosts takes each host long."""
+    return from_data(variables[VARIABLE])

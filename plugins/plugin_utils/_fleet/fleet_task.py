@@ -34,11 +34,6 @@ def is_controlled(variables: Mapping[str, Any]) -> bool:
     return cluster_run.VARIABLE in variables and fleet_run.VARIABLE in variables
 
 
-def read_run(variables: Mapping[str, Any]) -> FleetRun:
-    """Return the run. Its data is a fact without templates, and to render the names of all its hosts takes each host long."""
-    return fleet_run.from_data(variables[fleet_run.VARIABLE])
-
-
 def read_task(value: Value, *, reads_only: bool, deadline: int) -> ClusterTask:
     """Return the task of the current host. Its windows were checked before the run began.
 

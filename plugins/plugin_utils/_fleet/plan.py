@@ -17,9 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._variables.role_variables import is_blank
-from .durations import shown
-from .json_values import parsed
+from .._variables.values import is_blank, parsed, shown
 
 NAME = "certflow_plan"
 #: Version of the form that the hash covers.

@@ -19,9 +19,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
 from .._report import report_files, report_model, report_schema, report_text, writer
+from .._variables.values import parsed
 from . import outcomes, plan
 from .fleet_run import FleetRun
-from .json_values import parsed
 from .plan import RunPlan
 from .run_file import RunFileError
 from .run_state import ClusterState

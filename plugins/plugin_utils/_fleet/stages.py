@@ -19,15 +19,22 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
 
-from .._variables.role_variables import closest, is_blank, listed
+from .._variables.check_variables import check_value
+from .._variables.values import did_you_mean, is_blank, listed, parsed, shown, some
 from . import durations
-from .durations import shown
-from .json_values import parsed
 
 NAME = "certflow_stages"
 UNTIL = "certflow_until"
-KEYS = ("name", "hosts", "max_concurrency", "soak")
-REQUIRED = ("name", "hosts")
+#: An entry of certflow_stages, in the form of Ansible's argument specs.
+ENTRY = {
+    "type": "dict",
+    "options": {
+        "name": {"type": "str", "required": True},
+        "hosts": {"type": "raw", "required": True},
+        "max_concurrency": {"type": "raw"},
+        "soak": {"type": "raw"},
+    },
+}
 #: The word for all clusters that are in no other stage.
 REST = "rest"
 #: A stage of this name tolerates no failure.
@@ -37,8 +44,6 @@ FIRST, NAMED = "first", "named"
 #: The stages of a run without certflow_stages. The first cluster has no pattern.
 DEFAULT_NAMES = (CANARY, REST)
 LONGEST_NAME = 63
-# At most so many clusters are listed in a problem.
-MOST_NAMES = 5
 EXAMPLE = "Write certflow_stages: [{name: canary, hosts: GROUP}, {name: fleet, hosts: rest}]"
 
 _NUMBER = re.compile(r"([0-9]{1,6})(%?)", re.ASCII)
@@ -162,12 +167,6 @@ def is_amount(value: Any) -> bool:
     return match is not None and not isinstance(value, bool) and not (match[2] and int(match[1]) > 100)
 
 
-def some(names: Sequence[str]) -> str:
-    """Return the names of clusters, at most five of them."""
-    names_shown = ", ".join(map(visible, names[:MOST_NAMES]))
-    return f"{names_shown} and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else names_shown
-
-
 def _default(hosts: Sequence[str]) -> tuple[Stage, ...]:
     parts = zip(DEFAULT_NAMES, (hosts[:1], hosts[1:]))
     return tuple(Stage(name, tuple(part)) for name, part in parts if part)
@@ -195,22 +194,15 @@ def _entry_problems(path: str, entry: Any) -> Iterator[str]:
     if not isinstance(entry, Mapping):
         yield f"{path} is not a dictionary: {shown(entry)}. {EXAMPLE}."
         return
-    for key in map(str, entry):
-        if key not in KEYS:
-            close = closest(key, KEYS)
-            remedy = f"Did you mean {close}?" if close else f"Its keys are {listed(KEYS)}."
-            yield f"{path} has the key {visible(key)}. {remedy}"
-    missing = [key for key in REQUIRED if is_blank(entry.get(key))]
-    if missing:
-        yield f"{path} lacks {listed(missing)}."
+    yield from check_value(path, ENTRY, entry)
     yield from (f"{path}.{line}" for line in _value_problems(entry))
 
 
 def _value_problems(entry: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the values of an entry. Each line begins with the key."""
     name, hosts = entry.get("name"), entry.get("hosts")
-    if not is_blank(name) and (isinstance(name, (Mapping, list)) or len(str(name)) > LONGEST_NAME):
-        yield f"name is not a text of at most {LONGEST_NAME} characters: {shown(name)}."
+    if isinstance(name, str) and len(name) > LONGEST_NAME:
+        yield f"name has more than {LONGEST_NAME} characters: {shown(name)}."
     if not is_blank(hosts) and not _is_pattern(hosts):
         yield f"hosts is not a host pattern: {shown(hosts)}. Use a group, a pattern, or {REST} for all other clusters."
     concurrency = entry.get("max_concurrency")
@@ -288,8 +280,7 @@ def _cut(stages: tuple[Stage, ...], names: Sequence[str], until: Any) -> Assignm
         return Assignment(stages)
     last = str(until).strip()
     if last not in names:
-        close = closest(last, names)
-        remedy = f"Did you mean {close}?" if close else f"The stages are {listed(map(visible, names))}."
+        remedy = did_you_mean(last, names, "The stages")
         return Assignment(problems=(f"{UNTIL} is not the name of a stage: {quoted(last)}. {remedy}",))
     kept = names[: names.index(last) + 1]
     found = tuple(stage for stage in stages if stage.name in kept)

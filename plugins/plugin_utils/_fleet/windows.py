@@ -23,17 +23,24 @@ from functools import cache
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 
-from .._variables.role_variables import closest, is_blank, is_unset, listed
+from .._variables.check_variables import check_value
+from .._variables.values import closest, is_blank, is_unset, parsed, shown
 from . import outcomes
-from .durations import shown
-from .json_values import parsed
 
 NAME = "certflow_window"
-KEYS = ("days", "start", "end", "timezone")
-REQUIRED = ("start", "end")
+#: A window, in the form of Ansible's argument specs.
+ENTRY = {
+    "type": "dict",
+    "options": {
+        "days": {"type": "raw"},
+        "start": {"type": "raw", "required": True},
+        "end": {"type": "raw", "required": True},
+        "timezone": {"type": "raw"},
+    },
+}
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 LONG_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 EXAMPLE = 'Write certflow_window: {days: [Fri], start: "22:00", end: "04:00", timezone: Europe/Berlin}'
@@ -142,13 +149,12 @@ def _entry_problems(path: str, entry: Any) -> Iterator[str]:
     if not isinstance(entry, Mapping):
         yield f"{path} is not a dictionary: {shown(entry)}. {EXAMPLE}."
         return
-    for key in map(str, entry):
-        if key not in KEYS:
-            close = closest(key, KEYS)
-            yield f"{path} has the key {visible(key)}. {f'Did you mean {close}?' if close else f'Its keys are {listed(KEYS)}.'}"
-    missing = [key for key in KEYS if is_blank(entry.get(key)) and (key in REQUIRED or key in entry)]
-    if missing:
-        yield f"{path} has no value for {listed(missing)}. {EXAMPLE}."
+    yield from check_value(path, ENTRY, entry)
+    yield from (
+        f"{path}.{key} is empty. {EXAMPLE}."
+        for key in ("days", "timezone")
+        if key in entry and is_blank(entry[key])
+    )
     for key, find in (("days", _day_problem), ("start", _start_problem), ("end", _end_problem)):
         problem = "" if is_blank(entry.get(key)) else find(entry[key])
         if problem:

@@ -19,8 +19,8 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
-from .._variables import role_variables
-from .._variables.role_variables import REPORT, is_blank
+from .._variables.specs import REPORT
+from .._variables.values import is_blank, listed
 
 # A name becomes a part of a variable. It begins with a letter, because a number is the id of a job.
 NAME = re.compile("[a-z][a-z0-9_]{0,39}")
@@ -96,4 +96,4 @@ def _counts(report: Mapping[str, Any]) -> str:
 def _clusters(report: Mapping[str, Any]) -> str:
     names = report.get("clusters_without_success")
     shown = [visible(str(name)) for name in names] if isinstance(names, list) else []
-    return role_variables.listed(shown or ["all"])
+    return listed(shown or ["all"])

@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read variables of a host: their rendered values, the problems of a role's variables, and the names that the inventory sets."""
+"""Read variables as a task of a host would see them, and the names that the inventory sets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
@@ -15,8 +15,9 @@ from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 from jinja2.exceptions import UndefinedError
 
-from . import role_variables
-from .role_variables import UNDEFINED, RoleSpec
+from . import check_variables
+from .specs import Spec
+from .values import UNDEFINED
 
 display = Display()
 #: The errors of a template that refers to a variable that is not defined.
@@ -33,25 +34,40 @@ def rendered(templar: Any, value: Any) -> Any:
         return ""
 
 
-def of_role(templar: Any, spec: RoleSpec, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the variables of a role that are set, and of those that name the cluster, as rendered() does."""
-    return {name: rendered(templar, value) for name, value in _raw(spec, variables).items()}
+def of_spec(templar: Any, spec: Spec, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the variables of a role or playbook that are set, as rendered() does."""
+    return {name: rendered(templar, variables[name]) for name in spec.options if name in variables}
 
 
-def options_of_role(templar: Any, spec: RoleSpec, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same, without values that are omitted. Raises an error for a value that cannot be rendered.
+def of_hosts(
+    templar: Any, spec: Spec, hosts: Iterable[str], variables: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return the same for each host. variables: of a task of any host."""
+    shared = of_play(variables)
 
-    A value that is left out because of an error could send a request to the cluster of the environment.
+    def of_host(host: str) -> dict[str, Any]:
+        available = {**shared, **variables["hostvars"].raw_get(host)}
+        return of_spec(templar.copy_with_new_env(available_variables=available), spec, available)
+
+    return {host: of_host(host) for host in hosts}
+
+
+def of_play(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of the play, which hold for every host. The hostvars of the current host lack them."""
+    current = variables["hostvars"].raw_get(variables["inventory_hostname"])
+    return {key: value for key, value in variables.items() if key not in current}
+
+
+def options_of_role(templar: Any, spec: Spec, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the variables of a role that are set, without values that are omitted.
+
+    Raises an error for a value that cannot be rendered, because a value that is left out could send a request to the cluster of the
+    environment.
     """
-    values = templar.template(_raw(spec, variables))
+    values = templar.template({name: variables[name] for name in spec.options if name in variables})
     placeholder = variables.get("omit")
     # Since ansible-core 2.19 the templar removes what is omitted.
     return dict(_without(values, placeholder) if isinstance(placeholder, str) else values)
-
-
-def _raw(spec: RoleSpec, variables: Mapping[str, Any]) -> dict[str, Any]:
-    names = (*role_variables.CLUSTER_VARIABLES, *spec.options)
-    return {name: variables[name] for name in names if name in variables}
 
 
 def _without(value: Any, placeholder: str) -> Any:
@@ -62,29 +78,26 @@ def _without(value: Any, placeholder: str) -> Any:
     return value
 
 
-def role_problem(loader: Any, spec: RoleSpec, values: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
+def role_problem(loader: Any, spec: Spec, values: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
     """Return the problems of a role's variables in one line, "" if they are valid.
 
     Print a warning for a misspelt variable of the inventory, which may be a variable of another role.
-    values: from of_role().
+    values: from of_spec().
     """
-    lines = [problem.line() for problem in role_variables.problems(spec, values)]
-    misspelt = role_variables.misspelt(spec, variables)
-    if misspelt:
-        inventory = inventory_names(loader, variables)
-        for name, close in misspelt.items():
-            line = role_variables.misspelt_problem(spec, name, close).line()
-            if name in inventory:
-                display.warning(line)
-            else:
-                lines.append(line)
+    lines = check_variables.find_problems(spec, {"": values}, names=variables)
+    misspelt = check_variables.misspelt(spec, variables)
+    inventory = inventory_names(loader, variables) if misspelt else ()
+    for name, line in misspelt.items():
+        if name in inventory:
+            display.warning(line)
+        else:
+            lines.append(line)
     return " ".join([*lines, spec.page]) if lines else ""
 
 
 def inventory_names(loader: Any, variables: Mapping[str, Any]) -> set[str]:
     """Return the names that the inventory or a fact sets for the current host, without extra variables."""
-    hostvars = variables["hostvars"]
-    return set(hostvars.raw_get(variables["inventory_hostname"])) - extra_names(loader)
+    return set(variables["hostvars"].raw_get(variables["inventory_hostname"])) - extra_names(loader)
 
 
 def extra_names(loader: Any) -> set[str]:

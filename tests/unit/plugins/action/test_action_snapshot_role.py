@@ -17,14 +17,6 @@ from tests.support.playbook import play
 from tools.ci.venvs import REPOSITORY
 
 ROLE = "certflow.kubernetes.snapshot_controller"
-# The files that check the variables of a role.
-CHECK = (
-    "plugins/lookup/role_variables.py",
-    "plugins/module_utils/_text.py",
-    "plugins/plugin_utils/_variables/playbook_variables.py",
-    "plugins/plugin_utils/_variables/role_variables.py",
-    "plugins/plugin_utils/_variables/read_variables.py",
-)
 # A result is the variable stub_MODULE of the run. It says if the module was asked to write.
 STUB = """
 from ansible.plugins.action import ActionBase
@@ -47,9 +39,6 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
         REPOSITORY / "roles" / "snapshot_controller", collection / "roles" / "snapshot_controller"
     )
     shutil.copytree(REPOSITORY / "meta", collection / "meta")
-    for path in CHECK:
-        (collection / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / path, collection / path)
     for kind in ("action", "modules"):
         (collection / "plugins" / kind).mkdir(parents=True)
         for name in ("snapshot_controller", "snapshot_controller_info", "k8s_csr_info"):

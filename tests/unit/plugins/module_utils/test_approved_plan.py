@@ -24,7 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
     snapshot_controller,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import role_options
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import role_variables
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import specs
 
 from tests.support.failures import fails
 
@@ -125,7 +125,7 @@ def test_the_exclusions_are_options_with_reasons() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_each_variable_of_a_role_is_an_option(role: str) -> None:
     """Variables reach the plan as options of the module. The rest of the connection is not covered."""
-    spec = role_variables.specification(role)
+    spec = specs.of_role(role)
     options = ROLES[role][0]
     for name, option in role_options._variables(role).items():
         assert name in options, option

@@ -6,15 +6,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import check_audit
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_audit import Run, Settings
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import check_audit, check_hosts
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_audit import AuditSettings
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_hosts import RunInput
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_files, report_text
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.role_variables import UNDEFINED
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import PLAYBOOK_VARIABLES
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.values import UNDEFINED
 
 from tests.support import reports
 from tests.support.failures import absent, fails
@@ -22,7 +25,7 @@ from tests.support.failures import absent, fails
 EXCEPTION = {"check": "expired", "reason": "It is replaced", "until": "2027-01-31"}
 
 
-def check(tmp_path: Path, *hosts: Mapping[str, Any], **options: Any) -> Settings:
+def check(tmp_path: Path, *hosts: Mapping[str, Any], **options: Any) -> AuditSettings:
     """Check the settings of hosts, which name their clusters. Paths of files start with the text HERE."""
 
     def placed(value: Any) -> Any:
@@ -35,7 +38,7 @@ def check(tmp_path: Path, *hosts: Mapping[str, Any], **options: Any) -> Settings
         for number, host in enumerate(hosts or ({},))
     }
     run = {"pattern": "clusters", "hosts": values, "inventory_size": len(values), **options}
-    return check_audit.check(Run(**run), report_files.read_audit)
+    return check_audit.check(RunInput("audit", **run), report_files.read_audit)
 
 
 def test_settings_without_a_problem(tmp_path: Path) -> None:
@@ -79,12 +82,14 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "key": ({"certflow_exceptions": [{**EXCEPTION, "untill": 1}]}, ("untill.", "until?")),
     "no end": ({"certflow_exceptions": [{"check": "expired", "reason": "r"}]}, ("until.",)),
     "no date": ({"certflow_exceptions": [{**EXCEPTION, "until": "soon"}]}, ("'soon'",)),
-    "release": ({"certflow_snapshot_version": "1.0.0"}, ("1.0.0",)),
-    "endpoints": ({"certflow_endpoints_per_service": 0}, ("endpoints_per_service",)),
+    "release": ({"certflow_audit_options": {"snapshot_version": "1.0.0"}}, ("1.0.0",)),
+    "endpoints": ({"certflow_audit_options": {"endpoints_per_service": 0}}, ("endpoints_per_service",)),
     "word": ({"certflow_audit_without": "pods,metric"}, ("'metric'", "metrics?")),
     "essential": ({"certflow_audit_without": ["services"]}, ("'services'",)),
-    "timeout": ({"certflow_wait_timeout": "0"}, ("certflow_wait_timeout",)),
-    "number": ({"certflow_wait_timeout": "soon"}, ("certflow_wait_timeout",)),
+    "timeout": ({"certflow_audit_options": {"wait_timeout": "0"}}, ("certflow_audit_options.wait_timeout",)),
+    "number": ({"certflow_audit_options": {"wait_timeout": "soon"}}, ("certflow_audit_options.wait_timeout",)),
+    "option": ({"certflow_audit_options": {"probe_url": True}}, ("probe_url.", "probe_urls?")),
+    "no options": ({"certflow_audit_options": "probe_urls"}, ("certflow_audit_options",)),
     "undefined": ({"certflow_kubeconfig": UNDEFINED}, ("certflow_kubeconfig",)),
 }  # fmt: skip
 
@@ -149,15 +154,19 @@ def test_hosts_that_cannot_be_audited(tmp_path: Path, name: str) -> None:
     options, word = NO_HOSTS[name]
     problems = check(tmp_path, {}, **options).problems
     assert word in problems[0]
-    assert word in check_audit.summary(problems)
 
 
 def test_the_summary_counts_further_problems() -> None:
-    assert check_audit.summary([]) == ""
-    assert check_audit.summary(["a.", "b.", "c."]).startswith("a. ")
-    assert "2" in check_audit.summary(["a.", "b.", "c."])
+    run = RunInput("audit", "clusters", inventory_size=1)
+    assert check_hosts.summary(run, []) == ""
+    assert check_hosts.summary(run, ["a.", "b.", "c."]) == "a. The list above has 2 more."
 
 
 def test_an_exception_without_a_reason() -> None:
     with fails("invalid-input", "reason"):
         check_audit.read_exceptions([{**EXCEPTION, "reason": " "}])
+
+
+def test_the_table_names_the_options_of_the_module() -> None:
+    description = PLAYBOOK_VARIABLES[check_audit.OPTIONS]["description"]
+    assert set(re.findall("`([a-z_]+)`", description)) == {"audit_info", *check_audit.MODULE_OPTIONS}

@@ -12,48 +12,36 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig as kubeconfig_plugin
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import check_run as fleet_settings
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import check_hosts, check_run
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_run import Host, Settings
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.playbook_variables import (
-    VARIABLES,
-)
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.role_variables import (
-    UNDEFINED,
-    RoleSpec,
-)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_hosts import RunInput
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import of_playbook
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.values import UNDEFINED
+
+from tools.ci.venvs import REPOSITORY
 
 pytestmark = pytest.mark.quick
 
-SPEC = RoleSpec(
-    "webhook_certificate",
-    {
-        "webhook_certificate_service": {"type": "str", "required": True},
-        "webhook_certificate_secret": {
-            "type": "dict",
-            "required": True,
-            "options": {"name": {"type": "str", "required": True}},
-        },
-        "webhook_certificate_wait": {"type": "bool"},
-    },
-)
-GIVEN: dict[str, Any] = {"webhook_certificate_service": "hook", "webhook_certificate_secret": {"name": "tls"}}
-
-
+GIVEN: dict[str, Any] = {
+    "webhook_certificate_service": "hook",
+    "webhook_certificate_namespace": "apps",
+    "webhook_certificate_secret": {"name": "tls"},
+}
 #: The hosts of the inventory that a pattern matches.
 MEMBERS = {"first": ["h0"], "nothing": []}
 
 
-def run(hosts: tuple[dict[str, Any], ...], shared: dict[str, Any]) -> list[Host]:
-    """Return the hosts h0, h1, ... shared: the variables of all hosts."""
-    return [Host(f"h{number}", {**GIVEN, **shared, **variables}) for number, variables in enumerate(hosts)]
+def run(*hosts: dict[str, Any], shared: dict[str, Any] | None = None, **options: Any) -> RunInput:
+    """Return a run on the hosts h0, h1, ... shared: the variables of all hosts."""
+    values = {
+        f"h{number}": {**GIVEN, **(shared or {}), **variables} for number, variables in enumerate(hosts)
+    }
+    defaults = {"pattern": "clusters", "members": MEMBERS, "inventory_size": 9}
+    return RunInput(**{"playbook": "certificates", "hosts": values, **defaults, **options})
 
 
-def problems(
-    *hosts: dict[str, Any], size: int = 9, shared: dict[str, Any] | None = None, **settings: Any
-) -> list[str]:
-    given = Settings(**{"pattern": "clusters", "members": MEMBERS, **settings})
-    return fleet_settings.problems(given, run(hosts, shared or {}), SPEC, size)
+def problems(*hosts: dict[str, Any], size: int = 9, **options: Any) -> list[str]:
+    return check_run.find_problems(run(*hosts, inventory_size=size, **options))
 
 
 UID = "0a1b2c3d-0000-4000-8000-000000000000"
@@ -69,7 +57,7 @@ MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
     ((X, Y), {"reads_only": True, "shared": {"certflow_fail_on_change": "yes"}}),
     ((X, Y), {"shared": {"certflow_fail_on_change": "no"}}),
     # AWX answers an optional question with an empty text.
-    ((X, Y), {"shared": dict.fromkeys(fleet_settings.CHECKED, "")}),
+    ((X, Y), {"shared": dict.fromkeys(of_playbook("certificates").shared, "")}),
     (
         (X, Y),
         {
@@ -112,12 +100,10 @@ def test_a_run_that_may_start(hosts: tuple[dict[str, Any], ...], settings: dict[
 def test_a_name_that_leads_nowhere_is_not_an_absent_one() -> None:
     """Also if it is the only host, or something else names its kubeconfig, whose current context would be used."""
     nowhere = {"certflow_kubeconfig": "k", "certflow_context": UNDEFINED}
-    words = "certflow_context refers to a variable that is not defined for h"
-    assert problems(nowhere) == [f"{words}0."]
-    assert problems(X, nowhere) == [f"{words}1."]
-    assert problems({**X, "certflow_cluster_uid": UNDEFINED}) == [
-        "certflow_cluster_uid refers to a variable that is not defined for h0."
-    ]
+    words = "refers to a variable that is not defined."
+    assert problems(nowhere) == [f"certflow_context {words}"]
+    assert problems(X, nowhere) == [f"h1: certflow_context {words}"]
+    assert problems({**X, "certflow_cluster_uid": UNDEFINED}) == [f"certflow_cluster_uid {words}"]
 
 
 # Hosts, settings, the text of the first problem.
@@ -149,14 +135,14 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ((X,), {"shared": {"certflow_stages": [{"name": "a", "hosts": "nothing"}]}}, "the stage a: nothing"),
     ((X, Y), {"shared": {"certflow_stages": [{"name": "a", "hosts": "first"}]}}, "in no stage: h1."),
     ((X,), {"shared": {"certflow_until": "cannary"}}, "Did you mean canary?"),
-    ((X,), {"shared": {"certflow_deadline": "soon"}}, "h0: certflow_deadline is not a duration: 'soon'."),
-    ((X,), {"shared": {"certflow_deadline": 0}}, "h0: certflow_deadline"),
-    ((X, {**Y, "certflow_window": {"start": "22:00"}}), {}, "h1: certflow_window has no value for end."),
+    ((X,), {"shared": {"certflow_deadline": "soon"}}, "certflow_deadline is not a duration: 'soon'."),
+    ((X,), {"shared": {"certflow_deadline": 0}}, "certflow_deadline"),
+    ((X, {**Y, "certflow_window": {"start": "22:00"}}), {}, "h1: certflow_window lacks end."),
     ((X, {**Y, "certflow_window": UNDEFINED}), {}, "h1: certflow_window refers to a variable"),
     (
         (X,),
         {"shared": {"certflow_window_override": "maybe"}},
-        "h0: certflow_window_override is not true or false",
+        "certflow_window_override is not true or false",
     ),
     ((X, {**Y, "certflow_cluster_uid": "a b"}), {}, "h1: certflow_cluster_uid is not a UID: 'a b'."),
     ((X, Y), {"shared": {"certflow_cluster_uid": UID}}, "the hosts h0, h1 mean the same cluster"),
@@ -167,11 +153,11 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ),
     ((X,), {"shared": {"certflow_plan": "sha256:12"}}, "certflow_plan is a hash"),
     ((X,), {"shared": {"certflow_plan": ["x"]}}, "certflow_plan"),
-    ((X,), {"shared": {"certflow_report": "a\nb.json"}}, "certflow_report is not a text on one line"),
+    ((X,), {"shared": {"certflow_report": "a\nb.json"}}, "certflow_report[0] is not a text on one line"),
     (
         (X,),
         {"shared": {"certflow_report": "~/.ssh/authorized_keys"}},
-        "certflow_report does not end in .json",
+        "certflow_report is not one path that ends in .json",
     ),
     ((X,), {"shared": {"certflow_run_file": {"a": 1}}}, "certflow_run_file is not a text on one line"),
     ((X,), {"shared": {"certflow_after_cluster": ["x"]}}, "certflow_after_cluster is not a text on one line"),
@@ -183,16 +169,16 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     (
         (X, {**Y, "certflow_max_failures": 1}),
         {},
-        "certflow_max_failures is a variable of the whole run, and it differs between h0 and h1.",
+        "certflow_max_failures is a variable of the whole run, and its value differs between hosts.",
     ),
     (({**X, "certflow_until": "canary"}, Y), {}, "certflow_until is a variable of the whole run"),
-    (({"webhook_certificate_service": ""},), {}, "webhook_certificate_service is not set for h0"),
+    (({"webhook_certificate_service": ""},), {}, "webhook_certificate_service is not set."),
     (({"webhook_certificate_service": " "},), {}, "webhook_certificate_service"),
-    ((X, {**Y, "webhook_certificate_secret": {}}), {}, "webhook_certificate_secret is not set for h1"),
+    ((X, {**Y, "webhook_certificate_secret": {}}), {}, "h1: webhook_certificate_secret is not set."),
     (
         (X, {**Y, "webhook_certificate_secret": {"name": ""}}),
         {},
-        "webhook_certificate_secret is not set for h1",
+        "h1: webhook_certificate_secret is not set.",
     ),
     ((X, {}), {}, "these hosts do not name their cluster: h1."),
     # --limit and a slice of an AWX job leave one host. A slice does not show how many hosts the inventory has.
@@ -203,8 +189,8 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
         {},
         "these hosts do not name their cluster: h0.",
     ),
-    ((X,), {"shared": {"certflow_window": []}}, "h0: certflow_window is not a window or a list of windows"),
-    ((X,), {"shared": {"certflow_window": {}}}, "h0: certflow_window has no value for start and end"),
+    ((X,), {"shared": {"certflow_window": []}}, "certflow_window is not a window or a list of windows"),
+    ((X,), {"shared": {"certflow_window": {}}}, "certflow_window lacks start and end"),
     ((X, {"certflow_context": ""}), {}, "these hosts do not name their cluster: h1."),
     (({}, {}), {}, "these hosts do not name their cluster: h0, h1."),
     (
@@ -218,7 +204,7 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     (
         (X, {**Y, "webhook_certificate_wait": "x"}),
         {},
-        "webhook_certificate_wait is not true or false for h1: 'x'.",
+        "h1: webhook_certificate_wait is not true or false: 'x'.",
     ),
     (
         (X,),
@@ -236,26 +222,44 @@ def test_a_run_that_may_not_start(
 
 
 def test_many_hosts_with_a_problem_are_counted() -> None:
-    [found] = problems(*({**X, "webhook_certificate_service": ""} for _ in range(50)))
-    assert found.startswith("webhook_certificate_service is not set for h0, h1, h2, h3, h4 and 45 more.")
+    [line] = problems(*({**X, "webhook_certificate_service": ""} for _ in range(50)), X)
+    assert line.startswith("h0, h1, h2, h3, h4 and 45 more: webhook_certificate_service is not set.")
 
 
 def test_the_summary_is_one_line() -> None:
     """It has the first problem, the number of the others, and the command that shows the variables."""
-    lines = problems({**X, "webhook_certificate_service": "", "webhook_certificate_wait": "x"})
+    given = run({**X, "webhook_certificate_service": "", "webhook_certificate_wait": "x"})
+    lines = check_run.find_problems(given)
     page = "The variables: ansible-doc -t role certflow.kubernetes.webhook_certificate"
-    assert fleet_settings.summary(lines, SPEC) == f"{lines[0]} The list above has 1 more. {page}"
-    assert fleet_settings.summary(lines[:1], SPEC) == f"{lines[0]} {page}"
-    assert (
-        fleet_settings.summary(problems(X, shared={"certflow_max_failures": "x"}), SPEC)
-        == problems(X, shared={"certflow_max_failures": "x"})[0]
-    )
-    assert fleet_settings.summary([], SPEC) == ""
+    assert check_hosts.summary(given, lines) == f"{lines[0]} The list above has 1 more. {page}"
+    assert check_hosts.summary(given, lines[:1]) == f"{lines[0]} {page}"
+    of_playbook = problems(X, shared={"certflow_max_failures": "x"})
+    assert check_hosts.summary(given, of_playbook) == of_playbook[0]
+    assert check_hosts.summary(given, []) == ""
+
+
+def test_the_lines_that_the_page_shows() -> None:
+    page = (REPOSITORY / "docs/docsite/rst/reference_playbook_variables.rst").read_text()
+    hosts = {f"prod-{number}": {**GIVEN, "certflow_context": f"c{number}"} for number in range(1, 4)}
+    for name in ("prod-1", "prod-2"):
+        hosts[name]["certflow_window"] = {"start": 1320, "end": "04:00"}
+    for values in hosts.values():
+        values["webhook_certificate_secret"] = "hook-tls"
+    lines = check_run.find_problems(run(hosts=hosts, names=["certflow_max_failure"]))
+    assert len(lines) == 3
+    assert [line for line in lines if f"   {line}\n" not in page] == []
+
+
+def test_a_job_of_awx_is_pointed_to_its_survey() -> None:
+    [line] = problems({**X, "webhook_certificate_service": ""}, names=["awx_job_id"])
+    assert "survey" in line
+    assert "-e" not in line
 
 
 def test_the_inventory_of_the_message_is_a_file_of_the_inventory_plugin() -> None:
-    first, *written = problems(size=0)
-    assert fleet_settings.summary([first, *written], SPEC) == first
+    given = run(inventory_size=0)
+    first, *written = check_run.find_problems(given)
+    assert check_hosts.summary(given, [first, *written]) == first
     assert "-i clusters.yml certflow.kubernetes.certificates" in first
     options = yaml.safe_load(kubeconfig_plugin.DOCUMENTATION)["options"]
     inventory = yaml.safe_load("\n".join(written))
@@ -266,18 +270,16 @@ def test_the_inventory_of_the_message_is_a_file_of_the_inventory_plugin() -> Non
 def test_the_stages_and_the_budget_of_a_run() -> None:
     """A percentage is of the clusters up to certflow_until, within --limit."""
     stages = [{"name": "canary", "hosts": "first"}, {"name": "fleet", "hosts": "rest"}]
-    hosts = run(
-        tuple({} for _number in range(21)), {"certflow_stages": stages, "certflow_max_failures": "10%"}
+    shared = {"certflow_stages": stages, "certflow_max_failures": "10%"}
+    hosts: list[dict[str, Any]] = [{} for _number in range(21)]
+    given = run(*hosts, shared=shared)
+    assert check_run.stage_patterns(given) == ["first"]
+    assert [stage.name for stage in check_run.assign_stages(given).stages] == ["canary", "fleet"]
+    assert check_run.make_budget(given) == Budget(2, "named")
+    assert check_run.make_budget(run(*hosts, shared={**shared, "certflow_until": "canary"})) == Budget(
+        0, "named"
     )
-    given = Settings("clusters", members=MEMBERS)
-    assert fleet_settings.stage_patterns(hosts) == ["first"]
-    assert [stage.name for stage in fleet_settings.assign_stages(given, hosts).stages] == ["canary", "fleet"]
-    assert fleet_settings.make_budget(given, hosts) == Budget(2, "named")
-    cut = run(tuple({} for _number in range(21)), {**hosts[0].variables, "certflow_until": "canary"})
-    assert fleet_settings.make_budget(given, cut) == Budget(0, "named")
-    assert fleet_settings.make_budget(
-        Settings("clusters", members=MEMBERS, reads_only=True), hosts
-    ) == Budget(2, canary="")
+    assert check_run.make_budget(run(*hosts, shared=shared, reads_only=True)) == Budget(2, canary="")
 
 
 @pytest.mark.parametrize(
@@ -292,16 +294,11 @@ def test_the_stages_and_the_budget_of_a_run() -> None:
 )
 def test_the_canary_of_a_run(stages: Any, canary: str) -> None:
     """The stages name it, also if no cluster of the run is in that stage, as in a slice of a job."""
-    hosts = run(({},), {"certflow_stages": stages})
-    assert fleet_settings.make_budget(Settings("clusters"), hosts).canary == canary
+    assert check_run.make_budget(run({}, shared={"certflow_stages": stages}, members={})).canary == canary
 
 
 def test_each_checked_variable_is_in_the_table() -> None:
-    """A variable has one check, for the run or for each host."""
-    assert set(fleet_settings.CHECKED) <= VARIABLES.keys()
-    assert not fleet_settings.RUN_CHECKS.keys() & fleet_settings.HOST_CHECKS.keys()
-    assert all(VARIABLES[name].is_per_host for name in fleet_settings.HOST_CHECKS)
-    assert not any(VARIABLES[name].is_per_host for name in fleet_settings.RUN_CHECKS)
+    assert check_run.CHECKS.keys() <= of_playbook("certificates").options.keys()
 
 
 @pytest.mark.parametrize(
@@ -311,5 +308,5 @@ def test_each_checked_variable_is_in_the_table() -> None:
 def test_the_file_of_the_user_s_check(tmp_path: Path, value: str, is_right: bool) -> None:
     (tmp_path / "check.yml").touch()
     (tmp_path / "folder.yml").mkdir()
-    hosts = run(({},), {"certflow_after_cluster": value})
-    assert (not [*fleet_settings.check_file_problems(hosts, str(tmp_path))]) == is_right
+    given = run({}, shared={"certflow_after_cluster": value})
+    assert (not [*check_run.check_file_problems(given, str(tmp_path))]) == is_right

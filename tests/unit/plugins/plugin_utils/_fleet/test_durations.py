@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import durations
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import values
 
 pytestmark = pytest.mark.quick
 
@@ -97,7 +98,7 @@ class TaggedDict(dict[str, int]):
     ],
 )
 def test_a_value_in_a_message(value: Any, text: str) -> None:
-    assert durations.shown(value) == text
+    assert values.shown(value) == text
 
 
 def test_a_number_with_tags_is_a_duration() -> None:

@@ -79,7 +79,7 @@ REFUSED: tuple[tuple[Any, Any, Sequence[Sequence[str]]], ...] = (
         "",
         [("certflow_stages[0]", "max_concurency", "Did you mean max_concurrency?")],
     ),
-    (named(serial=1), "", [("the key serial", "name, hosts, max_concurrency and soak")]),
+    (named(serial=1), "", [("the key serial", "hosts, max_concurrency, name and soak")]),
     ([{}], "", [("certflow_stages[0] lacks name and hosts.",)]),
     ([CANARY, {"name": "fleet"}], "", [("certflow_stages[1] lacks hosts.",)]),
     ([{"name": " ", "hosts": ""}], "", [("lacks name and hosts",)]),

@@ -139,17 +139,14 @@ REFUSED: tuple[tuple[Any, Sequence[Sequence[str]]], ...] = (
     (22, [("certflow_window is not a window or a list of windows", "22")]),
     (["Fri"], [("certflow_window[0] is not a dictionary", "'Fri'")]),
     *((empty, [("certflow_window is not a window or a list of windows",)]) for empty in NO_WINDOWS),
-    *((empty, [("certflow_window has no value for start and end.",)]) for empty in EMPTY_WINDOWS),
-    *(({**NIGHT, "days": days}, [("certflow_window has no value for days.",)]) for days in NO_DAYS),
-    *(
-        ({**NIGHT, "timezone": zone}, [("certflow_window has no value for timezone.",)])
-        for zone in ("", None)
-    ),
+    *((empty, [("certflow_window lacks start and end.",)]) for empty in EMPTY_WINDOWS),
+    *(({**NIGHT, "days": days}, [("certflow_window.days is empty.",)]) for days in NO_DAYS),
+    *(({**NIGHT, "timezone": zone}, [("certflow_window.timezone is empty.",)]) for zone in ("", None)),
     *(({**NIGHT, "days": days}, [("certflow_window.days",)]) for days in EMPTY_DAYS),
-    ([{}], [("certflow_window[0] has no value for start and end.",)]),
-    ({"start": "22:00"}, [("certflow_window has no value for end.",)]),
+    ([{}], [("certflow_window[0] lacks start and end.",)]),
+    ({"start": "22:00"}, [("certflow_window lacks end.",)]),
     ({**NIGHT, "day": "Sat"}, [("the key day", "Did you mean days?")]),
-    ({**NIGHT, "schedule": "x"}, [("the key schedule", "days, start, end and timezone")]),
+    ({**NIGHT, "schedule": "x"}, [("the key schedule", "days, end, start and timezone")]),
     ([NIGHT, {**NIGHT, "end": "4"}], [("certflow_window[1].end is not a time", "'4'")]),
     # A time without quotes is a number in YAML 1.1.
     ({**NIGHT, "start": 1320}, [("certflow_window.start is not a time: 1320.", '"22:00"')]),

@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import job_report
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.role_variables import (
-    misspelt,
-    specification,
-)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.check_variables import misspelt
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import of_role
 
 GOOD = job_report.make("snapshot_controller", False, {"a": "ok", "b": "changed"})
 BAD = job_report.make("snapshot_controller", False, {"a": "ok", "b": "failed", "c": "not started"})
@@ -76,4 +74,4 @@ def test_the_report_of_a_large_fleet_is_small() -> None:
 
 def test_artifacts_are_not_misspelt_variables() -> None:
     names = ["certflow_report_canary", "certflow_report_7", "certflow_job_name", "certflow_required_job"]
-    assert misspelt(specification("webhook_certificate"), names) == {}
+    assert misspelt(of_role("webhook_certificate"), names) == {}

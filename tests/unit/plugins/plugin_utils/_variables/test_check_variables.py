@@ -10,15 +10,19 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr, k8s_csr_info
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
+    k8s_csr,
+    k8s_csr_info,
+    snapshot_controller,
+)
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import role_options
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import role_variables
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.role_variables import UNDEFINED
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import check_variables, specs
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.values import UNDEFINED, closest
 
 pytestmark = pytest.mark.quick
 
 ROLES = ("webhook_certificate", "snapshot_controller")
-SPECS = {role: role_variables.specification(role) for role in ROLES}
+SPECS = {role: specs.of_role(role) for role in ROLES}
 NEEDED: dict[str, dict[str, Any]] = {
     "webhook_certificate": {"service": "hook", "namespace": "apps", "secret": {"name": "tls"}},
     "snapshot_controller": {"version": "8.7.0"},
@@ -28,7 +32,7 @@ NEEDED: dict[str, dict[str, Any]] = {
 def lines(role: str, **values: Any) -> list[str]:
     """Return the problems of these variables, whose names lack the name of the role."""
     given = {f"{role}_{name}": value for name, value in {**NEEDED[role], **values}.items()}
-    return [problem.line() for problem in role_variables.problems(SPECS[role], given)]
+    return check_variables.find_problems(SPECS[role], {"": given})
 
 
 TARGET = {"kind": "APIService", "name": "v1.metrics"}
@@ -74,9 +78,9 @@ INVALID: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("webhook_certificate", {"targets": [{**TARGET, "kind": "Service"}]}, "$targets[0].kind has an invalid value: 'Service'. Use one of these: ValidatingWebhookConfiguration, MutatingWebhookConfiguration, CustomResourceDefinition, APIService."),
     ("webhook_certificate", {"targets": [{"kind": "APIService"}]}, "$targets[0] lacks name."),
     ("webhook_certificate", {"wait_timeout": "many"}, "$wait_timeout is not an integer: 'many'."),
-    ("webhook_certificate", {"wait_timeout": True}, "$wait_timeout is not an integer: 'True'."),
+    ("webhook_certificate", {"wait_timeout": True}, "$wait_timeout is not an integer: a boolean."),
     ("webhook_certificate", {"approve": "perhaps"}, "$approve is not true or false: 'perhaps'."),
-    ("webhook_certificate", {"service": ["a"]}, "$service is not a text."),
+    ("webhook_certificate", {"service": ["a"]}, "$service is not a text: a list."),
     ("webhook_certificate", {"key_type": "rsa"}, "$key_type has an invalid value: 'rsa'. Use one of these: ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096, ed25519."),
     ("webhook_certificate", {"connection": {"api_token": "s3cret"}}, "$connection has the key api_token. Its keys are api_key, ca_cert, client_cert, client_key, host, impersonate_groups, impersonate_user, no_proxy, password, proxy, proxy_headers, username and validate_certs."),
     ("webhook_certificate", {"connection": {"apikey": "s3cret"}}, "$connection has the key apikey. Did you mean api_key?"),
@@ -104,8 +108,9 @@ def test_a_name_of_the_cluster_that_leads_nowhere_is_an_error() -> None:
         "webhook_certificate_secret": {"name": "c"},
     }
     spec = SPECS["webhook_certificate"]
-    [found] = role_variables.problems(spec, {**values, "certflow_context": UNDEFINED})
-    assert found.line("x") == "certflow_context refers to a variable that is not defined for x."
+    hosts: dict[str, dict[str, Any]] = {"x": {**values, "certflow_context": UNDEFINED}, "y": values}
+    [line] = check_variables.find_problems(spec, hosts)
+    assert line == "x: certflow_context refers to a variable that is not defined."
 
 
 # Name -> the variable that is meant, "" for a name that is accepted.
@@ -122,7 +127,6 @@ NAMES = {
     "__webhook_certificate_secrets": "",
     "certflow_report_7": "",
     "certflow_report_s": "",
-    "certflow_outcome": "",
     "certflow_server": "",
     "certflow_provider": "",
     "webhook_certificate_of_team_a": "",
@@ -134,18 +138,19 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_misspelt_name(name: str) -> None:
-    assert role_variables.misspelt(SPECS["webhook_certificate"], [name]).get(name, "") == NAMES[name]
+    line = check_variables.misspelt(SPECS["webhook_certificate"], [name]).get(name, "")
+    assert line.endswith(f"Did you mean {NAMES[name]}?") if NAMES[name] else not line
 
 
 def test_no_variable_is_taken_for_a_misspelt_one_by_the_other_role() -> None:
-    every = {name for spec in SPECS.values() for name in spec.known}
-    assert [role_variables.misspelt(spec, every) for spec in SPECS.values()] == [{}, {}]
+    every = {*specs.PLAYBOOK_VARIABLES, *(name for spec in SPECS.values() for name in spec.options)}
+    assert [check_variables.misspelt(spec, every) for spec in SPECS.values()] == [{}, {}]
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_type_of_a_role_is_known(role: str) -> None:
     options = SPECS[role].options
-    assert {option["type"] for option in options.values()} <= role_variables.TYPES.keys()
+    assert {option["type"] for option in options.values()} <= check_variables.NAMES.keys()
     assert {option["elements"] for option in options.values() if option["type"] == "list"} <= {
         "str",
         "dict",
@@ -153,12 +158,43 @@ def test_every_type_of_a_role_is_known(role: str) -> None:
     }
 
 
-def test_each_variable_of_the_role_is_an_option_of_its_module() -> None:
-    spec = SPECS["webhook_certificate"]
-    names = [name for name in spec.options if name != "webhook_certificate_connection"]
+MODULES = {"webhook_certificate": k8s_csr, "snapshot_controller": snapshot_controller}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_variable_of_the_role_is_an_option_of_its_module(role: str) -> None:
+    """The action plugin hands the variables to the module by name. An option may have another name in the role."""
+    names = [name for name in SPECS[role].options if name.startswith(role) and name != f"{role}_connection"]
     values = {name: f"value of {name}" for name in names}
-    found = role_options.options("webhook_certificate", values, k8s_csr.OPERATION.argument_spec)
-    assert found == {name.removeprefix("webhook_certificate_"): value for name, value in values.items()}
+    options = role_options.options(role, values, MODULES[role].OPERATION.argument_spec)
+    renamed = {variable: option for option, variable in role_options.RENAMED.get(role, {}).items()}
+    suffixes = {name: name.removeprefix(f"{role}_") for name in names}
+    assert options == {renamed.get(suffix, suffix): values[name] for name, suffix in suffixes.items()}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_variable_has_the_type_and_the_choices_of_its_option(role: str) -> None:
+    spec = MODULES[role].OPERATION.argument_spec
+    for option, variable in role_options._variables(role).items():
+        row = SPECS[role].options.get(variable)
+        if row is None:
+            continue
+        own, of_module = row.get("choices"), spec[option].get("choices")
+        assert own is None or of_module is None or set(own) <= set(of_module), variable
+        known = {"raw", spec[option].get("type", "str")}
+        assert row["type"] in known or spec[option].get("type") == "raw", variable
+        assert set(row.get("options", ())) <= set(spec[option].get("options") or row.get("options", ())), (
+            variable
+        )
+
+
+#: Word -> the name that is meant.
+CLOSE = {"nmae": "name", "nam": "name", "names": "name", "kind": "", "soaks": "soak", "max_concurency": "max_concurrency", "x": ""}  # fmt: skip
+
+
+@pytest.mark.parametrize("word", CLOSE)
+def test_the_closest_name_differs_by_at_most_two_letters(word: str) -> None:
+    assert closest(word, ["name", "hosts", "max_concurrency", "soak"]) == CLOSE[word]
 
 
 @pytest.mark.parametrize(

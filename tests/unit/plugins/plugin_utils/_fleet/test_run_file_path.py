@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.lookup import fleet_run
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import run_steps
 
 from tests.support.failures import fails
 
@@ -22,17 +22,17 @@ def test_without_a_home_directory_the_file_is_in_a_new_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    path = Path(fleet_run._run_file_path("", "role"))
+    path = Path(run_steps.run_file_path("", "role"))
     assert list(tmp_path.iterdir()) == []
     assert path.parent.stat().st_mode & 0o777 == 0o700
     path.parent.rmdir()
     with fails("invalid-input"):
-        fleet_run._run_file_path("~/run", "role")
+        run_steps.run_file_path("~/run", "role")
 
 
 def test_the_home_directory_has_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    path = Path(fleet_run._run_file_path(" ", "role"))
+    path = Path(run_steps.run_file_path(" ", "role"))
     assert tmp_path in path.parents
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
@@ -41,4 +41,4 @@ def test_a_link_in_a_common_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     (tmp_path / "run").symlink_to("other")
     with fails("run-file-unusable", f"{tmp_path}/run"):
-        fleet_run._run_file_path(f"{tmp_path}/run", "role")
+        run_steps.run_file_path(f"{tmp_path}/run", "role")

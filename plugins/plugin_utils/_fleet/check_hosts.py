@@ -1,0 +1,133 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What the user gave to a run of a playbook, and the check that its hosts name their clusters. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._variables import check_variables
+from .._variables.specs import Spec, of_playbook
+from .._variables.values import is_blank, some
+from . import host_patterns
+
+#: The file that the first line of a run without an inventory names.
+INVENTORY_FILE = (
+    "plugin: certflow.kubernetes.kubeconfig",
+    "kubeconfig: ~/.kube/config # each context of this file becomes a host",
+    'include: ["*"] # patterns of the contexts to use',
+)
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """A run of a playbook as the user started it."""
+
+    #: certificates, upgrade or audit.
+    playbook: str
+    #: The value of certflow_hosts.
+    pattern: Any
+    #: The hosts that the pattern matches within --limit -> their variables that are set. A value may be UNDEFINED.
+    hosts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: The hosts that Ansible chose for the play.
+    chosen: Sequence[str] = ()
+    #: The value of --limit, or "".
+    limit: str = ""
+    #: The hosts of the inventory that each pattern of certflow_stages matches.
+    members: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: Group of the inventory -> its hosts.
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: The number of hosts in the inventory.
+    inventory_size: int = 0
+    #: True in check mode.
+    reads_only: bool = False
+    #: Names of the variables that are not from the inventory. A misspelt one is an error.
+    names: Collection[str] = ()
+
+    @property
+    def spec(self) -> Spec:
+        return of_playbook(self.playbook)
+
+    def shared(self, name: str) -> Any:
+        """Return the value that the hosts of the run share, None without one."""
+        return next((values.get(name) for values in self.hosts.values()), None)
+
+
+def pattern_problems(run: RunInput, patterns: Sequence[str] = ()) -> list[str]:
+    """Return the problem of the hosts that prevents every other check. patterns: further host patterns of the run."""
+    if not run.inventory_size:
+        return _no_inventory(run)
+    if is_blank(run.pattern):
+        return [
+            "certflow_hosts is empty. Give a host pattern, or leave the variable out to use the group clusters."
+        ]
+    ambiguous = [*host_patterns.ambiguity_problems([str(run.pattern), run.limit, *patterns], run.groups)]
+    if ambiguous:
+        return ambiguous
+    if not run.hosts:
+        return [no_match(run.pattern, run.limit)]
+    if run.chosen and {*run.chosen} != {*run.hosts}:
+        words = (
+            f"the inventory sets certflow_hosts to {run.pattern}, but the hosts of a play are chosen before variables of the"
+            " inventory are read. Give certflow_hosts as an extra variable (-e)"
+        )
+        return [words]
+    return []
+
+
+def no_match(pattern: Any, limit: str) -> str:
+    return f"no host matches certflow_hosts: {pattern}{f' within --limit {limit}' if limit else ''}"
+
+
+def _no_inventory(run: RunInput) -> list[str]:
+    option = " -e @FILE" if run.spec.is_of_role else ""
+    words = (
+        "the inventory has no host. If it could not be read, a warning above says why. Otherwise write the file clusters.yml with"
+        f" these three lines, and run: ansible-playbook -i clusters.yml certflow.kubernetes.{run.playbook}{option}"
+    )
+    return [words, *INVENTORY_FILE]
+
+
+def variable_problems(run: RunInput, checks: Mapping[str, check_variables.Check]) -> list[str]:
+    """Return the problems of names and values, one line each. checks: variable -> its further check."""
+    return [
+        *check_variables.misspelt(run.spec, run.names).values(),
+        *check_variables.find_problems(run.spec, run.hosts, checks, run.names),
+        *_unnamed(run),
+    ]
+
+
+def _unnamed(run: RunInput) -> Iterator[str]:
+    """Yield the problem of hosts that name no cluster, unless the environment may name it.
+
+    It may name the cluster of the only host of an inventory. A slice of an AWX job has a part of the inventory, and does not know it.
+    """
+    unnamed = [host for host, values in run.hosts.items() if not _names_cluster(run.spec.name, values)]
+    if unnamed and (run.inventory_size > 1 or check_variables.AWX in run.names):
+        yield (
+            f"these hosts do not name their cluster: {some(unnamed)}. Set certflow_context (and certflow_kubeconfig) for each host."
+            " Only the single host of an inventory may take its cluster from the environment, but never in a job of AWX."
+        )
+
+
+def _names_cluster(owner: str, values: Mapping[str, Any]) -> bool:
+    names = [f"{prefix}_{name}" for prefix in {"certflow", owner} for name in ("kubeconfig", "context")]
+    connection = values.get(f"{owner}_connection")
+    server = connection.get("host") if isinstance(connection, Mapping) else None
+    return not all(map(is_blank, (*map(values.get, names), server)))
+
+
+def summary(run: RunInput, lines: Sequence[str]) -> str:
+    """Return one line for all problems, "" without a problem. Several problems are listed above it."""
+    if not lines or not run.inventory_size:
+        return "".join(lines[:1])
+    more = [f"The list above has {len(lines) - 1} more."] if len(lines) > 1 else []
+    page = (
+        [run.spec.page] if run.spec.is_of_role and any(f"{run.spec.name}_" in line for line in lines) else []
+    )
+    return " ".join([lines[0], *more, *page])

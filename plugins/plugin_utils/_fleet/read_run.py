@@ -1,0 +1,82 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Read what the user gave to a run of a playbook: its hosts, and their variables as a task of each host would see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import ansible.context  # not a name from it, because the arguments are set when the program starts
+from ansible.inventory.manager import InventoryManager
+
+from .._report import job_report
+from .._variables import read_variables
+from .._variables.specs import of_playbook
+from .._variables.values import is_blank
+from . import check_run
+from .check_hosts import RunInput
+
+
+def read(
+    loader: Any,
+    templar: Any,
+    variables: Mapping[str, Any],
+    playbook: str,
+    pattern: Any,
+    *,
+    reads_only: bool = False,
+) -> RunInput:
+    """Return the input of a run. variables: of a task. pattern: the value of certflow_hosts."""
+    inventory = _inventory(loader, variables)
+    hosts = matching_hosts(loader, variables, pattern)
+    names = [*read_variables.of_play(variables), *read_variables.extra_names(loader)] if hosts else []
+    run = RunInput(
+        playbook=playbook,
+        pattern=pattern,
+        hosts=read_variables.of_hosts(templar, of_playbook(playbook), hosts, variables),
+        chosen=variables.get("ansible_play_hosts_all") or (),
+        limit=limit(),
+        groups=variables["groups"],
+        inventory_size=len(variables["groups"].get("all", ())),
+        reads_only=reads_only,
+        names=names,
+    )
+    members = {
+        part: [str(host) for host in inventory.get_hosts(part)] for part in check_run.stage_patterns(run)
+    }
+    return replace(run, members=members)
+
+
+def job_problems(run: RunInput, variables: Mapping[str, Any]) -> list[str]:
+    """Return the problems of the names of jobs in a workflow, and of the report of the earlier job."""
+    names = run.shared("certflow_job_name"), run.shared("certflow_required_job")
+    return job_report.problems(*names, variables)
+
+
+def matching_hosts(loader: Any, variables: Mapping[str, Any], pattern: Any) -> list[str]:
+    """Return the names of the hosts that the pattern matches within --limit."""
+    if is_blank(pattern):
+        return []
+    inventory = _inventory(loader, variables)
+    inventory.subset(limit() or None)
+    return [str(host) for host in inventory.get_hosts(pattern)]
+
+
+def limit() -> str:
+    """Return the value of --limit, "" without it."""
+    return str(ansible.context.CLIARGS.get("subset") or "")
+
+
+def _inventory(loader: Any, variables: Mapping[str, Any]) -> Any:
+    """Return the inventory with the groups and the names of the hosts."""
+    manager = InventoryManager(loader, parse=False)
+    for group, members in variables["groups"].items():
+        manager.add_group(group)
+        for member in members:
+            manager.add_host(member, group=group)
+    return manager

@@ -1,0 +1,264 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The steps of a fleet run that write on the controller: begin the run, wait, record, report and end. No step contacts a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ansible.constants import config
+from ansible.utils.display import Display
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless, visible
+
+from .._report import job_report, report_files
+from .._variables import read_variables
+from .._variables.specs import AUDIT, of_playbook
+from .._variables.values import is_blank
+from . import (
+    check_hosts,
+    check_run,
+    cluster_run,
+    durations,
+    fleet_run,
+    outcomes,
+    read_run,
+    run_file,
+    run_report,
+    stages,
+)
+from .budget import Budget
+from .fleet_run import FleetRun
+
+#: The result of the step check.
+CHECKED = "__certflow_checked"
+STATE = "~/.local/state/certflow.kubernetes"
+#: AWX ends a job that prints nothing for a time that its administrator sets. Seconds.
+SOAK_LINES = 60.0
+SKIPPED = "--tags selected no task of the role. The role did not run, and nothing was written"
+
+display = Display()
+
+
+class Step:
+    """The task of a step. The result of each method is that of the task."""
+
+    def __init__(self, task: Any, loader: Any, templar: Any, variables: Mapping[str, Any]) -> None:
+        self._loader, self._templar, self._variables = loader, templar, variables
+        self._options: Mapping[str, Any] = task.args
+        self._reads_only = bool(task.check_mode)
+        self._host: str = variables["inventory_hostname"]
+
+    def run(self) -> dict[str, Any]:
+        """Do the step that the options name. Raises CertflowError."""
+        return STEPS[self._options["step"]](self)
+
+    def check(self) -> dict[str, Any]:
+        """Check the hosts and the variables, and return the settings. A run with a problem fails before it contacts a cluster."""
+        given = read_run.read(
+            self._loader,
+            self._templar,
+            self._variables,
+            self._options["playbook"],
+            self._options["pattern"],
+            reads_only=self._reads_only,
+        )
+        of_jobs = read_run.job_problems(given, self._variables)
+        if given.playbook == AUDIT:
+            from . import check_audit  # noqa: PLC0415  # the rules of an audit, which no other playbook loads
+
+            audit = check_audit.check(given, report_files.read_audit)
+            lines, settings = [*audit.problems, *of_jobs], audit.as_result()
+        else:
+            files = check_run.check_file_problems(given, self._variables.get("inventory_dir"))
+            lines, settings = [*check_run.find_problems(given), *of_jobs, *files], {}
+            if not lines:
+                limits = check_run.make_budget(given)
+                settings = {
+                    "stages": stages.to_data(check_run.assign_stages(given).stages),
+                    "budget": {"limit": limits.limit, "canary": limits.canary},
+                }
+        if not lines:
+            return settings
+        for line in lines if len(lines) > 1 else ():
+            show(line)
+        return {
+            "failed": True,
+            "msg": check_hosts.summary(given, lines),
+            "code": "invalid-input",
+            "problems": lines,
+        }
+
+    def begin(self) -> dict[str, Any]:
+        """Begin the run, and return it as plain data."""
+        spec, settings = of_playbook(self._options["playbook"]), self._variables[CHECKED]
+        values = read_variables.of_spec(self._templar, spec, self._variables)
+        plan = values.get("certflow_plan")
+        if is_blank(plan):
+            plan = job_report.plan_of(values.get("certflow_required_job"), spec.name, self._variables)
+        report = str(values.get("certflow_report") or "").strip()
+        begun = FleetRun(
+            role=spec.name,
+            path=run_file_path(str(values.get("certflow_run_file") or ""), spec.name),
+            run=run_file.new_run_id(datetime.now(timezone.utc)),
+            stages=stages.from_data(settings["stages"]),
+            budget=Budget(**settings["budget"]),
+            report=report_files.resolve(report) if report else "",
+            is_check=self._reads_only,
+            fails_on_change=check_run.is_true(values.get("certflow_fail_on_change")),
+            shares_clusters=check_run.is_true(values.get("certflow_allow_shared_cluster")),
+            plan=run_report.read_plan(plan, spec.name).to_data() if plan else {},
+        )
+        facts = {"role": spec.name, "check": begun.is_check}
+        # This is a fork of the process that works until the run has ended.
+        unfinished = run_file.begin(begun.path, begun.run, len(begun.hosts), facts, os.getppid())
+        if unfinished is not None:
+            display.display(outcomes.unfinished_line(unfinished.hosts, unfinished.at))
+        if report:
+            run_report.write_before_end(begun)
+        return begun.to_data()
+
+    def soak(self) -> dict[str, Any]:
+        """Wait for the time of the host's stage, and print a line each minute, unless no cluster of the stage succeeded."""
+        run = fleet_run.of_task(self._variables)
+        stage, clusters = run.stage_of(self._host), run.file.read().clusters
+        # Such as a canary that is unreachable.
+        if not any(host in clusters and clusters[host].status in outcomes.DONE for host in stage.hosts):
+            return {}
+        run.file.start_soak(stage.name, stage.soak)
+        end = time.monotonic() + stage.soak
+        while (left := end - time.monotonic()) > 0:
+            waits = durations.show_seconds(left)
+            display.display(f"stage {stage.name}: the clusters are verified again in {waits}")
+            time.sleep(min(left, SOAK_LINES))
+        return {}
+
+    def check_began(self) -> dict[str, Any]:
+        """Record that the user's check began. The cluster counts as failed until the check has ended."""
+        run = fleet_run.of_task(self._variables)
+        return {cluster_run.OUTCOME: cluster_run.begin_check(run, self._host)}
+
+    def check_ended(self) -> dict[str, Any]:
+        """Record that the user's check succeeded."""
+        run, outcome = (
+            fleet_run.of_task(self._variables),
+            self._variables["__certflow_done"][cluster_run.OUTCOME],
+        )
+        return {cluster_run.OUTCOME: cluster_run.end_check(run, self._host, outcome)}
+
+    def failed(self) -> dict[str, Any]:
+        """Record the failure of the task that failed before this one."""
+        run, result = fleet_run.of_task(self._variables), self._variables["ansible_failed_result"]
+        task = str(self._options.get("task") or "")
+        return {cluster_run.OUTCOME: cluster_run.record_failure(run, self._host, result, task)}
+
+    def report(self) -> dict[str, Any]:
+        """Return the outcome of the host. The host fails if it is a failure."""
+        outcome = self._outcomes()[self._host]
+        words = f"{outcome['status']}: {visible(str(outcome.get('reason', '')))}"
+        return {"failed": outcomes.is_failure(outcome), "msg": words}
+
+    def end(self) -> dict[str, Any]:
+        """End the run, write the report, and print the summary. Return its last lines, and the artifacts for later jobs."""
+        run, found = fleet_run.of_task(self._variables), self._outcomes()
+        *lines, count = outcomes.summary_lines(found)
+        plan = run_report.data_of_plan(run, found)
+        last = [count, *([f"plan {plan['hash']}"] if plan else [])]
+        problems = []
+        for act in (run.file.end_run, lambda: run_report.write(run, found) if run.report else None):
+            try:
+                act()
+            except CertflowError as error:
+                problems.append(str(error))
+        for line in (*problems, *lines, *last):
+            show(line)  # A callback may hide the results of successful tasks.
+        return {"summary": [*problems, *last], "artifacts": self._artifacts(run, found, plan)}
+
+    def _artifacts(
+        self, run: FleetRun, found: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the outcomes under the id of the job, and the counts under its name, because a later job does not know the id."""
+        rows = {
+            host: {
+                **{key: visible(str(row.get(key, ""))) for key in ("status", "code", "reason")},
+                "is_failure": outcomes.is_failure(row),
+            }
+            for host, row in found.items()
+        }
+        artifacts = {f"certflow_report_{self._variables.get('awx_job_id', 'cli')}": harmless(rows)}
+        name = read_variables.rendered(self._templar, self._variables.get("certflow_job_name", ""))
+        if not is_blank(name):
+            statuses = {host: str(row["status"]) for host, row in found.items()}
+            made = job_report.make(run.role, run.is_check, statuses)
+            artifacts[f"certflow_report_{name}"] = harmless({**made, "plan": plan})
+        return artifacts
+
+    def _outcomes(self) -> dict[str, dict[str, Any]]:
+        return outcomes_of(self._variables, is_skipped=bool(self._options.get("is_skipped")))
+
+
+def outcomes_of(variables: Mapping[str, Any], *, is_skipped: bool) -> dict[str, dict[str, Any]]:
+    """Return the outcome of each host. is_skipped: True if the tags of the run selected no task of the role."""
+    run = fleet_run.of_task(variables)
+    results = {host: variables["hostvars"].raw_get(host).get("__certflow_done") for host in run.hosts}
+    known = {
+        host: dict(result[cluster_run.OUTCOME])
+        for host, result in results.items()
+        if isinstance(result, Mapping) and cluster_run.OUTCOME in result
+    }
+    try:
+        found = run_report.outcomes_of(run, known)
+    except CertflowError as error:
+        lost = {"status": outcomes.NOT_STARTED, "code": error.code, "reason": error.cause}
+        found = {host: known.get(host, lost) for host in run.hosts}
+    skipped = {"status": outcomes.SKIPPED, "code": "", "reason": SKIPPED}
+    return {
+        host: skipped if is_skipped and row["status"] == outcomes.NOT_STARTED else row
+        for host, row in found.items()
+    }
+
+
+def show(line: str) -> None:
+    """Print a line. A callback that prints JSON needs standard output for itself."""
+    display.display(line, stderr="json" in str(config.get_config_value("DEFAULT_STDOUT_CALLBACK")))
+
+
+def run_file_path(path: str, role: str) -> str:
+    """Return the absolute path of the run file. Raises RunFileError for a link that another user may have made.
+
+    By default it is below the home directory, or in a new temporary directory if that cannot be written.
+    """
+    if path.strip():
+        try:
+            return _paths.resolve(_paths.expand(path.strip()))
+        except OSError as error:
+            raise run_file.unusable(path, error) from error
+    with contextlib.suppress(CertflowError, OSError):
+        folder = Path(_paths.resolve(_paths.expand(STATE)), "runs")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return str(folder / f"{role}.jsonl")
+    return str(Path(tempfile.mkdtemp(prefix="certflow-run-")) / f"{role}.jsonl")
+
+
+STEPS: dict[str, Callable[[Step], dict[str, Any]]] = {
+    "check": Step.check,
+    "begin": Step.begin,
+    "soak": Step.soak,
+    "check_began": Step.check_began,
+    "check_ended": Step.check_ended,
+    "failed": Step.failed,
+    "report": Step.report,
+    "end": Step.end,
+}

@@ -1,0 +1,201 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Check the values and the names of variables: the one check of roles, of fleet runs and of the audit. Pure.
+
+ansible-core decides if a value has the type and is one of the choices, as it does for the options of a module. The messages are this
+file's own: they name the variable and the key, and show no secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
+
+from .specs import FACTS, OWN_VARIABLES, PLAYBOOK_VARIABLES, REPORT, Option, Spec
+from .values import UNDEFINED, closest, did_you_mean, is_blank, is_unset, listed, shown, some
+
+#: A further check of a variable that has a value of the right type. It yields problems, one line each.
+Check = Callable[[Any], Iterable[str]]
+#: Each job of AWX has this extra variable.
+AWX = "awx_job_id"
+# Variables that may hold a secret. Their values are never shown.
+SECRET_VARIABLES = ("connection", "kubeconfig", "source_auth")
+NAMES = {
+    "bool": "true or false",
+    "dict": "a dictionary",
+    "int": "an integer",
+    "list": "a list",
+    "path": "a text on one line",
+    "raw": "a value",
+    "str": "a text",
+}
+
+
+def find_problems(
+    spec: Spec,
+    hosts: Mapping[str, Mapping[str, Any]],
+    checks: Mapping[str, Check] | None = None,
+    names: Collection[str] = (),
+) -> list[str]:
+    """Return a line for each problem of values. It names the hosts that have the problem, unless all have it.
+
+    hosts: the variables of each host that are set. A value may be UNDEFINED.
+    checks: variable -> its further check.
+    names: of the variables that are not from the inventory.
+    """
+    first = next(iter(hosts.values()))
+    differing = {name for name in spec.shared for values in hosts.values() if _differ(name, values, first)}
+    shared = [name for name in spec.options if name in spec.shared - differing]
+    own = [name for name in spec.options if name not in spec.shared]
+    where = (
+        "in the inventory, or as an answer of the survey"
+        if AWX in names
+        else "in the inventory, or in a file that you give with -e @FILE"
+    )
+    lines = {
+        f"{name} is a variable of the whole run, and its value differs between hosts. Set it as an extra variable (-e)"
+        " or for all clusters.": [*hosts]
+        for name in spec.options
+        if name in differing
+    }
+    lines.update({line: [*hosts] for line in _of_host(spec, shared, first, checks or {}, where)})
+    for host, values in hosts.items():
+        for line in _of_host(spec, own, values, checks or {}, where):
+            lines.setdefault(line, []).append(host)
+    return [
+        line if len(having) == len(hosts) else f"{some(having)}: {line}" for line, having in lines.items()
+    ]
+
+
+def _differ(name: str, values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    return bool(values.get(name) != others.get(name))
+
+
+def _of_host(
+    spec: Spec, names: Collection[str], values: Mapping[str, Any], checks: Mapping[str, Check], where: str
+) -> Iterator[str]:
+    missing = [name for name in names if spec.options[name].get("required") and is_blank(values.get(name))]
+    if missing:
+        are, them = ("is", "it") if len(missing) == 1 else ("are", "them")
+        yield f"{listed(missing)} {are} not set. Set {them} {where}."
+    for name in names:
+        value = values.get(name)
+        if name in missing:
+            continue
+        if value is UNDEFINED:
+            yield f"{name} refers to a variable that is not defined."
+        elif not (is_unset(value) if name in checks else is_blank(value)):
+            problems = [*check_value(name, spec.options[name], value, is_secret=_is_secret(spec, name))]
+            yield from problems or checks.get(name, _no_problem)(value)
+
+
+def _no_problem(_value: Any) -> Iterable[str]:
+    return ()
+
+
+def _is_secret(spec: Spec, name: str) -> bool:
+    return name in {f"{spec.name}_{secret}" for secret in SECRET_VARIABLES}
+
+
+def check_value(path: str, option: Option, value: Any, *, is_secret: bool = False) -> Iterator[str]:
+    """Yield the problems of a value. path: the variable and the keys that lead to the value."""
+    kind = str(option.get("type", "str"))
+    where = "" if is_secret else f": {shown(value)}"
+    converted, is_valid = _validate(kind, (), value)
+    if not is_valid:
+        yield f"{path} is not {NAMES[kind]}{where}.{'' if is_secret else _example(path, option, value)}"
+        return
+    choices = () if isinstance(converted, Mapping) else tuple(option.get("choices", ()))
+    if kind == "list":
+        element = {**option, "type": option.get("elements", "raw")}
+        for number, item in enumerate(converted):
+            yield from check_value(f"{path}[{number}]", element, item, is_secret=is_secret)
+    elif choices and not _validate(kind, choices, value)[1]:
+        yield f"{path} has an invalid value{where}. Use one of these: {', '.join(map(str, choices))}."
+    elif option.get("options") and isinstance(converted, Mapping):
+        yield from _check_keys(path, option["options"], converted, is_secret=is_secret)
+
+
+def _validate(kind: str, choices: tuple[Any, ...], value: Any) -> tuple[Any, bool]:
+    """Return the value as a module would get it, and True if it is valid. A module takes the text of a list and the number of a boolean."""
+    is_text = kind in ("str", "path")
+    is_loose = (is_text and isinstance(value, (Mapping, list, tuple))) or (
+        kind == "int" and isinstance(value, bool)
+    )
+    result = _validator(kind, choices).validate({"value": value})
+    is_line = kind != "path" or str(value).isprintable()
+    return result.validated_parameters.get("value"), not (is_loose or result.error_messages) and is_line
+
+
+@cache
+def _validator(kind: str, choices: tuple[Any, ...]) -> Any:
+    return ArgumentSpecValidator({"value": {"type": kind, **({"choices": [*choices]} if choices else {})}})
+
+
+def _check_keys(
+    path: str, options: Mapping[str, Option], value: Mapping[str, Any], *, is_secret: bool
+) -> Iterator[str]:
+    for key in map(str, value):
+        if key not in options:
+            yield f"{path} has the key {visible(key)}. {_known_key(path, options, key)}"
+    lacking = [key for key, option in options.items() if option.get("required") and is_blank(value.get(key))]
+    if lacking:
+        yield f"{path} lacks {listed(lacking)}."
+    for key, option in options.items():
+        if not is_blank(value.get(key)):
+            yield from check_value(f"{path}.{key}", option, value[key], is_secret=is_secret)
+
+
+def _known_key(path: str, options: Mapping[str, Option], key: str) -> str:
+    role, _connection, rest = path.rpartition("_connection")
+    if role and not rest and key in OWN_VARIABLES:
+        return f"Did you mean the variable {role}_{key}?"
+    return did_you_mean(key, sorted(options), "Its keys")
+
+
+def _example(path: str, option: Option, value: Any) -> str:
+    """Return an example of a dictionary or a list of them, as a sentence after a blank, "" without required keys."""
+    required = {key: row for key, row in (option.get("options") or {}).items() if row.get("required")}
+    if not required:
+        return ""
+    word = value if isinstance(value, str) and value.isprintable() and " " not in value else "NAME"
+    keys = (f"{key}: {row['choices'][0] if row.get('choices') else word}" for key, row in required.items())
+    text = "{" + ", ".join(keys) + "}"
+    name, is_element, _number = path.partition("[")
+    return f" Write {name}: {'[' + text + ']' if is_element else text}."
+
+
+def misspelt(spec: Spec, names: Iterable[str]) -> dict[str, str]:
+    """Return the problem of each name that differs from a variable of the role or of the playbooks by one or two letters."""
+    known, parts = spec.options.keys() | PLAYBOOK_VARIABLES.keys(), _parts(spec.name)
+    accepted = known | FACTS | {f"{spec.name}_result", f"{spec.name}_is_changed"}
+    problems: dict[str, str] = {}
+    for name in sorted(names):
+        # With at most two changes, at least one of three parts of the prefix is unchanged.
+        if (
+            any(part in name for part in parts)
+            and name not in accepted
+            and not name.startswith(("__", REPORT))
+        ):
+            close = closest(name, known)
+            owner = "these playbooks" if close in PLAYBOOK_VARIABLES else f"the role {spec.name}"
+            if close:
+                problems[name] = f"{visible(name)} is not a variable of {owner}. Did you mean {close}?"
+    return problems
+
+
+@cache
+def _parts(role: str) -> tuple[str, ...]:
+    return tuple(part for prefix in (f"{role}_", "certflow_") for part in _thirds(prefix))
+
+
+def _thirds(text: str) -> list[str]:
+    third = len(text) // 3
+    return [text[:third], text[third : 2 * third], text[2 * third :]]

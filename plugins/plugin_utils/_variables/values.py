@@ -1,0 +1,90 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Tell what the value of a variable is, show it in a message, and find the name that a misspelt one means. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import SequenceMatcher, get_close_matches
+from typing import Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
+
+#: The value of a variable that refers to a variable that is not defined.
+UNDEFINED = object()
+#: A misspelt name differs from the one that it means by at most so many letters.
+LETTERS = 2
+#: At most so many hosts are listed in a message.
+MOST_NAMES = 5
+_KINDS: dict[type, str] = {
+    bool: "a boolean",
+    Mapping: "a dictionary",
+    list: "a list",
+    tuple: "a list",
+    type(None): "nothing",
+}
+
+
+def is_unset(value: Any) -> bool:
+    """Return True for no value, or an empty text, with which AWX answers an optional question."""
+    return value is None or value is UNDEFINED or (isinstance(value, str) and not value.strip())
+
+
+def is_blank(value: Any) -> bool:
+    """Return True for an empty value. A dictionary with an empty name is empty."""
+    if isinstance(value, Mapping) and "name" in value:
+        return is_blank(value["name"])
+    return is_unset(value) or value in ({}, [])
+
+
+def parsed(value: Any) -> Any:
+    """Return a text in JSON as data, and any other value as it is. Lists of the command line and of a survey are such texts."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: a number, a shortened text in quotes, or the kind of any other value.
+
+    The classes of values that Ansible has tagged have names that mean nothing to a user.
+    """
+    for kind, name in _KINDS.items():
+        if isinstance(value, kind):
+            return name
+    return str(value) if isinstance(value, (int, float)) else quoted(value)
+
+
+def listed(words: Iterable[Any]) -> str:
+    """Return the words as "a, b and c"."""
+    *most, last = map(str, words)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the names of hosts, at most five of them."""
+    names_shown = ", ".join(map(visible, names[:MOST_NAMES]))
+    return f"{names_shown} and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else names_shown
+
+
+def closest(word: str, names: Iterable[str]) -> str:
+    """Return the most similar name, "" if each differs by more than two letters."""
+    near = [name for name in names if abs(len(word) - len(name)) <= LETTERS]
+    for name in get_close_matches(word, near):
+        same = sum(block.size for block in SequenceMatcher(None, word, name).get_matching_blocks())
+        if max(len(word), len(name)) - same <= LETTERS:
+            return name
+    return ""
+
+
+def did_you_mean(word: str, names: Collection[str], noun: str) -> str:
+    """Return the remedy for a name that is not known: the name that is meant, or all of them. noun: such as "Its keys"."""
+    close = closest(word, names)
+    return f"Did you mean {close}?" if close else f"{noun} are {listed(map(visible, names))}."
