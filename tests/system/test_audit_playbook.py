@@ -174,7 +174,11 @@ def test_wrong_variables_end_the_run_before_a_cluster_is_contacted(audited: Audi
     """tests/unit has the table of all problems."""
     exception = {"check": "expird", "reason": "r", "until": "2027-01-31"}
     run = audited.play(
-        "--limit", "dead,well", report="absent/report.json", exceptions=[exception], snapshot_version="1.0.0"
+        "--limit",
+        "dead,well",
+        report="absent/report.json",
+        exceptions=[exception],
+        audit_options={"snapshot_version": "1.0.0"},
     )
     assert run.status == 2, run.output
     assert not absent(("absent/report.json", "'expird',", "expired?", "1.0.0"), run.output), run.output

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import UNCOVERED
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import durations, outcomes, run_file
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import run_statuses
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import (
     AUDIT,
     FLEET,
@@ -262,7 +263,7 @@ def _per_host(variables: Mapping[str, Option]) -> list[str]:
 
 
 def _counted() -> str:
-    *most, last = (f"`{name}`" for name, status in outcomes.STATUSES.items() if status.counts)
+    *most, last = (f"`{name}`" for name, status in run_statuses.STATUSES.items() if status.counts)
     return f"{', '.join(most)} and {last}"
 
 
@@ -271,6 +272,6 @@ def _owners() -> str:
 
 
 def _outcome_rows() -> Iterator[str]:
-    for name, status in outcomes.STATUSES.items():
+    for name, status in run_statuses.STATUSES.items():
         failed, counts = ("yes" if flag else "no" for flag in (status.is_failure, status.counts))
         yield f"| `{name}` | {status.meaning} | {failed} | {counts} |\n"

@@ -160,6 +160,12 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         if collection == "certflow.kubernetes" and role in ROLES:
             for key in MESSAGES & answer.keys():
                 answer[key] = role_options.name_variables(role, str(answer[key]))
+            source = (answer.get("cluster") or {}).get("auth_source")
+            if source:
+                answer["cluster"] = {
+                    **answer["cluster"],
+                    "auth_source": role_options.name_variables(role, source),
+                }
         return answer
 
     def _run(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:

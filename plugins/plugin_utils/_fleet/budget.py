@@ -5,7 +5,7 @@
 
 """The failure budget of a fleet run: how many clusters may fail until no further cluster starts. Pure.
 
-Failed, refused and unreachable clusters count (outcomes.COUNTED). A cluster whose process ended without an outcome counts too.
+Failed, refused and unreachable clusters count (run_statuses.COUNTED). A cluster whose process ended without an outcome counts too.
 
 A canary shows whether the change works. So a canary that did not succeed ends the run, whatever the budget is. A canary that is
 unreachable, or that is refused because of its owners, has shown nothing. It counts for the budget only, and the next cluster takes
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .._report import run_statuses
 from .._variables.values import is_blank, shown, some
 from . import outcomes, stages
 from .run_state import ClusterState, RunState
@@ -65,7 +66,7 @@ def find_refusal(
     wrong = [host for host in failed if host in answers[:1] or (host in answers and host in canaries)]
     if budget.canary and wrong:
         return f"{some(wrong)} did not succeed as the canary, and no failure of a canary is tolerated"
-    waiting = [host for host in canaries if state.clusters[host].status == outcomes.WAITING]
+    waiting = [host for host in canaries if state.clusters[host].status == run_statuses.WAITING]
     if budget.canary == stages.NAMED and waiting and not stages.is_canary(stage):
         return f"{some(waiting)} of the stage {stages.CANARY} {'waits' if len(waiting) == 1 else 'wait'} for a window"
     if len(failed) > budget.limit:
@@ -82,7 +83,7 @@ def needs_answer(state: RunState, budget: Budget, stage: str) -> bool:
 
 
 def _answers(cluster: ClusterState) -> bool:
-    is_refused = cluster.status == outcomes.REFUSED and cluster.code in outcomes.OF_ITS_OWNERS
+    is_refused = cluster.status == run_statuses.REFUSED and cluster.code in outcomes.OF_ITS_OWNERS
     return not is_refused and cluster.status not in outcomes.UNANSWERED
 
 

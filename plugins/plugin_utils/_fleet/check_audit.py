@@ -19,6 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import audit_info
 
 from .._report import report_files
+from .._variables import check_variables
 from .._variables.check_variables import Check, check_value
 from .._variables.values import is_blank, listed, shown
 from . import check_hosts
@@ -62,7 +63,7 @@ def check(run: RunInput, read_report: Callable[[str], Any]) -> AuditSettings:
 
     read_report: reads an earlier report by its path. It raises CertflowError.
     """
-    settings = AuditSettings(check_hosts.pattern_problems(run) or check_hosts.variable_problems(run, CHECKS))
+    settings = AuditSettings(check_hosts.pattern_problems(run) or check_hosts.variable_problems(run, {}))
     if settings.problems:
         return settings
     settings.fail_on = str(run.shared("certflow_fail_on") or "").strip() or settings.fail_on
@@ -74,6 +75,7 @@ def check(run: RunInput, read_report: Callable[[str], Any]) -> AuditSettings:
         settings.exceptions = read_exceptions(run.shared("certflow_exceptions"))
     except CertflowError as error:
         settings.problems.append(str(error))
+    settings.problems += check_variables.find_problems(run.spec, run.hosts, CHECKS)
     return settings
 
 

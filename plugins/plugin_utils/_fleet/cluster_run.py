@@ -20,6 +20,7 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time, parse_time
 
+from .._report import run_statuses
 from . import outcome_of_result, outcomes, run_report, windows
 from .fleet_run import FleetRun
 from .outcomes import Progress
@@ -38,7 +39,7 @@ DEADLINE_MARGIN = 6
 CHECK_NOT_ENDED = "certflow_after_cluster did not end on this cluster"
 #: The failure of a cluster that the plan of the run does not have. The cluster is not contacted.
 UNPLANNED = {
-    "code": outcomes.PLAN_DIFFERS,
+    "code": run_statuses.PLAN_DIFFERS,
     "cause": "the approved plan does not have this cluster",
     "remedy": "Make a new plan with --check, and have it approved",
 }
@@ -131,7 +132,7 @@ def record_failure(run: FleetRun, host: str, result: Mapping[str, Any], task_nam
 def begin_check(run: FleetRun, host: str) -> dict[str, Any]:
     """Record that the user's check of a cluster began, and return the outcome. It is a failure until the check has ended."""
     state = run.file.read().clusters[host]
-    outcome = {**state.outcome, "status": outcomes.FAILED, "code": "", "reason": CHECK_NOT_ENDED}
+    outcome = {**state.outcome, "status": run_statuses.FAILED, "code": "", "reason": CHECK_NOT_ENDED}
     _end(run, host, outcome, state.seconds)
     return outcome
 
@@ -161,12 +162,12 @@ def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[st
         reason = run.file.start_cluster(task.host, run.stage_of(task.host).name)
     except RunFileError as error:
         return {
-            "status": outcomes.NOT_STARTED,
+            "status": run_statuses.NOT_STARTED,
             "code": error.code,
             "reason": error.cause,
             "remedy": error.remedy,
         }
-    return {"status": outcomes.NOT_STARTED, "code": "", "reason": reason} if reason else {}
+    return {"status": run_statuses.NOT_STARTED, "code": "", "reason": reason} if reason else {}
 
 
 def _find_opening(task: ClusterTask) -> datetime | None:
@@ -205,13 +206,13 @@ def _failure(task: ClusterTask, answer: Mapping[str, Any], began: float) -> dict
     status = outcomes.status_of_failure(code, wrote=bool(answer.get("changed")))
     remedy = str(answer.get("remedy") or "")
     is_late = task.deadline and _since(began) >= task.deadline - DEADLINE_MARGIN
-    if is_late and status != outcomes.UNREACHABLE:
+    if is_late and status != run_statuses.UNREACHABLE:
         error = CertflowError(
             f"the work took longer than certflow_deadline, {task.deadline} s: {text}",
             code="deadline-exceeded",
             remedy="Run again. The next run continues from the current state",
         )
-        status, code, text, remedy = outcomes.FAILED, error.code, error.cause, error.remedy
+        status, code, text, remedy = run_statuses.FAILED, error.code, error.cause, error.remedy
     return {
         "status": status,
         "code": code,
@@ -256,6 +257,6 @@ def _end(run: FleetRun, host: str, outcome: Mapping[str, Any], seconds: float) -
 
 def _is_shown(status: str, progress: Progress) -> bool:
     """Return True if the outcome gets a line of its own. Clusters without news are grouped."""
-    is_quiet = status in outcomes.QUIET or status == outcomes.NOT_STARTED
+    is_quiet = status in outcomes.QUIET or status == run_statuses.NOT_STARTED
     is_round = progress.done % QUIET_LINES == 0 or progress.done == progress.total
     return not is_quiet or is_round or progress.total <= FEW_CLUSTERS

@@ -17,65 +17,25 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
+from .._report.run_statuses import (
+    CHANGED,
+    FAILED,
+    FAILURES,
+    NOT_STARTED,
+    OK,
+    PLAN_DIFFERS,
+    PLANNED,
+    REFUSED,
+    SKIPPED,
+    STARTED,
+    STATUSES,
+    UNREACHABLE,
+    WAITING,
+)
 from .durations import show_seconds
 
-OK, CHANGED, PLANNED, DRIFT, SKIPPED = "ok", "changed", "planned", "drift", "skipped"
-FAILED, REFUSED, UNREACHABLE, PLAN_DIFFERS = "failed", "refused", "unreachable", "plan-differs"
-WAITING, NOT_STARTED, STARTED = "waiting", "not started", "started"
 #: The severity of a cluster that waits although a certificate breaks before its window opens.
 ERROR = "error"
-
-
-@dataclass(frozen=True)
-class Status:
-    """A row of the table of outcomes."""
-
-    #: For the documentation.
-    meaning: str
-    #: True if the host of the cluster has failed for Ansible.
-    is_failure: bool = False
-    #: True if it counts for certflow_max_failures.
-    counts: bool = False
-
-
-#: The outcomes, in the order of the summary.
-STATUSES: dict[str, Status] = {
-    FAILED: Status("The role failed, or it passed `certflow_deadline`.", is_failure=True, counts=True),
-    REFUSED: Status(
-        "The role wrote nothing, because a condition is not met. For example, another program manages an object.",
-        is_failure=True,
-        counts=True,
-    ),
-    UNREACHABLE: Status(
-        "The API server did not answer, or its certificate did not verify. Nothing was written.",
-        is_failure=True,
-        counts=True,
-    ),
-    PLAN_DIFFERS: Status(
-        "The run would write more to the cluster, or something else, than `certflow_plan` has. Nothing was written.",
-        is_failure=True,
-    ),
-    STARTED: Status(
-        "The run ended while it worked on this cluster, by Ctrl-C or a kill. Only the files show this status.",
-        is_failure=True,
-    ),
-    NOT_STARTED: Status(
-        "Too many clusters had failed, or the run ended before this cluster.", is_failure=True
-    ),
-    DRIFT: Status(
-        "The run had `--check` and `certflow_fail_on_change`, and a real run would change the cluster.",
-        is_failure=True,
-    ),
-    WAITING: Status("The maintenance window of the cluster is closed. The reason has its next opening."),
-    CHANGED: Status("The role ran and changed something."),
-    PLANNED: Status(
-        "The run had `--check`, or a tag of an upgrade that only reads. The reason says what a real run would change."
-    ),
-    OK: Status("The role ran and changed nothing."),
-    SKIPPED: Status("`--tags` selected no task of the role. Nothing was read or written."),
-}
-COUNTED = frozenset(name for name, status in STATUSES.items() if status.counts)
-FAILURES = frozenset(name for name, status in STATUSES.items() if status.is_failure)
 #: The role ran on the cluster and succeeded.
 DONE = frozenset((OK, CHANGED))
 #: A canary with one of these outcomes has not shown whether the change works.

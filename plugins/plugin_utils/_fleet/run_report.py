@@ -18,9 +18,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.opera
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
-from .._report import report_files, report_model, report_schema, report_text, writer
+from .._report import report_files, report_model, report_schema, report_text, run_statuses, writer
 from .._variables.values import parsed
-from . import outcomes, plan
+from . import plan
 from .fleet_run import FleetRun
 from .plan import RunPlan
 from .run_file import RunFileError
@@ -34,8 +34,8 @@ NOT_STARTED = "the run ended before this cluster"
 STARTED = "the run ended while it worked on this cluster"
 #: The reasons in a report that is written while the run works. A run that is killed leaves it.
 REASONS_BEFORE_END = {
-    outcomes.NOT_STARTED: "the run had not reached this cluster when this report was written",
-    outcomes.STARTED: "the run worked on this cluster when this report was written",
+    run_statuses.NOT_STARTED: "the run had not reached this cluster when this report was written",
+    run_statuses.STARTED: "the run worked on this cluster when this report was written",
 }
 
 
@@ -53,12 +53,12 @@ def outcomes_of(
 
 
 def _outcome(state: ClusterState | None, known: Mapping[str, Any] | None) -> dict[str, Any]:
-    if known and (state is None or state.status == outcomes.STARTED or "reason" not in state.outcome):
+    if known and (state is None or state.status == run_statuses.STARTED or "reason" not in state.outcome):
         return dict(known)
     if state is None:
-        return {"status": outcomes.NOT_STARTED, "code": "", "reason": NOT_STARTED}
-    if state.status == outcomes.STARTED:
-        return {"status": outcomes.STARTED, "code": "", "reason": STARTED}
+        return {"status": run_statuses.NOT_STARTED, "code": "", "reason": NOT_STARTED}
+    if state.status == run_statuses.STARTED:
+        return {"status": run_statuses.STARTED, "code": "", "reason": STARTED}
     return {**state.outcome, "status": state.status, "code": state.code, "seconds": state.seconds}
 
 

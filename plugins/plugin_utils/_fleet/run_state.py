@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from . import outcomes
+from .._report import run_statuses
 from .overlap import Claim
 
 RUN_STARTED, RUN_ENDED = "run-started", "run-ended"
@@ -39,8 +39,8 @@ class ClusterState:
     """A cluster that a run started, or that has an outcome."""
 
     stage: str
-    #: The last outcome, outcomes.STARTED while the run works on it.
-    status: str = outcomes.STARTED
+    #: The last outcome, run_statuses.STARTED while the run works on it.
+    status: str = run_statuses.STARTED
     code: str = ""
     seconds: float = 0
     #: The process that works on it.
@@ -68,17 +68,17 @@ class RunState:
     @property
     def ended(self) -> int:
         """Return the number of clusters that have an outcome."""
-        return sum(cluster.status != outcomes.STARTED for cluster in self.clusters.values())
+        return sum(cluster.status != run_statuses.STARTED for cluster in self.clusters.values())
 
     @property
     def failed(self) -> list[str]:
         """Return the clusters that count for certflow_max_failures."""
-        return [host for host, cluster in self.clusters.items() if cluster.status in outcomes.COUNTED]
+        return [host for host, cluster in self.clusters.items() if cluster.status in run_statuses.COUNTED]
 
     @property
     def unfinished(self) -> list[str]:
         """Return the clusters that were started and did not end."""
-        return [host for host, cluster in self.clusters.items() if cluster.status == outcomes.STARTED]
+        return [host for host, cluster in self.clusters.items() if cluster.status == run_statuses.STARTED]
 
 
 def to_line(event: Event) -> bytes:
@@ -197,7 +197,7 @@ def _ended(event: Event) -> ClusterState:
     outcome = event.get("outcome", {})
     return ClusterState(
         stage=event.get("stage", ""),
-        status=str(outcome.get("status", outcomes.FAILED)),
+        status=str(outcome.get("status", run_statuses.FAILED)),
         code=str(outcome.get("code", "")),
         seconds=event.get("seconds", 0),
         outcome=outcome,

@@ -22,7 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless, visible
 
-from .._report import job_report, report_files
+from .._report import job_report, report_files, run_statuses
 from .._variables import read_variables
 from .._variables.specs import AUDIT, of_playbook
 from .._variables.values import is_blank
@@ -220,11 +220,11 @@ def outcomes_of(variables: Mapping[str, Any], *, is_skipped: bool) -> dict[str, 
     try:
         found = run_report.outcomes_of(run, known)
     except CertflowError as error:
-        lost = {"status": outcomes.NOT_STARTED, "code": error.code, "reason": error.cause}
+        lost = {"status": run_statuses.NOT_STARTED, "code": error.code, "reason": error.cause}
         found = {host: known.get(host, lost) for host in run.hosts}
-    skipped = {"status": outcomes.SKIPPED, "code": "", "reason": SKIPPED}
+    skipped = {"status": run_statuses.SKIPPED, "code": "", "reason": SKIPPED}
     return {
-        host: skipped if is_skipped and row["status"] == outcomes.NOT_STARTED else row
+        host: skipped if is_skipped and row["status"] == run_statuses.NOT_STARTED else row
         for host, row in found.items()
     }
 

@@ -26,9 +26,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 
+from .._report import run_statuses
 from .._variables.check_variables import check_value
 from .._variables.values import closest, is_blank, is_unset, parsed, shown
-from . import outcomes
 
 NAME = "certflow_window"
 #: A window, in the form of Ansible's argument specs.
@@ -117,7 +117,7 @@ def waiting_outcome(
         remedy="Run the playbook again inside the window, or with certflow_window_override=true",
     )
     return {
-        "status": outcomes.WAITING,
+        "status": run_statuses.WAITING,
         "code": error.code,
         "severity": "error" if breaks else "info",
         "reason": error.cause,

@@ -19,7 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding
     STATUSES,
 )
 
-from .._fleet import outcomes
+from . import run_statuses
 
 FORMAT_VERSION = "1.0"
 #: The kinds of reports.
@@ -41,9 +41,9 @@ AUDIT_STATUSES = {
     NOT_STARTED: "The run ended before the audit of this cluster.",
 }
 #: Status of a cluster in a run -> its meaning.
-RUN_STATUSES = {name: status.meaning for name, status in outcomes.STATUSES.items()}
+RUN_STATUSES = {name: status.meaning for name, status in run_statuses.STATUSES.items()}
 #: The statuses of a run that are not a failure, unless the severity is error.
-RUN_SUCCESSES = tuple(name for name in outcomes.STATUSES if name not in outcomes.FAILURES)
+RUN_SUCCESSES = tuple(name for name in run_statuses.STATUSES if name not in run_statuses.FAILURES)
 
 #: The comparison of a finding with an earlier report.
 NEW, KNOWN = "new", "known"

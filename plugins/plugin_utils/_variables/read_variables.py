@@ -43,13 +43,15 @@ def of_hosts(
     templar: Any, spec: Spec, hosts: Iterable[str], variables: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Return the same for each host. variables: of a task of any host."""
-    shared = of_play(variables)
+    names = [*hosts]
+    # Without a host, as in a keyword of a play, there are no hostvars.
+    shared = of_play(variables) if names else {}
 
     def of_host(host: str) -> dict[str, Any]:
         available = {**shared, **variables["hostvars"].raw_get(host)}
         return of_spec(templar.copy_with_new_env(available_variables=available), spec, available)
 
-    return {host: of_host(host) for host in hosts}
+    return {host: of_host(host) for host in names}
 
 
 def of_play(variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._codes import CODES
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcomes import Progress
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import run_statuses
 
 pytestmark = pytest.mark.quick
 
@@ -36,9 +37,14 @@ def test_the_outcome_depends_on_codes_that_exist() -> None:
 
 
 def test_the_outcomes_that_count() -> None:
-    assert sorted(outcomes.COUNTED) == ["failed", "refused", "unreachable"]
-    assert sorted(outcomes.FAILURES - outcomes.COUNTED) == ["drift", "not started", "plan-differs", "started"]
-    assert sorted(outcomes.STATUSES.keys() - outcomes.FAILURES) == [
+    assert sorted(run_statuses.COUNTED) == ["failed", "refused", "unreachable"]
+    assert sorted(run_statuses.FAILURES - run_statuses.COUNTED) == [
+        "drift",
+        "not started",
+        "plan-differs",
+        "started",
+    ]
+    assert sorted(run_statuses.STATUSES.keys() - run_statuses.FAILURES) == [
         "changed",
         "ok",
         "planned",
