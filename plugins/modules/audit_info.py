@@ -298,6 +298,11 @@ limits:
     probe_urls: {description: The option., type: bool, returned: success}
     endpoints_per_service: {description: The option., type: int, returned: success}
     endpoints_left_out: {description: The number of endpoints that the limit left out., type: int, returned: success}
+seconds:
+  description: The duration of the audit.
+  returned: always, unless the connection could not be determined
+  type: float
+  sample: 2.4
 traffic:
   description: The cost of the audit.
   returned: success

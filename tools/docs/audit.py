@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import cluster_data, gather
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import (
     check_row,
     check_table,
     control_plane_requests,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import PERMISSIONS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import signer_stats
 
 from tools.docs import rst
 
@@ -53,6 +56,9 @@ shows it.
 If the API server does not call a webhook now, the severity of its faults is `info`. The same applies to faults of the conversion of a
 CustomResourceDefinition with one version. The evidence has the reason.
 
+A certificate signing request is `request-stuck` if it has waited for an approval for {pending} minutes. An approved request is stuck if
+it is not issued after {approved} minutes, or at once if the diagnosis names one cause.
+
 If cert-manager renews a certificate, its expiry is no fault before the `renewalTime` of its Certificate. The audit finds the
 Certificate by the annotation `cert-manager.io/inject-ca-from`. If the certificate was not renewed an hour after this time, it is
 `expiring`.
@@ -61,8 +67,19 @@ Certificate by the annotation `cert-manager.io/inject-ca-from`. If the certifica
 
 If the cluster does not answer the first requests, or refuses the login, the task fails. After that, an answer that is an error, is
 cut short or does not come in time is a finding with the status `unknown`, and the audit goes on. One source takes at most half of the
-remaining `wait_timeout`. A check passes only if everything that it compares could be read.
+remaining `wait_timeout`. A check passes only if everything that it compares could be read. Each such finding names its objects, and
+`every KIND` means all objects of a kind.
 
+An audit that could not read webhook configurations, CustomResourceDefinitions, APIServices, Services or EndpointSlices has not seen
+everything that the API server calls. The result `incomplete` lists what it could not read, and the playbook `audit` fails for the cluster.
+
+If a permission is missing, the result `missing_role` is a ClusterRole with all permissions that the checks need and that the identity
+lacks. If the site does not permit something, the option `without` names it, and the checks that need it are skipped. They do not pass, but
+they still find faults in what the audit reads.
+
+| Entry of `without` | Checks that need it |
+|---|---|
+{declarable}
 ## Exceptions
 
 A finding that you accept for a limited time is an entry of the option `exceptions`, with a reason and an end. The owner of an object can
@@ -121,7 +138,14 @@ whole list.
 
 def checks() -> str:
     """Return the page about the checks."""
-    parts = [BEGIN]
+    pending, approved = (
+        limit // timedelta(minutes=1) for limit in (gather.PENDING_AFTER, signer_stats.STUCK_AFTER)
+    )
+    skipped = "".join(
+        f"| `{source}` | {', '.join(f'`{check}`' for check in check_table.checks_of(source)) or 'none'} |\n"
+        for source in cluster_data.DECLARABLE
+    )
+    parts = [BEGIN.format(pending=pending, approved=approved, declarable=skipped)]
     parts += [f"| [{row.id}](#{row.id}) | {row.severity} | {row.title} |\n" for row in check_table.CHECKS]
     for category, title in CATEGORIES.items():
         parts += [

@@ -57,6 +57,8 @@ class Operation:
     constraints: Mapping[str, Any] = field(default_factory=dict)
     #: The options that are seconds of waiting, and how often the operation waits for that time at most.
     waits: Mapping[str, int] = field(default_factory=lambda: {"wait_timeout": 1})
+    #: True if the result has the duration, also after a failure.
+    is_timed: bool = False
 
     @property
     def hidden(self) -> frozenset[str]:
@@ -94,6 +96,7 @@ def _execute(
     check_cluster: Callable[[Client], None] | None,
 ) -> dict[str, Any]:
     client: Client | None = None
+    begin = time.monotonic()
     try:
         _require_libraries()
         interrupt.check_not_stopped()
@@ -112,6 +115,8 @@ def _execute(
     finally:
         if client is not None:
             client.close()
+    if operation.is_timed:
+        answer["seconds"] = round(time.monotonic() - begin, 1)
     cleaned: dict[str, Any] = redaction.clean(answer)
     return cleaned
 

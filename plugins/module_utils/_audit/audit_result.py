@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from .._kube.access_review import Permission
+from .._kube.access_review import Permission, in_words
 from .._times import format_time
 from . import exceptions
 from .checks import (
@@ -27,10 +27,9 @@ from .checks import (
 from .checks.cluster_rows import UNREADABLE
 from .cluster_data import CONDITIONS, ESSENTIAL, PERMISSIONS, ClusterData, Gap
 from .exceptions import AuditException
-from .finding import FAIL, PASS, SEVERITIES, SKIP, STATUSES, UNKNOWN, AuditedObject, AuditFinding
+from .finding import CLUSTER, FAIL, PASS, SEVERITIES, SKIP, STATUSES, UNKNOWN, AuditFinding
 
 _FAR = datetime.max.replace(tzinfo=timezone.utc)
-_CLUSTER = AuditedObject("Cluster", "")
 _ANY = ""
 RULES = (
     admission_checks.check_control_plane,
@@ -70,7 +69,10 @@ def find(data: ClusterData) -> list[AuditFinding]:
     unread = {(gap.source, name) for gap in data.gaps for name in (_ANY, *data.names_of(gap))}
     findings = [finding for finding in findings if finding.status != PASS or _is_complete(finding, unread)]
     findings += _unknowns(data)
-    return [finding if finding.severity else _with_severity(finding) for finding in findings]
+    return [
+        finding if finding.severity else replace(finding, severity=check_table.BY_ID[finding.check].severity)
+        for finding in findings
+    ]
 
 
 def _is_complete(finding: AuditFinding, unread: Set[tuple[str, str]]) -> bool:
@@ -111,42 +113,29 @@ def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[s
     }
 
 
-def missing_role(lacking: Sequence[Permission]) -> dict[str, Any]:
+def missing_role(lacking: Iterable[Permission]) -> dict[str, Any]:
     """Return the ClusterRole with these permissions, {} without a permission."""
-    if not lacking:
-        return {}
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": "certflow-audit-missing"},
-        "rules": list(_rules(lacking)),
-    }
+    rules = [_rule(permission) for permission in lacking]
+    head = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole"}
+    return {**head, "metadata": {"name": "certflow-audit-missing"}, "rules": rules} if rules else {}
 
 
 def known_permissions(role: Mapping[str, Any]) -> list[Permission]:
-    """Return the permissions of a ClusterRole that an audit can miss."""
-    return [
-        permission
-        for permission in dict.fromkeys(entry for needed in PERMISSIONS.values() for entry in needed)
-        if any(
-            permission.verb in rule["verbs"]
-            and permission.resource in (*rule.get("resources", ()), *rule.get("nonResourceURLs", ()))
-            and permission.group in rule.get("apiGroups", ("",))
-            for rule in role["rules"]
-        )
-    ]
+    """Return the permissions of a ClusterRole of missing_role. Other rules are left out."""
+    every = dict.fromkeys(permission for needed in PERMISSIONS.values() for permission in needed)
+    return [permission for permission in every if _rule(permission) in role["rules"]]
 
 
-def _rules(permissions: Sequence[Permission]) -> Iterator[dict[str, Any]]:
-    verbs: dict[tuple[str, str, str], list[str]] = {}
-    for permission in permissions:
-        verbs.setdefault((permission.group, permission.resource, permission.name), []).append(permission.verb)
-    for (group, resource, name), wanted in verbs.items():
-        if resource.startswith("/"):
-            yield {"nonResourceURLs": [resource], "verbs": wanted}
-        else:
-            names = {"resourceNames": [name]} if name else {}
-            yield {"apiGroups": [group], "resources": [resource], **names, "verbs": wanted}
+def _rule(permission: Permission) -> dict[str, Any]:
+    if permission.resource.startswith("/"):
+        return {"nonResourceURLs": [permission.resource], "verbs": [permission.verb]}
+    names = {"resourceNames": [permission.name]} if permission.name else {}
+    return {
+        "apiGroups": [permission.group],
+        "resources": [permission.resource],
+        **names,
+        "verbs": [permission.verb],
+    }
 
 
 def _unknowns(data: ClusterData) -> Iterator[AuditFinding]:
@@ -161,13 +150,13 @@ def _unknowns(data: ClusterData) -> Iterator[AuditFinding]:
             yield unknown
             continue
         for check in unknown.unanswered:
-            yield AuditFinding(check, SKIP, _CLUSTER, evidence=(unknown.cause,), detail=unknown.source)
+            yield AuditFinding(check, SKIP, CLUSTER, evidence=(unknown.cause,), detail=unknown.source)
 
 
 def _unknown(data: ClusterData, gap: Gap, objects: tuple[str, ...]) -> AuditFinding:
     needed = PERMISSIONS[gap.source] if gap.lacks_permission else ()
     missing = [entry for entry in needed if entry in data.lacking] or needed
-    permissions = tuple(map(_in_words, missing))
+    permissions = tuple(map(in_words, missing))
     rows = [row for row in check_table.CHECKS if gap.source in row.sources]
     compared = [row.id for row in rows if row.compares_objects]
     lines = [f"checks without a complete answer: {', '.join(row.id for row in rows)}"] if rows else []
@@ -177,7 +166,7 @@ def _unknown(data: ClusterData, gap: Gap, objects: tuple[str, ...]) -> AuditFind
     return AuditFinding(
         UNREADABLE,
         UNKNOWN,
-        _CLUSTER,
+        CLUSTER,
         f"The audit could not read {gap.source}: {gap.reason}",
         tuple(lines),
         unanswered=tuple(row.id for row in rows),
@@ -186,16 +175,6 @@ def _unknown(data: ClusterData, gap: Gap, objects: tuple[str, ...]) -> AuditFind
         detail=f"{gap.source} {gap.reason}",
         source=gap.source,
     )
-
-
-def _in_words(permission: Permission) -> str:
-    group = f".{permission.group}" if permission.group else ""
-    return f"{permission.verb} {permission.resource}{group} {permission.name}".rstrip()
-
-
-def _with_severity(finding: AuditFinding) -> AuditFinding:
-    severity = check_table.BY_ID[finding.check].severity
-    return AuditFinding(**{**vars(finding), "severity": severity})
 
 
 def _order(finding: AuditFinding) -> tuple[Any, ...]:

@@ -130,7 +130,7 @@ class Gap:
     reason: str
     #: True if a missing permission is the reason, False for an error of the cluster and for a limit of the audit.
     lacks_permission: bool = False
-    #: The key of the only Service or address that it is about, or namespace and name of a Service. () for others.
+    #: The key of the only Service or address that it is about, or namespace and name of a Service or Certificate. () for others.
     backend: tuple[Any, ...] = ()
     #: The names of the only objects that it is about. () for others.
     objects: tuple[str, ...] = ()
@@ -348,6 +348,10 @@ class ClusterData:
 
     def names_of(self, gap: Gap) -> tuple[str, ...]:
         """Return the names of the objects without an answer because of a gap."""
+        keys = {
+            str(point.object): point.certificate if gap.source == CERTIFICATES else point.backend
+            for point in self.points
+        }
         size = len(gap.backend)
-        called = [str(point.object) for point in self.points if size and point.backend[:size] == gap.backend]
-        return gap.objects or tuple(dict.fromkeys(called)) or _OBJECTS.get(gap.source, _HOOKS)
+        called = tuple(name for name, key in keys.items() if key and size and key[:size] == gap.backend)
+        return gap.objects or called or _OBJECTS.get(gap.source, _HOOKS)

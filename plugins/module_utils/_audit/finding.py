@@ -65,6 +65,10 @@ class AuditedObject:
         return {key: shortened(getattr(self, key)) for key in keys}
 
 
+#: The object of a finding about several objects.
+CLUSTER = AuditedObject("Cluster", "")
+
+
 @dataclass(frozen=True)
 class AppliedException:
     """Why a finding is accepted."""

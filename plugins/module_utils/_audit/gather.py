@@ -253,14 +253,11 @@ class _Gatherer:
 
     def _certificates(self, points: Iterable[CallPoint]) -> dict[tuple[str, str], IssuedCertificate]:
         """Return the Certificates of cert-manager that objects name, and that exist."""
-        names: dict[tuple[str, str], list[str]] = {}
-        for point in points:
-            if point.certificate:
-                names.setdefault(point.certificate, []).append(str(point.object))
+        names = dict.fromkeys(point.certificate for point in points if point.certificate)
         found = {}
-        for (namespace, name), objects in names.items():
+        for namespace, name in names:
             read = functools.partial(self._issued, namespace, name)
-            issued = self._reads.read(CERTIFICATES, read, None, objects=tuple(objects))
+            issued = self._reads.read(CERTIFICATES, read, None, backend=(namespace, name))
             if issued:
                 found[namespace, name] = issued
         return found

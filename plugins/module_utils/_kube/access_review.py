@@ -54,7 +54,7 @@ def require(client: Client, permissions: Iterable[Permission], purpose: str) -> 
 
 def missing_permissions(lacking: Sequence[Permission], purpose: str, message: str = "") -> MissingPermissions:
     """Return the error. message: the API server's own message, or ""."""
-    names = "; ".join(_in_words(permission) for permission in lacking)
+    names = "; ".join(in_words(permission) for permission in lacking)
     return MissingPermissions(
         f"the permissions to {purpose} are missing: {names}",
         evidence=(message,) if message else (),
@@ -99,7 +99,8 @@ def _allowed(client: Client, permission: Permission, name: str) -> bool:
     return bool(client.review(REVIEWS, review).get("status", {}).get("allowed"))
 
 
-def _in_words(permission: Permission) -> str:
+def in_words(permission: Permission) -> str:
+    """Return a permission such as "list pods in namespace shop"."""
     resource = f"{permission.resource}.{permission.group}" if permission.group else permission.resource
     name = f" {permission.name}" if permission.name else ""
     place = f" in namespace {permission.namespace}" if permission.namespace else ""

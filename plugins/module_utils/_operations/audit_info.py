@@ -110,4 +110,4 @@ def _is_number(value: object) -> bool:
         return False
 
 
-OPERATION = Operation(name="audit_info", argument_spec=SPEC, run=run)
+OPERATION = Operation(name="audit_info", argument_spec=SPEC, run=run, is_timed=True)

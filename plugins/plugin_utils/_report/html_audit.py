@@ -66,7 +66,7 @@ LAYOUTS: Mapping[str, tuple[Column, ...]] = {
         Column("matches", "Findings", is_number=True),
     ),
     "accepted": (_SEVERITY, _CHECK, _OBJECT, _CLUSTER, _MANAGER, Column("reason", "Reason"), Column("until", "Until"), _FOUND),
-    "passed": (_CHECK, _OBJECT, _CLUSTER, Column("answer", "Answer"), _FOUND),
+    "passed": (_CHECK, _OBJECT, _CLUSTER, _FOUND),
     "gone": (_SEVERITY, _CHECK, _OBJECT, _CLUSTER, _FOUND),
     "checks": (_CHECK, Column("effect", "Effect"), Column("remedy", "Remedy")),
 }  # fmt: skip
@@ -166,8 +166,9 @@ class AuditPage:
     missing_roles: Sequence[MissingRole]
     exceptions: Sequence[ExceptionRow]
     accepted: Sequence[FindingRow]
-    passed: Sequence[FindingRow]
-    #: The number of these answers, also if the report leaves them out.
+    #: Status -> the answers that passed, and those of checks that do not apply.
+    answers: Mapping[str, Sequence[FindingRow]]
+    #: The number of answers that passed, also if the report leaves them out.
     passed_count: int
     gone: Sequence[FindingRow]
     checks: Mapping[str, Row]
@@ -181,7 +182,9 @@ def build(report: Row) -> AuditPage:
     clusters: Sequence[Row] = report["clusters"]
     failures = _failures(report_model.failures(dict(report)), now)
     numbers = report_model.count_findings(clusters)
-    passed = [_row(one, now) for one in report_model.rows(dict(report), PASS, SKIP)]
+    answers = {
+        status: [_row(one, now) for one in report_model.rows(dict(report), status)] for status in (PASS, SKIP)
+    }
     checks = {key: report["checks"][key] for key in _used(report)}
     return AuditPage(
         title=f"Webhook audit of {plural(len(clusters), 'cluster')}",
@@ -194,8 +197,8 @@ def build(report: Row) -> AuditPage:
         missing_roles=list(_missing_roles(clusters)),
         exceptions=list(_exceptions(clusters)),
         accepted=[_row(one, now) for one in report_model.rows(dict(report), FAIL, is_excepted=True)],
-        passed=passed,
-        passed_count=max(numbers[PASS] + numbers[SKIP], len(passed)),
+        answers=answers,
+        passed_count=max(numbers[PASS], len(answers[PASS])),
         gone=[
             FindingRow(one["cluster"], {**_GONE, **one})
             for one in (report["comparison"] or {}).get("gone", ())
@@ -271,7 +274,7 @@ def _counts(report: Row, numbers: Mapping[str, int]) -> list[Count]:
         Count(numbers[INFO], "info", "hazards", "status=fail&severity=info", INFO),
         Count(numbers[UNKNOWN], "unknown", "unknown", "status=unknown", UNKNOWN),
         Count(numbers["excepted"], "accepted", "accepted", "status=accepted"),
-        Count(numbers[PASS] + numbers[SKIP], "passed", "passed", "status=pass", PASS),
+        Count(numbers[PASS], "passed", "passed", "status=pass", PASS),
         Count(unread, f"of {plural(len(report['clusters']), 'cluster')} incomplete", "clusters"),
     ]
 

@@ -75,6 +75,7 @@ def _time(report: Report, cluster: Mapping[str, Any]) -> str:
 
 def _add_outcome(suite: ElementTree.Element, report: Report, cluster: Mapping[str, Any]) -> None:
     case = _add_case(suite, report["kind"], cluster["name"])
+    case.set("time", str(cluster["seconds"] or 0))
     if report_model.is_success(report, cluster):
         return
     lines = [cluster["reason"], *cluster["evidence"], cluster["remedy"]]

@@ -55,7 +55,6 @@ def build_audit(results: Mapping[str, Any], made_at: datetime, collection: str) 
     """Return the report of an audit.
 
     results: inventory host -> its result of the module audit_info, also a failed or unreachable one, or None without a result.
-        The key seconds has the duration if the caller knows it.
     made_at: the time of the report.
     collection: the version of this collection.
     """

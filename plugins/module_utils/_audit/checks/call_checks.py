@@ -203,7 +203,7 @@ def _served(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[A
         for fault in find_chain_faults(chain, point.config, data.now)
     ]
     yield from _merged(point, (*SERVED, *ANCHORS), _by_renewal(data, point, every), (BLIND_SPOT,))
-    yield _difference(point, backend)
+    yield _difference(point, backend, any(fault.check in BROKEN_NOW for _endpoint, fault in every))
 
 
 def _by_renewal(
@@ -269,13 +269,14 @@ def _merged(
         )
 
 
-def _difference(point: CallPoint, backend: Backend) -> AuditFinding:
-    """Return the finding of endpoints that serve different certificates."""
+def _difference(point: CallPoint, backend: Backend, has_refused: bool) -> AuditFinding:
+    """Return the finding of endpoints that serve different certificates. Each may have a valid one of its own."""
     by_print: dict[str, list[str]] = {}
     for chain in backend.chains:
         if chain.certificate:
             by_print.setdefault(chain.certificate.fingerprint, []).append(str(chain.endpoint))
-    if len(by_print) < 2:
+    has_shared = any(len(names) > 1 for names in by_print.values())
+    if len(by_print) < 2 or not (has_shared or has_refused):
         return AuditFinding("endpoints-differ", PASS, point.object, evidence=(BLIND_SPOT,))
     lines = tuple(f"SHA-256 {print_}: {', '.join(names)}" for print_, names in by_print.items())
     words = f"The endpoints that {point.object} calls serve {len(by_print)} different certificates"

@@ -64,7 +64,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "The webhook matches reviews of tokens and permissions",
         SCOPE,
         WARNING,
-        (data.CONFIGURATIONS, data.CONDITIONS),
+        (data.CONFIGURATIONS, data.NAMESPACES, data.CONDITIONS),
         "If the webhook does not answer, aggregated APIs and kubelets cannot authenticate and authorize their callers. API servers of "
         "Kubernetes 1.37 and newer do not call webhooks about these resources.",
         "Limit the rules to the groups that the webhook needs. Leave out authentication.k8s.io and authorization.k8s.io.",

@@ -41,7 +41,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "An endpoint serves a certificate that expires soon",
         TLS,
         WARNING,
-        _SERVED,
+        (*_SERVED, data.CERTIFICATES),
         "The API server refuses the certificate after it has expired. " + FAILS,
         "Renew the certificate, and find out why it was not renewed earlier.",
         "datashim-io/datashim#210",
@@ -132,7 +132,8 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         TLS,
         WARNING,
         _SERVED,
-        "A rotation did not reach every pod, or each pod makes its own certificate. Some calls fail as soon as the old CA is removed.",
+        "A rotation did not reach every pod. Some calls fail as soon as the old CA is removed. If each endpoint has a certificate of its "
+        "own, and all of them verify, it is no fault.",
         "Restart the pods that serve the older certificate. Let all pods read one Secret.",
         "kubernetes-sigs/cluster-api#10522",
     ),

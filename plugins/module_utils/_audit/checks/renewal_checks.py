@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from ..._times import format_time
 from ..cluster_data import CERTIFICATES, PODS, Backend, CallPoint, ClusterData
-from ..finding import FAIL, INFO, LIKELY, PASS, SKIP, UNMANAGED, WARNING, AuditFinding
+from ..finding import CLUSTER, FAIL, INFO, LIKELY, PASS, SKIP, UNMANAGED, WARNING, AuditedObject, AuditFinding
 from .admission_checks import admission_points
 from .control_plane_requests import RESTORING, find_matches
 
@@ -83,8 +83,12 @@ def _is_by_hand(point: CallPoint) -> bool:
 
 
 def check_endpoint_count(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield the findings of admission webhooks with one endpoint, or with all endpoints on one of several nodes."""
+    """Yield the findings of admission webhooks with one endpoint, or with all endpoints on one of several nodes.
+
+    Webhooks with the same severity are one finding, without those that their owners except.
+    """
     nodes = {node for backend in data.backends.values() for node in backend.nodes if node}
+    groups: dict[tuple[str, AuditedObject], dict[str, str]] = {}
     for point in admission_points(data):
         backend = data.backends.get(point.backend, Backend(is_known=False))
         if not backend.selector or not backend.is_reachable:
@@ -92,17 +96,28 @@ def check_endpoint_count(data: ClusterData) -> Iterator[AuditFinding]:
                 yield AuditFinding("one-endpoint", SKIP, point.object)
             continue
         own = set(backend.nodes)
-        if backend.ready == 1:
-            words = f"{point.object} has one ready endpoint"
-        elif len(own) == 1 and "" not in own and len(nodes) > 1:
-            words = f"All {backend.ready} endpoints of {point.object} are on the node {min(own)}"
-        else:
+        if backend.ready > 1 and not (len(own) == 1 and "" not in own and len(nodes) > 1):
             yield AuditFinding("one-endpoint", PASS, point.object)
             continue
-        guards = point.is_strict and _guards_pods(data, point)
-        lines = ("it must answer before new pods of other namespaces work",) if guards else ()
+        words = "one ready endpoint" if backend.ready == 1 else f"all endpoints on the node {min(own)}"
+        severity = WARNING if point.is_strict and _guards_pods(data, point) else INFO
+        subject = point.object if "one-endpoint" in point.object.excepted_checks else CLUSTER
+        group = groups.setdefault((severity, subject), {})
+        group[str(point.object)] = f"{point.object}: {words}"
+    for (severity, subject), found in groups.items():
+        words = f"Admission webhooks with one ready endpoint, or with all endpoints on one node: {len(found)}"
+        guards = ("they must answer before new pods of other namespaces work",)
+        more = (f"and {len(found) - MOST_LINES} more",) if len(found) > MOST_LINES else ()
+        lines = (*(guards if severity == WARNING else ()), *list(found.values())[:MOST_LINES], *more)
         yield AuditFinding(
-            "one-endpoint", FAIL, point.object, words, lines, severity=WARNING if guards else INFO
+            "one-endpoint",
+            FAIL,
+            subject,
+            words,
+            lines,
+            severity=severity,
+            objects=tuple(found),
+            detail=severity,
         )
 
 

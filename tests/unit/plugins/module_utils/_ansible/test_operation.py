@@ -10,6 +10,7 @@ import base64
 import json
 import re
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,6 +203,20 @@ def test_a_failure_before_the_connection() -> None:
     result = execute(operation, {"kubeconfig": "/absent/kc", **DEFAULTS}, check_mode=False)
     assert has_failed(result, "invalid-connection", "/absent/kc", "kubeconfig")
     assert "cluster" not in result
+    assert "seconds" not in result
+
+
+def test_the_duration_is_in_the_result_also_after_a_failure() -> None:
+    def work(*_arguments: Any) -> Result:
+        time.sleep(0.2)
+        raise CertflowError("it failed", remedy="Mend it")
+
+    operation = Operation("k8s_test", argument_specs.AUTH, work, is_timed=True)
+    with serving() as server:
+        given = {"host": server.url, "api_key": "t", **DEFAULTS}
+        result = execute(operation, given, check_mode=False)
+    assert result["failed"]
+    assert 0.2 <= result["seconds"] < 5
 
 
 @pytest.mark.parametrize(("uid", "fails"), [("u-1", False), ("u-2", True), ("", False), (None, False)])

@@ -160,7 +160,8 @@ def test_the_missing_role_has_all_missing_permissions() -> None:
     role = build(lacking=lacking)["missing_role"]
     assert tuple(audit_result.known_permissions(role)) == lacking
     assert role["rules"] == [
-        {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]},
+        {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["create"]},
         {"nonResourceURLs": ["/metrics"], "verbs": ["get"]},
         {
             "apiGroups": [""],

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import html, report_text
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import html, html_audit, report_text
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report, normalise
 
 from tests.support import hostile, report_sample, reports
@@ -181,6 +181,14 @@ def test_every_finding_is_on_the_page_with_its_text() -> None:
         "2026-12-01 10:20",
     }
     assert shown <= set(page.texts)
+
+
+def test_skipped_checks_have_not_passed() -> None:
+    findings = [reports.finding(name=status, status=status) for status in ("pass", "skip", "skip")]
+    counts = {"pass": 1, "skip": 2}
+    page = html_audit.build(reports.report({"a": reports.result(*findings, counts=counts)}))
+    assert (page.passed_count, [one.number for one in page.counts if one.title == "passed"]) == (1, [1])
+    assert {status: len(rows) for status, rows in page.answers.items()} == {"pass": 1, "skip": 2}
 
 
 def test_a_cluster_that_was_not_read_is_a_row_with_its_reason() -> None:

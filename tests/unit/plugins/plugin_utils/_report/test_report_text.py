@@ -155,7 +155,8 @@ def test_a_missing_role_has_only_permissions_that_an_audit_can_miss() -> None:
     """A file of another machine may bring a role that grants everything, and users copy the role."""
     everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
     secrets = {"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["list", "get"]}
-    text = changed(lambda value: value["clusters"][0]["missing_role"].update(rules=[*everything, secrets]))
+    rules = [*everything, secrets, ROLE["rules"][0]]  # type: ignore[index]
+    text = changed(lambda value: value["clusters"][0]["missing_role"].update(rules=rules))
     assert report_text.parse(text, "a.json")["clusters"][0]["missing_role"] == ROLE
     text = changed(lambda value: value["clusters"][1].update(missing_role={**ROLE, "rules": everything}))
     assert report_text.parse(text, "a.json")["clusters"][1]["missing_role"] is None

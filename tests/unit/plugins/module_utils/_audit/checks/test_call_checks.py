@@ -49,6 +49,7 @@ EXPIRING = leaf(not_after=NOW + 5 * DAY, not_before=NOW - 360 * DAY)
 URL = config("", url="hooks.example.com")
 TWO = Backend(ready=2, chains=(served(GOOD), served(leaf(), pod="hook-2")))
 SAME = Backend(ready=2, chains=(served(GOOD), served(GOOD, pod="hook-2")))
+THREE = Backend(ready=3, chains=(*SAME.chains, served(leaf(), pod="hook-3")))
 HALF = Backend(ready=2, chains=(served(GOOD), served(leaf(OTHER_CA), pod="hook-2")))
 CRD = point(kind="CustomResourceDefinition", caller=CONVERSION)
 API = point(kind="APIService", caller=AGGREGATION)
@@ -64,7 +65,8 @@ ROWS: list[tuple[str, CallPoint, Backend, list[str]]] = [
     ("no certificate in the bundle", point(config("none")), HEALTHY, ["bundle-broken"]),
     ("another CA", point(config(OTHER_CA.pem)), HEALTHY, ["ca-mismatch"]),
     ("one of two endpoints", point(), HALF, ["ca-mismatch", "endpoints-differ"]),
-    ("two certificates of one CA", point(), TWO, ["endpoints-differ"]),
+    ("a certificate for each endpoint", point(), TWO, []),
+    ("an older certificate on two of three endpoints", point(), THREE, ["endpoints-differ"]),
     ("two endpoints with one certificate", point(), SAME, []),
     ("no TLS", point(), Backend(ready=1, chains=(silent(),)), ["handshake-fails"]),
     ("a blind run", point(), Backend(ready=1, chains=(silent(is_blind=True),)), []),

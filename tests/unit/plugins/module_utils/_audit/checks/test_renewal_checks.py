@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -121,12 +122,29 @@ COUNTS: list[tuple[dict[str, Any], Backend, list[str]]] = [
 
 @pytest.mark.parametrize(("given", "backend", "severities"), COUNTS)
 def test_a_webhook_with_one_endpoint(given: dict[str, Any], backend: Backend, severities: list[str]) -> None:
-    called, other = point(webhook=given), point(name="b", kind="MutatingWebhookConfiguration")
+    called = point(webhook=given)
     backends = {called.backend: backend, ("shop", "other", 443): OTHER_NODE}
-    found = check_endpoint_count(cluster(called, other, backends=backends))
-    assert failures(one for one in found if one.object.name == "hooks") == [
-        ("one-endpoint", severity) for severity in severities
+    found = list(check_endpoint_count(cluster(called, backends=backends)))
+    assert failures(found) == [("one-endpoint", severity) for severity in severities]
+
+
+def test_webhooks_with_one_endpoint_are_one_finding_for_each_severity() -> None:
+    one = Backend(ready=1, nodes=("a",), selector=APP)
+    many = [point(name=f"hooks-{number:02}", uid=str(number)) for number in range(37)]
+    strict = point(name="strict", webhook=PODS)
+    subject = replace(point().object, name="known", excepted_checks=("expired", "one-endpoint"))
+    excepted = replace(point(), object=subject)
+    data = cluster(*many, strict, excepted, backend=one)
+    found = [finding for finding in check_endpoint_count(data) if finding.status == "fail"]
+    assert [(finding.severity, len(finding.objects)) for finding in found] == [
+        ("info", 37),
+        ("warning", 1),
+        ("info", 1),
     ]
+    assert found[0].objects == tuple(str(entry.object) for entry in many)
+    assert found[0].evidence[-1] == "and 32 more"
+    assert found[2].object == subject
+    assert len({finding.fingerprint("c") for finding in found[:2]}) == 2
 
 
 def test_one_node_is_no_finding_if_no_other_is_known() -> None:
