@@ -27,7 +27,7 @@ from .checks import (
 from .checks.cluster_rows import UNREADABLE
 from .cluster_data import CONDITIONS, ESSENTIAL, PERMISSIONS, ClusterData, Gap
 from .exceptions import AuditException
-from .finding import CLUSTER, FAIL, PASS, SEVERITIES, SKIP, STATUSES, UNKNOWN, AuditFinding
+from .finding import CLUSTER, FAIL, SEVERITIES, SKIP, STATUSES, UNKNOWN, AuditFinding
 
 _FAR = datetime.max.replace(tzinfo=timezone.utc)
 _ANY = ""
@@ -63,11 +63,11 @@ class ResultOptions:
 
 
 def find(data: ClusterData) -> list[AuditFinding]:
-    """Return the findings of all checks. A check passes only if everything that it compares could be read."""
+    """Return the findings of all checks. A check passes or is skipped only if everything that it compares was read."""
     findings = [finding for point in data.points for finding in call_checks.check_point(data, point)]
     findings += [finding for rule in RULES for finding in rule(data)]
     unread = {(gap.source, name) for gap in data.gaps for name in (_ANY, *data.names_of(gap))}
-    findings = [finding for finding in findings if finding.status != PASS or _is_complete(finding, unread)]
+    findings = [finding for finding in findings if finding.status == FAIL or _is_complete(finding, unread)]
     findings += _unknowns(data)
     return [
         finding if finding.severity else replace(finding, severity=check_table.BY_ID[finding.check].severity)

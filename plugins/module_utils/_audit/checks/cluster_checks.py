@@ -14,8 +14,7 @@ from ..._times import format_time
 from ..._x509 import certificate_facts
 from ..._x509.chain_judge import ANCHOR, ChainBreak, judge
 from ..._x509.verify import anchors
-from ..cluster_data import API_SERVER as API_SERVER_SOURCE
-from ..cluster_data import CLUSTER_CA, CONVERSION, ROOT_CA, CallPoint, ClusterData, FailedCall
+from ..cluster_data import CONVERSION, ROOT_CA, CallPoint, ClusterData, FailedCall
 from ..finding import FAIL, INFO, LIKELY, PASS, PROVEN, SKIP, WARNING, AuditedObject, AuditFinding
 from .admission_checks import admission_points
 from .certificate_faults import WARN_SHARE, expiry_severity
@@ -140,9 +139,8 @@ def check_api_server(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the finding about the end of the certificate that the API server serves on this connection."""
     first = next((entry for entry in _api_server_breaks(data) if entry.place != ANCHOR), None)
     if first is None:
-        if API_SERVER_SOURCE not in data.unread:
-            lines = ("The connection has no TLS, or its certificate cannot be judged.",)
-            yield AuditFinding("apiserver-expiring", SKIP, API_SERVER, evidence=lines)
+        lines = ("The connection has no TLS, or its certificate cannot be judged.",)
+        yield AuditFinding("apiserver-expiring", SKIP, API_SERVER, evidence=lines)
         return
     facts = first.certificate
     severity = expiry_severity(facts.not_before, first.at, data.now)
@@ -196,8 +194,7 @@ def check_cluster_ca(data: ClusterData) -> Iterator[AuditFinding]:
     # Without a chain to a published CA, the one that lasts longest counts.
     signers = in_use or sorted(anchors(data.cluster_ca), key=lambda entry: entry.not_after)
     if not signers:
-        if CLUSTER_CA not in data.unread:
-            yield AuditFinding("cluster-ca-expiring", SKIP, CLUSTER_CA_OBJECT)
+        yield AuditFinding("cluster-ca-expiring", SKIP, CLUSTER_CA_OBJECT)
         return
     facts = signers[-1]
     left, lifetime = facts.not_after - data.now, facts.not_after - facts.not_before

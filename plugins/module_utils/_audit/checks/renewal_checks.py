@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from ..._times import format_time
-from ..cluster_data import CERTIFICATES, PODS, Backend, CallPoint, ClusterData
+from ..cluster_data import PODS, Backend, CallPoint, ClusterData
 from ..finding import CLUSTER, FAIL, INFO, LIKELY, PASS, SKIP, UNMANAGED, WARNING, AuditedObject, AuditFinding
 from .admission_checks import admission_points
 from .control_plane_requests import RESTORING, find_matches
@@ -36,8 +36,7 @@ def _reloaded(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator
     """Yield the finding of endpoints that serve an older certificate than the newest one of cert-manager."""
     newest = data.certificates.get(point.certificate) if point.certificate else None
     if newest is None or point.config.server_name not in newest.dns_names:
-        if point.certificate is None or CERTIFICATES not in data.unread:
-            yield AuditFinding("not-reloaded", SKIP, point.object)
+        yield AuditFinding("not-reloaded", SKIP, point.object)
         return
     seen = [one for one in backend.chains if one.certificate is not None]
     old = [one for one in seen if one.certificate and one.certificate.not_before < newest.not_before]
@@ -92,8 +91,7 @@ def check_endpoint_count(data: ClusterData) -> Iterator[AuditFinding]:
     for point in admission_points(data):
         backend = data.backends.get(point.backend, Backend(is_known=False))
         if not backend.selector or not backend.is_reachable:
-            if backend.is_known:
-                yield AuditFinding("one-endpoint", SKIP, point.object)
+            yield AuditFinding("one-endpoint", SKIP, point.object)
             continue
         own = set(backend.nodes)
         if backend.ready > 1 and not (len(own) == 1 and "" not in own and len(nodes) > 1):

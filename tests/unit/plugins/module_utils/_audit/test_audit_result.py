@@ -134,6 +134,26 @@ def test_a_service_that_could_not_be_read_hides_faults_of_other_webhooks() -> No
     assert not [check for _name, check in passed if check in ("deadlock", "one-endpoint")]
 
 
+@pytest.mark.parametrize(
+    ("check", "gap"),
+    [
+        ("cluster-ca-expiring", Gap("cluster-ca", "no")),
+        ("apiserver-expiring", Gap("api-server", "no")),
+        ("not-reloaded", Gap("certificates", "no", backend=("shop", "hook"))),
+        ("one-endpoint", Gap("services", "no", backend=("shop", "hook"))),
+        ("deadlock", Gap("services", "no", backend=("shop", "hook"))),
+    ],
+)
+def test_a_check_whose_data_could_not_be_read_is_not_skipped(check: str, gap: Gap) -> None:
+    called, blind = point(certificate=("shop", "hook")), Backend(is_known=gap.source != "services")
+    answers = [
+        [one["status"] for one in build(called, backend=blind, gaps=gaps, include_passed=True)["findings"]
+         if one["check"] == check]
+        for gaps in ((), (gap,))
+    ]  # fmt: skip
+    assert answers == [["skip"], []]
+
+
 def test_what_the_site_does_not_permit_is_skipped() -> None:
     gaps = (Gap("metrics", "the option without names it"), Gap("pods", "no"))
     result = build(point(), gaps=gaps, without=("metrics",), include_passed=True)

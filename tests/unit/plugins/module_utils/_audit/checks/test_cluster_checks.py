@@ -20,7 +20,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster
     API_SERVER,
     CONVERSION,
     FailedCall,
-    Gap,
     Login,
     SnapshotHazard,
     StuckRequest,
@@ -213,12 +212,6 @@ def test_an_intermediate_certificate_of_the_api_server_that_ends_is_named() -> N
     assert (finding.severity, finding.breaks_at) == ("error", NOW + 5 * DAY)
     assert "CN=middle" in finding.cause
     assert failures(cluster_checks.check_cluster_ca(data)) == []
-
-
-def test_a_ca_that_was_not_read_gives_no_answer() -> None:
-    assert [one.status for one in cluster_checks.check_cluster_ca(cluster())] == ["skip"]
-    gap = Gap("cluster-ca", "no")
-    assert list(cluster_checks.check_cluster_ca(cluster(gaps=(gap,)))) == []
 
 
 @pytest.mark.parametrize(

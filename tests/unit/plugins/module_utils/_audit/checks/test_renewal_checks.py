@@ -21,7 +21,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
     Backend,
     DefinitionState,
-    Gap,
     IssuedCertificate,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditedObject
@@ -58,11 +57,6 @@ def test_a_certificate_that_the_program_did_not_load(issued: Any, status: str) -
     called = point(certificate=OURS)
     found = check_renewal(cluster(called, certificates={OURS: issued} if issued else {}))
     assert [one.status for one in found if one.check == "not-reloaded"] == [status]
-
-
-def test_a_certificate_that_could_not_be_read_gives_no_answer() -> None:
-    data = cluster(point(certificate=OURS), gaps=(Gap("certificates", "no"),))
-    assert [one for one in check_renewal(data) if one.check == "not-reloaded"] == []
 
 
 def lasting(days: int) -> Backend:
