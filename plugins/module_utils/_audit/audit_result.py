@@ -130,12 +130,8 @@ def _rule(permission: Permission) -> dict[str, Any]:
     if permission.resource.startswith("/"):
         return {"nonResourceURLs": [permission.resource], "verbs": [permission.verb]}
     names = {"resourceNames": [permission.name]} if permission.name else {}
-    return {
-        "apiGroups": [permission.group],
-        "resources": [permission.resource],
-        **names,
-        "verbs": [permission.verb],
-    }
+    place = {"apiGroups": [permission.group], "resources": [permission.resource]}
+    return {**place, **names, "verbs": [permission.verb]}
 
 
 def _unknowns(data: ClusterData) -> Iterator[AuditFinding]:

@@ -108,14 +108,7 @@ def check_endpoint_count(data: ClusterData) -> Iterator[AuditFinding]:
         more = (f"and {len(found) - MOST_LINES} more",) if len(found) > MOST_LINES else ()
         lines = (*(guards if severity == WARNING else ()), *list(found.values())[:MOST_LINES], *more)
         yield AuditFinding(
-            "one-endpoint",
-            FAIL,
-            subject,
-            words,
-            lines,
-            severity=severity,
-            objects=tuple(found),
-            detail=severity,
+            "one-endpoint", FAIL, subject, words, lines, severity, objects=tuple(found), detail=severity
         )
 
 
