@@ -126,7 +126,7 @@ COST = """
 For each cluster the audit sends 12 requests, 2 for each Service that is called, one for each Service whose webhook may match its own
 pods, 2 if a webhook with an `objectSelector` may block the control plane, and one for each Certificate of cert-manager that an object
 names. It does one TLS handshake for each endpoint, for at most
-`endpoints_per_service` endpoints of each Service. The result `traffic` has the requests and bytes of each audit. The
+`endpoints_per_service` endpoints of each Service. If a permission is missing, about 20 access reviews find the others. The result `traffic` has the requests and bytes of each audit. The
 largest answers are those with the CustomResourceDefinitions, of which 50 are read at a time, and the metrics of the API server. These
 are read twice. The metrics of a large API server have some megabytes.
 
