@@ -11,18 +11,23 @@ another one. So each candidate is tried, and only the certificates through which
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from .._kube.client import Client
-from .._kube.errors import ApiError, Forbidden
+from .._kube.errors import ApiError, Forbidden, NotFound
 from .._x509 import certificate_facts, pem_text
 from .._x509.chain_judge import LEAF, ChainBreak, judge
 from .._x509.errors import CertificateError
 from .errors import AnchorError
 from .intent import Intent
-from .trust_bundles import read_bundles
+
+# ClusterTrustBundles, in which signers publish their CAs (KEP-3257).
+_GROUP = "/apis/certificates.k8s.io"
+# v1 is served from Kubernetes 1.37 on. The older versions are off by default.
+_VERSIONS = ("v1", "v1beta1", "v1alpha1")
 
 
 @dataclass(frozen=True)
@@ -169,3 +174,32 @@ def _select(pem: str, fingerprints: Iterable[str]) -> str:
         if certificate_facts.fingerprint(certificate) in wanted:
             kept[certificate_facts.fingerprint(certificate)] = certificate_facts.to_pem(certificate)
     return "".join(kept.values())
+
+
+def read_bundles(client: Client, field: str, value: str) -> dict[str, str]:
+    """Return the bundles whose field has the value, by name, as PEM text. Empty if the API server serves no bundles.
+
+    field: spec.signerName or metadata.name. Raises ApiError, for example Forbidden.
+    """
+    for version in _VERSIONS:
+        with contextlib.suppress(NotFound):
+            answer = client.list_all(
+                f"{_GROUP}/{version}/clustertrustbundles", {"fieldSelector": f"{field}={value}"}
+            )
+            return {str(obj["metadata"]["name"]): str(obj["spec"]["trustBundle"]) for obj in answer["items"]}
+    return {}
+
+
+def read_bundle_source(client: Client, *, name: str | None, signer_name: str | None) -> str:
+    """Return the PEM text of the bundle of that name, or of all bundles of that signer.
+
+    Raises AnchorError if there is no such bundle, and ApiError.
+    """
+    field, value = ("metadata.name", name) if name else ("spec.signerName", str(signer_name))
+    pem = "\n".join(read_bundles(client, field, str(value)).values())
+    if not pem:
+        raise AnchorError(
+            f"the cluster has no ClusterTrustBundle whose {field} is {value}",
+            remedy="List them with kubectl get clustertrustbundles. Kubernetes serves them by default from 1.37 on",
+        )
+    return pem

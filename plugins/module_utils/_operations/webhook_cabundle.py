@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _consent
 from .._ansible.argument_specs import AUTH, TARGETS
 from .._ansible.operation import Operation
-from .._csr import trust_bundles
+from .._csr import trust_anchors
 from .._result import Result
 from .._webhook import bundle_content, bundle_patch, bundle_targets
 from .._x509.errors import BundleError
@@ -32,7 +32,7 @@ _REASONS = {
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """See the module's documentation. Raises CertflowError."""
     source = parameters["cluster_trust_bundle"]
-    ca_bundle = trust_bundles.read_source(client, **source) if source else parameters["ca_bundle"]
+    ca_bundle = trust_anchors.read_bundle_source(client, **source) if source else parameters["ca_bundle"]
     wanted = _wanted(ca_bundle, check_mode)
     leaf = parameters["certificate"] or None
     if leaf:
