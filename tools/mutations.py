@@ -181,10 +181,12 @@ def sample_again(earlier: list[Mutation], now: Mapping[Mutation, str]) -> list[M
 
 
 def tests_for(root: Path, file: str) -> list[str]:
-    """Return the tests of a file, the quickest first: its own, those of its folder, and those that import it."""
+    """Return the tests of a file, the quickest first: its own, those of its folder, those that import it, and those of its
+    room."""
     path = Path("tests/unit") / file
     own = path.with_name(f"test_{path.stem.lstrip('_')}.py")
-    folder = () if path.parts[4] == path.name else (path.parent,)
+    is_room = path.parts[4] == path.name
+    folders = () if is_room else (path.parent, Path(*path.parts[:5]))
     name = re.compile(
         rf"^(from .*|    )\b{path.stem}\b( import|,$)|^(from|import) .*import .*\b{path.stem}\b", re.MULTILINE
     )
@@ -193,7 +195,8 @@ def tests_for(root: Path, file: str) -> list[str]:
         for test in (root / "tests/unit").rglob("test_*.py")
         if name.search(test.read_text())
     ]
-    return [str(test) for test in dict.fromkeys((own, *folder, *sorted(importing))) if (root / test).exists()]
+    tests = dict.fromkeys((own, *folders[:1], *sorted(importing), *folders[1:]))
+    return [str(test) for test in tests if (root / test).exists()]
 
 
 class Runner:

@@ -52,18 +52,6 @@ result = audit_result.build(replace(cluster(), version="v1.10.2"))
 assert [finding["severity"] for finding in result["findings"] if finding["check"] == "example-too-old"] == ["warning"]
 assert "example-too-old" in audit.checks()
 """,
-    "action of an upgrade": f"""
-from {ROOMS}._snapshot.actions.action import Step
-from {ROOMS}._snapshot.actions.object_actions import ScaleDeployment
-from {ROOMS}._upgrade import actions
-action = ScaleDeployment(namespace="a", name="b", replicas=3)
-assert [line.text for line in action.lines(None)] == ["Deployment a/b: 3 replicas"]
-shown = Step("scale", "Scale the controller", "", action).as_result("8.7.0")
-assert (shown["action"], shown["parameters"]["replicas"]) == ("scale", 3)
-assert action.writes() == [["scale", shown["parameters"]]]
-actions.ACTIONS[ScaleDeployment] = lambda context, given: [given.replicas]
-assert actions.carry_out(None, action) == [3]
-""",
     "failure code": f"""
 from {ROOMS}._codes import CODES
 from tools.docs import pages

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -74,6 +75,20 @@ class WideFleet:
     def play(self, *arguments: str, env: Mapping[str, str] = {}, **variables: Any) -> PlaybookRun:
         """Run the playbook certificates with these extra variables."""
         return playbook.play(self.directory, CERTIFICATES, *self.arguments(*arguments, **variables), **env)
+
+    def play_until(self, mark: str, *arguments: str, **variables: Any) -> str:
+        """Run the playbook, and kill it at the first line that begins with the mark. Return its lines."""
+        command = playbook.command(self.directory, CERTIFICATES, *self.arguments(*arguments, **variables))
+        output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        process = subprocess.Popen(command, cwd=self.directory, start_new_session=True, **output)
+        lines = []
+        for line in process.stdout or ():
+            lines.append(line)
+            if line.startswith(mark):
+                break
+        playbook.kill(process)
+        process.communicate()
+        return "".join(lines)
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
         """Return the row of each host in the report."""

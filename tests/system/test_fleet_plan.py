@@ -7,14 +7,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support import playbook
 from tests.support.failures import absent
-from tests.support.wide_fleet import CERTIFICATES, names, wide_fleet
+from tests.support.wide_fleet import names, wide_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,24 +65,9 @@ def test_a_run_that_was_killed_is_completed_with_its_plan(wide: WideFleet) -> No
     """Six clusters are planned, the run is killed after three, and the same command completes the rest."""
     wide.write(SIX)
     given: dict[str, Any] = {"certflow_plan": planned(wide), "certflow_stages": ONE_BY_ONE}
-    process = subprocess.Popen(
-        playbook.command(wide.directory, CERTIFICATES, *wide.arguments(**given)),
-        cwd=wide.directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if line.startswith("[3/6]"):
-            break
-    playbook.kill(process)
-    process.communicate()
+    shown = wide.play_until("[3/6]", **given)
     done = wide.held()
-    assert set(SIX[:3]) <= done, "".join(seen)
+    assert set(SIX[:3]) <= done, shown
     assert len(done) < len(SIX)
     run = wide.play(**given)
     assert run.status == 0, run.output

@@ -283,25 +283,8 @@ def test_a_run_that_is_killed(wide: WideFleet) -> None:
     hosts = names(6)
     wide.write(hosts, {"c003": WAITING})
     stages = [{"name": "all", "hosts": "rest", "max_concurrency": 3}]
-    process = subprocess.Popen(
-        playbook.command(
-            wide.directory, CERTIFICATES, *wide.arguments("--forks", "8", certflow_stages=stages)
-        ),
-        cwd=wide.directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if line.startswith("[5/6]"):
-            break
-    playbook.kill(process)
-    process.communicate()
-    assert wide.held() == set(hosts) - {"c003"}, "".join(seen)
+    shown = wide.play_until("[5/6]", "--forks", "8", certflow_stages=stages)
+    assert wide.held() == set(hosts) - {"c003"}, shown
     assert wide.statuses()["c003"] == "started"
     wide.write(hosts)
     run = wide.play("--forks", "8", certflow_stages=stages)
