@@ -11,14 +11,12 @@ from ..context.upgrade_context import UpgradeContext
 from ..labels import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
 from ..release import flags
 from ..release.release_table import GROUP_GATE
-from .finding import Finding, labels, listed
+from .finding import Finding, finding_of, labels
 
 
 def find_rights_first(context: UpgradeContext) -> Finding | None:
     missing = context.installed.missing_permissions
-    if context.is_first or not missing:
-        return None
-    return Finding(listed(missing))
+    return None if context.is_first else finding_of(missing)
 
 
 def find_controller_selector(context: UpgradeContext) -> Finding | None:
@@ -34,10 +32,8 @@ def find_arguments_unknown(context: UpgradeContext) -> Finding | None:
     for kind in (VALIDATION, CONVERSION):
         if context.wants(kind):
             wrong += flags.unknown(kind, context.options.webhook_arguments, context.release)
-    if not wrong:
-        return None
-    return Finding(
-        listed(f"{argument}: {context.release} does not know it" for argument in wrong),
+    return finding_of(
+        (f"{argument}: {context.release} does not know it" for argument in wrong),
         f"Remove the argument, or replace it: {_instead(wrong)}. A program exits at a flag that it does not know.",
     )
 
@@ -54,15 +50,15 @@ def find_arguments_ended(context: UpgradeContext) -> Finding | None:
     """Find arguments of the running controller that the release does not know."""
     live = context.controller
     wrong = flags.unknown(CONTROLLER, live.arguments, context.release) if live else []
-    return Finding(listed(f"{live}: {argument}" for argument in wrong)) if wrong else None
+    return finding_of(f"{live}: {argument}" for argument in wrong)
 
 
 def find_arguments_dropped(context: UpgradeContext) -> Finding | None:
     live, dropped = context.controller, context.dropped_arguments
     if live is None or not live.origin.key or not dropped:
         return None
-    return Finding(
-        listed(f"{live}: {argument}" for argument in dropped),
+    return finding_of(
+        (f"{live}: {argument}" for argument in dropped),
         "Add the arguments to keep to controller_arguments. To drop all of them, set accept: [arguments-dropped].",
     )
 
@@ -71,8 +67,8 @@ def find_arguments_taken_back(context: UpgradeContext) -> Finding | None:
     live, dropped = context.controller, context.dropped_arguments
     if live is None or live.origin.key or not dropped:
         return None
-    return Finding(
-        listed(f"{live}: {argument}" for argument in dropped),
+    return finding_of(
+        (f"{live}: {argument}" for argument in dropped),
         "They are no longer in controller_arguments, so the upgrade removes them.",
     )
 
@@ -83,10 +79,8 @@ def find_sidecar_arguments(context: UpgradeContext) -> Finding | None:
         for workload in context.installed.running(SIDECAR)
         for argument, flag in flags.lost(SIDECAR, workload.arguments)
     ]
-    if not found:
-        return None
-    return Finding(
-        listed(found),
+    return finding_of(
+        found,
         "csi-snapshotter 8.2 exits at these arguments (8.3 at klog's flags). Change them when you upgrade that driver.",
     )
 

@@ -32,5 +32,11 @@ def listed(texts: Iterable[str]) -> tuple[str, ...]:
     return (*every[:MOST], f"and {more} more") if more > 0 else every
 
 
+def finding_of(evidence: Iterable[str], remedy: str = "") -> Finding | None:
+    """Return the finding with this evidence, None without evidence."""
+    lines = listed(evidence)
+    return Finding(lines, remedy) if lines else None
+
+
 def labels(selector: Mapping[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in selector.items()) or "nothing"

@@ -11,7 +11,7 @@ from ..._managers import KUBESPRAY
 from ..context.upgrade_context import UpgradeContext
 from ..labels import CONTROLLER, CONTROLLER_NAME, CONVERSION, VALIDATION
 from ..release.release_table import NEWEST, OLDEST, SNAPSHOT_CRDS, find, is_at_least, text
-from .finding import Finding, listed
+from .finding import Finding, finding_of
 
 # The objects that the plan depends on. Without the others it is only less complete.
 ESSENTIAL = (
@@ -49,10 +49,8 @@ def find_unreadable(context: UpgradeContext) -> Finding | None:
     missing += ["secrets"] if "secrets" in context.installed.unreadable and context.wants(VALIDATION) else []
     # A failing conversion webhook has its own hazard.
     missing = [what for what in missing if not (what == "group_contents" and context.has_hidden_handle_lists)]
-    if not missing:
-        return None
-    return Finding(
-        listed(f"{what}: {context.installed.unreadable[what]}" for what in missing),
+    return finding_of(
+        (f"{what}: {context.installed.unreadable[what]}" for what in missing),
         "Grant the identity of this task the permissions get and list for these objects.",
     )
 
@@ -64,8 +62,8 @@ def find_hosted(context: UpgradeContext) -> Finding | None:
         f"Lease {lease.namespace}: held by {lease.holder}, renewed {lease.renewed}"
         for lease in context.installed.leases
     ]
-    return Finding(
-        listed([*(f"CustomResourceDefinition {name}" for name in context.installed.crds), *leases]),
+    return finding_of(
+        [*(f"CustomResourceDefinition {name}" for name in context.installed.crds), *leases],
         "If the provider of the control plane runs the controller, upgrade it there. Create a VolumeSnapshot that names a missing "
         "class. Without a controller it has no status.error after a minute. If no controller runs, set accept: [hosted] to "
         "install one.",
@@ -80,10 +78,8 @@ def find_kubespray_reverts(context: UpgradeContext) -> Finding | None:
         if KUBESPRAY in (origin.key, origin.earlier)
         for mark in origin.evidence
     ]
-    if not found:
-        return None
-    return Finding(
-        listed(found),
+    return finding_of(
+        found,
         "Set csi_snapshot_controller_enabled: false in kubespray's inventory. With cinder_csi_enabled: true run kubespray with "
         "--skip-tags snapshot-controller,csi-driver, which also leaves out its CSI drivers. snapshot_controller_image_tag is not enough: "
         "kubespray also applies its "
@@ -100,10 +96,8 @@ def find_older_than_4_2(context: UpgradeContext) -> Finding | None:
         if crd and (crd.storage == "v1beta1" or "v1alpha1" in crd.stored_versions):
             stored = ", ".join(crd.stored_versions)
             old.append(f"{name} stores {crd.storage or 'nothing'}, storedVersions {stored}")
-    if not old:
-        return None
-    return Finding(
-        listed(old),
+    return finding_of(
+        old,
         "Upgrade to 4.2.1 manually, in this order. Install external-snapshotter 3.0.3, whose controller labels invalid objects "
         "(snapshot.storage.kubernetes.io/invalid-snapshot-resource). Delete the labelled objects. Delete StatefulSet "
         "default/snapshot-controller. Apply the CustomResourceDefinitions of 4.2.1 (kubectl apply -k), then its RBAC objects and "
@@ -136,8 +130,8 @@ def find_two_controllers(context: UpgradeContext) -> Finding | None:
     ]
     if not staying:
         return None
-    return Finding(
-        listed(
+    return finding_of(
+        (
             f"{workload}: {workload.image}"
             for workload in (context.controller, *staying)
             if workload
@@ -157,8 +151,8 @@ def find_other_containers(context: UpgradeContext) -> Finding | None:
     if not found:
         return None
     shared, _program = found[0]
-    return Finding(
-        listed(
+    return finding_of(
+        (
             f"{workload}: {workload.image} beside {', '.join(workload.companions)}"
             for workload, _program in found
         ),
@@ -170,16 +164,16 @@ def find_other_containers(context: UpgradeContext) -> Finding | None:
 def find_controllers_removed(context: UpgradeContext) -> Finding | None:
     """Find controllers that an undo does not restore, because two controllers must not lead."""
     removed = [workload for workload in context.removed if workload != context.controller]
-    return Finding(
-        listed(f"{workload}: {workload.image}" for workload in removed),
+    return finding_of(
+        (f"{workload}: {workload.image}" for workload in removed),
         "If a later step fails, the undo restores only the controller that led before the hop. Restore the other controller "
         "from the backup if you need it.",
-    ) if removed else None  # fmt: skip
+    )
 
 
 def find_leftover_statefulset(context: UpgradeContext) -> Finding | None:
     found = [workload for workload in context.removed if context.is_leftover(workload)]
-    return Finding(listed(f"{workload}: {workload.image}" for workload in found)) if found else None
+    return finding_of(f"{workload}: {workload.image}" for workload in found)
 
 
 def find_another_name(context: UpgradeContext) -> Finding | None:
@@ -228,8 +222,8 @@ def find_webhook_names(context: UpgradeContext) -> Finding | None:
     if not foreign:
         return None
     hook = context.hook(kinds[0])
-    return Finding(
-        listed(foreign),
+    return finding_of(
+        foreign,
         f"Delete these objects first, the configurations before the others. Or upgrade to 8.2 or newer, which has no validation "
         f"webhook. Upstream's Deployment is {hook.deployment}, and its Service {hook.service}.",
     )

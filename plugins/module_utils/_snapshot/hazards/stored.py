@@ -28,15 +28,13 @@ from ..release.release_table import (
     SNAPSHOT_CRDS,
     is_at_least,
 )
-from .finding import Finding, listed
+from .finding import Finding, finding_of, listed
 
 
 def find_crd_deleted(context: UpgradeContext) -> Finding | None:
     found = [crd.name for crd in context.installed.crds.values() if crd.terminating]
-    if not found:
-        return None
-    return Finding(
-        listed(f"{name} has a deletionTimestamp" for name in found),
+    return finding_of(
+        (f"{name} has a deletionTimestamp" for name in found),
         "Its objects are deleted with it. Find out which user deleted it, and back up the remaining objects "
         "(kubectl get -o yaml). The deletion of a group CRD waits while its conversion webhook does not answer. It continues "
         "when spec.conversion is {strategy: None}.",
@@ -62,10 +60,8 @@ def find_stored_versions(context: UpgradeContext) -> Finding | None:
     if context.release.group_crds:
         listed_there = set(crd_sets.row(context.release.group_crds, GROUP).versions)
         blocked += _blocked(context, GROUP, GROUP_CRDS, listed_there | {"v1alpha1"})
-    if not blocked:
-        return None
-    return Finding(
-        listed(blocked),
+    return finding_of(
+        blocked,
         "Write the objects back at a version that the release lists. Then remove the other version from status.storedVersions.",
     )
 
@@ -86,11 +82,11 @@ def _blocked(
 
 def find_v1beta1_stored(context: UpgradeContext) -> Finding | None:
     found = _with_stored(context, SNAPSHOT_CRDS, "v1beta1")
-    return Finding(
-        listed(f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in found),
+    return finding_of(
+        (f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in found),
         "No action is needed up to 8.7, which still lists v1beta1. A later release without v1beta1 needs the objects written "
         "back at v1, and storedVersions [v1].",
-    ) if found else None  # fmt: skip
+    )
 
 
 def _with_stored(context: UpgradeContext, names: Iterable[str], version: str) -> list[Crd]:
@@ -103,8 +99,8 @@ def find_v1beta1_unserved(context: UpgradeContext) -> Finding | None:
     if not served:
         return None
     clients = context.installed.objects.old_clients
-    return Finding(
-        listed(
+    return finding_of(
+        (
             [
                 *(f"{name} serves v1beta1 now" for name in served),
                 *(f"{client} wrote at v1beta1" for client in clients),
@@ -154,8 +150,8 @@ def find_labelled_invalid(context: UpgradeContext) -> Finding | None:
     found = context.installed.objects.labelled
     if not found or not context.gets_rules:
         return None
-    return Finding(
-        listed(found),
+    return finding_of(
+        found,
         "Remove these labels, or delete the objects. Controllers since 8.0 neither set nor remove the labels.",
     )
 
@@ -171,10 +167,8 @@ def find_empty_references(context: UpgradeContext) -> Finding | None:
 
 def find_default_classes(context: UpgradeContext) -> Finding | None:
     found = {driver: names for driver, names in context.installed.default_classes.items() if len(names) > 1}
-    if not found:
-        return None
-    return Finding(
-        listed(f"{driver}: {', '.join(names)}" for driver, names in found.items()),
+    return finding_of(
+        (f"{driver}: {', '.join(names)}" for driver, names in found.items()),
         "Keep one default class for each driver. With two, a snapshot without a class fails with "
         '"2 default snapshot classes were found". From 8.2 on no webhook refuses the second class.',
     )
@@ -187,8 +181,8 @@ def find_alpha_sources(context: UpgradeContext) -> Finding | None:
     found = context.installed.groups.alpha_sources
     if not found or context.keeps(GROUP):
         return None
-    return Finding(
-        listed(f"VolumeGroupSnapshotContent {name} has spec.source.persistentVolumeNames" for name in found),
+    return finding_of(
+        (f"VolumeGroupSnapshotContent {name} has spec.source.persistentVolumeNames" for name in found),
         "Delete these group snapshots first. Their single VolumeSnapshots are kept. 7.0 changed the schema of v1alpha1 and drops "
         "this field.",
     )
@@ -219,9 +213,7 @@ def _alpha(context: UpgradeContext) -> Finding | None:
         return None
     if "v1alpha1" in crd_sets.row(context.release.group_crds, GROUP).versions:
         return None
-    return Finding(
-        listed(f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in context.alpha)
-    )
+    return finding_of(f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in context.alpha)
 
 
 def find_conversion_needed(context: UpgradeContext) -> Finding | None:
@@ -291,18 +283,14 @@ def find_stored_at_v1beta1(context: UpgradeContext) -> Finding | None:
     found = _with_stored(context, GROUP_CRDS, "v1beta1")
     # The storage migration from v1alpha1 stores them at v1beta1.
     found += [crd for crd in context.alpha if context.installed.groups.total and crd not in found]
-    return (
-        Finding(listed(f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in found))
-        if found
-        else None
-    )
+    return finding_of(f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in found)
 
 
 def find_sidecars_at_v1beta1(context: UpgradeContext) -> Finding | None:
     if not context.ends_conversion or not context.installed.groups.contents or not context.old_sidecars:
         return None
-    return Finding(
-        listed(f"{workload}: {workload.image}" for workload in context.old_sidecars),
+    return finding_of(
+        (f"{workload}: {workload.image}" for workload in context.old_sidecars),
         f"Upgrade to {CONVERTS} first. Then upgrade these sidecars to csi-snapshotter 8.4 or newer, and continue. At 8.6 old "
         "sidecars read the contents without their lists of handles, and write them back without the lists.",
     )
@@ -317,8 +305,8 @@ def find_sidecars_before_crds(context: UpgradeContext) -> Finding | None:
     ]
     if crd is None or "v1beta2" in crd.versions or not new:
         return None
-    return Finding(
-        listed(f"{workload}: {workload.image}" for workload in new),
+    return finding_of(
+        (f"{workload}: {workload.image}" for workload in new),
         "With group snapshots on, these sidecars wait for v1beta2 of the CRDs. Ordinary snapshots stop (#1385) until the CRDs of "
         "8.4 are installed.",
     )
@@ -407,10 +395,8 @@ def find_crds_stay(context: UpgradeContext) -> Finding | None:
         for group in (SNAPSHOT, GROUP)
         if context.present(group) and context.keeps(group) and _has(context, group)
     ]
-    if not newer:
-        return None
-    return Finding(
-        listed(f"the CRDs of {group} are newer than {context.release}'s" for group in newer),
+    return finding_of(
+        (f"the CRDs of {group} are newer than {context.release}'s" for group in newer),
         "The upgrade keeps these CRDs, because older controllers work with them. A downgrade of the CRDs would be refused, or "
         "would lose fields that only the newer CRDs have.",
     )
@@ -441,9 +427,7 @@ def find_foreign_crds(context: UpgradeContext) -> Finding | None:
         for name, crd in context.installed.crds.items()
         if crd.set is None and name in SNAPSHOT_CRDS and context.installed.crd_origins.get(name, OURS).key
     ]
-    if not foreign:
-        return None
-    return Finding(
-        listed(f"{name} differs from that of every release" for name in foreign),
+    return finding_of(
+        (f"{name} differs from that of every release" for name in foreign),
         "Check the differences, such as an old version that is still served for old clients. The release's CRD replaces it.",
     )

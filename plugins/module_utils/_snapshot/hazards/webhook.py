@@ -22,7 +22,7 @@ from ..release.release_table import (
     is_at_least,
     text,
 )
-from .finding import Finding, labels, listed
+from .finding import Finding, finding_of, labels
 
 
 def _pairs(context: UpgradeContext) -> list[tuple[WebhookRules, Hook]]:
@@ -48,7 +48,7 @@ def find_rules_first(context: UpgradeContext) -> Finding | None:
         for rules, hook in _pairs(context)
         if hook.resources() - set(rules.resources)
     ]
-    return Finding(listed(wide)) if wide else None
+    return finding_of(wide)
 
 
 def find_webhook_first(context: UpgradeContext) -> Finding | None:
@@ -65,10 +65,8 @@ def find_webhook_first(context: UpgradeContext) -> Finding | None:
         and not is_at_least(live.version, CLASSES_SINCE)
         and "volumesnapshotclasses" in hook.resources()
     ]
-    if not wider and not denied:
-        return None
-    return Finding(
-        listed([*denied, *(f"ValidatingWebhookConfiguration {name} gets more kinds" for name in wider)])
+    return finding_of(
+        [*denied, *(f"ValidatingWebhookConfiguration {name} gets more kinds" for name in wider)]
     )
 
 
@@ -76,11 +74,7 @@ def find_v1beta1_rules(context: UpgradeContext) -> Finding | None:
     if not is_at_least(context.release.version, CLASSES_SINCE):
         return None
     found = [rules.name for rules, hook in _pairs(context) if "v1beta1" in hook.versions()]
-    return (
-        Finding(listed(f"ValidatingWebhookConfiguration {name}: v1beta1" for name in found))
-        if found
-        else None
-    )
+    return finding_of(f"ValidatingWebhookConfiguration {name}: v1beta1" for name in found)
 
 
 def find_secret_type(context: UpgradeContext) -> Finding | None:
@@ -89,9 +83,10 @@ def find_secret_type(context: UpgradeContext) -> Finding | None:
     namespace = context.webhook_namespace(VALIDATION)
     found = [context.installed.secret(namespace, name) for name in context.mounted(VALIDATION)]
     wrong = [secret for secret in found if secret and secret.type != "kubernetes.io/tls"]
-    return Finding(
-        listed(f"Secret {secret.namespace}/{secret.name}: type {secret.type}, keys {', '.join(secret.keys)}" for secret in wrong)
-    ) if wrong else None  # fmt: skip
+    return finding_of(
+        f"Secret {secret.namespace}/{secret.name}: type {secret.type}, keys {', '.join(secret.keys)}"
+        for secret in wrong
+    )
 
 
 def find_webhook_selector(context: UpgradeContext) -> Finding | None:
@@ -110,7 +105,7 @@ def find_webhook_selector(context: UpgradeContext) -> Finding | None:
 def find_no_drain(context: UpgradeContext) -> Finding | None:
     kinds = [kind for kind in (VALIDATION, CONVERSION) if context.wants(kind) and context.hands_over(kind)]
     live = [webhook for kind in kinds if (webhook := context.installed.webhook(kind)) and not webhook.drains]
-    return Finding(listed(f"{workload}: no preStop sleep" for workload in live)) if live else None
+    return finding_of(f"{workload}: no preStop sleep" for workload in live)
 
 
 def find_webhook_port(context: UpgradeContext) -> Finding | None:
@@ -121,7 +116,7 @@ def find_webhook_port(context: UpgradeContext) -> Finding | None:
         for workload in live
         if workload.port != port
     ]
-    return Finding(listed(moving)) if moving else None
+    return finding_of(moving)
 
 
 def find_host_port(context: UpgradeContext) -> Finding | None:
@@ -133,8 +128,8 @@ def find_host_port(context: UpgradeContext) -> Finding | None:
     ]
     if not (live and context.options.webhook_host_network):
         return None
-    return Finding(
-        listed(f"{workload} uses port {port} of its nodes" for workload in live),
+    return finding_of(
+        (f"{workload} uses port {port} of its nodes" for workload in live),
         "Set another webhook_port, or provide more nodes. New pods cannot be scheduled on these nodes until the old pods end, and "
         "the old pods end only when the new pods are ready.",
     )
@@ -165,23 +160,17 @@ def find_groups_path(context: UpgradeContext) -> Finding | None:
         for configuration in context.surplus
         if configuration.groups == (GROUP,) and context.wants(VALIDATION)
     ]
-    return (
-        Finding(listed(f"ValidatingWebhookConfiguration {configuration.name}" for configuration in found))
-        if found
-        else None
-    )
+    return finding_of(f"ValidatingWebhookConfiguration {configuration.name}" for configuration in found)
 
 
 def find_dangling_configuration(context: UpgradeContext) -> Finding | None:
     """Find configurations whose webhook is removed or does not exist."""
     if context.wants(VALIDATION) or not context.installed.configurations:
         return None
-    return Finding(
-        listed(
-            f"ValidatingWebhookConfiguration {configuration.name}: {hook.failure_policy}"
-            for configuration in context.installed.configurations
-            for hook in configuration.hooks
-        )
+    return finding_of(
+        f"ValidatingWebhookConfiguration {configuration.name}: {hook.failure_policy}"
+        for configuration in context.installed.configurations
+        for hook in configuration.hooks
     )
 
 
@@ -190,7 +179,7 @@ def find_webhook_left(context: UpgradeContext) -> Finding | None:
         kind for kind in (VALIDATION, CONVERSION) if not context.wants(kind) and not context.callers(kind)
     ]
     found = [str(workload) for kind in kinds for workload in context.installed.running(kind)]
-    return Finding(listed(found)) if found else None
+    return finding_of(found)
 
 
 def find_mixed_object(context: UpgradeContext) -> Finding | None:
@@ -198,10 +187,8 @@ def find_mixed_object(context: UpgradeContext) -> Finding | None:
     foreign = [str(row) for row in context.installed.foreign if row.name in CONFIGURATION_NAMES]
     mixed = context.installed.mixed
     objects = [f"{name}: {mixed[name]}" for name in (*foreign, *context.own_names) if name in mixed]
-    if not objects:
-        return None
-    return Finding(
-        listed(objects),
+    return finding_of(
+        objects,
         "Move the parts of other owners into objects with other names. If the webhook's image comes from a mirror, set "
         "image_registry to the mirror.",
     )
@@ -215,10 +202,8 @@ def find_foreign_configuration(context: UpgradeContext) -> Finding | None:
         for hook in configuration.hooks
         if configuration.groups
     ]
-    if not found:
-        return None
-    return Finding(
-        listed(found),
+    return finding_of(
+        found,
         "The upgrade does not change it. If it belongs to an obsolete snapshot webhook, delete it yourself.",
     )
 
@@ -237,8 +222,8 @@ def find_webhook_shared(context: UpgradeContext) -> Finding | None:
     if not found:
         return None
     stays = any(context.wants(kind) for kind, _words in found)
-    return Finding(
-        listed(words for _kind, words in found),
+    return finding_of(
+        (words for _kind, words in found),
         "Its caBundle must trust the webhook's CA, which may change. Add the CA with webhook_cabundle."
         if stays
         else "Point it to another Service or delete it. Then run the upgrade again, which removes the webhook.",
@@ -255,18 +240,14 @@ def find_secret_kept(context: UpgradeContext) -> Finding | None:
         if not (context.wants(kind) and secret.name == context.secret(kind))
         and (why := context.why_kept(kind, secret))
     ]
-    if not found:
-        return None
-    return Finding(listed(found), "Delete it yourself if no program needs it.")
+    return finding_of(found, "Delete it yourself if no program needs it.")
 
 
 def find_names_elsewhere(context: UpgradeContext) -> Finding | None:
     """Find objects with upstream's names outside of the webhook's namespace."""
     found = context.elsewhere()
-    if not found:
-        return None
-    return Finding(
-        listed(found),
+    return finding_of(
+        found,
         "The upgrade does not change them. If they are left from an earlier installation, delete them yourself.",
     )
 
@@ -288,9 +269,7 @@ def find_policy_reset(context: UpgradeContext) -> Finding | None:
         for rules, hook in _pairs(context)
         if hook.failure_policy == "Fail" and context.failure_policy(rules) == "Fail"
     ]
-    return (
-        Finding(listed(f"ValidatingWebhookConfiguration {name}: Fail" for name in strict)) if strict else None
-    )
+    return finding_of(f"ValidatingWebhookConfiguration {name}: Fail" for name in strict)
 
 
 def find_nobody_behind(context: UpgradeContext) -> Finding | None:
@@ -309,7 +288,7 @@ def find_nobody_behind(context: UpgradeContext) -> Finding | None:
         gone.append("no Deployment runs the webhook")
     elif live is not None and not live.available:
         gone.append(f"{live}: no pod is available")
-    return Finding(listed(gone)) if gone else None
+    return finding_of(gone)
 
 
 def find_rules_answer_first(context: UpgradeContext) -> Finding | None:
