@@ -86,7 +86,7 @@ def restore_objects(context: ActionContext, action: object_actions.RestoreObject
 
 def conversion_none(context: ActionContext, action: webhook_actions.DisableConversion) -> list[ObjectOutcome]:
     """Set spec.conversion to {strategy: None}, and read it back."""
-    target = Reference("CustomResourceDefinition", action.crd)
+    target = action.target
     outcome = patches.patch_object(context, target, patches.disable_conversion)
     if not context.check_mode and patches.disable_conversion(context.client.get(target.path)):
         raise StepError(
@@ -98,19 +98,16 @@ def conversion_none(context: ActionContext, action: webhook_actions.DisableConve
 
 def narrow_rules(context: ActionContext, action: webhook_actions.NarrowRules) -> list[ObjectOutcome]:
     """Replace only the rules of a ValidatingWebhookConfiguration."""
-    target = Reference("ValidatingWebhookConfiguration", action.name)
-    return [patches.patch_object(context, target, lambda obj: patches.replace_rules(obj, action.rules))]
+    return [
+        patches.patch_object(context, action.target, lambda obj: patches.replace_rules(obj, action.rules))
+    ]
 
 
 def failure_policy(context: ActionContext, action: webhook_actions.SetFailurePolicy) -> list[ObjectOutcome]:
     """Set the failurePolicy of every webhook of the configurations."""
     return [
-        patches.patch_object(
-            context,
-            Reference("ValidatingWebhookConfiguration", name),
-            lambda obj: patches.set_failure_policy(obj, action.policy),
-        )
-        for name in action.names
+        patches.patch_object(context, target, lambda obj: patches.set_failure_policy(obj, action.policy))
+        for target in action.targets
     ]
 
 

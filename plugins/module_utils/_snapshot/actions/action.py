@@ -63,6 +63,9 @@ class Place:
     namespace: str
     name: str
 
+    def reference(self, kind: str) -> Reference:
+        return Reference(kind, self.name, self.namespace)
+
 
 @dataclass(frozen=True)
 class Action:
@@ -108,6 +111,20 @@ class Action:
     def time_limit(self) -> int:
         """The longest time that it may take, in seconds. 0 for the time of every step."""
         return 0
+
+
+@dataclass(frozen=True)
+class CrdAction(Action):
+    """An action on a CustomResourceDefinition."""
+
+    crd: str
+
+    @property
+    def target(self) -> Reference:
+        return Reference(CRD, self.crd)
+
+    def named_objects(self, _context: UpgradeContext) -> list[Reference]:
+        return [self.target]
 
 
 @dataclass(frozen=True)

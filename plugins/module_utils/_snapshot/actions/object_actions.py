@@ -22,6 +22,7 @@ from .action import (
     NOTHING,
     VERIFY,
     Action,
+    CrdAction,
     HopProgress,
     PlanLine,
     named,
@@ -121,16 +122,15 @@ class RestoreObjects(Action):
 
 
 @dataclass(frozen=True)
-class MigrateStorage(Action):
+class MigrateStorage(CrdAction):
     """Write every object back at the storage version, then set status.storedVersions to it."""
 
     action_name = "migrate_storage"
     in_undo = NOTHING
-    crd: str
     version: str
 
     def lines(self, progress: HopProgress) -> Iterator[PlanLine]:
-        crd, installed = Reference(CRD, self.crd), progress.context.installed
+        installed = progress.context.installed
         stored = installed.groups
         kind, plural, count, listed = {
             GROUP_CRDS[0]: ("VolumeGroupSnapshotClass", "es", stored.classes, "group_classes"),
@@ -142,13 +142,10 @@ class MigrateStorage(Action):
         elif count:
             objects = f"{count} {kind}{plural if count > 1 else ''}"
             yield PlanLine(CHANGE, f"{objects}: stored again at {self.version}")
-        yield PlanLine(CHANGE, f"{crd}: status.storedVersions [{self.version}]", (crd,))
+        yield PlanLine(CHANGE, f"{self.target}: status.storedVersions [{self.version}]", (self.target,))
 
     def permissions(self, _namespace: str, _probe_namespace: str) -> list[Permission]:
         return [Permission("patch", KINDS[CRD].group, f"{KINDS[CRD].plural}/status", name=self.crd)]
-
-    def named_objects(self, _context: UpgradeContext) -> list[Reference]:
-        return [Reference(CRD, self.crd)]
 
 
 @dataclass(frozen=True)

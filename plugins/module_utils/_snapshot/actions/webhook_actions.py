@@ -17,11 +17,11 @@ from ..kinds import Reference
 from .action import (
     CHANGE,
     CONFIGURATION,
-    CRD,
     CREATE,
     NOTHING,
     RESTORE,
     Action,
+    CrdAction,
     HopProgress,
     Place,
     PlanLine,
@@ -66,52 +66,38 @@ class IssueCertificate(Action):
 
 
 @dataclass(frozen=True)
-class DisableConversion(Action):
+class DisableConversion(CrdAction):
     """Set spec.conversion to {strategy: None} by a JSON patch, and read it back."""
 
     action_name = "conversion_none"
     is_short = True
     in_undo = RESTORE
-    crd: str
 
     def lines(self, _progress: HopProgress) -> Iterator[PlanLine]:
-        crd = Reference(CRD, self.crd)
-        yield PlanLine(CHANGE, f"{crd}: conversion strategy None", (crd,))
-
-    def named_objects(self, _context: UpgradeContext) -> list[Reference]:
-        return [Reference(CRD, self.crd)]
+        yield PlanLine(CHANGE, f"{self.target}: conversion strategy None", (self.target,))
 
 
 @dataclass(frozen=True)
-class CalledService:
+class CalledService(Place):
     """The Service of a conversion webhook."""
 
-    namespace: str
-    name: str
     path: str
     port: int
 
 
 @dataclass(frozen=True)
-class EnableConversion(Action):
+class EnableConversion(CrdAction):
     """Set spec.conversion to a webhook by a JSON patch, with its caBundle in the same write."""
 
     action_name = "conversion_webhook"
     is_short = True
     in_undo = RESTORE
-    crd: str
     service: CalledService
     secret: Place
 
     def lines(self, _progress: HopProgress) -> Iterator[PlanLine]:
-        crd, service = (
-            Reference(CRD, self.crd),
-            Reference("Service", self.service.name, self.service.namespace),
-        )
-        yield PlanLine(CHANGE, f"{crd}: conversion webhook {service}, with its caBundle", (crd,))
-
-    def named_objects(self, _context: UpgradeContext) -> list[Reference]:
-        return [Reference(CRD, self.crd)]
+        text = f"{self.target}: conversion webhook {self.service.reference('Service')}, with its caBundle"
+        yield PlanLine(CHANGE, text, (self.target,))
 
 
 @dataclass(frozen=True)
@@ -123,16 +109,19 @@ class NarrowRules(Action):
     name: str
     rules: Mapping[str, Sequence[Mapping[str, Any]]]
 
+    @property
+    def target(self) -> Reference:
+        return Reference(CONFIGURATION, self.name)
+
     def lines(self, _progress: HopProgress) -> Iterator[PlanLine]:
-        configuration = Reference(CONFIGURATION, self.name)
         resources = sorted(
             {resource for rules in self.rules.values() for rule in rules for resource in rule["resources"]}
         )
         text = f"rules for {', '.join(resources)} only" if resources else "no rules"
-        yield PlanLine(CHANGE, f"{configuration}: {text}", (configuration,))
+        yield PlanLine(CHANGE, f"{self.target}: {text}", (self.target,))
 
     def named_objects(self, _context: UpgradeContext) -> list[Reference]:
-        return [Reference(CONFIGURATION, self.name)]
+        return [self.target]
 
 
 @dataclass(frozen=True)
@@ -145,12 +134,16 @@ class SetFailurePolicy(Action):
     names: Sequence[str]
     policy: str
 
+    @property
+    def targets(self) -> list[Reference]:
+        return [Reference(CONFIGURATION, name) for name in self.names]
+
     def lines(self, _progress: HopProgress) -> Iterator[PlanLine]:
-        objects = tuple(Reference(CONFIGURATION, name) for name in self.names)
-        yield PlanLine(CHANGE, f"{named(objects)}: failurePolicy {self.policy}", objects)
+        text = f"{named(self.targets)}: failurePolicy {self.policy}"
+        yield PlanLine(CHANGE, text, tuple(self.targets))
 
     def named_objects(self, _context: UpgradeContext) -> list[Reference]:
-        return [Reference(CONFIGURATION, name) for name in self.names]
+        return self.targets
 
     def writes(self) -> list[Any]:
         return [[self.action_name, name, self.policy] for name in self.names]

@@ -170,8 +170,8 @@ def enable_conversion(context: ActionContext, action: EnableConversion) -> list[
         StepError: the Secret has no ca.crt.
         CertflowError: as ``patch_object``.
     """
-    crd = Reference("CustomResourceDefinition", action.crd)
-    anchor = _anchor(context, Reference("Secret", action.secret.name, action.secret.namespace))
+    crd = action.target
+    anchor = _anchor(context, action.secret.reference("Secret"))
     if not anchor:  # only in check mode
         return [ObjectOutcome(crd, "changed", (FieldChange("spec.conversion.strategy", "None", "Webhook"),))]
 

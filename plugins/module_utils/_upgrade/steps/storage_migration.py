@@ -50,7 +50,7 @@ def migrate(context: ActionContext, action: MigrateStorage) -> list[ObjectOutcom
         KubeError: the API server refuses.
     """
     client, check_mode, version = context.client, context.check_mode, action.version
-    target = Reference("CustomResourceDefinition", action.crd)
+    target = action.target
     live = client.find(target.path)
     if live is None:
         raise NotYetError(
