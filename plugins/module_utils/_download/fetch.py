@@ -58,13 +58,13 @@ def read(where: str, until: float, auth: SourceAuth | None = None) -> bytes:
             f"the URL of {parts.hostname} has a user name or password, which would be shown and logged",
             remedy=f"Set url_username and url_password of {source_auth.OPTION}, or fetch the archive beforehand and set its path",
         )
-    given = auth or SourceAuth()
-    if parts.scheme == "http" and given.has_credentials():
+    credentials = auth or SourceAuth()
+    if parts.scheme == "http" and credentials.has_credentials():
         raise SourceError(
             f"the URL {where} is not https, so the credentials of {source_auth.OPTION} would be sent without encryption",
             remedy=f"Use an https URL, or remove {source_auth.OPTION}",
         )
-    return _remote(where, until, given)
+    return _remote(where, until, credentials)
 
 
 def _local(path: Path) -> bytes:

@@ -52,12 +52,12 @@ class SourceAuth:
 
     def has_credentials(self) -> bool:
         """Return True if something in it proves an identity. A CA does not."""
-        return any(getattr(self, one.name) for one in fields(self) if one.name != "ca_path")
+        return any(getattr(self, key.name) for key in fields(self) if key.name != "ca_path")
 
 
-def parse(given: Mapping[str, Any] | None) -> SourceAuth:
+def parse(option: Mapping[str, Any] | None) -> SourceAuth:
     """Return the credentials of the option. Raises SourceError for keys that do not fit together."""
-    values = {name: value for name, value in (given or {}).items() if value not in (None, "")}
+    values = {name: value for name, value in (option or {}).items() if value not in (None, "")}
     auth = SourceAuth(**values)
     ways = [name for name, is_set in _ways(auth).items() if is_set]
     if len(ways) > 1:
@@ -88,14 +88,14 @@ def _ways(auth: SourceAuth) -> dict[str, bool]:
 
 def request_headers(auth: SourceAuth, url: str) -> dict[str, str]:
     """Return the headers that only the host of the URL may get. Raises SourceError."""
-    found = {str(name): str(value) for name, value in auth.headers.items()}
+    headers = {str(name): str(value) for name, value in auth.headers.items()}
     if auth.token:
-        found["Authorization"] = f"Bearer {auth.token}"
+        headers["Authorization"] = f"Bearer {auth.token}"
     elif auth.url_username:
-        found["Authorization"] = _basic(auth.url_username, auth.url_password)
+        headers["Authorization"] = _basic(auth.url_username, auth.url_password)
     elif auth.use_netrc:
-        found["Authorization"] = _basic(*_from_netrc(urlsplit(url).hostname or ""))
-    for name, value in found.items():
+        headers["Authorization"] = _basic(*_from_netrc(urlsplit(url).hostname or ""))
+    for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             # The name is not shown, because it may hold the value too.
             raise SourceError(
@@ -108,7 +108,7 @@ def request_headers(auth: SourceAuth, url: str) -> dict[str, str]:
                 f"the {key} of {OPTION} has a character that is not allowed in a header, such as a line break",
                 remedy="Remove it. A file that is read by a lookup often ends with a line break",
             )
-    return found
+    return headers
 
 
 def _basic(user: str, password: str) -> str:

@@ -56,9 +56,9 @@ def apply(context: ActionContext, action: ApplyRelease) -> list[ObjectOutcome]:
     lenient = context.check_mode and context.pending
     previews = apply_manifests.preview(context.client, wanted, consent=context.consent, lenient=lenient)
     if context.check_mode:
-        return [one.outcome for one in previews]
-    outcomes = [apply_manifests.write(context.client, one) for one in previews]
-    crds = [one.reference.name for one in outcomes if one.reference.kind == "CustomResourceDefinition"]
+        return [preview.outcome for preview in previews]
+    outcomes = [apply_manifests.write(context.client, preview) for preview in previews]
+    crds = [row.reference.name for row in outcomes if row.reference.kind == "CustomResourceDefinition"]
     waits.until_established(context.client, crds)
     return outcomes
 
@@ -215,7 +215,7 @@ def diff(outcomes: Iterable[ObjectOutcome]) -> dict[str, Any]:
     """
     before: dict[str, Any] = {}
     after: dict[str, Any] = {}
-    for outcome in (one for one in outcomes if one.is_changed):
+    for outcome in (row for row in outcomes if row.is_changed):
         name = str(outcome.reference)
         if outcome.change == "deleted":
             before[name], after[name] = "exists", "deleted"
@@ -230,4 +230,6 @@ def diff(outcomes: Iterable[ObjectOutcome]) -> dict[str, Any]:
 
 
 def _without_none(value: Any) -> Any:
-    return {path: one for path, one in value.items() if one is not None} if isinstance(value, dict) else value
+    return (
+        {path: last for path, last in value.items() if last is not None} if isinstance(value, dict) else value
+    )

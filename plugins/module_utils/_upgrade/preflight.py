@@ -95,23 +95,23 @@ class Preflight:
     @property
     def due(self) -> list[str]:
         """Return the ids of the steps that would write."""
-        return [*(one.step.id for one in self.tried if one.is_due), *self.certificates]
+        return [*(row.step.id for row in self.tried if row.is_due), *self.certificates]
 
     def touched_in(self, hop: Hop) -> list[Reference]:
         """Return the objects that the hop would change, also those of steps that could not be tried."""
         due = set(self.due)
-        tried = [outcome.reference for one in self.tried if one.is_due for outcome in one.outcomes]
-        planned = [one for line in plan_changes.lines(hop) if line.step in due for one in line.objects]
+        tried = [outcome.reference for row in self.tried if row.is_due for outcome in row.outcomes]
+        planned = [row for line in plan_changes.lines(hop) if line.step in due for row in line.objects]
         return list(dict.fromkeys((*tried, *planned)))
 
     def values(self) -> dict[str, Any]:
         """Return the preflight as results carry it."""
         return {
             "due": self.due,
-            "foreseen": [_report(one) for one in self.tried if one.is_due],
+            "foreseen": [_report(row) for row in self.tried if row.is_due],
             "problems": [
-                {"step": one.step, "cause": one.cause, "evidence": list(one.evidence), "remedy": one.remedy}
-                for one in self.problems
+                {"step": row.step, "cause": row.cause, "evidence": list(row.evidence), "remedy": row.remedy}
+                for row in self.problems
             ],
             "notes": list(self.notes),
         }
@@ -135,35 +135,38 @@ def try_plan(
         signer = certificate_step.signer_of(client, request.certificate)
     acting = actions.make_context(client, request, context, check_mode=True)
     backup = backups.permissions(upgrade_lease.NAMESPACE)[:1] if request.backup_in_cluster else []
-    found = try_actions(acting, steps, probe_namespace=request.probe_namespace, permissions=backup)
-    missing = _new_namespaces(found.tried)
+    preflight = try_actions(acting, steps, probe_namespace=request.probe_namespace, permissions=backup)
+    missing = _new_namespaces(preflight.tried)
     due: list[str] = []
-    problems = [*found.problems, *(_try_undo(client, found.tried) if request.undo else ())]
+    problems = [*preflight.problems, *(_try_undo(client, preflight.tried) if request.undo else ())]
     for step, action in certificates:
         try:
             if action.namespace in missing or _is_due(client, request, context, action, signer):
                 due.append(step.id)
         except CertflowError as error:
             problems.append(problem_of(step, error))
-    if problems or due or found.due:
+    if problems or due or preflight.due:
         # Without the permission to delete it, the next run would wait for the end of the Lease.
         problems += find_lacking(client, upgrade_lease.permissions(), "hold the Lease of the upgrade")
-    return replace(found, certificates=tuple(due), problems=tuple(problems), signer=signer)
+    return replace(preflight, certificates=tuple(due), problems=tuple(problems), signer=signer)
 
 
-def refuse(found: Preflight, lead: str = NOTHING_WRITTEN) -> None:
+def refuse(preflight: Preflight, lead: str = NOTHING_WRITTEN) -> None:
     """Raise PreflightError if a step would fail. lead: the beginning of its cause."""
-    if not found.problems:
+    if not preflight.problems:
         return
-    causes = list(dict.fromkeys(one.cause for one in found.problems))
+    causes = list(dict.fromkeys(problem.cause for problem in preflight.problems))
     more = f" (and {len(causes) - 1} more, see problems)" if len(causes) > 1 else ""
-    evidence = [f"{one.step}: {one.cause}" if one.step else one.cause for one in found.problems]
+    evidence = [
+        f"{problem.step}: {problem.cause}" if problem.step else problem.cause
+        for problem in preflight.problems
+    ]
     error = PreflightError(
         f"{lead}: {causes[0]}{more}",
-        evidence=[*evidence, *(line for one in found.problems for line in one.evidence)],
-        remedy=found.problems[0].remedy,
+        evidence=[*evidence, *(line for problem in preflight.problems for line in problem.evidence)],
+        remedy=preflight.problems[0].remedy,
     )
-    error.values = {**found.values(), "step": found.problems[0].step}
+    error.values = {**preflight.values(), "step": preflight.problems[0].step}
     raise error
 
 
@@ -188,14 +191,14 @@ def try_actions(
     tried: list[TriedStep] = []
     problems: list[PreflightProblem] = []
     notes: list[str] = []
-    for step in (one for one in steps if type(one.action) in table):
-        pending = any(one.is_due for one in tried)
+    for step in (row for row in steps if type(row.action) in table):
+        pending = any(row.is_due for row in tried)
         trial = replace(context, check_mode=True, pending=pending)
         try:
             tried.append(TriedStep(step, tuple(table[type(step.action)](trial, step.action))))
             if isinstance(step.action, ApplyRelease):
-                found, unknown = _try_pods(trial, step.id, step.action)
-                problems += found
+                refused, unknown = _try_pods(trial, step.id, step.action)
+                problems += refused
                 notes += unknown
         except NotYetError as exc:
             if not pending:
@@ -203,7 +206,7 @@ def try_actions(
             tried.append(TriedStep(step, note=exc.cause))
         except CertflowError as exc:
             problems.append(problem_of(step, exc))
-    if any(one.is_due for one in tried):
+    if any(row.is_due for row in tried):
         needed = [step.action.permissions(context.namespace, probe_namespace) for step in steps]
         needed.append(list(permissions))
         problems += find_lacking(context.client, list(chain(*needed)), "complete and verify the upgrade")
@@ -242,7 +245,7 @@ def _is_due(
 
 def _try_undo(client: Client, tried: Iterable[TriedStep]) -> Iterator[PreflightProblem]:
     """Yield a problem for each object that the steps delete and that an undo could not create again."""
-    every = ((one.step.id, outcome) for one in tried for outcome in one.outcomes)
+    every = ((row.step.id, outcome) for row in tried for outcome in row.outcomes)
     for step, outcome in every:
         target = outcome.reference
         live = (
@@ -264,8 +267,8 @@ def _try_undo(client: Client, tried: Iterable[TriedStep]) -> Iterator[PreflightP
 def _new_namespaces(tried: Iterable[TriedStep]) -> set[str]:
     return {
         outcome.reference.name
-        for one in tried
-        for outcome in one.outcomes
+        for row in tried
+        for outcome in row.outcomes
         if outcome.reference.kind == "Namespace" and outcome.change == "created"
     }
 
@@ -324,8 +327,8 @@ def _note_images(client: Client, deployment: Object) -> list[str]:
     held = {
         name
         for node in nodes
-        for one in node["status"].get("images") or ()
-        for name in one.get("names") or ()
+        for image in node["status"].get("images") or ()
+        for name in image.get("names") or ()
     }
     wanted = [container["image"] for container in deployment["spec"]["template"]["spec"]["containers"]]
     return [
@@ -335,6 +338,6 @@ def _note_images(client: Client, deployment: Object) -> list[str]:
     ]
 
 
-def _report(one: TriedStep) -> dict[str, Any]:
-    objects = [actions.report(outcome) for outcome in one.outcomes if outcome.is_changed]
-    return {"id": one.step.id, "title": one.step.title, "objects": objects, "note": one.note}
+def _report(row: TriedStep) -> dict[str, Any]:
+    objects = [actions.report(outcome) for outcome in row.outcomes if outcome.is_changed]
+    return {"id": row.step.id, "title": row.step.title, "objects": objects, "note": row.note}

@@ -118,12 +118,12 @@ def content(spec: Object) -> dict[str, Any]:
 
 def default_class(driver: str, **metadata: Any) -> dict[str, Any]:
     """Return a VolumeSnapshotClass with the annotation of a default class."""
-    given = {"generateName": f"{NAME}-", **metadata}
-    annotations = {**given.get("annotations", {}), DEFAULT_CLASS: "true"}
+    fields = {"generateName": f"{NAME}-", **metadata}
+    annotations = {**fields.get("annotations", {}), DEFAULT_CLASS: "true"}
     return {
         "apiVersion": f"{SNAPSHOT}/v1",
         "kind": "VolumeSnapshotClass",
-        "metadata": {**given, "annotations": annotations},
+        "metadata": {**fields, "annotations": annotations},
         "driver": driver,
         "deletionPolicy": "Retain",
     }
@@ -132,9 +132,9 @@ def default_class(driver: str, **metadata: Any) -> dict[str, Any]:
 def default_driver(classes: Iterable[Object]) -> str:
     """Return a driver that has a default class, "" if no driver has one."""
     marked = (
-        one for one in classes if (one["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true"
+        row for row in classes if (row["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true"
     )
-    return next((str(one["driver"]) for one in marked), "")
+    return next((str(row["driver"]) for row in marked), "")
 
 
 def webhook_for(configuration: Object, resource: str) -> str:

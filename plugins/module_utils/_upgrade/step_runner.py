@@ -120,7 +120,7 @@ class StepRunner:
 
     @property
     def is_changed(self) -> bool:
-        return any(one.changed for one in self.records)
+        return any(record.changed for record in self.records)
 
     def run(self, step: Step, context: ActionContext, position: StepPosition) -> None:
         """Carry out the step. Raises OutOfTime before it, CertflowError, RunInterrupted.
@@ -217,9 +217,9 @@ class StepRunner:
 
     def _run_action(self, action: Action, context: ActionContext, record: StepRecord) -> None:
         outcomes = actions.carry_out(context, action)
-        changed = [one for one in outcomes if one.is_changed]
+        changed = [outcome for outcome in outcomes if outcome.is_changed]
         self.outcomes += changed
-        record.objects = [actions.report(one) for one in changed]
-        self.warnings += [one.note for one in outcomes if one.note and not one.is_changed]
+        record.objects = [actions.report(outcome) for outcome in changed]
+        self.warnings += [outcome.note for outcome in outcomes if outcome.note and not outcome.is_changed]
         if not changed and action.writes_objects:
             record.reason = "the objects are already in the state of this step"

@@ -228,15 +228,17 @@ def _probe(
     """
     request = ProbeRequest(target, test_object, wait=True)
     try:
-        found = probe_webhook.probe(
+        verdict = probe_webhook.probe(
             run.client, request, between_attempts=_pod_watch(run.client, action.pods_of)
         ).verdict
     except TargetError as error:
         return CheckResult(FAILED, error.cause, error.evidence, error.remedy, is_lasting=True)
     except ProbeError as error:
         return CheckResult(UNPROVEN, error.cause, error.evidence, error.remedy, is_lasting=True)
-    is_answered = found.code == "old-connection"
-    return CheckResult(found.verdict, found.cause, found.evidence, found.remedy, is_answered=is_answered)
+    is_answered = verdict.code == "old-connection"
+    return CheckResult(
+        verdict.verdict, verdict.cause, verdict.evidence, verdict.remedy, is_answered=is_answered
+    )
 
 
 def _pod_watch(client: Client, pods_of: Place | None) -> Callable[[], object]:

@@ -123,8 +123,8 @@ class ControllerPods:
 
 def judge_pods(running: ControllerPods) -> CheckResult:
     """Return the result of the first rule that applies, with the evidence of all pods."""
-    found = next(result for rule in _RULES if (result := rule(running)))
-    return replace(found, evidence=tuple(_evidence(running)))
+    verdict = next(result for rule in _RULES if (result := rule(running)))
+    return replace(verdict, evidence=tuple(_evidence(running)))
 
 
 def _other_release(running: ControllerPods) -> CheckResult | None:
@@ -270,7 +270,7 @@ def _read_pods(
     newest = find_newest_pods(deployment, sets, pods)
     every = tuple(
         _read_pod(client, pod, logs, is_newest=pod["metadata"]["uid"] in newest)
-        for pod in sorted(pods, key=lambda one: str(one["metadata"]["name"]))
+        for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
     )
     return ControllerPods(
         str(target),
@@ -323,10 +323,10 @@ def _read_leader(client: Client, deployment: Mapping[str, Any]) -> LeaderState:
         return LeaderState(is_elected=False)
     namespace = flags.value(arguments, "leader-election-namespace") or deployment["metadata"]["namespace"]
     try:
-        found = client.find(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE}")
+        live = client.find(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE}")
     except ApiError as error:
         return LeaderState(problem=error.message or error.cause)
-    lease = read_lease(found or {})
+    lease = read_lease(live or {})
     return LeaderState(holder=lease.holder, seconds_expired=_seconds_expired(client.now(), lease.until))
 
 
@@ -342,7 +342,9 @@ def controller_pods(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]
 def _container(pod: Mapping[str, Any]) -> dict[str, Any]:
     """Return the controller's container of a pod, {} if it has none."""
     containers = pod["spec"].get("containers") or ()
-    return next((one for one in containers if program_of(one.get("image", "")) == CONTROLLER), {})
+    return next(
+        (container for container in containers if program_of(container.get("image", "")) == CONTROLLER), {}
+    )
 
 
 def _is_over(pod: Mapping[str, Any]) -> bool:
@@ -351,4 +353,4 @@ def _is_over(pod: Mapping[str, Any]) -> bool:
 
 def _restarts(pod: Mapping[str, Any]) -> int:
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    return sum(int(one.get("restartCount") or 0) for one in statuses)
+    return sum(int(status.get("restartCount") or 0) for status in statuses)

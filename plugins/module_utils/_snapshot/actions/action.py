@@ -156,8 +156,8 @@ class Step:
 
 def _own_fields(value: Any) -> dict[str, Any]:
     """Return the fields of a dataclass without those that have their default."""
-    given = {part.name: (getattr(value, part.name), part.default) for part in fields(value)}
-    return {name: own for name, (own, default) in given.items() if own != default}
+    values = {part.name: (getattr(value, part.name), part.default) for part in fields(value)}
+    return {name: own for name, (own, default) in values.items() if own != default}
 
 
 def _as_result(value: Any) -> Any:

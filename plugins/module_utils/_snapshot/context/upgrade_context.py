@@ -124,7 +124,7 @@ class UpgradeContext:
 
         If there are several, a controller that is not removed comes first, then a Deployment before a StatefulSet of 4.0.
         """
-        found = sorted(
+        controllers = sorted(
             self.installed.running(CONTROLLER),
             key=lambda workload: (
                 self._is_named(workload),
@@ -132,7 +132,7 @@ class UpgradeContext:
                 workload.name != CONTROLLER_NAME,
             ),
         )
-        return next(iter((*found, *self.installed.orphans(CONTROLLER))), None)
+        return next(iter((*controllers, *self.installed.orphans(CONTROLLER))), None)
 
     @property
     def version(self) -> Version | None:
@@ -181,15 +181,15 @@ class UpgradeContext:
 
     @property
     def namespace(self) -> str:
-        found = self.controller.namespace if self.controller else ""
-        return found or self.options.namespace or CONTROLLER_NAMESPACE
+        installed = self.controller.namespace if self.controller else ""
+        return installed or self.options.namespace or CONTROLLER_NAMESPACE
 
     def webhook_namespace(self, kind: str) -> str:
         live = self.installed.webhook(kind)
         called = [place for place, _name in self.called(kind)]
         detached = [workload.namespace for workload in self.installed.orphans(kind)]
-        found = live.namespace if live else (called or detached or [""])[0]
-        return found or self.options.webhook_namespace or self.options.namespace or self.namespace
+        namespace = live.namespace if live else (called or detached or [""])[0]
+        return namespace or self.options.webhook_namespace or self.options.namespace or self.namespace
 
     def called(self, kind: str) -> list[tuple[str, str]]:
         """Return the Services that the API server calls for this kind of webhook."""
@@ -249,7 +249,7 @@ class UpgradeContext:
     def own_names(self) -> list[str]:
         """Return the webhooks' Services, Secrets and other objects as "Kind namespace/name"."""
         kinds = (VALIDATION, CONVERSION)
-        objects = [one for kind in kinds for one in (*self.services(kind), *self.candidates(kind))]
+        objects = [row for kind in kinds for row in (*self.services(kind), *self.candidates(kind))]
         return [*map(str, objects), *(_name(row) for kind in kinds for row in self.leftovers(kind))]
 
     def elsewhere(self) -> list[str]:
@@ -303,8 +303,8 @@ class UpgradeContext:
     @property
     def alpha(self) -> list[Crd]:
         """The group CRDs that list or once stored v1alpha1, which 8.2 dropped."""
-        found = (self.installed.crds.get(name) for name in GROUP_CRDS)
-        return [crd for crd in found if crd and "v1alpha1" in {*crd.stored_versions, *crd.versions}]
+        crds = (self.installed.crds.get(name) for name in GROUP_CRDS)
+        return [crd for crd in crds if crd and "v1alpha1" in {*crd.stored_versions, *crd.versions}]
 
     @property
     def old_sidecars(self) -> list[InstalledWorkload]:
@@ -426,8 +426,8 @@ class UpgradeContext:
 
     def failure_policy(self, rules: WebhookRules) -> str:
         """Return the configuration's failurePolicy after the upgrade: the requested one, or the present one."""
-        given = self.options.failure_policies.get(rules.name) or self.options.failure_policy
-        return given or self.live_policy(rules) or "Ignore"
+        requested = self.options.failure_policies.get(rules.name) or self.options.failure_policy
+        return requested or self.live_policy(rules) or "Ignore"
 
     def live_policy(self, rules: WebhookRules) -> str:
         """Return the configuration's present failurePolicy, "" if it does not exist."""
@@ -458,14 +458,14 @@ class UpgradeContext:
         """Return the name of the webhook's Secret: the present Secret if it has the type that releases since 6.2 read."""
         fresh, namespace = self.hook(kind).secret, self.webhook_namespace(kind)
         for name in self.mounted(kind):
-            found = self.installed.secret(namespace, name)
-            if found and found.type == "kubernetes.io/tls":
+            secret = self.installed.secret(namespace, name)
+            if secret and secret.type == "kubernetes.io/tls":
                 return name
         return fresh
 
     def mounted(self, kind: str) -> tuple[str, ...]:
-        found = (*self.installed.running(kind), *self.installed.orphans(kind))
-        return tuple(dict.fromkeys(name for workload in found for name in workload.secrets))
+        workloads = (*self.installed.running(kind), *self.installed.orphans(kind))
+        return tuple(dict.fromkeys(name for workload in workloads for name in workload.secrets))
 
     def webhook_arguments(self, kind: str) -> list[str]:
         groups = kind == VALIDATION and self.groups_wanted

@@ -82,11 +82,11 @@ class _Reader:
     def get(self, what: str, *paths: str) -> None:
         for path in paths:
             try:
-                found = self._client.find(path)
+                live = self._client.find(path)
             except ApiError as error:
                 self.unreadable[what] = error.message or error.cause
                 continue
-            self.objects[what] = (*self.objects.get(what, ()), *([found] if found else ()))
+            self.objects[what] = (*self.objects.get(what, ()), *([live] if live else ()))
 
 
 def observe(client: Client, *, needs_rules: bool) -> ClusterObjects:

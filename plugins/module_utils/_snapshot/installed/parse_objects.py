@@ -185,9 +185,9 @@ def _workload(
 
 def _port(container: Mapping[str, Any]) -> int:
     """Return the port by the argument, by the container's ports, or by the programs' default."""
-    given = flags.value(container.get("args") or (), "port") or ""
+    port = flags.value(container.get("args") or (), "port") or ""
     declared = [int(port["containerPort"]) for port in container.get("ports") or ()]
-    return int(given) if given.isdigit() else (declared or [443])[0]
+    return int(port) if port.isdigit() else (declared or [443])[0]
 
 
 def _mounted(pod: Mapping[str, Any]) -> tuple[str, ...]:
@@ -270,7 +270,7 @@ def _secret(obj: Mapping[str, Any], reading: ClusterObjects) -> Secret:
         }
     except (CertificateError, binascii.Error):
         pass  # the step that issues a certificate reports an invalid one
-    managers = tuple(found.manager.name for found in _managers.find_managers(obj["metadata"]))
+    managers = tuple(row.manager.name for row in _managers.find_managers(obj["metadata"]))
     return Secret(
         namespace,
         name,
@@ -305,11 +305,11 @@ def _is_granted(granted: set[tuple[str, str, str]], group: str, resource: str, v
 
 
 def _defaults(classes: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+    classes_of: dict[str, tuple[str, ...]] = {}
     for obj in classes:
         if (obj["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true":
-            found[obj["driver"]] = (*found.get(obj["driver"], ()), _name(obj))
-    return found
+            classes_of[obj["driver"]] = (*classes_of.get(obj["driver"], ()), _name(obj))
+    return classes_of
 
 
 def _objects(reading: ClusterObjects, release: Release) -> StoredSnapshots:

@@ -54,13 +54,13 @@ def adapt(context: UpgradeContext, steps: Sequence[Step]) -> list[Step]:
         if isinstance(step.action, _PASSING)
         for target in step.action.named_objects(context)
     }
-    back = {target for target in undo.changed | (undo.originals & written) if _comes_back(undo, target)}
-    back.difference_update(_removed(context, undo))
-    first = {target for target in back & undo.deleted if target.kind in _FIRST}
-    adapted = [row for step in steps for row in _adapt(context, undo, step, back - first)]
+    restored = {target for target in undo.changed | (undo.originals & written) if _comes_back(undo, target)}
+    restored.difference_update(_removed(context, undo))
+    first = {target for target in restored & undo.deleted if target.kind in _FIRST}
+    adapted = [row for step in steps for row in _adapt(context, undo, step, restored - first)]
     if any(isinstance(step.action, SwitchService) for step in steps):
         adapted = [_with_labels(context, step) for step in adapted]
-    rest = back.difference(first, *map(_restored, adapted))
+    rest = restored.difference(first, *map(_restored, adapted))
     proof = next(number for number, step in enumerate(adapted) if step.id in _PROOFS)
     begin, end = _restore("undo-first", first), _restore("undo-others", rest)
     ordered = [*begin, *adapted[:proof], *end, *adapted[proof:]]
@@ -99,7 +99,7 @@ def _restored(step: Step) -> Sequence[Reference]:
     return step.action.objects if isinstance(step.action, RestoreObjects) else ()
 
 
-def _adapt(context: UpgradeContext, undo: Undo, step: Step, back: set[Reference]) -> Iterator[Step]:
+def _adapt(context: UpgradeContext, undo: Undo, step: Step, restored: set[Reference]) -> Iterator[Step]:
     """Yield the steps that the undo needs instead of this step. back: the objects that the steps of the plan restore."""
     action, named = step.action, step.action.named_objects(context)
     controller = Reference("Deployment", CONTROLLER_NAME, context.namespace)
@@ -111,7 +111,11 @@ def _adapt(context: UpgradeContext, undo: Undo, step: Step, back: set[Reference]
             yield Step("undo-controller", f"Delete {controller}", _WHY, deletion)
             yield from _restore(
                 step.id,
-                (target for target in back if old and target.name == old.name and target.kind == old.kind),
+                (
+                    target
+                    for target in restored
+                    if old and target.name == old.name and target.kind == old.kind
+                ),
             )
         elif (
             isinstance(action, DeploymentAction)
@@ -125,7 +129,7 @@ def _adapt(context: UpgradeContext, undo: Undo, step: Step, back: set[Reference]
         policies = (action.failure_policies if isinstance(action, ApplyRelease) else None) or {}
         kept = context.options.failure_policies
         ignoring = [name for name, policy in policies.items() if policy != kept.get(name)]
-        yield from _restore(step.id, back.intersection(named), ignoring)
+        yield from _restore(step.id, restored.intersection(named), ignoring)
     elif action.in_undo == SAME and (
         not isinstance(action, VerifyWebhook) or undo.originals.issuperset(named)
     ):

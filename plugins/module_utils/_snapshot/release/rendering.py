@@ -87,7 +87,7 @@ def keeping(obj: Object, live: Mapping[str, Any] | None, wanted: ReleaseParts) -
 
 def _objects(files: Mapping[str, str], part: str, wanted: ReleaseParts) -> list[Object]:
     start, kinds = FILES[part]
-    found = [
+    objects = [
         obj
         for path in sorted(files)
         if path.startswith(start)
@@ -96,10 +96,10 @@ def _objects(files: Mapping[str, str], part: str, wanted: ReleaseParts) -> list[
     ]
     names = wanted.failure_policies
     if part == "webhook_configurations" and names is not None:
-        found = [obj for obj in found if obj["metadata"]["name"] in names]
-    if not found:
+        objects = [obj for obj in objects if obj["metadata"]["name"] in names]
+    if not objects:
         raise StepError(f"release {wanted.release} has no {part.replace('_', ' ')}")
-    return found
+    return objects
 
 
 def _finished(part: str, obj: Object, wanted: ReleaseParts, settings: ReleaseSettings) -> Object:

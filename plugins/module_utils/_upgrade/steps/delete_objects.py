@@ -74,12 +74,12 @@ def _why_kept(
     if not own:
         return ""
     try:
-        found = {
+        workloads = {
             what: _users(context.client, what, path.format(target.namespace)) for what, _kind, path in USERS
         }
     except ApiError as error:
         return f"{target} is kept, because its other users cannot be read: {error.message or error.cause}"
-    users = users_of(target.namespace, target.name, found, context.settings.images.registry)
+    users = users_of(target.namespace, target.name, workloads, context.settings.images.registry)
     others = [what for what, program in users if program != own]
     return f"{target} is kept: {', '.join(others)} uses it" if others else ""
 
@@ -115,8 +115,8 @@ def _check_crd(client: Client, target: Reference) -> None:
         return
     spec = live["spec"]
     served = next(version["name"] for version in spec["versions"] if version["served"])
-    found = client.get(f"/apis/{spec['group']}/{served}/{spec['names']['plural']}", {"limit": "1"})["items"]
-    if found:
+    objects = client.get(f"/apis/{spec['group']}/{served}/{spec['names']['plural']}", {"limit": "1"})["items"]
+    if objects:
         raise StepError(
             f"{target} is not deleted, because it has objects, which would be deleted with it",
             remedy="Migrate or delete these objects first, and run the task again",

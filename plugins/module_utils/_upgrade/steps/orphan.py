@@ -59,9 +59,9 @@ def orphan_deployment(context: ActionContext, action: OrphanDeployment) -> list[
     client, target = context.client, action.deployment
     deployment = client.find(target.path)
     sets = [
-        one
-        for one in _list_objects(client, "ReplicaSet", target)
-        if _belongs_to(one, deployment, target.name)
+        replica_set
+        for replica_set in _list_objects(client, "ReplicaSet", target)
+        if _belongs_to(replica_set, deployment, target.name)
     ]
     gone = []
     if deployment is not None:
@@ -69,7 +69,7 @@ def orphan_deployment(context: ActionContext, action: OrphanDeployment) -> list[
         gone = [delete(context, target, uid=uid, propagation="Orphan")]
         if not context.check_mode:
             waits.until_gone(client, target, uid)
-    places = [_reference("ReplicaSet", one, target) for one in sets]
+    places = [_reference("ReplicaSet", replica_set, target) for replica_set in sets]
     renewed = [patch_object(context, place, _label_template(target.name)) for place in places]
     if not context.check_mode:
         for place in places:
@@ -84,7 +84,7 @@ def orphan_deployment(context: ActionContext, action: OrphanDeployment) -> list[
 
 
 def _pods(client: Client, sets: Sequence[Object], target: Reference) -> list[Object]:
-    uids = {one["metadata"]["uid"] for one in sets}
+    uids = {replica_set["metadata"]["uid"] for replica_set in sets}
     return [
         pod
         for pod in _list_objects(client, "Pod", target)
@@ -98,11 +98,13 @@ def _reference(kind: str, obj: Object, target: Reference) -> Reference:
 
 def _merge(outcomes: Sequence[ObjectOutcome]) -> list[ObjectOutcome]:
     """Return one outcome per changed object."""
-    found: dict[Reference, ObjectOutcome] = {}
-    for one in (one for one in outcomes if one.is_changed):
-        before = found.get(one.reference)
-        found[one.reference] = replace(one, changes=(*before.changes, *one.changes)) if before else one
-    return list(found.values())
+    merged: dict[Reference, ObjectOutcome] = {}
+    for outcome in (outcome for outcome in outcomes if outcome.is_changed):
+        before = merged.get(outcome.reference)
+        merged[outcome.reference] = (
+            replace(outcome, changes=(*before.changes, *outcome.changes)) if before else outcome
+        )
+    return list(merged.values())
 
 
 def _belongs_to(replica_set: Object, deployment: Object | None, name: str) -> bool:

@@ -154,12 +154,12 @@ def reconnect(context: ActionContext, targets: Iterable[Reference]) -> list[Obje
         for config in bundle_targets.client_configs(target, obj):
             if not config.ca_bundle.strip():
                 continue
-            one = Target(target.kind, target.name, (config.webhook,) if config.webhook else ())
-            fresh = bundle_targets.read(client, one)
-            change = reconnection.plan(client, one, fresh, consent=context.consent)
+            webhook = Target(target.kind, target.name, (config.webhook,) if config.webhook else ())
+            fresh = bundle_targets.read(client, webhook)
+            change = reconnection.plan(client, webhook, fresh, consent=context.consent)
             if not context.check_mode:
                 reconnection.write(client, change, consent=context.consent)
-            outcomes.append(ObjectOutcome(Reference(one.kind, one.name), "changed"))
+            outcomes.append(ObjectOutcome(Reference(webhook.kind, webhook.name), "changed"))
     return outcomes
 
 
@@ -184,8 +184,8 @@ def enable_conversion(context: ActionContext, action: EnableConversion) -> list[
 
 def _anchor(context: ActionContext, secret: Reference) -> str:
     """Return ca.crt of the Secret in PEM. In check mode return "" if the certificate does not exist yet."""
-    found = context.client.find(secret.path)
-    text = _text(((found or {}).get("data") or {}).get("ca.crt") or "")
+    live = context.client.find(secret.path)
+    text = _text(((live or {}).get("data") or {}).get("ca.crt") or "")
     if text.strip():
         bundle_content.check(text)
     elif not context.check_mode:

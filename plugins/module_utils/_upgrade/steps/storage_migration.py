@@ -70,7 +70,7 @@ def migrate(context: ActionContext, action: MigrateStorage) -> list[ObjectOutcom
         )
     else:
         reduced = _set_stored_versions(client, target, version)
-    return [one for one in (switched, reduced) if one.is_changed]
+    return [outcome for outcome in (switched, reduced) if outcome.is_changed]
 
 
 def _rewrite_all(client: Client, crd: str, collection: str, *, check_mode: bool) -> None:
