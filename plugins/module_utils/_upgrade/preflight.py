@@ -11,7 +11,7 @@ policies. Reviews are used only for permissions that no dry run shows, those of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from .._errors import CertflowError
 from .._kube import access_review
 from .._kube.access_review import Permission
 from .._kube.errors import ApiError, Forbidden, KubeError, MissingPermissions, NotFound
-from .._snapshot.actions.action import Action, Step
+from .._snapshot.actions.action import Step
 from .._snapshot.actions.apply_release import ApplyRelease
 from .._snapshot.actions.webhook_actions import IssueCertificate
 from .._snapshot.context.upgrade_context import UpgradeContext
@@ -29,7 +29,6 @@ from .._snapshot.kinds import KINDS, Reference
 from .._snapshot.plan import plan_changes, undo_steps
 from .._snapshot.plan.planner import Hop
 from . import actions, backups, certificate_step, upgrade_lease
-from .actions import ACTIONS
 from .planning import NOTHING_WRITTEN
 from .steps import restore
 from .steps.action_context import ActionContext
@@ -173,15 +172,13 @@ def refuse(preflight: Preflight, lead: str = NOTHING_WRITTEN) -> None:
 def try_actions(
     context: ActionContext,
     steps: Sequence[Step],
-    table: Mapping[type[Action], Callable[[ActionContext, Any], list[ObjectOutcome]]] = ACTIONS,
     *,
     probe_namespace: str = "",
     permissions: Sequence[Permission] = (),
 ) -> Preflight:
-    """Try each step that changes objects, as if the steps before it had been carried out.
+    """Try each step of ACTIONS, as if the steps before it had been carried out. Of the others check only the permissions.
 
     Args:
-        table: the actions that are tried. Of verifications only the permissions are checked.
         probe_namespace: where verifications create a snapshot, if not where their step says.
         permissions: further ones that the upgrade needs.
 
@@ -191,11 +188,11 @@ def try_actions(
     tried: list[TriedStep] = []
     problems: list[PreflightProblem] = []
     notes: list[str] = []
-    for step in (row for row in steps if type(row.action) in table):
+    for step in (row for row in steps if type(row.action) in actions.ACTIONS):
         pending = any(row.is_due for row in tried)
         trial = replace(context, check_mode=True, pending=pending)
         try:
-            tried.append(TriedStep(step, tuple(table[type(step.action)](trial, step.action))))
+            tried.append(TriedStep(step, tuple(actions.carry_out(trial, step.action))))
             if isinstance(step.action, ApplyRelease):
                 refused, unknown = _try_pods(trial, step.id, step.action)
                 problems += refused

@@ -7,19 +7,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..context.upgrade_context import UpgradeContext
 from ..kinds import Reference
 from ..labels import CONTROLLER_NAME
 from ..release import crd_sets
-from ..release.release_table import GROUP, SNAPSHOT, ReleaseWebhook, get
+from ..release.release_table import GROUP, SNAPSHOT, get
 from ..release.settings import ReleaseParts
 from .action import CHANGE, CONFIGURATION, CRD, CREATE, RESTORE, Action, HopProgress, PlanLine, named
 
 # These namespaces exist on every cluster.
 _NAMESPACES = ("default", "kube-system")
+# The parts of a release whose objects have a line each in a plan.
+_IN_SINGLE_LINES = ("controller", "webhook", "webhook_service", "webhook_configurations")
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,9 @@ class ApplyRelease(ReleaseParts, Action):
 
     def lines(self, progress: HopProgress) -> Iterator[PlanLine]:
         for part in self.parts:
-            objects_of, together = _PARTS[part]
-            objects = objects_of(self, self.namespace or progress.context.namespace)
+            objects = self._objects(part, progress.context)
             yield from _namespaces(progress, objects)
-            for group in [objects] if together else [[target] for target in objects]:
+            for group in [[target] for target in objects] if part in _IN_SINGLE_LINES else [objects]:
                 yield from self._put(progress, group)
 
     def _put(self, progress: HopProgress, objects: Sequence[Reference]) -> Iterator[PlanLine]:
@@ -63,8 +64,26 @@ class ApplyRelease(ReleaseParts, Action):
         return ", with the permission to read nodes" if target.kind == "ServiceAccount" and self.nodes else ""
 
     def named_objects(self, context: UpgradeContext) -> list[Reference]:
-        namespace = self.namespace or context.namespace
-        return [target for part in self.parts for target in _PARTS[part][0](self, namespace)]
+        return [target for part in self.parts for target in self._objects(part, context)]
+
+    def _objects(self, part: str, context: UpgradeContext) -> list[Reference]:
+        """Return the objects of a part of the release."""
+        place = self.namespace or context.namespace
+        if part in ("webhook", "webhook_service"):
+            hook = get(self.release).webhook
+            kinds = ("Service",) if part == "webhook_service" else ("Deployment", "PodDisruptionBudget")
+            name = (hook.service if part == "webhook_service" else hook.deployment) if hook else ""
+            return [Reference(kind, name, place) for kind in kinds if hook]
+        return {
+            "crds": _crds(SNAPSHOT),
+            "group_crds": _crds(GROUP),
+            "controller_rbac": controller_rbac(place),
+            "controller": [Reference("Deployment", CONTROLLER_NAME, place)],
+            "webhook_rbac": webhook_rbac(place),
+            "webhook_configurations": [
+                Reference(CONFIGURATION, name) for name in self.failure_policies or ()
+            ],
+        }[part]
 
 
 def _namespaces(progress: HopProgress, objects: Iterable[Reference]) -> Iterator[PlanLine]:
@@ -99,34 +118,3 @@ def webhook_rbac(namespace: str) -> list[Reference]:
 
 def _crds(group: str) -> list[Reference]:
     return [Reference(CRD, name) for name in crd_sets.names(group)]
-
-
-def _of_webhook(
-    action: ApplyRelease, name_of: Callable[[ReleaseWebhook], str], namespace: str, *kinds: str
-) -> list[Reference]:
-    hook = get(action.release).webhook
-    return [Reference(kind, name_of(hook), namespace) for kind in kinds] if hook else []
-
-
-# For each part of a release: the function that returns its objects, and True if one line names all of them.
-_PARTS: dict[str, tuple[Callable[[ApplyRelease, str], list[Reference]], bool]] = {
-    "crds": (lambda _action, _place: _crds(SNAPSHOT), True),
-    "group_crds": (lambda _action, _place: _crds(GROUP), True),
-    "controller_rbac": (lambda _action, place: controller_rbac(place), True),
-    "controller": (lambda _action, place: [Reference("Deployment", CONTROLLER_NAME, place)], False),
-    "webhook_rbac": (lambda _action, place: webhook_rbac(place), True),
-    "webhook": (
-        lambda action, place: _of_webhook(
-            action, lambda hook: hook.deployment, place, "Deployment", "PodDisruptionBudget"
-        ),
-        False,
-    ),
-    "webhook_service": (
-        lambda action, place: _of_webhook(action, lambda hook: hook.service, place, "Service"),
-        False,
-    ),
-    "webhook_configurations": (
-        lambda action, _place: [Reference(CONFIGURATION, name) for name in action.failure_policies or ()],
-        False,
-    ),
-}

@@ -28,6 +28,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
     ReleaseSettings,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions as actions_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import backups, preflight
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
     ActionContext,
@@ -129,9 +130,12 @@ ACTIONS: dict[type[Action], Callable[[ActionContext, Any], list[ObjectOutcome]]]
         ([Action, Keeps], [], []),  # an action that is not in the table
     ],
 )
-def test_dry_runs_of_steps(actions: list[type[Action]], due: list[str], problems: list[str]) -> None:
+def test_dry_runs_of_steps(
+    monkeypatch: pytest.MonkeyPatch, actions: list[type[Action]], due: list[str], problems: list[str]
+) -> None:
     steps = [step(str(number), action()) for number, action in enumerate(actions)]
-    foreseen = preflight.try_actions(context(), steps, ACTIONS)
+    monkeypatch.setattr(actions_module, "ACTIONS", ACTIONS)
+    foreseen = preflight.try_actions(context(), steps)
     assert [one.step.id for one in foreseen.tried if one.is_due] == due
     assert [one.step for one in foreseen.problems] == problems
 
