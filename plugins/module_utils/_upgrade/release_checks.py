@@ -69,7 +69,7 @@ def refusal_test(check: str, namespace: str, driver: str = DRIVER) -> RefusalTes
     """Return the object that the webhook must refuse.
 
     Args:
-        check: a key of REFUSALS in _snapshot/plan/hop.py.
+        check: a key of REFUSALS in _snapshot/actions/verifications.py.
         driver: a driver with a default class.
 
     Source: pkg/validation-webhook/snapshot.go at v4.2.1 to v8.1.0.
