@@ -306,10 +306,8 @@ class _Gatherer:
         for source, path in ((PODS, f"/api/v1/namespaces/{KUBE_SYSTEM}/pods"), (NODES, "/api/v1/nodes")):
             rows = [row for row in control_plane_requests.REQUESTS if row.labelled == source]
             needing = [point for point in selecting if any(may_match(point, row) for row in rows)]
-            objects, read = (
-                tuple(str(point.object) for point in needing),
-                functools.partial(self._labels, path),
-            )
+            objects = tuple(str(point.object) for point in needing)
+            read = functools.partial(self._labels, path)
             labels = self._reads.read(source, read, None, objects=objects) if objects else None
             if labels:
                 yield source, labels
@@ -322,10 +320,16 @@ class _Gatherer:
         return tuple(json.loads(text) for text in sorted(texts))
 
     def _note_conditions(self, points: Iterable[CallPoint]) -> None:
-        objects = tuple(str(point.object) for point in points if point.webhook.get("matchConditions"))
+        """Note the webhooks whose conditions may decide about a request that a check compares."""
+        rows = control_plane_requests.REQUESTS
+        objects = tuple(
+            str(point.object)
+            for point in points
+            if point.webhook.get("matchConditions") and any(may_match(point, row) for row in rows)
+        )
         if objects:
-            reason = "the audit does not evaluate matchConditions of webhooks"
-            self._reads.note(Gap(CONDITIONS, reason, objects=objects))
+            words = "the audit does not evaluate matchConditions of webhooks"
+            self._reads.note(Gap(CONDITIONS, words, objects=objects))
 
     # The cluster
 
