@@ -116,9 +116,9 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         problem = "" if is_checked else read_variables.role_problem(self._loader, spec, values, variables)
         if problem:
             return problem
-        given = role_options.options(role, values, self.operation.argument_spec)
+        options = role_options.options(role, values, self.operation.argument_spec)
         state = self._templar.template(variables.get(STATE_VARIABLE, ""))
-        self._task.args = {**self._task.args, **given, **({"state": state} if state else {})}
+        self._task.args = {**self._task.args, **options, **({"state": state} if state else {})}
         return ""
 
     def _run_in_fleet(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
@@ -239,8 +239,8 @@ class OperationAction(ActionBase):  # type: ignore[misc]
     def _shortened(self, arguments: Mapping[str, Any], seconds: int) -> dict[str, int]:
         """Return the options for waits, reduced so that their sum is at most ``seconds``."""
         spec, waits = self.operation.argument_spec, self.operation.waits
-        given = {name: str(arguments.get(name, spec[name]["default"])) for name in waits}
-        known = {name: int(text) for name, text in given.items() if text.isdigit()}
+        texts = {name: str(arguments.get(name, spec[name]["default"])) for name in waits}
+        known = {name: int(text) for name, text in texts.items() if text.isdigit()}
         if self._is_in_fleet:
             # Each wait may take the whole time, because a cluster that passes its deadline is a failure anyway.
             return {name: min(value, seconds) for name, value in known.items()}

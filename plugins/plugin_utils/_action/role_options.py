@@ -32,10 +32,10 @@ def options(role: str, values: Mapping[str, Any], accepted: Collection[str]) -> 
     """
     connection = check_type_dict(values.get(f"{role}_connection") or {})
     own = {option: values[name] for option, name in _variables(role).items() if name in values}
-    found = {**own, **connection}
+    values_by_option = {**own, **connection}
     return {
         option: value
-        for option, value in found.items()
+        for option, value in values_by_option.items()
         if option in accepted and value not in (None, "", [], {})
     }
 

@@ -110,9 +110,9 @@ def _option_problems(value: Any) -> Iterator[str]:
     yield from problems
     if problems:
         return
-    given = {key: item for key, item in value.items() if not is_blank(item)}
-    numbers = {key: int(given[key]) for key in ("endpoints_per_service",) if key in given}
-    yield from _refused(OPTIONS, {**given, **numbers})
+    options = {key: item for key, item in value.items() if not is_blank(item)}
+    numbers = {key: int(options[key]) for key in ("endpoints_per_service",) if key in options}
+    yield from _refused(OPTIONS, {**options, **numbers})
     if int(value.get("wait_timeout") or 1) < 1:
         yield f"{OPTIONS}.wait_timeout is not a number of seconds above 0."
 

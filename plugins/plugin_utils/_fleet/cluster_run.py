@@ -106,12 +106,15 @@ def work_on(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[str, Any
             raise
         answer = {"failed": True, "changed": False, "msg": str(error)}
     is_failed = bool(answer.get("failed") or answer.get("refusal"))
-    found = _failure(task, answer, began) if is_failed else _success(run, task, answer)
-    found["uid"] = actions.uid()
+    details = _failure(task, answer, began) if is_failed else _success(run, task, answer)
+    details["uid"] = actions.uid()
     if task.phase == WORK and task.reads_only and opening is not None:
         shown = format_time(opening)
-        found |= {"opens_at": shown, "reason": f"{found['reason']}. The maintenance window opens at {shown}"}
-    outcome = _record(run, task, actions, found, _since(began))
+        details |= {
+            "opens_at": shown,
+            "reason": f"{details['reason']}. The maintenance window opens at {shown}",
+        }
+    outcome = _record(run, task, actions, details, _since(began))
     return {**answer, OUTCOME: outcome}
 
 
@@ -180,11 +183,13 @@ def _waiting(opening: datetime, actions: Actions) -> dict[str, Any]:
     if not actions.tells_expiry:
         return windows.waiting_outcome(opening)
     try:
-        found = actions.look()
+        answer = actions.look()
     except Exception as error:
-        found = {"failed": True, "msg": str(error)}
-    cause = " ".join(str(found.get("cause") or found.get("msg") or "").split()) if found.get("failed") else ""
-    expiry = found.get("not_after")
+        answer = {"failed": True, "msg": str(error)}
+    cause = (
+        " ".join(str(answer.get("cause") or answer.get("msg") or "").split()) if answer.get("failed") else ""
+    )
+    expiry = answer.get("not_after")
     return windows.waiting_outcome(opening, parse_time(str(expiry)) if expiry else None, cause)
 
 
@@ -231,18 +236,18 @@ def _record(
     run: FleetRun, task: ClusterTask, actions: Actions, outcome: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
     """Append the outcome to the run file, print a line of progress, and write the report. Return the outcome."""
-    found = dict(outcome)
-    if task.phase == VERIFY and not outcomes.is_failure(found):
-        return found
+    recorded = dict(outcome)
+    if task.phase == VERIFY and not outcomes.is_failure(recorded):
+        return recorded
     try:
-        progress = _end(run, task.host, found, seconds)
+        progress = _end(run, task.host, recorded, seconds)
     except RunFileError as error:
-        actions.show(f"{task.host} {found['status']}: {error}")
-        return found
-    if _is_shown(found["status"], progress):
-        actions.show(outcomes.progress_line(progress, task.host, found["status"], seconds))
+        actions.show(f"{task.host} {recorded['status']}: {error}")
+        return recorded
+    if _is_shown(recorded["status"], progress):
+        actions.show(outcomes.progress_line(progress, task.host, recorded["status"], seconds))
     run_report.write_if_due(run)
-    return found
+    return recorded
 
 
 def _end(run: FleetRun, host: str, outcome: Mapping[str, Any], seconds: float) -> Progress:

@@ -199,19 +199,19 @@ class _LockedFile:
 
         A file of another kind stays as it is.
         """
-        found = os.fstat(self._descriptor)
-        if found.st_size > MOST_BYTES:
-            raise _unusable(self._path, f"has {found.st_size} bytes", "Move or delete it")
-        content = self._bytes(start, found.st_size)
+        status = os.fstat(self._descriptor)
+        if status.st_size > MOST_BYTES:
+            raise _unusable(self._path, f"has {status.st_size} bytes", "Move or delete it")
+        content = self._bytes(start, status.st_size)
         if not start and not run_state.is_run_file(content):
             raise _unusable(
                 self._path, "is not a run file", "Name a file that does not exist, or one of an earlier run"
             )
-        if stat.S_IMODE(found.st_mode) != 0o600:
+        if stat.S_IMODE(status.st_mode) != 0o600:
             os.fchmod(self._descriptor, 0o600)
         lines = run_state.whole_lines(content)
         self._size = start + len(lines)
-        if self._size != found.st_size:
+        if self._size != status.st_size:
             os.ftruncate(self._descriptor, self._size)
         return lines
 
@@ -284,10 +284,10 @@ def _open_file(path: str, create: bool) -> int:
 
 def _check_file(path: str, descriptor: int) -> None:
     """Check that the file is a regular file of this user, which no link leads to."""
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         raise _unusable(path, "is not a regular file with one name", "Delete it or use another path")
-    if found.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid():
         raise _unusable(path, "belongs to another user", "Use another path")
 
 

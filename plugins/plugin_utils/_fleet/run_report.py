@@ -62,7 +62,7 @@ def _outcome(state: ClusterState | None, known: Mapping[str, Any] | None) -> dic
     return {**state.outcome, "status": state.status, "code": state.code, "seconds": state.seconds}
 
 
-def build(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def build(run: FleetRun, outcomes_by_host: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the report of these outcomes."""
     names = {field.name for field in report_schema.of_kind(report_schema.CLUSTER, report_schema.RUN)}
     rows = [
@@ -71,21 +71,21 @@ def build(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> dict[str, An
             "name": host,
             "stage": run.stage_of(host).name,
         }
-        for host, outcome in found.items()
+        for host, outcome in outcomes_by_host.items()
     ]
     head = {
         "id": run.run,
         "role": run.role,
         "check_mode": run.is_check,
-        "plan": data_of_plan(run, found).get("hash", ""),
+        "plan": data_of_plan(run, outcomes_by_host).get("hash", ""),
     }
     now = datetime.now(timezone.utc)
     return dict(report_model.envelope(report_schema.RUN, rows, now, VERSION, run=head))
 
 
-def data_of_plan(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+def data_of_plan(run: FleetRun, outcomes_by_host: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return the plan that a run in check mode makes, or that another run carries out, {} for none."""
-    rows = [{**outcome, "name": host} for host, outcome in found.items()]
+    rows = [{**outcome, "name": host} for host, outcome in outcomes_by_host.items()]
     return plan.make(run.role, rows).to_data() if run.is_check else run.plan
 
 
@@ -110,9 +110,9 @@ def read_plan(value: Any, role: str) -> RunPlan:
     return run_plan
 
 
-def write(run: FleetRun, found: Mapping[str, Mapping[str, Any]]) -> None:
+def write(run: FleetRun, outcomes_by_host: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the report, which other users may read. Raises CertflowError."""
-    writer.write(run.report, report_text.dump(build(run, found)), writer.READABLE)
+    writer.write(run.report, report_text.dump(build(run, outcomes_by_host)), writer.READABLE)
 
 
 def write_if_due(run: FleetRun) -> None:

@@ -66,7 +66,7 @@ class Step:
 
     def check(self) -> dict[str, Any]:
         """Check the hosts and the variables, and return the settings. A run with a problem fails before it contacts a cluster."""
-        given = read_run.read(
+        run = read_run.read(
             self._loader,
             self._templar,
             self._variables,
@@ -74,19 +74,19 @@ class Step:
             self._options["pattern"],
             reads_only=self._reads_only,
         )
-        of_jobs = read_run.job_problems(given, self._variables)
-        if given.playbook == AUDIT:
+        of_jobs = read_run.job_problems(run, self._variables)
+        if run.playbook == AUDIT:
             from . import check_audit  # noqa: PLC0415  # the rules of an audit, which no other playbook loads
 
-            audit = check_audit.check(given, report_files.read_audit)
+            audit = check_audit.check(run, report_files.read_audit)
             lines, settings = [*audit.problems, *of_jobs], audit.as_result()
         else:
-            files = check_run.check_file_problems(given, self._variables.get("inventory_dir"))
-            lines, settings = [*check_run.find_problems(given), *of_jobs, *files], {}
+            files = check_run.check_file_problems(run, self._variables.get("inventory_dir"))
+            lines, settings = [*check_run.find_problems(run), *of_jobs, *files], {}
             if not lines:
-                limits = check_run.make_budget(given)
+                limits = check_run.make_budget(run)
                 settings = {
-                    "stages": stages.to_data(check_run.assign_stages(given).stages),
+                    "stages": stages.to_data(check_run.assign_stages(run).stages),
                     "budget": {"limit": limits.limit, "canary": limits.canary},
                 }
         if not lines:
@@ -95,7 +95,7 @@ class Step:
             show(line)
         return {
             "failed": True,
-            "msg": check_hosts.summary(given, lines),
+            "msg": check_hosts.summary(run, lines),
             "code": "invalid-input",
             "problems": lines,
         }
@@ -171,35 +171,35 @@ class Step:
 
     def end(self) -> dict[str, Any]:
         """End the run, write the report, and print the summary. Return its last lines, and the artifacts for later jobs."""
-        run, found = fleet_run.of_task(self._variables), self._outcomes()
-        *lines, count = outcomes.summary_lines(found)
-        plan = run_report.data_of_plan(run, found)
+        run, rows = fleet_run.of_task(self._variables), self._outcomes()
+        *lines, count = outcomes.summary_lines(rows)
+        plan = run_report.data_of_plan(run, rows)
         last = [count, *([f"plan {plan['hash']}"] if plan else [])]
         problems = []
-        for act in (run.file.end_run, lambda: run_report.write(run, found) if run.report else None):
+        for act in (run.file.end_run, lambda: run_report.write(run, rows) if run.report else None):
             try:
                 act()
             except CertflowError as error:
                 problems.append(str(error))
         for line in (*problems, *lines, *last):
             show(line)  # A callback may hide the results of successful tasks.
-        return {"summary": [*problems, *last], "artifacts": self._artifacts(run, found, plan)}
+        return {"summary": [*problems, *last], "artifacts": self._artifacts(run, rows, plan)}
 
     def _artifacts(
-        self, run: FleetRun, found: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any]
+        self, run: FleetRun, rows: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return the outcomes under the id of the job, and the counts under its name, because a later job does not know the id."""
-        rows = {
+        shown = {
             host: {
                 **{key: visible(str(row.get(key, ""))) for key in ("status", "code", "reason")},
                 "is_failure": outcomes.is_failure(row),
             }
-            for host, row in found.items()
+            for host, row in rows.items()
         }
-        artifacts = {f"certflow_report_{self._variables.get('awx_job_id', 'cli')}": harmless(rows)}
+        artifacts = {f"certflow_report_{self._variables.get('awx_job_id', 'cli')}": harmless(shown)}
         name = read_variables.rendered(self._templar, self._variables.get("certflow_job_name", ""))
         if not is_blank(name):
-            statuses = {host: str(row["status"]) for host, row in found.items()}
+            statuses = {host: str(row["status"]) for host, row in rows.items()}
             made = job_report.make(run.role, run.is_check, statuses)
             artifacts[f"certflow_report_{name}"] = harmless({**made, "plan": plan})
         return artifacts
@@ -218,14 +218,14 @@ def outcomes_of(variables: Mapping[str, Any], *, is_skipped: bool) -> dict[str, 
         if isinstance(result, Mapping) and cluster_run.OUTCOME in result
     }
     try:
-        found = run_report.outcomes_of(run, known)
+        rows = run_report.outcomes_of(run, known)
     except CertflowError as error:
         lost = {"status": run_statuses.NOT_STARTED, "code": error.code, "reason": error.cause}
-        found = {host: known.get(host, lost) for host in run.hosts}
+        rows = {host: known.get(host, lost) for host in run.hosts}
     skipped = {"status": run_statuses.SKIPPED, "code": "", "reason": SKIPPED}
     return {
         host: skipped if is_skipped and row["status"] == run_statuses.NOT_STARTED else row
-        for host, row in found.items()
+        for host, row in rows.items()
     }
 
 

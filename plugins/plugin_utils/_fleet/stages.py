@@ -265,13 +265,13 @@ def _stages(
     rows: Sequence[_Row], hosts: Sequence[str], members: Mapping[str, Sequence[str]]
 ) -> tuple[Stage, ...]:
     named = {host for row in rows if row.pattern != REST for host in members[row.pattern]}
-    found = []
+    made = []
     for row in rows:
         inside = set(hosts) - named if row.pattern == REST else set(members[row.pattern])
         chosen = tuple(host for host in hosts if host in inside)
         concurrency = max(1, amount(row.max_concurrency, len(chosen))) if row.max_concurrency else 0
-        found.append(Stage(row.name, chosen, concurrency, row.soak))
-    return tuple(stage for stage in found if stage.hosts)
+        made.append(Stage(row.name, chosen, concurrency, row.soak))
+    return tuple(stage for stage in made if stage.hosts)
 
 
 def _cut(stages: tuple[Stage, ...], names: Sequence[str], until: Any) -> Assignment:
@@ -283,8 +283,8 @@ def _cut(stages: tuple[Stage, ...], names: Sequence[str], until: Any) -> Assignm
         remedy = did_you_mean(last, names, "The stages")
         return Assignment(problems=(f"{UNTIL} is not the name of a stage: {quoted(last)}. {remedy}",))
     kept = names[: names.index(last) + 1]
-    found = tuple(stage for stage in stages if stage.name in kept)
-    if not found and stages:
+    remaining = tuple(stage for stage in stages if stage.name in kept)
+    if not remaining and stages:
         line = f"{UNTIL} ends the run after the stage {visible(last)}, and no cluster of the run is in a stage up to it."
         return Assignment(problems=(line,))
-    return Assignment(found)
+    return Assignment(remaining)

@@ -85,7 +85,7 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
     refused = report_model.gate(own, parameters["fail_on"]) if results else {}
     problems = [str(error) for error in delivery.errors]
     return {
-        "changed": any(one["changed"] for one in delivery.files),
+        "changed": any(file["changed"] for file in delivery.files),
         "counts": report_model.counts(report),
         "failed_clusters": failed,
         "failed_hosts": refused,

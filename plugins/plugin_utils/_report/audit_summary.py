@@ -30,7 +30,7 @@ def lines(report: Report, files: Sequence[str], problems: Sequence[str]) -> list
     return [
         *_counts(report),
         *_limited([_finding(row) for row in report_model.failures(report)], "findings"),
-        *_limited([_cluster(one) for one in report_model.problem_clusters(report)], "clusters"),
+        *_limited([_cluster(cluster) for cluster in report_model.problem_clusters(report)], "clusters"),
         *_comparison(report),
         *_limited(report["notes"], "lines about the report"),
         *files,
@@ -72,9 +72,9 @@ def _cluster(cluster: Mapping[str, Any]) -> str:
 
 
 def _comparison(report: Report) -> Iterator[str]:
-    found = report.get("comparison")
-    if found:
-        yield f"since {found['made_at']}: {found['new']} new, {found['known']} known, {len(found['gone'])} gone"
+    comparison = report.get("comparison")
+    if comparison:
+        yield f"since {comparison['made_at']}: {comparison['new']} new, {comparison['known']} known, {len(comparison['gone'])} gone"
 
 
 def outcomes(report: Report, failed: Iterable[str]) -> dict[str, str]:
@@ -91,7 +91,7 @@ def outcomes(report: Report, failed: Iterable[str]) -> dict[str, str]:
 def artifact(report: Report, failed: Iterable[str]) -> dict[str, Any]:
     """Return counts and outcomes with at most about ARTIFACT_BYTES as JSON. Clusters with a success are left out first."""
     breaks = [row.finding["breaks_at"] for row in report_model.failures(report) if row.finding["breaks_at"]]
-    found: dict[str, Any] = {
+    counts: dict[str, Any] = {
         "format_version": report["format_version"],
         "made_at": report["made_at"],
         "breaks_at": min(breaks, default=None),
@@ -101,10 +101,10 @@ def artifact(report: Report, failed: Iterable[str]) -> dict[str, Any]:
     every = sorted(
         harmless(outcomes(report, failed)).items(), key=lambda item: (item[1] == report_schema.OK, item[0])
     )
-    size = len(json.dumps(found))
+    size = len(json.dumps(counts))
     for name, outcome in every:
         size += len(json.dumps({name: outcome}))
         if size > ARTIFACT_BYTES:
             break
         shown[name] = outcome
-    return {**harmless(found), "outcomes": shown, "left_out": len(every) - len(shown)}
+    return {**harmless(counts), "outcomes": shown, "left_out": len(every) - len(shown)}
