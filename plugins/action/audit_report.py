@@ -13,6 +13,7 @@ from typing import Any
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_shapes, redaction
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import failed_result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError, as_error
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import audit_report
 
@@ -29,7 +30,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             results = self._results(parameters, task_vars or {})
             answer = audit_report.run(parameters, results, check_mode=bool(self._task.check_mode))
         except Exception as error:  # every error becomes one line
-            answer = {"changed": False, **audit_report.failure(as_error(error))}
+            answer = failed_result(as_error(error))
         cleaned: dict[str, Any] = redaction.clean(answer)
         return {**result, **cleaned}
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import failed_result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.run_steps import STEPS, Step
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import audit_report
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -26,5 +26,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         try:
             answer = Step(self._task, self._loader, self._templar, task_vars or {}).run()
         except CertflowError as error:
-            answer = audit_report.failure(error)
+            answer = failed_result(error)
         return {**result, "changed": False, **answer}

@@ -183,6 +183,19 @@ def _success(
     return {**answer, "warnings": warnings} if warnings else answer
 
 
+def failed_result(error: CertflowError) -> dict[str, Any]:
+    """Return the result of a task that wrote nothing and failed."""
+    return {
+        "failed": True,
+        "changed": False,
+        "msg": str(error),
+        "code": error.code,
+        "cause": error.cause,
+        "evidence": list(error.evidence),
+        "remedy": error.remedy,
+    }
+
+
 def _failure(
     client: Client | None, error: CertflowError, parameters: Mapping[str, Any], operation: Operation
 ) -> dict[str, Any]:
@@ -193,13 +206,10 @@ def _failure(
     if written and "steps" not in values:  # the steps tell more
         evidence.append(f"written before the failure: {', '.join(written)}")
     answer: dict[str, Any] = {
-        "failed": True,
+        **failed_result(error),
         "changed": bool(written),
         "msg": f"{where}{error}",
-        "code": error.code,
-        "cause": error.cause,
         "evidence": evidence,
-        "remedy": error.remedy,
         "invocation": redaction.invocation(parameters, operation.hidden),
         **values,
     }

@@ -35,6 +35,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible impor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
     Operation,
     execute,
+    failed_result,
     missing_libraries,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
@@ -367,19 +368,6 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         environment: dict[str, Any] = {}
         self._compute_environment_string(environment)
         return {key: str(value) for key, value in environment.items()}
-
-
-def failed_result(error: CertflowError) -> dict[str, Any]:
-    """Return the result of a task that wrote nothing and failed."""
-    return {
-        "failed": True,
-        "changed": False,
-        "msg": str(error),
-        "code": error.code,
-        "cause": error.cause,
-        "evidence": list(error.evidence),
-        "remedy": error.remedy,
-    }
 
 
 @contextmanager

@@ -7,12 +7,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import VERSION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
+    VERSION,
+    failed_result,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError, as_error
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless, quoted
 
@@ -85,6 +88,7 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
     refused = report_model.gate(own, parameters["fail_on"]) if results else {}
     problems = [str(error) for error in delivery.errors]
     return {
+        **(failed_result(delivery.errors[0]) if delivery.errors else {}),
         "changed": any(file["changed"] for file in delivery.files),
         "counts": report_model.counts(report),
         "failed_clusters": failed,
@@ -94,23 +98,6 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
         "summary": audit_summary.lines(report, delivery.lines, problems),
         "artifact": audit_summary.artifact(report, failed),
         "job_report": harmless(job_report.make("audit", check_mode, audit_summary.outcomes(own, refused))),
-        **_failure(delivery.errors),
-    }
-
-
-def _failure(errors: Sequence[CertflowError]) -> dict[str, Any]:
-    return failure(errors[0]) if errors else {}
-
-
-def failure(error: CertflowError) -> dict[str, Any]:
-    """Return the keys of a failed result."""
-    return {
-        "failed": True,
-        "msg": str(error),
-        "code": error.code,
-        "cause": error.cause,
-        "evidence": list(error.evidence),
-        "remedy": error.remedy,
     }
 
 
