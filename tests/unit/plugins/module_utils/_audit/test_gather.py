@@ -374,6 +374,7 @@ def test_schemas_of_definitions_are_dropped() -> None:
     kept = call_points.without_schema(definition(1))
     assert len(str(kept)) - len(str(CALL)) < 700
     assert kept["metadata"]["annotations"] == {"a": "b"}
+    assert kept["metadata"]["managedFields"] == [{"manager": "kubectl", "operation": "Apply", "fieldsV1": {}}]
     client = FakeClient(
         answers={DEFINITIONS: listed(definition(1), {**definition(2), "spec": {"group": "x"}})}
     )

@@ -10,6 +10,7 @@ import base64
 from datetime import timedelta
 from typing import Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
     ADMISSION,
     Backend,
@@ -95,6 +96,9 @@ def cluster(*points: CallPoint, backend: Backend | None = None, **options: Any) 
 
 
 def failures(findings: Any) -> list[tuple[str, str]]:
+    """Return check and severity of the findings that fail. Every finding must have a row in the table."""
+    findings = list(findings)
+    assert {one.check for one in findings} <= set(check_table.BY_ID)
     return [(one.check, one.severity) for one in findings if one.status == FAIL]
 
 
