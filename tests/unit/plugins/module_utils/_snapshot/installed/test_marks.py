@@ -131,3 +131,10 @@ def test_the_paths_of_objects_follow_their_scope() -> None:
         "Namespace",
         "ValidatingWebhookConfiguration",
     }
+
+
+@pytest.mark.parametrize(
+    "kind", ["CustomResourceDefinition", "Namespace", "Pod", "Role", "Secret", "ServiceAccount"]
+)
+def test_some_kinds_have_no_mark_but_their_name(kind: str) -> None:
+    assert marks.why_foreign(kind, {"metadata": {"name": "a"}}, marks.ClusterObjects({})) == ""

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Step
@@ -29,6 +31,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labe
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
     plan_report,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.hop import _stored_at_v1beta1
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Plan
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
@@ -536,3 +539,22 @@ def test_the_installed_objects_in_the_result() -> None:
     assert installed["version"] == "7.0.2"
     assert {row["namespace"] for row in installed["controllers"]} == {"kube-system"}
     assert all(row["namespace"] and row["name"] for row in installed["secrets"])
+
+
+# Stored versions of a CRD, whether it is bridged from v1alpha1, the number of objects -> whether its objects are migrated.
+MIGRATED: list[tuple[tuple[str, ...], bool, int, bool]] = [
+    (("v1beta2",), False, 1, False),
+    (("v1beta1", "v1beta2"), False, 1, True),
+    (("v1alpha1",), True, 1, True),
+    (("v1alpha1",), True, 0, False),
+]
+
+
+@pytest.mark.parametrize(("stored", "is_bridged", "total", "is_migrated"), MIGRATED)
+def test_only_objects_stored_at_v1beta1_are_migrated(
+    stored: tuple[str, ...], is_bridged: bool, total: int, is_migrated: bool
+) -> None:
+    crd = SimpleNamespace(name=GROUP_CONTENTS, stored_versions=stored)
+    installed = SimpleNamespace(crds={crd.name: crd}, groups=SimpleNamespace(total=total))
+    context: Any = SimpleNamespace(installed=installed, alpha=[crd] if is_bridged else [])
+    assert _stored_at_v1beta1(context) == ([GROUP_CONTENTS] if is_migrated else [])
