@@ -7,8 +7,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -113,25 +112,40 @@ class ChainReader:
     left_out: int = 0
     handshakes: int = 0
 
-    def with_chains(self, point: CallPoint, backend: Backend, endpoints: Sequence[Endpoint]) -> Backend:
-        """Return the backend with the chains that its endpoints serve."""
-        refused = self._refusal(endpoints)
-        if refused:
-            self.reads.note(replace(refused, backend=point.backend))
-            return replace(backend, is_complete=False)
-        limit = self.options.endpoints_per_service
-        self.left_out += max(0, len(endpoints) - limit)
-        chains: list[ServedChain] = []
-        for endpoint in sorted(endpoints, key=str)[:limit]:
-            if time.monotonic() > self.until:
-                reason = "wait_timeout ended before every endpoint was read"
-                self.reads.note(Gap(ENDPOINTS, reason, backend=point.backend))
-                return replace(backend, chains=tuple(chains), is_complete=False)
-            chains.append(served_chains.read_chain(self.client, endpoint, point.config, self.until))
-            self.handshakes += not chains[-1].is_blind
-            self._note(chains[-1], point.backend)
-        is_complete = not any(one.is_blind for one in chains)
-        return replace(backend, chains=tuple(chains), is_complete=is_complete)
+    def with_chains(
+        self, points: Sequence[CallPoint], called: Mapping[BackendKey, tuple[Backend, tuple[Endpoint, ...]]]
+    ) -> dict[BackendKey, Backend]:
+        """Return the backends with the chains that their endpoints serve."""
+        configs = {point.backend: point.config for point in reversed(points)}
+        chosen = [
+            (key, endpoint)
+            for key, (_backend, endpoints) in called.items()
+            for endpoint in self._choose(key, endpoints)
+        ]
+        places = [(endpoint, configs[key]) for key, endpoint in chosen]
+        seen: dict[BackendKey, list[ServedChain]] = {key: [] for key in called}
+        chains = served_chains.read_chains(self.client, places, self.until)
+        for (key, _endpoint), chain in zip(chosen, chains):
+            seen[key].append(chain)
+            self.handshakes += not chain.is_blind
+            self._note(chain, key)
+        partial = {gap.backend for gap in self.reads.gaps}
+        return {
+            key: replace(backend, chains=tuple(seen[key]), is_complete=key not in partial)
+            for key, (backend, _endpoints) in called.items()
+        }
+
+    def _choose(self, key: BackendKey, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """Return the endpoints to read, and note the reason why others are not read."""
+        gap, limit = self._refusal(endpoints), self.options.endpoints_per_service
+        left = 0 if gap else max(0, len(endpoints) - limit)
+        self.left_out += left
+        if left:
+            words = f"endpoints_per_service {limit} left out {left} of {len(endpoints)} endpoints"
+            self.reads.note(Gap(ENDPOINTS, words, backend=key))
+        if gap:
+            self.reads.note(replace(gap, backend=key))
+        return () if gap else sorted(endpoints, key=str)[:limit]
 
     def _refusal(self, endpoints: Sequence[Endpoint]) -> Gap | None:
         """Return why the options forbid the connections, None if they allow them."""

@@ -143,7 +143,7 @@ class _Gatherer:
             api_server=self._api_server(),
         )
         data = reads.read(REQUESTS, lambda: self._with_requests(data), data)
-        data = replace(data, backends=self._with_chains(data.points, found))
+        data = replace(data, backends=self._chains.with_chains(data.points, found))
         self._note_conditions(data.points)
         previous = self._options.previous_counters
         data = replace(
@@ -241,15 +241,6 @@ class _Gatherer:
                 is_local = not obj["spec"].get("service")
             if not is_local:
                 yield call_points.api_service_state(obj), tuple(points_of(API_SERVICE, obj))
-
-    def _with_chains(
-        self, points: Iterable[CallPoint], found: Mapping[BackendKey, tuple[Backend, tuple[Any, ...]]]
-    ) -> dict[BackendKey, Backend]:
-        read: dict[BackendKey, Backend] = {}
-        for point in points:
-            if point.backend not in read:
-                read[point.backend] = self._chains.with_chains(point, *found[point.backend])
-        return read
 
     def _certificates(self, points: Iterable[CallPoint]) -> dict[tuple[str, str], IssuedCertificate]:
         """Return the Certificates of cert-manager that objects name, and that exist."""

@@ -11,12 +11,15 @@ served now. A handshake does.
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import queue
 import socket
 import ssl
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,8 +40,13 @@ if TYPE_CHECKING:
     from .._kube.client import Client
     from .bundle_targets import ClientConfig
 
-# The limit for one endpoint, including the way to it through the API server.
+# The limit for one endpoint, including the way to it through the API server. The API server allows a webhook as many seconds for a
+# TLS handshake (k8s.io/client-go transport/cache.go, TLSHandshakeTimeout).
 HANDSHAKE_SECONDS = 10.0
+# A kubelet and an API server serve many clients.
+MOST_AT_ONCE = 10
+# The time between two calls of the client's hooks.
+HOOK_SECONDS = 1.0
 # Go's TLS refuses a longer chain (crypto/tls maxHandshakeCertificateMsg), and so does every API server.
 HANDSHAKE_BYTES = 256 * 1024
 # Older versions of the ssl module show only the leaf (bpo-18233).
@@ -132,12 +140,59 @@ def scan(client: Client, config: ClientConfig, *, until: float, unready: bool = 
     """
     endpoints = webhook_endpoints.find(client, config)
     until = max(until, time.monotonic() + LEAST_SECONDS)
+    places = [(endpoint, config) for endpoint in (*endpoints.ready, *(endpoints.unready if unready else ()))]
+    chains, count = tuple(read_chains(client, places, until)), len(endpoints.ready)
+    return EndpointScan(chains[:count], endpoints.problem, endpoints.is_known, chains[count:])
 
-    def see(some: Iterable[Endpoint]) -> tuple[ServedChain, ...]:
-        return tuple(read_chain(client, endpoint, config, until) for endpoint in some)
 
-    others = see(endpoints.unready) if unready else ()
-    return EndpointScan(see(endpoints.ready), endpoints.problem, endpoints.is_known, others)
+def read_chains(
+    client: Client, places: Sequence[tuple[Endpoint, ClientConfig]], until: float
+) -> list[ServedChain]:
+    """Read the chains of endpoints until ``until`` (time.monotonic()), MOST_AT_ONCE at the same time, and return them in this order.
+
+    Threads do the handshakes. They call no hooks, because a hook may print, and only the main thread may print. Meanwhile the caller's
+    thread calls the hooks, so a Lease is kept, and the end of the parent ends the work.
+    """
+    chains = [_unread(endpoint) for endpoint, _config in places]
+    waiting = collections.deque(range(len(places)))
+    outcomes: queue.SimpleQueue[tuple[int, ServedChain | Exception]] = queue.SimpleQueue()
+
+    def work(own: Client) -> None:
+        while waiting:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                number = waiting.popleft()
+                outcomes.put((number, _outcome(own, *places[number], until)))
+
+    for _number in range(min(MOST_AT_ONCE, len(places))):
+        threading.Thread(target=work, args=(client.for_thread(),), daemon=True).start()
+    left = len(places)
+    try:
+        while left and time.monotonic() < until + LEAST_SECONDS:
+            client.prepare()
+            with contextlib.suppress(queue.Empty):
+                number, outcome = outcomes.get(timeout=HOOK_SECONDS)
+                left -= 1
+                if isinstance(outcome, Exception):
+                    raise outcome
+                chains[number] = outcome
+    finally:
+        waiting.clear()
+    return chains
+
+
+def _outcome(
+    client: Client, endpoint: Endpoint, config: ClientConfig, until: float
+) -> ServedChain | Exception:
+    """Return the chain of one endpoint, or the error for the caller's thread. A thread would print it."""
+    try:
+        return read_chain(client, endpoint, config, until) if time.monotonic() < until else _unread(endpoint)
+    except Exception as exc:
+        return exc
+
+
+def _unread(endpoint: Endpoint) -> ServedChain:
+    words = "it was not checked, because the time was over"
+    return ServedChain(endpoint, problem=words, is_blind=True, may_pass=True)
 
 
 def read_chain(client: Client, endpoint: Endpoint, config: ClientConfig, until: float) -> ServedChain:
@@ -167,12 +222,8 @@ def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> 
     if not (endpoint.pod or endpoint.is_outside):
         words = "no pod is behind it, and this run does not connect to addresses of the cluster's network"
         return ServedChain(endpoint, problem=words, is_blind=True)
-    client.prepare()  # renew the Lease before each endpoint
-    now = time.monotonic()
-    if now >= until:
-        words = "it was not checked, because the time was over"
-        return ServedChain(endpoint, problem=words, is_blind=True, may_pass=True)
-    bounds = ReadLimits("its TLS handshake", until=min(until, now + HANDSHAKE_SECONDS), size=HANDSHAKE_BYTES)
+    until = min(until, time.monotonic() + HANDSHAKE_SECONDS)
+    bounds = ReadLimits("its TLS handshake", until=until, size=HANDSHAKE_BYTES)
     return _shown(client, endpoint, server_name, bounds)
 
 

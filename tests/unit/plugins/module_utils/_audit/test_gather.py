@@ -114,6 +114,12 @@ class FakeClient:
         self.requests = self.received = 0
         self.queries: list[Mapping[str, str]] = []
 
+    def for_thread(self) -> FakeClient:
+        return self
+
+    def prepare(self) -> None:
+        """Call no hooks."""
+
     def now(self) -> Any:
         return NOW
 
@@ -189,7 +195,10 @@ def test_a_service_of_several_webhooks_is_read_once(read: list[Endpoint]) -> Non
 def test_only_some_endpoints_of_a_service_are_read(read: list[Endpoint]) -> None:
     data = run(FakeClient(), endpoints_per_service=2)
     assert (len(read), data.endpoints_left_out) == (2, 1)
-    assert next(iter(data.backends.values())).ready == 3
+    (backend,) = data.backends.values()
+    assert (backend.ready, len(backend.chains), backend.is_complete) == (3, 2, False)
+    reason = "endpoints_per_service 2 left out 1 of 3 endpoints"
+    assert data.gaps == (cluster_data.Gap(cluster_data.ENDPOINTS, reason, backend=data.points[0].backend),)
 
 
 def test_no_endpoint_is_read_without_the_option(read: list[Endpoint]) -> None:

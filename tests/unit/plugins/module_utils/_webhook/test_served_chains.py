@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -122,33 +123,108 @@ def test_a_handshake_is_bounded_as_a_whole(talk: str) -> None:
         assert server.sent < served_chains.HANDSHAKE_BYTES + (8 << 20)
 
 
-def test_a_look_at_many_endpoints_ends_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every server is slow. The first one uses up the time, and the client does not connect to the others."""
-    renewed: list[float] = []
+class ManyEndpoints:
+    """Endpoints that are read by a function of the test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, read: Callable[[int], None], count: int) -> None:
+        self.places = [(Endpoint("h", number, is_outside=True), URL) for number in range(count)]
+        self.api: Any = ScriptedApi()
+        self.readers: list[threading.Thread] = []
+        self.hooks: list[threading.Thread] = []
+        self.api.prepare = lambda: self.hooks.append(threading.current_thread())
+        self._read = read
+        monkeypatch.setattr(served_chains, "read_chain", self._read_chain)
+
+    def look(self, seconds: float = 60) -> list[served_chains.ServedChain]:
+        return served_chains.read_chains(self.api, self.places, time.monotonic() + seconds)
+
+    def _read_chain(
+        self, _client: Any, endpoint: Endpoint, _config: Any, _until: float
+    ) -> served_chains.ServedChain:
+        self.readers.append(threading.current_thread())
+        self._read(endpoint.port)
+        return served_chains.ServedChain(endpoint, problem=f"read {endpoint.port}")
+
+
+def test_ten_endpoints_are_read_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten handshakes wait for each other. More than ten would be more than these threads."""
+    together = threading.Barrier(10)
+    many = ManyEndpoints(monkeypatch, lambda number: together.wait(30) if number < 20 else None, 25)
+    chains = guarded(many.look)
+    assert [chain.problem for chain in chains] == [f"read {number}" for number in range(25)]
+    assert len(set(many.readers)) == 10
+    assert all(thread.daemon for thread in many.readers)
+    assert len(many.hooks) >= 25
+    assert not set(many.hooks) & set(many.readers)
+
+
+def test_an_error_in_a_thread_is_raised_and_not_printed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def read(number: int) -> None:
+        if number == 3:
+            raise ZeroDivisionError(number)
+
+    with pytest.raises(ZeroDivisionError):
+        guarded(ManyEndpoints(monkeypatch, read, 25).look)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_hook_ends_the_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost Lease, a signal, or a parent that has ended. No further handshake begins."""
+    go_on, begun = threading.Event(), threading.Barrier(11)
+
+    def read(_number: int) -> None:
+        begun.wait(30)
+        go_on.wait(30)
+
+    def stop() -> None:
+        begun.wait(30)
+        raise KeyboardInterrupt
+
+    many = ManyEndpoints(monkeypatch, read, 25)
+    many.api.prepare = stop
+    with pytest.raises(KeyboardInterrupt):
+        guarded(many.look)
+    go_on.set()
+    for thread in set(many.readers):
+        thread.join(30)
+    assert len(many.readers) == 10
+
+
+def test_a_look_ends_although_a_thread_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver of names may not answer. The other endpoints are read nevertheless."""
+    end = threading.Event()
+    many = ManyEndpoints(monkeypatch, lambda number: end.wait(60) if number == 3 else None, 5)
+    chains = guarded(lambda: many.look(seconds=0.5))
+    end.set()
+    assert [chain.problem.startswith("read") for chain in chains] == [True, True, True, False, True]
+    assert (chains[3].is_blind, chains[3].may_pass) == (True, True)
+
+
+def test_a_look_at_slow_endpoints_ends_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every server is slow. The first ones use up the time, and the client does not connect to the others."""
     api: Any = ScriptedApi()
-    api.prepare = lambda: renewed.append(time.monotonic())
     with talking(lambda: dripping(RECORD)) as server:
-        many = tuple(Endpoint("127.0.0.1", server.port, is_outside=True) for _ in range(4))
+        many = tuple(Endpoint("127.0.0.1", server.port, is_outside=True) for _ in range(8))
         monkeypatch.setattr(webhook_endpoints, "find", lambda *_arguments: Endpoints(many, unready=many))
         scan = guarded(lambda: served_chains.scan(api, URL, until=time.monotonic() + 1, unready=True))
-        assert server.connections == 1
+        assert server.connections == 10
         assert not scan.is_blind
-        unseen = [one.problem for one in (*scan.unready, *scan.served)]
-        assert ["not checked" in problem for problem in unseen] == [False] + 7 * [True]
-        assert len(renewed) == 8
+        unseen = [one.problem for one in (*scan.served, *scan.unready)]
+        assert sum("not checked" in problem for problem in unseen) == 6
 
 
 def test_a_handshake_leaves_time_for_the_next_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One endpoint does not use up a long wait, and the client renews the Lease before each endpoint."""
+    """One endpoint does not use up a long wait."""
     monkeypatch.setattr(served_chains, "HANDSHAKE_SECONDS", 0.5)
-    renewed: list[float] = []
+    monkeypatch.setattr(served_chains, "MOST_AT_ONCE", 1)
     api: Any = ScriptedApi()
-    api.prepare = lambda: renewed.append(time.monotonic())
     with talking(lambda: dripping(RECORD)) as server:
         many = tuple(Endpoint("127.0.0.1", server.port, is_outside=True) for _ in range(3))
         monkeypatch.setattr(webhook_endpoints, "find", lambda *_arguments: Endpoints(many))
         guarded(lambda: served_chains.scan(api, URL, until=time.monotonic() + 60))
-        assert (server.connections, len(renewed)) == (3, 3)
+        assert server.connections == 3
 
 
 @pytest.mark.parametrize(
