@@ -43,7 +43,7 @@ options:
     default: false
   endpoints_per_service:
     description:
-      - The maximum number of endpoints of one Service whose certificates are read. RV(limits) tells how many were left out.
+      - The maximum number of endpoints of one Service whose certificates are read. What the others serve is C(unknown).
     type: int
     default: 10
   previous_counters:

@@ -14,6 +14,7 @@ from tools.ci.venvs import REPOSITORY
 
 FILES = (
     "system/test_audit.py",
+    "system/test_audit_calls.py",
     "system/test_audit_node.py",
     "system/test_audit_settings.py",
     "system/test_snapshot_plan.py",

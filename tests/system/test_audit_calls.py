@@ -7,11 +7,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import json
+import socket
 import ssl
+import subprocess
+import tempfile
 import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +30,7 @@ from tests.support.audit_rig import NOW, AuditRig, as_pair, audit_as_auditor, fa
 from tests.support.authority import DAY, Issued, authority, new_key
 from tests.support.bundle_rig import DEFINITION, PATHS, ca
 from tests.support.clusters import AdminApiError
-from tests.support.https_webhook import allow
+from tests.support.https_webhook import WebhookServer, allow
 from tests.support.waiting import wait_for
 from tests.system.fault_injection import proxy
 
@@ -98,6 +104,114 @@ def test_a_server_that_demands_a_client_certificate_or_speaks_no_tls_is_explaine
     for name, full in names.items():
         (finding,) = [one for one in failed(result, full) if one["check"] == "handshake-fails"]
         assert words[name] in finding["evidence"][0]
+
+
+class SlowServer(WebhookServer):
+    """A server that begins each TLS handshake late."""
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        time.sleep(2.5)
+        super().finish_request(request, client_address)
+
+
+@contextlib.contextmanager
+def other_protocol(rig: AuditRig) -> Iterator[int]:
+    """Run a server that ends the handshake of each client without its protocol, as Go does. The ssl module cannot."""
+    pair, port = leaf(rig.server_name), free_port()
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "pair.pem"
+        file.write_bytes(pair.certificate_pem + pair.key_pem)
+        command = f"openssl s_server -quiet -alpn grpc -cert {file} -accept 127.0.0.1:{port}".split()
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as server:
+            wait_for(lambda: is_listening(port))
+            yield port
+            server.kill()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def mutual_port(rig: AuditRig, mode: ssl.VerifyMode) -> int:
+    """Serve TLS 1.3, and ask each client for a certificate."""
+    port = rig.serve(leaf(rig.server_name))
+    context: Any = rig.servers[-1]._tls
+    context.verify_mode, context.minimum_version = mode, ssl.TLSVersion.TLSv1_3
+    return port
+
+
+def slow_port(rig: AuditRig) -> int:
+    server = SlowServer(allow)
+    server.present(leaf(rig.server_name))
+    server.serve()
+    rig.servers.append(server)
+    return server.port
+
+
+def test_handshakes_that_the_api_server_does_not_finish(rig: AuditRig) -> None:
+    """Each has the same certificate and caBundle as a webhook that works."""
+    with other_protocol(rig) as grpc:
+        slow = slow_port(rig)
+        #: Name -> port and timeoutSeconds, a part of the answer of the API server, and of what the audit says.
+        cases = {
+            "demanding": (
+                mutual_port(rig, ssl.CERT_REQUIRED),
+                10,
+                "certificate required",
+                "demands a client",
+            ),
+            "asking": (mutual_port(rig, ssl.CERT_OPTIONAL), 10, ACCEPTED, ""),
+            "grpc": (grpc, 10, "no application protocol", "h2 and http/1.1"),
+            "impatient": (slow, 1, "deadline exceeded", "and timeoutSeconds is 1"),
+            "patient": (slow, 10, ACCEPTED, ""),
+        }
+        for name, (port, seconds, answer, _words) in cases.items():
+            rig.called_hook(name, port=port, timeoutSeconds=seconds)
+            wait_for(lambda name=name, answer=answer: answer in rig.ask(name))  # type: ignore[misc]
+        result = rig.audit()
+    for name, (_port, _seconds, _answer, words) in cases.items():
+        found = [one for one in failed(result, f"{name}-{rig.name}") if one["check"] != "calls-fail"]
+        assert [one["check"] for one in found] == (["handshake-fails"] if words else []), name
+        assert all(words in one["evidence"][0] for one in found), name
+
+
+def test_services_to_which_the_api_server_has_no_way(rig: AuditRig) -> None:
+    services: dict[str, dict[str, Any]] = {
+        "headless": {"clusterIP": "None", "ports": [{"port": 443}]},
+        "datagrams": {"ports": [{"port": 443, "protocol": "UDP"}]},
+        "both": {
+            "ports": [{"port": 443, "protocol": entry, "name": entry.lower()} for entry in ("UDP", "TCP")]
+        },
+    }
+    answers = {
+        "headless": 'cannot route to service with ClusterIP "None"',
+        "datagrams": "failed calling webhook",
+        "both": "failed calling webhook",
+    }
+    names = {}
+    for name, spec in services.items():
+        path = f"/api/v1/namespaces/{rig.name}/services"
+        rig.make(path, {"metadata": {"name": name}, "spec": {"selector": {"app": name}, **spec}})
+        names[name] = rig.called_hook(name, service=name, port=443, timeoutSeconds=1)
+        wait_for(lambda name=name: answers[name] in rig.ask(name))  # type: ignore[misc]
+    result = rig.audit()
+    found = {
+        name: {
+            one["check"]: (one["severity"], one["certainty"])
+            for one in failed(result, full)
+            if one["check"] not in ("calls-fail", "one-endpoint")
+        }
+        for name, full in names.items()
+    }
+    assert found["headless"]["service-headless"] == ("warning", "likely")
+    assert found["datagrams"] == {"port-missing": ("error", "proven")}
+    assert found["both"] == {"no-endpoints": ("error", "proven")}
 
 
 # The CA of the cluster

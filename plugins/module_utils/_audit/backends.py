@@ -44,11 +44,8 @@ class ServiceReader:
 
     def backends(self, points: Iterable[CallPoint]) -> dict[BackendKey, tuple[Backend, tuple[Endpoint, ...]]]:
         """Return what the points call, without certificates, and the endpoints that may be read."""
-        found: dict[BackendKey, tuple[Backend, tuple[Endpoint, ...]]] = {}
-        for point in points:
-            if point.backend not in found:
-                found[point.backend] = self._backend(point.config)
-        return found
+        configs = {point.backend: point.config for point in points}
+        return {key: self._backend(config) for key, config in configs.items()}
 
     def _backend(self, config: ClientConfig) -> tuple[Backend, tuple[Endpoint, ...]]:
         if config.service is None:
@@ -64,40 +61,27 @@ class ServiceReader:
             address = Endpoint(str(service["spec"].get("externalName")), config.port, is_outside=True)
             return Backend(is_external=True, ready=1), (address,)
         endpoints = webhook_endpoints.of_service(service, slices, config.port)
-        ports = {entry.get("port") for entry in service["spec"].get("ports") or ()}
         return Backend(
-            has_port=config.port in ports,
+            has_port=webhook_endpoints.find_port(service, config.port) is not None,
+            is_headless=service["spec"].get("clusterIP") == "None",
             selector=service["spec"].get("selector") or {},
             ready=len(endpoints.ready),
-            nodes=tuple(_nodes(slices, {endpoint.host for endpoint in endpoints.ready})),
+            nodes=tuple(endpoint.node for endpoint in endpoints.ready),
         ), endpoints.ready
 
     def _service(self, name: tuple[str, str]) -> Any:
         if name not in self._services:
-            self._services[name] = self.reads.read(SERVICES, lambda: self._read(*name), None, backend=name)
+            self._services[name] = self.reads.read(SERVICES, lambda: self._read(name), None, backend=name)
         return self._services[name]
 
-    def _read(self, namespace: str, name: str) -> tuple[Object, Sequence[Object]]:
-        service = webhook_endpoints.find_service(self.client, (namespace, name))
+    def _read(self, name: tuple[str, str]) -> tuple[Object, Sequence[Object]]:
+        service = webhook_endpoints.find_service(self.client, name)
         if service is None:
             return {}, ()
-        path = f"/apis/{webhook_endpoints.SLICES}/v1/namespaces/{namespace}/endpointslices"
-        query = {"labelSelector": f"kubernetes.io/service-name={name}"}
-        slices: list[dict[str, Any]] = self.client.list_all(path, query)["items"]
+        slices = webhook_endpoints.list_slices(self.client, name)
         # The shape is checked here, so that a Service of another shape is a gap of its own.
         webhook_endpoints.of_service(service, slices, webhook_endpoints.ANY_PORT)
         return service, slices
-
-
-def _nodes(slices: Iterable[Object], addresses: set[str]) -> list[str]:
-    """Return the node of each address, "" if it is not known."""
-    nodes = {
-        entry["addresses"][0]: str(entry.get("nodeName") or "")
-        for part in slices
-        for entry in part.get("endpoints") or ()
-        if entry.get("addresses")
-    }
-    return [nodes.get(address, "") for address in sorted(addresses)]
 
 
 @dataclass
@@ -116,7 +100,7 @@ class ChainReader:
         self, points: Sequence[CallPoint], called: Mapping[BackendKey, tuple[Backend, tuple[Endpoint, ...]]]
     ) -> dict[BackendKey, Backend]:
         """Return the backends with the chains that their endpoints serve."""
-        configs = {point.backend: point.config for point in reversed(points)}
+        configs = {point.backend: point.config for point in points}
         chosen = [
             (key, endpoint)
             for key, (_backend, endpoints) in called.items()
@@ -159,7 +143,7 @@ class ChainReader:
         return Gap(PORT_FORWARD, DECLARED) if is_declared else None
 
     def _note(self, seen: ServedChain, backend: BackendKey) -> None:
-        if seen.lacking:
+        if seen.lacks_permission:
             words = "this identity may not reach pods through the API server"
             self.reads.note(Gap(PORT_FORWARD, words, lacks_permission=True, backend=backend))
         elif seen.is_blind:

@@ -172,7 +172,10 @@ class Backend:
     """The Service or the address that a CallPoint calls."""
 
     exists: bool = True
+    #: False without a TCP port of the number.
     has_port: bool = True
+    #: True for clusterIP None.
+    is_headless: bool = False
     #: True for a URL and for a Service of type ExternalName.
     is_external: bool = False
     #: The selector of the Service.

@@ -45,7 +45,7 @@ class StreamBroken(ConnectionFailed):
 class PortForwardStream:
     """An open stream. ``recv`` returns b"" at the end.
 
-    ``send`` and ``recv`` raise StreamBroken. ``recv`` also raises ConnectionFailed if the kubelet cannot reach the pod's port, and
+    ``sendall`` and ``recv`` raise StreamBroken. ``recv`` also raises ConnectionFailed if the kubelet cannot reach the pod's port, and
     TimedOut.
     """
 
@@ -62,13 +62,13 @@ class PortForwardStream:
     ) -> None:
         self._socket.shutdown()  # without a closing handshake, for which the server may be slow
 
-    def send(self, data: bytes) -> None:
+    def sendall(self, data: bytes) -> None:
         try:
             self._socket.send_binary(bytes([DATA]) + data)
         except (websocket.WebSocketException, OSError) as exc:
             raise _broken(exc) from exc
 
-    def recv(self) -> bytes:
+    def recv(self, _size: int) -> bytes:
         while True:
             try:
                 message = self._socket.recv()

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import queue
 import socket
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,6 +37,7 @@ from .webhook_endpoints import Endpoint
 
 if TYPE_CHECKING:
     from .._kube.client import Client
+    from .._kube.port_forward import PortForwardStream
     from .bundle_targets import ClientConfig
 
 # The limit for one endpoint, including the way to it through the API server. The API server allows a webhook as many seconds for a
@@ -57,6 +57,8 @@ _REFUSED_BY_AUTHORIZER = " cannot "
 #: OpenSSL's name of an error -> its meaning.
 _TLS_ERRORS = {
     "SSLV3_ALERT_BAD_CERTIFICATE": "it demands a client certificate",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it demands a client certificate",
+    "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "it accepts neither of the protocols that the API server offers (h2 and http/1.1)",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "it demands a client certificate, or has no cipher in common with this run",
     "WRONG_VERSION_NUMBER": "it speaks plain HTTP, or another protocol without TLS",
 }
@@ -72,12 +74,16 @@ class ServedChain:
     certificate: CertificateFacts | None = None
     #: The reason why no chain was seen, "" if one was.
     problem: str = ""
+    #: Why the endpoint refuses this client although it sent its chain, "" if it does not.
+    refusal: str = ""
+    #: The duration of the handshake in seconds, without the time that the way to the endpoint took before it.
+    seconds: float = 0.0
     #: The reason says nothing about the endpoint, such as a missing permission or an API server that does not reach the node.
     is_blind: bool = False
     #: The reason may pass, so another look may show more.
     may_pass: bool = False
-    #: The permissions that are missing, if that is the reason.
-    lacking: tuple[Permission, ...] = ()
+    #: The reason is that the permission to port-forward is missing.
+    lacks_permission: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,13 +125,13 @@ class EndpointScan:
 
 
 class ByteStream(Protocol):
-    """Bytes to and from an endpoint; ``recv`` returns b"" at the end."""
+    """A stream to an endpoint: a socket, or a port-forward."""
 
-    def send(self, data: bytes) -> None:
-        """Send all of it."""
+    def sendall(self, data: bytes, /) -> None:
+        """Send every byte of ``data``."""
 
-    def recv(self) -> bytes:
-        """Wait for something."""
+    def recv(self, size: int, /) -> bytes:
+        """Return the next bytes, or b"" at the end of the stream."""
 
 
 def permissions(namespace: str) -> list[Permission]:
@@ -153,41 +159,34 @@ def read_chains(
     Threads do the handshakes. They call no hooks, because a hook may print, and only the main thread may print. Meanwhile the caller's
     thread calls the hooks, so a Lease is kept, and the end of the parent ends the work.
     """
-    chains = [_unread(endpoint) for endpoint, _config in places]
-    waiting = collections.deque(range(len(places)))
-    outcomes: queue.SimpleQueue[tuple[int, ServedChain | Exception]] = queue.SimpleQueue()
+    chains, failures = [_unread(endpoint) for endpoint, _config in places], list[Exception]()
+    waiting = collections.deque(enumerate(places))
 
     def work(own: Client) -> None:
         while waiting:
-            with contextlib.suppress(IndexError):  # another thread was faster
-                number = waiting.popleft()
-                outcomes.put((number, _outcome(own, *places[number], until)))
+            try:
+                number, place = waiting.popleft()
+                if time.monotonic() < until:
+                    chains[number] = read_chain(own, *place, until)
+            except IndexError:  # another thread was faster
+                return
+            except Exception as exc:  # raised again below, because a thread would print it
+                failures.append(exc)
 
-    for _number in range(min(MOST_AT_ONCE, len(places))):
-        threading.Thread(target=work, args=(client.for_thread(),), daemon=True).start()
-    left = len(places)
+    clients = [client.for_thread() for _place in places[:MOST_AT_ONCE]]
+    threads = [threading.Thread(target=work, args=(own,), daemon=True) for own in clients]
+    for thread in threads:
+        thread.start()
     try:
-        while left and time.monotonic() < until + LEAST_SECONDS:
-            client.prepare()
-            with contextlib.suppress(queue.Empty):
-                number, outcome = outcomes.get(timeout=HOOK_SECONDS)
-                left -= 1
-                if isinstance(outcome, Exception):
-                    raise outcome
-                chains[number] = outcome
+        for thread in threads:
+            while thread.is_alive() and not failures and time.monotonic() < until + LEAST_SECONDS:
+                client.prepare()
+                thread.join(HOOK_SECONDS)
     finally:
         waiting.clear()
-    return chains
-
-
-def _outcome(
-    client: Client, endpoint: Endpoint, config: ClientConfig, until: float
-) -> ServedChain | Exception:
-    """Return the chain of one endpoint, or the error for the caller's thread. A thread would print it."""
-    try:
-        return read_chain(client, endpoint, config, until) if time.monotonic() < until else _unread(endpoint)
-    except Exception as exc:
-        return exc
+    if failures:
+        raise failures[0]
+    return list(chains)
 
 
 def _unread(endpoint: Endpoint) -> ServedChain:
@@ -229,24 +228,35 @@ def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> 
 
 def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: ReadLimits) -> ServedChain:
     """Return the chain that the endpoint sends, or the reason why it sends none."""
-    is_open = False
+    is_open, begun = False, time.monotonic()
     try:
         with _open(client, endpoint, bounds) as stream:
-            is_open = True
-            chain = handshake(stream, server_name)
+            is_open, opened = True, time.monotonic()
+            chain, ended, refusal = handshake(stream, server_name)
     except KubeError as exc:
         if is_open and not isinstance(exc, port_forward.StreamBroken):
             return ServedChain(endpoint, problem=exc.cause)
         return _unreached(endpoint, exc)
     except ssl.SSLError as exc:
-        reason = exc.reason or str(exc)
-        words = f"{_TLS_ERRORS[reason]} ({reason})" if reason in _TLS_ERRORS else reason
-        return ServedChain(endpoint, problem=f"the TLS handshake failed: {words}")
+        return ServedChain(endpoint, problem=_in_words(exc))
     except OSError as exc:
         is_blind = not is_open and not isinstance(exc, ConnectionRefusedError)
         words = f"it cannot be reached from here: {exc.strerror or exc}"
         return ServedChain(endpoint, problem=words, is_blind=is_blind, may_pass=is_blind)
-    return _understood(endpoint, chain)
+    seconds = ended - opened - (opened - begun)
+    return replace(_understood(endpoint, chain), refusal=refusal, seconds=seconds)
+
+
+def _reason_of(error: ssl.SSLError) -> str:
+    """Return OpenSSL's name of an error. The ssl module does not know each of them."""
+    words = str(error).partition("] ")[2].partition(" (_ssl")[0]
+    return error.reason or words.upper().replace(" ", "_")
+
+
+def _in_words(error: ssl.SSLError) -> str:
+    reason = _reason_of(error)
+    words = f"{_TLS_ERRORS[reason]} ({reason})" if reason in _TLS_ERRORS else reason
+    return f"the TLS handshake failed: {words}"
 
 
 def _unreached(endpoint: Endpoint, error: KubeError) -> ServedChain:
@@ -256,8 +266,7 @@ def _unreached(endpoint: Endpoint, error: KubeError) -> ServedChain:
         words = f"the way to it failed: {words}"
         return ServedChain(endpoint, problem=words, is_blind=True, may_pass=True)
     words = f"this identity may not reach pods through the API server: {words}"
-    lacking = tuple(port_forward.permissions(endpoint.pod[0]))
-    return ServedChain(endpoint, problem=words, is_blind=True, lacking=lacking)
+    return ServedChain(endpoint, problem=words, is_blind=True, lacks_permission=True)
 
 
 def _understood(endpoint: Endpoint, chain: list[bytes]) -> ServedChain:
@@ -268,31 +277,20 @@ def _understood(endpoint: Endpoint, chain: list[bytes]) -> ServedChain:
         return ServedChain(endpoint, problem=exc.cause)
 
 
-@contextlib.contextmanager
-def _open(client: Client, endpoint: Endpoint, bounds: ReadLimits) -> Iterator[ByteStream]:
+def _open(client: Client, endpoint: Endpoint, bounds: ReadLimits) -> PortForwardStream | socket.socket:
     if endpoint.pod:
-        with port_forward.connect(client, *endpoint.pod, endpoint.port, bounds) as stream:
-            yield stream
-        return
-    with transport.dial(endpoint.host, endpoint.port, bounds) as connection:
-        yield _DirectStream(connection)
+        return port_forward.connect(client, *endpoint.pod, endpoint.port, bounds)
+    return transport.dial(endpoint.host, endpoint.port, bounds)
 
 
-class _DirectStream:
-    def __init__(self, connection: socket.socket) -> None:
-        self.send = connection.sendall
-        self._receive = connection.recv
+def handshake(stream: ByteStream, server_name: str) -> tuple[list[bytes], float, str]:
+    """Do a TLS handshake without verification, with what the API server offers.
 
-    def recv(self) -> bytes:
-        return self._receive(READ_BYTES)
-
-
-def handshake(stream: ByteStream, server_name: str) -> list[bytes]:
-    """Do a TLS handshake without verification and return the server's chain, DER, leaf first.
-
-    The stream limits the time and the size. Raises ssl.SSLError, OSError, and the errors of the stream.
+    Return the server's chain, DER, leaf first, the time of time.monotonic() at the end, and why the server refuses this client, "" if
+    it does not. The stream limits the time and the size. Raises ssl.SSLError, OSError, and the errors of the stream.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["h2", "http/1.1"])  # k8s.io/client-go offers both
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # judged afterwards, by the rules of the API server's client
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -303,16 +301,32 @@ def handshake(stream: ByteStream, server_name: str) -> list[bytes]:
         except ssl.SSLWantReadError:
             ours = outgoing.read()
             if ours:
-                stream.send(ours)
-            theirs = stream.recv()
+                stream.sendall(ours)
+            theirs = stream.recv(READ_BYTES)
             if not theirs:
                 raise OSError(None, "it closed the connection during the TLS handshake") from None
             incoming.write(theirs)
         else:
-            # The rest of TLS 1.3's handshake, so that the server does not log a broken handshake.
-            with contextlib.suppress(OSError, KubeError):
-                stream.send(outgoing.read())
-            return sent_chain(tls)
+            return sent_chain(tls), time.monotonic(), _finish(stream, tls, incoming, outgoing)
+
+
+def _finish(stream: ByteStream, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> str:
+    """Send the rest of the handshake and the end of the connection, so that the server logs no broken handshake.
+
+    Return why the server refuses this client, "" if it does not. A server that demands a client certificate with TLS 1.3 sends its
+    alert only now. Other servers send tickets or data, or end the connection.
+    """
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.unwrap()
+    try:
+        stream.sendall(outgoing.read())
+        if tls.version() == "TLSv1.3":
+            incoming.write(stream.recv(READ_BYTES))
+            tls.read(1)
+    except (OSError, KubeError) as exc:  # or it ended the connection
+        if isinstance(exc, ssl.SSLError) and "_ALERT_" in _reason_of(exc):
+            return _in_words(exc)
+    return ""
 
 
 def sent_chain(tls: Any) -> list[bytes]:

@@ -39,6 +39,7 @@ class Endpoint:
     state: READY, NOT_READY, TERMINATING.
     is_outside: True for the address of a URL or of a Service of type ExternalName. This process may connect to it, and it
       may lead each connection to another machine. Here an address of the cluster's network may belong to another machine.
+    node: the name of its node, "" if it is not known.
     """
 
     host: str
@@ -46,6 +47,7 @@ class Endpoint:
     pod: tuple[str, str] | None = None
     state: str = READY
     is_outside: bool = False
+    node: str = ""
 
     def __str__(self) -> str:
         name = f"pod {'/'.join(self.pod)}, port {self.port}" if self.pod else f"{self.host}:{self.port}"
@@ -94,11 +96,20 @@ def find(client: Client, config: ClientConfig) -> Endpoints:
             return Endpoints(problem=f"there is no Service {namespace}/{name}")
         if service["spec"].get("type") == "ExternalName":
             return _at_address(client, str(service["spec"].get("externalName")), config.port)
-        path = f"/apis/{SLICES}/v1/namespaces/{namespace}/endpointslices"
-        slices = client.list_all(path, {"labelSelector": f"{_SERVICE_NAME}={name}"})["items"]
+        slices = list_slices(client, config.service)
     except Forbidden as exc:
         return Endpoints(problem=f"this identity may not read the endpoints: {exc.message}", is_known=False)
     return of_service(service, slices, config.port)
+
+
+def list_slices(client: Client, service: ServiceName) -> list[dict[str, Any]]:
+    """Return the EndpointSlices of a Service. Raises KubeError."""
+    namespace, name = service
+    path = f"/apis/{SLICES}/v1/namespaces/{namespace}/endpointslices"
+    slices: list[dict[str, Any]] = client.list_all(path, {"labelSelector": f"{_SERVICE_NAME}={name}"})[
+        "items"
+    ]
+    return slices
 
 
 def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], port: int) -> Endpoints:
@@ -112,11 +123,9 @@ def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], 
 
 def _of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], port: int) -> Endpoints:
     where = f"Service {service['metadata']['namespace']}/{service['metadata']['name']}"
-    ports: list[Mapping[str, Any]] = service["spec"].get("ports") or []
-    number = port or (ports[0].get("port") if len(ports) == 1 else HTTPS)
-    wanted = next((entry for entry in ports if entry.get("port") == number), None)
+    wanted = find_port(service, port)
     if wanted is None:
-        return Endpoints(problem=f"{where} has no port {number}")
+        return Endpoints(problem=f"{where} has no TCP port {port or HTTPS}")
     endpoints: dict[Any, Endpoint] = {}
     for endpoint in _of_slices(slices, service["metadata"]["namespace"], wanted.get("name") or ""):
         key = endpoint.pod or endpoint.host
@@ -127,6 +136,14 @@ def _of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]],
     ready = tuple(one for one in endpoints.values() if one.state == READY)
     unready = tuple(one for one in endpoints.values() if one.state != READY)
     return Endpoints(ready, "" if ready else f"{where} has no ready endpoint", unready=unready)
+
+
+def find_port(service: Mapping[str, Any], number: int) -> Mapping[str, Any] | None:
+    """Return the TCP port of a Service, None if it has none. number: ANY_PORT for the only port, or else port 443."""
+    ports = [entry for entry in service["spec"].get("ports") or () if entry.get("protocol", "TCP") == "TCP"]
+    if number == ANY_PORT:
+        number = ports[0].get("port") if len(ports) == 1 else HTTPS
+    return next((entry for entry in ports if entry.get("port") == number), None)
 
 
 def _of_slices(slices: Iterable[Mapping[str, Any]], namespace: str, port_name: str) -> Iterator[Endpoint]:
@@ -141,7 +158,8 @@ def _of_slices(slices: Iterable[Mapping[str, Any]], namespace: str, port_name: s
             target = entry.get("targetRef") or {}
             is_pod = target.get("kind") == "Pod" and target.get("namespace") == namespace and "name" in target
             pod = (namespace, target["name"]) if is_pod else None
-            yield Endpoint(entry["addresses"][0], ports[0], pod, _state(entry.get("conditions") or {}))
+            state, node = _state(entry.get("conditions") or {}), str(entry.get("nodeName") or "")
+            yield Endpoint(entry["addresses"][0], ports[0], pod, state, node=node)
 
 
 def _state(conditions: Mapping[str, Any]) -> str:

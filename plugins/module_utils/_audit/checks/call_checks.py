@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from ..._times import format_time
 from ..._webhook.admission_match import find_reason_for_none
 from ..cluster_data import (
     ADMISSION,
+    AGGREGATION,
     CERTIFICATES,
     CONVERSION,
     DEFINITIONS,
@@ -25,6 +27,7 @@ from ..cluster_data import (
     Object,
 )
 from ..finding import FAIL, INFO, LIKELY, PASS, PROVEN, SEVERITIES, SKIP, WARNING, AuditFinding
+from .admission_checks import seconds_of
 from .certificate_faults import (
     BROKEN,
     EMPTY,
@@ -33,6 +36,9 @@ from .certificate_faults import (
     find_bundle_faults,
     find_chain_faults,
 )
+
+if TYPE_CHECKING:
+    from ..._webhook.served_chains import ServedChain
 
 MOST_LINES = 5
 #: A pass of these checks says what a port-forward cannot show.
@@ -138,11 +144,17 @@ def _references(data: ClusterData, point: CallPoint, backend: Backend) -> Iterat
         "service-missing": "" if backend.exists else f"the Service {name} does not exist",
         "port-missing": ""
         if backend.has_port or backend.is_external
-        else f"the Service {name} has no port {point.config.port}",
+        else f"the Service {name} has no TCP port {point.config.port}",
         "no-endpoints": ""
         if backend.ready or backend.is_external
         else f"no endpoint of the Service {name} is ready",
     }
+    if point.caller != AGGREGATION:  # the condition of an aggregated API shows it
+        words = (
+            f"{point.object} calls the Service {name}, which has no cluster IP" if backend.is_headless else ""
+        )
+        status = FAIL if words else PASS
+        yield AuditFinding("service-headless", status, point.object, words, certainty=LIKELY)
     broken = False
     for check, words in faults.items():
         if broken:
@@ -226,17 +238,26 @@ def _by_renewal(
 
 def _silent(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
     """Yield a finding if an endpoint does not finish a TLS handshake, for a reason that lies with the endpoint."""
-    silent = [one for one in backend.chains if one.certificate is None and not one.is_blind]
-    if silent:
-        lines = tuple(f"{one.endpoint}: {one.problem}" for one in silent[:MOST_LINES])
-        words = (
-            f"{len(silent)} of {len(backend.chains)} endpoints that {point.object} calls serve no certificate"
-        )
+    faults = [(one.endpoint, why) for one in backend.chains if (why := _handshake_fault(one, point))]
+    if faults:
+        lines = tuple(f"{endpoint}: {why}" for endpoint, why in faults[:MOST_LINES])
+        count = f"{len(faults)} of {len(backend.chains)} endpoints"
+        words = f"{count} that {point.object} calls do not finish a TLS handshake"
         yield AuditFinding(
             "handshake-fails", FAIL, point.object, words, lines, certainty=LIKELY, breaks_at=data.now
         )
     elif any(one.certificate for one in backend.chains):
         yield AuditFinding("handshake-fails", PASS, point.object, evidence=(BLIND_SPOT,))
+
+
+def _handshake_fault(served: ServedChain, point: CallPoint) -> str:
+    """Return why the handshakes of the API server with this endpoint fail, "" if they succeed or nothing is known."""
+    if served.certificate is None:
+        return "" if served.is_blind else served.problem
+    if point.caller == ADMISSION and served.seconds > seconds_of(point):
+        return f"its TLS handshake took {served.seconds:.1f} s, and timeoutSeconds is {seconds_of(point)}"
+    # The API server presents a client certificate to every aggregated API.
+    return "" if point.caller == AGGREGATION else served.refusal
 
 
 def _merged(

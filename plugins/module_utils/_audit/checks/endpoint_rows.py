@@ -123,7 +123,8 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         ERROR,
         _SERVED,
         FAILS,
-        "Read the log of the pod, and compare its port with the target port of the Service.",
+        "Read the log of the pod, and compare its port with the target port of the Service. Let the webhook accept clients without a "
+        "certificate, unless the AdmissionConfiguration of the API server has one for it.",
         "https://kubernetes.io/docs/tasks/debug/debug-application/debug-service/",
     ),
     Check(
@@ -190,13 +191,24 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
     ),
     Check(
         "port-missing",
-        "The Service has no such port",
+        "The Service has no such TCP port",
         REACH,
         ERROR,
         _REACH,
         FAILS,
         "Correct the port in the client configuration, or add it to the Service.",
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
+    ),
+    Check(
+        "service-headless",
+        "The Service has no cluster IP",
+        REACH,
+        WARNING,
+        _REACH,
+        "An API server without --enable-aggregator-routing, such as that of kubeadm, cannot call a Service with clusterIP None. "
+        + FAILS,
+        "Create the Service again with a cluster IP.",
+        "https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiserver/pkg/util/proxy/proxy.go",
     ),
     Check(
         "no-endpoints",

@@ -113,6 +113,25 @@ def test_an_endpoint_that_moves_between_slices_is_ready_where_one_says_so() -> N
     assert webhook_endpoints.of_service(service(), slices, 443) == Endpoints((A,))
 
 
+UDP, TCP = {"port": 443, "protocol": "UDP", "name": "u"}, {"port": 443, "protocol": "TCP", "name": "t"}
+#: The ports of a Service, and a number -> the name of the port.
+SERVICE_PORTS: list[tuple[list[dict[str, Any]], int, str]] = [
+    ([UDP], 443, ""),
+    ([UDP, TCP], 443, "t"),
+    ([UDP, TCP], webhook_endpoints.ANY_PORT, "t"),
+    ([{**TCP, "port": 8443}], 443, ""),
+    ([{"port": 8443, "name": "d"}, UDP], webhook_endpoints.ANY_PORT, "d"),
+    ([{"port": 8443}, TCP], webhook_endpoints.ANY_PORT, "t"),
+    ([], webhook_endpoints.ANY_PORT, ""),
+]
+
+
+@pytest.mark.parametrize(("ports", "number", "name"), SERVICE_PORTS)
+def test_the_api_server_calls_a_tcp_port(ports: list[dict[str, Any]], number: int, name: str) -> None:
+    found = webhook_endpoints.find_port({"spec": {"ports": ports}}, number)
+    assert (found or {}).get("name", "") == name
+
+
 @pytest.mark.parametrize(
     ("slices", "port", "problem"),
     [
@@ -123,7 +142,7 @@ def test_an_endpoint_that_moves_between_slices_is_ready_where_one_says_so() -> N
             443,
             "Service apps/hook has no ready endpoint",
         ),
-        ([part(pod("a", "10.0.0.4"))], 8443, "Service apps/hook has no port 8443"),
+        ([part(pod("a", "10.0.0.4"))], 8443, "Service apps/hook has no TCP port 8443"),
     ],
 )
 def test_a_webhook_without_endpoints(slices: list[Any], port: int, problem: str) -> None:

@@ -51,6 +51,8 @@ TWO = Backend(ready=2, chains=(served(GOOD), served(leaf(), pod="hook-2")))
 SAME = Backend(ready=2, chains=(served(GOOD), served(GOOD, pod="hook-2")))
 THREE = Backend(ready=3, chains=(*SAME.chains, served(leaf(), pod="hook-3")))
 HALF = Backend(ready=2, chains=(served(GOOD), served(leaf(OTHER_CA), pod="hook-2")))
+DEMANDING = Backend(ready=1, chains=(replace(served(GOOD), refusal="it demands a client certificate"),))
+SLOW = Backend(ready=1, chains=(replace(served(GOOD), seconds=10.5),))
 CRD = point(kind="CustomResourceDefinition", caller=CONVERSION)
 API = point(kind="APIService", caller=AGGREGATION)
 
@@ -70,6 +72,12 @@ ROWS: list[tuple[str, CallPoint, Backend, list[str]]] = [
     ("two endpoints with one certificate", point(), SAME, []),
     ("no TLS", point(), Backend(ready=1, chains=(silent(),)), ["handshake-fails"]),
     ("a blind run", point(), Backend(ready=1, chains=(silent(is_blind=True),)), []),
+    ("a server that demands a client certificate", point(), DEMANDING, ["handshake-fails"]),
+    ("an API that demands one, and gets it", API, DEMANDING, []),
+    ("a handshake longer than timeoutSeconds", point(), SLOW, ["handshake-fails"]),
+    ("a long handshake of a conversion", CRD, SLOW, []),
+    ("a headless Service", point(), replace(HEALTHY, is_headless=True), ["service-headless"]),
+    ("a headless Service of an API", API, replace(HEALTHY, is_headless=True), []),
     ("a URL", point(URL), Backend(is_external=True, ready=1), ["endpoint-external"]),
     ("an ExternalName", point(), Backend(is_external=True, ready=1), ["endpoint-external"]),
     ("a conversion", CRD, HEALTHY, []),
