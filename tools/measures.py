@@ -84,7 +84,7 @@ def circles(root: Path) -> int:
     """Return the number of folders of plugins that must be taken out until no folder imports itself through others."""
     graph: dict[str, set[str]] = {}
     for path in _plugins(root):
-        folder = str(path.parent.relative_to(root))
+        folder = _folder(path.with_suffix(""), root)
         graph.setdefault(folder, set()).update(_imported_folders(path, root) - {folder})
     count = 0
     while True:
@@ -106,14 +106,14 @@ def _imported_folders(path: Path, root: Path) -> set[str]:
             module = ".".join(filter(None, (base, node.module))).removeprefix(COLLECTION)
             modules |= {f"{module}.{alias.name}" for alias in node.names}
     places = [root / module.replace(".", "/") for module in modules if module.startswith("plugins.")]
-    return {str(_folder(place).relative_to(root)) for place in places}
+    return {_folder(place, root) for place in places}
 
 
-def _folder(place: Path) -> Path:
-    """Return the folder of the file that an import leads to: a module, or a name of a module."""
-    if place.is_dir():
-        return place
-    return place.parent if place.parent.is_dir() else place.parent.parent
+def _folder(place: Path, root: Path) -> str:
+    """Return the folder that an import leads to. place: a folder, a module, or a name of a module. A room may be a single file."""
+    module = place if place.is_dir() or place.with_suffix(".py").exists() else place.parent
+    is_room = module.is_dir() or module.parent.parent == root / "plugins"
+    return str((module if is_room else module.parent).relative_to(root))
 
 
 def step_keys(root: Path) -> int:
