@@ -76,3 +76,13 @@ def test_the_outcome_of_an_upgrade(name: str) -> None:
     found = outcome_of_result.outcome("snapshot_controller", run)
     assert (found["status"], found["reason"]) == (status, reason)
     assert found["before"] == (run.result["installed"]["version"] or "")
+
+
+def test_the_steps_of_a_report() -> None:
+    done = {"id": "crds", "hop": "8.7.0", "changed": False, "title": "Apply"}
+    undone = {**done, "undoes": True}
+    assert outcome_of_result.details({"steps": [done, undone, "x"]}) == {
+        "steps": [{"id": "crds", "hop": "8.7.0", "changed": False}]
+    }
+    assert outcome_of_result.details({"due": ["crds"]}) == {"steps": [{"id": "crds", "changed": True}]}
+    assert outcome_of_result.details({}) == {}
