@@ -53,11 +53,14 @@ def apply(context: ActionContext, action: ApplyRelease) -> list[ObjectOutcome]:
     """Apply parts of a release. Try all of them by dry runs before the first is written."""
     wanted = manifests(context, action)
     wanted = [*_missing_namespaces(context.client, wanted), *wanted]
+    client, registry = context.client, context.settings.images.registry
     lenient = context.check_mode and context.pending
-    previews = apply_manifests.preview(context.client, wanted, consent=context.consent, lenient=lenient)
+    previews = apply_manifests.preview(
+        client, wanted, consent=context.consent, registry=registry, lenient=lenient
+    )
     if context.check_mode:
         return [preview.outcome for preview in previews]
-    outcomes = [apply_manifests.write(context.client, preview) for preview in previews]
+    outcomes = [apply_manifests.write(client, preview, registry=registry) for preview in previews]
     crds = [row.reference.name for row in outcomes if row.reference.kind == "CustomResourceDefinition"]
     waits.until_established(context.client, crds)
     return outcomes

@@ -21,6 +21,7 @@ from ..._kube.errors import Conflict, Forbidden, UnprocessableObject
 from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import RefusedObjectError, StepError
 from ..._snapshot.kinds import KINDS, Reference, reference
+from ..._snapshot.release.settings import REGISTRY
 from ..object_changes import FieldChange, changes
 from . import field_ownership
 from .ownership import refuse_others
@@ -105,12 +106,18 @@ class Preview:
 
 
 def preview(
-    client: Client, manifests: Sequence[Object], *, consent: Consent = NOTHING, lenient: bool = False
+    client: Client,
+    manifests: Sequence[Object],
+    *,
+    consent: Consent = NOTHING,
+    registry: str = REGISTRY,
+    lenient: bool = False,
 ) -> list[Preview]:
     """Read each object and try each manifest. Write nothing.
 
     Args:
         consent: the managers whose objects are written too.
+        registry: images of it count as upstream's.
         lenient: earlier steps were only tried, so the API server may refuse a manifest that it accepts later. Return a preview
             with the refusal as its note. A missing permission is an error all the same.
 
@@ -131,7 +138,7 @@ def preview(
     previews = []
     for manifest in manifests:
         try:
-            previews.append(_preview(client, manifest, new_namespaces, consent))
+            previews.append(_preview(client, manifest, new_namespaces, consent, registry))
         except RefusedObjectError as exc:
             if not lenient or _lacks_permission(exc):
                 raise
@@ -144,17 +151,19 @@ def _lacks_permission(error: RefusedObjectError) -> bool:
     return bool(_LACKS_PERMISSION.search(error.cause))
 
 
-def write(client: Client, one: Preview) -> ObjectOutcome:
+def write(client: Client, one: Preview, *, registry: str = REGISTRY) -> ObjectOutcome:
     """Apply the manifest if that is due, and return the outcome. Raises the errors of ``preview``."""
     if not one.is_due:
         return one.outcome
     with _naming_the_object(one.manifest):
-        answer = _move_and_apply(client, one)
+        answer = _move_and_apply(client, one, registry)
     foreign_fields = field_ownership.fields_of_others(answer["metadata"].get("managedFields") or ())
     return replace(one.outcome, changes=one.changes_to(answer), foreign_fields=foreign_fields)
 
 
-def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], consent: Consent) -> Preview:
+def _preview(
+    client: Client, manifest: Object, new_namespaces: Collection[str], consent: Consent, registry: str
+) -> Preview:
     place = reference(manifest)
     managers = field_ownership.managers_to_move(consent)
 
@@ -163,7 +172,7 @@ def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], 
 
     def attempt(live: Object | None) -> Preview:
         if live is not None:
-            refuse_others(client, place, live, consent=consent)
+            refuse_others(client, place, live, consent=consent, registry=registry)
         if live is None and place.namespace in new_namespaces:
             return Preview(manifest, None, manifest, True, managers)  # no dry run without its namespace
         with _naming_the_object(manifest):
@@ -232,7 +241,7 @@ def _differs(live: Object | None, answer: Object) -> bool:
     return bool(changes(live, answer)) or before != after
 
 
-def _move_and_apply(client: Client, one: Preview) -> Object:
+def _move_and_apply(client: Client, one: Preview, registry: str) -> Object:
     """Move the fields and apply, each over the version that was judged.
 
     Repeat that if the apply itself recorded another manager (before-first-apply), and after a write of another client.
@@ -241,7 +250,8 @@ def _move_and_apply(client: Client, one: Preview) -> Object:
     for _attempt in range(ATTEMPTS):
         if live is not None:
             # The preview has judged the manager of an object that it found.
-            refuse_others(client, place, live, consent=EVERYTHING if one.live else NOTHING)
+            consent = EVERYTHING if one.live else NOTHING
+            refuse_others(client, place, live, consent=consent, registry=registry)
         patch = field_ownership.patch_to_move(live, managers) if live is not None else []
         try:
             if patch:

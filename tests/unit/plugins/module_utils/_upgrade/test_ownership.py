@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -34,10 +35,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labe
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     SNAPSHOT,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
+    ImageSettings,
+    ReleaseSettings,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import (
     apply_manifests,
     delete_objects,
+    patches,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
     ActionContext,
@@ -456,6 +462,29 @@ def test_an_object_is_judged_again_after_a_conflict(
     with fails("owned-by-another", name):
         delete_objects.delete(ActionContext(api), place)
     assert api.answers[place.path] is not None
+
+
+@pytest.mark.parametrize("registry", ["mirror.example.com/a", "registry.k8s.io/sig-storage"])
+def test_a_write_judges_images_by_the_registry_of_the_task(registry: str) -> None:
+    """The Deployment has another name than upstream's, so only its image proves that it is the webhook."""
+    place = Reference("ValidatingWebhookConfiguration", UPSTREAM)
+    live = configuration(UPSTREAM, (ALIAS, "snapshots"))
+    live |= {"apiVersion": "admissionregistration.k8s.io/v1", "kind": place.kind}
+    live["metadata"]["resourceVersion"] = "1"
+    mirrored = objects.workload("hooks", "hook", "mirror.example.com/a/snapshot-validation-webhook:v8.1.0")
+    lists: Object = {f"{APPS}/namespaces/hooks/{what}": [] for what in (*pod_specs.WORKLOADS, "replicasets")}
+    lists[f"{APPS}/namespaces/hooks/deployments"] = [mirrored]
+    lists["/api/v1/namespaces/hooks/services/alias"] = service(ALIAS, app="hook")
+    api: Any = OwnershipApi({place.path: live, **lists})
+    api.patch = lambda *_given, **_more: live
+    images = ReleaseSettings(images=ImageSettings(registry=registry))
+    expected = nullcontext() if "mirror" in registry else fails("owned-by-another", UPSTREAM)
+    api.apply = api.replace = lambda *_given, **_more: live
+    with expected:
+        patches.patch_object(ActionContext(api, settings=images), place, lambda _live: [{"op": "add"}])
+    expected = nullcontext() if "mirror" in registry else fails("owned-by-another", UPSTREAM)
+    with expected:
+        apply_manifests.preview(api, [live], registry=registry)
 
 
 def test_a_service_that_another_configuration_calls_is_not_deleted() -> None:
