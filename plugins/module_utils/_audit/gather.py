@@ -29,6 +29,7 @@ from .._diagnosis.observation import APPROVED, PENDING, symptom_of
 from .._errors import check_shape
 from .._kube import access_review
 from .._kube.access_review import Permission
+from .._kube.client import METADATA
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.errors import Forbidden, KubeError, ListExpired, NotFound
 from .._kube.transport import ReadLimits
@@ -306,7 +307,7 @@ class _Gatherer:
     def _labels(self, path: str, query: Mapping[str, str] | None = None) -> tuple[Labels, ...]:
         """Return the distinct labels of the first objects of a list."""
         with check_shape("metadata"):
-            items = self._client.metadata(path, {"limit": LABELS_LIMIT, **(query or {})})["items"] or ()
+            items = self._client.get(path, {"limit": LABELS_LIMIT, **(query or {})}, METADATA)["items"] or ()
             texts = {json.dumps(item["metadata"].get("labels") or {}, sort_keys=True) for item in items}
         return tuple(json.loads(text) for text in sorted(texts))
 

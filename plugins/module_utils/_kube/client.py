@@ -169,12 +169,9 @@ class Client:
         """Return the time by the API server's clock, UTC. Before the first answer it is the time of this machine."""
         return self._clock.now()
 
-    def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        return self._request("GET", path, query)
-
-    def metadata(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Return a list whose items have only metadata."""
-        return self._request("GET", path, query, accept=METADATA)
+    def get(self, path: str, query: Mapping[str, str] | None = None, accept: str = "") -> dict[str, Any]:
+        """Return an object or a list. accept: METADATA, "" for whole objects."""
+        return self._request("GET", path, query, accept=accept)
 
     def find(self, path: str) -> dict[str, Any] | None:
         """Return the object, None if it does not exist."""

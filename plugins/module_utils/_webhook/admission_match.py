@@ -81,13 +81,14 @@ ASKED = AdmissionMatch(True)
 def match(webhook: Object, request: AdmissionRequest) -> AdmissionMatch:
     """Decide by the rules, the selectors and the conditions of one webhook. Raises MalformedObject."""
     with check_shape("the webhook"):
-        answers = [part(webhook, request) for part in PARTS]
-    # What is certainly not asked for one reason is not asked, whatever the others would say.
-    for wanted in (False, None):
-        for answer in answers:
-            if answer.is_asked is wanted:
+        result = ASKED
+        for part in PARTS:
+            answer = part(webhook, request)
+            # What is certainly not asked for one reason is not asked, whatever the other parts answer.
+            if answer.is_asked is False:
                 return answer
-    return ASKED
+            result = answer if result.is_asked else result
+    return result
 
 
 def find_reason_for_none(webhook: Object, namespaces: Mapping[str, Mapping[str, str]] | None) -> str:

@@ -123,11 +123,10 @@ def _stuck(
     known = data.pods.get(own)
     seen = f"the labels of {len(known)} pods" if known else "the selector of the Service, which has no pod"
     words = f"{point.object} must answer before new pods of its own Service {'/'.join(own)} work"
-    lines: list[str] = []
-    if own not in ring:
+    others = [] if own in ring else [other for other in points if other.config.service in ring]
+    if others:
         words = f"{point.object} and other webhooks must each answer before new pods of another one work"
-        others = [other for other in points if other.config.service in ring]
-        lines = [f"it guards the pods of {other.object}" for other in others[:MOST_LINES]]
+    lines = [f"it guards the pods of {other.object}" for other in others[:MOST_LINES]]
     return AuditFinding(
         "deadlock",
         FAIL,

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..._webhook.admission_match import AdmissionRequest, match
-from ..cluster_data import NODES, PODS, CallPoint, ClusterData, Labels
+from ..cluster_data import NODES, PODS, CallPoint, ClusterData, Labels, Object
 from ..finding import ERROR, LIKELY, PROVEN, WARNING
 
 KUBE_SYSTEM = "kube-system"
@@ -43,7 +43,7 @@ class ControlPlaneRequest:
     """One kind of request, by the control plane or by nodes."""
 
     group: str
-    #: With its subresource, such as "pods/status".
+    #: With its subresource, such as "pods/status". A row of the table may have several, separated by spaces.
     resource: str
     #: CREATE, UPDATE and DELETE, separated by spaces.
     operations: str
@@ -81,7 +81,7 @@ class ControlPlaneRequest:
 
 _SYSTEM, _WITH_DEFAULT = (KUBE_SYSTEM,), (KUBE_SYSTEM, "default")
 _Row = ControlPlaneRequest
-REQUESTS: tuple[ControlPlaneRequest, ...] = (
+_ROWS: tuple[ControlPlaneRequest, ...] = (
     _Row("", "nodes", "CREATE", (), "new nodes cannot join", NODES),
     _Row("", "nodes", "UPDATE", (), "taints of broken nodes cannot be set or removed", NODES),
     _Row("", "nodes", "DELETE", (), "nodes that the cloud removed stay", NODES),
@@ -111,35 +111,27 @@ REQUESTS: tuple[ControlPlaneRequest, ...] = (
     _Row("", "events", "CREATE UPDATE", _WITH_DEFAULT, "Events are lost", severity=WARNING),
     _Row("events.k8s.io", "events", "CREATE UPDATE", _WITH_DEFAULT, "Events of the scheduler are lost", severity=WARNING),
     _Row("", "namespaces", "CREATE UPDATE DELETE", (), "system namespaces cannot be made, and none can be deleted", NAMESPACES),
-    _Row("", "namespaces/status", "UPDATE", (), "deleted namespaces stay Terminating", NAMESPACES),
-    _Row("", "namespaces/finalize", "UPDATE", (), "deleted namespaces stay Terminating", NAMESPACES),
+    _Row("", "namespaces/status namespaces/finalize", "UPDATE", (), "deleted namespaces stay Terminating", NAMESPACES),
     _Row("", "persistentvolumes", "UPDATE", (), "volumes are not bound and not released"),
-    _Row("apps", "controllerrevisions", "CREATE UPDATE DELETE", _SYSTEM, "DaemonSets of the system do not roll out", PODS),
-    _Row("apps", "replicasets", "CREATE UPDATE DELETE", _SYSTEM, "Deployments of the system do not roll out", PODS),
-    _Row("apps", "replicasets/status", "UPDATE", _SYSTEM, "Deployments of the system do not roll out", PODS),
-    _Row("apps", "deployments", "CREATE UPDATE", _SYSTEM, "upgrades of the cluster do not change its Deployments", PODS),
-    _Row("apps", "deployments/status", "UPDATE", _SYSTEM, "Deployments of the system do not roll out", PODS),
+    _Row("apps", "controllerrevisions replicasets", "CREATE UPDATE DELETE", _SYSTEM, "programs of the system do not roll out", PODS),
+    _Row("apps", "replicasets/status deployments/status daemonsets/status", "UPDATE", _SYSTEM, "programs of the system do not roll out", PODS),
+    _Row("apps", "deployments daemonsets", "CREATE UPDATE", _SYSTEM, "upgrades of the cluster do not change its programs", PODS),
     _Row("apps", "deployments/scale", "UPDATE", _SYSTEM, "the cluster's DNS is not scaled", severity=WARNING),
-    _Row("apps", "daemonsets", "CREATE UPDATE", _SYSTEM, "upgrades of the cluster do not change its DaemonSets", PODS),
-    _Row("apps", "daemonsets/status", "UPDATE", _SYSTEM, "DaemonSets of the system do not roll out", PODS),
-    _Row("rbac.authorization.k8s.io", "clusterroles", "CREATE UPDATE", (), "a new API server ends, because it cannot write its roles", BOOTSTRAP),
-    _Row("rbac.authorization.k8s.io", "clusterrolebindings", "CREATE UPDATE", (), "a new API server ends, because it cannot write its bindings", BOOTSTRAP),
-    _Row("rbac.authorization.k8s.io", "roles", "CREATE UPDATE", _SYSTEM, "a new API server ends, because it cannot write its roles", BOOTSTRAP),
-    _Row("rbac.authorization.k8s.io", "rolebindings", "CREATE UPDATE", _SYSTEM, "a new API server ends, because it cannot write its bindings", BOOTSTRAP),
+    _Row("rbac.authorization.k8s.io", "clusterroles clusterrolebindings", "CREATE UPDATE", (), "a new API server ends, because it cannot write its roles", BOOTSTRAP),
+    _Row("rbac.authorization.k8s.io", "roles rolebindings", "CREATE UPDATE", _SYSTEM, "a new API server ends, because it cannot write its roles", BOOTSTRAP),
     _Row("apiregistration.k8s.io", "apiservices", "CREATE UPDATE DELETE", (), "new API groups are not served"),
     _Row("apiregistration.k8s.io", "apiservices/status", "UPDATE", (), "aggregated APIs stay unavailable"),
     _Row("apiextensions.k8s.io", "customresourcedefinitions", "CREATE UPDATE", (), "definitions cannot be installed and deleted"),
     _Row("apiextensions.k8s.io", "customresourcedefinitions/status", "UPDATE", (), "new definitions are not served"),
     _Row("scheduling.k8s.io", "priorityclasses", "CREATE", (), "a new API server ends, because it cannot write its classes"),
-    _Row("flowcontrol.apiserver.k8s.io", "flowschemas", "CREATE UPDATE", (), "a new API server is not ready"),
-    _Row("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations", "CREATE UPDATE", (), "a new API server is not ready"),
+    _Row("flowcontrol.apiserver.k8s.io", "flowschemas prioritylevelconfigurations", "CREATE UPDATE", (), "a new API server is not ready"),
     _Row("authentication.k8s.io", "tokenreviews", "CREATE", (), "kubelets and aggregated APIs refuse tokens", is_virtual=True),
     _Row("authentication.k8s.io", "selfsubjectreviews", "CREATE", (), "users cannot read who they are", is_virtual=True),
     _Row("authorization.k8s.io", "subjectaccessreviews", "CREATE", (), "kubelets and aggregated APIs refuse their callers", is_virtual=True),
-    _Row("authorization.k8s.io", "selfsubjectaccessreviews", "CREATE", (), "users cannot read their permissions", is_virtual=True),
-    _Row("authorization.k8s.io", "selfsubjectrulesreviews", "CREATE", (), "users cannot read their permissions", is_virtual=True),
+    _Row("authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews", "CREATE", (), "users cannot read their permissions", is_virtual=True),
     _Row("authorization.k8s.io", "localsubjectaccessreviews", "CREATE", ("default",), "programs refuse their callers", is_virtual=True),
 )  # fmt: skip
+REQUESTS = tuple(replace(row, resource=name) for row in _ROWS for name in row.resource.split())
 RESTORING = tuple(row for row in REQUESTS if row.restores_pods)
 
 
@@ -170,14 +162,14 @@ def find_matches(
     own: whose labels -> the labels of the only objects to compare. namespace: the only one, "" for those of the rows.
     """
     matched: list[RequestMatch] = []
-    is_undecided, selects = False, bool(point.webhook.get("objectSelector"))
+    is_undecided, selector = False, point.webhook.get("objectSelector") or {}
     for row in rows:
         sets = (own or {}).get(row.labelled) or object_labels(data, row.labelled)
-        is_read = not selects or not row.labelled or row.labelled in (own or data.object_labels)
+        is_read = not selector or not row.labelled or row.labelled in (own or data.object_labels)
         for place in (namespace,) if namespace else row.namespaces or ("",):
             answers = [
                 (request.operation, match(point.webhook, request).is_asked)
-                for labels in (sets if selects or row.labelled == NAMESPACES else sets[:1])
+                for labels in (sets if row.labelled == NAMESPACES else _distinct(sets, selector))
                 for request in row.requests(place, labels_of(data, place), labels)
             ]
             operations = tuple(dict.fromkeys(operation for operation, is_asked in answers if is_asked))
@@ -185,6 +177,14 @@ def find_matches(
                 matched.append(RequestMatch(row, place, operations, PROVEN if is_read else LIKELY))
             is_undecided = is_undecided or any(is_asked is None for _operation, is_asked in answers)
     return matched, is_undecided
+
+
+def _distinct(sets: Iterable[Labels], selector: Object) -> list[Labels]:
+    """Return the labels that a selector compares, each set once. Nodes of a large cluster differ only in others."""
+    terms = selector.get("matchExpressions") or ()
+    keys = {*(selector.get("matchLabels") or ()), *(term["key"] for term in terms)}
+    pairs = (tuple((key, labels[key]) for key in sorted(keys & labels.keys())) for labels in sets)
+    return [dict(entries) for entries in dict.fromkeys(pairs)]
 
 
 def object_labels(data: ClusterData, labelled: str) -> tuple[Labels, ...]:

@@ -123,7 +123,7 @@ class FakeClient:
     def now(self) -> Any:
         return NOW
 
-    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+    def get(self, path: str, query: Mapping[str, str] | None = None, _accept: str = "") -> Any:
         self.asked.append(path)
         self.queries.append(query or {})
         answer = self.answers.get(path, NotFound(f"{path} does not exist"))
@@ -131,7 +131,7 @@ class FakeClient:
             raise answer
         return answer
 
-    text = list_all = metadata = get
+    text = list_all = get
 
     def review(self, _path: str, _body: Any) -> Any:
         return {"status": {"allowed": False}}
