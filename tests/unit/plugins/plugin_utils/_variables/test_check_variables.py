@@ -230,6 +230,7 @@ MESSAGES: tuple[tuple[str, str, str], ...] = (
     ("webhook_certificate", "with the certificate, trust: chain accepts it", "with the certificate, $trust: chain accepts it"),
     ("webhook_certificate", "Failed to establish a new connection: [Errno 111]", "Failed to establish a new connection: [Errno 111]"),
     ("webhook_certificate", "https://secret.name/x, https://service.example", "https://secret.name/x, https://service.example"),
+    ("webhook_certificate", "kubeconfig /x (the task's option kubeconfig), context a", "kubeconfig /x ($kubeconfig), context a"),
     ("webhook_certificate", "a service: not found", "a service: not found"),
     ("webhook_certificate", "Check kubeconfig, context and cluster_uid", "Check $kubeconfig, $context and $cluster_uid"),
     ("webhook_certificate", "Set host too, or use kubeconfig and context instead", "Set $connection.host too, or use $kubeconfig and $context instead"),
