@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The page about the variables of the playbooks, from plugins/plugin_utils/_variables/playbooks.yml and _fleet."""
+"""The page about the variables of the playbooks, from plugins/plugin_utils/_variables/variables.yml and _fleet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def variables() -> str:
     fleet, audit = _of(FLEET), {name: row for name, row in _of(AUDIT).items() if name not in _of(FLEET)}
     return rst.rendered(
         "playbook_variables",
-        "Made by `make docs` from the tables in plugins/plugin_utils/_variables/playbooks.yml and _fleet/outcomes.py.",
+        "Made by `make docs` from the tables in plugins/plugin_utils/_variables/variables.yml and _fleet/outcomes.py.",
         fleet="".join(_variable_rows(fleet)),
         names=", ".join(_per_host(fleet)),
         days=durations.LONGEST.days,

@@ -66,7 +66,7 @@ def _read(path: Path) -> Any:
 
 
 #: The table of the playbooks' variables. Its head describes the keys.
-PLAYBOOK_VARIABLES: Mapping[str, Option] = _read(Path(__file__).with_name("playbooks.yml"))
+PLAYBOOK_VARIABLES: Mapping[str, Option] = _read(Path(__file__).with_name("variables.yml"))
 
 
 @cache
