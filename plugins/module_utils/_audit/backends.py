@@ -113,23 +113,19 @@ class ChainReader:
             seen[key].append(chain)
             self.handshakes += not chain.is_blind
             self._note(chain, key)
-        partial = {gap.backend for gap in self.reads.gaps}
         return {
-            key: replace(backend, chains=tuple(seen[key]), is_complete=key not in partial)
-            for key, (backend, _endpoints) in called.items()
+            key: replace(backend, chains=tuple(seen[key])) for key, (backend, _endpoints) in called.items()
         }
 
     def _choose(self, key: BackendKey, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
         """Return the endpoints to read, and note the reason why others are not read."""
-        gap, limit = self._refusal(endpoints), self.options.endpoints_per_service
-        left = 0 if gap else max(0, len(endpoints) - limit)
+        refused, limit = self._refusal(endpoints), self.options.endpoints_per_service
+        left = 0 if refused else max(0, len(endpoints) - limit)
         self.left_out += left
-        if left:
-            words = f"endpoints_per_service {limit} left out {left} of {len(endpoints)} endpoints"
-            self.reads.note(Gap(ENDPOINTS, words, backend=key))
-        if gap:
-            self.reads.note(replace(gap, backend=key))
-        return () if gap else sorted(endpoints, key=str)[:limit]
+        words = f"endpoints_per_service {limit} left out {left} of {len(endpoints)} endpoints"
+        if refused or left:
+            self.reads.note(replace(refused or Gap(ENDPOINTS, words), backend=key))
+        return () if refused else sorted(endpoints, key=str)[:limit]
 
     def _refusal(self, endpoints: Sequence[Endpoint]) -> Gap | None:
         """Return why the options forbid the connections, None if they allow them."""

@@ -184,8 +184,6 @@ class Backend:
     chains: tuple[ServedChain, ...] = ()
     #: False if the Service or its endpoints could not be read.
     is_known: bool = True
-    #: False if this run could not look at an endpoint that it wanted to read.
-    is_complete: bool = True
     #: The nodes of the ready endpoints, "" for an endpoint without the name of a node.
     nodes: tuple[str, ...] = ()
 

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import cluster_data
@@ -26,13 +26,6 @@ from .report_text import Report
 
 #: An audit with these statuses has findings.
 READ = (report_schema.OK, report_schema.INCOMPLETE)
-#: Limit of an audit -> True if a value sees less than another one.
-NARROWER: Mapping[str, Callable[[Any, Any], bool]] = {
-    "probe_urls": lambda now, earlier: not now and bool(earlier),
-    "endpoints_per_service": lambda now, earlier: (now or 0) < (earlier or 0),
-}
-#: The checks that need what the limits are about.
-SERVED = frozenset(check_table.checks_of(cluster_data.ENDPOINTS))
 #: An audit runs these checks only if its options say so.
 OPTIONAL = frozenset(check_table.checks_of(cluster_data.SNAPSHOT))
 
@@ -103,11 +96,9 @@ def _pair(cluster: Mapping[str, Any], found: Mapping[str, Any] | None) -> _Pair 
 def _unanswered(
     cluster: Mapping[str, Any], other: Mapping[str, Any], optional: Iterable[str] = ()
 ) -> _Unanswered:
-    limits, others = cluster["limits"] or {}, other["limits"] or {}
-    is_narrower = any(sees_less(limits.get(name), others.get(name)) for name, sees_less in NARROWER.items())
-    skipped = set(limits.get("without") or ()) - set(others.get("without") or ())
-    of_skipped = (check for source in skipped for check in check_table.checks_of(source))
-    found = dict.fromkeys((*optional, *of_skipped, *(SERVED if is_narrower else ())), _ALL)
+    now, then = ((one["limits"] or {}).get("without") or () for one in (cluster, other))
+    skipped = (check for source in set(now) - set(then) for check in check_table.checks_of(source))
+    found = dict.fromkeys((*optional, *skipped), _ALL)
     for one in cluster["findings"]:
         if one["status"] == UNKNOWN:
             for check in (one["check"], *one["unanswered"]):

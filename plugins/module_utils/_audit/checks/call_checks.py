@@ -51,8 +51,6 @@ SERVED = ("ca-mismatch", "expired", "expiring", "not-yet-valid", "name-mismatch"
 #: cert-manager renews a certificate at its renewalTime. A signer may need some time.
 RENEWED_WITHIN = timedelta(hours=1)
 CERT_MANAGER = "certificates.cert-manager.io"
-#: The checks that pass only if the certificate of every endpoint was read. Without any certificate the bundle decides.
-OF_ENDPOINTS = frozenset((*SERVED, "handshake-fails", "endpoints-differ"))
 #: The checks that find a call which fails now. They are folded into one finding of these kinds of callers.
 BROKEN_NOW = frozenset((*REFERENCES, *BUNDLES, "ca-expired", "handshake-fails", *SERVED)) - {
     "expiring",
@@ -69,8 +67,6 @@ def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
         *_served(data, point, backend),
     ]
     findings = [_with_reasons(finding, data, point) for finding in findings]
-    if not backend.is_complete:  # the endpoints that were not read may have faults
-        findings = [one for one in findings if one.status != PASS or one.check not in OF_ENDPOINTS]
     if point.caller == ADMISSION:
         unused = find_reason_for_none(point.webhook, data.namespaces)
         yield from (_without_harm(_with_scope(finding, point), unused) for finding in findings)

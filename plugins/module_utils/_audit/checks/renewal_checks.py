@@ -52,7 +52,7 @@ def _reloaded(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator
             if one.certificate
         ]
         yield AuditFinding("not-reloaded", FAIL, point.object, words, tuple(lines), breaks_at=min(ends))
-    elif seen and backend.is_complete:
+    elif seen:
         yield AuditFinding("not-reloaded", PASS, point.object)
 
 
@@ -73,7 +73,7 @@ def _managed(_data: ClusterData, point: CallPoint, backend: Backend) -> Iterator
         yield AuditFinding(
             "renewal-unmanaged", FAIL, point.object, words, lines, certainty=LIKELY, breaks_at=min(ends)
         )
-    elif backend.chains and backend.is_complete:
+    elif backend.chains:
         yield AuditFinding("renewal-unmanaged", PASS, point.object)
 
 

@@ -34,7 +34,6 @@ from tests.unit.plugins.module_utils._audit.world import (
     leaf,
     point,
     served,
-    silent,
     webhook,
 )
 
@@ -65,7 +64,6 @@ def lasting(days: int) -> Backend:
 
 
 LONG = Backend(ready=2, chains=(served(leaf(not_after=NOW + 10 * YEAR)),))
-BLIND = Backend(ready=2, chains=(silent(is_blind=True),), is_complete=False)
 #: Field managers of the caBundle, the manager of the object, and what is served -> the statuses.
 WRITERS: list[tuple[tuple[str, ...], str, Backend | None, list[str]]] = [
     (("kubectl-create",), "unmanaged", None, ["fail"]),
@@ -77,7 +75,6 @@ WRITERS: list[tuple[tuple[str, ...], str, Backend | None, list[str]]] = [
     (("kubectl-create",), "unmanaged", LONG, ["pass"]),
     (("kubectl-create",), "unmanaged", lasting(366), ["fail"]),
     (("kubectl-create",), "unmanaged", lasting(367), ["pass"]),
-    (("kubectl-create",), "unmanaged", BLIND, []),
     (("kubectl-create",), "unmanaged", Backend(exists=False), []),
 ]
 
