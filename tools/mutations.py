@@ -76,8 +76,9 @@ class Mutation:
     outcome: str = ""
 
     def same_as(self, other: Mutation) -> bool:
-        """Return True if both change the same expression, whichever file holds it."""
-        return (self.scope, self.before, self.after, self.index) == (
+        """Return True if both change the same expression. A function may have moved to any file, a table only within its folder."""
+        is_near = bool(self.scope) or Path(self.file).parent == Path(other.file).parent
+        return is_near and (self.scope, self.before, self.after, self.index) == (
             other.scope,
             other.before,
             other.after,
