@@ -59,7 +59,7 @@ def _upgrade(made: Lab, count: int) -> dict[str, float]:
             "snapshot_controller_source": source,
             "snapshot_controller_accept": ["kubectl"],
             "snapshot_controller_cache_directory": str(made.directory),
-            "snapshot_controller_backup_directory": str(made.directory),
+            "snapshot_controller_backup": str(made.directory),
         }
         entries = labs.inventory(hosts, lambda host: {"snapshot_controller_kubeconfig": str(host.kubeconfig)})
         inventory.write_text(json.dumps(entries))

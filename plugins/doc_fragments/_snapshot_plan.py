@@ -102,66 +102,16 @@ options:
       - The plan also recognizes the webhook's pods by images of this registry, beside those of upstream's.
     type: str
     default: registry.k8s.io/sig-storage
-  webhook:
+  webhook_port:
     description:
-      - Changes to the webhook's Deployment. Without them it is upstream's with the additions of this collection. The additions are at least
-        2 replicas, a readiness probe, a user without privileges, and pods that serve for a moment before they end.
-    type: dict
-    suboptions:
-      replicas:
-        description:
-          - The number of pods.
-        type: int
-      min_ready_seconds:
-        description:
-          - The time in seconds for which a pod must be ready before it counts as available.
-        type: int
-      labels:
-        description:
-          - Labels of the Deployment and of its pods, in addition to upstream's.
-        type: dict
-        default: {}
-      annotations:
-        description:
-          - Annotations of the Deployment and of its pods.
-        type: dict
-        default: {}
-      tolerations:
-        description:
-          - Tolerations of the pods.
-        type: list
-        elements: dict
-        default: []
-      node_selector:
-        description:
-          - Labels of the nodes that the pods may run on.
-        type: dict
-        default: {}
-      affinity:
-        description:
-          - Affinity of the pods.
-        type: dict
-        default: {}
-      resources:
-        description:
-          - Requests and limits of the container.
-        type: dict
-        default: {}
-      priority_class:
-        description:
-          - The name of the priority class of the pods.
-        type: str
-        default: ""
-      host_network:
-        description:
-          - Whether the pods use the network of their node. This is for API servers that cannot reach pods, such as those of Amazon EKS with
-            another network plugin than the AWS VPC CNI.
-        type: bool
-        default: false
-      port:
-        description:
-          - The port that the pods listen on. A port below 1024 needs privileges. The plan has steps for a change of the port, also from
-            upstream's 443.
-        type: int
-        default: 8443
+      - The port that the webhook's pods listen on. A port below 1024 needs privileges. The plan has steps for a change of the port, also
+        from upstream's 443.
+    type: int
+    default: 8443
+  webhook_host_network:
+    description:
+      - Whether the webhook's pods use the network of their node. This is for API servers that cannot reach pods, such as those of Amazon
+        EKS with another network plugin than the AWS VPC CNI.
+    type: bool
+    default: false
 """

@@ -77,66 +77,23 @@ options:
       - The digests that the images are pinned to, by program and tag, such as C(snapshot-controller:v8.7.0).
     type: dict
     default: {}
-  pull_secrets:
-    description:
-      - The names of the Secrets for pulling the images.
-    type: list
-    elements: str
-    default: []
   controller:
     description:
-      - Changes to the controller's Deployment. Without them it is upstream's.
+      - >-
+        A part of the controller's Deployment as a manifest has it, such as C({spec: {replicas: 2}}). It is merged into the Deployment of the
+        release like a strategic merge patch. A field that is null is removed.
+      - In C(spec.template.spec.containers), an entry without C(name) changes the container of the release.
+      - What the release owns is refused. This is the selector and its labels, the image, and the arguments. See
+        O(image_registry), O(digests) and O(controller_arguments).
     type: dict
-    suboptions:
-      replicas:
-        description:
-          - The number of pods.
-        type: int
-      min_ready_seconds:
-        description:
-          - The time in seconds for which a pod must be ready before it counts as available.
-        type: int
-      labels:
-        description:
-          - Labels of the Deployment and of its pods, in addition to upstream's.
-        type: dict
-        default: {}
-      annotations:
-        description:
-          - Annotations of the Deployment and of its pods.
-        type: dict
-        default: {}
-      tolerations:
-        description:
-          - Tolerations of the pods.
-        type: list
-        elements: dict
-        default: []
-      node_selector:
-        description:
-          - Labels of the nodes that the pods may run on.
-        type: dict
-        default: {}
-      affinity:
-        description:
-          - Affinity of the pods.
-        type: dict
-        default: {}
-      resources:
-        description:
-          - Requests and limits of the container.
-        type: dict
-        default: {}
-      priority_class:
-        description:
-          - The name of the priority class of the pods.
-        type: str
-        default: ""
-      host_network:
-        description:
-          - Whether the pods use the network of their node.
-        type: bool
-        default: false
+    default: {}
+  webhook:
+    description:
+      - The same for the webhook's Deployment. Without it, the Deployment is upstream's with the additions of this collection. The
+        additions are at least 2 replicas, a readiness probe, a user without privileges, and pods that serve for a moment before they
+        end.
+    type: dict
+    default: {}
   signer_name:
     description:
       - The signer of the webhook's certificate. By default the signer of the cluster's provider.

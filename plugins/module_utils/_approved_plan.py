@@ -41,9 +41,7 @@ UNCOVERED = {
     **dict.fromkeys(
         ("source", "source_auth"), "The digests of the writes cover the manifests that the mirror serves"
     ),
-    **dict.fromkeys(
-        ("backup_directory", "backup_in_cluster"), "A backup copies what was there before the run"
-    ),
+    "backup": "A backup copies what was there before the run",
     "approved_plan": "It holds the digests",
 }
 MOST_DIFFERENCES = 3

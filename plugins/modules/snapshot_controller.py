@@ -64,17 +64,14 @@ options:
         permission is an example.
     type: bool
     default: true
-  backup_directory:
+  backup:
     description:
-      - A directory on the machine that runs the task. Before the first write of a hop, the module writes a backup file
-        there. The file has every object that the hop changes or deletes, and the commands that restore them. Of a Secret, it has only the certificates.
-    type: path
-  backup_in_cluster:
-    description:
-      - Whether the backup is also kept in the cluster, in ConfigMaps of the namespace C(kube-system). The newest five are kept. Use this
-        if the files of the machine that runs the task are lost, as in an execution environment of AWX.
-    type: bool
-    default: false
+      - The place of the backup of each hop. It is a directory on the machine that runs the task, or V(cluster). Before the first write of
+        a hop, the module writes every object that the hop changes or deletes. Of a Secret, it writes only the certificates.
+      - A file in the directory also has the commands that restore the objects.
+      - V(cluster) keeps the newest five backups in ConfigMaps of the namespace C(kube-system). Use it if the files of the machine that
+        runs the task are lost, as in an execution environment of AWX.
+    type: str
   step_timeout:
     description:
       - The longest time for one step, in seconds.
@@ -106,20 +103,24 @@ EXAMPLES = r"""
   certflow.kubernetes.snapshot_controller:
     version: 8.7.0
     accept: [kubectl]
-    backup_directory: ~/.local/state/certflow.kubernetes/backups
+    backup: ~/.local/state/certflow.kubernetes/backups
 
 - name: Upgrade from a mirror of the registry
   certflow.kubernetes.snapshot_controller:
     version: 8.7.0
     source: /srv/releases/external-snapshotter-{version}.tar.gz
     image_registry: registry.example.com/sig-storage
-    pull_secrets: [mirror]
     controller:
-      tolerations:
-        - key: node-role.kubernetes.io/control-plane
-          operator: Exists
-      resources:
-        requests: {cpu: 10m, memory: 50Mi}
+      spec:
+        template:
+          spec:
+            imagePullSecrets: [{name: mirror}]
+            tolerations:
+              - key: node-role.kubernetes.io/control-plane
+                operator: Exists
+            containers:
+              - resources:
+                  requests: {cpu: 10m, memory: 50Mi}
 
 - name: Verify that the installed controller works
   certflow.kubernetes.snapshot_controller:

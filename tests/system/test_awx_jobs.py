@@ -80,7 +80,7 @@ def upgrade_job(directory: Path, cluster: Cluster, source: str, **options: Any) 
         "snapshot_controller_version": RELEASE,
         "snapshot_controller_source": source,
         "snapshot_controller_cache_directory": str(directory / "cache"),
-        "snapshot_controller_backup_directory": "",
+        "snapshot_controller_backup": "",
         "snapshot_controller_validation_webhook": False,
         "snapshot_controller_kubeconfig": str(cluster.kubeconfig),
         **{f"snapshot_controller_{name}": value for name, value in options.items()},

@@ -249,7 +249,7 @@ def upgrade_to(release: str, source: str, place: Path) -> dict[str, Any]:
         "snapshot_controller_version": release,
         "snapshot_controller_source": source,
         "snapshot_controller_cache_directory": str(place),
-        "snapshot_controller_backup_directory": str(place),
+        "snapshot_controller_backup": str(place),
         "snapshot_controller_step_timeout": 20,
         "snapshot_controller_accept": ["kubectl"],
     }

@@ -70,7 +70,7 @@ def test_an_upgrade_of_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> Non
         (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(parts)))
         common: dict[str, Any] = {"snapshot_controller_version": TARGET, "certflow_report": "report.json"}
         common |= {"snapshot_controller_source": source, "snapshot_controller_accept": ["kubectl"]}
-        common |= {"snapshot_controller_controller": {"min_ready_seconds": 3}}
+        common |= {"snapshot_controller_controller": {"spec": {"minReadySeconds": 3}}}
         arguments = ("-i", "clusters.yml", "-e", json.dumps({**common, **variables}), *words)
         done = playbook.play(tmp_path, UPGRADE, *arguments, HOME=str(tmp_path))
         written = json.loads((tmp_path / "report.json").read_text())["clusters"]

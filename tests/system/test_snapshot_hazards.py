@@ -221,7 +221,7 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
     ),
     "host-port": (
         "7.0.2", patch(WEBHOOK, {"op": "add", "path": "/spec/template/spec/hostNetwork", "value": True}), "8.1.1",
-        {"webhook": {"host_network": True, "port": 443}},
+        {"webhook_host_network": True, "webhook_port": 443},
     ),
     "groups-path": (
         "7.0.2",

@@ -208,7 +208,7 @@ CASES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "altered": ({"source": "{{ playbook_dir }}/altered", "cache": "{{ playbook_dir }}/none"}, "preflight-failed", ("setup-snapshot-controller.yaml",)),
     "no policy": ({"failure_policy": "fail"}, "invalid-input", ("failure_policy", "Ignore", "Fail")),
     "no option": ({"controller": {"replica": 2}}, "invalid-input", ("replica",)),
-    "no number": ({"controller": {"replicas": "many"}}, "invalid-input", ("replicas",)),
+    "no number": ({"controller": {"spec": {"replicas": "many"}}}, "preflight-failed", ("replicas",)),
     "no argument": ({"arguments": ["--no-such-flag=1"]}, "upgrade-refused", ("no-such-flag",)),
 }  # fmt: skip
 
@@ -323,7 +323,7 @@ IN_A_BATCH = """
     snapshot_controller_accept: [kubectl]
     snapshot_controller_validation_webhook: false
     snapshot_controller_step_timeout: 60
-    snapshot_controller_backup_directory: ""
+    snapshot_controller_backup: ""
   tasks:
     - block:
         - ansible.builtin.command: "false"

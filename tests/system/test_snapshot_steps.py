@@ -373,9 +373,21 @@ def test_everything_of_a_release_equals_a_fresh_installation(
     patch = {"spec": {"template": {"spec": {"hostNetwork": True}}}}
     lab.kubectl(installed.cluster, "patch", "deployment", DEPLOYMENT, "-p", json.dumps(patch))
     options: Object = {
-        "controller": {"replicas": 3, "min_ready_seconds": 3, "labels": {"team": "storage"}},
-        "webhook": {"tolerations": [{"operator": "Exists"}], "resources": {"requests": {"cpu": "10m"}}},
-        "pull_secrets": ["mirror"],
+        "controller": {
+            "metadata": {"labels": {"team": "storage"}},
+            "spec": {"replicas": 3, "minReadySeconds": 3},
+        },
+        "webhook": {
+            "spec": {
+                "template": {
+                    "spec": {
+                        "imagePullSecrets": [{"name": "mirror"}],
+                        "tolerations": [{"operator": "Exists"}],
+                        "containers": [{"resources": {"requests": {"cpu": "10m"}}}],
+                    }
+                }
+            }
+        },
         "digests": {"snapshot-controller:v6.2.2": f"sha256:{'0' * 64}"},
     }
     step: Object = {"release": "6.2.2", "parts": EVERYTHING, "secret": "new-tls", "options": options}

@@ -111,10 +111,10 @@ def upgrade(old: OldCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "version": NEW,
             "accept": ["kubectl", "arguments-dropped"],
             "webhook_namespace": lab.WEBHOOK_NAMESPACE,
-            "controller": {"min_ready_seconds": 3},
+            "controller": {"spec": {"minReadySeconds": 3}},
             "source": source,
             "cache_directory": str(tmp_path_factory.mktemp("releases")),
-            "backup_directory": str(tmp_path_factory.mktemp("backups")),
+            "backup": str(tmp_path_factory.mktemp("backups")),
             "step_timeout": 120,
             "wait_timeout": 900,
         }

@@ -53,7 +53,7 @@ class Reader:
         (directory / "inventory.yml").write_text(INVENTORY)
         self.substituted = {
             "snapshot_controller_source": source,
-            "snapshot_controller_controller": {"replicas": 1, "min_ready_seconds": 1},
+            "snapshot_controller_controller": {"spec": {"replicas": 1, "minReadySeconds": 1}},
         }
 
     def runs(self, command: str, *words: str) -> PlaybookRun:

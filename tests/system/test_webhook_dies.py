@@ -46,7 +46,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     ReleaseSource,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
-    DeploymentSettings,
     ReleaseSettings,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, backups, undo
@@ -71,7 +70,7 @@ OLD, NEW = "6.2.2", "7.0.2"
 KUBERNETES = (1, 36)
 PODS = f"/api/v1/namespaces/{lab.WEBHOOK_NAMESPACE}/pods"
 STEP_SECONDS = 180
-LIMITED = DeploymentSettings(resources={"limits": {"memory": "6Mi"}})
+LIMITED = {"spec": {"template": {"spec": {"containers": [{"resources": {"limits": {"memory": "6Mi"}}}]}}}}
 
 
 class WebhookUpgrade:
@@ -177,7 +176,7 @@ def test_a_webhook_killed_under_load_is_detected_before_the_old_pods_are_deleted
     before = _images(run.cluster)
     with SnapshotLoad(run.cluster, NEW) as load:
         with pytest.raises(RolloutError) as caught:
-            run.go(NEW, ReleaseSettings(webhook=LIMITED, kubernetes=KUBERNETES))
+            run.go(NEW, ReleaseSettings(deployments={"webhook": LIMITED}, kubernetes=KUBERNETES))
         assert ("webhook-switch" in run.done, "webhook-watch" in run.done) == (True, False)
         _check(caught.value)
         assert _ready_old_pods(run.cluster) == 3

@@ -20,23 +20,23 @@ from .._kube.client import Client
 from .._paths import expand
 from .._process import interrupt, progress_lines
 from .._result import Result
+from .._snapshot.release import partial_deployment
 from .._snapshot.release.release_source import UPSTREAM, ReleaseSource
-from .._snapshot.release.settings import (
-    WEBHOOK_PORT,
-    DeploymentSettings,
-    ImageSettings,
-    ReleaseSettings,
-)
+from .._snapshot.release.settings import ImageSettings, ReleaseSettings
 from .._upgrade.engine import Upgrade
 from .._upgrade.upgrade_request import CertificateOptions, UpgradeRequest
 from . import snapshot_controller_info
-from .snapshot_controller_info import WORKLOAD, parse_options, parse_release
+from .snapshot_controller_info import parse_options, parse_release
 
 PRESENT, VERIFIED = "present", "verified"
+#: The value of the option backup that is not a directory.
+CLUSTER = "cluster"
+#: The options with a part of a Deployment.
+DEPLOYMENTS = ("controller", "webhook")
 ARGUMENTS: dict[str, Any] = {
     **snapshot_controller_info.ARGUMENTS,
     "state": {"type": "str", "choices": [PRESENT, VERIFIED], "default": PRESENT},
-    "controller": {"type": "dict", "options": WORKLOAD},
+    **{option: {"type": "dict", "default": {}} for option in DEPLOYMENTS},
     "source": {"type": "str", "default": UPSTREAM},
     "source_auth": {
         "type": "dict",
@@ -54,7 +54,6 @@ ARGUMENTS: dict[str, Any] = {
     "sums": {"type": "dict", "default": {}},
     "cache_directory": {"type": "path", "default": "~/.cache/certflow.kubernetes/releases"},
     "digests": {"type": "dict", "default": {}},
-    "pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},  # names
     "signer_name": {"type": "str"},
     "provider": {"type": "str", "default": AUTO},
     "providers": {"type": "list", "elements": "dict", "default": []},
@@ -63,8 +62,7 @@ ARGUMENTS: dict[str, Any] = {
     "renew_before": {"type": "str"},
     "probe_namespace": {"type": "str"},
     "undo": {"type": "bool", "default": True},
-    "backup_directory": {"type": "path"},
-    "backup_in_cluster": {"type": "bool", "default": False},
+    "backup": {"type": "str"},
     "step_timeout": {"type": "int", "default": 600},
     "wait_timeout": {"type": "int", "default": 3600},
     **_approved_plan.OPTION,
@@ -95,18 +93,18 @@ def parse_request(parameters: Mapping[str, Any]) -> UpgradeRequest:
             f"the option step_timeout has the value {parameters['step_timeout']}, which is not a number of seconds",
             remedy="Set step_timeout to 1 or more seconds",
         )
-    webhook = parameters["webhook"] or {}
-    backup = expand(parameters["backup_directory"] or "")
+    deployments = {option: parameters[option] or {} for option in DEPLOYMENTS}
+    for option, partial in deployments.items():
+        partial_deployment.check(option, partial)
+    backup = parameters["backup"] or ""
     return UpgradeRequest(
         release=parse_release(parameters),
         options=parse_options(parameters),
         settings=ReleaseSettings(
-            controller=_workload(parameters["controller"]),
-            webhook=_workload(webhook),
-            images=ImageSettings(
-                parameters["image_registry"], parameters["digests"], parameters["pull_secrets"]
-            ),
-            port=webhook.get("port") or WEBHOOK_PORT,
+            deployments=deployments,
+            host_network=parameters["webhook_host_network"],
+            images=ImageSettings(parameters["image_registry"], parameters["digests"]),
+            port=parameters["webhook_port"],
         ),
         source=ReleaseSource(
             parameters["source"],
@@ -122,15 +120,9 @@ def parse_request(parameters: Mapping[str, Any]) -> UpgradeRequest:
         ),
         probe_namespace=parameters["probe_namespace"] or "",
         undo=parameters["undo"],
-        backup_directory=Path(backup) if backup else None,
-        backup_in_cluster=parameters["backup_in_cluster"],
+        backup_directory=Path(expand(backup)) if backup and backup != CLUSTER else None,
+        backup_in_cluster=backup == CLUSTER,
         step_timeout=parameters["step_timeout"],
-    )
-
-
-def _workload(given: Mapping[str, Any] | None) -> DeploymentSettings:
-    return DeploymentSettings(
-        **{key: value for key, value in (given or {}).items() if key in WORKLOAD and value is not None}
     )
 
 

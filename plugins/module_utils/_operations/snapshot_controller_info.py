@@ -30,18 +30,6 @@ from .._upgrade import planning
 
 FAILURE_POLICIES = ("Ignore", "Fail")
 
-WORKLOAD: dict[str, Any] = {
-    "replicas": {"type": "int"},
-    "min_ready_seconds": {"type": "int"},
-    "labels": {"type": "dict", "default": {}},
-    "annotations": {"type": "dict", "default": {}},
-    "tolerations": {"type": "list", "elements": "dict", "default": []},
-    "node_selector": {"type": "dict", "default": {}},
-    "affinity": {"type": "dict", "default": {}},
-    "resources": {"type": "dict", "default": {}},
-    "priority_class": {"type": "str", "default": ""},
-    "host_network": {"type": "bool", "default": False},
-}
 #: The words of the option accept.
 ACCEPTED = (
     *_consent.UPGRADABLE,
@@ -59,10 +47,8 @@ ARGUMENTS: dict[str, Any] = {
     "failure_policy": {"type": "raw"},
     "controller_arguments": {"type": "list", "elements": "str", "default": []},
     "webhook_arguments": {"type": "list", "elements": "str", "default": []},
-    "webhook": {
-        "type": "dict",
-        "options": {**WORKLOAD, "port": {"type": "int", "default": WEBHOOK_PORT}},
-    },
+    "webhook_port": {"type": "int", "default": WEBHOOK_PORT},
+    "webhook_host_network": {"type": "bool", "default": False},
     "accept": _consent.OPTION,
     "remove_controllers": {"type": "list", "elements": "str", "default": []},
     "image_registry": {"type": "str", "default": REGISTRY},
@@ -91,7 +77,6 @@ def parse_release(parameters: Mapping[str, Any]) -> Release:
 
 def parse_options(parameters: Mapping[str, Any]) -> UpgradeOptions:
     """Return the choices that the plan depends on. Raises CertflowError for a value that is not valid."""
-    webhook = parameters["webhook"] or {}
     return UpgradeOptions(
         namespace=parameters["namespace"] or "",
         webhook_namespace=parameters["webhook_namespace"] or "",
@@ -104,8 +89,8 @@ def parse_options(parameters: Mapping[str, Any]) -> UpgradeOptions:
         installed_version=_parse_version(parameters["installed_version"]),
         controller_arguments=tuple(parameters["controller_arguments"]),
         webhook_arguments=tuple(parameters["webhook_arguments"]),
-        webhook_port=webhook.get("port") or WEBHOOK_PORT,
-        webhook_host_network=bool(webhook.get("host_network")),
+        webhook_port=parameters["webhook_port"],
+        webhook_host_network=parameters["webhook_host_network"],
         image_registry=parameters["image_registry"] or REGISTRY,
     )
 

@@ -124,7 +124,7 @@ def write_file(directory: Path, host: str, now: datetime, objects: Sequence[Obje
     except OSError as exc:
         raise StepError(
             f"the backup cannot be written to {path}: {exc.strerror}",
-            remedy="Set backup_directory to a directory that the task can write",
+            remedy="Set backup to a directory that the task can write",
         ) from exc
     return path
 
@@ -176,7 +176,7 @@ def _make_config_maps(
             f"the backup is too large for ConfigMaps of the cluster: it has {len(packed)} bytes, and the maximum is "
             f"{MOST_PARTS * PART_BYTES}",
             code="backup-too-large",
-            remedy="Set backup_in_cluster to false, and backup_directory to a directory that outlives the job",
+            remedy="Set backup to a directory that outlives the job",
         )
     names = [_part_name(f"{name}-{now:{_TIME}}", number) for number in range(1, len(parts) + 1)]
     readme = README.format(when=_format_time(now), command=restore_command(namespace, names))

@@ -144,7 +144,9 @@ FAULTS = (
     UpgradeFault(
         "a webhook that never gets ready",
         (BACK,),
-        given={"snapshot_controller_webhook": {"node_selector": {"certflow.invalid/no": "node"}}, **SHORTLY},
+        given={"snapshot_controller_webhook": {
+                "spec": {"template": {"spec": {"nodeSelector": {"certflow.invalid/no": "node"}}}}
+            }, **SHORTLY},
         code="rollout-failed",
     ),
     UpgradeFault(

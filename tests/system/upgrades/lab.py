@@ -53,7 +53,7 @@ VARIABLES = {
     "snapshot_controller_context": "{{ inventory_hostname }}",
     "snapshot_controller_accept": ["kubectl"],
     "snapshot_controller_webhook_namespace": lab.WEBHOOK_NAMESPACE,
-    "snapshot_controller_controller": {"min_ready_seconds": 3},
+    "snapshot_controller_controller": {"spec": {"minReadySeconds": 3}},
 }
 
 # The result of each cluster, also after a failure, and the digests of its plan.
@@ -99,7 +99,7 @@ class Lab:
             "snapshot_controller_kubeconfig": str(kubeconfig.merge(directory / "kubeconfig", users)),
             "snapshot_controller_source": source,
             "snapshot_controller_cache_directory": str(directory / "cache"),
-            "snapshot_controller_backup_directory": str(directory / "backups"),
+            "snapshot_controller_backup": str(directory / "backups"),
         }
         (directory / "inventory.ini").write_text("\n".join(fleet))
 

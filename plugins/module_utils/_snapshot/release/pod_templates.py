@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..labels import PORT_LABEL, RELEASE_LABEL
+from . import partial_deployment
 from .release_table import is_at_least
-from .settings import DeploymentSettings, ReleaseParts, ReleaseSettings
+from .settings import ReleaseParts, ReleaseSettings
 
 # The time in seconds for which a webhook pod sleeps before it ends. The programs stop at once, also during calls
 # (external-snapshotter pkg/*-webhook: tls.Listen without Shutdown). In this time the API servers are made to reconnect, after all
@@ -29,25 +30,19 @@ Object = dict[str, Any]
 
 def deployment(part: str, obj: Object, wanted: ReleaseParts, settings: ReleaseSettings) -> Object:
     """Return upstream's Deployment with the settings. part: "controller" or "webhook"."""
-    workload = settings.controller if part == "controller" else settings.webhook
-    spec, template = obj["spec"], obj["spec"]["template"]
+    template = obj["spec"]["template"]
     (container,) = template["spec"]["containers"]
     container["image"] = image(container["image"], wanted.release, settings)
     arguments = wanted.arguments or ()
+    labels = {RELEASE_LABEL: wanted.release}
     if part == "webhook":
         arguments = (f"--port={settings.port}", *arguments)
-        _harden(obj, container, workload, settings)
+        labels[PORT_LABEL] = str(settings.port)
+        _harden(obj, container, settings)
         _mount(template["spec"], container, wanted.secret)
     container["args"] = merged(container["args"], arguments)
-    _metadata(obj["metadata"], workload, {})
-    port = {PORT_LABEL: str(settings.port)} if part == "webhook" else {}
-    _metadata(template["metadata"], workload, {RELEASE_LABEL: wanted.release, **port})
-    _place(template["spec"], container, workload, settings)
-    if workload.replicas is not None:
-        spec["replicas"] = workload.replicas
-    if workload.min_ready_seconds is not None:
-        spec["minReadySeconds"] = workload.min_ready_seconds
-    return obj
+    template["metadata"]["labels"] = {**labels, **template["metadata"]["labels"]}
+    return partial_deployment.merged(part, obj, settings.deployments.get(part) or {})
 
 
 def image(upstream: str, release: str, settings: ReleaseSettings) -> str:
@@ -74,12 +69,12 @@ def budget(webhook: Mapping[str, Any]) -> Object:
     }
 
 
-def _harden(obj: Object, container: Object, workload: DeploymentSettings, settings: ReleaseSettings) -> None:
+def _harden(obj: Object, container: Object, settings: ReleaseSettings) -> None:
     """Add what upstream's webhooks lack: replicas, readiness, the sleep before the end, and a security context."""
     spec = obj["spec"]
     spec["replicas"] = max(FEWEST_REPLICAS, spec.get("replicas") or 1)
     # On the host's network two pods with the same port cannot share a node, so an additional pod may find no node.
-    surge: tuple[int | str, int] = (0, 1) if workload.host_network else ("100%", 0)
+    surge: tuple[int | str, int] = (0, 1) if settings.host_network else ("100%", 0)
     spec["strategy"] = {
         "type": "RollingUpdate",
         "rollingUpdate": {"maxSurge": surge[0], "maxUnavailable": surge[1]},
@@ -103,6 +98,9 @@ def _harden(obj: Object, container: Object, workload: DeploymentSettings, settin
         "runAsGroup": USER,
         "seccompProfile": {"type": "RuntimeDefault"},
     }
+    if settings.host_network:
+        # Without this policy the pods use the node's resolver, which does not know names of the cluster.
+        spec["template"]["spec"].update({"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"})
 
 
 def _mount(pod: Object, container: Object, secret: str) -> None:
@@ -113,32 +111,6 @@ def _mount(pod: Object, container: Object, secret: str) -> None:
     names = {"cert.pem": "tls.crt", "key.pem": "tls.key"}
     for old, new in names.items():
         container["args"] = [argument.replace(f"/{old}", f"/{new}") for argument in container["args"]]
-
-
-def _metadata(metadata: Object, workload: DeploymentSettings, labels: Mapping[str, str]) -> None:
-    """Add labels and annotations. Upstream's labels take precedence, because selectors depend on them."""
-    every = {**workload.labels, **labels, **(metadata.get("labels") or {})}
-    if every:
-        metadata["labels"] = every
-    if workload.annotations:
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), **workload.annotations}
-
-
-def _place(pod: Object, container: Object, workload: DeploymentSettings, settings: ReleaseSettings) -> None:
-    """Set the fields for scheduling, resources and networks of the pods."""
-    given = {
-        "tolerations": list(workload.tolerations),
-        "nodeSelector": dict(workload.node_selector),
-        "affinity": dict(workload.affinity),
-        "priorityClassName": workload.priority_class,
-        "imagePullSecrets": [{"name": name} for name in settings.images.pull_secrets],
-    }
-    pod.update({key: value for key, value in given.items() if value})
-    if workload.resources:
-        container["resources"] = dict(workload.resources)
-    if workload.host_network:
-        # Without this policy the pods use the node's resolver, which does not know names of the cluster.
-        pod.update({"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"})
 
 
 def _flag(argument: str) -> str:

@@ -16,25 +16,6 @@ WEBHOOK_PORT = 8443
 
 
 @dataclass(frozen=True)
-class DeploymentSettings:
-    """Settings for one Deployment. None and empty values keep upstream's."""
-
-    replicas: int | None = None
-    min_ready_seconds: int | None = None
-    #: Labels of the Deployment and of its pods. The same holds for the annotations.
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    tolerations: Sequence[Mapping[str, Any]] = ()
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    affinity: Mapping[str, Any] = field(default_factory=dict)
-    #: Requests and limits of the container.
-    resources: Mapping[str, Any] = field(default_factory=dict)
-    priority_class: str = ""
-    #: For API servers that cannot reach pods, such as EKS with another CNI (piraeusdatastore/helm-charts#42).
-    host_network: bool = False
-
-
-@dataclass(frozen=True)
 class ImageSettings:
     """Settings for the images."""
 
@@ -42,16 +23,17 @@ class ImageSettings:
     registry: str = REGISTRY
     #: Digests such as "sha256:..." by program and tag, such as "snapshot-controller:v8.7.0".
     digests: Mapping[str, str] = field(default_factory=dict)
-    #: The names of Secrets.
-    pull_secrets: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class ReleaseSettings:
     """All settings for the objects of a release."""
 
-    controller: DeploymentSettings = DeploymentSettings()
-    webhook: DeploymentSettings = DeploymentSettings()
+    #: The user's part of each Deployment, by option: "controller" and "webhook".
+    deployments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: The webhook's pods use the network of their node. For API servers that cannot reach pods, such as EKS with another CNI
+    #: (piraeusdatastore/helm-charts#42).
+    host_network: bool = False
     images: ImageSettings = ImageSettings()
     #: The port of the webhook.
     port: int = WEBHOOK_PORT

@@ -55,6 +55,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 }
 WRONG_UPGRADE: dict[str, tuple[dict[str, Any], str]] = {
     **WRONG,
+    "a selector of the controller": ({"controller": {"spec": {"selector": {}}}}, "invalid-input"),
     "no time": ({"step_timeout": 0}, "invalid-input"),
     "a negative time": ({"step_timeout": -1}, "invalid-input"),
 }
@@ -90,7 +91,7 @@ def test_a_plan_with_a_wrong_option_contacts_no_cluster(case: str) -> None:
 
 @pytest.mark.usefixtures("_no_home")
 def test_a_backup_below_a_home_that_does_not_exist_contacts_no_cluster() -> None:
-    parameters = {**checked(snapshot_controller.ARGUMENTS, {}), "backup_directory": "~/backups"}
+    parameters = {**checked(snapshot_controller.ARGUMENTS, {}), "backup": "~/backups"}
     client: Client = Untouched()  # type: ignore[assignment]
     with pytest.raises(CertflowError) as caught:
         snapshot_controller.OPERATION.run(client, parameters, False)
@@ -118,14 +119,15 @@ def test_policies_that_may_be_given(given: Any, name: str, expected: Any) -> Non
 
 def test_the_request_has_what_was_given() -> None:
     found = request(
-        webhook={"port": 9443, "host_network": True, "replicas": 3},
-        controller={"replicas": 2, "labels": {"team": "storage"}},
+        webhook={"spec": {"replicas": 3}},
+        webhook_port=9443,
+        webhook_host_network=True,
+        controller={"spec": {"replicas": 2}},
         installed_version="7.0.2",
         remove_controllers=["default/second"],
         digests={"snapshot-controller:v8.7.0": "sha256:00"},
-        pull_secrets=["mirror"],
         signer_name="example.com/ca",
-        backup_directory="/backups",
+        backup="/backups",
         undo=False,
         step_timeout=7,
     )
@@ -135,13 +137,24 @@ def test_the_request_has_what_was_given() -> None:
         9443,
         True,
     )
-    assert (found.settings.webhook.replicas, found.settings.webhook.host_network) == (3, True)
-    assert (found.settings.controller.replicas, found.settings.controller.labels) == (2, {"team": "storage"})
+    assert found.settings.host_network
+    assert found.settings.deployments == {
+        "controller": {"spec": {"replicas": 2}},
+        "webhook": {"spec": {"replicas": 3}},
+    }
     assert found.options.installed_version == (7, 0, 2)
     assert found.options.remove_controllers == ("default/second",)
-    assert found.settings.images.pull_secrets == ["mirror"]
     assert found.certificate.signer_name == "example.com/ca"
     assert (found.backup_directory, found.undo, found.step_timeout) == (Path("/backups"), False, 7)
+
+
+@pytest.mark.parametrize(
+    ("backup", "directory", "is_in_cluster"),
+    [(None, None, False), ("", None, False), ("cluster", None, True), ("./cluster", Path("cluster"), False)],
+)
+def test_the_place_of_the_backup(backup: str | None, directory: Path | None, is_in_cluster: bool) -> None:
+    found = request(backup=backup)
+    assert (found.backup_directory, found.backup_in_cluster) == (directory, is_in_cluster)
 
 
 def test_the_defaults() -> None:

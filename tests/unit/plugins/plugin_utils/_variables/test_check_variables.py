@@ -238,7 +238,7 @@ MESSAGES: tuple[tuple[str, str, str], ...] = (
     ("webhook_certificate", "Secret a/b: the namespace, the service and the host of kube-system", "Secret a/b: the namespace, the service and the host of kube-system"),
     ("webhook_certificate", "Set $signer_name", "Set $signer_name"),
     ("webhook_certificate", "https://x.signer_name/wait-timeout and my-secret.name", "https://x.signer_name/wait-timeout and my-secret.name"),
-    ("snapshot_controller", "Set backup_in_cluster to false", "Set $backup_in_cluster to false"),
+    ("snapshot_controller", "Set webhook_port to 8443", "Set $webhook_port to 8443"),
     ("snapshot_controller", "Set controller_arguments or namespace.", "Set $arguments or $install_namespace."),
     ("snapshot_controller", "state it with accept: [kubectl]", "state it with $accept: [kubectl]"),
 )  # fmt: skip

@@ -15,7 +15,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     rendering,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
-    DeploymentSettings,
     ImageSettings,
     ReleaseParts,
     ReleaseSettings,
@@ -136,9 +135,6 @@ CASES: dict[str, tuple[str, int, Object, ReleaseSettings, str, Any]] = {
     "a digest of another release is not taken": (
         "controller", 0, {}, ReleaseSettings(images=ImageSettings(digests={"snapshot-controller:v7.0.2": DIGEST})), f"{BOX}.image", IMAGE,
     ),
-    "pull secrets": (
-        "controller", 0, {}, ReleaseSettings(images=ImageSettings(pull_secrets=["mirror"])), f"{POD}.imagePullSecrets", [{"name": "mirror"}],
-    ),
     "the namespace": ("controller", 0, {}, ReleaseSettings(), "metadata.namespace", "storage"),
     "of a binding's subject": ("controller_rbac", 1, {}, ReleaseSettings(), "subjects.0.namespace", "storage"),
     "of the Service that is called": (
@@ -155,16 +151,12 @@ CASES: dict[str, tuple[str, int, Object, ReleaseSettings, str, Any]] = {
         "controller", 0, {}, ReleaseSettings(), "spec.template.metadata.labels", {"app": "controller", "app.kubernetes.io/version": "6.2.2"},
     ),
     "and not of the selector": ("controller", 0, {}, ReleaseSettings(), "spec.selector.matchLabels", {"app": "controller"}),
-    "upstream's labels outrank the user's": (
-        "controller", 0, {}, ReleaseSettings(controller=DeploymentSettings(labels={"app": "mine", "team": "a"})), "metadata.labels",
-        {"app": "controller", "team": "a"},
-    ),
-    "the user's replicas": ("controller", 0, {}, ReleaseSettings(controller=DeploymentSettings(replicas=5)), "spec.replicas", 5),
+    "the user's replicas": ("controller", 0, {}, ReleaseSettings(deployments={"controller": {"spec": {"replicas": 5}}}), "spec.replicas", 5),
     "the webhook's variables are not the controller's": (
-        "controller", 0, {}, ReleaseSettings(webhook=DeploymentSettings(replicas=5)), "spec.replicas", 1,
+        "controller", 0, {}, ReleaseSettings(deployments={"webhook": {"spec": {"replicas": 5}}}), "spec.replicas", 1,
     ),
     "resources": (
-        "webhook", 0, {}, ReleaseSettings(webhook=DeploymentSettings(resources={"limits": {"cpu": "1"}})), f"{BOX}.resources", {"limits": {"cpu": "1"}},
+        "webhook", 0, {}, ReleaseSettings(deployments={"webhook": {"spec": {"template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "1"}}}]}}}}}), f"{BOX}.resources", {"limits": {"cpu": "1"}},
     ),
     "nodes may be read where that is asked for": (
         "controller_rbac", 0, {"nodes": True}, ReleaseSettings(), "rules.1.resources", ["nodes"],
@@ -184,10 +176,10 @@ CASES: dict[str, tuple[str, int, Object, ReleaseSettings, str, Any]] = {
         "webhook", 0, {}, ReleaseSettings(), "spec.strategy.rollingUpdate", {"maxSurge": "100%", "maxUnavailable": 0},
     ),
     "but on the host's network, where there is no room": (
-        "webhook", 0, {}, ReleaseSettings(webhook=DeploymentSettings(host_network=True)), "spec.strategy.rollingUpdate", {"maxSurge": 0, "maxUnavailable": 1},
+        "webhook", 0, {}, ReleaseSettings(host_network=True), "spec.strategy.rollingUpdate", {"maxSurge": 0, "maxUnavailable": 1},
     ),
     "there the cluster's DNS goes on": (
-        "webhook", 0, {}, ReleaseSettings(webhook=DeploymentSettings(host_network=True)), f"{POD}.dnsPolicy", "ClusterFirstWithHostNet",
+        "webhook", 0, {}, ReleaseSettings(host_network=True), f"{POD}.dnsPolicy", "ClusterFirstWithHostNet",
     ),
     "the webhook's system calls": ("webhook", 0, {}, ReleaseSettings(), f"{POD}.securityContext.seccompProfile", {"type": "RuntimeDefault"}),
     "not root": ("webhook", 0, {}, ReleaseSettings(), f"{POD}.securityContext.runAsNonRoot", True),
