@@ -404,7 +404,7 @@ TEXTS = """
     - ansible.builtin.debug: {msg: changed}
       when: webhook_certificate_is_changed
 """
-STRUCTURED = ("secret", "targets", "signers", "providers", "workload", "probe")
+STRUCTURED = ("secret", "targets", "signers", "providers", "probe")
 IN_THE_PLAY = ("kubeconfig", "context")
 
 

@@ -201,9 +201,9 @@ def stale(node: Cluster, request: Any) -> Iterator[PodRotationRig]:
 def test_a_webhook_that_does_not_reload_its_certificate(stale: PodRotationRig, say: Say) -> None:
     """The failure names it, no call fails meanwhile, and a requested restart repairs it.
 
-    The pods with subPath have no option `workload`, so the task finds their Deployment.
+    For the pods with subPath, the task finds their Deployment.
     """
-    named: dict[str, Any] = {} if stale.webhook.sub_path else {"workload": {"name": stale.webhook.name}}
+    reaction = "restart" if stale.webhook.sub_path else f"Deployment/{stale.webhook.name}"
     with stale.load() as load:
         failed = stale.renew(served_timeout=6)
         assert failed.get("failed"), failed
@@ -214,7 +214,7 @@ def test_a_webhook_that_does_not_reload_its_certificate(stale: PodRotationRig, s
         # The next run continues with the certificate in the Secret.
         again = stale.run(served_timeout=1)
         assert again.get("failed"), again
-        cured = stale.run(served_timeout=20, on_stale="restart", **named)
+        cured = stale.run(served_timeout=20, on_stale=reaction)
     say(f"{stale.webhook.name}: {load}")
     assert_in_use(cured)
     assert cured["proof"]["dropped"] == 1

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Find the workload to restart, if the task names none (on_stale: restart without workload)."""
+"""Find the workload to restart, if the task names none (on_stale: restart)."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def _not_one(run: CertificateRun, candidates: tuple[WebhookWorkload, ...]) -> Re
     if not candidates:
         return RequestError(
             f"on_stale: restart has no workload, because no Deployment, DaemonSet or StatefulSet{behind} uses {secret}",
-            remedy="Set workload to the workload that serves the certificate, or on_stale: fail",
+            remedy="Set on_stale to KIND/NAME of the workload that serves the certificate, or to fail",
         )
     return RequestError(
         f"on_stale: restart has no workload, and {len(candidates)} workloads{behind} use {secret}: "
         f"{', '.join(map(str, candidates))}",
         evidence=[str(workload) for workload in candidates],
-        remedy=f"Set workload to one of them, such as {{kind: {candidates[0].kind}, name: {candidates[0].name}}}",
+        remedy=f"Set on_stale to one of them, such as {candidates[0].kind}/{candidates[0].name}",
     )

@@ -35,6 +35,8 @@ from . import webhook_probe
 
 WOULD_PROBE = "a run that may write would probe which signer issues serving certificates on this cluster"
 PRESENT, ABSENT, VERIFIED = "present", "absent", "verified"
+#: The values of the option on_stale that are not a workload.
+FAIL, RESTART = "fail", "restart"
 #: The words of the option accept.
 ACCEPTED = (*_consent.OWNERS, OPERATOR, _consent.OTHER_CONTENT)
 SPEC: dict[str, Any] = {
@@ -74,15 +76,7 @@ SPEC: dict[str, Any] = {
     "trust": {"type": "str", "choices": ["verified", "chain", "leaf"], "default": "verified"},
     "ca_bundle": {"type": "str"},
     "accept": _consent.OPTION,
-    "workload": {
-        "type": "dict",
-        "options": {
-            "kind": {"type": "str", "choices": list(RESOURCES), "default": "Deployment"},
-            "name": {"type": "str", "required": True},
-            "namespace": {"type": "str"},
-        },
-    },
-    "on_stale": {"type": "str", "choices": ["fail", "restart"], "default": "fail"},
+    "on_stale": {"type": "str", "default": FAIL},
     "served_timeout": {"type": "int", "default": 120},
     "probe": {
         "type": "dict",
@@ -207,13 +201,17 @@ def _serving_options(
             f"the option served_timeout has the value {parameters['served_timeout']}",
             remedy="Set served_timeout to 0 or more seconds",
         )
-    given = parameters.get("workload")
-    workload = (
-        WebhookWorkload(given["kind"], given.get("namespace") or intent.namespace, given["name"])
-        if given
-        else None
-    )
-    return ServingOptions(workload, parameters["on_stale"], parameters["served_timeout"], intent.wait, probe)
+    on_stale = parameters["on_stale"]
+    kind, _slash, name = on_stale.partition("/")
+    if on_stale in (FAIL, RESTART):
+        return ServingOptions(None, on_stale, parameters["served_timeout"], intent.wait, probe)
+    if kind not in RESOURCES or not name or "/" in name:
+        raise RequestError(
+            f"the option on_stale has the value {on_stale!r}, which is neither a reaction nor a workload",
+            remedy=f"Set {FAIL}, {RESTART}, or KIND/NAME. The kinds are {', '.join(RESOURCES)}",
+        )
+    workload = WebhookWorkload(kind, intent.namespace, name)
+    return ServingOptions(workload, RESTART, parameters["served_timeout"], intent.wait, probe)
 
 
 OPERATION = Operation(

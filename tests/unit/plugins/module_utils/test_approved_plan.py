@@ -39,13 +39,12 @@ ROLES: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = {
             "service": "hook",
             "namespace": "demo",
             "secret": {"name": "tls"},
-            "workload": {"name": "hook"},
             "probe": {"object": {"kind": "Pod"}, "expect": "allowed"},
         },
     ),
     "snapshot_controller": (
         snapshot_controller.ARGUMENTS,
-        {"version": "8.5.0", "webhook": {}, "controller": {}},
+        {"version": "8.5.0"},
     ),
 }
 # Another value of an option, if the value does not follow from its type.

@@ -381,7 +381,7 @@ def test_a_restart_without_a_candidate_fails_if_an_endpoint_is_stale(make_rig: M
     assert rig.complete(ServingOptions(None, "restart", timeout=30)).values["proof"]["restarted"] is None
     rig = make_rig(STALE)
     put_workloads(rig, deployments=[workload("db", OTHERS)])
-    with fails("invalid-request", "apps/hook-tls", "workload"):
+    with fails("invalid-request", "apps/hook-tls", "on_stale"):
         rig.complete(ServingOptions(None, "restart", timeout=30))
 
 

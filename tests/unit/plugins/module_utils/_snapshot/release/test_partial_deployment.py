@@ -74,7 +74,7 @@ def test_other_fields_are_allowed(option: str, partial: dict[str, Any]) -> None:
     ("partial", "name"),
     [
         (labelled("app.kubernetes.io/name"), "app.kubernetes.io/name"),
-        (of_pods(containers=[{"name": "x"}]), "x."),
+        (of_pods(containers=[{"name": "x"}]), "x"),
     ],
 )
 def test_labels_of_the_selector_and_other_containers_are_refused(partial: dict[str, Any], name: str) -> None:

@@ -1,0 +1,43 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The option on_stale of k8s_csr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import ServingOptions
+
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._csr.flow import intent
+
+
+def options(on_stale: Any) -> ServingOptions:
+    return k8s_csr._serving_options({"on_stale": on_stale, "served_timeout": 7}, intent(), None)
+
+
+@pytest.mark.parametrize(
+    ("on_stale", "reaction", "workload"),
+    [
+        ("fail", "fail", "None"),
+        ("restart", "restart", "None"),
+        ("Deployment/hook", "restart", "Deployment apps/hook"),
+        ("DaemonSet/hook", "restart", "DaemonSet apps/hook"),
+        ("StatefulSet/hook", "restart", "StatefulSet apps/hook"),
+    ],
+)
+def test_a_reaction_or_a_workload(on_stale: str, reaction: str, workload: str) -> None:
+    found = options(on_stale)
+    assert (found.on_stale, str(found.workload), found.timeout) == (reaction, workload, 7)
+
+
+@pytest.mark.parametrize(
+    "on_stale", ["", "ignore", "hook", "Deployment", "Deployment/", "Pod/hook", "Deployment/apps/hook"]
+)
+def test_another_value_is_refused(on_stale: str) -> None:
+    with fails("invalid-request", "on_stale", "KIND/NAME."):
+        options(on_stale)
