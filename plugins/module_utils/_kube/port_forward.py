@@ -94,7 +94,9 @@ class PortForwardStream:
 def connect(client: Client, namespace: str, pod: str, port: int, bounds: ReadLimits) -> PortForwardStream:
     """Open a stream to the pod's port. The bounds apply to all reads.
 
-    An error says nothing about the pod, because the kubelet connects to it after the stream is open. Raises Forbidden, NotFound, ApiError, AuthenticationError, ConnectionFailed, TimedOut, AnswerTooLarge.
+    An error says nothing about the pod, because the kubelet connects to it after the stream is open.
+
+    Raises Forbidden, NotFound, ApiError, AuthenticationError, ConnectionFailed, TimedOut, AnswerTooLarge.
     """
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
     with contextlib.ExitStack() as stack:

@@ -116,7 +116,7 @@ def _unnamed(run: RunInput) -> Iterator[str]:
 
 
 def _names_cluster(owner: str, values: Mapping[str, Any]) -> bool:
-    names = [f"{prefix}_{name}" for prefix in {"certflow", owner} for name in ("kubeconfig", "context")]
+    names = [f"{prefix}_{name}" for prefix in ("certflow", owner) for name in ("kubeconfig", "context")]
     connection = values.get(f"{owner}_connection")
     server = connection.get("host") if isinstance(connection, Mapping) else None
     return not all(map(is_blank, (*map(values.get, names), server)))

@@ -60,7 +60,10 @@ LAYOUTS: Mapping[str, tuple[Column, ...]] = {
         Column("version", "Kubernetes"),
         Column("audited", "Audited"),
     ),
-    "unknowns": (_CLUSTER, Column("found", "Reason"), Column("checks", "Incomplete checks"), Column("objects", "Objects"), Column("permissions", "Missing permissions")),
+    "unknowns": (
+        _CLUSTER, Column("found", "Reason"), Column("checks", "Incomplete checks"), Column("objects", "Objects"),
+        Column("permissions", "Missing permissions"),
+    ),
     "exceptions": (
         Column("state", "State"), _CHECK, Column("clusters", "Clusters"), _OBJECT, Column("reason", "Reason"), Column("until", "Until"),
         Column("matches", "Findings", is_number=True),

@@ -117,7 +117,10 @@ _ROWS: tuple[ControlPlaneRequest, ...] = (
     _Row("apps", "replicasets/status deployments/status daemonsets/status", "UPDATE", _SYSTEM, "programs of the system do not roll out", PODS),
     _Row("apps", "deployments daemonsets", "CREATE UPDATE", _SYSTEM, "upgrades of the cluster do not change its programs", PODS),
     _Row("apps", "deployments/scale", "UPDATE", _SYSTEM, "the cluster's DNS is not scaled", severity=WARNING),
-    _Row("rbac.authorization.k8s.io", "clusterroles clusterrolebindings", "CREATE UPDATE", (), "a new API server ends, because it cannot write its roles", BOOTSTRAP),
+    _Row(
+        "rbac.authorization.k8s.io", "clusterroles clusterrolebindings", "CREATE UPDATE", (),
+        "a new API server ends, because it cannot write its roles", BOOTSTRAP,
+    ),
     _Row("rbac.authorization.k8s.io", "roles rolebindings", "CREATE UPDATE", _SYSTEM, "a new API server ends, because it cannot write its roles", BOOTSTRAP),
     _Row("apiregistration.k8s.io", "apiservices", "CREATE UPDATE DELETE", (), "new API groups are not served"),
     _Row("apiregistration.k8s.io", "apiservices/status", "UPDATE", (), "aggregated APIs stay unavailable"),
