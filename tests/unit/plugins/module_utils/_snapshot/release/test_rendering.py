@@ -256,3 +256,10 @@ def test_versions_that_stay_listed(keep: list[str], live: list[str], listed: lis
     assert [one["name"] for one in kept] == listed
     for one in kept[1:]:
         assert (one["served"], one["storage"], one["schema"]) == (False, False, {"of": one["name"]})
+
+
+@pytest.mark.parametrize(("upstream", "replicas"), [(None, 2), (1, 2), (3, 3)])
+def test_a_webhook_keeps_more_replicas_than_the_fewest(upstream: int | None, replicas: int) -> None:
+    obj: dict[str, Any] = {"spec": {"replicas": upstream, "template": {"spec": {}}}}
+    pod_templates._harden(obj, {}, ReleaseSettings())
+    assert obj["spec"]["replicas"] == replicas
