@@ -123,6 +123,7 @@ def _plural_twice(lab: Lab, name: str) -> Made:
 
 CONVERSIONS = (
     healthy("a conversion webhook", conversion(), is_daily=True),
+    healthy("a conversion webhook of two pods", conversion(Pod(), Pod())),
     healthy("a conversion webhook without a Service, and one version", conversion(calls="nosuch", versions=("v1",))),
     healthy("a conversion webhook of another CA, and one version", conversion(Pod(Leaf(("other",))), versions=("v1",))),
     Row("a conversion webhook without a Service, and two versions", "not found", DEAD, conversion(calls="nosuch"), True),
@@ -139,6 +140,7 @@ CONVERSIONS = (
 
 APIS = (
     healthy("an aggregated API", api(), is_daily=True),
+    healthy("an aggregated API of two pods", api(Pod(), Pod())),
     Row("an aggregated API whose certificate is not verified", ACCEPTED, "apiservice-insecure: warning, proven",
         api(Pod(Leaf(("other",))), is_verified=False), True),
     Row("an aggregated API without a Service", "service unavailable", DOWN, api(calls="nosuch")),

@@ -126,6 +126,10 @@ HELM = Leaf(("rsa-root",), life=(-400, 3250), names=WIDE_NAMES, key="rsa")
 HELM_FIELDS: dict[str, Any] = {"bundle": ("rsa-root",), "metadata": managed("Helm"), "field_manager": "helm"}
 
 PROGRAMS = (
+    program("cert-manager: each pod makes its certificate of a week, of one CA", Leaf(("year-root",), life=(-3, 4), names=NAMES),
+        "certificates", {"timeoutSeconds": 30, "matchPolicy": "Equivalent"}, is_shared=False, bundle=("year-root",),
+        metadata={"annotations": {"cert-manager.io/inject-ca-from-secret": "cert-manager/cert-manager-webhook-ca"}},
+        field_manager="cert-manager-cainjector", is_daily=True),
     program("OLM: a certificate of two years in a Secret", Leaf(life=(-300, 430), names=("{}", "{}.cluster.local")), "configmaps",
         {"objectSelector": {"matchLabels": {"operator": "yes"}}}, labels={"operator": "yes"},
         metadata={"labels": {"olm.owner": "operator.v1.2.3", "olm.owner.kind": "ClusterServiceVersion"}}, field_manager="olm"),
@@ -187,4 +191,6 @@ PROGRAMS = (
     program("cainjector: a CA from cert-manager, shared by three webhooks", Leaf(("middle",), sends_issuer=True, life=(-30, 60), names=NAMES), "configmaps",
         {"objectSelector": {"matchLabels": {"capi": "yes"}}}, labels={"capi": "yes"}, field_manager="cert-manager-cainjector",
         others=({"name": "a.cluster.x-k8s.io"}, {"name": "b.cluster.x-k8s.io"})),
+    program("a webhook with a condition, for objects that nothing else needs", Leaf(), "ingresses",
+        {"matchConditions": [{"name": "not-a-node", "expression": "!('system:nodes' in request.userInfo.groups)"}]}),
 )  # fmt: skip

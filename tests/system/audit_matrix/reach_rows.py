@@ -17,6 +17,7 @@ OTHER = Leaf(("other",))
 EXPIRED_LEAF = Leaf(life=(-60, -1))
 REFUSED = "connection refused"
 HANDSHAKE = "handshake-fails: error, likely, now"
+MIXED = f"{MISMATCH}; endpoints-differ: warning, proven"
 NO_LABEL = {"matchLabels": {"team": "unknown"}}
 CONTRADICTION = {
     "matchLabels": {"probe": "contradiction"},
@@ -48,10 +49,14 @@ def _names_protocol(context: ssl.SSLContext) -> None:
 
 
 SERVICES = (
+    healthy("two pods with one certificate each, of one CA", Shape((Pod(), Pod(Leaf(life=(-2, 88))))), is_daily=True),
+    healthy("three pods, each with a CA of its own, and all CAs in the bundle",
+        Shape((Pod(), Pod(OTHER), Pod(Leaf(("p384-root",)))), ("root", "other", "p384-root")), is_daily=True),
     healthy("a pod that is not ready serves a certificate of another CA", Shape((Pod(), Pod(OTHER, is_ready=False))), is_daily=True),
     healthy("a pod that is not ready serves an expired certificate", Shape((Pod(), Pod(EXPIRED_LEAF, is_ready=False)))),
     healthy("a Service of type NodePort", Shape(service={"type": "NodePort"})),
     healthy("a Service of type LoadBalancer", Shape(service={"type": "LoadBalancer"})),
+    healthy("a Service with session affinity", Shape((Pod(), Pod()), service={"sessionAffinity": "ClientIP"})),
     healthy("a Service with several named ports", Shape((Pod(port_name="https"),), service={"ports": [
         {"name": "metrics", "port": 1, "targetPort": "metrics"}, {"name": "https", "port": 0, "targetPort": "https"}]})),
     healthy("a Service that publishes pods that are not ready", Shape(service={"publishNotReadyAddresses": True})),
@@ -67,7 +72,16 @@ SERVICES = (
     healthy("a URL of an IPv6 address", Shape(url="[::1]"), is_daily=True),
     Row("the Service does not exist", "not found", "service-missing: error, proven, now", Shape(calls="nosuch"), True),
     Row("the Service has another port", "no service port", "port-missing: error, proven, now", Shape(port=8443), True),
+    Row("the Service is headless, and the API server does not route to endpoints", 'cannot route to service with ClusterIP "None"',
+        "service-headless: warning, likely", Shape(service={"clusterIP": "None"})),
+    Row("the Service has no pod", REFUSED, "no-endpoints: error, proven, now", Shape(pods=())),
     Row("no pod is ready", REFUSED, "no-endpoints: error, proven, now", Shape((Pod(is_ready=False, listens=False),))),
+    Row("the first of two pods serves a certificate of another CA", UNKNOWN, MIXED, Shape((Pod(OTHER), Pod())), True),
+    Row("the second of two pods serves an expired certificate", EXPIRED, "endpoints-differ: warning, proven; expired: error, proven, 1 days ago",
+        Shape((Pod(), Pod(EXPIRED_LEAF)))),
+    Row("the last of eleven pods serves a certificate of another CA", UNKNOWN, "unknown: endpoints", Shape((
+        *(Pod() for _number in range(9)), Pod(OTHER), Pod()))),
+    Row("each pod has a CA of its own, and one is not in the bundle", UNKNOWN, MIXED, Shape((Pod(), Pod(OTHER)), ("root",))),
     Row("a URL whose certificate is of another CA", UNKNOWN, MISMATCH, Shape((Pod(OTHER),), url="localhost")),
     Row("a URL whose certificate is for another name", "certificate is valid for", "name-mismatch: error, proven, now",
         Shape((Pod(Leaf(names=("elsewhere.example.com",))),), url="localhost")),
@@ -84,6 +98,9 @@ CONNECTIONS = (
     Row("the pod speaks plain HTTP", "first record does not look like a TLS handshake", HANDSHAKE, Shape((Pod(leaf=None),)), True),
     Row("the server demands a client certificate, with TLS 1.2", "tls: handshake failure", HANDSHAKE,
         Shape((Pod(tls=_demands_certificate(ssl.TLSVersion.TLSv1_2)),)), True),
+    Row("the server demands a client certificate, with TLS 1.3", "tls: certificate required", HANDSHAKE,
+        Shape((Pod(tls=_demands_certificate(ssl.TLSVersion.TLSv1_3)),))),
+    Row("the handshake takes longer than timeoutSeconds", "deadline exceeded", HANDSHAKE, Shape((Pod(delay=3),))),
 )  # fmt: skip
 
 UNUSED = (

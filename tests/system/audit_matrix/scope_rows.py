@@ -98,6 +98,8 @@ CONTROL_PLANE = (
         asked(rule("tokenreviews", group="authentication.k8s.io"))),
     Row("reviews of permissions", "CREATE subjectaccessreviews", "virtual-resources: warning, proven",
         asked(rule("subjectaccessreviews", group="authorization.k8s.io"))),
+    Row("pods, and a condition that cannot be evaluated", "CREATE pods", "unknown: match-conditions",
+        asked(rule("pods", "CREATE"), matchConditions=[{"name": "all", "expression": "true"}])),
     Row("pods outside of the namespaces of the system", NOT_ASKED, SILENT, asked(rule("pods"), namespaceSelector=OUTSIDE)),
     Row("pods, with a label that no pod has", NOT_ASKED, SILENT, asked(rule("pods"), objectSelector={"matchLabels": {"inject": "yes"}}), True),
     Row("Leases, with failurePolicy Ignore and 3 seconds", "UPDATE leases", SILENT, asked(LEASES, failurePolicy="Ignore")),
