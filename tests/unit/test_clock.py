@@ -70,6 +70,7 @@ def configuration(bundle: str) -> dict[str, Any]:
 def test_an_anchor_that_has_not_expired_stays(api: Any) -> None:
     options: dict[str, Any] = {
         "ca_bundle": LIVING.pem,
+        "cluster_trust_bundle": None,
         "certificate": None,
         "mode": "add",
         "service": None,
