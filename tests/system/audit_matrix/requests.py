@@ -30,6 +30,11 @@ TEMPLATE = {
 }
 
 
+def _deleted(lab: Lab) -> str:
+    """Return the name of a namespace of its own for each lab, because the deletion of one takes time."""
+    return f"{lab.name}-deleted"
+
+
 def setup(lab: Lab) -> None:
     """Create the objects that the requests change."""
     for path, body in (
@@ -42,12 +47,12 @@ def setup(lab: Lab) -> None:
             "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases",
             {"metadata": {"name": "matrix"}, **LEASE},
         ),
-        ("/api/v1/namespaces", {"metadata": {"name": "matrix-deleted"}}),
+        ("/api/v1/namespaces", {"metadata": {"name": _deleted(lab)}}),
     ):
         lab.make(path, body)
 
 
-def _requests() -> list[tuple[str, str, Any]]:
+def _requests(lab: Lab) -> list[tuple[str, str, Any]]:
     """Return verb, path and body of each request."""
     csr = csr_by_hand.pem(CertificateRequest(common_name="system:node:new", organizations=("system:nodes",)))
     pod = {"metadata": {"name": "new", "labels": {"k8s-app": "kube-dns"}}, "spec": POD_SPEC}
@@ -71,9 +76,9 @@ def _requests() -> list[tuple[str, str, Any]]:
         ("POST", f"{SYSTEM}/services", {"metadata": NAMED, "spec": {"ports": [{"port": 443}]}}),
         ("POST", f"{SYSTEM}/serviceaccounts", {"metadata": NAMED}),
         ("POST", "/api/v1/namespaces", {"metadata": {"name": "new"}}),
-        ("PATCH", "/api/v1/namespaces/matrix-deleted", CHANGE),
-        ("PUT", "/api/v1/namespaces/matrix-deleted/finalize", {"metadata": {"name": "matrix-deleted"}, "spec": {"finalizers": []}}),
-        ("DELETE", "/api/v1/namespaces/matrix-deleted", None),
+        ("PATCH", f"/api/v1/namespaces/{_deleted(lab)}", CHANGE),
+        ("PUT", f"/api/v1/namespaces/{_deleted(lab)}/finalize", {"metadata": {"name": _deleted(lab)}, "spec": {"finalizers": []}}),
+        ("DELETE", f"/api/v1/namespaces/{_deleted(lab)}", None),
         ("PATCH", f"{APPS}/deployments/matrix", CHANGE),
         ("PATCH", f"{APPS}/deployments/matrix/status", CHANGE),
         (
@@ -101,6 +106,6 @@ def send_all(lab: Lab) -> None:
     setup(lab)
     for seen in lab.recorded:
         seen.clear()
-    for verb, path, body in _requests():
+    for verb, path, body in _requests(lab):
         answer = lab.says(verb, f"{path}?dryRun=All", body, MERGE if verb == "PATCH" else "application/json")
         assert answer == ACCEPTED, (verb, path, answer)
