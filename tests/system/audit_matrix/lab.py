@@ -324,7 +324,8 @@ class Lab(ClusterRig):
 
 def plain(message: str, namespace: str) -> str:
     """Return the end of a message of the API server, without what differs from run to run."""
-    text = message.rpartition('": ')[2] if "failed calling webhook" in message else message
+    is_call = "failed calling webhook" in message or "conversion webhook for" in message
+    text = message.rpartition('": ')[2] if is_call else message
     text = re.sub(r": current time \S+ is (after|before) \S+", "", text)
     text = text.replace(namespace, "NAMESPACE")
     return re.sub(r"127\.96\.\d+\.\d+:\d+", "ADDRESS", text)
