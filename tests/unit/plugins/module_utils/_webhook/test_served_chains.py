@@ -99,6 +99,35 @@ def test_with_tls_1_3_a_client_certificate_is_demanded_after_the_chain(
     assert (seen.chain_pem, seen.problem, seen.refusal) == (issued.pem, "", refusal)
 
 
+@pytest.mark.parametrize(
+    ("cipher", "is_offered"),
+    [
+        ("ECDHE-ECDSA-CHACHA20-POLY1305", True),
+        ("ECDHE-ECDSA-AES256-SHA", True),
+        ("ECDHE-ECDSA-AES256-SHA384", False),
+        ("ECDHE-ECDSA-AES128-CCM", False),
+    ],
+)
+def test_the_ciphers_of_the_api_server_are_offered(cipher: str, is_offered: bool) -> None:
+    """Source: Go crypto/tls cipherSuitesPreferenceOrder and disabledCipherSuites."""
+    server = https_webhook.WebhookServer(https_webhook.allow)
+    issued = authority.issue("hook")
+    key = issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    server.present(SimpleNamespace(certificate_pem=issued.pem.encode(), key_pem=key))
+    context: Any = server._tls
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(f"{cipher}:@SECLEVEL=0")
+    server.serve()
+    try:
+        api: Any = ScriptedApi()
+        api.host_name = "127.0.0.1"
+        (seen,) = served_chains.scan(api, replace(URL, port=server.port), until=time.monotonic() + 5).served
+    finally:
+        server.close()
+    assert (seen.chain_pem == issued.pem) is is_offered
+    assert (seen.problem == "") is is_offered
+
+
 def test_a_server_without_the_protocols_of_the_api_server_is_explained() -> None:
     api: Any = ScriptedApi()
     api.host_name = "127.0.0.1"
