@@ -124,7 +124,8 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         _SERVED,
         FAILS,
         "Read the log of the pod, and compare its port with the target port of the Service. Let the webhook accept clients without a "
-        "certificate, unless the AdmissionConfiguration of the API server has one for it.",
+        "certificate, unless the AdmissionConfiguration of the API server has one for it. The audit connects to localhost inside the pod. "
+        "A program that listens only on the address of the pod has this finding although it answers the API server.",
         "https://kubernetes.io/docs/tasks/debug/debug-application/debug-service/",
     ),
     Check(
