@@ -39,8 +39,9 @@ PLAIN_NOT_FOUND = b"404 page not found"
 TRANSIENT = frozenset((429, 500, 502, 503, 504))
 # Answers with status 500 that stay the same until the cause is repaired. The first is a refused certificate of a webhook (words of
 # Go's crypto/x509). The second is an applied value that the type of its field cannot hold, such as a quantity (words of
-# k8s.io/apimachinery, runtime.ObjectConvertor).
-LASTING = ("x509: ", "unable to convert unstructured object to ")
+# k8s.io/apimachinery, runtime.ObjectConvertor). The third is an applied field that does not exist, or has another type (words of
+# managedfields/internal).
+LASTING = ("x509: ", "unable to convert unstructured object to ", "failed to create typed patch object ")
 FIRST_DELAY_SECONDS = 0.25
 LONGEST_DELAY_SECONDS = 10.0
 

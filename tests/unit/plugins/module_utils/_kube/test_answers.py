@@ -96,6 +96,13 @@ def test_foreign_answers_are_short(body: bytes) -> None:
             False,
             False,
         ),
+        # A field of an applied Deployment that does not exist, or a text for a number.
+        (
+            500,
+            "failed to create typed patch object (apps/hook; apps/v1, Kind=Deployment): .spec.replica: field not declared in schema",
+            False,
+            False,
+        ),
         (409, "", False, False),
         (404, "", False, False),
     ],
