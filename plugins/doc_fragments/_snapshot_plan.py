@@ -70,7 +70,7 @@ options:
     default: []
   accept:
     description:
-      - The managers whose objects the upgrade may change, and the hazards that it may run into. By default the plan is refused if another
+      - The managers whose objects the upgrade may change, and the hazards that the user accepts. By default the plan is refused if another
         manager has applied one of the objects. The reason says how to upgrade with that manager.
       - The words for managers are V(rke2), V(eks), V(kops), V(kubeone), V(addon-manager), V(argocd), V(flux), V(helm), V(kubespray),
         V(kubectl) and V(unmarked). V(kubectl) stands for objects that have only kubectl's mark. This mark does not show who

@@ -76,7 +76,7 @@ def _parse_item(item: Any, words: Collection[str], field_managers: bool) -> Iter
     for word, places in pairs:
         is_field_manager = field_managers and str(word).startswith(FIELD_MANAGER) and word != FIELD_MANAGER
         if word not in words and not is_field_manager:
-            raise _wrong(f"the item {word!r}, which is no word that it knows", _near(str(word), words))
+            raise _wrong(f"the item {word!r}, which is not one of its words", _near(str(word), words))
         for place in [places] if isinstance(places, str) else places or [None]:
             if not isinstance(place, str) or (isinstance(item, Mapping) and place.count("/") not in (1, 2)):
                 raise _wrong(
@@ -88,7 +88,7 @@ def _parse_item(item: Any, words: Collection[str], field_managers: bool) -> Iter
 
 def _near(word: str, words: Collection[str]) -> str:
     near = difflib.get_close_matches(word, words, 1)
-    return f"Did you mean {near[0]}?" if near else f"Set items of {', '.join(sorted(words))}"
+    return f"Did you mean {near[0]}?" if near else f"Use these words: {', '.join(sorted(words))}"
 
 
 def _wrong(cause: str, remedy: str) -> CertflowError:

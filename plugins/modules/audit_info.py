@@ -26,12 +26,12 @@ options:
   without:
     description:
       - What the site does not permit. The audit does not read it. The checks that need it have the status V(skip) instead of V(unknown).
-      - V(port-forward), the certificates that pods serve. The audit then compares only references, scopes and CA bundles.
-      - V(metrics) and V(events), calls that failed. V(requests), certificate signing requests.
-      - V(namespaces), V(pods) and V(nodes), the labels for the selectors of webhooks.
-      - V(certificates), the Certificates of cert-manager. V(cluster-ca), the ConfigMap C(kube-root-ca.crt).
-      - V(identity), the UID of the namespace C(kube-system). Without it, findings of two audits cannot be compared.
-      - The reads that RV(incomplete) is about cannot be left out.
+      - V(port-forward) leaves out the certificates that pods serve. The audit then compares only references, scopes and CA bundles.
+      - V(metrics) and V(events) leave out calls that failed. V(requests) leaves out certificate signing requests.
+      - V(namespaces), V(pods) and V(nodes) leave out the labels for the selectors of webhooks.
+      - V(certificates) leaves out the Certificates of cert-manager. V(cluster-ca) leaves out the ConfigMap C(kube-root-ca.crt).
+      - V(identity) leaves out the UID of the namespace C(kube-system). Without the UID, findings of two audits cannot be compared.
+      - The data that RV(incomplete) lists cannot be left out.
     type: list
     elements: str
     default: []
@@ -43,7 +43,8 @@ options:
     default: false
   endpoints_per_service:
     description:
-      - The maximum number of endpoints of one Service whose certificates are read. What the others serve is C(unknown).
+      - The maximum number of endpoints of one Service whose certificates are read. The finding about the other endpoints
+        has the status V(unknown).
     type: int
     default: 10
   previous_counters:
@@ -279,8 +280,8 @@ incomplete:
   elements: str
 missing_role:
   description:
-    - If a permission was missing, the ClusterRole with all permissions that the checks need and that the identity lacks. After it was
-      granted once, no check lacks a permission. Otherwise empty.
+    - If a permission was missing, the ClusterRole with all permissions that the checks need and that the identity lacks. After you
+      grant it, no check lacks a permission. It is empty if no permission was missing.
   returned: success
   type: dict
 counters:

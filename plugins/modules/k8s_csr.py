@@ -256,7 +256,7 @@ options:
       - The reaction if an endpoint still serves the old certificate after O(served_timeout). The module reacts at once if the pod can
         never read the new certificate, because of a mount by C(subPath) or an environment variable.
       - V(fail) fails and names the endpoints with the reasons. The new certificate stays in the Secret, and the old CA stays trusted.
-      - V(restart) restarts the workload as C(kubectl rollout restart) does, and waits for O(served_timeout) again. It is the only
+      - V(restart) restarts the workload as C(kubectl rollout restart) does, and waits for O(served_timeout) again. The module finds the
         workload in O(namespace) whose pods use the Secret and are selected by O(service). If several match, the task fails before the
         first write and names them. RV(proof) names the workload that was restarted.
       - C(KIND/NAME), such as V(DaemonSet/hooks), restarts this workload of O(namespace). The kinds are C(Deployment), C(DaemonSet) and

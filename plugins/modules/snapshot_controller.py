@@ -67,7 +67,8 @@ options:
   backup:
     description:
       - The place of the backup of each hop. It is a directory on the machine that runs the task, or V(cluster). Before the first write of
-        a hop, the module writes every object that the hop changes or deletes. Of a Secret, it writes only the certificates.
+        a hop, the module saves every object that the hop changes or deletes. Of a Secret, it saves only the certificates. Without this
+        option, no backup is written.
       - A file in the directory also has the commands that restore the objects.
       - V(cluster) keeps the newest five backups in ConfigMaps of the namespace C(kube-system). Use it if the files of the machine that
         runs the task are lost, as in an execution environment of AWX.

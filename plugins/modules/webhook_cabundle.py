@@ -68,7 +68,7 @@ options:
         type: str
       signer_name:
         description:
-          - The signer whose ClusterTrustBundles are taken, all of them. Their names may have a hash that changes.
+          - The signer. The module takes the certificates of all its ClusterTrustBundles, because their names may have a hash that changes.
         type: str
   mode:
     description:
@@ -108,6 +108,7 @@ options:
         manager and with a remedy. The words are V(cert-manager), V(external-secrets), V(openshift-service-ca), V(eks), V(olm), V(olm-v1),
         V(argocd), V(flux) and V(helm). The page
         U(https://certflow.github.io/certflow.kubernetes/docsite/reference_other_managers.html) describes them.
+      - O(mode=exactly) and O(mode=absent) are refused even with this option, if another manager writes the C(caBundle) at any time.
       - >-
         An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects
         are C(KIND/NAME) or C(KIND/NAMESPACE/NAME).

@@ -130,7 +130,7 @@ def _is_namespaced(rule: Object) -> bool:
 
 def _exempt(_webhook: Object, request: AdmissionRequest) -> AdmissionMatch:
     if request.group == EXEMPT_GROUP and request.kind in EXEMPT_KINDS:
-        return AdmissionMatch(False, f"no webhook is ever asked about a {request.kind}")
+        return AdmissionMatch(False, f"the API server calls no webhook for a {request.kind}")
     return ASKED
 
 

@@ -125,7 +125,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         FAILS,
         "Read the log of the pod, and compare its port with the target port of the Service. Let the webhook accept clients without a "
         "certificate, unless the AdmissionConfiguration of the API server has one for it. The audit connects to localhost inside the pod. "
-        "A program that listens only on the address of the pod has this finding although it answers the API server.",
+        "So a program that listens only on the address of the pod gets this finding, although it answers the API server.",
         "https://kubernetes.io/docs/tasks/debug/debug-application/debug-service/",
     ),
     Check(
@@ -134,8 +134,8 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         TLS,
         WARNING,
         _SERVED,
-        "A rotation did not reach every pod. Some calls fail as soon as the old CA is removed. If each endpoint has a certificate of its "
-        "own, and all of them verify, it is no fault.",
+        "A rotation did not reach every pod. Some calls fail as soon as the old CA is removed. It is not a fault if each endpoint has a "
+        "certificate of its own and all of them verify.",
         "Restart the pods that serve the older certificate. Let all pods read one Secret.",
         "kubernetes-sigs/cluster-api#10522",
     ),
