@@ -318,7 +318,8 @@ def _finish(stream: ByteStream, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, out
     Return why the server refuses this client, "" if it does not. A server that demands a client certificate with TLS 1.3 sends its
     alert only now. Other servers send tickets or data, or end the connection.
     """
-    with contextlib.suppress(ssl.SSLWantReadError):
+    # Our end of the connection is in ``outgoing`` before the server's end, or data that came with the handshake, raises an error.
+    with contextlib.suppress(ssl.SSLError):
         tls.unwrap()
     try:
         stream.sendall(outgoing.read())

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -68,6 +69,47 @@ def test_the_server_sees_a_handshake_that_is_complete(tmp_path: Path, version: s
     server.join()
     assert [ssl.DER_cert_to_PEM_cert(der) for der in chain] == [ca.pem]
     assert (seen, refusal) == ([version.name.replace("_", "."), b""], "")  # and an end that is no error
+
+
+class MemoryServer:
+    """A TLS server in memory that sends its data in one piece with the end of the handshake."""
+
+    def __init__(self, file: Path, version: ssl.TLSVersion, data: bytes) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = context.maximum_version = version
+        context.load_cert_chain(file)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._data = data
+
+    def sendall(self, data: bytes) -> None:
+        self._incoming.write(data)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+            self._tls.write(self._data)
+            self._data = b""
+
+    def recv(self, _size: int) -> bytes:
+        return self._outgoing.read()
+
+    def reads_end(self) -> bool:
+        """Return True if the client ended the connection in an orderly way."""
+        return self._tls.read() == b""
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_data_right_after_the_handshake_does_not_hide_the_chain(
+    tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """A server with h2 sends its SETTINGS frame without waiting."""
+    ca = pki.authority("served")
+    file = tmp_path / "both.pem"
+    key = ca.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(key + ca.pem.encode())
+    server = MemoryServer(file, version, b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+    chain, _ended, refusal = served_chains.handshake(server, "hook.apps.svc")
+    assert [ssl.DER_cert_to_PEM_cert(der) for der in chain] == [ca.pem]
+    assert (refusal, server.reads_end()) == ("", True)
 
 
 @pytest.mark.parametrize(
