@@ -159,7 +159,7 @@ def read_chains(
     Threads do the handshakes. They call no hooks, because a hook may print, and only the main thread may print. Meanwhile the caller's
     thread calls the hooks, so a Lease is kept, and the end of the parent ends the work.
     """
-    chains, failures = [_unread(endpoint) for endpoint, _config in places], list[Exception]()
+    chains, failures = [_unread(endpoint) for endpoint, _config in places], list[KubeError]()
     waiting = collections.deque(enumerate(places))
 
     def work(own: Client) -> None:
@@ -167,10 +167,10 @@ def read_chains(
             try:
                 number, place = waiting.popleft()
                 if time.monotonic() < until:
-                    chains[number] = read_chain(own, *place, until)
+                    chains[number] = _read_safely(own, *place, until)
             except IndexError:  # another thread was faster
                 return
-            except Exception as exc:  # raised again below, because a thread would print it
+            except KubeError as exc:  # raised again below, because a thread would print it
                 failures.append(exc)
 
     clients = [client.for_thread() for _place in places[:MOST_AT_ONCE]]
@@ -189,9 +189,19 @@ def read_chains(
     return list(chains)
 
 
-def _unread(endpoint: Endpoint) -> ServedChain:
-    words = "it was not checked, because the time was over"
-    return ServedChain(endpoint, problem=words, is_blind=True, may_pass=True)
+def _read_safely(client: Client, endpoint: Endpoint, config: ClientConfig, until: float) -> ServedChain:
+    """Return the chain of one endpoint. An unexpected error does not end the work for the other endpoints. Raises KubeError."""
+    try:
+        return read_chain(client, endpoint, config, until)
+    except KubeError:
+        raise
+    except Exception as exc:
+        return _unread(endpoint, f"of an unexpected error ({type(exc).__name__})", may_pass=False)
+
+
+def _unread(endpoint: Endpoint, reason: str = "the time was over", *, may_pass: bool = True) -> ServedChain:
+    words = f"it was not checked, because {reason}"
+    return ServedChain(endpoint, problem=words, is_blind=True, may_pass=may_pass)
 
 
 def read_chain(client: Client, endpoint: Endpoint, config: ClientConfig, until: float) -> ServedChain:
@@ -239,6 +249,13 @@ def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: ReadLim
         return _unreached(endpoint, exc)
     except ssl.SSLError as exc:
         return ServedChain(endpoint, problem=_in_words(exc))
+    except UnicodeError:
+        if is_open or endpoint.pod:
+            raise
+        # Python and Go follow other versions of IDNA. So a name that is not ASCII may be valid for the API server.
+        may_be_valid = not endpoint.host.isascii()
+        words = "Python cannot encode its host name" if may_be_valid else "its host name is not valid"
+        return ServedChain(endpoint, problem=words, is_blind=may_be_valid)
     except OSError as exc:
         is_blind = not is_open and not isinstance(exc, ConnectionRefusedError)
         words = f"it cannot be reached from here: {exc.strerror or exc}"

@@ -25,6 +25,7 @@ import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import port_forward, transport
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import AuthenticationError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     served_chains,
     webhook_endpoints,
@@ -269,16 +270,51 @@ def test_ten_endpoints_are_read_at_the_same_time(monkeypatch: pytest.MonkeyPatch
     assert not set(many.hooks) & set(many.readers)
 
 
-def test_an_error_in_a_thread_is_raised_and_not_printed(
+def test_an_error_of_the_api_server_in_a_thread_is_raised_and_not_printed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def read(number: int) -> None:
+        if number == 3:
+            raise AuthenticationError("the token has expired")
+
+    with pytest.raises(AuthenticationError):
+        guarded(ManyEndpoints(monkeypatch, read, 25).look)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_unexpected_error_at_one_endpoint_does_not_end_the_look(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def read(number: int) -> None:
         if number == 3:
             raise ZeroDivisionError(number)
 
-    with pytest.raises(ZeroDivisionError):
-        guarded(ManyEndpoints(monkeypatch, read, 25).look)
+    chains = guarded(ManyEndpoints(monkeypatch, read, 25).look)
+    blind = chains.pop(3)
+    assert blind.problem == "it was not checked, because of an unexpected error (ZeroDivisionError)"
+    assert (blind.endpoint.port, blind.is_blind, blind.certificate) == (3, True, None)
+    assert all(chain.problem.startswith("read") for chain in chains)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_blind"),
+    [
+        ("a..example.com", False),
+        (f"{'a' * 64}.example.com", False),
+        (".example.com", False),
+        ("\u05d0a.example.com", True),
+    ],
+)
+def test_a_host_name_that_idna_refuses(host: str, is_blind: bool) -> None:
+    """Python and Go follow other versions of IDNA, so a name that is not ASCII may be valid."""
+    api: Any = ScriptedApi()
+    config = ClientConfig("w", "", "", host, None, "")
+    (seen,) = guarded(lambda: served_chains.scan(api, config, until=time.monotonic() + 60)).served
+    assert seen.problem == (
+        "Python cannot encode its host name" if is_blind else "its host name is not valid"
+    )
+    assert (seen.is_blind, seen.may_pass) == (is_blind, False)
 
 
 def test_a_hook_ends_the_look(monkeypatch: pytest.MonkeyPatch) -> None:
