@@ -334,6 +334,8 @@ def test_an_unknown_provider_is_probed_once(eks: CsrRig) -> None:
     assert (planned["changed"], planned["signer"], planned["pending"]) == (True, "", True)
     assert "would probe" in planned["reason"]
     assert_one_line(unrecognised(eks, state="verified"), "signer-not-known", eks.cluster.url)
+    assert_one_line(unrecognised(eks, state="verified", check_mode=True), "signer-not-known", eks.cluster.url)
+    assert_one_line(unrecognised(eks, served_timeout=-1), "invalid-request", "served_timeout")
     assert_one_line(unrecognised(eks, provider="auto"), "signer-not-known", "probe")
     assert eks.writes() == []
     issued = unrecognised(eks)
@@ -350,6 +352,13 @@ def test_an_unknown_provider_is_probed_once(eks: CsrRig) -> None:
     assert recorded(eks)["version"] == answer["version"]
     record(eks, {**answer, "signer_name": "example.com/any"})
     assert unrecognised(eks)["signer"] == APP_SERVING, "only a signer of the table is believed"
+    eks.cluster.api(
+        "PATCH",
+        f"{eks.secrets}/hook-tls",
+        {"metadata": {"annotations": {PROBED: "[" * 200_000}}},
+        "application/merge-patch+json",
+    )
+    assert unrecognised(eks)["signer"] == APP_SERVING, "a record that cannot be read is asked again"
 
 
 def test_a_row_of_the_table_does_not_change_the_signer_of_a_valid_certificate(rig: CsrRig) -> None:

@@ -34,9 +34,11 @@ def remove_certificate(run: CertificateRun) -> Result:
 
 
 def _ensure(run: CertificateRun) -> Result:
-    secret = gather.read_secret(run)
+    secret, wanted = gather.read_secret(run), run.intent
     run, discovery = discover_targets.discover(gather.keep_signer(run, secret), secret)
     state = gather.gather(run, discovery.secret, discovery.objects)
+    if state.in_use is None:  # The annotation of a Secret never chooses who issues.
+        run = replace(run, intent=wanted)
     rotation.allow_completion(run, state)
     result = rotation.complete(run, state, _obtain_or_keep(run, state))
     return discover_targets.report(result, discovery)

@@ -40,7 +40,7 @@ def keep_signer(run: CertificateRun, secret: ExistingSecret | None) -> Certifica
     No cluster changes its signer because a row changed, or because a provider is recognised now. The next renewal does.
     """
     held = secret.annotations.get(markers.SIGNER) if secret else None
-    if secret is None or not held or not run.intent.keeps_signer:
+    if secret is None or not held or not (run.intent.keeps_signer and secret.is_ours):
         return run
     try:
         intent = replace(run.intent, signer=signers.find_signer(held))

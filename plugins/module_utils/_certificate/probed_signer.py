@@ -64,7 +64,7 @@ def _recorded_signer(record: str, marks: Mapping[str, Any]) -> str:
         answer = json.loads(record)
         signer_name = str(answer.pop("signer_name"))
         del answer["probed_at"]
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):  # the text of an annotation
         return ""
     return signer_name if answer == marks and signer_name in signer_probe.serving_signers() else ""
 

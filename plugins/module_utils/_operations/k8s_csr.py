@@ -139,10 +139,11 @@ def _choose_signer(client: Client, parameters: Mapping[str, Any], check_mode: bo
     if options.provider == probed_signer.PROBE and not (
         verdict.signer or options.signers.get(providers.DEFAULT)
     ):
-        outline = intent_from({**parameters, "signer_name": KUBELET_SERVING})
+        # A wrong option must fail before a request is sent and approved.
+        outline = _parse(client, {**parameters, "signer_name": KUBELET_SERVING}, check_mode).intent
         may_probe = not check_mode and parameters["state"] == PRESENT and not parameters["approved_plan"]
         probed = probed_signer.find(client, verdict, outline.secret, may_probe=may_probe)
-        if probed is None and check_mode:
+        if probed is None and check_mode and parameters["state"] == PRESENT:
             return replace(choice, outline=outline, values={"provider": describe(verdict)})
         if probed is not None:
             verdict = replace(verdict, signer=probed.signer_name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     markers,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._result import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     bundle_content,
     bundle_targets,
@@ -49,7 +51,7 @@ from tests.unit.plugins.module_utils._csr.flow import (
     leaf,
     secret_object,
 )
-from tests.unit.plugins.module_utils._csr.objects import encoded
+from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING, encoded
 
 pytestmark = pytest.mark.quick
 
@@ -66,6 +68,30 @@ def test_a_run_without_change_reads_only_the_secret_and_each_target() -> None:
     result = certificate_flow.ensure_certificate(CertificateRun(api, intent(), (target,)))  # type: ignore[arg-type]
     assert not result.changed
     assert api.asked == [("GET", PATH), ("GET", bundle_targets.path(target))]
+
+
+@pytest.mark.parametrize(
+    ("is_ours", "is_trusted", "signer"),
+    [(True, True, "example.com/any"), (True, False, KUBELET_SERVING), (False, True, KUBELET_SERVING)],
+)
+def test_the_annotation_of_a_secret_never_chooses_who_issues(
+    monkeypatch: pytest.MonkeyPatch, is_ours: bool, is_trusted: bool, signer: str
+) -> None:
+    """It keeps a certificate that this collection stored and that a CA verifies, no more."""
+    used: list[str] = []
+
+    def obtain_or_keep(run: CertificateRun, _state: object) -> Result:
+        used.append(run.intent.signer.name)
+        return Result(False, {"pending": False})
+
+    monkeypatch.setattr(certificate_flow, "_obtain_or_keep", obtain_or_keep)
+    marks = copy.deepcopy({**MARKED, "labels": markers.labels_for(SPEC) if is_ours else {}})
+    marks["annotations"][markers.SIGNER] = "example.com/any"
+    issued = leaf() if is_trusted else leaf(by=ca("strange"))
+    api = ScriptedApi({PATH: secret_object(issued, **marks)}, ca_pem=ca().pem)
+    wanted = replace(intent(), keeps_signer=True)
+    certificate_flow.ensure_certificate(CertificateRun(api, wanted))  # type: ignore[arg-type]
+    assert used == [signer]
 
 
 def keeping(secret: dict[str, Any], *, check_mode: bool = False) -> tuple[ScriptedApi, bool]:
