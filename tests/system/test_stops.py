@@ -39,7 +39,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible impor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import interrupt, progress_lines
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import Result
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import OperationAction
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action.operation_action import OperationAction
 
 
 def work(client, parameters, check_mode):

@@ -26,7 +26,7 @@ GOOD: dict[str, Any] = {"name": "my-tls"}
         ({"secret": "{broken"}, ["secret"]),
         ({"secret": GOOD, "targets": "hook"}, ["targets", "[{kind: ..., name: ...}]"]),
         ({"secret": GOOD, "targets": [{"kind": "x"}, "hook"]}, ["targets", "'hook'"]),
-        ({"secret": GOOD, "workload": "hook"}, ["workload", "{name: hook}"]),
+        ({"secret": GOOD, "probe": "hook"}, ["probe", "{object: "]),
         ({"secret": GOOD}, []),
         ({"secret": "name=my-tls"}, []),
         ({"secret": '{"name": "my-tls"}', "targets": []}, []),
