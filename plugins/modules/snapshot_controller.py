@@ -66,9 +66,10 @@ options:
     default: true
   backup:
     description:
-      - The place of the backup of each hop. It is a directory on the machine that runs the task, or V(cluster). Before the first write of
-        a hop, the module saves every object that the hop changes or deletes. Of a Secret, it saves only the certificates. Without this
-        option, no backup is written.
+      - The place of the backup of each hop. It is the absolute path of a directory on the machine that runs the task, or a path that begins
+        with C(~), or V(cluster). Without this option, no backup is written.
+      - Before the first write of a hop, the module saves every object that the hop changes or deletes. Of a Secret, it saves only the
+        certificates.
       - A file in the directory also has the commands that restore the objects.
       - V(cluster) keeps the newest five backups in ConfigMaps of the namespace C(kube-system). Use it if the files of the machine that
         runs the task are lost, as in an execution environment of AWX.

@@ -96,7 +96,7 @@ def parse_request(parameters: Mapping[str, Any]) -> UpgradeRequest:
     deployments = {option: parameters[option] or {} for option in DEPLOYMENTS}
     for option, partial in deployments.items():
         partial_deployment.check(option, partial)
-    backup = parameters["backup"] or ""
+    backup = _parse_backup(parameters["backup"])
     return UpgradeRequest(
         release=parse_release(parameters),
         options=parse_options(parameters),
@@ -124,6 +124,17 @@ def parse_request(parameters: Mapping[str, Any]) -> UpgradeRequest:
         backup_in_cluster=backup == CLUSTER,
         step_timeout=parameters["step_timeout"],
     )
+
+
+def _parse_backup(value: str | None) -> str:
+    """Return CLUSTER, a path, or "" for no backup. Raises CertflowError for another word, which could be a misspelt one."""
+    backup = (value or "").strip()
+    if backup and backup != CLUSTER and not backup.startswith(("/", "~")):
+        raise CertflowError(
+            f"the option backup has the value {backup}, which is neither {CLUSTER} nor an absolute path",
+            remedy=f"Set backup to an absolute path or to {CLUSTER}. Leave it empty to write no backup",
+        )
+    return backup
 
 
 OPERATION = Operation(name="snapshot_controller", argument_spec=ARGUMENTS, run=run)

@@ -58,6 +58,10 @@ WRONG_UPGRADE: dict[str, tuple[dict[str, Any], str]] = {
     "a selector of the controller": ({"controller": {"spec": {"selector": {}}}}, "invalid-input"),
     "no time": ({"step_timeout": 0}, "invalid-input"),
     "a negative time": ({"step_timeout": -1}, "invalid-input"),
+    **{
+        f"the backup {backup!r}": ({"backup": backup}, "invalid-input")
+        for backup in (False, "Cluster", "./cluster", "backups", "none", "https://example.com")
+    },
 }
 
 
@@ -150,11 +154,23 @@ def test_the_request_has_what_was_given() -> None:
 
 @pytest.mark.parametrize(
     ("backup", "directory", "is_in_cluster"),
-    [(None, None, False), ("", None, False), ("cluster", None, True), ("./cluster", Path("cluster"), False)],
+    [
+        (None, None, False),
+        ("", None, False),
+        ("cluster", None, True),
+        (" ", None, False),
+        (" cluster ", None, True),
+        (" /a ", Path("/a"), False),
+    ],
 )
 def test_the_place_of_the_backup(backup: str | None, directory: Path | None, is_in_cluster: bool) -> None:
     found = request(backup=backup)
     assert (found.backup_directory, found.backup_in_cluster) == (directory, is_in_cluster)
+
+
+def test_a_backup_below_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert request(backup="~/backups").backup_directory == Path("/home/me/backups")
 
 
 def test_the_defaults() -> None:
