@@ -83,8 +83,8 @@ options:
         A part of the controller's Deployment as a manifest has it, such as C({spec: {replicas: 2}}). It is merged into the Deployment of the
         release like a strategic merge patch. A field that is null is removed.
       - In C(spec.template.spec.containers), an entry without C(name) changes the container of the release.
-      - What the release owns is refused. This is the selector and its labels, the image, and the arguments. See
-        O(image_registry), O(digests) and O(controller_arguments).
+      - What the release owns is refused. This is the selector and its labels, the image, the arguments, the account, and the volumes and
+        mounts of the release. See O(image_registry), O(digests) and O(controller_arguments).
     type: dict
     default: {}
   webhook:

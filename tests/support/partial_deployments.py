@@ -60,6 +60,15 @@ _AFFINITY = {
         }
     }
 }
+# Names of labels that are also names of lists.
+_ENVIRONMENT = {"matchLabels": {"env": "prod", "ports": "web", "containers": "one"}}
+_APART = {
+    "podAntiAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "zone", "labelSelector": _ENVIRONMENT}
+        ]
+    }
+}
 _SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
 MERGED: dict[str, Object] = {
     "nothing": {},
@@ -78,6 +87,15 @@ MERGED: dict[str, Object] = {
     "tolerations replace": of_pods(tolerations=[{"key": "new", "operator": "Exists"}, {"operator": "Exists"}]),
     "no tolerations": of_pods(tolerations=[]),
     "affinity": of_pods(affinity=_AFFINITY),
+    "affinity by a label env": of_pods(affinity=_APART),
+    "topology spread by a label env": of_pods(topologySpreadConstraints=[{**_SPREAD, "labelSelector": _ENVIRONMENT}]),
+    "attributes of a CSI volume": of_pods(
+        volumes=[{"name": "data", "csi": {"driver": "csi.example.com", "volumeAttributes": {"volumes": "a", "env": "b"}}}]
+    ),
+    "labels and annotations named as lists": {
+        "metadata": {"labels": {"env": "prod"}, "annotations": {"ports": "80"}},
+        "spec": {"template": {"metadata": {"labels": {"env": "prod"}, "annotations": {"volumes": "a"}}}},
+    },
     "priority": of_pods(priorityClassName="system-cluster-critical"),
     "pull secrets": of_pods(imagePullSecrets=[{"name": "mirror"}, {"name": "other"}]),
     "topology spread": of_pods(topologySpreadConstraints=[_SPREAD]),
@@ -85,8 +103,6 @@ MERGED: dict[str, Object] = {
     "an added init container": of_pods(initContainers=[_INIT]),
     "a host alias": of_pods(hostAliases=[{"ip": "192.0.2.1", "hostnames": ["api.example.com"]}]),
     "an added volume": of_pods(volumes=[{"name": "tmp", "emptyDir": {}}]),
-    "another Secret of a volume": of_pods(volumes=[{"name": "certs", "secret": {"secretName": "mine"}}]),
-    "another kind of a volume": of_pods(volumes=[{"name": "certs", "secret": None, "emptyDir": {}}]),
     "requests": of_container(resources={"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}),
     "a request is removed": of_container(resources={"requests": {"memory": None}}),
     "no resources": of_container(resources=None),
@@ -105,7 +121,6 @@ MERGED: dict[str, Object] = {
             }
         }
     },
-    "a mount that can be written": of_container(volumeMounts=[{"name": "certs", "mountPath": "/certs", "readOnly": False}]),
     "an added port": of_container(ports=[{"containerPort": 9090, "name": "metrics", "protocol": "TCP"}]),
     "a name of a port": of_container(ports=[{"containerPort": 8443, "protocol": "TCP", "name": "hook"}]),
     "a probe": of_container(livenessProbe={"httpGet": {"path": "/healthz", "port": 8443}, "periodSeconds": 9}),
@@ -117,6 +132,6 @@ INVALID: dict[str, Object] = {
     "a variable with two sources": of_container(
         env=[{"name": "FIRST", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
     ),
-    "a volume of two kinds": of_pods(volumes=[{"name": "certs", "emptyDir": {}}]),
+    "a volume of two kinds": of_pods(volumes=[{"name": "tmp", "emptyDir": {}, "hostPath": {"path": "/tmp"}}]),
     "a strategy with the fields of another one": {"spec": {"strategy": {"type": "Recreate"}}},
 }

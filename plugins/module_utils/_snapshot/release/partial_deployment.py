@@ -11,26 +11,84 @@ The result is that of the API server's strategic merge patch, except for the ord
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..._errors import CertflowError
 from ..labels import PORT_LABEL, RELEASE_LABEL
 
-# List -> the fields that identify its items. Other lists are replaced.
+_POD = "spec.template.spec"
+_CONTAINERS = (f"{_POD}.containers", f"{_POD}.initContainers")
+# Path of a list -> the fields that identify its items. Other lists are replaced.
 # A strategic merge patch has no protocol in the key of ports, but server-side apply has, and the Deployment is applied by it.
 KEYS: Mapping[str, tuple[str, ...]] = {
-    "containers": ("name",),
-    "initContainers": ("name",),
-    "env": ("name",),
-    "volumes": ("name",),
-    "imagePullSecrets": ("name",),
-    "volumeMounts": ("mountPath",),
-    "ports": ("containerPort", "protocol"),
+    f"{_POD}.volumes": ("name",),
+    f"{_POD}.imagePullSecrets": ("name",),
+    **dict.fromkeys(_CONTAINERS, ("name",)),
+    **{f"{containers}.env": ("name",) for containers in _CONTAINERS},
+    **{f"{containers}.volumeMounts": ("mountPath",) for containers in _CONTAINERS},
+    **{f"{containers}.ports": ("containerPort", "protocol") for containers in _CONTAINERS},
 }
 _DEFAULTS = {"protocol": "TCP"}
-_POD = "spec.template.spec"
 _LABELS = ("metadata.labels", "spec.template.metadata.labels")
+# A template of ansible-core before 2.19 returns a text. These are the paths of numbers and booleans.
+_PROBE_NUMBERS = (
+    "initialDelaySeconds",
+    "periodSeconds",
+    "timeoutSeconds",
+    "failureThreshold",
+    "successThreshold",
+    "httpGet.port",
+    "tcpSocket.port",
+)
+_INTEGERS = frozenset(
+    (
+        "spec.replicas",
+        "spec.minReadySeconds",
+        "spec.revisionHistoryLimit",
+        "spec.progressDeadlineSeconds",
+        "spec.strategy.rollingUpdate.maxSurge",
+        "spec.strategy.rollingUpdate.maxUnavailable",
+        f"{_POD}.terminationGracePeriodSeconds",
+        f"{_POD}.securityContext.fsGroup",
+        f"{_POD}.tolerations.tolerationSeconds",
+        f"{_POD}.topologySpreadConstraints.maxSkew",
+        *(
+            f"{part}.securityContext.{field}"
+            for part in (_POD, *_CONTAINERS)
+            for field in ("runAsUser", "runAsGroup")
+        ),
+        *(
+            f"{containers}.ports.{field}"
+            for containers in _CONTAINERS
+            for field in ("containerPort", "hostPort")
+        ),
+        *(
+            f"{containers}.{probe}.{field}"
+            for containers in _CONTAINERS
+            for probe in ("livenessProbe", "readinessProbe", "startupProbe")
+            for field in _PROBE_NUMBERS
+        ),
+    )
+)
+_BOOLEANS = frozenset(
+    (
+        f"{_POD}.hostNetwork",
+        *(f"{part}.securityContext.runAsNonRoot" for part in (_POD, *_CONTAINERS)),
+        *(f"{containers}.volumeMounts.readOnly" for containers in _CONTAINERS),
+        *(
+            f"{containers}.securityContext.{field}"
+            for containers in _CONTAINERS
+            for field in ("allowPrivilegeEscalation", "privileged", "readOnlyRootFilesystem")
+        ),
+    )
+)
+# A leading zero may be an octal number, and ids of 64 bits have at most 19 digits.
+_INTEGER = re.compile("0|[1-9][0-9]{0,18}")
+_TRUTH = {"true": True, "True": True, "false": False, "False": False}
+_TEXTS = (*_LABELS, "metadata.annotations", "spec.template.metadata.annotations")
 _MAPPINGS = ("metadata", "spec", "spec.template", "spec.template.metadata", _POD, *_LABELS)
 _AS_MANIFEST = "Write it as a manifest does"
 # Part of the Deployment -> the fields that the user may set.
@@ -43,6 +101,13 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
 # Field that the release owns -> what to do instead. The containers are those of the release.
 _OWNED: Mapping[str, str] = {
     "spec.selector": "Remove it",
+    # The Deployment controller rolls out no new pods of a paused Deployment.
+    "spec.paused": "Remove it",
+    # The RBAC objects of the release bind its own account.
+    f"{_POD}.serviceAccountName": "Remove it",
+    f"{_POD}.serviceAccount": "Remove it",
+    f"{_POD}.hostPID": "Remove it",
+    f"{_POD}.hostIPC": "Remove it",
     f"spec.template.metadata.labels.{RELEASE_LABEL}": "Remove it",
     f"spec.template.metadata.labels.{PORT_LABEL}": "Remove it",
     f"{_POD}.containers.image": "Set image_registry or digests",
@@ -51,6 +116,8 @@ _OWNED: Mapping[str, str] = {
     # A container that runs as long as the pod makes later plans refuse the Deployment as one of another owner.
     f"{_POD}.initContainers.restartPolicy": "Remove it",
 }
+# Lists of the release that null would remove.
+_KEPT = (f"{_POD}.containers", f"{_POD}.containers.volumeMounts", f"{_POD}.volumes")
 _OWNED_BY_OPTION: Mapping[str, Mapping[str, str]] = {
     "controller": _OWNED,
     "webhook": {**_OWNED, f"{_POD}.hostNetwork": "Set webhook_host_network"},
@@ -61,20 +128,41 @@ Object = Mapping[str, Any]
 
 def check(option: str, partial: Object) -> None:
     """Raise CertflowError if a partial Deployment touches what every release owns, or has a wrong form. option: its name."""
-    owned = _OWNED_BY_OPTION[option]
-    for path, value in _walk(partial):
-        above, _dot, name = path.rpartition(".")
-        if path in owned:
-            raise _refusal(option, f"has the field {path}, which the release owns", owned[path])
-        if above in _FIELDS and name not in _FIELDS[above]:
-            fields = f"The fields of {above or 'the Deployment'} are {' and '.join(_FIELDS[above])}"
-            raise _refusal(option, f"has the field {path}, which cannot be set", fields)
-        if name.startswith("$"):
-            raise _refusal(option, f"has the directive {path}", "Set a field to null to remove it")
-        if path in _MAPPINGS and not isinstance(value, Mapping):
-            raise _refusal(option, f"has a value for {path} that is not a dictionary", _AS_MANIFEST)
-        if above.startswith(_POD) and name in KEYS and not _is_list_of_mappings(value):
-            raise _refusal(option, f"has a value for {path} that is not a list of dictionaries", _AS_MANIFEST)
+    for above, name, value in _walk(partial):
+        _refuse_owned(option, above, name, value)
+        problem = _form_problem(above, name, value)
+        if problem:
+            raise _refusal(option, f"has a value for {_below(above, name)} that is {problem}", _AS_MANIFEST)
+
+
+def _refuse_owned(option: str, above: str, name: str, value: Any) -> None:
+    path, owned = _below(above, name), _OWNED_BY_OPTION[option]
+    if path in owned:
+        raise _refusal(option, f"has the field {path}, which the release owns", owned[path])
+    if path in _KEPT and value is None:
+        raise _refusal(option, f"removes {path}, which the release owns", "Leave it out")
+    if above in _FIELDS and name not in _FIELDS[above]:
+        fields = f"The fields of {above or 'the Deployment'} are {' and '.join(_FIELDS[above])}"
+        raise _refusal(option, f"has the field {path}, which cannot be set", fields)
+    if name.startswith("$"):
+        raise _refusal(option, f"has the directive {path}", "Set a field to null to remove it")
+
+
+def _form_problem(above: str, name: str, value: Any) -> str:
+    """Return the form that the value of a field lacks, "" if it has it."""
+    path = _below(above, name)
+    rows = (
+        (path in _MAPPINGS, isinstance(value, Mapping), "not a dictionary"),
+        (path in _TEXTS, value is None or isinstance(value, Mapping), "not a dictionary"),
+        (path in KEYS, _is_list_of_mappings(value), "not a list of dictionaries"),
+        (above in _TEXTS, value is None or isinstance(value, str), "not a text"),
+        (
+            name in KEYS.get(above, ()),
+            value is None or isinstance(value, (str, int)),
+            "neither a text nor a number",
+        ),
+    )
+    return next((problem for applies, is_valid, problem in rows if applies and not is_valid), "")
 
 
 def merged(option: str, base: Object, partial: Object) -> dict[str, Any]:
@@ -82,6 +170,7 @@ def merged(option: str, base: Object, partial: Object) -> dict[str, Any]:
 
     An entry of ``containers`` without a name is the container of the release, because its name differs between webhooks.
     """
+    partial = _typed(partial)
     template = _at(partial, "spec.template") or {}
     pods, labels = template.get("spec") or {}, (template.get("metadata") or {}).get("labels") or {}
     selected = sorted(labels.keys() & base["spec"]["selector"]["matchLabels"].keys())
@@ -89,13 +178,16 @@ def merged(option: str, base: Object, partial: Object) -> dict[str, Any]:
         raise _refusal(
             option, f"has the label {selected[0]} of the pods, which the selector needs", "Remove it"
         )
-    (own,) = (container["name"] for container in base["spec"]["template"]["spec"]["containers"])
+    base_pods = base["spec"]["template"]["spec"]
+    (container,) = base_pods["containers"]
+    own = container["name"]
     containers = [{"name": own, **container} for container in pods.get("containers") or ()]
     others = [container["name"] for container in containers if container["name"] != own]
     if others:
         raise _refusal(
             option, f"names the container {others[0]}", f"The only container is {own}. Remove the others"
         )
+    _refuse_volumes(option, base_pods, {**pods, "containers": containers})
     if containers:
         template = {**template, "spec": {**pods, "containers": containers}}
         partial = {**partial, "spec": {**partial["spec"], "template": template}}
@@ -103,21 +195,54 @@ def merged(option: str, base: Object, partial: Object) -> dict[str, Any]:
     return result
 
 
-def _merge(base: Any, partial: Any, name: str = "") -> Any:
-    """Return the value with the changes. None removes a field. name: the field that holds the value."""
+def _refuse_volumes(option: str, base: Object, pods: Object) -> None:
+    """Raise CertflowError if the user's part changes a volume or a mount of the release, such as that of the certificate."""
+    names = {volume["name"] for volume in base.get("volumes") or ()}
+    for volume in pods.get("volumes") or ():
+        if volume.get("name") in names:
+            problem = f"has the volume {volume['name']} of the pods, which the release owns"
+            raise _refusal(option, problem, "Give your volume another name")
+    (container,) = base["containers"]
+    owned = [_absolute(mount["mountPath"]) for mount in container.get("volumeMounts") or ()]
+    for entry in pods["containers"]:
+        for mount in entry.get("volumeMounts") or ():
+            path = _absolute(str(mount.get("mountPath")))
+            if any(path == own or path.startswith(f"{own}/") for own in owned):
+                problem = f"has a volumeMount at {mount['mountPath']}, which the release owns"
+                raise _refusal(option, problem, "Mount your volume at another path")
+
+
+def _absolute(path: str) -> str:
+    """Return the path that kubelet mounts. It takes a relative path as one below the root."""
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def _typed(value: Any, path: str = "") -> Any:
+    """Return the value with numbers and booleans for the texts of them, at the paths that have such a type."""
+    if isinstance(value, Mapping):
+        return {key: _typed(below, _below(path, key)) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_typed(item, path) for item in value]
+    if path in _INTEGERS and isinstance(value, str) and _INTEGER.fullmatch(value):
+        return int(value)
+    return _TRUTH.get(value, value) if path in _BOOLEANS and isinstance(value, str) else value
+
+
+def _merge(base: Any, partial: Any, path: str = "") -> Any:
+    """Return the value with the changes. None removes a field. path: of the value, without indexes."""
     if isinstance(partial, Mapping):
         result = dict(base) if isinstance(base, Mapping) else {}
         for key, value in partial.items():
             if value is None:
                 result.pop(key, None)
             else:
-                result[key] = _merge(result.get(key), value, key)
+                result[key] = _merge(result.get(key), value, _below(path, key))
         return result
-    if name in KEYS and isinstance(partial, list):
-        items = {_identity(item, KEYS[name]): item for item in base or ()}
+    if path in KEYS and isinstance(partial, list):
+        items = {_identity(item, KEYS[path]): item for item in base or ()}
         for item in partial:
-            identity = _identity(item, KEYS[name])
-            items[identity] = _merge(items.get(identity), item)
+            identity = _identity(item, KEYS[path])
+            items[identity] = _merge(items.get(identity), item, path)
         return list(items.values())
     return partial
 
@@ -126,16 +251,19 @@ def _identity(item: Object, keys: Sequence[str]) -> tuple[Any, ...]:
     return tuple(item.get(key, _DEFAULTS.get(key)) for key in keys)
 
 
-def _walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the path and the value of every field. The path has no indexes."""
+def _walk(value: Any, path: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yield the path of the parent, the name and the value of every field. The path has no indexes."""
     if isinstance(value, Mapping):
         for key, below in value.items():
-            place = f"{path}.{key}" if path else str(key)
-            yield place, below
-            yield from () if key == "nodeSelector" else _walk(below, place)
+            yield path, str(key), below
+            yield from () if key == "nodeSelector" else _walk(below, _below(path, key))
     elif isinstance(value, list):
         for item in value:
             yield from _walk(item, path)
+
+
+def _below(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
 
 
 def _is_list_of_mappings(value: Any) -> bool:
