@@ -62,6 +62,10 @@ class PortForwardStream:
     ) -> None:
         self._socket.shutdown()  # without a closing handshake, for which the server may be slow
 
+    def settimeout(self, seconds: float) -> None:
+        """Set the limit for each read and write."""
+        self._socket.settimeout(seconds)
+
     def sendall(self, data: bytes) -> None:
         try:
             self._socket.send_binary(bytes([DATA]) + data)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._kube import port_forward, transport
 from .._kube.access_review import Permission
-from .._kube.errors import Forbidden, KubeError
+from .._kube.errors import Forbidden, KubeError, TimedOut
 from .._kube.transport import LEAST_SECONDS, READ_BYTES, ReadLimits
 from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from .._kube.port_forward import PortForwardStream
     from .bundle_targets import ClientConfig
 
-# The limit for one endpoint, including the way to it through the API server. The API server allows a webhook as many seconds for a
-# TLS handshake (k8s.io/client-go transport/cache.go, TLSHandshakeTimeout).
+# The limit for a TLS handshake, and the limit for the way to the endpoint before it. The API server allows a webhook as many seconds
+# for a handshake (k8s.io/client-go transport/cache.go, TLSHandshakeTimeout).
 HANDSHAKE_SECONDS = 10.0
 # A kubelet and an API server serve many clients.
 MOST_AT_ONCE = 10
@@ -231,22 +231,23 @@ def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> 
     if not (endpoint.pod or endpoint.is_outside):
         words = "no pod is behind it, and this run does not connect to addresses of the cluster's network"
         return ServedChain(endpoint, problem=words, is_blind=True)
-    until = min(until, time.monotonic() + HANDSHAKE_SECONDS)
-    bounds = ReadLimits("its TLS handshake", until=until, size=HANDSHAKE_BYTES)
-    return _shown(client, endpoint, server_name, bounds)
+    return _shown(client, endpoint, server_name, until)
 
 
-def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: ReadLimits) -> ServedChain:
+def _shown(client: Client, endpoint: Endpoint, server_name: str, until: float) -> ServedChain:
     """Return the chain that the endpoint sends, or the reason why it sends none."""
     is_open, begun = False, time.monotonic()
+    bounds = ReadLimits("the way to it", until=min(until, begun + HANDSHAKE_SECONDS), size=HANDSHAKE_BYTES)
     try:
         with _open(client, endpoint, bounds) as stream:
             is_open, opened = True, time.monotonic()
-            chain, ended, refusal = handshake(stream, server_name)
+            chain, ended, refusal = _handshake_until(stream, server_name, bounds, until)
+    except _TimeOver:
+        words = "its TLS handshake had not ended when the time was over"
+        return ServedChain(endpoint, problem=words, is_blind=True, may_pass=True)
     except KubeError as exc:
-        if is_open and not isinstance(exc, port_forward.StreamBroken):
-            return ServedChain(endpoint, problem=exc.cause)
-        return _unreached(endpoint, exc)
+        is_its_fault = is_open and not isinstance(exc, port_forward.StreamBroken)
+        return ServedChain(endpoint, problem=exc.cause) if is_its_fault else _unreached(endpoint, exc)
     except ssl.SSLError as exc:
         return ServedChain(endpoint, problem=_in_words(exc))
     except UnicodeError:
@@ -262,6 +263,25 @@ def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: ReadLim
         return ServedChain(endpoint, problem=words, is_blind=is_blind, may_pass=is_blind)
     seconds = ended - opened - (opened - begun)
     return replace(_understood(endpoint, chain), refusal=refusal, seconds=seconds)
+
+
+class _TimeOver(Exception):
+    """The time of the run was over during a handshake. That says nothing about the endpoint."""
+
+
+def _handshake_until(
+    stream: PortForwardStream | socket.socket, server_name: str, bounds: ReadLimits, until: float
+) -> tuple[list[bytes], float, str]:
+    """Do a handshake that has HANDSHAKE_SECONDS, but ends at ``until``. Raises _TimeOver if it had less time, and the errors of `handshake`."""
+    limit = time.monotonic() + HANDSHAKE_SECONDS
+    bounds.start("its TLS handshake", until=min(until, limit), size=HANDSHAKE_BYTES)
+    try:
+        stream.settimeout(bounds.left())  # reads of the way have shortened it
+        return handshake(stream, server_name)
+    except (TimedOut, socket.timeout):
+        if until < limit:
+            raise _TimeOver from None
+        raise
 
 
 def _reason_of(error: ssl.SSLError) -> str:

@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -222,16 +222,62 @@ TALKS = {
 
 
 @pytest.mark.parametrize("talk", TALKS)
-def test_a_handshake_is_bounded_as_a_whole(talk: str) -> None:
+def test_a_handshake_is_bounded_as_a_whole(talk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served_chains, "HANDSHAKE_SECONDS", 1.5)
     says, problem = TALKS[talk]
     api: Any = ScriptedApi()
     with talking(says) as server:
         config = replace(URL, port=server.port)
         api.host_name = "127.0.0.1"
-        (seen,) = guarded(lambda: served_chains.scan(api, config, until=time.monotonic() + 1.5)).served
+        (seen,) = guarded(lambda: served_chains.scan(api, config, until=time.monotonic() + 60)).served
         assert (server.connections, seen.certificate) == (1, None)
         assert problem in seen.problem
+        assert not seen.is_blind
         assert server.sent < served_chains.HANDSHAKE_BYTES + (8 << 20)
+
+
+#: The bytes of a server that does not finish a handshake.
+UNFINISHED: dict[str, Callable[[], Iterator[bytes]]] = {
+    "silent": lambda: dripping(seconds=60),
+    "slow": lambda: dripping(RECORD),
+}
+
+
+@pytest.mark.parametrize("way", UNFINISHED)
+@pytest.mark.parametrize(
+    ("limit", "left", "is_blind"), [(10.0, 0.3, True), (0.3, 60.0, False)], ids=["the run's end", "the limit"]
+)
+def test_only_a_handshake_with_its_whole_time_says_something_about_the_endpoint(
+    monkeypatch: pytest.MonkeyPatch, way: str, limit: float, left: float, is_blind: bool
+) -> None:
+    monkeypatch.setattr(served_chains, "HANDSHAKE_SECONDS", limit)
+    api: Any = ScriptedApi()
+    with talking(UNFINISHED[way]) as server:
+        outside = Endpoint("127.0.0.1", server.port, is_outside=True)
+        seen = guarded(lambda: served_chains.read_chain(api, outside, URL, time.monotonic() + left))
+    assert (seen.certificate, seen.is_blind, seen.may_pass) == (None, is_blind, is_blind)
+    assert ("when the time was over" in seen.problem) is is_blind
+
+
+def test_a_slow_way_leaves_the_handshake_its_whole_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way takes most of a limit, and then the handshake takes most of a limit."""
+    monkeypatch.setattr(served_chains, "HANDSHAKE_SECONDS", 1.0)
+    dial, times = transport.dial, list[float]()
+
+    def slow(*arguments: Any) -> socket.socket:
+        connection = dial(*arguments)
+        connection.settimeout(0.3)  # as a read of the way leaves it
+        time.sleep(0.7)
+        times.append(time.monotonic())
+        return connection
+
+    monkeypatch.setattr(transport, "dial", slow)
+    api: Any = ScriptedApi()
+    with talking(UNFINISHED["silent"]) as server:
+        outside = Endpoint("127.0.0.1", server.port, is_outside=True)
+        seen = guarded(lambda: served_chains.read_chain(api, outside, URL, time.monotonic() + 60))
+    assert time.monotonic() - times[0] >= 1.0
+    assert not seen.is_blind
 
 
 class ManyEndpoints:
@@ -457,10 +503,11 @@ def test_an_open_stream_speaks_for_the_endpoint(monkeypatch: pytest.MonkeyPatch,
         return bytes(message)
 
     raw = SimpleNamespace(send_binary=lambda _data: None, shutdown=lambda: None, recv=recv)
+    raw.settimeout = lambda _seconds: None
     stream = port_forward.PortForwardStream(raw, 8224)
     monkeypatch.setattr(port_forward, "connect", lambda *_arguments: stream)
     api: Any = ScriptedApi()
-    seen = served_chains.read_chain(api, POD, CONFIG, time.monotonic() + 5)
+    seen = served_chains.read_chain(api, POD, CONFIG, time.monotonic() + 60)
     assert words in seen.problem
     assert (seen.is_blind, seen.may_pass) == (is_blind, is_blind)
 
