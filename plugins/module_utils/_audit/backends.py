@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from .._errors import check_shape
 from .._webhook import served_chains, webhook_endpoints
 from .._webhook.served_chains import ServedChain
 from .._webhook.webhook_endpoints import Endpoint
@@ -79,8 +80,12 @@ class ServiceReader:
         if service is None:
             return {}, ()
         slices = webhook_endpoints.list_slices(self.client, name)
-        # The shape is checked here, so that a Service of another shape is a gap of its own.
-        webhook_endpoints.of_service(service, slices, webhook_endpoints.ANY_PORT)
+        # The shape is checked here for every port, so that a Service of another shape is a gap of its own.
+        with check_shape(f"the Service {'/'.join(name)}"):
+            ports = [entry["port"] for entry in service["spec"].get("ports") or ()]
+            (service["spec"].get("selector") or {}).items()
+        for port in (webhook_endpoints.ANY_PORT, *ports):
+            webhook_endpoints.of_service(service, slices, port)
         return service, slices
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from .._errors import check_shape
 from .._times import find_time
 from .checks.cluster_checks import CONVERSIONS
 from .cluster_data import FailedCall
@@ -30,7 +31,7 @@ _FAILED_CALL = re.compile(r'failed calling webhook "([^"]{1,300})"')
 def read_counters(text: str) -> dict[str, float]:
     """Return webhook -> the number of its failed calls, and the number of failed conversions, from the metrics of an API server.
 
-    A counter that the API server does not have yet is 0.
+    A counter that the API server does not have yet is 0. Raises MalformedObject.
     """
     found: dict[str, float] = {}
     for line in text.splitlines():
@@ -42,7 +43,8 @@ def read_counters(text: str) -> dict[str, float]:
         labels = dict(_LABEL.findall(match[2]))
         name = _counted(match[1], labels)
         if name:
-            found[name] = found.get(name, 0.0) + float(match[3])
+            with check_shape("a counter of the API server"):
+                found[name] = found.get(name, 0.0) + float(match[3])
     return found
 
 

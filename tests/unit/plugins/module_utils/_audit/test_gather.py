@@ -427,6 +427,25 @@ BROKEN_OBJECTS: list[tuple[str, Any]] = [
 ]
 
 
+CALLED_PORT = {"service": {"namespace": "shop", "name": "hook", "port": 8443}}
+TWO_PORTS = [{"port": 8443, "name": "a"}, {"port": 9443, "name": "b"}]
+#: Answers that the audit reads for one source, and the source.
+BROKEN_DATA: list[tuple[dict[str, Any], str]] = [
+    ({SERVICE: service(ports=TWO_PORTS), SLICES: listed({"endpoints": [{}], "ports": [{"name": "a", "port": 1}]}),
+      f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(configuration(webhook(clientConfig=CALLED_PORT)))}, cluster_data.SERVICES),
+    ({SERVICE: service(selector=["app"])}, cluster_data.SERVICES),
+    ({SERVICE: service(ports=[{}])}, cluster_data.SERVICES),
+    ({"/metrics": 'apiserver_admission_webhook_fail_open_count{name="x"} 1.2.3'}, cluster_data.METRICS),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answers", "source"), BROKEN_DATA)
+def test_data_of_another_shape_is_a_gap_of_its_source(answers: dict[str, Any], source: str) -> None:
+    data = run(FakeClient(answers=answers))
+    assert [gap.source for gap in data.gaps] == [source]
+    assert data.points
+
+
 @pytest.mark.parametrize(("path", "broken"), BROKEN_OBJECTS)
 def test_an_object_of_another_shape_is_one_gap(path: str, broken: Any) -> None:
     data = run(FakeClient(answers={path: listed(broken)}))
