@@ -25,12 +25,21 @@ from .checks import (
     webhook_settings,
 )
 from .checks.cluster_rows import UNREADABLE
-from .cluster_data import CONDITIONS, ESSENTIAL, PERMISSIONS, ClusterData, Gap
+from .checks.control_plane_requests import LABELS_LIMIT
+from .cluster_data import CONDITIONS, ESSENTIAL, NODES, PERMISSIONS, PODS, VERSIONS, ClusterData, Gap
 from .exceptions import AuditException
-from .finding import CLUSTER, FAIL, SEVERITIES, SKIP, STATUSES, UNKNOWN, AuditFinding
+from .finding import CLUSTER, FAIL, SEVERITIES, SKIP, STATUSES, UNKNOWN, AuditFinding, every
 
 _FAR = datetime.max.replace(tzinfo=timezone.utc)
 _ANY = ""
+#: Why a check is undecided. The data have a gap for each other source.
+_UNDECIDED: Mapping[str, str] = {
+    CONDITIONS: "the audit does not evaluate matchConditions of webhooks",
+    VERSIONS: "the rules name only other versions of a resource than the control plane uses, and the API server may convert",
+    **dict.fromkeys(
+        (PODS, NODES), f"there are too many, so only the labels of the first {LABELS_LIMIT} were compared"
+    ),
+}
 RULES = (
     admission_checks.check_control_plane,
     admission_checks.check_deadlocks,
@@ -67,6 +76,7 @@ def find(data: ClusterData) -> list[AuditFinding]:
     findings = [finding for point in data.points for finding in call_checks.check_point(data, point)]
     findings += [finding for rule in RULES for finding in rule(data)]
     unread = {(gap.source, name) for gap in data.gaps for name in (_ANY, *data.names_of(gap))}
+    data = replace(data, gaps=(*data.gaps, *_undecided(findings)))
     findings = [finding for finding in findings if finding.status == FAIL or _is_complete(finding, unread)]
     findings += _unknowns(data)
     return [
@@ -79,10 +89,16 @@ def _is_complete(finding: AuditFinding, unread: Set[tuple[str, str]]) -> bool:
     """Return True if the check of a finding read everything. unread: sources, each with the names of objects without an answer."""
     check = check_table.BY_ID[finding.check]
     names = (_ANY,) if check.compares_objects else finding.object.names
-    # A check that meets a condition passes only if the rules and selectors of the webhook decide.
-    return not any(
-        (source, name) in unread for source in check.sources if source != CONDITIONS for name in names
-    )
+    is_read = not any((source, name) in unread for source in check.sources for name in names)
+    return is_read and finding.status != UNKNOWN
+
+
+def _undecided(findings: Iterable[AuditFinding]) -> Iterator[Gap]:
+    """Yield a gap for each check that could not decide about an object."""
+    for one in findings:
+        if one.status == UNKNOWN and one.source in _UNDECIDED:
+            names = (str(one.object) if one.object.name else every(one.object.kind),)
+            yield Gap(one.source, _UNDECIDED[one.source], objects=names, checks=(one.check,))
 
 
 def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[str, Any]:
@@ -122,8 +138,8 @@ def missing_role(lacking: Iterable[Permission]) -> dict[str, Any]:
 
 def known_permissions(role: Mapping[str, Any]) -> list[Permission]:
     """Return the permissions of a ClusterRole of missing_role. Other rules are left out."""
-    every = dict.fromkeys(permission for needed in PERMISSIONS.values() for permission in needed)
-    return [permission for permission in every if _rule(permission) in role["rules"]]
+    known = dict.fromkeys(permission for needed in PERMISSIONS.values() for permission in needed)
+    return [permission for permission in known if _rule(permission) in role["rules"]]
 
 
 def _rule(permission: Permission) -> dict[str, Any]:
@@ -141,7 +157,8 @@ def _unknowns(data: ClusterData) -> Iterator[AuditFinding]:
         groups.setdefault((gap.source, "" if gap.lacks_permission else gap.reason), []).append(gap)
     for gaps in groups.values():
         objects = tuple(dict.fromkeys(name for gap in gaps for name in data.names_of(gap)))
-        unknown = _unknown(data, gaps[0], objects)
+        checks = tuple(check for gap in gaps for check in gap.checks)
+        unknown = _unknown(data, replace(gaps[0], checks=checks), objects)
         if gaps[0].source not in data.without:
             yield unknown
             continue
@@ -153,8 +170,10 @@ def _unknown(data: ClusterData, gap: Gap, objects: tuple[str, ...]) -> AuditFind
     needed = PERMISSIONS[gap.source] if gap.lacks_permission else ()
     missing = [entry for entry in needed if entry in data.lacking] or needed
     permissions = tuple(map(in_words, missing))
-    rows = [row for row in check_table.CHECKS if gap.source in row.sources]
-    compared = [row.id for row in rows if row.compares_objects]
+    rows = [
+        row for row in check_table.CHECKS if gap.source in row.sources and row.id in (gap.checks or (row.id,))
+    ]
+    compared = [row.id for row in rows if row.compares_objects and not gap.checks]
     lines = [f"checks without a complete answer: {', '.join(row.id for row in rows)}"] if rows else []
     lines += [f"objects: {', '.join(objects)}"]
     lines += [f"no answer for any object: {', '.join(compared)}"] if compared else []

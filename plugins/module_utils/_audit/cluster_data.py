@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .._diagnosis.diagnosis import Diagnosis
 from .._kube import port_forward
 from .._kube.access_review import Permission
+from .._webhook import admission_match
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.served_chains import ServedChain
 from .finding import AuditedObject, every
@@ -32,10 +34,11 @@ ADMISSION, CONVERSION, AGGREGATION = "admission", "conversion", "aggregation"
 
 # The sources of the data.
 CONFIGURATIONS, DEFINITIONS, API_SERVICES = "configurations", "definitions", "api-services"
-NAMESPACES, SERVICES, PORT_FORWARD, PODS = "namespaces", "services", "port-forward", "pods"
+NAMESPACES, SERVICES, PORT_FORWARD, PODS = admission_match.NAMESPACES, "services", "port-forward", "pods"
 NODES = "nodes"
 REQUESTS, EVENTS, METRICS = "requests", "events", "metrics"
-CONDITIONS, ENDPOINTS, SNAPSHOT = "match-conditions", "endpoints", "snapshot-controller"
+CONDITIONS, VERSIONS = admission_match.CONDITIONS, admission_match.VERSIONS
+ENDPOINTS, SNAPSHOT = "endpoints", "snapshot-controller"
 IDENTITY = "identity"
 CERTIFICATES, CLUSTER_CA, API_SERVER = "certificates", "cluster-ca", "api-server"
 #: The ConfigMap in which every cluster publishes the CA of its API server (KEP-1205).
@@ -66,6 +69,7 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     CERTIFICATES: (Permission("get", "cert-manager.io", "certificates"),),
     CLUSTER_CA: (Permission("get", "", "configmaps", name=ROOT_CA[1]),),
     CONDITIONS: (),
+    VERSIONS: (),
     ENDPOINTS: (),
     API_SERVER: (),
     SNAPSHOT: (
@@ -134,6 +138,8 @@ class Gap:
     backend: tuple[Any, ...] = ()
     #: The names of the only objects that it is about. () for others.
     objects: tuple[str, ...] = ()
+    #: The ids of the only checks without an answer. () for those that need the source.
+    checks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -311,6 +317,8 @@ class ClusterData:
     pods: Mapping[tuple[str, str], tuple[Labels, ...]] = field(default_factory=dict)
     #: PODS and NODES -> the labels of the pods of kube-system and of the nodes. What was not read has no entry.
     object_labels: Mapping[str, tuple[Labels, ...]] = field(default_factory=dict)
+    #: PODS, NODES, and (namespace, Service) whose pods are too many, so that only the labels of the first ones were read.
+    truncated: frozenset[Any] = frozenset()
     api_services: tuple[ApiServiceState, ...] = ()
     definitions: tuple[DefinitionState, ...] = ()
     #: Namespace and name -> a Certificate of cert-manager.
@@ -349,10 +357,15 @@ class ClusterData:
 
     def names_of(self, gap: Gap) -> tuple[str, ...]:
         """Return the names of the objects without an answer because of a gap."""
-        keys = {
-            str(point.object): point.certificate if gap.source == CERTIFICATES else point.backend
-            for point in self.points
-        }
-        size = len(gap.backend)
-        called = tuple(name for name, key in keys.items() if key and size and key[:size] == gap.backend)
-        return gap.objects or called or _OBJECTS.get(gap.source, _HOOKS)
+        called = self._callers.get((gap.source == CERTIFICATES, gap.backend), ())
+        return gap.objects or tuple(called) or _OBJECTS.get(gap.source, _HOOKS)
+
+    @functools.cached_property
+    def _callers(self) -> dict[tuple[bool, tuple[Any, ...]], dict[str, None]]:
+        """Return the objects that name each Certificate (True), and that call each Service or address (False)."""
+        found: dict[tuple[bool, tuple[Any, ...]], dict[str, None]] = {}
+        for point in self.points:
+            for key in ((True, point.certificate), (False, point.backend), (False, point.backend[:2])):
+                if key[1]:
+                    found.setdefault((key[0], key[1]), {})[str(point.object)] = None
+        return found

@@ -47,15 +47,14 @@ from . import call_points, failure_signs
 from .backends import ChainReader, ServiceReader
 from .call_points import API_SERVICE, DEFINITION, MUTATING, VALIDATING, manager_of, points_of
 from .checks import control_plane_requests
-from .checks.admission_checks import SLOW_SECONDS, seconds_of
-from .checks.control_plane_requests import KUBE_SYSTEM, RESTORING, may_match
+from .checks.admission_checks import REQUEST_SECONDS, SLOW_SECONDS, seconds_of
+from .checks.control_plane_requests import KUBE_SYSTEM, LABELS_LIMIT, RESTORING, may_match
 from .cluster_data import (
     ADMISSION,
     API_SERVER,
     API_SERVICES,
     CERTIFICATES,
     CLUSTER_CA,
-    CONDITIONS,
     CONFIGURATIONS,
     DEFINITIONS,
     EVENTS,
@@ -101,8 +100,6 @@ API_SERVER_BYTES = 256 * 1024
 PENDING_AFTER = timedelta(hours=1)
 EVENTS_AFTER = timedelta(hours=1)
 EVENTS_LIMIT = "500"
-#: The pods and nodes whose labels are compared with selectors. Those of a large cluster repeat.
-LABELS_LIMIT = "500"
 UNREADABLE_HAZARD = "unreadable"
 
 
@@ -122,6 +119,7 @@ class _Gatherer:
         self._reads = GuardedReads(client, options.without)
         now = time.monotonic()
         until = now + (client.deadline - now) * READING_SHARE
+        self._truncated: set[Any] = set()
         self._services = ServiceReader(client, self._reads)
         self._chains = ChainReader(client, self._reads, options, until)
 
@@ -145,13 +143,13 @@ class _Gatherer:
         )
         data = reads.read(REQUESTS, lambda: self._with_requests(data), data)
         data = replace(data, backends=self._chains.with_chains(data.points, found))
-        self._note_conditions(data.points)
         previous = self._options.previous_counters
         data = replace(
             data,
             counters_before=counters,
             counters_previous=previous,
             counters_after=None if counters is None else self._counters(),
+            truncated=frozenset(self._truncated),
             snapshot_hazards=reads.read(SNAPSHOT, self._snapshot_hazards, None),
             endpoints_left_out=self._chains.left_out,
         )
@@ -281,7 +279,7 @@ class _Gatherer:
         }
         for service, selector in selectors.items():
             query = {"labelSelector": ",".join(f"{key}={value}" for key, value in selector.items())}
-            read = functools.partial(self._labels, f"/api/v1/namespaces/{service[0]}/pods", query)
+            read = functools.partial(self._labels, service, f"/api/v1/namespaces/{service[0]}/pods", query)
             labels = self._reads.read(PODS, read, None, backend=service) if selector else None
             if labels is not None:
                 found[service] = labels
@@ -289,39 +287,32 @@ class _Gatherer:
 
     def _object_labels(self, points: Iterable[CallPoint]) -> Iterator[tuple[str, tuple[Labels, ...]]]:
         """Yield the labels of objects of the control plane, if an objectSelector may select them."""
+        hooks = [point for point in points if point.caller == ADMISSION]
+        adds_up = sum(seconds_of(point) for point in hooks if point.is_mutating) > REQUEST_SECONDS
         selecting = [
             point
-            for point in points
-            if point.caller == ADMISSION and point.webhook.get("objectSelector")
-            if point.is_strict or seconds_of(point) > SLOW_SECONDS
+            for point in hooks
+            if point.webhook.get("objectSelector")
+            if point.is_strict or seconds_of(point) > SLOW_SECONDS or (point.is_mutating and adds_up)
         ]
         for source, path in ((PODS, f"/api/v1/namespaces/{KUBE_SYSTEM}/pods"), (NODES, "/api/v1/nodes")):
             rows = [row for row in control_plane_requests.REQUESTS if row.labelled == source]
             needing = [point for point in selecting if any(may_match(point, row) for row in rows)]
             objects = tuple(str(point.object) for point in needing)
-            read = functools.partial(self._labels, path)
+            read = functools.partial(self._labels, source, path)
             labels = self._reads.read(source, read, None, objects=objects) if objects else None
             if labels:
                 yield source, labels
 
-    def _labels(self, path: str, query: Mapping[str, str] | None = None) -> tuple[Labels, ...]:
-        """Return the distinct labels of the first objects of a list."""
+    def _labels(self, key: object, path: str, query: Mapping[str, str] | None = None) -> tuple[Labels, ...]:
+        """Return the distinct labels of the first objects of a list. Keep its key if there are others."""
         with check_shape("metadata"):
-            items = self._client.get(path, {"limit": LABELS_LIMIT, **(query or {})}, METADATA)["items"] or ()
+            answer = self._client.get(path, {"limit": str(LABELS_LIMIT), **(query or {})}, METADATA)
+            items = answer["items"] or ()
+            if (answer.get("metadata") or {}).get("continue"):
+                self._truncated.add(key)
             texts = {json.dumps(item["metadata"].get("labels") or {}, sort_keys=True) for item in items}
         return tuple(json.loads(text) for text in sorted(texts))
-
-    def _note_conditions(self, points: Iterable[CallPoint]) -> None:
-        """Note the webhooks whose conditions may decide about a request that a check compares."""
-        rows = control_plane_requests.REQUESTS
-        objects = tuple(
-            str(point.object)
-            for point in points
-            if point.webhook.get("matchConditions") and any(may_match(point, row) for row in rows)
-        )
-        if objects:
-            words = "the audit does not evaluate matchConditions of webhooks"
-            self._reads.note(Gap(CONDITIONS, words, objects=objects))
 
     # The cluster
 

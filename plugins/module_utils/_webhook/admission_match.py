@@ -30,6 +30,8 @@ EXEMPT_KINDS = frozenset(
 )
 
 
+# Why a match is not known.
+VERSIONS, NAMESPACES, CONDITIONS = "rule-versions", "namespaces", "match-conditions"
 # The groups of Kubernetes whose objects are in namespaces, and the exceptions.
 _NAMESPACED_GROUPS = frozenset(("", "apps", "autoscaling", "batch", "policy"))
 _CLUSTER_SCOPED = frozenset(("*", "componentstatuses", "namespaces", "nodes", "persistentvolumes"))
@@ -73,6 +75,8 @@ class AdmissionMatch:
     is_asked: bool | None
     #: Why the webhook is not asked, or why that is not known. "" if it is asked.
     reason: str = ""
+    #: VERSIONS, NAMESPACES or CONDITIONS if it is not known, "" otherwise.
+    source: str = ""
 
 
 ASKED = AdmissionMatch(True)
@@ -143,7 +147,9 @@ def _rules(webhook: Object, request: AdmissionRequest) -> AdmissionMatch:
         others = [rule for rule in rules if _rule(rule, request, any_version=True)]
         if others:
             versions = ", ".join(dict.fromkeys(text for rule in others for text in rule["apiVersions"]))
-            return AdmissionMatch(None, f"its rules name {what} at other versions only ({versions})")
+            return AdmissionMatch(
+                None, f"its rules name {what} at other versions only ({versions})", VERSIONS
+            )
     return AdmissionMatch(False, f"its rules do not name {what}")
 
 
@@ -178,7 +184,8 @@ def _namespace_selector(webhook: Object, request: AdmissionRequest) -> Admission
     if is_namespace:
         labels = request.old_labels if request.labels is None else request.labels
     if labels is None:
-        return AdmissionMatch(None, f"the labels of namespace {request.namespace} may not be read")
+        words = f"the labels of namespace {request.namespace} may not be read"
+        return AdmissionMatch(None, words, NAMESPACES)
     if _selects(selector, labels):
         return ASKED
     return AdmissionMatch(
@@ -198,7 +205,7 @@ def _conditions(webhook: Object, _request: AdmissionRequest) -> AdmissionMatch:
     if not webhook.get("matchConditions"):
         return ASKED
     names = ", ".join(str(entry.get("name")) for entry in webhook["matchConditions"])
-    return AdmissionMatch(None, f"its matchConditions ({names}) are not evaluated here")
+    return AdmissionMatch(None, f"its matchConditions ({names}) are not evaluated here", CONDITIONS)
 
 
 PARTS: tuple[Callable[[Object, AdmissionRequest], AdmissionMatch], ...] = (

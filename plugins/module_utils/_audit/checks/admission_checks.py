@@ -8,14 +8,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from ..._webhook.admission_match import AdmissionRequest, match
 from ..cluster_data import ADMISSION, PODS, Backend, CallPoint, ClusterData
-from ..finding import ERROR, FAIL, LIKELY, PASS, PROVEN, SKIP, WARNING, AuditedObject, AuditFinding
+from ..finding import ERROR, FAIL, LIKELY, PASS, PROVEN, SKIP, UNKNOWN, WARNING, AuditedObject, AuditFinding
 from . import control_plane_requests as table
-from .control_plane_requests import REQUESTS, RESTORING, RequestMatch, find_matches, may_match
+from .control_plane_requests import (
+    REQUESTS,
+    RESTORING,
+    ControlPlaneRequest,
+    RequestMatch,
+    find_matches,
+    may_match,
+)
 
 #: A create, update or patch ends after this time (k8s.io/apiserver endpoints/handlers requestTimeoutUpperBound).
 REQUEST_SECONDS = 34
@@ -43,11 +50,17 @@ def check_control_plane(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield a finding for each webhook: it can, or cannot, block requests that the control plane and the nodes make."""
     for point in admission_points(data):
         is_quick = not point.is_strict and seconds_of(point) <= SLOW_SECONDS
-        matched, is_undecided = find_matches(data, point, () if is_quick else _STORED)
+        matched, undecided = find_matches(data, point, () if is_quick else _STORED)
         if matched:
             yield _blocked(data, point, matched)
-        elif not is_undecided:
-            yield AuditFinding("control-plane-blocked", PASS, point.object)
+        else:
+            yield from passed("control-plane-blocked", point.object, undecided)
+
+
+def passed(check: str, subject: AuditedObject, undecided: Iterable[str]) -> list[AuditFinding]:
+    """Return a pass, or a finding for each source because of which the check is not decided."""
+    unknown = [AuditFinding(check, UNKNOWN, subject, source=source) for source in sorted(undecided)]
+    return unknown or [AuditFinding(check, PASS, subject)]
 
 
 def _blocked(data: ClusterData, point: CallPoint, matched: Sequence[RequestMatch]) -> AuditFinding:
@@ -82,17 +95,22 @@ def check_deadlocks(data: ClusterData) -> Iterator[AuditFinding]:
     points = [point for point in admission_points(data) if point.is_strict and _selector(data, point)]
     selectors = {point.config.service or ("", ""): _selector(data, point) for point in points}
     guards = {id(point): _guarded(data, point, selectors) for point in points}
-    proven, possible = (_reachable(points, guards, answers) for answers in ((True,), (True, None)))
+    proven, possible = (_reachable(points, guards, is_proven=is_proven) for is_proven in (True, False))
     for point in admission_points(data):
         if id(point) not in guards or point.config.service is None:
             yield AuditFinding("deadlock", SKIP, point.object)
             continue
         own, answers = point.config.service, guards[id(point)]
-        ring = [other for other in answers if answers[other] and own in proven[other]]
+        ring = [other for other in answers if answers[other] is None and own in proven[other]]
         if ring:
             yield _stuck(data, point, own, ring, points)
         elif not any(own in possible[other] for other in answers):
             yield AuditFinding("deadlock", PASS, point.object)
+        else:
+            around = [other for other in points if own in possible[other.config.service or own]]
+            ways = [guards[id(other)] for other in around if other.config.service in possible[own]]
+            sources = {source for way in ways for reasons in way.values() for source in reasons or ()}
+            yield from passed("deadlock", point.object, sources) if sources else ()
 
 
 def _selector(data: ClusterData, point: CallPoint) -> Mapping[str, str]:
@@ -101,14 +119,17 @@ def _selector(data: ClusterData, point: CallPoint) -> Mapping[str, str]:
 
 def _reachable(
     points: Sequence[CallPoint],
-    guards: Mapping[int, Mapping[Service, bool | None]],
-    answers: Sequence[bool | None],
+    guards: Mapping[int, Mapping[Service, set[str] | None]],
+    *,
+    is_proven: bool,
 ) -> dict[Service, set[Service]]:
-    """Return each Service with itself and those whose pods it guards directly or by others. answers: those that are an edge."""
+    """Return each Service with itself and those whose pods it guards, or may guard, directly or by others."""
     edges: dict[Service, set[Service]] = {}
     for point in points:
         own = point.config.service or ("", "")
-        guarded = {service for service, answer in guards[id(point)].items() if answer in answers}
+        guarded = {
+            service for service, answer in guards[id(point)].items() if answer is None or not is_proven
+        }
         edges.setdefault(own, {own}).update(guarded)
     for middle, onward in edges.items():
         for reached in edges.values():
@@ -140,19 +161,24 @@ def _stuck(
 
 def _guarded(
     data: ClusterData, point: CallPoint, selectors: Mapping[Service, Mapping[str, str]]
-) -> dict[Service, bool | None]:
-    """Return the Services whose pods need requests that the webhook is asked about, with None if that is not decided."""
+) -> dict[Service, set[str] | None]:
+    """Return the Services whose pods need requests that the webhook is asked about, with the sources that leave it undecided, or None."""
     rows = [row for row in RESTORING if may_match(point, row)]
-    answers: dict[Service, bool | None] = {}
+    answers: dict[Service, set[str] | None] = {}
     for service, selector in selectors.items() if rows else ():
         labels = {
             PODS: data.pods.get(service) or (selector,),
             table.SLICES: ({table.SERVICE_LABEL: service[1]},),
         }
-        matched, is_undecided = find_matches(data, point, rows, labels, service[0])
-        # Without the pods, only the labels of the selector are known.
-        if matched or is_undecided or (service not in data.pods and point.webhook.get("objectSelector")):
-            answers[service] = bool(matched) or None
+        is_truncated = service in data.truncated
+        unread = (PODS,) if is_truncated or service not in data.pods else ()
+        matched, undecided = find_matches(
+            data, point, rows, labels, service[0], unread=unread, is_one_enough=True
+        )
+        if matched:
+            answers[service] = None
+        elif undecided:  # pods that were not read are a gap
+            answers[service] = {source for source in undecided if source != PODS or is_truncated}
     return answers
 
 
@@ -199,29 +225,42 @@ def check_timeouts(data: ClusterData) -> Iterator[AuditFinding]:
     Mutating webhooks are called one after the other, validating ones at the same time.
     """
     subject = AuditedObject("MutatingWebhookConfiguration", "", "admissionregistration.k8s.io/v1")
-    seconds, request, asked = max(_sums(data), key=lambda entry: entry[0], default=(0, None, []))
-    if request is None:
-        if data.namespaces is not None:
-            yield AuditFinding("timeouts-add-up", PASS, subject)
+    longest = max(_sums(data), key=lambda entry: entry[0], default=None)
+    if longest is None:
+        slow = [(row.labelled, point.webhook) for row, points in _slow_rows(data) for point in points]
+        truncated = data.truncated & {labelled for labelled, webhook in slow if webhook.get("objectSelector")}
+        yield from passed("timeouts-add-up", subject, truncated) if data.namespaces is not None else ()
         return
+    seconds, request, asked, row = longest
+    is_proven = all(
+        match(point.webhook, request).is_asked and table.are_labels_read(point, row, data.object_labels)
+        for point in asked
+    )
     what = f"{request.operation} of {request}"
     words = f"{len(asked)} mutating webhooks may take {seconds} s for {what}, and the API server ends the request after {REQUEST_SECONDS} s"
     lines = [f"{what}: {seconds} s"]
     lines += [f"{point.object}: timeoutSeconds {seconds_of(point)}" for point in asked[:MOST_LINES]]
-    yield AuditFinding("timeouts-add-up", FAIL, subject, words, tuple(lines))
+    yield AuditFinding(
+        "timeouts-add-up", FAIL, subject, words, tuple(lines), certainty=PROVEN if is_proven else LIKELY
+    )
 
 
-def _sums(data: ClusterData) -> Iterator[tuple[int, AdmissionRequest, list[CallPoint]]]:
-    """Yield each request that may take too long, in every namespace, with its seconds and its webhooks."""
+def _slow_rows(data: ClusterData) -> Iterator[tuple[ControlPlaneRequest, list[CallPoint]]]:
+    """Yield each row that may take too long by the rules of its mutating webhooks, and these webhooks."""
     mutating = [point for point in admission_points(data) if point.is_mutating]
     for row in REQUESTS:
         points = [point for point in mutating if may_match(point, row)]
-        if sum(map(seconds_of, points)) <= REQUEST_SECONDS:
-            continue
+        if sum(map(seconds_of, points)) > REQUEST_SECONDS:
+            yield row, points
+
+
+def _sums(data: ClusterData) -> Iterator[tuple[int, AdmissionRequest, list[CallPoint], ControlPlaneRequest]]:
+    """Yield each request that may take too long, in every namespace, with its seconds, its webhooks and its row."""
+    for row, points in _slow_rows(data):
         for namespace in (data.namespaces or ()) if row.namespaces else ("",):
             sets = table.object_labels(data, row.labelled) if namespace in ("", *row.namespaces) else ({},)
             for labels in sets:
                 for request in row.requests(namespace, table.labels_of(data, namespace), labels):
                     asked = [point for point in points if match(point.webhook, request).is_asked is not False]
                     if (seconds := sum(map(seconds_of, asked))) > REQUEST_SECONDS:
-                        yield seconds, request, asked
+                        yield seconds, request, asked, row

@@ -11,13 +11,15 @@ pkg/gardenlet/operation/botanist/matchers/matcher.go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..._webhook.admission_match import AdmissionRequest, match
 from ..cluster_data import NODES, PODS, CallPoint, ClusterData, Labels, Object
 from ..finding import ERROR, LIKELY, PROVEN, WARNING
 
+#: The pods and nodes whose labels are compared with selectors. Those of a large cluster repeat.
+LABELS_LIMIT = 500
 KUBE_SYSTEM = "kube-system"
 NAME_LABEL, SERVICE_LABEL = "kubernetes.io/metadata.name", "kubernetes.io/service-name"
 NAMESPACES, SLICES, SERVICES, BOOTSTRAP = "namespaces", "endpointslices", "services", "bootstrap"
@@ -159,27 +161,46 @@ def find_matches(
     rows: Iterable[ControlPlaneRequest],
     own: Mapping[str, tuple[Labels, ...]] | None = None,
     namespace: str = "",
-) -> tuple[list[RequestMatch], bool]:
-    """Return the rows that the webhook matches, and True if a match of another one is not decided.
+    *,
+    unread: Container[object] = (),
+    is_one_enough: bool = False,
+) -> tuple[list[RequestMatch], tuple[str, ...]]:
+    """Return the rows that the webhook matches, and the sources because of which a match of others is not decided.
 
     own: whose labels -> the labels of the only objects to compare. namespace: the only one, "" for those of the rows.
+    unread: whose labels of own are not all. is_one_enough: end with the first match.
     """
     matched: list[RequestMatch] = []
-    is_undecided, selector = False, point.webhook.get("objectSelector") or {}
+    undecided: set[str] = set()
+    selector = point.webhook.get("objectSelector") or {}
+    for_any_labels = {**point.webhook, "objectSelector": {}}
     for row in rows:
         sets = (own or {}).get(row.labelled) or object_labels(data, row.labelled)
-        is_read = not selector or not row.labelled or row.labelled in (own or data.object_labels)
+        is_read = are_labels_read(point, row, own or data.object_labels)
+        partial = unread if row.labelled in (own or ()) else data.truncated
         for place in (namespace,) if namespace else row.namespaces or ("",):
-            answers = [
-                (request.operation, match(point.webhook, request).is_asked)
+            requests = [
+                request
                 for labels in (sets if row.labelled == NAMESPACES else _distinct(sets, selector))
                 for request in row.requests(place, labels_of(data, place), labels)
             ]
-            operations = tuple(dict.fromkeys(operation for operation, is_asked in answers if is_asked))
+            answers = [match(point.webhook, request) for request in requests]
+            operations = [request.operation for request, answer in zip(requests, answers) if answer.is_asked]
             if operations:
-                matched.append(RequestMatch(row, place, operations, PROVEN if is_read else LIKELY))
-            is_undecided = is_undecided or any(is_asked is None for _operation, is_asked in answers)
-    return matched, is_undecided
+                certainty = PROVEN if is_read else LIKELY
+                matched.append(RequestMatch(row, place, tuple(dict.fromkeys(operations)), certainty))
+                if is_one_enough:
+                    return matched, ()
+            elif selector and row.labelled in partial:
+                others = (match(for_any_labels, request) for request in requests)
+                undecided.update(row.labelled for answer in others if answer.is_asked is not False)
+            undecided.update(answer.source for answer in answers if answer.is_asked is None)
+    return matched, tuple(sorted(undecided))
+
+
+def are_labels_read(point: CallPoint, row: ControlPlaneRequest, read: Iterable[str]) -> bool:
+    """Return True if the webhook does not compare the labels of the objects of the row, or if they were read."""
+    return not point.webhook.get("objectSelector") or not row.labelled or row.labelled in read
 
 
 def _distinct(sets: Iterable[Labels], selector: Object) -> list[Labels]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..cluster_data import CallPoint, ClusterData, DefinitionState, Object
 from ..finding import FAIL, INFO, PASS, SKIP, WARNING, AuditFinding
-from .admission_checks import admission_points, seconds_of
+from .admission_checks import admission_points, passed, seconds_of
 from .control_plane_requests import REQUESTS, ControlPlaneRequest, find_matches
 
 #: A leader gives up after 10 s without a renewal of its Lease, and one request may take 5 s (client-go leaderelection, gardener).
@@ -66,12 +66,12 @@ def _matching(
     data: ClusterData, point: CallPoint, check: str, rows: Iterable[ControlPlaneRequest], words: str
 ) -> Iterator[AuditFinding]:
     """Yield a fail if the webhook matches one of the rows, a pass if it certainly matches none."""
-    matched, is_undecided = find_matches(data, point, rows)
+    matched, undecided = find_matches(data, point, rows)
     if matched:
         lines = (f"it matches {', '.join(map(str, matched))}", f"timeoutSeconds {seconds_of(point)}")
         yield AuditFinding(check, FAIL, point.object, words, lines)
-    elif not is_undecided:
-        yield AuditFinding(check, PASS, point.object)
+    else:
+        yield from passed(check, point.object, undecided)
 
 
 def _timeout(_data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:

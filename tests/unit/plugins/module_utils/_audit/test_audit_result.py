@@ -33,7 +33,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.dia
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import LONGEST_TEXT
 
 from tests.support.authority import DAY, NOW
-from tests.unit.plugins.module_utils._audit.world import cluster, config, leaf, point, served, webhook
+from tests.unit.plugins.module_utils._audit.world import RULE, cluster, config, leaf, point, served, webhook
 
 pytestmark = pytest.mark.quick
 
@@ -120,6 +120,42 @@ def test_what_an_unread_source_hides() -> None:
     for source in ("definitions", "api-services", "requests", "api-server", "cluster-ca", "snapshot-controller"):  # fmt: skip
         names = set(cluster().names_of(Gap(source, "no")))
         assert names & {name for subject in subjects for name in subject.names} == names, source
+
+
+CONDITIONAL: dict[str, Any] = {"namespaceSelector": {}, "matchConditions": [{"name": "a"}]}
+OLD_LEASES: dict[str, Any] = {
+    "rules": [{**RULE, "apiGroups": ["coordination.k8s.io"], "apiVersions": ["v1beta1"], "resources": ["leases"]}],
+    "namespaceSelector": {},
+}  # fmt: skip
+#: A webhook -> the source and the checks of the unknown finding.
+UNDECIDED: list[tuple[dict[str, Any], Any]] = [
+    (webhook("pods", **CONDITIONAL), ("match-conditions", {"control-plane-blocked", "deadlock"})),
+    (webhook("nodes", **CONDITIONAL), ("match-conditions", {"control-plane-blocked"})),
+    (webhook("ingresses", **CONDITIONAL), None),
+    (webhook("pods", matchConditions=[{"name": "a"}], namespaceSelector={"matchLabels": {"x": "y"}}), None),
+    (webhook("pods", **CONDITIONAL, failurePolicy="Ignore", timeoutSeconds=3), None),
+    ({**webhook(), **OLD_LEASES}, ("rule-versions", {"control-plane-blocked"})),
+]
+
+
+@pytest.mark.parametrize(("given", "wanted"), UNDECIDED)
+def test_an_undecided_webhook_is_unknown_with_the_reason(given: dict[str, Any], wanted: Any) -> None:
+    called = point(webhook=given)
+    pods = {("shop", "hook"): ({"app": "hook"},)}
+    found = build(called, pods=pods)["findings"]
+    assert [(one["source"], {*one["unanswered"]}) for one in found] == ([wanted] if wanted else [])
+    for one in found:
+        assert one["objects"] == [str(called.object)]
+        assert not [line for line in one["evidence"] if line.startswith("no answer for any object")]
+
+
+def test_undecided_webhooks_are_one_finding_beside_a_gap_of_the_source() -> None:
+    names = ("a", "b")
+    points = [
+        point(config(name=one), uid=one, name=one, webhook=webhook("nodes", **CONDITIONAL)) for one in names
+    ]
+    found = build(*points, truncated=frozenset(["pods"]))["findings"]
+    assert [one["objects"] for one in found if one["source"]] == [[str(entry.object) for entry in points]]
 
 
 def test_a_service_that_could_not_be_read_hides_faults_of_other_webhooks() -> None:

@@ -20,6 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import 
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import AuditOptions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import every
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.guarded_reads import GuardedReads
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import MalformedObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
@@ -348,17 +349,6 @@ def test_a_missing_identity_is_a_gap() -> None:
     assert (data.cluster_uid, [gap.source for gap in data.gaps]) == ("", [cluster_data.IDENTITY])
 
 
-@pytest.mark.parametrize("resource", ["pods", "ingresses"])
-def test_conditions_of_webhooks_on_the_control_plane_are_a_gap(resource: str) -> None:
-    """Rules that name nothing that a check looks at decide without the condition."""
-    conditional = configuration(
-        webhook(resource, matchConditions=[{"name": "x", "expression": "true"}]),
-    )
-    data = run(FakeClient(answers={f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(conditional)}))
-    wanted = [(cluster_data.CONDITIONS, (WEBHOOK,))] if resource == "pods" else []
-    assert [(gap.source, gap.objects) for gap in data.gaps] == wanted
-
-
 LARGE = {"openAPIV3Schema": {"description": "x" * 1000}}
 
 
@@ -425,8 +415,6 @@ BROKEN_OBJECTS: list[tuple[str, Any]] = [
     ("/api/v1/events", []),
     (CSRS, {"spec": None}),
 ]
-
-
 CALLED_PORT = {"service": {"namespace": "shop", "name": "hook", "port": 8443}}
 TWO_PORTS = [{"port": 8443, "name": "a"}, {"port": 9443, "name": "b"}]
 #: Answers that the audit reads for one source, and the source.
@@ -603,3 +591,34 @@ def test_labels_of_the_control_plane_are_read_for_selectors(given: dict[str, Any
     assert named == ([(str(data.points[0].object),)] if NODES in paths else [])
     limits = {query.get("limit") for path, query in zip(client.asked, client.queries) if path in paths}
     assert limits <= {"500"}
+
+
+def test_labels_beyond_the_first_page_are_not_read() -> None:
+    page = {"metadata": {"continue": "more"}, **listed({"metadata": {"labels": {"app": "hook"}}})}
+    answers = {
+        f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(configuration(webhook("*", **SELECTOR))),
+        **dict.fromkeys((PODS, SYSTEM_PODS, NODES), page),
+    }
+    data = run(FakeClient(answers=answers))
+    assert data.truncated == {("shop", "hook"), "pods", "nodes"}
+    assert run(FakeClient()).truncated == frozenset()
+
+
+@pytest.mark.parametrize(("seconds", "is_read"), [(10, False), (15, True)])
+def test_labels_are_read_if_timeouts_of_webhooks_may_add_up(seconds: int, is_read: bool) -> None:
+    fields: dict[str, Any] = {"failurePolicy": "Ignore", "timeoutSeconds": seconds, **SELECTOR}
+    hooks = [{**webhook("pods", **fields), "name": f"w{number}.example.com"} for number in range(3)]
+    answers = {
+        f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(),
+        f"{CONFIGURATIONS}/mutatingwebhookconfigurations": listed(configuration(*hooks)),
+        SYSTEM_PODS: listed(),
+    }
+    run(client := FakeClient(answers=answers))
+    assert (SYSTEM_PODS in client.asked) is is_read
+
+
+def test_many_gaps_are_kept_once() -> None:
+    reads = GuardedReads(FakeClient())  # type: ignore[arg-type]
+    for number in (1, 2, 1):
+        reads.note(cluster_data.Gap("services", "no", backend=("shop", str(number))))
+    assert [gap.backend[1] for gap in reads.gaps] == ["1", "2"]

@@ -17,7 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
     check_timeouts,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import Backend
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import PASS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import PASS, UNKNOWN
 
 from tests.support.authority import NOW
 from tests.unit.plugins.module_utils._audit.world import RULE, cluster, config, failures, point, webhook
@@ -144,11 +144,32 @@ def test_every_request_of_the_table_is_one_row() -> None:
     )
 
 
-def test_conditions_and_unread_namespaces_give_no_answer() -> None:
-    with_conditions = point(webhook=webhook("pods", **EVERY, matchConditions=[{"name": "not-kube"}]))
-    assert list(check_control_plane(cluster(with_conditions))) == []
-    selecting = point(webhook=webhook("pods", namespaceSelector=NOT_SYSTEM))
-    assert list(check_control_plane(cluster(selecting, namespaces=None))) == []
+CONDITIONAL: dict[str, Any] = {"matchConditions": [{"name": "not-kube"}]}
+FLOWS = on("flowschemas", "CREATE", group="flowcontrol.apiserver.k8s.io")
+#: A webhook, and further data -> the source because of which it is undecided, "" for a pass or a fail.
+UNDECIDED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (on("pods", "CREATE", **CONDITIONAL), {}, "match-conditions"),
+    (on("pods", "CREATE", **CONDITIONAL, namespaceSelector=NOT_SYSTEM), {}, ""),
+    (on("pods", "CREATE", **CONDITIONAL, failurePolicy="Ignore", timeoutSeconds=3), {}, ""),
+    (on("pods", "CREATE", namespaceSelector=NOT_SYSTEM), {"namespaces": None}, "namespaces"),
+    ({**on("leases", "UPDATE"), "rules": [{**UPDATES, "apiVersions": ["v1beta1"]}]}, {}, "rule-versions"),
+    ({**FLOWS, "rules": [{**FLOWS["rules"][0], "apiVersions": ["v1beta3"]}]}, {}, "rule-versions"),
+    (on("pods", "CREATE", **has("team")), {"truncated": frozenset(["pods"])}, "pods"),
+    (on("pods", "CREATE", **has("team"), namespaceSelector=NOT_SYSTEM), {"truncated": frozenset(["pods"])}, ""),
+    (on("pods", "CREATE", **has("k8s-app")), {"truncated": frozenset(["pods"])}, ""),
+    (on("pods/binding", "CREATE", **has("team")), {"truncated": frozenset(["pods"])}, ""),
+    (on("nodes", "UPDATE", **has("team")), {"truncated": frozenset(["nodes"])}, "nodes"),
+    (on("nodes", "UPDATE", **has("team")), {"truncated": frozenset(["pods"])}, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "options", "source"), UNDECIDED)
+def test_a_webhook_is_undecided_for_a_reason(
+    given: dict[str, Any], options: dict[str, Any], source: str
+) -> None:
+    labels = {"pods": ({"k8s-app": "x"},), "nodes": ({"pool": "a"},)}
+    (finding,) = check_control_plane(cluster(point(webhook=given), object_labels=labels, **options))
+    assert (finding.status == UNKNOWN, finding.source) == (bool(source), source)
 
 
 def test_it_hurts_now_if_nothing_answers() -> None:
@@ -188,7 +209,17 @@ def test_webhooks_that_guard_their_own_pods(given: dict[str, Any], pods: Any, wa
 def test_an_undecided_match_does_not_pass(given: tuple[dict[str, Any], Any, list[str]]) -> None:
     called = point(webhook=given[0])
     read = {} if given[1] is None else {("shop", "hook"): given[1]}
-    assert list(check_deadlocks(cluster(called, pods=read))) == []
+    found = [(one.status, one.source) for one in check_deadlocks(cluster(called, pods=read))]
+    assert found == ([] if given[1] is None else [(UNKNOWN, "match-conditions")])
+
+
+def test_pods_of_a_service_that_were_not_read_may_be_guarded() -> None:
+    selecting = point(webhook=webhook("pods", objectSelector={"matchLabels": {"x": "y"}}))
+    options: dict[str, Any] = {"pods": {("shop", "hook"): (POD,)}, "truncated": frozenset([("shop", "hook")])}
+    elsewhere = {"namespaceSelector": {"matchLabels": {"other": "yes"}}}
+    others = point(webhook={**selecting.webhook, **elsewhere})
+    found = [one for called in (selecting, others) for one in check_deadlocks(cluster(called, **options))]
+    assert [(one.status, one.source) for one in found] == [(UNKNOWN, "pods"), (PASS, "")]
 
 
 #: What the webhook of the Service hook is asked about -> True if its own pods need it.
@@ -296,6 +327,27 @@ SLOW_REQUESTS: list[tuple[list[Any], str]] = [
 def test_the_timeouts_of_each_request_of_the_control_plane_add_up(points: list[Any], wanted: str) -> None:
     (finding,) = check_timeouts(cluster(*points))
     assert [*finding.evidence[:1]] == [*filter(None, [wanted])]
+
+
+SYSTEM_LABELS = {"pods": ({"k8s-app": "x"},)}
+#: Webhooks, and further data -> the status and the certainty.
+CERTAINTIES: list[tuple[list[Any], dict[str, Any], tuple[str, str]]] = [
+    ([slow(30, *NEW_POD), slow(9, *NEW_POD)], {}, ("fail", "proven")),
+    ([slow(30, *NEW_POD), slow(9, *NEW_POD, **CONDITIONAL)], {}, ("fail", "likely")),
+    ([slow(30, *NEW_POD, **has("k8s-app")), slow(9, *NEW_POD)], {}, ("fail", "likely")),
+    ([slow(30, *NEW_POD, **has("k8s-app")), slow(9, *NEW_POD)], {"object_labels": SYSTEM_LABELS}, ("fail", "proven")),
+    ([slow(30, *NEW_POD, **has("team")), slow(9, *NEW_POD)], {"object_labels": SYSTEM_LABELS}, ("pass", "proven")),
+    ([slow(30, *NEW_POD, **has("team")), slow(9, *NEW_POD)], {"object_labels": SYSTEM_LABELS, "truncated": frozenset(["pods"])}, ("unknown", "proven")),
+    ([slow(30, *NEW_POD, **has("team"))], {"object_labels": SYSTEM_LABELS, "truncated": frozenset(["pods"])}, ("pass", "proven")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("points", "options", "wanted"), CERTAINTIES)
+def test_the_timeouts_are_proven_only_if_every_webhook_is_certainly_asked(
+    points: list[Any], options: dict[str, Any], wanted: tuple[str, str]
+) -> None:
+    (finding,) = check_timeouts(cluster(*points, **options))
+    assert (finding.status, finding.certainty) == wanted
 
 
 def test_the_timeouts_have_no_answer_without_namespaces() -> None:

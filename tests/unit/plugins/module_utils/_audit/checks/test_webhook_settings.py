@@ -98,10 +98,12 @@ def test_newer_api_servers_do_not_ask_about_virtual_resources(version: str, stat
 
 
 @pytest.mark.parametrize("fields", [{"matchConditions": [{"name": "some"}]}, NOT_SYSTEM])
-def test_an_undecided_match_gives_no_answer(fields: dict[str, Any]) -> None:
+def test_an_undecided_match_is_unknown(fields: dict[str, Any]) -> None:
     called = point(webhook=rules(LEASES, "UPDATE", **IGNORE, **fields))
     found = check_settings(cluster(called, namespaces=None))
-    assert [one for one in found if one.check == "slow-leases"] == []
+    source = "match-conditions" if "matchConditions" in fields else "namespaces"
+    leases = [(one.status, one.source) for one in found if one.check == "slow-leases"]
+    assert leases == [("unknown", source)]
 
 
 def exact(*versions: str, **fields: Any) -> Any:
