@@ -37,15 +37,15 @@ class GuardedReads:
     client: Client
     #: The sources that are not read.
     without: tuple[str, ...] = ()
-    gaps: list[Gap] = field(default_factory=list)
+    #: Each gap once, in the order of the reads.
+    gaps: dict[Gap, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._end = self.client.deadline
 
     def note(self, gap: Gap) -> None:
         """Keep a gap."""
-        if gap not in self.gaps:
-            self.gaps.append(gap)
+        self.gaps[gap] = None
 
     def read(self, source: str, function: Callable[[], _T], default: _T, **about: Any) -> _T:
         """Return the result of the function. If it cannot read the source, note a gap and return the default.

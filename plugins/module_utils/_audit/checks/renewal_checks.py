@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from ..._times import format_time
-from ..cluster_data import PODS, Backend, CallPoint, ClusterData
+from ..cluster_data import PODS, Backend, CallPoint, ClusterData, Labels
 from ..finding import CLUSTER, FAIL, INFO, LIKELY, PASS, SKIP, UNMANAGED, WARNING, AuditedObject, AuditFinding
 from .admission_checks import admission_points
-from .control_plane_requests import RESTORING, find_matches
+from .control_plane_requests import RESTORING, find_matches, may_match
 
 #: A kubelet updates the files of a Secret within about two minutes, and a program may read them once in a while.
 RELOAD_WITHIN = timedelta(hours=1)
@@ -116,4 +116,8 @@ def _guards_pods(data: ClusterData, point: CallPoint) -> bool:
     """Return True if the webhook is asked about what pods without labels need in a namespace other than its own."""
     own = point.config.service[0] if point.config.service else ""
     others = [namespace for namespace in data.namespaces or {} if namespace != own]
-    return any(find_matches(data, point, RESTORING, {PODS: ({},)}, namespace)[0] for namespace in others)
+    rows = [row for row in RESTORING if may_match(point, row)]
+    own_pods: dict[str, tuple[Labels, ...]] = {PODS: ({},)}
+    return bool(rows) and any(
+        find_matches(data, point, rows, own_pods, namespace, is_one_enough=True)[0] for namespace in others
+    )

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import control_plane_requests
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.definition_checks import (
     check_definitions,
 )
@@ -24,6 +25,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster
     IssuedCertificate,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import match
 
 from tests.support.authority import DAY, NOW
 from tests.unit.plugins.module_utils._audit.world import (
@@ -117,6 +119,27 @@ def test_a_webhook_with_one_endpoint(given: dict[str, Any], backend: Backend, se
     backends = {called.backend: backend, ("shop", "other", 443): OTHER_NODE}
     found = list(check_endpoint_count(cluster(called, backends=backends)))
     assert failures(found) == [("one-endpoint", severity) for severity in severities]
+
+
+#: A webhook -> the most comparisons of a request with its rules and selectors, for 500 namespaces.
+COMPARISONS = [(webhook("ingresses", namespaceSelector={}), 0), (PODS, 50)]
+
+
+@pytest.mark.parametrize(("given", "most"), COMPARISONS)
+def test_namespaces_are_compared_until_the_first_match(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], most: int
+) -> None:
+    compared: list[Any] = []
+
+    def count(called: Any, request: Any) -> Any:
+        compared.extend([request] if "namespaceSelector" in called else [])
+        return match(called, request)
+
+    monkeypatch.setattr(control_plane_requests, "match", count)
+    names = {f"team-{number}": {"kubernetes.io/metadata.name": f"team-{number}"} for number in range(500)}
+    one = Backend(ready=1, nodes=("a",), selector=APP)
+    assert failures(check_endpoint_count(cluster(point(webhook=given), backend=one, namespaces=names)))
+    assert len(compared) <= most
 
 
 def test_webhooks_with_one_endpoint_are_one_finding_for_each_severity() -> None:
