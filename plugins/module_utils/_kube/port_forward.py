@@ -12,6 +12,7 @@ network, because on this host they may belong to another network.
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,16 @@ with contextlib.suppress(ImportError):  # it comes with the kubernetes package: 
 # message of each channel is the port (kubernetes pkg/kubelet/portforward/websocket.go).
 PROTOCOL = "v4.channel.k8s.io"
 DATA, ERROR = 0, 1
+# The words of containerd, CRI-O and socat if the connection inside of the pod fails. They dial tcp4 and tcp6 there. The kubelet's own
+# connection to them is tcp.
+_POD_FAILED = re.compile(
+    r"connection refused|no route to host|i/o timeout|connection timed out|(read|write) tcp[46] .*(reset by peer|broken pipe)",
+    re.IGNORECASE,
+)
+# Connections of the node's own programs fail with the same words.
+_NODE_FAILED = re.compile(r"rpc error|\b(dial|read|write) unix\b|\blookup ")
+# The identifier of a sandbox, of which its first characters are enough.
+_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 def permissions(namespace: str) -> list[Permission]:
@@ -39,14 +50,14 @@ def permissions(namespace: str) -> list[Permission]:
 
 
 class StreamBroken(ConnectionFailed):
-    """The stream to the API server failed. That says nothing about the pod."""
+    """The stream to the API server or on the node failed. That says nothing about the pod."""
 
 
 class PortForwardStream:
     """An open stream. ``recv`` returns b"" at the end.
 
-    ``sendall`` and ``recv`` raise StreamBroken. ``recv`` also raises ConnectionFailed if the kubelet cannot reach the pod's port, and
-    TimedOut.
+    ``sendall`` and ``recv`` raise StreamBroken. ``recv`` also raises ConnectionFailed if the pod's port cannot be reached inside of the
+    pod, and TimedOut.
     """
 
     def __init__(self, socket: Any, port: int) -> None:
@@ -82,7 +93,9 @@ class PortForwardStream:
                 raise TimedOut("it sent nothing in time") from exc
             except (websocket.WebSocketException, OSError) as exc:
                 raise _broken(exc) from exc
-            if not message:
+            if (
+                not message
+            ):  # The kubelet closes the WebSocket. Without that, the connection broke on the way.
                 return b""
             channel, payload = message[0], message[1:]
             if channel not in self._begun:
@@ -91,7 +104,7 @@ class PortForwardStream:
             if not payload:
                 continue
             if channel == ERROR:
-                raise ConnectionFailed(f"the pod cannot be reached: {_one_line(payload)}")
+                raise _port_error(payload.decode("utf-8", "replace"))
             return bytes(payload)
 
 
@@ -127,6 +140,14 @@ def connect(client: Client, namespace: str, pod: str, port: int, bounds: ReadLim
 def _refused(path: str, exc: Any, client: Client) -> KubeError:
     body = getattr(exc, "resp_body", None) or b""
     return error_from("GET", path, exc.status_code, body, auth_source=client.auth_source)
+
+
+def _port_error(text: str) -> ConnectionFailed:
+    """Return the error for a text of the error channel. Its reason comes after long names."""
+    words = _one_line(_ID.sub(r"\1", text).encode())
+    if _POD_FAILED.search(text) and not _NODE_FAILED.search(text):
+        return ConnectionFailed(f"the pod cannot be reached: {words}")
+    return StreamBroken(f"the node cannot forward the port: {words}")
 
 
 def _broken(exc: Exception) -> StreamBroken:

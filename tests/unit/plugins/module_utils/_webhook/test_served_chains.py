@@ -482,14 +482,49 @@ def test_without_a_stream_nothing_is_said_about_the_endpoint(case: str) -> None:
     )
 
 
+#: What containerd, CRI-O and socat write if the connection inside of the pod fails.
+SANDBOX = b"c353599ce53b5bdd85fa23a93c1fd3f858be75a95dfe0d2956ce7ed1cee4c2b3"
+CONTAINERD = (
+    b"error forwarding port 8224 to pod %b, uid : failed to execute portforward in network namespace "
+    b'"/var/run/netns/cni-742d1a4e-4966-9085-47a1-fae6be80bc99": failed to connect to localhost:8224 inside namespace "%b", '
+    b"IPv4: dial tcp4 127.0.0.1:8224: " % (SANDBOX, SANDBOX)
+)
+RESET = b"error forwarding port 8224 to pod 25bf: read tcp4 127.0.0.1:38522->127.0.0.1:8224: read: connection reset by peer"
+SOCAT = (
+    b"exit status 1: 2026/11/28 10:00:00 socat[9] E connect(5, AF=2 127.0.0.1:8224, 16): Connection refused"
+)
+#: What they write if the node itself has a fault.
+NODE_FAULTS = {
+    "socat is missing": b"error forwarding port 8224 to pod 25bf, uid : unable to do port forwarding: socat not found",
+    "the sandbox is unknown": b'failed to find sandbox "25bf" in store: not found',
+    "the namespace is gone": b'failed to open network namespace "/run/netns/cni-1": no such file or directory',
+    "the namespace is closed": b'network namespace for sandbox "25bf" is closed',
+    "no descriptors": CONTAINERD + b"socket: too many open files",
+    "the runtime refuses": b"rpc error: dial unix /run/shim.sock: connect: connection refused",
+    "the runtime is slow": b"rpc error: code = DeadlineExceeded desc = context deadline exceeded",
+    "the runtime's connection resets": b"read tcp 127.0.0.1:38522->127.0.0.1:40001: read: connection reset by peer",
+}
 #: A message of the stream, or its error -> a part of the problem, and if it says nothing about the endpoint.
 STREAMS: dict[str, tuple[Any, str, bool]] = {
     "the pod's port refuses": (b"\x01\x21\x20connect: connection refused", "connection refused", False),
+    "the pod's port refuses, containerd": (
+        b"\x01\x21\x20" + CONTAINERD + b"connect: connection refused",
+        "refused",
+        False,
+    ),
+    "the pod's port drops": (b"\x01\x21\x20" + CONTAINERD + b"i/o timeout", "i/o timeout", False),
+    "the pod has no route": (b"\x01\x21\x20" + CONTAINERD + b"connect: no route to host", "no route", False),
+    "the pod's port refuses, socat": (b"\x01\x21\x20" + SOCAT, "Connection refused", False),
+    "the pod resets": (b"\x01\x21\x20" + RESET, "reset by peer", False),
     "the pod is silent": (websocket.WebSocketTimeoutException("timed out"), "nothing in time", False),
     "the pod closes": (b"", "closed the connection", False),
     "the pod speaks HTTP": (b"\x00\x21\x20HTTP/1.1 400 Bad Request\r\n", "WRONG_VERSION_NUMBER", False),
     "the stream breaks": (ConnectionResetError(104, "Connection reset by peer"), "reset", True),
     "the proxy ends it": (websocket.WebSocketProtocolException("rsv is not implemented"), "rsv", True),
+    **{
+        name: (b"\x01\x21\x20" + text, "the node cannot forward the port", True)
+        for name, text in NODE_FAULTS.items()
+    },
 }
 
 
