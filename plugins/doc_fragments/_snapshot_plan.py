@@ -80,8 +80,11 @@ options:
       - For the certificate of the webhook, the words are also V(cert-manager), V(external-secrets), V(openshift-service-ca) and V(olm-v1).
         V(foreign-secret) stands for a Secret with other keys or with a certificate for other names.
       - >-
-        An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects
-        are C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
+        An item may be a dictionary that limits the word of a manager to objects, as in
+        C({helm: [ValidatingWebhookConfiguration/example]}). The objects are C(KIND/NAME) or C(KIND/NAMESPACE/NAME). Then every other
+        object of this manager is refused before it is written.
+      - An object with the marks of several managers needs the word of each. Helm's word is not needed if the manager installs charts, as
+        Flux, Argo CD and RKE2 do.
       - The words for hazards of handling C(ask) are V(hosted), V(sidecars-at-v1beta1) and V(arguments-dropped). V(hosted) stands for CRDs
         without a controller in the cluster.
     type: list

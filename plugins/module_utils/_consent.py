@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ._errors import CertflowError
@@ -39,23 +39,34 @@ class Consent:
     items: frozenset[tuple[str, str]] = frozenset()
     #: True if the task decided before that every object may be written.
     is_complete: bool = False
+    #: The words of the module's option, None if every word is known.
+    words: frozenset[str] | None = field(default=None, compare=False)
+
+    def knows(self, words: Iterable[str]) -> bool:
+        """Return True if the module's option has all these words."""
+        return self.words is None or self.words.issuperset(words)
 
     def covers(self, word: str, target: object = "") -> bool:
         """Return True if the word is accepted for the object. target: its text is "KIND NAME" or "KIND NAMESPACE/NAME"."""
         place = str(target).replace(" ", "/", 1)
         return self.is_complete or not self.items.isdisjoint({(word, _EVERY), (word, place)})
 
-    @property
-    def field_managers(self) -> frozenset[str]:
-        """The names of the accepted field managers without a row."""
-        names = (word for word, _place in self.items if word.startswith(FIELD_MANAGER))
+    def is_limited_to_others(self, word: str, target: object) -> bool:
+        """Return True if the word is accepted, but only for other objects."""
+        return not self.covers(word, target) and any(word == accepted for accepted, _place in self.items)
+
+    def field_managers(self, target: object) -> frozenset[str]:
+        """Return the names of the field managers without a row that are accepted for the object."""
+        names = (word for word in self._words_for(target) if word.startswith(FIELD_MANAGER))
         return frozenset(name[len(FIELD_MANAGER) :] for name in names)
 
-    @property
-    def has_managers(self) -> bool:
-        """True if the objects of a manager are accepted."""
-        words = {word for word, _place in self.items}
-        return self.is_complete or bool(self.field_managers) or not words.isdisjoint(UPGRADABLE)
+    def has_managers(self, target: object) -> bool:
+        """Return True if a manager is accepted for the object."""
+        words = self._words_for(target)
+        return self.is_complete or bool(self.field_managers(target)) or not words.isdisjoint(UPGRADABLE)
+
+    def _words_for(self, target: object) -> frozenset[str]:
+        return frozenset(word for word, _place in self.items if self.covers(word, target))
 
 
 NOTHING = Consent()
@@ -68,7 +79,8 @@ def parse(items: Iterable[Any], words: Collection[str], *, field_managers: bool 
 
     words: the words of the module. field_managers: also accept manager:NAME.
     """
-    return Consent(frozenset(pair for item in items for pair in _parse_item(item, words, field_managers)))
+    pairs = frozenset(pair for item in items for pair in _parse_item(item, words, field_managers))
+    return Consent(pairs, words=frozenset(words))
 
 
 def _parse_item(item: Any, words: Collection[str], field_managers: bool) -> Iterator[tuple[str, str]]:

@@ -66,7 +66,7 @@ class Manager:
         return self.bundle in (MERGES, OVERWRITES)
 
 
-KUBECTL, KUBESPRAY, UNMARKED = "kubectl", "kubespray", "unmarked"
+HELM, KUBECTL, KUBESPRAY, UNMARKED = "helm", "kubectl", "kubespray", "unmarked"
 #: The key of the row for field managers without a row.
 UNKNOWN = "manager"
 #: The key of the row for objects with an ownerReference.
@@ -293,7 +293,7 @@ MANAGERS = (
     ),
     Manager(
         "Helm",
-        "helm",
+        HELM,
         (("label", "app.kubernetes.io/managed-by=Helm"), ("annotation", "meta.helm.sh/release-name")),
         source="https://helm.sh/docs/faq/changes_since_helm2/#improved-upgrade-strategy-3-way-strategic-merge-patches; "
         "https://helm.sh/docs/howto/charts_tips_and_tricks/; "

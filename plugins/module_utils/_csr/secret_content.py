@@ -133,9 +133,13 @@ def refuse_foreign(secret: ExistingSecret, intent: Intent) -> None:
     reason = foreign_reason(secret, intent)
     words = [word for word in _owner_words(secret) if not intent.accept.covers(word, spec)]
     if reason and words:
+        accept = (
+            f", or accept: [{', '.join(words)}] to replace its certificate"
+            if intent.accept.knows(words)
+            else ""
+        )
         raise SecretError(
-            f"{spec} does not belong to this task: {reason}",
-            remedy=f"Set another secret.name, or accept: [{', '.join(words)}] to replace its certificate",
+            f"{spec} does not belong to this task: {reason}", remedy=f"Set another secret.name{accept}"
         )
 
 

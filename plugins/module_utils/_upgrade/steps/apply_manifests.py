@@ -165,7 +165,7 @@ def _preview(
     client: Client, manifest: Object, new_namespaces: Collection[str], consent: Consent, registry: str
 ) -> Preview:
     place = reference(manifest)
-    managers = field_ownership.managers_to_move(consent)
+    managers = field_ownership.managers_to_move(consent, place)
 
     def read() -> Object | None:
         return client.find(place.path)
@@ -219,8 +219,9 @@ def _try_manifest(client: Client, manifest: Object, live: Object | None, manager
 
 def _preview_untried(client: Client, manifest: Object, consent: Consent, note: str) -> Preview:
     """Return the manifest on top of the current object, because the API server could not try it."""
-    live = client.find(reference(manifest).path)
-    managers = field_ownership.managers_to_move(consent)
+    place = reference(manifest)
+    live = client.find(place.path)
+    managers = field_ownership.managers_to_move(consent, place)
     return Preview(manifest, live, _overlay(live, manifest), True, managers, note=note)
 
 

@@ -46,9 +46,14 @@ HELD = ("f:caBundle", "f:conversion")
 Fields = dict[str, Any]
 
 
-def managers_to_move(consent: Consent) -> frozenset[str]:
-    """Return the managers whose fields are moved. If the user accepts a manager, they include those of deployment tools."""
-    return BY_HAND | DEPLOYERS | consent.field_managers if consent.has_managers else BY_HAND
+def managers_to_move(consent: Consent, target: object) -> frozenset[str]:
+    """Return the managers whose fields of the object are moved.
+
+    If the user accepts a manager for this object, they include those of deployment tools. target: as for Consent.covers.
+    """
+    if not consent.has_managers(target):
+        return BY_HAND
+    return BY_HAND | DEPLOYERS | consent.field_managers(target)
 
 
 def patch_to_move(obj: Mapping[str, Any], managers: Collection[str] = BY_HAND) -> list[dict[str, Any]]:

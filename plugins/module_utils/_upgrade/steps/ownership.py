@@ -14,7 +14,7 @@ from ... import _managers
 from ..._consent import NOTHING, Consent
 from ..._snapshot.errors import OwnedObjectError
 from ..._snapshot.installed import marks
-from ..._snapshot.installed.installers import find_origin
+from ..._snapshot.installed.installers import INSTALLERS, Origin, find_origin
 from ..._snapshot.installed.pod_specs import USERS, WORKLOADS
 from ..._snapshot.kinds import KINDS, Reference
 from ..._snapshot.release.release_table import CONFIGURATION_NAMES
@@ -37,19 +37,12 @@ def refuse_others(
 ) -> None:
     """Raise OwnedObjectError if the object fails the marks of its kind, or if it is deleted while others call it.
 
-    consent: the managers whose objects are accepted. An object with the marks of several managers counts as that of the
-    first one in the table, such as Flux for its Helm releases. registry: images of it count as upstream's.
+    consent: the managers whose objects are accepted. registry: images of it count as upstream's.
     Raises KubeError if the objects around it cannot be read.
     """
-    managers = _managers.find_managers(live["metadata"])
-    if all(consent.covers(word, place) for word in find_origin(live).words):
-        managers = ()
-    if managers:
-        raise OwnedObjectError(
-            _managers.belongs_to(place, managers),
-            evidence=[marker for one in managers for marker in one.evidence],
-            remedy=f"Upgrade it there, or set accept: [{', '.join(one.manager.key for one in managers)}]",
-        )
+    origin = find_origin(live)
+    _refuse_limited(place, origin, consent)
+    _refuse_managers(place, live, origin, consent)
     around = marks.ClusterObjects(_read_around(client, place, live), registry=registry)
     reason = marks.why_foreign(place.kind, live, around)
     if not reason and is_deleted and place.kind == "Service":
@@ -59,6 +52,44 @@ def refuse_others(
             f"{place} does not belong only to the snapshot controller: {reason}",
             remedy="Move the parts of other owners into objects with other names, and run the task again",
         )
+
+
+def _refuse_limited(place: Reference, origin: Origin, consent: Consent) -> None:
+    """Raise OwnedObjectError if the user accepts the object's manager, but only for other objects."""
+    if not any(consent.is_limited_to_others(word, place) for word in origin.words):
+        return
+    name = str(place).replace(" ", "/", 1)
+    items = ", ".join(f'{{"{word}": {name}}}' for word in origin.words)
+    raise OwnedObjectError(
+        f"{place} belongs to {INSTALLERS[origin.key].name} ({'; '.join(origin.evidence)}), which accept names only for other objects",
+        evidence=origin.evidence,
+        remedy=f"Upgrade it there, or also set accept: [{items}]",
+    )
+
+
+def _refuse_managers(place: Reference, live: Object, origin: Origin, consent: Consent) -> None:
+    """Raise OwnedObjectError if the object has marks of managers that the consent does not cover, each by itself."""
+    managers = _managers.find_managers(live["metadata"])
+    is_accepted = all(consent.covers(word, place) for word in origin.words)
+    # The objects of openshift, olm and operator cannot be accepted, whatever other marks they have.
+    is_acceptable = is_accepted or not origin.key or bool(INSTALLERS[origin.key].adopting)
+    if is_acceptable:
+        # Flux and other managers install charts, and their objects have Helm's mark too.
+        keys = {_managers.HELM} if is_accepted else set()
+        managers = tuple(
+            found
+            for found in managers
+            if found.manager.key not in keys and not consent.covers(found.manager.key, place)
+        )
+    if not managers:
+        return
+    words = [found.manager.key for found in managers]
+    accept = f", or set accept: [{', '.join(words)}]" if is_acceptable and consent.knows(words) else ""
+    raise OwnedObjectError(
+        _managers.belongs_to(place, managers),
+        evidence=[marker for found in managers for marker in found.evidence],
+        remedy=f"Upgrade it there{accept}",
+    )
 
 
 def _read_around(client: Client, place: Reference, live: Object) -> dict[str, tuple[Object, ...]]:

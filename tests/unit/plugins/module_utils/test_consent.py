@@ -83,8 +83,8 @@ def test_the_sets_of_words_are_disjoint() -> None:
 
 
 def test_everything_covers_every_word_and_nothing_covers_none() -> None:
-    assert _consent.EVERYTHING.covers("helm", WEBHOOK) and _consent.EVERYTHING.has_managers
-    assert not _consent.NOTHING.covers("helm", WEBHOOK) and not _consent.NOTHING.has_managers
+    assert _consent.EVERYTHING.covers("helm", WEBHOOK) and _consent.EVERYTHING.has_managers(WEBHOOK)
+    assert not _consent.NOTHING.covers("helm", WEBHOOK) and not _consent.NOTHING.has_managers(WEBHOOK)
 
 
 @pytest.mark.parametrize(

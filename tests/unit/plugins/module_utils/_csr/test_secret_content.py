@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _consent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers, secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import SecretContent
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
+    k8s_csr,
+    snapshot_controller_info,
+)
 
 from tests.support.authority import CLIENT_AUTH
 from tests.support.failures import fails
@@ -108,6 +113,20 @@ def test_refused_unless_accepted(changed: dict[str, Any], names: tuple[str, ...]
     (words,) = re.findall(r"accept: \[(.*?)\]", caught.value.remedy)
     assert set(words.split(", ")) <= set(k8s_csr.ACCEPTED)
     secret_content.refuse_foreign(secret(**changed), intent(accept=words.split(", ")))
+
+
+@pytest.mark.parametrize("words", [k8s_csr.ACCEPTED, snapshot_controller_info.ACCEPTED])
+@pytest.mark.parametrize(
+    "changed", [*FOREIGN, ({"labels": {"olm.owner": "x"}}, ())], ids=lambda row: str(row)[:50]
+)
+def test_the_remedy_names_only_words_of_the_operation(
+    changed: tuple[dict[str, Any], tuple[str, ...]], words: tuple[str, ...]
+) -> None:
+    consent = _consent.parse([], words)
+    with fails("secret-unusable", "secret.name") as caught:
+        secret_content.refuse_foreign(secret(**changed[0]), replace(intent(), accept=consent))
+    for named in re.findall(r"accept: \[(.*?)\]", caught.value.remedy):
+        _consent.parse(named.split(", "), words)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import LAST_APPLIED
+from ansible_collections.certflow.kubernetes.plugins.module_utils._consent import Consent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import BY_HAND, LAST_APPLIED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import field_ownership
 
 from tests.support.accepted import accepting
@@ -89,9 +90,18 @@ def test_the_move(case: str) -> None:
 def test_fields_of_a_deployment_tool_are_moved_only_if_a_manager_is_accepted(
     words: tuple[str, ...], manager: str, is_moved: bool
 ) -> None:
-    managers = field_ownership.managers_to_move(accepting(*words))
+    managers = field_ownership.managers_to_move(accepting(*words), "Deployment n/x")
     (moved,) = field_ownership.move_fields([entry(manager, A)], V1, managers)
     assert moved["manager"] == (OURS if is_moved else manager)
+
+
+@pytest.mark.parametrize(
+    ("word", "manager"), [("helm", "helm"), ("manager:some-installer", "some-installer"), ("kops", "eks")]
+)
+def test_a_consent_for_one_object_moves_no_fields_of_other_objects(word: str, manager: str) -> None:
+    consent = Consent(frozenset({(word, "Deployment/n/x")}))
+    assert manager in field_ownership.managers_to_move(consent, "Deployment n/x")
+    assert field_ownership.managers_to_move(consent, "ServiceAccount n/x") == BY_HAND
 
 
 def test_the_patch_has_the_resource_version_and_removes_the_annotation_of_kubectl() -> None:
