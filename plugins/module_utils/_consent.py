@@ -29,6 +29,40 @@ UPGRADABLE = tuple(row.key for row in MANAGERS if row.key != UNKNOWN and (row.ad
 OPTION: dict[str, Any] = {"type": "list", "elements": "raw", "default": []}
 
 _EVERY = ""
+#: The words that may be limited to objects. Hazards count for the whole cluster.
+_LIMITABLE = frozenset((*(row.key for row in MANAGERS), OTHER_CONTENT))
+#: The kinds of objects -> the parts of their names: NAME, or NAMESPACE and NAME.
+_NAMES: Mapping[str, int] = {
+    **dict.fromkeys(
+        (
+            "APIService",
+            "CertificateSigningRequest",
+            "ClusterRole",
+            "ClusterRoleBinding",
+            "CustomResourceDefinition",
+            "MutatingWebhookConfiguration",
+            "Namespace",
+            "ValidatingWebhookConfiguration",
+        ),
+        1,
+    ),
+    **dict.fromkeys(
+        (
+            "DaemonSet",
+            "Deployment",
+            "Pod",
+            "PodDisruptionBudget",
+            "ReplicaSet",
+            "Role",
+            "RoleBinding",
+            "Secret",
+            "Service",
+            "ServiceAccount",
+            "StatefulSet",
+        ),
+        2,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -84,16 +118,26 @@ def parse(items: Iterable[Any], words: Collection[str], *, field_managers: bool 
 
 
 def _parse_item(item: Any, words: Collection[str], field_managers: bool) -> Iterator[tuple[str, str]]:
+    if isinstance(item, Mapping) and not item:
+        raise _wrong("an empty dictionary", "Remove it, or name a word and its objects")
     pairs = item.items() if isinstance(item, Mapping) else [(item, _EVERY)]
     for word, places in pairs:
         is_field_manager = field_managers and str(word).startswith(FIELD_MANAGER) and word != FIELD_MANAGER
         if word not in words and not is_field_manager:
             raise _wrong(f"the item {word!r}, which is not one of its words", _near(str(word), words))
-        for place in [places] if isinstance(places, str) else places or [None]:
-            if not isinstance(place, str) or (isinstance(item, Mapping) and place.count("/") not in (1, 2)):
+        if not isinstance(item, Mapping):
+            yield word, _EVERY
+            continue
+        if not is_field_manager and word not in _LIMITABLE:
+            raise _wrong(f"objects for {word}, which counts for the whole cluster", f"Set accept: [{word}]")
+        named: Iterable[Any] = places if isinstance(places, (list, tuple)) and places else [places]
+        for place in named:
+            kind, *names = place.split("/") if isinstance(place, str) else [""]
+            if not all(names) or len(names) != _NAMES.get(kind):
                 raise _wrong(
                     f"the object {place!r} for {word}, which is not KIND/NAME or KIND/NAMESPACE/NAME",
-                    "Name the object like ValidatingWebhookConfiguration/example or Deployment/kube-system/example",
+                    "Name the object like ValidatingWebhookConfiguration/example or Deployment/kube-system/example. "
+                    f"The kinds are {', '.join(sorted(_NAMES))}",
                 )
             yield word, place
 

@@ -18,6 +18,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
     snapshot_controller_info,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards.table import ASK, HAZARDS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.pod_specs import (
+    WORKLOADS,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import KINDS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
 from ansible_collections.certflow.kubernetes.plugins.modules import k8s_csr as k8s_csr_page
 from ansible_collections.certflow.kubernetes.plugins.modules import webhook_cabundle
 
@@ -49,6 +54,10 @@ COVERED: list[tuple[list[Any], str, str, bool]] = [
 WRONG: tuple[list[Any], ...] = (
     ["hlem"], [""], [None], [7], [["helm"]], ["manager:"], ["manager"], [{}, "x"],
     [{"helm": None}], [{"helm": []}], [{"helm": "hooks"}], [{"helm": [None]}], [{"helm": "a/b/c/d"}], [{"helm": {}}],
+    [{}], [{"helm": True}], [{"helm": 5}], [{"helm": {"Deployment/a/b": False}}], [{"helm": {"Deployment/a/b"}}],
+    [{"helm": "deployment/a/b"}], [{"helm": "Deployment/b"}], [{"helm": "Deployment//b"}], [{"helm": "Deployment/a/"}],
+    [{"helm": "ClusterRole/a/b"}], [{"helm": ""}], [{"helm": ["Deployment/a/b", "Deployments/a/b"]}],
+    [{"arguments-dropped": "Deployment/a/b"}], [{None: "Deployment/a/b"}], [{("helm",): "Deployment/a/b"}],
 )  # fmt: skip
 
 
@@ -85,6 +94,13 @@ def test_the_sets_of_words_are_disjoint() -> None:
 def test_everything_covers_every_word_and_nothing_covers_none() -> None:
     assert _consent.EVERYTHING.covers("helm", WEBHOOK) and _consent.EVERYTHING.has_managers(WEBHOOK)
     assert not _consent.NOTHING.covers("helm", WEBHOOK) and not _consent.NOTHING.has_managers(WEBHOOK)
+
+
+def test_every_kind_that_is_written_can_be_named() -> None:
+    kinds = {name: 2 if kind.namespaced else 1 for name, kind in KINDS.items()}
+    kinds |= dict.fromkeys(bundle_targets.KINDS, 1) | dict.fromkeys(WORKLOADS.values(), 2)
+    for kind, parts in kinds.items():
+        _consent.parse([{"helm": "/".join([kind, *"xy"[:parts]])}], WORDS)
 
 
 @pytest.mark.parametrize(
