@@ -108,7 +108,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         spec = specs.of_role(role)
         try:
             values = read_variables.options_of_role(self._templar, spec, variables)
-        except read_variables.UNDEFINED_ERRORS:
+        except Exception:  # Ansible's text of the error may quote a secret
             values = read_variables.of_spec(self._templar, spec, variables)
             problem = read_variables.role_problem(self._loader, spec, values, variables)
             if is_checked or not problem:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .._variables import check_variables
 from .._variables.specs import Spec, of_playbook
-from .._variables.values import is_blank, some
+from .._variables.values import UNREADABLE, is_blank, some
 from . import host_patterns
 
 #: The file that the first line of a run without an inventory names.
@@ -32,7 +32,7 @@ class RunInput:
     playbook: str
     #: The value of certflow_hosts.
     pattern: Any
-    #: The hosts that the pattern matches within --limit -> their variables that are set. A value may be UNDEFINED.
+    #: The hosts that the pattern matches within --limit -> their variables that are set. A value may be UNDEFINED or UNREADABLE.
     hosts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     #: The hosts that Ansible chose for the play.
     chosen: Sequence[str] = ()
@@ -52,6 +52,11 @@ class RunInput:
     @property
     def spec(self) -> Spec:
         return of_playbook(self.playbook)
+
+    @property
+    def has_unreadable(self) -> bool:
+        """Return True if a value is not known. Then no check but that of the variables applies."""
+        return any(value is UNREADABLE for values in self.hosts.values() for value in values.values())
 
     def shared(self, name: str) -> Any:
         """Return the value that the hosts of the run share, None without one."""

@@ -32,8 +32,11 @@ def find_problems(run: RunInput) -> list[str]:
     patterns = check_hosts.pattern_problems(run, stage_patterns(run))
     if patterns:
         return patterns
+    variables = check_hosts.variable_problems(run, CHECKS)
+    if run.has_unreadable:
+        return variables
     return [
-        *check_hosts.variable_problems(run, CHECKS),
+        *variables,
         *assign_stages(run).problems,
         *_unsuitable(run),
         *_shared_clusters(run),

@@ -54,6 +54,8 @@ def read(
 
 def job_problems(run: RunInput, variables: Mapping[str, Any]) -> list[str]:
     """Return the problems of the names of jobs in a workflow, and of the report of the earlier job."""
+    if run.has_unreadable:
+        return []
     names = run.shared("certflow_job_name"), run.shared("certflow_required_job")
     return job_report.problems(*names, variables)
 

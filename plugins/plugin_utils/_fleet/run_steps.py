@@ -25,7 +25,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._text import h
 from .._report import job_report, report_files, run_statuses
 from .._variables import read_variables
 from .._variables.specs import AUDIT, of_playbook
-from .._variables.values import is_blank
+from .._variables.values import UNDEFINED, UNREADABLE, is_blank
 from . import (
     check_hosts,
     check_run,
@@ -44,6 +44,7 @@ from .fleet_run import FleetRun
 #: The result of the step check.
 CHECKED = "__certflow_checked"
 STATE = "~/.local/state/certflow.kubernetes"
+JOB_NAME = "certflow_job_name"
 #: AWX ends a job that prints nothing for a time that its administrator sets. Seconds.
 SOAK_LINES = 60.0
 SKIPPED = "--tags selected no task of the role. The role did not run, and nothing was written"
@@ -104,6 +105,14 @@ class Step:
         """Begin the run, and return it as plain data."""
         spec, settings = of_playbook(self._options["playbook"]), self._variables[CHECKED]
         values = read_variables.of_spec(self._templar, spec, self._variables)
+        for name in spec.options:
+            # The check found no such value, but a lookup may fail at any time.
+            if values.get(name) in (UNDEFINED, UNREADABLE):
+                raise CertflowError(
+                    f"the variable {name} cannot be rendered",
+                    code="invalid-input",
+                    remedy="Correct its template",
+                )
         plan = values.get("certflow_plan")
         if is_blank(plan):
             plan = job_report.plan_of(values.get("certflow_required_job"), spec.name, self._variables)
@@ -175,7 +184,11 @@ class Step:
         *lines, count = outcomes.summary_lines(rows)
         plan = run_report.data_of_plan(run, rows)
         last = [count, *([f"plan {plan['hash']}"] if plan else [])]
-        problems = []
+        problems = (
+            [f"The variable {JOB_NAME} cannot be rendered, so later jobs get no report."]
+            if self._job_name() is UNREADABLE
+            else []
+        )
         for act in (run.file.end_run, lambda: run_report.write(run, rows) if run.report else None):
             try:
                 act()
@@ -197,12 +210,15 @@ class Step:
             for host, row in rows.items()
         }
         artifacts = {f"certflow_report_{self._variables.get('awx_job_id', 'cli')}": harmless(shown)}
-        name = read_variables.rendered(self._templar, self._variables.get("certflow_job_name", ""))
-        if not is_blank(name):
+        name = self._job_name()
+        if not is_blank(name) and name is not UNREADABLE:
             statuses = {host: str(row["status"]) for host, row in rows.items()}
             made = job_report.make(run.role, run.is_check, statuses)
             artifacts[f"certflow_report_{name}"] = harmless({**made, "plan": plan})
         return artifacts
+
+    def _job_name(self) -> Any:
+        return read_variables.rendered(self._templar, self._variables.get(JOB_NAME, ""))
 
     def _outcomes(self) -> dict[str, dict[str, Any]]:
         return outcomes_of(self._variables, is_skipped=bool(self._options.get("is_skipped")))

@@ -19,7 +19,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
 from .specs import FACTS, OWN_VARIABLES, PLAYBOOK_VARIABLES, REPORT, Option, Spec
-from .values import UNDEFINED, closest, did_you_mean, is_blank, is_unset, listed, shown, some
+from .values import UNDEFINED, UNREADABLE, closest, did_you_mean, is_blank, is_unset, listed, shown, some
 
 #: A further check of a variable that has a value of the right type. It yields problems, one line each.
 Check = Callable[[Any], Iterable[str]]
@@ -46,12 +46,16 @@ def find_problems(
 ) -> list[str]:
     """Return a line for each problem of values. It names the hosts that have the problem, unless all have it.
 
-    hosts: the variables of each host that are set. A value may be UNDEFINED.
+    hosts: the variables of each host that are set. A value may be UNDEFINED or UNREADABLE.
     checks: variable -> its further check.
     names: of the variables that are not from the inventory.
     """
     first = next(iter(hosts.values()))
+    unreadable = {
+        name for name in spec.options if any(values.get(name) is UNREADABLE for values in hosts.values())
+    }
     differing = {name for name in spec.shared for values in hosts.values() if _differ(name, values, first)}
+    differing -= unreadable
     shared = [name for name in spec.options if name in spec.shared - differing]
     own = [name for name in spec.options if name not in spec.shared]
     where = (
@@ -60,6 +64,13 @@ def find_problems(
         else "in the inventory, or in a file that you give with -e @FILE"
     )
     lines = {
+        f"{name} cannot be rendered. Correct its template.": [
+            host for host, values in hosts.items() if values.get(name) is UNREADABLE
+        ]
+        for name in spec.options
+        if name in unreadable
+    }
+    lines |= {
         f"{name} is a variable of the whole run, and its value differs between hosts. Set it as an extra variable (-e)"
         " or for all clusters.": [*hosts]
         for name in spec.options
@@ -87,7 +98,7 @@ def _of_host(
         yield f"{listed(missing)} {are} not set. Set {them} {where}."
     for name in names:
         value = values.get(name)
-        if name in missing:
+        if name in missing or value is UNREADABLE:
             continue
         if value is UNDEFINED:
             yield f"{name} refers to a variable that is not defined."

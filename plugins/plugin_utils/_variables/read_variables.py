@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible.errors import AnsibleUndefinedVariable
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 from jinja2.exceptions import UndefinedError
 
 from . import check_variables
 from .specs import Spec
-from .values import UNDEFINED
+from .values import UNDEFINED, UNREADABLE
 
 display = Display()
 #: The errors of a template that refers to a variable that is not defined.
@@ -25,13 +25,13 @@ UNDEFINED_ERRORS = (AnsibleUndefinedVariable, UndefinedError)
 
 
 def rendered(templar: Any, value: Any) -> Any:
-    """Return a variable's value, UNDEFINED if it refers to one that is not defined, or "" if it cannot be rendered."""
+    """Return a variable's value, UNDEFINED if it refers to one that is not defined, or UNREADABLE if its template fails."""
     try:
         return templar.template(value)
     except UNDEFINED_ERRORS:
         return UNDEFINED
-    except AnsibleError:
-        return ""
+    except Exception:  # also an error of Python in a filter
+        return UNREADABLE
 
 
 def of_spec(templar: Any, spec: Spec, variables: Mapping[str, Any]) -> dict[str, Any]:

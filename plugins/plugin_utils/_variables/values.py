@@ -16,6 +16,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._text import q
 
 #: The value of a variable that refers to a variable that is not defined.
 UNDEFINED = object()
+#: The value of a variable whose template fails. It is a value that is set, so no reader takes a default instead.
+UNREADABLE = object()
 #: A misspelt name differs from the one that it means by at most so many letters.
 LETTERS = 2
 #: At most so many hosts are listed in a message.

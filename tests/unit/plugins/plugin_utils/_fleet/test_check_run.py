@@ -16,7 +16,10 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_hosts import RunInput
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import of_playbook
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.values import UNDEFINED
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.values import (
+    UNDEFINED,
+    UNREADABLE,
+)
 
 from tools.ci.venvs import REPOSITORY
 
@@ -104,6 +107,17 @@ def test_a_name_that_leads_nowhere_is_not_an_absent_one() -> None:
     assert problems(nowhere) == [f"certflow_context {words}"]
     assert problems(X, nowhere) == [f"h1: certflow_context {words}"]
     assert problems({**X, "certflow_cluster_uid": UNDEFINED}) == [f"certflow_cluster_uid {words}"]
+
+
+@pytest.mark.parametrize("playbook", ["certificates", "upgrade"])
+def test_a_variable_that_cannot_be_rendered_is_the_only_problem_of_it(playbook: str) -> None:
+    """Of one host or of all. It is neither unset, nor a wrong value, nor a difference between hosts."""
+    release = {"snapshot_controller_version": "8.7.0"}
+    for name in of_playbook(playbook).options:
+        line = f"{name} cannot be rendered. Correct its template."
+        value = {name: UNREADABLE}
+        for hosts, start in (({**X, **value}, {**Y, **value}), ""), ((X, {**Y, **value}), "h1: "):
+            assert problems(*hosts, playbook=playbook, shared=release) == [f"{start}{line}"]
 
 
 # Hosts, settings, the text of the first problem.
