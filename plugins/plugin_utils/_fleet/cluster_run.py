@@ -43,6 +43,8 @@ UNPLANNED = {
     "cause": "the approved plan does not have this cluster",
     "remedy": "Make a new plan with --check, and have it approved",
 }
+#: The reason of a failure whose result must not be shown.
+HIDDEN = "the task failed, and no_log hides its result"
 #: Quiet clusters get a line of progress at every multiple of this number.
 QUIET_LINES = 10
 #: A smaller run has a line for each cluster.
@@ -118,16 +120,23 @@ def work_on(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[str, Any
     return {**answer, OUTCOME: outcome}
 
 
-def record_failure(run: FleetRun, host: str, result: Mapping[str, Any], task_name: str) -> dict[str, Any]:
+def record_failure(
+    run: FleetRun, host: str, result: Mapping[str, Any], task_name: str, *, is_hidden: bool = False
+) -> dict[str, Any]:
     """Record a failure that the working task did not record itself, and return the outcome.
 
     It is the failure of another task, or of the working task before its action plugin began.
+
+    is_hidden: True if no_log of the task is set or not known. ansible-core before 2.21 also marks the result.
     """
     known = result.get(OUTCOME)
     if isinstance(known, Mapping):
         return dict(known)
     task = ClusterTask(host, WORK, run.is_check)
-    outcome = {**_failure(task, _of_item(result), time.monotonic()), "task": task_name}
+    item = _of_item(result)
+    if is_hidden or result.get("_ansible_no_log") or item.get("_ansible_no_log"):
+        item = {"msg": HIDDEN}
+    outcome = {**_failure(task, item, time.monotonic()), "task": task_name}
     _end(run, host, outcome, 0)
     return outcome
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.constants import config
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
@@ -170,7 +171,22 @@ class Step:
         """Record the failure of the task that failed before this one."""
         run, result = fleet_run.of_task(self._variables), self._variables["ansible_failed_result"]
         task = str(self._options.get("task") or "")
-        return {cluster_run.OUTCOME: cluster_run.record_failure(run, self._host, result, task)}
+        is_hidden = self._may_be_hidden()
+        return {
+            cluster_run.OUTCOME: cluster_run.record_failure(
+                run, self._host, result, task, is_hidden=is_hidden
+            )
+        }
+
+    def _may_be_hidden(self) -> bool:
+        """Return True unless no_log of the failed task is certainly false. A template of it may need an item of a loop."""
+        failed_task = self._variables.get("ansible_failed_task")
+        no_log = failed_task.get("no_log", False) if isinstance(failed_task, Mapping) else False
+        value = read_variables.rendered(self._templar, no_log)
+        try:
+            return value is not None and bool(boolean(value, strict=True))
+        except TypeError:
+            return True
 
     def report(self) -> dict[str, Any]:
         """Return the outcome of the host. The host fails if it is a failure."""

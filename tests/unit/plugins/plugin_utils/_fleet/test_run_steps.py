@@ -12,10 +12,18 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import run_steps
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+    run_file,
+    run_report,
+    run_steps,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_run import FleetRun
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.run_steps import Step
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.stages import Stage
 
 from tests.support.failures import fails
+from tests.support.playbook import play
 
 GATES = (
     "certflow_allow_shared_cluster",
@@ -65,3 +73,41 @@ def test_a_run_does_not_begin_if_a_gate_cannot_be_rendered(
     with fails("invalid-input", name, "rendered"):
         step(tmp_path, **{name: error}).run()
     assert not (tmp_path / "run").exists()
+
+
+SECRET = "hunter2"
+FAIL: dict[str, Any] = {"ansible.builtin.fail": {"msg": f"{SECRET} of {{{{ inventory_hostname }}}}"}}
+#: The host of a task that fails -> the task.
+HIDDEN = {
+    "task": {**FAIL, "no_log": True},
+    "template": {**FAIL, "no_log": "{{ is_hidden }}"},
+    "loop": {**FAIL, "no_log": True, "loop": [1, 2]},
+    "item": {**FAIL, "no_log": "{{ item == 2 }}", "loop": [2]},
+    "block": {"block": [FAIL], "no_log": True},
+    "variables": {"block": [{**FAIL, "no_log": "{{ mine }}"}], "vars": {"mine": True}},
+    "options": {"ansible.builtin.fail": {"msg": f"{SECRET} {{{{ 1 / 0 }}}}"}, "no_log": True},
+}
+SHOWN = {"plain": FAIL, "false": {**FAIL, "no_log": "{{ not is_hidden }}"}, "items": {**FAIL, "loop": [1]}}
+
+
+def test_the_result_of_a_task_with_no_log_is_not_recorded(tmp_path: Path) -> None:
+    """The run file has it nowhere, and the outcome says why it has no reason."""
+    tasks = {**HIDDEN, **SHOWN}
+    begun = FleetRun(
+        "snapshot_controller", str(tmp_path / "run"), "one", (Stage("rest", tuple(tasks)),), Budget(99)
+    )
+    run_file.begin(begun.path, begun.run, len(tasks), {})
+    record = {"certflow.kubernetes.fleet_run": {"step": "failed", "task": "{{ ansible_failed_task.name }}"}}
+    blocks = [
+        {"block": [{"block": [task], "rescue": [record]}], "when": f"inventory_hostname == '{host}'"}
+        for host, task in tasks.items()
+    ]
+    variables = {"ansible_connection": "local", "is_hidden": True, "__certflow_run": begun.to_data()}
+    (tmp_path / "hosts.ini").write_text("\n".join(tasks))
+    plays = [{"hosts": "all", "gather_facts": False, "vars": variables, "tasks": blocks}]
+    done = play(tmp_path, plays, "-i", "hosts.ini")
+    assert done.status == 0, done.output
+    outcomes = run_report.outcomes_of(begun)
+    assert {host for host, row in outcomes.items() if SECRET in str(row)} == {*SHOWN}
+    assert {host for host, row in outcomes.items() if "no_log" in row["reason"]} == {*HIDDEN}
+    assert {row["status"] for row in outcomes.values()} == {"failed"}
