@@ -17,7 +17,7 @@ from jinja2.exceptions import UndefinedError
 
 from . import check_variables
 from .specs import Spec
-from .values import UNDEFINED, UNREADABLE
+from .values import UNDEFINED, UNREADABLE, items_of_text
 
 display = Display()
 #: The errors of a template that refers to a variable that is not defined.
@@ -36,7 +36,8 @@ def rendered(templar: Any, value: Any) -> Any:
 
 def of_spec(templar: Any, spec: Spec, variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of the variables of a role or playbook that are set, as rendered() does."""
-    return {name: rendered(templar, variables[name]) for name in spec.options if name in variables}
+    values = {name: rendered(templar, variables[name]) for name in spec.options if name in variables}
+    return _with_lists(spec, values)
 
 
 def of_hosts(
@@ -69,7 +70,20 @@ def options_of_role(templar: Any, spec: Spec, variables: Mapping[str, Any]) -> d
     values = templar.template({name: variables[name] for name in spec.options if name in variables})
     placeholder = variables.get("omit")
     # Since ansible-core 2.19 the templar removes what is omitted.
-    return dict(_without(values, placeholder) if isinstance(placeholder, str) else values)
+    return _with_lists(spec, _without(values, placeholder) if isinstance(placeholder, str) else values)
+
+
+def _with_lists(spec: Spec, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with the role's lists as lists, which are texts as answers of a survey."""
+    prefix = f"{spec.name}_"
+    if not spec.is_of_role:
+        return dict(values)
+    return {
+        name: items_of_text(value)
+        if name.startswith(prefix) and spec.options[name].get("type") == "list"
+        else value
+        for name, value in values.items()
+    }
 
 
 def _without(value: Any, placeholder: str) -> Any:

@@ -53,6 +53,16 @@ def parsed(value: Any) -> Any:
         return value
 
 
+def items_of_text(value: Any) -> Any:
+    """Return a text as a list: JSON, or words between commas. Return any other value, and an empty text, as it is."""
+    if not isinstance(value, str) or is_unset(value):
+        return value
+    data = parsed(value)
+    if isinstance(data, Mapping):
+        return [data]
+    return data if isinstance(data, list) else [word.strip() for word in value.split(",")]
+
+
 def shown(value: object) -> str:
     """Return a value for a message: a number, a shortened text in quotes, or the kind of any other value.
 

@@ -1,0 +1,54 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The values of variables as a survey of AWX gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import read_variables
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import of_playbook, of_role
+
+pytestmark = pytest.mark.quick
+
+NAME = "snapshot_controller_accept"
+LIMITED = {"helm": "Deployment/kube-system/x"}
+
+
+class Templar:
+    def template(self, value: Any) -> Any:
+        return value
+
+
+@pytest.mark.parametrize(
+    ("value", "items"),
+    [
+        ("argocd, helm", ["argocd", "helm"]),
+        (" argocd ", ["argocd"]),
+        ('["argocd", "helm"]', ["argocd", "helm"]),
+        ('[{"helm": "Deployment/kube-system/x"}]', [LIMITED]),
+        ('{"helm": "Deployment/kube-system/x"}', [LIMITED]),
+        ("[]", []),
+        ('["argocd"', ['["argocd"']),
+        (["argocd", LIMITED], ["argocd", LIMITED]),
+        ("", ""),
+        (None, None),
+    ],
+)
+def test_the_text_of_a_list_is_parsed(value: Any, items: Any) -> None:
+    """The check and the options of the module get the same items."""
+    for spec in (of_role("snapshot_controller"), of_playbook("upgrade")):
+        assert read_variables.of_spec(Templar(), spec, {NAME: value})[NAME] == items
+    spec = of_role("snapshot_controller")
+    assert read_variables.options_of_role(Templar(), spec, {NAME: value})[NAME] == items
+
+
+def test_the_text_of_another_variable_is_kept() -> None:
+    """A report is one path, and the code of a playbook parses its lists itself."""
+    values = {"certflow_report": "a,b.json", "snapshot_controller_source": "a, b", "certflow_stages": "[]"}
+    assert read_variables.of_spec(Templar(), of_playbook("upgrade"), values) == values
+    values = {"certflow_report": "a.html, b.json", "certflow_exceptions": "exceptions.yml"}
+    assert read_variables.of_spec(Templar(), of_playbook("audit"), values) == values
