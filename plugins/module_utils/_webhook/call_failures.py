@@ -120,7 +120,7 @@ CALLS = (
     ),
     FailureRow(
         "service-port",
-        r"no service port \d+ found|is not listening on port \d+|^Service \S+ has no port \d+",
+        r"no service port \d+ found|is not listening on port \d+|^Service \S+ has no TCP port \d+",
         "the Service has no such port: {words}",
         "Correct the port in the client configuration, or add it to the Service",
         source=f"{_RESOLVER}; {_AVAILABILITY}",

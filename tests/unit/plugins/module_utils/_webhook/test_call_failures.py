@@ -234,6 +234,7 @@ AGGREGATIONS = [
     (REACHING + "dial tcp 127.0.0.1:1: connect: connection refused", "refused"),
     ('service/absent in "probe" is not present', "service-missing"),
     ('service/hook in "probe" is not listening on port 8443', "service-port"),
+    ("Service probe/hook has no TCP port 8443", "service-port"),
     ('cannot find endpointslices for service/hook in "probe"', "no-endpoints"),
     ('endpointslices for service/hook in "probe" have no addresses with port name "https"', "no-endpoints"),
     (
