@@ -9,9 +9,15 @@ from __future__ import annotations
 import base64
 import contextlib
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import port_forward
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import ConnectionFailed
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import ReadLimits
 
 from tests.support import node_webhook
 from tests.support.audit_rig import ROLE, checks, failed, resources_of
@@ -23,6 +29,10 @@ from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.port_forward import (
+        PortForwardStream,
+    )
 
     from tests.support.clusters import Cluster
 
@@ -169,6 +179,39 @@ def test_without_a_port_forward_a_healthy_webhook_is_unknown(
     assert result["missing_role"] == {}
     own = [one["check"] for one in result["findings"] if one["object"]["name"] == webhook.name]
     assert not {"ca-mismatch", "handshake-fails"} & set(own)
+
+
+@contextlib.contextmanager
+def port_forwarded(cluster: Cluster, webhook: NodeWebhook, port: int) -> Iterator[PortForwardStream]:
+    """Open a port-forward to a port of the first pod."""
+    pod = node_webhook.pods(cluster, webhook)[0]["metadata"]
+    given = {"kubeconfig": str(cluster.kubeconfig)}
+    client = Client(resolve(given, {}), user_agent="test", deadline=time.monotonic() + 60)
+    bounds = ReadLimits("it", until=time.monotonic() + 30)
+    with (
+        contextlib.closing(client),
+        port_forward.connect(client, pod["namespace"], pod["name"], port, bounds) as stream,
+    ):
+        yield stream
+
+
+def test_a_port_forward_ends_when_the_program_in_the_pod_ends_the_connection(
+    node: Cluster, webhook: NodeWebhook
+) -> None:
+    """The kubelet closes the WebSocket, which a broken way does not."""
+    with port_forwarded(node, webhook, node_webhook.PORT) as stream:
+        stream.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        answers = list(iter(lambda: stream.recv(65536), b""))
+    assert b"HTTP request to an HTTPS server" in b"".join(answers)
+
+
+def test_a_port_forward_to_a_port_without_a_program_blames_the_pod(
+    node: Cluster, webhook: NodeWebhook
+) -> None:
+    with port_forwarded(node, webhook, 1) as stream, pytest.raises(ConnectionFailed) as caught:
+        stream.recv(65536)
+    assert not isinstance(caught.value, port_forward.StreamBroken)
+    assert "connection refused" in caught.value.cause
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ class StreamBroken(ConnectionFailed):
 
 
 class PortForwardStream:
-    """An open stream. ``recv`` returns b"" at the end.
+    """An open stream. ``recv`` returns b"" after the kubelet ended it, because the connection to the pod's port ended.
 
     ``sendall`` and ``recv`` raise StreamBroken. ``recv`` also raises ConnectionFailed if the pod's port cannot be reached inside of the
     pod, and TimedOut.
@@ -87,15 +87,12 @@ class PortForwardStream:
         while True:
             try:
                 message = self._socket.recv()
-            except websocket.WebSocketConnectionClosedException:
-                return b""
             except websocket.WebSocketTimeoutException as exc:
                 raise TimedOut("it sent nothing in time") from exc
             except (websocket.WebSocketException, OSError) as exc:
                 raise _broken(exc) from exc
-            if (
-                not message
-            ):  # The kubelet closes the WebSocket. Without that, the connection broke on the way.
+            # The kubelet closes the WebSocket. If that is missing, the connection broke on the way.
+            if not message:
                 return b""
             channel, payload = message[0], message[1:]
             if channel not in self._begun:

@@ -517,9 +517,14 @@ STREAMS: dict[str, tuple[Any, str, bool]] = {
     "the pod's port refuses, socat": (b"\x01\x21\x20" + SOCAT, "Connection refused", False),
     "the pod resets": (b"\x01\x21\x20" + RESET, "reset by peer", False),
     "the pod is silent": (websocket.WebSocketTimeoutException("timed out"), "nothing in time", False),
-    "the pod closes": (b"", "closed the connection", False),
+    "the kubelet ends the stream": (b"", "closed the connection", False),
     "the pod speaks HTTP": (b"\x00\x21\x20HTTP/1.1 400 Bad Request\r\n", "WRONG_VERSION_NUMBER", False),
     "the stream breaks": (ConnectionResetError(104, "Connection reset by peer"), "reset", True),
+    "a load balancer ends it": (
+        websocket.WebSocketConnectionClosedException("Connection to remote host was lost."),
+        "lost",
+        True,
+    ),
     "the proxy ends it": (websocket.WebSocketProtocolException("rsv is not implemented"), "rsv", True),
     **{
         name: (b"\x01\x21\x20" + text, "the node cannot forward the port", True)
