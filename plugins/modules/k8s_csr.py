@@ -268,7 +268,7 @@ options:
       - The time in seconds to wait until every endpoint serves a certificate that replaced another one. The kubelet updates a changed
         Secret in its pods within about 100 seconds, and within a few seconds if this task may patch pods.
       - The check of all endpoints ends when this time is over, and takes at least one second. The check of one endpoint takes at
-        most ten seconds. An endpoint that was not checked in time counts as an endpoint without a certificate.
+        most twenty seconds. An endpoint that was not checked in time counts as an endpoint without a certificate.
       - With O(wait=false) the module checks the endpoints once.
     type: int
     default: 120
