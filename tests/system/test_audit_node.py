@@ -211,7 +211,6 @@ def test_a_port_forward_to_a_port_without_a_program_blames_the_pod(
     with port_forwarded(node, webhook, 1) as stream, pytest.raises(ConnectionFailed) as caught:
         stream.recv(65536)
     assert not isinstance(caught.value, port_forward.StreamBroken)
-    assert "connection refused" in caught.value.cause
 
 
 @pytest.fixture(scope="module")
