@@ -29,7 +29,7 @@ from tests.support.audit_rig import (
 from tests.support.bundle_rig import pem
 from tests.support.csr_rig import KUBELET_SERVING
 from tests.support.probe_rig import MUTATING_HOOKS, REPOSITORY
-from tests.support.waiting import wait_for
+from tests.support.waiting import now, wait_for
 from tests.system.fault_injection import proxy
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def test_a_login_that_expires_soon(rig: AuditRig) -> None:
     result = rig.audit(kubeconfig=str(kubeconfig))
     (finding,) = new_findings(usual, result)
     assert (finding["check"], finding["severity"]) == ("login-expiring", "warning")
-    assert finding["breaks_at"] <= (NOW + datetime.timedelta(minutes=5)).isoformat()
+    assert finding["breaks_at"] <= (now() + datetime.timedelta(minutes=5)).isoformat()
 
 
 def test_a_certificate_of_the_api_server_that_expires_soon(rig: AuditRig) -> None:
