@@ -128,6 +128,11 @@ def quoted(value: object) -> str:
     return f"'{visible(value[:LONGEST_QUOTE])}{'...' if len(value) > LONGEST_QUOTE else ''}'"
 
 
+def plural(number: object, noun: str) -> str:
+    """Return a number with its noun, such as "1 step" and "2 steps"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def suggestion(word: str, names: Iterable[str]) -> str:
     """Return the question whether the most similar name is meant, "" without a similar one."""
     similar = difflib.get_close_matches(word, list(names), 1)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Callable
 
+from .._text import plural
 from . import call_failures
 from .admission_match import ASKED, AdmissionMatch
 from .call_failures import ELSEWHERE, REFUSAL, CallFailure
@@ -282,7 +283,7 @@ def _proven(evidence: ProbeEvidence) -> ProbeVerdict:
     how = (
         "over a connection that was opened just now"
         if evidence.is_reconnected
-        else f"and the API server accepts its certificate on {_many(len(evidence.endpoints), 'endpoint')} on a new connection"
+        else f"and the API server accepts its certificate on {plural(len(evidence.endpoints), 'endpoint')} on a new connection"
     )
     return ProbeVerdict(OK, "ok", f"it {did}, {how}")
 
@@ -316,7 +317,7 @@ def _passed(evidence: ProbeEvidence) -> bool:
 def _evidence_lines(evidence: ProbeEvidence) -> Iterator[str]:
     for words in dict.fromkeys(answer.words or "accepted" for answer in evidence.answers):
         count = sum((answer.words or "accepted") == words for answer in evidence.answers)
-        yield f"{evidence.request}, {_many(count, 'time')}: {call_failures.quote(words)}"
+        yield f"{evidence.request}, {plural(count, 'time')}: {call_failures.quote(words)}"
     for endpoint in evidence.endpoints:
         judged = (
             "which its caBundle accepts" if endpoint.verifies else f"which is refused: {endpoint.refusal}"
@@ -334,13 +335,9 @@ def _evidence_lines(evidence: ProbeEvidence) -> Iterator[str]:
 
 def _reach(evidence: ProbeEvidence) -> str:
     """Return how many API servers and requests the verdict covers. No verdict covers all API servers."""
-    made = _many(len(evidence.answers), "request")
+    made = plural(len(evidence.answers), "request")
     servers = evidence.api_servers
-    known = f"{_many(servers.count, 'API server')} by Lease" if servers.count else servers.problem
+    known = f"{plural(servers.count, 'API server')} by Lease" if servers.count else servers.problem
     if not evidence.answers:
         return f"{known}, none was asked"
     return f"{known}, {made}, each over a new connection. The answers do not show which API server gave them"
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

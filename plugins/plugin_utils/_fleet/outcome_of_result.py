@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import plural
 
 from . import plan
 
@@ -68,7 +69,7 @@ def _certificate(run: RoleRun) -> dict[str, Any]:
     not_after, days = result.get("not_after"), result.get("days_left")
     signer = result.get("signer") or ""
     provider = (result.get("provider") or {}).get("name") or ""
-    facts = [f"valid until {str(not_after)[:10]} ({_count(days, 'day')})"] if not_after else []
+    facts = [f"valid until {str(not_after)[:10]} ({plural(days, 'day')})"] if not_after else []
     facts += [f"signer {signer}"] if signer else []
     facts += [f"provider {provider}"] if provider else []
     intro = ("would change: " if run.is_changed else "nothing to change: ") if run.is_planned else ""
@@ -99,7 +100,7 @@ def _done_upgrade(run: RoleRun, old: str, new: str) -> str:
     if not run.is_changed:
         return f"verified {old or new}, and changed nothing"
     number = sum(bool(step.get("changed")) for step in run.result.get("steps") or ())
-    steps = f"{_count(number, 'step')} changed something"
+    steps = f"{plural(number, 'step')} changed something"
     if old == new:
         return f"updated the objects of {new}, {steps}"
     return f"{_way(old, new, ('installed', 'upgraded', 'downgraded'))}, {steps}"
@@ -107,7 +108,7 @@ def _done_upgrade(run: RoleRun, old: str, new: str) -> str:
 
 def _planned_upgrade(run: RoleRun, old: str, new: str) -> str:
     if "due" not in run.result:
-        steps = f"the plan has {_count(len(run.result.get('plan') or ()), 'step')}"
+        steps = f"the plan has {plural(len(run.result.get('plan') or ()), 'step')}"
     elif not run.is_changed:
         return (
             f"nothing to change: {old or new} is installed"
@@ -115,7 +116,7 @@ def _planned_upgrade(run: RoleRun, old: str, new: str) -> str:
             else f"nothing to change at {old or new}"
         )
     else:
-        steps = f"{_count(len(run.result['due']), 'step')} would change something"
+        steps = f"{plural(len(run.result['due']), 'step')} would change something"
     if old == new:
         return f"would update the objects of {new}, {steps}"
     return f"would {_way(old, new, ('install', 'upgrade', 'downgrade'))}, {steps}"
@@ -129,10 +130,6 @@ def _way(old: str, new: str, verbs: tuple[str, str, str]) -> str:
     before, after = release_table.parse(old), release_table.parse(new)
     is_down = before is not None and after is not None and not release_table.is_at_least(after, before)
     return f"{down if is_down else up} from {old} to {new}"
-
-
-def _count(number: Any, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 # Role -> the function that returns the reason and the fields of the report.

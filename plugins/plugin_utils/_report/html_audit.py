@@ -30,10 +30,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding
     UNKNOWN,
     WARNING,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import plural
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time
 
 from . import report_model, report_text
-from .html_parts import Column, Count, Moment, Row, moment, plural
+from .html_parts import Column, Count, Moment, Row, moment
 from .report_schema import KNOWN, OK
 
 #: The fields of a finding that a gone one does not have.

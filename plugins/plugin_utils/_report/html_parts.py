@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import plural
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time
 
 Row = Mapping[str, Any]
@@ -75,10 +76,6 @@ def distance(found: datetime, now: datetime) -> str:
         return "now"
     words = plural(hours // 24, "day") if hours >= 48 else plural(hours, "hour")
     return f"in {words}" if seconds > 0 else f"{words} ago"
-
-
-def plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def labels(layouts: Mapping[str, Iterable[Column]]) -> str:

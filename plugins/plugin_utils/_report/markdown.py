@@ -17,6 +17,7 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.exceptions import EXPIRED, UNUSED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import INFO, SEVERITIES
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import plural
 
 from . import report_model, report_schema, report_text
 from .report_model import Row
@@ -159,5 +160,4 @@ def _bullets(lines: Sequence[str]) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    is_countable = noun != INFO
-    return f"{number} {noun}{'' if number == 1 or not is_countable else 's'}"
+    return f"{number} {noun}" if noun == INFO else plural(number, noun)

@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding
     WARNING,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import mask
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import mask, plural
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 
 from . import report_schema, report_text
@@ -278,10 +278,6 @@ def gate(report: Report, fail_on: str) -> dict[str, str]:
             if one["status"] in (FAIL, UNKNOWN) and not one["excepted"] and one["severity"] in limits
         )
         if number:
-            words = [_count(number[severity], severity) for severity in limits if number[severity]]
+            words = [plural(number[severity], severity) for severity in limits if number[severity]]
             reasons[cluster["name"]] = f"{' and '.join(words)} (certflow_fail_on: {fail_on})"
     return reasons
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
