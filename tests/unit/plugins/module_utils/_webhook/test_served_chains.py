@@ -113,6 +113,25 @@ def test_data_right_after_the_handshake_does_not_hide_the_chain(
     assert (refusal, server.reads_end()) == ("", True)
 
 
+def present_certificate(server: https_webhook.WebhookServer) -> authority.Issued:
+    issued = authority.issue("hook")
+    key = issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    server.present(SimpleNamespace(certificate_pem=issued.pem.encode(), key_pem=key))
+    return issued
+
+
+def chain_of(server: https_webhook.WebhookServer) -> served_chains.ServedChain:
+    """Return what a scan of the server's URL shows."""
+    server.serve()
+    try:
+        api: Any = ScriptedApi()
+        api.host_name = "127.0.0.1"
+        (seen,) = served_chains.scan(api, replace(URL, port=server.port), until=time.monotonic() + 5).served
+    finally:
+        server.close()
+    return seen
+
+
 @pytest.mark.parametrize(
     ("mode", "refusal"),
     [
@@ -127,18 +146,10 @@ def test_with_tls_1_3_a_client_certificate_is_demanded_after_the_chain(
     mode: ssl.VerifyMode, refusal: str
 ) -> None:
     server = https_webhook.WebhookServer(https_webhook.allow)
-    issued = authority.issue("hook")
-    key = issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    server.present(SimpleNamespace(certificate_pem=issued.pem.encode(), key_pem=key))
+    issued = present_certificate(server)
     context: Any = server._tls
     context.verify_mode, context.minimum_version = mode, ssl.TLSVersion.TLSv1_3
-    server.serve()
-    try:
-        api: Any = ScriptedApi()
-        api.host_name = "127.0.0.1"
-        (seen,) = served_chains.scan(api, replace(URL, port=server.port), until=time.monotonic() + 5).served
-    finally:
-        server.close()
+    seen = chain_of(server)
     assert (seen.chain_pem, seen.problem, seen.refusal) == (issued.pem, "", refusal)
 
 
@@ -154,19 +165,11 @@ def test_with_tls_1_3_a_client_certificate_is_demanded_after_the_chain(
 def test_the_ciphers_of_the_api_server_are_offered(cipher: str, is_offered: bool) -> None:
     """Source: Go crypto/tls cipherSuitesPreferenceOrder and disabledCipherSuites."""
     server = https_webhook.WebhookServer(https_webhook.allow)
-    issued = authority.issue("hook")
-    key = issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    server.present(SimpleNamespace(certificate_pem=issued.pem.encode(), key_pem=key))
+    issued = present_certificate(server)
     context: Any = server._tls
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(f"{cipher}:@SECLEVEL=0")
-    server.serve()
-    try:
-        api: Any = ScriptedApi()
-        api.host_name = "127.0.0.1"
-        (seen,) = served_chains.scan(api, replace(URL, port=server.port), until=time.monotonic() + 5).served
-    finally:
-        server.close()
+    seen = chain_of(server)
     assert (seen.chain_pem == issued.pem) is is_offered
     assert (seen.problem == "") is is_offered
 
@@ -193,19 +196,11 @@ REFUSALS = {
 def test_a_refused_handshake_is_explained(kind: str) -> None:
     server = https_webhook.WebhookServer(https_webhook.allow)
     if kind != PLAIN:
-        issued = authority.issue("hook")
-        key = issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        server.present(SimpleNamespace(certificate_pem=issued.pem.encode(), key_pem=key))
+        present_certificate(server)
         context: Any = server._tls
         context.verify_mode = ssl.CERT_REQUIRED
         context.maximum_version = ssl.TLSVersion.TLSv1_2
-    server.serve()
-    try:
-        api: Any = ScriptedApi()
-        api.host_name = "127.0.0.1"
-        (seen,) = served_chains.scan(api, replace(URL, port=server.port), until=time.monotonic() + 5).served
-    finally:
-        server.close()
+    seen = chain_of(server)
     assert seen.problem == f"the TLS handshake failed: {REFUSALS[kind]}"
     assert not seen.is_blind
 
