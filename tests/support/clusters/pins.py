@@ -20,15 +20,15 @@ class Pin:
 
 KUBERNETES = Pin(
     "k8s.io/kubernetes",
-    "v1.36.3",
-    "h1:qDQdoMiluAE2Eab6Fa52YV+WjiGz9mZFFoagEA6cI+o=",
+    "v1.37.2",
+    "h1:A2VDEiObzkYqFTKhSsn0ZEb0RlLEXpHWj93gi2HqEwE=",
     "the control plane and kubectl",
 )
 ETCD = Pin(
     "go.etcd.io/etcd/server/v3",
-    "v3.6.8",
-    "h1:U2strdSEy1U8qcSzRIdkYpvOPtBy/9i/IfaaCI9flZ4=",
-    "what k8s.io/kubernetes v1.36.3 requires in its go.mod",
+    "v3.7.0",
+    "h1:ScdUdN8ljuimp0lZaNq0otLMrHcFSFT+dQyT1j7JSFo=",
+    "what k8s.io/kubernetes v1.37.2 requires in its go.mod",
 )
 SNAPSHOTTER = Pin(
     "github.com/kubernetes-csi/external-snapshotter/v7",

@@ -75,7 +75,7 @@ def test_the_key_changes_with_the_flags(monkeypatch: pytest.MonkeyPatch) -> None
     before = build.build_key()
     monkeypatch.setattr(build, "GO_FLAGS", (*build.GO_FLAGS, "-race"))
     assert build.build_key() != before
-    assert before.startswith("kubernetes-v1.36.3-etcd-v3.6.8-")
+    assert before.startswith(f"kubernetes-{KUBERNETES.version}-etcd-{ETCD.version}-")
 
 
 def test_two_concurrent_builders_build_once(module: Path) -> None:
@@ -122,7 +122,9 @@ def test_a_build_ends_with_its_builder_and_the_next_one_cleans_up(
 
 def test_a_module_with_another_checksum_is_refused(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GO_SUM", "h1:other")
-    with pytest.raises(ClusterError, match=r"k8s.io/kubernetes v1.36.3 has checksum h1:other, expected h1:"):
+    with pytest.raises(
+        ClusterError, match=f"k8s.io/kubernetes {KUBERNETES.version} has checksum h1:other, expected h1:"
+    ):
         build.programs(quiet)
 
 
