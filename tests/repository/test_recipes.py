@@ -44,10 +44,8 @@ assert "example-cloud" in provider_page.provider_page()
     "audit check": f"""
 from dataclasses import replace
 from {ROOMS}._audit import audit_result
-from {ROOMS}._audit.checks.cluster_checks import check_example
 from tools.docs import audit
 from tests.unit.plugins.module_utils._audit.world import cluster
-audit_result.RULES = (*audit_result.RULES, check_example)
 result = audit_result.build(replace(cluster(), version="v1.10.2"))
 assert [finding["severity"] for finding in result["findings"] if finding["check"] == "example-too-old"] == ["warning"]
 assert "example-too-old" in audit.checks()

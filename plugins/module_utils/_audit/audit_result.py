@@ -15,15 +15,7 @@ from typing import Any
 from .._kube.access_review import Permission, in_words
 from .._times import format_time
 from . import exceptions
-from .checks import (
-    admission_checks,
-    call_checks,
-    check_table,
-    cluster_checks,
-    definition_checks,
-    renewal_checks,
-    webhook_settings,
-)
+from .checks import check_table
 from .checks.cluster_rows import UNREADABLE
 from .checks.control_plane_requests import LABELS_LIMIT
 from .cluster_data import CONDITIONS, ESSENTIAL, NODES, PERMISSIONS, PODS, VERSIONS, ClusterData, Gap
@@ -40,23 +32,6 @@ _UNDECIDED: Mapping[str, str] = {
         (PODS, NODES), f"there are too many, so only the labels of the first {LABELS_LIMIT} were compared"
     ),
 }
-RULES = (
-    admission_checks.check_control_plane,
-    admission_checks.check_deadlocks,
-    admission_checks.check_timeouts,
-    admission_checks.check_duplicates,
-    cluster_checks.check_calls,
-    cluster_checks.check_requests,
-    cluster_checks.check_login,
-    cluster_checks.check_api_server,
-    cluster_checks.check_snapshot_controller,
-    cluster_checks.check_cluster_ca,
-    cluster_checks.check_clock,
-    webhook_settings.check_settings,
-    renewal_checks.check_renewal,
-    renewal_checks.check_endpoint_count,
-    definition_checks.check_definitions,
-)
 
 
 @dataclass(frozen=True)
@@ -73,8 +48,7 @@ class ResultOptions:
 
 def find(data: ClusterData) -> list[AuditFinding]:
     """Return the findings of all checks. A check passes or is skipped only if everything that it compares was read."""
-    findings = [finding for point in data.points for finding in call_checks.check_point(data, point)]
-    findings += [finding for rule in RULES for finding in rule(data)]
+    findings = list(check_table.find(data))
     unread = {(gap.source, name) for gap in data.gaps for name in (_ANY, *data.names_of(gap))}
     data = replace(data, gaps=(*data.gaps, *_undecided(findings)))
     findings = [finding for finding in findings if finding.status == FAIL or _is_complete(finding, unread)]

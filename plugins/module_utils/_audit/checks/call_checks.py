@@ -58,6 +58,12 @@ BROKEN_NOW = frozenset((*REFERENCES, *BUNDLES, "ca-expired", "handshake-fails", 
 }
 
 
+def check_points(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the findings about each place that tells the API server what to call."""
+    for point in data.points:
+        yield from check_point(data, point)
+
+
 def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
     """Yield the findings about one place that tells the API server what to call."""
     backend = data.backends.get(point.backend, Backend(is_known=False))

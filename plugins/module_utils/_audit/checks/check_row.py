@@ -7,8 +7,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from ..cluster_data import ClusterData
+from ..finding import AuditFinding
 
 PAGE = "https://certflow.github.io/certflow.kubernetes/docsite/reference_audit.html"
 TLS, REACH, SCOPE, CONVERSION, API, REQUEST, CLUSTER = (
@@ -19,6 +23,8 @@ FAILS = "With failurePolicy Fail the API server refuses the requests that the we
 GOOD_PRACTICES = (
     "https://kubernetes.io/docs/concepts/cluster-administration/admission-webhooks-good-practices/"
 )
+#: It yields a finding for each object that it compares, also for objects that pass.
+Rule = Callable[[ClusterData], Iterator[AuditFinding]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Check:
     remedy: str
     #: An address, or issues as OWNER/REPOSITORY#NUMBER, separated by "; ".
     source: str
+    #: It yields the findings. Rows may share a rule that decides about them together. None for what the audit itself reports.
+    rule: Rule | None
     #: True if it compares several objects. Without one of them, it has no answer for the others.
     compares_objects: bool = False
 

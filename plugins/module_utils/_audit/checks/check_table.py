@@ -13,12 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ..cluster_data import ClusterData
+from ..finding import AuditFinding
 from .check_row import Check
 from .cluster_rows import CLUSTER_ROWS
 from .endpoint_rows import ENDPOINT_ROWS
 
 CHECKS: tuple[Check, ...] = (*ENDPOINT_ROWS, *CLUSTER_ROWS)
 BY_ID: Mapping[str, Check] = {row.id: row for row in CHECKS}
+
+
+def find(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the findings of each rule of the table."""
+    for rule in dict.fromkeys(row.rule for row in CHECKS if row.rule):
+        yield from rule(data)
 
 
 def checks_of(source: str) -> Iterator[str]:

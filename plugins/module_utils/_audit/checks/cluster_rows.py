@@ -9,6 +9,13 @@ from __future__ import annotations
 
 from .. import cluster_data as data
 from ..finding import ERROR, INFO, WARNING
+from . import (
+    admission_checks,
+    call_checks,
+    cluster_checks,
+    definition_checks,
+    webhook_settings,
+)
 from .check_row import API, CLUSTER, CONVERSION, GOOD_PRACTICES, REQUEST, SCOPE, Check
 
 #: The check of everything that could not be read.
@@ -24,6 +31,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "If all pods of the webhook are gone at the same time, they cannot come back: new pods are not created, or do not become ready.",
         "Exclude the namespace of the webhook with the namespaceSelector, or its pods with an objectSelector.",
         GOOD_PRACTICES,
+        admission_checks.check_deadlocks,
         compares_objects=True,
     ),
     Check(
@@ -36,6 +44,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "Exclude kube-system and kube-node-lease by the namespaceSelector, and limit the rules to the resources that the webhook "
         "needs. Or set failurePolicy Ignore and a short timeoutSeconds.",
         "open-policy-agent/gatekeeper#3829; kyverno/kyverno#2058",
+        admission_checks.check_control_plane,
     ),
     Check(
         "timeouts-add-up",
@@ -46,6 +55,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "If these webhooks are slow at the same time, the request fails, also with failurePolicy Ignore. The message names no webhook.",
         "Set shorter timeoutSeconds, such as 3, or limit the rules and selectors.",
         GOOD_PRACTICES,
+        admission_checks.check_timeouts,
         compares_objects=True,
     ),
     Check(
@@ -58,6 +68,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "failurePolicy Ignore does not help.",
         "Exclude kube-system and kube-node-lease by the namespaceSelector, or leases by the rules. Or set timeoutSeconds to 3 or less.",
         "open-policy-agent/gatekeeper#3829",
+        webhook_settings.check_settings,
     ),
     Check(
         "virtual-resources",
@@ -69,6 +80,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "Kubernetes 1.37 and newer do not call webhooks about these resources.",
         "Limit the rules to the groups that the webhook needs. Leave out authentication.k8s.io and authorization.k8s.io.",
         GOOD_PRACTICES,
+        webhook_settings.check_settings,
     ),
     Check(
         "timeout-long",
@@ -79,6 +91,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "If the webhook is slow, each request that it matches waits for this time.",
         "Set timeoutSeconds to 10 or less.",
         GOOD_PRACTICES,
+        webhook_settings.check_settings,
     ),
     Check(
         "matches-everything",
@@ -89,6 +102,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "If the webhook is slow or does not answer, it affects every write of every program.",
         "Name the groups and resources that the webhook needs, and exclude system namespaces by the namespaceSelector.",
         "open-policy-agent/gatekeeper#3829",
+        webhook_settings.check_settings,
     ),
     Check(
         "exact-match",
@@ -99,6 +113,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "An object that is written in another served version is not validated, or not changed.",
         "Set matchPolicy to Equivalent, or name all versions in the rules.",
         GOOD_PRACTICES,
+        webhook_settings.check_settings,
         compares_objects=True,
     ),
     Check(
@@ -110,6 +125,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "The API server refuses each dry run that matches, such as those of kubectl diff and of the check mode of Ansible.",
         "Make the webhook honour dryRun, and set sideEffects to NoneOnDryRun, or to None.",
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#side-effects",
+        webhook_settings.check_settings,
     ),
     Check(
         "webhook-duplicated",
@@ -120,6 +136,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "The API server calls the webhook twice for each request. An upgrade or a removal may change only one of the two.",
         "Find out which program manages each configuration, and delete the one that is left over.",
         "actions/actions-runner-controller#2204",
+        admission_checks.check_duplicates,
         compares_objects=True,
     ),
     Check(
@@ -132,6 +149,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "namespaces stay Terminating.",
         "Repair the webhook as the evidence says. If its program was uninstalled, set spec.conversion.strategy to None.",
         "kubernetes/kubernetes#101078; kubernetes/kubernetes#118357",
+        call_checks.check_points,
     ),
     Check(
         "stored-versions",
@@ -144,6 +162,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "Write each object again in the storage version, then remove the old version from status.storedVersions. See the guide of the "
         "program for a storage migration.",
         "kubernetes-csi/external-snapshotter#718; kubernetes-csi/external-snapshotter#1307",
+        definition_checks.check_definitions,
     ),
     Check(
         "crd-not-ready",
@@ -154,6 +173,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "The API server does not serve the resource, does not prune unknown fields, or cannot delete the definition.",
         "Read the condition in the evidence. Correct the names or the schema, or remove what keeps the last objects.",
         "https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/",
+        definition_checks.check_definitions,
     ),
     Check(
         "apiservice-down",
@@ -164,6 +184,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "Discovery of the API fails, deleted namespaces stay Terminating, and autoscaling by its metrics stops.",
         "Correct the fault that the cause and the evidence describe. If its program was uninstalled, delete the APIService.",
         "kubernetes/kubernetes#60807; kubernetes/kubernetes#83332",
+        call_checks.check_points,
     ),
     Check(
         "apiservice-insecure",
@@ -174,6 +195,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "A machine on the network path can read and change the requests, and act as the API.",
         "Write the CA into spec.caBundle, and remove insecureSkipTLSVerify.",
         "https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/api-service-v1/",
+        call_checks.check_points,
     ),
     Check(
         "request-stuck",
@@ -184,6 +206,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "The program that waits for the certificate does not get it, and keeps its old one until it expires.",
         "Follow the remedy in the evidence.",
         "enix/x509-certificate-exporter#504",
+        cluster_checks.check_requests,
     ),
     Check(
         "login-expiring",
@@ -194,6 +217,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "After the login has expired, no task with this login can read or change the cluster.",
         "Renew the client certificate or the token of the kubeconfig.",
         "https://kubernetes.io/docs/reference/access-authn-authz/authentication/",
+        cluster_checks.check_login,
     ),
     Check(
         "apiserver-expiring",
@@ -204,6 +228,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "After the certificate has expired, no client that verifies it connects to the API server.",
         "Renew it. With kubeadm run kubeadm certs renew apiserver on each control plane node, and restart kube-apiserver.",
         "https://kubernetes.io/docs/tasks/administer-cluster/kubeadm/kubeadm-certs/",
+        cluster_checks.check_api_server,
     ),
     Check(
         "cluster-ca-expiring",
@@ -214,6 +239,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "After the CA has expired, no component and no client connects to the API server. Replacing the CA on every node and in every kubeconfig takes weeks.",
         "Plan the rotation of the CA now, as the documentation of the distribution describes it.",
         "https://kubernetes.io/docs/tasks/tls/manual-rotation-of-ca-certificates/",
+        cluster_checks.check_cluster_ca,
     ),
     Check(
         "clock",
@@ -224,6 +250,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "New certificates are not valid yet for some programs, and tokens are refused. The times of this report are those of the API server.",
         "Synchronize the clock of the machine that runs the task, and those of the control plane nodes.",
         "kubernetes/kubectl#1307",
+        cluster_checks.check_clock,
     ),
     Check(
         "snapshot-hazard",
@@ -234,6 +261,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "The upgrade to the release of snapshot_version stops, or needs a decision.",
         "Follow the remedy in the evidence. The module snapshot_controller_info returns the whole plan.",
         "https://certflow.github.io/certflow.kubernetes/docsite/reference_hazards.html",
+        cluster_checks.check_snapshot_controller,
     ),
     Check(
         UNREADABLE,
@@ -244,5 +272,6 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "The checks that the evidence names have no answer for some objects. These objects may have faults.",
         "Grant the permissions of the result missing_role, or correct the fault that the cause describes.",
         "kubescape/kubescape#3069",
+        None,
     ),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .. import cluster_data as data
 from ..finding import ERROR, INFO, WARNING
+from . import call_checks, cluster_checks, renewal_checks
 from .check_row import FAILS, GOOD_PRACTICES, REACH, TLS, Check
 
 _OBJECTS = (data.CONFIGURATIONS, data.DEFINITIONS, data.API_SERVICES)
@@ -25,6 +26,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         FAILS,
         "Follow the remedy in the evidence. If the certificate was renewed, restart the pods that serve the old one.",
         "kubescape/helm-charts#819; cert-manager/cert-manager#6350",
+        call_checks.check_points,
     ),
     Check(
         "expired",
@@ -35,6 +37,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         FAILS,
         "Renew the certificate, and make the pods load it.",
         "percona/percona-xtradb-cluster-operator#2548; istio/istio#17718",
+        call_checks.check_points,
     ),
     Check(
         "expiring",
@@ -45,6 +48,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "The API server refuses the certificate after it has expired. " + FAILS,
         "Renew the certificate, and find out why it was not renewed earlier.",
         "datashim-io/datashim#210",
+        call_checks.check_points,
     ),
     Check(
         "not-yet-valid",
@@ -55,6 +59,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         FAILS,
         "Compare the clocks of the machines that sign, serve and verify the certificate.",
         "kubernetes/kubectl#1307",
+        call_checks.check_points,
     ),
     Check(
         "ca-expired",
@@ -65,6 +70,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         FAILS,
         "Issue a certificate from a valid CA, and write this CA into the caBundle.",
         "https://pkg.go.dev/crypto/x509#Certificate.Verify",
+        call_checks.check_points,
     ),
     Check(
         "ca-expiring",
@@ -75,6 +81,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "After the CA has expired, the API server refuses every certificate of this CA. " + FAILS,
         "Add a new CA to the caBundle, then serve a certificate of the new CA, then remove the old one.",
         "https://pkg.go.dev/crypto/x509#Certificate.Verify",
+        call_checks.check_points,
     ),
     Check(
         "name-mismatch",
@@ -85,6 +92,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         FAILS,
         "Issue a certificate with the DNS name SERVICE.NAMESPACE.svc. A common name does not count.",
         "kubernetes/kubernetes#108940",
+        call_checks.check_points,
     ),
     Check(
         "wrong-usage",
@@ -95,6 +103,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         FAILS,
         "Issue a certificate with the extended key usage server auth.",
         "https://pkg.go.dev/crypto/x509#VerifyOptions",
+        call_checks.check_points,
     ),
     Check(
         "bundle-empty",
@@ -105,6 +114,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "The API server verifies with the roots of its own machine. " + FAILS,
         "Write the CA into the caBundle. If another program injects it, find out why it does not.",
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
+        call_checks.check_points,
     ),
     Check(
         "bundle-broken",
@@ -115,6 +125,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         FAILS,
         "Replace the caBundle with PEM text that contains the CA.",
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
+        call_checks.check_points,
     ),
     Check(
         "handshake-fails",
@@ -127,6 +138,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "certificate, unless the AdmissionConfiguration of the API server has one for it. The audit connects to localhost inside the pod. "
         "So a program that listens only on the address of the pod gets this finding, although it answers the API server.",
         "https://kubernetes.io/docs/tasks/debug/debug-application/debug-service/",
+        call_checks.check_points,
     ),
     Check(
         "endpoints-differ",
@@ -138,6 +150,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "certificate of its own and all of them verify.",
         "Restart the pods that serve the older certificate. Let all pods read one Secret.",
         "kubernetes-sigs/cluster-api#10522",
+        call_checks.check_points,
     ),
     Check(
         "weak-signature",
@@ -148,6 +161,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "API servers of Kubernetes 1.24 and newer refuse the certificate. " + FAILS,
         "Issue the certificate, or the intermediate certificate, again with SHA-256.",
         "kubernetes/kubernetes#110530; SeldonIO/seldon-core#4700",
+        call_checks.check_points,
     ),
     Check(
         "weak-key",
@@ -159,6 +173,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "version refuses keys above 8192 bits.",
         "Issue the certificate again with an ECDSA key, or with an RSA key of 2048 to 4096 bits.",
         "golang/go#71612; golang/go#62048",
+        call_checks.check_points,
     ),
     Check(
         "not-reloaded",
@@ -169,6 +184,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "The old certificate expires although a new one exists. " + FAILS,
         "Restart the pods that serve the older certificate. Let the program read its files again when they change.",
         "kubeflow/kubeflow#5560",
+        renewal_checks.check_renewal,
     ),
     Check(
         "renewal-unmanaged",
@@ -179,6 +195,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "If a person does not renew the certificate in time, it expires. " + FAILS,
         "Let the role webhook_certificate of this collection, or cert-manager, issue the certificate and write the caBundle.",
         "datashim-io/datashim#210",
+        renewal_checks.check_renewal,
     ),
     Check(
         "service-missing",
@@ -189,6 +206,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         FAILS,
         "Delete the configuration if its program was uninstalled. Otherwise create the Service, or correct its name.",
         "kyverno/kyverno#3111; volcano-sh/volcano#2191",
+        call_checks.check_points,
     ),
     Check(
         "port-missing",
@@ -199,6 +217,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         FAILS,
         "Correct the port in the client configuration, or add it to the Service.",
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
+        call_checks.check_points,
     ),
     Check(
         "service-headless",
@@ -210,6 +229,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         + FAILS,
         "Create the Service again with a cluster IP.",
         "https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiserver/pkg/util/proxy/proxy.go",
+        call_checks.check_points,
     ),
     Check(
         "no-endpoints",
@@ -220,6 +240,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         FAILS,
         "Start the pods of the webhook. If they run, compare their labels with the selector of the Service.",
         "kyverno/kyverno#4686; https://cloud.google.com/kubernetes-engine/docs/how-to/optimize-webhooks",
+        call_checks.check_points,
     ),
     Check(
         "endpoint-external",
@@ -230,6 +251,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "A machine outside of the cluster decides about requests. The audit connects to it only with probe_urls.",
         "Make sure that you know who runs this address.",
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
+        call_checks.check_points,
     ),
     Check(
         "one-endpoint",
@@ -240,6 +262,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "While the pod restarts, or the node is drained, the webhook does not answer. " + FAILS,
         "Run two or more replicas, spread them over nodes, and add a PodDisruptionBudget.",
         GOOD_PRACTICES,
+        renewal_checks.check_endpoint_count,
         compares_objects=True,
     ),
     Check(
@@ -253,5 +276,6 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "Compare this with the other findings of the same webhook. If it has none, check firewalls and network policies from the API server to "
         "the pods. On EKS with another CNI the pods of the webhook need hostNetwork.",
         "aws/containers-roadmap#1215; kubernetes/ingress-nginx#5401",
+        cluster_checks.check_calls,
     ),
 )

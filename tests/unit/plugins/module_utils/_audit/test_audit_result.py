@@ -64,6 +64,13 @@ def test_findings_that_break_first_come_first() -> None:
     assert result["breaks_at"] == "2026-06-14T12:00:00Z"
 
 
+def test_a_rule_reports_the_checks_of_the_rows_that_name_it() -> None:
+    data = cluster(point(), point(config(name="b"), uid="b", name="b"))
+    for rule in filter(None, {row.rule for row in check_table.CHECKS}):
+        named = {row.id for row in check_table.CHECKS if row.rule is rule}
+        assert {finding.check for finding in rule(data)} <= named
+
+
 def test_passed_findings_are_counted_and_shown_on_request() -> None:
     short, long = build(point()), build(point(), include_passed=True)
     assert short["findings"] == []
