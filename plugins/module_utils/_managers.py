@@ -370,6 +370,20 @@ MANAGERS = (
     ),
 )
 
+#: Programs that change objects of other managers, without caBundle. So their marks show no manager.
+REWRITERS = (
+    Manager(
+        "AKS Admissions Enforcer",
+        "aks-admissions-enforcer",
+        (("manager", "admissionsenforcer"),),
+        source="https://learn.microsoft.com/azure/aks/faq; aws-observability/helm-charts#350; Azure/AKS#4002",
+        for_targets="It adds terms to each namespaceSelector, which a tool that applies the object may revert or refuse. Annotate "
+        "the object with admissions.enforcer/disabled: true, or let the tool ignore this field",
+    ),
+)
+#: Their field managers.
+NO_OWNERS = frozenset(name for row in REWRITERS for place, name in row.markers if place == "manager")
+
 
 @dataclass(frozen=True)
 class DetectedManager:
@@ -389,6 +403,11 @@ def find_managers(metadata: Mapping[str, Any]) -> tuple[DetectedManager, ...]:
     )
     detected = ((row, matching(row.markers, present)) for row in MANAGERS if row.for_secrets)
     return tuple(DetectedManager(row, evidence) for row, evidence in detected if evidence)
+
+
+def find_rewriters(metadata: Mapping[str, Any]) -> tuple[Manager, ...]:
+    """Return the programs that changed the object, and do not own it."""
+    return tuple(row for row in REWRITERS if matching(row.markers, present_markers(metadata)))
 
 
 def belongs_to(subject: object, detected: Iterable[DetectedManager]) -> str:

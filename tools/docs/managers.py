@@ -12,6 +12,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._managers impo
     MERGES,
     OVERWRITES,
     PLACES,
+    REWRITERS,
     DetectedManager,
     Manager,
 )
@@ -39,6 +40,9 @@ def other_writers() -> str:
         "Made by `make docs` from plugins/module_utils/_managers.py.",
         advice="".join(map(_advice, rows)),
         recognition="".join(map(_recognition, rows)),
+        rewriters="".join(
+            _row(row.name, _markers(row), f"{row.for_targets}.", rst.linked(row.source)) for row in REWRITERS
+        ),
     )
 
 
@@ -49,10 +53,14 @@ def _advice(manager: Manager) -> str:
 
 
 def _recognition(manager: Manager) -> str:
+    return _row(f"[{manager.name}]({manager.source.partition('; ')[0]})", _markers(manager))
+
+
+def _markers(manager: Manager) -> str:
     markers = (
         f"{PLACES.get(place, place)} `{pattern.replace('=', ': ')}`" for place, pattern in manager.markers
     )
-    return _row(f"[{manager.name}]({manager.source.partition('; ')[0]})", "<br>".join(markers))
+    return "<br>".join(markers)
 
 
 def _row(*cells: str) -> str:

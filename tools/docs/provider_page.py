@@ -40,6 +40,8 @@ def _provider_row(row: Provider) -> str:
     not_served = "<br>".join(f"`{fault.signer}`: {fault.why}. {fault.remedy}" for fault in row.not_served)
     prefixes = ", ".join(f"names that begin with `{prefix}`" for prefix in row.forbidden_prefixes)
     signer = f"`{row.serving_signer}`" if row.serving_signer else "not documented, use `ephemeral-ca`"
+    if row.doubt:
+        signer += f". This row is a guess: {row.doubt}"
     faults = "<br>".join(filter(None, (not_served, prefixes)))
     return _row(f"`{row.name}`", signer, row.ca, _lifetime(row.longest_lifetime_seconds), faults)
 

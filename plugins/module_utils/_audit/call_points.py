@@ -137,6 +137,7 @@ def subject_of(kind: str, obj: Object) -> AuditedObject:
 def manager_of(metadata: Object) -> str:
     """Return the names of the programs that manage an object, this collection among them, or UNMANAGED."""
     names = [found.manager.name for found in _managers.find_managers(metadata)]
+    names += [row.name for row in _managers.find_rewriters(metadata)]
     fields = (str(entry.get("manager", "")) for entry in metadata.get("managedFields") or ())
     if any(field.startswith(OWN_MANAGER) for field in fields):
         names.append(OWN_MANAGER)

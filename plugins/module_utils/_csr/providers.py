@@ -86,6 +86,8 @@ class Provider:
     longest_lifetime_seconds: int | None = None
     #: Prefixes of names of CSR objects that its signers ignore.
     forbidden_prefixes: tuple[str, ...] = ()
+    #: A clause that tells why the row is a guess, "" if its source documents it.
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class ProviderVerdict:
     candidates: tuple[Provider, ...] = ()
     #: The permissions that this identity lacks to see more marks, if it is unknown.
     lacking: tuple[str, ...] = ()
+    #: True if it is unknown because this identity may read no object with marks.
+    is_hidden: bool = False
 
 
 def _version(part: str, points: int) -> ProviderSignal:
@@ -197,8 +201,8 @@ PROVIDERS: tuple[Provider, ...] = (
     ),
     Provider(
         "aks",
-        # AKS issues certificates to kubelets. No document tells if it issues a request with the names of a Service.
         serving_signer="",
+        doubt="documents describe certificates for kubelets only, and do not tell if AKS issues for the names of a Service",
         signals=(
             _node_key("label", "kubernetes.azure.com/cluster", 3),
             _api_host(_AKS_HOSTS, 3),
@@ -211,8 +215,8 @@ PROVIDERS: tuple[Provider, ...] = (
     ),
     Provider(
         "gke",
-        # GKE signs by a service outside the cluster. No document tells if it issues a request with the names of a Service.
         serving_signer="",
+        doubt="GKE signs by a service outside the cluster, and no document tells if it issues for the names of a Service",
         signals=(
             _version("-gke.", 1),  # Google Distributed Cloud also has it.
             _node_key("label", "cloud.google.com/gke-nodepool", 2),
@@ -323,6 +327,7 @@ _NO_FACTS: Mapping[str, Any] = {
     "config_maps": [],
     "unreadable": {},
     "lacking": [],
+    "is_hidden": False,
 }
 _NO_NODE: Mapping[str, Any] = {"labels": {}, "annotations": {}, "provider_id": "", "os_image": ""}
 _NAME_A_SIGNER = (
@@ -371,6 +376,7 @@ def detect(facts: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()
             _named(matches),
             candidates=tuple(match.row for match in matches or candidates if match.points),
             lacking=tuple(complete["lacking"]),
+            is_hidden=complete["is_hidden"],
         )
     (winner,) = matches
     others = (
@@ -418,26 +424,33 @@ def rows_for_signers(signers: Mapping[str, Any]) -> list[dict[str, Any]]:
 def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
     """Return the signer of serving certificates of this provider, or ``default`` if it is not known.
 
-    Raises ProviderError with all marks if there is no default either.
+    Raises ProviderError with all marks if there is no default either. Its code is missing-permissions if the marks are hidden.
     """
     signer = verdict.signer or default
     if signer:
         return signer
-    if verdict.row is not None:
-        cause = f"no signer is known that issues certificates for a Service on the provider {verdict.name}"
-    elif verdict.contradictions:
-        cause = "this cluster has marks of several providers, so its signer is not known"
-    else:
-        cause = "the provider of this cluster is not recognised, so its signer is not known"
+    permissions = permissions_remedy(verdict)
+    choices = (*_signer_choices(verdict), permissions, _NAME_A_SIGNER)
     raise ProviderError(
-        cause,
-        code="signer-not-known",
+        _cause_without_signer(verdict),
+        code="missing-permissions" if verdict.is_hidden else "signer-not-known",
         evidence=tuple(dict.fromkeys((*verdict.contradictions, *verdict.evidence)))
         or ("no mark of any provider",),
-        remedy=" ".join(
-            filter(None, (*_signer_choices(verdict), permissions_remedy(verdict), _NAME_A_SIGNER))
-        ),
+        remedy=" ".join(dict.fromkeys(filter(None, (permissions * verdict.is_hidden, *choices)))),
     )
+
+
+def _cause_without_signer(verdict: ProviderVerdict) -> str:
+    if verdict.row is not None:
+        doubt = f". The row of this provider is a guess: {verdict.row.doubt}" if verdict.row.doubt else ""
+        return (
+            f"no signer is known that issues certificates for a Service on the provider {verdict.name}{doubt}"
+        )
+    if verdict.contradictions:
+        return "this cluster has marks of several providers, so its signer is not known"
+    if verdict.is_hidden:
+        return "this identity has no permission to read what shows the provider of this cluster, so its signer is not known"
+    return "the provider of this cluster is not recognised, so its signer is not known"
 
 
 def is_built_in(verdict: ProviderVerdict) -> bool:

@@ -63,6 +63,12 @@ DENIALS = (
         "Set its flag --ignore-non-system-node, so that it ignores other requests, or use a signer other than "
         "kubernetes.io/kubelet-serving.",
     ),
+    # gardener/gardener pkg/resourcemanager/controller/csrapprover/reconciler.go
+    KnownMessage(
+        "Denying kubelet server certificate CSR",
+        "Gardener's csrapprover decides about each request for kubernetes.io/kubelet-serving, and denies it unless a node made it",
+        "Use signer_name: ephemeral-ca, or a signer of your own.",
+    ),
     # certflow.kubernetes.k8s_csr
     KnownMessage(
         "CertflowSubstituted",

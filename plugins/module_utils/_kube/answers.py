@@ -66,6 +66,11 @@ REMEDIES: dict[int, str] = {
     409: "another client writes the same object. Run the task again",
     422: "change what the message names",
 }
+# Words of a refusal that no permission changes -> remedy. The first is GKE Autopilot (tailscale/tailscale#9475).
+REFUSALS: dict[str, str] = {
+    "managed-namespaces-limitation": "use another namespace: GKE Autopilot manages this one, and refuses every write, also of "
+    "an administrator",
+}
 OTHER_REMEDY = "read the log of the API server, and run the task again"
 FOREIGN_REMEDY = "check which server answered: the address may belong to another server, or a proxy or load balancer answered"
 
@@ -111,11 +116,12 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
             reason=reason,
             message=message,
         )
+    named = (remedy for words, remedy in REFUSALS.items() if status == 403 and words in message)
     is_foreign = not answer and body.strip() != PLAIN_NOT_FOUND
     kind = AlreadyExists if reason == "AlreadyExists" else ERRORS.get(status, ApiError)
     return (ApiError if is_foreign else kind)(
         f"{method} {path} was answered with {status} {reason or 'error'}: {message}".strip(),
-        remedy=FOREIGN_REMEDY if is_foreign else REMEDIES.get(status, OTHER_REMEDY),
+        remedy=FOREIGN_REMEDY if is_foreign else next(named, REMEDIES.get(status, OTHER_REMEDY)),
         status=status,
         reason=reason,
         message=message,

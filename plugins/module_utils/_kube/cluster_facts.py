@@ -48,6 +48,8 @@ _PERMISSIONS: Mapping[str, str] = {
     "cluster_roles": "get the ClusterRoles eks:certificate-controller-approver and eks:certificate-controller-signer",
     "config_maps": "get the ConfigMap kube-system/kubeadm-config",
 }
+# The facts that only the objects of a cluster show. The version is the same for several providers.
+_OBJECTS = frozenset(("nodes", "cluster_roles", "config_maps"))
 MANAGER_LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager"
 MANAGER_PODS = "/api/v1/namespaces/kube-system/pods"
 # kubeadm and most others run it as a static pod with this label. Its mirror pod can be read (k/k cmd/kubeadm/app/util/staticpod).
@@ -140,6 +142,7 @@ def read_cluster_facts(client: Client) -> dict[str, Any]:
     service_networks: CIDRs, empty before Kubernetes 1.33.
     unreadable: fact -> the reason why it cannot be read.
     lacking: the permissions that this identity lacks to read more marks of a provider.
+    is_hidden: True if this identity may read none of the objects with such marks.
     Raises ConnectionFailed and AuthenticationError.
     """
     unreadable: dict[str, str] = {}
@@ -174,6 +177,7 @@ def read_cluster_facts(client: Client) -> dict[str, Any]:
         if read(fact, path):
             facts[fact].append(name)
     facts["lacking"] = [text for fact, text in _PERMISSIONS.items() if fact in forbidden]
+    facts["is_hidden"] = forbidden >= _OBJECTS
     return facts
 
 

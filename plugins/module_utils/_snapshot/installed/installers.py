@@ -24,6 +24,7 @@ from ..._managers import (
     KUBECTL_MARKERS,
     KUBESPRAY,
     MANAGERS,
+    NO_OWNERS,
     SYSTEM,
     UNKNOWN,
     UNMARKED,
@@ -90,7 +91,7 @@ def _find_unknown(metadata: Mapping[str, Any]) -> Origin:
         for entry in metadata.get("managedFields") or ()
         if not entry.get("subresource")
     }
-    unknown = tuple(sorted(names - BY_HAND - SYSTEM - {"", MANAGER}))
+    unknown = tuple(sorted(names - BY_HAND - SYSTEM - NO_OWNERS - {"", MANAGER}))
     evidence = tuple(f"field manager {name}" for name in unknown)
     return Origin(UNKNOWN, evidence, field_managers=unknown) if unknown else _NO_MARKER
 

@@ -15,9 +15,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._managers impo
     MERGES,
     OVERWRITES,
     find_managers,
+    find_rewriters,
     matching,
     present_markers,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import installers
 
 pytestmark = pytest.mark.quick
 
@@ -130,6 +132,15 @@ def test_every_row_is_complete() -> None:
         assert row.key
         assert row.upgrade or not row.adopting
         assert row.source.startswith("https://") or not row.for_secrets
+
+
+def test_the_admissions_enforcer_owns_no_object() -> None:
+    """It adds terms to each namespaceSelector on AKS. So its mark must not stop every write there."""
+    metadata = {"managedFields": [{"manager": "admissionsenforcer", "operation": "Update"}]}
+    assert [row.key for row in find_rewriters(metadata)] == ["aks-admissions-enforcer"]
+    assert find_managers(metadata) == ()
+    assert installers.find_origin({"metadata": metadata}).field_managers == ()
+    assert find_rewriters({"managedFields": [{"manager": "kubectl"}]}) == ()
 
 
 @pytest.mark.parametrize("name", ["release.openshift.io/delete", "include.release.openshift.io/self-managed"])

@@ -292,5 +292,25 @@ def test_the_remedy_names_the_signer_of_each_possible_provider(
     assert ("permission" in caught.value.remedy) == bool(verdict.lacking)
 
 
+def test_the_permission_is_the_cause_if_this_identity_may_read_no_mark() -> None:
+    hidden = {**facts(lacking=("list nodes", "get the ConfigMap x")), "is_hidden": True}
+    verdict = providers.detect(hidden)
+    with fails("missing-permissions") as caught:
+        providers.signer_for(verdict)
+    assert caught.value.remedy.startswith(providers.permissions_remedy(verdict))
+    assert caught.value.remedy.count(providers.permissions_remedy(verdict)) == 1
+    assert providers.signer_for(verdict, "example.com/any") == "example.com/any"
+
+
+@pytest.mark.parametrize("name", ["aks", "gke", "gardener"])
+def test_a_row_without_a_document_is_called_a_guess(name: str) -> None:
+    verdict = providers.named_by_user(name)
+    assert verdict.row is not None
+    with fails("signer-not-known") as caught:
+        providers.signer_for(verdict)
+    assert bool(verdict.row.doubt) == (name != "gardener")
+    assert verdict.row.doubt in caught.value.cause
+
+
 def test_the_default_yields_to_what_is_known() -> None:
     assert providers.signer_for(providers.detect(EKS), "example.com/any") == APP_SERVING

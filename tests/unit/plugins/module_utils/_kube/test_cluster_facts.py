@@ -91,6 +91,7 @@ def test_facts() -> None:
         "service_networks": ["10.100.0.0/16", "fd00::/108"],
         "unreadable": {},
         "lacking": [],
+        "is_hidden": False,
     }
     assert ("/api/v1/nodes", {"limit": "5"}) in client.asked
     assert len(client.asked) == 7
@@ -129,7 +130,14 @@ def test_what_may_not_be_read_is_recorded() -> None:
     assert facts["lacking"] == ["list nodes", "get the ConfigMap kube-system/kubeadm-config"]
     assert facts["nodes"] == []
     assert facts["cluster_roles"]
+    assert facts["is_hidden"] is False
     assert len(client.asked) == 7
+
+
+def test_marks_are_hidden_if_every_object_with_marks_is_refused() -> None:
+    paths = [CONFIG, "/api/v1/nodes", *(path for path in EKS if "clusterroles" in path)]
+    facts, _ = read({**EKS, **dict.fromkeys(paths, Forbidden("no"))})
+    assert facts["is_hidden"] is True
 
 
 @pytest.mark.parametrize("error", [ConnectionFailed("gone"), AuthenticationError("expired")])

@@ -246,6 +246,13 @@ MANAGERS: list[tuple[dict[str, Any], str]] = [
         {"annotations": {"cert-manager.io/inject-ca-from": "a/b", "meta.helm.sh/release-name": "x"}},
         "cert-manager, Helm",
     ),
+    (
+        {
+            "labels": {"app.kubernetes.io/managed-by": "Helm"},
+            "managedFields": [{"manager": "admissionsenforcer"}],
+        },
+        "Helm, AKS Admissions Enforcer",
+    ),
 ]
 
 
