@@ -42,11 +42,6 @@ options:
       - A duration, for V(deadline).
     type: raw
     default: ""
-  is_skipped:
-    description:
-      - Whether the tags of the run selected no task of the role, for V(reported).
-    type: bool
-    default: false
 """
 
 EXAMPLES = r"""
@@ -75,6 +70,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
     budget,
     check_hosts,
     durations,
+    fleet_operations,
     fleet_run,
     host_patterns,
     outcomes,
@@ -83,7 +79,6 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
     run_steps,
     stages,
 )
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import of_playbook
 
 #: The terms whose answer is a list, which becomes the result.
 LISTS = ("planned", "serial")
@@ -99,7 +94,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "serial": _serial,
             "stage": _stage,
             "deadline": self._deadline,
-            "reported": self._reported,
+            "reported": _reported,
         }
         unknown = [term for term in terms if term not in questions]
         if unknown:
@@ -115,9 +110,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
     def _pattern(self, variables: Mapping[str, Any]) -> str:
         pattern, playbook = self.get_option("pattern"), self.get_option("playbook")
-        of_playbook(
-            playbook
-        )  # Ansible asks for the pattern before it forks. Each fork inherits the parsed file of the role.
+        # Ansible asks for the pattern before it forks. Each fork inherits the parsed file of the role.
+        fleet_operations.spec_of(playbook)
         if read_run.matching_hosts(self._loader, variables, pattern):
             return str(pattern)
         if read_run.limit() and not any(ansible.context.CLIARGS.get(listing) for listing in LISTINGS):
@@ -128,15 +122,6 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def _deadline(self, _variables: Mapping[str, Any]) -> int:
         text = self.get_option("deadline")
         return durations.to_seconds(text) if str(text).strip() else 0
-
-    def _reported(self, variables: Mapping[str, Any]) -> str:
-        run = fleet_run.find(variables)
-        if run is None:
-            return "localhost"
-        of_run = {**variables, fleet_run.VARIABLE: run.to_data()}
-        rows = run_steps.outcomes_of(of_run, is_skipped=self.get_option("is_skipped"))
-        bad = [host for host, row in rows.items() if outcomes.is_failure(row)]
-        return ",".join(map(host_patterns.exactly, bad or run.hosts[:1]))
 
 
 def _planned(variables: Mapping[str, Any]) -> list[str]:
@@ -150,6 +135,16 @@ def _planned(variables: Mapping[str, Any]) -> list[str]:
 def _serial(variables: Mapping[str, Any]) -> list[int]:
     run = fleet_run.find(variables)
     return stages.serial(run.stages) if run else [1]
+
+
+def _reported(variables: Mapping[str, Any]) -> str:
+    run = fleet_run.find(variables)
+    if run is None:
+        return "localhost"
+    of_run = {**variables, fleet_run.VARIABLE: run.to_data()}
+    rows = run_steps.outcomes_of(of_run)
+    bad = [host for host, row in rows.items() if outcomes.is_failure(row)]
+    return ",".join(map(host_patterns.exactly, bad or run.hosts[:1]))
 
 
 def _stage(variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,11 +42,6 @@ options:
     description:
       - The name of the failed task, for V(failed).
     type: str
-  is_skipped:
-    description:
-      - Whether the tags of the run selected no task of the role, for V(report) and V(end).
-    type: bool
-    default: false
 attributes:
   check_mode:
     description:

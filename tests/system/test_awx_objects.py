@@ -18,10 +18,10 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller_info
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import make_budget
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import spec_of
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import check_variables
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import (
     PLAYBOOK_VARIABLES,
-    of_playbook,
     of_role,
 )
 
@@ -200,7 +200,7 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
     role, translated = VARIABLES[template]
     asked = {one["variable"]: one for one in example.questions(template)}
     if not role:
-        known = set(of_playbook("audit").options)
+        known = set(spec_of("audit").options)
         assert set(asked) == translated | {"certflow_hosts"}
         assert {name for name in translated if name.startswith("certflow_")} <= known
         return
@@ -224,7 +224,7 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
 def test_choices_are_those_of_the_modules_and_playbooks() -> None:
     for template, variable, choices in (
         ("certflow upgrade", "snapshot_controller_accept", snapshot_controller_info.ACCEPTED),
-        ("certflow audit", "certflow_fail_on", of_playbook("audit").options["certflow_fail_on"]["choices"]),
+        ("certflow audit", "certflow_fail_on", spec_of("audit").options["certflow_fail_on"]["choices"]),
     ):
         (question,) = [one for one in example.questions(template) if one["variable"] == variable]
         assert sorted(question["choices"]) == sorted(choices)

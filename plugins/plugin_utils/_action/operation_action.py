@@ -45,6 +45,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._process impor
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import role_options
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
     cluster_run,
+    fleet_operations,
     fleet_run,
     fleet_task,
 )
@@ -61,10 +62,7 @@ TIMEOUT_MARGIN = 5
 # The variable with which a role asks for its variables as options, and for their check: the name of the role. The other one sets the
 # option state instead of the role's variable. It is no option of the task, where module_defaults could set it too.
 OPTIONS_VARIABLE, STATE_VARIABLE = "__certflow_options_of", "__certflow_state"
-# The roles of this collection, and the keys of a result in which they show their variables instead of the module's options.
-ROLES = ("snapshot_controller", "webhook_certificate")
-# The operations whose result in check mode has not_after.
-TELL_EXPIRY = frozenset(("k8s_csr",))
+# The keys of a result in which the roles of this collection show their variables instead of the module's options.
 MESSAGES = frozenset(("msg", "cause", "remedy", "refusal"))
 
 display = Display()
@@ -141,7 +139,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             work=lambda: self._run_named(tmp, variables),
             show=printer,
             look=lambda: self._look(tmp, variables),
-            tells_expiry=self.operation.name in TELL_EXPIRY,
+            tells_expiry=fleet_operations.of_name(run.role).tells_expiry,
             uid=lambda: self._check_cluster.uid if self._check_cluster else "",
         )
         return cluster_run.work_on(run, task, actions)
@@ -158,7 +156,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         """Run the operation. The messages of a role of this collection name the role's variables."""
         answer = self._run(tmp, variables)
         collection, _dot, role = str(variables.get("ansible_role_name", "")).rpartition(".")
-        if collection == "certflow.kubernetes" and role in ROLES:
+        if collection == "certflow.kubernetes":
             for key in MESSAGES & answer.keys():
                 answer[key] = role_options.name_variables(role, str(answer[key]))
             source = (answer.get("cluster") or {}).get("auth_source")

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._variables import check_variables
-from .._variables.specs import Spec, of_playbook
+from .._variables.specs import Spec
 from .._variables.values import UNREADABLE, is_blank, some
-from . import host_patterns
+from . import fleet_operations, host_patterns
 
 #: The file that the first line of a run without an inventory names.
 INVENTORY_FILE = (
@@ -51,7 +51,7 @@ class RunInput:
 
     @property
     def spec(self) -> Spec:
-        return of_playbook(self.playbook)
+        return fleet_operations.spec_of(self.playbook)
 
     @property
     def has_unreadable(self) -> bool:

@@ -21,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time, parse_time
 
 from .._report import run_statuses
-from . import outcome_of_result, outcomes, run_report, windows
+from . import fleet_operations, outcome_of_result, outcomes, run_report, windows
 from .fleet_run import FleetRun
 from .outcomes import Progress
 from .run_file import RunFileError
@@ -203,13 +203,13 @@ def _waiting(opening: datetime, actions: Actions) -> dict[str, Any]:
 
 
 def _success(run: FleetRun, task: ClusterTask, answer: Mapping[str, Any]) -> dict[str, Any]:
-    role_run = outcome_of_result.RoleRun(
+    operation_run = outcome_of_result.OperationRun(
         result=answer,
         is_changed=bool(answer.get("changed")),
         is_planned=task.reads_only and task.phase != VERIFY,
         fails_on_change=run.fails_on_change,
     )
-    return outcome_of_result.outcome(run.role, role_run)
+    return outcome_of_result.outcome(fleet_operations.of_name(run.role).describe, operation_run)
 
 
 def _failure(task: ClusterTask, answer: Mapping[str, Any], began: float) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The outcome of a cluster in the report of a fleet run, from the result of its role. Pure."""
+"""The outcome of a cluster in the report of a fleet run, from the result of its operation. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,10 @@ OK, CHANGED, PLANNED, DRIFT = "ok", "changed", "planned", "drift"
 
 
 @dataclass(frozen=True)
-class RoleRun:
-    """A run of a role on one cluster that succeeded."""
+class OperationRun:
+    """A run of an operation on one cluster that succeeded."""
 
-    #: The fact with the role's result.
+    #: The result of the module.
     result: Mapping[str, Any]
     #: True if the run changed something, or in a run that writes nothing would change something.
     is_changed: bool
@@ -34,9 +34,12 @@ class RoleRun:
     fails_on_change: bool = False
 
 
-def outcome(role: str, run: RoleRun) -> dict[str, Any]:
-    """Return the outcome of a cluster: its status, code and reason, and further fields of the role."""
-    fields: dict[str, Any] = {"status": OK, "code": "", **OUTCOMES[role](run)}
+def outcome(describe: Callable[[OperationRun], dict[str, Any]], run: OperationRun) -> dict[str, Any]:
+    """Return the outcome of a cluster: its status, code and reason, and further fields of the report.
+
+    describe: returns the reason and the further fields.
+    """
+    fields: dict[str, Any] = {"status": OK, "code": "", **describe(run)}
     if run.is_planned:
         fields["status"] = PLANNED
     elif run.is_changed:
@@ -63,7 +66,8 @@ def details(result: Mapping[str, Any]) -> dict[str, Any]:
     return {**({"steps": shown or due} if shown or due else {}), **digests}
 
 
-def _certificate(run: RoleRun) -> dict[str, Any]:
+def describe_certificate(run: OperationRun) -> dict[str, Any]:
+    """Return the reason and the fields of a run of k8s_csr."""
     result = run.result
     secret = result.get("secret") or {}
     not_after, days = result.get("not_after"), result.get("days_left")
@@ -88,7 +92,8 @@ def _certificate(run: RoleRun) -> dict[str, Any]:
     }
 
 
-def _upgrade(run: RoleRun) -> dict[str, Any]:
+def describe_upgrade(run: OperationRun) -> dict[str, Any]:
+    """Return the reason and the fields of a run of snapshot_controller, or of its plan."""
     result = run.result
     old = (result.get("installed") or {}).get("version") or ""
     new = str(result.get("version") or "")
@@ -96,7 +101,7 @@ def _upgrade(run: RoleRun) -> dict[str, Any]:
     return {"reason": reason, "before": old, "after": new, **details(result)}
 
 
-def _done_upgrade(run: RoleRun, old: str, new: str) -> str:
+def _done_upgrade(run: OperationRun, old: str, new: str) -> str:
     if not run.is_changed:
         return f"verified {old or new}, and changed nothing"
     number = sum(bool(step.get("changed")) for step in run.result.get("steps") or ())
@@ -106,7 +111,7 @@ def _done_upgrade(run: RoleRun, old: str, new: str) -> str:
     return f"{_way(old, new, ('installed', 'upgraded', 'downgraded'))}, {steps}"
 
 
-def _planned_upgrade(run: RoleRun, old: str, new: str) -> str:
+def _planned_upgrade(run: OperationRun, old: str, new: str) -> str:
     if "due" not in run.result:
         steps = f"the plan has {plural(len(run.result.get('plan') or ()), 'step')}"
     elif not run.is_changed:
@@ -130,7 +135,3 @@ def _way(old: str, new: str, verbs: tuple[str, str, str]) -> str:
     before, after = release_table.parse(old), release_table.parse(new)
     is_down = before is not None and after is not None and not release_table.is_at_least(after, before)
     return f"{down if is_down else up} from {old} to {new}"
-
-
-# Role -> the function that returns the reason and the fields of the report.
-OUTCOMES = {"snapshot_controller": _upgrade, "webhook_certificate": _certificate}

@@ -16,9 +16,8 @@ from ansible.inventory.manager import InventoryManager
 
 from .._report import job_report
 from .._variables import read_variables
-from .._variables.specs import of_playbook
 from .._variables.values import is_blank
-from . import check_run
+from . import check_run, fleet_operations
 from .check_hosts import RunInput
 
 
@@ -38,7 +37,7 @@ def read(
     run = RunInput(
         playbook=playbook,
         pattern=pattern,
-        hosts=read_variables.of_hosts(templar, of_playbook(playbook), hosts, variables),
+        hosts=read_variables.of_hosts(templar, fleet_operations.spec_of(playbook), hosts, variables),
         chosen=variables.get("ansible_play_hosts_all") or (),
         limit=limit(),
         groups=variables["groups"],

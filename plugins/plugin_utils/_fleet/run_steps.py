@@ -25,13 +25,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._text import h
 
 from .._report import job_report, report_files, run_statuses
 from .._variables import read_variables
-from .._variables.specs import AUDIT, of_playbook
+from .._variables.specs import AUDIT
 from .._variables.values import UNDEFINED, UNREADABLE, is_blank
 from . import (
     check_hosts,
     check_run,
     cluster_run,
     durations,
+    fleet_operations,
     fleet_run,
     outcomes,
     read_run,
@@ -104,7 +105,8 @@ class Step:
 
     def begin(self) -> dict[str, Any]:
         """Begin the run, and return it as plain data."""
-        spec, settings = of_playbook(self._options["playbook"]), self._variables[CHECKED]
+        playbook, settings = self._options["playbook"], self._variables[CHECKED]
+        spec, role = fleet_operations.spec_of(playbook), fleet_operations.OPERATIONS[playbook].name
         values = read_variables.of_spec(self._templar, spec, self._variables)
         for name in spec.options:
             # The check found no such value, but a lookup may fail at any time.
@@ -116,11 +118,11 @@ class Step:
                 )
         plan = values.get("certflow_plan")
         if is_blank(plan):
-            plan = job_report.plan_of(values.get("certflow_required_job"), spec.name, self._variables)
+            plan = job_report.plan_of(values.get("certflow_required_job"), role, self._variables)
         report = str(values.get("certflow_report") or "").strip()
         begun = FleetRun(
-            role=spec.name,
-            path=run_file_path(str(values.get("certflow_run_file") or ""), spec.name),
+            role=role,
+            path=run_file_path(str(values.get("certflow_run_file") or ""), role),
             run=run_file.new_run_id(datetime.now(timezone.utc)),
             stages=stages.from_data(settings["stages"]),
             budget=Budget(**settings["budget"]),
@@ -128,9 +130,9 @@ class Step:
             is_check=self._reads_only,
             fails_on_change=check_run.is_true(values.get("certflow_fail_on_change")),
             shares_clusters=check_run.is_true(values.get("certflow_allow_shared_cluster")),
-            plan=run_report.read_plan(plan, spec.name).to_data() if plan else {},
+            plan=run_report.read_plan(plan, role).to_data() if plan else {},
         )
-        facts = {"role": spec.name, "check": begun.is_check}
+        facts = {"role": role, "check": begun.is_check}
         # This is a fork of the process that works until the run has ended.
         unfinished = run_file.begin(begun.path, begun.run, len(begun.hosts), facts, os.getppid())
         if unfinished is not None:
@@ -237,11 +239,11 @@ class Step:
         return read_variables.rendered(self._templar, self._variables.get(JOB_NAME, ""))
 
     def _outcomes(self) -> dict[str, dict[str, Any]]:
-        return outcomes_of(self._variables, is_skipped=bool(self._options.get("is_skipped")))
+        return outcomes_of(self._variables)
 
 
-def outcomes_of(variables: Mapping[str, Any], *, is_skipped: bool) -> dict[str, dict[str, Any]]:
-    """Return the outcome of each host. is_skipped: True if the tags of the run selected no task of the role."""
+def outcomes_of(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the outcome of each host. variables: of a task, or of the main process with the run."""
     run = fleet_run.of_task(variables)
     results = {host: variables["hostvars"].raw_get(host).get("__certflow_done") for host in run.hosts}
     known = {
@@ -254,6 +256,7 @@ def outcomes_of(variables: Mapping[str, Any], *, is_skipped: bool) -> dict[str, 
     except CertflowError as error:
         lost = {"status": run_statuses.NOT_STARTED, "code": error.code, "reason": error.cause}
         rows = {host: known.get(host, lost) for host in run.hosts}
+    is_skipped = not fleet_operations.of_name(run.role).is_selected(variables["ansible_run_tags"])
     skipped = {"status": run_statuses.SKIPPED, "code": "", "reason": SKIPPED}
     return {
         host: skipped if is_skipped and row["status"] == run_statuses.NOT_STARTED else row

@@ -23,10 +23,10 @@ Option = Mapping[str, Any]
 
 COLLECTION = Path(__file__).parents[3]
 ENTRY_POINT = "variables"
-#: Playbook of a fleet -> the role that it runs.
-ROLES = {"certificates": "webhook_certificate", "upgrade": "snapshot_controller"}
-#: The groups of playbooks in the table.
+#: The groups of playbooks in the table. A playbook with variables of its own is a group too.
 FLEET, AUDIT = "fleet", "audit"
+#: The beginning of the names of the playbooks' variables.
+PLAYBOOKS = "certflow"
 #: The variable with the pattern of the hosts. It is no variable of a host, so no value of it is checked here.
 HOSTS = "certflow_hosts"
 #: The variables that name the cluster of a host.
@@ -43,7 +43,7 @@ OWN_VARIABLES = ("kubeconfig", "context", "cluster_uid")
 class Spec:
     """The variables of a role or of a playbook."""
 
-    #: The role, or "certflow" for the audit. It is the beginning of the names.
+    #: The role, or PLAYBOOKS for a playbook without a role. It is the beginning of the names.
     name: str
     #: Variable -> its type, elements, choices, suboptions, and whether it is required.
     options: Mapping[str, Option]
@@ -53,7 +53,7 @@ class Spec:
     @property
     def is_of_role(self) -> bool:
         """Return True for the variables of a role, also together with those of its playbook."""
-        return self.name in ROLES.values()
+        return self.name != PLAYBOOKS
 
     @property
     def page(self) -> str:
@@ -78,12 +78,12 @@ def of_role(role: str) -> Spec:
 
 
 @cache
-def of_playbook(playbook: str) -> Spec:
-    """Return the variables of the playbook certificates, upgrade or audit, with those of its role."""
-    role = ROLES.get(playbook)
-    group = FLEET if role else AUDIT
+def of_groups(groups: tuple[str, ...], role: str = "") -> Spec:
+    """Return the variables of a playbook: those of its groups in the table, with those of its role, "" without one."""
     rows = {
-        name: row for name, row in PLAYBOOK_VARIABLES.items() if group in row["playbooks"] and name != HOSTS
+        name: row
+        for name, row in PLAYBOOK_VARIABLES.items()
+        if not {*groups}.isdisjoint(row["playbooks"]) and name != HOSTS
     }
     shared = frozenset(name for name, row in rows.items() if row["scope"] == "run")
-    return Spec(role, {**rows, **of_role(role).options}, shared) if role else Spec("certflow", rows, shared)
+    return Spec(role or PLAYBOOKS, {**rows, **(of_role(role).options if role else {})}, shared)

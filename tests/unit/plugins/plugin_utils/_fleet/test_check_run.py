@@ -15,7 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import check_hosts, check_run
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_hosts import RunInput
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import of_playbook
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import spec_of
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.values import (
     UNDEFINED,
     UNREADABLE,
@@ -60,7 +60,7 @@ MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
     ((X, Y), {"reads_only": True, "shared": {"certflow_fail_on_change": "yes"}}),
     ((X, Y), {"shared": {"certflow_fail_on_change": "no"}}),
     # AWX answers an optional question with an empty text.
-    ((X, Y), {"shared": dict.fromkeys(of_playbook("certificates").shared, "")}),
+    ((X, Y), {"shared": dict.fromkeys(spec_of("certificates").shared, "")}),
     (
         (X, Y),
         {
@@ -113,7 +113,7 @@ def test_a_name_that_leads_nowhere_is_not_an_absent_one() -> None:
 def test_a_variable_that_cannot_be_rendered_is_the_only_problem_of_it(playbook: str) -> None:
     """Of one host or of all. It is neither unset, nor a wrong value, nor a difference between hosts."""
     release = {"snapshot_controller_version": "8.7.0"}
-    for name in of_playbook(playbook).options:
+    for name in spec_of(playbook).options:
         line = f"{name} cannot be rendered. Correct its template."
         value = {name: UNREADABLE}
         for hosts, start in (({**X, **value}, {**Y, **value}), ""), ((X, {**Y, **value}), "h1: "):
@@ -312,7 +312,7 @@ def test_the_canary_of_a_run(stages: Any, canary: str) -> None:
 
 
 def test_each_checked_variable_is_in_the_table() -> None:
-    assert check_run.CHECKS.keys() <= of_playbook("certificates").options.keys()
+    assert check_run.CHECKS.keys() <= spec_of("certificates").options.keys()
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcome_of_result
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcome_of_result import RoleRun
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+    fleet_operations,
+    outcome_of_result,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcome_of_result import OperationRun
 
 pytestmark = pytest.mark.quick
 
@@ -26,17 +29,17 @@ ISSUED: dict[str, Any] = {
 FACTS = "Secret kube-system/hook: valid until 2027-11-26 (364 days), signer beta.eks.amazonaws.com/app-serving, provider eks"
 DUE = {**ISSUED, "reason": "a certificate is due (no Secret)", "not_after": None, "days_left": None}
 # A run, and its status and reason.
-CERTIFICATES: dict[str, tuple[RoleRun, str, str]] = {
-    "issued": (RoleRun(ISSUED, True, False), "changed", f"issued a certificate (the Secret did not exist). {FACTS}"),
-    "kept": (RoleRun({**ISSUED, "reason": "the certificate is kept"}, False, False), "ok", f"the certificate is kept. {FACTS}"),
-    "one day": (RoleRun({**ISSUED, "reason": "x", "days_left": 1, "provider": {}}, False, False), "ok",
+CERTIFICATES: dict[str, tuple[OperationRun, str, str]] = {
+    "issued": (OperationRun(ISSUED, True, False), "changed", f"issued a certificate (the Secret did not exist). {FACTS}"),
+    "kept": (OperationRun({**ISSUED, "reason": "the certificate is kept"}, False, False), "ok", f"the certificate is kept. {FACTS}"),
+    "one day": (OperationRun({**ISSUED, "reason": "x", "days_left": 1, "provider": {}}, False, False), "ok",
                 "x. Secret kube-system/hook: valid until 2027-11-26 (1 day), signer beta.eks.amazonaws.com/app-serving"),
-    "removed": (RoleRun({"reason": "removed: Secret a", "signer": "example.com/s", "provider": {}, "secret": SECRET}, True, False), "changed", "removed: Secret a"),
-    "planned": (RoleRun(DUE, True, True), "planned",
+    "removed": (OperationRun({"reason": "removed: Secret a", "signer": "example.com/s", "provider": {}, "secret": SECRET}, True, False), "changed", "removed: Secret a"),
+    "planned": (OperationRun(DUE, True, True), "planned",
                 "would change: a certificate is due (no Secret). Secret kube-system/hook: signer beta.eks.amazonaws.com/app-serving, provider eks"),
-    "nothing to change": (RoleRun({**ISSUED, "reason": "the certificate is kept"}, False, True, True), "planned",
+    "nothing to change": (OperationRun({**ISSUED, "reason": "the certificate is kept"}, False, True, True), "planned",
                           f"nothing to change: the certificate is kept. {FACTS}"),
-    "drift": (RoleRun({**DUE, "signer": "", "provider": {}}, True, True, True), "drift",
+    "drift": (OperationRun({**DUE, "signer": "", "provider": {}}, True, True, True), "drift",
               "would change: a certificate is due (no Secret). This is a failure because of certflow_fail_on_change"),
 }  # fmt: skip
 
@@ -44,7 +47,7 @@ CERTIFICATES: dict[str, tuple[RoleRun, str, str]] = {
 @pytest.mark.parametrize("name", CERTIFICATES)
 def test_the_outcome_of_a_certificate(name: str) -> None:
     run, status, reason = CERTIFICATES[name]
-    found = outcome_of_result.outcome("webhook_certificate", run)
+    found = outcome_of_result.outcome(fleet_operations.of_name("webhook_certificate").describe, run)
     assert (found["status"], found["reason"]) == (status, reason)
     assert found["code"] == ("drift" if status == "drift" else "")
     assert found["not_after"] == run.result.get("not_after")
@@ -56,16 +59,16 @@ def upgrade(old: str | None, *hops: str, changed: int = 0, **values: Any) -> dic
     return {"installed": {"version": old}, "version": "8.7.0", "steps": steps, **values}
 
 
-UPGRADES: dict[str, tuple[RoleRun, str, str]] = {
-    "upgraded": (RoleRun(upgrade("6.2.2", "8.1.0", "8.7.0", changed=2), True, False), "changed", "upgraded from 6.2.2 to 8.7.0, 2 steps changed something"),
-    "installed": (RoleRun(upgrade(None, "8.7.0", changed=1), True, False), "changed", "installed 8.7.0, 1 step changed something"),
-    "downgraded": (RoleRun(upgrade("8.10.0", "8.7.0", changed=1), True, False), "changed", "downgraded from 8.10.0 to 8.7.0, 1 step changed something"),
-    "updated": (RoleRun(upgrade("8.7.0", "8.7.0", changed=1), True, False), "changed", "updated the objects of 8.7.0, 1 step changed something"),
-    "verified": (RoleRun(upgrade("8.7.0", "8.7.0"), False, False), "ok", "verified 8.7.0, and changed nothing"),
-    "plan": (RoleRun(upgrade("8.1.0", plan=[{}, {}, {}]), False, True), "planned", "would upgrade from 8.1.0 to 8.7.0, the plan has 3 steps"),
-    "preflight": (RoleRun(upgrade("8.1.0", due=["crds", "controller"]), True, True), "planned", "would upgrade from 8.1.0 to 8.7.0, 2 steps would change something"),
-    "no drift": (RoleRun(upgrade("8.7.0", due=[]), False, True, True), "planned", "nothing to change: 8.7.0 is installed"),
-    "drift": (RoleRun(upgrade("8.7.0", due=["controller"]), True, True, True), "drift",
+UPGRADES: dict[str, tuple[OperationRun, str, str]] = {
+    "upgraded": (OperationRun(upgrade("6.2.2", "8.1.0", "8.7.0", changed=2), True, False), "changed", "upgraded from 6.2.2 to 8.7.0, 2 steps changed something"),
+    "installed": (OperationRun(upgrade(None, "8.7.0", changed=1), True, False), "changed", "installed 8.7.0, 1 step changed something"),
+    "downgraded": (OperationRun(upgrade("8.10.0", "8.7.0", changed=1), True, False), "changed", "downgraded from 8.10.0 to 8.7.0, 1 step changed something"),
+    "updated": (OperationRun(upgrade("8.7.0", "8.7.0", changed=1), True, False), "changed", "updated the objects of 8.7.0, 1 step changed something"),
+    "verified": (OperationRun(upgrade("8.7.0", "8.7.0"), False, False), "ok", "verified 8.7.0, and changed nothing"),
+    "plan": (OperationRun(upgrade("8.1.0", plan=[{}, {}, {}]), False, True), "planned", "would upgrade from 8.1.0 to 8.7.0, the plan has 3 steps"),
+    "preflight": (OperationRun(upgrade("8.1.0", due=["crds", "controller"]), True, True), "planned", "would upgrade from 8.1.0 to 8.7.0, 2 steps would change something"),
+    "no drift": (OperationRun(upgrade("8.7.0", due=[]), False, True, True), "planned", "nothing to change: 8.7.0 is installed"),
+    "drift": (OperationRun(upgrade("8.7.0", due=["controller"]), True, True, True), "drift",
               "would update the objects of 8.7.0, 1 step would change something. This is a failure because of certflow_fail_on_change"),
 }  # fmt: skip
 
@@ -73,7 +76,7 @@ UPGRADES: dict[str, tuple[RoleRun, str, str]] = {
 @pytest.mark.parametrize("name", UPGRADES)
 def test_the_outcome_of_an_upgrade(name: str) -> None:
     run, status, reason = UPGRADES[name]
-    found = outcome_of_result.outcome("snapshot_controller", run)
+    found = outcome_of_result.outcome(fleet_operations.of_name("snapshot_controller").describe, run)
     assert (found["status"], found["reason"]) == (status, reason)
     assert found["before"] == (run.result["installed"]["version"] or "")
 

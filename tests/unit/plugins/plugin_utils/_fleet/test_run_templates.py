@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import of_playbook
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import spec_of
 
 from tests.support.failures import absent
 from tests.support.playbook import PlaybookRun, play
@@ -80,7 +80,7 @@ def test_a_gate_that_refers_to_an_undefined_variable_ends_the_run(tmp_path: Path
 
 @pytest.mark.parametrize("playbook", ROLES)
 def test_each_variable_that_cannot_be_rendered_is_named_once(tmp_path: Path, playbook: str) -> None:
-    names = of_playbook(playbook).options
+    names = spec_of(playbook).options
     output = checked(run(tmp_path, playbook, dict.fromkeys(names, MISSING_FILE)))
     lines = output.splitlines()
     assert {name: lines.count(f"{name} cannot be rendered. Correct its template.") for name in names} == (

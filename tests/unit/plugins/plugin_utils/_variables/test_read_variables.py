@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import spec_of
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import read_variables
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import of_playbook, of_role
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import of_role
 
 pytestmark = pytest.mark.quick
 
@@ -40,7 +41,7 @@ class Templar:
 )
 def test_the_text_of_a_list_is_parsed(value: Any, items: Any) -> None:
     """The check and the options of the module get the same items."""
-    for spec in (of_role("snapshot_controller"), of_playbook("upgrade")):
+    for spec in (of_role("snapshot_controller"), spec_of("upgrade")):
         assert read_variables.of_spec(Templar(), spec, {NAME: value})[NAME] == items
     spec = of_role("snapshot_controller")
     assert read_variables.options_of_role(Templar(), spec, {NAME: value})[NAME] == items
@@ -49,6 +50,6 @@ def test_the_text_of_a_list_is_parsed(value: Any, items: Any) -> None:
 def test_the_text_of_another_variable_is_kept() -> None:
     """A report is one path, and the code of a playbook parses its lists itself."""
     values = {"certflow_report": "a,b.json", "snapshot_controller_source": "a, b", "certflow_stages": "[]"}
-    assert read_variables.of_spec(Templar(), of_playbook("upgrade"), values) == values
+    assert read_variables.of_spec(Templar(), spec_of("upgrade"), values) == values
     values = {"certflow_report": "a.html, b.json", "certflow_exceptions": "exceptions.yml"}
-    assert read_variables.of_spec(Templar(), of_playbook("audit"), values) == values
+    assert read_variables.of_spec(Templar(), spec_of("audit"), values) == values

@@ -1,0 +1,73 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What each fleet playbook runs on a cluster: the table of operations. Pure.
+
+A new fleet playbook is one row here, one file of tasks, and the variables of its own in ``_variables/variables.yml``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from .._variables import specs
+from .._variables.specs import Spec
+from . import outcome_of_result
+from .outcome_of_result import OperationRun
+
+
+@dataclass(frozen=True)
+class FleetOperation:
+    """A row of the table."""
+
+    #: The name in reports, plans and run files: that of the role.
+    name: str
+    #: Return the reason and further fields of the report.
+    describe: Callable[[OperationRun], dict[str, Any]]
+    #: The role whose variables are the options of the module, "" if variables of the playbook are.
+    role: str = ""
+    #: The tags with which a run writes nothing.
+    reading_tags: frozenset[str] = frozenset()
+    #: True if the result in check mode has the expiry of a certificate, which a closed window may outlast.
+    tells_expiry: bool = False
+
+    def is_selected(self, tags: Collection[str]) -> bool:
+        """Return True if the tags of a run select a task that works on clusters. tags: the fact ansible_run_tags."""
+        return "all" in tags or not self.reading_tags.isdisjoint(tags)
+
+
+#: Playbook -> its operation.
+OPERATIONS = {
+    "certificates": FleetOperation(
+        "webhook_certificate",
+        outcome_of_result.describe_certificate,
+        role="webhook_certificate",
+        tells_expiry=True,
+    ),
+    "upgrade": FleetOperation(
+        "snapshot_controller",
+        outcome_of_result.describe_upgrade,
+        role="snapshot_controller",
+        reading_tags=frozenset(("plan", "verify")),
+    ),
+}
+_BY_NAME = {operation.name: operation for operation in OPERATIONS.values()}
+
+
+def of_name(name: str) -> FleetOperation:
+    """Return the operation with this name. Raises LookupError."""
+    return _BY_NAME[name]
+
+
+def spec_of(playbook: str) -> Spec:
+    """Return the variables of a playbook, also of the audit."""
+    operation = OPERATIONS.get(playbook)
+    return (
+        specs.of_groups((playbook, specs.FLEET), operation.role)
+        if operation
+        else specs.of_groups((playbook,))
+    )
