@@ -105,13 +105,8 @@ options:
     default: auto
   providers:
     description:
-      - Rows that are added to the table of providers, as in M(certflow.kubernetes.k8s_csr_info).
-    type: list
-    elements: dict
-    default: []
-  signers:
-    description:
-      - Signers by provider that replace those of the table, and C(default) for an unknown provider.
+      - Signers by provider that replace those of the table, and C(default) for an unknown provider. An entry may also be a row, as in
+        M(certflow.kubernetes.k8s_csr_info).
     type: dict
     default: {}
   expiration_seconds:

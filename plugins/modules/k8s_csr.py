@@ -123,7 +123,7 @@ options:
       - With V(ephemeral-ca), each renewal creates a new CA and adds it to O(targets). Only the Secret (O(secret.ca_key)) and the targets
         hold the CA. A certificate is valid for a year unless O(expiration_seconds) is set. O(approve=false) is refused, because there
         is no CSR. O(trust) and O(ca_bundle) have no effect.
-      - By default the signer of the cluster's provider. The task fails if the provider is unknown, and O(signers) has no entry C(default).
+      - By default the signer of the cluster's provider. The task fails if the provider is unknown, and O(providers) has no entry C(default).
     type: str
   provider:
     description:
@@ -136,13 +136,8 @@ options:
     default: auto
   providers:
     description:
-      - Rows that are added to the table of providers, as in M(certflow.kubernetes.k8s_csr_info).
-    type: list
-    elements: dict
-    default: []
-  signers:
-    description:
-      - Signers by provider that replace those of the table, and C(default) for an unknown provider.
+      - Signers by provider that replace those of the table, and C(default) for an unknown provider. An entry may also be a row, as in
+        M(certflow.kubernetes.k8s_csr_info).
     type: dict
     default: {}
   dns_names:

@@ -34,7 +34,7 @@ options:
     description:
       - The data to return.
       - V(csrs) are the requests and the counts by signer, and V(provider) is the provider of the cluster.
-      - V(signer) is the signer for serving certificates. The task fails if no signer is known and O(signers) has no entry C(default).
+      - V(signer) is the signer for serving certificates. The task fails if no signer is known and O(providers) has no entry C(default).
         The failure has the evidence, the signer on each provider that the evidence allows, and the permissions that would decide.
       - V(cluster) is the identity of the cluster. It costs one request.
     type: list
@@ -48,16 +48,10 @@ options:
     default: auto
   providers:
     description:
-      - Rows for the table of providers. A row replaces the keys of the row with the same C(name). Its keys are C(name), C(rule) (a
-        JMESPath expression over the facts of the cluster, which replaces all other markers), C(serving_signer), C(ca),
-        C(longest_lifetime_seconds), C(forbidden_prefixes) and C(source).
-    type: list
-    elements: dict
-    default: []
-  signers:
-    description:
-      - Signers for serving certificates by the name of the provider. They replace those of the table. The entry C(default) is for
-        clusters of an unknown provider.
+      - Entries for the table of providers, by the name of the provider. An entry is the signer for serving certificates, or a dictionary
+        that replaces keys of the row of that name. The keys are C(rule) (a JMESPath expression over the facts of the cluster, which
+        replaces all other markers), C(serving_signer), C(ca), C(longest_lifetime_seconds), C(forbidden_prefixes) and C(source).
+      - The entry C(default) is the signer for clusters of an unknown provider.
     type: dict
     default: {}
 seealso:
@@ -89,7 +83,7 @@ EXAMPLES = r"""
 - name: Find the signer for serving certificates
   certflow.kubernetes.k8s_csr_info:
     gather: [signer]
-    signers: {default: kubernetes.io/kubelet-serving}
+    providers: {default: kubernetes.io/kubelet-serving}
 """
 
 RETURN = r"""

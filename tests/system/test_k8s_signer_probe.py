@@ -309,7 +309,7 @@ def test_an_old_request_of_a_killed_run_is_deleted_by_the_next_run(rig: CsrRig) 
 # The option provider: probe of k8s_csr
 
 #: Amazon EKS is not recognised, so that only the version is left.
-UNRECOGNISED = [{"name": "eks", "rule": "`false`"}]
+UNRECOGNISED = {"eks": {"rule": "`false`"}}
 PROBED = "certflow.kubernetes/probed-signer"
 
 
@@ -376,7 +376,7 @@ def test_a_row_of_the_table_does_not_change_the_signer_of_a_valid_certificate(ri
 def test_a_cluster_where_no_signer_issues(rig: CsrRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signer_probe, "serving_signers", lambda: (APP_SERVING,))
     monkeypatch.setattr(probed_signer, "PROBE_SECONDS", 2)
-    nothing = [{"name": "kubeadm", "rule": "`false`"}]
+    nothing = {"kubeadm": {"rule": "`false`"}}
     failed = unrecognised(rig, providers=nothing)
     assert_one_line(failed, "signer-not-known", APP_SERVING, "ephemeral-ca")
     assert rig.secret() is None

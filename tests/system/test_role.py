@@ -180,7 +180,7 @@ CHOICES = """
   vars:
     webhook_certificate_kubeconfig: "{{ the_kubeconfig }}"
     webhook_certificate_targets: []
-    nothing_known: [{name: eks, rule: "`false`"}, {name: kubeadm, rule: "`false`"}]
+    nothing_known: {eks: {rule: "`false`", serving_signer: example.com/nobody}, kubeadm: {rule: "`false`"}, default: kubernetes.io/kubelet-serving}
   tasks:
     - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
       vars:
@@ -193,21 +193,20 @@ CHOICES = """
         webhook_certificate_context: onprem
         webhook_certificate_secret: {name: default}
         webhook_certificate_providers: "{{ nothing_known }}"
-        webhook_certificate_signers: {default: kubernetes.io/kubelet-serving, eks: example.com/nobody}
     - ansible.builtin.debug: {msg: "REPORT {{ ['default', webhook_certificate_result] | to_json }}"}
     - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
       vars:
         webhook_certificate_context: eks
         webhook_certificate_secret: {name: none-issues}
         webhook_certificate_provider: ours
-        webhook_certificate_signers: {default: ephemeral-ca}
+        webhook_certificate_providers: {default: ephemeral-ca}
     - ansible.builtin.debug: {msg: "REPORT {{ ['none issues', webhook_certificate_result] | to_json }}"}
     - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
       vars:
         webhook_certificate_context: eks
         webhook_certificate_secret: {name: own}
         webhook_certificate_provider: ours
-        webhook_certificate_signers: {ours: beta.eks.amazonaws.com/app-serving, default: example.com/nobody}
+        webhook_certificate_providers: {ours: beta.eks.amazonaws.com/app-serving, default: example.com/nobody}
     - ansible.builtin.debug: {msg: "REPORT {{ ['own', webhook_certificate_result] | to_json }}"}
     - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
       vars:
@@ -215,7 +214,7 @@ CHOICES = """
         webhook_certificate_secret: {name: explicit}
         webhook_certificate_signer_name: beta.eks.amazonaws.com/app-serving
         webhook_certificate_provider: no-such-provider
-        webhook_certificate_signers: {eks: example.com/nobody}
+        webhook_certificate_providers: {eks: example.com/nobody}
     - ansible.builtin.debug: {msg: "REPORT {{ ['explicit', webhook_certificate_result] | to_json }}"}
 """
 AGAIN = """
@@ -301,11 +300,11 @@ REFUSED = """
   tasks:
     - ansible.builtin.include_tasks: refused.yml
       loop:
-        - {name: unknown, providers: [{name: eks, rule: "`false`"}]}
-        - {name: contradictory, providers: [{name: one, rule: nodes}, {name: two, rule: nodes}]}
+        - {name: unknown, providers: {eks: {rule: "`false`"}}}
+        - {name: contradictory, providers: {one: {rule: nodes}, two: {rule: nodes}}}
         - {name: no such provider, provider: esk}
         - {name: no library, python: "{{ bare_python }}"}
-        - {name: no signer, signers: {eks: ""}, providers: [{name: eks, serving_signer: ""}]}
+        - {name: no signer, providers: {eks: {serving_signer: ""}}}
       loop_control: {loop_var: case, label: "{{ case.name }}"}
 """
 REFUSED_ONE = """
@@ -314,8 +313,7 @@ REFUSED_ONE = """
       vars:
         ansible_python_interpreter: "{{ case.python | default(ansible_playbook_python) }}"
         webhook_certificate_provider: "{{ case.provider | default('') }}"
-        webhook_certificate_providers: "{{ case.providers | default([]) }}"
-        webhook_certificate_signers: "{{ case.signers | default({}) }}"
+        webhook_certificate_providers: "{{ case.providers | default({}) }}"
   rescue:
     - ansible.builtin.debug:
         msg: "REPORT {{ [case.name, ansible_failed_result | combine({'result': webhook_certificate_result,
@@ -405,7 +403,7 @@ TEXTS = """
     - ansible.builtin.debug: {msg: changed}
       when: webhook_certificate_is_changed
 """
-STRUCTURED = ("secret", "targets", "signers", "providers", "probe")
+STRUCTURED = ("secret", "targets", "providers", "probe")
 IN_THE_PLAY = ("kubeconfig", "context")
 
 

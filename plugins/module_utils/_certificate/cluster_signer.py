@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,29 +26,31 @@ class ProviderOptions:
 
     #: The name of a provider, "auto" to detect it, or "probe" to detect it and to probe the signers if it is unknown.
     provider: str = AUTO
-    #: Rows that extend or override the table of providers.
-    providers: Sequence[Mapping[str, Any]] = ()
-    #: Signers by the name of their provider. "default" is the signer for an unknown provider.
-    signers: Mapping[str, Any] = field(default_factory=dict)
+    #: Entries that extend or override the table of providers, see providers.merge_rows. "default" is the signer for an unknown provider.
+    providers: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_detected(self) -> bool:
         """Return True if the cluster shows its provider, and the task does not name it."""
         return self.provider in (AUTO, PROBE)
 
+    @property
+    def default_signer(self) -> str:
+        """Return the signer for an unknown provider, or "". Raises ProviderError."""
+        return providers.default_signer(self.providers)
+
 
 def find_provider(client: Client, options: ProviderOptions) -> ProviderVerdict:
     """Return the provider that the options name, or detect it. Raises ProviderError, KubeError."""
-    rows = [*options.providers, *providers.rows_for_signers(options.signers)]
+    default = options.default_signer
     if not options.is_detected:
-        has_default = bool(options.signers.get(providers.DEFAULT))
-        return providers.named_by_user(options.provider, rows, required=not has_default)
-    return providers.detect(read_cluster_facts(client), rows)
+        return providers.named_by_user(options.provider, options.providers, required=not default)
+    return providers.detect(read_cluster_facts(client), options.providers)
 
 
 def signer_of(verdict: ProviderVerdict, options: ProviderOptions) -> str:
     """Return the signer of the provider, or the default of the options. Raises ProviderError."""
-    return providers.signer_for(verdict, options.signers.get(providers.DEFAULT) or "")
+    return providers.signer_for(verdict, options.default_signer)
 
 
 def describe(verdict: ProviderVerdict) -> dict[str, Any]:

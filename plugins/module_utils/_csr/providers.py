@@ -29,8 +29,9 @@ except ImportError:  # The check of libraries reports it with the path of the in
 ENOUGH = 3
 STRONG = 2
 UNKNOWN = "unknown"
-# The entry of a dictionary of signers for an unknown provider.
+# The entry of the user's rows for a cluster of an unknown provider. It is a signer.
 DEFAULT = "default"
+NO_ROWS: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -331,10 +332,10 @@ _NO_FACTS: Mapping[str, Any] = {
 }
 _NO_NODE: Mapping[str, Any] = {"labels": {}, "annotations": {}, "provider_id": "", "os_image": ""}
 _NAME_A_SIGNER = (
-    "Set provider, add an entry for the provider or an entry default to signers, or set signer_name. Set provider to "
+    "Set provider, add an entry for the provider or an entry default to providers, or set signer_name. Set provider to "
     "probe to find the signer by throw-away requests"
 )
-# The keys that a row of the user may have, beside its name.
+# The keys that a row of the user may have.
 _OPTIONS = ("rule", "serving_signer", "ca", "longest_lifetime_seconds", "forbidden_prefixes", "source")
 
 
@@ -352,7 +353,7 @@ def detect_by_kubeconfig(fields: Mapping[str, Iterable[str]]) -> str:
     return names.pop() if len(names) == 1 else UNKNOWN
 
 
-def detect(facts: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()) -> ProviderVerdict:
+def detect(facts: Mapping[str, Any], overrides: Mapping[str, Any] = NO_ROWS) -> ProviderVerdict:
     """Return the provider that the facts about a cluster show.
 
     facts: the result of _kube.cluster_facts.read_cluster_facts.
@@ -363,7 +364,7 @@ def detect(facts: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()
     nodes = [{**_NO_NODE, **node} for node in facts.get("nodes", ())]
     complete = {**_NO_FACTS, **facts, "nodes": nodes}
     candidates = [_match(row, complete) for row in merge_rows(overrides)]
-    of_user = {override["name"] for override in overrides if override.get("rule")}
+    of_user = {name for name, row in overrides.items() if isinstance(row, Mapping) and row.get("rule")}
     matches = [match for match in candidates if match.row.name in of_user and match.points >= ENOUGH]
     if not matches:
         matches = [match for match in candidates if match.points >= ENOUGH]
@@ -390,7 +391,7 @@ def detect(facts: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()
 
 
 def named_by_user(
-    name: str, overrides: Sequence[Mapping[str, Any]] = (), *, required: bool = True
+    name: str, overrides: Mapping[str, Any] = NO_ROWS, *, required: bool = True
 ) -> ProviderVerdict:
     """Return the verdict for a provider that the user names.
 
@@ -406,19 +407,12 @@ def named_by_user(
     return ProviderVerdict(UNKNOWN, "", (cause,))
 
 
-def rows_for_signers(signers: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return rows for merge_rows(), from the user's signers by provider. An empty entry is ignored.
-
-    Raises ProviderError for a signer that is not a string.
-    """
-    for name, signer in signers.items():
-        if not isinstance(signer or "", str):
-            raise ProviderError(f"the signer of provider {name!r} is not a string: {signer!r}")
-    return [
-        {"name": name, "serving_signer": signer}
-        for name, signer in signers.items()
-        if signer and name != DEFAULT
-    ]
+def default_signer(overrides: Mapping[str, Any]) -> str:
+    """Return the signer of the user for a cluster of an unknown provider, or "". Raises ProviderError if it is not a string."""
+    signer = overrides.get(DEFAULT) or ""
+    if not isinstance(signer, str):
+        raise ProviderError(f"the entry {DEFAULT!r} of providers is not a signer: {signer!r}")
+    return signer
 
 
 def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
@@ -480,35 +474,40 @@ def _listing(texts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
 
 
-def merge_rows(overrides: Sequence[Mapping[str, Any]] = ()) -> tuple[Provider, ...]:
-    """Return the table with the rows of the user merged in, by name.
+def merge_rows(overrides: Mapping[str, Any] = NO_ROWS) -> tuple[Provider, ...]:
+    """Return the table with the rows of the user merged in.
 
-    A row of the user has `name`, and any of `rule` (JMESPath), `serving_signer`, `ca`, `longest_lifetime_seconds`,
-    `forbidden_prefixes`, `source`. The other fields are those of the built-in row of that name.
+    overrides: the name of a provider -> its signer, or a row. A row has any of `rule` (JMESPath), `serving_signer`, `ca`,
+    `longest_lifetime_seconds`, `forbidden_prefixes`, `source`. The other fields are those of the built-in row of that name.
+    The entry "default" is no provider. An empty entry is ignored.
 
-    Raises ProviderError for a row without a name or with another key.
+    Raises ProviderError for an entry that is neither a signer nor such a row.
     """
     table = {row.name: row for row in PROVIDERS}
-    for override in overrides:
-        name = override.get("name")
-        if not isinstance(name, str) or not name:
-            raise ProviderError(f"a provider's row has no name: {dict(override)}")
-        unknown = sorted(set(override) - {"name", *_OPTIONS})
-        if unknown:
-            raise ProviderError(
-                f"the row of provider {name!r} has unknown keys: {', '.join(unknown)}",
-                remedy=f"Use only these keys: name, {', '.join(_OPTIONS)}.",
-            )
-        if not isinstance(override.get("rule") or "", str):
-            raise ProviderError(f"the rule of provider {name!r} is not a string: {override['rule']!r}")
-        table[name] = _overridden(table.get(name) or Provider(name, "", (), "", "the user"), override)
+    for name, entry in overrides.items():
+        if entry and name != DEFAULT:
+            row = {"serving_signer": entry} if isinstance(entry, str) else entry
+            _check_row(name, row)
+            table[name] = _overridden(table.get(name) or Provider(name, "", (), "", "the user"), row)
     return tuple(table.values())
 
 
+def _check_row(name: str, row: Any) -> None:
+    if not isinstance(row, Mapping):
+        raise ProviderError(f"the entry of provider {name!r} is neither a signer nor a row: {row!r}")
+    unknown = sorted(map(str, set(row) - set(_OPTIONS)))
+    if unknown:
+        raise ProviderError(
+            f"the row of provider {name!r} has unknown keys: {', '.join(unknown)}",
+            remedy=f"Use only these keys: {', '.join(_OPTIONS)}.",
+        )
+    for key in ("rule", "serving_signer"):
+        if not isinstance(row.get(key) or "", str):
+            raise ProviderError(f"the key {key} of provider {name!r} is not a string: {row[key]!r}")
+
+
 def _overridden(row: Provider, override: Mapping[str, Any]) -> Provider:
-    changes = {
-        key: value for key, value in override.items() if key not in {"name", "rule"} and value is not None
-    }
+    changes = {key: value for key, value in override.items() if key != "rule" and value is not None}
     if "forbidden_prefixes" in changes:
         changes["forbidden_prefixes"] = tuple(changes["forbidden_prefixes"])
     if override.get("rule"):

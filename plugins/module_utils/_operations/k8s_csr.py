@@ -59,8 +59,7 @@ SPEC: dict[str, Any] = {
     },
     "signer_name": {"type": "str"},
     "provider": {"type": "str", "default": AUTO},
-    "providers": {"type": "list", "elements": "dict", "default": []},
-    "signers": {"type": "dict", "default": {}},
+    "providers": {"type": "dict", "default": {}},
     "dns_names": {"type": "list", "elements": "str"},
     "ip_addresses": {"type": "list", "elements": "str"},
     "common_name": {"type": "str"},
@@ -133,12 +132,10 @@ def _choose_signer(client: Client, parameters: Mapping[str, Any], check_mode: bo
     """Return the signer that the task names, or that of the cluster's provider, or the answer of a probe."""
     if parameters["state"] == ABSENT or parameters["signer_name"]:
         return _SignerChoice(parameters["signer_name"])
-    options = ProviderOptions(parameters["provider"], parameters["providers"], parameters["signers"])
+    options = ProviderOptions(parameters["provider"], parameters["providers"])
     verdict = find_provider(client, options)
     choice = _SignerChoice("", is_from_table=options.is_detected and providers.is_built_in(verdict))
-    if options.provider == probed_signer.PROBE and not (
-        verdict.signer or options.signers.get(providers.DEFAULT)
-    ):
+    if options.provider == probed_signer.PROBE and not (verdict.signer or options.default_signer):
         # A wrong option must fail before a request is sent and approved.
         outline = _parse(client, {**parameters, "signer_name": KUBELET_SERVING}, check_mode).intent
         may_probe = not check_mode and parameters["state"] == PRESENT and not parameters["approved_plan"]

@@ -40,8 +40,7 @@ SPEC: dict[str, Any] = {
         "default": ["csrs", "provider"],
     },
     "provider": {"type": "str", "default": AUTO},
-    "providers": {"type": "list", "elements": "dict", "default": []},
-    "signers": {"type": "dict", "default": {}},
+    "providers": {"type": "dict", "default": {}},
     **argument_specs.AUTH,
 }
 
@@ -52,7 +51,7 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     values: dict[str, Any] = {"cluster_uid": _read_uid(client)} if "cluster" in gather else {}
     if gather <= {"cluster"}:
         return Result(changed=False, values=values)
-    options = ProviderOptions(parameters["provider"], parameters["providers"], parameters["signers"])
+    options = ProviderOptions(parameters["provider"], parameters["providers"])
     verdict = find_provider(client, options)
     if "csrs" in gather:
         csrs = _select(client, parameters)

@@ -56,8 +56,7 @@ ARGUMENTS: dict[str, Any] = {
     "digests": {"type": "dict", "default": {}},
     "signer_name": {"type": "str"},
     "provider": {"type": "str", "default": AUTO},
-    "providers": {"type": "list", "elements": "dict", "default": []},
-    "signers": {"type": "dict", "default": {}},
+    "providers": {"type": "dict", "default": {}},
     "expiration_seconds": {"type": "int"},
     "renew_before": {"type": "str"},
     "probe_namespace": {"type": "str"},
@@ -114,7 +113,7 @@ def parse_request(parameters: Mapping[str, Any]) -> UpgradeRequest:
         ),
         certificate=CertificateOptions(
             signer_name=parameters["signer_name"] or "",
-            provider=ProviderOptions(parameters["provider"], parameters["providers"], parameters["signers"]),
+            provider=ProviderOptions(parameters["provider"], parameters["providers"]),
             expiration_seconds=parameters["expiration_seconds"],
             renew_before=parameters["renew_before"],
         ),

@@ -158,19 +158,15 @@ def test_evidence_is_short() -> None:
 
 
 def test_row_of_the_user_is_added_and_asked_first() -> None:
-    own = {
-        "name": "ours",
-        "rule": "contains(version.gitVersion, '-eks-')",
-        "serving_signer": "example.com/ours",
-    }
-    verdict = providers.detect(EKS, [own])
+    own = {"ours": {"rule": "contains(version.gitVersion, '-eks-')", "serving_signer": "example.com/ours"}}
+    verdict = providers.detect(EKS, own)
     assert (verdict.name, verdict.signer) == ("ours", "example.com/ours")
     assert verdict.evidence == ("the user's rule holds: True",)
-    assert providers.detect(facts(config_maps=KUBEADM_CONFIG), [own]).name == "kubeadm"
+    assert providers.detect(facts(config_maps=KUBEADM_CONFIG), own).name == "kubeadm"
 
 
 def test_two_rows_of_the_user_contradict_each_other() -> None:
-    rules = [{"name": name, "rule": "length(nodes)"} for name in ("one", "two")]
+    rules = {name: {"rule": "length(nodes)"} for name in ("one", "two")}
     verdict = providers.detect(EKS, rules)
     assert verdict.name == "unknown"
     assert verdict.contradictions == ("one: the user's rule holds: 1", "two: the user's rule holds: 1")
@@ -178,12 +174,11 @@ def test_two_rows_of_the_user_contradict_each_other() -> None:
 
 def test_row_of_the_user_changes_what_it_names() -> None:
     override = {
-        "name": "eks",
         "serving_signer": "example.com/ours",
         "forbidden_prefixes": ["x-"],
         "rule": None,
     }
-    verdict = providers.detect(EKS, [override])
+    verdict = providers.detect(EKS, {"eks": override})
     assert (verdict.name, verdict.signer) == ("eks", "example.com/ours")
     assert verdict.row is not None
     assert verdict.row.forbidden_prefixes == ("x-",)
@@ -191,57 +186,56 @@ def test_row_of_the_user_changes_what_it_names() -> None:
 
 
 def test_rule_of_the_user_replaces_the_marks() -> None:
-    assert providers.detect(EKS, [{"name": "eks", "rule": "`false`"}]).name == "unknown"
+    assert providers.detect(EKS, {"eks": {"rule": "`false`"}}).name == "unknown"
 
 
 @pytest.mark.parametrize("rule", ["nodes[", "contains(version.platform, 'x')", "no_such_function(@)"])
 def test_rule_that_cannot_be_used_names_its_row(rule: str) -> None:
     with fails("invalid-input", "'ours'") as caught:
-        providers.detect(EKS, [{"name": "ours", "rule": rule}])
+        providers.detect(EKS, {"ours": {"rule": rule}})
     assert caught.value.evidence == (rule,)
 
 
 @pytest.mark.parametrize(
     ("row", "names"),
     [
-        ({"rule": "nodes"}, ("'nodes'}",)),
-        ({"name": ""}, ("''}",)),
-        ({"name": "ours", "signer": "x"}, ("'ours'", "signer", "serving_signer")),
-        ({"name": "ours", "rule": True}, ("'ours'", "True")),
+        (["example.com/ours"], ("'ours'", "['example.com/ours']")),
+        ({"signer": "x"}, ("'ours'", "signer", "serving_signer")),
+        ({"rule": True}, ("'ours'", "True")),
+        ({"serving_signer": ["x"]}, ("'ours'", "['x']")),
     ],
 )
-def test_malformed_row(row: dict[str, Any], names: tuple[str, ...]) -> None:
+def test_malformed_row(row: Any, names: tuple[str, ...]) -> None:
     with fails("invalid-input", *names):
-        providers.merge_rows([row])
+        providers.merge_rows({"ours": row})
 
 
 def test_given_by_name() -> None:
     assert providers.named_by_user("eks").signer == APP_SERVING
-    assert providers.named_by_user("ours", [{"name": "ours", "serving_signer": "a.b/c"}]).signer == "a.b/c"
+    assert providers.named_by_user("ours", {"ours": {"serving_signer": "a.b/c"}}).signer == "a.b/c"
     with fails("invalid-input", "'doks'", "eks"):
         providers.named_by_user("doks")
 
 
 def test_signers_of_the_user_by_provider() -> None:
-    signers = {
+    entries = {
         "eks": "example.com/ours",
         "kubeadm": "",
         "own": "example.com/own",
         "default": "example.com/any",
     }
-    table = providers.rows_for_signers(signers)
-    assert table == [
-        {"name": "eks", "serving_signer": "example.com/ours"},
-        {"name": "own", "serving_signer": "example.com/own"},
-    ]
-    assert providers.detect(EKS, table).signer == "example.com/ours"
-    assert providers.named_by_user("kubeadm", table).signer == KUBELET_SERVING
-    assert providers.named_by_user("own", table).signer == "example.com/own"
-    with fails("invalid-input", "'eks'", "['example.com/ours']"):
-        providers.rows_for_signers({"eks": ["example.com/ours"]})
+    assert providers.detect(EKS, entries).signer == "example.com/ours"
+    assert providers.named_by_user("kubeadm", entries).signer == KUBELET_SERVING
+    assert providers.named_by_user("own", entries).signer == "example.com/own"
+    assert providers.default_signer(entries) == "example.com/any"
+    assert providers.default_signer({"eks": "example.com/ours"}) == ""
+    with fails("invalid-input", "'default'"):
+        providers.named_by_user("default", entries)
+    with fails("invalid-input", "'default'", "['example.com/any']"):
+        providers.default_signer({"default": ["example.com/any"]})
 
 
-NAMELESS = [{"name": "nameless"}]
+NAMELESS = {"nameless": {"ca": "no CA"}}
 CONTRADICTION = facts(EKS_VERSION, cluster_roles=EKS_ROLES, config_maps=KUBEADM_CONFIG)
 NO_SIGNER: list[tuple[str, providers.ProviderVerdict, str]] = [
     ("nothing seen", providers.detect({}), "no mark of any provider"),

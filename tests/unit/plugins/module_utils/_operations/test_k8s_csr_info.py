@@ -45,7 +45,7 @@ def api_with(*csrs: dict[str, Any]) -> ScriptedApi:
 
 
 def info(api: ScriptedApi, **changed: Any) -> dict[str, Any]:
-    options = {"gather": ["csrs", "provider"], "provider": "eks", "providers": [], "signers": {}, **changed}
+    options = {"gather": ["csrs", "provider"], "provider": "eks", "providers": {}, **changed}
     return dict(k8s_csr_info.run(api, options, False).values)  # type: ignore[arg-type]
 
 
@@ -176,7 +176,7 @@ def test_the_provider_has_its_ca_and_its_longest_lifetime() -> None:
     provider = info(api_with(), provider="openshift")["provider"]
     assert "csr-controller-ca" in provider["ca"]
     assert provider["longest_lifetime_seconds"] == 720 * 3600
-    unknown = info(api_with(), provider="strange", signers={"default": "example.com/x"})["provider"]
+    unknown = info(api_with(), provider="strange", providers={"default": "example.com/x"})["provider"]
     assert (unknown["ca"], unknown["longest_lifetime_seconds"]) == ("", None)
 
 

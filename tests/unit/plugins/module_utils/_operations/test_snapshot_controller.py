@@ -177,4 +177,4 @@ def test_the_defaults() -> None:
     found = request()
     assert (found.probe_namespace, found.undo, found.backup_directory) == ("", True, None)
     assert (found.options.webhook_port, found.options.validation_webhook) == (found.settings.port, None)
-    assert (found.certificate.signer_name, found.certificate.provider) == ("", ProviderOptions(providers=[]))
+    assert (found.certificate.signer_name, found.certificate.provider) == ("", ProviderOptions())
