@@ -140,16 +140,11 @@ options:
         M(certflow.kubernetes.k8s_csr_info).
     type: dict
     default: {}
-  dns_names:
+  names:
     description:
-      - DNS names in addition to those of the Service. O(allow_names) must list each name that is not the Service's.
+      - DNS names and IP addresses in addition to the names of the Service. O(allow_names) must list each name that is not the Service's.
       - The names of a Service are C(SERVICE), C(SERVICE.NAMESPACE), C(SERVICE.NAMESPACE.svc) and C(SERVICE.NAMESPACE.svc.cluster.local). A
         cluster with another domain than C(cluster.local) needs its long name in O(allow_names).
-    type: list
-    elements: str
-  ip_addresses:
-    description:
-      - IP addresses. O(allow_names) must list each of them.
     type: list
     elements: str
   common_name:
@@ -248,25 +243,20 @@ options:
     default: []
   on_stale:
     description:
-      - The reaction if an endpoint still serves the old certificate after O(served_timeout). The module reacts at once if the pod can
-        never read the new certificate, because of a mount by C(subPath) or an environment variable.
+      - The reaction if an endpoint still serves the old certificate at the end of the wait for the endpoints, which takes at most
+        O(wait_timeout) too. The kubelet updates a changed Secret in its pods within about 100 seconds, and within a few seconds if this
+        task may patch pods. The module reacts at once if the pod can never read the new certificate, because of a mount by C(subPath) or
+        an environment variable.
+      - An endpoint that was not checked in time counts as an endpoint without a certificate. With O(wait=false) the module checks the
+        endpoints once.
       - V(fail) fails and names the endpoints with the reasons. The new certificate stays in the Secret, and the old CA stays trusted.
-      - V(restart) restarts the workload as C(kubectl rollout restart) does, and waits for O(served_timeout) again. The module finds the
+      - V(restart) restarts the workload as C(kubectl rollout restart) does, and waits for the endpoints again. The module finds the
         workload in O(namespace) whose pods use the Secret and are selected by O(service). If several match, the task fails before the
         first write and names them. RV(proof) names the workload that was restarted.
       - C(KIND/NAME), such as V(DaemonSet/hooks), restarts this workload of O(namespace). The kinds are C(Deployment), C(DaemonSet) and
         C(StatefulSet).
     type: str
     default: fail
-  served_timeout:
-    description:
-      - The time in seconds to wait until every endpoint serves a certificate that replaced another one. The kubelet updates a changed
-        Secret in its pods within about 100 seconds, and within a few seconds if this task may patch pods.
-      - The check of all endpoints ends when this time is over, and takes at least one second. The check of one endpoint takes at
-        most twenty seconds. An endpoint that was not checked in time counts as an endpoint without a certificate.
-      - With O(wait=false) the module checks the endpoints once.
-    type: int
-    default: 120
   approved_plan:
     description:
       - The value RV(plan_digests) of the same task in check mode. The task writes at most what these digests cover. If it would write more or

@@ -73,8 +73,7 @@ options:
             host name, because some signers make a DNS name of it.
         type: str
       organizations: {description: [The organizations of the subject in any order.], type: list, elements: str}
-      dns_names: {description: [The DNS names in any order.], type: list, elements: str}
-      ip_addresses: {description: [The IP addresses in any order.], type: list, elements: str}
+      names: {description: [All DNS names and IP addresses in any order.], type: list, elements: str}
       public_key_sha256: {description: [SHA-256 of the public key.], type: str}
       longest_seconds:
         description:
@@ -125,7 +124,7 @@ EXAMPLES = r"""
     decision: deny
     decision_message: This request was not ordered.
     expect:
-      dns_names: [db, db.prod.svc]
+      names: [db, db.prod.svc]
 """
 
 RETURN = r"""

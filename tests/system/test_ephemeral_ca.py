@@ -198,14 +198,14 @@ def test_an_address_with_two_machines_keeps_the_old_ca(rig: CsrRig) -> None:
         target = {"kind": "ValidatingWebhookConfiguration", "name": f"balanced-{rig.name}"}
         url = {"url": f"https://localhost:{server.port}/"}
         rig.make(HOOKS, _configuration(rig, target["name"], server.port, client_config=url))
-        names: dict[str, Any] = {"service": None, "common_name": "x", "dns_names": ["localhost"]}
+        names: dict[str, Any] = {"service": None, "common_name": "x", "names": ["localhost"]}
         options = {**names, "allow_names": ["localhost"], "targets": [target]}
         old_ca = rig.run(**options, expiration_seconds=3600)["ca_bundle"]
         old = Stored.by(rig)
         new_ca = rig.run(**options, **RENEW)["ca_bundle"]
         server.present_in_turn(old, Stored.by(rig))
         server.serve()
-        seen = rig.run(**options, served_timeout=20)
+        seen = rig.run(**options, wait_timeout=20)
         assert (seen["proof"]["verdict"], seen["proof"]["kept"], seen["proof"]["dropped"]) == (
             "unproven",
             1,

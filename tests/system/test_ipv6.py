@@ -39,14 +39,14 @@ def test_a_certificate_for_a_service_with_ipv6_addresses(ipv6: Cluster) -> None:
         (address,) = ipv6.api("GET", f"{services}/hook")["spec"]["clusterIPs"]
         assert ipaddress.ip_address(address) in ipaddress.ip_network("fd00:10:96::/112")
         target = rig.hook()
-        options: dict[str, Any] = {"targets": [target], "ip_addresses": [address], "allow_names": [address]}
+        options: dict[str, Any] = {"targets": [target], "names": [address], "allow_names": [address]}
         first = rig.run(**options)
         assert first["changed"] and first["cluster"]["host"] == ipv6.url, first
         names = rig.certificate().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         assert names.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address(address)]
         assert rig.bundle(target) == ipv6.ca_pem
         assert not rig.run(**options)["changed"]
-        own = rig.run(ip_addresses=["fd00:10:96::1"], secret={"name": "other-tls"})
+        own = rig.run(names=["fd00:10:96::1"], secret={"name": "other-tls"})
         assert_one_line(own, "invalid-request", "fd00:10:96::1")
     finally:
         rig.close()

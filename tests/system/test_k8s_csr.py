@@ -193,15 +193,15 @@ def test_a_secret_has_the_type_and_keys_of_its_workload(
 
 
 def test_additional_names(rig: CsrRig) -> None:
-    more: dict[str, Any] = {"dns_names": ["hook.example.com"], "ip_addresses": ["10.1.2.3", "fd00:0::1"]}
-    allow = [*more["dns_names"], *more["ip_addresses"]]
+    more: dict[str, Any] = {"names": ["hook.example.com", "10.1.2.3", "fd00:0::1"]}
+    allow = more["names"]
     result = rig.run(**more, allow_names=allow)
     assert {"hook.example.com", "10.1.2.3", "fd00::1"} < set(result["certificate"]["names"])
     assert rig.run(**more, allow_names=allow)["changed"] is False
 
 
 def test_names_of_the_cluster_need_allow_names_and_give_a_warning(rig: CsrRig) -> None:
-    options: dict[str, Any] = {"ip_addresses": ["10.96.0.1"], "dns_names": ["kubernetes.default.svc"]}
+    options: dict[str, Any] = {"names": ["10.96.0.1", "kubernetes.default.svc"]}
     names = ["10.96.0.1", "kubernetes.default.svc"]
     result = rig.run(**options, allow_names=names)
     assert result["changed"], result
@@ -321,7 +321,7 @@ def test_a_broken_secret_is_repaired(rig: CsrRig) -> None:
 def test_a_new_name_causes_a_new_certificate(rig: CsrRig) -> None:
     rig.run()
     longer = f"hook.{rig.name}.svc.cluster.local"
-    result = rig.run(dns_names=[longer])
+    result = rig.run(names=[longer])
     assert longer in result["reason"]
     assert longer in names_of(rig.certificate())
 
@@ -478,7 +478,7 @@ def test_the_key_is_collected_with_its_request(rig: CsrRig) -> None:
 
 def test_a_changed_task_replaces_a_waiting_request(rig: CsrRig) -> None:
     first = rig.run(**TWO_STEP)["csr"]
-    second = rig.run(**TWO_STEP, dns_names=[f"hook.{rig.name}.svc.cluster.local"])
+    second = rig.run(**TWO_STEP, names=[f"hook.{rig.name}.svc.cluster.local"])
     assert second["changed"]
     assert [csr["metadata"]["name"] for csr in rig.csrs()] == [second["csr"]["name"]] != [first["name"]]
     assert pending_of(rig)["metadata"]["ownerReferences"][0]["name"] == second["csr"]["name"]
@@ -641,12 +641,12 @@ def test_a_webhook_with_a_url(rig: CsrRig) -> None:
     options: dict[str, Any] = {
         "service": None,
         "common_name": "system:node:x",
-        "dns_names": ["other.example.com"],
+        "names": ["other.example.com"],
         "allow_names": ["other.example.com", "hooks.example.com"],
         "targets": [{"kind": HOOK_KIND, "name": f"url-{rig.name}"}],
     }
-    rig.refused("invalid-request", "hooks.example.com", "dns_names", **options)
-    assert rig.run(**{**options, "dns_names": ["hooks.example.com"]})["changed"]
+    rig.refused("invalid-request", "hooks.example.com", "names", **options)
+    assert rig.run(**{**options, "names": ["hooks.example.com"]})["changed"]
 
 
 # Removal

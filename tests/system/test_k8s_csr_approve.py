@@ -97,7 +97,7 @@ MISMATCHES: list[tuple[dict[str, Any], str]] = [
     ({"signer_name": APP_SERVING}, "Signer"),
     ({"requester": "somebody"}, "Requester"),
     ({"usages": ["client auth"]}, "Usages"),
-    ({"dns_names": ["hook"]}, "Names"),
+    ({"names": ["hook"]}, "Names"),
     ({"common_name": "y"}, "Subject"),
     ({"longest_seconds": 3600}, "Lifetime"),
     ({"public_key_sha256": "0"}, "PublicKey"),
@@ -174,10 +174,10 @@ def test_another_name_of_a_node_is_not_approved_with_the_expected_ones(rig: CsrR
     rig.cluster.api("PATCH", path, addresses, "application/merge-patch+json")
     own = f"hook.{rig.name}.svc"
     asked = request(rig, own, name)
-    result = rig.approve(name=asked, expect=expect(rig, dns_names=[own, name]))
+    result = rig.approve(name=asked, expect=expect(rig, names=[own, name]))
     assert_one_line(result, "invalid-request", asked, name, "(ForbiddenName)")
     assert conditions(rig, asked) == []
-    assert rig.approve(name=asked, expect=expect(rig, dns_names=[own, name]), allow_names=[name])["changed"]
+    assert rig.approve(name=asked, expect=expect(rig, names=[own, name]), allow_names=[name])["changed"]
 
 
 @pytest.mark.parametrize(
@@ -208,16 +208,16 @@ READINGS = list(pkcs10.attacks("harmless", "evil"))
 def test_a_request_that_the_api_server_reads_differently_stays_pending(rig: CsrRig, title: str) -> None:
     """The API server accepts each of these requests, and its signer would sign the other name."""
     own, usages = f"hook.{rig.name}.svc", ["digital signature", "key encipherment", "server auth"]
-    shown: dict[str, Any] = {"common_name": "hook", "dns_names": [own]}
+    shown: dict[str, Any] = {"common_name": "hook", "names": [own]}
     pem, signer = pkcs10.attacks(own, "kubernetes.default.svc")[title], rig.signer
     if title == "common name that Go passes over":
         usages, signer = ["digital signature", "client auth"], "kubernetes.io/kube-apiserver-client"
         shown, pem = (
-            {"common_name": "alice", "dns_names": []},
+            {"common_name": "alice", "names": []},
             pkcs10.attacks("alice", "root-of-cluster")[title],
         )
     name = request(rig, pem=pem, signer=signer, usages=usages)
-    expected = {"signer_name": signer, "usages": usages, "organizations": [], "ip_addresses": [], **shown}
+    expected = {"signer_name": signer, "usages": usages, "organizations": [], **shown}
     result = rig.approve(name=name, expect=expect(rig, **expected), allow_client_identity=True)
     assert_one_line(result, "request-not-canonical", name, "(Integrity)")
     assert (conditions(rig, name), rig.writes()) == ([], [])

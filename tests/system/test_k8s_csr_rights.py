@@ -121,8 +121,8 @@ BAD: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({"targets": [EXTERNAL]}, "invalid-target", (HOOK_KIND, "absent")),
     ({"service": "a" * 64}, "invalid-request", ("64", "63")),
     ({"service": "Hook"}, "invalid-request", ("'Hook'",)),
-    ({"dns_names": ["kubernetes"]}, "invalid-request", ("'kubernetes'", "allow_names:")),
-    ({"dns_names": ["*.example.com"]}, "invalid-request", ("'*.example.com'", "allow_names:")),
+    ({"names": ["kubernetes"]}, "invalid-request", ("'kubernetes'", "allow_names:")),
+    ({"names": ["*.example.com"]}, "invalid-request", ("'*.example.com'", "allow_names:")),
     (
         {"usages": ["server auth", "code signing"]},
         "invalid-request",

@@ -335,7 +335,7 @@ def test_an_unknown_provider_is_probed_once(eks: CsrRig) -> None:
     assert "would probe" in planned["reason"]
     assert_one_line(unrecognised(eks, state="verified"), "signer-not-known", eks.cluster.url)
     assert_one_line(unrecognised(eks, state="verified", check_mode=True), "signer-not-known", eks.cluster.url)
-    assert_one_line(unrecognised(eks, served_timeout=-1), "invalid-request", "served_timeout")
+    assert_one_line(unrecognised(eks, on_stale="ignore"), "invalid-request", "on_stale")
     assert_one_line(unrecognised(eks, provider="auto"), "signer-not-known", "probe")
     assert eks.writes() == []
     issued = unrecognised(eks)

@@ -143,7 +143,7 @@ def test_a_failure_releases_the_lease(rig: CsrRig) -> None:
 
 
 def test_the_lease_is_acquired_only_for_a_write(rig: CsrRig) -> None:
-    given: dict[str, Any] = {"targets": [rig.hook()], "served_timeout": 1}
+    given: dict[str, Any] = {"targets": [rig.hook()], "wait": False}
     rig.run(**given, check_mode=True)
     assert rig.writes() == []
     rig.run(**given)

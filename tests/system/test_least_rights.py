@@ -81,7 +81,7 @@ def a_discovery(place: LimitedRig) -> Run:
 
 
 def for_an_address(place: LimitedRig) -> Run:
-    named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
+    named: dict[str, Any] = {"names": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
     return lambda **who: place.rig.run(**named, **who)
 
 
@@ -116,7 +116,7 @@ def for_another_signer(place: LimitedRig) -> Run:
 
 def ephemeral_ca(place: LimitedRig) -> Run:
     targets = [place.rig.hook(f"hook-{uuid.uuid4().hex[:4]}")]
-    named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
+    named: dict[str, Any] = {"names": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
     return lambda **who: place.rig.run(signer_name="ephemeral-ca", targets=targets, **named, **who)
 
 
@@ -133,9 +133,9 @@ def ephemeral_ca_and_removal(place: LimitedRig) -> Run:
 
 
 def a_decision(place: LimitedRig) -> Run:
-    named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
+    named: dict[str, Any] = {"names": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
     name = place.rig.run(**TWO_STEP, **named)["csr"]["name"]
-    expect = {"service": "hook", "namespace": place.rig.name, "ip_addresses": ["203.0.113.7"]}
+    expect = {"service": "hook", "namespace": place.rig.name, "names": ["203.0.113.7"]}
     return lambda **who: place.rig.approve(name=name, expect=expect, wait=True, **who)
 
 

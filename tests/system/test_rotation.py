@@ -143,8 +143,7 @@ def test_the_answer_of_the_webhook_is_verified_too(asked: PodRotationRig) -> Non
     denied = {**rig.webhook.asked_about(refuse=True), "apiVersion": "v1", "kind": "ConfigMap"}
     denied["metadata"]["namespace"] = rig.webhook.namespace
     probe = {"object": denied, "expect": "denied", "denial_message": node_webhook.REFUSAL}
-    # The probe is repeated until the later of the two ends.
-    bounds = {"wait_timeout": 30, "served_timeout": 30}
+    bounds = {"wait_timeout": 30}
     failed = rig.renew(probe={**probe, "denial_message": "something else"}, **bounds)
     assert failed.get("failed"), failed
     assert failed["failure"]["code"] == "other-message", failed
@@ -205,16 +204,16 @@ def test_a_webhook_that_does_not_reload_its_certificate(stale: PodRotationRig, s
     """
     reaction = "restart" if stale.webhook.sub_path else f"Deployment/{stale.webhook.name}"
     with stale.load() as load:
-        failed = stale.renew(served_timeout=6)
+        failed = stale.renew(wait_timeout=12)
         assert failed.get("failed"), failed
         assert has_failed(failed, "certificate-not-served", "2", "on_stale:"), failed
         if stale.webhook.sub_path:
             assert any("by subPath, which is never updated" in line for line in failed["evidence"])
         assert stale.anchors() == 2
         # The next run continues with the certificate in the Secret.
-        again = stale.run(served_timeout=1)
+        again = stale.run(wait_timeout=3)
         assert again.get("failed"), again
-        cured = stale.run(served_timeout=20, on_stale=reaction)
+        cured = stale.run(wait_timeout=20, on_stale=reaction)
     say(f"{stale.webhook.name}: {load}")
     assert_in_use(cured)
     assert cured["proof"]["dropped"] == 1

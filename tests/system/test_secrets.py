@@ -173,7 +173,7 @@ def rows(rig: SecretsRig, mode: str) -> list[SecretRow]:
     cluster, name = rig.fleet["onprem"], f"{rig.name}-{mode.replace('_', '-')}"
     target = {"kind": "ValidatingWebhookConfiguration", "name": rig.name}
     base = {"service": rig.name, "namespace": "default", "signer_name": KUBELET_SERVING}
-    csr = {**base, "secret": {"name": name}, "targets": [target], "served_timeout": 1}
+    csr = {**base, "secret": {"name": name}, "targets": [target], "wait": False}
     own_ca = {"signer_name": "ephemeral-ca", "key_type": "rsa-2048", "renew_before": "1000d"}
     two = {**base, "secret": {"name": f"{name}-two"}, "approve": False}
     host = {"kubeconfig": None, "host": cluster.url, "validate_certs": False}

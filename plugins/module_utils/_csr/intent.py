@@ -167,12 +167,12 @@ def _request(parameters: Mapping[str, Any], row: Signer, service: str, namespace
         row, service, namespace, parameters.get("common_name") or "", parameters.get("organizations")
     )
     # Without the normal spelling, the certificate would differ from the request at every run.
-    dns_names = map(name_policy.normalize, (*own, *(parameters.get("dns_names") or ())))
+    dns_names, ip_addresses = name_policy.split_names((*own, *(parameters.get("names") or ())))
     return CertificateRequest(
         common_name=common_name,
         organizations=organizations,
-        dns_names=tuple(dict.fromkeys(dns_names)),
-        ip_addresses=tuple(dict.fromkeys(map(name_policy.normalize, parameters.get("ip_addresses") or ()))),
+        dns_names=dns_names,
+        ip_addresses=ip_addresses,
         usages=usages,
         key_type=parameters.get("key_type") or "ecdsa-p256",
         expiration_seconds=parameters.get("expiration_seconds"),
@@ -183,7 +183,7 @@ def _check(
     parameters: Mapping[str, Any], row: Signer, request: CertificateRequest, allow: tuple[str, ...]
 ) -> None:
     """Raise RequestError for the first thing that this collection, the API server or the signer would refuse."""
-    name_policy.check_names(request.dns_names, request.ip_addresses)
+    name_policy.check_names((*request.dns_names, *request.ip_addresses))
     if not row.is_asked:
         _check_approval(parameters, row)
         _refuse(row, request)  # Before the check of client certificates, which it does not issue.
@@ -193,9 +193,7 @@ def _check(
             remedy="Remove usages to get the signer's default, or add server auth or client auth",
         )
     if SERVER_AUTH in request.usages and not (request.dns_names or request.ip_addresses):
-        raise RequestError(
-            "a serving certificate needs a name", remedy="Set service, dns_names or ip_addresses"
-        )
+        raise RequestError("a serving certificate needs a name", remedy="Set service or names")
     for name in name_policy.forbidden_names(
         request.dns_names,
         request.ip_addresses,

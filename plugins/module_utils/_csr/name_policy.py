@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Callable
 
@@ -217,21 +217,32 @@ def is_dns_name(name: str) -> bool:
     return len(name) <= LONGEST_DNS_NAME and _DNS_NAME.fullmatch(name) is not None
 
 
-def check_names(dns_names: Sequence[str], ip_addresses: Sequence[str]) -> None:
-    """Raise RequestError for a DNS name or an IP address that is not well-formed. `*.` may lead a DNS name."""
-    for name in dns_names:
+def split_names(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the DNS names and the IP addresses among names, each once and in its normal spelling."""
+    normal = dict.fromkeys(map(normalize, names))
+    addresses = tuple(filter(is_address, normal))
+    return tuple(name for name in normal if name not in addresses), addresses
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise RequestError for a name that is neither a DNS name nor an IP address. `*.` may lead a DNS name.
+
+    A DNS name does not end in a number (RFC 1123 section 2.1), so a wrong address is refused.
+    """
+    for name in names:
         bare = name.removeprefix("*.")
+        if is_address(name):
+            continue
         if not is_dns_name(bare.lower()):
-            raise RequestError(
-                f"the name {name!r} in dns_names is not valid: {_dns_fault(bare)}",
-                remedy="Correct it. A DNS name has labels of lowercase letters, digits, and inner hyphens",
-            )
-    for address in ip_addresses:
-        if not is_address(address):
-            raise RequestError(
-                f"the entry {address!r} in ip_addresses is not an IP address",
-                remedy="Set an IPv4 or IPv6 address without a mask. Names belong in dns_names",
-            )
+            fault = _dns_fault(bare)
+        elif bare.rpartition(".")[2].isdigit():
+            fault = "it ends in a number, and is not an IP address"
+        else:
+            continue
+        raise RequestError(
+            f"the name {name!r} in names is not valid: {fault}",
+            remedy="Correct it. A DNS name has labels of lowercase letters, digits, and inner hyphens. An IP address has no mask",
+        )
 
 
 def check_object_names(*, service: str, namespace: str, secret: str) -> None:

@@ -60,8 +60,7 @@ SPEC: dict[str, Any] = {
     "signer_name": {"type": "str"},
     "provider": {"type": "str", "default": AUTO},
     "providers": {"type": "dict", "default": {}},
-    "dns_names": {"type": "list", "elements": "str"},
-    "ip_addresses": {"type": "list", "elements": "str"},
+    "names": {"type": "list", "elements": "str"},
     "common_name": {"type": "str"},
     "organizations": {"type": "list", "elements": "str"},
     "usages": {"type": "list", "elements": "str"},
@@ -76,7 +75,6 @@ SPEC: dict[str, Any] = {
     "ca_bundle": {"type": "str"},
     "accept": _consent.OPTION,
     "on_stale": {"type": "str", "default": FAIL},
-    "served_timeout": {"type": "int", "default": 120},
     "probe": {
         "type": "dict",
         "options": {
@@ -194,27 +192,22 @@ def _probe_object(parameters: Mapping[str, Any]) -> ProbeObject | None:
 def _serving_options(
     parameters: Mapping[str, Any], intent: Intent, probe: ProbeObject | None
 ) -> ServingOptions:
-    if parameters["served_timeout"] < 0:
-        raise RequestError(
-            f"the option served_timeout has the value {parameters['served_timeout']}",
-            remedy="Set served_timeout to 0 or more seconds",
-        )
     on_stale = parameters["on_stale"]
     kind, _slash, name = on_stale.partition("/")
     if on_stale in (FAIL, RESTART):
-        return ServingOptions(None, on_stale, parameters["served_timeout"], intent.wait, probe)
+        return ServingOptions(None, on_stale, parameters["wait_timeout"], intent.wait, probe)
     if kind not in RESOURCES or not name or "/" in name:
         raise RequestError(
             f"the option on_stale has the value {on_stale!r}, which is neither a reaction nor a workload",
             remedy=f"Set {FAIL}, {RESTART}, or KIND/NAME. The kinds are {', '.join(RESOURCES)}",
         )
     workload = WebhookWorkload(kind, intent.namespace, name)
-    return ServingOptions(workload, RESTART, parameters["served_timeout"], intent.wait, probe)
+    return ServingOptions(workload, RESTART, parameters["wait_timeout"], intent.wait, probe)
 
 
 OPERATION = Operation(
     name="k8s_csr",
     argument_spec=SPEC,
     run=run,
-    waits={"wait_timeout": 1, "served_timeout": 2},  # a second time after a restart
+    waits={"wait_timeout": 3},  # for the certificate, for the endpoints, and for them again after a restart
 )

@@ -15,6 +15,7 @@ from .._ansible.operation import Operation
 from .._certificate.decide_requests import APPROVED, DENIED, RequestDecision, decide_requests
 from .._csr.approval import Expectation
 from .._csr.csr_api import Decision
+from .._csr.name_policy import split_names
 from .._kube.client import Client
 from .._result import Result
 
@@ -34,8 +35,7 @@ SPEC: dict[str, Any] = {
             "requester": {"type": "str"},
             "common_name": {"type": "str"},
             "organizations": {"type": "list", "elements": "str"},
-            "dns_names": {"type": "list", "elements": "str"},
-            "ip_addresses": {"type": "list", "elements": "str"},
+            "names": {"type": "list", "elements": "str"},
             "public_key_sha256": {"type": "str", "no_log": False},
             "longest_seconds": {"type": "int"},
             "service": {"type": "str"},
@@ -70,6 +70,9 @@ def _parse(parameters: Mapping[str, Any]) -> RequestDecision:
 def _expectation(parameters: Mapping[str, Any]) -> Expectation:
     expect = {key: value for key, value in (parameters.get("expect") or {}).items() if value is not None}
     lists = {key: tuple(value) for key, value in expect.items() if isinstance(value, list)}
+    if "names" in expect:
+        lists["dns_names"], lists["ip_addresses"] = split_names(expect.pop("names"))
+        del lists["names"]
     return Expectation(
         **{**expect, **lists},
         allow_names=tuple(parameters.get("allow_names") or ()),

@@ -90,7 +90,7 @@ class SignerRig:
             "ca_bundle": signer_answers.root().pem,
             "targets": [self.target],
             "wait_timeout": 20,
-            "served_timeout": 1,
+            "wait": False,
         }
         return self.rig.run(**{**given, **options})
 

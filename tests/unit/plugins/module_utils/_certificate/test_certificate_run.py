@@ -133,7 +133,7 @@ def test_without_a_service_the_lease_is_named_after_the_secret() -> None:
         return Result(True, {})
 
     for secret in ("a", "b"):
-        options = {"service": None, "dns_names": ["a.example.com"], "allow_names": ["a.example.com"]}
+        options = {"service": None, "names": ["a.example.com"], "allow_names": ["a.example.com"]}
         run_with_lease(api, act, **options, common_name="system:node:a", secret={"name": secret})
     assert len(set(names)) == 2
     assert all(name.startswith("certflow-") for name in names)
@@ -163,8 +163,8 @@ CHANGED: tuple[dict[str, Any], ...] = (
     {"service": "victim"},
     {"namespace": "victim"},
     {"secret": {"name": "victim"}},
-    {"dns_names": ["hook.apps.svc", "kubernetes.default.svc"], "allow_names": ["kubernetes.default.svc"]},
-    {"ip_addresses": ["192.0.2.1"], "allow_names": ["192.0.2.1"]},
+    {"names": ["hook.apps.svc", "kubernetes.default.svc"], "allow_names": ["kubernetes.default.svc"]},
+    {"names": ["192.0.2.1"], "allow_names": ["192.0.2.1"]},
     {"expiration_seconds": 86400},
     {"key_type": "rsa-2048"},
 )

@@ -210,8 +210,8 @@ def test_a_discovery_that_finds_nothing_warns() -> None:
 
 
 def test_discovery_needs_a_service() -> None:
-    names = {"service": "", "dns_names": ["a.b"], "allow_names": ["a.b"]}
-    given = {**parameters(**names), "discover_targets": True, "served_timeout": 1, "on_stale": "fail"}
+    names = {"service": "", "names": ["a.b"], "allow_names": ["a.b"]}
+    given = {**parameters(**names), "discover_targets": True, "wait_timeout": 1, "on_stale": "fail"}
     with pytest.raises(RequestError) as error:
         k8s_csr.run(ScriptedApi(), given, True)  # type: ignore[arg-type]
     assert "discover_targets" in error.value.remedy

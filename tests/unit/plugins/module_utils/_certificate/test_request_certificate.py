@@ -190,7 +190,7 @@ def test_the_command_deletes_only_a_request_for_this_secret() -> None:
 CHANGES: list[dict[str, Any]] = [
     {"key_type": "rsa-2048"},
     {"expiration_seconds": 3600},
-    {"dns_names": ["hook.apps.svc.cluster.local"]},
+    {"names": ["hook.apps.svc.cluster.local"]},
     {"signer_name": "example.com/signer"},
 ]
 

@@ -92,7 +92,7 @@ def configuration(bundle: str) -> dict[str, Any]:
 def without_a_service() -> Intent:
     names = ["hook.apps.svc"]
     return intent(
-        service=None, signer_name="example.com/any", common_name="x", dns_names=names, allow_names=names
+        service=None, signer_name="example.com/any", common_name="x", names=names, allow_names=names
     )
 
 

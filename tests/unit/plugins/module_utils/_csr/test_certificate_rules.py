@@ -131,7 +131,7 @@ def test_renewal_is_a_third_of_the_lifetime_before_the_end_and_at_most_thirty_da
 KEY = authority.new_key()
 HASH = private_keys.public_key_sha256(KEY.public_key())
 HOUR = {"expiration_seconds": 3600}
-IP = {"ip_addresses": ["10.1.2.3"], "allow_names": ["10.1.2.3"]}
+IP = {"names": ["10.1.2.3"], "allow_names": ["10.1.2.3"]}
 NAMES_AND_IP = [*authority.dns(*OWN), *authority.addresses("10.1.2.3")]
 
 

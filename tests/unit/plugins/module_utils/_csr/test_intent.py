@@ -39,15 +39,15 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"secret": {"name": "hook_tls"}}, ("'hook_tls'",)),
     ({"secret": {"name": "a" * 254}}, ("254", "253")),
     ({"secret": {"name": "a" * 246}, "approve": False}, ("246", "-pending", "245")),
-    ({"dns_names": ["under_score"]}, ("'under_score'", "dns_names")),
-    ({"dns_names": [f"{LONG}.example.com"]}, ("64", "63")),
-    ({"ip_addresses": ["10.0.0.0/8"]}, ("'10.0.0.0/8'", "ip_addresses")),
-    ({"dns_names": ["kubernetes.default.svc"]}, ("'kubernetes.default.svc'", "allow_names:")),
-    ({"dns_names": ["other.apps.svc"]}, ("other.apps.svc", "apps/hook", "allow_names:")),
-    ({"dns_names": ["*.apps.svc"]}, ("['*.apps.svc']", "allow_names:")),
-    ({"ip_addresses": ["10.96.0.1"]}, ("10.96.0.1", "allow_names")),
-    ({"service": None, "dns_names": ["hook.example.com"]}, ("'hook.example.com'", "allow_names:")),
-    ({"service": None}, ("service,", "dns_names", "ip_addresses")),
+    ({"names": ["under_score"]}, ("'under_score'", "names")),
+    ({"names": [f"{LONG}.example.com"]}, ("64", "63")),
+    ({"names": ["10.0.0.0/8"]}, ("'10.0.0.0/8'", "names")),
+    ({"names": ["kubernetes.default.svc"]}, ("'kubernetes.default.svc'", "allow_names:")),
+    ({"names": ["other.apps.svc"]}, ("other.apps.svc", "apps/hook", "allow_names:")),
+    ({"names": ["*.apps.svc"]}, ("['*.apps.svc']", "allow_names:")),
+    ({"names": ["10.96.0.1"]}, ("10.96.0.1", "allow_names")),
+    ({"service": None, "names": ["hook.example.com"]}, ("'hook.example.com'", "allow_names:")),
+    ({"service": None}, ("service", "names")),
     ({"usages": ["client auth"]}, ("client-identity-not-allowed", "allow_client_identity:")),
     ({"usages": ["server auth"]}, (KUBELET_SERVING, "usages")),
     ({"usages": ["digital signature"]}, ("usages",)),
@@ -144,8 +144,8 @@ def test_a_client_certificate_has_no_names() -> None:
 
 def test_names_have_one_spelling_and_stand_once() -> None:
     """The certificate comes back in the normal form: another spelling would differ from it at every run."""
-    names, ips = ["Hook.Apps.SVC.", "hook.apps.svc.cluster.local"], ["0:0::1", "::1", "::ffff:192.0.2.1"]
-    wanted = intent(dns_names=names, ip_addresses=ips, allow_names=["::1", "192.0.2.1"])
+    names = ["Hook.Apps.SVC.", "hook.apps.svc.cluster.local", "0:0::1", "::1", "::ffff:192.0.2.1"]
+    wanted = intent(names=names, allow_names=["::1", "192.0.2.1"])
     assert wanted.request.dns_names == (*OWN, "hook.apps.svc.cluster.local")
     assert wanted.request.ip_addresses == ("::1", "192.0.2.1")
 
@@ -155,7 +155,7 @@ def test_names_without_a_service_are_verified_by_the_first() -> None:
         service=None,
         signer_name=CUSTOM,
         common_name="x",
-        dns_names=["a.example.com", "b.example.com"],
+        names=["a.example.com", "b.example.com"],
         allow_names=["a.example.com", "b.example.com"],
     )
     assert wanted.verified_name == "a.example.com"

@@ -210,7 +210,7 @@ LONG = ".".join(["a" * 63] * 3 + ["b" * 61])
 
 def test_well_formed_names() -> None:
     assert len(LONG) == 253
-    name_policy.check_names(["a", "A.b-c.d1", "*.example.com", "1a", LONG], ["10.0.0.1", "::1"])
+    name_policy.check_names(["a", "A.b-c.d1", "*.example.com", "1a", LONG, "10.0.0.1", "::1"])
 
 
 @pytest.mark.parametrize(
@@ -229,16 +229,21 @@ def test_well_formed_names() -> None:
     ],
 )
 def test_malformed_dns_name(name: str) -> None:
-    with fails("invalid-request", repr(name), "dns_names"):
-        name_policy.check_names(["fine", name], [])
+    with fails("invalid-request", repr(name), "names"):
+        name_policy.check_names(["fine", name])
+
+
+def test_addresses_among_names_are_found_in_any_notation() -> None:
+    names = ["Hook.Example.", "::ffff:10.0.0.1", "hook.example", "10.0.0.1", "fd00:0::1"]
+    assert name_policy.split_names(names) == (("hook.example",), ("10.0.0.1", "fd00::1"))
 
 
 @pytest.mark.parametrize(
-    "address", ["10.0.0", "10.0.0.256", "10.0.0.0/8", "hook", "", "010.0.0.1", "fe80::1%eth0", "[::1]"]
+    "address", ["10.0.0", "10.0.0.256", "10.0.0.0/8", "", "010.0.0.1", "fe80::1%eth0", "[::1]"]
 )
 def test_malformed_address(address: str) -> None:
-    with fails("invalid-request", repr(address), "ip_addresses"):
-        name_policy.check_names([], ["10.0.0.1", address])
+    with fails("invalid-request", repr(address), "names"):
+        name_policy.check_names(["10.0.0.1", address])
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.unit.plugins.module_utils._csr.flow import intent
 
 
 def options(on_stale: Any) -> ServingOptions:
-    return k8s_csr._serving_options({"on_stale": on_stale, "served_timeout": 7}, intent(), None)
+    return k8s_csr._serving_options({"on_stale": on_stale, "wait_timeout": 7}, intent(), None)
 
 
 @pytest.mark.parametrize(
