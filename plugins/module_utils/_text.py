@@ -15,7 +15,7 @@ import difflib
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 # Control (C0, DEL, C1), format (bidirectional marks, zero-width characters, tags), surrogates, line and paragraph
@@ -27,6 +27,7 @@ LONGEST_QUOTE = 80
 # A message of a cluster may have any length.
 LONGEST_TEXT = 600
 LONGEST_NAME = 200
+MOST_NAMES = 5
 # The parts that a name must not have: braces of templates, the header with which a template sets its own delimiters, the beginning
 # of the keys by which Ansible marks a dictionary as another type, and parts that lead a path out of its directory, because Ansible
 # uses names of hosts and groups as file names (host_vars/, caches of facts).
@@ -131,6 +132,17 @@ def quoted(value: object) -> str:
 def plural(number: object, noun: str) -> str:
     """Return a number with its noun, such as "1 step" and "2 steps"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def nearest(word: str, names: Collection[str]) -> str:
+    """Return the most similar names and the number of the others, or "none"."""
+    return some(difflib.get_close_matches(word, names, max(1, len(names)), cutoff=0)) or "none"
+
+
+def some(names: Sequence[str]) -> str:
+    """Return at most five of the names, and the number of the others: "a, b, c, d, e and 62 more"."""
+    shown = ", ".join(map(visible, names[:MOST_NAMES]))
+    return f"{shown} and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else shown
 
 
 def suggestion(word: str, names: Iterable[str]) -> str:

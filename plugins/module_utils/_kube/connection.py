@@ -54,6 +54,9 @@ TRANSPORT_OPTIONS = (
     "impersonate_groups",
 )
 
+# AWX sets this variable in each job, and gives the file of a credential a new path each time.
+AWX = "AWX_PRIVATE_DATA_DIR"
+CREDENTIAL = "the credential of this AWX job"
 TRUE = frozenset(("1", "true", "yes", "on", "y", "t", "enabled"))
 FALSE = frozenset(("0", "false", "no", "off", "n", "f", "disabled"))
 
@@ -128,6 +131,8 @@ def choose(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connection
     env = {name: environ[variable] for name, variable in variables.items() if variable}
     in_task = {name: f"the task's option {name}" for name in task}
     in_env = {name: f"the environment's {variables[name]}" for name in env}
+    if "kubeconfig" in env and environ.get(AWX):
+        in_env["kubeconfig"] = CREDENTIAL
 
     _refuse(in_task, KUBECONFIG_OPTIONS, in_task, DIRECT_OPTIONS)
     kind = _kind(task)

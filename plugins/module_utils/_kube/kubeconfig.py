@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .._paths import existing, expand
-from .._text import quoted, visible
-from .connection import Connection, ConnectionSources, ExecPlugin, choose, is_content
+from .._text import nearest, quoted, visible
+from .connection import CREDENTIAL, Connection, ConnectionSources, ExecPlugin, choose, is_content
 from .errors import AuthenticationError, ConfigurationError, KubeconfigError
 from .kubeconfig_parsing import MOST_BYTES, REPAIR, check_fields, load_yaml, too_large
 
@@ -39,6 +39,7 @@ DEFAULT_KUBECONFIG = "~/.kube/config"
 # The directory that Kubernetes mounts into a pod: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 VAULT_HEADER = "$ANSIBLE_VAULT"
+OF_CREDENTIAL = f"of {CREDENTIAL}"
 SECTIONS = {"clusters": "cluster", "contexts": "context", "users": "user"}
 # Option -> field of a Connection.
 TRANSPORT_FIELDS = {
@@ -72,16 +73,19 @@ class Kubeconfig:
     current_contexts: tuple[str, ...]
 
     def entry(self, section: str, name: str) -> KubeconfigEntry:
-        """Return the entry with a name. Raises ConfigurationError, which lists the existing names."""
-        content = self.entries[section].get(name)
-        if content is None:
-            known = ", ".join(sorted(self.entries[section])) or "none"
-            raise ConfigurationError(
-                f"kubeconfig {self.where} has no {SECTIONS[section]} named {quoted(name)}",
-                evidence=(f"{section}: {known}",),
-                remedy=f"Set context to one of these: {known}" if section == "contexts" else REPAIR,
-            )
-        return content
+        """Return the entry with a name. Raises ConfigurationError, which shows the most similar names."""
+        entries = self.entries[section]
+        if name in entries:
+            return entries[name]
+        known = nearest(name, entries)
+        remedy = f"Set context to one of these: {known}" if section == "contexts" else REPAIR
+        if self.where == OF_CREDENTIAL:
+            remedy = f"Update the inventory source, or attach the credential whose kubeconfig has this {SECTIONS[section]}"
+        raise ConfigurationError(
+            f"kubeconfig {self.where} has no {SECTIONS[section]} named {quoted(name)}",
+            evidence=(f"{section}: {known}",),
+            remedy=remedy,
+        )
 
 
 def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connection:
@@ -235,7 +239,7 @@ def _load(source: Any, origin: str) -> Kubeconfig:
             f"{origin} is the text of a kubeconfig, but a path or a dictionary is expected",
             remedy="Set a dictionary: kubeconfig: '{{ the_text | from_yaml }}'",
         )
-    where = f"{source} ({origin})"
+    where = OF_CREDENTIAL if origin == CREDENTIAL else f"{source} ({origin})"
     paths = [expand(path) for path in str(source).split(os.pathsep) if path]
     existing = [path for path in paths if os.path.exists(path)]
     if not existing:

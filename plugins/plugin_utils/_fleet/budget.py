@@ -18,8 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import some
+
 from .._report import run_statuses
-from .._variables.values import is_blank, shown, some
+from .._variables.values import is_blank, shown
 from . import outcomes, stages
 from .run_state import ClusterState, RunState
 

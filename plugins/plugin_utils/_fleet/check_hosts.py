@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import some
+
 from .._variables import check_variables
 from .._variables.specs import Spec
-from .._variables.values import UNREADABLE, is_blank, some
+from .._variables.values import UNREADABLE, is_blank
 from . import fleet_operations, host_patterns
 
 #: The file that the first line of a run without an inventory names.

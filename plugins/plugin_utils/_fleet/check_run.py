@@ -14,12 +14,14 @@ from typing import Any
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
 from .._variables.check_variables import Check
 from .._variables.values import is_blank, shown
 from . import budget, check_hosts, durations, plan, stages, windows
 from .budget import Budget
 from .check_hosts import RunInput
+from .cluster_run import DEADLINE_MARGIN
 from .overlap import Member, find_overlap
 from .stages import Assignment
 
@@ -39,6 +41,7 @@ def find_problems(run: RunInput) -> list[str]:
         *variables,
         *assign_stages(run).problems,
         *_unsuitable(run),
+        *_short_deadlines(run),
         *_shared_clusters(run),
     ]
 
@@ -68,6 +71,30 @@ def is_true(value: Any) -> bool:
 def _unsuitable(run: RunInput) -> Iterator[str]:
     if is_true(run.shared("certflow_fail_on_change")) and not run.reads_only:
         yield "certflow_fail_on_change is for runs that write nothing. Add --check, or remove certflow_fail_on_change."
+
+
+def _short_deadlines(run: RunInput) -> Iterator[str]:
+    """Yield the problem of the first host whose deadline is too short for one step of an upgrade and its way back."""
+    if run.spec.name != "snapshot_controller" or run.reads_only:
+        return
+    # Only an upgrade loads the code of an upgrade.
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller import (  # noqa: PLC0415
+        ARGUMENTS,
+    )
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.engine import (  # noqa: PLC0415
+        UNDO_SECONDS,
+    )
+
+    for host, values in run.hosts.items():
+        step = values.get("snapshot_controller_step_timeout")
+        seconds = ARGUMENTS["step_timeout"]["default"] if is_blank(step) else int(str(step))
+        least = seconds + UNDO_SECONDS + DEADLINE_MARGIN
+        if 0 < durations.to_seconds(values.get("certflow_deadline")) < least:
+            yield (
+                f"{visible(host)}: certflow_deadline is shorter than {least} s, which one step of an upgrade and its way back may take."
+                " Set a longer one, or a shorter snapshot_controller_step_timeout."
+            )
+            return
 
 
 def _shared_clusters(run: RunInput) -> Iterator[str]:

@@ -59,11 +59,15 @@ def details(result: Mapping[str, Any]) -> dict[str, Any]:
     steps = [
         step for step in result.get("steps") or () if isinstance(step, Mapping) and not step.get("undoes")
     ]
-    shown = [{key: step[key] for key in ("id", "hop", "changed") if key in step} for step in steps]
-    # A plan has no steps that were carried out, but steps that are due.
-    due = [{"id": step, "changed": True} for step in result.get("due") or ()]
+    due = result.get("due") or ()
+    # A plan has no steps that were carried out, but steps that are due. Their titles are for the summary.
+    planned = [{**step, "changed": True} for step in result.get("plan") or () if step.get("id") in due]
+    shown = [
+        {key: step[key] for key in ("id", "hop", "changed", *(() if steps else ("title",))) if key in step}
+        for step in steps or planned
+    ]
     digests = {plan.DIGESTS: result[plan.DIGESTS]} if result.get(plan.DIGESTS) else {}
-    return {**({"steps": shown or due} if shown or due else {}), **digests}
+    return {**({"steps": shown} if shown else {}), **digests}
 
 
 def describe_certificate(run: OperationRun) -> dict[str, Any]:
@@ -98,7 +102,9 @@ def describe_upgrade(run: OperationRun) -> dict[str, Any]:
     old = (result.get("installed") or {}).get("version") or ""
     new = str(result.get("version") or "")
     reason = _planned_upgrade(run, old, new) if run.is_planned else _done_upgrade(run, old, new)
-    return {"reason": reason, "before": old, "after": new, **details(result)}
+    # The tag plan tries no step, so each step may be due.
+    due = {"due": [step.get("id") for step in result.get("plan") or ()]} if run.is_planned else {}
+    return {"reason": reason, "before": old, "after": new, **details({**due, **result})}
 
 
 def _done_upgrade(run: OperationRun, old: str, new: str) -> str:

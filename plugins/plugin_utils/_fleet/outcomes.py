@@ -46,6 +46,8 @@ OF_ITS_OWNERS = frozenset(
 )
 #: A cluster with one of these outcomes is only counted in the output, without a line of its own.
 QUIET = frozenset((OK, PLANNED, SKIPPED))
+# The lines of the summary for a cluster that is planned. The report has every step.
+MOST_PLAN_LINES = 20
 
 #: Code of a failure -> outcome. Every other code is a failure.
 STATUS_OF_CODE = {
@@ -88,9 +90,9 @@ def status_of_failure(code: str, wrote: bool) -> str:
 
 
 def progress_line(progress: Progress, host: str, status: str, seconds: float) -> str:
-    """Return a line such as "[37/100] prod-eu-3 changed in 12 s (failed 2 of 5)"."""
+    """Return a line such as "[37/100] prod-eu-3 changed in 12 s (2 failed, 5 allowed)"."""
     took = f" in {show_seconds(seconds)}" if status not in (WAITING, NOT_STARTED) else ""
-    budget = f" (failed {progress.failed} of {progress.limit})" if progress.failed else ""
+    budget = f" ({progress.failed} failed, {progress.limit} allowed)" if progress.failed else ""
     return f"[{progress.done}/{progress.total}] {visible(host)} {status}{took}{budget}"
 
 
@@ -104,19 +106,34 @@ def count_line(statuses: Iterable[str]) -> str:
 
 
 def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a line for each cluster whose outcome is not quiet, failures first, and a line with the counts.
+    """Return lines for each cluster that did not end as it was, failures first, and a line with the counts.
 
-    outcomes: the outcome of each host: status, reason.
+    outcomes: the outcome of each host: status, reason, remedy, and in a plan the steps.
     """
-    places = {name: place for place, name in enumerate(STATUSES)}
-    loud = [
-        (places[row["status"]], host, row) for host, row in outcomes.items() if row["status"] not in QUIET
-    ]
-    lines = [
-        f"{visible(host)}: {row['status']}: {visible(str(row.get('reason', '')))}"
-        for _place, host, row in sorted(loud, key=lambda entry: entry[0])
-    ]
+    shown = [row for row in outcomes.items() if row[1]["status"] not in QUIET - {PLANNED}]
+    shown.sort(key=lambda row: [*STATUSES].index(row[1]["status"]))
+    lines = [line for host, row in shown for line in (f"{visible(host)}: {_words(row)}", *_plan_lines(row))]
     return [*lines, count_line(str(row["status"]) for row in outcomes.values())]
+
+
+def _words(outcome: Mapping[str, Any]) -> str:
+    """Return the status, the reason and the remedy of a cluster in one line."""
+    reason, remedy = (visible(str(outcome.get(key) or "")) for key in ("reason", "remedy"))
+    return (
+        f"{outcome['status']}: {reason.rstrip('.')}. {remedy}."
+        if remedy
+        else f"{outcome['status']}: {reason}"
+    )
+
+
+def _plan_lines(outcome: Mapping[str, Any]) -> list[str]:
+    """Return a line for each step that a planned upgrade would carry out."""
+    steps = outcome.get("steps") or () if outcome["status"] == PLANNED else ()
+    lines = [
+        visible(f"to {step['hop']}, {step['id']}: {step['title']}") for step in steps if step.get("title")
+    ]
+    more = len(lines) + 2 - MOST_PLAN_LINES
+    return [f"  {line}" for line in (lines if more < 2 else [*lines[:-more], f"and {more} more steps"])]
 
 
 def unfinished_line(hosts: Sequence[str], at: str) -> str:

@@ -49,6 +49,7 @@ STATE = "~/.local/state/certflow.kubernetes"
 JOB_NAME = "certflow_job_name"
 #: AWX ends a job that prints nothing for a time that its administrator sets. Seconds.
 SOAK_LINES = 60.0
+REASON_BELOW = "The summary of the run has the reason"
 SKIPPED = "--tags selected no task of the role. The role did not run, and nothing was written"
 
 display = Display()
@@ -191,10 +192,10 @@ class Step:
             return True
 
     def report(self) -> dict[str, Any]:
-        """Return the outcome of the host. The host fails if it is a failure."""
+        """Fail the host if its outcome is a failure. The summary has the reason."""
         outcome = self._outcomes()[self._host]
-        words = f"{outcome['status']}: {visible(str(outcome.get('reason', '')))}"
-        return {"failed": outcomes.is_failure(outcome), "msg": words}
+        words = dict.fromkeys(filter(None, (outcome["status"], outcome.get("code"))))
+        return {"failed": outcomes.is_failure(outcome), "msg": f"{', '.join(words)}. {REASON_BELOW}"}
 
     def end(self) -> dict[str, Any]:
         """End the run, write the report, and print the summary. Return its last lines, and the artifacts for later jobs."""

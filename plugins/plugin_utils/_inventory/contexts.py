@@ -21,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_parsing
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import KubeconfigError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, safe_name
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import nearest, quoted, safe_name
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,7 @@ def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[s
                 raise CertflowError(
                     f"no context matches {pattern!r} of {option}",
                     code="invalid-connection",
-                    evidence=names,
-                    remedy=f"use one of these names: {', '.join(sorted(names))}"
+                    remedy=f"use one of these names: {nearest(pattern, names)}"
                     if names
                     else "check the paths",
                 )
@@ -185,7 +184,6 @@ def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[s
         raise CertflowError(
             "no context is left" if names else "the kubeconfigs have no context",
             code="invalid-connection",
-            evidence=names,
             remedy="check include and exclude" if names else "check the paths",
         )
     return [context for context in found if context.name in chosen]

@@ -16,10 +16,10 @@ from functools import cache
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import some, visible
 
 from .specs import FACTS, OWN_VARIABLES, PLAYBOOK_VARIABLES, REPORT, Option, Spec
-from .values import UNDEFINED, UNREADABLE, closest, did_you_mean, is_blank, is_unset, listed, shown, some
+from .values import UNDEFINED, UNREADABLE, closest, did_you_mean, is_blank, is_unset, listed, shown
 
 #: A further check of a variable that has a value of the right type. It yields problems, one line each.
 Check = Callable[[Any], Iterable[str]]

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
@@ -21,7 +21,6 @@ UNREADABLE = object()
 #: A misspelt name differs from the one that it means by at most so many letters.
 LETTERS = 2
 #: At most so many hosts are listed in a message.
-MOST_NAMES = 5
 _KINDS: dict[type, str] = {
     bool: "a boolean",
     Mapping: "a dictionary",
@@ -78,12 +77,6 @@ def listed(words: Iterable[Any]) -> str:
     """Return the words as "a, b and c"."""
     *most, last = map(str, words)
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def some(names: Sequence[str]) -> str:
-    """Return the names of hosts, at most five of them."""
-    names_shown = ", ".join(map(visible, names[:MOST_NAMES]))
-    return f"{names_shown} and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else names_shown
 
 
 def closest(word: str, names: Iterable[str]) -> str:

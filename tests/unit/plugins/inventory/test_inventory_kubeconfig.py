@@ -112,15 +112,13 @@ def test_patterns(include: list[str], exclude: list[str], left: list[str]) -> No
 def test_patterns_that_cannot_be_meant(
     include: list[str], exclude: list[str], names: tuple[str, ...]
 ) -> None:
-    with fails("invalid-connection", *names) as caught:
+    with fails("invalid-connection", *names):
         contexts.wanted(found("prod-a", "test"), include, exclude)
-    assert caught.value.evidence == ("prod-a", "test")
 
 
 def test_kubeconfigs_without_a_context() -> None:
-    with fails("invalid-connection") as caught:
+    with fails("invalid-connection"):
         contexts.wanted(found(), [], [])
-    assert caught.value.evidence == ()
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,32 @@ def test_several_files(tmp_path: Path) -> None:
     assert (b.host, b.token_file) == ("https://b:6443", str(tmp_path / "two" / "token"))
 
 
+def test_a_missing_context_shows_the_nearest_ones(tmp_path: Path) -> None:
+    """Of a large fleet, five names and the number of the others."""
+    content = config()
+    entry = content["contexts"][0]["context"]
+    content["contexts"] = [
+        {"name": f"prod-{number}", "context": entry} for number in (*range(60), "eu-1", "eu-2")
+    ]
+    path = write(tmp_path / "kc", content)
+    error = refused({"kubeconfig": path, "context": "prod-eu-3"})
+    assert not absent(["prod-eu-1,", "prod-eu-2,", "57"], error.remedy)
+    assert not absent(["prod-eu-1,", "57"], " ".join(error.evidence))
+    assert len(f"{error} {error.evidence}") < 500 + len(path)
+
+
+def test_a_job_of_awx_names_its_credential(tmp_path: Path) -> None:
+    """AWX gives the file of the credential a path that no user knows."""
+    path = write(tmp_path / "kc", config())
+    job = {"K8S_AUTH_KUBECONFIG": path, "AWX_PRIVATE_DATA_DIR": "/runner"}
+    error = refused({"context": "b"}, job)
+    assert not absent(["credential", "b"], error.cause)
+    assert not absent(["credential", "inventory"], error.remedy)
+    assert path not in f"{error}{error.evidence}"
+    assert path not in refused({}, {**job, "K8S_AUTH_KUBECONFIG": f"{path}x"}).cause
+    assert path in refused({"kubeconfig": path, "context": "b"}, job).cause, "a file of the project"
+
+
 def test_several_current_contexts(tmp_path: Path) -> None:
     """kubectl takes the first, the kubernetes package the last: only the user can know."""
     paths = [write(tmp_path / name, config(name=name)) for name in "ab"]
@@ -576,7 +602,7 @@ def test_a_context_that_is_absent_lists_those_there(tmp_path: Path) -> None:
     error = refused({"kubeconfig": write(tmp_path / "kc", content), "context": "pord"})
     assert error.code == "invalid-connection"
     assert not absent(["'pord'"], error.cause)
-    assert not absent(["a,", "dev,", "prod"], error.remedy)
+    assert not absent(["prod,", "dev,", "a"], error.remedy)
 
 
 FILES: dict[str, tuple[str, tuple[str, ...]]] = {

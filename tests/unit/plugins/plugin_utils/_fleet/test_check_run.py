@@ -49,6 +49,7 @@ def problems(*hosts: dict[str, Any], size: int = 9, **options: Any) -> list[str]
 
 UID = "0a1b2c3d-0000-4000-8000-000000000000"
 X, Y = {"certflow_context": "x"}, {"certflow_context": "y"}
+UPGRADE = {"snapshot_controller_version": "8.7.0"}
 MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
     ((X, Y), {}),
     (({},), {"size": 1}),  # the only host of the inventory takes its cluster from the environment
@@ -59,6 +60,15 @@ MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
     ((X, Y), {"pattern": "clusters", "groups": {"eu": ["eu"], "clusters": ["h0"], "all": ["eu", "h0"]}}),
     ((X, Y), {"reads_only": True, "shared": {"certflow_fail_on_change": "yes"}}),
     ((X, Y), {"shared": {"certflow_fail_on_change": "no"}}),
+    ((X, Y), {"playbook": "upgrade", "shared": {**UPGRADE, "certflow_deadline": "13m"}}),
+    ((X, Y), {"playbook": "upgrade", "shared": {**UPGRADE, "certflow_deadline": "1m"}, "reads_only": True}),
+    (
+        (X, Y),
+        {
+            "playbook": "upgrade",
+            "shared": {**UPGRADE, "certflow_deadline": "5m", "snapshot_controller_step_timeout": 60},
+        },
+    ),
     # AWX answers an optional question with an empty text.
     ((X, Y), {"shared": dict.fromkeys(spec_of("certificates").shared, "")}),
     (
@@ -151,6 +161,16 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ((X,), {"shared": {"certflow_until": "cannary"}}, "Did you mean canary?"),
     ((X,), {"shared": {"certflow_deadline": "soon"}}, "certflow_deadline is not a duration: 'soon'."),
     ((X,), {"shared": {"certflow_deadline": 0}}, "certflow_deadline"),
+    (
+        (X, {**Y, **UPGRADE, "certflow_deadline": "12m"}),
+        {"playbook": "upgrade", "shared": UPGRADE},
+        "h1: certflow_deadline",
+    ),
+    (
+        (X, {**Y, "certflow_deadline": "12m", "snapshot_controller_step_timeout": "900"}),
+        {"playbook": "upgrade", "shared": UPGRADE},
+        "h1: certflow_deadline is shorter than 1026 s",
+    ),
     ((X, {**Y, "certflow_window": {"start": "22:00"}}), {}, "h1: certflow_window lacks end."),
     ((X, {**Y, "certflow_window": UNDEFINED}), {}, "h1: certflow_window refers to a variable"),
     (

@@ -156,13 +156,21 @@ def test_a_signal_leaves_the_cluster_started(rig: Rig) -> None:
     assert rig.status("c2") == "started"
 
 
+def test_a_recorded_failure_is_printed_once(rig: Rig) -> None:
+    """The end of the run prints it and fails the host. The result of the work has no second copy."""
+    failed = {"failed": True, "changed": True, "code": "x", "cause": "broken", "plan": [{"id": "p" * 9000}]}
+    answer = rig.work("c2", failed)
+    assert answer == {"changed": True, "msg": "broken", cluster_run.OUTCOME: answer[cluster_run.OUTCOME]}
+    assert rig.status("c2") == "failed"
+    assert rig.work("c3", failed, phase=cluster_run.VERIFY)["failed"], "the user's check must not run"
+
+
 class TaskTimeoutError(BaseException):
     """Ansible's error has this name."""
 
 
 def test_a_deadline_that_has_passed(rig: Rig) -> None:
     answer = rig.work("c2", TaskTimeoutError("timed out"), deadline=1)
-    assert answer["failed"]
     assert answer[cluster_run.OUTCOME]["code"] == "deadline-exceeded"
     assert rig.status("c2") == "failed"
 

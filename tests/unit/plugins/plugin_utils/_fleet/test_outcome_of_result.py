@@ -87,5 +87,14 @@ def test_the_steps_of_a_report() -> None:
     assert outcome_of_result.details({"steps": [done, undone, "x"]}) == {
         "steps": [{"id": "crds", "hop": "8.7.0", "changed": False}]
     }
-    assert outcome_of_result.details({"due": ["crds"]}) == {"steps": [{"id": "crds", "changed": True}]}
+    plan = [{"id": name, "hop": "8.7.0", "title": "Apply", "x": 1} for name in ("crds", "rbac")]
+    rows = [{"id": name, "hop": "8.7.0", "changed": True, "title": "Apply"} for name in ("crds", "rbac")]
+    read_only = OperationRun({**upgrade("8.1.0"), "plan": plan}, False, True)
+    assert outcome_of_result.describe_upgrade(read_only)["steps"] == rows, "the tag plan"
+    assert outcome_of_result.details({"plan": plan}) == {}, "a failure that tried no step"
+    assert outcome_of_result.details({"plan": plan, "due": ["crds"]}) == {"steps": rows[:1]}
+    assert outcome_of_result.details({"plan": plan, "due": []}) == {}
+    assert outcome_of_result.details({"plan": plan, "due": ["crds"], "steps": [done]}) == {
+        "steps": [{"id": "crds", "hop": "8.7.0", "changed": False}]
+    }
     assert outcome_of_result.details({}) == {}

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._codes import CODES
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes
@@ -83,12 +85,12 @@ LINES = (
         "prod-eu-3",
         "changed",
         12.3,
-        "[37/100] prod-eu-3 changed in 12 s (failed 2 of 5)",
+        "[37/100] prod-eu-3 changed in 12 s (2 failed, 5 allowed)",
     ),
     (Progress(1, 1, 0, 0), "a", "ok", 0.2, "[1/1] a ok in 0 s"),
-    (Progress(2, 9, 1, 0), "a", "failed", 130, "[2/9] a failed in 2 min 10 s (failed 1 of 0)"),
+    (Progress(2, 9, 1, 0), "a", "failed", 130, "[2/9] a failed in 2 min 10 s (1 failed, 0 allowed)"),
     (Progress(2, 9, 0, 3), "a", "waiting", 0, "[2/9] a waiting"),
-    (Progress(2, 9, 1, 0), "a", "not started", 0, "[2/9] a not started (failed 1 of 0)"),
+    (Progress(2, 9, 1, 0), "a", "not started", 0, "[2/9] a not started (1 failed, 0 allowed)"),
     (Progress(2, 9, 0, 0), "\u202ea\nb", "ok", 1, "[2/9] \\u202ea b ok in 1 s"),
 )
 
@@ -115,11 +117,11 @@ def test_the_summary_has_failures_first_and_counts_quiet_clusters() -> None:
         "a": {"status": "ok", "reason": "x"},
         "b": {"status": "changed", "reason": "renewed"},
         "c": {"status": "unreachable", "reason": "no\nanswer\x1b[2J"},
-        "d": {"status": "failed", "reason": "y"},
+        "d": {"status": "failed", "reason": "y.", "remedy": "Do z"},
         "e": {"status": "ok", "reason": "x"},
     }
     assert outcomes.summary_lines(found) == [
-        "d: failed: y",
+        "d: failed: y. Do z.",
         "c: unreachable: no answer\\x1b[2J",
         "b: changed: renewed",
         "5 clusters: 1 failed, 1 unreachable, 1 changed, 2 ok",
@@ -129,6 +131,28 @@ def test_the_summary_has_failures_first_and_counts_quiet_clusters() -> None:
 def test_a_quiet_fleet_has_a_short_summary() -> None:
     found = {f"h{number}": {"status": "ok", "reason": "the certificate is kept"} for number in range(100)}
     assert outcomes.summary_lines(found) == ["100 clusters: 100 ok"]
+
+
+def test_a_plan_has_a_line_for_each_cluster_and_each_step() -> None:
+    steps = [{"id": f"s{number}", "hop": "8.7.0", "changed": True, "title": "t"} for number in range(30)]
+    found: dict[str, dict[str, Any]] = {
+        "a": {
+            "status": "planned",
+            "reason": "would install",
+            "steps": steps[:2],
+        },
+        "b": {"status": "planned", "reason": "nothing to change", "steps": []},
+        "c": {"status": "planned", "reason": "would install", "steps": steps},
+    }
+    lines = outcomes.summary_lines(found)
+    assert lines[:4] == [
+        "a: planned: would install",
+        "  to 8.7.0, s0: t",
+        "  to 8.7.0, s1: t",
+        "b: planned: nothing to change",
+    ]
+    assert len(lines[4:-1]) == outcomes.MOST_PLAN_LINES
+    assert "12" in lines[-2], "the number of further steps"
 
 
 def test_the_line_about_a_killed_run() -> None:
