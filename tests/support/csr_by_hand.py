@@ -173,8 +173,8 @@ def with_usages(ca: pki.KeyPair, user: str, usages: Iterable[str]) -> pki.KeyPai
         .not_valid_before(model.not_valid_before_utc)
         .not_valid_after(model.not_valid_after_utc)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(pki.authority(ca), critical=False)
     )
+    builder = pki.with_authority(builder, ca)
     bits = {KEY_USAGES[usage] for usage in usages if usage in KEY_USAGES}
     # The last two bits have a meaning only together with key agreement.
     bits |= {"key_agreement"} if bits & {"encipher_only", "decipher_only"} else set()

@@ -41,6 +41,8 @@ class AdminClient:
     ) -> None:
         self._address = urllib.parse.urlsplit(url).netloc
         self._tls = ssl.create_default_context(cafile=str(ca))
+        self._tls.verify_flags &= ~ssl.VERIFY_X509_STRICT  # a CA without key identifiers
+        self._tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate as the anchor, as in Go
         self._tls.load_cert_chain(certificate, key)
         self._user_agent = user_agent
         self._timeout = timeout

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
 import signal
 import socket
+import ssl
 import time
 import uuid
 from dataclasses import asdict, replace
@@ -20,8 +22,8 @@ import yaml
 
 from tests.support.clusters import (
     audit,
-    aws_tokens,
     components,
+    control_plane_pki,
     image,
     kubeconfig,
     node,
@@ -34,7 +36,8 @@ from tests.support.clusters.client import AdminApiError, AdminClient
 from tests.support.clusters.components import Ports
 from tests.support.clusters.errors import ClusterError, tail
 from tests.support.clusters.pins import KUBERNETES
-from tests.support.clusters.profiles import EKS_CONTROLLER, PROFILES, Profile
+from tests.support.clusters.profiles import PROFILES, Profile
+from tests.support.clusters.rotation import Rotation
 
 if TYPE_CHECKING:
     import datetime
@@ -42,14 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+LEADER = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager"
 READY_TIMEOUT = 300.0  # on a busy machine. The usual time is below 10.
-_SERVER_NAMES = (
-    "kubernetes",
-    "kubernetes.default",
-    "kubernetes.default.svc",
-    "kubernetes.default.svc.cluster.local",
-    "localhost",
-)
 
 
 class PortTakenError(ClusterError):
@@ -77,7 +74,7 @@ class Cluster:
         directory.mkdir(mode=0o700)
         _describe(directory, name, profile_name, free_ports())
         (directory / "audit-policy.yaml").write_text(yaml.safe_dump(audit.POLICY))
-        _make_pki(directory / "pki", PROFILES[profile_name])
+        control_plane_pki.make(directory / "pki", PROFILES[profile_name])
         if PROFILES[profile_name].node:
             node_files.write(directory)
         return cls(directory)
@@ -97,12 +94,12 @@ class Cluster:
 
     @property
     def ca_pem(self) -> str:
-        """The cluster's CA.
+        """The cluster's CA, and during a rotation both CAs.
 
         It signs the serving certificate and clients, and also CSRs unless the profile has another CA for
         them.
         """
-        return (self.directory / "pki" / "ca.crt").read_text()
+        return (self.directory / "pki" / pki.BUNDLE).read_text()
 
     @property
     def audit_log(self) -> Path:
@@ -261,6 +258,34 @@ class Cluster:
             if (process := processes.recorded(record)) and process.alive
         )
 
+    def rotation(self, *, subject: str = "kubernetes", key_identifiers: bool = True) -> Rotation:
+        """Return a rotation of the CA that has not begun, with the subject of the successor."""
+        return Rotation(self, pki.make_ca(subject, key_identifiers=key_identifiers))
+
+    def reload(self) -> None:
+        """Let all programs use the keys and certificates that are there now, and return when they do.
+
+        The API server reads its files again when they change. The signers are restarted. The administrator's kubeconfig stays.
+        """
+        signers = [name for name in ("kube-controller-manager", "eks-signer") if name in self.running]
+        for component in signers:
+            self.stop(component)
+        self._write_kubeconfigs({"controller-manager.kubeconfig": "controller-manager"})
+        serving = (self.directory / "pki" / "apiserver.crt").read_text()
+        self._wait_for("its certificate", lambda: serving.startswith(self.served_pem().strip()))
+        with contextlib.suppress(AdminApiError):  # the stopped one holds it for some seconds more
+            self.api("DELETE", LEADER)
+        for component in signers:
+            self.start(component)
+        for namespace in ("default", "kube-system"):
+            path = f"/api/v1/namespaces/{namespace}/configmaps/kube-root-ca.crt"
+            self._wait_for(path, partial(self._is_published, path))
+
+    def served_pem(self) -> str:
+        """Return the certificate that the API server serves on a new connection."""
+        address = PROFILES[self.profile_name].loopback
+        return ssl.get_server_certificate((address, self._ports.apiserver))
+
     # Internals
 
     @property
@@ -355,12 +380,19 @@ class Cluster:
         files = {"kubeconfig": "admin", "controller-manager.kubeconfig": "controller-manager"}
         if self._profile.node:
             files |= {f"{name}.kubeconfig": name for name in ("scheduler", "kubelet", "kube-proxy")}
+        self._write_kubeconfigs(files)
+
+    def write_kubeconfig(self) -> None:
+        """Write the administrator's kubeconfig with the CAs that the cluster publishes now."""
+        self._write_kubeconfigs({"kubeconfig": "admin"})
+
+    def _write_kubeconfigs(self, files: Mapping[str, str]) -> None:
         for file, pair in files.items():
             user = kubeconfig.with_certificate(pki.KeyPair.read(self.directory / "pki", pair))
             self._write_kubeconfig(self.directory / file, user)
 
     def _admin(self, timeout: float = 60.0) -> AdminClient:
-        paths = (self.directory / "pki" / name for name in ("ca.crt", "admin.crt", "admin.key"))
+        paths = (self.directory / "pki" / name for name in (pki.BUNDLE, "admin.crt", "admin.key"))
         return AdminClient(self.url, *paths, timeout=timeout)
 
     def _wait_for(self, what: str, condition: Callable[[], object]) -> None:
@@ -380,6 +412,9 @@ class Cluster:
             time.sleep(0.05)
         log = tail(self.log(list(self._children)[-1])) if self._children else ""
         raise ClusterError(f"cluster {self.name}: waited {READY_TIMEOUT:.0f} s for {what}{answer}{log}")
+
+    def _is_published(self, path: str) -> bool:
+        return bool(self.api("GET", path)["data"]["ca.crt"] == self.ca_pem)
 
     def _raise_if_ended(self) -> None:
         for component, child in self._children.items():
@@ -413,27 +448,3 @@ def free_ports() -> Ports:
 def _describe(directory: Path, name: str, profile_name: str, ports: Ports) -> None:
     about = {"name": name, "profile": profile_name, "ports": asdict(ports)}
     (directory / "cluster.json").write_text(json.dumps(about, indent=2) + "\n")
-
-
-def _make_pki(directory: Path, profile: Profile) -> None:
-    """Write all keys and certificates of a cluster, in files named as in kubeadm's pki directory."""
-    directory.mkdir(mode=0o700)
-    ca, etcd_ca = pki.make_ca("kubernetes"), pki.make_ca("etcd-ca")
-    pairs = {
-        "ca": ca,
-        "etcd-ca": etcd_ca,
-        "etcd": pki.issue(etcd_ca, "etcd", names=("localhost", "127.0.0.1")),
-        "apiserver": pki.issue(
-            ca, "kube-apiserver", names=(*_SERVER_NAMES, profile.loopback, profile.service_ip)
-        ),
-        "admin": pki.issue(ca, "kubernetes-admin", ("system:masters",)),
-        "controller-manager": pki.issue(ca, "system:kube-controller-manager"),
-        "signer": pki.issue(ca, EKS_CONTROLLER),
-        **(node.pairs(ca, profile.node) if profile.node else {}),
-        **({"signing-ca": pki.make_ca(profile.signing_ca)} if profile.signing_ca else {}),
-    }
-    for name, pair in pairs.items():
-        pair.write(directory, name)
-    pki.make_service_account_key(directory)
-    if profile.signer:
-        aws_tokens.write(directory)

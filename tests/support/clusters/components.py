@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.support.clusters.pki import BUNDLE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -66,7 +68,7 @@ def apiserver(directory: Path, ports: Ports, profile: Profile) -> list[str]:
         f"--etcd-keyfile={pki}/etcd.key",
         f"--tls-cert-file={pki}/apiserver.crt",
         f"--tls-private-key-file={pki}/apiserver.key",
-        f"--client-ca-file={pki}/ca.crt",
+        f"--client-ca-file={pki}/{BUNDLE}",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged",
@@ -102,7 +104,7 @@ def _with_node(directory: Path) -> tuple[str, ...]:
         f"--advertise-address={NODE_IP}",
         "--enable-aggregator-routing",
         "--kubelet-preferred-address-types=InternalIP",
-        f"--kubelet-certificate-authority={pki}/ca.crt",
+        f"--kubelet-certificate-authority={pki}/{BUNDLE}",
         f"--kubelet-client-certificate={pki}/apiserver-kubelet-client.crt",
         f"--kubelet-client-key={pki}/apiserver-kubelet-client.key",
     )
@@ -116,7 +118,7 @@ def controller_manager(directory: Path, profile: Profile) -> list[str]:
         "--secure-port=0",
         "--use-service-account-credentials",
         f"--service-account-private-key-file={pki}/sa.key",
-        f"--root-ca-file={pki}/ca.crt",
+        f"--root-ca-file={pki}/{BUNDLE}",
         f"--service-cluster-ip-range={profile.service_cidr}",
         # the program creates this directory, by default in /usr
         f"--flex-volume-plugin-dir={directory}/volume-plugins",

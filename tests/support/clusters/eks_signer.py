@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.support.clusters.client import AdminApiError, AdminClient
-from tests.support.clusters.pki import YEAR, KeyPair, authority, key_usage
+from tests.support.clusters.pki import BUNDLE, YEAR, KeyPair, key_usage, with_authority
 from tests.support.clusters.profiles import APP_SERVING
 
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
@@ -80,8 +80,8 @@ def sign(spec: dict[str, Any], ca: KeyPair, now: datetime.datetime) -> x509.Cert
         .not_valid_before(now - _BACKDATE)
         .not_valid_after(min(now + lifetime, ca.certificate.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(authority(ca), critical=False)
     )
+    builder = with_authority(builder, ca)
     bits = [usage.replace(" ", "_") for usage in spec["usages"] if usage != "server auth"]
     if bits:
         builder = builder.add_extension(key_usage(*bits), critical=True)
@@ -130,12 +130,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Sign what Amazon EKS would sign.")
     parser.add_argument("--server", required=True, metavar="URL")
     parser.add_argument(
-        "--pki", required=True, type=Path, help="directory with ca.crt, ca.key, signer.crt, signer.key"
+        "--pki",
+        required=True,
+        type=Path,
+        help=f"directory with {BUNDLE}, ca.crt, ca.key, signer.crt, signer.key",
     )
     options = parser.parse_args()
     pki: Path = options.pki
     client = AdminClient(
-        options.server, pki / "ca.crt", pki / "signer.crt", pki / "signer.key", user_agent="eks-signer"
+        options.server, pki / BUNDLE, pki / "signer.crt", pki / "signer.key", user_agent="eks-signer"
     )
     ca = KeyPair.read(pki, "ca")
     while True:

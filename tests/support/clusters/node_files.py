@@ -12,6 +12,7 @@ import yaml
 
 from tests.support.clusters import debian, image
 from tests.support.clusters.components import POD_CIDR
+from tests.support.clusters.pki import BUNDLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +73,7 @@ def _kubelet(pki: Path) -> dict[str, Any]:
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": True},
-            "x509": {"clientCAFile": f"{pki}/ca.crt"},
+            "x509": {"clientCAFile": f"{pki}/{BUNDLE}"},
         },
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": f"{pki}/kubelet.crt",

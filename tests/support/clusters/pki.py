@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 YEAR = datetime.timedelta(days=365)
+#: The file with the CAs that every verifier of the cluster trusts. Only `ca.crt` signs.
+BUNDLE = "ca-bundle.crt"
 _BACKDATE = datetime.timedelta(minutes=5)
 
 
@@ -51,12 +53,19 @@ class KeyPair:
         return cls(x509.load_pem_x509_certificate((directory / f"{name}.crt").read_bytes()), key)
 
 
-def make_ca(name: str, *, lifetime: datetime.timedelta = 10 * YEAR, issuer: KeyPair | None = None) -> KeyPair:
+def make_ca(
+    name: str,
+    *,
+    lifetime: datetime.timedelta = 10 * YEAR,
+    issuer: KeyPair | None = None,
+    key: PrivateKey | None = None,
+    key_identifiers: bool = True,
+) -> KeyPair:
     """Return a CA with an RSA 2048 key, as kubeadm and EKS use.
 
-    It is self-signed, or an intermediate of `issuer`.
+    It is self-signed, or an intermediate of `issuer`. With `key`, it is another certificate of this key.
     """
-    key = rsa.generate_private_key(65537, 2048)
+    key = key or rsa.generate_private_key(65537, 2048)
     subject = _name(name)
     not_after = datetime.datetime.now(datetime.timezone.utc) + lifetime
     builder = _builder(subject, issuer.certificate.subject if issuer else subject, key, not_after)
@@ -64,11 +73,11 @@ def make_ca(name: str, *, lifetime: datetime.timedelta = 10 * YEAR, issuer: KeyP
     builder = builder.add_extension(
         key_usage("digital_signature", "key_encipherment", "key_cert_sign"), critical=True
     )
-    builder = builder.add_extension(
-        x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
-    )
+    if key_identifiers:
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = builder.add_extension(identifier, critical=False)
     if issuer:
-        builder = builder.add_extension(authority(issuer), critical=False)
+        builder = with_authority(builder, issuer)
     return KeyPair(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
 
 
@@ -91,7 +100,7 @@ def issue(
     builder = builder.add_extension(key_usage("digital_signature"), critical=True)
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + ([ExtendedKeyUsageOID.SERVER_AUTH] if names else [])
     builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-    builder = builder.add_extension(authority(ca), critical=False)
+    builder = with_authority(builder, ca)
     if names:
         builder = builder.add_extension(
             x509.SubjectAlternativeName([_san(name) for name in names]), critical=False
@@ -126,10 +135,14 @@ def key_usage(*usages: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{bit: bit in usages for bit in bits})
 
 
-def authority(ca: KeyPair) -> x509.AuthorityKeyIdentifier:
-    """Return the link to the CA's key. Python 3.13 and newer refuse a chain without it."""
-    ski = ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
+def with_authority(builder: x509.CertificateBuilder, ca: KeyPair) -> x509.CertificateBuilder:
+    """Add the link to the CA's key, if the CA has a key identifier. Python 3.13 and newer refuse a chain without it."""
+    try:
+        ski = ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return builder
+    link = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
+    return builder.add_extension(link, critical=False)
 
 
 def private_pem(key: PrivateKey) -> bytes:

@@ -34,6 +34,7 @@ class Profile:
     source: str
     version: str = ""  # version that the programs report, "" for the real one
     node: str = ""  # name of a node that runs pods
+    key_identifiers: bool = True  # of the CA
     signing_ca: str = ""  # name of a second CA, in {pki}/signing-ca.crt and .key
     loopback: str = "127.0.0.1"  # address of the API server
     # Published as the endpoint of Service kubernetes, which must not be a loopback address (RFC 5737). No server
@@ -44,7 +45,11 @@ class Profile:
     def usual(self) -> bool:
         """True if `up` without arguments starts one."""
         return not (
-            self.node or self.signing_ca or ":" in self.loopback or self.service_ip.startswith("127.")
+            self.node
+            or self.signing_ca
+            or not self.key_identifiers
+            or ":" in self.loopback
+            or self.service_ip.startswith("127.")
         )
 
 
@@ -225,6 +230,12 @@ PROFILES |= {
         description="onprem whose Services have loopback addresses, so that it calls servers of this machine",
         service_cidr="127.96.0.0/16",
         service_ip="127.96.0.1",
+    ),
+    "old-ca": replace(
+        PROFILES["onprem"],
+        description="onprem whose CA has no key identifiers",
+        key_identifiers=False,
+        source="aws/containers-roadmap#2638",
     ),
     "onprem-node": replace(
         PROFILES["onprem"], description="onprem with a real node that runs pods (root only)", node="node-1"

@@ -1,0 +1,86 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A rotation of the CA of a running control plane, as kubernetes.io describes it under "Manual Rotation of CA Certificates"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.support.clusters import control_plane_pki, pki
+from tests.support.clusters.profiles import PROFILES
+
+if TYPE_CHECKING:
+    from tests.support.clusters.cluster import Cluster
+
+
+class Rotation:
+    """Each step writes the files, and returns when the programs use them. Certificates that the outgoing CA signed stay in use.
+
+    The administrator's kubeconfig does not change. `Cluster.write_kubeconfig` does what its user would do.
+    """
+
+    def __init__(self, cluster: Cluster, successor: pki.KeyPair) -> None:
+        self._cluster = cluster
+        self._directory = cluster.directory / "pki"
+        self.outgoing = pki.KeyPair.read(self._directory, "ca")
+        self.successor = successor
+        self._line: tuple[pki.KeyPair, ...] = (successor,)
+
+    def publish(self) -> None:
+        """Let every verifier of the control plane trust both CAs. The outgoing one signs."""
+        self._trust(self.outgoing, self.successor)
+        self._cluster.reload()
+
+    def switch(self, *, api_server: bool = True, signer: bool = True) -> None:
+        """Sign certificates, and the serving certificate of the API server, with the successor."""
+        self._sign(self.successor, api_server=api_server, signer=signer)
+        self._trust(self.successor, self.outgoing)
+        self._cluster.reload()
+
+    def roll_back(self) -> None:
+        """Sign with the outgoing CA again. Both stay trusted."""
+        self._sign(self.outgoing)
+        self._trust(self.outgoing, self.successor)
+        self._cluster.reload()
+
+    def drop_outgoing(self) -> None:
+        """Trust only the successor, and issue the certificates of the control plane and of the administrator again."""
+        for name, pair in control_plane_pki.client_pairs(self._line[0]).items():
+            pair.write(self._directory, name)
+        self._trust(*self._line)
+        self._cluster.reload()
+
+    def replace_at_once(self) -> None:
+        """Publish and switch at once, with an intermediate, a new root, its cross-signed twin, and the old root.
+
+        Source: k3s contrib/util/rotate-default-ca-certs.sh
+        """
+        subject = self.successor.certificate.subject.rfc4514_string().removeprefix("CN=")
+        signing = pki.make_ca(f"{subject}-intermediate", issuer=self.successor)
+        twin = pki.make_ca(subject, issuer=self.outgoing, key=self.successor.key)
+        self._line = (signing, self.successor, twin)
+        self._sign(signing, chain=(signing, twin))
+        self._trust(*self._line, self.outgoing)
+        self._cluster.reload()
+
+    def _trust(self, *pairs: pki.KeyPair) -> None:
+        """Publish these CAs. The one that signs is the first, as on EKS, because OpenSSL tries only the first of a name."""
+        (self._directory / pki.BUNDLE).write_bytes(b"".join(pair.certificate_pem for pair in pairs))
+
+    def _sign(
+        self,
+        ca: pki.KeyPair,
+        *,
+        chain: tuple[pki.KeyPair, ...] = (),
+        api_server: bool = True,
+        signer: bool = True,
+    ) -> None:
+        if api_server:
+            control_plane_pki.serving_pair(ca, PROFILES[self._cluster.profile_name]).write(
+                self._directory, "apiserver"
+            )
+            with (self._directory / "apiserver.crt").open("ab") as file:
+                file.writelines(pair.certificate_pem for pair in chain)
+        if signer:
+            ca.write(self._directory, "ca")
