@@ -41,8 +41,9 @@ options:
   signers:
     description:
       - The signers to test.
-      - If unset, the signers that issue serving certificates on the providers that this collection knows. They are
-        C(kubernetes.io/kubelet-serving) and C(beta.eks.amazonaws.com/app-serving).
+      - If unset, the signers that issue serving certificates on the providers that this collection knows, such as
+        C(kubernetes.io/kubelet-serving). The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_providers.html)
+        lists them.
       - A client certificate authenticates its holder to the API server. So a signer of client certificates, such as
         C(kubernetes.io/kube-apiserver-client), is tested only if it is listed here. The user of that certificate is a random name
         without groups.

@@ -11,7 +11,7 @@ import re
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers, trust_anchors
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes, signer_probe
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action.operation_action import (
     EXECUTION_MODES,
@@ -91,10 +91,15 @@ def test_every_cause_and_symptom_has_a_text() -> None:
 
 
 def test_every_signer_with_a_table_of_refusals_has_a_source() -> None:
-    refusing = {
-        name for name, row in signers.SIGNERS.items() if name.startswith("kubernetes.io/") and row.rules
-    }
-    assert set(cause_pages.SIGNER_SOURCES) == refusing
+    assert [row.name for row in signers.SIGNERS.values() if row.flag and row.rules and not row.source] == []
+
+
+@pytest.mark.parametrize("name", ["approve", "probe"])
+def test_a_role_permits_the_serving_signers(name: str) -> None:
+    """The names are examples. They are the serving signers of the table of providers."""
+    role = yaml.safe_load((REPOSITORY / f"docs/rbac/{name}.yaml").read_text())
+    (rule,) = [rule for rule in role["rules"] if rule.get("resources") == ["signers"]]
+    assert sorted(rule["resourceNames"]) == sorted(signer_probe.serving_signers())
 
 
 def first_cells(page: str) -> list[str]:

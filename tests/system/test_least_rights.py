@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.signer_probe import (
+    serving_signers,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
     k8s_signer_probe,
     webhook_cabundle,
@@ -139,10 +142,13 @@ def a_decision(place: LimitedRig) -> Run:
     return lambda **who: place.rig.approve(name=name, expect=expect, wait=True, **who)
 
 
-def a_decision_for_another_signer(place: LimitedRig) -> Run:
-    name = place.rig.run(signer_name=APP_SERVING, **TWO_STEP)["csr"]["name"]
-    expect = {"service": "hook", "namespace": place.rig.name}
-    return lambda **who: place.rig.approve(name=name, expect=expect, **who)
+def a_decision_for(signer: str) -> Callable[[LimitedRig], Run]:
+    def a_decision_for_the_signer(place: LimitedRig) -> Run:
+        name = place.rig.run(signer_name=signer, **TWO_STEP)["csr"]["name"]
+        expect = {"service": "hook", "namespace": place.rig.name}
+        return lambda **who: place.rig.approve(name=name, expect=expect, **who)
+
+    return a_decision_for_the_signer
 
 
 def bundles(place: LimitedRig) -> Run:
@@ -239,7 +245,7 @@ def of_an_unserved_signer(place: LimitedRig) -> Run:
 
 # Role -> its scenarios. A missing verb is tried in the first one, unless MISSED_IN names another.
 SCENARIOS: dict[str, list[Callable[[LimitedRig], Run]]] = {
-    "approve": [a_decision, a_decision_for_another_signer],
+    "approve": [a_decision, *map(a_decision_for, serving_signers())],
     "bundle": [bundles],
     "discover": [a_discovery],
     "explain": [an_explanation, of_all, of_an_unserved_signer],
@@ -258,8 +264,8 @@ BESIDE = {
 # No server answers for these webhooks, so the probe fails, but not because of a permission.
 UNSERVED = (a_conversion, an_aggregated_api, pods_behind_it)
 MISSED_IN: dict[tuple[str, str, str], Callable[[LimitedRig], Run]] = {
-    ("approve", "signers", APP_SERVING): a_decision_for_another_signer,
-    ("probe", "signers", APP_SERVING): throw_away(APP_SERVING),
+    **{("approve", "signers", signer): a_decision_for(signer) for signer in serving_signers()},
+    **{("probe", "signers", signer): throw_away(signer) for signer in serving_signers()},
     ("request", "secrets", "patch"): a_renewal,
     ("request", "secrets", "delete"): the_way_back,
     ("request", "secrets", "list"): the_way_back,

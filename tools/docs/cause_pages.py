@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import (
     APPROVED,
     DENIED,
@@ -255,12 +254,4 @@ CAUSES: Mapping[str, CauseText] = {
         "Make the request again, and fetch the certificate within an hour. `k8s_csr` does both.",
         ("k/k pkg/controller/certificates/cleaner/cleaner.go", "kubermatic/kubeone#1894"),
     ),
-}
-
-_HELPERS = f"{_CSR_DOC}#kubernetes-signers; k/k pkg/apis/certificates/helpers.go"
-#: The source of the rules of each Kubernetes signer that refuses requests.
-SIGNER_SOURCES: Mapping[str, str] = {
-    signers.KUBELET_SERVING: _HELPERS,
-    signers.KUBE_APISERVER_CLIENT: f"{_CSR_DOC}#kubernetes-signers; {_SIGNER_CODE}",
-    signers.KUBE_APISERVER_CLIENT_KUBELET: _HELPERS,
 }

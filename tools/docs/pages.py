@@ -102,7 +102,7 @@ def _refusals() -> Iterator[str]:
         if signer.rules:
             yield f"\n### {signer.name}\n\n| Message | Remedy |\n|---|---|\n"
             yield from _rule_rows(rule for rule in signer.rules if not _is_at_create(rule))
-            yield f"\nSource: {rst.linked(cause_pages.SIGNER_SOURCES[signer.name])}\n"
+            yield f"\nSource: {rst.linked(signer.source)}\n"
     yield "\n### cert-manager\n\n| Reason | Meaning | Remedy |\n|---|---|---|\n"
     for refusal in ended.REFUSALS:
         yield _row(f"`{refusal.text}`", refusal.meaning, refusal.remedy)
@@ -118,7 +118,7 @@ def _at_create() -> Iterator[str]:
 
 def _kubernetes_signers() -> Iterator[Signer]:
     """Return the signers of Kubernetes. The messages of other signers are not known."""
-    return (row for row in signers.SIGNERS.values() if row.name.startswith("kubernetes.io/"))
+    return (row for row in signers.SIGNERS.values() if row.flag)
 
 
 def _is_at_create(rule: SignerRule) -> bool:

@@ -94,6 +94,11 @@ class Signer:
     own_lifetime_seconds: int | None = None
     #: The default key of the Secret's data for the CA, or "" for no CA.
     ca_key: str = ""
+    #: For a signer inside kube-controller-manager, the part of its flags that belongs to it: --cluster-signing-PART-cert-file
+    #: (k/k cmd/kube-controller-manager/app/certificates.go).
+    flag: str = ""
+    #: The source of its rules, for the page about diagnoses.
+    source: str = ""
 
     @property
     def is_asked(self) -> bool:
@@ -263,8 +268,11 @@ _EPHEMERAL_RULES = (
     ),
 )
 
+_CSR_PAGE = (
+    "https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers"
+)
+_HELPERS = f"{_CSR_PAGE}; kubernetes/kubernetes pkg/apis/certificates/helpers.go"
 _SERVICE_COMMON_NAMES = ("{service}.{namespace}.svc", "{service}.{namespace}", "{service}")
-# https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers
 # https://docs.aws.amazon.com/eks/latest/userguide/cert-signing.html
 
 SIGNERS: dict[str, Signer] = {
@@ -283,6 +291,8 @@ SIGNERS: dict[str, Signer] = {
             organizations=("system:nodes",),
             rules=_KUBELET_SERVING_RULES,
             longest_lifetime_seconds=None,  # kube-controller-manager --cluster-signing-duration, 365 d by default
+            flag="kubelet-serving",
+            source=_HELPERS,
         ),
         Signer(
             KUBE_APISERVER_CLIENT,
@@ -292,6 +302,8 @@ SIGNERS: dict[str, Signer] = {
             organizations=(),
             rules=_CLIENT_RULES,
             longest_lifetime_seconds=None,
+            flag="kube-apiserver-client",
+            source=f"{_CSR_PAGE}; kubernetes/kubernetes pkg/controller/certificates/signer/signer.go",
         ),
         Signer(
             KUBE_APISERVER_CLIENT_KUBELET,
@@ -301,6 +313,8 @@ SIGNERS: dict[str, Signer] = {
             organizations=("system:nodes",),
             rules=_KUBELET_CLIENT_RULES,
             longest_lifetime_seconds=None,
+            flag="kubelet-client",
+            source=_HELPERS,
         ),
         Signer(
             LEGACY_UNKNOWN,
@@ -311,6 +325,7 @@ SIGNERS: dict[str, Signer] = {
             rules=(),
             longest_lifetime_seconds=None,
             unusable="certificates.k8s.io/v1 does not accept it, because it belongs to v1beta1, which Kubernetes 1.22 removed",
+            flag="legacy-unknown",
         ),
         Signer(
             EKS_APP_SERVING,

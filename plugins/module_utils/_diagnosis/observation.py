@@ -14,12 +14,7 @@ from typing import Any
 
 from .._csr.csr_content import condition_text
 from .._csr.providers import Provider, ProviderVerdict
-from .._csr.signers import (
-    KUBE_APISERVER_CLIENT,
-    KUBE_APISERVER_CLIENT_KUBELET,
-    KUBELET_SERVING,
-    LEGACY_UNKNOWN,
-)
+from .._csr.signers import SIGNERS
 from .._kube.access_review import Permission
 from .._kube.cluster_facts import ManagerFlags, ManagerLease
 from .signer_stats import SignerStats
@@ -28,14 +23,8 @@ from .signer_stats import SignerStats
 PENDING, APPROVED, FAILED, DENIED, ISSUED, GONE = (
     "Pending", "Approved", "Approved,Failed", "Denied", "Approved,Issued", "NotFound",
 )  # fmt: skip
-#: The signers inside kube-controller-manager, and the part of its flags that belongs to each:
-#: --cluster-signing-PART-cert-file (k/k cmd/kube-controller-manager/app/certificates.go).
-BUILT_IN_SIGNERS: Mapping[str, str] = {
-    KUBELET_SERVING: "kubelet-serving",
-    KUBE_APISERVER_CLIENT: "kube-apiserver-client",
-    KUBE_APISERVER_CLIENT_KUBELET: "kubelet-client",
-    LEGACY_UNKNOWN: "legacy-unknown",
-}
+#: The signers inside kube-controller-manager, and the part of its flags that belongs to each.
+BUILT_IN_SIGNERS: Mapping[str, str] = {row.name: row.flag for row in SIGNERS.values() if row.flag}
 CERT_MANAGER = ("issuers.cert-manager.io/", "clusterissuers.cert-manager.io/")
 
 
