@@ -36,7 +36,8 @@ UNCOVERED = {
     **dict.fromkeys(
         ("proxy", "no_proxy", "proxy_headers", "ca_cert"), "The way to the API server changes no write"
     ),
-    **dict.fromkeys(("wait_timeout", "step_timeout"), "A time-out changes no write"),
+    **dict.fromkeys(("wait_timeout", "step_timeout", "proof_after"), "A time-out changes no write"),
+    "findings": "The digests of the writes cover what is repaired",
     "cache_directory": "The files of a release match their checksums wherever they are kept",
     **dict.fromkeys(
         ("source", "source_auth"), "The digests of the writes cover the manifests that the mirror serves"

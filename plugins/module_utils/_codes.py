@@ -50,6 +50,7 @@ CODES = {
     "preflight-failed": "A step of the upgrade plan would fail. The hop did not begin.",
     "probe-impossible": "The probe of the task cannot be sent to this webhook.",
     "release-unavailable": "The release does not exist, or it must not be installed.",
+    "repair-failed": "A repair did not have its effect. The result lists what was overwritten, put back, or left.",
     "report-not-written": "A file of a report cannot be written.",
     "request-not-canonical": "A certificate request is not in canonical form. It cannot be compared, so it is not approved.",
     "request-replaced": "The request was deleted, or another request took its name, while the task ran.",

@@ -151,6 +151,7 @@ MODULE_TARGETS = (
     "snapshot_controller_info",
     "webhook_cabundle",
     "webhook_probe",
+    "webhook_repair",
 )
 
 

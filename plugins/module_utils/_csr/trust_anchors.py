@@ -130,7 +130,7 @@ def choose(
                 leaf, candidate.pem, name=intent.verified_name, intermediates=chain, now=now, usage=usage
             )
             if judged.verdict.ok:
-                pem = _select(candidate.pem, judged.verdict.anchors)
+                pem = select_certificates(candidate.pem, judged.verdict.anchors)
                 return TrustAnchor(candidate.source, pem, judged.breaks[0])
             reason = judged.refusal
         tried.append(f"{candidate.source}: {reason}")
@@ -155,7 +155,7 @@ def _read_published(client: Client, config_map: CaConfigMap, own_namespace: str)
 
 def _read_trust_bundles(client: Client, signer_name: str) -> Iterator[AnchorCandidate]:
     try:
-        bundles = read_bundles(client, "spec.signerName", signer_name)
+        bundles = read_bundles(client, f"spec.signerName={signer_name}")
     except ApiError as error:
         yield AnchorCandidate(f"ClusterTrustBundles of {signer_name}", problem=error.message or error.cause)
         return
@@ -163,7 +163,7 @@ def _read_trust_bundles(client: Client, signer_name: str) -> Iterator[AnchorCand
         yield AnchorCandidate(f"ClusterTrustBundle {name}", pem, "" if pem else "it is empty")
 
 
-def _select(pem: str, fingerprints: Iterable[str]) -> str:
+def select_certificates(pem: str, fingerprints: Iterable[str]) -> str:
     """Return the certificates with these fingerprints, in the order of the bundle, each once."""
     wanted, kept = set(fingerprints), {}
     for block in pem_text.blocks(pem):
@@ -176,16 +176,14 @@ def _select(pem: str, fingerprints: Iterable[str]) -> str:
     return "".join(kept.values())
 
 
-def read_bundles(client: Client, field: str, value: str) -> dict[str, str]:
-    """Return the bundles whose field has the value, by name, as PEM text. Empty if the API server serves no bundles.
+def read_bundles(client: Client, selector: str) -> dict[str, str]:
+    """Return the bundles by name, as PEM text. Empty if the API server serves no bundles.
 
-    field: spec.signerName or metadata.name. Raises ApiError, for example Forbidden.
+    selector: a field selector of spec.signerName or metadata.name. Raises ApiError, for example Forbidden.
     """
     for version in _VERSIONS:
         with contextlib.suppress(NotFound):
-            answer = client.list_all(
-                f"{_GROUP}/{version}/clustertrustbundles", {"fieldSelector": f"{field}={value}"}
-            )
+            answer = client.list_all(f"{_GROUP}/{version}/clustertrustbundles", {"fieldSelector": selector})
             return {str(obj["metadata"]["name"]): str(obj["spec"]["trustBundle"]) for obj in answer["items"]}
     return {}
 
@@ -195,8 +193,8 @@ def read_bundle_source(client: Client, *, name: str | None, signer_name: str | N
 
     Raises AnchorError if there is no such bundle, and ApiError.
     """
-    field, value = ("metadata.name", name) if name else ("spec.signerName", str(signer_name))
-    pem = "\n".join(read_bundles(client, field, str(value)).values())
+    field, value = ("metadata.name", name) if name else ("spec.signerName", signer_name)
+    pem = "\n".join(read_bundles(client, f"{field}={value}").values())
     if not pem:
         raise AnchorError(
             f"the cluster has no ClusterTrustBundle whose {field} is {value}",

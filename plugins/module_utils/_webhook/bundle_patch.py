@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from .._consent import NOTHING, Consent
 from .._errors import CertflowError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from .._kube.client import Client
 
+_Written = TypeVar("_Written")
 # Each attempt reads the object again. Five conflicts in a row mean that another client writes it in a loop.
 ATTEMPTS = 5
 
@@ -180,6 +181,17 @@ def write(
         client.patch(known.path, known.operations, dry_run=check_mode)
         return known
 
+    return retry(change.target, change, patch, lambda: replan(bundle_targets.read(client, change.target)))
+
+
+def retry(
+    target: bundle_targets.Target,
+    change: TargetChange,
+    patch: Callable[[TargetChange], _Written],
+    read: Callable[[], TargetChange],
+) -> _Written:
+    """Return the result of ``patch``, which writes a change. After a conflict, ``read`` plans it again. Raises TargetError."""
+
     def is_refusal(error: ApiError, known: TargetChange, fresh: TargetChange) -> bool:
         # 422 also means that a guard failed because webhooks were moved or removed, so the object has another version then.
         return isinstance(error, UnprocessableObject) and fresh.resource_version == known.resource_version
@@ -187,10 +199,10 @@ def write(
     return retry_on_conflict(
         change,
         patch,
-        lambda: replan(bundle_targets.read(client, change.target)),
+        read,
         attempts=ATTEMPTS,
         exhausted=TargetError(
-            f"another client changed {change.target} during each of {ATTEMPTS} attempts to write it",
+            f"another client changed {target} during each of {ATTEMPTS} attempts to write it",
             code="conflict",
             remedy="Find the client that writes it (metadata.managedFields names the clients), and run the task again",
         ),

@@ -138,13 +138,17 @@ def _reason(target: Target, obj: Object, config: ClientConfig, recorded: Collect
 
 def find_bundle_managers(target: Target, obj: Object, webhook: str) -> Iterator[str]:
     """Yield the field managers that own the caBundle."""
-    path = _field_path(target, webhook)
+    return (name for name, _operation in find_field_managers(obj, field_path(target, webhook)))
+
+
+def find_field_managers(obj: Object, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield name and operation (Apply or Update) of the managers of a field. path: as managedFields has it."""
     for entry in obj["metadata"].get("managedFields") or ():
-        if _owns(entry.get("fieldsV1") or {}, path):
-            yield str(entry.get("manager", ""))
+        if owns(entry.get("fieldsV1") or {}, path):
+            yield str(entry.get("manager", "")), str(entry.get("operation", ""))
 
 
-def _field_path(target: Target, webhook: str) -> tuple[str, ...]:
+def field_path(target: Target, webhook: str) -> tuple[str, ...]:
     """Return the path of the caBundle in managedFields.
 
     Source: sigs.k8s.io/structured-merge-diff, fieldpath serialize-pe.go.
@@ -157,7 +161,8 @@ def _field_path(target: Target, webhook: str) -> tuple[str, ...]:
     return ("f:spec", "f:conversion", "f:webhook", "f:clientConfig", "f:caBundle")
 
 
-def _owns(fields: Mapping[str, Any], path: Iterable[str]) -> bool:
+def owns(fields: Mapping[str, Any], path: Iterable[str]) -> bool:
+    """Return True if an entry of managedFields has the field."""
     part: Any = fields
     for name in path:
         if not isinstance(part, Mapping) or name not in part:

@@ -1,0 +1,18 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run webhook_repair inside Ansible's own process if possible. See plugin_utils/_action/operation_action.py."""
+
+from __future__ import annotations
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_repair import (
+    OPERATION,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action.operation_action import (
+    OperationAction,
+)
+
+
+class ActionModule(OperationAction):
+    operation = OPERATION

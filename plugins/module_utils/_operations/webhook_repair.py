@@ -1,0 +1,104 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""webhook_repair: carry out what the findings of an audit say, each by one conditional write and its proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .. import _approved_plan, _consent
+from .._ansible import argument_specs
+from .._ansible.operation import Operation
+from .._errors import CertflowError
+from .._repair import kinds
+from .._repair.engine import repair
+from .._repair.repair_model import BAD_STATES, REFUSED, Repair, RepairOptions
+from .._result import Result
+
+if TYPE_CHECKING:
+    from .._kube.client import Client
+
+#: The words of the option accept. Each field manager is a word too.
+ACCEPTED = (*_consent.OWNERS, _consent.OTHER_CONTENT)
+SPEC: dict[str, Any] = {
+    "findings": {"type": "list", "elements": "raw"},
+    "kinds": {"type": "list", "elements": "str", "choices": list(kinds.KINDS), "default": [kinds.ADD_CA]},
+    "accept": _consent.OPTION,
+    "proof_after": {"type": "int", "default": 60},
+    "probe_urls": {"type": "bool", "default": False},
+    **_approved_plan.OPTION,
+    **argument_specs.AUTH,
+}
+
+
+class RepairFailed(CertflowError):
+    """A write did not have its effect."""
+
+    code = "repair-failed"
+
+    def __init__(self, bad: Sequence[Repair], values: Mapping[str, Any]) -> None:
+        first = bad[0]
+        super().__init__(
+            f"{len(bad)} of {len(values['repairs'])} repairs did not have their effect. {first.kind} of {first.object['kind']} "
+            f"{first.object['name']}: {first.reason}",
+            evidence=[f"{entry.object['kind']} {entry.object['name']}: {entry.state}" for entry in bad],
+            remedy=first.remedy,
+        )
+        self.values = values
+
+
+def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
+    """Repair the findings. Raises RepairFailed if a write did not have its effect, and CertflowError."""
+    options = parse_options(parameters, check_mode)
+    guard = _approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
+    repairs = repair(client, options, guard)
+    values = {"repairs": [entry.as_result() for entry in repairs], **guard.values}
+    bad = [entry for entry in repairs if entry.state in BAD_STATES]
+    if bad:
+        raise RepairFailed(bad, values)
+    return Result(any(entry.action and entry.state != REFUSED for entry in repairs), values)
+
+
+def parse_options(parameters: Mapping[str, Any], check_mode: bool) -> RepairOptions:
+    """Return the options of the task. Raises CertflowError for a value that is not valid."""
+    proof_after = parameters["proof_after"]
+    if proof_after < 0:
+        raise CertflowError(
+            f"the option proof_after has the value {proof_after}",
+            remedy="Set proof_after to 0 or more seconds",
+        )
+    listed = parameters["findings"]
+    return RepairOptions(
+        tuple(parameters["kinds"]),
+        None if listed is None else dict(map(_parse_finding, listed)),
+        _consent.parse(parameters["accept"], ACCEPTED, field_managers=True),
+        parameters["wait_timeout"],
+        proof_after,
+        parameters["probe_urls"],
+        check_mode,
+    )
+
+
+def _parse_finding(item: Any) -> tuple[str, Mapping[str, Any]]:
+    if isinstance(item, str):
+        return item, {}
+    name = item.get("fingerprint") if isinstance(item, Mapping) else None
+    if not isinstance(name, str) or not name:
+        raise CertflowError(
+            "an item of the option findings is neither a fingerprint nor a finding with a fingerprint",
+            remedy="Set findings to the findings of audit_info, or to their fingerprints",
+        )
+    return name, item
+
+
+OPERATION = Operation(
+    name="webhook_repair",
+    argument_spec=SPEC,
+    run=run,
+    waits={"wait_timeout": 3, "proof_after": 1},
+    is_timed=True,
+)

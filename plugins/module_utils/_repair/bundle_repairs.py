@@ -1,0 +1,329 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Repairs of a caBundle: add the CA that verifies what every endpoint serves, by one conditional write for each object.
+
+The same write leaves a record in an annotation. If another client replaces the caBundle within OVERWRITTEN_WITHIN, the next repair
+sees by the record that it was overwritten, and does not write again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from .._audit.cluster_data import Backend
+from .._consent import EVERYTHING
+from .._csr.trust_anchors import select_certificates
+from .._errors import CertflowError
+from .._kube import json_patch
+from .._kube.errors import ApiError
+from .._times import find_time, format_time
+from .._webhook import bundle_content, bundle_patch, bundle_targets, service_callers
+from .._webhook.bundle_patch import TargetChange
+from .._webhook.bundle_targets import Target
+from .._x509 import certificate_facts
+from .._x509.chain_judge import judge
+from . import field_owners
+from .repair_model import Case, Refusal, RepairOptions, RepairWrite
+
+if TYPE_CHECKING:
+    from .._approved_plan import PlanGuard
+    from .._kube.access_review import Permission
+    from .._kube.client import Client
+    from .._webhook.served_chains import ServedChain
+
+Object = Mapping[str, Any]
+RECORD = "certflow.kubernetes/repaired"
+OVERWRITTEN_WITHIN = timedelta(days=7)
+_INSECURE = "insecureSkipTLSVerify"
+_INSECURE_PATH = ("f:spec", f"f:{_INSECURE}")
+
+
+class ObjectChanged(CertflowError):
+    """The object is no longer as the repair was planned for it."""
+
+    code = "conflict"
+
+
+@dataclass(frozen=True)
+class BundleEdit:
+    """One caBundle that gets a CA."""
+
+    #: "" for a CustomResourceDefinition or an APIService.
+    webhook: str
+    service: bundle_targets.ServiceName | None
+    #: The certificates to add, and their fingerprints.
+    pem: str
+    fingerprints: tuple[str, ...]
+    #: JSON pointer of the client configuration, as it was read.
+    pointer: str
+    #: True to end insecureSkipTLSVerify in the same write.
+    secures: bool = False
+
+
+@dataclass(frozen=True)
+class BundleAction:
+    """The edits of one object."""
+
+    target: Target
+    obj: Object
+    edits: tuple[BundleEdit, ...]
+    now: datetime
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return ("bundle", self.target.kind, self.target.name)
+
+    @property
+    def writes(self) -> tuple[RepairWrite, ...]:
+        row = bundle_targets.KINDS[self.target.kind]
+        fields = [f"{edit.pointer}/caBundle" for edit in self.edits]
+        fields += [f"{edit.pointer}/{_INSECURE}" for edit in self.edits if edit.secures]
+        content = sorted([edit.webhook, sorted(edit.fingerprints), edit.secures] for edit in self.edits)
+        version = f"{row.group}/{row.version}"
+        write = RepairWrite(
+            "patch", version, self.target.kind, self.target.name, fields=tuple(fields), content=content
+        )
+        return (write,)
+
+    @property
+    def permissions(self) -> tuple[Permission, ...]:
+        return (bundle_targets.permission(self.target, "patch"),)
+
+    def merged(self, other: BundleAction) -> BundleAction:
+        edits = dict.fromkeys((*self.edits, *other.edits))
+        return replace(self, edits=tuple(edits))
+
+    def carry_out(self, client: Client, options: RepairOptions, _guard: PlanGuard) -> WrittenBundle:
+        """Write the object at the version that was read. If another client was faster, judge the object again.
+
+        Raises ObjectChanged, TargetError, KubeError.
+        """
+
+        def write(known: TargetChange) -> WrittenBundle:
+            if not known.changed:
+                return WrittenBundle(self, before[-1], before[-1])
+            operations = self.operations(before[-1], known)
+            return WrittenBundle(
+                self, before[-1], client.patch(known.path, operations, dry_run=options.check_mode)
+            )
+
+        def read() -> TargetChange:
+            before.append(bundle_targets.read(client, self.target))
+            self._check_again(before[-1], options)
+            return self.plan(before[-1])
+
+        before: list[Object] = [self.obj]
+        return bundle_patch.retry(self.target, self.plan(self.obj), write, read)
+
+    def plan(self, obj: Object) -> TargetChange:
+        """Return the change of the caBundles. Raises TargetError, BundleError."""
+        if any(edit.secures for edit in self.edits):
+            obj = {**obj, "spec": {**obj["spec"], _INSECURE: False}}
+        names = [(edit.webhook,) if edit.webhook else () for edit in self.edits]
+        changes = [
+            bundle_patch.plan(
+                Target(self.target.kind, self.target.name, own),
+                obj,
+                edit.pem,
+                service=edit.service,
+                consent=EVERYTHING,  # The owners of the fields were judged before.
+                now=self.now,
+            )
+            for own, edit in zip(names, self.edits)
+        ]
+        bundles = tuple(bundle for change in changes for bundle in change.bundles)
+        return TargetChange(self.target, obj["metadata"]["resourceVersion"], bundles)
+
+    def operations(self, obj: Object, change: TargetChange) -> list[dict[str, Any]]:
+        """Return the JSON patch: the caBundles, the end of insecureSkipTLSVerify, and the record."""
+        at = format_time(self.now)
+        record = {
+            edit.webhook: {"at": at, "field": f"{edit.pointer}/caBundle", "ca": list(edit.fingerprints)}
+            for edit in self.edits
+        }
+        insecure = any(edit.secures for edit in self.edits) and _INSECURE in (obj.get("spec") or {})
+        end = [json_patch.remove(f"/spec/{_INSECURE}")] if insecure else []
+        # The API server refuses an object with both, and it judges the object after the whole patch.
+        return [*change.operations, *end, *_annotate(obj, json.dumps({**read_record(obj), **record}))]
+
+    def _check_again(self, obj: Object, options: RepairOptions) -> None:
+        """Raise ObjectChanged if the owner of a field is another one by now, or if the object is another one."""
+        if obj["metadata"].get("uid") != self.obj["metadata"].get("uid"):
+            raise ObjectChanged(f"{self.target} was deleted and created again", remedy="Run the repair again")
+        for edit in self.edits:
+            refusal = find_obstacle(self.target, obj, edit, options, self.now)
+            if refusal:
+                raise ObjectChanged(
+                    f"another client changed {self.target}: {refusal.reason}", evidence=refusal.evidence
+                )
+
+
+@dataclass(frozen=True)
+class WrittenBundle:
+    """An object whose caBundles were written."""
+
+    action: BundleAction
+    before: Object
+    after: Object
+
+    def find_overwriter(self, client: Client) -> str:
+        obj = client.find(bundle_targets.path(self.action.target))
+        if obj is None:
+            return "a client that deleted the object"
+        lost = [edit for edit in self.action.edits if not holds(self.action.target, obj, edit)]
+        return names_of_writers(self.action.target, obj, lost[0].webhook) if lost else ""
+
+    def put_back(self, client: Client) -> bool:
+        """Put back the fields, if the object still has the version that this run wrote. The record stays."""
+        change = self.action.plan(self.before)
+        operations = [json_patch.at_version(self.after["metadata"]["resourceVersion"])]
+        for bundle in change.bundles:
+            pointer = f"{bundle.config.pointer}/caBundle"
+            old = _value_at(self.before, pointer)
+            operations.append(json_patch.remove(pointer) if old is None else json_patch.add(pointer, old))
+        insecure = (self.before.get("spec") or {}).get(_INSECURE)
+        if insecure and any(edit.secures for edit in self.action.edits):
+            operations.append(json_patch.add(f"/spec/{_INSECURE}", insecure))
+        try:
+            client.patch(change.path, operations)
+        except ApiError:
+            return False
+        return True
+
+
+def plan_add_ca(case: Case) -> BundleAction | Refusal | None:
+    """Return the edit that makes the API server accept what every endpoint serves. None if the CA is not the fault."""
+    return _plan(case, secures=False) if case.point.is_verified else None
+
+
+def plan_secure_apiservice(case: Case) -> BundleAction | Refusal | None:
+    """Return the edit that makes the API server verify an aggregated API. None if it does so already."""
+    return None if case.point.is_verified else _plan(case, secures=True)
+
+
+def _plan(case: Case, *, secures: bool) -> BundleAction | Refusal | None:
+    point, around = case.point, case.around
+    backend = case.data.backends.get(point.backend, Backend(is_known=False))
+    seen = [chain for chain in backend.chains if chain.certificate]
+    if not seen or len(seen) < max(backend.ready, len(backend.chains)):
+        return Refusal(
+            "endpoints-unread",
+            f"{len(seen)} of {backend.ready} endpoints showed what they serve, and a CA must verify each of them",
+            "Make every endpoint ready, and grant the permissions of the audit",
+            tuple(f"{chain.endpoint}: {chain.problem}" for chain in backend.chains if chain.problem),
+        )
+    if not secures and not _refusal_of(case, point.config.ca_bundle, seen):
+        return None
+    tried: list[str] = []
+    for published in around.published:
+        problem = published.problem or _refusal_of(case, published.pem, seen)
+        if problem:
+            tried.append(f"{published.source}: {problem}")
+            continue
+        pem = select_certificates(published.pem, _anchors(case, published.pem, seen))
+        prints = tuple(entry.fingerprint for entry in bundle_content.certificates(pem))
+        config = point.config
+        edit = BundleEdit(config.webhook, config.service, pem, prints, config.pointer, secures)
+        obstacle = find_obstacle(around.target, around.obj, edit, case.options, case.data.now)
+        return obstacle or BundleAction(around.target, around.obj, (edit,), case.data.now)
+    return Refusal(
+        "not-published",
+        f"no CA that the cluster publishes verifies what every endpoint that {point.object} calls serves. A certificate is never "
+        "trusted because an endpoint serves it",
+        "Publish the CA in ca.crt of the Secret that the pods mount, or let a known signer issue the certificate",
+        tuple(tried),
+    )
+
+
+def find_obstacle(
+    target: Target, obj: Object, edit: BundleEdit, options: RepairOptions, now: datetime
+) -> Refusal | None:
+    """Return why the field must not be written, None if it may be."""
+    record = read_record(obj).get(edit.webhook) or {}
+    at = find_time(record.get("at"))
+    is_recent = at is not None and now - at < OVERWRITTEN_WITHIN
+    if is_recent and not holds(target, obj, replace(edit, fingerprints=_prints_of(record))):
+        by = names_of_writers(target, obj, edit.webhook)
+        return Refusal(
+            "overwritten-by",
+            f"a repair wrote this field at {record['at']}, and it has another value since, by {by}",
+            f"Repair it with this program. To have it written again, remove the annotation {RECORD}",
+            (f"field manager: {by}",),
+        )
+    also = _INSECURE_PATH if edit.secures else ()
+    return field_owners.find_owner(target, obj, edit.webhook, options.consent, also=also)
+
+
+def names_of_writers(target: Target, obj: Object, webhook: str) -> str:
+    """Return the field managers of the caBundle."""
+    return ", ".join(service_callers.find_bundle_managers(target, obj, webhook)) or "an unknown client"
+
+
+def holds(target: Target, obj: Object, edit: BundleEdit) -> bool:
+    """Return True if the caBundle has the certificates of the edit."""
+    is_insecure = bool((obj.get("spec") or {}).get(_INSECURE))
+    if is_insecure and (edit.secures or target.kind == "APIService"):
+        return False
+    try:
+        configs = bundle_targets.client_configs(Target(target.kind, target.name), obj)
+    except CertflowError:
+        return False
+    held = {
+        certificate.fingerprint
+        for config in configs
+        if config.webhook == edit.webhook
+        for certificate in bundle_content.certificates(config.ca_bundle)
+    }
+    return held.issuperset(edit.fingerprints)
+
+
+def read_record(obj: Object) -> dict[str, Any]:
+    """Return the record of earlier repairs by the name of the webhook, {} without one. Every client may have written it."""
+    text = (obj["metadata"].get("annotations") or {}).get(RECORD) or "{}"
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return {}
+    entries = record.items() if isinstance(record, dict) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, dict)}
+
+
+def _prints_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+    listed = record.get("ca")
+    return tuple(map(str, listed)) if isinstance(listed, list) else ()
+
+
+def _refusal_of(case: Case, bundle: str, seen: Iterable[ServedChain]) -> str:
+    """Return why the API server would refuse an endpoint with this bundle, "" if it would accept each of them."""
+    return next(filter(None, (_judged(case, bundle, chain).refusal for chain in seen)), "")
+
+
+def _anchors(case: Case, bundle: str, seen: Iterable[ServedChain]) -> list[str]:
+    return [name for chain in seen for name in _judged(case, bundle, chain).verdict.anchors]
+
+
+def _judged(case: Case, bundle: str, chain: ServedChain) -> Any:
+    leaf, sent = certificate_facts.load_leaf_and_chain(chain.chain_pem)
+    return judge(leaf, bundle, name=case.point.config.server_name, intermediates=sent, now=case.data.now)
+
+
+def _annotate(obj: Object, value: str) -> list[dict[str, Any]]:
+    if (obj["metadata"].get("annotations") or {}).keys():
+        return [json_patch.add(f"/metadata/annotations/{json_patch.escape(RECORD)}", value)]
+    return [json_patch.add("/metadata/annotations", {RECORD: value})]
+
+
+def _value_at(obj: Any, pointer: str) -> Any:
+    for part in pointer.strip("/").split("/"):
+        try:
+            obj = obj[int(part)] if isinstance(obj, list) else obj.get(part)
+        except (AttributeError, IndexError):
+            return None
+    return obj

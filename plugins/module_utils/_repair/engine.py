@@ -1,0 +1,212 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Repair what an audit of the cluster finds: audit, plan, compare with the approved plan, write, and prove by a second audit."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .._audit import audit_result, exceptions, gather
+from .._audit.cluster_data import EVENTS, METRICS, NODES, REQUESTS, AuditOptions, ClusterData
+from .._audit.finding import FAIL, PASS
+from .._errors import CertflowError
+from .._kube.access_review import require
+from .._kube.errors import ApiError, MissingPermissions
+from .._webhook.errors import TargetError
+from . import kinds
+from .bundle_repairs import ObjectChanged
+from .repair_model import (
+    FAILED,
+    GONE,
+    OVERWRITTEN,
+    PUT_BACK,
+    REFUSED,
+    REPAIRED,
+    Action,
+    Case,
+    Refusal,
+    Repair,
+    RepairOptions,
+    Written,
+)
+from .surroundings import SurroundingsReader
+
+if TYPE_CHECKING:
+    from .._approved_plan import PlanGuard
+    from .._kube.client import Client
+
+#: A CA must verify what every endpoint serves, so each of them is read.
+MOST_ENDPOINTS = 100
+#: The audit does not need them for the checks that repairs answer.
+_WITHOUT = (METRICS, EVENTS, REQUESTS, NODES)
+#: Seconds between two audits for one proof.
+_AGAIN_AFTER = 3.0
+#: Errors of a repair that wrote nothing.
+_UNWRITTEN = (ObjectChanged, TargetError, MissingPermissions)
+#: The API server asks no webhook about these kinds, so their repair cannot be blocked, and may free the others.
+_FIRST = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
+
+
+def repair(client: Client, options: RepairOptions, guard: PlanGuard) -> tuple[Repair, ...]:
+    """Repair the findings of the options. Return what became of each, in check mode what a run would do.
+
+    Raises PlanDiffersError before the first write, KubeError.
+    """
+    data = _audit(client, options)
+    repairs = _merged(_planned(client, data, options))
+    actions = {entry.action.key: (entry.action, entry) for entry in repairs if entry.action}
+    guard.allow(write.promise(entry.kind) for action, entry in actions.values() for write in action.writes)
+    written: dict[tuple[str, ...], Written] = {}
+    failures: dict[tuple[str, ...], tuple[str, Refusal]] = {}
+    for action, _entry in sorted(actions.values(), key=lambda pair: pair[1].object["kind"] not in _FIRST):
+        key = action.key
+        client.deadline = time.monotonic() + options.wait_timeout
+        try:
+            written[key] = _carry_out(client, action, options, guard)
+        except CertflowError as error:
+            is_unwritten = options.check_mode or isinstance(error, _UNWRITTEN)
+            refusal = Refusal(error.code, error.cause, error.remedy, tuple(error.evidence))
+            failures[key] = (REFUSED if is_unwritten else FAILED, refusal)
+    repairs = tuple(
+        entry.with_refusal(failures[entry.action.key][1], failures[entry.action.key][0])
+        if entry.action and entry.action.key in failures
+        else entry
+        for entry in repairs
+    )
+    if options.check_mode or not written:
+        return repairs
+    return _Proof(client, options, written).prove(repairs)
+
+
+def _audit(client: Client, options: RepairOptions) -> ClusterData:
+    client.deadline = time.monotonic() + options.wait_timeout
+    return gather.gather(
+        client,
+        AuditOptions(probe_urls=options.probe_urls, endpoints_per_service=MOST_ENDPOINTS, without=_WITHOUT),
+    )
+
+
+def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Iterator[Repair]:
+    """Yield the plan of each chosen finding, and each named finding that is no longer so."""
+    reader = SurroundingsReader(client)
+    points = {point.object: point for point in data.points}
+    findings = exceptions.apply(audit_result.find(data), (), (), data.now)
+    failed = {entry.fingerprint(data.cluster_uid): entry for entry in findings if entry.status == FAIL}
+    for name, known in (options.findings or {}).items():
+        if name not in failed:
+            yield Repair(name, str(known.get("check") or ""), known.get("object") or {}, state=GONE)
+    for name, finding in failed.items():
+        is_named = options.findings is not None and name in options.findings
+        if not is_named and (options.findings is not None or finding.exception):
+            continue
+        blank = Repair(name, finding.check, finding.object.as_result())
+        rows = kinds.kinds_for(finding.check) if finding.object in points else ()
+        named = [row for row in rows if row.name in options.kinds]
+        if not named:
+            code = "kind-not-named" if rows else "not-repairable"
+            words = ", ".join(row.name for row in rows) or "no kind"
+            if is_named:
+                yield blank.with_refusal(
+                    Refusal(code, f"{words} repairs this finding", "Follow the remedy of the finding")
+                )
+            continue
+        point = points[finding.object]
+        planned = _plan(blank, named, Case(finding, point, data, reader.read(data, point), options))
+        if planned.code != "not-repairable" or is_named:
+            yield planned
+
+
+def _plan(blank: Repair, rows: Sequence[kinds.RepairKind], case: Case) -> Repair:
+    """Return the plan of the first kind that can act, or the first refusal."""
+    refused = blank.with_refusal(Refusal("not-repairable", "no named kind repairs this fault"))
+    for row in rows:
+        outcome = row.plan(case)
+        if outcome is None:
+            continue
+        if not isinstance(outcome, Refusal):
+            return replace(blank, kind=row.name, action=outcome)
+        if not refused.kind:
+            refused = replace(blank, kind=row.name).with_refusal(outcome)
+    return refused
+
+
+def _merged(repairs: Iterable[Repair]) -> tuple[Repair, ...]:
+    """Return the repairs with one action for each object."""
+    listed = list(repairs)
+    actions: dict[tuple[str, ...], Action] = {}
+    for action in (entry.action for entry in listed if entry.action):
+        actions[action.key] = actions[action.key].merged(action) if action.key in actions else action
+    return tuple(
+        replace(entry, action=actions[entry.action.key]) if entry.action else entry for entry in listed
+    )
+
+
+def _carry_out(client: Client, action: Action, options: RepairOptions, guard: PlanGuard) -> Written:
+    # A webhook that does not answer may refuse the review. The write itself shows more.
+    with contextlib.suppress(ApiError):
+        require(client, action.permissions, "repair")
+    return action.carry_out(client, options, guard)
+
+
+@dataclass
+class _Proof:
+    """Proves what was written: the same checks by a new read, while the fields are as they were written."""
+
+    client: Client
+    options: RepairOptions
+    written: dict[tuple[str, ...], Written]
+
+    def prove(self, repairs: tuple[Repair, ...]) -> tuple[Repair, ...]:
+        time.sleep(self.options.proof_after)
+        until = time.monotonic() + self.options.wait_timeout
+        while True:
+            proven = self._proven(_audit(self.client, self.options))
+            unproven = [
+                written
+                for entry in repairs
+                if entry.finding not in proven and (written := self._written(entry))
+            ]
+            if time.monotonic() >= until or all(map(self._overwriter, unproven)):
+                break
+            time.sleep(_AGAIN_AFTER)
+        return tuple(self._ended(entry, proven) for entry in repairs)
+
+    def _proven(self, data: ClusterData) -> set[str]:
+        """Return the fingerprints of the findings whose check passes now."""
+        findings = audit_result.find(data)
+        failed = {entry.fingerprint(data.cluster_uid) for entry in findings if entry.status == FAIL}
+        passed = {entry.fingerprint(data.cluster_uid) for entry in findings if entry.status == PASS}
+        return passed - failed
+
+    def _written(self, entry: Repair) -> Written | None:
+        return self.written.get(entry.action.key) if entry.action else None
+
+    def _overwriter(self, written: Written) -> str:
+        return written.find_overwriter(self.client)
+
+    def _ended(self, entry: Repair, proven: set[str]) -> Repair:
+        written = self._written(entry)
+        if written is None:
+            return entry
+        by = self._overwriter(written)
+        if by:
+            refusal = Refusal(
+                "overwritten-by", f"{by} has replaced what the repair wrote", "Repair it with this program"
+            )
+            return entry.with_refusal(refusal, OVERWRITTEN)
+        if entry.finding in proven:
+            return replace(entry, state=REPAIRED)
+        if written.put_back(self.client):
+            refusal = Refusal("unproven", "the finding was still there after the write, which was put back")
+            return entry.with_refusal(refusal, PUT_BACK)
+        refusal = Refusal(
+            "unproven", "the finding is still there after the write, which could not be put back"
+        )
+        return entry.with_refusal(refusal, FAILED)

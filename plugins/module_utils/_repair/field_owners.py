@@ -1,0 +1,97 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Decide who owns a field that a repair would write. Pure.
+
+The field counts, and not the object: Helm, Argo CD and Flux mark every object that they install, also if their manifest leaves the
+caBundle to another program. An owner is
+
+- a program that writes a caBundle at any time, by its marks on the object,
+- the field manager of the field, if it is neither this collection nor a tool of people,
+- `kubectl apply`, if the manifest that it keeps in an annotation lists the field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .. import _managers
+from .._consent import Consent
+from .._managers import BY_HAND, FIELD_MANAGER, LAST_APPLIED, MANAGERS, OWN_MANAGER
+from .._webhook import bundle_targets
+from .._webhook.bundle_targets import Target
+from .._webhook.service_callers import field_path, find_field_managers, owns
+from .repair_model import Refusal
+
+Object = Mapping[str, Any]
+#: The field manager whose manifest LAST_APPLIED keeps.
+_APPLIES = "kubectl-client-side-apply"
+
+
+def find_owner(
+    target: Target, obj: Object, webhook: str, consent: Consent, *, also: tuple[str, ...] = ()
+) -> Refusal | None:
+    """Return the refusal for a caBundle of another owner that the user did not accept, None if it may be written.
+
+    also: the path in managedFields of another field that the same write changes, () for none.
+    """
+    owners = dict(_owners(target, obj, webhook, also))
+    foreign = {word: line for word, line in owners.items() if not consent.covers(word, target)}
+    if not foreign:
+        return None
+    place = str(target).replace(" ", "/", 1)
+    return Refusal(
+        "owned-by-another",
+        f"the field belongs to {' and '.join(foreign)}",
+        f"Repair it with this program. Or write it nevertheless with accept: [{{'{next(iter(foreign))}': [{place}]}}]",
+        tuple(foreign.values()),
+    )
+
+
+def _owners(target: Target, obj: Object, webhook: str, also: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield the word of the option accept for each owner, with the evidence."""
+    writer = bundle_targets.find_bundle_writer(target, obj)
+    if writer:
+        yield writer.manager.key, "; ".join(writer.evidence)
+    applied = _last_applied(obj)
+    for path in filter(None, (field_path(target, webhook), also)):
+        if applied is not None and owns(_as_fields(applied), path):
+            yield f"{FIELD_MANAGER}{_APPLIES}", f"the annotation {LAST_APPLIED} lists {path[-1][2:]}"
+        for name, operation in find_field_managers(obj, path):
+            is_person = name in BY_HAND and operation != "Apply"
+            if name != OWN_MANAGER and not is_person:
+                yield _word(name), f"the field manager {name} owns {path[-1][2:]}"
+
+
+def _word(name: str) -> str:
+    """Return the word of the option accept for a field manager: that of its row, or its name."""
+    present = [("manager", name, "")]
+    rows = (row for row in MANAGERS if row.bundle and row.for_secrets)
+    keys = (row.key for row in rows if _managers.matching((*row.markers, *row.controller_markers), present))
+    return next(keys, f"{FIELD_MANAGER}{name}")
+
+
+def _last_applied(obj: Object) -> Any:
+    try:
+        return json.loads((obj["metadata"].get("annotations") or {}).get(LAST_APPLIED) or "null")
+    except ValueError:
+        return None
+
+
+def _as_fields(value: Any) -> Any:
+    """Return a manifest in the form of managedFields, with the names of the items of lists."""
+    if isinstance(value, Mapping):
+        return {f"f:{key}": _as_fields(part) for key, part in value.items()}
+    if isinstance(value, list):
+        named = (part for part in value if isinstance(part, Mapping) and isinstance(part.get("name"), str))
+        return {
+            "k:" + json.dumps({"name": part["name"]}, separators=(",", ":"), ensure_ascii=False): _as_fields(
+                part
+            )
+            for part in named
+        }
+    return {}

@@ -1,0 +1,167 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The words of repairs: what is to be written, why a repair is refused, and what became of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .._approved_plan import Write, digest
+from .._audit.finding import AuditFinding
+from .._consent import NOTHING, Consent
+from .._text import shortened
+
+if TYPE_CHECKING:
+    from .._approved_plan import PlanGuard
+    from .._audit.cluster_data import CallPoint, ClusterData
+    from .._kube.access_review import Permission
+    from .._kube.client import Client
+    from .surroundings import Surroundings
+
+# What became of a repair.
+PLANNED, REPAIRED, REFUSED, WAITING = "planned", "repaired", "refused", "waiting"
+GONE, OVERWRITTEN, PUT_BACK, FAILED = "gone", "overwritten", "put-back", "failed"
+#: The states in which a write did not have its effect, so that the task fails.
+BAD_STATES = frozenset((OVERWRITTEN, PUT_BACK, FAILED))
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why nothing is written for a finding."""
+
+    #: A stable word.
+    code: str
+    reason: str
+    remedy: str = ""
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RepairWrite:
+    """One write of a repair, as the plan promises it. It has no live value, time or PEM text."""
+
+    verb: str
+    api_version: str
+    kind: str
+    name: str
+    namespace: str = ""
+    #: The JSON pointers of the fields, in the object as it was read.
+    fields: tuple[str, ...] = ()
+    #: JSON data that is equal for equal writes.
+    content: Any = None
+
+    def as_result(self) -> dict[str, Any]:
+        keys = ("verb", "api_version", "kind", "namespace", "name")
+        own = {key: shortened(getattr(self, key)) for key in keys}
+        return {**own, "fields": list(self.fields), "digest": digest(self._identity)}
+
+    def promise(self, kind: str) -> Write:
+        """Return the write for the comparison with an approved plan. kind: the name of the kind of repair."""
+        place = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return Write(kind, f"{self.verb} {self.kind} {place}", self._identity)
+
+    @property
+    def _identity(self) -> list[Any]:
+        return [self.verb, self.api_version, self.kind, self.namespace, self.name, self.content]
+
+
+@dataclass(frozen=True)
+class RepairOptions:
+    """The options of a task."""
+
+    kinds: tuple[str, ...]
+    #: The only findings to repair: fingerprint -> the finding as an audit reported it, or {}. None for every finding.
+    findings: Mapping[str, Mapping[str, Any]] | None = None
+    consent: Consent = NOTHING
+    #: Seconds for a read of the cluster, and for the proof of a repair.
+    wait_timeout: int = 120
+    #: Seconds after which a written field is read again.
+    proof_after: int = 60
+    probe_urls: bool = False
+    check_mode: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """A finding, with what the cluster has around it."""
+
+    finding: AuditFinding
+    point: CallPoint
+    data: ClusterData
+    around: Surroundings
+    options: RepairOptions
+
+
+class Action(Protocol):
+    """What a kind of repair writes. Actions with one key are merged into one write of one object."""
+
+    @property
+    def key(self) -> tuple[str, ...]: ...
+
+    @property
+    def writes(self) -> tuple[RepairWrite, ...]: ...
+
+    @property
+    def permissions(self) -> tuple[Permission, ...]: ...
+
+    def merged(self, other: Any) -> Any:
+        """Return one action for both."""
+
+    def carry_out(self, client: Client, options: RepairOptions, guard: PlanGuard) -> Written:
+        """Write, in check mode as a dry run. Raises CertflowError."""
+
+
+class Written(Protocol):
+    """A write that was made."""
+
+    def find_overwriter(self, client: Client) -> str:
+        """Return who has replaced what was written, "" if it is as it was written. Raises KubeError."""
+
+    def put_back(self, client: Client) -> bool:
+        """Restore what was there, if nothing else has changed the object. Return True if it was restored. Raises KubeError."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What became of one finding."""
+
+    finding: str
+    check: str
+    object: Mapping[str, str]
+    kind: str = ""
+    state: str = PLANNED
+    code: str = ""
+    reason: str = ""
+    remedy: str = ""
+    evidence: tuple[str, ...] = ()
+    action: Action | None = field(default=None, compare=False)
+
+    def with_refusal(self, refusal: Refusal, state: str = REFUSED) -> Repair:
+        return replace(
+            self,
+            state=state,
+            code=refusal.code,
+            reason=refusal.reason,
+            remedy=refusal.remedy,
+            evidence=refusal.evidence,
+        )
+
+    def as_result(self) -> dict[str, Any]:
+        """Return the repair as results carry it. Text of the cluster has no hidden characters."""
+        return {
+            "finding": self.finding,
+            "check": self.check,
+            "object": dict(self.object),
+            "kind": self.kind,
+            "state": self.state,
+            "code": self.code,
+            "reason": shortened(self.reason),
+            "remedy": shortened(self.remedy),
+            "evidence": [shortened(line) for line in self.evidence],
+            "writes": [write.as_result() for write in self.action.writes] if self.action else [],
+        }

@@ -1,0 +1,198 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What a cluster has around a finding: the object, the pods that serve it, and the CAs that the cluster publishes for it.
+
+A CA counts only if it comes from a place of the table PLACES. What an endpoint sends is no source.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .._csr import trust_anchors
+from .._errors import check_shape
+from .._kube.errors import ApiError
+from .._webhook import bundle_targets
+from .._webhook.bundle_targets import Target
+
+if TYPE_CHECKING:
+    from .._audit.cluster_data import CallPoint, ClusterData
+    from .._kube.client import Client
+
+Object = Mapping[str, Any]
+_CERTIFICATE, _CA = "tls.crt", "ca.crt"
+#: The keys of a Secret that are kept.
+_PUBLIC = frozenset((_CERTIFICATE, _CA, "rootCA.crt"))
+_INJECTABLE = ("cert-manager.io/allow-direct-injection", "true")
+
+
+@dataclass(frozen=True)
+class PublishedCa:
+    """A bundle of CAs that the cluster publishes."""
+
+    source: str
+    #: PEM text, "" without a bundle.
+    pem: str = ""
+    #: Why there is no bundle, "" if there is one.
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class MountedSecret:
+    """The public parts of a Secret that a pod of the webhook mounts. The private key is never kept."""
+
+    namespace: str
+    name: str
+    certificate: str = ""
+    ca: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"Secret {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What was read around one call point."""
+
+    target: Target
+    obj: Object
+    #: The pods behind the ready endpoints.
+    pods: tuple[Object, ...] = ()
+    secrets: tuple[MountedSecret, ...] = ()
+    published: tuple[PublishedCa, ...] = ()
+
+
+@dataclass(frozen=True)
+class CaPlace:
+    """An object in which a program publishes the CA that signs what a webhook serves."""
+
+    resource: str
+    #: {namespace} and {service} are those of the Service.
+    namespace: str
+    name: str
+    keys: tuple[str, ...]
+    #: Who writes it.
+    source: str
+    #: An annotation that the object must have, None for none.
+    mark: tuple[str, str] | None = None
+
+
+#: After the Secrets that the pods mount. In the order in which they are tried.
+PLACES = (
+    CaPlace("secrets", "{namespace}", "{service}.{namespace}.svc.kyverno-tls-ca", (_CERTIFICATE, "rootCA.crt"), "kyverno pkg/tls"),
+    CaPlace("secrets", "{namespace}", "{service}-ca", (_CA, _CERTIFICATE), "cert-manager pkg/server/tls/authority", _INJECTABLE),
+    CaPlace("configmaps", "{namespace}", "istio-ca-root-cert", ("root-cert.pem",), "istio pilot/pkg/serviceregistry/kube/controller"),
+    *(
+        CaPlace("configmaps", row.namespace or "{namespace}", row.name, (row.key,), "_csr.trust_anchors")
+        for row in trust_anchors.CONFIG_MAPS
+    ),
+)  # fmt: skip
+
+
+class SurroundingsReader:
+    """Reads the surroundings of call points. Each object is read once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._find = functools.lru_cache(maxsize=None)(self._find_object)
+        self._trust_bundles = functools.lru_cache(maxsize=None)(self._read_trust_bundles)
+
+    def read(self, data: ClusterData, point: CallPoint) -> Surroundings:
+        """Read what is around a point. What may not be read is missing in the result. Raises KubeError, TargetError."""
+        target = Target(point.object.kind, point.object.name)
+        obj = bundle_targets.read(self._client, target)
+        pods = tuple(self._pods(data, point))
+        with check_shape(f"a pod that {point.object} calls"):
+            secrets = tuple(dict.fromkeys(secret for pod in pods for secret in _mounted(pod)))
+        held = tuple(filter(None, map(self._secret, secrets)))
+        return Surroundings(target, obj, pods, held, tuple(self._published(point, held)))
+
+    def _pods(self, data: ClusterData, point: CallPoint) -> Iterator[Object]:
+        backend = data.backends.get(point.backend)
+        for chain in backend.chains if backend else ():
+            if chain.endpoint.pod:
+                namespace, name = chain.endpoint.pod
+                pod, _problem = self._find("pods", namespace, name)
+                if pod:
+                    yield pod
+
+    def _secret(self, place: tuple[str, str]) -> MountedSecret | None:
+        secret, _problem = self._find("secrets", *place)
+        if not secret:
+            return None
+        metadata = secret["metadata"]
+        return MountedSecret(
+            *place,
+            _text_of(secret, _CERTIFICATE),
+            _text_of(secret, _CA),
+            metadata.get("labels") or {},
+            metadata.get("annotations") or {},
+        )
+
+    def _published(self, point: CallPoint, secrets: tuple[MountedSecret, ...]) -> Iterator[PublishedCa]:
+        for secret in secrets:
+            source = f"ca.crt of {secret}, which the pods mount"
+            yield PublishedCa(source, secret.ca, "" if secret.ca else "it is empty or does not exist")
+        if point.config.service:
+            yield from (self._place(place, *point.config.service) for place in PLACES)
+        yield from self._trust_bundles()
+
+    def _place(self, place: CaPlace, namespace: str, service: str) -> PublishedCa:
+        where = place.namespace.format(namespace=namespace)
+        name = place.name.format(namespace=namespace, service=service)
+        source = f"{place.resource[:-1]} {where}/{name}"
+        obj, problem = self._find(place.resource, where, name)
+        if not obj:
+            return PublishedCa(source, problem=problem or "it does not exist")
+        if place.mark and (obj["metadata"].get("annotations") or {}).get(place.mark[0]) != place.mark[1]:
+            return PublishedCa(source, problem=f"it has no annotation {'='.join(place.mark)}")
+        pem = next(filter(None, (_text_of(obj, key) for key in place.keys)), "")
+        return PublishedCa(source, pem, "" if pem else "it is empty")
+
+    def _find_object(self, resource: str, namespace: str, name: str) -> tuple[Object | None, str]:
+        """Return an object, None if it does not exist, and why it may not be read. Secrets lose their private parts."""
+        try:
+            obj = self._client.find(f"/api/v1/namespaces/{namespace}/{resource}/{name}")
+        except ApiError as error:
+            return None, error.message or error.cause
+        if obj and resource == "secrets":
+            public = {key: value for key, value in (obj.get("data") or {}).items() if key in _PUBLIC}
+            obj = {"kind": "Secret", "metadata": obj["metadata"], "data": public}
+        return obj, ""
+
+    def _read_trust_bundles(self) -> tuple[PublishedCa, ...]:
+        """Return the ClusterTrustBundles of signers. Only who may attest for the signer writes them (KEP-3257)."""
+        try:
+            bundles = trust_anchors.read_bundles(self._client, "spec.signerName!=")
+        except ApiError as error:
+            return (PublishedCa("ClusterTrustBundles", problem=error.message or error.cause),)
+        return tuple(PublishedCa(f"ClusterTrustBundle {name}", pem) for name, pem in bundles.items())
+
+
+def _mounted(pod: Object) -> Iterator[tuple[str, str]]:
+    """Yield namespace and name of each Secret that a volume of the pod holds."""
+    for volume in pod["spec"].get("volumes") or ():
+        sources = (volume.get("projected") or {}).get("sources") or ()
+        names = [(volume.get("secret") or {}).get("secretName")]
+        names += [(source.get("secret") or {}).get("name") for source in sources]
+        yield from ((pod["metadata"]["namespace"], name) for name in names if name)
+
+
+def _text_of(obj: Object, key: str) -> str:
+    """Return the text of a key of a Secret or ConfigMap, "" if it is missing or is not text."""
+    value = str((obj.get("data") or {}).get(key) or "")
+    if obj.get("kind") != "Secret":
+        return value
+    try:
+        return base64.b64decode(value).decode()
+    except ValueError:
+        return ""

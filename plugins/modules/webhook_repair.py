@@ -1,0 +1,253 @@
+#!/usr/bin/python
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: webhook_repair
+short_description: Repair what an audit finds about webhooks
+description:
+  - Audits the cluster, and repairs the findings that the kinds of O(kinds) answer. Each repair is one conditional write of one object,
+    and its proof by a second audit.
+  - A CA is added only if it comes from a place in which a known program publishes it, and only if it verifies what every endpoint of the
+    Service serves. A certificate is never trusted because an endpoint serves it.
+  - A field of another owner is not written, unless O(accept) names the owner. The owner is judged by the field, and not by the marks of
+    Helm, Argo CD or Flux on the object. If another client overwrites a repair, the next repairs of this field are refused for seven days.
+  - In check mode the module returns the plan. It tries each write by a dry run.
+version_added: 1.0.0
+author: certflow.kubernetes contributors (@certflow)
+extends_documentation_fragment:
+  - certflow.kubernetes._attributes
+  - certflow.kubernetes._auth
+options:
+  findings:
+    description:
+      - The only findings to repair, as RV(certflow.kubernetes.audit_info#module:findings) has them, or their fingerprints. A finding that
+        this audit no longer has is not repaired.
+      - If unset, the module repairs every finding that has no exception by an annotation of the object.
+    type: list
+    elements: raw
+  kinds:
+    description:
+      - The kinds of repairs that the task may do.
+      - V(add-ca) adds the CA to the C(caBundle) of a webhook, a conversion or an aggregated API.
+      - V(secure-apiservice) writes the C(caBundle) of an APIService and ends its C(insecureSkipTLSVerify) in the same write.
+    type: list
+    elements: str
+    choices: [add-ca, secure-apiservice]
+    default: [add-ca]
+  accept:
+    description:
+      - The owners whose fields the task may write. The words are V(cert-manager), V(openshift-service-ca), V(eks), V(olm), V(olm-v1),
+        V(argocd), V(flux), V(helm), and C(manager:NAME) for a field manager without a word, such as C(manager:istiod).
+      - >-
+        An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects
+        are C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
+    type: list
+    elements: raw
+    default: []
+  proof_after:
+    description:
+      - Seconds after which the module reads the written fields again, and audits the cluster again. Some programs overwrite a C(caBundle) once
+        in a while.
+    type: int
+    default: 60
+  probe_urls:
+    description:
+      - Whether the audit connects to addresses outside of the cluster, as in M(certflow.kubernetes.audit_info).
+    type: bool
+    default: false
+  approved_plan:
+    description:
+      - The RV(plan_digests) of the same task in check mode. The task fails with the code C(plan-differs) before the first write, if the
+        cluster or an option is not that of the plan, or if the plan lacks a write. Fewer writes are no difference.
+    type: list
+    elements: str
+seealso:
+  - module: certflow.kubernetes.audit_info
+  - module: certflow.kubernetes.webhook_cabundle
+notes:
+  - The permissions are those of C(docs/rbac/repair.yaml) and of the audit. The permission to patch every webhook configuration is close to
+    that of a cluster administrator.
+  - O(wait_timeout) limits each audit, each write, and the wait for the proof.
+"""
+
+EXAMPLES = r"""
+- name: Add the CA to each caBundle that lacks it
+  certflow.kubernetes.webhook_repair:
+
+- name: Audit the cluster
+  certflow.kubernetes.audit_info:
+  register: audit
+
+- name: Repair what this audit found about one configuration
+  certflow.kubernetes.webhook_repair:
+    findings: "{{ audit.findings | selectattr('object.name', 'equalto', 'example-webhook') }}"
+    accept:
+      - manager:example-operator: [ValidatingWebhookConfiguration/example-webhook]
+
+- name: Let the API server verify the aggregated APIs
+  certflow.kubernetes.webhook_repair:
+    kinds: [secure-apiservice]
+"""
+
+RETURN = r"""
+repairs:
+  description: The findings with their repairs. In check mode, the repairs that a run would make.
+  returned: success, and failure after a write
+  type: list
+  elements: dict
+  contains:
+    finding:
+      description: The fingerprint of the finding.
+      type: str
+      returned: always
+      sample: 5d1f25c8e0dc6a3f2b6a7f6a3b3ac0a1
+    check:
+      description: The id of the check.
+      type: str
+      returned: always
+      sample: ca-mismatch
+    object:
+      description: The object of the finding, as M(certflow.kubernetes.audit_info) returns it.
+      type: dict
+      returned: always
+    kind:
+      description: The kind of the repair. Empty if no kind fits.
+      type: str
+      returned: always
+      sample: add-ca
+    state:
+      description:
+        - V(planned) in check mode. V(repaired) if the check of the finding passes after the write. V(refused) if nothing was written.
+          V(waiting) if another identity has to act. V(gone) if the audit no longer has a finding of O(findings).
+        - The task fails for V(overwritten), if another client replaced what was written, for V(put-back), if the check did not pass and the
+          earlier value was restored, and for V(failed).
+      type: str
+      returned: always
+      sample: repaired
+    code:
+      description:
+        - Why it was refused or failed, as a word that never changes. Empty otherwise.
+        - V(not-published), no CA that the cluster publishes verifies what every endpoint serves. V(endpoints-unread), an endpoint did not show
+          what it serves. V(owned-by-another), the field has an owner. V(overwritten-by), an earlier repair of the field was overwritten.
+          V(kind-not-named), O(kinds) lacks the kind. V(not-repairable), no kind repairs this fault. V(unproven), the check did not pass after
+          the write. Otherwise a failure code, such as V(forbidden).
+      type: str
+      returned: always
+      sample: ""
+    reason:
+      description: The reason in words.
+      type: str
+      returned: always
+    remedy:
+      description: The next action of the user.
+      type: str
+      returned: always
+    evidence:
+      description: The observations behind it, such as each place without a CA that verifies.
+      type: list
+      elements: str
+      returned: always
+    writes:
+      description: The writes of the repair. Repairs of one object share one write.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        verb:
+          description: The verb.
+          type: str
+          returned: always
+          sample: patch
+        api_version:
+          description: The version of the API.
+          type: str
+          returned: always
+          sample: admissionregistration.k8s.io/v1
+        kind:
+          description: The kind of the object.
+          type: str
+          returned: always
+          sample: ValidatingWebhookConfiguration
+        namespace:
+          description: The namespace of the object. Empty outside of namespaces.
+          type: str
+          returned: always
+          sample: ""
+        name:
+          description: The name of the object.
+          type: str
+          returned: always
+          sample: example-webhook
+        fields:
+          description: JSON pointers of the fields.
+          type: list
+          elements: str
+          returned: always
+          sample: [/webhooks/0/clientConfig/caBundle]
+        digest:
+          description: A digest of what is wanted, the fingerprints of CAs included.
+          type: str
+          returned: always
+plan_digests:
+  description: The digests for O(approved_plan).
+  returned: in check mode, and with O(approved_plan)
+  type: list
+  elements: str
+seconds:
+  description: The duration of the task.
+  returned: always
+  type: float
+  sample: 62.4
+cluster:
+  description: The API server, and the source of its address and credentials.
+  returned: always, once they are known
+  type: dict
+  contains:
+    host:
+      description: URL of the API server.
+      type: str
+      returned: always
+      sample: https://203.0.113.7:6443
+    auth_source:
+      description: The source of the address and of the credentials.
+      type: str
+      returned: always
+      sample: kubeconfig /home/me/.kube/config, context prod
+code:
+  description:
+    - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
+    - The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_failure_codes.html) lists all of them.
+  returned: failure
+  type: str
+  sample: repair-failed
+cause:
+  description: The cause of the failure.
+  returned: failure
+  type: str
+evidence:
+  description: The observations behind it.
+  returned: failure
+  type: list
+  elements: str
+remedy:
+  description: The way to mend it.
+  returned: failure
+  type: str
+"""
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_repair import (
+    OPERATION,
+)
+
+
+def main() -> None:
+    run_module(OPERATION)
+
+
+if __name__ == "__main__":
+    main()
