@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.repository.test_import_rules import MAY_IMPORT
+from tests.support.clusters.pins import KUBERNETES_RELEASES
 from tools.ci.gates import ALL, MODULE_TARGETS
 from tools.ci.tree import listed_files
 from tools.ci.venvs import REPOSITORY
@@ -76,6 +77,12 @@ def test_every_path_exists(page: str) -> None:
     assert [
         place for place in known if not any((REPOSITORY / f"{place}{end}").exists() for end in ("", ".py"))
     ] == []
+
+
+def test_the_readme_names_each_release_of_kubernetes_that_is_tested() -> None:
+    sentence = re.search(r"control planes of Kubernetes ([\d., and]+)", text_of("README.md"))
+    assert sentence
+    assert re.findall(r"\d+\.\d+", sentence[1]) == list(KUBERNETES_RELEASES)
 
 
 def test_the_table_of_rooms_has_every_room_below_those_it_imports() -> None:

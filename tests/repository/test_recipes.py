@@ -78,6 +78,13 @@ assert (line.verb, line.text) == ("change", "Deployment default/hook: 2 replicas
 actions.ACTIONS[ScaleDeployment] = lambda context, action: [action.replicas]
 assert actions.carry_out(None, step.action) == [2]
 """,
+    "Kubernetes release": """
+from tests.support.clusters import build, pins
+from tests.support.clusters.profiles import find
+assert pins.NEWEST_RELEASE == "1.38" and "1.37" in pins.OLDER_RELEASES, pins.KUBERNETES_RELEASES
+assert build.build_key(pins.control_plane(pins.KUBERNETES_RELEASES["1.38"])).startswith("kubernetes-v1.38.0-etcd-v3.7.1-")
+assert find("eks@1.38").version == find("eks").version == "v1.38.0-eks-3c42bf9"
+""",
     "release": f"""
 from {ROOMS}._snapshot.release import crd_sets, flags, release_table
 release = release_table.target("8.8.0")
@@ -98,7 +105,7 @@ def examples(text: str) -> Iterator[tuple[str, str]]:
     """Yield the file and the code of each example of a recipe."""
     for block in re.findall(r"^ *```python\n(.*?)```", text, re.MULTILINE | re.DOTALL):
         code = textwrap.dedent(block)
-        if match := re.match(r"# (plugins/\S+)\n", code):
+        if match := re.match(r"# ((?:plugins|tests)/\S+)\n", code):
             yield match[1], code.partition("\n")[2]
 
 

@@ -15,16 +15,15 @@ from examples.demo import story
 from tests.support import clusters
 from tests.support.clusters import build
 from tests.support.clusters.existing_programs import VARIABLE
-from tests.support.clusters.pins import KUBERNETES, PROGRAMS
 
 
 def test_a_cluster_starts_from_a_folder_without_a_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    built = build.programs()
+    built, version = build.programs(), build.kubernetes_version()
     (tmp_path / "bin").mkdir()
-    for name in PROGRAMS:
-        (tmp_path / "bin" / name).symlink_to(built / name)
+    for program in built.iterdir():
+        (tmp_path / "bin" / program.name).symlink_to(program)
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "cat").symlink_to(str(shutil.which("cat")))  # the start of a program reads it
     monkeypatch.setenv(VARIABLE, str(tmp_path / "bin"))
@@ -33,7 +32,7 @@ def test_a_cluster_starts_from_a_folder_without_a_build(
     assert build.why_no_build() == "no `go` on PATH"
     with clusters.running({"own": "eks"}) as fleet:
         server = fleet["own"].api("GET", "/version")["gitVersion"]
-    assert server == f"{KUBERNETES.version}-eks-3c42bf9"
+    assert server == f"{version}-eks-3c42bf9"
     assert not (tmp_path / "cache").exists()
     assert story.steps_of() == story.STEPS[2:]
     assert "do not run: no `go` on PATH to download the script" in capsys.readouterr().out

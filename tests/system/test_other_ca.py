@@ -15,20 +15,19 @@ import base64
 import contextlib
 import datetime
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_cabundle
 from cryptography import x509
 
 from tests.support import clusters
+from tests.support.called_hook import assert_trusted, take_bundle, webhook
 from tests.support.clusters import AdminApiError, components, pki
 from tests.support.clusters.profiles import PROFILES
 from tests.support.csr_by_hand import CSRS, create, decide, settled, signing
-from tests.support.csr_rig import HOOK_KIND, HOOKS, CsrRig, assert_one_line
+from tests.support.csr_rig import CsrRig, assert_one_line
 from tests.support.failures import absent
-from tests.support.https_webhook import WebhookServer, deny
 from tests.support.signer_requests import GOOD, KUBELET_SERVING
 from tests.support.waiting import now, wait_for
 
@@ -41,17 +40,9 @@ OPENSHIFT = "openshift-config-managed"
 PUBLISHED = f"/api/v1/namespaces/{OPENSHIFT}/configmaps"
 CLIENT = "kubernetes.io/kube-apiserver-client"
 ISSUER = "clusterissuers.cert-manager.io/main"
-TRUST_BUNDLES = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles"
+TRUST_BUNDLES = "/apis/certificates.k8s.io/v1/clustertrustbundles"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 DAY = datetime.timedelta(days=1)
-
-
-@dataclass(frozen=True)
-class ChainWithKey:
-    """Certificate and key that a server presents."""
-
-    certificate_pem: bytes
-    key_pem: bytes
 
 
 @pytest.fixture(scope="module")
@@ -101,47 +92,6 @@ def sign_with(cluster: Cluster, ca: pki.KeyPair) -> None:
     ca.write(cluster.directory / "pki", "signing-ca")
     wanted = ca.certificate.subject.rfc4514_string()
     wait_for(lambda: issuer_of(cluster) == wanted)
-
-
-@contextlib.contextmanager
-def webhook(rig: CsrRig) -> Iterator[tuple[WebhookServer, dict[str, Any]]]:
-    """A server that denies ConfigMaps of the rig's namespace, and the configuration that calls it as Service
-    hook.
-    """
-    server = WebhookServer(deny)
-    external = {"type": "ExternalName", "externalName": "localhost"}
-    rig.make(f"/api/v1/namespaces/{rig.name}/services", {"metadata": {"name": "hook"}, "spec": external})
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
-    hook = {
-        "name": "hook.certflow.test",
-        "clientConfig": {"service": {"namespace": rig.name, "name": "hook", "port": server.port}},
-        "rules": [rule],
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": rig.name}},
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-    }
-    rig.make(HOOKS, {"metadata": {"name": rig.name}, "webhooks": [hook]})
-    with contextlib.closing(server.serve()):
-        yield server, {"kind": HOOK_KIND, "name": rig.name}
-
-
-def asked_by_the_api_server(rig: CsrRig, server: WebhookServer) -> str:
-    """Return the API server's answer after a call to a server with the Secret's certificate, which Go
-    verifies.
-    """
-    data = rig.data()
-    server.present(ChainWithKey(data["tls.crt"].encode(), data["tls.key"].encode()))
-    try:
-        rig.cluster.api(
-            "POST", f"/api/v1/namespaces/{rig.name}/configmaps?dryRun=All", {"metadata": {"name": "x"}}
-        )
-    except AdminApiError as error:
-        return error.message
-    return "it was not called"
-
-
-def assert_trusted(rig: CsrRig, server: WebhookServer) -> None:
-    wait_for(lambda: "no team, no ConfigMap" in asked_by_the_api_server(rig, server))
 
 
 # The trusted CA
@@ -204,12 +154,6 @@ def test_a_signer_that_publishes_its_ca_in_a_cluster_trust_bundle(rig: CsrRig) -
         assert take_bundle(rig, target, {"name": f"example.com:{rig.name}:b"})["changed"] is False
         missing = take_bundle(rig, target, {"signer_name": "example.com/other"})
         assert_one_line(missing, "no-trust-anchor", "spec.signerName", "example.com/other")
-
-
-def take_bundle(rig: CsrRig, target: dict[str, Any], source: dict[str, str]) -> dict[str, Any]:
-    return rig.operate(
-        webhook_cabundle.OPERATION, targets=[target], cluster_trust_bundle=source, mode="exactly"
-    )
 
 
 def test_an_intermediate_that_the_signer_does_not_send(rig: CsrRig) -> None:

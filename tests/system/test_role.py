@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.support import playbook
 from tests.support.clusters import APP_SERVING, AdminApiError, kubeconfig
-from tests.support.clusters.profiles import EKS_VERSION
+from tests.support.clusters.profiles import find
 from tests.support.failures import absent
 from tests.support.rig import written
 from tests.support.waiting import now
@@ -339,7 +339,7 @@ def test_an_unknown_signer_writes_nothing(rig: CertificateRoleRig, tmp_path: Pat
     }
     assert not absent([bare, "kubernetes"], found["no library"]["cause"])
     assert "ansible_python_interpreter: '{{ ansible_playbook_python }}'" in found["no library"]["remedy"]
-    assert found["unknown"]["evidence"] == [f"eks-anywhere: version {EKS_VERSION}"]
+    assert found["unknown"]["evidence"] == [f"eks-anywhere: version {find('eks').version}"]
     assert [text.split(":")[0] for text in found["contradictory"]["evidence"][:2]] == ["one", "two"]
     assert "eks-anywhere" in found["no such provider"]["remedy"]
     assert {name: (one["is_changed"], one["result"]["code"]) for name, one in found.items()} == {

@@ -14,6 +14,7 @@ from tests.support.clusters.build import programs, say
 from tests.support.clusters.errors import ClusterError, UsageError
 from tests.support.clusters.existing_programs import VARIABLE
 from tests.support.clusters.fleet import check, prepare
+from tests.support.clusters.pins import KUBERNETES_RELEASES
 from tests.support.clusters.profiles import PROFILES
 
 
@@ -41,7 +42,7 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog="clusters",
         description="Real Kubernetes control planes on this machine, for trying things out and for tests.",
-        epilog=f"Kinds of clusters (profiles): {kinds}. {VARIABLE} may name a folder with kube-apiserver, kube-controller-manager, "
+        epilog=f"Kinds of clusters (profiles): {kinds}. Releases of Kubernetes: {', '.join(KUBERNETES_RELEASES)}. {VARIABLE} may name a folder with kube-apiserver, kube-controller-manager, "
         "etcd and kubectl, which are used instead of programs that are built here.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -50,7 +51,8 @@ def _parser() -> _Parser:
         "clusters",
         nargs="*",
         metavar="NAME=PROFILE",
-        help="a name of your choice and a profile; a profile alone is its own name; default: one of each profile without a node",
+        help="a name of your choice and a profile, or PROFILE@RELEASE; a profile alone is its own name; "
+        "default: one of each profile without a node",
     )
     up.set_defaults(act=_up)
     down = commands.add_parser("down", help="stop clusters and remove all that they left")
@@ -66,7 +68,10 @@ def _parser() -> _Parser:
     build = commands.add_parser(
         "build", help="only build the programs of a control plane (`up` does it when needed)"
     )
-    build.set_defaults(act=lambda _options: print(programs()))
+    build.add_argument(
+        "release", nargs="?", default="", choices=["", *KUBERNETES_RELEASES], metavar="RELEASE"
+    )
+    build.set_defaults(act=lambda options: print(programs(release=options.release)))
     return parser
 
 

@@ -29,16 +29,17 @@ from tests.support.clusters.pins import (
     CERT_MANAGER,
     CERT_MANAGER_CONTROLLER,
     CERT_MANAGER_WEBHOOK,
-    CONTROL_PLANE,
-    ETCD,
     HELM_PROGRAM,
-    KUBERNETES,
-    NODE,
+    KUBERNETES_RELEASES,
+    NEWEST_RELEASE,
     PROMTOOL_PROGRAM,
     SNAPSHOT_PROGRAMS,
     SNAPSHOTTER,
+    KubernetesRelease,
     Pin,
     ProgramSet,
+    control_plane,
+    node,
 )
 
 Report = Callable[[str], None]
@@ -61,31 +62,34 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def programs(report: Report = say) -> Path:
+def programs(report: Report = say, *, release: str = "") -> Path:
     """Return the directory with etcd, kube-apiserver, kube-controller-manager and kubectl.
 
-    It is the folder of CERTFLOW_KUBERNETES_BIN if that is set. Otherwise build them if they are not cached.
+    release: a key of KUBERNETES_RELEASES. "" for the folder of CERTFLOW_KUBERNETES_BIN, or the newest release if
+    that is not set. Build the programs if they are not cached.
     """
-    return _existing(CONTROL_PLANE) or _cached(CONTROL_PLANE, report)
+    wanted = control_plane(_release(release))
+    return (None if release else _existing(wanted)) or _cached(wanted, report)
 
 
-def node_programs(report: Report = say) -> Path:
-    """Return the directory with kubelet, kube-proxy and kube-scheduler.
-
-    It is the folder of CERTFLOW_KUBERNETES_BIN if that is set. Otherwise build them if they are not cached.
-    """
-    return existing_node_programs() or _cached(NODE, report)
+def node_programs(report: Report = say, *, release: str = "") -> Path:
+    """Return the directory with kubelet, kube-proxy and kube-scheduler of a release, as `programs` does."""
+    return (None if release else existing_node_programs()) or _cached(node(_release(release)), report)
 
 
 def existing_node_programs() -> Path | None:
     """Return the folder of CERTFLOW_KUBERNETES_BIN with the programs of a node, None if it is not set. Raises UsageError."""
-    return _existing(NODE)
+    return _existing(node(_release("")))
 
 
-def kubernetes_version() -> str:
-    """Return the version of the API servers, such as v1.36.3. Raises UsageError."""
-    folder = existing_programs.folder()
-    return existing_programs.server_version(folder) if folder else KUBERNETES.version
+def kubernetes_version(release: str = "") -> str:
+    """Return the version of the API servers of a release, such as v1.37.2. release: as for `programs`. Raises UsageError."""
+    folder = None if release else existing_programs.folder()
+    return existing_programs.server_version(folder) if folder else _release(release).kubernetes.version
+
+
+def _release(name: str) -> KubernetesRelease:
+    return KUBERNETES_RELEASES[name or NEWEST_RELEASE]
 
 
 def why_no_build() -> str:
@@ -211,7 +215,7 @@ def cache_directory() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "certflow.kubernetes"
 
 
-def build_key(wanted: ProgramSet = CONTROL_PLANE) -> str:
+def build_key(wanted: ProgramSet) -> str:
     """Return a directory name that depends on versions, packages, flags, environment and architecture."""
     recipe = json.dumps(
         [
@@ -232,7 +236,7 @@ def flags(wanted: ProgramSet) -> tuple[str, ...]:
     return (*GO_FLAGS, f"-ldflags=-s -w -X {wanted.version}")
 
 
-def go_mod(upstream: str, kubernetes: Pin = KUBERNETES, etcd: Pin = ETCD) -> str:
+def go_mod(upstream: str, release: KubernetesRelease) -> str:
     """Return a go.mod that can build Kubernetes from outside its repository.
 
     Kubernetes requires its staging modules at v0.0.0 and replaces them by paths, which works only in its own
@@ -241,10 +245,10 @@ def go_mod(upstream: str, kubernetes: Pin = KUBERNETES, etcd: Pin = ETCD) -> str
     """
     staging = re.findall(r"^\s*(?:replace\s+)?(\S+) => \./staging/src/", upstream, re.MULTILINE)
     if not staging:
-        raise _unexpected(kubernetes)
-    published = re.sub(r"^v1\.", "v0.", kubernetes.version)
+        raise _unexpected(release.kubernetes)
+    published = re.sub(r"^v1\.", "v0.", release.kubernetes.version)
     replaced = (f"replace {module} => {module} {published}" for module in staging)
-    return "\n".join([own_go_mod(upstream, kubernetes, etcd), *replaced, ""])
+    return "\n".join([own_go_mod(upstream, release.kubernetes, release.etcd), *replaced, ""])
 
 
 def sibling_go_mod(upstream: str, main: Pin, sibling: Pin) -> str:
@@ -341,13 +345,14 @@ def _go_mod_for(wanted: ProgramSet, upstream: str) -> str:
     main = _main_pin(wanted)
     if wanted.sibling:
         return sibling_go_mod(upstream, main, wanted.sibling)
-    return go_mod(upstream) if main == KUBERNETES else own_go_mod(upstream, main)
+    return go_mod(upstream, wanted.release) if wanted.release else own_go_mod(upstream, main)
 
 
 def _main_pin(wanted: ProgramSet) -> Pin:
     """Return the module whose go.mod and go.sum the build starts from."""
-    pins = [pin for pin, _package in wanted.programs.values()]
-    return KUBERNETES if KUBERNETES in pins else pins[0]
+    if wanted.release:
+        return wanted.release.kubernetes
+    return next(pin for pin, _package in wanted.programs.values())
 
 
 def _own_files(wanted: ProgramSet) -> list[Path]:
@@ -443,7 +448,7 @@ def _estimate(wanted: ProgramSet) -> str:
     return f"about {max(1, round(wanted.cpu_seconds / (os.cpu_count() or 1) / 60))} min"
 
 
-def _progress(log: str, elapsed: float, wanted: ProgramSet = CONTROL_PLANE) -> str:
+def _progress(log: str, elapsed: float, wanted: ProgramSet) -> str:
     """Return the progress of a build from the packages that its log names. `elapsed` is in seconds."""
     done = sum(not line.startswith("go: ") for line in log.splitlines())
     clock = f"{int(elapsed) // 60}:{int(elapsed) % 60:02d}"

@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 import uuid
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +31,11 @@ from tests.support.clusters import (
     pki,
     processes,
 )
-from tests.support.clusters.build import kubernetes_version, programs
+from tests.support.clusters.build import programs
 from tests.support.clusters.client import AdminApiError, AdminClient
 from tests.support.clusters.components import Ports
 from tests.support.clusters.errors import ClusterError, tail
-from tests.support.clusters.pins import KUBERNETES
-from tests.support.clusters.profiles import PROFILES, Profile
+from tests.support.clusters.profiles import Profile, find
 from tests.support.clusters.rotation import Rotation
 
 if TYPE_CHECKING:
@@ -74,8 +73,9 @@ class Cluster:
         directory.mkdir(mode=0o700)
         _describe(directory, name, profile_name, free_ports())
         (directory / "audit-policy.yaml").write_text(yaml.safe_dump(audit.POLICY))
-        control_plane_pki.make(directory / "pki", PROFILES[profile_name])
-        if PROFILES[profile_name].node:
+        profile = find(profile_name)
+        control_plane_pki.make(directory / "pki", profile)
+        if profile.node:
             node_files.write(directory)
         return cls(directory)
 
@@ -83,7 +83,7 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        address = PROFILES[self.profile_name].loopback
+        address = self._profile.loopback
         host = f"[{address}]" if ":" in address else address
         return f"https://{host}:{self._ports.apiserver}"
 
@@ -283,17 +283,14 @@ class Cluster:
 
     def served_pem(self) -> str:
         """Return the certificate that the API server serves on a new connection."""
-        address = PROFILES[self.profile_name].loopback
+        address = self._profile.loopback
         return ssl.get_server_certificate((address, self._ports.apiserver))
 
     # Internals
 
     @property
     def _profile(self) -> Profile:
-        profile = PROFILES[self.profile_name]
-        # kube-apiserver refuses to report another version than its own, except for the suffix.
-        version = profile.version.replace(KUBERNETES.version, kubernetes_version())
-        return replace(profile, version=version)
+        return find(self.profile_name)
 
     @property
     def _ca(self) -> pki.KeyPair:
@@ -318,7 +315,7 @@ class Cluster:
             "kube-apiserver": lambda: components.apiserver(self.directory, self._ports, self._profile),
             "kube-controller-manager": lambda: components.controller_manager(self.directory, self._profile),
         }
-        command = [str(programs() / component), *arguments[component]()]
+        command = [str(programs(release=self._profile.release) / component), *arguments[component]()]
         if not self._profile.node:
             return command, None
         return node.in_network(self.directory, command), node.environment()

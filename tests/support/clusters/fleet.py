@@ -18,7 +18,7 @@ from tests.support.clusters import directories, kubeconfig, node, processes
 from tests.support.clusters.build import Report, programs, say
 from tests.support.clusters.cluster import Cluster
 from tests.support.clusters.errors import ClusterError, UsageError
-from tests.support.clusters.profiles import PROFILES
+from tests.support.clusters.profiles import find
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ class Fleet(Mapping[str, Cluster]):
 
 @contextlib.contextmanager
 def running(clusters: Mapping[str, str], report: Report = say) -> Iterator[Fleet]:
-    """Yield clusters by name and profile (`onprem`, `eks`), ready to use. They are removed when the block
+    """Yield clusters by name and profile (`onprem`, `eks`, `eks@1.36`), ready to use. They are removed when the block
     ends.
 
     A janitor removes them if this process is killed. Raises ClusterError.
@@ -79,13 +79,14 @@ def running(clusters: Mapping[str, str], report: Report = say) -> Iterator[Fleet
 
 def prepare(clusters: Mapping[str, str], report: Report = say) -> None:
     """Build the programs of these clusters before the start. This may take minutes."""
-    programs(report)
-    if any(PROFILES[profile].node for profile in clusters.values()):
-        node.prepare(report)
+    for profile in map(find, dict.fromkeys(clusters.values())):
+        programs(report, release=profile.release)
+        if profile.node:
+            node.prepare(report, release=profile.release)
 
 
 def check(clusters: Mapping[str, str]) -> None:
-    """Raise UsageError for an invalid name or an unknown profile."""
+    """Raise UsageError for an invalid name, an unknown profile or an unknown release."""
     if sys.platform != "linux":
         raise ClusterError("test clusters need Linux: they find their processes through /proc")
     for name, profile in clusters.items():
@@ -93,8 +94,7 @@ def check(clusters: Mapping[str, str]) -> None:
             raise UsageError(
                 f"{name!r} is no name for a cluster: up to 40 of a-z, 0-9 and -, not - at the ends"
             )
-        if profile not in PROFILES:
-            raise UsageError(f"there is no profile {profile!r}; there are: {', '.join(PROFILES)}")
+        find(profile)
 
 
 def _lay_out(directory: Path, clusters: Mapping[str, str]) -> Fleet:

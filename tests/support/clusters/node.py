@@ -43,11 +43,11 @@ def why_no_node() -> str:
     return ""
 
 
-def prepare(report: Report = say) -> None:
-    """Build and download all programs of a node. Raises ClusterError if no node can run."""
+def prepare(report: Report = say, *, release: str = "") -> None:
+    """Build and download all programs of a node of a release. Raises ClusterError if no node can run."""
     _check()
     debian.unpacked(report)
-    node_programs(report)
+    node_programs(report, release=release)
     image.program("pause")
 
 
@@ -92,7 +92,9 @@ def command(
         return processes.python("namespaces", "hold", str(directory))
     if component == "relay":
         return processes.python("relay", *_identity(directory), str(ports.apiserver))
-    program = component if component == "containerd" else str(node_programs() / component)
+    program = (
+        component if component == "containerd" else str(node_programs(release=profile.release) / component)
+    )
     arguments = getattr(components, component.replace("-", "_"))(directory, profile)
     if component not in _AMONG_PODS:
         return in_network(directory, [program, *arguments]), environment()

@@ -18,18 +18,67 @@ class Pin:
     source: str
 
 
-KUBERNETES = Pin(
-    "k8s.io/kubernetes",
-    "v1.37.2",
-    "h1:A2VDEiObzkYqFTKhSsn0ZEb0RlLEXpHWj93gi2HqEwE=",
-    "the control plane and kubectl",
+@dataclass(frozen=True)
+class KubernetesRelease:
+    """A release of Kubernetes, and the etcd that its go.mod requires."""
+
+    kubernetes: Pin
+    etcd: Pin
+    #: Flags of kube-apiserver that serve ClusterTrustBundles. Empty if it serves them by default.
+    trust_bundles: tuple[str, ...] = ()
+
+
+_TRUST_BUNDLES_V1BETA1 = (
+    "--runtime-config=certificates.k8s.io/v1beta1=true",
+    "--feature-gates=ClusterTrustBundle=true",
 )
-ETCD = Pin(
-    "go.etcd.io/etcd/server/v3",
-    "v3.7.0",
-    "h1:ScdUdN8ljuimp0lZaNq0otLMrHcFSFT+dQyT1j7JSFo=",
-    "what k8s.io/kubernetes v1.37.2 requires in its go.mod",
+
+
+def _release(
+    version: str,
+    checksum: str,
+    etcd: str,
+    etcd_checksum: str,
+    *,
+    trust_bundles: tuple[str, ...] = (),
+) -> KubernetesRelease:
+    """Return a release of its version and that of etcd, each with its checksum."""
+    source = f"what k8s.io/kubernetes {version} requires in its go.mod"
+    return KubernetesRelease(
+        Pin("k8s.io/kubernetes", version, checksum, "the control plane, the node and kubectl"),
+        Pin("go.etcd.io/etcd/server/v3", etcd, etcd_checksum, source),
+        trust_bundles,
+    )
+
+
+# The newest one is last. It is the release of every cluster whose profile names none.
+_RELEASES = (
+    _release(
+        "v1.34.4",
+        "h1:Yy6R4QB8C9kJPp25GFqEvX5XQwY5qzKeqD0Xx6oAcmk=",
+        "v3.6.4",
+        "h1:LsCA7CzjVt+8WGrdsnh6RhC0XqCsLkBly3ve5rTxMAU=",
+        trust_bundles=_TRUST_BUNDLES_V1BETA1,
+    ),
+    _release(
+        "v1.36.3",
+        "h1:qDQdoMiluAE2Eab6Fa52YV+WjiGz9mZFFoagEA6cI+o=",
+        "v3.6.8",
+        "h1:U2strdSEy1U8qcSzRIdkYpvOPtBy/9i/IfaaCI9flZ4=",
+        trust_bundles=_TRUST_BUNDLES_V1BETA1,
+    ),
+    _release(
+        "v1.37.2",
+        "h1:A2VDEiObzkYqFTKhSsn0ZEb0RlLEXpHWj93gi2HqEwE=",
+        "v3.7.0",
+        "h1:ScdUdN8ljuimp0lZaNq0otLMrHcFSFT+dQyT1j7JSFo=",
+    ),
 )
+# Minor version, such as 1.37 -> its release
+KUBERNETES_RELEASES = {
+    release.kubernetes.version.lstrip("v").rpartition(".")[0]: release for release in _RELEASES
+}
+*OLDER_RELEASES, NEWEST_RELEASE = KUBERNETES_RELEASES
 SNAPSHOTTER = Pin(
     "github.com/kubernetes-csi/external-snapshotter/v7",
     "v7.0.2",
@@ -43,17 +92,14 @@ CERT_MANAGER = Pin(
     "cainjector, another writer of caBundles, the issuing controller, the webhook, and their CustomResourceDefinitions",
 )
 
-# Program name -> its module and its package
-PROGRAMS: dict[str, tuple[Pin, str]] = {
-    "etcd": (ETCD, "go.etcd.io/etcd/server/v3"),
-    "kube-apiserver": (KUBERNETES, "k8s.io/kubernetes/cmd/kube-apiserver"),
-    "kube-controller-manager": (KUBERNETES, "k8s.io/kubernetes/cmd/kube-controller-manager"),
-    "kubectl": (KUBERNETES, "k8s.io/kubernetes/cmd/kubectl"),
-}
-NODE_PROGRAMS: dict[str, tuple[Pin, str]] = {
-    name: (KUBERNETES, f"k8s.io/kubernetes/cmd/{name}")
-    for name in ("kubelet", "kube-proxy", "kube-scheduler")
-}
+
+def _version_flag(release: KubernetesRelease) -> str:
+    return f"k8s.io/component-base/version.gitVersion={release.kubernetes.version}"
+
+
+def _commands(release: KubernetesRelease, names: tuple[str, ...]) -> dict[str, tuple[Pin, str]]:
+    pin = release.kubernetes
+    return {name: (pin, f"{pin.module}/cmd/{name}") for name in names}
 
 
 @dataclass(frozen=True)
@@ -61,6 +107,7 @@ class ProgramSet:
     """Programs that are built and cached together."""
 
     title: str
+    #: Program name -> its module and its package.
     programs: dict[str, tuple[Pin, str]]
     #: Measured CPU seconds of one build, for estimates.
     cpu_seconds: int
@@ -69,16 +116,31 @@ class ProgramSet:
     #: Directory beside this file with a main package that is built from the module's packages.
     own: str = ""
     #: The variable that makes the programs report their version.
-    version: str = f"k8s.io/component-base/version.gitVersion={KUBERNETES.version}"
+    version: str = _version_flag(KUBERNETES_RELEASES[NEWEST_RELEASE])
+    #: The release, if the programs are those of Kubernetes.
+    release: KubernetesRelease | None = None
     #: A module that the programs' module replaces by a directory of its repository.
     sibling: Pin | None = None
     #: True if the own main package is built inside a copy of the module, because it imports internal packages.
     is_inside: bool = False
 
 
-CONTROL_PLANE = ProgramSet(f"kubernetes-{KUBERNETES.version}-etcd-{ETCD.version}", PROGRAMS, 600, 2715)
-# Measured after the control plane, whose packages Go has compiled by then.
-NODE = ProgramSet(f"node-{KUBERNETES.version}", NODE_PROGRAMS, 60, 132)
+def control_plane(release: KubernetesRelease) -> ProgramSet:
+    """Return the programs of a control plane, and kubectl."""
+    names = ("kube-apiserver", "kube-controller-manager", "kubectl")
+    programs = {"etcd": (release.etcd, release.etcd.module), **_commands(release, names)}
+    title = f"kubernetes-{release.kubernetes.version}-etcd-{release.etcd.version}"
+    return ProgramSet(title, programs, 600, 2715, version=_version_flag(release), release=release)
+
+
+def node(release: KubernetesRelease) -> ProgramSet:
+    """Return the programs of a node."""
+    programs = _commands(release, ("kubelet", "kube-proxy", "kube-scheduler"))
+    # Measured after the control plane, whose packages Go has compiled by then.
+    title = f"node-{release.kubernetes.version}"
+    return ProgramSet(title, programs, 60, 132, version=_version_flag(release), release=release)
+
+
 # cert-manager's commands are modules that are not published. Their packages are. Measured after the control
 # plane.
 CAINJECTOR = ProgramSet(

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.support.clusters import aws_tokens
-from tests.support.clusters.pins import KUBERNETES
+from tests.support.clusters.build import kubernetes_version
+from tests.support.clusters.errors import UsageError
+from tests.support.clusters.pins import KUBERNETES_RELEASES, NEWEST_RELEASE
 
 APP_SERVING = "beta.eks.amazonaws.com/app-serving"
-EKS_VERSION = f"{KUBERNETES.version}-eks-3c42bf9"
+_EKS_VERSION = "{version}-eks-3c42bf9"
 EKS_CONTROLLER = "eks:certificate-controller"  # the user name of EKS' own controller in audit logs
 
 
@@ -21,7 +24,7 @@ class Profile:
     """The properties of one kind of cluster.
 
     Flags may contain `{pki}`, the directory of the cluster's certificates. `objects` are (path, object)
-    pairs, created once the API server is ready. `signer` starts eks_signer.py beside the controller-manager.
+    pairs, created once the API server is ready. They and `version` may contain `{version}`, that of Kubernetes. `signer` starts eks_signer.py beside the controller-manager.
     """
 
     description: str
@@ -32,10 +35,12 @@ class Profile:
     objects: tuple[tuple[str, dict[str, Any]], ...]
     signer: bool
     source: str
+    release: str = ""  # key of KUBERNETES_RELEASES, "" for the folder of the user or the newest
     version: str = ""  # version that the programs report, "" for the real one
     node: str = ""  # name of a node that runs pods
     key_identifiers: bool = True  # of the CA
     signing_ca: str = ""  # name of a second CA, in {pki}/signing-ca.crt and .key
+    trust_bundles: bool = False  # the API server serves ClusterTrustBundles on every release
     loopback: str = "127.0.0.1"  # address of the API server
     # Published as the endpoint of Service kubernetes, which must not be a loopback address (RFC 5737). No server
     # binds it.
@@ -67,7 +72,7 @@ _KUBEADM_CONFIG = {
     "data": {
         "ClusterConfiguration": (
             "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nclusterName: kubernetes\n"
-            f"kubernetesVersion: {KUBERNETES.version}\nnetworking:\n  serviceSubnet: 10.96.0.0/12\n"
+            "kubernetesVersion: {version}\nnetworking:\n  serviceSubnet: 10.96.0.0/12\n"
         )
     },
 }
@@ -154,7 +159,7 @@ _EKS_NODE: dict[str, Any] = {
         "nodeInfo": {
             "architecture": "amd64",
             "operatingSystem": "linux",
-            "kubeletVersion": EKS_VERSION,
+            "kubeletVersion": _EKS_VERSION,
             "osImage": "Amazon Linux 2023",
             "containerRuntimeVersion": "containerd://2.1.4",
             "kernelVersion": "6.12.40",
@@ -194,7 +199,7 @@ PROFILES: dict[str, Profile] = {
         signer=True,
         source="Amazon EKS user guide, 'Secure workloads with Kubernetes certificates'; "
         "aws/amazon-eks-pod-identity-webhook#133",
-        version=EKS_VERSION,
+        version=_EKS_VERSION,
     ),
 }
 
@@ -202,17 +207,13 @@ PROFILES |= {
     "other-ca": replace(
         PROFILES["onprem"],
         description="onprem that signs for kubelet-serving alone, with a CA of its own, for a day at most",
-        # On by default from 1.37 on (KEP-3257).
-        apiserver=(
-            "--runtime-config=certificates.k8s.io/v1beta1=true",
-            "--feature-gates=ClusterTrustBundle=true",
-        ),
         controller_manager=(
             "--cluster-signing-kubelet-serving-cert-file={pki}/signing-ca.crt",
             "--cluster-signing-kubelet-serving-key-file={pki}/signing-ca.key",
             "--cluster-signing-duration=24h",
         ),
         signing_ca="kube-csr-signer",
+        trust_bundles=True,
         source="openshift/cluster-kube-controller-manager-operator bindata/assets/config/defaultconfig.yaml; "
         "gardener/gardener#6784",
     ),
@@ -246,3 +247,22 @@ PROFILES |= {
         node=_EKS_NODE["metadata"]["name"],  # the kubelet adopts the existing Node object
     ),
 }
+
+
+def find(name: str) -> Profile:
+    """Return the profile of a name, such as "eks", or "eks@1.36" for another release. Raises UsageError."""
+    kind, at, release = name.partition("@")
+    if kind not in PROFILES:
+        raise UsageError(f"there is no profile {kind!r}; there are: {', '.join(PROFILES)}")
+    if at and release not in KUBERNETES_RELEASES:
+        raise UsageError(f"there is no release {release!r}; there are: {', '.join(KUBERNETES_RELEASES)}")
+    profile, version = PROFILES[kind], kubernetes_version(release)
+    flags = KUBERNETES_RELEASES[release or NEWEST_RELEASE].trust_bundles if profile.trust_bundles else ()
+    return replace(
+        profile,
+        release=release,
+        apiserver=(*profile.apiserver, *flags),
+        # kube-apiserver refuses to report another version than its own, except for the suffix.
+        version=profile.version.replace("{version}", version),
+        objects=tuple(json.loads(json.dumps(profile.objects).replace("{version}", version))),
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.support.clusters import control_plane_pki, pki
-from tests.support.clusters.profiles import PROFILES
+from tests.support.clusters.profiles import find
 
 if TYPE_CHECKING:
     from tests.support.clusters.cluster import Cluster
@@ -77,7 +77,7 @@ class Rotation:
         signer: bool = True,
     ) -> None:
         if api_server:
-            control_plane_pki.serving_pair(ca, PROFILES[self._cluster.profile_name]).write(
+            control_plane_pki.serving_pair(ca, find(self._cluster.profile_name)).write(
                 self._directory, "apiserver"
             )
             with (self._directory / "apiserver.crt").open("ab") as file:

@@ -10,14 +10,18 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.support.clusters import build
 from tests.support.clusters.errors import ClusterError
-from tests.support.clusters.pins import ETCD, KUBERNETES, PROGRAMS
+from tests.support.clusters.pins import KUBERNETES_RELEASES, NEWEST_RELEASE, control_plane
 from tests.support.clusters.processes import Process
+
+NEWEST = KUBERNETES_RELEASES[NEWEST_RELEASE]
+KUBERNETES, ETCD = NEWEST.kubernetes, NEWEST.etcd
 
 UPSTREAM = """\
 module k8s.io/kubernetes
@@ -72,9 +76,9 @@ def quiet(_message: str) -> None:
 
 
 def test_the_key_changes_with_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = build.build_key()
+    before = build.build_key(control_plane(NEWEST))
     monkeypatch.setattr(build, "GO_FLAGS", (*build.GO_FLAGS, "-race"))
-    assert build.build_key() != before
+    assert build.build_key(control_plane(NEWEST)) != before
     assert before.startswith(f"kubernetes-{KUBERNETES.version}-etcd-{ETCD.version}-")
 
 
@@ -94,10 +98,13 @@ def test_a_failed_build_shows_the_end_of_its_log_and_leaves_nothing_else(
     with pytest.raises(ClusterError, match=r"whole log is /\S+\.log\n  \| no space left on device$"):
         build.programs(quiet)
     cache = build.cache_directory() / "bin"
-    assert sorted(path.name for path in cache.iterdir()) == [".lock", f"{build.build_key()}.log"]
+    assert sorted(path.name for path in cache.iterdir()) == [
+        ".lock",
+        f"{build.build_key(control_plane(NEWEST))}.log",
+    ]
     monkeypatch.delenv("GO_FAILS")
     assert build.programs(quiet).is_dir()
-    assert sorted(path.name for path in cache.iterdir()) == [".lock", build.build_key()]
+    assert sorted(path.name for path in cache.iterdir()) == [".lock", build.build_key(control_plane(NEWEST))]
 
 
 def test_a_build_ends_with_its_builder_and_the_next_one_cleans_up(
@@ -129,6 +136,7 @@ def test_a_module_with_another_checksum_is_refused(module: Path, monkeypatch: py
 
 
 def test_a_program_of_another_version_is_refused(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PROGRAMS, "etcd", (KUBERNETES, PROGRAMS["etcd"][1]))
+    other = replace(NEWEST, etcd=replace(ETCD, version="v3.5.0"))
+    monkeypatch.setitem(KUBERNETES_RELEASES, NEWEST_RELEASE, other)
     with pytest.raises(ClusterError, match="server was built from"):
         build.programs(quiet)

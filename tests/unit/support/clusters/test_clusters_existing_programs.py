@@ -15,7 +15,7 @@ from tests.support.clusters import __main__ as command
 from tests.support.clusters import build
 from tests.support.clusters.errors import UsageError
 from tests.support.clusters.existing_programs import VARIABLE
-from tests.support.clusters.pins import PROGRAMS
+from tests.support.clusters.profiles import find
 
 # The output of each program, as real ones print it.
 OUTPUT = {
@@ -31,8 +31,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Set the variable to a folder with the programs of a control plane. Fail on any build."""
     place = tmp_path / "bin"
     place.mkdir()
-    for name in PROGRAMS:
-        add(place, name, OUTPUT[name])
+    for name, output in OUTPUT.items():
+        add(place, name, output)
     monkeypatch.setenv(VARIABLE, str(place))
     monkeypatch.setenv("CERTFLOW_CACHE", str(tmp_path / "cache"))
 
@@ -81,3 +81,17 @@ def test_a_folder_that_does_not_fit_is_one_line(
     )
     assert command.main(["up", "onprem"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_profile_with_a_release_does_not_use_the_folder(folder: Path) -> None:
+    assert find("eks").version == "v1.34.2-eks-3c42bf9"
+    assert find("eks@1.36").version.startswith("v1.36.")
+    with pytest.raises(AssertionError, match="something is built"):
+        build.programs(release="1.36")
+
+
+def test_an_unknown_release_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["up", "onprem@1.1"]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "1.1" in line
