@@ -30,6 +30,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 
 from tests.support import bundle_rig
 from tests.support.clusters import pki
+from tests.support.csr_by_hand import signing
 from tests.support.csr_rig import KUBELET_SERVING, CsrRig, assert_one_line, role_in, rule_in
 from tests.support.limited_user import RBAC, Grant, grants, without_grant
 from tests.support.probe_rig import MUTATING_HOOKS, ProbeRig, config_map
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 OTHERS = ("audit", "kustomization", "plan", "snapshot-verify", "upgrade", "upgrade-lease")
 ROLES = {path.stem: role_in(path) for path in sorted(RBAC.glob("*.yaml")) if path.stem not in OTHERS}
 CSR, APP_SERVING = "certificatesigningrequests", "beta.eks.amazonaws.com/app-serving"
+TRUST_BUNDLES = "/apis/certificates.k8s.io/v1/clustertrustbundles"
 TWO_STEP = {"approve": False, "wait": False}
 
 
@@ -162,6 +164,33 @@ def bundles(place: LimitedRig) -> Run:
     return lambda **who: place.rig.operate(webhook_cabundle.OPERATION, targets=targets, ca_bundle=ca, **who)
 
 
+def bundles_of_a_signer(place: LimitedRig) -> Run:
+    signer = f"example.com/{place.rig.name}"
+    publish(place.rig, signer, pki.make_ca("published"))
+    targets, source = [place.bundled.webhooks(bundle_rig.VALIDATING, None)], {"signer_name": signer}
+    return lambda **who: place.rig.operate(
+        webhook_cabundle.OPERATION, targets=targets, cluster_trust_bundle=source, **who
+    )
+
+
+def publish(rig: CsrRig, signer: str, ca: pki.KeyPair) -> None:
+    """Publish the CA of a signer in a ClusterTrustBundle, for the time of the test."""
+    spec = {"signerName": signer, "trustBundle": ca.certificate_pem.decode()}
+    rig.make(TRUST_BUNDLES, {"metadata": {"name": f"{signer.replace('/', ':')}:a"}, "spec": spec})
+
+
+def of_a_published_ca(place: LimitedRig) -> Run:
+    """The second step with another signer, whose CA only its ClusterTrustBundle has."""
+    rig, ca = place.rig, pki.make_ca("published")
+    options: dict[str, Any] = {"signer_name": f"example.com/{rig.name}", **TWO_STEP}
+    publish(rig, options["signer_name"], ca)
+    with signing(rig.cluster, options["signer_name"], ca):
+        name = rig.run(**options)["csr"]["name"]
+        rig.decide(name)
+        wait_for(lambda: (rig.csr(name) or {})["status"].get("certificate"))
+    return lambda **who: rig.run(**options, requesters=[rig.user], **who)
+
+
 def throw_away(signer: str) -> Callable[[LimitedRig], Run]:
     options: dict[str, Any] = {"signers": [signer], "probe_seconds": 4}
     return lambda place: lambda **who: place.rig.operate(k8s_signer_probe.OPERATION, **options, **who)
@@ -246,12 +275,12 @@ def of_an_unserved_signer(place: LimitedRig) -> Run:
 # Role -> its scenarios. A missing verb is tried in the first one, unless MISSED_IN names another.
 SCENARIOS: dict[str, list[Callable[[LimitedRig], Run]]] = {
     "approve": [a_decision, *map(a_decision_for, serving_signers())],
-    "bundle": [bundles],
+    "bundle": [bundles, bundles_of_a_signer],
     "discover": [a_discovery],
     "explain": [an_explanation, of_all, of_an_unserved_signer],
     "probe": [throw_away(KUBELET_SERVING)],
     "prove": [an_admission, a_mutating_one, a_conversion, an_aggregated_api, pods_behind_it],
-    "request": [a_new_one, for_an_address, a_renewal, the_second_step, the_way_back],
+    "request": [a_new_one, for_an_address, a_renewal, the_second_step, of_a_published_ca, the_way_back],
     "rotate": [a_renewal_seen],
     "store": [ephemeral_ca, ephemeral_ca_again, ephemeral_ca_and_removal],
 }
@@ -272,6 +301,8 @@ MISSED_IN: dict[tuple[str, str, str], Callable[[LimitedRig], Run]] = {
     ("request", CSR, "delete"): the_way_back,
     ("request", "nodes", "list"): for_an_address,
     ("request", "servicecidrs", "list"): for_an_address,
+    ("request", "clustertrustbundles", "list"): of_a_published_ca,
+    ("bundle", "clustertrustbundles", "list"): bundles_of_a_signer,
     ("store", "secrets", "patch"): ephemeral_ca_again,
     ("store", "secrets", "delete"): ephemeral_ca_and_removal,
     ("store", "secrets", "list"): ephemeral_ca_and_removal,
@@ -293,6 +324,8 @@ SAYS: dict[tuple[str, str, str], str] = {
     **{(role, "servicecidrs", "list"): "servicecidrs" for role in ("request", "approve", "store")},
     **{(role, "secrets", "list"): "may not list secrets" for role in ("request", "store")},
     **{(role, "configmaps", "get"): "" for role in ("request", "probe")},
+    ("request", "clustertrustbundles", "list"): "cannot list resource \\\"clustertrustbundles",
+    ("probe", "clustertrustbundles", "list"): "",
     **{(role, "leases", verb): "at the same time" for role in ("request", "store") for verb in ("create", "delete")},
     # Needed only if another run holds the Lease, and in a long wait.
     **{(role, "leases", verb): "" for role in ("request", "store") for verb in ("get", "update")},
@@ -323,6 +356,7 @@ DAILY = {
     ("approve", "signers", KUBELET_SERVING),
     *(("request", "secrets", verb) for verb in ("get", "create", "patch", "delete")),
     *(("bundle", "validatingwebhookconfigurations", verb) for verb in ("get", "patch")),
+    ("bundle", "clustertrustbundles", "list"),
     ("prove", "configmaps", "create"),
 }
 # Texts of a result that could not read something.

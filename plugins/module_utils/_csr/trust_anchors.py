@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import Client
 from .._kube.errors import ApiError, Forbidden, NotFound
 from .._x509 import certificate_facts, pem_text
@@ -25,7 +26,7 @@ from .errors import AnchorError
 from .intent import Intent
 
 # ClusterTrustBundles, in which signers publish their CAs (KEP-3257).
-_GROUP = "/apis/certificates.k8s.io"
+_GROUP, _RESOURCE = "certificates.k8s.io", "clustertrustbundles"
 # v1 is served from Kubernetes 1.37 on. The older versions are off by default.
 _VERSIONS = ("v1", "v1beta1", "v1alpha1")
 
@@ -183,7 +184,8 @@ def read_bundles(client: Client, selector: str) -> dict[str, str]:
     """
     for version in _VERSIONS:
         with contextlib.suppress(NotFound):
-            answer = client.list_all(f"{_GROUP}/{version}/clustertrustbundles", {"fieldSelector": selector})
+            path = f"/apis/{_GROUP}/{version}/{_RESOURCE}"
+            answer = client.list_all(path, {"fieldSelector": selector})
             return {str(obj["metadata"]["name"]): str(obj["spec"]["trustBundle"]) for obj in answer["items"]}
     return {}
 
@@ -191,10 +193,15 @@ def read_bundles(client: Client, selector: str) -> dict[str, str]:
 def read_bundle_source(client: Client, *, name: str | None, signer_name: str | None) -> str:
     """Return the PEM text of the bundle of that name, or of all bundles of that signer.
 
-    Raises AnchorError if there is no such bundle, and ApiError.
+    Raises AnchorError if there is no such bundle, MissingPermissions, and ApiError.
     """
     field, value = ("metadata.name", name) if name else ("spec.signerName", signer_name)
-    pem = "\n".join(read_bundles(client, f"{field}={value}").values())
+    try:
+        bundles = read_bundles(client, f"{field}={value}")
+    except Forbidden as error:
+        lacking = [Permission("list", _GROUP, _RESOURCE)]
+        raise missing_permissions(lacking, "read ClusterTrustBundles", error.message) from error
+    pem = "\n".join(bundles.values())
     if not pem:
         raise AnchorError(
             f"the cluster has no ClusterTrustBundle whose {field} is {value}",
