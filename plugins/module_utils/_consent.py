@@ -11,13 +11,13 @@ An item of the option is a word, or a dictionary of a word and the objects for w
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ._errors import CertflowError
 from ._managers import FIELD_MANAGER, MANAGERS, UNKNOWN
+from ._text import suggestion
 
 #: Accepts a Secret with the content of another owner, who left no mark of a manager.
 OTHER_CONTENT = "foreign-secret"
@@ -124,7 +124,10 @@ def _parse_item(item: Any, words: Collection[str], field_managers: bool) -> Iter
     for word, places in pairs:
         is_field_manager = field_managers and str(word).startswith(FIELD_MANAGER) and word != FIELD_MANAGER
         if word not in words and not is_field_manager:
-            raise _wrong(f"the item {word!r}, which is not one of its words", _near(str(word), words))
+            raise _wrong(
+                f"the item {word!r}, which is not one of its words",
+                suggestion(str(word), words) or f"Use these words: {', '.join(sorted(words))}",
+            )
         if not isinstance(item, Mapping):
             yield word, _EVERY
             continue
@@ -140,11 +143,6 @@ def _parse_item(item: Any, words: Collection[str], field_managers: bool) -> Iter
                     f"The kinds are {', '.join(sorted(_NAMES))}",
                 )
             yield word, place
-
-
-def _near(word: str, words: Collection[str]) -> str:
-    near = difflib.get_close_matches(word, words, 1)
-    return f"Did you mean {near[0]}?" if near else f"Use these words: {', '.join(sorted(words))}"
 
 
 def _wrong(cause: str, remedy: str) -> CertflowError:

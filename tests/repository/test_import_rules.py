@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_errors": ("_text",),
     "_paths": ("_errors", "_text"),
     "_managers": ("_text",),
-    "_consent": ("_errors", "_managers"),
+    "_consent": ("_errors", "_managers", "_text"),
     "_process": ("_errors", "_known_keys", "_text"),
     "_x509": BASE,
     "_kube": BASE,

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from .._certificate.certificate_flow import ensure_certificate, remove_certifica
 from .._certificate.certificate_run import CertificateRun
 from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
 from .._certificate.verify_certificate import verify_certificate
+from .._consent import Consent
 from .._csr import markers, providers
 from .._csr.errors import RequestError
 from .._csr.intent import Intent, intent_from
@@ -148,12 +149,17 @@ def _choose_signer(client: Client, parameters: Mapping[str, Any], check_mode: bo
     return replace(choice, signer_name=name, values={"provider": {**describe(verdict), "signer_name": name}})
 
 
+def parse_accept(items: Iterable[Any]) -> Consent:
+    """Return the consent of the option accept. Raises CertflowError."""
+    return _consent.parse(items, ACCEPTED)
+
+
 _FLOWS = {PRESENT: ensure_certificate, ABSENT: remove_certificate, VERIFIED: verify_certificate}
 
 
 def _parse(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> CertificateRun:
     """Return the run of these options. Raises CertflowError for a value that is not valid, before any request."""
-    intent = intent_from(parameters, _consent.parse(parameters.get("accept") or (), ACCEPTED))
+    intent = intent_from(parameters, parse_accept(parameters.get("accept") or ()))
     targets = bundle_targets.targets_from(parameters.get("targets") or [])
     if targets and intent.is_client:
         raise RequestError(

@@ -95,7 +95,7 @@ def parse_request(parameters: Mapping[str, Any]) -> UpgradeRequest:
     deployments = {option: parameters[option] or {} for option in DEPLOYMENTS}
     for option, partial in deployments.items():
         partial_deployment.check(option, partial)
-    backup = _parse_backup(parameters["backup"])
+    backup = parse_backup(parameters["backup"])
     return UpgradeRequest(
         release=parse_release(parameters),
         options=parse_options(parameters),
@@ -125,7 +125,7 @@ def parse_request(parameters: Mapping[str, Any]) -> UpgradeRequest:
     )
 
 
-def _parse_backup(value: str | None) -> str:
+def parse_backup(value: str | None) -> str:
     """Return CLUSTER, a path, or "" for no backup. Raises CertflowError for another word, which could be a misspelt one."""
     backup = (value or "").strip()
     if backup and backup != CLUSTER and not backup.startswith(("/", "~")):

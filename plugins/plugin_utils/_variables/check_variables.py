@@ -12,17 +12,38 @@ file's own: they name the variable and the key, and show no secret.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import some, visible
 
 from .specs import FACTS, OWN_VARIABLES, PLAYBOOK_VARIABLES, REPORT, Option, Spec
-from .values import UNDEFINED, UNREADABLE, closest, did_you_mean, is_blank, is_unset, listed, shown
+from .values import (
+    UNDEFINED,
+    UNREADABLE,
+    closest,
+    did_you_mean,
+    is_blank,
+    is_unset,
+    items_of_text,
+    listed,
+    shown,
+)
 
 #: A further check of a variable that has a value of the right type. It yields problems, one line each.
 Check = Callable[[Any], Iterable[str]]
+_OPERATIONS = "ansible_collections.certflow.kubernetes.plugins.module_utils._operations"
+ACCEPT = "parse_accept"
+#: Variable of a role -> the operation that reads it, and its function that refuses a value. So a value that every cluster would refuse
+#: stops the run before the first cluster.
+ROLE_VALUES: Mapping[str, tuple[str, str]] = {
+    "webhook_certificate_accept": ("k8s_csr", ACCEPT),
+    "snapshot_controller_accept": ("snapshot_controller_info", ACCEPT),
+    "snapshot_controller_backup": ("snapshot_controller", "parse_backup"),
+}
 #: Each job of AWX has this extra variable.
 AWX = "awx_job_id"
 # Variables that may hold a secret. Their values are never shown.
@@ -50,6 +71,14 @@ def find_problems(
     checks: variable -> its further check.
     names: of the variables that are not from the inventory.
     """
+    checks = {
+        **{
+            name: partial(_refusals, name, spec.options[name].get("default"))
+            for name in ROLE_VALUES
+            if name in spec.options
+        },
+        **(checks or {}),
+    }
     first = next(iter(hosts.values()))
     unreadable = {
         name for name in spec.options if any(values.get(name) is UNREADABLE for values in hosts.values())
@@ -76,9 +105,9 @@ def find_problems(
         for name in spec.options
         if name in differing
     }
-    lines.update({line: [*hosts] for line in _of_host(spec, shared, first, checks or {}, where)})
+    lines.update({line: [*hosts] for line in _of_host(spec, shared, first, checks, where)})
     for host, values in hosts.items():
-        for line in _of_host(spec, own, values, checks or {}, where):
+        for line in _of_host(spec, own, values, checks, where):
             lines.setdefault(line, []).append(host)
     return [
         line if len(having) == len(hosts) else f"{some(having)}: {line}" for line, having in lines.items()
@@ -109,6 +138,19 @@ def _of_host(
 
 def _no_problem(_value: Any) -> Iterable[str]:
     return ()
+
+
+def _refusals(name: str, default: Any, value: Any) -> Iterator[str]:
+    """Yield the refusal of the operation that reads a variable of ROLE_VALUES. The default does not load the operation."""
+    if value == default:
+        return
+    operation, function = ROLE_VALUES[name]
+    parse = getattr(import_module(f"{_OPERATIONS}.{operation}"), function)
+    try:
+        parse(items_of_text(value) if function == ACCEPT else str(value))
+    except CertflowError as error:
+        cause = error.cause.replace(f"the option {name.rpartition('_')[2]}", name)
+        yield f"{cause}. {str(error).partition('. ')[2]}"
 
 
 def _is_secret(spec: Spec, name: str) -> bool:

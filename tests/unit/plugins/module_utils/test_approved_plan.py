@@ -48,7 +48,7 @@ ROLES: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = {
     ),
 }
 # Another value of an option, if the value does not follow from its type.
-VALUES: dict[str, Any] = {"failure_policy": "Fail", "signers": {"eks": "x"}}
+VALUES: dict[str, Any] = {"failure_policy": "Fail", "providers": {"eks": "x"}}
 
 
 class Api:

@@ -45,7 +45,7 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
     (
         "webhook_certificate",
-        {"targets": [TARGET], "dns_names": "a,b", "signer_name": "", "signers": {"eks": "x"}},
+        {"targets": [TARGET], "names": "a,b", "signer_name": "", "providers": {"eks": "x"}},
     ),
     ("webhook_certificate", {"connection": {"host": "https://x", "api_key": "t", "validate_certs": "no"}}),
     ("webhook_certificate", {"kubeconfig": {"apiVersion": "v1"}, "connection": {}}),
@@ -89,6 +89,9 @@ INVALID: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("webhook_certificate", {"connection": {"validate_certs": "s3cret"}}, "$connection.validate_certs is not true or false."),
     ("webhook_certificate", {"connection": "s3cret"}, "$connection is not a dictionary."),
     ("snapshot_controller", {"source_auth": "s3cret"}, "$source_auth is not a dictionary."),
+    ("webhook_certificate", {"accept": ["helm", "helmm"]}, "$accept has the item 'helmm', which is not one of its words. Did you mean helm?"),
+    ("snapshot_controller", {"accept": "helm,manager:x,kubctl"}, "$accept has the item 'kubctl', which is not one of its words. Did you mean kubectl?"),
+    ("snapshot_controller", {"backup": "backups"}, "$backup has the value backups, which is neither cluster nor an absolute path. Set backup to an absolute path or to cluster. Leave it empty to write no backup."),
     ("snapshot_controller", {"failure_policy": "fail"}, "$failure_policy has an invalid value: 'fail'. Use one of these: Ignore, Fail."),
 )  # fmt: skip
 
@@ -206,7 +209,7 @@ def test_empty_variables_are_no_options(connection: object) -> None:
         "kubeconfig": "",
         "context": " ",
         "targets": [],
-        "signers": {},
+        "providers": {},
         "probe": None,
     }
     values |= {"approve": False, "wait_timeout": 0, "connection": connection}
