@@ -90,8 +90,9 @@ ORDER: dict[str, tuple[str, ...]] = {
         "plan",
     ),
     "module_utils/_upgrade": (
-        "object_changes planning release_checks upgrade_lease upgrade_request",
-        "steps backups certificate_step",
+        "planning release_checks upgrade_lease upgrade_request",
+        "steps certificate_step",
+        "backups",
         "actions verify_version",
         "preflight verify_release",
         "plan_writes step_runner",

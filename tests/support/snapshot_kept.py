@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.object_changes import meaning
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.object_changes import meaning
 
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import AdminApiError

@@ -36,13 +36,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import parse
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, preflight
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.object_changes import (
-    FieldChange,
-    changes,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import Preflight
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
     ActionContext,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.object_changes import (
+    FieldChange,
+    changes,
 )
 
 from tests.support.clusters import build

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import object_changes
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import apply_manifests
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import (
+    apply_manifests,
+    object_changes,
+)
 
 from tests.support.accepted import accepting
 from tests.support.failures import fails

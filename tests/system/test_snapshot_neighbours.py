@@ -20,7 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._consent impor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.marks import MARKS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import KINDS
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.object_changes import meaning
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.object_changes import meaning
 
 from tests.support import clusters
 from tests.support import snapshot_lab as lab

@@ -30,7 +30,7 @@ from .._kube.errors import AlreadyExists, AnswerTooLarge, ApiError
 from .._snapshot.errors import StepError
 from .._snapshot.installed.installers import MANAGER
 from .._snapshot.kinds import KINDS, Reference, reference
-from .object_changes import meaning
+from .steps.object_changes import meaning
 
 with contextlib.suppress(
     ImportError

@@ -22,8 +22,8 @@ from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import RefusedObjectError, StepError
 from ..._snapshot.kinds import KINDS, Reference, reference
 from ..._snapshot.release.settings import REGISTRY
-from ..object_changes import FieldChange, changes
 from . import field_ownership
+from .object_changes import FieldChange, changes
 from .ownership import refuse_others
 
 if TYPE_CHECKING:

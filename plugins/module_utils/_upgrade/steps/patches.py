@@ -23,9 +23,9 @@ from ..._snapshot.errors import NotYetError, StepError
 from ..._snapshot.kinds import Reference
 from ..._webhook import bundle_content, bundle_targets, reconnection
 from ..._webhook.bundle_targets import Target
-from ..object_changes import FieldChange, changes
 from .action_context import ActionContext
 from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
+from .object_changes import FieldChange, changes
 from .ownership import refuse_others
 
 Object = Mapping[str, Any]

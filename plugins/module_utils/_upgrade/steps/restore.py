@@ -28,10 +28,10 @@ from ..._snapshot.actions.object_actions import RestoreObjects
 from ..._snapshot.errors import StepError
 from ..._snapshot.kinds import KINDS, Reference
 from ..._webhook import bundle_content
-from ..object_changes import NOISE, changes
 from .action_context import ActionContext
 from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
 from .field_ownership import MANAGER
+from .object_changes import NOISE, changes
 from .ownership import refuse_others
 from .patches import patch_object
 

@@ -22,10 +22,10 @@ from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.actions.object_actions import MigrateStorage
 from ..._snapshot.errors import NotYetError, RolloutError
 from ..._snapshot.kinds import Reference
-from ..object_changes import FieldChange
 from . import waits
 from .action_context import ActionContext
 from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
+from .object_changes import FieldChange
 from .patches import patch_object
 
 if TYPE_CHECKING:

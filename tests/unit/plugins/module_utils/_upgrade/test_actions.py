@@ -19,9 +19,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.acti
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, verify_release
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.object_changes import FieldChange
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ObjectOutcome,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.object_changes import (
+    FieldChange,
 )
 
 HOOK = Reference("Deployment", "hook", "default")

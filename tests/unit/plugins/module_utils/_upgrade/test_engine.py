@@ -71,7 +71,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade impor
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ACTIONS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.engine import Upgrade
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.object_changes import FieldChange
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.planning import ClusterPlan
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import (
     Preflight,
@@ -81,6 +80,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.prefl
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.release_checks import CheckResult
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ObjectOutcome,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.object_changes import (
+    FieldChange,
 )
 
 from tests.unit.plugins.module_utils._snapshot.world import NOTHING, ours, upstream, with_groups

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.object_changes import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.object_changes import (
     FieldChange,
     changes,
 )
