@@ -57,6 +57,7 @@ from tests.support import clusters
 from tests.support import snapshot_lab as lab
 from tests.support.accepted import accepting
 from tests.support.clusters import build, pki
+from tests.support.clusters.pins import NEWEST_RELEASE
 from tests.support.snapshot_load import SnapshotLoad
 from tests.support.waiting import wait_for
 
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster
 
 OLD, NEW = "6.2.2", "7.0.2"
-KUBERNETES = (1, 36)
+KUBERNETES = (1, int(NEWEST_RELEASE.partition(".")[2]))
 PODS = f"/api/v1/namespaces/{lab.WEBHOOK_NAMESPACE}/pods"
 STEP_SECONDS = 180
 LIMITED = {"spec": {"template": {"spec": {"containers": [{"resources": {"limits": {"memory": "6Mi"}}}]}}}}
