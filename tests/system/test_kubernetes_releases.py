@@ -15,16 +15,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from tests.support import clusters
 from tests.support.audit_rig import AuditRig, checks, failed
 from tests.support.called_hook import assert_trusted, take_bundle, webhook
-from tests.support.clusters import APP_SERVING, pki
+from tests.support.clusters import APP_SERVING, build, pki
 from tests.support.clusters.pins import OLDER_RELEASES
 from tests.support.csr_by_hand import signing
 from tests.support.csr_rig import KUBELET_SERVING, CsrRig, assert_pair
-from tests.support.rig import operate, written
+from tests.support.rig import ADMINISTRATORS, operate, written
 from tests.support.snapshot_plans import ids, install, plan
-from tests.support.waiting import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.clusters import Fleet
 
@@ -137,18 +137,19 @@ def test_an_audit_finds_the_faults_and_reads_everything(fleet: Fleet) -> None:
         assert [finding for finding in result["findings"] if finding["status"] == "unknown"] == []
 
 
-def test_the_plan_of_an_upgrade(fleet: Fleet) -> None:
-    cluster = fleet["onprem"]
+def test_the_plan_of_an_upgrade(fleet: Fleet, tmp_path: Path) -> None:
+    cluster, user = fleet["onprem"], "planner"
     install(cluster, "7.0.2")
     wanted = plan(cluster, "8.7.0", accept=["kubectl"])
     assert (wanted["installed"]["version"], wanted["refused"]) == ("7.0.2", [])
-    start = now()
     options: dict[str, Any] = {
-        "kubeconfig": str(cluster.kubeconfig),
+        "kubeconfig": str(cluster.kubeconfig_for(user, ADMINISTRATORS)),
         "version": "8.7.0",
         "accept": ["kubectl"],
+        "source": str(build.release_archives("8.7.0") / "v{version}.tar.gz"),
+        "cache_directory": str(tmp_path),
     }
     result = operate(snapshot_controller.OPERATION, options, check_mode=True)
     assert result["changed"], result
     assert ids(result) == ids(wanted)
-    assert written(cluster, "kubernetes-admin", start) == []
+    assert written(cluster, user) == []
