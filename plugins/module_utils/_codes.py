@@ -42,6 +42,7 @@ CODES = {
     "missing-library": "The Python interpreter lacks a library that the collection needs.",
     "missing-permissions": "The user lacks permissions. The check ran before the first write.",
     "no-trust-anchor": "No CA certificate that the cluster publishes verifies the issued certificate.",
+    "not-audited": "The report of `certflow_findings` has no audit of this cluster. The run did not contact it.",
     "not-found": "The API server has no object of that name.",
     "not-issued": "The signer did not issue the certificate, or issued one that cannot be used. See `diagnosis` in the result.",
     "object-refused": "The API server refused to create or change an object.",

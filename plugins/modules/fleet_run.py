@@ -33,7 +33,7 @@ options:
     description:
       - The playbook of the run, for V(check) and V(begin).
     type: str
-    choices: [audit, certificates, upgrade]
+    choices: [audit, certificates, repair, upgrade]
   pattern:
     description:
       - The host pattern of the run, for V(check).

@@ -17,8 +17,12 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller_info
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import make_budget
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import spec_of
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import (
+    OPERATIONS,
+    spec_of,
+)
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import check_variables
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import (
     PLAYBOOK_VARIABLES,
@@ -66,14 +70,16 @@ TRANSLATED = {"certificate_secret", "certificate_targets"}
 VARIABLES = {
     "certflow certificates": ("webhook_certificate", TRANSLATED),
     "certflow upgrade": ("snapshot_controller", set[str]()),
+    "certflow repair": ("repair", set[str]()),
     "certflow audit": ("", {"certflow_fail_on"}),
 }
-#: The questions that only the nodes of a workflow answer.
-OF_NODES = {"certflow_hosts", "certflow_job_name", "certflow_required_job"}
+#: The questions that a workflow answers: its nodes, and for the plan the artifact of its job check.
+OF_NODES = {"certflow_hosts", "certflow_job_name", "certflow_plan", "certflow_required_job"}
 # The template whose survey a workflow repeats, except for these.
 WORKFLOWS = {
     "certflow certificates rollout": "certflow certificates",
     "certflow upgrade rollout": "certflow upgrade",
+    "certflow repair rollout": "certflow repair",
 }
 
 
@@ -204,7 +210,7 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
         assert set(asked) == translated | {"certflow_hosts"}
         assert {name for name in translated if name.startswith("certflow_")} <= known
         return
-    spec = of_role(role)
+    spec = spec_of(role) if role in OPERATIONS else of_role(role)
     required_names = [name for name, row in spec.options.items() if row.get("required")]
     assert set(asked) <= set(spec.options) | PLAYBOOK_VARIABLES.keys() | translated
     of_survey = {name: one for name, one in asked.items() if name in spec.options}
@@ -224,6 +230,7 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
 def test_choices_are_those_of_the_modules_and_playbooks() -> None:
     for template, variable, choices in (
         ("certflow upgrade", "snapshot_controller_accept", snapshot_controller_info.ACCEPTED),
+        ("certflow repair", "certflow_repair_kinds", kinds.KINDS),
         ("certflow audit", "certflow_fail_on", spec_of("audit").options["certflow_fail_on"]["choices"]),
     ):
         (question,) = [one for one in example.questions(template) if one["variable"] == variable]

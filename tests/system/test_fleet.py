@@ -480,7 +480,7 @@ def test_invalid_settings_are_reported_before_any_cluster_is_contacted(
     run = without_cluster(tmp_path, name, *arguments)
     assert run.status != 0, run.output
     assert not absent(names, run.output), run.output
-    assert "Run the role on one stage" not in run.output
+    assert "Work on one stage" not in run.output
     # Without a host no task can fail, so the message is Ansible's, about the keyword hosts.
     assert not hosts or all(text not in run.output for text in WRAPPERS), run.output
     assert with_results(run) == hosts, run.output

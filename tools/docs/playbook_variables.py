@@ -15,6 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.spe
     AUDIT,
     FLEET,
     PLAYBOOK_VARIABLES,
+    REPAIR,
     Option,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.values import listed
@@ -39,6 +40,8 @@ def variables() -> str:
         shared=listed(f"`{name}`" for name in _of(AUDIT) if name not in audit),
         per_host=listed(_per_host(audit)),
         audit="".join(_variable_rows(audit)),
+        repair="".join(_variable_rows(_of(REPAIR))),
+        per_host_of_repair=listed(_per_host(_of(REPAIR))),
     )
 
 

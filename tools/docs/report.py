@@ -32,6 +32,8 @@ TITLES = {
     "gone": "Finding that is gone",
     "run": "Run",
     "step": "Step of a run",
+    "repair": "Repair",
+    "write": "Write of a repair",
 }
 TYPES = {
     report_schema.TEXT: "text",

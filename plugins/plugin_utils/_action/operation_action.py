@@ -49,6 +49,9 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
     fleet_run,
     fleet_task,
 )
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import (
+    FleetOperation,
+)
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory import kubeconfig_files
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import read_variables, specs
 
@@ -128,6 +131,10 @@ class OperationAction(ActionBase):  # type: ignore[misc]
 
         self._is_in_fleet = True
         run = fleet_run.of_task(variables)
+        operation = fleet_operations.of_name(run.role)
+        self._task.args = {**self._task.args, **self._options_of_playbook(operation, variables)}
+        if run.findings is not None:
+            self._task.args["findings"] = run.findings.get(variables["inventory_hostname"], [])
         reads_only = bool(self._task.check_mode) or self.operation.name.endswith("_info")
         task = fleet_task.read_task(value, reads_only=reads_only, deadline=self._task.timeout or 0)
         self._check_cluster = fleet_task.make_check(run, task, self._task.args)
@@ -139,10 +146,15 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             work=lambda: self._run_named(tmp, variables),
             show=printer,
             look=lambda: self._look(tmp, variables),
-            tells_expiry=fleet_operations.of_name(run.role).tells_expiry,
+            tells_expiry=operation.tells_expiry,
             uid=lambda: self._check_cluster.uid if self._check_cluster else "",
         )
         return cluster_run.work_on(run, task, actions)
+
+    def _options_of_playbook(self, operation: FleetOperation, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of the module that variables of the playbook set."""
+        values = read_variables.options_of_role(self._templar, operation.variables, variables)
+        return role_options.set_options(operation.option_values(values), self.operation.argument_spec)
 
     def _look(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Run the operation in check mode."""

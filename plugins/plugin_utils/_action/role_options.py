@@ -23,9 +23,6 @@ RENAMED = {"snapshot_controller": {"namespace": "install_namespace", "controller
 def options(role: str, values: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
     """Return the options of a module that the variables of a role set.
 
-    An empty variable sets no option, so that module_defaults and the environment apply. One that has only spaces does: it would
-    else remove a name of the cluster, and the environment would choose another cluster.
-
     Args:
         values: the variables of the role with their rendered values.
         accepted: the options of the module.
@@ -33,9 +30,18 @@ def options(role: str, values: Mapping[str, Any], accepted: Collection[str]) -> 
     connection = check_type_dict(values.get(f"{role}_connection") or {})
     own = {option: values[name] for option, name in _variables(role).items() if name in values}
     values_by_option = {**own, **connection}
+    return set_options(values_by_option, accepted)
+
+
+def set_options(values: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
+    """Return the options that the module accepts and that have a value.
+
+    An empty variable sets no option, so that module_defaults and the environment apply. One that has only spaces does: it would
+    else remove a name of the cluster, and the environment would choose another cluster.
+    """
     return {
         option: value
-        for option, value in values_by_option.items()
+        for option, value in values.items()
         if option in accepted and value not in (None, "", [], {})
     }
 

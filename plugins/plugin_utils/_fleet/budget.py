@@ -86,7 +86,8 @@ def needs_answer(state: RunState, budget: Budget, stage: str) -> bool:
 
 def _answers(cluster: ClusterState) -> bool:
     is_refused = cluster.status == run_statuses.REFUSED and cluster.code in outcomes.OF_ITS_OWNERS
-    return not is_refused and cluster.status not in outcomes.UNANSWERED
+    is_untouched = bool(cluster.outcome.get(outcomes.UNTOUCHED))
+    return not is_refused and not is_untouched and cluster.status not in outcomes.UNANSWERED
 
 
 def progress(state: RunState, budget: Budget) -> outcomes.Progress:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Check the variables of a fleet run. A run with a problem contacts no cluster. Pure, except for one check of a file."""
+"""Check the variables of a fleet run. A run with a problem contacts no cluster. Pure, except for the checks of files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._text import v
 
 from .._variables.check_variables import Check
 from .._variables.values import is_blank, shown
-from . import budget, check_hosts, durations, plan, stages, windows
+from . import audit_findings, budget, check_hosts, durations, plan, stages, windows
 from .budget import Budget
 from .check_hosts import RunInput
 from .cluster_run import DEADLINE_MARGIN
@@ -163,6 +163,7 @@ def _lines(line: str) -> Iterable[str]:
 
 #: Variable -> its further check. The others have only a type.
 CHECKS: dict[str, Check] = {
+    audit_findings.NAME: audit_findings.find_problems,
     budget.NAME: lambda value: _lines(budget.find_problem(value)),
     "certflow_cluster_uid": _uid_problems,
     "certflow_deadline": lambda value: _lines(durations.find_problem("certflow_deadline", value, least=1)),

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import failed_result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time, parse_time
 
 from .._report import run_statuses
 from . import fleet_operations, outcome_of_result, outcomes, run_report, windows
+from .audit_findings import Findings
 from .fleet_run import FleetRun
 from .outcomes import Progress
 from .run_file import RunFileError
@@ -42,6 +44,13 @@ UNPLANNED = {
     "code": run_statuses.PLAN_DIFFERS,
     "cause": "the approved plan does not have this cluster",
     "remedy": "Make a new plan with --check, and have it approved",
+}
+#: The failure of a verification after a soak, if the work is needed again.
+UNDONE = {
+    "failed": True,
+    "code": "verification-failed",
+    "cause": "the cluster needs the work again after the soak",
+    "remedy": "Find the program that writes the objects, and run again",
 }
 #: The reason of a failure whose result must not be shown.
 HIDDEN = "the task failed, and no_log hides its result"
@@ -107,6 +116,9 @@ def work_on(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[str, Any
         if type(error).__name__ != "TaskTimeoutError":
             raise
         answer = {"failed": True, "changed": False, "msg": str(error)}
+    is_by_plan = fleet_operations.of_name(run.role).verifies_by_plan and task.phase == VERIFY
+    if is_by_plan and answer.get("changed"):
+        answer = {**answer, **UNDONE}
     is_failed = bool(answer.get("failed") or answer.get("refusal"))
     details = _failure(task, answer, began) if is_failed else _success(run, task, answer)
     details["uid"] = actions.uid()
@@ -168,6 +180,8 @@ def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[st
     """Append that the cluster starts, or return the outcome of a cluster that may not start."""
     if task.phase != WORK:
         return {}
+    if run.findings is not None and not run.findings.get(task.host):
+        return _nothing_found(run.findings, task)
     if run.plan and task.host not in run.plan["clusters"]:
         return _failure(task, UNPLANNED, time.monotonic())
     opening = None if task.reads_only else _find_opening(task)
@@ -183,6 +197,20 @@ def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[st
             "remedy": error.remedy,
         }
     return {"status": run_statuses.NOT_STARTED, "code": "", "reason": reason} if reason else {}
+
+
+def _nothing_found(findings: Findings, task: ClusterTask) -> dict[str, Any]:
+    """Return the outcome of a cluster that is not contacted, because the report has no finding of it."""
+    if task.host not in findings:
+        error = CertflowError(
+            "the report of certflow_findings has no audit of this cluster",
+            code="not-audited",
+            remedy="Audit the cluster, and run again with the new report",
+        )
+        return _failure(task, failed_result(error), time.monotonic())
+    reason = "nothing to do: the audit of certflow_findings found nothing on this cluster"
+    status = run_statuses.PLANNED if task.reads_only else run_statuses.OK
+    return {"status": status, "code": "", "reason": reason, outcomes.UNTOUCHED: True}
 
 
 def _find_opening(task: ClusterTask) -> datetime | None:

@@ -10,8 +10,8 @@ A new fleet playbook is one row here, one file of tasks, and the variables of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .._variables import specs
@@ -24,16 +24,33 @@ from .outcome_of_result import OperationRun
 class FleetOperation:
     """A row of the table."""
 
-    #: The name in reports, plans and run files: that of the role.
+    #: The name in reports, plans and run files: that of the role, or of the module without a role.
     name: str
     #: Return the reason and further fields of the report.
     describe: Callable[[OperationRun], dict[str, Any]]
     #: The role whose variables are the options of the module, "" if variables of the playbook are.
     role: str = ""
+    #: Option of the module -> the variable of the playbook that sets it, {} if a role has the variables.
+    options: Mapping[str, str] = field(default_factory=dict)
+    #: The variable with further options of the module, "" for none.
+    more_options: str = ""
     #: The tags with which a run writes nothing.
     reading_tags: frozenset[str] = frozenset()
     #: True if the result in check mode has the expiry of a certificate, which a closed window may outlast.
     tells_expiry: bool = False
+    #: True if a run in check mode verifies the work after a soak: it must find nothing to do.
+    verifies_by_plan: bool = False
+
+    @property
+    def variables(self) -> Spec:
+        """Return the variables of the playbook that set options of the module."""
+        names = filter(None, (*self.options.values(), self.more_options))
+        return Spec(specs.PLAYBOOKS, {name: specs.PLAYBOOK_VARIABLES[name] for name in names})
+
+    def option_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of the module. values: the variables that are set, with their rendered values."""
+        own = {option: values[name] for option, name in self.options.items() if name in values}
+        return {**(values.get(self.more_options) or {}), **own}
 
     def is_selected(self, tags: Collection[str]) -> bool:
         """Return True if the tags of a run select a task that works on clusters. tags: the fact ansible_run_tags."""
@@ -53,6 +70,20 @@ OPERATIONS = {
         outcome_of_result.describe_upgrade,
         role="snapshot_controller",
         reading_tags=frozenset(("plan", "verify")),
+    ),
+    "repair": FleetOperation(
+        "webhook_repair",
+        outcome_of_result.describe_repair,
+        options={
+            "kubeconfig": "certflow_kubeconfig",
+            "context": "certflow_context",
+            "cluster_uid": "certflow_cluster_uid",
+            "kinds": "certflow_repair_kinds",
+            "accept": "certflow_repair_accept",
+        },
+        more_options="certflow_repair_options",
+        reading_tags=frozenset(("plan",)),
+        verifies_by_plan=True,
     ),
 }
 _BY_NAME = {operation.name: operation for operation in OPERATIONS.values()}

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from . import stages
+from .audit_findings import Findings
 from .budget import Budget
 from .run_file import RunFile
 from .stages import Stage
@@ -42,6 +43,8 @@ class FleetRun:
     shares_clusters: bool = False
     #: The plan that the run carries out as plain data, {} for none.
     plan: Mapping[str, Any] = field(default_factory=dict)
+    #: The findings that the run may repair, None for those of a new audit.
+    findings: Findings | None = None
 
     @cached_property
     def file(self) -> RunFile:
@@ -69,6 +72,7 @@ class FleetRun:
             "fails_on_change": self.fails_on_change,
             "shares_clusters": self.shares_clusters,
             "plan": dict(self.plan),
+            "findings": self.findings,
         }
 
 

@@ -7,16 +7,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import REFUSED, WAITING
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import plural
 
+from .._report import report_model
 from . import plan
 
+#: The key of a result and of the report with what became of each finding.
+REPAIRS = "repairs"
 OK, CHANGED, PLANNED, DRIFT = "ok", "changed", "planned", "drift"
 
 
@@ -66,8 +71,8 @@ def details(result: Mapping[str, Any]) -> dict[str, Any]:
         {key: step[key] for key in ("id", "hop", "changed", *(() if steps else ("title",))) if key in step}
         for step in steps or planned
     ]
-    digests = {plan.DIGESTS: result[plan.DIGESTS]} if result.get(plan.DIGESTS) else {}
-    return {**({"steps": shown} if shown else {}), **digests}
+    whole = {key: result[key] for key in (plan.DIGESTS, REPAIRS) if result.get(key)}
+    return {**({"steps": shown} if shown else {}), **whole}
 
 
 def describe_certificate(run: OperationRun) -> dict[str, Any]:
@@ -105,6 +110,26 @@ def describe_upgrade(run: OperationRun) -> dict[str, Any]:
     # The tag plan tries no step, so each step may be due.
     due = {"due": [step.get("id") for step in result.get("plan") or ()]} if run.is_planned else {}
     return {"reason": reason, "before": old, "after": new, **details({**due, **result})}
+
+
+def describe_repair(run: OperationRun) -> dict[str, Any]:
+    """Return the reason and the fields of a run of webhook_repair. The reason names each object that is not repaired."""
+    repairs = run.result.get(REPAIRS) or ()
+    counts = Counter(repair["state"] for repair in repairs)
+    numbers = ", ".join(f"{number} {state}" for state, number in counts.items())
+    left = [
+        f"{report_model.place(repair['object'])} ({repair['code']})" for repair in repairs if is_left(repair)
+    ]
+    reason = f"repairs: {numbers}" if numbers else "nothing to do"
+    return {
+        "reason": ". Not repaired: ".join([reason, *([", ".join(left)] if left else [])]),
+        **details(run.result),
+    }
+
+
+def is_left(repair: Mapping[str, Any]) -> bool:
+    """Return True if a finding is neither repaired nor gone, without a failure."""
+    return repair["state"] in (REFUSED, WAITING)
 
 
 def _done_upgrade(run: OperationRun, old: str, new: str) -> str:

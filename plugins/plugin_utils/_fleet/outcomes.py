@@ -17,6 +17,7 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
+from .._report import report_model
 from .._report.run_statuses import (
     CHANGED,
     FAILED,
@@ -32,6 +33,7 @@ from .._report.run_statuses import (
     UNREACHABLE,
     WAITING,
 )
+from . import outcome_of_result
 from .durations import show_seconds
 
 #: The severity of a cluster that waits although a certificate breaks before its window opens.
@@ -44,6 +46,8 @@ UNANSWERED = frozenset((UNREACHABLE, PLAN_DIFFERS, STARTED, NOT_STARTED, WAITING
 OF_ITS_OWNERS = frozenset(
     "managed-bundle owned-by-another requested-by-another-identity same-cluster secret-unusable wrong-cluster".split()
 )
+#: The key of the outcome of a cluster without contact, because there was nothing to do. Such a canary has shown nothing.
+UNTOUCHED = "is_untouched"
 #: A cluster with one of these outcomes is only counted in the output, without a line of its own.
 QUIET = frozenset((OK, PLANNED, SKIPPED))
 # The lines of the summary for a cluster that is planned. The report has every step.
@@ -55,6 +59,7 @@ STATUS_OF_CODE = {
     "unreachable": UNREACHABLE,
     "managed-bundle": REFUSED,
     "owned-by-another": REFUSED,
+    "not-audited": PLAN_DIFFERS,
     "plan-differs": PLAN_DIFFERS,
     "preflight-failed": REFUSED,
     "requested-by-another-identity": REFUSED,
@@ -110,10 +115,15 @@ def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
     outcomes: the outcome of each host: status, reason, remedy, and in a plan the steps.
     """
-    shown = [row for row in outcomes.items() if row[1]["status"] not in QUIET - {PLANNED}]
+    shown = [row for row in outcomes.items() if not _is_quiet(row[1])]
     shown.sort(key=lambda row: [*STATUSES].index(row[1]["status"]))
     lines = [line for host, row in shown for line in (f"{visible(host)}: {_words(row)}", *_plan_lines(row))]
     return [*lines, count_line(str(row["status"]) for row in outcomes.values())]
+
+
+def _is_quiet(outcome: Mapping[str, Any]) -> bool:
+    is_left = any(map(outcome_of_result.is_left, outcome.get(outcome_of_result.REPAIRS) or ()))
+    return outcome["status"] in QUIET - {PLANNED} and not is_left
 
 
 def _words(outcome: Mapping[str, Any]) -> str:
@@ -127,10 +137,16 @@ def _words(outcome: Mapping[str, Any]) -> str:
 
 
 def _plan_lines(outcome: Mapping[str, Any]) -> list[str]:
-    """Return a line for each step that a planned upgrade would carry out."""
+    """Return a line for each step or repair that a planned cluster would get."""
     steps = outcome.get("steps") or () if outcome["status"] == PLANNED else ()
     lines = [
         visible(f"to {step['hop']}, {step['id']}: {step['title']}") for step in steps if step.get("title")
+    ]
+    repairs = outcome.get(outcome_of_result.REPAIRS) or ()
+    lines += [
+        f"{repair['kind']}: {visible(report_model.place(repair['object']))}"
+        for repair in repairs
+        if repair["state"] == PLANNED
     ]
     more = len(lines) + 2 - MOST_PLAN_LINES
     return [f"  {line}" for line in (lines if more < 2 else [*lines[:-more], f"and {more} more steps"])]

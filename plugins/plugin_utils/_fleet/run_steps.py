@@ -28,6 +28,7 @@ from .._variables import read_variables
 from .._variables.specs import AUDIT
 from .._variables.values import UNDEFINED, UNREADABLE, is_blank
 from . import (
+    audit_findings,
     check_hosts,
     check_run,
     cluster_run,
@@ -132,6 +133,7 @@ class Step:
             fails_on_change=check_run.is_true(values.get("certflow_fail_on_change")),
             shares_clusters=check_run.is_true(values.get("certflow_allow_shared_cluster")),
             plan=run_report.read_plan(plan, role).to_data() if plan else {},
+            findings=audit_findings.read(values.get(audit_findings.NAME)),
         )
         facts = {"role": role, "check": begun.is_check}
         # This is a fork of the process that works until the run has ended.

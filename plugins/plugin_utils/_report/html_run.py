@@ -15,6 +15,7 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import plural
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time
 
+from . import report_model
 from .html_parts import Column, Count, Moment, Row, moment
 from .report_schema import RUN_STATUSES, RUN_SUCCESSES
 
@@ -58,7 +59,20 @@ class OutcomeRow:
         found = [f"{title} {self.cluster[key]}" for key, title in named if self.cluster[key]]
         changed = [step["id"] for step in self.cluster["steps"] if step["changed"]]
         steps = [f"changed by the steps {', '.join(changed)}"] if changed else []
-        return [*self.cluster["evidence"], *found, *steps]
+        repairs = [_repair_line(repair) for repair in self.cluster["repairs"]]
+        return [*self.cluster["evidence"], *found, *steps, *repairs]
+
+
+def _repair_line(repair: Row) -> str:
+    """Return what became of a repair in one line."""
+    words = (
+        report_model.place(repair["object"]),
+        repair["kind"],
+        repair["state"],
+        repair["code"],
+        repair["reason"],
+    )
+    return " ".join(filter(None, words))
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,8 @@ def _add_outcome(suite: ElementTree.Element, report: Report, cluster: Mapping[st
 
 def _name(row: Row) -> str:
     subject = row.finding["object"]
-    place = "/".join(filter(None, (subject["kind"], subject["namespace"], subject["name"])))
-    return " ".join(filter(None, (f"{row.cluster['name']}:", place, subject["webhook"])))
+    words = f"{row.cluster['name']}:", report_model.place(subject), subject["webhook"]
+    return " ".join(filter(None, words))
 
 
 def _fill_finding(

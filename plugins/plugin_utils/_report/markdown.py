@@ -113,8 +113,7 @@ def _check(report: Report, check: str) -> str:
 
 
 def _object(subject: Mapping[str, Any]) -> str:
-    place = "/".join(filter(None, (subject["kind"], subject["namespace"], subject["name"])))
-    return " ".join(filter(None, (escape(place), escape(subject["webhook"]))))
+    return " ".join(filter(None, (escape(report_model.place(subject)), escape(subject["webhook"]))))
 
 
 def _compared(report: Report) -> Iterator[str]:

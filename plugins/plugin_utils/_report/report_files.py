@@ -64,11 +64,15 @@ def check_destination(path: str) -> None:
 
 def read_audit(path: str) -> Report:
     """Return the report of an audit that an earlier run wrote. Raises CertflowError."""
-    report = report_text.parse(read(path, "the report"), f"the report {path}")
+    return check_audit(
+        report_text.parse(read(path, "the report"), f"the report {path}"), f"the report {path}"
+    )
+
+
+def check_audit(report: Report, where: str) -> Report:
+    """Return the report of an audit. Raises CertflowError for another report. where: the source for the message."""
     if report["kind"] != report_schema.AUDIT:
-        raise CertflowError(
-            f"the report {path} is not that of an audit", remedy="Use a report of the playbook audit"
-        )
+        raise CertflowError(f"{where} is not that of an audit", remedy="Use a report of the playbook audit")
     return report
 
 

@@ -51,6 +51,11 @@ class Row(NamedTuple):
     finding: Mapping[str, Any]
 
 
+def place(subject: Mapping[str, Any]) -> str:
+    """Return kind, namespace and name of the object of a finding, as far as they are known."""
+    return "/".join(filter(None, map(subject.get, ("kind", "namespace", "name"))))
+
+
 def build_audit(results: Mapping[str, Any], made_at: datetime, collection: str) -> Report:
     """Return the report of an audit.
 

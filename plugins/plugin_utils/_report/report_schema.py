@@ -155,6 +155,27 @@ STEP = (
     Field("hop", TEXT, "The release to which the step belongs."),
     Field("changed", FLAG, "Whether the step changed something."),
 )
+REPAIR_WRITE = (
+    Field("verb", TEXT, "The verb of the request."),
+    Field("api_version", TEXT, "Group and version."),
+    Field("kind", TEXT, "Kind."),
+    Field("namespace", TEXT, "Namespace, empty for cluster-wide objects."),
+    Field("name", TEXT, "Name."),
+    Field("fields", TEXTS, "JSON pointers of the fields."),
+    Field("digest", TEXT, "The digest of what is wanted, as in `plan_digests`."),
+)
+REPAIR = (
+    Field("finding", TEXT, "The fingerprint of the finding."),
+    Field("check", TEXT, "The id of the check."),
+    Field("object", OBJECT, "The object.", AUDITED_OBJECT),
+    Field("kind", TEXT, "The kind of repair, empty if no kind answers the finding."),
+    Field("state", TEXT, "What became of the repair, as the module `webhook_repair` returns it."),
+    Field("code", TEXT, "Why it was not repaired, empty if it was."),
+    Field("reason", TEXT, "The reason in one sentence."),
+    Field("remedy", TEXT, "What to do."),
+    Field("evidence", TEXTS, "The observations."),
+    Field("writes", OBJECTS, "The writes.", REPAIR_WRITE),
+)
 CLUSTER = (
     Field("name", TEXT, "The name of the inventory host.", is_required=True),
     Field("uid", TEXT, "The UID of the namespace `kube-system`, empty if it is not known."),
@@ -183,6 +204,7 @@ CLUSTER = (
     Field("before", TEXT, "The state before the run, such as a release.", kind=RUN),
     Field("after", TEXT, "The state after the run, or in a plan the state to reach.", kind=RUN),
     Field("steps", OBJECTS, "The steps.", STEP, kind=RUN),
+    Field("repairs", OBJECTS, "The repairs of the playbook `repair`, one for each finding.", REPAIR, kind=RUN),
     Field("plan_digests", TEXTS, "With `--check`, or with a plan: the digests of the UID, of the options and of each write.", kind=RUN),
     Field("not_after", TIME, "The expiry of the certificate, or null.", is_nullable=True, kind=RUN),
     Field("days_left", INTEGER, "The days until the certificate expires, or null.", is_nullable=True, kind=RUN),
@@ -192,7 +214,7 @@ CLUSTER = (
 )  # fmt: skip
 FLEET_RUN = (
     Field("id", TEXT, "The id of the run."),
-    Field("role", TEXT, "The role that ran."),
+    Field("role", TEXT, "The role that ran, or the module `webhook_repair`."),
     Field("check_mode", FLAG, "Whether the run had `--check`."),
     Field("plan", TEXT, "The hash of the plan."),
 )
@@ -233,7 +255,7 @@ REPORT = (
 SHAPES = {
     "report": REPORT, "cluster": CLUSTER, "finding": FINDING, "object": AUDITED_OBJECT, "accepted": ACCEPTED,
     "exception": EXCEPTION, "role": ROLE, "rule": RULE, "limits": LIMITS, "check": CHECK, "comparison": COMPARISON,
-    "gone": GONE, "run": FLEET_RUN, "step": STEP,
+    "gone": GONE, "run": FLEET_RUN, "step": STEP, "repair": REPAIR, "write": REPAIR_WRITE,
 }  # fmt: skip
 
 

@@ -40,7 +40,8 @@ STATUSES: dict[str, Status] = {
         counts=True,
     ),
     PLAN_DIFFERS: Status(
-        "The run would write more to the cluster, or something else, than `certflow_plan` has. Nothing was written.",
+        "The run would write more to the cluster, or something else, than `certflow_plan` has, or the audit of `certflow_findings`"
+        " did not read the cluster. Nothing was written.",
         is_failure=True,
     ),
     STARTED: Status(
@@ -57,7 +58,7 @@ STATUSES: dict[str, Status] = {
     WAITING: Status("The maintenance window of the cluster is closed. The reason has its next opening."),
     CHANGED: Status("The role ran and changed something."),
     PLANNED: Status(
-        "The run had `--check`, or a tag of an upgrade that only reads. The reason says what a real run would change."
+        "The run had `--check`, or a tag that only reads. The reason says what a real run would change."
     ),
     OK: Status("The role ran and changed nothing."),
     SKIPPED: Status("`--tags` selected no task of the role. Nothing was read or written."),

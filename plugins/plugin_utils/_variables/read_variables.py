@@ -20,6 +20,8 @@ from .specs import Spec
 from .values import UNDEFINED, UNREADABLE, items_of_text
 
 display = Display()
+#: The beginning of the variables that are options of webhook_repair.
+REPAIR_PREFIX = "certflow_repair_"
 #: The errors of a template that refers to a variable that is not defined.
 UNDEFINED_ERRORS = (AnsibleUndefinedVariable, UndefinedError)
 
@@ -74,10 +76,8 @@ def options_of_role(templar: Any, spec: Spec, variables: Mapping[str, Any]) -> d
 
 
 def _with_lists(spec: Spec, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with the role's lists as lists, which are texts as answers of a survey."""
-    prefix = f"{spec.name}_"
-    if not spec.is_of_role:
-        return dict(values)
+    """Return the values with the lists of modules as lists, which are texts as answers of a survey."""
+    prefix = f"{spec.name}_" if spec.is_of_role else REPAIR_PREFIX
     return {
         name: items_of_text(value)
         if name.startswith(prefix) and spec.options[name].get("type") == "list"

@@ -332,7 +332,7 @@ def test_the_canary_of_a_run(stages: Any, canary: str) -> None:
 
 
 def test_each_checked_variable_is_in_the_table() -> None:
-    assert check_run.CHECKS.keys() <= spec_of("certificates").options.keys()
+    assert check_run.CHECKS.keys() <= spec_of("repair").options.keys()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,207 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs of the playbook repair: the findings of an audit, the outcome of a cluster, and its place in the summary."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_repair
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+    audit_findings,
+    cluster_run,
+    outcome_of_result,
+    outcomes,
+    run_file,
+    run_report,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.cluster_run import ClusterTask
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import OPERATIONS
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_run import FleetRun, from_data
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcome_of_result import OperationRun
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.stages import Stage
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import PLAYBOOK_VARIABLES
+
+pytestmark = pytest.mark.quick
+
+REPAIR = OPERATIONS["repair"]
+HOOK = {"kind": "ValidatingWebhookConfiguration", "namespace": "", "name": "policy"}
+
+
+def finding(check: str = "ca-mismatch", fingerprint: str = "f1", **fields: Any) -> dict[str, Any]:
+    return {"check": check, "status": "fail", "severity": "error", "fingerprint": fingerprint, **fields}
+
+
+def audit(*clusters: dict[str, Any], kind: str = "audit") -> dict[str, Any]:
+    return {"format_version": "1.0", "kind": kind, "made_at": "2026-11-28T10:00:00Z", "clusters": [*clusters]}
+
+
+def cluster(name: str, *findings: dict[str, Any], status: str = "ok") -> dict[str, Any]:
+    return {"name": name, "status": status, "findings": [*findings]}
+
+
+REPORT = audit(
+    cluster(
+        "stale", finding(), finding("webhook-timeout-long", "f2"), finding(fingerprint="f3", status="pass")
+    ),
+    cluster("accepted", finding(excepted={"reason": "known", "until": "2099-01-01T00:00:00Z"})),
+    cluster("part", finding(), status="incomplete"),
+    cluster("dead", status="unreachable"),
+)
+FINDINGS = {"stale": ["f1"], "accepted": [], "part": ["f1"]}
+
+
+@pytest.mark.parametrize("form", ["path", "content", "text"])
+def test_the_findings_of_a_report(tmp_path: Path, form: str) -> None:
+    """Only what a kind of repair answers, and no cluster that the audit did not read."""
+    (tmp_path / "audit.json").write_text(json.dumps(REPORT))
+    value = {"path": f" {tmp_path}/audit.json", "content": REPORT, "text": json.dumps(REPORT)}[form]
+    assert audit_findings.read(value) == FINDINGS
+    assert [*audit_findings.find_problems(value)] == []
+
+
+@pytest.mark.parametrize("value", ["", None, {}])
+def test_no_findings_are_all_findings(value: Any) -> None:
+    assert audit_findings.read(value) is None
+
+
+@pytest.mark.parametrize("value", ["/nowhere/audit.json", audit(kind="run"), {"clusters": []}, "{}x"])
+def test_what_is_no_report_of_an_audit(value: Any) -> None:
+    with pytest.raises(CertflowError):
+        audit_findings.read(value)
+    assert len([*audit_findings.find_problems(value)]) == 1
+
+
+def repair(state: str, code: str = "", **fields: Any) -> dict[str, Any]:
+    return {
+        "finding": "f1",
+        "check": "ca-mismatch",
+        "object": HOOK,
+        "kind": "add-ca",
+        "state": state,
+        "code": code,
+        **fields,
+    }
+
+
+# Repairs of a result in check mode or not, and the status, and the words of the reason.
+OUTCOMES: dict[str, tuple[list[dict[str, Any]], bool, str, tuple[str, ...]]] = {
+    "repaired": ([repair("repaired")], False, "changed", ("1 repaired",)),
+    "planned": ([repair("planned"), repair("refused", "not-published")], True, "planned", ("1 planned", "policy (not-published)")),
+    "refused": ([repair("refused", "owned-by-another")], False, "ok", ("1 refused", "policy (owned-by-another)")),
+    "gone": ([repair("gone", object={})], False, "ok", ("1 gone",)),
+    "none": ([], False, "ok", ("nothing to do",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_the_outcome_of_a_cluster(name: str) -> None:
+    repairs, is_planned, status, words = OUTCOMES[name]
+    is_changed = any(entry["state"] in ("planned", "repaired") for entry in repairs)
+    found = outcome_of_result.outcome(
+        REPAIR.describe, OperationRun({"repairs": repairs}, is_changed, is_planned)
+    )
+    assert found["status"] == status
+    assert all(word in found["reason"] for word in words)
+    assert found.get("repairs", []) == repairs
+
+
+def test_what_is_refused_has_a_line_in_the_summary() -> None:
+    refused = {"status": "ok", "reason": "r", "repairs": [repair("refused", "not-published")]}
+    planned = {"status": "planned", "reason": "r", "repairs": [repair("planned")]}
+    gone = {"status": "ok", "reason": "r", "repairs": [repair("gone", object={})]}
+    lines = outcomes.summary_lines({"a": refused, "b": planned, "c": gone})
+    assert [line.split(":")[0].strip() for line in lines] == ["b", "add-ca", "a", "3 clusters"]
+
+
+class Rig:
+    """A run of three clusters with the findings of an audit."""
+
+    def __init__(self, directory: Path) -> None:
+        stages = (Stage("canary", ("accepted",)), Stage("rest", ("stale", "part", "dead")))
+        self.run = FleetRun(
+            "webhook_repair", str(directory / "run"), "one", stages, Budget(0), findings=FINDINGS
+        )
+        run_file.begin(self.run.path, self.run.run, 4, {})
+        self.calls = 0
+
+    def work(self, host: str, result: dict[str, Any], **values: Any) -> dict[str, Any]:
+        """Return the outcome of a cluster whose module returns the result."""
+
+        def work() -> dict[str, Any]:
+            self.calls += 1
+            return result
+
+        task = replace(ClusterTask(host, cluster_run.WORK, reads_only=False), **values)
+        answer = cluster_run.work_on(self.run, task, cluster_run.Actions(work, print, work))
+        return dict(answer[cluster_run.OUTCOME])
+
+    def status(self, host: str) -> str:
+        return str(run_report.outcomes_of(self.run)[host]["status"])
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def test_clusters_without_a_finding_are_not_contacted(rig: Rig) -> None:
+    """One that the audit did not read is no success, and does not count for the budget. Neither is a canary."""
+    assert rig.work("accepted", {})["status"] == "ok"
+    assert rig.work("dead", {})["code"] == "not-audited"
+    assert rig.calls == 0
+    assert (
+        rig.work("stale", {"failed": True, "code": "repair-failed", "cause": "x", "changed": True})["status"]
+        == "failed"
+    )
+    assert (rig.work("part", {})["status"], rig.calls) == ("not started", 1)
+
+
+def test_a_plan_of_a_cluster_without_a_finding(rig: Rig) -> None:
+    assert rig.work("accepted", {}, reads_only=True)["status"] == "planned"
+    assert rig.calls == 0
+
+
+def test_a_repair_that_is_due_again_after_the_soak_has_failed(rig: Rig) -> None:
+    rig.work("stale", {"changed": True, "repairs": [repair("repaired")]})
+    rig.work("stale", {"changed": False, "repairs": []}, phase=cluster_run.VERIFY)
+    assert rig.status("stale") == "changed"
+    outcome = rig.work("stale", {"changed": True, "repairs": [repair("planned")]}, phase=cluster_run.VERIFY)
+    assert (outcome["code"], rig.status("stale")) == ("verification-failed", "failed")
+
+
+def test_a_failure_keeps_its_repairs(rig: Rig) -> None:
+    bad = {
+        "failed": True,
+        "code": "repair-failed",
+        "cause": "x",
+        "changed": True,
+        "repairs": [repair("overwritten")],
+    }
+    assert rig.work("stale", bad)["repairs"] == bad["repairs"]
+
+
+def test_the_findings_survive_as_plain_data(rig: Rig) -> None:
+    assert from_data(json.loads(json.dumps(rig.run.to_data()))).findings == FINDINGS
+
+
+def test_the_variables_are_options_of_the_module() -> None:
+    values = {
+        "certflow_repair_kinds": ["add-ca"],
+        "certflow_context": "prod",
+        "certflow_repair_options": {"proof_after": 1},
+    }
+    assert REPAIR.option_values(values) == {"kinds": ["add-ca"], "context": "prod", "proof_after": 1}
+    further = PLAYBOOK_VARIABLES[REPAIR.more_options]["options"]
+    assert {*REPAIR.options, *further} <= webhook_repair.SPEC.keys()
+    assert REPAIR.variables.options.keys() <= PLAYBOOK_VARIABLES.keys()
+    assert PLAYBOOK_VARIABLES["certflow_repair_kinds"]["choices"] == [*kinds.KINDS]
