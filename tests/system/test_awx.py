@@ -267,6 +267,20 @@ def test_an_audit(awx: Awx, fleet: Fleet, tmp_path: Path) -> None:
     assert (tmp_path / "audit.json").exists()
 
 
+def test_a_plan_of_repairs_and_its_job(awx: Awx, fleet: Fleet) -> None:
+    """The answer to the question about the plan is the text of the artifact."""
+    questions = example.questions("certflow repair")
+    extra = surveys.extra_variables(questions, {"certflow_job_name": "plan"})
+    job = awx.job(76, "certflow repair", extra, "check")
+    assert job.status == "successful", job.output
+    plan = job.artifacts[0]["certflow_report_plan"]["plan"]
+    assert set(plan["clusters"]) == set(fleet)
+    extra = surveys.extra_variables(questions, {"certflow_plan": json.dumps(plan)})
+    job = awx.job(77, "certflow repair", extra)
+    assert job.status == "successful", job.output
+    assert set(job.statuses(77)) == set(fleet)
+
+
 def test_the_execution_environment_can_be_described(venv: Path, tmp_path: Path) -> None:
     """Test the steps before the container: the build context, and the requirements of the collection."""
     run(

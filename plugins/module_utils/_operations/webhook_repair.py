@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import _approved_plan, _consent
@@ -75,12 +75,17 @@ def parse_options(parameters: Mapping[str, Any], check_mode: bool) -> RepairOpti
     return RepairOptions(
         tuple(parameters["kinds"]),
         None if listed is None else dict(map(_parse_finding, listed)),
-        _consent.parse(parameters["accept"], ACCEPTED, field_managers=True),
+        parse_accept(parameters["accept"]),
         parameters["wait_timeout"],
         proof_after,
         parameters["probe_urls"],
         check_mode,
     )
+
+
+def parse_accept(items: Iterable[Any]) -> _consent.Consent:
+    """Return the consent of the option accept. Raises CertflowError."""
+    return _consent.parse(items, ACCEPTED, field_managers=True)
 
 
 def _parse_finding(item: Any) -> tuple[str, Mapping[str, Any]]:

@@ -37,11 +37,12 @@ from .values import (
 Check = Callable[[Any], Iterable[str]]
 _OPERATIONS = "ansible_collections.certflow.kubernetes.plugins.module_utils._operations"
 ACCEPT = "parse_accept"
-#: Variable of a role -> the operation that reads it, and its function that refuses a value. So a value that every cluster would refuse
+#: Variable -> the operation that reads it, and its function that refuses a value. So a value that every cluster would refuse
 #: stops the run before the first cluster.
 ROLE_VALUES: Mapping[str, tuple[str, str]] = {
     "webhook_certificate_accept": ("k8s_csr", ACCEPT),
     "snapshot_controller_accept": ("snapshot_controller_info", ACCEPT),
+    "certflow_repair_accept": ("webhook_repair", ACCEPT),
     "snapshot_controller_backup": ("snapshot_controller", "parse_backup"),
 }
 #: Each job of AWX has this extra variable.

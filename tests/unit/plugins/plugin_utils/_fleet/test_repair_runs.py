@@ -25,10 +25,14 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.cluster_run import ClusterTask
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import OPERATIONS
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import (
+    OPERATIONS,
+    spec_of,
+)
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_run import FleetRun, from_data
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcome_of_result import OperationRun
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.stages import Stage
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import check_variables
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import PLAYBOOK_VARIABLES
 
 pytestmark = pytest.mark.quick
@@ -192,6 +196,14 @@ def test_a_failure_keeps_its_repairs(rig: Rig) -> None:
 
 def test_the_findings_survive_as_plain_data(rig: Rig) -> None:
     assert from_data(json.loads(json.dumps(rig.run.to_data()))).findings == FINDINGS
+
+
+@pytest.mark.parametrize(
+    ("accept", "number"), [(["argo-cd"], 1), (["argocd", "manager:istiod"], 0), ("helm", 0)]
+)
+def test_an_owner_that_no_cluster_accepts_stops_the_run(accept: Any, number: int) -> None:
+    hosts = {"a": {"certflow_repair_accept": accept}}
+    assert len(check_variables.find_problems(spec_of("repair"), hosts)) == number
 
 
 def test_the_variables_are_options_of_the_module() -> None:
