@@ -9,6 +9,7 @@ Substitution: the webhook's server is on this machine, outside of the cluster, s
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -103,17 +104,20 @@ def test_the_guide_as_printed(shop: Cluster, place: Path) -> None:
     # The API server follows a new configuration after a moment.
     wait_for(lambda: UNTRUSTED in answer(shop, place, asked, 1))
     shell(shop.kubeconfig, place, audit)
-    assert failed_checks(place / "audit.json") == {"ca-mismatch"}
+    before, (check,) = answer(shop, place, asked, 1), failed_checks(place / "audit.json")
     shell(shop.kubeconfig, place, plan)
     assert states(place / "plan.json") == ["planned"]
     assert UNTRUSTED in answer(shop, place, asked, 1)
     shell(shop.kubeconfig, place, repair)
     assert states(place / "repair.json") == ["repaired"]
     wait_for(lambda: "created" in answer(shop, place, again))
+    served = answer(shop, place, again).strip()
     shell(shop.kubeconfig, place, after)
-    assert failed_checks(place / "after.json") == set()
+    left = failed_checks(place / "after.json")
+    x509 = before[before.index("x509: ") :].strip()
+    assert results("add-ca") == [f"``{check}``", f"``{x509}``", f"``{served}``", ", ".join(left) or "none"]
     gone = json.loads((place / "after.json").read_text())["comparison"]["gone"]
-    assert "ca-mismatch" in {row["check"] for row in gone if row["object"]["name"] == NAME}
+    assert check in {row["check"] for row in gone if row["object"]["name"] == NAME}
 
     # The webhook breaks again, and the reader lets the API server continue without it.
     found = shop.api("GET", f"{HOOKS}/{NAME}")
@@ -125,6 +129,15 @@ def test_the_guide_as_printed(shop: Cluster, place: Path) -> None:
     wait_for(lambda: "created" in answer(shop, place, asked, None))
     shell(shop.kubeconfig, place, fail)
     wait_for(lambda: UNTRUSTED in answer(shop, place, asked, None))
+
+
+def results(kind: str) -> list[str]:
+    """Return the cells of the guide's table of results for a kind of repair."""
+    lines = GUIDE.read_text().partition("second audit\n")[2].partition(f"   * - ``{kind}``\n")[2].splitlines()
+    return [
+        line.partition("- ")[2]
+        for line in itertools.takewhile(lambda line: line.startswith("     - "), lines)
+    ]
 
 
 def answer(cluster: Cluster, place: Path, command: str, status: int | None = 0) -> str:
