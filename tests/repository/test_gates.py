@@ -17,8 +17,8 @@ import pytest
 
 from tools.ci import interpreters, lock, process, tree, venvs
 from tools.ci.__main__ import GateRun, choose
-from tools.ci.environments import CORES, ENVIRONMENTS, PYTHON_39, Environment
-from tools.ci.gates import ALL, PARTS, QUICK, Gate
+from tools.ci.environments import CORES, ENVIRONMENTS, PYTHON_39, PYTHON_314, Environment
+from tools.ci.gates import ALL, FULL, PARTS, QUICK, Gate
 from tools.ci.result import GateResult, of_exit, of_junit
 
 REPORT = """<testsuites><testsuite>
@@ -194,10 +194,16 @@ def test_each_file_of_tests_on_real_clusters_is_in_one_gate() -> None:
     assert sorted(ran) == sorted(ignored) == sorted(set(ran))
 
 
-def test_every_core_and_the_oldest_python_run_the_unit_tests() -> None:
-    """Every supported ansible-core and the oldest Python have a gate."""
+def test_every_core_and_python_at_the_ends_run_the_unit_tests() -> None:
+    """Every supported ansible-core, the oldest and the newest Python have a gate."""
     names = [gate.name for gate in (*ALL, *QUICK)]
-    assert {f"unit-{env.name}" for env in (*CORES, PYTHON_39)} <= set(names)
+    assert {f"unit-{env.name}" for env in (*CORES, PYTHON_39, PYTHON_314)} <= set(names)
+
+
+def test_sanity_runs_on_every_core() -> None:
+    names = {gate.name for gate in (*ALL, *FULL)}
+    between = {f"sanity-{env.name}" for env in CORES[1:-1]}
+    assert {"sanity-oldest", "sanity-newest", *between} <= names
 
 
 @pytest.mark.parametrize(

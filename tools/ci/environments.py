@@ -87,6 +87,14 @@ PYTHON_39 = Environment(
     forced=("ansible-core==2.16.19",),
 )
 
+# The newest Python, which no core prefers yet. A machine without it skips the gate.
+PYTHON_314 = Environment(
+    "python-3.14",
+    "ansible-core 2.22 on Python 3.14",
+    ("3.14",),
+    CORES[-1].requirements,
+)
+
 LINT = Environment(
     "lint",
     "ruff, mypy, ansible-lint and galaxy-importer",
@@ -143,4 +151,6 @@ SITE = Environment(
     ("ansible-core==2.21.5", "antsibull-docs==2.28.0", "sphinx==9.0.4", "sphinx-ansible-theme==0.10.4"),
 )
 
-ENVIRONMENTS = {env.name: env for env in (*CORES, PYTHON_39, LINT, BENCH, AWX, OLD_RUNNER, REUSE, SITE)}
+ENVIRONMENTS = {
+    env.name: env for env in (*CORES, PYTHON_39, PYTHON_314, LINT, BENCH, AWX, OLD_RUNNER, REUSE, SITE)
+}

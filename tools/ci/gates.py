@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tools.ci import integration, package, process, sanity, site, tree, venvs
-from tools.ci.environments import CORES, LINT, PYTHON_39, REUSE, Environment
+from tools.ci.environments import CORES, LINT, PYTHON_39, PYTHON_314, REUSE, Environment
 from tools.ci.result import GateResult, of_exit, of_junit
 from tools.ci.venvs import REPOSITORY
 
@@ -88,10 +88,9 @@ AROUND_ANSIBLE = (
 def _unit(env: Environment) -> Gate:
     """Return the gate of the unit tests in one environment.
 
-    The oldest and the newest ansible-core and Python 3.9 run all of them, which covers the oldest and the newest Python and
-    libraries. The versions of ansible-core between them run those that depend on it.
+    The oldest and the newest ansible-core and Python run all of them, also with the oldest and the newest libraries. The versions of ansible-core between them run those that depend on it.
     """
-    ends = (CORES[0], CORES[-1], PYTHON_39)
+    ends = (CORES[0], CORES[-1], PYTHON_39, PYTHON_314)
     paths = ("tests/unit",) if env in ends else AROUND_ANSIBLE
     return _tests(f"unit-{env.name}", functools.partial(_itself, env), *paths)
 
@@ -187,10 +186,16 @@ ALL = (
     Gate("galaxy-importer", package.galaxy_importer),
     Gate("ansible-doc", package.ansible_doc),
     Gate("docsite", site.check),
-    *map(_unit, (*CORES, PYTHON_39)),
+    *map(_unit, (*CORES, PYTHON_39, PYTHON_314)),
 )
-# Tests that `make test` leaves out: those with the marker full.
-FULL = (_real("full", venvs.newest_core, "tests", "-m", "full", timeout=6 * 3600),)
+# Gates that `make test` leaves out: the tests with the marker full, and the cores between the oldest and the newest one.
+FULL = (
+    _real("full", venvs.newest_core, "tests", "-m", "full", timeout=6 * 3600),
+    *(
+        Gate(f"sanity-{env.name}", functools.partial(sanity.check, functools.partial(_itself, env)))
+        for env in CORES[1:-1]
+    ),
+)
 # The gates of daily work, in less than 3 minutes.
 QUICK = (
     _real("real-quick", venvs.newest_core, "tests/system", "-m", "quick"),

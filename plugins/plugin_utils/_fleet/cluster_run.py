@@ -131,7 +131,7 @@ def work_on(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[str, Any
     outcome = _record(run, task, actions, details, _since(began))
     if is_failed and task.phase == WORK:
         # The host fails at the end of the run, which prints the reason. The result of the module would fill the log.
-        return {"changed": bool(answer.get("changed")), "msg": outcome["reason"], OUTCOME: outcome}
+        return {"changed": bool(answer.get("changed")), "msg": answer.get("msg", ""), OUTCOME: outcome}
     return {**answer, OUTCOME: outcome}
 
 

@@ -158,9 +158,16 @@ def test_a_signal_leaves_the_cluster_started(rig: Rig) -> None:
 
 def test_a_recorded_failure_is_printed_once(rig: Rig) -> None:
     """The end of the run prints it and fails the host. The result of the work has no second copy."""
-    failed = {"failed": True, "changed": True, "code": "x", "cause": "broken", "plan": [{"id": "p" * 9000}]}
+    failed = {
+        "failed": True,
+        "changed": True,
+        "code": "x",
+        "cause": "broken",
+        "msg": "a: broken",
+        "plan": [{"id": "p" * 9000}],
+    }
     answer = rig.work("c2", failed)
-    assert answer == {"changed": True, "msg": "broken", cluster_run.OUTCOME: answer[cluster_run.OUTCOME]}
+    assert answer == {"changed": True, "msg": "a: broken", cluster_run.OUTCOME: answer[cluster_run.OUTCOME]}
     assert rig.status("c2") == "failed"
     assert rig.work("c3", failed, phase=cluster_run.VERIFY)["failed"], "the user's check must not run"
 
