@@ -13,7 +13,7 @@ import time
 from types import FrameType
 
 from examples.demo import story
-from examples.demo.clusters import BREAKS, say
+from examples.demo.clusters import BREAKS, announce, say
 from tests.support import clusters
 
 
@@ -39,8 +39,11 @@ def main() -> int:
 
 
 def _tell(broken: str) -> bool:
-    say("Install a webhook's certificate on two real clusters: one like on-premises, one like Amazon EKS.")
-    clusters.programs()  # takes minutes at the first time, which the demo does not count
+    steps = story.steps_of(broken)
+    announce(
+        "Install a webhook's certificate on two real clusters: one like on-premises, one like Amazon EKS.",
+        [title for title, _step in steps],
+    )
     if not clusters.why_no_build():
         clusters.snapshotter_dir()
     if not broken and not clusters.why_no_node():
@@ -51,12 +54,14 @@ def _tell(broken: str) -> bool:
             profile = clusters.PROFILES[cluster.profile_name]
             say(f"  {name:7} {cluster.url}  {profile.description}")
         say(f"  ready after {time.monotonic() - start:.0f} s")
-        complete = story.tell(fleet, broken)
+        complete = story.tell(fleet, steps, broken)
     seconds = time.monotonic() - start
     say(
         f"{'Every step succeeded' if complete else 'NOT every step succeeded'}, in {seconds:.0f} s. Nothing is left running."
     )
-    say("make demo-upgrade shows an upgrade of the snapshot controller.")
+    say(
+        "make demo-fleet shows a roll-out to six clusters, and make demo-upgrade an upgrade of the snapshot controller."
+    )
     return complete
 
 

@@ -14,16 +14,23 @@ from typing import TYPE_CHECKING
 
 from examples.demo import objects
 from examples.demo.webhook import DemoWebhook, anything_goes, judge
+from tests.support import clusters
 from tests.support.clusters import AdminApiError, programs
 from tools.ci import process, tree
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tests.support.clusters import Cluster, Fleet
 
 HERE = Path(__file__).parent
 # The parts that can be broken on purpose, which shows that the demo can fail.
 BREAKS = ("certificate", "rule")
+BUILD = """\
+First it builds Kubernetes into ~/.cache, once: about 7 minutes on 2 free cores. Later demos begin within a minute. Shorter ways:
+  - CERTFLOW_KUBERNETES_BIN=FOLDER make demo, with kube-apiserver, kube-controller-manager, etcd and kubectl in the folder
+  - a kind cluster of your own, with the first certificate of README.md. It needs no build"""
 # The longest time of a program, so that one that hangs ends. A slow machine needs much less.
 SECONDS = 3600.0
 
@@ -34,6 +41,16 @@ class Unseen(Exception):
 
 def say(text: str = "") -> None:
     print(text, flush=True)
+
+
+def announce(title: str, scenes: Iterable[str]) -> None:
+    """Print what the demo shows. If it builds Kubernetes before, print how long that takes, and the shorter ways."""
+    say(title)
+    for number, scene in enumerate(scenes, 1):
+        say(f"  {number}. {scene}")
+    if clusters.needs_build():
+        say(BUILD)
+    clusters.programs()
 
 
 def quote(text: str) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from examples.demo import objects, story
-from examples.demo.clusters import DemoClusters, Unseen, quote, say
+from examples.demo.clusters import DemoClusters, Unseen, announce, quote, say
 from examples.demo.webhook import DemoWebhook, judge
 from tests.support import clusters
 from tests.support.clusters import AdminApiError, kubeconfig
@@ -251,8 +251,10 @@ STEPS: Sequence[tuple[str, Callable[[FleetDemo], str]]] = (
 def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        say(f"Roll out a webhook's certificate to {len(HOSTS)} clusters on two real control planes.")
-        clusters.programs()  # takes minutes at the first time
+        announce(
+            f"Roll out a webhook's certificate to {len(HOSTS)} clusters on two real control planes.",
+            [title for title, _step in STEPS],
+        )
         start = time.monotonic()
         with clusters.running({"onprem": "onprem", "eks": "eks"}) as fleet:
             demo = FleetDemo(fleet)

@@ -141,10 +141,9 @@ STEPS: tuple[Step, ...] = (
 )
 
 
-def tell(fleet: Fleet, broken: str = "") -> bool:
-    """Run the demo on the clusters `onprem` and `eks`. Return True if every step succeeded."""
+def tell(fleet: Fleet, steps: Sequence[Step], broken: str = "") -> bool:
+    """Run the steps on the clusters `onprem` and `eks`. Return True if every step succeeded."""
     demo = CertificateDemo(fleet, broken)
-    steps = steps_of(broken)
     with contextlib.closing(demo):
         demo.prepare()
         return told(demo, steps)

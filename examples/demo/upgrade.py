@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from examples.demo import story
-from examples.demo.clusters import DemoClusters, Unseen, changed, quote, say
+from examples.demo.clusters import DemoClusters, Unseen, announce, changed, quote, say
 from tests.support import clusters, playbook
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import ClusterError, build, kubeconfig
@@ -366,14 +366,14 @@ def main() -> int:
 
 def _tell(reason: str) -> bool:
     """Run the demo. reason: why no pods run, or "" if they run."""
-    say(
-        f"UpgradeDemo the snapshot controller and its webhook from {OLD} to {NEW}, on two real Kubernetes clusters."
+    announce(
+        f"Upgrade the snapshot controller and its webhook from {OLD} to {NEW}, on two real Kubernetes clusters.",
+        [title for title, _step in (WITHOUT_PODS if reason else WITH_PODS)],
     )
     if reason:
         say(
             f"  No pod runs here: {reason}. So the demo shows the plan, and tries every step on the API servers."
         )
-    clusters.programs()  # takes minutes at the first time, which the demo does not count
     for release in (OLD, NEW):
         build.snapshot_manifests(release)
         if not reason:

@@ -44,6 +44,17 @@ def commands(page: Path) -> list[str]:
     return [line for text in texts for line in text.splitlines() if not line.startswith("#")]
 
 
+def outputs(page: Path) -> dict[str, list[str]]:
+    """Return the lines of each block of output, by the last command before it. A line that ends in "..." is a beginning."""
+    shown, last = {}, ""
+    for kind, text in blocks(page):
+        if kind == "shell":
+            last = text.splitlines()[-1]
+        elif kind == "text":
+            shown[last] = [line.removesuffix("...").strip() for line in text.splitlines()]
+    return shown
+
+
 def operations() -> list[str]:
     """Return the modules that contact a cluster. The other ones do their work on the controller, in their action plugin."""
     paths = sorted((REPOSITORY / "plugins" / "modules").glob("*.py"))

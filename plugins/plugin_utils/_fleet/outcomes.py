@@ -123,7 +123,7 @@ def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _is_quiet(outcome: Mapping[str, Any]) -> bool:
     is_left = any(map(outcome_of_result.is_left, outcome.get(outcome_of_result.REPAIRS) or ()))
-    return outcome["status"] in QUIET - {PLANNED} and not is_left
+    return outcome["status"] == OK and not is_left
 
 
 def _words(outcome: Mapping[str, Any]) -> str:

@@ -72,6 +72,12 @@ def programs(report: Report = say, *, release: str = "") -> Path:
     return (None if release else _existing(wanted)) or _cached(wanted, report)
 
 
+def needs_build() -> bool:
+    """Return True if `programs` would build Kubernetes, which takes minutes. Raises UsageError."""
+    wanted = control_plane(_release(""))
+    return _existing(wanted) is None and not _place(wanted).is_dir()
+
+
 def node_programs(report: Report = say, *, release: str = "") -> Path:
     """Return the directory with kubelet, kube-proxy and kube-scheduler of a release, as `programs` does."""
     return (None if release else existing_node_programs()) or _cached(node(_release(release)), report)
@@ -278,8 +284,12 @@ def _unexpected(pin: Pin) -> ClusterError:
     return ClusterError(f"the go.mod of {pin.module} {pin.version} is not laid out as expected")
 
 
+def _place(wanted: ProgramSet) -> Path:
+    return cache_directory() / "bin" / build_key(wanted)
+
+
 def _cached(wanted: ProgramSet, report: Report) -> Path:
-    target = cache_directory() / "bin" / build_key(wanted)
+    target = _place(wanted)
     if target.is_dir():
         return target
     with lock(target.parent / ".lock", report):

@@ -16,6 +16,7 @@ from examples.demo import clusters, story
 from examples.demo.clusters import CertificateDemo, DemoClusters, Unseen
 from examples.demo.fleet import FleetDemo
 from examples.demo.upgrade import UpgradeDemo
+from tests.support import clusters as kubernetes
 from tests.support import load
 from tests.support.clusters import APP_SERVING
 from tools.ci import process
@@ -93,3 +94,18 @@ def test_a_program_may_take_an_hour(
 )
 def test_a_call_that_times_out_on_an_overloaded_machine(failure: str, busy: float, late: bool) -> None:
     assert load.is_late(failure, busy) is late
+
+
+@pytest.mark.parametrize("builds", [True, False])
+def test_a_demo_says_what_it_shows_before_it_builds(
+    builds: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A build takes minutes, so its time and the shorter ways come first."""
+    printed: list[str] = []
+    monkeypatch.setattr(kubernetes, "needs_build", lambda: builds)
+    monkeypatch.setattr(kubernetes, "programs", lambda: printed.append(capsys.readouterr().out))
+    clusters.announce("A title", ["One play", "The same again"])
+    (before,) = printed
+    assert before.splitlines()[:3] == ["A title", "  1. One play", "  2. The same again"]
+    assert ("CERTFLOW_KUBERNETES_BIN" in before) is builds
+    assert ("kind" in before) is builds

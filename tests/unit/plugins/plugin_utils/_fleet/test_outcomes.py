@@ -155,6 +155,11 @@ def test_a_plan_has_a_line_for_each_cluster_and_each_step() -> None:
     assert "12" in lines[-2], "the number of further steps"
 
 
+def test_a_cluster_that_the_tags_skipped_has_its_reason() -> None:
+    found = {"a": {"status": "skipped", "reason": "no tag"}}
+    assert outcomes.summary_lines(found) == ["a: skipped: no tag", "1 cluster: 1 skipped"]
+
+
 def test_the_line_about_a_killed_run() -> None:
     assert outcomes.unfinished_line([], "2026-12-04T22:00:00Z") == ""
     line = outcomes.unfinished_line(["a", "b\x1b"], "2026-12-04T22:00:00Z")
