@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 
 from tools.ci import site
+from tools.ci.venvs import REPOSITORY
 
 INDEX = """\
 Certflow.Kubernetes
@@ -46,6 +47,23 @@ def test_the_side_bar_has_captions_and_short_names() -> None:
     assert lines.index("    :caption: Reference") == lines.index("---------") + 3
     assert "    docsite/reference_hazards" in lines
     assert "    k8s_csr <k8s_csr_module>" in lines
+
+
+def test_the_questions_of_readers_come_first() -> None:
+    landing = "Questions\n---------\n\ntext\n\n"
+    page = site.with_landing(INDEX, landing)
+    assert page.index("Questions") < page.index("Reference\n---")
+    assert page.replace(landing, "", 1) == INDEX
+    assert (REPOSITORY / "tools" / "docs" / "sphinx" / "landing.rst").read_text().count('   "**') == 5
+
+
+def test_a_search_for_stuck_finds_the_page_that_explains_it() -> None:
+    """Sphinx ranks titles first."""
+    titles = {
+        path.stem: next(line for line in path.read_text().splitlines() if line and line[0].isalpha())
+        for path in (REPOSITORY / "docs" / "docsite" / "rst").glob("*.rst")
+    }
+    assert [name for name, title in titles.items() if "stuck" in title] == ["reference_diagnosis"]
 
 
 def test_an_inventory_has_a_line_for_each_target() -> None:

@@ -90,7 +90,8 @@ def _complete(source: Path) -> None:
     }
     (source / "ansible.inv").write_bytes(inventory({**_OF_ANSIBLE, **builtin}))
     index = source / "index.rst"
-    index.write_text(with_captions(index.read_text()))
+    landing = (_SETTINGS / "landing.rst").read_text()
+    index.write_text(with_landing(with_captions(index.read_text()), landing))
 
 
 def with_captions(index: str) -> str:
@@ -105,6 +106,13 @@ def with_captions(index: str) -> str:
         if line == ".. toctree::" and heading and not heading.startswith("Communication"):
             lines.append(f"    :caption: {heading.replace('Role Index', 'Roles')}")
     return "\n".join(lines).replace("Certflow.Kubernetes\n", f"{COLLECTION}\n", 1) + "\n"
+
+
+def with_landing(index: str, landing: str) -> str:
+    """Return the page of the collection with the questions of its readers before its first section."""
+    heading = re.search(r"^.+\n-{3,}$", index, re.MULTILINE)
+    assert heading, "the page has no section"
+    return index[: heading.start()] + landing + index[heading.start() :]
 
 
 def inventory(targets: Mapping[tuple[str, str], tuple[str, str]]) -> bytes:
