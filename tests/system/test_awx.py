@@ -295,7 +295,7 @@ def test_the_execution_environment_can_be_described(venv: Path, tmp_path: Path) 
     )
     recipe = (tmp_path / "context" / "Containerfile").read_text()
     assert "python3.12" in recipe
-    assert "ansible-core>=2.18,<2.19" in recipe
+    assert "ansible-core>=2.21,<2.22" in recipe
     python = (tmp_path / "context" / "_build" / "requirements.txt").read_text().split()
     assert [line.partition(">")[0] for line in python] == ["awscli", "tzdata"]
     assert (tmp_path / "context" / "_build" / "requirements.yml").read_text() == (

@@ -101,8 +101,16 @@ def environment(venv: Path) -> dict[str, str]:
 
 def all_objects() -> Iterator[tuple[str, dict[str, Any]]]:
     for kind in MODULES:
-        for one in example.objects()[f"controller_{kind}"]:
+        for one in example.objects()[example.variable(kind)]:
             yield kind, one
+
+
+def test_each_end_of_an_approval_has_its_own_message() -> None:
+    """Without one, AWX sends a text of its own, in a form that the receiver does not read."""
+    (notification,) = example.objects()["controller_notifications"]
+    messages = notification["messages"]["workflow_approval"]
+    assert {*messages} == {"running", "approved", "denied", "timed_out"}
+    assert all("text" in json.loads(message["body"]) for message in messages.values())
 
 
 def test_the_modules_accept_every_object(venv: Path, environment: dict[str, str]) -> None:
@@ -151,7 +159,7 @@ def unknown_keys(value: Mapping[str, Any], options: Mapping[str, Any], path: str
 
 
 def test_every_name_leads_to_an_object() -> None:
-    known = {kind: {one["name"] for one in example.objects()[f"controller_{kind}"]} for kind in MODULES}
+    known = {kind: {one["name"] for one in example.objects()[example.variable(kind)]} for kind in MODULES}
     wrong = []
     for kind, one in all_objects():
         for field, target in REFERENCES.items():
@@ -316,7 +324,7 @@ GUARDED = {
 @pytest.mark.parametrize("kind", ["templates", "workflows"])
 def test_a_launch_sets_only_what_the_survey_asks_for(kind: str) -> None:
     """A person who may only launch a job cannot choose another registry, source, cluster or rule."""
-    for one in example.objects()[f"controller_{kind}"]:
+    for one in example.objects()[example.variable(kind)]:
         assert not one.get("ask_variables_on_launch"), one["name"]
         answers = surveys.accepted(one.get("survey_spec", {"spec": []})["spec"], dict.fromkeys(GUARDED, "x"))
         assert answers == {}, one["name"]

@@ -37,6 +37,11 @@ def load(name: str) -> dict[str, Any]:
     return content
 
 
+def variable(kind: str) -> str:
+    """Return the name of the variable that infra.aap_configuration reads for a kind of objects."""
+    return "aap_organizations" if kind == "organizations" else f"controller_{kind}"
+
+
 @cache
 def objects() -> dict[str, Any]:
     """Return the variables of controller.yml, as configure.yml would give them to the modules."""
@@ -60,7 +65,7 @@ def _rendered(value: Any, environment: NativeEnvironment, site: dict[str, Any]) 
 
 def named(kind: str, name: str) -> dict[str, Any]:
     """Return an object of controller_KIND by its name."""
-    found: dict[str, Any] = next(one for one in objects()[f"controller_{kind}"] if one["name"] == name)
+    found: dict[str, Any] = next(one for one in objects()[variable(kind)] if one["name"] == name)
     return found
 
 
