@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,12 +52,35 @@ def webhook(rig: CsrRig) -> Iterator[tuple[WebhookServer, dict[str, Any]]]:
         yield server, {"kind": HOOK_KIND, "name": rig.name}
 
 
+def present(rig: CsrRig, server: WebhookServer) -> None:
+    """Let the server present the Secret's certificate."""
+    data = rig.data()
+    server.present(ChainWithKey(data["tls.crt"].encode(), data["tls.key"].encode()))
+
+
+@contextlib.contextmanager
+def reloading(rig: CsrRig, server: WebhookServer) -> Iterator[None]:
+    """Let the server present a changed certificate of the Secret, until the block ends."""
+    stop = threading.Event()
+
+    def follow() -> None:
+        while not stop.wait(0.2):
+            present(rig, server)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def asked_by_the_api_server(rig: CsrRig, server: WebhookServer) -> str:
     """Return the API server's answer after a call to a server with the Secret's certificate, which Go
     verifies.
     """
-    data = rig.data()
-    server.present(ChainWithKey(data["tls.crt"].encode(), data["tls.key"].encode()))
+    present(rig, server)
     try:
         rig.cluster.api(
             "POST", f"/api/v1/namespaces/{rig.name}/configmaps?dryRun=All", {"metadata": {"name": "x"}}
