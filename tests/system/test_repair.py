@@ -6,17 +6,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import (
+    OPERATION as AUDIT,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import bundle_repairs
 
-from tests.support.bundle_rig import pem
-from tests.support.repair_rig import RepairRig, states
+from tests.support.audit_rig import as_pair
+from tests.support.authority import authority
+from tests.support.bundle_rig import JSON_PATCH, pem
+from tests.support.clusters import pki
+from tests.support.probe_rig import API_SERVICES, HOOKS
+from tests.support.repair_rig import RepairRig, of, states
+from tests.support.rig import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.clusters import Fleet
+
+REFUSED = "certificate signed by unknown authority"
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+#: A webhook of the population -> the field manager that wrote its caBundle, the annotations and labels, and the code of the refusal.
+OWNERS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "by-hand": ("kubectl-create", {}, ""),
+    "helm-elsewhere": ("kubectl-edit", {"labels": {"app.kubernetes.io/managed-by": "Helm"}}, ""),
+    "argo-elsewhere": ("kubectl-patch", {"annotations": {"argocd.argoproj.io/tracking-id": "a:b/c:d/e"}}, ""),
+    "helm": ("helm", {}, "owned-by-another"),
+    "argocd": ("argocd-controller", {}, "owned-by-another"),
+    "operator": ("pilot-discovery", {}, "owned-by-another"),
+    "cainjector": (
+        "kubectl-create",
+        {"annotations": {"cert-manager.io/inject-ca-from": "a/b"}},
+        "owned-by-another",
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +57,209 @@ def rig(fleet: Fleet) -> Iterator[RepairRig]:
         rig.close()
 
 
-def test_a_stale_bundle_gets_the_published_ca(rig: RepairRig) -> None:
-    name = rig.broken("stale")
-    assert "certificate signed by unknown authority" in rig.ask("stale")
+@pytest.fixture(autouse=True)
+def empty(rig: RepairRig) -> Iterator[None]:
+    """Delete the objects of a test, so that the next audits have no finding about them."""
+    kept = len(rig.made)
+    yield
+    while len(rig.made) > kept:
+        rig.cluster.api("DELETE", rig.made.pop())
+
+
+def bundles(rig: RepairRig, name: str) -> list[str]:
+    obj = rig.cluster.api("GET", f"{HOOKS}/{name}")
+    return [webhook["clientConfig"].get("caBundle", "") for webhook in obj["webhooks"]]
+
+
+def test_each_owner_of_the_field(rig: RepairRig) -> None:
+    """One run repairs what nobody else owns, also with marks of managers on the object. The plan covers the run."""
+    names = {key: rig.broken(key, by=by, metadata=metadata) for key, (by, metadata, _code) in OWNERS.items()}
+    applied = {
+        "webhooks": [{"name": f"applied.{rig.name}.certflow.test", "clientConfig": {"caBundle": "eA=="}}]
+    }
+    names["applied"] = rig.broken("applied", metadata={"annotations": {APPLIED: json.dumps(applied)}})
+    codes = {**{key: code for key, (_by, _metadata, code) in OWNERS.items()}, "applied": "owned-by-another"}
+    assert {key: REFUSED in rig.ask(key) for key in names} == dict.fromkeys(names, True)
+    before = len(rig.writes())
     plan = rig.repair(check_mode=True)
-    assert states(plan, name) == [("ca-mismatch", "planned", "")]
-    assert rig.writes() == []
+    expected = {key: [("ca-mismatch", "refused" if code else "planned", code)] for key, code in codes.items()}
+    assert {key: states(plan, name) for key, name in names.items()} == expected
+    assert len(rig.writes()) == before
     result = rig.repair(approved_plan=plan["plan_digests"])
-    assert states(result, name) == [("ca-mismatch", "repaired", "")], result
-    assert rig.writes() == [("patch", "validatingwebhookconfigurations")]
-    assert rig.ask("stale") == "accepted"
+    done = {key: [("ca-mismatch", "refused" if code else "repaired", code)] for key, code in codes.items()}
+    assert {key: states(result, name) for key, name in names.items()} == done
+    assert len(rig.writes()) - before == list(codes.values()).count("")
+    answers = {key: rig.ask(key) == "accepted" for key in names}
+    assert answers == {key: not code for key, code in codes.items()}
     again = rig.repair()
-    assert (again["changed"], states(again, name)) == (False, [])
+    assert (again["changed"], states(again, names["by-hand"])) == (False, [])
+    accepted = rig.repair(
+        accept=[{"manager:pilot-discovery": [f"ValidatingWebhookConfiguration/{names['operator']}"]}]
+    )
+    assert states(accepted, names["operator"]) == [("ca-mismatch", "repaired", "")]
+    assert states(accepted, names["helm"])[0][2] == "owned-by-another"
+
+
+def test_a_ca_is_never_trusted_because_it_is_served(rig: RepairRig) -> None:
+    """The endpoint of an attacker sends its whole chain, with a CA of the name of the published one."""
+    fake = authority("good")
+    server = rig.serve(as_pair(fake))
+    name = rig.broken("stranger", port=server)
+    result = rig.repair()
+    assert states(result, name) == [("ca-mismatch", "refused", "not-published")]
+    assert any("istio-ca-root-cert" in line for line in of(result, name)[0]["evidence"])
+    assert rig.writes() == [] or "stranger" not in str(rig.writes())
+
+
+def test_several_webhooks_of_one_object_are_one_write(rig: RepairRig) -> None:
+    name = f"several-{rig.name}"
+    webhooks = [
+        rig.webhook(name=f"{part}.{rig.name}.certflow.test", bundle=pem("stranger")) for part in ("a", "b")
+    ]
+    rig.cluster.api(
+        "POST", f"{HOOKS}?fieldManager=kubectl-create", {"metadata": {"name": name}, "webhooks": webhooks}
+    )
+    rig.made.append(f"{HOOKS}/{name}")
+    before = len(rig.writes())
+    result = rig.repair()
+    assert states(result, name) == [("ca-mismatch", "repaired", "")] * 2
+    assert len(rig.writes()) == before + 1
+    first, second = (entry["writes"] for entry in of(result, name))
+    assert first == second
+    record = json.loads(
+        rig.cluster.api("GET", f"{HOOKS}/{name}")["metadata"]["annotations"][bundle_repairs.RECORD]
+    )
+    assert len(record) == 2
+
+
+def test_an_operator_that_overwrites_the_field_is_not_fought(
+    rig: RepairRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In three nightly runs, the field is written once. The value of the operator stands at the end."""
+    name = rig.broken("fought")
+    stale = bundles(rig, name)
+    path = f"{HOOKS}/{name}?fieldManager=kubectl-edit"
+    patch = Client.patch
+
+    def overwrite(self: Client, *arguments: Any, **options: Any) -> dict[str, Any]:
+        answer = patch(self, *arguments, **options)
+        if not options.get("dry_run"):
+            operation = {"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": stale[0]}
+            rig.cluster.api("PATCH", path, [operation], JSON_PATCH)
+        return answer
+
+    monkeypatch.setattr(Client, "patch", overwrite)
+    before = len(rig.writes())
+    results = [rig.repair() for _night in range(3)]
+    assert [states(result, name) for result in results[1:]] == [
+        [("ca-mismatch", "refused", "overwritten-by")]
+    ] * 2
+    assert (results[0]["code"], states(results[0], name)[0][1]) == ("repair-failed", "overwritten")
+    assert len(rig.writes()) == before + 1
+    assert bundles(rig, name) == stale
+
+
+def change_before_patch(rig: RepairRig, change: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a change between the read of an object and the first write."""
+    patch, changes = Client.patch, [change]
+
+    def patched(self: Client, *arguments: Any, **options: Any) -> dict[str, Any]:
+        if changes and not options.get("dry_run"):
+            changes.pop()()
+        return patch(self, *arguments, **options)
+
+    monkeypatch.setattr(Client, "patch", patched)
+
+
+def test_an_object_that_changes_before_the_write_is_judged_again(
+    rig: RepairRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = rig.broken("moved")
+    path = f"{HOOKS}/{name}?fieldManager=some-operator"
+    value = [{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": encoded(pem("stranger"))}]
+    change_before_patch(rig, lambda: rig.cluster.api("PATCH", path, value, JSON_PATCH), monkeypatch)
+    result = rig.repair()
+    assert states(result, name) == [("ca-mismatch", "refused", "conflict")]
+    assert bundles(rig, name) == [encoded(pem("stranger"))]
+
+
+def test_a_write_without_effect_is_put_back(rig: RepairRig) -> None:
+    """The endpoint takes another certificate after the write. Only what this run wrote is put back."""
+    server = rig.serve(rig.leaf())
+    name = rig.broken("unproven", port=server)
+    stale = bundles(rig, name)
+    patch = Client.patch
+
+    def replace_certificate(self: Client, *arguments: Any, **options: Any) -> dict[str, Any]:
+        answer = patch(self, *arguments, **options)
+        rig.servers[-1].present(pki.issue(pki.make_ca("new"), "hook", names=(rig.server_name,)))
+        return answer
+
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(Client, "patch", replace_certificate)
+        result = rig.repair(wait_timeout=3)
+    assert states(result, name) == [("ca-mismatch", "put-back", "unproven")]
+    assert bundles(rig, name) == stale
+
+
+def test_a_bundle_that_is_empty_or_broken(rig: RepairRig) -> None:
+    names = {}
+    for key, value in (("empty", ""), ("broken", encoded("no certificate"))):
+        name = names[key] = f"{key}-{rig.name}"
+        webhook = rig.webhook(name=f"{name}.certflow.test", objectSelector={"matchLabels": {"probe": key}})
+        webhook["clientConfig"]["caBundle"] = value
+        rig.cluster.api(
+            "POST",
+            f"{HOOKS}?fieldManager=kubectl-create",
+            {"metadata": {"name": name}, "webhooks": [webhook]},
+        )
+        rig.made.append(f"{HOOKS}/{name}")
+    result = rig.repair()
+    assert {key: states(result, name) for key, name in names.items()} == {
+        key: [(f"bundle-{key}", "repaired", "")] for key in names
+    }
+    assert {key: rig.ask(key) for key in names} == dict.fromkeys(names, "accepted")
+
+
+def test_a_finding_that_is_named(rig: RepairRig) -> None:
+    """Only the named finding is repaired. A finding of no named kind is listed, and an old one is gone."""
+    wanted, other = rig.broken("wanted"), rig.broken("unwanted")
+    insecure = make_api_service(rig, insecureSkipTLSVerify=True)
+    audit = rig.operate(AUDIT, probe_urls=True)
+    named = [
+        finding
+        for finding in audit["findings"]
+        if finding["object"]["name"] in (wanted, insecure)
+        and finding["check"] in ("ca-mismatch", "apiservice-insecure")
+    ]
+    result = rig.repair(findings=[*named, "0" * 32])
+    assert states(result, wanted) == [("ca-mismatch", "repaired", "")]
+    assert states(result, insecure) == [("apiservice-insecure", "refused", "kind-not-named")]
+    assert states(result, other) == []
+    assert [entry["state"] for entry in result["repairs"] if entry["finding"] == "0" * 32] == ["gone"]
+
+
+def make_api_service(rig: RepairRig, *, port: int = 0, **spec: Any) -> str:
+    name = f"v1.g{len(rig.made)}.{rig.name}.test"
+    reference = {"namespace": rig.name, "name": "hook", "port": port or rig.server.port}
+    priorities = {"groupPriorityMinimum": 10, "versionPriority": 10}
+    body = {"group": name[3:], "version": "v1", "service": reference, **priorities, **spec}
+    rig.cluster.api(
+        "POST", f"{API_SERVICES}?fieldManager=kubectl-create", {"metadata": {"name": name}, "spec": body}
+    )
+    rig.made.append(f"{API_SERVICES}/{name}")
+    return name
+
+
+def test_an_aggregated_api_without_verification(rig: RepairRig) -> None:
+    """One write ends insecureSkipTLSVerify and sets the CA. A certificate in memory, as of metrics-server, is refused."""
+    secured = make_api_service(rig, insecureSkipTLSVerify=True)
+    memory = rig.serve(as_pair(authority("metrics-server")))
+    in_memory = make_api_service(rig, port=memory, insecureSkipTLSVerify=True)
+    before = len(rig.writes())
+    result = rig.repair(kinds=["secure-apiservice"])
+    assert states(result, secured) == [("apiservice-insecure", "repaired", "")]
+    assert states(result, in_memory) == [("apiservice-insecure", "refused", "not-published")]
+    assert len(rig.writes()) == before + 1
+    spec = rig.cluster.api("GET", f"{API_SERVICES}/{secured}")["spec"]
+    assert (spec["caBundle"], spec.get("insecureSkipTLSVerify")) == (encoded(pem("good")), None)

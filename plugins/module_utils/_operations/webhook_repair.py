@@ -97,7 +97,8 @@ def _parse_finding(item: Any) -> tuple[str, Mapping[str, Any]]:
             "an item of the option findings is neither a fingerprint nor a finding with a fingerprint",
             remedy="Set findings to the findings of audit_info, or to their fingerprints",
         )
-    return name, item
+    known = item.get("object")
+    return name, {**item, "object": known if isinstance(known, Mapping) else {}}
 
 
 OPERATION = Operation(

@@ -18,10 +18,8 @@ from .._audit.cluster_data import EVENTS, METRICS, NODES, REQUESTS, AuditOptions
 from .._audit.finding import FAIL, PASS
 from .._errors import CertflowError
 from .._kube.access_review import require
-from .._kube.errors import ApiError, MissingPermissions
-from .._webhook.errors import TargetError
+from .._kube.errors import ApiError, KubeError, MissingPermissions
 from . import kinds
-from .bundle_repairs import ObjectChanged
 from .repair_model import (
     FAILED,
     GONE,
@@ -48,8 +46,6 @@ MOST_ENDPOINTS = 100
 _WITHOUT = (METRICS, EVENTS, REQUESTS, NODES)
 #: Seconds between two audits for one proof.
 _AGAIN_AFTER = 3.0
-#: Errors of a repair that wrote nothing.
-_UNWRITTEN = (ObjectChanged, TargetError, MissingPermissions)
 #: The API server asks no webhook about these kinds, so their repair cannot be blocked, and may free the others.
 _FIRST = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
 
@@ -66,14 +62,14 @@ def repair(client: Client, options: RepairOptions, guard: PlanGuard) -> tuple[Re
     written: dict[tuple[str, ...], Written] = {}
     failures: dict[tuple[str, ...], tuple[str, Refusal]] = {}
     for action, _entry in sorted(actions.values(), key=lambda pair: pair[1].object["kind"] not in _FIRST):
-        key = action.key
+        key, before = action.key, len(client.written)
         client.deadline = time.monotonic() + options.wait_timeout
         try:
             written[key] = _carry_out(client, action, options, guard)
         except CertflowError as error:
-            is_unwritten = options.check_mode or isinstance(error, _UNWRITTEN)
-            refusal = Refusal(error.code, error.cause, error.remedy, tuple(error.evidence))
-            failures[key] = (REFUSED if is_unwritten else FAILED, refusal)
+            is_lost = isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingPermissions))
+            is_unwritten = options.check_mode or (len(client.written) == before and not is_lost)
+            failures[key] = (REFUSED if is_unwritten else FAILED, _as_refusal(error))
     repairs = tuple(
         entry.with_refusal(failures[entry.action.key][1], failures[entry.action.key][0])
         if entry.action and entry.action.key in failures
@@ -108,8 +104,8 @@ def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Itera
             continue
         blank = Repair(name, finding.check, finding.object.as_result())
         rows = kinds.kinds_for(finding.check) if finding.object in points else ()
-        named = [row for row in rows if row.name in options.kinds]
-        if not named:
+        wanted = [row for row in rows if row.name in options.kinds]
+        if not wanted:
             code = "kind-not-named" if rows else "not-repairable"
             words = ", ".join(row.name for row in rows) or "no kind"
             if is_named:
@@ -118,9 +114,20 @@ def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Itera
                 )
             continue
         point = points[finding.object]
-        planned = _plan(blank, named, Case(finding, point, data, reader.read(data, point), options))
+        try:
+            around = reader.read(data, point)
+        except (
+            CertflowError
+        ) as error:  # Another client has deleted the object, or this identity may not read it.
+            yield blank.with_refusal(_as_refusal(error))
+            continue
+        planned = _plan(blank, wanted, Case(finding, point, data, around, options))
         if planned.code != "not-repairable" or is_named:
             yield planned
+
+
+def _as_refusal(error: CertflowError) -> Refusal:
+    return Refusal(error.code, error.cause, error.remedy, tuple(error.evidence))
 
 
 def _plan(blank: Repair, rows: Sequence[kinds.RepairKind], case: Case) -> Repair:
@@ -165,6 +172,15 @@ class _Proof:
 
     def prove(self, repairs: tuple[Repair, ...]) -> tuple[Repair, ...]:
         time.sleep(self.options.proof_after)
+        try:
+            return self._proved(repairs)
+        except KubeError as error:
+            refusal = Refusal(error.code, f"written, but not proven: {error.cause}", "Run the repair again")
+            return tuple(
+                entry.with_refusal(refusal, FAILED) if self._written(entry) else entry for entry in repairs
+            )
+
+    def _proved(self, repairs: tuple[Repair, ...]) -> tuple[Repair, ...]:
         until = time.monotonic() + self.options.wait_timeout
         while True:
             proven = self._proven(_audit(self.client, self.options))
@@ -206,7 +222,8 @@ class _Proof:
         if written.put_back(self.client):
             refusal = Refusal("unproven", "the finding was still there after the write, which was put back")
             return entry.with_refusal(refusal, PUT_BACK)
+        why = kinds.KINDS[entry.kind].final or "Another client has changed the object since"
         refusal = Refusal(
-            "unproven", "the finding is still there after the write, which could not be put back"
+            "unproven", f"the finding is still there after the write, which was not put back. {why}"
         )
         return entry.with_refusal(refusal, FAILED)

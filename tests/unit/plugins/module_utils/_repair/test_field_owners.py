@@ -1,0 +1,82 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who owns a caBundle: the field counts, and not the marks of the object."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _consent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_repair import ACCEPTED
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import field_owners
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
+
+TARGET = Target("ValidatingWebhookConfiguration", "example")
+FIELD: dict[str, Any] = {"f:webhooks": {'k:{"name":"a.example.com"}': {"f:clientConfig": {"f:caBundle": {}}}}}
+RULES: dict[str, Any] = {"f:webhooks": {'k:{"name":"a.example.com"}': {"f:rules": {}}}}
+LISTED = {"webhooks": [{"name": "a.example.com", "clientConfig": {"caBundle": ""}}]}
+UNLISTED = {"webhooks": [{"name": "a.example.com", "clientConfig": {}}]}
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+APPLIES = "manager:kubectl-client-side-apply"
+
+
+def managed(name: str, operation: str = "Update", fields: Any = None) -> dict[str, Any]:
+    return {"manager": name, "operation": operation, "fieldsV1": FIELD if fields is None else fields}
+
+
+# Managers of fields, annotations, labels, and the words of the option accept that the write needs.
+CASES: list[tuple[list[dict[str, Any]], dict[str, str], dict[str, str], set[str]]] = [
+    ([], {}, {}, set()),
+    ([managed("certflow.kubernetes")], {}, {}, set()),
+    ([managed("certflow.kubernetes-like")], {}, {}, {"manager:certflow.kubernetes-like"}),
+    ([managed("kubectl-edit")], {}, {}, set()),
+    ([managed("kubectl", "Apply")], {}, {}, {"manager:kubectl"}),
+    ([managed("helm", fields=RULES)], {"meta.helm.sh/release-name": "a"}, {}, set()),
+    ([managed("helm")], {}, {}, {"helm"}),
+    ([managed("argocd-controller", "Apply")], {}, {}, {"argocd"}),
+    ([managed("argocd-controller", "Apply", RULES)], {"argocd.argoproj.io/tracking-id": "a"}, {}, set()),
+    ([managed("kustomize-controller", "Apply")], {}, {}, {"flux"}),
+    ([managed("eks", "Apply")], {}, {}, {"eks"}),
+    ([managed("pilot-discovery")], {}, {}, {"manager:pilot-discovery"}),
+    ([managed("a"), managed("b", "Apply")], {}, {}, {"manager:a", "manager:b"}),
+    ([], {"cert-manager.io/inject-ca-from": "a/b"}, {}, {"cert-manager"}),
+    ([], {"service.beta.openshift.io/inject-cabundle": "true"}, {}, {"openshift-service-ca"}),
+    ([], {}, {"olm.owner": "a"}, {"olm"}),
+    ([managed("kubectl-client-side-apply")], {LAST_APPLIED: json.dumps(LISTED)}, {}, {APPLIES}),
+    ([managed("kubectl-client-side-apply")], {LAST_APPLIED: json.dumps(UNLISTED)}, {}, set()),
+    ([], {LAST_APPLIED: "not JSON"}, {}, set()),
+    ([], {LAST_APPLIED: json.dumps({"webhooks": [1, {"name": {}}]})}, {}, set()),
+]
+
+
+@pytest.mark.parametrize(("fields", "annotations", "labels", "words"), CASES)
+def test_the_words_that_a_write_needs(
+    fields: list[dict[str, Any]], annotations: dict[str, str], labels: dict[str, str], words: set[str]
+) -> None:
+    obj = {"metadata": {"managedFields": fields, "annotations": annotations, "labels": labels}}
+
+    def refused(*accepted: Any) -> bool:
+        consent = _consent.parse(accepted, ACCEPTED, field_managers=True)
+        return field_owners.find_owner(TARGET, obj, "a.example.com", consent) is not None
+
+    assert refused() == bool(words)
+    assert not refused(*words)
+    assert not refused(*({word: ["ValidatingWebhookConfiguration/example"]} for word in words))
+    for word in words:
+        assert refused(*(words - {word}))
+        assert refused({word: ["ValidatingWebhookConfiguration/other"]})
+
+
+def test_the_owner_of_the_field_that_ends_insecurity() -> None:
+    target = Target("APIService", "v1.example.com")
+    fields: dict[str, Any] = {"f:spec": {"f:insecureSkipTLSVerify": {}}}
+    obj = {"metadata": {"managedFields": [managed("helm", fields=fields)]}}
+    also = ("f:spec", "f:insecureSkipTLSVerify")
+    assert field_owners.find_owner(target, obj, "", _consent.NOTHING) is None
+    refusal = field_owners.find_owner(target, obj, "", _consent.NOTHING, also=also)
+    assert refusal is not None
+    assert refusal.code == "owned-by-another"
