@@ -72,7 +72,7 @@ def bundles(rig: RepairRig, name: str) -> list[str]:
 
 
 def test_each_owner_of_the_field(rig: RepairRig) -> None:
-    """One run repairs what nobody else owns, also with marks of managers on the object. The plan covers the run."""
+    """One run repairs what has no other owner, also with marks of managers on the object. The plan covers the run."""
     names = {key: rig.broken(key, by=by, metadata=metadata) for key, (by, metadata, _code) in OWNERS.items()}
     applied = {
         "webhooks": [{"name": f"applied.{rig.name}.certflow.test", "clientConfig": {"caBundle": "eA=="}}]

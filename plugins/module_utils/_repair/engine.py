@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from .._audit import audit_result, exceptions, gather
 from .._audit.cluster_data import EVENTS, METRICS, NODES, REQUESTS, AuditOptions, ClusterData
-from .._audit.finding import FAIL, PASS
+from .._audit.finding import FAIL, PASS, AuditedObject
 from .._errors import CertflowError
 from .._kube.access_review import require
 from .._kube.errors import ApiError, KubeError, MissingPermissions
@@ -97,7 +97,10 @@ def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Itera
     failed = {entry.fingerprint(data.cluster_uid): entry for entry in findings if entry.status == FAIL}
     for name, known in (options.findings or {}).items():
         if name not in failed:
-            yield Repair(name, str(known.get("check") or ""), known.get("object") or {}, state=GONE)
+            subject = {
+                key: str(known.get("object", {}).get(key, "")) for key in AuditedObject("", "").as_result()
+            }
+            yield Repair(name, str(known.get("check") or ""), subject, state=GONE)
     for name, finding in failed.items():
         is_named = options.findings is not None and name in options.findings
         if not is_named and (options.findings is not None or finding.exception):
