@@ -21,6 +21,7 @@ CODES = {
     "certificate-not-served": "An endpoint of the webhook does not serve the certificate of its Secret.",
     "certificate-untrusted": "The caBundle does not verify the certificate that the webhook serves.",
     "client-identity-not-allowed": "The certificate could be used to log in, and the task does not set `allow_client_identity`.",
+    "cluster-ca-unknown": "No CA of the kubeconfig verifies the certificate of the API server, for example after a rotation of the CA of the cluster.",
     "conflict": "The object changed between the read and the write, in every attempt, or another client created it first.",
     "contains-private-key": "A text that must hold only certificates also holds a private key.",
     "deadline-exceeded": "The work on a cluster took longer than `certflow_deadline`.",

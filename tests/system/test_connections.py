@@ -426,7 +426,7 @@ def test_a_bundle_is_accepted_if_kubectl_accepts_it(
     content = kubeconfig_for(place, bundle(place, *texts))
     assert ("gitVersion" in kubectl(place, content)) is is_accepted
     result = place.rig.run(kubeconfig=content)
-    assert result.get("code", "") == ("" if is_accepted else "server-untrusted"), result
+    assert result.get("code", "") == ("" if is_accepted else "cluster-ca-unknown"), result
 
 
 def test_a_token_is_renewed_during_a_wait(place: ConnectionRig) -> None:

@@ -17,7 +17,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Callable, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -25,7 +25,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from .. import _known_keys
 from .._process import shield
 from .._times import ServerClock
-from . import transport
+from . import transport, unknown_ca
 from .answers import delay, error_from, is_secret, is_transient, object_from, quotable, warning_texts
 from .connection import Connection
 from .credentials import Credentials
@@ -337,9 +337,12 @@ class Client:
 
         Raises TimedOut, OSError, ConfigurationError.
         """
-        return self._with_each_authority(lambda connection: self._dial(connection, bounds))
+        certificate = self._credentials.client_certificate
+        return self._with_each_authority(lambda connection: self._dial(connection, bounds, certificate))
 
-    def _dial(self, settings: Connection, bounds: ReadLimits) -> socket.socket:
+    def _dial(
+        self, settings: Connection, bounds: ReadLimits, certificate: tuple[str, str] | None
+    ) -> socket.socket:
         target, proxy = urlsplit(self.host), proxy_for(settings)
         host = target.hostname or ""
         port = target.port or (443 if target.scheme == "https" else 80)
@@ -350,7 +353,7 @@ class Client:
             if proxy:
                 transport.tunnel(connection, host, port, self._proxy_headers(proxy))
             if target.scheme == "https":
-                context = context_for(settings, self._credentials.client_certificate)
+                context = context_for(settings, certificate)
                 context.sslsocket_class = transport.tls_class(bounds)
                 connection.settimeout(bounds.left())
                 connection = context.wrap_socket(connection, server_hostname=settings.tls_server_name or host)
@@ -595,6 +598,9 @@ class Client:
         root = _root(exc)
         words = " ".join(str(root).split())
         if _distrusted(exc):
+            reason = root.args[0] if isinstance(root, SSLError) and root.args else root
+            if unknown_ca.is_unknown_ca(self.connection, reason):
+                return unknown_ca.unknown_ca(self.connection, _tls_words(words), self._shown_certificate())
             return ConnectionFailed(
                 f"the server's certificate was not accepted: {_tls_words(words)}",
                 code="server-untrusted",
@@ -606,6 +612,20 @@ class Client:
             f"the API server cannot be reached{via}: {_short(words)}",
             remedy="Check the address, the network, and the proxy settings on the machine that runs this task",
         )
+
+    def _shown_certificate(self) -> bytes | None:
+        """Return the certificate (DER) that the server shows. No credentials are sent, and nothing is verified."""
+        until = time.monotonic() + CONNECT_SECONDS
+        bounds = ReadLimits("the TLS handshake of the API server", until=until, size=transport.READ_BYTES)
+        try:
+            with self._dial(replace(self.connection, verify=False), bounds, None) as connection:
+                return (
+                    connection.getpeercert(binary_form=True)
+                    if isinstance(connection, ssl.SSLSocket)
+                    else None
+                )
+        except (OSError, KubeError):  # the server demands a client certificate, or is gone
+            return None
 
 
 def _pool_class(kind: Any, bounds: ReadLimits) -> Any:

@@ -27,6 +27,7 @@ from .._report.run_statuses import (
     PLAN_DIFFERS,
     PLANNED,
     REFUSED,
+    SHARED,
     SKIPPED,
     STARTED,
     STATUSES,
@@ -55,6 +56,7 @@ MOST_PLAN_LINES = 20
 
 #: Code of a failure -> outcome. Every other code is a failure.
 STATUS_OF_CODE = {
+    "cluster-ca-unknown": UNREACHABLE,
     "server-untrusted": UNREACHABLE,
     "unreachable": UNREACHABLE,
     "managed-bundle": REFUSED,
@@ -117,7 +119,18 @@ def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """
     shown = [row for row in outcomes.items() if not _is_quiet(row[1])]
     shown.sort(key=lambda row: [*STATUSES].index(row[1]["status"]))
-    lines = [line for host, row in shown for line in (f"{visible(host)}: {_words(row)}", *_plan_lines(row))]
+    groups: dict[object, list[tuple[str, Mapping[str, Any]]]] = {}
+    for host, row in shown:
+        is_shared = row.get("code") in SHARED
+        groups.setdefault((row["code"], row.get("remedy")) if is_shared else host, []).append((host, row))
+    lines = [
+        line
+        for group in groups.values()
+        for line in (
+            f"{', '.join(visible(host) for host, _row in group)}: {_words(group[0][1])}",
+            *_plan_lines(group[0][1]),
+        )
+    ]
     return [*lines, count_line(str(row["status"]) for row in outcomes.values())]
 
 

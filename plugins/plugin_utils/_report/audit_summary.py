@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless
 
-from . import report_model, report_schema
+from . import report_model, report_schema, run_statuses
 from .report_model import Row
 from .report_text import Report
 
@@ -30,7 +30,7 @@ def lines(report: Report, files: Sequence[str], problems: Sequence[str]) -> list
     return [
         *_counts(report),
         *_limited([_finding(row) for row in report_model.failures(report)], "findings"),
-        *_limited([_cluster(cluster) for cluster in report_model.problem_clusters(report)], "clusters"),
+        *_limited(_clusters(report_model.problem_clusters(report)), "clusters"),
         *_comparison(report),
         *_limited(report["notes"], "lines about the report"),
         *files,
@@ -66,9 +66,18 @@ def _finding(row: Row) -> str:
     return f"{finding['severity']} {finding['check']} ({when}) {row.cluster['name']}: {place}: {finding['cause']}"
 
 
-def _cluster(cluster: Mapping[str, Any]) -> str:
+def _clusters(clusters: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each cluster without an audit, and one for all that fail for a shared reason."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for cluster in clusters:
+        is_shared = cluster["code"] in run_statuses.SHARED
+        groups.setdefault(cluster["code"] if is_shared else f"host {cluster['name']}", []).append(cluster)
+    return [_cluster(group[0], [cluster["name"] for cluster in group]) for group in groups.values()]
+
+
+def _cluster(cluster: Mapping[str, Any], names: Iterable[str]) -> str:
     code = f" ({cluster['code']})" if cluster["code"] else ""
-    return f"{cluster['name']}: {cluster['status']}{code}: {cluster['reason']}"
+    return f"{', '.join(names)}: {cluster['status']}{code}: {cluster['reason']}"
 
 
 def _comparison(report: Report) -> Iterator[str]:

@@ -30,7 +30,9 @@ from . import report_schema, report_text
 from .report_text import InvalidReport, Report
 
 #: Failure code -> status of the cluster. Every other failure is FAILED.
-STATUS_OF_CODE = {"unreachable": report_schema.UNREACHABLE, "server-untrusted": report_schema.UNREACHABLE}
+STATUS_OF_CODE = dict.fromkeys(
+    ("cluster-ca-unknown", "server-untrusted", "unreachable"), report_schema.UNREACHABLE
+)
 #: Key of a cluster -> its key in the result traffic of audit_info.
 TRAFFIC = {"requests": "requests", "bytes": "bytes_received"}
 #: At most so many hosts are named in a line about the report.

@@ -13,6 +13,9 @@ OK, CHANGED, PLANNED, DRIFT, SKIPPED = "ok", "changed", "planned", "drift", "ski
 FAILED, REFUSED, UNREACHABLE, PLAN_DIFFERS = "failed", "refused", "unreachable", "plan-differs"
 WAITING, NOT_STARTED, STARTED = "waiting", "not started", "started"
 
+#: Codes of failures that many clusters have at one time for one reason. The summary has one line for all of them.
+SHARED = frozenset(("cluster-ca-unknown",))
+
 
 @dataclass(frozen=True)
 class Status:

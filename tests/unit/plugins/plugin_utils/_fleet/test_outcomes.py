@@ -21,6 +21,7 @@ pytestmark = pytest.mark.quick
     ("code", "wrote", "status"),
     [
         *(("", False, "failed"), ("timed-out", False, "failed"), ("unreachable", False, "unreachable")),
+        ("cluster-ca-unknown", False, "unreachable"),
         *(("server-untrusted", False, "unreachable"), ("owned-by-another", False, "refused")),
         *(("server-untrusted", True, "failed"), ("unreachable", True, "failed")),
         *(("owned-by-another", True, "failed"), ("wrong-cluster", False, "refused")),
@@ -110,6 +111,21 @@ def test_a_line_of_progress(progress: Progress, host: str, status: str, seconds:
 )
 def test_the_counts(statuses: list[str], line: str) -> None:
     assert outcomes.count_line(statuses) == line
+
+
+def test_clusters_with_a_shared_reason_have_one_line() -> None:
+    def lost(remedy: str, code: str = "cluster-ca-unknown") -> dict[str, str]:
+        return {"status": "unreachable", "code": code, "reason": "the reason", "remedy": remedy}
+
+    found = {
+        "a": lost("fetch"),
+        "b": lost("fetch"),
+        "c": lost("copy"),
+        "d": lost("fetch", "unreachable"),
+        "e": lost("fetch", "unreachable"),
+    }
+    heads = [line.partition(":")[0] for line in outcomes.summary_lines(found)]
+    assert heads == ["a, b", "c", "d", "e", "5 clusters"]
 
 
 def test_the_summary_has_failures_first_and_counts_quiet_clusters() -> None:

@@ -71,3 +71,13 @@ def test_the_artifact_has_the_time_at_which_the_fleet_breaks_first() -> None:
     results["lasting"] = result(finding())
     assert audit_summary.artifact(reports.report(results), [])["breaks_at"] == times[1]
     assert audit_summary.artifact(reports.report({"good": result()}), [])["breaks_at"] is None
+
+
+def test_clusters_with_a_shared_reason_have_one_line() -> None:
+    results = {name: failed("cluster-ca-unknown") for name in ("a", "b")} | {"c": failed("unreachable")}
+    lines = audit_summary.lines(reports.report(results), [], [])
+    assert [line.partition(":")[0] for line in lines if "findings" not in line] == [
+        "3 clusters",
+        "a, b",
+        "c",
+    ]
