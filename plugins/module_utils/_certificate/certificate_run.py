@@ -118,6 +118,8 @@ class CertificateState:
     in_use: CertificateInUse | None = None
     #: The reason why no CA verifies the certificate in the Secret, "" if that is not the problem.
     anchor_problem: str = ""
+    #: The certificate in use is of the outgoing CA of the cluster, and the successor signs.
+    is_ca_switched: bool = False
     #: The request of an earlier run with approve: false, and its key. A run that approves does not read it.
     waiting: PendingRequest | None = None
     #: The error if the Secret for the waiting key holds something else.

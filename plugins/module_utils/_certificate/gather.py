@@ -12,16 +12,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from .._csr import certificate_rules, markers, pending_key, secret_content, signers
+from .._csr import ca_rotation, certificate_rules, markers, pending_key, secret_content, signers
 from .._csr.certificate_rules import IssueReason
 from .._csr.errors import AnchorError, RequestError, SecretError
 from .._csr.intent import Intent
 from .._csr.pending_key import PendingRequest
 from .._csr.secret_content import ExistingSecret
 from .._kube.client import Client
-from .._kube.errors import Forbidden
-from .._webhook import bundle_targets
+from .._kube.errors import Forbidden, KubeError
+from .._webhook import bundle_targets, served_chains
 from .._webhook.bundle_targets import Target
+from .._x509 import certificate_facts
 from . import certificate_run, secret_store, target_anchors
 from .certificate_run import CertificateInUse, CertificateRun, CertificateState, TargetState
 
@@ -75,7 +76,28 @@ def find_in_use(run: CertificateRun, state: CertificateState) -> CertificateStat
         anchor = target_anchors.find_anchor(run.client, run.intent, secret, state.targets, state.now)
     except AnchorError as exc:
         return replace(state, anchor_problem=exc.cause)
-    return replace(state, in_use=CertificateInUse(secret, anchor))
+    in_use = CertificateInUse(secret, anchor)
+    return replace(state, in_use=in_use, is_ca_switched=_is_ca_switched(run, in_use))
+
+
+def _is_ca_switched(run: CertificateRun, in_use: CertificateInUse) -> bool:
+    """Return True if an outgoing CA of the cluster issued the certificate before the successor began to sign.
+
+    Only a cluster with more than one CA costs a handshake, and none costs a request. A certificate that the outgoing CA issued since
+    the API server has a certificate of the successor proves that the signer is not switched, so no run issues one after the other.
+    """
+    trusted = run.client.connection.ca_pem or ""
+    cas = ca_rotation.published_cas(trusted) if run.intent.signer.is_asked else ()
+    if len(cas) < 2:
+        return False
+    try:
+        api_server = served_chains.api_server_chain(run.client)
+    except (KubeError, OSError):  # a certificate that works is kept
+        return False
+    pem = in_use.secret.certificate_pem
+    rotation = ca_rotation.find_rotation(cas, api_server, {str(run.intent.secret): pem})
+    leaf, chain = certificate_facts.load_leaf_and_chain(pem)
+    return rotation is not None and rotation.is_switched and rotation.outgoing_of(leaf, chain) is not None
 
 
 def decide(intent: Intent, state: CertificateState) -> IssueReason | CertificateInUse:
@@ -83,6 +105,12 @@ def decide(intent: Intent, state: CertificateState) -> IssueReason | Certificate
     if state.secret is None:
         return certificate_rules.missing_secret(intent)
     reason = certificate_rules.reason_to_issue(intent, state.secret, state.now)
+    if not reason and state.is_ca_switched:
+        reason = IssueReason(
+            "CaSwitched",
+            f"{intent.secret}: its certificate is of the outgoing CA of the cluster, and the successor signs",
+            f"{intent.secret}: its certificate was of the outgoing CA of the cluster",
+        )
     return reason or state.in_use or IssueReason("Untrusted", f"{intent.secret}: {state.anchor_problem}")
 
 

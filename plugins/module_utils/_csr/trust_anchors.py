@@ -19,9 +19,8 @@ from datetime import datetime
 from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import Client
 from .._kube.errors import ApiError, Forbidden, NotFound
-from .._x509 import certificate_facts, pem_text
+from .._x509 import certificate_facts
 from .._x509.chain_judge import LEAF, ChainBreak, judge
-from .._x509.errors import CertificateError
 from .errors import AnchorError
 from .intent import Intent
 
@@ -166,15 +165,9 @@ def _read_trust_bundles(client: Client, signer_name: str) -> Iterator[AnchorCand
 
 def select_certificates(pem: str, fingerprints: Iterable[str]) -> str:
     """Return the certificates with these fingerprints, in the order of the bundle, each once."""
-    wanted, kept = set(fingerprints), {}
-    for block in pem_text.blocks(pem):
-        try:
-            certificate = certificate_facts.load_block(block)
-        except CertificateError:
-            continue  # Go skips blocks that it cannot parse.
-        if certificate_facts.fingerprint(certificate) in wanted:
-            kept[certificate_facts.fingerprint(certificate)] = certificate_facts.to_pem(certificate)
-    return "".join(kept.values())
+    wanted = set(fingerprints)
+    kept = {certificate_facts.fingerprint(entry): entry for entry in certificate_facts.load_readable(pem)}
+    return "".join(certificate_facts.to_pem(entry) for print_, entry in kept.items() if print_ in wanted)
 
 
 def read_bundles(client: Client, selector: str) -> dict[str, str]:

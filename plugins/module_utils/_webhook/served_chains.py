@@ -369,6 +369,17 @@ def _finish(stream: ByteStream, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, out
     return ""
 
 
+def api_server_chain(client: Client) -> str:
+    """Return the chain that the API server serves on a new connection as PEM text, "" without TLS. Raises KubeError, OSError."""
+    if not client.host.startswith("https:"):
+        return ""
+    until = time.monotonic() + HANDSHAKE_SECONDS
+    bounds = ReadLimits("the TLS handshake of the API server", until=until, size=HANDSHAKE_BYTES)
+    with client.dial(bounds) as connection:
+        chain = sent_chain(connection) if isinstance(connection, ssl.SSLSocket) else []
+    return "".join(map(ssl.DER_cert_to_PEM_cert, chain))
+
+
 def sent_chain(tls: Any) -> list[bytes]:
     """Return the chain as the server sent it, DER, leaf first. The method is public since Python 3.13. Before 3.10 the ssl module shows only the leaf."""
     if hasattr(tls, "get_unverified_chain"):

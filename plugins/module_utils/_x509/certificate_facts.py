@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ except ImportError:
     pass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from cryptography.x509 import Certificate, Extensions, ObjectIdentifier
@@ -122,6 +123,15 @@ def load(pem: str) -> tuple[Certificate, ...]:
         which = "the certificate" if len(wanted) == 1 else f"certificate {number} of {len(wanted)}"
         certificates.append(load_block(block, which))
     return tuple(certificates)
+
+
+def load_readable(pem: str) -> Iterator[Certificate]:
+    """Yield each certificate of a bundle, without those that cannot be parsed, as Go skips them."""
+    for block in pem_text.blocks(pem):
+        with contextlib.suppress(CertificateError):
+            certificate = load_block(block)
+            describe(certificate)
+            yield certificate
 
 
 def load_block(block: pem_text.PemBlock, which: str = "the certificate") -> Certificate:

@@ -1,0 +1,205 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Describe the rotation of the CA of a cluster: which CA is outgoing, which is its successor, and which of them signs. Pure.
+
+Several CAs may have one subject, so no rule recognises a CA by its name. The CA in use verifies the certificate that the API
+server serves, or one that a signer of the cluster issued. A younger CA that the cluster publishes is the successor. Older ones
+are outgoing. Two shapes exist: a successor that is published first (Amazon EKS, kubeadm, Gardener), and one that is published
+and switched to at one restart (k3s, RKE2), as an intermediate, a root, and its twin that the outgoing CA signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .._times import format_time
+from .._x509 import certificate_facts
+from .._x509.verify import anchors, verify
+
+try:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+except ImportError:  # reported by _ansible, with the interpreter's path
+    pass
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+
+@dataclass(frozen=True)
+class ClusterCa:
+    """One CA that a cluster publishes: a root, its twins that other CAs signed, and the intermediates below it."""
+
+    certificates: tuple[Certificate, ...]
+
+    @property
+    def pem(self) -> str:
+        return "".join(map(certificate_facts.to_pem, self.certificates))
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """Return the SHA-256 of each certificate, lowercase hex."""
+        return frozenset(map(certificate_facts.fingerprint, self.certificates))
+
+    @property
+    def begin(self) -> datetime:
+        """Return the time from which on its oldest certificate is valid."""
+        return min(entry.not_valid_before_utc for entry in self.certificates)
+
+    def __str__(self) -> str:
+        facts = certificate_facts.describe(self.certificates[0])
+        return (
+            f"{facts.subject}, SHA-256 {facts.fingerprint}, "
+            f"valid from {format_time(facts.not_before)} to {format_time(facts.not_after)}"
+        )
+
+    def signed(self, leaf: Certificate, sent: Sequence[Certificate] = ()) -> bool:
+        """Return True if it verifies a leaf at the start of the leaf's lifetime. Dates of the CA do not count."""
+        return verify(
+            leaf,
+            self.pem,
+            name=None,
+            intermediates=sent,
+            now=leaf.not_valid_before_utc,
+            usage="any",
+            ageless=self.fingerprints,
+        ).ok
+
+    def is_in(self, bundle_pem: str) -> bool:
+        """Return True if a bundle has one of its certificates. A twin of its root verifies what the root verifies."""
+        return any(entry.fingerprint in self.fingerprints for entry in anchors(bundle_pem))
+
+
+@dataclass(frozen=True)
+class CaRotation:
+    """A rotation that has begun: the cluster publishes more than one CA, and one of them is in use."""
+
+    outgoing: tuple[ClusterCa, ...]
+    successor: ClusterCa
+    #: The CA of the certificate that the API server serves.
+    api_server: ClusterCa
+    #: The CA that issued the newest certificate of a signer, None if no such certificate was seen.
+    signer: ClusterCa | None = None
+    #: The name of that certificate.
+    newest: str = ""
+
+    @property
+    def is_switched(self) -> bool:
+        """Return True if the successor signs. Without a certificate of a signer, that of the API server counts."""
+        return (self.signer or self.api_server) is self.successor
+
+    @property
+    def may_break_clients(self) -> bool:
+        """Return True if the API server serves a certificate of the successor."""
+        return self.api_server is self.successor
+
+    def outgoing_of(self, leaf: Certificate, sent: Sequence[Certificate] = ()) -> ClusterCa | None:
+        """Return the outgoing CA that signed a leaf, None if another CA did."""
+        return signer_of(self.outgoing, leaf, sent)
+
+
+def published_cas(*bundles_pem: str) -> tuple[ClusterCa, ...]:
+    """Return the CAs of bundles, the one that is valid first before the others. Certificates that cannot be parsed are left out."""
+    by_key: dict[str, dict[str, Certificate]] = {}
+    for certificate in certificate_facts.load_readable("\n".join(bundles_pem)):
+        facts = certificate_facts.describe(certificate)
+        by_key.setdefault(facts.public_key_sha256, {})[facts.fingerprint] = certificate
+    groups = [tuple(group.values()) for group in by_key.values()]
+    roots = [group for group in groups if any(is_signed_by(entry, entry) for entry in group)]
+    for below in (group for group in groups if group not in roots):
+        above = next((root for root in roots if any(_signs(root, entry) for entry in below)), None)
+        if above is None:
+            roots.append(below)
+        else:
+            roots[roots.index(above)] = (*above, *below)
+    return tuple(sorted(map(ClusterCa, roots), key=lambda ca: ca.begin))
+
+
+def signer_of(
+    cas: Iterable[ClusterCa], leaf: Certificate, sent: Sequence[Certificate] = ()
+) -> ClusterCa | None:
+    """Return the CA that signed a leaf, None if no CA did.
+
+    A CA that signed the leaf itself comes before CAs that the chain leads to. The twin of a new root leads to the old one too.
+    """
+    known = tuple(cas)
+    for intermediates in ((), sent):
+        signers = [ca for ca in known if ca.signed(leaf, intermediates)]
+        if signers:
+            return signers[-1]
+    return None
+
+
+def find_rotation(
+    cas: Sequence[ClusterCa], api_server_pem: str, issued: Mapping[str, str] | None = None
+) -> CaRotation | None:
+    """Return the rotation that the CAs show, None if the cluster has one CA, or if no CA is known to be in use.
+
+    cas: as published_cas returns them.
+    api_server_pem: the chain that the API server serves, leaf first.
+    issued: names of certificates that may be of signers of the cluster -> the chain, leaf first. The youngest one that a CA of the
+        cluster signed tells which CA signs.
+    """
+    if len(cas) < 2 or not api_server_pem:
+        return None
+    leaf, sent = certificate_facts.load_leaf_and_chain(api_server_pem)
+    api_server = signer_of(cas, leaf, sent)
+    if api_server is None:
+        return None
+    if len(cas) > 2:  # OpenShift publishes CAs of several purposes, each with a subject of its own
+        subjects = {entry.subject for entry in api_server.certificates}
+        cas = [ca for ca in cas if subjects & {entry.subject for entry in ca.certificates}]
+    if len(cas) < 2:
+        return None
+    chains = {name: certificate_facts.load_leaf_and_chain(pem) for name, pem in (issued or {}).items()}
+    for name in sorted(chains, key=lambda name: chains[name][0].not_valid_before_utc, reverse=True):
+        signer = signer_of(cas, *chains[name])
+        # A certificate of the time before the switch of the API server does not tell which CA the signers use since then.
+        is_old = chains[name][0].not_valid_before_utc < leaf.not_valid_before_utc
+        if signer and not (is_old and signer is not api_server is cas[-1]):
+            return CaRotation(tuple(cas[:-1]), cas[-1], api_server, signer, name)
+    return CaRotation(tuple(cas[:-1]), cas[-1], api_server)
+
+
+def is_signed_by(certificate: Certificate, issuer: Certificate) -> bool:
+    """Return True if the key of the issuer made the signature, and the names fit."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _signs(above: Iterable[Certificate], certificate: Certificate) -> bool:
+    return any(is_signed_by(certificate, issuer) for issuer in above)
+
+
+def is_refused_by_openssl(leaf: Certificate, bundle_pem: str) -> bool:
+    """Return True if OpenSSL tries a wrong CA for a leaf although the bundle has the right one.
+
+    OpenSSL takes the first CA with the name of the issuer and, if both certificates have one, with the key identifier
+    (X509_check_issued).
+    """
+    wanted = _key_identifier(leaf, x509.AuthorityKeyIdentifier)
+    signs = [
+        is_signed_by(leaf, entry)
+        for entry in certificate_facts.load_readable(bundle_pem)
+        if entry.subject == leaf.issuer
+        and (not wanted or _key_identifier(entry, x509.SubjectKeyIdentifier) in (wanted, None))
+    ]
+    return any(signs) and not signs[0]
+
+
+def _key_identifier(certificate: Certificate, kind: type[x509.ExtensionType]) -> bytes | None:
+    try:
+        value: Any = certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+    identifier: bytes | None = value.key_identifier
+    return identifier

@@ -1,0 +1,135 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which CA of a cluster is outgoing, which is its successor, and which of them signs."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import (
+    find_rotation,
+    is_refused_by_openssl,
+    published_cas,
+)
+from cryptography import x509
+
+from tests.support.authority import DAY, NOW, Issued, authority, issue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+pytestmark = pytest.mark.quick
+
+NAME = "kubernetes"
+OLD = authority(NAME, not_before=NOW - 900 * DAY, not_after=NOW + 100 * DAY)
+NEW = authority(NAME, not_before=NOW - 9 * DAY, not_after=NOW + 3650 * DAY)
+OTHER = authority("new-ca", not_before=NOW - 9 * DAY)
+STRANGER = authority("corporate", not_before=NOW - 800 * DAY)
+TWIN = authority(NAME, OLD, key=NEW.key, not_before=NOW - 9 * DAY)
+SIGNING = authority("intermediate", NEW, not_before=NOW - 9 * DAY)
+
+
+def signed(ca: Issued, days_ago: int = 1) -> str:
+    return issue("leaf", ca, not_before=NOW - days_ago * DAY).pem
+
+
+def pem(*issued: Issued) -> str:
+    return "".join(entry.pem for entry in issued)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a cluster shows, and what is expected: outgoing, successor, the CA of the API server and of the newest certificate."""
+
+    published: Sequence[Issued]
+    api_server: str
+    expected: tuple[Issued, Issued, Issued, Issued | None] | None
+    issued: tuple[str, ...] = ()
+
+
+CASES = {
+    "one CA": Case([OLD], signed(OLD), None),
+    "nothing published": Case([], signed(OLD), None),
+    "a published CA is not in use": Case([OLD, NEW], signed(STRANGER), None),
+    "published, quiet": Case([OLD, NEW], signed(OLD), (OLD, NEW, OLD, None)),
+    "published, wrong order": Case([NEW, OLD], signed(OLD), (OLD, NEW, OLD, None)),
+    "the signer is switched, the API server is not": Case(
+        [OLD, NEW], signed(OLD), (OLD, NEW, OLD, NEW), (signed(OLD, 3), signed(NEW, 2))
+    ),
+    "the API server is switched, the signer is not": Case(
+        [OLD, NEW], signed(NEW), (OLD, NEW, NEW, OLD), (signed(OLD, 1),)
+    ),
+    "nothing is issued since the API server is switched": Case(
+        [OLD, NEW], signed(NEW), (OLD, NEW, NEW, None), (signed(OLD, 2),)
+    ),
+    "rolled back": Case([OLD, NEW], signed(OLD), (OLD, NEW, OLD, OLD), (signed(NEW, 3), signed(OLD, 2))),
+    "a certificate of another signer does not count": Case(
+        [OLD, NEW], signed(OLD), (OLD, NEW, OLD, OLD), (signed(STRANGER, 1), signed(OLD, 5))
+    ),
+    "different subjects": Case([OLD, OTHER], signed(OTHER), (OLD, OTHER, OTHER, None)),
+    "four certificates": Case(
+        [SIGNING, NEW, TWIN, OLD],
+        signed(SIGNING) + pem(SIGNING, TWIN),
+        (OLD, NEW, NEW, NEW),
+        (signed(SIGNING),),
+    ),
+    "a root with its twin": Case([SIGNING, NEW, TWIN], signed(SIGNING) + pem(SIGNING, TWIN), None),
+    "an intermediate is published": Case([SIGNING], signed(SIGNING), None),
+    "CAs of several purposes": Case([STRANGER, OLD, OTHER], signed(OLD), None),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rotation(name: str) -> None:
+    case = CASES[name]
+    names = (f"certificate {number}" for number in itertools.count())
+    rotation = find_rotation(
+        published_cas(pem(*case.published)), case.api_server, dict(zip(names, case.issued, strict=False))
+    )
+    if case.expected is None:
+        assert rotation is None
+        return
+    assert rotation is not None
+    (outgoing,) = rotation.outgoing
+    seen = (outgoing, rotation.successor, rotation.api_server, rotation.signer)
+    for ca, expected in zip(seen, case.expected, strict=True):
+        assert (ca is None) == (expected is None)
+        assert ca is None or expected is None or expected.fingerprint in ca.fingerprints
+    newest = case.expected[3] or case.expected[2]
+    assert rotation.is_switched == (newest is case.expected[1])
+
+
+def test_a_block_that_is_no_certificate_is_left_out() -> None:
+    broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    assert len(published_cas(broken + OLD.pem, OLD.pem + NEW.pem)) == 2
+
+
+IDENTIFIED = {
+    ca: authority(
+        NAME,
+        key=ca.key,
+        extensions=[(x509.SubjectKeyIdentifier.from_public_key(ca.key.public_key()), False)],
+    )
+    for ca in (OLD, NEW)
+}
+LINK = x509.AuthorityKeyIdentifier.from_issuer_public_key(OLD.key.public_key())
+#: The leaf and the bundle -> True if OpenSSL tries the wrong CA. Compared with OpenSSL by tests/system/test_cluster_ca.py.
+ORDERS = [
+    (issue("leaf", OLD), [OLD, NEW], False),
+    (issue("leaf", OLD), [NEW, OLD], True),
+    (issue("leaf", OLD), [NEW], False),
+    (issue("leaf", OLD), [OTHER, OLD], False),
+    (issue("leaf", OLD, extensions=[(LINK, False)]), [IDENTIFIED[NEW], IDENTIFIED[OLD]], False),
+    (issue("leaf", OLD, extensions=[(LINK, False)]), [NEW, IDENTIFIED[OLD]], True),
+    (issue("leaf", OLD), [IDENTIFIED[NEW], IDENTIFIED[OLD]], True),
+]
+
+
+@pytest.mark.parametrize(("leaf", "bundle", "expected"), ORDERS)
+def test_the_order_that_openssl_refuses(leaf: Issued, bundle: list[Issued], expected: bool) -> None:
+    assert is_refused_by_openssl(leaf.certificate, pem(*bundle)) is expected
