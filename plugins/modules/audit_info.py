@@ -30,6 +30,8 @@ options:
       - V(metrics) and V(events) leave out calls that failed. V(requests) leaves out certificate signing requests.
       - V(namespaces), V(pods) and V(nodes) leave out the labels for the selectors of webhooks.
       - V(certificates) leaves out the Certificates of cert-manager. V(cluster-ca) leaves out the ConfigMap C(kube-root-ca.crt).
+      - V(client-ca) and V(cluster-info) leave out the ConfigMaps C(extension-apiserver-authentication) and C(cluster-info). They are read
+        only during a rotation of the cluster's CA.
       - V(identity) leaves out the UID of the namespace C(kube-system). Without the UID, findings of two audits cannot be compared.
       - The data that RV(incomplete) lists cannot be left out.
     type: list
@@ -38,7 +40,8 @@ options:
   probe_urls:
     description:
       - Whether to read the certificates at the URLs of webhooks and behind Services of type ExternalName. The task then connects to
-        addresses that the objects of the cluster name.
+        addresses that the objects of the cluster name. During a rotation of the cluster's CA it also connects to each API server of the
+        EndpointSlice C(default/kubernetes).
     type: bool
     default: false
   endpoints_per_service:
@@ -58,6 +61,20 @@ options:
       - A release of external-snapshotter, such as V(8.7.0). If a snapshot controller is installed, the audit also returns the hazards
         of an upgrade to this release. It then needs the permissions of M(certflow.kubernetes.snapshot_controller_info).
     type: str
+  certificate_authorities:
+    description:
+      - What Amazon EKS says about the CAs of the cluster, as a dictionary. It is the output of
+        C(aws eks describe-certificate-authority) for the successor, or a dictionary whose key C(certificateAuthorities) is a list of such
+        outputs. It has the dates at which EKS activates the successor by itself.
+      - An entry for another CA, an entry without the certificate, and dates of the past that do not fit to the cluster have no effect.
+        The output of C(aws eks list-certificate-authorities) has no dates.
+    type: dict
+  ca_break_days:
+    description:
+      - If the switch to the successor of the cluster's CA comes within this number of days, what lacks the successor has the severity
+        V(error) instead of V(warning).
+    type: int
+    default: 30
   cluster_name:
     description:
       - The name of the cluster, such as C(inventory_hostname). The patterns of O(exceptions[].clusters) match it.
@@ -284,6 +301,12 @@ missing_role:
       grant it, no check lacks a permission. It is empty if no permission was missing.
   returned: success
   type: dict
+certificate_authority_data:
+  description:
+    - The CAs of the cluster for the field C(certificate-authority-data) of the kubeconfig, with the CA in use first. It is empty unless
+      the kubeconfig lacks the successor of the cluster's CA, or has the CAs in an order that OpenSSL refuses.
+  returned: success
+  type: str
 counters:
   description:
     - The numbers of failed calls by webhook, for O(previous_counters). They are those of one API server. V(null) if they could not be

@@ -17,6 +17,7 @@ FILES = (
     "system/test_audit_calls.py",
     "system/test_audit_node.py",
     "system/test_audit_settings.py",
+    "system/test_cluster_ca.py",
     "system/test_kubernetes_releases.py",
     "system/test_snapshot_plan.py",
 )

@@ -73,10 +73,10 @@ ORDER: dict[str, tuple[str, ...]] = {
     "": ("module_utils", "doc_fragments plugin_utils", "modules action inventory lookup"),
     "plugin_utils": ("_variables", "_inventory", "_report", "_fleet", "_action"),
     "module_utils/_audit": (
-        "finding",
+        "finding eks_cas",
         "cluster_data",
         "checks guarded_reads login",
-        "backends exceptions failure_signs",
+        "backends exceptions failure_signs gather_rotation",
         "audit_result call_points",
         "gather",
     ),

@@ -7,17 +7,34 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+import contextlib
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.rotation_rows import (
+    ROTATION_ROWS,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 from cryptography import x509
 
 from tests.support import clusters
+from tests.support.audit_rig import AuditRig
+from tests.support.authority import new_key
+from tests.support.clusters import APP_SERVING, pki
 from tests.support.csr_by_hand import create, decide, settled
+from tests.support.csr_rig import CsrRig
+from tests.support.https_webhook import OneRequestHandler, WebhookServer, allow
+from tests.support.probe_rig import HOOKS
+from tests.support.rig import ADMINISTRATORS, encoded
 from tests.support.signer_requests import GOOD, KUBELET_SERVING
+from tests.support.waiting import now, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.clusters import Cluster
     from tests.support.clusters.pki import KeyPair
@@ -46,14 +63,13 @@ def issued_now(cluster: Cluster) -> x509.Certificate:
     return x509.load_pem_x509_certificate(base64.b64decode(status["certificate"]))
 
 
-@pytest.mark.parametrize(
-    "cluster", ["local-services", pytest.param("old-ca", marks=pytest.mark.full)], indirect=True
-)
+@pytest.mark.full
+@pytest.mark.parametrize("cluster", ["local-services", "old-ca"], indirect=True)
 def test_a_control_plane_goes_through_a_rotation(cluster: Cluster) -> None:
     rotation = cluster.rotation(key_identifiers=cluster.profile_name != "old-ca")
     old, new = rotation.outgoing, rotation.successor
     assert old.certificate.subject == new.certificate.subject
-    steps = [
+    steps: list[tuple[Callable[[], None], KeyPair, list[KeyPair]]] = [
         (rotation.publish, old, [old, new]),
         (rotation.switch, new, [new, old]),
         (rotation.roll_back, old, [old, new]),
@@ -66,3 +82,235 @@ def test_a_control_plane_goes_through_a_rotation(cluster: Cluster) -> None:
         assert is_issued_by(issued_now(cluster), signing)
         root = cluster.api("GET", "/api/v1/namespaces/default/configmaps/kube-root-ca.crt")["data"]["ca.crt"]
         assert root == b"".join(pair.certificate_pem for pair in published).decode()
+
+
+class Hook:
+    """A webhook whose owner issues its certificates with a CA of the cluster. Each call is a new connection."""
+
+    def __init__(self, rig: AuditRig, name: str, ca: KeyPair, **fields: Any) -> None:
+        self._rig = rig
+        self.name = name
+        self.server = WebhookServer(allow)
+        self.server.RequestHandlerClass = OneRequestHandler
+        rig.servers.append(self.server)
+        self.issue(ca)
+        self.server.serve()
+        port = self.server.port
+        self.full_name = rig.called_hook(name, bundle=ca.certificate_pem, port=port, **fields)
+
+    def issue(self, ca: KeyPair) -> None:
+        self.server.present(pki.issue(ca, "hook", names=(self._rig.server_name,)))
+
+    def add_to_bundle(self, *cas: KeyPair) -> None:
+        value = base64.b64encode(b"".join(ca.certificate_pem for ca in cas)).decode()
+        patch = [{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": value}]
+        self._rig.cluster.api("PATCH", f"{HOOKS}/{self.full_name}", patch, "application/json-patch+json")
+
+    def is_called(self) -> bool:
+        """Return True if a request that it matches is accepted, and reaches it."""
+        before = len(self.server.calls)
+        return self._rig.ask(self.name) == "accepted" and len(self.server.calls) > before
+
+
+class Calls:
+    """Requests that call webhooks, one after the other, until the block ends."""
+
+    def __init__(self, *hooks: Hook) -> None:
+        self._hooks = hooks
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        #: Names of webhooks -> the results of all calls.
+        self.results: dict[str, list[bool]] = {hook.name: [] for hook in hooks}
+
+    def __enter__(self) -> Calls:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.1):
+            for hook in self._hooks:
+                # The client of this test does not know the CA of the API server for a moment.
+                with contextlib.suppress(OSError):
+                    self.results[hook.name].append(hook.is_called())
+
+
+def rotation_findings(result: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Return check -> name of the object -> severity, of the findings about a rotation that fail."""
+    found: dict[str, dict[str, str]] = {row.id: {} for row in ROTATION_ROWS}
+    for finding in result["findings"]:
+        if finding["status"] == "fail" and finding["check"] in found:
+            found[finding["check"]][finding["object"]["name"]] = finding["severity"]
+    return {check: objects for check, objects in found.items() if objects}
+
+
+def with_ca(rig: AuditRig, *cas: KeyPair) -> dict[str, Any]:
+    """Return the user's kubeconfig with these CAs."""
+    config: dict[str, Any] = yaml.safe_load(rig.kubeconfig.read_text())
+    pem = b"".join(ca.certificate_pem for ca in cas)
+    config["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(pem).decode()
+    return config
+
+
+class Lab:
+    """A cluster in a rotation, with webhooks of which only some are prepared, and with what is older than the rotation."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.rig = AuditRig(cluster)
+        self.rotation = cluster.rotation(key_identifiers=False)
+        self.old, self.new = self.rotation.outgoing, self.rotation.successor
+        self.prepared, self.broken = (Hook(self.rig, name, self.old) for name in ("prepared", "broken"))
+        self.skipped = Hook(self.rig, "skipped", self.old, failurePolicy="Ignore")
+        self.own = Hook(self.rig, "own", pki.make_ca("kubernetes"))
+        self.of_cluster = (self.prepared, self.broken, self.skipped)
+        self.lacking = (self.broken.full_name, self.skipped.full_name)
+        cluster.api("POST", "/api/v1/nodes", {"metadata": {"name": "old-node"}})
+        wait_for(lambda: self.rig.is_served(f"/api/v1/namespaces/{self.rig.name}/serviceaccounts/default"))
+        spec = {"containers": [{"name": "web", "image": "web"}]}
+        self.rig.make(
+            f"/api/v1/namespaces/{self.rig.name}/pods", {"metadata": {"name": "old-pod"}, "spec": spec}
+        )
+
+    def findings(self, *cas: KeyPair, **options: Any) -> dict[str, dict[str, str]]:
+        """Return the findings about the rotation. cas: those of the kubeconfig, () for the kubeconfig as it is."""
+        config = {"kubeconfig": with_ca(self.rig, *cas)} if cas else {}
+        return rotation_findings(self.rig.audit(**config, **options))
+
+
+PUBLISHED = {
+    "cluster-ca-rotation": {"kube-root-ca.crt": "info"},
+    "pods-before-successor": {"": "info"},
+    "nodes-before-successor": {"": "info"},
+}
+
+
+@pytest.mark.parametrize("cluster", ["old-ca"], indirect=True)
+def test_the_audit_names_exactly_what_the_switch_breaks(cluster: Cluster) -> None:
+    lab = Lab(cluster)
+    try:
+        assert lab.findings() == {}
+        before_the_switch(lab)
+        at_the_switch(lab)
+        after_the_switch(lab)
+    finally:
+        lab.rig.close()
+
+
+def before_the_switch(lab: Lab) -> None:
+    for hook in (*lab.of_cluster, lab.own):
+        wait_for(hook.is_called)
+    lab.rotation.publish(for_clients=False)
+    lab.prepared.add_to_bundle(lab.old, lab.new)
+    result = lab.rig.audit()
+    assert rotation_findings(result) == PUBLISHED | {
+        "bundle-without-successor": dict.fromkeys(lab.lacking, "warning"),
+        "kubeconfig-without-successor": {"this run": "warning"},
+        "client-ca-without-successor": {"extension-apiserver-authentication": "info"},
+    }
+    merged = lab.old.certificate_pem + lab.new.certificate_pem
+    assert base64.b64decode(result["certificate_authority_data"]) == merged
+    events = {"firstAutoActivation": time.time() + 3 * 86400}
+    eks = {"data": encoded(lab.new.certificate_pem.decode()), "scheduledEvents": events}
+    soon = lab.findings(certificate_authorities={"certificateAuthority": eks})
+    assert soon["bundle-without-successor"] == dict.fromkeys(lab.lacking, "error")
+
+    lab.rotation.publish()
+    result = lab.rig.audit(kubeconfig=with_ca(lab.rig, lab.new, lab.old))
+    assert rotation_findings(result) == PUBLISHED | {
+        "bundle-without-successor": dict.fromkeys(lab.lacking, "warning"),
+        "ca-order": {"this run": "warning"},
+    }
+    assert base64.b64decode(result["certificate_authority_data"]) == merged
+    # OpenSSL agrees.
+    with pytest.raises(ssl.SSLError):
+        ssl.get_server_certificate(lab.cluster.address, ca_certs=written(lab.rig, lab.new, lab.old))
+    ssl.get_server_certificate(lab.cluster.address, ca_certs=written(lab.rig, lab.old, lab.new))
+
+
+def at_the_switch(lab: Lab) -> None:
+    hooks = (*lab.of_cluster, lab.own)
+    with Calls(*hooks) as calls:
+        lab.rotation.switch()
+        errors = dict.fromkeys(lab.lacking, "error")
+        assert lab.findings(lab.new, lab.old)["bundle-without-successor"] == errors
+        unbroken = {name: len(results) for name, results in calls.results.items()}
+        for hook in lab.of_cluster:
+            hook.issue(lab.new)
+        wait_for(lambda: not lab.broken.is_called() and not lab.skipped.is_called())
+        wait_for(lambda: all(len(calls.results[name]) > count + 3 for name, count in unbroken.items()))
+    for name, count in unbroken.items():
+        assert count
+        assert all(calls.results[name][:count])
+    failing = {name for name, results in calls.results.items() if not all(results)}
+    assert failing == {lab.broken.name, lab.skipped.name}
+    assert lab.rig.ask("skipped") == "accepted"
+    assert lab.rig.ask("broken") != "accepted"
+
+
+def after_the_switch(lab: Lab) -> None:
+    found = lab.findings(lab.new, lab.old)
+    assert found["bundle-without-successor"] == dict.fromkeys(lab.lacking, "error")
+    assert found["outgoing-ca-left"] == {"kube-root-ca.crt": "info"}
+    for hook in (lab.broken, lab.skipped):
+        hook.add_to_bundle(lab.old, lab.new)
+        wait_for(hook.is_called)
+    lab.rotation.drop_outgoing()
+    assert lab.rig.operate(OPERATION)["code"] == "cluster-ca-unknown"
+    lab.rig.kubeconfig = lab.cluster.kubeconfig_for(lab.rig.user, ADMINISTRATORS)
+    assert lab.findings() == {}
+
+
+def written(rig: AuditRig, *cas: KeyPair) -> str:
+    path = rig.kubeconfig.with_suffix(".pem")
+    path.write_bytes(b"".join(ca.certificate_pem for ca in cas))
+    return str(path)
+
+
+def run_in(rig: CsrRig, target: dict[str, Any]) -> bool:
+    """Run k8s_csr with the CAs that the cluster publishes now. Return True if it issued a certificate."""
+    before = rig.data()["tls.crt"]
+    rig.kubeconfig = rig.cluster.kubeconfig_for(rig.user, ADMINISTRATORS)
+    since = now()
+    result = rig.run(targets=[target])
+    assert "failed" not in result, result
+    is_new = rig.data()["tls.crt"] != before
+    # A run after a renewal asks for the endpoints, until each is seen to serve the certificate.
+    kept = {("get", "secrets"), ("get", "validatingwebhookconfigurations"), ("get", "services")}
+    assert is_new or set(rig.asked(since)) <= kept
+    leaf = rig.certificate()
+    bundle = x509.load_pem_x509_certificates(rig.bundle(target).encode())
+    assert any(is_issued_by(leaf, pki.KeyPair(ca, new_key())) for ca in bundle)
+    return is_new
+
+
+@pytest.mark.parametrize("cluster", ["onprem", pytest.param("eks", marks=pytest.mark.full)], indirect=True)
+def test_a_certificate_is_renewed_once_after_the_switch(cluster: Cluster) -> None:
+    """Every run succeeds in every phase. A run with nothing to do sends the two requests of any other cluster."""
+    rig = CsrRig(cluster, APP_SERVING if cluster.profile_name == "eks" else KUBELET_SERVING)
+    try:
+        target = rig.hook()
+        assert rig.run(targets=[target])["changed"]
+        rotation = cluster.rotation()
+        old, new = rotation.outgoing, rotation.successor
+        rotation.publish()
+        assert not run_in(rig, target)
+        # The API server has a certificate of the successor, and the signer does not: one attempt shows it.
+        rotation.switch(signer=False)
+        assert run_in(rig, target)
+        assert is_issued_by(rig.certificate(), old)
+        assert not run_in(rig, target)
+        rotation.switch()
+        assert run_in(rig, target)
+        assert is_issued_by(rig.certificate(), new)
+        assert not run_in(rig, target)
+        rotation.roll_back()
+        assert not run_in(rig, target)
+        rotation.switch()
+        rotation.drop_outgoing()
+        assert not run_in(rig, target)
+    finally:
+        rig.close()

@@ -34,6 +34,7 @@ CATEGORIES = {
     check_row.API: "Aggregated APIs",
     check_row.REQUEST: "Certificate signing requests",
     check_row.CLUSTER: "The cluster and the login",
+    check_row.ROTATION: "A rotation of the cluster's CA",
 }
 
 

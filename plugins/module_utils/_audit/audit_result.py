@@ -15,7 +15,7 @@ from typing import Any
 from .._kube.access_review import Permission, in_words
 from .._times import format_time
 from . import exceptions
-from .checks import check_table
+from .checks import check_table, rotation_checks
 from .checks.cluster_rows import UNREADABLE
 from .checks.control_plane_requests import LABELS_LIMIT
 from .cluster_data import CONDITIONS, ESSENTIAL, NODES, PERMISSIONS, PODS, VERSIONS, ClusterData, Gap
@@ -99,6 +99,7 @@ def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[s
         "exceptions": exceptions.report(findings, options.exceptions, names, data.now),
         "incomplete": [source for source in ESSENTIAL if source in data.unread],
         "missing_role": missing_role(data.lacking),
+        "certificate_authority_data": rotation_checks.certificate_authority_data(data),
         "counters": None if data.counters_after is None else dict(data.counters_after),
     }
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from .._csr.ca_rotation import CaRotation
 from .._diagnosis.diagnosis import Diagnosis
 from .._kube import port_forward
 from .._kube.access_review import Permission
 from .._webhook import admission_match
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.served_chains import ServedChain
+from .eks_cas import EksCa
 from .finding import AuditedObject, every
 
 if TYPE_CHECKING:
@@ -41,8 +43,13 @@ CONDITIONS, VERSIONS = admission_match.CONDITIONS, admission_match.VERSIONS
 ENDPOINTS, SNAPSHOT = "endpoints", "snapshot-controller"
 IDENTITY = "identity"
 CERTIFICATES, CLUSTER_CA, API_SERVER = "certificates", "cluster-ca", "api-server"
+CLIENT_CA, CLUSTER_INFO = "client-ca", "cluster-info"
 #: The ConfigMap in which every cluster publishes the CA of its API server (KEP-1205).
 ROOT_CA = ("kube-system", "kube-root-ca.crt")
+#: The ConfigMap with the CAs of client certificates, for aggregated API servers.
+CLIENT_CAS = ("kube-system", "extension-apiserver-authentication")
+#: The ConfigMap with the kubeconfig that kubeadm join reads.
+JOIN_INFO = ("kube-public", "cluster-info")
 #: The annotation with NAMESPACE/NAME of a Certificate (https://cert-manager.io/docs/concepts/ca-injector/).
 INJECTS_FROM = "cert-manager.io/inject-ca-from"
 _ADMISSION = "admissionregistration.k8s.io"
@@ -68,6 +75,8 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     IDENTITY: (Permission("get", "", "namespaces", name="kube-system"),),
     CERTIFICATES: (Permission("get", "cert-manager.io", "certificates"),),
     CLUSTER_CA: (Permission("get", "", "configmaps", name=ROOT_CA[1]),),
+    CLIENT_CA: (Permission("get", "", "configmaps", name=CLIENT_CAS[1]),),
+    CLUSTER_INFO: (Permission("get", "", "configmaps", name=JOIN_INFO[1]),),
     CONDITIONS: (),
     VERSIONS: (),
     ENDPOINTS: (),
@@ -104,6 +113,8 @@ _OBJECTS: Mapping[str, tuple[str, ...]] = {
     IDENTITY: ("Namespace kube-system",),
     CLUSTER_CA: _SERVING,
     API_SERVER: _SERVING,
+    CLIENT_CA: (f"ConfigMap {'/'.join(CLIENT_CAS)}",),
+    CLUSTER_INFO: (f"ConfigMap {'/'.join(JOIN_INFO)}",),
     SNAPSHOT: ("SnapshotController external-snapshotter",),
 }
 
@@ -122,6 +133,30 @@ class AuditOptions:
     snapshot_release: Release | None = None
     #: The sources that the site does not permit. They are not read.
     without: tuple[str, ...] = ()
+    #: What Amazon EKS says about the CAs of the cluster.
+    eks_cas: tuple[EksCa, ...] = ()
+    #: A fault of a CA rotation that takes effect within this time is an error.
+    ca_break_within: timedelta = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class RotationData:
+    """What a rotation of the cluster's CA affects. It is read only if the cluster publishes more than one CA."""
+
+    rotation: CaRotation
+    #: When the published CAs changed last, None if that is not known.
+    since: datetime | None = None
+    #: The CAs of client certificates, and those for kubeadm join, as PEM text. "" if they were not read.
+    client_ca: str = ""
+    join_ca: str = ""
+    #: Workload -> the number of its pods that are older than the change. None if it was not read.
+    old_pods: Mapping[str, int] | None = None
+    #: The nodes that are older than the change, None if they were not read.
+    old_nodes: tuple[str, ...] | None = None
+    #: Address of an API server -> True if it serves a certificate of the successor, None if it was not reached.
+    servers: Mapping[str, bool | None] = field(default_factory=dict)
+    #: The successor as Amazon EKS describes it, None if that is not known.
+    eks: EksCa | None = None
 
 
 @dataclass(frozen=True)
@@ -336,6 +371,16 @@ class ClusterData:
     api_server: str = ""
     #: The CAs of the API server that the cluster publishes as PEM text, "" if they could not be read.
     cluster_ca: str = ""
+    #: When they changed last, None if that is not known.
+    cluster_ca_since: datetime | None = None
+    #: The CAs of the kubeconfig as PEM text, "" without one.
+    kubeconfig_ca: str = ""
+    #: CSR -> its certificate as PEM text. The newest ones only.
+    issued: Mapping[str, str] = field(default_factory=dict)
+    #: None if the cluster publishes one CA, or if no published CA is known to be in use.
+    ca: RotationData | None = None
+    #: The options of the audit about a rotation of the CA.
+    ca_break_within: timedelta = timedelta(days=30)
     #: How far the API server's clock is ahead of the clock of this machine. None if it is not known.
     clock_offset: timedelta | None = None
     login: Login = Login("none")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import json
-import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,18 +31,17 @@ from .._kube.access_review import Permission
 from .._kube.client import METADATA
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.errors import Forbidden, KubeError, ListExpired, NotFound
-from .._kube.transport import ReadLimits
 from .._snapshot.context.upgrade_context import UpgradeOptions
 from .._snapshot.hazards import table
 from .._snapshot.hazards.table import DetectedHazard
 from .._snapshot.installed import fetch_objects, parse_objects
 from .._snapshot.plan import planner
 from .._snapshot.release import crd_sets, release_table
+from .._webhook import served_chains
 from .._webhook.bundle_targets import KINDS
-from .._webhook.served_chains import sent_chain
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
-from . import call_points, failure_signs
+from . import call_points, failure_signs, gather_rotation
 from .backends import ChainReader, ServiceReader
 from .call_points import API_SERVICE, DEFINITION, MUTATING, VALIDATING, manager_of, points_of
 from .checks import control_plane_requests
@@ -95,8 +93,6 @@ if TYPE_CHECKING:
 DEFINITIONS_PAGE = "50"
 #: The share of the time after which no further endpoint is read, so that the result is complete in time.
 READING_SHARE = 0.8
-API_SERVER_SECONDS = 10.0
-API_SERVER_BYTES = 256 * 1024
 PENDING_AFTER = timedelta(hours=1)
 EVENTS_AFTER = timedelta(hours=1)
 EVENTS_LIMIT = "500"
@@ -138,11 +134,14 @@ class _Gatherer:
             object_labels=dict(self._object_labels(data.points)),
             certificates=self._certificates(data.points),
             failed_calls=tuple(reads.collect(EVENTS, self._failed_calls)),
-            cluster_ca=reads.read(CLUSTER_CA, self._cluster_ca, ""),
+            kubeconfig_ca=client.connection.ca_pem or "",
+            ca_break_within=self._options.ca_break_within,
             api_server=self._api_server(),
         )
+        data = reads.read(CLUSTER_CA, lambda: self._with_cluster_ca(data), data)
         data = reads.read(REQUESTS, lambda: self._with_requests(data), data)
         data = replace(data, backends=self._chains.with_chains(data.points, found))
+        data = replace(data, ca=gather_rotation.read(client, reads, self._options, data))
         previous = self._options.previous_counters
         data = replace(
             data,
@@ -337,13 +336,16 @@ class _Gatherer:
         with check_shape("a CertificateSigningRequest"):
             evidence = ClusterEvidence(self._client, None, csrs)
             stuck = [_stuck(csr, evidence, self._client.now()) for csr in csrs]
-        return replace(data, requests=tuple(filter(None, stuck)), request_count=len(csrs))
+            issued = gather_rotation.newest_issued(csrs)
+        return replace(data, requests=tuple(filter(None, stuck)), request_count=len(csrs), issued=issued)
 
-    def _cluster_ca(self) -> str:
+    def _with_cluster_ca(self, data: ClusterData) -> ClusterData:
         namespace, name = ROOT_CA
-        found = self._client.find(f"/api/v1/namespaces/{namespace}/configmaps/{name}") or {}
+        found = self._client.find(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
         with check_shape(f"the ConfigMap {name}"):
-            return str((found.get("data") or {}).get("ca.crt") or "")
+            text = str(((found or {}).get("data") or {}).get("ca.crt") or "")
+            since = gather_rotation.changed_at(found) if found else None
+            return replace(data, cluster_ca=text, cluster_ca_since=since)
 
     def _snapshot_hazards(self) -> tuple[SnapshotHazard, ...] | None:
         release = self._options.snapshot_release
@@ -362,14 +364,8 @@ class _Gatherer:
 
     def _api_server(self) -> str:
         """Return the chain that the API server serves on a new connection as PEM text, "" without TLS."""
-        if not self._client.host.startswith("https:"):
-            return ""
-        until = time.monotonic() + API_SERVER_SECONDS
-        bounds = ReadLimits("the TLS handshake of the API server", until=until, size=API_SERVER_BYTES)
         try:
-            with self._client.dial(bounds) as connection:
-                chain = sent_chain(connection) if isinstance(connection, ssl.SSLSocket) else []
-            pem = "".join(map(ssl.DER_cert_to_PEM_cert, chain))
+            pem = served_chains.api_server_chain(self._client)
             for certificate in certificate_facts.load(pem):
                 certificate_facts.describe(certificate)
             return pem

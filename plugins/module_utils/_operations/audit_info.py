@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._audit import audit_result, exceptions, gather
+from .._audit import audit_result, eks_cas, exceptions, gather
 from .._audit.audit_result import ResultOptions
 from .._audit.cluster_data import DECLARABLE, AuditOptions
 from .._errors import CertflowError
@@ -22,12 +23,16 @@ from .._result import Result
 from .._snapshot.release import release_table
 from .._text import quoted, suggestion
 
+MOST_DAYS = 36500
+
 SPEC: dict[str, Any] = {
     "probe_urls": {"type": "bool", "default": False},
     "without": {"type": "list", "elements": "str", "default": []},
     "endpoints_per_service": {"type": "int", "default": 10},
     "previous_counters": {"type": "dict"},
     "snapshot_version": {"type": "str"},
+    "certificate_authorities": {"type": "dict"},
+    "ca_break_days": {"type": "int", "default": 30},
     "cluster_name": {"type": "str", "default": ""},
     "exceptions": {
         "type": "list",
@@ -74,6 +79,11 @@ def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
             f"the option endpoints_per_service has the value {limit}",
             remedy="Set endpoints_per_service to 1 or more",
         )
+    days = parameters["ca_break_days"]
+    if days not in range(MOST_DAYS):
+        raise CertflowError(
+            f"the option ca_break_days has the value {days}", remedy="Set ca_break_days to 0 or more days"
+        )
     counters = parameters["previous_counters"]
     wrong = [name for name, value in (counters or {}).items() if not _is_number(value)]
     if wrong:
@@ -87,6 +97,8 @@ def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
         endpoints_per_service=limit,
         snapshot_release=release_table.target(version) if version else None,
         without=_parse_without(parameters["without"]),
+        eks_cas=eks_cas.parse(parameters["certificate_authorities"] or {}),
+        ca_break_within=timedelta(days=days),
         previous_counters=None
         if counters is None
         else {name: float(value) for name, value in counters.items()},

@@ -52,6 +52,8 @@ class AuditSettings:
     #: Host -> the counters of its audit in the report compare_with, for the option previous_counters of audit_info. They are JSON,
     #: because Ansible looks for templates in each value of a dictionary, on each host.
     counters: dict[str, str] = field(default_factory=dict)
+    #: Host -> the option certificate_authorities of audit_info, as JSON for the same reason.
+    certificate_authorities: dict[str, str] = field(default_factory=dict)
 
     def as_result(self) -> dict[str, Any]:
         """Return the settings as keys of a result."""
@@ -72,6 +74,7 @@ def check(run: RunInput, read_report: Callable[[str], Any]) -> AuditSettings:
     settings.merge = _paths(run.shared("certflow_merge"))
     settings.problems += _file_problems(settings, run.hosts, read_report)
     try:
+        settings.certificate_authorities = _read_authorities(run)
         settings.exceptions = read_exceptions(run.shared("certflow_exceptions"))
     except CertflowError as error:
         settings.problems.append(str(error))
@@ -168,6 +171,25 @@ def _exception(entry: Any, where: str) -> dict[str, Any]:
 
 def _strings(value: Any) -> list[str]:
     return [str(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
+
+
+def _read_authorities(run: RunInput) -> dict[str, str]:
+    """Return what a file says about the CAs of the hosts of the run, as JSON. Raises CertflowError."""
+    name = "certflow_certificate_authorities"
+    path = "".join(_paths(run.shared(name)))
+    where = f"the file {path} of {name}"
+    content = _load(path, where) if path else {}
+    if not isinstance(content, Mapping) or not all(isinstance(entry, Mapping) for entry in content.values()):
+        raise CertflowError(
+            f"{where} is not a dictionary of dictionaries",
+            remedy="Write the output of the aws CLI for each host",
+        )
+    # YAML reads a time as a time.
+    return {
+        host: json.dumps(content[host], default=lambda value: value.isoformat())
+        for host in run.hosts
+        if host in content
+    }
 
 
 def _load(path: str, where: str) -> Any:

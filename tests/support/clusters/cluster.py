@@ -88,6 +88,11 @@ class Cluster:
         return f"https://{host}:{self._ports.apiserver}"
 
     @property
+    def address(self) -> tuple[str, int]:
+        """The address and the port of the API server."""
+        return self._profile.loopback, self._ports.apiserver
+
+    @property
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig (user kubernetes-admin, group system:masters). Its mode is 0600."""
         return self.directory / "kubeconfig"
@@ -283,8 +288,7 @@ class Cluster:
 
     def served_pem(self) -> str:
         """Return the certificate that the API server serves on a new connection."""
-        address = self._profile.loopback
-        return ssl.get_server_certificate((address, self._ports.apiserver))
+        return ssl.get_server_certificate(self.address)
 
     # Internals
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.support.clusters.pki import BUNDLE
+from tests.support.clusters.pki import BUNDLE, CLIENT_BUNDLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ def apiserver(directory: Path, ports: Ports, profile: Profile) -> list[str]:
         f"--etcd-keyfile={pki}/etcd.key",
         f"--tls-cert-file={pki}/apiserver.crt",
         f"--tls-private-key-file={pki}/apiserver.key",
-        f"--client-ca-file={pki}/{BUNDLE}",
+        f"--client-ca-file={pki}/{CLIENT_BUNDLE}",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged",

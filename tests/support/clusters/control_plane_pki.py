@@ -27,7 +27,8 @@ def make(directory: Path, profile: Profile) -> None:
     directory.mkdir(mode=0o700)
     ca = pki.make_ca("kubernetes", key_identifiers=profile.key_identifiers)
     etcd_ca = pki.make_ca("etcd-ca")
-    (directory / pki.BUNDLE).write_bytes(ca.certificate_pem)
+    for bundle in (pki.BUNDLE, pki.CLIENT_BUNDLE):
+        (directory / bundle).write_bytes(ca.certificate_pem)
     pairs = {
         "ca": ca,
         "etcd-ca": etcd_ca,

@@ -12,7 +12,7 @@ import yaml
 
 from tests.support.clusters import debian, image
 from tests.support.clusters.components import POD_CIDR
-from tests.support.clusters.pki import BUNDLE
+from tests.support.clusters.pki import CLIENT_BUNDLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +73,7 @@ def _kubelet(pki: Path) -> dict[str, Any]:
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": True},
-            "x509": {"clientCAFile": f"{pki}/{BUNDLE}"},
+            "x509": {"clientCAFile": f"{pki}/{CLIENT_BUNDLE}"},
         },
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": f"{pki}/kubelet.crt",

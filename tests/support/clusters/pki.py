@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 YEAR = datetime.timedelta(days=365)
-#: The file with the CAs that every verifier of the cluster trusts. Only `ca.crt` signs.
-BUNDLE = "ca-bundle.crt"
+#: The files with the CAs of servers and of clients that the cluster trusts. Only `ca.crt` signs.
+BUNDLE, CLIENT_BUNDLE = "ca-bundle.crt", "client-ca-bundle.crt"
 _BACKDATE = datetime.timedelta(minutes=5)
 
 

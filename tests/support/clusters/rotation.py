@@ -27,9 +27,12 @@ class Rotation:
         self.successor = successor
         self._line: tuple[pki.KeyPair, ...] = (successor,)
 
-    def publish(self) -> None:
-        """Let every verifier of the control plane trust both CAs. The outgoing one signs."""
-        self._trust(self.outgoing, self.successor)
+    def publish(self, *, for_clients: bool = True) -> None:
+        """Let every verifier of the control plane trust both CAs. The outgoing one signs.
+
+        for_clients: also for certificates of clients.
+        """
+        self._trust(self.outgoing, self.successor, for_clients=for_clients)
         self._cluster.reload()
 
     def switch(self, *, api_server: bool = True, signer: bool = True) -> None:
@@ -64,9 +67,10 @@ class Rotation:
         self._trust(*self._line, self.outgoing)
         self._cluster.reload()
 
-    def _trust(self, *pairs: pki.KeyPair) -> None:
+    def _trust(self, *pairs: pki.KeyPair, for_clients: bool = True) -> None:
         """Publish these CAs. The one that signs is the first, as on EKS, because OpenSSL tries only the first of a name."""
-        (self._directory / pki.BUNDLE).write_bytes(b"".join(pair.certificate_pem for pair in pairs))
+        for bundle in (pki.BUNDLE, *((pki.CLIENT_BUNDLE,) if for_clients else ())):
+            (self._directory / bundle).write_bytes(b"".join(pair.certificate_pem for pair in pairs))
 
     def _sign(
         self,

@@ -15,8 +15,8 @@ from ..cluster_data import ClusterData
 from ..finding import AuditFinding
 
 PAGE = "https://certflow.github.io/certflow.kubernetes/docsite/reference_audit.html"
-TLS, REACH, SCOPE, CONVERSION, API, REQUEST, CLUSTER = (
-    "tls", "reach", "scope", "conversion", "api", "request", "cluster",
+TLS, REACH, SCOPE, CONVERSION, API, REQUEST, CLUSTER, ROTATION = (
+    "tls", "reach", "scope", "conversion", "api", "request", "cluster", "rotation",
 )  # fmt: skip
 #: The effect of a call that fails.
 FAILS = "With failurePolicy Fail the API server refuses the requests that the webhook matches. With Ignore it skips the webhook."
@@ -33,7 +33,7 @@ class Check:
 
     id: str
     title: str
-    #: TLS, REACH, SCOPE, CONVERSION, API, REQUEST or CLUSTER.
+    #: TLS, REACH, SCOPE, CONVERSION, API, REQUEST, CLUSTER or ROTATION.
     category: str
     #: ERROR, WARNING or INFO. A finding may have another one.
     severity: str

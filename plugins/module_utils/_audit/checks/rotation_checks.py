@@ -1,0 +1,255 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The checks of a rotation of the cluster's CA. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from ..._csr.ca_rotation import is_refused_by_openssl, published_cas, signer_of
+from ..._times import format_time
+from ..._webhook.served_chains import ServedChain
+from ..._x509 import certificate_facts
+from ..cluster_data import (
+    ADMISSION,
+    CLIENT_CAS,
+    JOIN_INFO,
+    Backend,
+    CallPoint,
+    ClusterData,
+    RotationData,
+)
+from ..finding import CLUSTER, ERROR, FAIL, LIKELY, PASS, PROVEN, SKIP, AuditedObject, AuditFinding
+from .cluster_checks import CLUSTER_CA_OBJECT, MOST_LINES
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+KUBECONFIG = AuditedObject("Kubeconfig", "this run")
+CLIENT_CA_OBJECT = AuditedObject("ConfigMap", CLIENT_CAS[1], "v1", namespace=CLIENT_CAS[0])
+JOIN_OBJECT = AuditedObject("ConfigMap", JOIN_INFO[1], "v1", namespace=JOIN_INFO[0])
+#: Agents of these distributions fetch the CA each time that they start.
+_FETCHING = ("+k3s", "+rke2")
+
+
+def certificate_authority_data(data: ClusterData) -> str:
+    """Return the CAs for certificate-authority-data of a kubeconfig (base64), the CA in use first, "" without a known CA."""
+    cas = published_cas(data.kubeconfig_ca, data.cluster_ca)
+    leaf, sent = _api_server(data)
+    first = signer_of(cas, leaf, sent) if leaf else None
+    if first is None or not _needs_other_cas(data):
+        return ""
+    pem = "".join(ca.pem for ca in sorted(cas, key=lambda ca: ca is not first))
+    return base64.b64encode(pem.encode()).decode()
+
+
+def check_rotation(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the finding about a rotation of the cluster's CA: which CA is outgoing, and which signs."""
+    ca = data.ca
+    if ca is None:
+        yield AuditFinding("cluster-ca-rotation", PASS, CLUSTER_CA_OBJECT)
+        return
+    rotation = ca.rotation
+    lines = [f"outgoing CA: {entry}" for entry in rotation.outgoing]
+    lines += [f"successor: {rotation.successor}"]
+    lines += [f"the API server serves a certificate of: {rotation.api_server}"]
+    lines += [
+        f"the newest certificate of a signer ({rotation.newest}) is of: {rotation.signer}"
+        if rotation.signer
+        else "no certificate of a signer was seen, so it is not known which CA the signers use"
+    ]
+    lines += [f"the published CAs changed at {format_time(ca.since)}"] if ca.since else []
+    words = {True: "the successor", False: "an outgoing CA", None: "not reached, or another CA"}
+    lines += [f"API server {address}: {words[state]}" for address, state in ca.servers.items()]
+    if ca.eks and ca.eks.first_activation:
+        lines += [f"Amazon EKS activates the successor at {format_time(ca.eks.first_activation)} or later"]
+        lines += (
+            [f"at the latest at {format_time(ca.eks.final_activation)}"] if ca.eks.final_activation else []
+        )
+        lines += ["Amazon EKS can roll back"] if ca.eks.has_rollback else []
+    state = "The successor signs" if rotation.is_switched else "The outgoing CA signs"
+    words_ = f"The cluster publishes {1 + len(rotation.outgoing)} CAs. {state}"
+    yield AuditFinding("cluster-ca-rotation", FAIL, CLUSTER_CA_OBJECT, words_, tuple(lines))
+
+
+def check_bundles(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the findings about caBundles that a certificate of the successor would break."""
+    if data.ca:
+        for point in data.points:
+            yield from _bundle(data, data.ca, point)
+
+
+def _bundle(data: ClusterData, ca: RotationData, point: CallPoint) -> Iterator[AuditFinding]:
+    rotation, bundle = ca.rotation, point.config.ca_bundle
+    if not (point.is_verified and bundle):
+        return
+    backend = data.backends.get(point.backend, Backend(is_known=False))
+    seen = [chain for chain in backend.chains if chain.certificate]
+    is_blind = len(seen) < max(len(backend.chains), 1)
+    has_outgoing = any(entry.is_in(bundle) for entry in rotation.outgoing)
+    known = (*rotation.outgoing, rotation.successor)
+    ours = [(chain, signer) for chain in seen if (signer := signer_of(known, *_parsed(chain)))]
+    if not ours and not (is_blind and has_outgoing):
+        return
+    if rotation.successor.is_in(bundle):
+        yield AuditFinding("bundle-without-successor", PASS, point.object)
+        return
+    breaks_at = _breaks_at(ca, [chain for chain, signer in ours if signer in rotation.outgoing])
+    if any(signer is rotation.successor for _chain, signer in ours):
+        breaks_at = data.now
+    lines = [f"{chain.endpoint} serves a certificate of {signer}" for chain, signer in ours[:MOST_LINES]]
+    lines += ["no endpoint shows its certificate, and the caBundle has the outgoing CA"] if not ours else []
+    lines += [f"the caBundle lacks {rotation.successor}"]
+    soon = breaks_at is not None and breaks_at - data.now <= data.ca_break_within
+    yield AuditFinding(
+        "bundle-without-successor",
+        FAIL,
+        point.object,
+        f"{point.object} trusts only the outgoing CA of the cluster{_skipped(point)}",
+        tuple(lines),
+        severity=ERROR if rotation.is_switched or soon else "",
+        certainty=PROVEN if ours else LIKELY,
+        breaks_at=breaks_at,
+    )
+
+
+def _breaks_at(ca: RotationData, chains: Sequence[ServedChain]) -> datetime | None:
+    """Return the time of the switch if it is known. After the switch, it breaks at the latest when a certificate ends."""
+    if ca.rotation.is_switched:
+        ends = [chain.certificate.not_after for chain in chains if chain.certificate]
+        return min(ends, default=None)
+    return ca.eks.first_activation if ca.eks else None
+
+
+def _skipped(point: CallPoint) -> str:
+    """Return what the API server does not tell of a webhook with failurePolicy Ignore."""
+    if point.caller != ADMISSION or point.is_strict:
+        return ""
+    rules = point.webhook.get("rules") or ()
+    names = [
+        f"{', '.join(rule.get('operations') or ())} of {', '.join(rule.get('resources') or ())}"
+        for rule in rules[:MOST_LINES]
+    ]
+    return (
+        ". Its failurePolicy is Ignore, so the API server then skips it silently, without an error and without an Event: "
+        + "; ".join(names)
+    )
+
+
+def check_kubeconfig(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the finding about the CAs that this run trusts."""
+    ca = data.ca
+    if ca is None:
+        return
+    rotation, bundle = ca.rotation, data.kubeconfig_ca
+    has_outgoing = any(entry.is_in(bundle) for entry in rotation.outgoing)
+    if rotation.successor.is_in(bundle) or not has_outgoing:
+        yield AuditFinding("kubeconfig-without-successor", PASS if has_outgoing else SKIP, KUBECONFIG)
+        return
+    breaks_at = _breaks_at(ca, ())
+    soon = breaks_at is not None and breaks_at - data.now <= data.ca_break_within
+    words = "The kubeconfig of this run trusts only the outgoing CA of the cluster"
+    yield AuditFinding(
+        "kubeconfig-without-successor",
+        FAIL,
+        KUBECONFIG,
+        words,
+        (f"it lacks {rotation.successor}",),
+        severity=ERROR if rotation.is_switched or soon else "",
+        breaks_at=breaks_at,
+    )
+
+
+def check_order(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the findings about bundles that OpenSSL reads. The API server reads a caBundle with Go, where the order does not matter."""
+    leaf, _sent = _api_server(data)
+    bundles = {KUBECONFIG: data.kubeconfig_ca, CLUSTER_CA_OBJECT: data.cluster_ca}
+    if data.ca:
+        bundles[JOIN_OBJECT] = data.ca.join_ca
+    for subject, bundle in bundles.items():
+        if leaf is None or not bundle:
+            yield AuditFinding("ca-order", SKIP, subject)
+        elif is_refused_by_openssl(leaf, bundle):
+            words = f"In {subject}, a CA that did not sign the certificate of the API server comes before the one that did"
+            yield AuditFinding("ca-order", FAIL, subject, words, breaks_at=data.now)
+        else:
+            yield AuditFinding("ca-order", PASS, subject)
+
+
+def check_client_ca(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the finding about the CAs by which aggregated API servers verify clients."""
+    check, ca = "client-ca-without-successor", data.ca
+    if ca is None:
+        return
+    if not any(entry.is_in(ca.client_ca) for entry in ca.rotation.outgoing):
+        yield AuditFinding(check, SKIP, CLIENT_CA_OBJECT)
+    elif ca.rotation.successor.is_in(ca.client_ca):
+        yield AuditFinding(check, PASS, CLIENT_CA_OBJECT)
+    else:
+        words = f"{CLIENT_CA_OBJECT} has only the outgoing CA of the cluster"
+        lines = (f"it lacks {ca.rotation.successor}",)
+        yield AuditFinding(check, FAIL, CLIENT_CA_OBJECT, words, lines)
+
+
+def check_pods(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the finding about pods that are older than the successor."""
+    if data.ca:
+        old = data.ca.old_pods
+        names = None if old is None else [f"{name}: {count} pods" for name, count in old.items()]
+        yield _older(data.ca, "pods-before-successor", names, "workloads have pods that are")
+
+
+def check_nodes(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the finding about nodes that are older than the successor, unless they fetch the CA at each start."""
+    if data.ca:
+        names = () if any(mark in data.version for mark in _FETCHING) else data.ca.old_nodes
+        yield _older(data.ca, "nodes-before-successor", names, "nodes are")
+
+
+def _older(ca: RotationData, check: str, names: Sequence[str] | None, words: str) -> AuditFinding:
+    if not names or ca.since is None:
+        return AuditFinding(check, SKIP if names is None else PASS, CLUSTER)
+    cause = f"{len(names)} {words} older than the successor of the cluster's CA, which was published at {format_time(ca.since)}"
+    return AuditFinding(check, FAIL, CLUSTER, cause, tuple(names[:MOST_LINES]), objects=tuple(names))
+
+
+def check_outgoing(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the finding about an outgoing CA that is still published after the switch."""
+    check, ca = "outgoing-ca-left", data.ca
+    if ca is None:
+        return
+    rotation = ca.rotation
+    if not (rotation.is_switched and rotation.may_break_clients):
+        yield AuditFinding(check, SKIP, CLUSTER_CA_OBJECT)
+        return
+    having = [
+        str(point.object)
+        for point in data.points
+        if any(entry.is_in(point.config.ca_bundle) for entry in rotation.outgoing)
+    ]
+    lines = (*map(str, rotation.outgoing), *(f"{name} trusts it" for name in having[:MOST_LINES]))
+    words = "The successor signs, and the cluster still publishes the outgoing CA"
+    yield AuditFinding(check, FAIL, CLUSTER_CA_OBJECT, words, lines, objects=tuple(having))
+
+
+def _needs_other_cas(data: ClusterData) -> bool:
+    leaf, _sent = _api_server(data)
+    rotation = data.ca.rotation if data.ca else None
+    lacks = rotation is not None and not rotation.successor.is_in(data.kubeconfig_ca)
+    return bool(data.kubeconfig_ca) and (
+        lacks or (leaf is not None and is_refused_by_openssl(leaf, data.kubeconfig_ca))
+    )
+
+
+def _api_server(data: ClusterData) -> tuple[Certificate | None, tuple[Certificate, ...]]:
+    return certificate_facts.load_leaf_and_chain(data.api_server) if data.api_server else (None, ())
+
+
+def _parsed(chain: ServedChain) -> tuple[Certificate, tuple[Certificate, ...]]:
+    return certificate_facts.load_leaf_and_chain(chain.chain_pem)

@@ -1,0 +1,184 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a rotation of the cluster's CA breaks, and what it does not."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.rotation_checks import (
+    certificate_authority_data,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.rotation_rows import (
+    ROTATION_ROWS,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+    Backend,
+    ClusterData,
+    RotationData,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.eks_cas import EksCa
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditFinding
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import (
+    find_rotation,
+    published_cas,
+)
+
+from tests.support.authority import DAY, NOW, Issued, authority
+from tests.support.failures import absent
+from tests.unit.plugins.module_utils._audit.world import (
+    CA,
+    cluster,
+    config,
+    failures,
+    leaf,
+    point,
+    served,
+    silent,
+    webhook,
+)
+
+pytestmark = pytest.mark.quick
+
+OLD = authority("kubernetes", not_before=NOW - 900 * DAY, not_after=NOW + 100 * DAY)
+NEW = authority("kubernetes", not_before=NOW - 9 * DAY, not_after=NOW + 3650 * DAY)
+BOTH = OLD.pem + NEW.pem
+CHECK = "bundle-without-successor"
+SINCE = NOW - 5 * DAY
+NO_FINDING: list[tuple[str, str]] = []
+
+
+def rotating(
+    *points: Any,
+    served_by: Issued = OLD,
+    api: Issued = OLD,
+    kubeconfig: str = BOTH,
+    published: str = BOTH,
+    backend: Backend | None = None,
+    **options: Any,
+) -> ClusterData:
+    """Return a cluster in a rotation whose endpoints serve a certificate of a CA."""
+    chain = served(leaf(served_by))
+    api_server = leaf(api).pem
+    rotation = find_rotation(published_cas(published), api_server, {"endpoint": chain.chain_pem})
+    assert rotation
+    ca = RotationData(rotation, SINCE, BOTH, **options)
+    return cluster(
+        *points,
+        backend=backend or Backend(ready=1, chains=(chain,)),
+        api_server=api_server,
+        cluster_ca=published,
+        kubeconfig_ca=kubeconfig,
+        ca=ca,
+    )
+
+
+def check_rotation(data: ClusterData) -> list[AuditFinding]:
+    return [finding for row in ROTATION_ROWS if row.rule for finding in row.rule(data)]
+
+
+def found(data: ClusterData, *checks: str) -> list[tuple[str, str]]:
+    """Return check and severity of the findings that fail, without the summary."""
+    wanted = checks or (CHECK,)
+    return [entry for entry in failures(check_rotation(data)) if entry[0] in wanted]
+
+
+@pytest.mark.parametrize(
+    ("bundle", "options", "severity"),
+    [
+        (OLD.pem, {}, ""),
+        (OLD.pem, {"served_by": NEW}, "error"),  # the bundle does not even fit to what is served
+        (OLD.pem, {"served_by": NEW, "api": NEW}, "error"),
+        (CA.pem + OLD.pem, {}, ""),
+        (OLD.pem, {"backend": Backend(ready=1, chains=(silent(),))}, ""),
+        (OLD.pem, {"backend": Backend()}, ""),
+        (BOTH, {}, None),
+        (BOTH, {"served_by": NEW, "api": NEW}, None),
+        (CA.pem, {"served_by": CA}, None),  # a certificate of another CA
+        (CA.pem + OLD.pem, {"served_by": CA}, None),
+        (CA.pem, {"backend": Backend()}, None),
+    ],
+)
+def test_bundles(bundle: str, options: Any, severity: str | None) -> None:
+    expected = NO_FINDING if severity is None else [(CHECK, severity)]
+    assert found(rotating(point(config(bundle)), **options)) == expected
+
+
+@pytest.mark.parametrize(("days", "severity", "breaks"), [(20, "error", 20), (40, "", 40), (None, "", None)])
+def test_the_automatic_activation(days: int | None, severity: str, breaks: int | None) -> None:
+    eks = EksCa("", NOW + days * DAY if days is not None else None)
+    data = rotating(point(config(OLD.pem)), eks=eks, kubeconfig=OLD.pem)
+    checks = (CHECK, "kubeconfig-without-successor")
+    assert found(data, *checks) == [(check, severity) for check in checks]
+    times = [entry.breaks_at for entry in check_rotation(data) if entry.check in checks]
+    assert times == [NOW + breaks * DAY if breaks else None] * 2
+    soon = replace(data, ca_break_within=timedelta(days=15))
+    assert found(soon) == [(CHECK, "")]
+
+
+def test_a_webhook_that_is_skipped_silently_is_described() -> None:
+    hook = point(config(OLD.pem), webhook=webhook("pods", failurePolicy="Ignore"))
+    (finding,) = (entry for entry in check_rotation(rotating(hook)) if entry.check == CHECK)
+    (strict,) = (
+        entry
+        for entry in check_rotation(rotating(point(config(OLD.pem), webhook=webhook("pods"))))
+        if entry.check == CHECK
+    )
+    assert absent(["CREATE", "pods"], finding.cause) == []
+    assert absent(["pods"], strict.cause) == ["pods"]
+
+
+def test_a_healthy_cluster_has_no_finding() -> None:
+    for bundle in (OLD.pem, CA.pem):
+        data = cluster(
+            point(config(bundle)), api_server=leaf(OLD).pem, cluster_ca=OLD.pem, kubeconfig_ca=OLD.pem
+        )
+        assert failures(check_rotation(data)) == []
+        assert certificate_authority_data(data) == ""
+
+
+@pytest.mark.parametrize(
+    ("check", "good", "bad"),
+    [
+        ("kubeconfig-without-successor", {}, {"kubeconfig": OLD.pem}),
+        ("ca-order", {}, {"kubeconfig": NEW.pem + OLD.pem}),
+        ("ca-order", {}, {"published": NEW.pem + OLD.pem}),
+        ("ca-order", {"join_ca": BOTH}, {"join_ca": NEW.pem + OLD.pem}),
+        ("client-ca-without-successor", {}, {"client_ca": OLD.pem}),
+        ("pods-before-successor", {"old_pods": {}}, {"old_pods": {"Deployment shop/web": 2}}),
+        ("pods-before-successor", {"old_pods": None}, {"old_pods": {"Pod shop/web": 1}}),
+        ("nodes-before-successor", {"old_nodes": ()}, {"old_nodes": ("node-1",)}),
+        (
+            "outgoing-ca-left",
+            {},
+            {"served_by": NEW, "api": NEW, "published": NEW.pem + OLD.pem, "kubeconfig": NEW.pem},
+        ),
+        ("outgoing-ca-left", {"api": NEW, "published": NEW.pem + OLD.pem}, {"served_by": NEW, "api": NEW}),
+    ],
+)
+def test_the_other_checks(check: str, good: dict[str, Any], bad: dict[str, Any]) -> None:
+    assert [entry[0] for entry in found(made(good), check)] == []
+    assert [entry[0] for entry in found(made(bad), check)] == [check]
+
+
+def made(options: dict[str, Any]) -> ClusterData:
+    client_ca = options.pop("client_ca", None) if "client_ca" in options else None
+    data = rotating(**options)
+    if client_ca is not None:
+        assert data.ca
+        data = replace(data, ca=replace(data.ca, client_ca=client_ca))
+    return data
+
+
+def test_the_merged_bundle_has_the_ca_in_use_first() -> None:
+    data = rotating(kubeconfig=OLD.pem, published=NEW.pem + OLD.pem)
+    assert base64.b64decode(certificate_authority_data(data)).decode() == OLD.pem + NEW.pem
+    data = rotating(kubeconfig=OLD.pem + NEW.pem, api=NEW)
+    assert base64.b64decode(certificate_authority_data(data)).decode() == NEW.pem + OLD.pem
+    assert certificate_authority_data(rotating()) == ""
