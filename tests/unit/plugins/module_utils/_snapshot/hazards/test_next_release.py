@@ -45,14 +45,14 @@ from tests.unit.plugins.module_utils._snapshot.world import (
     with_workload,
 )
 
-LAST, NEXT = "8.7.0", "9.0.0"
-SET = CrdSet("9.0", "9.0", GROUP, {"v1": STORED, "v1beta2": SERVED, "v1beta1": SERVED}, True, "v0.99.0")
+LAST, NEXT = str(release_table.NEWEST), "99.0.0"
+SET = CrdSet("99.0", "99.0", GROUP, {"v1": STORED, "v1beta2": SERVED, "v1beta1": SERVED}, True, "v0.99.0")
 
 
 @pytest.fixture(autouse=True)
 def next_release(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add the release and the set to the tables."""
-    row = replace(release_table.get(LAST), version=(9, 0, 0), group_crds=SET.key)
+    row = replace(release_table.get(LAST), version=(99, 0, 0), group_crds=SET.key)
     monkeypatch.setattr(crd_sets, "SETS", (*crd_sets.SETS, SET))
     monkeypatch.setattr(release_table, "RELEASES", (*release_table.RELEASES, row))
 
@@ -117,6 +117,6 @@ def test_the_predicted_state_stores_nothing_at_v1beta1() -> None:
 
 def test_the_next_release_has_no_validation_webhook_to_lose() -> None:
     """A downgrade to a release with the webhook restores it."""
-    start = changed(ours(NEXT), "controller", version=(9, 0, 0))
+    start = changed(ours(NEXT), "controller", version=(99, 0, 0))
     assert "validation-webhook" not in str(planned(start, LAST).hops[0].steps)
     assert "webhook-deployment" in ids(planned(start, "8.1.1"))

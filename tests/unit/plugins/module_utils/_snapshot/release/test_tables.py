@@ -429,11 +429,11 @@ def test_evidence_names_the_marker() -> None:
 @pytest.mark.parametrize(
     ("program", "argument", "first", "last"),
     [
-        (CONTROLLER, "--kube-api-qps=5", "5.0.0", "8.7.0"),
-        (CONTROLLER, "--feature-gates=a=true", "8.2.0", "8.7.0"),
-        (CONTROLLER, "--logging-format=json", "8.3.0", "8.7.0"),
+        (CONTROLLER, "--kube-api-qps=5", "5.0.0", str(release_table.NEWEST)),
+        (CONTROLLER, "--feature-gates=a=true", "8.2.0", str(release_table.NEWEST)),
+        (CONTROLLER, "--logging-format=json", "8.3.0", str(release_table.NEWEST)),
         (CONTROLLER, "--logtostderr", "4.2.0", "8.2.1"),
-        (VALIDATION, "--enable-volume-group-snapshot-webhook", "6.3.1", "8.7.0"),
+        (VALIDATION, "--enable-volume-group-snapshot-webhook", "6.3.1", str(release_table.NEWEST)),
         (SIDECAR, "--skip_headers", "4.2.0", "8.2.1"),
     ],
 )
