@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,17 +86,16 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_rotation(name: str) -> None:
     case = CASES[name]
-    names = (f"certificate {number}" for number in itertools.count())
-    rotation = find_rotation(
-        published_cas(pem(*case.published)), case.api_server, dict(zip(names, case.issued, strict=False))
-    )
+    issued = {f"certificate {number}": text for number, text in enumerate(case.issued)}
+    rotation = find_rotation(published_cas(pem(*case.published)), case.api_server, issued)
     if case.expected is None:
         assert rotation is None
         return
     assert rotation is not None
     (outgoing,) = rotation.outgoing
     seen = (outgoing, rotation.successor, rotation.api_server, rotation.signer)
-    for ca, expected in zip(seen, case.expected, strict=True):
+    for number, ca in enumerate(seen):
+        expected = case.expected[number]
         assert (ca is None) == (expected is None)
         assert ca is None or expected is None or expected.fingerprint in ca.fingerprints
     newest = case.expected[3] or case.expected[2]
