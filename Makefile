@@ -15,7 +15,7 @@ help: ## show this list
 demo: ## install a webhook's certificate on two real clusters with one play (one minute; more at the first time)
 	@$(RUN) -m tools.ci.enter dev -m examples.demo
 
-demo-fleet: ## roll out a certificate to six clusters: audit, plan, canary, soak, budget, report (two minutes)
+demo-fleet: ## roll out a certificate to six clusters: audit, plan, canary, soak, budget, report, repair (three minutes)
 	@$(RUN) -m tools.ci.enter dev -m examples.demo.fleet
 
 demo-upgrade: ## upgrade the snapshot controller on two clusters (as root with real pods)

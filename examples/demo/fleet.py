@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run `make demo-fleet`: audit, plan, canary, soak, budget and report of a fleet.
+"""Run `make demo-fleet`: audit, plan, canary, soak, budget, report and repair of a fleet.
 
 The fleet has six clusters. Each is a kubeconfig context with a namespace and a webhook of its own, and three of them share a real
 control plane. The exit status is 0 only if every step succeeded.
@@ -10,6 +10,7 @@ control plane. The exit status is 0 only if every step succeeded.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import re
@@ -22,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from examples.demo import objects, story
-from examples.demo.clusters import DemoClusters, Unseen, announce, quote, say
+from examples.demo.clusters import DemoClusters, Unseen, quote, say
 from examples.demo.webhook import DemoWebhook, judge
 from tests.support import clusters
-from tests.support.clusters import AdminApiError, kubeconfig
+from tests.support.clusters import AdminApiError, kubeconfig, pki
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +45,7 @@ HOSTS = {
     "dublin-2": "eks",
     "dublin-3": "eks",
 }
-CANARY, BROKEN = "berlin-1", "dublin-1"
+CANARY, BROKEN, STALE = "berlin-1", "dublin-1", "berlin-2"
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 NAMESPACES = "/api/v1/namespaces"
 FAILED_STATUS = 2
@@ -52,6 +54,11 @@ STAGES = [
     {"name": "canary", "hosts": CANARY, "soak": "5s"},
     {"name": "fleet", "hosts": "rest", "max_concurrency": 2},
 ]
+#: The webhooks of the demo are on this machine, outside of the clusters.
+OUTSIDE = {
+    "certflow_audit_options": {"probe_urls": True},
+    "certflow_repair_options": {"probe_urls": True, "proof_after": 2},
+}
 
 
 class FleetDemo(DemoClusters):
@@ -133,6 +140,7 @@ class FleetDemo(DemoClusters):
         content = {"clusters": {"hosts": dict.fromkeys(HOSTS), "vars": variables}}
         (self.directory / "fleet.yml").write_text(yaml.safe_dump(content, sort_keys=False))
         (self.directory / "stages.yml").write_text(yaml.safe_dump({"certflow_stages": STAGES}))
+        (self.directory / "outside.yml").write_text(yaml.safe_dump(OUTSIDE))
 
     def _deliver(self) -> None:
         """Give each webhook the certificate of its Secret, as kubelet and a webhook do that reloads its files."""
@@ -157,17 +165,38 @@ class FleetDemo(DemoClusters):
         """Return the status and the output of a playbook of the collection on the fleet."""
         say(f"   $ ansible-playbook -i fleet.yml certflow.kubernetes.{name} {' '.join(words)}")
         where = self.directory
-        given = [word.replace("@", f"@{where}/").replace("=report", f"={where}/report") for word in words]
+        given = [re.sub(r"=(\w+\.json)", rf"={where}/\1", word.replace("@", f"@{where}/")) for word in words]
         own = ("-e", f"certflow_run_file={where}/run.jsonl")
         program = sys.executable.rpartition("/")[0] + "/ansible-playbook"
         command = (program, "-i", str(where / "fleet.yml"), f"certflow.kubernetes.{name}", *given, *own)
         quiet = {"ANSIBLE_DISPLAY_OK_HOSTS": "false", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
-        return self.run(*command, **(quiet if name == "certificates" else {}))
+        return self.run(*command, **(quiet if name != "audit" else {}))
+
+    def rows(self, name: str = "report.json") -> list[dict[str, Any]]:
+        """Return the clusters of a report."""
+        return list(json.loads((self.directory / name).read_text())["clusters"])
 
     def report(self) -> dict[str, str]:
         """Return the status of each host in the report."""
-        rows = json.loads((self.directory / "report.json").read_text())["clusters"]
-        return {row["name"]: row["status"] for row in rows}
+        return {row["name"]: row["status"] for row in self.rows()}
+
+    def faults(self, name: str) -> set[str]:
+        """Return the checks that find an error about the webhook with the stale bundle, in the report of an audit."""
+        findings = [finding for row in self.rows(name) for finding in row["findings"]]
+        return {
+            finding["check"]
+            for finding in findings
+            if finding["severity"] == "error" and finding["object"].get("name") == f"{STALE}.example.com"
+        }
+
+    def call(self, host: str) -> str:
+        """Return the answer of an API server to a ConfigMap that its webhook allows, "accepted" for none."""
+        path = f"{NAMESPACES}/{host}/configmaps?dryRun=All"
+        try:
+            self.cluster(host).api("POST", path, objects.config_map("colours", team="paint"))
+        except AdminApiError as error:
+            return error.message
+        return "accepted"
 
 
 def progress(output: str) -> str:
@@ -233,10 +262,63 @@ def the_report(demo: FleetDemo) -> str:
     """Show the report, and call each webhook through its API server."""
     found = demo.report()
     quote("\n".join(f"{host}  {status}" for host, status in found.items()))
-    for host in HOSTS:
-        path = f"{NAMESPACES}/{host}/configmaps?dryRun=All"
-        demo.cluster(host).api("POST", path, objects.config_map("colours", team="paint"))
+    answers = {host: demo.call(host) for host in HOSTS}
+    if {*answers.values()} != {"accepted"}:
+        raise Unseen(f"the answers are {answers}")
     return "the report has every cluster, and each API server has called its webhook"
+
+
+def the_stale_bundle(demo: FleetDemo) -> str:
+    """Replace the CA bundle of a webhook by that of another CA, and audit its cluster."""
+    say(f"   A person pastes the CA of another cluster into the CA bundle of {STALE}.")
+    cluster, path = demo.cluster(STALE), f"{objects.CONFIGURATIONS}/{STALE}.example.com"
+    found = cluster.api("GET", path)
+    client = found["webhooks"][0]["clientConfig"]
+    client["caBundle"] = base64.b64encode(pki.make_ca("another cluster").certificate_pem).decode()
+    cluster.api("PUT", f"{path}?fieldManager=kubectl-edit", found)
+    wait_for(lambda: demo.call(STALE) != "accepted")
+    quote(demo.call(STALE))
+    words = (
+        "--limit",
+        STALE,
+        "-e",
+        "@outside.yml",
+        "-e",
+        "certflow_report=audit.json",
+        "-e",
+        "certflow_fail_on=never",
+    )
+    _status, output = demo.play("audit", *words)
+    if "ca-mismatch" not in demo.faults("audit.json"):
+        quote(output)
+        raise Unseen("the audit does not find the stale bundle")
+    return "the API server refuses every ConfigMap there, and the audit names the bundle"
+
+
+def the_repair(demo: FleetDemo) -> str:
+    """Plan the repair of what the audit found, and carry it out."""
+    words = ("--limit", STALE, "-e", "@outside.yml", "-e", "certflow_findings=audit.json")
+    status, output = demo.play("repair", *words, "--check", "-e", "certflow_report=plan.json")
+    quote(progress(output))
+    if status or demo.call(STALE) == "accepted":
+        raise Unseen(f"the plan ended with status {status}, or wrote something")
+    plan = ("-e", "certflow_plan=plan.json", "-e", "certflow_report=report.json")
+    status, output = demo.play("repair", *words, *plan)
+    quote(progress(output))
+    if status or demo.report() != {STALE: "changed"}:
+        raise Unseen(f"the repair ended with status {status}: {demo.report()}")
+    return "one write added the CA that the cluster publishes, and a second audit inside the run proved it"
+
+
+def the_clean_audit(demo: FleetDemo) -> str:
+    """Audit the cluster again."""
+    words = ("--limit", STALE, "-e", "@outside.yml", "-e", "certflow_report=clean.json")
+    demo.play("audit", *words, "-e", "certflow_compare_with=audit.json", "-e", "certflow_fail_on=never")
+    if demo.faults("clean.json") or demo.call(STALE) != "accepted":
+        raise Unseen(
+            f"the audit finds {demo.faults('clean.json')}, and the API server answers {demo.call(STALE)}"
+        )
+    return "the finding is gone, and the API server calls the webhook again"
 
 
 STEPS: Sequence[tuple[str, Callable[[FleetDemo], str]]] = (
@@ -245,16 +327,17 @@ STEPS: Sequence[tuple[str, Callable[[FleetDemo], str]]] = (
     ("Canary, soak and budget", the_stopped_run),
     ("The same command again", the_second_run),
     ("Report", the_report),
+    ("A stale CA bundle", the_stale_bundle),
+    ("Plan and repair", the_repair),
+    ("Clean audit", the_clean_audit),
 )
 
 
 def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        announce(
-            f"Roll out a webhook's certificate to {len(HOSTS)} clusters on two real control planes.",
-            [title for title, _step in STEPS],
-        )
+        say(f"Roll out a webhook's certificate to {len(HOSTS)} clusters on two real control planes.")
+        clusters.programs()  # takes minutes at the first time
         start = time.monotonic()
         with clusters.running({"onprem": "onprem", "eks": "eks"}) as fleet:
             demo = FleetDemo(fleet)
