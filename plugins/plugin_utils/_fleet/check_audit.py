@@ -114,7 +114,8 @@ def _option_problems(value: Any) -> Iterator[str]:
     if problems:
         return
     options = {key: item for key, item in value.items() if not is_blank(item)}
-    numbers = {key: int(options[key]) for key in ("endpoints_per_service",) if key in options}
+    options.pop("certificate_authorities", None)  # any dictionary is valid, also as text
+    numbers = {key: int(options[key]) for key in ("endpoints_per_service", "ca_break_days") if key in options}
     yield from _refused(OPTIONS, {**options, **numbers})
     if int(value.get("wait_timeout") or 1) < 1:
         yield f"{OPTIONS}.wait_timeout is not a number of seconds above 0."

@@ -44,12 +44,17 @@ def check(tmp_path: Path, *hosts: Mapping[str, Any], **options: Any) -> AuditSet
 def test_settings_without_a_problem(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(_report_text())
     (tmp_path / "exceptions.yml").write_text("[{check: expired, reason: r, until: 2027-01-31, objects: x}]")
+    (tmp_path / "cas.yml").write_text(
+        "host-1: {certificateAuthority: {createdAt: 2027-01-31T10:00:00Z}}\nother: {}"
+    )
     shared = {
         "certflow_fail_on": "warning",
         "certflow_report": "HERE/a.json,HERE/a.md",
         "certflow_compare_with": "HERE/old.json",
         "certflow_merge": ["HERE/old.json"],
         "certflow_exceptions": "HERE/exceptions.yml",
+        "certflow_certificate_authorities": "HERE/cas.yml",
+        "certflow_audit_options": {"ca_break_days": "14", "certificate_authorities": "{}"},
     }
     settings = check(tmp_path, shared, shared)
     assert settings.problems == []
@@ -59,7 +64,10 @@ def test_settings_without_a_problem(tmp_path: Path) -> None:
         {"check": "expired", "reason": "r", "until": "2027-01-31", "objects": ["x"]}
     ]
     assert settings.counters == {"host-1": '{"a.example.com": 3.0}'}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["exceptions.yml", "old.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cas.yml", "exceptions.yml", "old.json"]
+    assert settings.certificate_authorities == {
+        "host-1": '{"certificateAuthority": {"createdAt": "2027-01-31T10:00:00+00:00"}}'
+    }
 
 
 def _report_text() -> str:
@@ -84,6 +92,9 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no date": ({"certflow_exceptions": [{**EXCEPTION, "until": "soon"}]}, ("'soon'",)),
     "release": ({"certflow_audit_options": {"snapshot_version": "1.0.0"}}, ("1.0.0",)),
     "endpoints": ({"certflow_audit_options": {"endpoints_per_service": 0}}, ("endpoints_per_service",)),
+    "days": ({"certflow_audit_options": {"ca_break_days": -1}}, ("ca_break_days",)),
+    "authorities": ({"certflow_certificate_authorities": "HERE/absent.yml"}, ("absent.yml",)),
+    "no authorities": ({"certflow_certificate_authorities": "HERE/run.json"}, ("run.json",)),
     "word": ({"certflow_audit_without": "pods,metric"}, ("'metric'", "metrics?")),
     "essential": ({"certflow_audit_without": ["services"]}, ("'services'",)),
     "timeout": ({"certflow_audit_options": {"wait_timeout": "0"}}, ("certflow_audit_options.wait_timeout",)),
