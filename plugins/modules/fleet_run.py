@@ -33,7 +33,7 @@ options:
     description:
       - The playbook of the run, for V(check) and V(begin).
     type: str
-    choices: [audit, certificates, repair, upgrade]
+    choices: [audit, certificates, cluster_ca, repair, upgrade]
   pattern:
     description:
       - The host pattern of the run, for V(check).

@@ -34,9 +34,14 @@ options:
       - The kinds of repairs that the task may do.
       - V(add-ca) adds the CA to the C(caBundle) of a webhook, a conversion or an aggregated API.
       - V(secure-apiservice) writes the C(caBundle) of an APIService and ends its C(insecureSkipTLSVerify) in the same write.
+      - V(add-successor) adds the successor of the cluster's CA to each C(caBundle) that has only the outgoing CA, before or after the switch.
+        It removes nothing.
+      - V(remove-outgoing) removes the outgoing CA from each C(caBundle) that this collection wrote, or whose owner O(accept) names. Before the
+        switch, while Amazon EKS can roll back, and in the 24 hours after the first certificate of the successor, the state is C(waiting).
+        It is never removed for a URL or a Service of type ExternalName. It must be the only kind of a task.
     type: list
     elements: str
-    choices: [add-ca, secure-apiservice]
+    choices: [add-ca, secure-apiservice, add-successor, remove-outgoing]
     default: [add-ca]
   accept:
     description:
@@ -59,6 +64,28 @@ options:
       - Whether the audit connects to addresses outside of the cluster, as in M(certflow.kubernetes.audit_info).
     type: bool
     default: false
+  cluster_ca:
+    description:
+      - What you know about a rotation of the cluster's CA, for V(add-successor) and V(remove-outgoing).
+    type: dict
+    suboptions:
+      successor:
+        description:
+          - The successor as PEM text, with its intermediates. Only for a cluster that publishes the successor and switches to it at one
+            restart, such as k3s and RKE2. It must be the youngest CA of the cluster.
+        type: str
+        default: ""
+      certificate_authorities:
+        description:
+          - What Amazon EKS says about the CAs, as O(certflow.kubernetes.audit_info#module:certificate_authorities). The outgoing CA
+            stays while an entry says that a rollback is available.
+        type: dict
+      confirmed:
+        description:
+          - Whether you confirm that every API server and every signer uses the successor. Only needed if the audit cannot ask each API server
+            itself, or sees no certificate of a signer.
+        type: bool
+        default: false
   approved_plan:
     description:
       - The RV(plan_digests) of the same task in check mode. The task fails with the code C(plan-differs) before the first write, if the
@@ -87,6 +114,10 @@ EXAMPLES = r"""
     findings: "{{ audit.findings | selectattr('object.name', 'equalto', 'example-webhook') }}"
     accept:
       - manager:example-operator: [ValidatingWebhookConfiguration/example-webhook]
+
+- name: Prepare every webhook for the switch to another CA of the cluster
+  certflow.kubernetes.webhook_repair:
+    kinds: [add-successor]
 
 - name: Let the API server verify the aggregated APIs
   certflow.kubernetes.webhook_repair:

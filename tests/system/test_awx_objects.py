@@ -71,6 +71,7 @@ VARIABLES = {
     "certflow certificates": ("webhook_certificate", TRANSLATED),
     "certflow upgrade": ("snapshot_controller", set[str]()),
     "certflow repair": ("repair", set[str]()),
+    "certflow cluster CA": ("cluster_ca", set[str]()),
     "certflow audit": ("", {"certflow_fail_on"}),
 }
 #: The questions that a workflow answers: its nodes, and for the plan the artifact of its job check.

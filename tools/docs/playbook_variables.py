@@ -13,6 +13,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import run_statuses
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import (
     AUDIT,
+    CLUSTER_CA,
     FLEET,
     PLAYBOOK_VARIABLES,
     REPAIR,
@@ -26,6 +27,7 @@ from tools.docs import rst
 def variables() -> str:
     """Return the page about the variables."""
     fleet, audit = _of(FLEET), {name: row for name, row in _of(AUDIT).items() if name not in _of(FLEET)}
+    rotation = {name: row for name, row in _of(CLUSTER_CA).items() if name not in _of(REPAIR)}
     return rst.rendered(
         "playbook_variables",
         "Made by `make docs` from the tables in plugins/plugin_utils/_variables/variables.yml and _fleet/outcomes.py.",
@@ -42,6 +44,8 @@ def variables() -> str:
         audit="".join(_variable_rows(audit)),
         repair="".join(_variable_rows(_of(REPAIR))),
         per_host_of_repair=listed(_per_host(_of(REPAIR))),
+        cluster_ca="".join(_variable_rows(rotation)),
+        shared_of_cluster_ca=listed(f"`{name}`" for name in _of(CLUSTER_CA) if name not in rotation),
     )
 
 

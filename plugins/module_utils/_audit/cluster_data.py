@@ -135,6 +135,8 @@ class AuditOptions:
     without: tuple[str, ...] = ()
     #: What Amazon EKS says about the CAs of the cluster.
     eks_cas: tuple[EksCa, ...] = ()
+    #: The successor of the cluster's CA as PEM text, if the cluster does not publish it before it signs.
+    ca_successor: str = ""
     #: A fault of a CA rotation that takes effect within this time is an error.
     ca_break_within: timedelta = timedelta(days=30)
 

@@ -108,6 +108,11 @@ class AuditFinding:
     objects: tuple[str, ...] = ()
     #: With UNKNOWN: the missing permissions, each a verb and a resource.
     permissions: tuple[str, ...] = ()
+
+    def is_about(self, subject: AuditedObject) -> bool:
+        """Return True if it is about an object, by itself or among several objects."""
+        return subject == self.object or str(subject) in self.objects
+
     #: Distinguishes findings of one check about one object.
     detail: str = field(default="", repr=False)
 

@@ -71,7 +71,7 @@ def read(
     client: Client, reads: GuardedReads, options: AuditOptions, data: ClusterData
 ) -> RotationData | None:
     """Return what a rotation affects, None without one."""
-    cas = ca_rotation.published_cas(data.cluster_ca or data.kubeconfig_ca)
+    cas = ca_rotation.published_cas(data.cluster_ca or data.kubeconfig_ca, options.ca_successor)
     served = {
         f"endpoint {chain.endpoint}": chain.chain_pem
         for backend in data.backends.values()

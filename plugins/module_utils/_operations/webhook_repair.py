@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from .. import _approved_plan, _consent
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
+from .._audit import eks_cas
 from .._errors import CertflowError
 from .._repair import kinds
 from .._repair.engine import repair
-from .._repair.repair_model import BAD_STATES, REFUSED, Repair, RepairOptions
+from .._repair.repair_model import BAD_STATES, REFUSED, WAITING, Repair, RepairOptions, RotationOptions
 from .._result import Result
+from .._webhook import bundle_content
 
 if TYPE_CHECKING:
     from .._kube.client import Client
@@ -30,6 +32,14 @@ SPEC: dict[str, Any] = {
     "accept": _consent.OPTION,
     "proof_after": {"type": "int", "default": 60},
     "probe_urls": {"type": "bool", "default": False},
+    "cluster_ca": {
+        "type": "dict",
+        "options": {
+            "successor": {"type": "str", "default": ""},
+            "certificate_authorities": {"type": "dict"},
+            "confirmed": {"type": "bool", "default": False},
+        },
+    },
     **_approved_plan.OPTION,
     **argument_specs.AUTH,
 }
@@ -60,7 +70,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     bad = [entry for entry in repairs if entry.state in BAD_STATES]
     if bad:
         raise RepairFailed(bad, values)
-    return Result(any(entry.action and entry.state != REFUSED for entry in repairs), values)
+    return Result(any(entry.action and entry.state not in (REFUSED, WAITING) for entry in repairs), values)
 
 
 def parse_options(parameters: Mapping[str, Any], check_mode: bool) -> RepairOptions:
@@ -71,6 +81,11 @@ def parse_options(parameters: Mapping[str, Any], check_mode: bool) -> RepairOpti
             f"the option proof_after has the value {proof_after}",
             remedy="Set proof_after to 0 or more seconds",
         )
+    if kinds.REMOVE_OUTGOING in parameters["kinds"] and len(parameters["kinds"]) > 1:
+        raise CertflowError(
+            f"the option kinds has {kinds.REMOVE_OUTGOING} and another kind",
+            remedy=f"Run {kinds.REMOVE_OUTGOING} in a task of its own, after the others",
+        )
     listed = parameters["findings"]
     return RepairOptions(
         tuple(parameters["kinds"]),
@@ -80,12 +95,21 @@ def parse_options(parameters: Mapping[str, Any], check_mode: bool) -> RepairOpti
         proof_after,
         parameters["probe_urls"],
         check_mode,
+        _parse_rotation(parameters["cluster_ca"] or {}),
     )
 
 
 def parse_accept(items: Iterable[Any]) -> _consent.Consent:
     """Return the consent of the option accept. Raises CertflowError."""
     return _consent.parse(items, ACCEPTED, field_managers=True)
+
+
+def _parse_rotation(option: Mapping[str, Any]) -> RotationOptions:
+    successor = option.get("successor") or ""
+    if successor:
+        bundle_content.check(successor)
+    authorities = eks_cas.parse(option.get("certificate_authorities") or {})
+    return RotationOptions(successor, authorities, bool(option.get("confirmed")))
 
 
 def _parse_finding(item: Any) -> tuple[str, Mapping[str, Any]]:

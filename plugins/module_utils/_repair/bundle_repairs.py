@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 Object = Mapping[str, Any]
 RECORD = "certflow.kubernetes/repaired"
 OVERWRITTEN_WITHIN = timedelta(days=7)
+ADD, APPEND, ABSENT = "add", "append", "absent"
 _INSECURE = "insecureSkipTLSVerify"
 _INSECURE_PATH = ("f:spec", f"f:{_INSECURE}")
 
@@ -53,18 +54,34 @@ class ObjectChanged(CertflowError):
 
 @dataclass(frozen=True)
 class BundleEdit:
-    """One caBundle that gets a CA."""
+    """One caBundle that gets or loses a CA."""
 
     #: "" for a CustomResourceDefinition or an APIService.
     webhook: str
     service: bundle_targets.ServiceName | None
-    #: The certificates to add, and their fingerprints.
+    #: The certificates to add or to remove, and their fingerprints.
     pem: str
     fingerprints: tuple[str, ...]
     #: JSON pointer of the client configuration, as it was read.
     pointer: str
     #: True to end insecureSkipTLSVerify in the same write.
     secures: bool = False
+    #: How the certificates change the caBundle, see bundle_content.merge.
+    mode: str = ADD
+
+    @property
+    def removes(self) -> bool:
+        return self.mode == ABSENT
+
+    def joined(self, other: BundleEdit) -> BundleEdit:
+        """Return one edit for two that add certificates to the same caBundle."""
+        return replace(
+            self,
+            pem=self.pem + other.pem,
+            fingerprints=tuple(dict.fromkeys((*self.fingerprints, *other.fingerprints))),
+            secures=self.secures or other.secures,
+            mode=APPEND if APPEND in (self.mode, other.mode) else self.mode,
+        )
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,9 @@ class BundleAction:
         row = bundle_targets.KINDS[self.target.kind]
         fields = [f"{edit.pointer}/caBundle" for edit in self.edits]
         fields += [f"{edit.pointer}/{_INSECURE}" for edit in self.edits if edit.secures]
-        content = sorted([edit.webhook, sorted(edit.fingerprints), edit.secures] for edit in self.edits)
+        content = sorted(
+            [edit.webhook, sorted(edit.fingerprints), edit.secures, edit.mode] for edit in self.edits
+        )
         version = f"{row.group}/{row.version}"
         write = RepairWrite(
             "patch", version, self.target.kind, self.target.name, fields=tuple(fields), content=content
@@ -97,8 +116,10 @@ class BundleAction:
         return (bundle_targets.permission(self.target, "patch"),)
 
     def merged(self, other: BundleAction) -> BundleAction:
-        edits = dict.fromkeys((*self.edits, *other.edits))
-        return replace(self, edits=tuple(edits))
+        edits: dict[str, BundleEdit] = {}
+        for edit in dict.fromkeys((*self.edits, *other.edits)):
+            edits[edit.pointer] = edits[edit.pointer].joined(edit) if edit.pointer in edits else edit
+        return replace(self, edits=tuple(edits.values()))
 
     def carry_out(self, client: Client, options: RepairOptions, _guard: PlanGuard) -> WrittenBundle:
         """Write the object at the version that was read. If another client was faster, judge the object again.
@@ -132,6 +153,7 @@ class BundleAction:
                 Target(self.target.kind, self.target.name, own),
                 obj,
                 edit.pem,
+                mode=edit.mode,
                 service=edit.service,
                 consent=EVERYTHING,  # The owners of the fields were judged before.
                 now=self.now,
@@ -145,7 +167,11 @@ class BundleAction:
         """Return the JSON patch: the caBundles, the end of insecureSkipTLSVerify, and the record."""
         at = format_time(self.now)
         record = {
-            edit.webhook: {"at": at, "field": f"{edit.pointer}/caBundle", "ca": list(edit.fingerprints)}
+            edit.webhook: {
+                "at": at,
+                "field": f"{edit.pointer}/caBundle",
+                "removed" if edit.removes else "ca": list(edit.fingerprints),
+            }
             for edit in self.edits
         }
         insecure = any(edit.secures for edit in self.edits) and _INSECURE in (obj.get("spec") or {})
@@ -210,20 +236,14 @@ def plan_secure_apiservice(case: Case) -> BundleAction | Refusal | None:
 
 def _plan(case: Case, *, secures: bool) -> BundleAction | Refusal | None:
     point, around = case.point, case.around
-    backend = case.data.backends.get(point.backend, Backend(is_known=False))
-    seen = [chain for chain in backend.chains if chain.certificate]
-    if not seen or len(seen) < max(backend.ready, len(backend.chains)):
-        return Refusal(
-            "endpoints-unread",
-            f"{len(seen)} of {backend.ready} endpoints showed what they serve, and a CA must verify each of them",
-            "Make every endpoint ready, and grant the permissions of the audit",
-            tuple(f"{chain.endpoint}: {chain.problem}" for chain in backend.chains if chain.problem),
-        )
-    if not secures and not _refusal_of(case, point.config.ca_bundle, seen):
+    seen = read_chains(case)
+    if isinstance(seen, Refusal):
+        return seen
+    if not secures and not refusal_of(case, point.config.ca_bundle, seen):
         return None
     tried: list[str] = []
     for published in around.published:
-        problem = published.problem or _refusal_of(case, published.pem, seen)
+        problem = published.problem or refusal_of(case, published.pem, seen)
         if problem:
             tried.append(f"{published.source}: {problem}")
             continue
@@ -231,8 +251,7 @@ def _plan(case: Case, *, secures: bool) -> BundleAction | Refusal | None:
         prints = tuple(entry.fingerprint for entry in bundle_content.certificates(pem))
         config = point.config
         edit = BundleEdit(config.webhook, config.service, pem, prints, config.pointer, secures)
-        obstacle = find_obstacle(around.target, around.obj, edit, case.options, case.data.now)
-        return obstacle or BundleAction(around.target, around.obj, (edit,), case.data.now)
+        return plan_edit(case, edit)
     return Refusal(
         "not-published",
         f"no CA that the cluster publishes verifies what every endpoint that {point.object} calls serves. A certificate is never "
@@ -242,6 +261,27 @@ def _plan(case: Case, *, secures: bool) -> BundleAction | Refusal | None:
     )
 
 
+def read_chains(case: Case) -> list[ServedChain] | Refusal:
+    """Return what each endpoint serves, or the refusal if one of them was not read."""
+    backend = case.data.backends.get(case.point.backend, Backend(is_known=False))
+    seen = [chain for chain in backend.chains if chain.certificate]
+    if seen and len(seen) >= max(backend.ready, len(backend.chains)):
+        return seen
+    return Refusal(
+        "endpoints-unread",
+        f"{len(seen)} of {backend.ready} endpoints showed what they serve, and a CA must verify each of them",
+        "Make every endpoint ready, and grant the permissions of the audit",
+        tuple(f"{chain.endpoint}: {chain.problem}" for chain in backend.chains if chain.problem),
+    )
+
+
+def plan_edit(case: Case, edit: BundleEdit) -> BundleAction | Refusal:
+    """Return the action for an edit, or why the field must not be written."""
+    around, now = case.around, case.data.now
+    obstacle = find_obstacle(around.target, around.obj, edit, case.options, now)
+    return obstacle or BundleAction(around.target, around.obj, (edit,), now)
+
+
 def find_obstacle(
     target: Target, obj: Object, edit: BundleEdit, options: RepairOptions, now: datetime
 ) -> Refusal | None:
@@ -249,7 +289,7 @@ def find_obstacle(
     record = read_record(obj).get(edit.webhook) or {}
     at = find_time(record.get("at"))
     is_recent = at is not None and now - at < OVERWRITTEN_WITHIN
-    if is_recent and not holds(target, obj, replace(edit, fingerprints=_prints_of(record))):
+    if is_recent and not holds(target, obj, _recorded(edit, record)):
         by = names_of_writers(target, obj, edit.webhook)
         return Refusal(
             "overwritten-by",
@@ -258,7 +298,9 @@ def find_obstacle(
             (f"field manager: {by}",),
         )
     also = _INSECURE_PATH if edit.secures else ()
-    return field_owners.find_owner(target, obj, edit.webhook, options.consent, also=also)
+    return field_owners.find_owner(
+        target, obj, edit.webhook, options.consent, also=also, only_ours=edit.removes
+    )
 
 
 def names_of_writers(target: Target, obj: Object, webhook: str) -> str:
@@ -267,7 +309,7 @@ def names_of_writers(target: Target, obj: Object, webhook: str) -> str:
 
 
 def holds(target: Target, obj: Object, edit: BundleEdit) -> bool:
-    """Return True if the caBundle has the certificates of the edit."""
+    """Return True if the caBundle is as the edit leaves it."""
     is_insecure = bool((obj.get("spec") or {}).get(_INSECURE))
     if is_insecure and (edit.secures or target.kind == "APIService"):
         return False
@@ -281,7 +323,7 @@ def holds(target: Target, obj: Object, edit: BundleEdit) -> bool:
         if config.webhook == edit.webhook
         for certificate in bundle_content.certificates(config.ca_bundle)
     }
-    return held.issuperset(edit.fingerprints)
+    return held.isdisjoint(edit.fingerprints) if edit.removes else held.issuperset(edit.fingerprints)
 
 
 def read_record(obj: Object) -> dict[str, Any]:
@@ -295,12 +337,15 @@ def read_record(obj: Object) -> dict[str, Any]:
     return {name: entry for name, entry in entries if isinstance(entry, dict)}
 
 
-def _prints_of(record: Mapping[str, Any]) -> tuple[str, ...]:
-    listed = record.get("ca")
-    return tuple(map(str, listed)) if isinstance(listed, list) else ()
+def _recorded(edit: BundleEdit, record: Mapping[str, Any]) -> BundleEdit:
+    """Return the edit that a record describes."""
+    key, mode = ("removed", ABSENT) if "removed" in record else ("ca", ADD)
+    listed = record.get(key)
+    prints = tuple(map(str, listed)) if isinstance(listed, list) else ()
+    return replace(edit, fingerprints=prints, mode=mode)
 
 
-def _refusal_of(case: Case, bundle: str, seen: Iterable[ServedChain]) -> str:
+def refusal_of(case: Case, bundle: str, seen: Iterable[ServedChain]) -> str:
     """Return why the API server would refuse an endpoint with this bundle, "" if it would accept each of them."""
     return next(filter(None, (_judged(case, bundle, chain).refusal for chain in seen)), "")
 

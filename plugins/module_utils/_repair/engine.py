@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,9 @@ from .._audit import audit_result, exceptions, gather
 from .._audit.cluster_data import EVENTS, METRICS, NODES, REQUESTS, AuditOptions, ClusterData
 from .._audit.finding import FAIL, PASS, AuditedObject
 from .._errors import CertflowError
-from .._kube.access_review import require
+from .._kube.access_review import remedy, require
 from .._kube.errors import ApiError, KubeError, MissingPermissions
-from . import kinds
+from . import kinds, rotation_repairs
 from .repair_model import (
     FAILED,
     GONE,
@@ -38,16 +38,23 @@ from .surroundings import SurroundingsReader
 
 if TYPE_CHECKING:
     from .._approved_plan import PlanGuard
+    from .._audit.finding import AuditFinding
     from .._kube.client import Client
 
 #: A CA must verify what every endpoint serves, so each of them is read.
 MOST_ENDPOINTS = 100
-#: The audit does not need them for the checks that repairs answer.
+#: The audit does not need them for the checks that repairs answer, unless the row of a kind names them.
 _WITHOUT = (METRICS, EVENTS, REQUESTS, NODES)
 #: Seconds between two audits for one proof.
 _AGAIN_AFTER = 3.0
 #: The API server asks no webhook about these kinds, so their repair cannot be blocked, and may free the others.
 _FIRST = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
+
+
+class IncompleteAudit(CertflowError):
+    """A part of the cluster that the repair has to know could not be read."""
+
+    code = "audit-incomplete"
 
 
 def repair(client: Client, options: RepairOptions, guard: PlanGuard) -> tuple[Repair, ...]:
@@ -56,6 +63,7 @@ def repair(client: Client, options: RepairOptions, guard: PlanGuard) -> tuple[Re
     Raises PlanDiffersError before the first write, KubeError.
     """
     data = _audit(client, options)
+    _check_sources(data, options)
     repairs = _merged(_planned(client, data, options))
     actions = {entry.action.key: (entry.action, entry) for entry in repairs if entry.action}
     guard.allow(write.promise(entry.kind) for action, entry in actions.values() for write in action.writes)
@@ -78,23 +86,52 @@ def repair(client: Client, options: RepairOptions, guard: PlanGuard) -> tuple[Re
     )
     if options.check_mode or not written:
         return repairs
-    return _Proof(client, options, written).prove(repairs)
+    return _Proof(client, options, written, _faults(audit_result.find(data))).prove(repairs)
 
 
 def _audit(client: Client, options: RepairOptions) -> ClusterData:
     client.deadline = time.monotonic() + options.wait_timeout
+    needed = kinds.sources_of(options.kinds)
     return gather.gather(
         client,
-        AuditOptions(probe_urls=options.probe_urls, endpoints_per_service=MOST_ENDPOINTS, without=_WITHOUT),
+        AuditOptions(
+            probe_urls=options.probe_urls,
+            endpoints_per_service=MOST_ENDPOINTS,
+            without=tuple(source for source in _WITHOUT if source not in needed),
+            eks_cas=options.rotation.eks_cas,
+            ca_successor=options.rotation.successor,
+        ),
+    )
+
+
+def _check_sources(data: ClusterData, options: RepairOptions) -> None:
+    """Raise IncompleteAudit if a source that a kind needs was not read, because nothing to do would not be known."""
+    needed = kinds.sources_of(options.kinds)
+    gaps = [gap for gap in data.gaps if gap.source in needed]
+    if gaps:
+        raise IncompleteAudit(
+            f"the audit could not read {gaps[0].source}: {gaps[0].reason}",
+            evidence=[f"{gap.source}: {gap.reason}" for gap in gaps],
+            remedy=remedy(data.lacking) if data.lacking else "Run it again when the cluster answers",
+        )
+    rotation_repairs.check_successor(data, options.rotation)
+
+
+def _faults(findings: Iterable[AuditFinding]) -> frozenset[tuple[str, str]]:
+    """Return check and object of each finding that a repair may answer."""
+    return frozenset(
+        (entry.check, str(entry.object))
+        for entry in findings
+        if entry.status == FAIL and entry.check in kinds.CHECKS
     )
 
 
 def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Iterator[Repair]:
     """Yield the plan of each chosen finding, and each named finding that is no longer so."""
     reader = SurroundingsReader(client)
-    points = {point.object: point for point in data.points}
     findings = exceptions.apply(audit_result.find(data), (), (), data.now)
     failed = {entry.fingerprint(data.cluster_uid): entry for entry in findings if entry.status == FAIL}
+    waiting: set[str] = set()
     for name, known in (options.findings or {}).items():
         if name not in failed:
             subject = {
@@ -106,27 +143,52 @@ def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Itera
         if not is_named and (options.findings is not None or finding.exception):
             continue
         blank = Repair(name, finding.check, finding.object.as_result())
-        rows = kinds.kinds_for(finding.check) if finding.object in points else ()
-        wanted = [row for row in rows if row.name in options.kinds]
-        if not wanted:
-            code = "kind-not-named" if rows else "not-repairable"
-            words = ", ".join(row.name for row in rows) or "no kind"
-            if is_named:
-                yield blank.with_refusal(
-                    Refusal(code, f"{words} repairs this finding", "Follow the remedy of the finding")
-                )
-            continue
-        point = points[finding.object]
+        wait = next(_waits(finding, data, options), None)
+        if wait is None:
+            yield from _planned_finding(reader, data, options, (finding, blank, is_named))
+        elif wait[0] not in waiting:
+            waiting.add(wait[0])
+            yield replace(blank, kind=wait[0]).with_refusal(wait[1])
+
+
+def _planned_finding(
+    reader: SurroundingsReader,
+    data: ClusterData,
+    options: RepairOptions,
+    chosen: tuple[AuditFinding, Repair, bool],
+) -> Iterator[Repair]:
+    """Yield the plan of one finding, for each object that it is about. chosen: with its blank repair, and if the user named it."""
+    finding, blank, is_named = chosen
+    points = [point for point in data.points if finding.is_about(point.object)]
+    rows = kinds.kinds_for(finding.check) if points else ()
+    wanted = [row for row in rows if row.name in options.kinds]
+    if not wanted:
+        code = "kind-not-named" if rows else "not-repairable"
+        words = ", ".join(row.name for row in rows) or "no kind"
+        if is_named:
+            yield blank.with_refusal(
+                Refusal(code, f"{words} repairs this finding", "Follow the remedy of the finding")
+            )
+        return
+    for point in points:
+        place = replace(blank, object=point.object.as_result())
         try:
             around = reader.read(data, point)
-        except (
-            CertflowError
-        ) as error:  # Another client has deleted the object, or this identity may not read it.
-            yield blank.with_refusal(_as_refusal(error))
+        except CertflowError as error:
+            # Another client has deleted the object, or this identity may not read it.
+            yield place.with_refusal(_as_refusal(error))
             continue
-        planned = _plan(blank, wanted, Case(finding, point, data, around, options))
+        planned = _plan(place, wanted, Case(finding, point, data, around, options))
         if planned.code != "not-repairable" or is_named:
             yield planned
+
+
+def _waits(finding: AuditFinding, data: ClusterData, options: RepairOptions) -> Iterator[tuple[str, Refusal]]:
+    """Yield the name of each wanted kind that waits in the whole cluster, and what it waits for."""
+    for row in kinds.kinds_for(finding.check):
+        refusal = row.wait(data, options.rotation) if row.name in options.kinds else None
+        if refusal:
+            yield row.name, refusal
 
 
 def _as_refusal(error: CertflowError) -> Refusal:
@@ -165,6 +227,10 @@ def _carry_out(client: Client, action: Action, options: RepairOptions, guard: Pl
     return action.carry_out(client, options, guard)
 
 
+def _key(finding: str, place: Mapping[str, str]) -> tuple[str, ...]:
+    return (finding, place["kind"], place["namespace"], place["name"], place["webhook"])
+
+
 @dataclass
 class _Proof:
     """Proves what was written: the same checks by a new read, while the fields are as they were written."""
@@ -172,6 +238,8 @@ class _Proof:
     client: Client
     options: RepairOptions
     written: dict[tuple[str, ...], Written]
+    #: Check and object of each fault before the writes.
+    faults: frozenset[tuple[str, str]]
 
     def prove(self, repairs: tuple[Repair, ...]) -> tuple[Repair, ...]:
         time.sleep(self.options.proof_after)
@@ -190,19 +258,36 @@ class _Proof:
             unproven = [
                 written
                 for entry in repairs
-                if entry.finding not in proven and (written := self._written(entry))
+                if _key(entry.finding, entry.object) not in proven and (written := self._written(entry))
             ]
             if time.monotonic() >= until or all(map(self._overwriter, unproven)):
                 break
             time.sleep(_AGAIN_AFTER)
         return tuple(self._ended(entry, proven) for entry in repairs)
 
-    def _proven(self, data: ClusterData) -> set[str]:
-        """Return the fingerprints of the findings whose check passes now."""
+    def _proven(self, data: ClusterData) -> set[tuple[str, ...]]:
+        """Return the keys of the findings whose check passes now.
+
+        A finding about several objects is settled for an object that it no longer lists, and that has no new fault.
+        """
         findings = audit_result.find(data)
-        failed = {entry.fingerprint(data.cluster_uid) for entry in findings if entry.status == FAIL}
-        passed = {entry.fingerprint(data.cluster_uid) for entry in findings if entry.status == PASS}
-        return passed - failed
+        failed, passed = (
+            {
+                _key(entry.fingerprint(data.cluster_uid), entry.object.as_result())
+                for entry in findings
+                if entry.status == status
+            }
+            for status in (FAIL, PASS)
+        )
+        broken = {name for _check, name in _faults(findings) - self.faults}
+        settled = {
+            _key(entry.fingerprint(data.cluster_uid), point.object.as_result())
+            for entry in findings
+            if entry.status == FAIL and entry.check in kinds.CHECKS
+            for point in data.points
+            if not entry.is_about(point.object) and str(point.object) not in broken
+        }
+        return passed - failed | settled
 
     def _written(self, entry: Repair) -> Written | None:
         return self.written.get(entry.action.key) if entry.action else None
@@ -210,7 +295,7 @@ class _Proof:
     def _overwriter(self, written: Written) -> str:
         return written.find_overwriter(self.client)
 
-    def _ended(self, entry: Repair, proven: set[str]) -> Repair:
+    def _ended(self, entry: Repair, proven: set[tuple[str, ...]]) -> Repair:
         written = self._written(entry)
         if written is None:
             return entry
@@ -220,7 +305,7 @@ class _Proof:
                 "overwritten-by", f"{by} has replaced what the repair wrote", "Repair it with this program"
             )
             return entry.with_refusal(refusal, OVERWRITTEN)
-        if entry.finding in proven:
+        if _key(entry.finding, entry.object) in proven:
             return replace(entry, state=REPAIRED)
         if written.put_back(self.client):
             refusal = Refusal("unproven", "the finding was still there after the write, which was put back")

@@ -33,13 +33,20 @@ _APPLIES = "kubectl-client-side-apply"
 
 
 def find_owner(
-    target: Target, obj: Object, webhook: str, consent: Consent, *, also: tuple[str, ...] = ()
+    target: Target,
+    obj: Object,
+    webhook: str,
+    consent: Consent,
+    *,
+    also: tuple[str, ...] = (),
+    only_ours: bool = False,
 ) -> Refusal | None:
     """Return the refusal for a caBundle of another owner that the user did not accept, None if it may be written.
 
     also: the path in managedFields of another field that the same write changes, () for none.
+    only_ours: True if a tool of people is another owner too.
     """
-    owners = dict(_owners(target, obj, webhook, also))
+    owners = dict(_owners(target, obj, webhook, also, frozenset() if only_ours else BY_HAND))
     foreign = {word: line for word, line in owners.items() if not consent.covers(word, target)}
     if not foreign:
         return None
@@ -52,8 +59,10 @@ def find_owner(
     )
 
 
-def _owners(target: Target, obj: Object, webhook: str, also: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield the word of the option accept for each owner, with the evidence."""
+def _owners(
+    target: Target, obj: Object, webhook: str, also: tuple[str, ...], by_hand: frozenset[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the word of the option accept for each owner, with the evidence. by_hand: the field managers that are no owners."""
     writer = bundle_targets.find_bundle_writer(target, obj)
     if writer:
         yield writer.manager.key, "; ".join(writer.evidence)
@@ -62,7 +71,7 @@ def _owners(target: Target, obj: Object, webhook: str, also: tuple[str, ...]) ->
         if applied is not None and owns(_as_fields(applied), path):
             yield f"{FIELD_MANAGER}{_APPLIES}", f"the annotation {LAST_APPLIED} lists {path[-1][2:]}"
         for name, operation in find_field_managers(obj, path):
-            is_person = name in BY_HAND and operation != "Apply"
+            is_person = name in by_hand and operation != "Apply"
             if name != OWN_MANAGER and not is_person:
                 yield _word(name), f"the field manager {name} owns {path[-1][2:]}"
 

@@ -10,16 +10,25 @@ A new kind is a row: the checks that it answers, and a function that plans an ac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
-from . import bundle_repairs
-from .repair_model import Action, Case, Refusal
+from .._audit import cluster_data
+from . import bundle_repairs, rotation_repairs
+from .repair_model import Action, Case, Refusal, RotationOptions
+
+if TYPE_CHECKING:
+    from .._audit.cluster_data import ClusterData
 
 #: The checks that fold the faults of a caller into one finding.
 _FOLDED = ("conversion-dead", "apiservice-down")
 ADD_CA, SECURE = "add-ca", "secure-apiservice"
+ADD_SUCCESSOR, REMOVE_OUTGOING = "add-successor", "remove-outgoing"
+#: Without one of them, an audit does not know that a rotation has begun, or that a caBundle exists.
+_ROTATION = frozenset(
+    (*cluster_data.ESSENTIAL, cluster_data.CLUSTER_CA, cluster_data.API_SERVER, cluster_data.REQUESTS)
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,10 @@ class RepairKind:
     plan: Callable[[Case], Action | Refusal | None]
     #: Why it cannot be put back, "" if it can.
     final: str = ""
+    #: The sources of an audit that must be read completely.
+    needs: frozenset[str] = frozenset()
+    #: Returns what the kind waits for in the whole cluster.
+    wait: Callable[[ClusterData, RotationOptions], Refusal | None] = lambda _data, _options: None
 
 
 ROWS = (
@@ -42,9 +55,28 @@ ROWS = (
         bundle_repairs.plan_add_ca,
     ),
     RepairKind(SECURE, frozenset(("apiservice-insecure",)), bundle_repairs.plan_secure_apiservice),
+    RepairKind(
+        ADD_SUCCESSOR,
+        frozenset(("bundle-without-successor",)),
+        rotation_repairs.plan_add_successor,
+        needs=_ROTATION,
+    ),
+    RepairKind(
+        REMOVE_OUTGOING,
+        # Before the switch the first one tells what it waits for. After it, the second one names the objects.
+        frozenset(("cluster-ca-rotation", "outgoing-ca-left")),
+        rotation_repairs.plan_remove_outgoing,
+        needs=_ROTATION,
+        wait=rotation_repairs.find_wait,
+    ),
 )
 KINDS: Mapping[str, RepairKind] = {row.name: row for row in ROWS}
 CHECKS = frozenset(check for row in ROWS for check in row.checks)
+
+
+def sources_of(names: Iterable[str]) -> frozenset[str]:
+    """Return the sources of an audit that kinds need."""
+    return frozenset(source for name in names for source in KINDS[name].needs)
 
 
 def kinds_for(check: str) -> tuple[RepairKind, ...]:

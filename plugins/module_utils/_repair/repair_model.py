@@ -19,6 +19,7 @@ from .._text import shortened
 if TYPE_CHECKING:
     from .._approved_plan import PlanGuard
     from .._audit.cluster_data import CallPoint, ClusterData
+    from .._audit.eks_cas import EksCa
     from .._kube.access_review import Permission
     from .._kube.client import Client
     from .surroundings import Surroundings
@@ -39,6 +40,8 @@ class Refusal:
     reason: str
     remedy: str = ""
     evidence: tuple[str, ...] = ()
+    #: REFUSED, or WAITING if a later run may write.
+    state: str = REFUSED
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,18 @@ class RepairWrite:
 
 
 @dataclass(frozen=True)
+class RotationOptions:
+    """What the user knows about the rotation of the cluster's CA."""
+
+    #: The successor as PEM text, if the cluster publishes it and switches to it at one restart.
+    successor: str = ""
+    #: The CAs as Amazon EKS describes them.
+    eks_cas: tuple[EksCa, ...] = ()
+    #: True if the user confirms that every API server and every signer uses the successor.
+    is_confirmed: bool = False
+
+
+@dataclass(frozen=True)
 class RepairOptions:
     """The options of a task."""
 
@@ -84,6 +99,7 @@ class RepairOptions:
     proof_after: int = 60
     probe_urls: bool = False
     check_mode: bool = False
+    rotation: RotationOptions = RotationOptions()
 
 
 @dataclass(frozen=True)
@@ -141,10 +157,10 @@ class Repair:
     evidence: tuple[str, ...] = ()
     action: Action | None = field(default=None, compare=False)
 
-    def with_refusal(self, refusal: Refusal, state: str = REFUSED) -> Repair:
+    def with_refusal(self, refusal: Refusal, state: str = "") -> Repair:
         return replace(
             self,
-            state=state,
+            state=state or refusal.state,
             code=refusal.code,
             reason=refusal.reason,
             remedy=refusal.remedy,

@@ -98,8 +98,8 @@ def check(bundle: str) -> None:
 def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
     """Return the new PEM text of the bundle. It is the same text if no change is needed.
 
-    mode: "add" (the wanted certificates join the present ones), "exactly" (they replace them) or "absent" (they are
-    removed). Go ignores the order of certificates, and so does this function. A changed text has no duplicates, no
+    mode: "add" (the wanted certificates join the present ones), "append" (the same, and every present one stays), "exactly" (they
+    replace them) or "absent" (they are removed). Go ignores the order of certificates, and so does this function. A changed text has no duplicates, no
     text between the blocks, and no blocks without a certificate (a CustomResourceDefinition refuses them since
     Kubernetes 1.31). "add" also removes expired certificates.
     now: aware. Raises BundleError if every wanted certificate has expired, unless mode is "absent".
@@ -122,7 +122,8 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
         clean = len(pem_text.blocks(bundle)) == len(present)
         return bundle if clean and held == prints else _text(added)
     missing = [anchor for anchor in live if anchor.fingerprint not in held]
-    return _text([anchor for anchor in present if anchor.is_live(now)] + missing) if missing else bundle
+    kept = [anchor for anchor in present if mode == "append" or anchor.is_live(now)]
+    return _text(kept + missing) if missing else bundle
 
 
 @functools.lru_cache(maxsize=256)  # each step of a run reads the same bundle

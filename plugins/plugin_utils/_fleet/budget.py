@@ -22,7 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._text import s
 
 from .._report import run_statuses
 from .._variables.values import is_blank, shown
-from . import outcomes, stages
+from . import outcome_of_result, outcomes, stages
 from .run_state import ClusterState, RunState
 
 NAME = "certflow_max_failures"
@@ -68,7 +68,13 @@ def find_refusal(
     wrong = [host for host in failed if host in answers[:1] or (host in answers and host in canaries)]
     if budget.canary and wrong:
         return f"{some(wrong)} did not succeed as the canary, and no failure of a canary is tolerated"
-    waiting = [host for host in canaries if state.clusters[host].status == run_statuses.WAITING]
+    waiting = [
+        host
+        for host in canaries
+        # A phase that is not due on a canary stops no other cluster.
+        if state.clusters[host].status == run_statuses.WAITING
+        and outcome_of_result.REPAIRS not in state.clusters[host].outcome
+    ]
     if budget.canary == stages.NAMED and waiting and not stages.is_canary(stage):
         return f"{some(waiting)} of the stage {stages.CANARY} {'waits' if len(waiting) == 1 else 'wait'} for a window"
     if len(failed) > budget.limit:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds
+
 from .._variables import specs
 from .._variables.specs import Spec
 from . import outcome_of_result
@@ -24,7 +26,7 @@ from .outcome_of_result import OperationRun
 class FleetOperation:
     """A row of the table."""
 
-    #: The name in reports, plans and run files: that of the role, or of the module without a role.
+    #: The name in reports, plans and run files: that of the role, or of the module or the playbook without a role.
     name: str
     #: Return the reason and further fields of the report.
     describe: Callable[[OperationRun], dict[str, Any]]
@@ -32,6 +34,8 @@ class FleetOperation:
     role: str = ""
     #: Option of the module -> the variable of the playbook that sets it, {} if a role has the variables.
     options: Mapping[str, str] = field(default_factory=dict)
+    #: Option -> value of its variable -> value of the option. The first one is the default.
+    meanings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     #: The variable with further options of the module, "" for none.
     more_options: str = ""
     #: The tags with which a run writes nothing.
@@ -50,6 +54,8 @@ class FleetOperation:
     def option_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of the module. values: the variables that are set, with their rendered values."""
         own = {option: values[name] for option, name in self.options.items() if name in values}
+        for option, meanings in self.meanings.items():
+            own[option] = meanings[own.get(option) or next(iter(meanings))]
         return {**(values.get(self.more_options) or {}), **own}
 
     def is_selected(self, tags: Collection[str]) -> bool:
@@ -81,6 +87,22 @@ OPERATIONS = {
             "kinds": "certflow_repair_kinds",
             "accept": "certflow_repair_accept",
         },
+        more_options="certflow_repair_options",
+        reading_tags=frozenset(("plan",)),
+        verifies_by_plan=True,
+    ),
+    "cluster_ca": FleetOperation(
+        "cluster_ca",
+        outcome_of_result.describe_rotation,
+        options={
+            "kubeconfig": "certflow_kubeconfig",
+            "context": "certflow_context",
+            "cluster_uid": "certflow_cluster_uid",
+            "kinds": "certflow_ca_phase",
+            "accept": "certflow_repair_accept",
+            "cluster_ca": "certflow_cluster_ca",
+        },
+        meanings={"kinds": {"prepare": [kinds.ADD_SUCCESSOR], "finish": [kinds.REMOVE_OUTGOING]}},
         more_options="certflow_repair_options",
         reading_tags=frozenset(("plan",)),
         verifies_by_plan=True,

@@ -45,7 +45,7 @@ def outcome(describe: Callable[[OperationRun], dict[str, Any]], run: OperationRu
     describe: returns the reason and the further fields.
     """
     fields: dict[str, Any] = {"status": OK, "code": "", **describe(run)}
-    if run.is_planned:
+    if run.is_planned and fields["status"] == OK:
         fields["status"] = PLANNED
     elif run.is_changed:
         fields["status"] = CHANGED
@@ -124,6 +124,21 @@ def describe_repair(run: OperationRun) -> dict[str, Any]:
     return {
         "reason": ". Not repaired: ".join([reason, *([", ".join(left)] if left else [])]),
         **details(run.result),
+    }
+
+
+def describe_rotation(run: OperationRun) -> dict[str, Any]:
+    """Return the reason and the fields of a phase around the switch of a cluster's CA, with what the cluster waits for."""
+    repairs = run.result.get(REPAIRS) or ()
+    waits = [
+        f"{report_model.place(entry['object'])}: {entry['reason']}" for entry in repairs if is_left(entry)
+    ]
+    is_waiting = not run.is_changed and any(entry["state"] == WAITING for entry in repairs)
+    fields = describe_repair(run)
+    return {
+        **fields,
+        **({"status": WAITING} if is_waiting else {}),
+        "reason": "; ".join([fields["reason"], *waits]),
     }
 
 

@@ -58,7 +58,10 @@ STATUSES: dict[str, Status] = {
         "The run had `--check` and `certflow_fail_on_change`, and a real run would change the cluster.",
         is_failure=True,
     ),
-    WAITING: Status("The maintenance window of the cluster is closed. The reason has its next opening."),
+    WAITING: Status(
+        "The maintenance window of the cluster is closed, or the phase of the rotation of its CA is not due. The reason has the next"
+        " opening, or what the cluster waits for."
+    ),
     CHANGED: Status("The role ran and changed something."),
     PLANNED: Status(
         "The run had `--check`, or a tag that only reads. The reason says what a real run would change."

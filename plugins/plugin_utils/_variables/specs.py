@@ -24,7 +24,7 @@ Option = Mapping[str, Any]
 COLLECTION = Path(__file__).parents[3]
 ENTRY_POINT = "variables"
 #: The groups of playbooks in the table. A playbook with variables of its own is a group too.
-FLEET, AUDIT, REPAIR = "fleet", "audit", "repair"
+FLEET, AUDIT, REPAIR, CLUSTER_CA = "fleet", "audit", "repair", "cluster_ca"
 #: The beginning of the names of the playbooks' variables.
 PLAYBOOKS = "certflow"
 #: The variable with the pattern of the hosts. It is no variable of a host, so no value of it is checked here.

@@ -1,0 +1,178 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Repairs of the two ends of a rotation of the cluster's CA: add the successor to caBundles, and later remove the outgoing CA. Pure.
+
+The successor is added before the switch, so that no call fails at the switch, and also after it (aws/containers-roadmap#2874). The
+outgoing CA is removed only if it is proven that nothing needs it, and that the cluster does not return to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from .._audit.cluster_data import Backend, ClusterData, RotationData
+from .._csr.ca_rotation import ClusterCa, signer_of
+from .._times import format_time
+from .._webhook import bundle_content
+from .._x509 import certificate_facts
+from .bundle_repairs import (
+    ABSENT,
+    APPEND,
+    BundleAction,
+    BundleEdit,
+    ObjectChanged,
+    plan_edit,
+    read_chains,
+    refusal_of,
+)
+from .repair_model import WAITING, Case, Refusal, RotationOptions
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+#: A controller manager that has not switched may become the leader again, and sign with the outgoing CA.
+SETTLED_AFTER = timedelta(hours=24)
+#: cainjector reads the CA that it injects from its own ServiceAccount, once at its start
+#: (https://cert-manager.io/docs/concepts/ca-injector/).
+_INJECTS_OWN_CA = ("cert-manager.io/inject-apiserver-ca", "true")
+
+
+def plan_add_successor(case: Case) -> BundleAction | Refusal | None:
+    """Return the edit that adds the successor. Nothing is removed. None without a rotation."""
+    if case.data.ca is None:
+        return None
+    edit = _edit(case, (case.data.ca.rotation.successor,), APPEND)
+    at = case.finding.breaks_at
+    until = f" Calls fail from {format_time(at)} on" if at else ""
+    name, value = _INJECTS_OWN_CA
+    if (case.around.obj["metadata"].get("annotations") or {}).get(name) == value:
+        return Refusal(
+            "injected-at-start",
+            f"cainjector writes the CA that it read at its start, because of the annotation {name}.{until}",
+            "Restart the Deployment of cainjector",
+            state=WAITING,
+        )
+    planned = plan_edit(case, edit)
+    if isinstance(planned, Refusal) and until:
+        return replace(planned, reason=f"{planned.reason}.{until}")
+    return planned
+
+
+def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
+    """Return the edit that removes the outgoing CAs, if the rest of the caBundle verifies what every endpoint serves."""
+    ca, point = case.data.ca, case.point
+    if ca is None:
+        return None
+    backend = case.data.backends.get(point.backend, Backend(is_known=False))
+    if point.config.service is None or backend.is_external:
+        return Refusal(
+            "endpoint-unseen",
+            "its address may lead to several machines, so it is not proven that each of them has a new certificate",
+            "Check each machine. Then remove the outgoing CA with webhook_cabundle and mode absent",
+        )
+    seen = read_chains(case)
+    if isinstance(seen, Refusal):
+        return seen
+    for chain in seen:
+        leaf, sent = certificate_facts.load_leaf_and_chain(chain.chain_pem)
+        if ca.rotation.outgoing_of(leaf, sent):
+            end = format_time(leaf.not_valid_after_utc)
+            return Refusal(
+                "outgoing-served",
+                f"{chain.endpoint} serves a certificate of the outgoing CA until {end}",
+                "Let the owner of the certificate renew it",
+                state=WAITING,
+            )
+    edit = _edit(case, ca.rotation.outgoing, ABSENT)
+    left = bundle_content.merge(point.config.ca_bundle, edit.pem, mode=ABSENT, now=case.data.now)
+    refusal = refusal_of(case, left, seen)
+    if refusal:
+        return Refusal("still-needed", f"without the outgoing CA the API server would refuse it: {refusal}")
+    return plan_edit(case, edit)
+
+
+def _edit(case: Case, cas: Iterable[ClusterCa], mode: str) -> BundleEdit:
+    config, pem = case.point.config, "".join(ca.pem for ca in cas)
+    prints = tuple(entry.fingerprint for entry in bundle_content.certificates(pem))
+    return BundleEdit(config.webhook, config.service, pem, prints, config.pointer, mode=mode)
+
+
+def check_successor(data: ClusterData, options: RotationOptions) -> None:
+    """Raise ObjectChanged if the successor of the user is not the youngest CA of the cluster."""
+    wanted = {entry.fingerprint for entry in bundle_content.certificates(options.successor)}
+    if data.ca and not wanted <= data.ca.rotation.successor.fingerprints:
+        raise ObjectChanged(
+            "the given successor is not the youngest CA of this cluster",
+            evidence=[f"successor: {data.ca.rotation.successor}"],
+            remedy="Set successor to the CA that follows the one in use",
+            code="invalid-input",
+        )
+
+
+def find_wait(data: ClusterData, options: RotationOptions) -> Refusal | None:
+    """Return what the removal of the outgoing CA waits for in the whole cluster, None if it waits for nothing."""
+    return next(_waits(data, data.ca, options), None) if data.ca else None
+
+
+def _waits(data: ClusterData, ca: RotationData, options: RotationOptions) -> Iterator[Refusal]:
+    rotation, servers = ca.rotation, ca.servers
+    late = [address for address, is_new in servers.items() if is_new is False]
+    if late or not (rotation.is_switched and rotation.may_break_clients):
+        last = ca.eks.final_activation if ca.eks else None
+        until = f". Amazon EKS switches at {format_time(last)} at the latest" if last else ""
+        yield _wait("not-switched", f"the outgoing CA still signs{until}", "Switch to the successor", late)
+    outgoing = rotation.outgoing
+    if not any(entry.is_in(point.config.ca_bundle) for entry in outgoing for point in data.points):
+        return
+    if any(entry.has_rollback for entry in options.eks_cas):
+        yield _wait(
+            "rollback-available", "Amazon EKS can still return to the outgoing CA", "Wait until it cannot"
+        )
+    if not options.is_confirmed:
+        confirm = "Set confirmed if every API server and every signer uses the successor"
+        unseen = [address for address, is_new in servers.items() if is_new is None]
+        if unseen or not servers:
+            yield _wait(
+                "api-server-unseen",
+                "not every API server was asked which CA it uses",
+                f"Set probe_urls, and reach each address of the API server. {confirm}",
+                unseen,
+            )
+        if rotation.signer is None:
+            yield _wait("signer-unseen", "no certificate of a signer was seen since the switch", confirm)
+    until_ = switched_since(data, ca) + SETTLED_AFTER
+    if data.now < until_:
+        yield _wait(
+            "not-settled", f"the switch has to hold until {format_time(until_)}", "Run it again after that"
+        )
+
+
+def _wait(code: str, reason: str, remedy: str, evidence: Iterable[str] = ()) -> Refusal:
+    return Refusal(code, reason, remedy, tuple(evidence), state=WAITING)
+
+
+def switched_since(data: ClusterData, ca: RotationData) -> datetime:
+    """Return the time since which only the successor signs: its first certificate, or a later one of an outgoing CA.
+
+    The certificate of the API server counts only without another one, because it may have been made before the switch.
+    """
+    rotation = ca.rotation
+    chains = [
+        chain.chain_pem for backend in data.backends.values() for chain in backend.chains if chain.certificate
+    ]
+    leaves = [certificate_facts.load_leaf_and_chain(pem) for pem in (*data.issued.values(), *chains)]
+    api_server = certificate_facts.load_leaf_and_chain(data.api_server)
+    first = min(_begins((rotation.successor,), leaves), default=api_server[0].not_valid_before_utc)
+    return max((first, *_begins(rotation.outgoing, leaves)))
+
+
+def _begins(
+    cas: tuple[ClusterCa, ...], leaves: Iterable[tuple[Certificate, tuple[Certificate, ...]]]
+) -> Iterator[datetime]:
+    return (leaf.not_valid_before_utc for leaf, sent in leaves if signer_of(cas, leaf, sent))

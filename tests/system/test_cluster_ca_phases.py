@@ -1,0 +1,214 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The phases prepare and finish around a real rotation of the CA of a cluster, with calls of webhooks all the time."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_repair import OPERATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import rotation_repairs
+
+from tests.support import clusters
+from tests.support.audit_rig import AuditRig
+from tests.support.clusters import pki
+from tests.support.https_webhook import OneRequestHandler, WebhookServer, allow
+from tests.support.probe_rig import HOOKS
+from tests.support.repair_rig import states
+from tests.support.waiting import wait_for
+from tests.system.audit_matrix.kubelet import PortForwarder
+from tests.system.test_cluster_ca import Calls, with_ca
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clusters import Cluster
+    from tests.support.clusters.pki import KeyPair
+
+NODE = "node-a"
+PREPARE, FINISH = ["add-successor"], ["remove-outgoing"]
+
+
+class PodHook:
+    """A webhook of a pod whose owner issues its certificates with a CA of the cluster. Each call is a new connection."""
+
+    def __init__(self, rig: PhaseRig, name: str, *, by: str = "kubectl-create", **fields: Any) -> None:
+        self._rig = rig
+        self.name = name
+        self.full_name = f"{name}-{rig.name}"
+        self.server = WebhookServer(allow, rig.next_address())
+        self.server.RequestHandlerClass = OneRequestHandler
+        rig.servers.append(self.server)
+        self.issue(rig.old)
+        self.server.serve()
+        rig.make_service(name, self.server)
+        webhook = rig.webhook(
+            name=f"{self.full_name}.certflow.test",
+            service=name,
+            port=self.server.port,
+            bundle=rig.old.certificate_pem.decode(),
+            objectSelector={"matchLabels": {"probe": name}},
+            **fields,
+        )
+        body = {"metadata": {"name": self.full_name}, "webhooks": [webhook]}
+        rig.cluster.api("POST", f"{HOOKS}?fieldManager={by}", body)
+        rig.made.append(f"{HOOKS}/{self.full_name}")
+
+    def issue(self, ca: KeyPair) -> None:
+        self.server.present(pki.issue(ca, "hook", names=(f"{self.name}.{self._rig.name}.svc",)))
+
+    def is_called(self) -> bool:
+        """Return True if a request that it matches is accepted, and reaches it."""
+        before = len(self.server.calls)
+        return self._rig.ask(self.name) == "accepted" and len(self.server.calls) > before
+
+    def trusts(self, ca: KeyPair) -> bool:
+        webhook = self._rig.cluster.api("GET", f"{HOOKS}/{self.full_name}")["webhooks"][0]
+        return ca.certificate_pem in base64.b64decode(webhook["clientConfig"]["caBundle"])
+
+
+class PhaseRig(AuditRig):
+    """A cluster before a rotation, with pods whose ports a small kubelet forwards."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster)
+        self._addresses: dict[str, str] = {}
+        self._kubelet = PortForwarder(self._addresses)
+        status = {
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._kubelet.port}},
+        }
+        cluster.api("POST", "/api/v1/nodes", {"metadata": {"name": NODE}, "status": status})
+        self.rotation = cluster.rotation()
+        self.old, self.new = self.rotation.outgoing, self.rotation.successor
+
+    def close(self) -> None:
+        super().close()
+        self._kubelet.close()
+
+    def next_address(self) -> str:
+        """Return an address for a Service."""
+        return f"127.96.2.{len(self._addresses) + 1}"
+
+    def make_service(self, name: str, server: WebhookServer) -> None:
+        """Create a Service with one pod, which is the server."""
+        address, port = str(server.server_address[0]), server.port
+        self._addresses[f"{self.name}/{name}"] = address
+        namespace = f"/api/v1/namespaces/{self.name}"
+        spec: dict[str, Any] = {"clusterIP": address, "selector": {"app": name}, "ports": [{"port": port}]}
+        self.make(f"{namespace}/services", {"metadata": {"name": name}, "spec": spec})
+        spec = {
+            "nodeName": NODE,
+            "automountServiceAccountToken": False,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "webhook", "image": "webhook"}],
+        }
+        self.make(f"{namespace}/pods", {"metadata": {"name": name, "labels": {"app": name}}, "spec": spec})
+        labels = {
+            "kubernetes.io/service-name": name,
+            "endpointslice.kubernetes.io/managed-by": "certflow.test",
+        }
+        endpoint = {
+            "addresses": [f"10.244.0.{len(self._addresses)}"],
+            "nodeName": NODE,
+            "targetRef": {"kind": "Pod", "namespace": self.name, "name": name},
+            "conditions": {"ready": True},
+        }
+        slice_ = {
+            "metadata": {"name": name, "labels": labels},
+            "addressType": "IPv4",
+            "endpoints": [endpoint],
+            "ports": [{"port": port, "name": ""}],
+        }
+        self.make(f"/apis/discovery.k8s.io/v1/namespaces/{self.name}/endpointslices", slice_)
+
+    def run(self, kinds: list[str], *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+        """Run a phase with a kubeconfig that trusts both CAs."""
+        given = {
+            "kinds": kinds,
+            "kubeconfig": with_ca(self, self.old, self.new),
+            "probe_urls": True,
+            "proof_after": 1,
+            "wait_timeout": 30,
+            "cluster_ca": {"confirmed": True},
+            **options,
+        }
+        return self.operate(OPERATION, check_mode=check_mode, **given)
+
+
+@pytest.fixture
+def rig() -> Iterator[PhaseRig]:
+    with clusters.running({"phases": "local-services"}) as fleet:
+        rig = PhaseRig(fleet["phases"])
+        try:
+            yield rig
+        finally:
+            rig.close()
+
+
+def of_cluster(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return state and code of what a phase waits for in the whole cluster."""
+    return [
+        (entry["state"], entry["code"])
+        for entry in result["repairs"]
+        if entry["object"]["kind"] == "ConfigMap"
+    ]
+
+
+def of_hook(result: dict[str, Any], hook: PodHook) -> list[tuple[str, str]]:
+    return [(state, code) for _check, state, code in states(result, hook.full_name)]
+
+
+def test_a_rotation_from_the_preparation_to_the_end(rig: PhaseRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready, late = PodHook(rig, "ready"), PodHook(rig, "late")
+    control = PodHook(rig, "control", by="example-operator")
+    for hook in (ready, late, control):
+        wait_for(hook.is_called)
+    for phase in (PREPARE, FINISH):
+        assert rig.run(phase)["repairs"] == []
+
+    rig.rotation.publish()
+    assert of_cluster(rig.run(FINISH)) == [("waiting", "not-switched")]
+    plan = rig.run(PREPARE, check_mode=True)
+    assert of_hook(plan, ready) == [("planned", "")], plan
+    assert rig.writes() == []
+    result = rig.run(PREPARE, approved_plan=plan["plan_digests"])
+    assert of_hook(result, ready) == of_hook(result, late) == [("repaired", "")], result
+    assert of_hook(result, control) == [("refused", "owned-by-another")]
+    assert ready.trusts(rig.old)
+    assert ready.trusts(rig.new)
+    assert not rig.run(PREPARE)["changed"]
+
+    with Calls(ready, late, control) as calls:  # type: ignore[arg-type]
+        rig.rotation.switch()
+        for hook in (ready, control):
+            hook.issue(rig.new)
+        wait_for(lambda: not control.is_called())
+        wait_for(ready.is_called)
+    assert len(calls.results["ready"]) > 2
+    assert {name: all(results) for name, results in calls.results.items()} == {
+        "ready": True,
+        "late": True,
+        "control": False,
+    }
+
+    assert of_cluster(rig.run(FINISH)) == [("waiting", "not-settled")]
+    monkeypatch.setattr(rotation_repairs, "SETTLED_AFTER", datetime.timedelta(0))
+    assert of_cluster(rig.run(FINISH, cluster_ca={"confirmed": False}, probe_urls=False)) == [
+        ("waiting", "api-server-unseen")
+    ]
+    result = rig.run(FINISH)
+    assert of_hook(result, ready) == [("repaired", "")], result
+    assert of_hook(result, late) == [("waiting", "outgoing-served")]
+    assert of_hook(result, control) == [("refused", "still-needed")]
+    assert (ready.trusts(rig.old), ready.trusts(rig.new)) == (False, True)
+    assert late.trusts(rig.old)
+    wait_for(ready.is_called)
+    late.issue(rig.new)
+    assert of_hook(rig.run(FINISH), late) == [("repaired", "")]
+    wait_for(late.is_called)

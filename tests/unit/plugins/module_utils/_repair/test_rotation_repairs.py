@@ -1,0 +1,104 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the removal of the outgoing CA waits for, and the outcome of such a cluster in a fleet run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.eks_cas import EksCa
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds, rotation_repairs
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import RotationOptions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_content
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcome_of_result
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import OPERATIONS
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcome_of_result import OperationRun
+
+from tests.support.authority import DAY, NOW, Issued, authority, issue
+from tests.unit.plugins.module_utils._audit.checks.test_rotation_checks import BOTH, NEW, OLD, rotating
+from tests.unit.plugins.module_utils._audit.world import config, point
+
+pytestmark = pytest.mark.quick
+
+SWITCHED: dict[str, Any] = {"served_by": NEW, "api": NEW, "servers": {"10.0.0.1:6443": True}}
+HOUR = timedelta(hours=1)
+
+
+def signed(ca: Issued, age: timedelta) -> dict[str, str]:
+    return {"csr": issue("leaf", ca, not_before=NOW - age).pem}
+
+
+@pytest.mark.parametrize(
+    ("options", "issued", "known", "code"),
+    [
+        ({}, {}, {}, "not-switched"),
+        ({"api": NEW}, {}, {}, "not-switched"),
+        ({**SWITCHED, "servers": {"a": True, "b": False}}, {}, {"is_confirmed": True}, "not-switched"),
+        (SWITCHED, {}, {"eks_cas": (EksCa("00", has_rollback=True),)}, "rollback-available"),
+        ({**SWITCHED, "servers": {}}, {}, {}, "api-server-unseen"),
+        ({**SWITCHED, "servers": {"a": True, "b": None}}, {}, {}, "api-server-unseen"),
+        ({**SWITCHED, "servers": {}}, {}, {"is_confirmed": True}, ""),
+        (SWITCHED, {}, {}, ""),
+        (SWITCHED, signed(OLD, 23 * HOUR), {}, "not-settled"),
+        (SWITCHED, signed(OLD, 25 * HOUR), {}, ""),
+        (SWITCHED, signed(NEW, HOUR), {}, ""),
+    ],
+)
+def test_what_the_whole_cluster_waits_for(options: Any, issued: Any, known: Any, code: str) -> None:
+    data = replace(rotating(point(config(BOTH)), **options), issued=issued)
+    refusal = rotation_repairs.find_wait(data, RotationOptions(**known))
+    assert (refusal.code if refusal else "") == code
+
+
+def test_without_the_outgoing_ca_in_a_bundle_nothing_waits_after_the_switch() -> None:
+    data = rotating(point(config(NEW.pem)), **{**SWITCHED, "servers": {}})
+    assert rotation_repairs.find_wait(data, RotationOptions()) is None
+
+
+def test_the_successor_of_the_user_is_the_youngest_ca() -> None:
+    data = rotating(point(config(BOTH)))
+    rotation_repairs.check_successor(data, RotationOptions(NEW.pem))
+    with pytest.raises(CertflowError) as caught:
+        rotation_repairs.check_successor(data, RotationOptions(OLD.pem))
+    assert caught.value.code == "invalid-input"
+
+
+def test_an_appended_ca_removes_no_expired_one() -> None:
+    expired = authority("gone", not_after=NOW - DAY)
+    merged = bundle_content.merge(expired.pem, NEW.pem, mode="append", now=NOW)
+    assert len(bundle_content.certificates(merged)) == 2
+
+
+@pytest.mark.parametrize(
+    ("phase", "kind"),
+    [({}, kinds.ADD_SUCCESSOR), ({"certflow_ca_phase": "finish"}, kinds.REMOVE_OUTGOING)],
+)
+def test_a_phase_is_a_kind_of_repair(phase: dict[str, str], kind: str) -> None:
+    assert OPERATIONS["cluster_ca"].option_values(phase)["kinds"] == [kind]
+
+
+@pytest.mark.parametrize(
+    ("states", "is_changed", "is_planned", "status"),
+    [
+        ([], False, False, "ok"),
+        ([], False, True, "planned"),
+        (["waiting"], False, False, "waiting"),
+        (["waiting"], False, True, "waiting"),
+        (["repaired", "waiting"], True, False, "changed"),
+        (["refused"], False, False, "ok"),
+    ],
+)
+def test_a_phase_that_is_not_due_waits(
+    states: list[str], is_changed: bool, is_planned: bool, status: str
+) -> None:
+    place = {"kind": "ConfigMap", "namespace": "kube-system", "name": "kube-root-ca.crt"}
+    repairs = [{"state": state, "code": "", "reason": "why", "object": place} for state in states]
+    run = OperationRun({"repairs": repairs}, is_changed, is_planned)
+    outcome = outcome_of_result.outcome(OPERATIONS["cluster_ca"].describe, run)
+    assert outcome["status"] == status
