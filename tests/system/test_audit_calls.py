@@ -22,15 +22,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_cabundle
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import compare, report_model
 from cryptography import x509
 
 from tests.support import clusters
 from tests.support.audit_rig import NOW, AuditRig, as_pair, audit_as_auditor, failed, leaf
 from tests.support.authority import DAY, Issued, authority, new_key
-from tests.support.bundle_rig import DEFINITION, PATHS, ca
+from tests.support.bundle_rig import DEFINITION, PATHS, VALIDATING, ca, pem
 from tests.support.clusters import AdminApiError
 from tests.support.https_webhook import WebhookServer, allow
+from tests.support.rig import operate
 from tests.support.waiting import wait_for
 from tests.system.fault_injection import proxy
 
@@ -261,6 +263,42 @@ def test_the_ca_in_use_counts_and_not_one_of_the_same_name(rig: AuditRig, publis
     assert finding["breaks_at"] == (
         (NOW + 40 * DAY).strftime("%Y-%m-%dT%H:%M:%SZ") if status == "fail" else None
     )
+
+
+# Fields of a newer API
+
+
+def test_a_field_beside_a_bundle_that_is_not_known_is_left_and_reported(rig: AuditRig) -> None:
+    """No release of Kubernetes has such a field, so a proxy adds it to the answers of the API server."""
+    name = rig.hook("newer")
+
+    def add_field(exchange: Exchange) -> None:
+        answer = exchange.send()
+        if exchange.path.startswith(PATHS[VALIDATING]):
+            body = json.loads(answer.body)
+            for obj in body.get("items", [body]):
+                if obj["metadata"]["name"] == name:
+                    obj["webhooks"][0]["clientConfig"]["trustBundleRef"] = {"name": "example"}
+            answer = replace(answer, body=json.dumps(body).encode())
+        exchange.answer(answer)
+
+    before = rig.cluster.api("GET", f"{PATHS[VALIDATING]}/{name}")["webhooks"]
+    front = proxy.Proxy(rig.cluster)
+    front.inject(lambda _number: add_field)
+    kubeconfig = rig.proxied(front.url)
+    try:
+        result = rig.audit(kubeconfig=kubeconfig)
+        target = {"kind": VALIDATING, "name": name}
+        options = {"kubeconfig": kubeconfig, "targets": [target], "ca_bundle": pem("other")}
+        written = operate(webhook_cabundle.OPERATION, options)
+    finally:
+        front.close()
+    found = [one for one in result["findings"] if one["check"] == "trust-field-unknown"]
+    assert [(one["object"]["name"], one["severity"]) for one in found] == [(name, "info")]
+    assert written["changed"]
+    after = rig.cluster.api("GET", f"{PATHS[VALIDATING]}/{name}")["webhooks"]
+    assert after[0]["clientConfig"].pop("caBundle") != before[0]["clientConfig"].pop("caBundle")
+    assert after == before
 
 
 # Certificates of cert-manager

@@ -9,18 +9,23 @@ from __future__ import annotations
 import base64
 import datetime
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 
+from tests.support import clusters
 from tests.support.audit_rig import DAY, NOW, AuditRig, checks, failed, leaf, old_ca
 from tests.support.clusters.client import AdminClient
 from tests.support.probe_rig import DEFINITIONS, HOOKS
+from tests.support.rig import operate
 from tests.support.waiting import wait_for
 from tests.system.fault_injection import proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.clusters import Fleet
 
@@ -84,6 +89,70 @@ def test_a_setting_is_found_and_nothing_else(
     for number, _other in enumerate(others):
         name = f"{check}-not-{number}-{rig.name}"
         assert checks(settings, name, with_info=True) == ["endpoint-external"]
+
+
+def test_a_webhook_that_its_project_no_longer_has(rig: AuditRig) -> None:
+    """Another Service, and a label with the release that has no webhook, are the webhooks of other programs."""
+    removed, service = "validate.gateway.networking.k8s.io", "gateway-api-admission-server"
+    cases: dict[str, tuple[str, dict[str, str]]] = {
+        "left": (service, {"app.kubernetes.io/version": "v1.0.0"}),
+        "unlabelled": (service, {}),
+        "newer": (service, {"app.kubernetes.io/version": "v1.1.0"}),
+        "other": ("hook", {}),
+    }
+    for name, (called, labels) in cases.items():
+        hook = rig.webhook(name=removed, service=called, failurePolicy="Ignore")
+        body = {"metadata": {"name": f"{name}-{rig.name}", "labels": labels}, "webhooks": [hook]}
+        rig.make(HOOKS, body)
+    result = rig.audit()
+    found = {
+        name for name in cases if "webhook-obsolete" in checks(result, f"{name}-{rig.name}", with_info=True)
+    }
+    assert found == {"left", "unlabelled"}
+    assert {one["severity"] for one in result["findings"] if one["check"] == "webhook-obsolete"} == {"info"}
+
+
+IN_FILE = """
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: guard.static.k8s.io}
+webhooks:
+  - name: guard.certflow.test
+    clientConfig: {url: "https://127.0.0.1:1/"}
+    rules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [configmaps]}]
+    failurePolicy: Ignore
+    sideEffects: None
+    admissionReviewVersions: [v1]
+"""
+OF_FILES = """
+apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+  - name: ValidatingAdmissionWebhook
+    configuration:
+      apiVersion: apiserver.config.k8s.io/v1
+      kind: WebhookAdmissionConfiguration
+      staticManifestsDir: DIRECTORY
+"""
+
+
+def test_webhooks_from_files_are_reported(
+    rig: AuditRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API does not show them, so only the metrics do. Their names in the metrics need no suffix."""
+    assert checks(rig.audit(), "kube-apiserver", with_info=True) == []
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests" / "guard.yaml").write_text(IN_FILE)
+    (tmp_path / "admission.yaml").write_text(OF_FILES.replace("DIRECTORY", str(tmp_path / "manifests")))
+    row = clusters.PROFILES["onprem"]
+    flag = f"--admission-control-config-file={tmp_path / 'admission.yaml'}"
+    monkeypatch.setitem(clusters.PROFILES, "onprem", replace(row, apiserver=(*row.apiserver, flag)))
+    with clusters.running({"files": "onprem"}) as fleet:
+        result = operate(OPERATION, {"kubeconfig": str(fleet["files"].kubeconfig)})
+        assert not fleet["files"].api("GET", HOOKS)["items"]
+    (finding,) = [one for one in result["findings"] if one["object"]["name"] == "kube-apiserver"]
+    assert (finding["check"], finding["severity"]) == ("webhook-in-file", "info")
+    assert finding["evidence"] == ["ValidatingAdmissionWebhook"]
 
 
 def test_versions_that_pass_a_webhook_by(rig: AuditRig) -> None:

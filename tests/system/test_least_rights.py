@@ -267,6 +267,10 @@ def of_all(place: LimitedRig) -> Run:
     return place.rig.info
 
 
+def of_pod_certificates(place: LimitedRig) -> Run:
+    return lambda **who: place.rig.info(gather=["pod_certificates"], **who)
+
+
 def of_an_unserved_signer(place: LimitedRig) -> Run:
     name = place.rig.run(signer_name="nobody.example.com/serving", **TWO_STEP)["csr"]["name"]
     return lambda **who: place.rig.info(name=name, **who)
@@ -277,7 +281,7 @@ SCENARIOS: dict[str, list[Callable[[LimitedRig], Run]]] = {
     "approve": [a_decision, *map(a_decision_for, serving_signers())],
     "bundle": [bundles, bundles_of_a_signer],
     "discover": [a_discovery],
-    "explain": [an_explanation, of_all, of_an_unserved_signer],
+    "explain": [an_explanation, of_all, of_an_unserved_signer, of_pod_certificates],
     "probe": [throw_away(KUBELET_SERVING)],
     "prove": [an_admission, a_mutating_one, a_conversion, an_aggregated_api, pods_behind_it],
     "request": [a_new_one, for_an_address, a_renewal, the_second_step, of_a_published_ca, the_way_back],
@@ -314,6 +318,7 @@ MISSED_IN: dict[tuple[str, str, str], Callable[[LimitedRig], Run]] = {
     ("prove", "pods/portforward", "create"): pods_behind_it,
     ("explain", CSR, "list"): of_all,
     ("explain", "events", "list"): of_an_unserved_signer,
+    ("explain", "podcertificaterequests", "list"): of_pod_certificates,
 }
 # Verbs that are required although the file says "Optional, and needed for state: absent".
 NEEDED = {("request", "secrets", "delete"), ("request", CSR, "delete"), ("store", "secrets", "delete")}
@@ -345,6 +350,7 @@ SAYS: dict[tuple[str, str, str], str] = {
     ("explain", "leases", "get"): "cannot read Lease",
     ("explain", "pods", "list"): "cannot read pods in kube-system",
     ("explain", "events", "list"): "cannot read Events",
+    ("explain", "podcertificaterequests", "list"): "cannot list",
     # Needed only for a request to one of cert-manager's signers.
     ("explain", "issuers", "get"): "",
     ("explain", "clusterissuers", "get"): "",

@@ -16,6 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks 
     check_row,
     check_table,
     control_plane_requests,
+    removed_webhooks,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import PERMISSIONS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import signer_stats
@@ -52,6 +53,7 @@ def checks() -> str:
         "audit",
         "Made by `make docs` from the table in plugins/module_utils/_audit/checks/check_table.py.",
         pending=pending,
+        pod_pending=gather.POD_PENDING_AFTER // timedelta(minutes=1),
         approved=approved,
         declarable="".join(declarable),
         overview="".join(overview),
@@ -60,6 +62,11 @@ def checks() -> str:
             for category, title in CATEGORIES.items()
         ],
         critical="".join(_critical()),
+        removed="".join(
+            f"| {row.project} | {row.release} | {', '.join(f'`{name}`' for name in row.webhooks)} | `{row.service}` "
+            f"| {_linked(row.source)} |\n"
+            for row in removed_webhooks.REMOVED_WEBHOOKS
+        ),
     )
 
 

@@ -41,6 +41,7 @@ CALLERS: Mapping[str, str] = {
     DEFINITION: CONVERSION,
     API_SERVICE: AGGREGATION,
 }
+_RELEASE = "app.kubernetes.io/version"
 # The annotation holds the whole object, with its schema.
 _DROPPED_ANNOTATIONS = (_managers.LAST_APPLIED,)
 _KEPT_METADATA = ("name", "uid", "labels", "ownerReferences", "creationTimestamp", "deletionTimestamp")
@@ -112,6 +113,7 @@ def points_of(kind: str, obj: Object) -> Iterator[CallPoint]:
             is_verified=is_verified,
             bundle_writers=writers,
             certificate=_certificate(obj["metadata"]),
+            release=str((obj["metadata"].get("labels") or {}).get(_RELEASE) or ""),
         )
 
 

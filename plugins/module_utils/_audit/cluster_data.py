@@ -39,6 +39,7 @@ CONFIGURATIONS, DEFINITIONS, API_SERVICES = "configurations", "definitions", "ap
 NAMESPACES, SERVICES, PORT_FORWARD, PODS = admission_match.NAMESPACES, "services", "port-forward", "pods"
 NODES = "nodes"
 REQUESTS, EVENTS, METRICS = "requests", "events", "metrics"
+POD_CERTIFICATES = "pod-certificates"
 CONDITIONS, VERSIONS = admission_match.CONDITIONS, admission_match.VERSIONS
 ENDPOINTS, SNAPSHOT = "endpoints", "snapshot-controller"
 IDENTITY = "identity"
@@ -70,6 +71,7 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     PODS: (Permission("list", "", "pods"),),
     NODES: (Permission("list", "", "nodes"),),
     REQUESTS: (Permission("list", "certificates.k8s.io", "certificatesigningrequests"),),
+    POD_CERTIFICATES: (Permission("list", "certificates.k8s.io", "podcertificaterequests"),),
     EVENTS: (Permission("list", "", "events"),),
     METRICS: (Permission("get", "", "/metrics"),),
     IDENTITY: (Permission("get", "", "namespaces", name="kube-system"),),
@@ -109,6 +111,7 @@ _OBJECTS: Mapping[str, tuple[str, ...]] = {
     DEFINITIONS: (_DEFINITIONS,),
     API_SERVICES: (every("APIService"),),
     REQUESTS: (every("CertificateSigningRequest"),),
+    POD_CERTIFICATES: (every("PodCertificateRequest"),),
     METRICS: (*_HOOKS, _DEFINITIONS),
     IDENTITY: ("Namespace kube-system",),
     CLUSTER_CA: _SERVING,
@@ -196,6 +199,8 @@ class CallPoint:
     bundle_writers: tuple[str, ...] = ()
     #: Namespace and name of the Certificate of cert-manager whose CA is injected, None without the annotation.
     certificate: tuple[str, str] | None = None
+    #: The release of its program by the object's label, "" without one.
+    release: str = ""
 
     @property
     def backend(self) -> BackendKey:
@@ -308,7 +313,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class StuckRequest:
-    """A CSR that is not issued."""
+    """A CSR or a PodCertificateRequest that is not issued."""
 
     object: AuditedObject
     diagnosis: Diagnosis
@@ -369,6 +374,8 @@ class ClusterData:
     counters_after: Mapping[str, float] | None = None
     #: The same of an earlier audit, None without one.
     counters_previous: Mapping[str, float] | None = None
+    #: What the metrics show of webhooks that the API server reads from files, None if they could not be read.
+    file_webhooks: tuple[str, ...] | None = None
     #: The chain that the API server serves as PEM text, leaf first, "" without TLS.
     api_server: str = ""
     #: The CAs of the API server that the cluster publishes as PEM text, "" if they could not be read.

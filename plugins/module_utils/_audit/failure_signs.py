@@ -22,6 +22,11 @@ SELECTOR = "type=Warning,reason=FailedCreate"
 _REJECTIONS = "apiserver_admission_webhook_rejection_count"
 _IGNORED = "apiserver_admission_webhook_fail_open_count"
 _CONVERSION = "apiserver_conversion_webhook_request_total"
+# The marks of webhooks from files (KEP-5793, k8s.io/apiserver pkg/admission/plugin/manifest). Only the names of their
+# configurations need the suffix, and the counters have the names of webhooks.
+_FILES = "apiserver_manifest_admission_config_controller_last_config_info"
+_CALLS = "apiserver_admission_webhook_request_total"
+_PLUGINS, _IN_FILE = "AdmissionWebhook", ".static.k8s.io"
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _LINE = re.compile(r"(\w+)\{(.*)\} ([0-9.eE+]+)")
 # k8s.io/apiserver pkg/admission/plugin/webhook/errors: failed calling webhook "NAME": ...
@@ -46,6 +51,17 @@ def read_counters(text: str) -> dict[str, float]:
             with check_shape("a counter of the API server"):
                 found[name] = found.get(name, 0.0) + float(match[3])
     return found
+
+
+def find_file_webhooks(text: str) -> tuple[str, ...]:
+    """Return what the metrics of an API server name of webhooks that it reads from files: admission plugins and webhooks."""
+    found: dict[str, None] = {}
+    for line in text.splitlines():
+        match = _LINE.match(line) if line.startswith((_FILES, _CALLS)) else None
+        labels = dict(_LABEL.findall(match[2])) if match else {}
+        if labels.get("plugin", "").endswith(_PLUGINS) or labels.get("name", "").endswith(_IN_FILE):
+            found[labels.get("plugin") or labels["name"]] = None
+    return tuple(found)
 
 
 def _counted(metric: str, labels: Mapping[str, str]) -> str:

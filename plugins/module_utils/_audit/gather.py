@@ -20,7 +20,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from .._csr.csr_content import COLLECTION
-from .._diagnosis import signer_stats
+from .._diagnosis import pod_certificates, signer_stats
 from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
 from .._diagnosis.diagnosis import Diagnosis
@@ -61,6 +61,7 @@ from .cluster_data import (
     NAMESPACES,
     NODES,
     PERMISSIONS,
+    POD_CERTIFICATES,
     PODS,
     REQUESTS,
     ROOT_CA,
@@ -94,6 +95,8 @@ DEFINITIONS_PAGE = "50"
 #: The share of the time after which no further endpoint is read, so that the result is complete in time.
 READING_SHARE = 0.8
 PENDING_AFTER = timedelta(hours=1)
+#: kube-controller-manager deletes PodCertificateRequests after 15 minutes, and a signer answers within seconds.
+POD_PENDING_AFTER = timedelta(minutes=2)
 EVENTS_AFTER = timedelta(hours=1)
 EVENTS_LIMIT = "500"
 UNREADABLE_HAZARD = "unreadable"
@@ -116,6 +119,7 @@ class _Gatherer:
         now = time.monotonic()
         until = now + (client.deadline - now) * READING_SHARE
         self._truncated: set[Any] = set()
+        self._file_webhooks: tuple[str, ...] | None = None
         self._services = ServiceReader(client, self._reads)
         self._chains = ChainReader(client, self._reads, options, until)
 
@@ -140,6 +144,8 @@ class _Gatherer:
         )
         data = reads.read(CLUSTER_CA, lambda: self._with_cluster_ca(data), data)
         data = reads.read(REQUESTS, lambda: self._with_requests(data), data)
+        of_pods = reads.collect(POD_CERTIFICATES, self._pod_requests)
+        data = replace(data, requests=(*data.requests, *of_pods))
         data = replace(data, backends=self._chains.with_chains(data.points, found))
         data = replace(data, ca=gather_rotation.read(client, reads, self._options, data))
         previous = self._options.previous_counters
@@ -148,6 +154,7 @@ class _Gatherer:
             counters_before=counters,
             counters_previous=previous,
             counters_after=None if counters is None else self._counters(),
+            file_webhooks=self._file_webhooks,
             truncated=frozenset(self._truncated),
             snapshot_hazards=reads.read(SNAPSHOT, self._snapshot_hazards, None),
             endpoints_left_out=self._chains.left_out,
@@ -320,7 +327,9 @@ class _Gatherer:
 
     def _read_counters(self) -> dict[str, float] | None:
         try:
-            return failure_signs.read_counters(self._client.text("/metrics"))
+            text = self._client.text("/metrics")
+            self._file_webhooks = failure_signs.find_file_webhooks(text)
+            return failure_signs.read_counters(text)
         except NotFound as error:
             self._reads.note(Gap(METRICS, reason_of(error)))
             return None
@@ -338,6 +347,20 @@ class _Gatherer:
             stuck = [_stuck(csr, evidence, self._client.now()) for csr in csrs]
             issued = gather_rotation.newest_issued(csrs)
         return replace(data, requests=tuple(filter(None, stuck)), request_count=len(csrs), issued=issued)
+
+    def _pod_requests(self) -> Iterator[StuckRequest]:
+        """Yield the PodCertificateRequests that are denied or failed, or wait longer than a signer takes."""
+        version, requests = pod_certificates.read(self._client)
+        for obj, diagnosis in requests:
+            with check_shape("a PodCertificateRequest"):
+                since, state = signer_stats.approved_at(obj), pod_certificates.state_of(obj)
+                name, namespace, uid = (
+                    str(obj["metadata"].get(key, "")) for key in ("name", "namespace", "uid")
+                )
+            waits = state == pod_certificates.PENDING and self._client.now() - since < POD_PENDING_AFTER
+            if diagnosis and state != pod_certificates.ISSUED and not waits:
+                subject = AuditedObject("PodCertificateRequest", name, version, namespace, uid)
+                yield StuckRequest(subject, diagnosis, since)
 
     def _with_cluster_ca(self, data: ClusterData) -> ClusterData:
         namespace, name = ROOT_CA

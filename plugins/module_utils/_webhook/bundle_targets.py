@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable
 from urllib.parse import urlsplit
 
@@ -61,6 +61,8 @@ class ClientConfig:
     ca_bundle: str
     #: Of the Service, or of the URL.
     port: int = 443
+    #: The fields of the place that this collection does not know. They may change what the API server trusts.
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class TargetKind:
     locate: Callable[[Target, Object], Iterator[tuple[str, str, Object]]]
     #: Where the API defines the field.
     source: str
+    #: The fields of the place.
+    fields: frozenset[str] = frozenset(("url", "service", "caBundle"))
 
 
 def _webhooks(_target: Target, obj: Object) -> Iterator[tuple[str, str, Object]]:
@@ -140,6 +144,9 @@ KINDS = {
         ".spec.caBundle",
         _api_service,
         source="k8s.io/kube-aggregator apiregistration/v1 APIServiceSpec",
+        fields=frozenset(
+            "service group version insecureSkipTLSVerify caBundle groupPriorityMinimum versionPriority".split()
+        ),
     ),
 }
 
@@ -217,7 +224,11 @@ def client_configs(
     calls another Service, or if no client configuration is left, and MalformedObject.
     """
     with check_shape(target):
-        configs = [_client_config(*place) for place in KINDS[target.kind].locate(target, obj)]
+        row = KINDS[target.kind]
+        configs = [
+            replace(_client_config(*place), unknown=tuple(sorted(set(place[2]) - row.fields)))
+            for place in row.locate(target, obj)
+        ]
     present = [config.webhook for config in configs]
     for name in target.webhooks:
         if name not in present:

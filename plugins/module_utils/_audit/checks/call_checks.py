@@ -64,6 +64,16 @@ def check_points(data: ClusterData) -> Iterator[AuditFinding]:
         yield from check_point(data, point)
 
 
+def check_fields(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the finding about fields beside each caBundle, which a newer version of Kubernetes may have."""
+    for point in data.points:
+        unknown = point.config.unknown
+        words = f"{point.object} has {', '.join(unknown)} beside caBundle, which the audit does not know"
+        yield AuditFinding(
+            "trust-field-unknown", FAIL if unknown else PASS, point.object, words if unknown else ""
+        )
+
+
 def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
     """Yield the findings about one place that tells the API server what to call."""
     backend = data.backends.get(point.backend, Backend(is_known=False))

@@ -101,8 +101,17 @@ def _conversion_calls(data: ClusterData, points: list[CallPoint]) -> AuditFindin
     return AuditFinding("calls-fail", PASS, subject, evidence=(_ONE_SERVER,))
 
 
+def check_file_webhooks(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the finding about webhooks that are not in the API."""
+    if data.file_webhooks:
+        words = "The API server reads webhooks from files, and the audit cannot check their CA bundles"
+        yield AuditFinding("webhook-in-file", FAIL, API_SERVER, words, data.file_webhooks[:MOST_LINES])
+    elif data.file_webhooks is not None:
+        yield AuditFinding("webhook-in-file", PASS, API_SERVER, evidence=(_ONE_SERVER,))
+
+
 def check_requests(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield a finding for each CSR that is stuck, with its diagnosis."""
+    """Yield a finding for each CSR and PodCertificateRequest that is stuck, with its diagnosis."""
     for request in data.requests:
         diagnosis = request.diagnosis
         yield AuditFinding(

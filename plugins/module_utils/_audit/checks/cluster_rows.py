@@ -14,9 +14,10 @@ from . import (
     call_checks,
     cluster_checks,
     definition_checks,
+    removed_webhooks,
     webhook_settings,
 )
-from .check_row import API, CLUSTER, CONVERSION, GOOD_PRACTICES, REQUEST, SCOPE, Check
+from .check_row import API, CLUSTER, CONVERSION, GOOD_PRACTICES, REACH, REQUEST, SCOPE, Check
 
 #: The check of everything that could not be read.
 UNREADABLE = "unreadable"
@@ -140,6 +141,18 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         compares_objects=True,
     ),
     Check(
+        "webhook-obsolete",
+        "Newer releases of the program do not have the webhook",
+        SCOPE,
+        INFO,
+        (data.CONFIGURATIONS,),
+        "The webhook needs a certificate that the program no longer needs. After an upgrade of the program, nothing serves it, and with "
+        "failurePolicy Fail the API server refuses the requests that it matches.",
+        "If the program has this release or a newer one, delete the webhook configuration. Otherwise upgrade the program first.",
+        "rook/rook#14116",
+        removed_webhooks.check_removed_webhooks,
+    ),
+    Check(
         "conversion-dead",
         "A conversion webhook cannot convert",
         CONVERSION,
@@ -198,12 +211,23 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         call_checks.check_points,
     ),
     Check(
+        "webhook-in-file",
+        "The API server reads webhooks from files",
+        REACH,
+        INFO,
+        (data.METRICS,),
+        "The API does not show these webhooks, so the audit cannot check their CA bundles and certificates.",
+        "Check the files in the staticManifestsDir of the admission configuration of each API server.",
+        "https://github.com/kubernetes/enhancements/issues/5793",
+        cluster_checks.check_file_webhooks,
+    ),
+    Check(
         "request-stuck",
-        "A certificate signing request is not issued",
+        "A certificate signing request, or the request for the certificate of a pod, is not issued",
         REQUEST,
         WARNING,
-        (data.REQUESTS,),
-        "The program that waits for the certificate does not get it, and keeps its old one until it expires.",
+        (data.REQUESTS, data.POD_CERTIFICATES),
+        "The program that waits for the certificate does not get it, and keeps its old one until it expires. A new pod does not start.",
         "Follow the remedy in the evidence.",
         "enix/x509-certificate-exporter#504",
         cluster_checks.check_requests,

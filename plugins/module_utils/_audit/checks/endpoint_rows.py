@@ -29,6 +29,17 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         call_checks.check_points,
     ),
     Check(
+        "trust-field-unknown",
+        "An object has a field beside caBundle that the audit does not know",
+        TLS,
+        INFO,
+        _OBJECTS,
+        "The field may change which CAs the API server trusts, so that other findings about the certificate may be wrong.",
+        "Read in the documentation of this version of Kubernetes what the field means, and use a release of this collection that knows it.",
+        "kubernetes/enhancements#6284",
+        call_checks.check_fields,
+    ),
+    Check(
         "expired",
         "An endpoint serves a certificate that has expired",
         TLS,

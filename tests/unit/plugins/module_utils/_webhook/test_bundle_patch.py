@@ -74,6 +74,34 @@ def test_a_kind_with_one_place_needs_no_guard(target: Target, obj: dict[str, Any
     assert plan(target, obj).operations == [LOCK, {"op": "add", "path": pointer, "value": encoded(A.pem)}]
 
 
+@pytest.mark.parametrize(
+    ("target", "obj", "pointer"),
+    [
+        (
+            VALIDATING,
+            configuration(("a.x.io", {**client_config(), "trustBundleRef": {"name": "b"}})),
+            "/webhooks/0/clientConfig",
+        ),
+        (
+            Target("CustomResourceDefinition", "things.example.com"),
+            definition({**client_config(), "trustBundleRef": {"name": "b"}}),
+            "/spec/conversion/webhook/clientConfig",
+        ),
+        (
+            Target("APIService", "v1.example.com"),
+            api_service(**client_config(), group="example.com", version="v1", trustBundleRef={"name": "b"}),
+            "/spec",
+        ),
+    ],
+)
+def test_fields_of_a_newer_api_are_left_and_named(target: Target, obj: dict[str, Any], pointer: str) -> None:
+    change = plan(target, obj)
+    assert [operation["path"] for operation in change.operations if operation["op"] == "add"] == [
+        f"{pointer}/caBundle"
+    ]
+    assert [bundle.config.unknown for bundle in change.bundles] == [("trustBundleRef",)]
+
+
 def test_nothing_to_do_is_no_patch() -> None:
     change = plan(VALIDATING, configuration(("a.x.io", client_config(A.pem)), **OWNED))
     assert (change.changed, change.operations) == (False, [])

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import call_checks
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.call_checks import check_point
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
     AGGREGATION,
@@ -276,3 +277,9 @@ def test_the_reason_why_cert_manager_writes_no_bundle_is_named(
     (failed,) = [one for one in check_point(data, called) if one.status == FAIL]
     lines = [line for line in failed.evidence if "inject-ca-from names the Certificate shop/hook" in line]
     assert [words in line for line in lines] == [True] * bool(words)
+
+
+def test_a_field_that_is_not_known_is_reported() -> None:
+    newer = point(replace(config(), unknown=("trustBundleRef",)))
+    assert failures(call_checks.check_fields(cluster(newer))) == [("trust-field-unknown", "")]
+    assert failures(call_checks.check_fields(cluster(point()))) == []

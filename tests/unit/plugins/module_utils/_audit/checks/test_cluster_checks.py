@@ -58,6 +58,26 @@ def test_counters_are_summed_by_webhook() -> None:
     assert failure_signs.read_counters("") == {}
 
 
+ON_FILES = """\
+apiserver_manifest_admission_config_controller_last_config_info{apiserver_id_hash="sha256:7",hash="sha256:1",plugin="ValidatingAdmissionWebhook"} 1
+apiserver_manifest_admission_config_controller_last_config_info{apiserver_id_hash="sha256:7",hash="sha256:1",plugin="ValidatingAdmissionPolicy"} 1
+apiserver_admission_webhook_request_total{code="200",name="guard.static.k8s.io",operation="CREATE",rejected="false",type="validating"} 8
+apiserver_admission_webhook_request_total{code="200",name="guard.static.k8s.io",operation="UPDATE",rejected="false",type="validating"} 8
+apiserver_admission_webhook_request_total{code="200",name="hook.example.com",operation="CREATE",rejected="false",type="validating"} 8
+"""
+
+
+def test_webhooks_from_files_are_seen_by_the_metrics() -> None:
+    signs = failure_signs.find_file_webhooks(ON_FILES)
+    assert signs == ("ValidatingAdmissionWebhook", "guard.static.k8s.io")
+    assert failure_signs.find_file_webhooks(METRICS) == ()
+    (finding,) = cluster_checks.check_file_webhooks(cluster(file_webhooks=signs))
+    assert (finding.status, finding.evidence) == ("fail", signs)
+    (finding,) = cluster_checks.check_file_webhooks(cluster(file_webhooks=()))
+    assert finding.status == "pass"
+    assert list(cluster_checks.check_file_webhooks(cluster())) == []
+
+
 #: The counters of the previous audit, at the begin and at the end of this one, and the Events -> the severities.
 COUNTERS: list[tuple[Any, Any, Any, tuple[FailedCall, ...], list[str]]] = [
     (None, {}, {}, (), []),
