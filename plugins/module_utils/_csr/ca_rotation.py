@@ -49,8 +49,8 @@ class ClusterCa:
 
     @property
     def begin(self) -> datetime:
-        """Return the time from which on its oldest certificate is valid."""
-        return min(entry.not_valid_before_utc for entry in self.certificates)
+        """Return the time from which on its youngest certificate is valid. A successor may be below a root that is older."""
+        return max(entry.not_valid_before_utc for entry in self.certificates)
 
     def __str__(self) -> str:
         facts = certificate_facts.describe(self.certificates[0])

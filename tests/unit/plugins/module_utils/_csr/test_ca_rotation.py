@@ -31,6 +31,9 @@ OTHER = authority("new-ca", not_before=NOW - 9 * DAY)
 STRANGER = authority("corporate", not_before=NOW - 800 * DAY)
 TWIN = authority(NAME, OLD, key=NEW.key, not_before=NOW - 9 * DAY)
 SIGNING = authority("intermediate", NEW, not_before=NOW - 9 * DAY)
+#: A root of a company that is older than the outgoing CA, and an intermediate for this cluster.
+AGED = authority("corporate", not_before=NOW - 2000 * DAY)
+BELOW = authority("intermediate", AGED, not_before=NOW - 9 * DAY)
 
 
 def signed(ca: Issued, days_ago: int = 1) -> str:
@@ -76,6 +79,9 @@ CASES = {
         signed(SIGNING) + pem(SIGNING, TWIN),
         (OLD, NEW, NEW, NEW),
         (signed(SIGNING),),
+    ),
+    "below an older root": Case(
+        [BELOW, AGED, OLD], signed(BELOW) + pem(BELOW), (OLD, BELOW, BELOW, BELOW), (signed(BELOW),)
     ),
     "a root with its twin": Case([SIGNING, NEW, TWIN], signed(SIGNING) + pem(SIGNING, TWIN), None),
     "an intermediate is published": Case([SIGNING], signed(SIGNING), None),
