@@ -331,7 +331,7 @@ def read_record(obj: Object) -> dict[str, Any]:
     text = (obj["metadata"].get("annotations") or {}).get(RECORD) or "{}"
     try:
         record = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     entries = record.items() if isinstance(record, dict) else ()
     return {name: entry for name, entry in entries if isinstance(entry, dict)}

@@ -87,7 +87,7 @@ def _word(name: str) -> str:
 def _last_applied(obj: Object) -> Any:
     try:
         return json.loads((obj["metadata"].get("annotations") or {}).get(LAST_APPLIED) or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

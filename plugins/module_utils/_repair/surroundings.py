@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import base64
 import functools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .._audit.cluster_data import ROOT_CA
 from .._csr import trust_anchors
 from .._errors import check_shape
 from .._kube.errors import ApiError
+from .._managers import LAST_APPLIED
 from .._webhook import bundle_targets
 from .._webhook.bundle_targets import Target
 
@@ -30,6 +33,7 @@ Object = Mapping[str, Any]
 _CERTIFICATE, _CA = "tls.crt", "ca.crt"
 #: The keys of a Secret that are kept.
 _PUBLIC = frozenset((_CERTIFICATE, _CA, "rootCA.crt"))
+_NAME = re.compile("[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _INJECTABLE = ("cert-manager.io/allow-direct-injection", "true")
 
 
@@ -92,7 +96,8 @@ PLACES = (
     CaPlace("secrets", "{namespace}", "{service}-ca", (_CA, _CERTIFICATE), "cert-manager pkg/server/tls/authority", _INJECTABLE),
     CaPlace("configmaps", "{namespace}", "istio-ca-root-cert", ("root-cert.pem",), "istio pilot/pkg/serviceregistry/kube/controller"),
     *(
-        CaPlace("configmaps", row.namespace or "{namespace}", row.name, (row.key,), "_csr.trust_anchors")
+        # The cluster publishes the first one in each namespace. Fewer people may write that of kube-system.
+        CaPlace("configmaps", row.namespace or ROOT_CA[0], row.name, (row.key,), "_csr.trust_anchors")
         for row in trust_anchors.CONFIG_MAPS
     ),
 )  # fmt: skip
@@ -159,14 +164,23 @@ class SurroundingsReader:
         return PublishedCa(source, pem, "" if pem else "it is empty")
 
     def _find_object(self, resource: str, namespace: str, name: str) -> tuple[Object | None, str]:
-        """Return an object, None if it does not exist, and why it may not be read. Secrets lose their private parts."""
+        """Return an object, None if it does not exist, and why it may not be read. Secrets lose their private parts.
+
+        The API server accepts any text as the Secret of a volume. A name with a slash would lead to another namespace.
+        """
+        if not (_NAME.fullmatch(namespace) and _NAME.fullmatch(name)):
+            return None, "its name is not valid"
         try:
             obj = self._client.find(f"/api/v1/namespaces/{namespace}/{resource}/{name}")
         except ApiError as error:
             return None, error.message or error.cause
         if obj and resource == "secrets":
             public = {key: value for key, value in (obj.get("data") or {}).items() if key in _PUBLIC}
-            obj = {"kind": "Secret", "metadata": obj["metadata"], "data": public}
+            metadata = obj["metadata"]
+            notes = {
+                key: text for key, text in (metadata.get("annotations") or {}).items() if key != LAST_APPLIED
+            }
+            obj = {"kind": "Secret", "metadata": {**metadata, "annotations": notes}, "data": public}
         return obj, ""
 
     def _read_trust_bundles(self) -> tuple[PublishedCa, ...]:

@@ -29,6 +29,7 @@ ANY_PORT, HTTPS = 0, 443
 _SERVICE_NAME = "kubernetes.io/service-name"
 # The name of a Service and of a namespace (RFC 1123 label).
 _NAME = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_POD_NAME = re.compile("[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,10 @@ def find_port(service: Mapping[str, Any], number: int) -> Mapping[str, Any] | No
 
 
 def _of_slices(slices: Iterable[Mapping[str, Any]], namespace: str, port_name: str) -> Iterator[Endpoint]:
-    """Yield the endpoints. A Service's pods are in its own namespace, so ignore other pods in slices written by hand."""
+    """Yield the endpoints. A Service's pods are in its own namespace, so ignore other pods in slices written by hand.
+
+    The API server accepts any text as the name of a targetRef. A name with a slash would lead to another namespace.
+    """
     for part in slices:
         ports = [
             entry.get("port") for entry in part.get("ports") or () if (entry.get("name") or "") == port_name
@@ -156,8 +160,9 @@ def _of_slices(slices: Iterable[Mapping[str, Any]], namespace: str, port_name: s
             continue
         for entry in part.get("endpoints") or ():
             target = entry.get("targetRef") or {}
-            is_pod = target.get("kind") == "Pod" and target.get("namespace") == namespace and "name" in target
-            pod = (namespace, target["name"]) if is_pod else None
+            is_pod = target.get("kind") == "Pod" and target.get("namespace") == namespace
+            name = str(target.get("name") or "")
+            pod = (namespace, name) if is_pod and _POD_NAME.fullmatch(name) else None
             state, node = _state(entry.get("conditions") or {}), str(entry.get("nodeName") or "")
             yield Endpoint(entry["addresses"][0], ports[0], pod, state, node=node)
 

@@ -154,7 +154,7 @@ def test_a_repair_that_was_overwritten(age: datetime.timedelta, fingerprint: str
 
 
 @pytest.mark.parametrize(
-    "text", ["no JSON", "[]", '{"a.example.com": 1}', '{"a.example.com": {"at": 1, "ca": 2}}']
+    "text", ["no JSON", "[" * 100000, "[]", '{"a.example.com": 1}', '{"a.example.com": {"at": 1, "ca": 2}}']
 )
 def test_a_record_of_another_shape_counts_as_none(text: str) -> None:
     obj = configuration(OLD.pem, annotations={bundle_repairs.RECORD: text})

@@ -87,6 +87,13 @@ A, B = Endpoint("10.0.0.4", 8443, ("apps", "a")), Endpoint("10.0.0.5", 8443, ("a
             (Endpoint("10.9.9.9", 8443),),
             id="a pod of another namespace",
         ),
+        pytest.param(
+            service(),
+            [part(pod("../../evil/pods/a", "10.9.9.9"))],
+            443,
+            (Endpoint("10.9.9.9", 8443),),
+            id="a name that leads to another namespace",
+        ),
     ],
 )  # fmt: skip
 def test_of_a_service(obj: Any, slices: list[Any], port: int, expected: tuple[Endpoint, ...]) -> None:

@@ -1,0 +1,73 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is read around a finding, where others write the names and the objects."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, cast
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.surroundings import (
+    Surroundings,
+    SurroundingsReader,
+)
+
+from .test_plans import NEW, OLD, case_of, configuration, leaf, published, served
+
+HOOK = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/example"
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+class Api:
+    """The objects of a cluster by path, and the paths that were read."""
+
+    def __init__(self, objects: dict[str, Any]) -> None:
+        self.objects = objects
+        self.asked: list[str] = []
+
+    def find(self, path: str) -> Any:
+        self.asked.append(path)
+        return self.objects.get(path)
+
+    def list_all(self, _path: str, _query: Any) -> Any:
+        return {"items": []}
+
+
+def secret(namespace: str, name: str) -> dict[str, Any]:
+    data = {"ca.crt": NEW.pem, "tls.key": "PRIVATE"}
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    notes = {APPLIED: "PRIVATE", "other": "kept"}
+    return {"metadata": {"namespace": namespace, "name": name, "annotations": notes}, "data": encoded}
+
+
+def read(secret_name: str, *objects: tuple[str, Any]) -> tuple[Surroundings, Api]:
+    obj = configuration(OLD.pem)
+    volumes = [{"secret": {"secretName": secret_name}}]
+    pod = {"metadata": {"namespace": "demo", "name": "pod0"}, "spec": {"volumes": volumes}}
+    api = Api({HOOK: obj, "/api/v1/namespaces/demo/pods/pod0": pod, **dict(objects)})
+    case = case_of(obj, served(leaf(NEW)), published=published(NEW))
+    return SurroundingsReader(cast("Client", api)).read(case.data, case.point), api
+
+
+@pytest.mark.parametrize("name", ["../../evil/secrets/tls", "tls/status", ".."])
+def test_the_name_of_a_volume_leads_to_no_other_namespace(name: str) -> None:
+    around, api = read(name, (f"/api/v1/namespaces/demo/secrets/{name}", secret("evil", "tls")))
+    assert around.secrets == ()
+    assert not any(name in path.split("/secrets/")[-1:] for path in api.asked)
+
+
+def test_a_secret_loses_what_may_hold_its_key() -> None:
+    around, _api = read("tls", ("/api/v1/namespaces/demo/secrets/tls", secret("demo", "tls")))
+    assert around.published[0].pem == NEW.pem
+    assert around.secrets[0].annotations == {"other": "kept"}
+    assert "PRIVATE" not in repr(around)
+
+
+def test_the_published_ca_of_the_cluster_is_that_of_kube_system() -> None:
+    _around, api = read("tls")
+    places = [path for path in api.asked if path.endswith("/configmaps/kube-root-ca.crt")]
+    assert places == ["/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt"]
