@@ -12,7 +12,7 @@ sees by the record that it was overwritten, and does not write again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,8 @@ class BundleEdit:
     secures: bool = False
     #: How the certificates change the caBundle, see bundle_content.merge.
     mode: str = ADD
+    #: For a removal: the only caBundle for which it is proven that the rest verifies every endpoint.
+    judged: str = ""
 
     @property
     def removes(self) -> bool:
@@ -144,7 +146,7 @@ class BundleAction:
         return bundle_patch.retry(self.target, self.plan(self.obj), write, read)
 
     def plan(self, obj: Object) -> TargetChange:
-        """Return the change of the caBundles. Raises TargetError, BundleError."""
+        """Return the change of the caBundles. Raises ObjectChanged, TargetError, BundleError."""
         if any(edit.secures for edit in self.edits):
             obj = {**obj, "spec": {**obj["spec"], _INSECURE: False}}
         names = [(edit.webhook,) if edit.webhook else () for edit in self.edits]
@@ -160,6 +162,12 @@ class BundleAction:
             )
             for own, edit in zip(names, self.edits)
         ]
+        for edit, change in zip(self.edits, changes):
+            if edit.removes and any(b.changed and b.config.ca_bundle != edit.judged for b in change.bundles):
+                raise ObjectChanged(
+                    f"another client changed the caBundle of {self.target}, so it is not proven what may be removed",
+                    remedy="Run the repair again",
+                )
         bundles = tuple(bundle for change in changes for bundle in change.bundles)
         return TargetChange(self.target, obj["metadata"]["resourceVersion"], bundles)
 
@@ -206,11 +214,11 @@ class WrittenBundle:
         lost = [edit for edit in self.action.edits if not holds(self.action.target, obj, edit)]
         return names_of_writers(self.action.target, obj, lost[0].webhook) if lost else ""
 
-    def put_back(self, client: Client) -> bool:
-        """Put back the fields, if the object still has the version that this run wrote. The record stays."""
+    def put_back(self, client: Client, webhooks: Collection[str]) -> bool:
+        """Put back the fields of these webhooks, if the object still has the version that this run wrote. The record stays."""
         change = self.action.plan(self.before)
         operations = [json_patch.at_version(self.after["metadata"]["resourceVersion"])]
-        for bundle in change.bundles:
+        for bundle in (entry for entry in change.bundles if entry.config.webhook in webhooks):
             pointer = f"{bundle.config.pointer}/caBundle"
             old = _value_at(self.before, pointer)
             operations.append(json_patch.remove(pointer) if old is None else json_patch.add(pointer, old))

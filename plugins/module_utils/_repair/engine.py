@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -263,7 +263,7 @@ class _Proof:
             if time.monotonic() >= until or all(map(self._overwriter, unproven)):
                 break
             time.sleep(_AGAIN_AFTER)
-        return tuple(self._ended(entry, proven) for entry in repairs)
+        return self.ended(repairs, proven)
 
     def _proven(self, data: ClusterData) -> set[tuple[str, ...]]:
         """Return the keys of the findings whose check passes now.
@@ -295,23 +295,46 @@ class _Proof:
     def _overwriter(self, written: Written) -> str:
         return written.find_overwriter(self.client)
 
-    def _ended(self, entry: Repair, proven: set[tuple[str, ...]]) -> Repair:
-        written = self._written(entry)
-        if written is None:
-            return entry
+    def ended(self, repairs: tuple[Repair, ...], proven: Collection[tuple[str, ...]]) -> tuple[Repair, ...]:
+        """Return the ends of the repairs. Put back each field without a proven finding, once for each object."""
+        groups: dict[tuple[str, ...], list[Repair]] = {key: [] for key in self.written}
+        for entry in repairs:
+            if self._written(entry) and entry.action:
+                groups[entry.action.key].append(entry)
+        ends = {}
+        for key, group in groups.items():
+            ends.update(self._ends(self.written[key], group, proven))
+        return tuple(ends.get(id(entry), entry) for entry in repairs)
+
+    def _ends(
+        self, written: Written, group: Sequence[Repair], proven: Collection[tuple[str, ...]]
+    ) -> Iterator[tuple[int, Repair]]:
+        """Yield the id and the end of each repair of one object."""
         by = self._overwriter(written)
-        if by:
-            refusal = Refusal(
-                "overwritten-by", f"{by} has replaced what the repair wrote", "Repair it with this program"
-            )
-            return entry.with_refusal(refusal, OVERWRITTEN)
-        if _key(entry.finding, entry.object) in proven:
-            return replace(entry, state=REPAIRED)
-        if written.put_back(self.client):
-            refusal = Refusal("unproven", "the finding was still there after the write, which was put back")
-            return entry.with_refusal(refusal, PUT_BACK)
-        why = kinds.KINDS[entry.kind].final or "Another client has changed the object since"
-        refusal = Refusal(
-            "unproven", f"the finding is still there after the write, which was not put back. {why}"
-        )
-        return entry.with_refusal(refusal, FAILED)
+        good = [entry for entry in group if _key(entry.finding, entry.object) in proven]
+        kept = {entry.object["webhook"] for entry in good}
+        lost = {entry.object["webhook"] for entry in group} - kept
+        is_put_back = bool(lost) and not by and written.put_back(self.client, lost)
+        for entry in group:
+            if by:
+                refusal = Refusal(
+                    "overwritten-by",
+                    f"{by} has replaced what the repair wrote",
+                    "Repair it with this program",
+                )
+                yield id(entry), entry.with_refusal(refusal, OVERWRITTEN)
+            elif entry in good:
+                yield id(entry), replace(entry, state=REPAIRED)
+            elif is_put_back and entry.object["webhook"] in lost:
+                words = "the finding was still there after the write, which was put back"
+                yield id(entry), entry.with_refusal(Refusal("unproven", words), PUT_BACK)
+            else:
+                yield id(entry), entry.with_refusal(_not_put_back(entry, kept), FAILED)
+
+
+def _not_put_back(entry: Repair, kept: Collection[str]) -> Refusal:
+    other = "Another client has changed the object since"
+    if entry.object["webhook"] in kept:
+        other = "The same write repaired another finding"
+    why = kinds.KINDS[entry.kind].final or other
+    return Refusal("unproven", f"the finding is still there after the write, which was not put back. {why}")

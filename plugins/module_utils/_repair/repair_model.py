@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -138,8 +138,11 @@ class Written(Protocol):
     def find_overwriter(self, client: Client) -> str:
         """Return who has replaced what was written, "" if it is as it was written. Raises KubeError."""
 
-    def put_back(self, client: Client) -> bool:
-        """Restore what was there, if nothing else has changed the object. Return True if it was restored. Raises KubeError."""
+    def put_back(self, client: Client, webhooks: Collection[str]) -> bool:
+        """Restore what was there, if nothing else has changed the object. Return True if it was restored. Raises KubeError.
+
+        webhooks: the names of the webhooks whose fields are restored, "" for an object without webhooks.
+        """
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,8 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
 def _edit(case: Case, cas: Iterable[ClusterCa], mode: str) -> BundleEdit:
     config, pem = case.point.config, "".join(ca.pem for ca in cas)
     prints = tuple(entry.fingerprint for entry in bundle_content.certificates(pem))
-    return BundleEdit(config.webhook, config.service, pem, prints, config.pointer, mode=mode)
+    bundle = config.ca_bundle
+    return BundleEdit(config.webhook, config.service, pem, prints, config.pointer, mode=mode, judged=bundle)
 
 
 def check_successor(data: ClusterData, options: RotationOptions) -> None:
