@@ -164,7 +164,8 @@ repairs:
         - Why it was refused or failed, as a word that never changes. Empty otherwise.
         - V(not-published), no CA that the cluster publishes verifies what every endpoint serves. V(endpoints-unread), an endpoint did not show
           what it serves. V(owned-by-another), the field has an owner. V(overwritten-by), an earlier repair of the field was overwritten.
-          V(kind-not-named), O(kinds) lacks the kind. V(not-repairable), no kind repairs this fault. V(unproven), the check did not pass after
+          V(trust-field-unknown), a field beside the C(caBundle) is not known. V(kind-not-named), O(kinds) lacks the kind.
+          V(not-repairable), no kind repairs this fault. V(unproven), the check did not pass after
           the write. Otherwise a failure code, such as V(forbidden).
       type: str
       returned: always

@@ -173,11 +173,12 @@ def _servers(client: Client, rotation: CaRotation) -> dict[str, bool | None]:
             for port in entry.get("ports") or ()
             for endpoint in entry.get("endpoints") or ()
             for address in endpoint["addresses"]
-        ][:MOST_SERVERS]
+        ]
     config = ClientConfig("", "", "", "kubernetes", None, "")
     until = time.monotonic() + SERVERS_SECONDS
-    chains = served_chains.read_chains(client, [(place, config) for place in places], until)
-    found: dict[str, bool | None] = {}
+    asked, unasked = places[:MOST_SERVERS], places[MOST_SERVERS:]
+    chains = served_chains.read_chains(client, [(place, config) for place in asked], until)
+    found: dict[str, bool | None] = {str(place): None for place in unasked}
     for chain in chains:
         seen = certificate_facts.load_leaf_and_chain(chain.chain_pem) if chain.certificate else None
         known = (*rotation.outgoing, rotation.successor)

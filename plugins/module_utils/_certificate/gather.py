@@ -23,6 +23,7 @@ from .._kube.errors import Forbidden, KubeError
 from .._webhook import bundle_targets, served_chains
 from .._webhook.bundle_targets import Target
 from .._x509 import certificate_facts
+from .._x509.errors import CertificateError
 from . import certificate_run, secret_store, target_anchors
 from .certificate_run import CertificateInUse, CertificateRun, CertificateState, TargetState
 
@@ -90,12 +91,12 @@ def _is_ca_switched(run: CertificateRun, in_use: CertificateInUse) -> bool:
     cas = ca_rotation.published_cas(trusted) if run.intent.signer.is_asked else ()
     if len(cas) < 2:
         return False
+    pem = in_use.secret.certificate_pem
     try:
         api_server = served_chains.api_server_chain(run.client)
-    except (KubeError, OSError):  # a certificate that works is kept
+        rotation = ca_rotation.find_rotation(cas, api_server, {str(run.intent.secret): pem})
+    except (CertificateError, KubeError, OSError):  # a certificate that works is kept
         return False
-    pem = in_use.secret.certificate_pem
-    rotation = ca_rotation.find_rotation(cas, api_server, {str(run.intent.secret): pem})
     leaf, chain = certificate_facts.load_leaf_and_chain(pem)
     return rotation is not None and rotation.is_switched and rotation.outgoing_of(leaf, chain) is not None
 

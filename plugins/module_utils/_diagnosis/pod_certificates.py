@@ -12,6 +12,7 @@ approval, and kube-controller-manager deletes it 15 minutes after its creation.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -93,9 +94,8 @@ def read(client: Client) -> tuple[str, list[tuple[Mapping[str, Any], Diagnosis |
         with contextlib.suppress(NotFound):
             items = client.list_all(f"/apis/{_GROUP}/{version}/podcertificaterequests")["items"]
             with check_shape("a PodCertificateRequest"):
-                issued = [obj["spec"]["signerName"] for obj in items if state_of(obj) == ISSUED]
-                counts = [issued.count(obj["spec"]["signerName"]) for obj in items]
-                found = [diagnose(obj, count) for obj, count in zip(items, counts)]
+                issued = Counter(obj["spec"]["signerName"] for obj in items if state_of(obj) == ISSUED)
+                found = [diagnose(obj, issued[obj["spec"]["signerName"]]) for obj in items]
             return f"{_GROUP}/{version}", list(zip(items, found))
     return "", []
 

@@ -285,7 +285,13 @@ def read_chains(case: Case) -> list[ServedChain] | Refusal:
 
 def plan_edit(case: Case, edit: BundleEdit) -> BundleAction | Refusal:
     """Return the action for an edit, or why the field must not be written."""
-    around, now = case.around, case.data.now
+    around, now, unknown = case.around, case.data.now, case.point.config.unknown
+    if unknown:
+        return Refusal(
+            "trust-field-unknown",
+            f"the field {', '.join(unknown)} beside the caBundle may change what the API server trusts",
+            "Repair it with a release of this collection that knows the field",
+        )
     obstacle = find_obstacle(around.target, around.obj, edit, case.options, now)
     return obstacle or BundleAction(around.target, around.obj, (edit,), now)
 

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import (
     call_points,
     cluster_data,
     gather,
+    gather_rotation,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import AuditOptions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import every
@@ -676,3 +678,14 @@ def test_a_pod_certificate_request_of_another_shape_is_a_gap(metadata: dict[str,
     broken = {**pod_request("Denied"), "metadata": metadata}
     data = run(FakeClient(answers={POD_CERTIFICATES: listed(broken)}))
     assert [gap.source for gap in data.gaps] == [cluster_data.POD_CERTIFICATES]
+
+
+def test_an_api_server_that_was_not_asked_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = [f"10.0.0.{number}" for number in range(gather_rotation.MOST_SERVERS + 2)]
+    part = {"ports": [{"port": 6443}], "endpoints": [{"addresses": [address]} for address in addresses]}
+    client: Any = Mock(get=lambda *_about: {"items": [part]})
+    monkeypatch.setattr(served_chains, "read_chains", lambda _client, places, _until: [])
+    rotation = Mock(outgoing=())
+    assert gather_rotation._servers(client, rotation) == {
+        f"{address}:6443": None for address in addresses[gather_rotation.MOST_SERVERS :]
+    }

@@ -106,6 +106,13 @@ def published(*cas: Issued) -> tuple[PublishedCa, ...]:
     )
 
 
+def test_a_bundle_beside_a_field_of_a_newer_api_is_left_alone() -> None:
+    obj = configuration(OLD.pem)
+    obj["webhooks"][0]["clientConfig"]["trustBundleRef"] = {"name": "example"}
+    case = case_of(obj, served(leaf(NEW)), published=published(NEW))
+    assert code(bundle_repairs.plan_add_ca(case)) == "trust-field-unknown"
+
+
 # What the endpoints serve, the CAs that the cluster publishes, and the code of the plan.
 ADDED: list[tuple[list[Issued], list[Issued], str]] = [
     ([leaf(NEW)], [NEW], "planned"),
