@@ -66,7 +66,7 @@ REPLACED = (
         "GitHub: the file",
     ),
     Replacement(
-        r"(?<=collection install )certflow\.kubernetes(:==1\.0\.0)?", "{collection}", "Galaxy: the built file"
+        r"(?<=collection install )certflow\.kubernetes", "{collection}", "Galaxy: the built file"
     ),
 )
 #: Commands that do not run here, and the test that runs them.
@@ -288,7 +288,7 @@ def check_first_certificate(outputs: dict[str, str]) -> None:
 
 def check_fleet(outputs: dict[str, str], reader: Reader) -> None:
     """The first cluster has its certificate already, and the second one gets it."""
-    graph, _audit, check, write, _repair = (
+    graph, _audit, _cluster_ca, check, write, _repair = (
         output for name, output in outputs.items() if "-i fleet.yml" in name
     )
     assert "|--onprem" in graph, graph
