@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_repair import (
@@ -14,12 +15,36 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.we
 
 from tests.support.audit_rig import AuditRig
 from tests.support.bundle_rig import pem
+from tests.support.clusters import AdminApiError
 
 if TYPE_CHECKING:
     from tests.support.clusters import Cluster
 
 #: The ConfigMap in which istiod publishes its CA.
 ISTIO_CA = "istio-ca-root-cert"
+_NAMESPACES = "/api/v1/namespaces"
+_CONFIG_MAPS = f"{_NAMESPACES}/istio-system/configmaps"
+
+
+def publish_as_istiod(cluster: Cluster, pem: str) -> None:
+    """Publish CAs, PEM text. The namespace stays, because a namespace that is deleted cannot be created at once."""
+    for path, body in (
+        (_NAMESPACES, {"metadata": {"name": "istio-system"}}),
+        (_CONFIG_MAPS, {"metadata": {"name": ISTIO_CA}, "data": {"root-cert.pem": pem}}),
+    ):
+        with contextlib.suppress(AdminApiError):  # It exists.
+            cluster.api("POST", path, body)
+    cluster.api(
+        "PUT",
+        f"{_CONFIG_MAPS}/{ISTIO_CA}",
+        {"metadata": {"name": ISTIO_CA}, "data": {"root-cert.pem": pem}},
+    )
+
+
+def withdraw(cluster: Cluster) -> None:
+    """Remove the published CAs, if there are any."""
+    with contextlib.suppress(AdminApiError):
+        cluster.api("DELETE", f"{_CONFIG_MAPS}/{ISTIO_CA}")
 
 
 class RepairRig(AuditRig):
@@ -29,9 +54,13 @@ class RepairRig(AuditRig):
         super().__init__(cluster)
         self.config_maps = f"/api/v1/namespaces/{self.name}/configmaps"
 
+    def close(self) -> None:
+        super().close()
+        withdraw(self.cluster)
+
     def publish(self, pem: str) -> None:
         """Publish CAs as istiod does."""
-        self.make(self.config_maps, {"metadata": {"name": ISTIO_CA}, "data": {"root-cert.pem": pem}})
+        publish_as_istiod(self.cluster, pem)
 
     def broken(
         self,

@@ -65,9 +65,7 @@ REPLACED = (
         "{repository}",
         "GitHub: the file",
     ),
-    Replacement(
-        r"(?<=collection install )certflow\.kubernetes", "{collection}", "Galaxy: the built file"
-    ),
+    Replacement(r"(?<=collection install )certflow\.kubernetes", "{collection}", "Galaxy: the built file"),
 )
 #: Commands that do not run here, and the test that runs them.
 ELSEWHERE = {

@@ -22,7 +22,7 @@ from tests.support.clusters import AdminApiError, pki
 from tests.support.guide_commands import lay_out, shell
 from tests.support.https_webhook import WebhookServer, allow
 from tests.support.probe_rig import HOOKS
-from tests.support.repair_rig import ISTIO_CA
+from tests.support.repair_rig import publish_as_istiod, withdraw
 from tests.support.rig import encoded
 from tests.support.waiting import wait_for
 
@@ -66,17 +66,17 @@ def shop(fleet: Fleet) -> Iterator[Cluster]:
     server.serve()
     namespace = f"/api/v1/namespaces/{NAMESPACE}"
     service = {"metadata": {"name": NAME}, "spec": {"type": "ExternalName", "externalName": "localhost"}}
-    published = {"metadata": {"name": ISTIO_CA}, "data": {"root-cert.pem": pem("good")}}
+    publish_as_istiod(cluster, pem("good"))
     try:
         cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
-        for kind, body in (("services", service), ("configmaps", published)):
-            cluster.api("POST", f"{namespace}/{kind}", body)
+        cluster.api("POST", f"{namespace}/services", service)
         give_account(cluster, namespace)
         cluster.api("POST", f"{HOOKS}?fieldManager=kubectl-create", configuration(server.port))
         yield cluster
     finally:
         for path in (f"{HOOKS}/{NAME}", namespace):
             cluster.api("DELETE", path)
+        withdraw(cluster)
         server.close()
 
 

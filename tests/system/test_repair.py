@@ -16,12 +16,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.au
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import bundle_repairs
 
-from tests.support.audit_rig import as_pair
+from tests.support.audit_rig import as_pair, leaf
 from tests.support.authority import authority
 from tests.support.bundle_rig import JSON_PATCH, pem
 from tests.support.clusters import pki
 from tests.support.probe_rig import API_SERVICES, HOOKS
-from tests.support.repair_rig import RepairRig, of, states
+from tests.support.repair_rig import ISTIO_CA, RepairRig, of, states
 from tests.support.rig import encoded
 
 if TYPE_CHECKING:
@@ -101,14 +101,20 @@ def test_each_owner_of_the_field(rig: RepairRig) -> None:
 
 
 def test_a_ca_is_never_trusted_because_it_is_served(rig: RepairRig) -> None:
-    """The endpoint of an attacker sends its whole chain, with a CA of the name of the published one."""
+    """The endpoint of an attacker serves a certificate of a CA with the name of the published one.
+
+    The attacker may also write ConfigMaps in the namespace of the Service.
+    """
     fake = authority("good")
-    server = rig.serve(as_pair(fake))
+    text = as_pair(fake).certificate_pem.decode()
+    rig.make(rig.config_maps, {"metadata": {"name": ISTIO_CA}, "data": {"root-cert.pem": text}})
+    server = rig.serve(leaf(rig.server_name, issuer=fake))
     name = rig.broken("stranger", port=server)
+    before = rig.cluster.api("GET", f"{HOOKS}/{name}")
     result = rig.repair()
     assert states(result, name) == [("ca-mismatch", "refused", "not-published")]
     assert any("istio-ca-root-cert" in line for line in of(result, name)[0]["evidence"])
-    assert rig.writes() == [] or "stranger" not in str(rig.writes())
+    assert rig.cluster.api("GET", f"{HOOKS}/{name}") == before
 
 
 def test_several_webhooks_of_one_object_are_one_write(rig: RepairRig) -> None:

@@ -94,7 +94,8 @@ class CaPlace:
 PLACES = (
     CaPlace("secrets", "{namespace}", "{service}.{namespace}.svc.kyverno-tls-ca", (_CERTIFICATE, "rootCA.crt"), "kyverno pkg/tls"),
     CaPlace("secrets", "{namespace}", "{service}-ca", (_CA, _CERTIFICATE), "cert-manager pkg/server/tls/authority", _INJECTABLE),
-    CaPlace("configmaps", "{namespace}", "istio-ca-root-cert", ("root-cert.pem",), "istio pilot/pkg/serviceregistry/kube/controller"),
+    # istiod writes it to each namespace. Whoever may write ConfigMaps in one namespace may not write this one.
+    CaPlace("configmaps", "istio-system", "istio-ca-root-cert", ("root-cert.pem",), "istio pilot/pkg/serviceregistry/kube/controller"),
     *(
         # The cluster publishes the first one in each namespace. Fewer people may write that of kube-system.
         CaPlace("configmaps", row.namespace or ROOT_CA[0], row.name, (row.key,), "_csr.trust_anchors")
