@@ -57,7 +57,7 @@ CODES = {
     "request-not-canonical": "A certificate request is not in canonical form. It cannot be compared, so it is not approved.",
     "request-replaced": "The request was deleted, or another request took its name, while the task ran.",
     "requested-by-another-identity": "The waiting request or its key is not known to belong to this identity, so it is not used.",
-    "rollout-failed": "A step of the upgrade did not end in time: a Deployment did not become available, or some objects are not stored at the new version.",
+    "rollout-failed": "A workload or an object did not change in time: new pods did not become available, or some objects are not stored at the new version.",
     "run-file-unusable": "The run file of a fleet run cannot be used. No further cluster starts.",
     "same-cluster": "Two hosts of a fleet run mean the same cluster, and for certificates the same Secret.",
     "secret-unusable": "The Secret must not or cannot be written.",
@@ -71,5 +71,6 @@ CODES = {
     "verification-failed": "A verification of the upgrade or of the certificate failed, or could not be completed.",
     "webhook-unproven": "The webhook failed its probe, or the task requires a proof that could not be made.",
     "window-closed": "The maintenance window of the cluster is closed. Nothing was read or written.",
+    "would-stop-it": "The API server does not allow to evict a pod of the webhook now, so it is not restarted.",
     "wrong-cluster": "The cluster's UID is not the one that the task names.",
 }

@@ -34,6 +34,10 @@ options:
       - The kinds of repairs that the task may do.
       - V(add-ca) adds the CA to the C(caBundle) of a webhook, a conversion or an aggregated API.
       - V(secure-apiservice) writes the C(caBundle) of an APIService and ends its C(insecureSkipTLSVerify) in the same write.
+      - V(reload) restarts the workload whose pods do not serve the good certificate of their Secret. If another program owns its pod
+        template, the module evicts the pods one by one. This cannot be put back.
+      - V(reissue) issues the certificate again, as M(certflow.kubernetes.k8s_csr) does. Only for a Secret that this collection issued, or that
+        O(accept) names, as in C({foreign-secret: [Secret/NAMESPACE/NAME]}), and whose key every endpoint serves. This cannot be put back.
       - V(add-successor) adds the successor of the cluster's CA to each C(caBundle) that has only the outgoing CA, before or after the switch.
         It removes nothing.
       - V(remove-outgoing) removes the outgoing CA from each C(caBundle) that this collection wrote, or whose owner O(accept) names. Before the
@@ -41,12 +45,12 @@ options:
         It is never removed for a URL or a Service of type ExternalName. It must be the only kind of a task.
     type: list
     elements: str
-    choices: [add-ca, secure-apiservice, add-successor, remove-outgoing]
+    choices: [add-ca, secure-apiservice, reload, reissue, add-successor, remove-outgoing]
     default: [add-ca]
   accept:
     description:
       - The owners whose fields the task may write. The words are V(cert-manager), V(openshift-service-ca), V(eks), V(olm), V(olm-v1),
-        V(argocd), V(flux), V(helm), and C(manager:NAME) for a field manager without a word, such as C(manager:istiod).
+        V(argocd), V(flux), V(helm), V(foreign-secret), and C(manager:NAME) for a field manager without a word, such as C(manager:istiod).
       - >-
         An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects
         are C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
@@ -165,7 +169,9 @@ repairs:
         - V(not-published), no CA that the cluster publishes verifies what every endpoint serves. V(endpoints-unread), an endpoint did not show
           what it serves. V(owned-by-another), the field has an owner. V(overwritten-by), an earlier repair of the field was overwritten.
           V(trust-field-unknown), a field beside the C(caBundle) is not known. V(kind-not-named), O(kinds) lacks the kind.
-          V(not-repairable), no kind repairs this fault. V(unproven), the check did not pass after
+          V(not-repairable), no kind repairs this fault. V(blocks-its-own-pods), the webhook would be asked about its own new pods.
+          V(would-stop-it), the restart would leave no pod that answers. V(no-workload), the pods have no workload in common.
+          V(secret-not-known) and V(key-not-served), the Secret of the certificate is not certain. V(unproven), the check did not pass after
           the write. Otherwise a failure code, such as V(forbidden).
       type: str
       returned: always

@@ -170,7 +170,8 @@ def deploy(cluster: clusters.Cluster, webhook: NodeWebhook) -> None:
         account = f"{core}/{name}/serviceaccounts/default"
         wait_for(lambda: _there(cluster, account))
     cluster.api("POST", f"{core}/{name}/services", webhook.service())
-    cluster.api("POST", f"/apis/apps/v1/namespaces/{name}/deployments", webhook.deployment())
+    deployments = f"/apis/apps/v1/namespaces/{name}/deployments?fieldManager=kubectl-create"
+    cluster.api("POST", deployments, webhook.deployment())
 
 
 def create_secret(cluster: clusters.Cluster, webhook: NodeWebhook, pair: pki.KeyPair) -> None:

@@ -75,13 +75,12 @@ class RepairRig(AuditRig):
 
         bundle: PEM text of another CA than the server's. by: the field manager.
         """
-        selector = {"matchLabels": {"probe": name}}
+        fields.setdefault("objectSelector", {"matchLabels": {"probe": name}})
         return self.hook(
             name,
             query=f"?fieldManager={by}",
             metadata=metadata,
             bundle=bundle or pem("other"),
-            objectSelector=selector,
             **fields,
         )
 

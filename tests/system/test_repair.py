@@ -16,11 +16,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.au
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import bundle_repairs
 
-from tests.support.audit_rig import as_pair, leaf
+from tests.support.audit_rig import DAY, NOW, as_pair, leaf
 from tests.support.authority import authority
 from tests.support.bundle_rig import JSON_PATCH, pem
 from tests.support.clusters import pki
-from tests.support.probe_rig import API_SERVICES, HOOKS
+from tests.support.https_webhook import allow, convert
+from tests.support.probe_rig import API_SERVICES, DEFINITIONS, HOOKS
 from tests.support.repair_rig import ISTIO_CA, RepairRig, of, states
 from tests.support.rig import encoded
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tests.support.clusters import Fleet
 
 REFUSED = "certificate signed by unknown authority"
+MERGE = "application/merge-patch+json"
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 #: A webhook of the population -> the field manager that wrote its caBundle, the annotations and labels, and the code of the refusal.
 OWNERS: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -269,3 +271,48 @@ def test_an_aggregated_api_without_verification(rig: RepairRig) -> None:
     assert len(rig.writes()) == before + 1
     spec = rig.cluster.api("GET", f"{API_SERVICES}/{secured}")["spec"]
     assert (spec["caBundle"], spec.get("insecureSkipTLSVerify")) == (encoded(pem("good")), None)
+
+
+def test_a_conversion_and_a_webhook_that_refuses_every_patch_of_it(rig: RepairRig) -> None:
+    """The webhook with Fail intercepts the write of the definition, so its own bundle is repaired before it."""
+    definition = rig.definition()
+    rig.server.answer = lambda review: (convert if "objects" in review["request"] else allow)(review)
+    rig.cluster.api(
+        "PATCH",
+        f"{DEFINITIONS}/{definition['name']}?fieldManager=kubectl-edit",
+        {"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": encoded(pem("other"))}}}}},
+        MERGE,
+    )
+    rule = {
+        "apiGroups": ["apiextensions.k8s.io"],
+        "apiVersions": ["v1"],
+        "operations": ["UPDATE"],
+        "resources": ["customresourcedefinitions"],
+    }
+    guard = rig.broken("guard", rules=[rule], namespaceSelector={}, objectSelector={})
+    result = rig.repair()
+    assert states(result, guard) == [("ca-mismatch", "repaired", "")], result
+    assert [state for _check, state, _code in states(result, definition["name"])] == ["repaired"], result
+
+
+def test_reissue_needs_the_key_that_is_served(rig: RepairRig) -> None:
+    """An expired certificate, which no program renews. The user names the Secret."""
+    expired = leaf(rig.server_name, end=NOW - DAY)
+    server = rig.serve(expired)
+    rig.servers[-1].present(expired)
+    name = rig.broken("expired", bundle=pem("good"), port=server)
+    for secret, pair in (("served", expired), ("stranger", leaf(rig.server_name, end=NOW - DAY))):
+        data = {"tls.crt": encoded(pair.certificate_pem.decode()), "tls.key": encoded(pair.key_pem.decode())}
+        rig.make(
+            f"/api/v1/namespaces/{rig.name}/secrets",
+            {"metadata": {"name": secret}, "type": "kubernetes.io/tls", "data": data},
+        )
+    wanted: dict[str, Any] = {"kinds": ["reissue"], "check_mode": True}
+
+    def answer(secret: str) -> tuple[str, str, str]:
+        accept = [{"foreign-secret": [f"Secret/{rig.name}/{secret}"]}] if secret else []
+        return states(rig.repair(accept=accept, **wanted), name)[0]
+
+    assert answer("") == ("expired", "refused", "secret-not-known")
+    assert answer("stranger") == ("expired", "refused", "key-not-served")
+    assert answer("served") == ("expired", "planned", "")

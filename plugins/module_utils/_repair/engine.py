@@ -14,8 +14,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .._audit import audit_result, exceptions, gather
-from .._audit.cluster_data import EVENTS, METRICS, NODES, REQUESTS, AuditOptions, ClusterData
+from .._audit.cluster_data import (
+    CLIENT_CA,
+    CLUSTER_INFO,
+    EVENTS,
+    METRICS,
+    NODES,
+    REQUESTS,
+    AuditOptions,
+    ClusterData,
+)
 from .._audit.finding import FAIL, PASS, AuditedObject
+from .._consent import OTHER_CONTENT
 from .._errors import CertflowError
 from .._kube.access_review import remedy, require
 from .._kube.errors import ApiError, KubeError, MissingPermissions
@@ -44,7 +54,7 @@ if TYPE_CHECKING:
 #: A CA must verify what every endpoint serves, so each of them is read.
 MOST_ENDPOINTS = 100
 #: The audit does not need them for the checks that repairs answer, unless the row of a kind names them.
-_WITHOUT = (METRICS, EVENTS, REQUESTS, NODES)
+_WITHOUT = (METRICS, EVENTS, REQUESTS, NODES, CLIENT_CA, CLUSTER_INFO)
 #: Seconds between two audits for one proof.
 _AGAIN_AFTER = 3.0
 #: The API server asks no webhook about these kinds, so their repair cannot be blocked, and may free the others.
@@ -128,7 +138,8 @@ def _faults(findings: Iterable[AuditFinding]) -> frozenset[tuple[str, str]]:
 
 def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Iterator[Repair]:
     """Yield the plan of each chosen finding, and each named finding that is no longer so."""
-    reader = SurroundingsReader(client)
+    named = options.consent.names_of(OTHER_CONTENT, "Secret")
+    reader = SurroundingsReader(client, named)
     findings = exceptions.apply(audit_result.find(data), (), (), data.now)
     failed = {entry.fingerprint(data.cluster_uid): entry for entry in findings if entry.status == FAIL}
     waiting: set[str] = set()

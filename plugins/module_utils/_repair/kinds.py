@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
 from .._audit import cluster_data
-from . import bundle_repairs, rotation_repairs
+from . import bundle_repairs, reissues, restarts, rotation_repairs
 from .repair_model import Action, Case, Refusal, RotationOptions
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 #: The checks that fold the faults of a caller into one finding.
 _FOLDED = ("conversion-dead", "apiservice-down")
-ADD_CA, SECURE = "add-ca", "secure-apiservice"
+ADD_CA, SECURE, RELOAD, REISSUE = "add-ca", "secure-apiservice", "reload", "reissue"
 ADD_SUCCESSOR, REMOVE_OUTGOING = "add-successor", "remove-outgoing"
+_ENDS = ("expired", "expiring")
 #: Without one of them, an audit does not know that a rotation has begun, or that a caBundle exists.
 _ROTATION = frozenset(
     (*cluster_data.ESSENTIAL, cluster_data.CLUSTER_CA, cluster_data.API_SERVER, cluster_data.REQUESTS)
@@ -55,6 +56,18 @@ ROWS = (
         bundle_repairs.plan_add_ca,
     ),
     RepairKind(SECURE, frozenset(("apiservice-insecure",)), bundle_repairs.plan_secure_apiservice),
+    RepairKind(
+        RELOAD,
+        frozenset((*_ENDS, "ca-mismatch", "not-reloaded", "endpoints-differ", *_FOLDED)),
+        restarts.plan_reload,
+        final="Pods that were replaced do not come back",
+    ),
+    RepairKind(
+        REISSUE,
+        frozenset((*_ENDS, "renewal-unmanaged", *_FOLDED)),
+        reissues.plan_reissue,
+        final="The certificate before it is not restored",
+    ),
     RepairKind(
         ADD_SUCCESSOR,
         frozenset(("bundle-without-successor",)),

@@ -34,6 +34,10 @@ _CERTIFICATE, _CA = "tls.crt", "ca.crt"
 #: The keys of a Secret that are kept.
 _PUBLIC = frozenset((_CERTIFICATE, _CA, "rootCA.crt"))
 _NAME = re.compile("[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+#: The controllers of pods -> their resource.
+_CONTROLLERS = {
+    ("apps/v1", kind): f"{kind.lower()}s" for kind in ("ReplicaSet", "Deployment", "DaemonSet", "StatefulSet")
+}
 _INJECTABLE = ("cert-manager.io/allow-direct-injection", "true")
 
 
@@ -73,6 +77,10 @@ class Surroundings:
     pods: tuple[Object, ...] = ()
     secrets: tuple[MountedSecret, ...] = ()
     published: tuple[PublishedCa, ...] = ()
+    #: The Deployment, DaemonSet or StatefulSet of all pods, None if they do not have one in common.
+    workload: Object | None = None
+    #: The Secrets of the namespace that the user names.
+    named: tuple[MountedSecret, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,8 +115,10 @@ PLACES = (
 class SurroundingsReader:
     """Reads the surroundings of call points. Each object is read once."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, named: tuple[str, ...] = ()) -> None:
+        """named: NAMESPACE/NAME of Secrets that the user names. They count if the webhook is in their namespace."""
         self._client = client
+        self._named = named
         self._find = functools.lru_cache(maxsize=None)(self._find_object)
         self._trust_bundles = functools.lru_cache(maxsize=None)(self._read_trust_bundles)
 
@@ -119,8 +129,30 @@ class SurroundingsReader:
         pods = tuple(self._pods(data, point))
         with check_shape(f"a pod that {point.object} calls"):
             secrets = tuple(dict.fromkeys(secret for pod in pods for secret in _mounted(pod)))
-        held = tuple(filter(None, map(self._secret, secrets)))
-        return Surroundings(target, obj, pods, held, tuple(self._published(point, held)))
+        mounted = tuple(filter(None, map(self._secret, secrets)))
+        own = point.config.service[0] if point.config.service else ""
+        places = [
+            (own, name)
+            for space, _slash, name in (text.partition("/") for text in self._named)
+            if space == own
+        ]
+        named = tuple(filter(None, map(self._secret, places)))
+        workloads = [self._workload_of(pod) for pod in pods]
+        common = workloads[0] if workloads and all(entry == workloads[0] for entry in workloads) else None
+        published = tuple(self._published(point, mounted))
+        return Surroundings(target, obj, pods, mounted, published, common, named)
+
+    def _workload_of(self, obj: Object) -> Object | None:
+        """Return the workload that controls a pod, None for another controller."""
+        metadata = obj["metadata"]
+        owners = [entry for entry in metadata.get("ownerReferences") or () if entry.get("controller")]
+        for owner in owners:
+            resource = _CONTROLLERS.get((owner["apiVersion"], owner["kind"]))
+            found = self._find(resource, metadata["namespace"], owner["name"])[0] if resource else None
+            if found and found["metadata"].get("uid") == owner["uid"]:
+                named = {**found, "kind": owner["kind"]}
+                return self._workload_of(found) if owner["kind"] == "ReplicaSet" else named
+        return None
 
     def _pods(self, data: ClusterData, point: CallPoint) -> Iterator[Object]:
         backend = data.backends.get(point.backend)
@@ -172,7 +204,8 @@ class SurroundingsReader:
         if not (_NAME.fullmatch(namespace) and _NAME.fullmatch(name)):
             return None, "its name is not valid"
         try:
-            obj = self._client.find(f"/api/v1/namespaces/{namespace}/{resource}/{name}")
+            root = "/apis/apps/v1" if resource in _CONTROLLERS.values() else "/api/v1"
+            obj = self._client.find(f"{root}/namespaces/{namespace}/{resource}/{name}")
         except ApiError as error:
             return None, error.message or error.cause
         if obj and resource == "secrets":

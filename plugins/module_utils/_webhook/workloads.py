@@ -116,7 +116,7 @@ def _serves(template: Mapping[str, Any], secret: str, selector: Mapping[str, str
     return bool(volumes) or any(any(_frozen(container, volumes, secret)) for container in containers)
 
 
-def restart(client: Client, workload: WebhookWorkload, now: datetime) -> None:
+def restart(client: Client, workload: WebhookWorkload, now: datetime, *, dry_run: bool = False) -> None:
     """Replace the pods by the workload's own strategy, as `kubectl rollout restart` does. Raises KubeError."""
     stamp = format_time(now)
 
@@ -124,7 +124,7 @@ def restart(client: Client, workload: WebhookWorkload, now: datetime) -> None:
         return client.get(workload.path)
 
     def write(obj: Mapping[str, Any]) -> None:
-        client.patch(workload.path, _annotate(obj, "/spec/template", RESTARTED_AT, stamp))
+        client.patch(workload.path, _annotate(obj, "/spec/template", RESTARTED_AT, stamp), dry_run=dry_run)
 
     retry_on_conflict(read(), write, read, attempts=RESTART_ATTEMPTS)
 

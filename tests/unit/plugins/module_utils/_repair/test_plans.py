@@ -24,6 +24,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
     bundle_repairs,
     kinds,
+    reissues,
+    restarts,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import (
     Case,
@@ -31,6 +33,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair
     RepairOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.surroundings import (
+    MountedSecret,
     PublishedCa,
     Surroundings,
 )
@@ -45,7 +48,8 @@ KIND = "ValidatingWebhookConfiguration"
 NAME = "hook.demo.svc"
 OLD, NEW, STRANGER = authority("old"), authority("new"), authority("new")
 OPTIONS = RepairOptions(tuple(kinds.KINDS))
-NOTHING = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
+PODS = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+NOTHING = {**PODS, "resources": ["configmaps"]}
 
 
 def leaf(issuer: Issued, *, begin: datetime.timedelta = -DAY, name: str = NAME) -> Issued:
@@ -167,6 +171,138 @@ def test_a_record_of_another_shape_counts_as_none(text: str) -> None:
     obj = configuration(OLD.pem, annotations={bundle_repairs.RECORD: text})
     case = case_of(obj, served(leaf(NEW)), published=published(NEW))
     assert code(bundle_repairs.plan_add_ca(case)) == "planned"
+
+
+def secret(issued: Issued, name: str = "tls", **fields: Any) -> MountedSecret:
+    return MountedSecret("demo", name, issued.pem, **fields)
+
+
+def workload(
+    kind: str = "Deployment", strategy: dict[str, Any] | None = None, **metadata: Any
+) -> dict[str, Any]:
+    field = "strategy" if kind == "Deployment" else "updateStrategy"
+    own = {"name": "hook", "namespace": "demo", **metadata}
+    return {"kind": kind, "metadata": own, "spec": {"template": {"metadata": {}}, field: strategy or {}}}
+
+
+FRESH = leaf(NEW)
+ROLLING = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+# The workload, the number of pods, the rule of the webhook, and the code of the plan.
+RESTARTED: list[tuple[dict[str, Any] | None, int, dict[str, Any], str]] = [
+    (workload(), 2, NOTHING, "planned"),
+    (workload(), 1, NOTHING, "planned"),  # 25% of one pod: one more, none less
+    (workload(strategy=ROLLING), 1, NOTHING, "planned"),
+    (workload(strategy={"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}), 1, NOTHING, "would-stop-it"),
+    (
+        workload(strategy={"rollingUpdate": {"maxUnavailable": "100%", "maxSurge": 1}}),
+        3,
+        NOTHING,
+        "would-stop-it",
+    ),
+    (workload(strategy={"type": "Recreate"}), 3, NOTHING, "would-stop-it"),
+    (workload("DaemonSet", {"type": "OnDelete"}), 3, NOTHING, "would-stop-it"),
+    (workload("StatefulSet"), 1, NOTHING, "would-stop-it"),
+    (workload("StatefulSet"), 2, NOTHING, "planned"),
+    (workload(strategy=ROLLING), 2, PODS, "blocks-its-own-pods"),
+    (None, 2, NOTHING, "no-workload"),
+]
+
+
+@pytest.mark.parametrize(("obj", "pods", "rule", "expected"), RESTARTED)
+def test_the_restart_of_a_workload(obj: Any, pods: int, rule: dict[str, Any], expected: str) -> None:
+    case = case_of(
+        configuration(NEW.pem, rule),
+        served(*[leaf(OLD, begin=-2 * DAY)] * pods),
+        secrets=(secret(FRESH),),
+        workload=obj,
+    )
+    outcome = restarts.plan_reload(case)
+    assert code(outcome) == expected
+    if isinstance(outcome, restarts.RestartAction):
+        assert not outcome.evicts
+
+
+# The Secret that the pods mount: none of them is a reason to restart.
+UNNEEDED = [
+    secret(leaf(STRANGER)),
+    secret(leaf(NEW, name="other.demo.svc")),
+    secret(leaf(NEW, begin=DAY)),
+    secret(leaf(NEW, begin=-30 * DAY)),
+    replace(secret(FRESH), certificate="no certificate"),
+]
+
+
+@pytest.mark.parametrize("held", UNNEEDED)
+def test_no_restart_for_a_secret_that_is_not_better(held: MountedSecret) -> None:
+    case = case_of(
+        configuration(NEW.pem), served(leaf(OLD, begin=-2 * DAY)), secrets=(held,), workload=workload()
+    )
+    assert restarts.plan_reload(case) is None
+
+
+def test_no_restart_if_every_endpoint_serves_the_secret() -> None:
+    case = case_of(
+        configuration(NEW.pem), served(FRESH, FRESH), secrets=(secret(FRESH),), workload=workload()
+    )
+    assert restarts.plan_reload(case) is None
+
+
+TEMPLATE: dict[str, Any] = {"f:spec": {"f:template": {}}}
+OWNED = [
+    {"ownerReferences": [{"kind": "Operator", "name": "a"}]},
+    {"annotations": {"argocd.argoproj.io/tracking-id": "a"}},
+    {"managedFields": [{"manager": "some-operator", "operation": "Apply", "fieldsV1": TEMPLATE}]},
+]
+UNOWNED: list[dict[str, Any]] = [
+    {"labels": {"app.kubernetes.io/managed-by": "Helm"}},
+    {"managedFields": [{"manager": name, "operation": "Update", "fieldsV1": TEMPLATE} for name in ("helm", "kubectl-create", "kube-controller-manager")]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("metadata", "evicts"), [*((one, True) for one in OWNED), *((one, False) for one in UNOWNED)]
+)
+def test_pods_of_a_template_of_another_program_are_evicted(metadata: dict[str, Any], evicts: bool) -> None:
+    backend = served(*[leaf(OLD, begin=-2 * DAY)] * 2)
+    case = case_of(configuration(NEW.pem), backend, secrets=(secret(FRESH),), workload=workload(**metadata))
+    outcome = restarts.plan_reload(case)
+    assert isinstance(outcome, restarts.RestartAction)
+    assert outcome.evicts == evicts
+    assert [write.verb for write in outcome.writes] == ["create" if evicts else "patch"]
+    alone = replace(
+        case, data=replace(case.data, backends={case.point.backend: served(leaf(OLD, begin=-2 * DAY))})
+    )
+    assert code(restarts.plan_reload(alone)) == ("would-stop-it" if evicts else "planned")
+
+
+OURS = {"app.kubernetes.io/managed-by": "certflow.kubernetes"}
+SERVICE = {"certflow.kubernetes/service": "demo/hook"}
+# The Secrets that the pods mount, those that the user names, and the code of the plan.
+REISSUED: list[tuple[list[MountedSecret], list[MountedSecret], str]] = [
+    ([secret(FRESH, labels=OURS, annotations=SERVICE)], [], "planned"),
+    (
+        [secret(FRESH, labels=OURS, annotations={"certflow.kubernetes/service": "demo/other"})],
+        [],
+        "secret-not-known",
+    ),
+    ([secret(FRESH, annotations=SERVICE)], [], "secret-not-known"),
+    ([secret(FRESH)], [secret(FRESH)], "planned"),
+    ([], [secret(FRESH, "a"), secret(FRESH, "b")], "secret-not-known"),
+    ([], [], "secret-not-known"),
+]
+
+
+@pytest.mark.parametrize(("mounted", "named", "expected"), REISSUED)
+def test_the_secret_of_a_new_certificate(
+    mounted: list[MountedSecret], named: list[MountedSecret], expected: str
+) -> None:
+    case = case_of(
+        configuration(NEW.pem), served(FRESH), check="expired", secrets=tuple(mounted), named=tuple(named)
+    )
+    outcome = reissues.plan_reissue(case)
+    assert code(outcome) == expected
+    if isinstance(outcome, reissues.ReissueAction):
+        assert (outcome.names, outcome.targets) == ((NAME,), (Target(KIND, "example", ("a.example.com",)),))
 
 
 def test_every_check_of_a_kind_exists() -> None:

@@ -1,0 +1,200 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Repairs of webhooks in pods: the CA of the Secret that they mount, and the restart of pods that keep an old certificate."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_repair import OPERATION
+
+from tests.support import node_webhook
+from tests.support.clusters import AdminApiError, pki
+from tests.support.node_webhook import CONFIGURATIONS, NodeWebhook
+from tests.support.repair_rig import states
+from tests.support.rig import encoded, operate
+from tests.support.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clusters import Cluster
+
+JSON_PATCH, MERGE = "application/json-patch+json", "application/merge-patch+json"
+UNKNOWN = "certificate signed by unknown authority"
+
+
+@pytest.fixture(scope="module")
+def cas() -> tuple[pki.KeyPair, pki.KeyPair]:
+    return pki.make_ca("the CA before"), pki.make_ca("the CA after")
+
+
+@pytest.fixture(scope="module")
+def webhook(node: Cluster, cas: tuple[pki.KeyPair, pki.KeyPair]) -> Iterator[NodeWebhook]:
+    with node_webhook.serving(node, NodeWebhook("mended", "mended", reload="never"), cas[0]) as webhook:
+        yield webhook
+
+
+def repair(cluster: Cluster, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+    given = {"kubeconfig": str(cluster.kubeconfig), "proof_after": 1, "wait_timeout": 60, **options}
+    return operate(OPERATION, given, check_mode=check_mode)
+
+
+def renew(cluster: Cluster, webhook: NodeWebhook, ca: pki.KeyPair) -> None:
+    """Let another program renew the Secret: certificate, key and ca.crt."""
+    data = webhook.secret(node_webhook.certificate(webhook, ca))["data"]
+    data["ca.crt"] = encoded(ca.certificate_pem.decode())
+    path = f"/api/v1/namespaces/{webhook.namespace}/secrets/{webhook.name}"
+    cluster.api("PATCH", path, {"data": data}, MERGE)
+
+
+def write_bundle(cluster: Cluster, webhook: NodeWebhook, ca: pki.KeyPair) -> None:
+    value = encoded(ca.certificate_pem.decode())
+    operation = {"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": value}
+    path = f"{CONFIGURATIONS}/{webhook.name}?fieldManager=kubectl-edit"
+    cluster.api("PATCH", path, [operation], JSON_PATCH)
+
+
+def answer(cluster: Cluster, webhook: NodeWebhook) -> str:
+    try:
+        node_webhook.dry_run(cluster, webhook)
+    except AdminApiError as error:
+        return error.message
+    return "accepted"
+
+
+@contextlib.contextmanager
+def changed(cluster: Cluster, webhook: NodeWebhook, spec: dict[str, Any]) -> Iterator[None]:
+    """Change the Deployment during the block, without a rollout."""
+    before = cluster.api("GET", webhook.deployment_path)["spec"]["strategy"]
+    cluster.api(
+        "PATCH",
+        webhook.deployment_path,
+        [{"op": "replace", "path": "/spec/strategy", "value": spec}],
+        JSON_PATCH,
+    )
+    yield
+    cluster.api(
+        "PATCH",
+        webhook.deployment_path,
+        [{"op": "replace", "path": "/spec/strategy", "value": before}],
+        JSON_PATCH,
+    )
+
+
+def test_the_pods_load_the_certificate_and_the_bundle_gets_its_ca(
+    node: Cluster, webhook: NodeWebhook, cas: tuple[pki.KeyPair, pki.KeyPair]
+) -> None:
+    """The owner renewed the Secret and wrote the bundle. The pods keep the old certificate, so every call fails."""
+    renew(node, webhook, cas[1])
+    write_bundle(node, webhook, cas[1])
+    wait_for(lambda: UNKNOWN in answer(node, webhook))
+    assert states(repair(node, check_mode=True), webhook.name) == [
+        ("ca-mismatch", "refused", "not-published")
+    ]
+    with changed(node, webhook, {"type": "Recreate"}):
+        plan = repair(node, check_mode=True, kinds=["reload"])
+        assert states(plan, webhook.name) == [("ca-mismatch", "refused", "would-stop-it")]
+    names = {pod["metadata"]["name"] for pod in node_webhook.pods(node, webhook)}
+    plan = repair(node, check_mode=True, kinds=["reload"])
+    assert states(plan, webhook.name) == [("ca-mismatch", "planned", "")]
+    assert {pod["metadata"]["name"] for pod in node_webhook.pods(node, webhook)} == names
+    result = repair(node, kinds=["reload"], approved_plan=plan["plan_digests"])
+    assert states(result, webhook.name) == [("ca-mismatch", "repaired", "")], result
+    assert answer(node, webhook) == "accepted"
+    node_webhook.wait_until_ready(node, webhook)
+    # The other way round: the pods serve the certificate of the Secret, and the bundle stayed.
+    write_bundle(node, webhook, cas[0])
+    wait_for(lambda: UNKNOWN in answer(node, webhook))
+    result = repair(node)
+    assert states(result, webhook.name) == [("ca-mismatch", "repaired", "")], result
+    wait_for(lambda: answer(node, webhook) == "accepted")
+    assert repair(node, kinds=["add-ca", "reload"])["changed"] is False
+
+
+def test_pods_of_an_operator_are_evicted_one_by_one(
+    node: Cluster, webhook: NodeWebhook, cas: tuple[pki.KeyPair, pki.KeyPair]
+) -> None:
+    """A disruption budget that forbids an eviction is respected before the first one."""
+    node.api(
+        "PATCH",
+        webhook.deployment_path,
+        {"metadata": {"annotations": {"argocd.argoproj.io/tracking-id": "a"}}},
+        MERGE,
+    )
+    newest = pki.make_ca("the newest CA")
+    renew(node, webhook, newest)
+    write_bundle(node, webhook, newest)
+    budgets = f"/apis/policy/v1/namespaces/{webhook.namespace}/poddisruptionbudgets"
+    selector = {"matchLabels": {"app": webhook.name}}
+    body = {"metadata": {"name": "all"}, "spec": {"minAvailable": webhook.replicas, "selector": selector}}
+    node.api("POST", budgets, body)
+    wait_for(
+        lambda: node.api("GET", f"{budgets}/all").get("status", {}).get("expectedPods") == webhook.replicas
+    )
+    refused = repair(node, kinds=["reload"])
+    assert states(refused, webhook.name) == [("ca-mismatch", "refused", "would-stop-it")], refused
+    node.api("DELETE", f"{budgets}/all")
+    template = node.api("GET", webhook.deployment_path)["spec"]["template"]
+    names = {pod["metadata"]["name"] for pod in node_webhook.pods(node, webhook)}
+    result = repair(node, kinds=["reload"])
+    assert states(result, webhook.name) == [("ca-mismatch", "repaired", "")], result
+    assert node.api("GET", webhook.deployment_path)["spec"]["template"] == template
+    left = {pod["metadata"]["name"] for pod in node_webhook.pods(node, webhook)}
+    assert not names & left
+    assert answer(node, webhook) == "accepted"
+
+
+def test_a_webhook_that_guards_its_own_pods_is_not_restarted(
+    node: Cluster, webhook: NodeWebhook, cas: tuple[pki.KeyPair, pki.KeyPair]
+) -> None:
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    operations = [
+        {"op": "add", "path": "/webhooks/0/rules/-", "value": rule},
+        {"op": "replace", "path": "/webhooks/0/objectSelector", "value": {}},
+        {
+            "op": "replace",
+            "path": "/webhooks/0/namespaceSelector",
+            "value": {"matchLabels": {"kubernetes.io/metadata.name": webhook.namespace}},
+        },
+    ]
+    node.api("PATCH", f"{CONFIGURATIONS}/{webhook.name}", operations, JSON_PATCH)
+    another = pki.make_ca("another CA")
+    renew(node, webhook, another)
+    write_bundle(node, webhook, another)
+    refused = repair(node, kinds=["reload"])
+    assert states(refused, webhook.name) == [("ca-mismatch", "refused", "blocks-its-own-pods")], refused
+
+
+def test_a_certificate_that_nothing_renews_is_issued_again(
+    node: Cluster, cas: tuple[pki.KeyPair, pki.KeyPair]
+) -> None:
+    """The user names the Secret, because this collection did not issue it. The new certificate is of the cluster's CA."""
+    webhook = NodeWebhook("renewed", "renewed")
+    hour = datetime.timedelta(hours=1)
+    expired = pki.issue(cas[0], webhook.server_name, names=(webhook.server_name,), lifetime=-hour)
+    with node_webhook.serving(node, webhook, cas[0]):
+        path = f"/api/v1/namespaces/{webhook.namespace}/secrets/{webhook.name}"
+        node.api("PATCH", path, {"data": webhook.secret(expired)["data"]}, MERGE)
+        node_webhook.touch(node, webhook, "expired")
+        wait_for(lambda: "expired" in answer(node, webhook))
+        kinds, before = ["reissue"], node.api("GET", path)["data"]
+        refused = repair(node, kinds=kinds)
+        assert states(refused, webhook.name) == [("expired", "refused", "secret-not-known")]
+        options = {
+            "kinds": kinds,
+            "accept": [{"foreign-secret": [f"Secret/{webhook.namespace}/{webhook.name}"]}],
+        }
+        plan = repair(node, check_mode=True, **options)
+        assert states(plan, webhook.name) == [("expired", "planned", "")], plan
+        assert node.api("GET", path)["data"] == before
+        result = repair(node, approved_plan=plan["plan_digests"], **options)
+        assert states(result, webhook.name) == [("expired", "repaired", "")], result
+        assert node.api("GET", path)["data"]["tls.key"] != before["tls.key"]
+        assert answer(node, webhook) == "accepted"
+        assert repair(node, **options)["changed"] is False
