@@ -186,7 +186,7 @@ def test_a_certificate_that_nothing_renews_is_issued_again(
         kinds, before = ["reissue"], node.api("GET", path)["data"]
         refused = repair(node, kinds=kinds)
         assert states(refused, webhook.name) == [("expired", "refused", "secret-not-known")]
-        options = {
+        options: dict[str, Any] = {
             "kinds": kinds,
             "accept": [{"foreign-secret": [f"Secret/{webhook.namespace}/{webhook.name}"]}],
         }

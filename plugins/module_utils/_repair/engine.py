@@ -312,7 +312,7 @@ class _Proof:
         for entry in repairs:
             if self._written(entry) and entry.action:
                 groups[entry.action.key].append(entry)
-        ends = {}
+        ends: dict[int, Repair] = {}
         for key, group in groups.items():
             ends.update(self._ends(self.written[key], group, proven))
         return tuple(ends.get(id(entry), entry) for entry in repairs)

@@ -9,6 +9,7 @@ Only for a Secret that this collection issued, or that the user names and whose 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,7 @@ class WrittenSecret:
     def find_overwriter(self, _client: Client) -> str:
         return ""
 
-    def put_back(self, _client: Client) -> bool:
+    def put_back(self, _client: Client, _webhooks: Collection[str]) -> bool:
         return False
 
 

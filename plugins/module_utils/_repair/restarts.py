@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +134,7 @@ class WrittenRestart:
     def find_overwriter(self, _client: Client) -> str:
         return ""
 
-    def put_back(self, _client: Client) -> bool:
+    def put_back(self, _client: Client, _webhooks: Collection[str]) -> bool:
         return False
 
 

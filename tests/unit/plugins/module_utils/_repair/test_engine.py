@@ -7,30 +7,40 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditedObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import engine, kinds
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
+    engine,
+    kinds,
+    reissues,
+    restarts,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.bundle_repairs import (
     BundleAction,
     BundleEdit,
     ObjectChanged,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import (
+    FAILED,
     Repair,
     RepairOptions,
+    Written,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 
-from .test_plans import KIND, NEW, NOW, OLD, configuration
+from tests.support.authority import NOW
+
+from .test_plans import KIND, NEW, OLD, configuration
 
 TARGET = Target(KIND, "example")
 ACTION = BundleAction(TARGET, configuration(OLD.pem), (), NOW)
 
 
-class Written:
+class Once:
     """A write that is put back once. It notes the webhooks."""
 
     def __init__(self, by: str = "") -> None:
@@ -65,12 +75,23 @@ def test_only_what_is_not_proven_is_put_back(
     by: str, proven: str, states: str, restored: list[set[str]]
 ) -> None:
     repairs = (repair("a1", "a"), repair("a2", "a"), repair("b1", "b"))
-    written = Written(by)
+    written = Once(by)
     client: Any = cast("Client", None)
     proof = engine._Proof(client, RepairOptions((kinds.ADD_CA,)), {ACTION.key: written}, frozenset())
     keys = {engine._key(entry.finding, entry.object) for entry in repairs if entry.finding in proven}
     assert " ".join(entry.state for entry in proof.ended(repairs, keys)) == states
     assert written.restored == restored
+
+
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [(kinds.RELOAD, restarts.WrittenRestart()), (kinds.REISSUE, reissues.WrittenSecret())],
+)
+def test_a_restart_and_a_new_certificate_stay_without_a_proof(kind: str, written: Written) -> None:
+    client: Any = cast("Client", None)
+    proof = engine._Proof(client, RepairOptions((kind,)), {ACTION.key: written}, frozenset())
+    ended = proof.ended((replace(repair("a1", "a"), kind=kind),), ())
+    assert [(entry.state, entry.code) for entry in ended] == [(FAILED, "unproven")]
 
 
 def test_a_removal_is_for_the_bundle_that_was_judged() -> None:
