@@ -28,6 +28,7 @@ from tests.support.clusters import cluster as cluster_module
 from tests.support.clusters import directories
 from tests.support.clusters.components import Ports
 from tests.support.clusters.processes import Process
+from tests.support.clusters.profiles import PROFILES
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def test_clusters_by_hand_run_until_they_are_stopped(temporary: Path) -> None:
     [
         (
             ["up", "moon"],
-            "there is no profile 'moon'; there are: onprem, eks, other-ca, ipv6, local-services, onprem-node, eks-node",
+            f"there is no profile 'moon'; there are: {', '.join(PROFILES)}",
         ),
         (["up", "Big=eks"], "'Big' is no name for a cluster: up to 40 of a-z, 0-9 and -, not - at the ends"),
         (["up", "a=eks", "a=eks"], "'a' is asked for twice"),
