@@ -133,7 +133,12 @@ class Rig:
     def __init__(self, directory: Path) -> None:
         stages = (Stage("canary", ("accepted",)), Stage("rest", ("stale", "part", "dead")))
         self.run = FleetRun(
-            "webhook_repair", str(directory / "run"), "one", stages, Budget(0), findings=FINDINGS
+            "webhook_repair",
+            str(directory / "run"),
+            directory.name,  # A process keeps the last run by its id, so no two tests may share an id.
+            stages,
+            Budget(0),
+            findings=FINDINGS,
         )
         run_file.begin(self.run.path, self.run.run, 4, {})
         self.calls = 0
