@@ -52,7 +52,7 @@ CODES = {
     "preflight-failed": "A step of the upgrade plan would fail. The hop did not begin.",
     "probe-impossible": "The probe of the task cannot be sent to this webhook.",
     "release-unavailable": "The release does not exist, or it must not be installed.",
-    "repair-failed": "A repair did not have its effect. The result lists what was overwritten, put back, or left.",
+    "repair-failed": "A repair was written and is not proven. The result lists the fields that another client overwrote, that the run restored, or that it left.",
     "report-not-written": "A file of a report cannot be written.",
     "request-not-canonical": "A certificate request is not in canonical form. It cannot be compared, so it is not approved.",
     "request-replaced": "The request was deleted, or another request took its name, while the task ran.",
@@ -71,6 +71,6 @@ CODES = {
     "verification-failed": "A verification of the upgrade or of the certificate failed, or could not be completed.",
     "webhook-unproven": "The webhook failed its probe, or the task requires a proof that could not be made.",
     "window-closed": "The maintenance window of the cluster is closed. Nothing was read or written.",
-    "would-stop-it": "The API server does not allow to evict a pod of the webhook now, so it is not restarted.",
+    "would-stop-it": "The API server refuses to evict a pod of the webhook now, so the run does not restart it.",
     "wrong-cluster": "The cluster's UID is not the one that the task names.",
 }

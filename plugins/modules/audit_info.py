@@ -64,16 +64,16 @@ options:
     type: str
   certificate_authorities:
     description:
-      - What Amazon EKS says about the CAs of the cluster, as a dictionary. It is the output of
+      - The descriptions of the cluster's CAs that Amazon EKS returns, as a dictionary. It is the output of
         C(aws eks describe-certificate-authority) for the successor, or a dictionary whose key C(certificateAuthorities) is a list of such
         outputs. It has the dates at which EKS activates the successor by itself.
-      - An entry for another CA, an entry without the certificate, and dates of the past that do not fit to the cluster have no effect.
+      - An entry for another CA, an entry without the certificate, and past dates that do not fit the cluster have no effect.
         The output of C(aws eks list-certificate-authorities) has no dates.
     type: dict
   ca_break_days:
     description:
-      - If the switch to the successor of the cluster's CA comes within this number of days, what lacks the successor has the severity
-        V(error) instead of V(warning).
+      - If the switch to the successor of the cluster's CA comes within this number of days, findings about a missing
+        successor have the severity V(error) instead of V(warning).
     type: int
     default: 30
   cluster_name:

@@ -171,7 +171,7 @@ signer_name:
   type: str
   sample: beta.eks.amazonaws.com/app-serving
 pod_certificates:
-  description: The PodCertificateRequests of the cluster.
+  description: The PodCertificateRequests of all namespaces.
   returned: if O(gather) has V(pod_certificates)
   type: dict
   contains:

@@ -9,13 +9,14 @@ DOCUMENTATION = r"""
 module: webhook_repair
 short_description: Repair what an audit finds about webhooks
 description:
-  - Audits the cluster, and repairs the findings that the kinds of O(kinds) answer. Each repair is one conditional write of one object,
-    and its proof by a second audit.
-  - A CA is added only if it comes from a place in which a known program publishes it, and only if it verifies what every endpoint of the
-    Service serves. A certificate is never trusted because an endpoint serves it.
-  - A field of another owner is not written, unless O(accept) names the owner. The owner is judged by the field, and not by the marks of
-    Helm, Argo CD or Flux on the object. If another client overwrites a repair, the next repairs of this field are refused for seven days.
-  - In check mode the module returns the plan. It tries each write by a dry run.
+  - Audits the cluster, and repairs the findings that the kinds of O(kinds) cover. A repair is one conditional write of one object. A
+    second audit proves it.
+  - The module adds a CA only if a known program publishes it in the cluster, and only if it verifies every endpoint of the Service. It
+    never trusts a certificate because an endpoint serves it.
+  - The module does not write a field of another owner, unless O(accept) names the owner. The owner of the field counts. Marks of Helm,
+    Argo CD or Flux on the object do not count. If another client overwrites a repair, the module refuses to repair this field for seven
+    days.
+  - In check mode the module returns the plan. The API server tries each write by a dry run.
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 extends_documentation_fragment:
@@ -24,8 +25,8 @@ extends_documentation_fragment:
 options:
   findings:
     description:
-      - The only findings to repair, as RV(certflow.kubernetes.audit_info#module:findings) has them, or their fingerprints. A finding that
-        this audit no longer has is not repaired.
+      - The only findings to repair, as RV(certflow.kubernetes.audit_info#module:findings) has them, or their fingerprints. A finding
+        that the cluster no longer has gets the state V(gone).
       - If unset, the module repairs every finding that has no exception by an annotation of the object.
     type: list
     elements: raw
@@ -33,16 +34,17 @@ options:
     description:
       - The kinds of repairs that the task may do.
       - V(add-ca) adds the CA to the C(caBundle) of a webhook, a conversion or an aggregated API.
-      - V(secure-apiservice) writes the C(caBundle) of an APIService and ends its C(insecureSkipTLSVerify) in the same write.
+      - V(secure-apiservice) writes the C(caBundle) of an APIService and removes C(insecureSkipTLSVerify) in the same write.
       - V(reload) restarts the workload whose pods do not serve the good certificate of their Secret. If another program owns its pod
-        template, the module evicts the pods one by one. This cannot be put back.
-      - V(reissue) issues the certificate again, as M(certflow.kubernetes.k8s_csr) does. Only for a Secret that this collection issued, or that
-        O(accept) names, as in C({foreign-secret: [Secret/NAMESPACE/NAME]}), and whose key every endpoint serves. This cannot be put back.
+        template, the module evicts the pods one by one. A restart cannot be undone.
+      - V(reissue) issues the certificate again, as M(certflow.kubernetes.k8s_csr) does. This collection must have issued the Secret, or
+        O(accept) must name it, as in C({foreign-secret: [Secret/NAMESPACE/NAME]}). Every endpoint must serve the key of a Secret that
+        O(accept) names. The old certificate cannot be restored.
       - V(add-successor) adds the successor of the cluster's CA to each C(caBundle) that has only the outgoing CA, before or after the switch.
         It removes nothing.
-      - V(remove-outgoing) removes the outgoing CA from each C(caBundle) that this collection wrote, or whose owner O(accept) names. Before the
-        switch, while Amazon EKS can roll back, and in the 24 hours after the first certificate of the successor, the state is C(waiting).
-        It is never removed for a URL or a Service of type ExternalName. It must be the only kind of a task.
+      - V(remove-outgoing) removes the outgoing CA from each C(caBundle) that this collection wrote, or whose owner O(accept) names. The
+        state is V(waiting) before the switch, while Amazon EKS can roll back, and for 24 hours after the switch. The module never removes
+        the outgoing CA for a URL or a Service of type ExternalName. This kind must be the only kind of a task.
     type: list
     elements: str
     choices: [add-ca, secure-apiservice, reload, reissue, add-successor, remove-outgoing]
@@ -59,8 +61,8 @@ options:
     default: []
   proof_after:
     description:
-      - Seconds after which the module reads the written fields again, and audits the cluster again. Some programs overwrite a C(caBundle) once
-        in a while.
+      - Seconds after which the module reads the written fields again, and audits the cluster again. The delay is for programs that
+        overwrite a C(caBundle) from time to time.
     type: int
     default: 60
   probe_urls:
@@ -75,25 +77,25 @@ options:
     suboptions:
       successor:
         description:
-          - The successor as PEM text, with its intermediates. Only for a cluster that publishes the successor and switches to it at one
-            restart, such as k3s and RKE2. It must be the youngest CA of the cluster.
+          - The successor as PEM text, with its intermediates. Set it only for a cluster that publishes the successor and switches to it at
+            one restart, such as k3s and RKE2. It must be the youngest CA of the cluster.
         type: str
         default: ""
       certificate_authorities:
         description:
-          - What Amazon EKS says about the CAs, as O(certflow.kubernetes.audit_info#module:certificate_authorities). The outgoing CA
-            stays while an entry says that a rollback is available.
+          - The descriptions of CAs that Amazon EKS returns, as in O(certflow.kubernetes.audit_info#module:certificate_authorities). The
+            outgoing CA stays while an entry says that a rollback is available.
         type: dict
       confirmed:
         description:
-          - Whether you confirm that every API server and every signer uses the successor. Only needed if the audit cannot ask each API server
-            itself, or sees no certificate of a signer.
+          - Whether you confirm that every API server and every signer uses the successor. Set it only if the audit cannot connect to each
+            API server itself, or sees no certificate of a signer.
         type: bool
         default: false
   approved_plan:
     description:
-      - The RV(plan_digests) of the same task in check mode. The task fails with the code C(plan-differs) before the first write, if the
-        cluster or an option is not that of the plan, or if the plan lacks a write. Fewer writes are no difference.
+      - The RV(plan_digests) of the same task in check mode. The task fails with the code C(plan-differs) before the first write if the
+        cluster or an option is not that of the plan, or if the plan lacks a write. Fewer writes do not count as a difference.
     type: list
     elements: str
 seealso:
@@ -130,7 +132,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 repairs:
-  description: The findings with their repairs. In check mode, the repairs that a run would make.
+  description: The findings with their repairs. In check mode, the repairs that a task without check mode would make.
   returned: success, and failure after a write
   type: list
   elements: dict
@@ -157,27 +159,31 @@ repairs:
     state:
       description:
         - V(planned) in check mode. V(repaired) if the check of the finding passes after the write. V(refused) if nothing was written.
-          V(waiting) if another identity has to act. V(gone) if the audit no longer has a finding of O(findings).
-        - The task fails for V(overwritten), if another client replaced what was written, for V(put-back), if the check did not pass and the
-          earlier value was restored, and for V(failed).
+          V(waiting) if nothing was written, and a later task may write. V(gone) if the cluster no longer has this finding of O(findings).
+        - The task fails if a state is V(overwritten), V(put-back) or V(failed). V(overwritten) means that another client replaced the
+          written value. V(put-back) means that the check did not pass, and that the module restored the earlier value.
       type: str
       returned: always
       sample: repaired
     code:
       description:
-        - Why it was refused or failed, as a word that never changes. Empty otherwise.
-        - V(not-published), no CA that the cluster publishes verifies what every endpoint serves. V(endpoints-unread), an endpoint did not show
-          what it serves. V(owned-by-another), the field has an owner. V(overwritten-by), an earlier repair of the field was overwritten.
-          V(trust-field-unknown), a field beside the C(caBundle) is not known. V(kind-not-named), O(kinds) lacks the kind.
-          V(not-repairable), no kind repairs this fault. V(blocks-its-own-pods), the webhook would be asked about its own new pods.
-          V(would-stop-it), the restart would leave no pod that answers. V(no-workload), the pods have no workload in common.
-          V(secret-not-known) and V(key-not-served), the Secret of the certificate is not certain. V(unproven), the check did not pass after
-          the write. Otherwise a failure code, such as V(forbidden).
+        - An id of the reason of a refusal, a wait or a failure. It never changes. Empty without such a reason.
+        - V(not-published) if no CA that the cluster publishes verifies every endpoint. V(endpoints-unread) if an endpoint did not show its
+          certificate. V(owned-by-another) if the field has another owner. V(overwritten-by) if another client replaced an earlier repair.
+          V(trust-field-unknown) if the collection does not know a field beside the C(caBundle). V(kind-not-named) if O(kinds) lacks the
+          kind. V(not-repairable) if no kind repairs this fault.
+        - V(blocks-its-own-pods) if the API server would call the webhook for its own new pods. V(would-stop-it) if the restart would leave
+          no pod that answers. V(no-workload) if the pods do not belong to one workload. V(secret-not-known) and V(key-not-served) if the
+          Secret of the certificate is not certain. V(unproven) if the check did not pass after the write.
+        - V(injected-at-start), V(not-switched), V(rollback-available), V(api-server-unseen), V(signer-unseen), V(not-settled),
+          V(outgoing-served), V(endpoint-unseen) and V(still-needed) during a rotation of the cluster's CA, as
+          U(https://certflow.github.io/certflow.kubernetes/docsite/guide_cluster_ca.html) describes them.
+        - Any other code is a failure code, such as V(forbidden).
       type: str
       returned: always
       sample: ""
     reason:
-      description: The reason in words.
+      description: The reason as a sentence. Empty without a reason.
       type: str
       returned: always
     remedy:
@@ -185,7 +191,7 @@ repairs:
       type: str
       returned: always
     evidence:
-      description: The observations behind it, such as each place without a CA that verifies.
+      description: The observations behind the reason, such as each place that has no CA that verifies the endpoints.
       type: list
       elements: str
       returned: always
@@ -196,7 +202,7 @@ repairs:
       returned: always
       contains:
         verb:
-          description: The verb.
+          description: The verb of the request.
           type: str
           returned: always
           sample: patch
@@ -211,7 +217,7 @@ repairs:
           returned: always
           sample: ValidatingWebhookConfiguration
         namespace:
-          description: The namespace of the object. Empty outside of namespaces.
+          description: The namespace of the object. Empty for a cluster-scoped object.
           type: str
           returned: always
           sample: ""
@@ -221,13 +227,13 @@ repairs:
           returned: always
           sample: example-webhook
         fields:
-          description: JSON pointers of the fields.
+          description: The JSON pointers of the fields that are written.
           type: list
           elements: str
           returned: always
           sample: [/webhooks/0/clientConfig/caBundle]
         digest:
-          description: A digest of what is wanted, the fingerprints of CAs included.
+          description: A digest of the write, which includes the fingerprints of CAs.
           type: str
           returned: always
 plan_digests:

@@ -5,7 +5,7 @@
 
 """Read PodCertificateRequests (KEP-4317), and explain those that are not issued as requested.
 
-kubelet makes such a request for a volume with the source podCertificate. The signer decides about it by itself, without an
+kubelet creates such a request for a volume with the source podCertificate. The signer decides about it without an
 approval, and kube-controller-manager deletes it 15 minutes after its creation.
 """
 
@@ -36,7 +36,7 @@ _GROUP = "certificates.k8s.io"
 
 @dataclass(frozen=True)
 class PodCause:
-    """One cause. It applies if everything that it names holds."""
+    """One cause. It applies if all of its conditions hold."""
 
     code: str
     certainty: str
@@ -58,10 +58,10 @@ _TYPES = "k8s.io/api certificates/v1 PodCertificateRequestSpec"
 #: The first row that applies is the diagnosis.
 POD_CAUSES = (
     PodCause("key-type-unsupported", PROVEN, DENIED, "The signer does not support the type of the key",
-             "Set keyType of the podCertificate volume to a type that the message or the documentation of the signer names.",
+             "Set keyType of the podCertificate volume to a type that the signer supports. Its message or its documentation names them.",
              _TYPES, reason="UnsupportedKeyType"),
     PodCause("denied", PROVEN, DENIED, "The signer denied it",
-             "Correct what the message names, and replace the pod. kubelet does not ask again for this pod.", _KEP),
+             "Correct the problem that the message names, and replace the pod. kubelet does not ask again for this pod.", _KEP),
     PodCause("failed", PROVEN, FAILED, "The signer could not issue it",
              "Read the log of the signer, correct the cause, and replace the pod. kubelet does not ask again for this pod.", _KEP),
     PodCause("no-such-signer", LIKELY, PENDING, "Kubernetes has no signer of this name that issues to pods",
@@ -74,7 +74,7 @@ POD_CAUSES = (
              "Do nothing, because kubelet renews it in time. The API server accepts at most 24 hours for signers of "
              "kubernetes.io/, and 91 days for others.", _TYPES, is_shorter=True),
 )  # fmt: skip
-#: Without the API. It is not a cause of a request, because none can exist.
+#: The diagnosis of a cluster without the API. It is not a cause of a request, because no request can exist.
 NOT_SERVED = Diagnosis(
     "pod-certificates-off",
     "The API server serves no PodCertificateRequests, and drops podCertificate volumes from pods without a message.",
@@ -95,8 +95,8 @@ def read(client: Client) -> tuple[str, list[tuple[Mapping[str, Any], Diagnosis |
             items = client.list_all(f"/apis/{_GROUP}/{version}/podcertificaterequests")["items"]
             with check_shape("a PodCertificateRequest"):
                 issued = Counter(obj["spec"]["signerName"] for obj in items if state_of(obj) == ISSUED)
-                found = [diagnose(obj, issued[obj["spec"]["signerName"]]) for obj in items]
-            return f"{_GROUP}/{version}", list(zip(items, found))
+                diagnoses = [diagnose(obj, issued[obj["spec"]["signerName"]]) for obj in items]
+            return f"{_GROUP}/{version}", list(zip(items, diagnoses))
     return "", []
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""webhook_repair: carry out what the findings of an audit say, each by one conditional write and its proof."""
+"""webhook_repair: repair the findings of an audit, each by one conditional write and its proof."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class RepairFailed(CertflowError):
 
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
-    """Repair the findings. Raises RepairFailed if a write did not have its effect, and CertflowError."""
+    """Repair the findings. Raises RepairFailed if a written repair is not proven, and CertflowError."""
     options = parse_options(parameters, check_mode)
     guard = _approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
     repairs = repair(client, options, guard)
@@ -84,7 +84,7 @@ def parse_options(parameters: Mapping[str, Any], check_mode: bool) -> RepairOpti
     if kinds.REMOVE_OUTGOING in parameters["kinds"] and len(parameters["kinds"]) > 1:
         raise CertflowError(
             f"the option kinds has {kinds.REMOVE_OUTGOING} and another kind",
-            remedy=f"Run {kinds.REMOVE_OUTGOING} in a task of its own, after the others",
+            remedy=f"Run the kind {kinds.REMOVE_OUTGOING} in a task of its own, after the other kinds",
         )
     listed = parameters["findings"]
     return RepairOptions(

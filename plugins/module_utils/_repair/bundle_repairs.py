@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Repairs of a caBundle: add the CA that verifies what every endpoint serves, by one conditional write for each object.
+"""Repair a caBundle: add the CA that verifies what every endpoint serves, by one conditional write for each object.
 
-The same write leaves a record in an annotation. If another client replaces the caBundle within OVERWRITTEN_WITHIN, the next repair
-sees by the record that it was overwritten, and does not write again.
+The same write records the repair in an annotation. If another client replaces the caBundle within OVERWRITTEN_WITHIN, the next
+repair detects it by this record, and does not write the field again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _INSECURE_PATH = ("f:spec", f"f:{_INSECURE}")
 
 
 class ObjectChanged(CertflowError):
-    """The object is no longer as the repair was planned for it."""
+    """The object changed after the repair was planned."""
 
     code = "conflict"
 
@@ -124,7 +124,7 @@ class BundleAction:
         return replace(self, edits=tuple(edits.values()))
 
     def carry_out(self, client: Client, options: RepairOptions, _guard: PlanGuard) -> WrittenBundle:
-        """Write the object at the version that was read. If another client was faster, judge the object again.
+        """Write the object if it still has the version that was read. If another client was faster, check it again.
 
         Raises ObjectChanged, TargetError, KubeError.
         """
@@ -165,7 +165,7 @@ class BundleAction:
         for edit, change in zip(self.edits, changes):
             if edit.removes and any(b.changed and b.config.ca_bundle != edit.judged for b in change.bundles):
                 raise ObjectChanged(
-                    f"another client changed the caBundle of {self.target}, so it is not proven what may be removed",
+                    f"another client changed the caBundle of {self.target}, so it is not proven that the outgoing CA may be removed",
                     remedy="Run the repair again",
                 )
         bundles = tuple(bundle for change in changes for bundle in change.bundles)
@@ -188,7 +188,7 @@ class BundleAction:
         return [*change.operations, *end, *_annotate(obj, json.dumps({**read_record(obj), **record}))]
 
     def _check_again(self, obj: Object, options: RepairOptions) -> None:
-        """Raise ObjectChanged if the owner of a field is another one by now, or if the object is another one."""
+        """Raise ObjectChanged if the object was created again, or if a field must not be written any more."""
         if obj["metadata"].get("uid") != self.obj["metadata"].get("uid"):
             raise ObjectChanged(f"{self.target} was deleted and created again", remedy="Run the repair again")
         for edit in self.edits:
@@ -215,7 +215,7 @@ class WrittenBundle:
         return names_of_writers(self.action.target, obj, lost[0].webhook) if lost else ""
 
     def put_back(self, client: Client, webhooks: Collection[str]) -> bool:
-        """Put back the fields of these webhooks, if the object still has the version that this run wrote. The record stays."""
+        """Restore the fields of these webhooks, if the object still has the version that this run wrote. The record stays."""
         change = self.action.plan(self.before)
         operations = [json_patch.at_version(self.after["metadata"]["resourceVersion"])]
         for bundle in (entry for entry in change.bundles if entry.config.webhook in webhooks):
@@ -233,12 +233,12 @@ class WrittenBundle:
 
 
 def plan_add_ca(case: Case) -> BundleAction | Refusal | None:
-    """Return the edit that makes the API server accept what every endpoint serves. None if the CA is not the fault."""
+    """Return the edit that makes the API server accept what every endpoint serves. None if the CA is not at fault."""
     return _plan(case, secures=False) if case.point.is_verified else None
 
 
 def plan_secure_apiservice(case: Case) -> BundleAction | Refusal | None:
-    """Return the edit that makes the API server verify an aggregated API. None if it does so already."""
+    """Return the edit that makes the API server verify an aggregated API. None if it already verifies it."""
     return None if case.point.is_verified else _plan(case, secures=True)
 
 
@@ -262,8 +262,8 @@ def _plan(case: Case, *, secures: bool) -> BundleAction | Refusal | None:
         return plan_edit(case, edit)
     return Refusal(
         "not-published",
-        f"no CA that the cluster publishes verifies what every endpoint that {point.object} calls serves. A certificate is never "
-        "trusted because an endpoint serves it",
+        f"no CA that the cluster publishes verifies each endpoint that {point.object} calls. The repair never trusts a "
+        "certificate because an endpoint serves it",
         "Publish the CA in ca.crt of the Secret that the pods mount, or let a known signer issue the certificate",
         tuple(tried),
     )
@@ -277,20 +277,20 @@ def read_chains(case: Case) -> list[ServedChain] | Refusal:
         return seen
     return Refusal(
         "endpoints-unread",
-        f"{len(seen)} of {backend.ready} endpoints showed what they serve, and a CA must verify each of them",
-        "Make every endpoint ready, and grant the permissions of the audit",
+        f"{len(seen)} of {backend.ready} endpoints showed their certificates, and a CA must verify each of them",
+        "Make every endpoint ready, and grant the identity the permissions of the audit",
         tuple(f"{chain.endpoint}: {chain.problem}" for chain in backend.chains if chain.problem),
     )
 
 
 def plan_edit(case: Case, edit: BundleEdit) -> BundleAction | Refusal:
-    """Return the action for an edit, or why the field must not be written."""
+    """Return the action for an edit, or the refusal if the field must not be written."""
     around, now, unknown = case.around, case.data.now, case.point.config.unknown
     if unknown:
         return Refusal(
             "trust-field-unknown",
             f"the field {', '.join(unknown)} beside the caBundle may change what the API server trusts",
-            "Repair it with a release of this collection that knows the field",
+            "Use a release of this collection that knows the field",
         )
     obstacle = find_obstacle(around.target, around.obj, edit, case.options, now)
     return obstacle or BundleAction(around.target, around.obj, (edit,), now)
@@ -299,7 +299,7 @@ def plan_edit(case: Case, edit: BundleEdit) -> BundleAction | Refusal:
 def find_obstacle(
     target: Target, obj: Object, edit: BundleEdit, options: RepairOptions, now: datetime
 ) -> Refusal | None:
-    """Return why the field must not be written, None if it may be."""
+    """Return the refusal if the field must not be written, None if it may be."""
     record = read_record(obj).get(edit.webhook) or {}
     at = find_time(record.get("at"))
     is_recent = at is not None and now - at < OVERWRITTEN_WITHIN
@@ -307,8 +307,8 @@ def find_obstacle(
         by = names_of_writers(target, obj, edit.webhook)
         return Refusal(
             "overwritten-by",
-            f"a repair wrote this field at {record['at']}, and it has another value since, by {by}",
-            f"Repair it with this program. To have it written again, remove the annotation {RECORD}",
+            f"a repair wrote this field at {record['at']}, and {by} has changed it since",
+            f"Repair the field with this program. To let a repair write it again, remove the annotation {RECORD}",
             (f"field manager: {by}",),
         )
     also = _INSECURE_PATH if edit.secures else ()
@@ -341,7 +341,7 @@ def holds(target: Target, obj: Object, edit: BundleEdit) -> bool:
 
 
 def read_record(obj: Object) -> dict[str, Any]:
-    """Return the record of earlier repairs by the name of the webhook, {} without one. Every client may have written it."""
+    """Return the record of earlier repairs by the name of the webhook, {} without one. Any client may have written it."""
     text = (obj["metadata"].get("annotations") or {}).get(RECORD) or "{}"
     try:
         record = json.loads(text)
@@ -360,7 +360,7 @@ def _recorded(edit: BundleEdit, record: Mapping[str, Any]) -> BundleEdit:
 
 
 def refusal_of(case: Case, bundle: str, seen: Iterable[ServedChain]) -> str:
-    """Return why the API server would refuse an endpoint with this bundle, "" if it would accept each of them."""
+    """Return why the API server would refuse an endpoint with this bundle, "" if it would accept every endpoint."""
     return next(filter(None, (_judged(case, bundle, chain).refusal for chain in seen)), "")
 
 

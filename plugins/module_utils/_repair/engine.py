@@ -55,22 +55,30 @@ if TYPE_CHECKING:
 MOST_ENDPOINTS = 100
 #: The audit does not need them for the checks that repairs answer, unless the row of a kind names them.
 _WITHOUT = (METRICS, EVENTS, REQUESTS, NODES, CLIENT_CA, CLUSTER_INFO)
+#: Why a finding has no plan -> the next action of the user.
+_REMEDIES = {
+    "kind-not-named": "Add the kind to the kinds of the task, or follow the remedy of the finding",
+    "not-repairable": "Follow the remedy of the finding",
+}
 #: Seconds between two audits for one proof.
 _AGAIN_AFTER = 3.0
-#: The API server asks no webhook about these kinds, so their repair cannot be blocked, and may free the others.
+#: The API server calls no webhook for these kinds. So no webhook blocks their repair, and their repair may unblock other repairs.
 _FIRST = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
 
 
+_AUDIT_AGAIN = "Audit the cluster again, and follow the remedy of the finding"
+
+
 class IncompleteAudit(CertflowError):
-    """A part of the cluster that the repair has to know could not be read."""
+    """The audit could not read a part of the cluster that the repair needs."""
 
     code = "audit-incomplete"
 
 
 def repair(client: Client, options: RepairOptions, guard: PlanGuard) -> tuple[Repair, ...]:
-    """Repair the findings of the options. Return what became of each, in check mode what a run would do.
+    """Repair the findings of the options. Return the outcome of each, or in check mode its plan.
 
-    Raises PlanDiffersError before the first write, KubeError.
+    Raises PlanDiffersError before the first write, IncompleteAudit, KubeError.
     """
     data = _audit(client, options)
     _check_sources(data, options)
@@ -115,14 +123,14 @@ def _audit(client: Client, options: RepairOptions) -> ClusterData:
 
 
 def _check_sources(data: ClusterData, options: RepairOptions) -> None:
-    """Raise IncompleteAudit if a source that a kind needs was not read, because nothing to do would not be known."""
+    """Raise IncompleteAudit if a source that a kind needs was not read. An incomplete audit cannot prove that nothing is left to do."""
     needed = kinds.sources_of(options.kinds)
     gaps = [gap for gap in data.gaps if gap.source in needed]
     if gaps:
         raise IncompleteAudit(
             f"the audit could not read {gaps[0].source}: {gaps[0].reason}",
             evidence=[f"{gap.source}: {gap.reason}" for gap in gaps],
-            remedy=remedy(data.lacking) if data.lacking else "Run it again when the cluster answers",
+            remedy=remedy(data.lacking) if data.lacking else "Run the repair again when the cluster answers",
         )
     rotation_repairs.check_successor(data, options.rotation)
 
@@ -137,7 +145,7 @@ def _faults(findings: Iterable[AuditFinding]) -> frozenset[tuple[str, str]]:
 
 
 def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Iterator[Repair]:
-    """Yield the plan of each chosen finding, and each named finding that is no longer so."""
+    """Yield the plan of each chosen finding, and each named finding that the cluster no longer has."""
     named = options.consent.names_of(OTHER_CONTENT, "Secret")
     reader = SurroundingsReader(client, named)
     findings = exceptions.apply(audit_result.find(data), (), (), data.now)
@@ -175,11 +183,9 @@ def _planned_finding(
     wanted = [row for row in rows if row.name in options.kinds]
     if not wanted:
         code = "kind-not-named" if rows else "not-repairable"
-        words = ", ".join(row.name for row in rows) or "no kind"
+        names = ", ".join(row.name for row in rows) or "no kind"
         if is_named:
-            yield blank.with_refusal(
-                Refusal(code, f"{words} repairs this finding", "Follow the remedy of the finding")
-            )
+            yield blank.with_refusal(Refusal(code, f"{names} repairs this finding", _REMEDIES[code]))
         return
     for point in points:
         place = replace(blank, object=point.object.as_result())
@@ -208,7 +214,9 @@ def _as_refusal(error: CertflowError) -> Refusal:
 
 def _plan(blank: Repair, rows: Sequence[kinds.RepairKind], case: Case) -> Repair:
     """Return the plan of the first kind that can act, or the first refusal."""
-    refused = blank.with_refusal(Refusal("not-repairable", "no named kind repairs this fault"))
+    refused = blank.with_refusal(
+        Refusal("not-repairable", "no named kind repairs this fault", _REMEDIES["not-repairable"])
+    )
     for row in rows:
         outcome = row.plan(case)
         if outcome is None:
@@ -232,7 +240,7 @@ def _merged(repairs: Iterable[Repair]) -> tuple[Repair, ...]:
 
 
 def _carry_out(client: Client, action: Action, options: RepairOptions, guard: PlanGuard) -> Written:
-    # A webhook that does not answer may refuse the review. The write itself shows more.
+    # A webhook that does not answer may block the access review. The error of the write shows more.
     with contextlib.suppress(ApiError):
         require(client, action.permissions, "repair")
     return action.carry_out(client, options, guard)
@@ -244,7 +252,7 @@ def _key(finding: str, place: Mapping[str, str]) -> tuple[str, ...]:
 
 @dataclass
 class _Proof:
-    """Proves what was written: the same checks by a new read, while the fields are as they were written."""
+    """The proof of the writes: the same checks pass after a new read, while the fields still have the written values."""
 
     client: Client
     options: RepairOptions
@@ -257,7 +265,11 @@ class _Proof:
         try:
             return self._proved(repairs)
         except KubeError as error:
-            refusal = Refusal(error.code, f"written, but not proven: {error.cause}", "Run the repair again")
+            refusal = Refusal(
+                error.code,
+                f"the repair wrote its change, and the proof failed: {error.cause}",
+                "Run the repair again",
+            )
             return tuple(
                 entry.with_refusal(refusal, FAILED) if self._written(entry) else entry for entry in repairs
             )
@@ -307,7 +319,7 @@ class _Proof:
         return written.find_overwriter(self.client)
 
     def ended(self, repairs: tuple[Repair, ...], proven: Collection[tuple[str, ...]]) -> tuple[Repair, ...]:
-        """Return the ends of the repairs. Put back each field without a proven finding, once for each object."""
+        """Return the outcomes of the repairs. Restore each field without a proven repair, with one write for each object."""
         groups: dict[tuple[str, ...], list[Repair]] = {key: [] for key in self.written}
         for entry in repairs:
             if self._written(entry) and entry.action:
@@ -320,7 +332,7 @@ class _Proof:
     def _ends(
         self, written: Written, group: Sequence[Repair], proven: Collection[tuple[str, ...]]
     ) -> Iterator[tuple[int, Repair]]:
-        """Yield the id and the end of each repair of one object."""
+        """Yield the id and the outcome of each repair of one object."""
         by = self._overwriter(written)
         good = [entry for entry in group if _key(entry.finding, entry.object) in proven]
         kept = {entry.object["webhook"] for entry in good}
@@ -331,21 +343,22 @@ class _Proof:
                 refusal = Refusal(
                     "overwritten-by",
                     f"{by} has replaced what the repair wrote",
-                    "Repair it with this program",
+                    "Repair the object with this program",
                 )
                 yield id(entry), entry.with_refusal(refusal, OVERWRITTEN)
             elif entry in good:
                 yield id(entry), replace(entry, state=REPAIRED)
             elif is_put_back and entry.object["webhook"] in lost:
-                words = "the finding was still there after the write, which was put back"
-                yield id(entry), entry.with_refusal(Refusal("unproven", words), PUT_BACK)
+                reason = "the finding was still present after the write, so the earlier value was restored"
+                yield id(entry), entry.with_refusal(Refusal("unproven", reason, _AUDIT_AGAIN), PUT_BACK)
             else:
                 yield id(entry), entry.with_refusal(_not_put_back(entry, kept), FAILED)
 
 
 def _not_put_back(entry: Repair, kept: Collection[str]) -> Refusal:
-    other = "Another client has changed the object since"
+    other = "Another client may have changed the object since"
     if entry.object["webhook"] in kept:
         other = "The same write repaired another finding"
     why = kinds.KINDS[entry.kind].final or other
-    return Refusal("unproven", f"the finding is still there after the write, which was not put back. {why}")
+    reason = f"the finding is still present after the write, and the earlier value was not restored. {why}"
+    return Refusal("unproven", reason, _AUDIT_AGAIN)

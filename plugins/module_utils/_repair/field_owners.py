@@ -5,11 +5,11 @@
 
 """Decide who owns a field that a repair would write. Pure.
 
-The field counts, and not the object: Helm, Argo CD and Flux mark every object that they install, also if their manifest leaves the
-caBundle to another program. An owner is
+The owner of the field counts, not the owner of the object. Helm, Argo CD and Flux mark every object that they install, even if
+their manifest leaves the caBundle to another program. An owner is
 
 - a program that writes a caBundle at any time, by its marks on the object,
-- the field manager of the field, if it is neither this collection nor a tool of people,
+- the field manager of the field, if it is neither this collection nor a tool that a person runs,
 - `kubectl apply`, if the manifest that it keeps in an annotation lists the field.
 """
 
@@ -44,7 +44,7 @@ def find_owner(
     """Return the refusal for a caBundle of another owner that the user did not accept, None if it may be written.
 
     also: the path in managedFields of another field that the same write changes, () for none.
-    only_ours: True if a tool of people is another owner too.
+    only_ours: True if a tool that a person runs counts as another owner.
     """
     owners = dict(_owners(target, obj, webhook, also, frozenset() if only_ours else BY_HAND))
     foreign = {word: line for word, line in owners.items() if not consent.covers(word, target)}
@@ -54,7 +54,7 @@ def find_owner(
     return Refusal(
         "owned-by-another",
         f"the field belongs to {' and '.join(foreign)}",
-        f"Repair it with this program. Or write it nevertheless with accept: [{{'{next(iter(foreign))}': [{place}]}}]",
+        f"Repair the field with its owner. To let this collection write it, set accept: [{{'{next(iter(foreign))}': [{place}]}}]",
         tuple(foreign.values()),
     )
 
@@ -62,7 +62,7 @@ def find_owner(
 def _owners(
     target: Target, obj: Object, webhook: str, also: tuple[str, ...], by_hand: frozenset[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the word of the option accept for each owner, with the evidence. by_hand: the field managers that are no owners."""
+    """Yield the word of the option accept for each owner, with the evidence. by_hand: the field managers that do not count as owners."""
     writer = bundle_targets.find_bundle_writer(target, obj)
     if writer:
         yield writer.manager.key, "; ".join(writer.evidence)

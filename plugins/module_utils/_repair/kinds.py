@@ -41,7 +41,7 @@ class RepairKind:
     checks: frozenset[str]
     #: Returns None if the kind does not fit the fault.
     plan: Callable[[Case], Action | Refusal | None]
-    #: Why it cannot be put back, "" if it can.
+    #: Why it cannot be undone, "" if it can.
     final: str = ""
     #: The sources of an audit that must be read completely.
     needs: frozenset[str] = frozenset()
@@ -60,13 +60,13 @@ ROWS = (
         RELOAD,
         frozenset((*_ENDS, "ca-mismatch", "not-reloaded", "endpoints-differ", *_FOLDED)),
         restarts.plan_reload,
-        final="Pods that were replaced do not come back",
+        final="A restart cannot be undone",
     ),
     RepairKind(
         REISSUE,
         frozenset((*_ENDS, "renewal-unmanaged", *_FOLDED)),
         reissues.plan_reissue,
-        final="The certificate before it is not restored",
+        final="The previous certificate is not restored",
     ),
     RepairKind(
         ADD_SUCCESSOR,
@@ -76,7 +76,7 @@ ROWS = (
     ),
     RepairKind(
         REMOVE_OUTGOING,
-        # Before the switch the first one tells what it waits for. After it, the second one names the objects.
+        # Before the switch, the first check carries the reason to wait. After the switch, the second one names the objects.
         frozenset(("cluster-ca-rotation", "outgoing-ca-left")),
         rotation_repairs.plan_remove_outgoing,
         needs=_ROTATION,

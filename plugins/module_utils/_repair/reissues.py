@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
-"""Repairs of a certificate that no program renews: issue it again by the flow of k8s_csr, for every object that calls the Service.
+"""Repair a certificate that no program renews: issue it again as k8s_csr does, for every object that calls the Service.
 
-Only for a Secret that this collection issued, or that the user names and whose private key is the one that the endpoints serve.
+The Secret must have been issued by this collection, or be named by the user and hold the private key that the endpoints serve.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ReissueAction:
 
     service: ServiceName
     secret: MountedSecret
-    #: The names of the certificate that it holds.
+    #: The DNS names and IP addresses of the certificate in the Secret.
     names: tuple[str, ...]
     #: Every object that calls the Service.
     targets: tuple[Target, ...]
@@ -82,12 +82,12 @@ class ReissueAction:
         if not result.changed:
             raise ObjectChanged(
                 f"the certificate in {self.secret} is not due for renewal",
-                remedy="Restart the pods (kind reload)",
+                remedy="Add the kind reload, which restarts the pods",
             )
         return WrittenSecret()
 
     def _intent(self, client: Client, options: RepairOptions) -> Intent:
-        """Return the wanted certificate. The cluster chooses the signer, and no annotation does."""
+        """Return the wanted certificate. The provider of the cluster decides the signer. Annotations have no effect on it."""
         provider = ProviderOptions()
         parameters = {
             "service": self.service[1],
@@ -100,20 +100,20 @@ class ReissueAction:
         return intent_from(parameters, options.consent)
 
     def _check_key(self, held: ExistingSecret | None) -> None:
-        """Raise ObjectChanged unless the Secret is ours, or its private key is the one that every endpoint serves."""
+        """Raise ObjectChanged unless this collection issued the Secret, or every endpoint serves its private key."""
         if held is not None and held.is_ours:
             return
         if held is None or not held.key_sha256 or self.served_keys != {held.key_sha256}:
             raise ObjectChanged(
                 f"the private key in {self.secret} is not the one that every endpoint serves",
-                remedy="Name the Secret whose key the endpoints serve",
+                remedy="Name in accept the Secret whose private key the endpoints serve",
                 code="key-not-served",
             )
 
 
 @dataclass(frozen=True)
 class WrittenSecret:
-    """A certificate that was issued. The old one is not put back, because it has expired or is about to."""
+    """A certificate that was issued. The previous certificate is not restored, because it has expired or expires soon."""
 
     def find_overwriter(self, _client: Client) -> str:
         return ""
@@ -127,15 +127,15 @@ def plan_reissue(case: Case) -> ReissueAction | Refusal | None:
     service = case.point.config.service
     if service is None:
         return None
-    ours = [secret for secret in case.around.secrets if _is_issued_here(secret, service)]
-    candidates = {str(secret): secret for secret in (*ours, *case.around.named)}.values()
+    issued_here = [secret for secret in case.around.secrets if _is_issued_here(secret, service)]
+    candidates = {str(secret): secret for secret in (*issued_here, *case.around.named)}.values()
     backend = case.data.backends.get(case.point.backend, Backend())
     served = [chain.certificate for chain in backend.chains if chain.certificate]
     facts = [(secret, held) for secret in candidates if (held := _facts(secret))]
     if len(facts) != 1 or not served:
         return Refusal(
             "secret-not-known",
-            f"{len(facts)} Secrets of Service {'/'.join(service)} were issued by this collection, or are named by the task",
+            f"{len(facts)} Secrets of Service {'/'.join(service)} were issued by this collection, or are named by the task. There must be exactly 1",
             f"Name the Secret that holds the served certificate with accept: [{{{OTHER_CONTENT}: [Secret/{service[0]}/NAME]}}]",
             tuple(map(str, case.around.secrets)),
         )

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The words of repairs: what is to be written, why a repair is refused, and what became of it. Pure."""
+"""The data model of repairs: the planned writes, the reasons of refusals, and the outcomes. Pure."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ BAD_STATES = frozenset((OVERWRITTEN, PUT_BACK, FAILED))
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why nothing is written for a finding."""
+    """The reason to write nothing for a finding, or the reason of a failure."""
 
-    #: A stable word.
+    #: An id that never changes.
     code: str
     reason: str
     remedy: str = ""
@@ -46,7 +46,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class RepairWrite:
-    """One write of a repair, as the plan promises it. It has no live value, time or PEM text."""
+    """One write of a repair, as the plan lists it. It has no live value, time or PEM text."""
 
     verb: str
     api_version: str
@@ -104,7 +104,7 @@ class RepairOptions:
 
 @dataclass(frozen=True)
 class Case:
-    """A finding, with what the cluster has around it."""
+    """A finding with the data that a kind of repair needs to plan its action."""
 
     finding: AuditFinding
     point: CallPoint
@@ -114,7 +114,7 @@ class Case:
 
 
 class Action(Protocol):
-    """What a kind of repair writes. Actions with one key are merged into one write of one object."""
+    """The writes of a repair. Actions with the same key are merged into one write of one object."""
 
     @property
     def key(self) -> tuple[str, ...]: ...
@@ -126,20 +126,20 @@ class Action(Protocol):
     def permissions(self) -> tuple[Permission, ...]: ...
 
     def merged(self, other: Any) -> Any:
-        """Return one action for both."""
+        """Return one action that does the work of both."""
 
     def carry_out(self, client: Client, options: RepairOptions, guard: PlanGuard) -> Written:
-        """Write, in check mode as a dry run. Raises CertflowError."""
+        """Carry out the writes, in check mode by a dry run. Raises CertflowError."""
 
 
 class Written(Protocol):
     """A write that was made."""
 
     def find_overwriter(self, client: Client) -> str:
-        """Return who has replaced what was written, "" if it is as it was written. Raises KubeError."""
+        """Return the client that replaced the written values, "" if they are unchanged. Raises KubeError."""
 
     def put_back(self, client: Client, webhooks: Collection[str]) -> bool:
-        """Restore what was there, if nothing else has changed the object. Return True if it was restored. Raises KubeError.
+        """Restore the earlier values, unless another client has changed the object. Return True if they were restored. Raises KubeError.
 
         webhooks: the names of the webhooks whose fields are restored, "" for an object without webhooks.
         """
@@ -147,7 +147,7 @@ class Written(Protocol):
 
 @dataclass(frozen=True)
 class Repair:
-    """What became of one finding."""
+    """The outcome of one finding."""
 
     finding: str
     check: str

@@ -2,9 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
-"""Repairs of a workload whose Secret has a good certificate, while its pods serve another one: restart it, or evict its pods one by one.
 
-A pod template of another program is not written. Neither way can be put back.
+"""Repair a workload whose pods do not serve the good certificate of their Secret: restart it, or evict its pods one by one.
+
+The pods are evicted if another program owns the pod template. Neither way can be undone.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 Object = Mapping[str, Any]
 _TEMPLATE = ("f:spec", "f:template")
 _PAUSE_SECONDS = 1.0
-#: How a workload is called whose pods do not get new files by a rollout, and the strategies that stop all pods at once.
+#: Kind of the workload -> the field of its spec with the strategy of a rollout.
 _STRATEGIES = {"Deployment": "strategy", "DaemonSet": "updateStrategy", "StatefulSet": "updateStrategy"}
+#: Kind of the workload -> the defaults of maxUnavailable and maxSurge.
 _DEFAULT_PARTS = {"Deployment": ("25%", "25%"), "DaemonSet": (1, 0), "StatefulSet": (1, 0)}
 
 
@@ -67,7 +69,7 @@ class RestartAction:
     evicts: bool
     pods: tuple[Object, ...]
     config: ClientConfig
-    #: True if a pod ends before a new one is ready.
+    #: True if the rollout stops a pod before its successor is ready.
     takes_down: bool
 
     @property
@@ -92,7 +94,7 @@ class RestartAction:
         return self
 
     def carry_out(self, client: Client, options: RepairOptions, _guard: PlanGuard) -> WrittenRestart:
-        """Restart the workload, or evict each pod after its predecessor was replaced. Raises WouldStop, RolloutStuck, KubeError."""
+        """Restart the workload, or evict each pod after the one before it was replaced. Raises WouldStop, RolloutStuck, KubeError."""
         if self.takes_down or self.evicts:
             self._check_budget(client)
         if not self.evicts:
@@ -109,8 +111,8 @@ class RestartAction:
             client.try_create(f"{_path(self.pods[0])}/eviction", _eviction(self.pods[0]))
         except ApiError as error:
             raise WouldStop(
-                f"the API server does not allow to evict a pod of {self.workload}: {error.message or error.cause}",
-                remedy="Run more replicas, or restart the pods at a time at which the budget allows it",
+                f"the API server refuses to evict a pod of {self.workload}: {error.message or error.cause}",
+                remedy="Run more replicas, or restart the pods when the PodDisruptionBudget allows it",
             ) from error
 
     def _wait_for_successor(self, client: Client, pod: Object, seconds: float) -> None:
@@ -123,13 +125,13 @@ class RestartAction:
             time.sleep(_PAUSE_SECONDS)
         raise RolloutStuck(
             f"the successor of the pod {name} of {self.workload} is not ready after {seconds:g} s. No further pod was evicted",
-            remedy="Read its events and its log",
+            remedy="Read the Events and the log of this pod",
         )
 
 
 @dataclass(frozen=True)
 class WrittenRestart:
-    """A restart. It cannot be put back."""
+    """A restart. It cannot be undone."""
 
     def find_overwriter(self, _client: Client) -> str:
         return ""
@@ -139,7 +141,7 @@ class WrittenRestart:
 
 
 def plan_reload(case: Case) -> RestartAction | Refusal | None:
-    """Return the restart that makes the pods serve the good certificate of their Secret. None if they have no other one."""
+    """Return the restart that makes the pods serve the good certificate of their Secret. None if no Secret has such a certificate."""
     secret = _unserved(case)
     if secret is None:
         return None
@@ -148,7 +150,7 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
         return Refusal(
             "no-workload",
             f"the pods that mount {secret} do not belong to one Deployment, DaemonSet or StatefulSet",
-            "Replace the pods with the program that made them",
+            "Replace the pods by the program that created them",
         )
     metadata = obj["metadata"]
     workload = WebhookWorkload(obj["kind"], metadata["namespace"], metadata["name"])
@@ -159,7 +161,7 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
     if blocking:
         return Refusal(
             "blocks-its-own-pods",
-            f"the API server asks {blocking} about the new pods of {workload}, and refuses them while it does not answer",
+            f"the API server asks {blocking} about the new pods of {workload}, and refuses them while the webhook does not answer",
             "Add the CA first, or set failurePolicy to Ignore until the new pods are ready",
         )
     unavailable = 1 if owners else _unavailable(workload.kind, strategy, backend.ready)
@@ -167,7 +169,7 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
         kind = strategy.get("type") or "RollingUpdate"
         return Refusal(
             "would-stop-it",
-            f"a restart of {workload} with {backend.ready} ready pods and the strategy {kind} leaves no pod that answers",
+            f"a restart of {workload} with {backend.ready} ready pods and the strategy {kind} would leave no pod that answers",
             "Run two or more replicas with the strategy RollingUpdate, or restart it in a maintenance window",
             owners,
         )
@@ -211,7 +213,7 @@ def _template_owners(obj: Object) -> Iterator[str]:
 
 
 def _blocks_pods(case: Case, obj: Object, *, evicts: bool) -> str:
-    """Return the webhook of this Service, with Fail, that the API server asks about what the restart needs. "" without one."""
+    """Return the webhook of this Service with failurePolicy Fail that the API server would call for the restart, "" without one."""
     namespace, template = obj["metadata"]["namespace"], obj["spec"]["template"]
     labels = (template.get("metadata") or {}).get("labels") or {}
     spaces = None if case.data.namespaces is None else case.data.namespaces.get(namespace, {})
@@ -227,7 +229,7 @@ def _blocks_pods(case: Case, obj: Object, *, evicts: bool) -> str:
 
 
 def _unavailable(kind: str, strategy: Object, ready: int) -> int:
-    """Return how many of the pods a rollout may end before their successors are ready.
+    """Return how many pods a rollout may stop before their successors are ready.
 
     Source: k8s.io/kubernetes pkg/controller/deployment/util ResolveFenceposts. maxSurge is rounded up, maxUnavailable down.
     """

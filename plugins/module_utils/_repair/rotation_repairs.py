@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Repairs of the two ends of a rotation of the cluster's CA: add the successor to caBundles, and later remove the outgoing CA. Pure.
+"""Repair caBundles around a rotation of the cluster's CA: add the successor, and later remove the outgoing CA. Pure.
 
 The successor is added before the switch, so that no call fails at the switch, and also after it (aws/containers-roadmap#2874). The
-outgoing CA is removed only if it is proven that nothing needs it, and that the cluster does not return to it.
+outgoing CA is removed only if it is proven that no endpoint needs it, and that the cluster does not return to it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _INJECTS_OWN_CA = ("cert-manager.io/inject-apiserver-ca", "true")
 
 
 def plan_add_successor(case: Case) -> BundleAction | Refusal | None:
-    """Return the edit that adds the successor. Nothing is removed. None without a rotation."""
+    """Return the edit that adds the successor and removes nothing. None without a rotation."""
     if case.data.ca is None:
         return None
     edit = _edit(case, (case.data.ca.rotation.successor,), APPEND)
@@ -55,7 +55,7 @@ def plan_add_successor(case: Case) -> BundleAction | Refusal | None:
         return Refusal(
             "injected-at-start",
             f"cainjector writes the CA that it read at its start, because of the annotation {name}.{until}",
-            "Restart the Deployment of cainjector",
+            "Restart the Deployment of cainjector, so that it reads the successor",
             state=WAITING,
         )
     planned = plan_edit(case, edit)
@@ -73,7 +73,7 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
     if point.config.service is None or backend.is_external:
         return Refusal(
             "endpoint-unseen",
-            "its address may lead to several machines, so it is not proven that each of them has a new certificate",
+            "its address may lead to several machines, so it is not proven that each of them serves a certificate of the successor",
             "Check each machine. Then remove the outgoing CA with webhook_cabundle and mode absent",
         )
     seen = read_chains(case)
@@ -93,7 +93,11 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
     left = bundle_content.merge(point.config.ca_bundle, edit.pem, mode=ABSENT, now=case.data.now)
     refusal = refusal_of(case, left, seen)
     if refusal:
-        return Refusal("still-needed", f"without the outgoing CA the API server would refuse it: {refusal}")
+        return Refusal(
+            "still-needed",
+            f"without the outgoing CA the API server would refuse an endpoint: {refusal}",
+            "Add the successor first, by the kind add-successor or the phase prepare",
+        )
     return plan_edit(case, edit)
 
 
@@ -105,13 +109,13 @@ def _edit(case: Case, cas: Iterable[ClusterCa], mode: str) -> BundleEdit:
 
 
 def check_successor(data: ClusterData, options: RotationOptions) -> None:
-    """Raise ObjectChanged if the successor of the user is not the youngest CA of the cluster."""
+    """Raise ObjectChanged if the successor in the options is not the youngest CA of the cluster."""
     wanted = {entry.fingerprint for entry in bundle_content.certificates(options.successor)}
     if data.ca and not wanted <= data.ca.rotation.successor.fingerprints:
         raise ObjectChanged(
-            "the given successor is not the youngest CA of this cluster",
+            "the successor in the option cluster_ca is not the youngest CA of this cluster",
             evidence=[f"successor: {data.ca.rotation.successor}"],
-            remedy="Set successor to the CA that follows the one in use",
+            remedy="Set successor to the CA to which the cluster switches next",
             code="invalid-input",
         )
 
@@ -127,13 +131,20 @@ def _waits(data: ClusterData, ca: RotationData, options: RotationOptions) -> Ite
     if late or not (rotation.is_switched and rotation.may_break_clients):
         last = ca.eks.final_activation if ca.eks else None
         until = f". Amazon EKS switches at {format_time(last)} at the latest" if last else ""
-        yield _wait("not-switched", f"the outgoing CA still signs{until}", "Switch to the successor", late)
+        yield _wait(
+            "not-switched",
+            f"the outgoing CA still signs{until}",
+            "Switch the cluster to the successor, and run this again a day later",
+            late,
+        )
     outgoing = rotation.outgoing
     if not any(entry.is_in(point.config.ca_bundle) for entry in outgoing for point in data.points):
         return
     if any(entry.has_rollback for entry in options.eks_cas):
         yield _wait(
-            "rollback-available", "Amazon EKS can still return to the outgoing CA", "Wait until it cannot"
+            "rollback-available",
+            "Amazon EKS can still return to the outgoing CA",
+            "Run this again when Amazon EKS can no longer return to it",
         )
     if not options.is_confirmed:
         confirm = "Set confirmed if every API server and every signer uses the successor"
@@ -141,16 +152,18 @@ def _waits(data: ClusterData, ca: RotationData, options: RotationOptions) -> Ite
         if unseen or not servers:
             yield _wait(
                 "api-server-unseen",
-                "not every API server was asked which CA it uses",
-                f"Set probe_urls, and reach each address of the API server. {confirm}",
+                "not every API server showed which CA its certificate is of",
+                f"Set probe_urls, so that the audit connects to each API server. {confirm}",
                 unseen,
             )
         if rotation.signer is None:
             yield _wait("signer-unseen", "no certificate of a signer was seen since the switch", confirm)
-    until_ = switched_since(data, ca) + SETTLED_AFTER
-    if data.now < until_:
+    settled_at = switched_since(data, ca) + SETTLED_AFTER
+    if data.now < settled_at:
         yield _wait(
-            "not-settled", f"the switch has to hold until {format_time(until_)}", "Run it again after that"
+            "not-settled",
+            f"the switch is less than 24 hours old until {format_time(settled_at)}",
+            "Run this again after this time",
         )
 
 

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What a cluster has around a finding: the object, the pods that serve it, and the CAs that the cluster publishes for it.
+"""Read the surroundings of a finding: the object, the pods that serve it, and the CAs that the cluster publishes for it.
 
-A CA counts only if it comes from a place of the table PLACES. What an endpoint sends is no source.
+A CA counts only if it comes from a Secret of the pods, a place of the table PLACES or a ClusterTrustBundle. A certificate that an
+endpoint sends never counts.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class MountedSecret:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What was read around one call point."""
+    """The objects around one call point, as they were read."""
 
     target: Target
     obj: Object
@@ -92,7 +93,7 @@ class CaPlace:
     namespace: str
     name: str
     keys: tuple[str, ...]
-    #: Who writes it.
+    #: The program that writes it.
     source: str
     #: An annotation that the object must have, None for none.
     mark: tuple[str, str] | None = None
@@ -102,10 +103,10 @@ class CaPlace:
 PLACES = (
     CaPlace("secrets", "{namespace}", "{service}.{namespace}.svc.kyverno-tls-ca", (_CERTIFICATE, "rootCA.crt"), "kyverno pkg/tls"),
     CaPlace("secrets", "{namespace}", "{service}-ca", (_CA, _CERTIFICATE), "cert-manager pkg/server/tls/authority", _INJECTABLE),
-    # istiod writes it to each namespace. Whoever may write ConfigMaps in one namespace may not write this one.
+    # istiod writes it to each namespace. Clients that may write ConfigMaps only in another namespace cannot write this one.
     CaPlace("configmaps", "istio-system", "istio-ca-root-cert", ("root-cert.pem",), "istio pilot/pkg/serviceregistry/kube/controller"),
     *(
-        # The cluster publishes the first one in each namespace. Fewer people may write that of kube-system.
+        # The cluster publishes the first one in each namespace. Fewer clients may write the one in kube-system.
         CaPlace("configmaps", row.namespace or ROOT_CA[0], row.name, (row.key,), "_csr.trust_anchors")
         for row in trust_anchors.CONFIG_MAPS
     ),
@@ -123,7 +124,7 @@ class SurroundingsReader:
         self._trust_bundles = functools.lru_cache(maxsize=None)(self._read_trust_bundles)
 
     def read(self, data: ClusterData, point: CallPoint) -> Surroundings:
-        """Read what is around a point. What may not be read is missing in the result. Raises KubeError, TargetError."""
+        """Read the objects around a point. Those that may not be read are missing in the result. Raises KubeError, TargetError."""
         target = Target(point.object.kind, point.object.name)
         obj = bundle_targets.read(self._client, target)
         pods = tuple(self._pods(data, point))
@@ -197,7 +198,7 @@ class SurroundingsReader:
         return PublishedCa(source, pem, "" if pem else "it is empty")
 
     def _find_object(self, resource: str, namespace: str, name: str) -> tuple[Object | None, str]:
-        """Return an object, None if it does not exist, and why it may not be read. Secrets lose their private parts.
+        """Return an object, None if it does not exist, and the reason if it cannot be read. Secrets lose their private parts.
 
         The API server accepts any text as the Secret of a volume. A name with a slash would lead to another namespace.
         """
@@ -218,7 +219,7 @@ class SurroundingsReader:
         return obj, ""
 
     def _read_trust_bundles(self) -> tuple[PublishedCa, ...]:
-        """Return the ClusterTrustBundles of signers. Only who may attest for the signer writes them (KEP-3257)."""
+        """Return the ClusterTrustBundles of signers. Only clients that may attest for the signer can write them (KEP-3257)."""
         try:
             bundles = trust_anchors.read_bundles(self._client, "spec.signerName!=")
         except ApiError as error:

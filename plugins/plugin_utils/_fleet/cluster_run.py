@@ -205,7 +205,7 @@ def _nothing_found(findings: Findings, task: ClusterTask) -> dict[str, Any]:
         error = CertflowError(
             "the report of certflow_findings has no audit of this cluster",
             code="not-audited",
-            remedy="Audit the cluster, and run again with the new report",
+            remedy="Audit the cluster, and run the repair with the new report",
         )
         return _failure(task, failed_result(error), time.monotonic())
     reason = "nothing to do: the audit of certflow_findings found nothing on this cluster"

@@ -142,13 +142,13 @@ CLUSTER_ROWS: tuple[Check, ...] = (
     ),
     Check(
         "webhook-obsolete",
-        "Newer releases of the program do not have the webhook",
+        "Newer releases of the program no longer have the webhook",
         SCOPE,
         INFO,
         (data.CONFIGURATIONS,),
-        "The webhook needs a certificate that the program no longer needs. After an upgrade of the program, nothing serves it, and with "
-        "failurePolicy Fail the API server refuses the requests that it matches.",
-        "If the program has this release or a newer one, delete the webhook configuration. Otherwise upgrade the program first.",
+        "The webhook needs a certificate that newer releases no longer need. After an upgrade, no program serves the webhook. With "
+        "failurePolicy Fail the API server then refuses the requests that it matches.",
+        "If the program already has such a release, delete the webhook configuration. Otherwise upgrade the program first.",
         "rook/rook#14116",
         removed_webhooks.check_removed_webhooks,
     ),
@@ -223,11 +223,11 @@ CLUSTER_ROWS: tuple[Check, ...] = (
     ),
     Check(
         "request-stuck",
-        "A certificate signing request, or the request for the certificate of a pod, is not issued",
+        "A certificate signing request or a PodCertificateRequest is not issued",
         REQUEST,
         WARNING,
         (data.REQUESTS, data.POD_CERTIFICATES),
-        "The program that waits for the certificate does not get it, and keeps its old one until it expires. A new pod does not start.",
+        "The program that waits for the certificate keeps its old one until it expires. A new pod that waits for a certificate does not start.",
         "Follow the remedy in the evidence.",
         "enix/x509-certificate-exporter#504",
         cluster_checks.check_requests,

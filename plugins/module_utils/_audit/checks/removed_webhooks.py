@@ -19,7 +19,7 @@ from .admission_checks import admission_points
 
 @dataclass(frozen=True)
 class RemovedWebhook:
-    """The admission webhooks that a project had."""
+    """Admission webhooks that a project removed."""
 
     project: str
     #: The first release without them.
@@ -51,19 +51,19 @@ REMOVED_WEBHOOKS = (
 def check_removed_webhooks(
     data: ClusterData, rows: Sequence[RemovedWebhook] = REMOVED_WEBHOOKS
 ) -> Iterator[AuditFinding]:
-    """Yield the finding of each admission webhook: newer releases of its project have it, or not."""
+    """Yield a finding for each admission webhook. It fails if newer releases of the project do not have the webhook."""
     for point in admission_points(data):
         row = next((row for row in rows if _is_of(row, point)), None)
         if row is None or _numbers(point.release) >= _numbers(row.release):
             yield AuditFinding("webhook-obsolete", PASS, point.object)
             continue
-        words = f"{row.project} {row.release} and newer releases do not have {point.object}"
+        cause = f"{row.project} {row.release} and newer releases do not have {point.object}"
         line = f"release by its label: {point.release or 'not known'}"
-        yield AuditFinding("webhook-obsolete", FAIL, point.object, words, (line,), certainty=LIKELY)
+        yield AuditFinding("webhook-obsolete", FAIL, point.object, cause, (line,), certainty=LIKELY)
 
 
 def _is_of(row: RemovedWebhook, point: CallPoint) -> bool:
-    """Return True if both marks fit, because other projects may use one of the names."""
+    """Return True if both names fit, because another project may use one of them."""
     _namespace, service = point.config.service or ("", "")
     name = point.config.webhook
     return matches(service, row.service) and any(matches(name, pattern) for pattern in row.webhooks)

@@ -74,12 +74,12 @@ def check_rotation(data: ClusterData) -> Iterator[AuditFinding]:
         )
         lines += ["Amazon EKS can roll back"] if ca.eks.has_rollback else []
     state = "The successor signs" if rotation.is_switched else "The outgoing CA signs"
-    words_ = f"The cluster publishes {1 + len(rotation.outgoing)} CAs. {state}"
-    yield AuditFinding("cluster-ca-rotation", FAIL, CLUSTER_CA_OBJECT, words_, tuple(lines))
+    cause = f"The cluster publishes {1 + len(rotation.outgoing)} CAs. {state}"
+    yield AuditFinding("cluster-ca-rotation", FAIL, CLUSTER_CA_OBJECT, cause, tuple(lines))
 
 
 def check_bundles(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield the findings about caBundles that a certificate of the successor would break."""
+    """Yield the findings about caBundles that do not verify a certificate of the successor."""
     if data.ca:
         for point in data.points:
             yield from _bundle(data, data.ca, point)
@@ -94,17 +94,17 @@ def _bundle(data: ClusterData, ca: RotationData, point: CallPoint) -> Iterator[A
     is_blind = len(seen) < max(len(backend.chains), 1)
     has_outgoing = any(entry.is_in(bundle) for entry in rotation.outgoing)
     known = (*rotation.outgoing, rotation.successor)
-    ours = [(chain, signer) for chain in seen if (signer := signer_of(known, *_parsed(chain)))]
-    if not ours and not (is_blind and has_outgoing):
+    signed = [(chain, signer) for chain in seen if (signer := signer_of(known, *_parsed(chain)))]
+    if not signed and not (is_blind and has_outgoing):
         return
     if rotation.successor.is_in(bundle):
         yield AuditFinding("bundle-without-successor", PASS, point.object)
         return
-    breaks_at = _breaks_at(ca, [chain for chain, signer in ours if signer in rotation.outgoing])
-    if any(signer is rotation.successor for _chain, signer in ours):
+    breaks_at = _breaks_at(ca, [chain for chain, signer in signed if signer in rotation.outgoing])
+    if any(signer is rotation.successor for _chain, signer in signed):
         breaks_at = data.now
-    lines = [f"{chain.endpoint} serves a certificate of {signer}" for chain, signer in ours[:MOST_LINES]]
-    lines += ["no endpoint shows its certificate, and the caBundle has the outgoing CA"] if not ours else []
+    lines = [f"{chain.endpoint} serves a certificate of {signer}" for chain, signer in signed[:MOST_LINES]]
+    lines += ["no endpoint shows its certificate, and the caBundle has the outgoing CA"] if not signed else []
     lines += [f"the caBundle lacks {rotation.successor}"]
     soon = breaks_at is not None and breaks_at - data.now <= data.ca_break_within
     yield AuditFinding(
@@ -114,13 +114,13 @@ def _bundle(data: ClusterData, ca: RotationData, point: CallPoint) -> Iterator[A
         f"{point.object} trusts only the outgoing CA of the cluster{_skipped(point)}",
         tuple(lines),
         severity=ERROR if rotation.is_switched or soon else "",
-        certainty=PROVEN if ours else LIKELY,
+        certainty=PROVEN if signed else LIKELY,
         breaks_at=breaks_at,
     )
 
 
 def _breaks_at(ca: RotationData, chains: Sequence[ServedChain]) -> datetime | None:
-    """Return the time of the switch if it is known. After the switch, it breaks at the latest when a certificate ends."""
+    """Return the time at which calls begin to fail: the switch or, after it, the end of the first certificate. None if not known."""
     if ca.rotation.is_switched:
         ends = [chain.certificate.not_after for chain in chains if chain.certificate]
         return min(ends, default=None)
@@ -128,7 +128,7 @@ def _breaks_at(ca: RotationData, chains: Sequence[ServedChain]) -> datetime | No
 
 
 def _skipped(point: CallPoint) -> str:
-    """Return what the API server does not tell of a webhook with failurePolicy Ignore."""
+    """Return the requests for which the API server skips a webhook with failurePolicy Ignore, "" for other webhooks."""
     if point.caller != ADMISSION or point.is_strict:
         return ""
     rules = point.webhook.get("rules") or ()
@@ -137,7 +137,7 @@ def _skipped(point: CallPoint) -> str:
         for rule in rules[:MOST_LINES]
     ]
     return (
-        ". Its failurePolicy is Ignore, so the API server then skips it silently, without an error and without an Event: "
+        ". Its failurePolicy is Ignore, so the API server then skips the webhook without an error or an Event, for "
         + "; ".join(names)
     )
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The checks of a rotation of the cluster's CA. They are silent on a cluster that publishes one CA. Pure."""
+"""The checks of a rotation of the cluster's CA. They have no finding on a cluster that publishes one CA. Pure."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ROTATION_ROWS: tuple[Check, ...] = (
         ROTATION,
         INFO,
         _CA,
-        "At the switch the successor begins to sign. What trusts only the outgoing CA then fails, one after the other.",
-        "Let everything trust both CAs before the switch, renew the certificates after it, and remove the outgoing CA last.",
+        "At the switch the successor begins to sign. Clients and webhooks that trust only the outgoing CA then fail, one after the other.",
+        "Let every client and webhook trust both CAs before the switch. Renew the certificates after it. Remove the outgoing CA last.",
         f"aws/containers-roadmap#2874; {_MANUAL}",
         rotation_checks.check_rotation,
     ),
@@ -101,8 +101,8 @@ ROTATION_ROWS: tuple[Check, ...] = (
         ROTATION,
         INFO,
         (*_CA, *_OBJECTS),
-        "Who has the key of the outgoing CA can still act as the API server, or as a webhook that trusts it.",
-        "Renew what the outgoing CA signed. Then remove it from the caBundles, and from the published CAs.",
+        "An owner of the key of the outgoing CA can still act as the API server, or as a webhook whose caBundle has this CA.",
+        "Renew the certificates that the outgoing CA signed. Then remove it from the caBundles, and from the published CAs.",
         _MANUAL,
         rotation_checks.check_outgoing,
     ),
