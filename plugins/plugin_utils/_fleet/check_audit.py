@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from typing import Any
 
 import yaml
@@ -185,12 +186,16 @@ def _read_authorities(run: RunInput) -> dict[str, str]:
             f"{where} is not a dictionary of dictionaries",
             remedy="Write the output of the aws CLI for each host",
         )
-    # YAML reads a time as a time.
     return {
-        host: json.dumps(content[host], default=lambda value: value.isoformat())
+        host: json.dumps(content[host], default=_plain, skipkeys=True)
         for host in run.hosts
         if host in content
     }
+
+
+def _plain(value: Any) -> str:
+    """Return what YAML reads as another type than JSON has, such as a time."""
+    return str(value.isoformat() if isinstance(value, date) else value)
 
 
 def _load(path: str, where: str) -> Any:

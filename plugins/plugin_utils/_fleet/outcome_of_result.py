@@ -15,7 +15,7 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import REFUSED, WAITING
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import plural
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import MOST_NAMES, plural, some
 
 from .._report import report_model
 from . import plan
@@ -113,7 +113,7 @@ def describe_upgrade(run: OperationRun) -> dict[str, Any]:
 
 
 def describe_repair(run: OperationRun) -> dict[str, Any]:
-    """Return the reason and the fields of a run of webhook_repair. The reason names each object that is not repaired."""
+    """Return the reason and the fields of a run of webhook_repair. The reason names the first objects that are not repaired."""
     repairs = run.result.get(REPAIRS) or ()
     counts = Counter(repair["state"] for repair in repairs)
     numbers = ", ".join(f"{number} {state}" for state, number in counts.items())
@@ -122,7 +122,7 @@ def describe_repair(run: OperationRun) -> dict[str, Any]:
     ]
     reason = f"repairs: {numbers}" if numbers else "nothing to do"
     return {
-        "reason": ". Not repaired: ".join([reason, *([", ".join(left)] if left else [])]),
+        "reason": ". Not repaired: ".join([reason, *([some(left)] if left else [])]),
         **details(run.result),
     }
 
@@ -133,12 +133,13 @@ def describe_rotation(run: OperationRun) -> dict[str, Any]:
     waits = [
         f"{report_model.place(entry['object'])}: {entry['reason']}" for entry in repairs if is_left(entry)
     ]
+    more = [f"and {len(waits) - MOST_NAMES} more"] if len(waits) > MOST_NAMES else []
     is_waiting = not run.is_changed and any(entry["state"] == WAITING for entry in repairs)
     fields = describe_repair(run)
     return {
         **fields,
         **({"status": WAITING} if is_waiting else {}),
-        "reason": "; ".join([fields["reason"], *waits]),
+        "reason": "; ".join([fields["reason"], *waits[:MOST_NAMES], *more]),
     }
 
 

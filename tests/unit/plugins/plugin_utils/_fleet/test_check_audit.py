@@ -45,7 +45,7 @@ def test_settings_without_a_problem(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(_report_text())
     (tmp_path / "exceptions.yml").write_text("[{check: expired, reason: r, until: 2027-01-31, objects: x}]")
     (tmp_path / "cas.yml").write_text(
-        "host-1: {certificateAuthority: {createdAt: 2027-01-31T10:00:00Z}}\nother: {}"
+        "host-1: {certificateAuthority: {createdAt: 2027-01-31T10:00:00Z, id: !!binary aGk=, 2027-01-31: x}}\nother: {}"
     )
     shared = {
         "certflow_fail_on": "warning",
@@ -66,7 +66,7 @@ def test_settings_without_a_problem(tmp_path: Path) -> None:
     assert settings.counters == {"host-1": '{"a.example.com": 3.0}'}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cas.yml", "exceptions.yml", "old.json"]
     assert settings.certificate_authorities == {
-        "host-1": '{"certificateAuthority": {"createdAt": "2027-01-31T10:00:00+00:00"}}'
+        "host-1": '{"certificateAuthority": {"createdAt": "2027-01-31T10:00:00+00:00", "id": "b\'hi\'"}}'
     }
 
 

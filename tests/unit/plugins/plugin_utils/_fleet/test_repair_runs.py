@@ -119,6 +119,19 @@ def test_the_outcome_of_a_cluster(name: str) -> None:
     assert found.get("repairs", []) == repairs
 
 
+@pytest.mark.parametrize("playbook", ["repair", "cluster_ca"])
+def test_a_reason_names_few_of_many_objects(playbook: str) -> None:
+    repairs = [
+        repair("refused", "owned-by-another", reason="r", object={**HOOK, "name": f"policy-{number}"})
+        for number in range(1000)
+    ]
+    run = OperationRun({"repairs": repairs}, is_changed=False, is_planned=False)
+    reason = OPERATIONS[playbook].describe(run)["reason"]
+    assert "policy-0 " in reason
+    assert "995 more" in reason
+    assert len(reason) < 1000
+
+
 def test_what_is_refused_has_a_line_in_the_summary() -> None:
     refused = {"status": "ok", "reason": "r", "repairs": [repair("refused", "not-published")]}
     planned = {"status": "planned", "reason": "r", "repairs": [repair("planned")]}
