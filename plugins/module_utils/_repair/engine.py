@@ -20,6 +20,8 @@ from .._audit.cluster_data import (
     EVENTS,
     METRICS,
     NODES,
+    POD_CERTIFICATES,
+    PODS,
     REQUESTS,
     AuditOptions,
     ClusterData,
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
 #: A CA must verify what every endpoint serves, so each of them is read.
 MOST_ENDPOINTS = 100
 #: The audit does not need them for the checks that repairs answer, unless the row of a kind names them.
-_WITHOUT = (METRICS, EVENTS, REQUESTS, NODES, CLIENT_CA, CLUSTER_INFO)
+_WITHOUT = (METRICS, EVENTS, REQUESTS, POD_CERTIFICATES, PODS, NODES, CLIENT_CA, CLUSTER_INFO)
 #: Why a finding has no plan -> the next action of the user.
 _REMEDIES = {
     "kind-not-named": "Add the kind to the kinds of the task, or follow the remedy of the finding",

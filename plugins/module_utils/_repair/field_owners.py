@@ -66,9 +66,9 @@ def _owners(
     writer = bundle_targets.find_bundle_writer(target, obj)
     if writer:
         yield writer.manager.key, "; ".join(writer.evidence)
-    applied = _last_applied(obj)
+    applied = _applied_fields(obj)
     for path in filter(None, (field_path(target, webhook), also)):
-        if applied is not None and owns(_as_fields(applied), path):
+        if owns(applied, path):
             yield f"{FIELD_MANAGER}{_APPLIES}", f"the annotation {LAST_APPLIED} lists {path[-1][2:]}"
         for name, operation in find_field_managers(obj, path):
             is_person = name in by_hand and operation != "Apply"
@@ -84,14 +84,15 @@ def _word(name: str) -> str:
     return next(keys, f"{FIELD_MANAGER}{name}")
 
 
-def _last_applied(obj: Object) -> Any:
+def _applied_fields(obj: Object) -> Mapping[str, Any]:
+    """Return the fields of the manifest in an annotation, {} without one that can be read. Every client may have written it."""
     try:
-        return json.loads((obj["metadata"].get("annotations") or {}).get(LAST_APPLIED) or "null")
+        return _as_fields(json.loads((obj["metadata"].get("annotations") or {}).get(LAST_APPLIED) or "{}"))
     except (ValueError, RecursionError):
-        return None
+        return {}
 
 
-def _as_fields(value: Any) -> Any:
+def _as_fields(value: Any) -> dict[str, Any]:
     """Return a manifest in the form of managedFields, with the names of the items of lists."""
     if isinstance(value, Mapping):
         return {f"f:{key}": _as_fields(part) for key, part in value.items()}

@@ -120,13 +120,14 @@ class SurroundingsReader:
         """named: NAMESPACE/NAME of Secrets that the user names. They count if the webhook is in their namespace."""
         self._client = client
         self._named = named
+        self._target = functools.lru_cache(maxsize=None)(functools.partial(bundle_targets.read, client))
         self._find = functools.lru_cache(maxsize=None)(self._find_object)
         self._trust_bundles = functools.lru_cache(maxsize=None)(self._read_trust_bundles)
 
     def read(self, data: ClusterData, point: CallPoint) -> Surroundings:
         """Read the objects around a point. Those that may not be read are missing in the result. Raises KubeError, TargetError."""
         target = Target(point.object.kind, point.object.name)
-        obj = bundle_targets.read(self._client, target)
+        obj = self._target(target)
         pods = tuple(self._pods(data, point))
         with check_shape(f"a pod that {point.object} calls"):
             secrets = tuple(dict.fromkeys(secret for pod in pods for secret in _mounted(pod)))
@@ -152,7 +153,10 @@ class SurroundingsReader:
             found = self._find(resource, metadata["namespace"], owner["name"])[0] if resource else None
             if found and found["metadata"].get("uid") == owner["uid"]:
                 named = {**found, "kind": owner["kind"]}
-                return self._workload_of(found) if owner["kind"] == "ReplicaSet" else named
+                if owner["kind"] != "ReplicaSet":
+                    return named
+                # The API server accepts a ReplicaSet that is its own controller.
+                return None if obj.get("kind") == "ReplicaSet" else self._workload_of(named)
         return None
 
     def _pods(self, data: ClusterData, point: CallPoint) -> Iterator[Object]:

@@ -50,6 +50,7 @@ CASES: list[tuple[list[dict[str, Any]], dict[str, str], dict[str, str], set[str]
     ([managed("kubectl-client-side-apply")], {LAST_APPLIED: json.dumps(UNLISTED)}, {}, set()),
     ([], {LAST_APPLIED: "not JSON"}, {}, set()),
     ([], {LAST_APPLIED: "[" * 100000}, {}, set()),
+    ([], {LAST_APPLIED: '{"a":' * 5000 + "1" + "}" * 5000}, {}, set()),
     ([], {LAST_APPLIED: json.dumps({"webhooks": [1, {"name": {}}]})}, {}, set()),
 ]
 

@@ -44,13 +44,21 @@ def secret(namespace: str, name: str) -> dict[str, Any]:
     return {"metadata": {"namespace": namespace, "name": name, "annotations": notes}, "data": encoded}
 
 
-def read(secret_name: str, *objects: tuple[str, Any]) -> tuple[Surroundings, Api]:
+def controlled_by(kind: str, name: str) -> dict[str, Any]:
+    owner = {"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": name, "controller": True}
+    return {"namespace": "demo", "ownerReferences": [owner]}
+
+
+def read(secret_name: str, *objects: tuple[str, Any], controller: str = "") -> tuple[Surroundings, Api]:
     obj = configuration(OLD.pem)
     volumes = [{"secret": {"secretName": secret_name}}]
-    pod = {"metadata": {"namespace": "demo", "name": "pod0"}, "spec": {"volumes": volumes}}
+    metadata = controlled_by("ReplicaSet", controller) if controller else {"namespace": "demo"}
+    pod = {"metadata": {**metadata, "name": "pod0"}, "spec": {"volumes": volumes}}
     api = Api({HOOK: obj, "/api/v1/namespaces/demo/pods/pod0": pod, **dict(objects)})
     case = case_of(obj, served(leaf(NEW)), published=published(NEW))
-    return SurroundingsReader(cast("Client", api)).read(case.data, case.point), api
+    reader = SurroundingsReader(cast("Client", api))
+    reader.read(case.data, case.point)
+    return reader.read(case.data, case.point), api
 
 
 @pytest.mark.parametrize("name", ["../../evil/secrets/tls", "tls/status", ".."])
@@ -71,3 +79,24 @@ def test_the_published_ca_of_the_cluster_is_that_of_kube_system() -> None:
     _around, api = read("tls")
     places = [path for path in api.asked if path.endswith("/configmaps/kube-root-ca.crt")]
     assert places == ["/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt"]
+
+
+def test_each_object_is_read_once() -> None:
+    _around, api = read("tls")
+    assert HOOK in api.asked
+    assert len(api.asked) == len(set(api.asked))
+
+
+@pytest.mark.parametrize(
+    ("owner", "expected"), [(("Deployment", "app"), "Deployment"), (("ReplicaSet", "rs"), None)]
+)
+def test_the_workload_of_a_replica_set(owner: tuple[str, str], expected: str | None) -> None:
+    root = "/apis/apps/v1/namespaces/demo"
+    metadata = {**controlled_by(*owner), "name": "rs", "uid": "rs"}
+    deployment = {"metadata": {"namespace": "demo", "name": "app", "uid": "app"}}
+    objects = (
+        (f"{root}/replicasets/rs", {"metadata": metadata}),
+        (f"{root}/deployments/app", deployment),
+    )
+    around, _api = read("tls", *objects, controller="rs")
+    assert (around.workload or {}).get("kind") == expected
