@@ -76,7 +76,9 @@ def decoded_certificate(data: object) -> str:
 
 
 def _time(value: object) -> datetime | None:
-    """Return a time as RFC 3339, or as seconds since 1970, which version 1 of the aws CLI prints."""
+    """Return a time as RFC 3339, as seconds since 1970, which version 1 of the aws CLI prints, or as YAML reads it (UTC without a zone)."""
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             return datetime.fromtimestamp(value, timezone.utc)

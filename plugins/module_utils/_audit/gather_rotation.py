@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
 #: The newest certificates of CSRs that are kept. One of a signer of the cluster is usually among them.
 MOST_ISSUED = 50
-#: The pages of 500 pods that are read.
-MOST_PAGES = 20
 MOST_SERVERS = 5
 SERVERS_SECONDS = 5.0
 _SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
@@ -59,12 +58,13 @@ _HASH = re.compile("-[bcdfghjklmnpqrstvwxz2456789]{1,10}$")
 
 def newest_issued(csrs: Iterable[Object]) -> dict[str, str]:
     """Return the certificates of the newest CSRs by the names of the CSRs."""
-    found: dict[str, str] = {}
-    for csr in sorted(csrs, key=lambda csr: str(csr["metadata"].get("creationTimestamp")), reverse=True):
-        pem = decoded_certificate((csr.get("status") or {}).get("certificate"))
-        if pem and len(found) < MOST_ISSUED:
-            found[f"CertificateSigningRequest {csr['metadata']['name']}"] = pem
-    return found
+    newest = sorted(csrs, key=lambda csr: str(csr["metadata"].get("creationTimestamp")), reverse=True)
+    issued = (
+        (f"CertificateSigningRequest {csr['metadata']['name']}", pem)
+        for csr in newest
+        if (pem := decoded_certificate((csr.get("status") or {}).get("certificate")))
+    )
+    return dict(itertools.islice(issued, MOST_ISSUED))
 
 
 def read(
@@ -147,9 +147,9 @@ def _old_nodes(client: Client, since: datetime | None) -> tuple[str, ...] | None
 
 
 def _older(client: Client, path: str, since: datetime) -> Iterator[Mapping[str, Any]]:
-    """Yield the metadata of the first objects of a list that are older."""
+    """Yield the metadata of the objects of a list that are older. One page at a time is in memory."""
     query: dict[str, str] = {"limit": "500"}
-    for _page in range(MOST_PAGES):
+    while True:
         with check_shape("metadata"):
             page = client.get(path, query, METADATA)
             for item in page["items"] or ():

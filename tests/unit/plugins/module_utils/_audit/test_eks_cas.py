@@ -38,6 +38,8 @@ def ca(issued: Any, first: Any = TEXT, **fields: Any) -> dict[str, Any]:
     [
         ({"certificateAuthority": ca(NEW)}, SOON),
         ({"certificateAuthority": ca(NEW, SOON.timestamp())}, SOON),
+        ({"certificateAuthority": ca(NEW, SOON)}, SOON),
+        ({"certificateAuthority": ca(NEW, SOON.replace(tzinfo=None))}, SOON),
         ({"certificateAuthorities": [{"certificateAuthority": ca(OLD, None)}, ca(NEW)]}, SOON),
         ({"certificateAuthority": ca(OLD)}, None),
         ({"certificateAuthority": ca(NEW, (NOW - DAY).isoformat())}, None),
