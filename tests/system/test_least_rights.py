@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     Run = Callable[..., dict[str, Any]]
 
-# test_audit.py, test_snapshot_plan.py, test_snapshot_verify.py and test_snapshot_rights.py test these roles.
-OTHERS = ("audit", "kustomization", "plan", "snapshot-verify", "upgrade", "upgrade-lease")
+# test_audit.py, test_repair.py, test_snapshot_plan.py, test_snapshot_verify.py and test_snapshot_rights.py test these roles.
+OTHERS = ("audit", "kustomization", "plan", "repair", "snapshot-verify", "upgrade", "upgrade-lease")
 ROLES = {path.stem: role_in(path) for path in sorted(RBAC.glob("*.yaml")) if path.stem not in OTHERS}
 CSR, APP_SERVING = "certificatesigningrequests", "beta.eks.amazonaws.com/app-serving"
 TRUST_BUNDLES = "/apis/certificates.k8s.io/v1/clustertrustbundles"
@@ -138,10 +138,10 @@ def ephemeral_ca_and_removal(place: LimitedRig) -> Run:
 
 
 def a_decision(place: LimitedRig) -> Run:
-    named: dict[str, Any] = {"names": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
-    name = place.rig.run(**TWO_STEP, **named)["csr"]["name"]
-    expect = {"service": "hook", "namespace": place.rig.name, "names": ["203.0.113.7"]}
-    return lambda **who: place.rig.approve(name=name, expect=expect, wait=True, **who)
+    allowed: dict[str, Any] = {"allow_names": ["203.0.113.7"]}
+    name = place.rig.run(**TWO_STEP, **allowed, names=["203.0.113.7"])["csr"]["name"]
+    expect = {"service": "hook", "namespace": place.rig.name}
+    return lambda **who: place.rig.approve(name=name, expect=expect, wait=True, **allowed, **who)
 
 
 def a_decision_for(signer: str) -> Callable[[LimitedRig], Run]:
