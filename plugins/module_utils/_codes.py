@@ -52,7 +52,7 @@ CODES = {
     "preflight-failed": "A step of the upgrade plan would fail. The hop did not begin.",
     "probe-impossible": "The probe of the task cannot be sent to this webhook.",
     "release-unavailable": "The release does not exist, or it must not be installed.",
-    "repair-failed": "A repair was written and is not proven. The result lists the fields that another client overwrote, that the run restored, or that it left.",
+    "repair-failed": "A repair was written and is not proven. The result lists each field that was overwritten, restored or left.",
     "report-not-written": "A file of a report cannot be written.",
     "request-not-canonical": "A certificate request is not in canonical form. It cannot be compared, so it is not approved.",
     "request-replaced": "The request was deleted, or another request took its name, while the task ran.",

@@ -37,7 +37,8 @@ options:
       - V(secure-apiservice) writes the C(caBundle) of an APIService and removes C(insecureSkipTLSVerify) in the same write.
       - V(reload) restarts the workload whose pods do not serve the good certificate of their Secret. If another program owns its pod
         template, the module evicts the pods one by one. A restart cannot be undone.
-      - V(reissue) issues the certificate again, as M(certflow.kubernetes.k8s_csr) does. This collection must have issued the Secret, or
+      - >-
+        V(reissue) issues the certificate again, as M(certflow.kubernetes.k8s_csr) does. This collection must have issued the Secret, or
         O(accept) must name it, as in C({foreign-secret: [Secret/NAMESPACE/NAME]}). Every endpoint must serve the key of a Secret that
         O(accept) names. The old certificate cannot be restored.
       - V(add-successor) adds the successor of the cluster's CA to each C(caBundle) that has only the outgoing CA, before or after the switch.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from .._text import matches
@@ -31,7 +32,7 @@ STRONG = 2
 UNKNOWN = "unknown"
 # The entry of the user's rows for a cluster of an unknown provider. It is a signer.
 DEFAULT = "default"
-NO_ROWS: Mapping[str, Any] = {}
+NO_ROWS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

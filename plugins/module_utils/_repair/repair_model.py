@@ -117,13 +117,16 @@ class Action(Protocol):
     """The writes of a repair. Actions with the same key are merged into one write of one object."""
 
     @property
-    def key(self) -> tuple[str, ...]: ...
+    def key(self) -> tuple[str, ...]:
+        """Return what is equal for actions on one object."""
 
     @property
-    def writes(self) -> tuple[RepairWrite, ...]: ...
+    def writes(self) -> tuple[RepairWrite, ...]:
+        """Return the writes, as a plan promises them."""
 
     @property
-    def permissions(self) -> tuple[Permission, ...]: ...
+    def permissions(self) -> tuple[Permission, ...]:
+        """Return the permissions that the writes need."""
 
     def merged(self, other: Any) -> Any:
         """Return one action that does the work of both."""
