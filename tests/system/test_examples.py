@@ -82,9 +82,10 @@ PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "webhook_probe": lambda cluster, _directory: SERVERS.append(team_labels.start(cluster)),
     "audit_info": lambda _cluster, _directory: None,
     "audit_report": lambda _cluster, _directory: None,
+    "webhook_repair": lambda _cluster, _directory: None,
 }
 # Their examples expect a cluster without a broken webhook.
-ON_EKS = {"audit_info", "audit_report"}
+ON_EKS = {"audit_info", "audit_report", "webhook_repair"}
 # Modules whose examples need pods. test_upgrade_pages.py runs these.
 WITH_PODS = {"snapshot_controller"}
 # Only the playbooks use it. Their tests run it.

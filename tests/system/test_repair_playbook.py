@@ -69,9 +69,10 @@ class RepairFleet:
         return {name: row["status"] for name, row in self.clusters(report).items()}
 
     def repairs(self, report: str, name: str) -> list[tuple[str, str]]:
-        """Return state and code of each repair of an object."""
+        """Return state and code of each repair of an object, without faults of kinds that the run does not name."""
         rows = self.clusters(report)["stale"]["repairs"]
-        return [(row["state"], row["code"]) for row in rows if row["object"]["name"] == name]
+        answers = [(row["state"], row["code"]) for row in rows if row["object"]["name"] == name]
+        return [answer for answer in answers if answer != ("refused", "kind-not-named")]
 
     def faults(self, report: str, name: str) -> set[str]:
         """Return the checks that find an error or a warning about an object."""
