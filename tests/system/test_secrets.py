@@ -213,6 +213,7 @@ def rows(rig: SecretsRig, mode: str) -> list[SecretRow]:
         SecretRow("k8s_csr", unknown_signer, "not-issued", is_daily=False),
         SecretRow("k8s_signer_probe", {"signers": [KUBELET_SERVING]}),
         SecretRow("audit_info", {**whole, "without": ["port-forward"]}),
+        SecretRow("webhook_repair", {**whole, "kinds": ["secure-apiservice"]}),
         SecretRow("webhook_cabundle", bundle),
         SecretRow("webhook_probe", asked, "webhook-unproven"),
         SecretRow("snapshot_controller_info", {**whole, "version": "8.7.0"}),
