@@ -148,18 +148,12 @@ def _old_nodes(client: Client, since: datetime | None) -> tuple[str, ...] | None
 
 def _older(client: Client, path: str, since: datetime) -> Iterator[Mapping[str, Any]]:
     """Yield the metadata of the objects of a list that are older. One page at a time is in memory."""
-    query: dict[str, str] = {"limit": "500"}
-    while True:
+    for page in client.pages(path, accept=METADATA):
         with check_shape("metadata"):
-            page = client.get(path, query, METADATA)
             for item in page["items"] or ():
                 created = find_time(item["metadata"].get("creationTimestamp"))
                 if created and created < since:
                     yield item["metadata"]
-            more = (page.get("metadata") or {}).get("continue")
-        if not more:
-            return
-        query["continue"] = more
 
 
 def _servers(client: Client, rotation: CaRotation) -> dict[str, bool | None]:
@@ -181,7 +175,6 @@ def _servers(client: Client, rotation: CaRotation) -> dict[str, bool | None]:
     found: dict[str, bool | None] = {str(place): None for place in unasked}
     for chain in chains:
         seen = certificate_facts.load_leaf_and_chain(chain.chain_pem) if chain.certificate else None
-        known = (*rotation.outgoing, rotation.successor)
-        signer = ca_rotation.signer_of(known, *seen) if seen else None
+        signer = ca_rotation.signer_of(rotation.cas, *seen) if seen else None
         found[str(chain.endpoint)] = None if signer is None else signer is rotation.successor
     return found

@@ -90,6 +90,11 @@ class CaRotation:
     newest: str = ""
 
     @property
+    def cas(self) -> tuple[ClusterCa, ...]:
+        """Return every CA of the rotation, the successor last."""
+        return (*self.outgoing, self.successor)
+
+    @property
     def is_switched(self) -> bool:
         """Return True if the successor signs. Without a certificate of a signer, that of the API server counts."""
         return (self.signer or self.api_server) is self.successor

@@ -197,13 +197,18 @@ class Client:
             pages = [self.get(path, query)]
         return {**pages[0], "items": [item for page in pages for item in page.get("items") or []]}
 
-    def pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the List object of each page. Raises TimedOut for a page that begins after the deadline."""
+    def pages(
+        self, path: str, query: Mapping[str, str] | None = None, accept: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the List object of each page. Raises TimedOut for a page that begins after the deadline.
+
+        accept: METADATA, "" for whole objects.
+        """
         least = time.monotonic() + LEAST_SECONDS
         tokens: set[str] = set()
         more: dict[str, str] = {}
         while True:
-            page = self.get(path, {"limit": PAGE, **(query or {}), **more})
+            page = self.get(path, {"limit": PAGE, **(query or {}), **more}, accept)
             yield page
             token = (page.get("metadata") or {}).get("continue")
             if not token:

@@ -93,8 +93,7 @@ def _bundle(data: ClusterData, ca: RotationData, point: CallPoint) -> Iterator[A
     seen = [chain for chain in backend.chains if chain.certificate]
     is_blind = len(seen) < max(len(backend.chains), 1)
     has_outgoing = any(entry.is_in(bundle) for entry in rotation.outgoing)
-    known = (*rotation.outgoing, rotation.successor)
-    signed = [(chain, signer) for chain in seen if (signer := signer_of(known, *_parsed(chain)))]
+    signed = [(chain, signer) for chain in seen if (signer := signer_of(rotation.cas, *_parsed(chain)))]
     if not signed and not (is_blind and has_outgoing):
         return
     if rotation.successor.is_in(bundle):
