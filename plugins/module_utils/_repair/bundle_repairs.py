@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from .._audit.cluster_data import Backend
 from .._consent import EVERYTHING
 from .._csr.trust_anchors import select_certificates
 from .._errors import CertflowError
@@ -271,7 +270,7 @@ def _plan(case: Case, *, secures: bool) -> BundleAction | Refusal | None:
 
 def read_chains(case: Case) -> list[ServedChain] | Refusal:
     """Return what each endpoint serves, or the refusal if one of them was not read."""
-    backend = case.data.backends.get(case.point.backend, Backend(is_known=False))
+    backend = case.backend
     seen = [chain for chain in backend.chains if chain.certificate]
     if seen and len(seen) >= max(backend.ready, len(backend.chains)):
         return seen

@@ -9,11 +9,9 @@ The Secret must have been issued by this collection, or be named by the user and
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .._audit.cluster_data import Backend
 from .._certificate import secret_store
 from .._certificate.certificate_flow import ensure_certificate
 from .._certificate.certificate_run import CertificateRun
@@ -26,7 +24,7 @@ from .._webhook.workloads import ServingOptions
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
 from .bundle_repairs import ObjectChanged
-from .repair_model import Case, Refusal, RepairOptions, RepairWrite
+from .repair_model import Case, FinalWrite, Refusal, RepairOptions, RepairWrite
 
 if TYPE_CHECKING:
     from .._approved_plan import PlanGuard
@@ -68,7 +66,7 @@ class ReissueAction:
     def merged(self, _other: ReissueAction) -> ReissueAction:
         return self
 
-    def carry_out(self, client: Client, options: RepairOptions, guard: PlanGuard) -> WrittenSecret:
+    def carry_out(self, client: Client, options: RepairOptions, guard: PlanGuard) -> FinalWrite:
         """Run the certificate flow, under its Lease. Raises ObjectChanged, CertflowError."""
         intent = self._intent(client, options)
         held = secret_store.read(client, intent.secret)
@@ -84,7 +82,7 @@ class ReissueAction:
                 f"the certificate in {self.secret} is not due for renewal",
                 remedy="Add the kind reload, which restarts the pods",
             )
-        return WrittenSecret()
+        return FinalWrite()
 
     def _intent(self, client: Client, options: RepairOptions) -> Intent:
         """Return the wanted certificate. The provider of the cluster decides the signer. Annotations have no effect on it."""
@@ -111,17 +109,6 @@ class ReissueAction:
             )
 
 
-@dataclass(frozen=True)
-class WrittenSecret:
-    """A certificate that was issued. The previous certificate is not restored, because it has expired or expires soon."""
-
-    def find_overwriter(self, _client: Client) -> str:
-        return ""
-
-    def put_back(self, _client: Client, _webhooks: Collection[str]) -> bool:
-        return False
-
-
 def plan_reissue(case: Case) -> ReissueAction | Refusal | None:
     """Return the new certificate for the Secret that the endpoints serve. None if the API server calls no Service."""
     service = case.point.config.service
@@ -129,8 +116,7 @@ def plan_reissue(case: Case) -> ReissueAction | Refusal | None:
         return None
     issued_here = [secret for secret in case.around.secrets if _is_issued_here(secret, service)]
     candidates = {str(secret): secret for secret in (*issued_here, *case.around.named)}.values()
-    backend = case.data.backends.get(case.point.backend, Backend())
-    served = [chain.certificate for chain in backend.chains if chain.certificate]
+    served = case.served
     facts = [(secret, held) for secret in candidates if (held := _facts(secret))]
     if len(facts) != 1 or not served:
         return Refusal(

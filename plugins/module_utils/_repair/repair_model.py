@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._approved_plan import Write, digest
+from .._audit.cluster_data import Backend
 from .._audit.finding import AuditFinding
 from .._consent import NOTHING, Consent
 from .._text import shortened
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .._audit.eks_cas import EksCa
     from .._kube.access_review import Permission
     from .._kube.client import Client
+    from .._x509.certificate_facts import CertificateFacts
     from .surroundings import Surroundings
 
 # What became of a repair.
@@ -112,6 +114,16 @@ class Case:
     around: Surroundings
     options: RepairOptions
 
+    @property
+    def backend(self) -> Backend:
+        """Return what the point calls."""
+        return self.data.backends.get(self.point.backend, Backend(is_known=False))
+
+    @property
+    def served(self) -> list[CertificateFacts]:
+        """Return the certificates of the endpoints that showed one."""
+        return [chain.certificate for chain in self.backend.chains if chain.certificate]
+
 
 class Action(Protocol):
     """The writes of a repair. Actions with the same key are merged into one write of one object."""
@@ -146,6 +158,17 @@ class Written(Protocol):
 
         webhooks: the names of the webhooks whose fields are restored, "" for an object without webhooks.
         """
+
+
+@dataclass(frozen=True)
+class FinalWrite:
+    """A restart or a new certificate, which is not undone. The row of its kind says why."""
+
+    def find_overwriter(self, _client: Client) -> str:
+        return ""
+
+    def put_back(self, _client: Client, _webhooks: Collection[str]) -> bool:
+        return False
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import _managers
-from .._audit.cluster_data import ADMISSION, Backend
+from .._audit.cluster_data import ADMISSION
 from .._errors import CertflowError
+from .._kube import json_patch
 from .._kube.access_review import Permission
 from .._kube.errors import ApiError
 from .._managers import BY_HAND, HELM, OWN_MANAGER, SYSTEM
@@ -30,7 +31,7 @@ from .._webhook.workloads import WebhookWorkload
 from .._x509 import certificate_facts
 from .._x509.chain_judge import judge
 from .._x509.errors import CertificateError
-from .repair_model import Case, Refusal, RepairOptions, RepairWrite
+from .repair_model import Case, FinalWrite, Refusal, RepairOptions, RepairWrite
 
 if TYPE_CHECKING:
     from .._approved_plan import PlanGuard
@@ -81,7 +82,7 @@ class RestartAction:
         own = (self.workload.name, self.workload.namespace)
         if self.evicts:
             return (RepairWrite("create", "policy/v1", "Eviction", *own, content=[self.secret]),)
-        field = "/spec/template/metadata/annotations/" + workloads.RESTARTED_AT.replace("/", "~1")
+        field = "/spec/template/metadata/annotations/" + json_patch.escape(workloads.RESTARTED_AT)
         return (RepairWrite("patch", "apps/v1", self.workload.kind, *own, (field,), [self.secret]),)
 
     @property
@@ -93,7 +94,7 @@ class RestartAction:
     def merged(self, _other: RestartAction) -> RestartAction:
         return self
 
-    def carry_out(self, client: Client, options: RepairOptions, _guard: PlanGuard) -> WrittenRestart:
+    def carry_out(self, client: Client, options: RepairOptions, _guard: PlanGuard) -> FinalWrite:
         """Restart the workload, or evict each pod after the one before it was replaced. Raises WouldStop, RolloutStuck, KubeError."""
         if self.takes_down or self.evicts:
             self._check_budget(client)
@@ -103,7 +104,7 @@ class RestartAction:
             for pod in self.pods:
                 client.create(f"{_path(pod)}/eviction", _eviction(pod))
                 self._wait_for_successor(client, pod, options.wait_timeout)
-        return WrittenRestart()
+        return FinalWrite()
 
     def _check_budget(self, client: Client) -> None:
         """Raise WouldStop if the API server would refuse to evict a pod now, because of a disruption budget."""
@@ -129,17 +130,6 @@ class RestartAction:
         )
 
 
-@dataclass(frozen=True)
-class WrittenRestart:
-    """A restart. It cannot be undone."""
-
-    def find_overwriter(self, _client: Client) -> str:
-        return ""
-
-    def put_back(self, _client: Client, _webhooks: Collection[str]) -> bool:
-        return False
-
-
 def plan_reload(case: Case) -> RestartAction | Refusal | None:
     """Return the restart that makes the pods serve the good certificate of their Secret. None if no Secret has such a certificate."""
     secret = _unserved(case)
@@ -155,7 +145,7 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
     metadata = obj["metadata"]
     workload = WebhookWorkload(obj["kind"], metadata["namespace"], metadata["name"])
     owners = tuple(_template_owners(obj))
-    backend = case.data.backends.get(point.backend, Backend())
+    ready = case.backend.ready
     strategy = obj["spec"].get(_STRATEGIES[workload.kind]) or {}
     blocking = _blocks_pods(case, obj, evicts=bool(owners))
     if blocking:
@@ -164,12 +154,12 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
             f"the API server asks {blocking} about the new pods of {workload}, and refuses them while the webhook does not answer",
             "Add the CA first, or set failurePolicy to Ignore until the new pods are ready",
         )
-    unavailable = 1 if owners else _unavailable(workload.kind, strategy, backend.ready)
-    if unavailable >= backend.ready:
+    unavailable = 1 if owners else _unavailable(workload.kind, strategy, ready)
+    if unavailable >= ready:
         kind = strategy.get("type") or "RollingUpdate"
         return Refusal(
             "would-stop-it",
-            f"a restart of {workload} with {backend.ready} ready pods and the strategy {kind} would leave no pod that answers",
+            f"a restart of {workload} with {ready} ready pods and the strategy {kind} would leave no pod that answers",
             "Run two or more replicas with the strategy RollingUpdate, or restart it in a maintenance window",
             owners,
         )
@@ -178,8 +168,7 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
 
 def _unserved(case: Case) -> MountedSecret | None:
     """Return the newest Secret of the pods whose certificate the API server accepts, if an endpoint serves another one."""
-    backend = case.data.backends.get(case.point.backend, Backend())
-    served = [chain.certificate for chain in backend.chains if chain.certificate]
+    served = case.served
     good: list[tuple[Any, MountedSecret]] = []
     for secret in case.around.secrets:
         try:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from .._audit.cluster_data import Backend, ClusterData, RotationData
+from .._audit.cluster_data import ClusterData, RotationData
 from .._csr.ca_rotation import ClusterCa, signer_of
 from .._times import format_time
 from .._webhook import bundle_content
@@ -69,8 +69,7 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
     ca, point = case.data.ca, case.point
     if ca is None:
         return None
-    backend = case.data.backends.get(point.backend, Backend(is_known=False))
-    if point.config.service is None or backend.is_external:
+    if point.config.service is None or case.backend.is_external:
         return Refusal(
             "endpoint-unseen",
             "its address may lead to several machines, so it is not proven that each of them serves a certificate of the successor",

@@ -25,6 +25,7 @@ from .._kube.errors import ApiError
 from .._managers import LAST_APPLIED
 from .._webhook import bundle_targets
 from .._webhook.bundle_targets import Target
+from .._webhook.workloads import secrets_of
 
 if TYPE_CHECKING:
     from .._audit.cluster_data import CallPoint, ClusterData
@@ -234,10 +235,7 @@ class SurroundingsReader:
 def _mounted(pod: Object) -> Iterator[tuple[str, str]]:
     """Yield namespace and name of each Secret that a volume of the pod holds."""
     for volume in pod["spec"].get("volumes") or ():
-        sources = (volume.get("projected") or {}).get("sources") or ()
-        names = [(volume.get("secret") or {}).get("secretName")]
-        names += [(source.get("secret") or {}).get("name") for source in sources]
-        yield from ((pod["metadata"]["namespace"], name) for name in names if name)
+        yield from ((pod["metadata"]["namespace"], name) for name in secrets_of(volume))
 
 
 def _text_of(obj: Object, key: str) -> str:

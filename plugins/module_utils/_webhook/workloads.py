@@ -165,7 +165,7 @@ def dead_ends(pod: Mapping[str, Any], secret: str) -> tuple[str, ...]:
 def _mounts(pod: Mapping[str, Any], secret: str) -> tuple[set[str], list[Mapping[str, Any]]]:
     """Return the names of the volumes that hold the Secret, and all containers."""
     spec = pod["spec"]
-    volumes = {volume["name"] for volume in spec.get("volumes") or () if _holds(volume, secret)}
+    volumes = {volume["name"] for volume in spec.get("volumes") or () if secret in secrets_of(volume)}
     return volumes, [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
 
 
@@ -173,10 +173,11 @@ def _is_part(mount: Mapping[str, Any]) -> bool:
     return bool(mount.get("subPath") or mount.get("subPathExpr"))
 
 
-def _holds(volume: Mapping[str, Any], secret: str) -> bool:
+def secrets_of(volume: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the Secrets that a volume holds."""
     sources = (volume.get("projected") or {}).get("sources") or ()
     names = [(source.get("secret") or {}).get("name") for source in sources]
-    return secret in ((volume.get("secret") or {}).get("secretName"), *names)
+    return tuple(filter(None, ((volume.get("secret") or {}).get("secretName"), *names)))
 
 
 def _frozen(container: Mapping[str, Any], volumes: set[str], secret: str) -> Iterator[str]:
