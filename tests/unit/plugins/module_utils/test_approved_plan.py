@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The comparison with an approved plan: each option of both modules changes it, or is in the table of exclusions with a reason."""
+"""The comparison with an approved plan: each option of a module changes it, or is in the table of exclusions with a reason."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
     k8s_csr,
     snapshot_controller,
+    webhook_repair,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import role_options
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import specs
@@ -47,8 +48,10 @@ ROLES: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = {
         {"version": "8.5.0"},
     ),
 }
+# The same for every module that compares its writes with a plan.
+MODULES = {**ROLES, "webhook_repair": (webhook_repair.SPEC, {})}
 # Another value of an option, if the value does not follow from its type.
-VALUES: dict[str, Any] = {"failure_policy": "Fail", "providers": {"eks": "x"}}
+VALUES: dict[str, Any] = {"failure_policy": "Fail", "kinds": ["reload"], "providers": {"eks": "x"}}
 
 
 class Api:
@@ -64,7 +67,7 @@ class Api:
 
 
 def begin(role: str, given: Mapping[str, Any], *, uid: str = UID, check_mode: bool = True) -> PlanGuard:
-    spec = ROLES[role][0]
+    spec = MODULES[role][0]
     checked = ArgumentSpecValidator(dict(spec)).validate(dict(given))
     assert not checked.error_messages, checked.error_messages
     return _approved_plan.begin(
@@ -105,19 +108,21 @@ def changes(spec: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[tuple
             yield name, {**given, name: another_value(name, option)}
 
 
-CHANGES = [(role, name, given) for role, (spec, base) in ROLES.items() for name, given in changes(spec, base)]
+CHANGES = [
+    (role, name, given) for role, (spec, base) in MODULES.items() for name, given in changes(spec, base)
+]
 
 
 @pytest.mark.parametrize(("role", "name", "given"), CHANGES, ids=[f"{row[0]}-{row[1]}" for row in CHANGES])
 def test_each_option_is_covered_or_has_a_reason(role: str, name: str, given: dict[str, Any]) -> None:
     """A new option fails here until it changes the plan, or has a row in UNCOVERED."""
-    before, after = begin(role, ROLES[role][1]), begin(role, given)
+    before, after = begin(role, MODULES[role][1]), begin(role, given)
     option = name.partition(".")[0]
     assert (before.fixed != after.fixed) == (option not in UNCOVERED)
 
 
 def test_the_exclusions_are_options_with_reasons() -> None:
-    assert set(UNCOVERED) <= {name for spec, _given in ROLES.values() for name in spec}
+    assert set(UNCOVERED) <= {name for spec, _given in MODULES.values() for name in spec}
     assert all(reason.strip() for reason in UNCOVERED.values())
 
 
