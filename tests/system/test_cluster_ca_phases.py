@@ -22,13 +22,13 @@ from tests.support import clusters, pages, playbook
 from tests.support.audit_rig import AuditRig
 from tests.support.clusters import pki
 from tests.support.fleet_files import kubeconfig
+from tests.support.forwarded_pods import ForwardedPods
 from tests.support.guide_commands import lay_out, shell
 from tests.support.https_webhook import OneRequestHandler, WebhookServer, allow
 from tests.support.probe_rig import HOOKS
 from tests.support.repair_rig import states
 from tests.support.rig import encoded
 from tests.support.waiting import wait_for
-from tests.system.audit_matrix.kubelet import PortForwarder
 from tests.system.test_cluster_ca import Calls, with_ca
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from tests.support.clusters.pki import KeyPair
 
 GUIDE = pages.GUIDES / "guide_cluster_ca.rst"
-NODE = "node-a"
 PREPARE, FINISH = ["add-successor"], ["remove-outgoing"]
 
 
@@ -49,7 +48,7 @@ class PodHook:
         self._rig = rig
         self.name = name
         self.full_name = f"{name}-{rig.name}"
-        self.server = WebhookServer(allow, rig.next_address())
+        self.server = WebhookServer(allow, rig.pods.next_address())
         self.server.RequestHandlerClass = OneRequestHandler
         rig.servers.append(self.server)
         self.issue(rig.old)
@@ -85,55 +84,17 @@ class PhaseRig(AuditRig):
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
-        self._addresses: dict[str, str] = {}
-        self._kubelet = PortForwarder(self._addresses)
-        status = {
-            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._kubelet.port}},
-        }
-        cluster.api("POST", "/api/v1/nodes", {"metadata": {"name": NODE}, "status": status})
+        self.pods = ForwardedPods(cluster)
         self.rotation = cluster.rotation()
         self.old, self.new = self.rotation.outgoing, self.rotation.successor
 
     def close(self) -> None:
         super().close()
-        self._kubelet.close()
-
-    def next_address(self) -> str:
-        """Return an address for a Service."""
-        return f"127.96.2.{len(self._addresses) + 1}"
+        self.pods.close()
 
     def make_service(self, name: str, server: WebhookServer) -> None:
         """Create a Service with one pod, which is the server."""
-        address, port = str(server.server_address[0]), server.port
-        self._addresses[f"{self.name}/{name}"] = address
-        namespace = f"/api/v1/namespaces/{self.name}"
-        spec: dict[str, Any] = {"clusterIP": address, "selector": {"app": name}, "ports": [{"port": port}]}
-        self.make(f"{namespace}/services", {"metadata": {"name": name}, "spec": spec})
-        spec = {
-            "nodeName": NODE,
-            "automountServiceAccountToken": False,
-            "tolerations": [{"operator": "Exists"}],
-            "containers": [{"name": "webhook", "image": "webhook"}],
-        }
-        self.make(f"{namespace}/pods", {"metadata": {"name": name, "labels": {"app": name}}, "spec": spec})
-        labels = {
-            "kubernetes.io/service-name": name,
-            "endpointslice.kubernetes.io/managed-by": "certflow.test",
-        }
-        endpoint = {
-            "addresses": [f"10.244.0.{len(self._addresses)}"],
-            "nodeName": NODE,
-            "targetRef": {"kind": "Pod", "namespace": self.name, "name": name},
-            "conditions": {"ready": True},
-        }
-        slice_ = {
-            "metadata": {"name": name, "labels": labels},
-            "addressType": "IPv4",
-            "endpoints": [endpoint],
-            "ports": [{"port": port, "name": ""}],
-        }
-        self.make(f"/apis/discovery.k8s.io/v1/namespaces/{self.name}/endpointslices", slice_)
+        self.pods.create(self.make, self.name, name, (str(server.server_address[0]), server.port))
 
     def run(self, kinds: list[str], *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         """Run a phase with a kubeconfig that trusts both CAs."""

@@ -21,11 +21,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.au
 from tests.support import clusters
 from tests.support.clusters import AdminApiError
 from tests.support.https_webhook import OneRequestHandler, WebhookServer, allow, server_context
+from tests.support.port_forwarder import PortForwarder
 from tests.support.probe_rig import DEFINITIONS, HOOKS, MUTATING_HOOKS, config_map
 from tests.support.rig import ClusterRig
 from tests.support.waiting import becomes_true, wait_for
 from tests.system.audit_matrix.certificates import Certificates, Sent
-from tests.system.audit_matrix.kubelet import PortForwarder
 from tests.system.audit_matrix.row import ACCEPTED, LEAF, OWN_NAMESPACE, Made, Pod, Shape
 
 if TYPE_CHECKING:

@@ -1,0 +1,91 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Services with one ready pod each, whose program is a server of this machine, on a cluster of the profile local-services.
+
+The API server calls the address of the Service. Port-forwards to the pod reach the same server.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.support.port_forwarder import PortForwarder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.clusters import Cluster
+
+NODE = "node-a"
+
+
+class ForwardedPods:
+    """The node of the pods, with a small kubelet that forwards their ports until `close`.
+
+    network: the first three numbers of the addresses of the Services. Clusters that run at once need different ones, because they
+    share this machine.
+    """
+
+    def __init__(self, cluster: Cluster, network: str = "127.96.2") -> None:
+        self._network = network
+        self._addresses: dict[str, str] = {}
+        self._kubelet = PortForwarder(self._addresses)
+        status = {
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._kubelet.port}},
+        }
+        cluster.api("POST", "/api/v1/nodes", {"metadata": {"name": NODE}, "status": status})
+
+    def close(self) -> None:
+        self._kubelet.close()
+
+    def next_address(self) -> str:
+        """Return the address for the server of the next Service."""
+        return f"{self._network}.{len(self._addresses) + 1}"
+
+    def create(
+        self,
+        make: Callable[[str, dict[str, Any]], object],
+        namespace: str,
+        name: str,
+        server: tuple[str, int],
+        **spec: Any,
+    ) -> None:
+        """Create a Service, its pod and its EndpointSlice with this name.
+
+        make: creates an object, called with the path of its collection and the object.
+        server: address and port.
+        spec: further fields of the pod.
+        """
+        address, port = server
+        self._addresses[f"{namespace}/{name}"] = address
+        service = {"clusterIP": address, "selector": {"app": name}, "ports": [{"port": port}]}
+        make(f"/api/v1/namespaces/{namespace}/services", {"metadata": {"name": name}, "spec": service})
+        pod = {
+            "nodeName": NODE,
+            "automountServiceAccountToken": False,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "webhook", "image": "webhook"}],
+            **spec,
+        }
+        metadata = {"name": name, "labels": {"app": name}}
+        make(f"/api/v1/namespaces/{namespace}/pods", {"metadata": metadata, "spec": pod})
+        labels = {
+            "kubernetes.io/service-name": name,
+            "endpointslice.kubernetes.io/managed-by": "certflow.test",
+        }
+        endpoint = {
+            "addresses": [f"10.244.0.{len(self._addresses)}"],
+            "nodeName": NODE,
+            "targetRef": {"kind": "Pod", "namespace": namespace, "name": name},
+            "conditions": {"ready": True},
+        }
+        slice_ = {
+            "metadata": {"name": name, "labels": labels},
+            "addressType": "IPv4",
+            "endpoints": [endpoint],
+            "ports": [{"port": port, "name": ""}],
+        }
+        make(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices", slice_)
