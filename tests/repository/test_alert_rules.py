@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import SEVERITIES
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import SEVERITIES
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import prometheus, report_schema
 
 from tests.support import hostile

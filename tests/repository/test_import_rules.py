@@ -73,8 +73,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     "": ("module_utils", "doc_fragments plugin_utils", "modules action inventory lookup"),
     "plugin_utils": ("_variables", "_inventory", "_report", "_fleet", "_action"),
     "module_utils/_audit": (
-        "finding eks_cas",
-        "cluster_data",
+        "facts",
         "checks guarded_reads login",
         "backends exceptions failure_signs gather_rotation",
         "audit_result call_points",

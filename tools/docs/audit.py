@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import cluster_data, gather
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import gather
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import (
     check_row,
     check_table,
     control_plane_requests,
     removed_webhooks,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import PERMISSIONS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts import cluster_data
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import PERMISSIONS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import signer_stats
 
 from tools.docs import rst

@@ -18,9 +18,9 @@ from . import exceptions
 from .checks import check_table, rotation_checks
 from .checks.cluster_rows import UNREADABLE
 from .checks.control_plane_requests import LABELS_LIMIT
-from .cluster_data import CONDITIONS, ESSENTIAL, NODES, PERMISSIONS, PODS, VERSIONS, ClusterData, Gap
 from .exceptions import AuditException
-from .finding import CLUSTER, FAIL, SEVERITIES, SKIP, STATUSES, UNKNOWN, AuditFinding, every
+from .facts.cluster_data import CONDITIONS, ESSENTIAL, NODES, PERMISSIONS, PODS, VERSIONS, ClusterData, Gap
+from .facts.finding import CLUSTER, FAIL, SEVERITIES, SKIP, STATUSES, UNKNOWN, AuditFinding, every
 
 _FAR = datetime.max.replace(tzinfo=timezone.utc)
 _ANY = ""

@@ -15,7 +15,7 @@ from .._errors import check_shape
 from .._webhook import served_chains, webhook_endpoints
 from .._webhook.served_chains import ServedChain
 from .._webhook.webhook_endpoints import Endpoint
-from .cluster_data import (
+from .facts.cluster_data import (
     ENDPOINTS,
     PORT_FORWARD,
     SERVICES,

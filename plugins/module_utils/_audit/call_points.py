@@ -17,7 +17,8 @@ from .._managers import OWN_MANAGER
 from .._times import find_time
 from .._webhook.bundle_targets import KINDS, Target, client_configs
 from .._webhook.service_callers import find_bundle_managers
-from .cluster_data import (
+from .exceptions import annotated_checks
+from .facts.cluster_data import (
     ADMISSION,
     AGGREGATION,
     CONVERSION,
@@ -28,8 +29,7 @@ from .cluster_data import (
     IssuedCertificate,
     Object,
 )
-from .exceptions import annotated_checks
-from .finding import UNMANAGED, AuditedObject
+from .facts.finding import UNMANAGED, AuditedObject
 
 MUTATING = "MutatingWebhookConfiguration"
 VALIDATING = "ValidatingWebhookConfiguration"

@@ -21,7 +21,7 @@ from .._errors import CertflowError
 from .._text import suggestion
 from .._times import find_time, format_time
 from .checks.check_table import BY_ID
-from .finding import FAIL, AppliedException, AuditFinding
+from .facts.finding import FAIL, AppliedException, AuditFinding
 
 #: The annotation with the ids of checks, separated by commas.
 ANNOTATION = "certflow.kubernetes/audit-except"

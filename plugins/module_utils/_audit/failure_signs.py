@@ -15,7 +15,7 @@ from typing import Any
 from .._errors import check_shape
 from .._times import find_time
 from .checks.cluster_checks import CONVERSIONS
-from .cluster_data import FailedCall
+from .facts.cluster_data import FailedCall
 
 #: Controllers write this Event if they cannot create a pod.
 SELECTOR = "type=Warning,reason=FailedCreate"

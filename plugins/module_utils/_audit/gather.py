@@ -47,7 +47,8 @@ from .call_points import API_SERVICE, DEFINITION, MUTATING, VALIDATING, manager_
 from .checks import control_plane_requests
 from .checks.admission_checks import REQUEST_SECONDS, SLOW_SECONDS, seconds_of
 from .checks.control_plane_requests import KUBE_SYSTEM, LABELS_LIMIT, RESTORING, may_match
-from .cluster_data import (
+from .exceptions import annotated_checks
+from .facts.cluster_data import (
     ADMISSION,
     API_SERVER,
     API_SERVICES,
@@ -82,8 +83,7 @@ from .cluster_data import (
     StuckRequest,
     Traffic,
 )
-from .exceptions import annotated_checks
-from .finding import AuditedObject, every
+from .facts.finding import AuditedObject, every
 from .guarded_reads import GuardedReads, reason_of
 from .login import login_of
 

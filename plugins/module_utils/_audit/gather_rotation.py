@@ -26,7 +26,7 @@ from .._webhook import served_chains
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.webhook_endpoints import Endpoint
 from .._x509 import certificate_facts
-from .cluster_data import (
+from .facts.cluster_data import (
     CLIENT_CA,
     CLIENT_CAS,
     CLUSTER_INFO,
@@ -39,8 +39,8 @@ from .cluster_data import (
     Object,
     RotationData,
 )
-from .eks_cas import decoded_certificate, find_successor
-from .finding import CLUSTER
+from .facts.eks_cas import decoded_certificate, find_successor
+from .facts.finding import CLUSTER
 from .guarded_reads import GuardedReads
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 from .._errors import CertflowError, MalformedObject
 from .._kube.errors import Forbidden, KubeError
 from .._webhook.errors import TargetError
-from .cluster_data import Gap
+from .facts.cluster_data import Gap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

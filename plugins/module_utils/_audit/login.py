@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
-from .cluster_data import Login
+from .facts.cluster_data import Login
 
 if TYPE_CHECKING:
     from .._kube.connection import Connection

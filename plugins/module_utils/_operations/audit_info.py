@@ -14,9 +14,10 @@ from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._audit import audit_result, eks_cas, exceptions, gather
+from .._audit import audit_result, exceptions, gather
 from .._audit.audit_result import ResultOptions
-from .._audit.cluster_data import DECLARABLE, AuditOptions
+from .._audit.facts import eks_cas
+from .._audit.facts.cluster_data import DECLARABLE, AuditOptions
 from .._errors import CertflowError
 from .._kube.client import Client
 from .._result import Result

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _approved_plan, _consent
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._audit import eks_cas
+from .._audit.facts import eks_cas
 from .._errors import CertflowError
 from .._repair import kinds
 from .._repair.engine import repair

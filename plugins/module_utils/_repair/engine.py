@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .._audit import audit_result, exceptions, gather
-from .._audit.cluster_data import (
+from .._audit.facts.cluster_data import (
     CLIENT_CA,
     CLUSTER_INFO,
     EVENTS,
@@ -26,7 +26,7 @@ from .._audit.cluster_data import (
     AuditOptions,
     ClusterData,
 )
-from .._audit.finding import FAIL, PASS, AuditedObject
+from .._audit.facts.finding import FAIL, PASS, AuditedObject
 from .._consent import OTHER_CONTENT
 from .._errors import CertflowError
 from .._kube.access_review import remedy, require
@@ -50,7 +50,7 @@ from .surroundings import SurroundingsReader
 
 if TYPE_CHECKING:
     from .._approved_plan import PlanGuard
-    from .._audit.finding import AuditFinding
+    from .._audit.facts.finding import AuditFinding
     from .._kube.client import Client
 
 #: A CA must verify what every endpoint serves, so each of them is read.

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._approved_plan import Write, digest
-from .._audit.cluster_data import Backend
-from .._audit.finding import AuditFinding
+from .._audit.facts.cluster_data import Backend
+from .._audit.facts.finding import AuditFinding
 from .._consent import NOTHING, Consent
 from .._text import shortened
 
 if TYPE_CHECKING:
     from .._approved_plan import PlanGuard
-    from .._audit.cluster_data import CallPoint, ClusterData
-    from .._audit.eks_cas import EksCa
+    from .._audit.facts.cluster_data import CallPoint, ClusterData
+    from .._audit.facts.eks_cas import EksCa
     from .._kube.access_review import Permission
     from .._kube.client import Client
     from .._x509.certificate_facts import CertificateFacts

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import _managers
-from .._audit.cluster_data import ADMISSION
+from .._audit.facts.cluster_data import ADMISSION
 from .._errors import CertflowError
 from .._kube import json_patch
 from .._kube.access_review import Permission

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from .._audit.cluster_data import ClusterData, RotationData
+from .._audit.facts.cluster_data import ClusterData, RotationData
 from .._csr.ca_rotation import ClusterCa, signer_of
 from .._times import format_time
 from .._webhook import bundle_content

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .._audit.cluster_data import ROOT_CA
+from .._audit.facts.cluster_data import ROOT_CA
 from .._csr import trust_anchors
 from .._errors import check_shape
 from .._kube.errors import ApiError
@@ -28,7 +28,7 @@ from .._webhook.bundle_targets import Target
 from .._webhook.workloads import secrets_of
 
 if TYPE_CHECKING:
-    from .._audit.cluster_data import CallPoint, ClusterData
+    from .._audit.facts.cluster_data import CallPoint, ClusterData
     from .._kube.client import Client
 
 Object = Mapping[str, Any]

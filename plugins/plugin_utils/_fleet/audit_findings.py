@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import FAIL
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import FAIL
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds
 

@@ -204,7 +204,7 @@ def _nothing_found(findings: Findings, task: ClusterTask) -> dict[str, Any]:
     if task.host not in findings:
         error = CertflowError(
             "the report of certflow_findings has no audit of this cluster",
-            code="not-audited",
+            code="plan-differs",
             remedy="Audit the cluster, and run the repair with the new report",
         )
         return _failure(task, failed_result(error), time.monotonic())

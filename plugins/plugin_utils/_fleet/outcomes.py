@@ -61,7 +61,6 @@ STATUS_OF_CODE = {
     "unreachable": UNREACHABLE,
     "managed-bundle": REFUSED,
     "owned-by-another": REFUSED,
-    "not-audited": PLAN_DIFFERS,
     "plan-differs": PLAN_DIFFERS,
     "preflight-failed": REFUSED,
     "requested-by-another-identity": REFUSED,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import cluster_data
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts import cluster_data
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
     FAIL,
     UNKNOWN,
     AuditedObject,

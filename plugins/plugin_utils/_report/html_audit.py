@@ -19,7 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.excepti
     MATCHED,
     UNUSED,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
     ERROR,
     FAIL,
     INFO,

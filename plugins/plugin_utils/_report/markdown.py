@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.exceptions import EXPIRED, UNUSED
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import INFO, SEVERITIES
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import INFO, SEVERITIES
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import plural
 
 from . import report_model, report_schema, report_text

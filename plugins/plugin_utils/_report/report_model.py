@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
     ERROR,
     FAIL,
     PASS,

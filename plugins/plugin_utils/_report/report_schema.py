@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.exceptions import STATES
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
     CERTAINTIES,
     SEVERITIES,
     STATUSES,

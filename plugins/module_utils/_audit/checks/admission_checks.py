@@ -12,8 +12,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from ..._webhook.admission_match import AdmissionRequest, match
-from ..cluster_data import ADMISSION, PODS, Backend, CallPoint, ClusterData
-from ..finding import ERROR, FAIL, LIKELY, PASS, PROVEN, SKIP, UNKNOWN, WARNING, AuditedObject, AuditFinding
+from ..facts.cluster_data import ADMISSION, PODS, Backend, CallPoint, ClusterData
+from ..facts.finding import (
+    ERROR,
+    FAIL,
+    LIKELY,
+    PASS,
+    PROVEN,
+    SKIP,
+    UNKNOWN,
+    WARNING,
+    AuditedObject,
+    AuditFinding,
+)
 from . import control_plane_requests as table
 from .control_plane_requests import (
     REQUESTS,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..._times import format_time
 from ..._webhook.admission_match import find_reason_for_none
-from ..cluster_data import (
+from ..facts.cluster_data import (
     ADMISSION,
     AGGREGATION,
     CERTIFICATES,
@@ -26,7 +26,7 @@ from ..cluster_data import (
     ClusterData,
     Object,
 )
-from ..finding import FAIL, INFO, LIKELY, PASS, PROVEN, SEVERITIES, SKIP, WARNING, AuditFinding
+from ..facts.finding import FAIL, INFO, LIKELY, PASS, PROVEN, SEVERITIES, SKIP, WARNING, AuditFinding
 from .admission_checks import seconds_of
 from .certificate_faults import (
     BROKEN,

@@ -22,7 +22,7 @@ from ..._x509 import certificate_facts
 from ..._x509.chain_judge import ANCHOR, ChainBreak, Judgement, judge
 from ..._x509.errors import CertificateError
 from ..._x509.verify import anchors, verify, weak_signature
-from ..finding import ERROR, LIKELY, PROVEN, WARNING
+from ..facts.finding import ERROR, LIKELY, PROVEN, WARNING
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

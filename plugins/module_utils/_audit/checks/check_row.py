@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..cluster_data import ClusterData
-from ..finding import AuditFinding
+from ..facts.cluster_data import ClusterData
+from ..facts.finding import AuditFinding
 
 PAGE = "https://certflow.github.io/certflow.kubernetes/docsite/reference_audit.html"
 TLS, REACH, SCOPE, CONVERSION, API, REQUEST, CLUSTER, ROTATION = (

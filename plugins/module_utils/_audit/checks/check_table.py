@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..cluster_data import ClusterData
-from ..finding import AuditFinding
+from ..facts.cluster_data import ClusterData
+from ..facts.finding import AuditFinding
 from .check_row import Check
 from .cluster_rows import CLUSTER_ROWS
 from .endpoint_rows import ENDPOINT_ROWS

@@ -14,8 +14,8 @@ from ..._times import format_time
 from ..._x509 import certificate_facts
 from ..._x509.chain_judge import ANCHOR, ChainBreak, judge
 from ..._x509.verify import anchors
-from ..cluster_data import CONVERSION, ROOT_CA, CallPoint, ClusterData, FailedCall
-from ..finding import FAIL, INFO, LIKELY, PASS, PROVEN, SKIP, WARNING, AuditedObject, AuditFinding
+from ..facts.cluster_data import CONVERSION, ROOT_CA, CallPoint, ClusterData, FailedCall
+from ..facts.finding import FAIL, INFO, LIKELY, PASS, PROVEN, SKIP, WARNING, AuditedObject, AuditFinding
 from .admission_checks import admission_points
 from .certificate_faults import WARN_SHARE, expiry_severity
 

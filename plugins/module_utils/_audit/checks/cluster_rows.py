@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from .. import cluster_data as data
-from ..finding import ERROR, INFO, WARNING
+from ..facts import cluster_data as data
+from ..facts.finding import ERROR, INFO, WARNING
 from . import (
     admission_checks,
     call_checks,

@@ -15,8 +15,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..._webhook.admission_match import AdmissionRequest, match
-from ..cluster_data import NODES, PODS, CallPoint, ClusterData, Labels, Object
-from ..finding import ERROR, LIKELY, PROVEN, WARNING
+from ..facts.cluster_data import NODES, PODS, CallPoint, ClusterData, Labels, Object
+from ..facts.finding import ERROR, LIKELY, PROVEN, WARNING
 
 #: The pods and nodes whose labels are compared with selectors. Those of a large cluster repeat.
 LABELS_LIMIT = 500

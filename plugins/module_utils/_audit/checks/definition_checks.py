@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from ..cluster_data import ClusterData, DefinitionState
-from ..finding import FAIL, INFO, PASS, WARNING, AuditFinding
+from ..facts.cluster_data import ClusterData, DefinitionState
+from ..facts.finding import FAIL, INFO, PASS, WARNING, AuditFinding
 
 #: A new CustomResourceDefinition is established within seconds, and a deleted one waits for its objects.
 SETTLING = timedelta(minutes=1)

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..._text import matches
-from ..cluster_data import CallPoint, ClusterData
-from ..finding import FAIL, LIKELY, PASS, AuditFinding
+from ..facts.cluster_data import CallPoint, ClusterData
+from ..facts.finding import FAIL, LIKELY, PASS, AuditFinding
 from .admission_checks import admission_points
 
 

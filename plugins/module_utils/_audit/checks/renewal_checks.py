@@ -11,8 +11,19 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from ..._times import format_time
-from ..cluster_data import PODS, Backend, CallPoint, ClusterData, Labels
-from ..finding import CLUSTER, FAIL, INFO, LIKELY, PASS, SKIP, UNMANAGED, WARNING, AuditedObject, AuditFinding
+from ..facts.cluster_data import PODS, Backend, CallPoint, ClusterData, Labels
+from ..facts.finding import (
+    CLUSTER,
+    FAIL,
+    INFO,
+    LIKELY,
+    PASS,
+    SKIP,
+    UNMANAGED,
+    WARNING,
+    AuditedObject,
+    AuditFinding,
+)
 from .admission_checks import admission_points
 from .control_plane_requests import RESTORING, find_matches, may_match
 

@@ -16,7 +16,7 @@ from ..._csr.ca_rotation import is_refused_by_openssl, published_cas, signer_of
 from ..._times import format_time
 from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
-from ..cluster_data import (
+from ..facts.cluster_data import (
     ADMISSION,
     CLIENT_CAS,
     JOIN_INFO,
@@ -25,7 +25,7 @@ from ..cluster_data import (
     ClusterData,
     RotationData,
 )
-from ..finding import CLUSTER, ERROR, FAIL, LIKELY, PASS, PROVEN, SKIP, AuditedObject, AuditFinding
+from ..facts.finding import CLUSTER, ERROR, FAIL, LIKELY, PASS, PROVEN, SKIP, AuditedObject, AuditFinding
 from .cluster_checks import CLUSTER_CA_OBJECT, MOST_LINES
 
 if TYPE_CHECKING:

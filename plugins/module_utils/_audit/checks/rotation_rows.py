@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from .. import cluster_data as data
-from ..finding import INFO, WARNING
+from ..facts import cluster_data as data
+from ..facts.finding import INFO, WARNING
 from . import rotation_checks
 from .check_row import FAILS, ROTATION, Check
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..cluster_data import CallPoint, ClusterData, DefinitionState, Object
-from ..finding import FAIL, INFO, PASS, SKIP, WARNING, AuditFinding
+from ..facts.cluster_data import CallPoint, ClusterData, DefinitionState, Object
+from ..facts.finding import FAIL, INFO, PASS, SKIP, WARNING, AuditFinding
 from .admission_checks import admission_points, passed, seconds_of
 from .control_plane_requests import REQUESTS, ControlPlaneRequest, find_matches
 

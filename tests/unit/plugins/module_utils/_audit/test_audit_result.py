@@ -18,13 +18,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks 
     check_table,
     cluster_checks,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     PERMISSIONS,
     Backend,
     Gap,
     StuckRequest,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
     AuditedObject,
     AuditFinding,
     every,

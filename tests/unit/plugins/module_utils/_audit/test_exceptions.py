@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result, exceptions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.audit_result import ResultOptions
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import Backend
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import Backend
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 
 from tests.unit.plugins.module_utils._audit.world import cluster, point, webhook

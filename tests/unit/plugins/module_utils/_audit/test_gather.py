@@ -17,12 +17,14 @@ from unittest.mock import Mock
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import (
     call_points,
-    cluster_data,
     gather,
     gather_rotation,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import AuditOptions
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import every
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts import cluster_data
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
+    AuditOptions,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import every
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.guarded_reads import GuardedReads
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import MalformedObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection

@@ -11,14 +11,17 @@ from datetime import timedelta
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     ADMISSION,
     Backend,
     BackendKey,
     CallPoint,
     ClusterData,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import FAIL, AuditedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
+    FAIL,
+    AuditedObject,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint

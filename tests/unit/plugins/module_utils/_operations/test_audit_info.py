@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import ESSENTIAL
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import ESSENTIAL
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import (
     SPEC,

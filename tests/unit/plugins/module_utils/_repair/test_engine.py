@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditedObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
     engine,

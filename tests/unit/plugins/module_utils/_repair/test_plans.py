@@ -16,11 +16,14 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _consent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.call_points import points_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.check_table import BY_ID
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     Backend,
     ClusterData,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import FAIL, AuditFinding
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
+    FAIL,
+    AuditFinding,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
     bundle_repairs,
     kinds,

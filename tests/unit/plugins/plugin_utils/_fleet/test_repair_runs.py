@@ -179,7 +179,7 @@ def rig(tmp_path: Path) -> Rig:
 def test_clusters_without_a_finding_are_not_contacted(rig: Rig) -> None:
     """One that the audit did not read is no success, and does not count for the budget. Neither is a canary."""
     assert rig.work("accepted", {})["status"] == "ok"
-    assert rig.work("dead", {})["code"] == "not-audited"
+    assert rig.work("dead", {})["code"] == "plan-differs"
     assert rig.calls == 0
     assert (
         rig.work("stale", {"failed": True, "code": "repair-failed", "cause": "x", "changed": True})["status"]

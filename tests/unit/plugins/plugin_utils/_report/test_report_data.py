@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     ESSENTIAL,
     PERMISSIONS,
     Gap,

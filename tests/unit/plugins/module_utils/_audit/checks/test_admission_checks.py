@@ -16,8 +16,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
     check_duplicates,
     check_timeouts,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import Backend
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import PASS, UNKNOWN
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import Backend
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import PASS, UNKNOWN
 
 from tests.support.authority import NOW
 from tests.unit.plugins.module_utils._audit.world import RULE, cluster, config, failures, point, webhook

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import call_checks
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.call_checks import check_point
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     AGGREGATION,
     CONVERSION,
     ApiServiceState,
@@ -22,7 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster
     Gap,
     IssuedCertificate,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
     FAIL,
     PASS,
     SKIP,

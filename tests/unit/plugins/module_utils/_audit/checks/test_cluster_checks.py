@@ -16,14 +16,14 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import failure_signs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.call_points import manager_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import cluster_checks
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     CONVERSION,
     FailedCall,
     Login,
     SnapshotHazard,
     StuckRequest,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditedObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.login import login_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (

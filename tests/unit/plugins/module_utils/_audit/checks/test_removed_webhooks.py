@@ -13,7 +13,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
     RemovedWebhook,
     check_removed_webhooks,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     CONVERSION,
     CallPoint,
 )

@@ -19,12 +19,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
     check_endpoint_count,
     check_renewal,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     Backend,
     DefinitionState,
     IssuedCertificate,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditedObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import match
 
 from tests.support.authority import DAY, NOW

@@ -18,13 +18,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.rotation_rows import (
     ROTATION_ROWS,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     Backend,
     ClusterData,
     RotationData,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.eks_cas import EksCa
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditFinding
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.eks_cas import EksCa
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditFinding
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import (
     find_rotation,
     published_cas,

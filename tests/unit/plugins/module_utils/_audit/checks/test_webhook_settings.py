@@ -12,8 +12,10 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.webhook_settings import (
     check_settings,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.cluster_data import DefinitionState
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.finding import AuditedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
+    DefinitionState,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditedObject
 
 from tests.unit.plugins.module_utils._audit.world import RULE, cluster, failures, point, webhook
 

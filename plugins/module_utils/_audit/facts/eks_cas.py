@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from .._csr.ca_rotation import CaRotation
-from .._times import find_time
-from .._x509 import certificate_facts
-from .._x509.errors import CertificateError
+from ..._csr.ca_rotation import CaRotation
+from ..._times import find_time
+from ..._x509 import certificate_facts
+from ..._x509.errors import CertificateError
 
 
 @dataclass(frozen=True)

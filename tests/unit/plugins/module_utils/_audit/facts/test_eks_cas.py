@@ -10,7 +10,10 @@ import base64
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.eks_cas import find_successor, parse
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.eks_cas import (
+    find_successor,
+    parse,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import (
     find_rotation,
     published_cas,
