@@ -7,17 +7,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import ssl
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.rotation_rows import (
-    ROTATION_ROWS,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 from cryptography import x509
 
@@ -30,6 +24,7 @@ from tests.support.csr_rig import CsrRig
 from tests.support.https_webhook import OneRequestHandler, WebhookServer, allow
 from tests.support.probe_rig import HOOKS
 from tests.support.rig import ADMINISTRATORS, encoded
+from tests.support.rotation_rig import Calls, rotation_findings, with_ca
 from tests.support.signer_requests import GOOD, KUBELET_SERVING
 from tests.support.waiting import now, wait_for
 
@@ -110,49 +105,6 @@ class Hook:
         """Return True if a request that it matches is accepted, and reaches it."""
         before = len(self.server.calls)
         return self._rig.ask(self.name) == "accepted" and len(self.server.calls) > before
-
-
-class Calls:
-    """Requests that call webhooks, one after the other, until the block ends."""
-
-    def __init__(self, *hooks: Hook) -> None:
-        self._hooks = hooks
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        #: Names of webhooks -> the results of all calls.
-        self.results: dict[str, list[bool]] = {hook.name: [] for hook in hooks}
-
-    def __enter__(self) -> Calls:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.1):
-            for hook in self._hooks:
-                # The client of this test does not know the CA of the API server for a moment.
-                with contextlib.suppress(OSError):
-                    self.results[hook.name].append(hook.is_called())
-
-
-def rotation_findings(result: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Return check -> name of the object -> severity, of the findings about a rotation that fail."""
-    found: dict[str, dict[str, str]] = {row.id: {} for row in ROTATION_ROWS}
-    for finding in result["findings"]:
-        if finding["status"] == "fail" and finding["check"] in found:
-            found[finding["check"]][finding["object"]["name"]] = finding["severity"]
-    return {check: objects for check, objects in found.items() if objects}
-
-
-def with_ca(rig: AuditRig, *cas: KeyPair) -> dict[str, Any]:
-    """Return the user's kubeconfig with these CAs."""
-    config: dict[str, Any] = yaml.safe_load(rig.kubeconfig.read_text())
-    pem = b"".join(ca.certificate_pem for ca in cas)
-    config["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(pem).decode()
-    return config
 
 
 class Lab:

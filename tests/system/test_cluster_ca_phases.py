@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
 import json
 import os
@@ -15,172 +14,145 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_repair import OPERATION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import rotation_repairs
 
 from tests.support import clusters, pages, playbook
-from tests.support.audit_rig import AuditRig
-from tests.support.clusters import pki
 from tests.support.fleet_files import kubeconfig
-from tests.support.forwarded_pods import ForwardedPods
 from tests.support.guide_commands import lay_out, shell
-from tests.support.https_webhook import OneRequestHandler, WebhookServer, allow
-from tests.support.probe_rig import HOOKS
-from tests.support.repair_rig import states
+from tests.support.other_client import OtherClient
 from tests.support.rig import encoded
+from tests.support.rotation_rig import (
+    AggregatedApi,
+    Calls,
+    Conversion,
+    OwnHook,
+    PodHook,
+    RotationRig,
+    UrlHook,
+    codes,
+    of_cluster,
+    of_hook,
+    with_ca,
+)
 from tests.support.waiting import wait_for
-from tests.system.test_cluster_ca import Calls, with_ca
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.clusters import Cluster, Fleet
-    from tests.support.clusters.pki import KeyPair
+    from tests.support.clusters import Fleet
 
 GUIDE = pages.GUIDES / "guide_cluster_ca.rst"
 PREPARE, FINISH = ["add-successor"], ["remove-outgoing"]
 
 
-class PodHook:
-    """A webhook of a pod whose owner issues its certificates with a CA of the cluster. Each call is a new connection."""
-
-    def __init__(self, rig: PhaseRig, name: str, *, by: str = "kubectl-create", **fields: Any) -> None:
-        self._rig = rig
-        self.name = name
-        self.full_name = f"{name}-{rig.name}"
-        self.server = WebhookServer(allow, rig.pods.next_address())
-        self.server.RequestHandlerClass = OneRequestHandler
-        rig.servers.append(self.server)
-        self.issue(rig.old)
-        self.server.serve()
-        rig.make_service(name, self.server)
-        webhook = rig.webhook(
-            name=f"{self.full_name}.certflow.test",
-            service=name,
-            port=self.server.port,
-            bundle=rig.old.certificate_pem.decode(),
-            objectSelector={"matchLabels": {"probe": name}},
-            **fields,
-        )
-        body = {"metadata": {"name": self.full_name}, "webhooks": [webhook]}
-        rig.cluster.api("POST", f"{HOOKS}?fieldManager={by}", body)
-        rig.made.append(f"{HOOKS}/{self.full_name}")
-
-    def issue(self, ca: KeyPair) -> None:
-        self.server.present(pki.issue(ca, "hook", names=(f"{self.name}.{self._rig.name}.svc",)))
-
-    def is_called(self) -> bool:
-        """Return True if a request that it matches is accepted, and reaches it."""
-        before = len(self.server.calls)
-        return self._rig.ask(self.name) == "accepted" and len(self.server.calls) > before
-
-    def trusts(self, ca: KeyPair) -> bool:
-        webhook = self._rig.cluster.api("GET", f"{HOOKS}/{self.full_name}")["webhooks"][0]
-        return ca.certificate_pem in base64.b64decode(webhook["clientConfig"]["caBundle"])
-
-
-class PhaseRig(AuditRig):
-    """A cluster before a rotation, with pods whose ports a small kubelet forwards."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__(cluster)
-        self.pods = ForwardedPods(cluster)
-        self.rotation = cluster.rotation()
-        self.old, self.new = self.rotation.outgoing, self.rotation.successor
-
-    def close(self) -> None:
-        super().close()
-        self.pods.close()
-
-    def make_service(self, name: str, server: WebhookServer) -> None:
-        """Create a Service with one pod, which is the server."""
-        self.pods.create(self.make, self.name, name, (str(server.server_address[0]), server.port))
-
-    def run(self, kinds: list[str], *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
-        """Run a phase with a kubeconfig that trusts both CAs."""
-        given = {
-            "kinds": kinds,
-            "kubeconfig": with_ca(self, self.old, self.new),
-            "probe_urls": True,
-            "proof_after": 1,
-            "wait_timeout": 30,
-            "cluster_ca": {"confirmed": True},
-            **options,
-        }
-        return self.operate(OPERATION, check_mode=check_mode, **given)
-
-
 @pytest.fixture
-def rig() -> Iterator[PhaseRig]:
+def rig() -> Iterator[RotationRig]:
     with clusters.running({"phases": "local-services"}) as fleet:
-        rig = PhaseRig(fleet["phases"])
+        rig = RotationRig(fleet["phases"])
         try:
             yield rig
         finally:
             rig.close()
 
 
-def of_cluster(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return state and code of what a phase waits for in the whole cluster."""
-    return [
-        (entry["state"], entry["code"])
-        for entry in result["repairs"]
-        if entry["object"]["kind"] == "ConfigMap"
-    ]
+#: A program whose owner does not let a repair write its caBundle -> the owner.
+OTHERS: dict[str, tuple[type[PodHook], OtherClient]] = {
+    "helm": (PodHook, OtherClient("helm")),
+    "helm-applied": (PodHook, OtherClient("helm", applies=True)),
+    "operator": (PodHook, OtherClient("pilot-discovery")),
+    "eks": (PodHook, OtherClient("eks")),
+    "other-api": (AggregatedApi, OtherClient("pilot-discovery")),
+    "other-conversion": (Conversion, OtherClient("pilot-discovery")),
+    "other-url": (UrlHook, OtherClient("pilot-discovery")),
+}
+HELM = {"labels": {"app.kubernetes.io/managed-by": "Helm"}}
 
 
-def of_hook(result: dict[str, Any], hook: PodHook) -> list[tuple[str, str]]:
-    return [(state, code) for _check, state, code in states(result, hook.full_name)]
+class Population:
+    """Programs of each kind and owner. The phase prepare may write the caBundles of `prepared` only."""
+
+    def __init__(self, rig: RotationRig) -> None:
+        self.own, self.late = OwnHook(rig, "own"), PodHook(rig, "late")
+        self.hooks = (PodHook(rig, "by-hand"), PodHook(rig, "helm-elsewhere", metadata=HELM))
+        self.url = UrlHook(rig, "url")
+        apis: tuple[PodHook, ...] = (AggregatedApi(rig, "api"), Conversion(rig, "conversion"))
+        self.removable = (self.own, *self.hooks, *apis)
+        self.prepared = (*self.removable, self.late, self.url)
+        self.others = [kind(rig, name, by=by) for name, (kind, by) in OTHERS.items()]
+        self.all = (*self.prepared, *self.others)
+        for hook in self.all:
+            wait_for(hook.is_called)
+
+    def lacking(self, *hooks: PodHook) -> dict[str, str]:
+        return {hook.full_name: "warning" for hook in hooks}
 
 
-def test_a_rotation_from_the_preparation_to_the_end(rig: PhaseRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    ready, late = PodHook(rig, "ready"), PodHook(rig, "late")
-    control = PodHook(rig, "control", by="example-operator")
-    for hook in (ready, late, control):
-        wait_for(hook.is_called)
+def test_a_rotation_from_the_preparation_to_the_end(
+    rig: RotationRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The programs that no preparation may write are the control run: exactly they fail, and the audit has named them."""
+    programs = Population(rig)
     for phase in (PREPARE, FINISH):
         assert rig.run(phase)["repairs"] == []
+    assert rig.findings() == {}
 
     rig.rotation.publish()
     assert of_cluster(rig.run(FINISH)) == [("waiting", "not-switched")]
+    assert rig.findings()["bundle-without-successor"] == programs.lacking(*programs.all)
+    prepare(rig, programs)
+    assert rig.findings()["bundle-without-successor"] == programs.lacking(*programs.others)
+    with Calls(programs.own) as calls:
+        assert programs.own.renew(renew_before="400d")["changed"]
+    assert calls.failures == {}
+    for hook in programs.prepared:
+        assert (hook.trusts(rig.old), hook.trusts(rig.new)) == (True, True), hook.name
+
+    with Calls(*programs.all) as calls:
+        calls.wait_for_more()
+        rig.rotation.switch()
+        for hook in (*programs.hooks, *programs.removable[3:], programs.url, *programs.others):
+            hook.issue(rig.new)
+        assert programs.own.renew()["changed"]
+        wait_for(lambda: not any(hook.is_called() for hook in programs.others))
+        calls.wait_for_more()
+    assert calls.failures.keys() == OTHERS.keys()
+    finish(rig, programs, monkeypatch)
+
+
+def prepare(rig: RotationRig, programs: Population) -> None:
+    before = rig.writes()
     plan = rig.run(PREPARE, check_mode=True)
-    assert of_hook(plan, ready) == [("planned", "")], plan
-    assert rig.writes() == []
+    expected = {name: [("refused", "owned-by-another")] for name in OTHERS}
+    planned = {hook.name: [("planned", "")] for hook in programs.prepared}
+    assert codes(plan, programs.all) == planned | expected
+    assert rig.writes() == before
     result = rig.run(PREPARE, approved_plan=plan["plan_digests"])
-    assert of_hook(result, ready) == of_hook(result, late) == [("repaired", "")], result
-    assert of_hook(result, control) == [("refused", "owned-by-another")]
-    assert ready.trusts(rig.old)
-    assert ready.trusts(rig.new)
+    repaired = {hook.name: [("repaired", "")] for hook in programs.prepared}
+    assert codes(result, programs.all) == repaired | expected
     assert not rig.run(PREPARE)["changed"]
 
-    with Calls(ready, late, control) as calls:  # type: ignore[arg-type]
-        rig.rotation.switch()
-        for hook in (ready, control):
-            hook.issue(rig.new)
-        wait_for(lambda: not all(calls.results["control"]))
-        wait_for(ready.is_called)
-    assert len(calls.results["ready"]) > 2
-    assert {name: all(results) for name, results in calls.results.items()} == {
-        "ready": True,
-        "late": True,
-        "control": False,
-    }
 
+def finish(rig: RotationRig, programs: Population, monkeypatch: pytest.MonkeyPatch) -> None:
     assert of_cluster(rig.run(FINISH)) == [("waiting", "not-settled")]
     monkeypatch.setattr(rotation_repairs, "SETTLED_AFTER", datetime.timedelta(0))
     assert of_cluster(rig.run(FINISH, cluster_ca={"confirmed": False}, probe_urls=False)) == [
         ("waiting", "api-server-unseen")
     ]
-    result = rig.run(FINISH)
-    assert of_hook(result, ready) == [("repaired", "")], result
-    assert of_hook(result, late) == [("waiting", "outgoing-served")]
-    assert of_hook(result, control) == [("refused", "still-needed")]
-    assert (ready.trusts(rig.old), ready.trusts(rig.new)) == (False, True)
-    assert late.trusts(rig.old)
-    wait_for(ready.is_called)
-    late.issue(rig.new)
-    assert of_hook(rig.run(FINISH), late) == [("repaired", "")]
-    wait_for(late.is_called)
+    assert codes(rig.run(FINISH), programs.all) == {
+        **{hook.name: [("repaired", "")] for hook in programs.removable},
+        **{hook.name: [("refused", "still-needed")] for hook in programs.others},
+        "own": [],  # k8s_csr has removed it
+        "late": [("waiting", "outgoing-served")],
+        "url": [("refused", "endpoint-unseen")],
+        "other-url": [("refused", "endpoint-unseen")],
+    }
+    for hook in programs.removable:
+        assert (hook.trusts(rig.old), hook.trusts(rig.new)) == (False, True), hook.name
+        wait_for(hook.is_called)
+    assert programs.late.trusts(rig.old)
+    programs.late.issue(rig.new)
+    assert of_hook(rig.run(FINISH), programs.late) == [("repaired", "")]
+    wait_for(programs.late.is_called)
 
 
 def play(directory: Path, report: str, *arguments: str, **variables: Any) -> tuple[int, dict[str, str]]:
@@ -193,7 +165,7 @@ def play(directory: Path, report: str, *arguments: str, **variables: Any) -> tup
     return run.status, {row["name"]: row["status"] for row in rows}
 
 
-def test_the_phases_of_a_fleet(rig: PhaseRig, fleet: Fleet, tmp_path: Path) -> None:
+def test_the_phases_of_a_fleet(rig: RotationRig, fleet: Fleet, tmp_path: Path) -> None:
     """A cluster in a rotation, one without, and one that does not answer. Only the last one fails."""
     hook = PodHook(rig, "ready")
     rig.rotation.publish()
@@ -231,7 +203,7 @@ def test_the_phases_of_a_fleet(rig: PhaseRig, fleet: Fleet, tmp_path: Path) -> N
 
 
 @pytest.mark.full
-def test_a_switch_that_is_rolled_back(rig: PhaseRig) -> None:
+def test_a_switch_that_is_rolled_back(rig: RotationRig) -> None:
     hook = PodHook(rig, "ready")
     rig.rotation.publish()
     assert of_hook(rig.run(PREPARE), hook) == [("repaired", "")]
@@ -246,7 +218,7 @@ def test_a_switch_that_is_rolled_back(rig: PhaseRig) -> None:
 
 
 @pytest.mark.full
-def test_the_guide_as_printed(rig: PhaseRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guide_as_printed(rig: RotationRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Substitutions: `aws` prints recorded answers, and the servers of the test are read as addresses outside of the cluster."""
     hook = PodHook(rig, "ready")
     rig.rotation.publish()
