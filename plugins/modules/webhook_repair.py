@@ -93,6 +93,11 @@ options:
             API server itself, or sees no certificate of a signer.
         type: bool
         default: false
+  providers:
+    description:
+      - For V(reissue), signers by provider that replace those of the table, as the same option of M(certflow.kubernetes.k8s_csr).
+    type: dict
+    default: {}
   approved_plan:
     description:
       - The RV(plan_digests) of the same task in check mode. The task fails with the code C(plan-differs) before the first write if the
@@ -105,7 +110,9 @@ seealso:
 notes:
   - The permissions are those of C(docs/rbac/repair.yaml) and of the audit. The permission to patch every webhook configuration is close to
     that of a cluster administrator.
-  - O(wait_timeout) limits each audit, each write, and the wait for the proof.
+  - As a part of the proof, the API server calls the repaired webhook if it is certainly asked about a dry run. This needs the permission
+    to create the object of the dry run. The permission is optional, and C(docs/rbac/repair.yaml) does not grant it.
+  - O(wait_timeout) limits each audit, the plan, each write, and the wait for the proof.
 """
 
 EXAMPLES = r"""
@@ -171,8 +178,8 @@ repairs:
         - An id of the reason of a refusal, a wait or a failure. It never changes. Empty without such a reason.
         - V(not-published) if no CA that the cluster publishes verifies every endpoint. V(endpoints-unread) if an endpoint did not show its
           certificate. V(owned-by-another) if the field has another owner. V(overwritten-by) if another client replaced an earlier repair.
-          V(trust-field-unknown) if the collection does not know a field beside the C(caBundle). V(kind-not-named) if O(kinds) lacks the
-          kind. V(not-repairable) if no kind repairs this fault.
+          V(trust-field-unknown) if the collection does not know a field beside the C(caBundle). V(not-repairable) if no
+          kind in O(kinds) repairs this fault.
         - V(blocks-its-own-pods) if the API server would call the webhook for its own new pods. V(would-stop-it) if the restart would leave
           no pod that answers. V(no-workload) if the pods do not belong to one workload. V(secret-not-known) and V(key-not-served) if the
           Secret of the certificate is not certain. V(unproven) if the check did not pass after the write.
@@ -192,10 +199,21 @@ repairs:
       type: str
       returned: always
     evidence:
-      description: The observations behind the reason, such as each place that has no CA that verifies the endpoints.
+      description:
+        - The observations behind the reason, such as each place that has no CA that verifies the endpoints. Of a repair, what the API
+          server answered, or why it was not asked.
       type: list
       elements: str
       returned: always
+    proof:
+      description:
+        - V(call) if the second audit passed, and the API server also called the webhook. The call is a dry run of a ConfigMap, a
+          ServiceAccount, a Deployment, a Pod or a custom resource, or the discovery document of an aggregated API.
+        - V(audit) if only the second audit proves the repair. Then RV(repairs[].evidence) has the reason.
+        - Empty without a proof.
+      type: str
+      returned: always
+      sample: call
     writes:
       description: The writes of the repair. Repairs of one object share one write.
       type: list

@@ -161,8 +161,16 @@ class NodeWebhook:
         return {"service": service, **bundle}
 
 
-def deploy(cluster: clusters.Cluster, webhook: NodeWebhook) -> None:
-    """Create Namespace, Service and Deployment. The pods start once their Secret exists."""
+def deploy(
+    cluster: clusters.Cluster,
+    webhook: NodeWebhook,
+    kind: str = "deployments",
+    spec: dict[str, Any] | None = None,
+) -> None:
+    """Create Namespace, Service and the workload. The pods start once their Secret exists.
+
+    kind: the resource of the workload. spec: its fields instead of those that only a Deployment has.
+    """
     cluster.load_image(IMAGE, image.program("webhook"))
     core, name = "/api/v1/namespaces", webhook.namespace
     if name not in {entry["metadata"]["name"] for entry in cluster.api("GET", core)["items"]}:
@@ -170,8 +178,11 @@ def deploy(cluster: clusters.Cluster, webhook: NodeWebhook) -> None:
         account = f"{core}/{name}/serviceaccounts/default"
         wait_for(lambda: _there(cluster, account))
     cluster.api("POST", f"{core}/{name}/services", webhook.service())
-    deployments = f"/apis/apps/v1/namespaces/{name}/deployments?fieldManager=kubectl-create"
-    cluster.api("POST", deployments, webhook.deployment())
+    body = webhook.deployment()
+    if spec is not None:
+        common = {key: body["spec"][key] for key in ("selector", "template")}
+        body["spec"] = {**common, **spec}
+    cluster.api("POST", f"/apis/apps/v1/namespaces/{name}/{kind}?fieldManager=kubectl-create", body)
 
 
 def create_secret(cluster: clusters.Cluster, webhook: NodeWebhook, pair: pki.KeyPair) -> None:

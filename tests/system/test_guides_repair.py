@@ -9,6 +9,9 @@ Substitution: the webhook's server is on this machine, outside of the cluster, s
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import functools
 import itertools
 import json
 from typing import TYPE_CHECKING, Any
@@ -16,18 +19,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.support import pages
+from tests.support import node_webhook, pages
 from tests.support.bundle_rig import ca, pem
 from tests.support.clusters import AdminApiError, pki
 from tests.support.guide_commands import lay_out, shell
-from tests.support.https_webhook import WebhookServer, allow
-from tests.support.probe_rig import HOOKS
+from tests.support.https_webhook import OneRequestHandler, WebhookServer, allow
+from tests.support.node_webhook import NodeWebhook
+from tests.support.probe_rig import API_SERVICES, HOOKS
 from tests.support.repair_rig import publish_as_istiod, withdraw
 from tests.support.rig import encoded
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.clusters import Cluster, Fleet
@@ -38,6 +42,7 @@ VARIABLES = {
     "certflow_audit_options": {"probe_urls": True},
     "certflow_repair_options": {"probe_urls": True, "proof_after": 1, "wait_timeout": 30},
 }
+MERGE = "application/merge-patch+json"
 UNTRUSTED = "x509: certificate signed by unknown authority"
 
 
@@ -120,15 +125,112 @@ def test_the_guide_as_printed(shop: Cluster, place: Path) -> None:
     assert check in {row["check"] for row in gone if row["object"]["name"] == NAME}
 
     # The webhook breaks again, and the reader lets the API server continue without it.
-    found = shop.api("GET", f"{HOOKS}/{NAME}")
-    found["webhooks"][0]["clientConfig"]["caBundle"] = encoded(pem("other"))
-    shop.api("PUT", f"{HOOKS}/{NAME}?fieldManager=kubectl-edit", found)
+    write_bundle(shop, pem("other"))
     wait_for(lambda: UNTRUSTED in answer(shop, place, asked, 1))
     assert shell(shop.kubeconfig, place, policy) == "Fail"
     shell(shop.kubeconfig, place, ignore)
     wait_for(lambda: "created" in answer(shop, place, asked, None))
     shell(shop.kubeconfig, place, fail)
     wait_for(lambda: UNTRUSTED in answer(shop, place, asked, None))
+
+
+@pytest.mark.full  # 20 seconds, and the start of a node
+@pytest.mark.parametrize("kind", ["reload", "reissue"])
+def test_the_commands_of_the_guide_for_pods(node: Cluster, tmp_path: Path, kind: str) -> None:
+    """The webhook of the guide in pods. Its owner renewed the Secret and the bundle, or nothing renewed the certificate."""
+    webhook = NodeWebhook(NAME, NAMESPACE, reload="never")
+    old, new = pki.make_ca("the CA before"), pki.make_ca("the CA after")
+    lifetime = datetime.timedelta(hours=-1 if kind == "reissue" else 24 * 90)
+    pair = pki.issue(old, webhook.server_name, names=(webhook.server_name,), lifetime=lifetime)
+    node_webhook.deploy(node, webhook)
+    node_webhook.create_secret(node, webhook, pair)
+    body = configuration(443)
+    # The new pods of the webhook itself do not have this label.
+    body["webhooks"][0]["objectSelector"] = {"matchLabels": {"run": "probe"}}
+    body["webhooks"][0]["clientConfig"]["caBundle"] = encoded(old.certificate_pem.decode())
+    with contextlib.ExitStack() as stack:
+        stack.callback(node_webhook.remove, node, webhook)
+        node.api("POST", f"{HOOKS}?fieldManager=kubectl-create", body)
+        node_webhook.wait_until_ready(node, webhook)
+        if kind == "reload":
+            secret = f"/api/v1/namespaces/{NAMESPACE}/secrets/{NAME}"
+            data = webhook.secret(node_webhook.certificate(webhook, new))["data"]
+            node.api("PATCH", secret, {"data": data}, MERGE)
+            write_bundle(node, new.certificate_pem.decode())
+        lay_out_for(node, tmp_path, kind, [{"foreign-secret": [f"Secret/{NAMESPACE}/{NAME}"]}])
+        cells = carried_out(
+            node, tmp_path, NAME, lambda: answer(node, tmp_path, pages.commands(GUIDE)[0], None)
+        )
+    assert results(kind) == cells
+
+
+@pytest.mark.full  # 20 seconds
+def test_the_commands_of_the_guide_for_an_aggregated_api(shop: Cluster, tmp_path: Path) -> None:
+    """The API server answers the same before and after. Only after the repair it refuses another server's certificate."""
+    group = "shop.example.com"
+    name, path = f"v1.{group}", f"/apis/{group}/v1"
+    server = WebhookServer(lambda _asked: (200, {"kind": "APIResourceList"}))
+    server.present(pki.issue(ca("good"), "hook", names=(f"{NAME}.{NAMESPACE}.svc",)))
+    server.RequestHandlerClass = OneRequestHandler
+    server.serve()
+    service = {"namespace": NAMESPACE, "name": NAME, "port": server.port}
+    priorities = {"groupPriorityMinimum": 10, "versionPriority": 10}
+    spec = {"group": group, "version": "v1", "service": service, "insecureSkipTLSVerify": True, **priorities}
+    lay_out_for(shop, tmp_path, "secure-apiservice", [])
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.close)
+        body = {"metadata": {"name": name}, "spec": spec}
+        shop.api("POST", f"{API_SERVICES}?fieldManager=kubectl-create", body)
+        stack.callback(shop.api, "DELETE", f"{API_SERVICES}/{name}")
+        ask = functools.partial(answer, shop, tmp_path, f"kubectl get --raw {path}", None)
+        wait_for(lambda: "APIResourceList" in ask())
+        cells = carried_out(shop, tmp_path, name, lambda: str(json.loads(ask())["kind"]))
+        assert results("secure-apiservice") == cells
+        server.present(pki.issue(pki.make_ca("stranger"), "hook", names=(f"{NAME}.{NAMESPACE}.svc",)))
+        wait_for(lambda: "APIResourceList" not in ask())
+
+
+def carried_out(cluster: Cluster, place: Path, name: str, ask: Callable[[], str]) -> list[str]:
+    """Audit, plan, repair and audit again by the commands of the guide. Return the cells of the table of results."""
+    _ask, audit, plan, repair, _again, after, *_others = pages.commands(GUIDE)
+    shell(cluster.kubeconfig, place, audit)
+    before = fault_in(ask())
+    shell(cluster.kubeconfig, place, plan)
+    assert set(states(place / "plan.json", name)) == {"planned"}
+    shell(cluster.kubeconfig, place, repair)
+    assert set(states(place / "repair.json", name)) == {"repaired"}
+    (row,) = json.loads((place / "repair.json").read_text())["clusters"]
+    checks = sorted({entry["check"] for entry in row["repairs"] if entry["object"]["name"] == name})
+    served = fault_in(ask())
+    shell(cluster.kubeconfig, place, after)
+    left = failed_checks(place / "after.json", name)
+    return [
+        ", ".join(f"``{check}``" for check in checks),
+        f"``{before}``",
+        f"``{served}``",
+        ", ".join(left) or "none",
+    ]
+
+
+def fault_in(answer: str) -> str:
+    """Return the fault of a certificate in an answer without its times, or the whole answer."""
+    return answer[max(answer.find("x509: "), 0) :].strip().partition(": current time")[0]
+
+
+def lay_out_for(cluster: Cluster, place: Path, kind: str, accept: list[Any]) -> None:
+    """Write the files of the guide, and variables for one kind of repair."""
+    lay_out(GUIDE, place)
+    (place / "group_vars" / "clusters.yml").unlink()
+    (place / ".kube").mkdir()
+    (place / ".kube" / "fleet.yml").write_text(cluster.kubeconfig.read_text())
+    own = {"certflow_repair_kinds": [kind], "certflow_repair_accept": accept}
+    (place / "group_vars" / "all.yml").write_text(yaml.safe_dump({**VARIABLES, **own}))
+
+
+def write_bundle(cluster: Cluster, text: str) -> None:
+    found = cluster.api("GET", f"{HOOKS}/{NAME}")
+    found["webhooks"][0]["clientConfig"]["caBundle"] = encoded(text)
+    cluster.api("PUT", f"{HOOKS}/{NAME}?fieldManager=kubectl-edit", found)
 
 
 def results(kind: str) -> list[str]:
@@ -147,17 +249,16 @@ def answer(cluster: Cluster, place: Path, command: str, status: int | None = 0) 
     )
 
 
-def failed_checks(report: Path) -> set[str]:
-    """Return the checks that fail for the webhook of the guide."""
+def failed_checks(report: Path, name: str = NAME) -> set[str]:
+    """Return the checks that find an error about an object."""
     (cluster,) = json.loads(report.read_text())["clusters"]
     rows = [
-        row for row in cluster["findings"] if row["object"].get("name") == NAME and row["status"] == "fail"
+        row for row in cluster["findings"] if row["object"].get("name") == name and row["status"] == "fail"
     ]
     return {row["check"] for row in rows if row["severity"] == "error"}
 
 
-def states(report: Path) -> list[str]:
-    """Return the states of the repairs of the webhook of the guide, without faults of kinds that the guide does not name."""
+def states(report: Path, name: str = NAME) -> list[str]:
+    """Return the states of the repairs of an object."""
     (cluster,) = json.loads(report.read_text())["clusters"]
-    rows = [row for row in cluster["repairs"] if row["code"] != "kind-not-named"]
-    return [row["state"] for row in rows if row["object"]["name"] == NAME]
+    return [row["state"] for row in cluster["repairs"] if row["object"]["name"] == name]

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.au
     OPERATION as AUDIT,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import bundle_repairs
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import admission_call
 
 from tests.support.audit_rig import DAY, NOW, as_pair, leaf
 from tests.support.authority import authority
@@ -26,6 +29,7 @@ from tests.support.limited_user import RBAC
 from tests.support.probe_rig import API_SERVICES, DEFINITIONS, HOOKS
 from tests.support.repair_rig import ISTIO_CA, RepairRig, of, states
 from tests.support.rig import encoded
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,6 +99,9 @@ def test_each_owner_of_the_field(rig: RepairRig) -> None:
     assert len(rig.writes()) - before == list(codes.values()).count("")
     answers = {key: rig.ask(key) == "accepted" for key in names}
     assert answers == {key: not code for key, code in codes.items()}
+    assert {key: of(result, names[key])[0]["proof"] for key in names} == {
+        key: "" if code else "call" for key, code in codes.items()
+    }
     again = rig.repair()
     assert (again["changed"], states(again, names["by-hand"])) == (False, [])
     accepted = rig.repair(
@@ -212,6 +219,54 @@ def test_a_write_without_effect_is_put_back(rig: RepairRig) -> None:
     assert bundles(rig, name) == stale
 
 
+def test_an_api_server_that_dies_between_the_write_and_the_proof(
+    rig: RepairRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed, and starts again while the proof waits."""
+    name = rig.broken("killed")
+    patch, kills = Client.patch, [True]
+
+    def patch_and_kill(self: Client, *arguments: Any, **options: Any) -> dict[str, Any]:
+        answer = patch(self, *arguments, **options)
+        if kills:
+            kills.pop()
+            rig.cluster.stop("kube-apiserver", signal.SIGKILL)
+            started = threading.Timer(3, rig.cluster.start, ["kube-apiserver"])
+            started.start()
+        return answer
+
+    monkeypatch.setattr(Client, "patch", patch_and_kill)
+    result = rig.repair(wait_timeout=120)
+    assert states(result, name) == [("ca-mismatch", "repaired", "")], result
+    wait_for(lambda: rig.ask("killed") == "accepted")
+    assert kills == []
+
+
+def test_an_object_that_changes_before_the_put_back_is_left_alone(rig: RepairRig) -> None:
+    """The endpoint takes another certificate after the write, and another client writes the object before the put-back."""
+    server = rig.serve(rig.leaf())
+    name = rig.broken("changed", port=server)
+    path = f"{HOOKS}/{name}"
+    patch, writes = Client.patch, [1]
+
+    def replace_certificate(self: Client, *arguments: Any, **options: Any) -> dict[str, Any]:
+        if not writes:
+            rig.cluster.api("PATCH", path, {"metadata": {"labels": {"changed": "yes"}}}, MERGE)
+        answer = patch(self, *arguments, **options)
+        if writes:
+            writes.pop()
+            rig.servers[-1].present(pki.issue(pki.make_ca("new"), "hook", names=(rig.server_name,)))
+        return answer
+
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(Client, "patch", replace_certificate)
+        result = rig.repair(wait_timeout=3)
+    assert states(result, name) == [("ca-mismatch", "failed", "unproven")]
+    obj = rig.cluster.api("GET", path)
+    assert obj["metadata"]["labels"] == {"changed": "yes"}
+    assert bundles(rig, name) == [encoded(pem("other") + pem("good"))]
+
+
 def test_a_bundle_that_is_empty_or_broken(rig: RepairRig) -> None:
     names = {}
     for key, value in (("empty", ""), ("broken", encoded("no certificate"))):
@@ -244,7 +299,7 @@ def test_a_finding_that_is_named(rig: RepairRig) -> None:
     ]
     result = rig.repair(findings=[*named, "0" * 32])
     assert states(result, wanted) == [("ca-mismatch", "repaired", "")]
-    assert states(result, insecure) == [("apiservice-insecure", "refused", "kind-not-named")]
+    assert states(result, insecure) == [("apiservice-insecure", "refused", "not-repairable")]
     assert states(result, other) == []
     assert [entry["state"] for entry in result["repairs"] if entry["finding"] == "0" * 32] == ["gone"]
 
@@ -263,16 +318,22 @@ def make_api_service(rig: RepairRig, *, port: int = 0, **spec: Any) -> str:
 
 def test_an_aggregated_api_without_verification(rig: RepairRig) -> None:
     """One write ends insecureSkipTLSVerify and sets the CA. A certificate in memory, as of metrics-server, is refused."""
+    rig.server.answer = lambda review: (
+        (200, {"kind": "APIResourceList"}) if "path" in review else allow(review)
+    )
     secured = make_api_service(rig, insecureSkipTLSVerify=True)
     memory = rig.serve(as_pair(authority("metrics-server")))
     in_memory = make_api_service(rig, port=memory, insecureSkipTLSVerify=True)
+    path = f"{API_SERVICES}/{secured}"
+    wait_for(lambda: admission_call.availability(rig.cluster.api("GET", path))[0])
     before = len(rig.writes())
     result = rig.repair(kinds=["secure-apiservice"])
     assert states(result, secured) == [("apiservice-insecure", "repaired", "")]
     assert states(result, in_memory) == [("apiservice-insecure", "refused", "not-published")]
     assert len(rig.writes()) == before + 1
-    spec = rig.cluster.api("GET", f"{API_SERVICES}/{secured}")["spec"]
+    spec = rig.cluster.api("GET", path)["spec"]
     assert (spec["caBundle"], spec.get("insecureSkipTLSVerify")) == (encoded(pem("good")), None)
+    assert of(result, secured)[0]["proof"] == "call"
 
 
 def test_a_conversion_and_a_webhook_that_refuses_every_patch_of_it(rig: RepairRig) -> None:
@@ -295,6 +356,7 @@ def test_a_conversion_and_a_webhook_that_refuses_every_patch_of_it(rig: RepairRi
     result = rig.repair()
     assert states(result, guard) == [("ca-mismatch", "repaired", "")], result
     assert [state for _check, state, _code in states(result, definition["name"])] == ["repaired"], result
+    assert [entry["proof"] for entry in of(result, definition["name"])] == ["call"]
 
 
 def test_reissue_needs_the_key_that_is_served(rig: RepairRig) -> None:
@@ -334,4 +396,5 @@ def test_the_documented_roles_are_enough(rig: RepairRig) -> None:
     name = rig.broken("limited")
     result = rig.repair(kubeconfig=str(rig.cluster.kubeconfig_for(user)))
     assert states(result, name) == [("ca-mismatch", "repaired", "")]
-    assert not any("cannot" in line for line in of(result, name)[0]["evidence"])
+    # The roles do not have the permission for the dry run of a proof.
+    assert of(result, name)[0]["proof"] == "audit"

@@ -171,6 +171,50 @@ def test_a_webhook_that_guards_its_own_pods_is_not_restarted(
     assert states(refused, webhook.name) == [("ca-mismatch", "refused", "blocks-its-own-pods")], refused
 
 
+# The resource, its fields, and the strategy of a rollout that keeps a pod. {} if the default does.
+WORKLOADS = [
+    ("daemonsets", {}, {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}),
+    ("statefulsets", {"replicas": 2, "serviceName": "reloaded"}, {}),
+]
+
+
+@pytest.mark.full  # a minute
+@pytest.mark.parametrize(("resource", "spec", "strategy"), WORKLOADS)
+def test_a_workload_of_another_kind_is_restarted(
+    node: Cluster,
+    cas: tuple[pki.KeyPair, pki.KeyPair],
+    resource: str,
+    spec: dict[str, Any],
+    strategy: dict[str, Any],
+) -> None:
+    """A DaemonSet on one node stops its only pod first, unless its strategy makes another one before."""
+    webhook = NodeWebhook(
+        "reloaded", f"reloaded-{resource}", reload="never", replicas=spec.get("replicas", 1)
+    )
+    node_webhook.deploy(node, webhook, resource, spec)
+    node_webhook.create_secret(node, webhook, node_webhook.certificate(webhook, cas[0]))
+    node_webhook.configure(node, webhook, cas[0].certificate_pem.decode())
+    path = f"/apis/apps/v1/namespaces/{webhook.namespace}/{resource}/{webhook.name}"
+
+    def is_ready() -> bool:
+        status = node.api("GET", path)["status"]
+        return webhook.replicas in (status.get("numberReady"), status.get("availableReplicas"))
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(node_webhook.remove, node, webhook)
+        wait_for(is_ready)
+        renew(node, webhook, cas[1])
+        write_bundle(node, webhook, cas[1])
+        wait_for(lambda: UNKNOWN in answer(node, webhook))
+        if strategy:
+            refused = repair(node, kinds=["reload"])
+            assert states(refused, webhook.name) == [("ca-mismatch", "refused", "would-stop-it")], refused
+            node.api("PATCH", path, {"spec": {"updateStrategy": strategy}}, MERGE)
+        result = repair(node, kinds=["reload"])
+        assert states(result, webhook.name) == [("ca-mismatch", "repaired", "")], result
+        assert answer(node, webhook) == "accepted"
+
+
 def test_a_certificate_that_nothing_renews_is_issued_again(
     node: Cluster, cas: tuple[pki.KeyPair, pki.KeyPair]
 ) -> None:

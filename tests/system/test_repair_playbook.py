@@ -69,10 +69,9 @@ class RepairFleet:
         return {name: row["status"] for name, row in self.clusters(report).items()}
 
     def repairs(self, report: str, name: str) -> list[tuple[str, str]]:
-        """Return state and code of each repair of an object, without faults of kinds that the run does not name."""
+        """Return state and code of each repair of an object."""
         rows = self.clusters(report)["stale"]["repairs"]
-        answers = [(row["state"], row["code"]) for row in rows if row["object"]["name"] == name]
-        return [answer for answer in answers if answer != ("refused", "kind-not-named")]
+        return [(row["state"], row["code"]) for row in rows if row["object"]["name"] == name]
 
     def faults(self, report: str, name: str) -> set[str]:
         """Return the checks that find an error or a warning about an object."""

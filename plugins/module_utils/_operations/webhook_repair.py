@@ -40,6 +40,7 @@ SPEC: dict[str, Any] = {
             "confirmed": {"type": "bool", "default": False},
         },
     },
+    "providers": {"type": "dict", "default": {}},
     **_approved_plan.OPTION,
     **argument_specs.AUTH,
 }
@@ -96,6 +97,7 @@ def parse_options(parameters: Mapping[str, Any], check_mode: bool) -> RepairOpti
         parameters["probe_urls"],
         check_mode,
         _parse_rotation(parameters["cluster_ca"] or {}),
+        parameters["providers"],
     )
 
 
@@ -129,6 +131,6 @@ OPERATION = Operation(
     name="webhook_repair",
     argument_spec=SPEC,
     run=run,
-    waits={"wait_timeout": 3, "proof_after": 1},
+    waits={"wait_timeout": 4, "proof_after": 1},
     is_timed=True,
 )

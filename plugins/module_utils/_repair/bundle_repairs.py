@@ -18,12 +18,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from .._consent import EVERYTHING
+from .._csr.certificate_rules import CLOCK_SKEW
 from .._csr.trust_anchors import select_certificates
 from .._errors import CertflowError
 from .._kube import json_patch
 from .._kube.errors import ApiError
 from .._times import find_time, format_time
-from .._webhook import bundle_content, bundle_patch, bundle_targets, service_callers
+from .._webhook import bundle_content, bundle_patch, bundle_targets, service_callers, workloads
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
 from .._x509 import certificate_facts
@@ -184,12 +185,21 @@ class BundleAction:
         insecure = any(edit.secures for edit in self.edits) and _INSECURE in (obj.get("spec") or {})
         end = [json_patch.remove(f"/spec/{_INSECURE}")] if insecure else []
         # The API server refuses an object with both, and it judges the object after the whole patch.
-        return [*change.operations, *end, *_annotate(obj, json.dumps({**read_record(obj), **record}))]
+        return [
+            *change.operations,
+            *end,
+            *workloads.annotate(obj, "", RECORD, json.dumps({**read_record(obj), **record})),
+        ]
 
     def _check_again(self, obj: Object, options: RepairOptions) -> None:
         """Raise ObjectChanged if the object was created again, or if a field must not be written any more."""
         if obj["metadata"].get("uid") != self.obj["metadata"].get("uid"):
             raise ObjectChanged(f"{self.target} was deleted and created again", remedy="Run the repair again")
+        if _addresses(self.target, obj) != _addresses(self.target, self.obj):
+            raise ObjectChanged(
+                f"another client changed what {self.target} calls, so it is not known what the address serves",
+                remedy="Run the repair again",
+            )
         for edit in self.edits:
             refusal = find_obstacle(self.target, obj, edit, options, self.now)
             if refusal:
@@ -301,7 +311,8 @@ def find_obstacle(
     """Return the refusal if the field must not be written, None if it may be."""
     record = read_record(obj).get(edit.webhook) or {}
     at = find_time(record.get("at"))
-    is_recent = at is not None and now - at < OVERWRITTEN_WITHIN
+    # Any client can write a record. A time that has not come is not a time at which a repair wrote.
+    is_recent = at is not None and -CLOCK_SKEW <= now - at < OVERWRITTEN_WITHIN
     if is_recent and not holds(target, obj, _recorded(edit, record)):
         by = names_of_writers(target, obj, edit.webhook)
         return Refusal(
@@ -372,10 +383,11 @@ def _judged(case: Case, bundle: str, chain: ServedChain) -> Any:
     return judge(leaf, bundle, name=case.point.config.server_name, intermediates=sent, now=case.data.now)
 
 
-def _annotate(obj: Object, value: str) -> list[dict[str, Any]]:
-    if (obj["metadata"].get("annotations") or {}).keys():
-        return [json_patch.add(f"/metadata/annotations/{json_patch.escape(RECORD)}", value)]
-    return [json_patch.add("/metadata/annotations", {RECORD: value})]
+def _addresses(target: Target, obj: Object) -> set[tuple[Any, ...]]:
+    """Return what each webhook calls. The end of insecureSkipTLSVerify does not change it."""
+    spec = {**(obj.get("spec") or {}), _INSECURE: False}
+    configs = bundle_targets.client_configs(Target(target.kind, target.name), {**obj, "spec": spec})
+    return {(config.webhook, config.service, config.server_name, config.port) for config in configs}
 
 
 def _value_at(obj: Any, pointer: str) -> Any:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from .._approved_plan import PlanDiffersError
 from .._audit import audit_result, exceptions, gather
 from .._audit.facts.cluster_data import (
     CLIENT_CA,
@@ -31,8 +32,11 @@ from .._consent import OTHER_CONTENT
 from .._errors import CertflowError
 from .._kube.access_review import remedy, require
 from .._kube.errors import ApiError, KubeError, MissingPermissions
-from . import kinds, rotation_repairs
+from . import kinds, proof_calls, rotation_repairs
+from .proof_calls import CallAnswer
 from .repair_model import (
+    BY_AUDIT,
+    BY_CALL,
     FAILED,
     GONE,
     OVERWRITTEN,
@@ -57,17 +61,10 @@ if TYPE_CHECKING:
 MOST_ENDPOINTS = 100
 #: The audit does not need them for the checks that repairs answer, unless the row of a kind names them.
 _WITHOUT = (METRICS, EVENTS, REQUESTS, POD_CERTIFICATES, PODS, NODES, CLIENT_CA, CLUSTER_INFO)
-#: Why a finding has no plan -> the next action of the user.
-_REMEDIES = {
-    "kind-not-named": "Add the kind to the kinds of the task, or follow the remedy of the finding",
-    "not-repairable": "Follow the remedy of the finding",
-}
 #: Seconds between two audits for one proof.
 _AGAIN_AFTER = 3.0
 #: The API server calls no webhook for these kinds. So no webhook blocks their repair, and their repair may unblock other repairs.
 _FIRST = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
-
-
 _AUDIT_AGAIN = "Audit the cluster again, and follow the remedy of the finding"
 
 
@@ -84,9 +81,12 @@ def repair(client: Client, options: RepairOptions, guard: PlanGuard) -> tuple[Re
     """
     data = _audit(client, options)
     _check_sources(data, options)
+    client.deadline = time.monotonic() + options.wait_timeout
     repairs = _merged(_planned(client, data, options))
     actions = {entry.action.key: (entry.action, entry) for entry in repairs if entry.action}
     guard.allow(write.promise(entry.kind) for action, entry in actions.values() for write in action.writes)
+    if not options.check_mode and guard.approved is not None:
+        _check_plan(client, actions.values(), options, guard)
     written: dict[tuple[str, ...], Written] = {}
     failures: dict[tuple[str, ...], tuple[str, Refusal]] = {}
     for action, _entry in sorted(actions.values(), key=lambda pair: pair[1].object["kind"] not in _FIRST):
@@ -152,21 +152,20 @@ def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Itera
     reader = SurroundingsReader(client, named)
     findings = exceptions.apply(audit_result.find(data), (), (), data.now)
     failed = {entry.fingerprint(data.cluster_uid): entry for entry in findings if entry.status == FAIL}
-    waiting: set[str] = set()
     for name, known in (options.findings or {}).items():
         if name not in failed:
             subject = {
                 key: str(known.get("object", {}).get(key, "")) for key in AuditedObject("", "").as_result()
             }
             yield Repair(name, str(known.get("check") or ""), subject, state=GONE)
+    waiting: set[str] = set()
     for name, finding in failed.items():
-        is_named = options.findings is not None and name in options.findings
-        if not is_named and (options.findings is not None or finding.exception):
+        if finding.exception if options.findings is None else name not in options.findings:
             continue
         blank = Repair(name, finding.check, finding.object.as_result())
         wait = next(_waits(finding, data, options), None)
         if wait is None:
-            yield from _planned_finding(reader, data, options, (finding, blank, is_named))
+            yield from _planned_finding(reader, data, options, finding, blank)
         elif wait[0] not in waiting:
             waiting.add(wait[0])
             yield replace(blank, kind=wait[0]).with_refusal(wait[1])
@@ -176,21 +175,15 @@ def _planned_finding(
     reader: SurroundingsReader,
     data: ClusterData,
     options: RepairOptions,
-    chosen: tuple[AuditFinding, Repair, bool],
+    finding: AuditFinding,
+    blank: Repair,
 ) -> Iterator[Repair]:
-    """Yield the plan of one finding, for each object that it is about. chosen: with its blank repair, and if the user named it."""
-    finding, blank, is_named = chosen
-    points = [point for point in data.points if finding.is_about(point.object)]
-    rows = kinds.kinds_for(finding.check) if points else ()
+    """Yield the plan of one finding, for each object that it is about. What no kind repairs is listed only if the user named it."""
+    rows = kinds.kinds_for(finding.check)
     wanted = [row for row in rows if row.name in options.kinds]
-    if not wanted:
-        code = "kind-not-named" if rows else "not-repairable"
-        names = ", ".join(row.name for row in rows) or "no kind"
-        if is_named:
-            yield blank.with_refusal(Refusal(code, f"{names} repairs this finding", _REMEDIES[code]))
-        return
+    points = [point for point in data.points if wanted and finding.is_about(point.object)]
     for point in points:
-        place = replace(blank, object=point.object.as_result())
+        place = replace(blank, kind=wanted[0].name, object=point.object.as_result())
         try:
             around = reader.read(data, point)
         except CertflowError as error:
@@ -198,8 +191,20 @@ def _planned_finding(
             yield place.with_refusal(_as_refusal(error))
             continue
         planned = _plan(place, wanted, Case(finding, point, data, around, options))
-        if planned.code != "not-repairable" or is_named:
-            yield planned
+        if planned or options.findings is not None:
+            yield planned or replace(place, kind="").with_refusal(_no_kind(rows))
+    if not points and options.findings is not None:
+        yield blank.with_refusal(_no_kind(rows))
+
+
+def _no_kind(rows: Iterable[kinds.RepairKind]) -> Refusal:
+    names = ", ".join(row.name for row in rows) or "none"
+    reason = f"no kind of the task repairs this fault. The kinds for its check are: {names}"
+    return Refusal(
+        "not-repairable",
+        reason,
+        "Add one of them to the kinds of the task, or follow the remedy of the finding",
+    )
 
 
 def _waits(finding: AuditFinding, data: ClusterData, options: RepairOptions) -> Iterator[tuple[str, Refusal]]:
@@ -214,18 +219,14 @@ def _as_refusal(error: CertflowError) -> Refusal:
     return Refusal(error.code, error.cause, error.remedy, tuple(error.evidence))
 
 
-def _plan(blank: Repair, rows: Sequence[kinds.RepairKind], case: Case) -> Repair:
-    """Return the plan of the first kind that can act, or the first refusal."""
-    refused = blank.with_refusal(
-        Refusal("not-repairable", "no named kind repairs this fault", _REMEDIES["not-repairable"])
-    )
+def _plan(blank: Repair, rows: Sequence[kinds.RepairKind], case: Case) -> Repair | None:
+    """Return the plan of the first kind that can act, or the first refusal. None if no kind fits the fault."""
+    refused = None
     for row in rows:
         outcome = row.plan(case)
-        if outcome is None:
-            continue
-        if not isinstance(outcome, Refusal):
+        if outcome is not None and not isinstance(outcome, Refusal):
             return replace(blank, kind=row.name, action=outcome)
-        if not refused.kind:
+        if outcome is not None and refused is None:
             refused = replace(blank, kind=row.name).with_refusal(outcome)
     return refused
 
@@ -241,6 +242,21 @@ def _merged(repairs: Iterable[Repair]) -> tuple[Repair, ...]:
     )
 
 
+def _check_plan(
+    client: Client, actions: Iterable[tuple[Action, Repair]], options: RepairOptions, guard: PlanGuard
+) -> None:
+    """Compare the writes that only an action itself knows with the approved plan. Raises PlanDiffersError."""
+    for action, entry in actions:
+        client.deadline = time.monotonic() + options.wait_timeout
+        try:
+            if kinds.KINDS[entry.kind].has_own_plan:
+                action.carry_out(client, replace(options, check_mode=True), guard)
+        except PlanDiffersError:
+            raise
+        except CertflowError:
+            continue  # The write ends in the same way, and its error is the outcome of the repair.
+
+
 def _carry_out(client: Client, action: Action, options: RepairOptions, guard: PlanGuard) -> Written:
     # A webhook that does not answer may block the access review. The error of the write shows more.
     with contextlib.suppress(ApiError):
@@ -248,19 +264,28 @@ def _carry_out(client: Client, action: Action, options: RepairOptions, guard: Pl
     return action.carry_out(client, options, guard)
 
 
-def _key(finding: str, place: Mapping[str, str]) -> tuple[str, ...]:
-    return (finding, place["kind"], place["namespace"], place["name"], place["webhook"])
+def _place(subject: Mapping[str, str]) -> tuple[str, ...]:
+    return (subject["kind"], subject["namespace"], subject["name"], subject["webhook"])
+
+
+def _key(finding: str, subject: Mapping[str, str]) -> tuple[str, ...]:
+    return (finding, *_place(subject))
 
 
 @dataclass
 class _Proof:
-    """The proof of the writes: the same checks pass after a new read, while the fields still have the written values."""
+    """The proof of the writes: the same checks pass after a new read, while the fields still have the written values.
+
+    The API server must not refuse the certificate of a webhook that it can be made to call.
+    """
 
     client: Client
     options: RepairOptions
     written: dict[tuple[str, ...], Written]
     #: Check and object of each fault before the writes.
     faults: frozenset[tuple[str, str]]
+    #: Kind, namespace, name and webhook of an object -> the answer to the last call.
+    answers: dict[tuple[str, ...], CallAnswer] = field(default_factory=dict)
 
     def prove(self, repairs: tuple[Repair, ...]) -> tuple[Repair, ...]:
         time.sleep(self.options.proof_after)
@@ -279,14 +304,20 @@ class _Proof:
     def _proved(self, repairs: tuple[Repair, ...]) -> tuple[Repair, ...]:
         until = time.monotonic() + self.options.wait_timeout
         while True:
-            proven = self._proven(_audit(self.client, self.options))
-            unproven = [
-                written
-                for entry in repairs
-                if _key(entry.finding, entry.object) not in proven and (written := self._written(entry))
-            ]
-            if time.monotonic() >= until or all(map(self._overwriter, unproven)):
-                break
+            try:
+                data = _audit(self.client, self.options)
+                proven = self._answered(data, repairs, self._proven(data))
+                unproven = [
+                    written
+                    for entry in repairs
+                    if _key(entry.finding, entry.object) not in proven and (written := self._written(entry))
+                ]
+                if time.monotonic() >= until or all(map(self._overwriter, unproven)):
+                    break
+            except KubeError:
+                # The API server may start again. Until then it may also refuse what this identity is permitted.
+                if time.monotonic() >= until:
+                    raise
             time.sleep(_AGAIN_AFTER)
         return self.ended(repairs, proven)
 
@@ -313,6 +344,19 @@ class _Proof:
             if not entry.is_about(point.object) and str(point.object) not in broken
         }
         return passed - failed | settled
+
+    def _answered(
+        self, data: ClusterData, repairs: tuple[Repair, ...], proven: set[tuple[str, ...]]
+    ) -> set[tuple[str, ...]]:
+        """Return the proven keys without those of webhooks whose certificate the API server refuses."""
+        points = {_place(point.object.as_result()): point for point in data.points}
+        due = (_key(entry.finding, entry.object) for entry in repairs if self._written(entry))
+        for place in sorted({key[1:] for key in proven.intersection(due)} & points.keys()):
+            known = self.answers.get(place)
+            if known is None or known.is_answered is False:
+                self.answers[place] = proof_calls.ask(self.client, data, points[place])
+        refused = {place for place, answer in self.answers.items() if answer.is_answered is False}
+        return {key for key in proven if key[1:] not in refused}
 
     def _written(self, entry: Repair) -> Written | None:
         return self.written.get(entry.action.key) if entry.action else None
@@ -349,18 +393,29 @@ class _Proof:
                 )
                 yield id(entry), entry.with_refusal(refusal, OVERWRITTEN)
             elif entry in good:
-                yield id(entry), replace(entry, state=REPAIRED)
-            elif is_put_back and entry.object["webhook"] in lost:
-                reason = "the finding was still present after the write, so the earlier value was restored"
-                yield id(entry), entry.with_refusal(Refusal("unproven", reason, _AUDIT_AGAIN), PUT_BACK)
+                yield id(entry), self._repaired(entry)
             else:
-                yield id(entry), entry.with_refusal(_not_put_back(entry, kept), FAILED)
+                is_restored = is_put_back and entry.object["webhook"] in lost
+                end = "restored" if is_restored else f"not restored. {_why_kept(entry, kept)}"
+                state = PUT_BACK if is_restored else FAILED
+                yield id(entry), entry.with_refusal(self._unproven(entry, end), state)
+
+    def _repaired(self, entry: Repair) -> Repair:
+        answer = self.answers.get(_place(entry.object), CallAnswer(None, ()))
+        proof = BY_CALL if answer.is_answered else BY_AUDIT
+        return replace(entry, state=REPAIRED, proof=proof, evidence=answer.evidence)
+
+    def _unproven(self, entry: Repair, end: str) -> Refusal:
+        answer = self.answers.get(_place(entry.object))
+        is_refused = answer is not None and answer.is_answered is False
+        fault = "the API server refused the webhook" if is_refused else "the finding was still present"
+        evidence = answer.evidence if answer else ()
+        reason = f"{fault} after the write, and the earlier value was {end}"
+        return Refusal("unproven", reason, _AUDIT_AGAIN, evidence)
 
 
-def _not_put_back(entry: Repair, kept: Collection[str]) -> Refusal:
+def _why_kept(entry: Repair, kept: Collection[str]) -> str:
     other = "Another client may have changed the object since"
     if entry.object["webhook"] in kept:
         other = "The same write repaired another finding"
-    why = kinds.KINDS[entry.kind].final or other
-    reason = f"the finding is still present after the write, and the earlier value was not restored. {why}"
-    return Refusal("unproven", reason, _AUDIT_AGAIN)
+    return kinds.KINDS[entry.kind].final or other

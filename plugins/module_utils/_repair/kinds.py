@@ -43,6 +43,8 @@ class RepairKind:
     plan: Callable[[Case], Action | Refusal | None]
     #: Why it cannot be undone, "" if it can.
     final: str = ""
+    #: True if its action compares further writes with the approved plan.
+    has_own_plan: bool = False
     #: The sources of an audit that must be read completely.
     needs: frozenset[str] = frozenset()
     #: Returns what the kind waits for in the whole cluster.
@@ -67,6 +69,7 @@ ROWS = (
         frozenset((*_ENDS, "renewal-unmanaged", *_FOLDED)),
         reissues.plan_reissue,
         final="The previous certificate is not restored",
+        has_own_plan=True,
     ),
     RepairKind(
         ADD_SUCCESSOR,

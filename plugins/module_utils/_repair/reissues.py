@@ -86,7 +86,7 @@ class ReissueAction:
 
     def _intent(self, client: Client, options: RepairOptions) -> Intent:
         """Return the wanted certificate. The provider of the cluster decides the signer. Annotations have no effect on it."""
-        provider = ProviderOptions()
+        provider = ProviderOptions(providers=options.providers)
         parameters = {
             "service": self.service[1],
             "namespace": self.service[0],
@@ -132,8 +132,10 @@ def plan_reissue(case: Case) -> ReissueAction | Refusal | None:
 
 
 def _is_issued_here(secret: MountedSecret, service: ServiceName) -> bool:
-    is_ours = markers.is_ours({"metadata": {"labels": secret.labels}})
-    return is_ours and secret.annotations.get(markers.SERVICE) == "/".join(service)
+    annotations = secret.metadata.get("annotations") or {}
+    return markers.is_ours({"metadata": secret.metadata}) and annotations.get(markers.SERVICE) == "/".join(
+        service
+    )
 
 
 def _facts(secret: MountedSecret) -> CertificateFacts | None:

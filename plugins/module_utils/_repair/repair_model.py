@@ -31,6 +31,8 @@ PLANNED, REPAIRED, REFUSED, WAITING = "planned", "repaired", "refused", "waiting
 GONE, OVERWRITTEN, PUT_BACK, FAILED = "gone", "overwritten", "put-back", "failed"
 #: The states in which a write did not have its effect, so that the task fails.
 BAD_STATES = frozenset((OVERWRITTEN, PUT_BACK, FAILED))
+# What proved a repair: a call of the API server in addition to the second audit, or the second audit only.
+BY_CALL, BY_AUDIT = "call", "audit"
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class RepairOptions:
     probe_urls: bool = False
     check_mode: bool = False
     rotation: RotationOptions = RotationOptions()
+    #: The user's rows of the table of providers, for a new certificate.
+    providers: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,8 @@ class Repair:
     reason: str = ""
     remedy: str = ""
     evidence: tuple[str, ...] = ()
+    #: BY_CALL or BY_AUDIT, "" without a proof.
+    proof: str = ""
     action: Action | None = field(default=None, compare=False)
 
     def with_refusal(self, refusal: Refusal, state: str = "") -> Repair:
@@ -208,5 +214,6 @@ class Repair:
             "reason": shortened(self.reason),
             "remedy": shortened(self.remedy),
             "evidence": [shortened(line) for line in self.evidence],
+            "proof": self.proof,
             "writes": [write.as_result() for write in self.action.writes] if self.action else [],
         }

@@ -62,8 +62,7 @@ class MountedSecret:
     name: str
     certificate: str = ""
     ca: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"Secret {self.namespace}/{self.name}"
@@ -134,11 +133,7 @@ class SurroundingsReader:
             secrets = tuple(dict.fromkeys(secret for pod in pods for secret in _mounted(pod)))
         mounted = tuple(filter(None, map(self._secret, secrets)))
         own = point.config.service[0] if point.config.service else ""
-        places = [
-            (own, name)
-            for space, _slash, name in (text.partition("/") for text in self._named)
-            if space == own
-        ]
+        places = [(own, text[len(own) + 1 :]) for text in self._named if text.startswith(f"{own}/")]
         named = tuple(filter(None, map(self._secret, places)))
         workloads = [self._workload_of(pod) for pod in pods]
         common = workloads[0] if workloads and all(entry == workloads[0] for entry in workloads) else None
@@ -173,13 +168,8 @@ class SurroundingsReader:
         secret, _problem = self._find("secrets", *place)
         if not secret:
             return None
-        metadata = secret["metadata"]
         return MountedSecret(
-            *place,
-            _text_of(secret, _CERTIFICATE),
-            _text_of(secret, _CA),
-            metadata.get("labels") or {},
-            metadata.get("annotations") or {},
+            *place, _text_of(secret, _CERTIFICATE), _text_of(secret, _CA), secret["metadata"]
         )
 
     def _published(self, point: CallPoint, secrets: tuple[MountedSecret, ...]) -> Iterator[PublishedCa]:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 CALL, REFUSAL, ELSEWHERE = "call", "refusal", "elsewhere"
 # The kinds of calls: admission, conversion of objects, or a request to an aggregated API.
 ADMISSION, CONVERSION, AGGREGATION = "admission", "conversion", "aggregation"
+#: The code of a refusal by the webhook itself.
+DENIED = "denied"
 _LONGEST_QUOTE = 400
 
 
@@ -279,6 +281,8 @@ CALLS = (
         source=_REST_ERRORS,
     ),
 )
+#: The codes of calls in which Go did not verify the certificate of the webhook.
+OF_CERTIFICATES = frozenset(row.code for row in CALLS if row.source == _GO_X509)
 
 OTHERS = (
     FailureRow(
@@ -332,7 +336,7 @@ def of_answer(words: str, kind: str, webhook: str = "") -> CallFailure:
             return _of_another(words)
         if frame.about == REFUSAL:
             said = match["detail"].lstrip(": ").strip() or "without explanation"
-            return CallFailure("denied", REFUSAL, f"it denied the object: {quote(said)}", _DENIED_REMEDY)
+            return CallFailure(DENIED, REFUSAL, f"it denied the object: {quote(said)}", _DENIED_REMEDY)
         return _first(OTHERS if frame.about == ELSEWHERE else CALLS, match["detail"], frame)
     return of_call(words) if kind == AGGREGATION else _of_others(words)
 

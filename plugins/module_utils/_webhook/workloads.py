@@ -124,7 +124,7 @@ def restart(client: Client, workload: WebhookWorkload, now: datetime, *, dry_run
         return client.get(workload.path)
 
     def write(obj: Mapping[str, Any]) -> None:
-        client.patch(workload.path, _annotate(obj, "/spec/template", RESTARTED_AT, stamp), dry_run=dry_run)
+        client.patch(workload.path, annotate(obj, "/spec/template", RESTARTED_AT, stamp), dry_run=dry_run)
 
     retry_on_conflict(read(), write, read, attempts=RESTART_ATTEMPTS)
 
@@ -137,7 +137,7 @@ def touch(client: Client, pod: Mapping[str, Any], serial: str) -> bool:
     metadata = pod["metadata"]
     path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
     try:
-        client.patch(path, _annotate(pod, "", TOUCHED, serial))
+        client.patch(path, annotate(pod, "", TOUCHED, serial))
     except ApiError:
         return False
     return True
@@ -197,7 +197,7 @@ def _frozen(container: Mapping[str, Any], volumes: set[str], secret: str) -> Ite
         yield f"{where} reads Secret {secret} into its environment, which is never updated"
 
 
-def _annotate(obj: Mapping[str, Any], place: str, key: str, value: str) -> list[dict[str, Any]]:
+def annotate(obj: Mapping[str, Any], place: str, key: str, value: str) -> list[dict[str, Any]]:
     """Return the JSON patch for an annotation at ``place`` ("" or a path to a template).
 
     If the object has no annotations yet, the patch writes all of them, so it also names the resourceVersion that was read.

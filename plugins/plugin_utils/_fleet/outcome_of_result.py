@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import repair_model
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import REFUSED, WAITING
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import MOST_NAMES, plural, some
@@ -22,6 +23,12 @@ from . import plan
 
 #: The key of a result and of the report with what became of each finding.
 REPAIRS = "repairs"
+#: The most repairs of a cluster in a report, which has all clusters. The reason counts all of them.
+MOST_REPAIRS = 100
+#: The order of repairs in a report.
+_STATES = (
+    *sorted(repair_model.BAD_STATES), repair_model.REPAIRED, repair_model.PLANNED, WAITING, REFUSED, repair_model.GONE,
+)  # fmt: skip
 OK, CHANGED, PLANNED, DRIFT = "ok", "changed", "planned", "drift"
 
 
@@ -71,8 +78,10 @@ def details(result: Mapping[str, Any]) -> dict[str, Any]:
         {key: step[key] for key in ("id", "hop", "changed", *(() if steps else ("title",))) if key in step}
         for step in steps or planned
     ]
-    whole = {key: result[key] for key in (plan.DIGESTS, REPAIRS) if result.get(key)}
-    return {**({"steps": shown} if shown else {}), **whole}
+    repairs = [repair for repair in result.get(REPAIRS) or () if not is_of_no_kind(repair)]
+    repairs.sort(key=lambda repair: _STATES.index(repair["state"]))
+    whole = {plan.DIGESTS: result.get(plan.DIGESTS), REPAIRS: repairs[:MOST_REPAIRS], "steps": shown}
+    return {key: value for key, value in whole.items() if value}
 
 
 def describe_certificate(run: OperationRun) -> dict[str, Any]:
@@ -114,17 +123,21 @@ def describe_upgrade(run: OperationRun) -> dict[str, Any]:
 
 def describe_repair(run: OperationRun) -> dict[str, Any]:
     """Return the reason and the fields of a run of webhook_repair. The reason names the first objects that are not repaired."""
-    repairs = run.result.get(REPAIRS) or ()
+    listed = run.result.get(REPAIRS) or ()
+    repairs = [repair for repair in listed if not is_of_no_kind(repair)]
     counts = Counter(repair["state"] for repair in repairs)
     numbers = ", ".join(f"{number} {state}" for state, number in counts.items())
     left = [
         f"{report_model.place(repair['object'])} ({repair['code']})" for repair in repairs if is_left(repair)
     ]
-    reason = f"repairs: {numbers}" if numbers else "nothing to do"
-    return {
-        "reason": ". Not repaired: ".join([reason, *([some(left)] if left else [])]),
-        **details(run.result),
-    }
+    unnamed = len(listed) - len(repairs)
+    clauses = [
+        f"repairs: {numbers}" if numbers else "nothing to do",
+        f"Not repaired: {some(left)}" if left else "",
+        f"The report lists {MOST_REPAIRS} of them" if len(repairs) > MOST_REPAIRS else "",
+        f"No named kind repairs {plural(unnamed, 'further finding')}" if unnamed else "",
+    ]
+    return {"reason": ". ".join(filter(None, clauses)), **details(run.result)}
 
 
 def describe_rotation(run: OperationRun) -> dict[str, Any]:
@@ -141,6 +154,11 @@ def describe_rotation(run: OperationRun) -> dict[str, Any]:
         **({"status": WAITING} if is_waiting else {}),
         "reason": "; ".join([fields["reason"], *waits[:MOST_NAMES], *more]),
     }
+
+
+def is_of_no_kind(repair: Mapping[str, Any]) -> bool:
+    """Return True for a finding of the audit that no kind of the run repairs."""
+    return repair["state"] == REFUSED and not repair["kind"]
 
 
 def is_left(repair: Mapping[str, Any]) -> bool:

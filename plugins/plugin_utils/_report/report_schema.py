@@ -174,6 +174,11 @@ REPAIR = (
     Field("reason", TEXT, "The reason in one sentence."),
     Field("remedy", TEXT, "What to do."),
     Field("evidence", TEXTS, "The observations."),
+    Field(
+        "proof",
+        TEXT,
+        "`call` if the API server also called the webhook, `audit` if only the second audit proves it, empty without a proof.",
+    ),
     Field("writes", OBJECTS, "The writes.", REPAIR_WRITE),
 )
 CLUSTER = (

@@ -7,26 +7,39 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import (
+    PlanDiffersError,
+    PlanGuard,
+    Write,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.call_points import points_of
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import ClusterData
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_review import Permission
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
     engine,
     kinds,
+    proof_calls,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.bundle_repairs import (
     BundleAction,
     BundleEdit,
     ObjectChanged,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.proof_calls import CallAnswer
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import (
     FAILED,
     FinalWrite,
     Repair,
     RepairOptions,
+    RepairWrite,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 
@@ -81,6 +94,33 @@ def test_only_what_is_not_proven_is_put_back(
     assert written.restored == restored
 
 
+# The answers of the webhooks a and b to the API server, and the state and the proof of their repairs.
+CALLS: list[tuple[bool | None, bool | None, list[tuple[str, str]]]] = [
+    (True, None, [("repaired", "call"), ("repaired", "audit")]),
+    (True, False, [("repaired", "call"), ("put-back", "")]),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "expected"), CALLS)
+def test_a_webhook_that_the_api_server_refuses_is_not_repaired(
+    first: bool | None,
+    second: bool | None,
+    expected: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second audit passes for both webhooks."""
+    answers = {"a": CallAnswer(first, ()), "b": CallAnswer(second, ("x509",))}
+    monkeypatch.setattr(proof_calls, "ask", lambda _client, _data, point: answers[point.object.webhook])
+    repairs = (repair("a1", "a"), repair("b1", "b"))
+    client: Any = cast("Client", None)
+    proof = engine._Proof(client, RepairOptions((kinds.ADD_CA,)), {ACTION.key: Once()}, frozenset())
+    (point,) = points_of(KIND, configuration(OLD.pem))
+    points = tuple(replace(point, object=AuditedObject(KIND, "example", webhook=name)) for name in "ab")
+    keys = {engine._key(entry.finding, entry.object) for entry in repairs}
+    proven = proof._answered(ClusterData(NOW, points=points), repairs, keys)
+    assert [(entry.state, entry.proof) for entry in proof.ended(repairs, proven)] == expected
+
+
 @pytest.mark.parametrize("kind", [kinds.RELOAD, kinds.REISSUE])
 def test_a_restart_and_a_new_certificate_stay_without_a_proof(kind: str) -> None:
     client: Any = cast("Client", None)
@@ -105,3 +145,83 @@ def test_a_removal_is_for_the_bundle_that_was_judged() -> None:
     assert not action.plan(configuration(NEW.pem)).changed
     with pytest.raises(ObjectChanged):
         action.plan(configuration(OLD.pem))
+
+
+def moved(obj: dict[str, Any], client: dict[str, Any]) -> dict[str, Any]:
+    return {**obj, "webhooks": [{**obj["webhooks"][0], "clientConfig": client}]}
+
+
+# The client configuration of the plan, another one after a conflict, and the code of the outcome, "" if it is written.
+ADDRESSES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"url": "https://a.example.com/x"}, {"url": "https://a.example.com/y"}, ""),
+    ({"url": "https://a.example.com/x"}, {"url": "https://b.example.com/x"}, "conflict"),
+    ({"url": "https://a.example.com/x"}, {"url": "https://a.example.com:8443/x"}, "conflict"),
+    ({"url": "https://a.example.com/x"}, {"service": {"namespace": "demo", "name": "hook"}}, "conflict"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "code"), ADDRESSES)
+def test_an_address_that_changes_before_the_write_is_not_judged(
+    before: dict[str, Any], after: dict[str, Any], code: str
+) -> None:
+    """The CA verifies what the address of the plan serves."""
+    first = moved(configuration(""), before)
+    second = moved(configuration("", resourceVersion="8"), after)
+
+    class Server:
+        """Refuse the first write, because the object has changed."""
+
+        patches = 0
+
+        def find(self, _path: str) -> dict[str, Any]:
+            return second
+
+        def patch(self, _path: str, _operations: Any, **_options: Any) -> dict[str, Any]:
+            self.patches += 1
+            if self.patches == 1:
+                raise Conflict("changed")
+            return second
+
+    edit = BundleEdit("a.example.com", None, NEW.pem, (NEW.fingerprint,), "/webhooks/0/clientConfig")
+    client: Any = Server()
+    action = BundleAction(TARGET, first, (edit,), NOW)
+    try:
+        action.carry_out(client, RepairOptions((kinds.ADD_CA,)), PlanGuard())
+        outcome = ""
+    except ObjectChanged as error:
+        outcome = error.code
+    assert (outcome, client.patches) == (code, 1 if code else 2)
+
+
+def test_a_difference_that_only_an_action_knows_stops_the_run_before_the_first_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new certificate compares the writes of its flow itself, after the write of another repair."""
+    writes: list[str] = []
+
+    @dataclass(frozen=True)
+    class Change:
+        name: str
+        writes: tuple[RepairWrite, ...] = ()
+        permissions: tuple[Permission, ...] = ()
+
+        @property
+        def key(self) -> tuple[str, ...]:
+            return (self.name,)
+
+        def carry_out(self, _client: Client, options: RepairOptions, guard: PlanGuard) -> FinalWrite:
+            if self.name == kinds.REISSUE:
+                guard.allow([Write("secret", "patch Secret", [])])
+            writes.extend([] if options.check_mode else [self.name])
+            return FinalWrite()
+
+    repairs = [
+        replace(repair(name, ""), kind=name, action=cast("Any", Change(name)))
+        for name in (kinds.ADD_CA, kinds.REISSUE)
+    ]
+    monkeypatch.setattr(engine, "_audit", lambda *_: ClusterData(NOW))
+    monkeypatch.setattr(engine, "_planned", lambda *_: iter(repairs))
+    client: Any = SimpleNamespace(written=[])
+    with pytest.raises(PlanDiffersError):
+        engine.repair(client, RepairOptions(tuple(kinds.KINDS)), PlanGuard([], ["cluster:x"]))
+    assert writes == []

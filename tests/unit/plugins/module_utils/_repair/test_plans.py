@@ -155,6 +155,9 @@ RECORDS = [
     (DAY, NEW.fingerprint, "overwritten-by"),
     (8 * DAY, NEW.fingerprint, "planned"),
     (DAY, OLD.fingerprint, "planned"),
+    # By the clock of another API server, and by a client that forges a record.
+    (datetime.timedelta(minutes=-1), NEW.fingerprint, "overwritten-by"),
+    (-3650 * DAY, NEW.fingerprint, "planned"),
 ]
 
 
@@ -282,13 +285,17 @@ OURS = {"app.kubernetes.io/managed-by": "certflow.kubernetes"}
 SERVICE = {"certflow.kubernetes/service": "demo/hook"}
 # The Secrets that the pods mount, those that the user names, and the code of the plan.
 REISSUED: list[tuple[list[MountedSecret], list[MountedSecret], str]] = [
-    ([secret(FRESH, labels=OURS, annotations=SERVICE)], [], "planned"),
+    ([secret(FRESH, metadata={"labels": OURS, "annotations": SERVICE})], [], "planned"),
     (
-        [secret(FRESH, labels=OURS, annotations={"certflow.kubernetes/service": "demo/other"})],
+        [
+            secret(
+                FRESH, metadata={"labels": OURS, "annotations": {"certflow.kubernetes/service": "demo/other"}}
+            )
+        ],
         [],
         "secret-not-known",
     ),
-    ([secret(FRESH, annotations=SERVICE)], [], "secret-not-known"),
+    ([secret(FRESH, metadata={"annotations": SERVICE})], [], "secret-not-known"),
     ([secret(FRESH)], [secret(FRESH)], "planned"),
     ([], [secret(FRESH, "a"), secret(FRESH, "b")], "secret-not-known"),
     ([], [], "secret-not-known"),
@@ -334,6 +341,7 @@ def test_two_edits_of_one_webhook_stay_one() -> None:
         "/metadata/resourceVersion",
         "/webhooks/0/name",
         "/webhooks/0/clientConfig/caBundle",
+        "/metadata/resourceVersion",
         "/metadata/annotations",
     ]
     assert OPTIONS.consent == _consent.NOTHING

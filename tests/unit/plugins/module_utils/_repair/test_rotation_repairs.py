@@ -98,7 +98,10 @@ def test_a_phase_that_is_not_due_waits(
     states: list[str], is_changed: bool, is_planned: bool, status: str
 ) -> None:
     place = {"kind": "ConfigMap", "namespace": "kube-system", "name": "kube-root-ca.crt"}
-    repairs = [{"state": state, "code": "", "reason": "why", "object": place} for state in states]
+    repairs = [
+        {"state": state, "kind": "add-successor", "code": "", "reason": "why", "object": place}
+        for state in states
+    ]
     run = OperationRun({"repairs": repairs}, is_changed, is_planned)
     outcome = outcome_of_result.outcome(OPERATIONS["cluster_ca"].describe, run)
     assert outcome["status"] == status
