@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo demo-all demo-fleet demo-upgrade test test-all test-quick audit-matrix reliability upgrades bench bench-quick fmt docs site pictures locks sums clean
+.PHONY: help demo demo-all demo-fleet demo-ca demo-upgrade test test-all test-quick audit-matrix reliability upgrades bench bench-quick fmt docs site pictures locks sums clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -18,11 +18,14 @@ demo: ## install a webhook's certificate on two real clusters with one play (one
 demo-fleet: ## roll out a certificate to six clusters: audit, plan, canary, soak, budget, report, repair (three minutes)
 	@$(RUN) -m tools.ci.enter dev -m examples.demo.fleet
 
+demo-ca: ## rotate the CA of two clusters: audit, prepare, switch, renewal, finish, and a cluster that is not prepared (two minutes)
+	@$(RUN) -m tools.ci.enter dev -m examples.demo.cluster_ca
+
 demo-upgrade: ## upgrade the snapshot controller on two clusters (as root with real pods)
 	@$(RUN) -m tools.ci.enter dev -m examples.demo.upgrade
 
-demo-all: ## run every demo, one after the other, and fail at the end if one failed (eight minutes)
-	@status=0; for name in demo demo-fleet demo-upgrade; do $(MAKE) --no-print-directory $$name || status=1; done; exit $$status
+demo-all: ## run every demo, one after the other, and fail at the end if one failed (ten minutes)
+	@status=0; for name in demo demo-fleet demo-ca demo-upgrade; do $(MAKE) --no-print-directory $$name || status=1; done; exit $$status
 
 test: ## run every gate, or some: make test GATES="ruff mypy" (up to 45 minutes; 65 with an empty cache)
 	@$(RUN) -m tools.ci $(GATES)

@@ -7,13 +7,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
-from types import FrameType
 
 from examples.demo import story
-from examples.demo.clusters import BREAKS, announce, say
+from examples.demo.clusters import BREAKS, announce, ended, say, say_end
 from tests.support import clusters
 
 
@@ -27,15 +25,7 @@ def main() -> int:
         help="break this on purpose, so that the demo fails",
     )
     broken = parser.parse_args().broken
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return 0 if _tell(broken) else 1
-    except clusters.ClusterError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("demo: interrupted. Nothing is left running", file=sys.stderr)
-        return 130
+    return ended(lambda: _tell(broken))
 
 
 def _tell(broken: str) -> bool:
@@ -55,18 +45,12 @@ def _tell(broken: str) -> bool:
             say(f"  {name:7} {cluster.url}  {profile.description}")
         say(f"  ready after {time.monotonic() - start:.0f} s")
         complete = story.tell(fleet, steps, broken)
-    seconds = time.monotonic() - start
+    say_end(complete, start)
     say(
-        f"{'Every step succeeded' if complete else 'NOT every step succeeded'}, in {seconds:.0f} s. Nothing is left running."
-    )
-    say(
-        "make demo-fleet shows a roll-out to six clusters, and make demo-upgrade an upgrade of the snapshot controller."
+        "make demo-fleet shows a roll-out to six clusters, make demo-ca the rotation of a cluster CA, and make demo-upgrade "
+        "an upgrade of the snapshot controller."
     )
     return complete
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from examples.demo import objects
 from examples.demo.webhook import DemoWebhook, anything_goes, judge
@@ -20,7 +22,8 @@ from tools.ci import process, tree
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from types import FrameType
 
     from tests.support.clusters import Cluster, Fleet
 
@@ -51,6 +54,29 @@ def announce(title: str, scenes: Iterable[str]) -> None:
     if clusters.needs_build():
         say(BUILD)
     clusters.programs()
+
+
+def ended(show: Callable[[], bool]) -> int:
+    """Run a demo, which returns True if every step succeeded. Return the exit status. SIGTERM ends it like Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return 0 if show() else 1
+    except clusters.ClusterError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted. Nothing is left running", file=sys.stderr)
+        return 130
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def say_end(is_complete: bool, start: float) -> None:
+    """Print the end of a demo that began at a time of time.monotonic."""
+    words = "Every step succeeded" if is_complete else "NOT every step succeeded"
+    say(f"{words}, in {time.monotonic() - start:.0f} s. Nothing is left running.")
 
 
 def quote(text: str) -> None:
@@ -98,6 +124,37 @@ class DemoClusters:
             "ANSIBLE_CALLBACK_RESULT_FORMAT": result_format,
         }
         return self.run(program, *line.split()[1:], **variables)
+
+
+class FleetPlaybooks(DemoClusters):
+    """The playbooks of the collection on a fleet, whose inventory and files are in the directory of the demo."""
+
+    def play(self, name: str, *words: str) -> tuple[int, str]:
+        """Return the status and the output of a playbook of the collection on the fleet."""
+        say(f"   $ ansible-playbook -i fleet.yml certflow.kubernetes.{name} {' '.join(words)}")
+        where = self.directory
+        given = [re.sub(r"=(\w+\.json)", rf"={where}/\1", word.replace("@", f"@{where}/")) for word in words]
+        own = ("-e", f"certflow_run_file={where}/run.jsonl")
+        program = Path(sys.executable).with_name("ansible-playbook")
+        command = (program, "-i", str(where / "fleet.yml"), f"certflow.kubernetes.{name}", *given, *own)
+        quiet = {"ANSIBLE_DISPLAY_OK_HOSTS": "false", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
+        return self.run(*command, **(quiet if name != "audit" else {}))
+
+    def rows(self, name: str = "report.json") -> list[dict[str, Any]]:
+        """Return the clusters of a report."""
+        return list(json.loads((self.directory / name).read_text())["clusters"])
+
+    def report(self, name: str = "report.json") -> dict[str, str]:
+        """Return the status of each host in a report."""
+        return {row["name"]: row["status"] for row in self.rows(name)}
+
+
+def progress(output: str, hosts: Iterable[str]) -> str:
+    """Return the lines of progress and the summary of a run on these hosts."""
+    lines = re.findall(r"^(?:\[\d+/\d+\] .*|stage .*|the run of .*)$", output, re.MULTILINE)
+    told = output.rpartition("PLAY [Report the outcomes]")[2].partition("PLAY RECAP")[0]
+    shown = (r"\d+ clusters: ", r"plan sha256:", *(f"{host}: " for host in hosts))
+    return "\n".join([*lines, *(line for line in told.splitlines() if re.match("|".join(shown), line))])
 
 
 class CertificateDemo(DemoClusters):

@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
-import re
-import signal
 import sys
 import threading
 import time
@@ -23,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from examples.demo import objects, story
-from examples.demo.clusters import DemoClusters, Unseen, quote, say
+from examples.demo.clusters import FleetPlaybooks, Unseen, announce, ended, progress, quote, say, say_end
 from examples.demo.webhook import DemoWebhook, judge
 from tests.support import clusters
 from tests.support.clusters import AdminApiError, kubeconfig, pki
@@ -32,7 +29,6 @@ from tests.support.waiting import wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-    from types import FrameType
 
     from tests.support.clusters import Cluster, Fleet
 
@@ -61,7 +57,7 @@ OUTSIDE = {
 }
 
 
-class FleetDemo(DemoClusters):
+class FleetDemo(FleetPlaybooks):
     """The hosts, a webhook on this machine for each, and a thread that gives each webhook its certificate."""
 
     def __init__(self, fleet: Fleet) -> None:
@@ -161,25 +157,6 @@ class FleetDemo(DemoClusters):
         path = f"{NAMESPACES}/{host}/secrets/{objects.SECRET}"
         return objects.pair(self.cluster(host).api("GET", path))
 
-    def play(self, name: str, *words: str) -> tuple[int, str]:
-        """Return the status and the output of a playbook of the collection on the fleet."""
-        say(f"   $ ansible-playbook -i fleet.yml certflow.kubernetes.{name} {' '.join(words)}")
-        where = self.directory
-        given = [re.sub(r"=(\w+\.json)", rf"={where}/\1", word.replace("@", f"@{where}/")) for word in words]
-        own = ("-e", f"certflow_run_file={where}/run.jsonl")
-        program = sys.executable.rpartition("/")[0] + "/ansible-playbook"
-        command = (program, "-i", str(where / "fleet.yml"), f"certflow.kubernetes.{name}", *given, *own)
-        quiet = {"ANSIBLE_DISPLAY_OK_HOSTS": "false", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
-        return self.run(*command, **(quiet if name != "audit" else {}))
-
-    def rows(self, name: str = "report.json") -> list[dict[str, Any]]:
-        """Return the clusters of a report."""
-        return list(json.loads((self.directory / name).read_text())["clusters"])
-
-    def report(self) -> dict[str, str]:
-        """Return the status of each host in the report."""
-        return {row["name"]: row["status"] for row in self.rows()}
-
     def faults(self, name: str) -> set[str]:
         """Return the checks that find an error about the webhook with the stale bundle, in the report of an audit."""
         findings = [finding for row in self.rows(name) for finding in row["findings"]]
@@ -199,14 +176,6 @@ class FleetDemo(DemoClusters):
         return "accepted"
 
 
-def progress(output: str) -> str:
-    """Return the lines of progress and the summary of a run."""
-    lines = re.findall(r"^(?:\[\d+/\d+\] .*|stage .*|the run of .*)$", output, re.MULTILINE)
-    told = output.rpartition("PLAY [Report the outcomes]")[2].partition("PLAY RECAP")[0]
-    shown = (r"\d+ clusters: ", r"plan sha256:", *(f"{host}: " for host in HOSTS))
-    return "\n".join([*lines, *(line for line in told.splitlines() if re.match("|".join(shown), line))])
-
-
 def the_audit(demo: FleetDemo) -> str:
     """Audit one cluster of each control plane before the roll-out. It shows the webhooks of all clusters there."""
     words = ("--limit", f"{CANARY},{BROKEN}", "-e", "certflow_fail_on=never")
@@ -221,7 +190,7 @@ def the_audit(demo: FleetDemo) -> str:
 def the_plan(demo: FleetDemo) -> str:
     """Plan the run. Nothing is written."""
     status, output = demo.play("certificates", "--check", "-e", "certflow_report=report.json")
-    quote(progress(output))
+    quote(progress(output, HOSTS))
     if status or set(demo.report().values()) != {"planned"}:
         raise Unseen(f"the plan ended with status {status}: {demo.report()}")
     if any(map(demo.holds, HOSTS)):
@@ -236,7 +205,7 @@ def the_stopped_run(demo: FleetDemo) -> str:
     )
     demo.forbid(BROKEN)
     status, output = demo.play("certificates", "-e", "@stages.yml", "-e", "certflow_report=report.json")
-    quote(progress(output))
+    quote(progress(output, HOSTS))
     found = demo.report()
     if status != FAILED_STATUS or found[CANARY] != "changed" or found[BROKEN] != "failed":
         raise Unseen(f"the run ended with status {status}: {found}")
@@ -252,7 +221,7 @@ def the_second_run(demo: FleetDemo) -> str:
     """Repair the cluster and run again."""
     demo.permit(BROKEN)
     status, output = demo.play("certificates", "-e", "@stages.yml", "-e", "certflow_report=report.json")
-    quote(progress(output))
+    quote(progress(output, HOSTS))
     if status or not all(map(demo.holds, HOSTS)):
         raise Unseen(f"the run ended with status {status}: {demo.report()}")
     return "the same command continued: clusters with a certificate kept it, the others got one"
@@ -299,12 +268,12 @@ def the_repair(demo: FleetDemo) -> str:
     """Plan the repair of what the audit found, and carry it out."""
     words = ("--limit", STALE, "-e", "@outside.yml", "-e", "certflow_findings=audit.json")
     status, output = demo.play("repair", *words, "--check", "-e", "certflow_report=plan.json")
-    quote(progress(output))
+    quote(progress(output, HOSTS))
     if status or demo.call(STALE) == "accepted":
         raise Unseen(f"the plan ended with status {status}, or wrote something")
     plan = ("-e", "certflow_plan=plan.json", "-e", "certflow_report=report.json")
     status, output = demo.play("repair", *words, *plan)
-    quote(progress(output))
+    quote(progress(output, HOSTS))
     if status or demo.report() != {STALE: "changed"}:
         raise Unseen(f"the repair ended with status {status}: {demo.report()}")
     return "one write added the CA that the cluster publishes, and a second audit inside the run proved it"
@@ -334,29 +303,23 @@ STEPS: Sequence[tuple[str, Callable[[FleetDemo], str]]] = (
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        say(f"Roll out a webhook's certificate to {len(HOSTS)} clusters on two real control planes.")
-        clusters.programs()  # takes minutes at the first time
-        start = time.monotonic()
-        with clusters.running({"onprem": "onprem", "eks": "eks"}) as fleet:
-            demo = FleetDemo(fleet)
-            with contextlib.closing(demo):
-                demo.prepare()
-                is_complete = story.told(demo, STEPS)
-        words = "Every step succeeded" if is_complete else "NOT every step succeeded"
-        say(f"{words}, in {time.monotonic() - start:.0f} s. Nothing is left running.")
-        return 0 if is_complete else 1
-    except clusters.ClusterError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("demo: interrupted. Nothing is left running", file=sys.stderr)
-        return 130
+    return ended(_show)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _show() -> bool:
+    announce(
+        f"Roll out a webhook's certificate to {len(HOSTS)} clusters on two real control planes.",
+        [title for title, _step in STEPS],
+    )
+    start = time.monotonic()
+    with (
+        clusters.running({"onprem": "onprem", "eks": "eks"}) as fleet,
+        contextlib.closing(FleetDemo(fleet)) as demo,
+    ):
+        demo.prepare()
+        is_complete = story.told(demo, STEPS)
+    say_end(is_complete, start)
+    return is_complete
 
 
 if __name__ == "__main__":

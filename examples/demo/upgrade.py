@@ -14,7 +14,6 @@ import argparse
 import base64
 import json
 import re
-import signal
 import sys
 import textwrap
 import threading
@@ -29,16 +28,15 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from examples.demo import story
-from examples.demo.clusters import DemoClusters, Unseen, announce, changed, quote, say
+from examples.demo.clusters import DemoClusters, Unseen, announce, changed, ended, quote, say, say_end
 from tests.support import clusters, playbook
 from tests.support import snapshot_lab as lab
-from tests.support.clusters import ClusterError, build, kubeconfig
+from tests.support.clusters import build, kubeconfig
 from tests.support.snapshot_load import SnapshotLoad
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from types import FrameType
 
     from tests.support.clusters import Cluster, Fleet
 
@@ -353,15 +351,7 @@ def main() -> int:
     )
     reason = clusters.why_no_node()
     reason = "as requested" if parser.parse_args().without_pods else reason
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return 0 if _tell(reason) else 1
-    except ClusterError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("demo: interrupted. Nothing is left running", file=sys.stderr)
-        return 130
+    return ended(lambda: _tell(reason))
 
 
 def _tell(reason: str) -> bool:
@@ -383,8 +373,7 @@ def _tell(reason: str) -> bool:
     with clusters.running({name: f"{name}{suffix}" for name in NAMES}) as fleet:
         say(f"  ready after {time.monotonic() - start:.0f} s")
         complete = _steps(UpgradeDemo(fleet, has_pods=not reason), WITHOUT_PODS if reason else WITH_PODS)
-    words = "Every step succeeded" if complete else "NOT every step succeeded"
-    say(f"{words}, in {time.monotonic() - start:.0f} s. Nothing is left running.")
+    say_end(complete, start)
     return complete
 
 
@@ -393,10 +382,6 @@ def _steps(demo: UpgradeDemo, steps: Sequence[Step]) -> bool:
     if demo.has_pods:
         demo.each(partial(lab.load_images, release=NEW))
     return story.told(demo, steps)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check that `make demo` and `make demo-upgrade` succeed only if every step succeeds."""
+"""Check that the demos succeed only if every step succeeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from examples.demo import story, upgrade
+from examples.demo import cluster_ca, story, upgrade
 from tests.support import clusters
 from tools.ci.venvs import REPOSITORY
 
@@ -98,4 +98,13 @@ def test_the_fleet_demo() -> None:
     status, output = demo(module="examples.demo.fleet")
     assert status == 0, output
     assert {result for result, _title in summary(output)} == {"seen"}, output
+    assert "PRIVATE KEY" not in output
+
+
+@pytest.mark.full
+def test_the_demo_of_a_rotation() -> None:
+    """One cluster is prepared for the switch of its CA, and the other one is repaired after it."""
+    status, output = demo(module="examples.demo.cluster_ca")
+    assert status == 0, output
+    assert summary(output) == [("seen", title) for title, _step in cluster_ca.STEPS]
     assert "PRIVATE KEY" not in output
