@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
+import functools
 import sys
 import threading
 import time
@@ -215,15 +216,17 @@ class CaDemo(FleetPlaybooks):
         return lacking
 
     def calls(self, expected: dict[str, dict[str, str]]) -> None:
-        """Send a request for each webhook, and print its end. Raises Unseen if one does not end as expected."""
+        """Send a request for each webhook, and print its end. Fail if one does not end as expected after some time."""
         for host, ends in expected.items():
             for name, end in ends.items():
-                wait_for(
-                    lambda host=host, name=name, end=end: self.sites[host].call(name)[0] == end,
-                    evidence=lambda host=host, name=name: f"{host}, {name}: {self.sites[host].call(name)}",
-                )
-                _end, message = self.sites[host].call(name)
+                call = functools.partial(self.sites[host].call, name)
+                wait_for(functools.partial(ends_as, call, end), evidence=call)
+                message = call()[1]
                 say(f"     {host:7} {name:13} {POLICIES[name]:7} {end}{': ' if message else ''}{message}")
+
+
+def ends_as(call: Callable[[], tuple[str, str]], end: str) -> bool:
+    return call()[0] == end
 
 
 WORKING = {host: dict.fromkeys(POLICIES, CALLED) for host in HOSTS}

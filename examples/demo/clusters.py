@@ -136,7 +136,14 @@ class FleetPlaybooks(DemoClusters):
         given = [re.sub(r"=(\w+\.json)", rf"={where}/\1", word.replace("@", f"@{where}/")) for word in words]
         own = ("-e", f"certflow_run_file={where}/run.jsonl")
         program = Path(sys.executable).with_name("ansible-playbook")
-        command = (program, "-i", str(where / "fleet.yml"), f"certflow.kubernetes.{name}", *given, *own)
+        command: tuple[str | Path, ...] = (
+            program,
+            "-i",
+            str(where / "fleet.yml"),
+            f"certflow.kubernetes.{name}",
+            *given,
+            *own,
+        )
         quiet = {"ANSIBLE_DISPLAY_OK_HOSTS": "false", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
         return self.run(*command, **(quiet if name != "audit" else {}))
 

@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import ROOT_CA
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import repair_model
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import REFUSED, WAITING
@@ -141,24 +142,42 @@ def describe_repair(run: OperationRun) -> dict[str, Any]:
 
 
 def describe_rotation(run: OperationRun) -> dict[str, Any]:
-    """Return the reason and the fields of a phase around the switch of a cluster's CA, with what the cluster waits for."""
+    """Return the reason and the fields of a phase around the switch of a cluster's CA.
+
+    The reason has the number of caBundles that are done. Then it has for each code what the cluster waits for or what is refused, and
+    what to do.
+    """
     repairs = run.result.get(REPAIRS) or ()
-    waits = [
-        f"{report_model.place(entry['object'])}: {entry['reason']}" for entry in repairs if is_left(entry)
-    ]
-    more = [f"and {len(waits) - MOST_NAMES} more"] if len(waits) > MOST_NAMES else []
+    left: dict[tuple[str, str], list[str]] = {}
+    for entry in filter(is_left, repairs):
+        left.setdefault((entry["code"], entry["remedy"]), []).append(_why_left(entry))
+    number = sum(entry["state"] in (repair_model.PLANNED, repair_model.REPAIRED) for entry in repairs)
+    verb = "would change" if run.is_planned else "changed"
+    done = [f"{verb} {plural(number, 'caBundle')}"] if number else []
+    waits = [f"{code}: {_some(reasons)}. {remedy}" for (code, remedy), reasons in left.items()]
     is_waiting = not run.is_changed and any(entry["state"] == WAITING for entry in repairs)
-    fields = describe_repair(run)
     return {
-        **fields,
         **({"status": WAITING} if is_waiting else {}),
-        "reason": "; ".join([fields["reason"], *waits[:MOST_NAMES], *more]),
+        "reason": ". ".join([*done, *waits]) or "nothing to do",
+        **details(run.result),
     }
 
 
 def is_of_no_kind(repair: Mapping[str, Any]) -> bool:
     """Return True for a finding of the audit that no kind of the run repairs."""
     return repair["state"] == REFUSED and not repair["kind"]
+
+
+def _why_left(repair: Mapping[str, Any]) -> str:
+    """Return the object and the reason, and for a wait of the whole cluster only the reason."""
+    subject = repair["object"]
+    is_whole = (subject.get("namespace"), subject["name"]) == ROOT_CA
+    return str(repair["reason"]) if is_whole else f"{report_model.place(subject)}: {repair['reason']}"
+
+
+def _some(reasons: Sequence[str]) -> str:
+    more = [f"and {len(reasons) - MOST_NAMES} more"] if len(reasons) > MOST_NAMES else []
+    return "; ".join([*reasons[:MOST_NAMES], *more])
 
 
 def is_left(repair: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,8 @@ def repair(state: str, code: str = "", **fields: Any) -> dict[str, Any]:
         "kind": "add-ca",
         "state": state,
         "code": code,
+        "reason": "",
+        "remedy": "",
         **fields,
     }
 
@@ -127,7 +130,7 @@ def test_a_reason_names_few_of_many_objects(playbook: str) -> None:
     ]
     run = OperationRun({"repairs": repairs}, is_changed=False, is_planned=False)
     reason = OPERATIONS[playbook].describe(run)["reason"]
-    assert "policy-0 " in reason
+    assert "policy-0" in reason
     assert "995 more" in reason
     assert len(reason) < 1000
 
@@ -145,6 +148,34 @@ def test_a_report_has_few_of_many_repairs() -> None:
         {"refused"},
     )
     assert all(number in fields["reason"] for number in ("1000 refused", "7 further findings"))
+
+
+WHOLE = {"kind": "ConfigMap", "namespace": "kube-system", "name": "kube-root-ca.crt"}
+# Repairs of a phase in check mode or not, and the status, and the words of the reason in their order.
+PHASES: dict[str, tuple[list[dict[str, Any]], bool, str, tuple[str, ...]]] = {
+    "nothing": ([], False, "ok", ("nothing to do",)),
+    "changed": ([repair("repaired"), repair("repaired")], False, "changed", ("changed 2 caBundles",)),
+    "planned": ([repair("planned")], True, "planned", ("would change 1 caBundle",)),
+    "a wait of the cluster": (
+        [repair("waiting", "not-settled", reason="until noon", remedy="Wait", object=WHOLE)], False, "waiting",
+        ("not-settled: until noon. Wait",),
+    ),
+    "a part": (
+        [repair("repaired"), *(repair("waiting", "outgoing-served", reason=f"until {day}", remedy="Renew") for day in "ab")], False, "changed",
+        ("changed 1 caBundle. outgoing-served: ", "policy: until a; ", "policy: until b. Renew"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_the_outcome_of_a_phase_has_each_code_once_and_what_to_do(name: str) -> None:
+    repairs, is_planned, status, words = PHASES[name]
+    is_changed = any(entry["state"] in ("planned", "repaired") for entry in repairs)
+    run = OperationRun({"repairs": repairs}, is_changed, is_planned)
+    found = outcome_of_result.outcome(OPERATIONS["cluster_ca"].describe, run)
+    assert found["status"] == status
+    assert re.search(".*".join(map(re.escape, words)), found["reason"]), found["reason"]
+    assert found["reason"].count("outgoing-served") <= 1
 
 
 def test_what_is_refused_has_a_line_in_the_summary() -> None:
