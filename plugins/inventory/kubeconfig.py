@@ -24,7 +24,7 @@ description:
   - A host or group name never holds braces, control characters, invisible characters or parts of a path such as C(..). The
     plugin replaces them by C(_), adds a suffix to the name, and warns about the host. It shortens names of more than 200
     characters. C(certflow_context) keeps the name of the context, and Ansible never renders it as a template.
-  - These are errors - two contexts of one name, a host with the name of a group, a field of another type than Kubernetes defines, an
+  - These are errors - an unknown option, two contexts of one name, a host with the name of a group, a field of another type than Kubernetes defines, an
     unreadable file, a pattern that matches no file, and a result without a host.
   - After an error Ansible continues without the inventory, unless E(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) is set. The
     playbooks of this collection stop.
@@ -98,7 +98,7 @@ keyed_groups:
 
 import glob
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleParserError
@@ -109,6 +109,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import (
     quoted,
     safe_name,
+    suggestion,
     visible,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory import contexts, kubeconfig_files
@@ -143,10 +144,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         super().parse(inventory, loader, path, cache)
+        options = self._read_config_data(path)
         # Tasks find the kubeconfig of the environment themselves.
-        self._names_files = bool(self._read_config_data(path).get("kubeconfig"))
+        self._names_files = bool(options.get("kubeconfig"))
         given = self.get_option("kubeconfig")
         try:
+            _check_names(options, self.option_definitions)
             found = [
                 context
                 for file in _files(given or DEFAULT, os.path.dirname(os.path.abspath(path)))
@@ -203,6 +206,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
         variables = self.inventory.get_host(host).get_vars()
         self._add_host_to_composed_groups(self.get_option("groups"), variables, host, strict=strict)
         self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, host, strict=strict)
+
+
+def _check_names(options: Iterable[Any], known: Collection[str]) -> None:
+    """Raise CertflowError for an unknown option, because without it the inventory could have other clusters."""
+    for name in map(str, options):
+        if name not in known:
+            remedy = suggestion(name, known) or f"Use only these: {', '.join(sorted(known))}"
+            raise CertflowError(f"the inventory has no option {quoted(name)}", remedy=remedy)
 
 
 def _files(given: Any, directory: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -55,15 +56,20 @@ def configuration(fleet: clusters.Fleet, snapshots: str) -> dict[str, str | bool
     }
 
 
-def main(arguments: list[str]) -> int:
-    """Return the exit code of ansible-test."""
-    collection, targets = Path(arguments[0]), arguments[1:]
+def run(collection: Path, targets: Sequence[str], values: Mapping[str, str | bool]) -> int:
+    """Return the exit code of ansible-test. values: of integration_config.yml."""
     # ansible-test keeps a cache in the home directory, and Ansible its temporary files.
     home = collection.parents[2] / "home"
     home.mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED)}
     program = Path(sys.executable).with_name("ansible-test")
     command = [str(program), "integration", "--color", "no", *targets]
+    (collection / CONFIG).write_text(yaml.safe_dump(dict(values)))
+    return subprocess.run(command, cwd=collection, env={**kept, "HOME": str(home)}, check=False).returncode
+
+
+def main(arguments: list[str]) -> int:
+    """Return the exit code of ansible-test."""
     with (
         clusters.running(profiles()) as fleet,
         contextlib.closing(team_labels.start(fleet["onprem"])),
@@ -71,10 +77,7 @@ def main(arguments: list[str]) -> int:
     ):
         for release in SNAPSHOT_IMAGES if NODE in fleet else ():
             snapshot_lab.load_images(fleet[NODE], release)
-        (collection / CONFIG).write_text(yaml.safe_dump(configuration(fleet, snapshots)))
-        return subprocess.run(
-            command, cwd=collection, env={**kept, "HOME": str(home)}, check=False
-        ).returncode
+        return run(Path(arguments[0]), arguments[1:], configuration(fleet, snapshots))
 
 
 if __name__ == "__main__":

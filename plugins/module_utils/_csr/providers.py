@@ -333,8 +333,7 @@ _NO_FACTS: Mapping[str, Any] = {
 }
 _NO_NODE: Mapping[str, Any] = {"labels": {}, "annotations": {}, "provider_id": "", "os_image": ""}
 _NAME_A_SIGNER = (
-    "Set provider, add an entry for the provider or an entry default to providers, or set signer_name. Set provider to "
-    "probe to find the signer by throw-away requests"
+    "Set provider, or set signer_name. Set provider to probe to find the signer by throw-away requests"
 )
 # The keys that a row of the user may have.
 _OPTIONS = ("rule", "serving_signer", "ca", "longest_lifetime_seconds", "forbidden_prefixes", "source")

@@ -200,7 +200,7 @@ def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[st
 
 
 def _nothing_found(findings: Findings, task: ClusterTask) -> dict[str, Any]:
-    """Return the outcome of a cluster that is not contacted, because the report has no finding of it."""
+    """Return the outcome of a cluster that is not contacted, because the report has no finding of it that can be repaired."""
     if task.host not in findings:
         error = CertflowError(
             "the report of certflow_findings has no audit of this cluster",
@@ -208,7 +208,7 @@ def _nothing_found(findings: Findings, task: ClusterTask) -> dict[str, Any]:
             remedy="Audit the cluster, and run the repair with the new report",
         )
         return _failure(task, failed_result(error), time.monotonic())
-    reason = "nothing to do: the audit of certflow_findings found nothing on this cluster"
+    reason = "nothing to do: the report of certflow_findings has no finding of this cluster that this playbook repairs"
     status = run_statuses.PLANNED if task.reads_only else run_statuses.OK
     return {"status": status, "code": "", "reason": reason, outcomes.UNTOUCHED: True}
 

@@ -26,10 +26,15 @@ FINDINGS = "findings"
 
 
 def lines(report: Report, files: Sequence[str], problems: Sequence[str]) -> list[str]:
-    """Return the summary: counts, the findings that break first, clusters without an audit, files and problems."""
+    """Return the summary: counts, the findings that break first, what to do, clusters without an audit, files and problems."""
+    failures = report_model.failures(report)
     return [
         *_counts(report),
-        *_limited([_finding(row) for row in report_model.failures(report)], "findings"),
+        *_limited([_finding(row) for row in failures], "findings"),
+        *(
+            _remedy(report, check)
+            for check in dict.fromkeys(row.finding["check"] for row in failures[:MOST_LINES])
+        ),
         *_limited(_clusters(report_model.problem_clusters(report)), "clusters"),
         *_comparison(report),
         *_limited(report["notes"], "lines about the report"),
@@ -63,7 +68,14 @@ def _finding(row: Row) -> str:
     place = "/".join(
         filter(None, (subject["kind"], subject["namespace"], subject["name"], subject["webhook"]))
     )
-    return f"{finding['severity']} {finding['check']} ({when}) {row.cluster['name']}: {place}: {finding['cause']}"
+    # Some checks say in the first observation what to do.
+    seen = f" ({finding['evidence'][0]})" if finding["evidence"] else ""
+    return f"{finding['severity']} {finding['check']} ({when}) {row.cluster['name']}: {place}: {finding['cause']}{seen}"
+
+
+def _remedy(report: Report, name: str) -> str:
+    check = report["checks"][name]
+    return f"to do for {name}: {check['remedy']} ({check['url']})"
 
 
 def _clusters(clusters: Iterable[Mapping[str, Any]]) -> list[str]:

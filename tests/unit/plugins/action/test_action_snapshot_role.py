@@ -48,12 +48,20 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(directory: Path, collections: Path, plays: list[dict[str, Any]], *arguments: str) -> list[Any]:
     """Run plays on localhost. Return what the tasks of ``show`` have told."""
-    given = {"snapshot_controller_version": "8.7.0", "stub_snapshot_controller_info": INFO}
-    whole = [{"hosts": "localhost", "gather_facts": False, "vars": given, **one} for one in plays]
-    done = play(directory, whole, *arguments, ANSIBLE_COLLECTIONS_PATH=str(collections))
-    assert done.status == 0, done.output
-    told = [one.partition(">>>")[0] for one in done.output.split("<<<")[1:]]
+    output = play_on_localhost(directory, collections, plays, *arguments)
+    told = [one.partition(">>>")[0] for one in output.split("<<<")[1:]]
     return [json.loads(one.replace('\\"', '"')) for one in told]
+
+
+def play_on_localhost(
+    directory: Path, collections: Path, plays: list[dict[str, Any]], *arguments: str, status: int = 0
+) -> str:
+    """Run plays with the stand-ins, and return the output."""
+    values = {"snapshot_controller_version": "8.7.0", "stub_snapshot_controller_info": INFO}
+    whole = [{"hosts": "localhost", "gather_facts": False, "vars": values, **one} for one in plays]
+    done = play(directory, whole, *arguments, ANSIBLE_COLLECTIONS_PATH=str(collections))
+    assert done.status == status, done.output
+    return done.output
 
 
 def role(result: dict[str, Any], **given: Any) -> dict[str, Any]:
@@ -120,3 +128,30 @@ def test_the_facts_are_those_of_the_last_run(tmp_path: Path, collections: Path) 
     gone = [False, "unreachable", []]
     first, failed = [True, "", UPGRADED["steps"]], [True, "rollout-failed", FAILED["steps"]]
     assert run(tmp_path, collections, plays) == [first, gone, failed, failed, gone]
+
+
+@pytest.mark.parametrize("verbosity", [(), ("-v",)])
+def test_a_long_plan_is_cut_in_the_log(tmp_path: Path, collections: Path, verbosity: tuple[str, ...]) -> None:
+    """AWX shows no output of a job above 1 MB, and a fleet of the user's own play has many clusters."""
+    info = {**INFO, "lines": [f"line-{number}-" for number in range(60)]}
+    tasks = [{"name": "r", "block": [role(UPGRADED)], "vars": {"stub_snapshot_controller_info": info}}]
+    output = play_on_localhost(tmp_path, collections, [{"tasks": tasks}], "--tags", "plan", *verbosity)
+    shown = {number for number in range(60) if f"line-{number}-" in output}
+    assert shown == set(range(60 if verbosity else 19))
+
+
+def test_a_failed_upgrade_is_short_in_the_log(tmp_path: Path, collections: Path) -> None:
+    """The fact has the whole result."""
+    failure = {
+        **FAILED,
+        "msg": f"{500 * 'it is long '}",
+        "plan": [{"id": f"step-{number}"} for number in range(2000)],
+    }
+    keep = {
+        "ansible.builtin.assert": {"that": "snapshot_controller_result.plan | length == 2000", "quiet": True}
+    }
+    tasks = [{"block": [role(failure)], "always": [keep]}]
+    output = play_on_localhost(tmp_path, collections, [{"tasks": tasks}], status=2)
+    short = play_on_localhost(tmp_path, collections, [{"tasks": [role(FAILED)]}], status=2)
+    assert "step-1999" not in output
+    assert len(output) - len(short) < 2000  # ansible-core since 2.19 prints a failure twice

@@ -405,3 +405,12 @@ def test_what_is_refused_is_said_in_one_line(tmp_path: Path) -> None:
     )  # the inventory file itself lies there
     output = inventory(tmp_path, {"kubeconfig": ["one.yml", "two.yml"]}, **strict)
     assert "Two kubeconfigs have a context named 'a'" in " ".join(output.split())
+
+
+def test_a_misspelt_option_does_not_lead_to_other_clusters(tmp_path: Path) -> None:
+    """Without the option, the inventory would have the contexts of the user's own kubeconfig."""
+    (tmp_path / "one.yml").write_text(yaml.safe_dump(config("a")))
+    own = {"KUBECONFIG": str(tmp_path / "one.yml"), "COLUMNS": "500"}
+    output = inventory(tmp_path, {"kubeconfg": "two.yml"}, **own)
+    assert absent(["_meta", "kubeconfg", "kubeconfig?"], output) == [], output
+    assert not json.JSONDecoder().raw_decode(output[output.index("{") :])[0]["_meta"]["hostvars"], output

@@ -256,7 +256,7 @@ def test_no_signer_is_guessed(verdict: providers.ProviderVerdict, evidence: str)
     with fails("signer-not-known") as caught:
         providers.signer_for(verdict)
     assert evidence in caught.value.evidence
-    assert "default" in caught.value.remedy
+    assert "signer_name" in caught.value.remedy
     assert providers.signer_for(verdict, "example.com/any") == "example.com/any"
 
 

@@ -32,8 +32,21 @@ def test_the_finding_that_breaks_first_is_the_first() -> None:
         "a": result(finding(name="later", breaks_at="2026-12-24T00:00:00Z")),
         "b": result(finding(name="now", breaks_at="2026-11-26T00:00:00Z")),
     }
-    lines = [line for line in audit_summary.lines(reports.report(results), [], []) if "expiring" in line]
+    lines = [
+        line for line in audit_summary.lines(reports.report(results), [], []) if "warning expiring" in line
+    ]
     assert ["/now/" in line for line in lines] == [True, False]
+
+
+def test_each_check_that_failed_has_one_line_with_what_to_do() -> None:
+    results = {"a": result(finding("expired"), finding("expired", name="other"), finding("no-endpoints"))}
+    report = reports.report(results)
+    lines = audit_summary.lines(report, [], [])
+    for check in ("expired", "no-endpoints"):
+        assert [line for line in lines if report["checks"][check]["url"] in line] == [
+            line for line in lines if report["checks"][check]["remedy"] in line
+        ]
+        assert sum(report["checks"][check]["url"] in line for line in lines) == 1
 
 
 def test_outcomes() -> None:
