@@ -8,6 +8,7 @@ ansible-core.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,7 +23,9 @@ import pytest
 import yaml
 
 from tests.support.awx import example, surveys
+from tests.support.bundle_rig import pem
 from tests.support.failures import absent
+from tests.support.repair_rig import RepairRig
 from tools.ci import tree, venvs
 from tools.ci.environments import AWX
 
@@ -187,9 +190,9 @@ def webhook(fleet: Fleet) -> Iterator[str]:
             cluster.api("DELETE", f"/api/v1/namespaces/kube-system/secrets/{WEBHOOK}-tls")
 
 
-def of_node(extra_data: dict[str, Any]) -> dict[str, Any]:
+def of_node(extra_data: dict[str, Any], template: str = "certflow certificates") -> dict[str, Any]:
     """Return what the job of a node gets from it: the answers that its survey asks for, and the defaults of the others."""
-    spec = example.questions("certflow certificates")
+    spec = example.questions(template)
     return {**surveys.extra_variables(spec, {}), **surveys.accepted(spec, extra_data)}
 
 
@@ -279,6 +282,51 @@ def test_a_plan_of_repairs_and_its_job(awx: Awx, fleet: Fleet) -> None:
     job = awx.job(77, "certflow repair", extra)
     assert job.status == "successful", job.output
     assert set(job.statuses(77)) == set(fleet)
+
+
+@pytest.mark.full
+def test_a_workflow_repairs_what_the_audit_found(awx: Awx, fleet: Fleet, tmp_path: Path) -> None:
+    """An audit, the plan, and after each approval the canary and the fleet. A second audit has no such finding."""
+    workflow = example.named("workflows", "certflow repair rollout")
+    nodes = {node["identifier"]: node for node in workflow["workflow_nodes"]}
+    questions = example.questions("certflow audit")
+    # The server of the test is an address outside of the cluster.
+    options = {"certflow_audit_options": {"probe_urls": True}}
+    repair_options = {"certflow_repair_options": {"probe_urls": True, "proof_after": 1, "wait_timeout": 30}}
+    first, second = fleet
+    with contextlib.closing(RepairRig(fleet[first])) as rig:
+        rig.publish(pem("good"))
+        broken = rig.broken("workflow")
+
+        def audit(number: int) -> set[str]:
+            path = tmp_path / f"{number}.json"
+            extra = surveys.extra_variables(questions, {"certflow_fail_on": "never"})
+            job = awx.job(number, "certflow audit", {**extra, **options, "certflow_report": [str(path)]})
+            assert job.status == "successful", job.output
+            rows = {row["name"]: row["findings"] for row in json.loads(path.read_text())["clusters"]}
+            return {
+                row["check"]
+                for row in rows[first]
+                if row["object"].get("name") == broken and row["status"] == "fail"
+            }
+
+        assert "ca-mismatch" in audit(91)
+        asked = surveys.extra_variables(workflow["survey_spec"]["spec"], {})
+        artifacts: dict[str, Any] = {}
+        seen: dict[str, dict[str, str]] = {}
+        for number, name in enumerate(("check", "canary", "fleet"), 92):
+            node = of_node(nodes[name]["extra_data"], "certflow repair")
+            extra = {**node, **repair_options, **artifacts, **asked}
+            job = awx.job(number, "certflow repair", extra, nodes[name].get("job_type", "run"))
+            assert job.status == "successful", job.output
+            artifacts |= job.artifacts[0]
+            seen[name] = job.statuses(number)
+        assert seen == {
+            "check": {first: "planned", second: "planned"},
+            "canary": {first: "changed"},
+            "fleet": {first: "ok", second: "ok"},
+        }
+        assert "ca-mismatch" not in audit(95)
 
 
 def test_the_execution_environment_can_be_described(venv: Path, tmp_path: Path) -> None:

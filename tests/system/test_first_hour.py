@@ -6,11 +6,13 @@
 
 The commands run as printed and in the order of the page, in a virtual environment that has only ansible-core. The
 tables below list what is replaced, what is left out, and what the machine provides. The test prints them.
+In the same way, the tutorial runs from an empty directory, and examples/infra-repo as a repository of its own.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -27,9 +29,12 @@ import yaml
 
 from tests.support import clusters, pages
 from tests.support.clusters import AdminApiError
+from tests.support.guide_commands import lay_out
 from tests.support.https_webhook import WebhookServer, deny
 from tests.support.snapshot_webhook import CONFIGURATIONS, NAME
 from tests.support.waiting import wait_for
+from tests.system.test_infra_repo import SECRET as AUDIT_SECRET
+from tests.system.test_infra_repo import webhook
 from tools.ci import tree, venvs
 from tools.ci.environments import CORES
 
@@ -68,6 +73,20 @@ REPLACED = (
     ),
     Replacement(r"(?<=collection install )certflow\.kubernetes", "{collection}", "Galaxy: the built file"),
 )
+#: Further replacements for the other pages. The files of a page are written when the reader would write them.
+REPLACED_ELSEWHERE = (
+    Replacement(r"^kind (?:create|delete) cluster .*$", "true", "kind: a test cluster"),
+    Replacement(
+        r"(?<=&& cd )first-certificate$",
+        "first-certificate && cp {files}/* .",
+        "an editor: the files of the page",
+    ),
+    Replacement(
+        r"-r collections/requirements\.yml$", "{collection} -p collections", "Galaxy: the built file"
+    ),
+)
+TUTORIAL = pages.GUIDES / "tutorial_first_certificate.rst"
+INFRA_REPO = pages.REPOSITORY / "examples" / "infra-repo"
 #: Commands that do not run here, and the test that runs them.
 ELSEWHERE = {
     "git clone https://github.com/certflow/certflow.kubernetes.git && cd certflow.kubernetes": (
@@ -124,6 +143,12 @@ class Reader:
         for name, text in pages.files(pages.README).items():
             (self.directory / name).write_text(text)
 
+    def run_page(self, page: Path) -> str:
+        """Run all commands of a page in one shell, which keeps its directory and its environment, and return the output."""
+        blocks = [text for kind, text in pages.blocks(page) if kind in ("console", "shell")]
+        lines = [line for text in blocks for line in text.splitlines()]
+        return self.run("\n".join(["set -eux", *map(self.replaced, lines)]))
+
     def run(self, command: str) -> str:
         """Run a command in bash and return its output. It must succeed."""
         done = subprocess.run(
@@ -162,8 +187,8 @@ class Reader:
         )
 
     def replaced(self, command: str) -> str:
-        """Return a command of the README with the replacements."""
-        for row in REPLACED:
+        """Return a command of a page with the replacements."""
+        for row in (*REPLACED, *REPLACED_ELSEWHERE):
             instead = row.instead.format(**self.places) if "{" in row.instead else row.instead
             command = re.sub(row.printed, instead, command)
         return command
@@ -210,6 +235,9 @@ def test_every_command_has_its_place() -> None:
     assert set(ELSEWHERE) <= set(map(without_comment, printed))
     for row in REPLACED:
         assert any(re.search(row.printed, command) for command in printed), row
+    others = [text for page in (TUTORIAL, INFRA_REPO / "README.md") for _kind, text in pages.blocks(page)]
+    for row in REPLACED_ELSEWHERE:
+        assert any(re.search(row.printed, line) for text in others for line in text.splitlines()), row
     for name in ELSEWHERE.values():
         file, _, function = name.partition("::")
         assert f"def {function}(" in (pages.REPOSITORY / "tests" / "system" / file).read_text()
@@ -241,6 +269,44 @@ def remove_what_the_audit_would_find(cluster: Cluster) -> None:
     mutating = CONFIGURATIONS.replace("validating", "mutating")
     for path in (CONFIGURATIONS, mutating, DEFINITIONS, REQUESTS):
         cluster.api("DELETE", path)
+
+
+@pytest.mark.full
+def test_the_tutorial_in_a_clean_environment(fleet: Fleet, reader: Reader, tmp_path: Path) -> None:
+    """test_guides.py compares the objects after each command."""
+    reader.prepare()
+    files = tmp_path / "files"
+    files.mkdir()
+    lay_out(TUTORIAL, files)
+    reader.places["files"] = str(files)
+    output = reader.run_page(TUTORIAL)
+    assert [recap(part, "failed") for part in output.split("+ ansible-playbook ")[1:]] == [0] * 5, output
+
+
+@pytest.mark.full
+def test_the_example_repository_in_a_clean_environment(fleet: Fleet, reader: Reader) -> None:
+    """test_infra_repo.py compares the objects."""
+    reader.prepare()
+    for line in pages.commands(pages.README)[:1]:
+        reader.run(line)
+    shutil.copytree(INFRA_REPO, reader.directory, dirs_exist_ok=True)
+    rename_contexts(reader.home / ".kube" / "config", {"kind-kind": "build", "eks": "shop"})
+    with contextlib.ExitStack() as stack:
+        for cluster in fleet.values():
+            cluster.api("POST", CONFIGURATIONS, webhook())
+            for path in (f"{CONFIGURATIONS}/audit-webhook", AUDIT_SECRET):
+                stack.callback(remove, cluster, path)
+        output = reader.run_page(INFRA_REPO / "README.md")
+    first, second = output.split("+ ansible-playbook ")[1:]
+    assert (recap(first, "changed"), recap(second, "changed")) == (2, 0), output
+
+
+def rename_contexts(kubeconfig: Path, names: dict[str, str]) -> None:
+    content = yaml.safe_load(kubeconfig.read_text())
+    for context in content["contexts"]:
+        context["name"] = names[context["name"]]
+    content["current-context"] = names[content["current-context"]]
+    kubeconfig.write_text(yaml.safe_dump(content))
 
 
 def show_tables() -> None:
