@@ -78,7 +78,11 @@ def read(
         for chain in backend.chains
         if chain.certificate
     }
-    rotation = ca_rotation.find_rotation(cas, data.api_server, {**served, **data.issued})
+    # A kubeconfig does not show its history. A successor that the user names is one.
+    has_changed = not data.cluster_ca or data.cluster_ca_since is not None or bool(options.ca_successor)
+    rotation = ca_rotation.find_rotation(
+        cas, data.api_server, {**served, **data.issued}, now=data.now, has_changed=has_changed
+    )
     if rotation is None:
         return None
     since = data.cluster_ca_since
@@ -105,11 +109,12 @@ def read(
 
 
 def changed_at(obj: Object) -> datetime | None:
-    """Return the time of the last change of the data of a ConfigMap."""
+    """Return the time of the last change of the data of a ConfigMap, None if it has the data with which it was created."""
     metadata = obj.get("metadata") or {}
     entries = metadata.get("managedFields") or ()
     times = [find_time(entry.get("time")) for entry in entries if "f:data" in (entry.get("fieldsV1") or {})]
-    return max(filter(None, times), default=find_time(metadata.get("creationTimestamp")))
+    changed, created = max(filter(None, times), default=None), find_time(metadata.get("creationTimestamp"))
+    return None if changed and created and changed <= created else changed
 
 
 def _config_map(client: Client, place: tuple[str, str], key: str) -> str:

@@ -85,7 +85,8 @@ def _is_ca_switched(run: CertificateRun, in_use: CertificateInUse) -> bool:
     """Return True if an outgoing CA of the cluster issued the certificate before the successor began to sign.
 
     Only a cluster with more than one CA costs a handshake, and none costs a request. A certificate that the outgoing CA issued since
-    the API server has a certificate of the successor proves that the signer is not switched, so no run issues one after the other.
+    the API server has a certificate of the successor proves for a week that the signer is not switched, so no run issues one after the
+    other.
     """
     trusted = run.client.connection.ca_pem or ""
     cas = ca_rotation.published_cas(trusted) if run.intent.signer.is_asked else ()
@@ -94,7 +95,9 @@ def _is_ca_switched(run: CertificateRun, in_use: CertificateInUse) -> bool:
     pem = in_use.secret.certificate_pem
     try:
         api_server = served_chains.api_server_chain(run.client)
-        rotation = ca_rotation.find_rotation(cas, api_server, {str(run.intent.secret): pem})
+        rotation = ca_rotation.find_rotation(
+            cas, api_server, {str(run.intent.secret): pem}, now=run.client.now()
+        )
     except (CertificateError, KubeError, OSError):  # a certificate that works is kept
         return False
     leaf, chain = certificate_facts.load_leaf_and_chain(pem)

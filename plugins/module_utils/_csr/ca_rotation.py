@@ -6,8 +6,8 @@
 """Describe the rotation of the CA of a cluster: which CA is outgoing, which is its successor, and which of them signs. Pure.
 
 Several CAs may have one subject, so no rule recognises a CA by its name. The CA in use verifies the certificate that the API
-server serves, or one that a signer of the cluster issued. A younger CA that the cluster publishes is the successor. Older ones
-are outgoing. Two shapes exist: a successor that is published first (Amazon EKS, kubeadm, Gardener), and one that is published
+server serves, or one that a signer of the cluster issued. A younger CA that replaces it is the successor. Older ones are
+outgoing. A CA replaces another one if both have one subject, or if one signed a twin of the other. Two shapes exist: a successor that is published first (Amazon EKS, kubeadm, Gardener), and one that is published
 and switched to at one restart (k3s, RKE2), as an intermediate, a root, and its twin that the outgoing CA signed.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from .._times import format_time
@@ -30,6 +30,10 @@ except ImportError:  # reported by _ansible, with the interpreter's path
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
+
+#: How long a certificate of the outgoing CA proves that the signers did not switch with the API server. They may have switched since,
+#: without a new certificate that shows it.
+PROVES_FOR = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,12 @@ def signer_of(
 
 
 def find_rotation(
-    cas: Sequence[ClusterCa], api_server_pem: str, issued: Mapping[str, str] | None = None
+    cas: Sequence[ClusterCa],
+    api_server_pem: str,
+    issued: Mapping[str, str] | None = None,
+    *,
+    now: datetime,
+    has_changed: bool = True,
 ) -> CaRotation | None:
     """Return the rotation that the CAs show, None if the cluster has one CA, or if no CA is known to be in use.
 
@@ -150,6 +159,7 @@ def find_rotation(
     api_server_pem: the chain that the API server serves, leaf first.
     issued: names of certificates that may be of signers of the cluster -> the chain, leaf first. The youngest one that a CA of the
         cluster signed tells which CA signs.
+    has_changed: False if the cluster published the same CAs from its beginning.
     """
     if len(cas) < 2 or not api_server_pem:
         return None
@@ -157,16 +167,15 @@ def find_rotation(
     api_server = signer_of(cas, leaf, sent)
     if api_server is None:
         return None
-    if len(cas) > 2:  # OpenShift publishes CAs of several purposes, each with a subject of its own
-        subjects = {entry.subject for entry in api_server.certificates}
-        cas = [ca for ca in cas if subjects & {entry.subject for entry in ca.certificates}]
+    if len(cas) > 2 or not has_changed:  # OpenShift publishes CAs of several purposes
+        cas = _replacing(cas, api_server)
     if len(cas) < 2:
         return None
     chains = {name: certificate_facts.load_leaf_and_chain(pem) for name, pem in (issued or {}).items()}
     for name in sorted(chains, key=lambda name: chains[name][0].not_valid_before_utc, reverse=True):
         signer = signer_of(cas, *chains[name])
         # A certificate of the time before the switch of the API server does not tell which CA the signers use since then.
-        is_old = chains[name][0].not_valid_before_utc < leaf.not_valid_before_utc
+        is_old = chains[name][0].not_valid_before_utc < max(leaf.not_valid_before_utc, now - PROVES_FOR)
         if signer and not (is_old and signer is not api_server is cas[-1]):
             return CaRotation(tuple(cas[:-1]), cas[-1], api_server, signer, name)
     return CaRotation(tuple(cas[:-1]), cas[-1], api_server)
@@ -179,6 +188,24 @@ def is_signed_by(certificate: Certificate, issuer: Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
+
+
+def _replacing(cas: Sequence[ClusterCa], ca: ClusterCa) -> list[ClusterCa]:
+    """Return the CAs that replace each other up to this one, in the order of `cas`."""
+    line = [ca]
+    for other in line:  # it grows
+        line += [entry for entry in cas if entry not in line and _are_related(entry, other)]
+    return [entry for entry in cas if entry in line]
+
+
+def _are_related(first: ClusterCa, second: ClusterCa) -> bool:
+    """Return True if two CAs have one subject, or if one signed a twin of the other."""
+    subjects = [{entry.subject for entry in ca.certificates} for ca in (first, second)]
+    return (
+        not subjects[0].isdisjoint(subjects[1])
+        or any(_signs(first.certificates, entry) for entry in second.certificates)
+        or any(_signs(second.certificates, entry) for entry in first.certificates)
+    )
 
 
 def _signs(above: Iterable[Certificate], certificate: Certificate) -> bool:

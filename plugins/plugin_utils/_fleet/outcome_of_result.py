@@ -138,7 +138,7 @@ def describe_repair(run: OperationRun) -> dict[str, Any]:
         f"The report lists {MOST_REPAIRS} of them" if len(repairs) > MOST_REPAIRS else "",
         f"No named kind repairs {plural(unnamed, 'further finding')}" if unnamed else "",
     ]
-    return {"reason": ". ".join(filter(None, clauses)), **details(run.result)}
+    return {**_waiting(run), "reason": ". ".join(filter(None, clauses)), **details(run.result)}
 
 
 def describe_rotation(run: OperationRun) -> dict[str, Any]:
@@ -155,12 +155,17 @@ def describe_rotation(run: OperationRun) -> dict[str, Any]:
     verb = "would change" if run.is_planned else "changed"
     done = [f"{verb} {plural(number, 'caBundle')}"] if number else []
     waits = [f"{code}: {_some(reasons)}. {remedy}" for (code, remedy), reasons in left.items()]
-    is_waiting = not run.is_changed and any(entry["state"] == WAITING for entry in repairs)
     return {
-        **({"status": WAITING} if is_waiting else {}),
+        **_waiting(run),
         "reason": ". ".join([*done, *waits]) or "nothing to do",
         **details(run.result),
     }
+
+
+def _waiting(run: OperationRun) -> dict[str, Any]:
+    """Return the status of a cluster in which a repair waits and no repair wrote, {} for other clusters."""
+    is_waiting = any(entry["state"] == WAITING for entry in run.result.get(REPAIRS) or ())
+    return {"status": WAITING} if is_waiting and not run.is_changed else {}
 
 
 def is_of_no_kind(repair: Mapping[str, Any]) -> bool:

@@ -34,6 +34,10 @@ SIGNING = authority("intermediate", NEW, not_before=NOW - 9 * DAY)
 #: A root of a company that is older than the outgoing CA, and an intermediate for this cluster.
 AGED = authority("corporate", not_before=NOW - 2000 * DAY)
 BELOW = authority("intermediate", AGED, not_before=NOW - 9 * DAY)
+#: A rotation after that to OTHER, as k3s does it: each root has another name, and the outgoing one signs a twin.
+THIRD = authority("ca@3", not_before=NOW - 9 * DAY / 2)
+THIRD_TWIN = authority("ca@3", OTHER, key=THIRD.key, not_before=NOW - 9 * DAY / 2)
+THIRD_SIGNING = authority("intermediate@3", THIRD, not_before=NOW - 9 * DAY / 2)
 
 
 def signed(ca: Issued, days_ago: int = 1) -> str:
@@ -52,6 +56,8 @@ class Case:
     api_server: str
     expected: tuple[Issued, Issued, Issued, Issued | None] | None
     issued: tuple[str, ...] = ()
+    #: False if the published CAs never changed.
+    has_changed: bool = True
 
 
 CASES = {
@@ -86,6 +92,22 @@ CASES = {
     "a root with its twin": Case([SIGNING, NEW, TWIN], signed(SIGNING) + pem(SIGNING, TWIN), None),
     "an intermediate is published": Case([SIGNING], signed(SIGNING), None),
     "CAs of several purposes": Case([STRANGER, OLD, OTHER], signed(OLD), None),
+    "CAs of several purposes, and a successor": Case(
+        [STRANGER, OLD, OTHER, NEW], signed(OLD), (OLD, NEW, OLD, None)
+    ),
+    "two CAs of different purpose": Case([OLD, OTHER], signed(OLD), None, has_changed=False),
+    "equal subjects count without a change": Case(
+        [OLD, NEW], signed(OLD), (OLD, NEW, OLD, None), has_changed=False
+    ),
+    "a second rotation, with roots of other names": Case(
+        [THIRD_SIGNING, THIRD, THIRD_TWIN, OTHER, STRANGER],
+        signed(THIRD_SIGNING) + pem(THIRD_SIGNING, THIRD_TWIN),
+        (OTHER, THIRD, THIRD, THIRD),
+        (signed(THIRD_SIGNING),),
+    ),
+    "the API server is switched, the signer was not a week ago": Case(
+        [OLD, NEW], signed(NEW, 9), (OLD, NEW, NEW, None), (signed(OLD, 8),)
+    ),
 }
 
 
@@ -93,7 +115,9 @@ CASES = {
 def test_rotation(name: str) -> None:
     case = CASES[name]
     issued = {f"certificate {number}": text for number, text in enumerate(case.issued)}
-    rotation = find_rotation(published_cas(pem(*case.published)), case.api_server, issued)
+    rotation = find_rotation(
+        published_cas(pem(*case.published)), case.api_server, issued, now=NOW, has_changed=case.has_changed
+    )
     if case.expected is None:
         assert rotation is None
         return

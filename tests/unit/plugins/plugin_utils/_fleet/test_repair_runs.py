@@ -105,6 +105,8 @@ OUTCOMES: dict[str, tuple[list[dict[str, Any]], bool, str, tuple[str, ...]]] = {
     "repaired": ([repair("repaired")], False, "changed", ("1 repaired",)),
     "planned": ([repair("planned"), repair("refused", "not-published")], True, "planned", ("1 planned", "policy (not-published)")),
     "refused": ([repair("refused", "owned-by-another")], False, "ok", ("1 refused", "policy (owned-by-another)")),
+    "waiting": ([repair("waiting", "not-switched")], False, "waiting", ("1 waiting", "policy (not-switched)")),
+    "waiting, and repaired": ([repair("repaired"), repair("waiting", "outgoing-served")], False, "changed", ("1 waiting",)),
     "gone": ([repair("gone", object={})], False, "ok", ("1 gone",)),
     "none": ([], False, "ok", ("nothing to do",)),
 }  # fmt: skip

@@ -65,8 +65,9 @@ def rotating(
 ) -> ClusterData:
     """Return a cluster in a rotation whose endpoints serve a certificate of a CA."""
     chain = served(leaf(served_by))
-    api_server = leaf(api).pem
-    rotation = find_rotation(published_cas(published), api_server, {"endpoint": chain.chain_pem})
+    issued = leaf(api)
+    api_server, now = issued.pem, issued.certificate.not_valid_before_utc
+    rotation = find_rotation(published_cas(published), api_server, {"endpoint": chain.chain_pem}, now=now)
     assert rotation
     ca = RotationData(rotation, SINCE, BOTH, **options)
     return cluster(

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.quick
 
 OLD = authority("kubernetes", not_before=NOW - 900 * DAY)
 NEW = authority("kubernetes", not_before=NOW - 9 * DAY)
-ROTATION = find_rotation(published_cas(OLD.pem + NEW.pem), issue("leaf", OLD).pem)
+ROTATION = find_rotation(published_cas(OLD.pem + NEW.pem), issue("leaf", OLD).pem, now=NOW)
 SOON = NOW + 30 * DAY
 TEXT = SOON.isoformat()
 
