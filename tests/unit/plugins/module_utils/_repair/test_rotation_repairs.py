@@ -99,7 +99,7 @@ def test_a_phase_that_is_not_due_waits(
 ) -> None:
     place = {"kind": "ConfigMap", "namespace": "kube-system", "name": "kube-root-ca.crt"}
     repairs = [
-        {"state": state, "kind": "add-successor", "code": "", "reason": "why", "object": place}
+        {"state": state, "kind": "add-successor", "code": "", "reason": "why", "remedy": "", "object": place}
         for state in states
     ]
     run = OperationRun({"repairs": repairs}, is_changed, is_planned)
