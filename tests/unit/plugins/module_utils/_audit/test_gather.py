@@ -691,3 +691,24 @@ def test_an_api_server_that_was_not_asked_is_listed(monkeypatch: pytest.MonkeyPa
     assert gather_rotation._servers(client, rotation) == {
         f"{address}:6443": None for address in addresses[gather_rotation.MOST_SERVERS :]
     }
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([("f:data", 0)], None),
+        ([("f:data", 0), ("f:metadata", 5)], None),
+        ([("f:data", 5)], 5),
+        ([("f:data", 0), ("f:data", 3)], 3),
+        ([], None),
+    ],
+)
+def test_the_time_of_a_change_after_the_creation(
+    entries: list[tuple[str, int]], expected: int | None
+) -> None:
+    """The CAs that a cluster has from its beginning are no rotation."""
+    fields = [{"time": format_time(NOW + days * DAY), "fieldsV1": {key: {}}} for key, days in entries]
+    found = gather_rotation.changed_at(
+        {"metadata": {"creationTimestamp": format_time(NOW), "managedFields": fields}}
+    )
+    assert found == (None if expected is None else NOW + expected * DAY)
