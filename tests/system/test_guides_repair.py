@@ -42,6 +42,7 @@ VARIABLES = {
     "certflow_audit_options": {"probe_urls": True},
     "certflow_repair_options": {"probe_urls": True, "proof_after": 1, "wait_timeout": 30},
 }
+NAMESPACES = "/api/v1/namespaces"
 MERGE = "application/merge-patch+json"
 UNTRUSTED = "x509: certificate signed by unknown authority"
 
@@ -142,6 +143,10 @@ def test_the_commands_of_the_guide_for_pods(node: Cluster, tmp_path: Path, kind:
     old, new = pki.make_ca("the CA before"), pki.make_ca("the CA after")
     lifetime = datetime.timedelta(hours=-1 if kind == "reissue" else 24 * 90)
     pair = pki.issue(old, webhook.server_name, names=(webhook.server_name,), lifetime=lifetime)
+    # The namespace of the test before may still be ending.
+    wait_for(
+        lambda: NAMESPACE not in {row["metadata"]["name"] for row in node.api("GET", NAMESPACES)["items"]}
+    )
     node_webhook.deploy(node, webhook)
     node_webhook.create_secret(node, webhook, pair)
     body = configuration(443)

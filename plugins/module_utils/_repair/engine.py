@@ -63,7 +63,7 @@ MOST_ENDPOINTS = 100
 _WITHOUT = (METRICS, EVENTS, REQUESTS, POD_CERTIFICATES, PODS, NODES, CLIENT_CA, CLUSTER_INFO)
 #: Seconds between two audits for one proof.
 _AGAIN_AFTER = 3.0
-#: The API server calls no webhook for these kinds. So no webhook blocks their repair, and their repair may unblock other repairs.
+#: The API server calls no webhook for writes of these kinds. So no webhook blocks them, and they may unblock other writes.
 _FIRST = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
 _AUDIT_AGAIN = "Audit the cluster again, and follow the remedy of the finding"
 
@@ -89,7 +89,7 @@ def repair(client: Client, options: RepairOptions, guard: PlanGuard) -> tuple[Re
         _check_plan(client, actions.values(), options, guard)
     written: dict[tuple[str, ...], Written] = {}
     failures: dict[tuple[str, ...], tuple[str, Refusal]] = {}
-    for action, _entry in sorted(actions.values(), key=lambda pair: pair[1].object["kind"] not in _FIRST):
+    for action, _entry in sorted(actions.values(), key=lambda pair: pair[0].writes[0].kind not in _FIRST):
         key, before = action.key, len(client.written)
         client.deadline = time.monotonic() + options.wait_timeout
         try:

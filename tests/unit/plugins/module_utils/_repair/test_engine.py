@@ -202,7 +202,7 @@ def test_a_difference_that_only_an_action_knows_stops_the_run_before_the_first_w
     @dataclass(frozen=True)
     class Change:
         name: str
-        writes: tuple[RepairWrite, ...] = ()
+        writes: tuple[RepairWrite, ...] = (RepairWrite("patch", "v1", "Secret", "tls"),)
         permissions: tuple[Permission, ...] = ()
 
         @property
@@ -221,7 +221,10 @@ def test_a_difference_that_only_an_action_knows_stops_the_run_before_the_first_w
     ]
     monkeypatch.setattr(engine, "_audit", lambda *_: ClusterData(NOW))
     monkeypatch.setattr(engine, "_planned", lambda *_: iter(repairs))
+    plan = PlanGuard(fixed=["cluster:x"])
+    plan.allow(write.promise(entry.kind) for entry in repairs for write in Change(entry.kind).writes)
     client: Any = SimpleNamespace(written=[])
+    guard = PlanGuard(plan.values["plan_digests"], plan.fixed)
     with pytest.raises(PlanDiffersError):
-        engine.repair(client, RepairOptions(tuple(kinds.KINDS)), PlanGuard([], ["cluster:x"]))
+        engine.repair(client, RepairOptions(tuple(kinds.KINDS)), guard)
     assert writes == []
