@@ -78,10 +78,13 @@ def read(
         for chain in backend.chains
         if chain.certificate
     }
-    # A kubeconfig does not show its history. A successor that the user names is one.
-    has_changed = not data.cluster_ca or data.cluster_ca_since is not None or bool(options.ca_successor)
     rotation = ca_rotation.find_rotation(
-        cas, data.api_server, {**served, **data.issued}, now=data.now, has_changed=has_changed
+        cas,
+        data.api_server,
+        {**served, **data.issued},
+        now=data.now,
+        has_changed=not data.cluster_ca or data.cluster_ca_since is not None,  # a kubeconfig does not show it
+        named=options.ca_successor,
     )
     if rotation is None:
         return None

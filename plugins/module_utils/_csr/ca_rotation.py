@@ -110,7 +110,8 @@ class CaRotation:
 
     def outgoing_of(self, leaf: Certificate, sent: Sequence[Certificate] = ()) -> ClusterCa | None:
         """Return the outgoing CA that signed a leaf, None if another CA did."""
-        return signer_of(self.outgoing, leaf, sent)
+        signer = signer_of(self.cas, leaf, sent)
+        return None if signer is self.successor else signer
 
 
 def published_cas(*bundles_pem: str) -> tuple[ClusterCa, ...]:
@@ -152,6 +153,7 @@ def find_rotation(
     *,
     now: datetime,
     has_changed: bool = True,
+    named: str = "",
 ) -> CaRotation | None:
     """Return the rotation that the CAs show, None if the cluster has one CA, or if no CA is known to be in use.
 
@@ -160,6 +162,7 @@ def find_rotation(
     issued: names of certificates that may be of signers of the cluster -> the chain, leaf first. The youngest one that a CA of the
         cluster signed tells which CA signs.
     has_changed: False if the cluster published the same CAs from its beginning.
+    named: the successor that the user names, as PEM text.
     """
     if len(cas) < 2 or not api_server_pem:
         return None
@@ -168,7 +171,7 @@ def find_rotation(
     if api_server is None:
         return None
     if len(cas) > 2 or not has_changed:  # OpenShift publishes CAs of several purposes
-        cas = _replacing(cas, api_server)
+        cas = _replacing(cas, [api_server, *(ca for ca in cas if ca.is_in(named) and ca is not api_server)])
     if len(cas) < 2:
         return None
     chains = {name: certificate_facts.load_leaf_and_chain(pem) for name, pem in (issued or {}).items()}
@@ -190,9 +193,8 @@ def is_signed_by(certificate: Certificate, issuer: Certificate) -> bool:
     return True
 
 
-def _replacing(cas: Sequence[ClusterCa], ca: ClusterCa) -> list[ClusterCa]:
-    """Return the CAs that replace each other up to this one, in the order of `cas`."""
-    line = [ca]
+def _replacing(cas: Sequence[ClusterCa], line: list[ClusterCa]) -> list[ClusterCa]:
+    """Return the CAs of a line, and those that they replace or that replace them, in the order of `cas`."""
     for other in line:  # it grows
         line += [entry for entry in cas if entry not in line and _are_related(entry, other)]
     return [entry for entry in cas if entry in line]

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from .._audit.facts.cluster_data import ClusterData, RotationData
 from .._csr.ca_rotation import ClusterCa, signer_of
@@ -32,9 +31,6 @@ from .bundle_repairs import (
     refusal_of,
 )
 from .repair_model import WAITING, Case, Refusal, RotationOptions
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
 
 #: A controller manager that has not switched may become the leader again, and sign with the outgoing CA.
 SETTLED_AFTER = timedelta(hours=24)
@@ -181,11 +177,9 @@ def switched_since(data: ClusterData, ca: RotationData) -> datetime:
     ]
     leaves = [certificate_facts.load_leaf_and_chain(pem) for pem in (*data.issued.values(), *chains)]
     api_server = certificate_facts.load_leaf_and_chain(data.api_server)
-    first = min(_begins((rotation.successor,), leaves), default=api_server[0].not_valid_before_utc)
-    return max((first, *_begins(rotation.outgoing, leaves)))
-
-
-def _begins(
-    cas: tuple[ClusterCa, ...], leaves: Iterable[tuple[Certificate, tuple[Certificate, ...]]]
-) -> Iterator[datetime]:
-    return (leaf.not_valid_before_utc for leaf, sent in leaves if signer_of(cas, leaf, sent))
+    begins = [(signer_of(rotation.cas, leaf, sent), leaf.not_valid_before_utc) for leaf, sent in leaves]
+    first = min(
+        (begin for signer, begin in begins if signer is rotation.successor),
+        default=api_server[0].not_valid_before_utc,
+    )
+    return max((first, *(begin for signer, begin in begins if signer in rotation.outgoing)))

@@ -58,6 +58,8 @@ class Case:
     issued: tuple[str, ...] = ()
     #: False if the published CAs never changed.
     has_changed: bool = True
+    #: The successor that the user names.
+    named: Sequence[Issued] = ()
 
 
 CASES = {
@@ -105,6 +107,9 @@ CASES = {
         (OTHER, THIRD, THIRD, THIRD),
         (signed(THIRD_SIGNING),),
     ),
+    "a successor that the user names": Case(
+        [STRANGER, OLD, OTHER], signed(OLD), (OLD, OTHER, OLD, None), has_changed=False, named=[OTHER]
+    ),
     "the API server is switched, the signer was not a week ago": Case(
         [OLD, NEW], signed(NEW, 9), (OLD, NEW, NEW, None), (signed(OLD, 8),)
     ),
@@ -116,7 +121,12 @@ def test_rotation(name: str) -> None:
     case = CASES[name]
     issued = {f"certificate {number}": text for number, text in enumerate(case.issued)}
     rotation = find_rotation(
-        published_cas(pem(*case.published)), case.api_server, issued, now=NOW, has_changed=case.has_changed
+        published_cas(pem(*case.published)),
+        case.api_server,
+        issued,
+        now=NOW,
+        has_changed=case.has_changed,
+        named=pem(*case.named),
     )
     if case.expected is None:
         assert rotation is None
@@ -128,6 +138,10 @@ def test_rotation(name: str) -> None:
         expected = case.expected[number]
         assert (ca is None) == (expected is None)
         assert ca is None or expected is None or expected.fingerprint in ca.fingerprints
+    # A chain with a twin of the root leads to the outgoing CA too.
+    leaf, *sent = x509.load_pem_x509_certificates(case.api_server.encode())
+    in_use = None if rotation.api_server is rotation.successor else rotation.api_server
+    assert rotation.outgoing_of(leaf, sent) is in_use
     newest = case.expected[3] or case.expected[2]
     assert rotation.is_switched == (newest is case.expected[1])
 
