@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 
+from tests.support import rbac
 from tests.support.authority import SERVER_AUTH, Issued, authority, dns, issue
 from tests.support.bundle_rig import ca, pem
 from tests.support.clusters import AdminApiError, pki
 from tests.support.https_webhook import WebhookServer, allow
-from tests.support.probe_rig import HOOKS, RBAC, REPOSITORY, ProbeRig, config_map
+from tests.support.probe_rig import HOOKS, REPOSITORY, ProbeRig, config_map
 from tests.support.rig import encoded, operate
 
 if TYPE_CHECKING:
@@ -152,10 +153,7 @@ class AuditRig(ProbeRig):
         name = f"auditor{len(self.made)}"
         config: dict[str, Any] = yaml.safe_load(self.cluster.token_kubeconfig(name, self.name).read_text())
         config["clusters"][0]["cluster"]["server"] = url
-        subject = {"kind": "ServiceAccount", "name": name, "namespace": self.name}
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
-        body = {"metadata": {"name": f"{name}-{self.id}"}, "roleRef": role, "subjects": [subject]}
-        self.make(f"{RBAC}/clusterrolebindings", body)
+        self.made.append(rbac.make_administrator(self.cluster, name, self.name))
         return config
 
 
@@ -173,19 +171,11 @@ def audit_as_auditor(
     """
     user = f"auditor-{uuid.uuid4().hex[:8]}"
     rules = [rule for rule in ROLE["rules"] if not set(lacking) & set(resources_of(rule))]
-    cluster.api("POST", f"{RBAC}/clusterroles", {"metadata": {"name": user}, "rules": [*rules, *also]})
-    group = "rbac.authorization.k8s.io"
-    binding = {
-        "metadata": {"name": user},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
-    }
-    cluster.api("POST", f"{RBAC}/clusterrolebindings", binding)
+    granted = rbac.grant(cluster, user, rbac.cluster_role(*rules, *also))
     try:
         result = operate(OPERATION, {"kubeconfig": str(cluster.kubeconfig_for(user)), **options})
     finally:
-        for kind in ("clusterroles", "clusterrolebindings"):
-            cluster.api("DELETE", f"{RBAC}/{kind}/{user}")
+        rbac.delete(cluster, granted)
     assert "failed" not in result, result
     return result
 

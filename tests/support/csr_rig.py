@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -21,6 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from tests.support import rbac
 from tests.support.clusters import AdminApiError, Cluster, audit
 from tests.support.failures import has_failed
 from tests.support.other_client import KUBECTL, OtherClient
@@ -28,14 +28,11 @@ from tests.support.rig import ClusterRig
 from tests.support.waiting import now
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.clusters import Cluster
 
 
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
 HOOK_KIND = "ValidatingWebhookConfiguration"
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 
@@ -181,17 +178,8 @@ class CsrRig(ClusterRig):
         self.cluster.api("PUT", f"{CSRS}/{name}/approval?fieldManager={manager}", body)
 
     def grant(self, user: str, *roles: dict[str, Any]) -> None:
-        """Apply ClusterRoles and Roles (or a List of them), bound to a user."""
-        for role in (item for entry in roles for item in entry.get("items", [entry])):
-            namespace = role["metadata"].get("namespace")
-            place = f"{RBAC}/namespaces/{namespace}" if namespace else RBAC
-            name = f"{role['metadata']['name']}-{uuid.uuid4().hex[:8]}"
-            metadata = {**role["metadata"], "name": name}
-            self.make(f"{place}/{role['kind'].lower()}s", {**role, "metadata": metadata})
-            reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": role["kind"], "name": name}
-            subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
-            binding = {"metadata": metadata, "roleRef": reference, "subjects": [subject]}
-            self.make(f"{place}/{role['kind'].lower()}bindings", binding)
+        """Bind ClusterRoles and Roles (or Lists of them) to a user, for the time of the test."""
+        self.made += rbac.grant(self.cluster, user, *roles)
 
 
 def assert_one_line(result: dict[str, Any], code: str, *names: str) -> None:
@@ -206,11 +194,6 @@ def rule_in(result: dict[str, Any]) -> dict[str, Any]:
     """Return the role that a failure for missing permissions prints, ready to apply."""
     text = result["remedy"].partition("kubectl apply of: ")[2]
     role: dict[str, Any] = yaml.safe_load(text)
-    return role
-
-
-def role_in(path: Path) -> dict[str, Any]:
-    role: dict[str, Any] = yaml.safe_load(path.read_text())
     return role
 
 

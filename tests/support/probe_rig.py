@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_probe import OPERATION
 
+from tests.support import rbac
 from tests.support.bundle_rig import ca, pem
 from tests.support.clusters import AdminApiError, pki
 from tests.support.https_webhook import WebhookServer, allow, convert
@@ -37,9 +38,6 @@ DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
-
-
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 
 class ProbeRig(ClusterRig):
@@ -205,14 +203,7 @@ class ProbeRig(ClusterRig):
     def become_by(self, rules: list[dict[str, Any]]) -> None:
         """Switch to a user with the rules of a ClusterRole."""
         self.user = f"limited-{uuid.uuid4().hex[:8]}"
-        self.make(f"{RBAC}/clusterroles", {"metadata": {"name": self.user}, "rules": rules})
-        group = "rbac.authorization.k8s.io"
-        binding = {
-            "metadata": {"name": self.user},
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": self.user},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": self.user}],
-        }
-        self.make(f"{RBAC}/clusterrolebindings", binding)
+        self.made += rbac.grant(self.cluster, self.user, rbac.cluster_role(*rules))
         self.kubeconfig = self.cluster.kubeconfig_for(self.user)
 
     def become_blind(self, *verbs: str) -> None:

@@ -26,16 +26,16 @@ from cryptography import x509
 from examples.demo import webhook
 from examples.demo.webhook import DemoWebhook
 from tests.support.clusters import AdminApiError
-from tests.support.csr_rig import HOOKS, CsrRig, role_in
+from tests.support.csr_rig import HOOKS, CsrRig
 from tests.support.https_webhook import BalancedServer, deny
-from tests.support.limited_user import BUNDLE, DOCS, User
+from tests.support.rbac import BUNDLE, User, documented
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.clusters import Fleet
 
-STORE = role_in(DOCS / "rbac" / "store.yaml")
+STORE = documented("store")
 CA_KEY = "ca.crt"
 PLANTER = {
     "kind": "ClusterRole",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.support import clusters, pages, playbook, snapshot_webhook
+from tests.support import clusters, pages, playbook, rbac, snapshot_webhook
 from tests.support.bundle_rig import PATHS, VALIDATING
 from tests.support.clusters import build
 from tests.support.guide_commands import lay_out, shell
@@ -33,18 +33,6 @@ if TYPE_CHECKING:
 NAME = "audit-webhook"
 SCHEDULING = pages.GUIDES / "guide_scheduling.rst"
 SECRET = "/api/v1/namespaces/{}/secrets/{}"
-
-
-BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
-
-
-def binding(account: str) -> dict[str, object]:
-    """Return a binding that makes a ServiceAccount of the namespace default an administrator."""
-    return {
-        "metadata": {"name": account},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": "default"}],
-    }
 
 
 def configuration(**client: str) -> dict[str, object]:
@@ -207,7 +195,7 @@ def test_one_cluster_with_the_built_in_credential_of_awx(webhook: Fleet, tmp_pat
     """AWX sets these variables for its type "OpenShift or Kubernetes API Bearer Token"."""
     guide, cluster = pages.GUIDES / "guide_awx.rst", webhook["onprem"]
     lay_out(guide, tmp_path)
-    cluster.api("POST", BINDINGS, binding(NAME))
+    binding = rbac.make_administrator(cluster, NAME, "default")
     kubeconfig = yaml.safe_load(cluster.token_kubeconfig(NAME).read_text())
     try:
         (tmp_path / "ca.pem").write_text(cluster.ca_pem)
@@ -224,7 +212,7 @@ def test_one_cluster_with_the_built_in_credential_of_awx(webhook: Fleet, tmp_pat
         assert run.status == 0, run.output
         assert bundle(cluster) == cluster.ca_pem
     finally:
-        delete(cluster, f"{BINDINGS}/{NAME}")
+        delete(cluster, binding)
 
 
 def test_the_secret_of_create_cert_is_adopted_as_printed(fleet: Fleet, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tests.support import clusters
 from tests.support.clusters import kubeconfig
 from tests.support.csr_rig import CSRS, HOOK_KIND, CsrRig, assert_one_line, rule_in
 from tests.support.https_webhook import Reply, WebhookServer
-from tests.support.limited_user import APPROVE, EXPLAIN, REQUEST, User, without
+from tests.support.rbac import APPROVE, EXPLAIN, REQUEST, User, without
 from tests.support.rig import encoded
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from cryptography.hazmat.primitives import hashes
 
 from tests.support.clusters import APP_SERVING, pki
 from tests.support.csr_by_hand import signing
-from tests.support.csr_rig import CSRS, KUBELET_SERVING, CsrRig, assert_one_line, role_in, rule_in
-from tests.support.limited_user import DOCS, User, without
+from tests.support.csr_rig import CSRS, KUBELET_SERVING, CsrRig, assert_one_line, rule_in
+from tests.support.rbac import User, documented, without
 from tests.support.rig import WRITES
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ CLIENT = "kubernetes.io/kube-apiserver-client"
 KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
 NOBODY = "example.com/nobody"
 LABEL = "certflow.kubernetes/signer-probe"
-PROBE = role_in(DOCS / "rbac" / "probe.yaml")
+PROBE = documented("probe")
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ an optional verb the task continues and reports what it could not do.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,45 +28,58 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
     webhook_probe,
 )
 
-from tests.support import bundle_rig
+from tests.support import bundle_rig, rbac
 from tests.support.clusters import pki
 from tests.support.csr_by_hand import signing
-from tests.support.csr_rig import KUBELET_SERVING, CsrRig, assert_one_line, role_in, rule_in
-from tests.support.limited_user import RBAC, Grant, grants, without_grant
+from tests.support.csr_rig import KUBELET_SERVING, CsrRig, assert_one_line, rule_in
 from tests.support.probe_rig import MUTATING_HOOKS, ProbeRig, config_map
+from tests.support.rbac import FILES, Grant, documented, grants, without_grant
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.support.clusters import Fleet
+    from tests.support.clusters import Cluster, Fleet
 
     Run = Callable[..., dict[str, Any]]
 
 # test_audit.py, test_repair.py, test_snapshot_plan.py, test_snapshot_verify.py and test_snapshot_rights.py test these roles.
 OTHERS = ("audit", "kustomization", "plan", "repair", "snapshot-verify", "upgrade", "upgrade-lease")
-ROLES = {path.stem: role_in(path) for path in sorted(RBAC.glob("*.yaml")) if path.stem not in OTHERS}
+ROLES = {path.stem: documented(path.stem) for path in sorted(FILES.glob("*.yaml")) if path.stem not in OTHERS}
 CSR, APP_SERVING = "certificatesigningrequests", "beta.eks.amazonaws.com/app-serving"
 TRUST_BUNDLES = "/apis/certificates.k8s.io/v1/clustertrustbundles"
 TWO_STEP = {"approve": False, "wait": False}
 
 
 GRANTS = [
-    grant for name, role in ROLES.items() for grant in grants(name, role, (RBAC / f"{name}.yaml").read_text())
+    grant
+    for name, role in ROLES.items()
+    for grant in grants(name, role, (FILES / f"{name}.yaml").read_text())
 ]
 
 
-@dataclass
 class LimitedRig:
-    """The rigs of one case, and its user."""
+    """The rigs of one case, made at their first use, and a user with the roles of the case."""
 
-    rig: CsrRig
-    probed: ProbeRig
-    bundled: bundle_rig.BundleRig
-    #: A user with the roles of the case.
-    user: str
-    #: Kubeconfig of that user.
-    kubeconfig: str
+    def __init__(self, cluster: Cluster, stack: contextlib.ExitStack) -> None:
+        self._cluster, self._stack = cluster, stack
+        self.user = f"limited-{uuid.uuid4().hex[:8]}"
+        self.kubeconfig = str(cluster.kubeconfig_for(self.user))
+
+    @functools.cached_property
+    def rig(self) -> CsrRig:
+        return self._stack.enter_context(contextlib.closing(CsrRig(self._cluster)))
+
+    @functools.cached_property
+    def probed(self) -> ProbeRig:
+        return self._stack.enter_context(contextlib.closing(ProbeRig(self._cluster)))
+
+    @functools.cached_property
+    def bundled(self) -> bundle_rig.BundleRig:
+        return self._stack.enter_context(contextlib.closing(bundle_rig.BundleRig(self._cluster)))
+
+    def grant(self, *roles: dict[str, Any]) -> None:
+        rbac.grant(self._cluster, self.user, *roles)
 
     def writes(self) -> list[tuple[str, str]]:
         return self.rig.writes(user=self.user)
@@ -96,11 +109,6 @@ def a_renewal(place: LimitedRig) -> Run:
     return lambda **who: place.rig.run(targets=targets, key_type="rsa-2048", **who)
 
 
-def approved_by_another(place: LimitedRig) -> Run:
-    name = place.rig.run(kubeconfig=place.kubeconfig, **TWO_STEP)
-    return lambda **who: {**name, **place.rig.run(**TWO_STEP, **who)}
-
-
 def the_second_step(place: LimitedRig) -> Run:
     place.rig.decide(place.rig.run(**TWO_STEP)["csr"]["name"])
     wait_for(lambda: place.rig.csrs()[0]["status"].get("certificate"))
@@ -112,11 +120,6 @@ def the_way_back(place: LimitedRig) -> Run:
     assert place.rig.run(targets=targets)["changed"]
     assert place.rig.run(targets=targets, key_type="rsa-2048", **TWO_STEP)["pending"]
     return lambda **who: place.rig.run(state="absent", targets=targets, **who)
-
-
-def for_another_signer(place: LimitedRig) -> Run:
-    options: dict[str, Any] = {"signer_name": APP_SERVING, "wait_timeout": 2}
-    return lambda **who: place.rig.run(**options, **who)
 
 
 def ephemeral_ca(place: LimitedRig) -> Run:
@@ -373,13 +376,8 @@ UNSEEN = re.compile(
 
 @pytest.fixture
 def place(fleet: Fleet) -> Iterator[LimitedRig]:
-    onprem = fleet["onprem"]
-    user = f"limited-{uuid.uuid4().hex[:8]}"
     with contextlib.ExitStack() as stack:
-        rig = stack.enter_context(contextlib.closing(CsrRig(onprem)))
-        probed = stack.enter_context(contextlib.closing(ProbeRig(onprem)))
-        bundled = stack.enter_context(contextlib.closing(bundle_rig.BundleRig(onprem)))
-        yield LimitedRig(rig, probed, bundled, user, str(onprem.kubeconfig_for(user)))
+        yield LimitedRig(fleet["onprem"], stack)
 
 
 def key_of(grant: Grant) -> tuple[str, str, str]:
@@ -392,7 +390,7 @@ def roles_for(name: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_role_is_enough(place: LimitedRig, role: str) -> None:
-    place.rig.grant(place.user, *roles_for(role))
+    place.grant(*roles_for(role))
     for scenario in SCENARIOS[role]:
         result = scenario(place)(kubeconfig=place.kubeconfig)
         assert not result.get("failed") or scenario in UNSERVED, (scenario.__name__, result)
@@ -408,9 +406,7 @@ def test_no_verb_of_the_role_is_superfluous(place: LimitedRig, grant: Grant) -> 
     others = roles_for(grant.role)[1:]
     key = key_of(grant)
     # The same verb must not come from another role or another rule.
-    place.rig.grant(
-        place.user, grant.taken_from(ROLES[grant.role]), *(without_grant(role, grant) for role in others)
-    )
+    place.grant(grant.taken_from(ROLES[grant.role]), *(without_grant(role, grant) for role in others))
     run = MISSED_IN.get(key, SCENARIOS[grant.role][0])(place)
     result = run(kubeconfig=place.kubeconfig)
     if key in SAYS or (grant.is_optional and key not in NEEDED):
@@ -419,6 +415,6 @@ def test_no_verb_of_the_role_is_superfluous(place: LimitedRig, grant: Grant) -> 
         return
     assert_one_line(result, "missing-permissions", grant.verb, grant.resource)
     assert (result["changed"], place.writes()) == (False, [])
-    place.rig.grant(place.user, rule_in(result))
+    place.grant(rule_in(result))
     again = run(kubeconfig=place.kubeconfig)
     assert f"{grant.verb} {grant.resource}" not in again.get("msg", ""), again

@@ -19,13 +19,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.au
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import bundle_repairs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import admission_call
 
+from tests.support import rbac
 from tests.support.audit_rig import DAY, NOW, as_pair, leaf
 from tests.support.authority import authority
 from tests.support.bundle_rig import JSON_PATCH, pem
 from tests.support.clusters import pki
-from tests.support.csr_rig import role_in
 from tests.support.https_webhook import allow, convert
-from tests.support.limited_user import RBAC
 from tests.support.probe_rig import API_SERVICES, DEFINITIONS, HOOKS
 from tests.support.repair_rig import ISTIO_CA, RepairRig, of, states
 from tests.support.rig import encoded
@@ -384,15 +383,7 @@ def test_reissue_needs_the_key_that_is_served(rig: RepairRig) -> None:
 
 def test_the_documented_roles_are_enough(rig: RepairRig) -> None:
     user = f"repairer-{rig.name}"
-    rules = [rule for role in ("audit", "repair") for rule in role_in(RBAC / f"{role}.yaml")["rules"]]
-    group = "rbac.authorization.k8s.io"
-    rig.make(f"/apis/{group}/v1/clusterroles", {"metadata": {"name": user}, "rules": rules})
-    binding = {
-        "metadata": {"name": user},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
-    }
-    rig.make(f"/apis/{group}/v1/clusterrolebindings", binding)
+    rig.made += rbac.grant(rig.cluster, user, rbac.documented("audit"), rbac.documented("repair"))
     name = rig.broken("limited")
     result = rig.repair(kubeconfig=str(rig.cluster.kubeconfig_for(user)))
     assert states(result, name) == [("ca-mismatch", "repaired", "")]

@@ -22,7 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.sn
     OPERATION,
 )
 
-from tests.support import clusters
+from tests.support import clusters, rbac
 from tests.support.clusters import build
 from tests.support.rig import operate
 from tests.support.snapshot_lab import GROUP_CONTENTS, apply_crds, kubectl
@@ -197,11 +197,8 @@ def test_missing_permissions_are_reported_and_the_role_is_enough(cluster: Cluste
     refused = {row["id"]: row for row in result["refused"]}
     assert "unreadable" in refused
     assert any('cannot list resource "deployments"' in text for text in refused["unreadable"]["evidence"])
-    role = str(REPOSITORY / "docs" / "rbac" / "plan.yaml")
-    kubectl(cluster, "apply", "-f", role)
-    kubectl(cluster, "create", "clusterrolebinding", "plans", "--clusterrole=certflow-plan", "--user=plans")
-    kubeconfig = cluster.kubeconfig_for("plans")
-    wait_for(lambda: plan(cluster, "8.1.1", kubeconfig)["installed"]["unreadable"] == {}, seconds=20)
+    rbac.grant(cluster, "plans", rbac.documented("plan"))
+    assert plan(cluster, "8.1.1", cluster.kubeconfig_for("plans"))["installed"]["unreadable"] == {}
 
 
 def content(name: str) -> dict[str, Any]:

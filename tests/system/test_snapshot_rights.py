@@ -24,17 +24,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import upgrade_lease
 
-from tests.support import clusters, leases
+from tests.support import clusters, leases, rbac
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build
 from tests.support.clusters.pins import SNAPSHOT_PROGRAMS
-from tests.support.csr_rig import role_in
 from tests.support.failures import has_failed
-from tests.support.limited_user import RBAC, Grant, grants, without_grant
+from tests.support.rbac import FILES, Grant, documented, grants, without_grant
 from tests.support.rig import operate, written
 from tests.support.snapshot_plans import install
 from tests.support.snapshot_rig import release_server
-from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,13 +41,15 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster
 
 # The ClusterRole, and the Role in kube-system.
-DOCUMENTS = [(RBAC / f"{name}.yaml").read_text() for name in ("upgrade", "upgrade-lease")]
-UPGRADE: tuple[dict[str, Any], ...] = tuple(map(yaml.safe_load, DOCUMENTS))
-PLAN, VERIFY = (role_in(RBAC / f"{name}.yaml") for name in ("plan", "snapshot-verify"))
+FILE_NAMES = ("upgrade", "upgrade-lease")
+UPGRADE = tuple(map(documented, FILE_NAMES))
+PLAN, VERIFY = map(documented, ("plan", "snapshot-verify"))
 # The roles of the webhook's certificate. test_least_rights.py tests their verbs.
-CERTIFICATE = tuple(role_in(RBAC / f"{name}.yaml") for name in ("request", "approve", "bundle", "explain"))
+CERTIFICATE = tuple(map(documented, ("request", "approve", "bundle", "explain")))
 GRANTS = [
-    grant for role, text in zip(UPGRADE, DOCUMENTS, strict=True) for grant in grants(role["kind"], role, text)
+    grant
+    for name, role in zip(FILE_NAMES, UPGRADE, strict=True)
+    for grant in grants(role["kind"], role, (FILES / f"{name}.yaml").read_text())
 ]
 
 
@@ -74,7 +74,7 @@ def old(cluster: Cluster) -> None:
 
 
 # State -> the function that prepares it, and the upgrades that are tried.
-STATES = {"nothing": nothing, "recent": recent, "old": old, "upgraded": recent}
+STATES = {"nothing": nothing, "recent": recent, "old": old}
 WAYS = [("recent", "8.1.0"), ("recent", "8.7.0"), ("nothing", "8.1.0"), ("old", "8.7.0")]
 # Permissions for other upgrades: a driver left that StatefulSet, or group snapshots are stored at old
 # versions.
@@ -108,7 +108,7 @@ class PermissionsRig:
     def tried(self, state: str, release: str, *roles: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Return the result of check mode for a user with these roles, and the writes."""
         cluster, user = self.cluster(state), f"limited-{uuid.uuid4().hex[:8]}"
-        grant(cluster, user, *roles)
+        rbac.grant(cluster, user, *roles)
         result = self.run(state, user, release, check_mode=True)
         return result, written(cluster, user)
 
@@ -118,26 +118,6 @@ class PermissionsRig:
         who = {"kubeconfig": str(self.cluster(state).kubeconfig_for(user))}
         wanted = {"version": release, "accept": ["kubectl"], **self._where, **who, **given}
         return operate(snapshot_controller.OPERATION, wanted, check_mode=check_mode)
-
-
-def grant(cluster: Cluster, user: str, *roles: dict[str, Any]) -> None:
-    """Create the roles under names with the user's name, bound to the user."""
-    api = "rbac.authorization.k8s.io"
-    documents = []
-    for role in roles:
-        metadata = {**role["metadata"], "name": f"{role['metadata']['name']}-{user}"}
-        reference = {"apiGroup": api, "kind": role["kind"], "name": metadata["name"]}
-        subject = {"apiGroup": api, "kind": "User", "name": user}
-        binding = {"metadata": metadata, "roleRef": reference, "subjects": [subject]}
-        documents += [
-            {**role, "metadata": metadata},
-            {"apiVersion": f"{api}/v1", "kind": f"{role['kind']}Binding", **binding},
-        ]
-    lab.kubectl(cluster, "apply", "-f-", stdin="\n---\n".join(map(json.dumps, documents)))
-    kubeconfig = f"--as={user}"
-    wait_for(
-        lambda: "yes" in lab.kubectl(cluster, "auth", "can-i", "list", "deployments.apps", "-A", kubeconfig)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -161,34 +141,6 @@ def test_the_roles_are_enough_for_check_mode(rig: PermissionsRig, state: str, re
     assert [note for note in result["notes"] if not any(one in note for one in known)] == []
 
 
-def test_the_roles_are_enough_for_writes(rig: PermissionsRig) -> None:
-    """The run ends at the first Deployment whose pods must become ready.
-
-    Its Lease has the record of each step.
-    """
-    user = f"writer-{uuid.uuid4().hex[:8]}"
-    cluster = rig.cluster("upgraded")
-    grant(cluster, user, PLAN, VERIFY, *UPGRADE)
-    result = rig.run("upgraded", user, "8.7.0", step_timeout=20, wait_timeout=600, undo=False)
-    assert (result["code"], result["step"]) == ("rollout-failed", "controller-wait"), result
-    assert {one["status"] for one in result["steps"][:-1]} == {"done"}
-    assert {one["id"] for one in result["steps"] if one["changed"]} >= {
-        "crds",
-        "controller-rbac",
-        "controller",
-    }
-    lease = f"{leases.path(upgrade_lease.NAMESPACE)}/{upgrade_lease.NAME}"
-    sent = [line for line in written(cluster, user) if lease in line or line.endswith("/leases")]
-    first, *renewed, last = [line.partition(" ")[0] for line in sent]
-    assert (first, set(renewed), last) == ("create", {"update"}, "delete")
-    assert len(renewed) >= len(result["steps"])  # one write for each record, and those of the thread
-    assert [
-        one
-        for one in leases.leases(cluster, upgrade_lease.NAMESPACE)
-        if one["metadata"]["name"] == upgrade_lease.NAME
-    ] == []
-
-
 def test_without_permissions_the_module_writes_nothing(rig: PermissionsRig) -> None:
     """The plan is refused, because most lists cannot be read. Check mode and a run report the same."""
     cluster, user = rig.cluster("recent"), f"nobody-{uuid.uuid4().hex[:8]}"
@@ -205,7 +157,7 @@ def test_without_permissions_the_module_writes_nothing(rig: PermissionsRig) -> N
 def test_with_only_the_role_of_a_plan_each_missing_permission_is_named(rig: PermissionsRig) -> None:
     """certflow-plan is enough for snapshot_controller_info. An upgrade fails before its first write."""
     cluster, user = rig.cluster("recent"), f"planner-{uuid.uuid4().hex[:8]}"
-    grant(cluster, user, PLAN)
+    rbac.grant(cluster, user, PLAN)
     kubeconfig = str(cluster.kubeconfig_for(user))
     info = snapshot_controller_info.OPERATION
     plan = operate(info, {"version": "8.7.0", "accept": ["kubectl"], "kubeconfig": kubeconfig})
@@ -254,7 +206,7 @@ def test_the_roles_hold_what_the_roles_of_each_release_permit() -> None:
 
 def test_the_identity_cannot_make_itself_a_cluster_administrator(rig: PermissionsRig) -> None:
     cluster, user = rig.cluster("recent"), f"climber-{uuid.uuid4().hex[:8]}"
-    grant(cluster, user, PLAN, VERIFY, *UPGRADE, *CERTIFICATE)
+    rbac.grant(cluster, user, PLAN, VERIFY, *UPGRADE, *CERTIFICATE)
     subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
     binding = {
@@ -334,3 +286,31 @@ def test_a_missing_permission_is_reported_before_the_first_write(rig: Permission
     words = (missing.verb, "must not", "attempting to grant", "permits more than this identity may do")
     assert any(text in causes for text in words), causes
     assert all(one["remedy"] for one in result["problems"]), result["problems"]
+
+
+def test_the_roles_are_enough_for_writes(rig: PermissionsRig) -> None:
+    """The run ends at the first Deployment whose pods must become ready. Its Lease has the record of each step.
+
+    This is the last test, because it upgrades the cluster of the others.
+    """
+    user = f"writer-{uuid.uuid4().hex[:8]}"
+    cluster = rig.cluster("recent")
+    rbac.grant(cluster, user, PLAN, VERIFY, *UPGRADE)
+    result = rig.run("recent", user, "8.7.0", step_timeout=20, wait_timeout=600, undo=False)
+    assert (result["code"], result["step"]) == ("rollout-failed", "controller-wait"), result
+    assert {one["status"] for one in result["steps"][:-1]} == {"done"}
+    assert {one["id"] for one in result["steps"] if one["changed"]} >= {
+        "crds",
+        "controller-rbac",
+        "controller",
+    }
+    lease = f"{leases.path(upgrade_lease.NAMESPACE)}/{upgrade_lease.NAME}"
+    sent = [line for line in written(cluster, user) if lease in line or line.endswith("/leases")]
+    first, *renewed, last = [line.partition(" ")[0] for line in sent]
+    assert (first, set(renewed), last) == ("create", {"update"}, "delete")
+    assert len(renewed) >= len(result["steps"])  # one write for each record, and those of the thread
+    assert [
+        one
+        for one in leases.leases(cluster, upgrade_lease.NAMESPACE)
+        if one["metadata"]["name"] == upgrade_lease.NAME
+    ] == []

@@ -18,6 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.erro
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import waits
 
+from tests.support import rbac
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from tests.support.clusters import Cluster
 
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
 NAME = "hook"
 
 
@@ -69,15 +69,8 @@ def test_the_permission_to_list_events_is_optional(cluster: Cluster, namespace: 
         {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": ["get", "list"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
     ]
-    path = f"{RBAC}/namespaces/{namespace}"
-    cluster.api("POST", f"{path}/roles", {"metadata": {"name": user}, "rules": rules})
-    api = "rbac.authorization.k8s.io"
-    binding = {
-        "metadata": {"name": user},
-        "roleRef": {"apiGroup": api, "kind": "Role", "name": user},
-        "subjects": [{"apiGroup": api, "kind": "User", "name": user}],
-    }
-    cluster.api("POST", f"{path}/rolebindings", binding)
+    role = {"kind": "Role", "metadata": {"name": "limited", "namespace": namespace}, "rules": rules}
+    rbac.grant(cluster, user, role)
     error = _failure(cluster.kubeconfig_for(user), namespace)
     (found,) = error.values["replica_sets"]
     assert (found["reason"], found["events"]) == ("FailedCreate", [])

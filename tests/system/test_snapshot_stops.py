@@ -27,7 +27,7 @@ import pytest
 import yaml
 from ansible.release import __version__ as ansible_version
 
-from tests.support import leases, playbook, snapshot_kept, snapshot_lab, snapshot_pods
+from tests.support import leases, playbook, rbac, snapshot_kept, snapshot_lab, snapshot_pods
 from tests.support.clusters import AdminApiError, build
 from tests.support.snapshot_rig import release_server
 from tests.support.waiting import wait_for
@@ -482,7 +482,6 @@ def test_a_cluster_in_progress_is_never_left_between_two_releases(rig: StopRig, 
 ACCOUNT = "stops"
 ACCOUNTS = "/api/v1/namespaces/kube-system/serviceaccounts"
 SECRETS = "/api/v1/namespaces/kube-system/secrets"
-BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 PLUGIN = """
 import json, pathlib, sys, time
 place = pathlib.Path(sys.argv[1])
@@ -506,9 +505,7 @@ class Login:
         place.mkdir()
         (place / "plugin.py").write_text(PLUGIN)
         cluster.api("POST", ACCOUNTS, {"metadata": {"name": ACCOUNT}})
-        subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": "kube-system"}
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
-        cluster.api("POST", BINDINGS, {"metadata": {"name": ACCOUNT}, "roleRef": role, "subjects": [subject]})
+        self._binding = rbac.make_administrator(cluster, ACCOUNT, "kube-system")
         self.issue("first")
         content = yaml.safe_load(cluster.kubeconfig.read_text())
         plugin = {
@@ -540,7 +537,7 @@ class Login:
         return self.calls() > calls
 
     def close(self) -> None:
-        for path in (f"{BINDINGS}/{ACCOUNT}", f"{ACCOUNTS}/{ACCOUNT}", f"{SECRETS}/{ACCOUNT}-second"):
+        for path in (self._binding, f"{ACCOUNTS}/{ACCOUNT}", f"{SECRETS}/{ACCOUNT}-second"):
             with contextlib.suppress(AdminApiError):
                 self.cluster.api("DELETE", path)
 

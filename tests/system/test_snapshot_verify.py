@@ -37,7 +37,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import planning, verify_release
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.release_checks import LABEL, UNTIL
 
-from tests.support import clusters
+from tests.support import clusters, rbac
 from tests.support import snapshot_lab as lab
 from tests.support.accepted import accepting
 from tests.support.clusters import build
@@ -188,13 +188,9 @@ def test_a_working_release_passes_with_the_permissions_of_the_roles(cluster: Clu
 
     The module also reads what is installed, so it needs certflow-plan too.
     """
-    for name in ("snapshot-verify", "plan"):
-        lab.kubectl(cluster, "apply", "-f", str(REPOSITORY / "docs" / "rbac" / f"{name}.yaml"))
     bound = {"prover": ("snapshot-verify",), "verifier": ("snapshot-verify", "plan")}
-    for user, roles in bound.items():
-        for role in roles:
-            binding = (f"{user}-{role}", f"--clusterrole=certflow-{role}", f"--user={user}")
-            lab.kubectl(cluster, "create", "clusterrolebinding", *binding)
+    for user, names in bound.items():
+        rbac.grant(cluster, user, *map(rbac.documented, names))
     prover, verifier = (str(cluster.kubeconfig_for(user)) for user in bound)
     assert list(steps) == WHAT
     assert steps["verify-webhook"].parameters()["check"] == "second-default-class"

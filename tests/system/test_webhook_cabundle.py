@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_patch
 
+from tests.support import rbac
 from tests.support.bundle_rig import (
     API_SERVICE,
     DAMAGED,
@@ -374,29 +375,10 @@ def test_accept_is_needed_only_for_a_change(rig: BundleRig) -> None:
 def grant(rig: BundleRig, *rules: tuple[list[str], list[str]]) -> Any:
     """Return a kubeconfig of a new user with these verbs on webhook configurations of these names."""
     user = f"limited-{uuid.uuid4().hex[:8]}"
-    rbac = "/apis/rbac.authorization.k8s.io/v1"
-    role = {
-        "metadata": {"name": user},
-        "rules": [
-            {
-                "apiGroups": ["admissionregistration.k8s.io"],
-                "resources": ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"],
-                "verbs": verbs,
-                "resourceNames": names,
-            }
-            for verbs, names in rules
-        ],
-    }
-    rig.cluster.api("POST", f"{rbac}/clusterroles", role)
-    rig.made.append(f"{rbac}/clusterroles/{user}")
-    group = "rbac.authorization.k8s.io"
-    binding = {
-        "metadata": {"name": user},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
-    }
-    rig.cluster.api("POST", f"{rbac}/clusterrolebindings", binding)
-    rig.made.append(f"{rbac}/clusterrolebindings/{user}")
+    kinds = ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"]
+    shared = {"apiGroups": ["admissionregistration.k8s.io"], "resources": kinds}
+    role = rbac.cluster_role(*({**shared, "verbs": verbs, "resourceNames": names} for verbs, names in rules))
+    rig.made += rbac.grant(rig.cluster, user, role)
     return rig.cluster.kubeconfig_for(user)
 
 

@@ -13,24 +13,20 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_probe import OPERATION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_failures
 
-from tests.support import node_webhook
+from tests.support import node_webhook, rbac
 from tests.support.clusters import AdminApiError, pki
 from tests.support.node_webhook import NodeWebhook
 from tests.support.rig import operate
 from tests.support.waiting import wait_for
-from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support.clusters import Cluster
-
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +44,7 @@ def webhook(node: Cluster, ca: pki.KeyPair) -> Iterator[NodeWebhook]:
 def kubeconfig(node: Cluster) -> Path:
     """A kubeconfig of a user with only the documented role."""
     user = f"prober-{uuid.uuid4().hex[:8]}"
-    role = yaml.safe_load((REPOSITORY / "docs" / "rbac" / "prove.yaml").read_text())
-    node.api("POST", f"{RBAC}/clusterroles", {"metadata": {"name": user}, "rules": role["rules"]})
-    group = "rbac.authorization.k8s.io"
-    binding = {
-        "metadata": {"name": user},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
-    }
-    node.api("POST", f"{RBAC}/clusterrolebindings", binding)
+    rbac.grant(node, user, rbac.documented("prove"))
     return node.kubeconfig_for(user)
 
 

@@ -28,7 +28,7 @@ def requests(
 
     `since` (with a time zone) is compared with the time at which the server received the request.
     """
-    return [event for event in _events(log) if _wanted(event, since, user)]
+    return [event for event in _events(log, user or "") if _wanted(event, since, user)]
 
 
 def received(event: dict[str, Any]) -> datetime.datetime:
@@ -44,7 +44,17 @@ def _wanted(event: dict[str, Any], since: datetime.datetime | None, user: str | 
     )
 
 
-def _events(log: Path) -> list[dict[str, Any]]:
-    """Return all complete lines. The server may be writing the last one."""
-    whole, _newline, _rest = log.read_text().rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
+def _events(log: Path, text: str) -> list[dict[str, Any]]:
+    """Return the complete lines that contain a text. The server may be writing the last one.
+
+    Only these lines are parsed, because the log of a long session has a hundred thousand.
+    """
+    whole, _newline, _rest = log.read_bytes().rpartition(b"\n")
+    return [json.loads(line) for line in whole.split(b"\n") if line and text.encode() in line]
+
+
+def contains(log: Path, text: str, start: int) -> bool:
+    """Return True if the log contains a text at or after this position, or anywhere if the log was rotated."""
+    with log.open("rb") as file:
+        file.seek(start if log.stat().st_size >= start else 0)
+        return text.encode() in file.read()

@@ -172,8 +172,9 @@ class Cluster:
         Once the log has its line, it also has the earlier ones.
         """
         mark = f"/version?mark={uuid.uuid4()}"
+        start = self.audit_log.stat().st_size
         self.api("GET", mark)
-        self._wait_for("the audit log", lambda: mark in self.audit_log.read_text())
+        self._wait_for("the audit log", lambda: audit.contains(self.audit_log, mark, start))
         return [
             event
             for event in audit.requests(self.audit_log, since=since, user=user)

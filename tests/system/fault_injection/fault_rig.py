@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tests.support import rbac
 from tests.support.clusters import AdminApiError
 from tests.system.fault_injection.proxy import Proxy
 from tests.system.fault_injection.secret_server import SecretServer
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from tests.system.fault_injection.flows import OperationCall
 
 MANAGER = "kube-controller-manager"
-BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 
 
 class FaultRig:
@@ -78,7 +78,7 @@ class FaultRig:
         self._kubelet.join()
         self.proxy.close()
         self._served.close()
-        for path in (f"{BINDINGS}/{self.namespace}", f"/api/v1/namespaces/{self.namespace}"):
+        for path in (self._binding, f"/api/v1/namespaces/{self.namespace}"):
             self.cluster.api("DELETE", path)
 
     def _keep_manager(self) -> None:
@@ -88,10 +88,7 @@ class FaultRig:
                 self.cluster.start(MANAGER)
 
     def _service_account(self) -> Path:
-        subject = {"kind": "ServiceAccount", "name": "cases", "namespace": self.namespace}
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
-        binding = {"metadata": {"name": self.namespace}, "roleRef": role, "subjects": [subject]}
-        self.cluster.api("POST", BINDINGS, binding)
+        self._binding = rbac.make_administrator(self.cluster, "cases", self.namespace)
         return self.cluster.token_kubeconfig("cases", self.namespace, seconds=86400)
 
     def _pair(self, server_name: str) -> dict[str, str]:

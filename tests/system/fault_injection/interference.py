@@ -18,17 +18,16 @@ from cryptography.x509.oid import NameOID
 
 from tests.support import authority
 from tests.support.clusters import pki
-from tests.support.csr_rig import CSRS, HOOKS, role_in
+from tests.support.csr_rig import CSRS, HOOKS
+from tests.support.rbac import documented
 from tests.system.fault_injection import signer_answers
 from tests.system.fault_injection.signer_rig import APPROVED, RequestPoint
-from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.system.fault_injection.signer_rig import InUse, SignerRig
 
-RBAC = REPOSITORY / "docs" / "rbac"
 MERGE = "application/merge-patch+json"
 BEFORE_APPROVAL = RequestPoint("before", r"PUT .*/approval$")
 BEFORE_SECRET = RequestPoint("before", r"PATCH .*/secrets/hook-tls$")
@@ -151,7 +150,7 @@ def _another_task(signer_rig: SignerRig) -> None:
 
 def _same_task(signer_rig: SignerRig) -> None:
     """Run the same task as a user without permission for Leases, so that the Lease does not stop it."""
-    roles = [role_in(RBAC / f"{name}.yaml") for name in ("request", "approve", "bundle")]
+    roles = [documented(name) for name in ("request", "approve", "bundle")]
     for role in roles:
         role["rules"] = [rule for rule in role["rules"] if rule["resources"] != ["leases"]]
     roles[1]["rules"].append(
