@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_shapes, redaction
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_specs, redaction
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import failed_result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError, as_error
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import audit_report
@@ -55,7 +55,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
 def _validated(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the options with their defaults. Raises CertflowError, which quotes no value."""
-    fault = argument_shapes.find_fault(audit_report.SPEC, arguments)
+    fault = argument_specs.find_fault(audit_report.SPEC, arguments)
     if fault:
         raise CertflowError(fault)
     validation = ArgumentSpecValidator(audit_report.SPEC).validate(arguments)

@@ -72,7 +72,6 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
     durations,
     fleet_operations,
     fleet_run,
-    host_patterns,
     outcomes,
     read_run,
     run_report,
@@ -129,7 +128,7 @@ def _planned(variables: Mapping[str, Any]) -> list[str]:
     if run is None:
         return ["localhost"]
     run_report.write_at_exit(run)  # The main process, which asks for the hosts of a play, ends after the run.
-    return [host_patterns.exactly(host) for host in run.hosts]
+    return [check_hosts.exactly(host) for host in run.hosts]
 
 
 def _serial(variables: Mapping[str, Any]) -> list[int]:
@@ -144,7 +143,7 @@ def _reported(variables: Mapping[str, Any]) -> str:
     of_run = {**variables, fleet_run.VARIABLE: run.to_data()}
     rows = run_steps.outcomes_of(of_run)
     bad = [host for host, row in rows.items() if outcomes.is_failure(row)]
-    return ",".join(map(host_patterns.exactly, bad or run.hosts[:1]))
+    return ",".join(map(check_hosts.exactly, bad or run.hosts[:1]))
 
 
 def _stage(variables: Mapping[str, Any]) -> dict[str, Any]:

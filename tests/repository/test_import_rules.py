@@ -80,7 +80,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "gather",
     ),
     "module_utils/_snapshot": (
-        "errors labels kinds",
+        "errors kinds",
         "release",
         "installed",
         "context",

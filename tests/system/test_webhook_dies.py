@@ -34,7 +34,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     fetch_objects,
     parse_objects,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import ORPHAN_LABEL
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import ORPHAN_LABEL
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
     plan_changes,
     planner,

@@ -16,7 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks 
     check_row,
     check_table,
     control_plane_requests,
-    removed_webhooks,
+    webhook_settings,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts import cluster_data
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import PERMISSIONS
@@ -66,7 +66,7 @@ def checks() -> str:
         removed="".join(
             f"| {row.project} | {row.release} | {', '.join(f'`{name}`' for name in row.webhooks)} | `{row.service}` "
             f"| {_linked(row.source)} |\n"
-            for row in removed_webhooks.REMOVED_WEBHOOKS
+            for row in webhook_settings.REMOVED_WEBHOOKS
         ),
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import argument_shapes, redaction
+from . import argument_specs, redaction
 from .operation import Operation, execute
 
 
@@ -20,7 +20,7 @@ class _Module(AnsibleModule):  # type: ignore[misc]
 
     def fail_json(self, msg: str, **values: Any) -> None:
         if "code" not in values:  # of the validation, not of the operation
-            msg = argument_shapes.find_fault(self.argument_spec, self.params) or msg
+            msg = argument_specs.find_fault(self.argument_spec, self.params) or msg
         super().fail_json(msg, **values)
 
 

@@ -27,8 +27,7 @@ from .._kube.errors import AnswerTooLarge, TimedOut
 from .._kube.transport import ReadLimits, dial, tls_class
 from .._paths import expand
 from . import source_auth
-from .errors import SourceError
-from .source_auth import SourceAuth
+from .source_auth import SourceAuth, SourceError
 
 # The time-out to connect, and of each read.
 SECONDS = 30.0

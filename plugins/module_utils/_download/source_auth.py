@@ -22,9 +22,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .._errors import CertflowError
 from .._paths import expand
 from .._x509.pem_text import has_private_key
-from .errors import SourceError
+
+
+class SourceError(CertflowError):
+    """The manifests of a release do not exist, cannot be fetched, or do not equal their sums."""
+
+    code = "source-unusable"
+
 
 OPTION = "source_auth"
 # RFC 9110, section 5.6.2 (token).

@@ -3,13 +3,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Table of the kinds of objects that an upgrade applies or deletes, with their paths. Pure."""
+"""The programs of external-snapshotter, the labels of their pods, and the kinds of objects that an upgrade writes. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+# The name of upstream's Deployment, ServiceAccount and image of the controller.
+CONTROLLER_NAME = "snapshot-controller"
+CONTROLLER, VALIDATION, CONVERSION, SIDECAR = "controller", "validation", "conversion", "csi-snapshotter"
+# A label of pods. It tells the pods of a release from older ones while both run under one Service.
+RELEASE_LABEL = "app.kubernetes.io/version"
+# A label of a webhook's pods. It tells the pods with another port of the same release apart.
+PORT_LABEL = "certflow.kubernetes/port"
+# A label of pods and ReplicaSets without their Deployment. Its value is the Deployment's name.
+ORPHAN_LABEL = "certflow.kubernetes/detached"
 
 
 @dataclass(frozen=True)

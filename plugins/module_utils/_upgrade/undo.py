@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .._snapshot.context.upgrade_context import Undo, UpgradeContext, UpgradeOptions
-from .._snapshot.kinds import Reference
-from .._snapshot.labels import CONVERSION, VALIDATION
+from .._snapshot.kinds import CONVERSION, VALIDATION, Reference
 from .._snapshot.plan.planner import Hop
 from .step_runner import StepRecord
 

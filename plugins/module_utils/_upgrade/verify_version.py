@@ -21,8 +21,7 @@ from .._kube.errors import ApiError
 from .._kube.lease_state import read_lease
 from .._snapshot.installed.pod_specs import program_of
 from .._snapshot.installed.state import LEASE
-from .._snapshot.kinds import KINDS, Reference
-from .._snapshot.labels import CONTROLLER
+from .._snapshot.kinds import CONTROLLER, KINDS, Reference
 from .._snapshot.release import flags
 from .._snapshot.release.release_table import Version, parse, text
 from .release_checks import FAILED, OK, UNPROVEN, CheckResult

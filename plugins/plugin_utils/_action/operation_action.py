@@ -27,11 +27,7 @@ from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import filter_loader, test_loader
 from ansible.utils.display import Display
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import (
-    argument_shapes,
-    argument_specs,
-    redaction,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_specs, redaction
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
     Operation,
     execute,
@@ -182,7 +178,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
     def _run(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, variables)
         arguments = self._arguments()
-        fault = argument_shapes.find_fault(self.operation.argument_spec, arguments)
+        fault = argument_specs.find_fault(self.operation.argument_spec, arguments)
         if fault:
             # Without the arguments, because no value in them is known to be secret yet.
             return {**result, "failed": True, "changed": False, "msg": fault, "code": "invalid-input"}

@@ -3,20 +3,43 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What the user gave to a run of a playbook, and the check that its hosts name their clusters. Pure."""
+"""What the user gave to a run of a playbook, its host patterns, and the check that its hosts name their clusters. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import some
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import some, visible
 
 from .._variables import check_variables
 from .._variables.specs import Spec
 from .._variables.values import UNREADABLE, is_blank
-from . import fleet_operations, host_patterns
+from . import fleet_operations
+
+#: Characters that have a meaning in a pattern.
+SPECIAL = frozenset(",:&!~[]*? ()")
+
+
+def exactly(host: str) -> str:
+    """Return a pattern for one host. A special character in its name becomes the wildcard for one character."""
+    return "".join("?" if character in SPECIAL else character for character in host)
+
+
+def ambiguity_problems(patterns: Iterable[str], groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield a line for each name in a pattern that is the name of a host and of a group. Ansible takes it for the host.
+
+    groups: group -> its hosts. The group all has each host.
+    """
+    names = {name.lstrip("&!") for pattern in patterns for name in re.split(r"[,:\[]", pattern)}
+    for name in sorted(names & groups.keys() & set(groups.get("all", ()))):
+        yield (
+            f"{visible(name)} is the name of a host and of a group, so a pattern with this name leaves out the hosts of the group."
+            " Rename the host or the group."
+        )
+
 
 #: The file that the first line of a run without an inventory names.
 INVENTORY_FILE = (
@@ -73,7 +96,7 @@ def pattern_problems(run: RunInput, patterns: Sequence[str] = ()) -> list[str]:
         return [
             "certflow_hosts is empty. Give a host pattern, or leave the variable out to use the group clusters."
         ]
-    ambiguous = [*host_patterns.ambiguity_problems([str(run.pattern), run.limit, *patterns], run.groups)]
+    ambiguous = [*ambiguity_problems([str(run.pattern), run.limit, *patterns], run.groups)]
     if ambiguous:
         return ambiguous
     if not run.hosts:

@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.opera
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
-from .._report import report_files, report_model, report_schema, report_text, run_statuses, writer
+from .._report import report_files, report_model, report_schema, report_text, run_statuses
 from .._variables.values import parsed
 from . import plan
 from .fleet_run import FleetRun
@@ -112,7 +112,7 @@ def read_plan(value: Any, role: str) -> RunPlan:
 
 def write(run: FleetRun, outcomes_by_host: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the report, which other users may read. Raises CertflowError."""
-    writer.write(run.report, report_text.dump(build(run, outcomes_by_host)), writer.READABLE)
+    report_files.write(run.report, report_text.dump(build(run, outcomes_by_host)), report_files.READABLE)
 
 
 def write_if_due(run: FleetRun) -> None:

@@ -32,7 +32,6 @@ from . import (
     report_model,
     report_schema,
     report_text,
-    writer,
 )
 from .report_text import Report
 
@@ -141,7 +140,7 @@ def _deliver(
             continue
         try:
             text = RENDERERS[form](report, parameters["fail_on"])
-            writer.write(place, text, mode or report_files.mode_of(path), is_exact=bool(mode))
+            report_files.write(place, text, mode or report_files.mode_of(path), is_exact=bool(mode))
             done.lines.append(f"written: {place}")
         except Exception as error:  # a defect in one format must not lose the other files
             row["changed"] = False

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Find, check and read the files of reports on the controller."""
+"""Find, check, read and write the files of reports on the controller."""
 
 from __future__ import annotations
 
@@ -13,16 +13,38 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
 
-from . import report_schema, report_text, writer
+from . import report_schema, report_text
 from .report_text import Report
+
+#: node_exporter runs as a user of its own, and must read the file.
+READABLE = 0o644
+PRIVATE = 0o600
+
+
+def write(path: str, text: str, mode: int = PRIVATE, **options: bool) -> None:
+    """Write a file whole, with the options of ``_paths.write``. Raises CertflowError. The old file is then unchanged."""
+    try:
+        _paths.write(path, text.encode("utf-8", "backslashreplace"), mode, **options)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: str, error: OSError) -> CertflowError:
+    """Return the error of a report that cannot be written."""
+    return CertflowError(
+        f"the report {path} cannot be written: {error.strerror}",
+        code="report-not-written",
+        remedy="Set a path in a folder that only you may write to. If the disk is full, free space",
+    )
+
 
 # Suffix of a file -> its format and its mode. node_exporter reads the metrics as another user.
 FORMATS: dict[str, tuple[str, int]] = {
-    ".html": ("html", writer.PRIVATE),
-    ".json": ("json", writer.PRIVATE),
-    ".md": ("markdown", writer.PRIVATE),
-    ".prom": ("prometheus", writer.READABLE),
-    ".xml": ("junit", writer.PRIVATE),
+    ".html": ("html", PRIVATE),
+    ".json": ("json", PRIVATE),
+    ".md": ("markdown", PRIVATE),
+    ".prom": ("prometheus", READABLE),
+    ".xml": ("junit", PRIVATE),
 }
 MOST_BYTES = report_text.MOST_BYTES
 _SUFFIXES = ", ".join(FORMATS)
@@ -51,7 +73,7 @@ def resolve(path: str) -> str:
     try:
         return _paths.resolve(_paths.expand(path))
     except OSError as error:
-        raise writer.unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def check_destination(path: str) -> None:
@@ -59,7 +81,7 @@ def check_destination(path: str) -> None:
     place = resolve(path)
     format_of(place)
     # The mode of a folder does not tell that its disk is full or read-only.
-    writer.write(place, "\n", is_trial=True)
+    write(place, "\n", is_trial=True)
 
 
 def read_audit(path: str) -> Report:

@@ -9,14 +9,7 @@ from __future__ import annotations
 
 from ..facts import cluster_data as data
 from ..facts.finding import ERROR, INFO, WARNING
-from . import (
-    admission_checks,
-    call_checks,
-    cluster_checks,
-    definition_checks,
-    removed_webhooks,
-    webhook_settings,
-)
+from . import admission_checks, call_checks, cluster_checks, webhook_settings
 from .check_row import API, CLUSTER, CONVERSION, GOOD_PRACTICES, REACH, REQUEST, SCOPE, Check
 
 #: The check of everything that could not be read.
@@ -150,7 +143,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "failurePolicy Fail the API server then refuses the requests that it matches.",
         "If the program already has such a release, delete the webhook configuration. Otherwise upgrade the program first.",
         "rook/rook#14116",
-        removed_webhooks.check_removed_webhooks,
+        webhook_settings.check_removed_webhooks,
     ),
     Check(
         "conversion-dead",
@@ -175,7 +168,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "Write each object again in the storage version, then remove the old version from status.storedVersions. See the guide of the "
         "program for a storage migration.",
         "kubernetes-csi/external-snapshotter#718; kubernetes-csi/external-snapshotter#1307",
-        definition_checks.check_definitions,
+        webhook_settings.check_definitions,
     ),
     Check(
         "crd-not-ready",
@@ -186,7 +179,7 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "The API server does not serve the resource, does not prune unknown fields, or cannot delete the definition.",
         "Read the condition in the evidence. Correct the names or the schema, or remove what keeps the last objects.",
         "https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/",
-        definition_checks.check_definitions,
+        webhook_settings.check_definitions,
     ),
     Check(
         "apiservice-down",

@@ -3,16 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The checks of the settings of admission webhooks: rules, selectors, timeouts, policies. Pure."""
+"""The checks of what a manifest sets: rules, selectors, timeouts, policies, versions of definitions, webhooks of removed projects. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
+from ..._text import matches
 from ..facts.cluster_data import CallPoint, ClusterData, DefinitionState, Object
-from ..facts.finding import FAIL, INFO, PASS, SKIP, WARNING, AuditFinding
+from ..facts.finding import FAIL, INFO, LIKELY, PASS, SKIP, WARNING, AuditFinding
 from .admission_checks import admission_points, passed, seconds_of
 from .control_plane_requests import REQUESTS, ControlPlaneRequest, find_matches
 
@@ -180,3 +182,107 @@ def _exact(_data: ClusterData, point: CallPoint, coverage: _Coverage) -> Iterato
         return
     words = f"{point.object} has matchPolicy Exact, and requests in other versions of the API pass it by"
     yield AuditFinding("exact-match", FAIL, point.object, words, lines[:MOST_LINES])
+
+
+#: A new CustomResourceDefinition is established within seconds, and a deleted one waits for its objects.
+SETTLING = timedelta(minutes=1)
+DELETING = timedelta(hours=1)
+#: Condition -> the status of a healthy CustomResourceDefinition. A condition that does not exist counts as healthy.
+HEALTHY = {"Established": "True", "NamesAccepted": "True", "NonStructuralSchema": "False"}
+
+
+def check_definitions(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the findings of each CustomResourceDefinition."""
+    for definition in data.definitions:
+        yield _stored(definition)
+        yield _state(data, definition)
+
+
+def _stored(definition: DefinitionState) -> AuditFinding:
+    check, name = "stored-versions", definition.object.name
+    unserved = [version for version in definition.stored if version not in definition.served]
+    lines = (
+        f"status.storedVersions: {', '.join(definition.stored)}",
+        f"served: {', '.join(definition.served)}",
+    )
+    if unserved:
+        words = f"Objects of {name} may be stored in {', '.join(unserved)}, which is not served"
+        return AuditFinding(check, FAIL, definition.object, words, lines, severity=WARNING)
+    if definition.has_webhook and len(definition.stored) > 1:
+        words = f"Objects of {name} may be stored in {len(definition.stored)} versions, which the conversion webhook must convert"
+        return AuditFinding(check, FAIL, definition.object, words, lines, severity=INFO)
+    return AuditFinding(check, PASS, definition.object)
+
+
+def _state(data: ClusterData, definition: DefinitionState) -> AuditFinding:
+    check, name = "crd-not-ready", definition.object.name
+    if definition.deleted and data.now - definition.deleted > DELETING:
+        _status, reason = definition.conditions.get("Terminating", ("", ""))
+        words = f"The CustomResourceDefinition {name} has been deleted for more than an hour and still exists"
+        return AuditFinding(check, FAIL, definition.object, words, (reason,) if reason else ())
+    is_new = definition.created is not None and data.now - definition.created < SETTLING
+    wrong = [
+        f"{kind} is {status}: {reason}"
+        for kind, (status, reason) in definition.conditions.items()
+        if HEALTHY.get(kind, status) != status and not (is_new and kind == "Established")
+    ]
+    if wrong and not definition.deleted:
+        words = f"The API server does not accept the CustomResourceDefinition {name} completely"
+        return AuditFinding(check, FAIL, definition.object, words, tuple(wrong))
+    return AuditFinding(check, PASS, definition.object)
+
+
+@dataclass(frozen=True)
+class RemovedWebhook:
+    """Admission webhooks that a project removed."""
+
+    project: str
+    #: The first release without them.
+    release: str
+    #: Patterns with the wildcard "*". The name of such a webhook matches one of them.
+    webhooks: tuple[str, ...]
+    #: The pattern of the name of the Service that they call.
+    service: str
+    #: Addresses, or issues as OWNER/REPOSITORY#NUMBER, separated by "; ".
+    source: str
+
+
+#: At most ten rows, each with a document or a change of the project.
+REMOVED_WEBHOOKS = (
+    RemovedWebhook("external-snapshotter", "8.2", ("*snapshot.storage.k8s.io",), "*snapshot-validation*",
+                   "kubernetes-csi/external-snapshotter#1181; kubernetes-csi/external-snapshotter#1186"),
+    RemovedWebhook("Gateway API", "1.1", ("validate.gateway.networking.k8s.io",), "gateway-api-admission-server",
+                   "kubernetes-sigs/gateway-api#2595; kubernetes-sigs/gateway-api#2319"),
+    RemovedWebhook("Karpenter", "1.0", ("validation.webhook.*karpenter.*", "defaulting.webhook.*karpenter.*"), "*karpenter*",
+                   "kubernetes-sigs/karpenter#1403; aws/karpenter-provider-aws#7757"),
+    RemovedWebhook("Rook", "1.13", ("*-wh-rook-ceph-admission-controller-*.rook.io",), "rook-ceph-admission-controller",
+                   "rook/rook#13261; rook/rook#14116"),
+    RemovedWebhook("CSI-Addons", "0.8", ("v*.kb.io",), "csi-addons-webhook-service", "csi-addons/kubernetes-csi-addons#459"),
+    RemovedWebhook("Knative Serving", "1.11", ("*webhook.domainmapping.serving.knative.dev",), "domainmapping-webhook",
+                   "knative/serving#14082; knative/serving#15247"),
+)  # fmt: skip
+
+
+def check_removed_webhooks(
+    data: ClusterData, rows: Sequence[RemovedWebhook] = REMOVED_WEBHOOKS
+) -> Iterator[AuditFinding]:
+    """Yield a finding for each admission webhook. It fails if newer releases of the project do not have the webhook."""
+    for point in admission_points(data):
+        row = next((row for row in rows if _is_of(row, point)), None)
+        if row is None or _numbers(point.release) >= _numbers(row.release):
+            yield AuditFinding("webhook-obsolete", PASS, point.object)
+            continue
+        cause = f"{row.project} {row.release} and newer releases do not have {point.object}"
+        line = f"release by its label: {point.release or 'not known'}"
+        yield AuditFinding("webhook-obsolete", FAIL, point.object, cause, (line,), certainty=LIKELY)
+
+
+def _is_of(row: RemovedWebhook, point: CallPoint) -> bool:
+    """Return True if both names fit, because another project may use one of them."""
+    _namespace, service = point.config.service or ("", "")
+    name = point.config.webhook
+    return matches(service, row.service) and any(matches(name, pattern) for pattern in row.webhooks)
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(number[:9]) for number in re.findall(r"[0-9]+", release)[:2])

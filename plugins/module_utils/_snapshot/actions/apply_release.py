@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..context.upgrade_context import UpgradeContext
-from ..kinds import Reference
-from ..labels import CONTROLLER_NAME
+from ..kinds import CONTROLLER_NAME, Reference
 from ..release import crd_sets
 from ..release.release_table import GROUP, SNAPSHOT, get
 from ..release.settings import ReleaseParts

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..installed.installers import OURS
 from ..installed.state import Hook, InstalledState, InstalledWorkload, Secret, Service, WebhookConfiguration
-from ..labels import CONTROLLER, CONTROLLER_NAME, CONVERSION, SIDECAR, VALIDATION
+from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, SIDECAR, VALIDATION
 from ..release import crd_sets
 from ..release.crd_sets import Conversion, Crd
 from ..release.pod_templates import DRAINS_SINCE

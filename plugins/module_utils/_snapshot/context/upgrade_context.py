@@ -15,8 +15,7 @@ from ..._consent import NOTHING, Consent
 from ..installed.installers import Origin
 from ..installed.pod_specs import NEEDED_USERS
 from ..installed.state import Hook, InstalledState, InstalledWorkload, Secret, Service, WebhookConfiguration
-from ..kinds import Reference
-from ..labels import CONTROLLER, CONTROLLER_NAME, CONVERSION, SIDECAR, VALIDATION
+from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, SIDECAR, VALIDATION, Reference
 from ..release import crd_sets, flags
 from ..release.crd_sets import Crd
 from ..release.release_table import (

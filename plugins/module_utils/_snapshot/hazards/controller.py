@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from ..context.upgrade_context import UpgradeContext
-from ..labels import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
+from ..kinds import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
 from ..release import flags
 from ..release.release_table import GROUP_GATE
 from .finding import Finding, finding_of, labels

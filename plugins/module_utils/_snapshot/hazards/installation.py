@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..._managers import KUBESPRAY
 from ..context.upgrade_context import UpgradeContext
-from ..labels import CONTROLLER, CONTROLLER_NAME, CONVERSION, VALIDATION
+from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, VALIDATION
 from ..release.release_table import NEWEST, OLDEST, SNAPSHOT_CRDS, find, is_at_least, text
 from .finding import Finding, finding_of
 

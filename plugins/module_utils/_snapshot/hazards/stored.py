@@ -13,7 +13,7 @@ from dataclasses import replace
 from ..context.state_after import state_after
 from ..context.upgrade_context import RATCHETS_SINCE, Undo, UpgradeContext
 from ..installed.installers import OURS
-from ..labels import SIDECAR
+from ..kinds import SIDECAR
 from ..release import crd_sets, release_table
 from ..release.crd_sets import SERVED, Crd
 from ..release.release_table import (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..context.upgrade_context import UpgradeContext
 from ..installed.state import Hook, InstalledWorkload
-from ..labels import CONVERSION, VALIDATION
+from ..kinds import CONVERSION, VALIDATION
 from ..release import crd_sets
 from ..release.pod_templates import DRAINS_SINCE
 from ..release.release_table import (

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..._kube.errors import ApiError, NotFound
-from ..labels import CONVERSION, VALIDATION
+from ..kinds import CONVERSION, VALIDATION
 from ..release import crd_sets
 from ..release.crd_sets import SERVED, Crd
 from ..release.release_table import (

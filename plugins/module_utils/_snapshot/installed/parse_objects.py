@@ -18,8 +18,7 @@ from ..._kube.lease_state import read_lease
 from ..._times import format_time
 from ..._x509 import certificate_facts
 from ..._x509.errors import CertificateError
-from ..kinds import Reference
-from ..labels import CONVERSION, ORPHAN_LABEL, RELEASE_LABEL, SIDECAR, VALIDATION
+from ..kinds import CONVERSION, ORPHAN_LABEL, RELEASE_LABEL, SIDECAR, VALIDATION, Reference
 from ..release import crd_sets, flags
 from ..release.release_table import CONFIGURATION_NAMES, GROUP, SNAPSHOT, Release, Version, is_at_least, parse
 from . import installers, marks, pod_specs, validity

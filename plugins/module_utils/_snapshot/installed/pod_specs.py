@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..labels import CONTROLLER, CONTROLLER_NAME, CONVERSION, ORPHAN_LABEL, SIDECAR, VALIDATION
+from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, ORPHAN_LABEL, SIDECAR, VALIDATION
 from ..release.release_table import RELEASES
 from ..release.settings import REGISTRY
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..labels import CONTROLLER
+from ..kinds import CONTROLLER
 from ..release.crd_sets import Crd
 from ..release.release_table import Version
 from .installers import OURS, Origin

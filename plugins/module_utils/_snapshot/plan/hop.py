@@ -45,8 +45,7 @@ from ..actions.webhook_actions import (
 )
 from ..context.upgrade_context import UpgradeContext
 from ..installed.state import Hook, InstalledWorkload
-from ..kinds import Reference
-from ..labels import CONTROLLER_NAME, CONVERSION, VALIDATION
+from ..kinds import CONTROLLER_NAME, CONVERSION, VALIDATION, Reference
 from ..release import crd_sets
 from ..release.release_table import (
     BRIDGE,

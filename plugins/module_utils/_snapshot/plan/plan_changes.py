@@ -19,8 +19,7 @@ from dataclasses import replace
 from ..actions.action import CRD, HopProgress, PlanLine
 from ..actions.apply_release import controller_rbac, webhook_rbac
 from ..context.upgrade_context import UpgradeContext
-from ..kinds import Reference
-from ..labels import CONVERSION, VALIDATION
+from ..kinds import CONVERSION, VALIDATION, Reference
 from .planner import Hop
 
 

@@ -14,7 +14,7 @@ from ..context.upgrade_context import UpgradeContext
 from ..hazards import table
 from ..installed.installers import INSTALLERS
 from ..installed.state import InstalledWorkload, Secret, WebhookConfiguration
-from ..labels import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
+from ..kinds import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
 from ..release.release_table import text
 from .planner import Plan
 

@@ -27,8 +27,7 @@ from ..actions.object_actions import (
 from ..actions.verifications import VerifyWebhook
 from ..actions.webhook_actions import NarrowRules, SwitchService
 from ..context.upgrade_context import Undo, UpgradeContext
-from ..kinds import Reference
-from ..labels import CONTROLLER, CONTROLLER_NAME, PORT_LABEL, RELEASE_LABEL
+from ..kinds import CONTROLLER, CONTROLLER_NAME, PORT_LABEL, RELEASE_LABEL, Reference
 from ..release.release_table import GROUP_CONTENTS
 
 # The kinds that come back, in the order in which they need each other. Deleted objects of the first kinds come back before all.

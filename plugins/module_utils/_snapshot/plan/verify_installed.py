@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from ..actions import verifications
 from ..context.upgrade_context import UpgradeContext
 from ..installed.state import WebhookConfiguration
-from ..labels import VALIDATION
+from ..kinds import VALIDATION
 from ..release import crd_sets
 from ..release.release_table import GROUP, GROUP_CONTENTS, SNAPSHOT, judged_by_webhook, text
 

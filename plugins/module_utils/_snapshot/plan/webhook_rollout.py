@@ -33,8 +33,7 @@ from ..actions.object_actions import (
 from ..actions.webhook_actions import ReconnectWebhooks, SwitchService
 from ..context.upgrade_context import UpgradeContext
 from ..installed.state import InstalledWorkload, Service
-from ..kinds import Reference
-from ..labels import ORPHAN_LABEL, PORT_LABEL, RELEASE_LABEL, VALIDATION
+from ..kinds import ORPHAN_LABEL, PORT_LABEL, RELEASE_LABEL, VALIDATION, Reference
 from ..release.release_table import Version, text
 
 # The longest check of a new webhook, in seconds, while its old pods still run and an undo is cheap.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..labels import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
+from ..kinds import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
 from .release_table import GATES_FLAG, GROUP_FLAG, GROUP_GATE, Release, Version, is_at_least
 
 _EVER: Version = (0, 0, 0)

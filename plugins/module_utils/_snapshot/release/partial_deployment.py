@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..._errors import CertflowError
-from ..labels import PORT_LABEL, RELEASE_LABEL
+from ..kinds import PORT_LABEL, RELEASE_LABEL
 
 _POD = "spec.template.spec"
 _CONTAINERS = (f"{_POD}.containers", f"{_POD}.initContainers")

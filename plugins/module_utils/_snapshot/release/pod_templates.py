@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..labels import PORT_LABEL, RELEASE_LABEL
+from ..kinds import PORT_LABEL, RELEASE_LABEL
 from . import partial_deployment
 from .release_table import is_at_least
 from .settings import ReleaseParts, ReleaseSettings

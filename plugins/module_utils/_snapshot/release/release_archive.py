@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from ..._download.errors import SourceError
+from ..._download.source_auth import SourceError
 
 # The largest CustomResourceDefinition has 51 KB.
 MOST_BYTES_OF_A_FILE = 2**20

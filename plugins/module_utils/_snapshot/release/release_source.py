@@ -26,8 +26,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from ..._download import fetch
-from ..._download.errors import SourceError
-from ..._download.source_auth import SourceAuth
+from ..._download.source_auth import SourceAuth, SourceError
 from ..._paths import expand
 from . import release_archive
 from .checksums import SUMS

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..errors import ReleaseError
-from ..labels import CONVERSION, VALIDATION
+from ..kinds import CONVERSION, VALIDATION
 
 Version = tuple[int, int, int]
 NO_VERSION: Version = (0, 0, 0)

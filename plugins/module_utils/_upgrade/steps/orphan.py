@@ -32,8 +32,7 @@ from ..._kube.errors import NotFound
 from ..._snapshot.actions.object_actions import OrphanDeployment
 from ..._snapshot.errors import NotYetError
 from ..._snapshot.installed.pod_specs import deployment_of, own_program
-from ..._snapshot.kinds import KINDS, Reference
-from ..._snapshot.labels import ORPHAN_LABEL
+from ..._snapshot.kinds import KINDS, ORPHAN_LABEL, Reference
 from . import waits
 from .action_context import ActionContext
 from .apply_manifests import ObjectOutcome

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_files, writer
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_files
 
 from tests.support.failures import fails
 
@@ -109,7 +109,7 @@ def test_a_link_that_comes_after_the_check_is_not_followed(tmp_path: Path, secre
     folder = tmp_path / "reports"
     folder.symlink_to(secret.parent)
     with fails("report-not-written"):
-        writer.write(str(folder / "secret.json"), "new")
+        report_files.write(str(folder / "secret.json"), "new")
     assert secret.read_text() == "secret"
 
 

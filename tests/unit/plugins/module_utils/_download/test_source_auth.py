@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import redaction
 from ansible_collections.certflow.kubernetes.plugins.module_utils._download import fetch, source_auth
-from ansible_collections.certflow.kubernetes.plugins.module_utils._download.errors import SourceError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._download.source_auth import SourceError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller import (
     OPERATION,
 )

@@ -25,7 +25,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     Service,
     WebhookConfiguration,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import (
     CONTROLLER,
     CONVERSION,
     ORPHAN_LABEL,

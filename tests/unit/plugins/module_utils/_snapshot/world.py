@@ -24,7 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     Secret,
     StoredGroupSnapshots,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import SIDECAR, VALIDATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import SIDECAR, VALIDATION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import planner
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Plan
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table

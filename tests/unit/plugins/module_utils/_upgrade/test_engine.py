@@ -49,8 +49,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.erro
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import CONTROLLER
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import CONTROLLER, Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import plan_changes, planner
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (

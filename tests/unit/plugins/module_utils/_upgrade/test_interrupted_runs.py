@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import (
     CONTROLLER,
     CONVERSION,
     VALIDATION,

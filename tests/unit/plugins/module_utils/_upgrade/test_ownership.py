@@ -27,10 +27,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     Service,
     WebhookConfiguration,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import (
     CONTROLLER,
     VALIDATION,
+    Reference,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     SNAPSHOT,

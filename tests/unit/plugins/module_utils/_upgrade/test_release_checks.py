@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.cont
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import VALIDATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import VALIDATION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import verify_installed
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import (

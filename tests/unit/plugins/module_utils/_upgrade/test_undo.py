@@ -17,10 +17,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.cont
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import (
     CONVERSION,
     VALIDATION,
+    Reference,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table

@@ -17,9 +17,9 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
     junit,
     markdown,
     prometheus,
+    report_files,
     report_model,
     report_schema,
-    writer,
 )
 
 from tests.support.failures import fails
@@ -228,14 +228,14 @@ def test_failed_clusters_of_a_run_are_failures() -> None:
     assert cases(junit.render(RUN), "failure") == [("run", "b")]
 
 
-@pytest.mark.parametrize("mode", [writer.READABLE, writer.PRIVATE])
+@pytest.mark.parametrize("mode", [report_files.READABLE, report_files.PRIVATE])
 def test_a_file_is_replaced_whole(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "report.prom"
     path.write_text("old")
     path.chmod(0o640)
     kept = tmp_path / "kept"
     os.link(path, kept)
-    writer.write(str(path), "new \u00e9\n", mode)
+    report_files.write(str(path), "new \u00e9\n", mode)
     assert path.read_bytes() == "new \u00e9\n".encode()
     assert path.stat().st_mode & 0o777 == mode & 0o640
     assert kept.read_text() == "old"
@@ -247,7 +247,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     target.write_text("old")
     path.symlink_to(target)
     with fails("report-not-written", str(path)):
-        writer.write(str(path), "new")
+        report_files.write(str(path), "new")
     assert (target.read_text(), path.is_symlink()) == ("old", True)
 
 
@@ -256,7 +256,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none" / "a.json", tmp_path / "file" / "a.json", Path("/dev/null")):
         for is_trial in (True, False):
             with fails("report-not-written", str(path)):
-                writer.write(str(path), "x", is_trial=is_trial)
+                report_files.write(str(path), "x", is_trial=is_trial)
     assert Path("/dev/null").is_char_device()
 
 
@@ -269,7 +269,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "fsync", full)
     with fails("report-not-written", str(path)):
-        writer.write(str(path), "new")
+        report_files.write(str(path), "new")
     assert (path.read_text(), [one.name for one in tmp_path.iterdir()]) == ("old", ["report.json"])
 
 

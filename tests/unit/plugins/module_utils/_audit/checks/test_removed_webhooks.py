@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import removed_webhooks
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.removed_webhooks import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import webhook_settings
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.webhook_settings import (
     REMOVED_WEBHOOKS,
     RemovedWebhook,
     check_removed_webhooks,
@@ -69,7 +69,7 @@ def test_each_row_has_its_webhook_and_a_source() -> None:
     for row in REMOVED_WEBHOOKS:
         subject = called(*OF_PROJECTS[row.project])
         assert failures(check_removed_webhooks(cluster(subject))) == [("webhook-obsolete", "")]
-        assert [other.project for other in REMOVED_WEBHOOKS if removed_webhooks._is_of(other, subject)] == [
+        assert [other.project for other in REMOVED_WEBHOOKS if webhook_settings._is_of(other, subject)] == [
             row.project
         ]
         assert "#" in row.source

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import control_plane_requests
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.definition_checks import (
-    check_definitions,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.renewal_checks import (
     check_endpoint_count,
     check_renewal,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.webhook_settings import (
+    check_definitions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     Backend,

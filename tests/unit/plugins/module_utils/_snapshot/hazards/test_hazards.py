@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     StoredSnapshots,
     WebhookConfiguration,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import (
     CONTROLLER,
     VALIDATION,
 )

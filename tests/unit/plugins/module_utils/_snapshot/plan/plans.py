@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import Origin
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import CONTROLLER
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import CONTROLLER
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import plan_text
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Plan
 

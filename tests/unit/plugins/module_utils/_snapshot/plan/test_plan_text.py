@@ -30,8 +30,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     LeaderLease,
     OrphanReplicaSet,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import CONTROLLER
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import CONTROLLER, Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
     plan_changes,
     plan_text,

@@ -24,7 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     InstalledState,
     OrphanReplicaSet,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import (
     CONTROLLER,
     VALIDATION,
 )

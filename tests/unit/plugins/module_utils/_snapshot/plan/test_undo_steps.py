@@ -18,10 +18,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.acti
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import (
     CONTROLLER,
     VALIDATION,
+    Reference,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
     plan_changes,

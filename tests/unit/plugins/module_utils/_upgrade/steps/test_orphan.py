@@ -18,8 +18,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.object_actions import (
     OrphanDeployment,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.labels import ORPHAN_LABEL
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import (
+    ORPHAN_LABEL,
+    Reference,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import orphan, waits
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
     ActionContext,

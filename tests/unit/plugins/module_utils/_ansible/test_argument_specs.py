@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_shapes
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_specs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 
 pytestmark = pytest.mark.quick
@@ -34,13 +34,13 @@ GOOD: dict[str, Any] = {"name": "my-tls"}
     ],
 )
 def test_the_option_is_named(arguments: dict[str, Any], names: list[str]) -> None:
-    line = argument_shapes.find_fault(k8s_csr.SPEC, arguments)
+    line = argument_specs.find_fault(k8s_csr.SPEC, arguments)
     assert bool(line) is bool(names)
     assert "\n" not in line
     assert not [name for name in names if name not in line], line
 
 
 def test_a_secret_value_is_not_shown() -> None:
-    line = argument_shapes.find_fault(k8s_csr.SPEC, {"secret": GOOD, "proxy_headers": "hunter2"})
+    line = argument_specs.find_fault(k8s_csr.SPEC, {"secret": GOOD, "proxy_headers": "hunter2"})
     assert "proxy_headers" in line
     assert "hunter2" not in line
