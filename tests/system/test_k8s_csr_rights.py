@@ -43,6 +43,13 @@ def rig(fleet: Fleet) -> Iterator[CsrRig]:
         yield rig
 
 
+@pytest.fixture(scope="module")
+def idle(fleet: Fleet) -> Iterator[CsrRig]:
+    """The rig of all tests whose runs write nothing."""
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        yield rig
+
+
 CSR = "certificatesigningrequests"
 
 
@@ -150,33 +157,35 @@ BAD: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("options", "code", "names"), BAD, ids=lambda value: str(value)[:40])
 def test_invalid_input_is_reported_before_the_first_write(
-    rig: CsrRig, options: dict[str, Any], code: str, names: tuple[str, ...]
+    idle: CsrRig, options: dict[str, Any], code: str, names: tuple[str, ...]
 ) -> None:
-    result = rig.refused(code, *names, **options)
+    result = idle.refused(code, *names, **options)
     assert "c2VjcmV0" not in str(result), "a pasted key is not echoed"
 
 
-def test_a_bundle_with_too_many_certificates_is_refused(rig: CsrRig) -> None:
-    rig.refused("invalid-bundle", "201", "200", ca_bundle=rig.cluster.ca_pem * 201)
+def test_a_bundle_with_too_many_certificates_is_refused(idle: CsrRig) -> None:
+    idle.refused("invalid-bundle", "201", "200", ca_bundle=idle.cluster.ca_pem * 201)
 
 
-def test_a_webhook_that_the_configuration_lacks_is_refused(rig: CsrRig) -> None:
-    target = {**rig.hook(), "webhooks": ["other.certflow.test"]}
-    rig.refused(
+def test_a_webhook_that_the_configuration_lacks_is_refused(idle: CsrRig) -> None:
+    target = {**idle.hook("lacks"), "webhooks": ["other.certflow.test"]}
+    idle.refused(
         "invalid-target", target["name"], "other.certflow.test", "hook.certflow.test", targets=[target]
     )
 
 
-def test_a_target_that_calls_another_service_is_refused(rig: CsrRig) -> None:
-    target = rig.hook(service="other")
-    rig.refused("invalid-target", target["name"], f"{rig.name}/hook", f"{rig.name}/other", targets=[target])
+def test_a_target_that_calls_another_service_is_refused(idle: CsrRig) -> None:
+    target = idle.hook("calls-another", service="other")
+    idle.refused(
+        "invalid-target", target["name"], f"{idle.name}/hook", f"{idle.name}/other", targets=[target]
+    )
 
 
-def test_targets_of_a_client_certificate_are_refused(rig: CsrRig) -> None:
-    rig.refused(
+def test_targets_of_a_client_certificate_are_refused(idle: CsrRig) -> None:
+    idle.refused(
         "invalid-request",
         "targets",
-        targets=[rig.hook()],
+        targets=[idle.hook("client")],
         signer_name="kubernetes.io/kube-apiserver-client",
         common_name="jane",
         organizations=[],
@@ -184,26 +193,26 @@ def test_targets_of_a_client_certificate_are_refused(rig: CsrRig) -> None:
     )
 
 
-def test_invalid_credentials_are_reported(rig: CsrRig, tmp_path: Path) -> None:
+def test_invalid_credentials_are_reported(idle: CsrRig, tmp_path: Path) -> None:
     """Each failure names the server or the file, and no request writes."""
-    expired = rig.cluster.kubeconfig_for(rig.user, lifetime=datetime.timedelta(days=-1))
-    text = rig.kubeconfig.read_text()
+    expired = idle.cluster.kubeconfig_for(idle.user, lifetime=datetime.timedelta(days=-1))
+    text = idle.kubeconfig.read_text()
     strange = tmp_path / "strange"
     strange.write_text("a: [")
     closed = tmp_path / "closed"
-    closed.write_text(text.replace(rig.cluster.url, "https://127.0.0.1:9"))
+    closed.write_text(text.replace(idle.cluster.url, "https://127.0.0.1:9"))
     rows: list[tuple[dict[str, Any], str, str]] = [
         ({"kubeconfig": str(closed)}, "unreachable", "https://127.0.0.1:9"),
-        ({"kubeconfig": str(expired)}, "authentication-failed", rig.cluster.url),
+        ({"kubeconfig": str(expired)}, "authentication-failed", idle.cluster.url),
         ({"kubeconfig": str(tmp_path / "absent")}, "invalid-connection", str(tmp_path / "absent")),
         ({"kubeconfig": str(strange)}, "invalid-connection", str(strange)),
-        ({"context": "absent"}, "invalid-connection", str(rig.kubeconfig)),
+        ({"context": "absent"}, "invalid-connection", str(idle.kubeconfig)),
     ]
     for options, code, name in rows:
-        result = rig.run(**options)
+        result = idle.run(**options)
         assert_one_line(result, code, name)
         assert result["changed"] is False
-    assert rig.writes() == []
+    assert idle.writes() == []
 
 
 # Requests of other identities
