@@ -219,7 +219,10 @@ def test_a_switch_that_is_rolled_back(rig: RotationRig) -> None:
 
 @pytest.mark.full
 def test_the_guide_as_printed(rig: RotationRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Substitutions: `aws` prints recorded answers, and the servers of the test are read as addresses outside of the cluster."""
+    """Substitutions: `aws` prints recorded answers, and the servers of the test are read as addresses outside of the cluster.
+
+    Of three EKS clusters one has no successor, and one may not be described. They get no file, because the inventory could not read it.
+    """
     hook = PodHook(rig, "ready")
     rig.rotation.publish()
     lay_out(GUIDE, tmp_path)
@@ -230,14 +233,21 @@ def test_the_guide_as_printed(rig: RotationRig, tmp_path: Path, monkeypatch: pyt
     (tmp_path / "group_vars").mkdir()
     options = {"probe_urls": True, "proof_after": 1, "wait_timeout": 30}
     (tmp_path / "group_vars" / "all.yml").write_text(yaml.safe_dump({"certflow_repair_options": options}))
-    (tmp_path / "clusters.txt").write_text("prod-eu\n")
+    (tmp_path / "clusters.txt").write_text("quiet\nforbidden\nprod-eu\n")
     events = {"firstAutoActivation": "2035-01-01T00:00:00Z", "finalAutoActivation": "2035-03-01T00:00:00Z"}
     ca = {"id": "ca-2", "data": encoded(rig.new.certificate_pem.decode()), "scheduledEvents": events}
     (tmp_path / "describe.json").write_text(json.dumps({"certificateAuthority": ca}))
     aws = tmp_path / "bin" / "aws"
     aws.parent.mkdir()
     aws.write_text(
-        f'#!/bin/sh\ncase "$2" in list-*) echo ca-2 ;; describe-*) cat {tmp_path}/describe.json ;; esac\n'
+        f"""#!/bin/sh
+case "$2 $4" in
+  "list-certificate-authorities quiet") echo None ;;
+  list-*) echo ca-2 ;;
+  "describe-certificate-authority forbidden") echo AccessDeniedException >&2; exit 254 ;;
+  describe-*) cat {tmp_path}/describe.json ;;
+esac
+"""
     )
     aws.chmod(0o755)
     monkeypatch.setenv("PATH", f"{aws.parent}:{os.environ['PATH']}")
@@ -245,6 +255,7 @@ def test_the_guide_as_printed(rig: RotationRig, tmp_path: Path, monkeypatch: pyt
     audit, plan, prepare, *loop, finish = pages.commands(GUIDE)
     for command in (audit, plan, prepare, "\n".join(loop), finish):
         shell(rotated, tmp_path, command)
+    assert [path.parent.name for path in tmp_path.glob("host_vars/*/ca.json")] == ["prod-eu"]
     assert (hook.trusts(rig.old), hook.trusts(rig.new)) == (True, True)
     (cluster,) = json.loads((tmp_path / "finish.json").read_text())["clusters"]
     (repair,) = cluster["repairs"]
