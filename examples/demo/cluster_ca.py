@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from tests.support.clusters.pki import KeyPair
 
 PREPARED, UNPREPARED = "berlin", "dublin"
-#: Host -> the network of its Services.
-HOSTS = {PREPARED: "127.96.2", UNPREPARED: "127.96.3"}
+HOSTS = (PREPARED, UNPREPARED)
 #: The webhook whose certificate is from the playbook `certificates`, and the webhooks of other programs -> their failure policies.
 OWN = objects.SERVICE
 OTHERS = {"image-policy": "Fail", "pod-identity": "Ignore"}
@@ -62,10 +61,10 @@ class Pair(NamedTuple):
 class Site:
     """A control plane with three webhooks on this machine, each of them the port of a pod."""
 
-    def __init__(self, cluster: Cluster, network: str) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.rotation = cluster.rotation()
-        self._pods = ForwardedPods(cluster, network)
+        self._pods = ForwardedPods(cluster)
         self.servers: dict[str, WebhookServer] = {}
         self._delivered = ""
         cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": objects.NAMESPACE}})
@@ -152,7 +151,7 @@ class CaDemo(FleetPlaybooks):
         super().__init__(fleet)
         self._ended = threading.Event()
         self._kubelet = threading.Thread(target=self._deliver, daemon=True)
-        self.sites = {host: Site(fleet[host], network) for host, network in HOSTS.items()}
+        self.sites = {host: Site(fleet[host]) for host in HOSTS}
         self._kubelet.start()
         self.write_kubeconfig()
         self._write_inventory()

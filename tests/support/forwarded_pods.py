@@ -24,12 +24,10 @@ NODE = "node-a"
 class ForwardedPods:
     """The node of the pods, with a small kubelet that forwards their ports until `close`.
 
-    network: the first three numbers of the addresses of the Services. Clusters that run at once need different ones, because they
-    share this machine.
+    Services of several clusters may have one address. Their ports differ.
     """
 
-    def __init__(self, cluster: Cluster, network: str = "127.96.2") -> None:
-        self._network = network
+    def __init__(self, cluster: Cluster) -> None:
         self._addresses: dict[str, str] = {}
         self._kubelet = PortForwarder(self._addresses)
         status = {
@@ -43,7 +41,7 @@ class ForwardedPods:
 
     def next_address(self) -> str:
         """Return the address for the server of the next Service."""
-        return f"{self._network}.{len(self._addresses) + 1}"
+        return f"127.96.2.{len(self._addresses) + 1}"
 
     def create(
         self,

@@ -123,6 +123,26 @@ def followed(
     return PlaybookRun(process.returncode, "".join(lines)), began
 
 
+def play_until(directory: Path, plays: list[dict[str, Any]] | Path, mark: str, *arguments: str) -> str:
+    """Run plays as `play` does, and kill them at the first line that begins with the mark. Return the lines."""
+    process = subprocess.Popen(
+        command(directory, plays, *arguments),
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    lines = []
+    for line in process.stdout or ():
+        lines.append(line)
+        if line.startswith(mark):
+            break
+    kill(process)
+    process.communicate()
+    return "".join(lines)
+
+
 def _begun(line: str) -> TaskStart | None:
     """Return the task, or the step of an upgrade, that begins with this line of output."""
     if line.startswith("TASK ["):

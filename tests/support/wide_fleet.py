@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -78,17 +77,9 @@ class WideFleet:
 
     def play_until(self, mark: str, *arguments: str, **variables: Any) -> str:
         """Run the playbook, and kill it at the first line that begins with the mark. Return its lines."""
-        command = playbook.command(self.directory, CERTIFICATES, *self.arguments(*arguments, **variables))
-        output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        process = subprocess.Popen(command, cwd=self.directory, start_new_session=True, **output)
-        lines = []
-        for line in process.stdout or ():
-            lines.append(line)
-            if line.startswith(mark):
-                break
-        playbook.kill(process)
-        process.communicate()
-        return "".join(lines)
+        return playbook.play_until(
+            self.directory, CERTIFICATES, mark, *self.arguments(*arguments, **variables)
+        )
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
         """Return the row of each host in the report."""
