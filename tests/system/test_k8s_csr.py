@@ -125,7 +125,7 @@ def test_the_first_run_writes_and_the_second_one_only_reads(either: CsrRig) -> N
 
 def test_check_mode_on_a_first_run_writes_nothing(rig: CsrRig) -> None:
     assert rig.run(targets=[rig.hook()], check_mode=True)["changed"]
-    assert {verb for verb, _ in rig.asked()} == {"get", "review", "dry"}
+    assert {verb for verb, _ in rig.asked()} == {"get", "list", "review", "dry"}
 
 
 def test_check_mode_reports_the_changes_of_a_changed_task(rig: CsrRig) -> None:

@@ -40,6 +40,7 @@ def _ensure(run: CertificateRun) -> Result:
     if state.in_use is None:  # The annotation of a Secret never chooses who issues.
         run = replace(run, intent=wanted)
     rotation.allow_completion(run, state)
+    run.client.left[run.intent.secret.path] = None
     result = rotation.complete(run, state, _obtain_or_keep(run, state))
     return discover_targets.report(result, discovery)
 

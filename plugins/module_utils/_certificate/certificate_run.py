@@ -27,7 +27,7 @@ from .._csr.pending_key import PendingRequest
 from .._csr.secret_content import ExistingSecret
 from .._csr.trust_anchors import TrustAnchor
 from .._kube.client import Client
-from .._kube.errors import Forbidden
+from .._kube.errors import MissingPermissions
 from .._kube.lease import Lease
 from .._process.interrupt import clean_up_with
 from .._result import Result
@@ -123,7 +123,7 @@ class CertificateState:
     #: The request of an earlier run with approve: false, and its key. A run that approves does not read it.
     waiting: PendingRequest | None = None
     #: The error if the Secret for the waiting key holds something else.
-    waiting_fault: SecretError | Forbidden | None = None
+    waiting_fault: SecretError | MissingPermissions | None = None
 
 
 class StateChanged(Exception):

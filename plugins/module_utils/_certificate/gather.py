@@ -19,7 +19,7 @@ from .._csr.intent import Intent
 from .._csr.pending_key import PendingRequest
 from .._csr.secret_content import ExistingSecret
 from .._kube.client import Client
-from .._kube.errors import Forbidden, KubeError
+from .._kube.errors import KubeError, MissingPermissions
 from .._webhook import bundle_targets, served_chains
 from .._webhook.bundle_targets import Target
 from .._x509 import certificate_facts
@@ -129,7 +129,9 @@ def read_targets(
     )
 
 
-def read_waiting(run: CertificateRun) -> tuple[PendingRequest | None, SecretError | Forbidden | None]:
+def read_waiting(
+    run: CertificateRun,
+) -> tuple[PendingRequest | None, SecretError | MissingPermissions | None]:
     """Return the request of an earlier run with approve: false, and the error if it cannot be used.
 
     A run that keeps its certificate does not need the request. A run that issues one checks its permissions first, so that
@@ -137,7 +139,7 @@ def read_waiting(run: CertificateRun) -> tuple[PendingRequest | None, SecretErro
     """
     try:
         return pending_key.load(run.client, run.intent.secret), None
-    except (SecretError, Forbidden) as exc:
+    except (SecretError, MissingPermissions) as exc:
         return None, exc
 
 

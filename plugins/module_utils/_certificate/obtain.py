@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from .._csr.pending_key import PendingRequest
 from .._csr.requester import requester_of
 from .._diagnosis import wait_for_certificate
 from .._kube import access_review
+from .._kube.errors import MissingPermissions
 from .._result import Result
 from .._webhook.bundle_patch import TargetChange
 from .._x509 import ephemeral_ca, pem_text, private_keys
@@ -46,18 +48,19 @@ def obtain(run: CertificateRun, state: CertificateState, reason: IssueReason) ->
     intent = run.intent
     changes = target_anchors.plan(intent, state.targets, None, leaf_pem=None, now=state.now)
     run.allow_to_issue(reason, changes)
-    warnings = _check_preconditions(run, state, changes)
+    earlier, warnings = _check_preconditions(run, state, changes)
     waiting = request_certificate.find_waiting(run, state)
     if waiting and waiting.csr and _stays_waiting(intent, state, waiting, waiting.csr):
         request = AnotherRequest(csr_api.summarize(waiting.csr), pending=_awaited(waiting.csr))
         return _report_waiting(run, state, request, warnings)
     if run.check_mode:
         return _foresee(run, state, changes, waiting, reason=reason, warnings=warnings)
-    gather.acquire_lease(run, state)
+    # Each write of a target names the version that this run read, so only what no such write guards is read again.
+    gather.acquire_lease(run, replace(state, targets=()))
     if not intent.signer.is_asked:
         issued = issue_from_ephemeral_ca(intent, run.client.now())
         return use_certificate.use(run, state, reason, issued, warnings)
-    return _obtain_by_request(run, state, waiting, reason=reason, warnings=warnings)
+    return _obtain_by_request(run, state, waiting, earlier, reason=reason, warnings=warnings)
 
 
 def issue_from_ephemeral_ca(intent: Intent, now: datetime) -> IssuedCertificate:
@@ -81,13 +84,14 @@ def _obtain_by_request(
     run: CertificateRun,
     state: CertificateState,
     waiting: PendingRequest | None,
+    earlier: Sequence[dict[str, Any]],
     *,
     reason: IssueReason,
     warnings: tuple[str, ...],
 ) -> Result:
     """Send or resume a request, approve it if the task does, wait for its certificate, and put that to use."""
     client, intent = run.client, run.intent
-    request = request_certificate.send(run, state, waiting)
+    request = request_certificate.send(run, state, waiting, earlier)
     warnings += request.warnings
     csr, stored = request.csr, request.stored
     if intent.approve:
@@ -161,31 +165,36 @@ def _foresee(
 
 def _check_preconditions(
     run: CertificateRun, state: CertificateState, changes: Sequence[TargetChange]
-) -> tuple[str, ...]:
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Check permissions, names, and by a dry run what only the API server knows (namespace, quota, policies).
 
-    Return warnings. Raises CertflowError.
+    Return the requests of earlier runs, and warnings. A permission that a read or a dry run shows is not asked for.
+    Raises CertflowError.
     """
     client, intent, secret = run.client, run.intent, state.secret
-    wanted = [*csr_api.permissions(intent), *target_anchors.permissions(changes), *run.serving.permissions]
-    wanted.append(secret_store.permission(intent.secret, "patch" if secret else "create"))
-    if not intent.approve:
-        wanted += pending_key.permissions(intent.secret)
-    access_review.require(client, wanted, f"request the {intent}")
-    if secret and secret.certificate:
-        restarted_workload.check(run)
-    request = intent.request
-    cluster = csr_api.read_guarded_names(client, request.dns_names, request.ip_addresses)
-    _check_own_names(intent, cluster)
-    _check_called_names(intent, changes)
     content = secret_content.EMPTY_CONTENT
     dry_run: Change = (
         secret_content.patch_content(secret, intent, None)
         if secret
         else secret_content.new_secret(intent, content)
     )
-    secret_store.try_out(client, intent.secret, dry_run)
-    return (
+    lacking = secret_store.try_out(client, intent.secret, dry_run)
+    earlier: list[dict[str, Any]] = []
+    try:
+        earlier = csr_api.list_requests(client, intent.secret) if intent.signer.is_asked else []
+    except MissingPermissions:
+        lacking.append(csr_api.wait_permissions()[0])
+    wanted = [*csr_api.permissions(intent), *target_anchors.permissions(changes), *run.serving.permissions]
+    if not intent.approve:
+        wanted += pending_key.permissions(intent.secret)
+    access_review.require(client, wanted, f"request the {intent}", lacking)
+    if secret and secret.certificate:
+        restarted_workload.check(run)
+    request = intent.request
+    cluster = csr_api.read_guarded_names(client, request.dns_names, request.ip_addresses)
+    _check_own_names(intent, cluster)
+    _check_called_names(intent, changes)
+    return earlier, (
         *name_policy.warnings(intent.allow_names, cluster=cluster),
         *signers.warnings(intent.signer, intent.request),
     )

@@ -194,7 +194,7 @@ def _unissued(
     A certificate of an ephemeral CA has no request, so listing needs no permission.
     """
     try:
-        return csr_api.list_unissued(client, intent.secret), ""
+        return csr_api.unissued(csr_api.list_requests(client, intent.secret)), ""
     except MissingPermissions as exc:
         row = signers.SIGNERS.get(secret.annotations.get(markers.SIGNER, "")) if secret else None
         has_no_request = row is not None and not row.is_asked

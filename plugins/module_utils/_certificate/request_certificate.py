@@ -92,10 +92,16 @@ def collected(waiting: PendingRequest) -> IssueReason:
     return IssueReason("RequestCollected", f"{ended.describe_gone(waiting.csr_name)}; it is requested again")
 
 
-def send(run: CertificateRun, state: CertificateState, waiting: PendingRequest | None) -> SentRequest:
+def send(
+    run: CertificateRun,
+    state: CertificateState,
+    waiting: PendingRequest | None,
+    earlier: Sequence[dict[str, Any]],
+) -> SentRequest:
     """Send a request, or with ``approve: false`` resume the waiting request if it matches the intent.
 
     waiting: the result of ``find_waiting``.
+    earlier: the requests for this Secret, as this run listed them.
     """
     client, intent = run.client, run.intent
     reason = None
@@ -103,20 +109,23 @@ def send(run: CertificateRun, state: CertificateState, waiting: PendingRequest |
         if waiting.csr is not None and matches_intent(intent, state.secret, waiting):
             return SentRequest(waiting.csr, waiting.key, is_new=False, stored=waiting)
         reason = None if waiting.csr else collected(waiting)
-        _discard(run, waiting)
+        earlier = _discard(run, waiting, earlier)
     key = private_keys.generate(intent.request.key_type)
     public_key_sha256 = private_keys.public_key_sha256(key.public_key())
     csr = csr_api.create(client, intent, csr_api.build_pkcs10(intent, key), public_key_sha256)
-    warnings = _remove_leftovers(run, csr)
+    warnings = _remove_leftovers(run, earlier, requester_of(csr))
     request = SentRequest(csr, key, is_new=True, reason=reason, warnings=warnings)
     return request if intent.approve else _store_key(run, state, request)
 
 
-def _discard(run: CertificateRun, waiting: PendingRequest) -> None:
-    """Remove the waiting request, unless a certificate was issued for it, and its key."""
+def _discard(
+    run: CertificateRun, waiting: PendingRequest, earlier: Sequence[dict[str, Any]]
+) -> Sequence[dict[str, Any]]:
+    """Remove the waiting request, unless a certificate was issued for it, and its key. Return the other requests."""
     if waiting.csr and not certificate_of(waiting.csr):
         csr_api.remove(run.client, waiting.csr)
     pending_key.discard(run.client, run.intent.secret, waiting.secret_uid)
+    return [csr for csr in earlier if csr["metadata"]["name"] != waiting.csr_name]
 
 
 def _store_key(run: CertificateRun, state: CertificateState, request: SentRequest) -> SentRequest:
@@ -156,25 +165,28 @@ def _join(run: CertificateRun, state: CertificateState, request: SentRequest) ->
     )
 
 
-def _remove_leftovers(run: CertificateRun, csr: Mapping[str, Any]) -> tuple[str, ...]:
+def _remove_leftovers(
+    run: CertificateRun, earlier: Sequence[dict[str, Any]], own: Requester
+) -> tuple[str, ...]:
     """Remove the leftovers of earlier runs of this identity, and return warnings about those of other identities.
 
     Before Kubernetes 1.35 an approved request that is not issued stays for ever. While this run holds the Lease, all
-    other requests of this identity belong to runs that were killed.
+    other requests of this identity belong to runs that were killed. They were listed before the Lease, so a request that
+    changed since then stays until the next run.
     """
-    client, intent, own = run.client, run.intent, requester_of(csr)
+    client, intent = run.client, run.intent
     warnings: tuple[str, ...] = ()
-    if intent.approve:  # this run replaces the request and the key of a run with ``approve: false``
+    # This run replaces the request and the key of a run with ``approve: false``. A stored key exists as long as its request.
+    if intent.approve and earlier:
         waiting, warnings = keep_foreign_key(intent, *gather.read_waiting(run), own)
         if waiting:
-            _discard(run, waiting)
+            earlier = _discard(run, waiting, earlier)
     holds_lease = run.lease is not None and run.lease.is_held
-    unissued = csr_api.list_unissued(client, intent.secret)
-    others = (other for other in unissued if other["metadata"]["uid"] != csr["metadata"]["uid"])
-    left, foreign = keep_foreign_requests(intent, others, own)
-    for other in left:
-        if holds_lease or csr_api.is_left_over(other, intent.signer.name, intent.wait_timeout, client.now()):
-            warnings += tuple(filter(None, [csr_api.remove(client, other)]))
+    left, foreign = keep_foreign_requests(intent, csr_api.unissued(earlier), own)
+    for csr in left:
+        if holds_lease or csr_api.is_left_over(csr, intent.signer.name, intent.wait_timeout, client.now()):
+            version = csr["metadata"]["resourceVersion"]
+            warnings += tuple(filter(None, [csr_api.remove(client, csr, resource_version=version)]))
     return warnings + foreign
 
 

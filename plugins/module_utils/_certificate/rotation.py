@@ -157,7 +157,12 @@ def _amended(targets: list[dict[str, Any]], removed: tuple[TargetChange, ...]) -
 
 def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | None:
     """Finish an open rotation. Return None if the record in the Secret is not open."""
-    secret = secret_store.read(run.client, run.intent.secret)
+    written = run.client.left.get(run.intent.secret.path)  # the answer to the write of this run
+    secret = (
+        secret_content.read_secret(written, run.intent.secret)
+        if written
+        else secret_store.read(run.client, run.intent.secret)
+    )
     if secret is None or secret.certificate is None or not anchor_record.is_unproven(secret):
         return None
     access_review.require(run.client, run.serving.permissions, f"restart {run.serving.workload}")

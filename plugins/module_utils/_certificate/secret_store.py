@@ -78,8 +78,11 @@ def write(
     )
 
 
-def try_out(client: Client, spec: SecretSpec, wanted: Change) -> None:
-    """Try the write by a dry run, which checks namespace, quotas and policies. Raises SecretError."""
+def try_out(client: Client, spec: SecretSpec, wanted: Change) -> list[Permission]:
+    """Try the write by a dry run, which checks namespace, quotas and policies. Return the permission if it is missing.
+
+    Raises SecretError.
+    """
     warnings = list(client.warnings)
     try:
         send(client, spec, wanted, dry_run=True)
@@ -87,13 +90,17 @@ def try_out(client: Client, spec: SecretSpec, wanted: Change) -> None:
         pass  # another client has just written it. The write itself reads it again
     except NotFound as exc:
         if isinstance(wanted, list):
-            return  # another client has just deleted it
+            return []  # another client has just deleted it
         raise SecretError(
             f"namespace {spec.namespace} does not exist, so {spec} cannot be stored",
             code="not-found",
             remedy=f"Create it first: kubectl create namespace {spec.namespace}",
         ) from exc
     except (Forbidden, UnprocessableObject) as exc:
+        # A policy refuses with the status of a missing permission.
+        needed = permission(spec, "create" if isinstance(wanted, dict) else "patch")
+        if isinstance(exc, Forbidden) and access_review.find_missing(client, [needed]):
+            return [needed]
         raise SecretError(
             f"the API server would refuse {spec}: {exc.message}",
             remedy="Change what it refuses: secret.type, keys, labels or annotations, or the policy that it names",
@@ -101,6 +108,7 @@ def try_out(client: Client, spec: SecretSpec, wanted: Change) -> None:
     finally:
         # The API server warns that the dry run has no certificate. Other warnings come again with the write.
         client.warnings[:] = warnings
+    return []
 
 
 def send(client: Client, spec: SecretSpec, wanted: Change, *, dry_run: bool = False) -> None:

@@ -92,15 +92,13 @@ def keep(
 
     patch = refresh(secret)
     run.allow_bundles(changes)
-    wanted = target_anchors.permissions(changes)
+    lacking = []
     if patch:
         run.allow_to_store()
-        wanted.append(secret_store.permission(intent.secret, "patch"))
-    if wanted:
-        access_review.require(client, wanted, f"bring the {intent} up to date")
-    if patch:
-        secret_store.try_out(client, intent.secret, patch)
-    if wanted and not run.check_mode:
+        lacking = secret_store.try_out(client, intent.secret, patch)
+    wanted = target_anchors.permissions(changes)
+    access_review.require(client, wanted, f"bring the {intent} up to date", lacking)
+    if (wanted or patch) and not run.check_mode:
         gather.acquire_lease(run, state)
         changes = target_anchors.write(client, intent, changes, anchor, leaf_pem=pem, now=state.now)
         secret_store.write(client, intent.secret, secret, refresh)
@@ -150,12 +148,12 @@ def use(
     client, intent, secret = run.client, run.intent, state.secret
     facts = certificate_rules.check_issued(intent, issued.public_key_sha256, issued.pem, client.now())
     now = certificate_rules.judged_at(facts, client.now())
-    # The wait for the certificate may have taken hours, so the targets are read again.
-    state = replace(state, targets=gather.read_targets(client, run.targets), now=now)
+    state = replace(state, now=now)
     request = AnotherRequest(issued.csr, is_new=True)
     held = secret.certificate if secret and reason.code == certificate_rules.RENEWAL_DUE else None
     if secret and held and facts.not_after <= held.not_after:
         warnings += (_gains_no_lifetime(intent, facts, held),)
+        state = _read_again(run, state)
         return keep(run, state, _in_use(run, state, secret), request=request, warnings=warnings)
     offered = trust_anchors.candidates(client, intent, issued.pem, own=issued.own_ca)
     anchor = trust_anchors.choose(intent, issued.pem, offered, now)
@@ -163,7 +161,13 @@ def use(
     warnings += ended.lifetime_warnings(intent.signer, intent.request, facts.not_after - now)
     warnings += anchor.warnings(now)
     changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=issued.pem, now=now)
-    changes = target_anchors.write(client, intent, changes, anchor, leaf_pem=issued.pem, now=now)
+    if not all(change.changed for change in changes):
+        # The wait for the certificate may have taken hours, and no write guards a target that does not change.
+        state = _read_again(run, state)
+        changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=issued.pem, now=now)
+    written = target_anchors.write(client, intent, changes, anchor, leaf_pem=issued.pem, now=now)
+    if written != changes:  # another client wrote a target during the wait
+        state, changes = _read_again(run, state), written
     unproven = _unproven(run, state, facts, changes, anchor)
     content = SecretContent(
         issued.pem, private_keys.to_pem(issued.key), anchor.pem, "", unproven, run.discovered
@@ -172,13 +176,17 @@ def use(
     if stored_by_another:
         if issued.own_ca:
             _remove_unused(run, changes)
-        state = replace(state, targets=gather.read_targets(client, run.targets))
+        state = _read_again(run, state)
         in_use = _in_use(run, state, stored_by_another)
         return keep(run, state, in_use, request=request, warnings=warnings)
     values = certificate_report.values(
         client, intent, reason=reason.done, facts=facts, anchor=anchor, csr=issued.csr, targets=changes
     )
     return Result(True, values, certificate_report.diff(secret, facts, changes), warnings)
+
+
+def _read_again(run: CertificateRun, state: CertificateState) -> CertificateState:
+    return replace(state, targets=gather.read_targets(run.client, run.targets))
 
 
 def _in_use(run: CertificateRun, state: CertificateState, secret: ExistingSecret) -> CertificateInUse:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from .._kube.access_review import Permission, missing_permissions
-from .._kube.client import Client
+from .._kube.client import METADATA, Client
 from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
 from .._kube.update_object import retry_on_conflict
 from .._times import parse_time
@@ -38,6 +39,9 @@ ATTEMPTS = 10
 SHORTEST_PATIENCE_SECONDS = 600.0
 # The statuses with which the API server refuses a request. 429 means that it is overloaded.
 REFUSALS = frozenset(range(400, 500)) - {429}
+_NODES = "/api/v1/nodes"
+# The largest number of nodes whose names are read at once. The metadata of a node has a few kilobytes.
+_FEW_NODES = 100
 _PLAIN_NAME = re.compile("[a-z0-9][a-z0-9.-]{0,252}")
 
 
@@ -76,24 +80,28 @@ def select(
 
 
 def find(client: Client, name: str) -> dict[str, Any] | None:
-    """Return the request of that name, or None. Raise MissingPermissions."""
-    try:
-        return client.find(path(name))
-    except Forbidden as exc:
-        lacking = Permission("get", GROUP, "certificatesigningrequests")
-        raise missing_permissions([lacking], f"read CSR {name}", exc.message) from exc
+    """Return the request of that name, or None. Raise MissingPermissions.
+
+    A list by name needs no permission but the one to list, which every run has.
+    """
+    escaped = re.sub(r"([\\,=])", r"\\\1", name)
+    listed = select(client, None, [f"metadata.name={escaped}"])
+    return next((csr for csr in listed if csr["metadata"].get("name") == name), None)
 
 
 def permissions(intent: Intent) -> list[Permission]:
-    """Return the permissions to request, and to approve if the task does. Return none if no request is sent."""
+    """Return the permissions to request, and to approve if the task does. Return none if no request is sent.
+
+    The permission to list is not among them, because the run lists the requests for the Secret before its first write.
+    """
     if not intent.signer.is_asked:
         return []
-    wanted = [Permission("create", GROUP, "certificatesigningrequests"), *wait_permissions()]
+    wanted = [Permission(verb, GROUP, "certificatesigningrequests") for verb in ("create", "watch")]
     return wanted + (approval_permissions(intent.signer.name) if intent.approve else [])
 
 
 def wait_permissions() -> list[Permission]:
-    return [Permission(verb, GROUP, "certificatesigningrequests") for verb in ("get", "list", "watch")]
+    return [Permission(verb, GROUP, "certificatesigningrequests") for verb in ("list", "watch")]
 
 
 def build_pkcs10(intent: Intent, key: PrivateKey) -> str:
@@ -136,16 +144,19 @@ def send(client: Client, intent: Intent, request_pem: str, metadata: Mapping[str
     try:
         return client.create(COLLECTION, body, idempotent=True)
     except AlreadyExists:
-        return _find_sent(client, metadata["name"])
+        csr = find(client, metadata["name"])
+        if csr is None:
+            raise
+        _refuse_foreign(client, csr)
+        return csr
 
 
 _HEAD = {"apiVersion": f"{GROUP}/v1", "kind": "CertificateSigningRequest"}
 _SPEC_FIELDS = ("request", "signerName", "usages", "expirationSeconds")
 
 
-def _find_sent(client: Client, name: str) -> dict[str, Any]:
-    csr = client.get(path(name))
-    own, requester = read_own_identity(client, csr), requester_of(csr)
+def _refuse_foreign(client: Client, csr: Mapping[str, Any]) -> None:
+    name, own, requester = csr["metadata"]["name"], read_own_identity(client, csr), requester_of(csr)
     if not is_same(own, requester):
         raise RequestError(
             f"CSR {name}, which this run wanted to create, already exists and was requested by {requester}",
@@ -153,7 +164,6 @@ def _find_sent(client: Client, name: str) -> dict[str, Any]:
             evidence=(describe_identity(own),),
             remedy=f"Delete it ({delete_command(name)}) and run the task again",
         )
-    return csr
 
 
 def describe_identity(own: Requester | None) -> str:
@@ -330,13 +340,22 @@ def read_guarded_names(client: Client, names: Iterable[str], addresses: Iterable
 
 
 def _nodes(client: Client, names: Iterable[str]) -> Iterator[str]:
+    """Yield the names that a node has. Most clusters have so few nodes that one request for their names shows all.
+
+    Raises Forbidden without the permission to list and the one to read nodes.
+    """
+    page: Mapping[str, Any] = {"metadata": {"continue": "unread"}}
+    with contextlib.suppress(Forbidden):
+        page = client.get(_NODES, {"limit": str(_FEW_NODES)}, METADATA)
+    is_whole = not (page.get("metadata") or {}).get("continue")
+    listed = {(node.get("metadata") or {}).get("name") for node in page.get("items") or ()}
     for name in filter(name_policy.is_dns_name, names):
-        if client.find(f"/api/v1/nodes/{name}") is not None:
+        if name in listed or not (is_whole or client.find(f"{_NODES}/{name}") is None):
             yield name
 
 
 def _node_addresses(client: Client) -> Iterator[str]:
-    for node in client.list_all("/api/v1/nodes")["items"]:
+    for node in client.list_all(_NODES)["items"]:
         yield from (entry["address"] for entry in (node.get("status") or {}).get("addresses") or ())
 
 
@@ -357,13 +376,14 @@ def summarize(csr: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def list_unissued(client: Client, secret: SecretSpec) -> list[dict[str, Any]]:
-    """Return the requests for this Secret that were not issued.
+def list_requests(client: Client, secret: SecretSpec) -> list[dict[str, Any]]:
+    """Return the requests for this Secret that the cluster has not deleted. Raise MissingPermissions."""
+    return select(client, (f"{key}={value}" for key, value in markers.labels_for(secret).items()), None)
 
-    Issued requests are kept for auditors. The cluster deletes them.
-    """
-    labels = (f"{key}={value}" for key, value in markers.labels_for(secret).items())
-    return [csr for csr in select(client, labels, None) if not certificate_of(csr)]
+
+def unissued(requests: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the requests that were not issued. Issued requests are kept for auditors, and the cluster deletes them."""
+    return [csr for csr in requests if not certificate_of(csr)]
 
 
 def is_left_over(csr: Mapping[str, Any], signer_name: str, patience: float, now: datetime) -> bool:
@@ -377,11 +397,14 @@ def is_left_over(csr: Mapping[str, Any], signer_name: str, patience: float, now:
     return is_over(csr) or csr["spec"]["signerName"] != signer_name or is_old
 
 
-def remove(client: Client, csr: Mapping[str, Any]) -> str:
-    """Delete this object. Return a warning if the permission to delete is missing, else ""."""
+def remove(client: Client, csr: Mapping[str, Any], *, resource_version: str = "") -> str:
+    """Delete this object. Return a warning if the permission to delete is missing, else "".
+
+    resource_version: delete it only at this version.
+    """
     name = csr["metadata"]["name"]
     try:
-        client.delete(path(name), uid=csr["metadata"]["uid"])
+        client.delete(path(name), uid=csr["metadata"]["uid"], resource_version=resource_version)
     except (NotFound, Conflict):
         return ""
     except Forbidden:

@@ -101,7 +101,7 @@ def load(client: Client, secret: SecretSpec) -> PendingRequest | None:
     is_ours = annotations.get(markers.PENDING_PUBLIC_KEY) == pending.public_key_sha256
     if not (is_ours and csr_api.is_plain_name(csr_name)):
         _refuse(secret)
-    csr = client.find(csr_api.path(csr_name))
+    csr = csr_api.find(client, csr_name)
     if csr is None or csr["metadata"]["uid"] != csr_uid:
         return pending
     return replace(pending, csr=csr)

@@ -36,10 +36,7 @@ from .signer_probe import SignerProbe
 CLEANING_SECONDS = 5.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 1.0
 _COMMON = (
-    *(
-        Permission(verb, csr_api.GROUP, "certificatesigningrequests")
-        for verb in ("create", "get", "list", "delete")
-    ),
+    *(Permission(verb, csr_api.GROUP, "certificatesigningrequests") for verb in ("create", "list", "delete")),
     Permission("update", csr_api.GROUP, "certificatesigningrequests/approval"),
 )
 

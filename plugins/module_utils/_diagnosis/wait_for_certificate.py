@@ -63,7 +63,7 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
             )
             if diagnosis and (is_last or is_known):
                 # The diagnosis takes a moment, in which the signer may have answered.
-                latest = client.find(csr_api.path(current["metadata"]["name"]))
+                latest = csr_api.find(client, current["metadata"]["name"])
                 if latest is None or not _is_newer(latest, current):
                     raise _not_issued(subject, current, diagnosis)
                 current = latest

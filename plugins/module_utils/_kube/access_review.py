@@ -42,12 +42,15 @@ def find_missing(client: Client, permissions: Iterable[Permission]) -> list[Perm
     ]
 
 
-def require(client: Client, permissions: Iterable[Permission], purpose: str) -> None:
+def require(
+    client: Client, permissions: Iterable[Permission], purpose: str, lacking: Iterable[Permission] = ()
+) -> None:
     """Raise MissingPermissions if a permission is missing. The error has the RBAC rule that grants it.
 
     purpose: what the permissions are for, as an infinitive such as "list Secrets".
+    lacking: permissions whose lack another request has shown.
     """
-    lacking = find_missing(client, permissions)
+    lacking = [*find_missing(client, permissions), *lacking]
     if lacking:
         raise missing_permissions(lacking, purpose)
 

@@ -89,8 +89,7 @@ def its_csr(*conditions: Any, **spec: Any) -> dict[str, Any]:
 
 
 def api_with(secret: dict[str, Any] | None, request_: dict[str, Any] | None) -> ScriptedApi:
-    empty = {"metadata": {"resourceVersion": "1"}, "items": []}
-    return ScriptedApi({PENDING: secret, csr_api.path(CSR_NAME): request_, csr_api.COLLECTION: empty})
+    return ScriptedApi({PENDING: secret, csr_api.path(CSR_NAME): request_})
 
 
 STRANGE = [
@@ -140,11 +139,11 @@ def webhook(*anchors: str) -> dict[str, Any]:
 def issue_here(
     api: ScriptedApi, held: ExistingSecret | None = None, *, check_mode: bool = False, **changed: Any
 ) -> Any:
-    seen = TargetState(HOOK, webhook("old"))
     api.objects.setdefault(bundle_targets.path(HOOK), webhook("old"))
+    seen = gather.read_targets(api, [HOOK])  # type: ignore[arg-type]
     wanted = intent(signer_name="ephemeral-ca", **changed)
     run = CertificateRun(api, wanted, (HOOK,), check_mode=check_mode)  # type: ignore[arg-type]
-    return obtain(run, CertificateState(held, (seen,), NOW), certificate_rules.missing_secret(wanted))
+    return obtain(run, CertificateState(held, seen, NOW), certificate_rules.missing_secret(wanted))
 
 
 def planted() -> dict[str, Any]:

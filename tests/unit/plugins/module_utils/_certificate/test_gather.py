@@ -21,7 +21,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import cs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certificate_rules import IssueReason
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import SecretError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import TrustAnchor
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
+    Forbidden,
+    MissingPermissions,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
 
 from tests.support.authority import DAY, NOW
@@ -106,7 +109,7 @@ def test_a_waiting_request_that_may_not_be_read_fails_only_a_run_that_needs_it()
     api.objects[csr_api.path(CSR_NAME)] = api_error(Forbidden)
     run = CertificateRun(api, intent(approve=False))  # type: ignore[arg-type]
     state = gather.gather(run, gather.read_secret(run))
-    assert (state.waiting, type(state.waiting_fault)) == (None, Forbidden)
+    assert (state.waiting, type(state.waiting_fault)) == (None, MissingPermissions)
 
 
 @pytest.mark.parametrize("text", ["not base64!", "a"])

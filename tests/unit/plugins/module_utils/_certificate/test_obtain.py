@@ -123,19 +123,25 @@ def test_an_unusable_certificate_is_not_in_the_result(held: Any) -> None:
     assert result.values["pending"]
 
 
-def test_targets_are_read_again_after_the_wait() -> None:
-    """Another client writes the target during the wait for the approval."""
+def test_a_target_that_another_client_wrote_during_the_wait_is_read_again() -> None:
+    """The version of the patch shows it, so that no target is read again without a reason."""
     issued = leaf(key=KEY)
     api = renewal_api(waiting(), its_csr(approved(), certificate=issued.pem))
     api.objects[bundle_targets.path(HOOK)] = lambda: newer(webhook("old"), "2")
     api.objects[PATH] = None
+
+    def answer(method: str, path: str, body: Any) -> Any:
+        is_stale = path == bundle_targets.path(HOOK) and body[0]["value"] != "2"
+        return api_error(Conflict) if is_stale else created(method, path, body)
+
+    api.on_write = answer
     run = CertificateRun(api, intent(approve=False), (HOOK,))  # type: ignore[arg-type]
     state = state_of(run, None, TargetState(HOOK, webhook()))
     result = obtain(run, state, certificate_rules.missing_secret(run.intent))
     patches = [
         body for (verb, path), body in zip(api.writes(), api.sent) if path == bundle_targets.path(HOOK)
     ]
-    assert [body[0]["value"] for body in patches] == ["2"], "one write, on what stands there now"
+    assert [body[0]["value"] for body in patches] == ["1", "2"]
     assert result.values["targets"][0]["webhooks"][0]["before"] == [OLD]
 
 

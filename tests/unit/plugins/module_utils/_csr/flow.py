@@ -124,6 +124,10 @@ def found(issued: Issued | None = None, *, of: Intent | None = None, **changed: 
     return secret_content.read_secret(secret_object(issued, **changed), (of or intent()).secret)
 
 
+#: The collections whose lists hold the scripted objects below them.
+LISTS = (CSRS, "/api/v1/nodes")
+
+
 class ScriptedApi:
     """A client of the API server with scripted answers.
 
@@ -146,6 +150,7 @@ class ScriptedApi:
         self.asked: list[tuple[str, str]] = []
         self.sent: list[Any] = []
         self.written: list[str] = []
+        self.left: dict[str, Any] = {}
         self.warnings: list[str] = []
         self.hooks: list[Callable[[], None]] = []
         self.lacking: set[tuple[str, str]] = set()
@@ -168,9 +173,12 @@ class ScriptedApi:
     def now(self) -> datetime:
         return objects.NOW
 
-    def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def get(self, path: str, query: Mapping[str, str] | None = None, accept: str = "") -> dict[str, Any]:
         self.asked.append(("GET", path))
-        answer = self.objects.get(path)
+        listed = [name for name in self.objects if path in LISTS and name.startswith(f"{path}/")]
+        items = [obj for obj in map(self.objects.get, listed) if isinstance(obj, dict)]
+        empty = {"metadata": {"resourceVersion": "1"}, "items": items} if path in LISTS else None
+        answer = self.objects.get(path, empty)
         answer = answer() if callable(answer) else answer
         if isinstance(answer, Exception):
             raise answer
@@ -185,7 +193,12 @@ class ScriptedApi:
             return None
 
     def list_all(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        return self.get(path, query)
+        """Return the list of this path, or of the one object that a field selector names if it has a script of its own."""
+        named = f"{path}/{(query or {}).get('fieldSelector', '').removeprefix('metadata.name=')}"
+        if named not in self.objects:
+            return self.get(path, query)
+        obj = self.find(named)
+        return {"metadata": {"resourceVersion": "1"}, "items": [obj] if obj else []}
 
     def create(self, path: str, body: Any, *, dry_run: bool = False, idempotent: bool = False) -> Any:
         if path != CSRS:

@@ -42,12 +42,12 @@ class Signers(ScriptedApi):
         self.issue: Any = lambda csr: ""
         self.on_write = self._answer
 
-    def get(self, path: str, query: Any = None) -> dict[str, Any]:
+    def get(self, path: str, query: Any = None, accept: str = "") -> dict[str, Any]:
         if path == csr_api.COLLECTION:
             if "LIST" in self.fails:
                 raise self.fails["LIST"]
             return {"metadata": {"resourceVersion": "1"}, "items": list(self.csrs.values())}
-        return super().get(path, query)
+        return super().get(path, query, accept)
 
     def _answer(self, method: str, path: str, body: Any) -> Any:
         if method == "DELETE":
