@@ -53,6 +53,14 @@ def rig(fleet: Fleet) -> Iterator[AuditRig]:
         rig.close()
 
 
+def test_an_audit_reads_few_bytes_of_the_metrics(rig: AuditRig) -> None:
+    """An audit reads the metrics twice. Compressed, both are a small part of one."""
+    whole = len(rig.cluster.client.request("GET", "/metrics"))
+    traffic = rig.audit()["traffic"]
+    print(f"metrics of {whole} bytes, {traffic}")
+    assert 0 < traffic["bytes_received"] < whole / 2
+
+
 @pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.full)])
 def test_many_webhooks_of_one_service(rig: AuditRig, count: int) -> None:
     """The number of requests and handshakes is that of the Services, and not of the webhooks."""

@@ -26,6 +26,8 @@ _CONVERSION = "apiserver_conversion_webhook_request_total"
 # configurations need the suffix, and the counters have the names of webhooks.
 _FILES = "apiserver_manifest_admission_config_controller_last_config_info"
 _CALLS = "apiserver_admission_webhook_request_total"
+#: The metrics that are read here. An API server has some megabytes of others.
+FAMILIES = (_REJECTIONS, _IGNORED, _CONVERSION, _FILES, _CALLS)
 _PLUGINS, _IN_FILE = "AdmissionWebhook", ".static.k8s.io"
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _LINE = re.compile(r"(\w+)\{(.*)\} ([0-9.eE+]+)")

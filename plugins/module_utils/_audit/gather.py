@@ -327,7 +327,7 @@ class _Gatherer:
 
     def _read_counters(self) -> dict[str, float] | None:
         try:
-            text = self._client.text("/metrics")
+            text = self._client.text("/metrics", beginnings=failure_signs.FAMILIES)
             self._file_webhooks = failure_signs.find_file_webhooks(text)
             return failure_signs.read_counters(text)
         except NotFound as error:

@@ -96,6 +96,8 @@ class _HttpCall:
     content: str
     #: The longest pause in the answer, in seconds.
     patience: float
+    #: Lines of the answer that begin with none of these are dropped.
+    beginnings: tuple[bytes, ...] = (b"",)
 
 
 @dataclass(frozen=True)
@@ -180,9 +182,15 @@ class Client:
         except NotFound:
             return None
 
-    def text(self, path: str, query: Mapping[str, str] | None = None) -> str:
-        """Return an answer that is not an object, such as a pod's log."""
-        return str(self._request("GET", path, query, plain=True)["text"])
+    def text(
+        self, path: str, query: Mapping[str, str] | None = None, beginnings: tuple[str, ...] = ("",)
+    ) -> str:
+        """Return an answer that is not an object, such as a pod's log.
+
+        beginnings: return only the lines that begin with one of these. The others are dropped while they are read.
+        """
+        kept = tuple(text.encode() for text in beginnings)
+        return str(self._request("GET", path, query, plain=True, beginnings=kept)["text"])
 
     def list_all(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return the whole list: the first page with the items of all pages."""
@@ -396,10 +404,12 @@ class Client:
         plain: bool = False,
         stores: bool = True,
         is_noted: bool = True,
+        beginnings: tuple[bytes, ...] = (b"",),
     ) -> dict[str, Any]:
         first_contact = time.monotonic() + FIRST_CONTACT_SECONDS
         payload = None if body is None else json.dumps(body).encode()
-        call = _HttpCall(method, path, query, payload, content, PATIENT_SECONDS if once else READ_SECONDS)
+        patience = PATIENT_SECONDS if once else READ_SECONDS
+        call = _HttpCall(method, path, query, payload, content, patience, beginnings)
         is_write = stores and method != "GET" and "dryRun" not in (query or {})
         attempt, renewed, uncertain = 0, False, False
         while True:
@@ -491,6 +501,8 @@ class Client:
     def _send(self, call: _HttpCall, headers: Any) -> HttpAnswer:
         if call.payload is not None:
             headers["Content-Type"] = call.content
+        # The API server compresses metrics, and answers of 128 KiB or more.
+        headers["Accept-Encoding"] = "gzip"
         left = max(LEAST_SECONDS, self.deadline - time.monotonic())
         timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(call.patience, left))
         what = f"{call.method} {call.path}: the answer"
@@ -501,7 +513,8 @@ class Client:
         self.requests += 1
         response = self._open(call.method, url, headers, timeout, body=call.payload)
         try:
-            answer = HttpAnswer(response.status, response.headers, self._whole(response))
+            kept = call.beginnings if response.status < 300 else (b"",)
+            answer = HttpAnswer(response.status, response.headers, self._whole(response, kept))
         finally:
             self.received += self._bounds.received
             response.close()
@@ -513,11 +526,24 @@ class Client:
                 self.warnings.append(text)
         return answer
 
-    def _whole(self, response: Any) -> bytes:
-        """Read an answer to its end. Check an announced length before reading."""
+    def _whole(self, response: Any, beginnings: tuple[bytes, ...]) -> bytes:
+        """Read an answer to its end, and return its lines with these beginnings. Check an announced length before reading.
+
+        A small compressed answer may be large, so the size of the content has the same limit.
+        """
         length = response.headers.get("Content-Length", "")
         self._bounds.check_size(int(length) if length.isdecimal() else 0)
-        return b"".join(response.stream(transport.READ_BYTES, decode_content=False))
+        size, kept, rest = 0, [], b""
+        for chunk in response.stream(transport.READ_BYTES, decode_content=True):
+            size += len(chunk)
+            self._bounds.check_size(size)
+            if beginnings == (b"",):
+                kept.append(chunk)
+                continue
+            *lines, rest = (rest + chunk).split(b"\n")
+            kept += [line + b"\n" for line in lines if line.startswith(beginnings)]
+            rest = rest[: transport.READ_BYTES]  # no line is longer
+        return b"".join(kept) + (rest if rest.startswith(beginnings) else b"")
 
     def _open(self, method: str, url: str, headers: Any, timeout: Any, **options: Any) -> Any:
         """Send one request. urllib3 must not follow a redirect, because the token would go to another server."""

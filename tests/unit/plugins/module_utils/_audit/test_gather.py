@@ -139,7 +139,10 @@ class FakeClient:
             raise answer
         return answer
 
-    text = list_all = get
+    list_all = get
+
+    def text(self, path: str, *, beginnings: tuple[str, ...]) -> Any:
+        return self.get(path)
 
     def review(self, _path: str, _body: Any) -> Any:
         return {"status": {"allowed": False}}

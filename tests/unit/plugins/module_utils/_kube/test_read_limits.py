@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connecti
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     ApiError,
+    Forbidden,
     KubeError,
     TimedOut,
 )
@@ -118,6 +120,40 @@ def test_an_answer_without_an_end_is_not_kept(flood: str, read: str, monkeypatch
         assert server.connections == 1
         time.sleep(0.2)  # the server notices that the connection is closed
         assert server.sent < SIZE + ON_THE_WAY
+
+
+def compressed(content: bytes) -> Callable[[], Iterator[bytes]]:
+    body = gzip.compress(content)
+    head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    return lambda: iter([head, body])
+
+
+@pytest.mark.parametrize("read", ["get", "log"])
+def test_a_small_answer_of_a_large_content_is_not_kept(read: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "ANSWER_BYTES", SIZE)
+    with talking(compressed(b" " * SIZE * 20)) as server:
+        own = client(server.url)
+        assert failed(own, READS[read]).code == "api-error"
+        assert own._bounds.received < SIZE
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_only_the_lines_with_a_wanted_beginning_are_kept(end: bytes) -> None:
+    other = b"etcd_requests_total 1\n" * 10000
+    content = other + b'wanted{name="x"} 1\n' + other + b"wanted_too 2" + end
+    with talking(compressed(content)) as server:
+        own = client(server.url)
+        text = guarded(lambda: own.text(PATH, beginnings=("wanted", "absent")))
+        assert text.splitlines() == ['wanted{name="x"} 1', "wanted_too 2"]
+        assert own.received < len(content) / 20
+
+
+def test_an_error_is_reported_whatever_lines_are_wanted() -> None:
+    body = b'{"kind": "Status", "message": "it is forbidden"}'
+    head = b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with talking(lambda: iter([head, body])) as server, pytest.raises(Forbidden) as caught:
+        client(server.url).text(PATH, beginnings=("wanted",))
+    assert caught.value.message == "it is forbidden"
 
 
 def page(token: str, size: int = 1) -> ScriptedAnswer:

@@ -203,10 +203,10 @@ def during(client: Client, monkeypatch: pytest.MonkeyPatch, signum: int) -> None
     """Send the signal after the next request is sent and before its answer is read."""
     whole = client._whole
 
-    def read(response: Any) -> bytes:
+    def read(response: Any, beginnings: tuple[bytes, ...]) -> bytes:
         monkeypatch.setattr(client, "_whole", whole)
         signal.raise_signal(signum)
-        return whole(response)
+        return whole(response, beginnings)
 
     monkeypatch.setattr(client, "_whole", read)
 
