@@ -108,6 +108,10 @@ class CaRotation:
         """Return True if the API server serves a certificate of the successor."""
         return self.api_server is self.successor
 
+    def has_outgoing_in(self, bundle_pem: str) -> bool:
+        """Return True if a bundle has an outgoing CA."""
+        return any(ca.is_in(bundle_pem) for ca in self.outgoing)
+
     def outgoing_of(self, leaf: Certificate, sent: Sequence[Certificate] = ()) -> ClusterCa | None:
         """Return the outgoing CA that signed a leaf, None if another CA did."""
         signer = signer_of(self.cas, leaf, sent)

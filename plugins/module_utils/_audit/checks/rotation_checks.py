@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ..._csr.ca_rotation import is_refused_by_openssl, published_cas, signer_of
+from ..._csr.ca_rotation import CaRotation, is_refused_by_openssl, published_cas, signer_of
 from ..._times import format_time
 from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
@@ -92,7 +92,7 @@ def _bundle(data: ClusterData, ca: RotationData, point: CallPoint) -> Iterator[A
     backend = data.backends.get(point.backend, Backend(is_known=False))
     seen = [chain for chain in backend.chains if chain.certificate]
     is_blind = len(seen) < max(len(backend.chains), 1)
-    has_outgoing = any(entry.is_in(bundle) for entry in rotation.outgoing)
+    has_outgoing = rotation.has_outgoing_in(bundle)
     signed = [(chain, signer) for chain in seen if (signer := signer_of(rotation.cas, *_parsed(chain)))]
     if not signed and not (is_blind and has_outgoing):
         return
@@ -105,17 +105,22 @@ def _bundle(data: ClusterData, ca: RotationData, point: CallPoint) -> Iterator[A
     lines = [f"{chain.endpoint} serves a certificate of {signer}" for chain, signer in signed[:MOST_LINES]]
     lines += ["no endpoint shows its certificate, and the caBundle has the outgoing CA"] if not signed else []
     lines += [f"the caBundle lacks {rotation.successor}"]
-    soon = breaks_at is not None and breaks_at - data.now <= data.ca_break_within
     yield AuditFinding(
         "bundle-without-successor",
         FAIL,
         point.object,
         f"{point.object} trusts only the outgoing CA of the cluster{_skipped(point)}",
         tuple(lines),
-        severity=ERROR if rotation.is_switched or soon else "",
+        severity=_severity(data, rotation, breaks_at),
         certainty=PROVEN if signed else LIKELY,
         breaks_at=breaks_at,
     )
+
+
+def _severity(data: ClusterData, rotation: CaRotation, breaks_at: datetime | None) -> str:
+    """Return ERROR after the switch, and if calls fail soon. Return "" for the severity of the check."""
+    is_soon = breaks_at is not None and breaks_at - data.now <= data.ca_break_within
+    return ERROR if rotation.is_switched or is_soon else ""
 
 
 def _breaks_at(ca: RotationData, chains: Sequence[ServedChain]) -> datetime | None:
@@ -147,12 +152,11 @@ def check_kubeconfig(data: ClusterData) -> Iterator[AuditFinding]:
     if ca is None:
         return
     rotation, bundle = ca.rotation, data.kubeconfig_ca
-    has_outgoing = any(entry.is_in(bundle) for entry in rotation.outgoing)
+    has_outgoing = rotation.has_outgoing_in(bundle)
     if rotation.successor.is_in(bundle) or not has_outgoing:
         yield AuditFinding("kubeconfig-without-successor", PASS if has_outgoing else SKIP, KUBECONFIG)
         return
     breaks_at = _breaks_at(ca, ())
-    soon = breaks_at is not None and breaks_at - data.now <= data.ca_break_within
     words = "The kubeconfig of this run trusts only the outgoing CA of the cluster"
     yield AuditFinding(
         "kubeconfig-without-successor",
@@ -160,7 +164,7 @@ def check_kubeconfig(data: ClusterData) -> Iterator[AuditFinding]:
         KUBECONFIG,
         words,
         (f"it lacks {rotation.successor}",),
-        severity=ERROR if rotation.is_switched or soon else "",
+        severity=_severity(data, rotation, breaks_at),
         breaks_at=breaks_at,
     )
 
@@ -186,7 +190,7 @@ def check_client_ca(data: ClusterData) -> Iterator[AuditFinding]:
     check, ca = "client-ca-without-successor", data.ca
     if ca is None:
         return
-    if not any(entry.is_in(ca.client_ca) for entry in ca.rotation.outgoing):
+    if not ca.rotation.has_outgoing_in(ca.client_ca):
         yield AuditFinding(check, SKIP, CLIENT_CA_OBJECT)
     elif ca.rotation.successor.is_in(ca.client_ca):
         yield AuditFinding(check, PASS, CLIENT_CA_OBJECT)
@@ -227,11 +231,7 @@ def check_outgoing(data: ClusterData) -> Iterator[AuditFinding]:
     if not (rotation.is_switched and rotation.may_break_clients):
         yield AuditFinding(check, SKIP, CLUSTER_CA_OBJECT)
         return
-    having = [
-        str(point.object)
-        for point in data.points
-        if any(entry.is_in(point.config.ca_bundle) for entry in rotation.outgoing)
-    ]
+    having = [str(point.object) for point in data.points if rotation.has_outgoing_in(point.config.ca_bundle)]
     lines = (*map(str, rotation.outgoing), *(f"{name} trusts it" for name in having[:MOST_LINES]))
     words = "The successor signs, and the cluster still publishes the outgoing CA"
     yield AuditFinding(check, FAIL, CLUSTER_CA_OBJECT, words, lines, objects=tuple(having))
