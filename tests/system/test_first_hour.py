@@ -116,7 +116,7 @@ class Reader:
         self.directory = home / "project"
         self.directory.mkdir(parents=True)
         self.venv = home / "venv"
-        self.places = {"repository": str(pages.REPOSITORY), "collection": ""}
+        self.places = {"repository": str(pages.REPOSITORY), "collection": "", "files": ""}
         self._write_kubeconfigs(fleet)
 
     def _write_kubeconfigs(self, fleet: Fleet) -> None:

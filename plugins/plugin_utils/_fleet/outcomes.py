@@ -142,7 +142,7 @@ def _words(outcome: Mapping[str, Any]) -> str:
     """Return the status, the reason and the remedy of a cluster in one line."""
     reason, remedy = (visible(str(outcome.get(key) or "")) for key in ("reason", "remedy"))
     return (
-        f"{outcome['status']}: {reason.rstrip('.')}. {remedy}."
+        f"{outcome['status']}: {reason.rstrip('.')}. {remedy[0].upper()}{remedy[1:].rstrip('.')}."
         if remedy
         else f"{outcome['status']}: {reason}"
     )

@@ -133,7 +133,7 @@ def test_the_summary_has_failures_first_and_counts_quiet_clusters() -> None:
         "a": {"status": "ok", "reason": "x"},
         "b": {"status": "changed", "reason": "renewed"},
         "c": {"status": "unreachable", "reason": "no\nanswer\x1b[2J"},
-        "d": {"status": "failed", "reason": "y.", "remedy": "Do z"},
+        "d": {"status": "failed", "reason": "y.", "remedy": "do z"},
         "e": {"status": "ok", "reason": "x"},
     }
     assert outcomes.summary_lines(found) == [
