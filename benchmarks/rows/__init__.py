@@ -90,6 +90,13 @@ ROWS = {
             audit.audit,
         ),
         Row(
+            "cluster-ca",
+            "A rotation of the cluster CA",
+            "The hosts are four control planes that publish a successor of their CA, with ten webhooks in pods each. No `caBundle` has the "
+            "successor. The audit reads each certificate through the API server. The plan of the phase `prepare` audits, and tries each write.",
+            audit.rotation,
+        ),
+        Row(
             "upgrade",
             "Upgrade of the snapshot controller",
             "Each cluster has a node and real pods. Each release on the way is installed and verified.",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The row about the audit of many hosts over four control planes, each with ten webhooks."""
+"""The rows about the audit of many hosts over four control planes, each with ten webhooks, also in a rotation of their CA."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks import lab as labs
 from benchmarks import process
@@ -24,6 +25,7 @@ from tests.support import clusters
 from tests.support.audit_rig import AuditRig
 from tests.support.bundle_rig import pem
 from tests.support.clusters import Cluster
+from tests.support.rotation_rig import PodHook, RotationRig
 
 CLUSTERS = {f"onprem-{number}": "onprem" for number in range(1, 5)}
 WEBHOOKS = 10
@@ -43,10 +45,20 @@ class AuditPeer:
     most: int = 1000
 
 
+#: The playbook for the phases of a rotation, in check mode: hosts share a control plane, so only the first one would have work.
+PREPARE = "certflow.kubernetes.cluster_ca"
+PLAYBOOKS = (PLAYBOOK, PREPARE)
 PEERS = {
     "module": AuditPeer("audit_info, in Ansible's process", "audit"),
     "playbook": AuditPeer("Playbook certflow.kubernetes.audit", PLAYBOOK),
     "loop": AuditPeer("A loop of kubectl and openssl, two at a time", "", most=100),
+}
+
+
+ROTATION_PEERS = {
+    "before": AuditPeer("Playbook certflow.kubernetes.audit, before the rotation", PLAYBOOK),
+    "audit": AuditPeer("Playbook certflow.kubernetes.audit", PLAYBOOK),
+    "prepare": AuditPeer("Playbook certflow.kubernetes.cluster_ca, phase prepare in check mode", PREPARE),
 }
 
 
@@ -76,9 +88,41 @@ def _webhooks(stack: contextlib.ExitStack, cluster: Cluster) -> None:
         rig.hook(f"hook-{number}", port=port, bundle=pem("good"))
 
 
-def targets(made: Lab, count: int) -> HostSet:
+def rotation(bench: Bench) -> None:
+    """Audit the hosts before a rotation of their CAs and in it, and plan the phase prepare."""
+    count = bench.hosts(100)
+    with lab(dict.fromkeys(CLUSTERS, "local-services")) as made, contextlib.ExitStack() as stack:
+        rigs = {name: _rotating(stack, cluster) for name, cluster in made.fleet.items()}
+        for name, cluster in made.fleet.items():
+            made.relays[name] = stack.enter_context(relayed(cluster.url))
+        _measure(bench, made, targets(made, count, "before", probe_urls=False), "before")
+        for rig in rigs.values():
+            rig.rotation.publish()
+        hosts = targets(made, count, "rotating", probe_urls=False)
+        for number in bench.rounds(2):
+            for key in in_turn(("audit", "prepare"), number):
+                _measure(bench, made, hosts, key)
+
+
+def _rotating(stack: contextlib.ExitStack, cluster: Cluster) -> RotationRig:
+    """Create webhooks in pods on a cluster, with certificates of its CA."""
+    rig = RotationRig(cluster)
+    stack.callback(rig.close)
+    for number in range(WEBHOOKS):
+        PodHook(rig, f"program-{number}")
+    return rig
+
+
+def _measure(bench: Bench, made: Lab, hosts: HostSet, key: str) -> None:
+    peer = ROTATION_PEERS[key]
+    if not bench.has_failed("cluster-ca", peer.title):
+        with bench.attempt("cluster-ca", peer.title):
+            bench.add(Case("cluster-ca", peer.title, len(hosts.hosts)), measure(made, hosts, peer))
+
+
+def targets(made: Lab, count: int, purpose: str = "audit", *, probe_urls: bool = True) -> HostSet:
     """Return inventory hosts that are spread over the clusters. They have no objects of their own."""
-    user = f"audit-{count}-user"
+    user = f"{purpose}-{count}-user"
     files = {name: made.kubeconfig(cluster, user) for name, cluster in made.fleet.items()}
     names = list(made.fleet)
     chosen = [names[number % len(names)] for number in range(count)]
@@ -88,16 +132,19 @@ def targets(made: Lab, count: int) -> HostSet:
     directory = made.directory / user
     directory.mkdir()
     made_set = HostSet(user, hosts, user, directory)
-    made_set.inventory.write_text(json.dumps(labs.inventory(hosts, variables)))
+    made_set.inventory.write_text(
+        json.dumps(labs.inventory(hosts, partial(variables, probe_urls=probe_urls)))
+    )
     return made_set
 
 
-def variables(host: Host) -> Mapping[str, object]:
+def variables(host: Host, *, probe_urls: bool) -> Mapping[str, object]:
     """Return the variables of the play, and those of the playbook."""
     return {
         "cluster_kubeconfig": str(host.kubeconfig),
         "certflow_kubeconfig": str(host.kubeconfig),
-        "certflow_audit_options": {"probe_urls": True},
+        "certflow_audit_options": {"probe_urls": probe_urls},
+        "certflow_allow_shared_cluster": True,
     }
 
 
@@ -125,7 +172,10 @@ def command(hosts: HostSet, peer: AuditPeer) -> Command:
     if not peer.play:
         files = "".join(f"{host.kubeconfig}\n" for host in hosts.hosts)
         return Command(["xargs", "-P", "2", "-n", "1", "bash", str(LOOP)], files, environment)
-    play = peer.play if peer.play == PLAYBOOK else str(PLAYS / f"{peer.play}.yml")
-    extra = {"certflow_fail_on": "never", "certflow_report": str(hosts.directory / "report.json")}
+    play = peer.play if peer.play in PLAYBOOKS else str(PLAYS / f"{peer.play}.yml")
+    extra = {"certflow_report": str(hosts.directory / "report.json")}
+    if peer.play != PREPARE:
+        extra["certflow_fail_on"] = "never"
     options = ["-i", str(hosts.inventory), "--forks", str(FORKS), "-e", json.dumps(extra)]
-    return Command([program("ansible-playbook"), play, *options], environment=environment)
+    check = ["--check"] if peer.play == PREPARE else []
+    return Command([program("ansible-playbook"), play, *options, *check], environment=environment)
