@@ -191,6 +191,14 @@ def test_an_operator_is_recognised_by_its_owner_reference(empty: Cluster) -> Non
 
 
 @pytest.mark.full
+def test_each_manager_of_an_object_is_accepted_by_itself(empty: Cluster) -> None:
+    argocd, flux = CASES["argocd"], CASES["flux"]
+    ManagerRow("", argocd.manager, labels=flux.labels, annotations=argocd.annotations).install(empty)
+    for accept, owners in (([], ["argocd", "flux"]), (["argocd"], ["flux"]), (["argocd", "flux"], [])):
+        refused = [row["id"] for row in plan(empty, TARGET, accept=accept)["refused"]]
+        assert refused == [f"owner-{key}" for key in owners]
+
+
 def test_a_release_of_helm(empty: Cluster, tmp_path: Path) -> None:
     """The plan is refused while Helm owns the release.
 

@@ -585,7 +585,7 @@ class UpgradeContext:
 
     @property
     def origins(self) -> list[tuple[str, Origin]]:
-        """Every object that a plan may write, with its origin."""
+        """Every object that a plan may write, with its origin. An object with several managers is there once for each."""
         installed = self.installed
         named = [
             (f"CustomResourceDefinition {name}", origin) for name, origin in installed.crd_origins.items()
@@ -600,7 +600,7 @@ class UpgradeContext:
         named += {str(service): (str(service), service.origin) for service in services}.values()
         if installed.controller_role:
             named.append(("ClusterRole snapshot-controller-runner", installed.controller_role))
-        return named
+        return [(what, owner) for what, origin in named for owner in (origin, *origin.others)]
 
     def accepts(self, origin: Origin, what: str) -> bool:
         """Return True if the user accepts to change the object ``what`` of another manager."""

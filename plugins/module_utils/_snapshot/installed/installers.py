@@ -13,13 +13,14 @@ the user must accept these objects too. kubespray leaves kubectl's markers and i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ... import _managers
 from ..._managers import (
     BY_HAND,
     FIELD_MANAGER,
+    HELM,
     KUBECTL,
     KUBECTL_MARKERS,
     KUBESPRAY,
@@ -49,6 +50,8 @@ class Origin:
     earlier: str = ""
     #: The field managers without a row, for UNKNOWN.
     field_managers: tuple[str, ...] = ()
+    #: The other managers whose markers the object has. The user accepts each by its own word.
+    others: tuple[Origin, ...] = ()
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -61,7 +64,7 @@ _NO_MARKER = Origin(UNMARKED, ("no marker of any manager",))
 
 
 def find_origin(obj: Mapping[str, Any], *, images: Iterable[str] = (), apis: Iterable[str] = ()) -> Origin:
-    """Return the manager of the object.
+    """Return the manager of the object, with the others whose markers it has, except Helm. Flux and others install charts.
 
     Another manager's marker counts even if this collection applied the object, because that manager may apply it again.
     kubectl's marker stays on an accepted object, so it does not count there. kubespray's marker counts again if kubectl wrote
@@ -72,6 +75,17 @@ def find_origin(obj: Mapping[str, Any], *, images: Iterable[str] = (), apis: Ite
         apis: "group/resource/name" of existing objects that belong to a manager.
     """
     metadata = obj.get("metadata") or {}
+    first = _find_first(metadata, images, apis)
+    others = tuple(
+        Origin(detected.manager.key, detected.evidence)
+        for detected in _managers.find_managers(metadata)
+        if detected.manager.key in INSTALLERS.keys() - {first.key, HELM}
+    )
+    return replace(first, others=others) if others else first
+
+
+def _find_first(metadata: Mapping[str, Any], images: Iterable[str], apis: Iterable[str]) -> Origin:
+    """Return the first manager of the table whose markers the object has."""
     present = tuple(_managers.present_markers(metadata, images=images, apis=apis))
     applied = ("manager", MANAGER, "Apply") in present
     for row in INSTALLERS.values():

@@ -424,6 +424,21 @@ def test_a_refusal_names_the_object_and_its_manager(origins: dict[str, Origin], 
     assert {one["manager"] for one in managers} == {origin.key for origin in origins.values()}
 
 
+@pytest.mark.parametrize(
+    ("accept", "refused"),
+    [
+        ((), ["owner-argocd", "owner-flux"]),
+        (("argocd",), ["owner-flux"]),
+        (("flux",), ["owner-argocd"]),
+        (("argocd", "flux"), []),
+    ],
+)
+def test_each_manager_of_an_object_is_judged(accept: tuple[str, ...], refused: list[str]) -> None:
+    origin = Origin("argocd", ("label x: y",), others=(Origin("flux", ("label f: g",)),))
+    plan = planned(changed(ours("7.0.2"), CONTROLLER, origin=origin), "8.1.1", accept=accept)
+    assert [refusal.id for refusal in plan.refused] == refused
+
+
 IMPERATIVES = frozenset(
     "Add Apply Check Delete Disable Enable Issue Make Narrow Restrict Set Store Switch Verify Wait Watch".split()
 )

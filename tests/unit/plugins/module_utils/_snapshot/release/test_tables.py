@@ -414,6 +414,13 @@ def test_every_manager_is_recognised_in_some_row() -> None:
     assert set(INSTALLERS) == {row[3] for row in OWNED} - {""}
 
 
+def test_the_other_managers_of_an_object_are_named_except_helm() -> None:
+    annotations = {"argocd.argoproj.io/tracking-id": "a:b", "meta.helm.sh/release-name": "snap"}
+    labels = {"kustomize.toolkit.fluxcd.io/name": "flux-system"}
+    origin = installers.find_origin({"metadata": {"annotations": annotations, "labels": labels}})
+    assert (origin.key, [other.key for other in origin.others]) == ("argocd", ["flux"])
+
+
 def test_evidence_names_the_marker() -> None:
     found = installers.find_origin({"metadata": {"annotations": {"meta.helm.sh/release-name": "snap"}}})
     assert found.evidence == ("annotation meta.helm.sh/release-name: snap",)
