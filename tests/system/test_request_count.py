@@ -19,7 +19,7 @@ from tests.support import clusters
 from tests.support.clusters import kubeconfig
 from tests.support.csr_rig import CsrRig
 from tests.support.https_webhook import Reply, WebhookServer
-from tests.support.limited_user import APPROVE, BUNDLE, REQUEST, User
+from tests.support.rbac import APPROVE, BUNDLE, REQUEST, User
 
 if TYPE_CHECKING:
     from pathlib import Path
