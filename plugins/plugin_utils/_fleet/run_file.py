@@ -123,8 +123,9 @@ class RunFile:
         A cluster that did not start may end too, with an outcome such as waiting.
         """
         with self._open() as (file, state):
-            event = {"cluster": host, "stage": stage, "seconds": round(seconds, 1), "outcome": dict(outcome)}
-            entry = run_state.fit(self._event(run_state.CLUSTER_ENDED, **event))
+            event = {"cluster": host, "stage": stage, "seconds": round(seconds, 1)}
+            details = run_state.with_details(outcome)
+            entry = run_state.fit(self._event(run_state.CLUSTER_ENDED, **event, **details))
             file.append(entry)
             return budgets.progress(run_state.add_outcome(state, entry), self.budget)
 
@@ -137,9 +138,9 @@ class RunFile:
         self._append(run_state.RUN_ENDED)
 
     def read(self) -> RunState:
-        """Return the state of the run."""
-        with self._open() as (_file, state):
-            return state
+        """Return the state of the run, with all details."""
+        with self._open() as (file, _state):
+            return run_state.fold(run_state.read_events(file.read(), self.run), self.run)
 
     def _append(self, kind: str, **fields: Any) -> None:
         with self._open() as (file, _state):
@@ -155,7 +156,8 @@ class RunFile:
             if not file.has(known.last, known.end):
                 known = _NOTHING
             added = file.read(known.end)
-            state = run_state.fold(run_state.read_events(added, self.run), self.run, known.state)
+            events = run_state.read_events(added, self.run, detailed=False)
+            state = run_state.fold(events, self.run, known.state)
             if not state.run:
                 raise RunFileError(
                     f"the run file {self.path} no longer contains this run",

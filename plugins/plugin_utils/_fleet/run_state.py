@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,10 @@ EVENTS = (
 )
 #: The longest line of a run file, in bytes.
 LONGEST_LINE = 16 * 1024
+#: The lists and dictionaries of an outcome, which only the report needs. They are the last key of a line, so that a process that
+#: starts a cluster reads the file without them.
+DETAILS = "details"
+_DETAILS_BEGIN = f',"{DETAILS}":{{'.encode()
 #: The beginning of each run file.
 _BEGINNING = b'{"event":"' + RUN_STARTED.encode() + b'","run":"'
 
@@ -45,7 +50,7 @@ class ClusterState:
     seconds: float = 0
     #: The process that works on it.
     pid: int = 0
-    #: The last outcome with all its keys, for the report.
+    #: The last outcome. Without details, the value of each list and dictionary is None.
     outcome: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -96,8 +101,15 @@ def fit(event: Event) -> Event:
         event = _shortened(event, length)
         length //= 2
     if len(json.dumps(event)) >= LONGEST_LINE:
-        event = {**event, "outcome": {key: event["outcome"].get(key, "") for key in ("status", "code")}}
+        outcome = {key: event["outcome"].get(key, "") for key in ("status", "code")}
+        event = {**event, "outcome": outcome, DETAILS: {}}
     return event
+
+
+def with_details(outcome: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the fields of an event with this outcome. The details come last."""
+    details = {key: value for key, value in outcome.items() if isinstance(value, (list, tuple, Mapping))}
+    return {"outcome": {**outcome, **dict.fromkeys(details)}, DETAILS: details}
 
 
 def _shortened(value: Any, length: int) -> Any:
@@ -129,21 +141,25 @@ def is_run_file(content: bytes) -> bool:
     return first[: len(_BEGINNING)] == _BEGINNING[: len(first)]
 
 
-def read_events(content: bytes, run: str = "") -> Iterator[Event]:
-    """Yield the events of a run, or of all runs. Lines that are not events are passed over."""
+def read_events(content: bytes, run: str = "", *, detailed: bool = True) -> Iterator[Event]:
+    """Yield the events of a run, or of all runs. Lines that are not events are passed over.
+
+    detailed: False to read no details, which are most of the file.
+    """
     mark = json.dumps(run).encode() if run else b""
-    for line in whole_lines(content).split(b"\n"):
-        event = to_event(line) if mark in line else None
+    for line in io.BytesIO(whole_lines(content)):  # without a copy of all lines
+        event = to_event(line.rstrip(b"\n"), detailed=detailed) if mark in line else None
         if event is not None and run in ("", event["run"]):
             yield event
 
 
-def to_event(line: bytes) -> Event | None:
+def to_event(line: bytes, *, detailed: bool = True) -> Event | None:
     """Return the event of a line, None for another line."""
     if not line or len(line) > LONGEST_LINE:
         return None
+    brief, begin, _details = line.partition(_DETAILS_BEGIN)  # no text contains quotes without a backslash
     try:
-        event = json.loads(line)
+        event = json.loads(brief + b"}" if begin and not detailed else line)
     except (ValueError, RecursionError):
         return None
     is_event = isinstance(event, dict) and event.get("event") in EVENTS and isinstance(event.get("run"), str)
@@ -154,7 +170,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("at", "cluster", "stage", *Claim._fields), (str,)),
     **dict.fromkeys(("pid", "total"), (int,)),
     "seconds": (int, float),
-    "outcome": (dict,),
+    **dict.fromkeys(("outcome", DETAILS), (dict,)),
 }
 
 
@@ -194,7 +210,7 @@ def _started(event: Event) -> ClusterState:
 
 
 def _ended(event: Event) -> ClusterState:
-    outcome = event.get("outcome", {})
+    outcome = {**event.get("outcome", {}), **event.get(DETAILS, {})}
     return ClusterState(
         stage=event.get("stage", ""),
         status=str(outcome.get("status", run_statuses.FAILED)),

@@ -448,13 +448,36 @@ def test_a_process_reads_only_what_was_added(path: str, monkeypatch: pytest.Monk
     parsed: list[bytes] = []
     to_event = run_state.to_event
 
-    def noted(line: bytes) -> Any:
+    def noted(line: bytes, **options: Any) -> Any:
         parsed.append(line)
-        return to_event(line)
+        return to_event(line, **options)
 
     monkeypatch.setattr(run_state, "to_event", noted)
     assert file.start_cluster("b", "fleet").startswith("a did not succeed")
     assert [json.loads(line)["event"] for line in parsed] == ["cluster-started", "cluster-ended"]
+
+
+def test_only_the_report_reads_details(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cluster reads the outcomes of all others before it starts. A text of a cluster is no beginning of details."""
+    file, begun = begin(path), begin(path, "forked")
+    reason = ',"details":{"x":1'
+    told = {**outcome("ok"), "reason": reason, "findings": [{"check": "expired"}], "repairs": []}
+    begun.end_cluster("a", "fleet", told)
+    parsed: list[bytes] = []
+    loads = json.loads
+
+    def noted(text: bytes) -> Any:
+        parsed.append(text)
+        return loads(text)
+
+    monkeypatch.setattr(json, "loads", noted)
+    monkeypatch.setattr(run_file, "_KNOWN", {})
+    with begun._open() as (_file, state):
+        brief = state.clusters["a"].outcome
+    assert (brief["reason"], brief["findings"], brief["repairs"]) == (reason, None, None)
+    assert not any(b"expired" in text for text in parsed)
+    assert begun.read().clusters["a"].outcome == told
+    assert file.read().clusters == {}
 
 
 def test_a_file_that_was_reduced_meanwhile_is_read_again(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
