@@ -227,7 +227,10 @@ def _example(path: str, option: Option, value: Any) -> str:
 
 
 def misspelt(spec: Spec, names: Iterable[str]) -> dict[str, str]:
-    """Return the problem of each name that differs from a variable of the role or of the playbooks by one or two letters."""
+    """Return the problem of each name that differs from a variable of the role or of the playbooks by one or two letters.
+
+    Return also that of a name to which words of one variable of the playbooks are missing, such as certflow_phase.
+    """
     known, parts = spec.options.keys() | PLAYBOOK_VARIABLES.keys(), _parts(spec.name)
     accepted = known | FACTS | {f"{spec.name}_result", f"{spec.name}_is_changed"}
     problems: dict[str, str] = {}
@@ -238,11 +241,18 @@ def misspelt(spec: Spec, names: Iterable[str]) -> dict[str, str]:
             and name not in accepted
             and not name.startswith(("__", REPORT))
         ):
-            close = closest(name, known)
+            close = closest(name, known) or _longer(name)
             owner = "these playbooks" if close in PLAYBOOK_VARIABLES else f"the role {spec.name}"
             if close:
                 problems[name] = f"{visible(name)} is not a variable of {owner}. Did you mean {close}?"
     return problems
+
+
+def _longer(name: str) -> str:
+    """Return the only variable of the playbooks that has all words of the name, "" if there is none or several."""
+    words = set(name.split("_"))
+    longer = [known for known in PLAYBOOK_VARIABLES if len(words) > 1 and words < set(known.split("_"))]
+    return longer[0] if len(longer) == 1 else ""
 
 
 @cache
