@@ -7,8 +7,10 @@
 
 Several CAs may have one subject, so no rule recognises a CA by its name. The CA in use verifies the certificate that the API
 server serves, or one that a signer of the cluster issued. A younger CA that replaces it is the successor. Older ones are
-outgoing. A CA replaces another one if both have one subject, or if one signed a twin of the other. Two shapes exist: a successor that is published first (Amazon EKS, kubeadm, Gardener), and one that is published
-and switched to at one restart (k3s, RKE2), as an intermediate, a root, and its twin that the outgoing CA signed.
+outgoing. A CA replaces another CA if both have the same subject, or if one of them signed a twin of the other.
+
+Two shapes exist. Amazon EKS, kubeadm and Gardener publish the successor first. k3s and RKE2 publish it and switch to it at one
+restart, as an intermediate, a root, and a twin of this root that the outgoing CA signed.
 """
 
 from __future__ import annotations
@@ -126,7 +128,8 @@ def published_cas(*bundles_pem: str) -> tuple[ClusterCa, ...]:
         by_key.setdefault(facts.public_key_sha256, {})[facts.fingerprint] = certificate
     groups = [tuple(group.values()) for group in by_key.values()]
     roots = [group for group in groups if any(is_signed_by(entry, entry) for entry in group)]
-    for below in (group for group in groups if group not in roots):
+    # A list, because the loop replaces a root by one that is not in groups.
+    for below in [group for group in groups if group not in roots]:
         above = next((root for root in roots if any(_signs(root, entry) for entry in below)), None)
         if above is None:
             roots.append(below)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -144,6 +145,14 @@ def test_rotation(name: str) -> None:
     assert rotation.outgoing_of(leaf, sent) is in_use
     newest = case.expected[3] or case.expected[2]
     assert rotation.is_switched == (newest is case.expected[1])
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((OLD, NEW, TWIN, SIGNING))))
+def test_the_order_of_a_bundle_does_not_matter(order: tuple[Issued, ...]) -> None:
+    """The bundle of a k3s cluster before the rotation has the old root first. The file of its successor has it last."""
+    outgoing, successor = published_cas(pem(*order))
+    assert outgoing.fingerprints == {OLD.fingerprint}
+    assert successor.fingerprints == {NEW.fingerprint, TWIN.fingerprint, SIGNING.fingerprint}
 
 
 def test_a_block_that_is_no_certificate_is_left_out() -> None:
