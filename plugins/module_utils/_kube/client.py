@@ -154,6 +154,8 @@ class Client:
         self._user_agent = user_agent
         self._credentials = Credentials(connection)
         self._bounds = ReadLimits()
+        #: The bytes of the last answer, without compression.
+        self._content_size = 0
         self._pool: Any = None
         self._pool_certificate: tuple[str, str] | None = None
         self._answered = False
@@ -199,7 +201,7 @@ class Client:
         try:
             for page in self.pages(path, query):
                 pages.append(page)
-                size += self._bounds.received
+                size += max(self._bounds.received, self._content_size)
                 self._bounds.check_size(size)
         except ListExpired:  # read all items at once, as client-go's pager does
             pages = [self.get(path, query)]
@@ -529,14 +531,16 @@ class Client:
     def _whole(self, response: Any, beginnings: tuple[bytes, ...]) -> bytes:
         """Read an answer to its end, and return its lines with these beginnings. Check an announced length before reading.
 
-        A small compressed answer may be large, so the size of the content has the same limit.
+        A small compressed answer may be large, so the size of the content has the same limit. What is compressed twice, or in another
+        way than was asked for, is not decompressed: a few kilobytes could be gigabytes before their size is known.
         """
         length = response.headers.get("Content-Length", "")
         self._bounds.check_size(int(length) if length.isdecimal() else 0)
-        size, kept, rest = 0, [], b""
-        for chunk in response.stream(transport.READ_BYTES, decode_content=True):
-            size += len(chunk)
-            self._bounds.check_size(size)
+        self._content_size, kept, rest = 0, [], b""
+        is_gzip = response.headers.get("Content-Encoding", "") == "gzip"
+        for chunk in response.stream(transport.READ_BYTES, decode_content=is_gzip):
+            self._content_size += len(chunk)
+            self._bounds.check_size(self._content_size)
             if beginnings == (b"",):
                 kept.append(chunk)
                 continue

@@ -122,9 +122,12 @@ def test_an_answer_without_an_end_is_not_kept(flood: str, read: str, monkeypatch
         assert server.sent < SIZE + ON_THE_WAY
 
 
-def compressed(content: bytes) -> Callable[[], Iterator[bytes]]:
-    body = gzip.compress(content)
-    head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+def compressed(content: bytes, times: int = 1) -> Callable[[], Iterator[bytes]]:
+    body = content
+    for _time in range(times):
+        body = gzip.compress(body)
+    encoding = b", ".join([b"gzip"] * times)
+    head = HEAD + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (encoding, len(body))
     return lambda: iter([head, body])
 
 
@@ -135,6 +138,32 @@ def test_a_small_answer_of_a_large_content_is_not_kept(read: str, monkeypatch: p
         own = client(server.url)
         assert failed(own, READS[read]).code == "api-error"
         assert own._bounds.received < SIZE
+
+
+def test_an_answer_that_is_compressed_twice_is_not_decompressed() -> None:
+    """64 kilobytes that are compressed twice may be gigabytes."""
+    content = b'{"items": []}' + b" " * SIZE
+    with talking(compressed(content, times=2)) as server:
+        own = client(server.url)
+        assert failed(own, READS["get"]).code == "api-error"
+        assert own._content_size < own._bounds.received < SIZE / 100
+    with talking(compressed(content)) as server:
+        assert client(server.url).get(PATH) == {"items": []}
+
+
+def test_the_limit_of_a_list_counts_the_content_of_its_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "ANSWER_BYTES", SIZE)
+    tokens = itertools.count()
+
+    def answer() -> Iterator[bytes]:
+        body = json.dumps({"metadata": {"continue": str(next(tokens))}, "items": []}).encode()
+        yield from compressed(body + b" " * (SIZE // 3))()
+
+    with talking(answer) as server:
+        own = client(server.url)
+        own.deadline += 60
+        assert failed(own, READS["list"]).code == "api-error"
+        assert own.requests == 3
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
