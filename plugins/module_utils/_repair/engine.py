@@ -379,6 +379,8 @@ class _Proof:
         self, written: Written, group: Sequence[Repair], proven: Collection[tuple[str, ...]]
     ) -> Iterator[tuple[int, Repair]]:
         """Yield the id and the outcome of each repair of one object."""
+        # The proof may have used all of its time.
+        self.client.deadline = time.monotonic() + self.options.wait_timeout
         by = self._overwriter(written)
         good = [entry for entry in group if _key(entry.finding, entry.object) in proven]
         kept = {entry.object["webhook"] for entry in good}

@@ -61,10 +61,14 @@ def ask(client: Client, data: ClusterData, point: CallPoint) -> CallAnswer:
         )
     webhooks = (point.config.webhook,) if point.config.webhook else ()
     target = Target(point.object.kind, point.object.name, webhooks)
+    warnings = list(client.warnings)
     try:
         verdict = probe_webhook.probe(client, ProbeRequest(target, ProbeObject(manifest))).verdict
     except CertflowError as error:
         return CallAnswer(None, (error.cause,))
+    finally:
+        # Those of the dry run, such as of PodSecurity, are about no object of the user.
+        client.warnings[:] = warnings
     if verdict.is_ok or verdict.code == call_failures.DENIED:
         return CallAnswer(True, verdict.evidence)
     is_answered = False if verdict.code in call_failures.OF_CERTIFICATES else None

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -87,11 +88,12 @@ def test_only_what_is_not_proven_is_put_back(
 ) -> None:
     repairs = (repair("a1", "a"), repair("a2", "a"), repair("b1", "b"))
     written = Once(by)
-    client: Any = cast("Client", None)
+    client: Any = SimpleNamespace(deadline=0.0)
     proof = engine._Proof(client, RepairOptions((kinds.ADD_CA,)), {ACTION.key: written}, frozenset())
     keys = {engine._key(entry.finding, entry.object) for entry in repairs if entry.finding in proven}
     assert " ".join(entry.state for entry in proof.ended(repairs, keys)) == states
     assert written.restored == restored
+    assert client.deadline > time.monotonic()  # the proof may have used all of its time
 
 
 # The answers of the webhooks a and b to the API server, and the state and the proof of their repairs.
@@ -112,7 +114,7 @@ def test_a_webhook_that_the_api_server_refuses_is_not_repaired(
     answers = {"a": CallAnswer(first, ()), "b": CallAnswer(second, ("x509",))}
     monkeypatch.setattr(proof_calls, "ask", lambda _client, _data, point: answers[point.object.webhook])
     repairs = (repair("a1", "a"), repair("b1", "b"))
-    client: Any = cast("Client", None)
+    client: Any = SimpleNamespace(deadline=0.0)
     proof = engine._Proof(client, RepairOptions((kinds.ADD_CA,)), {ACTION.key: Once()}, frozenset())
     (point,) = points_of(KIND, configuration(OLD.pem))
     points = tuple(replace(point, object=AuditedObject(KIND, "example", webhook=name)) for name in "ab")
@@ -123,7 +125,7 @@ def test_a_webhook_that_the_api_server_refuses_is_not_repaired(
 
 @pytest.mark.parametrize("kind", [kinds.RELOAD, kinds.REISSUE])
 def test_a_restart_and_a_new_certificate_stay_without_a_proof(kind: str) -> None:
-    client: Any = cast("Client", None)
+    client: Any = SimpleNamespace(deadline=0.0)
     proof = engine._Proof(client, RepairOptions((kind,)), {ACTION.key: FinalWrite()}, frozenset())
     ended = proof.ended((replace(repair("a1", "a"), kind=kind),), ())
     assert [(entry.state, entry.code) for entry in ended] == [(FAILED, "unproven")]

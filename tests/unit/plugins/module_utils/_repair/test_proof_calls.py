@@ -7,12 +7,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.call_points import points_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import ClusterData
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import KubeError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import proof_calls
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import probe_webhook
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ProbeVerdict
 
 from tests.support.authority import NOW
 
@@ -49,3 +53,23 @@ def test_the_object_of_the_dry_run(
     answer = manifest and (manifest["kind"], *(manifest["metadata"][key] for key in ("namespace", "labels")))
     assert answer == expected
     assert proof_calls.find_manifest(replace(data, namespaces=None), point) is None
+
+
+@pytest.mark.parametrize("is_probed", [True, False])
+def test_warnings_of_the_dry_run_are_not_those_of_the_task(
+    is_probed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PodSecurity warns of the pod of a dry run, which no user has written."""
+    client: Any = SimpleNamespace(warnings=["of the task"])
+
+    def probe(_client: Any, _request: Any) -> Any:
+        client.warnings.append("would violate PodSecurity")
+        if not is_probed:
+            raise KubeError("the API server ended")
+        return SimpleNamespace(verdict=ProbeVerdict("ok", "ok", "it answers"))
+
+    monkeypatch.setattr(probe_webhook, "probe", probe)
+    (point,) = points_of(KIND, configuration(OLD.pem))
+    data = ClusterData(NOW, points=(point,), namespaces=NAMESPACES)
+    assert proof_calls.ask(client, data, point).is_answered is (True if is_probed else None)
+    assert client.warnings == ["of the task"]
