@@ -336,6 +336,12 @@ def test_a_missing_permission_to_read_nodes_is_asked_once() -> None:
     assert len(api.asked) == 2
 
 
+def test_a_control_plane_without_nodes_has_no_names_of_nodes() -> None:
+    api = ScriptedApi({path: api_error(NotFound) for path in ("/api/v1/nodes", "/api/v1/nodes/hook")})
+    guarded = csr_api.read_guarded_names(api, ["hook", "hook.apps.svc"])  # type: ignore[arg-type]
+    assert (guarded.nodes, guarded.unreadable) == ((), ())
+
+
 @pytest.mark.parametrize("names", [api_error(Forbidden), {"metadata": {"continue": "more"}, "items": []}])
 def test_each_name_is_read_if_no_single_list_shows_all_nodes(names: Any) -> None:
     api = ScriptedApi({"/api/v1/nodes": names, "/api/v1/nodes/hook": {}})
