@@ -199,6 +199,7 @@ def test_each_manager_of_an_object_is_accepted_by_itself(empty: Cluster) -> None
         assert refused == [f"owner-{key}" for key in owners]
 
 
+@pytest.mark.full
 def test_a_release_of_helm(empty: Cluster, tmp_path: Path) -> None:
     """The plan is refused while Helm owns the release.
 
