@@ -82,7 +82,7 @@ class Site:
         return [item["metadata"]["name"] for item in items]
 
     def _create(self, name: str) -> None:
-        """Create a webhook and what calls it, as its own manifests do. Those of other programs have the caBundle in the manifest."""
+        """Create a webhook, its Service and its configuration. The configuration of another program has a caBundle."""
         server = WebhookServer(allow, self._pods.next_address())
         server.RequestHandlerClass = OneRequestHandler
         self.servers[name] = server
@@ -104,7 +104,7 @@ class Site:
         server.serve()
 
     def issue(self, name: str, ca: KeyPair, *, age: datetime.timedelta = datetime.timedelta()) -> None:
-        """Give a webhook of another program a certificate of this CA of the cluster, which is this old."""
+        """Give a webhook of another program a certificate that this CA of the cluster issued, with this age."""
         begin = now() - age - datetime.timedelta(minutes=5)
         names = dns(f"{name}.{objects.NAMESPACE}.svc")
         issuer = Issued(ca.certificate, ca.key)
@@ -112,7 +112,7 @@ class Site:
         self.servers[name].present(clusters.pki.KeyPair(made.certificate, made.key))
 
     def deliver(self) -> None:
-        """Give the own webhook the certificate of its Secret, as kubelet does, and a webhook that reloads its files."""
+        """Give the own webhook the certificate of its Secret. In a cluster, kubelet does this, and the webhook reloads its files."""
         if objects.SECRET in self._names("secrets"):
             certificate, key = self._pair()
             if certificate != self._delivered:
@@ -128,7 +128,7 @@ class Site:
         return objects.pair(self.cluster.api("GET", f"{objects.NAMESPACED}/secrets/{objects.SECRET}"))
 
     def call(self, name: str) -> tuple[str, str]:
-        """Return what became of a ConfigMap that only this webhook judges, and the message of the API server."""
+        """Create a ConfigMap that only this webhook matches, as a dry run. Return the outcome and the message of the API server."""
         calls = self.servers[name].calls
         before = len(calls)
         try:
@@ -194,12 +194,12 @@ class CaDemo(FleetPlaybooks):
         """Run a playbook that ends with these statuses of its hosts, and return its summary. Raises Unseen."""
         limit = ("--limit", ",".join(expected)) if len(expected) < len(HOSTS) else ()
         status, output = self.play(name, *limit, *words, "-e", "certflow_report=report.json")
-        told = progress(output, HOSTS)
+        summary = progress(output, HOSTS)
         if status or self.report() != expected:
             quote(output)
             raise Unseen(f"the playbook ended with status {status}: {self.report()}")
-        quote(told)
-        return told
+        quote(summary)
+        return summary
 
     def audit(self, hosts: Iterable[str]) -> dict[str, dict[str, str]]:
         """Audit hosts. Return for each host the webhooks whose caBundle lacks the successor, with the severity."""
@@ -215,7 +215,7 @@ class CaDemo(FleetPlaybooks):
         return lacking
 
     def calls(self, expected: dict[str, dict[str, str]]) -> None:
-        """Send a request for each webhook, and print its end. Fail if one does not end as expected after some time."""
+        """Send a request for each webhook, and print its end. Fail if a request does not end as expected in time."""
         for host, ends in expected.items():
             for name, end in ends.items():
                 call = functools.partial(self.sites[host].call, name)
@@ -255,7 +255,7 @@ def the_audit(demo: CaDemo) -> str:
 
 def the_preparation(demo: CaDemo) -> str:
     """Plan and prepare one cluster."""
-    say(f"   {UNPREPARED} is left out, to show what happens to a cluster that no one prepared.")
+    say(f"   {UNPREPARED} is left out, to show what happens to a cluster without this phase.")
     demo.work("cluster_ca", {PREPARED: "planned"}, "--check")
     plan = demo.directory / "plan.json"
     (demo.directory / "report.json").rename(plan)
@@ -308,8 +308,8 @@ def the_repair(demo: CaDemo) -> str:
 
 def the_early_finish(demo: CaDemo) -> str:
     """Run the phase finish on the day of the switch."""
-    told = demo.work("cluster_ca", dict.fromkeys(HOSTS, "waiting"), *FINISH)
-    if "not-settled" not in told:
+    summary = demo.work("cluster_ca", dict.fromkeys(HOSTS, "waiting"), *FINISH)
+    if "not-settled" not in summary:
         raise Unseen("the clusters do not wait for a day")
     return (
         "both clusters wait, because a signer may still return to the outgoing CA, and no failure is counted"

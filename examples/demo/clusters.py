@@ -133,7 +133,9 @@ class FleetPlaybooks(DemoClusters):
         """Return the status and the output of a playbook of the collection on the fleet."""
         say(f"   $ ansible-playbook -i fleet.yml certflow.kubernetes.{name} {' '.join(words)}")
         where = self.directory
-        given = [re.sub(r"=(\w+\.json)", rf"={where}/\1", word.replace("@", f"@{where}/")) for word in words]
+        options = [
+            re.sub(r"=(\w+\.json)", rf"={where}/\1", word.replace("@", f"@{where}/")) for word in words
+        ]
         own = ("-e", f"certflow_run_file={where}/run.jsonl")
         program = Path(sys.executable).with_name("ansible-playbook")
         command: tuple[str | Path, ...] = (
@@ -141,7 +143,7 @@ class FleetPlaybooks(DemoClusters):
             "-i",
             str(where / "fleet.yml"),
             f"certflow.kubernetes.{name}",
-            *given,
+            *options,
             *own,
         )
         quiet = {"ANSIBLE_DISPLAY_OK_HOSTS": "false", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
@@ -159,9 +161,9 @@ class FleetPlaybooks(DemoClusters):
 def progress(output: str, hosts: Iterable[str]) -> str:
     """Return the lines of progress and the summary of a run on these hosts."""
     lines = re.findall(r"^(?:\[\d+/\d+\] .*|stage .*|the run of .*)$", output, re.MULTILINE)
-    told = output.rpartition("PLAY [Report the outcomes]")[2].partition("PLAY RECAP")[0]
+    summary = output.rpartition("PLAY [Report the outcomes]")[2].partition("PLAY RECAP")[0]
     shown = (r"\d+ clusters: ", r"plan sha256:", *(f"{host}: " for host in hosts))
-    return "\n".join([*lines, *(line for line in told.splitlines() if re.match("|".join(shown), line))])
+    return "\n".join([*lines, *(line for line in summary.splitlines() if re.match("|".join(shown), line))])
 
 
 class CertificateDemo(DemoClusters):

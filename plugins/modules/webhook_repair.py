@@ -95,7 +95,7 @@ options:
         default: false
   providers:
     description:
-      - For V(reissue), signers by provider that replace those of the table, as the same option of M(certflow.kubernetes.k8s_csr).
+      - For V(reissue), signers by provider that replace those of the table, as in M(certflow.kubernetes.k8s_csr).
     type: dict
     default: {}
   approved_plan:
@@ -110,8 +110,9 @@ seealso:
 notes:
   - The permissions are those of C(docs/rbac/repair.yaml) and of the audit. The permission to patch every webhook configuration is close to
     that of a cluster administrator.
-  - As a part of the proof, the API server calls the repaired webhook if it is certainly asked about a dry run. This needs the permission
-    to create the object of the dry run. The permission is optional, and C(docs/rbac/repair.yaml) does not grant it.
+  - As a part of the proof, the module sends a dry run that makes the API server call the repaired webhook. It sends the dry run only if the
+    webhook certainly matches the object. This needs the permission to create the object. The permission is optional, and
+    C(docs/rbac/repair.yaml) does not grant it.
   - O(wait_timeout) limits each audit, the plan, each write, and the wait for the proof.
 """
 
@@ -200,8 +201,8 @@ repairs:
       returned: always
     evidence:
       description:
-        - The observations behind the reason, such as each place that has no CA that verifies the endpoints. Of a repair, what the API
-          server answered, or why it was not asked.
+        - The observations behind the reason, such as each place that has no CA that verifies the endpoints. For a repair, they are
+          the answer of the API server, or the reason why the module sent no dry run.
       type: list
       elements: str
       returned: always

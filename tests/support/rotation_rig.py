@@ -90,11 +90,11 @@ class Calls:
 
 def rotation_findings(result: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Return check -> name of the object -> severity, of the findings about a rotation that fail."""
-    found: dict[str, dict[str, str]] = {row.id: {} for row in ROTATION_ROWS}
+    severities: dict[str, dict[str, str]] = {row.id: {} for row in ROTATION_ROWS}
     for finding in result["findings"]:
-        if finding["status"] == "fail" and finding["check"] in found:
-            found[finding["check"]][finding["object"]["name"]] = finding["severity"]
-    return {check: objects for check, objects in found.items() if objects}
+        if finding["status"] == "fail" and finding["check"] in severities:
+            severities[finding["check"]][finding["object"]["name"]] = finding["severity"]
+    return {check: objects for check, objects in severities.items() if objects}
 
 
 def with_ca(rig: AuditRig, *cas: KeyPair) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class RotationRig(AuditRig):
 
     def run(self, kinds: list[str], *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         """Run a phase with a kubeconfig that trusts both CAs."""
-        given = {
+        arguments = {
             "kinds": kinds,
             "kubeconfig": with_ca(self, self.old, self.new),
             "probe_urls": True,
@@ -133,7 +133,7 @@ class RotationRig(AuditRig):
             "cluster_ca": {"confirmed": True},
             **options,
         }
-        return self.operate(webhook_repair.OPERATION, check_mode=check_mode, **given)
+        return self.operate(webhook_repair.OPERATION, check_mode=check_mode, **arguments)
 
     def findings(self) -> dict[str, dict[str, str]]:
         """Audit the cluster as `run` connects to it. Return the findings about the rotation."""
@@ -305,7 +305,7 @@ class OwnHook(PodHook):
 
     def renew(self, **options: Any) -> dict[str, Any]:
         """Run k8s_csr as the weekly playbook does."""
-        given = {
+        arguments = {
             "kubeconfig": with_ca(self._rig, self._rig.old, self._rig.new),
             "service": self.name,
             "namespace": self._rig.name,
@@ -314,7 +314,7 @@ class OwnHook(PodHook):
             "targets": [{"kind": self.kind, "name": self.full_name}],
             **options,
         }
-        result = self._rig.operate(k8s_csr.OPERATION, **given)
+        result = self._rig.operate(k8s_csr.OPERATION, **arguments)
         assert "failed" not in result, result
         return result
 

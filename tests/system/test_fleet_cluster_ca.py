@@ -100,12 +100,12 @@ def ten(fleet: Fleet, tmp_path: Path) -> Iterator[Ten]:
 
 @pytest.mark.full
 def test_ten_clusters_in_one_command_that_is_killed_after_the_third(ten: Ten) -> None:
-    """Each cluster ends as its own state tells. The next run completes the killed one, and only the cluster that is away fails."""
+    """The outcome of each cluster fits its own state. The next run completes the killed run, and only the dead cluster fails."""
     wait_for(lambda: not ten.hooks[SWITCHED].is_called())
     shown = playbook.play_until(ten.directory, CLUSTER_CA, "[3/10]", *ten.arguments("killed.json"))
     assert ten.trust() == dict.fromkeys(ROTATING, (True, True)), shown
     killed = {host: row["status"] for host, row in ten.rows("killed.json").items()}
-    # The report is written from time to time, so a killed run may leave an earlier one. It never has an outcome that was not.
+    # The run writes its report at intervals, so a killed run may leave an earlier report. A report never has a false outcome.
     for host, status in killed.items():
         assert status in (
             {"changed", "started", "not started"} if host in ROTATING else {"started", "not started"}

@@ -171,7 +171,7 @@ def test_the_commands_of_the_guide_for_pods(node: Cluster, tmp_path: Path, kind:
 
 @pytest.mark.full  # 20 seconds
 def test_the_commands_of_the_guide_for_an_aggregated_api(shop: Cluster, tmp_path: Path) -> None:
-    """The API server answers the same before and after. Only after the repair it refuses another server's certificate."""
+    """The API server answers the same before and after. After the repair, it refuses the certificate of another server."""
     group = "shop.example.com"
     name, path = f"v1.{group}", f"/apis/{group}/v1"
     server = WebhookServer(lambda _asked: (200, {"kind": "APIResourceList"}))
@@ -233,9 +233,9 @@ def lay_out_for(cluster: Cluster, place: Path, kind: str, accept: list[Any]) -> 
 
 
 def write_bundle(cluster: Cluster, text: str) -> None:
-    found = cluster.api("GET", f"{HOOKS}/{NAME}")
-    found["webhooks"][0]["clientConfig"]["caBundle"] = encoded(text)
-    cluster.api("PUT", f"{HOOKS}/{NAME}?fieldManager=kubectl-edit", found)
+    configuration = cluster.api("GET", f"{HOOKS}/{NAME}")
+    configuration["webhooks"][0]["clientConfig"]["caBundle"] = encoded(text)
+    cluster.api("PUT", f"{HOOKS}/{NAME}?fieldManager=kubectl-edit", configuration)
 
 
 def results(kind: str) -> list[str]:

@@ -48,7 +48,7 @@ def require(
     """Raise MissingPermissions if a permission is missing. The error has the RBAC rule that grants it.
 
     purpose: what the permissions are for, as an infinitive such as "list Secrets".
-    lacking: permissions whose lack another request has shown.
+    lacking: permissions that are missing, as another request has shown.
     """
     lacking = [*find_missing(client, permissions), *lacking]
     if lacking:

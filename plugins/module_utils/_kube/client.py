@@ -96,7 +96,7 @@ class _HttpCall:
     content: str
     #: The longest pause in the answer, in seconds.
     patience: float
-    #: Lines of the answer that begin with none of these are dropped.
+    #: Only the lines of the answer that begin with one of these are kept.
     beginnings: tuple[bytes, ...] = (b"",)
 
 
@@ -189,7 +189,7 @@ class Client:
     ) -> str:
         """Return an answer that is not an object, such as a pod's log.
 
-        beginnings: return only the lines that begin with one of these. The others are dropped while they are read.
+        beginnings: keep only the lines that begin with one of these.
         """
         kept = tuple(text.encode() for text in beginnings)
         return str(self._request("GET", path, query, plain=True, beginnings=kept)["text"])

@@ -198,13 +198,11 @@ def _planned_finding(
 
 
 def _no_kind(rows: Iterable[kinds.RepairKind]) -> Refusal:
-    names = ", ".join(row.name for row in rows) or "none"
-    reason = f"no kind of the task repairs this fault. The kinds for its check are: {names}"
-    return Refusal(
-        "not-repairable",
-        reason,
-        "Add one of them to the kinds of the task, or follow the remedy of the finding",
-    )
+    names = ", ".join(row.name for row in rows)
+    remedy = "Follow the remedy of the finding"
+    if names:
+        remedy = f"Add a kind for this check to the kinds of the task ({names}), or follow the remedy of the finding"
+    return Refusal("not-repairable", "no kind of the task repairs this fault", remedy)
 
 
 def _waits(finding: AuditFinding, data: ClusterData, options: RepairOptions) -> Iterator[tuple[str, Refusal]]:
@@ -354,7 +352,7 @@ class _Proof:
         for place in sorted({key[1:] for key in proven.intersection(due)} & points.keys()):
             known = self.answers.get(place)
             if known is None or known.is_answered is False:
-                self.answers[place] = proof_calls.ask(self.client, data, points[place])
+                self.answers[place] = proof_calls.probe(self.client, data, points[place])
         refused = {place for place, answer in self.answers.items() if answer.is_answered is False}
         return {key for key in proven if key[1:] not in refused}
 
@@ -391,7 +389,7 @@ class _Proof:
                 refusal = Refusal(
                     "overwritten-by",
                     f"{by} has replaced what the repair wrote",
-                    "Repair the object with this program",
+                    "Repair the object with this program, because it would replace the value again",
                 )
                 yield id(entry), entry.with_refusal(refusal, OVERWRITTEN)
             elif entry in good:

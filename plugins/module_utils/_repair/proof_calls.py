@@ -5,7 +5,7 @@
 
 """Make the API server call a repaired webhook by a dry run, as a part of the proof.
 
-Without a request that the webhook is asked about, or without the permission to create its object, the second audit is the only proof.
+The second audit is the only proof if no object is known that the webhook matches, or without the permission to create this object.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ SAMPLES: Mapping[str, Object] = {
 
 @dataclass(frozen=True)
 class CallAnswer:
-    """What a call of the API server showed about a webhook."""
+    """The result of a dry run that makes the API server call a webhook."""
 
     #: True if the webhook answered. False if the API server refused its certificate. None if no call showed it.
     is_answered: bool | None
     evidence: tuple[str, ...]
 
 
-def ask(client: Client, data: ClusterData, point: CallPoint) -> CallAnswer:
+def probe(client: Client, data: ClusterData, point: CallPoint) -> CallAnswer:
     """Make the API server call a webhook. A denial counts as an answer."""
     manifest = find_manifest(data, point) if point.caller == ADMISSION else None
     if point.caller == ADMISSION and manifest is None:
         return CallAnswer(
-            None, ("no dry run is known about which the API server certainly asks this webhook",)
+            None, ("no object is known that the webhook certainly matches, so the API server was not asked",)
         )
     webhooks = (point.config.webhook,) if point.config.webhook else ()
     target = Target(point.object.kind, point.object.name, webhooks)

@@ -129,7 +129,7 @@ def _waits(data: ClusterData, ca: RotationData, options: RotationOptions) -> Ite
         yield _wait(
             "not-switched",
             f"the outgoing CA still signs{until}",
-            "Switch the cluster to the successor, and run this again a day later",
+            "Switch the cluster to the successor, and run the task again a day later",
             late,
         )
     outgoing = rotation.outgoing
@@ -139,16 +139,16 @@ def _waits(data: ClusterData, ca: RotationData, options: RotationOptions) -> Ite
         yield _wait(
             "rollback-available",
             "Amazon EKS can still return to the outgoing CA",
-            "Run this again when Amazon EKS can no longer return to it",
+            "Wait until Amazon EKS can no longer return to it. Then update certificate_authorities, and run the task again",
         )
     if not options.is_confirmed:
-        confirm = "Set confirmed if every API server and every signer uses the successor"
+        confirm = "If every API server and every signer uses the successor, set confirmed in the option cluster_ca to true"
         unseen = [address for address, is_new in servers.items() if is_new is None]
         if unseen or not servers:
             yield _wait(
                 "api-server-unseen",
-                "not every API server showed which CA its certificate is of",
-                f"Set probe_urls, so that the audit connects to each API server. {confirm}",
+                "not every API server showed the CA of its certificate",
+                f"Set probe_urls to true, so that the audit connects to each API server. {confirm}",
                 unseen,
             )
         if rotation.signer is None:
@@ -158,7 +158,7 @@ def _waits(data: ClusterData, ca: RotationData, options: RotationOptions) -> Ite
         yield _wait(
             "not-settled",
             f"the switch is less than 24 hours old until {format_time(settled_at)}",
-            "Run this again after this time",
+            "Run the task again after this time",
         )
 
 

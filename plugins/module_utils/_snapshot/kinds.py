@@ -14,9 +14,9 @@ from typing import Any
 # The name of upstream's Deployment, ServiceAccount and image of the controller.
 CONTROLLER_NAME = "snapshot-controller"
 CONTROLLER, VALIDATION, CONVERSION, SIDECAR = "controller", "validation", "conversion", "csi-snapshotter"
-# A label of pods. It tells the pods of a release from older ones while both run under one Service.
+# A label of pods. It distinguishes the pods of a release from older pods under the same Service.
 RELEASE_LABEL = "app.kubernetes.io/version"
-# A label of a webhook's pods. It tells the pods with another port of the same release apart.
+# A label of a webhook's pods. It distinguishes the pods of one release that have different ports.
 PORT_LABEL = "certflow.kubernetes/port"
 # A label of pods and ReplicaSets without their Deployment. Its value is the Deployment's name.
 ORPHAN_LABEL = "certflow.kubernetes/detached"

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What the user gave to a run of a playbook, its host patterns, and the check that its hosts name their clusters. Pure."""
+"""Check the options and the host patterns of a playbook run, and that each host names its cluster. Pure."""
 
 from __future__ import annotations
 

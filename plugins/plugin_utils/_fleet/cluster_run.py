@@ -200,7 +200,7 @@ def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[st
 
 
 def _nothing_found(findings: Findings, task: ClusterTask) -> dict[str, Any]:
-    """Return the outcome of a cluster that is not contacted, because the report has no finding of it that can be repaired."""
+    """Return the outcome of a cluster that is not contacted, because the report has no repairable finding of it."""
     if task.host not in findings:
         error = CertflowError(
             "the report of certflow_findings has no audit of this cluster",

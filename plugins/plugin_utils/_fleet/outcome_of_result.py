@@ -22,9 +22,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._text import M
 from .._report import report_model
 from . import plan
 
-#: The key of a result and of the report with what became of each finding.
+#: The key of a result and of the report with the repair of each finding.
 REPAIRS = "repairs"
-#: The most repairs of a cluster in a report, which has all clusters. The reason counts all of them.
+#: The largest number of repairs that a report lists for a cluster. The reason counts all repairs.
 MOST_REPAIRS = 100
 #: The order of repairs in a report.
 _STATES = (
@@ -154,7 +154,7 @@ def describe_rotation(run: OperationRun) -> dict[str, Any]:
     number = sum(entry["state"] in (repair_model.PLANNED, repair_model.REPAIRED) for entry in repairs)
     verb = "would change" if run.is_planned else "changed"
     done = [f"{verb} {plural(number, 'caBundle')}"] if number else []
-    waits = [f"{code}: {_some(reasons)}. {remedy}" for (code, remedy), reasons in left.items()]
+    waits = [f"{code}: {_first(reasons)}. {remedy}" for (code, remedy), reasons in left.items()]
     return {
         **_waiting(run),
         "reason": ". ".join([*done, *waits]) or "nothing to do",
@@ -180,7 +180,7 @@ def _why_left(repair: Mapping[str, Any]) -> str:
     return str(repair["reason"]) if is_whole else f"{report_model.place(subject)}: {repair['reason']}"
 
 
-def _some(reasons: Sequence[str]) -> str:
+def _first(reasons: Sequence[str]) -> str:
     more = [f"and {len(reasons) - MOST_NAMES} more"] if len(reasons) > MOST_NAMES else []
     return "; ".join([*reasons[:MOST_NAMES], *more])
 

@@ -249,7 +249,7 @@ def misspelt(spec: Spec, names: Iterable[str]) -> dict[str, str]:
 
 
 def _longer(name: str) -> str:
-    """Return the only variable of the playbooks that has all words of the name, "" if there is none or several."""
+    """Return the only variable of the playbooks that has all words of the name, "" if no variable or several have them."""
     words = set(name.split("_"))
     longer = [known for known in PLAYBOOK_VARIABLES if len(words) > 1 and words < set(known.split("_"))]
     return longer[0] if len(longer) == 1 else ""

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The checks of what a manifest sets: rules, selectors, timeouts, policies, versions of definitions, webhooks of removed projects. Pure."""
+"""Check what a manifest sets: rules, selectors, timeouts, policies, versions of definitions, webhooks of removed projects. Pure."""
 
 from __future__ import annotations
 

@@ -380,7 +380,7 @@ class ClusterData:
     api_server: str = ""
     #: The CAs of the API server that the cluster publishes as PEM text, "" if they could not be read.
     cluster_ca: str = ""
-    #: When they changed last, None if they never changed or if that is not known.
+    #: The time of their last change, None if they never changed or if the time is not known.
     cluster_ca_since: datetime | None = None
     #: The CAs of the kubeconfig as PEM text, "" without one.
     kubeconfig_ca: str = ""

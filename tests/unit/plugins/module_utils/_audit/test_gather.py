@@ -711,7 +711,7 @@ def test_the_time_of_a_change_after_the_creation(
 ) -> None:
     """The CAs that a cluster has from its beginning are no rotation."""
     fields = [{"time": format_time(NOW + days * DAY), "fieldsV1": {key: {}}} for key, days in entries]
-    found = gather_rotation.changed_at(
+    changed = gather_rotation.changed_at(
         {"metadata": {"creationTimestamp": format_time(NOW), "managedFields": fields}}
     )
-    assert found == (None if expected is None else NOW + expected * DAY)
+    assert changed == (None if expected is None else NOW + expected * DAY)

@@ -112,7 +112,7 @@ def test_a_webhook_that_the_api_server_refuses_is_not_repaired(
 ) -> None:
     """The second audit passes for both webhooks."""
     answers = {"a": CallAnswer(first, ()), "b": CallAnswer(second, ("x509",))}
-    monkeypatch.setattr(proof_calls, "ask", lambda _client, _data, point: answers[point.object.webhook])
+    monkeypatch.setattr(proof_calls, "probe", lambda _client, _data, point: answers[point.object.webhook])
     repairs = (repair("a1", "a"), repair("b1", "b"))
     client: Any = SimpleNamespace(deadline=0.0)
     proof = engine._Proof(client, RepairOptions((kinds.ADD_CA,)), {ACTION.key: Once()}, frozenset())

@@ -116,12 +116,12 @@ OUTCOMES: dict[str, tuple[list[dict[str, Any]], bool, str, tuple[str, ...]]] = {
 def test_the_outcome_of_a_cluster(name: str) -> None:
     repairs, is_planned, status, words = OUTCOMES[name]
     is_changed = any(entry["state"] in ("planned", "repaired") for entry in repairs)
-    found = outcome_of_result.outcome(
+    fields = outcome_of_result.outcome(
         REPAIR.describe, OperationRun({"repairs": repairs}, is_changed, is_planned)
     )
-    assert found["status"] == status
-    assert all(word in found["reason"] for word in words)
-    assert found.get("repairs", []) == repairs
+    assert fields["status"] == status
+    assert all(word in fields["reason"] for word in words)
+    assert fields.get("repairs", []) == repairs
 
 
 @pytest.mark.parametrize("playbook", ["repair", "cluster_ca"])
@@ -174,10 +174,10 @@ def test_the_outcome_of_a_phase_has_each_code_once_and_what_to_do(name: str) -> 
     repairs, is_planned, status, words = PHASES[name]
     is_changed = any(entry["state"] in ("planned", "repaired") for entry in repairs)
     run = OperationRun({"repairs": repairs}, is_changed, is_planned)
-    found = outcome_of_result.outcome(OPERATIONS["cluster_ca"].describe, run)
-    assert found["status"] == status
-    assert re.search(".*".join(map(re.escape, words)), found["reason"]), found["reason"]
-    assert found["reason"].count("outgoing-served") <= 1
+    fields = outcome_of_result.outcome(OPERATIONS["cluster_ca"].describe, run)
+    assert fields["status"] == status
+    assert re.search(".*".join(map(re.escape, words)), fields["reason"]), fields["reason"]
+    assert fields["reason"].count("outgoing-served") <= 1
 
 
 def test_what_is_refused_has_a_line_in_the_summary() -> None:
