@@ -184,10 +184,14 @@ def find_rotation(
     chains = {name: certificate_facts.load_leaf_and_chain(pem) for name, pem in (issued or {}).items()}
     for name in sorted(chains, key=lambda name: chains[name][0].not_valid_before_utc, reverse=True):
         signer = signer_of(cas, *chains[name])
-        # A certificate of the time before the switch of the API server does not tell which CA the signers use since then.
+        if signer is None:
+            continue
+        # A certificate of the time before the switch of the API server does not tell which CA the signers use since then. Nor does
+        # one that is older still, even of the successor: a signer went back to the outgoing CA after it.
         is_old = chains[name][0].not_valid_before_utc < max(leaf.not_valid_before_utc, now - PROVES_FOR)
-        if signer and not (is_old and signer is not api_server is cas[-1]):
-            return CaRotation(tuple(cas[:-1]), cas[-1], api_server, signer, name)
+        if is_old and signer is not api_server is cas[-1]:
+            break
+        return CaRotation(tuple(cas[:-1]), cas[-1], api_server, signer, name)
     return CaRotation(tuple(cas[:-1]), cas[-1], api_server)
 
 

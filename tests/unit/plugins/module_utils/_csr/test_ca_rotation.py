@@ -114,6 +114,9 @@ CASES = {
     "the API server is switched, the signer was not a week ago": Case(
         [OLD, NEW], signed(NEW, 9), (OLD, NEW, NEW, None), (signed(OLD, 8),)
     ),
+    "the API server is switched, and two signers differed a week ago": Case(
+        [OLD, NEW], signed(NEW, 9), (OLD, NEW, NEW, None), (signed(NEW, 9), signed(OLD, 8))
+    ),
 }
 
 
