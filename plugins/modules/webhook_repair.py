@@ -78,8 +78,8 @@ options:
     suboptions:
       successor:
         description:
-          - The successor as PEM text, with its intermediates. Set it only for a cluster that publishes the successor and switches to it at
-            one restart, such as k3s and RKE2. It must be the youngest CA of the cluster.
+          - The successor as PEM text, with its intermediates and without the outgoing CA. It must be the youngest CA of the cluster. Set it
+            only for a cluster that publishes the successor and switches to it at one restart, such as k3s and RKE2.
         type: str
         default: ""
       certificate_authorities:

@@ -104,13 +104,13 @@ def _edit(case: Case, cas: Iterable[ClusterCa], mode: str) -> BundleEdit:
 
 
 def check_successor(data: ClusterData, options: RotationOptions) -> None:
-    """Raise ObjectChanged if the successor in the options is not the youngest CA of the cluster."""
+    """Raise ObjectChanged if a certificate of the successor in the options does not belong to the youngest CA of the cluster."""
     wanted = {entry.fingerprint for entry in bundle_content.certificates(options.successor)}
     if data.ca and not wanted <= data.ca.rotation.successor.fingerprints:
         raise ObjectChanged(
-            "the successor in the option cluster_ca is not the youngest CA of this cluster",
+            "the successor in the option cluster_ca has a certificate that does not belong to the youngest CA of this cluster",
             evidence=[f"successor: {data.ca.rotation.successor}"],
-            remedy="Set successor to the CA to which the cluster switches next",
+            remedy="Set successor to the CA to which the cluster switches next, without the outgoing CA",
             code="invalid-input",
         )
 
