@@ -132,13 +132,13 @@ THROUGH_ANSIBLE = [
         "awx_jobs",
         "execution_modes",
         "role",
-        "snapshot_role",
-        "snapshot_stops",
         "eks_login",
         "examples",
         "fleet",
     )
 ]
+# Upgrades through ansible-playbook take 15 minutes. They use of the core what the others use, and how it ends after a signal.
+UPGRADES_THROUGH_ANSIBLE = [f"tests/system/test_snapshot_{name}.py" for name in ("role", "stops")]
 MODULE_TARGETS = (
     "audit_info",
     "audit_report",
@@ -188,9 +188,11 @@ ALL = (
     Gate("docsite", site.check),
     *map(_unit, (*CORES, PYTHON_39, PYTHON_314)),
 )
-# Gates that `make test` leaves out: the tests with the marker full, and the cores between the oldest and the newest one.
+# Gates that `make test` leaves out: the tests with the marker full, upgrades on the oldest core, and sanity on the cores between the
+# oldest and the newest one.
 FULL = (
     _real("full", venvs.newest_core, "tests", "-m", "full", timeout=6 * 3600),
+    _real("real-oldest-upgrades", venvs.oldest_core, *UPGRADES_THROUGH_ANSIBLE),
     *(
         Gate(f"sanity-{env.name}", functools.partial(sanity.check, functools.partial(_itself, env)))
         for env in CORES[1:-1]
