@@ -71,5 +71,5 @@ def test_warnings_of_the_dry_run_are_not_those_of_the_task(
     monkeypatch.setattr(probe_webhook, "probe", probe)
     (point,) = points_of(KIND, configuration(OLD.pem))
     data = ClusterData(NOW, points=(point,), namespaces=NAMESPACES)
-    assert proof_calls.ask(client, data, point).is_answered is (True if is_probed else None)
+    assert proof_calls.probe(client, data, point).is_answered is (True if is_probed else None)
     assert client.warnings == ["of the task"]
