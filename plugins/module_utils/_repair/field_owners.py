@@ -30,6 +30,8 @@ from .repair_model import Refusal
 Object = Mapping[str, Any]
 #: The field manager whose manifest LAST_APPLIED keeps.
 _APPLIES = "kubectl-client-side-apply"
+#: Field managers that are no marks of an object, because they stay when the program has left it -> the words of their programs.
+_STAYING = {"cert-manager-cainjector": "cert-manager"}
 
 
 def find_owner(
@@ -51,10 +53,11 @@ def find_owner(
     if not foreign:
         return None
     place = str(target).replace(" ", "/", 1)
+    items = ", ".join(f"{{'{word}': [{place}]}}" for word in foreign)
     return Refusal(
         "owned-by-another",
         f"the field belongs to {' and '.join(foreign)}",
-        f"Repair the field with its owner. To let this collection write it, set accept: [{{'{next(iter(foreign))}': [{place}]}}]",
+        f"Repair the field with its owner. To let this collection write it, set accept: [{items}]",
         tuple(foreign.values()),
     )
 
@@ -81,7 +84,7 @@ def _word(name: str) -> str:
     present = [("manager", name, "")]
     rows = (row for row in MANAGERS if row.bundle and row.for_secrets)
     keys = (row.key for row in rows if _managers.matching((*row.markers, *row.controller_markers), present))
-    return next(keys, f"{FIELD_MANAGER}{name}")
+    return next(keys, _STAYING.get(name, f"{FIELD_MANAGER}{name}"))
 
 
 def _applied_fields(obj: Object) -> Mapping[str, Any]:

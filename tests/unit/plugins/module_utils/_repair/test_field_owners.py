@@ -41,6 +41,7 @@ CASES: list[tuple[list[dict[str, Any]], dict[str, str], dict[str, str], set[str]
     ([managed("argocd-controller", "Apply", RULES)], {"argocd.argoproj.io/tracking-id": "a"}, {}, set()),
     ([managed("kustomize-controller", "Apply")], {}, {}, {"flux"}),
     ([managed("eks", "Apply")], {}, {}, {"eks"}),
+    ([managed("cert-manager-cainjector", "Apply")], {}, {}, {"cert-manager"}),
     ([managed("pilot-discovery")], {}, {}, {"manager:pilot-discovery"}),
     ([managed("a"), managed("b", "Apply")], {}, {}, {"manager:a", "manager:b"}),
     ([], {"cert-manager.io/inject-ca-from": "a/b"}, {}, {"cert-manager"}),
@@ -68,6 +69,9 @@ def test_the_words_that_a_write_needs(
     assert refused() == bool(words)
     assert not refused(*words)
     assert not refused(*({word: ["ValidatingWebhookConfiguration/example"]} for word in words))
+    refusal = field_owners.find_owner(TARGET, obj, "a.example.com", _consent.NOTHING)
+    remedy = refusal.remedy if refusal else ""
+    assert all(f"'{word}': [" in remedy for word in words)
     for word in words:
         assert refused(*(words - {word}))
         assert refused({word: ["ValidatingWebhookConfiguration/other"]})
