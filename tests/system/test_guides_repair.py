@@ -139,7 +139,7 @@ def test_the_guide_as_printed(shop: Cluster, place: Path) -> None:
 @pytest.mark.parametrize("kind", ["reload", "reissue"])
 def test_the_commands_of_the_guide_for_pods(node: Cluster, tmp_path: Path, kind: str) -> None:
     """The webhook of the guide in pods. Its owner renewed the Secret and the bundle, or nothing renewed the certificate."""
-    webhook = NodeWebhook(NAME, NAMESPACE, reload="never")
+    webhook = NodeWebhook(NAME, NAMESPACE, reload="never" if kind == "reload" else "poll")
     old, new = pki.make_ca("the CA before"), pki.make_ca("the CA after")
     lifetime = datetime.timedelta(hours=-1 if kind == "reissue" else 24 * 90)
     pair = pki.issue(old, webhook.server_name, names=(webhook.server_name,), lifetime=lifetime)

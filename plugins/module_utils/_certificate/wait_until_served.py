@@ -39,8 +39,8 @@ _AFTER_RESTART = (
     "updateStrategy OnDelete). The old CA stays trusted meanwhile"
 )
 _WITHOUT_RESTART = (
-    "Restart the webhook (on_stale: restart does that), or let its program reload its files. The old CA stays "
-    "trusted meanwhile, and the next run continues from here"
+    "Restart the webhook (on_stale: restart does that, and for a repair the kind reload), or let its program reload its files. "
+    "Until then the old CA stays trusted, and the next run continues from here"
 )
 
 
