@@ -332,9 +332,9 @@ def test_info_reports_the_provider_and_the_causes_of_stuck_requests(rig: CsrRig,
     assert eks.writes() == []
 
 
-@pytest.mark.parametrize(("options", "verb"), [({"name": "x"}, "get"), ({}, "list")])
-def test_info_without_permission(rig: CsrRig, options: dict[str, Any], verb: str) -> None:
+@pytest.mark.parametrize("options", [{"name": "x"}, {}])
+def test_info_without_permission(rig: CsrRig, options: dict[str, Any]) -> None:
     user = f"nobody-{rig.name}"
     kubeconfig = str(rig.cluster.kubeconfig_for(user))
     result = rig.info(kubeconfig=kubeconfig, gather=["csrs"], **options)
-    assert_one_line(result, "missing-permissions", rig.cluster.url, verb, "certificatesigningrequests")
+    assert_one_line(result, "missing-permissions", rig.cluster.url, "list", "certificatesigningrequests")
