@@ -108,10 +108,10 @@ def with_ca(rig: AuditRig, *cas: KeyPair) -> dict[str, Any]:
 class RotationRig(AuditRig):
     """A cluster before a rotation, with pods whose ports a small kubelet forwards."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, **rotation: Any) -> None:
         super().__init__(cluster)
         self.pods = ForwardedPods(cluster)
-        self.rotation = cluster.rotation()
+        self.rotation = cluster.rotation(**rotation)
         self.old, self.new = self.rotation.outgoing, self.rotation.successor
 
     def close(self) -> None:
@@ -196,9 +196,12 @@ class PodHook:
         service = {"namespace": self._rig.name, "name": self.name, "port": self.server.port}
         return {"service": service, "caBundle": encoded(self._rig.old.certificate_pem.decode())}
 
-    def issue(self, ca: KeyPair) -> None:
+    def issue(self, ca: KeyPair, *sent: KeyPair) -> None:
+        """Serve a new certificate of a CA. sent: the intermediates that the server sends."""
         names = (f"{self.name}.{self._rig.name}.svc", str(self.server.server_address[0]))
-        self.server.present(pki.issue(ca, "hook", names=names))
+        pair = pki.issue(ca, "hook", names=names)
+        chain = b"".join(entry.certificate_pem for entry in (pair, *sent))
+        self.server.present(_Pair(chain, pair.key_pem))
 
     def is_called(self) -> bool:
         """Return True if a request that it matches is accepted, and reaches it."""
@@ -295,9 +298,9 @@ class AggregatedApi(PodHook):
 class OwnHook(PodHook):
     """A webhook whose certificate and caBundle k8s_csr writes. Its pod reads the Secret at each call."""
 
-    def __init__(self, rig: RotationRig, name: str) -> None:
+    def __init__(self, rig: RotationRig, name: str, signer: str = KUBELET_SERVING) -> None:
         super().__init__(rig, name)
-        self._served = ""
+        self._served, self._signer = "", signer
         assert self.renew()["changed"]
 
     def client_config(self) -> dict[str, Any]:
@@ -309,7 +312,7 @@ class OwnHook(PodHook):
             "kubeconfig": with_ca(self._rig, self._rig.old, self._rig.new),
             "service": self.name,
             "namespace": self._rig.name,
-            "signer_name": KUBELET_SERVING,
+            "signer_name": self._signer,
             "secret": {"name": self.name},
             "targets": [{"kind": self.kind, "name": self.full_name}],
             **options,

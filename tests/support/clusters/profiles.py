@@ -232,6 +232,12 @@ PROFILES |= {
         service_cidr="127.96.0.0/16",
         service_ip="127.96.0.1",
     ),
+    "eks-local-services": replace(
+        PROFILES["eks"],
+        description="eks whose Services have loopback addresses, so that it calls servers of this machine",
+        service_cidr="127.96.0.0/16",
+        service_ip="127.96.0.1",
+    ),
     "old-ca": replace(
         PROFILES["onprem"],
         description="onprem whose CA has no key identifiers",

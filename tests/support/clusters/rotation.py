@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cryptography import x509
+
 from tests.support.clusters import control_plane_pki, pki
 from tests.support.clusters.profiles import find
 
@@ -57,15 +59,26 @@ class Rotation:
     def replace_at_once(self) -> None:
         """Publish and switch at once, with an intermediate, a new root, its cross-signed twin, and the old root.
 
+        What was published before stays published.
+
         Source: k3s contrib/util/rotate-default-ca-certs.sh
         """
         subject = self.successor.certificate.subject.rfc4514_string().removeprefix("CN=")
         signing = pki.make_ca(f"{subject}-intermediate", issuer=self.successor)
         twin = pki.make_ca(subject, issuer=self.outgoing, key=self.successor.key)
+        earlier = tuple(
+            pki.KeyPair(entry, self.outgoing.key)
+            for entry in x509.load_pem_x509_certificates((self._directory / pki.BUNDLE).read_bytes())
+        )
         self._line = (signing, self.successor, twin)
         self._sign(signing, chain=(signing, twin))
-        self._trust(*self._line, self.outgoing)
+        self._trust(*self._line, *earlier)
         self._cluster.reload()
+
+    @property
+    def signing(self) -> tuple[pki.KeyPair, ...]:
+        """The CA that signs after the switch, and what a server sends with its certificates."""
+        return self._line[:1] if len(self._line) == 1 else (self._line[0], self._line[0], self._line[2])
 
     def _trust(self, *pairs: pki.KeyPair, for_clients: bool = True) -> None:
         """Publish these CAs. The one that signs is the first, as on EKS, because OpenSSL tries only the first of a name."""

@@ -1,0 +1,190 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The phases around other shapes of a rotation: other signers and CAs, a roll back, k3s and kills."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import rotation_repairs
+
+from tests.support import clusters, playbook
+from tests.support.audit_rig import leaf
+from tests.support.authority import Issued
+from tests.support.clusters import APP_SERVING
+from tests.support.other_client import OtherClient
+from tests.support.rig import ADMINISTRATORS
+from tests.support.rotation_rig import (
+    AggregatedApi,
+    Calls,
+    Conversion,
+    OwnHook,
+    PodHook,
+    RotationRig,
+    codes,
+    of_cluster,
+    of_hook,
+    with_ca,
+)
+from tests.support.signer_requests import KUBELET_SERVING
+from tests.support.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.full
+
+PREPARE, FINISH = ["add-successor"], ["remove-outgoing"]
+OPERATOR = OtherClient("pilot-discovery")
+REPAIRED = [("repaired", "")]
+
+
+@contextlib.contextmanager
+def rotating(profile: str, **rotation: Any) -> Iterator[RotationRig]:
+    with clusters.running({"shapes": profile}) as fleet:
+        rig = RotationRig(fleet["shapes"], **rotation)
+        try:
+            yield rig
+        finally:
+            rig.close()
+
+
+@pytest.mark.parametrize(
+    ("profile", "signer", "rotation"),
+    [
+        ("eks-local-services", APP_SERVING, {}),
+        ("local-services", KUBELET_SERVING, {"subject": "other-ca"}),
+        ("local-services", KUBELET_SERVING, {"key_identifiers": False}),
+    ],
+    ids=["app-serving", "other-subject", "no-key-identifiers"],
+)
+def test_a_switch_a_roll_back_and_a_second_switch(
+    profile: str, signer: str, rotation: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with rotating(profile, **rotation) as rig:
+        own, hook = OwnHook(rig, "own", signer), PodHook(rig, "plain")
+        control = PodHook(rig, "control", by=OPERATOR)
+        prepared = (own, hook, AggregatedApi(rig, "api"), Conversion(rig, "conversion"))
+        for program in (*prepared, control):
+            wait_for(program.is_called)
+        assert rig.findings() == {}
+        rig.rotation.publish()
+        lacking = {program.full_name: "warning" for program in (*prepared, control)}
+        assert rig.findings()["bundle-without-successor"] == lacking
+        assert codes(rig.run(PREPARE), prepared) == {program.name: REPAIRED for program in prepared}
+        with Calls(*prepared, control) as calls:
+            for step, ca in (
+                (rig.rotation.switch, rig.new),
+                (rig.rotation.roll_back, rig.old),
+                (rig.rotation.switch, rig.new),
+            ):
+                step()
+                for program in (*prepared[1:], control):
+                    program.issue(ca)
+                own.renew(renew_before="400d")
+                calls.wait_for_more()
+                state = ("waiting", "not-settled" if ca is rig.new else "not-switched")
+                assert of_cluster(rig.run(FINISH)) == [state]
+        assert calls.failures.keys() == {"control"}
+        monkeypatch.setattr(rotation_repairs, "SETTLED_AFTER", datetime.timedelta(0))
+        finished = rig.run(FINISH)
+        assert codes(finished, prepared[1:]) == {program.name: REPAIRED for program in prepared[1:]}
+        for program in prepared:
+            assert program.trusts(rig.new)
+            wait_for(program.is_called)
+
+
+def test_two_rotations_of_k3s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator names each successor, because the cluster publishes it only at the restart that switches to it."""
+    with rotating("local-services", subject="k3s-server-ca@2") as rig:
+        own, hook = OwnHook(rig, "own"), PodHook(rig, "plain")
+        control = PodHook(rig, "control", by=OPERATOR)
+        for program in (own, hook, control):
+            wait_for(program.is_called)
+        switch_at_once(rig, own, hook, control)
+        monkeypatch.setattr(rotation_repairs, "SETTLED_AFTER", datetime.timedelta(0))
+        assert of_hook(rig.run(FINISH), hook) == REPAIRED
+        assert not hook.trusts(rig.old)
+        first = rig.new
+        rig.rotation = rig.cluster.rotation(subject="k3s-server-ca@3")
+        rig.old, rig.new = first, rig.rotation.successor
+        # Its certificate is minutes old, so it counts as a proof that the outgoing CA signs. Its ordinary renewal comes first.
+        switch_at_once(rig, own, hook, renewal={"renew_before": "400d"})
+        assert "cluster-ca-rotation" in rig.findings()
+        # A cluster that publishes an intermediate, a root and its twin is not in a rotation.
+        rig.rotation.drop_outgoing()
+        rig.kubeconfig = rig.cluster.kubeconfig_for(rig.user, ADMINISTRATORS)
+        assert rig.findings() == {}
+
+
+def switch_at_once(
+    rig: RotationRig, own: OwnHook, hook: PodHook, *controls: PodHook, renewal: dict[str, Any] | None = None
+) -> None:
+    named = {"successor": rig.new.certificate_pem.decode(), "confirmed": True}
+    assert codes(rig.run(PREPARE, cluster_ca=named), (own, hook)) == {"own": REPAIRED, "plain": REPAIRED}
+    with Calls(own, hook, *controls) as calls:
+        calls.wait_for_more()
+        rig.rotation.replace_at_once()
+        hook.issue(*rig.rotation.signing)
+        for control in controls:
+            # It sends what the signer issues. A bundle before the rotation verifies a server that also sends the twin.
+            control.issue(rig.rotation.signing[0])
+        assert own.renew(**(renewal or {}))["changed"]
+        calls.wait_for_more()
+    assert calls.failures.keys() == {program.name for program in controls}
+
+
+def test_each_phase_completes_after_a_kill(tmp_path: Path) -> None:
+    with rotating("local-services") as rig:
+        hooks = [PodHook(rig, f"hook-{number}") for number in range(6)]
+        rig.rotation.publish()
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(with_ca(rig, rig.old, rig.new)))
+        inventory = {"plugin": "certflow.kubernetes.kubeconfig", "kubeconfig": "kubeconfig"}
+        (tmp_path / "clusters.yml").write_text(yaml.safe_dump(inventory))
+        variables = {
+            "certflow_cluster_ca": {"confirmed": True},
+            "certflow_repair_options": {"probe_urls": True, "proof_after": 1, "wait_timeout": 30},
+        }
+        (tmp_path / "variables.yml").write_text(json.dumps(variables))
+        kill_and_repeat(tmp_path, "prepare", lambda: sum(hook.trusts(rig.new) for hook in hooks))
+        assert all(hook.trusts(rig.new) and hook.trusts(rig.old) for hook in hooks)
+        rig.rotation.switch()
+        for hook in hooks:
+            # The switch counts as settled, because the certificate is older than a day.
+            name = f"{hook.name}.{rig.name}.svc"
+            hook.server.present(leaf(name, issuer=Issued(rig.new.certificate, rig.new.key)))
+        kill_and_repeat(tmp_path, "finish", lambda: not all(hook.trusts(rig.old) for hook in hooks))
+        assert not any(hook.trusts(rig.old) for hook in hooks)
+        for hook in hooks:
+            wait_for(hook.is_called)
+
+
+def kill_and_repeat(directory: Path, phase: str, done: Any) -> None:
+    """Kill the playbook after its first write, and run it again."""
+    place = Path("certflow.kubernetes.cluster_ca")
+    arguments = ("-i", "clusters.yml", "-e", "@variables.yml", "-e", f"certflow_ca_phase={phase}")
+    process = subprocess.Popen(
+        playbook.command(directory, place, *arguments),
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    wait_for(done)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    run = playbook.play(directory, place, *arguments)
+    assert run.status == 0, run.output
