@@ -328,6 +328,7 @@ def record(rig: CsrRig, answer: dict[str, Any]) -> None:
     rig.cluster.api("PATCH", f"{rig.secrets}/hook-tls", patch, "application/merge-patch+json")
 
 
+@pytest.mark.full  # a minute and a half
 def test_an_unknown_provider_is_probed_once(eks: CsrRig) -> None:
     """The Secret keeps the answer, until the version or the marks of the cluster change."""
     planned = unrecognised(eks, check_mode=True)

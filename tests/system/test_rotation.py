@@ -153,7 +153,15 @@ def test_the_answer_of_the_webhook_is_verified_too(asked: PodRotationRig) -> Non
     assert rig.anchors() == 1
 
 
-@pytest.mark.parametrize(("signer", "name"), [(KUBELET_SERVING, "killed-same"), (EPHEMERAL_CA, "killed-new")])
+@pytest.mark.parametrize(
+    ("signer", "name"),
+    [
+        pytest.param(
+            KUBELET_SERVING, "killed-same", marks=pytest.mark.full
+        ),  # has fewer writes than the other
+        (EPHEMERAL_CA, "killed-new"),
+    ],
+)
 def test_a_renewal_completes_after_a_kill_at_each_write(
     node: Cluster, signer: str, name: str, say: Say
 ) -> None:
