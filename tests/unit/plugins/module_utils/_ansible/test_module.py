@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TOKEN = "a-token-that-nobody-may-see"
+EMPTY = ScriptedAnswer(200, {"kind": "CertificateSigningRequestList", "metadata": {}, "items": []})
 ABSENT = ScriptedAnswer(404, {"kind": "Status", "reason": "NotFound", "message": "absent"})
 
 
@@ -50,16 +51,20 @@ def kubeconfig(server: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("more", "status"), [({"name": "x", "gather": ["csrs"]}, 0), ({"gather": ["csrs"]}, 1)]
+    ("more", "answer", "status"), [({"name": "x"}, EMPTY, 0), ({"name": "x"}, ABSENT, 1), ({}, ABSENT, 1)]
 )
 def test_module(
-    more: dict[str, Any], status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    more: dict[str, Any],
+    answer: ScriptedAnswer,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     logged: list[Any] = []
     monkeypatch.setattr(basic, "has_journal", False)
     monkeypatch.setattr(syslog, "syslog", lambda *words: logged.append(words))
-    with serving(ABSENT) as server:
-        given = {"kubeconfig": kubeconfig(server.url), "provider": "eks", **more}
+    with serving(answer) as server:
+        given = {"kubeconfig": kubeconfig(server.url), "provider": "eks", "gather": ["csrs"], **more}
         with arguments(given), pytest.raises(SystemExit) as ended:
             run_module(OPERATION)
     result = json.loads(capsys.readouterr().out)
