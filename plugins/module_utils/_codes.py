@@ -47,7 +47,8 @@ CODES = {
     "not-issued": "The signer did not issue the certificate, or issued one that cannot be used. See `diagnosis` in the result.",
     "object-refused": "The API server refused to create or change an object.",
     "owned-by-another": "Another program or team manages the object.",
-    "plan-differs": "The run would write more or something else than the approved plan, or the report of `certflow_findings` has no audit of this cluster. Nothing was written after the comparison.",
+    "plan-differs": "The run would write more or something else than the approved plan, or the report of `certflow_findings` "
+    "has no audit of this cluster. Nothing was written after the comparison.",
     "preflight-failed": "A step of the upgrade plan would fail. The hop did not begin.",
     "probe-impossible": "The probe of the task cannot be sent to this webhook.",
     "release-unavailable": "The release does not exist, or it must not be installed.",

@@ -163,7 +163,7 @@ def test_the_limit_of_a_list_counts_the_content_of_its_pages(monkeypatch: pytest
         own = client(server.url)
         own.deadline += 60
         assert failed(own, READS["list"]).code == "api-error"
-        assert own.requests == 3
+        assert own.requests in (3, 4)  # on a busy machine one may be repeated
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
