@@ -117,7 +117,8 @@ class Awx:
     def job(self, number: int, template: str, extra: dict[str, Any], job_type: str = "run") -> Job:
         """Run a job of a template with these extra variables."""
         # AWX gives each job a directory of its own.
-        (self.place / "env" / "cmdline").unlink(missing_ok=True)
+        for name in ("cmdline", "extravars"):
+            (self.place / "env" / name).unlink(missing_ok=True)
         found = example.named("templates", template)
         variables = {**found.get("extra_vars", {}), **extra, "awx_job_id": number}
         words = [
