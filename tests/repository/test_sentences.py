@@ -27,7 +27,7 @@ OF_SENTENCES: dict[str, str] = {
     "unit/plugins/inventory/test_inventory_foreign_text.py": "the warning for a host name that was changed",
     "system/test_fleet.py::with_results": "Ansible's own statistics",
     "system/test_fleet_runs.py::results": "Ansible's own statistics",
-    "system/test_snapshot_rights.py::test_a_missing_permission_is_reported_before_the_first_write": "the API server's sentences",
+    "system/test_permissions.py::assert_refused_by_dry_runs": "the API server's sentences",
     "system/test_snapshot_stops.py::test_a_cluster_in_progress_is_never_left_between_two_releases": "a line of Ansible",
     "unit/plugins/module_utils/_download/test_source_auth.py": "the line of a refused download, without its credentials",
     "unit/plugins/module_utils/_snapshot/release/test_release_source.py": "the line of each failed download",

@@ -26,7 +26,7 @@ from tests.support import clusters
 from tests.support.clusters import kubeconfig
 from tests.support.csr_rig import CSRS, HOOK_KIND, CsrRig, assert_one_line, rule_in
 from tests.support.https_webhook import Reply, WebhookServer
-from tests.support.rbac import APPROVE, EXPLAIN, REQUEST, User, without
+from tests.support.rbac import APPROVE, EXPLAIN, User, without
 from tests.support.rig import encoded
 
 if TYPE_CHECKING:
@@ -51,20 +51,6 @@ def idle(fleet: Fleet) -> Iterator[CsrRig]:
 
 
 CSR = "certificatesigningrequests"
-
-
-def test_a_two_step_run_must_read_the_pending_key(rig: CsrRig) -> None:
-    """The role is limited to the Secret's own name."""
-    limited = copy.deepcopy(REQUEST)
-    for rule in limited["rules"]:
-        if rule["resources"] == ["secrets"] and "get" in rule["verbs"]:
-            rule["verbs"], rule["resourceNames"] = ["get", "patch"], ["hook-tls"]
-    limited["rules"].append({"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]})
-    user = User(rig, limited, APPROVE)
-    result = rig.run(kubeconfig=user.kubeconfig, **TWO_STEP)
-    assert_one_line(result, "missing-permissions", "get", "secrets", "hook-tls-pending")
-    assert user.writes() == []
-    assert rig.run(kubeconfig=user.kubeconfig)["changed"], "who approves at once keeps no key"
 
 
 def test_a_diagnosis_prints_the_missing_approval_permission(rig: CsrRig) -> None:

@@ -163,25 +163,6 @@ def test_check_mode_sends_no_request(rig: CsrRig) -> None:
     assert {verb for verb, _ in rig.asked()} == {"review"}
 
 
-@pytest.mark.parametrize(
-    ("verb", "resource"),
-    [
-        ("create", "certificatesigningrequests"),
-        ("delete", "certificatesigningrequests"),
-        ("update", "certificatesigningrequests/approval"),
-    ],
-)
-def test_each_missing_permission_is_found_and_the_printed_rule_grants_it(
-    rig: CsrRig, verb: str, resource: str
-) -> None:
-    user = User(rig, without(PROBE, resource, verb))
-    result = probe(rig, KUBELET_SERVING, kubeconfig=user.kubeconfig)
-    assert_one_line(result, "missing-permissions", verb, resource)
-    assert (result["changed"], user.writes()) == (False, [])
-    rig.grant(user.name, rule_in(result))
-    assert by_signer(probe(rig, KUBELET_SERVING, kubeconfig=user.kubeconfig))[KUBELET_SERVING]["issued"]
-
-
 def test_a_signer_without_approval_permission_does_not_stop_the_others(rig: CsrRig) -> None:
     user = User(rig, PROBE)
     found = by_signer(probe(rig, CLIENT, KUBELET_SERVING, kubeconfig=user.kubeconfig))

@@ -19,7 +19,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.au
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import bundle_repairs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import admission_call
 
-from tests.support import rbac
 from tests.support.audit_rig import DAY, NOW, as_pair, leaf
 from tests.support.authority import authority
 from tests.support.bundle_rig import JSON_PATCH, pem
@@ -407,13 +406,3 @@ def test_reissue_needs_the_key_that_is_served(rig: RepairRig) -> None:
     assert answer("") == ("expired", "refused", "secret-not-known")
     assert answer("stranger") == ("expired", "refused", "key-not-served")
     assert answer("served") == ("expired", "planned", "")
-
-
-def test_the_documented_roles_are_enough(rig: RepairRig) -> None:
-    user = f"repairer-{rig.name}"
-    rig.made += rbac.grant(rig.cluster, user, rbac.documented("audit"), rbac.documented("repair"))
-    name = rig.broken("limited")
-    result = rig.repair(kubeconfig=str(rig.cluster.kubeconfig_for(user)))
-    assert states(result, name) == [("ca-mismatch", "repaired", "")]
-    # The roles do not have the permission for the dry run of a proof.
-    assert of(result, name)[0]["proof"] == "audit"
