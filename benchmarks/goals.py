@@ -113,11 +113,7 @@ GOALS = (
         "follow two requests with their TLS handshake, and the comparison of the certificate with the task.",
     ),
     Goal("200 hosts without change: requests a host", 2, partial(_value, _QUIET, "requests")),
-    Goal(
-        "200 hosts: time of the playbook, divided by that of the role",
-        1.2,
-        partial(_ratio, (_case("playbook"),), (_case("role"),)),
-    ),
+    Goal("200 hosts: time of the playbook, divided by that of the role", 1.2, partial(_ratio, (_case("playbook"),), (_case("role"),))),
     Goal(
         "200 hosts without change: time of the playbook, divided by that of the role",
         1.2,
@@ -140,23 +136,14 @@ GOALS = (
         "is ten times as long. The operation without Ansible becomes slower too. While all forks are at work, Ansible's "
         "main process asks them 10,000 times a second, which takes processor time from the control planes.",
     ),
-    Goal(
-        "Seconds a host with 1000 hosts without change, divided by those with 50",
-        1.1,
-        partial(_cost_grows, AGAIN),
-    ),
-    Goal(
-        "Time until a stuck request has a named cause",
-        2,
-        partial(_largest, "cause", ("k8s_csr", "k8s_csr_info"), "wall"),
-        unit=" s",
-    ),
+    Goal("Seconds a host with 1000 hosts without change, divided by those with 50", 1.1, partial(_cost_grows, AGAIN)),
+    Goal("Time until a stuck request has a named cause", 2, partial(_largest, "cause", ("k8s_csr", "k8s_csr_info"), "wall"), unit=" s"),
     Goal(
         "Failed calls of a webhook while its certificate is rotated",
         0,
         partial(_largest, "rotation", ("k8s_csr, same CA", "k8s_csr, new CA"), "failed_calls"),
     ),
-)
+)  # fmt: skip
 
 
 def missed(results: Results) -> Iterator[tuple[str, str]]:

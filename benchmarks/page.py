@@ -49,23 +49,9 @@ class Chart(NamedTuple):
 
 
 CHARTS = (
-    Chart(
-        "benchmark-first.svg",
-        "Certificates of 50 hosts",
-        "Seconds, first run, 10 forks",
-        "certificates",
-        50,
-        FIRST,
-    ),
+    Chart("benchmark-first.svg", "Certificates of 50 hosts", "Seconds, first run, 10 forks", "certificates", 50, FIRST),
     Chart("benchmark-again.svg", "50 hosts without change", "Seconds, 10 forks", "certificates", 50, AGAIN),
-    Chart(
-        "benchmark-200.svg",
-        "Certificates of 200 hosts",
-        "Seconds, first run, 10 forks",
-        "certificates",
-        200,
-        FIRST,
-    ),
+    Chart("benchmark-200.svg", "Certificates of 200 hosts", "Seconds, first run, 10 forks", "certificates", 200, FIRST),
     Chart(
         "benchmark-distance.svg",
         "20 hosts with a round trip of 50 ms and a signer that takes 300 ms",
@@ -74,7 +60,7 @@ CHARTS = (
         20,
         FIRST,
     ),
-)
+)  # fmt: skip
 INTRODUCTION = """\
 # Benchmarks
 

@@ -93,22 +93,10 @@ def test_ratios_compare_costs_of_each_host() -> None:
 
 #: Title of a goal -> the seconds of 200 hosts, its value, and whether it is met.
 GOALS = {
-    "200 hosts: as many times as fast as the scripts, two at a time": (
-        {("scripts_2", FIRST): 120.0, ("in_process", FIRST): 20.0},
-        "6.00",
-        "no",
-    ),
-    "200 hosts without change: time of the module, divided by that of debug": (
-        {("in_process", AGAIN): 3.0, ("debug", FIRST): 2.0},
-        "1.50",
-        "yes",
-    ),
-    "200 hosts: time of the playbook, divided by that of the role": (
-        {("playbook", FIRST): 13.0, ("role", FIRST): 10.0},
-        "1.30",
-        "no",
-    ),
-}
+    "200 hosts: as many times as fast as the scripts, two at a time": ({("scripts_2", FIRST): 120.0, ("in_process", FIRST): 20.0}, "6.00", "no"),
+    "200 hosts without change: time of the module, divided by that of debug": ({("in_process", AGAIN): 3.0, ("debug", FIRST): 2.0}, "1.50", "yes"),
+    "200 hosts: time of the playbook, divided by that of the role": ({("playbook", FIRST): 13.0, ("role", FIRST): 10.0}, "1.30", "no"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("title", GOALS)

@@ -79,15 +79,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "audit_result call_points",
         "gather",
     ),
-    "module_utils/_snapshot": (
-        "errors kinds",
-        "release",
-        "installed",
-        "context",
-        "hazards",
-        "actions",
-        "plan",
-    ),
+    "module_utils/_snapshot": ("errors kinds", "release", "installed", "context", "hazards", "actions", "plan"),
     "module_utils/_upgrade": (
         "planning release_checks upgrade_lease upgrade_request",
         "steps certificate_step",
@@ -98,7 +90,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "undo",
         "engine",
     ),
-}
+}  # fmt: skip
 # The files behind _x509.verify.
 PARTS_OF_VERIFY = ("chain_candidate", "hostnames", "name_constraints")
 # The only folder of module_utils that imports Ansible.

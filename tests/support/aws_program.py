@@ -130,19 +130,10 @@ def kubeconfig(server: str, ca_data: str, profile: str = PROFILE, command: str =
     """Return a kubeconfig as `aws eks update-kubeconfig --profile` writes it."""
     entry = {
         "apiVersion": V1BETA1,
-        "args": [
-            "--region",
-            REGION,
-            "eks",
-            "get-token",
-            "--cluster-name",
-            CLUSTER_NAME,
-            "--output",
-            "json",
-        ],
+        "args": ["--region", REGION, "eks", "get-token", "--cluster-name", CLUSTER_NAME, "--output", "json"],
         "command": command,
         "env": [{"name": "AWS_PROFILE", "value": profile}],
-    }
+    }  # fmt: skip
     return {
         "apiVersion": "v1",
         "kind": "Config",

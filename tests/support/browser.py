@@ -37,21 +37,11 @@ class Browser:
         from_child, child_write = os.pipe()
         command = [
             program,
-            *(
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--remote-debugging-pipe",
-                "--hide-scrollbars",
-            ),
+            *("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--hide-scrollbars"),
             *("--no-first-run", "--disable-extensions", "--disable-background-networking", "--disable-sync"),
-            *(
-                "--disable-dev-shm-usage",
-                "--font-render-hinting=none",
-                f"--user-data-dir={self._folder.name}",
-            ),
+            *("--disable-dev-shm-usage", "--font-render-hinting=none", f"--user-data-dir={self._folder.name}"),
             "about:blank",
-        ]
+        ]  # fmt: skip
         # Chromium reads commands from file descriptor 3 and writes answers to 4.
         shell = f'exec 3<&{into_child} 4>&{child_write}; exec "$@"'
         self._process = subprocess.Popen(

@@ -130,20 +130,14 @@ def objects() -> list[tuple[str, dict[str, Any]]]:
                 ],
             },
         ),
-        (
-            f"{roles}/rolebindings",
-            {"metadata": metadata, "roleRef": {**reference, "kind": "Role"}, "subjects": [subject]},
-        ),
+        (f"{roles}/rolebindings", {"metadata": metadata, "roleRef": {**reference, "kind": "Role"}, "subjects": [subject]}),
         (f"{RBAC}/clusterroles", {"metadata": metadata, "rules": [reviews]}),
-        (
-            f"{RBAC}/clusterrolebindings",
-            {"metadata": metadata, "roleRef": {**reference, "kind": "ClusterRole"}, "subjects": [subject]},
-        ),
+        (f"{RBAC}/clusterrolebindings", {"metadata": metadata, "roleRef": {**reference, "kind": "ClusterRole"}, "subjects": [subject]}),
         (f"{inside}/services", {"metadata": metadata, "spec": {"selector": LABELS, "ports": ports}}),
         (f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments", deployment()),
         *configurations().items(),
         *((DEFINITIONS, definition) for definition in definitions()),
-    ]
+    ]  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -81,17 +81,10 @@ class CsrRig(ClusterRig):
         webhook = {
             "name": "hook.certflow.test",
             "clientConfig": {"service": {"namespace": self.name, "name": service}},
-            "rules": [
-                {
-                    "apiGroups": ["certflow.test"],
-                    "apiVersions": ["*"],
-                    "operations": ["CREATE"],
-                    "resources": ["nothing"],
-                }
-            ],
+            "rules": [{"apiGroups": ["certflow.test"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["nothing"]}],
             "sideEffects": "None",
             "admissionReviewVersions": ["v1"],
-        }
+        }  # fmt: skip
         full = f"{name}-{self.name}"
         self.make(HOOKS, {"metadata": {"name": full, **metadata}, "webhooks": [webhook]})
         return {"kind": HOOK_KIND, "name": full}

@@ -30,15 +30,11 @@ GOOD: dict[str, CertificateRequest] = {
         usages=SERVING_USAGES,
     ),
     CLIENT: CertificateRequest(common_name="jane", organizations=("developers",), usages=CLIENT_USAGES),
-    KUBELET_CLIENT: CertificateRequest(
-        common_name="system:node:one", organizations=("system:nodes",), usages=CLIENT_USAGES
-    ),
-    APP_SERVING: CertificateRequest(
-        common_name="anything", organizations=("any",), dns_names=("hook",), usages=SERVING_USAGES
-    ),
+    KUBELET_CLIENT: CertificateRequest(common_name="system:node:one", organizations=("system:nodes",), usages=CLIENT_USAGES),
+    APP_SERVING: CertificateRequest(common_name="anything", organizations=("any",), dns_names=("hook",), usages=SERVING_USAGES),
     CUSTOM: CertificateRequest(dns_names=("hook",), usages=("code signing",)),
     OWN_HAND: CertificateRequest(common_name="hook", dns_names=("hook",), usages=SERVING_USAGES),
-}
+}  # fmt: skip
 
 SIX = [
     "subject organization is not system:nodes",
@@ -59,23 +55,8 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     (KUBELET_SERVING, {"usages": ("server auth",)}, SIX[4:5]),
     (KUBELET_SERVING, {"usages": (*SERVING_USAGES, "client auth")}, SIX[4:5]),
     (KUBELET_SERVING, {"common_name": "hook.apps.svc"}, SIX[5:]),
-    (
-        KUBELET_SERVING,
-        {
-            "organizations": (),
-            "dns_names": (),
-            "emails": ("a@b",),
-            "uris": ("a:b",),
-            "usages": ("any",),
-            "common_name": "x",
-        },
-        SIX,
-    ),
-    (
-        CLIENT,
-        {"organizations": ("system:masters",)},
-        ["use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"],
-    ),
+    (KUBELET_SERVING, {"organizations": (), "dns_names": (), "emails": ("a@b",), "uris": ("a:b",), "usages": ("any",), "common_name": "x"}, SIX),
+    (CLIENT, {"organizations": ("system:masters",)}, ["use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"]),
     (
         CLIENT,
         {"usages": SERVING_USAGES},
@@ -89,36 +70,16 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
         {"dns_names": ("a",), "ip_addresses": ("10.0.0.1",)},
         ["DNS subjectAltNames are not allowed", "IP subjectAltNames are not allowed"],
     ),
-    (
-        KUBELET_CLIENT,
-        {"usages": ("client auth",)},
-        ["usages did not match [client auth digital signature key encipherment]"],
-    ),
-    (
-        APP_SERVING,
-        {"usages": (*SERVING_USAGES, "client auth")},
-        [f"{APP_SERVING} issues no certificate with the usage client auth"],
-    ),
+    (KUBELET_CLIENT, {"usages": ("client auth",)}, ["usages did not match [client auth digital signature key encipherment]"]),
+    (APP_SERVING, {"usages": (*SERVING_USAGES, "client auth")}, [f"{APP_SERVING} issues no certificate with the usage client auth"]),
     (APP_SERVING, {"key_type": "ed25519"}, [f"{APP_SERVING} is not known to take keys of type ed25519"]),
-    (
-        CUSTOM,
-        {"expiration_seconds": 599},
-        ["spec.expirationSeconds: may not specify a duration less than 600 seconds (10 minutes)"],
-    ),
-    (
-        CUSTOM,
-        {"expiration_seconds": 2**31},
-        ["spec.expirationSeconds: it is an int32, at most 2147483647"],
-    ),
-    (
-        OWN_HAND,
-        {"usages": ("client auth",)},
-        ["it makes only serving certificates for webhooks, and none with the usage client auth"],
-    ),
+    (CUSTOM, {"expiration_seconds": 599}, ["spec.expirationSeconds: may not specify a duration less than 600 seconds (10 minutes)"]),
+    (CUSTOM, {"expiration_seconds": 2**31}, ["spec.expirationSeconds: it is an int32, at most 2147483647"]),
+    (OWN_HAND, {"usages": ("client auth",)}, ["it makes only serving certificates for webhooks, and none with the usage client auth"]),
     (CUSTOM, {"usages": ()}, ["spec.usages: Required value"]),
     (CUSTOM, {"usages": ("server-auth",)}, ["spec.usages: Unsupported value: server-auth"]),
     (CUSTOM, {"usages": ("any", "any")}, ["spec.usages: Duplicate value: any"]),
-]
+]  # fmt: skip
 
 TAKEN: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in GOOD),

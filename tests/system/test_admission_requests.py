@@ -86,16 +86,10 @@ MANIFESTS: dict[str, dict[str, Any]] = {
     "deployments.apps": {"spec": {"replicas": 0, **SELECTED}},
     "daemonsets.apps": {"spec": SELECTED},
     "clusterroles.rbac.authorization.k8s.io": {"rules": []},
-    "clusterrolebindings.rbac.authorization.k8s.io": {
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "none"}
-    },
+    "clusterrolebindings.rbac.authorization.k8s.io": {"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "none"}},
     "roles.rbac.authorization.k8s.io": {"rules": []},
-    "rolebindings.rbac.authorization.k8s.io": {
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "none"}
-    },
-    "apiservices.apiregistration.k8s.io": {
-        "spec": {"group": "none.certflow.test", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}
-    },
+    "rolebindings.rbac.authorization.k8s.io": {"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "none"}},
+    "apiservices.apiregistration.k8s.io": {"spec": {"group": "none.certflow.test", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}},
     "customresourcedefinitions.apiextensions.k8s.io": {
         "spec": {
             "group": "certflow.test", "scope": "Cluster", "names": {"plural": "things", "kind": "Thing"},

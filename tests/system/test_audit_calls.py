@@ -162,17 +162,12 @@ def test_handshakes_that_the_api_server_does_not_finish(rig: AuditRig) -> None:
         slow = slow_port(rig)
         #: Name -> port and timeoutSeconds, a part of the answer of the API server, and of what the audit says.
         cases = {
-            "demanding": (
-                mutual_port(rig, ssl.CERT_REQUIRED),
-                10,
-                "certificate required",
-                "demands a client",
-            ),
+            "demanding": (mutual_port(rig, ssl.CERT_REQUIRED), 10, "certificate required", "demands a client"),
             "asking": (mutual_port(rig, ssl.CERT_OPTIONAL), 10, ACCEPTED, ""),
             "grpc": (grpc, 10, "no application protocol", "h2 and http/1.1"),
             "impatient": (slow, 1, "deadline exceeded", "and timeoutSeconds is 1"),
             "patient": (slow, 10, ACCEPTED, ""),
-        }
+        }  # fmt: skip
         for name, (port, seconds, answer, _words) in cases.items():
             rig.called_hook(name, port=port, timeoutSeconds=seconds)
             wait_for(lambda name=name, answer=answer: answer in rig.ask(name))  # type: ignore[misc]

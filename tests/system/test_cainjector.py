@@ -115,13 +115,9 @@ def test_each_request_for_an_injection_is_recognised(rig: BundleRig) -> None:
     )
     asked = {
         FROM_SECRET: rig.webhooks(VALIDATING, None, annotations={FROM_SECRET: secret}),
-        "cert-manager.io/inject-ca-from": rig.definition(
-            annotations={"cert-manager.io/inject-ca-from": "default/hook"}
-        ),
-        "cert-manager.io/inject-apiserver-ca": rig.webhooks(
-            MUTATING, None, annotations={"cert-manager.io/inject-apiserver-ca": "true"}
-        ),
-    }
+        "cert-manager.io/inject-ca-from": rig.definition(annotations={"cert-manager.io/inject-ca-from": "default/hook"}),
+        "cert-manager.io/inject-apiserver-ca": rig.webhooks(MUTATING, None, annotations={"cert-manager.io/inject-apiserver-ca": "true"}),
+    }  # fmt: skip
     with cainjector(rig.cluster):
         for annotation, target in asked.items():
             wait_for(functools.partial(is_filled, rig, target))

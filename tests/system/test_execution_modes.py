@@ -185,21 +185,14 @@ def rows(rig: ModesRig, silent_port: int) -> dict[str, ModeRow]:
     return {
         "plain": ModeRow(named),
         "check and diff": ModeRow({**bundle, "check_mode": True, "diff": True}),
-        "defaults of the module": ModeRow(
-            {**named, "module_defaults": {INFO: {"kubeconfig": kubeconfig}}}, defaults=False, forced=()
-        ),
+        "defaults of the module": ModeRow({**named, "module_defaults": {INFO: {"kubeconfig": kubeconfig}}}, defaults=False, forced=()),
         "environment of play and task": ModeRow(
             {INFO: given, "environment": {"K8S_AUTH_CONTEXT": "onprem"}},
             defaults=False,
             play={"environment": {"K8S_AUTH_KUBECONFIG": kubeconfig}},
         ),
-        "home of the task": ModeRow(
-            {INFO: given, "environment": {"HOME": str(rig.directory / "home")}}, defaults=False
-        ),
-        "tilde": ModeRow(
-            {INFO: {**given, "kubeconfig": "~/.kube/config"}, "environment": {"HOME": str(rig.directory / "home")}},
-            defaults=False,
-        ),
+        "home of the task": ModeRow({INFO: given, "environment": {"HOME": str(rig.directory / "home")}}, defaults=False),
+        "tilde": ModeRow({INFO: {**given, "kubeconfig": "~/.kube/config"}, "environment": {"HOME": str(rig.directory / "home")}}, defaults=False),
         "tilde in a list": ModeRow(
             {INFO: given, "environment": {"KUBECONFIG": "/absent:~/config", "HOME": str(rig.directory / "home/.kube")}},
             defaults=False,
@@ -225,9 +218,7 @@ def rows(rig: ModesRig, silent_port: int) -> dict[str, ModeRow]:
         ),
         "loop": ModeRow({INFO: {**given, "name": "{{ item }}"}, "loop": [rig.name, "absent"]}),
         "until": ModeRow({**named, "until": "THIS.csrs | length > 5", "retries": 1, "delay": 0}, fails=True),
-        "failed_when and changed_when": ModeRow(
-            {**named, "failed_when": "THIS.csrs | length == 1", "changed_when": True}, fails=True
-        ),
+        "failed_when and changed_when": ModeRow({**named, "failed_when": "THIS.csrs | length == 1", "changed_when": True}, fails=True),
         "ignored failure": ModeRow({INFO: {**given, "context": "absent"}}, fails=True),
         "timeout": ModeRow(
             {
@@ -250,9 +241,7 @@ def rows(rig: ModesRig, silent_port: int) -> dict[str, ModeRow]:
         "encrypted": ModeRow({INFO: {**given, "kubeconfig": "encrypted"}}, defaults=False),
         "local host": ModeRow(named, host="local", forced=()),
         "delegated": ModeRow({**named, "delegate_to": "localhost"}, host="remote", forced=()),
-        "delegated to another Python": ModeRow(
-            {**named, "delegate_to": "other_python"}, host="remote", auto="module", forced=()
-        ),
+        "delegated to another Python": ModeRow({**named, "delegate_to": "other_python"}, host="remote", auto="module", forced=()),
         "another Python": ModeRow(named, host="other_python", auto="module", forced=()),
         "async": ModeRow({**named, "async": 60, "poll": 1}, auto="module", forced=()),
     }  # fmt: skip
@@ -271,27 +260,19 @@ LIKE_PLAIN = (
 EXPECTED: dict[str, Any] = {
     "plain": lambda rig, result: result["csrs"][0]["subject"] == f"CN={HOSTILE}",
     "check and diff": lambda rig, result: result["changed"] is True and bool(result["diff"]),
-    "environment of play and task": lambda rig, result: (
-        "K8S_AUTH_KUBECONFIG" in result["cluster"]["auth_source"]
-    ),
+    "environment of play and task": lambda rig, result: ("K8S_AUTH_KUBECONFIG" in result["cluster"]["auth_source"]),
     "home of the task": lambda rig, result: "the default" in result["cluster"]["auth_source"],
     "nothing names a cluster": lambda rig, result: has_failed(result, "invalid-connection"),
     "a mixture": lambda rig, result: has_failed(result, "invalid-connection", "K8S_AUTH_HOST"),
     "a secret option": lambda rig, result: "secret-api-key" not in json.dumps(result),
-    "loop": lambda rig, result: (
-        [one["csrs"][0]["condition"] for one in result["results"]] == ["Pending", "NotFound"]
-    ),
+    "loop": lambda rig, result: ([one["csrs"][0]["condition"] for one in result["results"]] == ["Pending", "NotFound"]),
     "until": lambda rig, result: result["attempts"] == 1,
     "failed_when and changed_when": lambda rig, result: result["changed"] is True,
     "ignored failure": lambda rig, result: has_failed(result, "invalid-connection", "'absent'"),
     "timeout": lambda rig, result: has_failed(result, "unreachable", "timed"),
-    "option and alias": lambda rig, result: (
-        "validate_certs and its alias verify_ssl" in str(result["warnings"])
-    ),
+    "option and alias": lambda rig, result: ("validate_certs and its alias verify_ssl" in str(result["warnings"])),
     # Ansible's own sentences, which have no code.
-    "unsupported parameter": lambda rig, result: (
-        not absent(["(certflow.kubernetes.k8s_csr_info)", "colour."], result["msg"])
-    ),
+    "unsupported parameter": lambda rig, result: (not absent(["(certflow.kubernetes.k8s_csr_info)", "colour."], result["msg"])),
     "wrong choice": lambda rig, result: not absent(["gather", "csrs,"], result["msg"]),
     "wrong type": lambda rig, result: "wait_timeout" in result["msg"],
     "missing parameter": lambda rig, result: result["msg"].endswith(" targets"),
@@ -299,7 +280,7 @@ EXPECTED: dict[str, Any] = {
     "dictionary": lambda rig, result: "(a dictionary)" in result["cluster"]["auth_source"],
     "encrypted": lambda rig, result: "(a dictionary)" in result["cluster"]["auth_source"],
     "files": lambda rig, result: "files/plain" in result["cluster"]["auth_source"],
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -424,15 +405,10 @@ def test_obstacles(rig: ModesRig) -> None:
     tasks = [
         {**info, "become": True, "become_method": "ansible.builtin.su", "become_exe": "/bin/false"},
         {**info, "delegate_to": "unset_python"},
-        {
-            **info,
-            "delegate_to": "remote",
-            "vars": {"ansible_ssh_executable": "/bin/false"},
-            "ignore_unreachable": True,
-        },
+        {**info, "delegate_to": "remote", "vars": {"ansible_ssh_executable": "/bin/false"}, "ignore_unreachable": True},
         {**info, "delegate_to": "other_python", "vars": {MODE_VARIABLE: "in_process"}},
         {**info, "vars": {MODE_VARIABLE: "sideways"}},
-    ]
+    ]  # fmt: skip
     run = rig.play([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}], "-vv")
     became, unset, remote = modes(run)
     assert became == ("module", "become is on")
@@ -641,16 +617,11 @@ def test_an_operation_in_a_fork_imports_nothing(rig: ModesRig) -> None:
         ("k8s_csr", {**where, **own_ca, "state": "absent"}, True, ""),
         ("k8s_signer_probe", {**where, "signers": [csr["signer_name"]]}, False, ""),
         ("snapshot_controller_info", {**where, "version": "8.7.0"}, False, ""),
-        (
-            "snapshot_controller",
-            {**where, "version": "8.7.0", "state": "verified"},
-            False,
-            "snapshot controller",
-        ),
+        ("snapshot_controller", {**where, "version": "8.7.0", "state": "verified"}, False, "snapshot controller"),
         ("audit_info", where, False, ""),
         ("webhook_repair", where, False, ""),
         ("k8s_csr_info", {**where, "context": "absent"}, False, absent),
-    ]
+    ]  # fmt: skip
     assert {name for name, *_rest in calls} == set(OPERATIONS)
     done = subprocess.run(
         [sys.executable, "-c", IN_A_FORK, *OPERATIONS],

@@ -63,28 +63,16 @@ class Replacement(NamedTuple):
 
 
 REPLACED = (
-    Replacement(
-        r"^kind create cluster$", "true", "kind: a test cluster has kind's context in ~/.kube/config"
-    ),
-    Replacement(
-        r"https://raw\.githubusercontent\.com/certflow/certflow\.kubernetes/main",
-        "{repository}",
-        "GitHub: the file",
-    ),
+    Replacement(r"^kind create cluster$", "true", "kind: a test cluster has kind's context in ~/.kube/config"),
+    Replacement(r"https://raw\.githubusercontent\.com/certflow/certflow\.kubernetes/main", "{repository}", "GitHub: the file"),
     Replacement(r"(?<=collection install )certflow\.kubernetes", "{collection}", "Galaxy: the built file"),
-)
+)  # fmt: skip
 #: Further replacements for the other pages. The files of a page are written when the reader would write them.
 REPLACED_ELSEWHERE = (
     Replacement(r"^kind (?:create|delete) cluster .*$", "true", "kind: a test cluster"),
-    Replacement(
-        r"(?<=&& cd )first-certificate$",
-        "first-certificate && cp {files}/* .",
-        "an editor: the files of the page",
-    ),
-    Replacement(
-        r"-r collections/requirements\.yml$", "{collection} -p collections", "Galaxy: the built file"
-    ),
-)
+    Replacement(r"(?<=&& cd )first-certificate$", "first-certificate && cp {files}/* .", "an editor: the files of the page"),
+    Replacement(r"-r collections/requirements\.yml$", "{collection} -p collections", "Galaxy: the built file"),
+)  # fmt: skip
 TUTORIAL = pages.GUIDES / "tutorial_first_certificate.rst"
 INFRA_REPO = pages.REPOSITORY / "examples" / "infra-repo"
 #: Commands that do not run here, and the test that runs them.

@@ -99,13 +99,8 @@ class FleetRig:
             "webhook_certificate_service": "{{ inventory_hostname }}",
             "webhook_certificate_namespace": self.name,
             "webhook_certificate_secret": {"name": "{{ inventory_hostname }}"},
-            "webhook_certificate_targets": [
-                {
-                    "kind": "ValidatingWebhookConfiguration",
-                    "name": f"{self.name}-{{{{ inventory_hostname }}}}",
-                }
-            ],
-        }
+            "webhook_certificate_targets": [{"kind": "ValidatingWebhookConfiguration", "name": f"{self.name}-{{{{ inventory_hostname }}}}"}],
+        }  # fmt: skip
         (self.directory / "group_vars").mkdir(exist_ok=True)
         (self.directory / "group_vars" / "clusters.yml").write_text(yaml.safe_dump(group_vars))
         (self.directory / "report.json").unlink(missing_ok=True)

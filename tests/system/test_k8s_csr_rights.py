@@ -116,11 +116,7 @@ BAD: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({"service": "Hook"}, "invalid-request", ("'Hook'",)),
     ({"names": ["kubernetes"]}, "invalid-request", ("'kubernetes'", "allow_names:")),
     ({"names": ["*.example.com"]}, "invalid-request", ("'*.example.com'", "allow_names:")),
-    (
-        {"usages": ["server auth", "code signing"]},
-        "invalid-request",
-        ("usages", "kubernetes.io/kubelet-serving"),
-    ),
+    ({"usages": ["server auth", "code signing"]}, "invalid-request", ("usages", "kubernetes.io/kubelet-serving")),
     ({"expiration_seconds": 599}, "invalid-request", ("600", "expiration_seconds")),
     ({"signer_name": "kubernetes.io/legacy-unknown"}, "invalid-request", ("legacy-unknown", "v1beta1")),
     ({"ca_bundle": "text"}, "invalid-bundle", ()),
@@ -138,7 +134,7 @@ BAD: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
         (".dockerconfigjson",),
     ),
     ({"cluster_uid": "another"}, "wrong-cluster", ("another", "cluster_uid")),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("options", "code", "names"), BAD, ids=lambda value: str(value)[:40])

@@ -45,12 +45,8 @@ OWNERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "helm": ("helm", {}, "owned-by-another"),
     "argocd": ("argocd-controller", {}, "owned-by-another"),
     "operator": ("pilot-discovery", {}, "owned-by-another"),
-    "cainjector": (
-        "kubectl-create",
-        {"annotations": {"cert-manager.io/inject-ca-from": "a/b"}},
-        "owned-by-another",
-    ),
-}
+    "cainjector": ("kubectl-create", {"annotations": {"cert-manager.io/inject-ca-from": "a/b"}}, "owned-by-another"),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -157,12 +157,8 @@ def test_a_webhook_that_guards_its_own_pods_is_not_restarted(
     operations = [
         {"op": "add", "path": "/webhooks/0/rules/-", "value": rule},
         {"op": "replace", "path": "/webhooks/0/objectSelector", "value": {}},
-        {
-            "op": "replace",
-            "path": "/webhooks/0/namespaceSelector",
-            "value": {"matchLabels": {"kubernetes.io/metadata.name": webhook.namespace}},
-        },
-    ]
+        {"op": "replace", "path": "/webhooks/0/namespaceSelector", "value": {"matchLabels": {"kubernetes.io/metadata.name": webhook.namespace}}},
+    ]  # fmt: skip
     node.api("PATCH", f"{CONFIGURATIONS}/{webhook.name}", operations, JSON_PATCH)
     another = pki.make_ca("another CA")
     renew(node, webhook, another)

@@ -263,15 +263,11 @@ OTHERS: dict[str, tuple[str, list[Object]]] = {
         "foreign-configuration",
         [webhook_configuration("company-policy", *ENGINE), service("policy", "policy-svc")],
     ),
-    "a policy engine with an owner": (
-        "foreign-configuration", [webhook_configuration("engine", *ENGINE, **OWNED)],
-    ),
+    "a policy engine with an owner": ("foreign-configuration", [webhook_configuration("engine", *ENGINE, **OWNED)]),
     "a TLS Secret that the webhook shares with a shop": (
         "secret-kept", [tls("default", "shared-tls"), deployment("default", "shop", "a", secret="shared-tls")],
     ),
-    "upstream's Secret that a CronJob uses": (
-        "secret-kept", [tls("default", SECRET), named("CronJob", "default", "report", "batch/v1", spec=CRON)],
-    ),
+    "upstream's Secret that a CronJob uses": ("secret-kept", [tls("default", SECRET), named("CronJob", "default", "report", "batch/v1", spec=CRON)]),
     "upstream's names in another namespace": (
         "names-elsewhere",
         [

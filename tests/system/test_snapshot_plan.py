@@ -124,14 +124,10 @@ def test_a_plan_writes_nothing_and_shows_no_key(cluster: Cluster) -> None:
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {
-            "name": "snapshot-validation-secret",
-            "namespace": "default",
-            "labels": {"snapshot-test": "x"},
-        },
+        "metadata": {"name": "snapshot-validation-secret", "namespace": "default", "labels": {"snapshot-test": "x"}},
         "type": "kubernetes.io/tls",
         "data": {"tls.crt": "eA==", "tls.key": KEY},
-    }
+    }  # fmt: skip
     snapshot = {
         "apiVersion": "snapshot.storage.k8s.io/v1",
         "kind": "VolumeSnapshot",

@@ -467,18 +467,10 @@ REFUSED: dict[str, tuple[str, Object, str, str]] = {
     "nor those of group snapshots while they have objects": (
         "delete", {"objects": [{"kind": CRD, "name": GROUP_CRDS[0], "only_if_empty": True}]}, "invalid-step", GROUP_CRDS[0],
     ),
-    "a kind that is not in the table": (
-        "delete", {"objects": [{"kind": "Namespaces", "name": "default"}]}, "invalid-step", "Namespaces",
-    ),
-    "a part that the release does not have": (
-        "apply", {"release": "4.2.1", "parts": ["webhook_rbac"]}, "invalid-step", "4.2.1",
-    ),
-    "a release that nobody knows": (
-        "apply", {"release": "9.9.9", "parts": ["crds"]}, "source-unusable", "9.9.9",
-    ),
-    "a version that is not served": (
-        "migrate_storage", {"crd": SNAPSHOT_CRDS[0], "version": "v1beta1"}, "invalid-step", "v1beta1",
-    ),
+    "a kind that is not in the table": ("delete", {"objects": [{"kind": "Namespaces", "name": "default"}]}, "invalid-step", "Namespaces"),
+    "a part that the release does not have": ("apply", {"release": "4.2.1", "parts": ["webhook_rbac"]}, "invalid-step", "4.2.1"),
+    "a release that nobody knows": ("apply", {"release": "9.9.9", "parts": ["crds"]}, "source-unusable", "9.9.9"),
+    "a version that is not served": ("migrate_storage", {"crd": SNAPSHOT_CRDS[0], "version": "v1beta1"}, "invalid-step", "v1beta1"),
     "a Service that is not there": (
         "switch_service", {"namespace": "default", "name": "nobody", "selector": {"a": "b"}}, "invalid-step", "default/nobody",
     ),

@@ -242,18 +242,8 @@ CERT_MANAGER = {"cert-manager.io/inject-ca-from": "ns/hook"}
 BAD_INPUT: dict[
     str, tuple[Callable[[BundleRig], dict[str, Any]], Callable[[], dict[str, Any]], str, tuple[str, ...]]
 ] = {
-    "a damaged one": (
-        lambda s: s.webhooks(VALIDATING, None),
-        lambda: {"ca_bundle": DAMAGED},
-        "invalid-bundle",
-        (),
-    ),
-    "too many": (
-        lambda s: s.webhooks(VALIDATING, None),
-        lambda: {"ca_bundle": pem("a") * 201},
-        "invalid-bundle",
-        ("201", "200"),
-    ),
+    "a damaged one": (lambda s: s.webhooks(VALIDATING, None), lambda: {"ca_bundle": DAMAGED}, "invalid-bundle", ()),
+    "too many": (lambda s: s.webhooks(VALIDATING, None), lambda: {"ca_bundle": pem("a") * 201}, "invalid-bundle", ("201", "200")),
     "unknown webhook": (
         lambda s: {**s.webhooks(VALIDATING, None), "webhooks": ["other.certflow.test"]},
         lambda: {"ca_bundle": pem("a")},
@@ -302,7 +292,7 @@ BAD_INPUT: dict[
         "invalid-bundle",
         (),
     ),
-}
+}  # fmt: skip
 
 # The object before the invalid one, for rows in which the usual object would be invalid too.
 GOOD: dict[str, Callable[[BundleRig], dict[str, Any]]] = {

@@ -259,14 +259,8 @@ FAILURES: dict[str, tuple[Callable[[ProbeRig], dict[str, Any]], str]] = {
     "refused": (lambda rig: {"port": free_port()}, "connection refused"),
     "unknown-authority": (lambda rig: {"bundle": pem("bad")}, "certificate signed by unknown authority"),
     "bad-bundle": (lambda rig: {"bundle": "no certificate at all"}, "unable to load root certificates"),
-    "wrong-name": (
-        lambda rig: _presented(rig, rig.leaf("hook")),
-        "certificate is valid for hook, not hook.",
-    ),
-    "expired": (
-        lambda rig: _presented(rig, rig.leaf(lifetime=-datetime.timedelta(hours=1))),
-        "certificate has expired or is not yet valid",
-    ),
+    "wrong-name": (lambda rig: _presented(rig, rig.leaf("hook")), "certificate is valid for hook, not hook."),
+    "expired": (lambda rig: _presented(rig, rig.leaf(lifetime=-datetime.timedelta(hours=1))), "certificate has expired or is not yet valid"),
     "wrong-usages": (lambda rig: _presented(rig, _client_only(rig)), "incompatible key usage"),
     "not-tls": (lambda rig: _presented(rig, None), "first record does not look like a TLS handshake"),
     "wrong-path": (lambda rig: _answering(rig, _status(404)), "could not find the requested resource"),
@@ -276,7 +270,7 @@ FAILURES: dict[str, tuple[Callable[[ProbeRig], dict[str, Any]], str]] = {
     "timed-out": (lambda rig: _answering(rig, _silent), "context deadline exceeded"),
     "connection-closed": (lambda rig: _answering(rig, _hang_up), "EOF"),
     "denied": (lambda rig: _answering(rig, deny), "no team, no ConfigMap"),
-}
+}  # fmt: skip
 
 
 def _presented(rig: ProbeRig, pair: pki.KeyPair | None) -> dict[str, Any]:
@@ -398,27 +392,11 @@ BAD_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] =
     "no object": ({"kind": VALIDATING, "name": "x"}, {"object": None}, ("object",)),
     "no apiVersion": ({"kind": VALIDATING, "name": "x"}, {"object": {"kind": "Pod"}}, ("apiVersion",)),
     "message": ({"kind": VALIDATING, "name": "x"}, {"denial_message": "no"}, ("denial_message", "expect:")),
-    "conversion denied": (
-        {"kind": "CustomResourceDefinition", "name": "x"},
-        {"expect": "denied"},
-        ("CustomResourceDefinition", "expect"),
-    ),
-    "object of an API": (
-        {"kind": "APIService", "name": "x"},
-        {"object": config_map("default")},
-        ("APIService", "object"),
-    ),
-    "no such kind": (
-        {"kind": VALIDATING, "name": "x"},
-        {"object": {"apiVersion": "v1", "kind": "Nothing"}},
-        ("Nothing", "v1"),
-    ),
-    "no such group": (
-        {"kind": VALIDATING, "name": "x"},
-        {"object": {"apiVersion": "a.test/v1", "kind": "Nothing"}},
-        ("Nothing", "a.test/v1"),
-    ),
-}
+    "conversion denied": ({"kind": "CustomResourceDefinition", "name": "x"}, {"expect": "denied"}, ("CustomResourceDefinition", "expect")),
+    "object of an API": ({"kind": "APIService", "name": "x"}, {"object": config_map("default")}, ("APIService", "object")),
+    "no such kind": ({"kind": VALIDATING, "name": "x"}, {"object": {"apiVersion": "v1", "kind": "Nothing"}}, ("Nothing", "v1")),
+    "no such group": ({"kind": VALIDATING, "name": "x"}, {"object": {"apiVersion": "a.test/v1", "kind": "Nothing"}}, ("Nothing", "a.test/v1")),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("row", BAD_OPTIONS)

@@ -33,49 +33,14 @@ TESTING = ("pytest", HYPOTHESIS, "PyYAML", "types-PyYAML", "types-jmespath")
 # Each core with the Pythons that its release notes allow for a controller. The oldest core has the oldest
 # clients, so that tests on real clusters use them too.
 CORES = (
-    Environment(
-        "core-2.16",
-        "ansible-core 2.16",
-        ("3.10", "3.11", "3.12"),
-        ("ansible-core==2.16.19", *OLDEST_CLIENTS, *TESTING),
-    ),
-    Environment(
-        "core-2.17",
-        "ansible-core 2.17",
-        ("3.10", "3.11", "3.12"),
-        ("ansible-core==2.17.14", *NEWEST_CLIENTS, *TESTING),
-    ),
-    Environment(
-        "core-2.18",
-        "ansible-core 2.18",
-        ("3.11", "3.12", "3.13"),
-        ("ansible-core==2.18.19", *NEWEST_CLIENTS, *TESTING),
-    ),
-    Environment(
-        "core-2.19",
-        "ansible-core 2.19",
-        ("3.11", "3.12", "3.13"),
-        ("ansible-core==2.19.14", *NEWEST_CLIENTS, *TESTING),
-    ),
-    Environment(
-        "core-2.20",
-        "ansible-core 2.20",
-        ("3.12", "3.13", "3.14"),
-        ("ansible-core==2.20.10", *NEWEST_CLIENTS, *TESTING),
-    ),
-    Environment(
-        "core-2.21",
-        "ansible-core 2.21",
-        ("3.12", "3.13", "3.14"),
-        ("ansible-core==2.21.5", *NEWEST_CLIENTS, *TESTING),
-    ),
-    Environment(
-        "core-2.22",
-        "ansible-core 2.22",
-        ("3.13", "3.14"),
-        ("ansible-core==2.22.0rc1", *NEWEST_CLIENTS, *TESTING),
-    ),
-)
+    Environment("core-2.16", "ansible-core 2.16", ("3.10", "3.11", "3.12"), ("ansible-core==2.16.19", *OLDEST_CLIENTS, *TESTING)),
+    Environment("core-2.17", "ansible-core 2.17", ("3.10", "3.11", "3.12"), ("ansible-core==2.17.14", *NEWEST_CLIENTS, *TESTING)),
+    Environment("core-2.18", "ansible-core 2.18", ("3.11", "3.12", "3.13"), ("ansible-core==2.18.19", *NEWEST_CLIENTS, *TESTING)),
+    Environment("core-2.19", "ansible-core 2.19", ("3.11", "3.12", "3.13"), ("ansible-core==2.19.14", *NEWEST_CLIENTS, *TESTING)),
+    Environment("core-2.20", "ansible-core 2.20", ("3.12", "3.13", "3.14"), ("ansible-core==2.20.10", *NEWEST_CLIENTS, *TESTING)),
+    Environment("core-2.21", "ansible-core 2.21", ("3.12", "3.13", "3.14"), ("ansible-core==2.21.5", *NEWEST_CLIENTS, *TESTING)),
+    Environment("core-2.22", "ansible-core 2.22", ("3.13", "3.14"), ("ansible-core==2.22.0rc1", *NEWEST_CLIENTS, *TESTING)),
+)  # fmt: skip
 
 # The oldest Python of a managed node. No supported core runs its controller there, but all of them send
 # module_utils to it. So this environment has core's code only.

@@ -52,17 +52,9 @@ def check(log: Path) -> GateResult:
     antsibull = ("antsibull-docs", "--config-file", work / "antsibull-docs.cfg")
     commands: tuple[tuple[str | Path, ...], ...] = (
         (*antsibull, "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", place),
-        (
-            *antsibull,
-            "collection",
-            "--use-current",
-            "--squash-hierarchy",
-            "--dest-dir",
-            source,
-            COLLECTION,
-        ),
+        (*antsibull, "collection", "--use-current", "--squash-hierarchy", "--dest-dir", source, COLLECTION),
         ("sphinx-build", "-n", "-W", "--keep-going", "-q", "-j", "2", "-c", work, source, HTML),
-    )
+    )  # fmt: skip
     venv = venvs.ensure(SITE)
     environment = tree.environ(venv) | {"ANSIBLE_COLLECTIONS_PATH": str(place.parents[2])}
     for program, *arguments in commands:

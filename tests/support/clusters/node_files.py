@@ -70,11 +70,7 @@ def _kubelet(pki: Path) -> dict[str, Any]:
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-        "authentication": {
-            "anonymous": {"enabled": False},
-            "webhook": {"enabled": True},
-            "x509": {"clientCAFile": f"{pki}/{CLIENT_BUNDLE}"},
-        },
+        "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": True}, "x509": {"clientCAFile": f"{pki}/{CLIENT_BUNDLE}"}},
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": f"{pki}/kubelet.crt",
         "tlsPrivateKeyFile": f"{pki}/kubelet.key",
@@ -91,4 +87,4 @@ def _kubelet(pki: Path) -> dict[str, Any]:
         # The node does not protect the disk and memory of the machine.
         "evictionHard": dict.fromkeys(("memory.available", "nodefs.available", "imagefs.available"), "0%"),
         "imageGCHighThresholdPercent": 100,
-    }
+    }  # fmt: skip

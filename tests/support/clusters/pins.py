@@ -67,13 +67,8 @@ _RELEASES = (
         "h1:U2strdSEy1U8qcSzRIdkYpvOPtBy/9i/IfaaCI9flZ4=",
         trust_bundles=_TRUST_BUNDLES_V1BETA1,
     ),
-    _release(
-        "v1.37.2",
-        "h1:A2VDEiObzkYqFTKhSsn0ZEb0RlLEXpHWj93gi2HqEwE=",
-        "v3.7.0",
-        "h1:ScdUdN8ljuimp0lZaNq0otLMrHcFSFT+dQyT1j7JSFo=",
-    ),
-)
+    _release("v1.37.2", "h1:A2VDEiObzkYqFTKhSsn0ZEb0RlLEXpHWj93gi2HqEwE=", "v3.7.0", "h1:ScdUdN8ljuimp0lZaNq0otLMrHcFSFT+dQyT1j7JSFo="),
+)  # fmt: skip
 # Minor version, such as 1.37 -> its release
 KUBERNETES_RELEASES = {
     release.kubernetes.version.lstrip("v").rpartition(".")[0]: release for release in _RELEASES

@@ -124,14 +124,9 @@ _EKS_ROLES = (
         _signer_rule("approve", "kubernetes.io/kubelet-serving"),
     ),
     _bound_to_controller("eks:certificate-controller-approver"),
-    _cluster_role(
-        "eks:certificate-controller-signer",
-        _CSR_READ,
-        _status_rule("status"),
-        _signer_rule("sign", APP_SERVING),
-    ),
+    _cluster_role("eks:certificate-controller-signer", _CSR_READ, _status_rule("status"), _signer_rule("sign", APP_SERVING)),
     _bound_to_controller("eks:certificate-controller-signer"),
-)
+)  # fmt: skip
 
 _EKS_NODE: dict[str, Any] = {
     "apiVersion": "v1",

@@ -28,8 +28,7 @@ CHAINS = (
     healthy("a cross-signed CA ends in 2 days, and the bundle has both roots",
         Shape(chain("root", "cross", sends_issuer=True), ("other", "root")), is_daily=True),
     healthy("a cross-signed CA, and only the other root in the bundle", Shape(chain("root", "long-cross"), ("other",))),
-    healthy("the next intermediate CA is sent ahead of its time",
-        Shape(chain("middle", "next-middle", sends_issuer=True))),
+    healthy("the next intermediate CA is sent ahead of its time", Shape(chain("middle", "next-middle", sends_issuer=True))),
     healthy("an expired intermediate CA is sent beside its successor", Shape(chain("middle", "old-middle", sends_issuer=True))),
     healthy("an intermediate CA ends in 5 days, and its successor of the same key is sent too",
         Shape(chain("ending-middle", "renewed-middle", sends_issuer=True))),
@@ -48,8 +47,7 @@ CHAINS = (
         "expired: error, proven, 3 days ago", Shape(chain("root", "old-cross"), ("other",))),
     Row("only the next intermediate CA is sent", EXPIRED, "not-yet-valid: error, proven, now", Shape(chain("middle", "next-middle"))),
     Row("only an expired intermediate CA is sent", EXPIRED, "expired: error, proven, 10 days ago", Shape(chain("middle", "old-middle")), True),
-    Row("an intermediate CA ends in 5 days", ACCEPTED, "expiring: error, proven, in 5 days",
-        Shape(chain("ending-middle", sends_issuer=True)), True),
+    Row("an intermediate CA ends in 5 days", ACCEPTED, "expiring: error, proven, in 5 days", Shape(chain("ending-middle", sends_issuer=True)), True),
     Row("a young certificate, and its intermediate CA ends in 5 days", ACCEPTED, "expiring: error, proven, in 5 days",
         Shape(chain("ending-middle", sends_issuer=True, life=(-1, 300)))),
     Row("the root CA has expired", EXPIRED, "ca-expired: error, proven, 40 days ago", Shape(chain("old-root"), ("old-root",)), True),
@@ -61,10 +59,8 @@ CHAINS = (
     Row("the middle one of three intermediate CAs is not sent", UNKNOWN, MISMATCH, Shape(chain("third", "middle", sends_issuer=True))),
     Row("another CA is in the bundle", UNKNOWN, MISMATCH, Shape(bundle=("other",)), True),
     Row("a CA of the same name and another key is in the bundle", UNKNOWN, MISMATCH, Shape(bundle=("same-name",))),
-    Row("the CA was renewed with another key, and the bundle has the old one", UNKNOWN, MISMATCH,
-        Shape(chain("successor"), ("ending-root",))),
-    Row("the path length of the CA is too short", "too many intermediates", MISMATCH,
-        Shape(chain("below-short", sends_issuer=True), ("short",))),
+    Row("the CA was renewed with another key, and the bundle has the old one", UNKNOWN, MISMATCH, Shape(chain("successor"), ("ending-root",))),
+    Row("the path length of the CA is too short", "too many intermediates", MISMATCH, Shape(chain("below-short", sends_issuer=True), ("short",))),
     Row("the name constraint of the CA excludes the name", "not authorized to sign for this name", MISMATCH,
         Shape(chain("constrained"), ("constrained",))),
     Row("the intermediate CA has an unknown critical extension", "unhandled critical extension", MISMATCH,
@@ -112,18 +108,10 @@ LEAVES = (
 )  # fmt: skip
 
 BUNDLES = (
-    healthy(
-        "the bundle has text before and after the CA",
-        Shape(rewrite=lambda bundle: b"the root CA\n" + bundle + b"the end\n"),
-    ),
-    healthy(
-        "the bundle has lines that end in CR LF", Shape(rewrite=lambda bundle: bundle.replace(b"\n", b"\r\n"))
-    ),
+    healthy("the bundle has text before and after the CA", Shape(rewrite=lambda bundle: b"the root CA\n" + bundle + b"the end\n")),
+    healthy("the bundle has lines that end in CR LF", Shape(rewrite=lambda bundle: bundle.replace(b"\n", b"\r\n"))),
     healthy("the bundle has the CA twenty times", Shape(rewrite=lambda bundle: bundle * 20)),
-    healthy(
-        "the bundle has a block that is no certificate before the CA",
-        Shape(rewrite=lambda bundle: DAMAGED.encode() + bundle),
-    ),
+    healthy("the bundle has a block that is no certificate before the CA", Shape(rewrite=lambda bundle: DAMAGED.encode() + bundle)),
     Row("the bundle is empty", UNKNOWN, "bundle-empty: error, likely, now", Shape(bundle=None), True),
     Row("the bundle is a line break", NO_PEM, "bundle-broken: error, proven, now", Shape(bundle=b"\n"), True),
     Row("the bundle is text without PEM", NO_PEM, "bundle-broken: error, proven, now", Shape(bundle=b"none")),
@@ -134,4 +122,4 @@ BUNDLES = (
         Shape(bundle=DAMAGED.encode()),
     ),
     Row("the bundle has the certificate of the server, and not its CA", ACCEPTED, SILENT, Shape(bundle=LEAF)),
-)
+)  # fmt: skip

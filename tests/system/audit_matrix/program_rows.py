@@ -28,15 +28,9 @@ OBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "configmaps": ("/api/v1/namespaces/{}/configmaps", {}),
     "pods": ("/api/v1/namespaces/{}/pods", {"spec": CONTAINERS}),
     "jobs": ("/apis/batch/v1/namespaces/{}/jobs", {"spec": {"template": TEMPLATE}}),
-    "ingresses": (
-        "/apis/networking.k8s.io/v1/namespaces/{}/ingresses",
-        {"spec": {"defaultBackend": BACKEND}},
-    ),
-    "certificates": (
-        CERTIFICATES,
-        {"apiVersion": "cert-manager.io/v1", "kind": "Certificate", "spec": ISSUER},
-    ),
-}
+    "ingresses": ("/apis/networking.k8s.io/v1/namespaces/{}/ingresses", {"spec": {"defaultBackend": BACKEND}}),
+    "certificates": (CERTIFICATES, {"apiVersion": "cert-manager.io/v1", "kind": "Certificate", "spec": ISSUER}),
+}  # fmt: skip
 NAMES = ("{service}", "{service}.{namespace}", "{}")
 WIDE_NAMES = (*NAMES, "{}.cluster.local")
 #: The labels of the namespace in which users create objects.

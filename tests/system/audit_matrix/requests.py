@@ -66,11 +66,7 @@ def _requests(lab: Lab) -> list[tuple[str, str, Any]]:
         ("DELETE", f"{SYSTEM}/pods/matrix", None),
         ("POST", f"{SYSTEM}/serviceaccounts/default/token", {"spec": {"audiences": ["matrix"]}}),
         ("PATCH", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/matrix", CHANGE),
-        (
-            "POST",
-            "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices",
-            {"metadata": NAMED, "addressType": "IPv4", "endpoints": []},
-        ),
+        ("POST", "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices", {"metadata": NAMED, "addressType": "IPv4", "endpoints": []}),
         ("POST", f"{SYSTEM}/configmaps", {"metadata": NAMED}),
         ("POST", f"{SYSTEM}/secrets", {"metadata": NAMED}),
         ("POST", f"{SYSTEM}/services", {"metadata": NAMED, "spec": {"ports": [{"port": 443}]}}),

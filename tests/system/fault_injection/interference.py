@@ -186,29 +186,12 @@ INTERFERENCES: tuple[Interference, ...] = (
         REPLACED,
     ),
     Interference("the request is replaced by a copy of itself", BEFORE_APPROVAL, _replace_csr, REPLACED),
-    Interference(
-        "the request is denied",
-        BEFORE_APPROVAL,
-        partial(_decide, decision="Denied"),
-        ("not-issued", "denied"),
-    ),
+    Interference("the request is denied", BEFORE_APPROVAL, partial(_decide, decision="Denied"), ("not-issued", "denied")),
     Interference("the request is deleted", BEFORE_APPROVAL, _delete_csr, ("request-replaced",)),
-    Interference(
-        "another client approves the request first, and the signer issues",
-        BEFORE_APPROVAL,
-        _approve_and_issue,
-        holds=_is_replaced,
-    ),
-    Interference(
-        "the signer issues before the approval", BEFORE_APPROVAL, _issue_unapproved, holds=_is_replaced
-    ),
+    Interference("another client approves the request first, and the signer issues", BEFORE_APPROVAL, _approve_and_issue, holds=_is_replaced),
+    Interference("the signer issues before the approval", BEFORE_APPROVAL, _issue_unapproved, holds=_is_replaced),
     Interference("the approved request is deleted", APPROVED, _delete_csr, ("not-issued",)),
-    Interference(
-        "the approved request is replaced by a copy of itself",
-        APPROVED,
-        _replace_csr,
-        ("request-replaced",),
-    ),
+    Interference("the approved request is replaced by a copy of itself", APPROVED, _replace_csr, ("request-replaced",)),
     Interference(
         "another client labels the Secret",
         BEFORE_SECRET,
@@ -222,12 +205,7 @@ INTERFERENCES: tuple[Interference, ...] = (
         holds=lambda before, after: _is_replaced(before, after) and after.data["extra"] == "x",
     ),
     Interference("the Secret is deleted", BEFORE_SECRET, _delete_secret, holds=_is_replaced),
-    Interference(
-        "the Secret is deleted and created again with the same content",
-        BEFORE_SECRET,
-        _recreate_secret,
-        holds=_is_replaced,
-    ),
+    Interference("the Secret is deleted and created again with the same content", BEFORE_SECRET, _recreate_secret, holds=_is_replaced),
     Interference(
         "the Secret becomes immutable",
         BEFORE_SECRET,
@@ -254,24 +232,10 @@ INTERFERENCES: tuple[Interference, ...] = (
         _another_task,
         holds=lambda before, after: _is_replaced(before, after) and _foreign() in after.bundle,
     ),
-    Interference(
-        "the same task runs elsewhere and stores its certificate first",
-        BEFORE_SECRET,
-        _same_task,
-        holds=_is_replaced,
-    ),
-    Interference(
-        "another client changes the order of the webhooks", BEFORE_TARGET, _move_webhooks, holds=_is_replaced
-    ),
-    Interference(
-        "the webhook now calls another Service", BEFORE_TARGET, _call_another, ("invalid-target", "another")
-    ),
-    Interference(
-        "cert-manager's annotation is added to the webhook configuration",
-        BEFORE_TARGET,
-        _inject,
-        ("owned-by-another", "cert-manager"),
-    ),
+    Interference("the same task runs elsewhere and stores its certificate first", BEFORE_SECRET, _same_task, holds=_is_replaced),
+    Interference("another client changes the order of the webhooks", BEFORE_TARGET, _move_webhooks, holds=_is_replaced),
+    Interference("the webhook now calls another Service", BEFORE_TARGET, _call_another, ("invalid-target", "another")),
+    Interference("cert-manager's annotation is added to the webhook configuration", BEFORE_TARGET, _inject, ("owned-by-another", "cert-manager")),
     Interference(
         "the webhook configuration is deleted",
         BEFORE_TARGET,
@@ -279,4 +243,4 @@ INTERFERENCES: tuple[Interference, ...] = (
         ("invalid-target",),
         lambda before, after: after.data == before.data,
     ),
-)
+)  # fmt: skip

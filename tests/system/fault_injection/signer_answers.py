@@ -148,9 +148,7 @@ RIGHT_ANSWERS: tuple[SignerAnswer, ...] = (
     ),
 )
 FALSE_ANSWERS: tuple[SignerAnswer, ...] = (
-    SignerAnswer(
-        "another public key", lambda request: request.leaf(key=authority.new_key()).pem, ("not-issued",)
-    ),
+    SignerAnswer("another public key", lambda request: request.leaf(key=authority.new_key()).pem, ("not-issued",)),
     SignerAnswer("a key of an unknown type", _unknown_key, ("not-issued",)),
     SignerAnswer("other names", lambda request: request.leaf(names=["other"]).pem, ("not-issued", "hook")),
     SignerAnswer("no name", lambda request: request.leaf(names=[]).pem, ("not-issued", "hook")),
@@ -159,41 +157,15 @@ FALSE_ANSWERS: tuple[SignerAnswer, ...] = (
         lambda request: request.leaf(*authority.dns("kubernetes.default.svc")).pem,
         ("not-issued", "kubernetes.default.svc"),
     ),
-    SignerAnswer(
-        "also a wildcard name",
-        lambda request: request.leaf(*authority.dns("*.svc")).pem,
-        ("not-issued", "*.svc"),
-    ),
-    SignerAnswer(
-        "also an IP address",
-        lambda request: request.leaf(*authority.addresses("10.0.0.1")).pem,
-        ("not-issued", "10.0.0.1"),
-    ),
+    SignerAnswer("also a wildcard name", lambda request: request.leaf(*authority.dns("*.svc")).pem, ("not-issued", "*.svc")),
+    SignerAnswer("also an IP address", lambda request: request.leaf(*authority.addresses("10.0.0.1")).pem, ("not-issued", "10.0.0.1")),
     SignerAnswer("a certificate authority", _authority, ("not-issued",)),
-    SignerAnswer(
-        "a client certificate",
-        lambda request: request.leaf(usages=[CLIENT_AUTH]).pem,
-        ("not-issued", "usages"),
-    ),
-    SignerAnswer(
-        "also usage client auth",
-        lambda request: request.leaf(usages=[SERVER_AUTH, CLIENT_AUTH]).pem,
-        ("not-issued", "client"),
-    ),
-    SignerAnswer(
-        "also any usage",
-        lambda request: request.leaf(usages=[SERVER_AUTH, ANY_USAGE]).pem,
-        ("not-issued", "any"),
-    ),
+    SignerAnswer("a client certificate", lambda request: request.leaf(usages=[CLIENT_AUTH]).pem, ("not-issued", "usages")),
+    SignerAnswer("also usage client auth", lambda request: request.leaf(usages=[SERVER_AUTH, CLIENT_AUTH]).pem, ("not-issued", "client")),
+    SignerAnswer("also any usage", lambda request: request.leaf(usages=[SERVER_AUTH, ANY_USAGE]).pem, ("not-issued", "any")),
     SignerAnswer("no usage", lambda request: request.leaf(usages=[]).pem, ("not-issued", "usages")),
-    SignerAnswer(
-        "an expired certificate", lambda request: request.leaf(start=-HOUR, end=-MINUTE).pem, ("not-issued",)
-    ),
-    SignerAnswer(
-        "a certificate that is not valid yet",
-        lambda request: request.leaf(start=HOUR, end=2 * HOUR).pem,
-        ("not-issued",),
-    ),
+    SignerAnswer("an expired certificate", lambda request: request.leaf(start=-HOUR, end=-MINUTE).pem, ("not-issued",)),
+    SignerAnswer("a certificate that is not valid yet", lambda request: request.leaf(start=HOUR, end=2 * HOUR).pem, ("not-issued",)),
     SignerAnswer(
         "a longer lifetime than requested",
         lambda request: request.leaf(end=2 * HOUR).pem,
@@ -208,25 +180,11 @@ FALSE_ANSWERS: tuple[SignerAnswer, ...] = (
     ),
     SignerAnswer("two leaf certificates", lambda request: request.leaf().pem * 2, ("not-issued",)),
     SignerAnswer("the CA before the leaf", lambda request: root().pem + request.leaf().pem, ("not-issued",)),
-    SignerAnswer(
-        "a chain in the wrong order",
-        lambda request: request.leaf(by=middle()).pem + root().pem + middle().pem,
-        ("not-issued",),
-    ),
-    SignerAnswer(
-        "the CA of another certificate", lambda request: request.leaf().pem + middle().pem, ("not-issued",)
-    ),
-    SignerAnswer(
-        "a certificate from another CA of the same name",
-        lambda request: request.leaf(by=namesake()).pem,
-        ("no-trust-anchor",),
-    ),
+    SignerAnswer("a chain in the wrong order", lambda request: request.leaf(by=middle()).pem + root().pem + middle().pem, ("not-issued",)),
+    SignerAnswer("the CA of another certificate", lambda request: request.leaf().pem + middle().pem, ("not-issued",)),
+    SignerAnswer("a certificate from another CA of the same name", lambda request: request.leaf(by=namesake()).pem, ("no-trust-anchor",)),
     SignerAnswer("a wrong signature", _other_signature, ("no-trust-anchor",)),
-    SignerAnswer(
-        "an unknown critical extension",
-        lambda request: request.leaf(extensions=[(_UNKNOWN, True)]).pem,
-        ("no-trust-anchor",),
-    ),
+    SignerAnswer("an unknown critical extension", lambda request: request.leaf(extensions=[(_UNKNOWN, True)]).pem, ("no-trust-anchor",)),
     SignerAnswer(
         "the requested certificate, and the condition Failed",
         lambda request: request.leaf().pem,
@@ -234,10 +192,5 @@ FALSE_ANSWERS: tuple[SignerAnswer, ...] = (
         failed=True,
     ),
     # The API server refuses to store it, so the request stays without a certificate.
-    SignerAnswer(
-        "data that is not a certificate",
-        lambda request: b"\x00garbage",
-        ("not-issued", "example.com/test-signer"),
-        {"wait_timeout": 1},
-    ),
-)
+    SignerAnswer("data that is not a certificate", lambda request: b"\x00garbage", ("not-issued", "example.com/test-signer"), {"wait_timeout": 1}),
+)  # fmt: skip

@@ -282,20 +282,8 @@ _OWN_SECRET = {
 # Roles of the user, and what must be seen in check mode and in a run.
 LIMITED = (
     # Who approves at once keeps no key.
-    Limited(
-        calls.two_steps,
-        (_OWN_SECRET, APPROVE),
-        "missing-permissions",
-        ("get", "secrets", "hook-tls-pending"),
-        enough_for=calls.for_an_address,
-    ),
+    Limited(calls.two_steps, (_OWN_SECRET, APPROVE), "missing-permissions", ("get", "secrets", "hook-tls-pending"), enough_for=calls.for_an_address),
     # The plan is refused, because most lists cannot be read.
     Limited(calls.upgrade("8.7.0"), (), "upgrade-refused", ("unreadable",), "recent"),
-    Limited(
-        calls.upgrade("8.7.0"),
-        (ROLES["plan"],),
-        "preflight-failed",
-        ("leases.coordination.k8s.io", "customresourcedefinitions"),
-        "recent",
-    ),
+    Limited(calls.upgrade("8.7.0"), (ROLES["plan"],), "preflight-failed", ("leases.coordination.k8s.io", "customresourcedefinitions"), "recent"),
 )  # fmt: skip

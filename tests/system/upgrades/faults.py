@@ -156,39 +156,12 @@ FAULTS = (
         code="rollout-failed",
         outage=("webhook-switch", "webhook-settle-reconnect (undo)"),
     ),
-    UpgradeFault(
-        "a proof that fails",
-        (BACK,),
-        at="verify-version",
-        do=_unbind_controller,
-        given=SHORTLY,
-        code="verification-failed",
-    ),
+    UpgradeFault("a proof that fails", (BACK,), at="verify-version", do=_unbind_controller, given=SHORTLY, code="verification-failed"),
     UpgradeFault("storedVersions that refuse", (REFUSES,), do=_store_at_unknown, mend=_forget_unknown, code="upgrade-refused"),
-    UpgradeFault(
-        "an object that refuses its migration",
-        (REFUSES, STOPS, BACK),
-        do=_forbid_group_updates,
-        mend=_allow_group_updates,
-        jump=FROM_BETA,
-    ),
+    UpgradeFault("an object that refuses its migration", (REFUSES, STOPS, BACK), do=_forbid_group_updates, mend=_allow_group_updates, jump=FROM_BETA),
     UpgradeFault("a right taken away in the middle", (STOPS,), at="webhook-switch", do=_remove_permissions, mend=grant),
-    UpgradeFault(
-        "the API server killed, and started again",
-        (COMPLETES,),
-        at="webhook-deployment",
-        do=_restart_api,
-        is_outage=True,
-    ),
-    UpgradeFault(
-        "the node gone",
-        (STOPS,),
-        at="webhook-wait",
-        do=_stop_kubelet,
-        mend=_start_kubelet,
-        given=SHORTLY,
-        is_outage=True,
-    ),
+    UpgradeFault("the API server killed, and started again", (COMPLETES,), at="webhook-deployment", do=_restart_api, is_outage=True),
+    UpgradeFault("the node gone", (STOPS,), at="webhook-wait", do=_stop_kubelet, mend=_start_kubelet, given=SHORTLY, is_outage=True),
 )  # fmt: skip
 
 

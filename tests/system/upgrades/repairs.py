@@ -72,22 +72,14 @@ DAMAGES = (
             "set", "image", *CONTROLLER, f"snapshot-controller={lab.REGISTRY}/snapshot-controller:v6.2.2"
         ),
     ),
-    Damage(
-        "the webhook's certificate has expired", lambda cluster: _serve(cluster, -datetime.timedelta(days=1))
-    ),
-    Damage(
-        "the webhook's certificate is of a foreign CA",
-        lambda cluster: _serve(cluster, datetime.timedelta(days=90)),
-    ),
+    Damage("the webhook's certificate has expired", lambda cluster: _serve(cluster, -datetime.timedelta(days=1))),
+    Damage("the webhook's certificate is of a foreign CA", lambda cluster: _serve(cluster, datetime.timedelta(days=90))),
     Damage(
         "the webhook's Deployment is gone, its configuration stays",
         _kubectl("delete", "-n", lab.WEBHOOK_NAMESPACE, f"deployment/{OWN.deployment}"),
         {"snapshot_controller_validation_webhook": True},
     ),
-    Damage(
-        "the controller's rights are gone",
-        _kubectl("delete", "clusterrolebinding/snapshot-controller-role"),
-    ),
+    Damage("the controller's rights are gone", _kubectl("delete", "clusterrolebinding/snapshot-controller-role")),
     Damage(
         "the controller has an argument that its release does not know",
         _kubectl("patch", *CONTROLLER, "--type=json", f"-p={json.dumps(_ADDED)}"),
@@ -98,7 +90,7 @@ DAMAGES = (
         _another_controller,
         {"snapshot_controller_remove_controllers": ["default/snapshot-controller"]},
     ),
-)
+)  # fmt: skip
 
 
 def repaired(rig: Lab, damage: Damage) -> list[str]:

@@ -114,13 +114,8 @@ def kubeconfig() -> dict[str, Any]:
         "token": "a-token",
         "as": "jane",
         "as-groups": ["auditors"],
-        "exec": {
-            "apiVersion": "client.authentication.k8s.io/v1",
-            "command": "/absent",
-            "env": [],
-            "args": [],
-        },
-    }
+        "exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "/absent", "env": [], "args": []},
+    }  # fmt: skip
     return {
         "apiVersion": "v1",
         "kind": "Config",
@@ -387,14 +382,8 @@ GROWING: dict[str, tuple[Callable[[Any], object], Callable[[int], Any]]] = {
     "escape after escape": (answers.warning_texts, lambda n: '299 - "' + "\\" * n),
     "an event in small pieces": (read_events, lambda n: [b"a" * 1000] * n),
     "marker after marker": (pem_text.blocks, lambda n: "-----BEGIN A-----\n" * n),
-    "annotation after annotation": (
-        read_secret,
-        lambda n: {**secret(), "metadata": {"annotations": {f"a.example.com/{i}": "b" for i in range(n)}}},
-    ),
-    "webhook after webhook": (
-        read_targets,
-        lambda n: objects.configuration(*((f"{i}.hook", objects.client_config("")) for i in range(n))),
-    ),
+    "annotation after annotation": (read_secret, lambda n: {**secret(), "metadata": {"annotations": {f"a.example.com/{i}": "b" for i in range(n)}}}),
+    "webhook after webhook": (read_targets, lambda n: objects.configuration(*((f"{i}.hook", objects.client_config("")) for i in range(n)))),
     "secret after secret": (_text.mask, lambda n: "x-token" * n),
     "hidden character after hidden character": (_text.visible, lambda n: "a\x1b\u202e" * n),
     "context after context": (

@@ -37,15 +37,10 @@ def config(
     return {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {"name": cluster or f"{name}-cluster", "cluster": {"server": server, **more}} for name in names
-        ],
+        "clusters": [{"name": cluster or f"{name}-cluster", "cluster": {"server": server, **more}} for name in names],
         "users": [{"name": f"{name}-user", "user": user or {"token": TOKEN}} for name in names],
-        "contexts": [
-            {"name": name, "context": {"cluster": cluster or f"{name}-cluster", "user": f"{name}-user"}}
-            for name in names
-        ],
-    }
+        "contexts": [{"name": name, "context": {"cluster": cluster or f"{name}-cluster", "user": f"{name}-user"}} for name in names],
+    }  # fmt: skip
 
 
 def found(*names: str, file: str = "a.yml") -> list[contexts.Context]:

@@ -40,17 +40,12 @@ COVERED: list[tuple[list[Any], str, str, bool]] = [
     ([{"helm": "ValidatingWebhookConfiguration/hooks"}], "helm", POD, False),
     ([{"helm": "ValidatingWebhookConfiguration/hooks"}], "helm", "", False),
     ([{"helm": "Deployment/other/controller"}], "helm", POD, False),
-    (
-        [{"helm": ["ValidatingWebhookConfiguration/x", "Deployment/kube-system/controller"]}],
-        "helm",
-        POD,
-        True,
-    ),
+    ([{"helm": ["ValidatingWebhookConfiguration/x", "Deployment/kube-system/controller"]}], "helm", POD, True),
     (["flux", {"helm": ["Deployment/kube-system/controller"]}], "flux", WEBHOOK, True),
     (["manager:terraform"], "manager:terraform", POD, True),
     (["manager:terraform"], "manager:pulumi", POD, False),
     ([{"manager:terraform": "Deployment/kube-system/controller"}], "manager:terraform", POD, True),
-]
+]  # fmt: skip
 WRONG: tuple[list[Any], ...] = (
     ["hlem"], [""], [None], [7], [["helm"]], ["manager:"], ["manager"], [{}, "x"],
     [{"helm": None}], [{"helm": []}], [{"helm": "hooks"}], [{"helm": [None]}], [{"helm": "a/b/c/d"}], [{"helm": {}}],

@@ -530,17 +530,11 @@ def test_the_counters_of_an_earlier_audit_are_kept_apart(previous: Any) -> None:
 
 #: The status of a Certificate -> ready, and days until its end and its renewal.
 STATES: list[tuple[dict[str, Any], tuple[bool, float | None, float | None]]] = [
-    (
-        {"notAfter": 90, "renewalTime": 60, "conditions": [{"type": "Ready", "status": "True"}]},
-        (True, 90, 60),
-    ),
-    (
-        {"notAfter": 90, "renewalTime": 60, "conditions": [{"type": "Ready", "status": "False"}]},
-        (False, 90, 60),
-    ),
+    ({"notAfter": 90, "renewalTime": 60, "conditions": [{"type": "Ready", "status": "True"}]}, (True, 90, 60)),
+    ({"notAfter": 90, "renewalTime": 60, "conditions": [{"type": "Ready", "status": "False"}]}, (False, 90, 60)),
     ({"notAfter": 90}, (False, 90, None)),
     ({}, (False, None, None)),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("status", "wanted"), STATES)
@@ -638,20 +632,10 @@ def test_many_gaps_are_kept_once() -> None:
 def pod_request(kind: str = "", *, age: timedelta = timedelta(), name: str = "req") -> dict[str, Any]:
     conditions = [{"type": kind, "status": "True", "reason": "Because", "message": ""}] if kind else []
     return {
-        "metadata": {
-            "name": name,
-            "namespace": "shop",
-            "uid": name,
-            "creationTimestamp": format_time(NOW - age),
-        },
-        "spec": {
-            "signerName": "example.com/pods",
-            "podName": "web",
-            "nodeName": "one",
-            "maxExpirationSeconds": 3600,
-        },
+        "metadata": {"name": name, "namespace": "shop", "uid": name, "creationTimestamp": format_time(NOW - age)},
+        "spec": {"signerName": "example.com/pods", "podName": "web", "nodeName": "one", "maxExpirationSeconds": 3600},
         "status": {"conditions": conditions},
-    }
+    }  # fmt: skip
 
 
 def test_pod_certificate_requests_that_wait_or_are_refused() -> None:

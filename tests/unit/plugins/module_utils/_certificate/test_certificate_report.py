@@ -67,16 +67,10 @@ def result_of(held: dict[str, Any] | None, *, check_mode: bool = False, **option
             364,
             KUBELET_SERVING,
         ),
-        (
-            secret_object(**KEPT),
-            {"state": "absent"},
-            "to be removed: Secret apps/hook-tls",
-            None,
-            KUBELET_SERVING,
-        ),
+        (secret_object(**KEPT), {"state": "absent"}, "to be removed: Secret apps/hook-tls", None, KUBELET_SERVING),
         (None, {"state": "absent"}, "this collection has nothing to remove", None, ""),
     ],
-)
+)  # fmt: skip
 def test_a_result_says_what_was_done(
     secret: Any, options: dict[str, Any], reason: str, days_left: int | None, signer: str
 ) -> None:

@@ -57,15 +57,11 @@ RECORDS: list[tuple[str, list[tuple[str, str]], str]] = [
     # Another client had added it to one webhook, so that webhook keeps it.
     ("", [(pem("cluster"), pem("cluster")), ("", pem("cluster"))], f"{SECOND}{NEW}"),
     (f"{MARK}{NEW}", [(pem("cluster"), pem("cluster")), ("", pem("cluster"))], f"{MARK}{NEW} {SECOND}{NEW}"),
-    (
-        f"{MARK}{OLD}",
-        [(pem("old"), pem("old", "cluster"))],
-        " ".join(sorted([f"{MARK}{NEW}", f"{MARK}{OLD}"])),
-    ),
+    (f"{MARK}{OLD}", [(pem("old"), pem("old", "cluster"))], " ".join(sorted([f"{MARK}{NEW}", f"{MARK}{OLD}"]))),
     # An anchor that a target no longer has leaves the record.
     (f"{MARK}{OLD}", [("", pem("cluster"))], f"{MARK}{NEW}"),
     ("APIService/x=abc", [("", pem("cluster"))], f"APIService/x=abc {MARK}{NEW}"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("before", "bundles", "after"), RECORDS)

@@ -60,13 +60,7 @@ def csr(
     return {
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
-        "metadata": {
-            "name": name,
-            "uid": "3d0b8a6e",
-            "resourceVersion": "4711",
-            "creationTimestamp": CREATED,
-            "managedFields": managed_fields or [],
-        },
+        "metadata": {"name": name, "uid": "3d0b8a6e", "resourceVersion": "4711", "creationTimestamp": CREATED, "managedFields": managed_fields or []},
         "spec": {
             "request": encoded(pem or request()),
             "signerName": KUBELET_SERVING,
@@ -76,7 +70,7 @@ def csr(
             **spec,
         },
         "status": status,
-    }
+    }  # fmt: skip
 
 
 def approved(at: str = CREATED) -> dict[str, Any]:

@@ -69,55 +69,32 @@ CASES = {
     "a published CA is not in use": Case([OLD, NEW], signed(STRANGER), None),
     "published, quiet": Case([OLD, NEW], signed(OLD), (OLD, NEW, OLD, None)),
     "published, wrong order": Case([NEW, OLD], signed(OLD), (OLD, NEW, OLD, None)),
-    "the signer is switched, the API server is not": Case(
-        [OLD, NEW], signed(OLD), (OLD, NEW, OLD, NEW), (signed(OLD, 3), signed(NEW, 2))
-    ),
-    "the API server is switched, the signer is not": Case(
-        [OLD, NEW], signed(NEW), (OLD, NEW, NEW, OLD), (signed(OLD, 1),)
-    ),
-    "nothing is issued since the API server is switched": Case(
-        [OLD, NEW], signed(NEW), (OLD, NEW, NEW, None), (signed(OLD, 2),)
-    ),
+    "the signer is switched, the API server is not": Case([OLD, NEW], signed(OLD), (OLD, NEW, OLD, NEW), (signed(OLD, 3), signed(NEW, 2))),
+    "the API server is switched, the signer is not": Case([OLD, NEW], signed(NEW), (OLD, NEW, NEW, OLD), (signed(OLD, 1),)),
+    "nothing is issued since the API server is switched": Case([OLD, NEW], signed(NEW), (OLD, NEW, NEW, None), (signed(OLD, 2),)),
     "rolled back": Case([OLD, NEW], signed(OLD), (OLD, NEW, OLD, OLD), (signed(NEW, 3), signed(OLD, 2))),
-    "a certificate of another signer does not count": Case(
-        [OLD, NEW], signed(OLD), (OLD, NEW, OLD, OLD), (signed(STRANGER, 1), signed(OLD, 5))
-    ),
+    "a certificate of another signer does not count": Case([OLD, NEW], signed(OLD), (OLD, NEW, OLD, OLD), (signed(STRANGER, 1), signed(OLD, 5))),
     "different subjects": Case([OLD, OTHER], signed(OTHER), (OLD, OTHER, OTHER, None)),
-    "four certificates": Case(
-        [SIGNING, NEW, TWIN, OLD],
-        signed(SIGNING) + pem(SIGNING, TWIN),
-        (OLD, NEW, NEW, NEW),
-        (signed(SIGNING),),
-    ),
-    "below an older root": Case(
-        [BELOW, AGED, OLD], signed(BELOW) + pem(BELOW), (OLD, BELOW, BELOW, BELOW), (signed(BELOW),)
-    ),
+    "four certificates": Case([SIGNING, NEW, TWIN, OLD], signed(SIGNING) + pem(SIGNING, TWIN), (OLD, NEW, NEW, NEW), (signed(SIGNING),)),
+    "below an older root": Case([BELOW, AGED, OLD], signed(BELOW) + pem(BELOW), (OLD, BELOW, BELOW, BELOW), (signed(BELOW),)),
     "a root with its twin": Case([SIGNING, NEW, TWIN], signed(SIGNING) + pem(SIGNING, TWIN), None),
     "an intermediate is published": Case([SIGNING], signed(SIGNING), None),
     "CAs of several purposes": Case([STRANGER, OLD, OTHER], signed(OLD), None),
-    "CAs of several purposes, and a successor": Case(
-        [STRANGER, OLD, OTHER, NEW], signed(OLD), (OLD, NEW, OLD, None)
-    ),
+    "CAs of several purposes, and a successor": Case([STRANGER, OLD, OTHER, NEW], signed(OLD), (OLD, NEW, OLD, None)),
     "two CAs of different purpose": Case([OLD, OTHER], signed(OLD), None, has_changed=False),
-    "equal subjects count without a change": Case(
-        [OLD, NEW], signed(OLD), (OLD, NEW, OLD, None), has_changed=False
-    ),
+    "equal subjects count without a change": Case([OLD, NEW], signed(OLD), (OLD, NEW, OLD, None), has_changed=False),
     "a second rotation, with roots of other names": Case(
         [THIRD_SIGNING, THIRD, THIRD_TWIN, OTHER, STRANGER],
         signed(THIRD_SIGNING) + pem(THIRD_SIGNING, THIRD_TWIN),
         (OTHER, THIRD, THIRD, THIRD),
         (signed(THIRD_SIGNING),),
     ),
-    "a successor that the user names": Case(
-        [STRANGER, OLD, OTHER], signed(OLD), (OLD, OTHER, OLD, None), has_changed=False, named=[OTHER]
-    ),
-    "the API server is switched, the signer was not a week ago": Case(
-        [OLD, NEW], signed(NEW, 9), (OLD, NEW, NEW, None), (signed(OLD, 8),)
-    ),
+    "a successor that the user names": Case([STRANGER, OLD, OTHER], signed(OLD), (OLD, OTHER, OLD, None), has_changed=False, named=[OTHER]),
+    "the API server is switched, the signer was not a week ago": Case([OLD, NEW], signed(NEW, 9), (OLD, NEW, NEW, None), (signed(OLD, 8),)),
     "the API server is switched, and two signers differed a week ago": Case(
         [OLD, NEW], signed(NEW, 9), (OLD, NEW, NEW, None), (signed(NEW, 9), signed(OLD, 8))
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -174,16 +174,8 @@ REFUSED: list[tuple[tuple[str, ...], Intent, str]] = [
     (("kubernetes.default.svc",), intent(), own(*OWN, "kubernetes.default.svc").pem),
     (("10.1.2.3",), intent(), plain(*NAMES_AND_IP).pem),
     (("10.1.2.3",), intent(**IP), own().pem),
-    (
-        ("a@example.com",),
-        intent(),
-        plain(*NAMES_AND_IP[:3], x509.RFC822Name("a@example.com")).pem,
-    ),
-    (
-        ("spiffe://a/b",),
-        intent(),
-        plain(*NAMES_AND_IP[:3], x509.UniformResourceIdentifier("spiffe://a/b")).pem,
-    ),
+    (("a@example.com",), intent(), plain(*NAMES_AND_IP[:3], x509.RFC822Name("a@example.com")).pem),
+    (("spiffe://a/b",), intent(), plain(*NAMES_AND_IP[:3], x509.UniformResourceIdentifier("spiffe://a/b")).pem),
     (("usages", "client"), intent(), own(usages=(CLIENT_AUTH,)).pem),
     (("usages",), intent(), own(usages=()).pem),
     (("client",), intent(), own(usages=SERVER_AND_CLIENT).pem),
@@ -193,23 +185,15 @@ REFUSED: list[tuple[tuple[str, ...], Intent, str]] = [
     (("3600",), intent(**HOUR), own(not_after=later(minutes=66)).pem),
     (("31536000",), intent(signer_name=APP_SERVING), own(lifetime=367 * DAY).pem),
     (("CN=system:node:hook.apps.svc",), intent(), own().pem + leaf().pem),
-    (
-        ("CN=middle", "CN=system:node"),
-        intent(),
-        own().pem + ca("middle", issuer="cluster").pem,
-    ),
-    (
-        ("CN=cluster", "CN=system:node"),
-        intent(),
-        own(by=ca("middle", issuer="cluster")).pem + ca().pem + ca("middle", issuer="cluster").pem,
-    ),
+    (("CN=middle", "CN=system:node"), intent(), own().pem + ca("middle", issuer="cluster").pem),
+    (("CN=cluster", "CN=system:node"), intent(), own(by=ca("middle", issuer="cluster")).pem + ca().pem + ca("middle", issuer="cluster").pem),
     (("CN=john",), client_intent(), jane(common_name="john").pem),
     (("CN=jane",), client_intent(), jane().pem),
     ((), intent(), "garbage"),
     ((), intent(), ""),
     ((), intent(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
     (("base64",), intent(), own().pem + "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("names", "wanted", "pem"), REFUSED, ids=lambda value: str(value)[:40])

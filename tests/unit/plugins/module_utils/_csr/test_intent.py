@@ -55,10 +55,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"signer_name": APP_SERVING, "usages": ["server auth", "timestamping"]}, ("timestamping", APP_SERVING)),
     ({"signer_name": CUSTOM, "usages": ["server auth", "cert sign"]}, ("sign", "usages.")),
     ({"signer_name": CUSTOM, "usages": ["server auth", "code signing"]}, ("signing", "usages.")),
-    (
-        {"signer_name": CUSTOM, "usages": ["server auth", "any"]},
-        ("client-identity-not-allowed", "allow_client_identity:"),
-    ),
+    ({"signer_name": CUSTOM, "usages": ["server auth", "any"]}, ("client-identity-not-allowed", "allow_client_identity:")),
     ({"signer_name": APP_SERVING, "key_type": "ed25519"}, ("ed25519", "ECDSA", "RSA")),
     ({"expiration_seconds": 599}, ("600", "expiration_seconds")),
     ({"organizations": ["system:masters"]}, ("system:nodes",)),
@@ -71,39 +68,24 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({**OWN_HAND, "usages": ["server auth", "client auth"]}, ("ephemeral-ca", "usages")),
     ({**OWN_HAND, "expiration_seconds": 599}, ("600", "expiration_seconds")),
     ({**OWN_HAND, "expiration_seconds": 10**12}, ("2147483647",)),
-    (
-        {**OWN_HAND, "secret": {**OPAQUE, "certificate_key": "ca.crt"}},
-        ("certificate_key,", "private_key_key", "ca_key"),
-    ),
+    ({**OWN_HAND, "secret": {**OPAQUE, "certificate_key": "ca.crt"}}, ("certificate_key,", "private_key_key", "ca_key")),
     ({"renew_before": "soon"}, ("'soon'", "30d")),
     ({"renew_before": "-1d"}, ("'-1d'", "30d")),
     ({"renew_before": "9999999999d"}, ("'9999999999d'", "30d")),
-    (
-        {**CLIENT_OPTIONS, "allow_client_identity": False},
-        ("client-identity-not-allowed", "allow_client_identity:"),
-    ),
+    ({**CLIENT_OPTIONS, "allow_client_identity": False}, ("client-identity-not-allowed", "allow_client_identity:")),
     ({**CLIENT_OPTIONS, "organizations": None}, ("organizations:", "[]")),
     ({**CLIENT_OPTIONS, "common_name": None}, ("common_name", "allow_client_identity")),
     ({**CLIENT_OPTIONS, "organizations": ["é" * 33]}, ("66", "64", "organization")),
     ({**CLIENT_OPTIONS, "organizations": ["system:masters"]}, ("system:masters",)),
-    (
-        {"signer_name": CLIENT, "common_name": "jane"},
-        ("client-identity-not-allowed", "allow_client_identity:"),
-    ),
+    ({"signer_name": CLIENT, "common_name": "jane"}, ("client-identity-not-allowed", "allow_client_identity:")),
     ({"secret": {"certificate_key": "cert.pem"}}, ("tls.crt", "tls.key", "Opaque")),
     ({"secret": {**OPAQUE, "ca_key": "cert.pem"}}, ("certificate_key,", "private_key_key", "ca_key")),
     ({"secret": {**OPAQUE, "private_key_key": "a/b"}}, ("'a/b'",)),
     ({"secret": {"labels": {"tier": 1}}}, ("tier:", "labels")),
     ({"secret": {"annotations": {"on": True}}}, ("on:", "'on':", "'True'")),
-    (
-        {"secret": {"labels": {"app.kubernetes.io/managed-by": "me"}}},
-        ("app.kubernetes.io/managed-by", "labels"),
-    ),
-    (
-        {"secret": {"annotations": {"certflow.kubernetes/service": "x"}}},
-        ("certflow.kubernetes/service", "annotations"),
-    ),
-]
+    ({"secret": {"labels": {"app.kubernetes.io/managed-by": "me"}}}, ("app.kubernetes.io/managed-by", "labels")),
+    ({"secret": {"annotations": {"certflow.kubernetes/service": "x"}}}, ("certflow.kubernetes/service", "annotations")),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("options", "names"), BAD, ids=lambda value: str(value)[:60])

@@ -53,12 +53,8 @@ PLACES = [
     ("connection", "the API server's CA in test", []),
     ("recorded", "an earlier run added", []),
     ("root", "ConfigMap apps/kube-root-ca.crt", [("GET", ROOT_CA)]),
-    (
-        "openshift",
-        "ConfigMap openshift-config-managed/csr-controller-ca",
-        [("GET", ROOT_CA), ("GET", OPENSHIFT)],
-    ),
-]
+    ("openshift", "ConfigMap openshift-config-managed/csr-controller-ca", [("GET", ROOT_CA), ("GET", OPENSHIFT)]),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("place", "source", "asked"), PLACES)

@@ -66,17 +66,9 @@ NEEDS: list[tuple[dict[str, Any], set[str], int]] = [
     (csr(approved()), {CSRS, MANAGER_LEASE, MANAGER_PODS, ROOT_CA, OPENSHIFT, HOSTED}, 0),
     (csr(), {CSRS, MANAGER_LEASE, MANAGER_PODS, ROOT_CA, OPENSHIFT, HOSTED}, 2),
     (csr(approved(), signerName="example.com/x"), {CSRS, EVENTS}, 0),
-    (
-        csr(approved(), signerName=CLUSTER_ISSUER),
-        {CSRS, EVENTS, f"{GROUP}/v1/clusterissuers/main.x", GROUP},
-        0,
-    ),
-    (
-        csr(approved(), signerName=ISSUER),
-        {CSRS, EVENTS, f"{GROUP}/v1/namespaces/apps/issuers/main.x", GROUP},
-        0,
-    ),
-]
+    (csr(approved(), signerName=CLUSTER_ISSUER), {CSRS, EVENTS, f"{GROUP}/v1/clusterissuers/main.x", GROUP}, 0),
+    (csr(approved(), signerName=ISSUER), {CSRS, EVENTS, f"{GROUP}/v1/namespaces/apps/issuers/main.x", GROUP}, 0),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("obj", "wanted", "reviews"), NEEDS)
@@ -145,20 +137,14 @@ def test_the_authorities_of_a_custom_signer_matter_where_it_has_issued() -> None
     [
         ({}, CertManagerIssuer("ClusterIssuer main.x", is_installed=False, exists=False)),
         ({GROUP: {}}, CertManagerIssuer("ClusterIssuer main.x", is_installed=True, exists=False)),
-        (
-            {GROUP: {}, f"{GROUP}/v1/clusterissuers/main.x": {}},
-            CertManagerIssuer("ClusterIssuer main.x", is_installed=True, exists=True),
-        ),
+        ({GROUP: {}, f"{GROUP}/v1/clusterissuers/main.x": {}}, CertManagerIssuer("ClusterIssuer main.x", is_installed=True, exists=True)),
         (
             {GROUP: {}, f"{GROUP}/v1/clusterissuers/main.x": api_error(Forbidden)},
             CertManagerIssuer("ClusterIssuer main.x", is_installed=True, exists=None),
         ),
-        (
-            {f"{GROUP}/v1/clusterissuers/main.x": api_error(Forbidden)},
-            CertManagerIssuer("ClusterIssuer main.x", is_installed=False, exists=False),
-        ),
+        ({f"{GROUP}/v1/clusterissuers/main.x": api_error(Forbidden)}, CertManagerIssuer("ClusterIssuer main.x", is_installed=False, exists=False)),
     ],
-)
+)  # fmt: skip
 def test_issuers_of_cert_manager(objects: dict[str, Any], issuer: CertManagerIssuer) -> None:
     assert observe(objects, csr(approved(), signerName=CLUSTER_ISSUER)).issuer == issuer
 

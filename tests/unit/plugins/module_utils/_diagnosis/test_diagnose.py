@@ -124,17 +124,13 @@ WELL = [
     ("the requested lifetime", issued(3600, until=later(hours=1)), {}),
     ("backdated", issued(86400, until=later(hours=23, minutes=55)), {}),
     ("longer than requested", issued(600, until=later(hours=1)), {}),
-    (
-        "no requested lifetime, expires soon",
-        issued(None, until=later(days=20)),
-        {"authorities": (authority(later(days=99)),)},
-    ),
+    ("no requested lifetime, expires soon", issued(None, until=later(days=20)), {"authorities": (authority(later(days=99)),)}),
     (
         "same end as a CA that is valid for long",
         issued(None, until=later(days=90)),
         {"authorities": (authority(later(days=90), subject="CN=cluster"),)},
     ),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("obj", "known"), [row[1:] for row in WELL], ids=[row[0] for row in WELL])
@@ -165,48 +161,13 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         {"provider": ON_EKS, "stats": SignerStats(issued=1, stuck=3)},
         ("approved-not-issued", "one of"),
     ),
-    (
-        "a request of a kubelet on EKS",
-        csr(approved(), username="system:node:one"),
-        {"provider": ON_EKS},
-        ("approved-not-issued", "one of"),
-    ),
-    (
-        "a client certificate on EKS",
-        csr(approved(), signerName=CLIENT),
-        {"provider": ON_EKS},
-        ("signer-not-served", "likely"),
-    ),
-    (
-        "app-serving on kubeadm",
-        csr(approved(), signerName=APP_SERVING),
-        {"provider": ON_KUBEADM},
-        ("signer-not-served", "likely"),
-    ),
-    (
-        "app-serving on EKS",
-        csr(approved(), signerName=APP_SERVING),
-        {"provider": ON_EKS},
-        ("approved-not-issued", "one of"),
-    ),
-    (
-        "another signer on EKS",
-        csr(approved(), signerName="example.com/x"),
-        {"provider": ON_EKS},
-        ("approved-not-issued", "one of"),
-    ),
-    (
-        "csr- on EKS",
-        csr(approved(), name="csr-x", signerName=APP_SERVING),
-        {"provider": ON_EKS},
-        ("name-never-issued", "likely"),
-    ),
-    (
-        "csr- elsewhere",
-        csr(approved(), name="csr-x"),
-        {"provider": ON_KUBEADM},
-        ("approved-not-issued", "one of"),
-    ),
+    ("a request of a kubelet on EKS", csr(approved(), username="system:node:one"), {"provider": ON_EKS}, ("approved-not-issued", "one of")),
+    ("a client certificate on EKS", csr(approved(), signerName=CLIENT), {"provider": ON_EKS}, ("signer-not-served", "likely")),
+    ("app-serving on kubeadm", csr(approved(), signerName=APP_SERVING), {"provider": ON_KUBEADM}, ("signer-not-served", "likely")),
+    ("app-serving on EKS", csr(approved(), signerName=APP_SERVING), {"provider": ON_EKS}, ("approved-not-issued", "one of")),
+    ("another signer on EKS", csr(approved(), signerName="example.com/x"), {"provider": ON_EKS}, ("approved-not-issued", "one of")),
+    ("csr- on EKS", csr(approved(), name="csr-x", signerName=APP_SERVING), {"provider": ON_EKS}, ("name-never-issued", "likely")),
+    ("csr- elsewhere", csr(approved(), name="csr-x"), {"provider": ON_KUBEADM}, ("approved-not-issued", "one of")),
     ("csr- and the wrong signer", csr(approved(), name="csr-x"), {"provider": ON_EKS}, ("several", "one of")),
     (
         "csr- and a signer proven wrong",
@@ -214,19 +175,9 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         {"provider": ON_EKS, "stats": SignerStats(stuck=1)},
         ("signer-not-served", "proven"),
     ),
-    (
-        "the user's row names this signer",
-        csr(approved()),
-        {"provider": replace(ON_EKS, signer=KUBELET_SERVING)},
-        ("approved-not-issued", "one of"),
-    ),
+    ("the user's row names this signer", csr(approved()), {"provider": replace(ON_EKS, signer=KUBELET_SERVING)}, ("approved-not-issued", "one of")),
     # few marks of a provider
-    (
-        "the version says EKS or EKS Anywhere",
-        csr(approved()),
-        {"provider": MAYBE_EKS},
-        ("signer-depends-on-provider", "one of"),
-    ),
+    ("the version says EKS or EKS Anywhere", csr(approved()), {"provider": MAYBE_EKS}, ("signer-depends-on-provider", "one of")),
     (
         "the version says EKS or EKS Anywhere, the signer of EKS",
         csr(approved(), signerName=APP_SERVING),
@@ -283,12 +234,7 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         ("signer-not-served", "likely"),
     ),
     # kube-controller-manager
-    (
-        "its Lease has expired",
-        csr(approved()),
-        {"lease": lease(seconds=16)},
-        ("controller-manager-stopped", "proven"),
-    ),
+    ("its Lease has expired", csr(approved()), {"lease": lease(seconds=16)}, ("controller-manager-stopped", "proven")),
     (
         "its Lease was released",
         csr(approved()),
@@ -302,12 +248,7 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         ("approved-not-issued", "one of"),
     ),
     ("its Lease is valid", csr(approved()), {"lease": lease(seconds=14)}, ("approved-not-issued", "one of")),
-    (
-        "its Lease is days old, leader election may be off",
-        csr(approved()),
-        {"lease": lease(days=3)},
-        ("controller-manager-stopped", "likely"),
-    ),
+    ("its Lease is days old, leader election may be off", csr(approved()), {"lease": lease(days=3)}, ("controller-manager-stopped", "likely")),
     (
         "it issues without a Lease",
         csr(approved()),
@@ -320,18 +261,8 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         {"lease": lease(hours=2), "flags": (flags("", **{"leader-elect": "false"}),)},
         ("approved-not-issued", "one of"),
     ),
-    (
-        "its Lease says nothing about another signer",
-        csr(approved(), signerName=CUSTOM),
-        {"lease": lease(hours=2)},
-        ("approved-not-issued", "one of"),
-    ),
-    (
-        "EKS does not serve it, no Lease",
-        csr(approved()),
-        {"provider": ON_EKS, "lease": None},
-        ("signer-not-served", "likely"),
-    ),
+    ("its Lease says nothing about another signer", csr(approved(), signerName=CUSTOM), {"lease": lease(hours=2)}, ("approved-not-issued", "one of")),
+    ("EKS does not serve it, no Lease", csr(approved()), {"provider": ON_EKS, "lease": None}, ("signer-not-served", "likely")),
     ("an external CA", csr(approved()), {"flags": (flags(),)}, ("signer-switched-off", "proven")),
     (
         "an external CA, flags set to nothing",
@@ -339,31 +270,11 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         {"flags": (flags(**{"cluster-signing-cert-file": "", "cluster-signing-key-file": ""}),)},
         ("signer-switched-off", "proven"),
     ),
-    (
-        "a pair for another signer",
-        csr(approved()),
-        {"flags": (flags("kubelet-client", "kube-apiserver-client"),)},
-        ("signer-switched-off", "proven"),
-    ),
-    (
-        "a pair of its own",
-        csr(approved()),
-        {"flags": (flags("kubelet-serving"),)},
-        ("approved-not-issued", "one of"),
-    ),
+    ("a pair for another signer", csr(approved()), {"flags": (flags("kubelet-client", "kube-apiserver-client"),)}, ("signer-switched-off", "proven")),
+    ("a pair of its own", csr(approved()), {"flags": (flags("kubelet-serving"),)}, ("approved-not-issued", "one of")),
     ("the general pair", csr(approved()), {"flags": (flags(""),)}, ("approved-not-issued", "one of")),
-    (
-        "one of two has a pair",
-        csr(approved()),
-        {"flags": (flags(), flags(""))},
-        ("approved-not-issued", "one of"),
-    ),
-    (
-        "the controller is disabled",
-        csr(approved()),
-        {"flags": (flags("", controllers="*,-csrsigning"),)},
-        ("signer-switched-off", "proven"),
-    ),
+    ("one of two has a pair", csr(approved()), {"flags": (flags(), flags(""))}, ("approved-not-issued", "one of")),
+    ("the controller is disabled", csr(approved()), {"flags": (flags("", controllers="*,-csrsigning"),)}, ("signer-switched-off", "proven")),
     (
         "the controller is not in the list",
         csr(approved()),
@@ -437,18 +348,8 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         ("signing-ca-expired", "likely"),
     ),
     # other signers
-    (
-        "legacy-unknown",
-        csr(approved(), signerName=signers.LEGACY_UNKNOWN),
-        {"provider": ON_KUBEADM},
-        ("legacy-unknown", "likely"),
-    ),
-    (
-        "a misspelt signer",
-        csr(approved(), signerName="kubernetes.io/kublet-serving"),
-        {"provider": ON_KUBEADM},
-        ("no-such-signer", "likely"),
-    ),
+    ("legacy-unknown", csr(approved(), signerName=signers.LEGACY_UNKNOWN), {"provider": ON_KUBEADM}, ("legacy-unknown", "likely")),
+    ("a misspelt signer", csr(approved(), signerName="kubernetes.io/kublet-serving"), {"provider": ON_KUBEADM}, ("no-such-signer", "likely")),
     (
         "cert-manager is not installed",
         csr(approved(), signerName=CLUSTER_ISSUER),
@@ -473,12 +374,7 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         {"issuer": CertManagerIssuer("ClusterIssuer main", is_installed=None, exists=None)},
         ("cert-manager-gate-off", "likely"),
     ),
-    (
-        "it has issued before",
-        csr(approved(), signerName=CLUSTER_ISSUER),
-        {"stats": SignerStats(issued=1)},
-        ("approved-not-issued", "one of"),
-    ),
+    ("it has issued before", csr(approved(), signerName=CLUSTER_ISSUER), {"stats": SignerStats(issued=1)}, ("approved-not-issued", "one of")),
     (
         "a Warning Event",
         csr(approved(), signerName=CLUSTER_ISSUER),
@@ -493,19 +389,9 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     ),
     # days later
     ("left over", csr(approved(stamp(ago(days=3)))), {"provider": ON_KUBEADM}, ("left-over", "one of")),
-    (
-        "left over on EKS",
-        csr(approved(stamp(ago(days=3)))),
-        {"provider": ON_EKS},
-        ("signer-not-served", "likely"),
-    ),
+    ("left over on EKS", csr(approved(stamp(ago(days=3)))), {"provider": ON_EKS}, ("signer-not-served", "likely")),
     # issued
-    (
-        "half of the requested lifetime",
-        issued(7200, until=later(hours=1)),
-        {},
-        ("lifetime-shortened", "proven"),
-    ),
+    ("half of the requested lifetime", issued(7200, until=later(hours=1)), {}, ("lifetime-shortened", "proven")),
     ("ten minutes of twenty", issued(1200, until=later(minutes=10)), {}, ("lifetime-shortened", "proven")),
     (
         "same end as its CA",
@@ -520,40 +406,15 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         ("signing-ca-expiring", "proven"),
     ),
     # gone
-    (
-        "a request that was never read",
-        {"metadata": {"name": "x"}},
-        {"is_gone": True},
-        ("collected", "one of"),
-    ),
+    ("a request that was never read", {"metadata": {"name": "x"}}, {"is_gone": True}, ("collected", "one of")),
     ("too young to be collected", csr(), {"is_gone": True}, ("deleted", "likely")),
     ("undecided for a day", made(ago(hours=25)), {"is_gone": True}, ("collected", "likely")),
-    (
-        "denied long ago",
-        csr(condition("Denied", at=stamp(ago(hours=2)))),
-        {"is_gone": True},
-        ("collected", "likely"),
-    ),
-    (
-        "denied recently",
-        csr(condition("Denied", at=stamp(ago(minutes=9)))),
-        {"is_gone": True},
-        ("deleted", "likely"),
-    ),
-    (
-        "failed long ago",
-        csr(approved(), condition("Failed", at=stamp(ago(hours=2)))),
-        {"is_gone": True},
-        ("collected", "likely"),
-    ),
+    ("denied long ago", csr(condition("Denied", at=stamp(ago(hours=2)))), {"is_gone": True}, ("collected", "likely")),
+    ("denied recently", csr(condition("Denied", at=stamp(ago(minutes=9)))), {"is_gone": True}, ("deleted", "likely")),
+    ("failed long ago", csr(approved(), condition("Failed", at=stamp(ago(hours=2)))), {"is_gone": True}, ("collected", "likely")),
     ("approved recently", csr(approved(stamp(ago(hours=2)))), {"is_gone": True}, ("deleted", "likely")),
-    (
-        "issued long ago",
-        issued(None, until=later(days=9), at=ago(hours=2)),
-        {"is_gone": True},
-        ("collected", "likely"),
-    ),
-]
+    ("issued long ago", issued(None, until=later(days=9), at=ago(hours=2)), {"is_gone": True}, ("collected", "likely")),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(

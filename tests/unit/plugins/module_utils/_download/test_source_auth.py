@@ -60,22 +60,14 @@ def read(url: str, files: Mapping[str, str], given: Mapping[str, Any]) -> bytes:
 # For each way: the keys, the headers that the mirror demands, and True if it demands a client certificate.
 WAYS: dict[str, tuple[dict[str, Any], dict[str, str], bool]] = {
     "headers": ({"headers": {"X-JFrog-Art-Api": SECRET}}, {"X-JFrog-Art-Api": SECRET}, False),
-    "an own Authorization": (
-        {"headers": {"Authorization": f"token {SECRET}"}},
-        {"Authorization": f"token {SECRET}"},
-        False,
-    ),
+    "an own Authorization": ({"headers": {"Authorization": f"token {SECRET}"}}, {"Authorization": f"token {SECRET}"}, False),
     "a token": ({"token": SECRET}, {"Authorization": f"Bearer {SECRET}"}, False),
     "a user": ({"url_username": "me", "url_password": SECRET}, {"Authorization": BASIC}, False),
     "netrc": ({"use_netrc": True}, {"Authorization": BASIC}, False),
     "a client certificate": ({"client_cert": "client.crt", "client_key": "client.key"}, {}, True),
     "a file with certificate and key": ({"client_cert": "both.pem"}, {}, True),
-    "a token and a certificate": (
-        {"token": SECRET, "client_cert": "both.pem"},
-        {"Authorization": f"Bearer {SECRET}"},
-        True,
-    ),
-}
+    "a token and a certificate": ({"token": SECRET, "client_cert": "both.pem"}, {"Authorization": f"Bearer {SECRET}"}, True),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -142,26 +134,14 @@ PASTED = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----\n"
 # For each fault: the keys, and the message.
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "two ways": ({"token": SECRET, "use_netrc": True}, "has token and use_netrc, which all set the header"),
-    "a token and a header": (
-        {"token": SECRET, "headers": {"authorization": SECRET}},
-        "has token and headers.Authorization",
-    ),
+    "a token and a header": ({"token": SECRET, "headers": {"authorization": SECRET}}, "has token and headers.Authorization"),
     "a password only": ({"url_password": SECRET}, "has url_password without url_username"),
     "a key only": ({"client_key": "client.key"}, "has client_key without client_cert"),
     "a line break in a token": ({"token": f"{SECRET}\n"}, "he token of source_auth has a character"),
-    "a line break in a header": (
-        {"headers": {"X-Key": f"{SECRET}\r\nX: y"}},
-        "he header 'X-Key' of source_auth",
-    ),
-    "no certificate file": (
-        {"client_cert": "/absent.pem"},
-        "he file /absent.pem cannot be read: No such file",
-    ),
+    "a line break in a header": ({"headers": {"X-Key": f"{SECRET}\r\nX: y"}}, "he header 'X-Key' of source_auth"),
+    "no certificate file": ({"client_cert": "/absent.pem"}, "he file /absent.pem cannot be read: No such file"),
     "no key": ({"client_cert": "client.crt"}, "are not a valid pair"),
-    "an encrypted key": (
-        {"client_cert": "client.crt", "client_key": "encrypted.key"},
-        "or the key is encrypted",
-    ),
+    "an encrypted key": ({"client_cert": "client.crt", "client_key": "encrypted.key"}, "or the key is encrypted"),
     "a pasted key": ({"client_cert": "client.crt", "client_key": PASTED}, "has content in client_key"),
     "a pasted certificate": ({"client_cert": PASTED}, "has content in client_cert"),
     "a pasted CA": ({"ca_path": PASTED}, "has content in ca_path"),
@@ -170,13 +150,10 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "an empty name": ({"headers": {"": SECRET}}, "name in headers of source_auth has"),
     "no CA file": ({"ca_path": "/absent.pem"}, "he file /absent.pem cannot be read"),
     "no CA in the file": ({"ca_path": "client.key"}, "has no CA certificate in PEM form"),
-    "no netrc file": (
-        {"use_netrc": True, "NETRC": "/absent"},
-        "he netrc file /absent cannot be read: No such",
-    ),
+    "no netrc file": ({"use_netrc": True, "NETRC": "/absent"}, "he netrc file /absent cannot be read: No such"),
     "no entry in netrc": ({"use_netrc": True, "NETRC": "other-netrc"}, "has no entry for 127.0.0.1"),
     "an error in netrc": ({"use_netrc": True, "NETRC": "bad-netrc"}, "bad-netrc has an error in line 1"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FAULTS)

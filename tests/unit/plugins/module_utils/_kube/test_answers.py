@@ -91,30 +91,15 @@ def test_foreign_answers_are_short(body: bytes) -> None:
         (502, "", True, False),
         (503, "", True, False),
         (504, "", True, False),
-        (
-            500,
-            'failed calling webhook "h": tls: failed to verify certificate: x509: unknown authority',
-            False,
-            False,
-        ),
+        (500, 'failed calling webhook "h": tls: failed to verify certificate: x509: unknown authority', False, False),
         # A quantity such as "many" in an applied Deployment.
-        (
-            500,
-            "failed to convert new object (apps/hook) to proper version: unable to convert unstructured object to apps/v1",
-            False,
-            False,
-        ),
+        (500, "failed to convert new object (apps/hook) to proper version: unable to convert unstructured object to apps/v1", False, False),
         # A field of an applied Deployment that does not exist, or a text for a number.
-        (
-            500,
-            "failed to create typed patch object (apps/hook; apps/v1, Kind=Deployment): .spec.replica: field not declared in schema",
-            False,
-            False,
-        ),
+        (500, "failed to create typed patch object (apps/hook; apps/v1, Kind=Deployment): .spec.replica: field not declared in schema", False, False),
         (409, "", False, False),
         (404, "", False, False),
     ],
-)
+)  # fmt: skip
 def test_transient(code: int, message: str, read: bool, write: bool) -> None:
     answer = error(code, status("", message))
     assert (is_transient(answer, idempotent=True), is_transient(answer, idempotent=False)) == (read, write)

@@ -167,16 +167,8 @@ WRITES: dict[str, tuple[Callable[[Client], Any], str, Any]] = {
     "replace": (lambda c: c.replace("/p", {"a": 1}), "PUT /p", {"a": 1}),
     "replace, dry run": (lambda c: c.replace("/p", {"a": 1}, dry_run=True), "PUT /p?dryRun=All", {"a": 1}),
     "patch": (lambda c: c.patch("/p", [{"op": "add"}]), "PATCH /p", [{"op": "add"}]),
-    "patch, dry run": (
-        lambda c: c.patch("/p", [{"op": "add"}], dry_run=True),
-        "PATCH /p?dryRun=All",
-        [{"op": "add"}],
-    ),
-    "delete": (
-        lambda c: c.delete("/p", uid="u"),
-        "DELETE /p",
-        {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "u"}},
-    ),
+    "patch, dry run": (lambda c: c.patch("/p", [{"op": "add"}], dry_run=True), "PATCH /p?dryRun=All", [{"op": "add"}]),
+    "delete": (lambda c: c.delete("/p", uid="u"), "DELETE /p", {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "u"}}),
     "delete, dry run": (
         lambda c: c.delete("/p", dry_run=True),
         "DELETE /p?dryRun=All",
@@ -187,17 +179,9 @@ WRITES: dict[str, tuple[Callable[[Client], Any], str, Any]] = {
         "DELETE /p",
         {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {}, "propagationPolicy": "Orphan"},
     ),
-    "apply": (
-        lambda c: c.apply("/p", {"a": 1}, manager="me"),
-        "PATCH /p?fieldManager=me&force=true",
-        {"a": 1},
-    ),
-    "apply, dry run": (
-        lambda c: c.apply("/p", {"a": 1}, manager="me", dry_run=True),
-        "PATCH /p?fieldManager=me&force=true&dryRun=All",
-        {"a": 1},
-    ),
-}
+    "apply": (lambda c: c.apply("/p", {"a": 1}, manager="me"), "PATCH /p?fieldManager=me&force=true", {"a": 1}),
+    "apply, dry run": (lambda c: c.apply("/p", {"a": 1}, manager="me", dry_run=True), "PATCH /p?fieldManager=me&force=true&dryRun=All", {"a": 1}),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRITES)
@@ -277,16 +261,12 @@ RETRIES: dict[str, tuple[list[ScriptedAnswer], int, int]] = {
     "503": ([ScriptedAnswer(503, b"<html>"), DONE], 2, 1),
     "a lost answer": ([LOST, DONE], 2, 1),
     "half of an object": ([ScriptedAnswer(200, b'{"kind": "Thing", "metadata": {"na'), DONE], 2, 1),
-    "half of an error": (
-        [ScriptedAnswer(404, b'{"kind": "Status", "message": "secrets \\"hook'), DONE],
-        2,
-        1,
-    ),
+    "half of an error": ([ScriptedAnswer(404, b'{"kind": "Status", "message": "secrets \\"hook'), DONE], 2, 1),
     "an object of a gateway": ([ScriptedAnswer(404, {"error": "no route"}), DONE], 1, 1),
     "a good status and nothing else": ([ScriptedAnswer(200, b""), DONE], 2, 1),
     "a page of a proxy": ([ScriptedAnswer(200, b"<html>sign in"), DONE], 1, 1),
     "an error that stays": ([CONFLICT, DONE], 1, 1),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RETRIES)
@@ -741,14 +721,10 @@ PROXIES: dict[str, tuple[dict[str, Any], dict[str, str], str | None]] = {
     "NO_PROXY, other host": ({}, {**ENVIRONMENT_PROXY, "no_proxy": "other"}, "http://env:1"),
     "NO_PROXY, everything": ({}, {**ENVIRONMENT_PROXY, "no_proxy": "*"}, None),
     "the connection's own comes first": ({"proxy": "http://own:1"}, ENVIRONMENT_PROXY, "http://own:1"),
-    "NO_PROXY is not about it": (
-        {"proxy": "http://own:1"},
-        {**ENVIRONMENT_PROXY, "no_proxy": "*"},
-        "http://own:1",
-    ),
+    "NO_PROXY is not about it": ({"proxy": "http://own:1"}, {**ENVIRONMENT_PROXY, "no_proxy": "*"}, "http://own:1"),
     "but no_proxy is": ({"proxy": "http://own:1", "no_proxy": "h.example"}, {}, None),
     "no_proxy about the environment's": ({"no_proxy": "h.example"}, ENVIRONMENT_PROXY, None),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PROXIES)

@@ -55,13 +55,9 @@ CASES = {
         "kubeconfig",
         {"kubeconfig": "/e", "context": "d"},
     ),
-    "context alone, for KUBECONFIG or ~/.kube/config": ConnectionCase(
-        {"context": "d"}, {}, "kubeconfig", {"context": "d"}
-    ),
+    "context alone, for KUBECONFIG or ~/.kube/config": ConnectionCase({"context": "d"}, {}, "kubeconfig", {"context": "d"}),
     "a complete task outranks KUBECONFIG": ConnectionCase(DIRECT, {"KUBECONFIG": "/k"}, "direct", DIRECT),
-    "AWX's Kubernetes credential": ConnectionCase(
-        {}, AWX, "direct", {"host": "https://a", "api_key": "token-a", "validate_certs": False}
-    ),
+    "AWX's Kubernetes credential": ConnectionCase({}, AWX, "direct", {"host": "https://a", "api_key": "token-a", "validate_certs": False}),
     "the same host in both: the environment may bring the token": ConnectionCase(
         {"host": "https://a/"},
         AWX,
@@ -137,7 +133,7 @@ CASES = {
         "direct",
         {"host": "https://b", "username": "u", "password": "p"},
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -151,86 +147,30 @@ def test_bundle(name: str) -> None:
 # Task, environment -> what the one line has to name.
 MIXTURES: dict[str, tuple[dict[str, Any], dict[str, str], tuple[str, ...]]] = {
     # kubernetes.core sends this request to https://a, the kubeconfig unread
-    "T1": (
-        {"kubeconfig": "/b", "context": "b"},
-        AWX,
-        ("kubeconfig", "K8S_AUTH_HOST"),
-    ),
-    "T1, context alone": (
-        {"context": "b"},
-        AWX,
-        ("context", "K8S_AUTH_HOST"),
-    ),
+    "T1": ({"kubeconfig": "/b", "context": "b"}, AWX, ("kubeconfig", "K8S_AUTH_HOST")),
+    "T1, context alone": ({"context": "b"}, AWX, ("context", "K8S_AUTH_HOST")),
     # kubernetes.core sends token-a to https://b
     "T2": ({"host": "https://b"}, AWX, ("host", "K8S_AUTH_HOST")),
-    "T2, token from elsewhere": (
-        {"host": "https://b"},
-        {"K8S_AUTH_API_KEY": "token-a"},
-        ("host", "K8S_AUTH_API_KEY"),
-    ),
+    "T2, token from elsewhere": ({"host": "https://b"}, {"K8S_AUTH_API_KEY": "token-a"}, ("host", "K8S_AUTH_API_KEY")),
     "T2, a complete task": (DIRECT, AWX, ("host", "K8S_AUTH_HOST")),
-    "T2, the other way round": (
-        {"api_key": "token-b"},
-        {"K8S_AUTH_HOST": "https://a"},
-        ("api_key", "K8S_AUTH_HOST"),
-    ),
-    "client key of somebody else": (
-        {"host": "https://b", "client_cert": "/c"},
-        {"K8S_AUTH_KEY_FILE": "/k"},
-        ("host", "K8S_AUTH_KEY_FILE"),
-    ),
-    "a complete task, another bundle's file": (
-        DIRECT,
-        {"K8S_AUTH_KUBECONFIG": "/e"},
-        ("host", "K8S_AUTH_KUBECONFIG"),
-    ),
-    "a complete task, another bundle's context": (
-        DIRECT,
-        {"K8S_AUTH_CONTEXT": "c"},
-        ("host", "K8S_AUTH_CONTEXT"),
-    ),
-    "the same host, and a file beside it": (
-        {"host": "https://a"},
-        {**AWX, "K8S_AUTH_KUBECONFIG": "/e"},
-        ("host", "K8S_AUTH_KUBECONFIG"),
-    ),
-    "both inside the task": (
-        {"kubeconfig": "/b", "host": "https://b"},
-        {},
-        ("kubeconfig", "host"),
-    ),
-    "both inside the environment": (
-        {},
-        {**AWX, "K8S_AUTH_KUBECONFIG": "/e"},
-        ("K8S_AUTH_KUBECONFIG", "K8S_AUTH_HOST"),
-    ),
-    "host without credentials": (
-        {"host": "https://b"},
-        {},
-        ("host", "credentials"),
-    ),
-    "half a pair": (
-        {"host": "https://b", "username": "u"},
-        {},
-        ("host", "credentials"),
-    ),
+    "T2, the other way round": ({"api_key": "token-b"}, {"K8S_AUTH_HOST": "https://a"}, ("api_key", "K8S_AUTH_HOST")),
+    "client key of somebody else": ({"host": "https://b", "client_cert": "/c"}, {"K8S_AUTH_KEY_FILE": "/k"}, ("host", "K8S_AUTH_KEY_FILE")),
+    "a complete task, another bundle's file": (DIRECT, {"K8S_AUTH_KUBECONFIG": "/e"}, ("host", "K8S_AUTH_KUBECONFIG")),
+    "a complete task, another bundle's context": (DIRECT, {"K8S_AUTH_CONTEXT": "c"}, ("host", "K8S_AUTH_CONTEXT")),
+    "the same host, and a file beside it": ({"host": "https://a"}, {**AWX, "K8S_AUTH_KUBECONFIG": "/e"}, ("host", "K8S_AUTH_KUBECONFIG")),
+    "both inside the task": ({"kubeconfig": "/b", "host": "https://b"}, {}, ("kubeconfig", "host")),
+    "both inside the environment": ({}, {**AWX, "K8S_AUTH_KUBECONFIG": "/e"}, ("K8S_AUTH_KUBECONFIG", "K8S_AUTH_HOST")),
+    "host without credentials": ({"host": "https://b"}, {}, ("host", "credentials")),
+    "half a pair": ({"host": "https://b", "username": "u"}, {}, ("host", "credentials")),
     "half a pair of the task's own is not completed": (
         {"host": "https://a", "client_cert": "/c"},
         {**AWX, "K8S_AUTH_CLIENT_KEY": "/k"},
         ("host", "credentials"),
     ),
     "token without host": ({"api_key": "t"}, {}, ("api_key", "host")),
-    "token without host, environment": (
-        {},
-        {"K8S_AUTH_API_KEY": "t"},
-        ("K8S_AUTH_API_KEY", "host"),
-    ),
-    "neither true nor false": (
-        {"kubeconfig": "/t"},
-        {"K8S_AUTH_VERIFY_SSL": "maybe"},
-        ("K8S_AUTH_VERIFY_SSL", "'maybe'"),
-    ),
-}
+    "token without host, environment": ({}, {"K8S_AUTH_API_KEY": "t"}, ("K8S_AUTH_API_KEY", "host")),
+    "neither true nor false": ({"kubeconfig": "/t"}, {"K8S_AUTH_VERIFY_SSL": "maybe"}, ("K8S_AUTH_VERIFY_SSL", "'maybe'")),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MIXTURES)

@@ -290,100 +290,40 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
     "text in place of a path": (yaml.safe_dump(config()), "invalid-connection", "text"),
     "JSON in place of a path": (json.dumps(config()), "invalid-connection", "text"),
     "one line in place of a path": (f"token: {SECRET}", "invalid-connection", "text"),
-    "a password in the address": (
-        config(cluster={"server": f"https://u:{SECRET}@a"}),
-        "invalid-connection",
-        "user",
-    ),
-    "an address that does not parse": (
-        config(cluster={"server": "https://[::1"}),
-        "invalid-connection",
-        "'https://[::1'",
-    ),
-    "groups that are no list": (
-        config({"token": "t", "as-groups": "admins"}),
-        "invalid-connection",
-        "as-groups",
-    ),
-    "a name that no header can hold": (
-        config({"token": "t", "as": "a\nb"}),
-        "invalid-connection",
-        "impersonate",
-    ),
+    "a password in the address": (config(cluster={"server": f"https://u:{SECRET}@a"}), "invalid-connection", "user"),
+    "an address that does not parse": (config(cluster={"server": "https://[::1"}), "invalid-connection", "'https://[::1'"),
+    "groups that are no list": (config({"token": "t", "as-groups": "admins"}), "invalid-connection", "as-groups"),
+    "a name that no header can hold": (config({"token": "t", "as": "a\nb"}), "invalid-connection", "impersonate"),
     "empty": ({}, "invalid-connection", "current-context"),
-    "no current context": (
-        broken(lambda c: c.pop("current-context")),
-        "invalid-connection",
-        "current-context",
-    ),
-    "no such current context": (
-        broken(lambda c: c.update({"current-context": "b"})),
-        "invalid-connection",
-        "'b'",
-    ),
+    "no current context": (broken(lambda c: c.pop("current-context")), "invalid-connection", "current-context"),
+    "no such current context": (broken(lambda c: c.update({"current-context": "b"})), "invalid-connection", "'b'"),
     "no such cluster": (broken(lambda c: c["clusters"].clear()), "invalid-connection", "cluster"),
     "no such user": (broken(lambda c: c["users"].clear()), "invalid-connection", "user"),
-    "a context without user": (
-        broken(lambda c: c["contexts"][0]["context"].pop("user")),
-        "invalid-connection",
-        "''",
-    ),
+    "a context without user": (broken(lambda c: c["contexts"][0]["context"].pop("user")), "invalid-connection", "''"),
     "sections are absent": ({"current-context": "a"}, "invalid-connection", "context"),
     "a section is null": (broken(lambda c: c.update(users=None)), "invalid-connection", "user"),
     "a section is a number": (broken(lambda c: c.update(users=5)), "invalid-connection", "users"),
     "a section is text": (broken(lambda c: c.update(users=SECRET)), "invalid-connection", "users"),
-    "a section is a mapping": (
-        broken(lambda c: c.update(users=c["users"][0])),
-        "invalid-connection",
-        "users",
-    ),
-    "an entry without its mapping": (
-        broken(lambda c: c["users"][0].update(user=SECRET)),
-        "invalid-connection",
-        "users",
-    ),
+    "a section is a mapping": (broken(lambda c: c.update(users=c["users"][0])), "invalid-connection", "users"),
+    "an entry without its mapping": (broken(lambda c: c["users"][0].update(user=SECRET)), "invalid-connection", "users"),
     "no server": (broken(lambda c: c["clusters"][0]["cluster"].pop("server")), "invalid-connection", "''"),
     "a server without scheme": (config(cluster={"server": "a:6443"}), "invalid-connection", "'a:6443'"),
     "user without credentials": (config({}), "authentication-failed", "credentials"),
-    "a certificate without key": (
-        config({"client-certificate-data": b64("C")}),
-        "authentication-failed",
-        "credentials",
-    ),
+    "a certificate without key": (config({"client-certificate-data": b64("C")}), "authentication-failed", "credentials"),
     "empty token": (config({"token": ""}), "authentication-failed", "credentials"),
     # the kubernetes package quotes the whole entry here
-    "key data is null": (
-        config({"client-certificate-data": b64("C"), "client-key-data": None, "x": SECRET}),
-        "authentication-failed",
-        "credentials",
-    ),
-    "key data is no base64": (
-        config({"client-key-data": SECRET + "!", "token": "t"}),
-        "invalid-connection",
-        "client-key-data",
-    ),
-    "key data is binary": (
-        config({"client-key-data": base64.b64encode(b"\xff\xfe").decode()}),
-        "invalid-connection",
-        "client-key-data",
-    ),
+    "key data is null": (config({"client-certificate-data": b64("C"), "client-key-data": None, "x": SECRET}), "authentication-failed", "credentials"),
+    "key data is no base64": (config({"client-key-data": SECRET + "!", "token": "t"}), "invalid-connection", "client-key-data"),
+    "key data is binary": (config({"client-key-data": base64.b64encode(b"\xff\xfe").decode()}), "invalid-connection", "client-key-data"),
     "key data is a number": (config({"client-key-data": 5}), "invalid-connection", "client-key-data"),
-    "a key file that is absent": (
-        config({"client-key": "/absent/key"}),
-        "invalid-connection",
-        "/absent/key",
-    ),
-    "auth-provider that is unknown": (
-        config({"auth-provider": {"name": "x"}}),
-        "authentication-failed",
-        "auth-provider",
-    ),
+    "a key file that is absent": (config({"client-key": "/absent/key"}), "invalid-connection", "/absent/key"),
+    "auth-provider that is unknown": (config({"auth-provider": {"name": "x"}}), "authentication-failed", "auth-provider"),
     "auth-provider that is broken": (
         config({"auth-provider": {"name": "oidc", "config": {"id-token": [SECRET]}}}),
         "invalid-connection",
         "auth-provider",
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BROKEN)

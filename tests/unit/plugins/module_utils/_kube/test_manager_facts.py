@@ -105,21 +105,12 @@ def test_a_lease_that_was_given_back_is_free_for_a_standby(slept: list[float]) -
 
 
 FORMS = [
-    (
-        ["kube-controller-manager", "--cluster-signing-cert-file=/pki/ca.crt"],
-        {"cluster-signing-cert-file": "/pki/ca.crt"},
-    ),
-    (
-        ["kube-controller-manager", "--cluster-signing-cert-file", "/pki/ca.crt"],
-        {"cluster-signing-cert-file": "/pki/ca.crt"},
-    ),
+    (["kube-controller-manager", "--cluster-signing-cert-file=/pki/ca.crt"], {"cluster-signing-cert-file": "/pki/ca.crt"}),
+    (["kube-controller-manager", "--cluster-signing-cert-file", "/pki/ca.crt"], {"cluster-signing-cert-file": "/pki/ca.crt"}),
     (["kube-controller-manager", "--cluster-signing-cert-file="], {"cluster-signing-cert-file": ""}),
-    (
-        ["kube-controller-manager", "--leader-elect", "--controllers=*,-ttl"],
-        {"leader-elect": "true", "controllers": "*,-ttl"},
-    ),
+    (["kube-controller-manager", "--leader-elect", "--controllers=*,-ttl"], {"leader-elect": "true", "controllers": "*,-ttl"}),
     (["kube-controller-manager", "--cloud-config=/secret", "--kubeconfig=/etc/x"], {}),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("words", "values"), FORMS)

@@ -199,19 +199,14 @@ RESTARTED: list[tuple[dict[str, Any] | None, int, dict[str, Any], str]] = [
     (workload(), 1, NOTHING, "planned"),  # 25% of one pod: one more, none less
     (workload(strategy=ROLLING), 1, NOTHING, "planned"),
     (workload(strategy={"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}), 1, NOTHING, "would-stop-it"),
-    (
-        workload(strategy={"rollingUpdate": {"maxUnavailable": "100%", "maxSurge": 1}}),
-        3,
-        NOTHING,
-        "would-stop-it",
-    ),
+    (workload(strategy={"rollingUpdate": {"maxUnavailable": "100%", "maxSurge": 1}}), 3, NOTHING, "would-stop-it"),
     (workload(strategy={"type": "Recreate"}), 3, NOTHING, "would-stop-it"),
     (workload("DaemonSet", {"type": "OnDelete"}), 3, NOTHING, "would-stop-it"),
     (workload("StatefulSet"), 1, NOTHING, "would-stop-it"),
     (workload("StatefulSet"), 2, NOTHING, "planned"),
     (workload(strategy=ROLLING), 2, PODS, "blocks-its-own-pods"),
     (None, 2, NOTHING, "no-workload"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("obj", "pods", "rule", "expected"), RESTARTED)
@@ -286,20 +281,12 @@ SERVICE = {"certflow.kubernetes/service": "demo/hook"}
 # The Secrets that the pods mount, those that the user names, and the code of the plan.
 REISSUED: list[tuple[list[MountedSecret], list[MountedSecret], str]] = [
     ([secret(FRESH, metadata={"labels": OURS, "annotations": SERVICE})], [], "planned"),
-    (
-        [
-            secret(
-                FRESH, metadata={"labels": OURS, "annotations": {"certflow.kubernetes/service": "demo/other"}}
-            )
-        ],
-        [],
-        "secret-not-known",
-    ),
+    ([secret(FRESH, metadata={"labels": OURS, "annotations": {"certflow.kubernetes/service": "demo/other"}})], [], "secret-not-known"),
     ([secret(FRESH, metadata={"annotations": SERVICE})], [], "secret-not-known"),
     ([secret(FRESH)], [secret(FRESH)], "planned"),
     ([], [secret(FRESH, "a"), secret(FRESH, "b")], "secret-not-known"),
     ([], [], "secret-not-known"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("mounted", "named", "expected"), REISSUED)

@@ -45,13 +45,8 @@ CASES: dict[str, tuple[list[ObjectOutcome], dict[str, Any], dict[str, Any]]] = {
         {H: {"image": "c", "replicas": 2}},
     ),
     "created": ([outcome("created", ("image", None, "a"))], {H: {}}, {H: {"image": "a"}}),
-    "created, then changed": (
-        [outcome("created", ("image", None, "a")), outcome("changed", ("image", "a", "b"))],
-        {H: {}}, {H: {"image": "b"}},
-    ),
-    "a field added, then removed": (
-        [outcome("changed", ("port", None, 1)), outcome("changed", ("port", 1, None))], {H: {}}, {H: {}},
-    ),
+    "created, then changed": ([outcome("created", ("image", None, "a")), outcome("changed", ("image", "a", "b"))], {H: {}}, {H: {"image": "b"}}),
+    "a field added, then removed": ([outcome("changed", ("port", None, 1)), outcome("changed", ("port", 1, None))], {H: {}}, {H: {}}),
     "a field removed, then added": (
         [outcome("changed", ("port", 1, None)), outcome("changed", ("port", None, 2))],
         {H: {"port": 1}}, {H: {"port": 2}},
@@ -61,19 +56,13 @@ CASES: dict[str, tuple[list[ObjectOutcome], dict[str, Any], dict[str, Any]]] = {
         {H: {"paused": False}}, {H: {"paused": False}},
     ),
     "deleted": ([outcome("deleted")], {H: "exists"}, {H: "deleted"}),
-    "changed, then deleted": (
-        [outcome("changed", ("image", "a", "b")), outcome("deleted")], {H: "exists"}, {H: "deleted"},
-    ),
-    "deleted, then created": (
-        [outcome("deleted"), outcome("created", ("image", None, "b"))], {H: {}}, {H: {"image": "b"}},
-    ),
+    "changed, then deleted": ([outcome("changed", ("image", "a", "b")), outcome("deleted")], {H: "exists"}, {H: "deleted"}),
+    "deleted, then created": ([outcome("deleted"), outcome("created", ("image", None, "b"))], {H: {}}, {H: {"image": "b"}}),
     "two objects": (
         [outcome("changed", ("image", "a", "b")), outcome("deleted", reference=OTHER)],
         {H: {"image": "a"}, S: "exists"}, {H: {"image": "b"}, S: "deleted"},
     ),
-    "deleted, and another unchanged": (
-        [outcome("deleted"), outcome("unchanged", reference=OTHER)], {H: "exists"}, {H: "deleted"},
-    ),
+    "deleted, and another unchanged": ([outcome("deleted"), outcome("unchanged", reference=OTHER)], {H: "exists"}, {H: "deleted"}),
 }  # fmt: skip
 
 

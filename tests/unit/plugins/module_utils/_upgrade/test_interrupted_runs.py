@@ -70,26 +70,15 @@ def finished(here: ModelCluster) -> dict[str, Any]:
     """Return the parts of the final state that must not depend on interruptions."""
     one = here.installed
     return {
-        "crds": {
-            name: (dict(crd.versions), crd.stored_versions, crd.conversion.strategy)
-            for name, crd in one.crds.items()
-        },
-        "workloads": sorted(
-            (w.program, w.name, w.version or (), w.arguments, w.secrets) for w in one.workloads
-        ),
+        "crds": {name: (dict(crd.versions), crd.stored_versions, crd.conversion.strategy) for name, crd in one.crds.items()},
+        "workloads": sorted((w.program, w.name, w.version or (), w.arguments, w.secrets) for w in one.workloads),
         "detached": one.orphan_sets,
-        "configurations": sorted(
-            (c.name, c.hooks[0].failure_policy, sorted(c.hooks[0].resources())) for c in one.configurations
-        ),
+        "configurations": sorted((c.name, c.hooks[0].failure_policy, sorted(c.hooks[0].resources())) for c in one.configurations),
         "services": sorted((s.name, sorted(s.selector.items())) for s in one.services),
-        "ports": {
-            place: port
-            for place, port in here.ports.items()
-            if place in {(s.namespace, s.name) for s in one.services}
-        },
+        "ports": {place: port for place, port in here.ports.items() if place in {(s.namespace, s.name) for s in one.services}},
         "secrets": sorted(s.name for s in one.secrets),
         "rights": here.rights,
-    }
+    }  # fmt: skip
 
 
 V1ALPHA1 = with_groups(upstream("8.1.0", groups=True))

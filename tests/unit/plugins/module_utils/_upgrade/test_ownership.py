@@ -512,18 +512,8 @@ WORKLOADS_TABLE = [
     ("hook", IMAGE, "", True),
     ("hook", "k8s.gcr.io/sig-storage/snapshot-validation-webhook:v4.2.0", "", True),
     ("hook", "mirror.example.com:5000/a/snapshot-validation-webhook@sha256:0", "", False),
-    (
-        "hook",
-        "mirror.example.com:5000/a/snapshot-validation-webhook@sha256:0",
-        "mirror.example.com:5000/a/",
-        True,
-    ),
-    (
-        "hook",
-        "mirror.example.com:5000/a/b/snapshot-validation-webhook:v8.1.0",
-        "mirror.example.com:5000/a",
-        False,
-    ),
+    ("hook", "mirror.example.com:5000/a/snapshot-validation-webhook@sha256:0", "mirror.example.com:5000/a/", True),
+    ("hook", "mirror.example.com:5000/a/b/snapshot-validation-webhook:v8.1.0", "mirror.example.com:5000/a", False),
     ("hook", "registry.k8s.io/sig-storage/volume-snapshot-validation-webhook:v8.1.0", "", False),
     (UPSTREAMS, "mirror.example.com/snapshot-validation-webhook:v8.1.0", "", True),
     (UPSTREAMS, "rancher/mirrored-sig-storage-snapshot-validation-webhook:v8.1.0", "", True),
@@ -531,7 +521,7 @@ WORKLOADS_TABLE = [
     (UPSTREAMS, "registry.example.com/snapshot-controller:v8.1.0", "", False),
     (f"{UPSTREAMS}-acme", "acme/snapshot-validation-webhook:v8.1.0", "", False),
     ("snapshot-controller", "acme/volume-snapshot-controller:v8.1.0", "", False),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "image", "registry", "is_own"), WORKLOADS_TABLE)

@@ -83,23 +83,13 @@ BEFORE: list[tuple[str, InstalledState, list[str], str]] = [
     ("8.1.0", upstream("8.1.0"), ["verify-webhook", *WITH_RULES], "second-default-class"),
     ("8.3.0", upstream("8.3.0"), WITH_RULES, ""),
     ("8.7.0", upstream("8.7.0"), WITH_RULES, ""),
-    (
-        "8.4.0 with groups",
-        with_stored(upstream("8.4.0", groups=True), "v1beta1", "v1beta2"),
-        ["verify-conversion", *WITH_RULES, "verify-groups"],
-        "",
-    ),
+    ("8.4.0 with groups", with_stored(upstream("8.4.0", groups=True), "v1beta1", "v1beta2"), ["verify-conversion", *WITH_RULES, "verify-groups"], ""),
     ("8.7.0 with groups", upstream("8.7.0", groups=True), [*WITH_RULES, "verify-groups"], ""),
     # The installed rules refuse an empty class before the API server calls a webhook of 7.0.
     ("7.0.2, newer CRDs", ahead("7.0.2", "8.1.0"), ["verify-webhook", *WITH_RULES], "second-default-class"),
     ("4.2.1, newer CRDs", ahead("4.2.1", "8.1.0"), ["verify-webhook", *WITH_RULES], "empty-reference"),
-    (
-        "a webhook of an unknown release",
-        changed(upstream("7.0.2"), VALIDATION, version=None),
-        ["verify-webhook", *CONTROLLER],
-        "empty-class",
-    ),
-]
+    ("a webhook of an unknown release", changed(upstream("7.0.2"), VALIDATION, version=None), ["verify-webhook", *CONTROLLER], "empty-class"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -191,50 +181,20 @@ VERSIONS: list[tuple[ControllerPods, str, str, bool]] = [
     (seen(*with_first(tag=None)), OK, "according to their logs", False),
     (seen(*with_first(tag=None, logged=None, log_problem="forbidden")), UNPROVEN, "pod a .*forbidden", True),
     (seen(*with_first(logged=OLD)), FAILED, "pod a .* logs the release 8.4.0, not 8.7.0", True),
-    (
-        seen(*with_first(logged=None, tag=OLD)),
-        FAILED,
-        "pod a .* has an image of release 8.4.0, not 8.7.0",
-        True,
-    ),
+    (seen(*with_first(logged=None, tag=OLD)), FAILED, "pod a .* has an image of release 8.4.0, not 8.7.0", True),
     # The tag of a digest may be wrong. The log is right.
     (seen(*with_first(tag=OLD)), OK, "according to their logs", False),
     (seen(*with_first(is_ready=False)), FAILED, "1 of 2 pods", False),
     (seen(GOOD[0]), FAILED, "1 of 2 pods", False),
     (seen(), FAILED, "0 of 2 pods", False),
     (seen(replicas=0), FAILED, "0 of 0 pods", False),
-    (
-        seen(*GOOD, replace(GOOD[0], name="old", is_newest=False)),
-        FAILED,
-        "other pods than those of .*: old",
-        False,
-    ),
-    (
-        seen(*GOOD, replace(GOOD[0], name="old", is_ending=True)),
-        FAILED,
-        "other pods than those of .*: old",
-        False,
-    ),
-    (
-        seen(*GOOD, leader=LeaderState(problem="forbidden")),
-        UNPROVEN,
-        "the Lease of the controller cannot be read",
-        True,
-    ),
+    (seen(*GOOD, replace(GOOD[0], name="old", is_newest=False)), FAILED, "other pods than those of .*: old", False),
+    (seen(*GOOD, replace(GOOD[0], name="old", is_ending=True)), FAILED, "other pods than those of .*: old", False),
+    (seen(*GOOD, leader=LeaderState(problem="forbidden")), UNPROVEN, "the Lease of the controller cannot be read", True),
     (seen(*GOOD, leader=LeaderState()), FAILED, "no pod of .* holds the Lease", False),
-    (
-        seen(*GOOD, leader=LeaderState(holder="a", seconds_expired=9.0)),
-        FAILED,
-        "a held it until 9 s ago",
-        False,
-    ),
-    (
-        seen(*GOOD, leader=LeaderState(holder="z", seconds_expired=-9.0)),
-        FAILED,
-        "held by z, which is not a pod",
-        False,
-    ),
-]
+    (seen(*GOOD, leader=LeaderState(holder="a", seconds_expired=9.0)), FAILED, "a held it until 9 s ago", False),
+    (seen(*GOOD, leader=LeaderState(holder="z", seconds_expired=-9.0)), FAILED, "held by z, which is not a pod", False),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("running", "verdict", "words", "lasting"), VERSIONS)
@@ -288,19 +248,14 @@ def test_the_error_in_a_status(message: str, is_said: bool) -> None:
 @pytest.mark.parametrize(
     ("verdict", "before", "broken", "words"),
     [
-        (
-            FAILED,
-            {"verdict": FAILED, "summary": "no answer"},
-            True,
-            "already broken before this run: no answer",
-        ),
+        (FAILED, {"verdict": FAILED, "summary": "no answer"}, True, "already broken before this run: no answer"),
         (FAILED, {"verdict": OK}, False, "worked before this run"),
         (FAILED, {"verdict": UNPROVEN}, None, ""),
         (FAILED, {}, None, ""),
         (OK, {"verdict": FAILED, "summary": "no answer"}, True, ""),
         (UNPROVEN, {"verdict": OK}, False, ""),
     ],
-)
+)  # fmt: skip
 def test_a_failure_tells_if_it_is_older_than_the_run(
     verdict: str, before: dict[str, str], broken: bool | None, words: str
 ) -> None:

@@ -38,11 +38,7 @@ ROWS: list[tuple[dict[str, Any], bool | None, str]] = [
     (rule(apiGroups=["*"], apiVersions=["*"], operations=["*"], resources=["*"]), True, ""),
     (rule(resources=["*/*"]), True, ""),
     (rule(resources=["deployments/*"]), True, ""),
-    (
-        rule(resources=["deployments/status", "pods"]),
-        False,
-        "its rules do not name CREATE of deployments.apps in shop",
-    ),
+    (rule(resources=["deployments/status", "pods"]), False, "its rules do not name CREATE of deployments.apps in shop"),
     (rule(operations=["UPDATE", "DELETE"]), False, "its rules do not name"),
     (rule(apiGroups=["extensions"]), False, "its rules do not name"),
     (rule(scope="Namespaced"), True, ""),
@@ -61,22 +57,10 @@ ROWS: list[tuple[dict[str, Any], bool | None, str]] = [
     ({**rule(), "namespaceSelector": expression("Exists")}, True, ""),
     ({**rule(), "namespaceSelector": expression("DoesNotExist")}, False, "leaves out namespace shop"),
     ({**rule(), "objectSelector": {"matchLabels": {"app": "web"}}}, True, ""),
-    (
-        {**rule(), "objectSelector": expression("Exists", key="sidecar")},
-        False,
-        "its objectSelector leaves out",
-    ),
-    (
-        {**rule(), "matchConditions": [{"name": "people", "expression": "true"}]},
-        None,
-        "matchConditions (people)",
-    ),
-    (
-        {**rule(operations=["DELETE"]), "matchConditions": [{"name": "people"}]},
-        False,
-        "its rules do not name",
-    ),
-]
+    ({**rule(), "objectSelector": expression("Exists", key="sidecar")}, False, "its objectSelector leaves out"),
+    ({**rule(), "matchConditions": [{"name": "people", "expression": "true"}]}, None, "matchConditions (people)"),
+    ({**rule(operations=["DELETE"]), "matchConditions": [{"name": "people"}]}, False, "its rules do not name"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("webhook", "is_asked", "reason"), ROWS)

@@ -43,17 +43,11 @@ LABELLED = f"# the cluster's CA\n{A.pem}\n\n"
         pytest.param("add", " \n", A.pem, A.pem, id="add: to white space, as a placeholder is"),
         pytest.param("add", A.pem, B.pem, A.pem + B.pem, id="add: behind what is there"),
         pytest.param("add", LABELLED, A.pem, LABELLED, id="add: bytes stay when it is there"),
-        pytest.param(
-            "add", A.pem + OLD.pem, A.pem, A.pem + OLD.pem, id="add: expired stays when nothing is added"
-        ),
-        pytest.param(
-            "add", A.pem + OLD.pem, B.pem, A.pem + B.pem, id="add: expired goes when something is added"
-        ),
+        pytest.param("add", A.pem + OLD.pem, A.pem, A.pem + OLD.pem, id="add: expired stays when nothing is added"),
+        pytest.param("add", A.pem + OLD.pem, B.pem, A.pem + B.pem, id="add: expired goes when something is added"),
         pytest.param("add", A.pem + A.pem, B.pem, A.pem + B.pem, id="add: a duplicate goes too"),
         pytest.param("add", DAMAGED + A.pem, B.pem, A.pem + B.pem, id="add: what does not parse goes too"),
-        pytest.param(
-            "add", DAMAGED + A.pem, A.pem, DAMAGED + A.pem, id="add: it stays when nothing is added"
-        ),
+        pytest.param("add", DAMAGED + A.pem, A.pem, DAMAGED + A.pem, id="add: it stays when nothing is added"),
         pytest.param("add", CUT_OFF, A.pem, A.pem, id="add: so does what is cut off"),
         pytest.param("add", TRAILING, A.pem, A.pem, id="add: and what is longer than its length says"),
         pytest.param(
@@ -74,9 +68,7 @@ LABELLED = f"# the cluster's CA\n{A.pem}\n\n"
         pytest.param("exactly", "", A.pem, A.pem, id="exactly: first"),
         pytest.param("exactly", A.pem + B.pem, C.pem, C.pem, id="exactly: replaces"),
         pytest.param("exactly", LABELLED, A.pem, LABELLED, id="exactly: bytes stay when equal"),
-        pytest.param(
-            "exactly", A.pem + B.pem, B.pem + A.pem, A.pem + B.pem, id="exactly: order means nothing"
-        ),
+        pytest.param("exactly", A.pem + B.pem, B.pem + A.pem, A.pem + B.pem, id="exactly: order means nothing"),
         pytest.param("exactly", A.pem + OLD.pem, A.pem, A.pem, id="exactly: an expired one is one too many"),
         pytest.param("exactly", A.pem + DAMAGED, A.pem, A.pem, id="exactly: so is what does not parse"),
         pytest.param("exactly", A.pem + A.pem, A.pem, A.pem, id="exactly: so is a duplicate"),
@@ -89,7 +81,7 @@ LABELLED = f"# the cluster's CA\n{A.pem}\n\n"
         pytest.param("absent", A.pem + TWIN.pem, A.pem, TWIN.pem, id="absent: never by subject"),
         pytest.param("absent", "", A.pem, "", id="absent: nothing there"),
     ],
-)
+)  # fmt: skip
 def test_merge(mode: str, bundle: str, wanted: str, expected: str) -> None:
     merged = bundle_content.merge(bundle, wanted, mode=mode, now=NOW)
     assert merged == expected

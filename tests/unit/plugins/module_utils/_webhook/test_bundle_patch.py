@@ -77,11 +77,7 @@ def test_a_kind_with_one_place_needs_no_guard(target: Target, obj: dict[str, Any
 @pytest.mark.parametrize(
     ("target", "obj", "pointer"),
     [
-        (
-            VALIDATING,
-            configuration(("a.x.io", {**client_config(), "trustBundleRef": {"name": "b"}})),
-            "/webhooks/0/clientConfig",
-        ),
+        (VALIDATING, configuration(("a.x.io", {**client_config(), "trustBundleRef": {"name": "b"}})), "/webhooks/0/clientConfig"),
         (
             Target("CustomResourceDefinition", "things.example.com"),
             definition({**client_config(), "trustBundleRef": {"name": "b"}}),
@@ -93,7 +89,7 @@ def test_a_kind_with_one_place_needs_no_guard(target: Target, obj: dict[str, Any
             "/spec",
         ),
     ],
-)
+)  # fmt: skip
 def test_fields_of_a_newer_api_are_left_and_named(target: Target, obj: dict[str, Any], pointer: str) -> None:
     change = plan(target, obj)
     assert [operation["path"] for operation in change.operations if operation["op"] == "add"] == [

@@ -81,13 +81,9 @@ def test_a_bad_target_is_refused(entry: dict[str, Any], names: tuple[str, ...]) 
             definition(client_config(service=None, url="https://[2001:db8::1]:9443/convert")),
             [("", "/spec/conversion/webhook/clientConfig", "", "2001:db8::1", "")],
         ),
-        (
-            API_SERVICE,
-            api_service(**client_config("pem")),
-            [("", "/spec", "", "hook.kube-system.svc", "pem")],
-        ),
+        (API_SERVICE, api_service(**client_config("pem")), [("", "/spec", "", "hook.kube-system.svc", "pem")]),
     ],
-)
+)  # fmt: skip
 def test_client_configs_of_each_kind(
     target: Target, obj: dict[str, Any], expected: list[tuple[str, ...]]
 ) -> None:
@@ -119,47 +115,17 @@ def test_webhooks_are_chosen_by_name_and_by_service(
 @pytest.mark.parametrize(
     ("target", "obj", "service", "names"),
     [
-        (
-            Target(VALIDATING.kind, "hooks", ("c.x.io",)),
-            TWO,
-            None,
-            ("hooks", "c.x.io", "a.x.io", "b.x.io"),
-        ),
+        (Target(VALIDATING.kind, "hooks", ("c.x.io",)), TWO, None, ("hooks", "c.x.io", "a.x.io", "b.x.io")),
         (VALIDATING, configuration(), None, ("hooks",)),
-        (
-            Target(VALIDATING.kind, "hooks", ("c.x.io",)),
-            configuration(),
-            None,
-            ("hooks", "c.x.io"),
-        ),
+        (Target(VALIDATING.kind, "hooks", ("c.x.io",)), configuration(), None, ("hooks", "c.x.io")),
         (VALIDATING, TWO, ("n", "t"), ("n/t", "kube-system/hook", "n/s")),
-        (
-            Target(VALIDATING.kind, "hooks", ("a.x.io", "b.x.io")),
-            TWO,
-            ("n", "s"),
-            ("hooks", "n/s", "kube-system/hook"),
-        ),
-        (
-            DEFINITION,
-            definition(client_config(service=None, url="https://hook/")),
-            ("n", "s"),
-            ("things.example.com", "n/s", "https://hook"),
-        ),
-        (
-            DEFINITION,
-            definition(None),
-            None,
-            ("things.example.com", "spec.conversion.strategy"),
-        ),
+        (Target(VALIDATING.kind, "hooks", ("a.x.io", "b.x.io")), TWO, ("n", "s"), ("hooks", "n/s", "kube-system/hook")),
+        (DEFINITION, definition(client_config(service=None, url="https://hook/")), ("n", "s"), ("things.example.com", "n/s", "https://hook")),
+        (DEFINITION, definition(None), None, ("things.example.com", "spec.conversion.strategy")),
         (API_SERVICE, api_service(), None, ("v1.example.com", "spec.service")),
-        (
-            API_SERVICE,
-            api_service(insecureSkipTLSVerify=True, **client_config()),
-            None,
-            ("v1.example.com", "insecureSkipTLSVerify"),
-        ),
+        (API_SERVICE, api_service(insecureSkipTLSVerify=True, **client_config()), None, ("v1.example.com", "insecureSkipTLSVerify")),
     ],
-)
+)  # fmt: skip
 def test_an_unfit_object_is_refused(
     target: Target, obj: dict[str, Any], service: tuple[str, str] | None, names: tuple[str, ...]
 ) -> None:

@@ -33,16 +33,8 @@ REACHING = "not an answer of a Kubernetes API server: error trying to reach serv
 
 ANSWERS = [
     (POST + 'service "absent" not found', "service-missing", "the Service that it names does not exist"),
-    (
-        POST + 'no service port 8443 found for service "hook"',
-        "service-port",
-        "the Service has no such port: no service port 8443 found for service",
-    ),
-    (
-        POST + 'no endpoints available for service "hook"',
-        "no-endpoints",
-        "no pod is ready behind its Service",
-    ),
+    (POST + 'no service port 8443 found for service "hook"', "service-port", "the Service has no such port: no service port 8443 found for service"),
+    (POST + 'no endpoints available for service "hook"', "no-endpoints", "no pod is ready behind its Service"),
     (POST + 'cannot route to service with ClusterIP "None"', "service-type", "this kind of Service"),
     (POST + 'unsupported service type "ExternalName"', "service-type", "this kind of Service"),
     (
@@ -53,11 +45,7 @@ ANSWERS = [
         "bad-bundle",
         "no readable certificate: unable to load root certificates: unable to parse bytes as PEM block",
     ),
-    (
-        X509 + "certificate signed by unknown authority",
-        "unknown-authority",
-        "caBundle: certificate signed by unknown authority",
-    ),
+    (X509 + "certificate signed by unknown authority", "unknown-authority", "caBundle: certificate signed by unknown authority"),
     (
         X509
         + 'certificate signed by unknown authority (possibly because of "x509: certificate has expired or is not '
@@ -70,39 +58,19 @@ ANSWERS = [
         "wrong-name",
         "is for other names: certificate is valid for hook.probe, not hook.probe.svc",
     ),
-    (
-        X509 + "certificate is not valid for any names, but wanted to match hook.probe.svc",
-        "wrong-name",
-        "not valid for any names",
-    ),
-    (
-        X509 + "certificate relies on legacy Common Name field, use SANs instead",
-        "wrong-name",
-        "legacy Common Name field",
-    ),
-    (
-        X509 + "cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs",
-        "wrong-name",
-        "any IP SANs",
-    ),
+    (X509 + "certificate is not valid for any names, but wanted to match hook.probe.svc", "wrong-name", "not valid for any names"),
+    (X509 + "certificate relies on legacy Common Name field, use SANs instead", "wrong-name", "legacy Common Name field"),
+    (X509 + "cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs", "wrong-name", "any IP SANs"),
     (
         X509 + "certificate has expired or is not yet valid: current time A is after B",
         "expired",
         "is not valid now: certificate has expired or is not yet valid: current time A is after B",
     ),
-    (
-        X509 + "certificate specifies an incompatible key usage",
-        "wrong-usages",
-        "does not allow server authentication",
-    ),
+    (X509 + "certificate specifies an incompatible key usage", "wrong-usages", "does not allow server authentication"),
     (X509 + "unhandled critical extension", "certificate-refused", "unhandled critical extension"),
     (POST + "tls: first record does not look like a TLS handshake", "not-tls", "does not speak TLS"),
     (POST + "http: server gave HTTP response to HTTPS client", "not-tls", "does not speak TLS"),
-    (
-        POST + "remote error: tls: certificate required",
-        "tls-failed",
-        "remote error: tls: certificate required",
-    ),
+    (POST + "remote error: tls: certificate required", "tls-failed", "remote error: tls: certificate required"),
     (
         POST + "dial tcp 127.0.0.1:55577: connect: connection refused",
         "refused",
@@ -114,45 +82,17 @@ ANSWERS = [
     (POST + "context deadline exceeded", "timed-out", "it did not answer in time: context deadline exceeded"),
     (POST + "dial tcp 192.0.2.7:443: i/o timeout", "timed-out", "it did not answer in time"),
     (POST + "net/http: TLS handshake timeout", "timed-out", "it did not answer in time"),
-    (
-        POST + "dial tcp: lookup nowhere.invalid on 192.0.2.53:53: no such host",
-        "name-not-resolved",
-        "cannot resolve its name",
-    ),
+    (POST + "dial tcp: lookup nowhere.invalid on 192.0.2.53:53: no such host", "name-not-resolved", "cannot resolve its name"),
     (POST + "EOF", "connection-closed", "without an answer: EOF"),
-    (
-        POST + "read tcp 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer",
-        "connection-closed",
-        "reset by peer",
-    ),
+    (POST + "read tcp 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer", "connection-closed", "reset by peer"),
     (CALLING + "the server could not find the requested resource", "wrong-path", "does not serve the path"),
-    (
-        CALLING + "the server does not allow this method on the requested resource",
-        "wrong-path",
-        "does not serve the path",
-    ),
+    (CALLING + "the server does not allow this method on the requested resource", "wrong-path", "does not serve the path"),
     (CALLING + "the server has asked for the client to provide credentials", "not-let-in", "(401 or 403)"),
     (CALLING + "unknown", "not-let-in", "(401 or 403)"),
-    (
-        CALLING + "the server rejected our request for an unknown reason",
-        "invalid-response",
-        "does not understand its answer",
-    ),
-    (
-        CALLING + "the server responded with the status code 301 but did not return more information",
-        "invalid-response",
-        "301",
-    ),
-    (
-        CALLING + "couldn't get version/kind; json parse error: json: cannot unmarshal string into Go value",
-        "invalid-response",
-        "json parse error",
-    ),
-    (
-        CALLING + "converting (v1beta1.AdmissionReview) to (v1.AdmissionReview): unknown conversion",
-        "invalid-response",
-        "unknown conversion",
-    ),
+    (CALLING + "the server rejected our request for an unknown reason", "invalid-response", "does not understand its answer"),
+    (CALLING + "the server responded with the status code 301 but did not return more information", "invalid-response", "301"),
+    (CALLING + "couldn't get version/kind; json parse error: json: cannot unmarshal string into Go value", "invalid-response", "json parse error"),
+    (CALLING + "converting (v1beta1.AdmissionReview) to (v1.AdmissionReview): unknown conversion", "invalid-response", "unknown conversion"),
     (
         (
             f'Internal error occurred: failed calling webhook "{HOOK}": received invalid webhook response: expected '
@@ -169,23 +109,11 @@ ANSWERS = [
         "invalid-response",
         "attempted to modify the object",
     ),
-    (
-        CALLING + 'an error on the server ("unknown") has prevented the request from succeeding',
-        "server-error",
-        "an error on the server",
-    ),
+    (CALLING + 'an error on the server ("unknown") has prevented the request from succeeding', "server-error", "an error on the server"),
     (CALLING + "the server is currently unable to handle the request", "server-error", "unable to handle"),
-    (
-        f"Internal error occurred: ValidatingAdmissionWebhook/{HOOK} has panicked: nil",
-        "server-error",
-        "has panicked: nil",
-    ),
-    (
-        f'Internal error occurred: failed calling webhook "{HOOK}"; no further details available',
-        "unnamed",
-        "no further",
-    ),
-]
+    (f"Internal error occurred: ValidatingAdmissionWebhook/{HOOK} has panicked: nil", "server-error", "has panicked: nil"),
+    (f'Internal error occurred: failed calling webhook "{HOOK}"; no further details available', "unnamed", "no further"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("words", "code", "cause"), ANSWERS)
@@ -227,10 +155,7 @@ def test_a_failed_conversion(words: str, code: str, cause: str) -> None:
 
 
 AGGREGATIONS = [
-    (
-        REACHING + "tls: failed to verify certificate: x509: certificate signed by unknown authority",
-        "unknown-authority",
-    ),
+    (REACHING + "tls: failed to verify certificate: x509: certificate signed by unknown authority", "unknown-authority"),
     (REACHING + "dial tcp 127.0.0.1:1: connect: connection refused", "refused"),
     ('service/absent in "probe" is not present', "service-missing"),
     ('service/hook in "probe" is not listening on port 8443', "service-port"),
@@ -244,20 +169,11 @@ AGGREGATIONS = [
         ),
         "refused",
     ),
-    (
-        "failing or missing response from https://h:1/apis/a/v1: bad status from https://h:1/apis/a/v1: 404",
-        "wrong-path",
-    ),
-    (
-        "failing or missing response from https://h:1/apis/a/v1: bad status from https://h:1/apis/a/v1: 403",
-        "not-let-in",
-    ),
-    (
-        "failing or missing response from https://h:1/apis/a/v1: bad status from https://h:1/apis/a/v1: 500",
-        "server-error",
-    ),
+    ("failing or missing response from https://h:1/apis/a/v1: bad status from https://h:1/apis/a/v1: 404", "wrong-path"),
+    ("failing or missing response from https://h:1/apis/a/v1: bad status from https://h:1/apis/a/v1: 403", "not-let-in"),
+    ("failing or missing response from https://h:1/apis/a/v1: bad status from https://h:1/apis/a/v1: 500", "server-error"),
     ("not an answer of a Kubernetes API server: service unavailable", "unnamed"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("words", "code"), AGGREGATIONS)
@@ -305,29 +221,17 @@ def test_a_refusal_that_quotes_a_failure_is_a_refusal() -> None:
 ELSEWHERES = [
     (f'admission webhook "{HOOK}" does not support dry run', "no-dry-run"),
     ('admission webhook "other.example.com" denied the request: no', "another-webhook"),
-    (
-        'Internal error occurred: failed calling webhook "other.example.com": failed to call webhook: EOF',
-        "another-webhook",
-    ),
+    ('Internal error occurred: failed calling webhook "other.example.com": failed to call webhook: EOF', "another-webhook"),
     (CONVERTING + "failed: EOF", "another-webhook"),
-    (
-        "configmaps \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
-        "policy",
-    ),
+    ("configmaps \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no", "policy"),
     ('pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1', "policy"),
     ('pods "x" is forbidden: violates PodSecurity "restricted:latest": privileged', "policy"),
-    (
-        'configmaps is forbidden: User "ada" cannot create resource "configmaps" in API group "" in the namespace "x"',
-        "no-right",
-    ),
+    ('configmaps is forbidden: User "ada" cannot create resource "configmaps" in API group "" in the namespace "x"', "no-right"),
     ('namespaces "absent" not found', "namespace"),
-    (
-        'configmaps "x" is forbidden: unable to create new content in namespace y because it is being terminated',
-        "namespace",
-    ),
+    ('configmaps "x" is forbidden: unable to create new content in namespace y because it is being terminated', "namespace"),
     ('ConfigMap "UPPER" is invalid: metadata.name: Invalid value: "UPPER"', "invalid-object"),
     ("something new", "refused-elsewhere"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("words", "code"), ELSEWHERES)

@@ -56,20 +56,14 @@ def lease(age: timedelta, seconds: int = 3600) -> dict[str, Any]:
 
 LEASES = [
     (ScriptedAnswer(200, {"items": [lease(timedelta(0)), lease(timedelta(minutes=59))]}), ApiServers(2)),
-    (
-        ScriptedAnswer(200, {"items": [lease(timedelta(0)), lease(timedelta(hours=2)), {"spec": {}}]}),
-        ApiServers(1),
-    ),
+    (ScriptedAnswer(200, {"items": [lease(timedelta(0)), lease(timedelta(hours=2)), {"spec": {}}]}), ApiServers(1)),
     (ScriptedAnswer(200, {"items": []}), ApiServers()),
     (
         ScriptedAnswer(403, {"kind": "Status", "message": "leases is forbidden"}),
         ApiServers(problem="the number of API servers may not be read: leases is forbidden"),
     ),
-    (
-        ScriptedAnswer(404, {"kind": "Status", "message": "no leases"}),
-        ApiServers(problem="the number of API servers cannot be read: no leases"),
-    ),
-]
+    (ScriptedAnswer(404, {"kind": "Status", "message": "no leases"}), ApiServers(problem="the number of API servers cannot be read: no leases")),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("answer", "expected"), LEASES)

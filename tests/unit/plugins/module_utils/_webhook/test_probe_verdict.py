@@ -78,30 +78,14 @@ ROWS: dict[str, tuple[ProbeEvidence, str, str]] = {
     "denied, not looked": (evidence(endpoints=(), **BLIND, **EXPECT_DENIED), "unproven", "old-connection"),
     "one not seen": (evidence(endpoints=(GOOD, HIDDEN)), "unproven", "old-connection"),
     "no bundle to judge by": (evidence(has_bundle=False), "unproven", "old-connection"),
-    "no bundle, and what is served is not judged": (
-        evidence(has_bundle=False, endpoints=(STRANGE,)),
-        "unproven",
-        "old-connection",
-    ),
+    "no bundle, and what is served is not judged": (evidence(has_bundle=False, endpoints=(STRANGE,)), "unproven", "old-connection"),
     # What is served weighs more than what passed
     "one strange": (evidence(endpoints=(GOOD, STRANGE)), "failed", "unknown-authority"),
-    "strange, denied as expected": (
-        evidence(endpoints=(STRANGE,), **EXPECT_DENIED),
-        "failed",
-        "unknown-authority",
-    ),
+    "strange, denied as expected": (evidence(endpoints=(STRANGE,), **EXPECT_DENIED), "failed", "unknown-authority"),
     "strange, renewed": (evidence(endpoints=(STRANGE,), is_reconnected=True), "failed", "unknown-authority"),
-    "strange, behind Ignore": (
-        evidence(endpoints=(STRANGE,), fails_open=True),
-        "failed",
-        "unknown-authority",
-    ),
+    "strange, behind Ignore": (evidence(endpoints=(STRANGE,), fails_open=True), "failed", "unknown-authority"),
     "nobody there": (evidence(endpoints=(), **NOBODY), "failed", "no-endpoints"),
-    "nobody there, behind Ignore": (
-        evidence(endpoints=(), **NOBODY, fails_open=True),
-        "failed",
-        "no-endpoints",
-    ),
+    "nobody there, behind Ignore": (evidence(endpoints=(), **NOBODY, fails_open=True), "failed", "no-endpoints"),
     # Calls that fail
     "refused": (evidence(answers=(REFUSED,)), "failed", "refused"),
     "refused once": (evidence(answers=(ACCEPTED, REFUSED, ACCEPTED)), "failed", "refused"),
@@ -109,39 +93,23 @@ ROWS: dict[str, tuple[ProbeEvidence, str, str]] = {
     "refused, renewed": (evidence(answers=(REFUSED,), is_reconnected=True), "failed", "refused"),
     # Others
     "another webhook": (evidence(answers=(OTHER,)), "unproven", "another-webhook"),
-    "another webhook, denial expected": (
-        evidence(expect="denied", answers=(OTHER,)),
-        "unproven",
-        "another-webhook",
-    ),
+    "another webhook, denial expected": (evidence(expect="denied", answers=(OTHER,)), "unproven", "another-webhook"),
     "no dry run": (evidence(answers=(UNSUPPORTED,)), "unproven", "no-dry-run"),
     # Expectations
     "denied unexpectedly": (evidence(answers=(DENIED,)), "failed", "denied"),
     "denied otherwise": (evidence(**EXPECT_DENIED, message="owner"), "failed", "other-message"),
     "accepted unexpectedly": (evidence(expect="denied"), "failed", "accepted"),
-    "accepted unexpectedly once": (
-        evidence(expect="denied", answers=(DENIED, ACCEPTED)),
-        "failed",
-        "accepted",
-    ),
+    "accepted unexpectedly once": (evidence(expect="denied", answers=(DENIED, ACCEPTED)), "failed", "accepted"),
     "accepted unexpectedly, Ignore": (evidence(expect="denied", fails_open=True), "failed", "accepted"),
-    "accepted, not asked, denial expected": (
-        evidence(expect="denied", match=NOT_ASKED),
-        "failed",
-        "not-asked",
-    ),
-    "accepted, perhaps asked, denial expected": (
-        evidence(expect="denied", match=PERHAPS),
-        "failed",
-        "accepted",
-    ),
+    "accepted, not asked, denial expected": (evidence(expect="denied", match=NOT_ASKED), "failed", "not-asked"),
+    "accepted, perhaps asked, denial expected": (evidence(expect="denied", match=PERHAPS), "failed", "accepted"),
     # What an accepted object does not show
     "Ignore": (evidence(fails_open=True), "unproven", "hidden-by-ignore"),
     "Ignore, renewed": (evidence(fails_open=True, is_reconnected=True), "unproven", "hidden-by-ignore"),
     "not asked": (evidence(match=NOT_ASKED), "unproven", "not-asked"),
     "not asked, renewed": (evidence(match=NOT_ASKED, is_reconnected=True), "unproven", "not-asked"),
     "perhaps asked": (evidence(match=PERHAPS), "unproven", "perhaps-not-asked"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -69,38 +69,14 @@ CASES: list[tuple[str, str, dict[str, Any], tuple[str, ...] | None, list[str]]] 
     ("a URL", VALIDATING, hooks({"url": "https://hook.apps.svc/"}), None, []),
     ("a URL with an impossible port", VALIDATING, hooks({"url": "https://hook.apps.svc:99999/"}), None, []),
     ("a URL with an impossible host", VALIDATING, hooks({"url": "https://[hook]:443/"}), None, []),
-    (
-        "an impossible URL beside it",
-        VALIDATING,
-        hooks({"url": "https://[hook]:99999/"}, config()),
-        (),
-        [],
-    ),
+    ("an impossible URL beside it", VALIDATING, hooks({"url": "https://[hook]:99999/"}, config()), (), []),
     ("no webhooks", VALIDATING, hooks(), None, []),
     ("ours", VALIDATING, hooks(config(PEM), managers=(OURS,)), (), []),
-    (
-        "ours in another webhook",
-        VALIDATING,
-        hooks(config(PEM), config(), managers=("x", OURS)),
-        ("w1.x",),
-        ["w0.x"],
-    ),
+    ("ours in another webhook", VALIDATING, hooks(config(PEM), config(), managers=("x", OURS)), ("w1.x",), ["w0.x"]),
     ("of kubectl", VALIDATING, hooks(config(PEM), managers=(KUBECTL,)), None, ["w0.x"]),
-    (
-        "of cert-manager",
-        "MutatingWebhookConfiguration",
-        hooks(config(PEM), managers=(CAINJECTOR,)),
-        None,
-        ["w0.x"],
-    ),
+    ("of cert-manager", "MutatingWebhookConfiguration", hooks(config(PEM), managers=(CAINJECTOR,)), None, ["w0.x"]),
     ("of an unknown client", VALIDATING, hooks(config(PEM)), None, ["w0.x"]),
-    (
-        "a webhook of another Service beside it",
-        VALIDATING,
-        hooks(config(), config(PEM, service="other")),
-        (),
-        [],
-    ),
+    ("a webhook of another Service beside it", VALIDATING, hooks(config(), config(PEM, service="other")), (), []),
     ("a conversion", CRD, crd(config()), (), []),
     ("our conversion", CRD, crd(config(PEM), OURS), (), []),
     ("a foreign conversion", CRD, crd(config(PEM), KUBECTL), None, [""]),
@@ -108,14 +84,8 @@ CASES: list[tuple[str, str, dict[str, Any], tuple[str, ...] | None, list[str]]] 
     ("an APIService", API_SERVICE, api_service(config()), (), []),
     ("our APIService", API_SERVICE, api_service(config(PEM), OURS), (), []),
     ("a local APIService", API_SERVICE, api_service({}), None, []),
-    (
-        "an APIService without verification",
-        API_SERVICE,
-        api_service(config(insecureSkipTLSVerify=True)),
-        None,
-        [""],
-    ),
-]
+    ("an APIService without verification", API_SERVICE, api_service(config(insecureSkipTLSVerify=True)), None, [""]),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(

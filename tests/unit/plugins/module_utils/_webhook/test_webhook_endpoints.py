@@ -52,34 +52,14 @@ A, B = Endpoint("10.0.0.4", 8443, ("apps", "a")), Endpoint("10.0.0.5", 8443, ("a
 @pytest.mark.parametrize(
     ("obj", "slices", "port", "expected"),
     [
-        pytest.param(
-            service(), [part(pod("a", "10.0.0.4")), part(pod("b", "10.0.0.5"))], 443, (A, B), id="slices"
-        ),
-        pytest.param(
-            service(), [part(pod("a", "10.0.0.4", ready=True, terminating=True))], 443, (A,), id="publishNotReadyAddresses"
-        ),
-        pytest.param(
-            service(), [part(pod("a", "10.0.0.4")), part(pod("a", "fd00::4"))], 443, (A,), id="dual stack is one pod"
-        ),
-        pytest.param(
-            service(), [part(pod("a", "10.0.0.4")), part(pod("a", "10.0.0.4"), name="metrics", port=9090)], 443, (A,), id="named"
-        ),
-        pytest.param(
-            service([{"port": 443}]), [part(pod("a", "10.0.0.4"), name=None)], 443, (A,), id="a port without a name"
-        ),
-        pytest.param(
-            service([{"port": 8080}]), [part(pod("a", "10.0.0.4"), name="")], webhook_endpoints.ANY_PORT, (A,), id="the only one"
-        ),
-        pytest.param(
-            service([{"name": "m", "port": 9090}, *PORTS]), [part(pod("a", "10.0.0.4"))], webhook_endpoints.ANY_PORT, (A,), id="HTTPS"
-        ),
-        pytest.param(
-            service(),
-            [part({"addresses": ["10.9.9.9"], "conditions": {}})],
-            443,
-            (Endpoint("10.9.9.9", 8443),),
-            id="no pod behind it",
-        ),
+        pytest.param(service(), [part(pod("a", "10.0.0.4")), part(pod("b", "10.0.0.5"))], 443, (A, B), id="slices"),
+        pytest.param(service(), [part(pod("a", "10.0.0.4", ready=True, terminating=True))], 443, (A,), id="publishNotReadyAddresses"),
+        pytest.param(service(), [part(pod("a", "10.0.0.4")), part(pod("a", "fd00::4"))], 443, (A,), id="dual stack is one pod"),
+        pytest.param(service(), [part(pod("a", "10.0.0.4")), part(pod("a", "10.0.0.4"), name="metrics", port=9090)], 443, (A,), id="named"),
+        pytest.param(service([{"port": 443}]), [part(pod("a", "10.0.0.4"), name=None)], 443, (A,), id="a port without a name"),
+        pytest.param(service([{"port": 8080}]), [part(pod("a", "10.0.0.4"), name="")], webhook_endpoints.ANY_PORT, (A,), id="the only one"),
+        pytest.param(service([{"name": "m", "port": 9090}, *PORTS]), [part(pod("a", "10.0.0.4"))], webhook_endpoints.ANY_PORT, (A,), id="HTTPS"),
+        pytest.param(service(), [part({"addresses": ["10.9.9.9"], "conditions": {}})], 443, (Endpoint("10.9.9.9", 8443),), id="no pod behind it"),
         pytest.param(
             service(),
             [part({"addresses": ["10.9.9.9"], "targetRef": {"kind": "Pod", "namespace": "kube-system", "name": "etcd"}})],
@@ -144,14 +124,10 @@ def test_the_api_server_calls_a_tcp_port(ports: list[dict[str, Any]], number: in
     [
         ([], 443, "Service apps/hook has no ready endpoint"),
         # Made by hand: a port without number is any port (k8s.io/api discovery/v1 EndpointPort).
-        (
-            [{**part(pod("a", "10.0.0.4")), "ports": [{"name": "https"}]}],
-            443,
-            "Service apps/hook has no ready endpoint",
-        ),
+        ([{**part(pod("a", "10.0.0.4")), "ports": [{"name": "https"}]}], 443, "Service apps/hook has no ready endpoint"),
         ([part(pod("a", "10.0.0.4"))], 8443, "Service apps/hook has no TCP port 8443"),
     ],
-)
+)  # fmt: skip
 def test_a_webhook_without_endpoints(slices: list[Any], port: int, problem: str) -> None:
     assert webhook_endpoints.of_service(service(), slices, port) == Endpoints((), problem)
 

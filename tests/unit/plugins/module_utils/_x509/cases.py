@@ -208,14 +208,9 @@ def _names() -> Iterator[CertificateCase]:
         ("IPv6 with a zone", addresses("fe80::1"), "fe80::1%eth0", "other_names"),
         ("address with a leading zero", addresses("10.1.2.3"), "10.1.2.03", "other_names"),
         ("a hundred names", dns(*(f"n{number}.svc" for number in range(100))), NAME, "other_names"),
-        (
-            "a hundred addresses",
-            addresses(*(f"10.9.0.{n}" for n in range(100))),
-            "10.1.2.3",
-            "other_names",
-        ),
+        ("a hundred addresses", addresses(*(f"10.9.0.{n}" for n in range(100))), "10.1.2.3", "other_names"),
         ("an e-mail address alone", [x509.RFC822Name("hook@shop.svc")], NAME, "other_names"),
-    ]
+    ]  # fmt: skip
     for title, names, wanted, code in table:
         yield CertificateCase(f"name: {title}", code, server(ca, names=names), bundle(ca), name=wanted)
 
@@ -394,73 +389,31 @@ def _constraints() -> Iterator[CertificateCase]:
         ("permitted, the name itself", dns(NAME), None, NAMES[2:], "ok"),
         ("permitted, upper case", dns("SHOP.svc"), None, NAMES[2:], "ok"),
         ("permitted with a dot", dns(".shop.svc"), None, NAMES[2:], "ok"),
-        (
-            "permitted with a dot, the domain itself",
-            dns(".hook.shop.svc"),
-            None,
-            NAMES[2:],
-            "name_constraint",
-        ),
+        ("permitted with a dot, the domain itself", dns(".hook.shop.svc"), None, NAMES[2:], "name_constraint"),
         ("permitted, half a label", dns("op.svc"), None, NAMES[2:], "name_constraint"),
         ("permitted, everything", dns(""), None, NAMES, "ok"),
         ("excluded", None, dns("svc"), NAMES, "name_constraint"),
         ("excluded, another domain", None, dns("example.com"), NAMES, "ok"),
         ("excluded, everything", None, dns(""), NAMES, "name_constraint"),
         ("permitted and excluded", dns("svc"), dns("shop.svc"), NAMES[2:], "name_constraint"),
-        (
-            "wildcard over an excluded name",
-            None,
-            dns("other.shop.svc"),
-            dns(NAME, "*.shop.svc"),
-            "name_constraint",
-        ),
+        ("wildcard over an excluded name", None, dns("other.shop.svc"), dns(NAME, "*.shop.svc"), "name_constraint"),
         ("wildcard under a permitted domain", dns("svc"), None, dns(NAME, "*.shop.svc"), "ok"),
         ("wildcard over a permitted name", dns(NAME), None, dns(NAME, "*.shop.svc"), "name_constraint"),
         ("address permitted", networks("10.0.0.0/8"), None, [*NAMES, *addresses("10.9.9.9")], "ok"),
-        (
-            "address not permitted",
-            networks("10.0.0.0/8"),
-            None,
-            [*NAMES, *addresses("11.9.9.9")],
-            "name_constraint",
-        ),
-        (
-            "address of the other family",
-            networks("fd00::/8"),
-            None,
-            [*NAMES, *addresses("11.9.9.9")],
-            "name_constraint",
-        ),
-        (
-            "address excluded",
-            None,
-            networks("10.9.0.0/16"),
-            [*NAMES, *addresses("10.9.9.9")],
-            "name_constraint",
-        ),
+        ("address not permitted", networks("10.0.0.0/8"), None, [*NAMES, *addresses("11.9.9.9")], "name_constraint"),
+        ("address of the other family", networks("fd00::/8"), None, [*NAMES, *addresses("11.9.9.9")], "name_constraint"),
+        ("address excluded", None, networks("10.9.0.0/16"), [*NAMES, *addresses("10.9.9.9")], "name_constraint"),
         ("e-mail permitted", [x509.RFC822Name("shop.svc")], None, [*NAMES, *mail], "ok"),
         ("e-mail, one mailbox", [x509.RFC822Name("ops@shop.svc")], None, [*NAMES, *mail], "ok"),
-        (
-            "e-mail, another mailbox",
-            [x509.RFC822Name("dev@shop.svc")],
-            None,
-            [*NAMES, *mail],
-            "name_constraint",
-        ),
+        ("e-mail, another mailbox", [x509.RFC822Name("dev@shop.svc")], None, [*NAMES, *mail], "name_constraint"),
         ("URI permitted", [x509.UniformResourceIdentifier("shop.svc")], None, [*NAMES, *uri], "ok"),
-        (
-            "URI excluded",
-            None,
-            [x509.UniformResourceIdentifier("shop.svc")],
-            [*NAMES, *uri],
-            "name_constraint",
-        ),
+        ("URI excluded", None, [x509.UniformResourceIdentifier("shop.svc")], [*NAMES, *uri], "name_constraint"),
         ("URI without a host", dns("svc"), None, [*dns(NAME), *bare_uri], "name_constraint"),
         ("URI of an address", dns("svc"), None, [*dns(NAME), *address_uri], "name_constraint"),
         ("name that no constraint can judge", dns("svc"), None, dns(NAME, "hook.svc."), "name_constraint"),
         ("directory names", directory, None, NAMES, "unknown_critical_extension"),
         ("constraint that does not parse", dns("a..b"), None, NAMES, "no_anchor"),
-    ]
+    ]  # fmt: skip
     for title, permitted, excluded, names, code in table:
         root = authority("kubernetes", extensions=[(x509.NameConstraints(permitted, excluded), True)])
         yield CertificateCase(f"constraint: {title}", code, server(root, names=names), bundle(root))

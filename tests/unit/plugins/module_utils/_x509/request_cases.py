@@ -222,22 +222,14 @@ def general_name(draw: Draw) -> bytes:
 
 def extensions(draw: Draw) -> list[bytes]:
     rows: tuple[tuple[float, str, Callable[[], bytes]], ...] = (
-        (
-            0.8,
-            pkcs10.SAN,
-            lambda: sequence(*(general_name(draw) for _ in draw.several(4, 0 if draw.seldom() else 1))),
-        ),
+        (0.8, pkcs10.SAN, lambda: sequence(*(general_name(draw) for _ in draw.several(4, 0 if draw.seldom() else 1)))),
         (0.25, pkcs10.KEY_USAGE, lambda: _key_usage(draw)),
-        (
-            0.25,
-            pkcs10.EXTENDED_USAGE,
-            lambda: sequence(*(oid(draw.one_of(USAGES)) for _ in draw.several(3, 1))),
-        ),
+        (0.25, pkcs10.EXTENDED_USAGE, lambda: sequence(*(oid(draw.one_of(USAGES)) for _ in draw.several(3, 1)))),
         (0.2, pkcs10.BASIC, lambda: _basic(draw)),
         (0.1, pkcs10.KEY_ID, lambda: pkcs10.octets(b"12345678901234567890")),
         (draw.odd, draw.random.choice(ODD_EXTENSIONS), lambda: draw.one_of([sequence(), text("x"), b""])),
         (draw.odd, pkcs10.SAN, lambda: sequence(pkcs10.dns("evil.svc"))),
-    )
+    )  # fmt: skip
     found = []
     for chance, kind, value in rows:
         if draw.seldom(chance):

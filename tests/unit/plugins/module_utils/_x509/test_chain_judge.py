@@ -48,25 +48,18 @@ TWIN = made("twin", None, -900, 300)
 #: What is sent, what the bundle holds -> is it accepted now, and days and subject of each break.
 CASES: list[tuple[str, list[Issued], list[Issued], bool, list[tuple[float, str]]]] = [
     ("a leaf and its root", [leaf(ROOT)], [ROOT], True, [(300, "leaf"), (3000, "root")]),
-    ("an intermediate that ends first", [leaf(MIDDLE), MIDDLE], [ROOT], True,
-        [(200, "middle"), (300, "leaf"), (3000, "root")]),
+    ("an intermediate that ends first", [leaf(MIDDLE), MIDDLE], [ROOT], True, [(200, "middle"), (300, "leaf"), (3000, "root")]),
     ("a successor of the intermediate is sent too", [leaf(MIDDLE), MIDDLE, NEXT_MIDDLE], [ROOT], True,
         [(300, "leaf"), (900, "middle"), (3000, "root")]),
-    ("an old intermediate is sent too", [leaf(MIDDLE), OLD_MIDDLE, MIDDLE], [ROOT], True,
-        [(200, "middle"), (300, "leaf"), (3000, "root")]),
-    ("only the old intermediate", [leaf(MIDDLE), OLD_MIDDLE], [ROOT], False,
-        [(-10, "middle"), (300, "leaf"), (3000, "root")]),
-    ("only the next intermediate", [leaf(MIDDLE), NEXT_MIDDLE], [ROOT], False,
-        [(20, "middle"), (300, "leaf"), (3000, "root")]),
-    ("the old and the next intermediate", [leaf(MIDDLE), OLD_MIDDLE, NEXT_MIDDLE], [ROOT], False,
-        [(-10, "middle"), (300, "leaf"), (3000, "root")]),
+    ("an old intermediate is sent too", [leaf(MIDDLE), OLD_MIDDLE, MIDDLE], [ROOT], True, [(200, "middle"), (300, "leaf"), (3000, "root")]),
+    ("only the old intermediate", [leaf(MIDDLE), OLD_MIDDLE], [ROOT], False, [(-10, "middle"), (300, "leaf"), (3000, "root")]),
+    ("only the next intermediate", [leaf(MIDDLE), NEXT_MIDDLE], [ROOT], False, [(20, "middle"), (300, "leaf"), (3000, "root")]),
+    ("the old and the next intermediate", [leaf(MIDDLE), OLD_MIDDLE, NEXT_MIDDLE], [ROOT], False, [(-10, "middle"), (300, "leaf"), (3000, "root")]),
     ("two ways, of which one ends", [leaf(ROOT), CROSS], [ROOT, OTHER], True, [(300, "leaf"), (3000, "root")]),
     ("one way through a cross-signed CA", [leaf(ROOT), CROSS], [OTHER], True, [(100, "root"), (300, "leaf"), (3000, "other")]),
     ("the way has ended", [leaf(ROOT), OLD_CROSS], [OTHER], False, [(-3, "root"), (300, "leaf"), (3000, "other")]),
-    ("the leaf and the way have ended", [leaf(ROOT, end=-1), OLD_CROSS], [OTHER], False,
-        [(-3, "root"), (-1, "leaf"), (3000, "other")]),
-    ("a root that was renewed with its key", [leaf(ENDED_ROOT)], [ENDED_ROOT, RENEWED_ROOT], True,
-        [(300, "leaf"), (900, "ended")]),
+    ("the leaf and the way have ended", [leaf(ROOT, end=-1), OLD_CROSS], [OTHER], False, [(-3, "root"), (-1, "leaf"), (3000, "other")]),
+    ("a root that was renewed with its key", [leaf(ENDED_ROOT)], [ENDED_ROOT, RENEWED_ROOT], True, [(300, "leaf"), (900, "ended")]),
     ("a root that has ended", [leaf(ENDED_ROOT)], [ENDED_ROOT], False, [(-40, "ended"), (300, "leaf")]),
     ("a root that begins later", [leaf(LATE)], [LATE], False, [(5, "late"), (300, "leaf")]),
     ("a leaf that begins later", [leaf(ROOT, begin=2)], [ROOT], False, [(2, "leaf"), (3000, "root")]),
@@ -125,13 +118,8 @@ def test_the_refusal_is_that_of_go_with_the_certificate_that_ends_the_chain() ->
 REFUSED: list[tuple[Issued, dict[str, Any], str, str]] = [
     (leaf(ROOT), {"name": "other.shop.svc"}, "other_names", ""),
     (leaf(ROOT, usages=(CLIENT_AUTH,)), {}, "incompatible_usage", ""),
-    (
-        leaf(OTHER),
-        {},
-        "unknown_authority",
-        "the issuer CN=other of the certificate CN=leaf is neither sent nor in",
-    ),
-]
+    (leaf(OTHER), {}, "unknown_authority", "the issuer CN=other of the certificate CN=leaf is neither sent nor in"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("served", "options", "code", "fault"), REFUSED)

@@ -62,39 +62,12 @@ MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
     ((X, Y), {"shared": {"certflow_fail_on_change": "no"}}),
     ((X, Y), {"playbook": "upgrade", "shared": {**UPGRADE, "certflow_deadline": "13m"}}),
     ((X, Y), {"playbook": "upgrade", "shared": {**UPGRADE, "certflow_deadline": "1m"}, "reads_only": True}),
-    (
-        (X, Y),
-        {
-            "playbook": "upgrade",
-            "shared": {**UPGRADE, "certflow_deadline": "5m", "snapshot_controller_step_timeout": 60},
-        },
-    ),
+    ((X, Y), {"playbook": "upgrade", "shared": {**UPGRADE, "certflow_deadline": "5m", "snapshot_controller_step_timeout": 60}}),
     # AWX answers an optional question with an empty text.
     ((X, Y), {"shared": dict.fromkeys(spec_of("certificates").shared, "")}),
-    (
-        (X, Y),
-        {
-            "shared": {
-                "certflow_max_failures": " 10% ",
-                "certflow_until": "canary",
-                "certflow_deadline": "20m",
-            }
-        },
-    ),
-    (
-        (X, Y),
-        {"shared": {"certflow_stages": [{"name": "a", "hosts": "first"}, {"name": "b", "hosts": "rest"}]}},
-    ),
-    (
-        (X, Y),
-        {
-            "shared": {
-                "certflow_report": "~/r.json",
-                "certflow_run_file": "r.run",
-                "certflow_after_cluster": "my.role",
-            }
-        },
-    ),
+    ((X, Y), {"shared": {"certflow_max_failures": " 10% ", "certflow_until": "canary", "certflow_deadline": "20m"}}),
+    ((X, Y), {"shared": {"certflow_stages": [{"name": "a", "hosts": "first"}, {"name": "b", "hosts": "rest"}]}}),
+    ((X, Y), {"shared": {"certflow_report": "~/r.json", "certflow_run_file": "r.run", "certflow_after_cluster": "my.role"}}),
     (({**X, "certflow_cluster_uid": UID}, {**Y, "certflow_cluster_uid": UID[::-1]}), {}),
     ((X, {**Y, "webhook_certificate_secret": {"name": "other"}}), {"shared": {"certflow_cluster_uid": UID}}),
     ((X, Y), {"shared": {"certflow_plan": "plan.json", "certflow_window_override": True}}),
@@ -102,7 +75,7 @@ MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
         ({**X, "certflow_window": {"start": "22:00", "end": "04:00"}}, {**Y, "certflow_deadline": 600}),
         {"shared": {"certflow_cluster_uid": UID, "certflow_allow_shared_cluster": True}},
     ),
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("hosts", "settings"), MAY_START)
@@ -135,11 +108,7 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ((), {"size": 0}, "the inventory has no host"),
     ((), {}, "no host matches certflow_hosts: clusters"),
     ((), {"limit": "a"}, "no host matches certflow_hosts: clusters within --limit a"),
-    (
-        (X,),
-        {"pattern": "prod:&eu", "groups": {"eu": ["eu"], "all": ["eu"]}},
-        "eu is the name of a host and of a group",
-    ),
+    ((X,), {"pattern": "prod:&eu", "groups": {"eu": ["eu"], "all": ["eu"]}}, "eu is the name of a host and of a group"),
     ((X,), {"limit": "!eu", "groups": {"eu": [], "all": ["eu"]}}, "eu is the name of a host and of a group"),
     (
         (X,),
@@ -161,11 +130,7 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ((X,), {"shared": {"certflow_until": "cannary"}}, "Did you mean canary?"),
     ((X,), {"shared": {"certflow_deadline": "soon"}}, "certflow_deadline is not a duration: 'soon'."),
     ((X,), {"shared": {"certflow_deadline": 0}}, "certflow_deadline"),
-    (
-        (X, {**Y, **UPGRADE, "certflow_deadline": "12m"}),
-        {"playbook": "upgrade", "shared": UPGRADE},
-        "h1: certflow_deadline",
-    ),
+    ((X, {**Y, **UPGRADE, "certflow_deadline": "12m"}), {"playbook": "upgrade", "shared": UPGRADE}, "h1: certflow_deadline"),
     (
         (X, {**Y, "certflow_deadline": "12m", "snapshot_controller_step_timeout": "900"}),
         {"playbook": "upgrade", "shared": UPGRADE},
@@ -173,79 +138,39 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ),
     ((X, {**Y, "certflow_window": {"start": "22:00"}}), {}, "h1: certflow_window lacks end."),
     ((X, {**Y, "certflow_window": UNDEFINED}), {}, "h1: certflow_window refers to a variable"),
-    (
-        (X,),
-        {"shared": {"certflow_window_override": "maybe"}},
-        "certflow_window_override is not true or false",
-    ),
+    ((X,), {"shared": {"certflow_window_override": "maybe"}}, "certflow_window_override is not true or false"),
     ((X, {**Y, "certflow_cluster_uid": "a b"}), {}, "h1: certflow_cluster_uid is not a UID: 'a b'."),
     ((X, Y), {"shared": {"certflow_cluster_uid": UID}}, "the hosts h0, h1 mean the same cluster"),
-    (
-        (X, Y),
-        {"shared": {"certflow_cluster_uid": UID, "certflow_allow_shared_cluster": "no"}},
-        "certflow_allow_shared_cluster",
-    ),
+    ((X, Y), {"shared": {"certflow_cluster_uid": UID, "certflow_allow_shared_cluster": "no"}}, "certflow_allow_shared_cluster"),
     ((X,), {"shared": {"certflow_plan": "sha256:12"}}, "certflow_plan is a hash"),
     ((X,), {"shared": {"certflow_plan": ["x"]}}, "certflow_plan"),
     ((X,), {"shared": {"certflow_report": "a\nb.json"}}, "certflow_report[0] is not a text on one line"),
-    (
-        (X,),
-        {"shared": {"certflow_report": "~/.ssh/authorized_keys"}},
-        "certflow_report is not one path that ends in .json",
-    ),
+    ((X,), {"shared": {"certflow_report": "~/.ssh/authorized_keys"}}, "certflow_report is not one path that ends in .json"),
     ((X,), {"shared": {"certflow_run_file": {"a": 1}}}, "certflow_run_file is not a text on one line"),
     ((X,), {"shared": {"certflow_after_cluster": ["x"]}}, "certflow_after_cluster is not a text on one line"),
-    (
-        (X,),
-        {"shared": {"certflow_allow_shared_cluster": "x"}},
-        "certflow_allow_shared_cluster is not true or false",
-    ),
-    (
-        (X, {**Y, "certflow_max_failures": 1}),
-        {},
-        "certflow_max_failures is a variable of the whole run, and its value differs between hosts.",
-    ),
+    ((X,), {"shared": {"certflow_allow_shared_cluster": "x"}}, "certflow_allow_shared_cluster is not true or false"),
+    ((X, {**Y, "certflow_max_failures": 1}), {}, "certflow_max_failures is a variable of the whole run, and its value differs between hosts."),
     (({**X, "certflow_until": "canary"}, Y), {}, "certflow_until is a variable of the whole run"),
     (({"webhook_certificate_service": ""},), {}, "webhook_certificate_service is not set."),
     (({"webhook_certificate_service": " "},), {}, "webhook_certificate_service"),
     ((X, {**Y, "webhook_certificate_secret": {}}), {}, "h1: webhook_certificate_secret is not set."),
-    (
-        (X, {**Y, "webhook_certificate_secret": {"name": ""}}),
-        {},
-        "h1: webhook_certificate_secret is not set.",
-    ),
+    ((X, {**Y, "webhook_certificate_secret": {"name": ""}}), {}, "h1: webhook_certificate_secret is not set."),
     ((X, {}), {}, "these hosts do not name their cluster: h1."),
     # --limit and a slice of an AWX job leave one host. A slice does not show how many hosts the inventory has.
     (({},), {"size": 2, "limit": "h0"}, "these hosts do not name their cluster: h0."),
     (({},), {"size": 1, "names": ["awx_job_id"]}, "these hosts do not name their cluster: h0."),
-    (
-        ({"webhook_certificate_connection": {"api_key": "k"}},),
-        {},
-        "these hosts do not name their cluster: h0.",
-    ),
+    (({"webhook_certificate_connection": {"api_key": "k"}},), {}, "these hosts do not name their cluster: h0."),
     ((X,), {"shared": {"certflow_window": []}}, "certflow_window is not a window or a list of windows"),
     ((X,), {"shared": {"certflow_window": {}}}, "certflow_window lacks start and end"),
     ((X, {"certflow_context": ""}), {}, "these hosts do not name their cluster: h1."),
     (({}, {}), {}, "these hosts do not name their cluster: h0, h1."),
-    (
-        (X, {"webhook_certificate_connection": {"proxy": "x"}}),
-        {},
-        "these hosts do not name their cluster: h1.",
-    ),
+    ((X, {"webhook_certificate_connection": {"proxy": "x"}}), {}, "these hosts do not name their cluster: h1."),
     ((X,), {"names": ["certflow_max_failure"]}, "Did you mean certflow_max_failures?"),
     ((X,), {"names": ["certflow_stagse"]}, "Did you mean certflow_stages?"),
     ((X,), {"names": ["webhook_certificate_wiat"]}, "Did you mean webhook_certificate_wait?"),
-    (
-        (X, {**Y, "webhook_certificate_wait": "x"}),
-        {},
-        "h1: webhook_certificate_wait is not true or false: 'x'.",
-    ),
-    (
-        (X,),
-        {"shared": {"certflow_fail_on_change": True}},
-        "certflow_fail_on_change is for runs that write nothing.",
-    ),
-)
+    ((X, {**Y, "webhook_certificate_wait": "x"}), {}, "h1: webhook_certificate_wait is not true or false: 'x'."),
+    ((X,), {"shared": {"certflow_fail_on_change": True}}, "certflow_fail_on_change is for runs that write nothing."),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("hosts", "settings", "words"), MAY_NOT_START)

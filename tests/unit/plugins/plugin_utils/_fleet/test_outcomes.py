@@ -60,40 +60,23 @@ def test_the_outcomes_that_count() -> None:
     ("outcome", "expected"),
     [
         *(({"status": status}, False) for status in ("ok", "changed", "planned", "skipped")),
-        *(
-            ({"status": status}, True)
-            for status in (
-                "failed",
-                "refused",
-                "unreachable",
-                "not started",
-                "started",
-                "drift",
-                "plan-differs",
-            )
-        ),
+        *(({"status": status}, True) for status in ("failed", "refused", "unreachable", "not started", "started", "drift", "plan-differs")),
         ({"status": "waiting", "severity": "info"}, False),
         ({"status": "waiting", "severity": "error"}, True),
     ],
-)
+)  # fmt: skip
 def test_the_outcomes_that_fail_a_host(outcome: dict[str, str], expected: bool) -> None:
     assert outcomes.is_failure(outcome) is expected
 
 
 LINES = (
-    (
-        Progress(37, 100, 2, 5),
-        "prod-eu-3",
-        "changed",
-        12.3,
-        "[37/100] prod-eu-3 changed in 12 s (2 failed, 5 allowed)",
-    ),
+    (Progress(37, 100, 2, 5), "prod-eu-3", "changed", 12.3, "[37/100] prod-eu-3 changed in 12 s (2 failed, 5 allowed)"),
     (Progress(1, 1, 0, 0), "a", "ok", 0.2, "[1/1] a ok in 0 s"),
     (Progress(2, 9, 1, 0), "a", "failed", 130, "[2/9] a failed in 2 min 10 s (1 failed, 0 allowed)"),
     (Progress(2, 9, 0, 3), "a", "waiting", 0, "[2/9] a waiting"),
     (Progress(2, 9, 1, 0), "a", "not started", 0, "[2/9] a not started (1 failed, 0 allowed)"),
     (Progress(2, 9, 0, 0), "\u202ea\nb", "ok", 1, "[2/9] \\u202ea b ok in 1 s"),
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("progress", "host", "status", "seconds", "line"), LINES)
@@ -152,14 +135,10 @@ def test_a_quiet_fleet_has_a_short_summary() -> None:
 def test_a_plan_has_a_line_for_each_cluster_and_each_step() -> None:
     steps = [{"id": f"s{number}", "hop": "8.7.0", "changed": True, "title": "t"} for number in range(30)]
     found: dict[str, dict[str, Any]] = {
-        "a": {
-            "status": "planned",
-            "reason": "would install",
-            "steps": steps[:2],
-        },
+        "a": {"status": "planned", "reason": "would install", "steps": steps[:2]},
         "b": {"status": "planned", "reason": "nothing to change", "steps": []},
         "c": {"status": "planned", "reason": "would install", "steps": steps},
-    }
+    }  # fmt: skip
     lines = outcomes.summary_lines(found)
     assert lines[:4] == [
         "a: planned: would install",

@@ -170,17 +170,11 @@ def test_a_torn_first_line_is_dropped(path: str, torn: bytes) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        *(
-            b"\x00\x00\x00",
-            b"[]",
-            b"7",
-            b'{"event":"x","run":"r1"}',
-            b'{"event":"cluster-ended","run":["r1"]}',
-        ),
+        *(b"\x00\x00\x00", b"[]", b"7", b'{"event":"x","run":"r1"}', b'{"event":"cluster-ended","run":["r1"]}'),
         *(b'{"event":"cluster-ended","run":"r1","cluster":7}', b"[" * 5000, b'{"event":"cluster-ended"}'),
         b'{"event":"cluster-ended","run":"r1","cluster":"a","outcome":["failed"]}',
     ],
-)
+)  # fmt: skip
 def test_a_line_that_is_not_an_event_is_passed_over(path: str, line: bytes) -> None:
     file = begin(path)
     Path(path).write_bytes(Path(path).read_bytes() + line + b"\n")

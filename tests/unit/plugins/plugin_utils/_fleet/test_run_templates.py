@@ -19,14 +19,10 @@ from tests.support.playbook import PlaybookRun, play
 
 CONTEXT = {"certflow_kubeconfig": "kubeconfig", "certflow_context": "dead"}
 ROLES: dict[str, dict[str, Any]] = {
-    "certificates": {
-        "webhook_certificate_service": "hook",
-        "webhook_certificate_namespace": "apps",
-        "webhook_certificate_secret": {"name": "tls"},
-    },
+    "certificates": {"webhook_certificate_service": "hook", "webhook_certificate_namespace": "apps", "webhook_certificate_secret": {"name": "tls"}},
     "upgrade": {"snapshot_controller_version": "8.7.0"},
     "audit": {},
-}
+}  # fmt: skip
 MISSING_FILE = "{{ lookup('ansible.builtin.file', 'secret-name.json') }}"
 FAILING = {
     "a missing file": MISSING_FILE,

@@ -38,11 +38,7 @@ ASSIGNED: tuple[tuple[Any, Any, list[Stage]], ...] = (
     ([CANARY, REST], " canary ", [Stage("canary", ("b",))]),
     (json.dumps([CANARY, REST]), "canary", [Stage("canary", ("b",))]),
     # The clusters of a stage are in the order of the inventory, whatever the order of the pattern is.
-    (
-        [{"name": "x", "hosts": "rest"}, {"name": "y", "hosts": "two"}],
-        "",
-        [Stage("x", ("a", "b", "e", "f")), Stage("y", ("c", "d"))],
-    ),
+    ([{"name": "x", "hosts": "rest"}, {"name": "y", "hosts": "two"}], "", [Stage("x", ("a", "b", "e", "f")), Stage("y", ("c", "d"))]),
     ([{"name": "x", "hosts": ["one", "two"]}, REST], "x", [Stage("x", ("b", "c", "d"))]),
     ([{"name": 1, "hosts": "all", "soak": "2m"}], "", [Stage("1", tuple(HOSTS), soak=120)]),
     ([{"name": "x", "hosts": "all", "max_concurrency": 4, "soak": ""}], "", [Stage("x", tuple(HOSTS), 4)]),
@@ -53,7 +49,7 @@ ASSIGNED: tuple[tuple[Any, Any, list[Stage]], ...] = (
     # Stages without a cluster of the run are left out.
     ([{"name": "x", "hosts": "outside"}, REST], "", [Stage("fleet", tuple(HOSTS))]),
     ([{"name": "x", "hosts": "all"}, REST], "", [Stage("x", tuple(HOSTS))]),
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("value", "until", "expected"), ASSIGNED)
@@ -74,11 +70,7 @@ REFUSED: tuple[tuple[Any, Any, Sequence[Sequence[str]]], ...] = (
     ({"name": "x"}, "", [("certflow_stages is not a list", "a dictionary")]),
     (7, "", [("certflow_stages is not a list", "7")]),
     (["x"], "", [("certflow_stages[0] is not a dictionary", "'x'")]),
-    (
-        named(max_concurency=1),
-        "",
-        [("certflow_stages[0]", "max_concurency", "Did you mean max_concurrency?")],
-    ),
+    (named(max_concurency=1), "", [("certflow_stages[0]", "max_concurency", "Did you mean max_concurrency?")]),
     (named(serial=1), "", [("the key serial", "hosts, max_concurrency, name and soak")]),
     ([{}], "", [("certflow_stages[0] lacks name and hosts.",)]),
     ([CANARY, {"name": "fleet"}], "", [("certflow_stages[1] lacks hosts.",)]),
@@ -87,10 +79,7 @@ REFUSED: tuple[tuple[Any, Any, Sequence[Sequence[str]]], ...] = (
     (named(name="x" * 64), "", [("certflow_stages[0].name",)]),
     (named(hosts={"a": 1}), "", [("certflow_stages[0].hosts", "a dictionary")]),
     (named(hosts=["a", 1]), "", [("certflow_stages[0].hosts",)]),
-    *(
-        (named(max_concurrency=size), "", [("certflow_stages[0].max_concurrency",)])
-        for size in (0, -1, "0%", "101%", "x", True, 1.5)
-    ),
+    *((named(max_concurrency=size), "", [("certflow_stages[0].max_concurrency",)]) for size in (0, -1, "0%", "101%", "x", True, 1.5)),
     (named(soak="later"), "", [("certflow_stages[0].soak is not a duration", "'later'")]),
     ([{"name": "x"}, "y"], "", [("certflow_stages[0]",), ("certflow_stages[1]",)]),
     ([CANARY, {"name": "Canary", "hosts": "rest"}], "", [("2 stages with the name canary",)]),
@@ -104,7 +93,7 @@ REFUSED: tuple[tuple[Any, Any, Sequence[Sequence[str]]], ...] = (
     ([CANARY, REST], "everything", [("certflow_until", "The stages are canary and fleet.")]),
     ("", "fleet", [("certflow_until", "The stages are canary and rest.")]),
     ([{"name": "x", "hosts": "outside"}, REST], "x", [("certflow_until", "no cluster of the run")]),
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("value", "until", "expected"), REFUSED)

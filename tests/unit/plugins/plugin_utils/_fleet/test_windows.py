@@ -70,11 +70,7 @@ JUDGED: tuple[tuple[Any, str, str], ...] = (
     (window("01:00", "02:00", "Sat", "Pacific/Auckland"), "2026-12-04T12:00Z", "open"),
     (window("01:00", "02:00", "Sat", "Pacific/Auckland"), "2026-12-05T01:30Z", "2026-12-11T12:00Z"),
     (window("22:00", "23:00", "Thu", "America/Los_Angeles"), "2026-12-04T06:30Z", "open"),
-    (
-        window("00:15", "00:45", "", "Asia/Kathmandu"),
-        "2026-12-04T18:30Z",
-        "open",
-    ),  # 5 hours and 45 minutes ahead
+    (window("00:15", "00:45", "", "Asia/Kathmandu"), "2026-12-04T18:30Z", "open"),  # 5 hours and 45 minutes ahead
     # The same hour of the day before and after a change of the clock.
     (window("22:00", "23:00", "", BERLIN), "2026-03-28T21:30Z", "open"),
     (window("22:00", "23:00", "", BERLIN), "2026-03-29T20:30Z", "open"),
@@ -102,7 +98,7 @@ JUDGED: tuple[tuple[Any, str, str], ...] = (
     (window("02:15", "02:45", "Sun", BERLIN), "2026-10-25T01:30Z", "2026-11-01T01:15Z"),
     (window("01:00", "02:30", "Sun", BERLIN), "2026-10-25T00:29Z", "open"),
     (window("01:00", "02:30", "Sun", BERLIN), "2026-10-25T00:30Z", "2026-11-01T00:00Z"),
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("value", "now", "expected"), JUDGED)

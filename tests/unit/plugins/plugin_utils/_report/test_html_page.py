@@ -21,25 +21,9 @@ from tests.support.html_page import Page
 #: Elements and attributes that the templates use. Everything else would come from the text of a report.
 ELEMENTS = {
     *("html", "head", "meta", "title", "style", "body", "header", "main", "section", "script"),
-    *(
-        "h1",
-        "h2",
-        "h3",
-        "p",
-        "ul",
-        "li",
-        "a",
-        "b",
-        "strong",
-        "small",
-        "span",
-        "pre",
-        "details",
-        "summary",
-        "time",
-    ),
+    *("h1", "h2", "h3", "p", "ul", "li", "a", "b", "strong", "small", "span", "pre", "details", "summary", "time"),
     *("table", "caption", "thead", "tbody", "tr", "th", "td"),
-}
+}  # fmt: skip
 ATTRIBUTES = {
     *(
         "lang",

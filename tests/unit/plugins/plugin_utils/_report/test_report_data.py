@@ -38,11 +38,7 @@ OUTCOMES: dict[str, tuple[Any, str, str]] = {
     "with findings": (result(finding()), "ok", ""),
     "without a permission": (result(unread("deadlock"), missing_role=ROLE), "ok", ""),
     "without CRDs": (LISTS, "incomplete", "audit-incomplete"),
-    "without Services": (
-        result(unread("expired"), incomplete=["services"]),
-        "incomplete",
-        "audit-incomplete",
-    ),
+    "without Services": (result(unread("expired"), incomplete=["services"]), "incomplete", "audit-incomplete"),
     "login": (failed(), "failed", "authentication-failed"),
     "no answer": (failed("unreachable"), "unreachable", "unreachable"),
     "other CA": (failed("server-untrusted"), "unreachable", "server-untrusted"),
@@ -52,7 +48,7 @@ OUTCOMES: dict[str, tuple[Any, str, str]] = {
     "no result": (None, "not started", ""),
     "wrong type": (result(finding(evidence=[7])), "failed", "invalid-report"),
     "unknown severity": (result(finding(severity="fatal")), "failed", "invalid-report"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OUTCOMES)

@@ -39,22 +39,13 @@ TARGET = {"kind": "APIService", "name": "v1.metrics"}
 VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ("webhook_certificate", {}),
     ("webhook_certificate", {"secret": '{"name": "tls"}'}),
-    (
-        "webhook_certificate",
-        {"approve": "false", "wait": "", "wait_timeout": "30", "expiration_seconds": None},
-    ),
-    (
-        "webhook_certificate",
-        {"targets": [TARGET], "names": "a,b", "signer_name": "", "providers": {"eks": "x"}},
-    ),
+    ("webhook_certificate", {"approve": "false", "wait": "", "wait_timeout": "30", "expiration_seconds": None}),
+    ("webhook_certificate", {"targets": [TARGET], "names": "a,b", "signer_name": "", "providers": {"eks": "x"}}),
     ("webhook_certificate", {"connection": {"host": "https://x", "api_key": "t", "validate_certs": "no"}}),
     ("webhook_certificate", {"kubeconfig": {"apiVersion": "v1"}, "connection": {}}),
-    (
-        "snapshot_controller",
-        {"failure_policy": "", "undo": 0, "accept": ["kubectl"], "controller": {"replicas": 2}},
-    ),
+    ("snapshot_controller", {"failure_policy": "", "undo": 0, "accept": ["kubectl"], "controller": {"replicas": 2}}),
     ("snapshot_controller", {"failure_policy": {"snapshot-validation-webhook": "Fail"}}),
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("role", "values"), VALID)

@@ -83,21 +83,11 @@ ROWS: list[tuple[str, CallPoint, Backend, list[str]]] = [
     ("an ExternalName", point(), Backend(is_external=True, ready=1), ["endpoint-external"]),
     ("a conversion", CRD, HEALTHY, []),
     ("a dead conversion", CRD, Backend(exists=False), ["conversion-dead"]),
-    (
-        "a conversion with another CA",
-        CRD,
-        Backend(ready=1, chains=(served(leaf(OTHER_CA)),)),
-        ["conversion-dead"],
-    ),
+    ("a conversion with another CA", CRD, Backend(ready=1, chains=(served(leaf(OTHER_CA)),)), ["conversion-dead"]),
     ("a conversion that ends soon", CRD, Backend(ready=1, chains=(served(EXPIRING),)), ["expiring"]),
     ("an API", API, HEALTHY, []),
-    (
-        "an API without verification",
-        replace(API, is_verified=False, config=config("")),
-        HEALTHY,
-        ["apiservice-insecure"],
-    ),
-]
+    ("an API without verification", replace(API, is_verified=False, config=config("")), HEALTHY, ["apiservice-insecure"]),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -161,13 +151,9 @@ RULES = [
     (webhook("pods", "pods/status"), "Fail", "CREATE of pods, pods/status"),
     (webhook("deployments", group="apps", failurePolicy="Ignore"), "Ignore", "CREATE of deployments.apps"),
     (webhook(*"abcdefg"), "Fail", "CREATE of a, b, c, d, e, and 2 more"),
-    (
-        {**webhook(), "rules": [{"operations": ["*"], "apiGroups": ["*"], "resources": ["*"]}]},
-        "Fail",
-        "* of *.*",
-    ),
+    ({**webhook(), "rules": [{"operations": ["*"], "apiGroups": ["*"], "resources": ["*"]}]}, "Fail", "* of *.*"),
     ({"rules": []}, "Fail", "nothing"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("given", "policy", "matched"), RULES)

@@ -52,8 +52,7 @@ CHAINS: list[tuple[str, tuple[Issued, ...], str, list[tuple[str, str]]]] = [
     ("healthy, with an intermediate", (leaf(MIDDLE), MIDDLE), CA.pem, []),
     ("healthy, with a second CA that has expired", (GOOD,), OLD_CA.pem + CA.pem, []),
     ("the leaf itself in the bundle", (SELF_SIGNED,), SELF_SIGNED.pem, []),
-    ("a young leaf of an intermediate that ends in 5 days", (leaf(ENDING_MIDDLE, not_before=NOW), ENDING_MIDDLE), CA.pem,
-        [("expiring", E)]),
+    ("a young leaf of an intermediate that ends in 5 days", (leaf(ENDING_MIDDLE, not_before=NOW), ENDING_MIDDLE), CA.pem, [("expiring", E)]),
     ("an expired root that nothing needs", (GOOD, OLD_CA), CA.pem, []),
     ("an expired cross-signed CA", (GOOD, OLD_CROSS), CA.pem, []),
     ("an expired cross-signed CA, the only way", (GOOD, OLD_CROSS), OLD_CA.pem, [("expired", E), ("ca-expired", E)]),
@@ -76,12 +75,7 @@ CHAINS: list[tuple[str, tuple[Issued, ...], str, list[tuple[str, str]]]] = [
     ("without its intermediate", (leaf(MIDDLE),), CA.pem, [("ca-mismatch", E)]),
     ("expired", (leaf(not_after=NOW - DAY),), CA.pem, [("expired", E)]),
     ("an intermediate that has expired", (leaf(OLD_MIDDLE), OLD_MIDDLE), CA.pem, [("expired", E)]),
-    (
-        "20 days left",
-        (leaf(not_after=NOW + 20 * DAY, not_before=NOW - 345 * DAY),),
-        CA.pem,
-        [("expiring", W)],
-    ),
+    ("20 days left", (leaf(not_after=NOW + 20 * DAY, not_before=NOW - 345 * DAY),), CA.pem, [("expiring", W)]),
     ("5 days left", (leaf(not_after=NOW + 5 * DAY, not_before=NOW - 360 * DAY),), CA.pem, [("expiring", E)]),
     ("5 of 7 days left", (leaf(not_after=NOW + 5 * DAY, not_before=NOW - 2 * DAY),), CA.pem, []),
     ("not valid yet", (leaf(not_before=NOW + DAY),), CA.pem, [("not-yet-valid", E)]),
@@ -119,23 +113,11 @@ def test_a_fault_breaks_at_the_end_of_the_certificate() -> None:
 
 
 NAMED: list[tuple[tuple[Issued, ...], str, str]] = [
-    (
-        (leaf(OLD_MIDDLE), OLD_MIDDLE),
-        CA.pem,
-        "the intermediate certificate CN=an old intermediate has expired at ",
-    ),
-    (
-        (leaf(ENDING_MIDDLE), ENDING_MIDDLE),
-        CA.pem,
-        "the intermediate certificate CN=an ending intermediate expires at ",
-    ),
-    (
-        (leaf(MIDDLE), NEXT_MIDDLE),
-        CA.pem,
-        "the intermediate certificate CN=an intermediate is valid only from ",
-    ),
+    ((leaf(OLD_MIDDLE), OLD_MIDDLE), CA.pem, "the intermediate certificate CN=an old intermediate has expired at "),
+    ((leaf(ENDING_MIDDLE), ENDING_MIDDLE), CA.pem, "the intermediate certificate CN=an ending intermediate expires at "),
+    ((leaf(MIDDLE), NEXT_MIDDLE), CA.pem, "the intermediate certificate CN=an intermediate is valid only from "),
     ((leaf(OLD_CA),), OLD_CA.pem, "the CA CN=an old CA of the caBundle has expired at "),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("chain", "bundle", "words"), NAMED)

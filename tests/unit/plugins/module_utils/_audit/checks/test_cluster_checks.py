@@ -262,18 +262,9 @@ MANAGERS: list[tuple[dict[str, Any], str]] = [
     ({"managedFields": [{"manager": "kubectl"}]}, "unmanaged"),
     ({"managedFields": [{"manager": "certflow.kubernetes"}]}, "certflow.kubernetes"),
     ({"annotations": {"cert-manager.io/inject-ca-from": "shop/hook"}}, "cert-manager"),
-    (
-        {"annotations": {"cert-manager.io/inject-ca-from": "a/b", "meta.helm.sh/release-name": "x"}},
-        "cert-manager, Helm",
-    ),
-    (
-        {
-            "labels": {"app.kubernetes.io/managed-by": "Helm"},
-            "managedFields": [{"manager": "admissionsenforcer"}],
-        },
-        "Helm, AKS Admissions Enforcer",
-    ),
-]
+    ({"annotations": {"cert-manager.io/inject-ca-from": "a/b", "meta.helm.sh/release-name": "x"}}, "cert-manager, Helm"),
+    ({"labels": {"app.kubernetes.io/managed-by": "Helm"}, "managedFields": [{"manager": "admissionsenforcer"}]}, "Helm, AKS Admissions Enforcer"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("metadata", "wanted"), MANAGERS)

@@ -155,14 +155,10 @@ def test_a_healthy_cluster_has_no_finding() -> None:
         ("pods-before-successor", {"old_pods": {}}, {"old_pods": {"Deployment shop/web": 2}}),
         ("pods-before-successor", {"old_pods": None}, {"old_pods": {"Pod shop/web": 1}}),
         ("nodes-before-successor", {"old_nodes": ()}, {"old_nodes": ("node-1",)}),
-        (
-            "outgoing-ca-left",
-            {},
-            {"served_by": NEW, "api": NEW, "published": NEW.pem + OLD.pem, "kubeconfig": NEW.pem},
-        ),
+        ("outgoing-ca-left", {}, {"served_by": NEW, "api": NEW, "published": NEW.pem + OLD.pem, "kubeconfig": NEW.pem}),
         ("outgoing-ca-left", {"api": NEW, "published": NEW.pem + OLD.pem}, {"served_by": NEW, "api": NEW}),
     ],
-)
+)  # fmt: skip
 def test_the_other_checks(check: str, good: dict[str, Any], bad: dict[str, Any]) -> None:
     assert [entry[0] for entry in found(made(good), check)] == []
     assert [entry[0] for entry in found(made(bad), check)] == [check]

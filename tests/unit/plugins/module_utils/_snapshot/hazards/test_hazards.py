@@ -142,13 +142,7 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
             (replace(V702, unreadable={"secrets": "forbidden"}), "8.2.1", NO),
         ],
     ),
-    "hosted": (
-        [(replace(V702, workloads=()), "8.1.1", NO)],
-        [
-            (replace(ours("7.0.2"), workloads=()), "8.1.1", NO),
-            (NOTHING, "8.1.1", NO),
-        ],
-    ),
+    "hosted": ([(replace(V702, workloads=()), "8.1.1", NO)], [(replace(ours("7.0.2"), workloads=()), "8.1.1", NO), (NOTHING, "8.1.1", NO)]),
     "kubespray-reverts": (
         [
             (BY_KUBESPRAY, "8.7.0", NO),
@@ -275,13 +269,9 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [(crd(V622, SNAPSHOT_CRDS[0], stored_versions=("v2", "v1")), "7.0.2", NO)],
         [(V421, "8.7.0", NO), (with_groups(V1ALPHA1), "8.4.0", NO)],
     ),
-    "v1beta1-stored": (
-        [(with_stored(V622, "v1beta1", "v1", crds=SNAPSHOT_CRDS), "8.7.0", NO)], [(V622, "8.7.0", NO)]
-    ),
+    "v1beta1-stored": ([(with_stored(V622, "v1beta1", "v1", crds=SNAPSHOT_CRDS), "8.7.0", NO)], [(V622, "8.7.0", NO)]),
     "v1beta1-unserved": ([(V421, "6.2.2", NO), (V421, "8.7.0", NO)], [(V421, "5.0.1", NO), (V622, "7.0.2", NO)]),
-    "invalid-objects": (
-        [(kubernetes(FAULTY, 29), "8.1.1", NO)], [(FAULTY, "8.1.1", NO), (kubernetes(V702, 29), "8.1.1", NO)]
-    ),
+    "invalid-objects": ([(kubernetes(FAULTY, 29), "8.1.1", NO)], [(FAULTY, "8.1.1", NO), (kubernetes(V702, 29), "8.1.1", NO)]),
     "invalid-objects-kept": ([(FAULTY, "8.1.1", NO)], [(kubernetes(FAULTY, 29), "8.1.1", NO), (V702, "8.1.1", NO)]),
     "labelled-invalid": ([(FAULTY, "8.1.1", NO)], [(V702, "8.1.1", NO)]),
     "empty-references": ([(V702, "8.1.1", NO), (V421, "8.7.0", NO)], [(V622, "7.0.2", NO), (V811, "8.2.1", NO)]),
@@ -311,9 +301,7 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [(with_groups(V1ALPHA1), "8.4.0", NO)],
     ),
     "alpha-lists": ([(with_groups(V1ALPHA1), "8.4.0", NO)], [(V1ALPHA1, "8.4.0", NO), (V1BETA1, "8.4.0", NO)]),
-    "alpha-dropped-empty": (
-        [(V1ALPHA1, "8.2.1", NO), (V1ALPHA1, "8.7.0", NO)], [(with_groups(V1ALPHA1), "8.2.1", NO), (V1ALPHA1, "8.1.1", NO)]
-    ),
+    "alpha-dropped-empty": ([(V1ALPHA1, "8.2.1", NO), (V1ALPHA1, "8.7.0", NO)], [(with_groups(V1ALPHA1), "8.2.1", NO), (V1ALPHA1, "8.1.1", NO)]),
     "alpha-dropped": (
         [(with_groups(V1ALPHA1), "8.2.1", NO), (with_groups(V1ALPHA1), "8.7.0", NO)],
         [(V1ALPHA1, "8.2.1", NO), (V1BETA1, "8.4.0", NO)],
@@ -355,10 +343,7 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [(with_workload(V1BETA1, PLAIN_SIDECAR), "8.4.0", NO)],
         [(with_workload(V1BETA2, PLAIN_SIDECAR), "8.7.0", NO), (with_workload(NO_GROUPS, PLAIN_SIDECAR), "8.4.0", NO)],
     ),
-    "group-crds-first": (
-        [(V702, "8.1.1", {"group_snapshots": True}), (V1BETA2, "8.7.0", NO)],
-        [(V702, "8.1.1", NO), (V1, "8.7.0", NO)],
-    ),
+    "group-crds-first": ([(V702, "8.1.1", {"group_snapshots": True}), (V1BETA2, "8.7.0", NO)], [(V702, "8.1.1", NO), (V1, "8.7.0", NO)]),
     "back-to-alpha": (
         [(V1, "8.1.1", NO), (V1ALPHA1, "7.0.2", NO)],
         [
@@ -406,9 +391,7 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [(with_groups(upstream("7.0.2", groups=True)), "6.3.4", NO), (V1, "8.3.0", {"group_snapshots": False})],
         [(V1, "8.6.0", NO), (upstream("7.0.2", groups=True), "6.3.4", NO), (with_groups(V702), "6.3.4", NO)],
     ),
-    "webhook-rights": (
-        [(V421, "6.2.2", NO), (NOTHING, "8.1.1", NO)], [(V622, "7.0.2", NO), (V421, "5.0.1", NO), (V421, "8.2.1", NO)]
-    ),
+    "webhook-rights": ([(V421, "6.2.2", NO), (NOTHING, "8.1.1", NO)], [(V622, "7.0.2", NO), (V421, "5.0.1", NO), (V421, "8.2.1", NO)]),
     "rules-first": ([(V702, "8.1.1", NO), (V622, "5.0.1", NO)], [(V622, "7.0.2", NO), (V702, "8.2.1", NO)]),
     "webhook-first": (
         [(V421, "6.2.2", NO), (changed(asked(V622, *ALL), VALIDATION, version=(5, 0, 1)), "6.2.2", NO)],
@@ -418,21 +401,14 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
     "secret-type": ([(V421, "6.2.2", NO)], [(V622, "7.0.2", NO), (V421, "8.7.0", NO)]),
     "webhook-selector": ([(V622, "7.0.2", NO)], [(V702, "8.1.1", NO), (V421, "6.2.2", NO), (V622, "8.2.1", NO)]),
     "no-drain": ([(V421, "6.2.2", NO)], [(ours("6.2.2"), "6.2.3", NO), (V622, "8.2.1", NO)]),
-    "webhook-port": (
-        [(V622, "7.0.2", NO), (ours("7.0.2"), "7.0.2", {"webhook_port": 9443})],
-        [(ours("7.0.2"), "8.1.1", NO), (V811, "8.2.1", NO)],
-    ),
+    "webhook-port": ([(V622, "7.0.2", NO), (ours("7.0.2"), "7.0.2", {"webhook_port": 9443})], [(ours("7.0.2"), "8.1.1", NO), (V811, "8.2.1", NO)]),
     "host-port": (
         [(changed(V622, VALIDATION, host_network=True), "7.0.2", {"webhook_port": 443, "webhook_host_network": True})],
         [(changed(V622, VALIDATION, host_network=True), "7.0.2", {"webhook_host_network": True})],
     ),
     "no-drain-here": ([(kubernetes(V622, 29), "7.0.2", NO)], [(V622, "7.0.2", NO), (kubernetes(V811, 29), "8.2.1", NO)]),
-    "groups-path": (
-        [(changed(V1ALPHA1, CONTROLLER, arguments=()), "8.1.1", NO)], [(V1ALPHA1, "8.1.1", NO), (V1ALPHA1, "8.2.1", NO)]
-    ),
-    "dangling-configuration": (
-        [(V811, "8.2.1", NO), (replace(V820, configurations=V811.configurations), "8.7.0", NO)], [(V702, "8.1.1", NO)]
-    ),
+    "groups-path": ([(changed(V1ALPHA1, CONTROLLER, arguments=()), "8.1.1", NO)], [(V1ALPHA1, "8.1.1", NO), (V1ALPHA1, "8.2.1", NO)]),
+    "dangling-configuration": ([(V811, "8.2.1", NO), (replace(V820, configurations=V811.configurations), "8.7.0", NO)], [(V702, "8.1.1", NO)]),
     "webhook-left": ([(V811, "8.2.1", NO), (V1BETA2, "8.6.0", NO)], [(V702, "8.1.1", NO), (V1, "8.7.0", NO)]),
     "image-unpublished": ([(V421, "6.2.0", NO)], [(V421, "6.2.1", NO), (V421, "6.2.0", {"validation_webhook": False})]),
     "policy-reset": ([(V702, "8.1.1", NO)], [(upstream("7.0.2", policy="Ignore"), "8.1.1", NO), (V811, "8.2.1", NO)]),
@@ -453,9 +429,7 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
             (NOTHING, "7.0.2", NO),
         ],
     ),
-    "rights-first": (
-        [(V421, "6.2.2", NO)], [(ours("8.7.0"), "8.7.0", NO), (NOTHING, "8.7.0", NO)]
-    ),
+    "rights-first": ([(V421, "6.2.2", NO)], [(ours("8.7.0"), "8.7.0", NO), (NOTHING, "8.7.0", NO)]),
     "controller-selector": ([(V622, "7.0.2", NO), (V421, "8.7.0", NO)], [(V702, "8.1.1", NO)]),
     "arguments-unknown": (
         [

@@ -225,19 +225,11 @@ def test_pods_without_their_deployment() -> None:
     image = f"{REGISTRY}/snapshot-validation-webhook:v6.1.0"
     marked = {"certflow.kubernetes/detached": "snapshot-validation-deployment"}
     sets = [
-        objects.workload(
-            "kube-system",
-            "snapshot-validation-deployment-5d8",
-            image,
-            secret="old",
-            labels={"pod-template-hash": "5d8"},
-        ),
+        objects.workload("kube-system", "snapshot-validation-deployment-5d8", image, secret="old", labels={"pod-template-hash": "5d8"}),
         objects.workload("kube-system", "snapshot-validation-deployment-of-acme", image),
         objects.workload("kube-system", "other-77", image, labels=marked),
-        objects.workload(
-            "kube-system", "owned-1", image, ownerReferences=[{"kind": "Deployment", "name": "owned"}]
-        ),
-    ]
+        objects.workload("kube-system", "owned-1", image, ownerReferences=[{"kind": "Deployment", "name": "owned"}]),
+    ]  # fmt: skip
     history = objects.workload("kube-system", "snapshot-validation-deployment-4c1", image)
     history["spec"]["replicas"] = 0
     here = installed({f"{APPS}/namespaces/kube-system/replicasets": [*sets, history]})

@@ -46,19 +46,13 @@ SITUATIONS: dict[str, Plan] = {
     "Upgrade the controller": planned(ours("8.4.0"), "8.7.0"),
     "Replace upstream's webhook, whose pods end in the middle of calls": planned(upstream("7.0.2"), "8.1.1"),
     "Delete the validation webhook": planned(upstream("8.1.1"), "8.7.0"),
-    "Move group snapshots from v1alpha1 to v1beta1": planned(
-        with_groups(upstream("8.1.0", groups=True), snapshots=3), "8.3.0"
-    ),
-    "Convert group snapshots in a hop of its own": planned(
-        with_groups(upstream("8.3.0", groups=True), contents=2, lists=2), "8.7.0"
-    ),
+    "Move group snapshots from v1alpha1 to v1beta1": planned(with_groups(upstream("8.1.0", groups=True), snapshots=3), "8.3.0"),
+    "Convert group snapshots in a hop of its own": planned(with_groups(upstream("8.3.0", groups=True), contents=2, lists=2), "8.7.0"),
     "Repair": planned(ours("8.7.0"), "8.7.0"),
     "Go back to an older release": planned(ours("8.7.0"), "8.3.0"),
     "Refuse the objects of another manager": _of_helm(),
-    "Refuse a hazard": planned(
-        changed(upstream("8.3.0"), CONTROLLER, arguments=("--kube-api-qps=20",)), "8.7.0"
-    ),
-}
+    "Refuse a hazard": planned(changed(upstream("8.3.0"), CONTROLLER, arguments=("--kube-api-qps=20",)), "8.7.0"),
+}  # fmt: skip
 TICKET = "Refuse the objects of another manager"
 
 

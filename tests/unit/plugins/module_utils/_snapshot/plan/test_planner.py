@@ -245,20 +245,10 @@ POLICIES: list[tuple[tuple[str, str], dict[str, object], tuple[str, str], list[s
     (("Ignore", "Fail"), {}, ("Ignore", "Fail"), []),
     (("Fail", "Ignore"), {"failure_policy": "Fail"}, ("Fail", "Fail"), [GROUP_NAME]),
     (("Fail", "Ignore"), {"failure_policy": "Ignore"}, ("Ignore", "Ignore"), []),
-    (
-        ("Ignore", "Ignore"),
-        {"failure_policies": {SNAPSHOT_NAME: "Fail"}},
-        ("Fail", "Ignore"),
-        [SNAPSHOT_NAME],
-    ),
+    (("Ignore", "Ignore"), {"failure_policies": {SNAPSHOT_NAME: "Fail"}}, ("Fail", "Ignore"), [SNAPSHOT_NAME]),
     (("Fail", ""), {}, ("Fail", "Ignore"), []),  # a new one, as upstream has it
-    (
-        ("", ""),
-        {"failure_policies": {SNAPSHOT_NAME: "Ignore", GROUP_NAME: "Fail"}, "failure_policy": "Ignore"},
-        ("Ignore", "Fail"),
-        [GROUP_NAME],
-    ),
-]
+    (("", ""), {"failure_policies": {SNAPSHOT_NAME: "Ignore", GROUP_NAME: "Fail"}, "failure_policy": "Ignore"}, ("Ignore", "Fail"), [GROUP_NAME]),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("live", "given", "wanted", "later"), POLICIES)
@@ -293,29 +283,14 @@ def test_namespaces_of_new_objects() -> None:
 
 # Damage, and a step that heals it.
 DAMAGES: list[tuple[str, InstalledState, str, str]] = [
-    (
-        "image of another release",
-        changed(ours("8.1.1"), CONTROLLER, version=(8, 0, 1)),
-        "8.1.1",
-        "controller",
-    ),
-    (
-        "no webhook",
-        replace(ours("7.0.2"), workloads=ours("7.0.2").running(CONTROLLER)),
-        "7.0.2",
-        "webhook-deployment",
-    ),
-    (
-        "no rights",
-        replace(ours("8.7.0"), missing_permissions=("create volumesnapshots",)),
-        "8.7.0",
-        "controller-rbac",
-    ),
+    ("image of another release", changed(ours("8.1.1"), CONTROLLER, version=(8, 0, 1)), "8.1.1", "controller"),
+    ("no webhook", replace(ours("7.0.2"), workloads=ours("7.0.2").running(CONTROLLER)), "7.0.2", "webhook-deployment"),
+    ("no rights", replace(ours("8.7.0"), missing_permissions=("create volumesnapshots",)), "8.7.0", "controller-rbac"),
     ("old arguments", changed(ours("8.7.0"), CONTROLLER, arguments=("-logtostderr",)), "8.7.0", "controller"),
     ("no controller", replace(ours("8.7.0"), workloads=()), "8.7.0", "controller"),
     ("no service", replace(ours("7.0.2"), services=()), "7.0.2", "webhook-service"),
     ("a certificate that expired", ours("7.0.2"), "7.0.2", "validation-certificate"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,9 @@ def _workload(name: str, namespace: str, container: Object) -> Object:
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": name, "namespace": namespace, "creationTimestamp": None, "labels": labels},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": pod},
-        },
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
         "status": {},
-    }
+    }  # fmt: skip
 
 
 def files() -> dict[str, str]:
@@ -137,9 +133,7 @@ CASES: dict[str, tuple[str, int, Object, ReleaseSettings, str, Any]] = {
     ),
     "the namespace": ("controller", 0, {}, ReleaseSettings(), "metadata.namespace", "storage"),
     "of a binding's subject": ("controller_rbac", 1, {}, ReleaseSettings(), "subjects.0.namespace", "storage"),
-    "of the Service that is called": (
-        "webhook_configurations", 0, {}, ReleaseSettings(), "webhooks.0.clientConfig.service.namespace", "storage",
-    ),
+    "of the Service that is called": ("webhook_configurations", 0, {}, ReleaseSettings(), "webhooks.0.clientConfig.service.namespace", "storage"),
     "no status": ("controller", 0, {}, ReleaseSettings(), "status", None),
     "no caBundle": ("webhook_configurations", 0, {}, ReleaseSettings(), "webhooks.0.clientConfig.caBundle", None),
     "no conversion stanza": ("group_crds", 0, {}, ReleaseSettings(), "spec.conversion", None),
@@ -158,9 +152,7 @@ CASES: dict[str, tuple[str, int, Object, ReleaseSettings, str, Any]] = {
     "resources": (
         "webhook", 0, {}, ReleaseSettings(deployments={"webhook": {"spec": {"template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "1"}}}]}}}}}), f"{BOX}.resources", {"limits": {"cpu": "1"}},
     ),
-    "nodes may be read where that is asked for": (
-        "controller_rbac", 0, {"nodes": True}, ReleaseSettings(), "rules.1.resources", ["nodes"],
-    ),
+    "nodes may be read where that is asked for": ("controller_rbac", 0, {"nodes": True}, ReleaseSettings(), "rules.1.resources", ["nodes"]),
     "and not otherwise": ("controller_rbac", 0, {}, ReleaseSettings(), "rules", [{"resources": ["events"], "verbs": ["create"]}]),
     "a webhook has two replicas at least": ("webhook", 0, {}, ReleaseSettings(), "spec.replicas", pod_templates.FEWEST_REPLICAS),
     "its port": ("webhook", 0, {}, ReleaseSettings(port=9443), f"{BOX}.readinessProbe.httpGet.port", 9443),
@@ -178,9 +170,7 @@ CASES: dict[str, tuple[str, int, Object, ReleaseSettings, str, Any]] = {
     "but on the host's network, where there is no room": (
         "webhook", 0, {}, ReleaseSettings(host_network=True), "spec.strategy.rollingUpdate", {"maxSurge": 0, "maxUnavailable": 1},
     ),
-    "there the cluster's DNS goes on": (
-        "webhook", 0, {}, ReleaseSettings(host_network=True), f"{POD}.dnsPolicy", "ClusterFirstWithHostNet",
-    ),
+    "there the cluster's DNS goes on": ("webhook", 0, {}, ReleaseSettings(host_network=True), f"{POD}.dnsPolicy", "ClusterFirstWithHostNet"),
     "the webhook's system calls": ("webhook", 0, {}, ReleaseSettings(), f"{POD}.securityContext.seccompProfile", {"type": "RuntimeDefault"}),
     "not root": ("webhook", 0, {}, ReleaseSettings(), f"{POD}.securityContext.runAsNonRoot", True),
     "the controller as upstream has it": ("controller", 0, {}, ReleaseSettings(), f"{POD}.securityContext", None),

@@ -147,22 +147,12 @@ FLAGS = [
     (CONTROLLER, "4.2.1", ["--v=5", "--leader-election=true", "-logtostderr"], []),
     (CONTROLLER, "4.2.1", ["--kube-api-qps=20"], ["--kube-api-qps=20"]),
     (CONTROLLER, "6.3.4", ["--enable-volume-group-snapshots"], ["--enable-volume-group-snapshots"]),
-    (
-        CONTROLLER,
-        "8.1.1",
-        ["--enable-volume-group-snapshots", "--feature-gates=X=true"],
-        ["--feature-gates=X=true"],
-    ),
+    (CONTROLLER, "8.1.1", ["--enable-volume-group-snapshots", "--feature-gates=X=true"], ["--feature-gates=X=true"]),
     (CONTROLLER, "8.2.1", ["--enable-volume-group-snapshots"], ["--enable-volume-group-snapshots"]),
-    (
-        CONTROLLER,
-        "8.3.0",
-        ["-stderrthreshold=2", "--v", "5", "--logging-format=json"],
-        ["-stderrthreshold=2"],
-    ),
+    (CONTROLLER, "8.3.0", ["-stderrthreshold=2", "--v", "5", "--logging-format=json"], ["-stderrthreshold=2"]),
     (VALIDATION, "5.0.1", ["--port=8443", "--kubeconfig=x"], ["--kubeconfig=x"]),
     (VALIDATION, "8.1.1", ["--enable-volume-group-snapshot-webhook"], []),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("program", "release", "arguments", "wrong"), FLAGS)
@@ -238,12 +228,8 @@ VALID = [
     (CONTENT, {"source": {"volumeHandle": "a"}, "volumeSnapshotRef": {"name": "a"}}, 1),
     (CONTENT, {"source": {"volumeHandle": "a", "snapshotHandle": "b"}, "volumeSnapshotRef": {}}, 2),
     ("VolumeGroupSnapshot", {"source": {"selector": {}}}, 0),
-    (
-        "VolumeGroupSnapshotContent",
-        {"source": {"persistentVolumeNames": ["a"]}, "volumeGroupSnapshotRef": {}},
-        2,
-    ),
-]
+    ("VolumeGroupSnapshotContent", {"source": {"persistentVolumeNames": ["a"]}, "volumeGroupSnapshotRef": {}}, 2),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "spec", "count"), VALID)
@@ -276,59 +262,29 @@ OWNED: list[tuple[dict[str, Any], tuple[str, ...], tuple[str, ...], str]] = [
     ({"managedFields": [objects.field("certflow.kubernetes", "Update")]}, (), (), "unmarked"),
     ({"annotations": KUBECTL_MARK}, (), (), "kubectl"),
     ({"managedFields": [objects.field("kubectl-create", "Update")]}, (), (), "kubectl"),
-    (
-        {"annotations": KUBECTL_MARK, "managedFields": [objects.field("certflow.kubernetes", "Apply")]},
-        (),
-        (),
-        "",
-    ),
+    ({"annotations": KUBECTL_MARK, "managedFields": [objects.field("certflow.kubernetes", "Apply")]}, (), (), ""),
     ({}, (), (), "unmarked"),
     ({"managedFields": [objects.field("OpenAPI-Generator", "Update")]}, (), (), "unmarked"),
     ({"managedFields": [objects.field("kube-controller-manager", "Update")]}, (), (), "unmarked"),
-    (
-        {"managedFields": [{**objects.field("terraform", "Update"), "subresource": "status"}]},
-        (),
-        (),
-        "unmarked",
-    ),
+    ({"managedFields": [{**objects.field("terraform", "Update"), "subresource": "status"}]}, (), (), "unmarked"),
     ({"managedFields": [objects.field("terraform", "Update")]}, (), (), "manager"),
-    (
-        {"managedFields": [objects.field("terraform", "Update"), objects.field("kubectl-edit", "Update")]},
-        (),
-        (),
-        "manager",
-    ),
+    ({"managedFields": [objects.field("terraform", "Update"), objects.field("kubectl-edit", "Update")]}, (), (), "manager"),
     ({"managedFields": [objects.field("eks", "Apply")]}, (), (), "eks"),
     ({}, ("602401143452.dkr.ecr.us-west-2.amazonaws.com/eks/snapshot-controller:v8.2.0",), (), "eks"),
     ({"annotations": {"meta.helm.sh/release-name": "snapshot-controller"}}, (), (), "helm"),
     ({"labels": {"app.kubernetes.io/managed-by": "Helm"}}, (), (), "helm"),
     ({"managedFields": [objects.field("helm", "Update")]}, (), (), "helm"),
-    (
-        {"labels": {"helm.sh/chart": "snapshot-controller-0.3.0", "app": "snapshot-controller"}},
-        (),
-        (),
-        "helm",
-    ),
+    ({"labels": {"helm.sh/chart": "snapshot-controller-0.3.0", "app": "snapshot-controller"}}, (), (), "helm"),
     ({"annotations": {"meta.helm.sh/release-name": "rke2-snapshot-controller"}}, (), (), "rke2"),
     ({}, ("rancher/hardened-snapshot-controller:v8.2.0-build20250101",), (), "rke2"),
     ({}, (), ("helm.cattle.io/helmcharts/rke2-snapshot-controller-crd",), "rke2"),
     ({}, (), ("helm.cattle.io/helmcharts/traefik",), "unmarked"),
     ({}, (), ("operator.openshift.io/csisnapshotcontrollers/cluster",), "openshift"),
-    (
-        {"annotations": {"include.release.openshift.io/self-managed-high-availability": "true"}},
-        (),
-        (),
-        "openshift",
-    ),
+    ({"annotations": {"include.release.openshift.io/self-managed-high-availability": "true"}}, (), (), "openshift"),
     ({"annotations": {"argocd.argoproj.io/tracking-id": "a:b"}}, (), (), "argocd"),
     ({"managedFields": [objects.field("argocd-controller", "Apply")]}, (), (), "argocd"),
     ({"labels": {"kustomize.toolkit.fluxcd.io/name": "infra"}}, (), (), "flux"),
-    (
-        {"labels": {"helm.toolkit.fluxcd.io/name": "x", "app.kubernetes.io/managed-by": "Helm"}},
-        (),
-        (),
-        "flux",
-    ),
+    ({"labels": {"helm.toolkit.fluxcd.io/name": "x", "app.kubernetes.io/managed-by": "Helm"}}, (), (), "flux"),
     ({"labels": {"olm.owner": "x"}}, (), (), "olm"),
     ({"labels": {"k8s-addon": "snapshot-controller.addons.k8s.io"}}, (), (), "kops"),
     ({"labels": {"kubeone.io/addon": ""}}, (), (), "kubeone"),
@@ -338,42 +294,14 @@ OWNED: list[tuple[dict[str, Any], tuple[str, ...], tuple[str, ...], str]] = [
     (BY_SCRIPT, (), (), "kubectl"),
     (BEFORE_4_1, (), (), "kubectl"),
     (BY_SCRIPT, (), KUBESPRAY_CLUSTER, "kubespray"),
-    (
-        {"name": "volumesnapshots.snapshot.storage.k8s.io", "annotations": KUBECTL_MARK},
-        (),
-        KUBESPRAY_CLUSTER,
-        "kubespray",
-    ),
-    (
-        {"name": "snapshot-validation-deployment", "annotations": KUBECTL_MARK},
-        (),
-        KUBESPRAY_CLUSTER,
-        "kubectl",
-    ),
-    (
-        {"name": "validation-webhook.snapshot.storage.k8s.io", "annotations": KUBECTL_MARK},
-        (),
-        KUBESPRAY_CLUSTER,
-        "kubectl",
-    ),
+    ({"name": "volumesnapshots.snapshot.storage.k8s.io", "annotations": KUBECTL_MARK}, (), KUBESPRAY_CLUSTER, "kubespray"),
+    ({"name": "snapshot-validation-deployment", "annotations": KUBECTL_MARK}, (), KUBESPRAY_CLUSTER, "kubectl"),
+    ({"name": "validation-webhook.snapshot.storage.k8s.io", "annotations": KUBECTL_MARK}, (), KUBESPRAY_CLUSTER, "kubectl"),
     ({"name": "snapshot-controller"}, (), KUBESPRAY_CLUSTER, "unmarked"),
-    (
-        {"name": "snapshot-controller", "managedFields": [objects.field("helm", "Update"), BY_CSA]},
-        (),
-        KUBESPRAY_CLUSTER,
-        "helm",
-    ),
+    ({"name": "snapshot-controller", "managedFields": [objects.field("helm", "Update"), BY_CSA]}, (), KUBESPRAY_CLUSTER, "helm"),
     ({"name": "snapshot-controller", "managedFields": [BY_OURS]}, (), KUBESPRAY_CLUSTER, ""),
-    (
-        {
-            "annotations": {"meta.helm.sh/release-name": "x"},
-            "managedFields": [objects.field("certflow.kubernetes", "Apply")],
-        },
-        (),
-        (),
-        "helm",
-    ),
-]
+    ({"annotations": {"meta.helm.sh/release-name": "x"}, "managedFields": [objects.field("certflow.kubernetes", "Apply")]}, (), (), "helm"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(

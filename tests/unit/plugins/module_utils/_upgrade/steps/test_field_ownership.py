@@ -42,18 +42,12 @@ OURS = field_ownership.MANAGER
 # A case: managedFields, and managedFields after the move.
 MOVES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, dict[str, Any]]]]] = {
     "one of kubectl's": ([entry("kubectl-create", A)], [(OURS, "Apply", A)]),
-    "several, and ours": (
-        [entry("kubectl-edit", A), entry("kubectl", B, "Apply"), entry(OURS, {}, "Apply")],
-        [(OURS, "Apply", BOTH)],
-    ),
+    "several, and ours": ([entry("kubectl-edit", A), entry("kubectl", B, "Apply"), entry(OURS, {}, "Apply")], [(OURS, "Apply", BOTH)]),
     "others stay, before and after": (
         [entry("operator", A), entry("kubectl-set", B), entry("else", A)],
         [(OURS, "Apply", B), ("operator", "Update", A), ("else", "Update", A)],
     ),
-    "a subresource's stay": (
-        [entry("kubectl", A, subresource="status"), entry("kubectl", B)],
-        [(OURS, "Apply", B), ("kubectl", "Update", A)],
-    ),
+    "a subresource's stay": ([entry("kubectl", A, subresource="status"), entry("kubectl", B)], [(OURS, "Apply", B), ("kubectl", "Update", A)]),
     "fields of a version that is gone": ([entry("kubectl", A, version="apps/v1beta1")], []),
     "a caBundle becomes an update of ours": (
         [entry("kubectl-client-side-apply", {"f:w": {"f:name": {}, "f:clientConfig": {"f:caBundle": {}, "f:url": {}}}})],
@@ -137,18 +131,9 @@ def test_the_object_after_the_move_and_the_apply() -> None:
     other = entry("other", {"f:metadata": {"f:labels": {"f:y": {}}}})
     answer = {
         "apiVersion": V1,
-        "metadata": {
-            "name": "n",
-            "labels": {"x": "1", "y": "1"},
-            "annotations": {LAST_APPLIED: "{}"},
-            "managedFields": [applied, old, other],
-        },
-        "spec": {
-            "list": [{"name": "a", "env": [1]}, {"name": "b"}, {"name": "c"}],
-            "gone": {"z": 1, "defaulted": 2},
-            "set": ["s"],
-        },
-    }
+        "metadata": {"name": "n", "labels": {"x": "1", "y": "1"}, "annotations": {LAST_APPLIED: "{}"}, "managedFields": [applied, old, other]},
+        "spec": {"list": [{"name": "a", "env": [1]}, {"name": "b"}, {"name": "c"}], "gone": {"z": 1, "defaulted": 2}, "set": ["s"]},
+    }  # fmt: skip
     left = field_ownership.without_moved_fields(answer, {"metadata": {"managedFields": [old, other]}})
     assert left["metadata"]["labels"] == {"y": "1"}
     assert left["metadata"]["name"] == "n"

@@ -25,11 +25,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, Any, Any]
     "a value": ({"a": 1}, {"a": 2}, [("spec.a", 1, 2)]),
     "a field that comes, one that goes": ({"a": 1}, {"b": 2}, [("spec.a", 1, None), ("spec.b", None, 2)]),
     "an empty field is none": ({}, {"a": {}, "b": []}, [("spec.b", None, [])]),
-    "items by name": (
-        {"l": [{"name": "x", "v": 1}, {"name": "y"}]},
-        {"l": [{"name": "y"}, {"name": "x", "v": 2}]},
-        [("spec.l[x].v", 1, 2)],
-    ),
+    "items by name": ({"l": [{"name": "x", "v": 1}, {"name": "y"}]}, {"l": [{"name": "y"}, {"name": "x", "v": 2}]}, [("spec.l[x].v", 1, 2)]),
     "items by port": (
         {"ports": [{"port": 443, "protocol": "TCP", "targetPort": 443}]},
         {"ports": [{"port": 443, "protocol": "TCP", "targetPort": 8443}]},
@@ -37,7 +33,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, Any, Any]
     ),
     "a list without keys, as a whole": ({"l": ["a", "b"]}, {"l": ["b"]}, [("spec.l", ["a", "b"], ["b"])]),
     "another kind of value": ({"a": {"b": 1}}, {"a": "text"}, [("spec.a", {"b": 1}, "text")]),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -62,9 +62,7 @@ CASES: dict[str, tuple[list[Object], list[Object]]] = {
         patches.replace_rules(_configuration(), {"second": RULES}),
         [SECOND, {"op": "add", "path": "/webhooks/1/rules", "value": RULES}],
     ),
-    "no rules at all": (
-        patches.replace_rules(_configuration(), {"first": []}), [FIRST, {"op": "add", "path": "/webhooks/0/rules", "value": []}],
-    ),
+    "no rules at all": (patches.replace_rules(_configuration(), {"first": []}), [FIRST, {"op": "add", "path": "/webhooks/0/rules", "value": []}]),
     "rules that are as wanted": (patches.replace_rules(_configuration(rules=RULES), {"second": RULES}), []),
     "the failurePolicy where it is another": (
         patches.set_failure_policy(_configuration(), "Fail"),
@@ -75,9 +73,7 @@ CASES: dict[str, tuple[list[Object], list[Object]]] = {
         patches.set_selector(_service(), {"app": "new"}, 8443),
         [{"op": "add", "path": "/spec/selector", "value": {"app": "new"}}, {"op": "add", "path": "/spec/ports/0/targetPort", "value": 8443}],
     ),
-    "a selector alone": (
-        patches.set_selector(_service(), {"app": "new"}, None), [{"op": "add", "path": "/spec/selector", "value": {"app": "new"}}],
-    ),
+    "a selector alone": (patches.set_selector(_service(), {"app": "new"}, None), [{"op": "add", "path": "/spec/selector", "value": {"app": "new"}}]),
     "a Service that leads there": (patches.set_selector(_service(8443), {"app": "hook"}, 8443), []),
 }  # fmt: skip
 

@@ -83,12 +83,8 @@ MERGES: dict[str, tuple[Object, Object, Object, Object]] = {
     ),
     "this run did not change it": (deployment(), deployment(), deployment(replicas=5), deployment(replicas=5)),
     "it is back already": (deployment(), deployment("new"), deployment(), deployment()),
-    "another client added a label": (
-        deployment(), deployment("new"), deployment("new", labels={"x": "y"}), deployment(labels={"x": "y"}),
-    ),
-    "another client changed another field": (
-        deployment(), deployment("new"), deployment("new", replicas=5), deployment(replicas=5),
-    ),
+    "another client added a label": (deployment(), deployment("new"), deployment("new", labels={"x": "y"}), deployment(labels={"x": "y"})),
+    "another client changed another field": (deployment(), deployment("new"), deployment("new", replicas=5), deployment(replicas=5)),
     "another client removed a field that this run kept": (
         deployment(labels={"a": "b", "c": "d"}), deployment("new", labels={"a": "b", "c": "d"}),
         deployment("new", labels={"a": "b"}), deployment(labels={"a": "b"}),
@@ -120,16 +116,11 @@ def test_changes_of_other_clients_are_kept(case: str) -> None:
 
 # The original, the state in which this run left the object, the live object, and a word of the conflict.
 CONFLICTS: dict[str, tuple[Object, Object | None, Object | None, str]] = {
-    "the same field": (
-        deployment(),
-        deployment("new"),
-        deployment("theirs"),
-        "spec.template.spec.containers",
-    ),
+    "the same field": (deployment(), deployment("new"), deployment("theirs"), "spec.template.spec.containers"),
     "created again": (deployment(), deployment("new"), deployment("new", uid="v"), "created"),
     "created after the deletion": (deployment(), None, deployment(), "created"),
     "deleted": (deployment(), deployment("new"), None, "deleted"),
-}
+}  # fmt: skip
 
 
 class OneObject:

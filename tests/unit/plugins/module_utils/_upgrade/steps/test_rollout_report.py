@@ -266,15 +266,11 @@ def test_the_newest_five_events_are_reported() -> None:
     [
         ({"lastTimestamp": TIME.format(1), "count": 3}, 3, TIME.format(1)),
         ({"lastTimestamp": None, "eventTime": TIME.format(2), "count": None}, 1, TIME.format(2)),
-        (
-            {"eventTime": TIME.format(1), "series": {"count": 4, "lastObservedTime": TIME.format(3)}},
-            4,
-            TIME.format(3),
-        ),
+        ({"eventTime": TIME.format(1), "series": {"count": 4, "lastObservedTime": TIME.format(3)}}, 4, TIME.format(3)),
         ({"metadata": {"creationTimestamp": TIME.format(4)}}, 1, TIME.format(4)),
         ({}, 1, ""),
     ],
-)
+)  # fmt: skip
 def test_the_time_and_the_count_of_an_event(fields: Object, count: int, last_seen: str) -> None:
     (found,) = report_events([{"reason": "R", "message": "m", **fields}])
     assert (found["count"], found["last_seen"]) == (count, last_seen)

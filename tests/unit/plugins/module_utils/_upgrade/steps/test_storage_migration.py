@@ -131,23 +131,15 @@ def conflict() -> Conflict:
 # A case: the definition, the lists of each round, the answers to writes, and the writes.
 CASES: dict[str, tuple[Object, list[list[str] | ApiError], dict[str, list[ApiError]], list[str]]] = {
     "everything is written before a version is forgotten": (definition(), [["a", "b"]], {}, ["storage", "a", "b", "storedVersions"]),
-    "the storage version is the right one already": (
-        definition("v1", ("v1beta1", "v1")), [["a"]], {}, ["a", "storedVersions"],
-    ),
+    "the storage version is the right one already": (definition("v1", ("v1beta1", "v1")), [["a"]], {}, ["a", "storedVersions"]),
     "it was done before": (definition("v1", ("v1",)), [["a"]], {}, []),
     "nothing is stored": (definition(), [[]], {}, ["storage", "storedVersions"]),
     "what came meanwhile is written too": (definition(), [["a"], ["a", "b"]], {}, ["storage", "a", "b", "storedVersions"]),
     "on the newest after a conflict": (definition(), [["a"]], {"a": [conflict()]}, ["storage", "a", "storedVersions"]),
-    "what went meanwhile is no fault": (
-        definition(), [["a", "b"]], {"a": [NotFound("gone", status=404)]}, ["storage", "b", "storedVersions"],
-    ),
+    "what went meanwhile is no fault": (definition(), [["a", "b"]], {"a": [NotFound("gone", status=404)]}, ["storage", "b", "storedVersions"]),
     "nor what goes after a conflict": (definition(), [["gone", "b"]], {"gone": [conflict()]}, ["storage", "b", "storedVersions"]),
-    "a list that was forgotten is begun again": (
-        definition(), [ListExpired("too old", status=410), ["a"]], {}, ["storage", "a", "storedVersions"],
-    ),
-    "the definition was changed meanwhile": (
-        definition("v1", ("v1beta1", "v1")), [["a"]], {"crd": [conflict()]}, ["a", "storedVersions"],
-    ),
+    "a list that was forgotten is begun again": (definition(), [ListExpired("too old", status=410), ["a"]], {}, ["storage", "a", "storedVersions"]),
+    "the definition was changed meanwhile": (definition("v1", ("v1beta1", "v1")), [["a"]], {"crd": [conflict()]}, ["a", "storedVersions"]),
 }  # fmt: skip
 
 
