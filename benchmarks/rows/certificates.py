@@ -21,17 +21,22 @@ from benchmarks.samples import AGAIN, FIRST, FORKS, Case
 QUICK_PEERS = ("bare", "debug", "in_process", "role", "playbook")
 #: From this number of hosts on a slow peer has one round.
 MANY = 20
+#: The largest size.
+LARGE = 1000
+#: Its peers. The others cost too much time, and tell nothing new.
+LARGE_PEERS = ("bare", "debug", "in_process")
 #: Round trip and delay of the signer, in seconds.
 ROUND_TRIP, SIGNING = 0.05, 0.3
 
 
 def certificates(bench: Bench) -> None:
     """All peers, from one host to as many as the run has."""
-    sizes = {1: 3, 10: 3, 50: 3, 200: 2} | ({1000: 1} if bench.large else {})
+    sizes = {1: 3, 10: 3, 50: 3, 200: 2} | ({LARGE: 1} if bench.large else {})
     for count, rounds in sizes.items():
         if count <= bench.most_hosts:
             with lab() as made:
-                compare(bench, made, "certificates", tuple(PEERS), count, rounds=rounds)
+                peers = LARGE_PEERS if count == LARGE else tuple(PEERS)
+                compare(bench, made, "certificates", peers, count, rounds=rounds)
 
 
 def forks(bench: Bench) -> None:

@@ -104,7 +104,7 @@ def test_a_goal_has_its_measured_value(title: str) -> None:
     seconds, value, met = GOALS[title]
     rows = {row[0]: row[2:] for row in goals.rows(measured(goals.ROW, 200, seconds))}
     assert rows[title] == (value, met)
-    assert rows["Memory of a fork"] == ("not measured", "-")
+    assert rows["Memory that only a fork uses"] == ("not measured", "-")
 
 
 def test_the_page_has_tables_charts_and_reasons() -> None:

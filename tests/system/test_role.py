@@ -131,7 +131,7 @@ PER_HOST = """
         webhook_certificate_secret: {name: per-host}
     - ansible.builtin.debug:
         msg: "REPORT {{ [inventory_hostname,
-               webhook_certificate_result | combine({'is_changed': webhook_certificate_is_changed})] | to_json }}"
+               webhook_certificate_result] | to_json }}"
 """
 
 
@@ -142,7 +142,7 @@ def test_one_host_for_each_cluster(rig: CertificateRoleRig) -> None:
     run = rig.play(PER_HOST, "--check", "--diff")
     assert run.status == 0, run.output
     for name, report in run.reports().items():
-        assert (report["is_changed"], report["pending"], report["ca_bundle"]) == (True, True, None)
+        assert (report["changed"], report["pending"], report["ca_bundle"]) == (True, True, None)
         assert report["provider"]["name"] == {"onprem": "kubeadm", "eks": "eks"}[name]
         assert rig.certificate(name, "per-host") is None
     assert run.reports().keys() == set(NAMES)
@@ -155,7 +155,7 @@ def test_one_host_for_each_cluster(rig: CertificateRoleRig) -> None:
         found = rig.certificate(name, "per-host")
         assert found is not None
         assert found.serial_number == int(report["certificate"]["serial"], 16)
-        assert (report["is_changed"], report["pending"], report["signer_name"]) == (
+        assert (report["changed"], report["pending"], report["signer"]) == (
             True,
             False,
             SIGNERS[name],
@@ -170,7 +170,7 @@ def test_one_host_for_each_cluster(rig: CertificateRoleRig) -> None:
     assert execution_modes(again) == {"module"}
     assert (again.recap("changed"), rig.writes(start)) == (0, [])
     for name, report in again.reports().items():
-        assert (report["is_changed"], report["reason"]) == (False, "the certificate is kept")
+        assert (report["changed"], report["reason"]) == (False, "the certificate is kept")
         assert report["certificate"] == run.reports()[name]["certificate"]
 
 
@@ -235,7 +235,7 @@ def test_the_signer_can_be_chosen(rig: CertificateRoleRig) -> None:
     start = now()
     run = rig.play(CHOICES)
     assert run.status == 0, run.output
-    found = {name: (one["signer_name"], one["provider"].get("name")) for name, one in run.reports().items()}
+    found = {name: (one["signer"], one["provider"].get("name")) for name, one in run.reports().items()}
     assert found == {
         "given": (APP_SERVING, "eks"),
         "default": (KUBELET_SERVING, "unknown"),
@@ -277,7 +277,7 @@ def test_removal_does_not_detect_the_signer(rig: CertificateRoleRig) -> None:
     run = rig.play(TAKEN_BACK)
     assert run.status == 0, run.output
     gone = run.reports()["gone"]
-    assert (gone["signer_name"], gone["provider"]) == ("", {})
+    assert (gone["signer"], gone["provider"]) == ("", {})
     looked = [event["requestURI"] for event in rig.requests("eks", start)]
     assert not [uri for uri in looked if re.search("clusterroles|nodes|^/version", uri)]
 
@@ -298,7 +298,6 @@ REFUSED = """
     webhook_certificate_context: eks
     webhook_certificate_secret: {name: refused}
     webhook_certificate_result: left over
-    webhook_certificate_is_changed: left over
   tasks:
     - ansible.builtin.include_tasks: refused.yml
       loop:
@@ -318,8 +317,7 @@ REFUSED_ONE = """
         webhook_certificate_providers: "{{ case.providers | default({}) }}"
   rescue:
     - ansible.builtin.debug:
-        msg: "REPORT {{ [case.name, ansible_failed_result | combine({'result': webhook_certificate_result,
-               'is_changed': webhook_certificate_is_changed})] | to_json }}"
+        msg: "REPORT {{ [case.name, ansible_failed_result | combine({'result': webhook_certificate_result})] | to_json }}"
 """
 
 
@@ -344,7 +342,7 @@ def test_an_unknown_signer_writes_nothing(rig: CertificateRoleRig, tmp_path: Pat
     assert found["unknown"]["evidence"] == [f"eks-anywhere: version {find('eks').version}"]
     assert [text.split(":")[0] for text in found["contradictory"]["evidence"][:2]] == ["one", "two"]
     assert "eks-anywhere" in found["no such provider"]["remedy"]
-    assert {name: (one["is_changed"], one["result"]["code"]) for name, one in found.items()} == {
+    assert {name: (one["result"]["changed"], one["result"]["code"]) for name, one in found.items()} == {
         name: (False, one["code"]) for name, one in found.items()
     }
     assert all("\n" not in one["msg"] for one in found.values())
@@ -403,7 +401,7 @@ TEXTS = """
         webhook_certificate_secret: {name: texts}
     - ansible.builtin.debug: {msg: "REPORT {{ ['texts', webhook_certificate_result] | to_json }}"}
     - ansible.builtin.debug: {msg: changed}
-      when: webhook_certificate_is_changed
+      when: webhook_certificate_result is changed
 """
 STRUCTURED = ("secret", "targets", "providers", "probe")
 IN_THE_PLAY = ("kubeconfig", "context")

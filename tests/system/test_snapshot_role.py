@@ -93,8 +93,7 @@ IN_A_PLAY = """
       snapshot_controller_accept: [kubectl]
   post_tasks:
     - ansible.builtin.debug:
-        msg: "REPORT {{ [inventory_hostname, snapshot_controller_result
-               | combine({'is_changed': snapshot_controller_is_changed})] | to_json }}"
+        msg: "REPORT {{ [inventory_hostname, snapshot_controller_result] | to_json }}"
 """
 
 
@@ -108,7 +107,7 @@ def test_check_mode_shows_everything_and_writes_nothing(rig: UpgradeRoleRig) -> 
     hops = {name: [(hop["start"], hop["release"]) for hop in one["hops"]] for name, one in found.items()}
     assert hops == {"onprem": [("", "8.1.0")], "eks": [("7.0.2", "8.1.0")]}
     for one in found.values():
-        assert one["is_changed"]
+        assert one["changed"]
         assert {step["id"] for step in one["foreseen"]} <= set(one["due"])
         assert {"crds", "controller"} <= set(one["due"]) < {step["id"] for step in one["plan"]}
         assert (one["code"], one["refused"], one["problems"], one["steps"]) == ("", [], [], [])
@@ -360,8 +359,7 @@ def test_each_cluster_of_a_failed_batch_is_rolled_back(rig: UpgradeRoleRig, old:
 
 REPORT = {
     "ansible.builtin.debug": {
-        "msg": "REPORT {{ [inventory_hostname, snapshot_controller_result"
-        " | combine({'is_changed': snapshot_controller_is_changed})] | to_json }}"
+        "msg": "REPORT {{ [inventory_hostname, snapshot_controller_result] | to_json }}"
     }
 }
 
@@ -434,4 +432,4 @@ def test_keywords_of_a_play_apply_to_the_role(rig: UpgradeRoleRig, old: None, na
     for host, result in found.items():
         is_refused = not one.accepts and host == "eks"
         assert result["code"] == ("upgrade-refused" if is_refused else ""), result
-        assert result["is_changed"] is not is_refused
+        assert result["changed"] is not is_refused

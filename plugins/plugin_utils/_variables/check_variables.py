@@ -232,7 +232,7 @@ def misspelt(spec: Spec, names: Iterable[str]) -> dict[str, str]:
     Return also that of a name to which words of one variable of the playbooks are missing, such as certflow_phase.
     """
     known, parts = spec.options.keys() | PLAYBOOK_VARIABLES.keys(), _parts(spec.name)
-    accepted = known | FACTS | {f"{spec.name}_result", f"{spec.name}_is_changed"}
+    accepted = known | FACTS | {f"{spec.name}_result"}
     problems: dict[str, str] = {}
     for name in sorted(names):
         # With at most two changes, at least one of three parts of the prefix is unchanged.

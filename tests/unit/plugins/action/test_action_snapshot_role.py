@@ -107,7 +107,7 @@ def test_the_role_writes_only_without_check_mode(
 
 FAILED = {"failed": True, "changed": True, "code": "rollout-failed", "steps": [{"id": "controller"}]}
 GONE = {"failed": True, "msg": "gone", "code": "unreachable"}
-FACTS = "[snapshot_controller_is_changed, snapshot_controller_result.code, snapshot_controller_result.steps | default([])]"
+FACTS = "[snapshot_controller_result.changed, snapshot_controller_result.code, snapshot_controller_result.steps | default([])]"
 
 
 def test_the_facts_are_those_of_the_last_run(tmp_path: Path, collections: Path) -> None:

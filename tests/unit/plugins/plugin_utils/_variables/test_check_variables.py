@@ -117,7 +117,6 @@ NAMES = {
     "certfow_host": "certflow_hosts",
     "webhook_certificate_targets": "",
     "webhook_certificate_result": "",
-    "webhook_certificate_is_changed": "",
     "__webhook_certificate_secrets": "",
     "certflow_report_7": "",
     "certflow_report_s": "",
