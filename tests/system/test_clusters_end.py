@@ -25,7 +25,7 @@ from tests.support.cluster_runs import (
     while_starting,
 )
 from tests.support.clusters import cluster as cluster_module
-from tests.support.clusters import directories
+from tests.support.clusters import directories, processes
 from tests.support.clusters.components import Ports
 from tests.support.clusters.processes import Process
 from tests.support.clusters.profiles import PROFILES
@@ -67,6 +67,20 @@ def test_the_next_run_removes_the_leftovers_of_a_crash(temporary: Path) -> None:
     assert not [program for program in left if program.alive]
     # A program that the owner was starting ends by itself, because its directory has another name now.
     wait_for_removal(temporary)
+
+
+def test_a_program_of_a_test_ends_with_its_cluster(temporary: Path) -> None:
+    """Its name is not that of a program of a control plane."""
+    fleet = directories.new_fleet()
+    child = processes.start(["sleep", "600"], fleet / "cainjector.process", fleet / "log")
+    try:
+        wait_for(lambda: processes.recorded(fleet / "cainjector.process"))
+        directories.remove(fleet)
+        assert child.poll() == -signal.SIGKILL
+    finally:
+        child.kill()
+        child.wait()
+    assert nothing_left(temporary)
 
 
 def test_a_taken_port_is_replaced(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:

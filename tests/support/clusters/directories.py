@@ -27,19 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FLEET = re.compile(r"fleet-(\d+)-(\d+)-\w+")
-# In the order in which they are stopped. An API server that loses its etcd first hangs for a minute.
-COMPONENTS = (
-    "namespace",  # ends all programs inside the node
-    "kubelet",
-    "containerd",
-    "kube-proxy",
-    "kube-scheduler",
-    "eks-signer",
-    "kube-controller-manager",
-    "relay",
-    "kube-apiserver",
-    "etcd",
-)
+# The order in which programs are stopped, by the begin of their names. `namespace` ends all programs inside the node. An API server
+# that loses its etcd first hangs for a minute.
+_STOPPED_FIRST, _STOPPED_LAST = ("namespace",), ("relay", "kube-apiserver", "etcd")
 
 
 def root() -> Path:
@@ -111,11 +101,18 @@ def remove(directory: Path) -> None:
 
 
 def _processes(directory: Path) -> Iterator[Process]:
-    for component in COMPONENTS:
-        for pattern in (f"{component}.process", f"*/{component}.process"):  # of a cluster, and of a fleet
-            for record in directory.glob(pattern):
-                if process := recorded(record):
-                    yield process
+    records = [*directory.glob("*.process"), *directory.glob("*/*.process")]  # of a cluster, and of a fleet
+    for record in sorted(records, key=_place):
+        if process := recorded(record):
+            yield process
+
+
+def _place(record: Path) -> int:
+    """Return the place of a program in the order in which programs are stopped."""
+    if record.name.startswith(_STOPPED_FIRST):
+        return -1
+    places = (place for place, name in enumerate(_STOPPED_LAST, 1) if record.name.startswith(name))
+    return next(places, 0)
 
 
 def _cgroups(directory: Path) -> Iterator[str]:
