@@ -267,7 +267,8 @@ def test_a_disabled_signer_is_reported(rig: CsrRig) -> None:
     )
     assert "a signer that does not run" not in unknown["diagnosis"]["cause"], "its Lease says that it runs"
 
-    flags = components.controller_manager(rig.cluster.directory, PROFILES["other-ca"])
+    (server,) = rig.cluster.servers
+    flags = components.controller_manager(rig.cluster.directory, PROFILES["other-ca"], server)
     container = {"name": "x", "image": "x", "command": ["kube-controller-manager", *flags]}
     labels = {"component": "kube-controller-manager", "tier": "control-plane"}
     pod = {"metadata": {"name": f"kube-controller-manager-{rig.name}", "labels": labels}}

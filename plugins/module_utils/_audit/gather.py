@@ -19,7 +19,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from .._csr.csr_content import COLLECTION
+from .._csr.csr_content import COLLECTION, newest_issued
 from .._diagnosis import pod_certificates, signer_stats
 from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
@@ -345,7 +345,7 @@ class _Gatherer:
         with check_shape("a CertificateSigningRequest"):
             evidence = ClusterEvidence(self._client, None, csrs)
             stuck = [_stuck(csr, evidence, self._client.now()) for csr in csrs]
-            issued = gather_rotation.newest_issued(csrs)
+            issued = newest_issued(csrs)
         return replace(data, requests=tuple(filter(None, stuck)), request_count=len(csrs), issued=issued)
 
     def _pod_requests(self) -> Iterator[StuckRequest]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import collections
 import functools
-import itertools
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -39,32 +38,19 @@ from .facts.cluster_data import (
     Object,
     RotationData,
 )
-from .facts.eks_cas import decoded_certificate, find_successor
+from .facts.eks_cas import find_successor
 from .facts.finding import CLUSTER
 from .guarded_reads import GuardedReads
 
 if TYPE_CHECKING:
     from .._kube.client import Client
 
-#: The newest certificates of CSRs that are kept. One of a signer of the cluster is usually among them.
-MOST_ISSUED = 50
 MOST_SERVERS = 5
 SERVERS_SECONDS = 5.0
 _SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 _CLUSTER = (str(CLUSTER),)
 #: A ReplicaSet of a Deployment has the name of the Deployment and a hash (k/k pkg/controller/deployment/sync.go).
 _HASH = re.compile("-[bcdfghjklmnpqrstvwxz2456789]{1,10}$")
-
-
-def newest_issued(csrs: Iterable[Object]) -> dict[str, str]:
-    """Return the certificates of the newest CSRs by the names of the CSRs."""
-    newest = sorted(csrs, key=lambda csr: str(csr["metadata"].get("creationTimestamp")), reverse=True)
-    issued = (
-        (f"CertificateSigningRequest {csr['metadata']['name']}", pem)
-        for csr in newest
-        if (pem := decoded_certificate((csr.get("status") or {}).get("certificate")))
-    )
-    return dict(itertools.islice(issued, MOST_ISSUED))
 
 
 def read(
@@ -131,7 +117,8 @@ def _join_ca(text: str) -> str:
     with check_shape(f"the ConfigMap {JOIN_INFO[1]}"):
         config = kubeconfig_parsing.load_yaml(text, f"the ConfigMap {JOIN_INFO[1]}") or {}
         clusters = [entry["cluster"] for entry in config.get("clusters") or ()]
-        return "".join(decoded_certificate(entry.get("certificate-authority-data")) for entry in clusters)
+        fields = [entry.get("certificate-authority-data") for entry in clusters]
+        return "".join(map(certificate_facts.decoded_certificate, fields))
 
 
 def _old_pods(client: Client, since: datetime | None) -> dict[str, int] | None:

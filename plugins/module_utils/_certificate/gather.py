@@ -7,12 +7,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from .._csr import ca_rotation, certificate_rules, markers, pending_key, secret_content, signers
+from .._csr import (
+    ca_rotation,
+    certificate_rules,
+    csr_api,
+    csr_content,
+    markers,
+    pending_key,
+    secret_content,
+    signers,
+)
 from .._csr.certificate_rules import IssueReason
 from .._csr.errors import AnchorError, RequestError, SecretError
 from .._csr.intent import Intent
@@ -84,24 +95,31 @@ def find_in_use(run: CertificateRun, state: CertificateState) -> CertificateStat
 def _is_ca_switched(run: CertificateRun, in_use: CertificateInUse) -> bool:
     """Return True if an outgoing CA of the cluster issued the certificate before the successor began to sign.
 
-    Only a cluster with more than one CA costs a handshake, and none costs a request. A certificate that the outgoing CA issued since
-    the API server has a certificate of the successor proves for a week that the signer is not switched, so no run issues one after the
-    other.
+    Only a cluster with more than one CA costs a handshake, and only the reason to renew costs a request. A certificate that the
+    outgoing CA issued since the API server has a certificate of the successor proves for a week that the signer is not switched, so no
+    run issues one after the other. Certificates of other requests prove the same, because another controller manager may lead.
     """
     trusted = run.client.connection.ca_pem or ""
     cas = ca_rotation.published_cas(trusted) if run.intent.signer.is_asked else ()
     if len(cas) < 2:
         return False
     pem = in_use.secret.certificate_pem
+    find_rotation = functools.partial(ca_rotation.find_rotation, cas, now=run.client.now())
+    issued = {str(run.intent.secret): pem}
     try:
         api_server = served_chains.api_server_chain(run.client)
-        rotation = ca_rotation.find_rotation(
-            cas, api_server, {str(run.intent.secret): pem}, now=run.client.now()
-        )
+        rotation = find_rotation(api_server, issued)
+        leaf, chain = certificate_facts.load_leaf_and_chain(pem)
+        if rotation is None or not rotation.is_switched or rotation.outgoing_of(leaf, chain) is None:
+            return False
+        with contextlib.suppress(
+            KubeError
+        ):  # the task names missing permissions when it requests the certificate
+            issued |= csr_content.newest_issued(csr_api.select(run.client, None, None))
+        rotation = find_rotation(api_server, issued)
     except (CertificateError, KubeError, OSError):  # a certificate that works is kept
         return False
-    leaf, chain = certificate_facts.load_leaf_and_chain(pem)
-    return rotation is not None and rotation.is_switched and rotation.outgoing_of(leaf, chain) is not None
+    return rotation is not None and rotation.is_switched
 
 
 def decide(intent: Intent, state: CertificateState) -> IssueReason | CertificateInUse:

@@ -8,17 +8,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._errors import check_shape
-from .._x509 import signing_request
+from .._x509 import certificate_facts, signing_request
 from .._x509.errors import RequestNotCanonical
 from .errors import RequestError
 
 GROUP = "certificates.k8s.io"
 COLLECTION = f"/apis/{GROUP}/v1/certificatesigningrequests"
+#: The newest certificates of CSRs that are kept. One of a signer of the cluster is usually among them.
+MOST_ISSUED = 50
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,18 @@ def certificate_of(csr: Mapping[str, Any]) -> str:
     with check_shape("the CSR object"):
         encoded = (csr.get("status") or {}).get("certificate") or ""
         return _decoded(encoded, f"the certificate of CSR {csr['metadata']['name']!r}", errors="replace")
+
+
+def newest_issued(csrs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the certificates of the newest CSRs by the names of the CSRs."""
+    with check_shape("a CertificateSigningRequest"):
+        newest = sorted(csrs, key=lambda csr: str(csr["metadata"].get("creationTimestamp")), reverse=True)
+        issued = (
+            (f"CertificateSigningRequest {csr['metadata']['name']}", pem)
+            for csr in newest
+            if (pem := certificate_facts.decoded_certificate((csr.get("status") or {}).get("certificate")))
+        )
+        return dict(itertools.islice(issued, MOST_ISSUED))
 
 
 def conditions(csr: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

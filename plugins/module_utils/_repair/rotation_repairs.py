@@ -122,15 +122,14 @@ def find_wait(data: ClusterData, options: RotationOptions) -> Refusal | None:
 
 def _waits(data: ClusterData, ca: RotationData, options: RotationOptions) -> Iterator[Refusal]:
     rotation, servers = ca.rotation, ca.servers
-    late = [address for address, is_new in servers.items() if is_new is False]
-    if late or not (rotation.is_switched and rotation.may_break_clients):
+    if not ca.is_switched:
         last = ca.eks.final_activation if ca.eks else None
         until = f". Amazon EKS switches at {format_time(last)} at the latest" if last else ""
         yield _wait(
             "not-switched",
             f"the outgoing CA still signs{until}",
             "Switch the cluster to the successor, and run the task again a day later",
-            late,
+            ca.late_servers,
         )
     outgoing = rotation.outgoing
     if not any(entry.is_in(point.config.ca_bundle) for entry in outgoing for point in data.points):

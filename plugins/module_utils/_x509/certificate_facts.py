@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 from dataclasses import dataclass
@@ -178,6 +179,16 @@ def describe(certificate: Certificate) -> CertificateFacts:
 def describe_pem(pem: str) -> CertificateFacts:
     """Return the content of the first certificate of a text. Raises CertificateError, also without one."""
     return describe(load_leaf_and_chain(pem)[0])
+
+
+def decoded_certificate(data: object) -> str:
+    """Return the PEM text of a base64 field, "" if it has no certificate that can be read."""
+    try:
+        pem = base64.b64decode(str(data or "")).decode("ascii", "replace")
+        describe_pem(pem)
+    except (CertificateError, ValueError):
+        return ""
+    return pem
 
 
 def fingerprint(certificate: Certificate) -> str:

@@ -33,7 +33,7 @@ from tests.support.clusters import (
 )
 from tests.support.clusters.build import programs
 from tests.support.clusters.client import AdminApiError, AdminClient
-from tests.support.clusters.components import Ports
+from tests.support.clusters.components import Ports, Server
 from tests.support.clusters.errors import ClusterError, tail
 from tests.support.clusters.profiles import Profile, find
 from tests.support.clusters.rotation import Rotation
@@ -75,6 +75,8 @@ class Cluster:
         (directory / "audit-policy.yaml").write_text(yaml.safe_dump(audit.POLICY))
         profile = find(profile_name)
         control_plane_pki.make(directory / "pki", profile)
+        for server in components.servers(profile)[1:]:
+            shutil.copytree(directory / "pki", server.pki(directory))
         if profile.node:
             node_files.write(directory)
         return cls(directory)
@@ -83,14 +85,23 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        address = self._profile.loopback
-        host = f"[{address}]" if ":" in address else address
+        """The URL of the first API server."""
+        return self.url_of(self.servers[0])
+
+    def url_of(self, server: Server) -> str:
+        """Return the URL of an API server."""
+        host = f"[{server.address}]" if ":" in server.address else server.address
         return f"https://{host}:{self._ports.apiserver}"
 
     @property
     def address(self) -> tuple[str, int]:
-        """The address and the port of the API server."""
+        """The address and the port of the first API server."""
         return self._profile.loopback, self._ports.apiserver
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """The machines of the control plane. The kubeconfig names the first one."""
+        return components.servers(self._profile)
 
     @property
     def kubeconfig(self) -> Path:
@@ -119,7 +130,12 @@ class Cluster:
     @property
     def client(self) -> AdminClient:
         """A client with the administrator's certificate."""
-        return self._admin()
+        return self.client_of()
+
+    def client_of(self, server: Server | None = None, *, timeout: float = 60.0) -> AdminClient:
+        """Return such a client of one API server, by default of the first one."""
+        paths = (self.directory / "pki" / name for name in (pki.BUNDLE, "admin.crt", "admin.key"))
+        return AdminClient(self.url_of(server or self.servers[0]), *paths, timeout=timeout)
 
     def api(
         self, method: str, path: str, body: object = None, content_type: str = "application/json"
@@ -216,7 +232,12 @@ class Cluster:
         self._start_api()
         for path, body in self._profile.objects:  # a namespace may appear after readiness, so retry
             self._wait_for(path, partial(self.api, "POST", path, body))
-        self.start("kube-controller-manager")
+        for server in self.servers[1:]:
+            self.start(f"kube-apiserver{server.suffix}")
+            client = self.client_of(server, timeout=2)
+            self._wait_for("a further API server", partial(client.request, "GET", "/readyz"))
+        for server in self.servers:
+            self.start(f"kube-controller-manager{server.suffix}")
         if self._profile.signer:
             self.start("eks-signer")
         for namespace in ("default", "kube-system"):
@@ -271,25 +292,40 @@ class Cluster:
     def reload(self) -> None:
         """Let all programs use the keys and certificates that are there now, and return when they do.
 
-        The API server reads its files again when they change. The signers are restarted. The administrator's kubeconfig stays.
+        The API servers read their files again when they change. The signers are restarted, and the controller manager of the first
+        server leads. The administrator's kubeconfig stays.
         """
-        signers = [name for name in ("kube-controller-manager", "eks-signer") if name in self.running]
-        for component in signers:
-            self.stop(component)
-        self._write_kubeconfigs({"controller-manager.kubeconfig": "controller-manager"})
-        serving = (self.directory / "pki" / "apiserver.crt").read_text()
-        self._wait_for("its certificate", lambda: serving.startswith(self.served_pem().strip()))
-        with contextlib.suppress(AdminApiError):  # the stopped one holds it for some seconds more
-            self.api("DELETE", LEADER)
-        for component in signers:
-            self.start(component)
+        self._write_manager_kubeconfigs()
+        for server in self.servers:
+            self._wait_for("its certificate", partial(self._serves_its_certificate, server))
+        if "eks-signer" in self.running:
+            self.stop("eks-signer")
+            self.start("eks-signer")
+        self.lead(self.servers[0])
         for namespace in ("default", "kube-system"):
             path = f"/api/v1/namespaces/{namespace}/configmaps/kube-root-ca.crt"
             self._wait_for(path, partial(self._is_published, path))
 
+    def lead(self, leader: Server) -> None:
+        """Restart the controller managers so that the one of this server is the leader."""
+        managers = {server: f"kube-controller-manager{server.suffix}" for server in self.servers}
+        for manager in managers.values():
+            self.stop(manager)
+        with contextlib.suppress(AdminApiError):  # the stopped one holds it for some seconds more
+            self.api("DELETE", LEADER)
+        self.start(managers.pop(leader))
+        if managers:
+            self._wait_for("its leader", partial(self.api, "GET", LEADER))
+        for manager in managers.values():
+            self.start(manager)
+
     def served_pem(self) -> str:
-        """Return the certificate that the API server serves on a new connection."""
+        """Return the certificate that the first API server serves on a new connection."""
         return ssl.get_server_certificate(self.address)
+
+    def _serves_its_certificate(self, server: Server) -> bool:
+        served = ssl.get_server_certificate((server.address, self._ports.apiserver))
+        return (server.pki(self.directory) / "apiserver.crt").read_text().startswith(served.strip())
 
     # Internals
 
@@ -315,12 +351,14 @@ class Cluster:
             return node.command(component, self.directory, self._ports, self._profile)
         if component == "eks-signer":
             return processes.python("eks_signer", *components.eks_signer(self.directory, self._ports))
-        arguments = {
-            "etcd": lambda: components.etcd(self.directory, self._ports),
-            "kube-apiserver": lambda: components.apiserver(self.directory, self._ports, self._profile),
-            "kube-controller-manager": lambda: components.controller_manager(self.directory, self._profile),
-        }
-        command = [str(programs(release=self._profile.release) / component), *arguments[component]()]
+        commands = {"etcd": ("etcd", components.etcd(self.directory, self._ports))}
+        for server in self.servers:
+            flags = components.apiserver(self.directory, self._ports, self._profile, server)
+            commands[f"kube-apiserver{server.suffix}"] = ("kube-apiserver", flags)
+            flags = components.controller_manager(self.directory, self._profile, server)
+            commands[f"kube-controller-manager{server.suffix}"] = ("kube-controller-manager", flags)
+        program, arguments = commands[component]
+        command = [str(programs(release=self._profile.release) / program), *arguments]
         if not self._profile.node:
             return command, None
         return node.in_network(self.directory, command), node.environment()
@@ -360,7 +398,7 @@ class Cluster:
             self.start("etcd")
             self.start("kube-apiserver")
             # The server listens long before it serves, so a connection may hang meanwhile.
-            client = self._admin(timeout=2)
+            client = self.client_of(timeout=2)
             try:
                 self._wait_for("its API server", partial(client.request, "GET", "/readyz"))
             except PortTakenError:
@@ -379,23 +417,25 @@ class Cluster:
         shutil.rmtree(self.directory / "etcd", ignore_errors=True)
 
     def _write_own_kubeconfigs(self) -> None:
-        files = {"kubeconfig": "admin", "controller-manager.kubeconfig": "controller-manager"}
+        self.write_kubeconfig()
+        self._write_manager_kubeconfigs()
         if self._profile.node:
-            files |= {f"{name}.kubeconfig": name for name in ("scheduler", "kubelet", "kube-proxy")}
-        self._write_kubeconfigs(files)
+            for name in ("scheduler", "kubelet", "kube-proxy"):
+                self._write_kubeconfig_of(name, f"{name}.kubeconfig")
 
     def write_kubeconfig(self) -> None:
         """Write the administrator's kubeconfig with the CAs that the cluster publishes now."""
-        self._write_kubeconfigs({"kubeconfig": "admin"})
+        self._write_kubeconfig_of("admin", "kubeconfig")
 
-    def _write_kubeconfigs(self, files: Mapping[str, str]) -> None:
-        for file, pair in files.items():
-            user = kubeconfig.with_certificate(pki.KeyPair.read(self.directory / "pki", pair))
-            self._write_kubeconfig(self.directory / file, user)
+    def _write_manager_kubeconfigs(self) -> None:
+        for server in self.servers:
+            file = f"controller-manager{server.suffix}.kubeconfig"
+            self._write_kubeconfig_of("controller-manager", file, server)
 
-    def _admin(self, timeout: float = 60.0) -> AdminClient:
-        paths = (self.directory / "pki" / name for name in (pki.BUNDLE, "admin.crt", "admin.key"))
-        return AdminClient(self.url, *paths, timeout=timeout)
+    def _write_kubeconfig_of(self, pair: str, file: str, server: Server | None = None) -> None:
+        user = kubeconfig.with_certificate(pki.KeyPair.read(self.directory / "pki", pair))
+        url = self.url_of(server or self.servers[0])
+        kubeconfig.write(self.directory / file, self.name, url, self.ca_pem, user=user)
 
     def _wait_for(self, what: str, condition: Callable[[], object]) -> None:
         """Wait until a condition is true.

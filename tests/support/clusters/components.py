@@ -30,6 +30,29 @@ class Ports:
     etcd_peer: int
 
 
+@dataclass(frozen=True)
+class Server:
+    """A machine of the control plane. Its API server and its controller manager have files of their own."""
+
+    #: At the end of the names of its programs and files, "" for the first server.
+    suffix: str
+    #: The address of its API server, and the one in the EndpointSlice.
+    address: str
+    advertised: str
+
+    def pki(self, directory: Path) -> Path:
+        """Return the folder with the keys and certificates of its programs."""
+        return directory / f"pki{self.suffix}"
+
+
+def servers(profile: Profile) -> tuple[Server, ...]:
+    """Return the servers of a cluster."""
+    further = (
+        Server(f"-{number}", address, address) for number, address in enumerate(profile.further_servers, 2)
+    )
+    return Server("", profile.loopback, profile.advertised), *further
+
+
 def etcd(directory: Path, ports: Ports) -> list[str]:
     """Return the arguments of the only member.
 
@@ -58,8 +81,8 @@ def etcd(directory: Path, ports: Ports) -> list[str]:
     ]
 
 
-def apiserver(directory: Path, ports: Ports, profile: Profile) -> list[str]:
-    pki = directory / "pki"
+def apiserver(directory: Path, ports: Ports, profile: Profile, server: Server) -> list[str]:
+    pki = server.pki(directory)
     return [
         f"--secure-port={ports.apiserver}",
         f"--etcd-servers=https://127.0.0.1:{ports.etcd}",
@@ -77,15 +100,15 @@ def apiserver(directory: Path, ports: Ports, profile: Profile) -> list[str]:
         f"--service-account-signing-key-file={pki}/sa.key",
         f"--service-cluster-ip-range={profile.service_cidr}",
         f"--audit-policy-file={directory}/audit-policy.yaml",
-        f"--audit-log-path={directory}/audit.log",
-        *(_with_node(directory) if profile.node else _alone(profile)),
+        f"--audit-log-path={directory}/audit{server.suffix}.log",
+        *(_with_node(directory) if profile.node else _alone(server)),
         *_version(profile),
         *(flag.format(pki=pki) for flag in profile.apiserver),
     ]
 
 
-def _alone(profile: Profile) -> tuple[str, ...]:
-    return f"--bind-address={profile.loopback}", f"--advertise-address={profile.advertised}"
+def _alone(server: Server) -> tuple[str, ...]:
+    return f"--bind-address={server.address}", f"--advertise-address={server.advertised}"
 
 
 def _version(profile: Profile) -> tuple[str, ...]:
@@ -110,10 +133,10 @@ def _with_node(directory: Path) -> tuple[str, ...]:
     )
 
 
-def controller_manager(directory: Path, profile: Profile) -> list[str]:
-    pki = directory / "pki"
+def controller_manager(directory: Path, profile: Profile, server: Server) -> list[str]:
+    pki = server.pki(directory)
     return [
-        f"--kubeconfig={directory}/controller-manager.kubeconfig",
+        f"--kubeconfig={directory}/controller-manager{server.suffix}.kubeconfig",
         "--leader-elect=true",
         "--secure-port=0",
         "--use-service-account-credentials",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.support.clusters import aws_tokens, node, pki
+from tests.support.clusters import aws_tokens, components, node, pki
 from tests.support.clusters.profiles import EKS_CONTROLLER, Profile
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def make(directory: Path, profile: Profile) -> None:
 
 def serving_pair(ca: pki.KeyPair, profile: Profile) -> pki.KeyPair:
     """Return a serving certificate of the API server."""
-    names = (*_SERVER_NAMES, profile.loopback, profile.service_ip)
+    addresses = (server.address for server in components.servers(profile))
+    names = (*_SERVER_NAMES, *addresses, profile.service_ip)
     return pki.issue(ca, "kube-apiserver", names=names)
 
 

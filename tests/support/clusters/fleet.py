@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
-from tests.support.clusters import directories, kubeconfig, node, processes
+from tests.support.clusters import directories, kubeconfig, namespaces, node, processes
 from tests.support.clusters.build import Report, programs, say
 from tests.support.clusters.cluster import Cluster
 from tests.support.clusters.errors import ClusterError, UsageError
@@ -66,8 +66,9 @@ def running(clusters: Mapping[str, str], report: Report = say) -> Iterator[Fleet
     fleet = None
     try:
         fleet = _lay_out(directory, clusters)
-        _boot(fleet)
-        yield fleet
+        with _network(fleet):
+            _boot(fleet)
+            yield fleet
     finally:
         if not directories.is_kept(directory):
             directories.remove(directory)  # after another interrupt here, the janitor removes it
@@ -75,6 +76,13 @@ def running(clusters: Mapping[str, str], report: Report = say) -> Iterator[Fleet
                 cluster.collect()
         janitor.kill()
         janitor.wait()
+
+
+def _network(fleet: Fleet) -> contextlib.AbstractContextManager[None]:
+    """Return the network of the clusters, which is one of their own if a cluster has several servers."""
+    several = [cluster.servers for cluster in fleet.values() if len(cluster.servers) > 1]
+    addresses = [server.address for servers in several for server in servers]
+    return namespaces.own_network(*addresses) if addresses else contextlib.nullcontext()
 
 
 def prepare(clusters: Mapping[str, str], report: Report = say) -> None:

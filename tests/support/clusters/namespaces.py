@@ -13,6 +13,7 @@ directory.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -27,7 +28,7 @@ from tests.support.clusters.errors import ClusterError
 from tests.support.clusters.processes import Process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # sched.h
 _NEW_MOUNTS, _NEW_CGROUPS, _NEW_PROCESSES, _NEW_NETWORK = 0x00020000, 0x02000000, 0x20000000, 0x40000000
@@ -93,6 +94,26 @@ def enter_network(holder: Process) -> None:
         raise ClusterError("the node's namespaces are gone")
     _call("setns", handle, _NEW_NETWORK)
     os.close(handle)
+
+
+@contextlib.contextmanager
+def own_network(*addresses: str) -> Iterator[None]:
+    """Give the calling thread a network with loopback and these addresses. Threads and processes that it starts share it.
+
+    The network ends with its last process.
+    """
+    outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        _call("unshare", _NEW_NETWORK)
+        try:
+            _run("ip", "link", "set", "lo", "up")
+            for address in addresses:
+                _run("ip", "address", "add", address, "dev", "lo")
+            yield
+        finally:
+            _call("setns", outside, _NEW_NETWORK)
+    finally:
+        os.close(outside)
 
 
 def _supervise(record: Path, child: Callable[[], object]) -> NoReturn:

@@ -45,12 +45,15 @@ class Profile:
     # Published as the endpoint of Service kubernetes, which must not be a loopback address (RFC 5737). No server
     # binds it.
     advertised: str = "192.0.2.1"
+    # Addresses of further servers, each with an API server and a controller manager. All share one etcd.
+    further_servers: tuple[str, ...] = ()
 
     @property
     def usual(self) -> bool:
         """True if `up` without arguments starts one."""
         return not (
             self.node
+            or self.further_servers
             or self.signing_ca
             or not self.key_identifiers
             or ":" in self.loopback
@@ -198,6 +201,8 @@ PROFILES: dict[str, Profile] = {
     ),
 }
 
+_SERVERS = ("192.0.2.1", "192.0.2.2", "192.0.2.3")  # RFC 5737
+
 PROFILES |= {
     "other-ca": replace(
         PROFILES["onprem"],
@@ -247,6 +252,18 @@ PROFILES |= {
         description="eks with a real node that runs pods (root only)",
         node=_EKS_NODE["metadata"]["name"],  # the kubelet adopts the existing Node object
     ),
+}
+
+
+PROFILES |= {
+    f"{word}-servers": replace(
+        PROFILES["local-services"],
+        description=f"local-services with {word} API servers and controller managers, in a network of its own (root only)",
+        loopback=_SERVERS[0],
+        further_servers=_SERVERS[1:number],
+        source="https://kubernetes.io/docs/setup/production-environment/tools/kubeadm/high-availability/",
+    )
+    for word, number in (("two", 2), ("three", 3))
 }
 
 

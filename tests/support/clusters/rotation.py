@@ -13,7 +13,10 @@ from tests.support.clusters import control_plane_pki, pki
 from tests.support.clusters.profiles import find
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.support.clusters.cluster import Cluster
+    from tests.support.clusters.components import Server
 
 
 class Rotation:
@@ -24,7 +27,7 @@ class Rotation:
 
     def __init__(self, cluster: Cluster, successor: pki.KeyPair) -> None:
         self._cluster = cluster
-        self._directory = cluster.directory / "pki"
+        self._directory = cluster.servers[0].pki(cluster.directory)
         self.outgoing = pki.KeyPair.read(self._directory, "ca")
         self.successor = successor
         self._line: tuple[pki.KeyPair, ...] = (successor,)
@@ -38,10 +41,16 @@ class Rotation:
         self._cluster.reload()
 
     def switch(self, *, api_server: bool = True, signer: bool = True) -> None:
-        """Sign certificates, and the serving certificate of the API server, with the successor."""
+        """Sign certificates, and the serving certificate of each API server, with the successor."""
         self._sign(self.successor, api_server=api_server, signer=signer)
         self._trust(self.successor, self.outgoing)
         self._cluster.reload()
+
+    def switch_server(self, server: Server) -> None:
+        """Do the same on one machine of several. Its controller manager is the leader then."""
+        self._sign(self.successor, servers=[server])
+        self._cluster.reload()
+        self._cluster.lead(server)
 
     def roll_back(self) -> None:
         """Sign with the outgoing CA again. Both stay trusted."""
@@ -52,7 +61,8 @@ class Rotation:
     def drop_outgoing(self) -> None:
         """Trust only the successor, and issue the certificates of the control plane and of the administrator again."""
         for name, pair in control_plane_pki.client_pairs(self._line[0]).items():
-            pair.write(self._directory, name)
+            for server in self._cluster.servers:
+                pair.write(server.pki(self._cluster.directory), name)
         self._trust(*self._line)
         self._cluster.reload()
 
@@ -82,8 +92,10 @@ class Rotation:
 
     def _trust(self, *pairs: pki.KeyPair, for_clients: bool = True) -> None:
         """Publish these CAs. The one that signs is the first, as on EKS, because OpenSSL tries only the first of a name."""
-        for bundle in (pki.BUNDLE, *((pki.CLIENT_BUNDLE,) if for_clients else ())):
-            (self._directory / bundle).write_bytes(b"".join(pair.certificate_pem for pair in pairs))
+        for server in self._cluster.servers:
+            for bundle in (pki.BUNDLE, *((pki.CLIENT_BUNDLE,) if for_clients else ())):
+                path = server.pki(self._cluster.directory) / bundle
+                path.write_bytes(b"".join(pair.certificate_pem for pair in pairs))
 
     def _sign(
         self,
@@ -92,12 +104,14 @@ class Rotation:
         chain: tuple[pki.KeyPair, ...] = (),
         api_server: bool = True,
         signer: bool = True,
+        servers: Sequence[Server] = (),
     ) -> None:
-        if api_server:
-            control_plane_pki.serving_pair(ca, find(self._cluster.profile_name)).write(
-                self._directory, "apiserver"
-            )
-            with (self._directory / "apiserver.crt").open("ab") as file:
-                file.writelines(pair.certificate_pem for pair in chain)
-        if signer:
-            ca.write(self._directory, "ca")
+        for server in servers or self._cluster.servers:
+            directory = server.pki(self._cluster.directory)
+            if api_server:
+                pair = control_plane_pki.serving_pair(ca, find(self._cluster.profile_name))
+                pair.write(directory, "apiserver")
+                with (directory / "apiserver.crt").open("ab") as file:
+                    file.writelines(entry.certificate_pem for entry in chain)
+            if signer:
+                ca.write(directory, "ca")

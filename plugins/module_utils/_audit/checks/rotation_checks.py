@@ -73,7 +73,9 @@ def check_rotation(data: ClusterData) -> Iterator[AuditFinding]:
             [f"at the latest at {format_time(ca.eks.final_activation)}"] if ca.eks.final_activation else []
         )
         lines += ["Amazon EKS can roll back"] if ca.eks.has_rollback else []
-    state = "The successor signs" if rotation.is_switched else "The outgoing CA signs"
+    state = "The successor signs" if ca.is_switched else "The outgoing CA signs"
+    if ca.has_begun and not ca.is_switched:
+        state = "The switch is not complete"
     cause = f"The cluster publishes {1 + len(rotation.outgoing)} CAs. {state}"
     yield AuditFinding("cluster-ca-rotation", FAIL, CLUSTER_CA_OBJECT, cause, tuple(lines))
 
@@ -228,7 +230,7 @@ def check_outgoing(data: ClusterData) -> Iterator[AuditFinding]:
     if ca is None:
         return
     rotation = ca.rotation
-    if not (rotation.is_switched and rotation.may_break_clients):
+    if not ca.is_switched:
         yield AuditFinding(check, SKIP, CLUSTER_CA_OBJECT)
         return
     having = [str(point.object) for point in data.points if rotation.has_outgoing_in(point.config.ca_bundle)]

@@ -163,6 +163,23 @@ class RotationData:
     #: The successor as Amazon EKS describes it, None if that is not known.
     eks: EksCa | None = None
 
+    @property
+    def late_servers(self) -> tuple[str, ...]:
+        """Return the addresses of the API servers that serve a certificate of an outgoing CA."""
+        return tuple(address for address, is_new in self.servers.items() if is_new is False)
+
+    @property
+    def is_switched(self) -> bool:
+        """Return True if the successor signs, and no API server was seen with a certificate of an outgoing CA."""
+        rotation = self.rotation
+        return rotation.is_switched and rotation.may_break_clients and not self.late_servers
+
+    @property
+    def has_begun(self) -> bool:
+        """Return True if a signer or an API server was seen with a certificate of the successor."""
+        rotation = self.rotation
+        return rotation.is_switched or rotation.may_break_clients or any(self.servers.values())
+
 
 @dataclass(frozen=True)
 class Gap:

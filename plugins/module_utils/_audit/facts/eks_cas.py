@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,7 +15,6 @@ from typing import Any
 from ..._csr.ca_rotation import CaRotation
 from ..._times import find_time
 from ..._x509 import certificate_facts
-from ..._x509.errors import CertificateError
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def _parsed(output: Mapping[str, Any]) -> Iterator[EksCa]:
     listed = output.get("certificateAuthorities")
     for entry in (output, *(listed if isinstance(listed, list) else ())):
         ca = entry.get("certificateAuthority", entry) if isinstance(entry, Mapping) else None
-        pem = decoded_certificate(ca.get("data")) if isinstance(ca, Mapping) else ""
+        pem = certificate_facts.decoded_certificate(ca.get("data")) if isinstance(ca, Mapping) else ""
         if pem and isinstance(ca, Mapping):
             events = ca.get("scheduledEvents")
             dates = events if isinstance(events, Mapping) else {}
@@ -63,16 +61,6 @@ def find_successor(known: Iterable[EksCa], rotation: CaRotation, now: datetime) 
             is_old = ca.first_activation and ca.first_activation <= now and not rotation.is_switched
             return None if is_old else ca
     return None
-
-
-def decoded_certificate(data: object) -> str:
-    """Return the PEM text of a base64 field, "" if it has no certificate that can be read."""
-    try:
-        pem = base64.b64decode(str(data or "")).decode("ascii", "replace")
-        certificate_facts.describe_pem(pem)
-    except (CertificateError, ValueError):
-        return ""
-    return pem
 
 
 def _time(value: object) -> datetime | None:

@@ -157,6 +157,11 @@ def test_a_healthy_cluster_has_no_finding() -> None:
         ("nodes-before-successor", {"old_nodes": ()}, {"old_nodes": ("node-1",)}),
         ("outgoing-ca-left", {}, {"served_by": NEW, "api": NEW, "published": NEW.pem + OLD.pem, "kubeconfig": NEW.pem}),
         ("outgoing-ca-left", {"api": NEW, "published": NEW.pem + OLD.pem}, {"served_by": NEW, "api": NEW}),
+        (
+            "outgoing-ca-left",
+            {"served_by": NEW, "api": NEW, "servers": {"a": True, "b": False}},
+            {"served_by": NEW, "api": NEW, "servers": {"a": True, "b": None}},
+        ),
     ],
 )  # fmt: skip
 def test_the_other_checks(check: str, good: dict[str, Any], bad: dict[str, Any]) -> None:
