@@ -12,10 +12,11 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_specs, redaction
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import failed_result
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError, as_error
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import audit_report
+
+from ..module_utils._ansible import argument_specs, redaction
+from ..module_utils._ansible.operation import failed_result
+from ..module_utils._errors import CertflowError, as_error
+from ..plugin_utils._report import audit_report
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

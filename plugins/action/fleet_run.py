@@ -10,9 +10,10 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import failed_result
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.run_steps import STEPS, Step
+
+from ..module_utils._ansible.operation import failed_result
+from ..module_utils._errors import CertflowError
+from ..plugin_utils._fleet.run_steps import STEPS, Step
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

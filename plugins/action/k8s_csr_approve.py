@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.k8s_csr_approve import OPERATION
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action.operation_action import (
-    OperationAction,
-)
+from ..module_utils._operations.k8s_csr_approve import OPERATION
+from ..plugin_utils._action.operation_action import OperationAction
 
 
 class ActionModule(OperationAction):

@@ -104,15 +104,11 @@ from typing import Any
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import (
-    quoted,
-    safe_name,
-    suggestion,
-    visible,
-)
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory import contexts, kubeconfig_files
+
+from ..module_utils._errors import CertflowError
+from ..module_utils._paths import expand
+from ..module_utils._text import quoted, safe_name, suggestion, visible
+from ..plugin_utils._inventory import contexts, kubeconfig_files
 
 try:
     from ansible.template import (

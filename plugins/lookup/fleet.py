@@ -65,8 +65,9 @@ from typing import Any
 import ansible.context  # not a name from it, because the arguments are set when the program starts
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+
+from ..module_utils._errors import CertflowError
+from ..plugin_utils._fleet import (
     budget,
     check_hosts,
     durations,

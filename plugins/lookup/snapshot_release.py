@@ -77,15 +77,11 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.certflow.kubernetes.plugins.module_utils._download import source_auth
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller import (
-    ARGUMENTS,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
-    release_source,
-    release_table,
-)
+
+from ..module_utils._download import source_auth
+from ..module_utils._errors import CertflowError
+from ..module_utils._operations.snapshot_controller import ARGUMENTS
+from ..module_utils._snapshot.release import release_source, release_table
 
 CACHE = "~/.cache/certflow.kubernetes/releases"
 

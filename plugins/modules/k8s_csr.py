@@ -30,8 +30,6 @@ description:
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
-  - certflow.kubernetes._targets
-  - certflow.kubernetes._wait
 options:
   state:
     description:
@@ -290,6 +288,33 @@ options:
           - A text that the denial must contain.
         type: str
         default: ""
+  targets:
+    description:
+      - The objects whose C(caBundle) is changed. The module reads and plans all of them before the first write.
+    type: list
+    elements: dict
+    suboptions:
+      kind:
+        description:
+          - The kind of the object.
+        type: str
+        required: true
+        choices: [ValidatingWebhookConfiguration, MutatingWebhookConfiguration, CustomResourceDefinition, APIService]
+      name:
+        description:
+          - The name of the object.
+        type: str
+        required: true
+      webhooks:
+        description:
+          - The names of webhooks in a webhook configuration. If unset, all its webhooks that call the Service.
+        type: list
+        elements: str
+  wait:
+    description:
+      - Whether the task waits until the certificate is issued.
+    type: bool
+    default: true
 seealso:
   - module: certflow.kubernetes.k8s_csr_info
   - module: certflow.kubernetes.k8s_csr_approve

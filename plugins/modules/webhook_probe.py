@@ -21,8 +21,23 @@ description:
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 extends_documentation_fragment:
-  - certflow.kubernetes._attributes.probe
+  - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
+attributes:
+  check_mode:
+    description:
+      - Sends the same requests as otherwise, except that it does not write the line break of O(renew_connections).
+    support: full
+  diff_mode:
+    description:
+      - The module changes only a line break at the end of a C(caBundle), so there is no difference to show.
+    support: N/A
+  idempotent:
+    description:
+      - When run twice in a row outside check mode, with the same arguments, the second run changes nothing.
+    support: partial
+    details:
+      - With O(renew_connections) each run that has no other proof changes a line break.
 options:
   target:
     description:

@@ -27,29 +27,18 @@ from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import filter_loader, test_loader
 from ansible.utils.display import Display
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_specs, redaction
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
-    Operation,
-    execute,
-    failed_result,
-    missing_libraries,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import token_store
-from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
-from ansible_collections.certflow.kubernetes.plugins.module_utils._process import progress_lines
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import role_options
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
-    cluster_run,
-    fleet_operations,
-    fleet_run,
-    fleet_task,
-)
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import (
-    FleetOperation,
-)
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory import kubeconfig_files
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import read_variables, specs
+
+from ...module_utils._ansible import argument_specs, redaction
+from ...module_utils._ansible.operation import Operation, execute, failed_result, missing_libraries
+from ...module_utils._errors import CertflowError
+from ...module_utils._kube import token_store
+from ...module_utils._paths import expand
+from ...module_utils._process import progress_lines
+from ...plugin_utils._action import role_options
+from ...plugin_utils._fleet import cluster_run, fleet_operations, fleet_run, fleet_task
+from ...plugin_utils._fleet.fleet_operations import FleetOperation
+from ...plugin_utils._inventory import kubeconfig_files
+from ...plugin_utils._variables import read_variables, specs
 
 MODE_VARIABLE = "certflow_kubernetes_execution_mode"
 AUTO, IN_PROCESS, MODULE = "auto", "in_process", "module"

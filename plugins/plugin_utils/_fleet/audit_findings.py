@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import FAIL
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds
-
+from ...module_utils._audit.facts.finding import FAIL
+from ...module_utils._errors import CertflowError
+from ...module_utils._repair import kinds
 from .._report import report_files, report_schema, report_text
 from .._variables.values import is_blank
 

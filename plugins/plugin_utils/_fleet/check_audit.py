@@ -14,11 +14,11 @@ from datetime import date
 from typing import Any
 
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_specs
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import exceptions
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import audit_info
 
+from ...module_utils._ansible import argument_specs
+from ...module_utils._audit import exceptions
+from ...module_utils._errors import CertflowError
+from ...module_utils._operations import audit_info
 from .._report import report_files
 from .._variables import check_variables
 from .._variables.check_variables import Check, check_value

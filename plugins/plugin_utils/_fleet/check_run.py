@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
+from ...module_utils import _paths
+from ...module_utils._errors import CertflowError
+from ...module_utils._text import visible
 from .._variables.check_variables import Check
 from .._variables.values import is_blank, shown
 from . import audit_findings, budget, check_hosts, durations, plan, stages, windows
@@ -78,10 +78,10 @@ def _short_deadlines(run: RunInput) -> Iterator[str]:
     if run.spec.name != "snapshot_controller" or run.reads_only:
         return
     # Only an upgrade loads the code of an upgrade.
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller import (  # noqa: PLC0415
+    from ...module_utils._operations.snapshot_controller import (  # noqa: PLC0415
         ARGUMENTS,
     )
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.engine import (  # noqa: PLC0415
+    from ...module_utils._upgrade.engine import (  # noqa: PLC0415
         UNDO_SECONDS,
     )
 

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import failed_result
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time, parse_time
-
+from ...module_utils._ansible.operation import failed_result
+from ...module_utils._errors import CertflowError
+from ...module_utils._times import format_time, parse_time
 from .._report import run_statuses
 from . import fleet_operations, outcome_of_result, outcomes, run_report, windows
 from .audit_findings import Findings

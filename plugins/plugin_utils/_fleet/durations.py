@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_duration
-
+from ...module_utils._times import find_duration
 from .._variables.values import shown
 
 #: The longest duration of a fleet run. A larger one is a typing error.

@@ -14,8 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds
-
+from ...module_utils._repair import kinds
 from .._variables import specs
 from .._variables.specs import Spec
 from . import outcome_of_result

@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import ROOT_CA
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import repair_model
-from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import REFUSED, WAITING
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import MOST_NAMES, plural, some
-
+from ...module_utils._audit.facts.cluster_data import ROOT_CA
+from ...module_utils._errors import CertflowError
+from ...module_utils._repair import repair_model
+from ...module_utils._repair.repair_model import REFUSED, WAITING
+from ...module_utils._snapshot.release import release_table
+from ...module_utils._text import MOST_NAMES, plural, some
 from .._report import report_model
 from . import plan
 

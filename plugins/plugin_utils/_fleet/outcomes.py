@@ -15,8 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
-
+from ...module_utils._text import visible
 from .._report import report_model
 from .._report.run_statuses import (
     CHANGED,

@@ -23,10 +23,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
-
+from ...module_utils import _paths
+from ...module_utils._errors import CertflowError
+from ...module_utils._times import format_time
 from . import budget as budgets
 from . import outcomes, overlap, run_state
 from .budget import Budget

@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import VERSION
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
-
+from ...module_utils._ansible.operation import VERSION
+from ...module_utils._errors import CertflowError
+from ...module_utils._text import visible
 from .._report import report_files, report_model, report_schema, report_text, run_statuses
 from .._variables.values import parsed
 from . import plan

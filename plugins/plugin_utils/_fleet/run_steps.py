@@ -19,10 +19,10 @@ from typing import Any
 from ansible.constants import config
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless, visible
 
+from ...module_utils import _paths
+from ...module_utils._errors import CertflowError
+from ...module_utils._text import harmless, visible
 from .._report import job_report, report_files, run_statuses
 from .._variables import read_variables
 from .._variables.specs import AUDIT

@@ -17,8 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, some, visible
-
+from ...module_utils._text import quoted, some, visible
 from .._variables.check_variables import check_value
 from .._variables.values import did_you_mean, is_blank, listed, parsed, shown
 from . import durations

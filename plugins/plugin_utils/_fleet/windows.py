@@ -22,10 +22,9 @@ from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from functools import cache
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
-
+from ...module_utils._errors import CertflowError
+from ...module_utils._text import quoted
+from ...module_utils._times import format_time
 from .._report import run_statuses
 from .._variables.check_variables import check_value
 from .._variables.values import closest, is_blank, is_unset, parsed, shown

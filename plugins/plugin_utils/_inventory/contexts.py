@@ -17,11 +17,11 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers import detect_by_kubeconfig
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_parsing
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import KubeconfigError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import nearest, quoted, safe_name
+from ...module_utils._csr.providers import detect_by_kubeconfig
+from ...module_utils._errors import CertflowError
+from ...module_utils._kube import kubeconfig_parsing
+from ...module_utils._kube.errors import KubeconfigError
+from ...module_utils._text import nearest, quoted, safe_name
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import os
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_parsing
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import KubeconfigError
+
+from ...module_utils._errors import CertflowError
+from ...module_utils._kube import kubeconfig_parsing
+from ...module_utils._kube.errors import KubeconfigError
 
 VAULT_HEADER = b"$ANSIBLE_VAULT"
 

@@ -12,13 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
-    VERSION,
-    failed_result,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError, as_error
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import harmless, quoted
-
+from ...module_utils._ansible.operation import VERSION, failed_result
+from ...module_utils._errors import CertflowError, as_error
+from ...module_utils._text import harmless, quoted
 from . import (
     audit_summary,
     compare,

@@ -10,16 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts import cluster_data
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
-    FAIL,
-    UNKNOWN,
-    AuditedObject,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import shortened
-
+from ...module_utils._audit.checks import check_table
+from ...module_utils._audit.facts import cluster_data
+from ...module_utils._audit.facts.finding import FAIL, UNKNOWN, AuditedObject
+from ...module_utils._errors import CertflowError
+from ...module_utils._text import shortened
 from . import report_schema, report_text
 from .report_schema import KNOWN, NEW
 from .report_text import Report

@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ...module_utils._text import visible
 from . import html_audit, html_run
 from .html_parts import Column, labels, moment
 from .report_schema import RUN_STATUSES

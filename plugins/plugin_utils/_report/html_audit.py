@@ -14,12 +14,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.exceptions import (
-    EXPIRED,
-    MATCHED,
-    UNUSED,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
+
+from ...module_utils._audit.exceptions import EXPIRED, MATCHED, UNUSED
+from ...module_utils._audit.facts.finding import (
     ERROR,
     FAIL,
     INFO,
@@ -30,9 +27,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     UNKNOWN,
     WARNING,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import plural
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time
-
+from ...module_utils._text import plural
+from ...module_utils._times import find_time
 from . import report_model, report_text
 from .html_parts import Column, Count, Moment, Row, moment
 from .report_schema import KNOWN, OK

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import plural
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time
-
+from ...module_utils._text import plural
+from ...module_utils._times import find_time
 from . import report_model
 from .html_parts import Column, Count, Moment, Row, moment
 from .report_schema import RUN_STATUSES, RUN_SUCCESSES

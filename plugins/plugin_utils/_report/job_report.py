@@ -17,8 +17,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
-
+from ...module_utils._text import visible
 from .._variables.specs import REPORT
 from .._variables.values import is_blank, listed
 

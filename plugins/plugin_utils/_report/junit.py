@@ -19,14 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
-    ERROR,
-    FAIL,
-    PASS,
-    SKIP,
-    UNKNOWN,
-)
-
+from ...module_utils._audit.facts.finding import ERROR, FAIL, PASS, SKIP, UNKNOWN
 from . import report_model, report_schema
 from .report_model import Row
 from .report_text import Report, short

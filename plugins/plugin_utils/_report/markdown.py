@@ -15,10 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.exceptions import EXPIRED, UNUSED
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import INFO, SEVERITIES
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import plural
-
+from ...module_utils._audit.exceptions import EXPIRED, UNUSED
+from ...module_utils._audit.facts.finding import INFO, SEVERITIES
+from ...module_utils._text import plural
 from . import report_model, report_schema, report_text
 from .report_model import Row
 from .report_text import Report, short

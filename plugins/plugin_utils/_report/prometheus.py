@@ -15,13 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
-    FAIL,
-    SEVERITIES,
-    UNKNOWN,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time
-
+from ...module_utils._audit.facts.finding import FAIL, SEVERITIES, UNKNOWN
+from ...module_utils._times import find_time
 from . import report_model, report_schema
 from .report_text import Report, short
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
-
+from ...module_utils import _paths
+from ...module_utils._errors import CertflowError
+from ...module_utils._text import quoted, visible
 from . import report_schema, report_text
 from .report_text import Report
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
+from ...module_utils._audit.facts.finding import (
     ERROR,
     FAIL,
     PASS,
@@ -22,10 +22,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     UNKNOWN,
     WARNING,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import mask, plural
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
-
+from ...module_utils._errors import CertflowError
+from ...module_utils._text import mask, plural
+from ...module_utils._times import format_time
 from . import report_schema, report_text
 from .report_text import InvalidReport, Report
 

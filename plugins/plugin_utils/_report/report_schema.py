@@ -12,13 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.exceptions import STATES
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
-    CERTAINTIES,
-    SEVERITIES,
-    STATUSES,
-)
-
+from ...module_utils._audit.exceptions import STATES
+from ...module_utils._audit.facts.finding import CERTAINTIES, SEVERITIES, STATUSES
 from . import run_statuses
 
 FORMAT_VERSION = "1.0"

@@ -16,16 +16,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import (
-    LONGEST_TEXT,
-    quoted,
-    shortened,
-    visible,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import find_time, format_time
-
+from ...module_utils._audit import audit_result
+from ...module_utils._errors import CertflowError
+from ...module_utils._text import LONGEST_TEXT, quoted, shortened, visible
+from ...module_utils._times import find_time, format_time
 from . import report_schema
 from .report_schema import Field
 

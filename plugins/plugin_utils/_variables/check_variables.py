@@ -17,9 +17,9 @@ from importlib import import_module
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import some, visible
 
+from ...module_utils._errors import CertflowError
+from ...module_utils._text import some, visible
 from .specs import FACTS, OWN_VARIABLES, PLAYBOOK_VARIABLES, REPORT, Option, Spec
 from .values import (
     UNDEFINED,

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
+from ...module_utils._text import quoted, visible
 
 #: The value of a variable that refers to a variable that is not defined.
 UNDEFINED = object()
