@@ -58,6 +58,18 @@ checksum database. The files equal those of the release's tag.
 from __future__ import annotations
 
 '''
+TAIL = """\
+# Release -> file -> sum.
+SUMS: dict[str, dict[str, str]] = {{
+    release: {{
+        name: value
+        for name, values in FILES.items()
+        for value, releases in values.items()
+        if release in releases.split()
+    }}
+    for release in "{releases}".split()
+}}
+"""
 
 
 def main() -> None:
@@ -73,18 +85,19 @@ def main() -> None:
 
 
 def render(sums: dict[str, dict[str, str]]) -> str:
-    """Return the text of the table's file."""
-    lines = [
-        "# Release -> file, by its path in the repository -> sum.",
-        "SUMS: dict[str, dict[str, str]] = {",
-    ]
+    """Return the text of the table's file. Most files are the same in several releases, so the table is by file."""
+    releases: dict[str, dict[str, list[str]]] = {}
     for release, files in sums.items():
-        lines += [
-            f'    "{release}": {{',
-            *(f'        "{name}": "{value}",' for name, value in files.items()),
-            "    },",
-        ]
-    return "\n".join([HEAD.rstrip("\n"), "", *lines, "}", ""])
+        for name, value in files.items():
+            releases.setdefault(name, {}).setdefault(value, []).append(release)
+    lines = [
+        "# File, by its path in the repository -> its sum -> the releases that have it.",
+        "FILES: dict[str, dict[str, str]] = {",
+    ]
+    for name, values in sorted(releases.items()):
+        rows = (f'        "{value}": "{" ".join(having)}",' for value, having in values.items())
+        lines += [f'    "{name}": {{', *rows, "    },"]
+    return "\n".join([HEAD.rstrip("\n"), "", *lines, "}", TAIL.format(releases=" ".join(sums))])
 
 
 def _sums_of(modules: dict[str, Path]) -> dict[str, str]:

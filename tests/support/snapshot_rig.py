@@ -37,7 +37,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import parse
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, preflight
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import Preflight
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ActionContext,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.object_changes import (

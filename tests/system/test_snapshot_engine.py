@@ -30,7 +30,7 @@ from tests.support.snapshot_rig import CRDS, release_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
         ActionContext,
     )
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
         ActionContext,
     )
 

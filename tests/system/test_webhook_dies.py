@@ -36,7 +36,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import ORPHAN_LABEL
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
-    plan_changes,
     planner,
     undo_steps,
 )
@@ -49,7 +48,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     ReleaseSettings,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, backups, undo
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ActionContext,
 )
 
@@ -96,7 +95,7 @@ class WebhookUpgrade:
             accept=accepting("kubectl"), webhook_namespace=lab.WEBHOOK_NAMESPACE, webhook_port=settings.port
         )
         self.hop = self._plan(target, options)
-        objects = [one for line in plan_changes.lines(self.hop) for one in line.objects]
+        objects = [one for line in self.hop.lines for one in line.objects]
         self.originals = backups.read_originals(self.client, objects)
         self.client.left = {one.path: obj for one, obj in self.originals.items()}
         self._run(self.hop.steps, settings)

@@ -22,7 +22,7 @@ from .._process import interrupt, progress_lines
 from .._result import Result
 from .._snapshot.release import partial_deployment
 from .._snapshot.release.release_source import UPSTREAM, ReleaseSource
-from .._snapshot.release.settings import ImageSettings, ReleaseSettings
+from .._snapshot.release.settings import ReleaseSettings
 from .._upgrade.engine import Upgrade
 from .._upgrade.upgrade_request import CertificateOptions, UpgradeRequest
 from . import snapshot_controller_info
@@ -102,7 +102,8 @@ def parse_request(parameters: Mapping[str, Any]) -> UpgradeRequest:
         settings=ReleaseSettings(
             deployments=deployments,
             host_network=parameters["webhook_host_network"],
-            images=ImageSettings(parameters["image_registry"], parameters["digests"]),
+            registry=parameters["image_registry"],
+            digests=parameters["digests"],
             port=parameters["webhook_port"],
         ),
         source=ReleaseSource(

@@ -24,8 +24,7 @@ from .._snapshot.kinds import Reference, reference
 from .._snapshot.release import release_source, rendering
 from . import backups
 from .steps import apply_manifests, delete_objects, orphan, patches, restore, storage_migration, waits
-from .steps.action_context import ActionContext
-from .steps.apply_manifests import ObjectOutcome
+from .steps.apply_manifests import ActionContext, ObjectOutcome
 from .upgrade_request import UpgradeRequest
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def apply(context: ActionContext, action: ApplyRelease) -> list[ObjectOutcome]:
     """Apply parts of a release. Try all of them by dry runs before the first is written."""
     wanted = manifests(context, action)
     wanted = [*_missing_namespaces(context.client, wanted), *wanted]
-    client, registry = context.client, context.settings.images.registry
+    client, registry = context.client, context.settings.registry
     lenient = context.check_mode and context.pending
     previews = apply_manifests.preview(
         client, wanted, consent=context.consent, registry=registry, lenient=lenient

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from .._certificate import cluster_signer
 from .._certificate.certificate_flow import ensure_certificate
 from .._certificate.certificate_run import CertificateRun
-from .._consent import Consent
 from .._csr.intent import intent_from
 from .._result import Result
 from .._snapshot.actions.webhook_actions import IssueCertificate
 from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.kinds import Reference
 from .._webhook import bundle_targets
-from .upgrade_request import CertificateOptions
+from .upgrade_request import CertificateOptions, UpgradeRequest
 
 if TYPE_CHECKING:
     from .._kube.client import Client
@@ -36,18 +35,15 @@ def signer_of(client: Client, options: CertificateOptions) -> str:
 
 def issue(
     client: Client,
+    request: UpgradeRequest,
     action: IssueCertificate,
-    options: CertificateOptions,
-    *,
     signer: str,
-    consent: Consent,
-    check_mode: bool = False,
     existing: UpgradeContext | None = None,
 ) -> Result:
     """Bring the certificate of the action, its Secret and its targets to the wanted state.
 
     Args:
-        existing: try only the targets that can have a CA bundle in this state of the cluster.
+        existing: the state of the cluster, to try only the targets that can have a CA bundle in it. None to write.
 
     Raises:
         CertflowError: as k8s_csr.
@@ -58,13 +54,13 @@ def issue(
             "namespace": action.namespace,
             "secret": {"name": action.secret, "ca_key": "ca.crt"},
             "signer_name": signer,
-            "expiration_seconds": options.expiration_seconds,
-            "renew_before": options.renew_before,
+            "expiration_seconds": request.certificate.expiration_seconds,
+            "renew_before": request.certificate.renew_before,
         },
-        consent,
+        request.options.accept,
     )
     targets = bundle_targets.targets_from(_targets(action.targets, existing))
-    return ensure_certificate(CertificateRun(client, intent, targets, check_mode=check_mode))
+    return ensure_certificate(CertificateRun(client, intent, targets, check_mode=existing is not None))
 
 
 def _targets(targets: Sequence[Reference], existing: UpgradeContext | None) -> list[dict[str, Any]]:

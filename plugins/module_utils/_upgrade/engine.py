@@ -29,7 +29,7 @@ from .._snapshot.actions.object_actions import WaitAvailable
 from .._snapshot.actions.verifications import Verify
 from .._snapshot.errors import PreflightError, UnprovenError, UpgradeError
 from .._snapshot.kinds import Reference
-from .._snapshot.plan import plan_changes, undo_steps, verify_installed
+from .._snapshot.plan import undo_steps, verify_installed
 from .._snapshot.plan.planner import Hop
 from .._snapshot.release.release_table import Release, get
 from . import actions, backups, plan_writes, planning, preflight, undo, upgrade_lease, verify_release
@@ -37,7 +37,7 @@ from .planning import NOTHING_WRITTEN, ClusterPlan
 from .preflight import Preflight
 from .release_checks import CheckResult
 from .step_runner import StepPosition, StepRunner
-from .steps.action_context import ActionContext
+from .steps.apply_manifests import ActionContext
 from .undo import UndoResult
 from .upgrade_request import UpgradeRequest
 
@@ -245,7 +245,7 @@ class Upgrade:
         is_repair = hop.start == str(hop.release)
         way = f"repair {hop.release}" if is_repair else f"{hop.start or 'nothing'} to {hop.release}"
         self.progress.say(f"{title}: {way}, {len(hop.steps)} steps")
-        touched, planned = found.touched_in(hop), plan_changes.lines(hop)
+        touched, planned = found.touched_in(hop), hop.lines
         every = (*touched, *(target for line in planned for target in line.objects))
         originals = backups.read_originals(self.client, every)
         self.client.left = {target.path: obj for target, obj in originals.items()}

@@ -18,11 +18,10 @@ from .._snapshot.actions.action import Step
 from .._snapshot.actions.apply_release import ApplyRelease
 from .._snapshot.actions.webhook_actions import IssueCertificate
 from .._snapshot.kinds import Reference
-from .._snapshot.plan import plan_changes
 from .._snapshot.plan.planner import Hop
 from . import actions
 from .preflight import Preflight
-from .steps.action_context import ActionContext
+from .steps.apply_manifests import ActionContext
 
 
 def of_hops(context: ActionContext, hops: Sequence[Hop], preflight: Preflight) -> Iterator[Write]:
@@ -36,7 +35,7 @@ def of_hops(context: ActionContext, hops: Sequence[Hop], preflight: Preflight) -
     for hop in hops:
         is_later = bool(touched)
         objects: dict[str, set[Reference]] = {}
-        for line in plan_changes.lines(hop):
+        for line in hop.lines:
             objects.setdefault(line.step, set()).update(line.objects)
         for step in (step for step in hop.steps if step.action.writes_objects):
             written = objects.get(step.id, set())

@@ -26,13 +26,12 @@ from .._snapshot.actions.webhook_actions import IssueCertificate
 from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.errors import NotYetError, PreflightError
 from .._snapshot.kinds import KINDS, Reference
-from .._snapshot.plan import plan_changes, undo_steps
+from .._snapshot.plan import undo_steps
 from .._snapshot.plan.planner import Hop
 from . import actions, backups, certificate_step, upgrade_lease
 from .planning import NOTHING_WRITTEN
 from .steps import restore
-from .steps.action_context import ActionContext
-from .steps.apply_manifests import ObjectOutcome
+from .steps.apply_manifests import ActionContext, ObjectOutcome
 from .upgrade_request import UpgradeRequest
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class Preflight:
         """Return the objects that the hop would change, also those of steps that could not be tried."""
         due = set(self.due)
         tried = [outcome.reference for row in self.tried if row.is_due for outcome in row.outcomes]
-        planned = [row for line in plan_changes.lines(hop) if line.step in due for row in line.objects]
+        planned = [row for line in hop.lines if line.step in due for row in line.objects]
         return list(dict.fromkeys((*tried, *planned)))
 
     def values(self) -> dict[str, Any]:
@@ -140,7 +139,9 @@ def try_plan(
     problems = [*preflight.problems, *(_try_undo(client, preflight.tried) if request.undo else ())]
     for step, action in certificates:
         try:
-            if action.namespace in missing or _is_due(client, request, context, action, signer):
+            if action.namespace in missing or (
+                certificate_step.issue(client, request, action, signer, existing=context).changed
+            ):
                 due.append(step.id)
         except CertflowError as error:
             problems.append(problem_of(step, error))
@@ -224,20 +225,6 @@ def problem_of(step: Step, error: CertflowError) -> PreflightProblem:
     if isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingPermissions)):
         raise error
     return PreflightProblem(step.id, error.cause, tuple(error.evidence), error.remedy)
-
-
-def _is_due(
-    client: Client, request: UpgradeRequest, context: UpgradeContext, action: IssueCertificate, signer: str
-) -> bool:
-    return certificate_step.issue(
-        client,
-        action,
-        request.certificate,
-        signer=signer,
-        consent=request.options.accept,
-        check_mode=True,
-        existing=context,
-    ).changed
 
 
 def _try_undo(client: Client, tried: Iterable[TriedStep]) -> Iterator[PreflightProblem]:

@@ -92,12 +92,14 @@ _CLAIM = {"persistentVolumeClaimName": NAME}
 
 def snapshot(namespace: str, spec: Object, **metadata: Any) -> dict[str, Any]:
     """Return a VolumeSnapshot."""
-    return {
-        "apiVersion": f"{SNAPSHOT}/v1",
-        "kind": "VolumeSnapshot",
-        "metadata": {"generateName": f"{NAME}-", "namespace": namespace, **metadata},
-        "spec": dict(spec),
-    }
+    metadata = {"namespace": namespace, **metadata}
+    return _manifest("VolumeSnapshot", f"{SNAPSHOT}/v1", metadata, spec=dict(spec))
+
+
+def _manifest(kind: str, version: str, metadata: Object, **content: Any) -> dict[str, Any]:
+    """Return a test object. The API server names it, unless the metadata have a name."""
+    named = dict(metadata) if "name" in metadata else {"generateName": f"{NAME}-", **metadata}
+    return {"apiVersion": version, "kind": kind, "metadata": named, **content}
 
 
 def content(spec: Object) -> dict[str, Any]:
@@ -108,25 +110,14 @@ def content(spec: Object) -> dict[str, Any]:
         "source": {"snapshotHandle": NAME},
         "volumeSnapshotRef": {"name": NAME, "namespace": "default"},
     }
-    return {
-        "apiVersion": f"{SNAPSHOT}/v1",
-        "kind": "VolumeSnapshotContent",
-        "metadata": {"generateName": f"{NAME}-"},
-        "spec": {**good, **spec},
-    }
+    return _manifest("VolumeSnapshotContent", f"{SNAPSHOT}/v1", {}, spec={**good, **spec})
 
 
 def default_class(driver: str, **metadata: Any) -> dict[str, Any]:
     """Return a VolumeSnapshotClass with the annotation of a default class."""
-    fields = {"generateName": f"{NAME}-", **metadata}
-    annotations = {**fields.get("annotations", {}), DEFAULT_CLASS: "true"}
-    return {
-        "apiVersion": f"{SNAPSHOT}/v1",
-        "kind": "VolumeSnapshotClass",
-        "metadata": {**fields, "annotations": annotations},
-        "driver": driver,
-        "deletionPolicy": "Retain",
-    }
+    metadata["annotations"] = {**metadata.get("annotations", {}), DEFAULT_CLASS: "true"}
+    content = {"driver": driver, "deletionPolicy": "Retain"}
+    return _manifest("VolumeSnapshotClass", f"{SNAPSHOT}/v1", metadata, **content)
 
 
 def default_driver(classes: Iterable[Object]) -> str:
@@ -152,19 +143,14 @@ def _resources(rule: Object) -> list[str]:
 
 def unstored_content(version: str) -> dict[str, Any]:
     """Return a VolumeGroupSnapshotContent at a version that is not stored, so its creation needs a conversion."""
-    return {
-        "apiVersion": f"{GROUP}/{version}",
-        "kind": "VolumeGroupSnapshotContent",
-        "metadata": {"generateName": f"{NAME}-"},
-        "spec": {
-            "deletionPolicy": "Retain",
-            "driver": DRIVER,
-            "source": {
-                "groupSnapshotHandles": {"volumeGroupSnapshotHandle": NAME, "volumeSnapshotHandles": [NAME]}
-            },
-            "volumeGroupSnapshotRef": {"name": NAME, "namespace": "default"},
-        },
+    handles = {"volumeGroupSnapshotHandle": NAME, "volumeSnapshotHandles": [NAME]}
+    spec = {
+        "deletionPolicy": "Retain",
+        "driver": DRIVER,
+        "source": {"groupSnapshotHandles": handles},
+        "volumeGroupSnapshotRef": {"name": NAME, "namespace": "default"},
     }
+    return _manifest("VolumeGroupSnapshotContent", f"{GROUP}/{version}", {}, spec=spec)
 
 
 # Objects that the rules of the CustomResourceDefinitions refuse.
@@ -251,10 +237,8 @@ class ControllerTest:
 def snapshot_test(namespace: str, token: str, metadata: Object) -> ControllerTest:
     """Return a VolumeSnapshot that names a missing class. A controller adds no finalizer to it."""
     absent = f"{NAME}-{token}"
-    manifest = snapshot(
-        namespace, {"volumeSnapshotClassName": absent, "source": _CLAIM}, name=absent, **metadata
-    )
-    del manifest["metadata"]["generateName"]
+    spec = {"volumeSnapshotClassName": absent, "source": _CLAIM}
+    manifest = snapshot(namespace, spec, name=absent, **metadata)
     path = f"/apis/{SNAPSHOT}/v1/namespaces/{namespace}/volumesnapshots"
     return ControllerTest("VolumeSnapshot", path, manifest, absent)
 
@@ -262,15 +246,10 @@ def snapshot_test(namespace: str, token: str, metadata: Object) -> ControllerTes
 def group_test(namespace: str, version: str, token: str, metadata: Object) -> ControllerTest:
     """Return a VolumeGroupSnapshot that names a missing class."""
     absent = f"{NAME}-{token}"
-    manifest = {
-        "apiVersion": f"{GROUP}/{version}",
-        "kind": "VolumeGroupSnapshot",
-        "metadata": {"name": absent, "namespace": namespace, **metadata},
-        "spec": {
-            "volumeGroupSnapshotClassName": absent,
-            "source": {"selector": {"matchLabels": {LABEL: absent}}},
-        },
-    }
+    metadata = {"name": absent, "namespace": namespace, **metadata}
+    source = {"selector": {"matchLabels": {LABEL: absent}}}
+    spec = {"volumeGroupSnapshotClassName": absent, "source": source}
+    manifest = _manifest("VolumeGroupSnapshot", f"{GROUP}/{version}", metadata, spec=spec)
     path = f"/apis/{GROUP}/{version}/namespaces/{namespace}/volumegroupsnapshots"
     return ControllerTest("VolumeGroupSnapshot", path, manifest, absent)
 

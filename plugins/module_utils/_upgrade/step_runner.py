@@ -21,8 +21,7 @@ from .._snapshot.actions.webhook_actions import IssueCertificate
 from .._times import format_time
 from . import actions, certificate_step, upgrade_lease, verify_release
 from .release_checks import OK
-from .steps.action_context import ActionContext
-from .steps.apply_manifests import ObjectOutcome
+from .steps.apply_manifests import ActionContext, ObjectOutcome
 from .upgrade_lease import RunRecord
 from .upgrade_request import UpgradeRequest
 
@@ -176,12 +175,9 @@ class StepRunner:
             self.lease,
             RunRecord(
                 version=str(self.request.release),
-                hop=position.hop,
                 step=step.id,
-                number=position.number,
-                total=position.total,
-                undoes=position.undoes,
                 since=format_time(self.client.now()),
+                **asdict(position),
             ),
         )
 
@@ -194,13 +190,7 @@ class StepRunner:
             self._run_action(step.action, context, record)
 
     def _issue_certificate(self, action: IssueCertificate, record: StepRecord) -> None:
-        result = certificate_step.issue(
-            self.client,
-            action,
-            self.request.certificate,
-            signer=self.signer or certificate_step.signer_of(self.client, self.request.certificate),
-            consent=self.request.options.accept,
-        )
+        result = certificate_step.issue(self.client, self.request, action, self.signer)
         record.reason = str(result.values["reason"])
         self.warnings += result.warnings
 

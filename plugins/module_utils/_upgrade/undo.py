@@ -85,7 +85,7 @@ def options_before(
     """
     installed = before.installed
     kinds = (VALIDATION, CONVERSION)
-    webhooks = [one for kind in kinds for one in (*installed.running(kind), *installed.orphans(kind))]
+    webhooks = [one for kind in kinds for one in installed.all_of(kind)]
     programs = [one.program for one in webhooks]
     changed = frozenset(target for target, obj in originals.items() if left[target.path] is not obj)
     deleted = frozenset(target for target in changed if left[target.path] is None)

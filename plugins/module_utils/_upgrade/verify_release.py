@@ -262,10 +262,8 @@ def _make_default_class(objects: TemporaryObjects) -> tuple[str, tuple[str, ...]
     If the class cannot be created, the probe fails with the same reason.
     """
     driver = f"{objects.token}.{release_checks.DRIVER}"
-    manifest = release_checks.default_class(
-        driver, name=f"{release_checks.NAME}-{objects.token}", **objects.metadata
-    )
-    del manifest["metadata"]["generateName"]
+    name = f"{release_checks.NAME}-{objects.token}"
+    manifest = release_checks.default_class(driver, name=name, **objects.metadata)
     try:
         objects.create(CLASSES, manifest)
     except ApiError as error:

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from .._kube.errors import ApiError
 from .._kube.lease_state import read_lease
-from .._snapshot.installed.pod_specs import program_of
+from .._snapshot.installed.pod_specs import program_of, version_of
 from .._snapshot.installed.state import LEASE
 from .._snapshot.kinds import CONTROLLER, KINDS, Reference
 from .._snapshot.release import flags
 from .._snapshot.release.release_table import Version, parse, text
 from .release_checks import FAILED, OK, UNPROVEN, CheckResult
-from .steps.rollout_report import find_newest_pods, is_ready
+from .steps.rollout_report import DeploymentPods, is_ready
 
 if TYPE_CHECKING:
     from .._kube.client import Client
@@ -41,11 +41,6 @@ def release_in_log(log: str) -> Version | None:
     """Return the release in the first lines of a log, None if they do not contain it."""
     match = _VERSION_LINE.search(log)
     return parse(match[1] or match[2]) if match else None
-
-
-def release_in_tag(image: str) -> Version | None:
-    """Return the release in an image's tag, None if the tag is not a release or the image has only a digest."""
-    return parse(image.rpartition("/")[2].partition("@")[0].partition(":")[2])
 
 
 @dataclass(frozen=True)
@@ -266,9 +261,9 @@ def _read_pods(
     sets = client.list_all(KINDS["ReplicaSet"].collection(namespace))["items"]
     listed = client.list_all(KINDS["Pod"].collection(namespace))["items"]
     pods = controller_pods(listed)
-    newest = find_newest_pods(deployment, sets, pods)
+    newest = DeploymentPods(deployment, sets, pods).newest
     every = tuple(
-        _read_pod(client, pod, logs, is_newest=pod["metadata"]["uid"] in newest)
+        _read_pod(client, pod, logs, is_newest=pod in newest)
         for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
     )
     return ControllerPods(
@@ -295,7 +290,7 @@ def _read_pod(
         is_newest=is_newest,
         is_ready=ready,
         is_ending=bool(metadata.get("deletionTimestamp")),
-        tag=release_in_tag(container["image"]),
+        tag=version_of(container["image"]),
         logged=logged,
         host=str(
             spec.get("nodeName") if spec.get("hostNetwork") else spec.get("hostname") or metadata["name"]

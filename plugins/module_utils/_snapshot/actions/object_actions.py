@@ -57,13 +57,9 @@ class DeletedObject:
     @property
     def condition(self) -> str:
         """The condition of the deletion in words."""
-        return (
-            ", if nothing else uses it"
-            if self.only_used_by
-            else ", if no object of it exists"
-            if self.only_if_empty
-            else ""
-        )
+        if self.only_used_by:
+            return ", if nothing else uses it"
+        return ", if no object of it exists" if self.only_if_empty else ""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from .upgrade_context import UpgradeContext
 def state_after(context: UpgradeContext) -> InstalledState:
     """Return the installed state after every step of the hop."""
     crds = dict(_crds_after(context))
-    kinds = [kind for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
+    kinds = context.wanted
     return replace(
         context.installed,
         crds=crds,

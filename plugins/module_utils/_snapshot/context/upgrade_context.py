@@ -37,6 +37,7 @@ from ..release.release_table import (
     find,
     is_at_least,
     known_webhook,
+    text,
 )
 from ..release.settings import REGISTRY
 
@@ -141,6 +142,11 @@ class UpgradeContext:
         return self.controller.version or self.options.installed_version
 
     @property
+    def version_text(self) -> str:
+        """Return the running release, "" as ``version`` is None."""
+        return text(self.version) if self.version else ""
+
+    @property
     def current(self) -> Release | None:
         return find(self.version)
 
@@ -203,7 +209,7 @@ class UpgradeContext:
 
     def is_located(self, kind: str) -> bool:
         """Return True if the webhook's namespace is known. Only there upstream's names belong to the webhook."""
-        return bool(self.called(kind) or self.installed.running(kind) or self.installed.orphans(kind))
+        return bool(self.called(kind) or self.installed.all_of(kind))
 
     def services(self, kind: str) -> list[Service]:
         """Return the webhook's Service: the one with upstream's name in its namespace."""
@@ -360,6 +366,12 @@ class UpgradeContext:
         )
 
     @property
+    def has_rules(self) -> bool:
+        """Return True if the installed snapshot CRDs have CEL rules."""
+        crd = self.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
+        return crd is not None and crd.set is not None and crd.set.rules
+
+    @property
     def gets_rules(self) -> bool:
         """Return True if the snapshot CRDs of the release have CEL rules and those of the present release have none."""
         before = self.current is not None and crd_sets.row(self.current.crds, SNAPSHOT).rules
@@ -378,6 +390,11 @@ class UpgradeContext:
 
     # Webhooks.
 
+    @property
+    def wanted(self) -> list[str]:
+        """Return the kinds of webhooks that the release runs after the hop."""
+        return [kind for kind in (VALIDATION, CONVERSION) if self.wants(kind)]
+
     def wants(self, kind: str) -> bool:
         if not self.release.has(kind):
             return False
@@ -389,11 +406,7 @@ class UpgradeContext:
 
     @property
     def has_validation(self) -> bool:
-        return bool(
-            self.installed.configurations
-            or self.installed.running(VALIDATION)
-            or self.installed.orphans(VALIDATION)
-        )
+        return bool(self.installed.configurations or self.installed.all_of(VALIDATION))
 
     @property
     def _lost_validation(self) -> bool:
@@ -405,7 +418,7 @@ class UpgradeContext:
         if self.release.webhook is None or not self.release.has(kind):
             raise KeyError(kind)
         earlier = self.before.installed if self.before else None
-        live = next(iter((*earlier.running(kind), *earlier.orphans(kind))), None) if earlier else None
+        live = next(iter(earlier.all_of(kind)), None) if earlier else None
         return replace(self.release.webhook, selector=live.selector) if live else self.release.webhook
 
     @property
@@ -434,14 +447,7 @@ class UpgradeContext:
         return live.hooks[0].failure_policy if live and live.hooks else ""
 
     def live(self, rules: WebhookRules) -> WebhookConfiguration | None:
-        return next(
-            (
-                configuration
-                for configuration in self.installed.configurations
-                if configuration.name == rules.name
-            ),
-            None,
-        )
+        return {row.name: row for row in self.installed.configurations}.get(rules.name)
 
     @property
     def surplus(self) -> tuple[WebhookConfiguration, ...]:
@@ -463,7 +469,7 @@ class UpgradeContext:
         return fresh
 
     def mounted(self, kind: str) -> tuple[str, ...]:
-        workloads = (*self.installed.running(kind), *self.installed.orphans(kind))
+        workloads = self.installed.all_of(kind)
         return tuple(dict.fromkeys(name for workload in workloads for name in workload.secrets))
 
     def webhook_arguments(self, kind: str) -> list[str]:
@@ -543,14 +549,8 @@ class UpgradeContext:
 
     def is_leftover(self, workload: InstalledWorkload) -> bool:
         """Return True for the StatefulSet in namespace default of a release before 4.1."""
-        return (workload.kind, workload.namespace, workload.name) == (
-            "StatefulSet",
-            "default",
-            CONTROLLER_NAME,
-        ) and workload.selector in (
-            {},
-            {OLD_LABEL: CONTROLLER_NAME},
-        )
+        is_named = str(workload) == f"StatefulSet default/{CONTROLLER_NAME}"
+        return is_named and workload.selector in ({}, {OLD_LABEL: CONTROLLER_NAME})
 
     @property
     def removed(self) -> list[InstalledWorkload]:

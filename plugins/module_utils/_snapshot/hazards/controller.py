@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from ..context.upgrade_context import UpgradeContext
-from ..kinds import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
+from ..kinds import CONTROLLER, SIDECAR
 from ..release import flags
 from ..release.release_table import GROUP_GATE
 from .finding import Finding, finding_of, labels
@@ -29,9 +29,8 @@ def find_controller_selector(context: UpgradeContext) -> Finding | None:
 def find_arguments_unknown(context: UpgradeContext) -> Finding | None:
     """Find arguments of the options that the release does not know."""
     wrong = flags.unknown(CONTROLLER, context.options.controller_arguments, context.release)
-    for kind in (VALIDATION, CONVERSION):
-        if context.wants(kind):
-            wrong += flags.unknown(kind, context.options.webhook_arguments, context.release)
+    for kind in context.wanted:
+        wrong += flags.unknown(kind, context.options.webhook_arguments, context.release)
     return finding_of(
         (f"{argument}: {context.release} does not know it" for argument in wrong),
         f"Remove the argument, or replace it: {_instead(wrong)}. A program exits at a flag that it does not know.",

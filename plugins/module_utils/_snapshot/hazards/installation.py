@@ -35,20 +35,14 @@ ESSENTIAL = (
 
 
 def find_unreadable(context: UpgradeContext) -> Finding | None:
-    missing = [what for what in ESSENTIAL if what in context.installed.unreadable]
-    hooks = (
-        context.has_validation
-        or context.installed.running(CONVERSION)
-        or context.installed.orphans(CONVERSION)
-    )
-    missing += (
-        ["mutating_configurations"]
-        if hooks and "mutating_configurations" in context.installed.unreadable
-        else []
-    )
-    missing += ["secrets"] if "secrets" in context.installed.unreadable and context.wants(VALIDATION) else []
-    # A failing conversion webhook has its own hazard.
-    missing = [what for what in missing if not (what == "group_contents" and context.has_hidden_handle_lists)]
+    needed = list(ESSENTIAL)
+    if context.has_validation or context.installed.all_of(CONVERSION):
+        needed.append("mutating_configurations")
+    if context.wants(VALIDATION):
+        needed.append("secrets")
+    if context.has_hidden_handle_lists:
+        needed.remove("group_contents")  # a failing conversion webhook has its own hazard
+    missing = [what for what in needed if what in context.installed.unreadable]
     return finding_of(
         (f"{what}: {context.installed.unreadable[what]}" for what in missing),
         "Grant the identity of this task the permissions get and list for these objects.",
@@ -145,7 +139,7 @@ def find_other_containers(context: UpgradeContext) -> Finding | None:
     found = [
         (workload, program)
         for program in (CONTROLLER, VALIDATION, CONVERSION)
-        for workload in (*context.installed.running(program), *context.installed.orphans(program))
+        for workload in context.installed.all_of(program)
         if workload.companions
     ]
     if not found:
@@ -206,10 +200,8 @@ def find_namespace_moves(context: UpgradeContext) -> Finding | None:
 
 
 def find_webhook_moves(context: UpgradeContext) -> Finding | None:
-    wanted, kinds = context.options.webhook_namespace, [VALIDATION, CONVERSION]
-    moving = [
-        kind for kind in kinds if context.wants(kind) and wanted and wanted != context.webhook_namespace(kind)
-    ]
+    wanted = context.options.webhook_namespace
+    moving = [kind for kind in context.wanted if wanted and wanted != context.webhook_namespace(kind)]
     if not moving:
         return None
     place = context.webhook_namespace(moving[0])
@@ -217,11 +209,10 @@ def find_webhook_moves(context: UpgradeContext) -> Finding | None:
 
 
 def find_webhook_names(context: UpgradeContext) -> Finding | None:
-    kinds = [kind for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
-    foreign = [configuration for kind in kinds for configuration in _foreign(context, kind)]
+    foreign = [configuration for kind in context.wanted for configuration in _foreign(context, kind)]
     if not foreign:
         return None
-    hook = context.hook(kinds[0])
+    hook = context.hook(context.wanted[0])
     return finding_of(
         foreign,
         f"Delete these objects first, the configurations before the others. Or upgrade to 8.2 or newer, which has no validation "

@@ -103,7 +103,7 @@ def find_webhook_selector(context: UpgradeContext) -> Finding | None:
 
 
 def find_no_drain(context: UpgradeContext) -> Finding | None:
-    kinds = [kind for kind in (VALIDATION, CONVERSION) if context.wants(kind) and context.hands_over(kind)]
+    kinds = [kind for kind in context.wanted if context.hands_over(kind)]
     live = [webhook for kind in kinds if (webhook := context.installed.webhook(kind)) and not webhook.drains]
     return finding_of(f"{workload}: no preStop sleep" for workload in live)
 
@@ -137,15 +137,14 @@ def find_host_port(context: UpgradeContext) -> Finding | None:
 
 def _live(context: UpgradeContext) -> list[InstalledWorkload]:
     """Return the installed webhooks that are kept."""
-    found = [context.installed.webhook(kind) for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
+    found = [context.installed.webhook(kind) for kind in context.wanted]
     return [workload for workload in found if workload]
 
 
 def find_no_drain_here(context: UpgradeContext) -> Finding | None:
     """Find new pods that cannot sleep before they end, so a later change of options interrupts calls."""
-    kinds = [kind for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
     kubernetes = context.installed.kubernetes
-    if not kinds or kubernetes == (0, 0) or is_at_least(kubernetes, DRAINS_SINCE):
+    if not context.wanted or kubernetes == (0, 0) or is_at_least(kubernetes, DRAINS_SINCE):
         return None
     return Finding(
         (f"Kubernetes {context.installed.kubernetes_version}",),
@@ -253,8 +252,8 @@ def find_names_elsewhere(context: UpgradeContext) -> Finding | None:
 
 
 def find_image_unpublished(context: UpgradeContext) -> Finding | None:
-    missing = [context.hook(kind).image for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
-    missing = [image for image in missing if image in context.release.unpublished]
+    images = [context.hook(kind).image for kind in context.wanted]
+    missing = [image for image in images if image in context.release.unpublished]
     if not missing:
         return None
     return Finding(
@@ -295,11 +294,8 @@ def find_rules_answer_first(context: UpgradeContext) -> Finding | None:
     """Find CRDs with CEL rules, which leave the webhook one object that only it refuses."""
     if not context.wants(VALIDATION) or not is_at_least(context.release.version, CLASSES_SINCE):
         return None
-    rules = context.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
-    ruled = (
-        bool(rules and rules.set and rules.set.rules) or crd_sets.row(context.release.crds, SNAPSHOT).rules
-    )
-    return Finding(("the CRDs have validation rules",)) if ruled else None
+    is_ruled = context.has_rules or crd_sets.row(context.release.crds, SNAPSHOT).rules
+    return Finding(("the CRDs have validation rules",)) if is_ruled else None
 
 
 def find_volume_mode(context: UpgradeContext) -> Finding | None:

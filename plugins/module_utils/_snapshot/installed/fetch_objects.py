@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..._kube.errors import ApiError, NotFound
-from ..kinds import CONVERSION, VALIDATION
+from ..kinds import CONVERSION, KINDS, VALIDATION, Reference
 from ..release import crd_sets
 from ..release.crd_sets import SERVED, Crd
 from ..release.release_table import (
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 
 Object = Mapping[str, Any]
 
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
-CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
-MUTATING = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
-REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 # Objects of owners that exist beside what they installed (_owners, place api): (API group, resource, path).
 OWNERS_OBJECTS = (
     (
@@ -97,13 +92,13 @@ def observe(client: Client, *, needs_rules: bool) -> ClusterObjects:
     """
     reader = _Reader(client)
     version = client.get("/version").get("gitVersion", "")
-    reader.get("crds", *(f"{CRDS}/{name}" for name in (*SNAPSHOT_CRDS, *GROUP_CRDS)))
+    reader.get("crds", *_paths("CustomResourceDefinition", *SNAPSHOT_CRDS, *GROUP_CRDS))
     for kind in WORKLOADS:
         reader.list(kind, f"/apis/apps/v1/{kind}")
-    reader.list("configurations", CONFIGURATIONS)
-    reader.list("mutating_configurations", MUTATING)
-    reader.get("cluster_roles", f"{RBAC}/clusterroles/{CONTROLLER_ROLE}", f"{RBAC}/clusterroles/{_ROLE}")
-    reader.get("cluster_role_bindings", f"{RBAC}/clusterrolebindings/{_BINDING}")
+    reader.list("configurations", KINDS["ValidatingWebhookConfiguration"].collection())
+    reader.list("mutating_configurations", KINDS["MutatingWebhookConfiguration"].collection())
+    reader.get("cluster_roles", *_paths("ClusterRole", CONTROLLER_ROLE, _ROLE))
+    reader.get("cluster_role_bindings", *_paths("ClusterRoleBinding", _BINDING))
     _read_places(reader)
     _read_stored(reader, needs_rules)
     return ClusterObjects(reader.objects, version, _owners_objects(client, reader), reader.unreadable)
@@ -117,7 +112,7 @@ def _read_places(reader: _Reader) -> None:
     for kind in WORKLOADS:
         reader.keep(kind, lambda obj: obj["metadata"]["namespace"] in places or bool(_programs(obj)))
     for namespace in sorted(places):
-        reader.list("replicasets", f"/apis/apps/v1/namespaces/{namespace}/replicasets")
+        reader.list("replicasets", KINDS["ReplicaSet"].collection(namespace))
     for namespace in sorted(controllers):
         reader.get("leases", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE}")
     for namespace in sorted(places):
@@ -125,7 +120,6 @@ def _read_places(reader: _Reader) -> None:
 
 
 def _read_webhooks(reader: _Reader, namespace: str) -> None:
-    core = f"/api/v1/namespaces/{namespace}"
     mounted = {
         volume["secret"]["secretName"]
         for what in ("deployments", "replicasets")
@@ -138,17 +132,22 @@ def _read_webhooks(reader: _Reader, namespace: str) -> None:
     known = [known_webhook(kind) for kind in (VALIDATION, CONVERSION)]
     services |= {webhook.service for webhook in known}
     secrets = sorted(mounted | {name for webhook in known for name in (webhook.secret, webhook.old_secret)})
-    reader.get("services", *(f"{core}/services/{name}" for name in sorted(services)))
-    reader.get("secrets", *(f"{core}/secrets/{name}" for name in secrets))
+    reader.get("services", *_paths("Service", *sorted(services), namespace=namespace))
+    reader.get("secrets", *_paths("Secret", *secrets, namespace=namespace))
     if any(obj["metadata"]["namespace"] == namespace for obj in reader.objects.get("secrets", ())):
         for what, _kind, path in USERS:
             if what not in (*WORKLOADS, "replicasets"):  # these have been read
                 reader.list(what, path.format(namespace))
-    reader.get("service_accounts", f"{core}/serviceaccounts/{_ACCOUNT}")
-    budgets = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
-    reader.get("budgets", *(f"{budgets}/{webhook.deployment}" for webhook in known))
+    reader.get("service_accounts", *_paths("ServiceAccount", _ACCOUNT, namespace=namespace))
+    deployments = [webhook.deployment for webhook in known]
+    reader.get("budgets", *_paths("PodDisruptionBudget", *deployments, namespace=namespace))
     # create-cert.sh leaves its request under the Service's name.
-    reader.get("requests", *(f"{REQUESTS}/{webhook.service}.{namespace}" for webhook in known))
+    requests = [f"{webhook.service}.{namespace}" for webhook in known]
+    reader.get("requests", *_paths("CertificateSigningRequest", *requests))
+
+
+def _paths(kind: str, *names: str, namespace: str = "") -> list[str]:
+    return [Reference(kind, name, namespace).path for name in names]
 
 
 def _read_stored(reader: _Reader, needs_rules: bool) -> None:

@@ -161,12 +161,13 @@ def _workload(
 ) -> InstalledWorkload:
     spec, template = obj["spec"], obj["spec"]["template"]
     pod, image = template["spec"], container["image"]
+    labels = (template.get("metadata") or {}).get("labels") or {}
     return InstalledWorkload(
         program,
         kind,
         *place_of(obj),
         image=image,
-        version=_version(image, (template.get("metadata") or {}).get("labels") or {}),
+        version=pod_specs.version_of(image) or parse(labels.get(RELEASE_LABEL, "")),
         arguments=(*(container.get("command") or ())[1:], *(container.get("args") or ())),
         selector=(spec.get("selector") or {}).get("matchLabels") or {},
         secrets=_mounted(pod),
@@ -191,11 +192,6 @@ def _port(container: Mapping[str, Any]) -> int:
 
 def _mounted(pod: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(volume["secret"]["secretName"] for volume in pod.get("volumes") or () if "secret" in volume)
-
-
-def _version(image: str, labels: Mapping[str, str]) -> Version | None:
-    tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
-    return parse(tag) or parse(labels.get(RELEASE_LABEL, ""))
 
 
 def _orphan_sets(reading: ClusterObjects) -> Iterator[OrphanReplicaSet]:

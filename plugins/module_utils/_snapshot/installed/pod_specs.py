@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, ORPHAN_LABEL, SIDECAR, VALIDATION
-from ..release.release_table import RELEASES
+from ..release.release_table import RELEASES, Version, parse
 from ..release.settings import REGISTRY
 
 Object = Mapping[str, Any]
@@ -57,6 +57,11 @@ def repository_of(image: str) -> tuple[str, str]:
     """Return the registry with its path, and the name of an image."""
     path, _slash, name = image.partition("@")[0].rpartition("/")
     return path, name.partition(":")[0]
+
+
+def version_of(image: str) -> Version | None:
+    """Return the release in an image's tag, None if the tag is not a release or the image has only a digest."""
+    return parse(image.rpartition("/")[2].partition("@")[0].partition(":")[2])
 
 
 def program_of(image: str) -> str:

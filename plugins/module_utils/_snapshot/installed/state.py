@@ -244,6 +244,10 @@ class InstalledState:
         """Return the ReplicaSets whose Deployment was deleted without its pods."""
         return tuple(orphan.workload for orphan in self.orphan_sets if orphan.program == program)
 
+    def all_of(self, program: str) -> tuple[InstalledWorkload, ...]:
+        """Return the workloads that run a program, with those whose Deployment was deleted last."""
+        return (*self.running(program), *self.orphans(program))
+
     def webhook(self, program: str) -> InstalledWorkload | None:
         found = self.running(program)
         return found[0] if found else None

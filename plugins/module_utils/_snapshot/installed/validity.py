@@ -11,7 +11,7 @@ invalid object, even the removal of its finalizers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,93 +19,60 @@ from .state import InvalidObject
 
 
 @dataclass(frozen=True)
-class ExactlyOneField:
-    """The object at ``path`` must have exactly one of two fields."""
+class ValidityRule:
+    """One rule."""
 
     kind: str
+    #: The path of the value that the rule is about.
     path: tuple[str, ...]
-    fields: tuple[str, str]
+    #: The message of the API server.
     message: str
+    #: Return True if the value breaks the rule. It is None if the object has no such field.
+    is_broken: Callable[[Any], bool]
 
 
-@dataclass(frozen=True)
-class BothFields:
-    """The object at ``path`` must have both fields. They may be empty."""
-
-    kind: str
-    path: tuple[str, ...]
-    fields: tuple[str, str]
-    message: str
+def _count(value: Any, fields: Iterable[str]) -> int:
+    """Return how many of the fields the value has. They may be empty."""
+    return sum(field in value for field in fields) if isinstance(value, Mapping) else 0
 
 
-@dataclass(frozen=True)
-class NonEmptyText:
-    """The text at ``path`` must not be empty if it exists."""
+def _source(kind: str, *fields: str) -> ValidityRule:
+    message = f"exactly one of {' and '.join(fields)} must be set"
+    return ValidityRule(kind, ("spec", "source"), message, lambda value: _count(value, fields) != 1)
 
-    kind: str
-    path: tuple[str, ...]
-    message: str
+
+def _reference(kind: str, shown: str) -> ValidityRule:
+    """Return the rule about the reference of a content to its snapshot. shown: its path in the message."""
+    message = f"both {shown}.name and {shown}.namespace must be set"
+    path = ("spec", shown.rpartition(".")[2])
+    return ValidityRule(kind, path, message, lambda value: _count(value, ("name", "namespace")) != 2)
+
+
+def _class(kind: str, field: str) -> ValidityRule:
+    message = f"{field} must not be the empty string when set"
+    return ValidityRule(kind, ("spec", field), message, lambda value: bool(value == ""))
 
 
 # The x-kubernetes-validations of client/v8.0.0:config/crd that depend on one object only.
-RULES: tuple[ExactlyOneField | BothFields | NonEmptyText, ...] = (
-    ExactlyOneField(
-        "VolumeSnapshot",
-        ("spec", "source"),
-        ("volumeSnapshotContentName", "persistentVolumeClaimName"),
-        "exactly one of volumeSnapshotContentName and persistentVolumeClaimName must be set",
-    ),
-    NonEmptyText(
-        "VolumeSnapshot",
-        ("spec", "volumeSnapshotClassName"),
-        "volumeSnapshotClassName must not be the empty string when set",
-    ),
-    ExactlyOneField(
-        "VolumeSnapshotContent",
-        ("spec", "source"),
-        ("volumeHandle", "snapshotHandle"),
-        "exactly one of volumeHandle and snapshotHandle must be set",
-    ),
-    BothFields(
-        "VolumeSnapshotContent",
-        ("spec", "volumeSnapshotRef"),
-        ("name", "namespace"),
-        "both spec.volumeSnapshotRef.name and spec.volumeSnapshotRef.namespace must be set",
-    ),
-    ExactlyOneField(
-        "VolumeGroupSnapshot",
-        ("spec", "source"),
-        ("selector", "volumeGroupSnapshotContentName"),
-        "exactly one of selector and volumeGroupSnapshotContentName must be set",
-    ),
-    NonEmptyText(
-        "VolumeGroupSnapshot",
-        ("spec", "volumeGroupSnapshotClassName"),
-        "volumeGroupSnapshotClassName must not be the empty string when set",
-    ),
-    ExactlyOneField(
-        "VolumeGroupSnapshotContent",
-        ("spec", "source"),
-        ("volumeHandles", "groupSnapshotHandles"),
-        "exactly one of volumeHandles and groupSnapshotHandles must be set",
-    ),
-    BothFields(
-        "VolumeGroupSnapshotContent",
-        ("spec", "volumeGroupSnapshotRef"),
-        ("name", "namespace"),
-        "both volumeGroupSnapshotRef.name and volumeGroupSnapshotRef.namespace must be set",
-    ),
+RULES = (
+    _source("VolumeSnapshot", "volumeSnapshotContentName", "persistentVolumeClaimName"),
+    _class("VolumeSnapshot", "volumeSnapshotClassName"),
+    _source("VolumeSnapshotContent", "volumeHandle", "snapshotHandle"),
+    _reference("VolumeSnapshotContent", "spec.volumeSnapshotRef"),
+    _source("VolumeGroupSnapshot", "selector", "volumeGroupSnapshotContentName"),
+    _class("VolumeGroupSnapshot", "volumeGroupSnapshotClassName"),
+    _source("VolumeGroupSnapshotContent", "volumeHandles", "groupSnapshotHandles"),
+    _reference("VolumeGroupSnapshotContent", "volumeGroupSnapshotRef"),
 )
 
 
 def faults(kind: str, objects: Iterable[Mapping[str, Any]]) -> list[InvalidObject]:
     """Return an entry for each object of the kind and each rule that it violates."""
-    rules = [rule for rule in RULES if rule.kind == kind]
     return [
         InvalidObject(kind, place(obj), rule.message)
         for obj in objects
-        for rule in rules
-        if _broken(rule, obj)
+        for rule in RULES
+        if rule.kind == kind and rule.is_broken(_value(obj, rule.path))
     ]
 
 
@@ -114,11 +81,8 @@ def place(obj: Mapping[str, Any]) -> str:
     return "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
 
 
-def _broken(rule: ExactlyOneField | BothFields | NonEmptyText, obj: Mapping[str, Any]) -> bool:
+def _value(obj: Mapping[str, Any], path: Iterable[str]) -> Any:
     value: Any = obj
-    for key in rule.path:
+    for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
-    if isinstance(rule, NonEmptyText):
-        return bool(value == "")
-    present = [field in value for field in rule.fields] if isinstance(value, Mapping) else [False, False]
-    return not all(present) if isinstance(rule, BothFields) else present.count(True) != 1
+    return value

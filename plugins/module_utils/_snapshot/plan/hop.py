@@ -60,6 +60,7 @@ from ..release.release_table import (
 from .webhook_rollout import PROVEN_SECONDS, WebhookRollout, delete_orphans, plan_rollout, plan_settlement
 
 HazardIds = frozenset[str]
+REQUEST = "CertificateSigningRequest"
 
 
 def plan_steps(context: UpgradeContext, hazards: HazardIds) -> list[Step]:
@@ -459,8 +460,7 @@ def refusal(context: UpgradeContext) -> str:
     The rules of the CRDs come before the webhook. They refuse an empty class, but no second default class and no empty
     reference.
     """
-    crd = context.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
-    kept = context.keeps(SNAPSHOT) and crd is not None and crd.set is not None and crd.set.rules
+    kept = context.keeps(SNAPSHOT) and context.has_rules
     if not (kept or crd_sets.row(context.release.crds, SNAPSHOT).rules):
         return EMPTY_CLASS
     return SECOND_DEFAULT if is_at_least(context.release.version, CLASSES_SINCE) else EMPTY_REFERENCE
@@ -586,7 +586,11 @@ def _prove(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
 
 def _clean(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     for kind in (VALIDATION, CONVERSION):
-        gone = _old_secret(context, kind) if context.wants(kind) else _webhook_objects(context, kind)
+        if context.wants(kind):
+            # The Secrets that are no longer mounted, also those that a killed run left, and the old requests.
+            gone = _secrets(context, kind, but=context.secret(kind)) + _leftovers(context, kind, REQUEST)
+        else:
+            gone = _webhook_objects(context, kind)
         if gone:
             yield Step(
                 f"{kind}-clean",
@@ -597,11 +601,6 @@ def _clean(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
                 DeleteObjects(gone),
                 hazards=_of(hazards, *(("secret-type",) if context.wants(kind) else ("webhook-left",))),
             )
-
-
-def _old_secret(context: UpgradeContext, kind: str) -> list[DeletedObject]:
-    """Return the Secrets that are no longer mounted, also those that a killed run left, and the old requests."""
-    return _secrets(context, kind, but=context.secret(kind)) + _requests(context, kind)
 
 
 def _secrets(context: UpgradeContext, kind: str, but: str = "") -> list[DeletedObject]:
@@ -619,11 +618,12 @@ def _secrets(context: UpgradeContext, kind: str, but: str = "") -> list[DeletedO
     ]
 
 
-def _requests(context: UpgradeContext, kind: str) -> list[DeletedObject]:
+def _leftovers(context: UpgradeContext, kind: str, only: str = "") -> list[DeletedObject]:
+    """Return the webhook's other objects. only: of this kind of objects, "" for every kind."""
     return [
-        DeletedObject(what, place, name)
+        DeletedObject(what, place, name, only_used_by=kind if what == "ServiceAccount" else "")
         for what, place, name in context.leftovers(kind)
-        if what == "CertificateSigningRequest"
+        if only in ("", what)
     ]
 
 
@@ -634,12 +634,8 @@ def _webhook_objects(context: UpgradeContext, kind: str) -> list[DeletedObject]:
     objects = [
         DeletedObject("Service", service.namespace, service.name) for service in context.services(kind)
     ]
-    objects += [
-        DeletedObject(what, place, name, only_used_by=kind if what == "ServiceAccount" else "")
-        for what, place, name in context.leftovers(kind)
-    ]
-    objects += _secrets(context, kind)
-    workloads = (*context.installed.running(kind), *context.installed.orphans(kind))
+    objects += _leftovers(context, kind) + _secrets(context, kind)
+    workloads = context.installed.all_of(kind)
     return objects + [_workload(workload) for workload in workloads if not workload.companions]
 
 

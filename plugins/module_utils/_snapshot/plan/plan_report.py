@@ -23,7 +23,7 @@ def installed(context: UpgradeContext) -> dict[str, Any]:
     """Return the installed objects of external-snapshotter."""
     state = context.installed
     return {
-        "version": text(context.version) if context.version else "",
+        "version": context.version_text,
         "kubernetes": state.kubernetes_version,
         "crds": [
             {
@@ -35,13 +35,11 @@ def installed(context: UpgradeContext) -> dict[str, Any]:
             }
             for crd in state.crds.values()
         ],
-        "controllers": [
-            _workload(workload) for workload in (*state.running(CONTROLLER), *state.orphans(CONTROLLER))
-        ],
+        "controllers": [_workload(workload) for workload in state.all_of(CONTROLLER)],
         "webhooks": [
             {"program": kind, "port": workload.port, **_workload(workload)}
             for kind in (VALIDATION, CONVERSION)
-            for workload in (*state.running(kind), *state.orphans(kind))
+            for workload in state.all_of(kind)
         ],
         "configurations": [_configuration(configuration) for configuration in state.configurations],
         "secrets": [_secret(secret) for secret in state.secrets],

@@ -21,7 +21,6 @@ from ..context.upgrade_context import UpgradeContext
 from ..hazards import table
 from ..installed.installers import INSTALLERS
 from ..kinds import Reference
-from . import plan_changes
 from .planner import Hop, Plan, PlanRefusal
 
 NOTE, REFUSED = "note", "refused"
@@ -38,7 +37,7 @@ def lines(plan: Plan) -> list[str]:
     for index, hop in enumerate(plan.hops):
         if len(plan.hops) > 1:
             found.append(_head(plan, index))
-        found += [_line(line.verb, line.text) for line in plan_changes.lines(hop)]
+        found += [_line(line.verb, line.text) for line in hop.lines]
     return [*found, *_notes(plan)]
 
 
@@ -119,7 +118,7 @@ def _accepted(plan: Plan, refusal: PlanRefusal) -> Iterator[str]:
     context = plan.hops[0].context
     theirs = _names_of(context, row.key)
     last: dict[Reference, str] = {}
-    for line in (line for hop in plan.hops for line in plan_changes.lines(hop)):
+    for line in (line for hop in plan.hops for line in hop.lines):
         last.update((target, line.verb) for target in line.objects if str(target) in theirs)
     words = ", ".join(_words(context, row.key))
     start = f"With accept: [{words}], the plan would" if row.adopting else "The plan would"
@@ -168,7 +167,7 @@ def _notes(plan: Plan) -> Iterator[str]:
 def _counts(plan: Plan) -> Iterator[list[str]]:
     yield ["Hop", *(verb.capitalize() for verb in (CREATE, CHANGE, DELETE, VERIFY))]
     for hop in plan.hops:
-        found = plan_changes.lines(hop)
+        found = hop.lines
         yield [_way(hop), *(str(_count(found, verb)) for verb in (CREATE, CHANGE, DELETE, VERIFY))]
 
 
@@ -189,7 +188,7 @@ def _table(rows: Iterable[list[str]]) -> str:
 
 def _fenced(hop: Hop) -> str:
     """Return the lines of a hop as code. No line can close it, because each begins with a sign."""
-    found = (_line(line.verb, line.text) for line in plan_changes.lines(hop))
+    found = (_line(line.verb, line.text) for line in hop.lines)
     return "\n".join(["```diff", *found, "```"])
 
 

@@ -7,18 +7,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from ..._managers import UNMARKED
-from ..actions.action import Step
+from ..actions.action import CRD, HopProgress, PlanLine, Step
+from ..actions.apply_release import controller_rbac, webhook_rbac
 from ..context.state_after import state_after
 from ..context.upgrade_context import UpgradeContext, UpgradeOptions
 from ..hazards import table
 from ..hazards.table import DetectedHazard
 from ..installed.installers import INSTALLERS, Origin
 from ..installed.state import InstalledState
-from ..release.release_table import Release, get, text
+from ..kinds import CONVERSION, VALIDATION, Reference
+from ..release.release_table import Release, get
 from .hop import plan_steps
 
 
@@ -35,6 +37,16 @@ class Hop:
     steps: tuple[Step, ...]
     #: The state before the hop.
     context: UpgradeContext
+
+    @property
+    def lines(self) -> list[PlanLine]:
+        """Return the writes and checks in their order, object by object.
+
+        A line says "create" or "change" by the state before the hop and by the earlier steps of the hop. The lines omit the run's own
+        objects, which are not part of a plan: its Lease and its backup.
+        """
+        progress = HopProgress(self.context, set(present(self.context)))
+        return [replace(line, step=step.id) for step in self.steps for line in step.action.lines(progress)]
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,26 @@ class Plan:
     hops: tuple[Hop, ...]
     #: The hazards of all hops.
     hazards: tuple[DetectedHazard, ...]
+
+
+def present(context: UpgradeContext) -> Iterator[Reference]:
+    """Yield the objects that exist before a hop."""
+    installed = context.installed
+    yield from (Reference(CRD, name) for name in installed.crds)
+    for workload in installed.workloads:
+        yield Reference(workload.kind, workload.name, workload.namespace)
+    yield from (Reference(row.kind, row.name) for row in installed.configurations)
+    yield from (Reference("Service", service.name, service.namespace) for service in installed.services)
+    yield from (Reference("Secret", secret.name, secret.namespace) for secret in installed.secrets)
+    yield from (Reference(kind, name, namespace) for kind, namespace, name in installed.leftovers)
+    if installed.controller_role:
+        yield from controller_rbac(context.namespace)
+    if installed.webhook_account:
+        yield from webhook_rbac(context.webhook_namespace(VALIDATION))
+    for kind in (VALIDATION, CONVERSION):  # this collection's webhooks have a budget, upstream's have none
+        for workload in installed.running(kind):
+            if not workload.origin.key:
+                yield Reference("PodDisruptionBudget", workload.name, workload.namespace)
 
 
 def plan(installed: InstalledState, target: Release, options: UpgradeOptions) -> Plan:
@@ -92,7 +124,7 @@ def _hop(context: UpgradeContext, found: Iterable[DetectedHazard], between: Dete
         evidence = "; ".join(between.finding.evidence)
         reason = f"{between.hazard.title}: {evidence}. {between.hazard.answer}"
     return Hop(
-        text(context.version) if context.version else "",
+        context.version_text,
         context.release,
         reason,
         tuple(plan_steps(context, ids)),
@@ -132,7 +164,7 @@ def _owned(key: str, objects: list[tuple[str, Origin]]) -> PlanRefusal:
 
 def _belongs(key: str, objects: list[tuple[str, Origin]]) -> str:
     """Return a sentence that names one object, the number of the others, and their manager."""
-    what, origin = next((owned for owned in objects if not owned[0].startswith(_CRD)), objects[0])
+    what, origin = next((owned for owned in objects if not owned[0].startswith(f"{CRD} ")), objects[0])
     count = len(objects) - 1
     more = f" and {count} other object{'s' * (count > 1)}" if count else ""
     if key == UNMARKED:
@@ -141,7 +173,6 @@ def _belongs(key: str, objects: list[tuple[str, Origin]]) -> str:
     return f"{what}{more} {'belong' if more else 'belongs'} to {INSTALLERS[key].name}{f' ({name})' if name else ''}"
 
 
-_CRD = "CustomResourceDefinition "
 # The marks that name the manager's own object, and the kind of that object.
 _NAMING = {
     "annotation meta.helm.sh/release-name: ": "release",

@@ -7,14 +7,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ..actions import verifications
 from ..context.upgrade_context import UpgradeContext
 from ..installed.state import WebhookConfiguration
 from ..kinds import VALIDATION
 from ..release import crd_sets
-from ..release.release_table import GROUP, GROUP_CONTENTS, SNAPSHOT, judged_by_webhook, text
+from ..release.release_table import GROUP, GROUP_CONTENTS, SNAPSHOT, judged_by_webhook
 
 
 def plan_checks(context: UpgradeContext) -> dict[str, verifications.Verify]:
@@ -22,7 +22,21 @@ def plan_checks(context: UpgradeContext) -> dict[str, verifications.Verify]:
 
     The results before the upgrade show whether the upgrade or an earlier change broke something.
     """
-    return {step_id: action for plan_check in _BEFORE for step_id, action in plan_check(context)}
+    return dict(_checks(context))
+
+
+def _checks(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verify]]:
+    live, release = context.controller, context.version_text
+    yield from _webhook(context)
+    yield from _conversion(context)
+    if context.has_rules:
+        yield "verify-rules", verifications.VerifySchema(release)
+    if live and live.kind == "Deployment" and release:
+        yield "verify-version", verifications.VerifyVersion(live.namespace, live.name, release)
+    if live:
+        yield "verify-controller", verifications.VerifyController(live.namespace)
+    if live and context.groups_on and context.present(GROUP):
+        yield "verify-groups", verifications.VerifyGroups(live.namespace, release)
 
 
 def _webhook(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verify]]:
@@ -30,10 +44,8 @@ def _webhook(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verif
         if SNAPSHOT in configuration.groups:
             check = _refusal(context, configuration)
             if check:
-                yield (
-                    "verify-webhook",
-                    verifications.VerifyWebhook(configuration.name, check, _release(context)),
-                )
+                action = verifications.VerifyWebhook(configuration.name, check, context.version_text)
+                yield "verify-webhook", action
                 return
 
 
@@ -48,15 +60,10 @@ def _refusal(context: UpgradeContext, configuration: WebhookConfiguration) -> st
     judged = asked.intersection(judged_by_webhook(version))
     order = (
         (verifications.SECOND_DEFAULT, verifications.EMPTY_REFERENCE)
-        if _has_rules(context)
+        if context.has_rules
         else (verifications.EMPTY_CLASS, verifications.SECOND_DEFAULT)
     )
     return next((check for check in order if verifications.REFUSALS[check][0] in judged), "")
-
-
-def _has_rules(context: UpgradeContext) -> bool:
-    crd = context.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
-    return crd is not None and crd.set is not None and crd.set.rules
 
 
 def _conversion(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verify]]:
@@ -67,38 +74,3 @@ def _conversion(context: UpgradeContext) -> Iterator[tuple[str, verifications.Ve
     if other:
         version = "v1beta1" if "v1beta1" in other else other[0]
         yield "verify-conversion", verifications.VerifyConversion(GROUP_CONTENTS, version)
-
-
-def _schema(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verify]]:
-    if _has_rules(context):
-        yield "verify-rules", verifications.VerifySchema(_release(context))
-
-
-def _version(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verify]]:
-    live = context.controller
-    if live and live.kind == "Deployment" and context.version:
-        yield "verify-version", verifications.VerifyVersion(live.namespace, live.name, _release(context))
-
-
-def _controller(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verify]]:
-    if context.controller:
-        yield "verify-controller", verifications.VerifyController(context.controller.namespace)
-
-
-def _groups(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verify]]:
-    if context.controller and context.groups_on and context.present(GROUP):
-        yield "verify-groups", verifications.VerifyGroups(context.controller.namespace, _release(context))
-
-
-def _release(context: UpgradeContext) -> str:
-    return text(context.version) if context.version else ""
-
-
-_BEFORE: tuple[Callable[[UpgradeContext], Iterator[tuple[str, verifications.Verify]]], ...] = (
-    _webhook,
-    _conversion,
-    _schema,
-    _version,
-    _controller,
-    _groups,
-)

@@ -319,8 +319,4 @@ def _service(context: UpgradeContext, kind: str) -> Step:
 
 
 def _find_service(context: UpgradeContext, kind: str) -> Service | None:
-    place = (context.webhook_namespace(kind), context.hook(kind).service)
-    return next(
-        (service for service in context.installed.services if (service.namespace, service.name) == place),
-        None,
-    )
+    return next(iter(context.services(kind)), None)

@@ -11,7 +11,7 @@ by the annotation of the generator.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,7 +116,7 @@ def parse(obj: Mapping[str, Any]) -> Crd:
             metadata["name"],
             spec["group"],
             versions,
-            _has_rules(spec["versions"]),
+            _contains_rules([entry.get("schema") for entry in spec["versions"]]),
             (metadata.get("annotations") or {}).get(GENERATOR, ""),
         ),
         conversion=_conversion(spec.get("conversion") or {}),
@@ -141,10 +141,6 @@ def _fingerprint(
     ]
     exact = [crd_set for crd_set in fitting if crd_set.generator == generator]
     return next(iter(exact or fitting), None)
-
-
-def _has_rules(versions: Iterable[Mapping[str, Any]]) -> bool:
-    return any(_contains_rules(entry.get("schema") or {}) for entry in versions)
 
 
 def _contains_rules(node: Any) -> bool:

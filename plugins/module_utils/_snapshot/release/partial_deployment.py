@@ -21,70 +21,41 @@ from ..kinds import PORT_LABEL, RELEASE_LABEL
 
 _POD = "spec.template.spec"
 _CONTAINERS = (f"{_POD}.containers", f"{_POD}.initContainers")
+
+
+def _paths(parts: Sequence[str], fields: str) -> list[str]:
+    """Return the path of each field below each part. fields: paths with spaces between them."""
+    return [f"{part}.{field}" for part in parts for field in fields.split()]
+
+
 # Path of a list -> the fields that identify its items. Other lists are replaced.
 # A strategic merge patch has no protocol in the key of ports, but server-side apply has, and the Deployment is applied by it.
 KEYS: Mapping[str, tuple[str, ...]] = {
-    f"{_POD}.volumes": ("name",),
-    f"{_POD}.imagePullSecrets": ("name",),
-    **dict.fromkeys(_CONTAINERS, ("name",)),
-    **{f"{containers}.env": ("name",) for containers in _CONTAINERS},
-    **{f"{containers}.volumeMounts": ("mountPath",) for containers in _CONTAINERS},
-    **{f"{containers}.ports": ("containerPort", "protocol") for containers in _CONTAINERS},
+    **dict.fromkeys((f"{_POD}.volumes", f"{_POD}.imagePullSecrets", *_CONTAINERS), ("name",)),
+    **dict.fromkeys(_paths(_CONTAINERS, "env"), ("name",)),
+    **dict.fromkeys(_paths(_CONTAINERS, "volumeMounts"), ("mountPath",)),
+    **dict.fromkeys(_paths(_CONTAINERS, "ports"), ("containerPort", "protocol")),
 }
 _DEFAULTS = {"protocol": "TCP"}
 _LABELS = ("metadata.labels", "spec.template.metadata.labels")
 # A template of ansible-core before 2.19 returns a text. These are the paths of numbers and booleans.
-_PROBE_NUMBERS = (
-    "initialDelaySeconds",
-    "periodSeconds",
-    "timeoutSeconds",
-    "failureThreshold",
-    "successThreshold",
-    "httpGet.port",
-    "tcpSocket.port",
-)
-_INTEGERS = frozenset(
-    (
-        "spec.replicas",
-        "spec.minReadySeconds",
-        "spec.revisionHistoryLimit",
-        "spec.progressDeadlineSeconds",
-        "spec.strategy.rollingUpdate.maxSurge",
-        "spec.strategy.rollingUpdate.maxUnavailable",
-        f"{_POD}.terminationGracePeriodSeconds",
-        f"{_POD}.securityContext.fsGroup",
-        f"{_POD}.tolerations.tolerationSeconds",
-        f"{_POD}.topologySpreadConstraints.maxSkew",
-        *(
-            f"{part}.securityContext.{field}"
-            for part in (_POD, *_CONTAINERS)
-            for field in ("runAsUser", "runAsGroup")
-        ),
-        *(
-            f"{containers}.ports.{field}"
-            for containers in _CONTAINERS
-            for field in ("containerPort", "hostPort")
-        ),
-        *(
-            f"{containers}.{probe}.{field}"
-            for containers in _CONTAINERS
-            for probe in ("livenessProbe", "readinessProbe", "startupProbe")
-            for field in _PROBE_NUMBERS
-        ),
-    )
-)
-_BOOLEANS = frozenset(
-    (
-        f"{_POD}.hostNetwork",
-        *(f"{part}.securityContext.runAsNonRoot" for part in (_POD, *_CONTAINERS)),
-        *(f"{containers}.volumeMounts.readOnly" for containers in _CONTAINERS),
-        *(
-            f"{containers}.securityContext.{field}"
-            for containers in _CONTAINERS
-            for field in ("allowPrivilegeEscalation", "privileged", "readOnlyRootFilesystem")
-        ),
-    )
-)
+_PROBES = _paths(_CONTAINERS, "livenessProbe readinessProbe startupProbe")
+_INTEGERS = {
+    *_paths(["spec"], "replicas minReadySeconds revisionHistoryLimit progressDeadlineSeconds"),
+    *_paths(["spec.strategy.rollingUpdate"], "maxSurge maxUnavailable"),
+    *_paths([_POD], "terminationGracePeriodSeconds securityContext.fsGroup tolerations.tolerationSeconds"),
+    *_paths([_POD], "topologySpreadConstraints.maxSkew"),
+    *_paths((_POD, *_CONTAINERS), "securityContext.runAsUser securityContext.runAsGroup"),
+    *_paths(_CONTAINERS, "ports.containerPort ports.hostPort"),
+    *_paths(_PROBES, "initialDelaySeconds periodSeconds timeoutSeconds failureThreshold successThreshold"),
+    *_paths(_PROBES, "httpGet.port tcpSocket.port"),
+}
+_BOOLEANS = {
+    f"{_POD}.hostNetwork",
+    *_paths((_POD, *_CONTAINERS), "securityContext.runAsNonRoot"),
+    *_paths(_CONTAINERS, "volumeMounts.readOnly securityContext.allowPrivilegeEscalation"),
+    *_paths(_CONTAINERS, "securityContext.privileged securityContext.readOnlyRootFilesystem"),
+}
 # A leading zero may be an octal number, and ids of 64 bits have at most 19 digits.
 _INTEGER = re.compile("0|[1-9][0-9]{0,18}")
 _TRUTH = {"true": True, "True": True, "false": False, "False": False}

@@ -49,8 +49,8 @@ def image(upstream: str, release: str, settings: ReleaseSettings) -> str:
     """Return the image of the release, such as registry/snapshot-controller:v8.7.0, with its digest if one is set."""
     program = upstream.rpartition("/")[2].partition(":")[0]
     tagged = f"{program}:v{release}"
-    digest = settings.images.digests.get(tagged)
-    return f"{settings.images.registry.rstrip('/')}/{tagged}" + (f"@{digest}" if digest else "")
+    digest = settings.digests.get(tagged)
+    return f"{settings.registry.rstrip('/')}/{tagged}" + (f"@{digest}" if digest else "")
 
 
 def merged(own: Sequence[str], given: Sequence[str]) -> list[str]:

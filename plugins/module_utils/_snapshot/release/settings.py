@@ -16,16 +16,6 @@ WEBHOOK_PORT = 8443
 
 
 @dataclass(frozen=True)
-class ImageSettings:
-    """Settings for the images."""
-
-    #: The registry with the path in front of the programs' names.
-    registry: str = REGISTRY
-    #: Digests such as "sha256:..." by program and tag, such as "snapshot-controller:v8.7.0".
-    digests: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class ReleaseSettings:
     """All settings for the objects of a release."""
 
@@ -34,7 +24,10 @@ class ReleaseSettings:
     #: The webhook's pods use the network of their node. For API servers that cannot reach pods, such as EKS with another CNI
     #: (piraeusdatastore/helm-charts#42).
     host_network: bool = False
-    images: ImageSettings = ImageSettings()
+    #: The registry of the images, with the path in front of the programs' names.
+    registry: str = REGISTRY
+    #: Digests of images such as "sha256:..." by program and tag, such as "snapshot-controller:v8.7.0".
+    digests: Mapping[str, str] = field(default_factory=dict)
     #: The port of the webhook.
     port: int = WEBHOOK_PORT
     #: The API server's minor version, which decides about fields of pods.

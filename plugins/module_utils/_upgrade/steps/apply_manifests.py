@@ -21,7 +21,8 @@ from ..._kube.errors import Conflict, Forbidden, UnprocessableObject
 from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import RefusedObjectError, StepError
 from ..._snapshot.kinds import KINDS, Reference, reference
-from ..._snapshot.release.settings import REGISTRY
+from ..._snapshot.release.release_source import ReleaseSource
+from ..._snapshot.release.settings import REGISTRY, ReleaseSettings
 from . import field_ownership
 from .object_changes import FieldChange, changes
 from .ownership import refuse_others
@@ -36,6 +37,30 @@ ATTEMPTS = 5
 # pkg/registry/rbac/validation/rule.go.
 _ESCALATION = "is attempting to grant RBAC permissions"
 _LACKS_PERMISSION = re.compile(rf" cannot \w+ resource |{_ESCALATION}")
+
+
+@dataclass(frozen=True)
+class ActionContext:
+    """The settings of every action.
+
+    client: the connection to the cluster.
+    source: the place of the release's manifests.
+    settings: the content of the Deployments.
+    namespace: the namespace of a step that does not name one.
+    consent: the managers whose objects are written too.
+    check_mode: True to try by dry runs only.
+    pending: in check mode, True if earlier steps would have changed the cluster, so that not every step can be tried.
+    originals: the objects before the hop, for an undo.
+    """
+
+    client: Client
+    source: ReleaseSource = field(default_factory=ReleaseSource)
+    settings: ReleaseSettings = field(default_factory=ReleaseSettings)
+    namespace: str = ""
+    consent: Consent = NOTHING
+    check_mode: bool = False
+    pending: bool = False
+    originals: Mapping[Reference, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

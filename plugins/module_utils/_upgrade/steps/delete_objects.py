@@ -18,8 +18,7 @@ from ..._snapshot.errors import StepError
 from ..._snapshot.installed.pod_specs import NEEDED_USERS, USERS, users_of
 from ..._snapshot.kinds import KINDS, Reference
 from . import waits
-from .action_context import ActionContext
-from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
+from .apply_manifests import ATTEMPTS, ActionContext, ObjectOutcome, contended_error
 from .ownership import refuse_others
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def _why_kept(
         }
     except ApiError as error:
         return f"{target} is kept, because its other users cannot be read: {error.message or error.cause}"
-    users = users_of(target.namespace, target.name, workloads, context.settings.images.registry)
+    users = users_of(target.namespace, target.name, workloads, context.settings.registry)
     others = [what for what, program in users if program != own]
     return f"{target} is kept: {', '.join(others)} uses it" if others else ""
 
@@ -146,7 +145,7 @@ def delete(
         KubeError: the API server refuses.
     """
 
-    client, registry = context.client, context.settings.images.registry
+    client, registry = context.client, context.settings.registry
     read = partial(client.find, target.path)
     first = read()
     wanted_uid = uid or (first["metadata"]["uid"] if first else "")

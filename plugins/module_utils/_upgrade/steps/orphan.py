@@ -22,9 +22,10 @@ ownerless ReplicaSet without the mark and repeats the steps. Completed steps cha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..._kube import json_patch
@@ -34,8 +35,7 @@ from ..._snapshot.errors import NotYetError
 from ..._snapshot.installed.pod_specs import deployment_of, own_program
 from ..._snapshot.kinds import KINDS, ORPHAN_LABEL, Reference
 from . import waits
-from .action_context import ActionContext
-from .apply_manifests import ObjectOutcome
+from .apply_manifests import ActionContext, ObjectOutcome
 from .delete_objects import delete
 from .patches import patch_object
 
@@ -69,7 +69,7 @@ def orphan_deployment(context: ActionContext, action: OrphanDeployment) -> list[
         if not context.check_mode:
             waits.until_gone(client, target, uid)
     places = [_reference("ReplicaSet", replica_set, target) for replica_set in sets]
-    renewed = [patch_object(context, place, _label_template(target.name)) for place in places]
+    renewed = [patch_object(context, place, partial(_label_template, target.name)) for place in places]
     if not context.check_mode:
         for place in places:
             waits.until_observed(client, place)
@@ -77,8 +77,8 @@ def orphan_deployment(context: ActionContext, action: OrphanDeployment) -> list[
     for pod in _pods(client, sets, target):
         with suppress(NotYetError, NotFound):  # the pod has ended, and its replacement has the label
             place = _reference("Pod", pod, target)
-            marked.append(patch_object(context, place, _label_pod(target.name)))
-    freed = [patch_object(context, place, _remove_labels(target.name)) for place in places]
+            marked.append(patch_object(context, place, partial(_label_pod, target.name)))
+    freed = [patch_object(context, place, partial(_remove_labels, target.name)) for place in places]
     return _merge((*renewed, *freed, *marked, *gone))
 
 
@@ -120,39 +120,24 @@ def _list_objects(client: Client, kind: str, target: Reference) -> list[dict[str
     return items
 
 
-def _label_pod(name: str) -> Callable[[Object], list[dict[str, Any]]]:
-    """Return the patch that labels a pod."""
-
-    def decide(pod: Object) -> list[dict[str, Any]]:
-        return _add_label(pod["metadata"], "/metadata", name)
-
-    return decide
+def _label_pod(name: str, pod: Object) -> list[dict[str, Any]]:
+    return _add_label(pod["metadata"], "/metadata", name)
 
 
-def _label_template(name: str) -> Callable[[Object], list[dict[str, Any]]]:
-    """Return the patch that labels the template of a ReplicaSet."""
+def _label_template(name: str, replica_set: Object) -> list[dict[str, Any]]:
+    return _add_label(replica_set["spec"]["template"]["metadata"], "/spec/template/metadata", name)
 
-    def decide(replica_set: Object) -> list[dict[str, Any]]:
-        metadata = replica_set["spec"]["template"]["metadata"]
-        return _add_label(metadata, "/spec/template/metadata", name)
 
-    return decide
+def _remove_labels(name: str, replica_set: Object) -> list[dict[str, Any]]:
+    """Return the patch that replaces a ReplicaSet's own selector labels by the label. Its pods keep theirs."""
+    selected = replica_set["spec"]["selector"].get("matchLabels") or {}
+    held = replica_set["metadata"].get("labels") or {}
+    return _add_label(replica_set["metadata"], "/metadata", name) + [
+        json_patch.remove(f"/metadata/labels/{json_patch.escape(key)}") for key in selected if key in held
+    ]
 
 
 def _add_label(metadata: Object, path: str, name: str) -> list[dict[str, Any]]:
     if (metadata.get("labels") or {}).get(ORPHAN_LABEL) == name:
         return []
     return [json_patch.add(f"{path}/labels/{json_patch.escape(ORPHAN_LABEL)}", name)]
-
-
-def _remove_labels(name: str) -> Callable[[Object], list[dict[str, Any]]]:
-    """Return the patch that replaces a ReplicaSet's own selector labels by the label. Its pods keep theirs."""
-
-    def decide(replica_set: Object) -> list[dict[str, Any]]:
-        selected = replica_set["spec"]["selector"].get("matchLabels") or {}
-        held = replica_set["metadata"].get("labels") or {}
-        return _add_label(replica_set["metadata"], "/metadata", name) + [
-            json_patch.remove(f"/metadata/labels/{json_patch.escape(key)}") for key in selected if key in held
-        ]
-
-    return decide

@@ -23,8 +23,7 @@ from ..._snapshot.errors import NotYetError, StepError
 from ..._snapshot.kinds import Reference
 from ..._webhook import bundle_content, bundle_targets, reconnection
 from ..._webhook.bundle_targets import Target
-from .action_context import ActionContext
-from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
+from .apply_manifests import ATTEMPTS, ActionContext, ObjectOutcome, contended_error
 from .object_changes import FieldChange, changes
 from .ownership import refuse_others
 
@@ -61,9 +60,7 @@ def patch_object(
         operations = decide(live)
         if not operations:
             return ObjectOutcome(target, "unchanged")
-        refuse_others(
-            client, target, live, consent=context.consent, registry=context.settings.images.registry
-        )
+        refuse_others(client, target, live, consent=context.consent, registry=context.settings.registry)
         lock = json_patch.at_version(live["metadata"]["resourceVersion"])
         answer = client.patch(target.path, [lock, *operations], dry_run=context.check_mode)
         return ObjectOutcome(target, "changed", changes(live, answer))
@@ -106,10 +103,7 @@ def replace_rules(configuration: Object, wanted: Mapping[str, Sequence[Object]])
         operation
         for index, webhook in enumerate(configuration["webhooks"])
         if webhook["name"] in wanted and webhook.get("rules") != list(wanted[webhook["name"]])
-        for operation in (
-            _is_still(index, webhook),
-            json_patch.add(f"/webhooks/{index}/rules", list(wanted[webhook["name"]])),
-        )
+        for operation in _set(index, webhook, "rules", list(wanted[webhook["name"]]))
     ]
 
 
@@ -119,10 +113,7 @@ def set_failure_policy(configuration: Object, policy: str) -> Operations:
         operation
         for index, webhook in enumerate(configuration.get("webhooks") or ())
         if webhook.get("failurePolicy") != policy
-        for operation in (
-            _is_still(index, webhook),
-            json_patch.add(f"/webhooks/{index}/failurePolicy", policy),
-        )
+        for operation in _set(index, webhook, "failurePolicy", policy)
     ]
 
 
@@ -136,8 +127,10 @@ def set_selector(service: Object, wanted: Mapping[str, str], port: int | None) -
     return operations
 
 
-def _is_still(index: int, webhook: Object) -> dict[str, Any]:
-    return json_patch.test(f"/webhooks/{index}/name", webhook["name"])
+def _set(index: int, webhook: Object, field: str, value: object) -> Operations:
+    """Return the operations that set a field of the webhook, if it still has this index."""
+    path = f"/webhooks/{index}"
+    return [json_patch.test(f"{path}/name", webhook["name"]), json_patch.add(f"{path}/{field}", value)]
 
 
 # CA bundles.

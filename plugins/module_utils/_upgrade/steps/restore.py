@@ -28,8 +28,7 @@ from ..._snapshot.actions.object_actions import RestoreObjects
 from ..._snapshot.errors import StepError
 from ..._snapshot.kinds import KINDS, Reference
 from ..._webhook import bundle_content
-from .action_context import ActionContext
-from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
+from .apply_manifests import ATTEMPTS, ActionContext, ObjectOutcome, contended_error
 from .field_ownership import MANAGER
 from .object_changes import NOISE, changes
 from .ownership import refuse_others
@@ -72,9 +71,7 @@ def restore(context: ActionContext, target: Reference, original: Object) -> Obje
             # The result never has the data of a Secret.
             shown = () if target.kind == "Secret" else changes(None, answer)
             return ObjectOutcome(target, "created", shown)
-        refuse_others(
-            client, target, live, consent=context.consent, registry=context.settings.images.registry
-        )
+        refuse_others(client, target, live, consent=context.consent, registry=context.settings.registry)
         wanted = merged(target, original, left or {}, live, client.now())
         if wanted == live:
             return ObjectOutcome(target, "unchanged")

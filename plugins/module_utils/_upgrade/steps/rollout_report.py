@@ -11,7 +11,7 @@ Sources: kubernetes pkg/controller/deployment/util (conditions, revision), pkg/k
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,26 @@ MOST_EVENTS = 5
 
 
 @dataclass(frozen=True)
+class DeploymentPods:
+    """A Deployment, with ReplicaSets and pods of one moment. Those of other owners are ignored."""
+
+    deployment: Object
+    replica_sets: Sequence[Object]
+    pods: Sequence[Object]
+
+    @property
+    def own_sets(self) -> dict[str, Object]:
+        """Return the ReplicaSets of the Deployment by their UIDs."""
+        return {one["metadata"]["uid"]: one for one in self.replica_sets if _owned_by(one, self.deployment)}
+
+    @property
+    def newest(self) -> list[Object]:
+        """Return the pods of the newest template."""
+        sets, wanted = self.own_sets, _annotated(self.deployment)
+        return [pod for pod in self.pods if sets and _revision(sets, pod) == wanted]
+
+
+@dataclass(frozen=True)
 class RolloutTrouble:
     """A cause that keeps a pod or the Deployment from becoming available.
 
@@ -77,40 +97,23 @@ class RolloutProgress:
     ending: frozenset[str] = frozenset()
 
 
-def rollout_progress(
-    deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
-) -> RolloutProgress:
-    """Return the state of a Deployment's rollout. ReplicaSets and pods of other owners are ignored."""
+def rollout_progress(seen: DeploymentPods) -> RolloutProgress:
+    """Return the state of a Deployment's rollout."""
+    deployment, sets = seen.deployment, seen.own_sets
     spec, status = deployment["spec"], deployment.get("status") or {}
-    sets = {one["metadata"]["uid"]: one for one in replica_sets if _owned_by(one, deployment)}
-    every = [pod for pod in pods if any(_owned_by(pod, one) for one in sets.values())]
+    every = [pod for pod in seen.pods if any(_owned_by(pod, one) for one in sets.values())]
     own = [pod for pod in every if not pod["metadata"].get("deletionTimestamp")]
     newest = [pod for pod in own if _revision(sets, pod) == _annotated(deployment)]
     wanted = spec.get("replicas", 1)
     counts = [int(status.get(key) or 0) for key in ("updatedReplicas", "availableReplicas", "replicas")]
-    seen = _is_observed(deployment)
-    troubles = (
-        [*_conditions(status), *(trouble for pod in newest for trouble in _troubles(pod))] if seen else []
-    )
+    observed = _is_observed(deployment)
+    troubles = [*_conditions(status), *(trouble for pod in newest for trouble in _troubles(pod))]
     return RolloutProgress(
-        is_complete=seen and counts == [wanted] * 3 and len(own) == wanted,
+        is_complete=observed and counts == [wanted] * 3 and len(own) == wanted,
         words=f"{counts[0]} of {wanted} pods are of the new template, {counts[1]} available, {len(own) - counts[0]} old ones left",
-        troubles=tuple(troubles),
+        troubles=tuple(troubles) if observed else (),
         ending=frozenset(pod["metadata"]["uid"] for pod in every if pod not in own),
     )
-
-
-def find_newest_pods(
-    deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
-) -> frozenset[str]:
-    """Return the UIDs of the pods that are of a Deployment's newest template."""
-    return frozenset(pod["metadata"]["uid"] for pod in _newest(deployment, replica_sets, pods))
-
-
-def _newest(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> list[Object]:
-    sets = {one["metadata"]["uid"]: one for one in replica_sets if _owned_by(one, deployment)}
-    wanted = _annotated(deployment)
-    return [pod for pod in pods if sets and _revision(sets, pod) == wanted]
 
 
 def _is_observed(deployment: Object) -> bool:
@@ -132,30 +135,20 @@ def count_restarts(pods: Iterable[Object]) -> dict[ContainerKey, int]:
     }
 
 
-def find_crash_loops(
-    deployment: Object,
-    replica_sets: Iterable[Object],
-    pods: Iterable[Object],
-    first: Mapping[ContainerKey, int],
-) -> list[RolloutTrouble]:
+def find_crash_loops(seen: DeploymentPods, first: Mapping[ContainerKey, int]) -> list[RolloutTrouble]:
     """Return the containers of the newest template that end repeatedly, although they are ready in between.
 
     first: restarts at the first look at each container. Earlier restarts do not count.
     """
     return [
         _ended(pod, container, "ends repeatedly")
-        for pod in _newest(deployment, replica_sets, pods)
+        for pod in seen.newest
         for container in _statuses(pod)
         if _has_looped(container, first.get((pod["metadata"]["uid"], container["name"]), 0))
     ]
 
 
-def find_setbacks(
-    deployment: Object,
-    replica_sets: Iterable[Object],
-    pods: Iterable[Object],
-    before: Mapping[ContainerKey, int],
-) -> list[RolloutTrouble]:
+def find_setbacks(seen: DeploymentPods, before: Mapping[ContainerKey, int]) -> list[RolloutTrouble]:
     """Return the pods of the newest template that were available and did not stay so, at most one cause per pod.
 
     A container counts if it ended after the rollout was complete, or if it has more restarts than at an earlier look. The
@@ -164,11 +157,8 @@ def find_setbacks(
 
     before: restarts at an earlier look, by container.
     """
-    complete = _completed_at(deployment)
-    newest = [
-        pod for pod in _newest(deployment, replica_sets, pods) if not pod["metadata"].get("deletionTimestamp")
-    ]
-    causes = (_setback(pod, complete, before) for pod in newest)
+    complete = _completed_at(seen.deployment)
+    causes = (_setback(pod, complete, before) for pod in _staying(seen))
     return [cause for cause in causes if cause]
 
 
@@ -218,25 +208,26 @@ def _crash(words: str, pod: str, container: Object, *, is_lasting: bool) -> Roll
     return RolloutTrouble(words, is_lasting, (pod, container["name"]))
 
 
-def select_worst_pods(
-    deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
-) -> list[Object]:
+def _staying(seen: DeploymentPods) -> list[Object]:
+    """Return the pods of the newest template that are not being deleted."""
+    return [pod for pod in seen.newest if not pod["metadata"].get("deletionTimestamp")]
+
+
+def select_worst_pods(seen: DeploymentPods) -> list[Object]:
     """Return at most MOST_PODS pods of the newest template: those that are not ready first, then by restarts."""
-    if not _is_observed(deployment):
+    if not _is_observed(seen.deployment):
         return []
-    newest = [
-        pod for pod in _newest(deployment, replica_sets, pods) if not pod["metadata"].get("deletionTimestamp")
-    ]
-    ranked = sorted(newest, key=lambda pod: (is_ready(pod), -_restarts(pod), str(pod["metadata"]["name"])))
+    ranked = sorted(
+        _staying(seen), key=lambda pod: (is_ready(pod), -_restarts(pod), str(pod["metadata"]["name"]))
+    )
     return ranked[:MOST_PODS]
 
 
-def find_refused_sets(deployment: Object, replica_sets: Iterable[Object]) -> list[Object]:
+def find_refused_sets(seen: DeploymentPods) -> list[Object]:
     """Return the newest ReplicaSet if the API server refuses its pods: quotas, PodSecurity, policies."""
-    if not _is_observed(deployment):
+    if not _is_observed(seen.deployment):
         return []
-    wanted = _annotated(deployment)
-    own = [one for one in replica_sets if _owned_by(one, deployment) and _annotated(one) == wanted]
+    own = [one for one in seen.own_sets.values() if _annotated(one) == _annotated(seen.deployment)]
     return [one for one in own if _condition(one, "ReplicaFailure").get("status") == "True"]
 
 

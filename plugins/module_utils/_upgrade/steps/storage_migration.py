@@ -23,8 +23,7 @@ from ..._snapshot.actions.object_actions import MigrateStorage
 from ..._snapshot.errors import NotYetError, RolloutError
 from ..._snapshot.kinds import Reference
 from . import waits
-from .action_context import ActionContext
-from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
+from .apply_manifests import ATTEMPTS, ActionContext, ObjectOutcome, contended_error
 from .object_changes import FieldChange
 from .patches import patch_object
 
@@ -64,12 +63,7 @@ def migrate(context: ActionContext, action: MigrateStorage) -> list[ObjectOutcom
         time.sleep(SETTLE_SECONDS)
     collection = f"/apis/{live['spec']['group']}/{version}/{live['spec']['names']['plural']}"
     _rewrite_all(client, action.crd, collection, check_mode=check_mode)
-    if check_mode:
-        reduced = ObjectOutcome(
-            target, "changed", (FieldChange("status.storedVersions", _stored(live), [version]),)
-        )
-    else:
-        reduced = _set_stored_versions(client, target, version)
+    reduced = _reduced(target, live, version) if check_mode else _set_stored_versions(client, target, version)
     return [outcome for outcome in (switched, reduced) if outcome.is_changed]
 
 
@@ -141,11 +135,14 @@ def _set_stored_versions(client: Client, target: Reference, version: str) -> Obj
             return ObjectOutcome(target, "unchanged")
         lock = json_patch.at_version(live["metadata"]["resourceVersion"])
         client.patch(f"{target.path}/status", [lock, json_patch.replace("/status/storedVersions", [version])])
-        return ObjectOutcome(
-            target, "changed", (FieldChange("status.storedVersions", _stored(live), [version]),)
-        )
+        return _reduced(target, live, version)
 
     return retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended_error(target))
+
+
+def _reduced(target: Reference, before: Object, version: str) -> ObjectOutcome:
+    change = FieldChange("status.storedVersions", _stored(before), [version])
+    return ObjectOutcome(target, "changed", (change,))
 
 
 def _switch_version(crd: Object, version: str) -> list[dict[str, Any]]:

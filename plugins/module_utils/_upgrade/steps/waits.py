@@ -18,8 +18,8 @@ from ..._snapshot.errors import RolloutError, StepError
 from ..._snapshot.kinds import KINDS, Reference
 from .rollout_report import (
     ContainerKey,
+    DeploymentPods,
     Object,
-    RolloutProgress,
     RolloutTrouble,
     count_restarts,
     find_crash_loops,
@@ -61,11 +61,11 @@ def until_available(
     first: dict[ContainerKey, int] = {}
     while True:
         seen = _look(client, target)
-        now = seen.progress
+        now = rollout_progress(seen)
         first = {**count_restarts(seen.pods), **first}
-        loops = find_crash_loops(seen.deployment, seen.replica_sets, seen.pods, first)
+        loops = find_crash_loops(seen, first)
         if loops:
-            raise _no_further(client, target, seen, loops)
+            raise _failure(client, target, seen, loops)
         if now.ending - ending:
             ending |= now.ending
             on_ending()
@@ -79,7 +79,7 @@ def until_available(
             if over or trouble.is_lasting or time.monotonic() - since[trouble.words] > PATIENCE_SECONDS
         ]
         if stuck or over:
-            raise _no_further(client, target, seen, stuck)
+            raise _failure(client, target, seen, stuck)
         time.sleep(PAUSE_SECONDS)
 
 
@@ -99,12 +99,12 @@ def watch_pods(client: Client, target: Reference, seconds: float) -> None:
     end = time.monotonic() + seconds
     watch = PodWatch(client, target)
     while True:
-        seen = watch.look()
-        if time.monotonic() >= end and seen.progress.is_complete:
+        now = rollout_progress(watch.look())
+        if time.monotonic() >= end and now.is_complete:
             return
         if time.monotonic() + PAUSE_SECONDS > client.deadline:
             raise StepError(
-                f"{target} was not watched for {seconds:.0f} s, because the time of the step is over. {seen.progress.words}",
+                f"{target} was not watched for {seconds:.0f} s, because the time of the step is over. {now.words}",
                 remedy="Run the task again with a longer step_timeout",
             )
         time.sleep(PAUSE_SECONDS)
@@ -121,10 +121,9 @@ class PodWatch:
         """Return the state of the Deployment. Raises RolloutError as watch_pods, StepError if it does not exist."""
         seen = _look(self._client, self._target)
         self._before = {**count_restarts(seen.pods), **self._before}
-        found = find_setbacks(seen.deployment, seen.replica_sets, seen.pods, self._before)
+        found = find_setbacks(seen, self._before)
         if found:
-            cause = f"{self._target} does not stay available"
-            raise _failure(self._client, self._target, seen, found, cause)
+            raise _failure(self._client, self._target, seen, found, "does not stay available")
         return seen
 
 
@@ -200,19 +199,6 @@ def _until(client: Client, condition: Callable[[], bool], otherwise: str) -> Non
         time.sleep(PAUSE_SECONDS / 4)
 
 
-@dataclass(frozen=True)
-class DeploymentPods:
-    """A Deployment, and the ReplicaSets and pods that its selector selects, of one moment."""
-
-    deployment: Object
-    replica_sets: list[Object]
-    pods: list[Object]
-
-    @property
-    def progress(self) -> RolloutProgress:
-        return rollout_progress(self.deployment, self.replica_sets, self.pods)
-
-
 def _look(client: Client, target: Reference) -> DeploymentPods:
     deployment = client.find(target.path)
     if deployment is None:
@@ -224,21 +210,19 @@ def _look(client: Client, target: Reference) -> DeploymentPods:
     return DeploymentPods(deployment, sets, pods)
 
 
-def _no_further(
-    client: Client, target: Reference, seen: DeploymentPods, stuck: list[RolloutTrouble]
-) -> RolloutError:
-    return _failure(client, target, seen, stuck, f"{target} does not become available")
-
-
 def _failure(
-    client: Client, target: Reference, seen: DeploymentPods, stuck: list[RolloutTrouble], cause: str
+    client: Client,
+    target: Reference,
+    seen: DeploymentPods,
+    stuck: list[RolloutTrouble],
+    cause: str = "does not become available",
 ) -> RolloutError:
-    state = seen.progress.words
+    state = rollout_progress(seen).words
     words = list(dict.fromkeys(trouble.words for trouble in stuck)) or [state]
     logs = [line for trouble in stuck[:2] if trouble.log for line in _log(client, target, *trouble.log)]
     values = _report(client, target, seen)
     error = RolloutError(
-        f"{cause}: {'; '.join([*words[:1], *logs[-LOG_LINES:]])}",
+        f"{target} {cause}: {'; '.join([*words[:1], *logs[-LOG_LINES:]])}",
         evidence=[state, *words, *logs, *values["notes"]],
         remedy=next((trouble.remedy for trouble in stuck if trouble.remedy), REMEDY),
     )
@@ -249,11 +233,8 @@ def _failure(
 def _report(client: Client, target: Reference, seen: DeploymentPods) -> dict[str, Any]:
     """Return the pods, and the ReplicaSets with refused pods, with their events. notes: why events are missing."""
     events = _Events(client, target.namespace)
-    pods = [
-        report_pod(one, events.of(one))
-        for one in select_worst_pods(seen.deployment, seen.replica_sets, seen.pods)
-    ]
-    sets = [report_set(one, events.of(one)) for one in find_refused_sets(seen.deployment, seen.replica_sets)]
+    pods = [report_pod(one, events.of(one)) for one in select_worst_pods(seen)]
+    sets = [report_set(one, events.of(one)) for one in find_refused_sets(seen)]
     return {"pods": pods, "replica_sets": sets, "notes": events.notes}
 
 

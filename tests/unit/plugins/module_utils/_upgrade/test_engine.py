@@ -50,7 +50,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     InstalledState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import CONTROLLER, Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import plan_changes, planner
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import planner
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     Release,
@@ -210,14 +210,14 @@ class Rig:
     def originals(self, _client: Any, touched: Sequence[Reference]) -> dict[Reference, dict[str, Any]]:
         self.log.append("originals")
         self.model.before = (self.model.installed, dict(self.model.ports))
-        present = set(plan_changes.present(self.context))
+        present = set(planner.present(self.context))
         return {target: {} for target in touched if target in present}
 
     def _note_left(self, step: Step) -> None:
         """Record in which state the step left the objects, as the client does."""
         if step.action.action_name == "restore":
             return
-        for line in plan_changes.lines(Hop("", self.context.release, "", (step,), self.context)):
+        for line in Hop("", self.context.release, "", (step,), self.context).lines:
             for path in {target.path for target in line.objects} & set(self.client.left):
                 self.client.left[path] = None if line.verb == DELETE else {"written": True}
 
@@ -256,7 +256,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
                 one.log.append(f"before verify-{action.subject}")
             return one.verify(action)
 
-        def issued(_client: Any, _action: Any, _options: Any, **_given: Any) -> Result:
+        def issued(*_given: Any) -> Result:
             return Result(bool(one.act(running[-1].id, running[-1])), {"reason": "it was due"})
 
         real = step_runner.StepRunner.run
@@ -265,7 +265,6 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
         monkeypatch.setattr(step_runner.StepRunner, "run", run)
         monkeypatch.setattr(actions, "ACTIONS", acting)
         monkeypatch.setattr(certificate_step, "issue", issued)
-        monkeypatch.setattr(certificate_step, "signer_of", lambda *_given: "example.com/ca")
         monkeypatch.setattr(upgrade_lease, "write_record", lambda _lease, _record: None)
         monkeypatch.setattr(upgrade_lease, "make_lease", lambda _client, _waiting: one.lease)
         monkeypatch.setattr(step_runner, "time", one.clock)

@@ -36,7 +36,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     SNAPSHOT,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
-    ImageSettings,
     ReleaseSettings,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions
@@ -45,7 +44,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
     delete_objects,
     patches,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ActionContext,
 )
 
@@ -477,7 +476,7 @@ def test_a_write_judges_images_by_the_registry_of_the_task(registry: str) -> Non
     lists["/api/v1/namespaces/hooks/services/alias"] = service(ALIAS, app="hook")
     api: Any = OwnershipApi({place.path: live, **lists})
     api.patch = lambda *_given, **_more: live
-    images = ReleaseSettings(images=ImageSettings(registry=registry))
+    images = ReleaseSettings(registry=registry)
     expected = nullcontext() if "mirror" in registry else fails("owned-by-another", UPSTREAM)
     api.apply = api.replace = lambda *_given, **_more: live
     with expected:

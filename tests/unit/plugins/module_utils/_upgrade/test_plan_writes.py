@@ -28,7 +28,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.prefl
     Preflight,
     TriedStep,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ActionContext,
 )
 

@@ -13,6 +13,7 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import access_review
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
+from ansible_collections.certflow.kubernetes.plugins.module_utils._result import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeContext,
 )
@@ -60,7 +61,7 @@ def test_a_certificate_alone_needs_the_lease_too(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(preflight, "try_actions", lambda *_given, **_more: Preflight())
     monkeypatch.setattr(certificate_step, "signer_of", lambda *_given: "example.com/ca")
-    monkeypatch.setattr(preflight, "_is_due", lambda *_given: is_due)
+    monkeypatch.setattr(certificate_step, "issue", lambda *_given, **_more: Result(is_due, {}))
     monkeypatch.setattr(access_review, "find_missing", missing)
     found = preflight.try_plan(cast("Any", SimpleNamespace()), request, hop.context, hop.steps)
     assert bool(found.due) is bool(found.problems) is bool(asked) is is_due

@@ -20,6 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.acti
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeContext,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import pod_specs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
 )
@@ -154,7 +155,7 @@ def test_the_release_in_a_log(log: str, version: release_table.Version | None) -
     ],
 )
 def test_the_release_in_an_image_tag(image: str, version: release_table.Version | None) -> None:
-    assert verify_version.release_in_tag(image) == version
+    assert pod_specs.version_of(image) == version
 
 
 NEW, OLD = (8, 7, 0), (8, 4, 0)

@@ -32,7 +32,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import CONTROLLER, Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
-    plan_changes,
     plan_text,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Plan
@@ -174,7 +173,7 @@ def test_every_write_has_a_line_with_its_verb(
     here = cluster(start)
     for _hop in range(MOST_HOPS):
         plan = planned(here.seen(release_table.get(target)), target, **given)
-        found = plan_changes.lines(plan.hops[0])
+        found = plan.hops[0].lines
         for step in plan.hops[0].steps:
             before, old = _objects(here.installed), here.installed.orphan_sets
             here.do(step)
@@ -199,15 +198,13 @@ def test_later_hops_are_described_from_the_state_before_them(name: str) -> None:
     here = cluster(start)
     for hop in plan.hops:
         again = planned(here.seen(hop.release), target, **given).hops[0]
-        assert [line.text for line in plan_changes.lines(hop)] == [
-            line.text for line in plan_changes.lines(again)
-        ]
+        assert [line.text for line in hop.lines] == [line.text for line in again.lines]
         for step in again.steps:
             here.do(step)
 
 
 def _lines_of(plan: Plan, kind: str) -> list[str]:
-    return [line.text for line in plan_changes.lines(plan.hops[0]) if f"{kind} " in line.text]
+    return [line.text for line in plan.hops[0].lines if f"{kind} " in line.text]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +226,7 @@ def test_a_budget_exists_if_it_was_read_or_this_collection_made_the_webhook(
 def test_an_object_is_created_once_in_a_hop() -> None:
     (hop,) = planned(NOTHING, "8.7.0", namespace="snapshots").hops
     step = next(step for step in hop.steps if step.id == "controller")
-    verbs = [line.verb for line in plan_changes.lines(replace(hop, steps=(step, step)))]
+    verbs = [line.verb for line in replace(hop, steps=(step, step)).lines]
     assert verbs == [CREATE, CREATE, CHANGE]  # the namespace, the Deployment, the Deployment
 
 

@@ -24,7 +24,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kind
     Reference,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
-    plan_changes,
     planner,
     undo_steps,
 )
@@ -95,8 +94,8 @@ def failed_hop(start: InstalledState, target: str, number: int, **given: Any) ->
     if number > len(hop.steps):
         return None
     here.before = (here.installed, dict(here.ports))
-    present = set(plan_changes.present(hop.context))
-    lines = plan_changes.lines(hop)
+    present = set(planner.present(hop.context))
+    lines = hop.lines
     originals: dict[Reference, Any] = {
         target: {} for line in lines for target in line.objects if target in present
     }

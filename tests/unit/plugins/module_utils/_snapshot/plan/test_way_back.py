@@ -30,10 +30,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions as actions_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import backups, preflight
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
-    ActionContext,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
+    ActionContext,
     ObjectOutcome,
 )
 

@@ -15,7 +15,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     rendering,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
-    ImageSettings,
     ReleaseParts,
     ReleaseSettings,
 )
@@ -125,11 +124,11 @@ CASES: dict[str, tuple[str, int, Object, ReleaseSettings, str, Any]] = {
     "the image is the release's own, from the registry of today": ("controller", 0, {}, ReleaseSettings(), f"{BOX}.image", IMAGE),
     "from a mirror, with a digest": (
         "controller", 0, {},
-        ReleaseSettings(images=ImageSettings(registry="mirror.example/a/", digests={"snapshot-controller:v6.2.2": DIGEST})),
+        ReleaseSettings(registry="mirror.example/a/", digests={"snapshot-controller:v6.2.2": DIGEST}),
         f"{BOX}.image", f"mirror.example/a/snapshot-controller:v6.2.2@{DIGEST}",
     ),
     "a digest of another release is not taken": (
-        "controller", 0, {}, ReleaseSettings(images=ImageSettings(digests={"snapshot-controller:v7.0.2": DIGEST})), f"{BOX}.image", IMAGE,
+        "controller", 0, {}, ReleaseSettings(digests={"snapshot-controller:v7.0.2": DIGEST}), f"{BOX}.image", IMAGE,
     ),
     "the namespace": ("controller", 0, {}, ReleaseSettings(), "metadata.namespace", "storage"),
     "of a binding's subject": ("controller_rbac", 1, {}, ReleaseSettings(), "subjects.0.namespace", "storage"),

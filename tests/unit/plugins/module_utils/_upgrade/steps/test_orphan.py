@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kind
     Reference,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import orphan, waits
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ActionContext,
 )
 

@@ -25,7 +25,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.erro
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import patches
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import restore as restoring
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ActionContext,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.restore import (

@@ -24,6 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kind
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import waits
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.rollout_report import (
     MORE_MEMORY,
+    DeploymentPods,
     RolloutTrouble,
     count_restarts,
     find_crash_loops,
@@ -85,12 +86,12 @@ DONE: dict[str, tuple[Object, list[Object], bool]] = {
 @pytest.mark.parametrize("case", DONE)
 def test_a_rollout_is_done_or_not(case: str) -> None:
     wanted, pods, done = DONE[case]
-    assert rollout_progress(wanted, SETS, pods).is_complete is done
+    assert rollout_progress(DeploymentPods(wanted, SETS, pods)).is_complete is done
 
 
 def test_pods_that_are_being_deleted_are_listed() -> None:
     pods = [*TWO, pod("c", "old", ending=True), pod("d", "strange", ending=True)]
-    assert rollout_progress(deployment(), SETS, pods).ending == {"c"}
+    assert rollout_progress(DeploymentPods(deployment(), SETS, pods)).ending == {"c"}
 
 
 LOG = ("a", "hook")
@@ -135,13 +136,13 @@ TROUBLES: dict[str, tuple[Object, list[RolloutTrouble]]] = {
 @pytest.mark.parametrize("case", TROUBLES)
 def test_the_troubles_of_a_pod(case: str) -> None:
     status, troubles = TROUBLES[case]
-    found = rollout_progress(deployment(availableReplicas=0), SETS, [pod("a", **status)])
+    found = rollout_progress(DeploymentPods(deployment(availableReplicas=0), SETS, [pod("a", **status)]))
     assert list(found.troubles) == troubles
 
 
 def test_the_troubles_of_old_pods_do_not_count() -> None:
     crashing = box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=9)
-    assert rollout_progress(deployment(), SETS, [pod("a", "old", **crashing)]).troubles == ()
+    assert rollout_progress(DeploymentPods(deployment(), SETS, [pod("a", "old", **crashing)])).troubles == ()
 
 
 # A case: a condition of the Deployment, and its troubles.
@@ -161,12 +162,17 @@ CONDITIONS: dict[str, tuple[Object, list[RolloutTrouble]]] = {
 @pytest.mark.parametrize("case", CONDITIONS)
 def test_the_troubles_of_a_deployment(case: str) -> None:
     condition, troubles = CONDITIONS[case]
-    assert list(rollout_progress(deployment(conditions=[condition]), SETS, []).troubles) == troubles
+    assert (
+        list(rollout_progress(DeploymentPods(deployment(conditions=[condition]), SETS, [])).troubles)
+        == troubles
+    )
 
 
 def test_conditions_of_an_older_template_are_not_this_ones() -> None:
     failed = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "m"}
-    assert rollout_progress(deployment(observed=4, conditions=[failed]), SETS, []).troubles == ()
+    assert (
+        rollout_progress(DeploymentPods(deployment(observed=4, conditions=[failed]), SETS, [])).troubles == ()
+    )
 
 
 # The pods of a failure, as data
@@ -293,14 +299,14 @@ def test_at_most_five_pods_of_the_newest_template_the_worst_first() -> None:
         pod("strange", "strange", **crashing),
         pod("ending", ending=True, **crashing),
     ]
-    found = [one["metadata"]["name"] for one in select_worst_pods(deployment(), SETS, pods)]
+    found = [one["metadata"]["name"] for one in select_worst_pods(DeploymentPods(deployment(), SETS, pods))]
     assert found == ["crashing", "restarted", "fine-0", "fine-1", "fine-2"]
 
 
 def test_no_pods_while_the_newest_template_is_not_known() -> None:
     """The controller has not read the template, so the revision of the Deployment is still that of the old pods."""
-    assert select_worst_pods(deployment(observed=4), SETS, TWO) == []
-    assert find_refused_sets(deployment(observed=4), [refusing("new", "2")]) == []
+    assert select_worst_pods(DeploymentPods(deployment(observed=4), SETS, TWO)) == []
+    assert find_refused_sets(DeploymentPods(deployment(observed=4), [refusing("new", "2")], [])) == []
 
 
 def refusing(uid: str, revision: str) -> Object:
@@ -314,7 +320,7 @@ def refusing(uid: str, revision: str) -> Object:
 
 def test_a_replica_set_whose_pods_are_refused_is_reported() -> None:
     sets = [refusing("old", "1"), refusing("new", "2"), replica_set("strange", "2", owner="another")]
-    (found,) = find_refused_sets(deployment(), sets)
+    (found,) = find_refused_sets(DeploymentPods(deployment(), sets, []))
     assert report_set(found, [event(1)]) == {
         "name": "new",
         "wanted": 2,
@@ -328,7 +334,7 @@ def test_a_replica_set_whose_pods_are_refused_is_reported() -> None:
 def test_a_replica_set_without_a_refusal_is_not_reported() -> None:
     made = refusing("new", "2")
     made["status"]["conditions"][1]["status"] = "False"
-    assert find_refused_sets(deployment(), [made]) == []
+    assert find_refused_sets(DeploymentPods(deployment(), [made], [])) == []
 
 
 # The error of a wait that fails
@@ -455,7 +461,7 @@ SETBACKS: dict[str, tuple[list[Object], dict[tuple[str, str], int], list[str]]] 
 @pytest.mark.parametrize("case", SETBACKS)
 def test_the_setbacks_of_pods_that_were_available(case: str) -> None:
     pods, before, names = SETBACKS[case]
-    found = find_setbacks(deployment(conditions=[COMPLETE]), SETS, pods, before)
+    found = find_setbacks(DeploymentPods(deployment(conditions=[COMPLETE]), SETS, pods), before)
     assert [name for name in "ab" if any(one.words.startswith(f"pod {name}") for one in found)] == names
     assert len(found) == len(names)
     assert all(one.is_lasting for one in found)
@@ -464,13 +470,15 @@ def test_the_setbacks_of_pods_that_were_available(case: str) -> None:
 def test_without_a_time_of_completion_only_later_restarts_count() -> None:
     """A Deployment without progressDeadlineSeconds has no such condition."""
     pods = [pod("a", **ended_at(7))]
-    assert find_setbacks(deployment(), SETS, pods, {("a", "hook"): 1}) == []
-    assert len(find_setbacks(deployment(), SETS, pods, {("a", "hook"): 0})) == 1
+    assert find_setbacks(DeploymentPods(deployment(), SETS, pods), {("a", "hook"): 1}) == []
+    assert len(find_setbacks(DeploymentPods(deployment(), SETS, pods), {("a", "hook"): 0})) == 1
 
 
 def test_a_setback_names_the_last_termination() -> None:
     killed = {**READY, **box({"running": {}}, ready=True, restartCount=1, lastState={"terminated": OOM})}
-    (found,) = find_setbacks(deployment(conditions=[COMPLETE]), SETS, [pod("a", **killed)], {})
+    (found,) = find_setbacks(
+        DeploymentPods(deployment(conditions=[COMPLETE]), SETS, [pod("a", **killed)]), {}
+    )
     assert found.words == "pod a: container hook ended after it was available: OOMKilled, exit code 137"
     assert (found.log, found.remedy) == (None, MORE_MEMORY)
 
@@ -491,7 +499,7 @@ def test_a_container_that_restarts_repeatedly(restarts: int, first: int, reason:
     """The container is ready between two ends."""
     end = {"terminated": {"reason": reason, "exitCode": 1}}
     pods = [pod("a", **READY, **box({"running": {}}, ready=True, restartCount=restarts, lastState=end))]
-    found = find_crash_loops(deployment(), SETS, pods, {("a", "hook"): first})
+    found = find_crash_loops(DeploymentPods(deployment(), SETS, pods), {("a", "hook"): first})
     assert bool(found) is is_loop
     assert all(one.is_lasting and (one.log == LOG) != (reason == "OOMKilled") for one in found)
 
@@ -499,7 +507,7 @@ def test_a_container_that_restarts_repeatedly(restarts: int, first: int, reason:
 def test_a_pod_that_was_not_there_at_the_first_look_began_without_restarts() -> None:
     made = pod("a", **box({"running": {}}, restartCount=3))
     assert count_restarts([made]) == {("a", "hook"): 3}
-    assert find_crash_loops(deployment(), SETS, [made], {}) != []
+    assert find_crash_loops(DeploymentPods(deployment(), SETS, [made]), {}) != []
 
 
 class Changing(RolloutCluster):

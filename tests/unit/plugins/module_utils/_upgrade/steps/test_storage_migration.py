@@ -24,10 +24,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.acti
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import NotYetError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import storage_migration
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.action_context import (
-    ActionContext,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
+    ActionContext,
     ObjectOutcome,
 )
 
