@@ -108,7 +108,7 @@ from ansible.utils.unsafe_proxy import wrap_var
 from ..module_utils._errors import CertflowError
 from ..module_utils._paths import expand
 from ..module_utils._text import quoted, safe_name, suggestion, visible
-from ..plugin_utils._inventory import contexts, kubeconfig_files
+from ..plugin_utils._inventory import contexts
 
 try:
     from ansible.template import (
@@ -149,7 +149,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             found = [
                 context
                 for file in _files(given or DEFAULT, os.path.dirname(os.path.abspath(path)))
-                for context in contexts.contexts(file, kubeconfig_files.load(loader, file))
+                for context in contexts.contexts(file, contexts.load(loader, file))
             ]
             chosen = contexts.wanted(found, self.get_option("include"), self.get_option("exclude"))
             hosts = contexts.hosts(chosen, self.get_option("prefix"))

@@ -70,7 +70,6 @@ from ..module_utils._errors import CertflowError
 from ..plugin_utils._fleet import (
     budget,
     check_hosts,
-    durations,
     fleet_operations,
     fleet_run,
     outcomes,
@@ -79,6 +78,7 @@ from ..plugin_utils._fleet import (
     run_steps,
     stages,
 )
+from ..plugin_utils._variables.values import duration_seconds
 
 #: The terms whose answer is a list, which becomes the result.
 LISTS = ("planned", "serial")
@@ -121,7 +121,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
     def _deadline(self, _variables: Mapping[str, Any]) -> int:
         text = self.get_option("deadline")
-        return durations.to_seconds(text) if str(text).strip() else 0
+        return duration_seconds(text) if str(text).strip() else 0
 
 
 def _planned(variables: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action.operat
     EXECUTION_MODES,
     MODE_VARIABLE,
 )
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema, run_statuses
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import PLAYBOOK_VARIABLES
 
 from tools.ci import tree
@@ -122,7 +122,7 @@ def test_the_page_of_the_report_has_every_key_and_status() -> None:
             *report_schema.FLEET_RUN,
         )
     }
-    assert shown == {*keys, *run_statuses.STATUSES}
+    assert shown == {*keys, *report_schema.RUN_STATUSES}
 
 
 def test_the_page_of_anchors_has_every_published_ca() -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import UNCOVERED
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import durations, outcomes, run_file
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import run_statuses
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes, run_file
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import values
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import (
     AUDIT,
     CLUSTER_CA,
@@ -33,7 +34,7 @@ def variables() -> str:
         "Made by `make docs` from the tables in plugins/plugin_utils/_variables/variables.yml and _fleet/outcomes.py.",
         fleet="".join(_variable_rows(fleet)),
         names=", ".join(_per_host(fleet)),
-        days=durations.LONGEST.days,
+        days=values.LONGEST_DURATION.days,
         counted=_counted(),
         owners=_owners(),
         uncovered=_uncovered(),
@@ -77,7 +78,7 @@ def _per_host(variables: Mapping[str, Option]) -> list[str]:
 
 
 def _counted() -> str:
-    *most, last = (f"`{name}`" for name, status in run_statuses.STATUSES.items() if status.counts)
+    *most, last = (f"`{name}`" for name, status in report_schema.RUN_STATUSES.items() if status.counts)
     return f"{', '.join(most)} and {last}"
 
 
@@ -86,6 +87,6 @@ def _owners() -> str:
 
 
 def _outcome_rows() -> Iterator[str]:
-    for name, status in run_statuses.STATUSES.items():
+    for name, status in report_schema.RUN_STATUSES.items():
         failed, counts = ("yes" if flag else "no" for flag in (status.is_failure, status.counts))
         yield f"| `{name}` | {status.meaning} | {failed} | {counts} |\n"

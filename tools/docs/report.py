@@ -56,7 +56,9 @@ def audit_report() -> str:
         "Made by `make docs` from the tables in plugins/plugin_utils/_report/report_schema.py and prometheus.py.",
         shapes=[(TITLES[name], "".join(_shape(shape))) for name, shape in report_schema.SHAPES.items()],
         audit_statuses="".join(_statuses(report_schema.AUDIT_STATUSES)),
-        run_statuses="".join(_statuses(report_schema.RUN_STATUSES)),
+        run_statuses="".join(
+            _statuses({name: row.meaning for name, row in report_schema.RUN_STATUSES.items()})
+        ),
         metrics="".join(_metrics()),
         most_findings=prometheus.MOST_FINDINGS,
         most_rows=markdown.MOST_ROWS,

@@ -46,8 +46,9 @@ def _report(kind: str) -> dict[str, Any]:
     shape["title"] = f"Report of kind {kind}"
     shape["properties"]["format_version"] = {"type": "string", "pattern": rf"^{major}\.[0-9]+$"}
     shape["properties"]["kind"] = {"const": kind}
-    statuses = report_schema.AUDIT_STATUSES if kind == report_schema.AUDIT else report_schema.RUN_STATUSES
-    shape["properties"]["clusters"]["items"]["properties"]["status"]["enum"] = list(statuses)
+    shape["properties"]["clusters"]["items"]["properties"]["status"]["enum"] = [
+        *report_schema.STATUSES_OF[kind]
+    ]
     return shape
 
 

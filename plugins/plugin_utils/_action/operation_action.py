@@ -34,11 +34,11 @@ from ...module_utils._errors import CertflowError
 from ...module_utils._kube import token_store
 from ...module_utils._paths import expand
 from ...module_utils._process import progress_lines
-from ...plugin_utils._action import role_options
-from ...plugin_utils._fleet import cluster_run, fleet_operations, fleet_run, fleet_task
-from ...plugin_utils._fleet.fleet_operations import FleetOperation
-from ...plugin_utils._inventory import kubeconfig_files
-from ...plugin_utils._variables import read_variables, specs
+from .._action import role_options
+from .._fleet import cluster_run, fleet_operations, fleet_run, fleet_task
+from .._fleet.fleet_operations import FleetOperation
+from .._inventory import contexts
+from .._variables import read_variables, specs
 
 MODE_VARIABLE = "certflow_kubernetes_execution_mode"
 AUTO, IN_PROCESS, MODULE = "auto", "in_process", "module"
@@ -252,13 +252,13 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             return
         try:
             path = self._find_needle("files", expand(kubeconfig))
-            encrypted = kubeconfig_files.is_encrypted(path)
+            encrypted = contexts.is_encrypted(path)
         except (AnsibleError, CertflowError, OSError, ValueError):
             return  # a list of paths, or a missing or unreadable file, which the operation reports
         arguments["kubeconfig"] = path
         if encrypted:
             try:
-                content = kubeconfig_files.load(self._loader, path)
+                content = contexts.load(self._loader, path)
             except CertflowError as error:
                 raise AnsibleActionFail(str(error)) from None
             arguments["kubeconfig"] = json.loads(json.dumps(content, default=str))

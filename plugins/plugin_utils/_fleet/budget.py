@@ -5,7 +5,7 @@
 
 """The failure budget of a fleet run: how many clusters may fail until no further cluster starts. Pure.
 
-Failed, refused and unreachable clusters count (run_statuses.COUNTED). A cluster whose process ended without an outcome counts too.
+Failed, refused and unreachable clusters count (report_schema.COUNTED). A cluster whose process ended without an outcome counts too.
 
 A canary shows whether the change works. So a canary that did not succeed ends the run, whatever the budget is. A canary that is
 unreachable, or that is refused because of its owners, has shown nothing. It counts for the budget only, and the next cluster takes
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...module_utils._text import some
-from .._report import run_statuses
+from .._report import report_schema
 from .._variables.values import is_blank, shown
 from . import outcome_of_result, outcomes, stages
 from .run_state import ClusterState, RunState
@@ -71,7 +71,7 @@ def find_refusal(
         host
         for host in canaries
         # A phase that is not due on a canary stops no other cluster.
-        if state.clusters[host].status == run_statuses.WAITING
+        if state.clusters[host].status == report_schema.WAITING
         and outcome_of_result.REPAIRS not in state.clusters[host].outcome
     ]
     if budget.canary == stages.NAMED and waiting and not stages.is_canary(stage):
@@ -90,7 +90,7 @@ def needs_answer(state: RunState, budget: Budget, stage: str) -> bool:
 
 
 def _answers(cluster: ClusterState) -> bool:
-    is_refused = cluster.status == run_statuses.REFUSED and cluster.code in outcomes.OF_ITS_OWNERS
+    is_refused = cluster.status == report_schema.REFUSED and cluster.code in outcomes.OF_ITS_OWNERS
     is_untouched = bool(cluster.outcome.get(outcomes.UNTOUCHED))
     return not is_refused and not is_untouched and cluster.status not in outcomes.UNANSWERED
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -17,8 +17,8 @@ from ...module_utils import _paths
 from ...module_utils._errors import CertflowError
 from ...module_utils._text import visible
 from .._variables.check_variables import Check
-from .._variables.values import is_blank, shown
-from . import audit_findings, budget, check_hosts, durations, plan, stages, windows
+from .._variables.values import duration_seconds, find_duration_problem, is_blank, shown
+from . import budget, check_hosts, plan, run_report, stages, windows
 from .budget import Budget
 from .check_hosts import RunInput
 from .cluster_run import DEADLINE_MARGIN
@@ -89,7 +89,7 @@ def _short_deadlines(run: RunInput) -> Iterator[str]:
         step = values.get("snapshot_controller_step_timeout")
         seconds = ARGUMENTS["step_timeout"]["default"] if is_blank(step) else int(str(step))
         least = seconds + UNDO_SECONDS + DEADLINE_MARGIN
-        if 0 < durations.to_seconds(values.get("certflow_deadline")) < least:
+        if 0 < duration_seconds(values.get("certflow_deadline")) < least:
             yield (
                 f"{visible(host)}: certflow_deadline is shorter than {least} s, which one step of an upgrade and its way back may take."
                 " Set a longer one, or a shorter snapshot_controller_step_timeout."
@@ -138,11 +138,16 @@ def check_file_problems(run: RunInput, inventory_dir: str | None) -> Iterator[st
         yield f"{AFTER} is not a file: {shown(value)}. {words}"
 
 
-def _path_problems(name: str, value: Any) -> Iterator[str]:
+def _refusal(name: str, read: Callable[[Any], object], value: Any) -> Iterator[str]:
+    """Yield the error with which a function refuses the value of a variable."""
     try:
-        _paths.expand(str(value).strip())
+        read(value)
     except CertflowError as error:
         yield f"{name}: {error}"
+
+
+def _path_problems(name: str, value: Any) -> Iterator[str]:
+    return _refusal(name, _paths.expand, str(value).strip())
 
 
 def _report_problems(value: Any) -> Iterator[str]:
@@ -163,10 +168,10 @@ def _lines(line: str) -> Iterable[str]:
 
 #: Variable -> its further check. The others have only a type.
 CHECKS: dict[str, Check] = {
-    audit_findings.NAME: audit_findings.find_problems,
+    run_report.FINDINGS: lambda value: _refusal(run_report.FINDINGS, run_report.read_findings, value),
     budget.NAME: lambda value: _lines(budget.find_problem(value)),
     "certflow_cluster_uid": _uid_problems,
-    "certflow_deadline": lambda value: _lines(durations.find_problem("certflow_deadline", value, least=1)),
+    "certflow_deadline": lambda value: _lines(find_duration_problem("certflow_deadline", value, least=1)),
     plan.NAME: lambda value: _lines(plan.find_problem(value)),
     "certflow_report": _report_problems,
     "certflow_run_file": lambda value: _path_problems("certflow_run_file", value),

@@ -20,10 +20,9 @@ from typing import Any
 from ...module_utils._ansible.operation import failed_result
 from ...module_utils._errors import CertflowError
 from ...module_utils._times import format_time, parse_time
-from .._report import run_statuses
+from .._report import report_schema
 from . import fleet_operations, outcome_of_result, outcomes, run_report, windows
-from .audit_findings import Findings
-from .fleet_run import FleetRun
+from .fleet_run import Findings, FleetRun
 from .outcomes import Progress
 from .run_file import RunFileError
 from .windows import Window
@@ -40,7 +39,7 @@ DEADLINE_MARGIN = 6
 CHECK_NOT_ENDED = "certflow_after_cluster did not end on this cluster"
 #: The failure of a cluster that the plan of the run does not have. The cluster is not contacted.
 UNPLANNED = {
-    "code": run_statuses.PLAN_DIFFERS,
+    "code": report_schema.PLAN_DIFFERS,
     "cause": "the approved plan does not have this cluster",
     "remedy": "Make a new plan with --check, and have it approved",
 }
@@ -158,7 +157,7 @@ def record_failure(
 def begin_check(run: FleetRun, host: str) -> dict[str, Any]:
     """Record that the user's check of a cluster began, and return the outcome. It is a failure until the check has ended."""
     state = run.file.read().clusters[host]
-    outcome = {**state.outcome, "status": run_statuses.FAILED, "code": "", "reason": CHECK_NOT_ENDED}
+    outcome = {**state.outcome, "status": report_schema.FAILED, "code": "", "reason": CHECK_NOT_ENDED}
     _end(run, host, outcome, state.seconds)
     return outcome
 
@@ -190,12 +189,12 @@ def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[st
         reason = run.file.start_cluster(task.host, run.stage_of(task.host).name)
     except RunFileError as error:
         return {
-            "status": run_statuses.NOT_STARTED,
+            "status": report_schema.NOT_STARTED,
             "code": error.code,
             "reason": error.cause,
             "remedy": error.remedy,
         }
-    return {"status": run_statuses.NOT_STARTED, "code": "", "reason": reason} if reason else {}
+    return {"status": report_schema.NOT_STARTED, "code": "", "reason": reason} if reason else {}
 
 
 def _nothing_found(findings: Findings, task: ClusterTask) -> dict[str, Any]:
@@ -208,7 +207,7 @@ def _nothing_found(findings: Findings, task: ClusterTask) -> dict[str, Any]:
         )
         return _failure(task, failed_result(error), time.monotonic())
     reason = "nothing to do: the report of certflow_findings has no finding of this cluster that this playbook repairs"
-    status = run_statuses.PLANNED if task.reads_only else run_statuses.OK
+    status = report_schema.PLANNED if task.reads_only else report_schema.OK
     return {"status": status, "code": "", "reason": reason, outcomes.UNTOUCHED: True}
 
 
@@ -250,13 +249,13 @@ def _failure(task: ClusterTask, answer: Mapping[str, Any], began: float) -> dict
     status = outcomes.status_of_failure(code, wrote=bool(answer.get("changed")))
     remedy = str(answer.get("remedy") or "")
     is_late = task.deadline and _since(began) >= task.deadline - DEADLINE_MARGIN
-    if is_late and status != run_statuses.UNREACHABLE:
+    if is_late and status != report_schema.UNREACHABLE:
         error = CertflowError(
             f"the work took longer than certflow_deadline, {task.deadline} s: {text}",
             code="deadline-exceeded",
             remedy="Run again. The next run continues from the current state",
         )
-        status, code, text, remedy = run_statuses.FAILED, error.code, error.cause, error.remedy
+        status, code, text, remedy = report_schema.FAILED, error.code, error.cause, error.remedy
     return {
         "status": status,
         "code": code,
@@ -301,6 +300,6 @@ def _end(run: FleetRun, host: str, outcome: Mapping[str, Any], seconds: float) -
 
 def _is_shown(status: str, progress: Progress) -> bool:
     """Return True if the outcome gets a line of its own. Clusters without news are grouped."""
-    is_quiet = status in outcomes.QUIET or status == run_statuses.NOT_STARTED
+    is_quiet = status in outcomes.QUIET or status == report_schema.NOT_STARTED
     is_round = progress.done % QUIET_LINES == 0 or progress.done == progress.total
     return not is_quiet or is_round or progress.total <= FEW_CLUSTERS

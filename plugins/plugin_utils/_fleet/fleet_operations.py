@@ -62,6 +62,12 @@ class FleetOperation:
         return "all" in tags or not self.reading_tags.isdisjoint(tags)
 
 
+_REPAIR_OPTIONS = {
+    "kubeconfig": "certflow_kubeconfig",
+    "context": "certflow_context",
+    "cluster_uid": "certflow_cluster_uid",
+    "accept": "certflow_repair_accept",
+}
 #: Playbook -> its operation.
 OPERATIONS = {
     "certificates": FleetOperation(
@@ -79,13 +85,7 @@ OPERATIONS = {
     "repair": FleetOperation(
         "webhook_repair",
         outcome_of_result.describe_repair,
-        options={
-            "kubeconfig": "certflow_kubeconfig",
-            "context": "certflow_context",
-            "cluster_uid": "certflow_cluster_uid",
-            "kinds": "certflow_repair_kinds",
-            "accept": "certflow_repair_accept",
-        },
+        options={**_REPAIR_OPTIONS, "kinds": "certflow_repair_kinds"},
         more_options="certflow_repair_options",
         reading_tags=frozenset(("plan",)),
         verifies_by_plan=True,
@@ -93,14 +93,7 @@ OPERATIONS = {
     "cluster_ca": FleetOperation(
         "cluster_ca",
         outcome_of_result.describe_rotation,
-        options={
-            "kubeconfig": "certflow_kubeconfig",
-            "context": "certflow_context",
-            "cluster_uid": "certflow_cluster_uid",
-            "kinds": "certflow_ca_phase",
-            "accept": "certflow_repair_accept",
-            "cluster_ca": "certflow_cluster_ca",
-        },
+        options={**_REPAIR_OPTIONS, "kinds": "certflow_ca_phase", "cluster_ca": "certflow_cluster_ca"},
         meanings={"kinds": {"prepare": [kinds.ADD_SUCCESSOR], "finish": [kinds.REMOVE_OUTGOING]}},
         more_options="certflow_repair_options",
         reading_tags=frozenset(("plan",)),

@@ -8,16 +8,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 from . import stages
-from .audit_findings import Findings
 from .budget import Budget
 from .run_file import RunFile
 from .stages import Stage
 
+#: Host -> the fingerprints of the findings that a run may repair. A host that the audit did not read is not in it.
+Findings = Mapping[str, list[str]]
 #: The result of the task that begins the run.
 VARIABLE = "__certflow_run"
 
@@ -61,19 +62,13 @@ class FleetRun:
 
     def to_data(self) -> dict[str, Any]:
         """Return the run as plain data."""
-        return {
-            "role": self.role,
-            "path": self.path,
-            "run": self.run,
+        own = {row.name: getattr(self, row.name) for row in fields(self)}
+        parts = {
             "stages": stages.to_data(self.stages),
-            "budget": {"limit": self.budget.limit, "canary": self.budget.canary},
-            "report": self.report,
-            "is_check": self.is_check,
-            "fails_on_change": self.fails_on_change,
-            "shares_clusters": self.shares_clusters,
+            "budget": asdict(self.budget),
             "plan": dict(self.plan),
-            "findings": self.findings,
         }
+        return {**own, **parts}
 
 
 #: The last run that was read, because Ansible asks for it for each host.

@@ -19,6 +19,7 @@ from ...module_utils._repair.repair_model import REFUSED, WAITING
 from ...module_utils._snapshot.release import release_table
 from ...module_utils._text import MOST_NAMES, plural, some
 from .._report import report_model
+from .._report.report_schema import CHANGED, DRIFT, OK, PLANNED
 from . import plan
 
 #: The key of a result and of the report with the repair of each finding.
@@ -29,7 +30,6 @@ MOST_REPAIRS = 100
 _STATES = (
     *sorted(repair_model.BAD_STATES), repair_model.REPAIRED, repair_model.PLANNED, WAITING, REFUSED, repair_model.GONE,
 )  # fmt: skip
-OK, CHANGED, PLANNED, DRIFT = "ok", "changed", "planned", "drift"
 
 
 @dataclass(frozen=True)

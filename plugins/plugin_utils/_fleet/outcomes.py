@@ -17,7 +17,7 @@ from typing import Any
 
 from ...module_utils._text import visible
 from .._report import report_model
-from .._report.run_statuses import (
+from .._report.report_schema import (
     CHANGED,
     FAILED,
     FAILURES,
@@ -26,15 +26,15 @@ from .._report.run_statuses import (
     PLAN_DIFFERS,
     PLANNED,
     REFUSED,
+    RUN_STATUSES,
     SHARED,
     SKIPPED,
     STARTED,
-    STATUSES,
     UNREACHABLE,
     WAITING,
 )
+from .._variables.values import show_seconds
 from . import outcome_of_result
-from .durations import show_seconds
 
 #: The severity of a cluster that waits although a certificate breaks before its window opens.
 ERROR = "error"
@@ -55,18 +55,9 @@ MOST_PLAN_LINES = 20
 
 #: Code of a failure -> outcome. Every other code is a failure.
 STATUS_OF_CODE = {
-    "cluster-ca-unknown": UNREACHABLE,
-    "server-untrusted": UNREACHABLE,
-    "unreachable": UNREACHABLE,
-    "managed-bundle": REFUSED,
-    "owned-by-another": REFUSED,
+    **report_model.STATUS_OF_CODE,
+    **dict.fromkeys((*OF_ITS_OWNERS, "preflight-failed", "upgrade-refused"), REFUSED),
     "plan-differs": PLAN_DIFFERS,
-    "preflight-failed": REFUSED,
-    "requested-by-another-identity": REFUSED,
-    "same-cluster": REFUSED,
-    "secret-unusable": REFUSED,
-    "upgrade-refused": REFUSED,
-    "wrong-cluster": REFUSED,
 }
 
 
@@ -104,7 +95,7 @@ def progress_line(progress: Progress, host: str, status: str, seconds: float) ->
 def count_line(statuses: Iterable[str]) -> str:
     """Return the number of clusters with each outcome, such as "100 clusters: 1 failed, 3 changed, 96 ok"."""
     counts = Counter(statuses)
-    parts = [f"{counts[name]} {name}" for name in STATUSES if counts[name]]
+    parts = [f"{counts[name]} {name}" for name in RUN_STATUSES if counts[name]]
     total = sum(counts.values())
     head = f"{total} cluster{'' if total == 1 else 's'}"
     return f"{head}: {', '.join(parts)}" if parts else head
@@ -116,7 +107,7 @@ def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     outcomes: the outcome of each host: status, reason, remedy, and in a plan the steps.
     """
     shown = [row for row in outcomes.items() if not _is_quiet(row[1])]
-    shown.sort(key=lambda row: [*STATUSES].index(row[1]["status"]))
+    shown.sort(key=lambda row: [*RUN_STATUSES].index(row[1]["status"]))
     groups: dict[object, list[tuple[str, Mapping[str, Any]]]] = {}
     for host, row in shown:
         is_shared = row.get("code") in SHARED

@@ -3,7 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The report of a fleet run, from its run file. It is written again and again, so a killed run leaves the last one."""
+"""The report of a fleet run, from its run file, and what a run takes from earlier reports: a plan and findings.
+
+The report is written again and again, so a killed run leaves the last one.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,14 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ...module_utils._ansible.operation import VERSION
+from ...module_utils._audit.facts.finding import FAIL
 from ...module_utils._errors import CertflowError
+from ...module_utils._repair import kinds
 from ...module_utils._text import visible
-from .._report import report_files, report_model, report_schema, report_text, run_statuses
-from .._variables.values import parsed
+from .._report import report_files, report_model, report_schema, report_text
+from .._variables.values import is_blank, parsed
 from . import plan
-from .fleet_run import FleetRun
+from .fleet_run import Findings, FleetRun
 from .plan import RunPlan
 from .run_file import RunFileError
 from .run_state import ClusterState
@@ -29,12 +34,14 @@ from .run_state import ClusterState
 INTERVAL = 5.0
 #: The time for each cluster of a smaller run, because a report takes as much longer as it has more clusters. Seconds.
 INTERVAL_PER_CLUSTER = 0.02
+#: The variable with the report whose findings a run of the playbook repair may repair.
+FINDINGS = "certflow_findings"
 NOT_STARTED = "the run ended before this cluster"
 STARTED = "the run ended while it worked on this cluster"
 #: The reasons in a report that is written while the run works. A run that is killed leaves it.
 REASONS_BEFORE_END = {
-    run_statuses.NOT_STARTED: "the run had not reached this cluster when this report was written",
-    run_statuses.STARTED: "the run worked on this cluster when this report was written",
+    report_schema.NOT_STARTED: "the run had not reached this cluster when this report was written",
+    report_schema.STARTED: "the run worked on this cluster when this report was written",
 }
 
 
@@ -52,12 +59,12 @@ def outcomes_of(
 
 
 def _outcome(state: ClusterState | None, known: Mapping[str, Any] | None) -> dict[str, Any]:
-    if known and (state is None or state.status == run_statuses.STARTED or "reason" not in state.outcome):
+    if known and (state is None or state.status == report_schema.STARTED or "reason" not in state.outcome):
         return dict(known)
     if state is None:
-        return {"status": run_statuses.NOT_STARTED, "code": "", "reason": NOT_STARTED}
-    if state.status == run_statuses.STARTED:
-        return {"status": run_statuses.STARTED, "code": "", "reason": STARTED}
+        return {"status": report_schema.NOT_STARTED, "code": "", "reason": NOT_STARTED}
+    if state.status == report_schema.STARTED:
+        return {"status": report_schema.STARTED, "code": "", "reason": STARTED}
     return {**state.outcome, "status": state.status, "code": state.code, "seconds": state.seconds}
 
 
@@ -107,6 +114,33 @@ def read_plan(value: Any, role: str) -> RunPlan:
             run_plan, code="invalid-input", remedy="Make the plan again with --check and certflow_report"
         )
     return run_plan
+
+
+def read_findings(value: Any) -> Findings | None:
+    """Return the findings of each cluster that a kind of repair answers and no exception accepts, None if certflow_findings is not set.
+
+    value: the path of a report, or its content.
+
+    Raises CertflowError.
+    """
+    if is_blank(value):
+        return None
+    where, text = f"the value of {FINDINGS}", str(value).strip()
+    if isinstance(value, Mapping):
+        report = report_files.check_audit(report_text.normalise(value, where), where)
+    elif text.startswith("{"):
+        report = report_files.check_audit(report_text.parse(text, where), where)
+    else:
+        report = report_files.read_audit(text)
+    return {
+        cluster["name"]: [
+            finding["fingerprint"]
+            for finding in cluster["findings"]
+            if finding["status"] == FAIL and not finding["excepted"] and finding["check"] in kinds.CHECKS
+        ]
+        for cluster in report["clusters"]
+        if cluster["status"] in (report_schema.OK, report_schema.INCOMPLETE)
+    }
 
 
 def write(run: FleetRun, outcomes_by_host: Mapping[str, Mapping[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .._report import run_statuses
+from .._report import report_schema
 from .overlap import Claim
 
 RUN_STARTED, RUN_ENDED = "run-started", "run-ended"
@@ -44,8 +44,8 @@ class ClusterState:
     """A cluster that a run started, or that has an outcome."""
 
     stage: str
-    #: The last outcome, run_statuses.STARTED while the run works on it.
-    status: str = run_statuses.STARTED
+    #: The last outcome, report_schema.STARTED while the run works on it.
+    status: str = report_schema.STARTED
     code: str = ""
     seconds: float = 0
     #: The process that works on it.
@@ -73,17 +73,17 @@ class RunState:
     @property
     def ended(self) -> int:
         """Return the number of clusters that have an outcome."""
-        return sum(cluster.status != run_statuses.STARTED for cluster in self.clusters.values())
+        return sum(cluster.status != report_schema.STARTED for cluster in self.clusters.values())
 
     @property
     def failed(self) -> list[str]:
         """Return the clusters that count for certflow_max_failures."""
-        return [host for host, cluster in self.clusters.items() if cluster.status in run_statuses.COUNTED]
+        return [host for host, cluster in self.clusters.items() if cluster.status in report_schema.COUNTED]
 
     @property
     def unfinished(self) -> list[str]:
         """Return the clusters that were started and did not end."""
-        return [host for host, cluster in self.clusters.items() if cluster.status == run_statuses.STARTED]
+        return [host for host, cluster in self.clusters.items() if cluster.status == report_schema.STARTED]
 
 
 def to_line(event: Event) -> bytes:
@@ -213,7 +213,7 @@ def _ended(event: Event) -> ClusterState:
     outcome = {**event.get("outcome", {}), **event.get(DETAILS, {})}
     return ClusterState(
         stage=event.get("stage", ""),
-        status=str(outcome.get("status", run_statuses.FAILED)),
+        status=str(outcome.get("status", report_schema.FAILED)),
         code=str(outcome.get("code", "")),
         seconds=event.get("seconds", 0),
         outcome=outcome,

@@ -23,16 +23,14 @@ from ansible.utils.display import Display
 from ...module_utils import _paths
 from ...module_utils._errors import CertflowError
 from ...module_utils._text import harmless, visible
-from .._report import job_report, report_files, run_statuses
+from .._report import job_report, report_files, report_schema
 from .._variables import read_variables
 from .._variables.specs import AUDIT
-from .._variables.values import UNDEFINED, UNREADABLE, is_blank
+from .._variables.values import UNDEFINED, UNREADABLE, is_blank, show_seconds
 from . import (
-    audit_findings,
     check_hosts,
     check_run,
     cluster_run,
-    durations,
     fleet_operations,
     fleet_run,
     outcomes,
@@ -133,7 +131,7 @@ class Step:
             fails_on_change=check_run.is_true(values.get("certflow_fail_on_change")),
             shares_clusters=check_run.is_true(values.get("certflow_allow_shared_cluster")),
             plan=run_report.read_plan(plan, role).to_data() if plan else {},
-            findings=audit_findings.read(values.get(audit_findings.NAME)),
+            findings=run_report.read_findings(values.get(run_report.FINDINGS)),
         )
         facts = {"role": role, "check": begun.is_check}
         # This is a fork of the process that works until the run has ended.
@@ -154,7 +152,7 @@ class Step:
         run.file.start_soak(stage.name, stage.soak)
         end = time.monotonic() + stage.soak
         while (left := end - time.monotonic()) > 0:
-            waits = durations.show_seconds(left)
+            waits = show_seconds(left)
             display.display(f"stage {stage.name}: the clusters are verified again in {waits}")
             time.sleep(min(left, SOAK_LINES))
         return {}
@@ -166,22 +164,16 @@ class Step:
 
     def check_ended(self) -> dict[str, Any]:
         """Record that the user's check succeeded."""
-        run, outcome = (
-            fleet_run.of_task(self._variables),
-            self._variables["__certflow_done"][cluster_run.OUTCOME],
-        )
+        run = fleet_run.of_task(self._variables)
+        outcome = self._variables["__certflow_done"][cluster_run.OUTCOME]
         return {cluster_run.OUTCOME: cluster_run.end_check(run, self._host, outcome)}
 
     def failed(self) -> dict[str, Any]:
         """Record the failure of the task that failed before this one."""
         run, result = fleet_run.of_task(self._variables), self._variables["ansible_failed_result"]
-        task = str(self._options.get("task") or "")
-        is_hidden = self._may_be_hidden()
-        return {
-            cluster_run.OUTCOME: cluster_run.record_failure(
-                run, self._host, result, task, is_hidden=is_hidden
-            )
-        }
+        task, is_hidden = str(self._options.get("task") or ""), self._may_be_hidden()
+        outcome = cluster_run.record_failure(run, self._host, result, task, is_hidden=is_hidden)
+        return {cluster_run.OUTCOME: outcome}
 
     def _may_be_hidden(self) -> bool:
         """Return True unless no_log of the failed task is certainly false. A template of it may need an item of a loop."""
@@ -257,12 +249,12 @@ def outcomes_of(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     try:
         rows = run_report.outcomes_of(run, known)
     except CertflowError as error:
-        lost = {"status": run_statuses.NOT_STARTED, "code": error.code, "reason": error.cause}
+        lost = {"status": report_schema.NOT_STARTED, "code": error.code, "reason": error.cause}
         rows = {host: known.get(host, lost) for host in run.hosts}
     is_skipped = not fleet_operations.of_name(run.role).is_selected(variables["ansible_run_tags"])
-    skipped = {"status": run_statuses.SKIPPED, "code": "", "reason": SKIPPED}
+    skipped = {"status": report_schema.SKIPPED, "code": "", "reason": SKIPPED}
     return {
-        host: skipped if is_skipped and row["status"] == run_statuses.NOT_STARTED else row
+        host: skipped if is_skipped and row["status"] == report_schema.NOT_STARTED else row
         for host, row in rows.items()
     }
 
@@ -290,13 +282,5 @@ def run_file_path(path: str, role: str) -> str:
     return str(Path(tempfile.mkdtemp(prefix="certflow-run-")) / f"{role}.jsonl")
 
 
-STEPS: dict[str, Callable[[Step], dict[str, Any]]] = {
-    "check": Step.check,
-    "begin": Step.begin,
-    "soak": Step.soak,
-    "check_began": Step.check_began,
-    "check_ended": Step.check_ended,
-    "failed": Step.failed,
-    "report": Step.report,
-    "end": Step.end,
-}
+_NAMES = ("check", "begin", "soak", "check_began", "check_ended", "failed", "report", "end")
+STEPS: dict[str, Callable[[Step], dict[str, Any]]] = {name: getattr(Step, name) for name in _NAMES}

@@ -19,8 +19,15 @@ from typing import Any
 
 from ...module_utils._text import quoted, some, visible
 from .._variables.check_variables import check_value
-from .._variables.values import did_you_mean, is_blank, listed, parsed, shown
-from . import durations
+from .._variables.values import (
+    did_you_mean,
+    duration_seconds,
+    find_duration_problem,
+    is_blank,
+    listed,
+    parsed,
+    shown,
+)
 
 NAME = "certflow_stages"
 UNTIL = "certflow_until"
@@ -208,7 +215,7 @@ def _value_problems(entry: Mapping[str, Any]) -> Iterator[str]:
     if not is_blank(concurrency) and (not is_amount(concurrency) or str(concurrency).strip() in ("0", "0%")):
         yield f"max_concurrency is not a number of clusters or a percentage: {shown(concurrency)}."
     if not is_blank(entry.get("soak")):
-        problem = durations.find_problem("soak", entry["soak"])
+        problem = find_duration_problem("soak", entry["soak"])
         if problem:
             yield problem
 
@@ -225,7 +232,7 @@ def _row(entry: Mapping[str, Any]) -> _Row:
         name=str(entry["name"]).strip(),
         pattern=(",".join(hosts) if isinstance(hosts, (list, tuple)) else hosts).strip(),
         max_concurrency="" if is_blank(concurrency) else str(concurrency).strip(),
-        soak=0 if is_blank(entry.get("soak")) else durations.to_seconds(entry["soak"]),
+        soak=0 if is_blank(entry.get("soak")) else duration_seconds(entry["soak"]),
     )
 
 

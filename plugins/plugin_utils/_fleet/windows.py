@@ -25,7 +25,7 @@ from typing import Any
 from ...module_utils._errors import CertflowError
 from ...module_utils._text import quoted
 from ...module_utils._times import format_time
-from .._report import run_statuses
+from .._report import report_schema
 from .._variables.check_variables import check_value
 from .._variables.values import closest, is_blank, is_unset, parsed, shown
 
@@ -116,7 +116,7 @@ def waiting_outcome(
         remedy="Run the playbook again inside the window, or with certflow_window_override=true",
     )
     return {
-        "status": run_statuses.WAITING,
+        "status": report_schema.WAITING,
         "code": error.code,
         "severity": "error" if breaks else "info",
         "reason": error.cause,

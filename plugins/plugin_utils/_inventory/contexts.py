@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read the contexts of kubeconfigs, select contexts, and detect their providers.
+"""Read kubeconfigs on the controller, also those that ansible-vault encrypted, select their contexts, and detect their providers.
 
 This file uses only the text of the kubeconfigs. It contacts no cluster and ignores credentials.
 """
@@ -17,11 +17,15 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible.errors import AnsibleError
+
 from ...module_utils._csr.providers import detect_by_kubeconfig
 from ...module_utils._errors import CertflowError
 from ...module_utils._kube import kubeconfig_parsing
 from ...module_utils._kube.errors import KubeconfigError
 from ...module_utils._text import nearest, quoted, safe_name
+
+VAULT_HEADER = b"$ANSIBLE_VAULT"
 
 
 @dataclass(frozen=True)
@@ -91,28 +95,18 @@ def _context(
     kubeconfig_parsing.check_fields("cluster", cluster, where)
     user = users.get(entry.get("user") or "", {})
     kubeconfig_parsing.check_fields("user", user, where)
-    return Context(name, file, _server(cluster), _provider(cluster_name, cluster, user))
-
-
-def _server(cluster: Mapping[str, Any]) -> str:
-    """Return the address as the file has it, "" if it may hold a password."""
     server: str = cluster.get("server") or ""
-    return "" if "@" in server else server
+    marks = {
+        "host": (_host(server), cluster.get("tls-server-name") or ""),
+        "cluster": (cluster_name,),
+        "command": (_command(user),),
+    }
+    return Context(name, file, "" if "@" in server else server, detect_by_kubeconfig(marks))
 
 
-def _provider(name: str, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> str:
-    return detect_by_kubeconfig(
-        {
-            "host": (_host(cluster), cluster.get("tls-server-name") or ""),
-            "cluster": (name,),
-            "command": (_command(user),),
-        }
-    )
-
-
-def _host(cluster: Mapping[str, Any]) -> str:
+def _host(server: str) -> str:
     try:
-        return urlsplit(cluster.get("server") or "").hostname or ""
+        return urlsplit(server).hostname or ""
     except ValueError:
         return ""
 
@@ -192,3 +186,46 @@ def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[s
 def _matching(names: Iterable[str], patterns: Iterable[str]) -> set[str]:
     patterns = list(patterns)
     return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+# Files.
+
+
+def is_encrypted(path: str) -> bool:
+    """Return True if the file is encrypted with ansible-vault. Raises OSError."""
+    with open(path, "rb") as file:
+        return file.read(len(VAULT_HEADER)) == VAULT_HEADER
+
+
+def load(loader: Any, path: str) -> Any:
+    """Return the content of the file's YAML, decrypted in memory by Ansible's DataLoader.
+
+    This function parses the YAML itself. If DataLoader parsed it, ansible-core 2.22 would mask each text of an encrypted
+    file in its output, also names of contexts and words such as "v1".
+
+    Raises CertflowError, which does not quote the file.
+    """
+    where = f"kubeconfig {path}"
+    try:
+        encrypted = is_encrypted(path)
+        too_large = os.path.getsize(path) > kubeconfig_parsing.MOST_BYTES
+    except OSError as error:
+        raise CertflowError(
+            f"{where} cannot be read: {error.strerror}",
+            code="invalid-connection",
+            remedy="check the path and its mode",
+        ) from error
+    if too_large:
+        raise kubeconfig_parsing.too_large(where)
+    try:
+        text = bytes(loader._get_file_contents(path)[0])  # noqa: SLF001  # the same in every core
+    except AnsibleError:
+        raise CertflowError(
+            f"{where} cannot be {'decrypted' if encrypted else 'read'}",
+            code="invalid-connection",
+            remedy="give the password (--vault-password-file, --ask-vault-pass)" if encrypted else "check it",
+        ) from None
+    try:
+        return kubeconfig_parsing.load_yaml(text.decode(), where)
+    except UnicodeDecodeError:  # the original message quotes the file
+        raise KubeconfigError(f"{where} is not text", remedy="repair the file") from None

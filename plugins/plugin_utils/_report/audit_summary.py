@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...module_utils._text import harmless
-from . import report_model, report_schema, run_statuses
+from . import report_model, report_schema
 from .report_model import Row
 from .report_text import Report
 
@@ -64,9 +64,7 @@ def _limited(entries: Sequence[str], noun: str) -> Iterator[str]:
 def _finding(row: Row) -> str:
     finding, subject = row.finding, row.finding["object"]
     when = "now" if report_model.breaks_now(row) else finding["breaks_at"] or "no date"
-    place = "/".join(
-        filter(None, (subject["kind"], subject["namespace"], subject["name"], subject["webhook"]))
-    )
+    place = "/".join(filter(None, (report_model.place(subject), subject["webhook"])))
     # Some checks say in the first observation what to do.
     seen = f" ({finding['evidence'][0]})" if finding["evidence"] else ""
     return f"{finding['severity']} {finding['check']} ({when}) {row.cluster['name']}: {place}: {finding['cause']}{seen}"
@@ -81,7 +79,7 @@ def _clusters(clusters: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return a line for each cluster without an audit, and one for all that fail for a shared reason."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for cluster in clusters:
-        is_shared = cluster["code"] in run_statuses.SHARED
+        is_shared = cluster["code"] in report_schema.SHARED
         groups.setdefault(cluster["code"] if is_shared else f"host {cluster['name']}", []).append(cluster)
     return [_cluster(group[0], [cluster["name"] for cluster in group]) for group in groups.values()]
 

@@ -25,27 +25,16 @@ from markupsafe import Markup
 from ...module_utils._text import visible
 from . import html_audit, html_run
 from .html_parts import Column, labels, moment
-from .report_schema import RUN_STATUSES
+from .report_schema import INCOMPLETE, RUN_STATUSES
 from .report_text import short
 
 FOLDER = Path(__file__).with_name("page")
 #: Words that the style knows: severities, statuses, states.
 WORDS = frozenset(
     (
-        *(
-            "error",
-            "warning",
-            "info",
-            "pass",
-            "skip",
-            "unknown",
-            "matched",
-            "unused",
-            "expired",
-            "new",
-            "gone",
-        ),
-        *("incomplete", *RUN_STATUSES),
+        *"error warning info pass skip unknown matched unused expired new gone".split(),
+        INCOMPLETE,
+        *RUN_STATUSES,
     )
 )
 LAYOUTS: Mapping[str, tuple[Column, ...]] = {**html_audit.LAYOUTS, **html_run.LAYOUTS}

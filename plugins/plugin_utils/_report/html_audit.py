@@ -30,7 +30,7 @@ from ...module_utils._audit.facts.finding import (
 from ...module_utils._text import plural
 from ...module_utils._times import find_time
 from . import report_model, report_text
-from .html_parts import Column, Count, Moment, Row, moment
+from .html_parts import Column, Count, Moment, Row, Table, moment
 from .report_schema import KNOWN, OK
 
 #: The fields of a finding that a gone one does not have.
@@ -106,16 +106,6 @@ class FindingRow:
     @property
     def is_sure(self) -> bool:
         return self.finding["certainty"] in ("", PROVEN)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A section with one table of findings."""
-
-    id: str
-    title: str
-    caption: str
-    rows: Sequence[FindingRow]
 
 
 @dataclass(frozen=True)

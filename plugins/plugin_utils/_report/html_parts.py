@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -40,6 +40,16 @@ class Count:
     filter: str = ""
     #: The word whose shape the style shows, "" for none.
     word: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A section with one table."""
+
+    id: str
+    title: str
+    caption: str
+    rows: Sequence[Any]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 from ...module_utils._text import plural
 from ...module_utils._times import find_time
 from . import report_model
-from .html_parts import Column, Count, Moment, Row, moment
-from .report_schema import RUN_STATUSES, RUN_SUCCESSES
+from .html_parts import Column, Count, Moment, Row, Table, moment
+from .report_schema import RUN_STATUSES, RUN_SUCCESSES, WAITING
 
 _START = (
     Column("cluster", "Cluster"),
@@ -33,7 +33,6 @@ LAYOUTS: Mapping[str, tuple[Column, ...]] = {
     ),
 }  # fmt: skip
 # The statuses in the order of the page: what failed, what was not reached, what is done.
-WAITING = "waiting"
 _WORST_FIRST = (
     "failed",
     "drift",
@@ -75,16 +74,6 @@ def _repair_line(repair: Row) -> str:
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """A section with one table of clusters."""
-
-    id: str
-    title: str
-    caption: str
-    rows: Sequence[OutcomeRow]
-
-
-@dataclass(frozen=True)
 class RunPage:
     """The content of the page."""
 
@@ -93,7 +82,7 @@ class RunPage:
     counts: Sequence[Count]
     #: A key of LAYOUTS.
     layout: str
-    tables: Sequence[Outcomes]
+    tables: Sequence[Table]
 
 
 def build(report: Row) -> RunPage:
@@ -113,7 +102,7 @@ def build(report: Row) -> RunPage:
         ("done", "Done", "Clusters without a failure", _is_done),
     )
     tables = [
-        Outcomes(id_, title, text, [row for row in rows if is_here(row.cluster)])
+        Table(id_, title, text, [row for row in rows if is_here(row.cluster)])
         for id_, title, text, is_here in sections
     ]
     run: Row = report["run"]

@@ -225,13 +225,6 @@ def _order(row: Row) -> tuple[Any, ...]:
     )
 
 
-def statuses_of(report: Report) -> Mapping[str, str]:
-    """Return the statuses that a cluster of the report may have, with their meanings."""
-    return (
-        report_schema.AUDIT_STATUSES if report["kind"] == report_schema.AUDIT else report_schema.RUN_STATUSES
-    )
-
-
 def is_success(report: Report, cluster: Mapping[str, Any]) -> bool:
     """Return True if the outcome of the cluster is no failure, whatever its findings are."""
     successes = (report_schema.OK,) if report["kind"] == report_schema.AUDIT else report_schema.RUN_SUCCESSES
@@ -246,9 +239,8 @@ def problem_clusters(report: Report) -> list[Mapping[str, Any]]:
 def counts(report: Report) -> dict[str, dict[str, int]]:
     """Return the numbers of clusters by status, and of findings as the module audit_info counts them."""
     clusters = Counter(cluster["status"] for cluster in report["clusters"])
-    found: dict[str, dict[str, int]] = {
-        "clusters": {status: clusters[status] for status in statuses_of(report)}
-    }
+    statuses = report_schema.STATUSES_OF[report["kind"]]
+    found = {"clusters": {status: clusters[status] for status in statuses}}
     if report["kind"] == report_schema.AUDIT:
         found["findings"] = count_findings(report["clusters"])
     return found

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from ...module_utils._audit.exceptions import STATES
 from ...module_utils._audit.facts.finding import CERTAINTIES, SEVERITIES, STATUSES
-from . import run_statuses
 
 FORMAT_VERSION = "1.0"
 #: The kinds of reports.
@@ -25,8 +24,13 @@ KINDS = (AUDIT, RUN)
 TEXT, TEXTS, TIME, INTEGER, NUMBER, FLAG = "text", "texts", "time", "integer", "number", "flag"
 OBJECT, OBJECTS, MAP, NUMBERS = "object", "objects", "map", "numbers"
 
-OK, FAILED, UNREACHABLE, NOT_STARTED = "ok", "failed", "unreachable", "not started"
-INCOMPLETE = "incomplete"
+# The statuses of a cluster.
+OK, CHANGED, PLANNED, DRIFT, SKIPPED = "ok", "changed", "planned", "drift", "skipped"
+FAILED, REFUSED, UNREACHABLE, PLAN_DIFFERS = "failed", "refused", "unreachable", "plan-differs"
+WAITING, NOT_STARTED, STARTED, INCOMPLETE = "waiting", "not started", "started", "incomplete"
+
+#: Codes of failures that many clusters have at one time for one reason. The summary has one line for all of them.
+SHARED = frozenset(("cluster-ca-unknown",))
 #: Status of a cluster in an audit -> its meaning. Every status but OK fails the audit, whatever its findings are.
 AUDIT_STATUSES = {
     OK: "The audit is complete, apart from findings with the status `unknown`.",
@@ -35,10 +39,66 @@ AUDIT_STATUSES = {
     UNREACHABLE: "The API server did not answer, or its certificate did not verify.",
     NOT_STARTED: "The run ended before the audit of this cluster.",
 }
-#: Status of a cluster in a run -> its meaning.
-RUN_STATUSES = {name: status.meaning for name, status in run_statuses.STATUSES.items()}
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A status of a cluster in a run."""
+
+    #: For the documentation.
+    meaning: str
+    #: True if the host of the cluster has failed for Ansible.
+    is_failure: bool = False
+    #: True if it counts for certflow_max_failures.
+    counts: bool = False
+
+
+#: The statuses of a cluster in a run, in the order of the summary.
+RUN_STATUSES: dict[str, RunStatus] = {
+    FAILED: RunStatus("The role failed, or it passed `certflow_deadline`.", is_failure=True, counts=True),
+    REFUSED: RunStatus(
+        "The role wrote nothing, because a condition is not met. For example, another program manages an object.",
+        is_failure=True,
+        counts=True,
+    ),
+    UNREACHABLE: RunStatus(
+        "The API server did not answer, or its certificate did not verify. Nothing was written.",
+        is_failure=True,
+        counts=True,
+    ),
+    PLAN_DIFFERS: RunStatus(
+        "The run would write more to the cluster, or something else, than `certflow_plan` has, or the audit of `certflow_findings`"
+        " did not read the cluster. Nothing was written.",
+        is_failure=True,
+    ),
+    STARTED: RunStatus(
+        "The run ended while it worked on this cluster, by Ctrl-C or a kill. Only the files show this status.",
+        is_failure=True,
+    ),
+    NOT_STARTED: RunStatus(
+        "Too many clusters had failed, or the run ended before this cluster.", is_failure=True
+    ),
+    DRIFT: RunStatus(
+        "The run had `--check` and `certflow_fail_on_change`, and a real run would change the cluster.",
+        is_failure=True,
+    ),
+    WAITING: RunStatus(
+        "The maintenance window of the cluster is closed, or the phase of the rotation of its CA is not due. The reason has the next"
+        " opening, or what the cluster waits for."
+    ),
+    CHANGED: RunStatus("The role ran and changed something."),
+    PLANNED: RunStatus(
+        "The run had `--check`, or a tag that only reads. The reason says what a real run would change."
+    ),
+    OK: RunStatus("The role ran and changed nothing."),
+    SKIPPED: RunStatus("`--tags` selected no task of the role. Nothing was read or written."),
+}
+COUNTED = frozenset(name for name, status in RUN_STATUSES.items() if status.counts)
+FAILURES = frozenset(name for name, status in RUN_STATUSES.items() if status.is_failure)
 #: The statuses of a run that are not a failure, unless the severity is error.
-RUN_SUCCESSES = tuple(name for name in run_statuses.STATUSES if name not in run_statuses.FAILURES)
+RUN_SUCCESSES = tuple(name for name in RUN_STATUSES if name not in FAILURES)
+#: Kind of a report -> the statuses of its clusters.
+STATUSES_OF = {AUDIT: tuple(AUDIT_STATUSES), RUN: tuple(RUN_STATUSES)}
 
 #: The comparison of a finding with an earlier report.
 NEW, KNOWN = "new", "known"
@@ -152,10 +212,7 @@ STEP = (
 )
 REPAIR_WRITE = (
     Field("verb", TEXT, "The verb of the request."),
-    Field("api_version", TEXT, "Group and version."),
-    Field("kind", TEXT, "Kind."),
-    Field("namespace", TEXT, "Namespace, empty for cluster-wide objects."),
-    Field("name", TEXT, "Name."),
+    *AUDITED_OBJECT[:4],
     Field("fields", TEXTS, "JSON pointers of the fields."),
     Field("digest", TEXT, "The digest of what is wanted, as in `plan_digests`."),
 )

@@ -108,9 +108,7 @@ def normalise(value: Any, where: str) -> Report:
 
 
 def _with_statuses(report: Report, where: str) -> Report:
-    statuses = (
-        report_schema.AUDIT_STATUSES if report["kind"] == report_schema.AUDIT else report_schema.RUN_STATUSES
-    )
+    statuses = report_schema.STATUSES_OF[report["kind"]]
     for cluster in report["clusters"]:
         if cluster["status"] not in statuses:
             raise InvalidReport(

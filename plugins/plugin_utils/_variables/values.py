@@ -3,16 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Tell what the value of a variable is, show it in a message, and find the name that a misspelt one means. Pure."""
+"""Tell what the value of a variable is, show it in a message, find the name that a misspelt one means, and read durations. Pure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 from ...module_utils._text import quoted, visible
+from ...module_utils._times import find_duration
 
 #: The value of a variable that refers to a variable that is not defined.
 UNDEFINED = object()
@@ -20,7 +22,8 @@ UNDEFINED = object()
 UNREADABLE = object()
 #: A misspelt name differs from the one that it means by at most so many letters.
 LETTERS = 2
-#: At most so many hosts are listed in a message.
+#: The longest duration of a fleet run. A larger one is a typing error.
+LONGEST_DURATION = timedelta(days=30)
 _KINDS: dict[type, str] = {
     bool: "a boolean",
     Mapping: "a dictionary",
@@ -93,3 +96,40 @@ def did_you_mean(word: str, names: Collection[str], noun: str) -> str:
     """Return the remedy for a name that is not known: the name that is meant, or all of them. noun: such as "Its keys"."""
     close = closest(word, names)
     return f"Did you mean {close}?" if close else f"{noun} are {listed(map(visible, names))}."
+
+
+# Durations of the variables of a fleet run, in the form of renew_before.
+
+
+def duration_seconds(value: object) -> int:
+    """Return a valid duration in seconds, 0 for any other value."""
+    length = find_duration(value)
+    return int(length.total_seconds()) if length is not None else 0
+
+
+def find_duration_problem(name: str, value: object, least: int = 0) -> str:
+    """Return what is wrong with a duration as one line, "" if it is right.
+
+    name: the variable. least: the shortest duration, in seconds.
+    """
+    length = find_duration(value)
+    if length is None:
+        return f"{name} is not a duration: {shown(value)}. Use a number with s, m, h or d, such as 30m."
+    if length > LONGEST_DURATION:
+        return f"{name} is longer than {LONGEST_DURATION.days} days: {shown(value)}."
+    if length.total_seconds() < least:
+        return f"{name} is shorter than {least} s: {shown(value)}."
+    return ""
+
+
+def show_seconds(seconds: float) -> str:
+    """Return a length of time with at most two units: "12 s", "2 min 10 s", "1 h 5 min"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    larger, unit, smaller, part = (
+        (whole // 60, "min", whole % 60, "s")
+        if whole < 3600
+        else (whole // 3600, "h", whole % 3600 // 60, "min")
+    )
+    return f"{larger} {unit} {smaller} {part}" if smaller else f"{larger} {unit}"

@@ -21,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_parsing
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import safe_name
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory import contexts, kubeconfig_files
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory import contexts
 
 from tests.support.failures import absent, fails
 
@@ -192,7 +192,7 @@ def test_aliases_are_counted_before_they_are_expanded(tmp_path: Path) -> None:
     assert len(text) < 1000
     (tmp_path / "k").write_text(text)
     with pytest.raises(CertflowError) as caught:
-        kubeconfig_files.load(DataLoader(), str(tmp_path / "k"))
+        contexts.load(DataLoader(), str(tmp_path / "k"))
     assert caught.value.code == "invalid-connection"
     strict = {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true", "COLUMNS": "500"}
     assert "aliases" in inventory(tmp_path, {"kubeconfig": ["k"]}, **strict)
@@ -202,7 +202,7 @@ def test_a_file_above_the_bound_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "k").open("wb") as file:
         file.truncate(kubeconfig_parsing.MOST_BYTES + 1)
     with fails("invalid-connection", "16"):
-        kubeconfig_files.load(DataLoader(), str(tmp_path / "k"))
+        contexts.load(DataLoader(), str(tmp_path / "k"))
 
 
 def test_two_contexts_of_one_name_are_refused() -> None:
@@ -237,7 +237,7 @@ def test_what_is_no_kubeconfig(content: Any, code: str, names: tuple[str, ...]) 
 def test_what_cannot_be_read_is_not_quoted(text: str, code: str, name: str, tmp_path: Path) -> None:
     (tmp_path / "k").write_text(text)
     with fails(code, str(tmp_path / "k"), name) as caught:
-        kubeconfig_files.load(DataLoader(), str(tmp_path / "k"))
+        contexts.load(DataLoader(), str(tmp_path / "k"))
     assert TOKEN not in str(caught.value)
 
 

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._codes import CODES
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcomes import Progress
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import run_statuses
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema
 
 pytestmark = pytest.mark.quick
 
@@ -40,14 +40,14 @@ def test_the_outcome_depends_on_codes_that_exist() -> None:
 
 
 def test_the_outcomes_that_count() -> None:
-    assert sorted(run_statuses.COUNTED) == ["failed", "refused", "unreachable"]
-    assert sorted(run_statuses.FAILURES - run_statuses.COUNTED) == [
+    assert sorted(report_schema.COUNTED) == ["failed", "refused", "unreachable"]
+    assert sorted(report_schema.FAILURES - report_schema.COUNTED) == [
         "drift",
         "not started",
         "plan-differs",
         "started",
     ]
-    assert sorted(run_statuses.STATUSES.keys() - run_statuses.FAILURES) == [
+    assert sorted(report_schema.RUN_STATUSES.keys() - report_schema.FAILURES) == [
         "changed",
         "ok",
         "planned",

@@ -17,7 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_repair
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
-    audit_findings,
+    check_run,
     cluster_run,
     outcome_of_result,
     outcomes,
@@ -70,20 +70,20 @@ def test_the_findings_of_a_report(tmp_path: Path, form: str) -> None:
     """Only what a kind of repair answers, and no cluster that the audit did not read."""
     (tmp_path / "audit.json").write_text(json.dumps(REPORT))
     value = {"path": f" {tmp_path}/audit.json", "content": REPORT, "text": json.dumps(REPORT)}[form]
-    assert audit_findings.read(value) == FINDINGS
-    assert [*audit_findings.find_problems(value)] == []
+    assert run_report.read_findings(value) == FINDINGS
+    assert [*check_run.CHECKS["certflow_findings"](value)] == []
 
 
 @pytest.mark.parametrize("value", ["", None, {}])
 def test_no_findings_are_all_findings(value: Any) -> None:
-    assert audit_findings.read(value) is None
+    assert run_report.read_findings(value) is None
 
 
 @pytest.mark.parametrize("value", ["/nowhere/audit.json", audit(kind="run"), {"clusters": []}, "{}x"])
 def test_what_is_no_report_of_an_audit(value: Any) -> None:
     with pytest.raises(CertflowError):
-        audit_findings.read(value)
-    assert len([*audit_findings.find_problems(value)]) == 1
+        run_report.read_findings(value)
+    assert len([*check_run.CHECKS["certflow_findings"](value)]) == 1
 
 
 def repair(state: str, code: str = "", **fields: Any) -> dict[str, Any]:

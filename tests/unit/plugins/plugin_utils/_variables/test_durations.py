@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import durations
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import values
 
 pytestmark = pytest.mark.quick
@@ -45,23 +44,23 @@ WRONG = (
 
 @pytest.mark.parametrize(("value", "seconds"), RIGHT)
 def test_a_duration(value: Any, seconds: int) -> None:
-    assert durations.find_problem("certflow_deadline", value) == ""
-    assert durations.to_seconds(value) == seconds
+    assert values.find_duration_problem("certflow_deadline", value) == ""
+    assert values.duration_seconds(value) == seconds
 
 
 @pytest.mark.parametrize("value", WRONG)
 def test_a_value_that_is_not_a_duration(value: Any) -> None:
-    line = durations.find_problem("certflow_deadline", value)
+    line = values.find_duration_problem("certflow_deadline", value)
     assert line.startswith("certflow_deadline is ")
     assert line.isprintable()
 
 
 def test_a_duration_that_is_too_short() -> None:
     assert (
-        durations.find_problem("certflow_deadline", "0", least=1)
+        values.find_duration_problem("certflow_deadline", "0", least=1)
         == "certflow_deadline is shorter than 1 s: '0'."
     )
-    assert durations.find_problem("certflow_deadline", "1", least=1) == ""
+    assert values.find_duration_problem("certflow_deadline", "1", least=1) == ""
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_a_duration_that_is_too_short() -> None:
     ],
 )
 def test_a_duration_for_people(seconds: float, text: str) -> None:
-    assert durations.show_seconds(seconds) == text
+    assert values.show_seconds(seconds) == text
 
 
 class TaggedInt(int):
@@ -102,5 +101,5 @@ def test_a_value_in_a_message(value: Any, text: str) -> None:
 
 
 def test_a_number_with_tags_is_a_duration() -> None:
-    assert durations.find_problem("x", TaggedInt(90)) == ""
-    assert durations.to_seconds(TaggedInt(90)) == 90
+    assert values.find_duration_problem("x", TaggedInt(90)) == ""
+    assert values.duration_seconds(TaggedInt(90)) == 90
