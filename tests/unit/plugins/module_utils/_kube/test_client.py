@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import client as client_module
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import transport
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import transport, unknown_ca
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
     Connection,
@@ -503,6 +503,24 @@ def test_wrong_ca(pauses: list[float]) -> None:
     assert absent([shown.fingerprint], "".join(caught.value.evidence)) == []
     assert pauses == []  # it does not pass by itself
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("host", "command", "program"),
+    [
+        ("https://0A1B.gr7.eu-west-1.eks.amazonaws.com", "", "aws"),
+        ("https://proxy.example", "/usr/local/bin/aws", "aws"),
+        ("https://shop.hcp.westeurope.azmk8s.io:443", "", "az"),
+        ("https://proxy.example", "kubelogin", "az"),
+        ("https://gke-0a1b.europe-west4.gke.goog", "", "gcloud"),
+        ("https://proxy.example", "gke-gcloud-auth-plugin", "gcloud"),
+        ("https://eks.amazonaws.com.example", "aws-vault", "Copy"),
+    ],
+)
+def test_the_command_that_fetches_the_new_ca(host: str, command: str, program: str) -> None:
+    exec_plugin = ExecPlugin({"command": command}) if command else None
+    error = unknown_ca.unknown_ca(Connection(host, "x", exec_plugin=exec_plugin), "", None)
+    assert f"fetch the new one: {program} " in error.remedy
 
 
 # The numbers of the CAs in a bundle, all of one name. The server has a certificate of number 1.

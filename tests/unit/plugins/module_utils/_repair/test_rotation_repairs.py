@@ -16,6 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds, rotation_repairs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import RotationOptions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_content
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcome_of_result
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import OPERATIONS
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcome_of_result import OperationRun
@@ -54,6 +55,26 @@ def test_what_the_whole_cluster_waits_for(options: Any, issued: Any, known: Any,
     data = replace(rotating(point(config(BOTH)), **options), issued=issued)
     refusal = rotation_repairs.find_wait(data, RotationOptions(**known))
     assert (refusal.code if refusal else "") == code
+
+
+@pytest.mark.parametrize(
+    ("served_by", "issued", "since"),
+    [
+        (NEW, {}, "served"),
+        (NEW, signed(NEW, 30 * HOUR), "served"),
+        (NEW, signed(OLD, HOUR), "issued"),
+        (OLD, signed(NEW, HOUR), "issued"),
+    ],
+)
+def test_the_time_since_which_only_the_successor_signs(
+    served_by: Issued, issued: dict[str, str], since: str
+) -> None:
+    """The first certificate of the successor, or a later one of the outgoing CA."""
+    data = replace(rotating(point(config(BOTH)), served_by=served_by, api=NEW), issued=issued)
+    assert data.ca
+    pem = issued["csr"] if since == "issued" else next(iter(data.backends.values())).chains[0].chain_pem
+    begin = certificate_facts.load_leaf_and_chain(pem)[0].not_valid_before_utc
+    assert rotation_repairs.switched_since(data, data.ca) == begin
 
 
 def test_without_the_outgoing_ca_in_a_bundle_nothing_waits_after_the_switch() -> None:

@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, verify
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -46,6 +46,11 @@ SHORT_MIDDLE = authority("an intermediate too many", SHORT_CA)
 SELF_SIGNED = issue("self", names=dns("hook.shop.svc"), usages=(), not_before=NOW - DAY)
 DAMAGED = "-----BEGIN CERTIFICATE-----\nTm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
 E, W = "error", "warning"
+
+
+def test_a_remedy_belongs_to_a_verdict() -> None:
+    assert set(certificate_faults._TRUST_REMEDIES) <= set(verify.REASONS)
+
 
 CHAINS: list[tuple[str, tuple[Issued, ...], str, list[tuple[str, str]]]] = [
     ("healthy", (GOOD,), CA.pem, []),

@@ -404,7 +404,7 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
     "webhook-port": ([(V622, "7.0.2", NO), (ours("7.0.2"), "7.0.2", {"webhook_port": 9443})], [(ours("7.0.2"), "8.1.1", NO), (V811, "8.2.1", NO)]),
     "host-port": (
         [(changed(V622, VALIDATION, host_network=True), "7.0.2", {"webhook_port": 443, "webhook_host_network": True})],
-        [(changed(V622, VALIDATION, host_network=True), "7.0.2", {"webhook_host_network": True})],
+        [(changed(V622, VALIDATION, host_network=True), "7.0.2", given) for given in ({"webhook_host_network": True}, {"webhook_port": 443})],
     ),
     "no-drain-here": ([(kubernetes(V622, 29), "7.0.2", NO)], [(V622, "7.0.2", NO), (kubernetes(V811, 29), "8.2.1", NO)]),
     "groups-path": ([(changed(V1ALPHA1, CONTROLLER, arguments=()), "8.1.1", NO)], [(V1ALPHA1, "8.1.1", NO), (V1ALPHA1, "8.2.1", NO)]),

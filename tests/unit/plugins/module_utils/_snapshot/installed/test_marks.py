@@ -39,6 +39,10 @@ def configuration(service_name: str) -> dict[str, Any]:
     }
 
 
+def budget(app: str) -> dict[str, Any]:
+    return {"metadata": {"name": "hook"}, "spec": {"selector": {"matchLabels": {"app": app}}}}
+
+
 def around(image: str, namespace: str = "hooks") -> marks.ClusterObjects:
     deployment = objects.workload(namespace, "hook", image, selector={"app": "hook"})
     return marks.ClusterObjects({"deployments": (deployment,), "services": (service(app="hook"),)})
@@ -52,6 +56,8 @@ MARKED: dict[str, tuple[str, dict[str, Any], marks.ClusterObjects, bool]] = {
     "upstream's controller": ("Deployment", objects.workload("kube-system", "snapshot-controller", f"{UPSTREAM}/snapshot-controller:v8.1.0"), marks.ClusterObjects({}), True),
     "another program": ("Deployment", objects.workload("kube-system", "snapshot-controller", "acme/engine:v1"), marks.ClusterObjects({}), False),
     "a request for a server": ("CertificateSigningRequest", {"spec": {"usages": ["server auth"]}}, marks.ClusterObjects({}), True),
+    "a budget of the webhook": ("PodDisruptionBudget", budget("snapshot-validation"), marks.ClusterObjects({}), True),
+    "a budget of other pods": ("PodDisruptionBudget", budget("shop"), marks.ClusterObjects({}), False),
     "a request for a client": ("CertificateSigningRequest", {"spec": {"usages": ["client auth"]}}, marks.ClusterObjects({}), False),
 }  # fmt: skip
 
