@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import engine
 
 from tests.support import clusters
 from tools.ci import venvs
@@ -60,6 +61,14 @@ def node() -> Iterator[clusters.Cluster]:
         pytest.skip(reason)
     with clusters.running({"node": "onprem-node"}) as fleet:
         yield fleet["node"]
+
+
+@pytest.fixture
+def unanswered() -> Iterator[None]:
+    """Verify the present state before an upgrade only briefly. Without a node no webhook answers, however long it takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "BEFORE_SECONDS", 2)
+        yield
 
 
 @pytest.fixture

@@ -248,6 +248,7 @@ def test_a_role_with_more_permissions_is_named_before_the_first_write(places: La
         assert place.writes() == []
 
 
+@pytest.mark.usefixtures("unanswered")
 def test_the_roles_are_enough_for_writes(places: Lab) -> None:
     """The run ends at the first Deployment whose pods must become ready. Its Lease has the record of each step.
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster
 
 SECRET = "the text of an exception may be a secret"
+pytestmark = pytest.mark.usefixtures("unanswered")
+
 CRD = "volumesnapshots.snapshot.storage.k8s.io"
 Upgrade = Any
 

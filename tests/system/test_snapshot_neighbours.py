@@ -277,6 +277,7 @@ def test_an_object_with_a_part_of_another_owner_is_refused_by_name(
             lab.kubectl(cluster, "delete", "-f-", stdin=json.dumps(change))
 
 
+@pytest.mark.usefixtures("unanswered")
 def test_neighbours_survive_a_failed_upgrade_and_all_deletions(
     fleet: Fleet, where: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -101,6 +101,7 @@ def reader(node: Cluster, source: str, tmp_path: Path) -> Iterator[Reader]:
     snapshot_kept.remove(node)
 
 
+@pytest.mark.full
 def test_the_commands_upgrade_as_printed(node: Cluster, reader: Reader) -> None:
     """The commands of the role's page install and verify the release."""
     changed = {}

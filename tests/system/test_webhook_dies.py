@@ -172,6 +172,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebhookUpgrade]:
         made.client.close()
 
 
+@pytest.mark.full
 def test_a_webhook_killed_under_load_is_detected_before_the_old_pods_are_deleted(run: WebhookUpgrade) -> None:
     before = _images(run.cluster)
     with SnapshotLoad(run.cluster, NEW) as load:
