@@ -23,7 +23,6 @@ OF_SENTENCES: dict[str, str] = {
     "unit/plugins/module_utils/_ansible/test_operation.py": "the line of a failure",
     "unit/plugins/module_utils/_webhook/test_call_failures.py": "the part of an API server's sentence that is shown",
     "unit/support/clusters/test_clusters_existing_programs.py": "complaints of the test rig, which have no codes",
-    "unit/support/clusters/test_clusters_node.py": "complaints of the test rig, which have no codes",
     "unit/plugins/inventory/test_inventory_foreign_text.py": "the warning for a host name that was changed",
     "system/test_fleet.py::with_results": "Ansible's own statistics",
     "system/test_fleet_runs.py::results": "Ansible's own statistics",

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import upgrade_lease
 
-from tests.support import clusters, leases, rbac
+from tests.support import clusters, guide_commands, leases, pages, rbac
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build
 from tests.support.clusters.pins import SNAPSHOT_PROGRAMS
@@ -47,6 +48,7 @@ from tests.system.permissions.table import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.clusters import Cluster, Fleet
 
@@ -268,3 +270,44 @@ def test_the_roles_are_enough_for_writes(places: Lab) -> None:
         assert len(renewed) >= len(result["steps"])  # one write for each record, and those of the thread
         names = [entry["metadata"]["name"] for entry in leases.leases(place.cluster, upgrade_lease.NAMESPACE)]
         assert upgrade_lease.NAME not in names
+
+
+# The files, granted with kubectl as the guide about permissions does
+
+GUIDE = pages.GUIDES / "guide_permissions.rst"
+SUBJECT = {"kind": "ServiceAccount", "name": "certflow", "namespace": "automation"}
+
+
+def test_kustomize_builds_every_role(cluster: Cluster) -> None:
+    kubectl = clusters.programs() / "kubectl"
+    built = subprocess.run(
+        [kubectl, "kustomize", rbac.FILES], capture_output=True, text=True, check=True
+    ).stdout
+    files = [path for path in rbac.FILES.glob("*.yaml") if path.stem != "kustomization"]
+    expected = {json.dumps(yaml.safe_load(path.read_text()), sort_keys=True) for path in files}
+    assert {json.dumps(role, sort_keys=True) for role in yaml.safe_load_all(built)} == expected
+    dry_run = ["apply", "--dry-run=server", "-k", str(rbac.FILES)]
+    command = [str(kubectl), f"--kubeconfig={cluster.kubeconfig}", *dry_run]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.count("\n") == len(
+        files
+    )
+
+
+def test_the_commands_of_the_guide_grant_the_roles_on_every_cluster(fleet: Fleet, tmp_path: Path) -> None:
+    """A second run changes nothing."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "rbac").symlink_to(rbac.FILES)
+    guide_commands.lay_out(GUIDE, tmp_path)
+    (command,) = [text for kind, text in pages.blocks(GUIDE) if kind == "console" and "bindings.yml" in text]
+    try:
+        guide_commands.shell(fleet.merged_kubeconfig, tmp_path, command)
+        for cluster in fleet.values():
+            binding = cluster.api("GET", f"{rbac.RBAC}/clusterrolebindings/certflow-approve")
+            assert binding["subjects"] == [SUBJECT]
+        again = guide_commands.shell(fleet.merged_kubeconfig, tmp_path, command)
+        assert again.count("unchanged") == again.count("\n")
+    finally:
+        removal = command.replace("apply -k", "delete --ignore-not-found -k").replace(
+            "apply -f", "delete --ignore-not-found -f"
+        )
+        guide_commands.shell(fleet.merged_kubeconfig, tmp_path, removal)

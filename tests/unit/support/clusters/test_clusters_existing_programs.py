@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Test the message for each folder that does not fit."""
+"""Test the messages for a folder that does not fit, and for a machine that cannot have the programs of a node."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.clusters import __main__ as command
-from tests.support.clusters import build
-from tests.support.clusters.errors import UsageError
+from tests.support.clusters import build, debian
+from tests.support.clusters.errors import ClusterError, UsageError
 from tests.support.clusters.existing_programs import VARIABLE
 from tests.support.clusters.profiles import find
 
@@ -95,3 +95,31 @@ def test_an_unknown_release_is_one_line(capsys: pytest.CaptureFixture[str]) -> N
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "1.1" in line
+
+
+# The programs of a node
+
+
+@pytest.mark.parametrize(
+    ("programs", "complaint"),
+    [
+        ({}, "its programs come from Debian packages, and there is no apt-get on PATH"),
+        (
+            {"apt-get": "echo E: network is down >&2; exit 100", "dpkg": ""},
+            "apt-get update failed: E: network is down",
+        ),
+    ],
+    ids=["no apt", "apt fails"],
+)
+def test_unavailable_packages_are_reported(
+    programs: dict[str, str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CERTFLOW_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ClusterError) as caught:
+        debian.unpacked(lambda message: None)
+    assert str(caught.value) == complaint
+    assert [path.name for path in (tmp_path / "cache" / "debian").iterdir()] == [".lock"]
