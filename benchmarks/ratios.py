@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks.rows.audit import ROTATION_PEERS
 from benchmarks.samples import AGAIN, FIRST, Results
 
 #: A ratio is worse if it grows by more than this factor.
@@ -31,6 +32,7 @@ class Ratio:
         return f"{self.peer} {self.phase} / {other}, {self.measure}"
 
 
+_BEFORE, _ROTATING, _PREPARE = (ROTATION_PEERS[key].title for key in ("before", "audit", "prepare"))
 _COMPARED: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("in_process", FIRST, (("bare", FIRST), ("debug", FIRST))),
     ("in_process", AGAIN, (("debug", FIRST),)),
@@ -42,6 +44,8 @@ _COMPARED: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("in_process", FIRST, (("module", FIRST),)),
     ("in_process", AGAIN, (("module", AGAIN),)),
     ("bare", AGAIN, (("bare", FIRST),)),
+    (_ROTATING, FIRST, ((_BEFORE, FIRST),)),
+    (_PREPARE, FIRST, ((_ROTATING, FIRST),)),
 )
 RATIOS = tuple(Ratio(*entry, measure) for entry in _COMPARED for measure in ("wall", "cpu"))
 

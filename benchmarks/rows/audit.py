@@ -90,18 +90,24 @@ def _webhooks(stack: contextlib.ExitStack, cluster: Cluster) -> None:
 
 def rotation(bench: Bench) -> None:
     """Audit the hosts before a rotation of their CAs and in it, and plan the phase prepare."""
-    count = bench.hosts(100)
-    with lab(dict.fromkeys(CLUSTERS, "local-services")) as made, contextlib.ExitStack() as stack:
+    with lab(dict.fromkeys(CLUSTERS, "local-services")) as made:
+        rotation_on(bench, made, "cluster-ca", 100)
+
+
+def rotation_on(bench: Bench, made: Lab, row: str, most: int) -> None:
+    """Measure a rotation on clusters that run already, for a row."""
+    count = bench.hosts(most)
+    with contextlib.ExitStack() as stack:
         rigs = {name: _rotating(stack, cluster) for name, cluster in made.fleet.items()}
         for name, cluster in made.fleet.items():
             made.relays[name] = stack.enter_context(relayed(cluster.url))
-        _measure(bench, made, targets(made, count, "before", probe_urls=False), "before")
+        _measure(bench, made, targets(made, count, "before", probe_urls=False), row, "before")
         for rig in rigs.values():
             rig.rotation.publish()
         hosts = targets(made, count, "rotating", probe_urls=False)
         for number in bench.rounds(2):
             for key in in_turn(("audit", "prepare"), number):
-                _measure(bench, made, hosts, key)
+                _measure(bench, made, hosts, row, key)
 
 
 def _rotating(stack: contextlib.ExitStack, cluster: Cluster) -> RotationRig:
@@ -113,11 +119,11 @@ def _rotating(stack: contextlib.ExitStack, cluster: Cluster) -> RotationRig:
     return rig
 
 
-def _measure(bench: Bench, made: Lab, hosts: HostSet, key: str) -> None:
+def _measure(bench: Bench, made: Lab, hosts: HostSet, row: str, key: str) -> None:
     peer = ROTATION_PEERS[key]
-    if not bench.has_failed("cluster-ca", peer.title):
-        with bench.attempt("cluster-ca", peer.title):
-            bench.add(Case("cluster-ca", peer.title, len(hosts.hosts)), measure(made, hosts, peer))
+    if not bench.has_failed(row, peer.title):
+        with bench.attempt(row, peer.title):
+            bench.add(Case(row, peer.title, len(hosts.hosts)), measure(made, hosts, peer))
 
 
 def targets(made: Lab, count: int, purpose: str = "audit", *, probe_urls: bool = True) -> HostSet:

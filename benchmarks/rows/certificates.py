@@ -74,12 +74,6 @@ def memory(bench: Bench) -> None:
         compare(bench, made, "memory", (*QUICK_PEERS[1:], "module"), 50, rounds=2, memory=True)
 
 
-def quick(bench: Bench) -> None:
-    """A small part of the row certificates, for `make bench-quick`."""
-    with lab() as made:
-        quick_on(bench, made)
-
-
 def quick_on(bench: Bench, made: Lab, peers: Sequence[str] = QUICK_PEERS) -> None:
     """Measure the quick row on clusters that run already."""
     compare(bench, made, "quick", peers, 20, rounds=2)
