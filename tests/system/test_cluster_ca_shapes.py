@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import audit_info
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import rotation_repairs
 
-from tests.support import clusters, playbook
+from tests.support import cert_manager, clusters, playbook
 from tests.support.audit_rig import leaf
 from tests.support.authority import Issued
 from tests.support.clusters import APP_SERVING
@@ -143,6 +144,61 @@ def switch_at_once(
         assert own.renew(**(renewal or {}))["changed"]
         calls.wait_for_more()
     assert calls.failures.keys() == {program.name for program in controls}
+
+
+class InjectedHook(PodHook):
+    """A webhook whose caBundle cainjector writes."""
+
+    def __init__(self, rig: RotationRig) -> None:
+        super().__init__(
+            rig, "injected", metadata={"annotations": {"cert-manager.io/inject-apiserver-ca": "true"}}
+        )
+
+    def client_config(self) -> dict[str, Any]:
+        return {**super().client_config(), "caBundle": None}
+
+
+@contextlib.contextmanager
+def cainjector(rig: RotationRig) -> Iterator[None]:
+    """Run a real cainjector, with the CAs that the cluster publishes at its start, as those of a ServiceAccount."""
+    kubeconfig = rig.cluster.kubeconfig_for("cainjector", ADMINISTRATORS)
+    rig.cluster.start_program("cainjector", [str(clusters.cainjector()), f"--kubeconfig={kubeconfig}"])
+    try:
+        yield
+    finally:
+        rig.cluster.stop("cainjector")
+        print(rig.cluster.log("cainjector").read_text()[-4000:])  # pytest shows it with a failure
+
+
+def test_cainjector_has_the_successor_after_a_restart() -> None:
+    with rotating("local-services") as rig, cert_manager.defined(rig.cluster, ("certificates",)):
+        hook = InjectedHook(rig)
+        with cainjector(rig):
+            wait_for(hook.is_called)
+            rig.rotation.publish()
+            trust = with_ca(rig, rig.old, rig.new)
+            audit = rig.operate(audit_info.OPERATION, kubeconfig=trust, probe_urls=True)
+            (finding,) = (
+                entry for entry in audit["findings"] if entry["check"] == "bundle-without-successor"
+            )
+            assert (finding["object"]["name"], finding["manager"]) == (hook.full_name, "cert-manager")
+            before = rig.writes()
+            for accept in ([], ["cert-manager"]):
+                result = rig.run(PREPARE, accept=accept)
+                assert of_hook(result, hook) == [("waiting", "injected-at-start")]
+                assert "cainjector" in result["repairs"][0]["remedy"]
+            assert rig.writes() == before
+            assert not hook.trusts(rig.new)
+        with cainjector(rig):
+            wait_for(lambda: hook.trusts(rig.new))
+            assert "bundle-without-successor" not in rig.findings()
+            assert rig.run(PREPARE)["repairs"] == []
+            with Calls(hook) as calls:
+                rig.rotation.switch()
+                hook.issue(rig.new)
+                calls.wait_for_more()
+            assert calls.failures == {}
+        assert hook.trusts(rig.old)
 
 
 def test_each_phase_completes_after_a_kill(tmp_path: Path) -> None:

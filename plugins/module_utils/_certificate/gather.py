@@ -112,9 +112,8 @@ def _is_ca_switched(run: CertificateRun, in_use: CertificateInUse) -> bool:
         leaf, chain = certificate_facts.load_leaf_and_chain(pem)
         if rotation is None or not rotation.is_switched or rotation.outgoing_of(leaf, chain) is None:
             return False
-        with contextlib.suppress(
-            KubeError
-        ):  # the task names missing permissions when it requests the certificate
+        # The request for the certificate names the missing permissions.
+        with contextlib.suppress(KubeError):
             issued |= csr_content.newest_issued(csr_api.select(run.client, None, None))
         rotation = find_rotation(api_server, issued)
     except (CertificateError, KubeError, OSError):  # a certificate that works is kept
