@@ -15,6 +15,7 @@ from tests.support.waiting import becomes_true
 from tests.system.audit_matrix.certificate_rows import UNKNOWN
 from tests.system.audit_matrix.certificates import Leaf
 from tests.system.audit_matrix.lab import CERTIFICATES
+from tests.system.audit_matrix.reach_rows import HANDSHAKE, MIXED, REFUSED
 from tests.system.audit_matrix.row import ACCEPTED, HEALTHY, Made, Pod, Row, Shape, healthy
 
 if TYPE_CHECKING:
@@ -204,4 +205,28 @@ CERT_MANAGER = (
     Row("the pod has not loaded the certificate that was renewed 2 hours ago", ACCEPTED, "not-reloaded: warning, proven, in 60 days",
         partial(_issued, life=(-2 * HOURS, 90), renewal=60, served=(-30, 60))),
     Row("the annotation names a Certificate that does not exist", UNKNOWN, "ca-mismatch: error, proven, now", partial(_injected, ca="other")),
+)  # fmt: skip
+
+#: The certificate of a pod whose owner requests it from a signer of the cluster.
+_SIGNED, _LACKING = (Pod(Leaf(("cluster-ca",))),), "bundle-without-successor: warning, proven"
+_OLD, _BOTH = ("cluster-ca",), ("cluster-ca", "cluster-successor")
+# The certificate of the successor is older than the others. So the outgoing CA issued the newest one, and the cluster has not switched.
+_SWITCHED = (Pod(Leaf(("cluster-successor",), life=(-90, 300))),)
+CLUSTER_CA = (
+    healthy("the bundle has both CAs of the cluster", Shape(_SIGNED, _BOTH), is_daily=True),
+    healthy("the bundle has both CAs of the cluster, and the pod a certificate of the successor", Shape(_SWITCHED, _BOTH)),
+    healthy("the bundle has the CA of the cluster, and the CA of the certificate", Shape(bundle=("cluster-ca", "root"))),
+    healthy("another CA with the name of the CA of the cluster", Shape((Pod(Leaf(("namesake",))),), ("namesake",)), is_daily=True),
+    healthy("an aggregated API with both CAs of the cluster", api(*_SIGNED, bundle=_BOTH)),
+    Row("the bundle has only the outgoing CA of the cluster", ACCEPTED, _LACKING, Shape(_SIGNED, _OLD), True),
+    Row("a failurePolicy of Ignore, and only the outgoing CA of the cluster in the bundle", ACCEPTED, _LACKING,
+        Shape(_SIGNED, _OLD, webhook={"failurePolicy": "Ignore"})),
+    Row("a URL, and only the outgoing CA of the cluster in the bundle", ACCEPTED, _LACKING,
+        Shape((Pod(Leaf(("cluster-ca",))),), _OLD, url="localhost")),
+    Row("a conversion with only the outgoing CA of the cluster", ACCEPTED, _LACKING, conversion(*_SIGNED, bundle=_OLD)),
+    Row("an aggregated API with only the outgoing CA of the cluster", ACCEPTED, _LACKING, api(*_SIGNED, bundle=_OLD)),
+    Row("one of two pods has a certificate of the successor, and the bundle only the outgoing CA of the cluster", UNKNOWN,
+        f"bundle-without-successor: error, proven, now; {MIXED}", Shape((*_SIGNED, *_SWITCHED), _OLD), True),
+    Row("the bundle has only the outgoing CA of the cluster, and no pod listens", REFUSED,
+        f"bundle-without-successor: warning, likely; {HANDSHAKE}", Shape((Pod(listens=False),), _OLD)),
 )  # fmt: skip

@@ -113,6 +113,7 @@ CAS: Mapping[str, Ca] = {
     ),
     "client-ca": Ca("client", "root", extensions=((x509.ExtendedKeyUsage([x509.ObjectIdentifier(CLIENT_AUTH)]), False),)),
     "signing-ca": Ca("signing", extensions=((key_usage("key_cert_sign", "crl_sign"), True),)),
+    "namesake": Ca("kubernetes"),
     "century": Ca("nil1", begin=-300, end=36200),
 }  # fmt: skip
 
@@ -159,9 +160,10 @@ def _names(texts: Iterable[str]) -> list[x509.GeneralName]:
 class Certificates:
     """The certificates of the tables as they are when a number of days has passed."""
 
-    def __init__(self, days: float = 0) -> None:
+    def __init__(self, days: float = 0, known: Mapping[str, Issued] | None = None) -> None:
         self._days = days
-        self._made: dict[str, Issued] = {}
+        #: The CAs by their names. known: those that are not in the table.
+        self._made: dict[str, Issued] = dict(known or {})
 
     def at(self, day: float) -> datetime.datetime:
         return NOW + (day - self._days) * DAY

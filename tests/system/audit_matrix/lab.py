@@ -19,6 +19,7 @@ import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 
 from tests.support import clusters
+from tests.support.authority import Issued
 from tests.support.clusters import AdminApiError
 from tests.support.https_webhook import OneRequestHandler, WebhookServer, allow, server_context
 from tests.support.port_forwarder import PortForwarder
@@ -75,6 +76,11 @@ class ControlPlane:
             cluster.api(
                 "POST", "/api/v1/nodes", {"metadata": {"name": name, "labels": labels}, "status": status}
             )
+        # Every row meets a cluster that publishes a successor of its CA. It is no fault of a webhook of another CA.
+        rotation = cluster.rotation()
+        rotation.publish()
+        cas = {"cluster-ca": rotation.outgoing, "cluster-successor": rotation.successor}
+        self.cas = {name: Issued(pair.certificate, pair.key) for name, pair in cas.items()}
         path = clusters.cert_manager_dir() / "deploy" / "crds" / "cert-manager.io_certificates.yaml"
         cluster.api("POST", DEFINITIONS, yaml.safe_load(path.read_text()))
 
@@ -93,7 +99,7 @@ class Lab(ClusterRig):
     def __init__(self, plane: ControlPlane, days: float = 0) -> None:
         super().__init__(plane.cluster, "matrix")
         self.plane = plane
-        self.certificates = Certificates(days)
+        self.certificates = Certificates(days, plane.cas)
         self._servers: list[WebhookServer] = []
         self._closed_ports: list[socket.socket] = []
         #: The dry runs about which each recording webhook is asked.

@@ -21,6 +21,7 @@ TABLES: Mapping[str, tuple[Row, ...]] = {
     "conversions": caller_rows.CONVERSIONS,
     "apis": caller_rows.APIS,
     "cert-manager": caller_rows.CERT_MANAGER,
+    "cluster-ca": caller_rows.CLUSTER_CA,
     "programs": program_rows.PROGRAMS,
     "control-plane": scope_rows.CONTROL_PLANE,
     "own-pods": scope_rows.OWN_PODS,
