@@ -365,7 +365,7 @@ remedy:
   type: str
 """
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import run_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 
 

@@ -596,7 +596,7 @@ plan_digests:
   elements: str
 """
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import run_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.k8s_csr import OPERATION
 
 

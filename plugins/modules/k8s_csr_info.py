@@ -223,7 +223,7 @@ remedy:
   type: str
 """
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import run_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.k8s_csr_info import OPERATION
 
 

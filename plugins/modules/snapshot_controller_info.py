@@ -199,7 +199,7 @@ remedy:
   type: str
 """
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import run_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller_info import (
     OPERATION,
 )

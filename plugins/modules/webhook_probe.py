@@ -255,7 +255,7 @@ remedy:
   type: str
 """
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import run_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_probe import OPERATION
 
 

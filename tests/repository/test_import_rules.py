@@ -74,9 +74,8 @@ ORDER: dict[str, tuple[str, ...]] = {
     "plugin_utils": ("_variables", "_inventory", "_report", "_fleet", "_action"),
     "module_utils/_audit": (
         "facts",
-        "checks guarded_reads login",
-        "backends exceptions failure_signs gather_rotation",
-        "audit_result call_points",
+        "checks guarded_reads",
+        "audit_result backends gather_rotation object_parsing",
         "gather",
     ),
     "module_utils/_snapshot": ("errors kinds", "release", "installed", "context", "hazards", "actions", "plan"),
@@ -92,7 +91,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 # The files behind _x509.verify.
-PARTS_OF_VERIFY = ("chain_candidate", "hostnames", "name_constraints")
+PARTS_OF_VERIFY = ("chain_candidate", "name_constraints")
 # The only folder of module_utils that imports Ansible.
 KNOWS_ANSIBLE = "_ansible"
 FILES = sorted(PLUGINS.rglob("*.py"))

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import probed_signer
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import cluster_signer
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
     probe_signers,
@@ -357,7 +357,7 @@ def test_a_row_of_the_table_does_not_change_the_signer_of_a_valid_certificate(ri
 
 def test_a_cluster_where_no_signer_issues(rig: CsrRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signer_probe, "serving_signers", lambda: (APP_SERVING,))
-    monkeypatch.setattr(probed_signer, "PROBE_SECONDS", 2)
+    monkeypatch.setattr(cluster_signer, "PROBE_SECONDS", 2)
     nothing = {"kubeadm": {"rule": "`false`"}}
     failed = unrecognised(rig, providers=nothing)
     assert_one_line(failed, "signer-not-known", APP_SERVING, "ephemeral-ca")

@@ -20,7 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks 
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts import cluster_data
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import PERMISSIONS
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import signer_stats
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import observation
 
 from tools.docs import rst
 
@@ -43,7 +43,7 @@ CATEGORIES = {
 def checks() -> str:
     """Return the page about the checks."""
     pending, approved = (
-        limit // timedelta(minutes=1) for limit in (gather.PENDING_AFTER, signer_stats.STUCK_AFTER)
+        limit // timedelta(minutes=1) for limit in (gather.PENDING_AFTER, observation.STUCK_AFTER)
     )
     declarable = (
         f"| `{source}` | {', '.join(f'`{check}`' for check in check_table.checks_of(source)) or 'none'} |\n"

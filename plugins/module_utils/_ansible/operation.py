@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from ansible.module_utils.basic import AnsibleModule
+
 from .. import _known_keys
 from .._errors import CertflowError, as_error
 from .._kube.client import Client
@@ -28,7 +30,7 @@ from .._process import interrupt
 from .._result import Result
 from .._x509.certificate_facts import describe_pem
 from .._x509.errors import CertificateError
-from . import redaction
+from . import argument_specs, redaction
 
 # What a library prepares at its first use. In Ansible's forks that would happen once for each host.
 with contextlib.suppress(ImportError):
@@ -230,3 +232,29 @@ def _expiry(client: Client | None, error: CertflowError) -> list[str]:
     except CertificateError:
         return []
     return [f"the client certificate ({facts.subject}) is valid until {facts.not_after:%Y-%m-%d %H:%M} UTC"]
+
+
+class _Module(AnsibleModule):  # type: ignore[misc]
+    """An AnsibleModule whose message about a value that is not a dictionary names the option."""
+
+    def fail_json(self, msg: str, **values: Any) -> None:
+        if "code" not in values:  # of the validation, not of the operation
+            msg = argument_specs.find_fault(self.argument_spec, self.params) or msg
+        super().fail_json(msg, **values)
+
+
+def run_module(operation: Operation) -> None:
+    """Validate the arguments, run the operation, and print its result."""
+    module = _Module(
+        argument_spec=dict(operation.argument_spec),
+        supports_check_mode=True,
+        no_log=True,  # keeps a kubeconfig given as a dictionary out of the target's syslog
+        **operation.constraints,
+    )
+    redaction.protect(module.params, module.no_log_values)
+    result = execute(operation, module.params, check_mode=module.check_mode)
+    for text in result.pop("warnings", ()):
+        module.warn(text)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._errors import check_shape
+from .._kube.client import Client
 from .._webhook import served_chains, webhook_endpoints
+from .._webhook.bundle_targets import ClientConfig
 from .._webhook.served_chains import ServedChain
 from .._webhook.webhook_endpoints import Endpoint
 from .facts.cluster_data import (
@@ -27,10 +29,6 @@ from .facts.cluster_data import (
     Object,
 )
 from .guarded_reads import DECLARED, GuardedReads
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
-    from .._webhook.bundle_targets import ClientConfig
 
 _EXTERNAL_NAME = "ExternalName"
 

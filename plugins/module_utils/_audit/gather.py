@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._csr.csr_content import COLLECTION, newest_issued
-from .._diagnosis import pod_certificates, signer_stats
+from .._diagnosis import observation, pod_certificates
 from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
 from .._diagnosis.diagnosis import Diagnosis
@@ -28,7 +28,7 @@ from .._diagnosis.observation import APPROVED, PENDING, symptom_of
 from .._errors import check_shape
 from .._kube import access_review
 from .._kube.access_review import Permission
-from .._kube.client import METADATA
+from .._kube.client import METADATA, Client
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.errors import Forbidden, KubeError, ListExpired, NotFound
 from .._snapshot.context.upgrade_context import UpgradeOptions
@@ -41,13 +41,11 @@ from .._webhook import served_chains
 from .._webhook.bundle_targets import KINDS
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
-from . import call_points, failure_signs, gather_rotation
+from . import gather_rotation, object_parsing
 from .backends import ChainReader, ServiceReader
-from .call_points import API_SERVICE, DEFINITION, MUTATING, VALIDATING, manager_of, points_of
 from .checks import control_plane_requests
 from .checks.admission_checks import REQUEST_SECONDS, SLOW_SECONDS, seconds_of
 from .checks.control_plane_requests import KUBE_SYSTEM, LABELS_LIMIT, RESTORING, may_match
-from .exceptions import annotated_checks
 from .facts.cluster_data import (
     ADMISSION,
     API_SERVER,
@@ -83,12 +81,9 @@ from .facts.cluster_data import (
     StuckRequest,
     Traffic,
 )
-from .facts.finding import AuditedObject, every
+from .facts.finding import AuditedObject, annotated_checks, every
 from .guarded_reads import GuardedReads, reason_of
-from .login import login_of
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
+from .object_parsing import API_SERVICE, DEFINITION, MUTATING, VALIDATING, login_of, manager_of, points_of
 
 # A page of CustomResourceDefinitions. One of them may have a megabyte.
 DEFINITIONS_PAGE = "50"
@@ -217,9 +212,9 @@ class _Gatherer:
     def _definitions(self) -> Iterator[tuple[DefinitionState, tuple[CallPoint, ...]]]:
         for definition in self._pages_of_definitions():
             points = (
-                points_of(DEFINITION, definition) if call_points.has_conversion_webhook(definition) else ()
+                points_of(DEFINITION, definition) if object_parsing.has_conversion_webhook(definition) else ()
             )
-            yield call_points.definition_state(definition), tuple(points)
+            yield object_parsing.definition_state(definition), tuple(points)
 
     def _pages_of_definitions(self) -> Iterator[dict[str, Any]]:
         """Yield the CustomResourceDefinitions without their schemas, page by page.
@@ -230,7 +225,7 @@ class _Gatherer:
         for attempt in (1, 2):
             try:
                 for page in self._client.pages(_path(DEFINITION), {"limit": DEFINITIONS_PAGE}):
-                    for definition in map(call_points.without_schema, page.get("items") or ()):
+                    for definition in map(object_parsing.without_schema, page.get("items") or ()):
                         name = str(definition["metadata"].get("name"))
                         if name not in seen:
                             seen.add(name)
@@ -245,7 +240,7 @@ class _Gatherer:
             with check_shape("an APIService"):
                 is_local = not obj["spec"].get("service")
             if not is_local:
-                yield call_points.api_service_state(obj), tuple(points_of(API_SERVICE, obj))
+                yield object_parsing.api_service_state(obj), tuple(points_of(API_SERVICE, obj))
 
     def _certificates(self, points: Iterable[CallPoint]) -> dict[tuple[str, str], IssuedCertificate]:
         """Return the Certificates of cert-manager that objects name, and that exist."""
@@ -263,7 +258,7 @@ class _Gatherer:
             return None
         path = f"/apis/cert-manager.io/v1/namespaces/{namespace}/certificates/{name}"
         certificate = self._client.find(path)
-        return call_points.issued_certificate(certificate) if certificate else None
+        return object_parsing.issued_certificate(certificate) if certificate else None
 
     # Objects that webhooks match
 
@@ -327,18 +322,18 @@ class _Gatherer:
 
     def _read_counters(self) -> dict[str, float] | None:
         try:
-            text = self._client.text("/metrics", beginnings=failure_signs.FAMILIES)
-            self._file_webhooks = failure_signs.find_file_webhooks(text)
-            return failure_signs.read_counters(text)
+            text = self._client.text("/metrics", beginnings=object_parsing.FAMILIES)
+            self._file_webhooks = object_parsing.find_file_webhooks(text)
+            return object_parsing.read_counters(text)
         except NotFound as error:
             self._reads.note(Gap(METRICS, reason_of(error)))
             return None
 
     def _failed_calls(self) -> Iterator[FailedCall]:
-        query = {"fieldSelector": failure_signs.SELECTOR, "limit": EVENTS_LIMIT}
+        query = {"fieldSelector": object_parsing.SELECTOR, "limit": EVENTS_LIMIT}
         items = self._client.get("/api/v1/events", query).get("items") or ()
         with check_shape("an Event"):
-            yield from failure_signs.find_failed_calls(items, self._client.now() - EVENTS_AFTER)
+            yield from object_parsing.find_failed_calls(items, self._client.now() - EVENTS_AFTER)
 
     def _with_requests(self, data: ClusterData) -> ClusterData:
         csrs = self._client.list_all(COLLECTION)["items"]
@@ -353,7 +348,7 @@ class _Gatherer:
         version, requests = pod_certificates.read(self._client)
         for obj, diagnosis in requests:
             with check_shape("a PodCertificateRequest"):
-                since, state = signer_stats.approved_at(obj), pod_certificates.state_of(obj)
+                since, state = observation.approved_at(obj), pod_certificates.state_of(obj)
                 name, namespace, uid = (
                     str(obj["metadata"].get(key, "")) for key in ("name", "namespace", "uid")
                 )
@@ -415,12 +410,12 @@ def _stuck(csr: Object, evidence: ClusterEvidence, now: datetime) -> StuckReques
     symptom = symptom_of(csr)
     if symptom not in (APPROVED, PENDING):
         return None
-    since = signer_stats.approved_at(csr)
+    since = observation.approved_at(csr)
     if symptom == PENDING and now - since < PENDING_AFTER:
         return None
     # The permissions of this identity do not matter. It audits, and does not approve.
     diagnosis: Diagnosis | None = diagnose(replace(evidence.observe(csr), lacking=None))
-    if diagnosis is None or (now - since < signer_stats.STUCK_AFTER and not diagnosis.is_settled):
+    if diagnosis is None or (now - since < observation.STUCK_AFTER and not diagnosis.is_settled):
         return None
     metadata = csr["metadata"]
     subject = AuditedObject(

@@ -13,13 +13,13 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._csr import ca_rotation
-from .._csr.ca_rotation import CaRotation
+from .._csr.ca_rotation import CaRotation, find_successor
 from .._errors import check_shape
 from .._kube import kubeconfig_parsing
-from .._kube.client import METADATA
+from .._kube.client import METADATA, Client
 from .._times import find_time
 from .._webhook import served_chains
 from .._webhook.bundle_targets import ClientConfig
@@ -38,12 +38,8 @@ from .facts.cluster_data import (
     Object,
     RotationData,
 )
-from .facts.eks_cas import find_successor
 from .facts.finding import CLUSTER
 from .guarded_reads import GuardedReads
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
 
 MOST_SERVERS = 5
 SERVERS_SECONDS = 5.0

@@ -8,18 +8,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, TypeVar
+from typing import Any, Callable, TypeVar
 
 from .._errors import CertflowError, MalformedObject
+from .._kube.client import Client
 from .._kube.errors import Forbidden, KubeError
 from .._webhook.errors import TargetError
 from .facts.cluster_data import Gap
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from .._kube.client import Client
 
 #: The share of the remaining time that one source may take. An API server that does not answer to one request then leaves time
 #: for the others.

@@ -3,21 +3,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The certificate flow: gather the state, decide, and act. Each function is one run with its own Lease."""
+"""The certificate flow: gather the state, decide, and act. Each run that writes has its own Lease."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
-from .._csr import name_policy, pending_key
+from .._csr import markers, name_policy, pending_key
 from .._csr.certificate_rules import IssueReason
 from .._csr.name_policy import GuardedNames
+from .._errors import CertflowError
 from .._result import Result
-from . import discover_targets, gather, rotation, use_certificate
+from .._webhook import serving_progress
+from .._webhook.serving_progress import HIDDEN, STALE, UNREACHED, UNSEEN, ConfigScan, ServingProgress
+from . import certificate_report, discover_targets, gather, rotation, use_certificate
 from .certificate_run import CertificateInUse, CertificateRun, CertificateState, run_exclusively
 from .gather import decide
 from .obtain import obtain
 from .remove import remove
+from .wait_until_served import LOOK_SECONDS, Rotation, report_endpoints, scan_endpoints
 
 
 def ensure_certificate(run: CertificateRun) -> Result:
@@ -67,3 +72,69 @@ def _keep(run: CertificateRun, state: CertificateState, in_use: CertificateInUse
         gather.acquire_lease(run, state)
         pending_key.discard(run.client, run.intent.secret, waiting.secret_uid)
     return replace(result, changed=True)
+
+
+#: The time in which an endpoint that shows no certificate may become ready. Seconds.
+UNSEEN_SECONDS = 30.0
+
+
+class VerificationError(CertflowError):
+    """The certificate is not in use, or its state is not the wanted one."""
+
+    code = "verification-failed"
+
+
+def verify_certificate(run: CertificateRun) -> Result:
+    """Verify the certificate, and write nothing. Raises VerificationError, KubeError."""
+    secret = gather.read_secret(run)
+    run, discovery = discover_targets.discover(gather.keep_signer(run, secret), secret)
+    state = gather.gather(run, discovery.secret, discovery.objects)
+    decision = gather.decide(run.intent, state)
+    secret = state.secret
+    if isinstance(decision, IssueReason) or secret is None or secret.certificate is None:
+        why = decision.message if isinstance(decision, IssueReason) else "it has no certificate"
+        raise VerificationError(
+            f"the certificate in {run.intent.secret} is to be replaced: {why}",
+            remedy="Run the task with state: present",
+        )
+    rotation = Rotation(run, state, secret, secret.certificate)
+    progress, scans = _look(rotation)
+    if progress.state in (STALE, UNSEEN):
+        first = progress.evidence[0] if progress.evidence else "the webhook has no endpoint"
+        raise VerificationError(
+            f"the certificate in {run.intent.secret} is not in use: {first}",
+            evidence=progress.evidence,
+            remedy="Repair the webhook, so that its pods are ready and serve the certificate of the Secret",
+        )
+    values = certificate_report.values(
+        run.client,
+        run.intent,
+        reason=f"the certificate is in use, seen at {_count(scans)} endpoints",
+        signer=secret.annotations.get(markers.SIGNER),
+        facts=secret.certificate,
+        anchor=decision.anchor,
+    )
+    hidden = progress.state in (HIDDEN, UNREACHED)
+    warnings = tuple(progress.evidence) if hidden else ()
+    proof = {
+        "verdict": "unproven" if hidden else "ok",
+        "evidence": list(progress.evidence),
+        "served": list(report_endpoints(scans, run.client.now())),
+    }
+    return Result(changed=False, values={**values, "proof": proof}, warnings=warnings)
+
+
+def _look(rotation: Rotation) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:
+    """Read every endpoint, and read again for some time while one of them shows nothing."""
+    until = time.monotonic() + min(UNSEEN_SECONDS, rotation.serving.timeout)
+    while True:
+        scans = tuple(scan_endpoints(rotation, until))
+        now = rotation.client.now()
+        progress = serving_progress.assess(scans, rotation.certificate.fingerprint, now)
+        if progress.state not in (UNSEEN, UNREACHED) or time.monotonic() + LOOK_SECONDS >= until:
+            return progress, scans
+        time.sleep(LOOK_SECONDS)
+
+
+def _count(scans: tuple[ConfigScan, ...]) -> int:
+    return len({served.endpoint for scan in scans for served in scan.scan.served})

@@ -14,10 +14,9 @@ from typing import Any
 from .._csr import csr_api, name_policy
 from .._csr.approval import EXPECTED, RULES, Expectation, Rules, approval_permissions, compare, decision_of
 from .._csr.csr_api import Decision
-from .._csr.csr_content import condition_text, content_of
+from .._csr.csr_content import condition_text, content_of, requester_of
 from .._csr.errors import RequestError
 from .._csr.name_policy import GuardedNames
-from .._csr.requester import requester_of
 from .._diagnosis import wait_for_certificate
 from .._kube import access_review
 from .._kube.client import Client

@@ -14,12 +14,11 @@ from typing import Any
 
 from .._csr import csr_api, name_policy, pending_key, secret_content, signers
 from .._csr.certificate_rules import IssueReason
-from .._csr.csr_content import certificate_of
+from .._csr.csr_content import certificate_of, requester_of
 from .._csr.errors import RequestError
 from .._csr.intent import Intent, forbidden_name_error
 from .._csr.name_policy import GuardedNames
 from .._csr.pending_key import PendingRequest
-from .._csr.requester import requester_of
 from .._diagnosis import wait_for_certificate
 from .._kube import access_review
 from .._kube.errors import MissingPermissions
@@ -30,10 +29,10 @@ from . import (
     certificate_report,
     gather,
     request_certificate,
-    restarted_workload,
     secret_store,
     target_anchors,
     use_certificate,
+    wait_until_served,
 )
 from .certificate_run import CertificateRun, CertificateState
 from .secret_store import Change
@@ -189,7 +188,7 @@ def _check_preconditions(
         wanted += pending_key.permissions(intent.secret)
     access_review.require(client, wanted, f"request the {intent}", lacking)
     if secret and secret.certificate:
-        restarted_workload.check(run)
+        wait_until_served.check_workload(run)
     request = intent.request
     cluster = csr_api.read_guarded_names(client, request.dns_names, request.ip_addresses)
     _check_own_names(intent, cluster)

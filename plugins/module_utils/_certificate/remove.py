@@ -19,7 +19,7 @@ from .._kube import access_review
 from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import Conflict, Forbidden, MissingPermissions, NotFound
-from .._kube.update_object import retry_on_conflict
+from .._kube.json_patch import retry_on_conflict
 from .._result import Result
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target

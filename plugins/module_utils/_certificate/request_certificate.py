@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 from .._csr import csr_api, pending_key
 from .._csr.approval import compare
 from .._csr.certificate_rules import IssueReason
-from .._csr.csr_content import certificate_of, content_of
+from .._csr.csr_content import Requester, certificate_of, content_of, is_same, requester_of
 from .._csr.errors import SecretError
 from .._csr.intent import Intent
 from .._csr.pending_key import PendingRequest
-from .._csr.requester import Requester, is_same, requester_of
 from .._csr.secret_content import ExistingSecret
 from .._diagnosis import ended
 from .._errors import CertflowError

@@ -33,11 +33,11 @@ from .._webhook.bundle_patch import TargetChange
 from .._webhook.errors import ProofError
 from .._webhook.serving_progress import ServingProgress
 from .._webhook.workloads import WebhookWorkload
-from . import anchor_record, gather, restarted_workload, secret_store, target_anchors
+from . import anchor_record, gather, secret_store, target_anchors
 from .anchor_record import service_of
 from .certificate_run import CertificateRun, CertificateState
 from .secret_store import Change
-from .wait_until_served import Rotation, configs_of, report_endpoints, wait_until_served
+from .wait_until_served import Rotation, check_workload, configs_of, report_endpoints, wait_until_served
 
 PROBE_SECONDS = 30.0
 _NOT_ASKED = ("not-asked", "perhaps-not-asked")
@@ -166,7 +166,7 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     if secret is None or secret.certificate is None or not anchor_record.is_unproven(secret):
         return None
     access_review.require(run.client, run.serving.permissions, f"restart {run.serving.workload}")
-    restarted_workload.check(run)
+    check_workload(run)
     targets = gather.read_targets(run.client, run.targets)
     rotation = Rotation(run, replace(state, secret=secret, targets=targets), secret, secret.certificate)
     served = wait_until_served(rotation)

@@ -17,7 +17,7 @@ from .._kube import access_review
 from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound, UnprocessableObject
-from .._kube.update_object import retry_on_conflict
+from .._kube.json_patch import retry_on_conflict
 
 ATTEMPTS = 5
 

@@ -3,7 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Wait until every endpoint of the webhook serves the new certificate, or until waiting cannot show more."""
+"""Wait until every endpoint of the webhook serves the new certificate, or until waiting cannot show more.
+
+If the task says so, restart the workload that serves another one.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from .._csr.errors import RequestError
 from .._csr.secret_content import ExistingSecret
+from .._kube import access_review
 from .._kube.client import Client
 from .._kube.errors import Forbidden
 from .._webhook import (
@@ -29,7 +34,7 @@ from .._webhook.served_chains import ServedChain, ServedReport
 from .._webhook.serving_progress import ConfigScan, ServingProgress
 from .._webhook.workloads import ServingOptions, WebhookWorkload
 from .._x509.certificate_facts import CertificateFacts
-from . import gather, restarted_workload
+from . import gather
 from .anchor_record import service_of
 from .certificate_run import CertificateRun, CertificateState, TargetState
 
@@ -86,7 +91,7 @@ def wait_until_served(rotation: Rotation) -> ServedResult:
     progress, scans = _watch(rotation)
     workload = None
     if progress.state == serving_progress.STALE and serving.on_stale == "restart" and serving.wait:
-        workload = restarted_workload.find(rotation.run)
+        workload = find_workload(rotation.run)
         rotation.acquire_lease()
         workloads.restart(rotation.client, workload, rotation.client.now())
         progress, scans = _watch(rotation, restarted=True)
@@ -226,3 +231,66 @@ def report_endpoints(scans: tuple[ConfigScan, ...], now: datetime) -> Iterator[d
             if served.certificate:
                 refusal = served_chains.judge_served(served, config, now).refusal
             yield ServedReport(served, refusal).values
+
+
+def find_workload(run: CertificateRun) -> WebhookWorkload:
+    """Return the workload of the task, or the only one behind the Service whose pods use the Secret.
+
+    Raises RequestError with the candidates if there is not exactly one, MissingPermissions, KubeError.
+    """
+    if run.serving.workload:
+        return run.serving.workload
+    candidates = _candidates(run)
+    if len(candidates) == 1:
+        return candidates[0]
+    raise _not_one(run, candidates)
+
+
+def check_workload(run: CertificateRun) -> None:
+    """Check before the first write that a stale workload could be restarted. Nothing is stale without a workload.
+
+    Raises RequestError for several candidates, MissingPermissions, KubeError.
+    """
+    if not run.serving.finds_workload:
+        return
+    candidates = _candidates(run)
+    if len(candidates) > 1:
+        raise _not_one(run, candidates)
+    for workload in candidates:
+        access_review.require(run.client, workload.permissions, f"restart {workload}")
+
+
+def _candidates(run: CertificateRun) -> tuple[WebhookWorkload, ...]:
+    intent = run.intent
+    needed = workloads.list_permissions(intent.namespace)
+    access_review.require(run.client, needed, f"find_workload the workload that uses {intent.secret}")
+    return workloads.find_candidates(run.client, intent.namespace, intent.secret.name, _selector(run))
+
+
+def _selector(run: CertificateRun) -> dict[str, str] | None:
+    """Return the selector of the Service, None if this identity may not read it or if it does not exist."""
+    intent = run.intent
+    if not intent.service:
+        return None
+    try:
+        service = run.client.find(f"/api/v1/namespaces/{intent.namespace}/services/{intent.service}")
+    except Forbidden:
+        return None
+    selector: dict[str, str] | None = service["spec"].get("selector") if service else None
+    return selector
+
+
+def _not_one(run: CertificateRun, candidates: tuple[WebhookWorkload, ...]) -> RequestError:
+    secret = run.intent.secret
+    behind = f" behind Service {run.intent.namespace}/{run.intent.service}" if run.intent.service else ""
+    if not candidates:
+        return RequestError(
+            f"on_stale: restart has no workload, because no Deployment, DaemonSet or StatefulSet{behind} uses {secret}",
+            remedy="Set on_stale to KIND/NAME of the workload that serves the certificate, or to fail",
+        )
+    return RequestError(
+        f"on_stale: restart has no workload, and {len(candidates)} workloads{behind} use {secret}: "
+        f"{', '.join(map(str, candidates))}",
+        evidence=[str(workload) for workload in candidates],
+        remedy=f"Set on_stale to one of them, such as {candidates[0].kind}/{candidates[0].name}",
+    )

@@ -10,19 +10,22 @@ server serves, or one that a signer of the cluster issued. A younger CA that rep
 outgoing. A CA replaces another CA if both have the same subject, or if one of them signed a twin of the other.
 
 Two shapes exist. Amazon EKS, kubeadm and Gardener publish the successor first. k3s and RKE2 publish it and switch to it at one
-restart, as an intermediate, a root, and a twin of this root that the outgoing CA signed.
+restart, as an intermediate, a root, and a twin of this root that the outgoing CA signed. The aws CLI shows when Amazon EKS switches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from .._times import format_time
+from .._times import find_time, format_time
 from .._x509 import certificate_facts
 from .._x509.verify import anchors, verify
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 try:
     from cryptography import x509
@@ -30,8 +33,6 @@ try:
 except ImportError:  # reported by _ansible, with the interpreter's path
     pass
 
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
 
 #: How long a certificate of the outgoing CA proves that the signers did not switch with the API server. They may have switched since,
 #: without a new certificate that shows it.
@@ -248,3 +249,61 @@ def _key_identifier(certificate: Certificate, kind: type[x509.ExtensionType]) ->
         return None
     identifier: bytes | None = value.key_identifier
     return identifier
+
+
+@dataclass(frozen=True)
+class EksCa:
+    """One CA (https://docs.aws.amazon.com/eks/latest/APIReference/API_CertificateAuthority.html)."""
+
+    #: SHA-256 of the certificate, lowercase hex.
+    fingerprint: str
+    #: When EKS activates it by itself, at the earliest and at the latest. None if that is not known.
+    first_activation: datetime | None = None
+    final_activation: datetime | None = None
+    has_rollback: bool = False
+
+
+def parse_eks_cas(output: Mapping[str, Any]) -> tuple[EksCa, ...]:
+    """Return the CAs with a certificate.
+
+    output: of `aws eks describe-certificate-authority`, or such outputs in a list with the key certificateAuthorities. The entries of
+        `aws eks list-certificate-authorities` have no certificate and no dates, so they say nothing.
+    """
+    return tuple(_parsed_eks_cas(output))
+
+
+def _parsed_eks_cas(output: Mapping[str, Any]) -> Iterator[EksCa]:
+    listed = output.get("certificateAuthorities")
+    for entry in (output, *(listed if isinstance(listed, list) else ())):
+        ca = entry.get("certificateAuthority", entry) if isinstance(entry, Mapping) else None
+        pem = certificate_facts.decoded_certificate(ca.get("data")) if isinstance(ca, Mapping) else ""
+        if pem and isinstance(ca, Mapping):
+            events = ca.get("scheduledEvents")
+            dates = events if isinstance(events, Mapping) else {}
+            yield EksCa(
+                certificate_facts.describe_pem(pem).fingerprint,
+                _eks_time(dates.get("firstAutoActivation")),
+                _eks_time(dates.get("finalAutoActivation")),
+                ca.get("rollbackAvailable") is True,
+            )
+
+
+def find_successor(known: Iterable[EksCa], rotation: CaRotation, now: datetime) -> EksCa | None:
+    """Return the successor as EKS describes it, None if it is not described, or if the cluster shows that the dates are old."""
+    for ca in known:
+        if ca.fingerprint in rotation.successor.fingerprints:
+            is_old = ca.first_activation and ca.first_activation <= now and not rotation.is_switched
+            return None if is_old else ca
+    return None
+
+
+def _eks_time(value: object) -> datetime | None:
+    """Return a time as RFC 3339, as seconds since 1970, which version 1 of the aws CLI prints, or as YAML reads it (UTC without a zone)."""
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return datetime.fromtimestamp(value, timezone.utc)
+        except (OverflowError, ValueError, OSError):
+            return None
+    return find_time(value)

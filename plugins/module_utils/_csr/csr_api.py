@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn
 from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import METADATA, Client
 from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
-from .._kube.update_object import retry_on_conflict
+from .._kube.json_patch import retry_on_conflict
 from .._times import parse_time
 from .._x509 import signing_request
 from . import csr_content, markers, name_policy
 from .approval import Expectation, approval_body, approval_permissions, compare, decision_of
-from .csr_content import certificate_of, condition_text, content_of
+from .csr_content import Requester, certificate_of, condition_text, content_of, is_same, requester_of
 from .errors import IssueError, RequestError
 from .intent import Intent, SecretSpec
 from .name_policy import GuardedNames
-from .requester import Requester, is_same, requester_of
 
 if TYPE_CHECKING:
     from .._x509.private_keys import PrivateKey

@@ -27,10 +27,9 @@ from .._kube.errors import Conflict, Forbidden, NotFound
 from .._x509 import private_keys
 from .._x509.errors import CertificateError
 from . import csr_api, markers
-from .csr_content import content_of
+from .csr_content import Requester, content_of, is_same, requester_of
 from .errors import RequestError, SecretError
 from .intent import PENDING_SUFFIX, SecretSpec
-from .requester import Requester, is_same, requester_of
 
 if TYPE_CHECKING:
     from .._x509.private_keys import PrivateKey

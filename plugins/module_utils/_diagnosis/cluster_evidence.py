@@ -31,7 +31,7 @@ from .._kube.cluster_facts import (
 from .._kube.errors import ApiError
 from .._x509 import certificate_facts, pem_text
 from .._x509.errors import CertificateError
-from . import ended, signer_stats
+from . import ended, observation
 from .causes import diagnose
 from .diagnosis import Diagnosis
 from .observation import (
@@ -44,8 +44,8 @@ from .observation import (
     CsrObservation,
     PublishedCa,
     SignerEvent,
+    SignerStats,
 )
-from .signer_stats import SignerStats
 from .unissued import find_unserved
 
 EVENTS = "/api/v1/namespaces/default/events"  # the namespace of Events on cluster-wide objects
@@ -71,7 +71,7 @@ class ClusterEvidence:
         self._known: dict[str, Any] = {} if provider is None else {"provider": provider}
         self._faults: dict[str, str] = {}
         self._used: list[str] = []
-        self._listed = None if listed is None else signer_stats.group_by_signer(listed)
+        self._listed = None if listed is None else observation.group_by_signer(listed)
         self._lease: ManagerLease | None = None
 
     def explain(self, csr: Mapping[str, Any]) -> Diagnosis | None:
@@ -159,7 +159,7 @@ class ClusterEvidence:
             else:
                 query = {"fieldSelector": f"spec.signerName={signer}", "limit": PAGE_SIZE}
                 csrs = self._client.get(COLLECTION, query).get("items") or ()
-            return signer_stats.count_requests(signer_stats.without_nodes(csrs), self._client.now())
+            return observation.count_requests(observation.without_nodes(csrs), self._client.now())
 
         return self._once(f"requests of the signer {signer}", read, None)
 

@@ -38,9 +38,9 @@ from .observation import (
     PENDING,
     CsrObservation,
     PublishedCa,
+    approved_at,
     symptom_of,
 )
-from .signer_stats import approved_at
 
 
 @dataclass(frozen=True)

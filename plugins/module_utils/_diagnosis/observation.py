@@ -3,21 +3,135 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The facts about one request and its cluster: plain data for the rules that explain the request."""
+"""The facts about one request, its signer and its cluster: plain data for the rules that explain the request.
+
+The answers of a signer to other requests are the best evidence.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from .._csr.csr_content import condition_text
+from .._csr.csr_content import certificate_of, condition_of, condition_text
+from .._csr.errors import RequestError
 from .._csr.providers import Provider, ProviderVerdict
 from .._csr.signers import SIGNERS
 from .._kube.access_review import Permission
 from .._kube.cluster_facts import ManagerFlags, ManagerLease
-from .signer_stats import SignerStats
+from .._times import parse_time
+from .._x509 import certificate_facts
+from .._x509.errors import CertificateError
+from .diagnosis import Diagnosis
+
+# Signers answer within seconds. An approved request without a certificate after this time is stuck, see state_of().
+STUCK_AFTER = timedelta(minutes=10)
+# The issuers are read from this number of the newest certificates.
+READ_ISSUERS_OF = 20
+
+
+@dataclass(frozen=True)
+class SignerStats:
+    """The number of requests of one signer in each state."""
+
+    issued: int = 0
+    pending: int = 0
+    #: Approved and not issued, see state_of().
+    stuck: int = 0
+    #: The approval of the newest issued request.
+    last_issued: datetime | None = None
+    #: The approval of the oldest stuck request.
+    oldest_stuck: datetime | None = None
+    #: The subjects of the CAs that issued the newest certificates, as RFC 4514 text.
+    issuers: tuple[str, ...] = ()
+
+    def without(self, csr: Mapping[str, Any], now: datetime) -> SignerStats:
+        """Return the numbers without this request, which was counted. The times stay those of all requests."""
+        own = "" if is_from_node(csr) else state_of(csr, now)
+        return SignerStats(
+            max(0, self.issued - (own == "issued")),
+            max(0, self.pending - (own == "pending")),
+            max(0, self.stuck - (own == "stuck")),
+            self.last_issued,
+            self.oldest_stuck,
+            self.issuers,
+        )
+
+
+def count_requests(
+    csrs: Iterable[Mapping[str, Any]], now: datetime, diagnoses: Mapping[str, Diagnosis | None] | None = None
+) -> SignerStats:
+    """Count the requests of one signer.
+
+    diagnoses: name of a request -> its diagnosis, if the requests were diagnosed before.
+    """
+    known = diagnoses or {}
+    by_state: dict[str, list[tuple[datetime, Mapping[str, Any]]]] = {
+        "issued": [],
+        "pending": [],
+        "stuck": [],
+        "": [],
+    }
+    for csr in csrs:
+        by_state[state_of(csr, now, known.get(csr["metadata"]["name"]))].append((approved_at(csr), csr))
+    newest = sorted(by_state["issued"], key=lambda entry: entry[0], reverse=True)
+    issuers = (_issuer_of(csr) for _at, csr in newest[:READ_ISSUERS_OF])
+    return SignerStats(
+        issued=len(newest),
+        pending=len(by_state["pending"]),
+        stuck=len(by_state["stuck"]),
+        last_issued=newest[0][0] if newest else None,
+        oldest_stuck=min((at for at, _csr in by_state["stuck"]), default=None),
+        issuers=tuple(dict.fromkeys(filter(None, issuers))),
+    )
+
+
+def without_nodes(csrs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the requests that do not come from nodes. Signers treat the requests of kubelets differently."""
+    return [csr for csr in csrs if not is_from_node(csr)]
+
+
+def group_by_signer(csrs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the requests of each signer name."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for csr in csrs:
+        groups.setdefault(str(csr["spec"]["signerName"]), []).append(csr)
+    return groups
+
+
+def state_of(csr: Mapping[str, Any], now: datetime, diagnosis: Diagnosis | None = None) -> str:
+    """Return "issued", "pending" or "stuck". Return "" if it was refused, or if its signer may still answer.
+
+    A request is stuck if it is approved and not issued, and one of these is true: it was approved more than ten minutes ago,
+    or all causes of its diagnosis are proven or likely.
+    """
+    condition = condition_text(csr)
+    if condition.endswith("Issued"):
+        return "issued"
+    if condition == "Approved":
+        is_explained = diagnosis is not None and diagnosis.excludes_issuing
+        return "stuck" if is_explained or now - approved_at(csr) > STUCK_AFTER else ""
+    return "pending" if condition == "Pending" else ""
+
+
+def approved_at(csr: Mapping[str, Any]) -> datetime:
+    """Return the time of the approval. If that is not known, return the time of the creation."""
+    approved = condition_of(csr, "Approved") or {}
+    return parse_time(approved.get("lastUpdateTime") or csr["metadata"]["creationTimestamp"])
+
+
+def is_from_node(csr: Mapping[str, Any]) -> bool:
+    return str(csr["spec"].get("username", "")).startswith("system:node:")
+
+
+def _issuer_of(csr: Mapping[str, Any]) -> str:
+    try:
+        return certificate_facts.describe_pem(certificate_of(csr)).issuer
+    except (CertificateError, RequestError):
+        return ""
+
 
 # The symptoms: the column CONDITION of `kubectl get csr`, reduced to the parts that matter.
 PENDING, APPROVED, FAILED, DENIED, ISSUED, GONE = (

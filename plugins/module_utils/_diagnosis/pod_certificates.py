@@ -16,17 +16,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._csr.csr_content import condition_of
 from .._errors import check_shape
+from .._kube.client import Client
 from .._kube.errors import NotFound
 from .._times import find_time
 from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, describe_condition, show_span
 from .ended import ALLOWANCE
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
 
 ISSUED, DENIED, FAILED, PENDING = "Issued", "Denied", "Failed", "Pending"
 #: v1 from Kubernetes 1.37. v1beta1 from 1.35 and v1alpha1 in 1.34, both off by default.

@@ -15,9 +15,8 @@ from typing import Any, Callable, cast
 
 from .._csr import certificate_rules, csr_api, markers, trust_anchors
 from .._csr.approval import permission_for
-from .._csr.csr_content import certificate_of
+from .._csr.csr_content import certificate_of, requester_of
 from .._csr.errors import AnchorError
-from .._csr.requester import requester_of
 from .._errors import CertflowError
 from .._kube import access_review
 from .._kube.access_review import Permission

@@ -24,8 +24,7 @@ from .._errors import CertflowError
 from .._kube.access_review import rule_for
 from . import control_plane
 from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, approval_evidence, show_span, show_time
-from .observation import BUILT_IN_SIGNERS, CERT_MANAGER, CsrObservation
-from .signer_stats import approved_at, is_from_node
+from .observation import BUILT_IN_SIGNERS, CERT_MANAGER, CsrObservation, approved_at, is_from_node
 
 # After this time no client waits for the certificate any more.
 LEFT_OVER_AFTER = timedelta(days=1)

@@ -23,11 +23,11 @@ from typing import Any, Callable, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from .. import _known_keys
-from .._process import shield
+from .._process import interrupt
 from .._times import ServerClock
-from . import transport, unknown_ca
+from . import transport
 from .answers import delay, error_from, is_secret, is_transient, object_from, quotable, warning_texts
-from .connection import Connection
+from .connection import Connection, is_unknown_ca, unknown_ca
 from .credentials import Credentials
 from .errors import (
     AnswerTooLarge,
@@ -419,7 +419,7 @@ class Client:
             headers = self._headers()
             headers["Accept"] = accept or headers["Accept"]
             self.prepare()
-            with shield.shield(is_write):
+            with interrupt.shield(is_write):
                 outcome = self._attempt(call, headers, plain=plain)
                 if not isinstance(outcome, _FailedAttempt):
                     if is_write and is_noted:
@@ -434,7 +434,7 @@ class Client:
                 uncertain = uncertain or outcome.is_uncertain
                 pause = delay(attempt, outcome.retry_after)
                 give_up = self.deadline if self._answered else min(self.deadline, first_contact)
-                if once or not again or shield.is_waiting() or time.monotonic() + pause > give_up:
+                if once or not again or interrupt.is_waiting() or time.monotonic() + pause > give_up:
                     if uncertain and is_write:
                         error.evidence += (f"{method} {path} was sent. It is not known if it took effect",)
                     raise error
@@ -634,8 +634,8 @@ class Client:
         words = " ".join(str(root).split())
         if _distrusted(exc):
             reason = root.args[0] if isinstance(root, SSLError) and root.args else root
-            if unknown_ca.is_unknown_ca(self.connection, reason):
-                return unknown_ca.unknown_ca(self.connection, _tls_words(words), self._shown_certificate())
+            if is_unknown_ca(self.connection, reason):
+                return unknown_ca(self.connection, _tls_words(words), self._shown_certificate())
             return ConnectionFailed(
                 f"the server's certificate was not accepted: {_tls_words(words)}",
                 code="server-untrusted",

@@ -11,14 +11,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
+from .client import Client
 from .errors import ApiError, Forbidden, NotFound
 from .lease_state import read_lease
-
-if TYPE_CHECKING:
-    from .client import Client
 
 # Its UID is the identity of a cluster.
 _KUBE_SYSTEM = "/api/v1/namespaces/kube-system"

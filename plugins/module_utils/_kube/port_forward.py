@@ -14,16 +14,14 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Any
 
 from .access_review import Permission
 from .answers import error_from
 from .client import Client
 from .errors import ConnectionFailed, KubeError, TimedOut
 from .transport import ReadLimits
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 with contextlib.suppress(ImportError):  # it comes with the kubernetes package: reported by _ansible
     import websocket

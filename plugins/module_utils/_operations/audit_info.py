@@ -14,10 +14,10 @@ from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._audit import audit_result, exceptions, gather
+from .._audit import audit_result, gather
 from .._audit.audit_result import ResultOptions
-from .._audit.facts import eks_cas
 from .._audit.facts.cluster_data import DECLARABLE, AuditOptions
+from .._csr import ca_rotation
 from .._errors import CertflowError
 from .._kube.client import Client
 from .._result import Result
@@ -57,7 +57,7 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     options = parse_options(parameters)
     shown = ResultOptions(
         include_passed=parameters["include_passed"],
-        exceptions=exceptions.parse(parameters["exceptions"]),
+        exceptions=audit_result.parse_exceptions(parameters["exceptions"]),
         cluster_names=(parameters["cluster_name"], parameters["cluster_uid"] or ""),
     )
     data = gather.gather(client, options)
@@ -98,7 +98,7 @@ def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
         endpoints_per_service=limit,
         snapshot_release=release_table.target(version) if version else None,
         without=_parse_without(parameters["without"]),
-        eks_cas=eks_cas.parse(parameters["certificate_authorities"] or {}),
+        eks_cas=ca_rotation.parse_eks_cas(parameters["certificate_authorities"] or {}),
         ca_break_within=timedelta(days=days),
         previous_counters=None
         if counters is None

@@ -14,11 +14,10 @@ from typing import Any
 from .. import _approved_plan, _consent
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._certificate import certificate_report, probed_signer
-from .._certificate.certificate_flow import ensure_certificate, remove_certificate
+from .._certificate import certificate_report, cluster_signer
+from .._certificate.certificate_flow import ensure_certificate, remove_certificate, verify_certificate
 from .._certificate.certificate_run import CertificateRun
 from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
-from .._certificate.verify_certificate import verify_certificate
 from .._consent import Consent
 from .._csr import markers, providers
 from .._csr.errors import RequestError
@@ -134,11 +133,11 @@ def _choose_signer(client: Client, parameters: Mapping[str, Any], check_mode: bo
     options = ProviderOptions(parameters["provider"], parameters["providers"])
     verdict = find_provider(client, options)
     choice = _SignerChoice("", is_from_table=options.is_detected and providers.is_built_in(verdict))
-    if options.provider == probed_signer.PROBE and not (verdict.signer or options.default_signer):
+    if options.provider == cluster_signer.PROBE and not (verdict.signer or options.default_signer):
         # A wrong option must fail before a request is sent and approved.
         outline = _parse(client, {**parameters, "signer_name": KUBELET_SERVING}, check_mode).intent
         may_probe = not check_mode and parameters["state"] == PRESENT and not parameters["approved_plan"]
-        probed = probed_signer.find(client, verdict, outline.secret, may_probe=may_probe)
+        probed = cluster_signer.find_probed_signer(client, verdict, outline.secret, may_probe=may_probe)
         if probed is None and check_mode and parameters["state"] == PRESENT:
             return replace(choice, outline=outline, values={"provider": describe(verdict)})
         if probed is not None:

@@ -15,9 +15,8 @@ from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
 from .._csr import csr_api
-from .._csr.csr_content import certificate_of, content_of
-from .._csr.requester import Requester, requester_of
-from .._diagnosis import pod_certificates, signer_stats
+from .._csr.csr_content import Requester, certificate_of, content_of, requester_of
+from .._diagnosis import observation, pod_certificates
 from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
 from .._diagnosis.diagnosis import Diagnosis
@@ -114,8 +113,8 @@ def _signer_entries(
 ) -> list[dict[str, Any]]:
     """Return the counts of each signer, those with the most stuck requests first."""
     counts = {
-        signer: signer_stats.count_requests(found, now, diagnoses)
-        for signer, found in signer_stats.group_by_signer(csrs).items()
+        signer: observation.count_requests(found, now, diagnoses)
+        for signer, found in observation.group_by_signer(csrs).items()
     }
     return [
         {

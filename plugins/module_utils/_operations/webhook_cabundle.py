@@ -8,18 +8,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import _consent
 from .._ansible.argument_specs import AUTH, TARGETS
 from .._ansible.operation import Operation
 from .._csr import trust_anchors
+from .._kube.client import Client
 from .._result import Result
 from .._webhook import bundle_content, bundle_patch, bundle_targets
 from .._x509.errors import BundleError
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
 
 # Mode -> what the objects that it changes had in common.
 _REASONS = {

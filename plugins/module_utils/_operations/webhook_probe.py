@@ -8,19 +8,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import _consent
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
+from .._kube.client import Client
 from .._result import Result
 from .._webhook import bundle_targets, probe_verdict, probe_webhook
 from .._webhook.admission_call import ProbeObject
 from .._webhook.probe_verdict import ProbeVerdict
 from .._webhook.probe_webhook import ProbeRequest, ProbeResult
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
 
 _PENDING = "the certificate is not issued yet"
 

@@ -8,21 +8,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import _approved_plan, _consent
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._audit.facts import eks_cas
+from .._csr import ca_rotation
 from .._errors import CertflowError
+from .._kube.client import Client
 from .._repair import kinds
 from .._repair.engine import repair
 from .._repair.repair_model import BAD_STATES, REFUSED, WAITING, Repair, RepairOptions, RotationOptions
 from .._result import Result
 from .._webhook import bundle_content
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
 
 #: The words of the option accept. Each field manager is a word too.
 ACCEPTED = (*_consent.OWNERS, _consent.OTHER_CONTENT)
@@ -110,7 +108,7 @@ def _parse_rotation(option: Mapping[str, Any]) -> RotationOptions:
     successor = option.get("successor") or ""
     if successor:
         bundle_content.check(successor)
-    authorities = eks_cas.parse(option.get("certificate_authorities") or {})
+    authorities = ca_rotation.parse_eks_cas(option.get("certificate_authorities") or {})
     return RotationOptions(successor, authorities, bool(option.get("confirmed")))
 
 

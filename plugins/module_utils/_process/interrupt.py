@@ -8,12 +8,16 @@
 On these signals a forked worker of Ansible ends at once and skips ``finally``. Since ansible-core 2.19 its own handler does that,
 before that its parent terminates it. SIGTERM ends every other process in the same way. Ansible's handler of SIGALRM raises an
 error at any line. The handlers here let the client finish a write in flight, run the cleaning, and pass the signal on after that.
+
+The client shields each write until its answer is read and noted. Signals reach only the main thread, so a shield has an effect only
+there.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +25,52 @@ from types import FrameType
 from typing import Any, Callable
 
 from .._errors import CertflowError
-from . import shield
+
+
+class _ShieldState:
+    """The shields of the main thread. depth: their number. waiting: the error that the end of the last one raises."""
+
+    depth = 0
+    waiting: BaseException | None = None
+
+
+@contextmanager
+def shield(is_needed: bool = True) -> Iterator[None]:
+    """Defer ``interrupt`` until the block has ended."""
+    if not is_needed or not is_main_thread():
+        yield
+        return
+    _ShieldState.depth += 1
+    try:
+        yield
+    finally:
+        _ShieldState.depth -= 1
+        if not _ShieldState.depth:
+            _raise_waiting()
+
+
+def interrupt(error: BaseException) -> None:
+    """Raise the error now, or at the end of the shield that is active."""
+    if not _ShieldState.depth:
+        raise error
+    _ShieldState.waiting = error
+
+
+def is_waiting() -> bool:
+    """Return True if an error waits for the end of a shield. Work within a shield does not try again then."""
+    return _ShieldState.waiting is not None and is_main_thread()
+
+
+def is_main_thread() -> bool:
+    """Return True if the main thread of this process calls it."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def _raise_waiting() -> None:
+    error, _ShieldState.waiting = _ShieldState.waiting, None
+    if error is not None:
+        raise error
+
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -69,7 +118,7 @@ class _SignalWatch:
         """Interrupt the block if a signal came and has not done so."""
         if self.received and not self.is_raised:
             self.is_raised = True
-            shield.interrupt(RunInterrupted(self.received[0]))
+            interrupt(RunInterrupted(self.received[0]))
 
     def end(self) -> None:
         """Pass on the signal that has not taken effect, and remember that the process is to stop."""
@@ -91,7 +140,7 @@ class _InterruptState:
 @contextmanager
 def watch_signals() -> Iterator[_SignalWatch]:
     """Let a signal raise RunInterrupted in the block, after a write in flight. It takes its effect after the outermost block."""
-    if _InterruptState.watch is not None and shield.is_main_thread():
+    if _InterruptState.watch is not None and is_main_thread():
         yield _InterruptState.watch
         return
     watch = _SignalWatch()
@@ -185,7 +234,7 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
 
     SIGALRM belongs to Ansible. It is watched only during a task with a timeout.
     """
-    if not shield.is_main_thread():
+    if not is_main_thread():
         return {}
     timeout = (signal.SIGALRM,) if callable(signal.getsignal(signal.SIGALRM)) else ()
     return {signum: signal.signal(signum, handler) for signum in (*SIGNALS, *timeout)}

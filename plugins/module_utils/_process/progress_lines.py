@@ -21,7 +21,7 @@ from typing import Callable
 
 from .. import _known_keys
 from .._text import visible
-from . import shield
+from . import interrupt
 
 EVERY_SECONDS = 30.0
 _COLUMN = "  "
@@ -78,9 +78,9 @@ class ProgressPrinter:
 
     def say(self, line: str) -> None:
         """Print a line now. Raises RuntimeError in a thread other than the main thread."""
-        if not shield.is_main_thread():
+        if not interrupt.is_main_thread():
             raise RuntimeError("only the main thread may print")
-        with shield.shield(), suppress(OSError, ValueError):  # the work continues if the reader has ended
+        with interrupt.shield(), suppress(OSError, ValueError):  # the work continues if the reader has ended
             self._write(_COLUMN.join(visible(_known_keys.hide(part)) for part in line.split(_COLUMN)))
         self._printed = time.monotonic()
 

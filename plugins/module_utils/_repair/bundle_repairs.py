@@ -15,28 +15,26 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .._approved_plan import PlanGuard
 from .._consent import EVERYTHING
 from .._csr.certificate_rules import CLOCK_SKEW
 from .._csr.trust_anchors import select_certificates
 from .._errors import CertflowError
 from .._kube import json_patch
+from .._kube.access_review import Permission
+from .._kube.client import Client
 from .._kube.errors import ApiError
 from .._times import find_time, format_time
 from .._webhook import bundle_content, bundle_patch, bundle_targets, service_callers, workloads
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
+from .._webhook.served_chains import ServedChain
 from .._x509 import certificate_facts
 from .._x509.chain_judge import judge
 from . import field_owners
 from .repair_model import Case, Refusal, RepairOptions, RepairWrite
-
-if TYPE_CHECKING:
-    from .._approved_plan import PlanGuard
-    from .._kube.access_review import Permission
-    from .._kube.client import Client
-    from .._webhook.served_chains import ServedChain
 
 Object = Mapping[str, Any]
 RECORD = "certflow.kubernetes/repaired"

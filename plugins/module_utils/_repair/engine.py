@@ -11,10 +11,9 @@ import contextlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
-from .._approved_plan import PlanDiffersError
-from .._audit import audit_result, exceptions, gather
+from .._approved_plan import PlanDiffersError, PlanGuard
+from .._audit import audit_result, gather
 from .._audit.facts.cluster_data import (
     CLIENT_CA,
     CLUSTER_INFO,
@@ -27,10 +26,11 @@ from .._audit.facts.cluster_data import (
     AuditOptions,
     ClusterData,
 )
-from .._audit.facts.finding import FAIL, PASS, AuditedObject
+from .._audit.facts.finding import FAIL, PASS, AuditedObject, AuditFinding
 from .._consent import OTHER_CONTENT
 from .._errors import CertflowError
 from .._kube.access_review import remedy, require
+from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError, MissingPermissions
 from . import kinds, proof_calls, rotation_repairs
 from .proof_calls import CallAnswer
@@ -51,11 +51,6 @@ from .repair_model import (
     Written,
 )
 from .surroundings import SurroundingsReader
-
-if TYPE_CHECKING:
-    from .._approved_plan import PlanGuard
-    from .._audit.facts.finding import AuditFinding
-    from .._kube.client import Client
 
 #: A CA must verify what every endpoint serves, so each of them is read.
 MOST_ENDPOINTS = 100
@@ -150,7 +145,7 @@ def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Itera
     """Yield the plan of each chosen finding, and each named finding that the cluster no longer has."""
     named = options.consent.names_of(OTHER_CONTENT, "Secret")
     reader = SurroundingsReader(client, named)
-    findings = exceptions.apply(audit_result.find(data), (), (), data.now)
+    findings = audit_result.apply_exceptions(audit_result.find(data), (), (), data.now)
     failed = {entry.fingerprint(data.cluster_uid): entry for entry in findings if entry.status == FAIL}
     for name, known in (options.findings or {}).items():
         if name not in failed:

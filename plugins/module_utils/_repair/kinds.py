@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable
+from typing import Callable
 
 from .._audit.facts import cluster_data
+from .._audit.facts.cluster_data import ClusterData
 from . import bundle_repairs, reissues, restarts, rotation_repairs
 from .repair_model import Action, Case, Refusal, RotationOptions
-
-if TYPE_CHECKING:
-    from .._audit.facts.cluster_data import ClusterData
 
 #: The checks that fold the faults of a caller into one finding.
 _FOLDED = ("conversion-dead", "apiservice-down")

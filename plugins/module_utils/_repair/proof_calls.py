@@ -12,19 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .._audit.facts.cluster_data import ADMISSION
+from .._audit.facts.cluster_data import ADMISSION, CallPoint, ClusterData
 from .._errors import CertflowError
+from .._kube.client import Client
 from .._webhook import admission_match, call_failures, probe_webhook
 from .._webhook.admission_call import ProbeObject, group_version
 from .._webhook.admission_match import AdmissionRequest
 from .._webhook.bundle_targets import Target
 from .._webhook.probe_webhook import ProbeRequest
-
-if TYPE_CHECKING:
-    from .._audit.facts.cluster_data import CallPoint, ClusterData
-    from .._kube.client import Client
 
 Object = Mapping[str, Any]
 _POD = {"containers": [{"name": "probe", "image": "registry.k8s.io/pause:3.10"}]}

@@ -10,8 +10,8 @@ The Secret must have been issued by this collection, or be named by the user and
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from .._approved_plan import PlanGuard
 from .._certificate import secret_store
 from .._certificate.certificate_flow import ensure_certificate
 from .._certificate.certificate_run import CertificateRun
@@ -19,20 +19,17 @@ from .._certificate.cluster_signer import ProviderOptions, find_provider, signer
 from .._consent import OTHER_CONTENT
 from .._csr import markers
 from .._csr.intent import Intent, intent_from
+from .._csr.secret_content import ExistingSecret
+from .._kube.access_review import Permission
+from .._kube.client import Client
 from .._webhook.bundle_targets import ServiceName, Target
 from .._webhook.workloads import ServingOptions
 from .._x509 import certificate_facts
+from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
 from .bundle_repairs import ObjectChanged
 from .repair_model import Case, FinalWrite, Refusal, RepairOptions, RepairWrite
-
-if TYPE_CHECKING:
-    from .._approved_plan import PlanGuard
-    from .._csr.secret_content import ExistingSecret
-    from .._kube.access_review import Permission
-    from .._kube.client import Client
-    from .._x509.certificate_facts import CertificateFacts
-    from .surroundings import MountedSecret
+from .surroundings import MountedSecret
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from .._approved_plan import Write, digest
-from .._audit.facts.cluster_data import Backend
+from .._approved_plan import PlanGuard, Write, digest
+from .._audit.facts.cluster_data import Backend, CallPoint, ClusterData
 from .._audit.facts.finding import AuditFinding
 from .._consent import NOTHING, Consent
+from .._csr.ca_rotation import EksCa
+from .._kube.access_review import Permission
+from .._kube.client import Client
 from .._text import shortened
-
-if TYPE_CHECKING:
-    from .._approved_plan import PlanGuard
-    from .._audit.facts.cluster_data import CallPoint, ClusterData
-    from .._audit.facts.eks_cas import EksCa
-    from .._kube.access_review import Permission
-    from .._kube.client import Client
-    from .._x509.certificate_facts import CertificateFacts
-    from .surroundings import Surroundings
+from .._x509.certificate_facts import CertificateFacts
+from .surroundings import Surroundings
 
 # What became of a repair.
 PLANNED, REPAIRED, REFUSED, WAITING = "planned", "repaired", "refused", "waiting"

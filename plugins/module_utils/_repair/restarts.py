@@ -14,13 +14,15 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import _managers
+from .._approved_plan import PlanGuard
 from .._audit.facts.cluster_data import ADMISSION
 from .._errors import CertflowError
 from .._kube import json_patch
 from .._kube.access_review import Permission
+from .._kube.client import Client
 from .._kube.errors import ApiError
 from .._managers import BY_HAND, HELM, OWN_MANAGER, SYSTEM
 from .._webhook import webhook_endpoints, workloads
@@ -32,11 +34,7 @@ from .._x509 import certificate_facts
 from .._x509.chain_judge import judge
 from .._x509.errors import CertificateError
 from .repair_model import Case, FinalWrite, Refusal, RepairOptions, RepairWrite
-
-if TYPE_CHECKING:
-    from .._approved_plan import PlanGuard
-    from .._kube.client import Client
-    from .surroundings import MountedSecret
+from .surroundings import MountedSecret
 
 Object = Mapping[str, Any]
 _TEMPLATE = ("f:spec", "f:template")

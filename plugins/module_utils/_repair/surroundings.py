@@ -16,20 +16,17 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .._audit.facts.cluster_data import ROOT_CA
+from .._audit.facts.cluster_data import ROOT_CA, CallPoint, ClusterData
 from .._csr import trust_anchors
 from .._errors import check_shape
+from .._kube.client import Client
 from .._kube.errors import ApiError
 from .._managers import LAST_APPLIED
 from .._webhook import bundle_targets
 from .._webhook.bundle_targets import Target
 from .._webhook.workloads import secrets_of
-
-if TYPE_CHECKING:
-    from .._audit.facts.cluster_data import CallPoint, ClusterData
-    from .._kube.client import Client
 
 Object = Mapping[str, Any]
 _CERTIFICATE, _CA = "tls.crt", "ca.crt"

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 from .._times import format_time
 from .._x509 import certificate_facts, pem_text, strict_der
 from .._x509.errors import BundleError, CertificateError, convert_errors
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import datetime
 
 # A guard against a whole system bundle (about 140 roots) several times over: every webhook of every object would
 # carry a copy, and an object of the API has to stay below 1.5 MiB.

@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import base64
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, TypeVar
+from datetime import datetime
+from typing import Any, Callable, TypeVar
 
 from .._consent import NOTHING, Consent
 from .._errors import CertflowError
 from .._kube import json_patch
 from .._kube.access_review import require
+from .._kube.client import Client
 from .._kube.errors import ApiError, Conflict, NotFound, UnprocessableObject
-from .._kube.update_object import retry_on_conflict
+from .._kube.json_patch import retry_on_conflict
 from .._x509 import certificate_facts, pem_text
 from .._x509.chain_judge import judge
 from .._x509.errors import CertificateError
 from . import bundle_content, bundle_targets
 from .errors import TargetError, UntrustedLeafError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-
-    from .._kube.client import Client
 
 _Written = TypeVar("_Written")
 # Each attempt reads the object again. Five conflicts in a row mean that another client writes it in a loop.

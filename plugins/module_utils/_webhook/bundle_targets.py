@@ -11,19 +11,17 @@ import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from .. import _managers
 from .._consent import NOTHING, Consent
 from .._errors import check_shape
 from .._kube.access_review import Permission, missing_permissions
+from .._kube.client import Client
 from .._kube.errors import Forbidden
 from .._managers import DetectedManager
 from .errors import OwnedTargetError, TargetError
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
 
 # An object of the API as JSON gives it.
 Object = Mapping[str, Any]

@@ -3,25 +3,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Send the requests of a probe to the API servers, and read their answers."""
+"""Send the requests of a probe to the API servers, read their answers, and make API servers reconnect to a webhook.
+
+An API server keeps one client with open connections for each client configuration. The bytes of the bundle are part of the
+configuration (k8s.io/apiserver pkg/util/webhook/client.go; client-go transport/cache.go for aggregated APIs). With other bytes
+it makes another client. With bytes that it knows it uses the old client and perhaps an old connection. So the number of line
+breaks at the end of the bundle counts up and starts again, instead of toggling.
+"""
 
 from __future__ import annotations
 
 import re
+import time
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Any
 
+from .._consent import Consent
+from .._kube import access_review
+from .._kube.client import Client
 from .._kube.errors import AlreadyExists, ApiError, AuthenticationError, Forbidden, KubeError
 from .._kube.lease_state import read_lease
-from . import admission_call, call_failures, served_chains
+from . import admission_call, bundle_patch, bundle_targets, call_failures, served_chains
+from .admission_call import ApiResource, ProbeCall
 from .admission_match import AdmissionRequest
+from .bundle_patch import BundleChange, TargetChange
+from .bundle_targets import ClientConfig, Object, Target
 from .probe_verdict import ApiServers, EndpointEvidence, WebhookAnswer
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
-    from .admission_call import ApiResource, ProbeCall
-    from .bundle_targets import ClientConfig, Object
-    from .served_chains import EndpointScan, ServedChain
+from .served_chains import EndpointScan, ServedChain
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 # KEP-1965: each API server holds one; k8s.io/kubernetes pkg/controlplane/instance.go.
@@ -117,3 +125,51 @@ def _describe_endpoint(chain: ServedChain, config: ClientConfig, now: datetime) 
     if judged.verdict.ok and judged.breaks[0].certificate != facts:
         words += f" ({judged.breaks[0].in_words(now)})"
     return EndpointEvidence(str(chain.endpoint), certificate=words, refusal=judged.refusal)
+
+
+# Far more changes than in the 90 s after which an unused connection is closed (client-go, IdleConnTimeout).
+MOST_BREAKS = 32
+# The time for every API server to see a change. Its watch needs milliseconds.
+SETTLE_SECONDS = 1.0
+
+
+def with_other_line_breaks(bundle: str) -> str:
+    """Return a bundle with the same certificates and other bytes."""
+    text = bundle.rstrip("\n")
+    return text + "\n" * ((len(bundle) - len(text)) % MOST_BREAKS + 1)
+
+
+def plan_reconnection(client: Client, target: Target, obj: Object, *, consent: Consent) -> TargetChange:
+    """Plan the change of one webhook's bundle without writing it.
+
+    Raises OwnedTargetError if another manager owns the object, MissingPermissions, TargetError.
+    """
+    change = _reconnection(target, obj, consent)
+    access_review.require(
+        client, [bundle_targets.permission(target, "patch")], f"renew the connections to {target}"
+    )
+    return change
+
+
+def write_reconnection(client: Client, change: TargetChange, *, consent: Consent) -> str:
+    """Write the change, give the API servers time to see it, and return the new bundle."""
+
+    def replan(fresh: dict[str, Any]) -> TargetChange:
+        return _reconnection(change.target, fresh, consent)
+
+    written = bundle_patch.write(client, change, replan)
+    time.sleep(SETTLE_SECONDS)
+    return written.bundles[0].after or ""
+
+
+def _reconnection(target: Target, obj: Object, consent: Consent) -> TargetChange:
+    bundle_targets.check_managers(target, obj, consent=consent)
+    (config,) = bundle_targets.client_configs(target, obj)
+    after = with_other_line_breaks(config.ca_bundle)
+    return TargetChange(target, obj["metadata"]["resourceVersion"], (BundleChange(config, after),))
+
+
+def is_bundle_unchanged(client: Client, target: Target, bundle: str) -> bool:
+    """Return True if the object still has this bundle. With the old bundle the API servers use old connections again."""
+    (config,) = bundle_targets.client_configs(target, bundle_targets.read(client, target))
+    return config.ca_bundle == bundle

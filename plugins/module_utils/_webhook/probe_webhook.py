@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable
 
 from .._consent import NOTHING, Consent
 from .._kube import access_review
+from .._kube.client import Client
 from . import (
     admission_call,
     admission_match,
@@ -22,7 +23,6 @@ from . import (
     call_failures,
     probe_calls,
     probe_verdict,
-    reconnection,
     served_chains,
 )
 from .admission_call import ApiResource, ProbeCall, ProbeObject
@@ -30,9 +30,6 @@ from .bundle_targets import ClientConfig, Object, Target
 from .errors import ProbeError, ProofError
 from .probe_verdict import ApiServers, ProbeEvidence, ProbeVerdict, WebhookAnswer
 from .served_chains import EndpointScan, ServedChain, ServedReport
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
 
 PAUSE_SECONDS = 2.0
 _FAIL_OPEN = "Ignore"
@@ -267,13 +264,13 @@ def _judge_new_connections(
 ) -> ProbeVerdict:
     """Make the API servers reconnect, ask again, and return the verdict. Check mode only checks the permission."""
     client, consent = prepared.client, prepared.request.consent
-    change = reconnection.plan(client, target, obj, consent=consent)
+    change = probe_calls.plan_reconnection(client, target, obj, consent=consent)
     if prepared.request.check_mode:
         note = "check mode does not write; a real run changes a line break of the caBundle and asks again"
         return probe_verdict.judge(replace(evidence, notes=(note,)))
-    bundle = reconnection.write(client, change, consent=consent)
+    bundle = probe_calls.write_reconnection(client, change, consent=consent)
     answers = _answers(prepared, call, bundle_targets.read(client, target))
-    if reconnection.is_bundle_unchanged(client, target, bundle):
+    if probe_calls.is_bundle_unchanged(client, target, bundle):
         return probe_verdict.judge(replace(evidence, answers=answers, is_reconnected=True))
     note = "another client has written the caBundle since, so that old connections may be in use again"
     return probe_verdict.judge(replace(evidence, answers=answers, notes=(note,)))

@@ -21,11 +21,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from .._kube import port_forward, transport
 from .._kube.access_review import Permission
+from .._kube.client import Client
 from .._kube.errors import Forbidden, KubeError, TimedOut
+from .._kube.port_forward import PortForwardStream
 from .._kube.transport import LEAST_SECONDS, READ_BYTES, ReadLimits
 from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
@@ -33,12 +35,8 @@ from .._x509.chain_judge import Judgement, judge
 from .._x509.errors import CertificateError
 from .._x509.verify import verify
 from . import webhook_endpoints
+from .bundle_targets import ClientConfig
 from .webhook_endpoints import Endpoint
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
-    from .._kube.port_forward import PortForwardStream
-    from .bundle_targets import ClientConfig
 
 # The limit for a TLS handshake, and the limit for the way to the endpoint before it. The API server allows a webhook as many seconds
 # for a handshake (k8s.io/client-go transport/cache.go, TLSHandshakeTimeout).

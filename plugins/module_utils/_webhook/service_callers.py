@@ -10,17 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._kube.access_review import Permission, missing_permissions
+from .._kube.client import Client
 from .._kube.errors import Forbidden, KubeError, NotFound
 from .._managers import OWN_MANAGER
 from . import bundle_content, bundle_targets
 from .bundle_targets import KINDS, ClientConfig, Object, ServiceName, Target
 from .errors import TargetError
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,13 @@ import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._errors import check_shape
 from .._kube.access_review import Permission
+from .._kube.client import Client
 from .._kube.errors import Forbidden
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
-    from .bundle_targets import ClientConfig, ServiceName
+from .bundle_targets import ClientConfig, ServiceName
 
 SLICES = "discovery.k8s.io"
 # Only a ready endpoint gets new connections. An endpoint that is not ready may become ready at any time. A terminating endpoint

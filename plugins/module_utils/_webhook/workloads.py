@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._kube import json_patch
 from .._kube.access_review import Permission
+from .._kube.client import Client
 from .._kube.errors import ApiError
-from .._kube.update_object import retry_on_conflict
+from .._kube.json_patch import retry_on_conflict
 from .._times import format_time
-
-if TYPE_CHECKING:
-    from .._kube.client import Client
-    from .admission_call import ProbeObject
+from .admission_call import ProbeObject
 
 RESOURCES = {"Deployment": "deployments", "DaemonSet": "daemonsets", "StatefulSet": "statefulsets"}
 # The annotation of `kubectl rollout restart`. Tools that ignore it in a template ignore ours too.

@@ -14,17 +14,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from . import strict_der
 from .certificate_facts import EXTENDED_USAGES
 from .errors import RequestNotCanonical
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from .strict_der import DerElement
+from .strict_der import DerElement
 
 EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
 # Go, and with it every signer of Kubernetes, reads the extensions of a request only from extensionRequest. These other

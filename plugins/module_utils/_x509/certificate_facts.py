@@ -3,33 +3,108 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read, write and describe certificates."""
+"""Read, write and describe certificates, and the names of requests and certificates."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import functools
+import ipaddress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._times import format_time
-from . import pem_text, private_keys, subject_names
+from . import pem_text, private_keys
 from .errors import CertificateError, convert_errors
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate, Extensions, GeneralName, Name, ObjectIdentifier
 
 try:
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.x509.oid import NameOID
 except ImportError:
     pass
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from datetime import datetime
 
-    from cryptography.x509 import Certificate, Extensions, ObjectIdentifier
+@dataclass(frozen=True)
+class SubjectFacts:
+    """The names of a request or certificate as text."""
+
+    #: RFC 4514 text.
+    subject: str
+    #: The last common name, as in Go, or "".
+    common_name: str
+    organizations: tuple[str, ...]
+    dns_names: tuple[str, ...]
+    ip_addresses: tuple[str, ...]
+    emails: tuple[str, ...]
+    uris: tuple[str, ...]
+
+
+def describe_names(subject: Name, extensions: Extensions) -> SubjectFacts:
+    """Return the names. Raises the errors of cryptography for malformed names, which the caller converts."""
+    names = alternative_names(extensions)
+    return SubjectFacts(
+        subject=subject.rfc4514_string(),
+        common_name=common_name(subject),
+        organizations=attributes(subject, NameOID.ORGANIZATION_NAME),
+        dns_names=tuple(name.value for name in names if isinstance(name, x509.DNSName)),
+        ip_addresses=tuple(str(name.value) for name in names if isinstance(name, x509.IPAddress)),
+        emails=tuple(name.value for name in names if isinstance(name, x509.RFC822Name)),
+        uris=tuple(name.value for name in names if isinstance(name, x509.UniformResourceIdentifier)),
+    )
+
+
+def alternative_names(extensions: Extensions) -> tuple[GeneralName, ...]:
+    return tuple(
+        name
+        for extension in extensions
+        if isinstance(extension.value, x509.SubjectAlternativeName)
+        for name in extension.value
+    )
+
+
+def common_name(subject: Name) -> str:
+    return (attributes(subject, NameOID.COMMON_NAME) or ("",))[-1]
+
+
+def attributes(subject: Name, oid: ObjectIdentifier) -> tuple[str, ...]:
+    return tuple(str(attribute.value) for attribute in subject.get_attributes_for_oid(oid))
+
+
+def subject_name(common_name: str, organizations: Iterable[str]) -> Name:
+    """Return a subject with the organizations before the common name, as the clients of Kubernetes send it.
+
+    Raises CertificateError for a part that is empty or longer than 64 bytes.
+    """
+    parts = [
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, _part("organization", text)) for text in organizations
+    ]
+    return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, _part("common name", common_name))])
+
+
+def _part(what: str, text: str) -> str:
+    """Return the part if its length is valid (RFC 5280 appendix A.1). cryptography 42 does not check that."""
+    size = len(text.encode())
+    if not 1 <= size <= 64:
+        raise CertificateError(f"the {what} {text!r} has {size} bytes, a certificate takes 1 to 64")
+    return text
+
+
+def general_names(dns_names: Iterable[str], ip_addresses: Iterable[str]) -> list[GeneralName]:
+    """Return the subjectAltName entries. Raises ValueError for a DNS name that is not ASCII and for an invalid address."""
+    return [
+        *(x509.DNSName(name) for name in dns_names),
+        *(x509.IPAddress(ipaddress.ip_address(address)) for address in ip_addresses),
+    ]
+
 
 LABEL = "CERTIFICATE"
 
@@ -69,7 +144,7 @@ EXTENDED_USAGES: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class CertificateFacts(subject_names.SubjectFacts):
+class CertificateFacts(SubjectFacts):
     """The content of a certificate."""
 
     #: RFC 4514 text.
@@ -161,7 +236,7 @@ def describe(certificate: Certificate) -> CertificateFacts:
     with convert_errors("the certificate cannot be read"):
         extensions = certificate.extensions
         return CertificateFacts(
-            **vars(subject_names.describe(certificate.subject, extensions)),
+            **vars(describe_names(certificate.subject, extensions)),
             issuer=certificate.issuer.rfc4514_string(),
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,

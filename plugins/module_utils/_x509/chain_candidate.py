@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import certificate_facts, name_constraints
+from .certificate_facts import CertificateFacts
 from .errors import CertificateError, convert_errors
 
 try:
@@ -28,8 +29,6 @@ except ImportError:
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
     from cryptography.x509 import Certificate, Extension
-
-    from .certificate_facts import CertificateFacts
 
 SUBJECT_KEY_ID = "2.5.29.14"
 KEY_USAGE = "2.5.29.15"

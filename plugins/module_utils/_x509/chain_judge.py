@@ -12,21 +12,18 @@ verifies at the time of the judgement, and at each start and end of a certificat
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from .._times import format_time
 from . import certificate_facts
+from .certificate_facts import CertificateFacts
 from .verify import Verdict, anchors, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
-
     from cryptography.x509 import Certificate
-
-    from .certificate_facts import CertificateFacts
 
 #: The place of a certificate in a chain, in words.
 LEAF, INTERMEDIATE = "the certificate {}", "the intermediate certificate {}"

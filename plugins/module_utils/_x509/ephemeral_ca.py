@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from . import certificate_facts, private_keys, subject_names
+from . import certificate_facts, private_keys
 from .errors import convert_errors
 
 try:
@@ -28,9 +29,6 @@ except ImportError:
     pass
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-    from datetime import datetime
-
     from cryptography.x509 import Certificate, Name
 
     from .private_keys import PrivateKey
@@ -72,7 +70,7 @@ def sign_once(
         ca_key = _new_like(key)
         ca = _ca(ca_key, validity)
         builder = (
-            _builder(subject_names.subject_name(common_name, organizations), ca.subject, key, validity)
+            _builder(certificate_facts.subject_name(common_name, organizations), ca.subject, key, validity)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_signed_by(ca), critical=False)
             .add_extension(_extended(usages), critical=False)
@@ -80,7 +78,7 @@ def sign_once(
         bits = _key_usage(usages, key)
         if bits:
             builder = builder.add_extension(bits, critical=True)
-        names = subject_names.general_names(dns_names, ip_addresses)
+        names = certificate_facts.general_names(dns_names, ip_addresses)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         leaf = builder.sign(ca_key, _digest(ca_key))
@@ -94,7 +92,7 @@ def is_made_here(subject: str) -> bool:
 
 def _ca(key: PrivateKey, validity: tuple[datetime, datetime]) -> Certificate:
     # Each CA has another name, so that clients and users can tell several CAs in a bundle apart.
-    name = subject_names.subject_name(f"{_NAME} {secrets.token_hex(8)}", [ORGANIZATION])
+    name = certificate_facts.subject_name(f"{_NAME} {secrets.token_hex(8)}", [ORGANIZATION])
     return (
         _builder(name, name, key, validity)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

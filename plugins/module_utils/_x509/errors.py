@@ -7,13 +7,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from .._errors import CertflowError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 try:
     from cryptography import x509

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .errors import CertificateError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _MARKER = re.compile(r"-----(BEGIN|END) (.*)-----")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")

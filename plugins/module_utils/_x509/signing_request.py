@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import canonical_request, pem_text, subject_names
+from . import canonical_request, certificate_facts, pem_text
 from .errors import CertificateError, RequestNotCanonical, convert_errors
 
 try:
@@ -22,8 +23,6 @@ except ImportError:
     pass
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
     from .private_keys import PrivateKey
@@ -38,7 +37,7 @@ LARGEST_EXPONENT = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class RequestFacts(subject_names.SubjectFacts):
+class RequestFacts(certificate_facts.SubjectFacts):
     """The content of a request."""
 
     #: SHA-256 of its SubjectPublicKeyInfo, lowercase hex.
@@ -67,8 +66,8 @@ def build(
     # RFC 8032: Ed25519 hashes by itself.
     digest: hashes.SHA256 | None = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     with convert_errors("the certificate request cannot be built"):
-        subject = subject_names.subject_name(common_name, organizations)
-        names = subject_names.general_names(dns_names, ip_addresses)
+        subject = certificate_facts.subject_name(common_name, organizations)
+        names = certificate_facts.general_names(dns_names, ip_addresses)
         builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -15,21 +15,19 @@ Other rooms call only this file and chain_judge. The files chain_candidate, host
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._times import format_time
-from . import certificate_facts, chain_candidate, hostnames, name_constraints, pem_text
+from . import certificate_facts, chain_candidate, name_constraints, pem_text
+from .certificate_facts import CertificateFacts
 from .chain_candidate import ChainCandidate
 from .errors import CertificateError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-    from datetime import datetime
-
     from cryptography.x509 import Certificate
-
-    from .certificate_facts import CertificateFacts
 
 Chain = tuple[ChainCandidate, ...]
 
@@ -263,10 +261,10 @@ def _hint(problem: str, parent: ChainCandidate) -> str:
 
 
 def _name_refusal(leaf: ChainCandidate, name: str | None) -> _Refusal | None:
-    if not name or hostnames.holds(leaf.facts, name):
+    if not name or name_constraints.is_for_name(leaf.facts, name):
         return None
     has_any = leaf.value(chain_candidate.ALTERNATIVE_NAMES) is not None
-    reason = hostnames.mismatch(leaf.facts, name, has_alternative_names=has_any)
+    reason = name_constraints.describe_mismatch(leaf.facts, name, has_alternative_names=has_any)
     return _refusal("other_names" if has_any else "no_alternative_names", reason, culprit=leaf)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ...module_utils._ansible import argument_specs
-from ...module_utils._audit import exceptions
+from ...module_utils._audit import audit_result
 from ...module_utils._errors import CertflowError
 from ...module_utils._operations import audit_info
 from .._report import report_files
@@ -150,7 +150,7 @@ def read_exceptions(value: Any) -> list[dict[str, Any]]:
         raise CertflowError(f"{where} is not a list", remedy="Write a list of exceptions")
     rows = [_exception(entry, f"entry {number} of {where}") for number, entry in enumerate(entries, 1)]
     try:
-        exceptions.parse(rows)
+        audit_result.parse_exceptions(rows)
     except CertflowError as error:
         cause = error.cause.replace("the option exceptions", where)
         raise CertflowError(cause, remedy=error.remedy) from error

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from ...module_utils._audit.exceptions import EXPIRED, MATCHED, UNUSED
+from ...module_utils._audit.audit_result import EXPIRED, MATCHED, UNUSED
 from ...module_utils._audit.facts.finding import (
     ERROR,
     FAIL,

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...module_utils._audit.exceptions import EXPIRED, UNUSED
+from ...module_utils._audit.audit_result import EXPIRED, UNUSED
 from ...module_utils._audit.facts.finding import INFO, SEVERITIES
 from ...module_utils._text import plural
 from . import report_model, report_schema, report_text

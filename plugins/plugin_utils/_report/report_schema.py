@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...module_utils._audit.exceptions import STATES
+from ...module_utils._audit.audit_result import STATES
 from ...module_utils._audit.facts.finding import CERTAINTIES, SEVERITIES, STATUSES
 
 FORMAT_VERSION = "1.0"

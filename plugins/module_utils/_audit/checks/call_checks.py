@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from ..._times import format_time
 from ..._webhook.admission_match import find_reason_for_none
+from ..._webhook.served_chains import ServedChain
 from ..facts.cluster_data import (
     ADMISSION,
     AGGREGATION,
@@ -36,9 +36,6 @@ from .certificate_faults import (
     find_bundle_faults,
     find_chain_faults,
 )
-
-if TYPE_CHECKING:
-    from ..._webhook.served_chains import ServedChain
 
 MOST_LINES = 5
 #: A pass of these checks says what a port-forward cannot show.

@@ -18,7 +18,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ..._webhook import bundle_content
+from ..._webhook.bundle_targets import ClientConfig
+from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
+from ..._x509.certificate_facts import CertificateFacts
 from ..._x509.chain_judge import ANCHOR, ChainBreak, Judgement, judge
 from ..._x509.errors import CertificateError
 from ..._x509.verify import anchors, verify, weak_signature
@@ -26,10 +29,6 @@ from ..facts.finding import ERROR, LIKELY, PROVEN, WARNING
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
-
-    from ..._webhook.bundle_targets import ClientConfig
-    from ..._webhook.served_chains import ServedChain
-    from ..._x509.certificate_facts import CertificateFacts
 
 # A certificate that ends soon: the smaller of a time and a share of the lifetime. Lifetimes are hours to decades.
 WARN_WITHIN, WARN_SHARE = timedelta(days=28), 4

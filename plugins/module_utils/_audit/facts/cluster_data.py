@@ -11,20 +11,17 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..._csr.ca_rotation import CaRotation
+from ..._csr.ca_rotation import CaRotation, EksCa
 from ..._diagnosis.diagnosis import Diagnosis
 from ..._kube import port_forward
 from ..._kube.access_review import Permission
+from ..._snapshot.release.release_table import Release
 from ..._webhook import admission_match
 from ..._webhook.bundle_targets import ClientConfig
 from ..._webhook.served_chains import ServedChain
-from .eks_cas import EksCa
 from .finding import AuditedObject, every
-
-if TYPE_CHECKING:
-    from ..._snapshot.release.release_table import Release
 
 Object = Mapping[str, Any]
 Labels = Mapping[str, str]

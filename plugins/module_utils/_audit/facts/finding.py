@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -24,6 +25,8 @@ CERTAINTIES = (PROVEN, LIKELY, ONE_OF)
 STATUSES = (FAIL, UNKNOWN, PASS, SKIP)
 #: The manager of an object without a marker of a known manager.
 UNMANAGED = "unmanaged"
+#: The annotation with the ids of checks, separated by commas.
+ANNOTATION = "certflow.kubernetes/audit-except"
 
 
 def every(kind: str) -> str:
@@ -63,6 +66,12 @@ class AuditedObject:
         """Return the object as results carry it, without hidden characters."""
         keys = ("api_version", "kind", "namespace", "name", "uid", "webhook", "path")
         return {key: shortened(getattr(self, key)) for key in keys}
+
+
+def annotated_checks(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the checks from which the owner of an object excepts it."""
+    value = (metadata.get("annotations") or {}).get(ANNOTATION) or ""
+    return tuple(part.strip() for part in str(value).split(",") if part.strip())
 
 
 #: The object of a finding about several objects.

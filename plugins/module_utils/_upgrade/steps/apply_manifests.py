@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._consent import EVERYTHING, NOTHING, Consent
 from ..._kube.errors import Conflict, Forbidden, UnprocessableObject
-from ..._kube.update_object import retry_on_conflict
+from ..._kube.json_patch import retry_on_conflict
 from ..._snapshot.errors import RefusedObjectError, StepError
 from ..._snapshot.kinds import KINDS, Reference, reference
 from ..._snapshot.release.release_source import ReleaseSource

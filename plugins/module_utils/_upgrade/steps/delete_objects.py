@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..._kube.errors import ApiError, NotFound
-from ..._kube.update_object import retry_on_conflict
+from ..._kube.json_patch import retry_on_conflict
 from ..._snapshot.actions.object_actions import DeletedObject, DeleteObjects
 from ..._snapshot.errors import StepError
 from ..._snapshot.installed.pod_specs import NEEDED_USERS, USERS, users_of

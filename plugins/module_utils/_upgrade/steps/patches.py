@@ -17,11 +17,11 @@ from dataclasses import asdict
 from typing import Any
 
 from ..._kube import json_patch
-from ..._kube.update_object import retry_on_conflict
+from ..._kube.json_patch import retry_on_conflict
 from ..._snapshot.actions.webhook_actions import EnableConversion
 from ..._snapshot.errors import NotYetError, StepError
 from ..._snapshot.kinds import Reference
-from ..._webhook import bundle_content, bundle_targets, reconnection
+from ..._webhook import bundle_content, bundle_targets, probe_calls
 from ..._webhook.bundle_targets import Target
 from .apply_manifests import ATTEMPTS, ActionContext, ObjectOutcome, contended_error
 from .object_changes import FieldChange, changes
@@ -149,9 +149,9 @@ def reconnect(context: ActionContext, targets: Iterable[Reference]) -> list[Obje
                 continue
             webhook = Target(target.kind, target.name, (config.webhook,) if config.webhook else ())
             fresh = bundle_targets.read(client, webhook)
-            change = reconnection.plan(client, webhook, fresh, consent=context.consent)
+            change = probe_calls.plan_reconnection(client, webhook, fresh, consent=context.consent)
             if not context.check_mode:
-                reconnection.write(client, change, consent=context.consent)
+                probe_calls.write_reconnection(client, change, consent=context.consent)
             outcomes.append(ObjectOutcome(Reference(webhook.kind, webhook.name), "changed"))
     return outcomes
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ..._consent import EVERYTHING
 from ..._kube import access_review, json_patch
 from ..._kube.access_review import Permission
-from ..._kube.update_object import retry_on_conflict
+from ..._kube.json_patch import retry_on_conflict
 from ..._snapshot.actions.object_actions import RestoreObjects
 from ..._snapshot.errors import StepError
 from ..._snapshot.kinds import KINDS, Reference

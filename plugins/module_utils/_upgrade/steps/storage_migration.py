@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._kube import json_patch
 from ..._kube.errors import ApiError, Conflict, NotFound
-from ..._kube.update_object import retry_on_conflict
+from ..._kube.json_patch import retry_on_conflict
 from ..._snapshot.actions.object_actions import MigrateStorage
 from ..._snapshot.errors import NotYetError, RolloutError
 from ..._snapshot.kinds import Reference

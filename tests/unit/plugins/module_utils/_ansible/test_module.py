@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils import basic
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import run_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.k8s_csr_info import OPERATION
 
 from tests.support.api_server import ScriptedAnswer, serving

@@ -10,9 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result, exceptions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.audit_result import ResultOptions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import Backend
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
+    ANNOTATION,
+    annotated_checks,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 
 from tests.unit.plugins.module_utils._audit.world import cluster, point, webhook
@@ -28,7 +32,7 @@ def audited(
     *entries: dict[str, Any], called: Any = None, names: tuple[str, ...] = ("prod-1", "pinned-1")
 ) -> dict[str, Any]:
     data = cluster(called or point(), backend=Backend(exists=False))
-    parsed = exceptions.parse([{**ENTRY, **entry} for entry in entries])
+    parsed = audit_result.parse_exceptions([{**ENTRY, **entry} for entry in entries])
     return audit_result.build(data, ResultOptions(exceptions=parsed, cluster_names=names))
 
 
@@ -77,15 +81,15 @@ def test_the_owner_of_an_object_excepts_it_by_an_annotation() -> None:
     result = audited(called=replace(point(), object=subject))
     assert result["findings"][0]["excepted"]["until"] is None
     assert result["counts"]["excepted"] == 1
-    value = {"annotations": {exceptions.ANNOTATION: " expired, service-missing ,,"}}
-    assert exceptions.annotated_checks(value) == ("expired", "service-missing")
-    assert exceptions.annotated_checks({}) == ()
+    value = {"annotations": {ANNOTATION: " expired, service-missing ,,"}}
+    assert annotated_checks(value) == ("expired", "service-missing")
+    assert annotated_checks({}) == ()
 
 
 def test_findings_that_count_come_first() -> None:
     points = [point(name="a"), point(name="b", webhook=webhook("secrets"))]
     data = cluster(*points, backend=Backend(exists=False))
-    parsed = exceptions.parse([{**ENTRY, "objects": ["*/a"]}])
+    parsed = audit_result.parse_exceptions([{**ENTRY, "objects": ["*/a"]}])
     result = audit_result.build(data, ResultOptions(exceptions=parsed, cluster_names=("x",)))
     assert [one["object"]["name"] for one in result["findings"]] == ["b", "a"]
 
@@ -103,6 +107,6 @@ def test_findings_that_count_come_first() -> None:
 )
 def test_an_entry_that_is_not_valid_is_refused(entry: dict[str, Any], named: str) -> None:
     with pytest.raises(CertflowError) as caught:
-        exceptions.parse([{**ENTRY, **entry}])
+        audit_result.parse_exceptions([{**ENTRY, **entry}])
     assert caught.value.code == "invalid-input"
     assert named in str(caught.value)

@@ -16,9 +16,9 @@ from unittest.mock import Mock
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import (
-    call_points,
     gather,
     gather_rotation,
+    object_parsing,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts import cluster_data
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
@@ -380,7 +380,7 @@ def definition(number: int) -> dict[str, Any]:
 
 
 def test_schemas_of_definitions_are_dropped() -> None:
-    kept = call_points.without_schema(definition(1))
+    kept = object_parsing.without_schema(definition(1))
     assert len(str(kept)) - len(str(CALL)) < 700
     assert kept["metadata"]["annotations"] == {"a": "b"}
     assert kept["metadata"]["managedFields"] == [{"manager": "kubectl", "operation": "Apply", "fieldsV1": {}}]
@@ -543,7 +543,7 @@ def test_the_state_of_a_certificate_of_cert_manager(
 ) -> None:
     times = {key: format_time(NOW + value * DAY) for key, value in status.items() if key != "conditions"}
     known = {"notBefore": format_time(NOW), **times, "conditions": status.get("conditions", [])}
-    issued = call_points.issued_certificate({"spec": {}, "status": known})
+    issued = object_parsing.issued_certificate({"spec": {}, "status": known})
     assert issued is not None
     days = [None if moment is None else (moment - NOW) / DAY for moment in (issued.not_after, issued.renewal)]
     assert (issued.is_ready, *days) == wanted

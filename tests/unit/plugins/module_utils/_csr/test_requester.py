@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.requester import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.csr_content import (
     Requester,
     is_same,
     requester_of,

@@ -14,11 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers, signers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.approval import approval_permissions
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
-    causes,
-    ended,
-    signer_stats,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes, ended, observation
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import (
     Diagnosis,
     show_span,
@@ -28,8 +24,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.obs
     CsrObservation,
     PublishedCa,
     SignerEvent,
+    SignerStats,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.signer_stats import SignerStats
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import (
     ManagerFlags,
     ManagerLease,
@@ -693,7 +689,7 @@ def requests() -> Iterator[dict[str, Any]]:
 def test_signer_stats() -> None:
     all_csrs = list(requests())
     me, at_eleven = all_csrs[0], NOW - timedelta(hours=1)
-    counted = signer_stats.count_requests(signer_stats.without_nodes(all_csrs), NOW)
+    counted = observation.count_requests(observation.without_nodes(all_csrs), NOW)
     assert counted == SignerStats(
         issued=3,
         pending=1,
@@ -704,6 +700,6 @@ def test_signer_stats() -> None:
     )
     assert counted.without(me, NOW) == replace(counted, stuck=2)
     assert counted.without(csr(approved(), username="system:node:one"), NOW) == counted, "it was not counted"
-    assert signer_stats.count_requests((), NOW).without(me, NOW) == SignerStats(), "it is not on that page"
-    assert signer_stats.count_requests(all_csrs, NOW).issued == 4, "with nodes"
-    assert signer_stats.count_requests(all_csrs, NOW - timedelta(minutes=55)).stuck == 1
+    assert observation.count_requests((), NOW).without(me, NOW) == SignerStats(), "it is not on that page"
+    assert observation.count_requests(all_csrs, NOW).issued == 4, "with nodes"
+    assert observation.count_requests(all_csrs, NOW - timedelta(minutes=55)).stuck == 1

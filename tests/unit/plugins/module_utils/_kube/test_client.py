@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import client as client_module
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import transport, unknown_ca
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import connection, transport
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
     Connection,
@@ -519,7 +519,7 @@ def test_wrong_ca(pauses: list[float]) -> None:
 )
 def test_the_command_that_fetches_the_new_ca(host: str, command: str, program: str) -> None:
     exec_plugin = ExecPlugin({"command": command}) if command else None
-    error = unknown_ca.unknown_ca(Connection(host, "x", exec_plugin=exec_plugin), "", None)
+    error = connection.unknown_ca(Connection(host, "x", exec_plugin=exec_plugin), "", None)
     assert f"fetch the new one: {program} " in error.remedy
 
 

@@ -13,7 +13,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     Forbidden,
     UnprocessableObject,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.update_object import retry_on_conflict
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.json_patch import retry_on_conflict
 
 CONTENDED = CertflowError("it changes again and again")
 

@@ -19,7 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.opera
     execute,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._process import interrupt, shield
+from ansible_collections.certflow.kubernetes.plugins.module_utils._process import interrupt
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import (
     RunInterrupted,
     clean_up_with,
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.quick
 # Each script runs in a process of its own, because the signals end it.
 HEAD = """
 import os, signal, sys
-from ansible_collections.certflow.kubernetes.plugins.module_utils._process.shield import shield
+from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import shield
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import RunInterrupted, clean_up_with, stop_on_signal
 
 def send(names):
@@ -163,7 +163,7 @@ def test_a_thread_leaves_signals_alone() -> None:
     done: list[str] = []
 
     def work() -> None:
-        with stop_on_signal(), clean_up_with(lambda: done.append("clean")), shield.shield():
+        with stop_on_signal(), clean_up_with(lambda: done.append("clean")), interrupt.shield():
             done.append("block")
 
     thread = threading.Thread(target=work)
@@ -177,7 +177,7 @@ def test_a_signal_during_a_shield_of_another_thread_interrupts_at_once() -> None
     begun, ended = threading.Event(), threading.Event()
 
     def work() -> None:
-        with shield.shield():
+        with interrupt.shield():
             begun.set()
             ended.wait()
 

@@ -18,9 +18,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan
     PlanGuard,
     Write,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.call_points import points_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import ClusterData
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_parsing import points_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_review import Permission
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict

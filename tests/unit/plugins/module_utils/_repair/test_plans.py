@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _consent
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.call_points import points_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.check_table import BY_ID
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     Backend,
@@ -24,6 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     FAIL,
     AuditFinding,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_parsing import points_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
     bundle_repairs,
     kinds,

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.call_points import points_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import ClusterData
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_parsing import points_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import KubeError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import proof_calls
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import probe_webhook

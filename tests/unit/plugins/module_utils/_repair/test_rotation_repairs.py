@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.eks_cas import EksCa
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import EksCa
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds, rotation_repairs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import RotationOptions

@@ -14,7 +14,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_r
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     admission_call,
     bundle_content,
-    reconnection,
+    probe_calls,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_call import (
     ApiResource,
@@ -175,14 +175,14 @@ def test_bad_options_of_a_conversion() -> None:
 def test_a_renewal_changes_bytes_and_no_certificate() -> None:
     bundle = authority("a").pem
     texts = [bundle]
-    for _again in range(reconnection.MOST_BREAKS - 1):
-        texts.append(reconnection.with_other_line_breaks(texts[-1]))
+    for _again in range(probe_calls.MOST_BREAKS - 1):
+        texts.append(probe_calls.with_other_line_breaks(texts[-1]))
     assert len(set(texts)) == len(texts)
     assert {bundle_content.certificates(text) for text in texts} == {bundle_content.certificates(bundle)}
-    assert len(texts[-1]) <= len(bundle) + reconnection.MOST_BREAKS
+    assert len(texts[-1]) <= len(bundle) + probe_calls.MOST_BREAKS
 
 
 def test_a_renewal_goes_round() -> None:
-    full = "x" + reconnection.MOST_BREAKS * "\n"
-    assert reconnection.with_other_line_breaks(full) == "x\n"
-    assert reconnection.with_other_line_breaks("x") == "x\n"
+    full = "x" + probe_calls.MOST_BREAKS * "\n"
+    assert probe_calls.with_other_line_breaks(full) == "x\n"
+    assert probe_calls.with_other_line_breaks("x") == "x\n"

@@ -13,8 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import failure_signs
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.call_points import manager_of
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import object_parsing
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import cluster_checks
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     CONVERSION,
@@ -24,7 +23,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.c
     StuckRequest,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditedObject
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.login import login_of
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_parsing import (
+    login_of,
+    manager_of,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
     Connection,
@@ -54,8 +56,8 @@ apiserver_request_total{code="200"} 1
 
 
 def test_counters_are_summed_by_webhook() -> None:
-    assert failure_signs.read_counters(METRICS) == {NAME: 5, "ignored.example.com": 1e6, "conversions": 4}
-    assert failure_signs.read_counters("") == {}
+    assert object_parsing.read_counters(METRICS) == {NAME: 5, "ignored.example.com": 1e6, "conversions": 4}
+    assert object_parsing.read_counters("") == {}
 
 
 ON_FILES = """\
@@ -68,9 +70,9 @@ apiserver_admission_webhook_request_total{code="200",name="hook.example.com",ope
 
 
 def test_webhooks_from_files_are_seen_by_the_metrics() -> None:
-    signs = failure_signs.find_file_webhooks(ON_FILES)
+    signs = object_parsing.find_file_webhooks(ON_FILES)
     assert signs == ("ValidatingAdmissionWebhook", "guard.static.k8s.io")
-    assert failure_signs.find_file_webhooks(METRICS) == ()
+    assert object_parsing.find_file_webhooks(METRICS) == ()
     (finding,) = cluster_checks.check_file_webhooks(cluster(file_webhooks=signs))
     assert (finding.status, finding.evidence) == ("fail", signs)
     (finding,) = cluster_checks.check_file_webhooks(cluster(file_webhooks=()))
@@ -134,7 +136,7 @@ EVENTS: list[tuple[dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("given", "wanted"), EVENTS)
 def test_events_of_failed_calls(given: dict[str, Any], wanted: list[str]) -> None:
-    found = list(failure_signs.find_failed_calls([given], NOW - timedelta(hours=1)))
+    found = list(object_parsing.find_failed_calls([given], NOW - timedelta(hours=1)))
     assert [call.webhook for call in found] == wanted
 
 
@@ -287,7 +289,7 @@ def test_an_event_at_the_oldest_time_counts(oldest: int, count: int) -> None:
         "message": 'failed calling webhook "hook.example.com": x',
         "lastTimestamp": format_time(NOW),
     }
-    found = list(failure_signs.find_failed_calls([event], NOW + timedelta(seconds=oldest)))
+    found = list(object_parsing.find_failed_calls([event], NOW + timedelta(seconds=oldest)))
     assert len(found) == count
 
 

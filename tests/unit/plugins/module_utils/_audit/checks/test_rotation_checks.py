@@ -23,9 +23,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.c
     ClusterData,
     RotationData,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.eks_cas import EksCa
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditFinding
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import (
+    EksCa,
     find_rotation,
     published_cas,
 )

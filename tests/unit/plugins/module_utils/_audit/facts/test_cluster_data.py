@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import call_points
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import object_parsing
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts import cluster_data
 
 pytestmark = pytest.mark.quick
@@ -42,7 +42,7 @@ def test_the_permissions_are_those_of_the_documented_role() -> None:
 def test_the_versions_of_a_definition() -> None:
     versions = [{"name": "v1", "served": True}, {"name": "v1beta1", "served": False}, {"name": "v1alpha1"}]
     spec = {"group": "example.com", "names": {"plural": "things"}, "versions": versions}
-    state = call_points.definition_state(
+    state = object_parsing.definition_state(
         {"metadata": {"name": "things.example.com"}, "spec": spec, "status": {"storedVersions": ["v1beta1"]}}
     )
     assert (state.group, state.resource, state.has_webhook) == ("example.com", "things", False)

@@ -10,12 +10,10 @@ import base64
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.eks_cas import (
-    find_successor,
-    parse,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import (
     find_rotation,
+    find_successor,
+    parse_eks_cas,
     published_cas,
 )
 
@@ -57,5 +55,5 @@ def ca(issued: Any, first: Any = TEXT, **fields: Any) -> dict[str, Any]:
 )
 def test_the_date_of_the_successor(output: dict[str, Any], expected: Any) -> None:
     assert ROTATION
-    found = find_successor(parse(output), ROTATION, NOW)
+    found = find_successor(parse_eks_cas(output), ROTATION, NOW)
     assert (found.first_activation if found else None) == expected
