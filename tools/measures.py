@@ -160,7 +160,8 @@ def options(module: str) -> Callable[[Path], int]:
     def count(root: Path) -> int:
         page = _page(root / "plugins" / "modules" / f"{module}.py")
         fragments = [name for name in page["extends_documentation_fragment"] if name not in _CONNECTION]
-        places = [root / "plugins" / "doc_fragments" / f"{name.rpartition('.')[2]}.py" for name in fragments]
+        files = dict.fromkeys(f"{name.split('.')[2]}.py" for name in fragments)
+        places = [root / "plugins" / "doc_fragments" / name for name in files]
         return sum(_options(part.get("options", {})) for part in (page, *map(_page, places)))
 
     return count

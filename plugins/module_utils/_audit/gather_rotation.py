@@ -165,7 +165,7 @@ def _servers(client: Client, rotation: CaRotation) -> dict[str, bool | None]:
     chains = served_chains.read_chains(client, [(place, config) for place in asked], until)
     found: dict[str, bool | None] = {str(place): None for place in unasked}
     for chain in chains:
-        seen = certificate_facts.load_leaf_and_chain(chain.chain_pem) if chain.certificate else None
+        seen = chain.parsed if chain.certificate else None
         signer = ca_rotation.signer_of(rotation.cas, *seen) if seen else None
         found[str(chain.endpoint)] = None if signer is None else signer is rotation.successor
     return found

@@ -31,7 +31,6 @@ from .._webhook import bundle_content, bundle_patch, bundle_targets, service_cal
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
 from .._webhook.served_chains import ServedChain
-from .._x509 import certificate_facts
 from .._x509.chain_judge import judge
 from . import field_owners
 from .repair_model import Case, Refusal, RepairOptions, RepairWrite
@@ -377,7 +376,7 @@ def _anchors(case: Case, bundle: str, seen: Iterable[ServedChain]) -> list[str]:
 
 
 def _judged(case: Case, bundle: str, chain: ServedChain) -> Any:
-    leaf, sent = certificate_facts.load_leaf_and_chain(chain.chain_pem)
+    leaf, sent = chain.parsed
     return judge(leaf, bundle, name=case.point.config.server_name, intermediates=sent, now=case.data.now)
 
 

@@ -75,7 +75,7 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
     if isinstance(seen, Refusal):
         return seen
     for chain in seen:
-        leaf, sent = certificate_facts.load_leaf_and_chain(chain.chain_pem)
+        leaf, sent = chain.parsed
         if ca.rotation.outgoing_of(leaf, sent):
             end = format_time(leaf.not_valid_after_utc)
             return Refusal(

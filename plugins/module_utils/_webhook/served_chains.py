@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._kube import port_forward, transport
 from .._kube.access_review import Permission
@@ -37,6 +37,9 @@ from .._x509.verify import verify
 from . import webhook_endpoints
 from .bundle_targets import ClientConfig
 from .webhook_endpoints import Endpoint
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 # The limit for a TLS handshake, and the limit for the way to the endpoint before it. The API server allows a webhook as many seconds
 # for a handshake (k8s.io/client-go transport/cache.go, TLSHandshakeTimeout).
@@ -82,6 +85,11 @@ class ServedChain:
     may_pass: bool = False
     #: The reason is that the permission to port-forward is missing.
     lacks_permission: bool = False
+
+    @property
+    def parsed(self) -> tuple[Certificate, tuple[Certificate, ...]]:
+        """Return the leaf and the other certificates of a chain that was seen."""
+        return certificate_facts.load_leaf_and_chain(self.chain_pem)
 
 
 @dataclass(frozen=True)
@@ -209,7 +217,7 @@ def read_chain(client: Client, endpoint: Endpoint, config: ClientConfig, until: 
 
 def judge_served(served: ServedChain, config: ClientConfig, now: datetime) -> Judgement:
     """Judge a chain that was seen with the caBundle and the name of a client configuration."""
-    leaf, chain = certificate_facts.load_leaf_and_chain(served.chain_pem)
+    leaf, chain = served.parsed
     return judge(leaf, config.ca_bundle, name=config.server_name, intermediates=chain, now=now)
 
 
@@ -217,9 +225,8 @@ def _judgeable(seen: ServedChain, config: ClientConfig) -> ServedChain:
     """Return the chain, or a problem if Python hides intermediate certificates without which the leaf does not verify."""
     if SHOWS_CHAINS or seen.certificate is None:
         return seen
-    leaf, _chain = certificate_facts.load_leaf_and_chain(seen.chain_pem)
     now = datetime.now(timezone.utc)
-    if verify(leaf, config.ca_bundle, name=config.server_name, now=now).code != "unknown_authority":
+    if verify(seen.parsed[0], config.ca_bundle, name=config.server_name, now=now).code != "unknown_authority":
         return seen
     words = "Python 3.9 does not show the intermediate certificates that it may send; run the task with a newer one"
     return ServedChain(seen.endpoint, problem=words, is_blind=True)

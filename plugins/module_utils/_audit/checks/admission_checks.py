@@ -24,6 +24,7 @@ from ..facts.finding import (
     WARNING,
     AuditedObject,
     AuditFinding,
+    judged,
 )
 from . import control_plane_requests as table
 from .control_plane_requests import (
@@ -207,19 +208,11 @@ def check_duplicates(data: ClusterData) -> Iterator[AuditFinding]:
         groups.setdefault(_call_of(point), []).append(point)
     for point in points:
         mine = (point.object.kind, point.object.name)
-        others = [
-            other.object
-            for other in groups[_call_of(point)]
-            if (other.object.kind, other.object.name) != mine
-        ]
-        if others:
-            lines = tuple(
-                f"the same as {other}, managed by: {other.manager}" for other in others[:MOST_LINES]
-            )
-            words = f"{point.object} calls the same webhook for the same requests as another configuration"
-            yield AuditFinding("webhook-duplicated", FAIL, point.object, words, lines)
-        else:
-            yield AuditFinding("webhook-duplicated", PASS, point.object)
+        same = (other.object for other in groups[_call_of(point)])
+        others = [subject for subject in same if (subject.kind, subject.name) != mine]
+        lines = tuple(f"the same as {other}, managed by: {other.manager}" for other in others[:MOST_LINES])
+        words = f"{point.object} calls the same webhook for the same requests as another configuration"
+        yield judged("webhook-duplicated", point.object, words if others else "", lines)
 
 
 def _call_of(point: CallPoint) -> str:

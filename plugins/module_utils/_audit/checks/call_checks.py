@@ -26,7 +26,7 @@ from ..facts.cluster_data import (
     ClusterData,
     Object,
 )
-from ..facts.finding import FAIL, INFO, LIKELY, PASS, PROVEN, SEVERITIES, SKIP, WARNING, AuditFinding
+from ..facts.finding import FAIL, INFO, LIKELY, PASS, PROVEN, SEVERITIES, SKIP, WARNING, AuditFinding, judged
 from .admission_checks import seconds_of
 from .certificate_faults import (
     BROKEN,
@@ -66,9 +66,7 @@ def check_fields(data: ClusterData) -> Iterator[AuditFinding]:
     for point in data.points:
         unknown = point.config.unknown
         words = f"{point.object} has {', '.join(unknown)} beside caBundle, which the audit does not know"
-        yield AuditFinding(
-            "trust-field-unknown", FAIL if unknown else PASS, point.object, words if unknown else ""
-        )
+        yield judged("trust-field-unknown", point.object, words if unknown else "")
 
 
 def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
@@ -107,11 +105,8 @@ def _with_reasons(finding: AuditFinding, data: ClusterData, point: CallPoint) ->
     if point.certificate is None or point.certificate in data.certificates:
         return finding
     has_program = any(state.object.name == CERT_MANAGER for state in data.definitions)
-    why = (
-        "has issued no certificate, or does not exist"
-        if has_program
-        else "needs cert-manager, which is not installed"
-    )
+    issued_none = "has issued no certificate, or does not exist"
+    why = issued_none if has_program else "needs cert-manager, which is not installed"
     line = f"the annotation {INJECTS_FROM} names the Certificate {'/'.join(point.certificate)}, which {why}"
     return replace(finding, evidence=(*finding.evidence, line))
 
@@ -149,34 +144,25 @@ def _references(data: ClusterData, point: CallPoint, backend: Backend) -> Iterat
         return
     if not backend.is_known:
         return
+    if point.caller != AGGREGATION:  # the condition of an aggregated API shows it
+        words = f"{point.object} calls the Service {name}, which has no cluster IP"
+        yield judged("service-headless", point.object, words if backend.is_headless else "", certainty=LIKELY)
+    port = f"the Service {name} has no TCP port {point.config.port}"
     faults = {
         "service-missing": "" if backend.exists else f"the Service {name} does not exist",
-        "port-missing": ""
-        if backend.has_port or backend.is_external
-        else f"the Service {name} has no TCP port {point.config.port}",
+        "port-missing": "" if backend.has_port or backend.is_external else port,
         "no-endpoints": ""
         if backend.ready or backend.is_external
         else f"no endpoint of the Service {name} is ready",
     }
-    if point.caller != AGGREGATION:  # the condition of an aggregated API shows it
-        words = (
-            f"{point.object} calls the Service {name}, which has no cluster IP" if backend.is_headless else ""
-        )
-        status = FAIL if words else PASS
-        yield AuditFinding("service-headless", status, point.object, words, certainty=LIKELY)
-    broken = False
-    for check, words in faults.items():
-        if broken:
+    is_broken = False
+    for check, fault in faults.items():
+        if is_broken:
             yield AuditFinding(check, SKIP, point.object)
-        elif words:
-            broken = True
-            yield AuditFinding(
-                check,
-                FAIL,
-                point.object,
-                f"{point.object} cannot be called, because {words}",
-                breaks_at=data.now,
-            )
+        elif fault:
+            is_broken = True
+            words = f"{point.object} cannot be called, because {fault}"
+            yield AuditFinding(check, FAIL, point.object, words, breaks_at=data.now)
         else:
             yield AuditFinding(check, PASS, point.object, evidence=(BLIND_SPOT,))
 
@@ -193,9 +179,8 @@ def _bundles(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
         return
     state = bundle_state(point.config.ca_bundle)
     if state == EMPTY and point.config.service is None:
-        yield from _all(
-            SKIP, BUNDLES, point, "A URL without a caBundle uses the system's roots of the API server."
-        )
+        reason = "A URL without a caBundle uses the system's roots of the API server."
+        yield from _all(SKIP, BUNDLES, point, reason)
         return
     if state == EMPTY:
         # The API server then uses its system roots, and a private CA among them is unusual.
@@ -328,11 +313,8 @@ def _fold(findings: Iterable[AuditFinding], check: str, point: CallPoint) -> Ite
 
 def _explain(data: ClusterData, findings: Iterable[AuditFinding], point: CallPoint) -> Iterator[AuditFinding]:
     """Yield the state of an aggregated API. If it is down, the faults of its endpoints are the evidence."""
-    if point.is_verified:
-        yield AuditFinding("apiservice-insecure", PASS, point.object)
-    else:
-        words = f"{point.object} sets insecureSkipTLSVerify, so the API server accepts every certificate"
-        yield AuditFinding("apiservice-insecure", FAIL, point.object, words)
+    words = f"{point.object} sets insecureSkipTLSVerify, so the API server accepts every certificate"
+    yield judged("apiservice-insecure", point.object, "" if point.is_verified else words)
     state = next((one for one in data.api_services if one.object.name == point.object.name), None)
     every = list(findings)
     if state is None or state.is_available:

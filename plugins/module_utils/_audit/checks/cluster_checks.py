@@ -7,15 +7,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import Any
 
 from ..._times import format_time
 from ..._x509 import certificate_facts
 from ..._x509.chain_judge import ANCHOR, ChainBreak, judge
 from ..._x509.verify import anchors
-from ..facts.cluster_data import CONVERSION, ROOT_CA, CallPoint, ClusterData, FailedCall
-from ..facts.finding import FAIL, INFO, LIKELY, PASS, PROVEN, SKIP, WARNING, AuditedObject, AuditFinding
+from ..facts.cluster_data import CONVERSION, ROOT_CA, ClusterData
+from ..facts.finding import (
+    FAIL,
+    INFO,
+    LIKELY,
+    PASS,
+    PROVEN,
+    SKIP,
+    WARNING,
+    AuditedObject,
+    AuditFinding,
+    judged,
+)
 from .admission_checks import admission_points
 from .certificate_faults import WARN_SHARE, expiry_severity
 
@@ -36,32 +48,44 @@ def check_calls(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the findings about calls that failed, by the API server's counters and by Events."""
     if data.counters_after is None and not data.failed_calls:
         return
-    for point in admission_points(data):
-        yield from _calls_of(data, point)
-    conversions = [point for point in data.points if point.caller == CONVERSION]
+    points = admission_points(data)
+    for point in points:
+        name = point.config.webhook
+        events = [call for call in data.failed_calls if call.webhook == name]
+        is_shared = sum(other.config.webhook == name for other in points) > 1
+        lines = [
+            f"Event on {call.regarding} at {format_time(call.seen)}: {call.message}"
+            for call in events[-MOST_LINES:]
+        ]
+        what, certainty = f"Calls of {point.object}", LIKELY if is_shared else PROVEN
+        yield from _failed_calls(data, point.object, name, what, lines=lines, certainty=certainty)
+    conversions = sum(point.caller == CONVERSION for point in data.points)
     if conversions and data.counters_after is not None:
-        yield _conversion_calls(data, conversions)
+        subject = AuditedObject("CustomResourceDefinition", "", "apiextensions.k8s.io/v1")
+        has_failed = data.counters_after.get(CONVERSIONS)
+        lines = [f"{conversions} CustomResourceDefinitions have a conversion webhook"] if has_failed else []
+        yield from _failed_calls(data, subject, CONVERSIONS, "Conversions of custom resources", lines=lines)
 
 
-def _calls_of(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
-    name = point.config.webhook
-    events = [call for call in data.failed_calls if call.webhook == name]
-    total = (data.counters_after or {}).get(name, 0)
-    namesakes = sum(other.config.webhook == name for other in admission_points(data)) > 1
-    lines = [*_counter_lines(data, name), *_event_lines(events)]
-    certainty = LIKELY if namesakes else PROVEN
-    if _grown(data, name):
-        words = f"Calls of {point.object} fail"
-        yield AuditFinding(
-            "calls-fail", FAIL, point.object, words, tuple(lines), certainty=certainty, breaks_at=data.now
-        )
-    elif total or events:
-        words = f"Calls of {point.object} have failed. It is not known if they still fail"
-        yield AuditFinding(
-            "calls-fail", FAIL, point.object, words, tuple(lines), severity=INFO, certainty=LIKELY
-        )
+def _failed_calls(
+    data: ClusterData,
+    subject: AuditedObject,
+    counter: str,
+    what: str,
+    *,
+    lines: Sequence[str],
+    certainty: str = PROVEN,
+) -> Iterator[AuditFinding]:
+    evidence = (*_counter_lines(data, counter), *lines)
+    fields: dict[str, Any] = {"certainty": certainty, "breaks_at": data.now}
+    words = f"{what} fail"
+    if not _grown(data, counter):
+        fields = {"severity": INFO, "certainty": LIKELY}
+        words = f"{what} have failed. It is not known if they still fail"
+    if lines or (data.counters_after or {}).get(counter):
+        yield AuditFinding("calls-fail", FAIL, subject, words, evidence, **fields)
     elif data.counters_after is not None:
-        yield AuditFinding("calls-fail", PASS, point.object, evidence=(_ONE_SERVER,))
+        yield AuditFinding("calls-fail", PASS, subject, evidence=(_ONE_SERVER,))
 
 
 def _grown(data: ClusterData, name: str, *, previous: bool = False) -> float:
@@ -78,27 +102,6 @@ def _counter_lines(data: ClusterData, name: str) -> Iterator[str]:
         if data.counters_previous is not None:
             yield f"{_grown(data, name, previous=True):.0f} failed calls since the previous audit"
         yield _ONE_SERVER
-
-
-def _event_lines(events: list[FailedCall]) -> Iterator[str]:
-    for call in events[-MOST_LINES:]:
-        yield f"Event on {call.regarding} at {format_time(call.seen)}: {call.message}"
-
-
-def _conversion_calls(data: ClusterData, points: list[CallPoint]) -> AuditFinding:
-    total, grown = (data.counters_after or {}).get(CONVERSIONS, 0), _grown(data, CONVERSIONS)
-    subject = AuditedObject("CustomResourceDefinition", "", "apiextensions.k8s.io/v1")
-    lines = (
-        *_counter_lines(data, CONVERSIONS),
-        f"{len(points)} CustomResourceDefinitions have a conversion webhook",
-    )
-    if grown:
-        words = "Conversions of custom resources fail"
-        return AuditFinding("calls-fail", FAIL, subject, words, lines, breaks_at=data.now)
-    if total:
-        words = "Conversions of custom resources have failed. It is not known if they still fail"
-        return AuditFinding("calls-fail", FAIL, subject, words, lines, severity=INFO, certainty=LIKELY)
-    return AuditFinding("calls-fail", PASS, subject, evidence=(_ONE_SERVER,))
 
 
 def check_file_webhooks(data: ClusterData) -> Iterator[AuditFinding]:
@@ -137,11 +140,10 @@ def check_login(data: ClusterData) -> Iterator[AuditFinding]:
         yield AuditFinding("login-expiring", SKIP, LOGIN, evidence=(login.reason,) if login.reason else ())
         return
     severity = expiry_severity(login.not_before or data.now, login.not_after, data.now)
-    if not severity:
-        yield AuditFinding("login-expiring", PASS, LOGIN)
-        return
     words = f"The {login.kind} of this run expires at {format_time(login.not_after)}"
-    yield AuditFinding("login-expiring", FAIL, LOGIN, words, severity=severity, breaks_at=login.not_after)
+    yield judged(
+        "login-expiring", LOGIN, words if severity else "", severity=severity, breaks_at=login.not_after
+    )
 
 
 def check_api_server(data: ClusterData) -> Iterator[AuditFinding]:
@@ -207,18 +209,13 @@ def check_cluster_ca(data: ClusterData) -> Iterator[AuditFinding]:
         return
     facts = signers[-1]
     left, lifetime = facts.not_after - data.now, facts.not_after - facts.not_before
-    if left >= min(CA_WITHIN, lifetime / WARN_SHARE):
-        yield AuditFinding("cluster-ca-expiring", PASS, CLUSTER_CA_OBJECT)
-        return
     words = f"The CA {facts.subject} of the cluster expires at {format_time(facts.not_after)}"
-    severity = expiry_severity(facts.not_before, facts.not_after, data.now) or WARNING
-    yield AuditFinding(
+    yield judged(
         "cluster-ca-expiring",
-        FAIL,
         CLUSTER_CA_OBJECT,
-        words,
+        words if left < min(CA_WITHIN, lifetime / WARN_SHARE) else "",
         (f"SHA-256 {facts.fingerprint}",),
-        severity=severity,
+        severity=expiry_severity(facts.not_before, facts.not_after, data.now) or WARNING,
         breaks_at=facts.not_after,
     )
 
@@ -228,9 +225,6 @@ def check_clock(data: ClusterData) -> Iterator[AuditFinding]:
     if data.clock_offset is None:
         return
     seconds = data.clock_offset.total_seconds()
-    if abs(seconds) <= CLOCK_SECONDS:
-        yield AuditFinding("clock", PASS, API_SERVER)
-        return
     direction = "ahead of" if seconds > 0 else "behind"
     words = f"The clock of the API server is {abs(seconds):.0f} s {direction} the clock of the machine that runs this task"
-    yield AuditFinding("clock", FAIL, API_SERVER, words)
+    yield judged("clock", API_SERVER, words if abs(seconds) > CLOCK_SECONDS else "")

@@ -40,7 +40,7 @@ def check_renewal(data: ClusterData) -> Iterator[AuditFinding]:
     for point in data.points:
         backend = data.backends.get(point.backend, Backend(is_known=False))
         yield from _reloaded(data, point, backend)
-        yield from _managed(data, point, backend)
+        yield from _managed(point, backend)
 
 
 def _reloaded(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
@@ -49,27 +49,25 @@ def _reloaded(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator
     if newest is None or point.config.server_name not in newest.dns_names:
         yield AuditFinding("not-reloaded", SKIP, point.object)
         return
-    seen = [one for one in backend.chains if one.certificate is not None]
-    old = [one for one in seen if one.certificate and one.certificate.not_before < newest.not_before]
+    seen = [(one.endpoint, one.certificate) for one in backend.chains if one.certificate]
+    old = [(endpoint, facts) for endpoint, facts in seen if facts.not_before < newest.not_before]
     if old and data.now - newest.not_before > RELOAD_WITHIN:
-        ends = [one.certificate.not_after for one in old if one.certificate]
         words = f"{len(old)} endpoints that {point.object} calls serve an older certificate than cert-manager has issued"
-        lines = [
-            f"the Certificate {'/'.join(point.certificate or ())} begins at {format_time(newest.not_before)}"
-        ]
+        name = "/".join(point.certificate or ())
+        lines = [f"the Certificate {name} begins at {format_time(newest.not_before)}"]
         lines += [
-            f"{one.endpoint}: begins at {format_time(one.certificate.not_before)}"
-            for one in old[:MOST_LINES]
-            if one.certificate
+            f"{endpoint}: begins at {format_time(facts.not_before)}" for endpoint, facts in old[:MOST_LINES]
         ]
-        yield AuditFinding("not-reloaded", FAIL, point.object, words, tuple(lines), breaks_at=min(ends))
+        end = min(facts.not_after for _endpoint, facts in old)
+        yield AuditFinding("not-reloaded", FAIL, point.object, words, tuple(lines), breaks_at=end)
     elif seen:
         yield AuditFinding("not-reloaded", PASS, point.object)
 
 
-def _managed(_data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
+def _managed(point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
     """Yield the finding of a certificate of at most a year whose CA bundle only a person has written."""
-    if point.object.manager != UNMANAGED or not point.bundle_writers or not _is_by_hand(point):
+    is_by_hand = all(writer.startswith(HAND_TOOLS) for writer in point.bundle_writers)
+    if point.object.manager != UNMANAGED or not point.bundle_writers or not is_by_hand:
         yield AuditFinding("renewal-unmanaged", PASS if point.bundle_writers else SKIP, point.object)
         return
     ends = [
@@ -86,10 +84,6 @@ def _managed(_data: ClusterData, point: CallPoint, backend: Backend) -> Iterator
         )
     elif backend.chains:
         yield AuditFinding("renewal-unmanaged", PASS, point.object)
-
-
-def _is_by_hand(point: CallPoint) -> bool:
-    return all(writer.startswith(HAND_TOOLS) for writer in point.bundle_writers)
 
 
 def check_endpoint_count(data: ClusterData) -> Iterator[AuditFinding]:

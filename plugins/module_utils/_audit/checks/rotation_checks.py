@@ -25,7 +25,18 @@ from ..facts.cluster_data import (
     ClusterData,
     RotationData,
 )
-from ..facts.finding import CLUSTER, ERROR, FAIL, LIKELY, PASS, PROVEN, SKIP, AuditedObject, AuditFinding
+from ..facts.finding import (
+    CLUSTER,
+    ERROR,
+    FAIL,
+    LIKELY,
+    PASS,
+    PROVEN,
+    SKIP,
+    AuditedObject,
+    AuditFinding,
+    judged,
+)
 from .cluster_checks import CLUSTER_CA_OBJECT, MOST_LINES
 
 if TYPE_CHECKING:
@@ -43,7 +54,9 @@ def certificate_authority_data(data: ClusterData) -> str:
     cas = published_cas(data.kubeconfig_ca, data.cluster_ca)
     leaf, sent = _api_server(data)
     first = signer_of(cas, leaf, sent) if leaf else None
-    if first is None or not _needs_other_cas(data):
+    rotation, held = data.ca.rotation if data.ca else None, data.kubeconfig_ca
+    lacks = rotation is not None and not rotation.successor.is_in(held)
+    if first is None or not held or not (lacks or (leaf and is_refused_by_openssl(leaf, held))):
         return ""
     pem = "".join(ca.pem for ca in sorted(cas, key=lambda ca: ca is not first))
     return base64.b64encode(pem.encode()).decode()
@@ -95,7 +108,7 @@ def _bundle(data: ClusterData, ca: RotationData, point: CallPoint) -> Iterator[A
     seen = [chain for chain in backend.chains if chain.certificate]
     is_blind = len(seen) < max(len(backend.chains), 1)
     has_outgoing = rotation.has_outgoing_in(bundle)
-    signed = [(chain, signer) for chain in seen if (signer := signer_of(rotation.cas, *_parsed(chain)))]
+    signed = [(chain, signer) for chain in seen if (signer := signer_of(rotation.cas, *chain.parsed))]
     if not signed and not (is_blind and has_outgoing):
         return
     if rotation.successor.is_in(bundle):
@@ -160,13 +173,15 @@ def check_kubeconfig(data: ClusterData) -> Iterator[AuditFinding]:
         return
     breaks_at = _breaks_at(ca, ())
     words = "The kubeconfig of this run trusts only the outgoing CA of the cluster"
+    severity = _severity(data, rotation, breaks_at)
+    lines = (f"it lacks {rotation.successor}",)
     yield AuditFinding(
         "kubeconfig-without-successor",
         FAIL,
         KUBECONFIG,
         words,
-        (f"it lacks {rotation.successor}",),
-        severity=_severity(data, rotation, breaks_at),
+        lines,
+        severity=severity,
         breaks_at=breaks_at,
     )
 
@@ -180,11 +195,10 @@ def check_order(data: ClusterData) -> Iterator[AuditFinding]:
     for subject, bundle in bundles.items():
         if leaf is None or not bundle:
             yield AuditFinding("ca-order", SKIP, subject)
-        elif is_refused_by_openssl(leaf, bundle):
-            words = f"In {subject}, a CA that did not sign the certificate of the API server comes before the one that did"
-            yield AuditFinding("ca-order", FAIL, subject, words, breaks_at=data.now)
-        else:
-            yield AuditFinding("ca-order", PASS, subject)
+            continue
+        words = f"In {subject}, a CA that did not sign the certificate of the API server comes before the one that did"
+        is_refused = is_refused_by_openssl(leaf, bundle)
+        yield judged("ca-order", subject, words if is_refused else "", breaks_at=data.now)
 
 
 def check_client_ca(data: ClusterData) -> Iterator[AuditFinding]:
@@ -194,12 +208,11 @@ def check_client_ca(data: ClusterData) -> Iterator[AuditFinding]:
         return
     if not ca.rotation.has_outgoing_in(ca.client_ca):
         yield AuditFinding(check, SKIP, CLIENT_CA_OBJECT)
-    elif ca.rotation.successor.is_in(ca.client_ca):
-        yield AuditFinding(check, PASS, CLIENT_CA_OBJECT)
-    else:
-        words = f"{CLIENT_CA_OBJECT} has only the outgoing CA of the cluster"
-        lines = (f"it lacks {ca.rotation.successor}",)
-        yield AuditFinding(check, FAIL, CLIENT_CA_OBJECT, words, lines)
+        return
+    words = f"{CLIENT_CA_OBJECT} has only the outgoing CA of the cluster"
+    lines = (f"it lacks {ca.rotation.successor}",)
+    is_known = ca.rotation.successor.is_in(ca.client_ca)
+    yield judged(check, CLIENT_CA_OBJECT, "" if is_known else words, lines)
 
 
 def check_pods(data: ClusterData) -> Iterator[AuditFinding]:
@@ -239,18 +252,5 @@ def check_outgoing(data: ClusterData) -> Iterator[AuditFinding]:
     yield AuditFinding(check, FAIL, CLUSTER_CA_OBJECT, words, lines, objects=tuple(having))
 
 
-def _needs_other_cas(data: ClusterData) -> bool:
-    leaf, _sent = _api_server(data)
-    rotation = data.ca.rotation if data.ca else None
-    lacks = rotation is not None and not rotation.successor.is_in(data.kubeconfig_ca)
-    return bool(data.kubeconfig_ca) and (
-        lacks or (leaf is not None and is_refused_by_openssl(leaf, data.kubeconfig_ca))
-    )
-
-
 def _api_server(data: ClusterData) -> tuple[Certificate | None, tuple[Certificate, ...]]:
     return certificate_facts.load_leaf_and_chain(data.api_server) if data.api_server else (None, ())
-
-
-def _parsed(chain: ServedChain) -> tuple[Certificate, tuple[Certificate, ...]]:
-    return certificate_facts.load_leaf_and_chain(chain.chain_pem)

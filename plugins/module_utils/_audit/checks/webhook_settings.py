@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from ..._text import matches
 from ..facts.cluster_data import CallPoint, ClusterData, DefinitionState, Object
-from ..facts.finding import FAIL, INFO, LIKELY, PASS, SKIP, WARNING, AuditFinding
+from ..facts.finding import FAIL, INFO, LIKELY, PASS, SKIP, WARNING, AuditFinding, judged
 from .admission_checks import admission_points, passed, seconds_of
 from .control_plane_requests import REQUESTS, ControlPlaneRequest, find_matches
 
@@ -34,34 +34,40 @@ def check_settings(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the findings about the settings of each admission webhook."""
     coverage = _Coverage.of(data)
     for point in admission_points(data):
-        for rule in (_slow_leases, _virtual, _timeout, _everything, _side_effects):
-            yield from rule(data, point)
-        yield from _exact(data, point, coverage)
+        yield from _slow_leases(data, point)
+        yield from _virtual(data, point)
+        seconds, side_effects = seconds_of(point), str(point.webhook.get("sideEffects", ""))
+        words = f"{point.object} may delay each request that it matches by {seconds} s"
+        lines = (f"timeoutSeconds {seconds}",)
+        yield judged("timeout-long", point.object, words if seconds > LONG_SECONDS else "", lines)
+        yield _everything(point)
+        words = f"{point.object} has sideEffects {side_effects}, so the API server refuses each dry run that it matches"
+        lines = (f"sideEffects {side_effects}",)
+        yield judged(
+            "side-effects", point.object, words if side_effects in ("Some", "Unknown") else "", lines
+        )
+        yield _exact(point, coverage)
 
 
 def _slow_leases(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
     """With failurePolicy Fail the check of the control plane reports Leases."""
     seconds = seconds_of(point)
+    words = f"{point.object} may delay each renewal of a Lease by {seconds} s, although it has failurePolicy Ignore"
     if point.is_strict:
         yield AuditFinding("slow-leases", SKIP, point.object, evidence=("control-plane-blocked covers it.",))
-        return
-    words = f"{point.object} may delay each renewal of a Lease by {seconds} s, although it has failurePolicy Ignore"
-    if seconds <= LEASE_SECONDS:
-        yield AuditFinding("slow-leases", PASS, point.object)
-        return
-    yield from _matching(data, point, "slow-leases", _RENEWALS, words)
+    else:
+        rows = _RENEWALS if seconds > LEASE_SECONDS else ()
+        yield from _matching(data, point, "slow-leases", rows, words)
 
 
 def _virtual(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
     minor = re.match(r"v?1\.(\d+)", data.version)
+    words = f"If {point.object} does not answer, the API server refuses reviews of tokens and permissions"
     if minor and int(minor[1]) >= VIRTUAL_UNTIL_MINOR:
         yield AuditFinding("virtual-resources", SKIP, point.object)
-        return
-    if not point.is_strict:
-        yield AuditFinding("virtual-resources", PASS, point.object)
-        return
-    words = f"If {point.object} does not answer, the API server refuses reviews of tokens and permissions"
-    yield from _matching(data, point, "virtual-resources", _VIRTUAL, words)
+    else:
+        rows = _VIRTUAL if point.is_strict else ()
+        yield from _matching(data, point, "virtual-resources", rows, words)
 
 
 def _matching(
@@ -76,42 +82,24 @@ def _matching(
         yield from passed(check, point.object, undecided)
 
 
-def _timeout(_data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
-    seconds = seconds_of(point)
-    if seconds <= LONG_SECONDS:
-        yield AuditFinding("timeout-long", PASS, point.object)
-        return
-    words = f"{point.object} may delay each request that it matches by {seconds} s"
-    yield AuditFinding("timeout-long", FAIL, point.object, words, (f"timeoutSeconds {seconds}",))
-
-
-def _everything(_data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
-    """Yield the finding of a webhook that the API server asks about every object."""
-    wide = [rule for rule in point.webhook.get("rules") or () if _is_wide(rule)]
+def _everything(point: CallPoint) -> AuditFinding:
+    """Return the finding of a webhook that the API server asks about every object."""
+    wide = [
+        rule
+        for rule in point.webhook.get("rules") or ()
+        if "*" in (rule.get("apiGroups") or ()) and {"*", "*/*"} & set(rule.get("resources") or ())
+    ]
     selectors = [point.webhook.get(key) or {} for key in ("namespaceSelector", "objectSelector")]
     limited = any(selector.get("matchLabels") or selector.get("matchExpressions") for selector in selectors)
-    if not wide or limited or point.webhook.get("matchConditions"):
-        yield AuditFinding("matches-everything", PASS, point.object)
-        return
     words = f"{point.object} matches the objects of all groups and resources in all namespaces"
     operations = ", ".join(dict.fromkeys(str(text) for rule in wide for text in rule.get("operations") or ()))
-    severity = WARNING if point.is_strict else INFO
-    yield AuditFinding(
-        "matches-everything", FAIL, point.object, words, (f"operations {operations}",), severity=severity
+    return judged(
+        "matches-everything",
+        point.object,
+        "" if not wide or limited or point.webhook.get("matchConditions") else words,
+        (f"operations {operations}",),
+        severity=WARNING if point.is_strict else INFO,
     )
-
-
-def _is_wide(rule: Object) -> bool:
-    return "*" in (rule.get("apiGroups") or ()) and bool({"*", "*/*"} & set(rule.get("resources") or ()))
-
-
-def _side_effects(_data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
-    value = str(point.webhook.get("sideEffects", ""))
-    if value not in ("Some", "Unknown"):
-        yield AuditFinding("side-effects", PASS, point.object)
-        return
-    words = f"{point.object} has sideEffects {value}, so the API server refuses each dry run that it matches"
-    yield AuditFinding("side-effects", FAIL, point.object, words, (f"sideEffects {value}",))
 
 
 @dataclass(frozen=True)
@@ -167,21 +155,14 @@ def _named(point: CallPoint) -> Iterator[tuple[Object, str, str, str]]:
                 )
 
 
-def _exact(_data: ClusterData, point: CallPoint, coverage: _Coverage) -> Iterator[AuditFinding]:
-    if point.webhook.get("matchPolicy") != "Exact":
-        yield AuditFinding("exact-match", PASS, point.object)
-        return
-    lines = tuple(
-        dict.fromkeys(
-            f"{definition.object.name}: no webhook of this kind is asked about {', '.join(versions)}"
-            for definition, versions in coverage.missing(point)
-        )
+def _exact(point: CallPoint, coverage: _Coverage) -> AuditFinding:
+    is_exact = point.webhook.get("matchPolicy") == "Exact"
+    lines = dict.fromkeys(
+        f"{definition.object.name}: no webhook of this kind is asked about {', '.join(versions)}"
+        for definition, versions in (coverage.missing(point) if is_exact else ())
     )
-    if not lines:
-        yield AuditFinding("exact-match", PASS, point.object)
-        return
     words = f"{point.object} has matchPolicy Exact, and requests in other versions of the API pass it by"
-    yield AuditFinding("exact-match", FAIL, point.object, words, lines[:MOST_LINES])
+    return judged("exact-match", point.object, words if lines else "", tuple(lines)[:MOST_LINES])
 
 
 #: A new CustomResourceDefinition is established within seconds, and a deleted one waits for its objects.
@@ -269,12 +250,10 @@ def check_removed_webhooks(
     """Yield a finding for each admission webhook. It fails if newer releases of the project do not have the webhook."""
     for point in admission_points(data):
         row = next((row for row in rows if _is_of(row, point)), None)
-        if row is None or _numbers(point.release) >= _numbers(row.release):
-            yield AuditFinding("webhook-obsolete", PASS, point.object)
-            continue
-        cause = f"{row.project} {row.release} and newer releases do not have {point.object}"
+        is_old = row and _numbers(point.release) < _numbers(row.release)
+        cause = f"{row.project} {row.release} and newer releases do not have {point.object}" if row else ""
         line = f"release by its label: {point.release or 'not known'}"
-        yield AuditFinding("webhook-obsolete", FAIL, point.object, cause, (line,), certainty=LIKELY)
+        yield judged("webhook-obsolete", point.object, cause if is_old else "", (line,), certainty=LIKELY)
 
 
 def _is_of(row: RemovedWebhook, point: CallPoint) -> bool:

@@ -151,3 +151,12 @@ class AuditFinding:
             "objects": [shortened(name) for name in self.objects],
             "permissions": list(self.permissions),
         }
+
+
+def judged(
+    check: str, subject: AuditedObject, fault: str, lines: tuple[str, ...] = (), **fields: Any
+) -> AuditFinding:
+    """Return a failed finding, or a passed one if the fault is "". fields: further fields of a failed finding."""
+    if not fault:
+        return AuditFinding(check, PASS, subject)
+    return AuditFinding(check, FAIL, subject, fault, lines, **fields)
