@@ -29,11 +29,11 @@ from .._kube.errors import ApiError
 from .._times import find_time, format_time
 from .._webhook import bundle_content, bundle_patch, bundle_targets, service_callers, workloads
 from .._webhook.bundle_patch import TargetChange
-from .._webhook.bundle_targets import Target
+from .._webhook.bundle_targets import ClientConfig, Target
 from .._webhook.served_chains import ServedChain
 from .._x509.chain_judge import judge
 from . import field_owners
-from .repair_model import Case, Refusal, RepairOptions, RepairWrite
+from .repair_model import Action, Case, Refusal, RepairOptions, RepairWrite, Written
 
 Object = Mapping[str, Any]
 RECORD = "certflow.kubernetes/repaired"
@@ -53,20 +53,19 @@ class ObjectChanged(CertflowError):
 class BundleEdit:
     """One caBundle that gets or loses a CA."""
 
-    #: "" for a CustomResourceDefinition or an APIService.
-    webhook: str
-    service: bundle_targets.ServiceName | None
+    #: The place, as it was read. Its caBundle is the only one for which it is proven that the rest verifies every endpoint.
+    config: ClientConfig
     #: The certificates to add or to remove, and their fingerprints.
     pem: str
     fingerprints: tuple[str, ...]
-    #: JSON pointer of the client configuration, as it was read.
-    pointer: str
     #: True to end insecureSkipTLSVerify in the same write.
     secures: bool = False
     #: How the certificates change the caBundle, see bundle_content.merge.
     mode: str = ADD
-    #: For a removal: the only caBundle for which it is proven that the rest verifies every endpoint.
-    judged: str = ""
+
+    @property
+    def webhook(self) -> str:
+        return self.config.webhook
 
     @property
     def removes(self) -> bool:
@@ -84,7 +83,7 @@ class BundleEdit:
 
 
 @dataclass(frozen=True)
-class BundleAction:
+class BundleAction(Action):
     """The edits of one object."""
 
     target: Target
@@ -99,8 +98,8 @@ class BundleAction:
     @property
     def writes(self) -> tuple[RepairWrite, ...]:
         row = bundle_targets.KINDS[self.target.kind]
-        fields = [f"{edit.pointer}/caBundle" for edit in self.edits]
-        fields += [f"{edit.pointer}/{_INSECURE}" for edit in self.edits if edit.secures]
+        fields = [f"{edit.config.pointer}/caBundle" for edit in self.edits]
+        fields += [f"{edit.config.pointer}/{_INSECURE}" for edit in self.edits if edit.secures]
         content = sorted(
             [edit.webhook, sorted(edit.fingerprints), edit.secures, edit.mode] for edit in self.edits
         )
@@ -117,7 +116,9 @@ class BundleAction:
     def merged(self, other: BundleAction) -> BundleAction:
         edits: dict[str, BundleEdit] = {}
         for edit in dict.fromkeys((*self.edits, *other.edits)):
-            edits[edit.pointer] = edits[edit.pointer].joined(edit) if edit.pointer in edits else edit
+            edits[edit.config.pointer] = (
+                edits[edit.config.pointer].joined(edit) if edit.config.pointer in edits else edit
+            )
         return replace(self, edits=tuple(edits.values()))
 
     def carry_out(self, client: Client, options: RepairOptions, _guard: PlanGuard) -> WrittenBundle:
@@ -153,14 +154,16 @@ class BundleAction:
                 obj,
                 edit.pem,
                 mode=edit.mode,
-                service=edit.service,
+                service=edit.config.service,
                 consent=EVERYTHING,  # The owners of the fields were judged before.
                 now=self.now,
             )
             for own, edit in zip(names, self.edits)
         ]
         for edit, change in zip(self.edits, changes):
-            if edit.removes and any(b.changed and b.config.ca_bundle != edit.judged for b in change.bundles):
+            if edit.removes and any(
+                b.changed and b.config.ca_bundle != edit.config.ca_bundle for b in change.bundles
+            ):
                 raise ObjectChanged(
                     f"another client changed the caBundle of {self.target}, so it is not proven that the outgoing CA may be removed",
                     remedy="Run the repair again",
@@ -174,7 +177,7 @@ class BundleAction:
         record = {
             edit.webhook: {
                 "at": at,
-                "field": f"{edit.pointer}/caBundle",
+                "field": f"{edit.config.pointer}/caBundle",
                 "removed" if edit.removes else "ca": list(edit.fingerprints),
             }
             for edit in self.edits
@@ -206,7 +209,7 @@ class BundleAction:
 
 
 @dataclass(frozen=True)
-class WrittenBundle:
+class WrittenBundle(Written):
     """An object whose caBundles were written."""
 
     action: BundleAction
@@ -261,11 +264,8 @@ def _plan(case: Case, *, secures: bool) -> BundleAction | Refusal | None:
         if problem:
             tried.append(f"{published.source}: {problem}")
             continue
-        pem = select_certificates(published.pem, _anchors(case, published.pem, seen))
-        prints = tuple(entry.fingerprint for entry in bundle_content.certificates(pem))
-        config = point.config
-        edit = BundleEdit(config.webhook, config.service, pem, prints, config.pointer, secures)
-        return plan_edit(case, edit)
+        used = [name for chain in seen for name in _judged(case, published.pem, chain).verdict.anchors]
+        return plan_edit(case, select_certificates(published.pem, used), secures=secures)
     return Refusal(
         "not-published",
         f"no CA that the cluster publishes verifies each endpoint that {point.object} calls. The repair never trusts a "
@@ -289,9 +289,11 @@ def read_chains(case: Case) -> list[ServedChain] | Refusal:
     )
 
 
-def plan_edit(case: Case, edit: BundleEdit) -> BundleAction | Refusal:
-    """Return the action for an edit, or the refusal if the field must not be written."""
+def plan_edit(case: Case, pem: str, *, mode: str = ADD, secures: bool = False) -> BundleAction | Refusal:
+    """Return the action that adds or removes certificates, or the refusal if the field must not be written."""
     around, now, unknown = case.around, case.data.now, case.point.config.unknown
+    prints = tuple(entry.fingerprint for entry in bundle_content.certificates(pem))
+    edit = BundleEdit(case.point.config, pem, prints, secures, mode)
     if unknown:
         return Refusal(
             "trust-field-unknown",
@@ -369,10 +371,6 @@ def _recorded(edit: BundleEdit, record: Mapping[str, Any]) -> BundleEdit:
 def refusal_of(case: Case, bundle: str, seen: Iterable[ServedChain]) -> str:
     """Return why the API server would refuse an endpoint with this bundle, "" if it would accept every endpoint."""
     return next(filter(None, (_judged(case, bundle, chain).refusal for chain in seen)), "")
-
-
-def _anchors(case: Case, bundle: str, seen: Iterable[ServedChain]) -> list[str]:
-    return [name for chain in seen for name in _judged(case, bundle, chain).verdict.anchors]
 
 
 def _judged(case: Case, bundle: str, chain: ServedChain) -> Any:

@@ -20,7 +20,6 @@ from .._consent import OTHER_CONTENT
 from .._csr import markers
 from .._csr.intent import Intent, intent_from
 from .._csr.secret_content import ExistingSecret
-from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._webhook.bundle_targets import ServiceName, Target
 from .._webhook.workloads import ServingOptions
@@ -28,12 +27,12 @@ from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
 from .bundle_repairs import ObjectChanged
-from .repair_model import Case, FinalWrite, Refusal, RepairOptions, RepairWrite
+from .repair_model import Action, Case, Refusal, RepairOptions, RepairWrite, Written
 from .surroundings import MountedSecret
 
 
 @dataclass(frozen=True)
-class ReissueAction:
+class ReissueAction(Action):
     """A new certificate for one Secret."""
 
     service: ServiceName
@@ -55,15 +54,7 @@ class ReissueAction:
         content = [*self.service, sorted(self.names), sorted(map(str, self.targets))]
         return (RepairWrite("patch", *own, ("/data/tls.crt", "/data/tls.key"), content),)
 
-    @property
-    def permissions(self) -> tuple[Permission, ...]:
-        """Return no permission, because the certificate flow checks its own before its first write."""
-        return ()
-
-    def merged(self, _other: ReissueAction) -> ReissueAction:
-        return self
-
-    def carry_out(self, client: Client, options: RepairOptions, guard: PlanGuard) -> FinalWrite:
+    def carry_out(self, client: Client, options: RepairOptions, guard: PlanGuard) -> Written:
         """Run the certificate flow, under its Lease. Raises ObjectChanged, CertflowError."""
         intent = self._intent(client, options)
         held = secret_store.read(client, intent.secret)
@@ -79,7 +70,7 @@ class ReissueAction:
                 f"the certificate in {self.secret} is not due for renewal",
                 remedy="Add the kind reload, which restarts the pods",
             )
-        return FinalWrite()
+        return Written()
 
     def _intent(self, client: Client, options: RepairOptions) -> Intent:
         """Return the wanted certificate. The provider of the cluster decides the signer. Annotations have no effect on it."""

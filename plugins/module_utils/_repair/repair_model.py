@@ -138,36 +138,29 @@ class Action(Protocol):
 
     @property
     def permissions(self) -> tuple[Permission, ...]:
-        """Return the permissions that the writes need."""
+        """Return the permissions that the writes need, () if carrying out the action checks its own."""
+        return ()
 
-    def merged(self, other: Any) -> Any:
-        """Return one action that does the work of both."""
+    def merged(self, _other: Any) -> Any:
+        """Return one action that does the work of both. By default both do the same."""
+        return self
 
     def carry_out(self, client: Client, options: RepairOptions, guard: PlanGuard) -> Written:
         """Carry out the writes, in check mode by a dry run. Raises CertflowError."""
 
 
-class Written(Protocol):
-    """A write that was made."""
+class Written:
+    """A write that was made. By default it is a restart or a new certificate, which is not undone. The row of its kind says why."""
 
-    def find_overwriter(self, client: Client) -> str:
+    def find_overwriter(self, _client: Client) -> str:
         """Return the client that replaced the written values, "" if they are unchanged. Raises KubeError."""
+        return ""
 
-    def put_back(self, client: Client, webhooks: Collection[str]) -> bool:
+    def put_back(self, _client: Client, _webhooks: Collection[str]) -> bool:
         """Restore the earlier values, unless another client has changed the object. Return True if they were restored. Raises KubeError.
 
         webhooks: the names of the webhooks whose fields are restored, "" for an object without webhooks.
         """
-
-
-@dataclass(frozen=True)
-class FinalWrite:
-    """A restart or a new certificate, which is not undone. The row of its kind says why."""
-
-    def find_overwriter(self, _client: Client) -> str:
-        return ""
-
-    def put_back(self, _client: Client, _webhooks: Collection[str]) -> bool:
         return False
 
 
@@ -189,27 +182,16 @@ class Repair:
     action: Action | None = field(default=None, compare=False)
 
     def with_refusal(self, refusal: Refusal, state: str = "") -> Repair:
-        return replace(
-            self,
-            state=state or refusal.state,
-            code=refusal.code,
-            reason=refusal.reason,
-            remedy=refusal.remedy,
-            evidence=refusal.evidence,
-        )
+        return replace(self, **{**vars(refusal), "state": state or refusal.state})
 
     def as_result(self) -> dict[str, Any]:
         """Return the repair as results carry it. Text of the cluster has no hidden characters."""
+        plain = ("finding", "check", "kind", "state", "code", "proof")
         return {
-            "finding": self.finding,
-            "check": self.check,
+            **{key: getattr(self, key) for key in plain},
             "object": dict(self.object),
-            "kind": self.kind,
-            "state": self.state,
-            "code": self.code,
             "reason": shortened(self.reason),
             "remedy": shortened(self.remedy),
             "evidence": [shortened(line) for line in self.evidence],
-            "proof": self.proof,
             "writes": [write.as_result() for write in self.action.writes] if self.action else [],
         }

@@ -33,7 +33,7 @@ from .._webhook.workloads import WebhookWorkload
 from .._x509 import certificate_facts
 from .._x509.chain_judge import judge
 from .._x509.errors import CertificateError
-from .repair_model import Case, FinalWrite, Refusal, RepairOptions, RepairWrite
+from .repair_model import Action, Case, Refusal, RepairOptions, RepairWrite, Written
 from .surroundings import MountedSecret
 
 Object = Mapping[str, Any]
@@ -58,7 +58,7 @@ class RolloutStuck(CertflowError):
 
 
 @dataclass(frozen=True)
-class RestartAction:
+class RestartAction(Action):
     """The restart of one workload."""
 
     workload: WebhookWorkload
@@ -89,10 +89,7 @@ class RestartAction:
         write = () if self.evicts else tuple(self.workload.permissions)
         return (*write, *((eviction,) if self.takes_down or self.evicts else ()))
 
-    def merged(self, _other: RestartAction) -> RestartAction:
-        return self
-
-    def carry_out(self, client: Client, options: RepairOptions, _guard: PlanGuard) -> FinalWrite:
+    def carry_out(self, client: Client, options: RepairOptions, _guard: PlanGuard) -> Written:
         """Restart the workload, or evict each pod after the one before it was replaced. Raises WouldStop, RolloutStuck, KubeError."""
         if self.takes_down or self.evicts:
             self._check_budget(client)
@@ -102,7 +99,7 @@ class RestartAction:
             for pod in self.pods:
                 client.create(f"{_path(pod)}/eviction", _eviction(pod))
                 self._wait_for_successor(client, pod, options.wait_timeout)
-        return FinalWrite()
+        return Written()
 
     def _check_budget(self, client: Client) -> None:
         """Raise WouldStop if the API server would refuse to evict a pod now, because of a disruption budget."""

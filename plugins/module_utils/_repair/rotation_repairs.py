@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from .._audit.facts.cluster_data import ClusterData, RotationData
-from .._csr.ca_rotation import ClusterCa, signer_of
+from .._csr.ca_rotation import signer_of
 from .._times import format_time
 from .._webhook import bundle_content
 from .._x509 import certificate_facts
@@ -24,7 +24,6 @@ from .bundle_repairs import (
     ABSENT,
     APPEND,
     BundleAction,
-    BundleEdit,
     ObjectChanged,
     plan_edit,
     read_chains,
@@ -43,7 +42,6 @@ def plan_add_successor(case: Case) -> BundleAction | Refusal | None:
     """Return the edit that adds the successor and removes nothing. None without a rotation."""
     if case.data.ca is None:
         return None
-    edit = _edit(case, (case.data.ca.rotation.successor,), APPEND)
     at = case.finding.breaks_at
     until = f" Calls fail from {format_time(at)} on" if at else ""
     name, value = _INJECTS_OWN_CA
@@ -54,7 +52,7 @@ def plan_add_successor(case: Case) -> BundleAction | Refusal | None:
             "Restart the Deployment of cainjector, so that it reads the successor",
             state=WAITING,
         )
-    planned = plan_edit(case, edit)
+    planned = plan_edit(case, case.data.ca.rotation.successor.pem, mode=APPEND)
     if isinstance(planned, Refusal) and until:
         return replace(planned, reason=f"{planned.reason}.{until}")
     return planned
@@ -84,8 +82,8 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
                 "Let the owner of the certificate renew it",
                 state=WAITING,
             )
-    edit = _edit(case, ca.rotation.outgoing, ABSENT)
-    left = bundle_content.merge(point.config.ca_bundle, edit.pem, mode=ABSENT, now=case.data.now)
+    outgoing = "".join(entry.pem for entry in ca.rotation.outgoing)
+    left = bundle_content.merge(point.config.ca_bundle, outgoing, mode=ABSENT, now=case.data.now)
     refusal = refusal_of(case, left, seen)
     if refusal:
         return Refusal(
@@ -93,14 +91,7 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
             f"without the outgoing CA the API server would refuse an endpoint: {refusal}",
             "Add the successor first, by the kind add-successor or the phase prepare",
         )
-    return plan_edit(case, edit)
-
-
-def _edit(case: Case, cas: Iterable[ClusterCa], mode: str) -> BundleEdit:
-    config, pem = case.point.config, "".join(ca.pem for ca in cas)
-    prints = tuple(entry.fingerprint for entry in bundle_content.certificates(pem))
-    bundle = config.ca_bundle
-    return BundleEdit(config.webhook, config.service, pem, prints, config.pointer, mode=mode, judged=bundle)
+    return plan_edit(case, outgoing, mode=ABSENT)
 
 
 def check_successor(data: ClusterData, options: RotationOptions) -> None:

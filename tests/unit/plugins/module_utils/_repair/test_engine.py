@@ -37,12 +37,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.bundle
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.proof_calls import CallAnswer
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import (
     FAILED,
-    FinalWrite,
     Repair,
     RepairOptions,
     RepairWrite,
+    Written,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
+    ClientConfig,
+    Target,
+)
 
 from tests.support.authority import NOW
 
@@ -52,7 +55,11 @@ TARGET = Target(KIND, "example")
 ACTION = BundleAction(TARGET, configuration(OLD.pem), (), NOW)
 
 
-class Once:
+def config_with(bundle: str, service: tuple[str, str] | None) -> ClientConfig:
+    return ClientConfig("a.example.com", "/webhooks/0/clientConfig", "/webhooks/0/name", "", service, bundle)
+
+
+class Once(Written):
     """A write that is put back once. It notes the webhooks."""
 
     def __init__(self, by: str = "") -> None:
@@ -62,8 +69,8 @@ class Once:
     def find_overwriter(self, _client: Client) -> str:
         return self.by or ("this run" if self.restored else "")
 
-    def put_back(self, _client: Client, webhooks: Collection[str]) -> bool:
-        self.restored.append(set(webhooks))
+    def put_back(self, _client: Client, _webhooks: Collection[str]) -> bool:
+        self.restored.append(set(_webhooks))
         return len(self.restored) == 1
 
 
@@ -126,22 +133,14 @@ def test_a_webhook_that_the_api_server_refuses_is_not_repaired(
 @pytest.mark.parametrize("kind", [kinds.RELOAD, kinds.REISSUE])
 def test_a_restart_and_a_new_certificate_stay_without_a_proof(kind: str) -> None:
     client: Any = SimpleNamespace(deadline=0.0)
-    proof = engine._Proof(client, RepairOptions((kind,)), {ACTION.key: FinalWrite()}, frozenset())
+    proof = engine._Proof(client, RepairOptions((kind,)), {ACTION.key: Written()}, frozenset())
     ended = proof.ended((replace(repair("a1", "a"), kind=kind),), ())
     assert [(entry.state, entry.code) for entry in ended] == [(FAILED, "unproven")]
 
 
 def test_a_removal_is_for_the_bundle_that_was_judged() -> None:
     both = OLD.pem + NEW.pem
-    edit = BundleEdit(
-        "a.example.com",
-        ("demo", "hook"),
-        OLD.pem,
-        (OLD.fingerprint,),
-        "/webhooks/0/clientConfig",
-        mode="absent",
-        judged=both,
-    )
+    edit = BundleEdit(config_with(both, ("demo", "hook")), OLD.pem, (OLD.fingerprint,), mode="absent")
     action = BundleAction(TARGET, configuration(both), (edit,), NOW)
     assert action.plan(configuration(both)).changed
     assert not action.plan(configuration(NEW.pem)).changed
@@ -184,7 +183,7 @@ def test_an_address_that_changes_before_the_write_is_not_judged(
                 raise Conflict("changed")
             return second
 
-    edit = BundleEdit("a.example.com", None, NEW.pem, (NEW.fingerprint,), "/webhooks/0/clientConfig")
+    edit = BundleEdit(config_with(OLD.pem, None), NEW.pem, (NEW.fingerprint,))
     client: Any = Server()
     action = BundleAction(TARGET, first, (edit,), NOW)
     try:
@@ -211,11 +210,11 @@ def test_a_difference_that_only_an_action_knows_stops_the_run_before_the_first_w
         def key(self) -> tuple[str, ...]:
             return (self.name,)
 
-        def carry_out(self, _client: Client, options: RepairOptions, guard: PlanGuard) -> FinalWrite:
+        def carry_out(self, _client: Client, options: RepairOptions, guard: PlanGuard) -> Written:
             if self.name == kinds.REISSUE:
                 guard.allow([Write("secret", "patch Secret", [])])
             writes.extend([] if options.check_mode else [self.name])
-            return FinalWrite()
+            return Written()
 
     repairs = [
         replace(repair(name, ""), kind=name, action=cast("Any", Change(name)))
