@@ -39,6 +39,7 @@ from .._snapshot.plan import planner
 from .._snapshot.release import crd_sets, release_table
 from .._webhook import served_chains
 from .._webhook.bundle_targets import KINDS
+from .._webhook.call_failures import ADMISSION
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
 from . import gather_rotation, object_parsing
@@ -47,7 +48,6 @@ from .checks import control_plane_requests
 from .checks.admission_checks import REQUEST_SECONDS, SLOW_SECONDS, seconds_of
 from .checks.control_plane_requests import KUBE_SYSTEM, LABELS_LIMIT, RESTORING, may_match
 from .facts.cluster_data import (
-    ADMISSION,
     API_SERVER,
     API_SERVICES,
     CERTIFICATES,

@@ -22,14 +22,12 @@ from .._kube.connection import Connection
 from .._managers import OWN_MANAGER
 from .._times import find_time
 from .._webhook.bundle_targets import KINDS, Target, client_configs
+from .._webhook.call_failures import ADMISSION, AGGREGATION
 from .._webhook.service_callers import find_bundle_managers
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
 from .checks.cluster_checks import CONVERSIONS
 from .facts.cluster_data import (
-    ADMISSION,
-    AGGREGATION,
-    CONVERSION,
     INJECTS_FROM,
     ApiServiceState,
     CallPoint,
@@ -45,12 +43,6 @@ MUTATING = "MutatingWebhookConfiguration"
 VALIDATING = "ValidatingWebhookConfiguration"
 DEFINITION = "CustomResourceDefinition"
 API_SERVICE = "APIService"
-CALLERS: Mapping[str, str] = {
-    VALIDATING: ADMISSION,
-    MUTATING: ADMISSION,
-    DEFINITION: CONVERSION,
-    API_SERVICE: AGGREGATION,
-}
 _RELEASE = "app.kubernetes.io/version"
 # The annotation holds the whole object, with its schema.
 _DROPPED_ANNOTATIONS = (_managers.LAST_APPLIED,)
@@ -100,7 +92,7 @@ def has_conversion_webhook(definition: Object) -> bool:
 
 def points_of(kind: str, obj: Object) -> Iterator[CallPoint]:
     """Yield the call points of an object. An object without webhooks has none. Raises MalformedObject."""
-    caller = CALLERS[kind]
+    caller = KINDS[kind].call
     with check_shape(f"a {kind}"):
         name = str(obj["metadata"]["name"])
         webhooks = {webhook["name"]: webhook for webhook in obj.get("webhooks") or ()}

@@ -26,11 +26,6 @@ from .._x509.verify import verify
 from .certificate_run import TargetState
 
 
-def service_of(intent: Intent) -> tuple[str, str] | None:
-    """Return namespace and name of the Service, None for a certificate without a Service."""
-    return (intent.namespace, intent.service) if intent.service else None
-
-
 def added_entries(annotations: Mapping[str, str]) -> set[str]:
     """Return the entries of the anchors that this collection added."""
     return set(annotations.get(markers.ANCHORS, "").split())
@@ -100,7 +95,7 @@ def removable(
     kept_prefixes = tuple(
         prefix(entry.target, config.webhook)
         for entry in targets
-        for config in bundle_targets.client_configs(entry.target, entry.obj, service=service_of(intent))
+        for config in bundle_targets.client_configs(entry.target, entry.obj, service=intent.service_name)
         if config in kept
     )
     entries = superseded_entries(secret.annotations)

@@ -26,7 +26,6 @@ from .._webhook.bundle_targets import Target
 from .._webhook.errors import TargetError
 from .._webhook.service_callers import ServiceCaller
 from . import anchor_record
-from .anchor_record import service_of
 from .certificate_run import CertificateRun
 
 _ENTRY = re.compile(r"([A-Za-z]+)/([a-z0-9][-a-z0-9.]{0,252})")
@@ -69,7 +68,7 @@ def find_callers(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Se
     List them with ``discover_targets``. Otherwise read the recorded ones. A recorded object that was deleted or calls another
     Service is left out.
     """
-    service = service_of(run.intent)
+    service = run.intent.service_name
     if service is None:
         return ()
     named = {(target.kind, target.name) for target in run.targets}
@@ -107,7 +106,7 @@ def suggest(run: CertificateRun, result: Result) -> Result:
 
     The look sends at most five requests, and only for a run without targets that changes something. It never fails the run.
     """
-    service = service_of(run.intent)
+    service = run.intent.service_name
     if not (run.is_hinting and result.changed and service) or run.targets or run.intent.is_client:
         return result
     hints = [_hint_at_service(run.client, service), _hint_at_targets(run, result, service)]

@@ -34,7 +34,6 @@ from .._webhook.errors import ProofError
 from .._webhook.serving_progress import ServingProgress
 from .._webhook.workloads import WebhookWorkload
 from . import anchor_record, gather, secret_store, target_anchors
-from .anchor_record import service_of
 from .certificate_run import CertificateRun, CertificateState
 from .secret_store import Change
 from .wait_until_served import Rotation, check_workload, configs_of, report_endpoints, wait_until_served
@@ -195,7 +194,7 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
 
 def _missing_permissions(run: CertificateRun, progress: ServingProgress) -> Iterator[str]:
     """Return how to grant the permissions that this identity needs to see what the endpoints serve, if it lacks any."""
-    service = service_of(run.intent)
+    service = run.intent.service_name
     if progress.state == serving_progress.HIDDEN and service:
         lacking = access_review.find_missing(run.client, served_chains.permissions(service[0]))
         if lacking:

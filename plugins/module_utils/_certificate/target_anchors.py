@@ -27,7 +27,6 @@ from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
 from .._webhook.errors import TargetError
 from . import anchor_record
-from .anchor_record import service_of
 from .certificate_run import TargetState
 
 
@@ -120,7 +119,7 @@ def _recorded_targets(annotations: Mapping[str, str], wanted: Collection[str]) -
 
 
 def _trusted_by(intent: Intent, entry: TargetState) -> list[bundle_content.BundleCertificate]:
-    configs = bundle_targets.client_configs(entry.target, entry.obj, service=service_of(intent))
+    configs = bundle_targets.client_configs(entry.target, entry.obj, service=intent.service_name)
     return [anchor for config in configs for anchor in bundle_content.certificates(config.ca_bundle)]
 
 
@@ -152,7 +151,7 @@ def restore(client: Client, intent: Intent, removed: Iterable[TargetChange], *, 
     }
 
     def replan(target: Target, obj: Mapping[str, Any]) -> TargetChange:
-        options: dict[str, Any] = {"service": service_of(intent), "consent": EVERYTHING, "now": now}
+        options: dict[str, Any] = {"service": intent.service_name, "consent": EVERYTHING, "now": now}
         return bundle_patch.plan(target, obj, gone[target], **options)
 
     changes = [replan(target, bundle_targets.read(client, target)) for target in gone if gone[target]]
@@ -172,7 +171,7 @@ def with_orphans(
             TargetError, MissingPermissions
         ):  # it has no orphan that this run can remove
             obj = bundle_targets.read(client, target)
-            for config in bundle_targets.client_configs(target, obj, service=service_of(intent)):
+            for config in bundle_targets.client_configs(target, obj, service=intent.service_name):
                 start = anchor_record.prefix(target, config.webhook)
                 entries |= anchor_record.made_here(start, config.ca_bundle)
     return {**annotations, markers.ANCHORS: " ".join(sorted(entries))}
@@ -216,7 +215,7 @@ def _plan(
         target,
         obj,
         anchor.pem if anchor else None,
-        service=service_of(intent),
+        service=intent.service_name,
         consent=intent.accept,
         leaf_pem=leaf_pem,
         now=now,
@@ -233,7 +232,7 @@ def _removal(
     now: datetime,
 ) -> TargetChange:
     """Remove from each webhook the anchors of its own entries. Another webhook of the object keeps them."""
-    configs = bundle_targets.client_configs(target, obj, service=service_of(intent))
+    configs = bundle_targets.client_configs(target, obj, service=intent.service_name)
     recorded = {
         config.webhook: [
             anchor.pem
@@ -243,7 +242,7 @@ def _removal(
         for config in configs
     }
     options: dict[str, Any] = {
-        "service": service_of(intent),
+        "service": intent.service_name,
         "consent": intent.accept,
         "leaf_pem": leaf_pem,
         "now": now,

@@ -35,7 +35,6 @@ from .._webhook.serving_progress import ConfigScan, ServingProgress
 from .._webhook.workloads import ServingOptions, WebhookWorkload
 from .._x509.certificate_facts import CertificateFacts
 from . import gather
-from .anchor_record import service_of
 from .certificate_run import CertificateRun, CertificateState, TargetState
 
 LOOK_SECONDS = 2.0
@@ -165,7 +164,7 @@ def is_served(run: CertificateRun, state: CertificateState) -> bool:
 
 def _configs(run: CertificateRun, state: CertificateState) -> list[ClientConfig]:
     """Return the client configurations of the targets. Without targets return one that calls the Service by its name."""
-    intent, service = run.intent, service_of(run.intent)
+    intent, service = run.intent, run.intent.service_name
     if service and not state.targets:
         name, pem = intent.verified_name or "", state.secret.certificate_pem if state.secret else ""
         return [ClientConfig("", "", "", name, service, pem, webhook_endpoints.ANY_PORT)]
@@ -173,7 +172,7 @@ def _configs(run: CertificateRun, state: CertificateState) -> list[ClientConfig]
 
 
 def configs_of(run: CertificateRun, entry: TargetState) -> tuple[ClientConfig, ...]:
-    return bundle_targets.client_configs(entry.target, entry.obj, service=service_of(run.intent))
+    return bundle_targets.client_configs(entry.target, entry.obj, service=run.intent.service_name)
 
 
 def _stale(rotation: Rotation, progress: ServingProgress, workload: WebhookWorkload | None) -> StaleError:

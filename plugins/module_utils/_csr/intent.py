@@ -92,6 +92,11 @@ class Intent:
     wait_timeout: int = 120
 
     @property
+    def service_name(self) -> tuple[str, str] | None:
+        """Return namespace and name of the Service, None for a certificate without a Service."""
+        return (self.namespace, self.service) if self.service else None
+
+    @property
     def is_client(self) -> bool:
         """True for a client certificate, which has no host name to verify."""
         return SERVER_AUTH not in self.request.usages

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .._audit.facts.cluster_data import ADMISSION, CallPoint, ClusterData
+from .._audit.facts.cluster_data import CallPoint, ClusterData
 from .._errors import CertflowError
 from .._kube.client import Client
 from .._webhook import admission_match, call_failures, probe_webhook
 from .._webhook.admission_call import ProbeObject, group_version
 from .._webhook.admission_match import AdmissionRequest
 from .._webhook.bundle_targets import Target
+from .._webhook.call_failures import ADMISSION
 from .._webhook.probe_webhook import ProbeRequest
 
 Object = Mapping[str, Any]

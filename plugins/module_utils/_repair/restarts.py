@@ -18,7 +18,6 @@ from typing import Any
 
 from .. import _managers
 from .._approved_plan import PlanGuard
-from .._audit.facts.cluster_data import ADMISSION
 from .._errors import CertflowError
 from .._kube import json_patch
 from .._kube.access_review import Permission
@@ -28,6 +27,7 @@ from .._managers import BY_HAND, HELM, OWN_MANAGER, SYSTEM
 from .._webhook import webhook_endpoints, workloads
 from .._webhook.admission_match import AdmissionRequest, match
 from .._webhook.bundle_targets import ClientConfig
+from .._webhook.call_failures import ADMISSION
 from .._webhook.service_callers import find_field_managers
 from .._webhook.workloads import WebhookWorkload
 from .._x509 import certificate_facts

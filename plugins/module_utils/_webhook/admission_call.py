@@ -20,17 +20,11 @@ from typing import Any
 from .._kube.access_review import Permission
 from . import call_failures
 from .admission_match import AdmissionRequest
-from .bundle_targets import Target
+from .bundle_targets import KINDS, Target
 from .errors import ProbeError
 
 Object = Mapping[str, Any]
 
-KINDS_OF_CALL = {
-    "ValidatingWebhookConfiguration": call_failures.ADMISSION,
-    "MutatingWebhookConfiguration": call_failures.ADMISSION,
-    "CustomResourceDefinition": call_failures.CONVERSION,
-    "APIService": call_failures.AGGREGATION,
-}
 GENERATED_NAME = "certflow-probe-"
 
 
@@ -82,7 +76,7 @@ class ProbeCall:
 
 def check_object(target: Target, asked: ProbeObject) -> None:
     """Raise ProbeError if the target cannot be asked with this object."""
-    kind, manifest, expect = KINDS_OF_CALL[target.kind], asked.manifest, asked.expect
+    kind, manifest, expect = KINDS[target.kind].call, asked.manifest, asked.expect
     if kind == call_failures.ADMISSION and manifest is None:
         raise ProbeError(
             f"{target} can be probed only with an object",

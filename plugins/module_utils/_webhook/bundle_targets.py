@@ -21,6 +21,7 @@ from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import Client
 from .._kube.errors import Forbidden
 from .._managers import DetectedManager
+from .call_failures import ADMISSION, AGGREGATION, CONVERSION
 from .errors import OwnedTargetError, TargetError
 
 # An object of the API as JSON gives it.
@@ -76,6 +77,8 @@ class TargetKind:
     locate: Callable[[Target, Object], Iterator[tuple[str, str, Object]]]
     #: Where the API defines the field.
     source: str
+    #: How the API server calls what the object names: ADMISSION, CONVERSION or AGGREGATION.
+    call: str
     #: The fields of the place.
     fields: frozenset[str] = frozenset(("url", "service", "caBundle"))
 
@@ -118,6 +121,7 @@ KINDS = {
         ".webhooks[]?.clientConfig.caBundle",
         _webhooks,
         source="k8s.io/api admissionregistration/v1 WebhookClientConfig",
+        call=ADMISSION,
     ),
     "MutatingWebhookConfiguration": TargetKind(
         "admissionregistration.k8s.io",
@@ -126,6 +130,7 @@ KINDS = {
         ".webhooks[]?.clientConfig.caBundle",
         _webhooks,
         source="k8s.io/api admissionregistration/v1 WebhookClientConfig",
+        call=ADMISSION,
     ),
     "CustomResourceDefinition": TargetKind(
         "apiextensions.k8s.io",
@@ -134,6 +139,7 @@ KINDS = {
         ".spec.conversion.webhook.clientConfig.caBundle",
         _conversion,
         source="k8s.io/apiextensions-apiserver apiextensions/v1 WebhookConversion",
+        call=CONVERSION,
     ),
     "APIService": TargetKind(
         "apiregistration.k8s.io",
@@ -142,6 +148,7 @@ KINDS = {
         ".spec.caBundle",
         _api_service,
         source="k8s.io/kube-aggregator apiregistration/v1 APIServiceSpec",
+        call=AGGREGATION,
         fields=frozenset(
             "service group version insecureSkipTLSVerify caBundle groupPriorityMinimum versionPriority".split()
         ),

@@ -95,7 +95,7 @@ class _PreparedProbe:
 
     @property
     def kind_of_call(self) -> str:
-        return admission_call.KINDS_OF_CALL[self.request.target.kind]
+        return bundle_targets.KINDS[self.request.target.kind].call
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def prove(client: Client, config: ClientConfig, target: Target, asked: ProbeObje
 
 
 def _is_admission(target: Target) -> bool:
-    return admission_call.KINDS_OF_CALL[target.kind] == call_failures.ADMISSION
+    return bundle_targets.KINDS[target.kind].call == call_failures.ADMISSION
 
 
 def _only(target: Target, config: ClientConfig) -> Target:

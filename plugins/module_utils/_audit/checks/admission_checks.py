@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from ..._webhook.admission_match import AdmissionRequest, match
-from ..facts.cluster_data import ADMISSION, PODS, Backend, CallPoint, ClusterData
+from ..._webhook.call_failures import ADMISSION
+from ..facts.cluster_data import PODS, Backend, CallPoint, ClusterData
 from ..facts.finding import (
     ERROR,
     FAIL,

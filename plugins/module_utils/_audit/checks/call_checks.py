@@ -13,12 +13,10 @@ from datetime import timedelta
 
 from ..._times import format_time
 from ..._webhook.admission_match import find_reason_for_none
+from ..._webhook.call_failures import ADMISSION, AGGREGATION, CONVERSION
 from ..._webhook.served_chains import ServedChain
 from ..facts.cluster_data import (
-    ADMISSION,
-    AGGREGATION,
     CERTIFICATES,
-    CONVERSION,
     DEFINITIONS,
     INJECTS_FROM,
     Backend,

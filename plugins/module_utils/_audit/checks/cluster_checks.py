@@ -12,10 +12,11 @@ from datetime import timedelta
 from typing import Any
 
 from ..._times import format_time
+from ..._webhook.call_failures import CONVERSION
 from ..._x509 import certificate_facts
 from ..._x509.chain_judge import ANCHOR, ChainBreak, judge
 from ..._x509.verify import anchors
-from ..facts.cluster_data import CONVERSION, ROOT_CA, ClusterData
+from ..facts.cluster_data import ROOT_CA, ClusterData
 from ..facts.finding import (
     FAIL,
     INFO,

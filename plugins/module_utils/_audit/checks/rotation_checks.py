@@ -14,17 +14,10 @@ from typing import TYPE_CHECKING
 
 from ..._csr.ca_rotation import CaRotation, is_refused_by_openssl, published_cas, signer_of
 from ..._times import format_time
+from ..._webhook.call_failures import ADMISSION
 from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
-from ..facts.cluster_data import (
-    ADMISSION,
-    CLIENT_CAS,
-    JOIN_INFO,
-    Backend,
-    CallPoint,
-    ClusterData,
-    RotationData,
-)
+from ..facts.cluster_data import CLIENT_CAS, JOIN_INFO, Backend, CallPoint, ClusterData, RotationData
 from ..facts.finding import (
     CLUSTER,
     ERROR,

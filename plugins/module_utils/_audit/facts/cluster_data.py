@@ -28,9 +28,6 @@ Labels = Mapping[str, str]
 #: Namespace, name and port of a Service. The namespace is "" for the address of a URL.
 BackendKey = tuple[str, str, int]
 
-# The callers of a webhook.
-ADMISSION, CONVERSION, AGGREGATION = "admission", "conversion", "aggregation"
-
 # The sources of the data.
 CONFIGURATIONS, DEFINITIONS, API_SERVICES = "configurations", "definitions", "api-services"
 NAMESPACES, SERVICES, PORT_FORWARD, PODS = admission_match.NAMESPACES, "services", "port-forward", "pods"

@@ -40,7 +40,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     TruncatedAnswer,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import served_chains
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_failures, served_chains
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
@@ -406,7 +406,7 @@ EXPIRING_PAGES: list[tuple[list[Any], int, int]] = [
 def test_pages_of_definitions_that_expire_are_read_once_more(pages: list[Any], found: int, gaps: int) -> None:
     """The whole list at once could exceed the memory, so it is not read."""
     data = run(FakeClient(answers={DEFINITIONS: pages}))
-    assert len([point for point in data.points if point.caller == cluster_data.CONVERSION]) == found
+    assert len([point for point in data.points if point.caller == call_failures.CONVERSION]) == found
     assert [gap.source for gap in data.gaps] == [cluster_data.DEFINITIONS] * gaps
 
 

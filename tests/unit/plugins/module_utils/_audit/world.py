@@ -12,7 +12,6 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
-    ADMISSION,
     Backend,
     BackendKey,
     CallPoint,
@@ -23,6 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     AuditedObject,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_failures import ADMISSION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts

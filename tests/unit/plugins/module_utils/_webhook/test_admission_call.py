@@ -20,7 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admis
     ApiResource,
     ProbeObject,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import KINDS, Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._webhook.pki import authority
@@ -58,10 +58,6 @@ DEFINITION: dict[str, Any] = {
 
 def thing(version: str, group: str = "example.com") -> dict[str, Any]:
     return {"apiVersion": f"{group}/{version}", "kind": "Thing", "metadata": {"namespace": "shop"}}
-
-
-def test_every_kind_of_target_is_called_in_some_way() -> None:
-    assert admission_call.KINDS_OF_CALL.keys() == KINDS.keys()
 
 
 @pytest.mark.parametrize(

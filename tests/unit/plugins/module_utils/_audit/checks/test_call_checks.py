@@ -13,8 +13,6 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import call_checks
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.call_checks import check_point
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
-    AGGREGATION,
-    CONVERSION,
     ApiServiceState,
     Backend,
     CallPoint,
@@ -27,6 +25,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     PASS,
     SKIP,
     AuditedObject,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_failures import (
+    AGGREGATION,
+    CONVERSION,
 )
 
 from tests.support.authority import DAY, NOW

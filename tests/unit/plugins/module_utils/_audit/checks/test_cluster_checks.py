@@ -16,7 +16,6 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import object_parsing
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import cluster_checks
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
-    CONVERSION,
     FailedCall,
     Login,
     SnapshotHazard,
@@ -33,6 +32,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connecti
     ExecPlugin,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_failures import CONVERSION
 
 from tests.support.authority import DAY, NOW, Issued, authority
 from tests.unit.plugins.module_utils._audit.world import cluster, failures, leaf, point

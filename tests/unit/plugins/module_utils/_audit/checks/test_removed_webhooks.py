@@ -13,11 +13,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
     RemovedWebhook,
     check_removed_webhooks,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
-    CONVERSION,
-    CallPoint,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import CallPoint
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_failures import CONVERSION
 
 from tests.unit.plugins.module_utils._audit.world import cluster, failures, point
 
