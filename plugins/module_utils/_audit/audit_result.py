@@ -165,18 +165,6 @@ _UNDECIDED: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class ResultOptions:
-    """Options for the content of the result."""
-
-    #: Also return the findings that passed or do not apply.
-    include_passed: bool = False
-    exceptions: tuple[AuditException, ...] = ()
-    #: The names of the cluster for the exceptions: that of the inventory, and the UID that the task expects. The UID that the cluster
-    #: reports is no name, because a cluster may report that of another one.
-    cluster_names: tuple[str, ...] = ()
-
-
 def find(data: ClusterData) -> list[AuditFinding]:
     """Return the findings of all checks. A check passes or is skipped only if everything that it compares was read."""
     findings = list(check_table.find(data))
@@ -206,11 +194,21 @@ def _undecided(findings: Iterable[AuditFinding]) -> Iterator[Gap]:
             yield Gap(one.source, _UNDECIDED[one.source], objects=names, checks=(one.check,))
 
 
-def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[str, Any]:
-    """Return the result of the audit, with the findings that break first before the others."""
-    names = options.cluster_names
-    findings = sorted(apply_exceptions(find(data), options.exceptions, names, data.now), key=_order)
-    shown = [one for one in findings if options.include_passed or one.status in (FAIL, UNKNOWN)]
+def build(
+    data: ClusterData,
+    *,
+    include_passed: bool = False,
+    accepted: Sequence[AuditException] = (),
+    cluster_names: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the result of the audit, with the findings that break first before the others.
+
+    include_passed: also return the findings that passed or do not apply.
+    cluster_names: the names of the cluster for the exceptions: that of the inventory, and the UID that the task expects. The UID that
+        the cluster reports is no name, because a cluster may report that of another one.
+    """
+    findings = sorted(apply_exceptions(find(data), accepted, cluster_names, data.now), key=_order)
+    shown = [one for one in findings if include_passed or one.status in (FAIL, UNKNOWN)]
     failed = [one for one in findings if one.status == FAIL and not one.exception]
     times = [one.breaks_at for one in failed if one.breaks_at]
     return {
@@ -227,7 +225,7 @@ def build(data: ClusterData, options: ResultOptions = ResultOptions()) -> dict[s
             },
         },
         "breaks_at": format_time(min(times)) if times else None,
-        "exceptions": report_exceptions(findings, options.exceptions, names, data.now),
+        "exceptions": report_exceptions(findings, accepted, cluster_names, data.now),
         "incomplete": [source for source in ESSENTIAL if source in data.unread],
         "missing_role": missing_role(data.lacking),
         "certificate_authority_data": rotation_checks.certificate_authority_data(data),

@@ -32,7 +32,6 @@ from .._kube.client import METADATA, Client
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.errors import Forbidden, KubeError, ListExpired, NotFound
 from .._snapshot.context.upgrade_context import UpgradeOptions
-from .._snapshot.hazards import table
 from .._snapshot.hazards.table import DetectedHazard
 from .._snapshot.installed import fetch_objects, parse_objects
 from .._snapshot.plan import planner
@@ -77,7 +76,6 @@ from .facts.cluster_data import (
     IssuedCertificate,
     Labels,
     Object,
-    SnapshotHazard,
     StuckRequest,
     Traffic,
 )
@@ -365,7 +363,7 @@ class _Gatherer:
             since = gather_rotation.changed_at(found) if found else None
             return replace(data, cluster_ca=text, cluster_ca_since=since)
 
-    def _snapshot_hazards(self) -> tuple[SnapshotHazard, ...] | None:
+    def _snapshot_hazards(self) -> tuple[DetectedHazard, ...] | None:
         release = self._options.snapshot_release
         if release is None:
             return None
@@ -378,7 +376,7 @@ class _Gatherer:
         for found in plan.hazards:
             if found.hazard.id == UNREADABLE_HAZARD:
                 self._reads.note(Gap(SNAPSHOT, "; ".join(found.finding.evidence), lacks_permission=True))
-        return tuple(_hazard(found) for found in plan.hazards if found.hazard.id != UNREADABLE_HAZARD)
+        return tuple(found for found in plan.hazards if found.hazard.id != UNREADABLE_HAZARD)
 
     def _api_server(self) -> str:
         """Return the chain that the API server serves on a new connection as PEM text, "" without TLS."""
@@ -397,12 +395,6 @@ class _Gatherer:
 def _path(kind: str) -> str:
     row = KINDS[kind]
     return f"/apis/{row.group}/{row.version}/{row.resource}"
-
-
-def _hazard(found: DetectedHazard) -> SnapshotHazard:
-    row = found.hazard
-    stops = row.handling in (table.REFUSE, table.ASK)
-    return SnapshotHazard(row.id, row.title, stops, found.finding.evidence, found.finding.remedy)
 
 
 def _stuck(csr: Object, evidence: ClusterEvidence, now: datetime) -> StuckRequest | None:

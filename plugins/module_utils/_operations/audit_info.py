@@ -15,7 +15,6 @@ from typing import Any
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._audit import audit_result, gather
-from .._audit.audit_result import ResultOptions
 from .._audit.facts.cluster_data import DECLARABLE, AuditOptions
 from .._csr import ca_rotation
 from .._errors import CertflowError
@@ -55,13 +54,14 @@ SPEC: dict[str, Any] = {
 def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Result:
     """Audit the cluster. Raises CertflowError."""
     options = parse_options(parameters)
-    shown = ResultOptions(
+    accepted = audit_result.parse_exceptions(parameters["exceptions"])
+    data = gather.gather(client, options)
+    values = audit_result.build(
+        data,
         include_passed=parameters["include_passed"],
-        exceptions=audit_result.parse_exceptions(parameters["exceptions"]),
+        accepted=accepted,
         cluster_names=(parameters["cluster_name"], parameters["cluster_uid"] or ""),
     )
-    data = gather.gather(client, options)
-    values = audit_result.build(data, shown)
     values["limits"] = {
         "without": list(options.without),
         "probe_urls": options.probe_urls,

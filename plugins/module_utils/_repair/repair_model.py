@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._approved_plan import PlanGuard, Write, digest
 from .._audit.facts.cluster_data import Backend, CallPoint, ClusterData
@@ -20,7 +20,9 @@ from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._text import shortened
 from .._x509.certificate_facts import CertificateFacts
-from .surroundings import Surroundings
+
+if TYPE_CHECKING:  # each play of a fleet loads this file
+    from .surroundings import Surroundings
 
 # What became of a repair.
 PLANNED, REPAIRED, REFUSED, WAITING = "planned", "repaired", "refused", "waiting"

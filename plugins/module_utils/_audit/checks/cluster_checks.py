@@ -185,14 +185,14 @@ def check_snapshot_controller(data: ClusterData) -> Iterator[AuditFinding]:
     if data.snapshot_hazards is None:
         yield AuditFinding("snapshot-hazard", SKIP, SNAPSHOT_CONTROLLER)
         return
-    for hazard in data.snapshot_hazards:
-        lines = (hazard.id, *hazard.evidence[:MOST_LINES], hazard.remedy)
+    for found in data.snapshot_hazards:
+        hazard, finding = found.hazard, found.finding
         yield AuditFinding(
             "snapshot-hazard",
             FAIL,
             SNAPSHOT_CONTROLLER,
             hazard.title,
-            tuple(filter(None, lines)),
+            tuple(filter(None, (hazard.id, *finding.evidence[:MOST_LINES], finding.remedy))),
             severity="" if hazard.stops else INFO,
             detail=hazard.id,
         )

@@ -11,17 +11,20 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..._csr.ca_rotation import CaRotation, EksCa
 from ..._diagnosis.diagnosis import Diagnosis
 from ..._kube import port_forward
 from ..._kube.access_review import Permission
-from ..._snapshot.release.release_table import Release
 from ..._webhook import admission_match
 from ..._webhook.bundle_targets import ClientConfig
 from ..._webhook.served_chains import ServedChain
 from .finding import AuditedObject, every
+
+if TYPE_CHECKING:  # each play of a fleet loads this file
+    from ..._snapshot.hazards.table import DetectedHazard
+    from ..._snapshot.release.release_table import Release
 
 Object = Mapping[str, Any]
 Labels = Mapping[str, str]
@@ -333,18 +336,6 @@ class StuckRequest:
 
 
 @dataclass(frozen=True)
-class SnapshotHazard:
-    """A hazard of the upgrade of the snapshot controller to the wanted release."""
-
-    id: str
-    title: str
-    #: True if the upgrade stops because of it, or asks.
-    stops: bool
-    evidence: tuple[str, ...]
-    remedy: str = ""
-
-
-@dataclass(frozen=True)
 class FailedCall:
     """An Event that tells of a failed call."""
 
@@ -405,7 +396,7 @@ class ClusterData:
     clock_offset: timedelta | None = None
     login: Login = Login("none")
     #: None if no release is wanted, or no snapshot controller is installed.
-    snapshot_hazards: tuple[SnapshotHazard, ...] | None = None
+    snapshot_hazards: tuple[DetectedHazard, ...] | None = None
     gaps: tuple[Gap, ...] = ()
     #: The sources that the site does not permit.
     without: tuple[str, ...] = ()

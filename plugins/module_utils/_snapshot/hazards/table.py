@@ -44,6 +44,11 @@ class Hazard:
     #: True if the hazard also prevents an undo, which restores what ran before.
     stops_undo: bool = False
 
+    @property
+    def stops(self) -> bool:
+        """Return True if the upgrade stops because of it, unless the user accepts it."""
+        return self.handling in (REFUSE, ASK)
+
 
 HAZARDS: tuple[Hazard, ...] = (
     # The installed state.

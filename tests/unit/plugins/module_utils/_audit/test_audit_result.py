@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.audit_result import ResultOptions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import (
     call_checks,
     check_table,
@@ -43,7 +42,7 @@ OBJECT = AuditedObject("ValidatingWebhookConfiguration", "hooks", uid="1", webho
 
 
 def build(*points: Any, include_passed: bool = False, **options: Any) -> dict[str, Any]:
-    return audit_result.build(cluster(*points, **options), ResultOptions(include_passed=include_passed))
+    return audit_result.build(cluster(*points, **options), include_passed=include_passed)
 
 
 def test_findings_that_break_first_come_first() -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.audit_result import ResultOptions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import Backend
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
     ANNOTATION,
@@ -33,7 +32,7 @@ def audited(
 ) -> dict[str, Any]:
     data = cluster(called or point(), backend=Backend(exists=False))
     parsed = audit_result.parse_exceptions([{**ENTRY, **entry} for entry in entries])
-    return audit_result.build(data, ResultOptions(exceptions=parsed, cluster_names=names))
+    return audit_result.build(data, accepted=parsed, cluster_names=names)
 
 
 ROWS: list[tuple[dict[str, Any], str]] = [
@@ -90,7 +89,7 @@ def test_findings_that_count_come_first() -> None:
     points = [point(name="a"), point(name="b", webhook=webhook("secrets"))]
     data = cluster(*points, backend=Backend(exists=False))
     parsed = audit_result.parse_exceptions([{**ENTRY, "objects": ["*/a"]}])
-    result = audit_result.build(data, ResultOptions(exceptions=parsed, cluster_names=("x",)))
+    result = audit_result.build(data, accepted=parsed, cluster_names=("x",))
     assert [one["object"]["name"] for one in result["findings"]] == ["b", "a"]
 
 

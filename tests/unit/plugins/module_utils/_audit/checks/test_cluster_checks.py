@@ -18,7 +18,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     FailedCall,
     Login,
-    SnapshotHazard,
     StuckRequest,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditedObject
@@ -30,6 +29,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.dia
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
     Connection,
     ExecPlugin,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards.finding import Finding
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards.table import (
+    HAZARDS as HAZARD_TABLE,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards.table import (
+    DetectedHazard,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_failures import CONVERSION
@@ -243,11 +249,12 @@ def test_the_clock_of_the_api_server(seconds: float | None, statuses: list[str])
     assert [one.status for one in cluster_checks.check_clock(cluster(clock_offset=offset))] == statuses
 
 
-HAZARD = SnapshotHazard("two-controllers", "Two controllers run.", True, ("a", "b"), "Remove one.")
+HAZARD_ROWS = {row.id: row for row in HAZARD_TABLE}
+HAZARD = DetectedHazard(HAZARD_ROWS["two-controllers"], Finding(("a", "b"), "Remove one."))
 HAZARDS: list[tuple[Any, list[str], list[str]]] = [
     (None, ["skip"], []),
     ((), ["pass"], []),
-    ((HAZARD, replace(HAZARD, id="nodes", stops=False)), ["fail", "fail"], ["", "info"]),
+    ((HAZARD, replace(HAZARD, hazard=HAZARD_ROWS["kubespray-reverts"])), ["fail", "fail"], ["", "info"]),
 ]
 
 
