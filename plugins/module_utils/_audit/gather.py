@@ -260,10 +260,10 @@ class _Gatherer:
 
     # Objects that webhooks match
 
+    @check_shape("a Namespace")
     def _namespaces(self) -> dict[str, Mapping[str, str]]:
-        with check_shape("a Namespace"):
-            items = self._client.list_all("/api/v1/namespaces")["items"]
-            return {item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in items}
+        items = self._client.list_all("/api/v1/namespaces")["items"]
+        return {item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in items}
 
     def _pods(
         self, points: Sequence[CallPoint], backends: Mapping[BackendKey, Backend]

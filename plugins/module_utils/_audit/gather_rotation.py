@@ -108,13 +108,13 @@ def _config_map(client: Client, place: tuple[str, str], key: str) -> str:
         return str((found.get("data") or {}).get(key) or "")
 
 
+@check_shape(f"the ConfigMap {JOIN_INFO[1]}")
 def _join_ca(text: str) -> str:
     """Return the CAs in a kubeconfig without users, as PEM text."""
-    with check_shape(f"the ConfigMap {JOIN_INFO[1]}"):
-        config = kubeconfig_parsing.load_yaml(text, f"the ConfigMap {JOIN_INFO[1]}") or {}
-        clusters = [entry["cluster"] for entry in config.get("clusters") or ()]
-        fields = [entry.get("certificate-authority-data") for entry in clusters]
-        return "".join(map(certificate_facts.decoded_certificate, fields))
+    config = kubeconfig_parsing.load_yaml(text, f"the ConfigMap {JOIN_INFO[1]}") or {}
+    clusters = [entry["cluster"] for entry in config.get("clusters") or ()]
+    fields = [entry.get("certificate-authority-data") for entry in clusters]
+    return "".join(map(certificate_facts.decoded_certificate, fields))
 
 
 def _old_pods(client: Client, since: datetime | None) -> dict[str, int] | None:

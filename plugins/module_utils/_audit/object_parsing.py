@@ -49,32 +49,30 @@ _DROPPED_ANNOTATIONS = (_managers.LAST_APPLIED,)
 _KEPT_METADATA = ("name", "uid", "labels", "ownerReferences", "creationTimestamp", "deletionTimestamp")
 
 
+@check_shape("a CustomResourceDefinition")
 def without_schema(definition: Object) -> dict[str, Any]:
     """Return the parts of a CustomResourceDefinition that the checks need."""
-    with check_shape("a CustomResourceDefinition"):
-        metadata, spec = definition["metadata"], definition["spec"]
-        annotations = {
-            key: value
-            for key, value in (metadata.get("annotations") or {}).items()
-            if key not in _DROPPED_ANNOTATIONS
-        }
-        kept = {key: metadata[key] for key in _KEPT_METADATA if key in metadata}
-        fields = [_without_fields(entry) for entry in metadata.get("managedFields") or ()]
-        versions = [
-            {key: entry.get(key) for key in ("name", "served")} for entry in spec.get("versions") or ()
-        ]
-        return {
-            "metadata": {**kept, "annotations": annotations, "managedFields": fields},
-            "spec": {
-                "group": spec.get("group"),
-                "names": {"plural": (spec.get("names") or {}).get("plural")},
-                "versions": versions,
-                "conversion": spec.get("conversion"),
-            },
-            "status": {
-                key: (definition.get("status") or {}).get(key) for key in ("storedVersions", "conditions")
-            },
-        }
+    metadata, spec = definition["metadata"], definition["spec"]
+    annotations = {
+        key: value
+        for key, value in (metadata.get("annotations") or {}).items()
+        if key not in _DROPPED_ANNOTATIONS
+    }
+    kept = {key: metadata[key] for key in _KEPT_METADATA if key in metadata}
+    fields = [_without_fields(entry) for entry in metadata.get("managedFields") or ()]
+    versions = [{key: entry.get(key) for key in ("name", "served")} for entry in spec.get("versions") or ()]
+    return {
+        "metadata": {**kept, "annotations": annotations, "managedFields": fields},
+        "spec": {
+            "group": spec.get("group"),
+            "names": {"plural": (spec.get("names") or {}).get("plural")},
+            "versions": versions,
+            "conversion": spec.get("conversion"),
+        },
+        "status": {
+            key: (definition.get("status") or {}).get(key) for key in ("storedVersions", "conditions")
+        },
+    }
 
 
 def _without_fields(entry: Object) -> dict[str, Any]:
@@ -84,10 +82,10 @@ def _without_fields(entry: Object) -> dict[str, Any]:
     return {**{key: entry.get(key, "") for key in ("manager", "operation")}, "fieldsV1": fields}
 
 
+@check_shape("a CustomResourceDefinition")
 def has_conversion_webhook(definition: Object) -> bool:
     """Return True if the API server calls a webhook to convert objects of this kind."""
-    with check_shape("a CustomResourceDefinition"):
-        return (definition["spec"].get("conversion") or {}).get("strategy") == "Webhook"
+    return (definition["spec"].get("conversion") or {}).get("strategy") == "Webhook"
 
 
 def points_of(kind: str, obj: Object) -> Iterator[CallPoint]:
@@ -148,39 +146,39 @@ def manager_of(metadata: Object) -> str:
     return ", ".join(names) or UNMANAGED
 
 
+@check_shape("an APIService")
 def api_service_state(obj: Object) -> ApiServiceState:
     """Return the condition Available of an aggregated API. Raises MalformedObject."""
-    with check_shape("an APIService"):
-        conditions = (obj.get("status") or {}).get("conditions") or ()
-        found: Object = next((entry for entry in conditions if entry.get("type") == "Available"), {})
-        return ApiServiceState(
-            subject_of(API_SERVICE, obj),
-            found.get("status") == "True",
-            _words_of(found) or "it has no condition Available",
-            find_time(found.get("lastTransitionTime")),
-        )
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    found: Object = next((entry for entry in conditions if entry.get("type") == "Available"), {})
+    return ApiServiceState(
+        subject_of(API_SERVICE, obj),
+        found.get("status") == "True",
+        _words_of(found) or "it has no condition Available",
+        find_time(found.get("lastTransitionTime")),
+    )
 
 
+@check_shape("a CustomResourceDefinition")
 def definition_state(obj: Object) -> DefinitionState:
     """Return the state of a CustomResourceDefinition. Raises MalformedObject."""
-    with check_shape("a CustomResourceDefinition"):
-        metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
-        versions = spec.get("versions") or ()
-        return DefinitionState(
-            subject_of(DEFINITION, obj),
-            str(spec.get("group", "")),
-            str((spec.get("names") or {}).get("plural", "")),
-            tuple(str(entry["name"]) for entry in versions if entry.get("served")),
-            tuple(map(str, status.get("storedVersions") or ())),
-            has_conversion_webhook(obj),
-            tuple(str(entry["name"]) for entry in versions),
-            {
-                str(entry["type"]): (str(entry.get("status", "")), _words_of(entry))
-                for entry in status.get("conditions") or ()
-            },
-            find_time(metadata.get("creationTimestamp")),
-            find_time(metadata.get("deletionTimestamp")),
-        )
+    metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
+    versions = spec.get("versions") or ()
+    return DefinitionState(
+        subject_of(DEFINITION, obj),
+        str(spec.get("group", "")),
+        str((spec.get("names") or {}).get("plural", "")),
+        tuple(str(entry["name"]) for entry in versions if entry.get("served")),
+        tuple(map(str, status.get("storedVersions") or ())),
+        has_conversion_webhook(obj),
+        tuple(str(entry["name"]) for entry in versions),
+        {
+            str(entry["type"]): (str(entry.get("status", "")), _words_of(entry))
+            for entry in status.get("conditions") or ()
+        },
+        find_time(metadata.get("creationTimestamp")),
+        find_time(metadata.get("deletionTimestamp")),
+    )
 
 
 def issued_certificate(certificate: Object) -> IssuedCertificate | None:

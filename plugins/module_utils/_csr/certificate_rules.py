@@ -5,14 +5,14 @@
 
 """Judge a certificate: may the stored one be kept, and is the issued one what was requested? Pure.
 
-Both are lists of small rules. The first rule that finds a difference decides.
+The first difference decides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Callable
 
 from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
@@ -54,14 +54,6 @@ class IssueReason:
 # The certificate in the Secret
 
 
-@dataclass(frozen=True)
-class _StoredCase:
-    intent: Intent
-    secret: ExistingSecret
-    certificate: CertificateFacts
-    now: datetime
-
-
 def missing_secret(intent: Intent) -> IssueReason:
     return IssueReason("NoSecret", f"{intent.secret} does not exist", f"{intent.secret} did not exist")
 
@@ -73,12 +65,8 @@ def reason_to_issue(intent: Intent, secret: ExistingSecret, now: datetime) -> Is
     """
     if secret.certificate is None or not secret.key_sha256:
         return IssueReason("Unusable", f"{intent.secret}: {secret.problem}")
-    case = _StoredCase(intent, secret, secret.certificate, now)
-    for code, rule in STORED_RULES:
-        message = rule(case)
-        if message:
-            return IssueReason(code, f"{intent.secret}: {message}")
-    return None
+    reasons = _stored_reasons(intent, secret, secret.certificate, now)
+    return next((IssueReason(code, f"{intent.secret}: {message}") for code, message in reasons), None)
 
 
 def renewal_margin(certificate: CertificateFacts, renew_before: timedelta | None) -> timedelta:
@@ -98,85 +86,41 @@ def judged_at(certificate: CertificateFacts, now: datetime) -> datetime:
     return start if now < start <= now + CLOCK_SKEW else now
 
 
-def _stored_key(case: _StoredCase) -> str:
-    same = case.secret.key_sha256 == case.certificate.public_key_sha256
-    return "" if same else "its private key does not belong to its certificate"
-
-
-def _stored_names(case: _StoredCase) -> str:
-    wanted = {*case.intent.request.dns_names, *case.intent.request.ip_addresses}
-    held = {*case.certificate.dns_names, *case.certificate.ip_addresses}
-    if wanted == held:
-        return ""
-    return f"its certificate is for {_listed(held)}, and the task asks for {_listed(wanted)}"
-
-
-def _stored_subject(case: _StoredCase) -> str:
-    return f"its certificate is for {case.certificate.subject}" if _is_other_user(case) else ""
-
-
-def _stored_usages(case: _StoredCase) -> str:
-    """Apply the same rule as to an issued certificate. Another rule would renew the certificate at every run."""
-    fault = usage_fault(case.intent.request.usages, case.certificate.usages)
-    return f"its certificate does not fit: {fault}" if fault else ""
-
-
-def _stored_key_type(case: _StoredCase) -> str:
-    held, wanted = case.secret.key_type, case.intent.request.key_type
+def _stored_reasons(
+    intent: Intent, secret: ExistingSecret, held: CertificateFacts, now: datetime
+) -> Iterator[tuple[str, str]]:
+    """Yield the code and a clause of each reason to replace a stored certificate."""
+    request, start, end = intent.request, held.not_before, held.not_after
+    if secret.key_sha256 != held.public_key_sha256:
+        yield "KeyMismatch", "its private key does not belong to its certificate"
+    wanted = {*request.dns_names, *request.ip_addresses}
+    names = {*held.dns_names, *held.ip_addresses}
+    if wanted != names:
+        yield "Names", f"its certificate is for {_listed(names)}, and the task asks for {_listed(wanted)}"
+    if _is_other_user(intent, held):
+        yield "Subject", f"its certificate is for {held.subject}"
+    # The same rule as for an issued certificate. Another rule would renew the certificate at every run.
+    fault = usage_fault(request.usages, held.usages)
+    if fault:
+        yield "Usages", f"its certificate does not fit: {fault}"
     # An adopted Secret keeps its type of key until the next renewal.
-    if held == wanted or not case.secret.is_ours:
-        return ""
-    return f"its key is {held or 'of an unlisted type'}, and the task asks for {wanted}"
-
-
-def _stored_signer(case: _StoredCase) -> str:
-    held, wanted = case.secret.annotations.get(markers.SIGNER), case.intent.signer.name
-    return "" if held in (None, wanted) else f"its certificate is from {held}, and the task asks for {wanted}"
-
-
-def _stored_start(case: _StoredCase) -> str:
-    start = case.certificate.not_before
-    is_valid = judged_at(case.certificate, case.now) >= start
-    return "" if is_valid else f"its certificate is not valid before {start:%Y-%m-%d %H:%M} UTC"
-
-
-def _stored_end(case: _StoredCase) -> str:
-    end = case.certificate.not_after
-    return f"its certificate expired at {end:%Y-%m-%d %H:%M} UTC" if case.now >= end else ""
-
-
-def _renewal(case: _StoredCase) -> str:
-    end = case.certificate.not_after
-    margin = renewal_margin(case.certificate, case.intent.renew_before)
-    if end - case.now > margin:
-        return ""
-    return f"its certificate expires at {end:%Y-%m-%d %H:%M} UTC, and is renewed {_shown(margin)} before that"
-
-
-#: Code and rule of each reason. A rule returns a clause, or "" if it finds no reason.
-STORED_RULES: tuple[tuple[str, Callable[[_StoredCase], str]], ...] = (
-    ("KeyMismatch", _stored_key),
-    ("Names", _stored_names),
-    ("Subject", _stored_subject),
-    ("Usages", _stored_usages),
-    ("KeyType", _stored_key_type),
-    ("Signer", _stored_signer),
-    ("NotYetValid", _stored_start),
-    ("Expired", _stored_end),
-    (RENEWAL_DUE, _renewal),
-)
+    if secret.key_type != request.key_type and secret.is_ours:
+        key_type = secret.key_type or "of an unlisted type"
+        yield "KeyType", f"its key is {key_type}, and the task asks for {request.key_type}"
+    signer = secret.annotations.get(markers.SIGNER)
+    if signer not in (None, intent.signer.name):
+        yield "Signer", f"its certificate is from {signer}, and the task asks for {intent.signer.name}"
+    if judged_at(held, now) < start:
+        yield "NotYetValid", f"its certificate is not valid before {start:%Y-%m-%d %H:%M} UTC"
+    if now >= end:
+        yield "Expired", f"its certificate expired at {end:%Y-%m-%d %H:%M} UTC"
+    margin = renewal_margin(held, intent.renew_before)
+    if end - now <= margin:
+        words = f"its certificate expires at {end:%Y-%m-%d %H:%M} UTC, and is renewed {_shown(margin)} before that"
+        yield RENEWAL_DUE, words
 
 
 # The certificate from the signer
-
-
-@dataclass(frozen=True)
-class _IssuedCase:
-    intent: Intent
-    public_key_sha256: str
-    certificate: CertificateFacts
-    chain: tuple[CertificateFacts, ...]
-    now: datetime
 
 
 def check_issued(intent: Intent, public_key_sha256: str, pem: str, now: datetime) -> CertificateFacts:
@@ -202,8 +146,7 @@ def find_fault(
     now: datetime,
 ) -> str:
     """Return the first difference between an issued certificate and the request, or ""."""
-    case = _IssuedCase(intent, public_key_sha256, leaf, chain, now)
-    return next(filter(None, (rule(case) for rule in ISSUED_RULES)), "")
+    return next(_issued_faults(intent, public_key_sha256, (leaf, *chain), now), "")
 
 
 def _refused(intent: Intent, fault: str, *evidence: str) -> IssueError:
@@ -214,76 +157,50 @@ def _refused(intent: Intent, fault: str, *evidence: str) -> IssueError:
     )
 
 
-def _issued_key(case: _IssuedCase) -> str:
-    same = case.certificate.public_key_sha256 == case.public_key_sha256
-    return "" if same else "it has another public key"
-
-
-def _issued_authority(case: _IssuedCase) -> str:
-    return "it is a certificate authority" if case.certificate.is_ca else ""
-
-
-def _issued_names(case: _IssuedCase) -> str:
-    request, held = case.intent.request, case.certificate
-    wanted_names = {*request.dns_names, *request.ip_addresses}
+def _issued_faults(
+    intent: Intent, public_key_sha256: str, certificates: Sequence[CertificateFacts], now: datetime
+) -> Iterator[str]:
+    """Yield each difference between an issued certificate and the request, as a clause."""
+    held, request = certificates[0], intent.request
+    if held.public_key_sha256 != public_key_sha256:
+        yield "it has another public key"
+    if held.is_ca:
+        yield "it is a certificate authority"
+    wanted = {*request.dns_names, *request.ip_addresses}
     names = {*held.dns_names, *held.ip_addresses, *held.emails, *held.uris}
-    missing, extra = wanted_names - names, names - wanted_names
-    if missing:
-        return f"it lacks the names {', '.join(sorted(missing))}"
-    return f"it also has the names {', '.join(sorted(extra))}" if extra else ""
-
-
-def _issued_subject(case: _IssuedCase) -> str:
-    return f"its subject is {case.certificate.subject}" if _is_other_user(case) else ""
-
-
-def _issued_usages(case: _IssuedCase) -> str:
-    return usage_fault(case.intent.request.usages, case.certificate.usages)
-
-
-def _issued_validity(case: _IssuedCase) -> str:
-    held = case.certificate
-    if held.not_before > case.now + CLOCK_SKEW:
-        return f"it is not valid before {held.not_before:%Y-%m-%d %H:%M} UTC"
-    return f"it expired at {held.not_after:%Y-%m-%d %H:%M} UTC" if held.not_after <= case.now else ""
-
-
-def _issued_lifetime(case: _IssuedCase) -> str:
-    """Accept a shorter lifetime, because expirationSeconds is a hint (KEP-2784). Refuse a longer one."""
-    bounds = (case.intent.request.expiration_seconds, case.intent.signer.longest_lifetime_seconds)
+    if wanted - names:
+        yield f"it lacks the names {', '.join(sorted(wanted - names))}"
+    if names - wanted:
+        yield f"it also has the names {', '.join(sorted(names - wanted))}"
+    if _is_other_user(intent, held):
+        yield f"its subject is {held.subject}"
+    yield from filter(None, [usage_fault(request.usages, held.usages)])
+    if held.not_before > now + CLOCK_SKEW:
+        yield f"it is not valid before {held.not_before:%Y-%m-%d %H:%M} UTC"
+    if held.not_after <= now:
+        yield f"it expired at {held.not_after:%Y-%m-%d %H:%M} UTC"
+    # A shorter lifetime is accepted, because expirationSeconds is a hint (KEP-2784).
+    bounds = (request.expiration_seconds, intent.signer.longest_lifetime_seconds)
     longest = min((seconds for seconds in bounds if seconds), default=None)
-    if longest is None or case.certificate.not_after <= case.now + timedelta(seconds=longest) + CLOCK_SKEW:
-        return ""
-    return f"it is valid until {case.certificate.not_after:%Y-%m-%d %H:%M} UTC, longer than {longest} seconds"
+    if longest is not None and held.not_after > now + timedelta(seconds=longest) + CLOCK_SKEW:
+        yield f"it is valid until {held.not_after:%Y-%m-%d %H:%M} UTC, longer than {longest} seconds"
+    yield from _chain_faults(certificates)
 
 
-def _issued_chain(case: _IssuedCase) -> str:
-    leaf = next((entry for entry in case.chain if not entry.is_ca), None)
+def _chain_faults(certificates: Sequence[CertificateFacts]) -> Iterator[str]:
+    leaf = next((entry for entry in certificates[1:] if not entry.is_ca), None)
     if leaf:
-        return f"its chain has a certificate that is not of a certificate authority: {leaf.subject}"
+        yield f"its chain has a certificate that is not of a certificate authority: {leaf.subject}"
     # Each certificate certifies the one before it (RFC 5246 section 7.4.2). Servers send the chain as it is stored, and
     # not every client sorts it.
-    for before, entry in zip((case.certificate, *case.chain), case.chain):
+    for before, entry in zip(certificates, certificates[1:]):
         if before.issuer != entry.subject:
-            return f"its chain is in the wrong order: {entry.subject} did not issue {before.subject}"
-    return ""
+            yield f"its chain is in the wrong order: {entry.subject} did not issue {before.subject}"
 
 
-ISSUED_RULES: tuple[Callable[[_IssuedCase], str], ...] = (
-    _issued_key,
-    _issued_authority,
-    _issued_names,
-    _issued_subject,
-    _issued_usages,
-    _issued_validity,
-    _issued_lifetime,
-    _issued_chain,
-)
-
-
-def _is_other_user(case: _StoredCase | _IssuedCase) -> bool:
+def _is_other_user(intent: Intent, held: CertificateFacts) -> bool:
     """Return True if a client certificate has another subject than the request. Servers are known by their names."""
-    request, held = case.intent.request, case.certificate
+    request = intent.request
     if not is_client_identity(request.usages):
         return False
     wanted = request.common_name, set(request.organizations)

@@ -42,17 +42,14 @@ class RequestContent:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
+@check_shape("the CSR object")
 def content_of(csr: Mapping[str, Any]) -> RequestContent:
     """Read a CSR object of certificates.k8s.io/v1.
 
     For a request that is not in canonical form, the RequestContent has a fault.
     Raises RequestError if its request is not base64, MalformedObject if it is not a CSR object.
     """
-    with check_shape("the CSR object"):
-        return _content(csr["spec"], csr["metadata"])
-
-
-def _content(spec: Mapping[str, Any], metadata: Mapping[str, Any]) -> RequestContent:
+    spec, metadata = csr["spec"], csr["metadata"]
     # Replace characters outside ASCII by one that no canonical request has.
     pem = _decoded(spec["request"], f"the request of CSR {metadata['name']!r}", errors="replace")
     content = RequestContent(
@@ -69,33 +66,33 @@ def _content(spec: Mapping[str, Any], metadata: Mapping[str, Any]) -> RequestCon
         return replace(content, fault=error.cause)
 
 
+@check_shape("the CSR object")
 def certificate_of(csr: Mapping[str, Any]) -> str:
     """Return status.certificate as PEM text, or "" if there is no certificate. Raise RequestError if it is not base64.
 
     The API server accepts any bytes outside the PEM blocks (k/k pkg/apis/certificates/validation).
     """
-    with check_shape("the CSR object"):
-        encoded = (csr.get("status") or {}).get("certificate") or ""
-        return _decoded(encoded, f"the certificate of CSR {csr['metadata']['name']!r}", errors="replace")
+    encoded = (csr.get("status") or {}).get("certificate") or ""
+    return _decoded(encoded, f"the certificate of CSR {csr['metadata']['name']!r}", errors="replace")
 
 
+@check_shape("a CertificateSigningRequest")
 def newest_issued(csrs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return the certificates of the newest CSRs by the names of the CSRs."""
-    with check_shape("a CertificateSigningRequest"):
-        newest = sorted(csrs, key=lambda csr: str(csr["metadata"].get("creationTimestamp")), reverse=True)
-        issued = (
-            (f"CertificateSigningRequest {csr['metadata']['name']}", pem)
-            for csr in newest
-            if (pem := certificate_facts.decoded_certificate((csr.get("status") or {}).get("certificate")))
-        )
-        return dict(itertools.islice(issued, MOST_ISSUED))
+    newest = sorted(csrs, key=lambda csr: str(csr["metadata"].get("creationTimestamp")), reverse=True)
+    issued = (
+        (f"CertificateSigningRequest {csr['metadata']['name']}", pem)
+        for csr in newest
+        if (pem := certificate_facts.decoded_certificate((csr.get("status") or {}).get("certificate")))
+    )
+    return dict(itertools.islice(issued, MOST_ISSUED))
 
 
+@check_shape("the CSR object")
 def conditions(csr: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Return the conditions that are True. In v1, Approved and Denied have no other status."""
-    with check_shape("the CSR object"):
-        entries = (csr.get("status") or {}).get("conditions") or ()
-        return tuple(entry for entry in entries if entry.get("status", "True") == "True")
+    entries = (csr.get("status") or {}).get("conditions") or ()
+    return tuple(entry for entry in entries if entry.get("status", "True") == "True")
 
 
 def condition_of(csr: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
@@ -160,18 +157,18 @@ class Requester:
         }
 
 
+@check_shape("the CSR object")
 def requester_of(csr: Mapping[str, Any]) -> Requester:
     """Return the requester. Raises MalformedObject."""
-    with check_shape("the CSR object"):
-        spec = csr.get("spec") or {}
-        extra = (spec.get("extra") or {}).items()
-        arns = {arn for key, values in extra if key.lower() == CANONICAL_ARN for arn in values}
-        return Requester(
-            username=spec.get("username") or "",
-            uid=spec.get("uid") or "",
-            groups=tuple(spec.get("groups") or ()),
-            canonical_arn=arns.pop() if len(arns) == 1 else "",
-        )
+    spec = csr.get("spec") or {}
+    extra = (spec.get("extra") or {}).items()
+    arns = {arn for key, values in extra if key.lower() == CANONICAL_ARN for arn in values}
+    return Requester(
+        username=spec.get("username") or "",
+        uid=spec.get("uid") or "",
+        groups=tuple(spec.get("groups") or ()),
+        canonical_arn=arns.pop() if len(arns) == 1 else "",
+    )
 
 
 def is_same(own: Requester | None, other: Requester, accepted: Collection[str] = ()) -> bool:

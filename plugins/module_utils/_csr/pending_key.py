@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Callable, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._errors import CertflowError
 from .._kube.access_review import Permission
@@ -106,46 +106,23 @@ def load(client: Client, secret: SecretSpec) -> PendingRequest | None:
     return replace(pending, csr=csr)
 
 
-def _another_requester(
-    pending: PendingRequest, own: Requester | None, accepted: Collection[str]
-) -> Iterator[str]:
-    if pending.csr is None:
-        return
-    requester = requester_of(pending.csr)
-    if not is_same(own, requester, accepted):
-        yield f"CSR {pending.csr_name} was requested by {requester}, and {csr_api.describe_identity(own)}"
+def _another_requester(pending: PendingRequest, own: Requester | None, accepted: Collection[str]) -> str:
+    requester = requester_of(pending.csr) if pending.csr else None
+    if requester is None or is_same(own, requester, accepted):
+        return ""
+    return f"CSR {pending.csr_name} was requested by {requester}, and {csr_api.describe_identity(own)}"
 
 
-def _another_owner(
-    pending: PendingRequest, _own: Requester | None, _accepted: Collection[str]
-) -> Iterator[str]:
-    if not pending.is_owned:
-        yield f"the Secret that holds the key has no ownerReference to CSR {pending.csr_name}"
-
-
-def _another_key(
-    pending: PendingRequest, _own: Requester | None, _accepted: Collection[str]
-) -> Iterator[str]:
-    if pending.csr is None:
-        return
+def _another_key(pending: PendingRequest) -> str:
     try:
-        content = content_of(pending.csr)
+        content = content_of(pending.csr) if pending.csr else None
     except CertflowError as exc:
-        yield f"CSR {pending.csr_name} cannot be read: {exc.cause}"
-    else:
-        if content.fault:
-            yield f"CSR {pending.csr_name}: {content.fault}"
-        elif content.request.public_key_sha256 != pending.public_key_sha256:
-            yield f"CSR {pending.csr_name} has another public key than the key in the Secret"
-
-
-# A rule yields the reasons why the request or its key belongs to another identity. The requester is checked first, so that
-# no content of another identity is parsed.
-RULES: tuple[Callable[[PendingRequest, Requester | None, Collection[str]], Iterator[str]], ...] = (
-    _another_requester,
-    _another_owner,
-    _another_key,
-)
+        return f"CSR {pending.csr_name} cannot be read: {exc.cause}"
+    if content and content.fault:
+        return f"CSR {pending.csr_name}: {content.fault}"
+    if content and content.request.public_key_sha256 != pending.public_key_sha256:
+        return f"CSR {pending.csr_name} has another public key than the key in the Secret"
+    return ""
 
 
 def foreign_reason(pending: PendingRequest, own: Requester | None, accepted: Collection[str]) -> str:
@@ -154,8 +131,11 @@ def foreign_reason(pending: PendingRequest, own: Requester | None, accepted: Col
     own: this identity, None if the API server refuses to tell it.
     accepted: user names that count as this identity.
     """
-    reasons = (reason for rule in RULES for reason in rule(pending, own, accepted))
-    return next(reasons, "")
+    # The requester is checked first, so that no content of another identity is parsed.
+    reason = _another_requester(pending, own, accepted)
+    if not reason and not pending.is_owned:
+        reason = f"the Secret that holds the key has no ownerReference to CSR {pending.csr_name}"
+    return reason or _another_key(pending)
 
 
 def delete_commands(secret: SecretSpec, pending: PendingRequest | None) -> str:
@@ -176,7 +156,7 @@ def refuse_foreign(
     reason = foreign_reason(pending, own, accepted)
     if not reason:
         return
-    is_another = any(_another_requester(pending, own, accepted))
+    is_another = _another_requester(pending, own, accepted)
     raise RequestError(
         f"the waiting CSR for {secret} is not used: {reason}",
         code="requested-by-another-identity",

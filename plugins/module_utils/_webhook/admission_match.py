@@ -95,21 +95,21 @@ def match(webhook: Object, request: AdmissionRequest) -> AdmissionMatch:
     return result
 
 
+@check_shape("the webhook")
 def find_reason_for_none(webhook: Object, namespaces: Mapping[str, Mapping[str, str]] | None) -> str:
     """Return why the API server asks the webhook about no object now, "" if it may ask it. Raises MalformedObject.
 
     namespaces: name -> labels, None if they are not known.
     """
-    with check_shape("the webhook"):
-        rules, selector = webhook.get("rules") or (), webhook.get("namespaceSelector") or {}
-        if not rules:
-            return "it has no rule"
-        if not _can_select(webhook.get("objectSelector") or {}):
-            return "its objectSelector contradicts itself"
-        selected = [name for name, labels in (namespaces or {}).items() if _selects(selector, labels)]
-        if namespaces is None or selected or not all(map(_is_namespaced, rules)):
-            return ""
-        return "its namespaceSelector selects no namespace of the cluster"
+    rules, selector = webhook.get("rules") or (), webhook.get("namespaceSelector") or {}
+    if not rules:
+        return "it has no rule"
+    if not _can_select(webhook.get("objectSelector") or {}):
+        return "its objectSelector contradicts itself"
+    selected = [name for name, labels in (namespaces or {}).items() if _selects(selector, labels)]
+    if namespaces is None or selected or not all(map(_is_namespaced, rules)):
+        return ""
+    return "its namespaceSelector selects no namespace of the cluster"
 
 
 def _can_select(selector: Object) -> bool:

@@ -111,16 +111,12 @@ def list_slices(client: Client, service: ServiceName) -> list[dict[str, Any]]:
     return slices
 
 
+@check_shape("the Service, or one of its EndpointSlices,")
 def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], port: int) -> Endpoints:
     """Return the endpoints of a Service's port. A pod with two addresses (dual stack) is one endpoint.
 
     port: ANY_PORT for the only port of the Service, or else port 443. Raises MalformedObject.
     """
-    with check_shape("the Service, or one of its EndpointSlices,"):
-        return _of_service(service, slices, port)
-
-
-def _of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], port: int) -> Endpoints:
     where = f"Service {service['metadata']['namespace']}/{service['metadata']['name']}"
     wanted = find_port(service, port)
     if wanted is None:
