@@ -537,7 +537,7 @@ class Client:
         length = response.headers.get("Content-Length", "")
         self._bounds.check_size(int(length) if length.isdecimal() else 0)
         self._content_size, kept, rest = 0, [], b""
-        is_gzip = response.headers.get("Content-Encoding", "") == "gzip"
+        is_gzip = response.headers.get("Content-Encoding", "").lower() == "gzip"
         for chunk in response.stream(transport.READ_BYTES, decode_content=is_gzip):
             self._content_size += len(chunk)
             self._bounds.check_size(self._content_size)
