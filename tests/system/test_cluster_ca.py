@@ -7,8 +7,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
+import re
 import ssl
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 from cryptography import x509
 
-from tests.support import clusters
+from tests.support import clusters, pages
 from tests.support.audit_rig import AuditRig
 from tests.support.authority import new_key
 from tests.support.clusters import APP_SERVING, pki
@@ -88,6 +91,43 @@ def test_a_control_plane_goes_through_a_rotation(cluster: Cluster) -> None:
         assert root == b"".join(pair.certificate_pem for pair in published).decode()
         # From Kubernetes 1.37 on, a ClusterTrustBundle has the same CAs. So the ConfigMap of every release is enough.
         wait_for(functools.partial(is_trust_bundle, cluster, published))
+
+
+@pytest.mark.full
+def test_kubeadm_switches_a_control_plane(cluster: Cluster) -> None:
+    """The steps of the guide after the phase prepare: replace the files of the CA, and renew two certificates by kubeadm.
+
+    kubeadm needs no node for them, because the files of a test cluster have its names.
+    """
+    rotation = cluster.rotation()
+    directory = cluster.servers[0].pki(cluster.directory)
+    kubelet_client = pki.issue(
+        rotation.outgoing, "kube-apiserver-kubelet-client", ("kubeadm:cluster-admins",)
+    )
+    kubelet_client.write(directory, "apiserver-kubelet-client")
+    rotation.publish()
+    rotation.successor.write(directory, "ca")
+    commands = re.findall(
+        r"``kubeadm (certs renew ([a-z-]+))``", (pages.GUIDES / "guide_cluster_ca.rst").read_text()
+    )
+    assert len(commands) == 2
+    for command, name in commands:
+        path = directory / f"{name}.crt"
+        before = x509.load_pem_x509_certificate(path.read_bytes())
+        subprocess.run([clusters.kubeadm(), *command.split(), "--cert-dir", directory], check=True)
+        after = x509.load_pem_x509_certificate(path.read_bytes())
+        assert is_issued_by(after, rotation.successor)
+        assert (after.subject, names_of(after)) == (before.subject, names_of(before))
+    cluster.reload()
+    served = x509.load_pem_x509_certificate(cluster.served_pem().encode())
+    assert is_issued_by(served, rotation.successor)
+    assert is_issued_by(issued_now(cluster), rotation.successor)
+
+
+def names_of(certificate: x509.Certificate) -> set[x509.GeneralName]:
+    with contextlib.suppress(x509.ExtensionNotFound):
+        return set(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    return set()
 
 
 class Hook:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.support.clusters import existing_programs
+from tests.support.clusters import existing_programs, pins
 from tests.support.clusters.errors import ClusterError, tail
 from tests.support.clusters.pins import (
     CAINJECTOR,
@@ -138,6 +138,11 @@ def cert_manager_webhook(report: Report = say) -> Path:
 def cert_manager_dir() -> Path:
     """Return the unpacked cert-manager module. Its CustomResourceDefinitions are in deploy/crds."""
     return _download(CERT_MANAGER)
+
+
+def kubeadm(report: Report = say) -> Path:
+    """Return kubeadm of the newest release. Build it if it is not cached."""
+    return _cached(pins.kubeadm(_release("")), report) / "kubeadm"
 
 
 def helm(report: Report = say) -> Path:

@@ -136,6 +136,15 @@ def node(release: KubernetesRelease) -> ProgramSet:
     return ProgramSet(title, programs, 60, 132, version=_version_flag(release), release=release)
 
 
+def kubeadm(release: KubernetesRelease) -> ProgramSet:
+    """Return kubeadm, which renews the certificates of a control plane."""
+    # Measured after the control plane.
+    title = f"kubeadm-{release.kubernetes.version}"
+    return ProgramSet(
+        title, _commands(release, ("kubeadm",)), 60, 150, version=_version_flag(release), release=release
+    )
+
+
 # cert-manager's commands are modules that are not published. Their packages are. Measured after the control
 # plane.
 CAINJECTOR = ProgramSet(
