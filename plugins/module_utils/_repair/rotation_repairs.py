@@ -118,8 +118,8 @@ def _waits(data: ClusterData, ca: RotationData, options: RotationOptions) -> Ite
         until = f". Amazon EKS switches at {format_time(last)} at the latest" if last else ""
         yield _wait(
             "not-switched",
-            f"the outgoing CA still signs{until}",
-            "Switch the cluster to the successor, and run the task again a day later",
+            f"a signer or an API server still uses the outgoing CA{until}",
+            "Switch each control plane node to the successor, and run the task again a day later",
             ca.late_servers,
         )
     outgoing = rotation.outgoing
