@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.waiting import becomes_true, wait_for
+from tests.support.waiting import becomes_true
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -124,10 +124,6 @@ class RunningJob:
     def output(self) -> str:
         """Return the text that AWX shows: the stdout of all events."""
         return "".join(f"{event['stdout']}\n" for event in self.events() if event["stdout"])
-
-    def wait_for_output(self, part: str, seconds: float = 90) -> None:
-        """Wait until the output has this part."""
-        wait_for(lambda: part in self.output(), seconds, evidence=self.output)
 
     def artifacts(self) -> dict[str, Any]:
         """Return what the job gave to set_stats, {} for a job that did not reach its end."""

@@ -73,10 +73,6 @@ def _constrained(*names: str) -> tuple[tuple[x509.ExtensionType, bool], ...]:
     return ((x509.NameConstraints([x509.DNSName(name) for name in names], None), True),)
 
 
-def _identified(key: Any) -> tuple[tuple[x509.ExtensionType, bool], ...]:
-    return ((x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),)
-
-
 CAS: Mapping[str, Ca] = {
     "root": Ca("root"),
     "other": Ca("other"),

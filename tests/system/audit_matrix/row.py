@@ -103,10 +103,6 @@ class Row:
     is_daily: bool = False
 
     @property
-    def is_healthy(self) -> bool:
-        return self.says == SILENT and self.answer == ACCEPTED
-
-    @property
     def id(self) -> str:
         """Return a name for objects: the first words, and a checksum."""
         words = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:40]

@@ -108,10 +108,6 @@ def _put_bundle(signer_rig: SignerRig) -> None:
     signer_rig.rig.set_bundle(signer_rig.target, signer_rig.rig.bundle(signer_rig.target) + _foreign())
 
 
-def _empty_bundle(signer_rig: SignerRig) -> None:
-    signer_rig.rig.set_bundle(signer_rig.target, "")
-
-
 def _foreign() -> str:
     return FOREIGN.certificate_pem.decode()
 

@@ -36,7 +36,6 @@ from tests.support.accepted import accepting
 
 BY_KUBECTL = Origin(KUBECTL, ("annotation kubectl.kubernetes.io/last-applied-configuration",))
 NOTHING = InstalledState(kubernetes=(1, 36), kubernetes_version="v1.36.3")
-ADOPT = UpgradeOptions(accept=accepting(KUBECTL))
 
 
 def options(**given: Any) -> UpgradeOptions:

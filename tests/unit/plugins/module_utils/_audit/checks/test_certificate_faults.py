@@ -143,7 +143,6 @@ STRANGE = authority(
     CA,
     extensions=[(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)],
 )
-NO_CA = leaf(not_after=NOW + 900 * DAY)
 SAME_NAME = authority(CA.certificate.subject, not_after=NOW + 3650 * DAY)
 #: What is served, the bundle -> what the evidence names, and the begin of the remedy.
 UNTRUSTED: list[tuple[str, tuple[Issued, ...], str, str, str]] = [
