@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 
-from tests.support import rbac
+from tests.support import endpoint_slices, rbac
 from tests.support.authority import SERVER_AUTH, Issued, authority, dns, issue
 from tests.support.bundle_rig import ca, pem
 from tests.support.clusters import AdminApiError, pki
@@ -125,17 +125,10 @@ class AuditRig(ProbeRig):
             {"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"port": 443}]}},
         )
         if address:
-            labels = {
-                "kubernetes.io/service-name": name,
-                "endpointslice.kubernetes.io/managed-by": "certflow.test",
-            }
-            body = {
-                "metadata": {"name": f"{name}-by-hand", "labels": labels},
-                "addressType": "IPv4",
-                "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
-                "ports": [{"port": 443, "name": ""}],
-            }
-            self.make(f"/apis/discovery.k8s.io/v1/namespaces/{self.name}/endpointslices", body)
+            body = endpoint_slices.endpoint_slice(
+                name, endpoint_slices.endpoint(address), port=443, name=f"{name}-by-hand"
+            )
+            self.make(endpoint_slices.path(self.name), body)
         return name
 
     def audit(self, **options: Any) -> dict[str, Any]:

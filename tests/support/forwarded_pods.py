@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tests.support import endpoint_slices
 from tests.support.port_forwarder import PortForwarder
 
 if TYPE_CHECKING:
@@ -61,29 +62,9 @@ class ForwardedPods:
         self._addresses[f"{namespace}/{name}"] = address
         service = {"clusterIP": address, "selector": {"app": name}, "ports": [{"port": port}]}
         make(f"/api/v1/namespaces/{namespace}/services", {"metadata": {"name": name}, "spec": service})
-        pod = {
-            "nodeName": NODE,
-            "automountServiceAccountToken": False,
-            "tolerations": [{"operator": "Exists"}],
-            "containers": [{"name": "webhook", "image": "webhook"}],
-            **spec,
-        }
-        metadata = {"name": name, "labels": {"app": name}}
-        make(f"/api/v1/namespaces/{namespace}/pods", {"metadata": metadata, "spec": pod})
-        labels = {
-            "kubernetes.io/service-name": name,
-            "endpointslice.kubernetes.io/managed-by": "certflow.test",
-        }
-        endpoint = {
-            "addresses": [f"10.244.0.{len(self._addresses)}"],
-            "nodeName": NODE,
-            "targetRef": {"kind": "Pod", "namespace": namespace, "name": name},
-            "conditions": {"ready": True},
-        }
-        slice_ = {
-            "metadata": {"name": name, "labels": labels},
-            "addressType": "IPv4",
-            "endpoints": [endpoint],
-            "ports": [{"port": port, "name": ""}],
-        }
-        make(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices", slice_)
+        pod = endpoint_slices.pod(name, NODE, {"app": name}, **spec)
+        make(f"/api/v1/namespaces/{namespace}/pods", pod)
+        endpoint = endpoint_slices.endpoint(
+            f"10.244.0.{len(self._addresses)}", pod=(namespace, name), nodeName=NODE
+        )
+        make(endpoint_slices.path(namespace), endpoint_slices.endpoint_slice(name, endpoint, port=port))

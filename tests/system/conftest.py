@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconf
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import engine
 
 from tests.support import clusters
+from tests.support.csr_rig import CsrRig
 from tools.ci import venvs
 from tools.ci.environments import AWX, OLD_RUNNER
 
@@ -42,6 +44,19 @@ def fleet() -> Iterator[clusters.Fleet]:
 def cluster(fleet: clusters.Fleet) -> clusters.Cluster:
     """Return the cluster of tests that need only one. A file may have a fixture of this name of its own."""
     return fleet["onprem"]
+
+
+@pytest.fixture
+def rig(fleet: clusters.Fleet) -> Iterator[CsrRig]:
+    """Return the rig of certificates on the cluster onprem. A file may have a fixture of this name of its own."""
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        yield rig
+
+
+@pytest.fixture
+def eks(fleet: clusters.Fleet) -> Iterator[CsrRig]:
+    with contextlib.closing(CsrRig(fleet["eks"], clusters.APP_SERVING)) as rig:
+        yield rig
 
 
 @pytest.fixture
@@ -85,5 +100,14 @@ def runners() -> Runners:
     """Return the environments of ansible-runner, which are made at the first use."""
     try:
         return Runners(venvs.ensure(OLD_RUNNER), venvs.ensure(AWX))
+    except venvs.PythonUnavailable as problem:
+        pytest.skip(str(problem))
+
+
+@pytest.fixture(scope="session")
+def venv() -> Path:
+    """Return the environment of AWX."""
+    try:
+        return venvs.ensure(AWX)
     except venvs.PythonUnavailable as problem:
         pytest.skip(str(problem))

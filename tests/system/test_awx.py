@@ -27,7 +27,6 @@ from tests.support.bundle_rig import pem
 from tests.support.failures import absent
 from tests.support.repair_rig import RepairRig
 from tools.ci import tree, venvs
-from tools.ci.environments import AWX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,14 +45,6 @@ run = ansible_runner.interface.run(
 print(json.dumps({"status": run.status, "rc": run.rc, "output": run.stdout.read(), "stats": run.stats,
     "artifacts": [e["event_data"].get("artifact_data") or {} for e in run.events if e["event"] == "playbook_on_stats"]}))
 """
-
-
-@pytest.fixture(scope="module")
-def venv() -> Path:
-    try:
-        return venvs.ensure(AWX)
-    except venvs.PythonUnavailable as problem:
-        pytest.skip(str(problem))
 
 
 def run(venv: Path, place: Path, *command: str, **variables: str) -> str:

@@ -31,7 +31,6 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.spe
 
 from tests.support.awx import collection, controller, example, specs, surveys
 from tools.ci import tree, venvs
-from tools.ci.environments import AWX
 
 # Variable of controller.yml -> module of awx.awx.
 MODULES = {
@@ -82,14 +81,6 @@ WORKFLOWS = {
     "certflow upgrade rollout": "certflow upgrade",
     "certflow repair rollout": "certflow repair",
 }
-
-
-@pytest.fixture(scope="module")
-def venv() -> Path:
-    try:
-        return venvs.ensure(AWX)
-    except venvs.PythonUnavailable as problem:
-        pytest.skip(str(problem))
 
 
 @pytest.fixture(scope="module")

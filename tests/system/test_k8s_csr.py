@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import datetime
 import tempfile
 import threading
@@ -20,7 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import p
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from tests.support.clusters import APP_SERVING, AdminClient, pki
+from tests.support.clusters import AdminClient, pki
 from tests.support.csr_by_hand import signing
 from tests.support.csr_rig import (
     CSRS,
@@ -58,18 +57,6 @@ def _no_key_in_files(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(scratch.iterdir()) == []
     for cluster in fleet.values():
         assert b"PRIVATE KEY" not in cluster.audit_log.read_bytes()
-
-
-@pytest.fixture
-def rig(fleet: Fleet) -> Iterator[CsrRig]:
-    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
-        yield rig
-
-
-@pytest.fixture
-def eks(fleet: Fleet) -> Iterator[CsrRig]:
-    with contextlib.closing(CsrRig(fleet["eks"], APP_SERVING)) as rig:
-        yield rig
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -25,23 +24,9 @@ from tests.support.csr_rig import CSRS, KUBELET_SERVING, CsrRig, assert_one_line
 from tests.support.failures import absent, has_failed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.clusters import Fleet
+    pass
 
 LABEL = "certflow.test/rig"
-
-
-@pytest.fixture
-def rig(fleet: Fleet) -> Iterator[CsrRig]:
-    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
-        yield rig
-
-
-@pytest.fixture
-def eks(fleet: Fleet) -> Iterator[CsrRig]:
-    with contextlib.closing(CsrRig(fleet["eks"], APP_SERVING)) as rig:
-        yield rig
 
 
 def request(

@@ -23,9 +23,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconf
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
 from tests.support import clusters
-from tests.support.clusters import kubeconfig
+from tests.support.asking_clusters import asked_by_an_api_server
 from tests.support.csr_rig import CSRS, HOOK_KIND, CsrRig, assert_one_line, rule_in
-from tests.support.https_webhook import Reply, WebhookServer
+from tests.support.https_webhook import Reply
 from tests.support.rbac import APPROVE, EXPLAIN, User, without
 from tests.support.rig import encoded
 
@@ -35,12 +35,6 @@ if TYPE_CHECKING:
     from tests.support.clusters import Fleet
 
 TWO_STEP = {"approve": False, "wait": False}
-
-
-@pytest.fixture
-def rig(fleet: Fleet) -> Iterator[CsrRig]:
-    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
-        yield rig
 
 
 @pytest.fixture(scope="module")
@@ -378,19 +372,11 @@ def as_authenticator(review: dict[str, Any]) -> Reply:
 
 
 @pytest.mark.full
-def test_two_sessions_of_one_assumed_role_with_a_token_webhook(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_sessions_of_one_assumed_role_with_a_token_webhook(tmp_path: Path) -> None:
     """EKS authenticates users by such a webhook. Unlike headers, it keeps the spelling of the keys of extra."""
-    server = WebhookServer(as_authenticator).serve()
-    url = f"http://127.0.0.1:{server.port}/authenticate"
-    webhook = kubeconfig.write(tmp_path / "webhook", "authenticator", url, "", user={})
-    profile = clusters.PROFILES["eks"]
-    flag = f"--authentication-token-webhook-config-file={webhook}"
-    asking = dataclasses.replace(profile, apiserver=(*profile.apiserver, flag))
-    monkeypatch.setitem(clusters.PROFILES, "eks", asking)
-    with clusters.running({"iam": "eks"}) as fleet, contextlib.closing(server):
-        rig = CsrRig(fleet["iam"], clusters.APP_SERVING)
+    flag = "--authentication-token-webhook-config-file={}"
+    with asked_by_an_api_server("eks", as_authenticator, tmp_path, flag) as cluster:
+        rig = CsrRig(cluster, clusters.APP_SERVING)
 
         def by(token: str) -> dict[str, Any]:
             content: dict[str, Any] = yaml.safe_load(rig.kubeconfig.read_text())

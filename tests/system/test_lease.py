@@ -9,7 +9,6 @@ The cases are two processes at once, a killed process, and a process without the
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -43,12 +42,6 @@ if TYPE_CHECKING:
 NEVER = 99
 ABSENT: dict[str, Any] = {"state": "absent"}
 LEASE_WRITES = [("create", "leases"), ("delete", "leases")]
-
-
-@pytest.fixture
-def rig(fleet: Fleet) -> Iterator[CsrRig]:
-    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
-        yield rig
 
 
 def started(rig: CsrRig, after: int, *signal: str, **options: Any) -> subprocess.Popen[str]:

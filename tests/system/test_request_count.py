@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,9 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
 
-from tests.support import clusters
-from tests.support.clusters import kubeconfig
+from tests.support.asking_clusters import asked_by_an_api_server
 from tests.support.csr_rig import CsrRig
-from tests.support.https_webhook import Reply, WebhookServer
+from tests.support.https_webhook import Reply
 from tests.support.rbac import APPROVE, BUNDLE, REQUEST, User
 
 if TYPE_CHECKING:
@@ -65,20 +63,12 @@ def as_access_entries(review: dict[str, Any]) -> Reply:
 
 
 @pytest.mark.full
-def test_a_first_run_of_a_user_whom_a_webhook_authorizes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_first_run_of_a_user_whom_a_webhook_authorizes(tmp_path: Path) -> None:
     """A rules review of such a user is incomplete, so the run asks for single permissions."""
-    server = WebhookServer(as_access_entries).serve()
-    url = f"http://127.0.0.1:{server.port}/authorize"
-    webhook = kubeconfig.write(tmp_path / "webhook", "authorizer", url, "", user={})
-    profile = clusters.PROFILES["onprem"]
     # The API server adds the mode to those that it has.
-    flags = ("--authorization-mode=Webhook", f"--authorization-webhook-config-file={webhook}")
-    asking = dataclasses.replace(profile, apiserver=(*profile.apiserver, *flags))
-    monkeypatch.setitem(clusters.PROFILES, "onprem", asking)
-    with clusters.running({"entries": "onprem"}) as fleet, contextlib.closing(server):
-        rig = CsrRig(fleet["entries"])
+    flags = ("--authorization-mode=Webhook", "--authorization-webhook-config-file={}")
+    with asked_by_an_api_server("onprem", as_access_entries, tmp_path, *flags) as cluster:
+        rig = CsrRig(cluster)
         user = User(rig)
         assert_few_requests(rig, user.name, user.kubeconfig)
         client = Client(

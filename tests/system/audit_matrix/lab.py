@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 
-from tests.support import clusters
+from tests.support import clusters, endpoint_slices
 from tests.support.authority import Issued
 from tests.support.clusters import AdminApiError
 from tests.support.https_webhook import OneRequestHandler, WebhookServer, allow, server_context
@@ -194,33 +194,18 @@ class Lab(ClusterRig):
         namespace, service, number = which
         name, node = f"{service}-{number}", NODES[number % len(NODES)]
         self.plane.addresses[f"{namespace}/{name}"] = address
-        body = {
-            "metadata": {"name": name, "labels": {"app": service, **pod.labels}},
-            "spec": {
-                "nodeName": node,
-                "automountServiceAccountToken": False,
-                "tolerations": [{"operator": "Exists"}],
-                "containers": [{"name": "webhook", "image": "webhook"}],
-            },
-        }
+        body = endpoint_slices.pod(name, node, {"app": service, **pod.labels})
         self.make(f"/api/v1/namespaces/{namespace}/pods", body)
-        labels = {
-            "kubernetes.io/service-name": service,
-            "endpointslice.kubernetes.io/managed-by": "certflow.test",
-        }
-        endpoint = {
-            "addresses": [f"10.244.{port // 250}.{port % 250 + 1}"],
-            "nodeName": node,
-            "targetRef": {"kind": "Pod", "namespace": namespace, "name": name},
-            "conditions": {"ready": pod.is_ready},
-        }
-        slice_ = {
-            "metadata": {"name": name, "labels": labels},
-            "addressType": "IPv4",
-            "endpoints": [endpoint],
-            "ports": [{"port": port, "name": pod.port_name}],
-        }
-        self.make(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices", slice_)
+        endpoint = endpoint_slices.endpoint(
+            f"10.244.{port // 250}.{port % 250 + 1}",
+            is_ready=pod.is_ready,
+            pod=(namespace, name),
+            nodeName=node,
+        )
+        slice_ = endpoint_slices.endpoint_slice(
+            service, endpoint, port=port, port_name=pod.port_name, name=name
+        )
+        self.make(endpoint_slices.path(namespace), slice_)
 
     # Callers
 

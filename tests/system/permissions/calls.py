@@ -21,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
     webhook_probe,
 )
 
-from tests.support import bundle_rig, rbac
+from tests.support import bundle_rig, endpoint_slices, rbac
 from tests.support.clusters import pki
 from tests.support.csr_by_hand import signing
 from tests.support.csr_rig import TWO_STEP, CsrRig
@@ -112,7 +112,8 @@ def the_way_back(place: Place) -> Run:
     targets = [place.rig.hook(f"hook-{uuid.uuid4().hex[:4]}")]
     assert place.rig.run(targets=targets)["changed"]
     assert place.rig.run(targets=targets, key_type="rsa-2048", **TWO_STEP)["pending"]
-    return lambda **who: place.rig.run(state="absent", targets=targets, **who)
+    requesters = [place.rig.user]
+    return lambda **who: place.rig.run(state="absent", targets=targets, requesters=requesters, **who)
 
 
 def ephemeral_ca(place: Place) -> Run:
@@ -244,14 +245,9 @@ def pods(rig: CsrRig | ProbeRig, name: str, service: str) -> None:
         f"{namespace}/services",
         {"metadata": {"name": service}, "spec": {"clusterIP": "None", "ports": [port]}},
     )
-    pod = {"kind": "Pod", "namespace": name, "name": "hook-1"}
-    body = {
-        "metadata": {"name": f"{service}-1", "labels": {"kubernetes.io/service-name": service}},
-        "addressType": "IPv4",
-        "ports": [{"name": "https", "port": 8443}],
-        "endpoints": [{"addresses": ["203.0.113.9"], "conditions": {"ready": True}, "targetRef": pod}],
-    }
-    rig.make(f"/apis/discovery.k8s.io/v1/namespaces/{name}/endpointslices", body)
+    endpoint = endpoint_slices.endpoint("203.0.113.9", pod=(name, "hook-1"))
+    body = endpoint_slices.endpoint_slice(service, endpoint, port=8443, port_name="https")
+    rig.make(endpoint_slices.path(name), body)
 
 
 def an_explanation(place: Place) -> Run:
