@@ -49,7 +49,7 @@ def discover(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Certif
     callers = find_callers(run, secret)
     used = [caller for caller in callers if caller.is_usable]
     recorded = _recorded(run, secret)
-    record = " ".join(sorted(_entry(caller.target) for caller in used))
+    record = " ".join(sorted(f"{caller.target.kind}/{caller.target.name}" for caller in used))
     discovery = Discovery(
         secret,
         callers,
@@ -72,7 +72,11 @@ def find_callers(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Se
     if service is None:
         return ()
     named = {(target.kind, target.name) for target in run.targets}
-    anchors = anchor_record.added_entries(secret.annotations) if secret and _is_own(run, secret) else set()
+    anchors = (
+        anchor_record.added_entries(secret.annotations)
+        if secret and secret_content.is_for(secret, run.intent)
+        else set()
+    )
     if run.discovers:
         callers: Iterable[ServiceCaller] = service_callers.list_callers(run.client, service, anchors)
     else:
@@ -198,18 +202,10 @@ def _read_recorded(
 
 def _recorded(run: CertificateRun, secret: ExistingSecret | None) -> list[Target]:
     """Return the recorded targets. An annotation may hold any text, so entries that are no targets are left out."""
-    if secret is None or not _is_own(run, secret):
+    if secret is None or not secret_content.is_for(secret, run.intent):
         return []
     entries = secret.annotations.get(markers.TARGETS, "").split()
     return [target for target in map(_parse, dict.fromkeys(entries)) if target]
-
-
-def _is_own(run: CertificateRun, secret: ExistingSecret) -> bool:
-    return secret_content.is_for(secret, run.intent)
-
-
-def _entry(target: Target) -> str:
-    return f"{target.kind}/{target.name}"
 
 
 def _parse(entry: str) -> Target | None:

@@ -64,7 +64,7 @@ class RotationResult:
     @property
     def values(self) -> dict[str, Any]:
         """Return the result as the module k8s_csr returns it."""
-        dropped = sum(len(bundle.gone) for change in self.removed for bundle in change.bundles)
+        dropped = sum(len(bundle.removed) for change in self.removed for bundle in change.bundles)
         return {
             "verdict": self.verdict,
             "evidence": list(self.evidence),

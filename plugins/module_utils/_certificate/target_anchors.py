@@ -58,9 +58,7 @@ def write(
 ) -> tuple[TargetChange, ...]:
     """Write the changes of ``plan``, and return them as they were written."""
 
-    def replan(target: Target, obj: dict[str, Any]) -> TargetChange:
-        return _plan(intent, target, obj, anchor, leaf_pem, now=now)
-
+    replan = functools.partial(_plan, intent, anchor=anchor, leaf_pem=leaf_pem, now=now)
     return _written(client, changes, replan)
 
 
@@ -134,9 +132,8 @@ def remove_superseded(
 ) -> tuple[TargetChange, ...]:
     """Remove the anchors of these entries from the targets. The certificate in the Secret verifies without them."""
 
-    def replan(target: Target, obj: Mapping[str, Any]) -> TargetChange:
-        return _removal(intent, target, obj, entries, leaf_pem=secret.certificate_pem, now=now)
-
+    pem = secret.certificate_pem
+    replan = functools.partial(_removal, intent, entries=entries, leaf_pem=pem, now=now)
     concerned = [entry for entry in targets if anchor_record.of_target(entries, entry.target)]
     return _written(client, [replan(entry.target, entry.obj) for entry in concerned], replan)
 
@@ -196,10 +193,7 @@ def remove(
     """Write the changes of ``plan_removal``, and return them as they were written."""
     entries, now = anchor_record.added_entries(annotations), client.now()
 
-    def replan(target: Target, obj: dict[str, Any]) -> TargetChange:
-        return _removal(intent, target, obj, entries, now=now)
-
-    return _written(client, changes, replan)
+    return _written(client, changes, functools.partial(_removal, intent, entries=entries, now=now))
 
 
 def _plan(

@@ -187,6 +187,11 @@ def _stale(rotation: Rotation, progress: ServingProgress, workload: WebhookWorkl
         for text in workloads.dead_ends(pod, secret.name)
     ]
     count = len(progress.stale)
+    # The line stays readable. The evidence has all endpoints.
+    shown = [
+        *(str(entry.endpoint) for entry in progress.stale[:3]),
+        *([f"and {count - 3} more"] if count > 3 else []),
+    ]
     restarted = f"after {workload} was restarted, " if workload else ""
     serve = (
         "1 endpoint of the webhook still serves"
@@ -194,16 +199,10 @@ def _stale(rotation: Rotation, progress: ServingProgress, workload: WebhookWorkl
         else f"{count} endpoints of the webhook still serve"
     )
     return StaleError(
-        f"{restarted}{serve} another certificate than the new one in {secret} ({_first_three(progress.stale)})",
+        f"{restarted}{serve} another certificate than the new one in {secret} ({'; '.join(shown)})",
         evidence=(f"the serial of the new certificate is {wanted.serial}", *progress.evidence, *reasons),
         remedy=_AFTER_RESTART if workload else _WITHOUT_RESTART,
     )
-
-
-def _first_three(endpoints: tuple[ServedChain, ...]) -> str:
-    """Return the first three endpoints, so that the line stays readable. The evidence has all of them."""
-    more = [f"and {len(endpoints) - 3} more"] if len(endpoints) > 3 else []
-    return "; ".join([*(str(entry.endpoint) for entry in endpoints[:3]), *more])
 
 
 def _untrusted(rotation: Rotation, progress: ServingProgress) -> StaleError:

@@ -214,9 +214,8 @@ def _check(
         organizations=parameters.get("organizations"),
     )
     _refuse(row, request)
-    signers.check_usages(
-        request.usages
-    )  # after the check of the signer, whose message names the usages that it accepts
+    # After the check of the signer, whose message names the usages that it accepts.
+    signers.check_usages(request.usages)
 
 
 def _refuse(row: Signer, request: CertificateRequest) -> None:

@@ -70,24 +70,27 @@ class SignerRule:
     remedy: str
 
 
+_SERVICE_COMMON_NAMES = ("{service}.{namespace}.svc", "{service}.{namespace}", "{service}")
+
+
 @dataclass(frozen=True)
 class Signer:
-    """One signer."""
+    """One signer. The defaults are those of a signer without a row."""
 
     name: str
     #: "serving" or "client".
-    purpose: str
+    purpose: str = "serving"
     #: The default usages.
-    usages: tuple[str, ...]
+    usages: tuple[str, ...] = SERVING_USAGES
     #: Templates over {service} and {namespace}. The first that fits into 64 characters is the default common name.
     #: Without a template the task must set common_name.
-    common_names: tuple[str, ...]
+    common_names: tuple[str, ...] = _SERVICE_COMMON_NAMES
     #: The default organizations.
-    organizations: tuple[str, ...]
+    organizations: tuple[str, ...] = ()
     #: In the order in which the signer applies them.
-    rules: tuple[SignerRule, ...]
+    rules: tuple[SignerRule, ...] = ()
     #: None if the cluster sets it.
-    longest_lifetime_seconds: int | None
+    longest_lifetime_seconds: int | None = None
     #: The reason why no request can be made for it, or "".
     unusable: str = ""
     #: The default lifetime of a certificate that this process signs itself. None for a signer of the cluster.
@@ -272,7 +275,6 @@ _CSR_PAGE = (
     "https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers"
 )
 _HELPERS = f"{_CSR_PAGE}; kubernetes/kubernetes pkg/apis/certificates/helpers.go"
-_SERVICE_COMMON_NAMES = ("{service}.{namespace}.svc", "{service}.{namespace}", "{service}")
 # https://docs.aws.amazon.com/eks/latest/userguide/cert-signing.html
 
 SIGNERS: dict[str, Signer] = {
@@ -280,8 +282,6 @@ SIGNERS: dict[str, Signer] = {
     for row in (
         Signer(
             KUBELET_SERVING,
-            purpose="serving",
-            usages=SERVING_USAGES,
             # Not only the name of the Service, which could be the name of a node. The last template always fits.
             common_names=(
                 "system:node:{service}.{namespace}.svc",
@@ -290,7 +290,7 @@ SIGNERS: dict[str, Signer] = {
             ),
             organizations=("system:nodes",),
             rules=_KUBELET_SERVING_RULES,
-            longest_lifetime_seconds=None,  # kube-controller-manager --cluster-signing-duration, 365 d by default
+            # kube-controller-manager --cluster-signing-duration sets the longest lifetime, 365 d by default.
             flag="kubelet-serving",
             source=_HELPERS,
         ),
@@ -299,9 +299,7 @@ SIGNERS: dict[str, Signer] = {
             purpose="client",
             usages=CLIENT_USAGES,
             common_names=(),
-            organizations=(),
             rules=_CLIENT_RULES,
-            longest_lifetime_seconds=None,
             flag="kube-apiserver-client",
             source=f"{_CSR_PAGE}; kubernetes/kubernetes pkg/controller/certificates/signer/signer.go",
         ),
@@ -312,39 +310,23 @@ SIGNERS: dict[str, Signer] = {
             common_names=(),
             organizations=("system:nodes",),
             rules=_KUBELET_CLIENT_RULES,
-            longest_lifetime_seconds=None,
             flag="kubelet-client",
             source=_HELPERS,
         ),
         Signer(
             LEGACY_UNKNOWN,
-            purpose="serving",
-            usages=SERVING_USAGES,
-            common_names=_SERVICE_COMMON_NAMES,
-            organizations=(),
-            rules=(),
-            longest_lifetime_seconds=None,
             unusable="certificates.k8s.io/v1 does not accept it, because it belongs to v1beta1, which Kubernetes 1.22 removed",
             flag="legacy-unknown",
         ),
         Signer(
             EKS_APP_SERVING,
-            purpose="serving",
-            usages=SERVING_USAGES,
-            common_names=_SERVICE_COMMON_NAMES,
-            organizations=(),
             rules=_EKS_RULES,
             longest_lifetime_seconds=YEAR_SECONDS,
         ),
         # Not a signer of a cluster, so its name has no <domain>/<path>: a CA in the memory of this process, for one signature.
         Signer(
             EPHEMERAL_CA,
-            purpose="serving",
-            usages=SERVING_USAGES,
-            common_names=_SERVICE_COMMON_NAMES,
-            organizations=(),
             rules=_EPHEMERAL_RULES,
-            longest_lifetime_seconds=None,
             own_lifetime_seconds=YEAR_SECONDS,  # The default of kube-controller-manager.
             ca_key="ca.crt",  # The next run finds the CA there. It is published nowhere else.
         ),
@@ -352,15 +334,7 @@ SIGNERS: dict[str, Signer] = {
 }
 
 # Any other signer of the form <domain>/<path>. Its rules are not known (KEP-1513).
-GENERIC = Signer(
-    "*",
-    purpose="serving",
-    usages=SERVING_USAGES,
-    common_names=_SERVICE_COMMON_NAMES,
-    organizations=(),
-    rules=(),
-    longest_lifetime_seconds=None,
-)
+GENERIC = Signer("*")
 
 
 def find_signer(name: str) -> Signer:

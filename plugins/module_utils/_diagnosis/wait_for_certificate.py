@@ -85,9 +85,8 @@ def require_issued(client: Client, subject: object, csr: Mapping[str, Any]) -> d
     if is_over(csr):
         status = {key: value for key, value in csr["status"].items() if key != "certificate"}
         diagnosis = ClusterEvidence(client).explain({**csr, "status": status})
-        raise _not_issued(
-            subject, csr, cast("Diagnosis", diagnosis)
-        )  # a rule always explains these two states
+        # A rule always explains these two states.
+        raise _not_issued(subject, csr, cast("Diagnosis", diagnosis))
     return dict(csr)
 
 
@@ -130,9 +129,8 @@ def _replaced(name: str) -> IssueError:
 
 def _gone(client: Client, csr: Mapping[str, Any], subject: object) -> IssueError:
     diagnosis = diagnose(CsrObservation(csr, client.now(), is_gone=True))
-    return _not_issued(
-        subject, csr, cast("Diagnosis", diagnosis)
-    )  # a rule always explains a request that is gone
+    # A rule always explains a request that is gone.
+    return _not_issued(subject, csr, cast("Diagnosis", diagnosis))
 
 
 def _not_issued(subject: object, csr: Mapping[str, Any], diagnosis: Diagnosis) -> IssueError:

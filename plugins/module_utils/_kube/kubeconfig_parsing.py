@@ -16,7 +16,7 @@ differently, and the text of a list can be gigabytes long.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .errors import KubeconfigError
@@ -34,30 +34,13 @@ MOST_EXPANDED = 4 * MOST_BYTES
 REPAIR = "repair the kubeconfig"
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_boolean(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_mapping(value: object) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _is_texts_by_name(value: object) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(item, str) for item in value.values())
+def _is_texts(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _is_variables(value: object) -> bool:
     return isinstance(value, list) and all(
-        isinstance(item, Mapping) and all(isinstance(item.get(key), str) for key in ("name", "value"))
-        for item in value
+        isinstance(item, Mapping) and _is_texts([item.get("name"), item.get("value")]) for item in value
     )
 
 
@@ -68,11 +51,11 @@ TEXTS = "a list of strings"
 TEXTS_BY_NAME = "a mapping of strings"
 VARIABLES = "a list of environment variables with name and value"
 IS_OF_TYPE: Mapping[str, Callable[[object], bool]] = {
-    TEXT: _is_text,
-    BOOLEAN: _is_boolean,
-    MAPPING: _is_mapping,
-    TEXTS: _is_texts,
-    TEXTS_BY_NAME: _is_texts_by_name,
+    TEXT: lambda value: isinstance(value, str),
+    BOOLEAN: lambda value: isinstance(value, bool),
+    MAPPING: lambda value: isinstance(value, Mapping),
+    TEXTS: lambda value: isinstance(value, list) and _is_texts(value),
+    TEXTS_BY_NAME: lambda value: isinstance(value, Mapping) and _is_texts(value.values()),
     VARIABLES: _is_variables,
 }
 # Entry -> field -> type. Fields that the collection does not read, such as extensions, have no row.
@@ -133,7 +116,11 @@ def check_fields(entry: str, value: Mapping[str, Any], where: str) -> None:
         if content is None:
             continue
         if not IS_OF_TYPE[wanted](content):
-            hint = ": write true or false without quotes" if wanted == BOOLEAN and _is_text(content) else ""
+            hint = (
+                ": write true or false without quotes"
+                if wanted == BOOLEAN and isinstance(content, str)
+                else ""
+            )
             hint = (
                 ": put the value in quotes" if wanted == TEXT and isinstance(content, (int, float)) else hint
             )

@@ -72,9 +72,8 @@ def check(bundle: str) -> None:
     try:
         loaded = certificate_facts.load(bundle)
         for certificate in loaded:
-            certificate_facts.describe(
-                certificate
-            )  # the parts of one that is read may be damaged all the same
+            # The parts of a certificate that is read may be damaged all the same.
+            certificate_facts.describe(certificate)
     except CertificateError as error:
         raise BundleError(
             f"the CA bundle is damaged: {error.cause}", remedy="Give PEM text as it was issued"

@@ -52,11 +52,6 @@ class BundleChange:
         return self.after != self.config.ca_bundle
 
     @property
-    def gone(self) -> tuple[str, ...]:
-        """Return the fingerprints of the certificates that the change removes."""
-        return tuple(anchor.fingerprint for anchor in self.removed)
-
-    @property
     def removed(self) -> tuple[bundle_content.BundleCertificate, ...]:
         """Return the certificates that the change removes."""
         left = frozenset(self.left)

@@ -170,7 +170,7 @@ def targets_from(option: Sequence[Mapping[str, Any]]) -> tuple[Target, ...]:
         kind, name, webhooks = entry["kind"], entry["name"], tuple(entry.get("webhooks") or ())
         if kind not in KINDS:
             raise TargetError(
-                f"the kind {kind} does not hold a caBundle", remedy=f"Use one of {_listed(KINDS)}"
+                f"the kind {kind} does not hold a caBundle", remedy=f"Use one of {', '.join(KINDS)}"
             )
         if not _NAME.fullmatch(name):
             raise TargetError(
@@ -183,9 +183,8 @@ def targets_from(option: Sequence[Mapping[str, Any]]) -> tuple[Target, ...]:
             )
         known = merged.get((kind, name))
         # An empty list selects every webhook, also when merged with a subset.
-        merged[kind, name] = (
-            webhooks if known is None else _union(known, webhooks) if known and webhooks else ()
-        )
+        is_whole = known is not None and not (known and webhooks)
+        merged[kind, name] = () if is_whole else tuple(dict.fromkeys((*(known or ()), *webhooks)))
     return tuple(Target(kind, name, webhooks) for (kind, name), webhooks in merged.items())
 
 
@@ -239,7 +238,7 @@ def client_configs(
         if name not in present:
             raise TargetError(
                 f"{target} has no webhook {name}",
-                remedy=f"Use one of {_listed(present)}" if present else "It has no webhooks at all",
+                remedy=f"Use one of {', '.join(present)}" if present else "It has no webhooks at all",
             )
     named = [config for config in configs if not target.webhooks or config.webhook in target.webhooks]
     if not named:
@@ -250,8 +249,14 @@ def client_configs(
     strangers = [config for config in named if service is not None and config.service != service]
     if not fitting or (target.webhooks and strangers):
         wanted = "/".join(service or ())
+        called = sorted(
+            {
+                f"Service {'/'.join(config.service)}" if config.service else f"https://{config.server_name}"
+                for config in strangers
+            }
+        )
         raise TargetError(
-            f"{target} does not call Service {wanted} but {_listed(sorted({_called(c) for c in strangers}))}",
+            f"{target} does not call Service {wanted} but {', '.join(called)}",
             remedy="Correct the target, or the namespace and name of the Service",
         )
     return tuple(fitting)
@@ -347,15 +352,3 @@ def _decoded(ca_bundle: str | None) -> str:
         return base64.b64decode(ca_bundle or "").decode("utf-8", "replace")
     except ValueError:
         return ""
-
-
-def _called(config: ClientConfig) -> str:
-    return f"Service {'/'.join(config.service)}" if config.service else f"https://{config.server_name}"
-
-
-def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
-    return first + tuple(name for name in second if name not in first)
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(names)

@@ -212,7 +212,10 @@ def _unread(endpoint: Endpoint, reason: str = "the time was over", *, may_pass: 
 
 def read_chain(client: Client, endpoint: Endpoint, config: ClientConfig, until: float) -> ServedChain:
     """Read the chain of one endpoint until ``until`` (time.monotonic())."""
-    return _judgeable(_see(client, endpoint, config.server_name, until), config)
+    if not (endpoint.pod or endpoint.is_outside):
+        words = "no pod is behind it, and this run does not connect to addresses of the cluster's network"
+        return ServedChain(endpoint, problem=words, is_blind=True)
+    return _judgeable(_shown(client, endpoint, config.server_name, until), config)
 
 
 def judge_served(served: ServedChain, config: ClientConfig, now: datetime) -> Judgement:
@@ -230,13 +233,6 @@ def _judgeable(seen: ServedChain, config: ClientConfig) -> ServedChain:
         return seen
     words = "Python 3.9 does not show the intermediate certificates that it may send; run the task with a newer one"
     return ServedChain(seen.endpoint, problem=words, is_blind=True)
-
-
-def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> ServedChain:
-    if not (endpoint.pod or endpoint.is_outside):
-        words = "no pod is behind it, and this run does not connect to addresses of the cluster's network"
-        return ServedChain(endpoint, problem=words, is_blind=True)
-    return _shown(client, endpoint, server_name, until)
 
 
 def _shown(client: Client, endpoint: Endpoint, server_name: str, until: float) -> ServedChain:

@@ -143,7 +143,7 @@ def test_each_bundle_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return read_certificates(bundle)
 
     monkeypatch.setattr(bundle_content, "certificates", counted)
-    assert len(change.gone) == 20
+    assert len(change.removed) == 20
     assert sorted(read) == sorted([held, A.pem])
 
 
