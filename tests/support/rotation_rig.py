@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.rotation_rows import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.rotation_checks import (
     ROTATION_ROWS,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (

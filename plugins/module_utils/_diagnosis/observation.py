@@ -10,8 +10,9 @@ The answers of a signer to other requests are the best evidence.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -50,14 +51,8 @@ class SignerStats:
     def without(self, csr: Mapping[str, Any], now: datetime) -> SignerStats:
         """Return the numbers without this request, which was counted. The times stay those of all requests."""
         own = "" if is_from_node(csr) else state_of(csr, now)
-        return SignerStats(
-            max(0, self.issued - (own == "issued")),
-            max(0, self.pending - (own == "pending")),
-            max(0, self.stuck - (own == "stuck")),
-            self.last_issued,
-            self.oldest_stuck,
-            self.issuers,
-        )
+        counts = {state: getattr(self, state) - (own == state) for state in ("issued", "pending", "stuck")}
+        return replace(self, **{state: max(0, count) for state, count in counts.items()})
 
 
 def count_requests(
@@ -68,12 +63,7 @@ def count_requests(
     diagnoses: name of a request -> its diagnosis, if the requests were diagnosed before.
     """
     known = diagnoses or {}
-    by_state: dict[str, list[tuple[datetime, Mapping[str, Any]]]] = {
-        "issued": [],
-        "pending": [],
-        "stuck": [],
-        "": [],
-    }
+    by_state: defaultdict[str, list[tuple[datetime, Mapping[str, Any]]]] = defaultdict(list)
     for csr in csrs:
         by_state[state_of(csr, now, known.get(csr["metadata"]["name"]))].append((approved_at(csr), csr))
     newest = sorted(by_state["issued"], key=lambda entry: entry[0], reverse=True)

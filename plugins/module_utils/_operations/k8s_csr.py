@@ -28,7 +28,6 @@ from .._managers import OPERATOR
 from .._result import Result
 from .._webhook import bundle_content, bundle_targets, probe_webhook
 from .._webhook.admission_call import ProbeObject
-from .._webhook.bundle_targets import Target
 from .._webhook.workloads import RESOURCES, ServingOptions, WebhookWorkload
 from .._x509.private_keys import KEY_TYPES
 from . import webhook_probe
@@ -173,25 +172,14 @@ def _parse(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> C
             "discover_targets finds the objects that call the Service, and the task names no Service",
             remedy="Set service, or remove discover_targets",
         )
-    probe = _probe_object(parameters)
-    if probe is not None:
-        _check_probe(targets, probe, discovers=discovers)
+    option = parameters.get("probe")
+    probe = ProbeObject(option["object"], option["expect"], option["denial_message"]) if option else None
+    if probe is not None:  # A probe that would fail during the first renewal fails now.
+        if not targets and not discovers:
+            raise RequestError("probe needs the webhooks in targets", remedy="Set targets, or remove probe")
+        probe_webhook.check_targets(targets, probe)
     serving = _serving_options(parameters, intent, probe)
     return CertificateRun(client, intent, targets, serving, check_mode, discovers, is_hinting=True)
-
-
-def _check_probe(targets: tuple[Target, ...], probe: ProbeObject, *, discovers: bool) -> None:
-    """Raise an error now for a probe that would fail during the first renewal."""
-    if not targets and not discovers:
-        raise RequestError("probe needs the webhooks in targets", remedy="Set targets, or remove probe")
-    probe_webhook.check_targets(targets, probe)
-
-
-def _probe_object(parameters: Mapping[str, Any]) -> ProbeObject | None:
-    given = parameters.get("probe")
-    if given is None:
-        return None
-    return ProbeObject(given["object"], given["expect"], given["denial_message"])
 
 
 def _serving_options(

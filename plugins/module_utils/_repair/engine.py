@@ -305,7 +305,9 @@ class _Proof:
                     for entry in repairs
                     if _key(entry.finding, entry.object) not in proven and (written := self._written(entry))
                 ]
-                if time.monotonic() >= until or all(map(self._overwriter, unproven)):
+                if time.monotonic() >= until or all(
+                    written.find_overwriter(self.client) for written in unproven
+                ):
                     break
             except KubeError:
                 # The API server may start again. Until then it may also refuse what this identity is permitted.
@@ -354,9 +356,6 @@ class _Proof:
     def _written(self, entry: Repair) -> Written | None:
         return self.written.get(entry.action.key) if entry.action else None
 
-    def _overwriter(self, written: Written) -> str:
-        return written.find_overwriter(self.client)
-
     def ended(self, repairs: tuple[Repair, ...], proven: Collection[tuple[str, ...]]) -> tuple[Repair, ...]:
         """Return the outcomes of the repairs. Restore each field without a proven repair, with one write for each object."""
         groups: dict[tuple[str, ...], list[Repair]] = {key: [] for key in self.written}
@@ -374,7 +373,7 @@ class _Proof:
         """Yield the id and the outcome of each repair of one object."""
         # The proof may have used all of its time.
         self.client.deadline = time.monotonic() + self.options.wait_timeout
-        by = self._overwriter(written)
+        by = written.find_overwriter(self.client)
         good = [entry for entry in group if _key(entry.finding, entry.object) in proven]
         kept = {entry.object["webhook"] for entry in good}
         lost = {entry.object["webhook"] for entry in group} - kept

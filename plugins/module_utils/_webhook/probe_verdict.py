@@ -13,7 +13,7 @@ servers were made to reconnect. explanation_proof.rst explains this to operators
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable
 
 from .._text import plural
@@ -135,16 +135,9 @@ class ProbeVerdict:
 
 def judge(evidence: ProbeEvidence) -> ProbeVerdict:
     """Return the verdict of the first rule that applies, with all observations as evidence."""
-    verdict_of_rule = next(verdict for rule in RULES if (verdict := rule(evidence)))
-    lasting = verdict_of_rule.is_lasting or verdict_of_rule.code in LASTING
-    return ProbeVerdict(
-        verdict_of_rule.verdict,
-        verdict_of_rule.code,
-        verdict_of_rule.cause,
-        verdict_of_rule.remedy,
-        tuple(_evidence_lines(evidence)),
-        lasting,
-    )
+    verdict = next(verdict for rule in RULES if (verdict := rule(evidence)))
+    is_lasting = verdict.is_lasting or verdict.code in LASTING
+    return replace(verdict, evidence=tuple(_evidence_lines(evidence)), is_lasting=is_lasting)
 
 
 def _served_is_refused(evidence: ProbeEvidence) -> ProbeVerdict | None:

@@ -18,7 +18,7 @@ from ..facts.finding import AuditFinding
 from .check_row import Check
 from .cluster_rows import CLUSTER_ROWS
 from .endpoint_rows import ENDPOINT_ROWS
-from .rotation_rows import ROTATION_ROWS
+from .rotation_checks import ROTATION_ROWS
 
 CHECKS: tuple[Check, ...] = (*ENDPOINT_ROWS, *CLUSTER_ROWS, *ROTATION_ROWS)
 BY_ID: Mapping[str, Check] = {row.id: row for row in CHECKS}

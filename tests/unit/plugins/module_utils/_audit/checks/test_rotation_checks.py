@@ -13,10 +13,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.rotation_checks import (
-    certificate_authority_data,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.rotation_rows import (
     ROTATION_ROWS,
+    certificate_authority_data,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     Backend,
