@@ -45,11 +45,4 @@ attributes:
     description:
       - The module only reads.
     support: full
-  action_group:
-    description:
-      - Use C(group/certflow.kubernetes.k8s) in C(module_defaults) to set the connection for this module. The group
-        extends C(kubernetes.core.k8s).
-    support: full
-    membership:
-      - certflow.kubernetes.k8s
 """

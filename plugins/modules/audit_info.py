@@ -21,6 +21,7 @@ description:
   - The task does not fail because of findings. Use RV(counts) to fail a play.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes.info
+  - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
 options:
   without:

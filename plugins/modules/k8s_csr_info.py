@@ -22,6 +22,7 @@ description:
   - Detects the provider of the cluster, and returns the signer that issues serving certificates there.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes.info
+  - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
   - certflow.kubernetes._selectors
 options:

@@ -21,6 +21,7 @@ description:
   - Knows the releases 4.2 to 8.7 of external-snapshotter. Older ones are recognised and refused, with the way to upgrade them by hand.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes.info
+  - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
   - certflow.kubernetes._snapshot_plan
 seealso:

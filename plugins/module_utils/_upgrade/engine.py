@@ -224,7 +224,7 @@ class Upgrade:
                 break
             if hops[0].release in done:
                 raise _reverted(hops[0])
-            if done or fresh.installed != current.installed or self._guard.fixed:
+            if done or fresh.context.installed != current.context.installed or self._guard.fixed:
                 tried = self._preflight(fresh, hops[:1])
             current = fresh
             self._run_hop(current, hops[0], tried, f"hop {len(done) + 1} of {len(done) + len(hops)}")

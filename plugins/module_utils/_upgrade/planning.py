@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from .._snapshot.context.upgrade_context import UpgradeContext, UpgradeOptions
 from .._snapshot.errors import UpgradeRefused
 from .._snapshot.installed import fetch_objects, parse_objects
-from .._snapshot.installed.state import InstalledState
 from .._snapshot.plan import plan_report, planner
 from .._snapshot.plan.planner import Plan
 from .._snapshot.release import crd_sets, release_table
@@ -37,10 +36,6 @@ class ClusterPlan:
 
     context: UpgradeContext
     plan: Plan
-
-    @property
-    def installed(self) -> InstalledState:
-        return self.context.installed
 
     def values(self) -> dict[str, Any]:
         """Return the state and the plan as results carry them."""

@@ -48,6 +48,10 @@ RATCHETS_SINCE = (1, 30)
 SECRET_KEYS = frozenset({"tls.crt", "tls.key", "ca.crt", "cert.pem", "key.pem"})
 
 
+# The conversion webhook sends no requests to the API server, so it has none of these objects.
+_OF_REQUESTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
+
+
 def _name(entry: tuple[str, str, str]) -> str:
     return str(Reference(entry[0], entry[2], entry[1]))
 
@@ -55,11 +59,7 @@ def _name(entry: tuple[str, str, str]) -> str:
 def _belongs(entry: tuple[str, str, str], kind: str, place: str) -> bool:
     """Return True for an object of this kind of webhook. A namespaced object must be in the webhook's namespace."""
     what, namespace, name = entry
-    if what in (
-        "ServiceAccount",
-        "ClusterRole",
-        "ClusterRoleBinding",
-    ):  # the conversion webhook sends no requests to the API
+    if what in _OF_REQUESTS:
         return kind == VALIDATION and namespace in ("", place)
     known = known_webhook(kind)
     if what == "CertificateSigningRequest":
@@ -220,10 +220,8 @@ class UpgradeContext:
 
     def callers(self, kind: str) -> list[tuple[WebhookConfiguration, Hook]]:
         """Return the webhooks in configurations of other owners that call this webhook, also by a Service of another name."""
-        places, namespace = (
-            [(service.namespace, service.name) for service in self.services(kind)],
-            self.webhook_namespace(kind),
-        )
+        places = [(service.namespace, service.name) for service in self.services(kind)]
+        namespace = self.webhook_namespace(kind)
         return [
             (configuration, hook)
             for configuration in self.installed.foreign
@@ -529,15 +527,13 @@ class UpgradeContext:
         live = self.controller
         if live is None:
             return []
-        known = {
-            flags.name(argument) for argument in (*self.controller_arguments, "--v", "--leader-election")
-        }
-        gates = {GATES_FLAG, GROUP_FLAG}
+        known = {"", "v", "leader-election", GATES_FLAG, GROUP_FLAG}
+        known.update(map(flags.name, self.controller_arguments))
         gone = set(flags.unknown(CONTROLLER, live.arguments, self.release))
         return [
             argument
             for argument in live.arguments
-            if flags.name(argument) and flags.name(argument) not in known | gates and argument not in gone
+            if flags.name(argument) not in known and argument not in gone
         ]
 
     @property

@@ -53,23 +53,20 @@ def find_arguments_ended(context: UpgradeContext) -> Finding | None:
 
 
 def find_arguments_dropped(context: UpgradeContext) -> Finding | None:
-    live, dropped = context.controller, context.dropped_arguments
-    if live is None or not live.origin.key or not dropped:
-        return None
-    return finding_of(
-        (f"{live}: {argument}" for argument in dropped),
-        "Add the arguments to keep to controller_arguments. To drop all of them, set accept: [arguments-dropped].",
-    )
+    remedy = "Add the arguments to keep to controller_arguments. To drop all of them, set accept: [arguments-dropped]."
+    return _dropped(context, remedy, is_ours=False)
 
 
 def find_arguments_taken_back(context: UpgradeContext) -> Finding | None:
-    live, dropped = context.controller, context.dropped_arguments
-    if live is None or live.origin.key or not dropped:
+    remedy = "They are no longer in controller_arguments, so the upgrade removes them."
+    return _dropped(context, remedy, is_ours=True)
+
+
+def _dropped(context: UpgradeContext, remedy: str, *, is_ours: bool) -> Finding | None:
+    live = context.controller
+    if live is None or is_ours == bool(live.origin.key):
         return None
-    return finding_of(
-        (f"{live}: {argument}" for argument in dropped),
-        "They are no longer in controller_arguments, so the upgrade removes them.",
-    )
+    return finding_of((f"{live}: {argument}" for argument in context.dropped_arguments), remedy)
 
 
 def find_sidecar_arguments(context: UpgradeContext) -> Finding | None:

@@ -99,13 +99,9 @@ def find_v1beta1_unserved(context: UpgradeContext) -> Finding | None:
     if not served:
         return None
     clients = context.installed.objects.old_clients
+    serving = [f"{name} serves v1beta1 now" for name in served]
     return finding_of(
-        (
-            [
-                *(f"{name} serves v1beta1 now" for name in served),
-                *(f"{client} wrote at v1beta1" for client in clients),
-            ]
-        ),
+        [*serving, *(f"{client} wrote at v1beta1" for client in clients)],
         "Upgrade clients that use v1beta1 first, such as backup tools and sidecars of CSI drivers. After the upgrade they get 404.",
     )
 
@@ -220,20 +216,18 @@ def find_conversion_needed(context: UpgradeContext) -> Finding | None:
     if not context.wants("conversion"):
         return None
     groups = context.installed.groups
-    why = (
-        [f"{groups.contents} VolumeGroupSnapshotContents stored at v1beta1 or before"]
-        if context.stores_v1beta1
-        else []
+    unread = context.installed.unreadable.get("group_contents", "")
+    reasons = (
+        (
+            context.stores_v1beta1,
+            f"{groups.contents} VolumeGroupSnapshotContents stored at v1beta1 or before",
+        ),
+        *((True, f"{workload} uses v1beta1: {workload.image}") for workload in context.old_sidecars),
+        (context.options.conversion_webhook, "conversion_webhook is true"),
+        (context.conversion_works, "a conversion webhook is installed and answers"),
+        ("group_contents" in context.installed.unreadable, unread),
     )
-    why += [f"{workload} uses v1beta1: {workload.image}" for workload in context.old_sidecars]
-    why += ["conversion_webhook is true"] if context.options.conversion_webhook else []
-    why += ["a conversion webhook is installed and answers"] if context.conversion_works else []
-    why += (
-        [context.installed.unreadable["group_contents"]]
-        if "group_contents" in context.installed.unreadable
-        else []
-    )
-    return Finding(listed(why))
+    return Finding(listed(words for applies, words in reasons if applies))
 
 
 def find_conversion_refused(context: UpgradeContext) -> Finding | None:
@@ -350,16 +344,11 @@ def find_back_without_lists(context: UpgradeContext) -> Finding | None:
     hides = crd.conversion.strategy == "Webhook" and "v1beta1" in crd.stored_versions
     if not speaks and not hides:
         return None
-    why = f"at {context.release} no webhook converts {crd.name}"
-    if hides and not speaks:
-        return Finding(
-            (f"{context.installed.groups.contents} VolumeGroupSnapshotContents; {why}",),
-            "Upgrade to 8.6.0 first, which stores every content at v1beta2. Then go back.",
-        )
-    return Finding(
-        (f"{context.installed.groups.contents} VolumeGroupSnapshotContents; {why}",),
-        f"Go back no further than {CONVERTS}: an older controller writes them back without their lists of handles.",
-    )
+    count = f"{context.installed.groups.contents} VolumeGroupSnapshotContents"
+    remedy = "Upgrade to 8.6.0 first, which stores every content at v1beta2. Then go back."
+    if speaks:
+        remedy = f"Go back no further than {CONVERTS}: an older controller writes them back without their lists of handles."
+    return Finding((f"{count}; at {context.release} no webhook converts {crd.name}",), remedy)
 
 
 def find_no_way_back(context: UpgradeContext) -> Finding | None:

@@ -107,10 +107,8 @@ def own_program(obj: Object, registry: str = REGISTRY) -> str:
 
     registry: a mirror of upstream's registry.
     """
-    program, images = (
-        only_program(obj),
-        [repository_of(container.get("image", "")) for container in containers(obj)],
-    )
+    program = only_program(obj)
+    images = [repository_of(container.get("image", "")) for container in containers(obj)]
     named = DEPLOYMENTS.get(deployment_of(obj)) == program and all(name in PROGRAMS for _path, name in images)
     known = all(path in (*REGISTRIES, registry.rstrip("/")) and name in PROGRAMS for path, name in images)
     return program if named or known else ""

@@ -110,11 +110,8 @@ def _prefix(kind: str) -> str:
 
 def _hand_over(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Step]:
     kind, service = rollout.kind, _find_service(context, rollout.kind)
-    live, orphans, replaces = (
-        context.installed.webhook(kind),
-        context.installed.orphans(kind),
-        context.replaces(rollout.kind),
-    )
+    live, orphans = context.installed.webhook(kind), context.installed.orphans(kind)
+    replaces = context.replaces(kind)
     if live and replaces and orphans:
         if _keeps_old(context, live, orphans):
             replaces = False
