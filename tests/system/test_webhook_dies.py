@@ -41,11 +41,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.pod_templates import (
+    ReleaseSettings,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_source import (
     ReleaseSource,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
-    ReleaseSettings,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, backups, undo
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (

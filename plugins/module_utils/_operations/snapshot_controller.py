@@ -21,8 +21,8 @@ from .._paths import expand
 from .._process import interrupt, progress_lines
 from .._result import Result
 from .._snapshot.release import partial_deployment
+from .._snapshot.release.pod_templates import ReleaseSettings
 from .._snapshot.release.release_source import UPSTREAM, ReleaseSource
-from .._snapshot.release.settings import ReleaseSettings
 from .._upgrade.engine import Upgrade
 from .._upgrade.upgrade_request import CertificateOptions, UpgradeRequest
 from . import snapshot_controller_info

@@ -22,10 +22,11 @@ from .._result import Result
 from .._snapshot.context.upgrade_context import UpgradeOptions
 from .._snapshot.errors import ReleaseError
 from .._snapshot.hazards import table
+from .._snapshot.kinds import REGISTRY
 from .._snapshot.plan import plan_text
 from .._snapshot.release import release_table
+from .._snapshot.release.pod_templates import WEBHOOK_PORT
 from .._snapshot.release.release_table import Release
-from .._snapshot.release.settings import REGISTRY, WEBHOOK_PORT
 from .._upgrade import planning
 
 FAILURE_POLICIES = ("Ignore", "Fail")

@@ -13,6 +13,8 @@ from typing import Any
 
 # The name of upstream's Deployment, ServiceAccount and image of the controller.
 CONTROLLER_NAME = "snapshot-controller"
+# The registry of upstream's images, with the path in front of the programs' names.
+REGISTRY = "registry.k8s.io/sig-storage"
 CONTROLLER, VALIDATION, CONVERSION, SIDECAR = "controller", "validation", "conversion", "csi-snapshotter"
 # A label of pods. It distinguishes the pods of a release from older pods under the same Service.
 RELEASE_LABEL = "app.kubernetes.io/version"

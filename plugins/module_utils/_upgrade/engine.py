@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from .._approved_plan import PlanGuard
@@ -351,7 +351,7 @@ class Upgrade:
             **self._values,
             "step": last.id if last else values.get("step", ""),
             "hop": last.hop if last else "",
-            "steps": [one.as_dict() for one in records],
+            "steps": [asdict(one) for one in records],
             "undone": undone.as_dict(),
             "notes": [*self._notes, *values.get("notes", ())],
             "changed": self._steps.is_changed,
@@ -363,7 +363,7 @@ class Upgrade:
             **(found.values() if found else {"due": [], "foreseen": [], "problems": []}),
             **self._values,
             "notes": self._notes,
-            "steps": [one.as_dict() for one in self._steps.records],
+            "steps": [asdict(one) for one in self._steps.records],
             **self._guard.values,
         }
         outcomes = self._steps.outcomes

@@ -70,9 +70,6 @@ class StepRecord:
     seconds: int = 0
     objects: list[dict[str, Any]] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class StepPosition:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ..context.upgrade_context import UpgradeContext
 from ..kinds import CONTROLLER_NAME, Reference
 from ..release import crd_sets
+from ..release.pod_templates import ReleaseParts
 from ..release.release_table import GROUP, SNAPSHOT, get
-from ..release.settings import ReleaseParts
 from .action import CHANGE, CONFIGURATION, CRD, CREATE, RESTORE, Action, HopProgress, PlanLine, named
 
 # These namespaces exist on every cluster.

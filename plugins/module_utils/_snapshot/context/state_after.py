@@ -12,12 +12,11 @@ from dataclasses import replace
 
 from ..installed.installers import OURS
 from ..installed.state import Hook, InstalledState, InstalledWorkload, Secret, Service, WebhookConfiguration
-from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, SIDECAR, VALIDATION
+from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, REGISTRY, SIDECAR, VALIDATION
 from ..release import crd_sets
 from ..release.crd_sets import Conversion, Crd
 from ..release.pod_templates import DRAINS_SINCE
 from ..release.release_table import GROUP, GROUP_CONTENTS, OLD_LISTS, SNAPSHOT, is_at_least
-from ..release.settings import REGISTRY
 from .upgrade_context import UpgradeContext
 
 

@@ -15,7 +15,7 @@ from ..._consent import NOTHING, Consent
 from ..installed.installers import Origin
 from ..installed.pod_specs import NEEDED_USERS
 from ..installed.state import Hook, InstalledState, InstalledWorkload, Secret, Service, WebhookConfiguration
-from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, SIDECAR, VALIDATION, Reference
+from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, REGISTRY, SIDECAR, VALIDATION, Reference
 from ..release import crd_sets, flags
 from ..release.crd_sets import Crd
 from ..release.release_table import (
@@ -39,7 +39,6 @@ from ..release.release_table import (
     known_webhook,
     text,
 )
-from ..release.settings import REGISTRY
 
 # The first Kubernetes version that accepts updates of objects with invalid unchanged fields by default (KEP-4008).
 RATCHETS_SINCE = (1, 30)

@@ -15,9 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from ..kinds import CONTROLLER, CONTROLLER_NAME, VALIDATION
+from ..kinds import CONTROLLER, CONTROLLER_NAME, REGISTRY, VALIDATION
 from ..release.release_table import CONFIGURATION_NAMES, GROUP, RELEASES, SNAPSHOT
-from ..release.settings import REGISTRY
 from .pod_specs import DEPLOYMENTS, WORKLOADS, containers, deployment_of, only_program, own_program
 
 Object = Mapping[str, Any]

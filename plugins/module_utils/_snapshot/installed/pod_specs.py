@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, ORPHAN_LABEL, SIDECAR, VALIDATION
+from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, ORPHAN_LABEL, REGISTRY, SIDECAR, VALIDATION
 from ..release.release_table import RELEASES, Version, parse
-from ..release.settings import REGISTRY
 
 Object = Mapping[str, Any]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import StepError
 from . import pod_templates
-from .settings import ReleaseParts, ReleaseSettings
+from .pod_templates import ReleaseParts, ReleaseSettings
 
 with contextlib.suppress(
     ImportError

@@ -20,9 +20,9 @@ from ..._consent import EVERYTHING, NOTHING, Consent
 from ..._kube.errors import Conflict, Forbidden, UnprocessableObject
 from ..._kube.json_patch import retry_on_conflict
 from ..._snapshot.errors import RefusedObjectError, StepError
-from ..._snapshot.kinds import KINDS, Reference, reference
+from ..._snapshot.kinds import KINDS, REGISTRY, Reference, reference
+from ..._snapshot.release.pod_templates import ReleaseSettings
 from ..._snapshot.release.release_source import ReleaseSource
-from ..._snapshot.release.settings import REGISTRY, ReleaseSettings
 from . import field_ownership
 from .object_changes import FieldChange, changes
 from .ownership import refuse_others

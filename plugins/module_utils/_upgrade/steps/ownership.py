@@ -16,9 +16,8 @@ from ..._snapshot.errors import OwnedObjectError
 from ..._snapshot.installed import marks
 from ..._snapshot.installed.installers import INSTALLERS, Origin, find_origin
 from ..._snapshot.installed.pod_specs import USERS, WORKLOADS
-from ..._snapshot.kinds import KINDS, Reference
+from ..._snapshot.kinds import KINDS, REGISTRY, Reference
 from ..._snapshot.release.release_table import CONFIGURATION_NAMES
-from ..._snapshot.release.settings import REGISTRY
 
 if TYPE_CHECKING:
     from ..._kube.client import Client

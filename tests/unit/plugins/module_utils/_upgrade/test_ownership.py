@@ -32,11 +32,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kind
     VALIDATION,
     Reference,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.pod_templates import (
+    ReleaseSettings,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     SNAPSHOT,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
-    ReleaseSettings,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import (

@@ -22,11 +22,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.erro
     NotYetError,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.pod_templates import (
+    ReleaseSettings,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_source import (
     ReleaseSource,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
-    ReleaseSettings,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions as actions_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import backups, preflight

@@ -14,7 +14,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     pod_templates,
     rendering,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.pod_templates import (
     ReleaseParts,
     ReleaseSettings,
 )
