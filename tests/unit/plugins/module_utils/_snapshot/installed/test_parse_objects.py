@@ -90,6 +90,7 @@ IMAGES = [
     (f"{REGISTRY}/snapshot-validation-webhook:v6.2.1", VALIDATION, (6, 2, 1)),
     (f"{REGISTRY}/snapshot-conversion-webhook:v8.4.0@sha256:00", CONVERSION, (8, 4, 0)),
     (f"{REGISTRY}/csi-snapshotter:v8.2.0", SIDECAR, (8, 2, 0)),
+    ("acme/own-csi-snapshotter:v8.2.0", SIDECAR, (8, 2, 0)),
     ("example.com/snapshot-controller-operator:v1.0.0", "", None),
     ("example.com/snapshot-controller", CONTROLLER, None),
     ("example.com/volume-snapshot-controller:v1.0.0", CONTROLLER, (1, 0, 0)),
