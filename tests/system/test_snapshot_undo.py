@@ -23,6 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.acti
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.checksums import SUMS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import waits
 
 from tests.support import clusters, leases, snapshot_kept
 from tests.support import snapshot_lab as lab
@@ -170,8 +171,11 @@ def comparable(obj: dict[str, Any]) -> dict[str, Any]:
     return {**content, "metadata": {**metadata, "annotations": annotations}, "owners": owners}
 
 
-def test_a_release_whose_new_pods_do_not_start_comes_back(old: OldCluster, upgrade: Any) -> None:
+def test_a_release_whose_new_pods_do_not_start_comes_back(
+    old: OldCluster, upgrade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The hop has deleted the webhook configurations, and has changed the controller and its permissions."""
+    monkeypatch.setattr(waits, "PATIENCE_SECONDS", 10.0)  # the registry does not come back
     given = {"image_registry": "nowhere.invalid/certflow", "step_timeout": 60}
     result = before_and_after(old, lambda: upgrade(**given))
     assert (result["code"], result["step"]) == ("rollout-failed", "controller-wait"), result
