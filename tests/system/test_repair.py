@@ -23,6 +23,7 @@ from tests.support.audit_rig import DAY, NOW, as_pair, leaf
 from tests.support.authority import authority
 from tests.support.bundle_rig import JSON_PATCH, pem
 from tests.support.clusters import pki
+from tests.support.clusters.cluster import LEADER
 from tests.support.https_webhook import allow, convert
 from tests.support.probe_rig import API_SERVICES, DEFINITIONS, HOOKS
 from tests.support.repair_rig import ISTIO_CA, RepairRig, of, states
@@ -32,7 +33,7 @@ from tests.support.waiting import wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.support.clusters import Fleet
+    from tests.support.clusters import Cluster, Fleet
 
 REFUSED = "certificate signed by unknown authority"
 MERGE = "application/merge-patch+json"
@@ -234,6 +235,18 @@ def test_an_api_server_that_dies_between_the_write_and_the_proof(
     assert states(result, name) == [("ca-mismatch", "repaired", "")], result
     wait_for(lambda: rig.ask("killed") == "accepted")
     assert kills == []
+    keep_manager(rig.cluster)
+
+
+def keep_manager(cluster: Cluster) -> None:
+    """Wait until the controller manager works for the next tests. It ends if no API server answers for 10 seconds."""
+    before = cluster.api("GET", LEADER)["spec"]["renewTime"]
+
+    def is_leading() -> bool:
+        cluster.start_again("kube-controller-manager")
+        return bool(cluster.api("GET", LEADER)["spec"]["renewTime"] != before)
+
+    wait_for(is_leading, seconds=120)
 
 
 def test_an_object_that_changes_before_the_put_back_is_left_alone(rig: RepairRig) -> None:

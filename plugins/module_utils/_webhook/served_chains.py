@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import re
 import socket
 import ssl
 import sys
@@ -53,8 +54,9 @@ HANDSHAKE_BYTES = 256 * 1024
 # Older versions of the ssl module show only the leaf (bpo-18233).
 SHOWS_CHAINS = sys.version_info >= (3, 10)
 _DER = 2  # _ssl.ENCODING_DER
-# k8s.io/apiserver endpoints/handlers/responsewriters, forbiddenMessage. An admission webhook refuses with other words.
-_REFUSED_BY_AUTHORIZER = " cannot "
+# k8s.io/apiserver endpoints/handlers/responsewriters, forbiddenMessage. Since Kubernetes 1.35, a second review asks for the verb create.
+# Its refusal has no reason (kubernetes/kubernetes#134577). An admission webhook refuses with other words.
+_REFUSED_BY_AUTHORIZER = re.compile(r" cannot | is forbidden:\s*$")
 #: OpenSSL's name of an error -> its meaning.
 _TLS_ERRORS = {
     "SSLV3_ALERT_BAD_CERTIFICATE": "it demands a client certificate",
@@ -300,7 +302,7 @@ def _in_words(error: ssl.SSLError) -> str:
 def _unreached(endpoint: Endpoint, error: KubeError) -> ServedChain:
     """Return the reason why the way to the endpoint failed, which says nothing about the endpoint."""
     words = error.message or error.cause
-    if not (endpoint.pod and isinstance(error, Forbidden) and _REFUSED_BY_AUTHORIZER in words):
+    if not (endpoint.pod and isinstance(error, Forbidden) and _REFUSED_BY_AUTHORIZER.search(words)):
         words = f"the way to it failed: {words}"
         return ServedChain(endpoint, problem=words, is_blind=True, may_pass=True)
     words = f"this identity may not reach pods through the API server: {words}"

@@ -259,6 +259,12 @@ class Cluster:
         """Start a program that ends with the cluster, or with `stop(name)`. It prints to `log(name)`."""
         self._children[name] = processes.start(command, self._record(name), self.log(name), environment)
 
+    def start_again(self, component: str) -> None:
+        """Start a program that has ended, as kubelet does."""
+        if component not in self.running:
+            self.collect(component)
+            self.start(component)
+
     def stop(self, component: str, number: signal.Signals = signal.SIGTERM) -> None:
         """Stop one program and wait for its end. Send SIGKILL if it does not end in time."""
         process = processes.recorded(self._record(component))

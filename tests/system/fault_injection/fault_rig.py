@@ -84,8 +84,7 @@ class FaultRig:
     def _keep_manager(self) -> None:
         """Restart the controller-manager, as kubelet does. It ends when it cannot renew its Lease."""
         while not self._over.wait(1):
-            if MANAGER not in self.cluster.running:
-                self.cluster.start(MANAGER)
+            self.cluster.start_again(MANAGER)
 
     def _service_account(self) -> Path:
         self._binding = rbac.make_administrator(self.cluster, "cases", self.namespace)

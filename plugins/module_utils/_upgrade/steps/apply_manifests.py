@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..._consent import EVERYTHING, NOTHING, Consent
-from ..._kube.errors import Conflict, Forbidden, UnprocessableObject
+from ..._kube.errors import Conflict, Forbidden, NotFound, UnprocessableObject
 from ..._kube.json_patch import retry_on_conflict
 from ..._snapshot.errors import RefusedObjectError, StepError
 from ..._snapshot.kinds import KINDS, REGISTRY, Reference, reference
@@ -160,15 +160,27 @@ def preview(
     new_namespaces = {
         manifest["metadata"]["name"] for manifest in manifests if manifest["kind"] == "Namespace"
     }
-    previews = []
+    previews: list[Preview] = []
     for manifest in manifests:
         try:
             previews.append(_preview(client, manifest, new_namespaces, consent, registry))
+        except NotFound:
+            # RBAC reads the role of a binding, to compare its permissions with those of this identity.
+            if not _has_new_role(manifest, previews):
+                raise
+            previews.append(_preview_untried(client, manifest, consent, ""))
         except RefusedObjectError as exc:
             if not lenient or _lacks_permission(exc):
                 raise
             previews.append(_preview_untried(client, manifest, consent, exc.cause))
     return previews
+
+
+def _has_new_role(manifest: Object, previews: Sequence[Preview]) -> bool:
+    """Return True if the manifest is a binding of a role that does not exist yet. The dry run of that role compared its permissions."""
+    role = manifest.get("roleRef") or {}
+    new = [reference(preview.manifest) for preview in previews if preview.live is None]
+    return any((place.kind, place.name) == (role.get("kind"), role.get("name")) for place in new)
 
 
 def _lacks_permission(error: RefusedObjectError) -> bool:

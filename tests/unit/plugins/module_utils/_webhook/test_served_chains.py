@@ -456,6 +456,7 @@ NO_STREAM: dict[str, tuple[bytes, str, bool]] = {
     "a webhook denies it": (status(403, 'admission webhook "w" denied the request: no'), "denied", False),
     "the pod is gone": (status(404, 'pods "hook-1" not found'), "not found", False),
     "no permission": (status(403, 'User "a" cannot get resource "pods/portforward"'), "cannot get", True),
+    "no permission to create": (status(403, 'pods "hook-1" is forbidden: '), "may not reach pods", True),
     "the token has expired": (status(401, "Unauthorized"), "Unauthorized", False),
     "a proxy without WebSockets": (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "an empty answer", False),
     "no answer": (b"", "timed out", False),
