@@ -84,6 +84,10 @@ def _case(peer: str, phase: str = FIRST, hosts: int = HOSTS) -> Case:
     return Case(ROW, peer, hosts, phase)
 
 
+_OF_THE_PLAYBOOK = (
+    "The role has one task. The playbook also checks the fleet as a whole, records the state of each cluster in its run file, and "
+    "writes a report."
+)
 _OWN, _QUIET = _case("in_process"), _case("in_process", AGAIN)
 GOALS = (
     Goal(
@@ -132,11 +136,17 @@ GOALS = (
         remains="The page of the architecture lists the requests of a first run, each with its purpose.",
     ),
     Goal("200 hosts without change: requests a host", 2, partial(_value, _QUIET, "requests")),
-    Goal("200 hosts: time of the playbook, divided by that of the role", 1.2, partial(_ratio, (_case("playbook"),), (_case("role"),))),
+    Goal(
+        "200 hosts: time of the playbook, divided by that of the role",
+        1.2,
+        partial(_ratio, (_case("playbook"),), (_case("role"),)),
+        remains=_OF_THE_PLAYBOOK,
+    ),
     Goal(
         "200 hosts without change: time of the playbook, divided by that of the role",
         1.2,
         partial(_ratio, (_case("playbook", AGAIN),), (_case("role", AGAIN),)),
+        remains=_OF_THE_PLAYBOOK,
     ),
     Goal(
         "Memory that only a fork uses",
@@ -146,7 +156,7 @@ GOALS = (
         strictly=True,
         remains="The fork of `debug` is above the goal too, although it imports no library of the collection. Python counts the references "
         "of an object in the object itself, so each function that Ansible's `WorkerProcess._run` calls copies the pages of what "
-        "it reads. `gc.freeze` before the fork changes nothing, because no collection runs in these forks.",
+        "it reads. A `gc.freeze` before the fork, measured with both ways, changes neither the memory nor the page faults.",
     ),
     Goal(
         "Audit of 1000 clusters: memory of Ansible's main process",
