@@ -95,10 +95,10 @@ GOALS = (
         8,
         partial(_ratio, (_case("scripts_2"),), (_OWN,)),
         at_least=True,
-        remains="The operation without Ansible reaches it. With the time of `debug` added, it does not. Of the 18 "
-        "requests that it sends for a host, 5 ask for permissions, 1 checks that no node has the name of the certificate, 3 belong to the Lease and to a second reading "
-        "under it, 1 looks for earlier requests, and 1 tries the write. The scripts check none of this. The control planes "
-        "use about half of the processor time.",
+        remains="The operation without Ansible reaches it. With the time of `debug` added, it does not. Of the 18 requests that it "
+        "sends for a host, 5 ask for permissions, 1 checks that no node has the name of the certificate, 3 belong to the Lease and "
+        "to a second reading under it, 1 looks for earlier requests, and 1 tries the write. The scripts check none of this. The "
+        "control planes use about half of the processor time.",
     ),
     Goal(
         "50 hosts: as many times as fast as the playbook of kubernetes.core and community.crypto",
