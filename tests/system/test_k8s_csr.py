@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from tests.support.clusters import AdminClient, pki
+from tests.support.clusters.cluster import LEADER
 from tests.support.csr_by_hand import signing
 from tests.support.csr_rig import (
     CSRS,
@@ -552,8 +553,7 @@ def test_a_stopped_controller_manager_is_reported_as_soon_as_its_lease_proves_it
 
 def leads(cluster: Cluster) -> bool:
     """Return True if a controller-manager has renewed its Lease within the last seconds."""
-    path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager"
-    renewed = cluster.api("GET", path)["spec"]["renewTime"].replace("Z", "+00:00")
+    renewed = cluster.api("GET", LEADER)["spec"]["renewTime"].replace("Z", "+00:00")
     return now() - datetime.datetime.fromisoformat(renewed) < datetime.timedelta(seconds=4)
 
 
