@@ -149,7 +149,7 @@ def _step_keys(function: ast.FunctionDef) -> Iterator[ast.AST]:
 
 def codes(root: Path) -> int:
     """Return the number of failure codes."""
-    tree = ast.parse(next((root / "plugins" / "module_utils").rglob("_codes.py")).read_text())
+    tree = ast.parse(next((root / "plugins" / "module_utils").rglob("*codes.py")).read_text())
     tables = [node.value for node in tree.body if isinstance(node, (ast.Assign, ast.AnnAssign))]
     return max(len(table.keys) for table in tables if isinstance(table, ast.Dict))
 

@@ -15,7 +15,7 @@ from ansible.plugins.action import ActionBase
 
 from ..module_utils._ansible import argument_specs, redaction
 from ..module_utils._ansible.operation import failed_result
-from ..module_utils._errors import CertflowError, as_error
+from ..module_utils._base.errors import CertflowError, as_error
 from ..plugin_utils._report import audit_report
 
 

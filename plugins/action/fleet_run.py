@@ -12,7 +12,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._ansible.operation import failed_result
-from ..module_utils._errors import CertflowError
+from ..module_utils._base.errors import CertflowError
 from ..plugin_utils._fleet.run_steps import STEPS, Step
 
 

@@ -105,9 +105,9 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
 
-from ..module_utils._errors import CertflowError
-from ..module_utils._paths import expand
-from ..module_utils._text import quoted, safe_name, suggestion, visible
+from ..module_utils._base.errors import CertflowError
+from ..module_utils._base.paths import expand
+from ..module_utils._base.text import quoted, safe_name, suggestion, visible
 from ..plugin_utils._inventory import contexts
 
 try:

@@ -66,7 +66,7 @@ import ansible.context  # not a name from it, because the arguments are set when
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ..module_utils._errors import CertflowError
+from ..module_utils._base.errors import CertflowError
 from ..plugin_utils._fleet import (
     budget,
     check_hosts,

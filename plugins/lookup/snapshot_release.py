@@ -78,8 +78,8 @@ from ansible.errors import AnsibleLookupError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.lookup import LookupBase
 
+from ..module_utils._base.errors import CertflowError
 from ..module_utils._download import source_auth
-from ..module_utils._errors import CertflowError
 from ..module_utils._operations.snapshot_controller import ARGUMENTS
 from ..module_utils._snapshot.release import release_source, release_table
 

@@ -18,44 +18,23 @@ from tools.ci.venvs import REPOSITORY
 PLUGINS = REPOSITORY / "plugins"
 COLLECTION = "ansible_collections.certflow.kubernetes.plugins."
 # The rooms of module_utils from the lowest to the highest, and the rooms that each may import.
-BASE = (
-    "_errors",
-    "_result",
-    "_codes",
-    "_paths",
-    "_text",
-    "_known_keys",
-    "_times",
-    "_managers",
-    "_consent",
-    "_process",
-)
+BASE = ("_base", "_process")
 KNOWLEDGE = (
     *BASE,
     "_x509",
     "_kube",
     "_download",
-    "_approved_plan",
     "_csr",
     "_webhook",
     "_snapshot",
     "_diagnosis",
 )
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    "_codes": (),
-    "_text": (),
-    "_known_keys": ("_text",),
-    "_times": (),
-    "_result": (),
-    "_errors": ("_text",),
-    "_paths": ("_errors", "_text"),
-    "_managers": ("_text",),
-    "_consent": ("_errors", "_managers", "_text"),
-    "_process": ("_errors", "_known_keys", "_text"),
+    "_base": (),
+    "_process": ("_base",),
     "_x509": BASE,
     "_kube": BASE,
     "_download": (*BASE, "_x509", "_kube"),
-    "_approved_plan": (*BASE, "_kube"),
     "_csr": (*BASE, "_x509", "_kube"),
     "_webhook": (*BASE, "_x509", "_kube"),
     "_snapshot": (*BASE, "_x509", "_kube", "_download"),

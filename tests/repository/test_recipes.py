@@ -51,7 +51,7 @@ assert [finding["severity"] for finding in result["findings"] if finding["check"
 assert "example-too-old" in audit.checks()
 """,
     "failure code": f"""
-from {ROOMS}._codes import CODES
+from {ROOMS}._base.codes import CODES
 from tools.docs import pages
 assert "example-unavailable" in CODES and list(CODES) == sorted(CODES)
 assert "example-unavailable" in pages.failure_codes()

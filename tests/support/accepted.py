@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._consent import Consent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.accept import Consent
 
 
 def accepting(*words: str) -> Consent:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import is_hidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import is_hidden
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import compare, report_model
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
 

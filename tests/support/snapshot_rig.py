@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
     execute,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._consent import NOTHING, Consent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.accept import NOTHING, Consent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
+    Result,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
-from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
-    Result,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeContext,

@@ -18,11 +18,11 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import PERMISSIONS_PAGE
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import lease as lease_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller import (
     OPERATION,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import PERMISSIONS_PAGE
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import engine
 
 from tests.support.csr_rig import CSRS, TWO_STEP, CsrRig, assert_one_line, assert_pair, since

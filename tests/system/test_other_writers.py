@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import MANAGERS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import MANAGERS
 
 from tests.support import bundle_rig, csr_rig
 from tests.support.bundle_rig import DEFINITION, MUTATING, VALIDATING, fingerprint, pem

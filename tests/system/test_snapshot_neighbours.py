@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._consent import EVERYTHING
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.accept import EVERYTHING
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.marks import MARKS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import KINDS

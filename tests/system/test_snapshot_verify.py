@@ -18,11 +18,11 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
     Operation,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
-from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
     Result,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.verifications import (
     Verify,
     VerifySchema,

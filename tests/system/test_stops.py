@@ -38,7 +38,7 @@ import time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_specs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import interrupt, progress_lines
-from ansible_collections.certflow.kubernetes.plugins.module_utils._result import Result
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import Result
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action.operation_action import OperationAction
 
 

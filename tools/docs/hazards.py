@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import (
     FIELD_MANAGER,
     PLACES,
     UNKNOWN,
@@ -24,7 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
 from tools.docs import rst
 
 if TYPE_CHECKING:
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import Manager
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import Manager
     from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards.table import Hazard
 
 SECTIONS = {

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import (
     APPLIES,
     MANAGERS,
     MERGES,
@@ -37,7 +37,7 @@ def other_writers() -> str:
     rows = [row for row in MANAGERS if row.for_secrets]
     return rst.rendered(
         "other_managers",
-        "Made by `make docs` from plugins/module_utils/_managers.py.",
+        "Made by `make docs` from plugins/module_utils/_base/object_managers.py.",
         advice="".join(map(_advice, rows)),
         recognition="".join(map(_recognition, rows)),
         rewriters="".join(

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _codes
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import codes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
     causes,
@@ -67,10 +67,10 @@ def why_not_issued() -> str:
 
 def failure_codes() -> str:
     """Return the page about failure codes."""
-    rows = (f"| `{code}` | {meaning} |\n" for code, meaning in _codes.CODES.items())
+    rows = (f"| `{code}` | {meaning} |\n" for code, meaning in codes.CODES.items())
     return rst.rendered(
         "failure_codes",
-        "Made by `make docs` from the table in plugins/module_utils/_codes.py.",
+        "Made by `make docs` from the table in plugins/module_utils/_base/codes.py.",
         codes="".join(rows),
     )
 

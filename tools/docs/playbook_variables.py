@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import UNCOVERED
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import UNCOVERED
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes, run_file
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables import values

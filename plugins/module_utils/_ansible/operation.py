@@ -19,15 +19,15 @@ from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import _known_keys
-from .._errors import CertflowError, as_error
+from .._base import known_keys
+from .._base.errors import CertflowError, as_error
+from .._base.result import Result
 from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.connection import Connection
 from .._kube.errors import AuthenticationError, KubeError
 from .._kube.kubeconfig import resolve
 from .._process import interrupt
-from .._result import Result
 from .._x509.certificate_facts import describe_pem
 from .._x509.errors import CertificateError
 from . import argument_specs, redaction
@@ -87,7 +87,7 @@ def execute(
     A success has ``changed``, ``cluster`` and the values of the operation. A failure has ``failed``, ``msg`` (one line),
     ``code``, ``cause``, ``evidence`` and ``remedy``. Raises only errors that end the process.
     """
-    with interrupt.watch_signals(), _known_keys.forget_at_end():
+    with interrupt.watch_signals(), known_keys.forget_at_end():
         return _execute(operation, parameters, check_mode, check_cluster)
 
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from .. import _known_keys
+from .._base import known_keys
+from .._base.text import visible
 from .._kube import kubeconfig_parsing
 from .._kube.connection import is_content
 from .._kube.errors import KubeconfigError
-from .._text import visible
 from .._x509.pem_text import has_private_key, without_private_keys
 
 try:
@@ -73,13 +73,13 @@ def clean(value: Any) -> Any:
 
     A webhook or a policy that refuses a Secret may repeat it in its message, with the private key that was just made.
     """
-    return _clean(value, _known_keys.find_pieces(json.dumps(value, default=str)))
+    return _clean(value, known_keys.find_pieces(json.dumps(value, default=str)))
 
 
 def _clean(value: Any, pieces: frozenset[bytes], kind: str = "") -> Any:
     """Return the value as ``clean`` does. pieces: of known keys. kind: of all texts in the value, as in _KINDS, or ""."""
     if isinstance(value, str):
-        text = _known_keys.mask(value, pieces)
+        text = known_keys.mask(value, pieces)
         text = text if kind == _DATA else without_private_keys(text)
         return visible(text) if kind == _SENTENCE else text
     if isinstance(value, Mapping):

@@ -17,10 +17,10 @@ from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from typing import Any
 
-from .._errors import CertflowError
+from .._base.errors import CertflowError
+from .._base.text import suggestion
+from .._base.times import find_time, format_time
 from .._kube.access_review import Permission, in_words
-from .._text import suggestion
-from .._times import find_time, format_time
 from .checks import check_table, rotation_checks
 from .checks.check_table import BY_ID
 from .checks.cluster_rows import UNREADABLE

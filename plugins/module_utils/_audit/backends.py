@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .._errors import check_shape
+from .._base.errors import check_shape
 from .._kube.client import Client
 from .._webhook import served_chains, webhook_endpoints
 from .._webhook.bundle_targets import ClientConfig

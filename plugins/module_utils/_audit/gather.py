@@ -19,13 +19,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from .._base.errors import check_shape
 from .._csr.csr_content import COLLECTION, newest_issued
 from .._diagnosis import observation, pod_certificates
 from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
 from .._diagnosis.diagnosis import Diagnosis
 from .._diagnosis.observation import APPROVED, PENDING, symptom_of
-from .._errors import check_shape
 from .._kube import access_review
 from .._kube.access_review import Permission
 from .._kube.client import METADATA, Client

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from .._base.errors import check_shape
+from .._base.times import find_time
 from .._csr import ca_rotation
 from .._csr.ca_rotation import CaRotation, find_successor
-from .._errors import check_shape
 from .._kube import kubeconfig_parsing
 from .._kube.client import METADATA, Client
-from .._times import find_time
 from .._webhook import served_chains
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.webhook_endpoints import Endpoint

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Callable, TypeVar
 
-from .._errors import CertflowError, MalformedObject
+from .._base.errors import CertflowError, MalformedObject
 from .._kube.client import Client
 from .._kube.errors import Forbidden, KubeError
 from .._webhook.errors import TargetError

@@ -16,11 +16,11 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from .. import _managers
-from .._errors import check_shape
+from .._base import object_managers
+from .._base.errors import check_shape
+from .._base.object_managers import OWN_MANAGER
+from .._base.times import find_time
 from .._kube.connection import Connection
-from .._managers import OWN_MANAGER
-from .._times import find_time
 from .._webhook.bundle_targets import KINDS, Target, client_configs
 from .._webhook.call_failures import ADMISSION, AGGREGATION
 from .._webhook.service_callers import find_bundle_managers
@@ -45,7 +45,7 @@ DEFINITION = "CustomResourceDefinition"
 API_SERVICE = "APIService"
 _RELEASE = "app.kubernetes.io/version"
 # The annotation holds the whole object, with its schema.
-_DROPPED_ANNOTATIONS = (_managers.LAST_APPLIED,)
+_DROPPED_ANNOTATIONS = (object_managers.LAST_APPLIED,)
 _KEPT_METADATA = ("name", "uid", "labels", "ownerReferences", "creationTimestamp", "deletionTimestamp")
 
 
@@ -138,8 +138,8 @@ def subject_of(kind: str, obj: Object) -> AuditedObject:
 
 def manager_of(metadata: Object) -> str:
     """Return the names of the programs that manage an object, this collection among them, or UNMANAGED."""
-    names = [found.manager.name for found in _managers.find_managers(metadata)]
-    names += [row.name for row in _managers.find_rewriters(metadata)]
+    names = [found.manager.name for found in object_managers.find_managers(metadata)]
+    names += [row.name for row in object_managers.find_rewriters(metadata)]
     fields = (str(entry.get("manager", "")) for entry in metadata.get("managedFields") or ())
     if any(field.startswith(OWN_MANAGER) for field in fields):
         names.append(OWN_MANAGER)

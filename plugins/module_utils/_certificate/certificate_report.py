@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from .._base.times import format_time
 from .._csr import providers
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
 from .._csr.signers import EPHEMERAL_CA
 from .._csr.trust_anchors import TrustAnchor
 from .._kube.client import Client
-from .._times import format_time
 from .._webhook import bundle_patch
 from .._webhook.bundle_patch import TargetChange
 from .._x509.certificate_facts import CertificateFacts

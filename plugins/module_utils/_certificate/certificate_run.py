@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Callable
 
-from .._approved_plan import PlanGuard, Write
+from .._base.result import Result
 from .._csr import markers
 from .._csr.certificate_rules import IssueReason
 from .._csr.errors import SecretError
@@ -26,11 +26,11 @@ from .._csr.intent import Intent
 from .._csr.pending_key import PendingRequest
 from .._csr.secret_content import ExistingSecret
 from .._csr.trust_anchors import TrustAnchor
+from .._kube.approved_plan import PlanGuard, Write
 from .._kube.client import Client
 from .._kube.errors import MissingPermissions
 from .._kube.lease import Lease
 from .._process.interrupt import clean_up_with
-from .._result import Result
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import ClientConfig, Target
 from .._webhook.workloads import ServingOptions

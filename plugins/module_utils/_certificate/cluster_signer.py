@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._base.times import format_time
 from .._csr import markers, providers
 from .._csr.errors import ProviderError
 from .._csr.intent import SecretSpec
@@ -25,7 +26,6 @@ from .._diagnosis import signer_probe
 from .._diagnosis.probe_signers import probe_signers
 from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_facts
-from .._times import format_time
 from . import secret_store
 
 PROBE = "probe"

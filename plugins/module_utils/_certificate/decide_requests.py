@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .._base.result import Result
 from .._csr import csr_api, name_policy
 from .._csr.approval import EXPECTED, RULES, Expectation, Rules, approval_permissions, compare, decision_of
 from .._csr.csr_api import Decision
@@ -20,7 +21,6 @@ from .._csr.name_policy import GuardedNames
 from .._diagnosis import wait_for_certificate
 from .._kube import access_review
 from .._kube.client import Client
-from .._result import Result
 from .._x509.errors import RequestNotCanonical
 
 APPROVED, DENIED = "Approved", "Denied"

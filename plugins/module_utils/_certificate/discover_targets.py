@@ -16,11 +16,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .._base.result import Result
 from .._csr import markers, secret_content
 from .._csr.secret_content import ExistingSecret
 from .._kube.client import Client
 from .._kube.errors import KubeError
-from .._result import Result
 from .._webhook import bundle_targets, probe_webhook, service_callers
 from .._webhook.bundle_targets import Target
 from .._webhook.errors import TargetError

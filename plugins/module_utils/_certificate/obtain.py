@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from .._base.result import Result
 from .._csr import csr_api, name_policy, pending_key, secret_content, signers
 from .._csr.certificate_rules import IssueReason
 from .._csr.csr_content import certificate_of, requester_of
@@ -22,7 +23,6 @@ from .._csr.pending_key import PendingRequest
 from .._diagnosis import wait_for_certificate
 from .._kube import access_review
 from .._kube.errors import MissingPermissions
-from .._result import Result
 from .._webhook.bundle_patch import TargetChange
 from .._x509 import ephemeral_ca, pem_text, private_keys
 from . import (

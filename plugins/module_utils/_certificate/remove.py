@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._approved_plan import Write
+from .._base.result import Result
 from .._csr import csr_api, markers, pending_key, secret_content, signers
 from .._csr.intent import MANAGED_BY, Intent
 from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
 from .._kube.access_review import Permission
+from .._kube.approved_plan import Write
 from .._kube.client import Client
 from .._kube.errors import Conflict, Forbidden, MissingPermissions, NotFound
 from .._kube.json_patch import retry_on_conflict
-from .._result import Result
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
 from . import (

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .._base.errors import CertflowError
 from .._csr import csr_api, pending_key
 from .._csr.approval import compare
 from .._csr.certificate_rules import IssueReason
@@ -25,7 +26,6 @@ from .._csr.intent import Intent
 from .._csr.pending_key import PendingRequest
 from .._csr.secret_content import ExistingSecret
 from .._diagnosis import ended
-from .._errors import CertflowError
 from .._kube.errors import AlreadyExists, KubeError
 from .._x509 import private_keys
 from . import gather

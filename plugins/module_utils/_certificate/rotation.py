@@ -18,12 +18,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .._base.errors import CertflowError
+from .._base.result import Result
 from .._csr import secret_content
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
-from .._errors import CertflowError
 from .._kube import access_review
-from .._result import Result
 from .._webhook import (
     probe_webhook,
     served_chains,

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Callable
 
-from .._consent import EVERYTHING
+from .._base.accept import EVERYTHING
 from .._csr import csr_api, markers, secret_content, trust_anchors
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from .._base.result import Result
 from .._csr import certificate_rules, markers, secret_content, trust_anchors
 from .._csr.certificate_rules import IssueReason
 from .._csr.errors import SecretError
@@ -23,7 +24,6 @@ from .._csr.secret_content import ExistingSecret, SecretContent
 from .._csr.trust_anchors import TrustAnchor
 from .._diagnosis import ended
 from .._kube import access_review
-from .._result import Result
 from .._webhook.bundle_patch import TargetChange
 from .._x509 import private_keys
 from .._x509.certificate_facts import CertificateFacts

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Callable
 
+from .._base.times import format_time
 from .._kube.access_review import Permission
-from .._times import format_time
 from . import name_policy
 from .csr_content import GROUP, RequestContent, condition_of
 from .errors import RequestError

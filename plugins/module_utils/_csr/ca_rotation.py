@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from .._times import find_time, format_time
+from .._base.times import find_time, format_time
 from .._x509 import certificate_facts
 from .._x509.verify import anchors, verify
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
+from .._base.times import parse_time
 from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import METADATA, Client
 from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
 from .._kube.json_patch import retry_on_conflict
-from .._times import parse_time
 from .._x509 import signing_request
 from . import csr_content, markers, name_policy
 from .approval import Expectation, approval_body, approval_permissions, compare, decision_of

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .._errors import check_shape
+from .._base.errors import check_shape
 from .._x509 import certificate_facts, signing_request
 from .._x509.errors import RequestNotCanonical
 from .errors import RequestError

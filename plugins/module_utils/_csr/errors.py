@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .._errors import CertflowError
+from .._base.errors import CertflowError
 
 
 class RequestError(CertflowError):

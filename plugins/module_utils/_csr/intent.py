@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from .._consent import NOTHING, Consent
-from .._times import find_duration
+from .._base.accept import NOTHING, Consent
+from .._base.times import find_duration
 from . import name_policy, signers
 from .errors import RequestError
 from .name_policy import RefusedName

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from .._managers import OWN_MANAGER
+from .._base.object_managers import OWN_MANAGER
 from .intent import MANAGED_BY, PREFIX, Intent, SecretSpec
 
 MANAGER = OWN_MANAGER

@@ -20,7 +20,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .._errors import CertflowError
+from .._base.errors import CertflowError
 from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import Conflict, Forbidden, NotFound

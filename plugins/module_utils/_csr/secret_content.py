@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import _managers
-from .._consent import OTHER_CONTENT
-from .._errors import check_shape
+from .._base import object_managers
+from .._base.accept import OTHER_CONTENT
+from .._base.errors import check_shape
+from .._base.object_managers import LAST_APPLIED, OPERATOR
 from .._kube import json_patch
-from .._managers import LAST_APPLIED, OPERATOR
 from .._x509 import certificate_facts, private_keys
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
@@ -42,7 +42,7 @@ class ExistingSecret:
     #: "Kind name" of each owner.
     owners: tuple[str, ...] = ()
     #: The other programs that write it.
-    managers: tuple[_managers.DetectedManager, ...] = ()
+    managers: tuple[object_managers.DetectedManager, ...] = ()
     certificate_pem: str = ""
     certificate: CertificateFacts | None = None
     #: The hash of the public key that belongs to its private key.
@@ -96,7 +96,7 @@ def _found(obj: Mapping[str, Any], spec: SecretSpec) -> ExistingSecret:
         labels=metadata.get("labels") or {},
         annotations=metadata.get("annotations") or {},
         owners=tuple(f"{owner['kind']} {owner['name']}" for owner in metadata.get("ownerReferences") or ()),
-        managers=_managers.find_managers(metadata),
+        managers=object_managers.find_managers(metadata),
         ca_pem=_text(data, spec.ca_key)[0],
         **_pair(data, spec),
     )

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from .._base.times import parse_time
 from .._csr import signers
 from .._csr.csr_content import certificate_of, condition_of
 from .._csr.errors import RequestError
 from .._csr.signers import CertificateRequest, Signer
-from .._times import parse_time
 from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError

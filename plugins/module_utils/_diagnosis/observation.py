@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from .._base.times import parse_time
 from .._csr.csr_content import certificate_of, condition_of, condition_text
 from .._csr.errors import RequestError
 from .._csr.providers import Provider, ProviderVerdict
 from .._csr.signers import SIGNERS
 from .._kube.access_review import Permission
 from .._kube.cluster_facts import ManagerFlags, ManagerLease
-from .._times import parse_time
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
 from .diagnosis import Diagnosis

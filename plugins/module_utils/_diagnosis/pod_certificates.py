@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from .._base.errors import check_shape
+from .._base.times import find_time
 from .._csr.csr_content import condition_of
-from .._errors import check_shape
 from .._kube.client import Client
 from .._kube.errors import NotFound
-from .._times import find_time
 from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, describe_condition, show_span
 from .ended import ALLOWANCE
 

@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Callable, cast
 
+from .._base.errors import CertflowError
+from .._base.times import parse_time
 from .._csr import certificate_rules, csr_api, markers, trust_anchors
 from .._csr.approval import permission_for
 from .._csr.csr_content import certificate_of, requester_of
 from .._csr.errors import AnchorError
-from .._errors import CertflowError
 from .._kube import access_review
 from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError
 from .._process.interrupt import clean_up_with
-from .._times import parse_time
 from .._x509 import certificate_facts, pem_text
 from .._x509.errors import CertificateError
 from . import signer_probe

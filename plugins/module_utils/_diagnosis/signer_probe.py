@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from .._base.times import parse_time
 from .._csr import csr_api, markers, signers
 from .._csr.csr_api import Decision
 from .._csr.csr_content import certificate_of, condition_of
 from .._csr.errors import RequestError
 from .._csr.intent import MANAGED_BY, Intent, intent_from
 from .._csr.providers import PROVIDERS
-from .._times import parse_time
 from .._x509 import private_keys
 from .diagnosis import PROVEN, Diagnosis
 

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Callable
 
+from .._base.errors import CertflowError
 from .._csr import providers
 from .._csr.csr_content import content_of
 from .._csr.providers import PROVIDERS, Provider, UnservedSigner
 from .._csr.signers import EKS_APP_SERVING, EPHEMERAL_CA, KUBELET_SERVING, LEGACY_UNKNOWN
-from .._errors import CertflowError
 from .._kube.access_review import rule_for
 from . import control_plane
 from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, approval_evidence, show_span, show_time

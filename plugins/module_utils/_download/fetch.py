@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from .._base.paths import expand
 from .._kube.errors import AnswerTooLarge, TimedOut
 from .._kube.transport import ReadLimits, dial, tls_class
-from .._paths import expand
 from . import source_auth
 from .source_auth import SourceAuth, SourceError
 

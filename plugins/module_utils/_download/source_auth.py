@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._errors import CertflowError
-from .._paths import expand
+from .._base.errors import CertflowError
+from .._base.paths import expand
 from .._x509.pem_text import has_private_key
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .._text import MASK, mask
+from .._base.text import MASK, mask
 from .errors import (
     AlreadyExists,
     ApiError,

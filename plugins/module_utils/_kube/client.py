@@ -22,9 +22,9 @@ from datetime import datetime
 from typing import Any, Callable, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-from .. import _known_keys
+from .._base import known_keys
+from .._base.times import ServerClock
 from .._process import interrupt
-from .._times import ServerClock
 from . import transport
 from .answers import delay, error_from, is_secret, is_transient, object_from, quotable, warning_texts
 from .connection import Connection, is_unknown_ca, unknown_ca
@@ -511,7 +511,7 @@ class Client:
         self._bounds.start(what, until=time.monotonic() + left, remedy=SLOW_REMEDY)
         url = self._url(call.path, call.query)
         if is_secret(call.path):
-            _known_keys.learn((call.payload or b"").decode())
+            known_keys.learn((call.payload or b"").decode())
         self.requests += 1
         response = self._open(call.method, url, headers, timeout, body=call.payload)
         try:
@@ -521,7 +521,7 @@ class Client:
             self.received += self._bounds.received
             response.close()
         if is_secret(call.path) and answer.status < 300:
-            _known_keys.learn(answer.body.decode("utf-8", "replace"))
+            known_keys.learn(answer.body.decode("utf-8", "replace"))
         warnings = warning_texts(answer.headers.get("Warning"))
         for text in (quotable(call.method, call.path, warning) for warning in warnings):
             if text not in self.warnings:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._text import shortened
+from .._base.text import shortened
 from .errors import ConfigurationError, ConnectionFailed
 
 try:  # noqa: SIM105  # the imports of this collection fail later

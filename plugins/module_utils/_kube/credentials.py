@@ -23,8 +23,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
-from .._text import SENSITIVE_NAME, mask, quoted
-from .._times import find_time
+from .._base.text import SENSITIVE_NAME, mask, quoted
+from .._base.times import find_time
 from . import token_store
 from .connection import Connection, ExecPlugin
 from .errors import AuthenticationError

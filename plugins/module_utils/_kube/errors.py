@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._errors import CertflowError
+from .._base.errors import CertflowError
 
 
 class KubeError(CertflowError):

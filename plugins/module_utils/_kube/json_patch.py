@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, TypeVar
 
-from .._errors import CertflowError
+from .._base.errors import CertflowError
 from .errors import ApiError, Conflict
 
 Operation = dict[str, Any]

@@ -21,8 +21,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from .._errors import CertflowError
-from .._text import PERMISSIONS_PAGE
+from .._base.errors import CertflowError
+from .._base.text import PERMISSIONS_PAGE
 from .client import CONNECT_SECONDS, READ_SECONDS, Client
 from .errors import AlreadyExists, ApiError, Conflict, Forbidden, KubeError, NotFound
 from .lease_state import GROUP, SECONDS, LeaseState, lease_spec, read_lease, read_metadata, read_token

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .._times import find_time, format_micro_time
+from .._base.times import find_time, format_micro_time
 
 GROUP = "coordination.k8s.io"
 # Long enough for a renewal, and then for one request with its time-out.

@@ -16,12 +16,12 @@ from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._audit import audit_result, gather
 from .._audit.facts.cluster_data import DECLARABLE, AuditOptions
+from .._base.errors import CertflowError
+from .._base.result import Result
+from .._base.text import quoted, suggestion
 from .._csr import ca_rotation
-from .._errors import CertflowError
 from .._kube.client import Client
-from .._result import Result
 from .._snapshot.release import release_table
-from .._text import quoted, suggestion
 
 MOST_DAYS = 36500
 

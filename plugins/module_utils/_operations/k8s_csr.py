@@ -11,21 +11,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .. import _approved_plan, _consent
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
+from .._base import accept
+from .._base.accept import Consent
+from .._base.object_managers import OPERATOR
+from .._base.result import Result
 from .._certificate import certificate_report, cluster_signer
 from .._certificate.certificate_flow import ensure_certificate, remove_certificate, verify_certificate
 from .._certificate.certificate_run import CertificateRun
 from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
-from .._consent import Consent
 from .._csr import markers, providers
 from .._csr.errors import RequestError
 from .._csr.intent import Intent, intent_from
 from .._csr.signers import KUBELET_SERVING
+from .._kube import approved_plan
 from .._kube.client import Client
-from .._managers import OPERATOR
-from .._result import Result
 from .._webhook import bundle_content, bundle_targets, probe_webhook
 from .._webhook.admission_call import ProbeObject
 from .._webhook.workloads import RESOURCES, ServingOptions, WebhookWorkload
@@ -37,7 +38,7 @@ PRESENT, ABSENT, VERIFIED = "present", "absent", "verified"
 #: The values of the option on_stale that are not a workload.
 FAIL, RESTART = "fail", "restart"
 #: The words of the option accept.
-ACCEPTED = (*_consent.OWNERS, OPERATOR, _consent.OTHER_CONTENT)
+ACCEPTED = (*accept.OWNERS, OPERATOR, accept.OTHER_CONTENT)
 SPEC: dict[str, Any] = {
     "state": {"type": "str", "choices": [PRESENT, ABSENT, VERIFIED], "default": PRESENT},
     "service": {"type": "str"},
@@ -72,7 +73,7 @@ SPEC: dict[str, Any] = {
     "renew_before": {"type": "str"},
     "trust": {"type": "str", "choices": ["verified", "chain", "leaf"], "default": "verified"},
     "ca_bundle": {"type": "str"},
-    "accept": _consent.OPTION,
+    "accept": accept.OPTION,
     "on_stale": {"type": "str", "default": FAIL},
     "probe": {
         "type": "dict",
@@ -85,7 +86,7 @@ SPEC: dict[str, Any] = {
     "discover_targets": {"type": "bool", "default": False},
     **argument_specs.WAIT,
     **argument_specs.AUTH,
-    **_approved_plan.OPTION,
+    **approved_plan.OPTION,
 }
 
 
@@ -98,7 +99,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
         )
         return Result(True, {**values, **choice.values})
     parsed = _parse(client, {**parameters, "signer_name": choice.signer_name}, check_mode)
-    guard = _approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
+    guard = approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
     secret = replace(parsed.intent.secret, annotations={**parsed.intent.secret.annotations, **choice.record})
     intent = replace(parsed.intent, secret=secret, keeps_signer=choice.is_from_table)
     result = _FLOWS[parameters["state"]](replace(parsed, intent=intent, guard=guard))
@@ -149,7 +150,7 @@ def _choose_signer(client: Client, parameters: Mapping[str, Any], check_mode: bo
 
 def parse_accept(items: Iterable[Any]) -> Consent:
     """Return the consent of the option accept. Raises CertflowError."""
-    return _consent.parse(items, ACCEPTED)
+    return accept.parse(items, ACCEPTED)
 
 
 _FLOWS = {PRESENT: ensure_certificate, ABSENT: remove_certificate, VERIFIED: verify_certificate}

@@ -12,12 +12,12 @@ from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
+from .._base.result import Result
 from .._certificate.decide_requests import APPROVED, DENIED, RequestDecision, decide_requests
 from .._csr.approval import Expectation
 from .._csr.csr_api import Decision
 from .._csr.name_policy import split_names
 from .._kube.client import Client
-from .._result import Result
 
 DECISIONS = {"approve": APPROVED, "deny": DENIED}
 MESSAGE = "Compared with the expectation of a task of certflow.kubernetes.k8s_csr_approve."

@@ -13,6 +13,9 @@ from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
+from .._base.errors import CertflowError
+from .._base.result import Result
+from .._base.times import format_time
 from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
 from .._csr import csr_api
 from .._csr.csr_content import Requester, certificate_of, content_of, requester_of
@@ -21,12 +24,9 @@ from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
 from .._diagnosis.diagnosis import Diagnosis
 from .._diagnosis.observation import GONE, CsrObservation
-from .._errors import CertflowError
 from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.errors import ApiError, Forbidden
-from .._result import Result
-from .._times import format_time
 from .._x509 import certificate_facts
 
 SPEC: dict[str, Any] = {

@@ -13,11 +13,11 @@ from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
+from .._base.result import Result
 from .._csr.errors import RequestError
 from .._diagnosis import signer_probe
 from .._diagnosis.probe_signers import probe_signers
 from .._kube.client import Client
-from .._result import Result
 
 SPEC: dict[str, Any] = {
     "signers": {"type": "list", "elements": "str"},

@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import _approved_plan
 from .._ansible.operation import Operation
+from .._base.errors import CertflowError
+from .._base.paths import expand
+from .._base.result import Result
 from .._certificate.cluster_signer import AUTO, ProviderOptions
 from .._download import source_auth
-from .._errors import CertflowError
+from .._kube import approved_plan
 from .._kube.client import Client
-from .._paths import expand
 from .._process import interrupt, progress_lines
-from .._result import Result
 from .._snapshot.release import partial_deployment
 from .._snapshot.release.pod_templates import ReleaseSettings
 from .._snapshot.release.release_source import UPSTREAM, ReleaseSource
@@ -64,7 +64,7 @@ ARGUMENTS: dict[str, Any] = {
     "backup": {"type": "str"},
     "step_timeout": {"type": "int", "default": 600},
     "wait_timeout": {"type": "int", "default": 3600},
-    **_approved_plan.OPTION,
+    **approved_plan.OPTION,
 }
 
 
@@ -74,7 +74,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     # A signal before the first write ends with a result too. A worker that ends without one ends the play of every cluster.
     with interrupt.stop_on_signal():
         request = parse_request(parameters)
-        guard = _approved_plan.begin(client, parameters, ARGUMENTS, check_mode=check_mode)
+        guard = approved_plan.begin(client, parameters, ARGUMENTS, check_mode=check_mode)
         upgrade = Upgrade(client, request, progress, guard)
         client.hooks.append(progress.repeat_if_due)
         if parameters["state"] == VERIFIED:

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .. import _consent
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._errors import CertflowError
+from .._base import accept
+from .._base.errors import CertflowError
+from .._base.result import Result
 from .._kube.client import Client
-from .._result import Result
 from .._snapshot.context.upgrade_context import UpgradeOptions
 from .._snapshot.errors import ReleaseError
 from .._snapshot.hazards import table
@@ -33,8 +33,8 @@ FAILURE_POLICIES = ("Ignore", "Fail")
 
 #: The words of the option accept.
 ACCEPTED = (
-    *_consent.UPGRADABLE,
-    _consent.OTHER_CONTENT,
+    *accept.UPGRADABLE,
+    accept.OTHER_CONTENT,
     *(row.id for row in table.HAZARDS if row.handling == table.ASK),
 )
 ARGUMENTS: dict[str, Any] = {
@@ -50,7 +50,7 @@ ARGUMENTS: dict[str, Any] = {
     "webhook_arguments": {"type": "list", "elements": "str", "default": []},
     "webhook_port": {"type": "int", "default": WEBHOOK_PORT},
     "webhook_host_network": {"type": "bool", "default": False},
-    "accept": _consent.OPTION,
+    "accept": accept.OPTION,
     "remove_controllers": {"type": "list", "elements": "str", "default": []},
     "image_registry": {"type": "str", "default": REGISTRY},
     **argument_specs.AUTH,
@@ -76,9 +76,9 @@ def parse_release(parameters: Mapping[str, Any]) -> Release:
     return release_table.target(parameters["version"])
 
 
-def parse_accept(items: Iterable[Any]) -> _consent.Consent:
+def parse_accept(items: Iterable[Any]) -> accept.Consent:
     """Return the consent of the option accept. Raises CertflowError."""
-    return _consent.parse(items, ACCEPTED, field_managers=True)
+    return accept.parse(items, ACCEPTED, field_managers=True)
 
 
 def parse_options(parameters: Mapping[str, Any]) -> UpgradeOptions:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .. import _consent
 from .._ansible.argument_specs import AUTH, TARGETS
 from .._ansible.operation import Operation
+from .._base import accept
+from .._base.result import Result
 from .._csr import trust_anchors
 from .._kube.client import Client
-from .._result import Result
 from .._webhook import bundle_content, bundle_patch, bundle_targets
 from .._x509.errors import BundleError
 
@@ -36,7 +36,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     if leaf:
         bundle_patch.check_leaf(leaf)
     service = parameters["service"]
-    consent = _consent.parse(parameters["accept"], _consent.OWNERS)
+    consent = accept.parse(parameters["accept"], accept.OWNERS)
 
     def decide(target: bundle_targets.Target, obj: bundle_targets.Object) -> bundle_patch.TargetChange:
         return bundle_patch.plan(
@@ -103,7 +103,7 @@ OPERATION = Operation(
                 "namespace": {"type": "str", "required": True},
             },
         },
-        "accept": _consent.OPTION,
+        "accept": accept.OPTION,
     },
     run=run,
     constraints={"mutually_exclusive": [("ca_bundle", "cluster_trust_bundle")]},

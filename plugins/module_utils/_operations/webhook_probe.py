@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .. import _consent
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
+from .._base import accept
+from .._base.result import Result
 from .._kube.client import Client
-from .._result import Result
 from .._webhook import bundle_targets, probe_verdict, probe_webhook
 from .._webhook.admission_call import ProbeObject
 from .._webhook.probe_verdict import ProbeVerdict
@@ -40,7 +40,7 @@ def _request(parameters: Mapping[str, Any], check_mode: bool) -> ProbeRequest:
         target,
         ProbeObject(parameters["object"], parameters["expect"], parameters["denial_message"]),
         renew_connections=parameters["renew_connections"],
-        consent=_consent.parse(parameters["accept"], _consent.OWNERS),
+        consent=accept.parse(parameters["accept"], accept.OWNERS),
         wait=parameters["wait"],
         check_mode=check_mode,
     )
@@ -73,7 +73,7 @@ OPERATION = Operation(
         },
         "denial_message": {"type": "str", "default": ""},
         "renew_connections": {"type": "bool", "default": False},
-        "accept": _consent.OPTION,
+        "accept": accept.OPTION,
         "require_proof": {"type": "bool", "default": False},
         "pending": {"type": "bool", "default": False},
         "wait": {"type": "bool", "default": False},

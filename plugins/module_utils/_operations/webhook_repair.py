@@ -10,24 +10,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .. import _approved_plan, _consent
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
+from .._base import accept
+from .._base.errors import CertflowError
+from .._base.result import Result
 from .._csr import ca_rotation
-from .._errors import CertflowError
+from .._kube import approved_plan
 from .._kube.client import Client
 from .._repair import kinds
 from .._repair.engine import repair
 from .._repair.repair_model import BAD_STATES, REFUSED, WAITING, Repair, RepairOptions, RotationOptions
-from .._result import Result
 from .._webhook import bundle_content
 
 #: The words of the option accept. Each field manager is a word too.
-ACCEPTED = (*_consent.OWNERS, _consent.OTHER_CONTENT)
+ACCEPTED = (*accept.OWNERS, accept.OTHER_CONTENT)
 SPEC: dict[str, Any] = {
     "findings": {"type": "list", "elements": "raw"},
     "kinds": {"type": "list", "elements": "str", "choices": list(kinds.KINDS), "default": [kinds.ADD_CA]},
-    "accept": _consent.OPTION,
+    "accept": accept.OPTION,
     "proof_after": {"type": "int", "default": 60},
     "probe_urls": {"type": "bool", "default": False},
     "cluster_ca": {
@@ -39,7 +40,7 @@ SPEC: dict[str, Any] = {
         },
     },
     "providers": {"type": "dict", "default": {}},
-    **_approved_plan.OPTION,
+    **approved_plan.OPTION,
     **argument_specs.AUTH,
 }
 
@@ -63,7 +64,7 @@ class RepairFailed(CertflowError):
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """Repair the findings. Raises RepairFailed if a written repair is not proven, and CertflowError."""
     options = parse_options(parameters, check_mode)
-    guard = _approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
+    guard = approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
     repairs = repair(client, options, guard)
     values = {"repairs": [entry.as_result() for entry in repairs], **guard.values}
     bad = [entry for entry in repairs if entry.state in BAD_STATES]
@@ -99,9 +100,9 @@ def parse_options(parameters: Mapping[str, Any], check_mode: bool) -> RepairOpti
     )
 
 
-def parse_accept(items: Iterable[Any]) -> _consent.Consent:
+def parse_accept(items: Iterable[Any]) -> accept.Consent:
     """Return the consent of the option accept. Raises CertflowError."""
-    return _consent.parse(items, ACCEPTED, field_managers=True)
+    return accept.parse(items, ACCEPTED, field_managers=True)
 
 
 def _parse_rotation(option: Mapping[str, Any]) -> RotationOptions:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Callable
 
-from .._errors import CertflowError
+from .._base.errors import CertflowError
 
 
 class _ShieldState:

@@ -17,16 +17,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from .._approved_plan import PlanGuard
-from .._consent import EVERYTHING
+from .._base.accept import EVERYTHING
+from .._base.errors import CertflowError
+from .._base.times import find_time, format_time
 from .._csr.certificate_rules import CLOCK_SKEW
 from .._csr.trust_anchors import select_certificates
-from .._errors import CertflowError
 from .._kube import json_patch
 from .._kube.access_review import Permission
+from .._kube.approved_plan import PlanGuard
 from .._kube.client import Client
 from .._kube.errors import ApiError
-from .._times import find_time, format_time
 from .._webhook import bundle_content, bundle_patch, bundle_targets, service_callers, workloads
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import ClientConfig, Target

@@ -12,7 +12,6 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from .._approved_plan import PlanDiffersError, PlanGuard
 from .._audit import audit_result, gather
 from .._audit.facts.cluster_data import (
     CLIENT_CA,
@@ -27,9 +26,10 @@ from .._audit.facts.cluster_data import (
     ClusterData,
 )
 from .._audit.facts.finding import FAIL, PASS, AuditedObject, AuditFinding
-from .._consent import OTHER_CONTENT
-from .._errors import CertflowError
+from .._base.accept import OTHER_CONTENT
+from .._base.errors import CertflowError
 from .._kube.access_review import remedy, require
+from .._kube.approved_plan import PlanDiffersError, PlanGuard
 from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError, MissingPermissions
 from . import kinds, proof_calls, rotation_repairs

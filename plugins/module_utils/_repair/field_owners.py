@@ -19,9 +19,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .. import _managers
-from .._consent import Consent
-from .._managers import BY_HAND, FIELD_MANAGER, LAST_APPLIED, MANAGERS, OWN_MANAGER
+from .._base import object_managers
+from .._base.accept import Consent
+from .._base.object_managers import BY_HAND, FIELD_MANAGER, LAST_APPLIED, MANAGERS, OWN_MANAGER
 from .._webhook import bundle_targets
 from .._webhook.bundle_targets import Target
 from .._webhook.service_callers import field_path, find_field_managers, owns
@@ -83,7 +83,9 @@ def _word(name: str) -> str:
     """Return the word of the option accept for a field manager: that of its row, or its name."""
     present = [("manager", name, "")]
     rows = (row for row in MANAGERS if row.bundle and row.for_secrets)
-    keys = (row.key for row in rows if _managers.matching((*row.markers, *row.controller_markers), present))
+    keys = (
+        row.key for row in rows if object_managers.matching((*row.markers, *row.controller_markers), present)
+    )
     return next(keys, _STAYING.get(name, f"{FIELD_MANAGER}{name}"))
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._audit.facts.cluster_data import CallPoint, ClusterData
-from .._errors import CertflowError
+from .._base.errors import CertflowError
 from .._kube.client import Client
 from .._webhook import admission_match, call_failures, probe_webhook
 from .._webhook.admission_call import ProbeObject, group_version

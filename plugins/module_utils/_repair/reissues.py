@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .._approved_plan import PlanGuard
+from .._base.accept import OTHER_CONTENT
 from .._certificate import secret_store
 from .._certificate.certificate_flow import ensure_certificate
 from .._certificate.certificate_run import CertificateRun
 from .._certificate.cluster_signer import ProviderOptions, find_provider, signer_of
-from .._consent import OTHER_CONTENT
 from .._csr import markers
 from .._csr.intent import Intent, intent_from
 from .._csr.secret_content import ExistingSecret
+from .._kube.approved_plan import PlanGuard
 from .._kube.client import Client
 from .._webhook.bundle_targets import ServiceName, Target
 from .._webhook.workloads import ServingOptions

@@ -11,14 +11,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .._approved_plan import PlanGuard, Write, digest
 from .._audit.facts.cluster_data import Backend, CallPoint, ClusterData
 from .._audit.facts.finding import AuditFinding
-from .._consent import NOTHING, Consent
+from .._base.accept import NOTHING, Consent
+from .._base.text import shortened
 from .._csr.ca_rotation import EksCa
 from .._kube.access_review import Permission
+from .._kube.approved_plan import PlanGuard, Write, digest
 from .._kube.client import Client
-from .._text import shortened
 from .._x509.certificate_facts import CertificateFacts
 
 if TYPE_CHECKING:  # each play of a fleet loads this file

@@ -16,14 +16,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .. import _managers
-from .._approved_plan import PlanGuard
-from .._errors import CertflowError
+from .._base import object_managers
+from .._base.errors import CertflowError
+from .._base.object_managers import BY_HAND, HELM, OWN_MANAGER, SYSTEM
 from .._kube import json_patch
 from .._kube.access_review import Permission
+from .._kube.approved_plan import PlanGuard
 from .._kube.client import Client
 from .._kube.errors import ApiError
-from .._managers import BY_HAND, HELM, OWN_MANAGER, SYSTEM
 from .._webhook import webhook_endpoints, workloads
 from .._webhook.admission_match import AdmissionRequest, match
 from .._webhook.bundle_targets import ClientConfig
@@ -183,7 +183,7 @@ def _unserved(case: Case) -> MountedSecret | None:
 def _template_owners(obj: Object) -> Iterator[str]:
     """Yield the marks of programs that write the pod template at any time. Helm writes it only when a person runs it."""
     metadata = obj["metadata"]
-    for detected in _managers.find_managers(metadata):
+    for detected in object_managers.find_managers(metadata):
         if detected.manager.key != HELM:
             yield from detected.evidence
     for reference in metadata.get("ownerReferences") or ():

@@ -16,8 +16,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from .._audit.facts.cluster_data import ClusterData, RotationData
+from .._base.times import format_time
 from .._csr.ca_rotation import signer_of
-from .._times import format_time
 from .._webhook import bundle_content
 from .._x509 import certificate_facts
 from .bundle_repairs import (

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._audit.facts.cluster_data import ROOT_CA, CallPoint, ClusterData
+from .._base.errors import check_shape
+from .._base.object_managers import LAST_APPLIED
 from .._csr import trust_anchors
-from .._errors import check_shape
 from .._kube.client import Client
 from .._kube.errors import ApiError
-from .._managers import LAST_APPLIED
 from .._webhook import bundle_targets
 from .._webhook.bundle_targets import Target
 from .._webhook.workloads import secrets_of

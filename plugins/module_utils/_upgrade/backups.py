@@ -24,7 +24,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import _paths
+from .._base import paths
 from .._kube.access_review import Permission
 from .._kube.errors import AlreadyExists, AnswerTooLarge, ApiError
 from .._snapshot.errors import StepError
@@ -118,9 +118,9 @@ def write_file(directory: Path, host: str, now: datetime, objects: Sequence[Obje
     place = re.sub(r"[^A-Za-z0-9.]+", "-", host.partition("://")[2]).strip("-")
     path = directory / f"{place}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.yaml"
     try:
-        path = Path(_paths.resolve(str(path)))
+        path = Path(paths.resolve(str(path)))
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _paths.write(str(path), _render(host, now, objects).encode(), 0o600)
+        paths.write(str(path), _render(host, now, objects).encode(), 0o600)
     except OSError as exc:
         raise StepError(
             f"the backup cannot be written to {path}: {exc.strerror}",

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .._base.result import Result
 from .._certificate import cluster_signer
 from .._certificate.certificate_flow import ensure_certificate
 from .._certificate.certificate_run import CertificateRun
 from .._csr.intent import intent_from
-from .._result import Result
 from .._snapshot.actions.webhook_actions import IssueCertificate
 from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.kinds import Reference

@@ -17,13 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from .._approved_plan import PlanGuard
-from .._errors import CertflowError, as_error
+from .._base.errors import CertflowError, as_error
+from .._base.result import Result
+from .._kube.approved_plan import PlanGuard
 from .._kube.lease import Lease, LeaseLostError
 from .._kube.lease_state import LeaseState
 from .._process import interrupt
 from .._process.progress_lines import ProgressPrinter
-from .._result import Result
 from .._snapshot.actions.action import Step
 from .._snapshot.actions.object_actions import WaitAvailable
 from .._snapshot.actions.verifications import Verify

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .._approved_plan import Write, digest
+from .._kube.approved_plan import Write, digest
 from .._snapshot.actions.action import Step
 from .._snapshot.actions.apply_release import ApplyRelease
 from .._snapshot.actions.webhook_actions import IssueCertificate

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from .._errors import CertflowError
+from .._base.errors import CertflowError
 from .._kube import access_review
 from .._kube.access_review import Permission
 from .._kube.errors import ApiError, Forbidden, KubeError, MissingPermissions, NotFound

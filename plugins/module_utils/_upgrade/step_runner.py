@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .._errors import CertflowError, as_error
+from .._base.errors import CertflowError, as_error
+from .._base.times import format_time
 from .._kube.lease import Lease
 from .._process.progress_lines import ProgressPrinter
 from .._snapshot.actions.action import Action, Step
 from .._snapshot.actions.verifications import Verify
 from .._snapshot.actions.webhook_actions import IssueCertificate
-from .._times import format_time
 from . import actions, certificate_step, upgrade_lease, verify_release
 from .release_checks import OK
 from .steps.apply_manifests import ActionContext, ObjectOutcome

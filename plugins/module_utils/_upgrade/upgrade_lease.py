@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
+from .._base.object_managers import OWN_MANAGER
+from .._base.text import visible
+from .._base.times import format_time
 from .._kube.access_review import Permission
 from .._kube.errors import ApiError
 from .._kube.lease import Lease
 from .._kube.lease_state import GROUP, LeaseState, read_lease
-from .._managers import OWN_MANAGER
-from .._text import visible
-from .._times import format_time
 
 if TYPE_CHECKING:
     from .._kube.client import Client

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from .._base.times import format_time
 from .._kube.errors import AlreadyExists, ApiError, KubeError, MissingPermissions, NotFound
 from .._process import interrupt
 from .._snapshot.actions import verifications
@@ -22,7 +23,6 @@ from .._snapshot.actions.action import Place
 from .._snapshot.errors import UnprovenError
 from .._snapshot.kinds import KINDS, Reference
 from .._snapshot.release.release_table import GROUP, NO_VERSION, SNAPSHOT, parse
-from .._times import format_time
 from .._webhook import call_failures, probe_webhook
 from .._webhook.admission_call import ProbeObject
 from .._webhook.bundle_targets import Target

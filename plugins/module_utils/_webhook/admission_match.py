@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from .._errors import check_shape
+from .._base.errors import check_shape
 
 Object = Mapping[str, Any]
 Labels = Mapping[str, str]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from .._times import format_time
+from .._base.times import format_time
 from .._x509 import certificate_facts, pem_text, strict_der
 from .._x509.errors import BundleError, CertificateError, convert_errors
 

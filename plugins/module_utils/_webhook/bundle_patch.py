@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Callable, TypeVar
 
-from .._consent import NOTHING, Consent
-from .._errors import CertflowError
+from .._base.accept import NOTHING, Consent
+from .._base.errors import CertflowError
 from .._kube import json_patch
 from .._kube.access_review import require
 from .._kube.client import Client

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
-from .. import _managers
-from .._consent import NOTHING, Consent
-from .._errors import check_shape
+from .._base import object_managers
+from .._base.accept import NOTHING, Consent
+from .._base.errors import check_shape
+from .._base.object_managers import DetectedManager
 from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import Client
 from .._kube.errors import Forbidden
-from .._managers import DetectedManager
 from .call_failures import ADMISSION, AGGREGATION, CONVERSION
 from .errors import OwnedTargetError, TargetError
 
@@ -265,7 +265,7 @@ def client_configs(
 def find_managers(target: Target, obj: Object) -> tuple[DetectedManager, ...]:
     """Return the other managers of an object that may write its caBundle, in the order of the table."""
     with check_shape(target):
-        detected = _managers.find_managers(obj["metadata"])
+        detected = object_managers.find_managers(obj["metadata"])
     return tuple(entry for entry in detected if entry.manager.bundle)
 
 
@@ -295,10 +295,10 @@ def check_managers(target: Target, obj: Object, *, removes: str = "", consent: C
     """
     writer = find_bundle_writer(target, obj) if removes else None
     if writer:
-        merges = writer.manager.bundle == _managers.MERGES
+        merges = writer.manager.bundle == object_managers.MERGES
         keep = f". Or keep its certificates: mode: add with accept: [{writer.manager.key}]" if merges else ""
         raise OwnedTargetError(
-            f"{_managers.belongs_to(target, [writer])}, which writes its caBundle itself. Mode {removes} would remove "
+            f"{object_managers.belongs_to(target, [writer])}, which writes its caBundle itself. Mode {removes} would remove "
             "its certificates",
             code="managed-bundle",
             evidence=writer.evidence,
@@ -310,7 +310,7 @@ def check_managers(target: Target, obj: Object, *, removes: str = "", consent: C
     if detected:
         remedies = ". ".join(remedy_for(target, entry) for entry in detected)
         raise OwnedTargetError(
-            _managers.belongs_to(target, detected),
+            object_managers.belongs_to(target, detected),
             evidence=[marker for entry in detected for marker in entry.evidence],
             remedy=f"{remedies}. Or write it nevertheless with accept: [{', '.join(entry.manager.key for entry in detected)}]",
         )

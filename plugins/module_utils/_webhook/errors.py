@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from .._errors import CertflowError
+from .._base.errors import CertflowError
 
 
 class TargetError(CertflowError):

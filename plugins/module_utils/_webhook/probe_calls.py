@@ -18,7 +18,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-from .._consent import Consent
+from .._base.accept import Consent
 from .._kube import access_review
 from .._kube.client import Client
 from .._kube.errors import AlreadyExists, ApiError, AuthenticationError, Forbidden, KubeError

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Callable
 
-from .._text import plural
+from .._base.text import plural
 from . import call_failures
 from .admission_match import ASKED, AdmissionMatch
 from .call_failures import ELSEWHERE, REFUSAL, CallFailure

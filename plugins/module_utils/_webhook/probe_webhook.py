@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Callable
 
-from .._consent import NOTHING, Consent
+from .._base.accept import NOTHING, Consent
 from .._kube import access_review
 from .._kube.client import Client
 from . import (

@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .._base.object_managers import OWN_MANAGER
 from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import Client
 from .._kube.errors import Forbidden, KubeError, NotFound
-from .._managers import OWN_MANAGER
 from . import bundle_content, bundle_targets
 from .bundle_targets import KINDS, ClientConfig, Object, ServiceName, Target
 from .errors import TargetError

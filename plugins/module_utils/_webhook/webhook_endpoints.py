@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .._errors import check_shape
+from .._base.errors import check_shape
 from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import Forbidden

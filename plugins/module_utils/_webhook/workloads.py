@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from .._base.times import format_time
 from .._kube import json_patch
 from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import ApiError
 from .._kube.json_patch import retry_on_conflict
-from .._times import format_time
 from .admission_call import ProbeObject
 
 RESOURCES = {"Deployment": "deployments", "DaemonSet": "daemonsets", "StatefulSet": "statefulsets"}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .._times import format_time
+from .._base.times import format_time
 from . import pem_text, private_keys
 from .errors import CertificateError, convert_errors
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from .._times import format_time
+from .._base.times import format_time
 from . import certificate_facts
 from .certificate_facts import CertificateFacts
 from .verify import Verdict, anchors, verify

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .._errors import CertflowError
+from .._base.errors import CertflowError
 
 try:
     from cryptography import x509

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._times import format_time
+from .._base.times import format_time
 from . import certificate_facts, chain_candidate, name_constraints, pem_text
 from .certificate_facts import CertificateFacts
 from .chain_candidate import ChainCandidate

@@ -30,9 +30,9 @@ from ansible.utils.display import Display
 
 from ...module_utils._ansible import argument_specs, redaction
 from ...module_utils._ansible.operation import Operation, execute, failed_result, missing_libraries
-from ...module_utils._errors import CertflowError
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.paths import expand
 from ...module_utils._kube import token_store
-from ...module_utils._paths import expand
 from ...module_utils._process import progress_lines
 from .._action import role_options
 from .._fleet import cluster_run, fleet_operations, fleet_run, fleet_task

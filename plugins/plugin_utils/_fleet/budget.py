@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...module_utils._text import some
+from ...module_utils._base.text import some
 from .._report import report_schema
 from .._variables.values import is_blank, shown
 from . import outcome_of_result, outcomes, stages

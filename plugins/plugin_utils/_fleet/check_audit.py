@@ -17,7 +17,7 @@ import yaml
 
 from ...module_utils._ansible import argument_specs
 from ...module_utils._audit import audit_result
-from ...module_utils._errors import CertflowError
+from ...module_utils._base.errors import CertflowError
 from ...module_utils._operations import audit_info
 from .._report import report_files
 from .._variables import check_variables

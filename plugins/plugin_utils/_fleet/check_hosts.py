@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...module_utils._text import some, visible
+from ...module_utils._base.text import some, visible
 from .._variables import check_variables
 from .._variables.specs import Spec
 from .._variables.values import UNREADABLE, is_blank

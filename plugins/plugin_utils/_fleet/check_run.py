@@ -13,9 +13,9 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
-from ...module_utils import _paths
-from ...module_utils._errors import CertflowError
-from ...module_utils._text import visible
+from ...module_utils._base import paths
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.text import visible
 from .._variables.check_variables import Check
 from .._variables.values import duration_seconds, find_duration_problem, is_blank, shown
 from . import budget, check_hosts, plan, run_report, stages, windows
@@ -147,7 +147,7 @@ def _refusal(name: str, read: Callable[[Any], object], value: Any) -> Iterator[s
 
 
 def _path_problems(name: str, value: Any) -> Iterator[str]:
-    return _refusal(name, _paths.expand, str(value).strip())
+    return _refusal(name, paths.expand, str(value).strip())
 
 
 def _report_problems(value: Any) -> Iterator[str]:

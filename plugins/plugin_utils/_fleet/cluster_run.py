@@ -18,8 +18,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ...module_utils._ansible.operation import failed_result
-from ...module_utils._errors import CertflowError
-from ...module_utils._times import format_time, parse_time
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.times import format_time, parse_time
 from .._report import report_schema
 from . import fleet_operations, outcome_of_result, outcomes, run_report, windows
 from .fleet_run import Findings, FleetRun

@@ -14,11 +14,11 @@ from typing import Any, Callable
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 
-from ...module_utils._errors import CertflowError
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.text import visible
 from ...module_utils._kube.client import Client
 from ...module_utils._kube.cluster_facts import read_cluster_uid
 from ...module_utils._kube.errors import Forbidden
-from ...module_utils._text import visible
 from . import cluster_run, fleet_run, overlap, windows
 from .cluster_run import ClusterTask
 from .fleet_run import FleetRun

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...module_utils._audit.facts.cluster_data import ROOT_CA
-from ...module_utils._errors import CertflowError
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.text import MOST_NAMES, plural, some
 from ...module_utils._repair import repair_model
 from ...module_utils._repair.repair_model import REFUSED, WAITING
 from ...module_utils._snapshot.release import release_table
-from ...module_utils._text import MOST_NAMES, plural, some
 from .._report import report_model
 from .._report.report_schema import CHANGED, DRIFT, OK, PLANNED
 from . import plan

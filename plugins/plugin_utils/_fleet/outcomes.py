@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...module_utils._text import visible
+from ...module_utils._base.text import visible
 from .._report import report_model
 from .._report.report_schema import (
     CHANGED,

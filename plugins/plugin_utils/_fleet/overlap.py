@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ...module_utils._text import visible
+from ...module_utils._base.text import visible
 
 REMEDY = "Remove all but one of them from the run, or set certflow_allow_shared_cluster if the clusters are restored from one backup"
 

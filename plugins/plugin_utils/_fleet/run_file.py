@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ...module_utils import _paths
-from ...module_utils._errors import CertflowError
-from ...module_utils._times import format_time
+from ...module_utils._base import paths
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.times import format_time
 from . import budget as budgets
 from . import outcomes, overlap, run_state
 from .budget import Budget
@@ -266,9 +266,9 @@ def _locked(path: str, create: bool = False) -> Iterator[_LockedFile]:
 
 def _open_file(path: str, create: bool) -> int:
     folder, name = os.path.split(os.path.abspath(path))
-    with _paths.open_folder(folder) as directory:
+    with paths.open_folder(folder) as directory:
         # In a folder such as /tmp other users may create files, but not replace this one.
-        if not _paths.keeps_entries(os.fstat(directory)):
+        if not paths.keeps_entries(os.fstat(directory)):
             raise _unusable(
                 path,
                 "is in a folder that other users may write to",

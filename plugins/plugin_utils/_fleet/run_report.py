@@ -19,9 +19,9 @@ from typing import Any
 
 from ...module_utils._ansible.operation import VERSION
 from ...module_utils._audit.facts.finding import FAIL
-from ...module_utils._errors import CertflowError
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.text import visible
 from ...module_utils._repair import kinds
-from ...module_utils._text import visible
 from .._report import report_files, report_model, report_schema, report_text
 from .._variables.values import is_blank, parsed
 from . import plan

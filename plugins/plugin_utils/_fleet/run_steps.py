@@ -20,9 +20,9 @@ from ansible.constants import config
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 
-from ...module_utils import _paths
-from ...module_utils._errors import CertflowError
-from ...module_utils._text import harmless, visible
+from ...module_utils._base import paths
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.text import harmless, visible
 from .._report import job_report, report_files, report_schema
 from .._variables import read_variables
 from .._variables.specs import AUDIT
@@ -271,11 +271,11 @@ def run_file_path(path: str, role: str) -> str:
     """
     if path.strip():
         try:
-            return _paths.resolve(_paths.expand(path.strip()))
+            return paths.resolve(paths.expand(path.strip()))
         except OSError as error:
             raise run_file.unusable(path, error) from error
     with contextlib.suppress(CertflowError, OSError):
-        folder = Path(_paths.resolve(_paths.expand(STATE)), "runs")
+        folder = Path(paths.resolve(paths.expand(STATE)), "runs")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return str(folder / f"{role}.jsonl")

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ...module_utils._text import quoted, some, visible
+from ...module_utils._base.text import quoted, some, visible
 from .._variables.check_variables import check_value
 from .._variables.values import (
     did_you_mean,

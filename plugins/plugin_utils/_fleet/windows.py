@@ -22,9 +22,9 @@ from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from functools import cache
 from typing import Any
 
-from ...module_utils._errors import CertflowError
-from ...module_utils._text import quoted
-from ...module_utils._times import format_time
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.text import quoted
+from ...module_utils._base.times import format_time
 from .._report import report_schema
 from .._variables.check_variables import check_value
 from .._variables.values import closest, is_blank, is_unset, parsed, shown

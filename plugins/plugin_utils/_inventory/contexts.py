@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 from ansible.errors import AnsibleError
 
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.text import nearest, quoted, safe_name
 from ...module_utils._csr.providers import detect_by_kubeconfig
-from ...module_utils._errors import CertflowError
 from ...module_utils._kube import kubeconfig_parsing
 from ...module_utils._kube.errors import KubeconfigError
-from ...module_utils._text import nearest, quoted, safe_name
 
 VAULT_HEADER = b"$ANSIBLE_VAULT"
 

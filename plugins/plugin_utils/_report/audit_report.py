@@ -13,8 +13,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ...module_utils._ansible.operation import VERSION, failed_result
-from ...module_utils._errors import CertflowError, as_error
-from ...module_utils._text import harmless, quoted
+from ...module_utils._base.errors import CertflowError, as_error
+from ...module_utils._base.text import harmless, quoted
 from . import (
     audit_summary,
     compare,

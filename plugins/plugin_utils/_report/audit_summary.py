@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...module_utils._text import harmless
+from ...module_utils._base.text import harmless
 from . import report_model, report_schema
 from .report_model import Row
 from .report_text import Report

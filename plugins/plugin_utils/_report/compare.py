@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from ...module_utils._audit.checks import check_table
 from ...module_utils._audit.facts import cluster_data
 from ...module_utils._audit.facts.finding import FAIL, UNKNOWN, AuditedObject
-from ...module_utils._errors import CertflowError
-from ...module_utils._text import shortened
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.text import shortened
 from . import report_schema, report_text
 from .report_schema import KNOWN, NEW
 from .report_text import Report

@@ -22,7 +22,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ...module_utils._text import visible
+from ...module_utils._base.text import visible
 from . import html_audit, html_run
 from .html_parts import Column, labels, moment
 from .report_schema import INCOMPLETE, RUN_STATUSES

@@ -27,8 +27,8 @@ from ...module_utils._audit.facts.finding import (
     UNKNOWN,
     WARNING,
 )
-from ...module_utils._text import plural
-from ...module_utils._times import find_time
+from ...module_utils._base.text import plural
+from ...module_utils._base.times import find_time
 from . import report_model, report_text
 from .html_parts import Column, Count, Moment, Row, Table, moment
 from .report_schema import KNOWN, OK

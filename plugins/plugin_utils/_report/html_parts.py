@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ...module_utils._text import plural
-from ...module_utils._times import find_time
+from ...module_utils._base.text import plural
+from ...module_utils._base.times import find_time
 
 Row = Mapping[str, Any]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...module_utils._text import plural
-from ...module_utils._times import find_time
+from ...module_utils._base.text import plural
+from ...module_utils._base.times import find_time
 from . import report_model
 from .html_parts import Column, Count, Moment, Row, Table, moment
 from .report_schema import RUN_STATUSES, RUN_SUCCESSES, WAITING

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ...module_utils._text import visible
+from ...module_utils._base.text import visible
 from .._variables.specs import REPORT
 from .._variables.values import is_blank, listed
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from ...module_utils._audit.audit_result import EXPIRED, UNUSED
 from ...module_utils._audit.facts.finding import INFO, SEVERITIES
-from ...module_utils._text import plural
+from ...module_utils._base.text import plural
 from . import report_model, report_schema, report_text
 from .report_model import Row
 from .report_text import Report, short

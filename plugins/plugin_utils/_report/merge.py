@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ...module_utils._errors import CertflowError
+from ...module_utils._base.errors import CertflowError
 from . import report_schema, report_text
 from .report_text import Report
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...module_utils._audit.facts.finding import FAIL, SEVERITIES, UNKNOWN
-from ...module_utils._times import find_time
+from ...module_utils._base.times import find_time
 from . import report_model, report_schema
 from .report_text import Report, short
 

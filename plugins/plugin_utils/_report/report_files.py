@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 
-from ...module_utils import _paths
-from ...module_utils._errors import CertflowError
-from ...module_utils._text import quoted, visible
+from ...module_utils._base import paths
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.text import quoted, visible
 from . import report_schema, report_text
 from .report_text import Report
 
@@ -21,9 +21,9 @@ PRIVATE = 0o600
 
 
 def write(path: str, text: str, mode: int = PRIVATE, **options: bool) -> None:
-    """Write a file whole, with the options of ``_paths.write``. Raises CertflowError. The old file is then unchanged."""
+    """Write a file whole, with the options of ``paths.write``. Raises CertflowError. The old file is then unchanged."""
     try:
-        _paths.write(path, text.encode("utf-8", "backslashreplace"), mode, **options)
+        paths.write(path, text.encode("utf-8", "backslashreplace"), mode, **options)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -70,7 +70,7 @@ def resolve(path: str) -> str:
     if "\0" in path:
         raise CertflowError(f"the path {quoted(path)} has a NUL character", remedy="Remove it")
     try:
-        return _paths.resolve(_paths.expand(path))
+        return paths.resolve(paths.expand(path))
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -103,7 +103,7 @@ def read(path: str, subject: str) -> bytes:
     subject: the words for the file in the error, such as "the earlier report".
     """
     try:
-        return _paths.read(_paths.expand(path), MOST_BYTES)
+        return paths.read(paths.expand(path), MOST_BYTES)
     except (OSError, ValueError) as error:  # a ValueError for a NUL character
         cause = getattr(error, "strerror", None) or error
         raise CertflowError(

@@ -22,9 +22,9 @@ from ...module_utils._audit.facts.finding import (
     UNKNOWN,
     WARNING,
 )
-from ...module_utils._errors import CertflowError
-from ...module_utils._text import mask, plural
-from ...module_utils._times import format_time
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.text import mask, plural
+from ...module_utils._base.times import format_time
 from . import report_schema, report_text
 from .report_text import InvalidReport, Report
 

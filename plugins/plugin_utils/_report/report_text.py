@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...module_utils._audit import audit_result
-from ...module_utils._errors import CertflowError
-from ...module_utils._text import LONGEST_TEXT, quoted, shortened, visible
-from ...module_utils._times import find_time, format_time
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.text import LONGEST_TEXT, quoted, shortened, visible
+from ...module_utils._base.times import find_time, format_time
 from . import report_schema
 from .report_schema import Field
 

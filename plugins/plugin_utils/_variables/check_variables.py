@@ -18,8 +18,8 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ...module_utils._errors import CertflowError
-from ...module_utils._text import some, visible
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.text import some, visible
 from .specs import FACTS, OWN_VARIABLES, PLAYBOOK_VARIABLES, REPORT, Option, Spec
 from .values import (
     UNDEFINED,

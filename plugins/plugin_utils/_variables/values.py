@@ -13,8 +13,8 @@ from datetime import timedelta
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
-from ...module_utils._text import quoted, visible
-from ...module_utils._times import find_duration
+from ...module_utils._base.text import quoted, visible
+from ...module_utils._base.times import find_duration
 
 #: The value of a variable that refers to a variable that is not defined.
 UNDEFINED = object()

@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _text
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import mask, visible
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import ServerClock
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_content, secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import SecretSpec
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import answers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import client as client_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig as kubeconfig_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import ServerClock
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     admission_match,
     bundle_content,
@@ -296,7 +296,7 @@ CASES: dict[str, FuzzCase] = {
     "answer": FuzzCase(
         read_answer, st.one_of(damaged_text(STATUS).map(encoded := lambda text: text.encode("utf-8", "replace")), st.binary(), JSON.map(json.dumps).map(encoded)), b"{}"
     ),
-    "words of a plugin": FuzzCase(_text.mask, st.lists(PIECES).map("".join), "--client-secret a https://a:b@c"),
+    "words of a plugin": FuzzCase(mask, st.lists(PIECES).map("".join), "--client-secret a https://a:b@c"),
     "headers": FuzzCase(
         read_headers,
         st.tuples(
@@ -384,8 +384,8 @@ GROWING: dict[str, tuple[Callable[[Any], object], Callable[[int], Any]]] = {
     "marker after marker": (pem_text.blocks, lambda n: "-----BEGIN A-----\n" * n),
     "annotation after annotation": (read_secret, lambda n: {**secret(), "metadata": {"annotations": {f"a.example.com/{i}": "b" for i in range(n)}}}),
     "webhook after webhook": (read_targets, lambda n: objects.configuration(*((f"{i}.hook", objects.client_config("")) for i in range(n)))),
-    "secret after secret": (_text.mask, lambda n: "x-token" * n),
-    "hidden character after hidden character": (_text.visible, lambda n: "a\x1b\u202e" * n),
+    "secret after secret": (mask, lambda n: "x-token" * n),
+    "hidden character after hidden character": (visible, lambda n: "a\x1b\u202e" * n),
     "context after context": (
         lambda value: kubeconfig_module.resolve({"kubeconfig": value}, {}),
         lambda n: {**kubeconfig(), "contexts": kubeconfig()["contexts"] + [{"name": f"c{i}", "context": {}} for i in range(n)]},

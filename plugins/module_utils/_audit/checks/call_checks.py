@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 
-from ..._times import format_time
+from ..._base.times import format_time
 from ..._webhook.admission_match import find_reason_for_none
 from ..._webhook.call_failures import ADMISSION, AGGREGATION, CONVERSION
 from ..._webhook.served_chains import ServedChain

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
-from ..._times import format_time
+from ..._base.times import format_time
 from ..._webhook.call_failures import CONVERSION
 from ..._x509 import certificate_facts
 from ..._x509.chain_judge import ANCHOR, ChainBreak, judge

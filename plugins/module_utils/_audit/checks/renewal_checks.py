@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from ..._times import format_time
+from ..._base.times import format_time
 from ..facts.cluster_data import PODS, Backend, CallPoint, ClusterData, Labels
 from ..facts.finding import (
     CLUSTER,

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from ..._base.times import format_time
 from ..._csr.ca_rotation import CaRotation, is_refused_by_openssl, published_cas, signer_of
-from ..._times import format_time
 from ..._webhook.call_failures import ADMISSION
 from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ..._text import matches
+from ..._base.text import matches
 from ..facts.cluster_data import CallPoint, ClusterData, DefinitionState, Object
 from ..facts.finding import FAIL, INFO, LIKELY, PASS, SKIP, WARNING, AuditFinding, judged
 from .admission_checks import admission_points, passed, seconds_of

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..._text import shortened
-from ..._times import format_time
+from ..._base.text import shortened
+from ..._base.times import format_time
 
 PASS, FAIL, UNKNOWN, SKIP = "pass", "fail", "unknown", "skip"
 ERROR, WARNING, INFO = "error", "warning", "info"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ..._consent import NOTHING, Consent
+from ..._base.accept import NOTHING, Consent
 from ..installed.installers import Origin
 from ..installed.pod_specs import NEEDED_USERS
 from ..installed.state import Hook, InstalledState, InstalledWorkload, Secret, Service, WebhookConfiguration

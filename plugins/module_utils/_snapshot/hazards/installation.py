@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from ..._managers import KUBESPRAY
+from ..._base.object_managers import KUBESPRAY
 from ..context.upgrade_context import UpgradeContext
 from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, VALIDATION
 from ..release.release_table import NEWEST, OLDEST, SNAPSHOT_CRDS, find, is_at_least, text

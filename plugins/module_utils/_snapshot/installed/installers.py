@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ... import _managers
-from ..._managers import (
+from ..._base import object_managers
+from ..._base.object_managers import (
     BY_HAND,
     FIELD_MANAGER,
     HELM,
@@ -33,7 +33,7 @@ from ..._managers import (
 )
 
 #: The field manager of this collection's apply operations. Certificates and bundles are written with another operation.
-MANAGER = _managers.OWN_MANAGER
+MANAGER = object_managers.OWN_MANAGER
 #: Key -> manager that installs snapshot controllers.
 INSTALLERS = {row.key: row for row in MANAGERS if row.upgrade}
 
@@ -78,7 +78,7 @@ def find_origin(obj: Mapping[str, Any], *, images: Iterable[str] = (), apis: Ite
     first = _find_first(metadata, images, apis)
     others = tuple(
         Origin(detected.manager.key, detected.evidence)
-        for detected in _managers.find_managers(metadata)
+        for detected in object_managers.find_managers(metadata)
         if detected.manager.key in INSTALLERS.keys() - {first.key, HELM}
     )
     return replace(first, others=others) if others else first
@@ -86,7 +86,7 @@ def find_origin(obj: Mapping[str, Any], *, images: Iterable[str] = (), apis: Ite
 
 def _find_first(metadata: Mapping[str, Any], images: Iterable[str], apis: Iterable[str]) -> Origin:
     """Return the first manager of the table whose markers the object has."""
-    present = tuple(_managers.present_markers(metadata, images=images, apis=apis))
+    present = tuple(object_managers.present_markers(metadata, images=images, apis=apis))
     applied = ("manager", MANAGER, "Apply") in present
     for row in INSTALLERS.values():
         evidence = _evidence(row, present)
@@ -121,6 +121,6 @@ def _is_overwritten(metadata: Mapping[str, Any]) -> bool:
 
 def _evidence(row: Manager, present: tuple[tuple[str, str, str], ...]) -> tuple[str, ...]:
     """Return the manager's markers on the object, nothing if a required group has none."""
-    if not all(_managers.matching(group, present) for group in row.required):
+    if not all(object_managers.matching(group, present) for group in row.required):
         return ()
-    return _managers.matching((*row.markers, *row.controller_markers), present)
+    return object_managers.matching((*row.markers, *row.controller_markers), present)

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from ... import _managers
+from ..._base import object_managers
+from ..._base.times import format_time
 from ..._kube.lease_state import read_lease
-from ..._times import format_time
 from ..._x509 import certificate_facts
 from ..._x509.errors import CertificateError
 from ..kinds import CONVERSION, ORPHAN_LABEL, RELEASE_LABEL, SIDECAR, VALIDATION, Reference
@@ -265,7 +265,7 @@ def _secret(obj: Mapping[str, Any], reading: ClusterObjects) -> Secret:
         }
     except (CertificateError, binascii.Error):
         pass  # the step that issues a certificate reports an invalid one
-    managers = tuple(row.manager.name for row in _managers.find_managers(obj["metadata"]))
+    managers = tuple(row.manager.name for row in object_managers.find_managers(obj["metadata"]))
     return Secret(
         namespace,
         name,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..._text import visible
+from ..._base.text import visible
 from ..actions.action import CHANGE, CREATE, DELETE, VERIFY, PlanLine, named
 from ..actions.apply_release import controller_rbac
 from ..context.upgrade_context import UpgradeContext

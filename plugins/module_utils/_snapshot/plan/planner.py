@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from ..._managers import UNMARKED
+from ..._base.object_managers import UNMARKED
 from ..actions.action import CRD, HopProgress, PlanLine, Step
 from ..actions.apply_release import controller_rbac, webhook_rbac
 from ..context.state_after import state_after

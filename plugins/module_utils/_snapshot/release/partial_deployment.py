@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..._errors import CertflowError
+from ..._base.errors import CertflowError
 from ..kinds import PORT_LABEL, RELEASE_LABEL
 
 _POD = "spec.template.spec"

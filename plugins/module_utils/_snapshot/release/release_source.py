@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from ..._base.paths import expand
 from ..._download import fetch
 from ..._download.source_auth import SourceAuth, SourceError
-from ..._paths import expand
 from . import release_archive
 from .checksums import SUMS
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..._consent import EVERYTHING, NOTHING, Consent
+from ..._base.accept import EVERYTHING, NOTHING, Consent
 from ..._kube.errors import Conflict, Forbidden, NotFound, UnprocessableObject
 from ..._kube.json_patch import retry_on_conflict
 from ..._snapshot.errors import RefusedObjectError, StepError

@@ -18,9 +18,9 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..._consent import Consent
+from ..._base.accept import Consent
+from ..._base.object_managers import BY_HAND, LAST_APPLIED, OWN_MANAGER
 from ..._kube import json_patch
-from ..._managers import BY_HAND, LAST_APPLIED, OWN_MANAGER
 
 MANAGER = OWN_MANAGER
 

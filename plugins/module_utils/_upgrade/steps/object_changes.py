@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..._managers import LAST_APPLIED
+from ..._base.object_managers import LAST_APPLIED
 
 # Fields of metadata that the API server sets, and annotations of the tools that wrote the object.
 NOISE = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink")

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ... import _managers
-from ..._consent import NOTHING, Consent
+from ..._base import object_managers
+from ..._base.accept import NOTHING, Consent
 from ..._snapshot.errors import OwnedObjectError
 from ..._snapshot.installed import marks
 from ..._snapshot.installed.installers import INSTALLERS, Origin, find_origin
@@ -68,13 +68,13 @@ def _refuse_limited(place: Reference, origin: Origin, consent: Consent) -> None:
 
 def _refuse_managers(place: Reference, live: Object, origin: Origin, consent: Consent) -> None:
     """Raise OwnedObjectError if the object has marks of managers that the consent does not cover, each by itself."""
-    managers = _managers.find_managers(live["metadata"])
+    managers = object_managers.find_managers(live["metadata"])
     is_accepted = all(consent.covers(word, place) for word in origin.words)
     # The objects of openshift, olm and operator cannot be accepted, whatever other marks they have.
     is_acceptable = is_accepted or not origin.key or bool(INSTALLERS[origin.key].adopting)
     if is_acceptable:
         # Flux and other managers install charts, and their objects have Helm's mark too.
-        keys = {_managers.HELM} if is_accepted else set()
+        keys = {object_managers.HELM} if is_accepted else set()
         managers = tuple(
             found
             for found in managers
@@ -85,7 +85,7 @@ def _refuse_managers(place: Reference, live: Object, origin: Origin, consent: Co
     words = [found.manager.key for found in managers]
     accept = f", or set accept: [{', '.join(words)}]" if is_acceptable and consent.knows(words) else ""
     raise OwnedObjectError(
-        _managers.belongs_to(place, managers),
+        object_managers.belongs_to(place, managers),
         evidence=[marker for found in managers for marker in found.evidence],
         remedy=f"Upgrade it there{accept}",
     )

@@ -20,7 +20,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..._consent import EVERYTHING
+from ..._base.accept import EVERYTHING
 from ..._kube import access_review, json_patch
 from ..._kube.access_review import Permission
 from ..._kube.json_patch import retry_on_conflict

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..._text import visible
+from ..._base.text import visible
 
 Object = Mapping[str, Any]
 # Reasons of a waiting container, and whether waiting may help: a registry comes back, a Secret is created.

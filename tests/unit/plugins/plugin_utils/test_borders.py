@@ -18,8 +18,13 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.utils.yaml import from_yaml
 from ansible.template import Templar
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _text
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import redaction
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import (
+    harmless,
+    quoted,
+    safe_name,
+    visible,
+)
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes, run_state
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
     audit_summary,
@@ -56,7 +61,7 @@ def of_lines(lines: list[str]) -> Any:
 
 
 def of_name(name: str) -> Any:
-    return of_line(name), set("{}") & set(name), len(name) < 250, _text.safe_name(name) == name
+    return of_line(name), set("{}") & set(name), len(name) < 250, safe_name(name) == name
 
 
 def of_artifact(artifact: Any) -> Any:
@@ -97,18 +102,18 @@ def audit(text: str) -> Any:
 def jobs(text: str) -> Any:
     """Return the artifacts of a fleet run: the outcomes, and the counts under the name of the job."""
     row = {**ROW, "reason": text, "is_failure": True}
-    return _text.harmless([{text: row, "b": row}, job_report.make("x", False, {text: "failed"})])
+    return harmless([{text: row, "b": row}, job_report.make("x", False, {text: "failed"})])
 
 
 # Border -> how a text crosses it, and what is the same for every text.
 BORDERS: dict[str, tuple[Callable[[str], Any], Callable[[Any], Any]]] = {
-    "log": (_text.visible, of_line),
+    "log": (visible, of_line),
     "result": (lambda text: redaction.clean({"msg": text, "evidence": [text]})["msg"], of_line),
-    "quote": (_text.quoted, of_line),
+    "quote": (quoted, of_line),
     "summary": (lambda text: outcomes.summary_lines({text: {**ROW, "reason": text}}), of_lines),
     "progress": (lambda text: outcomes.progress_line(outcomes.Progress(1, 2, 1, 3), text, "failed", 3), of_line),
     "summary of an audit": (lambda text: audit_summary.lines(audit(text), [], []), of_lines),
-    "name": (_text.safe_name, of_name),
+    "name": (safe_name, of_name),
     "artifacts of a run": (jobs, of_artifact),
     "artifact of an audit": (lambda text: audit_summary.artifact(audit(text), [text]), of_artifact),
     "run file": (lambda text: run_state.to_line({"event": "run-started", "run": text[:1000]}), of_run_file),
@@ -148,7 +153,7 @@ def test_ansible_renders_these_texts(name: str) -> None:
 
 def test_hosts_with_similar_names_stay_two_keys() -> None:
     names = [f"{text}{end}" for text in HOSTILE.values() for end in "ab"]
-    assert len(_text.harmless(dict.fromkeys(names, ROW))) == len(set(names))
+    assert len(harmless(dict.fromkeys(names, ROW))) == len(set(names))
 
 
 def test_the_gate_of_a_hostile_report_is_no_error() -> None:

@@ -27,8 +27,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.opera
     Operation,
     execute,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
     Result,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys

@@ -28,8 +28,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     AuditFinding,
     every,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import LONGEST_TEXT
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import LONGEST_TEXT
 
 from tests.support.authority import DAY, NOW
 from tests.unit.plugins.module_utils._audit.world import RULE, cluster, config, leaf, point, served, webhook

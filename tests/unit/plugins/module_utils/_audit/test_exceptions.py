@@ -16,7 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     ANNOTATION,
     annotated_checks,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
 
 from tests.unit.plugins.module_utils._audit.world import cluster, point, webhook
 

@@ -26,7 +26,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.c
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import every
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.guarded_reads import GuardedReads
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import MalformedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import MalformedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     AnswerTooLarge,
@@ -39,7 +40,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     TimedOut,
     TruncatedAnswer,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_failures, served_chains
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import PlanGuard
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
     certificate_flow,
     gather,
@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     markers,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._result import Result
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     bundle_content,
     bundle_targets,

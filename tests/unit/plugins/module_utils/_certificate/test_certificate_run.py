@@ -11,7 +11,9 @@ import signal
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import PlanGuard
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
+    Result,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import certificate_run
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
     CertificateRun,
@@ -19,11 +21,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.obtain import obtain
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certificate_rules import IssueReason
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import RunInterrupted
-from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
-    Result,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_patch import (
     BundleChange,
     TargetChange,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import certificate_flow
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
     CertificateRun,
@@ -20,7 +21,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     MissingPermissions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
-from ansible_collections.certflow.kubernetes.plugins.module_utils._result import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import KINDS, Target
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.errors import OwnedTargetError
 

@@ -12,6 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
+    Result,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
     anchor_record,
     rotation,
@@ -26,9 +29,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import TrustAnchor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
-from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
-    Result,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     bundle_targets,
     probe_verdict,

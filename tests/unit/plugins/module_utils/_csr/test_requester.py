@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import MalformedObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.csr_content import (
     Requester,
     is_same,
     requester_of,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import MalformedObject
 
 pytestmark = pytest.mark.quick
 

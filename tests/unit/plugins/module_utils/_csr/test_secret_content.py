@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _consent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers, secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import SecretContent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
@@ -122,11 +122,11 @@ def test_refused_unless_accepted(changed: dict[str, Any], names: tuple[str, ...]
 def test_the_remedy_names_only_words_of_the_operation(
     changed: tuple[dict[str, Any], tuple[str, ...]], words: tuple[str, ...]
 ) -> None:
-    consent = _consent.parse([], words)
+    consent = accept.parse([], words)
     with fails("secret-unusable", "secret.name") as caught:
         secret_content.refuse_foreign(secret(**changed[0]), replace(intent(), accept=consent))
     for named in re.findall(r"accept: \[(.*?)\]", caught.value.remedy):
-        _consent.parse(named.split(", "), words)
+        accept.parse(named.split(", "), words)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import MalformedObject
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import pod_certificates
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.pod_certificates import (
     POD_CAUSES,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import MalformedObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden, NotFound
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 
 from tests.support.authority import NOW
 

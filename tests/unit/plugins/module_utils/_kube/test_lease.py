@@ -17,7 +17,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import PERMISSIONS_PAGE
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import lease as lease_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     AlreadyExists,
@@ -39,7 +40,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease_st
     lease_spec,
     read_lease,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._text import PERMISSIONS_PAGE
 
 from tests.support.failures import fails
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
+    Result,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr_approve
-from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
-    Result,
-)
 
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error, leaf

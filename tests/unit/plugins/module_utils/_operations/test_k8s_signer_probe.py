@@ -10,6 +10,9 @@ import base64
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
+    Result,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     ApiError,
@@ -18,9 +21,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     KubeError,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_signer_probe
-from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
-    Result,
-)
 from cryptography import x509
 
 from tests.support import authority

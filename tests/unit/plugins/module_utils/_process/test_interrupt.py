@@ -18,15 +18,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.opera
     Operation,
     execute,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
+    Result,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import interrupt
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import (
     RunInterrupted,
     clean_up_with,
     stop_on_signal,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
-    Result,
 )
 
 from tests.support.api_server import LOST, ScriptedAnswer, serving

@@ -13,15 +13,15 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import (
-    PlanDiffersError,
-    PlanGuard,
-    Write,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import ClusterData
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditedObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_parsing import points_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_review import Permission
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import (
+    PlanDiffersError,
+    PlanGuard,
+    Write,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _consent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_repair import ACCEPTED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import field_owners
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
@@ -63,13 +63,13 @@ def test_the_words_that_a_write_needs(
     obj = {"metadata": {"managedFields": fields, "annotations": annotations, "labels": labels}}
 
     def refused(*accepted: Any) -> bool:
-        consent = _consent.parse(accepted, ACCEPTED, field_managers=True)
+        consent = accept.parse(accepted, ACCEPTED, field_managers=True)
         return field_owners.find_owner(TARGET, obj, "a.example.com", consent) is not None
 
     assert refused() == bool(words)
     assert not refused(*words)
     assert not refused(*({word: ["ValidatingWebhookConfiguration/example"]} for word in words))
-    refusal = field_owners.find_owner(TARGET, obj, "a.example.com", _consent.NOTHING)
+    refusal = field_owners.find_owner(TARGET, obj, "a.example.com", accept.NOTHING)
     remedy = refusal.remedy if refusal else ""
     assert all(f"'{word}': [" in remedy for word in words)
     for word in words:
@@ -82,7 +82,7 @@ def test_the_owner_of_the_field_that_ends_insecurity() -> None:
     fields: dict[str, Any] = {"f:spec": {"f:insecureSkipTLSVerify": {}}}
     obj = {"metadata": {"managedFields": [managed("helm", fields=fields)]}}
     also = ("f:spec", "f:insecureSkipTLSVerify")
-    assert field_owners.find_owner(target, obj, "", _consent.NOTHING) is None
-    refusal = field_owners.find_owner(target, obj, "", _consent.NOTHING, also=also)
+    assert field_owners.find_owner(target, obj, "", accept.NOTHING) is None
+    refusal = field_owners.find_owner(target, obj, "", accept.NOTHING, also=also)
     assert refusal is not None
     assert refusal.code == "owned-by-another"

@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _consent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.check_table import BY_ID
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     Backend,
@@ -24,6 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     AuditFinding,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_parsing import points_of
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
     bundle_repairs,
     kinds,
@@ -331,4 +331,4 @@ def test_two_edits_of_one_webhook_stay_one() -> None:
         "/metadata/resourceVersion",
         "/metadata/annotations",
     ]
-    assert OPTIONS.consent == _consent.NOTHING
+    assert OPTIONS.consent == accept.NOTHING

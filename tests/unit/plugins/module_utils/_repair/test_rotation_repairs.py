@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import EksCa
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds, rotation_repairs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import RotationOptions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_content

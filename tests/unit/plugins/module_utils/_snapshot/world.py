@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import KUBECTL
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import KUBECTL
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.state_after import (
     state_after,
 )

@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import PlanGuard
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
+    Result,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease import (
     LeaseHeldError,
     LeaseLostError,
@@ -26,9 +29,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import interrupt
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import RunInterrupted
-from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
-    Result,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import (
     DELETE,
     Action,

@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import Any, cast
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import (
     PlanGuard,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Step

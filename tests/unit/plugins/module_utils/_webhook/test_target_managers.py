@@ -9,8 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._consent import EVERYTHING, NOTHING, Consent
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import MANAGERS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.accept import (
+    EVERYTHING,
+    NOTHING,
+    Consent,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import MANAGERS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.errors import OwnedTargetError

@@ -10,7 +10,7 @@ import datetime
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import chain_judge
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.chain_judge import judge
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.verify import verify

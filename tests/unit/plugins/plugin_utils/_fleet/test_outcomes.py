@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._codes import CODES
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.codes import CODES
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcomes import Progress
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_repair
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (

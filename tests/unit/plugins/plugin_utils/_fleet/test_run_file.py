@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
     outcomes,
     run_file,

@@ -25,6 +25,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_
     login_of,
     manager_of,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
     Connection,
@@ -37,7 +38,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.haza
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards.table import (
     DetectedHazard,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_failures import CONVERSION
 
 from tests.support.authority import DAY, NOW, Issued, authority

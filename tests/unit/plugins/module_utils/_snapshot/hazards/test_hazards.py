@@ -10,7 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import KUBESPRAY, UNMARKED
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import (
+    KUBESPRAY,
+    UNMARKED,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import Origin
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._download import fetch
 from ansible_collections.certflow.kubernetes.plugins.module_utils._download.source_auth import SourceError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
     release_archive,
     release_source,

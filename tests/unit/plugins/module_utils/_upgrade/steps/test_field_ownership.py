@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._consent import Consent
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import BY_HAND, LAST_APPLIED
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.accept import Consent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import (
+    BY_HAND,
+    LAST_APPLIED,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import field_ownership
 
 from tests.support.accepted import accepting

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _consent
-from ansible_collections.certflow.kubernetes.plugins.module_utils._consent import EVERYTHING, Consent
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import LAST_APPLIED, OWN_MANAGER
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.accept import EVERYTHING, Consent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import (
+    LAST_APPLIED,
+    OWN_MANAGER,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller_info import (
     ACCEPTED,
 )
@@ -43,7 +46,7 @@ OWNED: dict[str, Any] = {"ownerReferences": [{"kind": "SnapshotStack", "name": "
 
 
 def consent(*items: Any) -> Consent:
-    return _consent.parse(items, ACCEPTED, field_managers=True)
+    return accept.parse(items, ACCEPTED, field_managers=True)
 
 
 def judge(metadata: dict[str, Any], accepted: Consent) -> None:

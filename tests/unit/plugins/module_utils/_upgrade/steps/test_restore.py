@@ -15,9 +15,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import LAST_APPLIED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import access_review
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict, Forbidden
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import LAST_APPLIED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.object_actions import (
     RestoreObjects,
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _paths
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import paths
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_files
 
 from tests.support.failures import fails
@@ -86,7 +86,7 @@ def test_a_link_in_a_folder_of_another_user_is_refused(
     (folder / "x.json").symlink_to(secret)
     give(folder)
     with pytest.raises(OSError, match=r"link"):
-        _paths.resolve(str(folder / "x.json"))
+        paths.resolve(str(folder / "x.json"))
 
 
 def test_a_path_without_links_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,15 +94,15 @@ def test_a_path_without_links_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "a").mkdir()
     (tmp_path / "b").symlink_to("a/../a")
     for path, resolved in (("x", "x"), ("./a//x", "a/x"), ("b/x", "a/x"), ("b/../x", "x"), ("no/../x", "x")):
-        assert _paths.resolve(path) == str(tmp_path / resolved)
-    assert _paths.resolve("/../..") == "/"
+        assert paths.resolve(path) == str(tmp_path / resolved)
+    assert paths.resolve("/../..") == "/"
 
 
 def test_links_that_lead_to_each_other(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(OSError, match=r"link"):
-        _paths.resolve(str(tmp_path / "a"))
+        paths.resolve(str(tmp_path / "a"))
 
 
 def test_a_link_that_comes_after_the_check_is_not_followed(tmp_path: Path, secret: Path) -> None:
@@ -120,16 +120,16 @@ def test_the_mode_of_a_file_gets_no_wider(tmp_path: Path, old: int, mode: int, n
     path = tmp_path / "report.prom"
     path.write_text("old")
     path.chmod(old)
-    _paths.write(str(path), b"new", mode)
+    paths.write(str(path), b"new", mode)
     assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", new)
-    _paths.write(str(path), b"new", mode, is_exact=True)
+    paths.write(str(path), b"new", mode, is_exact=True)
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 def test_a_trial_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("old")
     for name in ("old", "new"):
-        _paths.write(str(tmp_path / name), b"new", 0o600, is_trial=True)
+        paths.write(str(tmp_path / name), b"new", 0o600, is_trial=True)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("old", "old")]
 
 
@@ -155,13 +155,13 @@ def test_folders_in_which_others_cannot_replace_an_entry(
     folder.chmod(mode)
     if is_foreign:
         give(folder)
-    assert _paths.keeps_entries(folder.stat()) is keeps
+    assert paths.keeps_entries(folder.stat()) is keeps
 
 
 def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_bytes(b"12345")
-    assert _paths.read(str(tmp_path / "file"), 5) == b"12345"
+    assert paths.read(str(tmp_path / "file"), 5) == b"12345"
     for path, most in ((tmp_path / "file", 4), (tmp_path / "pipe", 5), (tmp_path, 5), (Path("/dev/zero"), 5)):
         with pytest.raises(OSError, match=r"."):
-            _paths.read(str(path), most)
+            paths.read(str(path), most)

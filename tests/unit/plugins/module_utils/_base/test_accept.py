@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.doc_fragments._snapshot_plan import ModuleDocFragment
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _consent
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import MANAGERS, OPERATOR
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import (
+    MANAGERS,
+    OPERATOR,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
     k8s_csr,
     snapshot_controller_info,
@@ -58,50 +61,50 @@ WRONG: tuple[list[Any], ...] = (
 
 @pytest.mark.parametrize(("items", "word", "target", "expected"), COVERED)
 def test_a_word_covers_its_objects(items: list[Any], word: str, target: str, expected: bool) -> None:
-    assert _consent.parse(items, WORDS, field_managers=True).covers(word, target) is expected
+    assert accept.parse(items, WORDS, field_managers=True).covers(word, target) is expected
 
 
 @pytest.mark.parametrize("items", WRONG, ids=str)
 def test_an_unknown_item_is_refused(items: list[Any]) -> None:
     with fails("invalid-input", "accept") as caught:
-        _consent.parse(items, WORDS, field_managers=True)
+        accept.parse(items, WORDS, field_managers=True)
     assert caught.value.remedy
 
 
 def test_a_misspelt_word_gets_a_proposal() -> None:
     with fails("invalid-input", "'hlem',", "helm?"):
-        _consent.parse(["hlem"], WORDS)
+        accept.parse(["hlem"], WORDS)
 
 
 def test_a_field_manager_is_refused_by_modules_that_do_not_judge_it() -> None:
     with fails("invalid-input", "'manager:terraform',"):
-        _consent.parse(["manager:terraform"], WORDS)
+        accept.parse(["manager:terraform"], WORDS)
 
 
 def test_the_sets_of_words_are_disjoint() -> None:
     managers = [row.key for row in MANAGERS]
     hazards = [row.id for row in HAZARDS]
-    words = [*managers, *hazards, _consent.OTHER_CONTENT]
+    words = [*managers, *hazards, accept.OTHER_CONTENT]
     assert sorted(set(words)) == sorted(words)
     assert not any(":" in word for word in words)
 
 
 def test_everything_covers_every_word_and_nothing_covers_none() -> None:
-    assert _consent.EVERYTHING.covers("helm", WEBHOOK) and _consent.EVERYTHING.has_managers(WEBHOOK)
-    assert not _consent.NOTHING.covers("helm", WEBHOOK) and not _consent.NOTHING.has_managers(WEBHOOK)
+    assert accept.EVERYTHING.covers("helm", WEBHOOK) and accept.EVERYTHING.has_managers(WEBHOOK)
+    assert not accept.NOTHING.covers("helm", WEBHOOK) and not accept.NOTHING.has_managers(WEBHOOK)
 
 
 def test_every_kind_that_is_written_can_be_named() -> None:
     kinds = {name: 2 if kind.namespaced else 1 for name, kind in KINDS.items()}
     kinds |= dict.fromkeys(bundle_targets.KINDS, 1) | dict.fromkeys(WORKLOADS.values(), 2)
     for kind, parts in kinds.items():
-        _consent.parse([{"helm": "/".join([kind, *"xy"[:parts]])}], WORDS)
+        accept.parse([{"helm": "/".join([kind, *"xy"[:parts]])}], WORDS)
 
 
 @pytest.mark.parametrize(
     ("page", "words"),
     [
-        (webhook_cabundle.DOCUMENTATION, _consent.OWNERS),
+        (webhook_cabundle.DOCUMENTATION, accept.OWNERS),
         (k8s_csr_page.DOCUMENTATION, k8s_csr.ACCEPTED),
         (ModuleDocFragment.DOCUMENTATION, snapshot_controller_info.ACCEPTED),
     ],

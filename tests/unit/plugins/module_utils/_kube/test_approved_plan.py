@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _approved_plan
-from ansible_collections.certflow.kubernetes.plugins.module_utils._approved_plan import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import approved_plan
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import (
     UNCOVERED,
     PlanGuard,
     Write,
@@ -70,7 +70,7 @@ def begin(role: str, given: Mapping[str, Any], *, uid: str = UID, check_mode: bo
     spec = MODULES[role][0]
     checked = ArgumentSpecValidator(dict(spec)).validate(dict(given))
     assert not checked.error_messages, checked.error_messages
-    return _approved_plan.begin(
+    return approved_plan.begin(
         cast("Client", Api(uid)), checked.validated_parameters, spec, check_mode=check_mode
     )
 

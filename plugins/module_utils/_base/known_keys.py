@@ -17,7 +17,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from ._text import MASK
+from .text import MASK
 
 try:
     from cryptography.exceptions import UnsupportedAlgorithm

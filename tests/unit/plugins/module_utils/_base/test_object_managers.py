@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import (
     APPLIES,
     MANAGERS,
     MERGES,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable
 from urllib.parse import quote
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _known_keys
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import known_keys
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
     ephemeral_ca,
     private_keys,
@@ -96,7 +96,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 @pytest.fixture(autouse=True)
 def _nothing_known() -> Iterator[None]:
-    with _known_keys.forget_at_end():
+    with known_keys.forget_at_end():
         yield
 
 
@@ -105,9 +105,9 @@ def _nothing_known() -> Iterator[None]:
 def test_no_form_of_a_known_key_is_shown(kind: str, form: str) -> None:
     pem = private_keys.to_pem(KEYS[kind])
     text = f"policy 'no-keys' denied: {FORMS[form](pem)} is not allowed"
-    assert _known_keys.hide(text) == text
-    _known_keys.learn(pem)
-    hidden = _known_keys.hide(text)
+    assert known_keys.hide(text) == text
+    known_keys.learn(pem)
+    hidden = known_keys.hide(text)
     assert leaks(hidden, pem) == []
     assert hidden.startswith("policy 'no-keys' denied: ")
     assert hidden.endswith(" is not allowed")
@@ -119,12 +119,12 @@ def test_no_form_of_a_known_key_is_shown(kind: str, form: str) -> None:
 @pytest.mark.parametrize("kind", KEYS)
 def test_each_piece_of_16_characters_is_masked(kind: str, form: str) -> None:
     pem = private_keys.to_pem(KEYS[kind])
-    _known_keys.learn(pem)
+    known_keys.learn(pem)
     whole = FORMS[form](pem)
     for start in range(0, len(whole) - 15, 211 if kind == "rsa-2048" else 7):
         piece = whole[start : start + 16]
         if leaks(piece, pem):
-            assert _known_keys.hide(f"<{piece}>") == "<***>"
+            assert known_keys.hide(f"<{piece}>") == "<***>"
 
 
 def test_the_search_for_leaks_finds_every_form() -> None:
@@ -148,18 +148,18 @@ SOURCES: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_key_is_learned_from_every_text_that_holds_one(kind: str, source: str) -> None:
     pem = private_keys.to_pem(KEYS[kind])
-    _known_keys.learn(SOURCES[source](pem))
-    assert leaks(_known_keys.hide(encoded(pem)), pem) == []
+    known_keys.learn(SOURCES[source](pem))
+    assert leaks(known_keys.hide(encoded(pem)), pem) == []
 
 
 def test_two_keys_are_known_and_both_are_forgotten() -> None:
     pems = [private_keys.to_pem(key) for key in KEYS.values()]
     text = " and ".join(map(body, pems))
-    with _known_keys.forget_at_end():
+    with known_keys.forget_at_end():
         for pem in pems:
-            _known_keys.learn(pem)
-        assert [leaks(_known_keys.hide(text), pem) for pem in pems] == [[]] * len(pems)
-    assert _known_keys.hide(text) == text
+            known_keys.learn(pem)
+        assert [leaks(known_keys.hide(text), pem) for pem in pems] == [[]] * len(pems)
+    assert known_keys.hide(text) == text
 
 
 def test_a_key_of_an_unusual_kind_is_masked() -> None:
@@ -169,8 +169,8 @@ def test_a_key_of_an_unusual_kind_is_masked() -> None:
         PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x" * 9)
     ).decode()
     for text in (pem, encrypted):
-        _known_keys.learn(text)
-        assert _known_keys.hide(f"no: {body(text)}") == "no: ***"
+        known_keys.learn(text)
+        assert known_keys.hide(f"no: {body(text)}") == "no: ***"
 
 
 def public_texts(kind: str) -> Iterator[str]:
@@ -194,6 +194,6 @@ def public_texts(kind: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_other_texts_do_not_change(kind: str) -> None:
-    _known_keys.learn(private_keys.to_pem(KEYS[kind]))
+    known_keys.learn(private_keys.to_pem(KEYS[kind]))
     texts = list(public_texts(kind))
-    assert [_known_keys.hide(text) for text in texts] == texts
+    assert [known_keys.hide(text) for text in texts] == texts

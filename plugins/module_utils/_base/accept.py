@@ -15,9 +15,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._errors import CertflowError
-from ._managers import FIELD_MANAGER, MANAGERS, UNKNOWN
-from ._text import suggestion
+from .errors import CertflowError
+from .object_managers import FIELD_MANAGER, MANAGERS, UNKNOWN
+from .text import suggestion
 
 #: Accepts a Secret with the content of another owner, who left no mark of a manager.
 OTHER_CONTENT = "foreign-secret"

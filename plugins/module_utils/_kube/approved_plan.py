@@ -18,12 +18,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ._errors import CertflowError
-from ._kube.cluster_facts import read_cluster_uid
-from ._kube.errors import Forbidden
+from .._base.errors import CertflowError
+from .cluster_facts import read_cluster_uid
+from .errors import Forbidden
 
 if TYPE_CHECKING:
-    from ._kube.client import Client
+    from .client import Client
 
 OPTION = {"approved_plan": {"type": "list", "elements": "str"}}
 WRITE = "write "

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ._text import matches
+from .text import matches
 
 #: The name of this collection as a field manager and as the label app.kubernetes.io/managed-by. The API server takes the field
 #: manager of an ordinary write from the start of the User-Agent.

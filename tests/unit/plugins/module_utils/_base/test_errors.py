@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
 
 
 @pytest.mark.parametrize(

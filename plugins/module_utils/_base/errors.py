@@ -11,7 +11,7 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ._text import visible
+from .text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class CertflowError(Exception):
     """An error that the user can act on. Its text is one line without hidden characters: the cause, then the remedy.
 
-    code: a key of _codes.CODES, for programs. A class has a default for its errors.
+    code: a key of codes.CODES, for programs. A class has a default for its errors.
     cause: the failure as one clause, with the name of the object.
     evidence: observed facts. The result shows them beside the text.
     remedy: the next action of the user as an imperative sentence, "" if it is not known.

@@ -10,8 +10,8 @@ import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _times
-from ansible_collections.certflow.kubernetes.plugins.module_utils._times import ServerClock
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import times
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import ServerClock
 
 NOON = datetime(2026, 9, 1, 12, 0, 0, tzinfo=timezone.utc)
 DATE = "Tue, 01 Sep 2026 12:00:00 GMT"
@@ -30,8 +30,8 @@ DATE = "Tue, 01 Sep 2026 12:00:00 GMT"
     ],
 )
 def test_a_time_is_read(text: str, expected: datetime) -> None:
-    assert _times.parse_time(text) == expected
-    assert _times.find_time(text) == expected
+    assert times.parse_time(text) == expected
+    assert times.find_time(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def test_a_time_is_read(text: str, expected: datetime) -> None:
     ],
 )
 def test_other_values_are_not_times(value: object) -> None:
-    assert _times.find_time(value) is None
+    assert times.find_time(value) is None
 
 
 def test_a_time_is_written() -> None:
     moment = NOON.replace(microsecond=5).astimezone(timezone(timedelta(hours=2)))
-    assert _times.format_time(moment) == "2026-09-01T12:00:00Z"
-    assert _times.format_micro_time(moment) == "2026-09-01T12:00:00.000005Z"
+    assert times.format_time(moment) == "2026-09-01T12:00:00Z"
+    assert times.format_micro_time(moment) == "2026-09-01T12:00:00.000005Z"
 
 
 def test_the_clock_follows_a_monotonic_timer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils import _text
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import (
+    HIDDEN_CATEGORIES,
+    HIDDEN_CHARACTERS,
+    matches,
+    quoted,
+    visible,
+)
 
 VISIBLE = {
     "": "",
@@ -35,15 +41,15 @@ VISIBLE = {
 
 @pytest.mark.parametrize("text", VISIBLE, ids=range(len(VISIBLE)))
 def test_hidden_characters_become_visible(text: str) -> None:
-    assert _text.visible(text) == VISIBLE[text]
+    assert visible(text) == VISIBLE[text]
 
 
 def test_no_hidden_character_is_left_and_twice_is_once() -> None:
     every = "".join(map(chr, range(sys.maxunicode + 1)))
-    shown = _text.visible(every)
-    assert not {unicodedata.category(character) for character in shown} & _text.HIDDEN_CATEGORIES
-    assert not set(shown) & _text.HIDDEN_CHARACTERS
-    assert _text.visible(shown) == shown
+    shown = visible(every)
+    assert not {unicodedata.category(character) for character in shown} & HIDDEN_CATEGORIES
+    assert not set(shown) & HIDDEN_CHARACTERS
+    assert visible(shown) == shown
 
 
 class NoText:
@@ -67,7 +73,7 @@ class NoText:
     ],
 )
 def test_only_texts_are_quoted(value: Any, shown: str) -> None:
-    assert _text.quoted(value) == shown
+    assert quoted(value) == shown
 
 
 @pytest.mark.parametrize(
@@ -92,4 +98,4 @@ def test_only_texts_are_quoted(value: Any, shown: str) -> None:
 )
 def test_patterns_match_what_those_of_a_shell_match(pattern: str) -> None:
     texts = ["".join(letters) for size in range(6) for letters in itertools.product("ab", repeat=size)]
-    assert [_text.matches(text, pattern) for text in texts] == [fnmatchcase(text, pattern) for text in texts]
+    assert [matches(text, pattern) for text in texts] == [fnmatchcase(text, pattern) for text in texts]
