@@ -48,6 +48,20 @@ def code_lines(root: Path) -> int:
     return sum(_code_lines(path.read_text()) for path in _plugins(root))
 
 
+def statements(root: Path) -> int:
+    """Return the statements (nodes of ast.stmt) in plugins, without docstrings and other strings on their own."""
+    nodes = (node for path in _plugins(root) for node in ast.walk(ast.parse(path.read_text())))
+    return sum(isinstance(node, ast.stmt) and not _is_string(node) for node in nodes)
+
+
+def _is_string(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
 def _code_lines(text: str) -> int:
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -199,6 +213,7 @@ def _is_text(path: Path) -> bool:
 
 
 MEASURES: Mapping[str, Callable[[Path], int]] = {
+    "statements in plugins": statements,
     "lines of code in plugins": code_lines,
     "Python files in plugins": plugin_files,
     "circles between folders of plugins": circles,
