@@ -29,7 +29,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.acti
     VerifyVersion,
     VerifyWebhook,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.hop_context import (
     UpgradeOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import verify_installed

@@ -26,7 +26,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.acti
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.webhook_actions import (
     IssueCertificate,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.hop_context import (
     UpgradeOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError

@@ -31,7 +31,7 @@ from .._kube.access_review import Permission
 from .._kube.client import METADATA, Client
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.errors import Forbidden, KubeError, ListExpired, NotFound
-from .._snapshot.context.upgrade_context import UpgradeOptions
+from .._snapshot.context.hop_context import UpgradeOptions
 from .._snapshot.hazards.table import DetectedHazard
 from .._snapshot.installed import fetch_objects, parse_objects
 from .._snapshot.plan import planner

@@ -19,7 +19,7 @@ from .._base import accept
 from .._base.errors import CertflowError
 from .._base.result import Result
 from .._kube.client import Client
-from .._snapshot.context.upgrade_context import UpgradeOptions
+from .._snapshot.context.hop_context import UpgradeOptions
 from .._snapshot.errors import ReleaseError
 from .._snapshot.hazards import table
 from .._snapshot.kinds import REGISTRY

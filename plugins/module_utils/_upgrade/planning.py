@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .._snapshot.context.upgrade_context import UpgradeContext, UpgradeOptions
+from .._snapshot.context.hop_context import UpgradeOptions
+from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.errors import UpgradeRefused
 from .._snapshot.installed import fetch_objects, parse_objects
 from .._snapshot.plan import plan_report, planner

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .._snapshot.context.upgrade_context import Undo, UpgradeContext, UpgradeOptions
+from .._snapshot.context.hop_context import Undo, UpgradeOptions
+from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.kinds import CONVERSION, VALIDATION, Reference
 from .._snapshot.plan.planner import Hop
 from .step_runner import StepRecord
@@ -93,7 +94,7 @@ def options_before(
         options,
         namespace=before.namespace,
         webhook_namespace=webhooks[0].namespace if webhooks else "",
-        group_snapshots=before.groups_on,
+        group_snapshots=before.groups.is_on,
         controller_arguments=(),
         webhook_arguments=(),
         webhook_port=webhooks[0].port if webhooks else options.webhook_port,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .._certificate.cluster_signer import ProviderOptions
-from .._snapshot.context.upgrade_context import UpgradeOptions
+from .._snapshot.context.hop_context import UpgradeOptions
 from .._snapshot.release.pod_templates import ReleaseSettings
 from .._snapshot.release.release_source import ReleaseSource
 from .._snapshot.release.release_table import Release

@@ -23,7 +23,7 @@ from .upgrade_context import UpgradeContext
 def state_after(context: UpgradeContext) -> InstalledState:
     """Return the installed state after every step of the hop."""
     crds = dict(_crds_after(context))
-    kinds = context.wanted
+    kinds = context.webhooks.wanted
     return replace(
         context.installed,
         crds=crds,
@@ -36,13 +36,17 @@ def state_after(context: UpgradeContext) -> InstalledState:
         orphan_sets=(),
         configurations=tuple(_configurations(context)),
         services=tuple(
-            Service(context.webhook_namespace(kind), context.hook(kind).service, context.hook(kind).selector)
+            Service(
+                context.webhooks.namespace(kind),
+                context.webhooks.hook(kind).service,
+                context.webhooks.hook(kind).selector,
+            )
             for kind in kinds
         ),
         secrets=tuple(
             Secret(
-                context.webhook_namespace(kind),
-                context.secret(kind),
+                context.webhooks.namespace(kind),
+                context.webhooks.secret(kind),
                 "kubernetes.io/tls",
                 ("ca.crt", "tls.crt", "tls.key"),
             )
@@ -51,7 +55,8 @@ def state_after(context: UpgradeContext) -> InstalledState:
         controller_role=OURS,
         other_origins={},
         missing_permissions=(),
-        webhook_account=context.wants(VALIDATION) and bool(context.hook(VALIDATION).service_account),
+        webhook_account=context.webhooks.wants(VALIDATION)
+        and bool(context.webhooks.hook(VALIDATION).service_account),
         leftovers=(),
         unreadable={
             what: why for what, why in context.installed.unreadable.items() if what != "group_contents"
@@ -60,7 +65,7 @@ def state_after(context: UpgradeContext) -> InstalledState:
 
 
 def _crds_after(context: UpgradeContext) -> Iterator[tuple[str, Crd]]:
-    groups = context.present(GROUP) or context.groups_wanted or context.wants(CONVERSION)
+    groups = context.present(GROUP) or context.groups.wanted or context.webhooks.wants(CONVERSION)
     for group, key, wanted in (
         (SNAPSHOT, context.release.crds, True),
         (GROUP, context.release.group_crds, groups and context.release.groups is not None),
@@ -80,7 +85,7 @@ def _as_released(context: UpgradeContext, name: str, group: str, key: str) -> Cr
     alpha = live is not None and "v1alpha1" in live.stored_versions and "v1alpha1" not in row.versions
     if alpha and context.installed.groups.total:
         stored.append("v1beta1")
-    if group == GROUP and context.ends_conversion:
+    if group == GROUP and context.groups.ends_conversion:
         stored = [version for version in stored if version not in OLD_LISTS]
     stored = list(dict.fromkeys([*stored, row.storage]))
     conversion = live.conversion if live else Conversion()
@@ -90,9 +95,9 @@ def _as_released(context: UpgradeContext, name: str, group: str, key: str) -> Cr
 def _with_conversion(context: UpgradeContext, crd: Crd) -> Crd:
     if crd.name != GROUP_CONTENTS:
         return crd
-    if not context.wants(CONVERSION):
+    if not context.webhooks.wants(CONVERSION):
         return replace(crd, conversion=Conversion())
-    service = (context.webhook_namespace(CONVERSION), context.hook(CONVERSION).service)
+    service = (context.webhooks.namespace(CONVERSION), context.webhooks.hook(CONVERSION).service)
     return replace(crd, conversion=Conversion("Webhook", service, has_bundle=True))
 
 
@@ -113,17 +118,17 @@ def _controller(context: UpgradeContext) -> InstalledWorkload:
 
 
 def _webhook(context: UpgradeContext, kind: str) -> InstalledWorkload:
-    hook = context.hook(kind)
+    hook = context.webhooks.hook(kind)
     return InstalledWorkload(
         kind,
         "Deployment",
-        context.webhook_namespace(kind),
+        context.webhooks.namespace(kind),
         hook.deployment,
         image=f"{REGISTRY}/{hook.image}:v{context.release}",
         version=context.release.version,
-        arguments=tuple(context.webhook_arguments(kind)),
+        arguments=tuple(context.webhooks.arguments(kind)),
         selector=hook.selector,
-        secrets=(context.secret(kind),),
+        secrets=(context.webhooks.secret(kind),),
         service_account=hook.service_account,
         drains=is_at_least(context.installed.kubernetes, DRAINS_SINCE),
         port=context.options.webhook_port,
@@ -134,8 +139,8 @@ def _webhook(context: UpgradeContext, kind: str) -> InstalledWorkload:
 
 
 def _configurations(context: UpgradeContext) -> Iterator[WebhookConfiguration]:
-    for rules in context.configurations:
-        policy = context.failure_policy(rules)
-        service = (context.webhook_namespace(VALIDATION), context.hook(VALIDATION).service)
+    for rules in context.webhooks.configurations:
+        policy = context.webhooks.failure_policy(rules)
+        service = (context.webhooks.namespace(VALIDATION), context.webhooks.hook(VALIDATION).service)
         hook = Hook(rules.name, service, rules.path, policy, tuple(rules.as_rules()), VALIDATION)
         yield WebhookConfiguration(rules.name, (rules.group,), (hook,))

@@ -29,7 +29,7 @@ def find_controller_selector(context: UpgradeContext) -> Finding | None:
 def find_arguments_unknown(context: UpgradeContext) -> Finding | None:
     """Find arguments of the options that the release does not know."""
     wrong = flags.unknown(CONTROLLER, context.options.controller_arguments, context.release)
-    for kind in context.wanted:
+    for kind in context.webhooks.wanted:
         wrong += flags.unknown(kind, context.options.webhook_arguments, context.release)
     return finding_of(
         (f"{argument}: {context.release} does not know it" for argument in wrong),
@@ -85,7 +85,7 @@ def find_groups_by_default(context: UpgradeContext) -> Finding | None:
     groups = context.release.groups
     if not (groups and groups.on):
         return None
-    word = "on" if context.groups_wanted else "off"
+    word = "on" if context.groups.wanted else "off"
     return Finding((f"{GROUP_GATE} is on by default in {context.release}; it is set to {word}",))
 
 

@@ -36,11 +36,11 @@ ESSENTIAL = (
 
 def find_unreadable(context: UpgradeContext) -> Finding | None:
     needed = list(ESSENTIAL)
-    if context.has_validation or context.installed.all_of(CONVERSION):
+    if context.webhooks.has_validation or context.installed.all_of(CONVERSION):
         needed.append("mutating_configurations")
-    if context.wants(VALIDATION):
+    if context.webhooks.wants(VALIDATION):
         needed.append("secrets")
-    if context.has_hidden_handle_lists:
+    if context.groups.has_hidden_handle_lists:
         needed.remove("group_contents")  # a failing conversion webhook has its own hazard
     missing = [what for what in needed if what in context.installed.unreadable]
     return finding_of(
@@ -201,18 +201,20 @@ def find_namespace_moves(context: UpgradeContext) -> Finding | None:
 
 def find_webhook_moves(context: UpgradeContext) -> Finding | None:
     wanted = context.options.webhook_namespace
-    moving = [kind for kind in context.wanted if wanted and wanted != context.webhook_namespace(kind)]
+    moving = [
+        kind for kind in context.webhooks.wanted if wanted and wanted != context.webhooks.namespace(kind)
+    ]
     if not moving:
         return None
-    place = context.webhook_namespace(moving[0])
+    place = context.webhooks.namespace(moving[0])
     return Finding((f"the {moving[0]} webhook is in namespace {place}, not {wanted}",), f"Set webhook_namespace: {place}.")  # fmt: skip
 
 
 def find_webhook_names(context: UpgradeContext) -> Finding | None:
-    foreign = [configuration for kind in context.wanted for configuration in _foreign(context, kind)]
+    foreign = [configuration for kind in context.webhooks.wanted for configuration in _foreign(context, kind)]
     if not foreign:
         return None
-    hook = context.hook(context.wanted[0])
+    hook = context.webhooks.hook(context.webhooks.wanted[0])
     return finding_of(
         foreign,
         f"Delete these objects first, the configurations before the others. Or upgrade to 8.2 or newer, which has no validation "
@@ -221,11 +223,11 @@ def find_webhook_names(context: UpgradeContext) -> Finding | None:
 
 
 def _foreign(context: UpgradeContext, kind: str) -> list[str]:
-    hook = context.hook(kind)
-    callers = [row for row, _hook in context.callers(kind) if row.groups]
+    hook = context.webhooks.hook(kind)
+    callers = [row for row, _hook in context.webhooks.callers(kind) if row.groups]
     only = [row for row in callers if all(caller.answered_by == VALIDATION for caller in row.hooks)]
     return [
         *dict.fromkeys(str(row) for row in only),
         *(str(workload) for workload in context.installed.running(kind) if workload.name != hook.deployment),
-        *(f"Service {place}/{name}" for place, name in context.called(kind) if name != hook.service),
+        *(f"Service {place}/{name}" for place, name in context.webhooks.called(kind) if name != hook.service),
     ]

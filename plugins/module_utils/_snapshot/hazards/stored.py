@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ..context.hop_context import RATCHETS_SINCE, Undo
 from ..context.state_after import state_after
-from ..context.upgrade_context import RATCHETS_SINCE, Undo, UpgradeContext
+from ..context.upgrade_context import UpgradeContext
 from ..installed.installers import OURS
 from ..kinds import SIDECAR
 from ..release import crd_sets, release_table
@@ -153,7 +154,7 @@ def find_labelled_invalid(context: UpgradeContext) -> Finding | None:
 
 
 def find_empty_references(context: UpgradeContext) -> Finding | None:
-    if not context.has_validation or not context.gets_rules:
+    if not context.webhooks.has_validation or not context.gets_rules:
         return None
     return Finding(
         ("the rules of the CRDs accept an empty volumeSnapshotRef.name and .namespace",),
@@ -186,7 +187,7 @@ def find_alpha_sources(context: UpgradeContext) -> Finding | None:
 
 def find_alpha_lists(context: UpgradeContext) -> Finding | None:
     groups = context.installed.groups
-    changing = [crd for crd in context.alpha if crd.set and crd.set.key != context.release.group_crds]
+    changing = [crd for crd in context.groups.alpha if crd.set and crd.set.key != context.release.group_crds]
     if not (changing and groups.snapshots + groups.contents) or context.keeps(GROUP):
         return None
     return Finding(
@@ -205,26 +206,28 @@ def find_alpha_dropped(context: UpgradeContext) -> Finding | None:
 
 
 def _alpha(context: UpgradeContext) -> Finding | None:
-    if context.keeps(GROUP) or not context.alpha:
+    if context.keeps(GROUP) or not context.groups.alpha:
         return None
     if "v1alpha1" in crd_sets.row(context.release.group_crds, GROUP).versions:
         return None
-    return finding_of(f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in context.alpha)
+    return finding_of(
+        f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in context.groups.alpha
+    )
 
 
 def find_conversion_needed(context: UpgradeContext) -> Finding | None:
-    if not context.wants("conversion"):
+    if not context.webhooks.wants("conversion"):
         return None
     groups = context.installed.groups
     unread = context.installed.unreadable.get("group_contents", "")
     reasons = (
         (
-            context.stores_v1beta1,
+            context.groups.stores_v1beta1,
             f"{groups.contents} VolumeGroupSnapshotContents stored at v1beta1 or before",
         ),
-        *((True, f"{workload} uses v1beta1: {workload.image}") for workload in context.old_sidecars),
+        *((True, f"{workload} uses v1beta1: {workload.image}") for workload in context.groups.old_sidecars),
         (context.options.conversion_webhook, "conversion_webhook is true"),
-        (context.conversion_works, "a conversion webhook is installed and answers"),
+        (context.groups.conversion_works, "a conversion webhook is installed and answers"),
         ("group_contents" in context.installed.unreadable, unread),
     )
     return Finding(listed(words for applies, words in reasons if applies))
@@ -232,7 +235,11 @@ def find_conversion_needed(context: UpgradeContext) -> Finding | None:
 
 def find_conversion_refused(context: UpgradeContext) -> Finding | None:
     asked = context.options.conversion_webhook
-    if asked is not False or not context.has_hidden_handle_lists or not context.release.has("conversion"):
+    if (
+        asked is not False
+        or not context.groups.has_hidden_handle_lists
+        or not context.release.has("conversion")
+    ):
         return None
     return Finding(
         (
@@ -253,8 +260,8 @@ def find_conversion_in_vain(context: UpgradeContext) -> Finding | None:
 
 
 def find_conversion_left(context: UpgradeContext) -> Finding | None:
-    crd = context.contents
-    if crd is None or crd.conversion.strategy != "Webhook" or context.wants("conversion"):
+    crd = context.groups.contents
+    if crd is None or crd.conversion.strategy != "Webhook" or context.webhooks.wants("conversion"):
         return None
     service = "/".join(crd.conversion.service) if crd.conversion.service else "a URL"
     return Finding((f"{crd.name}: spec.conversion calls {service}",))
@@ -262,9 +269,9 @@ def find_conversion_left(context: UpgradeContext) -> Finding | None:
 
 def find_lists_at_v1beta1(context: UpgradeContext) -> Finding | None:
     """Find lists of handles that need a hop with a conversion webhook before a release without a conversion."""
-    hidden = context.has_hidden_handle_lists and not context.conversion_works
-    written = bool(context.installed.groups.lists) and context.controller_uses_v1beta1
-    if not context.ends_conversion or context.options.undo or not (hidden or written):
+    hidden = context.groups.has_hidden_handle_lists and not context.groups.conversion_works
+    written = bool(context.installed.groups.lists) and context.groups.controller_uses_v1beta1
+    if not context.groups.ends_conversion or context.options.undo or not (hidden or written):
         return None
     groups, why = context.installed.groups, context.installed.unreadable.get("group_contents")
     evidence = f"{max(groups.lists, groups.hidden)} VolumeGroupSnapshotContents list handles at v1beta1"
@@ -272,26 +279,30 @@ def find_lists_at_v1beta1(context: UpgradeContext) -> Finding | None:
 
 
 def find_stored_at_v1beta1(context: UpgradeContext) -> Finding | None:
-    if not context.ends_conversion or find_lists_at_v1beta1(context) or context.is_downgrade:
+    if not context.groups.ends_conversion or find_lists_at_v1beta1(context) or context.is_downgrade:
         return None
     found = _with_stored(context, GROUP_CRDS, "v1beta1")
     # The storage migration from v1alpha1 stores them at v1beta1.
-    found += [crd for crd in context.alpha if context.installed.groups.total and crd not in found]
+    found += [crd for crd in context.groups.alpha if context.installed.groups.total and crd not in found]
     return finding_of(f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in found)
 
 
 def find_sidecars_at_v1beta1(context: UpgradeContext) -> Finding | None:
-    if not context.ends_conversion or not context.installed.groups.contents or not context.old_sidecars:
+    if (
+        not context.groups.ends_conversion
+        or not context.installed.groups.contents
+        or not context.groups.old_sidecars
+    ):
         return None
     return finding_of(
-        (f"{workload}: {workload.image}" for workload in context.old_sidecars),
+        (f"{workload}: {workload.image}" for workload in context.groups.old_sidecars),
         f"Upgrade to {CONVERTS} first. Then upgrade these sidecars to csi-snapshotter 8.4 or newer, and continue. At 8.6 old "
         "sidecars read the contents without their lists of handles, and write them back without the lists.",
     )
 
 
 def find_sidecars_before_crds(context: UpgradeContext) -> Finding | None:
-    crd = context.contents
+    crd = context.groups.contents
     new = [
         workload
         for workload in context.installed.running(SIDECAR)
@@ -308,8 +319,8 @@ def find_sidecars_before_crds(context: UpgradeContext) -> Finding | None:
 
 def find_back_to_alpha(context: UpgradeContext) -> Finding | None:
     """Find CRDs that lack the version that the older controller uses, or have another schema of v1alpha1."""
-    groups, crd = context.release.groups, context.contents
-    if not (context.is_downgrade and groups and context.groups_wanted and (crd or context.options.undo)):
+    groups, crd = context.release.groups, context.groups.contents
+    if not (context.is_downgrade and groups and context.groups.wanted and (crd or context.options.undo)):
         return None
     if crd is None or groups.version not in crd.versions:
         evidence = f"{context.release} uses {groups.version}, and {GROUP_CONTENTS} has {', '.join(crd.versions if crd else ()) or 'no version'}"
@@ -330,7 +341,7 @@ def find_back_to_alpha(context: UpgradeContext) -> Finding | None:
 
 def find_back_without_lists(context: UpgradeContext) -> Finding | None:
     """Find lists of handles that would be lost below 8.4, where no release has a conversion webhook."""
-    groups, crd = context.release.groups, context.contents
+    groups, crd = context.release.groups, context.groups.contents
     if (
         not context.is_downgrade
         or is_at_least(context.release.version, release_table.get(CONVERTS).version)
@@ -340,7 +351,7 @@ def find_back_without_lists(context: UpgradeContext) -> Finding | None:
     contents = context.installed.groups.contents or "group_contents" in context.installed.unreadable
     if crd.storage in OLD_LISTS or not contents:
         return None
-    speaks = groups is not None and groups.version == "v1beta1" and context.groups_wanted
+    speaks = groups is not None and groups.version == "v1beta1" and context.groups.wanted
     hides = crd.conversion.strategy == "Webhook" and "v1beta1" in crd.stored_versions
     if not speaks and not hides:
         return None
@@ -357,7 +368,7 @@ def find_no_way_back(context: UpgradeContext) -> Finding | None:
     if current is None or context.is_downgrade or current == context.release:
         return None
     undo = Undo(context.installed, frozenset(), frozenset(), frozenset())
-    options = replace(context.options, group_snapshots=context.groups_on, undo=undo)
+    options = replace(context.options, group_snapshots=context.groups.is_on, undo=undo)
     later = UpgradeContext(state_after(context), current, options)
     found = find_back_to_alpha(later) or find_back_without_lists(later)
     return found and Finding(
@@ -369,7 +380,7 @@ def find_no_way_back(context: UpgradeContext) -> Finding | None:
 def find_groups_unattended(context: UpgradeContext) -> Finding | None:
     """Find group snapshots that no controller processes afterwards."""
     groups = context.installed.groups
-    if not context.groups_on or context.groups_wanted or not groups.total:
+    if not context.groups.is_on or context.groups.wanted or not groups.total:
         return None
     return Finding(
         (f"{groups.snapshots} VolumeGroupSnapshots, {groups.contents} contents, {groups.classes} classes",),
@@ -398,9 +409,9 @@ def _has(context: UpgradeContext, group: str) -> bool:
 def find_group_crds_first(context: UpgradeContext) -> Finding | None:
     """Find group CRDs that do not exist or lack the controller's version, while group snapshots are on."""
     groups = context.release.groups
-    if groups is None or not context.groups_wanted or context.is_downgrade:
+    if groups is None or not context.groups.wanted or context.is_downgrade:
         return None
-    crd = context.contents
+    crd = context.groups.contents
     if crd is not None and groups.version in crd.versions:
         return None
     versions = ", ".join(crd.versions) if crd else "none"

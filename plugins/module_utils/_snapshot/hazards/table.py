@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Optional
 
-from ..context.upgrade_context import UpgradeContext, UpgradeOptions
+from ..context.hop_context import UpgradeOptions
+from ..context.upgrade_context import UpgradeContext
 from . import controller, installation, stored, webhook
 from .finding import Finding
 

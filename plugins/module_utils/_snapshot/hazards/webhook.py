@@ -27,14 +27,14 @@ from .finding import Finding, finding_of, labels
 
 def _pairs(context: UpgradeContext) -> list[tuple[WebhookRules, Hook]]:
     """Return each configuration that is kept, with its webhooks."""
-    live = ((rules, context.live(rules)) for rules in context.configurations)
+    live = ((rules, context.webhooks.live(rules)) for rules in context.webhooks.configurations)
     return [(rules, hook) for rules, configuration in live if configuration for hook in configuration.hooks]
 
 
 def find_webhook_rights(context: UpgradeContext) -> Finding | None:
     if (
-        not context.wants(VALIDATION)
-        or not context.hook(VALIDATION).service_account
+        not context.webhooks.wants(VALIDATION)
+        or not context.webhooks.hook(VALIDATION).service_account
         or context.installed.webhook_account
     ):
         return None
@@ -53,7 +53,7 @@ def find_rules_first(context: UpgradeContext) -> Finding | None:
 
 def find_webhook_first(context: UpgradeContext) -> Finding | None:
     """Find kinds of the new rules that the old webhook denies."""
-    if not context.wants(VALIDATION):
+    if not context.webhooks.wants(VALIDATION):
         return None
     live = context.installed.webhook(VALIDATION)
     wider = [rules.name for rules, hook in _pairs(context) if set(rules.resources) - hook.resources()]
@@ -78,10 +78,10 @@ def find_v1beta1_rules(context: UpgradeContext) -> Finding | None:
 
 
 def find_secret_type(context: UpgradeContext) -> Finding | None:
-    if not context.wants(VALIDATION):
+    if not context.webhooks.wants(VALIDATION):
         return None
-    namespace = context.webhook_namespace(VALIDATION)
-    found = [context.installed.secret(namespace, name) for name in context.mounted(VALIDATION)]
+    namespace = context.webhooks.namespace(VALIDATION)
+    found = [context.installed.secret(namespace, name) for name in context.webhooks.mounted(VALIDATION)]
     wrong = [secret for secret in found if secret and secret.type != "kubernetes.io/tls"]
     return finding_of(
         f"Secret {secret.namespace}/{secret.name}: type {secret.type}, keys {', '.join(secret.keys)}"
@@ -93,17 +93,19 @@ def find_webhook_selector(context: UpgradeContext) -> Finding | None:
     live = context.installed.webhook(VALIDATION)
     if (
         live is None
-        or not context.wants(VALIDATION)
-        or dict(live.selector) == dict(context.hook(VALIDATION).selector)
+        or not context.webhooks.wants(VALIDATION)
+        or dict(live.selector) == dict(context.webhooks.hook(VALIDATION).selector)
     ):
         return None
     return Finding(
-        (f"{live}: selector {labels(live.selector)}, required {labels(context.hook(VALIDATION).selector)}",)
+        (
+            f"{live}: selector {labels(live.selector)}, required {labels(context.webhooks.hook(VALIDATION).selector)}",
+        )
     )
 
 
 def find_no_drain(context: UpgradeContext) -> Finding | None:
-    kinds = [kind for kind in context.wanted if context.hands_over(kind)]
+    kinds = [kind for kind in context.webhooks.wanted if context.webhooks.hands_over(kind)]
     live = [webhook for kind in kinds if (webhook := context.installed.webhook(kind)) and not webhook.drains]
     return finding_of(f"{workload}: no preStop sleep" for workload in live)
 
@@ -124,7 +126,7 @@ def find_host_port(context: UpgradeContext) -> Finding | None:
     live = [
         workload
         for workload in _live(context)
-        if workload.host_network and workload.port == port and context.hands_over(workload.program)
+        if workload.host_network and workload.port == port and context.webhooks.hands_over(workload.program)
     ]
     if not (live and context.options.webhook_host_network):
         return None
@@ -137,14 +139,14 @@ def find_host_port(context: UpgradeContext) -> Finding | None:
 
 def _live(context: UpgradeContext) -> list[InstalledWorkload]:
     """Return the installed webhooks that are kept."""
-    found = [context.installed.webhook(kind) for kind in context.wanted]
+    found = [context.installed.webhook(kind) for kind in context.webhooks.wanted]
     return [workload for workload in found if workload]
 
 
 def find_no_drain_here(context: UpgradeContext) -> Finding | None:
     """Find new pods that cannot sleep before they end, so a later change of options interrupts calls."""
     kubernetes = context.installed.kubernetes
-    if not context.wanted or kubernetes == (0, 0) or is_at_least(kubernetes, DRAINS_SINCE):
+    if not context.webhooks.wanted or kubernetes == (0, 0) or is_at_least(kubernetes, DRAINS_SINCE):
         return None
     return Finding(
         (f"Kubernetes {context.installed.kubernetes_version}",),
@@ -156,15 +158,15 @@ def find_no_drain_here(context: UpgradeContext) -> Finding | None:
 def find_groups_path(context: UpgradeContext) -> Finding | None:
     found = [
         configuration
-        for configuration in context.surplus
-        if configuration.groups == (GROUP,) and context.wants(VALIDATION)
+        for configuration in context.webhooks.surplus
+        if configuration.groups == (GROUP,) and context.webhooks.wants(VALIDATION)
     ]
     return finding_of(f"ValidatingWebhookConfiguration {configuration.name}" for configuration in found)
 
 
 def find_dangling_configuration(context: UpgradeContext) -> Finding | None:
     """Find configurations whose webhook is removed or does not exist."""
-    if context.wants(VALIDATION) or not context.installed.configurations:
+    if context.webhooks.wants(VALIDATION) or not context.installed.configurations:
         return None
     return finding_of(
         f"ValidatingWebhookConfiguration {configuration.name}: {hook.failure_policy}"
@@ -175,7 +177,9 @@ def find_dangling_configuration(context: UpgradeContext) -> Finding | None:
 
 def find_webhook_left(context: UpgradeContext) -> Finding | None:
     kinds = [
-        kind for kind in (VALIDATION, CONVERSION) if not context.wants(kind) and not context.callers(kind)
+        kind
+        for kind in (VALIDATION, CONVERSION)
+        if not context.webhooks.wants(kind) and not context.webhooks.callers(kind)
     ]
     found = [str(workload) for kind in kinds for workload in context.installed.running(kind)]
     return finding_of(found)
@@ -185,7 +189,7 @@ def find_mixed_object(context: UpgradeContext) -> Finding | None:
     """Find objects with upstream's names that hold something of another owner."""
     foreign = [str(row) for row in context.installed.foreign if row.name in CONFIGURATION_NAMES]
     mixed = context.installed.mixed
-    objects = [f"{name}: {mixed[name]}" for name in (*foreign, *context.own_names) if name in mixed]
+    objects = [f"{name}: {mixed[name]}" for name in (*foreign, *context.webhooks.own_names) if name in mixed]
     return finding_of(
         objects,
         "Move the parts of other owners into objects with other names. If the webhook's image comes from a mirror, set "
@@ -216,11 +220,11 @@ def find_webhook_shared(context: UpgradeContext) -> Finding | None:
     found = [
         (kind, f"{configuration}: webhook {hook.name} ({hook.failure_policy}) calls {_backend(hook)}")
         for kind in (VALIDATION, CONVERSION)
-        for configuration, hook in context.callers(kind)
+        for configuration, hook in context.webhooks.callers(kind)
     ]
     if not found:
         return None
-    stays = any(context.wants(kind) for kind, _words in found)
+    stays = any(context.webhooks.wants(kind) for kind, _words in found)
     return finding_of(
         (words for _kind, words in found),
         "Its caBundle must trust the webhook's CA, which may change. Add the CA with webhook_cabundle."
@@ -234,17 +238,17 @@ def find_secret_kept(context: UpgradeContext) -> Finding | None:
     found = [
         f"{secret} is kept: {why}"
         for kind in (VALIDATION, CONVERSION)
-        if not context.callers(kind)
-        for secret in context.candidates(kind)
-        if not (context.wants(kind) and secret.name == context.secret(kind))
-        and (why := context.why_kept(kind, secret))
+        if not context.webhooks.callers(kind)
+        for secret in context.webhooks.candidates(kind)
+        if not (context.webhooks.wants(kind) and secret.name == context.webhooks.secret(kind))
+        and (why := context.webhooks.why_kept(kind, secret))
     ]
     return finding_of(found, "Delete it yourself if no program needs it.")
 
 
 def find_names_elsewhere(context: UpgradeContext) -> Finding | None:
     """Find objects with upstream's names outside of the webhook's namespace."""
-    found = context.elsewhere()
+    found = context.webhooks.elsewhere()
     return finding_of(
         found,
         "The upgrade does not change them. If they are left from an earlier installation, delete them yourself.",
@@ -252,7 +256,7 @@ def find_names_elsewhere(context: UpgradeContext) -> Finding | None:
 
 
 def find_image_unpublished(context: UpgradeContext) -> Finding | None:
-    images = [context.hook(kind).image for kind in context.wanted]
+    images = [context.webhooks.hook(kind).image for kind in context.webhooks.wanted]
     missing = [image for image in images if image in context.release.unpublished]
     if not missing:
         return None
@@ -266,21 +270,21 @@ def find_policy_reset(context: UpgradeContext) -> Finding | None:
     strict = [
         rules.name
         for rules, hook in _pairs(context)
-        if hook.failure_policy == "Fail" and context.failure_policy(rules) == "Fail"
+        if hook.failure_policy == "Fail" and context.webhooks.failure_policy(rules) == "Fail"
     ]
     return finding_of(f"ValidatingWebhookConfiguration {name}: Fail" for name in strict)
 
 
 def find_nobody_behind(context: UpgradeContext) -> Finding | None:
     """Find configurations without a working webhook, which a repair corrects."""
-    if not context.wants(VALIDATION) or not context.installed.configurations:
+    if not context.webhooks.wants(VALIDATION) or not context.installed.configurations:
         return None
     live = context.installed.webhook(VALIDATION)
     detached = context.installed.orphans(VALIDATION)
     services = {(service.namespace, service.name) for service in context.installed.services}
     gone = [
         f"Service {place}/{name} does not exist"
-        for place, name in context.called(VALIDATION)
+        for place, name in context.webhooks.called(VALIDATION)
         if (place, name) not in services
     ]
     if live is None and not detached:
@@ -292,7 +296,7 @@ def find_nobody_behind(context: UpgradeContext) -> Finding | None:
 
 def find_rules_answer_first(context: UpgradeContext) -> Finding | None:
     """Find CRDs with CEL rules, which leave the webhook one object that only it refuses."""
-    if not context.wants(VALIDATION) or not is_at_least(context.release.version, CLASSES_SINCE):
+    if not context.webhooks.wants(VALIDATION) or not is_at_least(context.release.version, CLASSES_SINCE):
         return None
     is_ruled = context.has_rules or crd_sets.row(context.release.crds, SNAPSHOT).rules
     return Finding(("the CRDs have validation rules",)) if is_ruled else None

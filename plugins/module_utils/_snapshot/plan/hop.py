@@ -78,16 +78,18 @@ def _targets(names: Iterable[str], kind: str = CONFIGURATION) -> list[Reference]
 def _settle_webhooks(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
     """Leave one generation of webhook pods. API servers may call pods that end, so this comes before every other write."""
     for kind in (CONVERSION, VALIDATION):
-        if context.wants(kind):
+        if context.webhooks.wants(kind):
             # A later step deletes the surplus configurations. Until then the API servers call the webhook for them too.
-            surplus = _targets(row.name for row in context.surplus) if kind == VALIDATION else []
+            surplus = _targets(row.name for row in context.webhooks.surplus) if kind == VALIDATION else []
             yield from plan_settlement(context, kind, (*_callers(context, kind), *surplus))
 
 
 def _callers(context: UpgradeContext, kind: str) -> list[Reference]:
     """Return the objects that call the webhook already."""
     if kind == VALIDATION:
-        return _targets(rules.name for rules in context.configurations if context.live(rules))
+        return _targets(
+            rules.name for rules in context.webhooks.configurations if context.webhooks.live(rules)
+        )
     return _targets([GROUP_CONTENTS], CRD) if _calls(context) else []
 
 
@@ -113,19 +115,19 @@ def _of(hazards: HazardIds, *ids: str) -> tuple[str, ...]:
 
 def _delete_configurations(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     """Delete the configurations whose webhook is removed. The CRDs have rules of their own by now."""
-    if not context.surplus:
+    if not context.webhooks.surplus:
         return
     yield Step(
         "configurations-delete",
         "Delete the webhook configurations whose backend is removed",
         _why_deleted(context),
-        DeleteObjects([DeletedObject(CONFIGURATION, name=row.name) for row in context.surplus]),
+        DeleteObjects([DeletedObject(CONFIGURATION, name=row.name) for row in context.webhooks.surplus]),
         hazards=_of(hazards, "dangling-configuration", "groups-path"),
     )
 
 
 def _why_deleted(context: UpgradeContext) -> str:
-    if context.wants(VALIDATION):
+    if context.webhooks.wants(VALIDATION):
         return (
             "The configuration calls a path that answers with status 404. With failurePolicy Fail, every write of a group "
             "snapshot fails."
@@ -140,8 +142,8 @@ def _why_deleted(context: UpgradeContext) -> str:
 def _narrow_rules(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     if "rules-first" not in hazards:
         return
-    for rules in context.configurations:
-        live = context.live(rules)
+    for rules in context.webhooks.configurations:
+        live = context.webhooks.live(rules)
         if live and any(hook.resources() - set(rules.resources) for hook in live.hooks):
             yield Step(
                 f"narrow-{rules.group.partition('.')[0]}",
@@ -178,7 +180,7 @@ def _alpha(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
 
 
 def _bridge(context: UpgradeContext) -> Iterator[Step]:
-    if any(crd.versions.get("v1alpha1") == crd_sets.STORED for crd in context.alpha):
+    if any(crd.versions.get("v1alpha1") == crd_sets.STORED for crd in context.groups.alpha):
         yield Step(
             "groups-bridge",
             f"Apply the VolumeGroupSnapshot CRDs of {BRIDGE} and keep v1alpha1 listed",
@@ -187,7 +189,7 @@ def _bridge(context: UpgradeContext) -> Iterator[Step]:
             ApplyRelease(BRIDGE, ["group_crds"], keep_unserved=["v1alpha1"]),
             hazards=("alpha-dropped",),
         )
-    for crd in context.alpha:
+    for crd in context.groups.alpha:
         yield _migrate(crd.name, "v1beta1", "alpha-dropped")
 
 
@@ -204,7 +206,7 @@ def _migrate(crd: str, version: str, hazard: str) -> Step:
 
 def _beta2_by_webhook(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     """Migrate while the conversion webhook still answers."""
-    if "stored-at-v1beta1" in hazards and context.conversion_works:
+    if "stored-at-v1beta1" in hazards and context.groups.conversion_works:
         for name in _stored_at_v1beta1(context):
             yield _migrate(name, "v1beta2", "stored-at-v1beta1")
 
@@ -212,7 +214,7 @@ def _beta2_by_webhook(context: UpgradeContext, hazards: HazardIds) -> Iterator[S
 def _stored_at_v1beta1(context: UpgradeContext) -> list[str]:
     """Return the CRDs with objects stored at v1beta1, now or after the bridge."""
     crds = context.installed.crds
-    bridged = [crd.name for crd in context.alpha] if context.installed.groups.total else []
+    bridged = [crd.name for crd in context.groups.alpha] if context.installed.groups.total else []
     return [
         name
         for name in GROUP_CRDS
@@ -233,7 +235,7 @@ def _conversion_none(_context: UpgradeContext, hazards: HazardIds) -> Iterator[S
 
 
 def _groups_apply(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
-    wanted = context.present(GROUP) or context.groups_wanted or context.wants(CONVERSION)
+    wanted = context.present(GROUP) or context.groups.wanted or context.webhooks.wants(CONVERSION)
     if not wanted or context.keeps(GROUP) or context.release.groups is None:
         return
     yield Step(
@@ -249,7 +251,7 @@ def _groups_apply(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]
 
 def _beta2_plain(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     """Migrate without a conversion webhook, if no list of handles can be lost."""
-    if "stored-at-v1beta1" in hazards and not context.conversion_works:
+    if "stored-at-v1beta1" in hazards and not context.groups.conversion_works:
         for name in _stored_at_v1beta1(context):
             storage = crd_sets.row(context.release.group_crds, GROUP).storage
             yield _migrate(name, storage, "stored-at-v1beta1")
@@ -259,7 +261,7 @@ def _beta2_plain(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
 
 
 def _conversion(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
-    if not context.wants(CONVERSION):
+    if not context.webhooks.wants(CONVERSION):
         return
     calls = _calls(context)
     targets = _callers(context, CONVERSION)
@@ -274,7 +276,7 @@ def _conversion(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
 
 
 def _call(context: UpgradeContext, hazards: HazardIds) -> Step:
-    namespace, hook = context.webhook_namespace(CONVERSION), context.hook(CONVERSION)
+    namespace, hook = context.webhooks.namespace(CONVERSION), context.webhooks.hook(CONVERSION)
     return Step(
         "conversion-webhook",
         "Enable the conversion webhook",
@@ -283,14 +285,14 @@ def _call(context: UpgradeContext, hazards: HazardIds) -> Step:
         EnableConversion(
             GROUP_CONTENTS,
             CalledService(namespace, hook.service, "/convert", 443),
-            Place(namespace, context.secret(CONVERSION)),
+            Place(namespace, context.webhooks.secret(CONVERSION)),
         ),
         hazards=_of(hazards, "conversion-needed"),
     )
 
 
 def _conversion_trust(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
-    if not context.wants(CONVERSION):
+    if not context.webhooks.wants(CONVERSION):
         return
     if not context.present(GROUP):
         yield _call(context, hazards)
@@ -301,8 +303,8 @@ def _conversion_trust(context: UpgradeContext, hazards: HazardIds) -> Iterator[S
 
 def _calls(context: UpgradeContext) -> bool:
     """Return True if the CRD names the webhook already."""
-    place = (context.webhook_namespace(CONVERSION), context.hook(CONVERSION).service)
-    return context.contents is not None and context.contents.conversion.service == place
+    place = (context.webhooks.namespace(CONVERSION), context.webhooks.hook(CONVERSION).service)
+    return context.groups.contents is not None and context.groups.contents.conversion.service == place
 
 
 def _verify_conversion(name: str, hazards: HazardIds, timeout: int = 0, pods_of: Place | None = None) -> Step:
@@ -316,12 +318,12 @@ def _verify_conversion(name: str, hazards: HazardIds, timeout: int = 0, pods_of:
 
 
 def _pods_of(context: UpgradeContext, kind: str) -> Place:
-    return Place(context.webhook_namespace(kind), context.hook(kind).deployment)
+    return Place(context.webhooks.namespace(kind), context.webhooks.hook(kind).deployment)
 
 
 def _certificate(context: UpgradeContext, kind: str, targets: list[Reference]) -> Step:
-    mounted = context.mounted(kind)
-    moves = bool(mounted) and context.secret(kind) not in mounted
+    mounted = context.webhooks.mounted(kind)
+    moves = bool(mounted) and context.webhooks.secret(kind) not in mounted
     return Step(
         f"{kind}-certificate",
         "Issue a certificate for the webhook",
@@ -344,8 +346,8 @@ def _trust(context: UpgradeContext, kind: str, targets: list[Reference]) -> Step
 
 
 def _certificate_of(context: UpgradeContext, kind: str, targets: list[Reference]) -> IssueCertificate:
-    namespace, service = context.webhook_namespace(kind), context.hook(kind).service
-    return IssueCertificate(namespace, service, context.secret(kind), targets)
+    namespace, service = context.webhooks.namespace(kind), context.webhooks.hook(kind).service
+    return IssueCertificate(namespace, service, context.webhooks.secret(kind), targets)
 
 
 # Permissions.
@@ -383,9 +385,9 @@ def _rights(context: UpgradeContext, hazards: HazardIds, reason: str) -> Step:
 
 
 def _validation(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
-    if not context.wants(VALIDATION):
+    if not context.webhooks.wants(VALIDATION):
         return
-    hook, namespace = context.hook(VALIDATION), context.webhook_namespace(VALIDATION)
+    hook, namespace = context.webhooks.hook(VALIDATION), context.webhooks.namespace(VALIDATION)
     if hook.service_account:
         yield Step(
             "webhook-rbac",
@@ -407,11 +409,13 @@ def _validation(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
 
 
 def _configure(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
-    wanted = {rules.name: context.failure_policy(rules) for rules in context.configurations}
+    wanted = {rules.name: context.webhooks.failure_policy(rules) for rules in context.webhooks.configurations}
     # A failurePolicy that changes is Ignore until the webhook is verified.
     first = {
-        rules.name: wanted[rules.name] if context.live_policy(rules) == wanted[rules.name] else "Ignore"
-        for rules in context.configurations
+        rules.name: wanted[rules.name]
+        if context.webhooks.live_policy(rules) == wanted[rules.name]
+        else "Ignore"
+        for rules in context.webhooks.configurations
     }
     yield Step(
         "webhook-configurations",
@@ -421,12 +425,12 @@ def _configure(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
         ApplyRelease(
             str(context.release),
             ["webhook_configurations"],
-            context.webhook_namespace(VALIDATION),
+            context.webhooks.namespace(VALIDATION),
             failure_policies=first,
         ),
         hazards=_of(hazards, "webhook-first", "v1beta1-rules", "policy-reset"),
     )
-    if not all(context.live(rules) for rules in context.configurations):
+    if not all(context.webhooks.live(rules) for rules in context.webhooks.configurations):
         yield _trust(context, VALIDATION, _targets(first))
     yield from _verify_webhook(context, hazards, "verify-webhook")
     changing = [name for name, policy in first.items() if policy != wanted[name]]
@@ -442,7 +446,7 @@ def _configure(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
 def _verify_webhook(
     context: UpgradeContext, hazards: HazardIds, name: str, timeout: int = 0, pods_of: Place | None = None
 ) -> Iterator[Step]:
-    for rules in context.configurations:
+    for rules in context.webhooks.configurations:
         if rules.group == SNAPSHOT:
             yield Step(
                 name,
@@ -469,8 +473,8 @@ def refusal(context: UpgradeContext) -> str:
 def _can_ask(context: UpgradeContext) -> bool:
     """Return True if the present configuration sends the resource of the check to the webhook."""
     asked: set[str] = set()
-    for rules in context.configurations:
-        live = context.live(rules)
+    for rules in context.webhooks.configurations:
+        live = context.webhooks.live(rules)
         if live and rules.group == SNAPSHOT:
             asked |= {resource for hook in live.hooks for resource in hook.resources()} & set(rules.resources)
     return REFUSALS[refusal(context)][0] in asked
@@ -571,7 +575,7 @@ def _prove(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
         "the object.",
         VerifyController(context.namespace),
     )
-    if context.groups_wanted:
+    if context.groups.wanted:
         yield Step(
             "verify-groups",
             "Verify that the controller processes a VolumeGroupSnapshot",
@@ -586,9 +590,11 @@ def _prove(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
 
 def _clean(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     for kind in (VALIDATION, CONVERSION):
-        if context.wants(kind):
+        if context.webhooks.wants(kind):
             # The Secrets that are no longer mounted, also those that a killed run left, and the old requests.
-            gone = _secrets(context, kind, but=context.secret(kind)) + _leftovers(context, kind, REQUEST)
+            gone = _secrets(context, kind, but=context.webhooks.secret(kind)) + _leftovers(
+                context, kind, REQUEST
+            )
         else:
             gone = _webhook_objects(context, kind)
         if gone:
@@ -596,10 +602,12 @@ def _clean(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
                 f"{kind}-clean",
                 "Delete the objects of the old webhook",
                 "No pod mounts the old Secret now."
-                if context.wants(kind)
+                if context.webhooks.wants(kind)
                 else "No webhook configuration and no CRD calls the webhook now.",
                 DeleteObjects(gone),
-                hazards=_of(hazards, *(("secret-type",) if context.wants(kind) else ("webhook-left",))),
+                hazards=_of(
+                    hazards, *(("secret-type",) if context.webhooks.wants(kind) else ("webhook-left",))
+                ),
             )
 
 
@@ -613,8 +621,8 @@ def _secrets(context: UpgradeContext, kind: str, but: str = "") -> list[DeletedO
             only_used_by=kind,
             resource_version=secret.resource_version,
         )
-        for secret in sorted(context.candidates(kind), key=str)
-        if secret.name != but and not context.why_kept(kind, secret)
+        for secret in sorted(context.webhooks.candidates(kind), key=str)
+        if secret.name != but and not context.webhooks.why_kept(kind, secret)
     ]
 
 
@@ -622,17 +630,18 @@ def _leftovers(context: UpgradeContext, kind: str, only: str = "") -> list[Delet
     """Return the webhook's other objects. only: of this kind of objects, "" for every kind."""
     return [
         DeletedObject(what, place, name, only_used_by=kind if what == "ServiceAccount" else "")
-        for what, place, name in context.leftovers(kind)
+        for what, place, name in context.webhooks.leftovers(kind)
         if only in ("", what)
     ]
 
 
 def _webhook_objects(context: UpgradeContext, kind: str) -> list[DeletedObject]:
     """Return all objects of the webhook. Its workloads come last, because they show its namespace to a later run."""
-    if context.callers(kind):
+    if context.webhooks.callers(kind):
         return []
     objects = [
-        DeletedObject("Service", service.namespace, service.name) for service in context.services(kind)
+        DeletedObject("Service", service.namespace, service.name)
+        for service in context.webhooks.services(kind)
     ]
     objects += _leftovers(context, kind) + _secrets(context, kind)
     workloads = context.installed.all_of(kind)

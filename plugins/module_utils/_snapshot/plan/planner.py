@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from ..._base.object_managers import UNMARKED
 from ..actions.action import CRD, HopProgress, PlanLine, Step
 from ..actions.apply_release import controller_rbac, webhook_rbac
+from ..context.hop_context import UpgradeOptions
 from ..context.state_after import state_after
-from ..context.upgrade_context import UpgradeContext, UpgradeOptions
+from ..context.upgrade_context import UpgradeContext
 from ..hazards import table
 from ..hazards.table import DetectedHazard
 from ..installed.installers import INSTALLERS, Origin
@@ -88,7 +89,7 @@ def present(context: UpgradeContext) -> Iterator[Reference]:
     if installed.controller_role:
         yield from controller_rbac(context.namespace)
     if installed.webhook_account:
-        yield from webhook_rbac(context.webhook_namespace(VALIDATION))
+        yield from webhook_rbac(context.webhooks.namespace(VALIDATION))
     for kind in (VALIDATION, CONVERSION):  # this collection's webhooks have a budget, upstream's have none
         for workload in installed.running(kind):
             if not workload.origin.key:

@@ -26,7 +26,8 @@ from ..actions.object_actions import (
 )
 from ..actions.verifications import VerifyWebhook
 from ..actions.webhook_actions import NarrowRules, SwitchService
-from ..context.upgrade_context import Undo, UpgradeContext
+from ..context.hop_context import Undo
+from ..context.upgrade_context import UpgradeContext
 from ..kinds import CONTROLLER, CONTROLLER_NAME, PORT_LABEL, RELEASE_LABEL, Reference
 from ..release.release_table import GROUP_CONTENTS
 

@@ -35,7 +35,7 @@ def _checks(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verify
         yield "verify-version", verifications.VerifyVersion(live.namespace, live.name, release)
     if live:
         yield "verify-controller", verifications.VerifyController(live.namespace)
-    if live and context.groups_on and context.present(GROUP):
+    if live and context.groups.is_on and context.present(GROUP):
         yield "verify-groups", verifications.VerifyGroups(live.namespace, release)
 
 
@@ -67,7 +67,7 @@ def _refusal(context: UpgradeContext, configuration: WebhookConfiguration) -> st
 
 
 def _conversion(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verify]]:
-    crd = context.contents
+    crd = context.groups.contents
     if crd is None or crd.conversion.strategy != "Webhook":
         return
     other = sorted(version for version, state in crd.versions.items() if state == crd_sets.SERVED)

@@ -65,7 +65,7 @@ def plan_settlement(context: UpgradeContext, kind: str, targets: tuple[Reference
     targets: the objects that call the webhook.
     """
     live, orphans = context.installed.webhook(kind), context.installed.orphans(kind)
-    if not (live and orphans and context.hands_over(kind) and context.replaces(kind)):
+    if not (live and orphans and context.webhooks.hands_over(kind) and context.webhooks.replaces(kind)):
         return
     service = _find_service(context, kind)
     if _keeps_old(context, live, orphans):
@@ -76,10 +76,10 @@ def plan_settlement(context: UpgradeContext, kind: str, targets: tuple[Reference
 
 def plan_rollout(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Step]:
     """Return the steps to the release's webhook, after those of plan_settlement. A hop that did not touch it has none to undo."""
-    place = context.webhook_namespace(rollout.kind)
-    if context.is_untouched("Deployment", context.hook(rollout.kind).deployment, place):
+    place = context.webhooks.namespace(rollout.kind)
+    if context.is_untouched("Deployment", context.webhooks.hook(rollout.kind).deployment, place):
         return
-    if context.hands_over(rollout.kind):
+    if context.webhooks.hands_over(rollout.kind):
         yield from _hand_over(context, rollout)
         return
     service = _find_service(context, rollout.kind)
@@ -111,7 +111,7 @@ def _prefix(kind: str) -> str:
 def _hand_over(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Step]:
     kind, service = rollout.kind, _find_service(context, rollout.kind)
     live, orphans = context.installed.webhook(kind), context.installed.orphans(kind)
-    replaces = context.replaces(kind)
+    replaces = context.webhooks.replaces(kind)
     if live and replaces and orphans:
         if _keeps_old(context, live, orphans):
             replaces = False
@@ -132,9 +132,9 @@ def _hand_over(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Ste
     if rollout.proof:
         yield rollout.proof
     yield _watch(context, kind)
-    deployment = context.hook(kind).deployment
+    deployment = context.webhooks.hook(kind).deployment
     yield delete_orphans(
-        _prefix(kind), context.webhook_namespace(kind), deployment, "The API servers call the new pods now."
+        _prefix(kind), context.webhooks.namespace(kind), deployment, "The API servers call the new pods now."
     )
     if service:
         yield _service(context, kind)
@@ -143,7 +143,9 @@ def _hand_over(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Ste
 def _is_switched(context: UpgradeContext, kind: str, service: Service) -> bool:
     """Return True if an interrupted run has already switched the Service to the new pods."""
     live = context.installed.webhook(kind)
-    done = live is not None and not context.replaces(kind) and live.version == context.release.version
+    done = (
+        live is not None and not context.webhooks.replaces(kind) and live.version == context.release.version
+    )
     return (
         done
         and _generation(context.release.version, context.options.webhook_port).items()
@@ -159,7 +161,7 @@ def _settle(
     service: Service | None,
 ) -> Iterator[Step]:
     """Finish the interrupted run to another release or port: delete one generation of pods before the next one."""
-    deployment = context.hook(kind).deployment
+    deployment = context.webhooks.hook(kind).deployment
     if service and live.version:
         generation = {} if live.origin.key else _generation(live.version, live.port)
         yield Step(
@@ -172,7 +174,7 @@ def _settle(
     if targets:
         yield replace(_reconnect(kind, targets), id=f"{_prefix(kind)}-settle-reconnect")
     older = delete_orphans(
-        _prefix(kind), context.webhook_namespace(kind), deployment, "The API servers call the new pods now."
+        _prefix(kind), context.webhooks.namespace(kind), deployment, "The API servers call the new pods now."
     )
     yield replace(older, id=f"{_prefix(kind)}-delete-older")
 
@@ -204,7 +206,7 @@ def _back_to_old(
         f"{_prefix(kind)}-delete-failed",
         "Delete the webhook pods of the run that did not complete",
         "The Service selects the older pods, so no API server calls these pods.",
-        DeleteObjects([DeletedObject("Deployment", context.webhook_namespace(kind), live.name)]),
+        DeleteObjects([DeletedObject("Deployment", context.webhooks.namespace(kind), live.name)]),
     )
 
 
@@ -214,7 +216,11 @@ def _generation(release: Version, port: int) -> dict[str, str]:
 
 
 def _orphan(context: UpgradeContext, kind: str) -> Step:
-    live, hook, port = context.installed.webhook(kind), context.hook(kind), context.options.webhook_port
+    live, hook, port = (
+        context.installed.webhook(kind),
+        context.webhooks.hook(kind),
+        context.options.webhook_port,
+    )
     hazards = ["no-drain"] if live and not live.drains else []
     why = "They do not wait before they end, so a rolling update would end them in the middle of calls."
     if live and live.port != port:
@@ -227,13 +233,13 @@ def _orphan(context: UpgradeContext, kind: str) -> Step:
         f"{_prefix(kind)}-detach",
         "Delete the webhook's Deployment and keep its pods",
         f"The old pods keep answering. {why}",
-        OrphanDeployment(context.webhook_namespace(kind), hook.deployment),
+        OrphanDeployment(context.webhooks.namespace(kind), hook.deployment),
         hazards=tuple(hazards),
     )
 
 
 def _freeze_service(context: UpgradeContext, kind: str, service: Service, old: InstalledWorkload) -> Step:
-    deployment = context.hook(kind).deployment
+    deployment = context.webhooks.hook(kind).deployment
     own = {key: value for key, value in old.selector.items() if key != _HASH}
     return Step(
         f"{_prefix(kind)}-hold",
@@ -254,9 +260,9 @@ def _deployment(context: UpgradeContext, rollout: WebhookRollout) -> Step:
         ApplyRelease(
             str(context.release),
             ["webhook"],
-            context.webhook_namespace(kind),
-            context.secret(kind),
-            context.webhook_arguments(kind) or None,
+            context.webhooks.namespace(kind),
+            context.webhooks.secret(kind),
+            context.webhooks.arguments(kind) or None,
         ),
         hazards=rollout.hazards,
     )
@@ -271,18 +277,18 @@ def _wait(context: UpgradeContext, kind: str, targets: tuple[Reference, ...] = (
         "few seconds. The API servers reconnect in that time."
         if targets
         else "The step waits until every new pod is ready, which means that it answers. The Service must not select it earlier.",
-        WaitAvailable(context.webhook_namespace(kind), context.hook(kind).deployment, targets),
+        WaitAvailable(context.webhooks.namespace(kind), context.webhooks.hook(kind).deployment, targets),
     )
 
 
 def _switch(context: UpgradeContext, kind: str) -> Step:
-    hook, port = context.hook(kind), context.options.webhook_port
+    hook, port = context.webhooks.hook(kind), context.options.webhook_port
     selector = {**hook.selector, **_generation(context.release.version, port)}
     return Step(
         f"{_prefix(kind)}-switch",
         "Switch the Service to the new pods",
         "The new pods are ready. One write changes selector and port. The old pods still answer on open connections.",
-        SwitchService(context.webhook_namespace(kind), hook.service, selector, port),
+        SwitchService(context.webhooks.namespace(kind), hook.service, selector, port),
     )
 
 
@@ -292,7 +298,7 @@ def _watch(context: UpgradeContext, kind: str) -> Step:
         "Watch the new webhook pods under load",
         "A pod that becomes ready may still end under the calls of users, for example because of its memory limit. The old "
         "pods still run, so the Service can lead to them again.",
-        WatchPods(context.webhook_namespace(kind), context.hook(kind).deployment, WATCH_SECONDS),
+        WatchPods(context.webhooks.namespace(kind), context.webhooks.hook(kind).deployment, WATCH_SECONDS),
     )
 
 
@@ -311,9 +317,9 @@ def _service(context: UpgradeContext, kind: str) -> Step:
         f"{_prefix(kind)}-service",
         f"Apply the webhook's Service of {context.release}",
         "Only one generation of pods is left, so the Service gets the selector of a fresh installation.",
-        ApplyRelease(str(context.release), ["webhook_service"], context.webhook_namespace(kind)),
+        ApplyRelease(str(context.release), ["webhook_service"], context.webhooks.namespace(kind)),
     )
 
 
 def _find_service(context: UpgradeContext, kind: str) -> Service | None:
-    return next(iter(context.services(kind)), None)
+    return next(iter(context.webhooks.services(kind)), None)

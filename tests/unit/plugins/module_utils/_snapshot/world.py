@@ -10,12 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import KUBECTL
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.hop_context import (
+    UpgradeOptions,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.state_after import (
     state_after,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeContext,
-    UpgradeOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import Origin
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (

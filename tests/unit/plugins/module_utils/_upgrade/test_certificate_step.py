@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.hop_context import (
+    UpgradeOptions,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeContext,
-    UpgradeOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,

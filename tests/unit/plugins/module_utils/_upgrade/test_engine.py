@@ -41,9 +41,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.acti
     Verify,
     VerifyController,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.hop_context import (
+    UpgradeOptions,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeContext,
-    UpgradeOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (

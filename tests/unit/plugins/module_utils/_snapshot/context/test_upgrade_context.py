@@ -51,4 +51,4 @@ def test_the_arguments_of_a_webhook(
     kind: str, groups: bool, arguments: tuple[str, ...], expected: list[str]
 ) -> None:
     wanted = context("8.1.1", ours("7.0.2"), group_snapshots=groups, webhook_arguments=arguments)
-    assert wanted.webhook_arguments(kind) == expected
+    assert wanted.webhooks.arguments(kind) == expected

@@ -546,5 +546,7 @@ def test_only_objects_stored_at_v1beta1_are_migrated(
 ) -> None:
     crd = SimpleNamespace(name=GROUP_CONTENTS, stored_versions=stored)
     installed = SimpleNamespace(crds={crd.name: crd}, groups=SimpleNamespace(total=total))
-    context: Any = SimpleNamespace(installed=installed, alpha=[crd] if is_bridged else [])
+    context: Any = SimpleNamespace(
+        installed=installed, groups=SimpleNamespace(alpha=[crd] if is_bridged else [])
+    )
     assert _stored_at_v1beta1(context) == ([GROUP_CONTENTS] if is_migrated else [])
