@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import random
 import shutil
@@ -22,6 +23,7 @@ import yaml
 
 from tests.support.clusters import (
     audit,
+    clock,
     components,
     control_plane_pki,
     image,
@@ -39,13 +41,14 @@ from tests.support.clusters.profiles import Profile, find
 from tests.support.clusters.rotation import Rotation
 
 if TYPE_CHECKING:
-    import datetime
     import subprocess
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 LEADER = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager"
 READY_TIMEOUT = 300.0  # on a busy machine. The usual time is below 10.
+#: The API server calls itself with a certificate that it makes at its start for 14 months, so it is restarted before.
+_LONGEST_RUN = datetime.timedelta(days=300)
 
 
 class PortTakenError(ClusterError):
@@ -66,6 +69,9 @@ class Cluster:
         self.profile_name: str = about["profile"]
         self._ports = Ports(**about["ports"])
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        #: The time by which the clock of the cluster is ahead of that of this machine, and that of each program at its start.
+        self.ahead = datetime.timedelta()
+        self._ahead_at_start: dict[str, datetime.timedelta] = {}
 
     @classmethod
     def create(cls, directory: Path, name: str, profile_name: str) -> Cluster:
@@ -152,7 +158,7 @@ class Cluster:
         groups: Sequence[str] = (),
         *,
         namespace: str = "default",
-        lifetime: datetime.timedelta = pki.YEAR,
+        lifetime: datetime.timedelta = pki.LONG,
     ) -> Path:
         """Return a kubeconfig with a client certificate of another user.
 
@@ -258,6 +264,10 @@ class Cluster:
     ) -> None:
         """Start a program that ends with the cluster, or with `stop(name)`. It prints to `log(name)`."""
         self._children[name] = processes.start(command, self._record(name), self.log(name), environment)
+        self._ahead_at_start[name] = self.ahead
+        if self.ahead:
+            self._wait_for(name, lambda: processes.runs(self._record(name), command[0]))
+            self._set_clock(name)
 
     def start_again(self, component: str) -> None:
         """Start a program that has ended, as kubelet does."""
@@ -290,6 +300,50 @@ class Cluster:
             for record in self.directory.glob("*.process")
             if (process := processes.recorded(record)) and process.alive
         )
+
+    # Clock
+
+    def now(self) -> datetime.datetime:
+        """Return the time of the cluster."""
+        return datetime.datetime.now(datetime.timezone.utc) + self.ahead
+
+    def jump(self, by: datetime.timedelta) -> None:
+        """Let the clock of the control plane jump, also back.
+
+        The clocks of this machine, of etcd and of the test do not change. An API server that has lived for too long is restarted.
+        Raises clock.ClockError: see `clock.why_not`.
+        """
+        if self._profile.node:
+            raise ClusterError(f"cluster {self.name}: the clock of a node cannot jump")
+        self.ahead += by
+        if any(map(self._has_lived_too_long, self.servers)):
+            self._restart()
+        for name in self.running:
+            self._set_clock(name)
+
+    def _has_lived_too_long(self, server: Server) -> bool:
+        start = self._ahead_at_start.get(f"kube-apiserver{server.suffix}", datetime.timedelta())
+        return abs(self.ahead - start) > _LONGEST_RUN
+
+    def _restart(self) -> None:
+        """Restart the control plane, except etcd."""
+        signers = [name for name in self.running if name == "eks-signer"]
+        for name in (*signers, *(f"kube-controller-manager{server.suffix}" for server in self.servers)):
+            self.stop(name)
+        for server in self.servers:
+            self.stop(f"kube-apiserver{server.suffix}", signal.SIGKILL)
+            self.start(f"kube-apiserver{server.suffix}")
+        for server in self.servers:
+            client = self.client_of(server, timeout=2)
+            self._wait_for("its API server", partial(client.request, "GET", "/readyz"))
+        for name in signers:
+            self.start(name)
+        self.lead(self.servers[0])
+
+    def _set_clock(self, name: str) -> None:
+        process = processes.recorded(self._record(name))
+        if process and name != "etcd":  # it has no use for the time, and its certificates are of today
+            clock.set_ahead(process.pid, self.ahead)
 
     def rotation(self, *, subject: str = "kubernetes", key_identifiers: bool = True) -> Rotation:
         """Return a rotation of the CA that has not begun, with the subject of the successor."""

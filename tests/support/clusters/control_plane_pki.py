@@ -32,7 +32,7 @@ def make(directory: Path, profile: Profile) -> None:
     pairs = {
         "ca": ca,
         "etcd-ca": etcd_ca,
-        "etcd": pki.issue(etcd_ca, "etcd", names=("localhost", "127.0.0.1")),
+        "etcd": pki.issue(etcd_ca, "etcd", names=("localhost", "127.0.0.1"), lifetime=pki.LONG),
         "apiserver": serving_pair(ca, profile),
         **client_pairs(ca),
         **(node.pairs(ca, profile.node) if profile.node else {}),
@@ -49,13 +49,13 @@ def serving_pair(ca: pki.KeyPair, profile: Profile) -> pki.KeyPair:
     """Return a serving certificate of the API server."""
     addresses = (server.address for server in components.servers(profile))
     names = (*_SERVER_NAMES, *addresses, profile.service_ip)
-    return pki.issue(ca, "kube-apiserver", names=names)
+    return pki.issue(ca, "kube-apiserver", names=names, lifetime=pki.LONG)
 
 
 def client_pairs(ca: pki.KeyPair) -> dict[str, pki.KeyPair]:
     """Return the certificates of the administrator and of the control plane, by the names of their files."""
     return {
-        "admin": pki.issue(ca, "kubernetes-admin", ("system:masters",)),
-        "controller-manager": pki.issue(ca, "system:kube-controller-manager"),
-        "signer": pki.issue(ca, EKS_CONTROLLER),
+        "admin": pki.issue(ca, "kubernetes-admin", ("system:masters",), lifetime=pki.LONG),
+        "controller-manager": pki.issue(ca, "system:kube-controller-manager", lifetime=pki.LONG),
+        "signer": pki.issue(ca, EKS_CONTROLLER, lifetime=pki.LONG),
     }

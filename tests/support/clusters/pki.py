@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 YEAR = datetime.timedelta(days=365)
+#: The lifetime of the certificates of a control plane and of its users, because its clock may jump by years.
+LONG = 9 * YEAR
 #: The files with the CAs of servers and of clients that the cluster trusts. Only `ca.crt` signs.
 BUNDLE, CLIENT_BUNDLE = "ca-bundle.crt", "client-ca-bundle.crt"
 _BACKDATE = datetime.timedelta(minutes=5)

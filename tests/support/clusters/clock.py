@@ -1,0 +1,149 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Give a running process another wall clock, which jumps without a restart.
+
+Programs read the clock through the vDSO, the small library that the kernel maps into every process. Static Go programs do so too.
+This module writes a function of its own into the unused end of that library, and lets clock_gettime jump to it. The function asks the
+kernel, and adds a number of seconds to the wall clock. Leases, watches and time-outs use the monotonic clock, which does not change.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import os
+import platform
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_SYMBOL = b"__vdso_clock_gettime\0"
+_ALIGNMENT = 64
+#: Where the number of seconds is, from the beginning of the function.
+_SECONDS_AT = 56
+_FUNCTION = bytes.fromhex(
+    "b8e4000000"  # mov eax, 228: clock_gettime
+    "0f05"  # syscall
+    "85c0"  # test eax, eax
+    "7513"  # jnz return
+    "85ff"  # test edi, edi: CLOCK_REALTIME
+    "7405"  # jz add
+    "83ff05"  # cmp edi, 5: CLOCK_REALTIME_COARSE
+    "750a"  # jnz return
+    # add: mov rcx, [seconds]
+    "488b0d"
+) + struct.pack("<i", _SECONDS_AT - 27)
+_FUNCTION += bytes.fromhex("48010ec3")  # add [rsi], rcx; return: ret
+_PROBE = "import sys, time\nfor line in sys.stdin: print(time.time(), flush=True)"
+
+
+class ClockError(Exception):
+    """The clock of a process cannot be changed."""
+
+
+def set_ahead(pid: int, ahead: datetime.timedelta) -> None:
+    """Set the wall clock of a process to that of this machine plus a time, which may be negative.
+
+    Raises ClockError, or OSError if the kernel refuses it.
+    """
+    start, library = _library(pid)
+    entry = _address(library, _SYMBOL)
+    place = _free_place(library)
+    seconds = struct.pack("<q", round(ahead.total_seconds()))
+    with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
+        _write(memory.fileno(), start + place + _SECONDS_AT, seconds)
+        if not library.startswith(_FUNCTION, place):
+            jump = b"\xe9" + struct.pack("<i", place - entry - 5)
+            _write(memory.fileno(), start + place, _FUNCTION)
+            _replace_entry(pid, memory.fileno(), start + entry, jump)
+
+
+@functools.cache
+def why_not() -> str:
+    """Return the reason why no clock can be changed here, "" if one can. It tries it on a small process."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return "the clock of a process can be changed on Linux on x86-64 only"
+    with subprocess.Popen(
+        [sys.executable, "-c", _PROBE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as probe:
+        assert probe.stdin
+        assert probe.stdout
+        try:
+            probe.stdin.write("\n")
+            probe.stdin.flush()
+            probe.stdout.readline()  # it has started
+            set_ahead(probe.pid, datetime.timedelta(days=1))
+            probe.stdin.write("\n")
+            probe.stdin.flush()
+            is_ahead = float(probe.stdout.readline()) - time.time() > 80000
+        except (ClockError, OSError, ValueError) as error:
+            return f"the clock of a process cannot be changed here: {error}"
+        finally:
+            probe.stdin.close()
+    return "" if is_ahead else "the clock of a process does not follow its vDSO here"
+
+
+def _library(pid: int) -> tuple[int, bytes]:
+    """Return the address and the content of the vDSO of a process."""
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        if line.endswith("[vdso]"):
+            start, end = (int(number, 16) for number in line.split()[0].split("-"))
+            with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+                return start, os.pread(memory.fileno(), end - start, start)
+    raise ClockError(f"process {pid} has no vDSO")
+
+
+def _address(library: bytes, symbol: bytes) -> int:
+    """Return the offset of a function, from the sections .dynsym and .dynstr."""
+    table, size, count = struct.unpack_from("<Q10xHH", library, 0x28)
+    headers = [struct.unpack_from("<IIQQQQIIQQ", library, table + size * number) for number in range(count)]
+    for header in headers:
+        if header[1] != 11:  # SHT_DYNSYM
+            continue
+        names = headers[header[6]]
+        for offset in range(header[4], header[4] + header[5], 24):
+            name, _info, _other, _section, value, _size = struct.unpack_from("<IBBHQQ", library, offset)
+            if library.startswith(symbol, names[4] + name):
+                return int(value)
+    raise ClockError("the vDSO has no clock_gettime")
+
+
+def _free_place(library: bytes) -> int:
+    """Return the offset of the function: after the section headers, the last part of an ELF file."""
+    table, size, count = struct.unpack_from("<Q10xHH", library, 0x28)
+    place = -(-(table + size * count) // _ALIGNMENT) * _ALIGNMENT
+    free = library[place : place + _ALIGNMENT]
+    if len(free) < _ALIGNMENT or (any(free) and not free.startswith(_FUNCTION)):
+        raise ClockError("the vDSO has no free place")
+    return place
+
+
+def _replace_entry(pid: int, memory: int, address: int, jump: bytes) -> None:
+    """Replace the first instructions of a function while the process is stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        deadline = time.monotonic() + 5
+        while any(_state(task) not in "TtZX" for task in Path(f"/proc/{pid}/task").iterdir()):
+            if time.monotonic() > deadline:
+                raise ClockError(f"process {pid} does not stop")
+            time.sleep(0.001)
+        _write(memory, address, jump)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _state(task: Path) -> str:
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
+def _write(memory: int, address: int, content: bytes) -> None:
+    if os.pwrite(memory, content, address) != len(content):
+        raise ClockError("the kernel refuses to write the vDSO")
