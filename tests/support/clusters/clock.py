@@ -120,7 +120,7 @@ def _free_place(library: bytes) -> int:
     free = library[place : place + _ALIGNMENT]
     if len(free) < _ALIGNMENT or (any(free) and not free.startswith(_FUNCTION)):
         raise ClockError("the vDSO has no free place")
-    return place
+    return int(place)
 
 
 def _replace_entry(pid: int, memory: int, address: int, jump: bytes) -> None:
