@@ -37,10 +37,6 @@ options:
       - V(secure-apiservice) writes the C(caBundle) of an APIService and removes C(insecureSkipTLSVerify) in the same write.
       - V(reload) restarts the workload whose pods do not serve the good certificate of their Secret. If another program owns its pod
         template, the module evicts the pods one by one. A restart cannot be undone.
-      - >-
-        V(reissue) issues the certificate again, as M(certflow.kubernetes.k8s_csr) does. This collection must have issued the Secret, or
-        O(accept) must name it, as in C({foreign-secret: [Secret/NAMESPACE/NAME]}). Every endpoint must serve the key of a Secret that
-        O(accept) names. The old certificate cannot be restored.
       - V(add-successor) adds the successor of the cluster's CA to each C(caBundle) that has only the outgoing CA, before or after the switch.
         It removes nothing.
       - V(remove-outgoing) removes the outgoing CA from each C(caBundle) that this collection wrote, or whose owner O(accept) names. The
@@ -48,12 +44,12 @@ options:
         the outgoing CA for a URL or a Service of type ExternalName. This kind must be the only kind of a task.
     type: list
     elements: str
-    choices: [add-ca, secure-apiservice, reload, reissue, add-successor, remove-outgoing]
+    choices: [add-ca, secure-apiservice, reload, add-successor, remove-outgoing]
     default: [add-ca]
   accept:
     description:
       - The owners whose fields the task may write. The words are V(cert-manager), V(openshift-service-ca), V(eks), V(olm), V(olm-v1),
-        V(argocd), V(flux), V(helm), V(foreign-secret), and C(manager:NAME) for a field manager without a word, such as C(manager:istiod).
+        V(argocd), V(flux), V(helm), and C(manager:NAME) for a field manager without a word, such as C(manager:istiod).
       - >-
         An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects
         are C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
@@ -93,11 +89,6 @@ options:
             API server itself, or sees no certificate of a signer.
         type: bool
         default: false
-  providers:
-    description:
-      - For V(reissue), signers by provider that replace those of the table, as in M(certflow.kubernetes.k8s_csr).
-    type: dict
-    default: {}
   approved_plan:
     description:
       - The RV(plan_digests) of the same task in check mode. The task fails with the code C(plan-differs) before the first write if the
@@ -182,8 +173,7 @@ repairs:
           V(trust-field-unknown) if the collection does not know a field beside the C(caBundle). V(not-repairable) if no
           kind in O(kinds) repairs this fault.
         - V(blocks-its-own-pods) if the API server would call the webhook for its own new pods. V(would-stop-it) if the restart would leave
-          no pod that answers. V(no-workload) if the pods do not belong to one workload. V(secret-not-known) and V(key-not-served) if the
-          Secret of the certificate is not certain. V(unproven) if the check did not pass after the write.
+          no pod that answers. V(no-workload) if the pods do not belong to one workload. V(unproven) if the check did not pass after the write.
         - V(injected-at-start), V(not-switched), V(rollback-available), V(api-server-unseen), V(signer-unseen), V(not-settled),
           V(outgoing-served), V(endpoint-unseen) and V(still-needed) during a rotation of the cluster's CA, as
           U(https://certflow.github.io/certflow.kubernetes/docsite/guide_cluster_ca.html) describes them.

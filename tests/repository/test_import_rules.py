@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_certificate": KNOWLEDGE,
     "_upgrade": (*KNOWLEDGE, "_certificate"),
     "_audit": KNOWLEDGE,
-    "_repair": (*KNOWLEDGE, "_certificate", "_audit"),
+    "_repair": (*KNOWLEDGE, "_audit"),
     "_operations": (*KNOWLEDGE, "_ansible", "_certificate", "_upgrade", "_audit", "_repair"),
 }
 # For each folder of plugins that has folders: its files and folders from the lowest to the highest. A file or folder imports only

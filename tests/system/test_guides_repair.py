@@ -10,7 +10,6 @@ Substitution: the webhook's server is on this machine, outside of the cluster, s
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
 import itertools
 import json
@@ -136,13 +135,11 @@ def test_the_guide_as_printed(shop: Cluster, place: Path) -> None:
 
 
 @pytest.mark.full  # 20 seconds, and the start of a node
-@pytest.mark.parametrize("kind", ["reload", "reissue"])
-def test_the_commands_of_the_guide_for_pods(node: Cluster, tmp_path: Path, kind: str) -> None:
-    """The webhook of the guide in pods. Its owner renewed the Secret and the bundle, or nothing renewed the certificate."""
-    webhook = NodeWebhook(NAME, NAMESPACE, reload="never" if kind == "reload" else "poll")
+def test_the_commands_of_the_guide_for_pods(node: Cluster, tmp_path: Path) -> None:
+    """The webhook of the guide in pods. Its owner renewed the Secret and the bundle."""
+    webhook = NodeWebhook(NAME, NAMESPACE, reload="never")
     old, new = pki.make_ca("the CA before"), pki.make_ca("the CA after")
-    lifetime = datetime.timedelta(hours=-1 if kind == "reissue" else 24 * 90)
-    pair = pki.issue(old, webhook.server_name, names=(webhook.server_name,), lifetime=lifetime)
+    pair = pki.issue(old, webhook.server_name, names=(webhook.server_name,))
     # The namespace of the test before may still be ending.
     wait_for(
         lambda: NAMESPACE not in {row["metadata"]["name"] for row in node.api("GET", NAMESPACES)["items"]}
@@ -157,16 +154,15 @@ def test_the_commands_of_the_guide_for_pods(node: Cluster, tmp_path: Path, kind:
         stack.callback(node_webhook.remove, node, webhook)
         node.api("POST", f"{HOOKS}?fieldManager=kubectl-create", body)
         node_webhook.wait_until_ready(node, webhook)
-        if kind == "reload":
-            secret = f"/api/v1/namespaces/{NAMESPACE}/secrets/{NAME}"
-            data = webhook.secret(node_webhook.certificate(webhook, new))["data"]
-            node.api("PATCH", secret, {"data": data}, MERGE)
-            write_bundle(node, new.certificate_pem.decode())
-        lay_out_for(node, tmp_path, kind, [{"foreign-secret": [f"Secret/{NAMESPACE}/{NAME}"]}])
+        secret = f"/api/v1/namespaces/{NAMESPACE}/secrets/{NAME}"
+        data = webhook.secret(node_webhook.certificate(webhook, new))["data"]
+        node.api("PATCH", secret, {"data": data}, MERGE)
+        write_bundle(node, new.certificate_pem.decode())
+        lay_out_for(node, tmp_path, "reload")
         cells = carried_out(
             node, tmp_path, NAME, lambda: answer(node, tmp_path, pages.commands(GUIDE)[0], None)
         )
-    assert results(kind) == cells
+    assert results("reload") == cells
 
 
 @pytest.mark.full  # 20 seconds
@@ -181,7 +177,7 @@ def test_the_commands_of_the_guide_for_an_aggregated_api(shop: Cluster, tmp_path
     service = {"namespace": NAMESPACE, "name": NAME, "port": server.port}
     priorities = {"groupPriorityMinimum": 10, "versionPriority": 10}
     spec = {"group": group, "version": "v1", "service": service, "insecureSkipTLSVerify": True, **priorities}
-    lay_out_for(shop, tmp_path, "secure-apiservice", [])
+    lay_out_for(shop, tmp_path, "secure-apiservice")
     with contextlib.ExitStack() as stack:
         stack.callback(server.close)
         body = {"metadata": {"name": name}, "spec": spec}
@@ -222,13 +218,13 @@ def fault_in(answer: str) -> str:
     return answer[max(answer.find("x509: "), 0) :].strip().partition(": current time")[0]
 
 
-def lay_out_for(cluster: Cluster, place: Path, kind: str, accept: list[Any]) -> None:
+def lay_out_for(cluster: Cluster, place: Path, kind: str) -> None:
     """Write the files of the guide, and variables for one kind of repair."""
     lay_out(GUIDE, place)
     (place / "group_vars" / "clusters.yml").unlink()
     (place / ".kube").mkdir()
     (place / ".kube" / "fleet.yml").write_text(cluster.kubeconfig.read_text())
-    own = {"certflow_repair_kinds": [kind], "certflow_repair_accept": accept}
+    own = {"certflow_repair_kinds": [kind]}
     (place / "group_vars" / "all.yml").write_text(yaml.safe_dump({**VARIABLES, **own}))
 
 

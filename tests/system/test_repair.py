@@ -19,7 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.au
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import bundle_repairs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import admission_call
 
-from tests.support.audit_rig import DAY, NOW, as_pair, leaf
+from tests.support.audit_rig import as_pair, leaf
 from tests.support.authority import authority
 from tests.support.bundle_rig import JSON_PATCH, pem
 from tests.support.clusters import pki
@@ -364,54 +364,3 @@ def test_a_conversion_and_a_webhook_that_refuses_every_patch_of_it(rig: RepairRi
     assert ("ca-mismatch", "repaired", "") in states(result, guard), result
     assert [state for _check, state, _code in states(result, definition["name"])] == ["repaired"], result
     assert [entry["proof"] for entry in of(result, definition["name"])] == ["call"]
-
-
-def make_secret(rig: RepairRig, name: str, pair: pki.KeyPair) -> str:
-    """Create a Secret with a certificate. Return its path."""
-    data = {"tls.crt": encoded(pair.certificate_pem.decode()), "tls.key": encoded(pair.key_pem.decode())}
-    path = f"/api/v1/namespaces/{rig.name}/secrets"
-    rig.make(path, {"metadata": {"name": name}, "type": "kubernetes.io/tls", "data": data})
-    return f"{path}/{name}"
-
-
-def test_a_webhook_that_refuses_the_lease_of_a_new_certificate(rig: RepairRig) -> None:
-    """It is broken itself, so the API server refuses the Lease. Its own repair comes first."""
-    expired = leaf(rig.server_name, end=NOW - DAY)
-    name = rig.broken("expired", bundle=pem("good"), port=rig.serve(expired))
-    path = make_secret(rig, "leased", expired)
-    rule = {
-        "apiGroups": ["coordination.k8s.io"],
-        "apiVersions": ["v1"],
-        "operations": ["*"],
-        "resources": ["leases"],
-    }
-    guard = rig.broken("leases", rules=[rule], objectSelector={})
-    accept = [{"foreign-secret": [f"Secret/{rig.name}/leased"]}]
-    before = rig.cluster.api("GET", path)["data"]
-    refused = rig.repair(kinds=["reissue"], accept=accept)
-    assert {state for _check, state, _code in states(refused, name)} == {"refused"}, refused
-    assert rig.cluster.api("GET", path)["data"] == before
-    result = rig.repair(kinds=["add-ca", "reissue"], accept=accept)
-    assert ("ca-mismatch", "repaired", "") in states(result, guard), result
-    # The server of this test does not load the new certificate.
-    assert {state for _check, state, _code in states(result, name)} == {"failed"}, result
-    assert rig.cluster.api("GET", path)["data"]["tls.key"] != before["tls.key"]
-
-
-def test_reissue_needs_the_key_that_is_served(rig: RepairRig) -> None:
-    """An expired certificate, which no program renews. The user names the Secret."""
-    expired = leaf(rig.server_name, end=NOW - DAY)
-    server = rig.serve(expired)
-    rig.servers[-1].present(expired)
-    name = rig.broken("expired", bundle=pem("good"), port=server)
-    make_secret(rig, "served", expired)
-    make_secret(rig, "stranger", leaf(rig.server_name, end=NOW - DAY))
-    wanted: dict[str, Any] = {"kinds": ["reissue"], "check_mode": True}
-
-    def answer(secret: str) -> tuple[str, str, str]:
-        accept = [{"foreign-secret": [f"Secret/{rig.name}/{secret}"]}] if secret else []
-        return states(rig.repair(accept=accept, **wanted), name)[0]
-
-    assert answer("") == ("expired", "refused", "secret-not-known")
-    assert answer("stranger") == ("expired", "refused", "key-not-served")
-    assert answer("served") == ("expired", "planned", "")

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -209,36 +208,3 @@ def test_a_workload_of_another_kind_is_restarted(
         result = repair(node, kinds=["reload"])
         assert states(result, webhook.name) == [("ca-mismatch", "repaired", "")], result
         assert answer(node, webhook) == "accepted"
-
-
-def test_a_certificate_that_nothing_renews_is_issued_again(
-    node: Cluster, cas: tuple[pki.KeyPair, pki.KeyPair]
-) -> None:
-    """The user names the Secret, because this collection did not issue it. The new certificate is of the cluster's CA."""
-    webhook = NodeWebhook("renewed", "renewed")
-    hour = datetime.timedelta(hours=1)
-    expired = pki.issue(cas[0], webhook.server_name, names=(webhook.server_name,), lifetime=-hour)
-    node_webhook.deploy(node, webhook)
-    # From the beginning, because the API server keeps a connection that it opened with a certificate before.
-    node_webhook.create_secret(node, webhook, expired)
-    node_webhook.configure(node, webhook, cas[0].certificate_pem.decode())
-    with contextlib.ExitStack() as stack:
-        stack.callback(node_webhook.remove, node, webhook)
-        node_webhook.wait_until_ready(node, webhook)
-        path = f"/api/v1/namespaces/{webhook.namespace}/secrets/{webhook.name}"
-        wait_for(lambda: "expired" in answer(node, webhook))
-        kinds, before = ["reissue"], node.api("GET", path)["data"]
-        refused = repair(node, kinds=kinds)
-        assert states(refused, webhook.name) == [("expired", "refused", "secret-not-known")]
-        options: dict[str, Any] = {
-            "kinds": kinds,
-            "accept": [{"foreign-secret": [f"Secret/{webhook.namespace}/{webhook.name}"]}],
-        }
-        plan = repair(node, check_mode=True, **options)
-        assert states(plan, webhook.name) == [("expired", "planned", "")], plan
-        assert node.api("GET", path)["data"] == before
-        result = repair(node, approved_plan=plan["plan_digests"], **options)
-        assert states(result, webhook.name) == [("expired", "repaired", "")], result
-        assert node.api("GET", path)["data"]["tls.key"] != before["tls.key"]
-        assert answer(node, webhook) == "accepted"
-        assert repair(node, **options)["changed"] is False

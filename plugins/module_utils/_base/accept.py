@@ -85,11 +85,6 @@ class Consent:
         place = str(target).replace(" ", "/", 1)
         return self.is_complete or not self.items.isdisjoint({(word, _EVERY), (word, place)})
 
-    def names_of(self, word: str, kind: str) -> tuple[str, ...]:
-        """Return NAMESPACE/NAME or NAME of each object of the kind for which the word is accepted by its name."""
-        places = (place.partition("/") for accepted, place in self.items if accepted == word)
-        return tuple(sorted(name for own, _slash, name in places if own == kind))
-
     def is_limited_to_others(self, word: str, target: object) -> bool:
         """Return True if the word is accepted, but only for other objects."""
         return not self.covers(word, target) and any(word == accepted for accepted, _place in self.items)

@@ -24,7 +24,7 @@ from .._repair.repair_model import BAD_STATES, REFUSED, WAITING, Repair, RepairO
 from .._webhook import bundle_content
 
 #: The words of the option accept. Each field manager is a word too.
-ACCEPTED = (*accept.OWNERS, accept.OTHER_CONTENT)
+ACCEPTED = accept.OWNERS
 SPEC: dict[str, Any] = {
     "findings": {"type": "list", "elements": "raw"},
     "kinds": {"type": "list", "elements": "str", "choices": list(kinds.KINDS), "default": [kinds.ADD_CA]},
@@ -39,7 +39,6 @@ SPEC: dict[str, Any] = {
             "confirmed": {"type": "bool", "default": False},
         },
     },
-    "providers": {"type": "dict", "default": {}},
     **approved_plan.OPTION,
     **argument_specs.AUTH,
 }
@@ -96,7 +95,6 @@ def parse_options(parameters: Mapping[str, Any], check_mode: bool) -> RepairOpti
         parameters["probe_urls"],
         check_mode,
         _parse_rotation(parameters["cluster_ca"] or {}),
-        parameters["providers"],
     )
 
 

@@ -24,7 +24,6 @@ from .._csr.certificate_rules import CLOCK_SKEW
 from .._csr.trust_anchors import select_certificates
 from .._kube import json_patch
 from .._kube.access_review import Permission
-from .._kube.approved_plan import PlanGuard
 from .._kube.client import Client
 from .._kube.errors import ApiError
 from .._webhook import bundle_content, bundle_patch, bundle_targets, service_callers, workloads
@@ -121,7 +120,7 @@ class BundleAction(Action):
             )
         return replace(self, edits=tuple(edits.values()))
 
-    def carry_out(self, client: Client, options: RepairOptions, _guard: PlanGuard) -> WrittenBundle:
+    def carry_out(self, client: Client, options: RepairOptions) -> WrittenBundle:
         """Write the object if it still has the version that was read. If another client was faster, check it again.
 
         Raises ObjectChanged, TargetError, KubeError.

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .._audit import audit_result, gather
+from .._audit.checks import renewal_checks
 from .._audit.facts.cluster_data import (
     CLIENT_CA,
     CLUSTER_INFO,
@@ -23,13 +24,13 @@ from .._audit.facts.cluster_data import (
     PODS,
     REQUESTS,
     AuditOptions,
+    CallPoint,
     ClusterData,
 )
 from .._audit.facts.finding import FAIL, PASS, AuditedObject, AuditFinding
-from .._base.accept import OTHER_CONTENT
 from .._base.errors import CertflowError
 from .._kube.access_review import remedy, require
-from .._kube.approved_plan import PlanDiffersError, PlanGuard
+from .._kube.approved_plan import PlanGuard
 from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError, MissingPermissions
 from . import kinds, proof_calls, rotation_repairs
@@ -80,15 +81,13 @@ def repair(client: Client, options: RepairOptions, guard: PlanGuard) -> tuple[Re
     repairs = _merged(_planned(client, data, options))
     actions = {entry.action.key: (entry.action, entry) for entry in repairs if entry.action}
     guard.allow(write.promise(entry.kind) for action, entry in actions.values() for write in action.writes)
-    if not options.check_mode and guard.approved is not None:
-        _check_plan(client, actions.values(), options, guard)
     written: dict[tuple[str, ...], Written] = {}
     failures: dict[tuple[str, ...], tuple[str, Refusal]] = {}
     for action, _entry in sorted(actions.values(), key=lambda pair: pair[0].writes[0].kind not in _FIRST):
         key, before = action.key, len(client.written)
         client.deadline = time.monotonic() + options.wait_timeout
         try:
-            written[key] = _carry_out(client, action, options, guard)
+            written[key] = _carry_out(client, action, options)
         except CertflowError as error:
             is_lost = isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingPermissions))
             is_unwritten = options.check_mode or (len(client.written) == before and not is_lost)
@@ -143,8 +142,7 @@ def _faults(findings: Iterable[AuditFinding]) -> frozenset[tuple[str, str]]:
 
 def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Iterator[Repair]:
     """Yield the plan of each chosen finding, and each named finding that the cluster no longer has."""
-    named = options.consent.names_of(OTHER_CONTENT, "Secret")
-    reader = SurroundingsReader(client, named)
+    reader = SurroundingsReader(client)
     findings = audit_result.apply_exceptions(audit_result.find(data), (), (), data.now)
     failed = {entry.fingerprint(data.cluster_uid): entry for entry in findings if entry.status == FAIL}
     for name, known in (options.findings or {}).items():
@@ -187,15 +185,21 @@ def _planned_finding(
             continue
         planned = _plan(place, wanted, Case(finding, point, data, around, options))
         if planned or options.findings is not None:
-            yield planned or replace(place, kind="").with_refusal(_no_kind(rows))
+            secrets = [secret.name for secret in around.secrets if secret.certificate]
+            yield planned or replace(place, kind="").with_refusal(_no_kind(finding, point, secrets))
     if not points and options.findings is not None:
-        yield blank.with_refusal(_no_kind(rows))
+        own = (point for point in data.points if finding.is_about(point.object))
+        yield blank.with_refusal(_no_kind(finding, next(own, None)))
 
 
-def _no_kind(rows: Iterable[kinds.RepairKind]) -> Refusal:
-    names = ", ".join(row.name for row in rows)
+def _no_kind(finding: AuditFinding, point: CallPoint | None, secrets: Sequence[str] = ()) -> Refusal:
+    """Return the refusal of a finding that no kind of the task repairs. secrets: the certificates that the pods mount."""
+    names = ", ".join(row.name for row in kinds.kinds_for(finding.check))
     remedy = "Follow the remedy of the finding"
-    if names:
+    if finding.check in renewal_checks.ENDS and point and point.config.service:
+        name = secrets[0] if len(secrets) == 1 else "NAME"
+        remedy = f"If no program renews the certificate, issue it: {renewal_checks.issue_task(point, name)}"
+    elif names:
         remedy = f"Add a kind for this check to the kinds of the task ({names}), or follow the remedy of the finding"
     return Refusal("not-repairable", "no kind of the task repairs this fault", remedy)
 
@@ -235,26 +239,11 @@ def _merged(repairs: Iterable[Repair]) -> tuple[Repair, ...]:
     )
 
 
-def _check_plan(
-    client: Client, actions: Iterable[tuple[Action, Repair]], options: RepairOptions, guard: PlanGuard
-) -> None:
-    """Compare the writes that only an action itself knows with the approved plan. Raises PlanDiffersError."""
-    for action, entry in actions:
-        client.deadline = time.monotonic() + options.wait_timeout
-        try:
-            if kinds.KINDS[entry.kind].has_own_plan:
-                action.carry_out(client, replace(options, check_mode=True), guard)
-        except PlanDiffersError:
-            raise
-        except CertflowError:
-            continue  # The write ends in the same way, and its error is the outcome of the repair.
-
-
-def _carry_out(client: Client, action: Action, options: RepairOptions, guard: PlanGuard) -> Written:
+def _carry_out(client: Client, action: Action, options: RepairOptions) -> Written:
     # A webhook that does not answer may block the access review. The error of the write shows more.
     with contextlib.suppress(ApiError):
         require(client, action.permissions, "repair")
-    return action.carry_out(client, options, guard)
+    return action.carry_out(client, options)
 
 
 def _place(subject: Mapping[str, str]) -> tuple[str, ...]:

@@ -16,14 +16,13 @@ from typing import Callable
 
 from .._audit.facts import cluster_data
 from .._audit.facts.cluster_data import ClusterData
-from . import bundle_repairs, reissues, restarts, rotation_repairs
+from . import bundle_repairs, restarts, rotation_repairs
 from .repair_model import Action, Case, Refusal, RotationOptions
 
 #: The checks that fold the faults of a caller into one finding.
 _FOLDED = ("conversion-dead", "apiservice-down")
-ADD_CA, SECURE, RELOAD, REISSUE = "add-ca", "secure-apiservice", "reload", "reissue"
+ADD_CA, SECURE, RELOAD = "add-ca", "secure-apiservice", "reload"
 ADD_SUCCESSOR, REMOVE_OUTGOING = "add-successor", "remove-outgoing"
-_ENDS = ("expired", "expiring")
 #: Without one of them, an audit does not know that a rotation has begun, or that a caBundle exists.
 _ROTATION = frozenset(
     (*cluster_data.ESSENTIAL, cluster_data.CLUSTER_CA, cluster_data.API_SERVER, cluster_data.REQUESTS)
@@ -41,8 +40,6 @@ class RepairKind:
     plan: Callable[[Case], Action | Refusal | None]
     #: Why it cannot be undone, "" if it can.
     final: str = ""
-    #: True if its action compares further writes with the approved plan.
-    has_own_plan: bool = False
     #: The sources of an audit that must be read completely.
     needs: frozenset[str] = frozenset()
     #: Returns what the kind waits for in the whole cluster.
@@ -58,16 +55,9 @@ ROWS = (
     RepairKind(SECURE, frozenset(("apiservice-insecure",)), bundle_repairs.plan_secure_apiservice),
     RepairKind(
         RELOAD,
-        frozenset((*_ENDS, "ca-mismatch", "not-reloaded", "endpoints-differ", *_FOLDED)),
+        frozenset(("expired", "expiring", "ca-mismatch", "not-reloaded", "endpoints-differ", *_FOLDED)),
         restarts.plan_reload,
         final="A restart cannot be undone",
-    ),
-    RepairKind(
-        REISSUE,
-        frozenset((*_ENDS, "renewal-unmanaged", *_FOLDED)),
-        reissues.plan_reissue,
-        final="The previous certificate is not restored",
-        has_own_plan=True,
     ),
     RepairKind(
         ADD_SUCCESSOR,

@@ -17,7 +17,7 @@ from .._base.accept import NOTHING, Consent
 from .._base.text import shortened
 from .._csr.ca_rotation import EksCa
 from .._kube.access_review import Permission
-from .._kube.approved_plan import PlanGuard, Write, digest
+from .._kube.approved_plan import Write, digest
 from .._kube.client import Client
 from .._x509.certificate_facts import CertificateFacts
 
@@ -102,8 +102,6 @@ class RepairOptions:
     probe_urls: bool = False
     check_mode: bool = False
     rotation: RotationOptions = RotationOptions()
-    #: The user's rows of the table of providers, for a new certificate.
-    providers: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,19 +138,18 @@ class Action(Protocol):
 
     @property
     def permissions(self) -> tuple[Permission, ...]:
-        """Return the permissions that the writes need, () if carrying out the action checks its own."""
-        return ()
+        """Return the permissions that the writes need."""
 
     def merged(self, _other: Any) -> Any:
         """Return one action that does the work of both. By default both do the same."""
         return self
 
-    def carry_out(self, client: Client, options: RepairOptions, guard: PlanGuard) -> Written:
+    def carry_out(self, client: Client, options: RepairOptions) -> Written:
         """Carry out the writes, in check mode by a dry run. Raises CertflowError."""
 
 
 class Written:
-    """A write that was made. By default it is a restart or a new certificate, which is not undone. The row of its kind says why."""
+    """A write that was made. By default it is a restart, which is not undone."""
 
     def find_overwriter(self, _client: Client) -> str:
         """Return the client that replaced the written values, "" if they are unchanged. Raises KubeError."""

@@ -21,7 +21,6 @@ from .._base.errors import CertflowError
 from .._base.object_managers import BY_HAND, HELM, OWN_MANAGER, SYSTEM
 from .._kube import json_patch
 from .._kube.access_review import Permission
-from .._kube.approved_plan import PlanGuard
 from .._kube.client import Client
 from .._kube.errors import ApiError
 from .._webhook import webhook_endpoints, workloads
@@ -89,7 +88,7 @@ class RestartAction(Action):
         write = () if self.evicts else tuple(self.workload.permissions)
         return (*write, *((eviction,) if self.takes_down or self.evicts else ()))
 
-    def carry_out(self, client: Client, options: RepairOptions, _guard: PlanGuard) -> Written:
+    def carry_out(self, client: Client, options: RepairOptions) -> Written:
         """Restart the workload, or evict each pod after the one before it was replaced. Raises WouldStop, RolloutStuck, KubeError."""
         if self.takes_down or self.evicts:
             self._check_budget(client)

@@ -15,12 +15,11 @@ import base64
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from .._audit.facts.cluster_data import ROOT_CA, CallPoint, ClusterData
 from .._base.errors import check_shape
-from .._base.object_managers import LAST_APPLIED
 from .._csr import trust_anchors
 from .._kube.client import Client
 from .._kube.errors import ApiError
@@ -59,7 +58,6 @@ class MountedSecret:
     name: str
     certificate: str = ""
     ca: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"Secret {self.namespace}/{self.name}"
@@ -77,8 +75,6 @@ class Surroundings:
     published: tuple[PublishedCa, ...] = ()
     #: The Deployment, DaemonSet or StatefulSet of all pods, None if they do not have one in common.
     workload: Object | None = None
-    #: The Secrets of the namespace that the user names.
-    named: tuple[MountedSecret, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,10 +109,8 @@ PLACES = (
 class SurroundingsReader:
     """Reads the surroundings of call points. Each object is read once."""
 
-    def __init__(self, client: Client, named: tuple[str, ...] = ()) -> None:
-        """named: NAMESPACE/NAME of Secrets that the user names. They count if the webhook is in their namespace."""
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._named = named
         self._target = functools.lru_cache(maxsize=None)(functools.partial(bundle_targets.read, client))
         self._find = functools.lru_cache(maxsize=None)(self._find_object)
         self._trust_bundles = functools.lru_cache(maxsize=None)(self._read_trust_bundles)
@@ -129,13 +123,10 @@ class SurroundingsReader:
         with check_shape(f"a pod that {point.object} calls"):
             secrets = tuple(dict.fromkeys(secret for pod in pods for secret in _mounted(pod)))
         mounted = tuple(filter(None, map(self._secret, secrets)))
-        own = point.config.service[0] if point.config.service else ""
-        places = [(own, text[len(own) + 1 :]) for text in self._named if text.startswith(f"{own}/")]
-        named = tuple(filter(None, map(self._secret, places)))
         workloads = [self._workload_of(pod) for pod in pods]
         common = workloads[0] if workloads and all(entry == workloads[0] for entry in workloads) else None
         published = tuple(self._published(point, mounted))
-        return Surroundings(target, obj, pods, mounted, published, common, named)
+        return Surroundings(target, obj, pods, mounted, published, common)
 
     def _workload_of(self, obj: Object) -> Object | None:
         """Return the workload that controls a pod, None for another controller."""
@@ -165,9 +156,7 @@ class SurroundingsReader:
         secret, _problem = self._find("secrets", *place)
         if not secret:
             return None
-        return MountedSecret(
-            *place, _text_of(secret, _CERTIFICATE), _text_of(secret, _CA), secret["metadata"]
-        )
+        return MountedSecret(*place, _text_of(secret, _CERTIFICATE), _text_of(secret, _CA))
 
     def _published(self, point: CallPoint, secrets: tuple[MountedSecret, ...]) -> Iterator[PublishedCa]:
         for secret in secrets:
@@ -203,11 +192,8 @@ class SurroundingsReader:
             return None, error.message or error.cause
         if obj and resource == "secrets":
             public = {key: value for key, value in (obj.get("data") or {}).items() if key in _PUBLIC}
-            metadata = obj["metadata"]
-            notes = {
-                key: text for key, text in (metadata.get("annotations") or {}).items() if key != LAST_APPLIED
-            }
-            obj = {"kind": "Secret", "metadata": {**metadata, "annotations": notes}, "data": public}
+            mark = {_INJECTABLE[0]: (obj["metadata"].get("annotations") or {}).get(_INJECTABLE[0])}
+            obj = {"kind": "Secret", "metadata": {"annotations": mark}, "data": public}
         return obj, ""
 
     def _read_trust_bundles(self) -> tuple[PublishedCa, ...]:

@@ -33,6 +33,8 @@ YEAR = timedelta(days=365)
 #: Field managers of tools that people run. No program of the cluster renews what they wrote.
 HAND_TOOLS = ("kubectl", "before-first-apply")
 MOST_LINES = 5
+#: The checks of a certificate that ends. If no program renews it, a task issues it again.
+ENDS = frozenset(("expired", "expiring", "renewal-unmanaged"))
 
 
 def check_renewal(data: ClusterData) -> Iterator[AuditFinding]:
@@ -78,12 +80,21 @@ def _managed(point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
     ]
     if ends:
         words = f"No known program renews the certificate that {point.object} depends on. It expires at {format_time(min(ends))}"
-        lines = (f"the caBundle was written by {', '.join(point.bundle_writers)}",)
+        lines: tuple[str, ...] = (f"the caBundle was written by {', '.join(point.bundle_writers)}",)
+        lines += (f"a task that renews it: {issue_task(point, 'NAME')}",) if point.config.service else ()
         yield AuditFinding(
             "renewal-unmanaged", FAIL, point.object, words, lines, certainty=LIKELY, breaks_at=min(ends)
         )
     elif backend.chains:
         yield AuditFinding("renewal-unmanaged", PASS, point.object)
+
+
+def issue_task(point: CallPoint, secret: str) -> str:
+    """Return the task that issues the certificate of a Service and writes the caBundle. secret: the name of the Secret of the pods."""
+    namespace, service = point.config.service or ("", "")
+    target = f"{{kind: {point.object.kind}, name: {point.object.name}}}"
+    options = f"namespace: {namespace}, service: {service}, secret: {{name: {secret}}}, targets: [{target}]"
+    return f"certflow.kubernetes.k8s_csr: {{{options}}}"
 
 
 def check_endpoint_count(data: ClusterData) -> Iterator[AuditFinding]:

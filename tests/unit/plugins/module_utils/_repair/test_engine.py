@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import ClusterData
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditedObject
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_parsing import points_of
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_review import Permission
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import (
-    PlanDiffersError,
-    PlanGuard,
-    Write,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
+    FAIL,
+    AuditedObject,
+    AuditFinding,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_parsing import points_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
@@ -39,7 +37,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair
     FAILED,
     Repair,
     RepairOptions,
-    RepairWrite,
     Written,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
@@ -130,11 +127,10 @@ def test_a_webhook_that_the_api_server_refuses_is_not_repaired(
     assert [(entry.state, entry.proof) for entry in proof.ended(repairs, proven)] == expected
 
 
-@pytest.mark.parametrize("kind", [kinds.RELOAD, kinds.REISSUE])
-def test_a_restart_and_a_new_certificate_stay_without_a_proof(kind: str) -> None:
+def test_a_restart_stays_without_a_proof() -> None:
     client: Any = SimpleNamespace(deadline=0.0)
-    proof = engine._Proof(client, RepairOptions((kind,)), {ACTION.key: Written()}, frozenset())
-    ended = proof.ended((replace(repair("a1", "a"), kind=kind),), ())
+    proof = engine._Proof(client, RepairOptions((kinds.RELOAD,)), {ACTION.key: Written()}, frozenset())
+    ended = proof.ended((replace(repair("a1", "a"), kind=kinds.RELOAD),), ())
     assert [(entry.state, entry.code) for entry in ended] == [(FAILED, "unproven")]
 
 
@@ -187,45 +183,29 @@ def test_an_address_that_changes_before_the_write_is_not_judged(
     client: Any = Server()
     action = BundleAction(TARGET, first, (edit,), NOW)
     try:
-        action.carry_out(client, RepairOptions((kinds.ADD_CA,)), PlanGuard())
+        action.carry_out(client, RepairOptions((kinds.ADD_CA,)))
         outcome = ""
     except ObjectChanged as error:
         outcome = error.code
     assert (outcome, client.patches) == (code, 1 if code else 2)
 
 
-def test_a_difference_that_only_an_action_knows_stops_the_run_before_the_first_write(
-    monkeypatch: pytest.MonkeyPatch,
+# The service of a webhook, the Secrets that its pods mount, and a part of the remedy.
+ISSUED: list[tuple[bool, list[str], str]] = [
+    (True, ["tls"], "namespace: demo, service: hook, secret: {name: tls}, targets: [{kind: ValidatingWebhookConfiguration, name: example}]"),
+    (True, ["one", "two"], "secret: {name: NAME}"),
+    (True, [], "secret: {name: NAME}"),
+    (False, [], "Follow the remedy of the finding"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("has_service", "secrets", "expected"), ISSUED)
+def test_a_certificate_that_ends_is_issued_by_a_task(
+    has_service: bool, secrets: list[str], expected: str
 ) -> None:
-    """A new certificate compares the writes of its flow itself, after the write of another repair."""
-    writes: list[str] = []
-
-    @dataclass(frozen=True)
-    class Change:
-        name: str
-        writes: tuple[RepairWrite, ...] = (RepairWrite("patch", "v1", "Secret", "tls"),)
-        permissions: tuple[Permission, ...] = ()
-
-        @property
-        def key(self) -> tuple[str, ...]:
-            return (self.name,)
-
-        def carry_out(self, _client: Client, options: RepairOptions, guard: PlanGuard) -> Written:
-            if self.name == kinds.REISSUE:
-                guard.allow([Write("secret", "patch Secret", [])])
-            writes.extend([] if options.check_mode else [self.name])
-            return Written()
-
-    repairs = [
-        replace(repair(name, ""), kind=name, action=cast("Any", Change(name)))
-        for name in (kinds.ADD_CA, kinds.REISSUE)
-    ]
-    monkeypatch.setattr(engine, "_audit", lambda *_: ClusterData(NOW))
-    monkeypatch.setattr(engine, "_planned", lambda *_: iter(repairs))
-    plan = PlanGuard(fixed=["cluster:x"])
-    plan.allow(write.promise(entry.kind) for entry in repairs for write in Change(entry.kind).writes)
-    client: Any = SimpleNamespace(written=[])
-    guard = PlanGuard(plan.values["plan_digests"], plan.fixed)
-    with pytest.raises(PlanDiffersError):
-        engine.repair(client, RepairOptions(tuple(kinds.KINDS)), guard)
-    assert writes == []
+    obj = configuration(OLD.pem)
+    if not has_service:
+        obj = moved(obj, {"url": "https://a.example.com/x"})
+    (point,) = points_of(KIND, obj)
+    refusal = engine._no_kind(AuditFinding("renewal-unmanaged", FAIL, point.object), point, secrets)
+    assert (refusal.code, expected in refusal.remedy) == ("not-repairable", True), refusal.remedy

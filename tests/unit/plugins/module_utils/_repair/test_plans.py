@@ -27,7 +27,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base import a
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
     bundle_repairs,
     kinds,
-    reissues,
     restarts,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import (
@@ -274,32 +273,6 @@ def test_pods_of_a_template_of_another_program_are_evicted(metadata: dict[str, A
         case, data=replace(case.data, backends={case.point.backend: served(leaf(OLD, begin=-2 * DAY))})
     )
     assert code(restarts.plan_reload(alone)) == ("would-stop-it" if evicts else "planned")
-
-
-OURS = {"app.kubernetes.io/managed-by": "certflow.kubernetes"}
-SERVICE = {"certflow.kubernetes/service": "demo/hook"}
-# The Secrets that the pods mount, those that the user names, and the code of the plan.
-REISSUED: list[tuple[list[MountedSecret], list[MountedSecret], str]] = [
-    ([secret(FRESH, metadata={"labels": OURS, "annotations": SERVICE})], [], "planned"),
-    ([secret(FRESH, metadata={"labels": OURS, "annotations": {"certflow.kubernetes/service": "demo/other"}})], [], "secret-not-known"),
-    ([secret(FRESH, metadata={"annotations": SERVICE})], [], "secret-not-known"),
-    ([secret(FRESH)], [secret(FRESH)], "planned"),
-    ([], [secret(FRESH, "a"), secret(FRESH, "b")], "secret-not-known"),
-    ([], [], "secret-not-known"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("mounted", "named", "expected"), REISSUED)
-def test_the_secret_of_a_new_certificate(
-    mounted: list[MountedSecret], named: list[MountedSecret], expected: str
-) -> None:
-    case = case_of(
-        configuration(NEW.pem), served(FRESH), check="expired", secrets=tuple(mounted), named=tuple(named)
-    )
-    outcome = reissues.plan_reissue(case)
-    assert code(outcome) == expected
-    if isinstance(outcome, reissues.ReissueAction):
-        assert (outcome.names, outcome.targets) == ((NAME,), (Target(KIND, "example", ("a.example.com",)),))
 
 
 def test_every_check_of_a_kind_exists() -> None:
