@@ -216,7 +216,7 @@ def _files(given: Any, directory: str) -> Iterator[str]:
     """Return the kubeconfigs of the option in its order, each once. Raises CertflowError for a missing file."""
     words = given.split(os.pathsep) if isinstance(given, str) else given
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise CertflowError("kubeconfig is neither a path nor a list of paths", remedy="give paths")
+        raise CertflowError("kubeconfig is neither a path nor a list of paths", remedy="Give paths")
     seen: set[str] = set()
     for word in filter(None, words):
         path = os.path.normpath(os.path.join(directory, expand(word)))
@@ -235,5 +235,5 @@ def _named(word: str, path: str) -> list[str]:
         kind = "no file matches the pattern" if glob.has_magic(path) else "it does not exist"
     found = [file for file in sorted(glob.glob(path)) if not os.path.isdir(file)]
     if not found:
-        raise CertflowError(f"kubeconfig {word}: {kind}", code="invalid-connection", remedy="check the path")
+        raise CertflowError(f"kubeconfig {word}: {kind}", code="invalid-connection", remedy="Check the path")
     return found

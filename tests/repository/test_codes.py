@@ -16,6 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.codes im
 
 from tools.ci.venvs import REPOSITORY
 
+PLUGINS = REPOSITORY / "plugins"
 KEBAB_CASE = re.compile(r"[a-z]+(-[a-z]+)*")
 
 
@@ -80,3 +81,29 @@ def test_every_row_is_raised() -> None:
 def test_rows_are_sorted_and_in_kebab_case() -> None:
     assert list(CODES) == sorted(CODES)
     assert all(KEBAB_CASE.fullmatch(code) for code in CODES)
+
+
+def remedies(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the line and the beginning of each remedy that is written as a text."""
+    for node in ast.walk(tree):
+        value: ast.AST | None = None
+        if isinstance(node, ast.keyword) and node.arg == "remedy":
+            value = node.value
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = {target.id for target in targets if isinstance(target, ast.Name)}
+            value = node.value if "remedy" in names else None
+        for part in (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,):
+            first = part.values[0] if isinstance(part, ast.JoinedStr) else part
+            if isinstance(first, ast.Constant) and isinstance(first.value, str) and first.value:
+                yield first.lineno, first.value
+
+
+def test_a_remedy_is_a_sentence_with_a_capital_and_without_a_full_stop() -> None:
+    texts = [
+        (f"{path.relative_to(PLUGINS)}:{line}", text)
+        for path in PLUGINS.rglob("*.py")
+        for line, text in remedies(ast.parse(path.read_text()))
+    ]
+    assert len(texts) > 100
+    assert [place for place, text in texts if text[0].islower()] == []

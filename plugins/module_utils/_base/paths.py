@@ -36,7 +36,7 @@ def expand(path: str) -> str:
     if expanded.startswith("~"):
         raise CertflowError(
             f"the path {path} starts with a home directory that is not known",
-            remedy="set HOME, or give an absolute path",
+            remedy="Set HOME, or give an absolute path",
         )
     return expanded
 

@@ -94,7 +94,7 @@ def object_from(method: str, path: str, status: int, body: bytes) -> dict[str, A
     if not isinstance(value, dict):
         raise ApiError(
             f"{method} {path} was answered with {status} and no JSON object",
-            remedy="check that the address is that of a Kubernetes API server",
+            remedy="Check that the address is that of a Kubernetes API server",
             status=status,
         )
     return value
@@ -111,7 +111,7 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
         return AuthenticationError(
             f"the API server refused the credentials of {auth_source}",
             evidence=(f"HTTP {status}: {message}",),
-            remedy="renew the token, the client certificate or the kubeconfig: they have expired, or belong to another cluster",
+            remedy="Renew the token, the client certificate or the kubeconfig: they have expired, or belong to another cluster",
             status=status,
             reason=reason,
             message=message,
@@ -152,7 +152,7 @@ def _is_cut_short(body: bytes) -> bool:
 def _cut_short(method: str, path: str, status: int) -> TruncatedAnswer:
     return TruncatedAnswer(
         f"{method} {path} was answered with {status} and half of a JSON object",
-        remedy="check the proxies between this host and the API server, and run the task again",
+        remedy="Check the proxies between this host and the API server, and run the task again",
         status=status,
     )
 

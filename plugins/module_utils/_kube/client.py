@@ -227,7 +227,7 @@ class Client:
                 raise ApiError(
                     f"GET {path}: the API server repeats the pages of the list",
                     evidence=(f"{len(tokens) + 1} pages were read",),
-                    remedy="check which server answers at the API server's address",
+                    remedy="Check which server answers at the API server's address",
                 )
             tokens.add(token)
             if time.monotonic() > max(self.deadline, least):
@@ -583,7 +583,7 @@ class Client:
     def _url(self, path: str, query: Mapping[str, str] | None) -> str:
         # A mistyped name must not lead to another path. Names do not contain "..", "?" and so on.
         if {".", ".."} & set(path.split("/")):
-            raise ConfigurationError(f"no object can have the path {path}", remedy="check the names")
+            raise ConfigurationError(f"no object can have the path {path}", remedy="Check the names")
         return f"{self.host}{quote(path)}" + (f"?{urlencode(query)}" if query else "")
 
     def _headers(self) -> Any:
@@ -616,7 +616,7 @@ class Client:
             return self._bounded(urllib3.PoolManager(**arguments))
         if not proxy.startswith(("http://", "https://")):
             raise ConfigurationError(
-                f"a proxy of kind {urlsplit(proxy).scheme} is not supported", remedy="use an http(s) proxy"
+                f"a proxy of kind {urlsplit(proxy).scheme} is not supported", remedy="Use an http(s) proxy"
             )
         return self._bounded(
             urllib3.ProxyManager(proxy, proxy_headers=self._proxy_headers(proxy), **arguments)

@@ -220,7 +220,7 @@ def _boolean(value: Any, origin: str) -> bool:
     text = str(value).strip().lower()
     if text in TRUE or text in FALSE:
         return text in TRUE
-    raise ConfigurationError(f"{origin} is neither true nor false: {value!r}", remedy="use true or false")
+    raise ConfigurationError(f"{origin} is neither true nor false: {value!r}", remedy="Use true or false")
 
 
 def _list(value: Any) -> list[str]:

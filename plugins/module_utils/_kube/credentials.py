@@ -33,7 +33,7 @@ try:
     from kubernetes.config.config_exception import ConfigException
     from kubernetes.config.exec_provider import ExecProvider
     from kubernetes.config.kube_config import ConfigNode
-except ImportError:  # reported by _run, with the interpreter's path
+except ImportError:  # reported by _ansible, with the interpreter's path
     pass
 
 # A token is renewed this long before it expires, so that it does not expire on the way (EKS tokens last 15 minutes).

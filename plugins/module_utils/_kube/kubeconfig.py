@@ -28,7 +28,7 @@ from .kubeconfig_parsing import MOST_BYTES, REPAIR, check_fields, load_yaml, too
 try:
     from kubernetes.client import Configuration
     from kubernetes.config import kube_config
-except ImportError:  # reported by _run, with the interpreter's path
+except ImportError:  # reported by _ansible, with the interpreter's path
     pass
 
 
@@ -243,7 +243,7 @@ def _load(source: Any, origin: str) -> Kubeconfig:
     paths = [expand(path) for path in str(source).split(os.pathsep) if path]
     existing = [path for path in paths if os.path.exists(path)]
     if not existing:
-        raise ConfigurationError(f"kubeconfig {where} does not exist", remedy="check the path")
+        raise ConfigurationError(f"kubeconfig {where} does not exist", remedy="Check the path")
     return _read_files(existing, where)
 
 
@@ -269,7 +269,7 @@ def _content(path: str, where: str) -> Mapping[str, Any]:
         )
     content = load_yaml(text, where)
     if not isinstance(content, Mapping):
-        raise KubeconfigError(f"{where} is not a kubeconfig", remedy="check the file")
+        raise KubeconfigError(f"{where} is not a kubeconfig", remedy="Check the file")
     return content
 
 
@@ -397,10 +397,10 @@ def _read(path: Any, origin: str) -> str:
             text = stream.read(MOST_BYTES + 1)
     except OSError as exc:
         raise ConfigurationError(
-            f"{origin}: {file} cannot be read: {exc.strerror}", remedy="check the path"
+            f"{origin}: {file} cannot be read: {exc.strerror}", remedy="Check the path"
         ) from exc
     except ValueError:
-        raise ConfigurationError(f"{origin}: {file} is not text", remedy="check the path") from None
+        raise ConfigurationError(f"{origin}: {file} is not text", remedy="Check the path") from None
     if len(text) > MOST_BYTES:
         raise too_large(f"{origin}: {file}")
     return text

@@ -21,7 +21,7 @@ from typing import Any
 
 from .errors import KubeconfigError
 
-with contextlib.suppress(ImportError):  # reported by _run, with the interpreter's path
+with contextlib.suppress(ImportError):  # reported by _ansible, with the interpreter's path
     import yaml
 
     # libyaml, if it is installed, takes a tenth of the time. It refuses deep nesting itself.
@@ -109,7 +109,7 @@ def check_fields(entry: str, value: Mapping[str, Any], where: str) -> None:
         if value.get(name):
             raise KubeconfigError(
                 f"{where}: {name} of its {entry} is not supported",
-                remedy="remove it, or use a user that needs no such impersonation",
+                remedy="Remove it, or use a user that needs no such impersonation",
             )
     for name, wanted in FIELDS[entry].items():
         content = value.get(name)
@@ -151,21 +151,21 @@ def load_yaml(text: str, where: str) -> Any:
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise KubeconfigError(f"{where} is not valid YAML{line}", remedy="repair the file") from None
+        raise KubeconfigError(f"{where} is not valid YAML{line}", remedy="Repair the file") from None
     except Exception:  # explicit tags and deep nesting fail in many ways
-        raise KubeconfigError(f"{where} is not valid YAML", remedy="repair the file") from None
+        raise KubeconfigError(f"{where} is not valid YAML", remedy="Repair the file") from None
     finally:
         if loader is not None:
             loader.dispose()
     raise KubeconfigError(
-        f"{where} has aliases that expand to too much text", remedy="write it without aliases"
+        f"{where} has aliases that expand to too much text", remedy="Write it without aliases"
     )
 
 
 def too_large(where: str) -> KubeconfigError:
     """Return the error for a file above the limit."""
     return KubeconfigError(
-        f"{where} has more than {MOST_BYTES // 2**20} MiB", remedy="use a file with fewer entries"
+        f"{where} has more than {MOST_BYTES // 2**20} MiB", remedy="Use a file with fewer entries"
     )
 
 

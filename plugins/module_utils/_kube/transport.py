@@ -213,7 +213,7 @@ def context_for(connection: Connection, client_certificate: tuple[str, str] | No
     except (ssl.SSLError, ValueError) as exc:
         raise ConfigurationError(
             f"{connection.auth_source}: the CA certificate is not valid PEM",
-            remedy="check ca_cert, or certificate-authority of the kubeconfig",
+            remedy="Check ca_cert, or certificate-authority of the kubeconfig",
         ) from exc
     # Clients in Go accept a CA without key identifiers, and an intermediate certificate as the anchor.
     context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0x20)
@@ -236,7 +236,7 @@ def _load(context: ssl.SSLContext, certificate: str, key: str, origin: str) -> N
         except (ssl.SSLError, ValueError) as exc:
             raise ConfigurationError(
                 f"{origin}: the client certificate and key are not a valid pair",
-                remedy="check client_cert and client_key, or the kubeconfig's user; an encrypted key cannot be used",
+                remedy="Check client_cert and client_key, or the kubeconfig's user; an encrypted key cannot be used",
             ) from exc
 
 
@@ -281,7 +281,7 @@ def _checked(proxy: str) -> str:
     if not is_usable:
         raise ConfigurationError(
             "the proxy's address is not a URL",
-            remedy="check proxy, proxy-url of the kubeconfig, and HTTPS_PROXY",
+            remedy="Check proxy, proxy-url of the kubeconfig, and HTTPS_PROXY",
         )
     return proxy
 

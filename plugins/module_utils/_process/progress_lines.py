@@ -76,7 +76,7 @@ class ProgressPrinter:
         self._text = ""
         self._since = self._printed = time.monotonic()
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print a line now. Raises RuntimeError in a thread other than the main thread."""
         if not interrupt.is_main_thread():
             raise RuntimeError("only the main thread may print")
@@ -87,7 +87,7 @@ class ProgressPrinter:
     def detail(self, line: str) -> None:
         """Print a line now if the user asked for details."""
         if self._is_detailed:
-            self.say(line)
+            self.print_line(line)
 
     def set_activity(self, text: str) -> None:
         """Set the current activity."""
@@ -101,4 +101,4 @@ class ProgressPrinter:
         """
         now = time.monotonic()
         if self._text and now >= self._printed + self._every:
-            self.say(f"{self._text}  {now - self._since:.0f} s")
+            self.print_line(f"{self._text}  {now - self._since:.0f} s")

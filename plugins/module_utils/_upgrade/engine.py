@@ -74,7 +74,7 @@ class Upgrade:
         current = self._read()
         found = self._preflight(current, current.plan.hops)
         due = ", ".join(found.due) or "none"
-        self.progress.say(f"{len(found.due)} steps would write: {due}. The dry runs found no problem")
+        self.progress.print_line(f"{len(found.due)} steps would write: {due}. The dry runs found no problem")
         return self._result(changed=bool(found.due), found=found)
 
     def verify(self, *, check_mode: bool) -> Result:
@@ -90,7 +90,7 @@ class Upgrade:
         seconds = self.request.step_timeout
         for step_id, action, result, undeleted in self._run_checks(current, seconds, check_mode=check_mode):
             verified.append(_report(step_id, action, result))
-            self.progress.say(f"{result.verdict}: {action.subject}: {result.summary}")
+            self.progress.print_line(f"{result.verdict}: {action.subject}: {result.summary}")
             if not verify_release.passes(result, check_mode=check_mode):
                 error = verify_release.failure(action, result, {}, undeleted)
                 error.values = {**error.values, **current.values(), "verified": verified}
@@ -238,13 +238,13 @@ class Upgrade:
         if previous:
             words = upgrade_lease.previous_words(previous)
             self._notes.append(words)
-            self.progress.say(words)
+            self.progress.print_line(words)
 
     def _run_hop(self, current: ClusterPlan, hop: Hop, found: Preflight, title: str) -> None:
         """Go through one hop, and put the previous release back if it fails. Raises UpgradeError."""
         is_repair = hop.start == str(hop.release)
         way = f"repair {hop.release}" if is_repair else f"{hop.start or 'nothing'} to {hop.release}"
-        self.progress.say(f"{title}: {way}, {len(hop.steps)} steps")
+        self.progress.print_line(f"{title}: {way}, {len(hop.steps)} steps")
         touched, planned = found.touched_in(hop), hop.lines
         every = (*touched, *(target for line in planned for target in line.objects))
         originals = backups.read_originals(self.client, every)
@@ -287,17 +287,17 @@ class Upgrade:
         if self.request.backup_directory and originals:
             path = backups.write_file(self.request.backup_directory, self.client.host, now, originals)
             self._values["backup"] = str(path)
-            self.progress.say(f"backup: {path}")
+            self.progress.print_line(f"backup: {path}")
         if self.request.backup_in_cluster and originals:
             name = backups.store_in_cluster(self.client, upgrade_lease.NAMESPACE, BACKUP, originals, now)
             self._values["backup_object"] = name
-            self.progress.say(f"backup: {name}")
+            self.progress.print_line(f"backup: {name}")
 
     def _undo(
         self, current: ClusterPlan, hop: Hop, originals: Mapping[Reference, Mapping[str, Any]]
     ) -> UndoResult:
         """Put back the objects before the hop. A failure becomes the problem of the returned result."""
-        self.progress.say(f"the hop to {hop.release} failed: {hop.start} is put back")
+        self.progress.print_line(f"the hop to {hop.release} failed: {hop.start} is put back")
         self._steps.reserve = 0
         options = undo.options_before(current.context, self.request.options, originals, self.client.left)
         try:
@@ -381,7 +381,7 @@ class Upgrade:
         text = f"Wait for another run: {upgrade_lease.holder_words(other)}"
         if text != self._waited_for:
             self._waited_for = text
-            self.progress.say(text)
+            self.progress.print_line(text)
         self.progress.set_activity(text)
 
     def _set_deadline(self, seconds: int) -> None:

@@ -150,7 +150,9 @@ class StepRunner:
             record.seconds = round(taken)
             if taken >= SHOWN_SECONDS or record.status != DONE:
                 ending = "" if record.status == DONE else f", {record.status}"
-                self.progress.say(f"{position.number}/{position.total}  {step.title}  {taken:.0f} s{ending}")
+                self.progress.print_line(
+                    f"{position.number}/{position.total}  {step.title}  {taken:.0f} s{ending}"
+                )
 
     def _time_limit(self, step: Step) -> int:
         """Return the longest time that the step may take."""

@@ -226,7 +226,11 @@ def load_leaf_and_chain(pem: str) -> tuple[Certificate, tuple[Certificate, ...]]
     """Return the first certificate of a text and the certificates after it. Raises CertificateError, also without one."""
     certificates = load(pem)
     if not certificates:
-        raise CertificateError("no certificate found in the PEM text", code="invalid-bundle")
+        raise CertificateError(
+            "no certificate found in the PEM text",
+            code="invalid-bundle",
+            remedy="Write at least one certificate in PEM form",
+        )
     return certificates[0], certificates[1:]
 
 

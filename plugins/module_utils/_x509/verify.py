@@ -9,7 +9,7 @@ Go accepts any certificate of a bundle as an anchor: a leaf, an intermediate, a 
 it cannot parse, compares issuers by encoded name and signature, and stops after 100 signature checks. The rules, their order
 and their messages are those of Certificate.Verify in Go 1.26 crypto/x509. Certificate policies are not checked.
 
-Other rooms call only this file and chain_judge. The files chain_candidate, hostnames and name_constraints are parts of it.
+Other rooms call only this file and chain_judge. The files chain_candidate and name_constraints are parts of it.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def contexts(file: str, content: Any) -> list[Context]:
     """
     if not isinstance(content, Mapping) or not isinstance(content.get("contexts"), list):
         raise KubeconfigError(
-            f"{file} is not a kubeconfig: it has no list of contexts", remedy="check the path"
+            f"{file} is not a kubeconfig: it has no list of contexts", remedy="Check the path"
         )
     clusters = _entries(file, content, "clusters", "cluster")
     users = _entries(file, content, "users", "user")
@@ -70,7 +70,7 @@ def _entries(file: str, content: Mapping[str, Any], section: str, key: str) -> d
         if name in found:
             raise KubeconfigError(
                 f"{file} has two {section} with the name {quoted(name)}",
-                remedy="rename or remove one of them",
+                remedy="Rename or remove one of them",
             )
         found[name] = value
     return found
@@ -125,7 +125,7 @@ def hosts(found: Iterable[Context], prefix: str) -> dict[str, Context]:
             raise CertflowError(
                 f"the contexts {quoted(by_host[host].name)} and {quoted(context.name)} both become the host {quoted(host)}",
                 code="invalid-connection",
-                remedy="rename one: kubectl config rename-context OLD NEW",
+                remedy="Rename one: kubectl config rename-context OLD NEW",
             )
         by_host[host] = context
     return by_host
@@ -152,7 +152,7 @@ def unique(found: Iterable[Context]) -> list[Context]:
             raise CertflowError(
                 f"two kubeconfigs have a context named {quoted(context.name)}: {first.file} and {context.file}",
                 code="invalid-connection",
-                remedy="rename one: kubectl --kubeconfig FILE config rename-context OLD NEW",
+                remedy="Rename one: kubectl --kubeconfig FILE config rename-context OLD NEW",
             )
     return list(by_name.values())
 
@@ -169,7 +169,7 @@ def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[s
                 raise CertflowError(
                     f"no context matches {pattern!r} of {option}",
                     code="invalid-connection",
-                    remedy=f"use one of these names: {nearest(pattern, names)}"
+                    remedy=f"Use one of these names: {nearest(pattern, names)}"
                     if names
                     else "check the paths",
                 )
@@ -178,7 +178,7 @@ def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[s
         raise CertflowError(
             "no context is left" if names else "the kubeconfigs have no context",
             code="invalid-connection",
-            remedy="check include and exclude" if names else "check the paths",
+            remedy="Check include and exclude" if names else "Check the paths",
         )
     return [context for context in found if context.name in chosen]
 
@@ -213,7 +213,7 @@ def load(loader: Any, path: str) -> Any:
         raise CertflowError(
             f"{where} cannot be read: {error.strerror}",
             code="invalid-connection",
-            remedy="check the path and its mode",
+            remedy="Check the path and its mode",
         ) from error
     if too_large:
         raise kubeconfig_parsing.too_large(where)
@@ -223,9 +223,11 @@ def load(loader: Any, path: str) -> Any:
         raise CertflowError(
             f"{where} cannot be {'decrypted' if encrypted else 'read'}",
             code="invalid-connection",
-            remedy="give the password (--vault-password-file, --ask-vault-pass)" if encrypted else "check it",
+            remedy="Give the password (--vault-password-file, --ask-vault-pass)"
+            if encrypted
+            else "Check the file",
         ) from None
     try:
         return kubeconfig_parsing.load_yaml(text.decode(), where)
     except UnicodeDecodeError:  # the original message quotes the file
-        raise KubeconfigError(f"{where} is not text", remedy="repair the file") from None
+        raise KubeconfigError(f"{where} is not text", remedy="Repair the file") from None

@@ -74,7 +74,7 @@ def installed(reading: ClusterObjects, release: Release) -> InstalledState:
         hook.service for configuration in configurations for hook in configuration.hooks if hook.service
     }
     converts = {crd.conversion.service for crd in crds if crd.conversion.service}
-    workloads, strangers = _told_apart(reading, {VALIDATION: called, CONVERSION: converts})
+    workloads, strangers = _split_workloads(reading, {VALIDATION: called, CONVERSION: converts})
     role = next((obj for obj in reading["cluster_roles"] if _name(obj) == CONTROLLER_ROLE), None)
     return InstalledState(
         kubernetes=(parse(reading.kubernetes) or (0, 0, 0))[:2],
@@ -116,7 +116,7 @@ def _mixed(reading: ClusterObjects) -> Iterator[tuple[str, str]]:
                 yield str(Reference(kind, name, namespace)), reason
 
 
-def _told_apart(
+def _split_workloads(
     reading: ClusterObjects, called: Mapping[str, set[tuple[str, str]]]
 ) -> tuple[list[InstalledWorkload], list[InstalledWorkload]]:
     """Return the workloads of the snapshot controller, and the webhooks that are not proven to be the called ones.

@@ -81,16 +81,16 @@ def _settle_webhooks(context: UpgradeContext, _hazards: HazardIds) -> Iterator[S
         if context.webhooks.wants(kind):
             # A later step deletes the surplus configurations. Until then the API servers call the webhook for them too.
             surplus = _targets(row.name for row in context.webhooks.surplus) if kind == VALIDATION else []
-            yield from plan_settlement(context, kind, (*_callers(context, kind), *surplus))
+            yield from plan_settlement(context, kind, (*_calling_objects(context, kind), *surplus))
 
 
-def _callers(context: UpgradeContext, kind: str) -> list[Reference]:
+def _calling_objects(context: UpgradeContext, kind: str) -> list[Reference]:
     """Return the objects that call the webhook already."""
     if kind == VALIDATION:
         return _targets(
             rules.name for rules in context.webhooks.configurations if context.webhooks.live(rules)
         )
-    return _targets([GROUP_CONTENTS], CRD) if _calls(context) else []
+    return _targets([GROUP_CONTENTS], CRD) if _is_called(context) else []
 
 
 # CRDs.
@@ -263,8 +263,8 @@ def _beta2_plain(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
 def _conversion(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     if not context.webhooks.wants(CONVERSION):
         return
-    calls = _calls(context)
-    targets = _callers(context, CONVERSION)
+    calls = _is_called(context)
+    targets = _calling_objects(context, CONVERSION)
     pods = _pods_of(context, CONVERSION)
     proof = _verify_conversion("conversion-verify-first", hazards, PROVEN_SECONDS, pods) if calls else None
     yield _certificate(context, CONVERSION, targets)
@@ -272,10 +272,10 @@ def _conversion(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
         context, WebhookRollout(CONVERSION, tuple(targets), proof, ("conversion-needed",))
     )
     if context.present(GROUP) and not calls:
-        yield _call(context, hazards)
+        yield _enable_conversion(context, hazards)
 
 
-def _call(context: UpgradeContext, hazards: HazardIds) -> Step:
+def _enable_conversion(context: UpgradeContext, hazards: HazardIds) -> Step:
     namespace, hook = context.webhooks.namespace(CONVERSION), context.webhooks.hook(CONVERSION)
     return Step(
         "conversion-webhook",
@@ -295,13 +295,13 @@ def _conversion_trust(context: UpgradeContext, hazards: HazardIds) -> Iterator[S
     if not context.webhooks.wants(CONVERSION):
         return
     if not context.present(GROUP):
-        yield _call(context, hazards)
-    if not _calls(context):
+        yield _enable_conversion(context, hazards)
+    if not _is_called(context):
         yield _trust(context, CONVERSION, _targets([GROUP_CONTENTS], CRD))
     yield _verify_conversion("verify-conversion", hazards)
 
 
-def _calls(context: UpgradeContext) -> bool:
+def _is_called(context: UpgradeContext) -> bool:
     """Return True if the CRD names the webhook already."""
     place = (context.webhooks.namespace(CONVERSION), context.webhooks.hook(CONVERSION).service)
     return context.groups.contents is not None and context.groups.contents.conversion.service == place
@@ -397,7 +397,7 @@ def _validation(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
             ApplyRelease(str(context.release), ["webhook_rbac"], namespace),
             hazards=_of(hazards, "webhook-rights"),
         )
-    targets = _callers(context, VALIDATION)
+    targets = _calling_objects(context, VALIDATION)
     yield _certificate(context, VALIDATION, targets)
     pods = _pods_of(context, VALIDATION)
     proofs = _verify_webhook(context, hazards, "webhook-verify-first", PROVEN_SECONDS, pods)

@@ -100,7 +100,7 @@ def _restored(step: Step) -> Sequence[Reference]:
 
 
 def _adapt(context: UpgradeContext, undo: Undo, step: Step, restored: set[Reference]) -> Iterator[Step]:
-    """Yield the steps that the undo needs instead of this step. back: the objects that the steps of the plan restore."""
+    """Yield the steps that the undo needs instead of this step. restored: the objects that the steps of the plan restore."""
     action, named = step.action, step.action.named_objects(context)
     controller = Reference("Deployment", CONTROLLER_NAME, context.namespace)
     old = context.before.controller if context.before else None

@@ -49,8 +49,8 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
 
 def test_a_line_is_printed_at_once(rig: Rig) -> None:
     rig.progress.set_activity("wait")
-    rig.progress.say("1/2  first")
-    rig.progress.say("2/2  second")
+    rig.progress.print_line("1/2  first")
+    rig.progress.print_line("2/2  second")
     assert rig.lines == ["1/2  first", "2/2  second"]
 
 
@@ -58,7 +58,7 @@ def test_the_activity_is_repeated_while_nothing_else_is_printed(rig: Rig) -> Non
     rig.progress.set_activity("7/21  Wait for the pods")
     assert rig.lines_after(29) == []
     assert rig.lines_after(31) == ["7/21  Wait for the pods  30 s", "7/21  Wait for the pods  60 s"]
-    rig.progress.say("another line")
+    rig.progress.print_line("another line")
     assert rig.lines_after(29) == []
 
 
@@ -80,7 +80,7 @@ def test_only_the_main_thread_prints(rig: Rig) -> None:
     def work() -> None:
         rig.progress.set_activity("wait")
         rig.now += 100
-        for do in (rig.progress.repeat_if_due, lambda: rig.progress.say("line")):
+        for do in (rig.progress.repeat_if_due, lambda: rig.progress.print_line("line")):
             try:
                 do()
             except RuntimeError as error:
@@ -93,7 +93,7 @@ def test_only_the_main_thread_prints(rig: Rig) -> None:
 
 
 def test_a_line_has_no_hidden_characters(rig: Rig) -> None:
-    rig.progress.say("1/2  holder \x1b[31m\nx")
+    rig.progress.print_line("1/2  holder \x1b[31m\nx")
     assert rig.lines == ["1/2  holder \\x1b[31m x"]
 
 
@@ -101,7 +101,7 @@ def test_a_reader_that_has_gone_does_not_end_the_work() -> None:
     def broken(_line: str) -> None:
         raise BrokenPipeError
 
-    ProgressPrinter(broken).say("line")
+    ProgressPrinter(broken).print_line("line")
 
 
 def test_a_signal_does_not_cut_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_a_signal_does_not_cut_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
         lines.append(line)
 
     with pytest.raises(RunInterrupted), stop_on_signal():
-        ProgressPrinter(write).say("line")
+        ProgressPrinter(write).print_line("line")
         pytest.fail("the signal did not interrupt")
     assert lines == ["line"]
 
@@ -122,11 +122,11 @@ def test_a_signal_does_not_cut_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_operation_finds_the_writer_that_the_plugin_sets(rig: Rig) -> None:
     with progress_lines.show_progress(rig.lines.append):
         progress = progress_lines.start_progress()
-    progress.say("line")
+    progress.print_line("line")
     assert rig.lines == ["line"]
 
 
 def test_a_module_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     progress = progress_lines.start_progress()
-    progress.say("line")
+    progress.print_line("line")
     assert capfd.readouterr() == ("", "")
