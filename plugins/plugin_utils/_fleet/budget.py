@@ -21,7 +21,7 @@ from typing import Any
 from ...module_utils._base.text import some
 from .._report import report_schema
 from .._variables.values import is_blank, shown
-from . import outcome_of_result, outcomes, stages
+from . import outcomes, stages
 from .run_state import ClusterState, RunState
 
 NAME = "certflow_max_failures"
@@ -72,7 +72,7 @@ def find_refusal(
         for host in canaries
         # A phase that is not due on a canary stops no other cluster.
         if state.clusters[host].status == report_schema.WAITING
-        and outcome_of_result.REPAIRS not in state.clusters[host].outcome
+        and state.clusters[host].outcome.get("opens_at")
     ]
     if budget.canary == stages.NAMED and waiting and not stages.is_canary(stage):
         return f"{some(waiting)} of the stage {stages.CANARY} {'waits' if len(waiting) == 1 else 'wait'} for a window"

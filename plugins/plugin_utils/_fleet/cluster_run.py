@@ -24,7 +24,7 @@ from .._report import report_schema
 from . import fleet_operations, outcome_of_result, outcomes, run_report, windows
 from .fleet_run import Findings, FleetRun
 from .outcomes import Progress
-from .run_file import RunFileError
+from .private_file import RunFileError
 from .windows import Window
 
 #: The variable of the tasks that this file controls. Its value is one of the phases.
@@ -156,7 +156,7 @@ def record_failure(
 
 def begin_check(run: FleetRun, host: str) -> dict[str, Any]:
     """Record that the user's check of a cluster began, and return the outcome. It is a failure until the check has ended."""
-    state = run.file.read().clusters[host]
+    state = run.file.read_details().clusters[host]
     outcome = {**state.outcome, "status": report_schema.FAILED, "code": "", "reason": CHECK_NOT_ENDED}
     _end(run, host, outcome, state.seconds)
     return outcome

@@ -24,8 +24,6 @@ from . import plan
 
 #: The key of a result and of the report with the repair of each finding.
 REPAIRS = "repairs"
-#: The largest number of repairs that a report lists for a cluster. The reason counts all repairs.
-MOST_REPAIRS = 100
 #: The order of repairs in a report.
 _STATES = (
     *sorted(repair_model.BAD_STATES), repair_model.REPAIRED, repair_model.PLANNED, WAITING, REFUSED, repair_model.GONE,
@@ -80,7 +78,7 @@ def details(result: Mapping[str, Any]) -> dict[str, Any]:
     ]
     repairs = [repair for repair in result.get(REPAIRS) or () if not is_of_no_kind(repair)]
     repairs.sort(key=lambda repair: _STATES.index(repair["state"]))
-    whole = {plan.DIGESTS: result.get(plan.DIGESTS), REPAIRS: repairs[:MOST_REPAIRS], "steps": shown}
+    whole = {plan.DIGESTS: result.get(plan.DIGESTS), REPAIRS: repairs, "steps": shown}
     return {key: value for key, value in whole.items() if value}
 
 
@@ -134,7 +132,6 @@ def describe_repair(run: OperationRun) -> dict[str, Any]:
     clauses = [
         f"repairs: {numbers}" if numbers else "nothing to do",
         f"Not repaired: {some(left)}" if left else "",
-        f"The report lists {MOST_REPAIRS} of them" if len(repairs) > MOST_REPAIRS else "",
         f"No named kind repairs {plural(unnamed, 'further finding')}" if unnamed else "",
     ]
     return {**_waiting(run), "reason": ". ".join(filter(None, clauses)), **details(run.result)}

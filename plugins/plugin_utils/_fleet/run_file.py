@@ -5,49 +5,35 @@
 
 """The run file of a fleet run: what the run has started and what has ended, one JSON object per line.
 
-Every process of a run appends to it under a lock. It serves the failure budget and the report. It is never a reason to skip a
-cluster, and it holds no connection data. A torn last line, which a killed process left, is cut off.
+Every process of a run appends to it under a lock. It serves the failure budget, and with the details of the outcomes in a file beside
+it, the report. It is never a reason to skip a cluster, and it holds no connection data. A torn last line, which a killed process left,
+is cut off.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import secrets
-import stat
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ...module_utils._base import paths
-from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.times import format_time
 from . import budget as budgets
-from . import outcomes, overlap, run_state
+from . import details_file, outcomes, overlap, private_file, run_state
 from .budget import Budget
 from .overlap import Claim, Owner
+from .private_file import PrivateFile, RunFileError
 from .run_state import RunState
 
-#: A larger file is reduced to its unfinished runs when a run begins.
+#: Larger files are reduced to the unfinished runs when a run begins.
 MOST_KEPT_BYTES = 1024 * 1024
 #: A larger file is not read.
 MOST_BYTES = 64 * 1024 * 1024
 #: A run without an event for a longer time has ended, if its process does not exist. The process of a run in another container cannot be seen.
 LONGEST_SILENCE = timedelta(days=2)
-#: Seconds to wait for the lock. A process holds it for milliseconds.
-LOCK_TIMEOUT = 30.0
-#: The file must be a regular file with one name. Opening must not wait for a pipe, and must not follow a link.
-OPEN_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-
-
-class RunFileError(CertflowError):
-    """The run file cannot be used, so no further cluster may start."""
-
-    code = "run-file-unusable"
 
 
 @dataclass(frozen=True)
@@ -71,14 +57,16 @@ def begin(path: str, run: str, total: int, plan: Mapping[str, Any], pid: int = 0
     total: number of clusters of the run. plan: further facts about the run, without connection data. pid: the process of the run.
     Return the clusters that the last run of the file started and did not end, None without one. Raises RunFileError.
     """
-    with _locked(path, create=True) as file:
-        content = file.read()
+    with private_file.opened(path, create=True, is_locked=True) as file:
+        content = _read(file)
         last = run_state.last_run(run_state.read_events(content))
         state = run_state.fold(run_state.read_events(content, last), last)
-        if len(content) > MOST_KEPT_BYTES:
-            file.replace(_reduced(content))
+        if max(len(content), details_file.size(path)) > MOST_KEPT_BYTES:
+            kept = _open_runs(content)
+            file.replace(b"".join(kept.values()))
+            details_file.keep(path, kept)
         facts = {"at": _now(), "total": total, "plan": dict(plan), "pid": pid}
-        file.append({"event": run_state.RUN_STARTED, "run": run, **facts})
+        file.append(run_state.to_line({"event": run_state.RUN_STARTED, "run": run, **facts}))
     hosts = tuple(state.unfinished)
     return Unfinished(last, state.at, hosts) if hosts and not state.is_ended else None
 
@@ -103,14 +91,14 @@ class RunFile:
             refusal = budgets.find_refusal(state, self.budget, stage, is_alive=_is_alive)
             if not refusal:
                 event = {"cluster": host, "stage": stage, "pid": os.getpid()}
-                file.append(self._event(run_state.CLUSTER_STARTED, **event))
+                file.append(self._line(run_state.CLUSTER_STARTED, **event))
             return refusal
 
     def claim(self, host: str, claim: Claim) -> Owner | None:
         """Append that a host means this cluster. Return the other host of this run that claimed it before, None without one."""
         with self._open() as (file, state):
             if claim not in state.claims:
-                file.append(self._event(run_state.CLUSTER_CLAIMED, cluster=host, **claim._asdict()))
+                file.append(self._line(run_state.CLUSTER_CLAIMED, cluster=host, **claim._asdict()))
             return overlap.find_owner(state.claims, claim, host)
 
     def end_cluster(
@@ -118,15 +106,24 @@ class RunFile:
     ) -> outcomes.Progress:
         """Append the outcome of a cluster, and return how far the run is. A later outcome replaces an earlier one.
 
-        outcome: its status, code, reason, and further keys of the report. Texts that are too long for a line are cut.
+        outcome: its status, code, reason, and further keys of the report. What the budget does not need goes into the details.
         A cluster that did not start may end too, with an outcome such as waiting.
         """
         with self._open() as (file, state):
-            event = {"cluster": host, "stage": stage, "seconds": round(seconds, 1)}
-            details = run_state.with_details(outcome)
-            entry = run_state.fit(self._event(run_state.CLUSTER_ENDED, **event, **details))
-            file.append(entry)
-            return budgets.progress(run_state.add_outcome(state, entry), self.budget)
+            details = {key: value for key, value in outcome.items() if key not in run_state.BRIEF}
+            event = {
+                "event": run_state.CLUSTER_ENDED,
+                "run": self.run,
+                "at": _now(),
+                "cluster": host,
+                "stage": stage,
+                "seconds": round(seconds, 1),
+                "outcome": {key: value for key, value in outcome.items() if key in run_state.BRIEF},
+                "counts": run_state.count_entries(details),
+                "digest": details_file.append(self.path, self.run, host, details) if details else "",
+            }
+            file.append(run_state.to_line(event))
+            return budgets.progress(run_state.add_outcome(state, event), self.budget)
 
     def start_soak(self, stage: str, seconds: int) -> None:
         """Append that the wait after a stage began."""
@@ -137,26 +134,36 @@ class RunFile:
         self._append(run_state.RUN_ENDED)
 
     def read(self) -> RunState:
-        """Return the state of the run, with all details."""
-        with self._open() as (file, _state):
-            return run_state.fold(run_state.read_events(file.read(), self.run), self.run)
+        """Return the state of the run. Of an outcome it has what the budget needs."""
+        with self._open() as (_file, state):
+            return state
+
+    def read_details(self) -> RunState:
+        """Return the state of the run with the whole outcomes. Details that are lost are absent."""
+        with self._open() as (_file, state):
+            digests = {host: cluster.digest for host, cluster in state.clusters.items()}
+            details = details_file.read(self.path, digests)
+        clusters = {
+            host: replace(cluster, outcome={**cluster.outcome, **details.get(host, {})})
+            for host, cluster in state.clusters.items()
+        }
+        return replace(state, clusters=clusters)
 
     def _append(self, kind: str, **fields: Any) -> None:
         with self._open() as (file, _state):
-            file.append(self._event(kind, **fields))
+            file.append(self._line(kind, **fields))
 
-    def _event(self, kind: str, **fields: Any) -> dict[str, Any]:
-        return {"event": kind, "run": self.run, "at": _now(), **fields}
+    def _line(self, kind: str, **fields: Any) -> bytes:
+        return run_state.to_line({"event": kind, "run": self.run, "at": _now(), **fields})
 
     @contextmanager
-    def _open(self) -> Iterator[tuple[_LockedFile, RunState]]:
-        with _locked(self.path) as file:
+    def _open(self) -> Iterator[tuple[PrivateFile, RunState]]:
+        with private_file.opened(self.path, is_locked=True) as file:
             known = _KNOWN.get((self.path, self.run), _NOTHING)
-            if not file.has(known.last, known.end):
+            if file.read(known.end - len(known.last), known.end) != known.last:
                 known = _NOTHING
-            added = file.read(known.end)
-            events = run_state.read_events(added, self.run, detailed=False)
-            state = run_state.fold(events, self.run, known.state)
+            added = _read(file, known.end)
+            state = run_state.fold(run_state.read_events(added, self.run), self.run, known.state)
             if not state.run:
                 raise RunFileError(
                     f"the run file {self.path} no longer contains this run",
@@ -183,142 +190,40 @@ _NOTHING = _Known()
 _KNOWN: dict[tuple[str, str], _Known] = {}
 
 
-class _LockedFile:
-    """An open run file under its lock."""
+def _read(file: PrivateFile, start: int = 0) -> bytes:
+    """Return the whole lines from byte ``start``, and cut off a torn last line. Make the file private.
 
-    def __init__(self, path: str, descriptor: int) -> None:
-        self._path = path
-        self._descriptor = descriptor
-        self._size = 0
-
-    def has(self, line: bytes, end: int) -> bool:
-        """Return True if the file has this line in front of byte ``end``."""
-        return self._bytes(end - len(line), end) == line
-
-    def read(self, start: int = 0) -> bytes:
-        """Return the whole lines from byte ``start``, and cut off a torn last line. Make the file private.
-
-        A file of another kind stays as it is.
-        """
-        status = os.fstat(self._descriptor)
-        if status.st_size > MOST_BYTES:
-            raise _unusable(self._path, f"has {status.st_size} bytes", "Move or delete it")
-        content = self._bytes(start, status.st_size)
-        if not start and not run_state.is_run_file(content):
-            raise _unusable(
-                self._path, "is not a run file", "Name a file that does not exist, or one of an earlier run"
-            )
-        if stat.S_IMODE(status.st_mode) != 0o600:
-            os.fchmod(self._descriptor, 0o600)
-        lines = run_state.whole_lines(content)
-        self._size = start + len(lines)
-        if self._size != status.st_size:
-            os.ftruncate(self._descriptor, self._size)
-        return lines
-
-    def append(self, event: run_state.Event) -> None:
-        """Append an event. The file stays as it was if that fails."""
-        try:
-            line = run_state.to_line(event)
-        except ValueError as error:
-            raise _unusable(self._path, f"cannot hold {error}", "Shorten the name of the host") from error
-        self._write(line)
-
-    def replace(self, content: bytes) -> None:
-        """Replace the content."""
-        os.ftruncate(self._descriptor, 0)
-        self._size = 0
-        self._write(content)
-
-    def _bytes(self, start: int, end: int) -> bytes:
-        content = b""
-        while len(content) < end - start:
-            part = os.pread(self._descriptor, end - start - len(content), start + len(content))
-            if not part:
-                break
-            content += part
-        return content
-
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
-        except OSError:
-            os.ftruncate(self._descriptor, self._size)
-            raise
-        self._size += len(data)
+    A file of another kind stays as it is.
+    """
+    size = file.size
+    if size > MOST_BYTES:
+        raise private_file.problem_error(file.path, f"has {size} bytes", "Move or delete it")
+    content = file.read(start, size)
+    if not start and not run_state.is_run_file(content):
+        raise private_file.problem_error(
+            file.path, "is not a run file", "Name a file that does not exist, or one of an earlier run"
+        )
+    file.make_private()
+    lines = run_state.whole_lines(content)
+    if start + len(lines) != size:
+        os.ftruncate(file.descriptor, start + len(lines))
+    return lines
 
 
-@contextmanager
-def _locked(path: str, create: bool = False) -> Iterator[_LockedFile]:
-    """Open the file, check that it is this user's, and hold its lock in the block. Raises RunFileError."""
-    try:
-        descriptor = _open_file(path, create)
-        try:
-            _lock(path, descriptor)
-            yield _LockedFile(path, descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise unusable(path, error) from error
-
-
-def _open_file(path: str, create: bool) -> int:
-    folder, name = os.path.split(os.path.abspath(path))
-    with paths.open_folder(folder) as directory:
-        # In a folder such as /tmp other users may create files, but not replace this one.
-        if not paths.keeps_entries(os.fstat(directory)):
-            raise _unusable(
-                path,
-                "is in a folder that other users may write to",
-                "Use a folder of your own with the mode 0700",
-            )
-        descriptor = os.open(name, OPEN_FLAGS | (os.O_CREAT if create else 0), 0o600, dir_fd=directory)
-    try:
-        _check_file(path, descriptor)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _check_file(path: str, descriptor: int) -> None:
-    """Check that the file is a regular file of this user, which no link leads to."""
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        raise _unusable(path, "is not a regular file with one name", "Delete it or use another path")
-    if status.st_uid != os.geteuid():
-        raise _unusable(path, "belongs to another user", "Use another path")
-
-
-def _lock(path: str, descriptor: int) -> None:
-    end = time.monotonic() + LOCK_TIMEOUT
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > end:
-                text = f"has been locked by another process for {LOCK_TIMEOUT:.0f} seconds"
-                raise _unusable(path, text, "End the process that hangs") from None
-        time.sleep(0.005)
-
-
-def _reduced(content: bytes) -> bytes:
-    """Return the events of the runs that may be at work. The older ones without a process are left out if they are too large."""
+def _open_runs(content: bytes) -> dict[str, bytes]:
+    """Return the lines of each run that may be at work. The older ones without a process are left out if they are too large."""
     runs: dict[str, list[run_state.Event]] = {}
     for event in run_state.read_events(content):
         runs.setdefault(event["run"], []).append(event)
-    kept: list[bytes] = []
+    kept: dict[str, bytes] = {}
     oldest = format_time(datetime.now(timezone.utc) - LONGEST_SILENCE)
-    for events in reversed(list(runs.values())):
+    for run, events in reversed(list(runs.items())):
         lines = b"".join(map(run_state.to_line, events))
-        is_small = sum(map(len, kept)) + len(lines) <= MOST_BYTES // 2
+        is_small = sum(map(len, kept.values())) + len(lines) <= MOST_BYTES // 2
         is_at_work = _is_alive(events[0].get("pid", 0)) or (is_small and events[-1].get("at", "") > oldest)
         if is_at_work and all(event["event"] != run_state.RUN_ENDED for event in events):
-            kept.append(lines)
-    return b"".join(reversed(kept))
+            kept[run] = lines
+    return dict(reversed(kept.items()))
 
 
 def _is_alive(pid: int) -> bool:
@@ -332,33 +237,6 @@ def _is_alive(pid: int) -> bool:
     except OSError:
         return True
     return True
-
-
-#: Number of a system error -> what it means for the run file, the remedy.
-_PROBLEMS = {
-    errno.ENOENT: (
-        "does not exist, or its folder does not",
-        "Create the folder, and do not delete the file during a run",
-    ),
-    errno.ENOSPC: ("cannot be written: the disk is full", "Free space and run the playbook again"),
-    errno.EDQUOT: ("cannot be written: the quota is used up", "Free space and run the playbook again"),
-    errno.ELOOP: ("is a symbolic link, or a link of another user leads to it", "Name the file itself"),
-    errno.EFBIG: ("cannot be written: it would be larger than this process may write", "Move or delete it"),
-}
-
-
-def _problem(error: OSError) -> tuple[str, str]:
-    known = _PROBLEMS.get(error.errno or 0)
-    return known or (f"cannot be used: {error.strerror}", "Check the path and its permissions")
-
-
-def unusable(path: str, error: OSError) -> RunFileError:
-    """Return the error of a run file that the system refuses."""
-    return _unusable(path, *_problem(error))
-
-
-def _unusable(path: str, problem: str, remedy: str) -> RunFileError:
-    return RunFileError(f"the run file {path} {problem}", remedy=remedy)
 
 
 def _now() -> str:

@@ -27,7 +27,7 @@ from .._variables.values import is_blank, parsed
 from . import plan
 from .fleet_run import Findings, FleetRun
 from .plan import RunPlan
-from .run_file import RunFileError
+from .private_file import RunFileError
 from .run_state import ClusterState
 
 #: The report of a large run is written at most once in this time while clusters start and end. Seconds.
@@ -54,7 +54,7 @@ def outcomes_of(
 
     Raises RunFileError.
     """
-    clusters = run.file.read().clusters
+    clusters = run.file.read_details().clusters
     return {host: _outcome(clusters.get(host), (known or {}).get(host)) for host in run.hosts}
 
 

@@ -27,12 +27,8 @@ EVENTS = (
     SOAK_STARTED,
     RUN_ENDED,
 )
-#: The longest line of a run file, in bytes.
-LONGEST_LINE = 16 * 1024
-#: The lists and dictionaries of an outcome, which only the report needs. They are the last key of a line, so that a process that
-#: starts a cluster reads the file without them.
-DETAILS = "details"
-_DETAILS_BEGIN = f',"{DETAILS}":{{'.encode()
+#: The keys of an outcome that a process reads when a cluster starts. Every other key is in the details.
+BRIEF = frozenset(("status", "code", "opens_at", "is_untouched"))
 #: The beginning of each run file.
 _BEGINNING = b'{"event":"' + RUN_STARTED.encode() + b'","run":"'
 
@@ -50,8 +46,10 @@ class ClusterState:
     seconds: float = 0
     #: The process that works on it.
     pid: int = 0
-    #: The last outcome. Without details, the value of each list and dictionary is None.
+    #: The last outcome. Without details, it has the keys of BRIEF.
     outcome: Mapping[str, Any] = field(default_factory=dict)
+    #: The digest of its details, "" without details.
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,40 +85,13 @@ class RunState:
 
 
 def to_line(event: Event) -> bytes:
-    """Return an event as a line of a run file. Raises ValueError if it is too long."""
-    line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
-    if len(line) > LONGEST_LINE:
-        raise ValueError(f"an event of {len(line)} bytes")
-    return line
+    """Return an event as a line of a run file."""
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
 
 
-def fit(event: Event) -> Event:
-    """Return the end of a cluster with an outcome that is short enough for a line."""
-    length = LONGEST_LINE // 4
-    while len(json.dumps(event)) >= LONGEST_LINE and length > 8:
-        event = _shortened(event, length)
-        length //= 2
-    if len(json.dumps(event)) >= LONGEST_LINE:
-        outcome = {key: event["outcome"].get(key, "") for key in ("status", "code")}
-        event = {**event, "outcome": outcome, DETAILS: {}}
-    return event
-
-
-def with_details(outcome: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the fields of an event with this outcome. The details come last."""
-    details = {key: value for key, value in outcome.items() if isinstance(value, (list, tuple, Mapping))}
-    return {"outcome": {**outcome, **dict.fromkeys(details)}, DETAILS: details}
-
-
-def _shortened(value: Any, length: int) -> Any:
-    """Return the value with texts of at most ``length`` characters, and lists of a quarter as many entries."""
-    if isinstance(value, str):
-        return value if len(value) <= length else f"{value[: length - 3]}..."
-    if isinstance(value, Mapping):
-        return {key: _shortened(inner, length) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_shortened(inner, length) for inner in value[: length // 4]]
-    return value
+def count_entries(details: Mapping[str, Any]) -> dict[str, int]:
+    """Return the number of entries of each list and dictionary."""
+    return {key: len(value) for key, value in details.items() if isinstance(value, (list, tuple, Mapping))}
 
 
 def whole_lines(content: bytes) -> bytes:
@@ -141,25 +112,19 @@ def is_run_file(content: bytes) -> bool:
     return first[: len(_BEGINNING)] == _BEGINNING[: len(first)]
 
 
-def read_events(content: bytes, run: str = "", *, detailed: bool = True) -> Iterator[Event]:
-    """Yield the events of a run, or of all runs. Lines that are not events are passed over.
-
-    detailed: False to read no details, which are most of the file.
-    """
+def read_events(content: bytes, run: str = "") -> Iterator[Event]:
+    """Yield the events of a run, or of all runs. Lines that are not events are passed over."""
     mark = json.dumps(run).encode() if run else b""
     for line in io.BytesIO(whole_lines(content)):  # without a copy of all lines
-        event = to_event(line.rstrip(b"\n"), detailed=detailed) if mark in line else None
+        event = to_event(line.rstrip(b"\n")) if mark in line else None
         if event is not None and run in ("", event["run"]):
             yield event
 
 
-def to_event(line: bytes, *, detailed: bool = True) -> Event | None:
+def to_event(line: bytes) -> Event | None:
     """Return the event of a line, None for another line."""
-    if not line or len(line) > LONGEST_LINE:
-        return None
-    brief, begin, _details = line.partition(_DETAILS_BEGIN)  # no text contains quotes without a backslash
     try:
-        event = json.loads(brief + b"}" if begin and not detailed else line)
+        event = json.loads(line)
     except (ValueError, RecursionError):
         return None
     is_event = isinstance(event, dict) and event.get("event") in EVENTS and isinstance(event.get("run"), str)
@@ -167,10 +132,10 @@ def to_event(line: bytes, *, detailed: bool = True) -> Event | None:
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("at", "cluster", "stage", *Claim._fields), (str,)),
+    **dict.fromkeys(("at", "cluster", "digest", "stage", *Claim._fields), (str,)),
     **dict.fromkeys(("pid", "total"), (int,)),
     "seconds": (int, float),
-    **dict.fromkeys(("outcome", DETAILS), (dict,)),
+    "outcome": (dict,),
 }
 
 
@@ -210,13 +175,14 @@ def _started(event: Event) -> ClusterState:
 
 
 def _ended(event: Event) -> ClusterState:
-    outcome = {**event.get("outcome", {}), **event.get(DETAILS, {})}
+    outcome = event.get("outcome", {})
     return ClusterState(
         stage=event.get("stage", ""),
         status=str(outcome.get("status", report_schema.FAILED)),
         code=str(outcome.get("code", "")),
         seconds=event.get("seconds", 0),
         outcome=outcome,
+        digest=event.get("digest", ""),
     )
 
 

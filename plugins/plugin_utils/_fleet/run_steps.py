@@ -34,6 +34,7 @@ from . import (
     fleet_operations,
     fleet_run,
     outcomes,
+    private_file,
     read_run,
     run_file,
     run_report,
@@ -273,7 +274,7 @@ def run_file_path(path: str, role: str) -> str:
         try:
             return paths.resolve(paths.expand(path.strip()))
         except OSError as error:
-            raise run_file.unusable(path, error) from error
+            raise private_file.unusable(path, error) from error
     with contextlib.suppress(CertflowError, OSError):
         folder = Path(paths.resolve(paths.expand(STATE)), "runs")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -42,7 +42,12 @@ def test_a_value_that_is_not_a_budget(value: Any) -> None:
 def state(**statuses: str) -> RunState:
     """Return the state of a run. The clusters c1, c2, ... are in the stage canary, all others in the stage fleet."""
     clusters = {
-        host: ClusterState("canary" if host.startswith("c") else "fleet", status.replace("_", " "), pid=7)
+        host: ClusterState(
+            "canary" if host.startswith("c") else "fleet",
+            status.replace("_", " "),
+            pid=7,
+            outcome={"opens_at": "2026-12-05T22:00:00Z"} if status == "waiting" else {},
+        )
         for host, status in statuses.items()
     }
     return RunState("r", total=9, clusters=clusters)
@@ -104,6 +109,8 @@ def test_a_refusal_because_of_owners_shows_nothing(code: str, may_start: bool) -
 WINDOWS: tuple[tuple[RunState, str, str, bool], ...] = (
     (state(c1="waiting"), stages.NAMED, "canary", True),
     (state(c1="waiting"), stages.NAMED, "fleet", False),
+    # A phase that is not due waits for no window.
+    (RunState("r", total=9, clusters={"c1": ClusterState("canary", "waiting")}), stages.NAMED, "fleet", True),
     (state(c1="ok", c2="waiting"), stages.NAMED, "fleet", False),
     (state(c1="unreachable", c2="waiting"), stages.NAMED, "fleet", False),
     (state(c1="ok", f1="waiting"), stages.NAMED, "fleet", True),

@@ -12,8 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import plan, run_report
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import job_report
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+    plan,
+    run_file,
+    run_report,
+    stages,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_run import FleetRun
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import job_report, report_text
 
 from tests.support.failures import absent, fails
 
@@ -129,3 +136,20 @@ def test_a_job_hands_its_plan_to_the_job_that_requires_it(is_made: bool) -> None
 def test_the_hash_is_stable() -> None:
     """A plan that was approved must stay valid after an update of the collection. A new form needs a new number of FORMAT."""
     assert BASE.hash == "sha256:d620c32553645c82c566cef599736faf365755f2eaf5d9975bff2216cabc0308"
+
+
+@pytest.mark.parametrize("number", [1, 18, 40, 400])
+def test_a_plan_of_many_writes_comes_whole_from_check_to_the_run(tmp_path: Path, number: int) -> None:
+    """By the report, and by the artifact of a job, which a later job gets as an extra variable."""
+    writes = [f"write add-ca:{entry:064}" for entry in range(number)]
+    stage = stages.Stage("fleet", ("a",), 1, 0)
+    run = FleetRun(ROLE, str(tmp_path / "run"), "one", (stage,), Budget(), is_check=True)
+    run_file.begin(run.path, run.run, 1, {})
+    repairs = [{"finding": str(entry), "state": "planned", "reason": "r" * 99} for entry in range(number)]
+    outcome = {"status": "planned", "code": "", "reason": "x", "plan_digests": writes, "repairs": repairs}
+    run.file.end_cluster("a", "fleet", outcome)
+    rows = run_report.outcomes_of(run)
+    (tmp_path / "plan.json").write_text(report_text.dump(run_report.build(run, rows)))
+    by_report = run_report.read_plan(str(tmp_path / "plan.json"), ROLE)
+    by_artifact = run_report.read_plan(json.loads(json.dumps(run_report.data_of_plan(run, rows))), ROLE)
+    assert by_report.clusters == by_artifact.clusters == {"a": writes}

@@ -21,14 +21,17 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+    details_file,
     outcomes,
+    private_file,
     run_file,
     run_state,
     stages,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.overlap import Claim, Owner
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.run_file import RunFile, RunFileError
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.private_file import RunFileError
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.run_file import RunFile
 
 CLAIM = Claim("uid-1", "https://a", "ca", "ns/x")
 pytestmark = pytest.mark.quick
@@ -130,7 +133,7 @@ def test_the_next_run_tells_what_the_last_one_had_started(path: str) -> None:
 
 def test_a_canary_that_waits_stops_later_stages(path: str) -> None:
     file = begin(path, budget=Budget(5, stages.NAMED))
-    file.end_cluster("a", "canary", outcome("waiting"))
+    file.end_cluster("a", "canary", outcome("waiting", opens_at="2026-12-05T22:00:00Z"))
     assert file.start_cluster("b", "canary") == ""
     assert file.start_cluster("c", "fleet") != ""
 
@@ -200,7 +203,7 @@ def test_the_first_failure_stops_further_starts_exactly(path: str) -> None:
     assert [process.exitcode for process in processes] == [0] * 12
     failed = 0
     for event in events(path):
-        failed += event.get("outcome") == outcome("failed")
+        failed += event.get("outcome", {}).get("status") == "failed"
         assert not (failed > 2 and event["event"] == "cluster-started")
     assert failed > 2
 
@@ -231,7 +234,7 @@ def test_the_clusters_after_an_unreachable_canary_start_one_at_a_time(path: str)
     assert [process.exitcode for process in processes] == [0] * 12
     at_work: set[str] = set()
     for event in events(path):
-        if event.get("outcome") == outcome("ok"):
+        if event.get("outcome", {}).get("status") == "ok":
             return
         if event["event"] == "cluster-started":
             assert not at_work, event
@@ -368,7 +371,7 @@ def test_a_file_that_others_may_read_becomes_private(path: str) -> None:
 
 def test_a_held_lock_is_one_line(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     file = begin(path)
-    monkeypatch.setattr(run_file, "LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(private_file, "LOCK_TIMEOUT", 0.05)
     with file._open(), pytest.raises(RunFileError):
         file.read()
 
@@ -410,28 +413,84 @@ def test_an_outcome_comes_back_whole(path: str) -> None:
     )
     file = begin(path)
     file.end_cluster("a", "fleet", found)
-    assert file.read().clusters["a"].outcome == found
+    assert file.read_details().clusters["a"].outcome == found
     assert file.read().clusters["a"].code == "timed-out"
 
 
-@pytest.mark.parametrize(
-    "keys",
-    [
-        {"reason": "x" * 99999},
-        {"reason": "\U0001f600" * 9999},
-        {"evidence": ["x" * 999] * 999},
-        {"steps": [{"id": "x", "text": "y" * 99}] * 9999},
-        {"more": {f"key-{number}": number for number in range(9999)}},
-    ],
-    ids=["text", "wide text", "list", "list of dictionaries", "many keys"],
-)
-def test_a_long_outcome_is_cut(path: str, keys: dict[str, Any]) -> None:
+WRITE = {"verb": "PATCH", "kind": "ValidatingWebhookConfiguration", "name": "x" * 40, "digest": "0" * 64}
+# The number of writes in one cluster.
+NUMBERS = (1, 18, 40, 400)
+
+
+def large(number: int) -> dict[str, Any]:
+    """Return an outcome with so many writes."""
+    return outcome(
+        "planned",
+        reason="x" * number * 999,
+        plan_digests=[f"write add-ca:{entry:064}" for entry in range(number)],
+        repairs=[
+            {"finding": str(entry), "reason": "\U0001f600" * 99, "writes": [WRITE]} for entry in range(number)
+        ],
+    )
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_large_outcome_comes_back_whole(path: str, number: int) -> None:
+    """The event of a cluster stays short, and has the number of entries."""
     file = begin(path)
-    file.end_cluster("a", "fleet", outcome("failed", code="timed-out", **keys))
-    assert os.path.getsize(path) < 2 * run_state.LONGEST_LINE
-    state = file.read().clusters["a"]
-    assert (state.status, state.code) == ("failed", "timed-out")
-    assert "more" in keys or state.outcome.keys() == outcome("failed", **keys).keys()
+    file.end_cluster("a", "fleet", large(number))
+    file.end_cluster("b", "fleet", outcome("ok"))
+    assert file.read_details().clusters["a"].outcome == large(number)
+    assert events(path)[1]["counts"] == {"plan_digests": number, "repairs": number}
+    assert len(Path(path).read_bytes()) < 1000
+    lines = Path(path + details_file.SUFFIX).read_bytes().splitlines()
+    assert [json.loads(line)["cluster"] for line in lines] == ["a", "b"]
+
+
+def test_details_of_another_file_or_of_a_torn_line_are_absent(path: str) -> None:
+    file, details = begin(path), Path(path + details_file.SUFFIX)
+    file.end_cluster("a", "fleet", large(1))
+    details.write_bytes(details.read_bytes()[:-9])
+    file.end_cluster("b", "fleet", large(1))
+    clusters = file.read_details().clusters
+    assert clusters["a"].outcome == {"status": "planned", "code": ""}
+    assert clusters["b"].outcome == large(1)
+    details.unlink()
+    assert file.read_details().clusters["b"].status == "planned"
+
+
+@pytest.mark.parametrize("prepare", [prepare for name, prepare in UNUSABLE.items() if "of " not in name])
+def test_a_file_of_details_that_must_not_be_used(path: str, prepare: Callable[[Path], Any]) -> None:
+    """The run does not begin, and the file stays as it is."""
+    prepare(Path(path + details_file.SUFFIX))
+    with pytest.raises(RunFileError):
+        begin(path)
+
+
+def test_details_are_private_and_are_removed_with_their_run(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_file, "MOST_KEPT_BYTES", 3000)
+    begin(path, "open").end_cluster("a", "fleet", large(1))
+    details = Path(path + details_file.SUFFIX)
+    assert stat.S_IMODE(os.stat(details).st_mode) == 0o600
+    for number in range(9):
+        file = begin(path, f"done-{number}")
+        file.end_cluster("a", "fleet", large(1))
+        file.end_run()
+    assert {json.loads(line)["run"] for line in details.read_bytes().splitlines()} == {"open", "done-8"}
+    assert RunFile(path, "open").read_details().clusters["a"].outcome == large(1)
+
+
+def test_a_full_disk_leaves_the_status(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The details do not fit. The budget has the status of the cluster, and the report tells that the details are lost."""
+    file = begin(path)
+    monkeypatch.setattr(details_file, "append", lambda *_: (_ for _ in ()).throw(RunFileError("full")))
+    with pytest.raises(RunFileError):
+        file.end_cluster("a", "fleet", large(1))
+    assert not file.read().clusters
+    file.end_cluster("a", "fleet", {"status": "failed", "code": "x"})
+    assert file.read().failed == ["a"]
 
 
 def test_a_process_reads_only_what_was_added(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,9 +501,9 @@ def test_a_process_reads_only_what_was_added(path: str, monkeypatch: pytest.Monk
     parsed: list[bytes] = []
     to_event = run_state.to_event
 
-    def noted(line: bytes, **options: Any) -> Any:
+    def noted(line: bytes) -> Any:
         parsed.append(line)
-        return to_event(line, **options)
+        return to_event(line)
 
     monkeypatch.setattr(run_state, "to_event", noted)
     assert file.start_cluster("b", "fleet").startswith("a did not succeed")
@@ -452,25 +511,15 @@ def test_a_process_reads_only_what_was_added(path: str, monkeypatch: pytest.Monk
 
 
 def test_only_the_report_reads_details(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each cluster reads the outcomes of all others before it starts. A text of a cluster is no beginning of details."""
+    """Each cluster reads the outcomes of all others before it starts."""
     file, begun = begin(path), begin(path, "forked")
-    reason = ',"details":{"x":1'
-    told = {**outcome("ok"), "reason": reason, "findings": [{"check": "expired"}], "repairs": []}
+    told = {**outcome("ok"), "findings": [{"check": "expired"}], "repairs": []}
     begun.end_cluster("a", "fleet", told)
-    parsed: list[bytes] = []
-    loads = json.loads
-
-    def noted(text: bytes) -> Any:
-        parsed.append(text)
-        return loads(text)
-
-    monkeypatch.setattr(json, "loads", noted)
-    monkeypatch.setattr(run_file, "_KNOWN", {})
-    with begun._open() as (_file, state):
-        brief = state.clusters["a"].outcome
-    assert (brief["reason"], brief["findings"], brief["repairs"]) == (reason, None, None)
-    assert not any(b"expired" in text for text in parsed)
-    assert begun.read().clusters["a"].outcome == told
+    with monkeypatch.context() as patch:
+        patch.setattr(details_file, "read", lambda *_: 1 / 0)
+        patch.setattr(run_file, "_KNOWN", {})
+        assert begun.read().clusters["a"].outcome == {"status": "ok", "code": ""}
+    assert begun.read_details().clusters["a"].outcome == told
     assert file.read().clusters == {}
 
 
@@ -496,13 +545,6 @@ def test_a_file_with_other_lines_of_the_same_length_is_read_again(path: str) -> 
     assert file.read().failed == ["a"]
     Path(path).write_bytes(Path(path).read_bytes().replace(b'"cluster":"a"', b'"cluster":"b"'))
     assert file.read().failed == ["b"]
-
-
-def test_a_name_that_is_too_long_is_one_line(path: str) -> None:
-    file = begin(path)
-    with pytest.raises(RunFileError):
-        file.start_cluster("x" * run_state.LONGEST_LINE, "fleet")
-    assert len(events(path)) == 1
 
 
 def test_names_with_any_character_come_back(path: str) -> None:
