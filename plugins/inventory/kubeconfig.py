@@ -103,7 +103,6 @@ from typing import Any
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
-from ansible.utils.unsafe_proxy import wrap_var
 
 from ..module_utils._base.errors import CertflowError
 from ..module_utils._base.paths import expand
@@ -111,14 +110,18 @@ from ..module_utils._base.text import quoted, safe_name, suggestion, visible
 from ..plugin_utils._inventory import contexts
 
 try:
-    from ansible.template import (
-        trust_as_template,
-    )  # since 2.19 Ansible renders only trusted text as a template
-except ImportError:
+    from ansible.template import trust_as_template
+except ImportError:  # before ansible-core 2.19, which renders every text that is not marked as unsafe
+    from ansible.utils.unsafe_proxy import wrap_var as distrust
 
     def trust_as_template(value: str) -> str:
-        """Return the text. Older cores render every text that looks like a template."""
+        """Return the text, which is rendered."""
         return value
+else:
+
+    def distrust(value: str) -> str:
+        """Return the text without the mark of trust, so that Ansible does not render it."""
+        return str(value)
 
 
 DEFAULT = "~/.kube/config"
@@ -193,7 +196,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
         }
         if self._names_files or not self.get_option("kubeconfig"):
             own["certflow_kubeconfig"] = context.file
-        return {**wrap_var(own), **{name: trust_as_template(value) for name, value in CONNECTION.items()}}
+        trusted = {name: trust_as_template(value) for name, value in CONNECTION.items()}
+        return {**{name: distrust(value) for name, value in own.items()}, **trusted}
 
     def _construct(self, host: str) -> None:
         strict = self.get_option("strict")

@@ -110,8 +110,8 @@ options:
     default: false
   pending:
     description:
-      - Whether the certificate is not issued yet. Set it to RV(certflow.kubernetes.k8s_csr#module:pending). The task is then
-        skipped.
+      - Whether the certificate is not issued yet. Set it to RV(certflow.kubernetes.k8s_csr#module:pending). The task then succeeds
+        without a request, with the verdict V(unproven) and the failure code C(pending).
     type: bool
     default: false
   wait:
@@ -230,10 +230,6 @@ served:
       type: bool
       returned: always
     problem: {description: "The reason why it would not accept the certificate, or why the module saw none.", type: str, returned: always}
-skip_reason:
-  description: The reason why the webhook was not probed.
-  returned: if O(pending=true)
-  type: str
 cluster:
   description: The API server, and the source of its address and credentials.
   returned: always, unless the connection could not be determined

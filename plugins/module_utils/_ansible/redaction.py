@@ -22,10 +22,10 @@ from .._x509.pem_text import has_private_key, without_private_keys
 try:
     from ansible.module_utils.secrets import register_secrets
 except ImportError:  # before ansible-core 2.22
+    from ansible.module_utils.common.parameters import remove_values  # removed in ansible-core 2.25
+
     register_secrets = None
 
-# True if Ansible masks registered secrets wherever it prints. Before that, each result is cleaned here.
-MASKED_BY_ANSIBLE = register_secrets is not None
 # The secret fields of a kubeconfig. Marking the whole option would also mask "v1".
 SECRET_LEAVES = frozenset(
     ("token", "password", "client-key-data", "id-token", "refresh-token", "access-token", "client-secret")
@@ -55,7 +55,6 @@ SENTENCE_KEYS = frozenset(
         "reason",
         "remedy",
         "reports",
-        "skip_reason",
         "summary",
         "title",
         "unreadable",
@@ -102,6 +101,11 @@ def protect(parameters: Mapping[str, Any], known: set[str]) -> None:
         register_secrets(secrets)
     else:
         known |= secrets
+
+
+def mask(result: dict[str, Any], known: set[str]) -> dict[str, Any]:
+    """Return the result without the ``known`` secrets. Since ansible-core 2.22 Ansible masks them wherever it prints."""
+    return result if register_secrets or not known else dict(remove_values(result, known))
 
 
 def secrets_in(parameters: Mapping[str, Any], hidden: frozenset[str]) -> list[str]:

@@ -26,7 +26,7 @@ _PENDING = "the certificate is not issued yet"
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """Probe one webhook. Raises ProofError for a verdict that is not good enough, CertflowError."""
     if parameters["pending"]:
-        return _skipped()
+        return _pending()
     probed = probe_webhook.probe(client, _request(parameters, check_mode))
     probed.require(proof=parameters["require_proof"])
     return Result(probed.is_changed, {**probed.values, "msg": probed.verdict.cause})
@@ -46,10 +46,10 @@ def _request(parameters: Mapping[str, Any], check_mode: bool) -> ProbeRequest:
     )
 
 
-def _skipped() -> Result:
+def _pending() -> Result:
     remedy = "Probe again once it is issued and served"
     values = ProbeResult(ProbeVerdict(probe_verdict.UNPROVEN, "pending", _PENDING, remedy)).values
-    return Result(False, {**values, "skipped": True, "skip_reason": _PENDING, "msg": _PENDING})
+    return Result(False, {**values, "msg": _PENDING})
 
 
 OPERATION = Operation(

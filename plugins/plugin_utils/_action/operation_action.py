@@ -22,7 +22,6 @@ from typing import Any, Callable
 from ansible.constants import config
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import filter_loader, test_loader
@@ -354,10 +353,10 @@ class OperationAction(ActionBase):  # type: ignore[misc]
     def _clean(
         self, result: dict[str, Any], parameters: Mapping[str, Any], validation: Any
     ) -> dict[str, Any]:
-        """Return the result without secrets. Since ansible-core 2.22 Ansible masks them itself."""
+        """Return the result without secrets."""
         known = set(validation._no_log_values)  # noqa: SLF001  # AnsibleModule uses them too
         redaction.protect(parameters, known)
-        return result if redaction.MASKED_BY_ANSIBLE or not known else dict(remove_values(result, known))
+        return redaction.mask(result, known)
 
     def _task_environment(self) -> dict[str, str]:
         environment: dict[str, Any] = {}
