@@ -3,11 +3,17 @@
 # With CERTFLOW_KUBERNETES_BIN=FOLDER they use the kube-apiserver, kube-controller-manager, etcd and kubectl in it, and build none.
 # `make demo` then needs Go only for its first two steps and its last one.
 
+# `make t PATH=FILE` names a test. PATH is also the shell's list of folders, so programs get back the list that make was started with.
+ifeq ($(origin PATH),command line)
+TESTS := $(PATH)
+override PATH := $(shell PATH=/usr/bin:/bin; tr '\0' '\n' < /proc/$$PPID/environ | sed -n 's/^PATH=//p')
+export PATH
+endif
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo demo-all demo-fleet demo-ca demo-upgrade test test-all test-quick audit-matrix reliability upgrades bench bench-quick fmt docs site pictures locks sums clean
+.PHONY: help demo demo-all demo-fleet demo-ca demo-upgrade t test test-all test-quick audit-matrix reliability upgrades bench bench-quick fmt docs site pictures locks sums clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -26,6 +32,9 @@ demo-upgrade: ## upgrade the snapshot controller on two clusters (as root with r
 
 demo-all: ## run every demo, one after the other, and fail at the end if one failed (ten minutes)
 	@status=0; for name in demo demo-fleet demo-ca demo-upgrade; do $(MAKE) --no-print-directory $$name || status=1; done; exit $$status
+
+t: ## run a file of tests, one test, or an integration target: make t PATH=tests/unit/test_imports.py [ON=core-2.16]
+	@$(RUN) -m tools.ci.run_path '$(TESTS)' $(ON)
 
 test: ## run every gate, or some: make test GATES="ruff mypy" (up to 45 minutes; 65 with an empty cache)
 	@$(RUN) -m tools.ci $(GATES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tools.ci import interpreters, lock, process, tree, venvs
+from tools.ci import interpreters, lock, process, run_path, tree, venvs
 from tools.ci.__main__ import GateRun, choose
 from tools.ci.environments import CORES, ENVIRONMENTS, PYTHON_39, PYTHON_314, Environment
-from tools.ci.gates import ALL, FULL, PARTS, QUICK, Gate
+from tools.ci.gates import ALL, FULL, PARTS, Gate
 from tools.ci.result import GateResult, of_exit, of_junit
 
 REPORT = """<testsuites><testsuite>
@@ -194,16 +195,39 @@ def test_each_file_of_tests_on_real_clusters_is_in_one_gate() -> None:
     assert sorted(ran) == sorted(ignored) == sorted(set(ran))
 
 
-def test_every_core_and_python_at_the_ends_run_the_unit_tests() -> None:
-    """Every supported ansible-core, the oldest and the newest Python have a gate."""
-    names = [gate.name for gate in (*ALL, *QUICK)]
-    assert {f"unit-{env.name}" for env in (*CORES, PYTHON_39, PYTHON_314)} <= set(names)
+def test_make_test_runs_the_unit_tests_on_both_ends() -> None:
+    """`make test` runs them on the oldest and the newest ansible-core and on the oldest Python, `make test-all` on every other."""
+    daily = {f"unit-{env.name}" for env in (CORES[0], CORES[-1], PYTHON_39)}
+    others = {f"unit-{env.name}" for env in (*CORES[1:-1], PYTHON_314)}
+    assert {gate.name for gate in ALL if gate.name.startswith("unit-")} == daily
+    assert {gate.name for gate in FULL if gate.name.startswith("unit-")} == others
 
 
-def test_sanity_runs_on_every_core() -> None:
-    names = {gate.name for gate in (*ALL, *FULL)}
-    between = {f"sanity-{env.name}" for env in CORES[1:-1]}
-    assert {"sanity-oldest", "sanity-newest", *between} <= names
+def test_every_core_runs_sanity() -> None:
+    """`make test` runs the newest ansible-core, `make test-all` every other one."""
+    others = {f"sanity-{env.name}" for env in CORES[1:-1]} | {"sanity-oldest"}
+    assert [gate.name for gate in ALL if gate.name.startswith("sanity-")] == ["sanity-newest"]
+    assert {gate.name for gate in FULL if gate.name.startswith("sanity-")} == others
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("tests/integration/targets/k8s_csr", "k8s_csr"),
+        ("tests/integration/targets/k8s_csr/tasks/eks.yml", "k8s_csr"),
+        ("tests/integration/targets", ""),
+        ("tests/unit/test_imports.py", ""),
+    ],
+)
+def test_the_integration_target_of_a_path(path: str, target: str) -> None:
+    assert run_path.target_of(path) == target
+
+
+def test_make_t_finds_programs_although_its_path_is_that_of_a_test() -> None:
+    """The variable PATH of make is the search path of the programs that it starts."""
+    command = ["make", "t", "PATH=tests/missing.py"]
+    done = subprocess.run(command, cwd=venvs.REPOSITORY, capture_output=True, text=True, check=False)
+    assert "tests/missing.py" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def _tests(name: str, choose: Callable[[], Environment], *paths: str) -> Gate:
     return Gate(name, functools.partial(pytest, choose, ["-q", *paths], 900))
 
 
-#: Unit tests that depend on the version of ansible-core.
+#: Unit tests that depend on the version of ansible-core. The cores between the ends run only these.
 AROUND_ANSIBLE = (
     "tests/unit/test_imports.py",
     "tests/unit/plugins/action",
@@ -85,14 +85,12 @@ AROUND_ANSIBLE = (
 )
 
 
-def _unit(env: Environment) -> Gate:
-    """Return the gate of the unit tests in one environment.
+def _unit(env: Environment, *paths: str) -> Gate:
+    return _tests(f"unit-{env.name}", functools.partial(_itself, env), *(paths or ("tests/unit",)))
 
-    The oldest and the newest ansible-core and Python run all of them, also with the oldest and the newest libraries. The versions of ansible-core between them run those that depend on it.
-    """
-    ends = (CORES[0], CORES[-1], PYTHON_39, PYTHON_314)
-    paths = ("tests/unit",) if env in ends else AROUND_ANSIBLE
-    return _tests(f"unit-{env.name}", functools.partial(_itself, env), *paths)
+
+def _sanity(env: Environment) -> Gate:
+    return Gate(f"sanity-{env.name}", functools.partial(sanity.check, functools.partial(_itself, env)))
 
 
 def _real(name: str, choose: Callable[[], Environment], *arguments: str, timeout: float = 3600) -> Gate:
@@ -170,33 +168,33 @@ def _rest() -> Gate:
     return _real("real-newest", venvs.newest_core, "tests/system", *globs)
 
 
-# Long gates first, because they decide the total time.
+# The gates of `make test`: the newest ansible-core whole, and the unit tests also on the oldest core (with the oldest
+# libraries) and on the oldest Python of a managed node. Long gates first, because they decide the total time.
 ALL = (
     _part("real-upgrades"),
     _rest(),
     _part("real-playbooks"),
-    Gate("sanity-oldest", functools.partial(sanity.check, venvs.oldest_core)),
     Gate("sanity-newest", functools.partial(sanity.check, venvs.newest_core)),
-    _real("real-oldest", venvs.oldest_core, *THROUGH_ANSIBLE),
     _integration("integration-newest", venvs.newest_core),
-    _integration("integration-oldest", venvs.oldest_core, *MODULE_TARGETS),
     *_STATIC,
-    Gate("reuse", reuse),
+    *map(_unit, (CORES[0], CORES[-1], PYTHON_39)),
     Gate("ansible-lint", package.ansible_lint),
-    Gate("galaxy-importer", package.galaxy_importer),
-    Gate("ansible-doc", package.ansible_doc),
     Gate("docsite", site.check),
-    *map(_unit, (*CORES, PYTHON_39, PYTHON_314)),
+    Gate("galaxy-importer", package.galaxy_importer),
+    Gate("reuse", reuse),
+    Gate("ansible-doc", package.ansible_doc),
 )
-# Gates that `make test` leaves out: the tests with the marker full, upgrades on the oldest core, and sanity on the cores between the
-# oldest and the newest one.
+# The gates that only `make test-all` and the workflow of certification run: the tests with the marker full, every other
+# ansible-core, and the newest Python.
 FULL = (
     _real("full", venvs.newest_core, "tests", "-m", "full", timeout=6 * 3600),
+    _real("real-oldest", venvs.oldest_core, *THROUGH_ANSIBLE),
     _real("real-oldest-upgrades", venvs.oldest_core, *UPGRADES_THROUGH_ANSIBLE),
-    *(
-        Gate(f"sanity-{env.name}", functools.partial(sanity.check, functools.partial(_itself, env)))
-        for env in CORES[1:-1]
-    ),
+    _integration("integration-oldest", venvs.oldest_core, *MODULE_TARGETS),
+    Gate("sanity-oldest", functools.partial(sanity.check, venvs.oldest_core)),
+    *map(_sanity, CORES[1:-1]),
+    *(_unit(env, *AROUND_ANSIBLE) for env in CORES[1:-1]),
+    _unit(PYTHON_314),
 )
 # The gates of daily work, in less than 3 minutes.
 QUICK = (

@@ -41,9 +41,8 @@ def main(arguments: list[str]) -> int:
         )
     relative = str((REPOSITORY / file).resolve().relative_to(REPOSITORY))
     target = target_of(relative)
-    if target:
-        return integration.main([target])
-    enter.main([*(arguments[1:] or ["dev"]), *pytest_arguments(path)])
+    command = [*(arguments[1:] or ["dev"]), *pytest_arguments(path)]
+    return integration.main([target]) if target else enter.main(command)
 
 
 if __name__ == "__main__":
