@@ -9,6 +9,7 @@ raised.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 
@@ -24,8 +25,13 @@ KEBAB_CASE = re.compile(r"[a-z]+(-[a-z]+)*")
 IN_YAML = re.compile(r"""[ {]code: (?:"\{\{ ')?([a-z]+(?:-[a-z]+)*)(?=$|[',}])""", re.MULTILINE)
 
 
-def raised() -> Iterator[tuple[str, str]]:
-    """Yield each code of an error with its place: the default of an error class, the code of one raise, a code in YAML."""
+@functools.cache
+def raised() -> tuple[tuple[str, str], ...]:
+    """Return each code of an error with its place: the default of an error class, the code of one raise, a code in YAML."""
+    return tuple(_raised())
+
+
+def _raised() -> Iterator[tuple[str, str]]:
     for folder in ("roles", "playbooks"):
         for path in sorted((REPOSITORY / folder).rglob("*.yml")):
             yield from (

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -87,8 +88,13 @@ TESTS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Yield every module that a file imports, by its whole dotted name, including imports for type checking."""
+@functools.cache
+def imported(path: Path) -> tuple[str, ...]:
+    """Return every module that a file imports, by its whole dotted name, including imports for type checking."""
+    return tuple(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
     package = path.relative_to(PLUGINS).parent.parts
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

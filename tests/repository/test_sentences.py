@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 
 import pytest
@@ -124,8 +125,13 @@ def _is_search(call: ast.Call, texts: frozenset[str]) -> bool:
     return False
 
 
-def found() -> Iterator[tuple[str, int]]:
-    """Yield "file::function" and line of each search for a sentence in the tests."""
+@functools.cache
+def found() -> tuple[tuple[str, int], ...]:
+    """Return "file::function" and line of each search for a sentence in the tests."""
+    return tuple(_found())
+
+
+def _found() -> Iterator[tuple[str, int]]:
     for path in sorted(TESTS.rglob("*.py")):
         tree = ast.parse(path.read_text())
         for function in (node for node in tree.body if not isinstance(node, ast.Import)):

@@ -116,6 +116,14 @@ class MigrationServer:
         return fresh
 
 
+@pytest.fixture(autouse=True)
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the waits, in seconds. A migration does not wait in these tests."""
+    naps: list[float] = []
+    monkeypatch.setattr("time.sleep", naps.append)
+    return naps
+
+
 def migrate(server: MigrationServer, version: str = "v1", *, check_mode: bool = False) -> list[ObjectOutcome]:
     return storage_migration.migrate(
         ActionContext(cast(Client, server), check_mode=check_mode), MigrateStorage(CRD, version)
@@ -142,22 +150,23 @@ CASES: dict[str, tuple[Object, list[list[str] | ApiError], dict[str, list[ApiErr
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_migrate(case: str) -> None:
+def test_migrate(case: str, naps: list[float]) -> None:
     crd, rounds, answers, written = CASES[case]
     server = MigrationServer(
         copy.deepcopy(crd), list(rounds), **{key: list(value) for key, value in answers.items()}
     )
     migrate(server)
     assert server.written == written
+    assert naps == [storage_migration.SETTLE_SECONDS] * bool(written)
     assert server.crd is not None
     assert server.crd["status"]["storedVersions"] == ["v1"]
     assert [one["name"] for one in server.crd["spec"]["versions"] if one["storage"]] == ["v1"]
 
 
-def test_check_mode_tries_and_writes_nothing() -> None:
+def test_check_mode_tries_and_writes_nothing(naps: list[float]) -> None:
     server = MigrationServer(definition(), [["a"]])
     done = migrate(server, check_mode=True)
-    assert server.written == []
+    assert server.written == naps == []
     assert [change.after for one in done for change in one.changes][-1] == ["v1"]
 
 
