@@ -47,7 +47,7 @@ def work(client, parameters, check_mode):
     client.hooks.append(progress.repeat_if_due)
     with interrupt.stop_on_signal():
         pathlib.Path(parameters["pid_file"]).write_text(str(os.getpid()))
-        progress.say("1/2  begin")
+        progress.print_line("1/2  begin")
         progress.set_activity("2/2  write")
         with interrupt.clean_up_with(lambda: client.send("DELETE", "/lease", {})):
             client.replace("/thing", {})

@@ -61,8 +61,7 @@ class RotationResult:
     #: The workload that the run restarted, None if it restarted none.
     restarted: WebhookWorkload | None = None
 
-    @property
-    def values(self) -> dict[str, Any]:
+    def as_result(self) -> dict[str, Any]:
         """Return the result as the module k8s_csr returns it."""
         dropped = sum(len(bundle.removed) for change in self.removed for bundle in change.bundles)
         return {
@@ -71,7 +70,7 @@ class RotationResult:
             "served": list(self.served),
             "dropped": dropped,
             "kept": self.kept,
-            "restarted": self.restarted.values if self.restarted else None,
+            "restarted": self.restarted.as_result() if self.restarted else None,
         }
 
 
@@ -102,7 +101,7 @@ def complete(run: CertificateRun, state: CertificateState, result: Result) -> Re
     if rotated is None:
         return replace(result, values=values)
     targets = _amended(values["targets"], rotated.removed)
-    values = {**values, "proof": rotated.values, "targets": targets}
+    values = {**values, "proof": rotated.as_result(), "targets": targets}
     if rotated.restarted:
         values["reason"] += (
             f". {rotated.restarted} was restarted, because its pods did not serve the new certificate"

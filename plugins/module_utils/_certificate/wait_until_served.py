@@ -228,7 +228,7 @@ def report_endpoints(scans: tuple[ConfigScan, ...], now: datetime) -> Iterator[d
             config, refusal = scan.config, ""
             if served.certificate:
                 refusal = served_chains.judge_served(served, config, now).refusal
-            yield ServedReport(served, refusal).values
+            yield ServedReport(served, refusal).as_result()
 
 
 def find_workload(run: CertificateRun) -> WebhookWorkload:

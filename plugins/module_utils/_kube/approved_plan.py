@@ -79,8 +79,7 @@ class PlanGuard:
     fixed: Sequence[str] = ()
     writes: set[str] = field(default_factory=set)
 
-    @property
-    def values(self) -> dict[str, Any]:
+    def as_result(self) -> dict[str, Any]:
         """Return the digests as a result carries them, {} without them."""
         return {"plan_digests": [*self.fixed, *sorted(self.writes)]} if self.fixed else {}
 

@@ -105,7 +105,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     result = _FLOWS[parameters["state"]](replace(parsed, intent=intent, guard=guard))
     return replace(
         result,
-        values={**result.values, **choice.values, **guard.values},
+        values={**result.values, **choice.values, **guard.as_result()},
         warnings=(*choice.warnings, *result.warnings),
     )
 

@@ -61,7 +61,7 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     """Read the cluster and return the plan. Raises CertflowError."""
     current = planning.read(client, parse_release(parameters), parse_options(parameters))
     values = {
-        **current.values(),
+        **current.as_result(),
         "refusal": str(current.refusal() or ""),
         "lines": plan_text.lines(current.plan),
         "markdown": plan_text.markdown(current.plan),

@@ -29,7 +29,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
         return _pending()
     probed = probe_webhook.probe(client, _request(parameters, check_mode))
     probed.require(proof=parameters["require_proof"])
-    return Result(probed.is_changed, {**probed.values, "msg": probed.verdict.cause})
+    return Result(probed.is_changed, {**probed.as_result(), "msg": probed.verdict.cause})
 
 
 def _request(parameters: Mapping[str, Any], check_mode: bool) -> ProbeRequest:
@@ -48,7 +48,7 @@ def _request(parameters: Mapping[str, Any], check_mode: bool) -> ProbeRequest:
 
 def _pending() -> Result:
     remedy = "Probe again once it is issued and served"
-    values = ProbeResult(ProbeVerdict(probe_verdict.UNPROVEN, "pending", _PENDING, remedy)).values
+    values = ProbeResult(ProbeVerdict(probe_verdict.UNPROVEN, "pending", _PENDING, remedy)).as_result()
     return Result(False, {**values, "msg": _PENDING})
 
 

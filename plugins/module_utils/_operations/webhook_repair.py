@@ -65,7 +65,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     options = parse_options(parameters, check_mode)
     guard = approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
     repairs = repair(client, options, guard)
-    values = {"repairs": [entry.as_result() for entry in repairs], **guard.values}
+    values = {"repairs": [entry.as_result() for entry in repairs], **guard.as_result()}
     bad = [entry for entry in repairs if entry.state in BAD_STATES]
     if bad:
         raise RepairFailed(bad, values)

@@ -86,14 +86,14 @@ class Upgrade:
                 remedy="Install one with state: present",
             )
         verified: list[dict[str, Any]] = []
-        self._values = {**current.values(), **self._values, "verified": verified}
+        self._values = {**current.as_result(), **self._values, "verified": verified}
         seconds = self.request.step_timeout
         for step_id, action, result, undeleted in self._run_checks(current, seconds, check_mode=check_mode):
             verified.append(_report(step_id, action, result))
             self.progress.print_line(f"{result.verdict}: {action.subject}: {result.summary}")
             if not verify_release.passes(result, check_mode=check_mode):
                 error = verify_release.failure(action, result, {}, undeleted)
-                error.values = {**error.values, **current.values(), "verified": verified}
+                error.values = {**error.values, **current.as_result(), "verified": verified}
                 raise error
         return self._result(changed=False)
 
@@ -146,7 +146,7 @@ class Upgrade:
         error = current.refusal(self._lead)
         if error:
             raise error
-        self._values = {**current.values(), **self._values}  # the values of the first plan stay
+        self._values = {**current.as_result(), **self._values}  # the values of the first plan stay
         return current
 
     def _preflight(self, current: ClusterPlan, hops: Sequence[Hop]) -> Preflight:
@@ -352,7 +352,7 @@ class Upgrade:
             "step": last.id if last else values.get("step", ""),
             "hop": last.hop if last else "",
             "steps": [asdict(one) for one in records],
-            "undone": undone.as_dict(),
+            "undone": undone.as_result(),
             "notes": [*self._notes, *values.get("notes", ())],
             "changed": self._steps.is_changed,
         }
@@ -360,11 +360,11 @@ class Upgrade:
 
     def _result(self, *, changed: bool, found: Preflight | None = None) -> Result:
         values = {
-            **(found.values() if found else {"due": [], "foreseen": [], "problems": []}),
+            **(found.as_result() if found else {"due": [], "foreseen": [], "problems": []}),
             **self._values,
             "notes": self._notes,
             "steps": [asdict(one) for one in self._steps.records],
-            **self._guard.values,
+            **self._guard.as_result(),
         }
         outcomes = self._steps.outcomes
         if found and not self._steps.records:  # nothing was carried out

@@ -38,7 +38,7 @@ class ClusterPlan:
     context: UpgradeContext
     plan: Plan
 
-    def values(self) -> dict[str, Any]:
+    def as_result(self) -> dict[str, Any]:
         """Return the state and the plan as results carry them."""
         return {
             "installed": plan_report.installed(self.context),
@@ -57,7 +57,7 @@ class ClusterPlan:
             evidence=[line for one in refused for line in one.evidence],
             remedy=" ".join(one.remedy for one in refused),
         )
-        error.values = self.values()
+        error.values = self.as_result()
         return error
 
 

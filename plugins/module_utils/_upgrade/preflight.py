@@ -102,7 +102,7 @@ class Preflight:
         planned = [row for line in hop.lines if line.step in due for row in line.objects]
         return list(dict.fromkeys((*tried, *planned)))
 
-    def values(self) -> dict[str, Any]:
+    def as_result(self) -> dict[str, Any]:
         """Return the preflight as results carry it."""
         return {
             "due": self.due,
@@ -166,7 +166,7 @@ def refuse(preflight: Preflight, lead: str = NOTHING_WRITTEN) -> None:
         evidence=[*evidence, *(line for problem in preflight.problems for line in problem.evidence)],
         remedy=preflight.problems[0].remedy,
     )
-    error.values = {**preflight.values(), "step": preflight.problems[0].step}
+    error.values = {**preflight.as_result(), "step": preflight.problems[0].step}
     raise error
 
 

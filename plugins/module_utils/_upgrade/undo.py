@@ -43,7 +43,7 @@ class UndoResult:
     steps: tuple[str, ...] = ()
     problem: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_result(self) -> dict[str, Any]:
         return {**asdict(self), "steps": list(self.steps)}
 
     def words(self) -> str:

@@ -62,15 +62,14 @@ class ProbeResult:
     #: The caBundle was written, or would have been in check mode.
     is_changed: bool = False
 
-    @property
-    def values(self) -> dict[str, Any]:
+    def as_result(self) -> dict[str, Any]:
         """Return the outcome as the module webhook_probe returns it, without ``msg``."""
         verdict = self.verdict
         failure = {"code": verdict.code, "cause": verdict.cause, "remedy": verdict.remedy}
         return {
             "verdict": verdict.verdict,
             "evidence": list(verdict.evidence),
-            "served": [report.values for report in self.served],
+            "served": [report.as_result() for report in self.served],
             "failure": None if verdict.is_ok else failure,
         }
 
@@ -80,7 +79,7 @@ class ProbeResult:
         if verdict.is_ok or (verdict.verdict == probe_verdict.UNPROVEN and not proof):
             return self
         error = ProofError(verdict.cause, evidence=verdict.evidence, remedy=verdict.remedy)
-        error.values = {key: value for key, value in self.values.items() if key != "evidence"}
+        error.values = {key: value for key, value in self.as_result().items() if key != "evidence"}
         raise error
 
 

@@ -102,8 +102,7 @@ class ServedReport:
     #: Why the API server would not accept it on a new connection, "" if it would.
     refusal: str = ""
 
-    @property
-    def values(self) -> dict[str, Any]:
+    def as_result(self) -> dict[str, Any]:
         """Return the report as it appears in results."""
         certificate = self.served.certificate
         return {

@@ -42,8 +42,7 @@ class WebhookWorkload:
     def path(self) -> str:
         return f"/apis/apps/v1/namespaces/{self.namespace}/{RESOURCES[self.kind]}/{self.name}"
 
-    @property
-    def values(self) -> dict[str, str]:
+    def as_result(self) -> dict[str, str]:
         """Return the workload as results show it."""
         return {"kind": self.kind, "namespace": self.namespace, "name": self.name}
 

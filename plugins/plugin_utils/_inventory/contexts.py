@@ -171,7 +171,7 @@ def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[s
                     code="invalid-connection",
                     remedy=f"Use one of these names: {nearest(pattern, names)}"
                     if names
-                    else "check the paths",
+                    else "Check the paths",
                 )
     chosen = _matching(names, include or ["*"]) - _matching(names, exclude)
     if not chosen:

@@ -133,9 +133,12 @@ def test_a_left_key_is_compared_with_the_plan_before_the_first_write() -> None:
     api = ScriptedApi({path: obj for path, obj in objects.items() if path != PENDING}, ca_pem=ca().pem)
     wanted = intent(approve=False)
     certificate_flow._ensure(CertificateRun(api, wanted, (HOOK,), check_mode=True, guard=plan))  # type: ignore[arg-type]
-    assert [entry.partition(":")[0] for entry in plan.values["plan_digests"]] == ["cluster", "write target"]
+    assert [entry.partition(":")[0] for entry in plan.as_result()["plan_digests"]] == [
+        "cluster",
+        "write target",
+    ]
     api = ScriptedApi(objects, ca_pem=ca().pem)
-    guard = PlanGuard(plan.values["plan_digests"], ["cluster:c"])
+    guard = PlanGuard(plan.as_result()["plan_digests"], ["cluster:c"])
     with fails("plan-differs", "apps/hook-tls"):
         certificate_flow._ensure(CertificateRun(api, wanted, (HOOK,), guard=guard))  # type: ignore[arg-type]
     assert api.writes() == []

@@ -151,7 +151,7 @@ def planned(reason: str = "NoSecret", target: str = "hook", webhook: str = "w", 
         Target("ValidatingWebhookConfiguration", target), "1", (BundleChange(config, None),)
     )
     run.allow_to_issue(IssueReason(reason, "it is due"), [change])
-    return list(guard.values["plan_digests"])
+    return list(guard.as_result()["plan_digests"])
 
 
 # Each part of the plan of a certificate, changed once.

@@ -141,7 +141,7 @@ def test_the_value_of_an_option_approves_no_write() -> None:
     """A list in an option may be equal to the content of a write."""
     content = ["ValidatingWebhookConfiguration", "pods", "pods.acme.com"]
     given = {"service": "hook", "namespace": "demo", "secret": {"name": "tls"}, "requesters": content}
-    plan = begin("webhook_certificate", given).values["plan_digests"]
+    plan = begin("webhook_certificate", given).as_result()["plan_digests"]
     guard = begin("webhook_certificate", {**given, "approved_plan": plan}, check_mode=False)
     with fails("plan-differs", "pods"):
         guard.allow([Write("target", "the CA bundle of pods", content)])
@@ -150,12 +150,12 @@ def test_the_value_of_an_option_approves_no_write() -> None:
 def test_without_check_mode_and_plan_nothing_is_read() -> None:
     guard = begin("snapshot_controller", {"version": "8.5.0"}, uid="", check_mode=False)
     guard.allow(iter([Write("x", "x", {})]))
-    assert guard.values == {}
+    assert guard.as_result() == {}
 
 
 def test_without_the_uid_there_is_no_plan() -> None:
-    assert begin("snapshot_controller", {"version": "8.5.0"}, uid="").values == {}
-    plan = begin("snapshot_controller", {"version": "8.5.0"}).values["plan_digests"]
+    assert begin("snapshot_controller", {"version": "8.5.0"}, uid="").as_result() == {}
+    plan = begin("snapshot_controller", {"version": "8.5.0"}).as_result()["plan_digests"]
     with pytest.raises(Forbidden):
         begin("snapshot_controller", {"version": "8.5.0", "approved_plan": plan}, uid="", check_mode=False)
 
@@ -166,7 +166,7 @@ PLANNED = (Write("crds", "step crds", {"a": 1}), Write("controller", "step contr
 def approve(**given: Any) -> dict[str, Any]:
     guard = begin("snapshot_controller", {"version": "8.5.0", **given})
     guard.allow(PLANNED)
-    return {"approved_plan": guard.values["plan_digests"]}
+    return {"approved_plan": guard.as_result()["plan_digests"]}
 
 
 # The writes of the run, and the write that the plan does not have.

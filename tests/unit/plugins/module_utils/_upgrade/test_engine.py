@@ -160,7 +160,7 @@ class Rig:
         )
         assert not checked.error_messages, checked.error_messages
         silent = SimpleNamespace(
-            say=lambda _line: None, set_activity=lambda _line: None, detail=lambda _line: None
+            print_line=lambda _line: None, set_activity=lambda _line: None, detail=lambda _line: None
         )
         request = snapshot_controller.parse_request(checked.validated_parameters)
         return Upgrade(cast("Client", self.client), request, cast("ProgressPrinter", silent), self.guard)

@@ -78,7 +78,7 @@ def approve(here: ModelCluster, target: str, **given: Any) -> PlanGuard:
     """Return the guard of a run with the plan of the cluster as it is now."""
     plan = PlanGuard(fixed=["c:"])
     allow(plan, here, hops(here, target, **given))
-    return PlanGuard(plan.values["plan_digests"], ["c:"])
+    return PlanGuard(plan.as_result()["plan_digests"], ["c:"])
 
 
 @Jump

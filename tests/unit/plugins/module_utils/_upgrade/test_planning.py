@@ -64,7 +64,7 @@ def test_a_manager_refuses_the_plan_that_is_shown() -> None:
     assert error is not None
     assert error.code == "upgrade-refused"
     assert error.remedy
-    assert error.values == one.values()
+    assert error.values == one.as_result()
     assert [found["id"] for found in error.values["refused"]] == ["owner-kubectl"]
     assert error.values["hops"] and error.values["plan"]
     assert error.values["installed"]["version"] == "7.0.2"
