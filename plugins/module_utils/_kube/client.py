@@ -5,8 +5,7 @@
 
 """Send requests to one API server within one deadline, and repeat them if that is safe.
 
-The generated classes of the kubernetes package are not used. They load hundreds of modules on first use in each forked
-process, and write client keys to temporary files.
+Decision 0012 has the reasons for a client of its own.
 """
 
 from __future__ import annotations
