@@ -68,28 +68,6 @@ options:
     type: list
     elements: str
     default: []
-  accept:
-    description:
-      - The managers whose objects the upgrade may change, and the hazards that the user accepts. By default the plan is refused if another
-        manager has applied one of the objects. The reason says how to upgrade with that manager.
-      - The words for managers are V(rke2), V(eks), V(kops), V(kubeone), V(addon-manager), V(argocd), V(flux), V(helm), V(kubespray),
-        V(kubectl) and V(unmarked). V(kubectl) stands for objects that have only kubectl's mark. This mark does not show who
-        owns them, because kubespray and the installation scripts of CSI drivers leave no other mark. V(unmarked) stands for objects
-        without any mark. C(manager:NAME) accepts a field manager that this
-        collection does not know.
-      - For the certificate of the webhook, the words are also V(cert-manager), V(external-secrets), V(openshift-service-ca) and V(olm-v1).
-        V(foreign-secret) stands for a Secret with other keys or with a certificate for other names.
-      - >-
-        An item may be a dictionary that limits the word of a manager to objects, as in
-        C({helm: [ValidatingWebhookConfiguration/example]}). The objects are C(KIND/NAME) or C(KIND/NAMESPACE/NAME). Then every other
-        object of this manager is refused before it is written.
-      - An object with the marks of several managers needs the word of each. Helm's word is not needed if the manager installs charts, as
-        Flux, Argo CD and RKE2 do.
-      - The words for hazards of handling C(ask) are V(hosted), V(sidecars-at-v1beta1) and V(arguments-dropped). V(hosted) stands for CRDs
-        without a controller in the cluster.
-    type: list
-    elements: raw
-    default: []
   remove_controllers:
     description:
       - Controllers that the upgrade deletes, each as C(namespace/name). Name them if several controllers run, or if the controller does not

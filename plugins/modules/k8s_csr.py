@@ -28,6 +28,7 @@ description:
     signer, the task fails one second after the approval. It also fails as soon as the Lease of kube-controller-manager proves that
     kube-controller-manager has stopped. The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_diagnosis.html) lists all causes.
 extends_documentation_fragment:
+  - certflow.kubernetes._accept
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
 options:
@@ -224,21 +225,6 @@ options:
     description:
       - CA certificates (PEM text) to try first.
     type: str
-  accept:
-    description:
-      - The owners whose Secret or target the task may write. The task fails before the first write for another owner, with the markers
-        that show the owner and with a remedy. For managers, the words are V(cert-manager), V(external-secrets), V(openshift-service-ca),
-        V(eks), V(olm), V(olm-v1), V(argocd), V(flux) and V(helm). The page
-        U(https://certflow.github.io/certflow.kubernetes/docsite/reference_other_managers.html) describes them.
-      - V(operator) stands for a Secret with an ownerReference, and V(foreign-secret) for a Secret with other keys or with a certificate
-        for other names.
-      - >-
-        An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects
-        are C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
-      - If another manager writes the C(caBundle) of a target at any time, this module removes only the certificates that it added.
-    type: list
-    elements: raw
-    default: []
   on_stale:
     description:
       - The reaction if an endpoint still serves the old certificate at the end of the wait for the endpoints, which takes at most

@@ -28,6 +28,7 @@ description:
     C(caBundle) and no conversion of a CustomResourceDefinition.
   - It never deletes the CRDs of VolumeSnapshots, workloads that also run other containers, or Secrets that another workload uses.
 extends_documentation_fragment:
+  - certflow.kubernetes._accept
   - certflow.kubernetes._attributes
   - certflow.kubernetes._snapshot_plan
   - certflow.kubernetes._auth

@@ -20,6 +20,7 @@ description:
   - If a hazard or another manager prevents the upgrade, RV(refused) has the reason and the remedy.
   - Knows the releases 4.2 to 8.7 of external-snapshotter. Older ones are recognised and refused, with the way to upgrade them by hand.
 extends_documentation_fragment:
+  - certflow.kubernetes._accept
   - certflow.kubernetes._attributes.info
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth

@@ -17,6 +17,7 @@ description:
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 extends_documentation_fragment:
+  - certflow.kubernetes._accept
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
 options:
@@ -102,19 +103,6 @@ options:
           - The namespace of the Service.
         type: str
         required: true
-  accept:
-    description:
-      - The managers whose objects the task may write. The task fails for the object of another manager, with the markers that show the
-        manager and with a remedy. The words are V(cert-manager), V(external-secrets), V(openshift-service-ca), V(eks), V(olm), V(olm-v1),
-        V(argocd), V(flux) and V(helm). The page
-        U(https://certflow.github.io/certflow.kubernetes/docsite/reference_other_managers.html) describes them.
-      - O(mode=exactly) and O(mode=absent) are refused even with this option, if another manager writes the C(caBundle) at any time.
-      - >-
-        An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects
-        are C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
-    type: list
-    elements: raw
-    default: []
 seealso:
   - module: certflow.kubernetes.k8s_csr
 notes:

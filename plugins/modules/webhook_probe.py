@@ -21,6 +21,7 @@ description:
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 extends_documentation_fragment:
+  - certflow.kubernetes._accept
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
 attributes:
@@ -96,13 +97,6 @@ options:
         again. This needs the permission to patch the object. The option has no effect if the object has no C(caBundle).
     type: bool
     default: false
-  accept:
-    description:
-      - The managers whose objects the task may write for O(renew_connections). The words and the form of an item
-        are those of O(certflow.kubernetes.webhook_cabundle#module:accept).
-    type: list
-    elements: raw
-    default: []
   require_proof:
     description:
       - Whether the task also fails if the verdict is V(unproven). It always fails if the verdict is V(failed).

@@ -20,6 +20,7 @@ description:
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 extends_documentation_fragment:
+  - certflow.kubernetes._accept
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
 options:
@@ -46,16 +47,6 @@ options:
     elements: str
     choices: [add-ca, secure-apiservice, reload, add-successor, remove-outgoing]
     default: [add-ca]
-  accept:
-    description:
-      - The owners whose fields the task may write. The words are V(cert-manager), V(openshift-service-ca), V(eks), V(olm), V(olm-v1),
-        V(argocd), V(flux), V(helm), and C(manager:NAME) for a field manager without a word, such as C(manager:istiod).
-      - >-
-        An item may be a dictionary that limits a word to objects, as in C({helm: [ValidatingWebhookConfiguration/example]}). The objects
-        are C(KIND/NAME) or C(KIND/NAMESPACE/NAME).
-    type: list
-    elements: raw
-    default: []
   proof_after:
     description:
       - Seconds after which the module reads the written fields again, and audits the cluster again. The delay is for programs that

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller_info
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import make_budget
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import (
@@ -229,7 +229,11 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
 
 def test_choices_are_those_of_the_modules_and_playbooks() -> None:
     for template, variable, choices in (
-        ("certflow upgrade", "snapshot_controller_accept", snapshot_controller_info.ACCEPTED),
+        (
+            "certflow upgrade",
+            "snapshot_controller_accept",
+            (*accept.UPGRADABLE, accept.OTHER_CONTENT, *accept.HAZARDS),
+        ),
         ("certflow repair", "certflow_repair_kinds", kinds.KINDS),
         ("certflow audit", "certflow_fail_on", spec_of("audit").options["certflow_fail_on"]["choices"]),
     ):

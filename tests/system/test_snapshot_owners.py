@@ -25,9 +25,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.accept i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller_info import (
-    ACCEPTED,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import (
     INSTALLERS,
 )
@@ -437,7 +434,7 @@ def assert_refused(cluster: Cluster, key: str, evidence: str) -> None:
 def assert_accepted(cluster: Cluster, key: str) -> None:
     """Check that `accept` has a word for the manager, unless its objects cannot be accepted."""
     if not INSTALLERS[key].adopting:
-        assert key not in ACCEPTED
+        assert plan(cluster, TARGET, accept=[key])["refused"]
         return
     result = plan(cluster, TARGET, accept=["manager:some-installer" if key == "manager" else key])
     assert result["refused"] == []

@@ -13,7 +13,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_m
     OVERWRITES,
     PLACES,
     REWRITERS,
-    DetectedManager,
     Manager,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
@@ -48,7 +47,7 @@ def other_writers() -> str:
 
 def _advice(manager: Manager) -> str:
     secret = manager.for_secrets[:1].upper() + manager.for_secrets[1:]
-    target = _code(remedy_for(EXAMPLE, DetectedManager(manager, ()))) if manager.bundle else "-"
+    target = _code(remedy_for(EXAMPLE, manager)) if manager.bundle else "-"
     return _row(f"{manager.name} (`{manager.key}`)", target, BUNDLES.get(manager.bundle, "-"), secret)
 
 

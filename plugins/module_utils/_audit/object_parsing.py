@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from .._base import object_managers
+from .._base import object_managers, owners
 from .._base.errors import check_shape
 from .._base.object_managers import OWN_MANAGER
 from .._base.times import find_time
@@ -138,7 +138,7 @@ def subject_of(kind: str, obj: Object) -> AuditedObject:
 
 def manager_of(metadata: Object) -> str:
     """Return the names of the programs that manage an object, this collection among them, or UNMANAGED."""
-    names = [found.manager.name for found in object_managers.find_managers(metadata)]
+    names = [owner.manager.name for owner in owners.owners({"metadata": metadata})]
     names += [row.name for row in object_managers.find_rewriters(metadata)]
     fields = (str(entry.get("manager", "")) for entry in metadata.get("managedFields") or ())
     if any(field.startswith(OWN_MANAGER) for field in fields):

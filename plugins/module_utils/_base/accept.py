@@ -5,14 +5,14 @@
 
 """What the option accept allows a task to do to the objects of others. Pure.
 
-An item of the option is a word, or a dictionary of a word and the objects for which it counts. A word is the key of a manager,
-``manager:NAME`` for a field manager that has no row, OTHER_CONTENT, or the id of a hazard. The sets of words are disjoint.
+All modules have the same words. An item of the option is a word, or a dictionary of a word and the objects for which it counts. A
+word is the key of a manager, ``manager:NAME`` for a field manager that has no row, OTHER_CONTENT, or the id of a hazard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .errors import CertflowError
@@ -21,16 +21,18 @@ from .text import suggestion
 
 #: Accepts a Secret with the content of another owner, who left no mark of a manager.
 OTHER_CONTENT = "foreign-secret"
-#: The keys of managers of Secrets and of objects with a caBundle.
-OWNERS = tuple(row.key for row in MANAGERS if row.for_secrets)
+#: The words that may be limited to objects, and manager:NAME.
+LIMITABLE = (*(row.key for row in MANAGERS if row.key != UNKNOWN), OTHER_CONTENT)
+#: The ids of the hazards with the handling "ask". A hazard counts for the whole cluster.
+HAZARDS = ("hosted", "sidecars-at-v1beta1", "arguments-dropped")
+#: Every word of the option, without manager:NAME.
+WORDS = (*LIMITABLE, *HAZARDS)
 #: The keys of managers whose snapshot controller this collection may upgrade, and of managers that install none.
 UPGRADABLE = tuple(row.key for row in MANAGERS if row.key != UNKNOWN and (row.adopting or not row.upgrade))
 #: The option in argument specs. A dictionary as an item cannot have choices there.
 OPTION: dict[str, Any] = {"type": "list", "elements": "raw", "default": []}
 
 _EVERY = ""
-#: The words that may be limited to objects. Hazards count for the whole cluster.
-_LIMITABLE = frozenset((*(row.key for row in MANAGERS), OTHER_CONTENT))
 #: The kinds of objects -> the parts of their names: NAME, or NAMESPACE and NAME.
 _NAMES: Mapping[str, int] = {
     **dict.fromkeys(
@@ -73,12 +75,6 @@ class Consent:
     items: frozenset[tuple[str, str]] = frozenset()
     #: True if the task decided before that every object may be written.
     is_complete: bool = False
-    #: The words of the module's option, None if every word is known.
-    words: frozenset[str] | None = field(default=None, compare=False)
-
-    def knows(self, words: Iterable[str]) -> bool:
-        """Return True if the module's option has all these words."""
-        return self.words is None or self.words.issuperset(words)
 
     def covers(self, word: str, target: object = "") -> bool:
         """Return True if the word is accepted for the object. target: its text is "KIND NAME" or "KIND NAMESPACE/NAME"."""
@@ -108,30 +104,26 @@ NOTHING = Consent()
 EVERYTHING = Consent(is_complete=True)
 
 
-def parse(items: Iterable[Any], words: Collection[str], *, field_managers: bool = False) -> Consent:
-    """Return the consent of the option accept. Raises CertflowError for an item that the module does not know.
-
-    words: the words of the module. field_managers: also accept manager:NAME.
-    """
-    pairs = frozenset(pair for item in items for pair in _parse_item(item, words, field_managers))
-    return Consent(pairs, words=frozenset(words))
+def parse(items: Iterable[Any]) -> Consent:
+    """Return the consent of the option accept. Raises CertflowError for an unknown word, and for a wrong object."""
+    return Consent(frozenset(pair for item in items for pair in _parse_item(item)))
 
 
-def _parse_item(item: Any, words: Collection[str], field_managers: bool) -> Iterator[tuple[str, str]]:
+def _parse_item(item: Any) -> Iterator[tuple[str, str]]:
     if isinstance(item, Mapping) and not item:
         raise _wrong("an empty dictionary", "Remove it, or name a word and its objects")
     pairs = item.items() if isinstance(item, Mapping) else [(item, _EVERY)]
     for word, places in pairs:
-        is_field_manager = field_managers and str(word).startswith(FIELD_MANAGER) and word != FIELD_MANAGER
-        if word not in words and not is_field_manager:
+        is_field_manager = str(word).startswith(FIELD_MANAGER) and word != FIELD_MANAGER
+        if word not in WORDS and not is_field_manager:
+            remedy = f"Use these words: {', '.join(sorted(WORDS))}, {FIELD_MANAGER}NAME"
             raise _wrong(
-                f"the item {word!r}, which is not one of its words",
-                suggestion(str(word), words) or f"Use these words: {', '.join(sorted(words))}",
+                f"the item {word!r}, which is not one of its words", suggestion(str(word), WORDS) or remedy
             )
         if not isinstance(item, Mapping):
             yield word, _EVERY
             continue
-        if not is_field_manager and word not in _LIMITABLE:
+        if word in HAZARDS:
             raise _wrong(f"objects for {word}, which counts for the whole cluster", f"Set accept: [{word}]")
         named: Iterable[Any] = places if isinstance(places, (list, tuple)) and places else [places]
         for place in named:

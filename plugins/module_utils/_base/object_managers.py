@@ -57,6 +57,8 @@ class Manager:
     adopting: str = ""
     #: Further markers that count on the objects of a snapshot controller.
     controller_markers: tuple[Marker, ...] = ()
+    #: Field managers that are no marks of an object, because they stay when the program has left it.
+    writes_as: tuple[str, ...] = ()
     #: Groups of markers. An object of a snapshot controller must also have a marker of each group.
     required: tuple[tuple[Marker, ...], ...] = ()
 
@@ -64,6 +66,12 @@ class Manager:
     def writes_bundles(self) -> bool:
         """Return True if the manager itself writes caBundle at any time."""
         return self.bundle in (MERGES, OVERWRITES)
+
+    @property
+    def field_managers(self) -> tuple[str, ...]:
+        """Return the field managers under which the manager writes."""
+        markers = (*self.markers, *self.controller_markers)
+        return (*(name for place, name in markers if place == "manager"), *self.writes_as)
 
 
 HELM, KUBECTL, KUBESPRAY, UNMARKED = "helm", "kubectl", "kubespray", "unmarked"
@@ -132,6 +140,7 @@ MANAGERS = (
         bundle=MERGES,
         for_targets="Let cert-manager's Certificate serve this webhook, or remove the annotation",
         for_secrets="let its Certificate make the certificate",
+        writes_as=("cert-manager-cainjector",),
     ),
     Manager(
         "external-secrets",
@@ -184,6 +193,7 @@ MANAGERS = (
         upgrade="Upgrade it with RKE2 itself.",
         adopting="Put rke2-snapshot-controller, rke2-snapshot-controller-crd and rke2-snapshot-validation-webhook under "
         "disable: in every server's configuration, which also removes what they installed.",
+        writes_as=("rancher",),
     ),
     Manager(
         "Amazon EKS add-ons",
@@ -313,6 +323,7 @@ MANAGERS = (
         OPERATOR,
         (("owner", "*"),),
         source="https://kubernetes.io/docs/concepts/overview/working-with-objects/owners-dependents/",
+        for_secrets="leave it to the program of the object that its ownerReference names",
         upgrade="Upgrade it with the operator of the object that its ownerReference names.",
     ),
     Manager(
@@ -370,6 +381,9 @@ MANAGERS = (
     ),
 )
 
+#: Field managers of the programs that install snapshot controllers. An upgrade moves their fields only if the user accepts one.
+DEPLOYERS = frozenset(name for row in MANAGERS if row.upgrade for name in row.field_managers) - BY_HAND
+
 #: Programs that change objects of other managers, without caBundle. So their marks show no manager.
 REWRITERS = (
     Manager(
@@ -385,36 +399,9 @@ REWRITERS = (
 NO_OWNERS = frozenset(name for row in REWRITERS for place, name in row.markers if place == "manager")
 
 
-@dataclass(frozen=True)
-class DetectedManager:
-    """A manager of an object, with its markers on the object as text: "annotation KEY: VALUE", "field manager NAME"."""
-
-    manager: Manager
-    evidence: tuple[str, ...]
-
-
-def find_managers(metadata: Mapping[str, Any]) -> tuple[DetectedManager, ...]:
-    """Return the managers of a Secret or of an object with a caBundle, in the order of the table."""
-    # An annotation or label without a value asks no manager to write the object.
-    present = tuple(
-        marker
-        for marker in present_markers(metadata)
-        if marker[2] or marker[0] not in ("annotation", "label")
-    )
-    detected = ((row, matching(row.markers, present)) for row in MANAGERS if row.for_secrets)
-    return tuple(DetectedManager(row, evidence) for row, evidence in detected if evidence)
-
-
 def find_rewriters(metadata: Mapping[str, Any]) -> tuple[Manager, ...]:
     """Return the programs that changed the object, and do not own it."""
     return tuple(row for row in REWRITERS if matching(row.markers, present_markers(metadata)))
-
-
-def belongs_to(subject: object, detected: Iterable[DetectedManager]) -> str:
-    """Return a clause that names the managers of an object and their markers."""
-    detected = tuple(detected)
-    markers = "; ".join(marker for entry in detected for marker in entry.evidence)
-    return f"{subject} belongs to {' and '.join(entry.manager.name for entry in detected)} ({markers})"
 
 
 def present_markers(

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._base import object_managers
 from .._base.accept import OTHER_CONTENT
 from .._base.errors import check_shape
-from .._base.object_managers import LAST_APPLIED, OPERATOR
+from .._base.object_managers import LAST_APPLIED
+from .._base.owners import Owner, accept_option, owners
 from .._kube import json_patch
 from .._x509 import certificate_facts, private_keys
 from .._x509.certificate_facts import CertificateFacts
@@ -39,10 +39,8 @@ class ExistingSecret:
     data_keys: frozenset[str]
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
-    #: "Kind name" of each owner.
-    owners: tuple[str, ...] = ()
     #: The other programs that write it.
-    managers: tuple[object_managers.DetectedManager, ...] = ()
+    owners: tuple[Owner, ...] = ()
     certificate_pem: str = ""
     certificate: CertificateFacts | None = None
     #: The hash of the public key that belongs to its private key.
@@ -95,8 +93,7 @@ def _found(obj: Mapping[str, Any], spec: SecretSpec) -> ExistingSecret:
         data_keys=frozenset(data),
         labels=metadata.get("labels") or {},
         annotations=metadata.get("annotations") or {},
-        owners=tuple(f"{owner['kind']} {owner['name']}" for owner in metadata.get("ownerReferences") or ()),
-        managers=object_managers.find_managers(metadata),
+        owners=owners(obj),
         ca_pem=_text(data, spec.ca_key)[0],
         **_pair(data, spec),
     )
@@ -131,31 +128,20 @@ def refuse_foreign(secret: ExistingSecret, intent: Intent) -> None:
     if secret.immutable:
         raise SecretError(f"{spec} is immutable", remedy="Set a new secret.name, and let the workload use it")
     reason = foreign_reason(secret, intent)
-    words = [word for word in _owner_words(secret) if not intent.accept.covers(word, spec)]
-    if reason and words:
-        accept = (
-            f", or accept: [{', '.join(words)}] to replace its certificate"
-            if intent.accept.knows(words)
-            else ""
-        )
+    words = [owner.word for owner in secret.owners] or [OTHER_CONTENT]
+    lacking = [word for word in words if not intent.accept.covers(word, spec)]
+    if reason and lacking:
         raise SecretError(
-            f"{spec} does not belong to this task: {reason}", remedy=f"Set another secret.name{accept}"
+            f"{spec} does not belong to this task: {reason}",
+            remedy=f"Set another secret.name, or {accept_option(lacking, spec)} to replace its certificate",
         )
-
-
-def _owner_words(secret: ExistingSecret) -> list[str]:
-    """Return the words of the option accept that allow to replace a Secret of another owner."""
-    managers = [detected.manager.key for detected in secret.managers]
-    return [*managers, *([OPERATOR] if secret.owners else [])] or [OTHER_CONTENT]
 
 
 def foreign_reason(secret: ExistingSecret, intent: Intent) -> str:
     """Return the reason why the Secret does not belong to this task, or "" if it may be adopted."""
-    if secret.managers:
-        first = secret.managers[0]
-        return f"{first.manager.name} writes it ({'; '.join(first.evidence)}); {first.manager.for_secrets}"
     if secret.owners:
-        return f"it belongs to {', '.join(secret.owners)}"
+        first = secret.owners[0]
+        return f"{first.manager.name} writes it ({'; '.join(first.evidence)}); {first.manager.for_secrets}"
     if secret.is_ours:
         owner = secret.annotations.get(markers.SERVICE, "")
         return (

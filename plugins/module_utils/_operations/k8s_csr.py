@@ -7,15 +7,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._base import accept
-from .._base.accept import Consent
-from .._base.object_managers import OPERATOR
 from .._base.result import Result
 from .._certificate import certificate_report, cluster_signer
 from .._certificate.certificate_flow import ensure_certificate, remove_certificate, verify_certificate
@@ -37,8 +35,6 @@ WOULD_PROBE = "a run that may write would probe which signer issues serving cert
 PRESENT, ABSENT, VERIFIED = "present", "absent", "verified"
 #: The values of the option on_stale that are not a workload.
 FAIL, RESTART = "fail", "restart"
-#: The words of the option accept.
-ACCEPTED = (*accept.OWNERS, OPERATOR, accept.OTHER_CONTENT)
 SPEC: dict[str, Any] = {
     "state": {"type": "str", "choices": [PRESENT, ABSENT, VERIFIED], "default": PRESENT},
     "service": {"type": "str"},
@@ -148,17 +144,12 @@ def _choose_signer(client: Client, parameters: Mapping[str, Any], check_mode: bo
     return replace(choice, signer_name=name, values={"provider": {**describe(verdict), "signer_name": name}})
 
 
-def parse_accept(items: Iterable[Any]) -> Consent:
-    """Return the consent of the option accept. Raises CertflowError."""
-    return accept.parse(items, ACCEPTED)
-
-
 _FLOWS = {PRESENT: ensure_certificate, ABSENT: remove_certificate, VERIFIED: verify_certificate}
 
 
 def _parse(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> CertificateRun:
     """Return the run of these options. Raises CertflowError for a value that is not valid, before any request."""
-    intent = intent_from(parameters, parse_accept(parameters.get("accept") or ()))
+    intent = intent_from(parameters, accept.parse(parameters.get("accept") or ()))
     targets = bundle_targets.targets_from(parameters.get("targets") or [])
     if targets and intent.is_client:
         raise RequestError(

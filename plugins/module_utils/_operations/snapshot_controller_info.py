@@ -10,7 +10,7 @@ Its options are also those of snapshot_controller that the plan depends on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from .._ansible import argument_specs
@@ -76,11 +76,6 @@ def parse_release(parameters: Mapping[str, Any]) -> Release:
     return release_table.target(parameters["version"])
 
 
-def parse_accept(items: Iterable[Any]) -> accept.Consent:
-    """Return the consent of the option accept. Raises CertflowError."""
-    return accept.parse(items, ACCEPTED, field_managers=True)
-
-
 def parse_options(parameters: Mapping[str, Any]) -> UpgradeOptions:
     """Return the choices that the plan depends on. Raises CertflowError for a value that is not valid."""
     return UpgradeOptions(
@@ -90,7 +85,7 @@ def parse_options(parameters: Mapping[str, Any]) -> UpgradeOptions:
         conversion_webhook=parameters["conversion_webhook"],
         group_snapshots=parameters["group_snapshots"],
         **_parse_policies(parameters["failure_policy"]),
-        accept=parse_accept(parameters["accept"]),
+        accept=accept.parse(parameters["accept"]),
         remove_controllers=tuple(_parse_places(parameters["remove_controllers"])),
         installed_version=_parse_version(parameters["installed_version"]),
         controller_arguments=tuple(parameters["controller_arguments"]),

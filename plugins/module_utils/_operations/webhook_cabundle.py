@@ -36,7 +36,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     if leaf:
         bundle_patch.check_leaf(leaf)
     service = parameters["service"]
-    consent = accept.parse(parameters["accept"], accept.OWNERS)
+    consent = accept.parse(parameters["accept"])
 
     def decide(target: bundle_targets.Target, obj: bundle_targets.Object) -> bundle_patch.TargetChange:
         return bundle_patch.plan(

@@ -40,7 +40,7 @@ def _request(parameters: Mapping[str, Any], check_mode: bool) -> ProbeRequest:
         target,
         ProbeObject(parameters["object"], parameters["expect"], parameters["denial_message"]),
         renew_connections=parameters["renew_connections"],
-        consent=accept.parse(parameters["accept"], accept.OWNERS),
+        consent=accept.parse(parameters["accept"]),
         wait=parameters["wait"],
         check_mode=check_mode,
     )

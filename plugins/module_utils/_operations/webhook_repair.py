@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._ansible import argument_specs
@@ -23,8 +23,6 @@ from .._repair.engine import repair
 from .._repair.repair_model import BAD_STATES, REFUSED, WAITING, Repair, RepairOptions, RotationOptions
 from .._webhook import bundle_content
 
-#: The words of the option accept. Each field manager is a word too.
-ACCEPTED = accept.OWNERS
 SPEC: dict[str, Any] = {
     "findings": {"type": "list", "elements": "raw"},
     "kinds": {"type": "list", "elements": "str", "choices": list(kinds.KINDS), "default": [kinds.ADD_CA]},
@@ -89,18 +87,13 @@ def parse_options(parameters: Mapping[str, Any], check_mode: bool) -> RepairOpti
     return RepairOptions(
         tuple(parameters["kinds"]),
         None if listed is None else dict(map(_parse_finding, listed)),
-        parse_accept(parameters["accept"]),
+        accept.parse(parameters["accept"]),
         parameters["wait_timeout"],
         proof_after,
         parameters["probe_urls"],
         check_mode,
         _parse_rotation(parameters["cluster_ca"] or {}),
     )
-
-
-def parse_accept(items: Iterable[Any]) -> accept.Consent:
-    """Return the consent of the option accept. Raises CertflowError."""
-    return accept.parse(items, ACCEPTED, field_managers=True)
 
 
 def _parse_rotation(option: Mapping[str, Any]) -> RotationOptions:

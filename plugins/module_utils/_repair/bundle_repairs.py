@@ -12,13 +12,14 @@ repair detects it by this record, and does not write the field again.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from .._base.accept import EVERYTHING
 from .._base.errors import CertflowError
+from .._base.owners import Owner, owners, refuse
 from .._base.times import find_time, format_time
 from .._csr.certificate_rules import CLOCK_SKEW
 from .._csr.trust_anchors import select_certificates
@@ -31,7 +32,6 @@ from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import ClientConfig, Target
 from .._webhook.served_chains import ServedChain
 from .._x509.chain_judge import judge
-from . import field_owners
 from .repair_model import Action, Case, Refusal, RepairOptions, RepairWrite, Written
 
 Object = Mapping[str, Any]
@@ -319,10 +319,25 @@ def find_obstacle(
             f"Repair the field with this program. To let a repair write it again, remove the annotation {RECORD}",
             (f"field manager: {by}",),
         )
-    also = _INSECURE_PATH if edit.secures else ()
-    return field_owners.find_owner(
-        target, obj, edit.webhook, options.consent, also=also, only_ours=edit.removes
+    refused = refuse(_field_owners(target, obj, edit), options.consent, target)
+    if refused is None:
+        return None
+    return Refusal(
+        "owned-by-another",
+        f"the field belongs to {' and '.join(refused.words)}",
+        f"Repair the field with its owner. To let this collection write it, set {refused.option}",
+        refused.evidence,
     )
+
+
+def _field_owners(target: Target, obj: Object, edit: BundleEdit) -> Iterator[Owner]:
+    """Yield the owners of the fields that the edit writes. A tool that a person runs is an owner of what is removed."""
+    writer = bundle_targets.find_bundle_writer(target, obj)
+    if writer:
+        yield writer
+    fields = (service_callers.field_path(target, edit.webhook), *([_INSECURE_PATH] if edit.secures else []))
+    for field in fields:
+        yield from (owner for owner in owners(obj, field) if edit.removes or not owner.is_person)
 
 
 def names_of_writers(target: Target, obj: Object, webhook: str) -> str:

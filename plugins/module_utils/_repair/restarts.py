@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .._base import object_managers
 from .._base.errors import CertflowError
-from .._base.object_managers import BY_HAND, HELM, OWN_MANAGER, SYSTEM
+from .._base.object_managers import FIELD_MANAGER, HELM, SYSTEM
+from .._base.owners import owners
 from .._kube import json_patch
 from .._kube.access_review import Permission
 from .._kube.client import Client
@@ -27,7 +27,6 @@ from .._webhook import webhook_endpoints, workloads
 from .._webhook.admission_match import AdmissionRequest, match
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.call_failures import ADMISSION
-from .._webhook.service_callers import find_field_managers
 from .._webhook.workloads import WebhookWorkload
 from .._x509 import certificate_facts
 from .._x509.chain_judge import judge
@@ -181,18 +180,10 @@ def _unserved(case: Case) -> MountedSecret | None:
 
 def _template_owners(obj: Object) -> Iterator[str]:
     """Yield the marks of programs that write the pod template at any time. Helm writes it only when a person runs it."""
-    metadata = obj["metadata"]
-    for detected in object_managers.find_managers(metadata):
-        if detected.manager.key != HELM:
-            yield from detected.evidence
-    for reference in metadata.get("ownerReferences") or ():
-        yield f"ownerReference {reference.get('kind')} {reference.get('name')}"
-    usual = {*BY_HAND, *SYSTEM, OWN_MANAGER, HELM}
-    yield from (
-        f"field manager {name}"
-        for name, _operation in find_field_managers(obj, _TEMPLATE)
-        if name not in usual
-    )
+    for owner in (*owners(obj), *owners(obj, _TEMPLATE)):
+        system = {f"{FIELD_MANAGER}{name}" for name in SYSTEM}
+        if owner.manager.key != HELM and not owner.is_person and owner.word not in system:
+            yield from owner.evidence
 
 
 def _blocks_pods(case: Case, obj: Object, *, evicts: bool) -> str:

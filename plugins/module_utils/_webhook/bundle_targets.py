@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from .._base import object_managers
 from .._base.accept import NOTHING, Consent
 from .._base.errors import check_shape
-from .._base.object_managers import DetectedManager
+from .._base.owners import Owner, Refused, owners, refuse
 from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import Client
 from .._kube.errors import Forbidden
@@ -262,25 +262,24 @@ def client_configs(
     return tuple(fitting)
 
 
-def find_managers(target: Target, obj: Object) -> tuple[DetectedManager, ...]:
+def find_managers(target: Target, obj: Object) -> tuple[Owner, ...]:
     """Return the other managers of an object that may write its caBundle, in the order of the table."""
     with check_shape(target):
-        detected = object_managers.find_managers(obj["metadata"])
-    return tuple(entry for entry in detected if entry.manager.bundle)
+        return tuple(owner for owner in owners(obj) if owner.manager.bundle)
 
 
-def find_bundle_writer(target: Target, obj: Object) -> DetectedManager | None:
+def find_bundle_writer(target: Target, obj: Object) -> Owner | None:
     """Return the manager that writes the object's caBundle at any time, or None.
 
     Only this manager can restore its certificates, so they are not ours to remove.
     """
-    return next((entry for entry in find_managers(target, obj) if entry.manager.writes_bundles), None)
+    return next((owner for owner in find_managers(target, obj) if owner.manager.writes_bundles), None)
 
 
-def remedy_for(target: Target, detected: DetectedManager) -> str:
+def remedy_for(target: Target, manager: object_managers.Manager) -> str:
     """Return how to get the wanted caBundle into an object of another manager."""
     kind = KINDS[target.kind]
-    return detected.manager.for_targets.format(
+    return manager.for_targets.format(
         group=kind.group, kind=target.kind, name=target.name, expression=kind.expression
     )
 
@@ -295,24 +294,22 @@ def check_managers(target: Target, obj: Object, *, removes: str = "", consent: C
     """
     writer = find_bundle_writer(target, obj) if removes else None
     if writer:
+        refused = Refused(target, (writer,))
         merges = writer.manager.bundle == object_managers.MERGES
-        keep = f". Or keep its certificates: mode: add with accept: [{writer.manager.key}]" if merges else ""
+        keep = f". Or keep its certificates: mode: add with {refused.option}" if merges else ""
         raise OwnedTargetError(
-            f"{object_managers.belongs_to(target, [writer])}, which writes its caBundle itself. Mode {removes} would remove "
-            "its certificates",
+            f"{refused.cause}, which writes its caBundle itself. Mode {removes} would remove its certificates",
             code="managed-bundle",
             evidence=writer.evidence,
-            remedy=f"{remedy_for(target, writer)}{keep}",
+            remedy=f"{remedy_for(target, writer.manager)}{keep}",
         )
-    detected = [
-        entry for entry in find_managers(target, obj) if not consent.covers(entry.manager.key, target)
-    ]
-    if detected:
-        remedies = ". ".join(remedy_for(target, entry) for entry in detected)
+    others = refuse(find_managers(target, obj), consent, target)
+    if others:
+        remedies = ". ".join(remedy_for(target, owner.manager) for owner in others.owners)
         raise OwnedTargetError(
-            object_managers.belongs_to(target, detected),
-            evidence=[marker for entry in detected for marker in entry.evidence],
-            remedy=f"{remedies}. Or write it nevertheless with accept: [{', '.join(entry.manager.key for entry in detected)}]",
+            others.cause,
+            evidence=others.evidence,
+            remedy=f"{remedies}. Or write it nevertheless with {others.option}",
         )
 
 

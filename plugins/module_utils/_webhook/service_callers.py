@@ -8,11 +8,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from .._base.object_managers import OWN_MANAGER
+from .._base.owners import field_managers
 from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import Client
 from .._kube.errors import Forbidden, KubeError, NotFound
@@ -136,14 +136,7 @@ def _reason(target: Target, obj: Object, config: ClientConfig, recorded: Collect
 
 def find_bundle_managers(target: Target, obj: Object, webhook: str) -> Iterator[str]:
     """Yield the field managers that own the caBundle."""
-    return (name for name, _operation in find_field_managers(obj, field_path(target, webhook)))
-
-
-def find_field_managers(obj: Object, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield name and operation (Apply or Update) of the managers of a field. path: as managedFields has it."""
-    for entry in obj["metadata"].get("managedFields") or ():
-        if owns(entry.get("fieldsV1") or {}, path):
-            yield str(entry.get("manager", "")), str(entry.get("operation", ""))
+    return (name for name, _operation in field_managers(obj, field_path(target, webhook)))
 
 
 def field_path(target: Target, webhook: str) -> tuple[str, ...]:
@@ -157,16 +150,6 @@ def field_path(target: Target, webhook: str) -> tuple[str, ...]:
     if target.kind == "APIService":
         return ("f:spec", "f:caBundle")
     return ("f:spec", "f:conversion", "f:webhook", "f:clientConfig", "f:caBundle")
-
-
-def owns(fields: Mapping[str, Any], path: Iterable[str]) -> bool:
-    """Return True if an entry of managedFields has the field."""
-    part: Any = fields
-    for name in path:
-        if not isinstance(part, Mapping) or name not in part:
-            return False
-        part = part[name]
-    return True
 
 
 def _holds_recorded(target: Target, config: ClientConfig, recorded: Collection[str]) -> bool:

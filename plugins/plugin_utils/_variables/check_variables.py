@@ -35,15 +35,15 @@ from .values import (
 
 #: A further check of a variable that has a value of the right type. It yields problems, one line each.
 Check = Callable[[Any], Iterable[str]]
-_OPERATIONS = "ansible_collections.certflow.kubernetes.plugins.module_utils._operations"
-ACCEPT = "parse_accept"
-#: Variable -> the operation that reads it, and its function that refuses a value. So a value that every cluster would refuse
+_ROOMS = "ansible_collections.certflow.kubernetes.plugins.module_utils"
+ACCEPT = ("_base.accept", "parse")
+#: Variable -> the file that reads it, and its function that refuses a value. So a value that every cluster would refuse
 #: stops the run before the first cluster.
 ROLE_VALUES: Mapping[str, tuple[str, str]] = {
-    "webhook_certificate_accept": ("k8s_csr", ACCEPT),
-    "snapshot_controller_accept": ("snapshot_controller_info", ACCEPT),
-    "certflow_repair_accept": ("webhook_repair", ACCEPT),
-    "snapshot_controller_backup": ("snapshot_controller", "parse_backup"),
+    "webhook_certificate_accept": ACCEPT,
+    "snapshot_controller_accept": ACCEPT,
+    "certflow_repair_accept": ACCEPT,
+    "snapshot_controller_backup": ("_operations.snapshot_controller", "parse_backup"),
 }
 #: Each job of AWX has this extra variable.
 AWX = "awx_job_id"
@@ -145,10 +145,10 @@ def _refusals(name: str, default: Any, value: Any) -> Iterator[str]:
     """Yield the refusal of the operation that reads a variable of ROLE_VALUES. The default does not load the operation."""
     if value == default:
         return
-    operation, function = ROLE_VALUES[name]
-    parse = getattr(import_module(f"{_OPERATIONS}.{operation}"), function)
+    file, function = ROLE_VALUES[name]
+    parse = getattr(import_module(f"{_ROOMS}.{file}"), function)
     try:
-        parse(items_of_text(value) if function == ACCEPT else str(value))
+        parse(items_of_text(value) if (file, function) == ACCEPT else str(value))
     except CertflowError as error:
         cause = error.cause.replace(f"the option {name.rpartition('_')[2]}", name)
         yield f"{cause}. {str(error).partition('. ')[2]}"

@@ -143,4 +143,4 @@ class UpgradeContext(HopContext):
 
     def accepts(self, origin: Origin, what: str) -> bool:
         """Return True if the user accepts to change the object ``what`` of another manager."""
-        return all(self.options.accept.covers(word, what) for word in origin.words)
+        return origin.is_accepted(self.options.accept, what)

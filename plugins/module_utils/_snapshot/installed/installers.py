@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..._base import object_managers
+from ..._base import object_managers, owners
+from ..._base.accept import Consent
 from ..._base.object_managers import (
     BY_HAND,
     FIELD_MANAGER,
@@ -26,6 +27,7 @@ from ..._base.object_managers import (
     KUBESPRAY,
     MANAGERS,
     NO_OWNERS,
+    OPERATOR,
     SYSTEM,
     UNKNOWN,
     UNMARKED,
@@ -58,6 +60,13 @@ class Origin:
         """The words of the option accept that this manager needs."""
         return tuple(f"{FIELD_MANAGER}{name}" for name in self.field_managers) or (self.key,)
 
+    def is_accepted(self, consent: Consent, target: object) -> bool:
+        """Return True if the user accepts the objects of this manager, and they can be taken over."""
+        is_adoptable = not self.key or bool(INSTALLERS[self.key].adopting)
+        return consent.is_complete or (
+            is_adoptable and all(consent.covers(word, target) for word in self.words)
+        )
+
 
 OURS = Origin()
 _NO_MARKER = Origin(UNMARKED, ("no marker of any manager",))
@@ -77,9 +86,9 @@ def find_origin(obj: Mapping[str, Any], *, images: Iterable[str] = (), apis: Ite
     metadata = obj.get("metadata") or {}
     first = _find_first(metadata, images, apis)
     others = tuple(
-        Origin(detected.manager.key, detected.evidence)
-        for detected in object_managers.find_managers(metadata)
-        if detected.manager.key in INSTALLERS.keys() - {first.key, HELM}
+        Origin(owner.word, owner.evidence)
+        for owner in owners.owners({"metadata": metadata})
+        if owner.word in INSTALLERS.keys() - {first.key, HELM, OPERATOR}
     )
     return replace(first, others=others) if others else first
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from ..._base import object_managers
+from ..._base import owners
 from ..._base.times import format_time
 from ..._kube.lease_state import read_lease
 from ..._x509 import certificate_facts
@@ -265,7 +265,7 @@ def _secret(obj: Mapping[str, Any], reading: ClusterObjects) -> Secret:
         }
     except (CertificateError, binascii.Error):
         pass  # the step that issues a certificate reports an invalid one
-    managers = tuple(row.manager.name for row in object_managers.find_managers(obj["metadata"]))
+    managers = tuple(owner.manager.name for owner in owners.owners(obj))
     return Secret(
         namespace,
         name,

@@ -19,25 +19,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..._base.accept import Consent
-from ..._base.object_managers import BY_HAND, LAST_APPLIED, OWN_MANAGER
+from ..._base.object_managers import BY_HAND, DEPLOYERS, LAST_APPLIED, OWN_MANAGER
 from ..._kube import json_patch
 
 MANAGER = OWN_MANAGER
-
-# Field managers of deployment tools (see _managers for their other marks). Their fields are moved only if the user accepts a manager.
-DEPLOYERS: frozenset[str] = frozenset(
-    (
-        "helm",
-        "eks",
-        "argocd-controller",
-        "argocd-application-controller",
-        "kustomize-controller",
-        "helm-controller",
-        "flux",
-        "rancher",
-        "cluster-csi-snapshot-controller-operator",
-    )
-)
 
 # Fields that are written only by JSON patch. A caBundle comes with a certificate. A conversion stanza can only be replaced as
 # a whole, which an apply does not do: Kubernetes answers "Forbidden" for a caBundle without the rest of the stanza.

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..._base import object_managers
 from ..._base.accept import NOTHING, Consent
+from ..._base.object_managers import HELM, OPERATOR
+from ..._base.owners import accept_option, owners, refuse
 from ..._snapshot.errors import OwnedObjectError
 from ..._snapshot.installed import marks
 from ..._snapshot.installed.installers import INSTALLERS, Origin, find_origin
@@ -57,38 +58,26 @@ def _refuse_limited(place: Reference, origin: Origin, consent: Consent) -> None:
     """Raise OwnedObjectError if the user accepts the object's manager, but only for other objects."""
     if not any(consent.is_limited_to_others(word, place) for word in origin.words):
         return
-    name = str(place).replace(" ", "/", 1)
-    items = ", ".join(f'{{"{word}": {name}}}' for word in origin.words)
     raise OwnedObjectError(
         f"{place} belongs to {INSTALLERS[origin.key].name} ({'; '.join(origin.evidence)}), which accept names only for other objects",
         evidence=origin.evidence,
-        remedy=f"Upgrade it there, or also set accept: [{items}]",
+        remedy=f"Upgrade it there, or also set {accept_option(origin.words, place)}",
     )
 
 
 def _refuse_managers(place: Reference, live: Object, origin: Origin, consent: Consent) -> None:
     """Raise OwnedObjectError if the object has marks of managers that the consent does not cover, each by itself."""
-    managers = object_managers.find_managers(live["metadata"])
-    is_accepted = all(consent.covers(word, place) for word in origin.words)
+    # The owner of a ReplicaSet is its Deployment. The plan refuses the objects of an operator.
+    is_accepted, unasked = origin.is_accepted(consent, place), {OPERATOR}
+    if is_accepted:  # Flux and other managers install charts, and their objects have Helm's mark too.
+        unasked.add(HELM)
+    found = [owner for owner in owners(live) if owner.word not in unasked]
     # The objects of openshift, olm and operator cannot be accepted, whatever other marks they have.
     is_acceptable = is_accepted or not origin.key or bool(INSTALLERS[origin.key].adopting)
-    if is_acceptable:
-        # Flux and other managers install charts, and their objects have Helm's mark too.
-        keys = {object_managers.HELM} if is_accepted else set()
-        managers = tuple(
-            found
-            for found in managers
-            if found.manager.key not in keys and not consent.covers(found.manager.key, place)
-        )
-    if not managers:
-        return
-    words = [found.manager.key for found in managers]
-    accept = f", or set accept: [{', '.join(words)}]" if is_acceptable and consent.knows(words) else ""
-    raise OwnedObjectError(
-        object_managers.belongs_to(place, managers),
-        evidence=[marker for found in managers for marker in found.evidence],
-        remedy=f"Upgrade it there{accept}",
-    )
+    refused = refuse(found, consent if is_acceptable else NOTHING, place)
+    if refused:
+        option = f", or set {refused.option}" if is_acceptable else ""
+        raise OwnedObjectError(refused.cause, evidence=refused.evidence, remedy=f"Upgrade it there{option}")
 
 
 def _read_around(client: Client, place: Reference, live: Object) -> dict[str, tuple[Object, ...]]:

@@ -10,15 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.doc_fragments._snapshot_plan import ModuleDocFragment
+from ansible_collections.certflow.kubernetes.plugins.doc_fragments._accept import ModuleDocFragment
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_managers import (
     MANAGERS,
     OPERATOR,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
-    k8s_csr,
-    snapshot_controller_info,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards.table import ASK, HAZARDS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.pod_specs import (
@@ -26,12 +22,17 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import KINDS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
-from ansible_collections.certflow.kubernetes.plugins.modules import k8s_csr as k8s_csr_page
-from ansible_collections.certflow.kubernetes.plugins.modules import webhook_cabundle
+from ansible_collections.certflow.kubernetes.plugins.modules import (
+    k8s_csr,
+    snapshot_controller,
+    snapshot_controller_info,
+    webhook_cabundle,
+    webhook_probe,
+    webhook_repair,
+)
 
 from tests.support.failures import fails
 
-WORDS = ("helm", "flux", "arguments-dropped")
 WEBHOOK, POD = "ValidatingWebhookConfiguration hooks", "Deployment kube-system/controller"
 # Items, word, object, the answer.
 COVERED: list[tuple[list[Any], str, str, bool]] = [
@@ -61,24 +62,19 @@ WRONG: tuple[list[Any], ...] = (
 
 @pytest.mark.parametrize(("items", "word", "target", "expected"), COVERED)
 def test_a_word_covers_its_objects(items: list[Any], word: str, target: str, expected: bool) -> None:
-    assert accept.parse(items, WORDS, field_managers=True).covers(word, target) is expected
+    assert accept.parse(items).covers(word, target) is expected
 
 
 @pytest.mark.parametrize("items", WRONG, ids=str)
 def test_an_unknown_item_is_refused(items: list[Any]) -> None:
     with fails("invalid-input", "accept") as caught:
-        accept.parse(items, WORDS, field_managers=True)
+        accept.parse(items)
     assert caught.value.remedy
 
 
 def test_a_misspelt_word_gets_a_proposal() -> None:
     with fails("invalid-input", "'hlem',", "helm?"):
-        accept.parse(["hlem"], WORDS)
-
-
-def test_a_field_manager_is_refused_by_modules_that_do_not_judge_it() -> None:
-    with fails("invalid-input", "'manager:terraform',"):
-        accept.parse(["manager:terraform"], WORDS)
+        accept.parse(["hlem"])
 
 
 def test_the_sets_of_words_are_disjoint() -> None:
@@ -98,24 +94,24 @@ def test_every_kind_that_is_written_can_be_named() -> None:
     kinds = {name: 2 if kind.namespaced else 1 for name, kind in KINDS.items()}
     kinds |= dict.fromkeys(bundle_targets.KINDS, 1) | dict.fromkeys(WORKLOADS.values(), 2)
     for kind, parts in kinds.items():
-        accept.parse([{"helm": "/".join([kind, *"xy"[:parts]])}], WORDS)
+        accept.parse([{"helm": "/".join([kind, *"xy"[:parts]])}])
 
 
-@pytest.mark.parametrize(
-    ("page", "words"),
-    [
-        (webhook_cabundle.DOCUMENTATION, accept.OWNERS),
-        (k8s_csr_page.DOCUMENTATION, k8s_csr.ACCEPTED),
-        (ModuleDocFragment.DOCUMENTATION, snapshot_controller_info.ACCEPTED),
-    ],
-)
-def test_the_pages_list_every_word(page: str, words: tuple[str, ...]) -> None:
-    text = str(yaml.safe_load(page)["options"]["accept"]["description"])
-    assert [word for word in words if f"V({word})" not in text] == []
+def test_the_page_lists_every_word() -> None:
+    text = str(yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]["accept"]["description"])
+    assert [word for word in accept.WORDS if f"V({word})" not in text] == []
 
 
-def test_words_of_the_modules() -> None:
-    asked = {row.id for row in HAZARDS if row.handling == ASK}
-    assert asked < set(snapshot_controller_info.ACCEPTED)
-    assert {"openshift", "olm", OPERATOR, "manager"}.isdisjoint(snapshot_controller_info.ACCEPTED)
-    assert OPERATOR in k8s_csr.ACCEPTED
+def test_every_module_has_the_option_and_its_page() -> None:
+    pages = {
+        k8s_csr, snapshot_controller, snapshot_controller_info, webhook_cabundle, webhook_probe, webhook_repair,
+    }  # fmt: skip
+    for page in pages:
+        documented = yaml.safe_load(page.DOCUMENTATION)
+        assert "certflow.kubernetes._accept" in documented["extends_documentation_fragment"], page.__name__
+        assert "accept" not in documented.get("options", {})
+
+
+def test_words_of_hazards() -> None:
+    assert set(accept.HAZARDS) == {row.id for row in HAZARDS if row.handling == ASK}
+    assert {"openshift", "olm", OPERATOR, "manager"}.isdisjoint(accept.UPGRADABLE)

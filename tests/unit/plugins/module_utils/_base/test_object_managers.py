@@ -13,18 +13,19 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_m
     APPLIES,
     MANAGERS,
     MERGES,
+    OPERATOR,
     OVERWRITES,
-    find_managers,
     find_rewriters,
     matching,
     present_markers,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.owners import Owner, owners
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import installers
 
 pytestmark = pytest.mark.quick
 
 #: The managers of Secrets. Some of them manage objects with a caBundle too.
-OF_SECRETS = [row for row in MANAGERS if row.for_secrets]
+OF_SECRETS = [row for row in MANAGERS if row.for_secrets and row.key != OPERATOR]
 CERT_MANAGER, EXTERNAL_SECRETS, SERVICE_CA, EKS, OLM, OLM_V1, ARGO_CD, FLUX, HELM = (
     row.name for row in OF_SECRETS
 )
@@ -86,6 +87,10 @@ UNMARKED: list[dict[str, Any]] = [
     # Every chart may set them.
     {"labels": {"app.kubernetes.io/instance": "apps", "app.kubernetes.io/managed-by": "kustomize"}},
 ]
+
+
+def find_managers(metadata: dict[str, Any]) -> tuple[Owner, ...]:
+    return owners({"metadata": metadata})
 
 
 @pytest.mark.parametrize(("metadata", "expected"), MARKED, ids=lambda value: str(value)[:60])

@@ -11,9 +11,20 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_repair import ACCEPTED
-from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import field_owners
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.bundle_repairs import (
+    BundleEdit,
+    find_obstacle,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import (
+    Refusal,
+    RepairOptions,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
+    ClientConfig,
+    Target,
+)
+
+from tests.support.authority import NOW
 
 TARGET = Target("ValidatingWebhookConfiguration", "example")
 FIELD: dict[str, Any] = {"f:webhooks": {'k:{"name":"a.example.com"}': {"f:clientConfig": {"f:caBundle": {}}}}}
@@ -56,6 +67,13 @@ CASES: list[tuple[list[dict[str, Any]], dict[str, str], dict[str, str], set[str]
 ]
 
 
+def find_owner(
+    target: Target, obj: Any, webhook: str, consent: accept.Consent, *, secures: bool = False
+) -> Refusal | None:
+    edit = BundleEdit(ClientConfig(webhook, "", "", "", None, ""), "", (), secures)
+    return find_obstacle(target, obj, edit, RepairOptions((), consent=consent), NOW)
+
+
 @pytest.mark.parametrize(("fields", "annotations", "labels", "words"), CASES)
 def test_the_words_that_a_write_needs(
     fields: list[dict[str, Any]], annotations: dict[str, str], labels: dict[str, str], words: set[str]
@@ -63,15 +81,15 @@ def test_the_words_that_a_write_needs(
     obj = {"metadata": {"managedFields": fields, "annotations": annotations, "labels": labels}}
 
     def refused(*accepted: Any) -> bool:
-        consent = accept.parse(accepted, ACCEPTED, field_managers=True)
-        return field_owners.find_owner(TARGET, obj, "a.example.com", consent) is not None
+        consent = accept.parse(accepted)
+        return find_owner(TARGET, obj, "a.example.com", consent) is not None
 
     assert refused() == bool(words)
     assert not refused(*words)
     assert not refused(*({word: ["ValidatingWebhookConfiguration/example"]} for word in words))
-    refusal = field_owners.find_owner(TARGET, obj, "a.example.com", accept.NOTHING)
+    refusal = find_owner(TARGET, obj, "a.example.com", accept.NOTHING)
     remedy = refusal.remedy if refusal else ""
-    assert all(f"'{word}': [" in remedy for word in words)
+    assert all(f"{word}" in remedy for word in words)
     for word in words:
         assert refused(*(words - {word}))
         assert refused({word: ["ValidatingWebhookConfiguration/other"]})
@@ -81,8 +99,7 @@ def test_the_owner_of_the_field_that_ends_insecurity() -> None:
     target = Target("APIService", "v1.example.com")
     fields: dict[str, Any] = {"f:spec": {"f:insecureSkipTLSVerify": {}}}
     obj = {"metadata": {"managedFields": [managed("helm", fields=fields)]}}
-    also = ("f:spec", "f:insecureSkipTLSVerify")
-    assert field_owners.find_owner(target, obj, "", accept.NOTHING) is None
-    refusal = field_owners.find_owner(target, obj, "", accept.NOTHING, also=also)
+    assert find_owner(target, obj, "", accept.NOTHING) is None
+    refusal = find_owner(target, obj, "", accept.NOTHING, secures=True)
     assert refusal is not None
     assert refusal.code == "owned-by-another"

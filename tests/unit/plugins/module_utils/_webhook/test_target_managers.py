@@ -58,8 +58,9 @@ def test_a_target_of_another_manager_is_refused_with_the_remedy_unless_accepted(
     assert found.manager.name == manager
     assert {VALIDATING.name, *manager.split()} <= set(caught.value.cause.split())
     assert caught.value.evidence == found.evidence
-    remedy = bundle_targets.remedy_for(VALIDATING, found)
-    assert caught.value.remedy == f"{remedy}. Or write it nevertheless with accept: [{found.manager.key}]"
+    remedy = bundle_targets.remedy_for(VALIDATING, found.manager)
+    option = f"accept: [{{{found.manager.key}: [ValidatingWebhookConfiguration/hooks]}}]"
+    assert caught.value.remedy == f"{remedy}. Or write it nevertheless with {option}"
     for accepted in (
         ("helm", "") if found.manager.key != "helm" else ("flux", ""),
         (found.manager.key, "MutatingWebhookConfiguration/hooks"),
@@ -115,7 +116,7 @@ def test_the_remedy_for_argo_cd_is_ready_to_paste(target: Target, group: str, ex
     yaml = pytest.importorskip("yaml", reason="PyYAML comes with ansible-core")
     metadata = {"annotations": {"argocd.argoproj.io/tracking-id": "app:..."}}
     (found,) = bundle_targets.find_managers(target, {"metadata": metadata})
-    spec = yaml.safe_load(bundle_targets.remedy_for(target, found).partition(": ")[2])
+    spec = yaml.safe_load(bundle_targets.remedy_for(target, found.manager).partition(": ")[2])
     difference = {"group": group, "kind": target.kind, "name": target.name, "jqPathExpressions": [expression]}
     assert spec == {
         "ignoreDifferences": [difference],

@@ -17,9 +17,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_m
     LAST_APPLIED,
     OWN_MANAGER,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller_info import (
-    ACCEPTED,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import OwnedObjectError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.ownership import (
@@ -46,7 +43,7 @@ OWNED: dict[str, Any] = {"ownerReferences": [{"kind": "SnapshotStack", "name": "
 
 
 def consent(*items: Any) -> Consent:
-    return accept.parse(items, ACCEPTED, field_managers=True)
+    return accept.parse(items)
 
 
 def judge(metadata: dict[str, Any], accepted: Consent) -> None:
