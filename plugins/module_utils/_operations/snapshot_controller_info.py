@@ -21,7 +21,6 @@ from .._base.result import Result
 from .._kube.client import Client
 from .._snapshot.context.hop_context import UpgradeOptions
 from .._snapshot.errors import ReleaseError
-from .._snapshot.hazards import table
 from .._snapshot.kinds import REGISTRY
 from .._snapshot.plan import plan_text
 from .._snapshot.release import release_table
@@ -31,12 +30,6 @@ from .._upgrade import planning
 
 FAILURE_POLICIES = ("Ignore", "Fail")
 
-#: The words of the option accept.
-ACCEPTED = (
-    *accept.UPGRADABLE,
-    accept.OTHER_CONTENT,
-    *(row.id for row in table.HAZARDS if row.handling == table.ASK),
-)
 ARGUMENTS: dict[str, Any] = {
     "version": {"type": "str", "required": True},
     "installed_version": {"type": "str"},
