@@ -21,6 +21,7 @@ from .._base.errors import check_shape
 from .._base.object_managers import OWN_MANAGER
 from .._base.times import find_time
 from .._kube.connection import Connection
+from .._kube.object_state import condition, is_true
 from .._webhook.bundle_targets import KINDS, Target, client_configs
 from .._webhook.call_failures import ADMISSION, AGGREGATION
 from .._webhook.service_callers import find_bundle_managers
@@ -149,8 +150,7 @@ def manager_of(metadata: Object) -> str:
 @check_shape("an APIService")
 def api_service_state(obj: Object) -> ApiServiceState:
     """Return the condition Available of an aggregated API. Raises MalformedObject."""
-    conditions = (obj.get("status") or {}).get("conditions") or ()
-    found: Object = next((entry for entry in conditions if entry.get("type") == "Available"), {})
+    found = condition(obj, "Available")
     return ApiServiceState(
         subject_of(API_SERVICE, obj),
         found.get("status") == "True",
@@ -187,8 +187,8 @@ def issued_certificate(certificate: Object) -> IssuedCertificate | None:
         status = certificate.get("status") or {}
         begin, end, renewal = (find_time(status.get(key)) for key in ("notBefore", "notAfter", "renewalTime"))
         names = tuple(map(str, certificate["spec"].get("dnsNames") or ()))
-        states = {entry["type"]: entry.get("status") for entry in status.get("conditions") or ()}
-    return IssuedCertificate(begin, names, end, renewal, states.get("Ready") == "True") if begin else None
+        is_ready = is_true(certificate, "Ready")
+    return IssuedCertificate(begin, names, end, renewal, is_ready) if begin else None
 
 
 def _words_of(condition: Object) -> str:

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from .._base.times import format_time
+from .._kube import object_state
 from .._kube.errors import AlreadyExists, ApiError, KubeError, MissingPermissions, NotFound
 from .._process import interrupt
 from .._snapshot.actions import verifications
@@ -30,7 +31,6 @@ from .._webhook.errors import ProbeError, TargetError
 from .._webhook.probe_webhook import ProbeRequest
 from . import release_checks, verify_version
 from .release_checks import FAILED, LABEL, OK, UNPROVEN, UNTIL, CheckResult, ControllerTest
-from .steps.rollout_report import is_ready
 from .steps.waits import PodWatch
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ def _list_controllers(client: Client, namespace: str) -> list[str]:
     except KubeError as error:
         return [f"the pods of the namespace {namespace} cannot be read: {error.cause}"]
     return [
-        f"pod {pod['metadata']['name']} {'ready' if is_ready(pod) else 'not ready'}"
+        f"pod {pod['metadata']['name']} {'ready' if object_state.is_true(pod, 'Ready') else 'not ready'}"
         for pod in verify_version.controller_pods(pods)
     ]
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from .._kube import object_state
 from .._kube.errors import ApiError
 from .._kube.lease_state import read_lease
 from .._snapshot.installed.pod_specs import program_of, version_of
@@ -25,12 +26,14 @@ from .._snapshot.kinds import CONTROLLER, KINDS, Reference
 from .._snapshot.release import flags
 from .._snapshot.release.release_table import Version, parse, text
 from .release_checks import FAILED, OK, UNPROVEN, CheckResult
-from .steps.rollout_report import DeploymentPods, is_ready
+from .steps.rollout_report import DeploymentPods
 
 if TYPE_CHECKING:
     from .._kube.client import Client
 
 PAUSE_SECONDS = 1.0
+# The Date header has whole seconds.
+CLOCK_SECONDS = 2.0
 # How much of a log's beginning is read. The version is in the first line or two.
 LOG_BYTES = "8192"
 # The first lines of its log: "Version: v8.1.0" to 8.2, "Version" version="v8.4.0" from 8.3 on (cmd/snapshot-controller/main.go).
@@ -87,10 +90,6 @@ class LeaderState:
     @property
     def is_fresh(self) -> bool:
         return bool(self.holder) and self.seconds_expired <= CLOCK_SECONDS
-
-
-# The Date header has whole seconds.
-CLOCK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -279,8 +278,8 @@ def _read_pod(
     client: Client, pod: Mapping[str, Any], logs: dict[str, tuple[Version | None, str]], *, is_newest: bool
 ) -> ControllerPod:
     metadata, spec, container = pod["metadata"], pod["spec"], _container(pod)
-    key = f"{metadata['uid']} {_restarts(pod)}"
-    ready = is_ready(pod)
+    key = f"{metadata['uid']} {object_state.restarts(pod)}"
+    ready = object_state.is_true(pod, "Ready")
     if is_newest and ready and (key not in logs or logs[key][0] is None):
         logs[key] = _read_release(client, pod, container["name"])
     logged, log_problem = logs.get(key, (None, "the log was not read"))
@@ -289,7 +288,7 @@ def _read_pod(
         container["image"],
         is_newest=is_newest,
         is_ready=ready,
-        is_ending=bool(metadata.get("deletionTimestamp")),
+        is_ending=object_state.is_ending(pod),
         tag=version_of(container["image"]),
         logged=logged,
         host=str(
@@ -330,7 +329,7 @@ def _seconds_expired(now: datetime, until: datetime | None) -> float:
 
 def controller_pods(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the pods that run the controller and have not ended."""
-    return [pod for pod in pods if _container(pod) and not _is_over(pod)]
+    return [pod for pod in pods if _container(pod) and not object_state.has_ended(pod)]
 
 
 def _container(pod: Mapping[str, Any]) -> dict[str, Any]:
@@ -339,12 +338,3 @@ def _container(pod: Mapping[str, Any]) -> dict[str, Any]:
     return next(
         (container for container in containers if program_of(container.get("image", "")) == CONTROLLER), {}
     )
-
-
-def _is_over(pod: Mapping[str, Any]) -> bool:
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-
-
-def _restarts(pod: Mapping[str, Any]) -> int:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    return sum(int(status.get("restartCount") or 0) for status in statuses)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .._kube import object_state
 from .._kube.access_review import Permission
 from . import call_failures
 from .admission_match import AdmissionRequest
@@ -216,10 +217,9 @@ def discovery_of(api_service: Object) -> ProbeCall:
 
 def availability(api_service: Object) -> tuple[bool, str]:
     """Return whether the condition Available is True, and its message."""
-    for entry in (api_service.get("status") or {}).get("conditions") or ():
-        if entry["type"] == "Available":
-            return entry["status"] == "True", str(entry.get("message") or entry.get("reason") or "")
-    return False, "it has no condition Available yet"
+    found = object_state.condition(api_service, "Available")
+    words = found.get("message") or found.get("reason") if found else "it has no condition Available yet"
+    return object_state.is_true(api_service, "Available"), str(words or "")
 
 
 def _versions(definition: Object) -> list[str]:

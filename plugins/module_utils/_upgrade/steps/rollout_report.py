@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..._base.text import visible
+from ..._kube import object_state
 
 Object = Mapping[str, Any]
 # Reasons of a waiting container, and whether waiting may help: a registry comes back, a Secret is created.
@@ -56,7 +57,11 @@ class DeploymentPods:
     @property
     def own_sets(self) -> dict[str, Object]:
         """Return the ReplicaSets of the Deployment by their UIDs."""
-        return {one["metadata"]["uid"]: one for one in self.replica_sets if _owned_by(one, self.deployment)}
+        return {
+            one["metadata"]["uid"]: one
+            for one in self.replica_sets
+            if object_state.is_owned_by(one, self.deployment)
+        }
 
     @property
     def newest(self) -> list[Object]:
@@ -101,12 +106,12 @@ def rollout_progress(seen: DeploymentPods) -> RolloutProgress:
     """Return the state of a Deployment's rollout."""
     deployment, sets = seen.deployment, seen.own_sets
     spec, status = deployment["spec"], deployment.get("status") or {}
-    every = [pod for pod in seen.pods if any(_owned_by(pod, one) for one in sets.values())]
-    own = [pod for pod in every if not pod["metadata"].get("deletionTimestamp")]
+    every = [pod for pod in seen.pods if any(object_state.is_owned_by(pod, one) for one in sets.values())]
+    own = [pod for pod in every if not object_state.is_ending(pod)]
     newest = [pod for pod in own if _revision(sets, pod) == _annotated(deployment)]
     wanted = spec.get("replicas", 1)
     counts = [int(status.get(key) or 0) for key in ("updatedReplicas", "availableReplicas", "replicas")]
-    observed = _is_observed(deployment)
+    observed = object_state.is_observed(deployment)
     troubles = [*_conditions(status), *(trouble for pod in newest for trouble in _troubles(pod))]
     return RolloutProgress(
         is_complete=observed and counts == [wanted] * 3 and len(own) == wanted,
@@ -114,12 +119,6 @@ def rollout_progress(seen: DeploymentPods) -> RolloutProgress:
         troubles=tuple(troubles) if observed else (),
         ending=frozenset(pod["metadata"]["uid"] for pod in every if pod not in own),
     )
-
-
-def _is_observed(deployment: Object) -> bool:
-    """Return True if the Deployment's controller has read its spec. Before that, the revision is the old template's."""
-    seen = int((deployment.get("status") or {}).get("observedGeneration") or 0)
-    return bool(seen >= deployment["metadata"]["generation"])
 
 
 # The container of a pod, by the pod's UID and the container's name.
@@ -131,7 +130,7 @@ def count_restarts(pods: Iterable[Object]) -> dict[ContainerKey, int]:
     return {
         (pod["metadata"]["uid"], container["name"]): int(container.get("restartCount") or 0)
         for pod in pods
-        for container in _statuses(pod)
+        for container in object_state.container_statuses(pod)
     }
 
 
@@ -143,7 +142,7 @@ def find_crash_loops(seen: DeploymentPods, first: Mapping[ContainerKey, int]) ->
     return [
         _ended(pod, container, "ends repeatedly")
         for pod in seen.newest
-        for container in _statuses(pod)
+        for container in object_state.container_statuses(pod)
         if _has_looped(container, first.get((pod["metadata"]["uid"], container["name"]), 0))
     ]
 
@@ -167,7 +166,7 @@ def _setback(pod: Object, complete: str, before: Mapping[ContainerKey, int]) -> 
     if status.get("phase") in ("Failed", "Succeeded"):
         said = f"{status.get('reason') or status['phase']}: {_line(status.get('message'))}"
         return RolloutTrouble(f"pod {metadata['name']} ended: {said}", is_lasting=True)
-    for container in _statuses(pod):
+    for container in object_state.container_statuses(pod):
         if ((container.get("state") or {}).get("terminated") or {}).get("exitCode") == 0:
             continue  # an init container that is done
         restarts = int(container.get("restartCount") or 0)
@@ -175,14 +174,14 @@ def _setback(pod: Object, complete: str, before: Mapping[ContainerKey, int]) -> 
         if has_ended or restarts > before.get((metadata["uid"], container["name"]), restarts):
             return _ended(pod, container, "ended after it was available")
     is_replacement = bool(complete) and str(metadata.get("creationTimestamp") or "") > complete
-    if is_ready(pod) or is_replacement:
+    if object_state.is_true(pod, "Ready") or is_replacement:
         return None
     return RolloutTrouble(f"pod {metadata['name']} is no longer ready", is_lasting=True)
 
 
 def _completed_at(deployment: Object) -> str:
     """Return the time at which the newest ReplicaSet became available, in RFC 3339, "" if it is not known."""
-    condition = _condition(deployment, "Progressing")
+    condition = object_state.condition(deployment, "Progressing")
     return str(condition.get("lastUpdateTime") or "") if condition.get("reason") == _COMPLETE else ""
 
 
@@ -210,25 +209,30 @@ def _crash(words: str, pod: str, container: Object, *, is_lasting: bool) -> Roll
 
 def _staying(seen: DeploymentPods) -> list[Object]:
     """Return the pods of the newest template that are not being deleted."""
-    return [pod for pod in seen.newest if not pod["metadata"].get("deletionTimestamp")]
+    return [pod for pod in seen.newest if not object_state.is_ending(pod)]
 
 
 def select_worst_pods(seen: DeploymentPods) -> list[Object]:
     """Return at most MOST_PODS pods of the newest template: those that are not ready first, then by restarts."""
-    if not _is_observed(seen.deployment):
+    if not object_state.is_observed(seen.deployment):
         return []
     ranked = sorted(
-        _staying(seen), key=lambda pod: (is_ready(pod), -_restarts(pod), str(pod["metadata"]["name"]))
+        _staying(seen),
+        key=lambda pod: (
+            object_state.is_true(pod, "Ready"),
+            -object_state.restarts(pod),
+            str(pod["metadata"]["name"]),
+        ),
     )
     return ranked[:MOST_PODS]
 
 
 def find_refused_sets(seen: DeploymentPods) -> list[Object]:
     """Return the newest ReplicaSet if the API server refuses its pods: quotas, PodSecurity, policies."""
-    if not _is_observed(seen.deployment):
+    if not object_state.is_observed(seen.deployment):
         return []
     own = [one for one in seen.own_sets.values() if _annotated(one) == _annotated(seen.deployment)]
-    return [one for one in own if _condition(one, "ReplicaFailure").get("status") == "True"]
+    return [one for one in own if object_state.condition(one, "ReplicaFailure").get("status") == "True"]
 
 
 def report_pod(pod: Object, events: Iterable[Object]) -> dict[str, Any]:
@@ -241,13 +245,13 @@ def report_pod(pod: Object, events: Iterable[Object]) -> dict[str, Any]:
     status = pod.get("status") or {}
     container = _container_in_trouble(pod)
     state = container.get("state") or {}
-    scheduled = _condition(pod, "PodScheduled")
+    scheduled = object_state.condition(pod, "PodScheduled")
     blocked = scheduled if scheduled.get("status") == "False" else status
     waiting = state.get("waiting") or ({} if state else blocked)
     return {
         "name": pod["metadata"]["name"],
         "phase": status.get("phase") or "",
-        "ready": is_ready(pod),
+        "ready": object_state.is_true(pod, "Ready"),
         "container": container.get("name") or "",
         "waiting_reason": waiting.get("reason") or "",
         "waiting_message": _line(waiting.get("message")),
@@ -261,7 +265,7 @@ def report_pod(pod: Object, events: Iterable[Object]) -> dict[str, Any]:
 
 def report_set(replica_set: Object, events: Iterable[Object]) -> dict[str, Any]:
     """Return why a ReplicaSet cannot create its pods, as a result carries it. wanted, created: numbers of pods."""
-    failure = _condition(replica_set, "ReplicaFailure")
+    failure = object_state.condition(replica_set, "ReplicaFailure")
     return {
         "name": replica_set["metadata"]["name"],
         "wanted": int(replica_set["spec"].get("replicas", 1)),
@@ -286,11 +290,6 @@ def report_events(events: Iterable[Object]) -> list[dict[str, Any]]:
     ]
 
 
-def is_ready(pod: Object) -> bool:
-    """Return True if a pod's condition Ready is true."""
-    return bool(_condition(pod, "Ready").get("status") == "True")
-
-
 def _last_seen(event: Object) -> str:
     """Return the time of an event in RFC 3339. New events have eventTime and a series, old ones have lastTimestamp."""
     series = event.get("series") or {}
@@ -299,23 +298,9 @@ def _last_seen(event: Object) -> str:
     return str(next((time for time in times if time), ""))
 
 
-def _condition(obj: Object, kind: str) -> Object:
-    conditions = (obj.get("status") or {}).get("conditions") or ()
-    return next((one for one in conditions if one["type"] == kind), {})
-
-
-def _statuses(pod: Object) -> list[Object]:
-    status = pod.get("status") or {}
-    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-
-
-def _restarts(pod: Object) -> int:
-    return sum(int(one.get("restartCount") or 0) for one in _statuses(pod))
-
-
 def _container_in_trouble(pod: Object) -> Object:
     """Return the status of a container. Before a node starts the pod, return the container of its spec."""
-    statuses = _statuses(pod)
+    statuses = object_state.container_statuses(pod)
     if not statuses:
         return next(iter((pod.get("spec") or {}).get("containers") or ()), {})
     own: list[Object] = (pod.get("status") or {}).get("containerStatuses") or statuses
@@ -358,7 +343,7 @@ def _troubles(pod: Object) -> Iterator[RolloutTrouble]:
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
             yield RolloutTrouble(f"pod {name} cannot be scheduled: {condition.get('message')}")
-    for container in _statuses(pod):
+    for container in object_state.container_statuses(pod):
         yield from _of_container(name, container)
 
 
@@ -384,12 +369,7 @@ def _annotated(obj: Object) -> str:
 
 
 def _revision(sets: Mapping[str, Object], pod: Object) -> str:
-    return next((_annotated(one) for one in sets.values() if _owned_by(pod, one)), "")
-
-
-def _owned_by(obj: Object, owner: Object) -> bool:
-    owners = obj["metadata"].get("ownerReferences") or ()
-    return any(one.get("uid") == owner["metadata"]["uid"] for one in owners)
+    return next((_annotated(one) for one in sets.values() if object_state.is_owned_by(pod, one)), "")
 
 
 def _line(text: Any) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..._kube import object_state
 from ..._kube.errors import ApiError, KubeError
 from ..._snapshot.errors import RolloutError, StepError
 from ..._snapshot.kinds import KINDS, Reference
@@ -149,10 +150,7 @@ def until_observed(client: Client, target: Reference) -> None:
 
     def is_observed() -> bool:
         live = client.find(target.path)
-        if live is None:
-            return True
-        seen = (live.get("status") or {}).get("observedGeneration") or 0
-        return bool(seen >= (live["metadata"].get("generation") or 0))
+        return live is None or object_state.is_observed(live)
 
     _until(client, is_observed, f"the controller of {target} has not read its new template")
 
@@ -164,7 +162,7 @@ def until_switched(client: Client, target: Reference, selector: dict[str, str], 
 
     def is_switched() -> bool:
         listed = client.list_all(pods_path, {"labelSelector": labels})["items"]
-        pods = {pod["metadata"]["name"] for pod in listed if _has_address(pod)}
+        pods = {pod["metadata"]["name"] for pod in listed if object_state.has_address(pod)}
         path = SLICES.format(namespace=target.namespace)
         slices = client.list_all(path, {"labelSelector": f"kubernetes.io/service-name={target.name}"})[
             "items"
@@ -180,12 +178,6 @@ def until_switched(client: Client, target: Reference, selector: dict[str, str], 
         return named <= pods and bool(named) == bool(pods) and (port is None or ports <= {port})
 
     _until(client, is_switched, f"the endpoints of {target} do not match its new selector")
-
-
-def _has_address(pod: dict[str, Any]) -> bool:
-    """Return True if the pod can be an endpoint: it has an address and has not ended."""
-    status = pod.get("status") or {}
-    return bool(status.get("podIP")) and status.get("phase") in ("Pending", "Running")
 
 
 def _until(client: Client, condition: Callable[[], bool], otherwise: str) -> None:
@@ -276,8 +268,7 @@ def _log(client: Client, target: Reference, pod: str, container: str) -> list[st
 
 def _is_established(client: Client, target: Reference) -> bool:
     crd = client.get(target.path)
-    conditions = {entry["type"]: entry for entry in (crd.get("status") or {}).get("conditions") or ()}
-    names = conditions.get("NamesAccepted") or {}
+    names = object_state.condition(crd, "NamesAccepted")
     if names.get("status") == "False":
         raise StepError(f"{target} is not served: {names.get('message')}")
-    return (conditions.get("Established") or {}).get("status") == "True"
+    return object_state.is_true(crd, "Established")
