@@ -42,9 +42,16 @@ def wait_for_removal(temporary: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("moment", [while_starting, when_ready])
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name
+    ("moment", "number"),
+    [
+        (while_starting, signal.SIGINT),
+        (when_ready, signal.SIGKILL),
+        pytest.param(while_starting, signal.SIGTERM, marks=pytest.mark.full),
+        pytest.param(while_starting, signal.SIGKILL, marks=pytest.mark.full),
+        pytest.param(when_ready, signal.SIGINT, marks=pytest.mark.full),
+        pytest.param(when_ready, signal.SIGTERM, marks=pytest.mark.full),
+    ],
 )
 def test_no_process_and_no_file_is_left_after(
     temporary: Path, moment: Callable[[subprocess.Popen[str], Path], None], number: signal.Signals

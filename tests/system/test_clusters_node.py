@@ -57,10 +57,14 @@ def when_a_pod_runs(process: subprocess.Popen[str], temporary: Path) -> None:
 @pytest.mark.parametrize(
     ("moment", "end"),
     [
-        (while_the_node_starts, lambda process: process.send_signal(signal.SIGINT)),
-        (when_a_pod_runs, lambda process: process.kill()),
+        pytest.param(
+            while_the_node_starts,
+            lambda process: process.send_signal(signal.SIGINT),
+            marks=pytest.mark.full,
+            id="Ctrl-C while it starts",
+        ),
+        pytest.param(when_a_pod_runs, lambda process: process.kill(), id="SIGKILL when a pod runs"),
     ],
-    ids=["Ctrl-C while it starts", "SIGKILL when a pod runs"],
 )
 def test_nothing_of_a_node_is_left_after(
     temporary: Path,

@@ -59,7 +59,7 @@ def test_the_demo_completes() -> None:
             "certificate",
             "a good ConfigMap was refused: Internal error occurred: failed calling webhook .* x509: ",
         ),
-        ("rule", "a bad ConfigMap was accepted"),
+        pytest.param("rule", "a bad ConfigMap was accepted", marks=pytest.mark.full),
     ],
 )
 def test_the_demo_fails_with_a_broken_webhook(broken: str, words: str) -> None:
@@ -73,6 +73,7 @@ def test_the_demo_fails_with_a_broken_webhook(broken: str, words: str) -> None:
     assert re.search(words, output)
 
 
+@pytest.mark.full
 def test_the_upgrade_demo_without_pods() -> None:
     status, output = demo("--without-pods", module="examples.demo.upgrade")
     assert status == 0, output

@@ -153,12 +153,11 @@ def test_the_answer_of_the_webhook_is_verified_too(asked: PodRotationRig) -> Non
     assert rig.anchors() == 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("signer", "name"),
     [
-        pytest.param(
-            KUBELET_SERVING, "killed-same", marks=pytest.mark.full
-        ),  # has fewer writes than the other
+        (KUBELET_SERVING, "killed-same"),  # has fewer writes than the other
         (EPHEMERAL_CA, "killed-new"),
     ],
 )

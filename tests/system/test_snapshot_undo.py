@@ -171,6 +171,7 @@ def comparable(obj: dict[str, Any]) -> dict[str, Any]:
     return {**content, "metadata": {**metadata, "annotations": annotations}, "owners": owners}
 
 
+@pytest.mark.full
 def test_a_release_whose_new_pods_do_not_start_comes_back(
     old: OldCluster, upgrade: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

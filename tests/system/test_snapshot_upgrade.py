@@ -70,6 +70,7 @@ def test_one_run_from_the_oldest_to_the_newest_release(emptied: Lab, say: Say) -
 KILLED_AT = ("configurations-delete", "controller", "validation-clean")
 
 
+@pytest.mark.full
 def test_the_webhook_is_removed_although_runs_are_killed(emptied: Lab, say: Say) -> None:
     upgrade = UpgradePath(emptied, "8.1.0", jumps.ONE, say)
     upgrade.to("8.7.0", killed_at=[faults.kill_at(step) for step in KILLED_AT])
