@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
+from tests.support import der
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 NOW = datetime.datetime(2026, 6, 15, 12, 0, 0, tzinfo=datetime.timezone.utc)
 DAY = datetime.timedelta(days=1)
@@ -26,10 +28,7 @@ SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
 CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
 ANY_USAGE = "2.5.29.37.0"
 
-_SHA256_WITH_RSA = bytes.fromhex("06092a864886f70d01010b")
-_SHA1_WITH_RSA = bytes.fromhex("06092a864886f70d010105")
-_ECDSA_WITH_SHA256 = bytes.fromhex("06082a8648ce3d040302")
-_VERSION_3 = bytes.fromhex("a003020102")
+_SHA1_WITH_RSA = "1.2.840.113549.1.1.5"
 
 
 @dataclass(frozen=True)
@@ -135,41 +134,29 @@ def key_usage(*bits: str) -> x509.KeyUsage:
 
 def with_sha1(issued: Issued, issuer_key: rsa.RSAPrivateKey) -> Issued:
     """Sign a certificate of an RSA issuer again, with SHA-1, which cryptography's builder refuses to do."""
-    tbs = issued.certificate.tbs_certificate_bytes.replace(_SHA256_WITH_RSA, _SHA1_WITH_RSA)
-    signature = issuer_key.sign(tbs, padding.PKCS1v15(), hashes.SHA1())
-    return _assembled(issued, tbs, _sequence(_SHA1_WITH_RSA + b"\x05\x00"), signature)
+
+    def sign(body: bytes) -> bytes:
+        return issuer_key.sign(body, padding.PKCS1v15(), hashes.SHA1())
+
+    return _signed_again(issued, sign, algorithm=der.sequence(der.oid(_SHA1_WITH_RSA), der.NULL))
 
 
 def as_version_1(issued: Issued, issuer_key: ec.EllipticCurvePrivateKey) -> Issued:
     """Make a certificate without extensions one of version 1, the default of old openssl."""
-    body = issued.certificate.tbs_certificate_bytes
-    start = body.index(_VERSION_3)
-    tbs = _sequence(body[start + len(_VERSION_3) :])
-    signature = issuer_key.sign(tbs, ec.ECDSA(hashes.SHA256()))
-    return _assembled(issued, tbs, _sequence(_ECDSA_WITH_SHA256), signature)
+    return _signed_again(issued, _ecdsa(issuer_key), version=b"")
 
 
 def with_serial(issued: Issued, first_byte: int, issuer_key: ec.EllipticCurvePrivateKey) -> Issued:
     """Change the first byte of a serial number: above 127 it is negative, which the builder refuses."""
     number = issued.certificate.serial_number
     old = number.to_bytes((number.bit_length() + 8) // 8, "big")
-    tbs = issued.certificate.tbs_certificate_bytes.replace(old, bytes([first_byte]) + old[1:], 1)
-    signature = issuer_key.sign(tbs, ec.ECDSA(hashes.SHA256()))
-    return _assembled(issued, tbs, _sequence(_ECDSA_WITH_SHA256), signature)
+    return _signed_again(issued, _ecdsa(issuer_key), serial=der.tlv(0x02, bytes([first_byte]) + old[1:]))
 
 
-def _assembled(issued: Issued, tbs: bytes, algorithm: bytes, signature: bytes) -> Issued:
-    der = _sequence(tbs + algorithm + _tagged(0x03, b"\x00" + signature))
-    return Issued(x509.load_der_x509_certificate(der), issued.key)
+def _ecdsa(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes], bytes]:
+    return lambda body: key.sign(body, ec.ECDSA(hashes.SHA256()))
 
 
-def _sequence(content: bytes) -> bytes:
-    return _tagged(0x30, content)
-
-
-def _tagged(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    if size < 0x80:
-        return bytes([tag, size]) + content
-    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes([tag, 0x80 | len(length)]) + length + content
+def _signed_again(issued: Issued, sign: Callable[[bytes], bytes], **fields: bytes) -> Issued:
+    old = issued.certificate.public_bytes(serialization.Encoding.DER)
+    return Issued(x509.load_der_x509_certificate(der.signed_again(old, sign, **fields)), issued.key)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.support import pkcs10
+from tests.support import der
 from tests.support.clusters import APP_SERVING
 from tests.support.csr_rig import CSRS, KUBELET_SERVING, CsrRig, assert_one_line
 from tests.support.failures import absent, has_failed
@@ -186,7 +186,7 @@ def test_a_subject_of_kubernetes_itself_is_not_approved(
     assert rig.approve(name=asked, expect=spelled_out)["changed"]
 
 
-READINGS = list(pkcs10.attacks("harmless", "evil"))
+READINGS = list(der.attacks("harmless", "evil"))
 
 
 @pytest.mark.parametrize("title", READINGS)
@@ -194,12 +194,12 @@ def test_a_request_that_the_api_server_reads_differently_stays_pending(rig: CsrR
     """The API server accepts each of these requests, and its signer would sign the other name."""
     own, usages = f"hook.{rig.name}.svc", ["digital signature", "key encipherment", "server auth"]
     shown: dict[str, Any] = {"common_name": "hook", "names": [own]}
-    pem, signer = pkcs10.attacks(own, "kubernetes.default.svc")[title], rig.signer
+    pem, signer = der.attacks(own, "kubernetes.default.svc")[title], rig.signer
     if title == "common name that Go passes over":
         usages, signer = ["digital signature", "client auth"], "kubernetes.io/kube-apiserver-client"
         shown, pem = (
             {"common_name": "alice", "names": []},
-            pkcs10.attacks("alice", "root-of-cluster")[title],
+            der.attacks("alice", "root-of-cluster")[title],
         )
     name = request(rig, pem=pem, signer=signer, usages=usages)
     expected = {"signer_name": signer, "usages": usages, "organizations": [], **shown}
@@ -213,16 +213,16 @@ def test_a_request_that_the_api_server_reads_differently_stays_pending(rig: CsrR
 
 
 def test_usages_inside_a_request_may_not_exceed_those_of_the_object(rig: CsrRig) -> None:
-    inside = pkcs10.extended_usage("1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2")
-    names = pkcs10.names(pkcs10.dns(f"hook.{rig.name}.svc"))
-    name = request(rig, pem=pkcs10.pem(pkcs10.request(names, inside)))
+    inside = der.extended_usage("1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2")
+    names = der.names(der.dns(f"hook.{rig.name}.svc"))
+    name = request(rig, pem=der.pem(der.request(names, inside)))
     assert_one_line(rig.approve(name=name, expect=expect(rig)), "invalid-request", name, "auth'", "(Usages)")
     assert conditions(rig, name) == []
 
 
 def test_a_name_that_only_some_signers_copy_is_refused(rig: CsrRig) -> None:
-    names = pkcs10.names(pkcs10.dns(f"hook.{rig.name}.svc"), pkcs10.other_name("administrator@corp"))
-    name = request(rig, pem=pkcs10.pem(pkcs10.request(names)))
+    names = der.names(der.dns(f"hook.{rig.name}.svc"), der.other_name("administrator@corp"))
+    name = request(rig, pem=der.pem(der.request(names)))
     result = rig.approve(name=name, expect=expect(rig))
     assert_one_line(result, "request-not-canonical", name, "otherName", "(Integrity)")
     assert conditions(rig, name) == []

@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.approval 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.name_policy import GuardedNames
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signing_request
 
-from tests.support import pkcs10
+from tests.support import der
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.objects import (
     APP_SERVING,
@@ -82,7 +82,7 @@ def test_content_that_is_no_request() -> None:
 
 
 def other_readings() -> dict[str, str]:
-    return pkcs10.attacks("hook.apps.svc", "kubernetes.default.svc")
+    return der.attacks("hook.apps.svc", "kubernetes.default.svc")
 
 
 @pytest.mark.parametrize("title", other_readings())
@@ -268,17 +268,17 @@ def test_a_request_that_cannot_be_compared_meets_no_expectation_of_its_content()
 
 INNER: list[tuple[tuple[bytes, ...], tuple[str, ...], list[str]]] = [
     ((), USAGES, []),
-    ((pkcs10.key_usage(0, 2), pkcs10.extended_usage("1.3.6.1.5.5.7.3.1")), USAGES, []),
+    ((der.key_usage(0, 2), der.extended_usage("1.3.6.1.5.5.7.3.1")), USAGES, []),
     # external-snapshotter's create-cert.sh and OpenSSL's example configuration.
-    ((pkcs10.key_usage(0, 1, 2), pkcs10.extended_usage("1.3.6.1.5.5.7.3.1")), USAGES, []),
-    ((pkcs10.key_usage(0),), ("signing", "server auth"), []),
-    ((pkcs10.extended_usage("1.3.6.1.5.5.7.3.4"),), ("s/mime", "server auth"), []),
-    ((pkcs10.key_usage(0, 2),), ("digital signature", "server auth"), ["key encipherment"]),
-    ((pkcs10.key_usage(0, 3, 4),), USAGES, ["data encipherment", "key agreement"]),
-    ((pkcs10.key_usage(5, 6),), USAGES, ["cert sign", "crl sign"]),
-    ((pkcs10.extended_usage("1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"),), USAGES, ["client auth"]),
-    ((pkcs10.extended_usage("2.5.29.37.0"),), USAGES, ["any"]),
-    ((pkcs10.extended_usage("1.3.6.1.5.2.3.5"),), USAGES, ["1.3.6.1.5.2.3.5"]),
+    ((der.key_usage(0, 1, 2), der.extended_usage("1.3.6.1.5.5.7.3.1")), USAGES, []),
+    ((der.key_usage(0),), ("signing", "server auth"), []),
+    ((der.extended_usage("1.3.6.1.5.5.7.3.4"),), ("s/mime", "server auth"), []),
+    ((der.key_usage(0, 2),), ("digital signature", "server auth"), ["key encipherment"]),
+    ((der.key_usage(0, 3, 4),), USAGES, ["data encipherment", "key agreement"]),
+    ((der.key_usage(5, 6),), USAGES, ["cert sign", "crl sign"]),
+    ((der.extended_usage("1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"),), USAGES, ["client auth"]),
+    ((der.extended_usage("2.5.29.37.0"),), USAGES, ["any"]),
+    ((der.extended_usage("1.3.6.1.5.2.3.5"),), USAGES, ["1.3.6.1.5.2.3.5"]),
 ]
 
 
@@ -286,7 +286,7 @@ INNER: list[tuple[tuple[bytes, ...], tuple[str, ...], list[str]]] = [
 def test_usages_inside_the_request_are_among_those_of_the_spec(
     extensions: tuple[bytes, ...], usages: tuple[str, ...], beyond: list[str]
 ) -> None:
-    pem = pkcs10.pem(pkcs10.request(pkcs10.names(pkcs10.dns("hook.apps.svc")), *extensions))
+    pem = der.pem(der.request(der.names(der.dns("hook.apps.svc")), *extensions))
     content = csr_content.content_of(csr(pem=pem, usages=usages))
     found = approval.compare(content, Expectation(service="hook", namespace="apps"))
     assert [(one.reason, one.message) for one in found if one.reason != "UnexpectedUsage"] == [
@@ -295,19 +295,19 @@ def test_usages_inside_the_request_are_among_those_of_the_spec(
     ]
 
 
-@pytest.mark.parametrize("name", [pkcs10.email("root@corp"), pkcs10.uri("spiffe://cluster/ns/x")])
+@pytest.mark.parametrize("name", [der.email("root@corp"), der.uri("spiffe://cluster/ns/x")])
 def test_other_kinds_of_names_are_spelled_out(name: bytes) -> None:
-    obj = csr(pem=pkcs10.pem(pkcs10.request(pkcs10.names(pkcs10.dns("hook.apps.svc"), name))))
+    obj = csr(pem=der.pem(der.request(der.names(der.dns("hook.apps.svc"), name))))
     assert mismatches(obj) == ["ForbiddenName"]
     assert mismatches(obj, allow_names=(name[2:].decode(),)) == []
 
 
 def test_names_that_only_some_signers_read_are_refused() -> None:
     for name in (
-        pkcs10.other_name("root@corp"),
-        pkcs10.directory_name(pkcs10.part(pkcs10.CN, "root")),
+        der.other_name("root@corp"),
+        der.directory_name(der.part(der.CN, "root")),
     ):
-        obj = csr(pem=pkcs10.pem(pkcs10.request(pkcs10.names(pkcs10.dns("hook.apps.svc"), name))))
+        obj = csr(pem=der.pem(der.request(der.names(der.dns("hook.apps.svc"), name))))
         assert mismatches(obj) == ["Integrity"]
 
 
@@ -316,8 +316,8 @@ def test_names_that_only_some_signers_read_are_refused() -> None:
     "more", [",kubernetes.default.svc", "/x", ";x", "%00", "@evil", "\\.evil", "(x)", ":443"]
 )
 def test_a_name_that_another_reader_takes_for_two_is_refused(more: str) -> None:
-    name = pkcs10.dns(f"hook.apps.svc.a{more}")
-    assert mismatches(csr(pem=pkcs10.pem(pkcs10.request(pkcs10.names(name))))) == ["Integrity"]
+    name = der.dns(f"hook.apps.svc.a{more}")
+    assert mismatches(csr(pem=der.pem(der.request(der.names(name))))) == ["Integrity"]
 
 
 # cert-manager, pkg/controller/certificatesigningrequests and pkg/util/pki: the annotation decides, not the PKCS#10.

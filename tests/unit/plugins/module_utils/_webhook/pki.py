@@ -18,12 +18,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support import der
+
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=timezone.utc)
 YEAR = timedelta(days=365)
 # The extension basicConstraints up to its value.
 _CRITICAL_TRUE = bytes.fromhex("0603551d13 0101ff")
 _CRITICAL_FALSE = bytes.fromhex("0603551d13 010100")
-_ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 
 
 class Authority(NamedTuple):
@@ -47,10 +48,13 @@ def authority(name: str, *, expires: datetime = NOW + YEAR) -> Authority:
 def unreadable_authority(name: str) -> Authority:
     """Return a CA that Go reads and cryptography refuses. DER omits a default, and this CA writes `critical` FALSE."""
     normal = authority(name)
-    signed = normal.certificate.tbs_certificate_bytes.replace(_CRITICAL_TRUE, _CRITICAL_FALSE)
-    assert signed != normal.certificate.tbs_certificate_bytes
-    signature = normal.key.sign(signed, ec.ECDSA(hashes.SHA256()))
-    data = _tagged(0x30, signed + _ECDSA_WITH_SHA256 + _tagged(0x03, b"\0" + signature))
+    old = normal.certificate.public_bytes(serialization.Encoding.DER)
+    extensions = der.members(der.members(old)[0])[der.FIELDS.index("extensions")]
+    changed = extensions.replace(_CRITICAL_TRUE, _CRITICAL_FALSE)
+    assert changed != extensions
+    data = der.signed_again(
+        old, lambda body: normal.key.sign(body, ec.ECDSA(hashes.SHA256())), extensions=changed
+    )
     lines = "\n".join(textwrap.wrap(base64.b64encode(data).decode(), 64))
     text = f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
     return Authority(normal.certificate, normal.key, text, hashlib.sha256(data).hexdigest())
@@ -77,16 +81,6 @@ def private_key() -> str:
 
 def pem_of(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _tagged(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    head = [size] if size < 128 else [0x80 | len(_bytes(size)), *_bytes(size)]
-    return bytes([tag, *head]) + content
-
-
-def _bytes(number: int) -> bytes:
-    return number.to_bytes((number.bit_length() + 7) // 8, "big")
 
 
 def _builder(

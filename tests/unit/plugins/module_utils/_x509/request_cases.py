@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Callable, TypeVar
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import strict_der
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 
-from tests.support import pkcs10
-from tests.support.pkcs10 import LABEL, attribute, extension, oid, sequence, text, tlv
+from tests.support import der
+from tests.support.der import LABEL, attribute, extension, oid, sequence, text, tlv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 T = TypeVar("T")
 
-SUBJECT_TYPES = (pkcs10.CN, pkcs10.C, pkcs10.L, pkcs10.ST, pkcs10.O, pkcs10.O, pkcs10.OU)
+SUBJECT_TYPES = (der.CN, der.C, der.L, der.ST, der.O, der.O, der.OU)
 ODD_SUBJECT_TYPES = (
     *("2.5.4.5", "2.5.4.9", "2.5.4.17", "2.5.4.4", "2.5.4.41", "1.2.840.113549.1.9.1", "2.5.4.3.1", "1.3.3"),
     "0.9.2342.19200300.100.1.1",
 )
-STRINGS = (pkcs10.UTF8, pkcs10.UTF8, pkcs10.PRINTABLE, pkcs10.IA5)
+STRINGS = (der.UTF8, der.UTF8, der.PRINTABLE, der.IA5)
 ODD_STRINGS = (
-    *(pkcs10.NUMERIC, pkcs10.T61, pkcs10.VISIBLE, pkcs10.GENERAL, pkcs10.UNIVERSAL, pkcs10.BMP),
+    *(der.NUMERIC, der.T61, der.VISIBLE, der.GENERAL, der.UNIVERSAL, der.BMP),
     *(0x04, 0x05, 0x02, 0x2C, 0x80, 0x15, 0x30),
 )
 VALUES = ("hook", "hook.apps.svc", "system:nodes", "system:node:one", "DE", "a b (c)", "x" * 70)
@@ -98,14 +98,14 @@ USAGES = (
     "1.3.6.1.5.2.3.5",
 )
 PLAIN_ATTRIBUTES = (
-    pkcs10.CHALLENGE_PASSWORD,
-    pkcs10.UNSTRUCTURED_NAME,
+    der.CHALLENGE_PASSWORD,
+    der.UNSTRUCTURED_NAME,
     "1.3.6.1.4.1.311.13.2.3",
     "1.3.6.1.4.1.311.21.20",
     "1.3.6.1.4.1.311.13.2.2",
 )
 ODD_ATTRIBUTES = (
-    pkcs10.MICROSOFT_REQUEST,
+    der.MICROSOFT_REQUEST,
     "1.2.840.113549.1.9.8",
     "1.2.3.4",
     "2.5.29.17",
@@ -191,25 +191,25 @@ def _subject_part(draw: Draw, number: int) -> bytes:
     # Mostly one common name, the first one.
     types = SUBJECT_TYPES if number == 0 or draw.seldom() else SUBJECT_TYPES[1:]
     tag = draw.one_of(STRINGS, ODD_STRINGS)
-    values = (*VALUES, *FULL_VALUES) if tag == pkcs10.UTF8 or draw.seldom() else VALUES
+    values = (*VALUES, *FULL_VALUES) if tag == der.UTF8 or draw.seldom() else VALUES
     return sequence(oid(draw.one_of(types, ODD_SUBJECT_TYPES)), text(draw.one_of(values, ODD_VALUES), tag))
 
 
 def general_name(draw: Draw) -> bytes:
     kind = draw.one_of(("dns", "dns", "dns", "address", "address", "email", "uri"), ("other",))
     if kind == "dns":
-        return pkcs10.dns(draw.one_of(HOSTS, ODD_HOSTS)[:200])
+        return der.dns(draw.one_of(HOSTS, ODD_HOSTS)[:200])
     if kind == "email":
-        return pkcs10.email(draw.one_of(EMAILS, ODD_HOSTS))
+        return der.email(draw.one_of(EMAILS, ODD_HOSTS))
     if kind == "uri":
-        return pkcs10.uri(draw.one_of(URIS, ODD_URIS))
+        return der.uri(draw.one_of(URIS, ODD_URIS))
     if kind == "address":
-        usual = [pkcs10.address(name) for name in ADDRESSES]
+        usual = [der.address(name) for name in ADDRESSES]
         return draw.one_of(usual, [tlv(0x87, packed) for packed in ODD_ADDRESSES])
     return draw.one_of(
         [
-            pkcs10.other_name("root@corp"),
-            pkcs10.directory_name(pkcs10.part(pkcs10.CN, "root")),
+            der.other_name("root@corp"),
+            der.directory_name(der.part(der.CN, "root")),
             tlv(0x88, b"\x2a\x03"),
             tlv(0xA3, sequence()),
             tlv(0xA5, tlv(0xA1, text("x"))),
@@ -222,13 +222,13 @@ def general_name(draw: Draw) -> bytes:
 
 def extensions(draw: Draw) -> list[bytes]:
     rows: tuple[tuple[float, str, Callable[[], bytes]], ...] = (
-        (0.8, pkcs10.SAN, lambda: sequence(*(general_name(draw) for _ in draw.several(4, 0 if draw.seldom() else 1)))),
-        (0.25, pkcs10.KEY_USAGE, lambda: _key_usage(draw)),
-        (0.25, pkcs10.EXTENDED_USAGE, lambda: sequence(*(oid(draw.one_of(USAGES)) for _ in draw.several(3, 1)))),
-        (0.2, pkcs10.BASIC, lambda: _basic(draw)),
-        (0.1, pkcs10.KEY_ID, lambda: pkcs10.octets(b"12345678901234567890")),
+        (0.8, der.SAN, lambda: sequence(*(general_name(draw) for _ in draw.several(4, 0 if draw.seldom() else 1)))),
+        (0.25, der.KEY_USAGE, lambda: _key_usage(draw)),
+        (0.25, der.EXTENDED_USAGE, lambda: sequence(*(oid(draw.one_of(USAGES)) for _ in draw.several(3, 1)))),
+        (0.2, der.BASIC, lambda: _basic(draw)),
+        (0.1, der.KEY_ID, lambda: der.octets(b"12345678901234567890")),
         (draw.odd, draw.random.choice(ODD_EXTENSIONS), lambda: draw.one_of([sequence(), text("x"), b""])),
-        (draw.odd, pkcs10.SAN, lambda: sequence(pkcs10.dns("evil.svc"))),
+        (draw.odd, der.SAN, lambda: sequence(der.dns("evil.svc"))),
     )  # fmt: skip
     found = []
     for chance, kind, value in rows:
@@ -243,7 +243,7 @@ def extensions(draw: Draw) -> list[bytes]:
 
 def _key_usage(draw: Draw) -> bytes:
     bits = draw.random.sample(range(9), draw.random.randint(0 if draw.seldom() else 1, 4))
-    usual = pkcs10.key_usage(*bits)[9:]  # the value in the extension
+    usual = der.key_usage(*bits)[9:]  # the value in the extension
     return draw.one_of(
         [usual],
         [b"\x03\x02\x00\xa0", b"\x03\x02\x04\xa0", b"\x03\x01\x00", b"\x03\x03\x06\x80\x40", b"\x03\x00"],
@@ -263,17 +263,17 @@ def attributes(draw: Draw) -> bytes:
     requested = extensions(draw)
     if requested or draw.seldom():
         lists = [sequence(*requested) for _ in range(draw.one_of((1,), (0, 2)))]
-        found.append(attribute(draw.one_of([pkcs10.EXTENSION_REQUEST], ODD_ATTRIBUTES), *lists))
+        found.append(attribute(draw.one_of([der.EXTENSION_REQUEST], ODD_ATTRIBUTES), *lists))
     if draw.seldom():
         found.append(
             attribute(
-                draw.one_of([pkcs10.EXTENSION_REQUEST, pkcs10.MICROSOFT_REQUEST]), sequence(*extensions(draw))
+                draw.one_of([der.EXTENSION_REQUEST, der.MICROSOFT_REQUEST]), sequence(*extensions(draw))
             )
         )
     for kind in PLAIN_ATTRIBUTES:
         if draw.seldom(0.04):
             value = draw.one_of(
-                [text("x"), text("x", pkcs10.IA5), sequence(text("é", pkcs10.BMP)), pkcs10.octets(b"")],
+                [text("x"), text("x", der.IA5), sequence(text("é", der.BMP)), der.octets(b"")],
                 [b"", b"\x05\x01"],
             )
             found.append(attribute(kind, value))
@@ -285,7 +285,7 @@ def attributes(draw: Draw) -> bytes:
 def request(draw: Draw) -> bytes:
     """Draw a DER request, mostly with its own signature."""
     kind = draw.one_of(KEYS, ODD_KEYS)
-    signer = pkcs10.key(kind)
+    signer = der.key(kind)
     version = draw.one_of([b"\x02\x01\x00"], [b"\x02\x01\x01", b"\x02\x02\x00\x00", b"\x02\x01\xff"])
     public = signer.compressed() if kind == "p256" and draw.seldom() else signer.public
     to_sign = sequence(version, subject(draw), public, attributes(draw))
@@ -294,7 +294,7 @@ def request(draw: Draw) -> bytes:
     algorithm = draw.one_of(
         [b""], [sequence(oid("1.2.840.113549.1.1.4"), b"\x05\x00"), sequence(oid("1.2.840.10045.4.3.2"))]
     )
-    data = pkcs10.signed(to_sign, signer, algorithm=algorithm)
+    data = der.signed(to_sign, signer, algorithm=algorithm)
     if draw.seldom():
         data = damaged_octets(draw, data)
     return data + draw.one_of([b""], [b"\0", sequence(), b"\x30"])

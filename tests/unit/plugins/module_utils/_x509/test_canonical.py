@@ -15,9 +15,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import s
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 from cryptography import x509
 
-from tests.support import pkcs10
-from tests.support.failures import fails
-from tests.support.pkcs10 import (
+from tests.support import der
+from tests.support.der import (
     BASIC,
     BMP,
     CN,
@@ -58,6 +57,7 @@ from tests.support.pkcs10 import (
     tlv,
     uri,
 )
+from tests.support.failures import fails
 
 pytestmark = pytest.mark.quick
 
@@ -134,8 +134,8 @@ ACCEPTED: dict[str, tuple[str, dict[str, Any]]] = {
             request(
                 HOOK,
                 more=[
-                    attribute(pkcs10.CHALLENGE_PASSWORD, text("secret")),
-                    attribute(pkcs10.UNSTRUCTURED_NAME, text("x", IA5)),
+                    attribute(der.CHALLENGE_PASSWORD, text("secret")),
+                    attribute(der.UNSTRUCTURED_NAME, text("x", IA5)),
                     attribute("1.3.6.1.4.1.311.13.2.3", text("10.0.1", IA5)),
                     attribute("1.3.6.1.4.1.311.21.20", sequence(b"\x02\x01\x05", text("host"))),
                     attribute(
@@ -284,7 +284,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "an RDN without a part": (of(sequence(tlv(0x31))), "at least one"),
     # Attributes.
     "Microsoft's extensions": (
-        of(inner=attributes(requested(HOOK, kind=pkcs10.MICROSOFT_REQUEST))),
+        of(inner=attributes(requested(HOOK, kind=der.MICROSOFT_REQUEST))),
         "311.2.1.14",
     ),
     "an unknown attribute": (of(inner=attributes(attribute("1.2.3.4", text("x")))), "attribute 1.2.3.4"),
@@ -293,17 +293,13 @@ REFUSED: dict[str, tuple[str, str]] = {
         "attribute 1.2.840.113549.1.9.14 more than once",
     ),
     "two lists of extensions in one attribute": (
-        of(
-            inner=attributes(
-                attribute(pkcs10.EXTENSION_REQUEST, sequence(HOOK), sequence(names(dns("evil"))))
-            )
-        ),
+        of(inner=attributes(attribute(der.EXTENSION_REQUEST, sequence(HOOK), sequence(names(dns("evil")))))),
         "2 values",
     ),
-    "no list of extensions": (of(inner=attributes(attribute(pkcs10.EXTENSION_REQUEST))), "at least one"),
+    "no list of extensions": (of(inner=attributes(attribute(der.EXTENSION_REQUEST))), "at least one"),
     "an empty list of extensions": (of(inner=attributes(requested())), "at least one"),
     "unsorted attributes": (
-        of(inner=tlv(0xA0, *sorted([TWICE, attribute(pkcs10.CHALLENGE_PASSWORD, text("x"))], reverse=True))),
+        of(inner=tlv(0xA0, *sorted([TWICE, attribute(der.CHALLENGE_PASSWORD, text("x"))], reverse=True))),
         "SET OF",
     ),
     # Extensions.
@@ -331,11 +327,11 @@ REFUSED: dict[str, tuple[str, str]] = {
         "basicConstraints",
     ),
     "key usages with a zero at the end": (
-        pem(request(extension(pkcs10.KEY_USAGE, tlv(0x03, b"\x04\xa0")))),
+        pem(request(extension(der.KEY_USAGE, tlv(0x03, b"\x04\xa0")))),
         "keyUsage",
     ),
-    "no key usage": (pem(request(extension(pkcs10.KEY_USAGE, tlv(0x03, b"\0")))), "keyUsage"),
-    "ten key usages": (pem(request(extension(pkcs10.KEY_USAGE, tlv(0x03, b"\x06\x80\x40")))), "keyUsage"),
+    "no key usage": (pem(request(extension(der.KEY_USAGE, tlv(0x03, b"\0")))), "keyUsage"),
+    "ten key usages": (pem(request(extension(der.KEY_USAGE, tlv(0x03, b"\x06\x80\x40")))), "keyUsage"),
     "no extended usage": (pem(request(extended_usage())), "at least one"),
     # The key.
     "a compressed point": (of(public=key().compressed()), "usual encoding"),
@@ -357,10 +353,10 @@ def test_refused(title: str) -> None:
     assert reason in caught.value.cause
 
 
-@pytest.mark.parametrize("title", pkcs10.attacks("a", "b"))
+@pytest.mark.parametrize("title", der.attacks("a", "b"))
 def test_a_request_that_go_reads_otherwise_is_refused(title: str) -> None:
     with pytest.raises(CertificateError) as caught:
-        signing_request.parse(pkcs10.attacks("hook.apps.svc", "kubernetes.default.svc")[title])
+        signing_request.parse(der.attacks("hook.apps.svc", "kubernetes.default.svc")[title])
     assert caught.value.code == "request-not-canonical"
 
 

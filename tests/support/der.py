@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write certificate requests of any shape, octet by octet, also those that no library makes."""
+"""Write certificates and requests of any shape, octet by octet, also those that no library makes."""
 
 from __future__ import annotations
 
@@ -42,12 +42,35 @@ UTF8, NUMERIC, PRINTABLE, T61, IA5, VISIBLE, GENERAL, UNIVERSAL, BMP = (
 ENCODINGS = {UNIVERSAL: "utf-32-be", BMP: "utf-16-be", T61: "latin-1"}
 
 
+NULL = b"\x05\x00"
+
+
 def tlv(tag: int, *content: bytes) -> bytes:
     body = b"".join(content)
     if len(body) < 0x80:
         return bytes([tag, len(body)]) + body
     digits = len(body).to_bytes((len(body).bit_length() + 7) // 8, "big")
     return bytes([tag, 0x80 | len(digits)]) + digits + body
+
+
+def members(data: bytes) -> list[bytes]:
+    """Return the members of a SEQUENCE or SET, each with its tag and length."""
+    found: list[bytes] = []
+    rest = data[_header(data) :]
+    while rest:
+        end = _header(rest) + _length(rest)
+        found.append(rest[:end])
+        rest = rest[end:]
+    return found
+
+
+def _header(data: bytes) -> int:
+    """Return the number of octets of tag and length."""
+    return 2 + (data[1] & 0x7F if data[1] & 0x80 else 0)
+
+
+def _length(data: bytes) -> int:
+    return int.from_bytes(data[2 : _header(data)], "big") if data[1] & 0x80 else data[1]
 
 
 def sequence(*members: bytes) -> bytes:
@@ -60,6 +83,10 @@ def set_of(*members: bytes) -> bytes:
 
 def octets(content: bytes) -> bytes:
     return tlv(0x04, content)
+
+
+def integer(number: int) -> bytes:
+    return tlv(0x02, number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True))
 
 
 def oid(dotted: str) -> bytes:
@@ -172,7 +199,7 @@ class Key:
         }
         self.private = made[kind]()
         family = "rsa" if kind.startswith("rsa") else kind if kind == "ed25519" else "ec"
-        parameters = b"\x05\x00" if family == "rsa" else b""
+        parameters = NULL if family == "rsa" else b""
         self.algorithm = sequence(oid(ALGORITHMS[family]), parameters)
         self.public = self.private.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -234,6 +261,25 @@ def request(
 
 def pem(data: bytes, label: str = LABEL) -> str:
     return pem_text.encode(label, data)
+
+
+#: The fields of a certificate that is signed, in their order.
+FIELDS = ("version", "serial", "algorithm", "issuer", "validity", "subject", "public", "extensions")
+
+
+def signed_again(
+    certificate: bytes, sign: Callable[[bytes], bytes], *, algorithm: bytes = b"", **fields: bytes
+) -> bytes:
+    """Return a certificate of version 3 with other octets in some of its FIELDS, b"" to leave one out, and a new signature.
+
+    algorithm: that of the signature, by default that of the certificate. The field of this name inside may differ.
+    """
+    to_sign, outer, _signature = members(certificate)
+    unchanged = dict(zip(FIELDS, members(to_sign)))
+    if algorithm:
+        unchanged["algorithm"] = outer = algorithm
+    body = sequence(*{**unchanged, **fields}.values())
+    return sequence(body, outer, tlv(0x03, b"\0", sign(body)))
 
 
 def attacks(harmless: str, evil: str) -> dict[str, str]:
