@@ -25,7 +25,8 @@ from tests.support import clusters
 from tests.support.audit_rig import AuditRig
 from tests.support.bundle_rig import pem
 from tests.support.clusters import Cluster
-from tests.support.rotation_rig import PodHook, RotationRig
+from tests.support.rotation_rig import RotationRig
+from tests.support.world import Shape
 
 CLUSTERS = {f"onprem-{number}": "onprem" for number in range(1, 5)}
 WEBHOOKS = 10
@@ -114,8 +115,7 @@ def _rotating(stack: contextlib.ExitStack, cluster: Cluster) -> RotationRig:
     """Create webhooks in pods on a cluster, with certificates of its CA."""
     rig = RotationRig(cluster)
     stack.callback(rig.close)
-    for number in range(WEBHOOKS):
-        PodHook(rig, f"program-{number}")
+    rig.create(Shape("program"), WEBHOOKS)
     return rig
 
 

@@ -20,23 +20,22 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.au
 from cryptography import x509
 
 from tests.support import clusters, pages
-from tests.support.audit_rig import AuditRig
 from tests.support.authority import new_key
 from tests.support.clusters import APP_SERVING, pki
 from tests.support.csr_by_hand import create, decide, settled
 from tests.support.csr_rig import CsrRig
-from tests.support.https_webhook import OneRequestHandler, WebhookServer, allow
-from tests.support.probe_rig import HOOKS
 from tests.support.rig import ADMINISTRATORS, encoded
-from tests.support.rotation_rig import Calls, rotation_findings, with_ca
+from tests.support.rotation_rig import RotationRig, rotation_findings, with_ca
 from tests.support.signer_requests import GOOD, KUBELET_SERVING
 from tests.support.waiting import now, wait_for
+from tests.support.world import ACCEPTED, Program, Shape, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.clusters import Cluster
     from tests.support.clusters.pki import KeyPair
+    from tests.support.rig import ClusterRig
 
 
 @pytest.fixture
@@ -130,58 +129,36 @@ def names_of(certificate: x509.Certificate) -> set[x509.GeneralName]:
     return set()
 
 
-class Hook:
-    """A webhook whose owner issues its certificates with a CA of the cluster. Each call is a new connection."""
-
-    def __init__(self, rig: AuditRig, name: str, ca: KeyPair, **fields: Any) -> None:
-        self._rig = rig
-        self.name = name
-        self.server = WebhookServer(allow)
-        self.server.RequestHandlerClass = OneRequestHandler
-        rig.servers.append(self.server)
-        self.issue(ca)
-        self.server.serve()
-        port = self.server.port
-        self.full_name = rig.called_hook(name, bundle=ca.certificate_pem, port=port, **fields)
-
-    def issue(self, ca: KeyPair) -> None:
-        self.server.present(pki.issue(ca, "hook", names=(self._rig.server_name,)))
-
-    def add_to_bundle(self, *cas: KeyPair) -> None:
-        value = base64.b64encode(b"".join(ca.certificate_pem for ca in cas)).decode()
-        patch = [{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": value}]
-        self._rig.cluster.api("PATCH", f"{HOOKS}/{self.full_name}", patch, "application/json-patch+json")
-
-    def is_called(self) -> bool:
-        """Return True if a request that it matches is accepted, and reaches it."""
-        before = len(self.server.calls)
-        return self._rig.ask(self.name) == "accepted" and len(self.server.calls) > before
+#: Programs whose certificates a CA of the cluster signs.
+OF_CLUSTER = (
+    Shape("prepared", reached=shapes.BY_NAME),
+    Shape("broken", reached=shapes.BY_NAME),
+    Shape("skipped", reached=shapes.BY_NAME, failure_policy="Ignore"),
+)
+#: A program with a CA of its own, which has the subject of the CA of the cluster.
+OWN = Shape("own", reached=shapes.BY_NAME, certificate=shapes.issued("kubernetes"), bundle=("kubernetes",))
 
 
-class Lab:
+class Lab(RotationRig):
     """A cluster in a rotation, with webhooks of which only some are prepared, and with what is older than the rotation."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.rig = AuditRig(cluster)
-        self.rotation = cluster.rotation(key_identifiers=False)
-        self.old, self.new = self.rotation.outgoing, self.rotation.successor
-        self.prepared, self.broken = (Hook(self.rig, name, self.old) for name in ("prepared", "broken"))
-        self.skipped = Hook(self.rig, "skipped", self.old, failurePolicy="Ignore")
-        self.own = Hook(self.rig, "own", pki.make_ca("kubernetes"))
-        self.of_cluster = (self.prepared, self.broken, self.skipped)
+        super().__init__(cluster, key_identifiers=False)
+        self.prepared, self.broken, self.skipped = self.of_cluster = [self.one(shape) for shape in OF_CLUSTER]
+        self.own = self.one(OWN)
         self.lacking = (self.broken.full_name, self.skipped.full_name)
-        cluster.api("POST", "/api/v1/nodes", {"metadata": {"name": "old-node"}})
-        wait_for(lambda: self.rig.is_served(f"/api/v1/namespaces/{self.rig.name}/serviceaccounts/default"))
+        path = f"/api/v1/namespaces/{self.name}/serviceaccounts/default"
+        wait_for(lambda: self.ask("GET", path) == ACCEPTED)
         spec = {"containers": [{"name": "web", "image": "web"}]}
-        self.rig.make(
-            f"/api/v1/namespaces/{self.rig.name}/pods", {"metadata": {"name": "old-pod"}, "spec": spec}
-        )
+        self.make(f"/api/v1/namespaces/{self.name}/pods", {"metadata": {"name": "old-pod"}, "spec": spec})
 
-    def findings(self, *cas: KeyPair, **options: Any) -> dict[str, dict[str, str]]:
+    def found(self, *cas: KeyPair, **options: Any) -> dict[str, dict[str, str]]:
         """Return the findings about the rotation. cas: those of the kubeconfig, () for the kubeconfig as it is."""
-        config = {"kubeconfig": with_ca(self.rig, *cas)} if cas else {}
-        return rotation_findings(self.rig.audit(**config, **options))
+        config = {"kubeconfig": with_ca(self, *cas)} if cas else {}
+        return rotation_findings(self.audit(**config, **options))
+
+    def add_to_bundle(self, program: Program, *cas: KeyPair) -> None:
+        program.set_bundle("".join(ca.certificate_pem.decode() for ca in cas))
 
 
 PUBLISHED = {
@@ -195,20 +172,20 @@ PUBLISHED = {
 def test_the_audit_names_exactly_what_the_switch_breaks(cluster: Cluster) -> None:
     lab = Lab(cluster)
     try:
-        assert lab.findings() == {}
+        assert lab.found() == {}
         before_the_switch(lab)
         at_the_switch(lab)
         after_the_switch(lab)
     finally:
-        lab.rig.close()
+        lab.close()
 
 
 def before_the_switch(lab: Lab) -> None:
     for hook in (*lab.of_cluster, lab.own):
         wait_for(hook.is_called)
     lab.rotation.publish(for_clients=False)
-    lab.prepared.add_to_bundle(lab.old, lab.new)
-    result = lab.rig.audit()
+    lab.add_to_bundle(lab.prepared, lab.old, lab.new)
+    result = lab.audit()
     assert rotation_findings(result) == PUBLISHED | {
         "bundle-without-successor": dict.fromkeys(lab.lacking, "warning"),
         "kubeconfig-without-successor": {"this run": "warning"},
@@ -218,11 +195,11 @@ def before_the_switch(lab: Lab) -> None:
     assert base64.b64decode(result["certificate_authority_data"]) == merged
     events = {"firstAutoActivation": time.time() + 3 * 86400}
     eks = {"data": encoded(lab.new.certificate_pem.decode()), "scheduledEvents": events}
-    soon = lab.findings(certificate_authorities={"certificateAuthority": eks})
+    soon = lab.found(certificate_authorities={"certificateAuthority": eks})
     assert soon["bundle-without-successor"] == dict.fromkeys(lab.lacking, "error")
 
     lab.rotation.publish()
-    result = lab.rig.audit(kubeconfig=with_ca(lab.rig, lab.new, lab.old))
+    result = lab.audit(kubeconfig=with_ca(lab, lab.new, lab.old))
     assert rotation_findings(result) == PUBLISHED | {
         "bundle-without-successor": dict.fromkeys(lab.lacking, "warning"),
         "ca-order": {"this run": "warning"},
@@ -230,44 +207,43 @@ def before_the_switch(lab: Lab) -> None:
     assert base64.b64decode(result["certificate_authority_data"]) == merged
     # OpenSSL agrees.
     with pytest.raises(ssl.SSLError):
-        ssl.get_server_certificate(lab.cluster.address, ca_certs=written(lab.rig, lab.new, lab.old))
-    ssl.get_server_certificate(lab.cluster.address, ca_certs=written(lab.rig, lab.old, lab.new))
+        ssl.get_server_certificate(lab.cluster.address, ca_certs=written(lab, lab.new, lab.old))
+    ssl.get_server_certificate(lab.cluster.address, ca_certs=written(lab, lab.old, lab.new))
 
 
 def at_the_switch(lab: Lab) -> None:
     hooks = (*lab.of_cluster, lab.own)
-    with Calls(*hooks) as calls:
+    with lab.calling(*hooks) as calls:
         lab.rotation.switch()
         errors = dict.fromkeys(lab.lacking, "error")
-        assert lab.findings(lab.new, lab.old)["bundle-without-successor"] == errors
-        unbroken = {name: len(results) for name, results in calls.results.items()}
+        assert lab.found(lab.new, lab.old)["bundle-without-successor"] == errors
+        unbroken = {name: len(results) for name, results in calls.answers.items()}
         for hook in lab.of_cluster:
             hook.issue(lab.new)
         wait_for(lambda: not lab.broken.is_called() and not lab.skipped.is_called())
-        wait_for(lambda: all(len(calls.results[name]) > count + 3 for name, count in unbroken.items()))
+        wait_for(lambda: all(len(calls.answers[name]) > count + 3 for name, count in unbroken.items()))
     for name, count in unbroken.items():
         assert count
-        assert all(calls.results[name][:count])
-    failing = {name for name, results in calls.results.items() if not all(results)}
-    assert failing == {lab.broken.name, lab.skipped.name}
-    assert lab.rig.ask("skipped") == "accepted"
-    assert lab.rig.ask("broken") != "accepted"
+        assert not any(entry.is_failure for entry in calls.answers[name][:count])
+    assert calls.failures.keys() == {lab.broken.name, lab.skipped.name}
+    assert lab.skipped.ask() == ACCEPTED
+    assert lab.broken.ask() != ACCEPTED
 
 
 def after_the_switch(lab: Lab) -> None:
-    found = lab.findings(lab.new, lab.old)
+    found = lab.found(lab.new, lab.old)
     assert found["bundle-without-successor"] == dict.fromkeys(lab.lacking, "error")
     assert found["outgoing-ca-left"] == {"kube-root-ca.crt": "info"}
     for hook in (lab.broken, lab.skipped):
-        hook.add_to_bundle(lab.old, lab.new)
+        lab.add_to_bundle(hook, lab.old, lab.new)
         wait_for(hook.is_called)
     lab.rotation.drop_outgoing()
-    assert lab.rig.operate(OPERATION)["code"] == "cluster-ca-unknown"
-    lab.rig.kubeconfig = lab.cluster.kubeconfig_for(lab.rig.user, ADMINISTRATORS)
-    assert lab.findings() == {}
+    assert lab.operate(OPERATION)["code"] == "cluster-ca-unknown"
+    lab.kubeconfig = lab.cluster.kubeconfig_for(lab.user, ADMINISTRATORS)
+    assert lab.found() == {}
 
 
-def written(rig: AuditRig, *cas: KeyPair) -> str:
+def written(rig: ClusterRig, *cas: KeyPair) -> str:
     path = rig.kubeconfig.with_suffix(".pem")
     path.write_bytes(b"".join(ca.certificate_pem for ca in cas))
     return str(path)

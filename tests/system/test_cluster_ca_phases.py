@@ -14,27 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import rotation_repairs
 
 from tests.support import clusters, pages, playbook
 from tests.support.fleet_files import kubeconfig
 from tests.support.guide_commands import lay_out, shell
-from tests.support.other_client import OtherClient
 from tests.support.rig import encoded
-from tests.support.rotation_rig import (
-    AggregatedApi,
-    Calls,
-    Conversion,
-    OwnHook,
-    PodHook,
-    RotationRig,
-    UrlHook,
-    codes,
-    of_cluster,
-    of_hook,
-    with_ca,
-)
+from tests.support.rotation_rig import RotationRig, codes, of_cluster, of_program, with_ca
 from tests.support.waiting import wait_for
+from tests.support.world import Program, Shape, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +30,7 @@ if TYPE_CHECKING:
 
 GUIDE = pages.GUIDES / "guide_cluster_ca.rst"
 PREPARE, FINISH = ["add-successor"], ["remove-outgoing"]
+OWN = Shape("own", certificate=shapes.OURS, bundle=None)
 
 
 @pytest.fixture
@@ -55,40 +43,48 @@ def rig() -> Iterator[RotationRig]:
             rig.close()
 
 
-#: A program whose owner does not let a repair write its caBundle -> the owner.
-OTHERS: dict[str, tuple[type[PodHook], OtherClient]] = {
-    "helm": (PodHook, OtherClient("helm")),
-    "helm-applied": (PodHook, OtherClient("helm", applies=True)),
-    "operator": (PodHook, OtherClient("pilot-discovery")),
-    "eks": (PodHook, OtherClient("eks")),
-    "other-api": (AggregatedApi, OtherClient("pilot-discovery")),
-    "other-conversion": (Conversion, OtherClient("pilot-discovery")),
-    "other-url": (UrlHook, OtherClient("pilot-discovery")),
-}
-HELM = {"labels": {"app.kubernetes.io/managed-by": "Helm"}}
+#: Programs whose owner does not let a repair write the caBundle.
+OTHERS = (
+    Shape("helm", owner=shapes.HELM),
+    Shape("helm-applied", owner=shapes.HELM_APPLIED),
+    Shape("kubectl", owner=shapes.KUBECTL),
+    Shape("argo-cd", owner=shapes.ARGO_CD),
+    Shape("operator", owner=shapes.OPERATOR),
+    Shape("eks", owner=shapes.EKS),
+    Shape("other-api", shapes.AGGREGATED, owner=shapes.OPERATOR),
+    Shape("other-conversion", shapes.CONVERSION, owner=shapes.OPERATOR),
+    Shape("other-url", reached=shapes.BY_URL, owner=shapes.OPERATOR, failure_policy="Ignore"),
+)
+#: Programs whose caBundles the phase prepare writes, and from which the phase finish removes the outgoing CA.
+REMOVABLE = (
+    Shape("by-hand"),
+    Shape("helm-elsewhere", metadata={"labels": {"app.kubernetes.io/managed-by": "Helm"}}),
+    Shape("mutating", shapes.MUTATING),
+    Shape("api", shapes.AGGREGATED),
+    Shape("conversion", shapes.CONVERSION),
+)
 
 
 class Population:
     """Programs of each kind and owner. The phase prepare may write the caBundles of `prepared` only."""
 
     def __init__(self, rig: RotationRig) -> None:
-        self.own, self.late = OwnHook(rig, "own"), PodHook(rig, "late")
-        self.hooks = (PodHook(rig, "by-hand"), PodHook(rig, "helm-elsewhere", metadata=HELM))
-        self.url = UrlHook(rig, "url")
-        apis: tuple[PodHook, ...] = (AggregatedApi(rig, "api"), Conversion(rig, "conversion"))
-        self.removable = (self.own, *self.hooks, *apis)
+        self.own, self.late = rig.one(OWN), rig.one(Shape("late"))
+        self.url = rig.one(Shape("url", reached=shapes.BY_URL, failure_policy="Ignore"))
+        self.others = [rig.one(shape) for shape in OTHERS]
+        self.hooks = [rig.one(shape) for shape in REMOVABLE]
+        self.removable = (self.own, *self.hooks)
         self.prepared = (*self.removable, self.late, self.url)
-        self.others = [kind(rig, name, by=by) for name, (kind, by) in OTHERS.items()]
         self.all = (*self.prepared, *self.others)
         for hook in self.all:
-            wait_for(hook.is_called)
+            wait_for(hook.is_called, evidence=hook.call)
 
-    def lacking(self, *hooks: PodHook) -> dict[str, str]:
+    def lacking(self, *hooks: Program) -> dict[str, str]:
         return {hook.full_name: "warning" for hook in hooks}
 
 
 def test_a_rotation_from_the_preparation_to_the_end(
-    rig: RotationRig, monkeypatch: pytest.MonkeyPatch
+    rig: RotationRig,
 ) -> None:
     """The programs that no preparation may write are the control run: exactly they fail, and the audit has named them."""
     programs = Population(rig)
@@ -101,28 +97,28 @@ def test_a_rotation_from_the_preparation_to_the_end(
     assert rig.findings()["bundle-without-successor"] == programs.lacking(*programs.all)
     prepare(rig, programs)
     assert rig.findings()["bundle-without-successor"] == programs.lacking(*programs.others)
-    with Calls(programs.own) as calls:
-        assert programs.own.renew(renew_before="400d")["changed"]
+    with rig.calling(programs.own) as calls:
+        assert rig.renew(programs.own, renew_before="400d")["changed"]
     assert calls.failures == {}
     for hook in programs.prepared:
         assert (hook.trusts(rig.old), hook.trusts(rig.new)) == (True, True), hook.name
 
-    with Calls(*programs.all) as calls:
+    with rig.calling(*programs.all) as calls:
         calls.wait_for_more()
         rig.rotation.switch()
-        for hook in (*programs.hooks, *programs.removable[3:], programs.url, *programs.others):
+        for hook in (*programs.hooks, programs.url, *programs.others):
             hook.issue(rig.new)
-        assert programs.own.renew()["changed"]
+        assert rig.renew(programs.own)["changed"]
         wait_for(lambda: not any(hook.is_called() for hook in programs.others))
         calls.wait_for_more()
-    assert calls.failures.keys() == OTHERS.keys()
-    finish(rig, programs, monkeypatch)
+    assert calls.failures.keys() == {shape.name for shape in OTHERS}
+    finish(rig, programs)
 
 
 def prepare(rig: RotationRig, programs: Population) -> None:
     before = rig.writes()
     plan = rig.run(PREPARE, check_mode=True)
-    expected = {name: [("refused", "owned-by-another")] for name in OTHERS}
+    expected = {shape.name: [("refused", "owned-by-another")] for shape in OTHERS}
     planned = {hook.name: [("planned", "")] for hook in programs.prepared}
     assert codes(plan, programs.all) == planned | expected
     assert rig.writes() == before
@@ -132,9 +128,9 @@ def prepare(rig: RotationRig, programs: Population) -> None:
     assert not rig.run(PREPARE)["changed"]
 
 
-def finish(rig: RotationRig, programs: Population, monkeypatch: pytest.MonkeyPatch) -> None:
+def finish(rig: RotationRig, programs: Population) -> None:
     assert of_cluster(rig.run(FINISH)) == [("waiting", "not-settled")]
-    monkeypatch.setattr(rotation_repairs, "SETTLED_AFTER", datetime.timedelta(0))
+    rig.jump(datetime.timedelta(hours=25))
     assert of_cluster(rig.run(FINISH, cluster_ca={"confirmed": False}, probe_urls=False)) == [
         ("waiting", "api-server-unseen")
     ]
@@ -151,7 +147,7 @@ def finish(rig: RotationRig, programs: Population, monkeypatch: pytest.MonkeyPat
         wait_for(hook.is_called)
     assert programs.late.trusts(rig.old)
     programs.late.issue(rig.new)
-    assert of_hook(rig.run(FINISH), programs.late) == [("repaired", "")]
+    assert of_program(rig.run(FINISH), programs.late) == [("repaired", "")]
     wait_for(programs.late.is_called)
 
 
@@ -167,7 +163,7 @@ def play(directory: Path, report: str, *arguments: str, **variables: Any) -> tup
 
 def test_the_phases_of_a_fleet(rig: RotationRig, fleet: Fleet, tmp_path: Path) -> None:
     """A cluster in a rotation, one without, and one that does not answer. Only the last one fails."""
-    hook = PodHook(rig, "ready")
+    hook = rig.one(Shape("ready"))
     rig.rotation.publish()
     rotated = tmp_path / "rotated"
     rotated.write_text(yaml.safe_dump(with_ca(rig, rig.old, rig.new)))
@@ -204,9 +200,9 @@ def test_the_phases_of_a_fleet(rig: RotationRig, fleet: Fleet, tmp_path: Path) -
 
 @pytest.mark.full
 def test_a_switch_that_is_rolled_back(rig: RotationRig) -> None:
-    hook = PodHook(rig, "ready")
+    hook = rig.one(Shape("ready"))
     rig.rotation.publish()
-    assert of_hook(rig.run(PREPARE), hook) == [("repaired", "")]
+    assert of_program(rig.run(PREPARE), hook) == [("repaired", "")]
     rig.rotation.switch()
     hook.issue(rig.new)
     rig.rotation.roll_back()
@@ -223,7 +219,7 @@ def test_the_guide_as_printed(rig: RotationRig, tmp_path: Path, monkeypatch: pyt
 
     Of three EKS clusters one has no successor, and one may not be described. They get no file, because the inventory could not read it.
     """
-    hook = PodHook(rig, "ready")
+    hook = rig.one(Shape("ready"))
     rig.rotation.publish()
     lay_out(GUIDE, tmp_path)
     (tmp_path / ".kube").mkdir()

@@ -13,28 +13,17 @@ from collections.abc import Collection, Iterator
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import audit_info
-from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import rotation_repairs
 
 from tests.support import clusters
 from tests.support.clusters import AdminApiError
 from tests.support.clusters.components import Server
 from tests.support.csr_by_hand import create, decide, settled
-from tests.support.other_client import OtherClient
 from tests.support.probe_rig import config_map
-from tests.support.rotation_rig import (
-    AggregatedApi,
-    Called,
-    Calls,
-    Conversion,
-    OwnHook,
-    PodHook,
-    RotationRig,
-    codes,
-    of_cluster,
-    with_ca,
-)
+from tests.support.rotation_rig import RotationRig, codes, of_cluster, with_ca
 from tests.support.signer_requests import GOOD, KUBELET_SERVING
 from tests.support.waiting import wait_for
+from tests.support.world import ACCEPTED, Program, Shape, shapes
+from tests.support.world.caller import Called
 
 pytestmark = [
     pytest.mark.full,
@@ -57,18 +46,18 @@ def rig(request: pytest.FixtureRequest) -> Iterator[RotationRig]:
 class Through:
     """A webhook that one of several API servers calls."""
 
-    def __init__(self, rig: RotationRig, hook: PodHook, server: Server) -> None:
+    def __init__(self, rig: RotationRig, hook: Program, server: Server) -> None:
         self.name = f"{hook.name}{server.suffix}"
         self._rig, self._hook, self._server = rig, hook, server
 
-    def is_called(self) -> bool:
+    def call(self) -> str:
         path = f"/api/v1/namespaces/{self._rig.name}/configmaps?dryRun=All"
         client = self._rig.cluster.client_of(self._server)
         try:
             client.api("POST", path, config_map(self._rig.name, probe=self._hook.name))
-        except AdminApiError:
-            return False
-        return True
+        except AdminApiError as error:
+            return error.message
+        return ACCEPTED
 
 
 def issue(rig: RotationRig) -> None:
@@ -106,24 +95,25 @@ def assert_incomplete(rig: RotationRig, late: Collection[Server]) -> None:
     assert all(any(server.address in line for line in evidence) for server in late)
 
 
-def test_servers_switch_one_after_the_other(rig: RotationRig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_servers_switch_one_after_the_other(rig: RotationRig) -> None:
     own, hook, control = (
-        OwnHook(rig, "own"),
-        PodHook(rig, "plain"),
-        PodHook(rig, "control", by=OtherClient("eks")),
+        rig.one(Shape("own", certificate=shapes.OURS, bundle=None)),
+        rig.one(Shape("plain")),
+        rig.one(Shape("control", owner=shapes.EKS)),
     )
-    prepared = (own, hook, AggregatedApi(rig, "api"), Conversion(rig, "conversion"))
+    apis = (Shape("api", shapes.AGGREGATED), Shape("conversion", shapes.CONVERSION))
+    prepared = (own, hook, *map(rig.one, apis))
     further = [Through(rig, program, server) for server in rig.cluster.servers[1:] for program in (own, hook)]
     callers: tuple[Called, ...] = (*prepared, control, *further)
     for caller in callers:
-        wait_for(caller.is_called)
+        wait_for(lambda: caller.call() == ACCEPTED)  # noqa: B023
     rig.rotation.publish()
     assert codes(rig.run(PREPARE), prepared) == {program.name: [REPAIRED] for program in prepared}
     late = list(rig.cluster.servers)
     # The kubeconfig names the first server, which is the last but one to switch.
     first, *middle, last = late
     early = (*middle, first)
-    with Calls(*callers) as calls:
+    with rig.calling(*callers) as calls:
         for server in early:
             late.remove(server)
             rig.rotation.switch_server(server)
@@ -134,11 +124,11 @@ def test_servers_switch_one_after_the_other(rig: RotationRig, monkeypatch: pytes
             rig.cluster.lead(last)
             issue(rig)
             assert_incomplete(rig, late)
-            assert not own.renew()["changed"]
+            assert not rig.renew(own)["changed"]
             calls.wait_for_more()
         rig.rotation.switch_server(last)
         issue(rig)
-        assert own.renew()["changed"]
+        assert rig.renew(own)["changed"]
         calls.wait_for_more()
     assert calls.failures.keys() == {control.name}
 
@@ -146,7 +136,7 @@ def test_servers_switch_one_after_the_other(rig: RotationRig, monkeypatch: pytes
     assert is_switched
     assert len(set(shown.values())) == 1
     assert of_cluster(rig.run(FINISH)) == [("waiting", "not-settled")]
-    monkeypatch.setattr(rotation_repairs, "SETTLED_AFTER", datetime.timedelta(0))
+    rig.jump(datetime.timedelta(hours=25))
     finished = rig.run(FINISH, cluster_ca={"confirmed": False})
     assert codes(finished, prepared[1:]) == {program.name: [REPAIRED] for program in prepared[1:]}
     for program in prepared:

@@ -18,28 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import audit_info
-from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import rotation_repairs
 
 from tests.support import cert_manager, clusters, playbook
 from tests.support.audit_rig import leaf
 from tests.support.authority import Issued
-from tests.support.clusters import APP_SERVING
-from tests.support.other_client import OtherClient
 from tests.support.rig import ADMINISTRATORS
-from tests.support.rotation_rig import (
-    AggregatedApi,
-    Calls,
-    Conversion,
-    OwnHook,
-    PodHook,
-    RotationRig,
-    codes,
-    of_cluster,
-    of_hook,
-    with_ca,
-)
-from tests.support.signer_requests import KUBELET_SERVING
+from tests.support.rotation_rig import RotationRig, codes, of_cluster, of_program, with_ca
 from tests.support.waiting import wait_for
+from tests.support.world import Program, Shape, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +33,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.full
 
 PREPARE, FINISH = ["add-successor"], ["remove-outgoing"]
-OPERATOR = OtherClient("pilot-discovery")
+OWN = Shape("own", certificate=shapes.OURS, bundle=None)
+PLAIN, CONTROL = Shape("plain"), Shape("control", owner=shapes.OPERATOR)
+APIS = (Shape("api", shapes.AGGREGATED), Shape("conversion", shapes.CONVERSION))
 REPAIRED = [("repaired", "")]
 
 
@@ -62,21 +50,18 @@ def rotating(profile: str, **rotation: Any) -> Iterator[RotationRig]:
 
 
 @pytest.mark.parametrize(
-    ("profile", "signer", "rotation"),
+    ("profile", "rotation"),
     [
-        ("eks-local-services", APP_SERVING, {}),
-        ("local-services", KUBELET_SERVING, {"subject": "other-ca"}),
-        ("local-services", KUBELET_SERVING, {"key_identifiers": False}),
+        ("eks-local-services", {}),
+        ("local-services", {"subject": "other-ca"}),
+        ("local-services", {"key_identifiers": False}),
     ],
     ids=["app-serving", "other-subject", "no-key-identifiers"],
 )
-def test_a_switch_a_roll_back_and_a_second_switch(
-    profile: str, signer: str, rotation: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_switch_a_roll_back_and_a_second_switch(profile: str, rotation: dict[str, Any]) -> None:
     with rotating(profile, **rotation) as rig:
-        own, hook = OwnHook(rig, "own", signer), PodHook(rig, "plain")
-        control = PodHook(rig, "control", by=OPERATOR)
-        prepared = (own, hook, AggregatedApi(rig, "api"), Conversion(rig, "conversion"))
+        own, hook, control = rig.one(OWN), rig.one(PLAIN), rig.one(CONTROL)
+        prepared = (own, hook, *map(rig.one, APIS))
         for program in (*prepared, control):
             wait_for(program.is_called)
         assert rig.findings() == {}
@@ -84,7 +69,7 @@ def test_a_switch_a_roll_back_and_a_second_switch(
         lacking = {program.full_name: "warning" for program in (*prepared, control)}
         assert rig.findings()["bundle-without-successor"] == lacking
         assert codes(rig.run(PREPARE), prepared) == {program.name: REPAIRED for program in prepared}
-        with Calls(*prepared, control) as calls:
+        with rig.calling(*prepared, control) as calls:
             for step, ca in (
                 (rig.rotation.switch, rig.new),
                 (rig.rotation.roll_back, rig.old),
@@ -93,12 +78,12 @@ def test_a_switch_a_roll_back_and_a_second_switch(
                 step()
                 for program in (*prepared[1:], control):
                     program.issue(ca)
-                own.renew(renew_before="400d")
+                rig.renew(own, renew_before="400d")
                 calls.wait_for_more()
                 state = ("waiting", "not-settled" if ca is rig.new else "not-switched")
                 assert of_cluster(rig.run(FINISH)) == [state]
         assert calls.failures.keys() == {"control"}
-        monkeypatch.setattr(rotation_repairs, "SETTLED_AFTER", datetime.timedelta(0))
+        rig.jump(datetime.timedelta(hours=25))
         finished = rig.run(FINISH)
         assert codes(finished, prepared[1:]) == {program.name: REPAIRED for program in prepared[1:]}
         for program in prepared:
@@ -106,16 +91,15 @@ def test_a_switch_a_roll_back_and_a_second_switch(
             wait_for(program.is_called)
 
 
-def test_two_rotations_of_k3s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_rotations_of_k3s() -> None:
     """The operator names each successor, because the cluster publishes it only at the restart that switches to it."""
     with rotating("local-services", subject="k3s-server-ca@2") as rig:
-        own, hook = OwnHook(rig, "own"), PodHook(rig, "plain")
-        control = PodHook(rig, "control", by=OPERATOR)
+        own, hook, control = rig.one(OWN), rig.one(PLAIN), rig.one(CONTROL)
         for program in (own, hook, control):
             wait_for(program.is_called)
         switch_at_once(rig, own, hook, control)
-        monkeypatch.setattr(rotation_repairs, "SETTLED_AFTER", datetime.timedelta(0))
-        assert of_hook(rig.run(FINISH), hook) == REPAIRED
+        rig.jump(datetime.timedelta(hours=25))
+        assert of_program(rig.run(FINISH), hook) == REPAIRED
         assert not hook.trusts(rig.old)
         first = rig.new
         rig.rotation = rig.cluster.rotation(subject="k3s-server-ca@3")
@@ -130,32 +114,26 @@ def test_two_rotations_of_k3s(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def switch_at_once(
-    rig: RotationRig, own: OwnHook, hook: PodHook, *controls: PodHook, renewal: dict[str, Any] | None = None
+    rig: RotationRig, own: Program, hook: Program, *controls: Program, renewal: dict[str, Any] | None = None
 ) -> None:
     named = {"successor": rig.new.certificate_pem.decode(), "confirmed": True}
     assert codes(rig.run(PREPARE, cluster_ca=named), (own, hook)) == {"own": REPAIRED, "plain": REPAIRED}
-    with Calls(own, hook, *controls) as calls:
+    with rig.calling(own, hook, *controls) as calls:
         calls.wait_for_more()
         rig.rotation.replace_at_once()
         hook.issue(*rig.rotation.signing)
         for control in controls:
             # It sends what the signer issues. A bundle before the rotation verifies a server that also sends the twin.
             control.issue(rig.rotation.signing[0])
-        assert own.renew(**(renewal or {}))["changed"]
+        assert rig.renew(own, **(renewal or {}))["changed"]
         calls.wait_for_more()
     assert calls.failures.keys() == {program.name for program in controls}
 
 
-class InjectedHook(PodHook):
-    """A webhook whose caBundle cainjector writes."""
-
-    def __init__(self, rig: RotationRig) -> None:
-        super().__init__(
-            rig, "injected", metadata={"annotations": {"cert-manager.io/inject-apiserver-ca": "true"}}
-        )
-
-    def client_config(self) -> dict[str, Any]:
-        return {**super().client_config(), "caBundle": None}
+#: A webhook whose caBundle cainjector writes.
+INJECTED = Shape(
+    "injected", bundle=None, metadata={"annotations": {"cert-manager.io/inject-apiserver-ca": "true"}}
+)
 
 
 @contextlib.contextmanager
@@ -172,7 +150,7 @@ def cainjector(rig: RotationRig) -> Iterator[None]:
 
 def test_cainjector_has_the_successor_after_a_restart() -> None:
     with rotating("local-services") as rig, cert_manager.defined(rig.cluster, ("certificates",)):
-        hook = InjectedHook(rig)
+        hook = rig.one(INJECTED)
         with cainjector(rig):
             wait_for(hook.is_called)
             rig.rotation.publish()
@@ -185,7 +163,7 @@ def test_cainjector_has_the_successor_after_a_restart() -> None:
             before = rig.writes()
             for accept in ([], ["cert-manager"]):
                 result = rig.run(PREPARE, accept=accept)
-                assert of_hook(result, hook) == [("waiting", "injected-at-start")]
+                assert of_program(result, hook) == [("waiting", "injected-at-start")]
                 assert "cainjector" in result["repairs"][0]["remedy"]
             assert rig.writes() == before
             assert not hook.trusts(rig.new)
@@ -193,7 +171,7 @@ def test_cainjector_has_the_successor_after_a_restart() -> None:
             wait_for(lambda: hook.trusts(rig.new))
             assert "bundle-without-successor" not in rig.findings()
             assert rig.run(PREPARE)["repairs"] == []
-            with Calls(hook) as calls:
+            with rig.calling(hook) as calls:
                 rig.rotation.switch()
                 hook.issue(rig.new)
                 calls.wait_for_more()
@@ -203,7 +181,7 @@ def test_cainjector_has_the_successor_after_a_restart() -> None:
 
 def test_each_phase_completes_after_a_kill(tmp_path: Path) -> None:
     with rotating("local-services") as rig:
-        hooks = [PodHook(rig, f"hook-{number}") for number in range(6)]
+        hooks = rig.create(Shape("hook"), copies=6)
         rig.rotation.publish()
         (tmp_path / "kubeconfig").write_text(yaml.safe_dump(with_ca(rig, rig.old, rig.new)))
         inventory = {"plugin": "certflow.kubernetes.kubeconfig", "kubeconfig": "kubeconfig"}
@@ -219,7 +197,7 @@ def test_each_phase_completes_after_a_kill(tmp_path: Path) -> None:
         for hook in hooks:
             # The switch counts as settled, because the certificate is older than a day.
             name = f"{hook.name}.{rig.name}.svc"
-            hook.server.present(leaf(name, issuer=Issued(rig.new.certificate, rig.new.key)))
+            hook.present(leaf(name, issuer=Issued(rig.new.certificate, rig.new.key)))
         kill_and_repeat(tmp_path, "finish", lambda: not all(hook.trusts(rig.old) for hook in hooks))
         assert not any(hook.trusts(rig.old) for hook in hooks)
         for hook in hooks:

@@ -19,8 +19,9 @@ import yaml
 
 from tests.support import clusters, playbook
 from tests.support.fleet_files import kubeconfig
-from tests.support.rotation_rig import PodHook, RotationRig, with_ca
+from tests.support.rotation_rig import RotationRig, with_ca
 from tests.support.waiting import wait_for
+from tests.support.world import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +49,8 @@ class Ten:
     """The fleet. Each cluster in a rotation has a webhook whose caBundle lacks the successor."""
 
     def __init__(self, rigs: dict[str, RotationRig], well: Path, directory: Path) -> None:
-        self.directory = directory
-        self.hooks = {host: PodHook(rig, "program") for host, rig in rigs.items()}
+        self.directory, self.rigs = directory, rigs
+        self.hooks = {host: rig.one(Shape("program")) for host, rig in rigs.items()}
         parts = dict.fromkeys((DEAD, *WELL), well)
         for host, rig in rigs.items():
             rig.rotation.publish()
@@ -82,7 +83,7 @@ class Ten:
     def trust(self) -> dict[str, tuple[bool, bool]]:
         """Return for each cluster in a rotation if its webhook's caBundle has the outgoing CA, and if it has the successor."""
         return {
-            host: (hook.trusts(hook._rig.old), hook.trusts(hook._rig.new))
+            host: (hook.trusts(self.rigs[host].old), hook.trusts(self.rigs[host].new))
             for host, hook in self.hooks.items()
         }
 

@@ -50,6 +50,8 @@ READY_TIMEOUT = 300.0  # on a busy machine. The usual time is below 10.
 #: The API server calls itself with a certificate that it makes at its start for 14 months, so it is restarted before.
 _LONGEST_RUN = datetime.timedelta(days=300)
 
+_BEFORE_TODAY = datetime.timedelta(minutes=4)
+
 
 class PortTakenError(ClusterError):
     """Another process took a port between the check and the start."""
@@ -315,6 +317,8 @@ class Cluster:
         """
         if self._profile.node:
             raise ClusterError(f"cluster {self.name}: the clock of a node cannot jump")
+        if self.ahead + by < -_BEFORE_TODAY:
+            raise ClusterError(f"cluster {self.name}: its certificates are not valid before today")
         self.ahead += by
         if any(map(self._has_lived_too_long, self.servers)):
             self._restart()

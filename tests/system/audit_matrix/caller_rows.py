@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from tests.support.https_webhook import convert
 from tests.support.probe_rig import API_SERVICES, DEFINITIONS
 from tests.support.waiting import becomes_true
+from tests.support.world.certificates import Leaf
 from tests.system.audit_matrix.certificate_rows import UNKNOWN
-from tests.system.audit_matrix.certificates import Leaf
 from tests.system.audit_matrix.lab import CERTIFICATES
 from tests.system.audit_matrix.reach_rows import HANDSHAKE, MIXED, REFUSED
 from tests.system.audit_matrix.row import ACCEPTED, HEALTHY, Made, Pod, Row, Shape, healthy

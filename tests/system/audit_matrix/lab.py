@@ -26,7 +26,7 @@ from tests.support.port_forwarder import PortForwarder
 from tests.support.probe_rig import DEFINITIONS, HOOKS, MUTATING_HOOKS, config_map
 from tests.support.rig import ClusterRig
 from tests.support.waiting import becomes_true, wait_for
-from tests.system.audit_matrix.certificates import Certificates, Sent
+from tests.support.world.certificates import Certificates, Sent
 from tests.system.audit_matrix.row import ACCEPTED, LEAF, OWN_NAMESPACE, Made, Pod, Shape
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Lab(ClusterRig):
     def __init__(self, plane: ControlPlane, days: float = 0) -> None:
         super().__init__(plane.cluster, "matrix")
         self.plane = plane
-        self.certificates = Certificates(days, plane.cas)
+        self.certificates = Certificates(dict(plane.cas), days=days)
         self._servers: list[WebhookServer] = []
         self._closed_ports: list[socket.socket] = []
         #: The dry runs about which each recording webhook is asked.

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.support.authority import SERVER_AUTH
-from tests.system.audit_matrix.certificates import Leaf
+from tests.support.world.certificates import Leaf
 from tests.system.audit_matrix.lab import CERTIFICATES
 from tests.system.audit_matrix.row import ACCEPTED, LEAF, OWN_NAMESPACE, Made, Pod, Row, Shape, healthy
 from tests.system.audit_matrix.scope_rows import rule

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+from tests.support.world.certificates import Leaf
 from tests.system.audit_matrix.certificate_rows import EXPIRED, MISMATCH, UNKNOWN
-from tests.system.audit_matrix.certificates import Leaf
 from tests.system.audit_matrix.row import Pod, Row, Shape, healthy
 
 OTHER = Leaf(("other",))

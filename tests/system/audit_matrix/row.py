@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.system.audit_matrix.certificates import Leaf
+from tests.support.world.certificates import Leaf
 
 if TYPE_CHECKING:
     from tests.system.audit_matrix.lab import Lab

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The certificates of the matrix: a table of CAs, and the certificates of pods. All can be made as if days had passed."""
+"""The certificates of programs: a table of CAs, and what pods send. All can be made as if days had passed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import datetime
 import functools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
+from tests.support import der
 from tests.support.authority import (
     CLIENT_AUTH,
     DAY,
@@ -135,6 +137,8 @@ class Leaf:
     sha1: bool = False
     #: The leaf signs itself.
     self_signed: bool = False
+    #: Octets in place of a field, as `der.signed_again` takes them.
+    octets: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,18 @@ class Sent:
 
     certificate_pem: bytes
     key_pem: bytes
+
+
+def with_octets(made: Issued, issuer_key: Any, **fields: bytes) -> str:
+    """Replace fields of a certificate, and sign it with SHA-256 again. Return PEM text, which no library may read."""
+
+    def sign(body: bytes) -> bytes:
+        if isinstance(issuer_key, rsa.RSAPrivateKey):
+            return issuer_key.sign(body, padding.PKCS1v15(), hashes.SHA256())
+        return bytes(issuer_key.sign(body, ec.ECDSA(hashes.SHA256())))
+
+    data = der.signed_again(made.certificate.public_bytes(serialization.Encoding.DER), sign, **fields)
+    return der.pem(data, "CERTIFICATE")
 
 
 def _names(texts: Iterable[str]) -> list[x509.GeneralName]:
@@ -154,19 +170,19 @@ def _names(texts: Iterable[str]) -> list[x509.GeneralName]:
 
 
 class Certificates:
-    """The certificates of the tables as they are when a number of days has passed."""
+    """The certificates of the tables as they are when a number of days has passed, or at a time of a cluster."""
 
-    def __init__(self, days: float = 0, known: Mapping[str, Issued] | None = None) -> None:
-        self._days = days
-        #: The CAs by their names. known: those that are not in the table.
-        self._made: dict[str, Issued] = dict(known or {})
+    def __init__(self, made: dict[str, Issued], *, days: float = 0, now: datetime.datetime = NOW) -> None:
+        self._now = now - days * DAY
+        #: The CAs by their names, also those that are not in the table.
+        self._made = made
 
     def at(self, day: float) -> datetime.datetime:
-        return NOW + (day - self._days) * DAY
+        return self._now + day * DAY
 
     def ca(self, name: str) -> Issued:
         if name not in self._made:
-            row = CAS[name]
+            row = CAS.get(name) or Ca(name)
             key = self.ca(row.key_of).key if row.key_of else KEYS[row.key]()
             self._made[name] = authority(
                 row.subject,
@@ -201,5 +217,6 @@ class Certificates:
         if leaf.sha1 and issuer:
             made = with_sha1(made, issuer.key)
         cas = leaf.chain if leaf.sends_issuer else leaf.chain[1:]
-        text = made.pem + "".join(self.ca(name).pem for name in cas)
+        own = with_octets(made, issuer.key, **leaf.octets) if leaf.octets and issuer else made.pem
+        text = own + "".join(self.ca(name).pem for name in cas)
         return Sent(text.encode(), pki.private_pem(made.key))

@@ -1,0 +1,302 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The programs of shapes: their objects, their endpoints, and the request that calls them."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text
+
+from tests.support.authority import Issued
+from tests.support.clusters import AdminApiError
+from tests.support.https_webhook import allow, convert
+from tests.support.other_client import OtherClient
+from tests.support.probe_rig import API_SERVICES, DEFINITIONS, HOOKS, MUTATING_HOOKS, config_map, schema
+from tests.support.rig import encoded
+from tests.support.world import shapes
+from tests.support.world.certificates import Certificates, Sent
+from tests.support.world.reach import Reach
+from tests.support.world.servers import Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.support.clusters.pki import KeyPair
+    from tests.support.https_webhook import CertificateWithKey, Reply
+    from tests.support.world.shapes import Shape
+    from tests.support.world.world import World
+
+ACCEPTED = "accepted"
+#: The request was accepted without the program, as with the failure policy Ignore.
+NOT_CALLED = "accepted without a call"
+JSON_PATCH = "application/json-patch+json"
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+class Program:
+    """A program that the API server calls, by an object that its owner has written. Each call is a new connection.
+
+    The subclasses are the kinds of objects.
+    """
+
+    collection, version, kind = HOOKS, "admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"
+    #: Where the object has its client configuration.
+    pointer: tuple[str | int, ...] = ("webhooks", 0, "clientConfig")
+    answer = staticmethod(allow)
+
+    def __init__(self, world: World, shape: Shape, name: str) -> None:
+        self.world, self.shape, self.name = world, shape, name
+        self.group = f"{name}.{world.id}.certflow.test"
+        self.reach = Reach(world, name, shape, self.answer)
+        self.kept = self._bundle_of(shape)
+        self._served = ""
+        if not self.is_ours:
+            self.issue()
+        self._write()
+        if self.is_ours:
+            for endpoint in self.reach.endpoints:
+                endpoint.prepare = self.reload
+            world.renew(self)
+
+    # The object
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.name}-{self.world.name}"
+
+    @property
+    def path(self) -> str:
+        return f"{self.collection}/{self.full_name}"
+
+    @property
+    def target(self) -> dict[str, Any]:
+        return {"kind": self.kind, "name": self.full_name}
+
+    def body(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of the object with this client configuration."""
+        rule = {
+            "apiGroups": [""],
+            "apiVersions": ["v1"],
+            "operations": ["CREATE"],
+            "resources": ["configmaps"],
+        }
+        webhook = {
+            "name": f"{self.full_name}.certflow.test",
+            "clientConfig": config,
+            "rules": [rule],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.world.name}},
+            "objectSelector": {"matchLabels": {"probe": self.name}},
+            "failurePolicy": self.shape.failure_policy,
+            "sideEffects": "None",
+            "timeoutSeconds": 30,  # a slow machine is no fault of the program
+            "admissionReviewVersions": ["v1"],
+            **self.shape.fields,
+        }
+        return {"webhooks": [webhook]}
+
+    def read(self) -> dict[str, Any]:
+        return self.world.cluster.api("GET", self.path)
+
+    @property
+    def bundle(self) -> str:
+        """The CAs of the object, PEM text."""
+        value: Any = self.read()
+        for part in self.pointer:
+            value = value[part]
+        return base64.b64decode(value.get("caBundle", "")).decode()
+
+    def set_bundle(self, text: str, manager: str = "") -> None:
+        """Write the CAs as a program does, by default as its owner does."""
+        path = "/" + "/".join(map(str, (*self.pointer, "caBundle")))
+        query = f"fieldManager={manager or self.shape.owner.manager}"
+        patch = [{"op": "add", "path": path, "value": encoded(text)}]
+        self.world.cluster.api("PATCH", f"{self.path}?{query}", patch, JSON_PATCH)
+
+    def trusts(self, ca: KeyPair) -> bool:
+        return ca.certificate_pem.decode() in self.bundle
+
+    def _bundle_of(self, shape: Shape) -> str | None:
+        if shape.bundle is None:
+            return None
+        return "".join(self.world.ca(name).pem for name in shape.bundle)
+
+    def _write(self) -> None:
+        owner, metadata = self.shape.owner, dict(self.shape.metadata)
+        config = dict(self.reach.client_config)
+        if self.kept is not None:
+            config["caBundle"] = encoded(self.kept)
+        for key, values in (("labels", owner.labels), ("annotations", owner.annotations)):
+            if values or key in metadata:
+                metadata[key] = {**values, **metadata.get(key, {})}
+        obj = {
+            "apiVersion": self.version,
+            "kind": self.kind,
+            "metadata": {"name": self.full_name, **metadata},
+            **self.body(config),
+        }
+        if owner.records:
+            obj["metadata"]["annotations"] = {
+                **metadata.get("annotations", {}),
+                _LAST_APPLIED: json.dumps(obj),
+            }
+        OtherClient(owner.manager, applies=owner.applies).write(self.world.cluster, self.collection, obj)
+        self.world.made.append(self.path)
+
+    # The certificate
+
+    @property
+    def is_ours(self) -> bool:
+        """True if the collection issues its certificate. Its pods read the Secret before each handshake."""
+        return self.shape.certificate == shapes.OURS
+
+    def reload(self) -> None:
+        """Serve the certificate of the Secret, if there is one."""
+        path = f"/api/v1/namespaces/{self.world.name}/secrets/{self.name}"
+        with contextlib.suppress(AdminApiError, OSError):
+            data = self.world.cluster.api("GET", path)["data"]
+            if data["tls.crt"] != self._served:
+                self._served = data["tls.crt"]
+                self.present(Sent(*(base64.b64decode(data[key]) for key in ("tls.crt", "tls.key"))))
+
+    def issue(self, ca: KeyPair | None = None, *sent: KeyPair) -> None:
+        """Serve a new certificate, by default of the CA of the row. sent: the intermediates that the server sends."""
+        row, world = self.shape.certificate, self.world
+        if ca:
+            row = replace(row, chain=("given",))
+        cas = {"given": Issued(ca.certificate, ca.key)} if ca else world.cas
+        certificates = Certificates(cas, now=world.cluster.now())
+        leaf = replace(row, names=(*row.names, *self.reach.addresses))
+        chain = certificates.sent(leaf, self.reach.server_name)
+        extra = b"".join(pair.certificate_pem for pair in sent)
+        sent_chain = Sent(chain.certificate_pem + extra, chain.key_pem)
+        if row.octets:
+            self._present_any(sent_chain)
+        else:
+            self.present(sent_chain)
+
+    def _present_any(self, chain: Sent) -> None:
+        """Serve certificates that no library may read."""
+        for endpoint in self.reach.endpoints:
+            plain = Endpoint(endpoint.answer)
+            plain.calls = endpoint.calls
+            backend = self.world.listeners.listen("127.0.0.1", lambda plain=plain: plain)  # type: ignore[misc]
+            certificates = [pem_text.der(block) for block in pem_text.blocks(chain.certificate_pem.decode())]
+            key = pem_text.der(pem_text.blocks(chain.key_pem.decode())[0])
+            endpoint.present_any(self.world.listeners.serve_any(certificates, key, backend))
+
+    def present(self, chain: CertificateWithKey | None, *endpoints: int) -> None:
+        """Serve a certificate at the endpoints with these numbers, () for all."""
+        for number, endpoint in enumerate(self.reach.endpoints):
+            if not endpoints or number in endpoints:
+                endpoint.present(chain)
+
+    # Calls
+
+    @property
+    def calls(self) -> int:
+        """The number of requests that reached an endpoint."""
+        return sum(len(endpoint.calls) for endpoint in self.reach.endpoints)
+
+    @property
+    def handshakes(self) -> int:
+        return sum(endpoint.connections for endpoint in self.reach.endpoints)
+
+    def ask(self) -> str:
+        """Return the API server's answer to a request that calls the program."""
+        path = f"/api/v1/namespaces/{self.world.name}/configmaps?dryRun=All"
+        return self.world.ask("POST", path, config_map(self.world.name, probe=self.name))
+
+    def call(self) -> str:
+        """Return "accepted" if a request that calls it is accepted and reaches it, else the answer or NOT_CALLED."""
+        before = self.calls
+        answer = self.ask()
+        return NOT_CALLED if answer == ACCEPTED and self.calls == before else answer
+
+    def is_called(self) -> bool:
+        return self.call() == ACCEPTED
+
+
+class Mutating(Program):
+    """A mutating webhook, which changes nothing."""
+
+    collection, kind = MUTATING_HOOKS, "MutatingWebhookConfiguration"
+
+
+class Conversion(Program):
+    """A CustomResourceDefinition whose objects are stored as v1 and read as v1beta1."""
+
+    collection, version, kind = DEFINITIONS, "apiextensions.k8s.io/v1", "CustomResourceDefinition"
+    pointer = ("spec", "conversion", "webhook", "clientConfig")
+    answer = staticmethod(convert)
+    _is_stored = False
+
+    @property
+    def full_name(self) -> str:
+        return f"things.{self.group}"
+
+    def body(self, config: dict[str, Any]) -> dict[str, Any]:
+        versions = [
+            {"name": version, "served": True, "storage": version == "v1", "schema": schema(True)}
+            for version in ("v1", "v1beta1")
+        ]
+        webhook = {"clientConfig": config, "conversionReviewVersions": ["v1"]}
+        spec = {
+            "group": self.group,
+            "scope": "Namespaced",
+            "names": {"plural": "things", "kind": "Thing"},
+            "versions": versions,
+            "conversion": {"strategy": "Webhook", "webhook": webhook},
+            **self.shape.fields,
+        }
+        return {"spec": spec}
+
+    def ask(self) -> str:
+        place = f"/apis/{self.group}/{{}}/namespaces/{self.world.name}/things"
+        if not self._is_stored:
+            body = {"apiVersion": f"{self.group}/v1", "kind": "Thing", "metadata": {"name": "a"}}
+            with contextlib.suppress(AdminApiError):
+                self.world.cluster.api("POST", place.format("v1"), body)
+            self._is_stored = self.world.ask("GET", f"{place.format('v1')}/a") == ACCEPTED
+        return self.world.ask("GET", f"{place.format('v1beta1')}/a")
+
+
+class AggregatedApi(Program):
+    """An aggregated API. It has no URL."""
+
+    collection, version, kind = API_SERVICES, "apiregistration.k8s.io/v1", "APIService"
+    pointer = ("spec",)
+
+    @staticmethod
+    def answer(review: dict[str, Any]) -> Reply:
+        return 200, {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "", "resources": []}
+
+    @property
+    def full_name(self) -> str:
+        return f"v1.{self.group}"
+
+    def body(self, config: dict[str, Any]) -> dict[str, Any]:
+        priorities = {"groupPriorityMinimum": 10, "versionPriority": 10}
+        return {"spec": {"group": self.group, "version": "v1", **priorities, **config, **self.shape.fields}}
+
+    def ask(self) -> str:
+        return self.world.ask("GET", f"/apis/{self.group}/v1/things")
+
+
+KINDS: Mapping[str, type[Program]] = {
+    shapes.VALIDATING: Program,
+    shapes.MUTATING: Mutating,
+    shapes.CONVERSION: Conversion,
+    shapes.AGGREGATED: AggregatedApi,
+}
+
+
+def names(shape: Shape, copies: int) -> Sequence[str]:
+    """Return the names of the copies of a row."""
+    return [shape.name] if copies == 1 else [f"{shape.name}-{number}" for number in range(copies)]

@@ -1,0 +1,172 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One cluster to test in: programs of any shape and owner, calls without end, a journal, and a clock that jumps."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import audit_info, k8s_csr
+
+from tests.support.authority import Issued
+from tests.support.clusters import APP_SERVING, AdminApiError, pki
+from tests.support.port_forwarder import PortForwarder
+from tests.support.rig import ClusterRig
+from tests.support.signer_requests import KUBELET_SERVING
+from tests.support.world.caller import Caller
+from tests.support.world.certificates import Certificates
+from tests.support.world.journal import DONE, RUN, Journal
+from tests.support.world.programs import ACCEPTED, KINDS, Program, names
+from tests.support.world.servers import Listeners
+
+if TYPE_CHECKING:
+    import datetime
+    from pathlib import Path
+
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
+
+    from tests.support.clusters import Cluster
+    from tests.support.world.caller import Called
+    from tests.support.world.shapes import Shape
+
+#: Numbers of addresses in the network of Services, after those of other rigs.
+_ADDRESSES = itertools.count(2500)
+
+
+class World(ClusterRig):
+    """A namespace of a cluster of the profile local-services, with the programs that a test makes from rows."""
+
+    def __init__(self, cluster: Cluster, journal: Path | None = None) -> None:
+        super().__init__(cluster, "world")
+        self.node = f"node-{self.id}"
+        signing = pki.KeyPair.read(cluster.servers[0].pki(cluster.directory), "ca")
+        #: The CAs that rows name.
+        self.cas = {"cluster": Issued(signing.certificate, signing.key)}
+        self.journal = Journal(cluster.now, journal)
+        self.listeners = Listeners()
+        #: NAMESPACE/POD -> the address of its server.
+        self.forwarded: dict[str, str] = {}
+        self._kubelet = PortForwarder(self.forwarded)
+        self.programs: list[Program] = []
+        #: The signer of `renew`, and further options of its connection.
+        self.signer = APP_SERVING if cluster.profile_name.startswith("eks") else KUBELET_SERVING
+        self.connection: dict[str, Any] = {}
+        self._owners = threading.Thread(target=self._keep, daemon=True)
+        self._is_closed = threading.Event()
+        self.make("/api/v1/namespaces", {"metadata": {"name": self.name}})
+        self._make_node()
+
+    def close(self) -> None:
+        self._is_closed.set()
+        if self._owners.ident:
+            self._owners.join()
+        super().close()
+        self.listeners.close()
+        self._kubelet.close()
+
+    # Making
+
+    def create(self, shape: Shape, copies: int = 1) -> list[Program]:
+        """Make a row, or this number of copies of it. Return their programs."""
+        made = [KINDS[shape.kind](self, shape, name) for name in names(shape, copies)]
+        self.programs += made
+        self.journal.add(DONE, f"made {shape.name}", *(program.full_name for program in made))
+        if shape.owner.rewrites_after is not None and not self._owners.ident:
+            self._owners.start()
+        return made
+
+    def one(self, shape: Shape) -> Program:
+        """Make a row once. Return its program."""
+        return self.create(shape)[0]
+
+    def ca(self, name: str) -> Issued:
+        """Return a CA that rows name. "cluster" is the one that the cluster had at first."""
+        return Certificates(self.cas, now=self.cluster.now()).ca(name)
+
+    def next_address(self) -> str:
+        """Return a loopback address for a Service, which no other program of this process has."""
+        number = next(_ADDRESSES)
+        return f"127.96.{number // 250}.{number % 250 + 1}"
+
+    def _make_node(self) -> None:
+        status = {
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._kubelet.port}},
+        }
+        self.make("/api/v1/nodes", {"metadata": {"name": self.node}, "status": status})
+
+    # Asking
+
+    def ask(self, method: str, path: str, body: object = None) -> str:
+        """Send a request as administrator. Return "accepted", or the message of the API server."""
+        try:
+            self.cluster.api(method, path, body)
+        except AdminApiError as error:
+            return error.message
+        return ACCEPTED
+
+    def calling(self, *programs: Called) -> Caller:
+        """Return a block in which programs are called all the time, () for all that the world has now."""
+        return Caller(self.journal, *(programs or self.programs))
+
+    # Time and runs
+
+    def renew(self, program: Program, **options: Any) -> dict[str, Any]:
+        """Run k8s_csr for a program, as the weekly playbook does. Its pod serves the Secret from the next call on."""
+        arguments = {
+            "service": program.name,
+            "namespace": self.name,
+            "signer_name": self.signer,
+            "secret": {"name": program.name},
+            "targets": [program.target],
+            **self.connection,
+            **options,
+        }
+        result = self.operate(k8s_csr.OPERATION, **arguments)
+        assert "failed" not in result, result
+        return result
+
+    def jump(self, by: datetime.timedelta) -> None:
+        """Let the clock of the cluster jump, also back."""
+        self.journal.add(DONE, f"the clock jumps by {by}")
+        self.cluster.jump(by)
+
+    def operate(self, operation: Operation, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+        """Run an operation as the user, and return its result. The journal has its message."""
+        result = super().operate(operation, check_mode=check_mode, **options)
+        text = f"{operation.name}: {result.get('msg') or result.get('code', '')}"
+        self.journal.add(RUN, text, is_failure=bool(result.get("failed")))
+        return result
+
+    def audit(self, **options: Any) -> dict[str, Any]:
+        """Audit the cluster. Addresses outside of the cluster are read, because the servers are there."""
+        result = self.operate(audit_info.OPERATION, **{"probe_urls": True, **options})
+        assert "failed" not in result, result
+        return result
+
+    # Owners
+
+    def _keep(self) -> None:
+        """Write the bundles of owners again that others have changed, when the time of the owner has come."""
+        changed: dict[str, datetime.datetime] = {}
+        while not self._is_closed.wait(0.2):
+            for program in list(self.programs):
+                after = program.shape.owner.rewrites_after
+                if after is None or program.kept is None:
+                    continue
+                try:
+                    if program.bundle == program.kept:
+                        changed.pop(program.name, None)
+                        continue
+                    now = self.cluster.now()
+                    if now >= changed.setdefault(program.name, now) + after:
+                        program.set_bundle(program.kept)
+                        self.journal.add(
+                            DONE, f"{program.shape.owner.name} restored its bundle", program.full_name
+                        )
+                except (AdminApiError, OSError):  # deleted, or the API server restarts
+                    continue

@@ -1,0 +1,178 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The world of tests: its shapes are called as real ones, each call has a handshake of its own, and its clock jumps."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import audit_info
+from cryptography import x509
+
+from tests.support import clusters, der
+from tests.support.clusters import clock
+from tests.support.waiting import wait_for
+from tests.support.world import ACCEPTED, NOT_CALLED, Program, Shape, World, shapes
+from tests.support.world.journal import CALL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DAY = datetime.timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[clusters.Fleet]:
+    with clusters.running({"world": "local-services", "eks": "eks-local-services"}) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def world(fleet: clusters.Fleet, request: pytest.FixtureRequest) -> Iterator[World]:
+    with contextlib.closing(World(fleet[getattr(request, "param", "world")])) as world:
+        yield world
+
+
+SHAPES = (
+    Shape("pods"),
+    Shape("three-pods", endpoints=(shapes.READY, shapes.READY, shapes.NOT_READY)),
+    Shape("slice", reached=shapes.BY_SLICE),
+    Shape("url", reached=shapes.BY_URL, failure_policy="Ignore"),
+    Shape("external", reached=shapes.BY_NAME),
+    Shape("mutating", kind=shapes.MUTATING, owner=shapes.HELM),
+    Shape("conversion", kind=shapes.CONVERSION, owner=shapes.KUBECTL),
+    Shape("api", kind=shapes.AGGREGATED, owner=shapes.ARGO_CD),
+    Shape("octets", certificate=shapes.issued(octets={"serial": der.integer(0)})),
+    Shape("ours", certificate=shapes.OURS, bundle=None, owner=shapes.KUBECTL_SERVER),
+)
+#: Shapes whose calls fail -> a part of the answer.
+BROKEN = (
+    (Shape("nowhere", reached=shapes.NOWHERE), "connection refused"),
+    (Shape("unready", endpoints=(shapes.NOT_READY,)), "failed calling webhook"),
+    (Shape("unreachable", endpoints=(shapes.UNREACHABLE,)), "failed calling webhook"),
+    (Shape("unknown", certificate=shapes.issued("unknown")), "unknown authority"),
+    (Shape("expired", certificate=shapes.issued(life=(-60, -1))), "certificate has expired"),
+    (
+        Shape("unread", certificate=shapes.issued(octets={"validity": der.sequence()})),
+        "failed to parse certificate",
+    ),
+    (Shape("skipped", certificate=shapes.issued("unknown"), failure_policy="Ignore"), NOT_CALLED),
+)
+
+
+def test_each_shape_is_called_with_a_handshake_of_its_own(world: World) -> None:
+    programs = [world.one(shape) for shape in SHAPES]
+    for program in programs:
+        wait_for(program.is_called, evidence=program.call)
+    with world.calling() as calls:
+        calls.wait_for_more()
+    assert calls.failures == {}
+    for program in programs:
+        assert program.handshakes >= program.calls >= 3, program.name
+    ready, other, unready = programs[1].reach.endpoints
+    assert ready.calls
+    assert other.calls
+    assert not unready.calls
+
+
+def test_broken_shapes_fail_as_their_row_says(world: World) -> None:
+    for shape, answer in BROKEN:
+        program = world.one(shape)
+        wait_for(lambda: answer in program.call(), evidence=program.call)  # noqa: B023
+    assert [entry.text for entry in world.journal.entries(what=CALL)] == []
+
+
+def test_the_journal_tells_of_an_object_and_a_time(world: World) -> None:
+    program, other = world.one(Shape("first")), world.one(Shape("second"))
+    for called in (program, other):
+        wait_for(called.is_called)
+    with world.calling() as calls:
+        calls.wait_for_more()
+        moment = world.cluster.now()
+        program.present(None)
+        wait_for(lambda: len(calls.since("first", moment)) > 3)
+    assert calls.failures.keys() == {"first"}
+    answers = world.journal.entries("first", what=CALL, since=moment)
+    assert any("failed calling webhook" in entry.text for entry in answers)
+    assert {entry.text for entry in world.journal.entries("first", what=CALL, until=moment)} == {ACCEPTED}
+    assert "second" not in world.journal.text("first")
+    assert len(world.journal.text("first").splitlines()) < 8
+
+
+def test_an_owner_restores_its_bundle_when_its_time_has_come(world: World) -> None:
+    if clock.why_not():
+        pytest.skip(clock.why_not())
+    at_once, nightly = (
+        world.one(Shape(name, owner=owner))
+        for name, owner in (("at-once", shapes.OPERATOR_AT_ONCE), ("nightly", shapes.OPERATOR_NIGHTLY))
+    )
+    other = world.ca("other").pem
+    for program in (at_once, nightly):
+        program.set_bundle(other, "another-client")
+    wait_for(lambda: at_once.bundle == at_once.kept)
+    assert nightly.bundle == other
+    world.jump(DAY)
+    wait_for(lambda: nightly.bundle == nightly.kept)
+
+
+@pytest.mark.parametrize("world", ["world", "eks"], indirect=True)
+def test_a_control_plane_of_next_year_issues_and_renews_a_certificate(world: World) -> None:
+    """The certificate is due eleven months later, and not before. A clock that goes back changes nothing while it is valid."""
+    if clock.why_not():
+        pytest.skip(clock.why_not())
+    world.jump(365 * DAY)
+    program = world.one(Shape("ours", certificate=shapes.OURS, bundle=None))
+    wait_for(program.is_called, evidence=program.call)
+    first = served(program)
+    assert first.not_valid_before_utc > datetime.datetime.now(datetime.timezone.utc) + 364 * DAY
+    assert first.not_valid_after_utc - world.cluster.now() > 364 * DAY
+    with world.calling() as calls:
+        for days in (0, 330, -100):
+            world.jump(days * DAY)
+            calls.wait_for_more()
+            assert not world.renew(program)["changed"]
+        assert checks(world, program) == []
+        world.jump(105 * DAY)
+        assert world.renew(program)["changed"]
+        calls.wait_for_more()
+        second = served(program)
+        assert second.not_valid_after_utc - first.not_valid_after_utc > 300 * DAY
+        assert not world.renew(program)["changed"]
+    assert calls.failures == {}, world.journal.text(program.name)
+
+
+def test_a_certificate_of_the_future_is_issued_again(world: World) -> None:
+    """The clock was wrong by a month when the certificate was issued. It is set right, and no call passes until the next run."""
+    if clock.why_not():
+        pytest.skip(clock.why_not())
+    world.jump(30 * DAY)
+    program = world.one(Shape("early", certificate=shapes.OURS, bundle=None))
+    wait_for(program.is_called, evidence=program.call)
+    world.jump(-20 * DAY)
+    wait_for(lambda: "not yet valid" in program.call(), evidence=program.call)
+    assert "not-yet-valid" in checks(world, program)
+    assert world.renew(program)["changed"]
+    wait_for(program.is_called, evidence=program.call)
+    assert checks(world, program) == []
+
+
+def served(program: Program) -> x509.Certificate:
+    secret = program.world.cluster.api(
+        "GET", f"/api/v1/namespaces/{program.world.name}/secrets/{program.name}"
+    )
+    return x509.load_pem_x509_certificate(base64.b64decode(secret["data"]["tls.crt"]))
+
+
+def checks(world: World, program: Program) -> list[str]:
+    result = world.operate(audit_info.OPERATION)
+    return [
+        finding["check"]
+        for finding in result["findings"]
+        if finding["status"] == "fail" and finding["object"]["name"] == program.full_name
+    ]
