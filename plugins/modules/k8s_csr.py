@@ -432,6 +432,20 @@ pending:
   description: Whether the certificate is not issued yet, because its CSR waits for approval or because of check mode.
   returned: success
   type: bool
+left:
+  description: What the task was asked for and did not do. It is the CSR that waits for the approval of another identity.
+  returned: success
+  type: dict
+  contains:
+    count:
+      description: The number of objects, 0 or 1.
+      type: int
+      returned: always
+      sample: 0
+    first:
+      description: The CSR with C(object), C(code), C(reason) and C(remedy), or null.
+      type: dict
+      returned: always
 csr:
   description: The CSR of this run.
   returned: if the task created or continued a CSR

@@ -122,6 +122,22 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+left:
+  description:
+    - What the task was asked for and did not do, such as a write that was refused or that waits for the owner of the object. A wait
+      that only needs time is not in it.
+  returned: success, and failure after a write
+  type: dict
+  contains:
+    count:
+      description: The number of repairs.
+      type: int
+      returned: always
+      sample: 1
+    first:
+      description: The first of them with C(object), C(code), C(reason) and C(remedy), or null.
+      type: dict
+      returned: always
 repairs:
   description: The findings with their repairs. In check mode, the repairs that a task without check mode would make.
   returned: success, and failure after a write
@@ -142,6 +158,11 @@ repairs:
       description: The object of the finding, as M(certflow.kubernetes.audit_info) returns it.
       type: dict
       returned: always
+    is_left:
+      description: Whether it counts for RV(left).
+      type: bool
+      returned: always
+      sample: false
     kind:
       description: The kind of the repair. Empty if no kind fits.
       type: str
@@ -150,7 +171,8 @@ repairs:
     state:
       description:
         - V(planned) in check mode. V(repaired) if the check of the finding passes after the write. V(refused) if nothing was written.
-          V(waiting) if nothing was written, and a later task may write. V(gone) if the cluster no longer has this finding of O(findings).
+          V(waiting) if nothing was written, and a later task may write. V(gone) if the check of this finding of O(findings) passes for the
+          object, or if the object does not exist.
         - The task fails if a state is V(overwritten), V(put-back) or V(failed). V(overwritten) means that another client replaced the
           written value. V(put-back) means that the check did not pass, and that the module restored the earlier value.
       type: str
@@ -163,6 +185,8 @@ repairs:
           certificate. V(owned-by-another) if the field has another owner. V(overwritten-by) if another client replaced an earlier repair.
           V(trust-field-unknown) if the collection does not know a field beside the C(caBundle). V(not-repairable) if no
           kind in O(kinds) repairs this fault.
+        - V(recreated) if the check still finds the fault of an object with the name, and the object or the cluster has another UID than in
+          the finding. V(not-proven) if the audit does not have the finding any more, and its check did not pass.
         - V(blocks-its-own-pods) if the API server would call the webhook for its own new pods. V(would-stop-it) if the restart would leave
           no pod that answers. V(no-workload) if the pods do not belong to one workload. V(unproven) if the check did not pass after the write.
         - V(injected-at-start), V(not-switched), V(rollback-available), V(api-server-unseen), V(signer-unseen), V(not-settled),

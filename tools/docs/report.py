@@ -31,6 +31,8 @@ TITLES = {
     "comparison": "Comparison",
     "gone": "Finding that is gone",
     "run": "Run",
+    "left": "What is left",
+    "left object": "First object that is left",
     "step": "Step of a run",
     "repair": "Repair",
     "write": "Write of a repair",

@@ -64,14 +64,14 @@ class AuditException:
 
     def matches(self, finding: AuditFinding) -> bool:
         """Return True for a failed finding of the check about one of the objects."""
-        subject = finding.object
-        place = "/".join(filter(None, (subject.kind, subject.namespace, subject.name)))
-        names = (place, subject.webhook)
-        return (
-            finding.status == FAIL
-            and finding.check == self.check
-            and any(fnmatchcase(name, pattern) for name in names for pattern in self.objects)
-        )
+        return finding.status == FAIL and self.apply(finding.check, vars(finding.object)) is not None
+
+    def apply(self, check: str, subject: Mapping[str, str]) -> AppliedException | None:
+        """Return what accepts a finding of the check, None if it is not about one of the objects. subject: the keys of AuditedObject."""
+        place = "/".join(filter(None, (subject.get(key) for key in ("kind", "namespace", "name"))))
+        names = (place, subject.get("webhook") or "")
+        is_meant = any(fnmatchcase(name, pattern) for name in names for pattern in self.objects)
+        return AppliedException(self.reason, self.until) if check == self.check and is_meant else None
 
 
 def parse_exceptions(entries: Sequence[Mapping[str, Any]]) -> tuple[AuditException, ...]:

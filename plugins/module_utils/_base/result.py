@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+#: The keys of the first object that is left.
+LEFT_KEYS = ("object", "code", "reason", "remedy")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -23,3 +26,11 @@ class Result:
     #: The state before and after, None for an operation without a diff.
     diff: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+
+
+def make_left(count: int, first: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the key ``left`` of a result: what the task was asked for and did not do.
+
+    count: number of objects. first: the first of them, with its object, code, reason and remedy.
+    """
+    return {"count": count, "first": {key: first[key] for key in LEFT_KEYS} if count else None}

@@ -14,7 +14,7 @@ from typing import Any
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._base import accept
-from .._base.result import Result
+from .._base.result import Result, make_left
 from .._certificate import certificate_report, cluster_signer
 from .._certificate.certificate_flow import ensure_certificate, remove_certificate, verify_certificate
 from .._certificate.certificate_run import CertificateRun
@@ -101,9 +101,22 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     result = _FLOWS[parameters["state"]](replace(parsed, intent=intent, guard=guard))
     return replace(
         result,
-        values={**result.values, **choice.values, **guard.as_result()},
+        values={**result.values, **choice.values, **guard.as_result(), "left": _left(result, check_mode)},
         warnings=(*choice.warnings, *result.warnings),
     )
+
+
+def _left(result: Result, check_mode: bool) -> dict[str, Any]:
+    """Return the request that waits for the approval of another identity, as what is left."""
+    is_waiting = bool(result.values.get("pending")) and not check_mode
+    name = str((result.values.get("csr") or {}).get("name") or "")
+    request = {
+        "object": {"kind": "CertificateSigningRequest", "name": name},
+        "code": "never-approved",
+        "reason": str(result.values.get("reason")),
+        "remedy": f"Let its approver decide (kubectl certificate approve {name}), and run the task again",
+    }
+    return make_left(int(is_waiting), request)
 
 
 @dataclass(frozen=True)

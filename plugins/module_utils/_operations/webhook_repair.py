@@ -14,7 +14,7 @@ from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._base import accept
 from .._base.errors import CertflowError
-from .._base.result import Result
+from .._base.result import Result, make_left
 from .._csr import ca_rotation
 from .._kube import approved_plan
 from .._kube.client import Client
@@ -63,7 +63,12 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     options = parse_options(parameters, check_mode)
     guard = approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
     repairs = repair(client, options, guard)
-    values = {"repairs": [entry.as_result() for entry in repairs], **guard.as_result()}
+    left = [entry for entry in repairs if entry.is_left]
+    values = {
+        "repairs": [entry.as_result() for entry in repairs],
+        "left": make_left(len(left), left[0].as_result() if left else {}),
+        **guard.as_result(),
+    }
     bad = [entry for entry in repairs if entry.state in BAD_STATES]
     if bad:
         raise RepairFailed(bad, values)

@@ -27,19 +27,18 @@ from .._audit.facts.cluster_data import (
     CallPoint,
     ClusterData,
 )
-from .._audit.facts.finding import FAIL, PASS, AuditedObject, AuditFinding
+from .._audit.facts.finding import FAIL, PASS, AuditFinding
 from .._base.errors import CertflowError
 from .._kube.access_review import remedy, require
 from .._kube.approved_plan import PlanGuard
 from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError, MissingPermissions
-from . import kinds, proof_calls, rotation_repairs
+from . import kinds, named_findings, proof_calls, rotation_repairs
 from .proof_calls import CallAnswer
 from .repair_model import (
     BY_AUDIT,
     BY_CALL,
     FAILED,
-    GONE,
     OVERWRITTEN,
     PUT_BACK,
     REFUSED,
@@ -147,10 +146,10 @@ def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Itera
     failed = {entry.fingerprint(data.cluster_uid): entry for entry in findings if entry.status == FAIL}
     for name, known in (options.findings or {}).items():
         if name not in failed:
-            subject = {
-                key: str(known.get("object", {}).get(key, "")) for key in AuditedObject("", "").as_result()
-            }
-            yield Repair(name, str(known.get("check") or ""), subject, state=GONE)
+            yield named_findings.judge(name, known, findings, data, options)
+    unread = named_findings.unread(data, options.kinds)
+    if unread:
+        yield unread
     waiting: set[str] = set()
     for name, finding in failed.items():
         if finding.exception if options.findings is None else name not in options.findings:

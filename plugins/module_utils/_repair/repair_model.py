@@ -29,6 +29,8 @@ PLANNED, REPAIRED, REFUSED, WAITING = "planned", "repaired", "refused", "waiting
 GONE, OVERWRITTEN, PUT_BACK, FAILED = "gone", "overwritten", "put-back", "failed"
 #: The states in which a write did not have its effect, so that the task fails.
 BAD_STATES = frozenset((OVERWRITTEN, PUT_BACK, FAILED))
+#: The codes of a wait that ends by itself: a later run has work, and this one has nothing left to do.
+NOT_DUE = frozenset(("not-switched", "rollback-available", "not-settled"))
 # What proved a repair: a call of the API server in addition to the second audit, or the second audit only.
 BY_CALL, BY_AUDIT = "call", "audit"
 
@@ -183,11 +185,17 @@ class Repair:
     def with_refusal(self, refusal: Refusal, state: str = "") -> Repair:
         return replace(self, **{**vars(refusal), "state": state or refusal.state})
 
+    @property
+    def is_left(self) -> bool:
+        """Return True if a kind of the task answers the finding, and the task did not do it and waits for no time."""
+        return bool(self.kind) and self.state in (REFUSED, WAITING) and self.code not in NOT_DUE
+
     def as_result(self) -> dict[str, Any]:
         """Return the repair as results carry it. Text of the cluster has no hidden characters."""
         plain = ("finding", "check", "kind", "state", "code", "proof")
         return {
             **{key: getattr(self, key) for key in plain},
+            "is_left": self.is_left,
             "object": dict(self.object),
             "reason": shortened(self.reason),
             "remedy": shortened(self.remedy),

@@ -118,7 +118,8 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         operation = fleet_operations.of_name(run.role)
         self._task.args = {**self._task.args, **self._options_of_playbook(operation, variables)}
         if run.findings is not None:
-            self._task.args["findings"] = run.findings.get(variables["inventory_hostname"], [])
+            own = run.findings.get(variables["inventory_hostname"], {})
+            self._task.args["findings"] = own.get("findings", [])
         reads_only = bool(self._task.check_mode) or self.operation.name.endswith("_info")
         task = fleet_task.read_task(value, reads_only=reads_only, deadline=self._task.timeout or 0)
         self._check_cluster = fleet_task.make_check(run, task, self._task.args)

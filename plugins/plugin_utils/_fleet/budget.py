@@ -22,7 +22,7 @@ from ...module_utils._base.text import some
 from .._report import report_schema
 from .._variables.values import is_blank, shown
 from . import outcomes, stages
-from .run_state import ClusterState, RunState
+from .run_state import UNTOUCHED, ClusterState, RunState
 
 NAME = "certflow_max_failures"
 
@@ -91,7 +91,7 @@ def needs_answer(state: RunState, budget: Budget, stage: str) -> bool:
 
 def _answers(cluster: ClusterState) -> bool:
     is_refused = cluster.status == report_schema.REFUSED and cluster.code in outcomes.OF_ITS_OWNERS
-    is_untouched = bool(cluster.outcome.get(outcomes.UNTOUCHED))
+    is_untouched = bool(cluster.outcome.get(UNTOUCHED))
     return not is_refused and not is_untouched and cluster.status not in outcomes.UNANSWERED
 
 

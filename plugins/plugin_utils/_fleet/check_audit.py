@@ -13,17 +13,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
 
-import yaml
-
 from ...module_utils._ansible import argument_specs
-from ...module_utils._audit import audit_result
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._operations import audit_info
 from .._report import report_files
 from .._variables import check_variables
 from .._variables.check_variables import Check, check_value
-from .._variables.values import is_blank, listed, shown
-from . import check_hosts
+from .._variables.values import is_blank, shown
+from . import check_hosts, exceptions
 from .check_hosts import RunInput
 
 OPTIONS = "certflow_audit_options"
@@ -35,8 +32,6 @@ MODULE_OPTIONS = {
     for name, row in audit_info.OPERATION.argument_spec.items()
     if name not in _SET_ELSEWHERE or name == "wait_timeout"
 }
-_EXCEPTION = {**audit_info.SPEC["exceptions"], "type": "dict"}
-_LISTS = ("clusters", "objects")
 
 
 @dataclass
@@ -76,7 +71,7 @@ def check(run: RunInput, read_report: Callable[[str], Any]) -> AuditSettings:
     settings.problems += _file_problems(settings, run.hosts, read_report)
     try:
         settings.certificate_authorities = _read_authorities(run)
-        settings.exceptions = read_exceptions(run.shared("certflow_exceptions"))
+        settings.exceptions = exceptions.read(run.shared(exceptions.NAME))
     except CertflowError as error:
         settings.problems.append(str(error))
     settings.problems += check_variables.find_problems(run.spec, run.hosts, CHECKS)
@@ -138,49 +133,12 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def read_exceptions(value: Any) -> list[dict[str, Any]]:
-    """Return the exceptions of a list or of a YAML file, for the option of audit_info. Raises CertflowError."""
-    if is_blank(value):
-        return []
-    entries, where = value, "the variable certflow_exceptions"
-    if isinstance(value, str):
-        where = f"the file {value} of certflow_exceptions"
-        entries = _load(value, where)
-    if not isinstance(entries, (list, tuple)):
-        raise CertflowError(f"{where} is not a list", remedy="Write a list of exceptions")
-    rows = [_exception(entry, f"entry {number} of {where}") for number, entry in enumerate(entries, 1)]
-    try:
-        audit_result.parse_exceptions(rows)
-    except CertflowError as error:
-        cause = error.cause.replace("the option exceptions", where)
-        raise CertflowError(cause, remedy=error.remedy) from error
-    return rows
-
-
-def _exception(entry: Any, where: str) -> dict[str, Any]:
-    if isinstance(entry, Mapping):
-        # YAML reads a date as a date.
-        entry = {str(key): item if key in _LISTS else str(item or "") for key, item in entry.items()}
-    problems = [*check_value(where, _EXCEPTION, entry)]
-    if problems:
-        cause, _separator, remedy = problems[0].partition(". ")
-        keys = listed(key for key, row in _EXCEPTION["options"].items() if row.get("required"))
-        raise CertflowError(cause.rstrip("."), remedy=remedy.rstrip(".") or f"Write {keys} for each entry")
-    return {
-        key: _strings(item) if key in _LISTS else item for key, item in entry.items() if not is_blank(item)
-    }
-
-
-def _strings(value: Any) -> list[str]:
-    return [str(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
-
-
 def _read_authorities(run: RunInput) -> dict[str, str]:
     """Return what a file says about the CAs of the hosts of the run, as JSON. Raises CertflowError."""
     name = "certflow_certificate_authorities"
     path = "".join(_paths(run.shared(name)))
     where = f"the file {path} of {name}"
-    content = _load(path, where) if path else {}
+    content = exceptions.load(path, where) if path else {}
     if not isinstance(content, Mapping) or not all(isinstance(entry, Mapping) for entry in content.values()):
         raise CertflowError(
             f"{where} is not a dictionary of dictionaries",
@@ -196,16 +154,6 @@ def _read_authorities(run: RunInput) -> dict[str, str]:
 def _plain(value: Any) -> str:
     """Return what YAML reads as another type than JSON has, such as a time."""
     return str(value.isoformat() if isinstance(value, date) else value)
-
-
-def _load(path: str, where: str) -> Any:
-    content = report_files.read(path, f"{where}:")
-    try:
-        return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # a safe loader
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        raise CertflowError(f"{where} is not valid YAML{line}", remedy="Correct the file") from None
 
 
 def _paths(value: Any) -> list[str]:

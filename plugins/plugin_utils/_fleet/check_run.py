@@ -18,7 +18,7 @@ from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import visible
 from .._variables.check_variables import Check
 from .._variables.values import duration_seconds, find_duration_problem, is_blank, shown
-from . import budget, check_hosts, plan, run_report, stages, windows
+from . import budget, check_hosts, exceptions, plan, run_report, stages, windows
 from .budget import Budget
 from .check_hosts import RunInput
 from .cluster_run import DEADLINE_MARGIN
@@ -115,6 +115,11 @@ def _uid(values: Mapping[str, Any]) -> str:
     return "" if is_blank(value) else str(value).strip()
 
 
+def uids(run: RunInput) -> dict[str, str]:
+    """Return the UIDs that the inventory expects, by host."""
+    return {host: uid for host, values in run.hosts.items() if (uid := _uid(values))}
+
+
 def _work(role: str, values: Mapping[str, Any]) -> str:
     """Return namespace and name of the Secret, "" for a role that works on the whole cluster."""
     secret = values.get(f"{role}_secret")
@@ -171,6 +176,7 @@ CHECKS: dict[str, Check] = {
     run_report.FINDINGS: lambda value: _refusal(run_report.FINDINGS, run_report.read_findings, value),
     budget.NAME: lambda value: _lines(budget.find_problem(value)),
     "certflow_cluster_uid": _uid_problems,
+    exceptions.NAME: lambda value: _refusal(exceptions.NAME, exceptions.read, value),
     "certflow_deadline": lambda value: _lines(find_duration_problem("certflow_deadline", value, least=1)),
     plan.NAME: lambda value: _lines(plan.find_problem(value)),
     "certflow_report": _report_problems,

@@ -25,6 +25,7 @@ from . import fleet_operations, outcome_of_result, outcomes, run_report, windows
 from .fleet_run import Findings, FleetRun
 from .outcomes import Progress
 from .private_file import RunFileError
+from .run_state import UNTOUCHED
 from .windows import Window
 
 #: The variable of the tasks that this file controls. Its value is one of the phases.
@@ -50,6 +51,10 @@ UNDONE = {
     "cause": "the cluster needs the work again after the soak",
     "remedy": "Find the program that writes the objects, and run again",
 }
+#: The reason of a cluster that is not contacted, because the report has nothing to repair.
+NOTHING_FOUND = (
+    "nothing to do: the report of certflow_findings has no finding of this cluster that this playbook repairs"
+)
 #: The reason of a failure whose result must not be shown.
 HIDDEN = "the task failed, and no_log hides its result"
 #: Quiet clusters get a line of progress at every multiple of this number.
@@ -178,8 +183,8 @@ def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[st
     """Append that the cluster starts, or return the outcome of a cluster that may not start."""
     if task.phase != WORK:
         return {}
-    if run.findings is not None and not run.findings.get(task.host):
-        return _nothing_found(run.findings, task)
+    if run.findings is not None and not run.findings.get(task.host, {}).get("findings"):
+        return _nothing_found(run, run.findings, task)
     if run.plan and task.host not in run.plan["clusters"]:
         return _failure(task, UNPLANNED, time.monotonic())
     opening = None if task.reads_only else _find_opening(task)
@@ -197,7 +202,7 @@ def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[st
     return {"status": report_schema.NOT_STARTED, "code": "", "reason": reason} if reason else {}
 
 
-def _nothing_found(findings: Findings, task: ClusterTask) -> dict[str, Any]:
+def _nothing_found(run: FleetRun, findings: Findings, task: ClusterTask) -> dict[str, Any]:
     """Return the outcome of a cluster that is not contacted, because the report has no repairable finding of it."""
     if task.host not in findings:
         error = CertflowError(
@@ -206,9 +211,11 @@ def _nothing_found(findings: Findings, task: ClusterTask) -> dict[str, Any]:
             remedy="Audit the cluster, and run the repair with the new report",
         )
         return _failure(task, failed_result(error), time.monotonic())
-    reason = "nothing to do: the report of certflow_findings has no finding of this cluster that this playbook repairs"
-    status = report_schema.PLANNED if task.reads_only else report_schema.OK
-    return {"status": status, "code": "", "reason": reason, outcomes.UNTOUCHED: True}
+    nothing = {outcome_of_result.REPAIRS: ()}
+    outcome = _success(run, task, nothing)
+    if outcome["status"] != report_schema.LEFT:
+        outcome["reason"] = NOTHING_FOUND
+    return {**outcome, UNTOUCHED: True}
 
 
 def _find_opening(task: ClusterTask) -> datetime | None:
@@ -237,6 +244,8 @@ def _success(run: FleetRun, task: ClusterTask, answer: Mapping[str, Any]) -> dic
         is_changed=bool(answer.get("changed")),
         is_planned=task.reads_only and task.phase != VERIFY,
         fails_on_change=run.fails_on_change,
+        unread=str((run.findings or {}).get(task.host, {}).get("unread") or ""),
+        exceptions=run.exceptions_for(task.host),
     )
     return outcome_of_result.outcome(fleet_operations.of_name(run.role).describe, operation_run)
 
@@ -275,7 +284,10 @@ def _record(
 ) -> dict[str, Any]:
     """Append the outcome to the run file, print a line of progress, and write the report. Return the outcome."""
     recorded = dict(outcome)
-    if task.phase == VERIFY and not outcomes.is_failure(recorded):
+    # The work has recorded what is left.
+    if task.phase == VERIFY and (
+        not outcomes.is_failure(recorded) or recorded["status"] == report_schema.LEFT
+    ):
         return recorded
     try:
         progress = _end(run, task.host, recorded, seconds)

@@ -7,18 +7,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import stages
 from .budget import Budget
 from .run_file import RunFile
 from .stages import Stage
 
-#: Host -> the fingerprints of the findings that a run may repair. A host that the audit did not read is not in it.
-Findings = Mapping[str, list[str]]
+if TYPE_CHECKING:
+    from ...module_utils._audit.audit_result import AuditException
+
+#: Host -> the findings that a run may repair, and what the audit did not read. A host without an audit is not in it.
+Findings = Mapping[str, Mapping[str, Any]]
 #: The result of the task that begins the run.
 VARIABLE = "__certflow_run"
 
@@ -46,6 +50,11 @@ class FleetRun:
     plan: Mapping[str, Any] = field(default_factory=dict)
     #: The findings that the run may repair, None for those of a new audit.
     findings: Findings | None = None
+    #: The exceptions as the option of audit_info has them, with the UID that the inventory expects of each host.
+    exceptions: Sequence[Mapping[str, Any]] = ()
+    uids: Mapping[str, str] = field(default_factory=dict)
+    #: True if a later job of a workflow gets the outcomes. Then what is left fails no host, because the later job would not start.
+    is_handed_on: bool = False
 
     @cached_property
     def file(self) -> RunFile:
@@ -55,6 +64,16 @@ class FleetRun:
     def hosts(self) -> list[str]:
         """Return the hosts of the run in the order of the stages."""
         return stages.order(self.stages)
+
+    def exceptions_for(self, host: str) -> tuple[AuditException, ...]:
+        """Return the exceptions that hold for a host now."""
+        if not self.exceptions:
+            return ()
+        from ...module_utils._audit import audit_result  # noqa: PLC0415  # only a run with exceptions loads the checks
+
+        names, now = (host, self.uids.get(host, "")), datetime.now(timezone.utc)
+        known = audit_result.parse_exceptions(self.exceptions)
+        return tuple(entry for entry in known if entry.until > now and entry.is_for(names))
 
     def stage_of(self, host: str) -> Stage:
         """Return the stage of a host. Raises LookupError."""

@@ -8,22 +8,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from ...module_utils._audit.facts.cluster_data import ROOT_CA
 from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.result import make_left
 from ...module_utils._base.text import MOST_NAMES, plural, some
 from ...module_utils._repair import repair_model
 from ...module_utils._repair.repair_model import REFUSED, WAITING
 from ...module_utils._snapshot.release import release_table
 from .._report import report_model
-from .._report.report_schema import CHANGED, DRIFT, OK, PLANNED
+from .._report.report_schema import CHANGED, DRIFT, LEFT, OK, PLANNED
 from . import plan
+from .run_state import UNTOUCHED
+
+if TYPE_CHECKING:  # only a run with exceptions loads the checks
+    from ...module_utils._audit.audit_result import AuditException
 
 #: The key of a result and of the report with the repair of each finding.
 REPAIRS = "repairs"
+AUDIT_AGAIN = "Audit the cluster again until the audit is complete, and run the repair with the new report"
 #: The order of repairs in a report.
 _STATES = (
     *sorted(repair_model.BAD_STATES), repair_model.REPAIRED, repair_model.PLANNED, WAITING, REFUSED, repair_model.GONE,
@@ -42,6 +49,39 @@ class OperationRun:
     is_planned: bool
     #: True if a cluster that would change is a failure.
     fails_on_change: bool = False
+    #: What the audit of certflow_findings did not read, "" if it was complete.
+    unread: str = ""
+    #: The exceptions that hold for the cluster.
+    exceptions: Sequence[AuditException] = ()
+
+    @cached_property
+    def repairs(self) -> list[Mapping[str, Any]]:
+        """Return the repairs. Those that an exception accepts have its reason and its end."""
+        return [self._applied(repair) for repair in self.result.get(REPAIRS) or ()]
+
+    def _applied(self, repair: Mapping[str, Any]) -> Mapping[str, Any]:
+        applied = (entry.apply(repair["check"], repair["object"]) for entry in self.exceptions)
+        accepted = next(filter(None, applied), None) if repair.get("is_left") else None
+        return {**repair, "excepted": accepted.as_result()} if accepted else repair
+
+    @cached_property
+    def left(self) -> dict[str, Any]:
+        """Return what is left: the number, the first object, and the number of accepted objects. {} if the result does not tell."""
+        if REPAIRS not in self.result:
+            known = self.result.get("left")
+            return {**known, "excepted": 0} if known else {}
+        rows = [repair for repair in self.repairs if is_left(repair)]
+        if self.unread:
+            rows.append(
+                {
+                    "object": {"kind": "Cluster"},
+                    "code": "audit-incomplete",
+                    "reason": self.unread,
+                    "remedy": AUDIT_AGAIN,
+                }
+            )
+        excepted = sum(bool(repair.get("excepted")) for repair in self.repairs)
+        return {**make_left(len(rows), rows[0] if rows else {}), "excepted": excepted}
 
 
 def outcome(describe: Callable[[OperationRun], dict[str, Any]], run: OperationRun) -> dict[str, Any]:
@@ -50,8 +90,21 @@ def outcome(describe: Callable[[OperationRun], dict[str, Any]], run: OperationRu
     describe: returns the reason and the further fields.
     """
     fields: dict[str, Any] = {"status": OK, "code": "", **describe(run)}
+    left = run.left
+    if left:
+        fields["left"] = left
     if run.is_planned and fields["status"] == OK:
         fields["status"] = PLANNED
+    elif left.get("count") and not run.is_planned:
+        first = left["first"]
+        fields |= {
+            "status": LEFT,
+            "code": first["code"],
+            "reason": f"{left['count']} left. {fields['reason']}",
+        }
+        fields |= {} if first["remedy"] in fields["reason"] else {"remedy": first["remedy"]}
+        # Such a canary has not shown that the change works.
+        fields |= {} if run.is_changed else {UNTOUCHED: True}
     elif run.is_changed:
         fields["status"] = CHANGED
     if run.is_planned and run.is_changed and run.fails_on_change:
@@ -76,8 +129,7 @@ def details(result: Mapping[str, Any]) -> dict[str, Any]:
         {key: step[key] for key in ("id", "hop", "changed", *(() if steps else ("title",))) if key in step}
         for step in steps or planned
     ]
-    repairs = [repair for repair in result.get(REPAIRS) or () if not is_of_no_kind(repair)]
-    repairs.sort(key=lambda repair: _STATES.index(repair["state"]))
+    repairs = sorted(_of_kinds(result.get(REPAIRS) or ()), key=lambda repair: _STATES.index(repair["state"]))
     whole = {plan.DIGESTS: result.get(plan.DIGESTS), REPAIRS: repairs, "steps": shown}
     return {key: value for key, value in whole.items() if value}
 
@@ -120,21 +172,29 @@ def describe_upgrade(run: OperationRun) -> dict[str, Any]:
 
 
 def describe_repair(run: OperationRun) -> dict[str, Any]:
-    """Return the reason and the fields of a run of webhook_repair. The reason names the first objects that are not repaired."""
-    listed = run.result.get(REPAIRS) or ()
-    repairs = [repair for repair in listed if not is_of_no_kind(repair)]
+    """Return the reason and the fields of a run of webhook_repair. The reason names the first objects, and why the first one is left."""
+    repairs = _of_kinds(run.repairs)
     counts = Counter(repair["state"] for repair in repairs)
     numbers = ", ".join(f"{number} {state}" for state, number in counts.items())
-    left = [
-        f"{report_model.place(repair['object'])} ({repair['code']})" for repair in repairs if is_left(repair)
+    waiting = [
+        f"{report_model.place(repair['object'])} ({repair['code']})"
+        for repair in repairs
+        if repair["state"] in (REFUSED, WAITING)
     ]
-    unnamed = len(listed) - len(repairs)
+    first = run.left.get("first")
+    unnamed = len(run.repairs) - len(repairs)
     clauses = [
         f"repairs: {numbers}" if numbers else "nothing to do",
-        f"Not repaired: {some(left)}" if left else "",
+        f"Not repaired: {some(waiting)}" if waiting else "",
+        f"{report_model.place(first['object'])}: {first['reason']}" if first else "",
+        _excepted(run),
         f"No named kind repairs {plural(unnamed, 'further finding')}" if unnamed else "",
     ]
-    return {**_waiting(run), "reason": ". ".join(filter(None, clauses)), **details(run.result)}
+    return {
+        **_waiting(run),
+        "reason": ". ".join(filter(None, clauses)),
+        **details({**run.result, REPAIRS: run.repairs}),
+    }
 
 
 def describe_rotation(run: OperationRun) -> dict[str, Any]:
@@ -143,30 +203,36 @@ def describe_rotation(run: OperationRun) -> dict[str, Any]:
     The reason has the number of caBundles that are done. Then it has for each code what the cluster waits for or what is refused, and
     what to do.
     """
-    repairs = run.result.get(REPAIRS) or ()
+    repairs = _of_kinds(run.repairs)
     left: dict[tuple[str, str], list[str]] = {}
-    for entry in filter(is_left, repairs):
-        left.setdefault((entry["code"], entry["remedy"]), []).append(_why_left(entry))
+    for entry in repairs:
+        if entry["state"] in (REFUSED, WAITING) and not entry.get("excepted"):
+            left.setdefault((entry["code"], entry["remedy"]), []).append(_why_left(entry))
     number = sum(entry["state"] in (repair_model.PLANNED, repair_model.REPAIRED) for entry in repairs)
     verb = "would change" if run.is_planned else "changed"
     done = [f"{verb} {plural(number, 'caBundle')}"] if number else []
     waits = [f"{code}: {_first(reasons)}. {remedy}" for (code, remedy), reasons in left.items()]
     return {
         **_waiting(run),
-        "reason": ". ".join([*done, *waits]) or "nothing to do",
-        **details(run.result),
+        "reason": ". ".join(filter(None, [*done, *waits, _excepted(run)])) or "nothing to do",
+        **details({**run.result, REPAIRS: repairs}),
     }
 
 
 def _waiting(run: OperationRun) -> dict[str, Any]:
     """Return the status of a cluster in which a repair waits and no repair wrote, {} for other clusters."""
-    is_waiting = any(entry["state"] == WAITING for entry in run.result.get(REPAIRS) or ())
+    is_waiting = any(entry["state"] == WAITING and not entry.get("is_left") for entry in run.repairs)
     return {"status": WAITING} if is_waiting and not run.is_changed else {}
 
 
-def is_of_no_kind(repair: Mapping[str, Any]) -> bool:
-    """Return True for a finding of the audit that no kind of the run repairs."""
-    return repair["state"] == REFUSED and not repair["kind"]
+def _excepted(run: OperationRun) -> str:
+    number = run.left.get("excepted")
+    return f"An exception accepts {plural(number, 'object')}" if number else ""
+
+
+def _of_kinds(repairs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the repairs without the findings of the audit that no kind of the run repairs."""
+    return [repair for repair in repairs if repair["state"] != REFUSED or repair["kind"]]
 
 
 def _why_left(repair: Mapping[str, Any]) -> str:
@@ -182,8 +248,8 @@ def _first(reasons: Sequence[str]) -> str:
 
 
 def is_left(repair: Mapping[str, Any]) -> bool:
-    """Return True if a finding is neither repaired nor gone, without a failure."""
-    return repair["state"] in (REFUSED, WAITING)
+    """Return True if a repair was asked for and is not done, and no exception accepts that."""
+    return bool(repair.get("is_left")) and not repair.get("excepted")
 
 
 def _done_upgrade(run: OperationRun, old: str, new: str) -> str:

@@ -21,6 +21,7 @@ from .._report.report_schema import (
     CHANGED,
     FAILED,
     FAILURES,
+    LEFT,
     NOT_STARTED,
     OK,
     PLAN_DIFFERS,
@@ -38,16 +39,14 @@ from . import outcome_of_result
 
 #: The severity of a cluster that waits although a certificate breaks before its window opens.
 ERROR = "error"
-#: The role ran on the cluster and succeeded.
-DONE = frozenset((OK, CHANGED))
+#: The role ran on the cluster, and wrote what it could.
+DONE = frozenset((OK, CHANGED, LEFT))
 #: A canary with one of these outcomes has not shown whether the change works.
 UNANSWERED = frozenset((UNREACHABLE, PLAN_DIFFERS, STARTED, NOT_STARTED, WAITING, SKIPPED))
 #: A refusal of a canary with one of these codes is about the cluster and its owners, and does not show whether the change works.
 OF_ITS_OWNERS = frozenset(
     "managed-bundle owned-by-another requested-by-another-identity same-cluster secret-unusable wrong-cluster".split()
 )
-#: The key of the outcome of a cluster without contact, because there was nothing to do. Such a canary has shown nothing.
-UNTOUCHED = "is_untouched"
 #: A cluster with one of these outcomes is only counted in the output, without a line of its own.
 QUIET = frozenset((OK, PLANNED, SKIPPED))
 # The lines of the summary for a cluster that is planned. The report has every step.
@@ -106,7 +105,7 @@ def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
     outcomes: the outcome of each host: status, reason, remedy, and in a plan the steps.
     """
-    shown = [row for row in outcomes.items() if not _is_quiet(row[1])]
+    shown = [row for row in outcomes.items() if row[1]["status"] != OK]
     shown.sort(key=lambda row: [*RUN_STATUSES].index(row[1]["status"]))
     groups: dict[object, list[tuple[str, Mapping[str, Any]]]] = {}
     for host, row in shown:
@@ -121,11 +120,6 @@ def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
         )
     ]
     return [*lines, count_line(str(row["status"]) for row in outcomes.values())]
-
-
-def _is_quiet(outcome: Mapping[str, Any]) -> bool:
-    is_left = any(map(outcome_of_result.is_left, outcome.get(outcome_of_result.REPAIRS) or ()))
-    return outcome["status"] == OK and not is_left
 
 
 def _words(outcome: Mapping[str, Any]) -> str:

@@ -36,6 +36,8 @@ INTERVAL = 5.0
 INTERVAL_PER_CLUSTER = 0.02
 #: The variable with the report whose findings a run of the playbook repair may repair.
 FINDINGS = "certflow_findings"
+#: The keys of the object of a finding by which the repair finds it again.
+_OBJECT = ("kind", "namespace", "name", "webhook")
 NOT_STARTED = "the run ended before this cluster"
 STARTED = "the run ended while it worked on this cluster"
 #: The reasons in a report that is written while the run works. A run that is killed leaves it.
@@ -133,11 +135,18 @@ def read_findings(value: Any) -> Findings | None:
     else:
         report = report_files.read_audit(text)
     return {
-        cluster["name"]: [
-            finding["fingerprint"]
-            for finding in cluster["findings"]
-            if finding["status"] == FAIL and not finding["excepted"] and finding["check"] in kinds.CHECKS
-        ]
+        cluster["name"]: {
+            "findings": [
+                {
+                    "fingerprint": finding["fingerprint"],
+                    "check": finding["check"],
+                    "object": {key: finding["object"][key] for key in _OBJECT},
+                }
+                for finding in cluster["findings"]
+                if finding["status"] == FAIL and not finding["excepted"] and finding["check"] in kinds.CHECKS
+            ],
+            "unread": cluster["reason"] if cluster["status"] == report_schema.INCOMPLETE else "",
+        }
         for cluster in report["clusters"]
         if cluster["status"] in (report_schema.OK, report_schema.INCOMPLETE)
     }

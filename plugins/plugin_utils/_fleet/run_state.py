@@ -27,8 +27,10 @@ EVENTS = (
     SOAK_STARTED,
     RUN_ENDED,
 )
+#: The key of the outcome of a cluster in which nothing was done. Such a canary has shown nothing.
+UNTOUCHED = "is_untouched"
 #: The keys of an outcome that a process reads when a cluster starts. Every other key is in the details.
-BRIEF = frozenset(("status", "code", "opens_at", "is_untouched"))
+BRIEF = frozenset(("status", "code", "opens_at", UNTOUCHED))
 #: The beginning of each run file.
 _BEGINNING = b'{"event":"' + RUN_STARTED.encode() + b'","run":"'
 

@@ -31,6 +31,7 @@ from . import (
     check_hosts,
     check_run,
     cluster_run,
+    exceptions,
     fleet_operations,
     fleet_run,
     outcomes,
@@ -92,6 +93,7 @@ class Step:
                 settings = {
                     "stages": stages.to_data(check_run.assign_stages(run).stages),
                     "budget": {"limit": limits.limit, "canary": limits.canary},
+                    "uids": check_run.uids(run),
                 }
         if not lines:
             return settings
@@ -133,6 +135,9 @@ class Step:
             shares_clusters=check_run.is_true(values.get("certflow_allow_shared_cluster")),
             plan=run_report.read_plan(plan, role).to_data() if plan else {},
             findings=run_report.read_findings(values.get(run_report.FINDINGS)),
+            exceptions=exceptions.read(values.get(exceptions.NAME)),
+            uids=settings["uids"],
+            is_handed_on=not is_blank(values.get(JOB_NAME)),
         )
         facts = {"role": role, "check": begun.is_check}
         # This is a fork of the process that works until the run has ended.
@@ -190,7 +195,13 @@ class Step:
         """Fail the host if its outcome is a failure. The summary has the reason."""
         outcome = self._outcomes()[self._host]
         words = dict.fromkeys(filter(None, (outcome["status"], outcome.get("code"))))
-        return {"failed": outcomes.is_failure(outcome), "msg": f"{', '.join(words)}. {REASON_BELOW}"}
+        is_handed_on = (
+            outcome["status"] == report_schema.LEFT and fleet_run.of_task(self._variables).is_handed_on
+        )
+        return {
+            "failed": outcomes.is_failure(outcome) and not is_handed_on,
+            "msg": f"{', '.join(words)}. {REASON_BELOW}",
+        }
 
     def end(self) -> dict[str, Any]:
         """End the run, write the report, and print the summary. Return its last lines, and the artifacts for later jobs."""

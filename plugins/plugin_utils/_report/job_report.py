@@ -23,7 +23,8 @@ from .._variables.values import is_blank, listed
 
 # A name becomes a part of a variable. It begins with a letter, because a number is the id of a job.
 NAME = re.compile("[a-z][a-z0-9_]{0,39}")
-SUCCESSES = frozenset(("ok", "changed", "planned"))
+#: What is left stops no later job. The last job of a workflow shows it.
+SUCCESSES = frozenset(("ok", "changed", "planned", "left"))
 # At most so many clusters without success are listed. An artifact of a large fleet stays small.
 MOST_CLUSTERS = 20
 

@@ -26,6 +26,7 @@ OBJECT, OBJECTS, MAP, NUMBERS = "object", "objects", "map", "numbers"
 
 # The statuses of a cluster.
 OK, CHANGED, PLANNED, DRIFT, SKIPPED = "ok", "changed", "planned", "drift", "skipped"
+LEFT = "left"
 FAILED, REFUSED, UNREACHABLE, PLAN_DIFFERS = "failed", "refused", "unreachable", "plan-differs"
 WAITING, NOT_STARTED, STARTED, INCOMPLETE = "waiting", "not started", "started", "incomplete"
 
@@ -80,6 +81,11 @@ RUN_STATUSES: dict[str, RunStatus] = {
     ),
     DRIFT: RunStatus(
         "The run had `--check` and `certflow_fail_on_change`, and a real run would change the cluster.",
+        is_failure=True,
+    ),
+    LEFT: RunStatus(
+        "The role ran, and something that it was asked for is not done. For example, a write was refused, or another program has to"
+        " renew a certificate first. The reason has the number and the first object. With `certflow_job_name`, the exit status is 0.",
         is_failure=True,
     ),
     WAITING: RunStatus(
@@ -232,6 +238,27 @@ REPAIR = (
         "`call` if the API server also called the webhook, `audit` if only the second audit proves it, empty without a proof.",
     ),
     Field("writes", OBJECTS, "The writes.", REPAIR_WRITE),
+    Field(
+        "is_left",
+        FLAG,
+        "Whether a kind of the run answers the finding and did not repair it, and the wait does not end by itself.",
+    ),
+    Field("excepted", OBJECT, "The exception that accepts it, or null.", ACCEPTED, is_nullable=True),
+)
+LEFT_OBJECT = (
+    Field("object", OBJECT, "The object.", AUDITED_OBJECT),
+    Field("code", TEXT, "Why it is left."),
+    Field("reason", TEXT, "The reason in one sentence."),
+    Field("remedy", TEXT, "What to do."),
+)
+LEFT_OVER = (
+    Field("count", INTEGER, "The number of objects."),
+    Field(
+        "excepted",
+        INTEGER,
+        "The number of objects that `certflow_exceptions` accepts. They are not counted above.",
+    ),
+    Field("first", OBJECT, "The first object, or null.", LEFT_OBJECT, is_nullable=True),
 )
 CLUSTER = (
     Field("name", TEXT, "The name of the inventory host.", is_required=True),
@@ -262,6 +289,7 @@ CLUSTER = (
     Field("after", TEXT, "The state after the run, or in a plan the state to reach.", kind=RUN),
     Field("steps", OBJECTS, "The steps.", STEP, kind=RUN),
     Field("repairs", OBJECTS, "The repairs of the playbook `repair`, one for each finding.", REPAIR, kind=RUN),
+    Field("left", OBJECT, "What was asked for and is not done, null if the operation does not tell.", LEFT_OVER, is_nullable=True, kind=RUN),
     Field("plan_digests", TEXTS, "With `--check`, or with a plan: the digests of the UID, of the options and of each write.", kind=RUN),
     Field("not_after", TIME, "The expiry of the certificate, or null.", is_nullable=True, kind=RUN),
     Field("days_left", INTEGER, "The days until the certificate expires, or null.", is_nullable=True, kind=RUN),
@@ -312,7 +340,7 @@ REPORT = (
 SHAPES = {
     "report": REPORT, "cluster": CLUSTER, "finding": FINDING, "object": AUDITED_OBJECT, "accepted": ACCEPTED,
     "exception": EXCEPTION, "role": ROLE, "rule": RULE, "limits": LIMITS, "check": CHECK, "comparison": COMPARISON,
-    "gone": GONE, "run": FLEET_RUN, "step": STEP, "repair": REPAIR, "write": REPAIR_WRITE,
+    "gone": GONE, "run": FLEET_RUN, "left": LEFT_OVER, "left object": LEFT_OBJECT, "step": STEP, "repair": REPAIR, "write": REPAIR_WRITE,
 }  # fmt: skip
 
 

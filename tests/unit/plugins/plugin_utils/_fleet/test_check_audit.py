@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import check_audit, check_hosts
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+    check_audit,
+    check_hosts,
+    exceptions,
+)
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_audit import AuditSettings
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_hosts import RunInput
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_files, report_text
@@ -178,7 +182,7 @@ def test_the_summary_counts_further_problems() -> None:
 
 def test_an_exception_without_a_reason() -> None:
     with fails("invalid-input", "reason"):
-        check_audit.read_exceptions([{**EXCEPTION, "reason": " "}])
+        exceptions.read([{**EXCEPTION, "reason": " "}])
 
 
 def test_the_table_names_the_options_of_the_module() -> None:

@@ -43,6 +43,7 @@ def test_the_outcomes_that_count() -> None:
     assert sorted(report_schema.COUNTED) == ["failed", "refused", "unreachable"]
     assert sorted(report_schema.FAILURES - report_schema.COUNTED) == [
         "drift",
+        "left",
         "not started",
         "plan-differs",
         "started",

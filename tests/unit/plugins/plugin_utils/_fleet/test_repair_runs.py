@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_repair
-from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds, repair_model
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+    budget,
     check_run,
     cluster_run,
     outcome_of_result,
@@ -43,15 +44,16 @@ HOOK = {"kind": "ValidatingWebhookConfiguration", "namespace": "", "name": "poli
 
 
 def finding(check: str = "ca-mismatch", fingerprint: str = "f1", **fields: Any) -> dict[str, Any]:
-    return {"check": check, "status": "fail", "severity": "error", "fingerprint": fingerprint, **fields}
+    row = {"check": check, "status": "fail", "severity": "error", "fingerprint": fingerprint, "object": HOOK}
+    return {**row, **fields}
 
 
 def audit(*clusters: dict[str, Any], kind: str = "audit") -> dict[str, Any]:
     return {"format_version": "1.0", "kind": kind, "made_at": "2026-11-28T10:00:00Z", "clusters": [*clusters]}
 
 
-def cluster(name: str, *findings: dict[str, Any], status: str = "ok") -> dict[str, Any]:
-    return {"name": name, "status": status, "findings": [*findings]}
+def cluster(name: str, *findings: dict[str, Any], status: str = "ok", reason: str = "") -> dict[str, Any]:
+    return {"name": name, "status": status, "reason": reason, "findings": [*findings]}
 
 
 REPORT = audit(
@@ -59,10 +61,17 @@ REPORT = audit(
         "stale", finding(), finding("webhook-timeout-long", "f2"), finding(fingerprint="f3", status="pass")
     ),
     cluster("accepted", finding(excepted={"reason": "known", "until": "2099-01-01T00:00:00Z"})),
-    cluster("part", finding(), status="incomplete"),
+    cluster("part", finding(), status="incomplete", reason="no Services"),
+    cluster("unread", status="incomplete", reason="no Services"),
     cluster("dead", status="unreachable"),
 )
-FINDINGS = {"stale": ["f1"], "accepted": [], "part": ["f1"]}
+WANTED = [{"fingerprint": "f1", "check": "ca-mismatch", "object": {**HOOK, "webhook": ""}}]
+FINDINGS: dict[str, dict[str, Any]] = {
+    "stale": {"findings": WANTED, "unread": ""},
+    "accepted": {"findings": [], "unread": ""},
+    "part": {"findings": WANTED, "unread": "no Services"},
+    "unread": {"findings": [], "unread": "no Services"},
+}
 
 
 @pytest.mark.parametrize("form", ["path", "content", "text"])
@@ -72,6 +81,8 @@ def test_the_findings_of_a_report(tmp_path: Path, form: str) -> None:
     value = {"path": f" {tmp_path}/audit.json", "content": REPORT, "text": json.dumps(REPORT)}[form]
     assert run_report.read_findings(value) == FINDINGS
     assert [*check_run.CHECKS["certflow_findings"](value)] == []
+    assert [*check_run.CHECKS["certflow_exceptions"](EXCEPTIONS)] == []
+    assert len([*check_run.CHECKS["certflow_exceptions"]([{"check": "x"}])]) == 1
 
 
 @pytest.mark.parametrize("value", ["", None, {}])
@@ -96,6 +107,7 @@ def repair(state: str, code: str = "", **fields: Any) -> dict[str, Any]:
         "code": code,
         "reason": "",
         "remedy": "",
+        "is_left": state in ("refused", "waiting") and code not in repair_model.NOT_DUE,
         **fields,
     }
 
@@ -104,9 +116,9 @@ def repair(state: str, code: str = "", **fields: Any) -> dict[str, Any]:
 OUTCOMES: dict[str, tuple[list[dict[str, Any]], bool, str, tuple[str, ...]]] = {
     "repaired": ([repair("repaired")], False, "changed", ("1 repaired",)),
     "planned": ([repair("planned"), repair("refused", "not-published")], True, "planned", ("1 planned", "policy (not-published)")),
-    "refused": ([repair("refused", "owned-by-another")], False, "ok", ("1 refused", "policy (owned-by-another)")),
+    "refused": ([repair("refused", "owned-by-another")], False, "left", ("1 left", "1 refused", "policy (owned-by-another)")),
     "waiting": ([repair("waiting", "not-switched")], False, "waiting", ("1 waiting", "policy (not-switched)")),
-    "waiting, and repaired": ([repair("repaired"), repair("waiting", "outgoing-served")], False, "changed", ("1 waiting",)),
+    "waiting, and repaired": ([repair("repaired"), repair("waiting", "outgoing-served")], False, "left", ("1 left", "1 waiting")),
     "gone": ([repair("gone", object={})], False, "ok", ("1 gone",)),
     "none": ([], False, "ok", ("nothing to do",)),
 }  # fmt: skip
@@ -160,8 +172,8 @@ PHASES: dict[str, tuple[list[dict[str, Any]], bool, str, tuple[str, ...]]] = {
         ("not-settled: until noon. Wait",),
     ),
     "a part": (
-        [repair("repaired"), *(repair("waiting", "outgoing-served", reason=f"until {day}", remedy="Renew") for day in "ab")], False, "changed",
-        ("changed 1 caBundle. outgoing-served: ", "policy: until a; ", "policy: until b. Renew"),
+        [repair("repaired"), *(repair("waiting", "outgoing-served", reason=f"until {day}", remedy="Renew") for day in "ab")], False, "left",
+        ("2 left. changed 1 caBundle. outgoing-served: ", "policy: until a; ", "policy: until b. Renew"),
     ),
 }  # fmt: skip
 
@@ -178,18 +190,18 @@ def test_the_outcome_of_a_phase_has_each_code_once_and_what_to_do(name: str) -> 
 
 
 def test_what_is_refused_has_a_line_in_the_summary() -> None:
-    refused = {"status": "ok", "reason": "r", "repairs": [repair("refused", "not-published")]}
+    refused = {"status": "left", "code": "x", "reason": "r", "repairs": [repair("refused", "not-published")]}
     planned = {"status": "planned", "reason": "r", "repairs": [repair("planned")]}
     gone = {"status": "ok", "reason": "r", "repairs": [repair("gone", object={})]}
     lines = outcomes.summary_lines({"a": refused, "b": planned, "c": gone})
-    assert [line.split(":")[0].strip() for line in lines] == ["b", "add-ca", "a", "3 clusters"]
+    assert [line.split(":")[0].strip() for line in lines] == ["a", "b", "add-ca", "3 clusters"]
 
 
 class Rig:
     """A run of three clusters with the findings of an audit."""
 
     def __init__(self, directory: Path) -> None:
-        stages = (Stage("canary", ("accepted",)), Stage("rest", ("stale", "part", "dead")))
+        stages = (Stage("canary", ("accepted",)), Stage("rest", ("stale", "part", "unread", "dead")))
         self.run = FleetRun(
             "webhook_repair",
             str(directory / "run"),
@@ -197,8 +209,10 @@ class Rig:
             stages,
             Budget(0),
             findings=FINDINGS,
+            exceptions=EXCEPTIONS,
+            uids={"dead": "uid-1"},
         )
-        run_file.begin(self.run.path, self.run.run, 4, {})
+        run_file.begin(self.run.path, self.run.run, 5, {})
         self.calls = 0
 
     def work(self, host: str, result: dict[str, Any], **values: Any) -> dict[str, Any]:
@@ -231,6 +245,68 @@ def test_clusters_without_a_finding_are_not_contacted(rig: Rig) -> None:
         == "failed"
     )
     assert (rig.work("part", {})["status"], rig.calls) == ("not started", 1)
+
+
+def test_a_report_of_an_incomplete_audit_leaves_something(rig: Rig) -> None:
+    """With and without a finding. In check mode it is shown, and it does not fail."""
+    outcome = rig.work("unread", {})
+    assert (outcome["status"], outcome["code"], rig.calls) == ("left", "audit-incomplete", 0)
+    assert (outcome["left"]["count"], outcome["left"]["first"]["reason"]) == (1, "no Services")
+    assert rig.work("part", {"changed": True, "repairs": [repair("repaired")]})["status"] == "left"
+    planned = rig.work("unread", {}, reads_only=True)
+    assert (planned["status"], planned["left"]["count"]) == ("planned", 1)
+
+
+# An exception that the host of a run and the object match, and those that do not.
+ACCEPTED = {
+    "check": "ca-mismatch",
+    "clusters": ["stale"],
+    "objects": ["*/policy*"],
+    "reason": "soon",
+    "until": "2099-01-01",
+}
+EXCEPTIONS = [
+    {**ACCEPTED, "until": "2020-01-01"},
+    {**ACCEPTED, "check": "not-reloaded"},
+    {**ACCEPTED, "clusters": ["other"]},
+    {**ACCEPTED, "objects": ["Service/*"]},
+    ACCEPTED,
+]
+
+
+@pytest.mark.parametrize("number", [1, 40])
+def test_an_excepted_object_is_counted_and_not_left(rig: Rig, number: int) -> None:
+    refused = [
+        repair("refused", "not-published", object={**HOOK, "name": f"policy-{entry}"})
+        for entry in range(number)
+    ]
+    excepted = rig.work("stale", {"repairs": refused})
+    assert excepted["status"] == "ok"
+    assert (excepted["left"]["count"], excepted["left"]["excepted"]) == (0, number)
+    assert f"accepts {number} object" in excepted["reason"]
+    other = rig.work(
+        "stale", {"repairs": [*refused, repair("refused", "x", object={**HOOK, "name": "other"})]}
+    )
+    assert (other["status"], other["left"]["count"]) == ("left", 1)
+    assert rig.work("part", {"repairs": refused})["left"]["count"] == number + 1
+
+
+def test_what_is_left_stops_nothing_and_answers_only_if_something_was_written(rig: Rig) -> None:
+    """It is no failure of a canary, and costs no budget. Its report has the first object with reason and remedy."""
+    outcome = rig.work(
+        "part", {"repairs": [repair("refused", "not-published", reason="why", remedy="Do it")]}
+    )
+    assert (outcome["status"], outcome["remedy"], outcome["left"]["first"]["object"]) == (
+        "left",
+        "Do it",
+        HOOK,
+    )
+    assert outcomes.is_failure(outcome)
+    state = rig.run.file.read()
+    assert budget.needs_answer(state, Budget(0), "rest")
+    assert budget.find_refusal(state, Budget(0), "rest") == ""
+    rig.work("part", {"changed": True, "repairs": [repair("repaired"), repair("refused", "x")]})
+    assert not budget.needs_answer(rig.run.file.read(), Budget(0), "rest")
 
 
 def test_a_plan_of_a_cluster_without_a_finding(rig: Rig) -> None:

@@ -36,6 +36,7 @@ GATES = (
 CHECKED = {
     "stages": [{"name": "rest", "hosts": ["a"], "concurrency": 0, "soak": 0}],
     "budget": {"limit": 0, "canary": ""},
+    "uids": {},
 }
 
 

@@ -59,6 +59,7 @@ def test_a_job_that_must_not_start(
         ({"a": "planned"}, True),
         ({"a": "ok", "b": "skipped"}, False),
         ({"a": "ok", "b": "waiting"}, False),
+        ({"a": "ok", "b": "left"}, True),
     ],
 )
 def test_a_job_succeeds_if_every_cluster_does(statuses: dict[str, str], succeeded: bool) -> None:

@@ -162,7 +162,7 @@ def test_the_gate(name: str) -> None:
 
 # Status of a cluster in a run, and whether it is a failure.
 RUN: dict[str, bool] = {
-    "ok": False, "changed": False, "planned": False, "skipped": False, "waiting": False,
+    "ok": False, "changed": False, "planned": False, "skipped": False, "waiting": False, "left": True,
     "drift": True, "plan-differs": True, "failed": True, "refused": True, "unreachable": True, "not started": True, "started": True,
 }  # fmt: skip
 

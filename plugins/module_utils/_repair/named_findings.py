@@ -1,0 +1,101 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Judge a named finding that the audit no longer has: it is gone, or the fault is still there under another fingerprint. Pure.
+
+A fingerprint has the UIDs of the object and of the cluster. An object that was deleted and created again has another one, and so has
+every object if the identity cannot read the UID of the cluster. So a finding is gone only if its check passes for the same kind,
+namespace and name, or if the object does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .._audit.facts.cluster_data import ESSENTIAL, ClusterData
+from .._audit.facts.finding import CLUSTER, FAIL, PASS, SKIP, AuditedObject, AuditFinding
+from . import kinds
+from .repair_model import GONE, Refusal, Repair, RepairOptions
+
+_AUDIT = "Audit the cluster, and run the repair with the new findings"
+_RECREATED = Refusal(
+    "recreated",
+    "the check still finds the fault, and the object or the cluster has another UID than in the finding, so the object may have been"
+    " created again since the audit",
+    _AUDIT,
+)
+_UNPROVEN = Refusal(
+    "not-proven",
+    "the audit does not have this finding any more, and its check did not pass for the object",
+    _AUDIT,
+)
+_NAMELESS = Refusal(
+    "not-proven",
+    "the audit does not have this finding any more, and without its object no check can prove that the fault is gone",
+    "Set findings to the findings of audit_info, which have their objects",
+)
+
+
+def judge(
+    fingerprint: str,
+    known: Mapping[str, Any],
+    findings: Sequence[AuditFinding],
+    data: ClusterData,
+    options: RepairOptions,
+) -> Repair:
+    """Return the outcome of a named finding that no failed finding of the audit has.
+
+    known: the finding as the user gave it, {} for a fingerprint.
+    """
+    named, wanted = options.findings or {}, options.kinds
+    check, given = str(known.get("check") or ""), known.get("object") or {}
+    subject = {key: str(given.get(key, "")) for key in CLUSTER.as_result()}
+    kind = (
+        next((row.name for row in kinds.kinds_for(check) if row.name in wanted), "") if check else wanted[0]
+    )
+    repair = Repair(fingerprint, check, subject, kind=kind)
+    if not check or not subject["kind"]:
+        return repair.with_refusal(_NAMELESS)
+    own = [entry for entry in findings if _place(entry.object) == _place_of(subject)]
+    if not own and not any(source in data.unread for source in ESSENTIAL):
+        return replace(repair, state=GONE)
+    own = [entry for entry in own if entry.check == check]
+    own = [entry for entry in own if entry.object.webhook == subject["webhook"]] or own
+    failed = [entry.fingerprint(data.cluster_uid) for entry in own if entry.status == FAIL]
+    if any(entry not in named for entry in failed):
+        return repair.with_refusal(_RECREATED)
+    # A named finding of the same check about the same object has its own outcome.
+    is_gone = bool(failed) or any(map(_is_passed, own))
+    return replace(repair, state=GONE) if is_gone else repair.with_refusal(_UNPROVEN)
+
+
+def _is_passed(finding: AuditFinding) -> bool:
+    """Return True if the check passed, or does not apply to the cluster. A check that was left out has the source as its detail."""
+    is_over = finding.status == SKIP and finding.object == CLUSTER and not finding.detail
+    return finding.status == PASS or is_over
+
+
+def _place(subject: AuditedObject) -> tuple[str, ...]:
+    return (subject.kind, subject.namespace, subject.name)
+
+
+def _place_of(subject: Mapping[str, str]) -> tuple[str, ...]:
+    return (subject["kind"], subject["namespace"], subject["name"])
+
+
+def unread(data: ClusterData, wanted: Sequence[str]) -> Repair | None:
+    """Return what is left because the audit could not read the webhooks and Services of the cluster, None if it read them."""
+    sources = [source for source in ESSENTIAL if source in data.unread]
+    if not sources:
+        return None
+    reasons = [gap.reason for gap in data.gaps if gap.source in sources]
+    refusal = Refusal(
+        "audit-incomplete",
+        f"the audit could not read {', '.join(sources)}: {reasons[0] if reasons else 'no answer'}",
+        "Give the missing permissions, or run the repair again when the cluster answers",
+    )
+    return Repair("", "unreadable", CLUSTER.as_result(), kind=wanted[0]).with_refusal(refusal)
