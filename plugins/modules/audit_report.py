@@ -14,7 +14,7 @@ version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
   - Builds one report from the results of M(certflow.kubernetes.audit_info) of many hosts, and from earlier reports. It writes the report
-    as JSON, HTML, metrics for Prometheus, Markdown or JUnit.
+    as JSON, HTML, metrics for Prometheus or JUnit.
   - It runs on the controller and contacts no cluster. The playbook C(certflow.kubernetes.audit) uses it.
   - The task does not fail because of findings. Use RV(failed_hosts) to fail a play.
 options:
@@ -43,8 +43,8 @@ options:
   dest:
     description:
       - The files to write on the controller. The suffix of each decides its format. V(.json) is the report itself, and the other
-        formats are made from it. V(.html) is a page, V(.prom) is for the textfile collector of the Prometheus node exporter, V(.md)
-        is a summary in Markdown, and V(.xml) is JUnit.
+        formats are made from it. V(.html) is a page, V(.prom) is for the textfile collector of the Prometheus node exporter, and
+        V(.xml) is JUnit.
       - A file is written beside its destination and then renamed. So a reader never sees a partial file.
       - A link is followed only if other users could not have made it. So the file of another user in a common folder such as C(/tmp)
         never leads elsewhere.
@@ -125,7 +125,7 @@ files:
   elements: dict
   contains:
     path: {description: The absolute path., type: str, returned: success}
-    format: {description: "V(html), V(json), V(junit), V(markdown) or V(prometheus).", type: str, returned: success}
+    format: {description: "V(html), V(json), V(junit) or V(prometheus).", type: str, returned: success}
     changed: {description: Whether the task wrote the file., type: bool, returned: success}
 problems:
   description: A line for each file that could not be written. The task then fails, and returns the other values too.

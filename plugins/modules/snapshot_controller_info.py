@@ -48,8 +48,8 @@ EXAMPLES = r"""
 
 - name: Write the plan for a change ticket
   ansible.builtin.copy:
-    content: "{{ plan.markdown }}"
-    dest: "{{ playbook_dir }}/snapshot-controller.md"
+    content: "{{ plan.lines | join('\n') }}"
+    dest: "{{ playbook_dir }}/snapshot-controller.txt"
     mode: "0644"
   delegate_to: localhost
 """
@@ -156,10 +156,6 @@ lines:
   returned: success
   type: list
   elements: str
-markdown:
-  description: The plan as Markdown, for a change ticket.
-  returned: success
-  type: str
 refusal:
   description: RV(refused) as one message. Empty if the plan may be carried out.
   returned: success

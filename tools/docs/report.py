@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
-    markdown,
     prometheus,
     report_schema,
 )
@@ -63,8 +62,6 @@ def audit_report() -> str:
         ),
         metrics="".join(_metrics()),
         most_findings=prometheus.MOST_FINDINGS,
-        most_rows=markdown.MOST_ROWS,
-        replaced=" ".join(f"`{one}`" for one in markdown.REPLACEMENTS if one not in "`|"),
     )
 
 

@@ -57,7 +57,6 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
         **current.as_result(),
         "refusal": str(current.refusal() or ""),
         "lines": plan_text.lines(current.plan),
-        "markdown": plan_text.markdown(current.plan),
     }
     return Result(changed=False, values=values)
 

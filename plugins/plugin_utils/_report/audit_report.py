@@ -21,7 +21,6 @@ from . import (
     html,
     job_report,
     junit,
-    markdown,
     merge,
     prometheus,
     report_files,
@@ -45,7 +44,6 @@ RENDERERS: dict[str, Callable[[Report, str], str]] = {
     "html": lambda report, _fail_on: html.render(report),
     "json": lambda report, _fail_on: report_text.dump(report),
     "junit": junit.render,
-    "markdown": lambda report, _fail_on: markdown.render(report),
     "prometheus": lambda report, _fail_on: prometheus.render(report),
 }
 

@@ -41,7 +41,6 @@ def unwritable(path: str, error: OSError) -> CertflowError:
 FORMATS: dict[str, tuple[str, int]] = {
     ".html": ("html", PRIVATE),
     ".json": ("json", PRIVATE),
-    ".md": ("markdown", PRIVATE),
     ".prom": ("prometheus", READABLE),
     ".xml": ("junit", PRIVATE),
 }

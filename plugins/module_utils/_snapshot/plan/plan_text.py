@@ -3,19 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Show a plan to a person: as lines of text, and as Markdown for a change ticket. Pure.
+"""Show a plan to a person, as lines of text. Pure.
 
-Names and messages of a cluster are hostile text. Each line stays one line without hidden characters, and Markdown shows
-such text as it is.
+Names and messages of a cluster are hostile text. Each line stays one line without hidden characters.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from ..._base.text import visible
-from ..actions.action import CHANGE, CREATE, DELETE, VERIFY, PlanLine, named
+from ..actions.action import CHANGE, CREATE, DELETE, VERIFY, named
 from ..actions.apply_release import controller_rbac
 from ..context.upgrade_context import UpgradeContext
 from ..hazards import table
@@ -56,23 +54,6 @@ def summary(plan: Plan) -> str:
         return f"{target} is installed; the plan repairs and verifies it{where}{end}"
     back = ", an older release," if first.context.is_downgrade else ""
     return f"{first.start} to {target}{back} {many}{end}"
-
-
-def markdown(plan: Plan, cluster: str = "") -> str:
-    """Return the plan as a Markdown page for a change ticket. cluster: its name in the title, "" for none."""
-    title = f"Snapshot controller{f' on {cluster}' if cluster else ''}: {summary(plan)}"
-    parts = [f"# {_prose(title)}", _table(_counts(plan))]
-    if plan.refused:
-        parts += ["## Refused", "\n".join(_refusal_items(plan))]
-    for index, hop in enumerate(plan.hops):
-        parts += [f"## {_prose(_head(plan, index))}", _fenced(hop), _table(_steps(hop))]
-    notes = [detected for detected in plan.hazards if detected.hazard.handling == table.REPORT]
-    if notes:
-        parts += ["## Notes", "\n".join(_note_item(detected) for detected in notes)]
-    return "\n\n".join(parts) + "\n"
-
-
-# Lines.
 
 
 def _line(verb: str, text: str) -> str:
@@ -159,73 +140,3 @@ def _notes(plan: Plan) -> Iterator[str]:
             yield _line(
                 NOTE, f"{detected.hazard.id}: {detected.hazard.title}: {evidence}. {detected.finding.remedy}"
             )
-
-
-# Markdown.
-
-
-def _counts(plan: Plan) -> Iterator[list[str]]:
-    yield ["Hop", *(verb.capitalize() for verb in (CREATE, CHANGE, DELETE, VERIFY))]
-    for hop in plan.hops:
-        found = hop.lines
-        yield [_way(hop), *(str(_count(found, verb)) for verb in (CREATE, CHANGE, DELETE, VERIFY))]
-
-
-def _count(found: Iterable[PlanLine], verb: str) -> int:
-    return sum(1 for line in found if line.verb == verb)
-
-
-def _steps(hop: Hop) -> Iterator[list[str]]:
-    yield ["Step", "Title", "Reason"]
-    for step in hop.steps:
-        yield [step.id, step.title, step.reason]
-
-
-def _table(rows: Iterable[list[str]]) -> str:
-    head, *body = ([_cell(cell) for cell in row] for row in rows)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
-
-
-def _fenced(hop: Hop) -> str:
-    """Return the lines of a hop as code. No line can close it, because each begins with a sign."""
-    found = (_line(line.verb, line.text) for line in hop.lines)
-    return "\n".join(["```diff", *found, "```"])
-
-
-def _refusal_items(plan: Plan) -> Iterator[str]:
-    for refusal in plan.refused:
-        yield f"- {_code(refusal.id)}: {_prose(_sentence(refusal.reason))} {_prose(refusal.remedy)}"
-        yield from (f"  - {_prose(text)}" for text in _accepted(plan, refusal))
-        yield from (f"  - {_code(text)}" for text in refusal.evidence)
-
-
-def _note_item(detected: table.DetectedHazard) -> str:
-    evidence = ", ".join(map(_code, detected.finding.evidence))
-    return f"- {_code(detected.hazard.id)}: {_prose(detected.hazard.title)}: {evidence}. {_prose(detected.finding.remedy)}".strip()
-
-
-# Characters with a meaning in Markdown or in a table: https://spec.commonmark.org/0.31.2/#backslash-escapes
-_SPECIAL = re.compile(r"[\\`*_\[\]<>#|~&!$]")
-# Words that forges turn into links and notifications. In code they stay text.
-_LINK = re.compile(r"@|://|www\.|#\d", re.IGNORECASE)
-_TICKS = re.compile(r"`+")
-_PIPE = re.compile(r"(\\*)\|")
-
-
-def _prose(text: str) -> str:
-    """Return text that Markdown shows as it is."""
-    words = visible(text).split(" ")
-    return " ".join(_code(word) if _LINK.search(word) else _SPECIAL.sub(r"\\\g<0>", word) for word in words)
-
-
-def _code(text: str) -> str:
-    """Return text as a code span. Its fence is longer than every row of backticks in the text."""
-    shown = visible(text)
-    fence = "`" * (1 + max((len(found) for found in _TICKS.findall(shown)), default=0))
-    space = " " if shown.startswith("`") or shown.endswith("`") or not shown else ""
-    return f"{fence}{space}{shown}{space}{fence}"
-
-
-def _cell(text: str) -> str:
-    """Return text for a cell of a table. A pipe ends the cell, also in code, unless its row of backslashes is odd."""
-    return _PIPE.sub(lambda found: found[0] if len(found[1]) % 2 else f"\\{found[0]}", _prose(text))

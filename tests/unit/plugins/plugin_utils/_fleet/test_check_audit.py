@@ -53,7 +53,7 @@ def test_settings_without_a_problem(tmp_path: Path) -> None:
     )
     shared = {
         "certflow_fail_on": "warning",
-        "certflow_report": "HERE/a.json,HERE/a.md",
+        "certflow_report": "HERE/a.json,HERE/a.html",
         "certflow_compare_with": "HERE/old.json",
         "certflow_merge": ["HERE/old.json"],
         "certflow_exceptions": "HERE/exceptions.yml",
@@ -63,7 +63,7 @@ def test_settings_without_a_problem(tmp_path: Path) -> None:
     settings = check(tmp_path, shared, shared)
     assert settings.problems == []
     assert settings.fail_on == "warning"
-    assert settings.report == [f"{tmp_path}/a.json", f"{tmp_path}/a.md"]
+    assert settings.report == [f"{tmp_path}/a.json", f"{tmp_path}/a.html"]
     assert settings.exceptions == [
         {"check": "expired", "reason": "r", "until": "2027-01-31", "objects": ["x"]}
     ]

@@ -88,9 +88,9 @@ def test_a_cluster_of_another_report_fails_no_host() -> None:
 
 
 def test_earlier_reports_are_enough(tmp_path: Path) -> None:
-    answer = run({}, reports=[reports.report({"third": failed()})], dest=[f"{tmp_path}/all.md"])
+    answer = run({}, reports=[reports.report({"third": failed()})], dest=[f"{tmp_path}/all.xml"])
     assert set(answer["failed_clusters"]) == {"third"}
-    assert (tmp_path / "all.md").stat().st_size
+    assert (tmp_path / "all.xml").stat().st_size
 
 
 #: Options -> the code of the error, before a file is written. HERE is a directory.
@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_written_keeps_its_content_and_the_others_are_writ
     (tmp_path / "report.json").write_text("old")
     many = {f"cluster-{number}": result(finding("expired")) for number in range(20)}
     with small_files():
-        answer = run(many, dest=[f"{tmp_path}/report.json", f"{tmp_path}/report.md"], reports=[])
+        answer = run(many, dest=[f"{tmp_path}/report.json", f"{tmp_path}/report.html"], reports=[])
     assert has_failed(answer, "report-not-written", f"{tmp_path}/report.json")
     assert answer["summary"][-len(answer["problems"]) :] == answer["problems"]
     assert (tmp_path / "report.json").read_text() == "old"
@@ -151,8 +151,8 @@ def test_a_file_that_cannot_be_written_keeps_its_content_and_the_others_are_writ
 
 
 def test_a_defect_in_one_format_keeps_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(audit_report.RENDERERS, "markdown", lambda _report, _fail_on: str(1 // 0))
-    answer = run(dest=[f"{tmp_path}/a.md", f"{tmp_path}/a.json"])
+    monkeypatch.setitem(audit_report.RENDERERS, "html", lambda _report, _fail_on: str(1 // 0))
+    answer = run(dest=[f"{tmp_path}/a.html", f"{tmp_path}/a.json"])
     assert has_failed(answer, "defect")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert [one["changed"] for one in answer["files"]] == [False, True]

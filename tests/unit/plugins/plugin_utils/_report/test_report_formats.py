@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The formats of a report: Prometheus, Markdown, JUnit, and the files."""
+"""The formats of a report: Prometheus, JUnit, and the files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
-    compare,
     junit,
-    markdown,
     prometheus,
     report_files,
     report_model,
@@ -23,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
 )
 
 from tests.support.failures import fails
-from tests.support.reports import NOW, failed, finding, fleet, report, result, unread
+from tests.support.reports import NOW, failed, finding, report, result, unread
 
 pytestmark = pytest.mark.quick
 
@@ -132,49 +130,6 @@ def test_series_are_unique() -> None:
     assert len(series) == len(set(series))
     breaks = [line for line in lines if line.startswith("certflow_breaks")]
     assert [line.rsplit(" ", 1)[1] for line in breaks] == ["1796083200"]
-
-
-def tables(text: str) -> dict[str, list[list[str]]]:
-    """Return heading -> rows of its table."""
-    found = {}
-    for title, body in re.findall(r"^## (.+)\n\n((?:\|.*\n)+)", text, re.MULTILINE):
-        found[title] = [line[2:-2].split(" | ") for line in body.splitlines()[2:]]
-    return found
-
-
-def test_the_summary_has_the_failures_in_the_order_of_the_fleet() -> None:
-    made = compare.compare(
-        AUDIT, report({"a": result(finding("expired", name="hooks"), finding("no-endpoints", uid="x"))})
-    )
-    shown = markdown.render(made)
-    problems, findings, gone, unknown = list(tables(shown).values())[:4]
-    assert [row[0] for row in problems] == ["`b`", "`c`"]
-    assert [row[3].partition("]")[0] for row in findings] == [
-        "[`expired`",
-        "[`ca-expiring`",
-        "[`webhook-duplicated`",
-    ]
-    assert [row[0] for row in findings] == ["now", SOON, ""]
-    assert [row[1] for row in findings] == ["error (known)", "warning (new)", "warning (new)"]
-    assert [row[0] for row in gone] == ["`a`"]
-    assert [row[2] for row in unknown] == ["`list pods`"]
-
-
-def test_the_columns_of_the_summary() -> None:
-    heads = [line for line in markdown.render(AUDIT).splitlines() if line.startswith("| ")]
-    assert "| Breaks at | Severity | Cluster | Check | Object | Cause |" in heads
-    assert "| Cluster | Status | Reason |" in heads
-
-
-def test_a_long_summary_is_cut() -> None:
-    shown = markdown.render(fleet(100, 40))
-    assert len(tables(shown)["Findings"]) == markdown.MOST_ROWS
-    assert len(shown) < 20_000
-
-
-def test_the_summary_of_a_run() -> None:
-    shown = markdown.render(RUN)
-    assert [row[:2] for row in tables(shown)["Clusters that failed"]] == [["`b`", "refused"]]
 
 
 def cases(text: str, tag: str) -> list[tuple[str, str]]:

@@ -19,7 +19,6 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
     html,
     junit,
-    markdown,
     prometheus,
     report_text,
 )
@@ -35,9 +34,6 @@ pytestmark = pytest.mark.quick
 KINDS: dict[str, Callable[[str], Report]] = {"audit": hostile.audit, "run": hostile.run}
 _LABEL = r'[a-z_]+="(?:[^"\\\n]|\\[\\"n])*"'
 _SAMPLE = re.compile(rf"([a-z_]+)(?:\{{({_LABEL}(?:,{_LABEL})*)\}})? [0-9.e+-]+")
-_SPAN = re.compile(r"`([^`\n]+)`")
-#: Characters that programs read inside code spans too.
-_ACTIVE = frozenset("|<>@")
 
 
 def of_prometheus(text: str) -> Any:
@@ -49,12 +45,6 @@ def of_prometheus(text: str) -> Any:
         labels = re.findall(_LABEL, match[2] or "") if match else ()
         found.append((match[1], [label.partition("=")[0] for label in labels]) if match else line)
     return found
-
-
-def of_markdown(text: str) -> Any:
-    """Return the text with empty code spans."""
-    assert not _ACTIVE & set("".join(_SPAN.findall(text)))
-    return _SPAN.sub("``", text)
 
 
 def of_xml(text: str) -> Any:
@@ -83,7 +73,6 @@ class Renderer:
 
 RENDERERS = {
     "prometheus": Renderer(prometheus.render, of_prometheus),
-    "markdown": Renderer(markdown.render, of_markdown),
     "junit": Renderer(junit.render, of_xml),
     "html": Renderer(html.render, of_html, 600_000),
 }
@@ -136,10 +125,6 @@ def without_line(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def without(character: str) -> dict[str, str]:
-    return {key: value for key, value in markdown.REPLACEMENTS.items() if key != character}
-
-
 ENVIRONMENT = html._environment.__wrapped__
 
 
@@ -160,9 +145,6 @@ TAKEN_OUT: dict[str, tuple[str, Any, str, Any]] = {
     "a label's backslash": ("prometheus", prometheus, "escape", without_backslash),
     "a label's quote": ("prometheus", prometheus, "escape", without_quote),
     "a label's line": ("prometheus", prometheus, "escape", without_line),
-    "a code span": ("markdown", markdown, "escape", short),
-    "a cell's line": ("markdown", markdown, "short", str),
-    **{f"the replacement of {key}": ("markdown", markdown, "REPLACEMENTS", without(key)) for key in markdown.REPLACEMENTS},
     "XML's characters": ("junit", junit, "escape", short),
     "XML's hidden characters": ("junit", junit, "short", str),
     "HTML's escape": ("html", html, "_environment", templates(autoescape=False)),
@@ -175,10 +157,3 @@ def test_an_escape_that_is_taken_out_is_found(case: str, monkeypatch: pytest.Mon
     name, module, attribute, value = TAKEN_OUT[case]
     monkeypatch.setattr(module, attribute, value)
     assert any(unsafe(RENDERERS[name], "audit"))
-
-
-def test_a_check_links_only_to_the_site_of_the_collection() -> None:
-    for text in HOSTILE.values():
-        made = hostile.audit(text)
-        shown = markdown.render(made)
-        assert "](" not in _SPAN.sub("", shown)

@@ -53,16 +53,13 @@ SITUATIONS: dict[str, Plan] = {
     "Refuse the objects of another manager": _of_helm(),
     "Refuse a hazard": planned(changed(upstream("8.3.0"), CONTROLLER, arguments=("--kube-api-qps=20",)), "8.7.0"),
 }  # fmt: skip
-TICKET = "Refuse the objects of another manager"
 
 
 def page() -> str:
     """Return the page."""
-    parts = ["# Plans\n\nEach plan as text. The last section shows one plan as a change ticket in Markdown."]
+    parts = ["# Plans\n\nEach plan as text."]
     for title, plan in SITUATIONS.items():
         parts.append("\n".join([f"## {title}\n", "```text", *plan_text.lines(plan), "```"]))
-    ticket = plan_text.markdown(SITUATIONS[TICKET], "prod-eu-1")
-    parts.append(f"## A change ticket\n\n````markdown\n{ticket}````")
     return "\n\n".join(parts) + "\n"
 
 

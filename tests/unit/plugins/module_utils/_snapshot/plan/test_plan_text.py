@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -256,48 +255,3 @@ def test_hostile_text_stays_on_its_line() -> None:
     assert all(line.isprintable() for line in found)
     signs = "".join(plan_text.SIGNS.values())
     assert all(line[0] in signs and line[1] == " " for line in found[1:])
-
-
-def test_hostile_text_has_no_meaning_in_markdown() -> None:
-    text = plan_text.markdown(_hostile(), HOSTILE)
-    assert all(line.isprintable() for line in text.splitlines())
-    headings = [line for line in text.splitlines() if line.startswith("#")]
-    assert [line.split()[:2] for line in headings] == [
-        ["#", "Snapshot"], ["##", "Refused"], ["##", "Hop"], ["##", "Notes"],
-    ]  # fmt: skip
-    prose = _without_code(text)
-    assert "@admins" in text
-    assert "evil.example" in text
-    for mark in ("@", "://", "www.", "#1", "\x1b"):
-        assert mark not in prose
-    assert re.findall(r"(?<!\\)(?:\\\\)*[<*\[\]`]", prose) == []
-
-
-def _without_code(text: str) -> str:
-    """Return the text without fenced code and code spans, by the rules of CommonMark."""
-    outside: list[str] = []
-    fenced = False
-    for line in text.splitlines():
-        if re.fullmatch(r" {0,3}```\w*", line):
-            fenced = not fenced
-        elif not fenced:
-            outside.append(re.sub(r"(?<![\\`])(`+)(?!`)(.*?)(?<!`)\1(?!`)", "", line))
-    assert not fenced
-    return "\n".join(outside)
-
-
-CELLS = [
-    ("plain words, 8.7.0", "plain words, 8.7.0"),
-    ("a|b", r"a\|b"),
-    (r"a\|b", r"a\\\|b"),
-    ("@a|b", r"`@a\|b`"),
-    (r"@a\|b", r"`@a\|b`"),
-    ("`@a`", "`` `@a` ``"),
-    ("a\n| b", r"a \| b"),
-    ("<b>*_", r"\<b\>\*\_"),
-]
-
-
-@pytest.mark.parametrize(("text", "cell"), CELLS)
-def test_a_cell_shows_its_text(text: str, cell: str) -> None:
-    assert plan_text._table([[text]]).splitlines()[0] == f"| {cell} |"
