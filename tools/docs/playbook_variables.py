@@ -28,6 +28,7 @@ from tools.docs import rst
 def variables() -> str:
     """Return the page about the variables."""
     fleet, audit = _of(FLEET), {name: row for name, row in _of(AUDIT).items() if name not in _of(FLEET)}
+    repair = {name: row for name, row in _of(REPAIR).items() if name not in audit}
     rotation = {name: row for name, row in _of(CLUSTER_CA).items() if name not in _of(REPAIR)}
     return rst.rendered(
         "playbook_variables",
@@ -43,8 +44,9 @@ def variables() -> str:
         shared=listed(f"`{name}`" for name in _of(AUDIT) if name not in audit),
         per_host=listed(_per_host(audit)),
         audit="".join(_variable_rows(audit)),
-        repair="".join(_variable_rows(_of(REPAIR))),
-        per_host_of_repair=listed(_per_host(_of(REPAIR))),
+        repair="".join(_variable_rows(repair)),
+        shared_of_repair=listed(f"`{name}`" for name in _of(REPAIR) if name not in repair),
+        per_host_of_repair=listed(_per_host(repair)),
         cluster_ca="".join(_variable_rows(rotation)),
         shared_of_cluster_ca=listed(f"`{name}`" for name in _of(CLUSTER_CA) if name not in rotation),
     )
