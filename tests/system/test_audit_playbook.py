@@ -156,13 +156,6 @@ def test_the_gate_never_and_a_comparison_and_a_merge(audited: AuditFleet, first:
     assert report["comparison"]["gone"] == []
 
 
-def test_check_mode_writes_no_file(audited: AuditFleet) -> None:
-    run = audited.play("--check", "--limit", "well", report="checked.json")
-    assert run.status == 0, run.output
-    assert "checked.json" in run.output
-    assert not (audited.directory / "checked.json").exists()
-
-
 def test_what_the_site_does_not_permit_is_not_read(audited: AuditFleet) -> None:
     run = audited.play("--limit", "well", report="narrow.json", audit_without=["port-forward"])
     assert run.status == 0, run.output
@@ -196,22 +189,6 @@ def test_the_guide_as_printed(audited: AuditFleet, tmp_path: Path) -> None:
         shell(tmp_path / "none", tmp_path, command)
     assert json.loads((tmp_path / "today.json").read_text())["comparison"]["new"] == 0
     assert all((tmp_path / name).stat().st_size for name in ("audit.json", "audit.html", "audit.md"))
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("variable", ["reprot", "report_ulr"])
-def test_a_misspelt_variable(audited: AuditFleet, variable: str) -> None:
-    run = audited.play("--limit", "dead", **{variable: "x"})
-    assert run.status == 2, run.output
-    assert not absent((f"certflow_{variable}", "certflow_report"), run.output), run.output
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("arguments", [(), ("--limit", "well")])
-def test_no_host_matches(audited: AuditFleet, arguments: tuple[str, ...]) -> None:
-    run = audited.play(*arguments, hosts="absent")
-    assert run.status != 0
-    assert not absent(("certflow_hosts:",), run.output), run.output
 
 
 def test_the_play_of_the_guide_sends_the_files(audited: AuditFleet) -> None:
