@@ -78,6 +78,13 @@ def node() -> Iterator[clusters.Cluster]:
         yield fleet["node"]
 
 
+@pytest.fixture(scope="session")
+def without_snapshots() -> Iterator[clusters.Cluster]:
+    """A cluster for one installation of the snapshot controller after another. Each test or file removes its own."""
+    with clusters.running({"snapshots": "onprem"}) as fleet:
+        yield fleet["snapshots"]
+
+
 @pytest.fixture
 def unanswered() -> Iterator[None]:
     """Verify the present state before an upgrade only briefly. Without a node no webhook answers, however long it takes."""

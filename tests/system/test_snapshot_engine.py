@@ -21,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.acti
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, upgrade_lease
 
-from tests.support import clusters, leases
+from tests.support import leases, snapshot_kept
 from tests.support import snapshot_lab as lab
 from tests.support.rig import validated
 from tests.support.snapshot_plans import install
@@ -44,11 +44,11 @@ Upgrade = Any
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(without_snapshots: Cluster) -> Iterator[Cluster]:
     """A cluster with 7.0.2, as kubectl installed it."""
-    with clusters.running({"engine": "onprem"}) as fleet:
-        install(fleet["engine"], "7.0.2")
-        yield fleet["engine"]
+    install(without_snapshots, "7.0.2")
+    yield without_snapshots
+    snapshot_kept.remove(without_snapshots)
 
 
 @pytest.fixture(scope="module")

@@ -35,9 +35,8 @@ GROUP_KINDS = ("volumegroupsnapshotclasses", "volumegroupsnapshotcontents", "vol
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with clusters.running({"hazards": "onprem"}) as fleet:
-        yield fleet["hazards"]
+def cluster(without_snapshots: Cluster) -> Cluster:
+    return without_snapshots
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     INSTALLERS,
 )
 
-from tests.support import clusters, snapshot_kept
+from tests.support import snapshot_kept
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build
 from tests.support.other_owners import deployment, named, path, service, tls, uids, webhook_configuration
@@ -48,9 +48,9 @@ DEPLOYMENT = "Deployment kube-system/snapshot-controller"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with clusters.running({"owners": "onprem"}) as fleet:
-        yield fleet["owners"]
+def cluster(without_snapshots: Cluster) -> Iterator[Cluster]:
+    yield without_snapshots
+    snapshot_kept.remove(without_snapshots)
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.sn
     OPERATION,
 )
 
-from tests.support import clusters
 from tests.support.clusters import build
 from tests.support.rig import operate
 from tests.support.snapshot_lab import GROUP_CONTENTS, apply_crds, kubectl
@@ -39,9 +38,8 @@ KEY = "aSBhbSBhIHByaXZhdGUga2V5"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with clusters.running({"plan": "onprem"}) as fleet:
-        yield fleet["plan"]
+def cluster(without_snapshots: Cluster) -> Cluster:
+    return without_snapshots
 
 
 @pytest.fixture(autouse=True)
