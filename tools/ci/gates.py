@@ -171,9 +171,9 @@ def _rest() -> Gate:
 # The gates of `make test`: the newest ansible-core whole, and the unit tests also on the oldest core (with the oldest
 # libraries) and on the oldest Python of a managed node. Long gates first, because they decide the total time.
 ALL = (
-    _part("real-upgrades"),
-    _rest(),
     _part("real-playbooks"),
+    _rest(),
+    _part("real-upgrades"),
     Gate("sanity-newest", functools.partial(sanity.check, venvs.newest_core)),
     _integration("integration-newest", venvs.newest_core),
     *_STATIC,
