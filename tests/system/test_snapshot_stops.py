@@ -318,8 +318,12 @@ STOPS = (
 
 
 # Rows that are similar to another row, and rows that do not depend on the core.
-FULL_STOPS = ("SIGTERM to all processes", "SIGTERM to the worker and to the module", "wait_timeout")
-FULL_STOPS += () if IS_OLD_CORE else ("SIGTERM to ansible-playbook",)
+FULL_STOPS = (
+    "SIGTERM to all processes",
+    "SIGTERM to the worker and to the module",
+    "wait_timeout",
+    *(() if IS_OLD_CORE else ("SIGTERM to ansible-playbook",)),
+)
 ANY_CORE_STOPS = ("a lost Lease",)
 on_newest_core = pytest.mark.skipif(IS_OLD_CORE, reason="it does not depend on ansible-core")
 
