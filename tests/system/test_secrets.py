@@ -419,12 +419,8 @@ def test_no_place_contains_a_secret(rig: SecretsRig, callback: str, mode: str) -
 QUOTES = {
     "end": "KEY.substring(37)",
     "middle": "KEY.substring(61, 180)",
-    "short": "KEY.substring(120, 150)",
-    "pieces": "KEY.substring(103, 119) + ' then ' + KEY.substring(126, 142) + ' then ' + KEY.substring(142, 158)",
-    "words": "KEY.substring(126, 134) + ' ' + KEY.substring(134, 142) + ', ' + KEY.substring(142, 150)",
-    "letters": "KEY.split('').join(' ')",
-    "dashes": "KEY.split('').join('-')",
-    "list": "KEY.split('C').join('\", \"C')",
+    "start": "KEY.substring(0, 120)",
+    "word": "KEY.substring(61, 125) + ' then ' + KEY.substring(125, 189)",
     "url": "KEY.replace('+', '%2B').replace('/', '%2F').replace('=', '%3D')",
     "safe": "KEY.replace('+', '-').replace('/', '_')",
 }

@@ -19,7 +19,6 @@ from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .._base import known_keys
 from .._base.errors import CertflowError, as_error
 from .._base.result import Result
 from .._kube.client import Client
@@ -87,7 +86,7 @@ def execute(
     A success has ``changed``, ``cluster`` and the values of the operation. A failure has ``failed``, ``msg`` (one line),
     ``code``, ``cause``, ``evidence`` and ``remedy``. Raises only errors that end the process.
     """
-    with interrupt.watch_signals(), known_keys.forget_at_end():
+    with interrupt.watch_signals():
         return _execute(operation, parameters, check_mode, check_cluster)
 
 

@@ -7,17 +7,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._base import known_keys
-from .._base.text import visible
+from .._base.text import mask, visible
 from .._kube import kubeconfig_parsing
 from .._kube.connection import is_content
 from .._kube.errors import KubeconfigError
-from .._x509.pem_text import has_private_key, without_private_keys
+from .._x509.pem_text import has_private_key
 
 try:
     from ansible.module_utils.secrets import register_secrets
@@ -37,7 +35,7 @@ CREDENTIALS = {"source_auth": ("ca_path", "client_cert", "client_key", "url_user
 SHORTEST_SECRET = 8
 PLACEHOLDER = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 # The keys of a result, at any depth, whose texts are sentences. They are printed, and quote clusters and other programs.
-# Other values, such as names and PEM, are data and do not change.
+# Other values, such as names and PEM, are the collection's own data and do not change.
 SENTENCE_KEYS = frozenset(
     (
         "answer",
@@ -61,30 +59,25 @@ SENTENCE_KEYS = frozenset(
         "warnings",
     )
 )
-# Keys of a result that hold objects and arguments. These are written back or compared. They lose only the keys that the run knows.
+# Keys of a result that hold objects and arguments, which are written back or compared. They have no sentences.
 DATA_KEYS = frozenset(("diff", "invocation", "originals", "parameters"))
-_SENTENCE, _DATA = "sentence", "data"
-_KINDS = {**dict.fromkeys(SENTENCE_KEYS, _SENTENCE), **dict.fromkeys(DATA_KEYS, _DATA)}
 
 
-def clean(value: Any) -> Any:
-    """Return the value without private keys, and with each sentence on one line, without hidden characters.
+def clean(value: Any, *, is_sentence: bool = False) -> Any:
+    """Return the value with each sentence on one line, without hidden characters and without keys that another program quotes.
 
-    A webhook or a policy that refuses a Secret may repeat it in its message, with the private key that was just made.
+    is_sentence: True if all texts in the value are sentences.
     """
-    return _clean(value, known_keys.find_pieces(json.dumps(value, default=str)))
-
-
-def _clean(value: Any, pieces: frozenset[bytes], kind: str = "") -> Any:
-    """Return the value as ``clean`` does. pieces: of known keys. kind: of all texts in the value, as in _KINDS, or ""."""
     if isinstance(value, str):
-        text = known_keys.mask(value, pieces)
-        text = text if kind == _DATA else without_private_keys(text)
-        return visible(text) if kind == _SENTENCE else text
+        return visible(mask(value)) if is_sentence else value
     if isinstance(value, Mapping):
-        kinds = {} if kind == _DATA else _KINDS
-        return {key: _clean(item, pieces, kinds.get(key, kind)) for key, item in value.items()}
-    return [_clean(item, pieces, kind) for item in value] if isinstance(value, (list, tuple)) else value
+        return {
+            key: item if key in DATA_KEYS else clean(item, is_sentence=is_sentence or key in SENTENCE_KEYS)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [clean(item, is_sentence=is_sentence) for item in value]
+    return value
 
 
 def protect(parameters: Mapping[str, Any], known: set[str]) -> None:

@@ -6,13 +6,15 @@
 """Clean text of other programs for each place to which it goes.
 
 ``visible`` is for logs and terminals, ``safe_name`` for names that Ansible renders, and ``harmless`` for the variables of a later job.
-Reports add the escapes of their formats. Exec plugins may repeat their arguments, and proxies may echo the headers of a request.
+Reports add the escapes of their formats. ``mask`` is for sentences that quote other programs: a policy or a webhook that refuses a
+Secret may quote its private key. Exec plugins may also repeat their arguments, and proxies may echo the headers of a request.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import operator
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -39,6 +41,36 @@ _PARENTHESES = str.maketrans("{}", "()")
 _BLANKS = re.compile(r"[ \t\r\n]+")
 
 MASK = "***"
+LONGEST_WORD = 40
+# From the first line of a private key to its last one, or to the end of the text. Wider than the grammar, because text that was
+# indented or cut off still contains the secret.
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [^-\n]*PRIVATE KEY.*?(?:-----END [^-\n]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
+# A word of base64 in both alphabets, with the escapes of JSON and of URLs, and the shorter words after it.
+_WORD = re.compile(
+    rf"([A-Za-z0-9+/=_%\\-]{{{LONGEST_WORD},}})((?:\s+[A-Za-z0-9+/]{{1,{LONGEST_WORD}}}={{0,2}}(?=[\s\"'\\.,;)]|\Z))*)"
+)
+# The last line of a PEM body.
+_REST = re.compile(
+    r"\s+(?:[\w+/]{1,40}(?:=|(?=\s*-----END))|(?=[\w+/]{0,40}[a-z])(?=[\w+/]{0,40}[A-Z])[\w+/]{0,40}[0-9])[\w+/]*={0,2}"
+)
+# Not a digest or a tag of an image, not a part of a name or of a path, and not a fingerprint in an own sentence.
+_HEXADECIMAL = re.compile(
+    rf"(?<![\w./:@+-])(?<!SHA-256 )(?:[0-9a-f]{{{LONGEST_WORD},}}|[0-9A-F]{{{LONGEST_WORD},}})(?![\w.-])"
+)
+_MASKS = re.compile(r"\*\*\*(?:\s+\*\*\*)+")
+_STEP = 8
+# The kinds of characters. Encoded bytes change between them at random, names and paths rarely.
+_KINDS = str.maketrans(
+    {
+        **dict.fromkeys("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "A"),
+        **dict.fromkeys("abcdefghijklmnopqrstuvwxyz", "a"),
+        **dict.fromkeys("0123456789", "0"),
+    }
+)
+# Of LONGEST_WORD characters: 1 of 1,000 random texts has less.
+_FEWEST_CHANGES, _FEWEST_UPPER, _FEWEST_LOWER = 16, 6, 5
 # A shorter value is masked only as a whole word, because a value such as "prod" is a part of other words.
 LONG_SECRET = 8
 # Of a longer text only the end is masked and returned, which also limits the work of the patterns.
@@ -87,8 +119,8 @@ def visible(text: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return the text on one line as ``visible`` does, and at most LONGEST_TEXT characters of it."""
-    line = visible(text)
+    """Return the text on one line, without keys, and at most LONGEST_TEXT characters of it."""
+    line = visible(mask(text))
     return line if len(line) <= LONGEST_TEXT else f"{line[:LONGEST_TEXT]}..."
 
 
@@ -151,15 +183,47 @@ def suggestion(word: str, names: Iterable[str]) -> str:
     return f"Did you mean {similar[0]}?" if similar else ""
 
 
-def mask(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return the last LONGEST_MASKED characters of the text, with *** for ``secrets`` and for words that look secret."""
+def mask(text: str) -> str:
+    """Return the text with *** for each private key in PEM, and each word of base64 or hexadecimal of 40 or more characters.
+
+    The last line of a PEM body may be shorter. Digests, names and paths stay. The work grows linearly with the text.
+    """
+    masked = _HEXADECIMAL.sub(MASK, _WORD.sub(_without_encoded, _PRIVATE_KEY.sub(MASK, text)))
+    return _MASKS.sub(MASK, masked) if masked != text else text
+
+
+def _without_encoded(match: re.Match[str]) -> str:
+    word, last = match[1], len(match[1]) - LONGEST_WORD
+    parts = (word[start : start + LONGEST_WORD] for start in (*range(0, last, _STEP), last))
+    if not any(map(_is_encoded, parts)):
+        return match[0]
+    rest = _REST.match(match.string, match.end(1))
+    return MASK + (match.string[rest.end() : match.end()] if rest else match[2])
+
+
+def _is_encoded(part: str) -> bool:
+    """Return True if the characters of different kinds are mixed as in base64 of random bytes."""
+    kinds = part.translate(_KINDS)
+    return (
+        kinds.count("A") >= _FEWEST_UPPER
+        and kinds.count("a") >= _FEWEST_LOWER
+        and "0" in kinds
+        and sum(map(operator.ne, kinds, kinds[1:])) >= _FEWEST_CHANGES
+    )
+
+
+def mask_login(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return the last LONGEST_MASKED characters of the text, with *** for ``secrets`` and for words that look secret.
+
+    It is for programs that know credentials of the run. They may repeat a header, an argument or a variable.
+    """
     text = text[-LONGEST_MASKED:]
     for secret in sorted(set(secrets), key=len, reverse=True):
         edge = r"\b" if len(secret) < LONG_SECRET else ""
         text = re.sub(f"{edge}{re.escape(secret)}{edge}", MASK, text)
     for pattern, shown in PATTERNS:
         text = pattern.sub(shown, text)
-    return text
+    return mask(text)
 
 
 def matches(text: str, pattern: str) -> bool:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .._base.text import MASK, mask
+from .._base.text import mask_login
 from .errors import (
     AlreadyExists,
     ApiError,
@@ -57,7 +57,6 @@ def delay(attempt: int, retry_after: str | None = None) -> float:
     return max(backoff, asked)
 
 
-_LONG_WORD = re.compile(r"[A-Za-z0-9+/=]{48,}")
 # HTTP status -> remedy. Callers that know more replace it.
 REMEDIES: dict[int, str] = {
     400: "correct what the message names, such as a selector",
@@ -105,7 +104,7 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
     answer = _status_object(body)
     if _is_cut_short(body):
         return _cut_short(method, path, status)
-    message = quotable(method, path, str(answer.get("message") or "") or _foreign_words(body))
+    message = str(answer.get("message") or "") or _foreign_words(body)
     reason = str(answer.get("reason") or "")
     if status == 401 or (status == 403 and 'User "system:anonymous"' in message):
         return AuthenticationError(
@@ -126,16 +125,6 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
         reason=reason,
         message=message,
     )
-
-
-def quotable(method: str, path: str, text: str) -> str:
-    """Return the text of an answer. After a write of a Secret it has no long word of base64, because a policy may quote it."""
-    return _LONG_WORD.sub(MASK, text) if method != "GET" and is_secret(path) else text
-
-
-def is_secret(path: str) -> bool:
-    """Return True for the path of a Secret or of a list of Secrets."""
-    return "secrets" in path.split("/")
 
 
 def _is_cut_short(body: bytes) -> bool:
@@ -167,7 +156,7 @@ def _status_object(body: bytes) -> Mapping[str, Any]:
 
 def _foreign_words(body: bytes) -> str:
     """Return a page of a load balancer or proxy, shortened to one line. It may echo the headers of the request."""
-    text = mask(" ".join(body[:2000].decode("utf-8", "replace").split()))[:200]
+    text = mask_login(" ".join(body[:2000].decode("utf-8", "replace").split()))[:200]
     return f"not an answer of a Kubernetes API server: {text}" if text else "an empty answer"
 
 

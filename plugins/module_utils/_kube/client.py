@@ -21,11 +21,10 @@ from datetime import datetime
 from typing import Any, Callable, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-from .._base import known_keys
 from .._base.times import ServerClock
 from .._process import interrupt
 from . import transport
-from .answers import delay, error_from, is_secret, is_transient, object_from, quotable, warning_texts
+from .answers import delay, error_from, is_transient, object_from, warning_texts
 from .connection import Connection, is_unknown_ca, unknown_ca
 from .credentials import Credentials
 from .errors import (
@@ -509,8 +508,6 @@ class Client:
         what = f"{call.method} {call.path}: the answer"
         self._bounds.start(what, until=time.monotonic() + left, remedy=SLOW_REMEDY)
         url = self._url(call.path, call.query)
-        if is_secret(call.path):
-            known_keys.learn((call.payload or b"").decode())
         self.requests += 1
         response = self._open(call.method, url, headers, timeout, body=call.payload)
         try:
@@ -519,10 +516,7 @@ class Client:
         finally:
             self.received += self._bounds.received
             response.close()
-        if is_secret(call.path) and answer.status < 300:
-            known_keys.learn(answer.body.decode("utf-8", "replace"))
-        warnings = warning_texts(answer.headers.get("Warning"))
-        for text in (quotable(call.method, call.path, warning) for warning in warnings):
+        for text in warning_texts(answer.headers.get("Warning")):
             if text not in self.warnings:
                 self.warnings.append(text)
         return answer

@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
-from .._base.text import SENSITIVE_NAME, mask, quoted
+from .._base.text import SENSITIVE_NAME, mask_login, quoted
 from .._base.times import find_time
 from . import token_store
 from .connection import Connection, ExecPlugin
@@ -193,7 +193,7 @@ def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[
         with contextlib.redirect_stdout(io.StringIO()):
             status = _in_time(_provider(plugin, connection).run, connection, seconds)
     except ConfigException as exc:
-        words = mask(" ".join(str(exc).split()), find_secrets(plugin.config, os.environ))
+        words = mask_login(" ".join(str(exc).split()), find_secrets(plugin.config, os.environ))
         raise _plugin_error(connection, f"failed: {words[-WORDS_SHOWN:]}") from None
     except FileNotFoundError:
         hint = " ".join(str(plugin.config.get("installHint") or "").split()).rstrip(".")

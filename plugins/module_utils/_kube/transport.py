@@ -27,7 +27,6 @@ from typing import Any, Callable, TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-from .._base import known_keys
 from .connection import Connection
 from .errors import AnswerTooLarge, ConfigurationError, TimedOut
 
@@ -222,7 +221,6 @@ def context_for(connection: Connection, client_certificate: tuple[str, str] | No
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if client_certificate:
-        known_keys.learn(client_certificate[1])
         _load(context, *client_certificate, connection.auth_source)
     return context
 

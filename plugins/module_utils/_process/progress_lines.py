@@ -19,8 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Callable
 
-from .._base import known_keys
-from .._base.text import visible
+from .._base.text import mask, visible
 from . import interrupt
 
 EVERY_SECONDS = 30.0
@@ -81,7 +80,7 @@ class ProgressPrinter:
         if not interrupt.is_main_thread():
             raise RuntimeError("only the main thread may print")
         with interrupt.shield(), suppress(OSError, ValueError):  # the work continues if the reader has ended
-            self._write(_COLUMN.join(visible(known_keys.hide(part)) for part in line.split(_COLUMN)))
+            self._write(_COLUMN.join(visible(mask(part)) for part in line.split(_COLUMN)))
         self._printed = time.monotonic()
 
     def detail(self, line: str) -> None:

@@ -19,9 +19,6 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _ONLY_BLOCK = r"(?:[ \t\r\n]*\n)?-----BEGIN {0}-----\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+)-----END {0}-----[ \t]*(?:\r?\n[ \t\r\n]*)?"
 # Wider than the grammar, because text that was indented or cut off still contains the secret.
 _PRIVATE_KEY = re.compile(r"-----BEGIN [^-\n]*PRIVATE KEY")
-_WHOLE_KEY = re.compile(r"-----BEGIN [^-\n]*PRIVATE KEY.*?(?:-----END [^-\n]*PRIVATE KEY-----|\Z)", re.DOTALL)
-# As the API shows the data of a Secret. It may be cut off.
-_ENCODED = re.compile(r"[A-Za-z0-9+/]{48,}={0,2}")
 
 
 @dataclass(frozen=True)
@@ -80,17 +77,6 @@ def only_block(text: str, label: str) -> bytes | None:
 def has_private_key(text: str) -> bool:
     """Return True if the text contains a private key of any kind: PKCS#1, SEC 1, PKCS#8, encrypted, OpenSSH."""
     return _PRIVATE_KEY.search(text) is not None
-
-
-def without_private_keys(text: str) -> str:
-    """Return the text with *** in place of each private key, as PEM or in base64, complete or cut off."""
-    return _ENCODED.sub(_masked, _WHOLE_KEY.sub("***", text) if has_private_key(text) else text)
-
-
-def _masked(word: re.Match[str]) -> str:
-    characters = word[0].rstrip("=")
-    data = base64.b64decode(characters[: len(characters) // 4 * 4])
-    return "***" if has_private_key(data.decode("latin-1")) else word[0]
 
 
 def der(block: PemBlock) -> bytes:

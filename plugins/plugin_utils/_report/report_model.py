@@ -23,7 +23,7 @@ from ...module_utils._audit.facts.finding import (
     WARNING,
 )
 from ...module_utils._base.errors import CertflowError
-from ...module_utils._base.text import mask, plural
+from ...module_utils._base.text import mask_login, plural
 from ...module_utils._base.times import format_time
 from . import report_schema, report_text
 from .report_text import InvalidReport, Report
@@ -150,7 +150,7 @@ def _failure(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of a host whose audit failed. Messages of Ansible itself have no code, and may quote anything."""
     code = str(result.get("code") or "")
     is_lost = bool(result.get("unreachable"))
-    cause = str(result.get("cause") or mask(str(result.get("msg") or "the task has no result")))
+    cause = str(result.get("cause") or mask_login(str(result.get("msg") or "the task has no result")))
     return {
         "status": report_schema.UNREACHABLE if is_lost else STATUS_OF_CODE.get(code, report_schema.FAILED),
         "code": code or ("unreachable" if is_lost else ""),

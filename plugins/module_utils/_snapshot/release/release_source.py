@@ -102,7 +102,7 @@ def _verified(
         actual = hashlib.sha256(found[name]).hexdigest()
         if actual != wanted.lower():
             raise SourceError(
-                f"the file {name} from {where} is not that of release {release}: its SHA-256 sum is {actual}, not {wanted}",
+                f"the file {name} from {where} is not that of release {release}: its digest is sha256:{actual}, not sha256:{wanted}",
                 remedy="Use an unchanged copy. If you changed the file yourself, set the sums of this release's files with sums",
             )
     return {name: found[name].decode() for name in sums}

@@ -57,24 +57,6 @@ def test_a_page_that_echoes_headers_shows_no_credential() -> None:
     assert "Authorization: *** Host: api</pre>" in str(error(502, page))
 
 
-LONG = "policy: LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCk1IY0NBUUVF"
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "is_shown"),
-    [
-        ("POST", "/api/v1/namespaces/a/secrets", False),
-        ("PATCH", "/api/v1/namespaces/a/secrets/b", False),
-        ("GET", "/api/v1/namespaces/a/secrets/b", True),
-        ("POST", "/api/v1/namespaces/secrets-of-a/configmaps", True),
-    ],
-)
-def test_what_a_policy_quotes_of_a_written_secret_is_not_shown(
-    method: str, path: str, is_shown: bool
-) -> None:
-    assert (answers.quotable(method, path, LONG) == LONG) is is_shown
-
-
 def test_own_words() -> None:
     result = error(422, status("Invalid", "metadata.name: Invalid value"))
     assert (result.reason, result.message) == ("Invalid", "metadata.name: Invalid value")

@@ -158,7 +158,7 @@ def _linked(tmp_path: Path) -> str:
 CHANGED = {**FILES, CRD: b"kind: Other\n"}
 # For each fault: the function that makes it, and the message.
 FAULTS: dict[str, tuple[Callable[[Path], str], str]] = {
-    "a changed file": (lambda p: str(write(p / "d", CHANGED)), rf"{CRD} from .* is not that of release 9.1.2: its SHA-256 sum is \w+, not \w+"),
+    "a changed file": (lambda p: str(write(p / "d", CHANGED)), rf"{CRD} from .* is not that of release 9.1.2: its digest is sha256:\w+, not sha256:\w+"),
     "a changed file in an archive": (_archive_of(tar(under("x/", CHANGED))), "is not that of release"),
     "a missing file": (lambda p: str(write(p / "d", {CRD: FILES[CRD]})), f"lacks {release_archive.MARKER} of release 9.1.2"),
     "another archive": (_archive_of(tar({"README": b"hello"})), "is not a release of external-snapshotter"),

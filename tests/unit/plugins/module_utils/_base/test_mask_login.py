@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import LONGEST_MASKED, mask
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import LONGEST_MASKED, mask_login
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.credentials import find_secrets
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl"
@@ -49,8 +49,8 @@ MASKED = {
 
 @pytest.mark.parametrize("text", MASKED)
 def test_words_that_look_like_secrets(text: str) -> None:
-    assert mask(text) == MASKED[text]
-    assert mask(MASKED[text]) == MASKED[text]
+    assert mask_login(text) == MASKED[text]
+    assert mask_login(MASKED[text]) == MASKED[text]
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_variables_of_a_plugin() -> None:
 
 
 def test_a_secret_that_is_part_of_another_leaves_nothing() -> None:
-    assert mask("x hunter2-long x hunter2 x", ["hunter2", "hunter2-long"]) == "x *** x *** x"
+    assert mask_login("x hunter2-long x hunter2 x", ["hunter2", "hunter2-long"]) == "x *** x *** x"
 
 
 def test_a_short_value_is_masked_as_a_word() -> None:
-    assert mask("prod in production, hunter22x", ["prod", "hunter22"]) == "*** in production, ***x"
+    assert mask_login("prod in production, hunter22x", ["prod", "hunter22"]) == "*** in production, ***x"
 
 
 def test_only_the_end_of_long_words_is_looked_at() -> None:
-    assert len(mask("secret" * 100_000)) <= LONGEST_MASKED
+    assert len(mask_login("secret" * 100_000)) <= LONGEST_MASKED

@@ -1,0 +1,169 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Private keys that other programs quote, in each form that the mask promises to hide, and texts that it must not change."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+import random
+import textwrap
+from pathlib import Path
+from typing import Callable
+from urllib.parse import quote
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import MASK, mask, shortened
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
+from cryptography.hazmat.primitives import serialization
+
+from tests.support.key_leaks import leaks
+
+pytestmark = pytest.mark.quick
+
+ROOT = Path(__file__).resolve().parents[5]
+
+KEYS = {kind: private_keys.generate(kind) for kind in ("ecdsa-p256", "ecdsa-p384", "rsa-2048", "ed25519")}
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def body(pem: str) -> str:
+    return "".join(pem.splitlines()[1:-1])
+
+
+def der(pem: str) -> bytes:
+    return base64.b64decode(body(pem))
+
+
+def lines(text: str, width: int, between: str = "\n") -> str:
+    return between.join(textwrap.wrap(text, width))
+
+
+def traditional(pem: str) -> str:
+    """Return the key as PKCS#1 or SEC 1, which ed25519 does not have."""
+    key = serialization.load_pem_private_key(pem.encode(), None)
+    try:
+        return key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        ).decode()
+    except ValueError:
+        return pem
+
+
+# Each form of a key, made from its PEM.
+FORMS: dict[str, Callable[[str], str]] = {
+    "PEM": lambda pem: pem,
+    "PEM on one line": lambda pem: " ".join(pem.split()),
+    "PEM without its end": lambda pem: pem[:-40],
+    "PEM of short lines": lambda pem: f"-----BEGIN PRIVATE KEY-----\n{lines(body(pem), 20)}\n-----END PRIVATE KEY-----",
+    "PKCS#1 or SEC 1": traditional,
+    "its body": body,
+    "its body in lines": lambda pem: pem.partition("\n")[2].rpartition("\n-")[0],
+    "lines of 76 and CRLF": lambda pem: lines(body(pem), 76, "\r\n"),
+    "JSON": json.dumps,
+    "JSON in JSON": lambda pem: json.dumps(json.dumps(pem)),
+    "JSON of its body": lambda pem: json.dumps(lines(body(pem), 64)),
+    "JSON with escapes": lambda pem: pem.replace("\n", "\\u000a").replace("+", "\\u002b").replace("/", "\\u002F"),
+    "a URL": quote,
+    "a URL in a URL": lambda pem: quote(quote(body(pem), safe=""), safe=""),
+    "the alphabet for URLs": lambda pem: body(pem).replace("+", "-").replace("/", "_"),
+    "data of a Secret": encoded,
+    "its end": lambda pem: encoded(pem)[37:],
+    "a Secret": lambda pem: json.dumps({"data": {"tls.key": encoded(pem)}}),
+    "a map of Go": lambda pem: f"map[tls.crt:LS0tLS1CRUdJTiBDRVJU tls.key:{encoded(pem)}]",
+    "an assignment": lambda pem: f"KEY={encoded(pem)}",
+    "data in a URL": lambda pem: quote(encoded(pem), safe=""),
+    "data in lines of 76": lambda pem: lines(encoded(pem), 76),
+    "hexadecimal": lambda pem: der(pem).hex(),
+    "HEXADECIMAL": lambda pem: der(pem).hex().upper(),
+    "hexadecimal in quotes": lambda pem: f'"{der(pem).hex()}"',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KEYS)
+def test_no_form_of_a_key_is_shown(kind: str, form: str) -> None:
+    pem = private_keys.to_pem(KEYS[kind])
+    text = f"policy 'no-keys' denied: {FORMS[form](pem)} is not allowed"
+    assert leaks(text, pem)
+    for shown in (mask(text), shortened(text), mask(" ".join(text.split()))):
+        assert leaks(shown, pem) == []
+        assert shown.startswith("policy 'no-keys' denied: ")
+        assert MASK in shown
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_the_text_around_a_key_stays(kind: str) -> None:
+    data = encoded(private_keys.to_pem(KEYS[kind]))
+    assert mask(f"denied: {data} is not allowed") == "denied: *** is not allowed"
+    assert mask(f'denied: {{"tls.key":"{data}"}} of shop') == 'denied: {"tls.key":"***"} of shop'
+
+
+def test_nearly_every_word_of_40_characters_is_masked() -> None:
+    source = random.Random(1)
+    words = [base64.b64encode(source.randbytes(30)).decode() for _word in range(2000)]
+    assert sum(mask(word) == word for word in words) <= 10
+    longer = [base64.b64encode(source.randbytes(48)).decode() for _word in range(2000)]
+    assert sum(mask(word) == word for word in longer) <= 1
+    assert all(mask(source.randbytes(20).hex()) == MASK for _word in range(100))
+
+
+# Words of foreign messages and of own sentences that look like encoded bytes at a first glance.
+UNCHANGED = (
+    "image registry.example.com/csi/snapshot-controller@sha256:" + "0a" * 32,
+    "image registry.example.com/shop/hook:" + "0a" * 20,
+    "certificate CN=hook until 2027, SHA-256 " + "3f" * 32,
+    "its digest is sha256:" + "3f" * 32 + ", not sha256:" + "a0" * 32,
+    "secrets hook-" + "0a" * 20 + " is forbidden",
+    "/apis/certificates.k8s.io/v1/certificatesigningrequests/k8s-csr-0a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6e7f8a9b",
+    "persistentvolumeclaims/pvc-0a1b2c3d-4e5f-6a7b-8c9d-0e1f2a3b4c5d not found",
+    "VolumeSnapshotContent/snapcontent-0a1b2c3d-4e5f-6a7b-8c9d-0e1f2a3b4c5d is ready",
+    "Post \"https://hook.apps.svc:443/mutate-snapshot-storage-k8s-io-v1-VolumeSnapshotContent?timeout=10s\": EOF",
+    "ValidatingWebhookConfiguration/snapshot-validation-webhook-of-the-storage-team2",
+    "ValidatingAdmissionPolicyBinding/NoPrivateKeysInThisNamespaceAtAll",
+    "User \"arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_AdministratorAccess_0123456789abcdef/me@example.com\"",
+    "https://0A1B2C3D4E5F6A7B8C9D0E1F2A3B4C5D.gr7.eu-west-1.eks.amazonaws.com",
+    "-----BEGIN PUBLIC KEY----- is not a certificate",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", UNCHANGED)
+def test_names_paths_and_digests_stay(text: str) -> None:
+    assert mask(text) == text
+
+
+# The tables and the tests of what can go wrong: own sentences, words of API servers and of Go, faults and false answers.
+PLACES = (
+    "plugins",
+    "tests/system/fault_injection",
+    "tests/system/audit_matrix",
+    "tests/unit/plugins/module_utils/_audit",
+    "tests/unit/plugins/module_utils/_certificate",
+    "tests/unit/plugins/module_utils/_diagnosis",
+    "tests/unit/plugins/module_utils/_upgrade",
+    "tests/unit/plugins/module_utils/_webhook",
+)
+# The files with data: sums, object identifiers, and a sample of a result that is a field of its own.
+DATA = frozenset(("checksums.py", "canonical_request.py", "webhook_cabundle.py"))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_message_of_the_tables_stays(place: str) -> None:
+    texts = [
+        text for path in (ROOT / place).rglob("*.py") if path.name not in DATA for text in literals(path)
+    ]
+    assert len(texts) > 100
+    assert [text for text in texts if mask(text) != text] == []
+
+
+def literals(path: Path) -> list[str]:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
