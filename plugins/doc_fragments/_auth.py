@@ -133,7 +133,6 @@ requirements:
   - python >= 3.9
   - kubernetes >= 24.2.0
   - cryptography >= 42.0.0
-  - jmespath >= 1.0.0
 notes:
   - Secrets are never part of a result, a diff or a log.
   - E(KUBECONFIG) and the C(K8S_AUTH_*) variables mean the same as for C(kubernetes.core).

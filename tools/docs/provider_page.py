@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -57,10 +56,9 @@ def _marks_row(row: Provider) -> str:
 
 
 def _mark(signal: ProviderSignal) -> str:
-    """Return a mark in words. The patterns are in its rule, in quotation marks."""
-    patterns = ", ".join(f"`{text}`" for text in dict.fromkeys(re.findall(r"'([^']+)'", signal.rule)))
-    words = signal.shows.replace(" {}", "").replace("_id", "ID").replace("os_image", "OS image")
-    return f"{words}{' without' if signal.rule.startswith('!') else ''} {patterns} ({signal.points})"
+    """Return a mark in words."""
+    patterns = ", ".join(f"`{pattern}`" for pattern in signal.patterns)
+    return f"{signal.fact} {patterns} ({signal.points})"
 
 
 def _kubeconfig_mark(mark: KubeconfigMark) -> str:

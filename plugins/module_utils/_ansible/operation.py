@@ -41,7 +41,6 @@ VERSION = "1.0.0"
 LIBRARIES: dict[str, str] = {
     "kubernetes.config.kube_config": "kubernetes>=24.2.0",
     "cryptography.x509": "cryptography>=42.0.0",
-    "jmespath": "jmespath>=1.0.0",
 }
 
 

@@ -12,20 +12,16 @@ more than one, the provider is "unknown", and the evidence lists all marks.
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Callable
 
 from .._base.text import matches
 from .errors import ProviderError
 from .signers import EKS_APP_SERVING, EPHEMERAL_CA, KUBE_APISERVER_CLIENT, KUBELET_SERVING
-
-try:
-    import jmespath
-    from jmespath.exceptions import JMESPathError
-except ImportError:  # The check of libraries reports it with the path of the interpreter.
-    pass
 
 ENOUGH = 3
 STRONG = 2
@@ -39,11 +35,11 @@ NO_ROWS: Mapping[str, Any] = MappingProxyType({})
 class ProviderSignal:
     """One mark of a provider in the facts about a cluster."""
 
-    #: JMESPath over the result of _kube.cluster_facts.read_cluster_facts. It holds unless null, false, 0 or empty.
-    rule: str
+    #: A key of FACTS. It is also the word for the evidence.
+    fact: str
+    #: Patterns with the wildcard "*". One of them matches a value of the fact.
+    patterns: tuple[str, ...]
     points: int
-    #: The words for the evidence, with {} for the value of the rule.
-    shows: str
 
 
 @dataclass(frozen=True)
@@ -79,8 +75,10 @@ class Provider:
     #: Where the CA that signs is published.
     ca: str
     source: str
-    #: JMESPath rules that must hold, whatever the points.
-    requires: tuple[str, ...] = ()
+    #: What the version must be, whatever the points.
+    fits_version: Callable[[str], bool] = lambda _version: True
+    #: The rule of the user, which counts instead of marks. JMESPath over the facts. It holds unless null, false, 0 or empty.
+    rule: str = ""
     #: Its marks in a kubeconfig.
     kubeconfig_marks: tuple[KubeconfigMark, ...] = ()
     not_served: tuple[UnservedSigner, ...] = ()
@@ -114,41 +112,38 @@ class ProviderVerdict:
     is_hidden: bool = False
 
 
-def _version(part: str, points: int) -> ProviderSignal:
-    return ProviderSignal(
-        f"contains(version.gitVersion, '{part}') && version.gitVersion", points, "version {}"
-    )
+def _is_plain(version: str) -> bool:
+    return "-" not in version and "+" not in version
 
 
-def _node_key(where: str, prefix: str, points: int) -> ProviderSignal:
-    rule = f"nodes[*].{where}s.keys(@)[] | [?starts_with(@, '{prefix}')]"
-    return ProviderSignal(rule, points, f"node {where} {{}}")
+def _keys_of_nodes(facts: Mapping[str, Any], field: str) -> list[str]:
+    return [key for node in facts["nodes"] for key in node[field]]
 
 
-def _node_value(field: str, prefix: str, points: int) -> ProviderSignal:
-    rule = f"nodes[?starts_with({field}, '{prefix}')].{field}"
-    return ProviderSignal(rule, points, f"node {field} {{}}")
-
-
-def _listed(fact: str, prefix: str, points: int, shows: str) -> ProviderSignal:
-    return ProviderSignal(f"{fact}[?starts_with(@, '{prefix}')]", points, f"{shows} {{}}")
-
-
-def _api_host(ends: Iterable[str], points: int) -> ProviderSignal:
-    rules = (f"ends_with(api_host, '{end}')" for end in ends)
-    return ProviderSignal(f"({' || '.join(rules)}) && api_host", points, "API server {}")
-
+#: The values that a mark looks at, from the result of _kube.cluster_facts.read_cluster_facts.
+FACTS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "version": lambda facts: [facts["version"]["gitVersion"]],
+    "plain version": lambda facts: list(filter(_is_plain, [facts["version"]["gitVersion"]])),
+    "API server": lambda facts: [facts["api_host"]],
+    "API group": lambda facts: facts["api_groups"],
+    "ClusterRole": lambda facts: facts["cluster_roles"],
+    "ConfigMap": lambda facts: facts["config_maps"],
+    "node label": lambda facts: _keys_of_nodes(facts, "labels"),
+    "node annotation": lambda facts: _keys_of_nodes(facts, "annotations"),
+    "node provider ID": lambda facts: [node["provider_id"] for node in facts["nodes"]],
+    "node OS image": lambda facts: [node["os_image"] for node in facts["nodes"]],
+}
 
 _KUBEADM_SIGNALS = (
-    _listed("config_maps", "kube-system/kubeadm-config", 2, "ConfigMap"),
-    _node_key("annotation", "kubeadm.alpha.kubernetes.io/cri-socket", 2),
+    ProviderSignal("ConfigMap", ("kube-system/kubeadm-config*",), 2),
+    ProviderSignal("node annotation", ("kubeadm.alpha.kubernetes.io/cri-socket*",), 2),
 )
 # The ends of the host names of AKS API servers: AKS documentation, "Outbound network and FQDN rules", for the public cloud, for
 # China and for the US government.
-_AKS_HOSTS = (".azmk8s.io", ".azmk8s.cn", ".azk8s.cn", ".aks.containerservice.azure.us")
+_AKS_HOSTS = ("*.azmk8s.io", "*.azmk8s.cn", "*.azk8s.cn", "*.aks.containerservice.azure.us")
 # The ends of the host names of EKS API servers: Amazon EKS user guide, "Amazon EKS cluster endpoint access control"; Amazon
 # Web Services in China, "Endpoints and ARNs"; dual-stack clusters are at *.eks-cluster.REGION.api.aws.
-_EKS_HOSTS = (".eks.amazonaws.com", ".eks.amazonaws.com.cn", ".api.aws")
+_EKS_HOSTS = ("*.eks.amazonaws.com", "*.eks.amazonaws.com.cn", "*.api.aws")
 _CLUSTER_CA = "the cluster's CA: the kubeconfig's, and ConfigMap kube-root-ca.crt of every namespace"
 
 PROVIDERS: tuple[Provider, ...] = (
@@ -156,13 +151,13 @@ PROVIDERS: tuple[Provider, ...] = (
         "eks",
         serving_signer=EKS_APP_SERVING,
         signals=(
-            _version("-eks-", 1),  # EKS Distro and EKS Anywhere also have it.
-            _listed("cluster_roles", "eks:certificate-controller-", 2, "ClusterRole"),
-            _api_host(_EKS_HOSTS, 2),
-            _node_key("label", "eks.amazonaws.com/", 2),
-            _node_value("provider_id", "aws:///", 1),  # Every cluster on EC2 has it.
+            ProviderSignal("version", ("*-eks-*",), 1),  # EKS Distro and EKS Anywhere also have it.
+            ProviderSignal("ClusterRole", ("eks:certificate-controller-*",), 2),
+            ProviderSignal("API server", _EKS_HOSTS, 2),
+            ProviderSignal("node label", ("eks.amazonaws.com/*",), 2),
+            ProviderSignal("node provider ID", ("aws:///*",), 1),  # Every cluster on EC2 has it.
         ),
-        requires=("!(version.gitVersion) || contains(version.gitVersion, '-eks-')",),
+        fits_version=lambda version: not version or "-eks-" in version,
         not_served=(
             UnservedSigner(
                 KUBELET_SERVING,
@@ -179,7 +174,7 @@ PROVIDERS: tuple[Provider, ...] = (
         longest_lifetime_seconds=365 * 24 * 3600,
         forbidden_prefixes=("csr-",),
         kubeconfig_marks=(
-            *(KubeconfigMark("host", f"*{end}") for end in _EKS_HOSTS),
+            *(KubeconfigMark("host", host) for host in _EKS_HOSTS),
             # aws eks update-kubeconfig names the entry by the cluster's ARN, and runs the program aws.
             KubeconfigMark("cluster", "arn:aws*:eks:*:cluster/*"),
             KubeconfigMark("command", "aws *eks get-token*"),
@@ -193,11 +188,11 @@ PROVIDERS: tuple[Provider, ...] = (
         "eks-anywhere",
         serving_signer=KUBELET_SERVING,
         signals=(
-            _version("-eks-", 1),
+            ProviderSignal("version", ("*-eks-*",), 1),
             *_KUBEADM_SIGNALS,
-            _listed("api_groups", "anywhere.eks.amazonaws.com", 2, "API group"),
+            ProviderSignal("API group", ("anywhere.eks.amazonaws.com*",), 2),
         ),
-        requires=("contains(version.gitVersion, '-eks-')",),
+        fits_version=lambda version: "-eks-" in version,
         ca=_CLUSTER_CA,
         source="aws/eks-distro projects/kubernetes/kubernetes/build/lib/version.sh; aws/eks-anywhere (kubeadm)",
     ),
@@ -206,12 +201,12 @@ PROVIDERS: tuple[Provider, ...] = (
         serving_signer="",
         doubt="documents describe certificates for kubelets only, and do not tell if AKS issues for the names of a Service",
         signals=(
-            _node_key("label", "kubernetes.azure.com/cluster", 3),
-            _api_host(_AKS_HOSTS, 3),
-            _node_value("provider_id", "azure:///", 1),  # Every cluster on Azure has it.
+            ProviderSignal("node label", ("kubernetes.azure.com/cluster*",), 3),
+            ProviderSignal("API server", _AKS_HOSTS, 3),
+            ProviderSignal("node provider ID", ("azure:///*",), 1),  # Every cluster on Azure has it.
         ),
         ca=f"{_CLUSTER_CA} (for kubelets)",
-        kubeconfig_marks=tuple(KubeconfigMark("host", f"*{end}") for end in _AKS_HOSTS),
+        kubeconfig_marks=tuple(KubeconfigMark("host", host) for host in _AKS_HOSTS),
         source="https://learn.microsoft.com/azure/aks/certificate-rotation (kubelet serving certificates); "
         "https://learn.microsoft.com/azure/aks/outbound-rules-control-egress (hosts); Azure/aks-engine (node labels)",
     ),
@@ -220,10 +215,10 @@ PROVIDERS: tuple[Provider, ...] = (
         serving_signer="",
         doubt="GKE signs by a service outside the cluster, and no document tells if it issues for the names of a Service",
         signals=(
-            _version("-gke.", 1),  # Google Distributed Cloud also has it.
-            _node_key("label", "cloud.google.com/gke-nodepool", 2),
-            _api_host((".gke.goog",), 2),
-            _node_value("provider_id", "gce://", 1),  # Every cluster on Compute Engine has it.
+            ProviderSignal("version", ("*-gke.*",), 1),  # Google Distributed Cloud also has it.
+            ProviderSignal("node label", ("cloud.google.com/gke-nodepool*",), 2),
+            ProviderSignal("API server", ("*.gke.goog",), 2),
+            ProviderSignal("node provider ID", ("gce://*",), 1),  # Every cluster on Compute Engine has it.
         ),
         ca="Google documents none",
         kubeconfig_marks=(
@@ -239,9 +234,9 @@ PROVIDERS: tuple[Provider, ...] = (
         "openshift",
         serving_signer=KUBELET_SERVING,
         signals=(
-            _listed("api_groups", "config.openshift.io", 2, "API group"),
-            _listed("api_groups", "security.openshift.io", 1, "API group"),
-            _node_key("label", "node.openshift.io/", 2),
+            ProviderSignal("API group", ("config.openshift.io*",), 2),
+            ProviderSignal("API group", ("security.openshift.io*",), 1),
+            ProviderSignal("node label", ("node.openshift.io/*",), 2),
         ),
         ca="ConfigMap openshift-config-managed/csr-controller-ca, with hosted control planes kubelet-serving-ca, key ca-bundle.crt",
         longest_lifetime_seconds=720 * 3600,
@@ -252,16 +247,12 @@ PROVIDERS: tuple[Provider, ...] = (
         "kubeadm",  # Also for kind, minikube and kubespray, which use it.
         serving_signer=KUBELET_SERVING,
         signals=(
-            ProviderSignal(
-                "!(contains(version.gitVersion, '-') || contains(version.gitVersion, '+')) && version.gitVersion",
-                1,
-                "plain version {}",
-            ),
+            ProviderSignal("plain version", ("v*",), 1),
             *_KUBEADM_SIGNALS,
-            _node_value("provider_id", "kind://", 2),
-            _node_key("label", "minikube.k8s.io/", 2),
+            ProviderSignal("node provider ID", ("kind://*",), 2),
+            ProviderSignal("node label", ("minikube.k8s.io/*",), 2),
         ),
-        requires=("!contains(version.gitVersion, '-eks-')",),
+        fits_version=lambda version: "-eks-" not in version,
         # kubernetes-sigs/kind pkg/cluster/internal/kubeconfig
         kubeconfig_marks=(KubeconfigMark("cluster", "kind-*"),),
         ca=_CLUSTER_CA,
@@ -271,42 +262,45 @@ PROVIDERS: tuple[Provider, ...] = (
     Provider(
         "k3s",
         serving_signer=KUBELET_SERVING,
-        signals=(_version("+k3s", 3),),
+        signals=(ProviderSignal("version", ("*+k3s*",), 3),),
         ca="k3s' server CA, which is ConfigMap kube-root-ca.crt of every namespace",
         source="k3s-io/k3s#3244, #3599",
     ),
     Provider(
         "rke2",
         serving_signer=KUBELET_SERVING,
-        signals=(_version("+rke2", 3),),
+        signals=(ProviderSignal("version", ("*+rke2*",), 3),),
         ca="RKE2's server CA, which is ConfigMap kube-root-ca.crt of every namespace",
         source="rancher/rke2 go.mod (k3s)",
     ),
     Provider(
         "k0s",
         serving_signer=KUBELET_SERVING,
-        signals=(_version("+k0s", 3),),
+        signals=(ProviderSignal("version", ("*+k0s*",), 3),),
         ca=_CLUSTER_CA,
         source="k0sproject/k0s pkg/component/controller/controllermanager.go",
     ),
     Provider(
         "talos",
         serving_signer=KUBELET_SERVING,
-        signals=(_node_value("os_image", "Talos", 3), _node_key("annotation", "talos.dev/", 2)),
+        signals=(
+            ProviderSignal("node OS image", ("Talos*",), 3),
+            ProviderSignal("node annotation", ("talos.dev/*",), 2),
+        ),
         ca=_CLUSTER_CA,
         source="siderolabs/talos control_plane_final.go",
     ),
     Provider(
         "kops",
         serving_signer=KUBELET_SERVING,
-        signals=(_node_key("label", "kops.k8s.io/instancegroup", 3),),
+        signals=(ProviderSignal("node label", ("kops.k8s.io/instancegroup*",), 3),),
         ca=_CLUSTER_CA,
         source="kubernetes/kops nodeup/pkg/model/kube_controller_manager.go",
     ),
     Provider(
         "microk8s",
         serving_signer=KUBELET_SERVING,
-        signals=(_node_key("label", "microk8s.io/cluster", 3),),
+        signals=(ProviderSignal("node label", ("microk8s.io/cluster*",), 3),),
         ca=_CLUSTER_CA,
         source="canonical/microk8s microk8s-resources/default-args",
     ),
@@ -314,7 +308,7 @@ PROVIDERS: tuple[Provider, ...] = (
         "gardener",
         # Its controller csrapprover denies each request of the signer kubelet-serving that is not for a node.
         serving_signer="",
-        signals=(_node_key("label", "worker.gardener.cloud/", 3),),
+        signals=(ProviderSignal("node label", ("worker.gardener.cloud/*",), 3),),
         ca="another CA (ca-kubelet) than ConfigMap kube-root-ca.crt",
         source="gardener/gardener pkg/resourcemanager/controller/csrapprover; gardener/gardener#6784",
     ),
@@ -511,10 +505,7 @@ def _overridden(row: Provider, override: Mapping[str, Any]) -> Provider:
     if "forbidden_prefixes" in changes:
         changes["forbidden_prefixes"] = tuple(changes["forbidden_prefixes"])
     if override.get("rule"):
-        # A rule of the user outweighs any sum of marks.
-        changes.update(
-            requires=(), signals=(ProviderSignal(override["rule"], ENOUGH, "the user's rule holds: {}"),)
-        )
+        changes["rule"] = override["rule"]
     return replace(row, **changes)
 
 
@@ -529,21 +520,44 @@ class _Match:
 
 
 def _match(row: Provider, facts: Mapping[str, Any]) -> _Match:
-    if not all(_search(rule, facts, row) for rule in row.requires):
+    if row.rule:
+        value = _search(row.rule, facts, row)
+        evidence = (f"the user's rule holds: {_text(value)}",) if value else ()
+        return _Match(row, ENOUGH * bool(value), bool(value), evidence)
+    if not row.fits_version(facts["version"]["gitVersion"]):
         return _Match(row, 0, False, ())
-    holding = [(signal, value) for signal in row.signals if (value := _search(signal.rule, facts, row))]
+    holding = [(signal, values) for signal in row.signals if (values := _find(signal, facts))]
     return _Match(
         row,
-        points=sum(signal.points for signal, _value in holding),
-        is_strong=any(signal.points >= STRONG for signal, _value in holding),
-        evidence=tuple(signal.shows.format(_text(value)) for signal, value in holding),
+        points=sum(signal.points for signal, _values in holding),
+        is_strong=any(signal.points >= STRONG for signal, _values in holding),
+        evidence=tuple(f"{signal.fact} {_text(values)}" for signal, values in holding),
     )
 
 
+def _find(signal: ProviderSignal, facts: Mapping[str, Any]) -> list[str]:
+    """Return the values of the fact that the mark matches."""
+    return [
+        value
+        for value in FACTS[signal.fact](facts)
+        if any(matches(value, pattern) for pattern in signal.patterns)
+    ]
+
+
 def _search(rule: str, facts: Mapping[str, Any], row: Provider) -> Any:
+    """Return the value of a rule of the user. Only such a rule needs the library."""
+    try:
+        jmespath = importlib.import_module("jmespath")
+    except ImportError as error:
+        raise ProviderError(
+            f"{sys.executable} lacks the Python library jmespath, which the rule of provider {row.name!r} needs",
+            code="missing-library",
+            evidence=(rule,),
+            remedy="Install jmespath>=1.0.0 for that interpreter, or set the provider of the task instead of a rule",
+        ) from error
     try:
         return jmespath.search(rule, facts)
-    except JMESPathError as error:
+    except jmespath.exceptions.JMESPathError as error:
         raise ProviderError(
             f"the rule of provider {row.name!r} cannot be used: {error}",
             evidence=(rule,),

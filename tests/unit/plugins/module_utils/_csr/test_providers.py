@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import ProviderError
 
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.objects import (
@@ -123,7 +125,7 @@ def test_unknown_shows_all_that_was_seen() -> None:
     verdict = providers.detect(facts(EKS_VERSION, nodes=(ON_EC2,), unreadable={"cluster_roles": "no right"}))
     assert verdict.evidence == (
         f"eks: version {EKS_VERSION}",
-        "eks: node provider_id aws:///eu-west-1a/i-0",
+        "eks: node provider ID aws:///eu-west-1a/i-0",
         f"eks-anywhere: version {EKS_VERSION}",
         "cannot read cluster_roles: no right",
     )
@@ -183,6 +185,14 @@ def test_row_of_the_user_changes_what_it_names() -> None:
 
 def test_rule_of_the_user_replaces_the_marks() -> None:
     assert providers.detect(EKS, {"eks": {"rule": "`false`"}}).name == "unknown"
+
+
+def test_only_a_rule_of_the_user_needs_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jmespath", None)
+    assert providers.detect(EKS).name == "eks"
+    with pytest.raises(ProviderError, match="lacks the Python library jmespath") as caught:
+        providers.detect(EKS, {"ours": {"rule": "length(nodes)"}})
+    assert caught.value.code == "missing-library"
 
 
 @pytest.mark.parametrize("rule", ["nodes[", "contains(version.platform, 'x')", "no_such_function(@)"])
