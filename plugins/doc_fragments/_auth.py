@@ -125,7 +125,8 @@ options:
     description:
       - The longest time in seconds for the whole operation, with waits and repeated requests.
       - It also limits the reading of each answer, the pages of a list and the run of an exec plugin. A request that begins
-        after this time has one more second. An answer of more than 256 MiB is an error.
+        after this time has one more second. An answer of more than 64 MiB is an error, and so is one whose
+        objects would need more than 192 MiB of memory.
       - If the task's C(timeout) is shorter, it counts instead.
     type: int
     default: 120

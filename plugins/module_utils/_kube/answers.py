@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from .._base.text import mask_login
 from .errors import (
     AlreadyExists,
+    AnswerTooLarge,
     ApiError,
     AuthenticationError,
     Conflict,
@@ -44,6 +44,32 @@ TRANSIENT = frozenset((429, 500, 502, 503, 504))
 LASTING = ("x509: ", "unable to convert unstructured object to ", "failed to create typed patch object ")
 FIRST_DELAY_SECONDS = 0.25
 LONGEST_DELAY_SECONDS = 10.0
+
+
+# The messages of real clusters have some hundred characters, and those with a whole object some thousand.
+LONGEST_MESSAGE = 65536
+# The memory of the fork for one answer, and for the objects of a list. A page of real clusters needs a tenth of the first.
+MOST_MEMORY = 192 * 1024 * 1024
+MOST_LIST_MEMORY = 512 * 1024 * 1024
+# Bytes of Python's objects for each mark: a dictionary, a list, a value, and a key with its place in the table. tracemalloc.
+_MARKS = {b"{": 200, b"[": 96, b",": 64, b":": 32}
+
+
+def memory_of(body: bytes) -> int:
+    """Return the bytes that the JSON text and its objects need at most. It parses nothing: 255 kB of gzip can be 6.6 GB."""
+    copies = 2 if body.isascii() else 6  # a text with one emoji has four bytes for each character
+    return len(body) * copies + sum(body.count(mark) * size for mark, size in _MARKS.items())
+
+
+def check_memory(subject: str, size: int, most: int = 0) -> int:
+    """Return the size. Raises AnswerTooLarge if it exceeds the limit, MOST_MEMORY for 0."""
+    most = most or MOST_MEMORY
+    if size > most:
+        raise AnswerTooLarge(
+            f"{subject} would need {size // 2**20} MiB of memory, more than {most // 2**20}",
+            remedy="Check which server answers at the API server's address, and which objects have so many fields",
+        )
+    return size
 
 
 def delay(attempt: int, retry_after: str | None = None) -> float:
@@ -84,12 +110,9 @@ def is_transient(error: KubeError, *, idempotent: bool) -> bool:
 
 def object_from(method: str, path: str, status: int, body: bytes) -> dict[str, Any]:
     """Return the object of an answer without an error. Raises TruncatedAnswer for a part of it, ApiError for other content."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        value = None
-        if _is_cut_short(body) or not body.strip():
-            raise _cut_short(method, path, status) from None
+    value, is_part = _parse(body)
+    if is_part or not body.strip():
+        raise _cut_short(method, path, status)
     if not isinstance(value, dict):
         raise ApiError(
             f"{method} {path} was answered with {status} and no JSON object",
@@ -101,10 +124,11 @@ def object_from(method: str, path: str, status: int, body: bytes) -> dict[str, A
 
 def error_from(method: str, path: str, status: int, body: bytes, *, auth_source: str) -> KubeError:
     """Return the error for an answer with a status of 300 or more. It quotes the API server's message."""
-    answer = _status_object(body)
-    if _is_cut_short(body):
+    answer, is_part = _parse(body)
+    if is_part:
         return _cut_short(method, path, status)
-    message = str(answer.get("message") or "") or _foreign_words(body)
+    answer = answer if isinstance(answer, dict) and answer.get("kind") == "Status" else {}
+    message = str(answer.get("message") or "")[:LONGEST_MESSAGE] or _foreign_words(body)
     reason = str(answer.get("reason") or "")
     if status == 401 or (status == 403 and 'User "system:anonymous"' in message):
         return AuthenticationError(
@@ -127,15 +151,14 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
     )
 
 
-def _is_cut_short(body: bytes) -> bool:
-    """Return True if the text is the beginning of a JSON object."""
+def _parse(body: bytes) -> tuple[Any, bool]:
+    """Return the value, None for another text or too large a value, and True if the text is the beginning of a JSON object."""
     try:
-        json.loads(body)
+        return (json.loads(body) if memory_of(body) <= MOST_MEMORY else None), False
     except ValueError:
-        return body.lstrip().startswith(b"{")
+        return None, body.lstrip().startswith(b"{")
     except RecursionError:
-        pass
-    return False
+        return None, False
 
 
 def _cut_short(method: str, path: str, status: int) -> TruncatedAnswer:
@@ -144,14 +167,6 @@ def _cut_short(method: str, path: str, status: int) -> TruncatedAnswer:
         remedy="Check the proxies between this host and the API server, and run the task again",
         status=status,
     )
-
-
-def _status_object(body: bytes) -> Mapping[str, Any]:
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return answer if isinstance(answer, dict) and answer.get("kind") == "Status" else {}
 
 
 def _foreign_words(body: bytes) -> str:

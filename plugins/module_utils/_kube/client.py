@@ -24,7 +24,16 @@ from urllib.parse import quote, urlencode, urlsplit
 from .._base.times import ServerClock
 from .._process import interrupt
 from . import transport
-from .answers import delay, error_from, is_transient, object_from, warning_texts
+from .answers import (
+    MOST_LIST_MEMORY,
+    check_memory,
+    delay,
+    error_from,
+    is_transient,
+    memory_of,
+    object_from,
+    warning_texts,
+)
 from .connection import Connection, is_unknown_ca, unknown_ca
 from .credentials import Credentials
 from .errors import (
@@ -154,6 +163,8 @@ class Client:
         self._bounds = ReadLimits()
         #: The bytes of the last answer, without compression.
         self._content_size = 0
+        #: The bytes that its object needs in memory at most.
+        self._memory = 0
         self._pool: Any = None
         self._pool_certificate: tuple[str, str] | None = None
         self._answered = False
@@ -195,12 +206,12 @@ class Client:
     def list_all(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return the whole list: the first page with the items of all pages."""
         pages: list[dict[str, Any]] = []
-        size = 0
+        memory = 0
         try:
             for page in self.pages(path, query):
                 pages.append(page)
-                size += max(self._bounds.received, self._content_size)
-                self._bounds.check_size(size)
+                memory += self._memory
+                check_memory(f"GET {path}: the list", memory, MOST_LIST_MEMORY)
         except ListExpired:  # read all items at once, as client-go's pager does
             pages = [self.get(path, query)]
         return {**pages[0], "items": [item for page in pages for item in page.get("items") or []]}
@@ -476,6 +487,7 @@ class Client:
             raise error_from(method, path, response.status, response.body, auth_source=self.auth_source)
         if plain:
             return {"text": response.body.decode("utf-8", "replace")}
+        self._memory = check_memory(f"{method} {path}: the answer", memory_of(response.body))
         return object_from(method, path, response.status, response.body)
 
     def prepare(self) -> None:
@@ -506,7 +518,8 @@ class Client:
         left = max(LEAST_SECONDS, self.deadline - time.monotonic())
         timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(call.patience, left))
         what = f"{call.method} {call.path}: the answer"
-        self._bounds.start(what, until=time.monotonic() + left, remedy=SLOW_REMEDY)
+        size = 0 if call.beginnings == (b"",) else transport.READ_AND_DROPPED_BYTES
+        self._bounds.start(what, until=time.monotonic() + left, size=size, remedy=SLOW_REMEDY)
         url = self._url(call.path, call.query)
         self.requests += 1
         response = self._open(call.method, url, headers, timeout, body=call.payload)
@@ -533,7 +546,7 @@ class Client:
         is_gzip = response.headers.get("Content-Encoding", "").lower() == "gzip"
         for chunk in response.stream(transport.READ_BYTES, decode_content=is_gzip):
             self._content_size += len(chunk)
-            self._bounds.check_size(self._content_size)
+            self._bounds.check_content(self._content_size)
             if beginnings == (b"",):
                 kept.append(chunk)
                 continue
@@ -683,6 +696,7 @@ def _events(response: Any) -> Iterator[dict[str, Any]]:
         lines = [b"".join(begun), *others[:-1]]
         begun = [others[-1]]
         for line in filter(None, lines):
+            check_memory("an event of the watch", memory_of(line))
             event = json.loads(line)
             if isinstance(event, dict):
                 yield event

@@ -39,8 +39,12 @@ except ImportError:  # reported by _ansible, with the interpreter's path
 # The time for a call that begins at the deadline, such as the last check of a wait.
 LEAST_SECONDS = 1.0
 # A page of a list has at most 500 objects, and etcd limits each to 1.5 MiB. Pages of real clusters have a few MiB.
-ANSWER_BYTES = 256 * 1024 * 1024
+ANSWER_BYTES = 64 * 1024 * 1024
+# Of an answer of which only some lines are kept.
+READ_AND_DROPPED_BYTES = 256 * 1024 * 1024
 READ_BYTES = 65536
+# Lists of equal objects are compressed to a fiftieth, the worst content to a thousandth. Less content may have any ratio.
+MOST_RATIO, FREE_BYTES = 200, 8 * 1024 * 1024
 # Each CA costs a connection if the server's certificate is not accepted.
 MOST_AUTHORITIES = 30
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
@@ -91,6 +95,16 @@ class ReadLimits:
             raise AnswerTooLarge(
                 f"{self.subject} is larger than {self.size} bytes",
                 evidence=(f"{self.received} bytes were read",),
+                remedy=self._remedy,
+            )
+
+    def check_content(self, size: int) -> None:
+        """Raise AnswerTooLarge if the content of an answer exceeds the limit, or is far larger than what was sent."""
+        self.check_size(size)
+        if size > max(FREE_BYTES, MOST_RATIO * self.received):
+            raise AnswerTooLarge(
+                f"{self.subject} is compressed more than {MOST_RATIO} times",
+                evidence=(f"{self.received} bytes became more than {size}",),
                 remedy=self._remedy,
             )
 

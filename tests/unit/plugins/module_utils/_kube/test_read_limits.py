@@ -10,14 +10,19 @@ import gzip
 import itertools
 import json
 import time
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import (
+    answers,
     port_forward,
     transport,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import (
+    client as client_module,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
@@ -140,6 +145,53 @@ def test_a_small_answer_of_a_large_content_is_not_kept(read: str, monkeypatch: p
         assert own._bounds.received < SIZE
 
 
+def test_an_answer_that_is_compressed_too_much_is_not_kept() -> None:
+    """The worst gzip is a thousand times smaller than its content."""
+    with talking(compressed(b'{"items": [' + b"{}," * 8_000_000 + b"{}]}")) as server:
+        own = client(server.url)
+        own.deadline += 60
+        assert "compressed more than 200 times" in str(failed(own, READS["get"]))
+        assert own._content_size < 2 * transport.FREE_BYTES
+
+
+# Texts of JSON that need far more memory than their bytes: the shape, repeated.
+DENSE: dict[str, Callable[[int], bytes]] = {
+    "empty objects": lambda number: b"[" + b",".join([b"{}"] * number) + b"]",
+    "objects of one key": lambda number: b"[" + b",".join([b'{"a":1}'] * number) + b"]",
+    "objects in objects": lambda number: b"[" + b",".join([b'{"a":{}}'] * number) + b"]",
+    "objects of six keys": lambda number: b"[" + b",".join([b'{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}'] * number) + b"]",
+    "one object of many keys": lambda number: b"{" + b",".join(b'"%x":1' % key for key in range(number)) + b"}",
+    "empty lists": lambda number: b"[" + b",".join([b"[]"] * number) + b"]",
+    "lists in lists": lambda number: b"[" + b",".join([b"[" * 50 + b"]" * 50] * (number // 50)) + b"]",
+    "texts": lambda number: b"[" + b",".join(b'"%x"' % key for key in range(number)) + b"]",
+    "numbers": lambda number: b"[" + b",".join(b"%d.5" % key for key in range(number)) + b"]",
+    "one text": lambda number: b'["' + b"a" * number + b'"]',
+    "a text with an emoji": lambda number: b'["' + b"a" * number + "\U0001f600".encode() + b'"]',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", DENSE)
+def test_the_memory_of_an_answer_is_known_before_it_is_parsed(shape: str) -> None:
+    body = DENSE[shape](50_000)
+    tracemalloc.start()
+    try:
+        json.loads(body)
+        needed = tracemalloc.get_traced_memory()[1] + len(body)
+    finally:
+        tracemalloc.stop()
+    assert needed < 1.6 * answers.memory_of(body)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_of_too_many_objects_is_not_parsed(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b'{"kind":"Status","items":' + DENSE["empty objects"](100_000) + b"}"
+    monkeypatch.setattr(answers, "MOST_MEMORY", answers.memory_of(body) - 1)
+    monkeypatch.setattr(answers.json, "loads", lambda _body: pytest.fail("it was parsed"))
+    head = HEAD.replace(b"200 OK", b"%d No" % status) + b"Content-Length: %d\r\n\r\n" % len(body)
+    with talking(lambda: iter([head, body])) as server:
+        assert failed(client(server.url), READS["get"]).code == "api-error"
+
+
 def test_an_answer_that_is_compressed_twice_is_not_decompressed() -> None:
     """64 kilobytes that are compressed twice may be gigabytes."""
     content = b'{"items": []}' + b" " * SIZE
@@ -153,7 +205,7 @@ def test_an_answer_that_is_compressed_twice_is_not_decompressed() -> None:
 
 
 def test_the_limit_of_a_list_counts_the_content_of_its_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "ANSWER_BYTES", SIZE)
+    monkeypatch.setattr(client_module, "MOST_LIST_MEMORY", 2 * SIZE)
     tokens = itertools.count()
 
     def answer() -> Iterator[bytes]:
@@ -224,7 +276,7 @@ def test_a_list_with_ever_new_tokens_ends_at_the_deadline(monkeypatch: pytest.Mo
         asked = len(server.requests)
         assert asked > 1
         own.deadline = time.monotonic() + SECONDS
-        monkeypatch.setattr(transport, "ANSWER_BYTES", 2000)
+        monkeypatch.setattr(client_module, "MOST_LIST_MEMORY", 8000)
         assert failed(own, READS["list"]).code == "api-error"  # the limit counts all pages together
         assert 2 < len(server.requests) - asked < 20
 
