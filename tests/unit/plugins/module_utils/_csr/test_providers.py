@@ -190,7 +190,7 @@ def test_rule_of_the_user_replaces_the_marks() -> None:
 def test_only_a_rule_of_the_user_needs_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jmespath", None)
     assert providers.detect(EKS).name == "eks"
-    with pytest.raises(ProviderError, match="lacks the Python library jmespath") as caught:
+    with pytest.raises(ProviderError) as caught:
         providers.detect(EKS, {"ours": {"rule": "length(nodes)"}})
     assert caught.value.code == "missing-library"
 
