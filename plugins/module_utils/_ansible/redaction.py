@@ -96,7 +96,7 @@ def protect(parameters: Mapping[str, Any], known: set[str]) -> None:
         known |= secrets
 
 
-def mask(result: dict[str, Any], known: set[str]) -> dict[str, Any]:
+def mask_known(result: dict[str, Any], known: set[str]) -> dict[str, Any]:
     """Return the result without the ``known`` secrets. Since ansible-core 2.22 Ansible masks them wherever it prints."""
     return result if register_secrets or not known else dict(remove_values(result, known))
 

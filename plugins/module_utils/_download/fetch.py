@@ -11,6 +11,7 @@ redirection. So this file opens its connections itself: with limits for time and
 
 from __future__ import annotations
 
+import errno
 import http.client
 import socket
 import ssl
@@ -24,6 +25,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from .._base.paths import expand
+from .._base.paths import read as read_file
 from .._kube.errors import AnswerTooLarge, TimedOut
 from .._kube.transport import ReadLimits, dial, tls_class
 from . import source_auth
@@ -68,10 +70,10 @@ def read(where: str, until: float, auth: SourceAuth | None = None) -> bytes:
 
 def _local(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise _too_large(str(path))
-        return path.read_bytes()
+        return read_file(str(path), MOST_BYTES)
     except OSError as exc:
+        if exc.errno == errno.EFBIG:
+            raise _too_large(str(path)) from None
         raise SourceError(f"the file {path} cannot be read: {exc.strerror}", remedy="Check the path") from exc
 
 

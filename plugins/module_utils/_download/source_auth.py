@@ -18,12 +18,12 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from .._base.errors import CertflowError
 from .._base.paths import expand
+from .._base.paths import read as read_file
 from .._x509.pem_text import has_private_key
 
 
@@ -35,6 +35,7 @@ class SourceError(CertflowError):
 
 OPTION = "source_auth"
 # RFC 9110, section 5.6.2 (token).
+_MOST_BYTES = 8 * 1024 * 1024
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -183,8 +184,8 @@ def _existing(key: str, value: str) -> str:
         )
     path = expand(value)
     try:
-        with Path(path).open("rb"):
-            return path
+        read_file(path, _MOST_BYTES)
+        return path
     except OSError as exc:
         raise SourceError(
             f"the file {path} cannot be read: {exc.strerror}", remedy=f"Correct {key} of {OPTION}"

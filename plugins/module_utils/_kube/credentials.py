@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
+from .._base.paths import read as read_file
 from .._base.text import SENSITIVE_NAME, mask_login, quoted
 from .._base.times import find_time
 from . import token_store
@@ -46,6 +47,7 @@ LEAST_SECONDS = 1.0
 WORDS_SHOWN = 500
 # Shorter values occur in every message. A secret is longer.
 SHORTEST_SECRET = 4
+MOST_TOKEN_BYTES = 1024 * 1024
 _IS_SENSITIVE_NAME = re.compile(SENSITIVE_NAME, re.IGNORECASE)
 # Options and variables of the known plugins whose values a message needs: clusters, regions, profiles, files.
 HARMLESS_OPTIONS = frozenset(
@@ -142,8 +144,7 @@ class Credentials:
 
     def _read_token(self, path: str) -> str:
         try:
-            with open(path, encoding="utf-8") as file:
-                token = file.read().strip()
+            token = read_file(path, MOST_TOKEN_BYTES).decode().strip()
         except (OSError, ValueError) as exc:
             reason = getattr(exc, "strerror", None) or "it is not text"
             raise AuthenticationError(

@@ -12,6 +12,7 @@ This file reads and merges kubeconfigs itself. The kubernetes package would expa
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .._base.paths import existing, expand
+from .._base.paths import read as read_file
 from .._base.text import nearest, quoted, visible
 from .connection import CREDENTIAL, Connection, ConnectionSources, ExecPlugin, choose, is_content
 from .errors import AuthenticationError, ConfigurationError, KubeconfigError
@@ -393,14 +395,12 @@ def _host(value: Any, origin: str) -> str:
 def _read(path: Any, origin: str) -> str:
     file = expand(str(path))
     try:
-        with open(file, encoding="utf-8") as stream:
-            text = stream.read(MOST_BYTES + 1)
+        return read_file(file, MOST_BYTES).decode()
     except OSError as exc:
+        if exc.errno == errno.EFBIG:
+            raise too_large(f"{origin}: {file}") from None
         raise ConfigurationError(
             f"{origin}: {file} cannot be read: {exc.strerror}", remedy="Check the path"
         ) from exc
     except ValueError:
         raise ConfigurationError(f"{origin}: {file} is not text", remedy="Check the path") from None
-    if len(text) > MOST_BYTES:
-        raise too_large(f"{origin}: {file}")
-    return text

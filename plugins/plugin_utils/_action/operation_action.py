@@ -357,7 +357,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         """Return the result without secrets."""
         known = set(validation._no_log_values)  # noqa: SLF001  # AnsibleModule uses them too
         redaction.protect(parameters, known)
-        return redaction.mask(result, known)
+        return redaction.mask_known(result, known)
 
     def _task_environment(self) -> dict[str, str]:
         environment: dict[str, Any] = {}

@@ -10,6 +10,7 @@ This file uses only the text of the kubeconfigs. It contacts no cluster and igno
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from ansible.errors import AnsibleError
 
+from ...module_utils._base import paths
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import nearest, quoted, safe_name
 from ...module_utils._csr.providers import detect_by_kubeconfig
@@ -192,9 +194,8 @@ def _matching(names: Iterable[str], patterns: Iterable[str]) -> set[str]:
 
 
 def is_encrypted(path: str) -> bool:
-    """Return True if the file is encrypted with ansible-vault. Raises OSError."""
-    with open(path, "rb") as file:
-        return file.read(len(VAULT_HEADER)) == VAULT_HEADER
+    """Return True if the file is encrypted with ansible-vault. It does not wait for a pipe. Raises OSError."""
+    return paths.read(path, kubeconfig_parsing.MOST_BYTES).startswith(VAULT_HEADER)
 
 
 def load(loader: Any, path: str) -> Any:
@@ -208,15 +209,14 @@ def load(loader: Any, path: str) -> Any:
     where = f"kubeconfig {path}"
     try:
         encrypted = is_encrypted(path)
-        too_large = os.path.getsize(path) > kubeconfig_parsing.MOST_BYTES
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise kubeconfig_parsing.too_large(where) from None
         raise CertflowError(
             f"{where} cannot be read: {error.strerror}",
             code="invalid-connection",
             remedy="Check the path and its mode",
         ) from error
-    if too_large:
-        raise kubeconfig_parsing.too_large(where)
     try:
         text = bytes(loader._get_file_contents(path)[0])  # noqa: SLF001  # the same in every core
     except AnsibleError:
