@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import is_signed_by
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.issuer_index import is_signed_by
 from cryptography import x509
 
 from examples.demo import objects, story

@@ -208,7 +208,7 @@ _CALLS = "apiserver_admission_webhook_request_total"
 #: The metrics that are read here. An API server has some megabytes of others.
 FAMILIES = (_REJECTIONS, _IGNORED, _CONVERSION, _FILES, _CALLS)
 _PLUGINS, _IN_FILE = "AdmissionWebhook", ".static.k8s.io"
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_LABEL = re.compile(r'(?<!\w)(\w+)="((?:[^"\\]|\\.)*)"')
 _LINE = re.compile(r"(\w+)\{(.*)\} ([0-9.eE+]+)")
 # k8s.io/apiserver pkg/admission/plugin/webhook/errors: failed calling webhook "NAME": ...
 _FAILED_CALL = re.compile(r'failed calling webhook "([^"]{1,300})"')

@@ -15,6 +15,7 @@ restart, as an intermediate, a root, and a twin of this root that the outgoing C
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -22,16 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 from .._base.times import find_time, format_time
 from .._x509 import certificate_facts
+from .._x509.issuer_index import IssuerIndex, is_signed_by
 from .._x509.verify import anchors, verify
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-try:
+with contextlib.suppress(ImportError):  # reported by _ansible, with the interpreter's path
     from cryptography import x509
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-except ImportError:  # reported by _ansible, with the interpreter's path
-    pass
 
 
 #: How long a certificate of the outgoing CA proves that the signers did not switch with the API server. They may have switched since,
@@ -65,18 +64,6 @@ class ClusterCa:
             f"{facts.subject}, SHA-256 {facts.fingerprint}, "
             f"valid from {format_time(facts.not_before)} to {format_time(facts.not_after)}"
         )
-
-    def signed(self, leaf: Certificate, sent: Sequence[Certificate] = ()) -> bool:
-        """Return True if it verifies a leaf at the start of the leaf's lifetime. Dates of the CA do not count."""
-        return verify(
-            leaf,
-            self.pem,
-            name=None,
-            intermediates=sent,
-            now=leaf.not_valid_before_utc,
-            usage="any",
-            ageless=self.fingerprints,
-        ).ok
 
     def is_in(self, bundle_pem: str) -> bool:
         """Return True if a bundle has one of its certificates. A twin of its root verifies what the root verifies."""
@@ -127,16 +114,20 @@ def published_cas(*bundles_pem: str) -> tuple[ClusterCa, ...]:
     for certificate in certificate_facts.load_readable("\n".join(bundles_pem)):
         facts = certificate_facts.describe(certificate)
         by_key.setdefault(facts.public_key_sha256, {})[facts.fingerprint] = certificate
-    groups = [tuple(group.values()) for group in by_key.values()]
-    roots = [group for group in groups if any(is_signed_by(entry, entry) for entry in group)]
-    # A list, because the loop replaces a root by one that is not in groups.
-    for below in [group for group in groups if group not in roots]:
-        above = next((root for root in roots if any(_signs(root, entry) for entry in below)), None)
-        if above is None:
-            roots.append(below)
-        else:
-            roots[roots.index(above)] = (*above, *below)
-    return tuple(sorted(map(ClusterCa, roots), key=lambda ca: ca.begin))
+    groups = {key: tuple(group.values()) for key, group in by_key.items()}
+    index = IssuerIndex(entry for group in groups.values() for entry in group)
+    signers = {
+        key: [signer for entry in group for signer in index.issuers(entry)] for key, group in groups.items()
+    }
+    # The key of each group -> the key of the root that it belongs to. Groups below no root are roots too.
+    root_of = {key: key for key in groups if key in signers[key]}
+    for key in groups:
+        if key not in root_of:
+            root_of[key] = next((root_of[signer] for signer in signers[key] if signer in root_of), key)
+    members: dict[str, tuple[Certificate, ...]] = dict.fromkeys(root_of.values(), ())
+    for key, root in sorted(root_of.items(), key=lambda pair: pair[0] != pair[1]):  # roots first
+        members[root] += groups[key]
+    return tuple(sorted(map(ClusterCa, members.values()), key=lambda ca: ca.begin))
 
 
 def signer_of(
@@ -147,11 +138,28 @@ def signer_of(
     A CA that signed the leaf itself comes before CAs that the chain leads to. The twin of a new root leads to the old one too.
     """
     known = tuple(cas)
+    bundle = "".join(ca.pem for ca in known)
     for intermediates in ((), sent):
-        signers = [ca for ca in known if ca.signed(leaf, intermediates)]
+        found = frozenset(_anchors_of(leaf, bundle, intermediates))
+        signers = [ca for ca in known if not found.isdisjoint(ca.fingerprints)]
         if signers:
             return signers[-1]
     return None
+
+
+def _anchors_of(leaf: Certificate, bundle_pem: str, sent: Sequence[Certificate]) -> Sequence[str]:
+    """Return the fingerprints of the CAs that verify a leaf at the start of its lifetime. Dates of the CAs do not count."""
+    ageless = frozenset(entry.fingerprint for entry in anchors(bundle_pem))
+    verdict = verify(
+        leaf,
+        bundle_pem,
+        name=None,
+        intermediates=sent,
+        now=leaf.not_valid_before_utc,
+        usage="any",
+        ageless=ageless,
+    )
+    return verdict.anchors if verdict.ok else ()
 
 
 def find_rotation(
@@ -196,34 +204,31 @@ def find_rotation(
     return CaRotation(tuple(cas[:-1]), cas[-1], api_server)
 
 
-def is_signed_by(certificate: Certificate, issuer: Certificate) -> bool:
-    """Return True if the key of the issuer made the signature, and the names fit."""
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
+def _replacing(cas: Sequence[ClusterCa], line: Sequence[ClusterCa]) -> list[ClusterCa]:
+    """Return the CAs of a line, and those that they replace or that replace them, in the order of `cas`.
+
+    Two CAs are related if they have one subject, or if one signed a twin of the other.
+    """
+    index = IssuerIndex(entry for ca in cas for entry in ca.certificates)
+    labels = [set(_labels(ca, index)) for ca in cas]
+    members: dict[object, list[int]] = {}
+    for place, own in enumerate(labels):
+        for label in own:
+            members.setdefault(label, []).append(place)
+    todo = [place for place, ca in enumerate(cas) if any(ca is entry for entry in line)]
+    known = set(todo)
+    while todo:
+        for label in labels[todo.pop()]:
+            todo += (related := set(members.pop(label, ())) - known)
+            known |= related
+    return [cas[place] for place in sorted(known)]
 
 
-def _replacing(cas: Sequence[ClusterCa], line: list[ClusterCa]) -> list[ClusterCa]:
-    """Return the CAs of a line, and those that they replace or that replace them, in the order of `cas`."""
-    for other in line:  # it grows
-        line += [entry for entry in cas if entry not in line and _are_related(entry, other)]
-    return [entry for entry in cas if entry in line]
-
-
-def _are_related(first: ClusterCa, second: ClusterCa) -> bool:
-    """Return True if two CAs have one subject, or if one signed a twin of the other."""
-    subjects = [{entry.subject for entry in ca.certificates} for ca in (first, second)]
-    return (
-        not subjects[0].isdisjoint(subjects[1])
-        or any(_signs(first.certificates, entry) for entry in second.certificates)
-        or any(_signs(second.certificates, entry) for entry in first.certificates)
-    )
-
-
-def _signs(above: Iterable[Certificate], certificate: Certificate) -> bool:
-    return any(is_signed_by(certificate, issuer) for issuer in above)
+def _labels(ca: ClusterCa, index: IssuerIndex) -> Iterator[object]:
+    for entry in ca.certificates:
+        yield entry.subject
+        yield certificate_facts.describe(entry).public_key_sha256
+        yield from index.issuers(entry)
 
 
 def is_refused_by_openssl(leaf: Certificate, bundle_pem: str) -> bool:

@@ -33,7 +33,7 @@ DATA, ERROR = 0, 1
 # The words of containerd, CRI-O and socat if the connection inside of the pod fails. They dial tcp4 and tcp6 there. The kubelet's own
 # connection to them is tcp.
 _POD_FAILED = re.compile(
-    r"connection refused|no route to host|i/o timeout|connection timed out|(read|write) tcp[46] .*(reset by peer|broken pipe)",
+    r"connection refused|no route to host|i/o timeout|connection timed out|(read|write) tcp[46] .{0,200}(reset by peer|broken pipe)",
     re.IGNORECASE,
 )
 # Connections of the node's own programs fail with the same words.

@@ -47,7 +47,7 @@ READ_BYTES = 65536
 MOST_RATIO, FREE_BYTES = 200, 8 * 1024 * 1024
 # Each CA costs a connection if the server's certificate is not accepted.
 MOST_AUTHORITIES = 30
-_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
 
 _T = TypeVar("_T", bound="int | bytes")
 

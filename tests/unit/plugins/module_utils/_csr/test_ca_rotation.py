@@ -16,6 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotati
     is_refused_by_openssl,
     published_cas,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import issuer_index
 from cryptography import x509
 
 from tests.support.authority import DAY, NOW, Issued, authority, issue
@@ -164,3 +165,24 @@ ORDERS = [
 @pytest.mark.parametrize(("leaf", "bundle", "expected"), ORDERS)
 def test_the_order_that_openssl_refuses(leaf: Issued, bundle: list[Issued], expected: bool) -> None:
     assert is_refused_by_openssl(leaf.certificate, pem(*bundle)) is expected
+
+
+@pytest.mark.parametrize("has_one_name", [False, True])
+def test_many_published_cas_are_not_compared_in_pairs(
+    has_one_name: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [authority("ca" if has_one_name else f"ca-{number}") for number in range(150)]
+    checks: list[None] = []
+    check = issuer_index.is_signed_by
+
+    def counted(*certificates: x509.Certificate) -> bool:
+        checks.append(None)
+        return check(*certificates)
+
+    monkeypatch.setattr(issuer_index, "is_signed_by", counted)
+    monkeypatch.setattr(issuer_index, "MOST_CHECKS", 1000)
+    cas = published_cas(pem(*many))
+    assert len(cas) == 150
+    assert len(checks) == (1000 if has_one_name else 150)
+    find_rotation(cas, signed(many[0]), {"csr": signed(many[1])}, now=NOW, named=many[2].pem)
+    assert len(checks) <= (2000 if has_one_name else 300)

@@ -186,7 +186,7 @@ def test_the_memory_of_an_answer_is_known_before_it_is_parsed(shape: str) -> Non
 def test_an_answer_of_too_many_objects_is_not_parsed(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     body = b'{"kind":"Status","items":' + DENSE["empty objects"](100_000) + b"}"
     monkeypatch.setattr(answers, "MOST_MEMORY", answers.memory_of(body) - 1)
-    monkeypatch.setattr(answers.json, "loads", lambda _body: pytest.fail("it was parsed"))
+    monkeypatch.setattr(json, "loads", lambda _body: pytest.fail("it was parsed"))
     head = HEAD.replace(b"200 OK", b"%d No" % status) + b"Content-Length: %d\r\n\r\n" % len(body)
     with talking(lambda: iter([head, body])) as server:
         assert failed(client(server.url), READS["get"]).code == "api-error"
