@@ -80,6 +80,7 @@ WORKFLOWS = {
     "certflow certificates rollout": "certflow certificates",
     "certflow upgrade rollout": "certflow upgrade",
     "certflow repair rollout": "certflow repair",
+    "certflow cluster CA rollout": "certflow cluster CA",
 }
 
 
