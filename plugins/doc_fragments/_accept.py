@@ -22,6 +22,9 @@ options:
       - V(kubectl) stands for an object of a snapshot controller that has only kubectl's mark. This mark does not show the owner, because
         kubespray and the installation scripts of CSI drivers leave no other mark. V(unmarked) stands for an object without any mark.
       - V(foreign-secret) stands for a Secret with the content of another owner, such as other keys or a certificate for other names.
+      - >-
+        V(downtime) allows the restart of a webhook's workload that may leave no pod that answers, because it has one replica or another
+        strategy, as in C({downtime: [Deployment/NAMESPACE/NAME]}).
       - The words for hazards of an upgrade are V(hosted), V(sidecars-at-v1beta1) and V(arguments-dropped). V(hosted) stands for CRDs
         without a controller in the cluster.
       - >-

@@ -36,8 +36,8 @@ options:
       - The kinds of repairs that the task may do.
       - V(add-ca) adds the CA to the C(caBundle) of a webhook, a conversion or an aggregated API.
       - V(secure-apiservice) writes the C(caBundle) of an APIService and removes C(insecureSkipTLSVerify) in the same write.
-      - V(reload) restarts the workload whose pods do not serve the good certificate of their Secret. If another program owns its pod
-        template, the module evicts the pods one by one. A restart cannot be undone.
+      - V(reload) restarts the workload whose pods do not serve the good certificate of their Secret, as C(kubectl rollout restart) does. The
+        last rollout must be complete, and the strategy must keep a pod of two or more replicas. A restart cannot be undone.
       - V(add-successor) adds the successor of the cluster's CA to each C(caBundle) that has only the outgoing CA, before or after the switch.
         It removes nothing.
       - V(remove-outgoing) removes the outgoing CA from each C(caBundle) that this collection wrote, or whose owner O(accept) names. The
@@ -187,8 +187,9 @@ repairs:
           kind in O(kinds) repairs this fault.
         - V(recreated) if the check still finds the fault of an object with the name, and the object or the cluster has another UID than in
           the finding. V(not-proven) if the audit does not have the finding any more, and its check did not pass.
-        - V(blocks-its-own-pods) if the API server would call the webhook for its own new pods. V(would-stop-it) if the restart would leave
-          no pod that answers. V(no-workload) if the pods do not belong to one workload. V(unproven) if the check did not pass after the write.
+        - V(blocks-its-own-pods) if the API server would call the webhook for its own new pods. V(no-pod-left) if the restart may leave no
+          pod that answers. V(rollout-incomplete) if the last rollout of the workload is not complete. V(rollout-held) if the workload does not
+          replace its pods by itself, as with the strategy C(OnDelete). V(no-workload) if the pods do not belong to one workload. V(unproven) if the check did not pass after the write.
         - V(injected-at-start), V(not-switched), V(rollback-available), V(api-server-unseen), V(signer-unseen), V(not-settled),
           V(outgoing-served), V(endpoint-unseen) and V(still-needed) during a rotation of the cluster's CA, as
           U(https://certflow.github.io/certflow.kubernetes/docsite/guide_cluster_ca.html) describes them.

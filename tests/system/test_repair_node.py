@@ -15,7 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.we
 from tests.support import node_webhook
 from tests.support.clusters import AdminApiError, pki
 from tests.support.node_webhook import CONFIGURATIONS, NodeWebhook
-from tests.support.repair_rig import states
+from tests.support.repair_rig import of, states
 from tests.support.rig import encoded, operate
 from tests.support.waiting import wait_for
 
@@ -98,7 +98,8 @@ def test_the_pods_load_the_certificate_and_the_bundle_gets_its_ca(
     ]
     with changed(node, webhook, {"type": "Recreate"}):
         plan = repair(node, check_mode=True, kinds=["reload"])
-        assert states(plan, webhook.name) == [("ca-mismatch", "refused", "would-stop-it")]
+        assert states(plan, webhook.name) == [("ca-mismatch", "refused", "no-pod-left")]
+        assert "ends at" in of(plan, webhook.name)[0]["reason"]
     names = {pod["metadata"]["name"] for pod in node_webhook.pods(node, webhook)}
     plan = repair(node, check_mode=True, kinds=["reload"])
     assert states(plan, webhook.name) == [("ca-mismatch", "planned", "")]
@@ -116,10 +117,10 @@ def test_the_pods_load_the_certificate_and_the_bundle_gets_its_ca(
     assert repair(node, kinds=["add-ca", "reload"])["changed"] is False
 
 
-def test_pods_of_an_operator_are_evicted_one_by_one(
+def test_no_night_takes_one_more_pod(
     node: Cluster, webhook: NodeWebhook, cas: tuple[pki.KeyPair, pki.KeyPair]
 ) -> None:
-    """A disruption budget that forbids an eviction is respected before the first one."""
+    """A quota refuses every new pod of a workload with the mark of Argo CD. The second night finds the rollout of the first one."""
     node.api(
         "PATCH",
         webhook.deployment_path,
@@ -129,24 +130,26 @@ def test_pods_of_an_operator_are_evicted_one_by_one(
     newest = pki.make_ca("the newest CA")
     renew(node, webhook, newest)
     write_bundle(node, webhook, newest)
-    budgets = f"/apis/policy/v1/namespaces/{webhook.namespace}/poddisruptionbudgets"
-    selector = {"matchLabels": {"app": webhook.name}}
-    body = {"metadata": {"name": "all"}, "spec": {"minAvailable": webhook.replicas, "selector": selector}}
-    node.api("POST", budgets, body)
-    wait_for(
-        lambda: node.api("GET", f"{budgets}/all").get("status", {}).get("expectedPods") == webhook.replicas
-    )
-    refused = repair(node, kinds=["reload"])
-    assert states(refused, webhook.name) == [("ca-mismatch", "refused", "would-stop-it")], refused
-    node.api("DELETE", f"{budgets}/all")
-    template = node.api("GET", webhook.deployment_path)["spec"]["template"]
+    quotas = f"/api/v1/namespaces/{webhook.namespace}/resourcequotas"
+    node.api("POST", quotas, {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})
+    wait_for(lambda: "hard" in node.api("GET", f"{quotas}/none").get("status", {}))
     names = {pod["metadata"]["name"] for pod in node_webhook.pods(node, webhook)}
-    result = repair(node, kinds=["reload"])
-    assert states(result, webhook.name) == [("ca-mismatch", "repaired", "")], result
-    assert node.api("GET", webhook.deployment_path)["spec"]["template"] == template
-    # The last pod that was evicted is listed until it has ended.
-    wait_for(lambda: names.isdisjoint(pod["metadata"]["name"] for pod in node_webhook.pods(node, webhook)))
-    assert answer(node, webhook) == "accepted"
+    with changed(node, webhook, {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}):
+        codes = []
+        for _night in range(3):
+            result = repair(node, kinds=["reload"], wait_timeout=10)
+            codes += [(state, code) for _check, state, code in states(result, webhook.name)]
+        left = {
+            pod["metadata"]["name"]
+            for pod in node_webhook.pods(node, webhook)
+            if not pod["metadata"].get("deletionTimestamp")
+        }
+        assert codes == [("failed", "unproven"), *[("refused", "rollout-incomplete")] * 2], result
+        assert len(left) == webhook.replicas - 1
+        assert left < names
+        node.api("DELETE", f"{quotas}/none")
+        wait_for(lambda: answer(node, webhook) == "accepted")
+    node_webhook.wait_until_ready(node, webhook)
 
 
 def test_a_webhook_that_guards_its_own_pods_is_not_restarted(
@@ -166,23 +169,24 @@ def test_a_webhook_that_guards_its_own_pods_is_not_restarted(
     assert states(refused, webhook.name) == [("ca-mismatch", "refused", "blocks-its-own-pods")], refused
 
 
-# The resource, its fields, and the strategy of a rollout that keeps a pod. {} if the default does.
+# The kind, its fields, and whether its restart needs the consent of the user.
 WORKLOADS = [
-    ("daemonsets", {}, {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}),
-    ("statefulsets", {"replicas": 2, "serviceName": "reloaded"}, {}),
+    ("DaemonSet", {}, True),
+    ("StatefulSet", {"replicas": 2, "serviceName": "reloaded"}, False),
 ]
 
 
 @pytest.mark.full  # a minute
-@pytest.mark.parametrize(("resource", "spec", "strategy"), WORKLOADS)
+@pytest.mark.parametrize(("kind", "spec", "is_refused"), WORKLOADS)
 def test_a_workload_of_another_kind_is_restarted(
     node: Cluster,
     cas: tuple[pki.KeyPair, pki.KeyPair],
-    resource: str,
+    kind: str,
     spec: dict[str, Any],
-    strategy: dict[str, Any],
+    is_refused: bool,
 ) -> None:
-    """A DaemonSet on one node stops its only pod first, unless its strategy makes another one before."""
+    """A DaemonSet on one node stops its only pod first."""
+    resource = f"{kind.lower()}s"
     webhook = NodeWebhook(
         "reloaded", f"reloaded-{resource}", reload="never", replicas=spec.get("replicas", 1)
     )
@@ -201,10 +205,10 @@ def test_a_workload_of_another_kind_is_restarted(
         renew(node, webhook, cas[1])
         write_bundle(node, webhook, cas[1])
         wait_for(lambda: UNKNOWN in answer(node, webhook))
-        if strategy:
+        if is_refused:
             refused = repair(node, kinds=["reload"])
-            assert states(refused, webhook.name) == [("ca-mismatch", "refused", "would-stop-it")], refused
-            node.api("PATCH", path, {"spec": {"updateStrategy": strategy}}, MERGE)
-        result = repair(node, kinds=["reload"])
+            assert states(refused, webhook.name) == [("ca-mismatch", "refused", "no-pod-left")], refused
+        accept = [{"downtime": [f"{kind}/{webhook.namespace}/{webhook.name}"]}]
+        result = repair(node, kinds=["reload"], accept=accept)
         assert states(result, webhook.name) == [("ca-mismatch", "repaired", "")], result
         assert answer(node, webhook) == "accepted"

@@ -6,7 +6,7 @@
 """What the option accept allows a task to do to the objects of others. Pure.
 
 All modules have the same words. An item of the option is a word, or a dictionary of a word and the objects for which it counts. A
-word is the key of a manager, ``manager:NAME`` for a field manager that has no row, OTHER_CONTENT, or the id of a hazard.
+word is the key of a manager, ``manager:NAME`` for a field manager that has no row, OTHER_CONTENT, DOWNTIME, or the id of a hazard.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from .text import suggestion
 
 #: Accepts a Secret with the content of another owner, who left no mark of a manager.
 OTHER_CONTENT = "foreign-secret"
+#: Accepts a restart of a workload that may leave no pod that answers.
+DOWNTIME = "downtime"
 #: The words that may be limited to objects, and manager:NAME.
-LIMITABLE = (*(row.key for row in MANAGERS if row.key != UNKNOWN), OTHER_CONTENT)
+LIMITABLE = (*(row.key for row in MANAGERS if row.key != UNKNOWN), OTHER_CONTENT, DOWNTIME)
 #: The ids of the hazards with the handling "ask". A hazard counts for the whole cluster.
 HAZARDS = ("hosted", "sidecars-at-v1beta1", "arguments-dropped")
 #: Every word of the option, without manager:NAME.

@@ -42,6 +42,7 @@ CODES = {
     "managed-bundle": "Another controller writes the caBundle itself, and the task would remove what it wrote. The option `accept` does not allow this.",
     "missing-library": "The Python interpreter lacks a library that the collection needs.",
     "missing-permissions": "The user lacks permissions. The check ran before the first write.",
+    "no-pod-left": "A restart of the webhook's workload may leave no pod that answers.",
     "no-trust-anchor": "No CA certificate that the cluster publishes verifies the issued certificate.",
     "not-found": "The API server has no object of that name.",
     "not-issued": "The signer did not issue the certificate, or issued one that cannot be used. See `diagnosis` in the result.",
@@ -58,6 +59,8 @@ CODES = {
     "request-replaced": "The request was deleted, or another request took its name, while the task ran.",
     "requested-by-another-identity": "The waiting request or its key is not known to belong to this identity, so it is not used.",
     "rollout-failed": "A workload or an object did not change in time: new pods did not become available, or some objects are not stored at the new version.",
+    "rollout-held": "The webhook's workload does not replace its pods by itself, so it was not restarted.",
+    "rollout-incomplete": "The last rollout of the webhook's workload is not complete, so it was not restarted.",
     "run-file-unusable": "The run file of a fleet run cannot be used. No further cluster starts.",
     "same-cluster": "Two hosts of a fleet run mean the same cluster, and for certificates the same Secret.",
     "secret-unusable": "The Secret must not or cannot be written.",
@@ -71,6 +74,5 @@ CODES = {
     "verification-failed": "A verification of the upgrade or of the certificate failed, or could not be completed.",
     "webhook-unproven": "The webhook failed its probe, or the task requires a proof that could not be made.",
     "window-closed": "The maintenance window of the cluster is closed. Nothing was read or written.",
-    "would-stop-it": "The API server refuses to evict a pod of the webhook now, so the run does not restart it.",
     "wrong-cluster": "The cluster's UID is not the one that the task names.",
 }

@@ -26,12 +26,14 @@ from .._webhook import (
     served_chains,
     serving_progress,
     webhook_endpoints,
+    workload_restart,
     workloads,
 )
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.errors import StaleError, UntrustedLeafError
 from .._webhook.served_chains import ServedChain, ServedReport
 from .._webhook.serving_progress import ConfigScan, ServingProgress
+from .._webhook.workload_restart import RestartError
 from .._webhook.workloads import ServingOptions, WebhookWorkload
 from .._x509.certificate_facts import CertificateFacts
 from . import gather
@@ -43,7 +45,7 @@ _AFTER_RESTART = (
     "updateStrategy OnDelete). The old CA stays trusted meanwhile"
 )
 _WITHOUT_RESTART = (
-    "Restart the webhook (on_stale: restart does that, and for a repair the kind reload), or let its program reload its files. "
+    "Restart the webhook (on_stale: restart does that), or let its program reload its files. "
     "Until then the old CA stays trusted, and the next run continues from here"
 )
 
@@ -92,7 +94,13 @@ def wait_until_served(rotation: Rotation) -> ServedResult:
     if progress.state == serving_progress.STALE and serving.on_stale == "restart" and serving.wait:
         workload = find_workload(rotation.run)
         rotation.acquire_lease()
-        workloads.restart(rotation.client, workload, rotation.client.now())
+        ends = min(
+            (entry.certificate.not_after for entry in progress.stale if entry.certificate), default=None
+        )
+        try:
+            workload_restart.restart(rotation.client, workload, rotation.run.intent.accept, ends=ends)
+        except RestartError as refusal:
+            raise _stale(rotation, progress, refusal=refusal) from refusal
         progress, scans = _watch(rotation, restarted=True)
     if progress.state != serving_progress.STALE or not serving.wait:
         return ServedResult(progress, scans, workload)
@@ -175,7 +183,14 @@ def configs_of(run: CertificateRun, entry: TargetState) -> tuple[ClientConfig, .
     return bundle_targets.client_configs(entry.target, entry.obj, service=run.intent.service_name)
 
 
-def _stale(rotation: Rotation, progress: ServingProgress, workload: WebhookWorkload | None) -> StaleError:
+def _stale(
+    rotation: Rotation,
+    progress: ServingProgress,
+    workload: WebhookWorkload | None = None,
+    *,
+    refusal: RestartError | None = None,
+) -> StaleError:
+    """Return the error. workload: the one that was restarted. refusal: why it was not restarted."""
     secret, wanted = rotation.run.intent.secret, rotation.certificate
     served = [endpoint.certificate for endpoint in progress.stale]
     if all(certificate and certificate.fingerprint == wanted.fingerprint for certificate in served):
@@ -198,10 +213,11 @@ def _stale(rotation: Rotation, progress: ServingProgress, workload: WebhookWorkl
         if count == 1
         else f"{count} endpoints of the webhook still serve"
     )
+    refused = f". There was no restart: {refusal.cause}" if refusal else ""
     return StaleError(
-        f"{restarted}{serve} another certificate than the new one in {secret} ({'; '.join(shown)})",
+        f"{restarted}{serve} another certificate than the new one in {secret} ({'; '.join(shown)}){refused}",
         evidence=(f"the serial of the new certificate is {wanted.serial}", *progress.evidence, *reasons),
-        remedy=_AFTER_RESTART if workload else _WITHOUT_RESTART,
+        remedy=refusal.remedy if refusal else _AFTER_RESTART if workload else _WITHOUT_RESTART,
     )
 
 

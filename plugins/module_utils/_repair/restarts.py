@@ -3,29 +3,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Repair a workload whose pods do not serve the good certificate of their Secret: restart it, or evict its pods one by one.
-
-The pods are evicted if another program owns the pod template. Neither way can be undone.
-"""
+"""Repair a workload whose pods do not serve the good certificate of their Secret: restart it. A restart cannot be undone."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from .._base.errors import CertflowError
-from .._base.object_managers import FIELD_MANAGER, HELM, SYSTEM
-from .._base.owners import owners
+from .._base.owners import field_managers
 from .._kube import json_patch
 from .._kube.access_review import Permission
 from .._kube.client import Client
-from .._kube.errors import ApiError
-from .._webhook import webhook_endpoints, workloads
+from .._webhook import workload_restart, workloads
 from .._webhook.admission_match import AdmissionRequest, match
-from .._webhook.bundle_targets import ClientConfig
 from .._webhook.call_failures import ADMISSION
 from .._webhook.workloads import WebhookWorkload
 from .._x509 import certificate_facts
@@ -35,24 +27,7 @@ from .repair_model import Action, Case, Refusal, RepairOptions, RepairWrite, Wri
 from .surroundings import MountedSecret
 
 Object = Mapping[str, Any]
-_TEMPLATE = ("f:spec", "f:template")
-_PAUSE_SECONDS = 1.0
-#: Kind of the workload -> the field of its spec with the strategy of a rollout.
-_STRATEGIES = {"Deployment": "strategy", "DaemonSet": "updateStrategy", "StatefulSet": "updateStrategy"}
-#: Kind of the workload -> the defaults of maxUnavailable and maxSurge.
-_DEFAULT_PARTS = {"Deployment": ("25%", "25%"), "DaemonSet": (1, 0), "StatefulSet": (1, 0)}
-
-
-class WouldStop(CertflowError):
-    """The restart would leave the webhook without a pod."""
-
-    code = "would-stop-it"
-
-
-class RolloutStuck(CertflowError):
-    """A new pod did not become ready."""
-
-    code = "rollout-failed"
+_ANNOTATIONS = ("f:spec", "f:template", "f:metadata", "f:annotations")
 
 
 @dataclass(frozen=True)
@@ -62,12 +37,8 @@ class RestartAction(Action):
     workload: WebhookWorkload
     #: The Secret that the new pods are to serve.
     secret: str
-    #: True if its pod template belongs to another program.
-    evicts: bool
-    pods: tuple[Object, ...]
-    config: ClientConfig
-    #: True if the rollout stops a pod before its successor is ready.
-    takes_down: bool
+    #: When the first of the certificates ends that the pods serve.
+    ends: datetime
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -76,51 +47,38 @@ class RestartAction(Action):
     @property
     def writes(self) -> tuple[RepairWrite, ...]:
         own = (self.workload.name, self.workload.namespace)
-        if self.evicts:
-            return (RepairWrite("create", "policy/v1", "Eviction", *own, content=[self.secret]),)
         field = "/spec/template/metadata/annotations/" + json_patch.escape(workloads.RESTARTED_AT)
         return (RepairWrite("patch", "apps/v1", self.workload.kind, *own, (field,), [self.secret]),)
 
     @property
     def permissions(self) -> tuple[Permission, ...]:
-        eviction = Permission("create", "", "pods/eviction", self.workload.namespace)
-        write = () if self.evicts else tuple(self.workload.permissions)
-        return (*write, *((eviction,) if self.takes_down or self.evicts else ()))
+        return tuple(self.workload.permissions)
 
-    def carry_out(self, client: Client, options: RepairOptions) -> Written:
-        """Restart the workload, or evict each pod after the one before it was replaced. Raises WouldStop, RolloutStuck, KubeError."""
-        if self.takes_down or self.evicts:
-            self._check_budget(client)
-        if not self.evicts:
-            workloads.restart(client, self.workload, client.now(), dry_run=options.check_mode)
-        elif not options.check_mode:
-            for pod in self.pods:
-                client.create(f"{_path(pod)}/eviction", _eviction(pod))
-                self._wait_for_successor(client, pod, options.wait_timeout)
-        return Written()
-
-    def _check_budget(self, client: Client) -> None:
-        """Raise WouldStop if the API server would refuse to evict a pod now, because of a disruption budget."""
-        try:
-            client.try_create(f"{_path(self.pods[0])}/eviction", _eviction(self.pods[0]))
-        except ApiError as error:
-            raise WouldStop(
-                f"the API server refuses to evict a pod of {self.workload}: {error.message or error.cause}",
-                remedy="Run more replicas, or restart the pods when the PodDisruptionBudget allows it",
-            ) from error
-
-    def _wait_for_successor(self, client: Client, pod: Object, seconds: float) -> None:
-        name, until = pod["metadata"]["name"], time.monotonic() + seconds
-        while time.monotonic() < until:
-            client.deadline = until
-            ready = [endpoint.pod for endpoint in webhook_endpoints.find(client, self.config).ready]
-            if len(ready) >= len(self.pods) and (self.workload.namespace, name) not in ready:
-                return
-            time.sleep(_PAUSE_SECONDS)
-        raise RolloutStuck(
-            f"the successor of the pod {name} of {self.workload} is not ready after {seconds:g} s. No further pod was evicted",
-            remedy="Read the Events and the log of this pod",
+    def carry_out(self, client: Client, options: RepairOptions) -> WrittenRestart:
+        """Restart the workload. Raises RestartError, KubeError."""
+        stamp = workload_restart.restart(
+            client, self.workload, options.consent, ends=self.ends, dry_run=options.check_mode
         )
+        return WrittenRestart(self.workload, stamp)
+
+
+@dataclass(frozen=True)
+class WrittenRestart(Written):
+    """A restart that was begun."""
+
+    workload: WebhookWorkload
+    stamp: str
+
+    def find_overwriter(self, client: Client) -> str:
+        obj = client.find(self.workload.path)
+        if obj is None:
+            return "a client that deleted the workload"
+        annotations = (obj["spec"]["template"].get("metadata") or {}).get("annotations") or {}
+        if annotations.get(workloads.RESTARTED_AT) == self.stamp:
+            return ""
+        path = (*_ANNOTATIONS, f"f:{workloads.RESTARTED_AT}")
+        names = (*field_managers(obj, path), *field_managers(obj, _ANNOTATIONS[:2]))
+        return ", ".join(dict.fromkeys(name for name, _operation in names)) or "an unknown client"
 
 
 def plan_reload(case: Case) -> RestartAction | Refusal | None:
@@ -128,7 +86,7 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
     secret = _unserved(case)
     if secret is None:
         return None
-    obj, pods, point = case.around.workload, case.around.pods, case.point
+    obj = case.around.workload
     if obj is None:
         return Refusal(
             "no-workload",
@@ -137,26 +95,18 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
         )
     metadata = obj["metadata"]
     workload = WebhookWorkload(obj["kind"], metadata["namespace"], metadata["name"])
-    owners = tuple(_template_owners(obj))
-    ready = case.backend.ready
-    strategy = obj["spec"].get(_STRATEGIES[workload.kind]) or {}
-    blocking = _blocks_pods(case, obj, evicts=bool(owners))
+    blocking = _blocks_pods(case, obj)
     if blocking:
         return Refusal(
             "blocks-its-own-pods",
             f"the API server asks {blocking} about the new pods of {workload}, and refuses them while the webhook does not answer",
             "Add the CA first, or set failurePolicy to Ignore until the new pods are ready",
         )
-    unavailable = 1 if owners else _unavailable(workload.kind, strategy, ready)
-    if unavailable >= ready:
-        kind = strategy.get("type") or "RollingUpdate"
-        return Refusal(
-            "would-stop-it",
-            f"a restart of {workload} with {ready} ready pods and the strategy {kind} would leave no pod that answers",
-            "Run two or more replicas with the strategy RollingUpdate, or restart it in a maintenance window",
-            owners,
-        )
-    return RestartAction(workload, secret.name, bool(owners), pods, point.config, unavailable > 0)
+    ends = min(entry.not_after for entry in case.served)
+    obstacle = workload_restart.find_obstacle(workload, obj, case.options.consent, ends)
+    if obstacle:
+        return Refusal(obstacle.code, obstacle.cause, obstacle.remedy)
+    return RestartAction(workload, secret.name, ends)
 
 
 def _unserved(case: Case) -> MountedSecret | None:
@@ -178,58 +128,14 @@ def _unserved(case: Case) -> MountedSecret | None:
     return max(good, key=lambda pair: pair[0])[1] if good else None
 
 
-def _template_owners(obj: Object) -> Iterator[str]:
-    """Yield the marks of programs that write the pod template at any time. Helm writes it only when a person runs it."""
-    for owner in (*owners(obj), *owners(obj, _TEMPLATE)):
-        system = {f"{FIELD_MANAGER}{name}" for name in SYSTEM}
-        if owner.manager.key != HELM and not owner.is_person and owner.word not in system:
-            yield from owner.evidence
-
-
-def _blocks_pods(case: Case, obj: Object, *, evicts: bool) -> str:
-    """Return the webhook of this Service with failurePolicy Fail that the API server would call for the restart, "" without one."""
+def _blocks_pods(case: Case, obj: Object) -> str:
+    """Return the webhook of this Service with failurePolicy Fail that the API server would call for the new pods, "" without one."""
     namespace, template = obj["metadata"]["namespace"], obj["spec"]["template"]
     labels = (template.get("metadata") or {}).get("labels") or {}
     spaces = None if case.data.namespaces is None else case.data.namespaces.get(namespace, {})
     created = AdmissionRequest("", "v1", "pods", "Pod", namespace, labels, spaces)
-    evicted = AdmissionRequest("", "v1", "pods", "Eviction", namespace, {}, spaces, subresource="eviction")
-    requests = (created, evicted) if evicts else (created,)
     for point in case.data.points:
         is_own = point.caller == ADMISSION and point.config.service == case.point.config.service
-        answers = [match(point.webhook, request).is_asked for request in requests] if is_own else []
-        if point.is_strict and any(answer is not False for answer in answers):
+        if is_own and point.is_strict and match(point.webhook, created).is_asked is not False:
             return str(point.object)
     return ""
-
-
-def _unavailable(kind: str, strategy: Object, ready: int) -> int:
-    """Return how many pods a rollout may stop before their successors are ready.
-
-    Source: k8s.io/kubernetes pkg/controller/deployment/util ResolveFenceposts. maxSurge is rounded up, maxUnavailable down.
-    """
-    if strategy.get("type") in ("Recreate", "OnDelete"):
-        return ready
-    rolling = strategy.get("rollingUpdate") or {}
-    unavailable, surge = _DEFAULT_PARTS[kind]
-    left = _part(rolling.get("maxUnavailable", unavailable), ready, math.floor)
-    more = _part(rolling.get("maxSurge", surge), ready, math.ceil)
-    return 1 if not left and not more else left
-
-
-def _part(value: Any, whole: int, rounded: Any) -> int:
-    text = str(value)
-    return int(rounded(int(text[:-1]) * whole / 100)) if text.endswith("%") else int(text)
-
-
-def _path(pod: Object) -> str:
-    return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
-
-
-def _eviction(pod: Object) -> dict[str, Any]:
-    metadata = pod["metadata"]
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
-        "deleteOptions": {"preconditions": {"uid": metadata["uid"]}},
-    }

@@ -3,28 +3,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The workload of a webhook: how its pods read the Secret, how they get a change sooner, and its restart."""
+"""The workload of a webhook: how its pods read the Secret, and how they get a change sooner."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from .._base.times import format_time
 from .._kube import json_patch
 from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import ApiError
-from .._kube.json_patch import retry_on_conflict
 from .admission_call import ProbeObject
 
 RESOURCES = {"Deployment": "deployments", "DaemonSet": "daemonsets", "StatefulSet": "statefulsets"}
 # The annotation of `kubectl rollout restart`. Tools that ignore it in a template ignore ours too.
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 TOUCHED = "certflow.kubernetes/certificate"
-RESTART_ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
@@ -111,19 +107,6 @@ def _serves(template: Mapping[str, Any], secret: str, selector: Mapping[str, str
         return False
     volumes, containers = _mounts(template, secret)
     return bool(volumes) or any(any(_frozen(container, volumes, secret)) for container in containers)
-
-
-def restart(client: Client, workload: WebhookWorkload, now: datetime, *, dry_run: bool = False) -> None:
-    """Replace the pods by the workload's own strategy, as `kubectl rollout restart` does. Raises KubeError."""
-    stamp = format_time(now)
-
-    def read() -> Mapping[str, Any]:
-        return client.get(workload.path)
-
-    def write(obj: Mapping[str, Any]) -> None:
-        client.patch(workload.path, annotate(obj, "/spec/template", RESTARTED_AT, stamp), dry_run=dry_run)
-
-    retry_on_conflict(read(), write, read, attempts=RESTART_ATTEMPTS)
 
 
 def touch(client: Client, pod: Mapping[str, Any], serial: str) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
     Result,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
     anchor_record,
     rotation,
@@ -124,6 +125,16 @@ NO_ENDPOINT, BLIND = (
 )
 
 
+def deployment(replicas: int) -> dict[str, Any]:
+    """Return the workload after a complete rollout."""
+    counts = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), replicas)
+    return {
+        "metadata": {"name": "hook", "resourceVersion": "9"},
+        "spec": {"replicas": replicas, "template": {"metadata": {"annotations": {}}}},
+        "status": counts,
+    }
+
+
 class RotationRig:
     """The API server with an open record, and looks that follow each other. The last look repeats."""
 
@@ -138,7 +149,7 @@ class RotationRig:
                 "metadata": {"namespace": "apps", "name": "a", "uid": "u", "resourceVersion": "9"},
                 "spec": self.pod(),
             },
-            WORKLOAD.path: {"spec": {"template": {"metadata": {"annotations": {}}}}},
+            WORKLOAD.path: deployment(2),
         }
         self.api: Any = ScriptedApi(self.objects, seconds=60)
         self.looks, self.looked = list(looks), 0
@@ -321,6 +332,21 @@ def test_on_stale_restart_restarts_the_workload(make_rig: Make) -> None:
     assert result.values["proof"]["restarted"] == {"kind": "Deployment", "namespace": "apps", "name": "hook"}
     assert str(WORKLOAD) in result.values["reason"]
     assert rig.patched == [POD, WORKLOAD.path, bundle_targets.path(TARGET), SPEC.path]
+
+
+def test_a_single_pod_is_restarted_only_if_the_user_accepts_the_downtime(make_rig: Make) -> None:
+    rig = make_rig(STALE)
+    rig.api.objects[WORKLOAD.path] = deployment(1)
+    options = ServingOptions(WORKLOAD, "restart", timeout=30)
+    with fails("certificate-not-served", "apps/hook") as caught:
+        rig.complete(options)
+    assert format_time(certificate_facts.describe_pem(OLD.pem).not_after) in caught.value.cause
+    assert "accept: [{downtime: [Deployment/apps/hook]}]" in caught.value.remedy
+    assert WORKLOAD.path not in rig.patched
+    rig = make_rig(*[STALE] * 20, FRESH)
+    rig.api.objects[WORKLOAD.path] = deployment(1)
+    accepted = intent(accept=["downtime"])
+    assert rig.complete(options, wanted=accepted).values["proof"]["restarted"]
 
 
 SERVICE, SELECTOR = "/api/v1/namespaces/apps/services/hook", {"app": "hook"}

@@ -182,44 +182,43 @@ def secret(issued: Issued, name: str = "tls", **fields: Any) -> MountedSecret:
     return MountedSecret("demo", name, issued.pem, **fields)
 
 
-def workload(
-    kind: str = "Deployment", strategy: dict[str, Any] | None = None, **metadata: Any
-) -> dict[str, Any]:
-    field = "strategy" if kind == "Deployment" else "updateStrategy"
-    own = {"name": "hook", "namespace": "demo", **metadata}
-    return {"kind": kind, "metadata": own, "spec": {"template": {"metadata": {}}, field: strategy or {}}}
+def workload(replicas: int = 2, *, updated: int | None = None) -> dict[str, Any]:
+    counts = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), replicas)
+    return {
+        "kind": "Deployment",
+        "metadata": {"name": "hook", "namespace": "demo", "generation": 1},
+        "spec": {"replicas": replicas, "template": {"metadata": {}}},
+        "status": {
+            **counts,
+            "updatedReplicas": replicas if updated is None else updated,
+            "observedGeneration": 1,
+        },
+    }
 
 
 FRESH = leaf(NEW)
-ROLLING = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
-# The workload, the number of pods, the rule of the webhook, and the code of the plan.
-RESTARTED: list[tuple[dict[str, Any] | None, int, dict[str, Any], str]] = [
-    (workload(), 2, NOTHING, "planned"),
-    (workload(), 1, NOTHING, "planned"),  # 25% of one pod: one more, none less
-    (workload(strategy=ROLLING), 1, NOTHING, "planned"),
-    (workload(strategy={"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}), 1, NOTHING, "would-stop-it"),
-    (workload(strategy={"rollingUpdate": {"maxUnavailable": "100%", "maxSurge": 1}}), 3, NOTHING, "would-stop-it"),
-    (workload(strategy={"type": "Recreate"}), 3, NOTHING, "would-stop-it"),
-    (workload("DaemonSet", {"type": "OnDelete"}), 3, NOTHING, "would-stop-it"),
-    (workload("StatefulSet"), 1, NOTHING, "would-stop-it"),
-    (workload("StatefulSet"), 2, NOTHING, "planned"),
-    (workload(strategy=ROLLING), 2, PODS, "blocks-its-own-pods"),
-    (None, 2, NOTHING, "no-workload"),
-]  # fmt: skip
+# The workload, the rule of the webhook, and the code of the plan.
+RESTARTED: list[tuple[dict[str, Any] | None, dict[str, Any], str]] = [
+    (workload(2), NOTHING, "planned"),
+    (workload(1), NOTHING, "no-pod-left"),
+    (workload(2, updated=1), NOTHING, "rollout-incomplete"),
+    (workload(2), PODS, "blocks-its-own-pods"),
+    (None, NOTHING, "no-workload"),
+]
 
 
-@pytest.mark.parametrize(("obj", "pods", "rule", "expected"), RESTARTED)
-def test_the_restart_of_a_workload(obj: Any, pods: int, rule: dict[str, Any], expected: str) -> None:
+@pytest.mark.parametrize(("obj", "rule", "expected"), RESTARTED)
+def test_the_restart_of_a_workload(obj: Any, rule: dict[str, Any], expected: str) -> None:
     case = case_of(
         configuration(NEW.pem, rule),
-        served(*[leaf(OLD, begin=-2 * DAY)] * pods),
+        served(*[leaf(OLD, begin=-2 * DAY)] * 2),
         secrets=(secret(FRESH),),
         workload=obj,
     )
-    outcome = restarts.plan_reload(case)
-    assert code(outcome) == expected
-    if isinstance(outcome, restarts.RestartAction):
-        assert not outcome.evicts
+    assert code(restarts.plan_reload(case)) == expected
+    accepted = replace(OPTIONS, consent=accept.parse(["downtime"]))
+    covered = "planned" if expected == "no-pod-left" else expected
+    assert code(restarts.plan_reload(replace(case, options=accepted))) == covered
 
 
 # The Secret that the pods mount: none of them is a reason to restart.
@@ -245,34 +244,6 @@ def test_no_restart_if_every_endpoint_serves_the_secret() -> None:
         configuration(NEW.pem), served(FRESH, FRESH), secrets=(secret(FRESH),), workload=workload()
     )
     assert restarts.plan_reload(case) is None
-
-
-TEMPLATE: dict[str, Any] = {"f:spec": {"f:template": {}}}
-OWNED = [
-    {"ownerReferences": [{"kind": "Operator", "name": "a"}]},
-    {"annotations": {"argocd.argoproj.io/tracking-id": "a"}},
-    {"managedFields": [{"manager": "some-operator", "operation": "Apply", "fieldsV1": TEMPLATE}]},
-]
-UNOWNED: list[dict[str, Any]] = [
-    {"labels": {"app.kubernetes.io/managed-by": "Helm"}},
-    {"managedFields": [{"manager": name, "operation": "Update", "fieldsV1": TEMPLATE} for name in ("helm", "kubectl-create", "kube-controller-manager")]},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("metadata", "evicts"), [*((one, True) for one in OWNED), *((one, False) for one in UNOWNED)]
-)
-def test_pods_of_a_template_of_another_program_are_evicted(metadata: dict[str, Any], evicts: bool) -> None:
-    backend = served(*[leaf(OLD, begin=-2 * DAY)] * 2)
-    case = case_of(configuration(NEW.pem), backend, secrets=(secret(FRESH),), workload=workload(**metadata))
-    outcome = restarts.plan_reload(case)
-    assert isinstance(outcome, restarts.RestartAction)
-    assert outcome.evicts == evicts
-    assert [write.verb for write in outcome.writes] == ["create" if evicts else "patch"]
-    alone = replace(
-        case, data=replace(case.data, backends={case.point.backend: served(leaf(OLD, begin=-2 * DAY))})
-    )
-    assert code(restarts.plan_reload(alone)) == ("would-stop-it" if evicts else "planned")
 
 
 def test_every_check_of_a_kind_exists() -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
-    Conflict,
     Forbidden,
     NotFound,
     UnprocessableObject,
@@ -182,47 +181,6 @@ def test_whether_waiting_is_in_vain(volumes: list[Any], containers: list[Any], e
     assert workloads.is_frozen(pod, "hook-tls") is expected
 
 
-WORKLOAD = WebhookWorkload("DaemonSet", "apps", "hook")
-LOCK = {"op": "replace", "path": "/metadata/resourceVersion", "value": "9"}
-
-
-@pytest.mark.parametrize(
-    ("metadata", "first"),
-    [
-        (None, [LOCK, {"op": "add", "path": "/spec/template/metadata", "value": {}}]),
-        ({"labels": {"a": "b"}}, [LOCK]),
-        ({"annotations": {"x": "y"}}, []),
-    ],
-)
-def test_a_restart_is_what_kubectl_writes(metadata: Any, first: list[Any]) -> None:
-    """Without annotations the patch writes all of them, so it names the version that was read and loses no other annotation."""
-    template = {"spec": {}, **({} if metadata is None else {"metadata": metadata})}
-    api: Any = ScriptedApi(
-        {WORKLOAD.path: {"metadata": {"resourceVersion": "9"}, "spec": {"template": template}}}
-    )
-    workloads.restart(api, WORKLOAD, pki.NOW)
-    assert api.writes() == [("PATCH", "/apis/apps/v1/namespaces/apps/daemonsets/hook")]
-    *before, last = api.sent[0]
-    assert before == first
-    assert "2026-11-25T12:00:00Z" in str(last["value"])
-    if (metadata or {}).get("annotations"):
-        assert last["path"] == "/spec/template/metadata/annotations/kubectl.kubernetes.io~1restartedAt"
-    else:
-        assert last["path"] == "/spec/template/metadata/annotations"
-
-
-def test_a_restart_is_tried_again_after_a_conflict() -> None:
-    obj = {"metadata": {"resourceVersion": "9"}, "spec": {"template": {}}}
-    api: Any = ScriptedApi({WORKLOAD.path: obj})
-    answers = iter([api_error(Conflict), {}])
-    api.on_write = lambda *_arguments: next(answers)
-    workloads.restart(api, WORKLOAD, pki.NOW)
-    assert len(api.writes()) == 2
-    api.on_write = lambda *_arguments: api_error(Conflict)
-    with pytest.raises(Conflict):
-        workloads.restart(api, WORKLOAD, pki.NOW)
-
-
 @pytest.mark.parametrize(
     ("error", "done"), [(None, True), (Forbidden, False), (NotFound, False), (UnprocessableObject, False)]
 )
@@ -233,6 +191,9 @@ def test_a_touch_is_no_must(error: Any, done: bool) -> None:
     pod = {"metadata": {"namespace": "apps", "name": "a", "resourceVersion": "9"}}
     assert workloads.touch(api, pod, "0a") is done
     assert api.writes() == [("PATCH", "/api/v1/namespaces/apps/pods/a")]
+
+
+WORKLOAD = WebhookWorkload("DaemonSet", "apps", "hook")
 
 
 def test_rights_are_asked_for_where_a_restart_is() -> None:
