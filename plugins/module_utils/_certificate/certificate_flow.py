@@ -22,7 +22,7 @@ from .certificate_run import CertificateInUse, CertificateRun, CertificateState,
 from .gather import decide
 from .obtain import obtain
 from .remove import remove
-from .wait_until_served import LOOK_SECONDS, Rotation, report_endpoints, scan_endpoints
+from .wait_until_served import LOOK_SECONDS, Rotation, check_workload, report_endpoints, scan_endpoints
 
 
 def ensure_certificate(run: CertificateRun) -> Result:
@@ -44,7 +44,8 @@ def _ensure(run: CertificateRun) -> Result:
     state = gather.gather(run, discovery.secret, discovery.objects)
     if state.in_use is None:  # The annotation of a Secret never chooses who issues.
         run = replace(run, intent=wanted)
-    rotation.allow_completion(run, state)
+    if rotation.allow_completion(run, state):
+        check_workload(run)
     run.client.left[run.intent.secret.path] = None
     result = rotation.complete(run, state, _obtain_or_keep(run, state))
     return discover_targets.report(result, discovery)

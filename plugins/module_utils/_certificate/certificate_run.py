@@ -33,7 +33,7 @@ from .._kube.lease import Lease
 from .._process.interrupt import clean_up_with
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import ClientConfig, Target
-from .._webhook.workloads import ServingOptions
+from .._webhook.workloads import ServingOptions, WebhookWorkload
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,10 @@ class CertificateRun:
     def allow_to_store(self) -> None:
         """Compare a write of the Secret, or of the Secret with the key of its waiting request."""
         self.guard.allow([Write("secret", str(self.intent.secret), self.intent.secret.path)])
+
+    def allow_restart(self, workload: WebhookWorkload) -> None:
+        """Compare a restart. A plan lists it also if the pods may load the new certificate without it."""
+        self.guard.allow([Write("restart", f"the restart of {workload}", str(workload))])
 
     def allow_bundles(self, changes: Iterable[TargetChange]) -> None:
         """Compare the caBundles that change."""

@@ -74,13 +74,18 @@ class RotationResult:
         }
 
 
-def allow_completion(run: CertificateRun, state: CertificateState) -> None:
-    """Compare what the end of an open rotation may write with an approved plan. Raises PlanDiffersError."""
-    if state.secret is not None and anchor_record.is_unproven(state.secret):
+def allow_completion(run: CertificateRun, state: CertificateState) -> bool:
+    """Compare what the end of an open rotation may write with an approved plan. Return True if one is open.
+
+    Raises PlanDiffersError.
+    """
+    is_open = state.secret is not None and anchor_record.is_unproven(state.secret)
+    if is_open:
         run.allow_to_store()
         run.allow_configs(
             (entry.target, config) for entry in state.targets for config in configs_of(run, entry)
         )
+    return is_open
 
 
 def complete(run: CertificateRun, state: CertificateState, result: Result) -> Result:

@@ -93,6 +93,7 @@ def wait_until_served(rotation: Rotation) -> ServedResult:
     workload = None
     if progress.state == serving_progress.STALE and serving.on_stale == "restart" and serving.wait:
         workload = find_workload(rotation.run)
+        rotation.run.allow_restart(workload)
         rotation.acquire_lease()
         ends = min(
             (entry.certificate.not_after for entry in progress.stale if entry.certificate), default=None
@@ -261,10 +262,14 @@ def find_workload(run: CertificateRun) -> WebhookWorkload:
 
 
 def check_workload(run: CertificateRun) -> None:
-    """Check before the first write that a stale workload could be restarted. Nothing is stale without a workload.
+    """Check before the first write that a stale workload could be restarted, and compare its restart with the approved plan.
+
+    Nothing is stale without a workload.
 
     Raises RequestError for several candidates, MissingPermissions, KubeError.
     """
+    if run.serving.workload:
+        run.allow_restart(run.serving.workload)
     if not run.serving.finds_workload:
         return
     candidates = _candidates(run)
@@ -272,6 +277,7 @@ def check_workload(run: CertificateRun) -> None:
         raise _not_one(run, candidates)
     for workload in candidates:
         access_review.require(run.client, workload.permissions, f"restart {workload}")
+        run.allow_restart(workload)
 
 
 def _candidates(run: CertificateRun) -> tuple[WebhookWorkload, ...]:

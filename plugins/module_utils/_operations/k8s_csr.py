@@ -145,7 +145,7 @@ def _choose_signer(client: Client, parameters: Mapping[str, Any], check_mode: bo
     if options.provider == cluster_signer.PROBE and not (verdict.signer or options.default_signer):
         # A wrong option must fail before a request is sent and approved.
         outline = _parse(client, {**parameters, "signer_name": KUBELET_SERVING}, check_mode).intent
-        may_probe = not check_mode and parameters["state"] == PRESENT and not parameters["approved_plan"]
+        may_probe = not check_mode and parameters["state"] == PRESENT and parameters["approved_plan"] is None
         probed = cluster_signer.find_probed_signer(client, verdict, outline.secret, may_probe=may_probe)
         if probed is None and check_mode and parameters["state"] == PRESENT:
             return replace(choice, outline=outline, values={"provider": describe(verdict)})
