@@ -15,7 +15,8 @@ description:
     never trusts a certificate because an endpoint serves it.
   - The module does not write a field of another owner, unless O(accept) names the owner. The owner of the field counts. Marks of Helm,
     Argo CD or Flux on the object do not count. If another client overwrites a repair, the module refuses to repair this field for seven
-    days.
+    days. What this collection writes itself does not count.
+  - An added CA stays, because it breaks nothing. A removal that is not proven is restored.
   - In check mode the module returns the plan. The API server tries each write by a dry run.
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
@@ -27,19 +28,20 @@ options:
   findings:
     description:
       - The only findings to repair, as RV(certflow.kubernetes.audit_info#module:findings) has them, or their fingerprints. A finding
-        that the cluster no longer has gets the state V(gone).
+        whose check passes now for the object gets the state V(gone).
       - If unset, the module repairs every finding that has no exception by an annotation of the object.
     type: list
     elements: raw
   kinds:
     description:
       - The kinds of repairs that the task may do.
-      - V(add-ca) adds the CA to the C(caBundle) of a webhook, a conversion or an aggregated API.
+      - V(add-ca) adds the CA to the C(caBundle) of a webhook, a conversion or an aggregated API. An empty C(caBundle) means the roots of the
+        API server's system. Then the module first makes the API server call the webhook by a dry run, which must be refused.
       - V(secure-apiservice) writes the C(caBundle) of an APIService and removes C(insecureSkipTLSVerify) in the same write.
       - V(reload) restarts the workload whose pods do not serve the good certificate of their Secret, as C(kubectl rollout restart) does. The
         last rollout must be complete, and the strategy must keep a pod of two or more replicas. A restart cannot be undone.
       - V(add-successor) adds the successor of the cluster's CA to each C(caBundle) that has only the outgoing CA, before or after the switch.
-        It removes nothing.
+        It removes nothing, and needs no endpoint. The written field is the proof.
       - V(remove-outgoing) removes the outgoing CA from each C(caBundle) that this collection wrote, or whose owner O(accept) names. The
         state is V(waiting) before the switch, while Amazon EKS can roll back, and for 24 hours after the switch. The module never removes
         the outgoing CA for a URL or a Service of type ExternalName. This kind must be the only kind of a task.
@@ -170,11 +172,12 @@ repairs:
       sample: add-ca
     state:
       description:
-        - V(planned) in check mode. V(repaired) if the check of the finding passes after the write. V(refused) if nothing was written.
+        - V(planned) in check mode. V(repaired) if the repair is proven. V(written) if a CA was added, and nothing proves yet that the fault is
+          gone. V(refused) if nothing was written.
           V(waiting) if nothing was written, and a later task may write. V(gone) if the check of this finding of O(findings) passes for the
           object, or if the object does not exist.
         - The task fails if a state is V(overwritten), V(put-back) or V(failed). V(overwritten) means that another client replaced the
-          written value. V(put-back) means that the check did not pass, and that the module restored the earlier value.
+          written value. V(put-back) means that a removal was not proven, and that the module restored the earlier value.
       type: str
       returned: always
       sample: repaired
@@ -189,7 +192,8 @@ repairs:
           the finding. V(not-proven) if the audit does not have the finding any more, and its check did not pass.
         - V(blocks-its-own-pods) if the API server would call the webhook for its own new pods. V(no-pod-left) if the restart may leave no
           pod that answers. V(rollout-incomplete) if the last rollout of the workload is not complete. V(rollout-held) if the workload does not
-          replace its pods by itself, as with the strategy C(OnDelete). V(no-workload) if the pods do not belong to one workload. V(unproven) if the check did not pass after the write.
+          replace its pods by itself, as with the strategy C(OnDelete). V(no-workload) if the pods do not belong to one workload.
+        - V(unproven) if the check did not pass after the write. V(refusal-unseen) if the C(caBundle) is empty, and no refused call was seen.
         - V(injected-at-start), V(not-switched), V(rollback-available), V(api-server-unseen), V(signer-unseen), V(not-settled),
           V(outgoing-served), V(endpoint-unseen) and V(still-needed) during a rotation of the cluster's CA, as
           U(https://certflow.github.io/certflow.kubernetes/docsite/guide_cluster_ca.html) describes them.
@@ -217,6 +221,7 @@ repairs:
         - V(call) if the second audit passed, and the API server also called the webhook. The call is a dry run of a ConfigMap, a
           ServiceAccount, a Deployment, a Pod or a custom resource, or the discovery document of an aggregated API.
         - V(audit) if only the second audit proves the repair. Then RV(repairs[].evidence) has the reason.
+        - V(field) if the written field is the proof, for V(add-successor).
         - Empty without a proof.
       type: str
       returned: always
@@ -263,7 +268,7 @@ repairs:
           type: str
           returned: always
 plan_digests:
-  description: The digests for O(approved_plan).
+  description: The digests for O(approved_plan). They cover what the API server accepted in the dry runs.
   returned: in check mode, and with O(approved_plan)
   type: list
   elements: str

@@ -21,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
 
 from tests.support.audit_rig import as_pair, leaf
 from tests.support.authority import authority
-from tests.support.bundle_rig import JSON_PATCH, pem
+from tests.support.bundle_rig import JSON_PATCH, ca, pem
 from tests.support.clusters import pki
 from tests.support.clusters.cluster import LEADER
 from tests.support.https_webhook import allow, convert
@@ -147,10 +147,10 @@ def test_several_webhooks_of_one_object_are_one_write(rig: RepairRig) -> None:
 def test_an_operator_that_overwrites_the_field_is_not_fought(
     rig: RepairRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In three nightly runs, the field is written once. The value of the operator stands at the end."""
-    name = rig.broken("fought")
+    """The user accepted it. In three nightly runs, the field is written once. The value of the operator stands at the end."""
+    name = rig.broken("fought", by="some-operator")
     stale = bundles(rig, name)
-    path = f"{HOOKS}/{name}?fieldManager=kubectl-edit"
+    path = f"{HOOKS}/{name}?fieldManager=some-operator"
     patch = Client.patch
 
     def overwrite(self: Client, *arguments: Any, **options: Any) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def test_an_operator_that_overwrites_the_field_is_not_fought(
 
     monkeypatch.setattr(Client, "patch", overwrite)
     before = len(rig.writes())
-    results = [rig.repair() for _night in range(3)]
+    results = [rig.repair(accept=["manager:some-operator"]) for _night in range(3)]
     assert [states(result, name) for result in results[1:]] == [
         [("ca-mismatch", "refused", "overwritten-by")]
     ] * 2
@@ -195,23 +195,30 @@ def test_an_object_that_changes_before_the_write_is_judged_again(
     assert bundles(rig, name) == [encoded(pem("stranger"))]
 
 
-def test_a_write_without_effect_is_put_back(rig: RepairRig) -> None:
-    """The endpoint takes another certificate after the write. Only what this run wrote is put back."""
+def test_an_addition_without_effect_stays(rig: RepairRig) -> None:
+    """The endpoint takes another certificate after the write. The next run repairs that one, and no record is in its way."""
     server = rig.serve(rig.leaf())
     name = rig.broken("unproven", port=server)
-    stale = bundles(rig, name)
     patch = Client.patch
+    newest = pki.issue(ca("new"), "hook", names=(rig.server_name,))
 
     def replace_certificate(self: Client, *arguments: Any, **options: Any) -> dict[str, Any]:
         answer = patch(self, *arguments, **options)
-        rig.servers[-1].present(pki.issue(pki.make_ca("new"), "hook", names=(rig.server_name,)))
+        rig.servers[-1].present(newest)
         return answer
 
     with pytest.MonkeyPatch.context() as context:
         context.setattr(Client, "patch", replace_certificate)
         result = rig.repair(wait_timeout=3)
-    assert states(result, name) == [("ca-mismatch", "put-back", "unproven")]
-    assert bundles(rig, name) == stale
+    assert (states(result, name), result["left"]["count"]) == ([("ca-mismatch", "written", "unproven")], 1), (
+        result
+    )
+    assert bundles(rig, name) == [encoded(pem("other") + pem("good"))]
+    rig.publish(pem("other") + pem("good") + pem("new"))
+    try:
+        assert states(rig.repair(), name) == [("ca-mismatch", "repaired", "")]
+    finally:
+        rig.publish(pem("other") + pem("good"))
 
 
 def test_an_api_server_that_dies_between_the_write_and_the_proof(
@@ -249,29 +256,40 @@ def keep_manager(cluster: Cluster) -> None:
     wait_for(is_leading, seconds=120)
 
 
-def test_an_object_that_changes_before_the_put_back_is_left_alone(rig: RepairRig) -> None:
-    """The endpoint takes another certificate after the write, and another client writes the object before the put-back."""
-    server = rig.serve(rig.leaf())
-    name = rig.broken("changed", port=server)
-    path = f"{HOOKS}/{name}"
-    patch, writes = Client.patch, [1]
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_removal_without_effect_is_put_back(rig: RepairRig, is_changed: bool) -> None:
+    """The endpoint takes another certificate after the write. With another client in between, its object stays as it is.
+
+    The record of the write ends with it, so a later run is free to secure the API.
+    """
+    port = rig.serve(rig.leaf())
+    server = rig.servers[-1]
+    server.answer = lambda review: (200, {"kind": "APIResourceList"}) if "path" in review else allow(review)
+    name = make_api_service(rig, port=port, insecureSkipTLSVerify=True)
+    path, patch, writes = f"{API_SERVICES}/{name}", Client.patch, [1]
 
     def replace_certificate(self: Client, *arguments: Any, **options: Any) -> dict[str, Any]:
-        if not writes:
+        if is_changed and not writes:
             rig.cluster.api("PATCH", path, {"metadata": {"labels": {"changed": "yes"}}}, MERGE)
         answer = patch(self, *arguments, **options)
         if writes:
             writes.pop()
-            rig.servers[-1].present(pki.issue(pki.make_ca("new"), "hook", names=(rig.server_name,)))
+            server.present(pki.issue(pki.make_ca("new"), "hook", names=(rig.server_name,)))
         return answer
 
     with pytest.MonkeyPatch.context() as context:
         context.setattr(Client, "patch", replace_certificate)
-        result = rig.repair(wait_timeout=3)
-    assert states(result, name) == [("ca-mismatch", "failed", "unproven")]
+        result = rig.repair(kinds=["secure-apiservice"], wait_timeout=3)
+    end = "failed" if is_changed else "put-back"
+    assert states(result, name) == [("apiservice-insecure", end, "unproven")], result
     obj = rig.cluster.api("GET", path)
-    assert obj["metadata"]["labels"] == {"changed": "yes"}
-    assert bundles(rig, name) == [encoded(pem("other") + pem("good"))]
+    assert obj["spec"].get("insecureSkipTLSVerify", False) is not is_changed
+    assert (bundle_repairs.RECORD in (obj["metadata"].get("annotations") or {})) is is_changed
+    if not is_changed:
+        server.present(rig.leaf())
+        wait_for(lambda: admission_call.availability(rig.cluster.api("GET", path))[0])
+        again = rig.repair(kinds=["secure-apiservice"])
+        assert states(again, name) == [("apiservice-insecure", "repaired", "")], again
 
 
 def test_a_bundle_that_is_empty_or_broken(rig: RepairRig) -> None:
@@ -308,7 +326,28 @@ def test_a_finding_that_is_named(rig: RepairRig) -> None:
     assert states(result, wanted) == [("ca-mismatch", "repaired", "")]
     assert states(result, insecure) == [("apiservice-insecure", "refused", "not-repairable")]
     assert states(result, other) == []
-    assert [entry["state"] for entry in result["repairs"] if entry["finding"] == "0" * 32] == ["gone"]
+    assert [entry["code"] for entry in result["repairs"] if entry["finding"] == "0" * 32] == ["not-proven"]
+    again = rig.repair(findings=named)
+    assert states(again, wanted) == [("ca-mismatch", "gone", "")]
+
+
+def test_an_object_that_was_created_again_is_not_gone(rig: RepairRig) -> None:
+    """An operator deletes the object and creates it again between the audit and the repair."""
+    name = rig.broken("recreated")
+    audit = rig.operate(AUDIT, probe_urls=True)
+    named = [
+        entry
+        for entry in audit["findings"]
+        if entry["object"]["name"] == name and entry["check"] == "ca-mismatch"
+    ]
+    assert [entry["check"] for entry in named] == ["ca-mismatch"]
+    rig.cluster.api("DELETE", rig.made.pop())
+    assert states(rig.repair(findings=named), name) == [("ca-mismatch", "gone", "")], "it does not exist"
+    assert rig.broken("recreated") == name
+    result = rig.repair(findings=named)
+    assert states(result, name) == [("ca-mismatch", "refused", "recreated")]
+    assert (result["left"]["count"], result["changed"]) == (1, False)
+    assert REFUSED in rig.ask("recreated")
 
 
 def make_api_service(rig: RepairRig, *, port: int = 0, **spec: Any) -> str:

@@ -20,7 +20,14 @@ from .._kube import approved_plan
 from .._kube.client import Client
 from .._repair import kinds
 from .._repair.engine import repair
-from .._repair.repair_model import BAD_STATES, REFUSED, WAITING, Repair, RepairOptions, RotationOptions
+from .._repair.repair_model import (
+    BAD_STATES,
+    REFUSED,
+    WAITING,
+    Repair,
+    RepairOptions,
+    RotationOptions,
+)
 from .._webhook import bundle_content
 
 SPEC: dict[str, Any] = {

@@ -5,8 +5,9 @@
 
 """Repair a caBundle: add the CA that verifies what every endpoint serves, by one conditional write for each object.
 
-The same write records the repair in an annotation. If another client replaces the caBundle within OVERWRITTEN_WITHIN, the next
-repair detects it by this record, and does not write the field again.
+The same write records the repair in an annotation: the fingerprints and the time. If another client replaces the caBundle within
+OVERWRITTEN_WITHIN, the next repair detects it by this record, and does not write the field again. So an owner that the user accepted, and
+that still writes the field, is not fought each night. What this collection writes itself is no such change.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from .._base.accept import EVERYTHING
 from .._base.errors import CertflowError
+from .._base.object_managers import OWN_MANAGER
 from .._base.owners import Owner, owners, refuse
 from .._base.times import find_time, format_time
 from .._csr.certificate_rules import CLOCK_SKEW
@@ -174,11 +176,7 @@ class BundleAction(Action):
         """Return the JSON patch: the caBundles, the end of insecureSkipTLSVerify, and the record."""
         at = format_time(self.now)
         record = {
-            edit.webhook: {
-                "at": at,
-                "field": f"{edit.config.pointer}/caBundle",
-                "removed" if edit.removes else "ca": list(edit.fingerprints),
-            }
+            edit.webhook: {"at": at, "removed" if edit.removes else "ca": list(edit.fingerprints)}
             for edit in self.edits
         }
         insecure = any(edit.secures for edit in self.edits) and _INSECURE in (obj.get("spec") or {})
@@ -223,7 +221,7 @@ class WrittenBundle(Written):
         return names_of_writers(self.action.target, obj, lost[0].webhook) if lost else ""
 
     def put_back(self, client: Client, webhooks: Collection[str]) -> bool:
-        """Restore the fields of these webhooks, if the object still has the version that this run wrote. The record stays."""
+        """Restore the fields of these webhooks, and end their records, if the object still has the version that this run wrote."""
         change = self.action.plan(self.before)
         operations = [json_patch.at_version(self.after["metadata"]["resourceVersion"])]
         for bundle in (entry for entry in change.bundles if entry.config.webhook in webhooks):
@@ -233,6 +231,9 @@ class WrittenBundle(Written):
         insecure = (self.before.get("spec") or {}).get(_INSECURE)
         if insecure and any(edit.secures for edit in self.action.edits):
             operations.append(json_patch.add(f"/spec/{_INSECURE}", insecure))
+        record = {name: entry for name, entry in read_record(self.after).items() if name not in webhooks}
+        path = f"/metadata/annotations/{json_patch.escape(RECORD)}"
+        operations.append(json_patch.add(path, json.dumps(record)) if record else json_patch.remove(path))
         try:
             client.patch(change.path, operations)
         except ApiError:
@@ -299,6 +300,13 @@ def plan_edit(case: Case, pem: str, *, mode: str = ADD, secures: bool = False) -
             f"the field {', '.join(unknown)} beside the caBundle may change what the API server trusts",
             "Use a release of this collection that knows the field",
         )
+    if not (edit.config.ca_bundle or secures or edit.removes or around.is_refused):
+        return Refusal(
+            "refusal-unseen",
+            "the caBundle is empty, so the API server trusts the roots of its system, and no call that it refused was seen",
+            "Call the webhook, and if the API server refuses its certificate, add the CA with webhook_cabundle",
+            around.call.evidence if around.call else (),
+        )
     obstacle = find_obstacle(around.target, around.obj, edit, case.options, now)
     return obstacle or BundleAction(around.target, around.obj, (edit,), now)
 
@@ -311,8 +319,9 @@ def find_obstacle(
     at = find_time(record.get("at"))
     # Any client can write a record. A time that has not come is not a time at which a repair wrote.
     is_recent = at is not None and -CLOCK_SKEW <= now - at < OVERWRITTEN_WITHIN
-    if is_recent and not holds(target, obj, _recorded(edit, record)):
-        by = names_of_writers(target, obj, edit.webhook)
+    by = names_of_writers(target, obj, edit.webhook)
+    # Another task of this collection may have changed the caBundle since, such as a renewal.
+    if is_recent and by != OWN_MANAGER and not holds(target, obj, _recorded(edit, record)):
         return Refusal(
             "overwritten-by",
             f"a repair wrote this field at {record['at']}, and {by} has changed it since",

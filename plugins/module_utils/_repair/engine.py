@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from .._audit import audit_result, gather
@@ -38,11 +38,14 @@ from .proof_calls import CallAnswer
 from .repair_model import (
     BY_AUDIT,
     BY_CALL,
+    BY_FIELD,
     FAILED,
     OVERWRITTEN,
+    PLANNED,
     PUT_BACK,
     REFUSED,
     REPAIRED,
+    WRITTEN,
     Action,
     Case,
     Refusal,
@@ -78,28 +81,42 @@ def repair(client: Client, options: RepairOptions, guard: PlanGuard) -> tuple[Re
     _check_sources(data, options)
     client.deadline = time.monotonic() + options.wait_timeout
     repairs = _merged(_planned(client, data, options))
-    actions = {entry.action.key: (entry.action, entry) for entry in repairs if entry.action}
-    guard.allow(write.promise(entry.kind) for action, entry in actions.values() for write in action.writes)
+    if options.check_mode or guard.approved is not None:
+        # A plan promises only what the API server accepts in a dry run.
+        _tried, repairs = _carried_out(client, repairs, replace(options, check_mode=True))
+        due = [(entry.kind, entry.action) for entry in repairs if entry.action and entry.state == PLANNED]
+        guard.allow(write.promise(kind) for kind, action in due for write in action.writes)
+    if options.check_mode:
+        return repairs
+    written, repairs = _carried_out(client, repairs, options)
+    if not written:
+        return repairs
+    return _Proof(client, options, written, _faults(audit_result.find(data))).prove(repairs)
+
+
+def _carried_out(
+    client: Client, repairs: tuple[Repair, ...], options: RepairOptions
+) -> tuple[dict[tuple[str, ...], Written], tuple[Repair, ...]]:
+    """Carry out the planned actions, in check mode by dry runs. Return the writes, and the repairs with the errors."""
+    actions = {entry.action.key: entry.action for entry in repairs if entry.action and entry.state == PLANNED}
     written: dict[tuple[str, ...], Written] = {}
-    failures: dict[tuple[str, ...], tuple[str, Refusal]] = {}
-    for action, _entry in sorted(actions.values(), key=lambda pair: pair[0].writes[0].kind not in _FIRST):
-        key, before = action.key, len(client.written)
+    failures: dict[tuple[str, ...], tuple[Refusal, str]] = {}
+    for key, action in sorted(actions.items(), key=lambda pair: pair[1].writes[0].kind not in _FIRST):
+        before = len(client.written)
         client.deadline = time.monotonic() + options.wait_timeout
         try:
             written[key] = _carry_out(client, action, options)
         except CertflowError as error:
             is_lost = isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingPermissions))
             is_unwritten = options.check_mode or (len(client.written) == before and not is_lost)
-            failures[key] = (REFUSED if is_unwritten else FAILED, _as_refusal(error))
-    repairs = tuple(
-        entry.with_refusal(failures[entry.action.key][1], failures[entry.action.key][0])
-        if entry.action and entry.action.key in failures
+            failures[key] = (_as_refusal(error), REFUSED if is_unwritten else FAILED)
+    ended = (
+        entry.with_refusal(*failures[entry.action.key])
+        if entry.action and entry.state == PLANNED and entry.action.key in failures
         else entry
         for entry in repairs
     )
-    if options.check_mode or not written:
-        return repairs
-    return _Proof(client, options, written, _faults(audit_result.find(data))).prove(repairs)
+    return written, tuple(ended)
 
 
 def _audit(client: Client, options: RepairOptions) -> ClusterData:
@@ -249,8 +266,13 @@ def _place(subject: Mapping[str, str]) -> tuple[str, ...]:
     return (subject["kind"], subject["namespace"], subject["name"], subject["webhook"])
 
 
-def _key(finding: str, subject: Mapping[str, str]) -> tuple[str, ...]:
-    return (finding, *_place(subject))
+def _key(entry: Repair) -> tuple[str, ...]:
+    return (entry.finding, *_place(entry.object))
+
+
+def _kept_state(entry: Repair) -> str:
+    """Return the state of a write that stays without a proof."""
+    return WRITTEN if kinds.KINDS[entry.kind].unproven == WRITTEN else FAILED
 
 
 @dataclass
@@ -269,50 +291,56 @@ class _Proof:
     answers: dict[tuple[str, ...], CallAnswer] = field(default_factory=dict)
 
     def prove(self, repairs: tuple[Repair, ...]) -> tuple[Repair, ...]:
-        time.sleep(self.options.proof_after)
+        due = [entry for entry in repairs if self._written(entry)]
+        by_field = {_key(entry) for entry in due if kinds.KINDS[entry.kind].is_proven_by_field}
         try:
-            return self._proved(repairs)
+            proven = self._seen([entry for entry in due if _key(entry) not in by_field])
+            return self.ended(repairs, by_field | proven)
         except KubeError as error:
-            refusal = Refusal(
-                error.code,
-                f"the repair wrote its change, and the proof failed: {error.cause}",
-                "Run the repair again",
-            )
+            words = f"the repair wrote its change, and the proof failed: {error.cause}"
+            refusal = Refusal(error.code, words, "Run the repair again")
             return tuple(
-                entry.with_refusal(refusal, FAILED) if self._written(entry) else entry for entry in repairs
+                entry.with_refusal(refusal, _kept_state(entry)) if self._written(entry) else entry
+                for entry in repairs
             )
 
-    def _proved(self, repairs: tuple[Repair, ...]) -> tuple[Repair, ...]:
+    def _seen(self, due: Sequence[Repair]) -> set[tuple[str, ...]]:
+        """Return the keys of the repairs that an audit proves. Audit until it proves all of them, or cannot show more. Raises KubeError."""
+        proven: set[tuple[str, ...]] = set()
+        if not due:
+            return proven
+        time.sleep(self.options.proof_after)
         until = time.monotonic() + self.options.wait_timeout
         while True:
             try:
                 data = _audit(self.client, self.options)
-                proven = self._answered(data, repairs, self._proven(data))
-                unproven = [
-                    written
-                    for entry in repairs
-                    if _key(entry.finding, entry.object) not in proven and (written := self._written(entry))
-                ]
-                if time.monotonic() >= until or all(
-                    written.find_overwriter(self.client) for written in unproven
+                failed, passed = self._judged(data)
+                proven = self._answered(data, due, passed)
+                if time.monotonic() >= until or not any(
+                    self._may_pass(entry, failed, passed) for entry in due if _key(entry) not in proven
                 ):
-                    break
+                    return proven
             except KubeError:
                 # The API server may start again. Until then it may also refuse what this identity is permitted.
                 if time.monotonic() >= until:
                     raise
             time.sleep(_AGAIN_AFTER)
-        return self.ended(repairs, proven)
 
-    def _proven(self, data: ClusterData) -> set[tuple[str, ...]]:
-        """Return the keys of the findings whose check passes now.
+    def _may_pass(self, entry: Repair, failed: Set[tuple[str, ...]], passed: Set[tuple[str, ...]]) -> bool:
+        """Return True if a later audit may prove a repair. An addition about which the audit shows nothing is not waited for."""
+        is_unseen = _key(entry) not in failed | passed and kinds.KINDS[entry.kind].unproven == WRITTEN
+        written = self._written(entry)
+        return not is_unseen and written is not None and not written.find_overwriter(self.client)
+
+    def _judged(self, data: ClusterData) -> tuple[set[tuple[str, ...]], set[tuple[str, ...]]]:
+        """Return the keys of the findings whose check fails now, and of those whose check passes.
 
         A finding about several objects is settled for an object that it no longer lists, and that has no new fault.
         """
         findings = audit_result.find(data)
         failed, passed = (
             {
-                _key(entry.fingerprint(data.cluster_uid), entry.object.as_result())
+                (entry.fingerprint(data.cluster_uid), *_place(entry.object.as_result()))
                 for entry in findings
                 if entry.status == status
             }
@@ -320,21 +348,21 @@ class _Proof:
         )
         broken = {name for _check, name in _faults(findings) - self.faults}
         settled = {
-            _key(entry.fingerprint(data.cluster_uid), point.object.as_result())
+            (entry.fingerprint(data.cluster_uid), *_place(point.object.as_result()))
             for entry in findings
             if entry.status == FAIL and entry.check in kinds.CHECKS
             for point in data.points
             if not entry.is_about(point.object) and str(point.object) not in broken
         }
-        return passed - failed | settled
+        return failed, passed - failed | settled
 
     def _answered(
-        self, data: ClusterData, repairs: tuple[Repair, ...], proven: set[tuple[str, ...]]
+        self, data: ClusterData, due: Sequence[Repair], proven: set[tuple[str, ...]]
     ) -> set[tuple[str, ...]]:
         """Return the proven keys without those of webhooks whose certificate the API server refuses."""
         points = {_place(point.object.as_result()): point for point in data.points}
-        due = (_key(entry.finding, entry.object) for entry in repairs if self._written(entry))
-        for place in sorted({key[1:] for key in proven.intersection(due)} & points.keys()):
+        places = {key[1:] for key in proven.intersection(map(_key, due))}
+        for place in sorted(places & points.keys()):
             known = self.answers.get(place)
             if known is None or known.is_answered is False:
                 self.answers[place] = proof_calls.probe(self.client, data, points[place])
@@ -362,9 +390,11 @@ class _Proof:
         # The proof may have used all of its time.
         self.client.deadline = time.monotonic() + self.options.wait_timeout
         by = written.find_overwriter(self.client)
-        good = [entry for entry in group if _key(entry.finding, entry.object) in proven]
+        good = [entry for entry in group if _key(entry) in proven]
         kept = {entry.object["webhook"] for entry in good}
-        lost = {entry.object["webhook"] for entry in group} - kept
+        lost = {
+            entry.object["webhook"] for entry in group if kinds.KINDS[entry.kind].unproven == PUT_BACK
+        } - kept
         is_put_back = bool(lost) and not by and written.put_back(self.client, lost)
         for entry in group:
             if by:
@@ -378,26 +408,35 @@ class _Proof:
                 yield id(entry), self._repaired(entry)
             else:
                 is_restored = is_put_back and entry.object["webhook"] in lost
-                end = "restored" if is_restored else f"not restored. {_why_kept(entry, kept)}"
-                state = PUT_BACK if is_restored else FAILED
-                yield id(entry), entry.with_refusal(self._unproven(entry, end), state)
+                state = PUT_BACK if is_restored else _kept_state(entry)
+                yield id(entry), entry.with_refusal(self._unproven(entry, state, kept), state)
 
     def _repaired(self, entry: Repair) -> Repair:
+        if kinds.KINDS[entry.kind].is_proven_by_field:
+            return replace(entry, state=REPAIRED, proof=BY_FIELD)
         answer = self.answers.get(_place(entry.object), CallAnswer(None, ()))
         proof = BY_CALL if answer.is_answered else BY_AUDIT
         return replace(entry, state=REPAIRED, proof=proof, evidence=answer.evidence)
 
-    def _unproven(self, entry: Repair, end: str) -> Refusal:
+    def _unproven(self, entry: Repair, state: str, kept: Collection[str]) -> Refusal:
+        """Return why a write is not proven, and what became of it. kept: the webhooks with a repair that is proven."""
         answer = self.answers.get(_place(entry.object))
         is_refused = answer is not None and answer.is_answered is False
-        fault = "the API server refused the webhook" if is_refused else "the finding was still present"
-        evidence = answer.evidence if answer else ()
-        reason = f"{fault} after the write, and the earlier value was {end}"
-        return Refusal("unproven", reason, _AUDIT_AGAIN, evidence)
-
-
-def _why_kept(entry: Repair, kept: Collection[str]) -> str:
-    other = "Another client may have changed the object since"
-    if entry.object["webhook"] in kept:
-        other = "The same write repaired another finding"
-    return kinds.KINDS[entry.kind].final or other
+        fault = (
+            "the API server refused the webhook"
+            if is_refused
+            else "the audit did not see that the fault is gone"
+        )
+        other = "Another client may have changed the object since"
+        if kinds.KINDS[entry.kind].unproven == FAILED:
+            other = "A restart cannot be undone"
+        elif entry.object["webhook"] in kept:
+            other = "The same write repaired another finding"
+        ends = {
+            PUT_BACK: "the earlier value was restored",
+            WRITTEN: "the CA stays in the caBundle, because it breaks nothing",
+        }
+        end = ends.get(state, f"the earlier value was not restored. {other}")
+        return Refusal(
+            "unproven", f"{fault} after the write, and {end}", _AUDIT_AGAIN, answer.evidence if answer else ()
+        )

@@ -17,7 +17,7 @@ from typing import Callable
 from .._audit.facts import cluster_data
 from .._audit.facts.cluster_data import ClusterData
 from . import bundle_repairs, restarts, rotation_repairs
-from .repair_model import Action, Case, Refusal, RotationOptions
+from .repair_model import FAILED, PUT_BACK, WRITTEN, Action, Case, Refusal, RotationOptions
 
 #: The checks that fold the faults of a caller into one finding.
 _FOLDED = ("conversion-dead", "apiservice-down")
@@ -38,8 +38,11 @@ class RepairKind:
     checks: frozenset[str]
     #: Returns None if the kind does not fit the fault.
     plan: Callable[[Case], Action | Refusal | None]
-    #: Why it cannot be undone, "" if it can.
-    final: str = ""
+    #: The state of a write without a proof: WRITTEN for an addition, which stays, PUT_BACK for a removal, and FAILED for a write that
+    #: cannot be undone.
+    unproven: str
+    #: True if the written field is the proof, whatever the endpoints show.
+    is_proven_by_field: bool = False
     #: The sources of an audit that must be read completely.
     needs: frozenset[str] = frozenset()
     #: Returns what the kind waits for in the whole cluster.
@@ -51,18 +54,21 @@ ROWS = (
         ADD_CA,
         frozenset(("ca-mismatch", "bundle-empty", "bundle-broken", "ca-expired", "ca-expiring", *_FOLDED)),
         bundle_repairs.plan_add_ca,
+        WRITTEN,
     ),
-    RepairKind(SECURE, frozenset(("apiservice-insecure",)), bundle_repairs.plan_secure_apiservice),
+    RepairKind(SECURE, frozenset(("apiservice-insecure",)), bundle_repairs.plan_secure_apiservice, PUT_BACK),
     RepairKind(
         RELOAD,
         frozenset(("expired", "expiring", "ca-mismatch", "not-reloaded", "endpoints-differ", *_FOLDED)),
         restarts.plan_reload,
-        final="A restart cannot be undone",
+        FAILED,
     ),
     RepairKind(
         ADD_SUCCESSOR,
         frozenset(("bundle-without-successor",)),
         rotation_repairs.plan_add_successor,
+        WRITTEN,
+        is_proven_by_field=True,
         needs=_ROTATION,
     ),
     RepairKind(
@@ -70,6 +76,7 @@ ROWS = (
         # Before the switch, the first check carries the reason to wait. After the switch, the second one names the objects.
         frozenset(("cluster-ca-rotation", "outgoing-ca-left")),
         rotation_repairs.plan_remove_outgoing,
+        PUT_BACK,
         needs=_ROTATION,
         wait=rotation_repairs.find_wait,
     ),

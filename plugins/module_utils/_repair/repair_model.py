@@ -27,12 +27,14 @@ if TYPE_CHECKING:  # each play of a fleet loads this file
 # What became of a repair.
 PLANNED, REPAIRED, REFUSED, WAITING = "planned", "repaired", "refused", "waiting"
 GONE, OVERWRITTEN, PUT_BACK, FAILED = "gone", "overwritten", "put-back", "failed"
+#: A CA was added, and it is not proven that it cures the fault. It stays, because an addition breaks nothing.
+WRITTEN = "written"
 #: The states in which a write did not have its effect, so that the task fails.
 BAD_STATES = frozenset((OVERWRITTEN, PUT_BACK, FAILED))
 #: The codes of a wait that ends by itself: a later run has work, and this one has nothing left to do.
 NOT_DUE = frozenset(("not-switched", "rollback-available", "not-settled"))
-# What proved a repair: a call of the API server in addition to the second audit, or the second audit only.
-BY_CALL, BY_AUDIT = "call", "audit"
+# What proved a repair: a call of the API server in addition to the second audit, the second audit only, or the field itself.
+BY_CALL, BY_AUDIT, BY_FIELD = "call", "audit", "field"
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class Repair:
     reason: str = ""
     remedy: str = ""
     evidence: tuple[str, ...] = ()
-    #: BY_CALL or BY_AUDIT, "" without a proof.
+    #: BY_CALL, BY_AUDIT or BY_FIELD, "" without a proof.
     proof: str = ""
     action: Action | None = field(default=None, compare=False)
 
@@ -188,7 +190,7 @@ class Repair:
     @property
     def is_left(self) -> bool:
         """Return True if a kind of the task answers the finding, and the task did not do it and waits for no time."""
-        return bool(self.kind) and self.state in (REFUSED, WAITING) and self.code not in NOT_DUE
+        return bool(self.kind) and self.state in (REFUSED, WAITING, WRITTEN) and self.code not in NOT_DUE
 
     def as_result(self) -> dict[str, Any]:
         """Return the repair as results carry it. Text of the cluster has no hidden characters."""

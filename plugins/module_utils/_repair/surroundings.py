@@ -26,6 +26,8 @@ from .._kube.errors import ApiError
 from .._webhook import bundle_targets
 from .._webhook.bundle_targets import Target
 from .._webhook.workloads import secrets_of
+from . import proof_calls
+from .proof_calls import CallAnswer
 
 Object = Mapping[str, Any]
 _CERTIFICATE, _CA = "tls.crt", "ca.crt"
@@ -75,6 +77,13 @@ class Surroundings:
     published: tuple[PublishedCa, ...] = ()
     #: The Deployment, DaemonSet or StatefulSet of all pods, None if they do not have one in common.
     workload: Object | None = None
+    #: The answer to a call, if the caBundle is empty. None for another caBundle.
+    call: CallAnswer | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Return True if the API server was seen to refuse the certificate with an empty caBundle."""
+        return self.call is not None and self.call.is_answered is False
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,9 @@ class SurroundingsReader:
         workloads = [self._workload_of(pod) for pod in pods]
         common = workloads[0] if workloads and all(entry == workloads[0] for entry in workloads) else None
         published = tuple(self._published(point, mounted))
-        return Surroundings(target, obj, pods, mounted, published, common)
+        is_open = point.is_verified and not point.config.ca_bundle
+        call = proof_calls.probe(self._client, data, point) if is_open else None
+        return Surroundings(target, obj, pods, mounted, published, common, call)
 
     def _workload_of(self, obj: Object) -> Object | None:
         """Return the workload that controls a pod, None for another controller."""

@@ -33,7 +33,8 @@ REPAIRS = "repairs"
 AUDIT_AGAIN = "Audit the cluster again until the audit is complete, and run the repair with the new report"
 #: The order of repairs in a report.
 _STATES = (
-    *sorted(repair_model.BAD_STATES), repair_model.REPAIRED, repair_model.PLANNED, WAITING, REFUSED, repair_model.GONE,
+    *sorted(repair_model.BAD_STATES), repair_model.REPAIRED, repair_model.PLANNED, repair_model.WRITTEN, WAITING, REFUSED,
+    repair_model.GONE,
 )  # fmt: skip
 
 

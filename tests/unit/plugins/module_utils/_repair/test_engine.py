@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import ClusterData
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
     FAIL,
@@ -20,6 +21,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     AuditFinding,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_parsing import points_of
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_review import Permission
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import (
+    PlanDiffersError,
+    PlanGuard,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
@@ -37,6 +43,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair
     FAILED,
     Repair,
     RepairOptions,
+    RepairWrite,
     Written,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
@@ -71,39 +78,91 @@ class Once(Written):
         return len(self.restored) == 1
 
 
-def repair(finding: str, webhook: str) -> Repair:
+def repair(finding: str, webhook: str, kind: str = kinds.SECURE) -> Repair:
     subject = AuditedObject(KIND, "example", webhook=webhook).as_result()
-    return Repair(finding, "ca-mismatch", subject, kind=kinds.ADD_CA, action=ACTION)
+    return Repair(finding, "ca-mismatch", subject, kind=kind, action=ACTION)
 
 
-# Who overwrote it, the proven findings, and what is expected: the states of a1, a2 and b1, and the webhooks that are put back.
-ENDS: list[tuple[str, str, str, list[set[str]]]] = [
-    ("", "a1 a2 b1", "repaired repaired repaired", []),
-    ("", "", "put-back put-back put-back", [{"a", "b"}]),
-    ("", "a1 a2", "repaired repaired put-back", [{"b"}]),
-    ("", "a1 b1", "repaired failed repaired", []),
-    ("operator", "a1 b1", "overwritten overwritten overwritten", []),
+# The kind, who overwrote it, the proven findings, and what is expected: the states of a1, a2 and b1, and the webhooks that are put back.
+ENDS: list[tuple[str, str, str, str, list[set[str]]]] = [
+    (kinds.SECURE, "", "a1 a2 b1", "repaired repaired repaired", []),
+    (kinds.SECURE, "", "", "put-back put-back put-back", [{"a", "b"}]),
+    (kinds.SECURE, "", "a1 a2", "repaired repaired put-back", [{"b"}]),
+    (kinds.SECURE, "", "a1 b1", "repaired failed repaired", []),
+    (kinds.SECURE, "operator", "a1 b1", "overwritten overwritten overwritten", []),
+    # An addition is never put back.
+    (kinds.ADD_CA, "", "a1", "repaired written written", []),
+    (kinds.ADD_CA, "operator", "a1", "overwritten overwritten overwritten", []),
+    (kinds.REMOVE_OUTGOING, "", "a1 a2", "repaired repaired put-back", [{"b"}]),
+    (kinds.RELOAD, "", "a1", "repaired failed failed", []),
 ]
 
 
-@pytest.mark.parametrize(("by", "proven", "states", "restored"), ENDS)
-def test_only_what_is_not_proven_is_put_back(
-    by: str, proven: str, states: str, restored: list[set[str]]
+@pytest.mark.parametrize(("kind", "by", "proven", "states", "restored"), ENDS)
+def test_only_a_removal_that_is_not_proven_is_put_back(
+    kind: str, by: str, proven: str, states: str, restored: list[set[str]]
 ) -> None:
-    repairs = (repair("a1", "a"), repair("a2", "a"), repair("b1", "b"))
+    repairs = (repair("a1", "a", kind), repair("a2", "a", kind), repair("b1", "b", kind))
     written = Once(by)
     client: Any = SimpleNamespace(deadline=0.0)
-    proof = engine._Proof(client, RepairOptions((kinds.ADD_CA,)), {ACTION.key: written}, frozenset())
-    keys = {engine._key(entry.finding, entry.object) for entry in repairs if entry.finding in proven}
+    proof = engine._Proof(client, RepairOptions((kind,)), {ACTION.key: written}, frozenset())
+    keys = {engine._key(entry) for entry in repairs if entry.finding in proven}
     assert " ".join(entry.state for entry in proof.ended(repairs, keys)) == states
     assert written.restored == restored
     assert client.deadline > time.monotonic()  # the proof may have used all of its time
 
 
+@pytest.mark.parametrize(("by", "state"), [("", "repaired"), ("operator", "overwritten")])
+def test_the_field_proves_a_successor(by: str, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read but the object, and nothing waits."""
+    monkeypatch.setattr(engine, "_audit", None)
+    monkeypatch.setattr(time, "sleep", None)
+    client: Any = SimpleNamespace(deadline=0.0)
+    proof = engine._Proof(client, RepairOptions((kinds.ADD_SUCCESSOR,)), {ACTION.key: Once(by)}, frozenset())
+    (ended,) = proof.prove((repair("a1", "a", kinds.ADD_SUCCESSOR),))
+    assert (ended.state, ended.proof) == (state, "" if by else "field")
+
+
+# What the audits after the write show of the object, the number of audits, and the state.
+SHOWN: list[tuple[list[str], int, str]] = [
+    (["pass"], 1, "repaired"),
+    (["fail", "pass"], 2, "repaired"),
+    (["unknown"], 1, "written"),
+    ([], 1, "written"),
+    (["fail"], 8, "written"),
+]
+
+
+@pytest.mark.parametrize(("shown", "audits", "state"), SHOWN)
+def test_an_addition_waits_only_for_what_can_be_seen(
+    shown: list[str], audits: int, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (point,) = points_of(KIND, configuration(OLD.pem))
+    clock = [0.0]
+    seen: list[str] = []
+
+    def find(_data: ClusterData) -> list[AuditFinding]:
+        seen.append(shown[min(len(seen), len(shown) - 1)] if shown else "")
+        return [AuditFinding("ca-mismatch", seen[-1], point.object)] if seen[-1] else []
+
+    monkeypatch.setattr(engine, "_audit", lambda *_: ClusterData(NOW))
+    monkeypatch.setattr(audit_result, "find", find)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    finding = AuditFinding("ca-mismatch", FAIL, point.object)
+    entry = Repair(
+        finding.fingerprint(""), "ca-mismatch", point.object.as_result(), kind=kinds.ADD_CA, action=ACTION
+    )
+    client: Any = SimpleNamespace(deadline=0.0)
+    options = RepairOptions((kinds.ADD_CA,), wait_timeout=20)
+    (ended,) = engine._Proof(client, options, {ACTION.key: Once()}, frozenset()).prove((entry,))
+    assert (ended.state, len(seen)) == (state, audits)
+
+
 # The answers of the webhooks a and b to the API server, and the state and the proof of their repairs.
 CALLS: list[tuple[bool | None, bool | None, list[tuple[str, str]]]] = [
     (True, None, [("repaired", "call"), ("repaired", "audit")]),
-    (True, False, [("repaired", "call"), ("put-back", "")]),
+    (True, False, [("repaired", "call"), ("written", "")]),
 ]
 
 
@@ -117,12 +176,12 @@ def test_a_webhook_that_the_api_server_refuses_is_not_repaired(
     """The second audit passes for both webhooks."""
     answers = {"a": CallAnswer(first, ()), "b": CallAnswer(second, ("x509",))}
     monkeypatch.setattr(proof_calls, "probe", lambda _client, _data, point: answers[point.object.webhook])
-    repairs = (repair("a1", "a"), repair("b1", "b"))
+    repairs = (repair("a1", "a", kinds.ADD_CA), repair("b1", "b", kinds.ADD_CA))
     client: Any = SimpleNamespace(deadline=0.0)
     proof = engine._Proof(client, RepairOptions((kinds.ADD_CA,)), {ACTION.key: Once()}, frozenset())
     (point,) = points_of(KIND, configuration(OLD.pem))
     points = tuple(replace(point, object=AuditedObject(KIND, "example", webhook=name)) for name in "ab")
-    keys = {engine._key(entry.finding, entry.object) for entry in repairs}
+    keys = set(map(engine._key, repairs))
     proven = proof._answered(ClusterData(NOW, points=points), repairs, keys)
     assert [(entry.state, entry.proof) for entry in proof.ended(repairs, proven)] == expected
 
@@ -130,7 +189,7 @@ def test_a_webhook_that_the_api_server_refuses_is_not_repaired(
 def test_a_restart_stays_without_a_proof() -> None:
     client: Any = SimpleNamespace(deadline=0.0)
     proof = engine._Proof(client, RepairOptions((kinds.RELOAD,)), {ACTION.key: Written()}, frozenset())
-    ended = proof.ended((replace(repair("a1", "a"), kind=kinds.RELOAD),), ())
+    ended = proof.ended((repair("a1", "a", kinds.RELOAD),), ())
     assert [(entry.state, entry.code) for entry in ended] == [(FAILED, "unproven")]
 
 
@@ -209,3 +268,66 @@ def test_a_certificate_that_ends_is_issued_by_a_task(
     (point,) = points_of(KIND, obj)
     refusal = engine._no_kind(AuditFinding("renewal-unmanaged", FAIL, point.object), point, secrets)
     assert (refusal.code, expected in refusal.remedy) == ("not-repairable", True), refusal.remedy
+
+
+@dataclass(frozen=True)
+class Change:
+    """A write that the API server refuses in a dry run, if its name says so."""
+
+    name: str
+    log: list[str]
+    permissions: tuple[Permission, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    @property
+    def writes(self) -> tuple[RepairWrite, ...]:
+        return (RepairWrite("patch", "v1", "Secret", self.name),)
+
+    def carry_out(self, _client: Client, options: RepairOptions) -> Written:
+        self.log.append(f"{'try' if options.check_mode else 'write'} {self.name}")
+        if "refused" in self.name:
+            raise ObjectChanged("refused")
+        return Once()
+
+
+def run_engine(
+    names: list[str], approved: list[str] | None, monkeypatch: pytest.MonkeyPatch, *, check_mode: bool = False
+) -> tuple[list[str], list[str], PlanGuard]:
+    """Return the states, the requests in their order, and the guard."""
+    log: list[str] = []
+    repairs = [
+        replace(repair(name, name, kinds.ADD_SUCCESSOR), action=cast("Any", Change(name, log)))
+        for name in names
+    ]
+    monkeypatch.setattr(engine, "_audit", lambda *_: ClusterData(NOW))
+    monkeypatch.setattr(engine, "_check_sources", lambda *_: None)
+    monkeypatch.setattr(engine, "_planned", lambda *_: iter(repairs))
+    guard = PlanGuard(approved, ["cluster:x"])
+    client: Any = SimpleNamespace(written=[], deadline=0.0)
+    ended = engine.repair(client, RepairOptions(tuple(kinds.KINDS), check_mode=check_mode), guard)
+    return [entry.state for entry in ended], log, guard
+
+
+def test_a_plan_has_only_what_a_dry_run_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["a", "refused-b", "c"]
+    states, log, guard = run_engine(names, None, monkeypatch, check_mode=True)
+    assert states == ["planned", "refused", "planned"]
+    assert len(guard.writes) == 2
+    digests = guard.as_result()["plan_digests"]
+    states, log, _guard = run_engine(names, digests, monkeypatch)
+    assert states == ["repaired", "refused", "repaired"]
+    assert log == ["try a", "try refused-b", "try c", "write a", "write c"]
+    states, _log, _guard = run_engine(["a"], digests, monkeypatch)
+    assert states == ["repaired"]
+
+
+@pytest.mark.parametrize("approved", [[], ["cluster:x"]])
+def test_an_empty_plan_is_a_plan(approved: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the plan does not have is not written, also if its refusal of the plan is gone."""
+    with pytest.raises(PlanDiffersError):
+        run_engine(["b"], approved, monkeypatch)
+    states, log, _guard = run_engine(["refused-b"], approved, monkeypatch)
+    assert (states, log) == (["refused"], ["try refused-b"])

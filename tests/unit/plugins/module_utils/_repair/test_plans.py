@@ -29,6 +29,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import
     kinds,
     restarts,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.proof_calls import CallAnswer
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import (
     Case,
     Refusal,
@@ -158,6 +159,9 @@ RECORDS = [
     (datetime.timedelta(minutes=-1), NEW.fingerprint, "overwritten-by"),
     (-3650 * DAY, NEW.fingerprint, "planned"),
 ]
+WRITTEN_BY: dict[str, Any] = {
+    "f:webhooks": {'k:{"name":"a.example.com"}': {"f:clientConfig": {"f:caBundle": {}}}}
+}
 
 
 @pytest.mark.parametrize(("age", "fingerprint", "expected"), RECORDS)
@@ -167,6 +171,39 @@ def test_a_repair_that_was_overwritten(age: datetime.timedelta, fingerprint: str
     obj = configuration(OLD.pem, annotations={bundle_repairs.RECORD: record})
     case = case_of(obj, served(leaf(NEW)), published=published(NEW))
     assert code(bundle_repairs.plan_add_ca(case)) == expected
+
+
+# The field managers of the caBundle since the repair, and the code of the plan.
+WRITERS = [
+    (["certflow.kubernetes"], "planned"),
+    (["certflow.kubernetes", "kubectl-edit"], "overwritten-by"),
+    (["kubectl-edit"], "overwritten-by"),
+    ([], "overwritten-by"),
+]
+
+
+@pytest.mark.parametrize(("managers", "expected"), WRITERS)
+def test_a_write_of_this_collection_overwrites_no_repair(managers: list[str], expected: str) -> None:
+    """A renewal of this collection, or a removal that was put back, is its own."""
+    at = (NOW - DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
+    record = json.dumps({"a.example.com": {"at": at, "ca": [NEW.fingerprint]}})
+    fields = [{"manager": name, "operation": "Update", "fieldsV1": WRITTEN_BY} for name in managers]
+    obj = configuration(OLD.pem, annotations={bundle_repairs.RECORD: record}, managedFields=fields)
+    case = case_of(obj, served(leaf(NEW)), published=published(NEW))
+    assert code(bundle_repairs.plan_add_ca(case)) == expected
+
+
+# Whether the webhook answered a call with an empty caBundle, and the code of the plan.
+EMPTY_BUNDLES = [(False, "planned"), (True, "refusal-unseen"), (None, "refusal-unseen")]
+
+
+@pytest.mark.parametrize(("is_answered", "expected"), EMPTY_BUNDLES)
+def test_an_empty_bundle_means_the_roots_of_the_system(is_answered: bool | None, expected: str) -> None:
+    call = CallAnswer(is_answered, ("words of the API server",))
+    case = case_of(configuration(""), served(leaf(NEW)), published=published(NEW), call=call)
+    outcome = bundle_repairs.plan_add_ca(case)
+    assert code(outcome) == expected
+    assert not isinstance(outcome, Refusal) or outcome.evidence == call.evidence
 
 
 @pytest.mark.parametrize(
