@@ -50,6 +50,16 @@ result = audit_result.build(replace(cluster(), version="v1.10.2"))
 assert [finding["severity"] for finding in result["findings"] if finding["check"] == "example-too-old"] == ["warning"]
 assert "example-too-old" in audit.checks()
 """,
+    "kind of repair": f"""
+from {ROOMS}._repair import kinds
+assert [row.name for row in kinds.kinds_for("service-missing")] == ["example-kind"]
+assert kinds.KINDS["example-kind"].unproven == kinds.WRITTEN
+""",
+    "report format": f"""
+from {PLUGINS}.plugin_utils._report import report_files
+assert report_files.format_of("/tmp/Report.TXT").render({{}}, "never") == "never"
+assert report_files.format_of("a.txt").mode == 0o600
+""",
     "failure code": f"""
 from {ROOMS}._base.codes import CODES
 from tools.docs import pages
@@ -117,15 +127,11 @@ def with_example(text: str, code: str) -> str:
     assert isinstance(node, ast.Expr)
     lines = text.splitlines(keepends=True)
     if isinstance(node.value, ast.Dict):
-        key = ast.literal_eval(node.value).popitem()[0]
+        key = ast.literal_eval(node.value.keys[0] or node.value)
         (table,) = [part for part in ast.walk(ast.parse(text)) if isinstance(part, ast.Dict) and part.keys]
         later = next(place for place in table.keys if place and ast.literal_eval(place) > key)
-        return (
-            "".join(lines[: later.lineno - 1])
-            + code.strip("{}\n")
-            + "\n"
-            + "".join(lines[later.lineno - 1 :])
-        )
+        row = code.strip().removeprefix("{").removesuffix("}").strip().rstrip(",")
+        return "".join(lines[: later.lineno - 1]) + f"{row},\n" + "".join(lines[later.lineno - 1 :])
     assert isinstance(node.value, ast.Call)
     name = ast.unparse(node.value.func)
     rows = [

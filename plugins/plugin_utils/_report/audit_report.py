@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -18,11 +18,8 @@ from ...module_utils._base.text import harmless, quoted
 from . import (
     audit_summary,
     compare,
-    html,
     job_report,
-    junit,
     merge,
-    prometheus,
     report_files,
     report_model,
     report_schema,
@@ -38,13 +35,6 @@ SPEC: dict[str, Any] = {
     "dest": {"type": "list", "elements": "path", "default": []},
     "mode": {"type": "str"},
     "fail_on": {"type": "str", "choices": list(report_model.GATES), "default": "error"},
-}
-#: Format -> the function that makes it from a report and the option fail_on.
-RENDERERS: dict[str, Callable[[Report, str], str]] = {
-    "html": lambda report, _fail_on: html.render(report),
-    "json": lambda report, _fail_on: report_text.dump(report),
-    "junit": junit.render,
-    "prometheus": lambda report, _fail_on: prometheus.render(report),
 }
 
 
@@ -127,14 +117,14 @@ def _deliver(
     done = Delivery()
     for path in parameters["dest"]:
         place, form = report_files.resolve(path), report_files.format_of(path)
-        row = {"path": place, "format": form, "changed": not check_mode}
+        row = {"path": place, "format": form.name, "changed": not check_mode}
         done.files.append(row)
         if check_mode:
             done.lines.append(f"check mode: {place} was not written")
             continue
         try:
-            text = RENDERERS[form](report, parameters["fail_on"])
-            report_files.write(place, text, mode or report_files.mode_of(path), is_exact=bool(mode))
+            text = form.render(report, parameters["fail_on"])
+            report_files.write(place, text, mode or form.mode, is_exact=bool(mode))
             done.lines.append(f"written: {place}")
         except Exception as error:  # a defect in one format must not lose the other files
             row["changed"] = False

@@ -8,11 +8,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import NamedTuple
 
 from ...module_utils._base import paths
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import quoted, visible
-from . import report_schema, report_text
+from . import html, junit, prometheus, report_schema, report_text
 from .report_text import Report
 
 #: node_exporter runs as a user of its own, and must read the file.
@@ -37,18 +39,28 @@ def unwritable(path: str, error: OSError) -> CertflowError:
     )
 
 
-# Suffix of a file -> its format and its mode. node_exporter reads the metrics as another user.
-FORMATS: dict[str, tuple[str, int]] = {
-    ".html": ("html", PRIVATE),
-    ".json": ("json", PRIVATE),
-    ".prom": ("prometheus", READABLE),
-    ".xml": ("junit", PRIVATE),
+class ReportFormat(NamedTuple):
+    """A format of reports."""
+
+    name: str
+    #: Makes the text from a report and the option fail_on.
+    render: Callable[[Report, str], str]
+    #: The mode of a new file.
+    mode: int = PRIVATE
+
+
+#: Suffix of a file -> its format. node_exporter reads the metrics as another user.
+FORMATS: dict[str, ReportFormat] = {
+    ".html": ReportFormat("html", lambda report, _fail_on: html.render(report)),
+    ".json": ReportFormat("json", lambda report, _fail_on: report_text.dump(report)),
+    ".prom": ReportFormat("prometheus", lambda report, _fail_on: prometheus.render(report), READABLE),
+    ".xml": ReportFormat("junit", junit.render),
 }
 MOST_BYTES = report_text.MOST_BYTES
 _SUFFIXES = ", ".join(FORMATS)
 
 
-def format_of(path: str) -> str:
+def format_of(path: str) -> ReportFormat:
     """Return the format of a file by its suffix. Raises CertflowError for another suffix."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in FORMATS:
@@ -56,12 +68,7 @@ def format_of(path: str) -> str:
             f"the report {quoted(path)} has the suffix {quoted(suffix)}, which is not the suffix of a report format",
             remedy=f"Use a name that ends in {_SUFFIXES}",
         )
-    return FORMATS[suffix][0]
-
-
-def mode_of(path: str) -> int:
-    """Return the mode of a new file by its suffix."""
-    return FORMATS[os.path.splitext(path)[1].lower()][1]
+    return FORMATS[suffix]
 
 
 def resolve(path: str) -> str:

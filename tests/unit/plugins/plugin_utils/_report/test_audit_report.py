@@ -151,7 +151,8 @@ def test_a_file_that_cannot_be_written_keeps_its_content_and_the_others_are_writ
 
 
 def test_a_defect_in_one_format_keeps_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(audit_report.RENDERERS, "html", lambda _report, _fail_on: str(1 // 0))
+    broken = report_files.FORMATS[".html"]._replace(render=lambda _report, _fail_on: str(1 // 0))
+    monkeypatch.setitem(report_files.FORMATS, ".html", broken)
     answer = run(dest=[f"{tmp_path}/a.html", f"{tmp_path}/a.json"])
     assert has_failed(answer, "defect")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
