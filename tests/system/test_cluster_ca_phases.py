@@ -19,7 +19,7 @@ from tests.support import clusters, pages, playbook
 from tests.support.fleet_files import kubeconfig
 from tests.support.guide_commands import lay_out, shell
 from tests.support.rig import encoded
-from tests.support.rotation_rig import RotationRig, codes, of_cluster, of_program, with_ca
+from tests.support.rotation_rig import RotationRig, codes, of_cluster, of_program
 from tests.support.waiting import wait_for
 from tests.support.world import Program, Shape, shapes
 
@@ -166,7 +166,7 @@ def test_the_phases_of_a_fleet(rig: RotationRig, fleet: Fleet, tmp_path: Path) -
     hook = rig.one(Shape("ready"))
     rig.rotation.publish()
     rotated = tmp_path / "rotated"
-    rotated.write_text(yaml.safe_dump(with_ca(rig, rig.old, rig.new)))
+    rotated.write_text(yaml.safe_dump(rig.trust()))
     parts = {"dead": fleet["onprem"].kubeconfig, "rotated": rotated, "well": fleet["onprem"].kubeconfig}
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(parts)))
     inventory = {"plugin": "certflow.kubernetes.kubeconfig", "kubeconfig": "kubeconfig"}
@@ -224,7 +224,7 @@ def test_the_guide_as_printed(rig: RotationRig, tmp_path: Path, monkeypatch: pyt
     lay_out(GUIDE, tmp_path)
     (tmp_path / ".kube").mkdir()
     rotated = tmp_path / "rotated"
-    rotated.write_text(yaml.safe_dump(with_ca(rig, rig.old, rig.new)))
+    rotated.write_text(yaml.safe_dump(rig.trust()))
     (tmp_path / ".kube" / "fleet.yml").write_text(yaml.safe_dump(kubeconfig({"prod-eu": rotated})))
     (tmp_path / "group_vars").mkdir()
     options = {"probe_urls": True, "proof_after": 1, "wait_timeout": 30}

@@ -19,7 +19,7 @@ from tests.support.clusters import AdminApiError
 from tests.support.clusters.components import Server
 from tests.support.csr_by_hand import create, decide, settled
 from tests.support.probe_rig import config_map
-from tests.support.rotation_rig import RotationRig, codes, of_cluster, with_ca
+from tests.support.rotation_rig import RotationRig, codes, of_cluster
 from tests.support.signer_requests import GOOD, KUBELET_SERVING
 from tests.support.waiting import wait_for
 from tests.support.world import ACCEPTED, Program, Shape, shapes
@@ -70,7 +70,7 @@ def issue(rig: RotationRig) -> None:
 
 def servers(rig: RotationRig) -> tuple[dict[str, str], bool]:
     """Return what the audit tells about each address, and if it takes the rotation as switched."""
-    result = rig.operate(audit_info.OPERATION, kubeconfig=with_ca(rig, rig.old, rig.new), probe_urls=True)
+    result = rig.operate(audit_info.OPERATION, kubeconfig=rig.trust(), probe_urls=True)
     by_check = {finding["check"]: finding for finding in result["findings"] if finding["status"] == "fail"}
     lines = [line.rpartition(": ") for line in by_check["cluster-ca-rotation"]["evidence"]]
     shown = {

@@ -23,7 +23,7 @@ from tests.support import cert_manager, clusters, playbook
 from tests.support.audit_rig import leaf
 from tests.support.authority import Issued
 from tests.support.rig import ADMINISTRATORS
-from tests.support.rotation_rig import RotationRig, codes, of_cluster, of_program, with_ca
+from tests.support.rotation_rig import RotationRig, codes, of_cluster, of_program
 from tests.support.waiting import wait_for
 from tests.support.world import Program, Shape, shapes
 
@@ -154,7 +154,7 @@ def test_cainjector_has_the_successor_after_a_restart() -> None:
         with cainjector(rig):
             wait_for(hook.is_called)
             rig.rotation.publish()
-            trust = with_ca(rig, rig.old, rig.new)
+            trust = rig.trust()
             audit = rig.operate(audit_info.OPERATION, kubeconfig=trust, probe_urls=True)
             (finding,) = (
                 entry for entry in audit["findings"] if entry["check"] == "bundle-without-successor"
@@ -183,7 +183,7 @@ def test_each_phase_completes_after_a_kill(tmp_path: Path) -> None:
     with rotating("local-services") as rig:
         hooks = rig.create(Shape("hook"), copies=6)
         rig.rotation.publish()
-        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(with_ca(rig, rig.old, rig.new)))
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(rig.trust()))
         inventory = {"plugin": "certflow.kubernetes.kubeconfig", "kubeconfig": "kubeconfig"}
         (tmp_path / "clusters.yml").write_text(yaml.safe_dump(inventory))
         variables = {

@@ -19,7 +19,7 @@ import yaml
 
 from tests.support import clusters, playbook
 from tests.support.fleet_files import kubeconfig
-from tests.support.rotation_rig import RotationRig, with_ca
+from tests.support.rotation_rig import RotationRig
 from tests.support.waiting import wait_for
 from tests.support.world import Shape
 
@@ -55,7 +55,7 @@ class Ten:
         for host, rig in rigs.items():
             rig.rotation.publish()
             parts[host] = directory / f"kubeconfig-{host}"
-            parts[host].write_text(yaml.safe_dump(with_ca(rig, rig.old, rig.new)))
+            parts[host].write_text(yaml.safe_dump(rig.trust()))
         rigs[SWITCHED].rotation.switch()
         self.hooks[SWITCHED].issue(rigs[SWITCHED].new)
         (directory / "kubeconfig").write_text(

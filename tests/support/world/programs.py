@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text
 
+from tests.support import called_objects
 from tests.support.authority import Issued
 from tests.support.clusters import AdminApiError
 from tests.support.https_webhook import allow, convert
 from tests.support.other_client import OtherClient
-from tests.support.probe_rig import API_SERVICES, DEFINITIONS, HOOKS, MUTATING_HOOKS, config_map, schema
+from tests.support.probe_rig import API_SERVICES, DEFINITIONS, HOOKS, MUTATING_HOOKS, config_map
 from tests.support.rig import encoded
 from tests.support.world import shapes
 from tests.support.world.certificates import Certificates, Sent
@@ -81,24 +82,15 @@ class Program:
 
     def body(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the fields of the object with this client configuration."""
-        rule = {
-            "apiGroups": [""],
-            "apiVersions": ["v1"],
-            "operations": ["CREATE"],
-            "resources": ["configmaps"],
-        }
-        webhook = {
-            "name": f"{self.full_name}.certflow.test",
-            "clientConfig": config,
-            "rules": [rule],
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.world.name}},
+        fields = {
+            **called_objects.of_namespace(self.world.name),
             "objectSelector": {"matchLabels": {"probe": self.name}},
             "failurePolicy": self.shape.failure_policy,
-            "sideEffects": "None",
             "timeoutSeconds": 30,  # a slow machine is no fault of the program
-            "admissionReviewVersions": ["v1"],
             **self.shape.fields,
         }
+        name = f"{self.full_name}.certflow.test"
+        webhook = called_objects.webhook(name, config, called_objects.CONFIG_MAPS, **fields)
         return {"webhooks": [webhook]}
 
     def read(self) -> dict[str, Any]:
@@ -125,7 +117,7 @@ class Program:
     def _bundle_of(self, shape: Shape) -> str | None:
         if shape.bundle is None:
             return None
-        return "".join(self.world.ca(name).pem for name in shape.bundle)
+        return "".join(self.world.ca(name).certificate_pem.decode() for name in shape.bundle)
 
     def _write(self) -> None:
         owner, metadata = self.shape.owner, dict(self.shape.metadata)
@@ -165,8 +157,11 @@ class Program:
                 self._served = data["tls.crt"]
                 self.present(Sent(*(base64.b64decode(data[key]) for key in ("tls.crt", "tls.key"))))
 
-    def issue(self, ca: KeyPair | None = None, *sent: KeyPair) -> None:
-        """Serve a new certificate, by default of the CA of the row. sent: the intermediates that the server sends."""
+    def issue(self, ca: KeyPair | None = None, *sent: KeyPair, endpoints: tuple[int, ...] = ()) -> None:
+        """Serve a new certificate, by default of the CA of the row. sent: the intermediates that the server sends.
+
+        endpoints: their numbers, () for all.
+        """
         row, world = self.shape.certificate, self.world
         if ca:
             row = replace(row, chain=("given",))
@@ -179,7 +174,7 @@ class Program:
         if row.octets:
             self._present_any(sent_chain)
         else:
-            self.present(sent_chain)
+            self.present(sent_chain, *endpoints)
 
     def _present_any(self, chain: Sent) -> None:
         """Serve certificates that no library may read."""
@@ -242,20 +237,7 @@ class Conversion(Program):
         return f"things.{self.group}"
 
     def body(self, config: dict[str, Any]) -> dict[str, Any]:
-        versions = [
-            {"name": version, "served": True, "storage": version == "v1", "schema": schema(True)}
-            for version in ("v1", "v1beta1")
-        ]
-        webhook = {"clientConfig": config, "conversionReviewVersions": ["v1"]}
-        spec = {
-            "group": self.group,
-            "scope": "Namespaced",
-            "names": {"plural": "things", "kind": "Thing"},
-            "versions": versions,
-            "conversion": {"strategy": "Webhook", "webhook": webhook},
-            **self.shape.fields,
-        }
-        return {"spec": spec}
+        return {"spec": {**called_objects.definition(self.group, config)["spec"], **self.shape.fields}}
 
     def ask(self) -> str:
         place = f"/apis/{self.group}/{{}}/namespaces/{self.world.name}/things"
@@ -282,8 +264,7 @@ class AggregatedApi(Program):
         return f"v1.{self.group}"
 
     def body(self, config: dict[str, Any]) -> dict[str, Any]:
-        priorities = {"groupPriorityMinimum": 10, "versionPriority": 10}
-        return {"spec": {"group": self.group, "version": "v1", **priorities, **config, **self.shape.fields}}
+        return {"spec": called_objects.api_service(self.group, config, **self.shape.fields)["spec"]}
 
     def ask(self) -> str:
         return self.world.ask("GET", f"/apis/{self.group}/v1/things")

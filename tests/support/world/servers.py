@@ -56,9 +56,9 @@ class Endpoint:
     def serve(self, connection: socket.socket, address: object) -> None:
         """Answer one request, and close the connection."""
         self.connections += 1
-        self.prepare()
         with contextlib.suppress(OSError), connection:
             connection.settimeout(30)
+            self.prepare()
             if self._other:
                 self._other.take(connection)
                 return

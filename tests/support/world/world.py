@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import audit_info, k8s_csr
 
+from tests.support import rbac
 from tests.support.authority import Issued
-from tests.support.clusters import APP_SERVING, AdminApiError, pki
+from tests.support.clusters import APP_SERVING, AdminApiError, clock, pki
 from tests.support.port_forwarder import PortForwarder
 from tests.support.rig import ClusterRig
 from tests.support.signer_requests import KUBELET_SERVING
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 
 #: Numbers of addresses in the network of Services, after those of other rigs.
 _ADDRESSES = itertools.count(2500)
+
+#: Copies of a row that are made at once.
+_AT_ONCE = 8
 
 
 class World(ClusterRig):
@@ -72,7 +78,10 @@ class World(ClusterRig):
 
     def create(self, shape: Shape, copies: int = 1) -> list[Program]:
         """Make a row, or this number of copies of it. Return their programs."""
-        made = [KINDS[shape.kind](self, shape, name) for name in names(shape, copies)]
+        for name in (*shape.certificate.chain, *(shape.bundle or ())):
+            self.ca(name)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            made = list(pool.map(lambda name: KINDS[shape.kind](self, shape, name), names(shape, copies)))
         self.programs += made
         self.journal.add(DONE, f"made {shape.name}", *(program.full_name for program in made))
         if shape.owner.rewrites_after is not None and not self._owners.ident:
@@ -83,9 +92,10 @@ class World(ClusterRig):
         """Make a row once. Return its program."""
         return self.create(shape)[0]
 
-    def ca(self, name: str) -> Issued:
+    def ca(self, name: str) -> pki.KeyPair:
         """Return a CA that rows name. "cluster" is the one that the cluster had at first."""
-        return Certificates(self.cas, now=self.cluster.now()).ca(name)
+        issued = Certificates(self.cas, now=self.cluster.now()).ca(name)
+        return pki.KeyPair(issued.certificate, issued.key)
 
     def next_address(self) -> str:
         """Return a loopback address for a Service, which no other program of this process has."""
@@ -113,6 +123,12 @@ class World(ClusterRig):
         """Return a block in which programs are called all the time, () for all that the world has now."""
         return Caller(self.journal, *(programs or self.programs))
 
+    def become(self, *roles: str) -> None:
+        """Let the further runs have only the roles of these files of docs/rbac, such as "audit"."""
+        self.user = f"limited-{self.id}-{len(self.made)}"
+        self.made += rbac.grant(self.cluster, self.user, *map(rbac.documented, roles))
+        self.kubeconfig = self.cluster.kubeconfig_for(self.user)
+
     # Time and runs
 
     def renew(self, program: Program, **options: Any) -> dict[str, Any]:
@@ -131,7 +147,9 @@ class World(ClusterRig):
         return result
 
     def jump(self, by: datetime.timedelta) -> None:
-        """Let the clock of the cluster jump, also back."""
+        """Let the clock of the cluster jump, also back. Skip the test, with the reason, where no clock can be changed."""
+        if clock.why_not():
+            pytest.skip(clock.why_not())
         self.journal.add(DONE, f"the clock jumps by {by}")
         self.cluster.jump(by)
 
