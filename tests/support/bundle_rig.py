@@ -17,6 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.we
 )
 from cryptography.hazmat.primitives import hashes
 
+from tests.support import called_objects
 from tests.support.clusters import pki
 from tests.support.other_client import KUBECTL, OtherClient
 from tests.support.rig import ClusterRig
@@ -79,20 +80,7 @@ class BundleRig(ClusterRig):
         Return its target.
         """
         entries = [
-            {
-                "name": f"hook{number}.certflow.test",
-                "clientConfig": client_config(bundle, service),
-                "rules": [
-                    {
-                        "apiGroups": [f"{self.id}.certflow.test"],
-                        "apiVersions": ["*"],
-                        "operations": ["CREATE"],
-                        "resources": ["nothing"],
-                    }
-                ],
-                "sideEffects": "None",
-                "admissionReviewVersions": ["v1"],
-            }
+            called_objects.webhook(f"hook{number}.certflow.test", client_config(bundle, service))
             for number, bundle in enumerate(bundles)
         ]
         return self._make(kind, f"hooks-{len(self.made)}-{self.id}", {"webhooks": entries}, metadata, by)
@@ -119,9 +107,8 @@ class BundleRig(ClusterRig):
 
     def api_service(self, bundle: str | None = None, **spec: Any) -> dict[str, Any]:
         group = f"aggregated{len(self.made)}.{self.id}.certflow.test"
-        priorities = {"groupPriorityMinimum": 10, "versionPriority": 10}
-        spec = {"group": group, "version": "v1", **priorities, **client_config(bundle), **spec}
-        return self._make(API_SERVICE, f"v1.{group}", {"spec": spec}, {}, KUBECTL)
+        body = called_objects.api_service(group, client_config(bundle), **spec)
+        return self._make(API_SERVICE, f"v1.{group}", {"spec": body["spec"]}, {}, KUBECTL)
 
     def read(self, target: dict[str, Any]) -> dict[str, Any]:
         return self.cluster.api("GET", f"{PATHS[target['kind']]}/{target['name']}")

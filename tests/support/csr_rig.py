@@ -20,7 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests.support import rbac
+from tests.support import called_objects, rbac
 from tests.support.clusters import AdminApiError, Cluster, audit
 from tests.support.failures import has_failed
 from tests.support.other_client import KUBECTL, OtherClient
@@ -78,15 +78,10 @@ class CsrRig(ClusterRig):
 
     def hook(self, name: str = "hook", *, service: str = "hook", **metadata: Any) -> dict[str, Any]:
         """Create a webhook configuration that calls the Service. Return its target."""
-        webhook = {
-            "name": "hook.certflow.test",
-            "clientConfig": {"service": {"namespace": self.name, "name": service}},
-            "rules": [{"apiGroups": ["certflow.test"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["nothing"]}],
-            "sideEffects": "None",
-            "admissionReviewVersions": ["v1"],
-        }  # fmt: skip
+        config = called_objects.service(self.name, service)
+        webhook = called_objects.webhook("hook.certflow.test", config)
         full = f"{name}-{self.name}"
-        self.make(HOOKS, {"metadata": {"name": full, **metadata}, "webhooks": [webhook]})
+        self.make(HOOKS, called_objects.configuration(full, webhook, **metadata))
         return {"kind": HOOK_KIND, "name": full}
 
     def bundle(self, target: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from tests.support import clusters
+from tests.support import called_objects, clusters
 from tests.support.clusters import image, pki
 from tests.support.waiting import wait_for
 
@@ -102,45 +102,21 @@ class NodeWebhook:
     def configuration(self, ca_pem: str = "") -> dict[str, Any]:
         """Return the ValidatingWebhookConfiguration for ConfigMaps with the label `webhook: NAME`."""
         client = self._client("/validate", ca_pem)
-        rule = {
-            "apiGroups": [""],
-            "apiVersions": ["v1"],
-            "operations": ["CREATE", "UPDATE"],
-            "resources": ["configmaps"],
-        }
-        webhook = {
-            "name": f"{self.name}.certflow.invalid",
-            "clientConfig": client,
-            "rules": [rule],
-            "objectSelector": {"matchLabels": {"webhook": self.name}},
-            "failurePolicy": self.failure_policy,
-            "sideEffects": "None",
-            "admissionReviewVersions": ["v1"],
-            "timeoutSeconds": 5,
-        }
-        return {"metadata": {"name": self.name}, "webhooks": [webhook]}
+        webhook = called_objects.webhook(
+            f"{self.name}.certflow.invalid",
+            client,
+            called_objects.rule("configmaps", "CREATE", "UPDATE"),
+            objectSelector={"matchLabels": {"webhook": self.name}},
+            failurePolicy=self.failure_policy,
+            timeoutSeconds=5,
+        )
+        return called_objects.configuration(self.name, webhook)
 
     def definition(self, ca_pem: str = "") -> dict[str, Any]:
         """Return a CustomResourceDefinition with conversion: `things`, of the versions v1 (stored) and v2."""
         client = self._client("/convert", ca_pem)
-        schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-        versions = [
-            {"name": name, "served": True, "storage": name == "v1", "schema": schema} for name in ("v1", "v2")
-        ]
-        group = f"{self.name}.certflow.invalid"
-        return {
-            "metadata": {"name": f"things.{group}"},
-            "spec": {
-                "group": group,
-                "scope": "Namespaced",
-                "names": {"plural": "things", "singular": "thing", "kind": "Thing"},
-                "versions": versions,
-                "conversion": {
-                    "strategy": "Webhook",
-                    "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]},
-                },
-            },
-        }
+        schema = called_objects.schema(**{"x-kubernetes-preserve-unknown-fields": True})
+        return called_objects.definition(f"{self.name}.certflow.invalid", client, v1=schema, v2=schema)
 
     def asked_about(self, *, refuse: bool = False) -> dict[str, Any]:
         """Return a ConfigMap for which the API server calls the webhook."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_probe import OPERATION
 
-from tests.support import rbac
+from tests.support import called_objects, rbac
 from tests.support.bundle_rig import ca, pem
 from tests.support.clusters import AdminApiError, pki
 from tests.support.https_webhook import WebhookServer, allow, convert
@@ -38,6 +38,9 @@ DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
+
+#: The fields of the schema of an object that must have a size.
+_CLOSED = {"properties": {"size": {"type": "integer"}}, "required": ["size"]}
 
 
 class ProbeRig(ClusterRig):
@@ -69,26 +72,16 @@ class ProbeRig(ClusterRig):
     ) -> dict[str, Any]:
         """Return a webhook for ConfigMaps of this namespace with the label probe, as the API returns it."""
         client = {
-            "service": {"namespace": self.name, "name": service, "port": port or self.server.port},
+            **called_objects.service(self.name, service, port=port or self.server.port),
             "caBundle": encoded(bundle or pem("good")),
         }
-        rule = {
-            "apiGroups": [""],
-            "apiVersions": ["v1"],
-            "operations": ["CREATE"],
-            "resources": ["configmaps"],
-        }
-        return {
-            "name": name or f"{self.name}.certflow.test",
-            "clientConfig": client,
-            "rules": [rule],
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.name}},
+        defaults = {
+            **called_objects.of_namespace(self.name),
             "objectSelector": {"matchLabels": {"probe": "yes"}},
-            "sideEffects": "None",
             "timeoutSeconds": 1,
-            "admissionReviewVersions": ["v1"],
-            **fields,
         }
+        full = name or f"{self.name}.certflow.test"
+        return called_objects.webhook(full, client, called_objects.CONFIG_MAPS, **{**defaults, **fields})
 
     def configure(self, *webhooks: dict[str, Any], hooks: str = HOOKS, **metadata: Any) -> dict[str, Any]:
         """Create a configuration and wait until the API server uses it. Return its target."""
@@ -118,26 +111,15 @@ class ProbeRig(ClusterRig):
         schema is open.
         """
         group = f"{self.name}.certflow.test"
-        client = {
-            "service": {"namespace": self.name, "name": "hook", "port": self.server.port, "path": "/convert"},
+        config = {
+            **called_objects.service(self.name, "hook", port=self.server.port, path="/convert"),
             "caBundle": encoded(pem("good")),
         }
-        conversion = {
-            "strategy": "Webhook",
-            "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]},
+        schemas = {
+            version: called_objects.schema(**({} if is_open else _CLOSED))
+            for version, is_open in versions.items()
         }
-        name = f"things.{group}"
-        spec = {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"plural": "things", "kind": "Thing"},
-            "versions": [
-                {"name": version, "served": True, "storage": version == "v1", "schema": schema(is_open)}
-                for version, is_open in (versions or {"v1": True, "v1beta1": True}).items()
-            ],
-            "conversion": conversion,
-        }
-        self.make(DEFINITIONS, {"metadata": {"name": name}, "spec": spec})
+        name = self.make(DEFINITIONS, called_objects.definition(group, config, **schemas))["metadata"]["name"]
         self.server.answer = convert
         wait_for(lambda: self.is_served(f"/apis/{group}/v1"))
         return {"kind": "CustomResourceDefinition", "name": name}
@@ -153,15 +135,8 @@ class ProbeRig(ClusterRig):
             "resources": [],
         }
         self.server.answer = lambda _asked: (200, resources)
-        body = {
-            "group": group,
-            "version": "v1",
-            "groupPriorityMinimum": 10,
-            "versionPriority": 10,
-            "service": service,
-            "caBundle": encoded(pem("good")),
-        }
-        self.make(API_SERVICES, {"metadata": {"name": f"v1.{group}"}, "spec": body})
+        config = {"service": service, "caBundle": encoded(pem("good"))}
+        self.make(API_SERVICES, called_objects.api_service(group, config))
         return {"kind": "APIService", "name": f"v1.{group}"}
 
     def is_served(self, path: str) -> bool:
@@ -225,12 +200,6 @@ def config_map(namespace: str, **labels: str) -> dict[str, Any]:
         "kind": "ConfigMap",
         "metadata": {"name": "probed", "namespace": namespace, "labels": {"probe": "yes", **labels}},
     }
-
-
-def schema(is_open: bool) -> dict[str, Any]:
-    """Return the schema of an object that may contain anything, or must have a size."""
-    closed = {"properties": {"size": {"type": "integer"}}, "required": ["size"]}
-    return {"openAPIV3Schema": {"type": "object", **({} if is_open else closed)}}
 
 
 MUTATING_HOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import sys
 import time
@@ -19,12 +18,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import ReadLimits
 
-from tests.support import node_webhook
+from tests.support import called_objects, node_webhook
 from tests.support.audit_rig import ROLE, checks, failed, resources_of
 from tests.support.audit_rig import audit_as_auditor as audit
 from tests.support.clusters import pki
 from tests.support.clusters.node import in_network
 from tests.support.node_webhook import NodeWebhook
+from tests.support.rig import encoded
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -133,20 +133,9 @@ def forbidding_kubelet(cluster: Cluster) -> Iterator[None]:
 @contextlib.contextmanager
 def dead_guard(cluster: Cluster) -> Iterator[None]:
     """Refuse each port-forward by a webhook whose Service does not exist."""
-    rule = {
-        "apiGroups": [""],
-        "apiVersions": ["v1"],
-        "operations": ["CONNECT"],
-        "resources": ["pods/portforward"],
-    }
-    hook = {
-        "name": "guard.certflow.invalid",
-        "clientConfig": {"service": {"namespace": "default", "name": "guard"}},
-        "rules": [rule],
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-    }
-    cluster.api("POST", node_webhook.CONFIGURATIONS, {"metadata": {"name": "guard"}, "webhooks": [hook]})
+    rule = called_objects.rule("pods/portforward", "CONNECT")
+    hook = called_objects.webhook("guard.certflow.invalid", called_objects.service("default", "guard"), rule)
+    cluster.api("POST", node_webhook.CONFIGURATIONS, called_objects.configuration("guard", hook))
     try:
         yield
     finally:
@@ -335,17 +324,12 @@ def test_a_rotation_that_reached_one_pod_and_one_with_another_ca(
 
 def test_a_webhook_behind_the_aggregation_layer_is_healthy(node: Cluster) -> None:
     """Its Service is the API server itself, which has no pod (https://github.com/openshift/generic-admission-server)."""
-    service = {"namespace": "default", "name": "kubernetes", "path": "/apis/admission.example.com/v1/checks"}
-    bundle = base64.b64encode(node.ca_pem.encode()).decode()
-    rule = {"apiGroups": ["example.com"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*"]}
-    hook = {
-        "name": "aggregated.certflow.invalid",
-        "clientConfig": {"service": service, "caBundle": bundle},
-        "rules": [rule],
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-    }
-    node.api("POST", node_webhook.CONFIGURATIONS, {"metadata": {"name": "aggregated"}, "webhooks": [hook]})
+    path, bundle = "/apis/admission.example.com/v1/checks", encoded(node.ca_pem)
+    config = {**called_objects.service("default", "kubernetes", path=path), "caBundle": bundle}
+    hook = called_objects.webhook(
+        "aggregated.certflow.invalid", config, called_objects.rule("*", "*", group="example.com")
+    )
+    node.api("POST", node_webhook.CONFIGURATIONS, called_objects.configuration("aggregated", hook))
     try:
         result = audit(node, include_passed=True)
     finally:

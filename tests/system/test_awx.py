@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.support import called_objects
 from tests.support.awx import example, surveys
 from tests.support.bundle_rig import pem
 from tests.support.failures import absent
@@ -165,15 +166,9 @@ HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 @pytest.fixture
 def webhook(fleet: Fleet) -> Iterator[str]:
     """A webhook configuration on each cluster that calls the Service of another webhook. Its Secret is removed too."""
-    service = {"namespace": "kube-system", "name": WEBHOOK}
-    hook = {
-        "name": "awx.certflow.test",
-        "clientConfig": {"service": service},
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-    }
+    hook = called_objects.webhook("awx.certflow.test", called_objects.service("kube-system", WEBHOOK))
     for cluster in fleet.values():
-        cluster.api("POST", HOOKS, {"metadata": {"name": WEBHOOK}, "webhooks": [hook]})
+        cluster.api("POST", HOOKS, called_objects.configuration(WEBHOOK, hook))
     yield WEBHOOK
     for cluster in fleet.values():
         cluster.api("DELETE", f"{HOOKS}/{WEBHOOK}")

@@ -25,6 +25,7 @@ from cryptography import x509
 
 from examples.demo import webhook
 from examples.demo.webhook import DemoWebhook
+from tests.support import called_objects
 from tests.support.clusters import AdminApiError
 from tests.support.csr_rig import HOOKS, CsrRig
 from tests.support.https_webhook import BalancedServer, deny
@@ -236,17 +237,10 @@ def _serial(port: int, bundle: str) -> str:
 def _configuration(
     rig: CsrRig, name: str, port: int, *, client_config: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
-    hook = {
-        "name": "called.certflow.test",
-        "clientConfig": client_config or {"service": {"namespace": rig.name, "name": "hook", "port": port}},
-        "rules": [rule],
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": rig.name}},
-        "failurePolicy": "Fail",
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-    }
-    return {"metadata": {"name": name}, "webhooks": [hook]}
+    config = client_config or called_objects.service(rig.name, "hook", port=port)
+    where = called_objects.of_namespace(rig.name)
+    hook = called_objects.webhook("called.certflow.test", config, called_objects.CONFIG_MAPS, **where)
+    return called_objects.configuration(name, hook)
 
 
 def _call(rig: CsrRig) -> str:

@@ -15,7 +15,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.support import clusters, pages, playbook, snapshot_lab, snapshot_webhook, team_labels
+from tests.support import (
+    called_objects,
+    clusters,
+    pages,
+    playbook,
+    snapshot_lab,
+    snapshot_webhook,
+    team_labels,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,17 +51,12 @@ def onprem(fleet: clusters.Fleet) -> Iterator[clusters.Cluster]:
 
 
 def _k8s_csr(cluster: clusters.Cluster, _directory: Path) -> None:
-    webhook = {
-        "name": "policy.certflow.invalid",
-        "clientConfig": {"service": {"name": "policy-webhook", "namespace": "kube-system"}},
-        "rules": [],  # The API server never calls it.
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-    }
+    config = called_objects.service("kube-system", "policy-webhook")
+    webhook = called_objects.webhook("policy.certflow.invalid", config)
     cluster.api(
         "POST",
         "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
-        {"metadata": {"name": "policy-webhook"}, "webhooks": [webhook]},
+        called_objects.configuration("policy-webhook", webhook),
     )
 
 

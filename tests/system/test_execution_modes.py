@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.support import pages, playbook
+from tests.support import called_objects, pages, playbook
 from tests.support.clusters import pki
 from tests.support.failures import absent, has_failed
 from tests.support.waiting import wait_for
@@ -132,14 +132,9 @@ class ModesRig:
         }
         onprem = self.fleet["onprem"]
         onprem.api("POST", REQUESTS, {"metadata": {"name": self.name}, "spec": spec})
-        service = {"namespace": "default", "name": self.name}
-        webhook = {
-            "name": "hook.certflow.test",
-            "clientConfig": {"service": service},
-            "sideEffects": "None",
-            "admissionReviewVersions": ["v1"],
-        }
-        onprem.api("POST", HOOKS, {"metadata": {"name": self.name}, "webhooks": [webhook]})
+        config = called_objects.service("default", self.name)
+        webhook = called_objects.webhook("hook.certflow.test", config)
+        onprem.api("POST", HOOKS, called_objects.configuration(self.name, webhook))
 
     def close(self) -> None:
         self.fleet["onprem"].api("DELETE", f"{REQUESTS}/{self.name}")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.support import clusters, playbook
+from tests.support import called_objects, clusters, playbook
 from tests.support.api_server import ScriptedAnswer, ScriptedServer, serving
 from tests.support.awx import example
 from tests.support.failures import absent
@@ -67,13 +67,8 @@ class FleetRig:
 
     def _hook(self, host: str) -> dict[str, Any]:
         marks = {"cert-manager.io/inject-ca-from": "team/webhook"} if host == "owned" else {}
-        webhook = {
-            "name": "hook.certflow.test",
-            "clientConfig": {"service": {"namespace": self.name, "name": host}},
-            "sideEffects": "None",
-            "admissionReviewVersions": ["v1"],
-        }
-        return {"metadata": {"name": f"{self.name}-{host}", "annotations": marks}, "webhooks": [webhook]}
+        webhook = called_objects.webhook("hook.certflow.test", called_objects.service(self.name, host))
+        return called_objects.configuration(f"{self.name}-{host}", webhook, annotations=marks)
 
     def close(self) -> None:
         for host, (cluster_name, _status) in HOSTS.items():

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.support import clusters, pages, playbook, rbac, snapshot_webhook
+from tests.support import called_objects, clusters, pages, playbook, rbac, snapshot_webhook
 from tests.support.bundle_rig import PATHS, VALIDATING
 from tests.support.clusters import build
 from tests.support.guide_commands import lay_out, shell
@@ -37,20 +37,10 @@ SECRET = "/api/v1/namespaces/{}/secrets/{}"
 
 def configuration(**client: str) -> dict[str, object]:
     """Return the webhook configuration of the guides. It matches no object. client: keys beside the Service."""
-    service = {"namespace": "kube-system", "name": NAME}
-    webhook = {
-        "name": "audit-webhook.example.com",
-        "clientConfig": {"service": service, **client},
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-        "failurePolicy": "Ignore",
-    }
-    return {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": VALIDATING,
-        "metadata": {"name": NAME},
-        "webhooks": [webhook],
-    }
+    config = {**called_objects.service("kube-system", NAME), **client}
+    webhook = called_objects.webhook("audit-webhook.example.com", config, failurePolicy="Ignore")
+    kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": VALIDATING}
+    return {**kind, **called_objects.configuration(NAME, webhook)}
 
 
 def bundle(cluster: Cluster) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.support import node_webhook, pages
+from tests.support import called_objects, node_webhook, pages
 from tests.support.bundle_rig import ca, pem
 from tests.support.clusters import AdminApiError, pki
 from tests.support.guide_commands import lay_out, shell
@@ -48,18 +48,14 @@ UNTRUSTED = "x509: certificate signed by unknown authority"
 
 def configuration(port: int) -> dict[str, Any]:
     """Return the webhook of the guide, which is called for each Pod of its namespace, with the bundle of another CA."""
-    service = {"namespace": NAMESPACE, "name": NAME, "port": port, "path": "/validate"}
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
-    webhook = {
-        "name": f"{NAME}.example.com",
-        "clientConfig": {"service": service, "caBundle": encoded(pem("other"))},
-        "rules": [rule],
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}},
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-        "failurePolicy": "Fail",
-    }
-    return {"metadata": {"name": NAME}, "webhooks": [webhook]}
+    service = called_objects.service(NAMESPACE, NAME, port=port, path="/validate")
+    webhook = called_objects.webhook(
+        f"{NAME}.example.com",
+        {**service, "caBundle": encoded(pem("other"))},
+        called_objects.rule("pods"),
+        **called_objects.of_namespace(NAMESPACE),
+    )
+    return called_objects.configuration(NAME, webhook)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from cryptography import x509
 
-from tests.support import playbook
+from tests.support import called_objects, playbook
 from tests.support.failures import absent
 from tools.ci.venvs import REPOSITORY
 
@@ -44,20 +44,9 @@ def lifetime(cluster: Cluster) -> datetime.timedelta:
 
 def webhook() -> dict[str, Any]:
     """Return the webhook configuration that the example names as a target. Its webhook is never called."""
-    rule = {
-        "apiGroups": ["certflow.test"],
-        "apiVersions": ["*"],
-        "operations": ["CREATE"],
-        "resources": ["none"],
-    }
-    entry = {
-        "name": "audit.certflow.test",
-        "clientConfig": {"service": {"namespace": "kube-system", "name": "audit-webhook"}},
-        "rules": [rule],
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-    }
-    return {"metadata": {"name": "audit-webhook"}, "webhooks": [entry]}
+    config = called_objects.service("kube-system", "audit-webhook")
+    entry = called_objects.webhook("audit.certflow.test", config)
+    return called_objects.configuration("audit-webhook", entry)
 
 
 def test_the_example_repository_runs(fleet: Fleet, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import p
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from tests.support import called_objects
 from tests.support.clusters import AdminClient, pki
 from tests.support.clusters.cluster import LEADER
 from tests.support.csr_by_hand import signing
@@ -618,13 +619,8 @@ def test_concurrent_runs_share_one_pending_request(rig: CsrRig) -> None:
 
 def test_a_webhook_with_a_url(rig: CsrRig) -> None:
     url = "https://hooks.example.com/x"
-    hook = {
-        "name": "hook.certflow.test",
-        "clientConfig": {"url": url},
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-    }
-    rig.make(HOOKS, {"metadata": {"name": f"url-{rig.name}"}, "webhooks": [hook]})
+    hook = called_objects.webhook("hook.certflow.test", {"url": url})
+    rig.make(HOOKS, called_objects.configuration(f"url-{rig.name}", hook))
     options: dict[str, Any] = {
         "service": None,
         "common_name": "system:node:x",

@@ -19,6 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.au
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import bundle_repairs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import admission_call
 
+from tests.support import called_objects
 from tests.support.audit_rig import as_pair, leaf
 from tests.support.authority import authority
 from tests.support.bundle_rig import JSON_PATCH, ca, pem
@@ -352,12 +353,9 @@ def test_an_object_that_was_created_again_is_not_gone(rig: RepairRig) -> None:
 
 def make_api_service(rig: RepairRig, *, port: int = 0, **spec: Any) -> str:
     name = f"v1.g{len(rig.made)}.{rig.name}.test"
-    reference = {"namespace": rig.name, "name": "hook", "port": port or rig.server.port}
-    priorities = {"groupPriorityMinimum": 10, "versionPriority": 10}
-    body = {"group": name[3:], "version": "v1", "service": reference, **priorities, **spec}
-    rig.cluster.api(
-        "POST", f"{API_SERVICES}?fieldManager=kubectl-create", {"metadata": {"name": name}, "spec": body}
-    )
+    config = called_objects.service(rig.name, "hook", port=port or rig.server.port)
+    body = called_objects.api_service(name[3:], config, **spec)
+    rig.cluster.api("POST", f"{API_SERVICES}?fieldManager=kubectl-create", body)
     rig.made.append(f"{API_SERVICES}/{name}")
     return name
 

@@ -20,7 +20,7 @@ import yaml
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from tests.support import playbook
+from tests.support import called_objects, playbook
 from tests.support.clusters import APP_SERVING, AdminApiError, kubeconfig
 from tests.support.clusters.profiles import find
 from tests.support.failures import absent
@@ -59,14 +59,9 @@ class CertificateRoleRig:
             cluster.api("POST", HOOKS, self._hook())
 
     def _hook(self) -> dict[str, Any]:
-        service = {"namespace": self.name, "name": "hook"}
-        webhook = {
-            "name": "hook.certflow.test",
-            "clientConfig": {"service": service},
-            "sideEffects": "None",
-            "admissionReviewVersions": ["v1"],
-        }
-        return {"metadata": {"name": self.name}, "webhooks": [webhook]}
+        config = called_objects.service(self.name, "hook")
+        webhook = called_objects.webhook("hook.certflow.test", config)
+        return called_objects.configuration(self.name, webhook)
 
     def close(self) -> None:
         for cluster in self.fleet.values():

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 
-from tests.support import clusters, endpoint_slices
+from tests.support import called_objects, clusters, endpoint_slices
 from tests.support.authority import Issued
 from tests.support.clusters import AdminApiError
 from tests.support.https_webhook import OneRequestHandler, WebhookServer, allow, server_context
@@ -251,23 +251,14 @@ class Lab(ClusterRig):
 
     def webhook(self, name: str, config: Mapping[str, Any], /, **fields: Any) -> dict[str, Any]:
         """Return a webhook for ConfigMaps with the label of its name in the namespace of the lab."""
-        rule = {
-            "apiGroups": [""],
-            "apiVersions": ["v1"],
-            "operations": ["CREATE"],
-            "resources": ["configmaps"],
-        }
-        return {
-            "name": f"{name}.certflow.test",
-            "clientConfig": dict(config),
-            "rules": [rule],
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.name}},
+        defaults = {
+            **called_objects.of_namespace(self.name),
             "objectSelector": {"matchLabels": {"probe": name}},
-            "sideEffects": "None",
             "timeoutSeconds": 1,
-            "admissionReviewVersions": ["v1"],
-            **fields,
         }
+        return called_objects.webhook(
+            f"{name}.certflow.test", dict(config), called_objects.CONFIG_MAPS, **{**defaults, **fields}
+        )
 
     def configure(self, name: str, shape: Shape, config: Mapping[str, Any]) -> str:
         """Create the configuration of a webhook. Return its name."""

@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
+from tests.support import called_objects
 from tests.support.clusters import AdminApiError, Cluster
 from tests.support.rig import operate
 
@@ -170,21 +171,8 @@ class ServedWebhook:
         return found
 
     def _configuration(self, name: str) -> dict[str, Any]:
-        service = {"namespace": self.namespace, "name": self.name, "port": self.port}
-        rule = {
-            "apiGroups": ["certflow.test"],
-            "apiVersions": ["*"],
-            "operations": ["CREATE"],
-            "resources": ["nothing"],
-        }
-        webhook = {
-            "name": "hook.certflow.test",
-            "clientConfig": {"service": service},
-            "rules": [rule],
-            "sideEffects": "None",
-            "admissionReviewVersions": ["v1"],
-        }
-        return {"metadata": {"name": name}, "webhooks": [webhook]}
+        config = called_objects.service(self.namespace, self.name, port=self.port)
+        return called_objects.configuration(name, called_objects.webhook("hook.certflow.test", config))
 
 
 def _faults(data: dict[str, str], name: str, bundles: list[str]) -> Any:
