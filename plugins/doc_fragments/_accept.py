@@ -24,7 +24,9 @@ options:
       - V(foreign-secret) stands for a Secret with the content of another owner, such as other keys or a certificate for other names.
       - >-
         V(downtime) allows the restart of a webhook's workload that may leave no pod that answers, because it has one replica or another
-        strategy, as in C({downtime: [Deployment/NAMESPACE/NAME]}).
+        strategy, as in C({downtime: [Deployment/NAMESPACE/NAME]}). For a webhook configuration, it allows the removal of a CA after which
+        the API server refuses requests. V(unseen) confirms that no endpoint that the task does not see serves a certificate of a CA that
+        is removed.
       - The words for hazards of an upgrade are V(hosted), V(sidecars-at-v1beta1) and V(arguments-dropped). V(hosted) stands for CRDs
         without a controller in the cluster.
       - >-

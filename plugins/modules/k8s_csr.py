@@ -37,8 +37,13 @@ options:
       - V(present) makes sure that a valid certificate is in use.
       - V(absent) removes the Secret that this module created, the CA certificates that it added to O(targets), and its CSRs without a
         certificate.
-      - V(absent) keeps a Secret that this module adopted, and a Secret that has other keys or markers of another manager. It keeps CA
-        certificates that another Secret of the same Service needs. A warning names the objects that it keeps.
+      - V(absent) never deletes a Secret that this module did not create. That includes an adopted Secret whose certificate this module
+        renewed, and a Secret in which another client stored its own key. It also keeps a Secret with other keys or with marks of another
+        manager. It removes its labels and annotations from such a Secret. A warning says until when the certificate is valid. It keeps
+        CA certificates that another Secret of the same Service needs.
+      - V(absent) fails with the code C(certificate-untrusted) before the first write if a C(caBundle) would no longer verify what an
+        endpoint of the webhook serves, and the API server would then refuse requests. It names these requests. An endpoint that it
+        cannot see may serve the certificate too. O(accept) with V(downtime) or V(unseen) allows the removal.
       - V(verified) writes nothing. It fails with the code C(verification-failed) if a certificate is due, or if an endpoint of the Service
         does not serve the certificate of the Secret, or serves it to API servers that do not trust it. A warning says if this user lacks
         the permission to see the endpoints.
@@ -59,8 +64,12 @@ options:
   secret:
     description:
       - The Secret that the workload reads.
-      - The module adopts a Secret that C(create-cert.sh) or this module created for the same Service. It refuses a Secret with other keys,
-        with markers of another manager, or with a certificate for other names, unless O(accept) names the owner.
+      - The module adopts a Secret that C(create-cert.sh) or another client created for the same Service. It refuses a Secret with other
+        keys, with markers of another manager, or with a certificate for other names, unless O(accept) names the owner.
+      - It keeps an adopted certificate until its renewal is due, if it has the name that the API server verifies and every name of
+        O(names). It replaces the certificate only if the new one has everything that the old one has - names, URIs, e-mail addresses, usages
+        and subject. Otherwise, it fails with the code C(secret-unusable) and names what would be lost. V(foreign-secret) in O(accept)
+        allows the loss.
       - Other keys of its data, other labels and other annotations stay as they are. A C(ca.crt) also stays, unless O(secret.ca_key)
         names it.
     type: dict

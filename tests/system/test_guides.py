@@ -80,7 +80,7 @@ def test_the_tutorial_as_printed(fleet: Fleet, tmp_path: Path) -> None:
     guide, cluster = pages.GUIDES / "tutorial_first_certificate.rst", fleet["onprem"]
     lay_out(guide, tmp_path)
     commands = pages.commands(guide)
-    removal = next(number for number, command in enumerate(commands) if "state=absent" in command)
+    removal = next(number for number, command in enumerate(commands) if "delete -f webhook.yml" in command)
     changed, serials = [], []
     try:
         for command in commands[:removal]:
@@ -94,13 +94,13 @@ def test_the_tutorial_as_printed(fleet: Fleet, tmp_path: Path) -> None:
         assert changed == ["1", "1", "0", "1"]  # check, run, again, renewal
         assert len(set(serials)) == 2
         assert bundle(cluster) == cluster.ca_pem
-        removed, *rest = commands[removal:]
+        deleted, removed, *rest = commands[removal:]
+        shell(cluster.kubeconfig, tmp_path, deleted)
+        assert not exists(cluster, f"{PATHS[VALIDATING]}/{NAME}")
         shell(cluster.kubeconfig, tmp_path, removed)
-        assert bundle(cluster) == ""
         assert not exists(cluster, SECRET.format("audit", "audit-webhook-tls"))
         for command in rest:
             shell(cluster.kubeconfig, tmp_path, command)
-        assert not exists(cluster, f"{PATHS[VALIDATING]}/{NAME}")
     finally:
         delete(cluster, f"{PATHS[VALIDATING]}/{NAME}")
 

@@ -21,10 +21,12 @@ from .text import suggestion
 
 #: Accepts a Secret with the content of another owner, who left no mark of a manager.
 OTHER_CONTENT = "foreign-secret"
-#: Accepts a restart of a workload that may leave no pod that answers.
+#: Accepts a restart of a workload that may leave no pod that answers, and that the API server refuses the requests of a webhook.
 DOWNTIME = "downtime"
+#: Confirms that no endpoint that the run does not see serves a certificate of a CA that is removed.
+UNSEEN = "unseen"
 #: The words that may be limited to objects, and manager:NAME.
-LIMITABLE = (*(row.key for row in MANAGERS if row.key != UNKNOWN), OTHER_CONTENT, DOWNTIME)
+LIMITABLE = (*(row.key for row in MANAGERS if row.key != UNKNOWN), OTHER_CONTENT, DOWNTIME, UNSEEN)
 #: The ids of the hazards with the handling "ask". A hazard counts for the whole cluster.
 HAZARDS = ("hosted", "sidecars-at-v1beta1", "arguments-dropped")
 #: Every word of the option, without manager:NAME.

@@ -15,6 +15,7 @@ from .._base.result import Result
 from .._csr import markers, name_policy, pending_key
 from .._csr.certificate_rules import IssueReason
 from .._csr.name_policy import GuardedNames
+from .._csr.replacement import judge_replacement
 from .._webhook import serving_progress
 from .._webhook.serving_progress import HIDDEN, STALE, UNREACHED, UNSEEN, ConfigScan, ServingProgress
 from . import certificate_report, discover_targets, gather, rotation, use_certificate
@@ -42,7 +43,8 @@ def _ensure(run: CertificateRun) -> Result:
     secret, wanted = gather.read_secret(run), run.intent
     run, discovery = discover_targets.discover(gather.keep_signer(run, secret), secret)
     state = gather.gather(run, discovery.secret, discovery.objects)
-    if state.in_use is None:  # The annotation of a Secret never chooses who issues.
+    # The annotation of a Secret never chooses which signer of the cluster issues.
+    if state.in_use is None and run.intent.signer.is_asked:
         run = replace(run, intent=wanted)
     if rotation.allow_completion(run, state):
         check_workload(run)
@@ -55,6 +57,7 @@ def _obtain_or_keep(run: CertificateRun, state: CertificateState) -> Result:
     decision = decide(run.intent, state)
     if not isinstance(decision, IssueReason):
         return _keep(run, state, decision)
+    decision = judge_replacement(run.intent, state.secret, decision, has_targets=bool(state.targets))
     return discover_targets.suggest(run, obtain(run, state, decision))
 
 

@@ -56,6 +56,8 @@ class CertificateRun:
     #: None if the run writes without a Lease.
     lease: Lease | None = None
     guard: PlanGuard = field(default_factory=PlanGuard)
+    #: Signer -> the intent of the task with this signer. Raises RequestError. None if the task names its signer.
+    intent_for: Callable[[str], Intent] | None = None
 
     # What the run is about to write, for the comparison with an approved plan. Raises PlanDiffersError.
 

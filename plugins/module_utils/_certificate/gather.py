@@ -50,14 +50,17 @@ def read_secret(run: CertificateRun) -> ExistingSecret | None:
 def keep_signer(run: CertificateRun, secret: ExistingSecret | None) -> CertificateRun:
     """Return the run with the signer of the certificate in the Secret, if only a row of the table asks for another one.
 
-    No cluster changes its signer because a row changed, or because a provider is recognised now. The next renewal does.
+    No cluster changes its signer because a row changed, or because a provider is recognised now. The next renewal does, except that
+    of ephemeral-ca: the caBundles would trust the CA of the whole cluster after it.
     """
     held = secret.annotations.get(markers.SIGNER) if secret else None
     if secret is None or not held or not (run.intent.keeps_signer and secret.is_ours):
         return run
     try:
         intent = replace(run.intent, signer=signers.find_signer(held))
-    except RequestError:  # the text of an annotation
+        if run.intent_for and not intent.signer.is_asked:
+            return replace(run, intent=run.intent_for(held))
+    except RequestError:  # the text of an annotation, or options that ephemeral-ca refuses
         return run
     is_good = certificate_rules.reason_to_issue(intent, secret, run.client.now()) is None
     return replace(run, intent=intent) if is_good else run
@@ -193,5 +196,4 @@ def _can_stay_in_use(intent: Intent, secret: ExistingSecret, now: datetime) -> b
     held = secret.certificate
     if held is None or held.public_key_sha256 != secret.key_sha256 or held.not_after <= now:
         return False
-    wanted = {*intent.request.dns_names, *intent.request.ip_addresses}
-    return wanted <= {*held.dns_names, *held.ip_addresses}
+    return certificate_rules.required_names(intent, secret) <= {*held.dns_names, *held.ip_addresses}

@@ -29,6 +29,7 @@ from . import (
     certificate_run,
     discover_targets,
     gather,
+    removal_effects,
     request_certificate,
     secret_store,
     target_anchors,
@@ -53,7 +54,7 @@ class _Removal:
     own: ExistingSecret | None
     #: The targets of the task, and those that were discovered.
     targets: tuple[Target, ...]
-    #: A Secret that stays, but whose records name the targets.
+    #: A Secret that stays, and loses the marks of this collection.
     adopted: ExistingSecret | None
     warnings: tuple[str, ...]
 
@@ -75,6 +76,7 @@ def remove(run: CertificateRun) -> Result:
         Write("removal", f"the removal of {intent.secret}", [part, intent.secret.path]) for part in parts
     )
     run.allow_bundles(changes)
+    warnings += removal_effects.check_removal(run, changes)
     if not removal.is_empty:
         access_review.require(client, _required(intent, removal), f"remove the {intent}")
     if not (removal.is_empty or run.check_mode):
@@ -84,7 +86,7 @@ def remove(run: CertificateRun) -> Result:
         if removal.waiting:
             pending_key.discard(client, intent.secret, removal.waiting)
         if removal.adopted:
-            _remove_from_record(run, removal.adopted, removal.targets)
+            _remove_marks(run, removal.adopted, removal.targets)
         if removal.own:
             warnings += filter(None, [_delete(client, intent, removal.own)])
     reason = _reason(intent, removal, is_planned=run.check_mode)
@@ -107,7 +109,7 @@ def _reason(intent: Intent, removal: _Removal, *, is_planned: bool) -> str:
     parts += [f"{count} CSR{'s' if count > 1 else ''} without a certificate"] if count else []
     parts += [f"the key of a waiting CSR of {intent.secret}"] if removal.waiting else []
     parts += [str(intent.secret)] if removal.own else []
-    parts += [f"the record of CA certificates in {intent.secret}"] if removal.adopted else []
+    parts += [f"the labels and annotations of this collection on {intent.secret}"] if removal.adopted else []
     if not parts:
         return "this collection has nothing to remove"
     return f"{'to be removed' if is_planned else 'removed'}: {', '.join(parts)}"
@@ -150,8 +152,7 @@ def _gather(run: CertificateRun) -> _Removal:
     changes = target_anchors.plan_removal(client, intent, targets, annotations)
     shared = _why_anchors_stay(client, intent) if changes else ""
     requests, waiting, left_alone = _own_requests(run, secret)
-    is_recorded = anchor_record.without_targets(recorded, targets) != recorded.get(markers.ANCHORS, "")
-    is_recorded = is_recorded or markers.TARGETS in recorded
+    is_marked = bool(secret and secret_content.is_for(secret, intent) and _without_marks(secret, targets))
     left = "" if shared else discover_targets.hint_at_anchors(run, recorded, targets)
     return _Removal(
         annotations=annotations,
@@ -160,7 +161,7 @@ def _gather(run: CertificateRun) -> _Removal:
         waiting=waiting,
         targets=targets,
         own=None if stays else secret,
-        adopted=secret if stays and is_recorded and not shared else None,
+        adopted=secret if stays and is_marked and not shared else None,
         warnings=tuple(filter(None, (stays, shared, *left_alone, left))),
     )
 
@@ -202,10 +203,10 @@ def _unissued(
 
 
 def _why_it_stays(intent: Intent, secret: ExistingSecret) -> str:
-    """Return why the Secret stays, "" if this collection made it for this Service and it holds no other data."""
-    reason = (
-        secret_content.foreign_reason(secret, intent) if secret.is_ours else "this collection did not make it"
-    )
+    """Return why the Secret stays, "" if this collection created it for this Service and it holds no other data."""
+    reason = secret_content.foreign_reason(secret, intent)
+    if not reason and not secret.is_created:
+        reason = f"this collection did not create it{_end_of(secret)}"
     others = secret.data_keys - intent.secret.data_keys - {secret_content.CONVENTIONAL_CA_KEY}
     if not reason and others:
         reason = f"it also holds {', '.join(sorted(others))}. Delete it if no program needs that"
@@ -237,14 +238,25 @@ def _why_anchors_stay(client: Client, intent: Intent) -> str:
     return f"the CA stays in the targets, because Secret {', '.join(others)} of Service {service} needs it too. {later}"
 
 
-def _remove_from_record(run: CertificateRun, adopted: ExistingSecret, targets: tuple[Target, ...]) -> None:
-    """Remove the targets from the records of a Secret that stays."""
+def _end_of(secret: ExistingSecret) -> str:
+    """Return until when the certificate of a Secret that stays is valid. No run of this collection renews it after that."""
+    if secret.certificate is None:
+        return ""
+    return f". Its certificate is valid until {secret.certificate.not_after:%Y-%m-%d %H:%M} UTC, and is not renewed any more"
+
+
+def _without_marks(secret: ExistingSecret, targets: tuple[Target, ...]) -> list[dict[str, Any]]:
+    """Return the JSON patch that removes the marks. The anchors of other targets stay recorded for a later removal."""
+    return secret_content.patch_without_marks(
+        secret, anchor_record.without_targets(secret.annotations, targets)
+    )
+
+
+def _remove_marks(run: CertificateRun, adopted: ExistingSecret, targets: tuple[Target, ...]) -> None:
+    """Remove the labels and annotations of this collection from a Secret that stays."""
 
     def change(secret: ExistingSecret | None) -> Change:
-        if secret is None:
-            return None
-        anchors = anchor_record.without_targets(secret.annotations, targets)
-        return secret_content.patch_anchor_record(secret, anchors, forgets_targets=True)
+        return None if secret is None or secret.uid != adopted.uid else _without_marks(secret, targets)
 
     secret_store.write(run.client, run.intent.secret, adopted, change)
 

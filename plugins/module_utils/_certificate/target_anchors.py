@@ -68,7 +68,7 @@ def find_anchor(
     """Return the anchor that verifies the certificate in the Secret. Raises AnchorError.
 
     A CA that was made for this certificate counts only if a target trusts it. The permission to create Secrets is enough
-    to write the marks of such a CA.
+    to write the marks of such a CA. For the certificate of another owner, each CA counts that a target trusts.
     """
     pem = secret.certificate_pem
     recorded = {entry.partition("=")[2] for entry in anchor_record.added_entries(secret.annotations)}
@@ -76,7 +76,7 @@ def find_anchor(
         anchor.fingerprint: anchor.pem
         for entry in targets
         for anchor in _trusted_by(intent, entry)
-        if anchor.fingerprint in recorded
+        if anchor.fingerprint in recorded or not secret.is_ours
     }
     own = secret_content.find_own_ca(secret, intent)
     if own and targets and not _is_trusted(client, intent, secret, targets, own):

@@ -170,7 +170,13 @@ def use(
         state, changes = _read_again(run, state), written
     unproven = _unproven(run, state, facts, changes, anchor)
     content = SecretContent(
-        issued.pem, private_keys.to_pem(issued.key), anchor.pem, "", unproven, run.discovered
+        issued.pem,
+        private_keys.to_pem(issued.key),
+        anchor.pem,
+        "",
+        unproven,
+        run.discovered,
+        issued.public_key_sha256,
     )
     stored_by_another = _store(run, secret, content, changes)
     if stored_by_another:
@@ -228,7 +234,6 @@ def _store(
     secret: the Secret before this run, None if it did not exist.
     """
     intent = run.intent
-    own = private_keys.public_key_sha256(private_keys.load(content.key_pem).public_key())
 
     def change(found: ExistingSecret | None) -> Change:
         if found is not None and found is not secret:
@@ -237,7 +242,7 @@ def _store(
             is_good = (
                 has_another_key and certificate_rules.reason_to_issue(intent, found, run.client.now()) is None
             )
-            if found.key_sha256 == own or is_good:
+            if found.key_sha256 == content.key_sha256 or is_good:
                 return None
         anchors = anchor_record.record_added(found.annotations if found else {}, changes)
         wanted = replace(content, anchors=anchors)
@@ -246,7 +251,7 @@ def _store(
         return secret_content.patch_content(found, intent, wanted)
 
     stored = secret_store.write(run.client, intent.secret, secret, change)
-    return None if stored is None or stored.key_sha256 == own else stored
+    return None if stored is None or stored.key_sha256 == content.key_sha256 else stored
 
 
 def _gains_no_lifetime(intent: Intent, offered: CertificateFacts, held: CertificateFacts) -> str:

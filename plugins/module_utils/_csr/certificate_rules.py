@@ -86,6 +86,15 @@ def judged_at(certificate: CertificateFacts, now: datetime) -> datetime:
     return start if now < start <= now + CLOCK_SKEW else now
 
 
+def required_names(intent: Intent, secret: ExistingSecret) -> set[str]:
+    """Return the names without which the certificate in a Secret is replaced.
+
+    A certificate of another owner needs only the name that the API server verifies, and the names that the task spells out.
+    """
+    names = {*intent.request.dns_names, *intent.request.ip_addresses}
+    return names if secret.is_ours else names - {*intent.default_names}
+
+
 def _stored_reasons(
     intent: Intent, secret: ExistingSecret, held: CertificateFacts, now: datetime
 ) -> Iterator[tuple[str, str]]:
@@ -93,14 +102,15 @@ def _stored_reasons(
     request, start, end = intent.request, held.not_before, held.not_after
     if secret.key_sha256 != held.public_key_sha256:
         yield "KeyMismatch", "its private key does not belong to its certificate"
-    wanted = {*request.dns_names, *request.ip_addresses}
+    wanted = required_names(intent, secret)
     names = {*held.dns_names, *held.ip_addresses}
-    if wanted != names:
+    # A certificate of another owner may have more than the task asks for.
+    if wanted != names if secret.is_ours else wanted - names:
         yield "Names", f"its certificate is for {_listed(names)}, and the task asks for {_listed(wanted)}"
     if _is_other_user(intent, held):
         yield "Subject", f"its certificate is for {held.subject}"
     # The same rule as for an issued certificate. Another rule would renew the certificate at every run.
-    fault = usage_fault(request.usages, held.usages)
+    fault = usage_fault(request.usages, held.usages, allows_more=not secret.is_ours)
     if fault:
         yield "Usages", f"its certificate does not fit: {fault}"
     # An adopted Secret keeps its type of key until the next renewal.

@@ -73,6 +73,8 @@ class Intent:
     signer: Signer
     request: CertificateRequest
     secret: SecretSpec
+    #: The short names of the Service that the task does not spell out. No API server asks for them.
+    default_names: tuple[str, ...] = ()
     allow_names: tuple[str, ...] = ()
     allow_client_identity: bool = False
     #: None for the default of certificate_rules.renewal_margin.
@@ -132,6 +134,8 @@ def intent_from(parameters: Mapping[str, Any], consent: Consent = NOTHING) -> In
         name_policy.check_object_names(service=service, namespace=namespace, secret=secret.name)
     allow = tuple(parameters.get("allow_names") or ())
     request = _request(parameters, row, service, namespace)
+    written, _addresses = name_policy.split_names(parameters.get("names") or ())
+    short = name_policy.service_names(service, namespace)[:-1] if service else ()
     if is_asked_for:
         _check(parameters, row, request, allow)
         _check_waiting_key(parameters, secret)
@@ -141,6 +145,7 @@ def intent_from(parameters: Mapping[str, Any], consent: Consent = NOTHING) -> In
         signer=row,
         request=request,
         secret=secret,
+        default_names=tuple(name for name in short if name not in written),
         allow_names=allow,
         allow_client_identity=bool(parameters.get("allow_client_identity")),
         renew_before=parse_duration(parameters["renew_before"]) if parameters.get("renew_before") else None,
@@ -167,6 +172,8 @@ def parse_duration(text: str) -> timedelta:
 
 def _request(parameters: Mapping[str, Any], row: Signer, service: str, namespace: str) -> CertificateRequest:
     usages = tuple(parameters.get("usages") or row.usages)
+    if row is not _NO_SIGNER and not parameters.get("allow_client_identity"):
+        signers.check_purpose(row, service)
     own = name_policy.service_names(service, namespace) if service and SERVER_AUTH in usages else ()
     common_name, organizations = signers.subject_for(
         row, service, namespace, parameters.get("common_name") or "", parameters.get("organizations")
@@ -212,6 +219,7 @@ def _check(
         allowed=bool(parameters.get("allow_client_identity")),
         common_name=parameters.get("common_name") or "",
         organizations=parameters.get("organizations"),
+        service=parameters.get("service") or "",
     )
     _refuse(row, request)
     # After the check of the signer, whose message names the usages that it accepts.

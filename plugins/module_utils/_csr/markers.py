@@ -21,6 +21,8 @@ SECRET_LABEL = (
 SERVICE = f"{PREFIX}service"
 SIGNER = f"{PREFIX}signer-name"
 SECRET = f"{PREFIX}secret"
+# A Secret that this collection created: the first characters of the hash of the public key that it wrote last.
+CREATED = f"{PREFIX}created"
 # The anchors that this collection added, as "kind/name/webhook=fingerprint ...". state: absent removes only these.
 ANCHORS = f"{PREFIX}added-anchors"
 # The targets that a run found itself (discover_targets), as "kind/name ...".
@@ -44,6 +46,15 @@ def labels_for(secret: SecretSpec) -> dict[str, str]:
 
 def annotations_for(intent: Intent) -> dict[str, str]:
     return {SERVICE: f"{intent.namespace}/{intent.service}", SIGNER: intent.signer.name}
+
+
+#: The annotations that this collection gives to a Secret.
+ANNOTATIONS = (CREATED, SERVICE, SIGNER, ANCHORS, TARGETS, UNPROVEN, PROBED)
+
+
+def created(key_sha256: str) -> str:
+    """Return the mark of a created Secret with this key. It ends when another client stores another key."""
+    return key_sha256[:16]
 
 
 def is_ours(obj: Mapping[str, Any]) -> bool:

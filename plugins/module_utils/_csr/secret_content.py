@@ -56,6 +56,12 @@ class ExistingSecret:
         """True if this collection wrote its certificate. An adopted Secret gets the label at the next renewal."""
         return self.labels.get(MANAGED_BY) == markers.MANAGER
 
+    @property
+    def is_created(self) -> bool:
+        """True if this collection created the Secret, and wrote the key that it holds. Any other Secret is adopted, for ever."""
+        mark = self.annotations.get(markers.CREATED)
+        return self.is_ours and bool(self.key_sha256) and mark == markers.created(self.key_sha256)
+
 
 @dataclass(frozen=True)
 class SecretContent:
@@ -68,6 +74,7 @@ class SecretContent:
     unproven: str = ""
     #: None leaves the record as it is.
     discovered: str | None = None
+    key_sha256: str = ""
 
 
 # The content for a server dry run.
@@ -198,7 +205,7 @@ def new_secret(intent: Intent, content: SecretContent) -> dict[str, Any]:
         "name": spec.name,
         "namespace": spec.namespace,
         "labels": {**markers.labels_for(spec), **spec.labels},
-        "annotations": {**_annotations(intent, content.anchors), **_open(content)},
+        "annotations": {**_annotations(intent, content.anchors), **_open(content), **_created(content)},
     }
     data = {key: _encoded(text) for key, text in _data(spec, content).items()}
     return {"apiVersion": "v1", "kind": "Secret", "type": spec.type, "metadata": metadata, "data": data}
@@ -212,6 +219,10 @@ def patch_content(
     data = _data(intent.secret, content) if content else {}
     record = _open(content) if content else {}
     gone = [LAST_APPLIED]
+    if secret.is_created:
+        record |= _created(content) if content else {}
+    else:  # an adopted Secret, or another client stored a key of its own
+        gone.append(markers.CREATED)
     if content is not None:
         gone += [] if content.unproven else [markers.UNPROVEN]
         gone += [markers.TARGETS] if content.discovered == "" else []
@@ -260,16 +271,18 @@ def patch_metadata(
     return [_lock(secret), *operations] if operations else []
 
 
-def patch_anchor_record(
-    secret: ExistingSecret, anchors: str, *, forgets_targets: bool = False
-) -> list[dict[str, Any]]:
-    """Return the JSON patch for the record of anchors. It is empty if the record is up to date.
+def patch_without_marks(secret: ExistingSecret, anchors: str) -> list[dict[str, Any]]:
+    """Return the JSON patch that removes this collection's labels and annotations from a Secret that stays.
 
-    forgets_targets: remove the record of discovered targets too.
+    anchors: the record that stays, with the name of the Service, "" for none.
     """
-    operations = _record(secret, anchors)
-    if forgets_targets and markers.TARGETS in secret.annotations:
-        operations.append(_without(markers.TARGETS))
+    labels = [key for key in (MANAGED_BY, markers.SECRET_LABEL) if key in secret.labels and secret.is_ours]
+    stays = (markers.ANCHORS, markers.SERVICE) if anchors else ()
+    operations = [
+        *(json_patch.remove(f"/metadata/labels/{json_patch.escape(key)}") for key in labels),
+        *(_without(key) for key in markers.ANNOTATIONS if key in secret.annotations and key not in stays),
+        *(_record(secret, anchors) if anchors else ()),
+    ]
     return [_lock(secret), *operations] if operations else []
 
 
@@ -295,6 +308,10 @@ def _without(annotation: str) -> dict[str, Any]:
 def _open(content: SecretContent) -> dict[str, str]:
     records = {markers.UNPROVEN: content.unproven, markers.TARGETS: content.discovered or ""}
     return {key: text for key, text in records.items() if text}
+
+
+def _created(content: SecretContent) -> dict[str, str]:
+    return {markers.CREATED: markers.created(content.key_sha256)} if content.key_sha256 else {}
 
 
 def _annotations(intent: Intent, anchors: str) -> dict[str, str]:

@@ -386,8 +386,24 @@ def check_usages(usages: Iterable[str]) -> None:
         )
 
 
+def check_purpose(row: Signer, service: str) -> None:
+    """Raise RequestError for a signer of client certificates, because the webhook of a Service needs a serving certificate."""
+    if service and row.purpose == "client":
+        raise RequestError(
+            f"the signer {row.name} issues client certificates, and the Service {service} needs a serving certificate",
+            code="client-identity-not-allowed",
+            remedy=f"Set signer_name to {KUBELET_SERVING}, on Amazon EKS to {EKS_APP_SERVING}, or remove it, so that the "
+            "provider decides",
+        )
+
+
 def check_client_identity(
-    usages: Iterable[str], *, allowed: bool, common_name: str, organizations: Sequence[str] | None
+    usages: Iterable[str],
+    *,
+    allowed: bool,
+    common_name: str,
+    organizations: Sequence[str] | None,
+    service: str = "",
 ) -> None:
     """Raise RequestError for a client certificate that the task does not spell out.
 
@@ -399,7 +415,9 @@ def check_client_identity(
         raise RequestError(
             "the usages ask for a client certificate, and its holder logs in as its subject",
             code="client-identity-not-allowed",
-            remedy="Set allow_client_identity: true, common_name and organizations if that is intended.",
+            remedy=f"Remove usages. The Service {service} needs a serving certificate"
+            if service
+            else "Set allow_client_identity: true, common_name and organizations if that is intended.",
         )
     if not common_name or organizations is None:
         raise RequestError(

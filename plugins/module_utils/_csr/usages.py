@@ -91,13 +91,18 @@ def _find_usage(name: str) -> Usage:
     return USAGES.get(name) or Usage(name, EXTENDED, is_login=False)
 
 
-def usage_fault(requested: Iterable[str], held: Iterable[str]) -> str:
-    """Return how the purposes of a certificate differ from the requested ones, or "".
+def purposes(usages: Iterable[str]) -> tuple[str, ...]:
+    """Return the extended usages, in their order."""
+    return tuple(row.name for row in map(_find_usage, usages) if row.kind == EXTENDED)
+
+
+def usage_fault(requested: Iterable[str], held: Iterable[str], *, allows_more: bool = False) -> str:
+    """Return how the purposes of a certificate differ from the requested ones, or "". allows_more: it may have others too.
 
     "any" stands for every purpose (RFC 5280, anyExtendedKeyUsage). Unless it was requested, it is too much.
     """
     wanted, actual = PURPOSES & set(requested), PURPOSES & set(held)
     if ANY_USAGE not in actual and not wanted <= actual:
         return f"its usages are {', '.join(sorted(held))}" if held else "it has no usages"
-    extra = actual - wanted
+    extra = set() if allows_more else actual - wanted
     return f"it may also be used for {', '.join(sorted(extra))}" if extra else ""

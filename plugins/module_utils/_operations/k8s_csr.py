@@ -98,7 +98,13 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     guard = approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
     secret = replace(parsed.intent.secret, annotations={**parsed.intent.secret.annotations, **choice.record})
     intent = replace(parsed.intent, secret=secret, keeps_signer=choice.is_from_table)
-    result = _FLOWS[parameters["state"]](replace(parsed, intent=intent, guard=guard))
+
+    def intent_for(signer_name: str) -> Intent:
+        named = {**parameters, "signer_name": signer_name}
+        return replace(intent_from(named, intent.accept), keeps_signer=choice.is_from_table)
+
+    certificate = replace(parsed, intent=intent, guard=guard, intent_for=intent_for)
+    result = _FLOWS[parameters["state"]](certificate)
     return replace(
         result,
         values={**result.values, **choice.values, **guard.as_result(), "left": _left(result, check_mode)},

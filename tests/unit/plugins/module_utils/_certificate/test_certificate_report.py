@@ -26,6 +26,7 @@ from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
     ScriptedApi,
     ca,
+    created,
     found,
     intent,
     leaf,
@@ -35,6 +36,7 @@ from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING
 
 pytestmark = pytest.mark.quick
 
+PAIR = leaf()
 KEPT = {**MARKED, "labels": markers.labels_for(SPEC)}
 EMPTY = {"metadata": {"resourceVersion": "1"}, "items": []}
 
@@ -67,7 +69,7 @@ def result_of(held: dict[str, Any] | None, *, check_mode: bool = False, **option
             364,
             KUBELET_SERVING,
         ),
-        (secret_object(**KEPT), {"state": "absent"}, "to be removed: Secret apps/hook-tls", None, KUBELET_SERVING),
+        (secret_object(PAIR, **created(PAIR)), {"state": "absent"}, "to be removed: Secret apps/hook-tls", None, KUBELET_SERVING),
         (None, {"state": "absent"}, "this collection has nothing to remove", None, ""),
     ],
 )  # fmt: skip

@@ -30,7 +30,9 @@ from tests.unit.plugins.module_utils._csr.flow import (
     ScriptedApi,
     api_error,
     ca,
+    created,
     intent,
+    leaf,
     parameters,
     secret_object,
 )
@@ -60,8 +62,8 @@ def hook(bundle: str = "", *, name: str = "hook", service: str = "hook", **metad
 
 def held(annotations: dict[str, str] | None = None) -> dict[str, Any]:
     """Return a Secret with a good certificate."""
-    marks = {**MARKED["annotations"], **(annotations or {})}
-    return secret_object(labels=markers.labels_for(SPEC), annotations=marks)
+    pair, marks = leaf(), {**MARKED["annotations"], **(annotations or {})}
+    return secret_object(pair, **created(pair, labels=markers.labels_for(SPEC), annotations=marks))
 
 
 def api_with(secret: dict[str, Any] | None, *objects: dict[str, Any], **scripted: Any) -> ScriptedApi:
@@ -71,7 +73,10 @@ def api_with(secret: dict[str, Any] | None, *objects: dict[str, Any], **scripted
     answers = {path: scripted.get("lists", page if path == LISTS[0] else empty) for path in LISTS}
     found = {f"{LISTS[0]}/{obj['metadata']['name']}": obj for obj in objects}
     others = {PATH: secret, COLLECTION: {**page, "items": [secret] if secret else []}, PENDING: None}
-    others[SERVICE] = scripted.get("service", {"metadata": {}})
+    others[SERVICE] = scripted.get(
+        "service", {"metadata": {"namespace": "apps", "name": "hook"}, "spec": {"ports": []}}
+    )
+    others["/apis/discovery.k8s.io/v1/namespaces/apps/endpointslices"] = empty
     return ScriptedApi({**answers, **found, **others, csr_api.COLLECTION: empty}, ca_pem=ca().pem)
 
 

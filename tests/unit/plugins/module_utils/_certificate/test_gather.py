@@ -40,6 +40,7 @@ from tests.unit.plugins.module_utils._certificate.runs import (
     webhook,
 )
 from tests.unit.plugins.module_utils._csr.flow import (
+    MARKED,
     ScriptedApi,
     api_error,
     ca,
@@ -48,6 +49,7 @@ from tests.unit.plugins.module_utils._csr.flow import (
     leaf,
     secret_object,
 )
+from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING
 
 pytestmark = pytest.mark.quick
 
@@ -159,3 +161,32 @@ def test_a_state_that_changed_during_the_wait_for_the_lease_is_detected(case: st
     with pytest.raises(StateChanged):
         gather.acquire_lease(run, state)
     gather.acquire_lease(replace(run, lease=None), state)
+
+
+def of_signer(name: str, **metadata: Any) -> Any:
+    marks = {**MARKED["annotations"], "certflow.kubernetes/signer-name": name}
+    issued = leaf(not_before=NOW - 300 * DAY, not_after=NOW + DAY)
+    return found(issued, **{**MARKED, "annotations": marks, **metadata})
+
+
+@pytest.mark.parametrize(
+    ("secret", "keeps_signer", "expected"),
+    [
+        (of_signer("ephemeral-ca"), True, "ephemeral-ca"),
+        (of_signer("ephemeral-ca"), False, KUBELET_SERVING),  # the task names its signer
+        (of_signer("ephemeral-ca", labels={}), True, KUBELET_SERVING),  # another client wrote the certificate
+        (of_signer("example.com/signer"), True, KUBELET_SERVING),  # its renewal is due
+    ],
+)
+def test_a_renewal_changes_the_signer_except_that_of_ephemeral_ca(
+    secret: Any, keeps_signer: bool, expected: str
+) -> None:
+    wanted = replace(intent(), keeps_signer=keeps_signer)
+    run = CertificateRun(
+        ScriptedApi(),  # type: ignore[arg-type]
+        wanted,
+        intent_for=lambda name: replace(intent(signer_name=name), keeps_signer=keeps_signer),
+    )
+    kept = gather.keep_signer(run, secret).intent
+    assert kept.signer.name == expected
+    assert (kept.secret.ca_key == "ca.crt") == (expected == "ephemeral-ca")

@@ -27,7 +27,9 @@ from tests.unit.plugins.module_utils._csr.flow import (
     ScriptedApi,
     api_error,
     ca,
+    created,
     intent,
+    leaf,
     secret_object,
 )
 from tests.unit.plugins.module_utils._csr.objects import encoded
@@ -39,8 +41,9 @@ HOOK = bundle_targets.Target("ValidatingWebhookConfiguration", "hook")
 OTHER = bundle_targets.Target("ValidatingWebhookConfiguration", "other")
 ANCHORS = "certflow.kubernetes/added-anchors"
 RECORD = f"ValidatingWebhookConfiguration/hook/h0={ca().fingerprint}"
-OURS = {**MARKED, "annotations": {**MARKED["annotations"], ANCHORS: RECORD}}
-FORGET = {"op": "remove", "path": "/metadata/annotations/certflow.kubernetes~1added-anchors"}
+PAIR = leaf()
+CREATED = created(PAIR)
+OURS = created(PAIR, annotations={**MARKED["annotations"], ANCHORS: RECORD})
 
 
 def webhook() -> dict[str, Any]:
@@ -72,14 +75,16 @@ GONE = [("PATCH", bundle_targets.path(HOOK)), ("DELETE", SPEC.path)]
 
 
 def test_the_anchor_is_removed_before_the_secret() -> None:
-    api = api_with(secret_object(**OURS))
+    api = api_with(secret_object(PAIR, **OURS))
     result = absent(api)
     assert (result.changed, result.warnings) == (True, ())
     assert api.writes() == GONE
 
 
 def named(name: str, **annotations: str) -> dict[str, Any]:
-    return secret_object(**{**MARKED, "annotations": {**MARKED["annotations"], **annotations}, "name": name})
+    return secret_object(
+        PAIR, **{**CREATED, "annotations": {**CREATED["annotations"], **annotations}, "name": name}
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,7 @@ def named(name: str, **annotations: str) -> dict[str, Any]:
 )
 def test_a_ca_that_another_secret_of_the_service_needs_stays(listed: Any, word: str) -> None:
     """A Secret of the wrong type is replaced by another Secret. Deleting the first must not remove the anchor of the second."""
-    api = api_with(secret_object(**OURS), listed=listed)
+    api = api_with(secret_object(PAIR, **OURS), listed=listed)
     result = absent(api)
     assert api.writes() == [("DELETE", SPEC.path)]
     assert word in result.warnings[0]
@@ -100,13 +105,13 @@ def test_a_ca_that_another_secret_of_the_service_needs_stays(listed: Any, word: 
 
 def test_secrets_of_other_services_do_not_count() -> None:
     other = named("other-tls", **{"certflow.kubernetes/service": "apps/other"})
-    api = api_with(secret_object(**OURS), listed=page(named("hook-tls"), other))
+    api = api_with(secret_object(PAIR, **OURS), listed=page(named("hook-tls"), other))
     assert absent(api).warnings == ()
     assert api.writes() == GONE
 
 
 def test_other_secrets_are_listed_only_to_remove_an_anchor() -> None:
-    api = api_with(secret_object(**MARKED), listed=api_error(Forbidden))
+    api = api_with(secret_object(PAIR, **CREATED), listed=api_error(Forbidden))
     assert absent(api).warnings == ()
     assert api.writes() == [("DELETE", SPEC.path)]
 
@@ -115,25 +120,45 @@ def test_other_secrets_are_listed_only_to_remove_an_anchor() -> None:
     ("secret", "word"),
     [
         ({**OURS, "data": {"password": encoded("x")}}, "also holds password"),
-        ({"annotations": {ANCHORS: RECORD}}, "did not make it"),
+        ({"annotations": {ANCHORS: RECORD}}, "did not create it"),
         (
             {**OURS, "annotations": {**OURS["annotations"], "meta.helm.sh/release-name": "x"}},
             "Helm writes it",
         ),
     ],
 )
-def test_a_secret_that_stays_loses_its_record_with_the_anchors(secret: dict[str, Any], word: str) -> None:
-    api = api_with(secret_object(**secret))
+def test_a_secret_that_stays_loses_the_marks_of_this_collection(secret: dict[str, Any], word: str) -> None:
+    api = api_with(secret_object(PAIR, **secret))
     result = absent(api)
     assert result.changed
     assert [word in text for text in result.warnings] == [True]
     assert api.writes() == [("PATCH", bundle_targets.path(HOOK)), ("PATCH", SPEC.path)]
-    assert api.sent[-1][1:] == [FORGET]
+    lost = {operation["path"].rpartition("/")[2].replace("~1", "/") for operation in api.sent[-1][1:]}
+    held = {*secret.get("labels", {}), *secret["annotations"]}
+    assert lost == {key for key in held if key.startswith("certflow") or key.endswith("managed-by")}
 
-    forgotten = {key: text for key, text in secret["annotations"].items() if key != ANCHORS}
-    again = api_with(secret_object(**{**secret, "annotations": forgotten}))
+    again = api_with(secret_object(PAIR, annotations=dict.fromkeys(held - lost, "x")))
     assert absent(again).changed is False
     assert again.writes() == []
+
+
+#: What another client did to a Secret that this collection created, or how a Secret came to be.
+ADOPTED: dict[str, dict[str, Any]] = {
+    "another client made it": {},
+    "adopted, and renewed since": MARKED,
+    "created, and another client stored its own key": created(leaf()),
+    "created, and another client removed the label": {**CREATED, "labels": {}},
+}
+
+
+@pytest.mark.parametrize("metadata", ADOPTED.values(), ids=list(ADOPTED))
+def test_a_secret_that_this_collection_did_not_create_is_never_deleted(metadata: dict[str, Any]) -> None:
+    api = api_with(secret_object(PAIR, **metadata))
+    result = absent(api)
+    assert ("DELETE", SPEC.path) not in api.writes()
+    assert "did not create it" in result.warnings[0]
+    assert f"{PAIR.certificate.not_valid_after_utc:%Y-%m-%d %H:%M}" in result.warnings[0]
+    assert not any(operation["path"].startswith("/data") for sent in api.sent for operation in sent)
 
 
 def orphan() -> str:
@@ -148,7 +173,7 @@ def orphan() -> str:
     return signed.ca_pem
 
 
-@pytest.mark.parametrize("secret", [None, secret_object(**MARKED), secret_object(**OURS)])
+@pytest.mark.parametrize("secret", [None, secret_object(PAIR, **CREATED), secret_object(PAIR, **OURS)])
 def test_an_unrecorded_ca_that_was_made_here_is_removed_too(secret: dict[str, Any] | None) -> None:
     api = api_with(secret or {}, listed=page())
     api.objects[SPEC.path] = secret
@@ -166,7 +191,7 @@ def test_an_unrecorded_ca_that_was_made_here_is_removed_too(secret: dict[str, An
 
 def test_a_target_that_cannot_be_read_or_calls_another_service_stays() -> None:
     for obj in (api_error(Forbidden), {**webhook(), "webhooks": []}, None):
-        api = api_with(secret_object(**MARKED))
+        api = api_with(secret_object(PAIR, **CREATED))
         api.objects[bundle_targets.path(HOOK)] = obj
         absent(api)
         assert api.writes() == [("DELETE", SPEC.path)]
@@ -174,7 +199,7 @@ def test_a_target_that_cannot_be_read_or_calls_another_service_stays() -> None:
 
 def test_anchors_of_another_service_stay() -> None:
     theirs = {**OURS, "annotations": {**OURS["annotations"], "certflow.kubernetes/service": "apps/other"}}
-    api = api_with(secret_object(**theirs))
+    api = api_with(secret_object(PAIR, **theirs))
     result = absent(api)
     assert (result.changed, api.writes()) == (False, [])
     assert "made for Service apps/other" in result.warnings[0]
@@ -182,21 +207,21 @@ def test_anchors_of_another_service_stay() -> None:
 
 def test_targets_that_the_task_does_not_name_stay_recorded() -> None:
     theirs = f"ValidatingWebhookConfiguration/other/h0={ca().fingerprint}"
-    api = api_with(secret_object(annotations={ANCHORS: f"{RECORD} {theirs}"}))
+    api = api_with(secret_object(PAIR, annotations={ANCHORS: f"{RECORD} {theirs}"}))
     absent(api)
     assert api.sent[-1][1]["value"] == theirs
 
 
 def test_without_permission_to_list_requests_an_ephemeral_certificate_is_removed() -> None:
     marks = {**OURS["annotations"], "certflow.kubernetes/signer-name": "ephemeral-ca"}
-    api = api_with(secret_object(**{**OURS, "annotations": marks}))
+    api = api_with(secret_object(PAIR, **{**OURS, "annotations": marks}))
     api.objects[csr_api.COLLECTION] = api_error(Forbidden)
     assert absent(api).warnings == ()
     assert api.writes() == GONE
 
 
 def test_without_permission_to_list_requests_the_run_warns() -> None:
-    api = api_with(secret_object(**OURS))
+    api = api_with(secret_object(PAIR, **OURS))
     api.objects[csr_api.COLLECTION] = api_error(Forbidden)
     [warning] = absent(api).warnings
     assert "are not removed" in warning
@@ -208,18 +233,18 @@ def test_without_permission_to_list_requests_the_run_warns() -> None:
     ("written", "deleted", "word"),
     [
         ({"data": {"password": encoded("x")}}, False, "also holds password"),
-        ({"labels": {}}, False, "did not make it"),
+        ({"labels": {}}, False, "did not create it"),
         ({"annotations": {**OURS["annotations"], "note": "x"}}, True, ""),
     ],
 )
 def test_a_secret_that_is_written_between_plan_and_delete_is_judged_again(
     written: dict[str, Any], deleted: bool, word: str
 ) -> None:
-    api = api_with(secret_object(**OURS))
+    api = api_with(secret_object(PAIR, **OURS))
 
     def change(method: str, path: str, body: Any) -> Any:
         if method == "PATCH":  # the anchor is removed first
-            api.objects[SPEC.path] = secret_object(**{**OURS, **written, "resourceVersion": "13"})
+            api.objects[SPEC.path] = secret_object(PAIR, **{**OURS, **written, "resourceVersion": "13"})
         return body
 
     api.on_write = change

@@ -26,6 +26,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     AlreadyExists,
     Conflict,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
 from tests.support.authority import NOW
 from tests.support.failures import fails
@@ -49,7 +50,9 @@ pytestmark = pytest.mark.quick
 
 def store(api: ScriptedApi, held: ExistingSecret | None, own: Any) -> ExistingSecret | None:
     run = CertificateRun(api, intent())  # type: ignore[arg-type]
-    return use_certificate._store(run, held, SecretContent(own.pem, key_pem(own), ca().pem, ""), ())
+    key = private_keys.public_key_sha256(own.key.public_key())
+    content = SecretContent(own.pem, key_pem(own), ca().pem, "", key_sha256=key)
+    return use_certificate._store(run, held, content, ())
 
 
 def raced(theirs: dict[str, Any]) -> ScriptedApi:

@@ -24,6 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     KubeError,
     NotFound,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -108,6 +109,13 @@ MARKED: dict[str, Any] = {
         "certflow.kubernetes/signer-name": KUBELET_SERVING,
     },
 }
+
+
+def created(pair: Issued, **metadata: Any) -> dict[str, Any]:
+    """Return the metadata of a Secret that this collection created with this certificate."""
+    mark = private_keys.public_key_sha256(pair.key.public_key())[:16]
+    marked = {**MARKED, **metadata}
+    return {**marked, "annotations": {**marked["annotations"], "certflow.kubernetes/created": mark}}
 
 
 def secret_object(issued: Issued | None = None, **changed: Any) -> dict[str, Any]:

@@ -1,0 +1,129 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A removal counts every endpoint that may serve, and is refused before the API server would refuse requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import removal_effects
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
+    CertificateRun,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+    bundle_patch,
+    bundle_targets,
+    served_chains,
+    webhook_endpoints,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import (
+    EndpointScan,
+    ServedChain,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
+
+from tests.support.authority import NOW
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, ca, intent, leaf
+from tests.unit.plugins.module_utils._csr.objects import encoded
+
+pytestmark = pytest.mark.quick
+
+TARGET = bundle_targets.Target("ValidatingWebhookConfiguration", "hook")
+RULE = {"operations": ["CREATE"], "apiGroups": ["apps"], "resources": ["deployments"]}
+
+
+def endpoint(number: int, state: str) -> Endpoint:
+    return Endpoint(f"10.0.0.{number}", 8443, ("apps", f"hook-{number}"), state)
+
+
+def serving(by: str, *, state: str = webhook_endpoints.READY) -> ServedChain:
+    pair = leaf(by=ca(by))
+    return ServedChain(endpoint(1, state), pair.pem, certificate_facts.describe_pem(pair.pem))
+
+
+def hidden(state: str = webhook_endpoints.NOT_READY) -> ServedChain:
+    return ServedChain(endpoint(2, state), problem="no answer", is_blind=True)
+
+
+def webhooks(count: int, bundle: str, policy: str) -> dict[str, Any]:
+    config = {"service": {"namespace": "apps", "name": "hook"}, "caBundle": encoded(bundle)}
+    one = {"clientConfig": config, "rules": [RULE], **({"failurePolicy": policy} if policy else {})}
+    return {
+        "metadata": {"name": "hook", "resourceVersion": "1"},
+        "webhooks": [{**one, "name": f"h{n}"} for n in range(count)],
+    }
+
+
+def check(
+    scan: EndpointScan,
+    *accept: str,
+    policy: str = "",
+    count: int = 1,
+    other: str = "",
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[str, ...]:
+    """Remove the CA "cluster" from a bundle, which may hold another CA."""
+    obj = webhooks(count, ca().pem + (ca(other).pem if other else ""), policy)
+    api = ScriptedApi({bundle_targets.path(TARGET): obj})
+    monkeypatch.setattr(served_chains, "scan", lambda *_args, **_options: scan)
+    monkeypatch.setattr(removal_effects, "_PAUSE_SECONDS", 0.01)
+    run = CertificateRun(api, intent(accept=accept, wait_timeout=1))  # type: ignore[arg-type]
+    change = bundle_patch.plan(TARGET, obj, ca().pem, mode="absent", recorded=True, now=NOW)
+    return removal_effects.check_removal(run, [change])
+
+
+#: What the endpoints serve, and the word that allows the removal, "" if it needs none.
+SCANS: dict[str, tuple[EndpointScan, str]] = {
+    "no endpoint": (EndpointScan(problem="no pod is ready"), ""),
+    "a ready pod": (EndpointScan((serving("cluster"),)), "downtime"),
+    "a pod that is not ready": (EndpointScan(unready=(serving("cluster", state=webhook_endpoints.NOT_READY),)), "downtime"),
+    "a pod of another CA": (EndpointScan((serving("old"),)), ""),
+    "a pod of another CA, and one that was not seen": (EndpointScan((serving("old"),), unready=(hidden(),)), "unseen"),
+    "endpoints that are not known": (EndpointScan(problem="forbidden", is_known=False), "unseen"),
+    "a pod that never ends": (EndpointScan(unready=(serving("cluster", state=webhook_endpoints.TERMINATING),)), "downtime"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 40])
+@pytest.mark.parametrize(("scan", "word"), SCANS.values(), ids=list(SCANS))
+def test_a_removal_that_refuses_requests_needs_a_word(
+    scan: EndpointScan, word: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"count": count, "monkeypatch": monkeypatch}
+    if not word:
+        assert check(scan, **options) == ()
+        return
+    option = f"{{{word}: [ValidatingWebhookConfiguration/hook]}}"
+    with fails("certificate-untrusted", "CREATE", "deployments") as caught:
+        check(scan, **options)
+    assert option in caught.value.remedy
+    assert len(caught.value.evidence) == count
+    assert len(check(scan, word, **options)) == count
+    with fails("certificate-untrusted"):
+        check(scan, "unseen" if word == "downtime" else "downtime", **options)
+
+
+def test_a_webhook_that_is_skipped_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = EndpointScan((serving("cluster"),))
+    (warning,) = check(scan, policy="Ignore", monkeypatch=monkeypatch)
+    assert "call no webhook for CREATE of deployments in apps" in warning
+
+
+def test_a_bundle_that_verifies_the_pod_by_another_ca_may_lose_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check(EndpointScan((serving("old"),)), other="old", monkeypatch=monkeypatch) == ()
+
+
+def test_the_end_of_a_pod_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    ending = EndpointScan(unready=(serving("cluster", state=webhook_endpoints.TERMINATING),))
+    scans = iter([ending, ending, EndpointScan()])
+    obj = webhooks(1, ca().pem, "")
+    api = ScriptedApi({bundle_targets.path(TARGET): obj})
+    monkeypatch.setattr(served_chains, "scan", lambda *_args, **_options: next(scans))
+    monkeypatch.setattr(removal_effects, "_PAUSE_SECONDS", 0.01)
+    change = bundle_patch.plan(TARGET, obj, ca().pem, mode="absent", recorded=True, now=NOW)
+    assert removal_effects.check_removal(CertificateRun(api, intent()), [change]) == ()  # type: ignore[arg-type]

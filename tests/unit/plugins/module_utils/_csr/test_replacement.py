@@ -1,0 +1,107 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A certificate of another owner is replaced only without a loss, unless the user accepts the loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import certificate_rules, replacement
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certificate_rules import IssueReason
+from cryptography import x509
+
+from tests.support import authority
+from tests.support.authority import NOW, SERVER_AUTH
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._csr.flow import (
+    CUSTOM,
+    MARKED,
+    SERVER_AND_CLIENT,
+    ca,
+    found,
+    intent,
+    leaf,
+    rsa_key,
+)
+from tests.unit.plugins.module_utils._csr.objects import OWN
+
+pytestmark = pytest.mark.quick
+
+EXPIRED: dict[str, Any] = {"not_after": NOW}
+DUE = IssueReason("Expired", "Secret apps/hook-tls: its certificate expired")
+UNTRUSTED = IssueReason("Untrusted", "Secret apps/hook-tls: no CA verifies it")
+
+
+def with_names(*names: x509.GeneralName) -> Any:
+    entries = [*authority.dns(*OWN), *names]
+    return authority.issue("hook", ca(), names=entries, usages=(SERVER_AUTH,), not_before=NOW, not_after=NOW)
+
+
+# The certificate, the options of the task, and the losses.
+LOSSES: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
+    "nothing": (leaf(**EXPIRED), {}, []),
+    "another type of key": (leaf(key=rsa_key(), **EXPIRED), {}, []),
+    "a name of the Service in full": (
+        leaf(*OWN, "hook.apps.svc.cluster.local", **EXPIRED), {}, ["the name hook.apps.svc.cluster.local"],
+    ),
+    "the same, and the task asks for it": (
+        leaf(*OWN, "hook.apps.svc.cluster.local", **EXPIRED), {"names": ["hook.apps.svc.cluster.local"]}, [],
+    ),
+    "a URI": (
+        with_names(x509.UniformResourceIdentifier("spiffe://example.com/hook")), {}, ["the URI spiffe://example.com/hook"],
+    ),
+    "an e-mail address": (with_names(x509.RFC822Name("hook@example.com")), {}, ["the e-mail address hook@example.com"]),
+    "the usage of a client": (leaf(usages=SERVER_AND_CLIENT, **EXPIRED), {}, ["the usage client auth"]),
+    "the usage of a client, and the task asks for it": (
+        leaf(usages=SERVER_AND_CLIENT, **EXPIRED),
+        {
+            "signer_name": CUSTOM, "usages": ["server auth", "client auth"], "allow_client_identity": True,
+            "common_name": "system:node:hook.apps.svc", "organizations": [],
+        },
+        [],
+    ),
+    "a common name of its own": (leaf(common_name="payments", **EXPIRED), {}, ["the common name payments"]),
+    "the common name of create-cert.sh": (leaf(common_name="system:node:hook.apps.svc;", **EXPIRED), {}, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("issued", "options", "losses"), LOSSES.values(), ids=list(LOSSES))
+def test_a_loss_is_refused_by_name(issued: Any, options: dict[str, Any], losses: list[str]) -> None:
+    wanted = intent(**options)
+    secret = found(issued, of=wanted)
+    if losses:
+        with fails("secret-unusable", "apps/hook-tls", "foreign-secret") as caught:
+            replacement.judge_replacement(wanted, secret, DUE, has_targets=True)
+        assert list(caught.value.evidence) == losses
+    accepting = intent(**options, accept=["foreign-secret"])
+    for task in (accepting, *([] if losses else [wanted])):
+        reason = replacement.judge_replacement(task, secret, DUE, has_targets=True)
+        assert reason.code == "Expired"
+        assert f"key {secret.key_type} -> ecdsa-p256" in reason.message
+        assert "CA CN=cluster -> signer" in reason.message
+
+
+@pytest.mark.parametrize("issued", [row[0] for row in LOSSES.values()])
+def test_a_certificate_of_this_collection_is_never_refused(issued: Any) -> None:
+    secret = found(issued, **MARKED)
+    assert replacement.judge_replacement(intent(), secret, DUE, has_targets=True) == DUE
+    assert replacement.judge_replacement(intent(), None, DUE, has_targets=False) == DUE
+
+
+def test_a_healthy_certificate_of_another_owner_is_replaced_only_if_accepted() -> None:
+    secret, wanted = found(leaf("hook.apps.svc")), intent(names=["hook"])
+    reason = certificate_rules.reason_to_issue(wanted, secret, NOW)
+    assert reason is not None
+    with fails("secret-unusable", "hook", "2027-06-14", "foreign-secret"):
+        replacement.judge_replacement(wanted, secret, reason, has_targets=True)
+    accepted = intent(names=["hook"], accept=["foreign-secret"])
+    assert replacement.judge_replacement(accepted, secret, reason, has_targets=True).code == "Names"
+
+
+def test_a_certificate_whose_ca_the_run_does_not_know_is_healthy_unless_a_target_refuses_it() -> None:
+    with fails("secret-unusable", "ca_bundle", "foreign-secret"):
+        replacement.judge_replacement(intent(), found(), UNTRUSTED, has_targets=False)
+    assert replacement.judge_replacement(intent(), found(), UNTRUSTED, has_targets=True).code == "Untrusted"
