@@ -204,8 +204,8 @@ def test_make_test_runs_the_unit_tests_on_both_ends() -> None:
 
 
 def test_every_core_runs_sanity() -> None:
-    """`make test` runs the newest ansible-core, `make test-all` every other one."""
-    others = {f"sanity-{env.name}" for env in CORES[1:-1]} | {"sanity-oldest"}
+    """`make test` runs the newest ansible-core, `make test-all` every other one and every Python."""
+    others = {f"sanity-{env.name}" for env in CORES[1:-1]} | {"sanity-oldest", "sanity-pythons"}
     assert [gate.name for gate in ALL if gate.name.startswith("sanity-")] == ["sanity-newest"]
     assert {gate.name for gate in FULL if gate.name.startswith("sanity-")} == others
 

@@ -174,7 +174,10 @@ ALL = (
     _part("real-playbooks"),
     _rest(),
     _part("real-upgrades"),
-    Gate("sanity-newest", functools.partial(sanity.check, venvs.newest_core)),
+    Gate(
+        "sanity-newest",
+        functools.partial(sanity.check, venvs.newest_core, options=sanity.on_both_ends),
+    ),
     _integration("integration-newest", venvs.newest_core),
     *_STATIC,
     *map(_unit, (CORES[0], CORES[-1], PYTHON_39)),
@@ -191,6 +194,10 @@ FULL = (
     _real("real-oldest", venvs.oldest_core, *THROUGH_ANSIBLE),
     _real("real-oldest-upgrades", venvs.oldest_core, *UPGRADES_THROUGH_ANSIBLE),
     _integration("integration-oldest", venvs.oldest_core, *MODULE_TARGETS),
+    Gate(
+        "sanity-pythons",
+        functools.partial(sanity.check, venvs.newest_core, options=lambda _env: sanity.OF_EACH_PYTHON),
+    ),
     Gate("sanity-oldest", functools.partial(sanity.check, venvs.oldest_core)),
     *map(_sanity, CORES[1:-1]),
     *(_unit(env, *AROUND_ANSIBLE) for env in CORES[1:-1]),
