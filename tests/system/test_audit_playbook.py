@@ -97,7 +97,7 @@ def audited(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="module")
 def first(audited: AuditFleet) -> PlaybookRun:
     """Return the run over all hosts with every format."""
-    formats = [f"report.{suffix}" for suffix in ("json", "html", "prom", "md", "xml")]
+    formats = [f"report.{suffix}" for suffix in ("json", "html", "prom", "xml")]
     return audited.play(report=formats)
 
 
@@ -136,7 +136,7 @@ def test_a_cluster_has_few_task_results(first: PlaybookRun) -> None:
 def test_files_are_private_but_for_the_metrics(audited: AuditFleet, first: PlaybookRun) -> None:
     assert first.output
     modes = {path.suffix: path.stat().st_mode & 0o777 for path in audited.directory.glob("report.*")}
-    assert modes == {".json": 0o600, ".html": 0o600, ".prom": 0o644, ".md": 0o600, ".xml": 0o600}
+    assert modes == {".json": 0o600, ".html": 0o600, ".prom": 0o644, ".xml": 0o600}
     assert list(audited.directory.glob(".report*")) == []
 
 
@@ -188,7 +188,7 @@ def test_the_guide_as_printed(audited: AuditFleet, tmp_path: Path) -> None:
     for command in pages.commands(guide):
         shell(tmp_path / "none", tmp_path, command)
     assert json.loads((tmp_path / "today.json").read_text())["comparison"]["new"] == 0
-    assert all((tmp_path / name).stat().st_size for name in ("audit.json", "audit.html", "audit.md"))
+    assert all((tmp_path / name).stat().st_size for name in ("audit.json", "audit.html"))
 
 
 def test_the_play_of_the_guide_sends_the_files(audited: AuditFleet) -> None:
