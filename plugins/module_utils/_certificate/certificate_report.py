@@ -85,18 +85,26 @@ def diff(
     after: CertificateFacts | None,
     targets: Sequence[TargetChange],
     *,
-    unknown: bool = False,
+    issues: Intent | None = None,
 ) -> dict[str, Any]:
     """Return the names, dates and fingerprints before and after.
 
     Args:
         before: the Secret before the run, None if it did not exist.
         after: the certificate after the run, None if it was removed.
-        unknown: True in check mode for a certificate that is to be issued.
+        issues: the intent of a run that issues a certificate. Without ``after`` it is not issued yet.
     """
     old = before.certificate.as_result() if before and before.certificate else None
-    known = after.as_result() if after else None
-    new: Any = "a new certificate" if unknown else known
+    new = after.as_result() if after else None
+    if issues is not None:
+        request, old_key = issues.request, before.key_type if before else ""
+        asked = {
+            "names": [*request.dns_names, *request.ip_addresses],
+            "usages": list(request.usages),
+            "lifetime": f"{request.expiration_seconds or 'as the signer grants'}",
+        }
+        old = {**old, "key_type": old_key} if old else None
+        new = {**(new or asked), "signer": issues.signer.name, "key_type": request.key_type}
     changed = [change for change in targets if change.changed]
     bundles = bundle_patch.diff(changed) if changed else {"before": {}, "after": {}}
     return {

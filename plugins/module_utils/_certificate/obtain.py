@@ -158,7 +158,7 @@ def _foresee(
         request = AnotherRequest(is_new=True, pending=reason.due)
         return use_certificate.keep(run, state, state.in_use, request=request, warnings=warnings)
     values = certificate_report.values(run.client, intent, reason=reason.due, targets=changes, pending=True)
-    diff = certificate_report.diff(state.secret, None, changes, unknown=True)
+    diff = certificate_report.diff(state.secret, None, changes, issues=intent)
     return Result(True, values, diff, warnings)
 
 

@@ -188,7 +188,7 @@ def use(
     values = certificate_report.values(
         client, intent, reason=reason.done, facts=facts, anchor=anchor, csr=issued.csr, targets=changes
     )
-    return Result(True, values, certificate_report.diff(secret, facts, changes), warnings)
+    return Result(True, values, certificate_report.diff(secret, facts, changes, issues=intent), warnings)
 
 
 def _read_again(run: CertificateRun, state: CertificateState) -> CertificateState:

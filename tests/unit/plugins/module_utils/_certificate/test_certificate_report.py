@@ -30,6 +30,7 @@ from tests.unit.plugins.module_utils._csr.flow import (
     found,
     intent,
     leaf,
+    rsa_key,
     secret_object,
 )
 from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING
@@ -118,3 +119,20 @@ def test_an_expired_certificate_has_no_days_left() -> None:
     assert values["days_left"] == -1
     assert facts is not None
     assert facts.not_after + timedelta(days=1) > NOW
+
+
+def test_the_diff_of_a_replacement_shows_ca_lifetime_and_key_type() -> None:
+    secret, wanted = found(leaf(key=rsa_key())), intent()
+    foreseen = certificate_report.diff(secret, None, (), issues=wanted)
+    before, after = foreseen["before"]["certificate"], foreseen["after"]["certificate"]
+    assert (before["issuer"], before["key_type"], before["not_after"][:4]) == (
+        "CN=cluster",
+        "rsa-2048",
+        "2027",
+    )
+    assert (after["signer"], after["key_type"]) == (KUBELET_SERVING, "ecdsa-p256")
+    assert {"names", "usages", "lifetime"} <= after.keys()
+    made = certificate_report.diff(secret, secret.certificate, (), issues=wanted)["after"]["certificate"]
+    assert (made["issuer"], made["key_type"]) == ("CN=cluster", "ecdsa-p256")
+    kept = certificate_report.diff(secret, secret.certificate, ())
+    assert kept["before"] == kept["after"]
