@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import datetime
+import re
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import approval
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
     k8s_csr,
@@ -178,11 +178,11 @@ def assert_one_line(result: dict[str, Any], code: str, *names: str) -> None:
     assert result["remedy"], result["msg"]
 
 
-def rule_in(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the role that a failure for missing permissions prints, ready to apply."""
-    text = result["remedy"].partition("kubectl apply of: ")[2]
-    role: dict[str, Any] = yaml.safe_load(text)
-    return role
+def roles_in(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the roles of docs/rbac that a failure for missing permissions names."""
+    names = re.findall(r"-f docs/rbac/([a-z-]+)\.yaml", result["remedy"])
+    assert names, result["remedy"]
+    return [rbac.documented(name) for name in names]
 
 
 TWO_STEP = {"approve": False, "wait": False}

@@ -24,7 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import p
 
 from tests.support import clusters
 from tests.support.asking_clusters import asked_by_an_api_server
-from tests.support.csr_rig import CSRS, HOOK_KIND, CsrRig, assert_one_line, rule_in
+from tests.support.csr_rig import CSRS, HOOK_KIND, CsrRig, assert_one_line, assert_pair, roles_in
 from tests.support.https_webhook import Reply
 from tests.support.rbac import APPROVE, EXPLAIN, User, without
 from tests.support.rig import encoded
@@ -48,7 +48,7 @@ CSR = "certificatesigningrequests"
 
 
 def test_a_diagnosis_prints_the_missing_approval_permission(rig: CsrRig) -> None:
-    """k8s_csr_info prints the rule.
+    """k8s_csr_info names the role.
 
     With it, or with the permission for all signers of the domain, the diagnosis is the usual one.
     """
@@ -57,16 +57,31 @@ def test_a_diagnosis_prints_the_missing_approval_permission(rig: CsrRig) -> None
     for user in users:
         found = rig.info(kubeconfig=user.kubeconfig, name=name, gather=["csrs"])["csrs"][0]["diagnosis"]
         assert (found["code"], found["certainty"]) == ("no-right-to-approve", "proven")
-    domain = copy.deepcopy(rule_in(found))
-    domain["rules"][0]["resourceNames"] = ["kubernetes.io/*"]
+    (role,) = roles_in(found)
+    (signers,) = [rule for rule in role["rules"] if rule["resources"] == ["signers"]]
+    domain = {**role, "rules": [{**signers, "resourceNames": ["kubernetes.io/*"]}]}
     expect = {"service": "hook", "namespace": rig.name}
-    for user, rule in zip(users, (rule_in(found), domain), strict=True):
+    for user, rule in zip(users, (role, domain), strict=True):
         rig.grant(user.name, rule)
         found = rig.info(kubeconfig=user.kubeconfig, name=name, gather=["csrs"])["csrs"][0]["diagnosis"]
         assert found["code"] == "never-approved"
         planned = rig.approve(kubeconfig=user.kubeconfig, name=name, expect=expect, check_mode=True)
         assert planned["changed"], planned
     assert rig.approve(kubeconfig=users[1].kubeconfig, name=name, expect=expect)["changed"]
+
+
+def test_a_message_leads_to_a_working_run(rig: CsrRig) -> None:
+    """The user applies the files that the message names, and binds their roles, nothing else."""
+    user = User(rig)
+    options: dict[str, Any] = {"kubeconfig": user.kubeconfig, "signer_name": None}
+    refused = rig.run(**options)
+    assert_one_line(refused, "missing-permissions")
+    roles = roles_in(refused)
+    assert [role["metadata"]["name"] for role in roles] == ["certflow-request", "certflow-approve"]
+    rig.grant(user.name, *roles)
+    result = rig.run(**options)
+    assert result.get("changed"), result
+    assert_pair(rig)
 
 
 def test_info_reports_what_it_may_not_read(rig: CsrRig) -> None:

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes
 
 from tests.support.clusters import APP_SERVING, pki
 from tests.support.csr_by_hand import signing
-from tests.support.csr_rig import CSRS, KUBELET_SERVING, CsrRig, assert_one_line, rule_in
+from tests.support.csr_rig import CSRS, KUBELET_SERVING, CsrRig, assert_one_line, roles_in
 from tests.support.rbac import User, documented, without
 from tests.support.rig import WRITES
 
@@ -169,7 +169,9 @@ def test_a_signer_without_approval_permission_does_not_stop_the_others(rig: CsrR
     assert {name: entry["issued"] for name, entry in found.items()} == {CLIENT: None, KUBELET_SERVING: True}
     diagnosis = found[CLIENT]["diagnosis"]
     assert diagnosis["code"] == "may-not-approve"
-    rig.grant(user.name, rule_in(diagnosis))
+    (role,) = roles_in(diagnosis)
+    (rule,) = [rule for rule in role["rules"] if rule["resources"] == ["signers"]]
+    rig.grant(user.name, {**role, "rules": [{**rule, "resourceNames": [CLIENT]}]})
     assert by_signer(probe(rig, CLIENT, kubeconfig=user.kubeconfig))[CLIENT]["issued"]
     user = User(rig, without(PROBE, "signers", "approve"))
     result = probe(rig, kubeconfig=user.kubeconfig)

@@ -26,7 +26,7 @@ from tests.support import clusters, guide_commands, leases, pages, rbac
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build
 from tests.support.clusters.pins import SNAPSHOT_PROGRAMS
-from tests.support.csr_rig import assert_one_line, rule_in
+from tests.support.csr_rig import assert_one_line, roles_in
 from tests.support.failures import has_failed
 from tests.support.snapshot_plans import install
 from tests.support.snapshot_rig import release_server
@@ -138,7 +138,7 @@ def test_no_permission_of_the_role_is_superfluous(places: Lab, case: Case) -> No
                 assert_refused_by_dry_runs(result, case.grant.verb)
                 return
             assert_one_line(result, row.code, case.grant.verb, case.grant.resource)
-            place.grant(rule_in(result))
+            place.grant(*roles_in(result))
             again = run(kubeconfig=place.kubeconfig)
             assert f"{case.grant.verb} {case.grant.resource}" not in again.get("msg", ""), again
             return

@@ -21,10 +21,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .._base.errors import CertflowError, as_error
 from .._base.result import Result
+from .._kube.access_review import grant
 from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.connection import Connection
-from .._kube.errors import AuthenticationError, KubeError
+from .._kube.errors import AuthenticationError, KubeError, MissingPermissions
 from .._kube.kubeconfig import resolve
 from .._process import interrupt
 from .._x509.certificate_facts import describe_pem
@@ -57,6 +58,8 @@ class Operation:
     constraints: Mapping[str, Any] = field(default_factory=dict)
     #: The options that are seconds of waiting, and how often the operation waits for that time at most.
     waits: Mapping[str, int] = field(default_factory=lambda: {"wait_timeout": 1})
+    #: The roles of docs/rbac that a task with these options needs.
+    roles: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda _parameters: ()
     #: True if the result has the duration, also after a failure.
     is_timed: bool = False
 
@@ -201,6 +204,8 @@ def _failure(
 ) -> dict[str, Any]:
     where = f"{client.host}: " if client else ""
     values = error.values
+    if error.code == MissingPermissions.code:
+        error.remedy = ". ".join(filter(None, (error.remedy.rstrip("."), grant(operation.roles(parameters)))))
     written = list(client.written) if client else []
     evidence = [*error.evidence, *_expiry(client, error)]
     if written and "steps" not in values:  # the steps tell more

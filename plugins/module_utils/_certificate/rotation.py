@@ -202,7 +202,8 @@ def _missing_permissions(run: CertificateRun, progress: ServingProgress) -> Iter
     if progress.state == serving_progress.HIDDEN and service:
         lacking = access_review.find_missing(run.client, served_chains.permissions(service[0]))
         if lacking:
-            yield f"to see what is served, {access_review.remedy(lacking)}"
+            words = "; ".join(map(access_review.in_words, lacking))
+            yield f"the permissions to see what is served are missing: {words}. {access_review.grant(('rotate',))}"
 
 
 def _probe(rotation: Rotation) -> tuple[str, ...]:

@@ -125,7 +125,9 @@ def _permitted(client: Client, probes: Sequence[SignerProbe]) -> list[ProbeRun]:
         names = ", ".join(probe.signer_name for probe in probes)
         raise access_review.missing_permissions(lacking, f"probe {names}")
     faults = [
-        signer_probe.may_not_approve(probe, access_review.remedy([permission]))
+        signer_probe.may_not_approve(
+            probe, f"List the signer in docs/rbac/probe.yaml. {access_review.grant(('probe',))}"
+        )
         if permission in lacking
         else None
         for probe, permission in zip(probes, approvals)

@@ -21,7 +21,7 @@ from .._csr import providers
 from .._csr.csr_content import content_of
 from .._csr.providers import PROVIDERS, Provider, UnservedSigner
 from .._csr.signers import EKS_APP_SERVING, EPHEMERAL_CA, KUBELET_SERVING, LEGACY_UNKNOWN
-from .._kube.access_review import rule_for
+from .._kube.access_review import grant
 from . import control_plane
 from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, approval_evidence, show_span, show_time
 from .observation import BUILT_IN_SIGNERS, CERT_MANAGER, CsrObservation, approved_at, is_from_node
@@ -50,7 +50,7 @@ def no_permission_to_approve(observation: CsrObservation) -> Diagnosis | None:
         tuple(_pending_evidence(observation)),
         _comparison_remedy(observation)
         or f"Ask an identity with the permission to compare and approve it (kubectl certificate approve {observation.name}), "
-        f"or grant the permission, bound to this identity, by kubectl apply of: {rule_for(observation.lacking)}",
+        f"or list the signer {observation.signer} in docs/rbac/approve.yaml, and grant its role. {grant(('approve',))}",
     )
 
 

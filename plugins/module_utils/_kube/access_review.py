@@ -3,16 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Ask the API server for missing permissions before the first write, and write the RBAC rules that grant them."""
+"""Ask the API server for missing permissions before the first write, and name the roles that grant them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from .._base.text import PERMISSIONS_PAGE
 from .client import Client
 from .errors import MissingPermissions
 
+FOLDER = "docs/rbac"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
@@ -45,7 +47,7 @@ def find_missing(client: Client, permissions: Iterable[Permission]) -> list[Perm
 def require(
     client: Client, permissions: Iterable[Permission], purpose: str, lacking: Iterable[Permission] = ()
 ) -> None:
-    """Raise MissingPermissions if a permission is missing. The error has the RBAC rule that grants it.
+    """Raise MissingPermissions if a permission is missing. The error names it.
 
     purpose: what the permissions are for, as an infinitive such as "list Secrets".
     lacking: permissions that are missing, as another request has shown.
@@ -56,27 +58,28 @@ def require(
 
 
 def missing_permissions(lacking: Sequence[Permission], purpose: str, message: str = "") -> MissingPermissions:
-    """Return the error. message: the API server's own message, or ""."""
+    """Return the error. The operation adds the roles of the task to its remedy. message: the API server's own message, or ""."""
     names = "; ".join(in_words(permission) for permission in lacking)
     return MissingPermissions(
         f"the permissions to {purpose} are missing: {names}",
         evidence=(message,) if message else (),
-        remedy=remedy(lacking),
+        remedy="Grant them to the identity of this task",
     )
 
 
-def remedy(lacking: Sequence[Permission]) -> str:
-    """Return the sentence that says how to grant the permissions."""
-    return f"grant them, bound to the identity that this task uses, by kubectl apply of: {rule_for(lacking)}"
+def grant(roles: Sequence[str]) -> str:
+    """Return the sentence that says how to grant roles of docs/rbac. The files have tests, and the installed collection has them."""
+    if not roles:
+        return f"Grant the permissions of {PERMISSIONS_PAGE}"
+    files = " ".join(f"-f {FOLDER}/{role}.yaml" for role in roles)
+    return (
+        f"In the directory of the collection, run kubectl apply {files}. Then bind {_listed(roles)} to the identity of this task, "
+        f"such as kubectl create clusterrolebinding certflow-{roles[0]} --clusterrole=certflow-{roles[0]} --user=NAME"
+    )
 
 
-def rule_for(permissions: Iterable[Permission]) -> str:
-    """Return a ClusterRole for cluster-wide permissions and a Role for each namespace, as YAML on one line."""
-    by_namespace: dict[str, list[Permission]] = {}
-    for permission in permissions:
-        by_namespace.setdefault(permission.namespace, []).append(permission)
-    roles = [_role(namespace, group) for namespace, group in by_namespace.items()]
-    return roles[0] if len(roles) == 1 else "{apiVersion: v1, kind: List, items: [" + ", ".join(roles) + "]}"
+def _listed(roles: Sequence[str]) -> str:
+    return " and ".join(f"the ClusterRole certflow-{role}" for role in roles)
 
 
 def _allowed(client: Client, permission: Permission, name: str) -> bool:
@@ -108,31 +111,3 @@ def in_words(permission: Permission) -> str:
     name = f" {permission.name}" if permission.name else ""
     place = f" in namespace {permission.namespace}" if permission.namespace else ""
     return f"{permission.verb} {resource}{name}{place}"
-
-
-def _role(namespace: str, permissions: Sequence[Permission]) -> str:
-    kind = "Role" if namespace else "ClusterRole"
-    place = f", namespace: {_text(namespace)}" if namespace else ""
-    verbs: dict[tuple[str, str, str], list[str]] = {}
-    for permission in permissions:
-        # RBAC cannot limit create to names, because the object does not exist yet. Older servers do not limit list and watch.
-        name = "" if permission.verb in ("create", "list", "watch") else permission.name
-        verbs.setdefault((permission.group, permission.resource, name), []).append(permission.verb)
-    rules = (
-        _rule(group, resource, name, list(dict.fromkeys(wanted)))
-        for (group, resource, name), wanted in verbs.items()
-    )
-    return (
-        f"{{apiVersion: rbac.authorization.k8s.io/v1, kind: {kind}, metadata: {{name: certflow{place}}}, "
-        f"rules: [{', '.join(rules)}]}}"
-    )
-
-
-def _rule(group: str, resource: str, name: str, verbs: Sequence[str]) -> str:
-    names = f", resourceNames: [{_text(name)}]" if name else ""
-    return f"{{apiGroups: [{_text(group)}], resources: [{resource}]{names}, verbs: [{', '.join(verbs)}]}}"
-
-
-def _text(value: str) -> str:
-    """Return a quoted YAML string, because "1" and "on" are names too. Ansible escapes double quotes, so use single ones."""
-    return "'" + value.replace("'", "''") + "'"

@@ -123,4 +123,6 @@ def _is_number(value: object) -> bool:
         return False
 
 
-OPERATION = Operation(name="audit_info", argument_spec=SPEC, run=run, is_timed=True)
+OPERATION = Operation(
+    name="audit_info", argument_spec=SPEC, run=run, roles=lambda _parameters: ("audit",), is_timed=True
+)

@@ -22,7 +22,7 @@ from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_
 from .._csr import markers, providers
 from .._csr.errors import RequestError
 from .._csr.intent import Intent, intent_from
-from .._csr.signers import KUBELET_SERVING
+from .._csr.signers import EPHEMERAL_CA, KUBELET_SERVING
 from .._kube import approved_plan
 from .._kube.client import Client
 from .._webhook import bundle_content, bundle_targets, probe_webhook
@@ -209,9 +209,19 @@ def _serving_options(
     return ServingOptions(workload, RESTART, parameters["wait_timeout"], intent.wait, probe)
 
 
+def _roles(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    if parameters["signer_name"] == EPHEMERAL_CA:
+        roles: tuple[str, ...] = ("store",)
+    else:
+        roles = ("request", "approve") if parameters["approve"] else ("request",)
+    bundle = ("bundle",) if parameters["targets"] or parameters["discover_targets"] else ()
+    return (*roles, *bundle, *(("discover",) if parameters["discover_targets"] else ()))
+
+
 OPERATION = Operation(
     name="k8s_csr",
     argument_spec=SPEC,
     run=run,
+    roles=_roles,
     waits={"wait_timeout": 3},  # for the certificate, for the endpoints, and for them again after a restart
 )

@@ -84,6 +84,7 @@ OPERATION = Operation(
     name="k8s_csr_approve",
     argument_spec=SPEC,
     run=run,
+    roles=lambda _parameters: ("approve",),
     constraints={
         "required_one_of": [("name", "label_selectors", "field_selectors")],
         "mutually_exclusive": [("name", "label_selectors"), ("name", "field_selectors")],

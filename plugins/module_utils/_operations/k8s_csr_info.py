@@ -190,5 +190,6 @@ OPERATION = Operation(
     name="k8s_csr_info",
     argument_spec=SPEC,
     run=run,
+    roles=lambda _parameters: ("explain",),
     constraints={"mutually_exclusive": [("name", "label_selectors"), ("name", "field_selectors")]},
 )

@@ -45,4 +45,6 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     return Result(bool(report.leftovers), {"signers": report.signers}, warnings=warnings)
 
 
-OPERATION = Operation(name="k8s_signer_probe", argument_spec=SPEC, run=run)
+OPERATION = Operation(
+    name="k8s_signer_probe", argument_spec=SPEC, run=run, roles=lambda _parameters: ("probe",)
+)

@@ -24,6 +24,7 @@ from .._snapshot.release import partial_deployment
 from .._snapshot.release.pod_templates import ReleaseSettings
 from .._snapshot.release.release_source import UPSTREAM, ReleaseSource
 from .._upgrade.engine import Upgrade
+from .._upgrade.preflight import ROLES
 from .._upgrade.upgrade_request import CertificateOptions, UpgradeRequest
 from . import snapshot_controller_info
 from .snapshot_controller_info import parse_options, parse_release
@@ -137,4 +138,6 @@ def parse_backup(value: str | None) -> str:
     return backup
 
 
-OPERATION = Operation(name="snapshot_controller", argument_spec=ARGUMENTS, run=run)
+OPERATION = Operation(
+    name="snapshot_controller", argument_spec=ARGUMENTS, run=run, roles=lambda _parameters: ROLES
+)

@@ -124,4 +124,6 @@ def _parse_places(names: list[str]) -> list[str]:
     return names
 
 
-OPERATION = Operation(name="snapshot_controller_info", argument_spec=ARGUMENTS, run=run)
+OPERATION = Operation(
+    name="snapshot_controller_info", argument_spec=ARGUMENTS, run=run, roles=lambda _parameters: ("plan",)
+)

@@ -83,6 +83,7 @@ def _reason(due: int, total: int, mode: str, *, known: bool) -> str:
 
 OPERATION = Operation(
     name="webhook_cabundle",
+    roles=lambda _parameters: ("bundle",),
     argument_spec={
         **AUTH,
         "targets": {**TARGETS["targets"], "required": True},

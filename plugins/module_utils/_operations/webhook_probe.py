@@ -54,6 +54,7 @@ def _pending() -> Result:
 
 OPERATION = Operation(
     name="webhook_probe",
+    roles=lambda parameters: ("prove", "bundle") if parameters["renew_connections"] else ("prove",),
     argument_spec={
         **argument_specs.AUTH,
         "target": {

@@ -133,6 +133,7 @@ OPERATION = Operation(
     name="webhook_repair",
     argument_spec=SPEC,
     run=run,
+    roles=lambda _parameters: ("audit", "repair"),
     waits={"wait_timeout": 4, "proof_after": 1},
     is_timed=True,
 )

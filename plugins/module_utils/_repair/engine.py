@@ -29,7 +29,7 @@ from .._audit.facts.cluster_data import (
 )
 from .._audit.facts.finding import FAIL, PASS, AuditFinding
 from .._base.errors import CertflowError
-from .._kube.access_review import remedy, require
+from .._kube.access_review import grant, require
 from .._kube.approved_plan import PlanGuard
 from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError, MissingPermissions
@@ -142,7 +142,7 @@ def _check_sources(data: ClusterData, options: RepairOptions) -> None:
         raise IncompleteAudit(
             f"the audit could not read {gaps[0].source}: {gaps[0].reason}",
             evidence=[f"{gap.source}: {gap.reason}" for gap in gaps],
-            remedy=remedy(data.lacking) if data.lacking else "Run the repair again when the cluster answers",
+            remedy=grant(("audit",)) if data.lacking else "Run the repair again when the cluster answers",
         )
     rotation_repairs.check_successor(data, options.rotation)
 

@@ -293,10 +293,10 @@ def _conclude(prepared: _PreparedProbe, last: _ProbeAttempt, is_changed: bool) -
 
 
 def _remedy(last: _ProbeAttempt) -> str:
-    """Return the verdict's remedy, with the RBAC rule if a permission is missing."""
+    """Return the verdict's remedy, with the missing permission."""
     permission = last.call.permission if last.call else None
     if last.verdict.code == "no-right" and permission:
-        return f"{last.verdict.remedy}, by kubectl apply of: {access_review.rule_for([permission])}"
+        return f"{last.verdict.remedy}: {access_review.in_words(permission)}"
     return last.verdict.remedy
 
 

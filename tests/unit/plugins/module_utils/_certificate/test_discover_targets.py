@@ -159,7 +159,7 @@ def test_an_object_of_another_manager_is_refused_as_an_explicit_target() -> None
 def test_missing_permissions_to_list_are_one_failure() -> None:
     with pytest.raises(MissingPermissions) as error:
         run(api_with(held(), lists=api_error(Forbidden)), discovers=True)
-    assert "customresourcedefinitions" in error.value.remedy
+    assert "customresourcedefinitions" in error.value.cause
 
 
 def test_discovered_targets_are_removed_too() -> None:

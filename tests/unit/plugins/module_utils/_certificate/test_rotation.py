@@ -317,12 +317,12 @@ def test_a_new_certificate_without_its_chain_has_a_code_of_its_own(make_rig: Mak
         rig.complete()
 
 
-def test_without_permission_to_look_the_rule_that_grants_it_is_named(make_rig: Make) -> None:
+def test_without_permission_to_look_the_role_that_grants_it_is_named(make_rig: Make) -> None:
     rig = make_rig(BLIND)
     rig.api.lacking |= {("get", "pods/portforward"), ("create", "pods/portforward")}
     evidence = rig.complete().values["proof"]["evidence"]
-    assert evidence[-1].startswith("to see what is served, grant them")
-    assert "resources: [pods/portforward], verbs: [get, create]" in evidence[-1]
+    assert "get pods/portforward in namespace apps; create pods/portforward in namespace apps" in evidence[-1]
+    assert "docs/rbac/rotate.yaml" in evidence[-1]
 
 
 def test_on_stale_restart_restarts_the_workload(make_rig: Make) -> None:

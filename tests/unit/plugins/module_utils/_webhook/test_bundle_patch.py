@@ -313,5 +313,5 @@ def test_an_absent_object_is_named() -> None:
 
 
 def test_an_object_that_may_not_be_read_names_the_rights_to_read_and_write_it() -> None:
-    with fails("missing-permissions", "['hooks']", "[get,", "patch]"):
+    with fails("missing-permissions", "hooks", "get", "patch"):
         bundle_targets.read(cast("Client", TargetServer(Forbidden("403"))), VALIDATING)
