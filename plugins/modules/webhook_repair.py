@@ -97,7 +97,7 @@ notes:
   - As a part of the proof, the module sends a dry run that makes the API server call the repaired webhook. It sends the dry run only if the
     webhook certainly matches the object. This needs the permission to create the object. The permission is optional, and
     C(docs/rbac/repair.yaml) does not grant it.
-  - O(wait_timeout) limits each audit, the plan, each write, and the wait for the proof.
+  - O(wait_timeout) limits each audit, the plan, all writes together, and the wait for the proof.
 """
 
 EXAMPLES = r"""

@@ -101,9 +101,9 @@ def _carried_out(
     actions = {entry.action.key: entry.action for entry in repairs if entry.action and entry.state == PLANNED}
     written: dict[tuple[str, ...], Written] = {}
     failures: dict[tuple[str, ...], tuple[Refusal, str]] = {}
+    client.deadline = time.monotonic() + options.wait_timeout  # of all writes together
     for key, action in sorted(actions.items(), key=lambda pair: pair[1].writes[0].kind not in _FIRST):
         before = len(client.written)
-        client.deadline = time.monotonic() + options.wait_timeout
         try:
             written[key] = _carry_out(client, action, options)
         except CertflowError as error:
@@ -379,6 +379,8 @@ class _Proof:
             if self._written(entry) and entry.action:
                 groups[entry.action.key].append(entry)
         ends: dict[int, Repair] = {}
+        # The proof may have used all of its time. This is the time of all that follows.
+        self.client.deadline = time.monotonic() + self.options.wait_timeout
         for key, group in groups.items():
             ends.update(self._ends(self.written[key], group, proven))
         return tuple(ends.get(id(entry), entry) for entry in repairs)
@@ -387,8 +389,6 @@ class _Proof:
         self, written: Written, group: Sequence[Repair], proven: Collection[tuple[str, ...]]
     ) -> Iterator[tuple[int, Repair]]:
         """Yield the id and the outcome of each repair of one object."""
-        # The proof may have used all of its time.
-        self.client.deadline = time.monotonic() + self.options.wait_timeout
         by = written.find_overwriter(self.client)
         good = [entry for entry in group if _key(entry) in proven]
         kept = {entry.object["webhook"] for entry in good}

@@ -331,3 +331,18 @@ def test_an_empty_plan_is_a_plan(approved: list[str], monkeypatch: pytest.Monkey
         run_engine(["b"], approved, monkeypatch)
     states, log, _guard = run_engine(["refused-b"], approved, monkeypatch)
     assert (states, log) == (["refused"], ["try refused-b"])
+
+
+def test_all_writes_have_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    carry_out = engine._carry_out
+
+    def noting(client: Any, *others: Any) -> Any:
+        seen.append(client.deadline)
+        time.sleep(0.01)
+        return carry_out(client, *others)
+
+    monkeypatch.setattr(engine, "_carry_out", noting)
+    run_engine(["a", "b", "c"], None, monkeypatch)
+    assert len(seen) == 3
+    assert len(set(seen)) == 1
