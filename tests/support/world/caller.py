@@ -27,10 +27,11 @@ class Called(Protocol):
 
 
 class Caller:
-    """Call programs, one after the other, until the block ends."""
+    """Call programs, one after the other, until the block ends. It waits while the lock is held."""
 
-    def __init__(self, journal: Journal, *programs: Called) -> None:
+    def __init__(self, journal: Journal, lock: threading.Lock, *programs: Called) -> None:
         self._journal = journal
+        self._lock = lock
         self._programs = programs
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -66,7 +67,7 @@ class Caller:
         while not self._stop.wait(0.1):
             for program in self._programs:
                 # The client of this test does not know the CA of the API server for a moment.
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError), self._lock:
                     answer = program.call()
                     entry = self._journal.add(CALL, answer, program.name, is_failure=answer != ACCEPTED)
                     self.answers[program.name].append(entry)

@@ -63,6 +63,8 @@ class World(ClusterRig):
         self.connection: dict[str, Any] = {}
         self._owners = threading.Thread(target=self._keep, daemon=True)
         self._is_closed = threading.Event()
+        #: Held while the API server may be restarted, because this test causes it.
+        self._restarting = threading.Lock()
         self.make("/api/v1/namespaces", {"metadata": {"name": self.name}})
         self._make_node()
 
@@ -121,7 +123,7 @@ class World(ClusterRig):
 
     def calling(self, *programs: Called) -> Caller:
         """Return a block in which programs are called all the time, () for all that the world has now."""
-        return Caller(self.journal, *(programs or self.programs))
+        return Caller(self.journal, self._restarting, *(programs or self.programs))
 
     def become(self, *roles: str) -> None:
         """Let the further runs have only the roles of these files of docs/rbac, such as "audit"."""
@@ -151,7 +153,8 @@ class World(ClusterRig):
         if clock.why_not():
             pytest.skip(clock.why_not())
         self.journal.add(DONE, f"the clock jumps by {by}")
-        self.cluster.jump(by)
+        with self._restarting:
+            self.cluster.jump(by)
 
     def operate(self, operation: Operation, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         """Run an operation as the user, and return its result. The journal has its message."""
