@@ -25,8 +25,11 @@ options:
       - >-
         V(downtime) allows the restart of a webhook's workload that may leave no pod that answers, because it has one replica or another
         strategy, as in C({downtime: [Deployment/NAMESPACE/NAME]}). For a webhook configuration, it allows the removal of a CA after which
-        the API server refuses requests. V(unseen) confirms that no endpoint that the task does not see serves a certificate of a CA that
-        is removed.
+        the API server refuses an endpoint.
+      - >-
+        A CA leaves a C(caBundle) only if the API server still accepts what each endpoint serves, also those that are not ready or that
+        terminate. V(unseen) confirms that you checked each machine that a task cannot see, such as those behind a URL. It needs objects,
+        as in C({unseen: [ValidatingWebhookConfiguration/example]}).
       - The words for hazards of an upgrade are V(hosted), V(sidecars-at-v1beta1) and V(arguments-dropped). V(hosted) stands for CRDs
         without a controller in the cluster.
       - >-

@@ -37,14 +37,17 @@ options:
       - The kinds of repairs that the task may do.
       - V(add-ca) adds the CA to the C(caBundle) of a webhook, a conversion or an aggregated API. An empty C(caBundle) means the roots of the
         API server's system. Then the module first makes the API server call the webhook by a dry run, which must be refused.
-      - V(secure-apiservice) writes the C(caBundle) of an APIService and removes C(insecureSkipTLSVerify) in the same write.
+      - V(secure-apiservice) writes the C(caBundle) of an APIService and removes C(insecureSkipTLSVerify) in the same write. It counts
+        endpoints that are not ready, and waits for those that do not show their certificate.
       - V(reload) restarts the workload whose pods do not serve the good certificate of their Secret, as C(kubectl rollout restart) does. The
         last rollout must be complete, and the strategy must keep a pod of two or more replicas. A restart cannot be undone.
-      - V(add-successor) adds the successor of the cluster's CA to each C(caBundle) that has only the outgoing CA, before or after the switch.
-        It removes nothing, and needs no endpoint. The written field is the proof.
+      - V(add-successor) adds each CA of the cluster that is in use or younger to each C(caBundle) that lacks it, before or after the
+        switch. It removes no CA, and needs no endpoint. The written field is the proof.
       - V(remove-outgoing) removes the outgoing CA from each C(caBundle) that this collection wrote, or whose owner O(accept) names. The
-        state is V(waiting) before the switch, while Amazon EKS can roll back, and for 24 hours after the switch. The module never removes
-        the outgoing CA for a URL or a Service of type ExternalName. This kind must be the only kind of a task.
+        state is V(waiting) before the switch, while Amazon EKS can roll back, and for 24 hours after the switch. It is also V(waiting)
+        while an endpoint serves a certificate of the outgoing CA or does not show one, ready or not. For a URL or a Service of type
+        ExternalName the CA stays until it has expired, or until O(accept) has the object for V(unseen). This kind must be the only kind
+        of a task.
     type: list
     elements: str
     choices: [add-ca, secure-apiservice, reload, add-successor, remove-outgoing]
@@ -67,14 +70,15 @@ options:
     suboptions:
       successor:
         description:
-          - The successor as PEM text, with its intermediates and without the outgoing CA. It must be the youngest CA of the cluster. Set it
-            only for a cluster that publishes the successor and switches to it at one restart, such as k3s and RKE2.
+          - The successor as PEM text, with its intermediates and without the outgoing CA. Set it only for a cluster that publishes the
+            successor and switches to it at one restart, such as k3s and RKE2. It must be a CA that is valid now, and younger than the CA
+            in use. The cluster must publish it, Amazon EKS must name it, or a published CA must have signed a twin of it.
         type: str
         default: ""
       certificate_authorities:
         description:
           - The descriptions of CAs that Amazon EKS returns, as in O(certflow.kubernetes.audit_info#module:certificate_authorities). The
-            outgoing CA stays while an entry says that a rollback is available.
+            outgoing CA stays while an entry says that a rollback is available. On Amazon EKS it also stays without an entry of the CA in use.
         type: dict
       confirmed:
         description:
@@ -82,6 +86,13 @@ options:
             API server itself, or sees no certificate of a signer.
         type: bool
         default: false
+      outgoing:
+        description:
+          - CAs that the cluster no longer publishes, each as PEM text or as its SHA-256 fingerprint, for V(remove-outgoing). Name the
+            outgoing CA if it was removed from the cluster too early, or the successor of a rotation that was abandoned.
+        type: list
+        elements: str
+        default: []
   approved_plan:
     description:
       - The RV(plan_digests) of the same task in check mode. The task fails with the code C(plan-differs) before the first write if the

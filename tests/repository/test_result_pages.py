@@ -40,6 +40,7 @@ FILES = (
     "system/test_cluster_ca.py",
     "system/test_kubernetes_releases.py",
     "system/test_snapshot_plan.py",
+    "system/test_trust_removal.py",
 )
 IN_MATRIX = {text.partition(":")[0] for row in ROWS for text in row.says.split("; ")}
 

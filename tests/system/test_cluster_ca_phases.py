@@ -139,8 +139,7 @@ def finish(rig: RotationRig, programs: Population) -> None:
         **{hook.name: [("refused", "still-needed")] for hook in programs.others},
         "own": [],  # k8s_csr has removed it
         "late": [("waiting", "outgoing-served")],
-        "url": [("refused", "endpoint-unseen")],
-        "other-url": [("refused", "endpoint-unseen")],
+        "url": [("waiting", "endpoint-unseen")],
     }
     for hook in programs.removable:
         assert (hook.trusts(rig.old), hook.trusts(rig.new)) == (False, True), hook.name
@@ -226,9 +225,11 @@ def test_the_guide_as_printed(rig: RotationRig, tmp_path: Path, monkeypatch: pyt
     rotated = tmp_path / "rotated"
     rotated.write_text(yaml.safe_dump(rig.trust()))
     (tmp_path / ".kube" / "fleet.yml").write_text(yaml.safe_dump(kubeconfig({"prod-eu": rotated})))
-    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "all").mkdir(parents=True, exist_ok=True)
     options = {"probe_urls": True, "proof_after": 1, "wait_timeout": 30}
-    (tmp_path / "group_vars" / "all.yml").write_text(yaml.safe_dump({"certflow_repair_options": options}))
+    (tmp_path / "group_vars" / "all" / "options.yml").write_text(
+        yaml.safe_dump({"certflow_repair_options": options})
+    )
     (tmp_path / "clusters.txt").write_text("quiet\nforbidden\nprod-eu\n")
     events = {"firstAutoActivation": "2035-01-01T00:00:00Z", "finalAutoActivation": "2035-03-01T00:00:00Z"}
     ca = {"id": "ca-2", "data": encoded(rig.new.certificate_pem.decode()), "scheduledEvents": events}

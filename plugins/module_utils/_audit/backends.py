@@ -16,7 +16,7 @@ from .._kube.client import Client
 from .._webhook import served_chains, webhook_endpoints
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.served_chains import ServedChain
-from .._webhook.webhook_endpoints import Endpoint
+from .._webhook.webhook_endpoints import READY, Endpoint
 from .facts.cluster_data import (
     ENDPOINTS,
     PORT_FORWARD,
@@ -39,6 +39,8 @@ class ServiceReader:
 
     client: Client
     reads: GuardedReads
+    #: True to return also the endpoints that are not ready or that terminate.
+    unready: bool = False
     _services: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def backends(self, points: Iterable[CallPoint]) -> dict[BackendKey, tuple[Backend, tuple[Endpoint, ...]]]:
@@ -66,7 +68,8 @@ class ServiceReader:
             selector=service["spec"].get("selector") or {},
             ready=len(endpoints.ready),
             nodes=tuple(endpoint.node for endpoint in endpoints.ready),
-        ), endpoints.ready
+            unready=len(endpoints.unready),
+        ), (*endpoints.ready, *(endpoints.unready if self.unready else ()))
 
     def _service(self, name: tuple[str, str]) -> Any:
         if name not in self._services:
@@ -115,9 +118,15 @@ class ChainReader:
         for (key, _endpoint), chain in zip(chosen, chains):
             seen[key].append(chain)
             self.handshakes += not chain.is_blind
-            self._note(chain, key)
+            if chain.endpoint.state == READY:
+                self._note(chain, key)
         return {
-            key: replace(backend, chains=tuple(seen[key])) for key, (backend, _endpoints) in called.items()
+            key: replace(
+                backend,
+                chains=tuple(chain for chain in seen[key] if chain.endpoint.state == READY),
+                unready_chains=tuple(chain for chain in seen[key] if chain.endpoint.state != READY),
+            )
+            for key, (backend, _endpoints) in called.items()
         }
 
     def _choose(self, key: BackendKey, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
@@ -128,7 +137,9 @@ class ChainReader:
         words = f"endpoints_per_service {limit} left out {left} of {len(endpoints)} endpoints"
         if refused or left:
             self.reads.note(replace(refused or Gap(ENDPOINTS, words), backend=key))
-        return () if refused else sorted(endpoints, key=str)[:limit]
+        return (
+            () if refused else sorted(endpoints, key=lambda entry: (entry.state != READY, str(entry)))[:limit]
+        )
 
     def _refusal(self, endpoints: Sequence[Endpoint]) -> Gap | None:
         """Return why the options forbid the connections, None if they allow them."""

@@ -113,7 +113,7 @@ class _Gatherer:
         until = now + (client.deadline - now) * READING_SHARE
         self._truncated: set[Any] = set()
         self._file_webhooks: tuple[str, ...] | None = None
-        self._services = ServiceReader(client, self._reads)
+        self._services = ServiceReader(client, self._reads, options.unready)
         self._chains = ChainReader(client, self._reads, options, until)
 
     def run(self) -> ClusterData:
@@ -133,6 +133,7 @@ class _Gatherer:
             failed_calls=tuple(reads.collect(EVENTS, self._failed_calls)),
             kubeconfig_ca=client.connection.ca_pem or "",
             ca_break_within=self._options.ca_break_within,
+            ca_outgoing=self._options.ca_outgoing,
             api_server=self._api_server(),
         )
         data = reads.read(CLUSTER_CA, lambda: self._with_cluster_ca(data), data)

@@ -3,24 +3,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read what a rotation of the cluster's CA affects. A cluster with one CA costs no request."""
+"""Read what a rotation of the cluster's CA affects. A cluster whose published CAs never changed costs no request."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import re
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from .._base.errors import check_shape
 from .._base.times import find_time
 from .._csr import ca_rotation
-from .._csr.ca_rotation import CaRotation, find_successor
+from .._csr.ca_rotation import ClusterCas, find_successor
 from .._kube import kubeconfig_parsing
 from .._kube.client import METADATA, Client
+from .._kube.errors import Forbidden
 from .._webhook import served_chains
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.webhook_endpoints import Endpoint
@@ -32,11 +35,12 @@ from .facts.cluster_data import (
     JOIN_INFO,
     NODES,
     PODS,
+    ROOT_CA,
     SERVICES,
     AuditOptions,
+    CaData,
     ClusterData,
     Object,
-    RotationData,
 )
 from .facts.finding import CLUSTER
 from .guarded_reads import GuardedReads
@@ -49,18 +53,26 @@ _CLUSTER = (str(CLUSTER),)
 _HASH = re.compile("-[bcdfghjklmnpqrstvwxz2456789]{1,10}$")
 
 
-def read(
-    client: Client, reads: GuardedReads, options: AuditOptions, data: ClusterData
-) -> RotationData | None:
-    """Return what a rotation affects, None without one."""
+#: Kubelet may take this long to write a changed ConfigMap to the volumes of pods: its sync period and the lifetime of its cache, one
+#: minute each by default (https://kubernetes.io/docs/concepts/configuration/configmap/, "Mounted ConfigMaps are updated automatically").
+KUBELET_DELAY = timedelta(minutes=2)
+_WORKLOAD = tuple[str, str, str]
+
+
+def read(client: Client, reads: GuardedReads, options: AuditOptions, data: ClusterData) -> CaData | None:
+    """Return the CAs and what a rotation affects, None if no published CA is known to be in use."""
+    cas: tuple[ca_rotation.ClusterCa, ...]
     cas = ca_rotation.published_cas(data.cluster_ca or data.kubeconfig_ca, options.ca_successor)
+    if data.cluster_ca:
+        trusted = (point.config.ca_bundle for point in data.points)
+        cas = ca_rotation.with_gone(cas, (data.kubeconfig_ca, *trusted))
     served = {
         f"endpoint {chain.endpoint}": chain.chain_pem
         for backend in data.backends.values()
         for chain in backend.chains
         if chain.certificate
     }
-    rotation = ca_rotation.find_rotation(
+    found = ca_rotation.find_cas(
         cas,
         data.api_server,
         {**served, **data.issued},
@@ -68,28 +80,35 @@ def read(
         has_changed=not data.cluster_ca or data.cluster_ca_since is not None,  # a kubeconfig does not show it
         named=options.ca_successor,
     )
-    if rotation is None:
+    if found is None:
         return None
-    since = data.cluster_ca_since
-    pods = functools.partial(_old_pods, client, since)
-    nodes = functools.partial(_old_nodes, client, since)
-    return RotationData(
-        rotation,
-        since,
-        reads.read(CLIENT_CA, lambda: _config_map(client, CLIENT_CAS, "client-ca-file"), ""),
-        reads.read(CLUSTER_INFO, lambda: _join_ca(_config_map(client, JOIN_INFO, "kubeconfig")), ""),
-        reads.read(PODS, pods, None, objects=_CLUSTER, checks=("pods-before-successor",)),
-        reads.read(NODES, nodes, None, objects=_CLUSTER, checks=("nodes-before-successor",)),
-        reads.read(
-            SERVICES,
-            lambda: _servers(client, rotation),
-            {},
-            objects=_CLUSTER,
-            checks=("cluster-ca-rotation",),
+    ca = CaData(found, data.cluster_ca_since, eks=find_successor(options.eks_cas, found, data.now))
+    # Pods and nodes cannot have a successor that only the user names.
+    is_published = found.needed[-1].is_in(data.cluster_ca)
+    if is_published and (found.is_rotating or ca.since):
+        ca = reads.read(
+            PODS, lambda: _with_pods(client, ca), ca, objects=_CLUSTER, checks=("pods-before-successor",)
         )
-        if options.probe_urls
-        else {},
-        find_successor(options.eks_cas, rotation, data.now),
+    if not found.is_rotating:
+        return ca
+    if is_published:
+        nodes = functools.partial(_old_nodes, client, ca)
+        about: dict[str, Any] = {"objects": _CLUSTER, "checks": ("nodes-before-successor",)}
+        ca = replace(ca, old_nodes=reads.read(NODES, nodes, None, **about))
+    return _with_affected(client, reads, options, ca)
+
+
+def _with_affected(client: Client, reads: GuardedReads, options: AuditOptions, ca: CaData) -> CaData:
+    """Add the API servers, and the CAs that components trust."""
+    servers: Mapping[str, Any] = {}
+    if options.probe_urls:
+        read_servers = functools.partial(_servers, client, ca.cas)
+        servers = reads.read(SERVICES, read_servers, {}, objects=_CLUSTER, checks=("cluster-ca-rotation",))
+    return replace(
+        ca,
+        cas=replace(ca.cas, servers=servers),
+        client_ca=reads.read(CLIENT_CA, lambda: _config_map(client, CLIENT_CAS, "client-ca-file"), ""),
+        join_ca=reads.read(CLUSTER_INFO, lambda: _join_ca(_config_map(client, JOIN_INFO, "kubeconfig")), ""),
     )
 
 
@@ -117,38 +136,58 @@ def _join_ca(text: str) -> str:
     return "".join(map(certificate_facts.decoded_certificate, fields))
 
 
-def _old_pods(client: Client, since: datetime | None) -> dict[str, int] | None:
-    if since is None:
-        return None
-    found: collections.Counter[str] = collections.Counter()
-    for metadata in _older(client, "/api/v1/pods", since):
+def _with_pods(client: Client, ca: CaData) -> CaData:
+    """Add the workloads whose pods are older than the youngest CA, or than its publication in their namespace.
+
+    The time of a ConfigMap is that of its last change, which may be another one than the publication. So it proves nothing.
+    """
+    begin = ca.cas.needed[-1].begin
+    changed = dict(_changes(client)) if ca.cas.is_rotating else {}
+    latest = max(filter(None, (ca.since, *changed.values())), default=begin)
+    old: collections.Counter[_WORKLOAD] = collections.Counter()
+    early: collections.Counter[_WORKLOAD] = collections.Counter()
+    for created, metadata in _created_before(client, "/api/v1/pods", max(begin, latest + KUBELET_DELAY)):
+        since = changed.get(metadata["namespace"]) or ca.since
         owner = next(iter(metadata.get("ownerReferences") or ()), {"kind": "Pod", "name": metadata["name"]})
-        if owner["kind"] != "Node":  # a static pod reads the files of its node
-            kind, name = owner["kind"], owner["name"]
-            if kind == "ReplicaSet" and _HASH.search(name):
-                kind, name = "Deployment", _HASH.sub("", name)
-            found[f"{kind} {metadata['namespace']}/{name}"] += 1
-    return dict(found)
+        if owner["kind"] == "Node":  # a static pod reads the files of its node
+            continue
+        kind, name = owner["kind"], owner["name"]
+        if kind == "ReplicaSet" and _HASH.search(name):
+            kind, name = "Deployment", _HASH.sub("", name)
+        if created < begin:
+            old[kind, metadata["namespace"], name] += 1
+        elif ca.cas.is_rotating and since and created < since + KUBELET_DELAY:
+            early[kind, metadata["namespace"], name] += 1
+    return replace(ca, old_pods=dict(old), early_pods=dict(early))
 
 
-def _old_nodes(client: Client, since: datetime | None) -> tuple[str, ...] | None:
-    if since is None:
-        return None
-    return tuple(metadata["name"] for metadata in _older(client, "/api/v1/nodes", since))
+def _changes(client: Client) -> Iterator[tuple[str, datetime | None]]:
+    """Yield each namespace with the time at which its published CAs changed last. The publisher writes one namespace after the other."""
+    query = {"fieldSelector": f"metadata.name={ROOT_CA[1]}"}
+    with contextlib.suppress(Forbidden):  # then the time of kube-system counts for all
+        for page in client.pages("/api/v1/configmaps", query, accept=METADATA):
+            with check_shape("metadata"):
+                for item in page["items"] or ():
+                    yield item["metadata"]["namespace"], changed_at(item)
 
 
-def _older(client: Client, path: str, since: datetime) -> Iterator[Mapping[str, Any]]:
-    """Yield the metadata of the objects of a list that are older. One page at a time is in memory."""
+def _old_nodes(client: Client, ca: CaData) -> tuple[str, ...]:
+    older = _created_before(client, "/api/v1/nodes", ca.cas.needed[-1].begin)
+    return tuple(metadata["name"] for _created, metadata in older)
+
+
+def _created_before(client: Client, path: str, end: datetime) -> Iterator[tuple[datetime, Mapping[str, Any]]]:
+    """Yield time of creation and metadata of the older objects of a list. One page at a time is in memory."""
     for page in client.pages(path, accept=METADATA):
         with check_shape("metadata"):
             for item in page["items"] or ():
                 created = find_time(item["metadata"].get("creationTimestamp"))
-                if created and created < since:
-                    yield item["metadata"]
+                if created and created < end:
+                    yield created, item["metadata"]
 
 
-def _servers(client: Client, rotation: CaRotation) -> dict[str, bool | None]:
-    """Return for each API server if it serves a certificate of the successor. The handshakes send no credentials."""
+def _servers(client: Client, cas: ClusterCas) -> dict[str, ca_rotation.ClusterCa | None]:
+    """Return the CA of the certificate of each API server. The handshakes send no credentials."""
     with check_shape("an EndpointSlice"):
         query = {"labelSelector": "kubernetes.io/service-name=kubernetes"}
         slices = client.get(_SLICES, query)["items"] or ()
@@ -163,9 +202,7 @@ def _servers(client: Client, rotation: CaRotation) -> dict[str, bool | None]:
     until = time.monotonic() + SERVERS_SECONDS
     asked, unasked = places[:MOST_SERVERS], places[MOST_SERVERS:]
     chains = served_chains.read_chains(client, [(place, config) for place in asked], until)
-    found: dict[str, bool | None] = {str(place): None for place in unasked}
-    for chain in chains:
-        seen = chain.parsed if chain.certificate else None
-        signer = ca_rotation.signer_of(rotation.cas, *seen) if seen else None
-        found[str(chain.endpoint)] = None if signer is None else signer is rotation.successor
-    return found
+    seen = {
+        str(chain.endpoint): cas.signer_of(*chain.parsed) if chain.certificate else None for chain in chains
+    }
+    return {**dict.fromkeys(map(str, unasked)), **seen}

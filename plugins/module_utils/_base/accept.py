@@ -6,7 +6,8 @@
 """What the option accept allows a task to do to the objects of others. Pure.
 
 All modules have the same words. An item of the option is a word, or a dictionary of a word and the objects for which it counts. A
-word is the key of a manager, ``manager:NAME`` for a field manager that has no row, OTHER_CONTENT, DOWNTIME, or the id of a hazard.
+word is the key of a manager, ``manager:NAME`` for a field manager that has no row, OTHER_CONTENT, DOWNTIME, UNSEEN, or the id of
+a hazard.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from .text import suggestion
 OTHER_CONTENT = "foreign-secret"
 #: Accepts a restart of a workload that may leave no pod that answers, and that the API server refuses the requests of a webhook.
 DOWNTIME = "downtime"
-#: Confirms that no endpoint that the run does not see serves a certificate of a CA that is removed.
+#: Confirms what no task can see before trust is removed from the object: the user knows what each machine serves.
 UNSEEN = "unseen"
+#: The words that must be limited to objects.
+LIMITED = (UNSEEN,)
 #: The words that may be limited to objects, and manager:NAME.
-LIMITABLE = (*(row.key for row in MANAGERS if row.key != UNKNOWN), OTHER_CONTENT, DOWNTIME, UNSEEN)
+LIMITABLE = (*(row.key for row in MANAGERS if row.key != UNKNOWN), OTHER_CONTENT, DOWNTIME, *LIMITED)
 #: The ids of the hazards with the handling "ask". A hazard counts for the whole cluster.
 HAZARDS = ("hosted", "sidecars-at-v1beta1", "arguments-dropped")
 #: Every word of the option, without manager:NAME.
@@ -125,6 +128,11 @@ def _parse_item(item: Any) -> Iterator[tuple[str, str]]:
                 f"the item {word!r}, which is not one of its words", suggestion(str(word), WORDS) or remedy
             )
         if not isinstance(item, Mapping):
+            if word in LIMITED:
+                raise _wrong(
+                    f"the word {word} without an object",
+                    f"Name the objects: accept: [{{{word}: [KIND/NAME]}}]",
+                )
             yield word, _EVERY
             continue
         if word in HAZARDS:

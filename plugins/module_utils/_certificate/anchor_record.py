@@ -59,6 +59,7 @@ def record_unproven(
     *,
     serial: str,
     anchor: TrustAnchor,
+    cluster_cas: Collection[str] = (),
 ) -> str:
     """Return the record of the anchors to remove once the certificate with this serial is proven to be in use.
 
@@ -67,8 +68,9 @@ def record_unproven(
     record, because a run may have been killed before it wrote one.
 
     secret: the Secret before the new certificate, None if it did not exist.
+    cluster_cas: fingerprints of the CAs of the cluster that are in use or younger.
     """
-    needed = fingerprints(anchor.pem)
+    needed = fingerprints(anchor.pem).union(cluster_cas)
     # Only the manager that writes a caBundle at any time can restore its anchors, so they stay.
     written = {
         entry.target for entry in targets if bundle_targets.find_bundle_writer(entry.target, entry.obj)

@@ -126,6 +126,8 @@ class CertificateState:
     anchor_problem: str = ""
     #: The certificate in use is of the outgoing CA of the cluster, and the successor signs.
     is_ca_switched: bool = False
+    #: Fingerprints of the CAs of the cluster that are in use or younger, if it has more than one CA.
+    cluster_cas: frozenset[str] = frozenset()
     #: The request of an earlier run with approve: false, and its key. A run that approves does not read it.
     waiting: PendingRequest | None = None
     #: The error if the Secret for the waiting key holds something else.

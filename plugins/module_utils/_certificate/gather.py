@@ -24,6 +24,7 @@ from .._csr import (
     secret_content,
     signers,
 )
+from .._csr.ca_rotation import ClusterCas
 from .._csr.certificate_rules import IssueReason
 from .._csr.errors import AnchorError, RequestError, SecretError
 from .._csr.intent import Intent
@@ -92,11 +93,12 @@ def find_in_use(run: CertificateRun, state: CertificateState) -> CertificateStat
     except AnchorError as exc:
         return replace(state, anchor_problem=exc.cause)
     in_use = CertificateInUse(secret, anchor)
-    return replace(state, in_use=in_use, is_ca_switched=_is_ca_switched(run, in_use))
+    cas, is_switched = _read_cluster_cas(run, in_use)
+    return replace(state, in_use=in_use, is_ca_switched=is_switched, cluster_cas=cas)
 
 
-def _is_ca_switched(run: CertificateRun, in_use: CertificateInUse) -> bool:
-    """Return True if an outgoing CA of the cluster issued the certificate before the successor began to sign.
+def _read_cluster_cas(run: CertificateRun, in_use: CertificateInUse) -> tuple[frozenset[str], bool]:
+    """Return the fingerprints of the CAs that caBundles need, and if an older CA issued the certificate than the one that signs now.
 
     Only a cluster with more than one CA costs a handshake, and only the reason to renew costs a request. A certificate that the
     outgoing CA issued since the API server has a certificate of the successor proves for a week that the signer is not switched, so no
@@ -104,24 +106,29 @@ def _is_ca_switched(run: CertificateRun, in_use: CertificateInUse) -> bool:
     """
     trusted = run.client.connection.ca_pem or ""
     cas = ca_rotation.published_cas(trusted) if run.intent.signer.is_asked else ()
+    unknown = frozenset[str](), False
     if len(cas) < 2:
-        return False
+        return unknown
     pem = in_use.secret.certificate_pem
-    find_rotation = functools.partial(ca_rotation.find_rotation, cas, now=run.client.now())
+    find_cas = functools.partial(ca_rotation.find_cas, cas, now=run.client.now())
     issued = {str(run.intent.secret): pem}
     try:
         api_server = served_chains.api_server_chain(run.client)
-        rotation = find_rotation(api_server, issued)
+        known = find_cas(api_server, issued)
         leaf, chain = certificate_facts.load_leaf_and_chain(pem)
-        if rotation is None or not rotation.is_switched or rotation.outgoing_of(leaf, chain) is None:
-            return False
+        if known is None or not known.is_outdated(leaf, chain):
+            return (_prints_of(known), False) if known else unknown
         # The request for the certificate names the missing permissions.
         with contextlib.suppress(KubeError):
             issued |= csr_content.newest_issued(csr_api.select(run.client, None, None))
-        rotation = find_rotation(api_server, issued)
+        known = find_cas(api_server, issued)
     except (CertificateError, KubeError, OSError):  # a certificate that works is kept
-        return False
-    return rotation is not None and rotation.is_switched
+        return unknown
+    return (_prints_of(known), known.is_outdated(leaf, chain)) if known else unknown
+
+
+def _prints_of(cas: ClusterCas) -> frozenset[str]:
+    return frozenset[str]().union(*(ca.fingerprints for ca in cas.needed))
 
 
 def decide(intent: Intent, state: CertificateState) -> IssueReason | CertificateInUse:

@@ -14,7 +14,7 @@ After a change of a bundle each API server opens new connections, so no connecti
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,13 +25,16 @@ from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
 from .._webhook import (
+    bundle_content,
     probe_webhook,
     served_chains,
     serving_progress,
+    trust_removal,
 )
 from .._webhook.bundle_patch import TargetChange
+from .._webhook.bundle_targets import ClientConfig
 from .._webhook.errors import ProofError
-from .._webhook.serving_progress import ServingProgress
+from .._webhook.serving_progress import ConfigScan, ServingProgress
 from .._webhook.workloads import WebhookWorkload
 from . import anchor_record, gather, secret_store, target_anchors
 from .certificate_run import CertificateRun, CertificateState
@@ -130,8 +133,8 @@ def _doubts(intent: Intent, rotated: RotationResult) -> tuple[str, ...]:
     if not rotated.kept:
         return (f"{what}. Check that every machine at that address serves it",)
     later = (
-        "The old CA stays trusted until a renewal after it has expired. To remove it earlier, check that every machine "
-        "at that address serves the new certificate, and run webhook_cabundle with mode exactly"
+        "The old CA stays trusted until a renewal after it has expired. If you have checked each machine at that address, "
+        "set accept to [{unseen: [KIND/NAME]}] before the next renewal"
     )
     return (f"{what}. {later}",)
 
@@ -183,17 +186,47 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     if doubts:
         return replace(unproven, evidence=doubts)
     rotation.acquire_lease()
-    hidden = [scan.config for scan in scans if serving_progress.is_partly_seen(scan.scan)]
+    doubts, hidden = _held(rotation, scans, recorded)
     entries = anchor_record.removable(run.intent, secret, targets, kept=hidden)
     allow_completion(run, rotation.state)  # another run may have opened this rotation since the start
     removed = _remove_superseded(rotation, entries)
     _close(rotation, removed)
     verdict = "unproven" if hidden else "ok"
-    evidence = progress.evidence if hidden else ()
+    evidence = tuple(dict.fromkeys((*progress.evidence, *doubts))) if hidden else ()
     kept = len(recorded - entries)
     return RotationResult(
         verdict, evidence, reports, removed, kept=kept, is_closed=True, restarted=served.restarted
     )
+
+
+def _held(
+    rotation: Rotation, scans: Iterable[ConfigScan], recorded: Collection[str]
+) -> tuple[tuple[str, ...], list[ClientConfig]]:
+    """Return why old anchors may not go, and the client configurations that keep them."""
+    run, intent, now = rotation.run, rotation.run.intent, rotation.client.now()
+    seen = {scan.config: scan.scan for scan in scans}
+    doubts, held = list[str](), list[ClientConfig]()
+    pairs = [(entry.target, config) for entry in rotation.state.targets for config in configs_of(run, entry)]
+    for target, config in pairs:
+        start, confirmed = (
+            anchor_record.prefix(target, config.webhook),
+            trust_removal.is_confirmed(intent.accept, target),
+        )
+        going = [
+            entry
+            for entry in bundle_content.certificates(config.ca_bundle)
+            if start + entry.fingerprint in recorded
+        ]
+        left = bundle_content.merge(
+            config.ca_bundle, "".join(entry.pem for entry in going), mode="absent", now=now
+        )
+        serves = trust_removal.of_scan(seen[config])
+        hold = trust_removal.find_hold(config, left, going, serves, now, is_confirmed=confirmed)
+        if hold or (serving_progress.is_partly_seen(seen[config]) and not confirmed):
+            held.append(config)
+            doubts += [hold.reason] if hold else []
+    unnamed = [config for config in seen if not pairs and serving_progress.is_partly_seen(seen[config])]
+    return tuple(doubts), held + unnamed
 
 
 def _missing_permissions(run: CertificateRun, progress: ServingProgress) -> Iterator[str]:

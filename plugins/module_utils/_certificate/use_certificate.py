@@ -209,7 +209,12 @@ def _unproven(
 ) -> str:
     """Return the record for the rotation, "" if no anchor is superseded and no certificate in use is replaced."""
     record = anchor_record.record_unproven(
-        state.secret, state.targets, changes, serial=facts.serial, anchor=anchor
+        state.secret,
+        state.targets,
+        changes,
+        serial=facts.serial,
+        anchor=anchor,
+        cluster_cas=state.cluster_cas,
     )
     replaces = state.secret is not None and state.secret.certificate is not None
     return record if record != facts.serial or (replaces and wait_until_served.is_served(run, state)) else ""

@@ -3,21 +3,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Describe the rotation of the CA of a cluster: which CA is outgoing, which is its successor, and which of them signs. Pure.
+"""Describe the CAs of a cluster: which of them sign and serve the API, and which are younger, older, or gone. Pure.
 
-Several CAs may have one subject, so no rule recognises a CA by its name. The CA in use verifies the certificate that the API
-server serves, or one that a signer of the cluster issued. A younger CA that replaces it is the successor. Older ones are
-outgoing. A CA replaces another CA if both have the same subject, or if one of them signed a twin of the other.
+Several CAs may have one subject, so no rule recognises a CA by its name. A CA is in use if it verifies the certificate that the API
+server serves, or one that a signer of the cluster issued. A CA that is younger than one in use is a successor. A CA that is older
+than all of them is outgoing. A CA is gone if the cluster no longer publishes it, and a field or the kubeconfig still trusts it.
+CAs are compared only if they replace each other: both have the same subject, or one signed a twin of the other.
 
-Two shapes exist. Amazon EKS, kubeadm and Gardener publish the successor first. k3s and RKE2 publish it and switch to it at one
-restart, as an intermediate, a root, and a twin of this root that the outgoing CA signed. The aws CLI shows when Amazon EKS switches.
+Two shapes of a rotation exist. Amazon EKS, kubeadm and Gardener publish the successor first. k3s and RKE2 publish it and switch to it
+at one restart, as an intermediate, a root, and a twin of this root that the outgoing CA signed. The aws CLI shows when Amazon EKS
+switches.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +30,7 @@ from .._x509.issuer_index import IssuerIndex, is_signed_by
 from .._x509.verify import anchors, verify
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
+    from cryptography.x509 import Certificate, Name
 
 with contextlib.suppress(ImportError):  # reported by _ansible, with the interpreter's path
     from cryptography import x509
@@ -36,27 +39,41 @@ with contextlib.suppress(ImportError):  # reported by _ansible, with the interpr
 #: How long a certificate of the outgoing CA proves that the signers did not switch with the API server. They may have switched since,
 #: without a new certificate that shows it.
 PROVES_FOR = timedelta(days=7)
+#: The cluster deletes an issued request after an hour (k/k pkg/controller/certificates/cleaner). A CA that the cluster does not publish
+#: signs only if a certificate is that young.
+REQUESTS_STAY_FOR = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class ClusterCa:
-    """One CA that a cluster publishes: a root, its twins that other CAs signed, and the intermediates below it."""
+    """One CA of a cluster: a root, its twins that other CAs signed, and the intermediates below it."""
 
     certificates: tuple[Certificate, ...]
+    #: False if the cluster no longer publishes it.
+    is_published: bool = True
 
-    @property
+    @functools.cached_property
     def pem(self) -> str:
         return "".join(map(certificate_facts.to_pem, self.certificates))
 
-    @property
+    @functools.cached_property
     def fingerprints(self) -> frozenset[str]:
         """Return the SHA-256 of each certificate, lowercase hex."""
         return frozenset(map(certificate_facts.fingerprint, self.certificates))
 
-    @property
+    @functools.cached_property
     def begin(self) -> datetime:
         """Return the time from which on its youngest certificate is valid. A successor may be below a root that is older."""
         return max(entry.not_valid_before_utc for entry in self.certificates)
+
+    @property
+    def end(self) -> datetime:
+        """Return the time after which none of its certificates is valid, so that it verifies nothing."""
+        return max(entry.not_valid_after_utc for entry in self.certificates)
+
+    @functools.cached_property
+    def subjects(self) -> frozenset[Name]:
+        return frozenset(entry.subject for entry in self.certificates)
 
     def __str__(self) -> str:
         facts = certificate_facts.describe(self.certificates[0])
@@ -67,48 +84,105 @@ class ClusterCa:
 
     def is_in(self, bundle_pem: str) -> bool:
         """Return True if a bundle has one of its certificates. A twin of its root verifies what the root verifies."""
-        return any(entry.fingerprint in self.fingerprints for entry in anchors(bundle_pem))
+        return not self.fingerprints.isdisjoint(prints_of(bundle_pem))
 
 
 @dataclass(frozen=True)
-class CaRotation:
-    """A rotation that has begun: the cluster publishes more than one CA, and one of them is in use."""
+class ClusterCas:
+    """The CAs of a cluster that replace each other, the one that is valid first before the others."""
 
-    outgoing: tuple[ClusterCa, ...]
-    successor: ClusterCa
+    cas: tuple[ClusterCa, ...]
     #: The CA of the certificate that the API server serves.
     api_server: ClusterCa
     #: The CA that issued the newest certificate of a signer, None if no such certificate was seen.
     signer: ClusterCa | None = None
     #: The name of that certificate.
     newest: str = ""
+    #: Address of an API server -> the CA of its certificate, None if it was not reached or if another CA signed it.
+    servers: Mapping[str, ClusterCa | None] = field(default_factory=dict)
 
     @property
-    def cas(self) -> tuple[ClusterCa, ...]:
-        """Return every CA of the rotation, the successor last."""
-        return (*self.outgoing, self.successor)
+    def signs(self) -> ClusterCa:
+        """Return the CA that signs. Without a certificate of a signer, it is that of the API server."""
+        return self.signer or self.api_server
+
+    @functools.cached_property
+    def in_use(self) -> tuple[ClusterCa, ...]:
+        """Return the CAs that sign or serve the API, in their order."""
+        used = (self.signs, self.api_server, *self.servers.values())
+        return tuple(ca for ca in self.cas if any(ca is entry for entry in used))
+
+    @functools.cached_property
+    def needed(self) -> tuple[ClusterCa, ...]:
+        """Return the CAs that a caBundle needs: each one that is in use, and each one that is published and younger."""
+        return self._from(self.in_use[0])
 
     @property
-    def is_switched(self) -> bool:
-        """Return True if the successor signs. Without a certificate of a signer, that of the API server counts."""
-        return (self.signer or self.api_server) is self.successor
+    def successors(self) -> tuple[ClusterCa, ...]:
+        """Return the CAs after the oldest one in use."""
+        return self.needed[1:]
+
+    @functools.cached_property
+    def superseded(self) -> tuple[ClusterCa, ...]:
+        """Return the published CAs that are older than each CA in use."""
+        return tuple(ca for ca in self.cas[: self.cas.index(self.in_use[0])] if ca.is_published)
 
     @property
-    def may_break_clients(self) -> bool:
-        """Return True if the API server serves a certificate of the successor."""
-        return self.api_server is self.successor
+    def outgoing(self) -> tuple[ClusterCa, ...]:
+        """Return the CAs that the successors replace: those that are superseded. Before the switch, it is the oldest one in use."""
+        return self.superseded or (self.in_use[:1] if self.successors else ())
 
-    def has_outgoing_in(self, bundle_pem: str) -> bool:
-        """Return True if a bundle has an outgoing CA."""
-        return any(ca.is_in(bundle_pem) for ca in self.outgoing)
+    @functools.cached_property
+    def gone(self) -> tuple[ClusterCa, ...]:
+        """Return the CAs that are neither published nor in use."""
+        return tuple(ca for ca in self.cas if not (ca.is_published or ca in self.in_use))
 
-    def outgoing_of(self, leaf: Certificate, sent: Sequence[Certificate] = ()) -> ClusterCa | None:
-        """Return the outgoing CA that signed a leaf, None if another CA did."""
-        signer = signer_of(self.cas, leaf, sent)
-        return None if signer is self.successor else signer
+    @property
+    def is_rotating(self) -> bool:
+        """Return True if there are more CAs than one that are published or in use."""
+        return len(self.cas) - len(self.gone) > 1
+
+    @property
+    def late_servers(self) -> tuple[str, ...]:
+        """Return the addresses of the API servers whose CA is older than another one in use."""
+        youngest = self.in_use[-1]
+        return tuple(address for address, ca in self.servers.items() if ca not in (None, youngest))
+
+    def missing_in(self, bundle_pem: str) -> tuple[ClusterCa, ...]:
+        """Return the CAs that a caBundle needs and lacks."""
+        held = prints_of(bundle_pem)
+        return tuple(ca for ca in self.needed if ca.fingerprints.isdisjoint(held))
+
+    def missing_in_kubeconfig(self, bundle_pem: str) -> tuple[ClusterCa, ...]:
+        """Return the CAs that a kubeconfig needs and lacks. The CA of the signers does not count."""
+        serving = (self.api_server, *filter(None, self.servers.values()))
+        oldest = next(ca for ca in self.cas if ca in serving)
+        held = prints_of(bundle_pem)
+        return tuple(ca for ca in self._from(oldest) if ca.fingerprints.isdisjoint(held))
+
+    def _from(self, oldest: ClusterCa) -> tuple[ClusterCa, ...]:
+        return tuple(ca for ca in self.cas[self.cas.index(oldest) :] if ca.is_published or ca in self.in_use)
+
+    def has_any_in(self, bundle_pem: str) -> bool:
+        """Return True if a bundle has one of the CAs."""
+        held = prints_of(bundle_pem)
+        return any(not ca.fingerprints.isdisjoint(held) for ca in self.cas)
+
+    def signer_of(self, leaf: Certificate, sent: Sequence[Certificate] = ()) -> ClusterCa | None:
+        return signer_of(self.cas, leaf, sent)
+
+    def is_outdated(self, leaf: Certificate, sent: Sequence[Certificate] = ()) -> bool:
+        """Return True if a CA that is older than the one that signs now signed a leaf."""
+        signer = self.signer_of(leaf, sent)
+        return signer is not None and self.cas.index(signer) < self.cas.index(self.signs)
 
 
-def published_cas(*bundles_pem: str) -> tuple[ClusterCa, ...]:
+def prints_of(bundle_pem: str) -> frozenset[str]:
+    """Return the fingerprints of the certificates of a bundle that Go parses."""
+    return frozenset(entry.fingerprint for entry in anchors(bundle_pem))
+
+
+def published_cas(*bundles_pem: str, is_published: bool = True) -> tuple[ClusterCa, ...]:
     """Return the CAs of bundles, the one that is valid first before the others. Certificates that cannot be parsed are left out."""
     by_key: dict[str, dict[str, Certificate]] = {}
     for certificate in certificate_facts.load_readable("\n".join(bundles_pem)):
@@ -127,7 +201,44 @@ def published_cas(*bundles_pem: str) -> tuple[ClusterCa, ...]:
     members: dict[str, tuple[Certificate, ...]] = dict.fromkeys(root_of.values(), ())
     for key, root in sorted(root_of.items(), key=lambda pair: pair[0] != pair[1]):  # roots first
         members[root] += groups[key]
-    return tuple(sorted(map(ClusterCa, members.values()), key=lambda ca: ca.begin))
+    return tuple(
+        sorted((ClusterCa(group, is_published) for group in members.values()), key=lambda ca: ca.begin)
+    )
+
+
+def with_gone(published: Sequence[ClusterCa], bundles: Iterable[str]) -> tuple[ClusterCa, ...]:
+    """Return the CAs together with those that bundles still have, and that a published CA has replaced."""
+    keys, names = set[str](), set[Any]()
+    for ca in published:
+        keys.update(map(_key_of, ca.certificates))
+        names |= ca.subjects
+        if any(
+            entry.issuer in ca.subjects for entry in ca.certificates
+        ):  # the others are twins of this root, or below it
+            names.update(entry.issuer for entry in ca.certificates)
+    left = published_cas(*dict.fromkeys(bundles), is_published=False) if names else ()
+    gone = [
+        ca
+        for ca in left
+        if not names.isdisjoint(ca.subjects) and keys.isdisjoint(map(_key_of, ca.certificates))
+    ]
+    return tuple(sorted((*published, *gone), key=lambda ca: ca.begin))
+
+
+def unrelated_cas(published: Sequence[ClusterCa], bundle_pem: str) -> list[ClusterCa]:
+    """Return the CAs of a bundle that are not published, and no twin of which a published CA signed."""
+    certificates = [entry for ca in published for entry in ca.certificates]
+    keys, index = set(map(_key_of, certificates)), IssuerIndex(certificates)
+    return [
+        ca
+        for ca in published_cas(bundle_pem, is_published=False)
+        if keys.isdisjoint(map(_key_of, ca.certificates))
+        and not any(True for entry in ca.certificates for _key in index.issuers(entry))
+    ]
+
+
+def _key_of(certificate: Certificate) -> str:
+    return certificate_facts.describe(certificate).public_key_sha256
 
 
 def signer_of(
@@ -162,7 +273,7 @@ def _anchors_of(leaf: Certificate, bundle_pem: str, sent: Sequence[Certificate])
     return verdict.anchors if verdict.ok else ()
 
 
-def find_rotation(
+def find_cas(
     cas: Sequence[ClusterCa],
     api_server_pem: str,
     issued: Mapping[str, str] | None = None,
@@ -170,38 +281,39 @@ def find_rotation(
     now: datetime,
     has_changed: bool = True,
     named: str = "",
-) -> CaRotation | None:
-    """Return the rotation that the CAs show, None if the cluster has one CA, or if no CA is known to be in use.
+) -> ClusterCas | None:
+    """Return the CAs that replace each other, None if no CA is known to be in use.
 
-    cas: as published_cas returns them.
+    cas: as published_cas returns them. CAs that are gone may be among them.
     api_server_pem: the chain that the API server serves, leaf first.
     issued: names of certificates that may be of signers of the cluster -> the chain, leaf first. The youngest one that a CA of the
         cluster signed tells which CA signs.
     has_changed: False if the cluster published the same CAs from its beginning.
     named: the successor that the user names, as PEM text.
     """
-    if len(cas) < 2 or not api_server_pem:
+    if not api_server_pem:
         return None
     leaf, sent = certificate_facts.load_leaf_and_chain(api_server_pem)
     api_server = signer_of(cas, leaf, sent)
     if api_server is None:
         return None
-    if len(cas) > 2 or not has_changed:  # OpenShift publishes CAs of several purposes
-        cas = _replacing(cas, [api_server, *(ca for ca in cas if ca.is_in(named) and ca is not api_server)])
-    if len(cas) < 2:
-        return None
     chains = {name: certificate_facts.load_leaf_and_chain(pem) for name, pem in (issued or {}).items()}
+    published = [ca for ca in cas if ca.is_published]
+    # A cluster such as OpenShift publishes CAs of several purposes. They do not replace each other.
+    line = published if len(published) <= 2 and has_changed else [ca for ca in published if ca.is_in(named)]
+    line = _replacing(cas, [api_server, *(ca for ca in line if ca is not api_server)])
+    found = ClusterCas(tuple(line), api_server)
     for name in sorted(chains, key=lambda name: chains[name][0].not_valid_before_utc, reverse=True):
-        signer = signer_of(cas, *chains[name])
-        if signer is None:
+        signer = signer_of(line, *chains[name])
+        age = now - chains[name][0].not_valid_before_utc
+        if signer is None or (age > REQUESTS_STAY_FOR and not signer.is_published):
             continue
         # A certificate of the time before the switch of the API server does not tell which CA the signers use since then. Nor does
         # one that is older still, even of the successor: a signer went back to the outgoing CA after it.
         is_old = chains[name][0].not_valid_before_utc < max(leaf.not_valid_before_utc, now - PROVES_FOR)
-        if is_old and signer is not api_server is cas[-1]:
-            break
-        return CaRotation(tuple(cas[:-1]), cas[-1], api_server, signer, name)
-    return CaRotation(tuple(cas[:-1]), cas[-1], api_server)
+        is_older = line.index(signer) < line.index(api_server)
+        return found if is_old and is_older else replace(found, signer=signer, newest=name)
+    return found
 
 
 def _replacing(cas: Sequence[ClusterCa], line: Sequence[ClusterCa]) -> list[ClusterCa]:
@@ -266,6 +378,8 @@ class EksCa:
     first_activation: datetime | None = None
     final_activation: datetime | None = None
     has_rollback: bool = False
+    #: True if it signs.
+    is_in_use: bool = False
 
 
 def parse_eks_cas(output: Mapping[str, Any]) -> tuple[EksCa, ...]:
@@ -290,14 +404,16 @@ def _parsed_eks_cas(output: Mapping[str, Any]) -> Iterator[EksCa]:
                 _eks_time(dates.get("firstAutoActivation")),
                 _eks_time(dates.get("finalAutoActivation")),
                 ca.get("rollbackAvailable") is True,
+                ca.get("signingStatus") == "IN_USE",
             )
 
 
-def find_successor(known: Iterable[EksCa], rotation: CaRotation, now: datetime) -> EksCa | None:
-    """Return the successor as EKS describes it, None if it is not described, or if the cluster shows that the dates are old."""
+def find_successor(known: Iterable[EksCa], cas: ClusterCas, now: datetime) -> EksCa | None:
+    """Return the youngest CA as EKS describes it, None if it is not described, or if the cluster shows that the dates are old."""
+    youngest = cas.cas[-1]
     for ca in known:
-        if ca.fingerprint in rotation.successor.fingerprints:
-            is_old = ca.first_activation and ca.first_activation <= now and not rotation.is_switched
+        if ca.fingerprint in youngest.fingerprints:
+            is_old = ca.first_activation and ca.first_activation <= now and cas.signs is not youngest
             return None if is_old else ca
     return None
 

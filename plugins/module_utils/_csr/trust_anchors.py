@@ -31,8 +31,8 @@ _VERSIONS = ("v1", "v1beta1", "v1alpha1")
 
 
 @dataclass(frozen=True)
-class AnchorCandidate:
-    """A bundle that may vouch for the certificate."""
+class PublishedCa:
+    """A bundle of CAs that may vouch for a certificate."""
 
     #: Where it was found.
     source: str
@@ -58,30 +58,48 @@ class TrustAnchor:
 
 
 @dataclass(frozen=True)
-class CaConfigMap:
-    """A ConfigMap in which clusters publish a CA."""
+class CaPlace:
+    """An object in which a program publishes a CA."""
 
-    #: "" for the namespace of the Secret.
+    resource: str
+    #: "" for any namespace. {namespace} and {service} are those of a Service.
     namespace: str
     name: str
-    key: str
+    keys: tuple[str, ...]
+    #: The program that writes it.
+    source: str
+    #: An annotation that the object must have, None for none.
+    mark: tuple[str, str] | None = None
+    #: True for a CA of a signer of the cluster, False for one of a program that serves a webhook.
+    is_cluster_ca: bool = False
 
 
-CONFIG_MAPS = (
-    # root-ca-cert-publisher of kube-controller-manager
-    CaConfigMap("", "kube-root-ca.crt", "ca.crt"),
-    # OpenShift's cluster-kube-controller-manager-operator
-    CaConfigMap("openshift-config-managed", "csr-controller-ca", "ca-bundle.crt"),
-    # openshift/hypershift hosted-cluster-config-operator
-    CaConfigMap("openshift-config-managed", "kubelet-serving-ca", "ca-bundle.crt"),
-)
+_CERTIFICATE, _CA = "tls.crt", "ca.crt"
+INJECTABLE = ("cert-manager.io/allow-direct-injection", "true")
+#: In the order in which they are tried.
+PLACES = (
+    CaPlace("secrets", "{namespace}", "{service}.{namespace}.svc.kyverno-tls-ca", (_CERTIFICATE, "rootCA.crt"), "kyverno pkg/tls"),
+    CaPlace("secrets", "{namespace}", "{service}-ca", (_CA, _CERTIFICATE), "cert-manager pkg/server/tls/authority", INJECTABLE),
+    # istiod writes it to each namespace. Clients that may write ConfigMaps only in another namespace cannot write this one.
+    CaPlace("configmaps", "istio-system", "istio-ca-root-cert", ("root-cert.pem",), "istio pilot/pkg/serviceregistry/kube/controller"),
+    CaPlace("configmaps", "", "kube-root-ca.crt", (_CA,), "kube-controller-manager root-ca-cert-publisher", is_cluster_ca=True),
+    CaPlace(
+        "configmaps", "openshift-config-managed", "csr-controller-ca", ("ca-bundle.crt",),
+        "OpenShift cluster-kube-controller-manager-operator", is_cluster_ca=True,
+    ),
+    CaPlace(
+        "configmaps", "openshift-config-managed", "kubelet-serving-ca", ("ca-bundle.crt",),
+        "openshift/hypershift hosted-cluster-config-operator", is_cluster_ca=True,
+    ),
+)  # fmt: skip
+CONFIG_MAPS = tuple(place for place in PLACES if place.is_cluster_ca)
 
 _RECORDED = "the anchor that an earlier run added to the targets"
 
 
 def candidates(
     client: Client, intent: Intent, certificate_pem: str, recorded: str = "", *, own: str = ""
-) -> Iterator[AnchorCandidate]:
+) -> Iterator[PublishedCa]:
     """Yield the candidates in their order of precedence. Each is read only if the ones before it did not verify.
 
     recorded: the PEM text of anchors that earlier runs added and that are still in the targets.
@@ -91,33 +109,33 @@ def candidates(
         # This CA signs nothing else, so trust in it is as narrow as trust in the certificate. The options trust and
         # ca_bundle have no effect.
         if own:
-            yield AnchorCandidate(f"the CA made only for this certificate, stored in {intent.secret}", own)
+            yield PublishedCa(f"the CA made only for this certificate, stored in {intent.secret}", own)
         if recorded:
-            yield AnchorCandidate(_RECORDED, recorded)
+            yield PublishedCa(_RECORDED, recorded)
         return
     if intent.trust == "leaf":
         leaf = certificate_facts.load_leaf_and_chain(certificate_pem)[0]
-        yield AnchorCandidate("the certificate itself (trust: leaf)", certificate_facts.to_pem(leaf))
+        yield PublishedCa("the certificate itself (trust: leaf)", certificate_facts.to_pem(leaf))
         return
     if intent.ca_bundle:
-        yield AnchorCandidate("the task's ca_bundle", intent.ca_bundle)
+        yield PublishedCa("the task's ca_bundle", intent.ca_bundle)
     if client.connection.ca_pem:
-        yield AnchorCandidate(f"the API server's CA in {client.auth_source}", client.connection.ca_pem)
+        yield PublishedCa(f"the API server's CA in {client.auth_source}", client.connection.ca_pem)
     if recorded:  # This saves the requests below on clusters with another signing CA (OpenShift).
-        yield AnchorCandidate(_RECORDED, recorded)
+        yield PublishedCa(_RECORDED, recorded)
     for config_map in CONFIG_MAPS:
         yield _read_published(client, config_map, intent.secret.namespace)
     yield from _read_trust_bundles(client, intent.signer.name)
     if intent.trust == "chain":
         _leaf, chain = certificate_facts.load_leaf_and_chain(certificate_pem)
         text = "".join(certificate_facts.to_pem(certificate) for certificate in chain)
-        yield AnchorCandidate(
+        yield PublishedCa(
             "the chain that came with the certificate (trust: chain)", text, "" if text else "it is empty"
         )
 
 
 def choose(
-    intent: Intent, certificate_pem: str, offered: Iterable[AnchorCandidate], now: datetime
+    intent: Intent, certificate_pem: str, offered: Iterable[PublishedCa], now: datetime
 ) -> TrustAnchor:
     """Return the first candidate that verifies. Raise AnchorError that lists why each candidate does not."""
     leaf, chain = certificate_facts.load_leaf_and_chain(certificate_pem)
@@ -142,25 +160,25 @@ def choose(
     )
 
 
-def _read_published(client: Client, config_map: CaConfigMap, own_namespace: str) -> AnchorCandidate:
+def _read_published(client: Client, config_map: CaPlace, own_namespace: str) -> PublishedCa:
     namespace = config_map.namespace or own_namespace
     source = f"ConfigMap {namespace}/{config_map.name}"
     try:
         obj = client.find(f"/api/v1/namespaces/{namespace}/configmaps/{config_map.name}")
     except Forbidden:
-        return AnchorCandidate(source, problem="this identity has no permission to read it")
-    text = str(((obj or {}).get("data") or {}).get(config_map.key) or "")
-    return AnchorCandidate(source, text, "" if text else "it does not exist")
+        return PublishedCa(source, problem="this identity has no permission to read it")
+    text = str(((obj or {}).get("data") or {}).get(config_map.keys[0]) or "")
+    return PublishedCa(source, text, "" if text else "it does not exist")
 
 
-def _read_trust_bundles(client: Client, signer_name: str) -> Iterator[AnchorCandidate]:
+def _read_trust_bundles(client: Client, signer_name: str) -> Iterator[PublishedCa]:
     try:
         bundles = read_bundles(client, f"spec.signerName={signer_name}")
     except ApiError as error:
-        yield AnchorCandidate(f"ClusterTrustBundles of {signer_name}", problem=error.message or error.cause)
+        yield PublishedCa(f"ClusterTrustBundles of {signer_name}", problem=error.message or error.cause)
         return
     for name, pem in bundles.items():
-        yield AnchorCandidate(f"ClusterTrustBundle {name}", pem, "" if pem else "it is empty")
+        yield PublishedCa(f"ClusterTrustBundle {name}", pem, "" if pem else "it is empty")
 
 
 def select_certificates(pem: str, fingerprints: Iterable[str]) -> str:

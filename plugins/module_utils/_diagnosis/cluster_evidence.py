@@ -42,7 +42,7 @@ from .observation import (
     PENDING,
     CertManagerIssuer,
     CsrObservation,
-    PublishedCa,
+    PublishedAuthority,
     SignerEvent,
     SignerStats,
 )
@@ -191,12 +191,12 @@ class ClusterEvidence:
             else tuple(permission for answer in answers for permission in answer or ())
         )
 
-    def _read_authorities(self) -> tuple[PublishedCa, ...]:
+    def _read_authorities(self) -> tuple[PublishedAuthority, ...]:
         source = f"the API server's CA in {self._client.auth_source}"
         authorities = list(_parse_authorities(source, self._client.connection.ca_pem or "", False))
         for config_map in trust_anchors.CONFIG_MAPS:
             where = f"{config_map.namespace or 'kube-system'}/{config_map.name}"
-            read = partial(self._read_config_map, where, config_map.key)
+            read = partial(self._read_config_map, where, config_map.keys[0])
             text = self._once(f"ConfigMap {where}", read, "")
             authorities += _parse_authorities(f"ConfigMap {where}", text, bool(config_map.namespace))
         return tuple(authorities)
@@ -227,13 +227,13 @@ class ClusterEvidence:
         return self._client.find(path) is not None
 
 
-def _parse_authorities(source: str, pem: str, signs_requests: bool) -> Iterator[PublishedCa]:
+def _parse_authorities(source: str, pem: str, signs_requests: bool) -> Iterator[PublishedAuthority]:
     for block in pem_text.blocks(pem):
         try:
             facts = certificate_facts.describe(certificate_facts.load_block(block))
         except CertificateError:
             continue
-        yield PublishedCa(source, facts.subject, facts.not_after, signs_requests)
+        yield PublishedAuthority(source, facts.subject, facts.not_after, signs_requests)
 
 
 def _events_by_uid(client: Client) -> Iterator[tuple[str, tuple[SignerEvent, ...]]]:

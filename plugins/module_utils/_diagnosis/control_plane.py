@@ -14,7 +14,7 @@ from datetime import timedelta
 from .._csr.signers import EPHEMERAL_CA
 from .._kube.cluster_facts import ManagerFlags
 from .diagnosis import LIKELY, PROVEN, Diagnosis, approval_evidence, show_span, show_time
-from .observation import BUILT_IN_SIGNERS, CsrObservation, PublishedCa
+from .observation import BUILT_IN_SIGNERS, CsrObservation, PublishedAuthority
 
 # The controller that signs, by its name and by the older one (k/k cmd/kube-controller-manager/names).
 SIGNING_CONTROLLER = ("certificatesigningrequest-signing-controller", "csrsigning")
@@ -126,7 +126,7 @@ def expired_ca(observation: CsrObservation) -> Diagnosis | None:
     )
 
 
-def _signing_authorities(observation: CsrObservation) -> list[PublishedCa]:
+def _signing_authorities(observation: CsrObservation) -> list[PublishedAuthority]:
     """Return the published CAs that probably sign for this signer: those that issued its earlier certificates.
 
     Without such a certificate, a signer of kube-controller-manager uses the CAs that are published for requests

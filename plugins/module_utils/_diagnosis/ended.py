@@ -37,7 +37,7 @@ from .observation import (
     ISSUED,
     PENDING,
     CsrObservation,
-    PublishedCa,
+    PublishedAuthority,
     approved_at,
     symptom_of,
 )
@@ -297,7 +297,7 @@ def _lifetime_evidence(observation: CsrObservation, facts: CertificateFacts) -> 
         yield f"spec.expirationSeconds {observation.csr['spec']['expirationSeconds']}"
 
 
-def _ca_with_same_end(observation: CsrObservation, facts: CertificateFacts) -> PublishedCa | None:
+def _ca_with_same_end(observation: CsrObservation, facts: CertificateFacts) -> PublishedAuthority | None:
     """Return the published CA that issued the certificate and expires in the same second."""
     wanted = facts.issuer, facts.not_after
     return next((ca for ca in observation.authorities if (ca.subject, ca.not_after) == wanted), None)

@@ -133,7 +133,7 @@ CERT_MANAGER = ("issuers.cert-manager.io/", "clusterissuers.cert-manager.io/")
 
 
 @dataclass(frozen=True)
-class PublishedCa:
+class PublishedAuthority:
     """A CA certificate that the cluster publishes."""
 
     #: Where it was read.
@@ -184,7 +184,7 @@ class CsrObservation:
     lease: ManagerLease | None = None
     #: The flags of each kube-controller-manager.
     flags: tuple[ManagerFlags, ...] = ()
-    authorities: tuple[PublishedCa, ...] = ()
+    authorities: tuple[PublishedAuthority, ...] = ()
     issuer: CertManagerIssuer | None = None
     events: tuple[SignerEvent, ...] = ()
     #: The permissions that this identity lacks to approve it.

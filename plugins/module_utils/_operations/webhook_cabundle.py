@@ -16,7 +16,7 @@ from .._base import accept
 from .._base.result import Result
 from .._csr import trust_anchors
 from .._kube.client import Client
-from .._webhook import bundle_content, bundle_patch, bundle_targets
+from .._webhook import bundle_content, bundle_patch, bundle_targets, trust_removal
 from .._x509.errors import BundleError
 
 # Mode -> what the objects that it changes had in common.
@@ -52,12 +52,15 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
 
     targets = bundle_targets.targets_from(parameters["targets"])
     changes = [decide(target, bundle_targets.read(client, target)) for target in targets]
+    warnings = tuple(
+        warning for change in changes for warning in trust_removal.find_doubts(client, change, consent)
+    )
     if wanted is not None:
         changes = bundle_patch.write_all(client, changes, decide, check_mode=check_mode)
     due = [change for change in changes if change.changed]
     reason = _reason(len(due), len(changes), parameters["mode"], known=wanted is not None)
     values = {"targets": [bundle_patch.report(change) for change in changes], "reason": reason}
-    return Result(bool(due), values, diff=bundle_patch.diff(due) if due else None)
+    return Result(bool(due), values, bundle_patch.diff(due) if due else None, warnings)
 
 
 def _wanted(ca_bundle: str | None, check_mode: bool) -> str | None:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,11 +43,15 @@ SPEC: dict[str, Any] = {
             "successor": {"type": "str", "default": ""},
             "certificate_authorities": {"type": "dict"},
             "confirmed": {"type": "bool", "default": False},
+            "outgoing": {"type": "list", "elements": "str", "default": []},
         },
     },
     **approved_plan.OPTION,
     **argument_specs.AUTH,
 }
+
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class RepairFailed(CertflowError):
@@ -113,7 +118,22 @@ def _parse_rotation(option: Mapping[str, Any]) -> RotationOptions:
     if successor:
         bundle_content.check(successor)
     authorities = ca_rotation.parse_eks_cas(option.get("certificate_authorities") or {})
-    return RotationOptions(successor, authorities, bool(option.get("confirmed")))
+    outgoing = frozenset(name for text in option.get("outgoing") or () for name in _fingerprints(text))
+    return RotationOptions(successor, authorities, bool(option.get("confirmed")), outgoing)
+
+
+def _fingerprints(text: str) -> list[str]:
+    """Return the fingerprints of the certificates of a PEM text, or the fingerprint that the text is."""
+    if "-----BEGIN" in text:
+        bundle_content.check(text)
+        return [entry.fingerprint for entry in bundle_content.certificates(text)]
+    name = text.replace(":", "").strip().lower()
+    if not _SHA256.fullmatch(name):
+        raise CertflowError(
+            f"outgoing in the option cluster_ca has {text!r}, which is neither PEM text nor a SHA-256 fingerprint",
+            remedy="Set outgoing to the certificates of the CAs, or to their fingerprints as a report shows them",
+        )
+    return [name]
 
 
 def _parse_finding(item: Any) -> tuple[str, Mapping[str, Any]]:

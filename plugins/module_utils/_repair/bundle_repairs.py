@@ -29,12 +29,13 @@ from .._kube import json_patch
 from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import ApiError
-from .._webhook import bundle_content, bundle_patch, bundle_targets, service_callers, workloads
+from .._webhook import bundle_content, bundle_patch, bundle_targets, service_callers, trust_removal, workloads
+from .._webhook.bundle_content import BundleCertificate
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import ClientConfig, Target
 from .._webhook.served_chains import ServedChain
 from .._x509.chain_judge import judge
-from .repair_model import Action, Case, Refusal, RepairOptions, RepairWrite, Written
+from .repair_model import WAITING, Action, Case, Refusal, RepairOptions, RepairWrite, Written
 
 Object = Mapping[str, Any]
 RECORD = "certflow.kubernetes/repaired"
@@ -63,6 +64,8 @@ class BundleEdit:
     secures: bool = False
     #: How the certificates change the caBundle, see bundle_content.merge.
     mode: str = ADD
+    #: What may serve another certificate, and was not seen. The user confirms the object.
+    unseen: tuple[str, ...] = ()
 
     @property
     def webhook(self) -> str:
@@ -79,6 +82,7 @@ class BundleEdit:
             pem=self.pem + other.pem,
             fingerprints=tuple(dict.fromkeys((*self.fingerprints, *other.fingerprints))),
             secures=self.secures or other.secures,
+            unseen=self.unseen or other.unseen,
             mode=APPEND if APPEND in (self.mode, other.mode) else self.mode,
         )
 
@@ -102,13 +106,26 @@ class BundleAction(Action):
         fields = [f"{edit.config.pointer}/caBundle" for edit in self.edits]
         fields += [f"{edit.config.pointer}/{_INSECURE}" for edit in self.edits if edit.secures]
         content = sorted(
-            [edit.webhook, sorted(edit.fingerprints), edit.secures, edit.mode] for edit in self.edits
+            [
+                edit.webhook,
+                sorted(edit.fingerprints),
+                edit.secures,
+                edit.mode,
+                *(["unseen"] if edit.unseen else []),
+            ]
+            for edit in self.edits
         )
         version = f"{row.group}/{row.version}"
         write = RepairWrite(
             "patch", version, self.target.kind, self.target.name, fields=tuple(fields), content=content
         )
         return (write,)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(
+            f"confirmed by accept, although not seen: {text}" for edit in self.edits for text in edit.unseen
+        )
 
     @property
     def permissions(self) -> tuple[Permission, ...]:
@@ -176,7 +193,11 @@ class BundleAction(Action):
         """Return the JSON patch: the caBundles, the end of insecureSkipTLSVerify, and the record."""
         at = format_time(self.now)
         record = {
-            edit.webhook: {"at": at, "removed" if edit.removes else "ca": list(edit.fingerprints)}
+            edit.webhook: {
+                "at": at,
+                "removed" if edit.removes else "ca": list(edit.fingerprints),
+                **({"unseen": list(edit.unseen)} if edit.unseen else {}),
+            }
             for edit in self.edits
         }
         insecure = any(edit.secures for edit in self.edits) and _INSECURE in (obj.get("spec") or {})
@@ -256,6 +277,8 @@ def _plan(case: Case, *, secures: bool) -> BundleAction | Refusal | None:
     seen = read_chains(case)
     if isinstance(seen, Refusal):
         return seen
+    if secures:
+        seen = [*seen, *(chain for chain in case.backend.unready_chains if chain.certificate)]
     if not secures and not refusal_of(case, point.config.ca_bundle, seen):
         return None
     tried: list[str] = []
@@ -265,7 +288,10 @@ def _plan(case: Case, *, secures: bool) -> BundleAction | Refusal | None:
             tried.append(f"{published.source}: {problem}")
             continue
         used = [name for chain in seen for name in _judged(case, published.pem, chain).verdict.anchors]
-        return plan_edit(case, select_certificates(published.pem, used), secures=secures)
+        pem = select_certificates(published.pem, used)
+        if not secures:
+            return plan_edit(case, pem)
+        return refusal_to_remove(case, pem, (), was_verified=False) or plan_edit(case, pem, secures=True)
     return Refusal(
         "not-published",
         f"no CA that the cluster publishes verifies each endpoint that {point.object} calls. The repair never trusts a "
@@ -289,11 +315,40 @@ def read_chains(case: Case) -> list[ServedChain] | Refusal:
     )
 
 
+def refusal_to_remove(
+    case: Case, left: str, removed: Iterable[BundleCertificate], *, was_verified: bool = True
+) -> Refusal | None:
+    """Return why trust may not be removed from the caBundle of the case, None if it may be."""
+    target = case.around.target
+    confirmed = trust_removal.is_confirmed(case.options.consent, target)
+    hold = trust_removal.find_hold(
+        case.point.config,
+        left,
+        removed,
+        case.serves,
+        case.data.now,
+        is_confirmed=confirmed,
+        was_verified=was_verified,
+    )
+    if hold is None:
+        return None
+    if hold.served is None:
+        return Refusal(
+            "endpoint-unseen", hold.reason, trust_removal.remedy(target, hold), hold.evidence, state=WAITING
+        )
+    return Refusal(
+        "still-needed",
+        hold.reason,
+        "Renew the certificate of this endpoint, or add the CA that verifies it first",
+    )
+
+
 def plan_edit(case: Case, pem: str, *, mode: str = ADD, secures: bool = False) -> BundleAction | Refusal:
     """Return the action that adds or removes certificates, or the refusal if the field must not be written."""
     around, now, unknown = case.around, case.data.now, case.point.config.unknown
     prints = tuple(entry.fingerprint for entry in bundle_content.certificates(pem))
-    edit = BundleEdit(case.point.config, pem, prints, secures, mode)
+    unseen = case.serves.unseen if secures or mode == ABSENT else ()
+    edit = BundleEdit(case.point.config, pem, prints, secures, mode, unseen)
     if unknown:
         return Refusal(
             "trust-field-unknown",

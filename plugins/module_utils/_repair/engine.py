@@ -130,6 +130,8 @@ def _audit(client: Client, options: RepairOptions) -> ClusterData:
             without=tuple(source for source in _WITHOUT if source not in needed),
             eks_cas=options.rotation.eks_cas,
             ca_successor=options.rotation.successor,
+            ca_outgoing=options.rotation.outgoing,
+            unready=kinds.removes_trust(options.kinds),
         ),
     )
 
@@ -144,7 +146,7 @@ def _check_sources(data: ClusterData, options: RepairOptions) -> None:
             evidence=[f"{gap.source}: {gap.reason}" for gap in gaps],
             remedy=grant(("audit",)) if data.lacking else "Run the repair again when the cluster answers",
         )
-    rotation_repairs.check_successor(data, options.rotation)
+    rotation_repairs.check_options(data, options.rotation)
 
 
 def _faults(findings: Iterable[AuditFinding]) -> frozenset[tuple[str, str]]:
@@ -238,7 +240,7 @@ def _plan(blank: Repair, rows: Sequence[kinds.RepairKind], case: Case) -> Repair
     for row in rows:
         outcome = row.plan(case)
         if outcome is not None and not isinstance(outcome, Refusal):
-            return replace(blank, kind=row.name, action=outcome)
+            return replace(blank, kind=row.name, action=outcome, evidence=outcome.notes)
         if outcome is not None and refused is None:
             refused = replace(blank, kind=row.name).with_refusal(outcome)
     return refused
@@ -416,7 +418,7 @@ class _Proof:
             return replace(entry, state=REPAIRED, proof=BY_FIELD)
         answer = self.answers.get(_place(entry.object), CallAnswer(None, ()))
         proof = BY_CALL if answer.is_answered else BY_AUDIT
-        return replace(entry, state=REPAIRED, proof=proof, evidence=answer.evidence)
+        return replace(entry, state=REPAIRED, proof=proof, evidence=(*entry.evidence, *answer.evidence))
 
     def _unproven(self, entry: Repair, state: str, kept: Collection[str]) -> Refusal:
         """Return why a write is not proven, and what became of it. kept: the webhooks with a repair that is proven."""

@@ -43,6 +43,8 @@ class RepairKind:
     unproven: str
     #: True if the written field is the proof, whatever the endpoints show.
     is_proven_by_field: bool = False
+    #: True if it removes trust, so that endpoints that are not ready count.
+    removes_trust: bool = False
     #: The sources of an audit that must be read completely.
     needs: frozenset[str] = frozenset()
     #: Returns what the kind waits for in the whole cluster.
@@ -56,7 +58,13 @@ ROWS = (
         bundle_repairs.plan_add_ca,
         WRITTEN,
     ),
-    RepairKind(SECURE, frozenset(("apiservice-insecure",)), bundle_repairs.plan_secure_apiservice, PUT_BACK),
+    RepairKind(
+        SECURE,
+        frozenset(("apiservice-insecure",)),
+        bundle_repairs.plan_secure_apiservice,
+        PUT_BACK,
+        removes_trust=True,
+    ),
     RepairKind(
         RELOAD,
         frozenset(("expired", "expiring", "ca-mismatch", "not-reloaded", "endpoints-differ", *_FOLDED)),
@@ -74,9 +82,10 @@ ROWS = (
     RepairKind(
         REMOVE_OUTGOING,
         # Before the switch, the first check carries the reason to wait. After the switch, the second one names the objects.
-        frozenset(("cluster-ca-rotation", "outgoing-ca-left")),
+        frozenset(("cluster-ca-rotation", "outgoing-ca-left", "ca-left")),
         rotation_repairs.plan_remove_outgoing,
         PUT_BACK,
+        removes_trust=True,
         needs=_ROTATION,
         wait=rotation_repairs.find_wait,
     ),
@@ -88,6 +97,11 @@ CHECKS = frozenset(check for row in ROWS for check in row.checks)
 def sources_of(names: Iterable[str]) -> frozenset[str]:
     """Return the sources of an audit that kinds need."""
     return frozenset(source for name in names for source in KINDS[name].needs)
+
+
+def removes_trust(names: Iterable[str]) -> bool:
+    """Return True if one of the kinds removes trust."""
+    return any(KINDS[name].removes_trust for name in names)
 
 
 def kinds_for(check: str) -> tuple[RepairKind, ...]:

@@ -19,6 +19,8 @@ from .._csr.ca_rotation import EksCa
 from .._kube.access_review import Permission
 from .._kube.approved_plan import Write, digest
 from .._kube.client import Client
+from .._webhook import trust_removal
+from .._webhook.trust_removal import Serving
 from .._x509.certificate_facts import CertificateFacts
 
 if TYPE_CHECKING:  # each play of a fleet loads this file
@@ -89,6 +91,8 @@ class RotationOptions:
     eks_cas: tuple[EksCa, ...] = ()
     #: True if the user confirms that every API server and every signer uses the successor.
     is_confirmed: bool = False
+    #: Fingerprints of the CAs that the cluster no longer publishes, and that are to be removed.
+    outgoing: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,14 @@ class Case:
         return self.data.backends.get(self.point.backend, Backend(is_known=False))
 
     @property
+    def serves(self) -> Serving:
+        """Return what the point may serve."""
+        backend = self.backend
+        chains = (*backend.chains, *backend.unready_chains)
+        unread = backend.ready + backend.unready - len(chains)
+        return trust_removal.serving(chains, f"{self.point.object} has no endpoint", unread=unread)
+
+    @property
     def served(self) -> list[CertificateFacts]:
         """Return the certificates of the endpoints that showed one."""
         return [chain.certificate for chain in self.backend.chains if chain.certificate]
@@ -139,6 +151,11 @@ class Action(Protocol):
     @property
     def writes(self) -> tuple[RepairWrite, ...]:
         """Return the writes, as a plan promises them."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what the user confirms by the writes, for the plan and the outcome."""
+        return ()
 
     @property
     def permissions(self) -> tuple[Permission, ...]:

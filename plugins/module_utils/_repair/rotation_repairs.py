@@ -15,19 +15,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from .._audit.facts.cluster_data import ClusterData, RotationData
+from .._audit.facts.cluster_data import CaData, ClusterData
+from .._base.errors import CertflowError
 from .._base.times import format_time
-from .._csr.ca_rotation import signer_of
+from .._csr.ca_rotation import ClusterCa, ClusterCas, prints_of, published_cas
 from .._webhook import bundle_content
 from .._x509 import certificate_facts
+from .._x509.issuer_index import IssuerIndex
 from .bundle_repairs import (
     ABSENT,
     APPEND,
     BundleAction,
-    ObjectChanged,
     plan_edit,
-    read_chains,
-    refusal_of,
+    refusal_to_remove,
 )
 from .repair_model import WAITING, Case, Refusal, RotationOptions
 
@@ -35,11 +35,14 @@ from .repair_model import WAITING, Case, Refusal, RotationOptions
 SETTLED_AFTER = timedelta(hours=24)
 #: cainjector reads the CA that it injects from its own ServiceAccount, once at its start
 #: (https://cert-manager.io/docs/concepts/ca-injector/).
+_CERT_SIGN = certificate_facts.KEY_USAGES["key_cert_sign"]
+#: Also in the versions of EKS Anywhere and of EKS Distro.
+_EKS_VERSION = "-eks-"
 _INJECTS_OWN_CA = ("cert-manager.io/inject-apiserver-ca", "true")
 
 
 def plan_add_successor(case: Case) -> BundleAction | Refusal | None:
-    """Return the edit that adds the successor and removes nothing. None without a rotation."""
+    """Return the edit that adds each CA that the caBundle needs, and removes nothing. None without a rotation."""
     if case.data.ca is None:
         return None
     at = case.finding.breaks_at
@@ -52,98 +55,134 @@ def plan_add_successor(case: Case) -> BundleAction | Refusal | None:
             "Restart the Deployment of cainjector, so that it reads the successor",
             state=WAITING,
         )
-    planned = plan_edit(case, case.data.ca.rotation.successor.pem, mode=APPEND)
+    missing = case.data.ca.cas.missing_in(case.point.config.ca_bundle)
+    planned = plan_edit(case, "".join(ca.pem for ca in missing), mode=APPEND)
     if isinstance(planned, Refusal) and until:
         return replace(planned, reason=f"{planned.reason}.{until}")
     return planned
 
 
 def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
-    """Return the edit that removes the outgoing CAs, if the rest of the caBundle verifies what every endpoint serves."""
-    ca, point = case.data.ca, case.point
+    """Return the edit that removes the CAs that are outgoing, and those that the user names, if they may go."""
+    ca, bundle, now = case.data.ca, case.point.config.ca_bundle, case.data.now
     if ca is None:
         return None
-    if point.config.service is None or case.backend.is_external:
-        return Refusal(
-            "endpoint-unseen",
-            "its address may lead to several machines, so it is not proven that each of them serves a certificate of the successor",
-            "Check each machine. Then remove the outgoing CA with webhook_cabundle and mode absent",
-        )
-    seen = read_chains(case)
-    if isinstance(seen, Refusal):
-        return seen
-    for chain in seen:
-        leaf, sent = chain.parsed
-        if ca.rotation.outgoing_of(leaf, sent):
-            end = format_time(leaf.not_valid_after_utc)
+    prints = case.options.rotation.outgoing.union(*(entry.fingerprints for entry in ca.cas.superseded))
+    going = [entry for entry in bundle_content.certificates(bundle) if entry.fingerprint in prints]
+    if not going:
+        return None
+    pem = "".join(entry.pem for entry in going)
+    for chain in case.serves.seen:
+        signer = ca.cas.signer_of(*chain.parsed)
+        if chain.certificate and signer and not signer.fingerprints.isdisjoint(prints):
+            end = format_time(chain.certificate.not_after)
             return Refusal(
                 "outgoing-served",
                 f"{chain.endpoint} serves a certificate of the outgoing CA until {end}",
                 "Let the owner of the certificate renew it",
                 state=WAITING,
             )
-    outgoing = "".join(entry.pem for entry in ca.rotation.outgoing)
-    left = bundle_content.merge(point.config.ca_bundle, outgoing, mode=ABSENT, now=case.data.now)
-    refusal = refusal_of(case, left, seen)
-    if refusal:
-        return Refusal(
-            "still-needed",
-            f"without the outgoing CA the API server would refuse an endpoint: {refusal}",
-            "Add the successor first, by the kind add-successor or the phase prepare",
-        )
-    return plan_edit(case, outgoing, mode=ABSENT)
+    left = bundle_content.merge(bundle, pem, mode=ABSENT, now=now)
+    return refusal_to_remove(case, left, going) or plan_edit(case, pem, mode=ABSENT)
 
 
-def check_successor(data: ClusterData, options: RotationOptions) -> None:
-    """Raise ObjectChanged if a certificate of the successor in the options does not belong to the youngest CA of the cluster."""
-    wanted = {entry.fingerprint for entry in bundle_content.certificates(options.successor)}
-    if data.ca and not wanted <= data.ca.rotation.successor.fingerprints:
-        raise ObjectChanged(
-            "the successor in the option cluster_ca has a certificate that does not belong to the youngest CA of this cluster",
-            evidence=[f"successor: {data.ca.rotation.successor}"],
-            remedy="Set successor to the CA to which the cluster switches next, without the outgoing CA",
-            code="invalid-input",
+def check_options(data: ClusterData, options: RotationOptions) -> None:
+    """Raise SuccessorRefused if the user names a CA that cannot be a successor of this cluster, or one that it needs as outgoing."""
+    needed = data.ca.cas.needed if data.ca else ()
+    if any(not options.outgoing.isdisjoint(ca.fingerprints) for ca in needed):
+        raise SuccessorRefused(
+            "outgoing in the option cluster_ca names a CA that this cluster uses, or that it will use",
+            evidence=[str(ca) for ca in needed],
+            remedy="Remove the CA from the published CAs of the cluster first, or remove it from outgoing",
         )
+    if not options.successor:
+        return
+    if data.ca is None:
+        raise SuccessorRefused(
+            "no published CA of this cluster is known to be in use, so no successor can be compared with it",
+            remedy="Audit the cluster, and follow the remedy of the unknown findings",
+        )
+    published = published_cas(data.cluster_ca or data.kubeconfig_ca)
+    for ca in published_cas(options.successor):
+        reason = _fault_of_successor(ca, data.ca.cas, published, options, data.now)
+        if reason:
+            raise SuccessorRefused(
+                f"the successor in the option cluster_ca is not one of this cluster: {reason}",
+                evidence=[f"successor: {ca}", *(f"CA in use: {entry}" for entry in data.ca.cas.in_use)],
+                remedy="Set successor to the CA to which this cluster switches next, with the twin that the CA in use signed. "
+                "To trust another CA, use the module webhook_cabundle",
+            )
+
+
+class SuccessorRefused(CertflowError):
+    """The user names a CA that does not fit the cluster."""
+
+    code = "invalid-input"
+
+
+def _fault_of_successor(
+    ca: ClusterCa,
+    cas: ClusterCas,
+    published: Iterable[ClusterCa],
+    options: RotationOptions,
+    now: datetime,
+) -> str:
+    """Return why a CA cannot be the successor, "" if it can be."""
+    for entry in ca.certificates:
+        facts = certificate_facts.describe(entry)
+        usages = set(facts.usages).intersection(certificate_facts.KEY_USAGES.values())
+        if not facts.is_ca or (usages and _CERT_SIGN not in usages):
+            return f"{facts.subject} is not a CA"
+        if not facts.not_before <= now < facts.not_after:
+            return f"{facts.subject} is valid from {format_time(facts.not_before)} to {format_time(facts.not_after)}"
+    used = next((entry for entry in cas.in_use if not entry.fingerprints.isdisjoint(ca.fingerprints)), None)
+    if used:
+        # After the switch, the phase runs again with the same options.
+        return "" if cas.superseded or used is not cas.in_use[0] else "it is the CA in use"
+    if ca.begin <= cas.in_use[0].begin:
+        return "it is older than the CA in use"
+    is_known = any(not entry.fingerprints.isdisjoint(ca.fingerprints) for entry in published)
+    is_named = any(entry.fingerprint in ca.fingerprints for entry in options.eks_cas)
+    index = IssuerIndex(issuer for entry in published for issuer in entry.certificates)
+    is_crossed = any(True for entry in ca.certificates for _key in index.issuers(entry))
+    if is_known or is_named or is_crossed:
+        return ""
+    return "the cluster does not publish it, Amazon EKS does not name it, and no published CA signed a twin of it"
 
 
 def find_wait(data: ClusterData, options: RotationOptions) -> Refusal | None:
     """Return what the removal of the outgoing CA waits for in the whole cluster, None if it waits for nothing."""
-    return next(_waits(data, data.ca, options), None) if data.ca else None
+    return next(_waits(data, data.rotation, options), None) if data.rotation else None
 
 
-def _waits(data: ClusterData, ca: RotationData, options: RotationOptions) -> Iterator[Refusal]:
-    rotation, servers = ca.rotation, ca.servers
-    if not ca.is_switched:
+def _waits(data: ClusterData, ca: CaData, options: RotationOptions) -> Iterator[Refusal]:
+    cas = ca.cas
+    if not cas.superseded:
         last = ca.eks.final_activation if ca.eks else None
         until = f". Amazon EKS switches at {format_time(last)} at the latest" if last else ""
         yield _wait(
             "not-switched",
             f"a signer or an API server still uses the outgoing CA{until}",
             "Switch each control plane node to the successor, and run the task again a day later",
-            ca.late_servers,
+            cas.late_servers,
         )
-    outgoing = rotation.outgoing
-    if not any(entry.is_in(point.config.ca_bundle) for entry in outgoing for point in data.points):
+    prints = frozenset[str]().union(*(entry.fingerprints for entry in cas.superseded))
+    if not any(not prints.isdisjoint(prints_of(point.config.ca_bundle)) for point in data.points):
         return
-    if any(entry.has_rollback for entry in options.eks_cas):
-        yield _wait(
-            "rollback-available",
-            "Amazon EKS can still return to the outgoing CA",
-            "Wait until Amazon EKS can no longer return to it. Then update certificate_authorities, and run the task again",
-        )
+    yield from _eks_waits(data, cas, options)
     if not options.is_confirmed:
         confirm = "If every API server and every signer uses the successor, set confirmed in the option cluster_ca to true"
-        unseen = [address for address, is_new in servers.items() if is_new is None]
-        if unseen or not servers:
+        unseen = [address for address, of in cas.servers.items() if of is None]
+        if unseen or not cas.servers:
             yield _wait(
                 "api-server-unseen",
                 "not every API server showed the CA of its certificate",
                 f"Set probe_urls to true, so that the audit connects to each API server. {confirm}",
                 unseen,
             )
-        if rotation.signer is None:
+        if cas.signer is None:
             yield _wait("signer-unseen", "no certificate of a signer was seen since the switch", confirm)
-    settled_at = switched_since(data, ca) + SETTLED_AFTER
+    settled_at = switched_since(data, cas) + SETTLED_AFTER
     if data.now < settled_at:
         yield _wait(
             "not-settled",
@@ -152,24 +191,41 @@ def _waits(data: ClusterData, ca: RotationData, options: RotationOptions) -> Ite
         )
 
 
+def _eks_waits(data: ClusterData, cas: ClusterCas, options: RotationOptions) -> Iterator[Refusal]:
+    """Yield the wait for Amazon EKS, which may return to the outgoing CA for a time that only its API shows."""
+    update = "Update certificate_authorities in the option cluster_ca with the description of the CA in use, and run the task again"
+    if any(entry.has_rollback for entry in options.eks_cas):
+        wait = "Wait until Amazon EKS can no longer return to it. "
+        yield _wait("rollback-available", "Amazon EKS can still return to the outgoing CA", wait + update)
+    prints = frozenset[str]().union(*(entry.fingerprints for entry in cas.in_use))
+    is_described = any(entry.is_in_use and entry.fingerprint in prints for entry in options.eks_cas)
+    if _EKS_VERSION in data.version and not (is_described or options.is_confirmed):
+        reason = "the version of the cluster is that of Amazon EKS, and it is not known if EKS can return to the outgoing CA"
+        confirm = ". If the cluster is not one of Amazon EKS, set confirmed to true"
+        yield _wait("rollback-unknown", reason, update + confirm)
+
+
 def _wait(code: str, reason: str, remedy: str, evidence: Iterable[str] = ()) -> Refusal:
     return Refusal(code, reason, remedy, tuple(evidence), state=WAITING)
 
 
-def switched_since(data: ClusterData, ca: RotationData) -> datetime:
-    """Return the time since which only the successor signs: its first certificate, or a later one of an outgoing CA.
+def switched_since(data: ClusterData, cas: ClusterCas) -> datetime:
+    """Return the time since which no outgoing CA signs: the first certificate of a later CA, or a later one of an outgoing CA.
 
     The certificate of the API server counts only without another one, because it may have been made before the switch.
     """
-    rotation = ca.rotation
     chains = [
-        chain.chain_pem for backend in data.backends.values() for chain in backend.chains if chain.certificate
+        chain.chain_pem
+        for backend in data.backends.values()
+        for chain in (*backend.chains, *backend.unready_chains)
+        if chain.certificate
     ]
     leaves = [certificate_facts.load_leaf_and_chain(pem) for pem in (*data.issued.values(), *chains)]
     api_server = certificate_facts.load_leaf_and_chain(data.api_server)
-    begins = [(signer_of(rotation.cas, leaf, sent), leaf.not_valid_before_utc) for leaf, sent in leaves]
+    begins = [(cas.signer_of(leaf, sent), leaf.not_valid_before_utc) for leaf, sent in leaves]
+    later = cas.cas[cas.cas.index(cas.in_use[-1]) :]
     first = min(
-        (begin for signer, begin in begins if signer is rotation.successor),
+        (begin for signer, begin in begins if signer in later),
         default=api_server[0].not_valid_before_utc,
     )
-    return max((first, *(begin for signer, begin in begins if signer in rotation.outgoing)))
+    return max((first, *(begin for signer, begin in begins if signer and signer not in later)))

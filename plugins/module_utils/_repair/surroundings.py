@@ -5,7 +5,7 @@
 
 """Read the surroundings of a finding: the object, the pods that serve it, and the CAs that the cluster publishes for it.
 
-A CA counts only if it comes from a Secret of the pods, a place of the table PLACES or a ClusterTrustBundle. A certificate that an
+A CA counts only if it comes from a Secret of the pods, a place of trust_anchors.PLACES or a ClusterTrustBundle. A certificate that an
 endpoint sends never counts.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 from .._audit.facts.cluster_data import ROOT_CA, CallPoint, ClusterData
 from .._base.errors import check_shape
 from .._csr import trust_anchors
+from .._csr.trust_anchors import INJECTABLE, PLACES, CaPlace, PublishedCa
 from .._kube.client import Client
 from .._kube.errors import ApiError
 from .._webhook import bundle_targets
@@ -38,18 +39,6 @@ _NAME = re.compile("[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _CONTROLLERS = {
     ("apps/v1", kind): f"{kind.lower()}s" for kind in ("ReplicaSet", "Deployment", "DaemonSet", "StatefulSet")
 }
-_INJECTABLE = ("cert-manager.io/allow-direct-injection", "true")
-
-
-@dataclass(frozen=True)
-class PublishedCa:
-    """A bundle of CAs that the cluster publishes."""
-
-    source: str
-    #: PEM text, "" without a bundle.
-    pem: str = ""
-    #: Why there is no bundle, "" if there is one.
-    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,35 +73,6 @@ class Surroundings:
     def is_refused(self) -> bool:
         """Return True if the API server was seen to refuse the certificate with an empty caBundle."""
         return self.call is not None and self.call.is_answered is False
-
-
-@dataclass(frozen=True)
-class CaPlace:
-    """An object in which a program publishes the CA that signs what a webhook serves."""
-
-    resource: str
-    #: {namespace} and {service} are those of the Service.
-    namespace: str
-    name: str
-    keys: tuple[str, ...]
-    #: The program that writes it.
-    source: str
-    #: An annotation that the object must have, None for none.
-    mark: tuple[str, str] | None = None
-
-
-#: After the Secrets that the pods mount. In the order in which they are tried.
-PLACES = (
-    CaPlace("secrets", "{namespace}", "{service}.{namespace}.svc.kyverno-tls-ca", (_CERTIFICATE, "rootCA.crt"), "kyverno pkg/tls"),
-    CaPlace("secrets", "{namespace}", "{service}-ca", (_CA, _CERTIFICATE), "cert-manager pkg/server/tls/authority", _INJECTABLE),
-    # istiod writes it to each namespace. Clients that may write ConfigMaps only in another namespace cannot write this one.
-    CaPlace("configmaps", "istio-system", "istio-ca-root-cert", ("root-cert.pem",), "istio pilot/pkg/serviceregistry/kube/controller"),
-    *(
-        # The cluster publishes the first one in each namespace. Fewer clients may write the one in kube-system.
-        CaPlace("configmaps", row.namespace or ROOT_CA[0], row.name, (row.key,), "_csr.trust_anchors")
-        for row in trust_anchors.CONFIG_MAPS
-    ),
-)  # fmt: skip
 
 
 class SurroundingsReader:
@@ -178,7 +138,8 @@ class SurroundingsReader:
         yield from self._trust_bundles()
 
     def _place(self, place: CaPlace, namespace: str, service: str) -> PublishedCa:
-        where = place.namespace.format(namespace=namespace)
+        # The cluster publishes its CA in each namespace. Fewer clients may write the one in kube-system.
+        where = (place.namespace or ROOT_CA[0]).format(namespace=namespace)
         name = place.name.format(namespace=namespace, service=service)
         source = f"{place.resource[:-1]} {where}/{name}"
         obj, problem = self._find(place.resource, where, name)
@@ -203,7 +164,7 @@ class SurroundingsReader:
             return None, error.message or error.cause
         if obj and resource == "secrets":
             public = {key: value for key, value in (obj.get("data") or {}).items() if key in _PUBLIC}
-            mark = {_INJECTABLE[0]: (obj["metadata"].get("annotations") or {}).get(_INJECTABLE[0])}
+            mark = {INJECTABLE[0]: (obj["metadata"].get("annotations") or {}).get(INJECTABLE[0])}
             obj = {"kind": "Secret", "metadata": {"annotations": mark}, "data": public}
         return obj, ""
 

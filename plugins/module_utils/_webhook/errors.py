@@ -41,6 +41,12 @@ class UntrustedLeafError(TargetError):
         self.verdict = verdict
 
 
+class StillServedError(TargetError):
+    """After the removal of a CA the API server would refuse what an endpoint serves."""
+
+    code = "still-served"
+
+
 class ProbeError(CertflowError):
     """The webhook cannot be probed in this way."""
 

@@ -146,12 +146,18 @@ def permissions(namespace: str) -> list[Permission]:
     return [*webhook_endpoints.permissions(namespace), *port_forward.permissions(namespace)]
 
 
-def scan(client: Client, config: ClientConfig, *, until: float, unready: bool = False) -> EndpointScan:
+def scan(
+    client: Client, config: ClientConfig, *, until: float, unready: bool = False, outside: bool = True
+) -> EndpointScan:
     """Read the chain of every ready endpoint until ``until`` (time.monotonic()), but for at least LEAST_SECONDS.
 
-    unready: also scan endpoints that get no new connections now. Raises KubeError if the API server itself does not answer.
+    unready: also scan endpoints that get no new connections now. outside: connect to addresses outside of the cluster. Raises KubeError
+    if the API server itself does not answer.
     """
     endpoints = webhook_endpoints.find(client, config)
+    if not outside and any(endpoint.is_outside for endpoint in endpoints.ready):
+        problem = f"{config.server_name} leads to an address outside of the cluster"
+        return EndpointScan(problem=problem, is_known=False)
     until = max(until, time.monotonic() + LEAST_SECONDS)
     places = [(endpoint, config) for endpoint in (*endpoints.ready, *(endpoints.unready if unready else ()))]
     chains, count = tuple(read_chains(client, places, until)), len(endpoints.ready)

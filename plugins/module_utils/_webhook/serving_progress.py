@@ -65,7 +65,7 @@ def assess(views: Iterable[ConfigScan], fingerprint: str, now: datetime) -> Serv
         for chain in (*view.scan.served, *view.scan.unready):
             fault = _fault(chain, view.config, fingerprint, now)
             is_leaving = chain.endpoint.state == TERMINATING
-            if not fault or (is_leaving and not chain.certificate):
+            if not fault or (is_leaving and not chain.certificate and not chain.is_blind):
                 continue
             evidence.append(f"{chain.endpoint} {fault}")
             if chain.certificate and not is_leaving:

@@ -58,6 +58,11 @@ class Rotation:
         self._trust(self.outgoing, self.successor)
         self._cluster.reload()
 
+    def withdraw_successor(self) -> None:
+        """Trust only the outgoing CA again, before a switch."""
+        self._trust(self.outgoing)
+        self._cluster.reload()
+
     def drop_outgoing(self) -> None:
         """Trust only the successor, and issue the certificates of the control plane and of the administrator again."""
         for name, pair in control_plane_pki.client_pairs(self._line[0]).items():

@@ -3,22 +3,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The checks of a rotation of the cluster's CA, and their rows. They have no finding on a cluster that publishes one CA. Pure."""
+"""The checks of the cluster's CAs, and their rows. Pure."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from ..._base.object_managers import OWN_MANAGER
 from ..._base.times import format_time
-from ..._csr.ca_rotation import CaRotation, is_refused_by_openssl, published_cas, signer_of
+from ..._csr.ca_rotation import (
+    ClusterCa,
+    ClusterCas,
+    is_refused_by_openssl,
+    prints_of,
+    published_cas,
+    signer_of,
+    unrelated_cas,
+)
 from ..._webhook.call_failures import ADMISSION
 from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
 from ..facts import cluster_data
-from ..facts.cluster_data import CLIENT_CAS, JOIN_INFO, Backend, CallPoint, ClusterData, RotationData
+from ..facts.cluster_data import CLIENT_CAS, JOIN_INFO, Backend, CaData, CallPoint, ClusterData
 from ..facts.finding import (
     CLUSTER,
     ERROR,
@@ -52,8 +61,8 @@ def certificate_authority_data(data: ClusterData) -> str:
     cas = published_cas(data.kubeconfig_ca, data.cluster_ca)
     leaf, sent = _api_server(data)
     first = signer_of(cas, leaf, sent) if leaf else None
-    rotation, held = data.ca.rotation if data.ca else None, data.kubeconfig_ca
-    lacks = rotation is not None and not rotation.successor.is_in(held)
+    held = data.kubeconfig_ca
+    lacks = data.ca is not None and data.ca.cas.missing_in_kubeconfig(held)
     if first is None or not held or not (lacks or (leaf and is_refused_by_openssl(leaf, held))):
         return ""
     pem = "".join(ca.pem for ca in sorted(cas, key=lambda ca: ca is not first))
@@ -62,83 +71,106 @@ def certificate_authority_data(data: ClusterData) -> str:
 
 def check_rotation(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the finding about a rotation of the cluster's CA: which CA is outgoing, and which signs."""
-    ca = data.ca
+    ca = data.rotation
     if ca is None:
         yield AuditFinding("cluster-ca-rotation", PASS, CLUSTER_CA_OBJECT)
         return
-    rotation = ca.rotation
-    lines = [f"outgoing CA: {entry}" for entry in rotation.outgoing]
-    lines += [f"successor: {rotation.successor}"]
-    lines += [f"the API server serves a certificate of: {rotation.api_server}"]
+    cas = ca.cas
+    lines = [f"outgoing CA: {entry}" for entry in cas.outgoing]
+    lines += [f"CA in use: {entry}" for entry in cas.in_use if entry not in (*cas.outgoing, *cas.successors)]
+    lines += [f"successor: {entry}" for entry in cas.successors]
+    lines += [f"the API server serves a certificate of: {cas.api_server}"]
     lines += [
-        f"the newest certificate of a signer ({rotation.newest}) is of: {rotation.signer}"
-        if rotation.signer
+        f"the newest certificate of a signer ({cas.newest}) is of: {cas.signer}"
+        if cas.signer
         else "no certificate of a signer was seen, so it is not known which CA the signers use"
     ]
-    lines += [f"the published CAs changed at {format_time(ca.since)}"] if ca.since else []
-    words = {True: "the successor", False: "an outgoing CA", None: "not reached, or another CA"}
-    lines += [f"API server {address}: {words[state]}" for address, state in ca.servers.items()]
+    lines += [f"the published CAs changed last at {format_time(ca.since)}"] if ca.since else []
+    lines += [f"API server {address}: {_words(cas, of)}" for address, of in cas.servers.items()]
     if ca.eks and ca.eks.first_activation:
         lines += [f"Amazon EKS activates the successor at {format_time(ca.eks.first_activation)} or later"]
         lines += (
             [f"at the latest at {format_time(ca.eks.final_activation)}"] if ca.eks.final_activation else []
         )
         lines += ["Amazon EKS can roll back"] if ca.eks.has_rollback else []
-    state = "The successor signs" if ca.is_switched else "The outgoing CA signs"
-    if ca.has_begun and not ca.is_switched:
+    state = "The successor signs" if cas.superseded else "The outgoing CA signs"
+    if len(cas.in_use) > 1:
         state = "The switch is not complete"
-    cause = f"The cluster publishes {1 + len(rotation.outgoing)} CAs. {state}"
+    cause = f"The cluster publishes {len(cas.cas) - len(cas.gone)} CAs. {state}"
     yield AuditFinding("cluster-ca-rotation", FAIL, CLUSTER_CA_OBJECT, cause, tuple(lines))
 
 
+def _words(cas: ClusterCas, ca: ClusterCa | None) -> str:
+    if ca is None:
+        return "not reached, or another CA"
+    if len(cas.cas) == 2:
+        return "the successor" if ca is cas.cas[-1] else "an outgoing CA"
+    return str(ca)
+
+
 def check_bundles(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield the findings about caBundles that do not verify a certificate of the successor."""
+    """Yield the findings about caBundles that do not verify each certificate that the CAs of the cluster may issue."""
     if data.ca:
+        gone = frozenset[str]().union(*(ca.fingerprints for ca in data.ca.cas.gone))
         for point in data.points:
-            yield from _bundle(data, data.ca, point)
+            if data.rotation or not gone.isdisjoint(prints_of(point.config.ca_bundle)):
+                yield from _bundle(data, data.ca, point)
 
 
-def _bundle(data: ClusterData, ca: RotationData, point: CallPoint) -> Iterator[AuditFinding]:
-    rotation, bundle = ca.rotation, point.config.ca_bundle
+def _bundle(data: ClusterData, ca: CaData, point: CallPoint) -> Iterator[AuditFinding]:
+    cas, bundle = ca.cas, point.config.ca_bundle
     if not (point.is_verified and bundle):
         return
     backend = data.backends.get(point.backend, Backend(is_known=False))
     seen = [chain for chain in backend.chains if chain.certificate]
     is_blind = len(seen) < max(len(backend.chains), 1)
-    has_outgoing = rotation.has_outgoing_in(bundle)
-    signed = [(chain, signer) for chain in seen if (signer := signer_of(rotation.cas, *chain.parsed))]
-    if not signed and not (is_blind and has_outgoing):
+    signed = [(chain, signer) for chain in seen if (signer := cas.signer_of(*chain.parsed))]
+    if not signed and not (is_blind and cas.has_any_in(bundle)):
         return
-    if rotation.successor.is_in(bundle):
+    missing = cas.missing_in(bundle)
+    if not missing:
         yield AuditFinding("bundle-without-successor", PASS, point.object)
         return
-    breaks_at = _breaks_at(ca, [chain for chain, signer in signed if signer in rotation.outgoing])
-    if any(signer is rotation.successor for _chain, signer in signed):
+    breaks_at = _breaks_at(ca, missing, [chain for chain, signer in signed if signer not in missing])
+    if any(signer in missing for _chain, signer in signed):
         breaks_at = data.now
     lines = [f"{chain.endpoint} serves a certificate of {signer}" for chain, signer in signed[:MOST_LINES]]
-    lines += ["no endpoint shows its certificate, and the caBundle has the outgoing CA"] if not signed else []
-    lines += [f"the caBundle lacks {rotation.successor}"]
+    lines += (
+        ["no endpoint shows its certificate, and the caBundle has a CA of the cluster"] if not signed else []
+    )
+    lines += [f"the caBundle lacks {entry}" for entry in missing]
     yield AuditFinding(
         "bundle-without-successor",
         FAIL,
         point.object,
-        f"{point.object} trusts only the outgoing CA of the cluster{_skipped(point)}",
+        f"{point.object} {_trusts(cas, bundle)}{_skipped(point)}",
         tuple(lines),
-        severity=_severity(data, rotation, breaks_at),
+        severity=_severity(data, missing, breaks_at),
         certainty=PROVEN if signed else LIKELY,
         breaks_at=breaks_at,
     )
 
 
-def _severity(data: ClusterData, rotation: CaRotation, breaks_at: datetime | None) -> str:
-    """Return ERROR after the switch, and if calls fail soon. Return "" for the severity of the check."""
+def _trusts(cas: ClusterCas, bundle: str) -> str:
+    """Return what a bundle lacks, as the predicate of a sentence."""
+    held = [ca for ca in cas.cas if ca.is_in(bundle)]
+    if held and all(ca in cas.gone for ca in held):
+        return "trusts only CAs that the cluster no longer publishes"
+    if held and all(ca in cas.outgoing for ca in held):
+        return "trusts only the outgoing CA of the cluster"
+    return "lacks a CA that signs in the cluster, or that will sign"
+
+
+def _severity(data: ClusterData, missing: Collection[ClusterCa], breaks_at: datetime | None) -> str:
+    """Return ERROR if a missing CA signs, and if calls fail soon. Return "" for the severity of the check."""
     is_soon = breaks_at is not None and breaks_at - data.now <= data.ca_break_within
-    return ERROR if rotation.is_switched or is_soon else ""
+    signs = data.ca is not None and data.ca.cas.signs in missing
+    return ERROR if signs or is_soon else ""
 
 
-def _breaks_at(ca: RotationData, chains: Sequence[ServedChain]) -> datetime | None:
+def _breaks_at(ca: CaData, missing: Collection[ClusterCa], chains: Sequence[ServedChain]) -> datetime | None:
     """Return the time at which calls begin to fail: the switch or, after it, the end of the first certificate. None if not known."""
-    if ca.rotation.is_switched:
+    if ca.cas.signs in missing:
         ends = [chain.certificate.not_after for chain in chains if chain.certificate]
         return min(ends, default=None)
     return ca.eks.first_activation if ca.eks else None
@@ -161,35 +193,27 @@ def _skipped(point: CallPoint) -> str:
 
 def check_kubeconfig(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the finding about the CAs that this run trusts."""
-    ca = data.ca
+    ca, check = data.rotation, "kubeconfig-without-successor"
     if ca is None:
         return
-    rotation, bundle = ca.rotation, data.kubeconfig_ca
-    has_outgoing = rotation.has_outgoing_in(bundle)
-    if rotation.successor.is_in(bundle) or not has_outgoing:
-        yield AuditFinding("kubeconfig-without-successor", PASS if has_outgoing else SKIP, KUBECONFIG)
+    bundle = data.kubeconfig_ca
+    missing = ca.cas.missing_in_kubeconfig(bundle)
+    if not missing or not ca.cas.has_any_in(bundle):
+        yield AuditFinding(check, SKIP if missing else PASS, KUBECONFIG)
         return
-    breaks_at = _breaks_at(ca, ())
-    words = "The kubeconfig of this run trusts only the outgoing CA of the cluster"
-    severity = _severity(data, rotation, breaks_at)
-    lines = (f"it lacks {rotation.successor}",)
-    yield AuditFinding(
-        "kubeconfig-without-successor",
-        FAIL,
-        KUBECONFIG,
-        words,
-        lines,
-        severity=severity,
-        breaks_at=breaks_at,
-    )
+    breaks_at = _breaks_at(ca, missing, ())
+    words = f"The kubeconfig of this run {_trusts(ca.cas, bundle)}"
+    severity = _severity(data, missing, breaks_at)
+    lines = tuple(f"it lacks {entry}" for entry in missing)
+    yield AuditFinding(check, FAIL, KUBECONFIG, words, lines, severity=severity, breaks_at=breaks_at)
 
 
 def check_order(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the findings about bundles that OpenSSL reads. The API server reads a caBundle with Go, where the order does not matter."""
     leaf, _sent = _api_server(data)
     bundles = {KUBECONFIG: data.kubeconfig_ca, CLUSTER_CA_OBJECT: data.cluster_ca}
-    if data.ca:
-        bundles[JOIN_OBJECT] = data.ca.join_ca
+    if data.rotation:
+        bundles[JOIN_OBJECT] = data.rotation.join_ca
     for subject, bundle in bundles.items():
         if leaf is None or not bundle:
             yield AuditFinding("ca-order", SKIP, subject)
@@ -201,53 +225,106 @@ def check_order(data: ClusterData) -> Iterator[AuditFinding]:
 
 def check_client_ca(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the finding about the CAs by which aggregated API servers verify clients."""
-    check, ca = "client-ca-without-successor", data.ca
+    check, ca = "client-ca-without-successor", data.rotation
     if ca is None:
         return
-    if not ca.rotation.has_outgoing_in(ca.client_ca):
+    if not ca.cas.has_any_in(ca.client_ca):
         yield AuditFinding(check, SKIP, CLIENT_CA_OBJECT)
         return
-    words = f"{CLIENT_CA_OBJECT} has only the outgoing CA of the cluster"
-    lines = (f"it lacks {ca.rotation.successor}",)
-    is_known = ca.rotation.successor.is_in(ca.client_ca)
-    yield judged(check, CLIENT_CA_OBJECT, "" if is_known else words, lines)
+    missing = ca.cas.missing_in(ca.client_ca)
+    words = f"{CLIENT_CA_OBJECT} {_trusts(ca.cas, ca.client_ca)}" if missing else ""
+    yield judged(check, CLIENT_CA_OBJECT, words, tuple(f"it lacks {entry}" for entry in missing))
 
 
 def check_pods(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield the finding about pods that are older than the successor."""
-    if data.ca:
-        old = data.ca.old_pods
-        names = None if old is None else [f"{name}: {count} pods" for name, count in old.items()]
-        yield _older(data.ca, "pods-before-successor", names, "workloads have pods that are")
+    """Yield a finding for each workload with pods that are older than the youngest CA, and one about pods that may be."""
+    check, ca = "pods-before-successor", data.ca
+    if ca is None:
+        return
+    if not ca.old_pods:
+        yield AuditFinding(check, SKIP if ca.old_pods is None else PASS, CLUSTER)
+    for name, count in (ca.old_pods or {}).items():
+        kind, namespace, own = name
+        words = f"{count} of its pods are older than {_youngest(ca)}"
+        yield AuditFinding(check, FAIL, AuditedObject(kind, own, namespace=namespace), words)
+    names = [f"{kind} {namespace}/{own}" for kind, namespace, own in ca.early_pods]
+    if names:
+        cause = f"{len(names)} workloads have pods that are older than the last change of the published CAs, so they may lack the youngest one"
+        shown = tuple(names[:MOST_LINES])
+        fields = {"severity": INFO, "certainty": LIKELY, "objects": tuple(names), "detail": "early"}
+        yield AuditFinding(check, FAIL, CLUSTER, cause, shown, **fields)  # type: ignore[arg-type]
 
 
 def check_nodes(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield the finding about nodes that are older than the successor, unless they fetch the CA at each start."""
-    if data.ca:
-        names = () if any(mark in data.version for mark in _FETCHING) else data.ca.old_nodes
-        yield _older(data.ca, "nodes-before-successor", names, "nodes are")
+    """Yield the finding about nodes that are older than the youngest CA, unless they fetch the CA at each start."""
+    check, ca = "nodes-before-successor", data.rotation
+    if ca is None:
+        return
+    names = () if any(mark in data.version for mark in _FETCHING) else ca.old_nodes
+    if not names:
+        yield AuditFinding(check, SKIP if names is None else PASS, CLUSTER)
+        return
+    cause = f"{len(names)} nodes are older than {_youngest(ca)}"
+    yield AuditFinding(check, FAIL, CLUSTER, cause, tuple(names[:MOST_LINES]), objects=tuple(names))
 
 
-def _older(ca: RotationData, check: str, names: Sequence[str] | None, words: str) -> AuditFinding:
-    if not names or ca.since is None:
-        return AuditFinding(check, SKIP if names is None else PASS, CLUSTER)
-    cause = f"{len(names)} {words} older than the successor of the cluster's CA, which was published at {format_time(ca.since)}"
-    return AuditFinding(check, FAIL, CLUSTER, cause, tuple(names[:MOST_LINES]), objects=tuple(names))
+def _youngest(ca: CaData) -> str:
+    youngest = ca.cas.needed[-1]
+    return f"the youngest CA of the cluster, which is valid from {format_time(youngest.begin)}"
 
 
 def check_outgoing(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the finding about an outgoing CA that is still published after the switch."""
-    check, ca = "outgoing-ca-left", data.ca
+    check, ca = "outgoing-ca-left", data.rotation
     if ca is None:
         return
-    rotation = ca.rotation
-    if not ca.is_switched:
+    if not ca.cas.superseded:
         yield AuditFinding(check, SKIP, CLUSTER_CA_OBJECT)
         return
-    having = [str(point.object) for point in data.points if rotation.has_outgoing_in(point.config.ca_bundle)]
-    lines = (*map(str, rotation.outgoing), *(f"{name} trusts it" for name in having[:MOST_LINES]))
+    outgoing = frozenset[str]().union(*(entry.fingerprints for entry in ca.cas.superseded))
+    having = [
+        str(point.object)
+        for point in data.points
+        if not outgoing.isdisjoint(prints_of(point.config.ca_bundle))
+    ]
+    lines = (*map(str, ca.cas.superseded), *(f"{name} trusts it" for name in having[:MOST_LINES]))
     words = "The successor signs, and the cluster still publishes the outgoing CA"
     yield AuditFinding(check, FAIL, CLUSTER_CA_OBJECT, words, lines, objects=tuple(having))
+
+
+def check_left(data: ClusterData) -> Iterator[AuditFinding]:
+    """Yield the findings about CAs in caBundles of this collection that the cluster does not publish, and that verify no endpoint."""
+    if data.ca is None or not data.cluster_ca:
+        return
+    known = published_cas(data.cluster_ca, *(ca.pem for ca in data.ca.cas.needed))
+    for point in data.points:
+        bundle = point.config.ca_bundle
+        named = data.ca_outgoing & prints_of(bundle)
+        if named or (point.is_verified and bundle and set(point.bundle_writers) == {OWN_MANAGER}):
+            yield _left(data, point, known, named)
+
+
+def _left(
+    data: ClusterData, point: CallPoint, known: Sequence[ClusterCa], named: Collection[str]
+) -> AuditFinding:
+    unknown = unrelated_cas(known, point.config.ca_bundle)
+    backend = data.backends.get(point.backend, Backend(is_known=False))
+    chains = (*backend.chains, *backend.unready_chains)
+    is_seen = len([chain for chain in chains if chain.certificate]) >= max(backend.ready + backend.unready, 1)
+    served = [chain.parsed for chain in chains if chain.certificate]
+    idle = [ca for ca in unknown if not any(signer_of([ca], *chain) for chain in served)]
+    if named:
+        idle = [ca for ca in unknown if not ca.fingerprints.isdisjoint(named)]
+    elif idle and (backend.is_external or not is_seen):
+        return AuditFinding("ca-left", SKIP, point.object)
+    words = (
+        f"{point.object} trusts {len(idle)} CAs that the cluster does not publish, and that verify no endpoint"
+        if idle
+        else ""
+    )
+    if named:
+        words = f"{point.object} trusts a CA that the user names as outgoing"
+    return judged("ca-left", point.object, words, tuple(map(str, idle)))
 
 
 def _api_server(data: ClusterData) -> tuple[Certificate | None, tuple[Certificate, ...]]:
@@ -272,7 +349,7 @@ ROTATION_ROWS: tuple[Check, ...] = (
     ),
     Check(
         "bundle-without-successor",
-        "The caBundle lacks the successor of the cluster's CA",
+        "The caBundle lacks a CA that signs in the cluster, or that will sign",
         ROTATION,
         WARNING,
         (
@@ -284,7 +361,7 @@ ROTATION_ROWS: tuple[Check, ...] = (
             cluster_data.REQUESTS,
         ),
         "The API server refuses the first certificate that the successor signs. " + FAILS,
-        "Add the successor to the caBundle, and keep the outgoing CA. If cert-manager injects it with inject-apiserver-ca, restart "
+        "Add each CA that is in use or younger to the caBundle, and keep the outgoing CA. If cert-manager injects it with inject-apiserver-ca, restart "
         "cainjector.",
         "aws/containers-roadmap#2874; aws/karpenter-provider-aws#9522",
         check_bundles,
@@ -324,18 +401,18 @@ ROTATION_ROWS: tuple[Check, ...] = (
     ),
     Check(
         "pods-before-successor",
-        "Pods are older than the successor of the cluster's CA",
+        "Pods are older than the youngest CA of the cluster",
         ROTATION,
-        INFO,
+        WARNING,
         (cluster_data.PODS, *_CA),
         "A program that read ca.crt only at its start does not trust the API server after the switch.",
-        "Restart these workloads before the switch, unless their program reads ca.crt again.",
-        _MANUAL,
+        "Restart the workload, before the switch if it is still to come, unless its program reads ca.crt again.",
+        f"{_MANUAL}; KBVE/kbve#10104; gardener/gardener#15301",
         check_pods,
     ),
     Check(
         "nodes-before-successor",
-        "Nodes are older than the successor of the cluster's CA",
+        "Nodes are older than the youngest CA of the cluster",
         ROTATION,
         INFO,
         (cluster_data.NODES, *_CA),
@@ -354,5 +431,17 @@ ROTATION_ROWS: tuple[Check, ...] = (
         "Renew the certificates that the outgoing CA signed. Then remove it from the caBundles, and from the published CAs.",
         _MANUAL,
         check_outgoing,
+    ),
+    Check(
+        "ca-left",
+        "A caBundle of this collection trusts a CA that nothing needs",
+        ROTATION,
+        WARNING,
+        (*_OBJECTS, *_CA, cluster_data.SERVICES, cluster_data.PORT_FORWARD, cluster_data.ENDPOINTS),
+        "An owner of the key of this CA can act as the webhook. The CA may be the successor of a rotation that was abandoned, or an outgoing "
+        "CA that the cluster stopped to publish before the caBundle was cleaned.",
+        "Name the CA in outgoing of certflow_cluster_ca, and run the phase finish of the playbook cluster_ca.",
+        _MANUAL,
+        check_left,
     ),
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..._csr.ca_rotation import CaRotation, EksCa
+from ..._csr.ca_rotation import ClusterCas, EksCa
 from ..._diagnosis.diagnosis import Diagnosis
 from ..._kube import port_forward
 from ..._kube.access_review import Permission
@@ -137,45 +137,32 @@ class AuditOptions:
     eks_cas: tuple[EksCa, ...] = ()
     #: The successor of the cluster's CA as PEM text, if the cluster does not publish it before it signs.
     ca_successor: str = ""
+    #: Fingerprints of the CAs that the user no longer trusts.
+    ca_outgoing: frozenset[str] = frozenset()
+    #: Also read the certificates of endpoints that are not ready or that terminate.
+    unready: bool = False
     #: A fault of a CA rotation that takes effect within this time is an error.
     ca_break_within: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True)
-class RotationData:
-    """What a rotation of the cluster's CA affects. It is read only if the cluster publishes more than one CA."""
+class CaData:
+    """The CAs of the cluster, and what a rotation affects. The latter is read only if the CAs were ever changed."""
 
-    rotation: CaRotation
+    cas: ClusterCas
     #: When the published CAs changed last, None if that is not known.
     since: datetime | None = None
     #: The CAs of client certificates, and those for kubeadm join, as PEM text. "" if they were not read.
     client_ca: str = ""
     join_ca: str = ""
-    #: Workload -> the number of its pods that are older than the change. None if it was not read.
-    old_pods: Mapping[str, int] | None = None
-    #: The nodes that are older than the change, None if they were not read.
+    #: Kind, namespace and name of a workload -> the number of its pods that are older than the youngest CA. None if not read.
+    old_pods: Mapping[tuple[str, str, str], int] | None = None
+    #: The same of pods that are younger, and that may have started before the cluster published it.
+    early_pods: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    #: The nodes that are older than the youngest CA, None if they were not read.
     old_nodes: tuple[str, ...] | None = None
-    #: Address of an API server -> True if it serves a certificate of the successor, None if it was not reached.
-    servers: Mapping[str, bool | None] = field(default_factory=dict)
-    #: The successor as Amazon EKS describes it, None if that is not known.
+    #: The youngest CA as Amazon EKS describes it, None if that is not known.
     eks: EksCa | None = None
-
-    @property
-    def late_servers(self) -> tuple[str, ...]:
-        """Return the addresses of the API servers that serve a certificate of an outgoing CA."""
-        return tuple(address for address, is_new in self.servers.items() if is_new is False)
-
-    @property
-    def is_switched(self) -> bool:
-        """Return True if the successor signs, and no API server was seen with a certificate of an outgoing CA."""
-        rotation = self.rotation
-        return rotation.is_switched and rotation.may_break_clients and not self.late_servers
-
-    @property
-    def has_begun(self) -> bool:
-        """Return True if a signer or an API server was seen with a certificate of the successor."""
-        rotation = self.rotation
-        return rotation.is_switched or rotation.may_break_clients or any(self.servers.values())
 
 
 @dataclass(frozen=True)
@@ -244,6 +231,9 @@ class Backend:
     selector: Mapping[str, str] = field(default_factory=dict)
     ready: int = 0
     chains: tuple[ServedChain, ...] = ()
+    #: The number of endpoints that are not ready or that terminate, and the chains of those that were read.
+    unready: int = 0
+    unready_chains: tuple[ServedChain, ...] = ()
     #: False if the Service or its endpoints could not be read.
     is_known: bool = True
     #: The nodes of the ready endpoints, "" for an endpoint without the name of a node.
@@ -388,8 +378,10 @@ class ClusterData:
     kubeconfig_ca: str = ""
     #: CSR -> its certificate as PEM text. The newest ones only.
     issued: Mapping[str, str] = field(default_factory=dict)
-    #: None if the cluster publishes one CA, or if no published CA is known to be in use.
-    ca: RotationData | None = None
+    #: None if no published CA is known to be in use.
+    ca: CaData | None = None
+    #: Fingerprints of the CAs that the user no longer trusts.
+    ca_outgoing: frozenset[str] = frozenset()
     #: The options of the audit about a rotation of the CA.
     ca_break_within: timedelta = timedelta(days=30)
     #: How far the API server's clock is ahead of the clock of this machine. None if it is not known.
@@ -405,6 +397,11 @@ class ClusterData:
     #: The number of endpoints that the limit left out.
     endpoints_left_out: int = 0
     traffic: Traffic = Traffic()
+
+    @property
+    def rotation(self) -> CaData | None:
+        """Return the CAs if there is more than one, None otherwise."""
+        return self.ca if self.ca and self.ca.cas.is_rotating else None
 
     @property
     def unread(self) -> frozenset[str]:

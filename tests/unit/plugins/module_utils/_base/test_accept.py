@@ -51,7 +51,7 @@ COVERED: list[tuple[list[Any], str, str, bool]] = [
     ([{"manager:terraform": "Deployment/kube-system/controller"}], "manager:terraform", POD, True),
 ]  # fmt: skip
 WRONG: tuple[list[Any], ...] = (
-    ["hlem"], [""], [None], [7], [["helm"]], ["manager:"], ["manager"], [{}, "x"],
+    ["hlem"], ["unseen"], [""], [None], [7], [["helm"]], ["manager:"], ["manager"], [{}, "x"],
     [{"helm": None}], [{"helm": []}], [{"helm": "hooks"}], [{"helm": [None]}], [{"helm": "a/b/c/d"}], [{"helm": {}}],
     [{}], [{"helm": True}], [{"helm": 5}], [{"helm": {"Deployment/a/b": False}}], [{"helm": {"Deployment/a/b"}}],
     [{"helm": "deployment/a/b"}], [{"helm": "Deployment/b"}], [{"helm": "Deployment//b"}], [{"helm": "Deployment/a/"}],
@@ -80,7 +80,7 @@ def test_a_misspelt_word_gets_a_proposal() -> None:
 def test_the_sets_of_words_are_disjoint() -> None:
     managers = [row.key for row in MANAGERS]
     hazards = [row.id for row in HAZARDS]
-    words = [*managers, *hazards, accept.OTHER_CONTENT]
+    words = [*managers, *hazards, accept.OTHER_CONTENT, *accept.LIMITED]
     assert sorted(set(words)) == sorted(words)
     assert not any(":" in word for word in words)
 

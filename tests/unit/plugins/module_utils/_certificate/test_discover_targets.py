@@ -165,14 +165,14 @@ def test_missing_permissions_to_list_are_one_failure() -> None:
 def test_discovered_targets_are_removed_too() -> None:
     anchors = {markers.ANCHORS: f"{ENTRY}/h0={NEW}"}
     for record, discovers in ((RECORD, False), ({}, True)):
-        api = api_with(held({**anchors, **record}), hook(ca().pem, managedFields=[OURS]))
+        api = api_with(held({**anchors, **record}), hook(ca().pem, managedFields=[OURS]), service=None)
         result = run(api, state="absent", discovers=discovers)
         assert targets_of(result) == [("hook", True)]
         assert result.warnings == ()
 
 
 def test_a_removal_without_targets_warns_about_the_ca_that_stays() -> None:
-    api = api_with(held({markers.ANCHORS: f"{ENTRY}/h0={NEW}"}), hook(ca().pem))
+    api = api_with(held({markers.ANCHORS: f"{ENTRY}/h0={NEW}"}), hook(ca().pem), service=None)
     [warning] = run(api, state="absent").warnings
     assert "stays in ValidatingWebhookConfiguration hook" in warning
     assert "targets: [{kind: ValidatingWebhookConfiguration, name: 'hook'}]" in warning

@@ -255,7 +255,7 @@ def test_one_look_at_an_address_leaves_the_old_anchor(make_rig: Make) -> None:
     assert "hooks.example.com:443" in proof["evidence"][0]
     assert rig.patched == [SPEC.path], "nothing is left to look at, so that the record is closed"
     [warning] = result.warnings
-    assert "webhook_cabundle" in warning
+    assert "unseen" in warning
     assert result.values["targets"][0]["webhooks"][0]["after"] == [OLD_CA.fingerprint, NEW_CA.fingerprint]
 
 
@@ -264,7 +264,7 @@ def test_an_address_without_an_old_anchor_is_reported_too(make_rig: Make) -> Non
     assert (result.values["proof"]["verdict"], result.values["proof"]["kept"]) == ("unproven", 0)
     [warning] = result.warnings
     assert "hooks.example.com:443" in warning
-    assert "webhook_cabundle" not in warning
+    assert "unseen" not in warning
 
 
 def test_an_address_that_stays_stale_is_named(make_rig: Make) -> None:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import (
-    find_rotation,
+    ClusterCas,
+    find_cas,
     is_refused_by_openssl,
     published_cas,
+    with_gone,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import issuer_index
 from cryptography import x509
@@ -102,7 +104,7 @@ CASES = {
 def test_rotation(name: str) -> None:
     case = CASES[name]
     issued = {f"certificate {number}": text for number, text in enumerate(case.issued)}
-    rotation = find_rotation(
+    cas = find_cas(
         published_cas(pem(*case.published)),
         case.api_server,
         issued,
@@ -111,21 +113,68 @@ def test_rotation(name: str) -> None:
         named=pem(*case.named),
     )
     if case.expected is None:
-        assert rotation is None
+        assert cas is None or not cas.is_rotating
         return
-    assert rotation is not None
-    (outgoing,) = rotation.outgoing
-    seen = (outgoing, rotation.successor, rotation.api_server, rotation.signer)
+    assert cas is not None
+    assert cas.is_rotating
+    (outgoing,) = cas.outgoing
+    seen = (outgoing, cas.cas[-1], cas.api_server, cas.signer)
     for number, ca in enumerate(seen):
         expected = case.expected[number]
         assert (ca is None) == (expected is None)
         assert ca is None or expected is None or expected.fingerprint in ca.fingerprints
     # A chain with a twin of the root leads to the outgoing CA too.
     leaf, *sent = x509.load_pem_x509_certificates(case.api_server.encode())
-    in_use = None if rotation.api_server is rotation.successor else rotation.api_server
-    assert rotation.outgoing_of(leaf, sent) is in_use
+    assert cas.signer_of(leaf, sent) is cas.api_server
     newest = case.expected[3] or case.expected[2]
-    assert rotation.is_switched == (newest is case.expected[1])
+    assert (cas.signs is cas.cas[-1]) == (newest is case.expected[1])
+
+
+#: Three CAs of one name, and a fourth that never signs. A letter is a CA in the order of their ages.
+LINE = {
+    "a": OLD,
+    "b": authority(NAME, not_before=NOW - 50 * DAY, not_after=NOW + 3650 * DAY),
+    "c": NEW,
+    "x": authority("service-network-signer", not_before=NOW - 5 * DAY),
+}
+#: What is published, the CA of the API server, that of the newest certificate, and what a caBundle has -> the CAs that are superseded,
+#: in use, successors and gone, and those that the caBundle lacks.
+SETS = {
+    "one CA": ("a", "a", "a", "a", ("", "a", "", "", "")),
+    "two successors": ("abc", "a", "a", "a", ("", "a", "bc", "", "bc")),
+    "the order of the ConfigMap does not matter": ("cba", "a", "a", "ab", ("", "a", "bc", "", "c")),
+    "switched to the middle one, the last has not signed": ("abc", "b", "b", "ab", ("a", "b", "c", "", "c")),
+    "a second rotation over an unfinished first one": ("abc", "b", "b", "a", ("a", "b", "c", "", "bc")),
+    "the API server is switched, the signer is not": ("abc", "b", "a", "ac", ("", "ab", "bc", "", "b")),
+    "the signer skipped one": ("abc", "c", "c", "a", ("ab", "c", "", "", "c")),
+    "rolled back": ("ab", "a", "a", "b", ("", "a", "b", "", "a")),
+    "a CA of another purpose never signs": ("abx", "a", "a", "a", ("", "a", "b", "", "b")),
+    "the outgoing one was withdrawn in haste": ("b", "b", "b", "a", ("", "b", "", "a", "b")),
+    "the successor was withdrawn": ("a", "a", "a", "ab", ("", "a", "", "b", "")),
+    "the API server still has one that was withdrawn": ("b", "a", "a", "a", ("", "a", "b", "", "b")),
+}
+
+
+def line(published: str, api: str, signer: str, bundle: str) -> ClusterCas:
+    cas = with_gone(
+        published_cas(*(LINE[name].pem for name in published)), [LINE[name].pem for name in api + bundle]
+    )
+    found = find_cas(cas, signed(LINE[api], 2), {"newest": signed(LINE[signer], 1)}, now=NOW)
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_of_cas(name: str) -> None:
+    published, api, signer, bundle, expected = SETS[name]
+    cas = line(published, api, signer, bundle)
+    letters = {LINE[letter].fingerprint: letter for letter in LINE}
+    missing = cas.missing_in(pem(*(LINE[letter] for letter in bundle)))
+    groups = (cas.superseded, cas.in_use, cas.successors, cas.gone, missing)
+    assert (
+        tuple("".join(letters[print_] for ca in group for print_ in ca.fingerprints) for group in groups)
+        == expected
+    )
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations((OLD, NEW, TWIN, SIGNING))))
@@ -184,5 +233,5 @@ def test_many_published_cas_are_not_compared_in_pairs(
     cas = published_cas(pem(*many))
     assert len(cas) == 150
     assert len(checks) == (1000 if has_one_name else 150)
-    find_rotation(cas, signed(many[0]), {"csr": signed(many[1])}, now=NOW, named=many[2].pem)
+    find_cas(cas, signed(many[0]), {"csr": signed(many[1])}, now=NOW, named=many[2].pem)
     assert len(checks) <= (2000 if has_one_name else 300)

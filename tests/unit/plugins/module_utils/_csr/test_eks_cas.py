@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import (
-    find_rotation,
+    find_cas,
     find_successor,
     parse_eks_cas,
     published_cas,
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.quick
 
 OLD = authority("kubernetes", not_before=NOW - 900 * DAY)
 NEW = authority("kubernetes", not_before=NOW - 9 * DAY)
-ROTATION = find_rotation(published_cas(OLD.pem + NEW.pem), issue("leaf", OLD).pem, now=NOW)
+ROTATION = find_cas(published_cas(OLD.pem + NEW.pem), issue("leaf", OLD).pem, now=NOW)
 SOON = NOW + 30 * DAY
 TEXT = SOON.isoformat()
 

@@ -22,7 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.dia
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import (
     CertManagerIssuer,
     CsrObservation,
-    PublishedCa,
+    PublishedAuthority,
     SignerEvent,
     SignerStats,
 )
@@ -89,8 +89,8 @@ def flags(*parts: str, **others: str) -> ManagerFlags:
     return ManagerFlags("kube-controller-manager-one", {**pairs, **others})
 
 
-def authority(until: datetime, source: str = "ConfigMap a/b", **changed: Any) -> PublishedCa:
-    return PublishedCa(source, changed.pop("subject", CA), until, **changed)
+def authority(until: datetime, source: str = "ConfigMap a/b", **changed: Any) -> PublishedAuthority:
+    return PublishedAuthority(source, changed.pop("subject", CA), until, **changed)
 
 
 def stamp(at: datetime) -> str:

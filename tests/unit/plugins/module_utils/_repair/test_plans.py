@@ -24,6 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_parsing import points_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import PublishedCa
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
     bundle_repairs,
     kinds,
@@ -37,7 +38,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.surroundings import (
     MountedSecret,
-    PublishedCa,
     Surroundings,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target

@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import EksCa
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds, rotation_repairs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import RotationOptions
@@ -21,14 +20,16 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import OPERATIONS
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcome_of_result import OperationRun
 
-from tests.support.authority import DAY, NOW, Issued, authority, issue
+from tests.support.authority import DAY, NOW, Issued, authority, issue, key_usage
 from tests.unit.plugins.module_utils._audit.checks.test_rotation_checks import BOTH, NEW, OLD, rotating
 from tests.unit.plugins.module_utils._audit.world import config, point
 
 pytestmark = pytest.mark.quick
 
-SWITCHED: dict[str, Any] = {"served_by": NEW, "api": NEW, "servers": {"10.0.0.1:6443": True}}
+SWITCHED: dict[str, Any] = {"served_by": NEW, "api": NEW, "servers": {"10.0.0.1:6443": NEW}}
 HOUR = timedelta(hours=1)
+STRANGER = authority("kubernetes", not_before=NOW - 5 * DAY)
+NO_SIGNER = (key_usage("digital_signature"), True)
 
 
 def signed(ca: Issued, age: timedelta) -> dict[str, str]:
@@ -40,10 +41,10 @@ def signed(ca: Issued, age: timedelta) -> dict[str, str]:
     [
         ({}, {}, {}, "not-switched"),
         ({"api": NEW}, {}, {}, "not-switched"),
-        ({**SWITCHED, "servers": {"a": True, "b": False}}, {}, {"is_confirmed": True}, "not-switched"),
+        ({**SWITCHED, "servers": {"a": NEW, "b": OLD}}, {}, {"is_confirmed": True}, "not-switched"),
         (SWITCHED, {}, {"eks_cas": (EksCa("00", has_rollback=True),)}, "rollback-available"),
         ({**SWITCHED, "servers": {}}, {}, {}, "api-server-unseen"),
-        ({**SWITCHED, "servers": {"a": True, "b": None}}, {}, {}, "api-server-unseen"),
+        ({**SWITCHED, "servers": {"a": NEW, "b": None}}, {}, {}, "api-server-unseen"),
         ({**SWITCHED, "servers": {}}, {}, {"is_confirmed": True}, ""),
         (SWITCHED, {}, {}, ""),
         (SWITCHED, signed(OLD, 23 * HOUR), {}, "not-settled"),
@@ -74,7 +75,7 @@ def test_the_time_since_which_only_the_successor_signs(
     assert data.ca
     pem = issued["csr"] if since == "issued" else next(iter(data.backends.values())).chains[0].chain_pem
     begin = certificate_facts.load_leaf_and_chain(pem)[0].not_valid_before_utc
-    assert rotation_repairs.switched_since(data, data.ca) == begin
+    assert rotation_repairs.switched_since(data, data.ca.cas) == begin
 
 
 def test_without_the_outgoing_ca_in_a_bundle_nothing_waits_after_the_switch() -> None:
@@ -82,12 +83,62 @@ def test_without_the_outgoing_ca_in_a_bundle_nothing_waits_after_the_switch() ->
     assert rotation_repairs.find_wait(data, RotationOptions()) is None
 
 
-def test_the_successor_of_the_user_is_the_youngest_ca() -> None:
+YOUNG = NOW - 5 * DAY
+SUCCESSORS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "published": (NEW.pem, {}, ""),
+    "signed as a twin by a published CA": (authority("next", OLD, not_before=YOUNG).pem, {}, ""),
+    "named by Amazon EKS": (STRANGER.pem, {"eks_cas": (EksCa(STRANGER.fingerprint),)}, ""),
+    "of another cluster": (STRANGER.pem, {}, "no published CA signed a twin"),
+    "the CA in use": (OLD.pem, {}, "it is the CA in use"),
+    "a leaf": (issue("leaf", OLD, not_before=YOUNG).pem, {}, "is not a CA"),
+    "without the usage of a CA": (authority("next", OLD, not_before=YOUNG, extensions=[NO_SIGNER]).pem, {}, "is not a CA"),
+    "expired": (authority("next", OLD, not_before=YOUNG, not_after=NOW - DAY).pem, {}, "is valid from"),
+    "not yet valid": (authority("next", OLD, not_before=NOW + DAY).pem, {}, "is valid from"),
+    "older": (authority("next", OLD, not_before=NOW - 950 * DAY).pem, {}, "it is older"),
+    "one good and one bad": (NEW.pem + STRANGER.pem, {}, "no published CA signed a twin"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SUCCESSORS)
+def test_the_successor_of_the_user_belongs_to_the_cluster(name: str) -> None:
+    pem, known, reason = SUCCESSORS[name]
     data = rotating(point(config(BOTH)))
-    rotation_repairs.check_successor(data, RotationOptions(NEW.pem))
-    with pytest.raises(CertflowError) as caught:
-        rotation_repairs.check_successor(data, RotationOptions(OLD.pem))
-    assert caught.value.code == "invalid-input"
+    options = RotationOptions(pem, **known)
+    if not reason:
+        rotation_repairs.check_options(data, options)
+        return
+    with pytest.raises(rotation_repairs.SuccessorRefused) as caught:
+        rotation_repairs.check_options(data, options)
+    assert reason in caught.value.cause
+
+
+def test_after_the_switch_the_same_successor_is_no_error() -> None:
+    rotation_repairs.check_options(rotating(point(config(BOTH)), **SWITCHED), RotationOptions(NEW.pem))
+
+
+def test_a_ca_that_the_cluster_needs_cannot_be_named_as_outgoing() -> None:
+    data = rotating(point(config(BOTH)))
+    for ca in (OLD, NEW):
+        with pytest.raises(rotation_repairs.SuccessorRefused):
+            rotation_repairs.check_options(data, RotationOptions(outgoing=frozenset({ca.fingerprint})))
+    rotation_repairs.check_options(data, RotationOptions(outgoing=frozenset({STRANGER.fingerprint})))
+
+
+@pytest.mark.parametrize(
+    ("known", "code"),
+    [
+        ({}, "rollback-unknown"),
+        ({"is_confirmed": True}, ""),
+        ({"eks_cas": (EksCa(OLD.fingerprint, is_in_use=True),)}, "rollback-unknown"),
+        ({"eks_cas": (EksCa(NEW.fingerprint),)}, "rollback-unknown"),
+        ({"eks_cas": (EksCa(NEW.fingerprint, is_in_use=True),)}, ""),
+        ({"eks_cas": (EksCa(NEW.fingerprint, is_in_use=True, has_rollback=True),)}, "rollback-available"),
+    ],
+)
+def test_amazon_eks_may_return_to_the_outgoing_ca(known: Any, code: str) -> None:
+    data = replace(rotating(point(config(BOTH)), **SWITCHED), version="v1.34.1-eks-3025e55")
+    refusal = rotation_repairs.find_wait(data, RotationOptions(**known))
+    assert (refusal.code if refusal else "") == code
 
 
 def test_an_appended_ca_removes_no_expired_one() -> None:

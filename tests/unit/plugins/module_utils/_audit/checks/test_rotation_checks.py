@@ -18,14 +18,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     Backend,
+    CaData,
     ClusterData,
-    RotationData,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditFinding
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import (
     EksCa,
-    find_rotation,
+    find_cas,
     published_cas,
+    with_gone,
 )
 
 from tests.support.authority import DAY, NOW, Issued, authority
@@ -65,9 +66,15 @@ def rotating(
     chain = served(leaf(served_by))
     issued = leaf(api)
     api_server, now = issued.pem, issued.certificate.not_valid_before_utc
-    rotation = find_rotation(published_cas(published), api_server, {"endpoint": chain.chain_pem}, now=now)
-    assert rotation
-    ca = RotationData(rotation, SINCE, BOTH, **options)
+    trusted = [kubeconfig, *(entry.config.ca_bundle for entry in points)]
+    known = with_gone(published_cas(published), trusted)
+    cas = find_cas(known, api_server, {"endpoint": chain.chain_pem}, now=options.pop("now", now))
+    assert cas
+    states = options.pop("servers", {})
+    servers = {
+        address: of and next(ca for ca in cas.cas if ca.is_in(of.pem)) for address, of in states.items()
+    }
+    ca = CaData(replace(cas, servers=servers), SINCE, **{"client_ca": BOTH, **options})
     return cluster(
         *points,
         backend=backend or Backend(ready=1, chains=(chain,)),
@@ -150,15 +157,15 @@ def test_a_healthy_cluster_has_no_finding() -> None:
         ("ca-order", {}, {"published": NEW.pem + OLD.pem}),
         ("ca-order", {"join_ca": BOTH}, {"join_ca": NEW.pem + OLD.pem}),
         ("client-ca-without-successor", {}, {"client_ca": OLD.pem}),
-        ("pods-before-successor", {"old_pods": {}}, {"old_pods": {"Deployment shop/web": 2}}),
-        ("pods-before-successor", {"old_pods": None}, {"old_pods": {"Pod shop/web": 1}}),
+        ("pods-before-successor", {"old_pods": {}}, {"old_pods": {("Deployment", "shop", "web"): 2}}),
+        ("pods-before-successor", {"old_pods": None}, {"old_pods": {("Pod", "shop", "web"): 1}}),
         ("nodes-before-successor", {"old_nodes": ()}, {"old_nodes": ("node-1",)}),
         ("outgoing-ca-left", {}, {"served_by": NEW, "api": NEW, "published": NEW.pem + OLD.pem, "kubeconfig": NEW.pem}),
         ("outgoing-ca-left", {"api": NEW, "published": NEW.pem + OLD.pem}, {"served_by": NEW, "api": NEW}),
         (
             "outgoing-ca-left",
-            {"served_by": NEW, "api": NEW, "servers": {"a": True, "b": False}},
-            {"served_by": NEW, "api": NEW, "servers": {"a": True, "b": None}},
+            {"served_by": NEW, "api": NEW, "servers": {"a": NEW, "b": OLD}},
+            {"served_by": NEW, "api": NEW, "servers": {"a": NEW, "b": None}},
         ),
     ],
 )  # fmt: skip
@@ -182,3 +189,80 @@ def test_the_merged_bundle_has_the_ca_in_use_first() -> None:
     data = rotating(kubeconfig=OLD.pem + NEW.pem, api=NEW)
     assert base64.b64decode(certificate_authority_data(data)).decode() == NEW.pem + OLD.pem
     assert certificate_authority_data(rotating()) == ""
+
+
+OURS = ("certflow.kubernetes",)
+WITHDRAWN = authority("kubernetes", not_before=NOW - 3 * DAY, not_after=NOW + 3650 * DAY)
+CROSSED = authority("next", OLD, not_before=NOW - 3 * DAY)
+CORPORATE = authority("corporate")
+
+
+@pytest.mark.parametrize(
+    ("bundle", "options", "status"),
+    [
+        (OLD.pem, {}, "pass"),
+        (OLD.pem + WITHDRAWN.pem, {}, "fail"),
+        (OLD.pem + CORPORATE.pem, {}, "fail"),
+        (OLD.pem + CROSSED.pem, {}, "pass"),  # the user may prepare a switch to it
+        (CA.pem + OLD.pem, {"served_by": CA}, "pass"),  # it verifies the endpoint
+        (OLD.pem + WITHDRAWN.pem, {"writers": (*OURS, "kubectl-edit")}, ""),
+        (OLD.pem + WITHDRAWN.pem, {"writers": ("kubectl-edit",), "named": WITHDRAWN}, "fail"),
+        (OLD.pem + WITHDRAWN.pem, {"backend": Backend(ready=2, chains=(served(leaf(OLD)),))}, "skip"),
+        (
+            OLD.pem + WITHDRAWN.pem,
+            {"backend": Backend(ready=1, unready=1, chains=(served(leaf(OLD)),))},
+            "skip",
+        ),
+        (
+            OLD.pem,
+            {"published": NEW.pem, "api": NEW, "served_by": NEW},
+            "fail",
+        ),  # the outgoing CA was withdrawn in haste
+    ],
+)
+def test_a_ca_that_nothing_needs(bundle: str, options: dict[str, Any], status: str) -> None:
+    """One CA is published, so no rotation shows it."""
+    options = {"published": OLD.pem, "kubeconfig": OLD.pem, **options}
+    hook = point(config(bundle), bundle_writers=options.pop("writers", OURS))
+    named = options.pop("named", None)
+    data = rotating(hook, **options)
+    if named:
+        data = replace(data, ca_outgoing=frozenset({named.fingerprint}))
+    assert [entry.status for entry in check_rotation(data) if entry.check == "ca-left"] == (
+        [status] if status else []
+    )
+    assert "cluster-ca-rotation" not in [
+        entry.check for entry in check_rotation(data) if entry.status == "fail"
+    ]
+
+
+def test_a_bundle_with_only_cas_that_are_gone() -> None:
+    """Its endpoint serves a certificate of the CA that the cluster removed. The next certificate is of another CA."""
+    data = rotating(point(config(OLD.pem)), published=NEW.pem, kubeconfig=NEW.pem, api=NEW, now=NOW)
+    assert found(data) == [(CHECK, "error")]
+
+
+def test_the_api_server_has_a_certificate_of_a_ca_that_is_gone() -> None:
+    data = rotating(published=NEW.pem, kubeconfig=OLD.pem)
+    assert found(data, "kubeconfig-without-successor") == [("kubeconfig-without-successor", "")]
+
+
+def test_three_cas() -> None:
+    """The middle one signs. A caBundle needs it, and the one that has not signed yet."""
+    third = authority("kubernetes", not_before=NOW - 2 * DAY)
+    published = BOTH + third.pem
+    for bundle, expected in ((BOTH, ""), (OLD.pem, "error"), (NEW.pem + third.pem, None)):
+        data = rotating(point(config(bundle)), published=published, served_by=NEW, api=NEW)
+        assert found(data) == ([] if expected is None else [(CHECK, expected)])
+
+
+def test_each_workload_with_old_pods_has_a_finding() -> None:
+    pods = {("Deployment", "shop", "web"): 2, ("StatefulSet", "shop", "db"): 1}
+    early = {("Deployment", "shop", "api"): 1}
+    data = rotating(old_pods=pods, early_pods=early)
+    findings = [entry for entry in check_rotation(data) if entry.check == "pods-before-successor"]
+    assert [(str(entry.object), entry.severity) for entry in findings] == [
+        ("Deployment shop/web", ""),
+        ("StatefulSet shop/db", ""),
+        ("Cluster ", "info"),
+    ]
