@@ -32,12 +32,18 @@ CONFIG = Path("tests/integration/integration_config.yml")
 _NOT_PASSED = ("PYTHONPATH", "ANSIBLE_")
 
 
-def profiles() -> dict[str, str]:
-    """Return the profiles of the clusters by name. Say why a cluster is missing."""
+def profiles(targets: Sequence[str]) -> dict[str, str]:
+    """Return the profiles of the clusters by name. Say why a cluster is missing. targets: none for all targets.
+
+    Only targets of the snapshot controller need pods, whose programs take minutes to build.
+    """
+    always = {"onprem": "onprem", "eks": "eks"}
+    if targets and not any("snapshot" in target for target in targets):
+        return always
     reason = clusters.why_no_node()
     if reason:
         print(f"Targets that need pods are skipped, because {reason}.", flush=True)
-    return {"onprem": "onprem", "eks": "eks"} | ({} if reason else {NODE: "onprem-node"})
+    return always | ({} if reason else {NODE: "onprem-node"})
 
 
 def configuration(fleet: clusters.Fleet, snapshots: str) -> dict[str, str | bool]:
@@ -71,7 +77,7 @@ def run(collection: Path, targets: Sequence[str], values: Mapping[str, str | boo
 def main(arguments: list[str]) -> int:
     """Return the exit code of ansible-test."""
     with (
-        clusters.running(profiles()) as fleet,
+        clusters.running(profiles(arguments[1:])) as fleet,
         contextlib.closing(team_labels.start(fleet["onprem"])),
         snapshot_rig.release_server(*SNAPSHOT_RELEASES) as snapshots,
     ):
