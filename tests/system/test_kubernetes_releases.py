@@ -14,7 +14,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 
 from tests.support import clusters
 from tests.support.audit_rig import AuditRig, checks, failed
-from tests.support.called_hook import assert_trusted, reloading, take_bundle, webhook
+from tests.support.called_hook import assert_trusted, take_bundle, webhook
 from tests.support.clusters import APP_SERVING, build, pki
 from tests.support.clusters.pins import OLDER_RELEASES
 from tests.support.csr_by_hand import signing
@@ -55,7 +55,7 @@ def rig(request: pytest.FixtureRequest, fleet: Fleet) -> Iterator[CsrRig]:
 
 
 def test_a_certificate_is_issued_kept_and_rotated(rig: CsrRig) -> None:
-    with webhook(rig) as (server, target):
+    with webhook(rig) as target:
         planned = rig.run(targets=[target], check_mode=True)
         assert planned["changed"]
         assert rig.secret() is None
@@ -63,15 +63,14 @@ def test_a_certificate_is_issued_kept_and_rotated(rig: CsrRig) -> None:
         assert "failed" not in first, first
         assert first["ca_bundle"] == rig.bundle(target) == rig.cluster.ca_pem
         assert_pair(rig)
-        assert_trusted(rig, server)
+        assert_trusted(rig)
         assert rig.run(targets=[target])["changed"] is False
-        with reloading(rig, server):
-            renewed = rig.run(targets=[target], key_type="rsa-2048")
+        renewed = rig.run(targets=[target], key_type="rsa-2048")
         assert renewed["changed"], renewed
         assert "failed" not in renewed, renewed
         assert renewed["certificate"]["serial"] != first["certificate"]["serial"]
         assert_pair(rig)
-        assert_trusted(rig, server)
+        assert_trusted(rig)
         assert rig.run(targets=[target], state="absent")["changed"]
         assert (rig.secret(), rig.bundle(target)) == (None, "")
 
@@ -94,27 +93,27 @@ def test_the_ca_of_a_cluster_trust_bundle_is_the_anchor(fleet: Fleet) -> None:
             "metadata": {"name": f"example.com:{rig.name}:a"},
             "spec": {"signerName": signer, "trustBundle": text},
         }
-        with webhook(rig) as (server, target), signing(rig.cluster, signer, ca):
+        with webhook(rig) as target, signing(rig.cluster, signer, ca):
             refused = rig.run(signer_name=signer, targets=[target])
             assert refused["code"] == "no-trust-anchor", refused
             rig.make(TRUST_BUNDLES, bundle)
             result = rig.run(signer_name=signer, targets=[target])
             assert result["ca_source"] == f"ClusterTrustBundle {bundle['metadata']['name']}"
             assert rig.bundle(target) == ca.certificate_pem.decode()
-            assert_trusted(rig, server)
+            assert_trusted(rig)
             assert take_bundle(rig, target, {"signer_name": signer})["changed"]
 
 
 def test_a_cluster_without_cluster_trust_bundles(rig: CsrRig) -> None:
     """The list of no API version answers, which is no failure."""
     ca, signer = pki.make_ca("custom"), f"example.com/{rig.name}"
-    with webhook(rig) as (server, target), signing(rig.cluster, signer, ca):
+    with webhook(rig) as target, signing(rig.cluster, signer, ca):
         refused = rig.run(signer_name=signer, targets=[target])
         assert refused["code"] == "no-trust-anchor", refused
         assert take_bundle(rig, target, {"signer_name": signer})["code"] == "no-trust-anchor"
         result = rig.run(signer_name=signer, targets=[target], ca_bundle=ca.certificate_pem.decode())
         assert result["changed"], result
-        assert_trusted(rig, server)
+        assert_trusted(rig)
 
 
 def test_an_audit_finds_the_faults_and_reads_everything(fleet: Fleet) -> None:
