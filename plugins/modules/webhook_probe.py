@@ -186,10 +186,13 @@ failure:
     code:
       description:
         - A code for programs.
-        - Codes of a failed call are C(service-missing), C(service-port), C(service-type), C(no-endpoints), C(refused),
-          C(timed-out), C(no-network-path), C(address-not-allowed), C(name-not-resolved), C(connection-closed), C(not-tls),
-          C(tls-failed), C(bad-bundle), C(unknown-authority), C(wrong-name), C(expired), C(wrong-usages), C(certificate-refused),
-          C(wrong-path), C(not-let-in), C(invalid-response), C(server-error), C(conversion-refused) and C(unnamed).
+        - Codes of a failed call are C(service-missing), C(port-missing), C(no-endpoints), C(service-headless), C(service-type),
+          C(bundle-broken), C(weak-signature), C(weak-key), C(ca-mismatch), C(name-mismatch), C(not-yet-valid), C(expired),
+          C(wrong-usage), C(path-too-long), C(name-constraint), C(not-a-ca), C(critical-extension), C(too-many-cas),
+          C(unsupported-key), C(certificate-refused), C(not-tls), C(handshake-fails), C(refused), C(address-not-allowed),
+          C(no-network-path), C(timed-out), C(name-not-resolved), C(connection-closed), C(wrong-path), C(client-refused),
+          C(invalid-response), C(server-error), C(conversion-refused) and C(unnamed). A code that is a check of
+          M(certflow.kubernetes.audit_info) is the same fault.
         - Codes of an unexpected answer are C(denied), C(other-message), C(accepted) and C(not-asked).
         - Codes of a call that proves nothing are C(old-connection), C(hidden-by-ignore), C(not-asked), C(perhaps-not-asked),
           C(nothing-to-convert) and C(pending).

@@ -128,7 +128,7 @@ def test_a_word_in_python_is_found(source: str) -> None:
     "source",
     [
         "nobody = 1\n",
-        "# See `nobody`, the hazard nobody-behind\n",
+        "# See `nobody`, the hazard nobody-there\n",
         'run("nobody")\n',
         "# if it is None\n",
     ],

@@ -153,6 +153,16 @@ def with_serial(issued: Issued, first_byte: int, issuer_key: ec.EllipticCurvePri
     return _signed_again(issued, _ecdsa(issuer_key), serial=der.tlv(0x02, bytes([first_byte]) + old[1:]))
 
 
+def rewritten(issued: Issued, issuer_key: ec.EllipticCurvePrivateKey, *changes: tuple[bytes, bytes]) -> bytes:
+    """Return the certificate (DER) with other octets in what is signed, in values whose lengths stay the same. It is signed again."""
+    to_sign, algorithm, _signature = der.members(issued.certificate.public_bytes(serialization.Encoding.DER))
+    for old, new in changes:
+        assert old in to_sign
+        assert len(old) == len(new)
+        to_sign = to_sign.replace(old, new, 1)
+    return der.sequence(to_sign, algorithm, der.tlv(0x03, b"\0", _ecdsa(issuer_key)(to_sign)))
+
+
 def _ecdsa(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes], bytes]:
     return lambda body: key.sign(body, ec.ECDSA(hashes.SHA256()))
 

@@ -128,7 +128,7 @@ BAD: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({"usages": ["server auth", "code signing"]}, "invalid-request", ("usages", "kubernetes.io/kubelet-serving")),
     ({"expiration_seconds": 599}, "invalid-request", ("600", "expiration_seconds")),
     ({"signer_name": "kubernetes.io/legacy-unknown"}, "invalid-request", ("legacy-unknown", "v1beta1")),
-    ({"ca_bundle": "text"}, "invalid-bundle", ()),
+    ({"ca_bundle": "text"}, "bundle-broken", ()),
     ({"ca_bundle": KEY}, "contains-private-key", ()),
     ({"secret": {"labels": {"a b": "c"}}}, "secret-unusable", ("metadata.labels:",)),
     (
@@ -155,7 +155,7 @@ def test_invalid_input_is_reported_before_the_first_write(
 
 
 def test_a_bundle_with_too_many_certificates_is_refused(idle: CsrRig) -> None:
-    idle.refused("invalid-bundle", "201", "200", ca_bundle=idle.cluster.ca_pem * 201)
+    idle.refused("bundle-broken", "201", "200", ca_bundle=idle.cluster.ca_pem * 201)
 
 
 def test_a_webhook_that_the_configuration_lacks_is_refused(idle: CsrRig) -> None:

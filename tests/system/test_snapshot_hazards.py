@@ -209,7 +209,7 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
         ),
         "8.4.0", {"group_snapshots": True, "conversion_webhook": False},
     ),
-    "conversion-in-vain": ("8.1.0", nothing, "8.7.0", {"conversion_webhook": True}),
+    "conversion-unsupported": ("8.1.0", nothing, "8.7.0", {"conversion_webhook": True}),
     "sidecars-at-v1beta1": ("8.4.0", lambda cluster: (groups("8.2.0", group_content("v1beta1"))(cluster), create(sidecar("8.2.0", GATE))(cluster)), "8.7.0", NO),
     "sidecars-before-crds": ("8.1.0", lambda cluster: (groups("8.2.0")(cluster), create(sidecar("8.4.0", GATE))(cluster)), "8.4.0", NO),
     "back-without-lists": ("8.7.0", groups("8.7.0", group_content("v1")), "8.2.1", {"group_snapshots": True}),
@@ -235,7 +235,7 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
         }),
         "8.1.1", NO,
     ),
-    "nobody-behind": ("7.0.2", kubectl("delete", *WEBHOOK), "8.1.1", NO),
+    "no-endpoints": ("7.0.2", kubectl("delete", *WEBHOOK), "8.1.1", NO),
     "controllers-removed": (
         "7.0.2", create(workload("Deployment", "default", "second", "registry.k8s.io/sig-storage/snapshot-controller:v7.0.2")),
         "8.1.1", {"remove_controllers": ["default/second"]},

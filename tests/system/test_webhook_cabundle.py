@@ -165,7 +165,7 @@ def test_an_unknown_bundle_counts_as_a_change_in_check_mode(rig: BundleRig) -> N
     assert rig.asked() == [("get", "validatingwebhookconfigurations")]
     absent_target = rig.run({**target, "name": "absent"}, ca_bundle=None, check_mode=True)
     assert has_failed(absent_target, "invalid-target", VALIDATING, "absent")
-    assert rig.run(target, ca_bundle=None)["code"] == "invalid-bundle"
+    assert rig.run(target, ca_bundle=None)["code"] == "bundle-broken"
 
 
 def between(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
@@ -242,8 +242,8 @@ CERT_MANAGER = {"cert-manager.io/inject-ca-from": "ns/hook"}
 BAD_INPUT: dict[
     str, tuple[Callable[[BundleRig], dict[str, Any]], Callable[[], dict[str, Any]], str, tuple[str, ...]]
 ] = {
-    "a damaged one": (lambda s: s.webhooks(VALIDATING, None), lambda: {"ca_bundle": DAMAGED}, "invalid-bundle", ()),
-    "too many": (lambda s: s.webhooks(VALIDATING, None), lambda: {"ca_bundle": pem("a") * 201}, "invalid-bundle", ("201", "200")),
+    "a damaged one": (lambda s: s.webhooks(VALIDATING, None), lambda: {"ca_bundle": DAMAGED}, "bundle-broken", ()),
+    "too many": (lambda s: s.webhooks(VALIDATING, None), lambda: {"ca_bundle": pem("a") * 201}, "bundle-broken", ("201", "200")),
     "unknown webhook": (
         lambda s: {**s.webhooks(VALIDATING, None), "webhooks": ["other.certflow.test"]},
         lambda: {"ca_bundle": pem("a")},
@@ -289,7 +289,7 @@ BAD_INPUT: dict[
     "expired": (
         lambda s: s.webhooks(VALIDATING, None),
         lambda: {"ca_bundle": leaf("a", "x", lifetime=datetime.timedelta(days=-1))},
-        "invalid-bundle",
+        "bundle-broken",
         (),
     ),
 }  # fmt: skip

@@ -116,7 +116,7 @@ def test_a_changed_certificate_is_detected_despite_an_open_connection(rig: Probe
     rig.server.present(rig.leaf(issuer="bad"))
     assert rig.dry_run() == "accepted"  # a dry run alone accepts it
     result = rig.probe(target)
-    assert (result["verdict"], result["failure"]["code"]) == ("failed", "unknown-authority")
+    assert (result["verdict"], result["failure"]["code"]) == ("failed", "ca-mismatch")
     assert result["served"][0]["verifies"] is False
     assert "unknown authority" in result["served"][0]["problem"]
 
@@ -132,7 +132,7 @@ def test_unreadable_endpoints_are_unproven_until_connections_are_renewed(rig: Pr
     assert (in_check_mode["verdict"], in_check_mode["changed"]) == ("unproven", True)
     assert rig.writes() == []
     result = rig.probe(target, renew_connections=True)
-    assert (result["verdict"], result["failure"]["code"]) == ("failed", "unknown-authority")
+    assert (result["verdict"], result["failure"]["code"]) == ("failed", "ca-mismatch")
     assert result["changed"] is True
     assert rig.writes() == [("patch", "validatingwebhookconfigurations")]
     rig.server.present(rig.leaf())
@@ -254,17 +254,17 @@ def _status(number: int) -> Callable[[dict[str, Any]], tuple[int, object]]:
 # evidence.
 FAILURES: dict[str, tuple[Callable[[ProbeRig], dict[str, Any]], str]] = {
     "service-missing": (lambda rig: {"service": "absent"}, "absent"),
-    "service-port": (lambda rig: {"service": "ported", "port": 8443}, "8443"),
+    "port-missing": (lambda rig: {"service": "ported", "port": 8443}, "8443"),
     "no-endpoints": (lambda rig: {"service": "ported", "port": 443}, "ported"),
     "refused": (lambda rig: {"port": free_port()}, "connection refused"),
-    "unknown-authority": (lambda rig: {"bundle": pem("bad")}, "certificate signed by unknown authority"),
-    "bad-bundle": (lambda rig: {"bundle": "no certificate at all"}, "unable to load root certificates"),
-    "wrong-name": (lambda rig: _presented(rig, rig.leaf("hook")), "certificate is valid for hook, not hook."),
+    "ca-mismatch": (lambda rig: {"bundle": pem("bad")}, "certificate signed by unknown authority"),
+    "bundle-broken": (lambda rig: {"bundle": "no certificate at all"}, "unable to load root certificates"),
+    "name-mismatch": (lambda rig: _presented(rig, rig.leaf("hook")), "certificate is valid for hook, not hook."),
     "expired": (lambda rig: _presented(rig, rig.leaf(lifetime=-datetime.timedelta(hours=1))), "certificate has expired or is not yet valid"),
-    "wrong-usages": (lambda rig: _presented(rig, _client_only(rig)), "incompatible key usage"),
+    "wrong-usage": (lambda rig: _presented(rig, _client_only(rig)), "incompatible key usage"),
     "not-tls": (lambda rig: _presented(rig, None), "first record does not look like a TLS handshake"),
     "wrong-path": (lambda rig: _answering(rig, _status(404)), "could not find the requested resource"),
-    "not-let-in": (lambda rig: _answering(rig, _status(403)), "failed to call webhook: unknown"),
+    "client-refused": (lambda rig: _answering(rig, _status(403)), "failed to call webhook: unknown"),
     "invalid-response": (lambda rig: _answering(rig, _other_uid), 'got "another"'),
     "server-error": (lambda rig: _answering(rig, _status(500)), "an error on the server"),
     "timed-out": (lambda rig: _answering(rig, _silent), "context deadline exceeded"),
@@ -318,7 +318,7 @@ def test_a_failure_has_its_code(rig: ProbeRig, code: str) -> None:
     assert has_failed(result, "webhook-unproven", rig.cluster.url, VALIDATING, target["name"], rig.name)
     assert result["remedy"]
     assert said in " ".join([result["cause"], *result["evidence"]])
-    if code in ("service-missing", "service-port", "no-endpoints"):  # the module knows it without a dry run
+    if code in ("service-missing", "port-missing", "no-endpoints"):  # the module knows it without a dry run
         assert rig.dry_runs() == 0
 
 
@@ -446,10 +446,10 @@ def test_a_conversion_over_an_old_connection_is_unproven(rig: ProbeRig) -> None:
     target = rig.definition()
     assert rig.verdict(target) == ("ok", "ok")
     rig.server.present(rig.leaf(issuer="bad"))
-    assert rig.verdict(target) == ("failed", "unknown-authority")
+    assert rig.verdict(target) == ("failed", "ca-mismatch")
     rig.become_blind("patch")
     assert rig.verdict(target) == ("unproven", "old-connection")
-    assert rig.verdict(target, renew_connections=True) == ("failed", "unknown-authority")
+    assert rig.verdict(target, renew_connections=True) == ("failed", "ca-mismatch")
 
 
 def test_a_schema_with_required_fields_needs_an_object(rig: ProbeRig) -> None:
@@ -471,10 +471,10 @@ def test_an_aggregated_api(rig: ProbeRig) -> None:
     target = rig.api_service()
     assert rig.verdict(target, wait=True) == ("ok", "ok")
     rig.server.present(rig.leaf(issuer="bad"))
-    assert rig.verdict(target) == ("failed", "unknown-authority")
+    assert rig.verdict(target) == ("failed", "ca-mismatch")
     rig.become_blind("patch")
     assert rig.verdict(target) == ("unproven", "old-connection")
-    assert rig.verdict(target, renew_connections=True) == ("failed", "unknown-authority")
+    assert rig.verdict(target, renew_connections=True) == ("failed", "ca-mismatch")
 
 
 def test_an_aggregated_api_without_a_server(rig: ProbeRig) -> None:

@@ -97,7 +97,7 @@ def test_a_changed_certificate_is_detected_despite_open_connections(
 
     strange = node_webhook.certificate(webhook, pki.make_ca("a stranger"))
     result = serve(strange, "strange", "failed")
-    assert result["failure"]["code"] == "unknown-authority"
+    assert result["failure"]["code"] == "ca-mismatch"
     assert len(result["served"]) == webhook.replicas
     serve(node_webhook.certificate(webhook, ca), "good", "ok")
 

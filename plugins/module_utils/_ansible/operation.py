@@ -13,6 +13,7 @@ import os
 import ssl
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
@@ -88,7 +89,9 @@ def execute(
     A success has ``changed``, ``cluster`` and the values of the operation. A failure has ``failed``, ``msg`` (one line),
     ``code``, ``cause``, ``evidence`` and ``remedy``. Raises only errors that end the process.
     """
-    with interrupt.watch_signals():
+    # A library may warn of what a cluster sends. In Ansible's process a warning is printed, and a thread of a fork must not print.
+    with warnings.catch_warnings(), interrupt.watch_signals():
+        warnings.simplefilter("ignore")
         return _execute(operation, parameters, check_mode, check_cluster)
 
 
@@ -182,8 +185,8 @@ def _success(
     }
     if result.diff is not None:
         answer["diff"] = dict(result.diff)
-    warnings = [*result.warnings, *(f"API server: {text}" for text in client.warnings)]
-    return {**answer, "warnings": warnings} if warnings else answer
+    texts = [*result.warnings, *(f"API server: {text}" for text in client.warnings)]
+    return {**answer, "warnings": texts} if texts else answer
 
 
 def failed_result(error: CertflowError) -> dict[str, Any]:

@@ -189,9 +189,10 @@ def _is_complete(finding: AuditFinding, unread: Set[tuple[str, str]]) -> bool:
 def _undecided(findings: Iterable[AuditFinding]) -> Iterator[Gap]:
     """Yield a gap for each check that could not decide about an object."""
     for one in findings:
-        if one.status == UNKNOWN and one.source in _UNDECIDED:
+        reason = one.cause or _UNDECIDED.get(one.source, "")
+        if one.status == UNKNOWN and reason:
             names = (str(one.object) if one.object.name else every(one.object.kind),)
-            yield Gap(one.source, _UNDECIDED[one.source], objects=names, checks=(one.check,))
+            yield Gap(one.source, reason, objects=names, checks=(one.check,))
 
 
 def build(

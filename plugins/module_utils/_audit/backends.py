@@ -21,6 +21,7 @@ from .facts.cluster_data import (
     ENDPOINTS,
     PORT_FORWARD,
     SERVICES,
+    UNREAD_CERTIFICATE,
     AuditOptions,
     Backend,
     BackendKey,
@@ -157,4 +158,5 @@ class ChainReader:
             words = "this identity may not reach pods through the API server"
             self.reads.note(Gap(PORT_FORWARD, words, lacks_permission=True, backend=backend))
         elif seen.is_blind:
-            self.reads.note(Gap(ENDPOINTS, seen.problem, backend=backend))
+            source = UNREAD_CERTIFICATE if seen.is_unread else ENDPOINTS
+            self.reads.note(Gap(source, seen.problem, backend=backend))

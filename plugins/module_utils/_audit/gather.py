@@ -19,14 +19,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from .._base.errors import check_shape
+from .._base.errors import MalformedObject, check_shape
 from .._csr.csr_content import COLLECTION, newest_issued
 from .._diagnosis import observation, pod_certificates
 from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
 from .._diagnosis.diagnosis import Diagnosis
-from .._diagnosis.observation import APPROVED, PENDING, symptom_of
+from .._diagnosis.observation import APPROVED, FAILED, PENDING, symptom_of
 from .._kube import access_review
+from .._kube import client as kube_client
 from .._kube.access_review import Permission
 from .._kube.client import METADATA, Client
 from .._kube.cluster_facts import read_cluster_uid
@@ -37,13 +38,14 @@ from .._snapshot.installed import fetch_objects, parse_objects
 from .._snapshot.plan import planner
 from .._snapshot.release import crd_sets, release_table
 from .._webhook import served_chains
+from .._webhook.admission_match import ServedResources
 from .._webhook.bundle_targets import KINDS
 from .._webhook.call_failures import ADMISSION
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
 from . import gather_rotation, object_parsing
 from .backends import ChainReader, ServiceReader
-from .checks import control_plane_requests
+from .checks import call_checks, control_plane_requests
 from .checks.admission_checks import REQUEST_SECONDS, SLOW_SECONDS, seconds_of
 from .checks.control_plane_requests import KUBE_SYSTEM, LABELS_LIMIT, RESTORING, may_match
 from .facts.cluster_data import (
@@ -113,6 +115,8 @@ class _Gatherer:
         until = now + (client.deadline - now) * READING_SHARE
         self._truncated: set[Any] = set()
         self._file_webhooks: tuple[str, ...] | None = None
+        #: The answered calls of webhooks, at each read of the counters.
+        self._answers: list[Mapping[str, float]] = []
         self._services = ServiceReader(client, self._reads, options.unready)
         self._chains = ChainReader(client, self._reads, options, until)
 
@@ -141,6 +145,8 @@ class _Gatherer:
         of_pods = reads.collect(POD_CERTIFICATES, self._pod_requests)
         data = replace(data, requests=(*data.requests, *of_pods))
         data = replace(data, backends=self._chains.with_chains(data.points, found))
+        if call_checks.has_broken_webhook(data):  # a webhook that is never called does no harm
+            data = replace(data, served=self._served())
         data = replace(data, ca=gather_rotation.read(client, reads, self._options, data))
         previous = self._options.previous_counters
         data = replace(
@@ -149,6 +155,7 @@ class _Gatherer:
             counters_previous=previous,
             counters_after=None if counters is None else self._counters(),
             file_webhooks=self._file_webhooks,
+            answered=object_parsing.growth(self._answers),
             truncated=frozenset(self._truncated),
             snapshot_hazards=reads.read(SNAPSHOT, self._snapshot_hazards, None),
             endpoints_left_out=self._chains.left_out,
@@ -261,6 +268,14 @@ class _Gatherer:
 
     # Objects that webhooks match
 
+    def _served(self) -> ServedResources | None:
+        """Return what the API server serves. Without it, each webhook counts as called."""
+        try:
+            documents = [self._client.get(path, None, kube_client.DISCOVERY) for path in ("/api", "/apis")]
+            return object_parsing.served_resources(documents)
+        except (KubeError, MalformedObject):
+            return None
+
     @check_shape("a Namespace")
     def _namespaces(self) -> dict[str, Mapping[str, str]]:
         items = self._client.list_all("/api/v1/namespaces")["items"]
@@ -323,6 +338,7 @@ class _Gatherer:
         try:
             text = self._client.text("/metrics", beginnings=object_parsing.FAMILIES)
             self._file_webhooks = object_parsing.find_file_webhooks(text)
+            self._answers.append(object_parsing.read_answers(text))
             return object_parsing.read_counters(text)
         except NotFound as error:
             self._reads.note(Gap(METRICS, reason_of(error)))
@@ -401,7 +417,7 @@ def _path(kind: str) -> str:
 def _stuck(csr: Object, evidence: ClusterEvidence, now: datetime) -> StuckRequest | None:
     """Return the CSR if it waits too long, or if its diagnosis says that a longer wait is useless."""
     symptom = symptom_of(csr)
-    if symptom not in (APPROVED, PENDING):
+    if symptom not in (APPROVED, PENDING, FAILED):
         return None
     since = observation.approved_at(csr)
     if symptom == PENDING and now - since < PENDING_AFTER:

@@ -11,7 +11,7 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -22,12 +22,13 @@ from .._base.object_managers import OWN_MANAGER
 from .._base.times import find_time
 from .._kube.connection import Connection
 from .._kube.object_state import condition, is_true
+from .._webhook.admission_match import ServedResources
 from .._webhook.bundle_targets import KINDS, Target, client_configs
 from .._webhook.call_failures import ADMISSION, AGGREGATION
 from .._webhook.service_callers import find_bundle_managers
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
-from .checks.cluster_checks import CONVERSIONS
+from .checks.cluster_checks import CONDITIONS_OF, CONVERSIONS
 from .facts.cluster_data import (
     INJECTS_FROM,
     ApiServiceState,
@@ -48,6 +49,28 @@ _RELEASE = "app.kubernetes.io/version"
 # The annotation holds the whole object, with its schema.
 _DROPPED_ANNOTATIONS = (object_managers.LAST_APPLIED,)
 _KEPT_METADATA = ("name", "uid", "labels", "ownerReferences", "creationTimestamp", "deletionTimestamp")
+
+
+@check_shape("the discovery document")
+def served_resources(documents: Iterable[Object]) -> ServedResources:
+    """Return what discovery documents name. The resources of a version are None if a document does not list them."""
+    found: dict[tuple[str, str], Mapping[str, str] | None] = {}
+    for document in documents:
+        for group in document.get("items") or document.get("groups") or ():
+            name = str((group.get("metadata") or group).get("name") or "")
+            for version in group["versions"]:
+                is_whole = "resources" in version and version.get("freshness", "Current") == "Current"
+                key = name, str(version.get("version"))
+                found[key] = dict(_scopes(version["resources"])) if is_whole else None
+    return found
+
+
+def _scopes(resources: Iterable[Object]) -> Iterator[tuple[str, str]]:
+    """Yield each resource and each subresource with its scope."""
+    for entry in resources:
+        name, scope = str(entry["resource"]), str(entry.get("scope"))
+        yield name, scope
+        yield from ((f"{name}/{part['subresource']}", scope) for part in entry.get("subresources") or ())
 
 
 @check_shape("a CustomResourceDefinition")
@@ -205,8 +228,10 @@ _CONVERSION = "apiserver_conversion_webhook_request_total"
 # configurations need the suffix, and the counters have the names of webhooks.
 _FILES = "apiserver_manifest_admission_config_controller_last_config_info"
 _CALLS = "apiserver_admission_webhook_request_total"
+# k8s.io/apiserver pkg/admission/metrics. A condition that fails at run time refuses the request, unless failurePolicy is Ignore.
+_CONDITIONS = "apiserver_admission_match_condition_evaluation_errors_total"
 #: The metrics that are read here. An API server has some megabytes of others.
-FAMILIES = (_REJECTIONS, _IGNORED, _CONVERSION, _FILES, _CALLS)
+FAMILIES = (_REJECTIONS, _IGNORED, _CONVERSION, _FILES, _CALLS, _CONDITIONS)
 _PLUGINS, _IN_FILE = "AdmissionWebhook", ".static.k8s.io"
 _LABEL = re.compile(r'(?<!\w)(\w+)="((?:[^"\\]|\\.)*)"')
 _LINE = re.compile(r"(\w+)\{(.*)\} ([0-9.eE+]+)")
@@ -219,16 +244,29 @@ def read_counters(text: str) -> dict[str, float]:
 
     A counter that the API server does not have yet is 0. Raises MalformedObject.
     """
+    return _sums(text, (_REJECTIONS, _IGNORED, _CONVERSION, _CONDITIONS), _counted)
+
+
+def read_answers(text: str) -> dict[str, float]:
+    """Return webhook -> the number of calls that it answered and did not refuse. Raises MalformedObject."""
+    return _sums(text, (_CALLS,), _answered)
+
+
+def growth(reads: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the growth of counters between the first and the last of several reads."""
+    if len(reads) < 2:
+        return {}
+    return {name: value - reads[0].get(name, 0) for name, value in reads[-1].items()}
+
+
+def _sums(
+    text: str, families: tuple[str, ...], name_of: Callable[[str, Mapping[str, str]], str]
+) -> dict[str, float]:
     found: dict[str, float] = {}
     for line in text.splitlines():
-        if not line.startswith((_REJECTIONS, _IGNORED, _CONVERSION)):
-            continue
-        match = _LINE.match(line)
-        if match is None:
-            continue
-        labels = dict(_LABEL.findall(match[2]))
-        name = _counted(match[1], labels)
-        if name:
+        match = _LINE.match(line) if line.startswith(families) else None
+        name = name_of(match[1], dict(_LABEL.findall(match[2]))) if match else ""
+        if match and name:
             with check_shape("a counter of the API server"):
                 found[name] = found.get(name, 0.0) + float(match[3])
     return found
@@ -251,7 +289,13 @@ def _counted(metric: str, labels: Mapping[str, str]) -> str:
         return labels.get("name", "")
     if metric == _IGNORED:
         return labels.get("name", "")
+    if metric == _CONDITIONS and labels.get("kind", "webhook") == "webhook":
+        return CONDITIONS_OF.format(labels.get("name", ""))
     return CONVERSIONS if metric == _CONVERSION and labels.get("result") == "failure" else ""
+
+
+def _answered(_metric: str, labels: Mapping[str, str]) -> str:
+    return labels.get("name", "") if (labels.get("rejected"), labels.get("code")) == ("false", "200") else ""
 
 
 def find_failed_calls(events: Iterable[Mapping[str, Any]], oldest: datetime) -> Iterator[FailedCall]:

@@ -77,6 +77,16 @@ PAGE = "500"
 JSON_PATCH = "application/json-patch+json"
 # Lists without specifications and states (https://kubernetes.io/docs/reference/using-api/api-concepts/).
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+# Every resource of every group in one answer (KEP-3352). Older API servers answer with the list of groups.
+DISCOVERY = ",".join(
+    [
+        *(
+            f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+            for version in ("v2", "v2beta1")
+        ),
+        "application/json",
+    ]
+)
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML too
 _T = TypeVar("_T")
 SLOW_REMEDY = "Increase wait_timeout if the connection is slow, or check which server answers at the API server's address"
@@ -183,7 +193,7 @@ class Client:
         return self._clock.now()
 
     def get(self, path: str, query: Mapping[str, str] | None = None, accept: str = "") -> dict[str, Any]:
-        """Return an object or a list. accept: METADATA, "" for whole objects."""
+        """Return an object or a list. accept: METADATA, DISCOVERY, "" for whole objects."""
         return self._request("GET", path, query, accept=accept)
 
     def find(self, path: str) -> dict[str, Any] | None:

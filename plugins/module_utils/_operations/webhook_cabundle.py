@@ -71,7 +71,7 @@ def _wanted(ca_bundle: str | None, check_mode: bool) -> str | None:
             return None
         raise BundleError(
             "the CA bundle is empty",
-            code="invalid-bundle",
+            code="bundle-broken",
             remedy="Give PEM text; only in check mode may it be null, for a certificate that is not issued yet",
         )
     bundle_content.check(ca_bundle)

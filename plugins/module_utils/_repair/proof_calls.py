@@ -17,7 +17,7 @@ from typing import Any
 from .._audit.facts.cluster_data import CallPoint, ClusterData
 from .._base.errors import CertflowError
 from .._kube.client import Client
-from .._webhook import admission_match, call_failures, probe_webhook
+from .._webhook import admission_match, call_failures, call_faults, probe_webhook
 from .._webhook.admission_call import ProbeObject, group_version
 from .._webhook.admission_match import AdmissionRequest
 from .._webhook.bundle_targets import Target
@@ -69,7 +69,7 @@ def probe(client: Client, data: ClusterData, point: CallPoint) -> CallAnswer:
         client.warnings[:] = warnings
     if verdict.is_ok or verdict.code == call_failures.DENIED:
         return CallAnswer(True, verdict.evidence)
-    is_answered = False if verdict.code in call_failures.OF_CERTIFICATES else None
+    is_answered = False if verdict.code in call_faults.OF_CERTIFICATES else None
     return CallAnswer(is_answered, (verdict.cause, *verdict.evidence))
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from .._base.errors import check_shape
 
@@ -37,6 +37,11 @@ _NAMESPACED_GROUPS = frozenset(("", "apps", "autoscaling", "batch", "policy"))
 _CLUSTER_SCOPED = frozenset(("*", "componentstatuses", "namespaces", "nodes", "persistentvolumes"))
 # Groups that serve the same stored objects (pkg/kubeapiserver/default_storage_factory_builder.go).
 _SAME_OBJECTS: Mapping[str, tuple[str, ...]] = {"events": ("", "events.k8s.io")}
+
+
+_CONNECTED = frozenset(("attach", "exec", "portforward", "proxy"))
+#: (group, version) -> resource or RESOURCE/SUBRESOURCE -> its scope. The resources are None if they are not known.
+ServedResources = Mapping[tuple[str, str], Optional[Mapping[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -96,20 +101,56 @@ def match(webhook: Object, request: AdmissionRequest) -> AdmissionMatch:
 
 
 @check_shape("the webhook")
-def find_reason_for_none(webhook: Object, namespaces: Mapping[str, Mapping[str, str]] | None) -> str:
+def find_reason_for_none(
+    webhook: Object, namespaces: Mapping[str, Mapping[str, str]] | None, served: ServedResources | None = None
+) -> str:
     """Return why the API server asks the webhook about no object now, "" if it may ask it. Raises MalformedObject.
 
-    namespaces: name -> labels, None if they are not known.
+    namespaces: name -> labels, None if they are not known. served: None if it is not known.
     """
     rules, selector = webhook.get("rules") or (), webhook.get("namespaceSelector") or {}
+    is_exact = webhook.get("matchPolicy") == "Exact"
     if not rules:
         return "it has no rule"
+    if served is not None and not any(_may_match(rule, served, is_exact=is_exact) for rule in rules):
+        return "its rules name nothing that the API server serves"
     if not _can_select(webhook.get("objectSelector") or {}):
         return "its objectSelector contradicts itself"
+    constant = [
+        entry.get("name")
+        for entry in webhook.get("matchConditions") or ()
+        if entry.get("expression", "").strip() == "false"
+    ]
+    if constant:
+        return f"its matchCondition {constant[0]} is always false"
     selected = [name for name, labels in (namespaces or {}).items() if _selects(selector, labels)]
     if namespaces is None or selected or not all(map(_is_namespaced, rules)):
         return ""
     return "its namespaceSelector selects no namespace of the cluster"
+
+
+def _may_match(rule: Object, served: ServedResources, *, is_exact: bool) -> bool:
+    """Return True if the rule names a resource that is served, or may be. Without Exact, another version of the group may be equal."""
+    groups, scope = rule.get("apiGroups"), rule.get("scope", "*")
+    for (group, version), resources in served.items():
+        is_named = _listed(groups, group) and (not is_exact or _listed(rule.get("apiVersions"), version))
+        if is_named and (
+            resources is None
+            or any(_is_in(rule, group, *entry) for entry in resources.items() if scope in ("*", entry[1]))
+        ):
+            return True
+    return False
+
+
+def _is_in(rule: Object, group: str, resource: str, _scope: str) -> bool:
+    """Return True if the rule names the resource, with an operation that it has. Only some subresources of Kubernetes are connected to."""
+    name, _slash, subresource = resource.partition("/")
+    operations = rule.get("operations") or ()
+    is_connected = subresource in _CONNECTED if group in _NAMESPACED_GROUPS else True
+    return (is_connected or {*operations} != {"CONNECT"}) and any(
+        part[0] in ("*", name) and part[2] in ("*", subresource)
+        for part in (text.partition("/") for text in rule.get("resources") or ())
+    )
 
 
 def _can_select(selector: Object) -> bool:

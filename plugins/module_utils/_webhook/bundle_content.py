@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .._base.times import format_time
-from .._x509 import certificate_facts, pem_text, strict_der
+from .._x509 import certificate_facts, go_parser, pem_text
 from .._x509.errors import BundleError, CertificateError, convert_errors
 
 # A guard against a whole system bundle (about 140 roots) several times over: every webhook of every object would
@@ -75,13 +75,20 @@ def check(bundle: str) -> None:
             # The parts of a certificate that is read may be damaged all the same.
             certificate_facts.describe(certificate)
     except CertificateError as error:
+        if len(certificates(bundle)) == len(
+            {block.text for block in pem_text.blocks(bundle)}
+        ):  # Go reads each of them
+            raise BundleError(
+                f"the library cryptography of this run cannot read the CA bundle, which the API server reads: {error.cause}",
+                remedy="Run the task with another release of the library cryptography, or issue the CA again",
+            ) from error
         raise BundleError(
             f"the CA bundle is damaged: {error.cause}", remedy="Give PEM text as it was issued"
         ) from error
     if not loaded:
         raise BundleError(
             "the CA bundle holds no certificate",
-            code="invalid-bundle",
+            code="bundle-broken",
             remedy="Give PEM text with at least one BEGIN CERTIFICATE block",
         )
     if len(loaded) > MAX_CERTIFICATES:
@@ -110,7 +117,7 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
         last = max(anchor.not_after for anchor in added if anchor.not_after)
         raise BundleError(
             f"every certificate of the CA bundle has expired, the last on {last:%Y-%m-%d %H:%M} UTC",
-            code="invalid-bundle",
+            code="bundle-broken",
             remedy="Give the CA that signs now",
         )
     held = {anchor.fingerprint for anchor in present}
@@ -140,9 +147,8 @@ def _anchor(block: pem_text.PemBlock) -> BundleCertificate | None:
 def _unread(block: pem_text.PemBlock) -> BundleCertificate | None:
     try:
         der = pem_text.der(block)
+        go_parser.read(der)
     except CertificateError:
-        return None
-    if not strict_der.is_sequence(der):
         return None
     fingerprint = hashlib.sha256(der).hexdigest()
     return BundleCertificate("", None, fingerprint, pem_text.encode(certificate_facts.LABEL, der))

@@ -24,20 +24,12 @@ from .._kube.json_patch import retry_on_conflict
 from .._x509 import certificate_facts, pem_text
 from .._x509.chain_judge import judge
 from .._x509.errors import CertificateError
-from . import bundle_content, bundle_targets
+from . import bundle_content, bundle_targets, call_faults
 from .errors import TargetError, UntrustedLeafError
 
 _Written = TypeVar("_Written")
 # Each attempt reads the object again. Five conflicts in a row mean that another client writes it in a loop.
 ATTEMPTS = 5
-
-# Code of a verdict (_x509.verify.REASONS) -> remedy, if it is not the right CA.
-_LEAF_REMEDIES = {
-    "expired": "Renew the certificate that has expired. The CA bundle and the certificate must be valid now",
-    "no_alternative_names": "Give a certificate with the subject alternative name {name}",
-    "other_names": "Give a certificate with the subject alternative name {name}",
-    "incompatible_usage": "Give a certificate with the usage 'server auth'",
-}
 
 
 @dataclass(frozen=True)
@@ -271,12 +263,13 @@ def _check_trust(target: bundle_targets.Target, change: BundleChange, leaf_pem: 
         if change.after.strip()
         else "no caBundle would be left, and so only the system's roots"
     )
+    is_of_ca = judged.verdict.code in (call_faults.CA_MISMATCH, call_faults.BUNDLE_BROKEN)
     raise UntrustedLeafError(
         f"{where}: the API server calls {name} and would refuse the certificate: {reason}",
         verdict=judged.verdict.code,
-        remedy=_LEAF_REMEDIES.get(judged.verdict.code, "Give the CA that issued this certificate").format(
-            name=name
-        ),
+        remedy="Give the CA that issued this certificate"
+        if is_of_ca
+        else call_faults.BY_ID[judged.verdict.code].remedy,
     )
 
 

@@ -31,7 +31,7 @@ class StaleError(TargetError):
 class UntrustedLeafError(TargetError):
     """With this bundle the API server would refuse the webhook's certificate.
 
-    verdict: the code of the verification, a key of _x509.verify.REASONS.
+    verdict: the fault, an id of call_faults.
     """
 
     code = "certificate-untrusted"

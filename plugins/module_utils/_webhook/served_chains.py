@@ -30,13 +30,14 @@ from .._kube.client import Client
 from .._kube.errors import Forbidden, KubeError, TimedOut
 from .._kube.port_forward import PortForwardStream
 from .._kube.transport import LEAST_SECONDS, READ_BYTES, ReadLimits
-from .._x509 import certificate_facts
+from .._x509 import certificate_facts, go_parser
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.chain_judge import Judgement, judge
 from .._x509.errors import CertificateError
 from .._x509.verify import verify
 from . import webhook_endpoints
 from .bundle_targets import ClientConfig
+from .call_faults import CA_MISMATCH, CERTIFICATE_REFUSED, HANDSHAKE_FAILS, NOT_TLS, REFUSED
 from .webhook_endpoints import Endpoint
 
 if TYPE_CHECKING:
@@ -57,13 +58,25 @@ _DER = 2  # _ssl.ENCODING_DER
 # k8s.io/apiserver endpoints/handlers/responsewriters, forbiddenMessage. Since Kubernetes 1.35, a second review asks for the verb create.
 # Its refusal has no reason (kubernetes/kubernetes#134577). An admission webhook refuses with other words.
 _REFUSED_BY_AUTHORIZER = re.compile(r" cannot | is forbidden:\s*$")
-#: OpenSSL's name of an error -> its meaning.
-_TLS_ERRORS = {
+#: What kubelet says if no program listens at the port.
+_CONNECTION_REFUSED = "connection refused"
+#: OpenSSL's name of an error -> the fault, and its meaning. With these errors, the handshake of the API server fails as well. Other
+#: errors show the limits of this client: of groups, curves, ciphers, sizes of messages and key usages that Go accepts.
+_GO_FAILS = {
+    "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": (
+        HANDSHAKE_FAILS, "it accepts neither of the protocols that the API server offers (h2 and http/1.1)"),
+    "WRONG_VERSION_NUMBER": (NOT_TLS, "it speaks plain HTTP, or another protocol without TLS"),
+    "HTTP_REQUEST": (NOT_TLS, "it speaks plain HTTP"),
+    "UNSUPPORTED_PROTOCOL": (HANDSHAKE_FAILS, "it does not speak TLS 1.2 or newer"),
+    "TLSV1_ALERT_PROTOCOL_VERSION": (HANDSHAKE_FAILS, "it does not speak TLS 1.2 or newer"),
+    "TLSV1_ALERT_INTERNAL_ERROR": (HANDSHAKE_FAILS, "it reports an internal error"),
+    "TLSV1_UNRECOGNIZED_NAME": (HANDSHAKE_FAILS, "it does not know the name that the API server sends"),
+}  # fmt: skip
+#: The same for a client certificate, which the API server may have by its AdmissionConfiguration.
+_CLIENT_CERTIFICATE = {
     "SSLV3_ALERT_BAD_CERTIFICATE": "it demands a client certificate",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it demands a client certificate",
-    "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "it accepts neither of the protocols that the API server offers (h2 and http/1.1)",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it demands a client certificate, or has no cipher in common with this run",
-    "WRONG_VERSION_NUMBER": "it speaks plain HTTP, or another protocol without TLS",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it demands a client certificate, or has no cipher or group in common with this run",
 }
 
 
@@ -77,6 +90,12 @@ class ServedChain:
     certificate: CertificateFacts | None = None
     #: The reason why no chain was seen, "" if one was.
     problem: str = ""
+    #: The fault of an endpoint that shows no chain, an id of call_faults.
+    fault: str = HANDSHAKE_FAILS
+    #: True if Go reads the chain, and the library of this run does not. So what the API server does with it is not known.
+    is_unread: bool = False
+    #: The begin and the end of the certificate of an unread chain.
+    life: tuple[datetime, datetime] | None = None
     #: Why the endpoint refuses this client although it sent its chain, "" if it does not.
     refusal: str = ""
     #: The duration of the handshake in seconds, without the time that the way to the endpoint took before it.
@@ -236,7 +255,7 @@ def _judgeable(seen: ServedChain, config: ClientConfig) -> ServedChain:
     if SHOWS_CHAINS or seen.certificate is None:
         return seen
     now = datetime.now(timezone.utc)
-    if verify(seen.parsed[0], config.ca_bundle, name=config.server_name, now=now).code != "unknown_authority":
+    if verify(seen.parsed[0], config.ca_bundle, name=config.server_name, now=now).code != CA_MISMATCH:
         return seen
     words = "Python 3.9 does not show the intermediate certificates that it may send; run the task with a newer one"
     return ServedChain(seen.endpoint, problem=words, is_blind=True)
@@ -255,9 +274,15 @@ def _shown(client: Client, endpoint: Endpoint, server_name: str, until: float) -
         return ServedChain(endpoint, problem=words, is_blind=True, may_pass=True)
     except KubeError as exc:
         is_its_fault = is_open and not isinstance(exc, port_forward.StreamBroken)
-        return ServedChain(endpoint, problem=exc.cause) if is_its_fault else _unreached(endpoint, exc)
+        fault = REFUSED if _CONNECTION_REFUSED in exc.cause else HANDSHAKE_FAILS
+        return (
+            ServedChain(endpoint, problem=exc.cause, fault=fault)
+            if is_its_fault
+            else _unreached(endpoint, exc)
+        )
     except ssl.SSLError as exc:
-        return ServedChain(endpoint, problem=_in_words(exc))
+        fault = _GO_FAILS.get(_reason_of(exc), ("", ""))[0]
+        return ServedChain(endpoint, problem=_in_words(exc), fault=fault, is_blind=not fault)
     except UnicodeError:
         if is_open or endpoint.pod:
             raise
@@ -268,7 +293,8 @@ def _shown(client: Client, endpoint: Endpoint, server_name: str, until: float) -
     except OSError as exc:
         is_blind = not is_open and not isinstance(exc, ConnectionRefusedError)
         words = f"it cannot be reached from here: {exc.strerror or exc}"
-        return ServedChain(endpoint, problem=words, is_blind=is_blind, may_pass=is_blind)
+        fault = REFUSED if isinstance(exc, ConnectionRefusedError) else HANDSHAKE_FAILS
+        return ServedChain(endpoint, problem=words, fault=fault, is_blind=is_blind, may_pass=is_blind)
     seconds = ended - opened - (opened - begun)
     return replace(_understood(endpoint, chain), refusal=refusal, seconds=seconds)
 
@@ -300,8 +326,8 @@ def _reason_of(error: ssl.SSLError) -> str:
 
 def _in_words(error: ssl.SSLError) -> str:
     reason = _reason_of(error)
-    words = f"{_TLS_ERRORS[reason]} ({reason})" if reason in _TLS_ERRORS else reason
-    return f"the TLS handshake failed: {words}"
+    words = _GO_FAILS[reason][1] if reason in _GO_FAILS else _CLIENT_CERTIFICATE.get(reason, "")
+    return f"the TLS handshake failed: {f'{words} ({reason})' if words else reason}"
 
 
 def _unreached(endpoint: Endpoint, error: KubeError) -> ServedChain:
@@ -315,11 +341,20 @@ def _unreached(endpoint: Endpoint, error: KubeError) -> ServedChain:
 
 
 def _understood(endpoint: Endpoint, chain: list[bytes]) -> ServedChain:
+    """Return the chain, with a problem if Go does not read one of its certificates, or if only the library does not."""
+    pem = "".join(ssl.DER_cert_to_PEM_cert(der) for der in chain)
     try:
-        pem = "".join(ssl.DER_cert_to_PEM_cert(der) for der in chain)
-        return ServedChain(endpoint, pem, certificate_facts.describe_pem(pem))
+        read = [go_parser.read(der) for der in chain]
     except CertificateError as exc:
-        return ServedChain(endpoint, problem=exc.cause)
+        words = f"the API server cannot read a certificate that it sends: {exc.cause}"
+        return ServedChain(endpoint, pem, problem=words, fault=CERTIFICATE_REFUSED)
+    try:
+        facts = [certificate_facts.describe(entry) for entry in certificate_facts.load(pem)]
+        return ServedChain(endpoint, pem, facts[0])
+    except CertificateError as exc:
+        words = f"the library cryptography of this run cannot read a certificate that it sends: {exc.cause}"
+        life = read[0].not_before, read[0].not_after
+        return ServedChain(endpoint, pem, problem=words, is_blind=True, is_unread=True, life=life)
 
 
 def _open(client: Client, endpoint: Endpoint, bounds: ReadLimits) -> PortForwardStream | socket.socket:

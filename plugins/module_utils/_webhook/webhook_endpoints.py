@@ -122,7 +122,10 @@ def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], 
     if wanted is None:
         return Endpoints(problem=f"{where} has no TCP port {port or HTTPS}")
     endpoints: dict[Any, Endpoint] = {}
-    for endpoint in _of_slices(slices, service["metadata"]["namespace"], wanted.get("name") or ""):
+    # The API server connects to the cluster IP, which leads to the endpoints of its family.
+    family = next(iter(service["spec"].get("ipFamilies") or ()), "")
+    own = [part for part in slices if not family or part.get("addressType", family) == family]
+    for endpoint in _of_slices(own, service["metadata"]["namespace"], wanted.get("name") or ""):
         key = endpoint.pod or endpoint.host
         # While slices are reordered, two of them may list the same endpoint.
         known = endpoints.get(key)
@@ -148,7 +151,9 @@ def _of_slices(slices: Iterable[Mapping[str, Any]], namespace: str, port_name: s
     """
     for part in slices:
         ports = [
-            entry.get("port") for entry in part.get("ports") or () if (entry.get("name") or "") == port_name
+            entry.get("port")
+            for entry in part.get("ports") or ()
+            if (entry.get("name") or "") == port_name and entry.get("protocol", "TCP") == "TCP"
         ]
         if not ports or ports[0] is None:
             continue

@@ -228,7 +228,7 @@ def load_leaf_and_chain(pem: str) -> tuple[Certificate, tuple[Certificate, ...]]
     if not certificates:
         raise CertificateError(
             "no certificate found in the PEM text",
-            code="invalid-bundle",
+            code="bundle-broken",
             remedy="Write at least one certificate in PEM form",
         )
     return certificates[0], certificates[1:]

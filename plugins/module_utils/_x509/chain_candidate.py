@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read a certificate as Go's crypto/x509 reads it when it builds a chain.
+"""Read a certificate as Go's crypto/x509 reads it when it builds a chain. Only go_parser decides if Go parses it.
 
 Go compares the names of issuers as encoded bytes. "kubernetes" as UTF8String and as PrintableString are two names, although
 cryptography calls them equal.
@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import certificate_facts, name_constraints
+from . import certificate_facts, go_parser, name_constraints
 from .certificate_facts import CertificateFacts
-from .errors import CertificateError, convert_errors
+from .errors import CertificateError, UnreadCertificate, convert_errors
+from .go_parser import GoCertificate
 
 try:
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 except ImportError:
     pass
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
     from cryptography.x509 import Certificate, Extension
 
+#: The version of certificates with extensions.
+_WITH_EXTENSIONS = 3
 SUBJECT_KEY_ID = "2.5.29.14"
 KEY_USAGE = "2.5.29.15"
 ALTERNATIVE_NAMES = "2.5.29.17"
@@ -37,7 +41,6 @@ BASIC_CONSTRAINTS = "2.5.29.19"
 NAME_CONSTRAINTS = "2.5.29.30"
 AUTHORITY_KEY_ID = "2.5.29.35"
 EXTENDED_KEY_USAGE = "2.5.29.37"
-AUTHORITY_INFO_ACCESS = "1.3.6.1.5.5.7.1.1"
 
 # Extensions that Go handles, so they may be critical. Source of this and the next two tables: Go 1.26 crypto/x509,
 # processExtensions, parsePublicKey, signatureAlgorithmDetails.
@@ -55,8 +58,6 @@ UNDERSTOOD = frozenset(
         "2.5.29.54",  # inhibitAnyPolicy
     ]
 )
-
-CURVES = frozenset(["secp224r1", "secp256r1", "secp384r1", "secp521r1"])
 
 
 class SignatureAlgorithm(NamedTuple):
@@ -101,8 +102,10 @@ class ChainCandidate:
     issuer: bytes
     #: "RSA", "ECDSA", "Ed25519", "DSA" or None.
     key_kind: str | None
-    #: Dotted OID -> extension.
+    #: Dotted OID -> extension. Go reads those of version 3 only.
     extensions: dict[str, Extension[Any]]
+    #: What Go reads.
+    parsed: GoCertificate
 
     def value(self, oid: str) -> Any:
         """Return the value of an extension, or None."""
@@ -136,20 +139,21 @@ class ChainCandidate:
 
 @functools.lru_cache(maxsize=256)
 def read(certificate: Certificate) -> ChainCandidate:
-    """Return the certificate. Raises CertificateError if Go does not parse it."""
-    facts = certificate_facts.describe(certificate)
-    with convert_errors("malformed certificate"):
-        subject, issuer = certificate.subject.public_bytes(), certificate.issuer.public_bytes()
-        extensions = {extension.oid.dotted_string: extension for extension in certificate.extensions}
-        key_kind = _key_kind(certificate.public_key())
-    if certificate.serial_number < 0:
-        raise CertificateError("negative serial number")
-    for oid in (SUBJECT_KEY_ID, AUTHORITY_KEY_ID, AUTHORITY_INFO_ACCESS):
-        if oid in extensions and extensions[oid].critical:
-            raise CertificateError(f"extension {oid} incorrectly marked critical")
-    if NAME_CONSTRAINTS in extensions:
-        name_constraints.check(extensions[NAME_CONSTRAINTS].value)
-    return ChainCandidate(certificate, facts, subject, issuer, key_kind, extensions)
+    """Return the certificate. Raises CertificateError if Go does not parse it, UnreadCertificate if only the library does not."""
+    parsed = go_parser.read(certificate.public_bytes(serialization.Encoding.DER))
+    try:
+        facts = certificate_facts.describe(certificate)
+        with convert_errors("the certificate cannot be read"):
+            extensions = {extension.oid.dotted_string: extension for extension in certificate.extensions}
+            key_kind = _key_kind(certificate.public_key())
+    except CertificateError as error:
+        raise UnreadCertificate(error.cause, remedy=error.remedy) from error
+    if parsed.version != _WITH_EXTENSIONS:
+        facts = replace(facts, dns_names=(), ip_addresses=(), emails=(), uris=(), usages=(), is_ca=False)
+        extensions = {}
+    if parsed.key_algorithm not in go_parser.GO_KEYS:
+        key_kind = None
+    return ChainCandidate(certificate, facts, parsed.subject, parsed.issuer, key_kind, extensions, parsed)
 
 
 def _key_kind(public_key: CertificatePublicKeyTypes) -> str | None:
@@ -158,8 +162,6 @@ def _key_kind(public_key: CertificatePublicKeyTypes) -> str | None:
     if isinstance(public_key, ed25519.Ed25519PublicKey):
         return "Ed25519"
     if isinstance(public_key, ec.EllipticCurvePublicKey):
-        if public_key.curve.name not in CURVES:
-            raise CertificateError("unsupported elliptic curve")
         return "ECDSA"
     return "DSA" if isinstance(public_key, dsa.DSAPublicKey) else None
 
@@ -176,7 +178,7 @@ def is_same_entity(first: ChainCandidate, other: ChainCandidate) -> bool:
 def signature_error(child: ChainCandidate, parent: ChainCandidate) -> str:
     """Return Go's reason why the parent's signature on the child is not valid, "" if it is valid."""
     basic, usage = parent.value(BASIC_CONSTRAINTS), parent.value(KEY_USAGE)
-    is_version_3 = parent.certificate.version.name == "v3"
+    is_version_3 = parent.parsed.version == _WITH_EXTENSIONS
     if (basic is None and is_version_3) or (basic is not None and not basic.ca) or not _may_sign(usage):
         return "x509: invalid signature: parent certificate cannot sign this kind of certificate"
     signature = _signature(child.certificate)

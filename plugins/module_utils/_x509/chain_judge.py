@@ -30,11 +30,11 @@ LEAF, INTERMEDIATE = "the certificate {}", "the intermediate certificate {}"
 ANCHOR = "the CA {} of the caBundle"
 #: Code of a verdict -> what is wrong with its culprit. {chain} names the culprit by its place.
 _CULPRITS = {
-    "unknown_authority": "the issuer {issuer} of {chain} is neither sent nor in the caBundle with the key that signed it",
-    "not_a_ca": "{chain} is not a CA",
-    "path_too_long": "the path length of {chain} allows fewer intermediate certificates below it",
-    "name_constraint": "the name constraints of {chain} refuse the names of the certificate",
-    "unknown_critical_extension": "{chain} has a critical extension that the API server does not know",
+    "ca-mismatch": "the issuer {issuer} of {chain} is neither sent nor in the caBundle with the key that signed it",
+    "not-a-ca": "{chain} is not a CA",
+    "path-too-long": "the path length of {chain} allows fewer intermediate certificates below it",
+    "name-constraint": "the name constraints of {chain} refuse the names of the certificate",
+    "critical-extension": "{chain} has a critical extension that the API server does not know",
 }
 #: After an end, the certificate is not valid. The last second of a certificate may be that of the year 9999.
 _MOMENT = timedelta(microseconds=1)

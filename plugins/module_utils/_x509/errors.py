@@ -25,10 +25,14 @@ class CertificateError(CertflowError):
     code = "invalid-certificate"
 
 
+class UnreadCertificate(CertificateError):
+    """A certificate that Go parses, and the installed library does not. What the API server does with it is not known here."""
+
+
 class BundleError(CertificateError):
     """A bundle of certificates that cannot be used as trust anchors."""
 
-    code = "invalid-bundle"
+    code = "bundle-broken"
 
 
 class RequestNotCanonical(CertificateError):

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from .certificate_facts import SubjectFacts
 from .errors import CertificateError
+from .go_parser import is_domain
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
@@ -131,16 +132,6 @@ def are_understood(constraints: NameConstraints) -> bool:
     return all(_kind(name) for name in _subtrees(constraints))
 
 
-def check(constraints: NameConstraints) -> None:
-    """Raise CertificateError for a subtree that Go does not parse."""
-    for name in _subtrees(constraints):
-        kind = _kind(name)
-        if kind in ("dns", "email", "uri") and not _is_domain(
-            name.value.rpartition("@")[2], leading_dot=True
-        ):
-            raise CertificateError(f"failed to parse name constraint {name.value!r}")
-
-
 def refusal(chain: Sequence[tuple[tuple[GeneralName, ...], NameConstraints | None]]) -> str:
     """Return Go's reason if a certificate of the chain does not allow a name of a certificate below it, else "".
 
@@ -206,7 +197,7 @@ def _comparable(kind: str, value: Any) -> Any:
         local, _at, domain = value.rpartition("@")
         if not local or not domain:
             raise CertificateError(f"cannot parse rfc822Name {json.dumps(value)}")
-    if not _is_domain(domain, leading_dot=False):
+    if not is_domain(domain):
         word = {"dns": "x509: cannot parse dnsName", "email": "x509: cannot parse rfc822Name"}.get(
             kind, "URI SAN"
         )
@@ -229,15 +220,6 @@ def _host(uri: str) -> str:
     except ValueError:
         return host
     raise CertificateError(f"URI with IP ({shown}) cannot be matched against constraints")
-
-
-def _is_domain(text: str, *, leading_dot: bool) -> bool:
-    """Return True for a domain that Go accepts (domainNameValid). The empty domain contains every name."""
-    if not text:
-        return True
-    if leading_dot and text.startswith("."):
-        text = text[1:]
-    return all(label and all("!" <= character <= "~" for character in label) for label in text.split("."))
 
 
 def _domain_within(name: str, subtree: str, is_excluded: bool) -> bool:

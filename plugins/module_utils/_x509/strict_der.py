@@ -49,14 +49,6 @@ def parse(data: bytes) -> DerElement:
     return elements[0]
 
 
-def is_sequence(data: bytes) -> bool:
-    """Return True if the bytes are one SEQUENCE with a strict length, as every certificate is. What is in it may be anything."""
-    try:
-        return data[:1] == bytes([SEQUENCE]) and _content(data, 0)[1] == len(data)
-    except RequestNotCanonical:
-        return False
-
-
 def dotted(oid: DerElement) -> str:
     """Return an object identifier as text, such as "2.5.4.3"."""
     numbers, number = [], 0

@@ -15,38 +15,39 @@ Other rooms call only this file and chain_judge. The files chain_candidate and n
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._base.times import format_time
-from . import certificate_facts, chain_candidate, name_constraints, pem_text
+from . import certificate_facts, certificate_policies, chain_candidate, go_parser, name_constraints, pem_text
 from .certificate_facts import CertificateFacts
 from .chain_candidate import ChainCandidate
-from .errors import CertificateError
+from .errors import CertificateError, UnreadCertificate
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 Chain = tuple[ChainCandidate, ...]
 
-# Code of a verdict -> Go's message.
+# The fault of a verdict, an id of _webhook.call_faults -> Go's message.
 REASONS: dict[str, str] = {
     "ok": "",
-    "no_anchor": "unable to load root certificates: no valid certificate authority data seen",
-    "malformed": "failed to parse certificate: {}",
-    "unknown_critical_extension": "unhandled critical extension",
+    "bundle-broken": "unable to load root certificates: no valid certificate authority data seen",
+    "certificate-refused": "failed to parse certificate: {}",
+    "critical-extension": "unhandled critical extension",
     "expired": "certificate has expired or is not yet valid: current time {} is {} {}",
-    "no_alternative_names": "{}",
-    "other_names": "{}",
-    "unknown_authority": "certificate signed by unknown authority{}",
-    "not_a_ca": "certificate is not authorized to sign other certificates",
-    "path_too_long": "too many intermediates for path length constraint",
-    "too_many_candidates": "signature check attempts limit reached while verifying certificate chain",
-    "incompatible_usage": "certificate specifies an incompatible key usage",
-    "name_constraint": "a root or intermediate certificate is not authorized to sign for this name: {}",
-    "unsupported_key": "server's certificate contains an unsupported type of public key",
+    "name-mismatch": "{}",
+    "ca-mismatch": "certificate signed by unknown authority{}",
+    "not-a-ca": "certificate is not authorized to sign other certificates",
+    "path-too-long": "too many intermediates for path length constraint",
+    "too-many-cas": "signature check attempts limit reached while verifying certificate chain",
+    "wrong-usage": "certificate specifies an incompatible key usage",
+    "certificate-unread": "{}",
+    "policy-refused": "no valid chains built: {} candidate chains with invalid policies",
+    "name-constraint": "a root or intermediate certificate is not authorized to sign for this name: {}",
+    "unsupported-key": "server's certificate contains an unsupported type of public key",
 }
 
 MOST_SIGNATURE_CHECKS = 100  # Go: maxChainSignatureChecks
@@ -95,13 +96,15 @@ def verify(
     ageless: fingerprints of certificates whose dates do not count.
     """
     roots = _roots(bundle_pem)
-    if not roots.members:
-        return _refused(_refusal("no_anchor"))
+    if not (roots.members or roots.unread):
+        return _refused(_refusal("bundle-broken"))
     try:
         subject = chain_candidate.read(leaf)
         sent = _sent(tuple(intermediates))
+    except UnreadCertificate as error:
+        return _refused(_refusal("certificate-unread", error.cause))
     except CertificateError as error:
-        return _refused(_refusal("malformed", error.cause))
+        return _refused(_refusal("certificate-refused", error.cause))
     search = _Search(roots, sent, now, ageless)
     refusal = search.validity_refusal(subject, ()) or _name_refusal(subject, name)
     if refusal:
@@ -110,12 +113,19 @@ def verify(
         chains: list[Chain] = [(subject,)]
     else:
         chains, refusal = search.chains((subject,))
+        if refusal and search.met_unread:
+            refusal = _refusal("certificate-unread", search.met_unread)
     return _refused(refusal, search.untimely.values()) if refusal else _judge(chains, usage)
 
 
 def anchors(bundle_pem: str) -> tuple[CertificateFacts, ...]:
     """Return the certificates of a bundle that Go parses, each once."""
     return tuple(candidate.facts for candidate in _roots(bundle_pem).members.values())
+
+
+def has_anchor(bundle_pem: str) -> bool:
+    """Return True if Go parses a certificate of the bundle. It refuses a bundle without one."""
+    return bool(_roots(bundle_pem).members or _roots(bundle_pem).unread)
 
 
 def weak_signature(certificate: Certificate) -> str:
@@ -131,12 +141,16 @@ def _judge(chains: Sequence[Chain], usage: str) -> Verdict:
     good = [chain for chain, problem in zip(usable, problems) if not problem]
     if not good:
         return _refused(
-            _refusal("name_constraint", problems[0], culprit=_constrainer(usable[0]))
+            _refusal("name-constraint", problems[0], culprit=_constrainer(usable[0]))
             if problems
-            else _refusal("incompatible_usage")
+            else _refusal("wrong-usage")
         )
+    trusted = [chain for chain in good if certificate_policies.are_valid([member.parsed for member in chain])]
+    if not trusted:
+        return _refused(_refusal("policy-refused", str(len(good))))
+    good = trusted
     if good[0][0].key_kind not in chain_candidate.GO_KEY_TYPES:
-        return _refused(_refusal("unsupported_key"))
+        return _refused(_refusal("unsupported-key"))
     return Verdict(
         True, "ok", REASONS["ok"], tuple(dict.fromkeys(chain[-1].facts.fingerprint for chain in good))
     )
@@ -153,7 +167,19 @@ def _refused(refusal: _Refusal, untimely: Iterable[CertificateFacts] = ()) -> Ve
 
 @functools.lru_cache(maxsize=64)  # a judge verifies one chain with one bundle at many times
 def _roots(bundle_pem: str) -> _Pool:
-    return _Pool(_readable(bundle_pem))
+    """Return the certificates of a bundle that Go parses (AppendCertsFromPEM)."""
+    read, unread = list[ChainCandidate](), dict[bytes, str]()
+    for block in pem_text.blocks(bundle_pem):
+        if block.label == certificate_facts.LABEL:
+            try:
+                parsed = go_parser.read(pem_text.der(block))
+            except CertificateError:
+                continue
+            try:
+                read.append(chain_candidate.read(certificate_facts.load_block(block)))
+            except CertificateError as error:
+                unread[parsed.subject] = error.cause
+    return _Pool(read, unread)
 
 
 @functools.lru_cache(maxsize=16)
@@ -161,21 +187,15 @@ def _sent(intermediates: tuple[Certificate, ...]) -> _Pool:
     return _Pool(map(chain_candidate.read, intermediates))
 
 
-def _readable(bundle_pem: str) -> Iterator[ChainCandidate]:
-    """Yield the certificates of a bundle that Go parses (AppendCertsFromPEM)."""
-    for block in pem_text.blocks(bundle_pem):
-        if block.label == certificate_facts.LABEL:
-            try:
-                yield chain_candidate.read(certificate_facts.load_block(block))
-            except CertificateError:
-                continue
-
-
 class _Pool:
     """A set of certificates, with an index by encoded subject."""
 
-    def __init__(self, candidates: Iterable[ChainCandidate]) -> None:
+    def __init__(
+        self, candidates: Iterable[ChainCandidate], unread: Mapping[bytes, str] | None = None
+    ) -> None:
         self.members = {candidate.facts.fingerprint: candidate for candidate in candidates}
+        #: The encoded subjects of those that only the library does not read -> its reason.
+        self.unread = unread or {}
         self._by_subject: dict[bytes, list[ChainCandidate]] = {}
         for candidate in self.members.values():
             self._by_subject.setdefault(candidate.subject, []).append(candidate)
@@ -202,18 +222,21 @@ class _Search:
     checks: int = field(default=0)
     #: Fingerprint -> a certificate that only its dates refused.
     untimely: dict[str, CertificateFacts] = field(default_factory=dict)
+    #: Why a possible issuer was not read, "" without one.
+    met_unread: str = ""
 
     def chains(self, chain: Chain) -> tuple[list[Chain], _Refusal | None]:
         """Return the complete chains that begin with this one. If no chain is complete, return the reason."""
         complete: list[Chain] = []
         last: _Refusal | None = None
         hint = ""
+        self.met_unread = self.met_unread or self.roots.unread.get(chain[-1].issuer, "")
         parents = [(parent, True) for parent in self.roots.parents(chain[-1])]
         parents += [(parent, False) for parent in self.sent.parents(chain[-1])]
         for parent, is_root in parents:
             self.checks += 1
             if self.checks > MOST_SIGNATURE_CHECKS:
-                last = _refusal("too_many_candidates")
+                last = _refusal("too-many-cas")
                 break
             if parent.key_kind is None or any(
                 chain_candidate.is_same_entity(parent, member) for member in chain
@@ -230,7 +253,7 @@ class _Search:
             else:
                 deeper, last = self.chains((*chain, parent))
                 complete += deeper
-        return complete, None if complete else last or _refusal("unknown_authority", hint, culprit=chain[-1])
+        return complete, None if complete else last or _refusal("ca-mismatch", hint, culprit=chain[-1])
 
     def validity_refusal(
         self, candidate: ChainCandidate, chain: Chain, *, is_root: bool = True
@@ -238,7 +261,7 @@ class _Search:
         """Return why the certificate cannot be the next member of the chain, None if it can. The leaf is the first member."""
         facts = candidate.facts
         if candidate.has_unknown_critical:
-            return _refusal("unknown_critical_extension", culprit=candidate)
+            return _refusal("critical-extension", culprit=candidate)
         is_early = self.now < facts.not_before
         if (is_early or self.now > facts.not_after) and facts.fingerprint not in self.ageless:
             self.untimely[facts.fingerprint] = facts
@@ -246,9 +269,9 @@ class _Search:
             return _refusal("expired", format_time(self.now), side, format_time(limit), culprit=candidate)
         basic = candidate.value(chain_candidate.BASIC_CONSTRAINTS)
         if not is_root and (basic is None or not basic.ca):
-            return _refusal("not_a_ca", culprit=candidate)
+            return _refusal("not-a-ca", culprit=candidate)
         if basic is not None and basic.path_length is not None and len(chain) - 1 > basic.path_length:
-            return _refusal("path_too_long", culprit=candidate)
+            return _refusal("path-too-long", culprit=candidate)
         return None
 
 
@@ -265,7 +288,7 @@ def _name_refusal(leaf: ChainCandidate, name: str | None) -> _Refusal | None:
         return None
     has_any = leaf.value(chain_candidate.ALTERNATIVE_NAMES) is not None
     reason = name_constraints.describe_mismatch(leaf.facts, name, has_alternative_names=has_any)
-    return _refusal("other_names" if has_any else "no_alternative_names", reason, culprit=leaf)
+    return _refusal("name-mismatch", reason, culprit=leaf)
 
 
 def _allows(chain: Chain, usage: str) -> bool:

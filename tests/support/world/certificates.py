@@ -15,7 +15,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 
 from tests.support import der
 from tests.support.authority import (
@@ -24,6 +24,7 @@ from tests.support.authority import (
     SERVER_AUTH,
     Issued,
     addresses,
+    as_version_1,
     authority,
     dns,
     issue,
@@ -48,6 +49,7 @@ KEYS: dict[str, Any] = {
     "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "p521": lambda: ec.generate_private_key(ec.SECP521R1()),
     "ed25519": ed25519.Ed25519PrivateKey.generate,
+    "ed448": ed448.Ed448PrivateKey.generate,
     RSA: lambda: _rsa(2048),
     "rsa-ca": lambda: _rsa(2048, 1),
     "rsa4096": lambda: _rsa(4096),
@@ -69,6 +71,8 @@ class Ca:
     key: str = EC
     path_length: int | None = None
     extensions: tuple[tuple[x509.ExtensionType, bool], ...] = ()
+    #: True for a certificate without extensions, as old openssl makes it.
+    is_version_1: bool = False
 
 
 def _constrained(*names: str) -> tuple[tuple[x509.ExtensionType, bool], ...]:
@@ -112,6 +116,10 @@ CAS: Mapping[str, Ca] = {
     "client-ca": Ca("client", "root", extensions=((x509.ExtendedKeyUsage([x509.ObjectIdentifier(CLIENT_AUTH)]), False),)),
     "signing-ca": Ca("signing", extensions=((key_usage("key_cert_sign", "crl_sign"), True),)),
     "namesake": Ca("kubernetes"),
+    "strict": Ca("strict", "root", extensions=(
+        (x509.PolicyConstraints(0, None), True),
+        (x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("1.2.3"), None)]), False))),
+    "relic": Ca("relic", "root", is_version_1=True),
     "century": Ca("nil1", begin=-300, end=36200),
 }  # fmt: skip
 
@@ -169,6 +177,12 @@ def _names(texts: Iterable[str]) -> list[x509.GeneralName]:
     ]
 
 
+@functools.cache
+def namesakes(subject: str, count: int) -> bytes:
+    """Return a bundle of CAs of one name."""
+    return "".join(authority(subject).pem for _number in range(count)).encode()
+
+
 class Certificates:
     """The certificates of the tables as they are when a number of days has passed, or at a time of a cluster."""
 
@@ -184,9 +198,15 @@ class Certificates:
         if name not in self._made:
             row = CAS.get(name) or Ca(name)
             key = self.ca(row.key_of).key if row.key_of else KEYS[row.key]()
+            issuer = self.ca(row.issuer) if row.issuer else None
+            if row.is_version_1 and issuer:
+                plain = issue(
+                    row.subject, issuer, key=key, not_before=self.at(row.begin), not_after=self.at(row.end)
+                )
+                return self._made.setdefault(name, as_version_1(plain, issuer.key))
             self._made[name] = authority(
                 row.subject,
-                self.ca(row.issuer) if row.issuer else None,
+                issuer,
                 key=key,
                 not_before=self.at(row.begin),
                 not_after=self.at(row.end),

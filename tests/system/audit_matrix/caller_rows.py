@@ -15,7 +15,7 @@ from tests.support.waiting import becomes_true
 from tests.support.world.certificates import Leaf
 from tests.system.audit_matrix.certificate_rows import UNKNOWN
 from tests.system.audit_matrix.lab import CERTIFICATES
-from tests.system.audit_matrix.reach_rows import HANDSHAKE, MIXED, REFUSED
+from tests.system.audit_matrix.reach_rows import MIXED, REFUSED
 from tests.system.audit_matrix.row import ACCEPTED, HEALTHY, Made, Pod, Row, Shape, healthy
 
 if TYPE_CHECKING:
@@ -228,5 +228,5 @@ CLUSTER_CA = (
     Row("one of two pods has a certificate of the successor, and the bundle only the outgoing CA of the cluster", UNKNOWN,
         f"bundle-without-successor: error, proven, now; {MIXED}", Shape((*_SIGNED, *_SWITCHED), _OLD), True),
     Row("the bundle has only the outgoing CA of the cluster, and no pod listens", REFUSED,
-        f"bundle-without-successor: warning, likely; {HANDSHAKE}", Shape((Pod(listens=False),), _OLD)),
+        "bundle-without-successor: warning, likely; handshake-fails: error, likely, now", Shape((Pod(listens=False),), _OLD)),
 )  # fmt: skip

@@ -6,14 +6,24 @@
 
 from __future__ import annotations
 
+from cryptography import x509
+
+from tests.support import der
 from tests.support.authority import ANY_USAGE, CLIENT_AUTH, SERVER_AUTH
 from tests.support.bundle_rig import DAMAGED
+from tests.support.world.certificates import namesakes
 from tests.system.audit_matrix.row import ACCEPTED, LEAF, SILENT, Row, Shape, chain, healthy
 
 EXPIRED = "certificate has expired or is not yet valid"
 UNKNOWN = "certificate signed by unknown authority"
 NO_PEM = "unable to parse bytes as PEM block"
+#: basicConstraints with a path length and without cA, which Go reads, and the library cryptography does not.
+LENGTH = (x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.19"), bytes.fromhex("3003020100")), False)
 MISMATCH = "ca-mismatch: error, proven, now"
+
+
+def _name(text: str, tag: int) -> bytes:
+    return der.subject(der.part(der.CN, text, tag))
 
 
 CHAINS = (
@@ -60,11 +70,17 @@ CHAINS = (
     Row("another CA is in the bundle", UNKNOWN, MISMATCH, Shape(bundle=("other",)), True),
     Row("a CA of the same name and another key is in the bundle", UNKNOWN, MISMATCH, Shape(bundle=("same-name",))),
     Row("the CA was renewed with another key, and the bundle has the old one", UNKNOWN, MISMATCH, Shape(chain("successor"), ("ending-root",))),
-    Row("the path length of the CA is too short", "too many intermediates", MISMATCH, Shape(chain("below-short", sends_issuer=True), ("short",))),
-    Row("the name constraint of the CA excludes the name", "not authorized to sign for this name", MISMATCH,
+    Row("the path length of the CA is too short", "too many intermediates", "path-too-long: error, proven, now", Shape(chain("below-short", sends_issuer=True), ("short",))),
+    Row("the name constraint of the CA excludes the name", "not authorized to sign for this name", "name-constraint: error, proven, now",
         Shape(chain("constrained"), ("constrained",))),
-    Row("the intermediate CA has an unknown critical extension", "unhandled critical extension", MISMATCH,
+    Row("the intermediate CA has an unknown critical extension", "unhandled critical extension", "critical-extension: error, proven, now",
         Shape(chain("strange", sends_issuer=True))),
+    Row("the intermediate CA requires a policy that the certificate does not have", "no valid chains built",
+        "policy-refused: error, proven, now", Shape(chain("strict", sends_issuer=True))),
+    Row("the intermediate CA is of version 1", "not authorized to sign other certificates", "not-a-ca: error, proven, now",
+        Shape(chain("relic", sends_issuer=True))),
+    Row("a hundred CAs of the name of the root CA are before it in the bundle", "signature check attempts limit",
+        "too-many-cas: error, proven, now", Shape(rewrite=lambda bundle: namesakes("root", 100) + bundle)),
     Row("the intermediate CA is only for client auth", "incompatible key usage", "wrong-usage: error, proven, now",
         Shape(chain("client-ca", sends_issuer=True))),
 )  # fmt: skip
@@ -103,6 +119,21 @@ LEAVES = (
     Row("the certificate is signed with SHA-1", "insecure algorithm SHA1-RSA", "weak-signature: error, proven, now",
         Shape(chain("rsa-root", key="rsa", sha1=True), ("rsa-root",)), True),
     Row("an RSA key of 1024 bits", ACCEPTED, "weak-key: warning, proven", Shape(chain("root", key="rsa1024"))),
+    Row("an Ed448 key", "handshake failure", "unsupported-key: error, proven, now", Shape(chain("root", key="ed448"))),
+    Row("the subject key identifier is critical", "incorrectly marked critical", "certificate-refused: error, proven, now",
+        Shape(chain("root", extensions=((x509.SubjectKeyIdentifier(b"one"), True),)))),
+    healthy("the subject is a T61String, which Go reads", Shape(chain("root", octets={"subject": _name("leaf", der.T61)}))),
+    Row("the subject is a UniversalString, which Go does not read", "unsupported string type", "certificate-refused: error, proven, now",
+        Shape(chain("root", octets={"subject": _name("leaf", der.UNIVERSAL)}))),
+    Row("the subject is a PrintableString with an underscore", "invalid PrintableString", "certificate-refused: error, proven, now",
+        Shape(chain("root", octets={"subject": _name("le_f", der.PRINTABLE)}))),
+    Row("a path length in a certificate that is no CA", ACCEPTED, "unknown: certificate-unread", Shape(chain("root", extensions=(LENGTH,)))),
+    Row("the same, and the certificate ends in 5 days", ACCEPTED, "expiring: error, proven, in 5 days; unknown: certificate-unread",
+        Shape(chain("root", extensions=(LENGTH,), life=(-60, 5)))),
+    Row("the same, and the certificate is for another name", "certificate is valid for elsewhere.example.com, not", "unknown: certificate-unread",
+        Shape(chain("root", extensions=(LENGTH,), names=("elsewhere.example.com",)))),
+    Row("version 1 with extensions", "certificate is not valid for any names", "unknown: certificate-unread",
+        Shape(chain("root", octets={"version": der.tlv(0xA0, der.integer(0))}))),
     Row("the certificate is expired, and for another name", EXPIRED, "expired: error, proven, 1 days ago; name-mismatch: error, proven, now",
         Shape(chain("root", life=(-60, -1), names=("elsewhere.example.com",)))),
 )  # fmt: skip

@@ -216,9 +216,11 @@ class Lab(ClusterRig):
         config: dict[str, Any] = {}
         if shape.url:
             host = shape.url.strip("[]")
+            address = "127.0.0.1" if host == "localhost" else host
             pair = (shape.pods[0], self.context(shape.pods[0], host))
-            servers = [self.serve([pair], "127.0.0.1" if host == "localhost" else host)]
-            config["url"] = f"https://{shape.url}:{servers[0].port}/{name}"
+            servers = [self.serve([pair], address)] if shape.pods[0].listens else []
+            port = servers[0].port if servers else self.closed_port(address)
+            config["url"] = f"https://{shape.url}:{port}/{name}"
         else:
             port, servers = self.service(name, shape)
             service = {"namespace": self.name, "name": shape.calls or name, "port": shape.port or port}

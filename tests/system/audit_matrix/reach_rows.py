@@ -16,7 +16,6 @@ from tests.system.audit_matrix.row import Pod, Row, Shape, healthy
 OTHER = Leaf(("other",))
 EXPIRED_LEAF = Leaf(life=(-60, -1))
 REFUSED = "connection refused"
-HANDSHAKE = "handshake-fails: error, likely, now"
 MIXED = f"{MISMATCH}; endpoints-differ: warning, proven"
 NO_LABEL = {"matchLabels": {"team": "unknown"}}
 CONTRADICTION = {
@@ -48,6 +47,30 @@ def _names_protocol(context: ssl.SSLContext) -> None:
     context.set_alpn_protocols(["http/1.1"])
 
 
+def _rule(
+    resource: str, group: str = "", version: str = "v1", operation: str = "CREATE", scope: str = "*"
+) -> dict[str, Any]:
+    return {
+        "apiGroups": [group],
+        "apiVersions": [version],
+        "operations": [operation],
+        "resources": [resource],
+        "scope": scope,
+    }
+
+
+#: Rules that match no request, and further fields of the webhook.
+NEVER: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
+    ("the rule names a group that is not served", _rule("*", "gone.certflow.test", "*", "*"), {}),
+    (
+        "the rule names exactly a version that is not served",
+        _rule("deployments", "apps", "v1beta1"),
+        {"matchPolicy": "Exact"},
+    ),
+    ("the rule names a namespaced resource outside of namespaces", _rule("configmaps", scope="Cluster"), {}),
+    ("the rule names connections to a resource without any", _rule("configmaps", operation="CONNECT"), {}),
+    ("the rule names a subresource that does not exist", _rule("configmaps/status"), {}),
+)
 SERVICES = (
     healthy("two pods with one certificate each, of one CA", Shape((Pod(), Pod(Leaf(life=(-2, 88))))), is_daily=True),
     healthy("three pods, each with a CA of its own, and all CAs in the bundle",
@@ -94,18 +117,26 @@ CONNECTIONS = (
     healthy("the server accepts requests without a client certificate, which it requests", Shape((Pod(tls=_requests_certificate),))),
     healthy("the server names the protocol http/1.1", Shape((Pod(tls=_names_protocol),))),
     healthy("the handshake takes half a second of three", Shape((Pod(delay=0.5),), webhook={"timeoutSeconds": 3})),
-    Row("the pod does not listen", REFUSED, HANDSHAKE, Shape((Pod(listens=False),)), True),
-    Row("the pod speaks plain HTTP", "first record does not look like a TLS handshake", HANDSHAKE, Shape((Pod(leaf=None),)), True),
-    Row("the server demands a client certificate, with TLS 1.2", "tls: handshake failure", HANDSHAKE,
+    Row("the pod does not listen", REFUSED, "handshake-fails: error, likely, now", Shape((Pod(listens=False),)), True),
+    Row("a URL at which no program listens", REFUSED, "refused: error, likely, now", Shape((Pod(listens=False),), url="127.0.0.1")),
+    Row("the pod speaks plain HTTP", "first record does not look like a TLS handshake", "not-tls: error, likely, now", Shape((Pod(leaf=None),)), True),
+    Row("the server demands a client certificate, with TLS 1.2", "tls: handshake failure", "unknown: endpoints",
         Shape((Pod(tls=_demands_certificate(ssl.TLSVersion.TLSv1_2)),)), True),
-    Row("the server demands a client certificate, with TLS 1.3", "tls: certificate required", HANDSHAKE,
+    Row("the server demands a client certificate, with TLS 1.3", "tls: certificate required", "unknown: handshakes",
         Shape((Pod(tls=_demands_certificate(ssl.TLSVersion.TLSv1_3)),))),
-    Row("the handshake takes longer than timeoutSeconds", "deadline exceeded", HANDSHAKE, Shape((Pod(delay=3),))),
+    Row("the server speaks only TLS 1.1", "protocol version", "handshake-fails: error, likely, now",
+        Shape((Pod(tls=_version(ssl.TLSVersion.TLSv1_1)),))),
+    Row("the handshake takes longer than timeoutSeconds", "deadline exceeded", "timed-out: error, likely, now", Shape((Pod(delay=3),))),
 )  # fmt: skip
 
 UNUSED = (
     healthy("no Service, and no rule", Shape(calls="nosuch", webhook={"rules": []})),
     healthy("no Service, and the namespaceSelector selects nothing", Shape(calls="nosuch", webhook={"namespaceSelector": NO_LABEL}),
         is_daily=True),
+    *(healthy(f"no Service, and {name}", Shape(calls="nosuch", webhook={"rules": [rule], **fields})) for name, rule, fields in NEVER),
+    healthy("no Service, and a condition is always false",
+        Shape(calls="nosuch", webhook={"matchConditions": [{"name": "never", "expression": "false"}]})),
+    Row("no Service, and the rule names another version of a group that is served", "not found", "service-missing: error, proven, now",
+        Shape(calls="nosuch", webhook={"rules": [_rule("configmaps"), _rule("deployments", "apps", "v1beta1")]})),
     healthy("no Service, and the objectSelector contradicts itself", Shape(calls="nosuch", webhook={"objectSelector": CONTRADICTION})),
 )  # fmt: skip

@@ -367,7 +367,7 @@ def test_a_bundle_that_is_read_and_cannot_be_described() -> None:
     broken = pem_text.encode(
         block.label, pem_text.der(block).replace(b"\x0c\x0akubernetes", b"\x00\x0akubernetes")
     )
-    with fails("invalid-bundle"):
+    with fails("bundle-broken"):
         merge_bundles((CA, broken))
 
 

@@ -14,21 +14,44 @@ from datetime import timedelta
 from ..._base.times import format_time
 from ..._webhook.admission_match import find_reason_for_none
 from ..._webhook.call_failures import ADMISSION, AGGREGATION, CONVERSION
+from ..._webhook.call_faults import (
+    BUNDLE_BROKEN,
+    BUNDLE_EMPTY,
+    BY_ID,
+    CA_MISMATCH,
+    CERTIFICATE_REFUSED,
+    HANDSHAKE_FAILS,
+    NOT_TLS,
+    REFUSED,
+    TIMED_OUT,
+    UNREAD,
+)
 from ..._webhook.served_chains import ServedChain
 from ..facts.cluster_data import (
     CERTIFICATES,
     DEFINITIONS,
+    HANDSHAKES,
     INJECTS_FROM,
     Backend,
     CallPoint,
     ClusterData,
     Object,
 )
-from ..facts.finding import FAIL, INFO, LIKELY, PASS, PROVEN, SEVERITIES, SKIP, WARNING, AuditFinding, judged
+from ..facts.finding import (
+    FAIL,
+    INFO,
+    LIKELY,
+    PASS,
+    PROVEN,
+    SEVERITIES,
+    SKIP,
+    UNKNOWN,
+    WARNING,
+    AuditFinding,
+    judged,
+)
 from .admission_checks import seconds_of
 from .certificate_faults import (
-    BROKEN,
-    EMPTY,
     CertificateFault,
     bundle_state,
     find_bundle_faults,
@@ -39,15 +62,24 @@ MOST_LINES = 5
 #: A pass of these checks says what a port-forward cannot show.
 BLIND_SPOT = "A port-forward shows the pod, and not the network path of the API server to it."
 REFERENCES = ("service-missing", "port-missing", "no-endpoints")
-BUNDLES = (EMPTY, BROKEN)
+BUNDLES = (BUNDLE_EMPTY, BUNDLE_BROKEN)
 ANCHORS = ("ca-expired", "ca-expiring")
 WEAK = ("weak-signature", "weak-key")
-SERVED = ("ca-mismatch", "expired", "expiring", "not-yet-valid", "name-mismatch", "wrong-usage", *WEAK)
+#: Why a bundle does not verify a chain, apart from dates, names and usages.
+TRUST = (
+    CA_MISMATCH, "path-too-long", "name-constraint", "not-a-ca", "critical-extension", "too-many-cas", "policy-refused",
+    "unsupported-key",
+)  # fmt: skip
+#: Why an endpoint shows no chain.
+SILENT = (HANDSHAKE_FAILS, CERTIFICATE_REFUSED, NOT_TLS, REFUSED, TIMED_OUT)
+SERVED = (*TRUST, "expired", "expiring", "not-yet-valid", "name-mismatch", "wrong-usage", *WEAK)
+#: The checks without an answer while a certificate of the bundle is not read.
+_NEEDS_CHAIN = frozenset((*TRUST, *ANCHORS, "wrong-usage"))
 #: cert-manager renews a certificate at its renewalTime. A signer may need some time.
 RENEWED_WITHIN = timedelta(hours=1)
 CERT_MANAGER = "certificates.cert-manager.io"
 #: The checks that find a call which fails now. They are folded into one finding of these kinds of callers.
-BROKEN_NOW = frozenset((*REFERENCES, *BUNDLES, "ca-expired", "handshake-fails", *SERVED)) - {
+BROKEN_NOW = frozenset((*REFERENCES, *BUNDLES, "ca-expired", *SILENT, *SERVED)) - {
     "expiring",
     "weak-key",
 }
@@ -57,6 +89,16 @@ def check_points(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the findings about each place that tells the API server what to call."""
     for point in data.points:
         yield from check_point(data, point)
+
+
+def has_broken_webhook(data: ClusterData) -> bool:
+    """Return True if a call of an admission webhook fails now, provided that the API server calls it."""
+    points = (point for point in data.points if point.caller == ADMISSION)
+    return any(
+        finding.status == FAIL and finding.check in BROKEN_NOW
+        for point in points
+        for finding in check_point(data, point)
+    )
 
 
 def check_fields(data: ClusterData) -> Iterator[AuditFinding]:
@@ -77,11 +119,22 @@ def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
     ]
     findings = [_with_reasons(finding, data, point) for finding in findings]
     if point.caller == ADMISSION:
-        unused = find_reason_for_none(point.webhook, data.namespaces)
-        yield from (_without_harm(_with_scope(finding, point), unused) for finding in findings)
+        unused = find_reason_for_none(point.webhook, data.namespaces, data.served)
+        calls = data.answered.get(point.config.webhook, 0)
+        is_shared = sum(other.config.webhook == point.config.webhook for other in data.points) > 1
+        proof = (
+            f"{calls:.0f} calls of the webhook succeeded during the audit"
+            if calls > 0 and not is_shared
+            else ""
+        )
+        for finding in findings:
+            yield _without_harm(_with_proof(_with_scope(finding, point), proof), unused)
     elif point.caller == CONVERSION:
-        states = [state.versions for state in data.definitions if state.object.name == point.object.name]
-        unused = "the definition has one version" if any(len(versions) == 1 for versions in states) else ""
+        states = [state for state in data.definitions if state.object.name == point.object.name]
+        used = [{*state.served, *state.stored} if state.stored else {*state.versions} for state in states]
+        unused = (
+            "only one version is served or stored" if any(len(versions) == 1 for versions in used) else ""
+        )
         yield from (_without_harm(finding, unused) for finding in _fold(findings, "conversion-dead", point))
     else:
         yield from _explain(data, findings, point)
@@ -95,10 +148,24 @@ def _without_harm(finding: AuditFinding, unused: str) -> AuditFinding:
     return replace(finding, severity=INFO, breaks_at=None, evidence=lines)
 
 
+def _with_proof(finding: AuditFinding, proof: str) -> AuditFinding:
+    """Return a fault that calls go through, with the proof: as information, unless Go itself would refuse a new connection.
+
+    The API server keeps connections, and does not verify them again. So a call proves nothing about the next connection.
+    """
+    if finding.status != FAIL or finding.check not in BROKEN_NOW or not proof:
+        return finding
+    if finding.certainty == PROVEN:
+        lines = (f"{proof}, perhaps over connections that were opened before", *finding.evidence)
+        return replace(finding, evidence=lines)
+    lines = (f"this is no error now: {proof}", *finding.evidence)
+    return replace(finding, severity=INFO, breaks_at=None, evidence=lines)
+
+
 def _with_reasons(finding: AuditFinding, data: ClusterData, point: CallPoint) -> AuditFinding:
     """Return a fault of the bundle with the reason why cert-manager does not write it."""
     is_known = not {CERTIFICATES, DEFINITIONS} & data.unread
-    if finding.status != FAIL or finding.check not in (*BUNDLES, "ca-mismatch") or not is_known:
+    if finding.status != FAIL or finding.check not in (*BUNDLES, CA_MISMATCH) or not is_known:
         return finding
     if point.certificate is None or point.certificate in data.certificates:
         return finding
@@ -176,17 +243,17 @@ def _bundles(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
         yield from _all(SKIP, BUNDLES, point, "The object sets insecureSkipTLSVerify.")
         return
     state = bundle_state(point.config.ca_bundle)
-    if state == EMPTY and point.config.service is None:
+    if state == BUNDLE_EMPTY and point.config.service is None:
         reason = "A URL without a caBundle uses the system's roots of the API server."
         yield from _all(SKIP, BUNDLES, point, reason)
         return
-    if state == EMPTY:
+    if state == BUNDLE_EMPTY:
         # The API server then uses its system roots, and a private CA among them is unusual.
         words = f"The caBundle of {point.object} is empty, so the API server does not trust a private CA"
-        yield AuditFinding(EMPTY, FAIL, point.object, words, certainty=LIKELY, breaks_at=data.now)
-    elif state == BROKEN:
+        yield AuditFinding(BUNDLE_EMPTY, FAIL, point.object, words, certainty=LIKELY, breaks_at=data.now)
+    elif state == BUNDLE_BROKEN:
         words = f"The caBundle of {point.object} contains no certificate"
-        yield AuditFinding(BROKEN, FAIL, point.object, words, breaks_at=data.now)
+        yield AuditFinding(BUNDLE_BROKEN, FAIL, point.object, words, breaks_at=data.now)
     yield from _all(PASS, [check for check in BUNDLES if check != state], point)
 
 
@@ -195,7 +262,7 @@ def _served(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[A
     if not point.is_verified:
         yield from _all(SKIP, (*SERVED, *ANCHORS), point, "The object sets insecureSkipTLSVerify.")
         return
-    seen = [chain for chain in backend.chains if chain.certificate is not None]
+    seen = [chain for chain in backend.chains if chain.certificate is not None or chain.life]
     yield from _silent(data, point, backend)
     if not seen:
         faults = [("", fault) for fault in find_bundle_faults(point.config.ca_bundle, data.now)]
@@ -229,27 +296,39 @@ def _by_renewal(
 
 
 def _silent(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
-    """Yield a finding if an endpoint does not finish a TLS handshake, for a reason that lies with the endpoint."""
-    faults = [(one.endpoint, why) for one in backend.chains if (why := _handshake_fault(one, point))]
-    if faults:
-        lines = tuple(f"{endpoint}: {why}" for endpoint, why in faults[:MOST_LINES])
-        count = f"{len(faults)} of {len(backend.chains)} endpoints"
-        words = f"{count} that {point.object} calls do not finish a TLS handshake"
-        yield AuditFinding(
-            "handshake-fails", FAIL, point.object, words, lines, certainty=LIKELY, breaks_at=data.now
-        )
-    elif any(one.certificate for one in backend.chains):
-        yield AuditFinding("handshake-fails", PASS, point.object, evidence=(BLIND_SPOT,))
+    """Yield a finding for each reason for which the API server gets no certificate that it can read, if it lies with the endpoint."""
+    faults = [(one.endpoint, *found) for one in backend.chains if (found := _silence(one, point))]
+    refused = next((one for one in backend.chains if one.refusal and point.caller != AGGREGATION), None)
+    for check in SILENT:
+        own = [(endpoint, why) for endpoint, fault, why in faults if fault == check]
+        if own:
+            lines = tuple(f"{endpoint}: {why}" for endpoint, why in own[:MOST_LINES])
+            count = f"{len(own)} of {len(backend.chains)} endpoints"
+            words = (
+                f"{count} that {point.object} calls: {BY_ID[check].title[:1].lower()}{BY_ID[check].title[1:]}"
+            )
+            certainty = PROVEN if check == CERTIFICATE_REFUSED else LIKELY
+            yield AuditFinding(
+                check, FAIL, point.object, words, lines, certainty=certainty, breaks_at=data.now
+            )
+        elif any(one.certificate for one in backend.chains) and not (refused and check == HANDSHAKE_FAILS):
+            yield AuditFinding(check, PASS, point.object, evidence=(BLIND_SPOT,))
+    if refused:
+        # The API server presents a client certificate to every aggregated API, and to a webhook by its AdmissionConfiguration.
+        words = f"{refused.endpoint} refuses this run, and may accept the API server: {refused.refusal}"
+        yield AuditFinding(HANDSHAKE_FAILS, UNKNOWN, point.object, words, source=HANDSHAKES)
 
 
-def _handshake_fault(served: ServedChain, point: CallPoint) -> str:
-    """Return why the handshakes of the API server with this endpoint fail, "" if they succeed or nothing is known."""
+def _silence(served: ServedChain, point: CallPoint) -> tuple[str, str] | None:
+    """Return the fault for which handshakes of the API server with this endpoint fail, with its reason. None if nothing is known."""
     if served.certificate is None:
-        return "" if served.is_blind else served.problem
+        return None if served.is_blind else (served.fault, served.problem)
     if point.caller == ADMISSION and served.seconds > seconds_of(point):
-        return f"its TLS handshake took {served.seconds:.1f} s, and timeoutSeconds is {seconds_of(point)}"
-    # The API server presents a client certificate to every aggregated API.
-    return "" if point.caller == AGGREGATION else served.refusal
+        return (
+            TIMED_OUT,
+            f"its TLS handshake took {served.seconds:.1f} s, and timeoutSeconds is {seconds_of(point)}",
+        )
+    return None
 
 
 def _merged(
@@ -260,8 +339,12 @@ def _merged(
 ) -> Iterator[AuditFinding]:
     """Yield one finding for each check: the faults of all endpoints together, or a pass."""
     every = list(faults)
+    unread = next((fault.words for _endpoint, fault in every if fault.check == UNREAD), "")
     for check in checks:
         own = [(endpoint, fault) for endpoint, fault in every if fault.check == check]
+        if not own and unread and check in _NEEDS_CHAIN:
+            yield AuditFinding(check, UNKNOWN, point.object, unread, source=UNREAD)
+            continue
         if not own:
             yield AuditFinding(check, PASS, point.object, evidence=passed)
             continue
@@ -305,7 +388,7 @@ def _fold(findings: Iterable[AuditFinding], check: str, point: CallPoint) -> Ite
         lines = tuple(f"{one.check}: {line}" for one in broken for line in (one.cause, *one.evidence))
         words = f"{point.object} cannot convert objects. {broken[0].cause}"
         yield replace(broken[0], check=check, cause=words, evidence=lines[: 2 * MOST_LINES], severity="")
-    elif any(one.status == PASS and one.check == "ca-mismatch" for one in every):
+    elif any(one.status == PASS and one.check == CA_MISMATCH for one in every):
         yield AuditFinding(check, PASS, point.object, evidence=(BLIND_SPOT,))
 
 
@@ -316,7 +399,8 @@ def _explain(data: ClusterData, findings: Iterable[AuditFinding], point: CallPoi
     state = next((one for one in data.api_services if one.object.name == point.object.name), None)
     every = list(findings)
     if state is None or state.is_available:
-        yield from every
+        proof = "the condition Available of the API is True" if state else ""
+        yield from (_with_proof(finding, proof) for finding in every)
         if state is not None:
             yield AuditFinding("apiservice-down", PASS, point.object)
         return

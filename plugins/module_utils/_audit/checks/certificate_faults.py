@@ -17,14 +17,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from ..._base.times import format_time
 from ..._webhook import bundle_content
 from ..._webhook.bundle_targets import ClientConfig
+from ..._webhook.call_faults import BUNDLE_BROKEN, BUNDLE_EMPTY, CA_MISMATCH
 from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
 from ..._x509.certificate_facts import CertificateFacts
 from ..._x509.chain_judge import ANCHOR, ChainBreak, Judgement, judge
-from ..._x509.errors import CertificateError
-from ..._x509.verify import anchors, verify, weak_signature
+from ..._x509.verify import anchors, has_anchor, verify, weak_signature
 from ..facts.finding import ERROR, LIKELY, PROVEN, WARNING
 
 if TYPE_CHECKING:
@@ -33,19 +34,10 @@ if TYPE_CHECKING:
 # A certificate that ends soon: the smaller of a time and a share of the lifetime. Lifetimes are hours to decades.
 WARN_WITHIN, WARN_SHARE = timedelta(days=28), 4
 FAIL_WITHIN, FAIL_SHARE = timedelta(days=14), 10
-_NAME_CODES = frozenset(("no_alternative_names", "other_names"))
 #: Go refuses other RSA keys (crypto/rsa since Go 1.24, crypto/tls since Go 1.19.12).
 LEAST_RSA_BITS, MOST_RSA_BITS = 1024, 8192
 #: NIST SP 800-131A allows no smaller key.
 GOOD_RSA_BITS = 2048
-EMPTY, BROKEN = "bundle-empty", "bundle-broken"
-#: Why the bundle does not verify a chain, a code of `_x509.verify` -> the remedy.
-_TRUST_REMEDIES = {
-    "path_too_long": "Issue the certificate from a CA above the limit, or issue the limited CA again with a larger path length",
-    "name_constraint": "Issue the certificate from a CA whose name constraints permit its names",
-    "not_a_ca": "Issue the certificate, or the certificate of its issuer, again from a CA",
-    "unknown_critical_extension": "Issue the certificate with this extension again without it",
-}
 
 
 @dataclass(frozen=True)
@@ -72,16 +64,18 @@ def expiry_severity(not_before: datetime, not_after: datetime, now: datetime) ->
 
 
 def bundle_state(bundle: str) -> str:
-    """Return EMPTY for a bundle without a byte, BROKEN for one without a certificate, "" otherwise."""
+    """Return BUNDLE_EMPTY for a bundle without a byte, BUNDLE_BROKEN for one without a certificate that Go reads, "" otherwise."""
     if not bundle:
-        return EMPTY
-    return "" if bundle_content.certificates(bundle) else BROKEN
+        return BUNDLE_EMPTY
+    return "" if has_anchor(bundle) else BUNDLE_BROKEN
 
 
 def find_chain_faults(
     served: ServedChain, config: ClientConfig, now: datetime
 ) -> tuple[CertificateFault, ...]:
     """Return the faults of the chain that one endpoint serves, for the bundle and the name of a client configuration."""
+    if served.life:
+        return tuple(_life_faults(*served.life, now))
     return _chain_faults(served.chain_pem, config.ca_bundle, config.server_name, now)
 
 
@@ -89,11 +83,8 @@ def find_chain_faults(
 def _chain_faults(
     chain_pem: str, bundle: str, server_name: str, now: datetime
 ) -> tuple[CertificateFault, ...]:
-    try:
-        leaf, sent = certificate_facts.load_leaf_and_chain(chain_pem)
-        facts, *_others = map(certificate_facts.describe, (leaf, *sent))
-    except CertificateError as error:
-        return (CertificateFault("ca-mismatch", error.cause, now),)
+    leaf, sent = certificate_facts.load_leaf_and_chain(chain_pem)
+    facts = certificate_facts.describe(leaf)
     judged = judge(leaf, bundle, name=None, intermediates=sent, now=now, usage="any")
     breaks = judged.breaks
     if not judged.trust.ok:  # without a chain, the leaf still has its own dates
@@ -134,14 +125,27 @@ def _date_faults(breaks: Iterable[ChainBreak], now: datetime) -> Iterator[Certif
             yield CertificateFault(f"{prefix}expiring", words, entry.at, severity)
 
 
+def _life_faults(begin: datetime, end: datetime, now: datetime) -> Iterator[CertificateFault]:
+    """Yield the fault of the dates of a certificate that only Go reads."""
+    severity = expiry_severity(begin, end, now)
+    if now < begin:
+        yield CertificateFault(
+            "not-yet-valid", f"the certificate is valid only from {format_time(begin)}", now
+        )
+    elif end < now:
+        yield CertificateFault("expired", f"the certificate has expired at {format_time(end)}", end)
+    elif severity:
+        yield CertificateFault("expiring", f"the certificate expires at {format_time(end)}", end, severity)
+
+
 def _name_faults(
     leaf: Certificate, facts: CertificateFacts, server_name: str, now: datetime
 ) -> Iterator[CertificateFault]:
     """Yield the fault of the name. Bundle and dates do not matter, so the leaf itself is an anchor without dates."""
     own = certificate_facts.to_pem(leaf)
     verdict = verify(leaf, own, name=server_name, now=now, usage="any", ageless=(facts.fingerprint,))
-    if verdict.code in _NAME_CODES:
-        names = ", ".join((*facts.dns_names, *facts.ip_addresses)) or "no name"
+    if verdict.code == "name-mismatch":
+        names = ", ".join(f'"{name}"' for name in (*facts.dns_names, *facts.ip_addresses)) or "no name"
         words = f"the certificate is for {names}, and the API server requires {server_name}"
         yield CertificateFault("name-mismatch", words, now)
 
@@ -151,7 +155,7 @@ def _usage_faults(
 ) -> Iterator[CertificateFault]:
     ageless = [entry.certificate.fingerprint for entry in judged.breaks]
     verdict = verify(leaf, bundle, name=None, intermediates=sent, now=now, ageless=ageless)
-    if verdict.code == "incompatible_usage":
+    if verdict.code == "wrong-usage":
         listed = ", ".join(certificate_facts.describe(leaf).usages) or "no usage"
         words = (
             f"the certificate or its CA is not for server auth (the usages of the certificate are: {listed})"
@@ -170,21 +174,20 @@ def _trust_faults(
         yield CertificateFault("weak-signature", words, now)
         return
     held = bundle_content.certificates(bundle)
-    is_unread = any(entry.not_after is None for entry in held)
     words = f"the caBundle does not verify the certificate: {judged.trust.reason}"
     lines = (
         *((judged.fault,) if judged.fault else ()),
         f"issuer of the certificate: {certificate_facts.describe(leaf).issuer}",
         f"subjects of the caBundle: {'; '.join(entry.subject or 'not readable' for entry in held)}",
-        _trust_remedy(judged),
+        *((_trust_remedy(judged),) if judged.trust.code == CA_MISMATCH else ()),
     )
-    yield CertificateFault("ca-mismatch", words, now, certainty=LIKELY if is_unread else PROVEN, lines=lines)
+    yield CertificateFault(judged.trust.code, words, now, lines=lines)
 
 
 def _trust_remedy(judged: Judgement) -> str:
     culprit = judged.trust.culprit
-    if judged.trust.code != "unknown_authority" or culprit is None or culprit.is_self_issued:
-        return _TRUST_REMEDIES.get(judged.trust.code, "Write the current CA into the caBundle")
+    if culprit is None or culprit.is_self_issued:
+        return "Write the current CA into the caBundle"
     if "candidate authority" in judged.trust.reason:
         return f"The caBundle has a CA named {culprit.issuer} with another key. Write the current CA into the caBundle"
     return (

@@ -18,8 +18,6 @@ PAGE = "https://certflow.github.io/certflow.kubernetes/docsite/reference_audit.h
 TLS, REACH, SCOPE, CONVERSION, API, REQUEST, CLUSTER, ROTATION = (
     "tls", "reach", "scope", "conversion", "api", "request", "cluster", "rotation",
 )  # fmt: skip
-#: The effect of a call that fails.
-FAILS = "With failurePolicy Fail the API server refuses the requests that the webhook matches. With Ignore it skips the webhook."
 GOOD_PRACTICES = (
     "https://kubernetes.io/docs/concepts/cluster-administration/admission-webhooks-good-practices/"
 )

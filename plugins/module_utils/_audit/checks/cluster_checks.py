@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -42,6 +43,8 @@ CA_WITHIN = timedelta(days=365)
 CLOCK_SECONDS = 60
 #: The counter of failed conversions has no name of a CustomResourceDefinition.
 CONVERSIONS = "conversions"
+#: The counter of the matchConditions of a webhook that could not be evaluated.
+CONDITIONS_OF = "matchConditions of {}"
 _ONE_SERVER = "the counters are those of one API server, which this connection reached"
 
 
@@ -60,6 +63,11 @@ def check_calls(data: ClusterData) -> Iterator[AuditFinding]:
         ]
         what, certainty = f"Calls of {point.object}", LIKELY if is_shared else PROVEN
         yield from _failed_calls(data, point.object, name, what, lines=lines, certainty=certainty)
+        conditions = CONDITIONS_OF.format(name)
+        if (data.counters_after or {}).get(conditions):
+            what = f"The matchConditions of {point.object}"
+            found = _failed_calls(data, point.object, conditions, what, lines=(), certainty=certainty)
+            yield from (replace(finding, detail="conditions") for finding in found)
     conversions = sum(point.caller == CONVERSION for point in data.points)
     if conversions and data.counters_after is not None:
         subject = AuditedObject("CustomResourceDefinition", "", "apiextensions.k8s.io/v1")

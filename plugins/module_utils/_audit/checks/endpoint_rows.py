@@ -7,27 +7,36 @@
 
 from __future__ import annotations
 
+from ..._webhook import call_faults
+from ..._webhook.call_faults import FAILS
 from ..facts import cluster_data as data
 from ..facts.finding import ERROR, INFO, WARNING
 from . import call_checks, cluster_checks, renewal_checks
-from .check_row import FAILS, GOOD_PRACTICES, REACH, TLS, Check
+from .check_row import GOOD_PRACTICES, REACH, TLS, Check
 
 _OBJECTS = (data.CONFIGURATIONS, data.DEFINITIONS, data.API_SERVICES)
 _REACH = (*_OBJECTS, data.SERVICES)
-_SERVED = (*_REACH, data.PORT_FORWARD, data.ENDPOINTS)
+_SERVED = (*_REACH, data.PORT_FORWARD, data.ENDPOINTS, data.UNREAD_CERTIFICATE, data.HANDSHAKES)
+
+
+def _of_fault(fault: str, category: str, sources: tuple[str, ...]) -> Check:
+    """Return the check of a fault of calls. Its texts are those of the fault."""
+    row = call_faults.BY_ID[fault]
+    return Check(
+        fault,
+        row.title,
+        category,
+        row.severity,
+        sources,
+        row.effect,
+        f"{row.remedy}.",
+        row.reports,
+        call_checks.check_points,
+    )
+
 
 ENDPOINT_ROWS: tuple[Check, ...] = (
-    Check(
-        "ca-mismatch",
-        "The CA bundle does not verify what an endpoint serves",
-        TLS,
-        ERROR,
-        _SERVED,
-        FAILS,
-        "Follow the remedy in the evidence. If the certificate was renewed, restart the pods that serve the old one.",
-        "kubescape/helm-charts#819; cert-manager/cert-manager#6350",
-        call_checks.check_points,
-    ),
+    _of_fault("ca-mismatch", TLS, _SERVED),
     Check(
         "trust-field-unknown",
         "An object has a field beside caBundle that the audit does not know",
@@ -39,17 +48,7 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "kubernetes/enhancements#6284",
         call_checks.check_fields,
     ),
-    Check(
-        "expired",
-        "An endpoint serves a certificate that has expired",
-        TLS,
-        ERROR,
-        _SERVED,
-        FAILS,
-        "Renew the certificate, and make the pods load it.",
-        "percona/percona-xtradb-cluster-operator#2548; istio/istio#17718",
-        call_checks.check_points,
-    ),
+    _of_fault("expired", TLS, _SERVED),
     Check(
         "expiring",
         "An endpoint serves a certificate that expires soon",
@@ -61,28 +60,8 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "datashim-io/datashim#210",
         call_checks.check_points,
     ),
-    Check(
-        "not-yet-valid",
-        "An endpoint serves a certificate that is not valid yet",
-        TLS,
-        ERROR,
-        _SERVED,
-        FAILS,
-        "Compare the clocks of the machines that sign, serve and verify the certificate.",
-        "kubernetes/kubectl#1307",
-        call_checks.check_points,
-    ),
-    Check(
-        "ca-expired",
-        "The CA of the bundle has expired",
-        TLS,
-        ERROR,
-        _OBJECTS,
-        FAILS,
-        "Issue a certificate from a valid CA, and write this CA into the caBundle.",
-        "https://pkg.go.dev/crypto/x509#Certificate.Verify",
-        call_checks.check_points,
-    ),
+    _of_fault("not-yet-valid", TLS, _SERVED),
+    _of_fault("ca-expired", TLS, _OBJECTS),
     Check(
         "ca-expiring",
         "The CA of the bundle expires soon",
@@ -94,63 +73,22 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "https://pkg.go.dev/crypto/x509#Certificate.Verify",
         call_checks.check_points,
     ),
-    Check(
-        "name-mismatch",
-        "The certificate is for another name",
-        TLS,
-        ERROR,
-        _SERVED,
-        FAILS,
-        "Issue a certificate with the DNS name SERVICE.NAMESPACE.svc. A common name does not count.",
-        "kubernetes/kubernetes#108940",
-        call_checks.check_points,
-    ),
-    Check(
-        "wrong-usage",
-        "The certificate is not for servers",
-        TLS,
-        ERROR,
-        _SERVED,
-        FAILS,
-        "Issue a certificate with the extended key usage server auth.",
-        "https://pkg.go.dev/crypto/x509#VerifyOptions",
-        call_checks.check_points,
-    ),
-    Check(
-        "bundle-empty",
-        "The CA bundle is empty",
-        TLS,
-        ERROR,
-        _OBJECTS,
-        "The API server verifies with the roots of its own machine. " + FAILS,
-        "Write the CA into the caBundle. If another program injects it, find out why it does not.",
-        "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
-        call_checks.check_points,
-    ),
-    Check(
-        "bundle-broken",
-        "The CA bundle contains no certificate",
-        TLS,
-        ERROR,
-        _OBJECTS,
-        FAILS,
-        "Replace the caBundle with PEM text that contains the CA.",
-        "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
-        call_checks.check_points,
-    ),
-    Check(
-        "handshake-fails",
-        "An endpoint does not finish a TLS handshake",
-        TLS,
-        ERROR,
-        _SERVED,
-        FAILS,
-        "Read the log of the pod, and compare its port with the target port of the Service. Let the webhook accept clients without a "
-        "certificate, unless the AdmissionConfiguration of the API server has one for it. The audit connects to localhost inside the pod. "
-        "So a program that listens only on the address of the pod gets this finding, although it answers the API server.",
-        "https://kubernetes.io/docs/tasks/debug/debug-application/debug-service/",
-        call_checks.check_points,
-    ),
+    _of_fault("name-mismatch", TLS, _SERVED),
+    _of_fault("wrong-usage", TLS, _SERVED),
+    _of_fault("path-too-long", TLS, _SERVED),
+    _of_fault("name-constraint", TLS, _SERVED),
+    _of_fault("not-a-ca", TLS, _SERVED),
+    _of_fault("critical-extension", TLS, _SERVED),
+    _of_fault("too-many-cas", TLS, _SERVED),
+    _of_fault("policy-refused", TLS, _SERVED),
+    _of_fault("unsupported-key", TLS, _SERVED),
+    _of_fault("certificate-refused", TLS, _SERVED),
+    _of_fault("bundle-empty", TLS, _OBJECTS),
+    _of_fault("bundle-broken", TLS, _OBJECTS),
+    _of_fault("handshake-fails", TLS, _SERVED),
+    _of_fault("not-tls", TLS, _SERVED),
+    _of_fault("refused", REACH, _SERVED),
+    _of_fault("timed-out", REACH, _SERVED),
     Check(
         "endpoints-differ",
         "The endpoints serve different certificates",
@@ -163,29 +101,8 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "kubernetes-sigs/cluster-api#10522",
         call_checks.check_points,
     ),
-    Check(
-        "weak-signature",
-        "A served certificate is signed with SHA-1 or MD5",
-        TLS,
-        ERROR,
-        _SERVED,
-        "API servers of Kubernetes 1.24 and newer refuse the certificate. " + FAILS,
-        "Issue the certificate, or the intermediate certificate, again with SHA-256.",
-        "kubernetes/kubernetes#110530; SeldonIO/seldon-core#4700",
-        call_checks.check_points,
-    ),
-    Check(
-        "weak-key",
-        "A served certificate has a weak RSA key",
-        TLS,
-        WARNING,
-        _SERVED,
-        "An RSA key below 2048 bits can be broken. API servers of Kubernetes 1.33 and newer refuse keys below 1024 bits, and every "
-        "version refuses keys above 8192 bits.",
-        "Issue the certificate again with an ECDSA key, or with an RSA key of 2048 to 4096 bits.",
-        "golang/go#71612; golang/go#62048",
-        call_checks.check_points,
-    ),
+    _of_fault("weak-signature", TLS, _SERVED),
+    _of_fault("weak-key", TLS, _SERVED),
     Check(
         "not-reloaded",
         "An endpoint serves an older certificate than cert-manager has issued",
@@ -208,51 +125,10 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "datashim-io/datashim#210",
         renewal_checks.check_renewal,
     ),
-    Check(
-        "service-missing",
-        "The Service does not exist",
-        REACH,
-        ERROR,
-        _REACH,
-        FAILS,
-        "Delete the configuration if its program was uninstalled. Otherwise create the Service, or correct its name.",
-        "kyverno/kyverno#3111; volcano-sh/volcano#2191",
-        call_checks.check_points,
-    ),
-    Check(
-        "port-missing",
-        "The Service has no such TCP port",
-        REACH,
-        ERROR,
-        _REACH,
-        FAILS,
-        "Correct the port in the client configuration, or add it to the Service.",
-        "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
-        call_checks.check_points,
-    ),
-    Check(
-        "service-headless",
-        "The Service has no cluster IP",
-        REACH,
-        WARNING,
-        _REACH,
-        "An API server without --enable-aggregator-routing, such as that of kubeadm, cannot call a Service with clusterIP None. "
-        + FAILS,
-        "Create the Service again with a cluster IP.",
-        "https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiserver/pkg/util/proxy/proxy.go",
-        call_checks.check_points,
-    ),
-    Check(
-        "no-endpoints",
-        "No endpoint of the Service is ready",
-        REACH,
-        ERROR,
-        _REACH,
-        FAILS,
-        "Start the pods of the webhook. If they run, compare their labels with the selector of the Service.",
-        "kyverno/kyverno#4686; https://cloud.google.com/kubernetes-engine/docs/how-to/optimize-webhooks",
-        call_checks.check_points,
-    ),
+    _of_fault("service-missing", REACH, _REACH),
+    _of_fault("port-missing", REACH, _REACH),
+    _of_fault("service-headless", REACH, _REACH),
+    _of_fault("no-endpoints", REACH, _REACH),
     Check(
         "endpoint-external",
         "The webhook is outside of the cluster",

@@ -24,6 +24,7 @@ from ..._csr.ca_rotation import (
     unrelated_cas,
 )
 from ..._webhook.call_failures import ADMISSION
+from ..._webhook.call_faults import FAILS
 from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
 from ..facts import cluster_data
@@ -42,7 +43,7 @@ from ..facts.finding import (
     AuditFinding,
     judged,
 )
-from .check_row import FAILS, ROTATION, Check
+from .check_row import ROTATION, Check
 from .cluster_checks import CLUSTER_CA_OBJECT, MOST_LINES
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from ..._csr.ca_rotation import ClusterCas, EksCa
 from ..._diagnosis.diagnosis import Diagnosis
 from ..._kube import port_forward
 from ..._kube.access_review import Permission
-from ..._webhook import admission_match
+from ..._webhook import admission_match, call_faults
+from ..._webhook.admission_match import ServedResources
 from ..._webhook.bundle_targets import ClientConfig
 from ..._webhook.served_chains import ServedChain
 from .finding import AuditedObject, every
@@ -41,6 +42,10 @@ CONDITIONS, VERSIONS = admission_match.CONDITIONS, admission_match.VERSIONS
 ENDPOINTS, SNAPSHOT = "endpoints", "snapshot-controller"
 IDENTITY = "identity"
 CERTIFICATES, CLUSTER_CA, API_SERVER = "certificates", "cluster-ca", "api-server"
+#: A certificate that Go reads, and the library of the run does not.
+UNREAD_CERTIFICATE = call_faults.UNREAD
+#: A client certificate or an ability of TLS that the API server may have, and this run has not.
+HANDSHAKES = "handshakes"
 CLIENT_CA, CLUSTER_INFO = "client-ca", "cluster-info"
 #: The ConfigMap in which every cluster publishes the CA of its API server (KEP-1205).
 ROOT_CA = ("kube-system", "kube-root-ca.crt")
@@ -79,6 +84,8 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     CONDITIONS: (),
     VERSIONS: (),
     ENDPOINTS: (),
+    UNREAD_CERTIFICATE: (),
+    HANDSHAKES: (),
     API_SERVER: (),
     SNAPSHOT: (
         Permission("get", "apiextensions.k8s.io", "customresourcedefinitions"),
@@ -347,6 +354,8 @@ class ClusterData:
     backends: Mapping[BackendKey, Backend] = field(default_factory=dict)
     #: Namespace -> labels, None if they could not be read.
     namespaces: Mapping[str, Mapping[str, str]] | None = None
+    #: What the API server serves, None if it was not read.
+    served: ServedResources | None = None
     #: (namespace, Service) -> the labels of its pods. A Service without an entry was not read.
     pods: Mapping[tuple[str, str], tuple[Labels, ...]] = field(default_factory=dict)
     #: PODS and NODES -> the labels of the pods of kube-system and of the nodes. What was not read has no entry.
@@ -366,6 +375,8 @@ class ClusterData:
     counters_after: Mapping[str, float] | None = None
     #: The same of an earlier audit, None without one.
     counters_previous: Mapping[str, float] | None = None
+    #: Webhook -> the number of calls that it answered during the audit, by the counters of one API server.
+    answered: Mapping[str, float] = field(default_factory=dict)
     #: What the metrics show of webhooks that the API server reads from files, None if they could not be read.
     file_webhooks: tuple[str, ...] | None = None
     #: The chain that the API server serves as PEM text, leaf first, "" without TLS.

@@ -255,7 +255,7 @@ HAZARDS: tuple[Hazard, ...] = (
         stored.find_conversion_refused,
     ),
     Hazard(
-        "conversion-in-vain", "conversion_webhook is true, but the release has no conversion webhook", REFUSE,
+        "conversion-unsupported", "conversion_webhook is true, but the release has no conversion webhook", REFUSE,
         "The plan is refused. From 8.6 on the webhook would break the version v1.", "v8.7.0:pkg/webhook/convert.go; piraeusdatastore/helm-charts#98",
         stored.find_conversion_in_vain,
     ),
@@ -391,7 +391,7 @@ HAZARDS: tuple[Hazard, ...] = (
         "v8.1.0:deploy/kubernetes/webhook-example/admission-configuration-template", webhook.find_policy_reset,
     ),
     Hazard(
-        "nobody-behind", "A webhook configuration exists, but no webhook answers", STEP,
+        "no-endpoints", "A webhook configuration exists, but no webhook answers", STEP,
         "Webhook and Service are created again. With failurePolicy Fail, every write that matches the rules fails until then.",
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/", webhook.find_nobody_behind,
     ),

@@ -403,7 +403,7 @@ def _validation(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     proofs = _verify_webhook(context, hazards, "webhook-verify-first", PROVEN_SECONDS, pods)
     proof = next(proofs, None) if _can_ask(context) else None
     yield from plan_rollout(
-        context, WebhookRollout(VALIDATION, tuple(targets), proof, _of(hazards, "nobody-behind"))
+        context, WebhookRollout(VALIDATION, tuple(targets), proof, _of(hazards, "no-endpoints"))
     )
     yield from _configure(context, hazards)
 

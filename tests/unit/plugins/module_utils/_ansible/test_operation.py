@@ -7,10 +7,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
+import ssl
 import sys
+import threading
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +35,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
     Result,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, private_keys
 
 from tests.support import server_pki as pki
 from tests.support.api_server import ScriptedAnswer, ScriptedServer, serving
+from tests.support.authority import authority, issue, rewritten
 from tests.support.failures import has_failed
 
 if TYPE_CHECKING:
@@ -72,6 +77,31 @@ def test_success() -> None:
     }
     assert "secret-token" not in str(result)
     assert "hush" not in str(result)
+
+
+def test_a_library_that_warns_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Ansible's process a thread that prints a warning never returns, and cryptography warns of some serial numbers."""
+    issued, printed = issue("hook", issuer := authority("kubernetes")), list[str]()
+    serial = issued.certificate.serial_number.to_bytes(20, "big")
+    pem = ssl.DER_cert_to_PEM_cert(rewritten(issued, issuer.key, (serial, b"\x80" + serial[1:])))
+    monkeypatch.setattr(
+        warnings, "showwarning", lambda message, *_fields, **_more: printed.append(str(message))
+    )
+
+    def describe() -> None:
+        with contextlib.suppress(CertflowError):
+            certificate_facts.describe_pem(pem)
+
+    def work(_client: Client, _parameters: Mapping[str, Any], _check_mode: bool) -> Result:
+        thread = threading.Thread(target=describe)
+        thread.start()
+        thread.join(10)
+        return Result(changed=False, values={"ended": not thread.is_alive()})
+
+    with warnings.catch_warnings(), serving(NAMESPACE) as server:
+        warnings.simplefilter("always")
+        assert run(work, server)["ended"]
+    assert printed == []
 
 
 def test_failure_is_one_line_with_cause_evidence_remedy() -> None:

@@ -194,3 +194,43 @@ def test_a_webhook_that_matches_no_object(fields: dict[str, Any], may_ask: bool)
 def test_namespaces_that_are_not_known_may_match() -> None:
     selective = {"rules": [named("pods")], "namespaceSelector": {"matchLabels": {"team": "none"}}}
     assert find_reason_for_none(selective, None) == ""
+
+
+SERVED = {
+    ("", "v1"): {"configmaps": "Namespaced", "nodes": "Cluster", "pods": "Namespaced", "pods/exec": "Namespaced", "pods/status": "Namespaced"},
+    ("apps", "v1"): {"deployments": "Namespaced", "deployments/scale": "Namespaced"},
+    ("stale.example.com", "v1"): None,
+}  # fmt: skip
+#: Fields of a rule, the matchPolicy -> True if a request may match.
+MATCHES: list[tuple[dict[str, Any], str, bool]] = [
+    (named("configmaps", apiVersions=["v1"]), "Exact", True),
+    (named("configmaps", apiVersions=["*"], scope="Namespaced"), "Exact", True),
+    (named("configmaps", scope="Cluster"), "Equivalent", False),
+    (named("nodes", scope="Cluster"), "Equivalent", True),
+    (named("deployments", group="apps", apiVersions=["v1beta1"]), "Exact", False),
+    (named("deployments", group="apps", apiVersions=["v1beta1"]), "Equivalent", True),
+    (named("*", group="gone.example.com"), "Equivalent", False),
+    (named("*", group="stale.example.com"), "Equivalent", True),
+    (named("*/*", group="*"), "Equivalent", True),
+    (named("configmaps/status"), "Equivalent", False),
+    (named("pods/*"), "Equivalent", True),
+    (named("*/scale", group="apps"), "Equivalent", True),
+    (named("*/scale"), "Equivalent", False),
+    (named("pods/exec", operations=["CONNECT"]), "Equivalent", True),
+    (named("configmaps", operations=["CONNECT"]), "Equivalent", False),
+    (named("configmaps", operations=["CONNECT", "CREATE"]), "Equivalent", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "policy", "may_ask"), MATCHES)
+def test_a_rule_against_what_is_served(rule: dict[str, Any], policy: str, may_ask: bool) -> None:
+    found = find_reason_for_none({"rules": [rule], "matchPolicy": policy}, None, SERVED)
+    assert (found == "") is may_ask
+    assert find_reason_for_none({"rules": [rule], "matchPolicy": policy}, None) == ""
+
+
+def test_a_condition_that_is_always_false() -> None:
+    conditions = [{"name": "a", "expression": "true"}, {"name": "never", "expression": " false\n"}]
+    webhook = {"rules": [named("pods")], "matchConditions": conditions}
+    assert find_reason_for_none(webhook, None) == "its matchCondition never is always false"
+    assert find_reason_for_none({**webhook, "matchConditions": conditions[:1]}, None) == ""

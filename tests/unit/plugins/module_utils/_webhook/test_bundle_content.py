@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_content
+from cryptography import x509
 
+from tests.support import authority as support_authority
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._webhook.pki import (
     NOW,
@@ -90,22 +92,22 @@ def test_merge(mode: str, bundle: str, wanted: str, expected: str) -> None:
 
 @pytest.mark.parametrize("mode", ["add", "exactly"])
 def test_a_bundle_that_has_expired_is_refused(mode: str) -> None:
-    with fails("invalid-bundle", "2026-11-24"):
+    with fails("bundle-broken", "2026-11-24"):
         bundle_content.merge(A.pem, OLDER.pem + OLD.pem, mode=mode, now=NOW)
 
 
 @pytest.mark.parametrize(
     ("bundle", "code", "names"),
     [
-        ("", "invalid-bundle", ()),
-        ("None", "invalid-bundle", ()),
-        ("-----BEGIN CERTIFICATE-----\nMII", "invalid-bundle", ()),
-        (DAMAGED, "invalid-bundle", ()),
-        (A.pem + DAMAGED, "invalid-bundle", ("2",)),
-        (A.pem + OPAQUE.pem, "invalid-bundle", ("2",)),
+        ("", "bundle-broken", ()),
+        ("None", "bundle-broken", ()),
+        ("-----BEGIN CERTIFICATE-----\nMII", "bundle-broken", ()),
+        (DAMAGED, "bundle-broken", ()),
+        (A.pem + DAMAGED, "bundle-broken", ("2",)),
+        (A.pem + OPAQUE.pem, "bundle-broken", ("2",)),
         (A.pem + private_key(), "contains-private-key", ()),
         (private_key().rpartition("-----END")[0], "contains-private-key", ()),
-        (A.pem * 201, "invalid-bundle", ("201", "200")),
+        (A.pem * 201, "bundle-broken", ("201", "200")),
     ],
 )
 def test_a_bad_bundle_is_refused(bundle: str, code: str, names: tuple[str, ...]) -> None:
@@ -161,3 +163,12 @@ def test_go_trusts_the_same_certificates_after_a_merge(go_program: Path) -> None
         [go_program], input=json.dumps(questions).encode(), capture_output=True, check=True
     )
     assert [verdict["ok"] for verdict in json.loads(output.stdout)] == [True, True, False]
+
+
+def test_a_ca_that_only_go_reads_is_not_damaged() -> None:
+    long_id = (x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.14"), b"\x04\x03one\x05\x00"), False)
+    unread = support_authority.authority("an unread CA", extensions=[long_id]).pem
+    with fails("bundle-broken", "cryptography"):
+        bundle_content.check(unread)
+    with fails("bundle-broken", "damaged"):
+        bundle_content.check(unread[:200] + unread[210:])

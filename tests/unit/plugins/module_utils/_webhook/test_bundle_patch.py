@@ -169,12 +169,12 @@ def test_a_leaf_that_verifies_passes(held: str, wanted: str, mode: str, certific
 @pytest.mark.parametrize(
     ("held", "wanted", "mode", "certificate", "verdict"),
     [
-        ("", B.pem, "add", GOOD, "unknown_authority"),
-        (B.pem, B.pem, "add", GOOD, "unknown_authority"),
-        (A.pem, B.pem, "exactly", GOOD, "unknown_authority"),
-        (A.pem + B.pem, A.pem, "absent", GOOD, "unknown_authority"),
-        (A.pem, A.pem, "absent", GOOD, "no_anchor"),
-        ("", A.pem, "add", leaf(A, "hook", "hook.kube-system"), "other_names"),
+        ("", B.pem, "add", GOOD, "ca-mismatch"),
+        (B.pem, B.pem, "add", GOOD, "ca-mismatch"),
+        (A.pem, B.pem, "exactly", GOOD, "ca-mismatch"),
+        (A.pem + B.pem, A.pem, "absent", GOOD, "ca-mismatch"),
+        (A.pem, A.pem, "absent", GOOD, "bundle-broken"),
+        ("", A.pem, "add", leaf(A, "hook", "hook.kube-system"), "name-mismatch"),
         ("", A.pem, "add", leaf(A, "hook.kube-system.svc", expires=NOW - timedelta(days=1)), "expired"),
     ],
 )
@@ -199,7 +199,7 @@ def test_the_name_is_that_of_each_webhook() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "code"), [(GOOD + private_key(), "contains-private-key"), ("", "invalid-bundle")]
+    ("text", "code"), [(GOOD + private_key(), "contains-private-key"), ("", "bundle-broken")]
 )
 def test_a_text_without_a_certificate_is_refused(text: str, code: str) -> None:
     with fails(code) as caught:

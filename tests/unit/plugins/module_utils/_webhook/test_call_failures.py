@@ -9,16 +9,22 @@ from __future__ import annotations
 import re
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.kinds import KINDS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_failures
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_failures import (
     ADMISSION,
     AGGREGATION,
     CALL,
-    CALLS,
     CONVERSION,
     ELSEWHERE,
     OTHERS,
     REFUSAL,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_faults import (
+    BY_ID,
+    FAULTS,
+    UNREAD,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.verify import REASONS
 
@@ -33,44 +39,54 @@ REACHING = "not an answer of a Kubernetes API server: error trying to reach serv
 
 ANSWERS = [
     (POST + 'service "absent" not found', "service-missing", "the Service that it names does not exist"),
-    (POST + 'no service port 8443 found for service "hook"', "service-port", "the Service has no such port: no service port 8443 found for service"),
+    (POST + 'no service port 8443 found for service "hook"', "port-missing", "the Service has no such port: no service port 8443 found for service"),
     (POST + 'no endpoints available for service "hook"', "no-endpoints", "no pod is ready behind its Service"),
-    (POST + 'cannot route to service with ClusterIP "None"', "service-type", "this kind of Service"),
+    (POST + 'cannot route to service with ClusterIP "None"', "service-headless", "its Service has no cluster IP"),
     (POST + 'unsupported service type "ExternalName"', "service-type", "this kind of Service"),
     (
         (
             f'Internal error occurred: failed calling webhook "{HOOK}": could not get REST client: unable to load root '
             "certificates: unable to parse bytes as PEM block"
         ),
-        "bad-bundle",
+        "bundle-broken",
         "no readable certificate: unable to load root certificates: unable to parse bytes as PEM block",
     ),
-    (X509 + "certificate signed by unknown authority", "unknown-authority", "caBundle: certificate signed by unknown authority"),
+    (X509 + "certificate signed by unknown authority", "ca-mismatch", "caBundle: certificate signed by unknown authority"),
     (
         X509
         + 'certificate signed by unknown authority (possibly because of "x509: certificate has expired or is not '
         'yet valid: current time T is after T" while trying to verify candidate authority certificate "CA")',
-        "unknown-authority",
+        "ca-mismatch",
         'possibly because of "x509: certificate has expired',
     ),
     (
         X509 + "certificate is valid for hook.probe, not hook.probe.svc",
-        "wrong-name",
+        "name-mismatch",
         "is for other names: certificate is valid for hook.probe, not hook.probe.svc",
     ),
-    (X509 + "certificate is not valid for any names, but wanted to match hook.probe.svc", "wrong-name", "not valid for any names"),
-    (X509 + "certificate relies on legacy Common Name field, use SANs instead", "wrong-name", "legacy Common Name field"),
-    (X509 + "cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs", "wrong-name", "any IP SANs"),
+    (X509 + "certificate is not valid for any names, but wanted to match hook.probe.svc", "name-mismatch", "not valid for any names"),
+    (X509 + "certificate relies on legacy Common Name field, use SANs instead", "name-mismatch", "legacy Common Name field"),
+    (X509 + "cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs", "name-mismatch", "any IP SANs"),
     (
         X509 + "certificate has expired or is not yet valid: current time A is after B",
         "expired",
-        "is not valid now: certificate has expired or is not yet valid: current time A is after B",
+        "a certificate has expired: certificate has expired or is not yet valid: current time A is after B",
     ),
-    (X509 + "certificate specifies an incompatible key usage", "wrong-usages", "does not allow server authentication"),
-    (X509 + "unhandled critical extension", "certificate-refused", "unhandled critical extension"),
+    (X509 + "certificate specifies an incompatible key usage", "wrong-usage", "does not allow server authentication"),
+    (X509 + "unhandled critical extension", "critical-extension", "unhandled critical extension"),
+    (
+        X509
+        + 'certificate signed by unknown authority (possibly because of "x509: cannot verify signature: insecure algorithm '
+        'SHA1-RSA" while trying to verify candidate authority certificate "CA")',
+        "weak-signature",
+        "insecure algorithm SHA1-RSA",
+    ),
+    (POST + "tls: server sent certificate containing RSA key larger than 8192 bits", "weak-key", "larger than 8192 bits"),
+    (X509 + "certificate has expired or is not yet valid: current time A is before B", "not-yet-valid", "is not valid yet"),
+    (CALLING + "failed to parse certificate from server: x509: malformed extension", "certificate-refused", "malformed extension"),
     (POST + "tls: first record does not look like a TLS handshake", "not-tls", "does not speak TLS"),
     (POST + "http: server gave HTTP response to HTTPS client", "not-tls", "does not speak TLS"),
-    (POST + "remote error: tls: certificate required", "tls-failed", "remote error: tls: certificate required"),
+    (POST + "remote error: tls: certificate required", "handshake-fails", "remote error: tls: certificate required"),
     (
         POST + "dial tcp 127.0.0.1:55577: connect: connection refused",
         "refused",
@@ -87,8 +103,8 @@ ANSWERS = [
     (POST + "read tcp 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer", "connection-closed", "reset by peer"),
     (CALLING + "the server could not find the requested resource", "wrong-path", "does not serve the path"),
     (CALLING + "the server does not allow this method on the requested resource", "wrong-path", "does not serve the path"),
-    (CALLING + "the server has asked for the client to provide credentials", "not-let-in", "(401 or 403)"),
-    (CALLING + "unknown", "not-let-in", "(401 or 403)"),
+    (CALLING + "the server has asked for the client to provide credentials", "client-refused", "(401 or 403)"),
+    (CALLING + "unknown", "client-refused", "(401 or 403)"),
     (CALLING + "the server rejected our request for an unknown reason", "invalid-response", "does not understand its answer"),
     (CALLING + "the server responded with the status code 301 but did not return more information", "invalid-response", "301"),
     (CALLING + "couldn't get version/kind; json parse error: json: cannot unmarshal string into Go value", "invalid-response", "json parse error"),
@@ -132,7 +148,7 @@ CONVERSIONS = [
             'failed: Post "https://h.n.svc:443/c?timeout=30s": tls: failed to verify certificate: x509: certificate signed '
             "by unknown authority"
         ),
-        "unknown-authority",
+        "ca-mismatch",
         "caBundle: certificate signed by unknown authority",
     ),
     ("failed: the server could not find the requested resource", "wrong-path", "does not serve the path"),
@@ -155,11 +171,11 @@ def test_a_failed_conversion(words: str, code: str, cause: str) -> None:
 
 
 AGGREGATIONS = [
-    (REACHING + "tls: failed to verify certificate: x509: certificate signed by unknown authority", "unknown-authority"),
+    (REACHING + "tls: failed to verify certificate: x509: certificate signed by unknown authority", "ca-mismatch"),
     (REACHING + "dial tcp 127.0.0.1:1: connect: connection refused", "refused"),
     ('service/absent in "probe" is not present', "service-missing"),
-    ('service/hook in "probe" is not listening on port 8443', "service-port"),
-    ("Service probe/hook has no TCP port 8443", "service-port"),
+    ('service/hook in "probe" is not listening on port 8443', "port-missing"),
+    ("Service probe/hook has no TCP port 8443", "port-missing"),
     ('cannot find endpointslices for service/hook in "probe"', "no-endpoints"),
     ('endpointslices for service/hook in "probe" have no addresses with port name "https"', "no-endpoints"),
     (
@@ -170,7 +186,7 @@ AGGREGATIONS = [
         "refused",
     ),
     ("failing or missing response from https://h:1/apis/a/v1: bad status from https://h:1/apis/a/v1: 404", "wrong-path"),
-    ("failing or missing response from https://h:1/apis/a/v1: bad status from https://h:1/apis/a/v1: 403", "not-let-in"),
+    ("failing or missing response from https://h:1/apis/a/v1: bad status from https://h:1/apis/a/v1: 403", "client-refused"),
     ("failing or missing response from https://h:1/apis/a/v1: bad status from https://h:1/apis/a/v1: 500", "server-error"),
     ("not an answer of a Kubernetes API server: service unavailable", "unnamed"),
 ]  # fmt: skip
@@ -183,21 +199,15 @@ def test_a_failed_call_of_an_aggregated_api(words: str, code: str) -> None:
     assert "https://" not in failure.cause
 
 
-@pytest.mark.parametrize("code", sorted(set(REASONS) - {"ok"}))
+@pytest.mark.parametrize("code", sorted(set(REASONS) - {"ok", UNREAD}))
 def test_every_refusal_of_a_certificate_has_a_name(code: str) -> None:
     """The words are those of the Go that Kubernetes is built with, and of _x509, which repeats them."""
-    failure = call_failures.of_call(f"x509: {REASONS[code].format('a', 'b', 'c')}")
-    expected = {
-        "no_anchor": "bad-bundle",
-        "expired": "expired",
-        "unknown_authority": "unknown-authority",
-        "incompatible_usage": "wrong-usages",
-    }
-    assert failure.code == expected.get(code, "certificate-refused")
-
-
-def test_a_refusal_by_name_has_a_name() -> None:
-    assert call_failures.of_call("x509: certificate is valid for a, b, not c").code == "wrong-name"
+    words = (
+        REASONS[code].format("now", "before", "then")
+        if code != "name-mismatch"
+        else "certificate is valid for a, not b"
+    )
+    assert call_failures.of_call(f"x509: {words}").code == ("not-yet-valid" if code == "expired" else code)
 
 
 @pytest.mark.parametrize(
@@ -249,15 +259,24 @@ def test_a_long_answer_is_cut() -> None:
     assert len(failure.cause) < 500
 
 
-def test_each_row_is_named_once_and_has_a_source() -> None:
-    rows = CALLS + OTHERS
-    assert len({row.code for row in rows}) == len(rows)
+def test_each_row_is_named_once() -> None:
+    rows = (*FAULTS, *OTHERS)
+    assert len({row.id for row in rows}) == len(rows)
     for row in rows:
-        re.compile(row.pattern)
-        assert row.source
+        re.compile(row.words)
         assert row.remedy
+        assert row.source or not row.words
 
 
 def test_each_row_is_reached() -> None:
-    seen = {code for _, code, *_ in ANSWERS} | {code for _, code in ELSEWHERES}
-    assert {row.code for row in CALLS + OTHERS} <= seen
+    seen = {code for _, code, *_ in ANSWERS} | {code for _, code in ELSEWHERES} | set(REASONS)
+    assert {row.id for row in (*FAULTS, *OTHERS) if row.words} <= seen
+
+
+def test_a_check_of_a_fault_has_its_words() -> None:
+    """One fault has one id: a check of the audit, a refusal of a certificate and a failed call share the row of a fault."""
+    assert set(REASONS) - {"ok"} <= set(BY_ID)
+    for fault in set(BY_ID) & set(check_table.BY_ID):
+        check, row = check_table.BY_ID[fault], BY_ID[fault]
+        assert (check.title, check.effect, check.remedy) == (row.title, row.effect, f"{row.remedy}.")
+    assert {check for row in KINDS.values() for check in row.checks} <= set(check_table.BY_ID)

@@ -10,7 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_failures, probe_verdict
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+    call_failures,
+    call_faults,
+    probe_verdict,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import (
     AdmissionMatch,
 )
@@ -80,10 +84,10 @@ ROWS: dict[str, tuple[ProbeEvidence, str, str]] = {
     "no bundle to judge by": (evidence(has_bundle=False), "unproven", "old-connection"),
     "no bundle, and what is served is not judged": (evidence(has_bundle=False, endpoints=(STRANGE,)), "unproven", "old-connection"),
     # What is served weighs more than what passed
-    "one strange": (evidence(endpoints=(GOOD, STRANGE)), "failed", "unknown-authority"),
-    "strange, denied as expected": (evidence(endpoints=(STRANGE,), **EXPECT_DENIED), "failed", "unknown-authority"),
-    "strange, renewed": (evidence(endpoints=(STRANGE,), is_reconnected=True), "failed", "unknown-authority"),
-    "strange, behind Ignore": (evidence(endpoints=(STRANGE,), fails_open=True), "failed", "unknown-authority"),
+    "one strange": (evidence(endpoints=(GOOD, STRANGE)), "failed", "ca-mismatch"),
+    "strange, denied as expected": (evidence(endpoints=(STRANGE,), **EXPECT_DENIED), "failed", "ca-mismatch"),
+    "strange, renewed": (evidence(endpoints=(STRANGE,), is_reconnected=True), "failed", "ca-mismatch"),
+    "strange, behind Ignore": (evidence(endpoints=(STRANGE,), fails_open=True), "failed", "ca-mismatch"),
     "nobody there": (evidence(endpoints=(), **NOBODY), "failed", "no-endpoints"),
     "nobody there, behind Ignore": (evidence(endpoints=(), **NOBODY, fails_open=True), "failed", "no-endpoints"),
     # Calls that fail
@@ -200,5 +204,5 @@ def test_what_waiting_may_change(observation: ProbeEvidence, is_lasting: bool) -
 
 def test_a_lasting_code_is_that_of_a_verdict_or_of_a_failed_call() -> None:
     known = {code for _, _, code in ROWS.values()}
-    known |= {row.code for row in (*call_failures.CALLS, *call_failures.OTHERS)}
+    known |= {row.id for row in (*call_faults.FAULTS, *call_failures.OTHERS)}
     assert known >= probe_verdict.LASTING

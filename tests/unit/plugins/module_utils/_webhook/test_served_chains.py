@@ -187,7 +187,7 @@ def test_a_server_without_the_protocols_of_the_api_server_is_explained() -> None
 MUTUAL, PLAIN = "a client certificate", "plain HTTP"
 #: What the server does -> a part of the problem.
 REFUSALS = {
-    MUTUAL: "it demands a client certificate, or has no cipher in common with this run (SSLV3_ALERT_HANDSHAKE_FAILURE)",
+    MUTUAL: "it demands a client certificate, or has no cipher or group in common with this run (SSLV3_ALERT_HANDSHAKE_FAILURE)",
     PLAIN: "it speaks plain HTTP, or another protocol without TLS (WRONG_VERSION_NUMBER)",
 }
 
@@ -202,7 +202,7 @@ def test_a_refused_handshake_is_explained(kind: str) -> None:
         context.maximum_version = ssl.TLSVersion.TLSv1_2
     seen = chain_of(server)
     assert seen.problem == f"the TLS handshake failed: {REFUSALS[kind]}"
-    assert not seen.is_blind
+    assert (seen.fault, seen.is_blind) == (("not-tls", False) if kind == PLAIN else ("", True))
 
 
 URL = ClientConfig("w", "", "", "127.0.0.1", None, "", 0)
@@ -227,7 +227,8 @@ def test_a_handshake_is_bounded_as_a_whole(talk: str, monkeypatch: pytest.Monkey
         (seen,) = guarded(lambda: served_chains.scan(api, config, until=time.monotonic() + 60)).served
         assert (server.connections, seen.certificate) == (1, None)
         assert problem in seen.problem
-        assert not seen.is_blind
+        # The library of this run takes shorter messages than Go.
+        assert seen.is_blind is not bool(problem)
         assert server.sent < served_chains.HANDSHAKE_BYTES + (8 << 20)
 
 

@@ -80,6 +80,17 @@ def test_of_a_service(obj: Any, slices: list[Any], port: int, expected: tuple[En
     assert webhook_endpoints.of_service(obj, slices, port) == Endpoints(expected)
 
 
+def test_only_the_family_of_the_cluster_ip_and_tcp_count() -> None:
+    """The API server connects to the cluster IP. A slice by hand may list a port of each protocol, without names."""
+    other = {**part(pod("b", "fd00::5")), "addressType": "IPv6"}
+    single = service()
+    single["spec"]["ipFamilies"] = ["IPv4"]
+    assert webhook_endpoints.of_service(single, [part(pod("a", "10.0.0.4")), other], 443) == Endpoints((A,))
+    own = part(pod("a", "10.0.0.4"))
+    own["ports"] = [{**own["ports"][0], "protocol": "UDP", "port": 1}, *own["ports"]]
+    assert webhook_endpoints.of_service(single, [own], 443) == Endpoints((A,))
+
+
 @pytest.mark.parametrize(
     ("conditions", "state"),
     [

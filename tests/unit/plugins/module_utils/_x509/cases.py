@@ -89,10 +89,10 @@ def _anchors() -> Iterator[CertificateCase]:
     yield CertificateCase("leaf and its CA in the bundle", "ok", leaf, bundle(ca, leaf))
     yield CertificateCase("leaf pinned, expired", "expired", leaf, bundle(leaf), now=NOW + 400 * DAY)
     yield CertificateCase(
-        "old leaf pinned, renewed leaf served", "unknown_authority", server(ca, key=leaf.key), bundle(leaf)
+        "old leaf pinned, renewed leaf served", "ca-mismatch", server(ca, key=leaf.key), bundle(leaf)
     )
-    yield CertificateCase("wrong CA", "unknown_authority", leaf, bundle(other))
-    yield CertificateCase("wrong CA, same subject", "unknown_authority", leaf, bundle(twin))
+    yield CertificateCase("wrong CA", "ca-mismatch", leaf, bundle(other))
+    yield CertificateCase("wrong CA, same subject", "ca-mismatch", leaf, bundle(twin))
     yield CertificateCase("two CAs of one subject, the right one second", "ok", leaf, bundle(twin, ca))
     yield CertificateCase("the same CA twice", "ok", leaf, bundle(ca, ca))
     yield CertificateCase("broken block, then the right CA", "ok", leaf, bundle(BROKEN, ca))
@@ -103,18 +103,18 @@ def _anchors() -> Iterator[CertificateCase]:
         "text, CRLF, the right CA", "ok", leaf, "# cluster one\r\n" + ca.pem.replace("\n", "\r\n")
     )
     yield CertificateCase(
-        "blocks joined without a line break", "no_anchor", leaf, other.pem.rstrip("\n") + ca.pem
+        "blocks joined without a line break", "bundle-broken", leaf, other.pem.rstrip("\n") + ca.pem
     )
     yield CertificateCase(
-        "indented", "no_anchor", leaf, ca.pem.replace("\n", "\n  ").replace("-----BEGIN", "  -----BEGIN")
+        "indented", "bundle-broken", leaf, ca.pem.replace("\n", "\n  ").replace("-----BEGIN", "  -----BEGIN")
     )
     headed = ca.pem.replace("CERTIFICATE-----\n", "CERTIFICATE-----\nOwner: me\n\n", 1)
-    yield CertificateCase("block with a header", "no_anchor", leaf, headed)
+    yield CertificateCase("block with a header", "bundle-broken", leaf, headed)
     yield CertificateCase(
-        "another label", "no_anchor", leaf, ca.pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE")
+        "another label", "bundle-broken", leaf, ca.pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE")
     )
-    yield CertificateCase("no certificate", "no_anchor", leaf, "Cg==\n")
-    yield CertificateCase("nothing", "no_anchor", leaf, "")
+    yield CertificateCase("no certificate", "bundle-broken", leaf, "Cg==\n")
+    yield CertificateCase("nothing", "bundle-broken", leaf, "")
     aged = authority("kubernetes", not_before=NOW - 10 * DAY, not_after=NOW - DAY)
     yield CertificateCase("expired CA", "expired", server(aged), bundle(aged))
     fresh = authority("kubernetes", key=aged.key)
@@ -126,12 +126,10 @@ def _anchors() -> Iterator[CertificateCase]:
     yield CertificateCase("CA not yet valid", "expired", server(young), bundle(young))
     printable = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes", _ASN1Type.PrintableString)])
     yield CertificateCase(
-        "issuer in another string type", "unknown_authority", server(ca, issuer_name=printable), bundle(ca)
+        "issuer in another string type", "ca-mismatch", server(ca, issuer_name=printable), bundle(ca)
     )
     old = issue("kubernetes")
-    yield CertificateCase(
-        "version 3 CA without basicConstraints", "unknown_authority", server(old), bundle(old)
-    )
+    yield CertificateCase("version 3 CA without basicConstraints", "ca-mismatch", server(old), bundle(old))
     alone = server(None)
     yield CertificateCase("self-signed leaf, pinned", "ok", alone, bundle(alone))
 
@@ -146,30 +144,28 @@ def _leaves() -> Iterator[CertificateCase]:
     yield CertificateCase("last second", "ok", leaf, bundle(ca), now=NOW + 365 * DAY)
     yield CertificateCase("first second", "ok", leaf, bundle(ca), now=NOW - DAY)
     client = server(ca, usages=[CLIENT_AUTH])
-    yield CertificateCase("client usage only", "incompatible_usage", client, bundle(ca))
+    yield CertificateCase("client usage only", "wrong-usage", client, bundle(ca))
     yield CertificateCase("client usage only, wanted", "ok", client, bundle(ca), usage="client auth")
     yield CertificateCase("client usage only, any wanted", "ok", client, bundle(ca), usage="any")
     yield CertificateCase("no extended usage", "ok", server(ca, usages=[]), bundle(ca))
     yield CertificateCase("any extended usage", "ok", server(ca, usages=[ANY_USAGE]), bundle(ca))
-    yield CertificateCase(
-        "unknown extended usage", "incompatible_usage", server(ca, usages=["1.2.3.4"]), bundle(ca)
-    )
-    yield CertificateCase("client usage, pinned", "incompatible_usage", client, bundle(client))
+    yield CertificateCase("unknown extended usage", "wrong-usage", server(ca, usages=["1.2.3.4"]), bundle(ca))
+    yield CertificateCase("client usage, pinned", "wrong-usage", client, bundle(client))
     odd = [(x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)]
     yield CertificateCase(
-        "unknown critical extension", "unknown_critical_extension", server(ca, extensions=odd), bundle(ca)
+        "unknown critical extension", "critical-extension", server(ca, extensions=odd), bundle(ca)
     )
     mild = [(odd[0][0], False)]
     yield CertificateCase("unknown extension", "ok", server(ca, extensions=mild), bundle(ca))
     legacy = issue(NAME, ca, usages=[SERVER_AUTH])
-    yield CertificateCase("no SAN, name in the CN", "no_alternative_names", legacy, bundle(ca))
-    yield CertificateCase("no SAN, name in the CN, pinned", "no_alternative_names", legacy, bundle(legacy))
-    yield CertificateCase("no SAN, another CN", "no_alternative_names", issue("hook", ca), bundle(ca))
+    yield CertificateCase("no SAN, name in the CN", "name-mismatch", legacy, bundle(ca))
+    yield CertificateCase("no SAN, name in the CN, pinned", "name-mismatch", legacy, bundle(legacy))
+    yield CertificateCase("no SAN, another CN", "name-mismatch", issue("hook", ca), bundle(ca))
     yield CertificateCase("no SAN, no name asked", "ok", legacy, bundle(ca), name=None)
     critical = [(x509.SubjectAlternativeName([x509.DirectoryName(name("hook"))]), True)]
     odd_names = server(ca, names=[], extensions=critical)
     yield CertificateCase(
-        "only names of an unknown kind, critical", "unknown_critical_extension", odd_names, bundle(ca)
+        "only names of an unknown kind, critical", "critical-extension", odd_names, bundle(ca)
     )
     own = issue("kubernetes", ca, key=ca.key, names=NAMES)
     yield CertificateCase("leaf with the subject and the key of its CA", "ok", own, bundle(ca))
@@ -181,35 +177,35 @@ def _leaves() -> Iterator[CertificateCase]:
 def _names() -> Iterator[CertificateCase]:
     ca = authority("kubernetes")
     table = [
-        ("lacks the name", dns("hook", "hook.shop"), NAME, "other_names"),
+        ("lacks the name", dns("hook", "hook.shop"), NAME, "name-mismatch"),
         ("upper case", dns("HOOK.shop.SVC"), "hook.SHOP.svc", "ok"),
         ("trailing dot asked", NAMES, f"{NAME}.", "ok"),
-        ("trailing dot in the SAN", dns(f"{NAME}."), NAME, "other_names"),
+        ("trailing dot in the SAN", dns(f"{NAME}."), NAME, "name-mismatch"),
         ("wildcard", dns("*.shop.svc"), NAME, "ok"),
-        ("wildcard, two labels", dns("*.svc"), NAME, "other_names"),
-        ("wildcard in the middle", dns("hook.*.svc"), NAME, "other_names"),
-        ("wildcard as part of a label", dns("h*.shop.svc"), NAME, "other_names"),
-        ("wildcard does not cover its own domain", dns("*.shop.svc"), "shop.svc", "other_names"),
-        ("bare star", dns("*"), "hook", "other_names"),
+        ("wildcard, two labels", dns("*.svc"), NAME, "name-mismatch"),
+        ("wildcard in the middle", dns("hook.*.svc"), NAME, "name-mismatch"),
+        ("wildcard as part of a label", dns("h*.shop.svc"), NAME, "name-mismatch"),
+        ("wildcard does not cover its own domain", dns("*.shop.svc"), "shop.svc", "name-mismatch"),
+        ("bare star", dns("*"), "hook", "name-mismatch"),
         ("star asked for literally", dns("*.shop.svc"), "*.shop.svc", "ok"),
         ("underscore", dns("ho_ok.shop.svc"), "ho_ok.shop.svc", "ok"),
         ("leading hyphen matches only exactly", dns("-hook.shop.svc"), "-hook.shop.svc", "ok"),
-        ("a lone dot", dns("."), ".", "other_names"),
+        ("a lone dot", dns("."), ".", "name-mismatch"),
         ("empty label", dns("hook..svc"), "hook..svc", "ok"),
-        ("suffix of another name", dns("xhook.shop.svc"), NAME, "other_names"),
+        ("suffix of another name", dns("xhook.shop.svc"), NAME, "name-mismatch"),
         ("address", addresses("10.1.2.3"), "10.1.2.3", "ok"),
-        ("another address", addresses("10.1.2.3", "fd00::1"), "10.1.2.4", "other_names"),
-        ("address asked, none there", NAMES, "10.1.2.3", "other_names"),
-        ("address as DNS name", dns("10.1.2.3"), "10.1.2.3", "other_names"),
+        ("another address", addresses("10.1.2.3", "fd00::1"), "10.1.2.4", "name-mismatch"),
+        ("address asked, none there", NAMES, "10.1.2.3", "name-mismatch"),
+        ("address as DNS name", dns("10.1.2.3"), "10.1.2.3", "name-mismatch"),
         ("IPv6", addresses("fd00::1"), "fd00:0:0::1", "ok"),
         ("IPv6 in brackets", addresses("fd00::1"), "[fd00::1]", "ok"),
-        ("IPv6 in brackets, another", addresses("fd00::2"), "[fd00::1]", "other_names"),
+        ("IPv6 in brackets, another", addresses("fd00::2"), "[fd00::1]", "name-mismatch"),
         ("IPv4 inside IPv6", addresses("::ffff:10.1.2.3"), "10.1.2.3", "ok"),
-        ("IPv6 with a zone", addresses("fe80::1"), "fe80::1%eth0", "other_names"),
-        ("address with a leading zero", addresses("10.1.2.3"), "10.1.2.03", "other_names"),
-        ("a hundred names", dns(*(f"n{number}.svc" for number in range(100))), NAME, "other_names"),
-        ("a hundred addresses", addresses(*(f"10.9.0.{n}" for n in range(100))), "10.1.2.3", "other_names"),
-        ("an e-mail address alone", [x509.RFC822Name("hook@shop.svc")], NAME, "other_names"),
+        ("IPv6 with a zone", addresses("fe80::1"), "fe80::1%eth0", "name-mismatch"),
+        ("address with a leading zero", addresses("10.1.2.3"), "10.1.2.03", "name-mismatch"),
+        ("a hundred names", dns(*(f"n{number}.svc" for number in range(100))), NAME, "name-mismatch"),
+        ("a hundred addresses", addresses(*(f"10.9.0.{n}" for n in range(100))), "10.1.2.3", "name-mismatch"),
+        ("an e-mail address alone", [x509.RFC822Name("hook@shop.svc")], NAME, "name-mismatch"),
     ]  # fmt: skip
     for title, names, wanted, code in table:
         yield CertificateCase(f"name: {title}", code, server(ca, names=names), bundle(ca), name=wanted)
@@ -220,14 +216,14 @@ def _paths() -> Iterator[CertificateCase]:
     middle = authority("middle", root)
     leaf = server(middle)
     yield CertificateCase("intermediate sent", "ok", leaf, bundle(root), intermediates=[middle])
-    yield CertificateCase("intermediate not sent", "unknown_authority", leaf, bundle(root))
+    yield CertificateCase("intermediate not sent", "ca-mismatch", leaf, bundle(root))
     yield CertificateCase("intermediate alone in the bundle", "ok", leaf, bundle(middle))
     yield CertificateCase(
         "intermediate in the bundle and sent", "ok", leaf, bundle(middle, root), intermediates=[middle]
     )
     yield CertificateCase(
         "root sent, not trusted",
-        "unknown_authority",
+        "ca-mismatch",
         leaf,
         bundle(server(None)),
         intermediates=[middle, root],
@@ -237,17 +233,15 @@ def _paths() -> Iterator[CertificateCase]:
     yield CertificateCase("chain in the wrong order", "ok", leaf, bundle(root), intermediates=sent)
 
     plain = issue("middle", root, key=middle.key, extensions=[(x509.BasicConstraints(False, None), True)])
-    yield CertificateCase(
-        "CA:FALSE as issuer", "unknown_authority", leaf, bundle(root), intermediates=[plain]
-    )
-    yield CertificateCase("CA:FALSE as anchor of another", "unknown_authority", leaf, bundle(plain))
+    yield CertificateCase("CA:FALSE as issuer", "ca-mismatch", leaf, bundle(root), intermediates=[plain])
+    yield CertificateCase("CA:FALSE as anchor of another", "ca-mismatch", leaf, bundle(plain))
     bare = issue("middle", root, key=middle.key)
     yield CertificateCase(
-        "issuer without basicConstraints", "unknown_authority", leaf, bundle(root), intermediates=[bare]
+        "issuer without basicConstraints", "ca-mismatch", leaf, bundle(root), intermediates=[bare]
     )
     signs_not = authority("middle", root, key=middle.key, extensions=[(key_usage("digital_signature"), True)])
     yield CertificateCase(
-        "keyUsage without cert sign", "unknown_authority", leaf, bundle(root), intermediates=[signs_not]
+        "keyUsage without cert sign", "ca-mismatch", leaf, bundle(root), intermediates=[signs_not]
     )
     signs = authority("middle", root, key=middle.key, extensions=[(key_usage("key_cert_sign"), True)])
     yield CertificateCase("keyUsage with cert sign", "ok", leaf, bundle(root), intermediates=[signs])
@@ -260,8 +254,12 @@ def _paths() -> Iterator[CertificateCase]:
     strict = authority("middle", root, key=middle.key, extensions=odd)
     sent = [strict]
     yield CertificateCase(
-        "intermediate, unknown critical", "unknown_critical_extension", leaf, bundle(root), intermediates=sent
+        "intermediate, unknown critical", "critical-extension", leaf, bundle(root), intermediates=sent
     )
+
+
+def _policy(oid: str) -> tuple[x509.ExtensionType, bool]:
+    return x509.CertificatePolicies([x509.PolicyInformation(ObjectIdentifier(oid), None)]), False
 
 
 def _path_rules() -> Iterator[CertificateCase]:
@@ -271,12 +269,26 @@ def _path_rules() -> Iterator[CertificateCase]:
     ancient = as_version_1(issue("root", key=root.key), root.key)
     yield CertificateCase("version 1 CA", "ok", server(ancient), bundle(ancient))
     relic = as_version_1(issue("middle", root, key=middle.key), root.key)
-    yield CertificateCase("version 1 intermediate", "not_a_ca", leaf, bundle(root), intermediates=[relic])
+    yield CertificateCase("version 1 intermediate", "not-a-ca", leaf, bundle(root), intermediates=[relic])
+    strict = authority(
+        "middle", root, key=middle.key, extensions=[(x509.PolicyConstraints(0, None), True), _policy("1.2.3")]
+    )
+    other = server(middle, extensions=[_policy("1.2.4")])
+    same = server(middle, extensions=[_policy("1.2.3")])
+    yield CertificateCase(
+        "no policy, which a CA requires", "policy-refused", leaf, bundle(root), intermediates=[strict]
+    )
+    yield CertificateCase(
+        "another policy than a CA requires", "policy-refused", other, bundle(root), intermediates=[strict]
+    )
+    yield CertificateCase("the policy that a CA requires", "ok", same, bundle(root), intermediates=[strict])
+    anchor = authority("root", extensions=[(x509.PolicyConstraints(0, None), True)])
+    yield CertificateCase("a root that requires a policy", "ok", server(anchor), bundle(anchor))
     short = authority("root", path_length=0)
     below = authority("middle", short)
     yield CertificateCase("pathLen 0, no intermediate", "ok", server(short), bundle(short))
     yield CertificateCase(
-        "pathLen 0, one", "path_too_long", server(below), bundle(short), intermediates=[below]
+        "pathLen 0, one", "path-too-long", server(below), bundle(short), intermediates=[below]
     )
     deep = authority("deep", middle)
     yield CertificateCase("two intermediates", "ok", server(deep), bundle(root), intermediates=[middle, deep])
@@ -284,20 +296,20 @@ def _path_rules() -> Iterator[CertificateCase]:
     lower = authority("lower", tight)
     sent = [lower, tight]
     yield CertificateCase(
-        "pathLen 0 in the middle", "path_too_long", server(lower), bundle(root), intermediates=sent
+        "pathLen 0 in the middle", "path-too-long", server(lower), bundle(root), intermediates=sent
     )
 
     narrow = authority("middle", root, key=middle.key, usages=[CLIENT_AUTH])
     sent = [narrow]
     yield CertificateCase(
-        "usage not of the intermediate", "incompatible_usage", leaf, bundle(root), intermediates=sent
+        "usage not of the intermediate", "wrong-usage", leaf, bundle(root), intermediates=sent
     )
-    yield CertificateCase("usage not of the root", "incompatible_usage", leaf, bundle(narrow))
+    yield CertificateCase("usage not of the root", "wrong-usage", leaf, bundle(narrow))
     wide = authority("middle", root, key=middle.key, usages=[ANY_USAGE])
     yield CertificateCase("any usage of the intermediate", "ok", leaf, bundle(root), intermediates=[wide])
     free = server(narrow, usages=[])
     yield CertificateCase(
-        "no usage below a narrow one", "incompatible_usage", free, bundle(root), intermediates=sent
+        "no usage below a narrow one", "wrong-usage", free, bundle(root), intermediates=sent
     )
     yield CertificateCase(
         "a narrow intermediate and a wide twin", "ok", leaf, bundle(root), intermediates=[narrow, wide]
@@ -307,7 +319,7 @@ def _path_rules() -> Iterator[CertificateCase]:
     one_by_two, two_by_one = authority("one", two, key=one.key), authority("two", one, key=two.key)
     loop = [one_by_two, two_by_one]
     yield CertificateCase(
-        "two that sign each other", "unknown_authority", server(one), bundle(root), intermediates=loop
+        "two that sign each other", "ca-mismatch", server(one), bundle(root), intermediates=loop
     )
     yield CertificateCase("cross-signed", "ok", server(one), bundle(two), intermediates=loop)
     yield CertificateCase(
@@ -320,19 +332,19 @@ def _signatures() -> Iterator[CertificateCase]:
     rsa_root = authority("kubernetes", key=rsa_key)
     leaf = server(rsa_root)
     yield CertificateCase("RSA", "ok", leaf, bundle(rsa_root))
-    yield CertificateCase("RSA, SHA-1", "unknown_authority", with_sha1(leaf, rsa_key), bundle(rsa_root))
+    yield CertificateCase("RSA, SHA-1", "ca-mismatch", with_sha1(leaf, rsa_key), bundle(rsa_root))
     pinned = with_sha1(leaf, rsa_key)
     yield CertificateCase("RSA, SHA-1, pinned", "ok", pinned, bundle(pinned))
     yield CertificateCase("root signed with SHA-1", "ok", leaf, bundle(with_sha1(rsa_root, rsa_key)))
     yield CertificateCase("RSA-PSS", "ok", server(rsa_root, pss=True), bundle(rsa_root))
     wrong = authority("kubernetes", key=rsa.generate_private_key(65537, 2048))
-    yield CertificateCase("RSA, wrong key", "unknown_authority", leaf, bundle(wrong))
+    yield CertificateCase("RSA, wrong key", "ca-mismatch", leaf, bundle(wrong))
     yield CertificateCase(
-        "RSA leaf, ECDSA twin of its CA", "unknown_authority", leaf, bundle(authority("kubernetes"))
+        "RSA leaf, ECDSA twin of its CA", "ca-mismatch", leaf, bundle(authority("kubernetes"))
     )
     yield CertificateCase(
         "ECDSA leaf, RSA twin of its CA",
-        "unknown_authority",
+        "ca-mismatch",
         server(authority("kubernetes")),
         bundle(rsa_root),
     )
@@ -340,39 +352,35 @@ def _signatures() -> Iterator[CertificateCase]:
         root = authority("kubernetes", key=ec.generate_private_key(curve))
         yield CertificateCase(f"ECDSA {curve.name}", "ok", server(root), bundle(root))
     foreign = authority("kubernetes", key=ec.generate_private_key(ec.SECP256K1()))
-    yield CertificateCase("curve that Go does not know", "no_anchor", server(foreign), bundle(foreign))
+    yield CertificateCase("curve that Go does not know", "bundle-broken", server(foreign), bundle(foreign))
     edwards = authority("kubernetes", key=ed25519.Ed25519PrivateKey.generate())
     yield CertificateCase(
         "Ed25519", "ok", server(edwards, key=ed25519.Ed25519PrivateKey.generate()), bundle(edwards)
     )
     twin = authority("kubernetes", key=ed25519.Ed25519PrivateKey.generate())
-    yield CertificateCase("Ed25519, wrong key", "unknown_authority", server(edwards), bundle(twin))
+    yield CertificateCase("Ed25519, wrong key", "ca-mismatch", server(edwards), bundle(twin))
     goldilocks = authority("kubernetes", key=ed448.Ed448PrivateKey.generate())
-    yield CertificateCase(
-        "key that Go does not know", "unknown_authority", server(goldilocks), bundle(goldilocks)
-    )
+    yield CertificateCase("key that Go does not know", "ca-mismatch", server(goldilocks), bundle(goldilocks))
     odd_leaf = server(twin, key=goldilocks.key)
-    yield CertificateCase("leaf key that Go does not know", "unsupported_key", odd_leaf, bundle(twin))
-    yield CertificateCase(
-        "ECDSA, SHA-224", "unknown_authority", server(root, digest=hashes.SHA224()), bundle(root)
-    )
+    yield CertificateCase("leaf key that Go does not know", "unsupported-key", odd_leaf, bundle(twin))
+    yield CertificateCase("ECDSA, SHA-224", "ca-mismatch", server(root, digest=hashes.SHA224()), bundle(root))
     pairs = {
         "RSA of 768 bits": (fixed.SMALL_LEAF, fixed.SMALL_ROOT),
         "RSA-PSS, SHA-1": (fixed.PSS_SHA1_LEAF, fixed.PSS_SHA1_ROOT),
     }
     for title, (text, anchor) in pairs.items():
         leaf = Issued(x509.load_pem_x509_certificate(text.encode()), None)
-        yield CertificateCase(title, "unknown_authority", leaf, anchor, now=NOW + 1000 * DAY)
+        yield CertificateCase(title, "ca-mismatch", leaf, anchor, now=NOW + 1000 * DAY)
     nameless = authority(x509.Name([]))
     yield CertificateCase(
-        "authority without a name", "unknown_authority", server(authority(x509.Name([]))), bundle(nameless)
+        "authority without a name", "ca-mismatch", server(authority(x509.Name([]))), bundle(nameless)
     )
     quoting = authority('the "best" \\ CA')
     yield CertificateCase(
-        "authority with quotes", "unknown_authority", server(authority('the "best" \\ CA')), bundle(quoting)
+        "authority with quotes", "ca-mismatch", server(authority('the "best" \\ CA')), bundle(quoting)
     )
     old = authority("kubernetes", extensions=[(x509.SubjectKeyIdentifier(b"1"), True)])
-    yield CertificateCase("critical subjectKeyIdentifier", "no_anchor", server(old), bundle(old))
+    yield CertificateCase("critical subjectKeyIdentifier", "bundle-broken", server(old), bundle(old))
 
 
 def _constraints() -> Iterator[CertificateCase]:
@@ -385,34 +393,34 @@ def _constraints() -> Iterator[CertificateCase]:
     address_uri = [x509.UniformResourceIdentifier("https://10.0.0.1/x")]
     table = [
         ("permitted", dns("shop.svc"), None, NAMES[2:], "ok"),
-        ("one of the names not permitted", dns("shop.svc"), None, NAMES, "name_constraint"),
+        ("one of the names not permitted", dns("shop.svc"), None, NAMES, "name-constraint"),
         ("permitted, the name itself", dns(NAME), None, NAMES[2:], "ok"),
         ("permitted, upper case", dns("SHOP.svc"), None, NAMES[2:], "ok"),
         ("permitted with a dot", dns(".shop.svc"), None, NAMES[2:], "ok"),
-        ("permitted with a dot, the domain itself", dns(".hook.shop.svc"), None, NAMES[2:], "name_constraint"),
-        ("permitted, half a label", dns("op.svc"), None, NAMES[2:], "name_constraint"),
+        ("permitted with a dot, the domain itself", dns(".hook.shop.svc"), None, NAMES[2:], "name-constraint"),
+        ("permitted, half a label", dns("op.svc"), None, NAMES[2:], "name-constraint"),
         ("permitted, everything", dns(""), None, NAMES, "ok"),
-        ("excluded", None, dns("svc"), NAMES, "name_constraint"),
+        ("excluded", None, dns("svc"), NAMES, "name-constraint"),
         ("excluded, another domain", None, dns("example.com"), NAMES, "ok"),
-        ("excluded, everything", None, dns(""), NAMES, "name_constraint"),
-        ("permitted and excluded", dns("svc"), dns("shop.svc"), NAMES[2:], "name_constraint"),
-        ("wildcard over an excluded name", None, dns("other.shop.svc"), dns(NAME, "*.shop.svc"), "name_constraint"),
+        ("excluded, everything", None, dns(""), NAMES, "name-constraint"),
+        ("permitted and excluded", dns("svc"), dns("shop.svc"), NAMES[2:], "name-constraint"),
+        ("wildcard over an excluded name", None, dns("other.shop.svc"), dns(NAME, "*.shop.svc"), "name-constraint"),
         ("wildcard under a permitted domain", dns("svc"), None, dns(NAME, "*.shop.svc"), "ok"),
-        ("wildcard over a permitted name", dns(NAME), None, dns(NAME, "*.shop.svc"), "name_constraint"),
+        ("wildcard over a permitted name", dns(NAME), None, dns(NAME, "*.shop.svc"), "name-constraint"),
         ("address permitted", networks("10.0.0.0/8"), None, [*NAMES, *addresses("10.9.9.9")], "ok"),
-        ("address not permitted", networks("10.0.0.0/8"), None, [*NAMES, *addresses("11.9.9.9")], "name_constraint"),
-        ("address of the other family", networks("fd00::/8"), None, [*NAMES, *addresses("11.9.9.9")], "name_constraint"),
-        ("address excluded", None, networks("10.9.0.0/16"), [*NAMES, *addresses("10.9.9.9")], "name_constraint"),
+        ("address not permitted", networks("10.0.0.0/8"), None, [*NAMES, *addresses("11.9.9.9")], "name-constraint"),
+        ("address of the other family", networks("fd00::/8"), None, [*NAMES, *addresses("11.9.9.9")], "name-constraint"),
+        ("address excluded", None, networks("10.9.0.0/16"), [*NAMES, *addresses("10.9.9.9")], "name-constraint"),
         ("e-mail permitted", [x509.RFC822Name("shop.svc")], None, [*NAMES, *mail], "ok"),
         ("e-mail, one mailbox", [x509.RFC822Name("ops@shop.svc")], None, [*NAMES, *mail], "ok"),
-        ("e-mail, another mailbox", [x509.RFC822Name("dev@shop.svc")], None, [*NAMES, *mail], "name_constraint"),
+        ("e-mail, another mailbox", [x509.RFC822Name("dev@shop.svc")], None, [*NAMES, *mail], "name-constraint"),
         ("URI permitted", [x509.UniformResourceIdentifier("shop.svc")], None, [*NAMES, *uri], "ok"),
-        ("URI excluded", None, [x509.UniformResourceIdentifier("shop.svc")], [*NAMES, *uri], "name_constraint"),
-        ("URI without a host", dns("svc"), None, [*dns(NAME), *bare_uri], "name_constraint"),
-        ("URI of an address", dns("svc"), None, [*dns(NAME), *address_uri], "name_constraint"),
-        ("name that no constraint can judge", dns("svc"), None, dns(NAME, "hook.svc."), "name_constraint"),
-        ("directory names", directory, None, NAMES, "unknown_critical_extension"),
-        ("constraint that does not parse", dns("a..b"), None, NAMES, "no_anchor"),
+        ("URI excluded", None, [x509.UniformResourceIdentifier("shop.svc")], [*NAMES, *uri], "name-constraint"),
+        ("URI without a host", dns("svc"), None, [*dns(NAME), *bare_uri], "name-constraint"),
+        ("URI of an address", dns("svc"), None, [*dns(NAME), *address_uri], "name-constraint"),
+        ("name that no constraint can judge", dns("svc"), None, dns(NAME, "hook.svc."), "name-constraint"),
+        ("directory names", directory, None, NAMES, "critical-extension"),
+        ("constraint that does not parse", dns("a..b"), None, NAMES, "bundle-broken"),
     ]  # fmt: skip
     for title, permitted, excluded, names, code in table:
         root = authority("kubernetes", extensions=[(x509.NameConstraints(permitted, excluded), True)])
@@ -425,14 +433,14 @@ def _constraints() -> Iterator[CertificateCase]:
         "constraint of an intermediate, kept", "ok", good, bundle(root), intermediates=[middle]
     )
     yield CertificateCase(
-        "constraint of an intermediate, broken", "name_constraint", bad, bundle(root), intermediates=[middle]
+        "constraint of an intermediate, broken", "name-constraint", bad, bundle(root), intermediates=[middle]
     )
     strict = authority("strict", extensions=[(limits, True)])
     named = authority("named", strict, names=dns("other.svc"))
     leaf = server(named, names=dns(NAME))
     yield CertificateCase(
         "name of an intermediate not permitted",
-        "name_constraint",
+        "name-constraint",
         leaf,
         bundle(strict),
         intermediates=[named],
@@ -444,13 +452,13 @@ def _constraints() -> Iterator[CertificateCase]:
     narrow = authority("middle", root, key=middle.key, usages=[CLIENT_AUTH])
     both = [middle, narrow]
     yield CertificateCase(
-        "a constraint outranks a usage", "name_constraint", bad, bundle(root), intermediates=both
+        "a constraint outranks a usage", "name-constraint", bad, bundle(root), intermediates=both
     )
 
 
 def _bounds() -> Iterator[CertificateCase]:
     crowd = [authority("kubernetes") for _ in range(200)]
-    for position, code in ((0, "ok"), (99, "ok"), (100, "too_many_candidates"), (199, "too_many_candidates")):
+    for position, code in ((0, "ok"), (99, "ok"), (100, "too-many-cas"), (199, "too-many-cas")):
         leaf = server(crowd[position])
         yield CertificateCase(f"CA {position} of 200 of one subject", code, leaf, bundle(*crowd))
     keyed = [
@@ -471,7 +479,7 @@ def _bounds() -> Iterator[CertificateCase]:
     mesh = [authority("mesh", other, key=member.key) for member in few for other in few]
     leaf = server(mesh[0])
     yield CertificateCase(
-        "a mesh of twelve", "too_many_candidates", leaf, bundle(authority("mesh")), intermediates=mesh
+        "a mesh of twelve", "too-many-cas", leaf, bundle(authority("mesh")), intermediates=mesh
     )
 
 

@@ -110,7 +110,7 @@ def test_load() -> None:
 
 @pytest.mark.parametrize("read", [certificate_facts.load_leaf_and_chain, certificate_facts.describe_pem])
 def test_none_found(read: object) -> None:
-    with fails("invalid-bundle"):
+    with fails("bundle-broken"):
         read("text")  # type: ignore[operator]
 
 

@@ -129,11 +129,11 @@ def test_go_and_our_own_verdict(go_program: Path) -> None:
             ("alone", "ok", signed.ca_pem, {}),
             ("by address", "ok", signed.ca_pem, {"name": "fd00::1"}),
             ("behind an older one", "ok", older.ca_pem + signed.ca_pem, {}),
-            ("an older one alone", "unknown_authority", older.ca_pem, {}),
+            ("an older one alone", "ca-mismatch", older.ca_pem, {}),
             ("at the end", "ok", signed.ca_pem, {"now": NOW + DAY}),
             ("after the end", "expired", signed.ca_pem, {"now": NOW + 2 * DAY}),
-            ("another name", "other_names", signed.ca_pem, {"name": "other.shop.svc"}),
-            ("as a client", "incompatible_usage", signed.ca_pem, {"usage": "client auth"}),
+            ("another name", "name-mismatch", signed.ca_pem, {"name": "other.shop.svc"}),
+            ("as a client", "wrong-usage", signed.ca_pem, {"usage": "client auth"}),
         ]
         some += [
             CertificateCase(f"{key_type} {title}", code, issued, pem, **more)

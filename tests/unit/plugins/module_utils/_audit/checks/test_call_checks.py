@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import call_checks
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.call_checks import check_point
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
@@ -30,9 +31,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_
     AGGREGATION,
     CONVERSION,
 )
+from cryptography import x509
 
-from tests.support.authority import DAY, NOW
+from tests.support.authority import DAY, NOW, Issued, authority
 from tests.unit.plugins.module_utils._audit.world import (
+    CA,
     GOOD,
     OTHER_CA,
     cluster,
@@ -75,9 +78,11 @@ ROWS: list[tuple[str, CallPoint, Backend, list[str]]] = [
     ("two endpoints with one certificate", point(), SAME, []),
     ("no TLS", point(), Backend(ready=1, chains=(silent(),)), ["handshake-fails"]),
     ("a blind run", point(), Backend(ready=1, chains=(silent(is_blind=True),)), []),
-    ("a server that demands a client certificate", point(), DEMANDING, ["handshake-fails"]),
+    ("a server that demands a client certificate, which the API server may have", point(), DEMANDING, []),
     ("an API that demands one, and gets it", API, DEMANDING, []),
-    ("a handshake longer than timeoutSeconds", point(), SLOW, ["handshake-fails"]),
+    ("a handshake longer than timeoutSeconds", point(), SLOW, ["timed-out"]),
+    ("no program listens", point(), Backend(ready=1, chains=(silent(fault="refused"),)), ["refused"]),
+    ("a certificate that Go refuses", point(), Backend(ready=1, chains=(silent(fault="certificate-refused"),)), ["certificate-refused"]),
     ("a long handshake of a conversion", CRD, SLOW, []),
     ("a headless Service", point(), replace(HEALTHY, is_headless=True), ["service-headless"]),
     ("a headless Service of an API", API, replace(HEALTHY, is_headless=True), []),
@@ -98,6 +103,96 @@ ROWS: list[tuple[str, CallPoint, Backend, list[str]]] = [
 def test_each_fault_is_one_finding(called: CallPoint, backend: Backend, wanted: list[str]) -> None:
     data = cluster(called, backend=backend)
     assert [check for check, _severity in failures(check_point(data, called))] == wanted
+
+
+#: A subject key identifier with bytes after it, which Go ignores, and the library cryptography does not.
+LONG_ID = (x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.14"), b"\x04\x03one\x05\x00"), False)
+UNREAD_CA = authority("an unread CA", extensions=[LONG_ID])
+NAMESAKE = authority("an unread CA")
+#: The served leaf, the bundle -> the statuses of ca-mismatch.
+UNREADS: list[tuple[str, Issued, str, list[str]]] = [
+    ("the only CA", leaf(UNREAD_CA), UNREAD_CA.pem, ["unknown"]),
+    ("a CA of the name of the issuer", leaf(NAMESAKE), UNREAD_CA.pem, ["unknown"]),
+    ("and the CA that signs", leaf(NAMESAKE), UNREAD_CA.pem + NAMESAKE.pem, ["pass"]),
+    ("a CA of another name", leaf(OTHER_CA), UNREAD_CA.pem + CA.pem, ["fail"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "bundle", "wanted"), [row[1:] for row in UNREADS], ids=[row[0] for row in UNREADS]
+)
+def test_a_ca_that_only_go_reads(given: Issued, bundle: str, wanted: list[str]) -> None:
+    called = point(config(bundle))
+    data = cluster(called, backend=Backend(ready=1, chains=(served(given),)))
+    found = audit_result.find(data)
+    assert [one.status for one in found if one.check == "ca-mismatch"] == [
+        status for status in wanted if status != "unknown"
+    ]
+    assert not [one for one in found if one.check == "bundle-broken" and one.status == "fail"]
+    unknown = [one for one in found if one.status == "unknown"]
+    assert bool(unknown) is ("unknown" in wanted)
+    for one in unknown:
+        assert (one.source, one.objects) == ("certificate-unread", (str(called.object),))
+        assert "ca-mismatch" in one.unanswered
+
+
+#: The backend, the answered calls -> the severities and the first line of the evidence.
+PROOFS: list[tuple[Backend, float, list[tuple[str, str]]]] = [
+    (
+        Backend(ready=1, chains=(silent(fault="refused"),)),
+        3,
+        [("info", "this is no error now: 3 calls of the webhook succeeded")],
+    ),
+    (
+        Backend(ready=1, chains=(silent(fault="refused"),)),
+        0,
+        [("", "pod shop/hook-1, port 8443: it cannot be reached")],
+    ),
+    (
+        Backend(ready=1, chains=(served(leaf(OTHER_CA)),)),
+        3,
+        [("error", "3 calls of the webhook succeeded during the audit, perhaps")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("backend", "calls", "wanted"), PROOFS)
+def test_calls_that_succeed_refute_a_likely_fault(
+    backend: Backend, calls: float, wanted: list[tuple[str, str]]
+) -> None:
+    called = point()
+    data = cluster(called, backend=backend, answered={"hook.example.com": calls})
+    found = [one for one in check_point(data, called) if one.status == "fail"]
+    assert [severity for _check, severity in failures(found)] == [severity for severity, _line in wanted]
+    for finding, (_severity, line) in zip(found, wanted):
+        assert finding.evidence[0].startswith(line)
+        assert (finding.breaks_at is None) is (finding.severity == "info")
+
+
+def test_a_name_of_two_webhooks_refutes_nothing() -> None:
+    called = point()
+    backend = Backend(ready=1, chains=(silent(fault="refused"),))
+    data = cluster(called, point(uid="2"), backend=backend, answered={"hook.example.com": 3})
+    assert ("refused", "") in failures(check_point(data, called))
+
+
+def test_an_available_api_refutes_a_likely_fault() -> None:
+    state = ApiServiceState(API.object, True)
+    backend = Backend(ready=1, chains=(silent(fault="refused"),))
+    data = cluster(API, backend=backend, api_services=(state,))
+    assert failures(check_point(data, API)) == [("refused", "info")]
+
+
+@pytest.mark.parametrize(
+    ("served_versions", "stored", "severity"),
+    [(("v1",), ("v1",), "info"), (("v1",), ("v1beta1", "v1"), ""), (("v1", "v1beta1"), ("v1",), "")],
+)
+def test_a_version_that_is_neither_served_nor_stored_is_not_converted(
+    served_versions: tuple[str, ...], stored: tuple[str, ...], severity: str
+) -> None:
+    state = DefinitionState(CRD.object, "g", "things", served_versions, stored, True, ("v1", "v1beta1"))
+    data = cluster(CRD, backend=Backend(exists=False), definitions=(state,))
+    assert failures(check_point(data, CRD)) == [("conversion-dead", severity)]
 
 
 STATES = [

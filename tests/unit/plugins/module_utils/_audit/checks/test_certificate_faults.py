@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, verify
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -48,10 +48,6 @@ DAMAGED = "-----BEGIN CERTIFICATE-----\nTm90IGEgY2VydGlmaWNhdGU=\n-----END CERTI
 E, W = "error", "warning"
 
 
-def test_a_remedy_belongs_to_a_verdict() -> None:
-    assert set(certificate_faults._TRUST_REMEDIES) <= set(verify.REASONS)
-
-
 CHAINS: list[tuple[str, tuple[Issued, ...], str, list[tuple[str, str]]]] = [
     ("healthy", (GOOD,), CA.pem, []),
     ("healthy, with an intermediate", (leaf(MIDDLE), MIDDLE), CA.pem, []),
@@ -75,7 +71,7 @@ CHAINS: list[tuple[str, tuple[Issued, ...], str, list[tuple[str, str]]]] = [
         [("expiring", E), ("ca-expiring", W)]),
     ("a young leaf of a day, of a CA that ends",
         (leaf(ENDING_CA, not_before=NOW - DAY / 2, not_after=NOW + DAY / 2),), ENDING_CA.pem, [("ca-expiring", W)]),
-    ("an intermediate too many", (leaf(SHORT_MIDDLE), SHORT_MIDDLE), SHORT_CA.pem, [("ca-mismatch", E)]),
+    ("an intermediate too many", (leaf(SHORT_MIDDLE), SHORT_MIDDLE), SHORT_CA.pem, [("path-too-long", E)]),
     ("another CA", (GOOD,), OTHER_CA.pem, [("ca-mismatch", E)]),
     ("without its intermediate", (leaf(MIDDLE),), CA.pem, [("ca-mismatch", E)]),
     ("expired", (leaf(not_after=NOW - DAY),), CA.pem, [("expired", E)]),
@@ -144,41 +140,55 @@ STRANGE = authority(
     extensions=[(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)],
 )
 SAME_NAME = authority(CA.certificate.subject, not_after=NOW + 3650 * DAY)
-#: What is served, the bundle -> what the evidence names, and the begin of the remedy.
-UNTRUSTED: list[tuple[str, tuple[Issued, ...], str, str, str]] = [
-    ("a missing intermediate", (leaf(MIDDLE),), CA.pem, "the issuer CN=an intermediate of the certificate CN=leaf",
+#: What is served, the bundle -> the fault, what the evidence names, and the begin of the remedy of a mismatch.
+UNTRUSTED: list[tuple[str, tuple[Issued, ...], str, str, str, str]] = [
+    ("a missing intermediate", (leaf(MIDDLE),), CA.pem, "ca-mismatch", "the issuer CN=an intermediate of the certificate CN=leaf",
         "If CN=an intermediate is an intermediate CA, let the endpoint send"),
-    ("another key", (GOOD,), SAME_NAME.pem, "the issuer CN=a CA of the certificate CN=leaf",
+    ("another key", (GOOD,), SAME_NAME.pem, "ca-mismatch", "the issuer CN=a CA of the certificate CN=leaf",
         "The caBundle has a CA named CN=a CA with another key"),
-    ("self-signed", (SELF_SIGNED,), CA.pem, "the issuer CN=self", "Write the current CA"),
-    ("the path length", (leaf(SHORT_MIDDLE), SHORT_MIDDLE), SHORT_CA.pem,
-        "the path length of the CA CN=a CA without intermediates of the caBundle", "Issue the certificate from a CA above"),
-    ("a name constraint", (leaf(CONSTRAINED),), CONSTRAINED.pem, "the name constraints of the CA CN=a constrained CA",
-        "Issue the certificate from a CA whose name constraints"),
-    ("a critical extension", (leaf(STRANGE), STRANGE), CA.pem, "the intermediate certificate CN=a strange CA has a critical",
-        "Issue the certificate with this extension again"),
+    ("self-signed", (SELF_SIGNED,), CA.pem, "ca-mismatch", "the issuer CN=self", "Write the current CA"),
+    ("the path length", (leaf(SHORT_MIDDLE), SHORT_MIDDLE), SHORT_CA.pem, "path-too-long",
+        "the path length of the CA CN=a CA without intermediates of the caBundle", ""),
+    ("a name constraint", (leaf(CONSTRAINED),), CONSTRAINED.pem, "name-constraint", "the name constraints of the CA CN=a constrained CA", ""),
+    ("a critical extension", (leaf(STRANGE), STRANGE), CA.pem, "critical-extension",
+        "the intermediate certificate CN=a strange CA has a critical", ""),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("chain", "bundle", "culprit", "remedy"),
+    ("chain", "bundle", "check", "culprit", "remedy"),
     [row[1:] for row in UNTRUSTED],
     ids=[row[0] for row in UNTRUSTED],
 )
-def test_the_evidence_of_a_mismatch_names_its_reason_and_its_remedy(
-    chain: tuple[Issued, ...], bundle: str, culprit: str, remedy: str
+def test_the_evidence_of_a_refused_chain_names_its_reason(
+    chain: tuple[Issued, ...], bundle: str, check: str, culprit: str, remedy: str
 ) -> None:
     (fault,) = find_chain_faults(served(*chain), config(bundle), NOW)
-    assert fault.check == "ca-mismatch"
+    assert fault.check == check
     assert fault.lines[0].startswith(culprit)
     assert fault.lines[1] == f"issuer of the certificate: {chain[0].certificate.issuer.rfc4514_string()}"
     assert fault.lines[2].startswith("subjects of the caBundle: CN=")
-    assert fault.lines[3].startswith(remedy)
+    assert "".join(fault.lines[3:]).startswith(remedy)
+    assert bool(fault.lines[3:]) == bool(remedy)
 
 
-def test_a_chain_that_is_not_readable_is_a_fault() -> None:
-    chain = ServedChain(Endpoint("", 8443), DAMAGED)
-    assert [fault.check for fault in find_chain_faults(chain, config(), NOW)] == ["ca-mismatch"]
+@pytest.mark.parametrize(
+    ("begin", "end", "wanted"),
+    [
+        (-30, 300, []),
+        (-300, 3, [("expiring", E)]),
+        (-300, 20, [("expiring", W)]),
+        (-30, -1, [("expired", E)]),
+        (1, 30, [("not-yet-valid", E)]),
+    ],
+)
+def test_the_end_of_a_certificate_that_only_go_reads(
+    begin: int, end: int, wanted: list[tuple[str, str]]
+) -> None:
+    chain = ServedChain(
+        Endpoint("", 8443), DAMAGED, is_blind=True, is_unread=True, life=(NOW + begin * DAY, NOW + end * DAY)
+    )
+    assert [(fault.check, fault.severity) for fault in find_chain_faults(chain, config(), NOW)] == wanted
 
 
 BUNDLES: list[tuple[str, list[tuple[str, str, str]]]] = [

@@ -66,6 +66,30 @@ def test_counters_are_summed_by_webhook() -> None:
     assert object_parsing.read_counters("") == {}
 
 
+CALLS = """\
+apiserver_admission_webhook_request_total{code="200",name="hook.example.com",operation="CREATE",rejected="false",type="validating"} 8
+apiserver_admission_webhook_request_total{code="200",name="hook.example.com",operation="UPDATE",rejected="false",type="validating"} 2
+apiserver_admission_webhook_request_total{code="500",name="hook.example.com",operation="CREATE",rejected="false",type="validating"} 4
+apiserver_admission_webhook_request_total{code="403",name="hook.example.com",operation="CREATE",rejected="true",type="validating"} 1
+apiserver_admission_match_condition_evaluation_errors_total{kind="webhook",name="hook.example.com",operation="CREATE",type="validating"} 3
+apiserver_admission_match_condition_evaluation_errors_total{kind="policy",name="hook.example.com",operation="CREATE",type="validating"} 9
+"""
+
+
+def test_answered_calls_and_failed_conditions_are_counted() -> None:
+    assert object_parsing.read_answers(CALLS) == {NAME: 10}
+    assert object_parsing.read_counters(CALLS) == {f"matchConditions of {NAME}": 3}
+    assert object_parsing.growth([]) == object_parsing.growth([{NAME: 9}]) == {}
+    assert object_parsing.growth([{}, {NAME: 9}]) == {NAME: 9}
+
+
+@pytest.mark.parametrize(("before", "after", "wanted"), [(0, 0, []), (2, 2, ["info"]), (2, 3, ["error"])])
+def test_conditions_that_fail_at_run_time(before: float, after: float, wanted: list[str]) -> None:
+    key = f"matchConditions of {NAME}"
+    data = cluster(point(), counters_before={key: before}, counters_after={key: after})
+    assert [severity or "error" for _check, severity in failures(cluster_checks.check_calls(data))] == wanted
+
+
 ON_FILES = """\
 apiserver_manifest_admission_config_controller_last_config_info{apiserver_id_hash="sha256:7",hash="sha256:1",plugin="ValidatingAdmissionWebhook"} 1
 apiserver_manifest_admission_config_controller_last_config_info{apiserver_id_hash="sha256:7",hash="sha256:1",plugin="ValidatingAdmissionPolicy"} 1

@@ -321,7 +321,7 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [(V1BETA1, "8.4.0", {"conversion_webhook": False})],
         [(with_groups(upstream("8.3.0", groups=True)), "8.4.0", {"conversion_webhook": False}), (V1BETA1, "8.4.0", NO)],
     ),
-    "conversion-in-vain": (
+    "conversion-unsupported": (
         [(V702, "8.1.1", {"conversion_webhook": True}), (V1BETA2, "8.7.0", {"conversion_webhook": True})],
         [(V702, "8.4.0", {"conversion_webhook": True})],
     ),
@@ -415,7 +415,7 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
     "webhook-left": ([(V811, "8.2.1", NO), (V1BETA2, "8.6.0", NO)], [(V702, "8.1.1", NO), (V1, "8.7.0", NO)]),
     "image-unpublished": ([(V421, "6.2.0", NO)], [(V421, "6.2.1", NO), (V421, "6.2.0", {"validation_webhook": False})]),
     "policy-reset": ([(V702, "8.1.1", NO)], [(upstream("7.0.2", policy="Ignore"), "8.1.1", NO), (V811, "8.2.1", NO)]),
-    "nobody-behind": (
+    "no-endpoints": (
         [
             (replace(V702, workloads=V702.running(CONTROLLER)), "7.0.2", NO),
             (changed(V702, VALIDATION, available=0), "7.0.2", NO),

@@ -1,0 +1,43 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Decide if the certificate policies of a chain are valid (RFC 5280 section 6.1, RFC 9618). Pure.
+
+An API server asks for no policy. So only a CA that requires an explicit policy (policyConstraints) makes a chain invalid. Go 1.24 and
+newer checks that (crypto/x509 verify.go, policiesValid). Mappings of policies are not followed: a chain with one counts as valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .go_parser import ANY_POLICY, GoCertificate
+
+_MAPPINGS = "2.5.29.33"
+
+
+def are_valid(chain: Sequence[GoCertificate]) -> bool:
+    """Return True if Go accepts the policies of a chain, the leaf first and its anchor last. The policies of the anchor do not count."""
+    below = chain[:-1]
+    if all(entry.explicit_policy is None for entry in below) or any(
+        _MAPPINGS in entry.extensions for entry in below
+    ):
+        return True
+    #: The policies that every certificate so far has, None for any policy.
+    common: frozenset[bytes] | None = None
+    explicit = len(below) + 1
+    for entry in reversed(below):
+        if ANY_POLICY not in entry.policies:
+            common = entry.policies if common is None else common & entry.policies
+        is_without = common is not None and not common
+        if is_without and explicit == 0:
+            return False
+        if entry is below[0]:
+            break
+        explicit = max(0, explicit - (entry.issuer != entry.subject))
+        if entry.explicit_policy is not None:
+            explicit = min(explicit, entry.explicit_policy)
+    explicit = 0 if below[0].explicit_policy == 0 else max(0, explicit - 1)
+    return bool(explicit) or common is None or bool(common)

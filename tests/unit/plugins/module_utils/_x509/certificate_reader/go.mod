@@ -1,0 +1,3 @@
+module certflow.example/certificates
+
+go 1.26
