@@ -39,6 +39,7 @@ with contextlib.suppress(ImportError):
 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 VERSION = "1.0.0"
+READING_OVERTIME_SECONDS = 10.0
 # The Python libraries that every operation needs: import name -> the requirement for pip. The oldest versions are tested.
 LIBRARIES: dict[str, str] = {
     "kubernetes.config.kube_config": "kubernetes>=24.2.0",
@@ -61,6 +62,8 @@ class Operation:
     waits: Mapping[str, int] = field(default_factory=lambda: {"wait_timeout": 1})
     #: The roles of docs/rbac that a task with these options needs.
     roles: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda _parameters: ()
+    #: The seconds after wait_timeout in which requests are still sent. Only for an operation that never writes.
+    overtime: float = float("inf")
     #: True if the result has the duration, also after a failure.
     is_timed: bool = False
 
@@ -108,6 +111,7 @@ def _execute(
         interrupt.check_not_stopped()
         _check_time(parameters["wait_timeout"])
         client = _client(operation, parameters)
+        client.overtime = operation.overtime
         client.hooks.append(interrupt.stop_with_parent())
         _guard(client, parameters.get("cluster_uid"))
         if check_cluster is not None:

@@ -148,6 +148,8 @@ class Client:
 
     deadline: a time of ``time.monotonic()``. After it the client does not repeat requests, does not read the rest of an answer,
       and does not read further pages of a list. A request that begins later has LEAST_SECONDS.
+    overtime: the seconds after the deadline in which requests are still sent. An operation that only reads has a limit, because each of
+      its many requests would take LEAST_SECONDS of a silent server. A write must be able to complete or to undo its work.
     warnings: the texts of Warning headers.
     written: each write that took effect, such as "PUT /api/...".
     left: the state in which this run left an object, None if it deleted the object. Only of the paths that the caller put there.
@@ -161,6 +163,7 @@ class Client:
         self.host_name = urlsplit(connection.host).hostname or ""
         self.auth_source = connection.auth_source
         self.deadline = deadline
+        self.overtime = float("inf")
         self.warnings: list[str] = []
         self.written: list[str] = []
         self.left: dict[str, Mapping[str, Any] | None] = {}
@@ -184,7 +187,7 @@ class Client:
     def for_thread(self) -> Client:
         """Return a client for another thread: the same server and credentials, but its own connection and no hooks."""
         other = Client(self.connection, user_agent=self._user_agent, deadline=self.deadline)
-        other._credentials, other._clock = self._credentials, self._clock
+        other._credentials, other._clock, other.overtime = self._credentials, self._clock, self.overtime
         other._answered = self._answered
         return other
 
@@ -427,6 +430,10 @@ class Client:
         is_noted: bool = True,
         beginnings: tuple[bytes, ...] = (b"",),
     ) -> dict[str, Any]:
+        if time.monotonic() > self.deadline + self.overtime:
+            raise TimedOut(
+                f"{method} {path} was not sent, because the time of the task has ended", remedy=SLOW_REMEDY
+            )
         first_contact = time.monotonic() + FIRST_CONTACT_SECONDS
         payload = None if body is None else json.dumps(body).encode()
         patience = PATIENT_SECONDS if once else READ_SECONDS

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from .._ansible import argument_specs
-from .._ansible.operation import Operation
+from .._ansible.operation import READING_OVERTIME_SECONDS, Operation
 from .._audit import audit_result, gather
 from .._audit.facts.cluster_data import DECLARABLE, AuditOptions
 from .._base.errors import CertflowError
@@ -124,5 +124,10 @@ def _is_number(value: object) -> bool:
 
 
 OPERATION = Operation(
-    name="audit_info", argument_spec=SPEC, run=run, roles=lambda _parameters: ("audit",), is_timed=True
+    name="audit_info",
+    overtime=READING_OVERTIME_SECONDS,
+    argument_spec=SPEC,
+    run=run,
+    roles=lambda _parameters: ("audit",),
+    is_timed=True,
 )

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from .._ansible import argument_specs
-from .._ansible.operation import Operation
+from .._ansible.operation import READING_OVERTIME_SECONDS, Operation
 from .._base.errors import CertflowError
 from .._base.result import Result
 from .._base.times import format_time
@@ -188,6 +188,7 @@ def _certificate(csr: dict[str, Any]) -> dict[str, Any] | None:
 
 OPERATION = Operation(
     name="k8s_csr_info",
+    overtime=READING_OVERTIME_SECONDS,
     argument_spec=SPEC,
     run=run,
     roles=lambda _parameters: ("explain",),

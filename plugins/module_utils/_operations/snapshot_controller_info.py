@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._ansible import argument_specs
-from .._ansible.operation import Operation
+from .._ansible.operation import READING_OVERTIME_SECONDS, Operation
 from .._base import accept
 from .._base.errors import CertflowError
 from .._base.result import Result
@@ -125,5 +125,9 @@ def _parse_places(names: list[str]) -> list[str]:
 
 
 OPERATION = Operation(
-    name="snapshot_controller_info", argument_spec=ARGUMENTS, run=run, roles=lambda _parameters: ("plan",)
+    name="snapshot_controller_info",
+    overtime=READING_OVERTIME_SECONDS,
+    argument_spec=ARGUMENTS,
+    run=run,
+    roles=lambda _parameters: ("plan",),
 )

@@ -281,6 +281,17 @@ def test_a_list_with_ever_new_tokens_ends_at_the_deadline(monkeypatch: pytest.Mo
         assert 2 < len(server.requests) - asked < 20
 
 
+def test_a_reader_sends_nothing_long_after_the_deadline() -> None:
+    with serving() as server:
+        own = client(server.url)
+        own.overtime, own.deadline = 5.0, time.monotonic() - 6.0
+        for reader in (own, own.for_thread()):
+            assert failed(reader, READS["get"]).code == "timed-out"
+        assert server.requests == []
+        own.deadline = time.monotonic() - 1.0
+        own.get(PATH)
+
+
 def test_after_the_deadline_a_list_of_pages_is_still_read_for_a_moment() -> None:
     with serving(page("a"), page("b"), page("")) as server:
         own = client(server.url)
