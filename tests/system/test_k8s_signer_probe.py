@@ -321,6 +321,7 @@ def test_an_unknown_provider_is_probed_once(eks: CsrRig) -> None:
     assert_one_line(unrecognised(eks, state="verified", check_mode=True), "signer-not-known", eks.cluster.url)
     assert_one_line(unrecognised(eks, on_stale="ignore"), "invalid-request", "on_stale")
     assert_one_line(unrecognised(eks, provider="auto"), "signer-not-known", "probe")
+    assert_one_line(unrecognised(eks, approved_plan=[]), "signer-not-known", eks.cluster.url)
     assert eks.writes() == []
     issued = unrecognised(eks)
     assert (issued["signer"], issued["provider"]["signer_name"]) == (APP_SERVING, APP_SERVING)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .._base.owners import field_managers
 from .._kube import json_patch
 from .._kube.access_review import Permission
 from .._kube.client import Client
@@ -27,7 +26,6 @@ from .repair_model import Action, Case, Refusal, RepairOptions, RepairWrite, Wri
 from .surroundings import MountedSecret
 
 Object = Mapping[str, Any]
-_ANNOTATIONS = ("f:spec", "f:template", "f:metadata", "f:annotations")
 
 
 @dataclass(frozen=True)
@@ -54,31 +52,12 @@ class RestartAction(Action):
     def permissions(self) -> tuple[Permission, ...]:
         return tuple(self.workload.permissions)
 
-    def carry_out(self, client: Client, options: RepairOptions) -> WrittenRestart:
+    def carry_out(self, client: Client, options: RepairOptions) -> Written:
         """Restart the workload. Raises RestartError, KubeError."""
-        stamp = workload_restart.restart(
+        workload_restart.restart(
             client, self.workload, options.consent, ends=self.ends, dry_run=options.check_mode
         )
-        return WrittenRestart(self.workload, stamp)
-
-
-@dataclass(frozen=True)
-class WrittenRestart(Written):
-    """A restart that was begun."""
-
-    workload: WebhookWorkload
-    stamp: str
-
-    def find_overwriter(self, client: Client) -> str:
-        obj = client.find(self.workload.path)
-        if obj is None:
-            return "a client that deleted the workload"
-        annotations = (obj["spec"]["template"].get("metadata") or {}).get("annotations") or {}
-        if annotations.get(workloads.RESTARTED_AT) == self.stamp:
-            return ""
-        path = (*_ANNOTATIONS, f"f:{workloads.RESTARTED_AT}")
-        names = (*field_managers(obj, path), *field_managers(obj, _ANNOTATIONS[:2]))
-        return ", ".join(dict.fromkeys(name for name, _operation in names)) or "an unknown client"
+        return Written()
 
 
 def plan_reload(case: Case) -> RestartAction | Refusal | None:

@@ -134,8 +134,8 @@ def restart(
     *,
     ends: datetime | None = None,
     dry_run: bool = False,
-) -> str:
-    """Change the annotation of the pod template, if the workload may be restarted as it is at the write. Return its value.
+) -> None:
+    """Change the annotation of the pod template, if the workload may be restarted as it is at the write.
 
     Raises RestartError, KubeError.
     """
@@ -153,4 +153,3 @@ def restart(
         client.patch(workload.path, operations, dry_run=dry_run)
 
     retry_on_conflict(read(), write, read, attempts=RESTART_ATTEMPTS)
-    return stamp

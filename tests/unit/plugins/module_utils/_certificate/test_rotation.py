@@ -20,6 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate i
     anchor_record,
     rotation,
     target_anchors,
+    wait_until_served,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
     CertificateRun,
@@ -28,6 +29,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import Intent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import TrustAnchor
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
@@ -614,3 +616,16 @@ def test_anchors_of_an_unfinished_rotation_stay_recorded() -> None:
 
 def test_under_the_same_ca_no_anchor_is_recorded() -> None:
     assert record(after=NEW_CA.pem) == ["0a"]
+
+
+@pytest.mark.parametrize("options", [ServingOptions(WORKLOAD, "restart"), ServingOptions(None, "restart")])
+def test_a_restart_is_a_write_of_the_plan(make_rig: Make, options: ServingOptions) -> None:
+    rig = make_rig(STALE)
+    put_workloads(rig, deployments=[workload("hook", MOUNT)])
+    planned = CertificateRun(rig.api, intent(), (), options, guard=PlanGuard(fixed=["cluster:x"]))
+    wait_until_served.check_workload(planned)
+    assert len(planned.guard.writes) == 1
+    approved = PlanGuard(planned.guard.as_result()["plan_digests"], ["cluster:x"])
+    wait_until_served.check_workload(replace(planned, guard=approved))
+    with fails("plan-differs", "apps/hook"):
+        wait_until_served.check_workload(replace(planned, guard=PlanGuard([], ["cluster:x"])))
