@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_cabundle
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import bundle_repairs
 
 from tests.support import clusters
 from tests.support.authority import Issued
@@ -119,7 +120,8 @@ def secure(rig: RotationRig, insecure: Program, secured: Program) -> None:
     try:
         for program in (insecure, secured):
             spec = {"insecureSkipTLSVerify": True, "caBundle": None}
-            rig.cluster.api("PATCH", program.path, {"spec": spec}, MERGE)
+            metadata = {"annotations": {bundle_repairs.RECORD: None}}
+            rig.cluster.api("PATCH", program.path, {"metadata": metadata, "spec": spec}, MERGE)
         present(insecure, rig.old)
         result = rig.run(SECURE)
         assert of_program(result, insecure) == [("refused", "not-published")]
@@ -140,6 +142,7 @@ def test_an_abandoned_rotation(rig: RotationRig) -> None:
     wait_for(lambda: rig.findings() == {"ca-left": left}, evidence=rig.findings)
     assert rig.run(FINISH)["repairs"] == []
     busy.issue(rig.new)
+    rig.jump(datetime.timedelta(hours=2))  # a CA whose certificate is younger than an hour counts as in use
     result = rig.run(FINISH, cluster_ca={"outgoing": [Issued(rig.new.certificate, rig.new.key).fingerprint]})
     assert of_program(result, hook) == [("repaired", "")]
     assert of_program(result, busy) == [("waiting", "outgoing-served")]

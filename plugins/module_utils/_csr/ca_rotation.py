@@ -66,11 +66,6 @@ class ClusterCa:
         """Return the time from which on its youngest certificate is valid. A successor may be below a root that is older."""
         return max(entry.not_valid_before_utc for entry in self.certificates)
 
-    @property
-    def end(self) -> datetime:
-        """Return the time after which none of its certificates is valid, so that it verifies nothing."""
-        return max(entry.not_valid_after_utc for entry in self.certificates)
-
     @functools.cached_property
     def subjects(self) -> frozenset[Name]:
         return frozenset(entry.subject for entry in self.certificates)

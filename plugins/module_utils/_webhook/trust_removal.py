@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .._base.accept import DOWNTIME, UNSEEN, Consent
+from .._base.errors import CertflowError
 from .._base.times import format_time
 from .._kube.client import Client
-from .._kube.errors import KubeError
 from .._x509.chain_judge import judge
 from . import served_chains
 from .bundle_content import BundleCertificate
@@ -155,7 +155,7 @@ def _scan(client: Client, bundle: BundleChange) -> EndpointScan:
     client.deadline = max(client.deadline, until)
     try:
         return served_chains.scan(client, bundle.config, until=until, unready=True, outside=False)
-    except KubeError as error:
+    except CertflowError as error:
         return EndpointScan(problem=error.cause, is_known=False)
 
 

@@ -87,7 +87,9 @@ def check_rotation(data: ClusterData) -> Iterator[AuditFinding]:
         else "no certificate of a signer was seen, so it is not known which CA the signers use"
     ]
     lines += [f"the published CAs changed last at {format_time(ca.since)}"] if ca.since else []
-    lines += [f"API server {address}: {_words(cas, of)}" for address, of in cas.servers.items()]
+    lines += [
+        f"API server {address}: {of or 'not reached, or another CA'}" for address, of in cas.servers.items()
+    ]
     if ca.eks and ca.eks.first_activation:
         lines += [f"Amazon EKS activates the successor at {format_time(ca.eks.first_activation)} or later"]
         lines += (
@@ -99,14 +101,6 @@ def check_rotation(data: ClusterData) -> Iterator[AuditFinding]:
         state = "The switch is not complete"
     cause = f"The cluster publishes {len(cas.cas) - len(cas.gone)} CAs. {state}"
     yield AuditFinding("cluster-ca-rotation", FAIL, CLUSTER_CA_OBJECT, cause, tuple(lines))
-
-
-def _words(cas: ClusterCas, ca: ClusterCa | None) -> str:
-    if ca is None:
-        return "not reached, or another CA"
-    if len(cas.cas) == 2:
-        return "the successor" if ca is cas.cas[-1] else "an outgoing CA"
-    return str(ca)
 
 
 def check_bundles(data: ClusterData) -> Iterator[AuditFinding]:

@@ -1,0 +1,82 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which trust may go, by what the endpoints serve now and may serve later."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+    bundle_content,
+    trust_removal,
+    webhook_endpoints,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
+
+from tests.support.authority import DAY, NOW, Issued, authority
+from tests.unit.plugins.module_utils._audit.world import config, leaf, served, silent
+
+pytestmark = pytest.mark.quick
+
+OLD, NEW = authority("old", not_before=NOW - 90 * DAY), authority("new", not_before=NOW - 90 * DAY)
+BOTH = OLD.pem + NEW.pem
+SERVED, UNSEEN, GOES = "served", "unseen", ""
+
+
+def at(chain: ServedChain, state: str = webhook_endpoints.READY, **fields: Any) -> ServedChain:
+    return replace(chain, endpoint=replace(chain.endpoint, state=state, **fields))
+
+
+def by(ca: Issued) -> ServedChain:
+    return served(leaf(ca))
+
+
+WELL, LATE = by(NEW), by(OLD)
+NOT_READY, TERMINATING = webhook_endpoints.NOT_READY, webhook_endpoints.TERMINATING
+#: The chains of all endpoints, the options, and what keeps the CA.
+CASES: list[tuple[list[ServedChain], dict[str, Any], str]] = [
+    ([WELL], {}, GOES),
+    ([WELL, LATE], {}, SERVED),
+    ([WELL, at(LATE, NOT_READY)], {}, SERVED),
+    ([WELL, at(LATE, TERMINATING)], {}, SERVED),
+    ([WELL, at(LATE, NOT_READY)], {"is_confirmed": True}, SERVED),
+    ([WELL, at(silent(), NOT_READY)], {}, UNSEEN),
+    ([WELL, at(silent(), NOT_READY)], {"is_confirmed": True}, GOES),
+    ([WELL, at(silent(), TERMINATING)], {}, GOES),  # it refuses connections, and never serves again
+    ([WELL, at(silent(is_blind=True), TERMINATING)], {}, UNSEEN),
+    ([at(WELL, is_outside=True)], {}, UNSEEN),
+    ([at(WELL, is_outside=True)], {"is_confirmed": True}, GOES),
+    ([], {}, UNSEEN),
+    ([WELL], {"unread": 1}, UNSEEN),
+    ([LATE], {"removed": authority("expired", not_after=NOW - DAY)}, GOES),
+    ([WELL], {"was_verified": False}, GOES),
+    ([WELL, at(LATE, NOT_READY)], {"was_verified": False}, SERVED),
+    ([by(authority("stranger"))], {}, SERVED),  # the API server refuses it, before and after
+    ([by(authority("stranger"))], {"only_losses": True}, GOES),
+]
+
+
+@pytest.mark.parametrize(("chains", "options", "expected"), CASES)
+def test_what_keeps_a_ca(chains: list[ServedChain], options: dict[str, Any], expected: str) -> None:
+    options = dict(options)
+    removed = options.pop("removed", OLD)
+    serves = trust_removal.serving(chains, "no endpoint", unread=options.pop("unread", 0))
+    going = bundle_content.certificates(removed.pem)
+    hold = trust_removal.find_hold(config(BOTH), NEW.pem, going, serves, NOW, **options)
+    kept = GOES if hold is None else SERVED if hold.served else UNSEEN
+    assert kept == expected
+    if hold and kept == UNSEEN:
+        assert hold.until == OLD.certificate.not_valid_after_utc
+
+
+def test_the_user_confirms_an_object() -> None:
+    target = Target("ValidatingWebhookConfiguration", "hooks", ("a",))
+    consent = accept.parse([{"unseen": ["ValidatingWebhookConfiguration/hooks"]}])
+    assert trust_removal.is_confirmed(consent, target)
+    assert not trust_removal.is_confirmed(consent, Target("ValidatingWebhookConfiguration", "others"))
