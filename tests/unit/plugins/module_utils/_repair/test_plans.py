@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.check_table import BY_ID
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     Backend,
+    CaData,
     ClusterData,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
@@ -24,11 +25,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_parsing import points_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import (
+    ClusterCa,
+    ClusterCas,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import PublishedCa
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
     bundle_repairs,
     kinds,
     restarts,
+    rotation_repairs,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.proof_calls import CallAnswer
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import (
@@ -313,3 +319,32 @@ def test_two_edits_of_one_webhook_stay_one() -> None:
         "/metadata/annotations",
     ]
     assert OPTIONS.consent == accept.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("late", "accepted", "expected"),
+    [
+        (leaf(OLD), [], ("outgoing-served", "not-published")),
+        (leaf(NEW), [], ("planned", "planned")),
+        (None, [], ("endpoint-unseen", "endpoint-unseen")),
+        (None, [{"unseen": [f"{KIND}/example"]}], ("planned", "planned")),
+    ],
+)
+def test_an_endpoint_that_is_not_ready_counts(
+    late: Issued | None, accepted: list[Any], expected: tuple[str, str]
+) -> None:
+    """The outgoing CA, and insecureSkipTLSVerify, stay while an endpoint may need it."""
+    endpoint = Endpoint("10.0.0.2", 8443, ("demo", "late"), state="not ready")
+    chain = ServedChain(endpoint, problem="it refuses connections")
+    if late:
+        chain = ServedChain(endpoint, late.pem, certificate_facts.describe_pem(late.pem))
+    backend = replace(served(leaf(NEW)), unready=1, unready_chains=(chain,))
+    options = replace(OPTIONS, consent=accept.parse(accepted))
+    case = case_of(configuration(OLD.pem + NEW.pem), backend, options=options, published=published(NEW))
+    old, new = (ClusterCa((ca.certificate,)) for ca in (OLD, NEW))
+    rotated = replace(case, data=replace(case.data, ca=CaData(ClusterCas((old, new), new))))
+    insecure = replace(case, point=replace(case.point, is_verified=False))
+    plans = (rotation_repairs.plan_remove_outgoing(rotated), bundle_repairs.plan_secure_apiservice(insecure))
+    assert tuple(map(code, plans)) == expected
+    if accepted:
+        assert all(any("late" in note for note in plan.notes) for plan in plans)  # type: ignore[union-attr]
