@@ -316,11 +316,11 @@ def look_at(rig: SecretsRig, name: str, plays: list[dict[str, Any]], **settings:
         place.mkdir()
     environment = {
         **dict.fromkeys(("TMPDIR", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"), str(temporary)),
-        **dict.fromkeys(("JUNIT_OUTPUT_DIR", "ANSIBLE_CALLBACK_TREE_DIR", "EVERYTHING"), str(reports)),
+        **dict.fromkeys(("JUNIT_OUTPUT_DIR", "EVERYTHING"), str(reports)),
         "ANSIBLE_ASYNC_DIR": str(temporary),
         "ANSIBLE_LOG_PATH": str(reports / "log"),
         "ANSIBLE_CALLBACK_PLUGINS": str(rig.directory / "callbacks"),
-        "ANSIBLE_CALLBACKS_ENABLED": "junit,tree,everything",
+        "ANSIBLE_CALLBACKS_ENABLED": "junit,everything",
         "ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "true",
         "ANSIBLE_PIPELINING": "false",
         **settings,

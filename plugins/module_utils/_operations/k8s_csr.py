@@ -214,7 +214,9 @@ def _roles(parameters: Mapping[str, Any]) -> tuple[str, ...]:
         roles: tuple[str, ...] = ("store",)
     else:
         roles = ("request", "approve") if parameters["approve"] else ("request",)
-    bundle = ("bundle",) if parameters["targets"] or parameters["discover_targets"] else ()
+    bundle: tuple[str, ...] = ("bundle",) if parameters["targets"] or parameters["discover_targets"] else ()
+    if bundle and parameters["state"] == ABSENT:
+        bundle = ("bundle", "rotate")
     return (*roles, *bundle, *(("discover",) if parameters["discover_targets"] else ()))
 
 

@@ -195,7 +195,7 @@ _CERTIFICATE = ("request", "approve", "bundle", "explain")
 BESIDE = {
     "discover": ("request", "approve", "bundle"),
     "repair": ("audit",),
-    "request": ("approve", "bundle"),
+    "request": ("approve", "bundle", "rotate"),
     "rotate": ("store", "bundle"),
     "store": ("bundle",),
     "upgrade": ("upgrade-lease", "plan", "snapshot-verify", *_CERTIFICATE),
