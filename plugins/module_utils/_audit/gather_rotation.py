@@ -64,8 +64,8 @@ def read(client: Client, reads: GuardedReads, options: AuditOptions, data: Clust
     cas: tuple[ca_rotation.ClusterCa, ...]
     cas = ca_rotation.published_cas(data.cluster_ca or data.kubeconfig_ca, options.ca_successor)
     if data.cluster_ca:
-        trusted = (point.config.ca_bundle for point in data.points)
-        cas = ca_rotation.with_gone(cas, (data.kubeconfig_ca, *trusted))
+        # A CA with the name of the cluster's CA in a caBundle may be one of another program.
+        cas = ca_rotation.with_gone(cas, (data.kubeconfig_ca,))
     served = {
         f"endpoint {chain.endpoint}": chain.chain_pem
         for backend in data.backends.values()
@@ -172,7 +172,7 @@ def _changes(client: Client) -> Iterator[tuple[str, datetime | None]]:
 
 
 def _old_nodes(client: Client, ca: CaData) -> tuple[str, ...]:
-    older = _created_before(client, "/api/v1/nodes", ca.cas.needed[-1].begin)
+    older = _created_before(client, "/api/v1/nodes", ca.since or ca.cas.needed[-1].begin)
     return tuple(metadata["name"] for _created, metadata in older)
 
 

@@ -7,7 +7,7 @@
 
 Several CAs may have one subject, so no rule recognises a CA by its name. A CA is in use if it verifies the certificate that the API
 server serves, or one that a signer of the cluster issued. A CA that is younger than one in use is a successor. A CA that is older
-than all of them is outgoing. A CA is gone if the cluster no longer publishes it, and a field or the kubeconfig still trusts it.
+than all of them is outgoing. A CA is gone if the cluster no longer publishes it, and the kubeconfig still has it.
 CAs are compared only if they replace each other: both have the same subject, or one signed a twin of the other.
 
 Two shapes of a rotation exist. Amazon EKS, kubeadm and Gardener publish the successor first. k3s and RKE2 publish it and switch to it

@@ -259,8 +259,9 @@ def check_nodes(data: ClusterData) -> Iterator[AuditFinding]:
     if not names:
         yield AuditFinding(check, SKIP if names is None else PASS, CLUSTER)
         return
-    cause = f"{len(names)} nodes are older than {_youngest(ca)}"
-    yield AuditFinding(check, FAIL, CLUSTER, cause, tuple(names[:MOST_LINES]), objects=tuple(names))
+    cause = f"{len(names)} nodes are older than the last change of the published CAs, so they may lack the youngest one"
+    shown = tuple(names[:MOST_LINES])
+    yield AuditFinding(check, FAIL, CLUSTER, cause, shown, certainty=LIKELY, objects=tuple(names))
 
 
 def _youngest(ca: CaData) -> str:

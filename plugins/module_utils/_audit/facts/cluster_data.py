@@ -166,7 +166,7 @@ class CaData:
     old_pods: Mapping[tuple[str, str, str], int] | None = None
     #: The same of pods that are younger, and that may have started before the cluster published it.
     early_pods: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    #: The nodes that are older than the youngest CA, None if they were not read.
+    #: The nodes that are older than the last change, None if they were not read.
     old_nodes: tuple[str, ...] | None = None
     #: The youngest CA as Amazon EKS describes it, None if that is not known.
     eks: EksCa | None = None

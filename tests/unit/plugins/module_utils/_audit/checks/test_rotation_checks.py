@@ -66,8 +66,7 @@ def rotating(
     chain = served(leaf(served_by))
     issued = leaf(api)
     api_server, now = issued.pem, issued.certificate.not_valid_before_utc
-    trusted = [kubeconfig, *(entry.config.ca_bundle for entry in points)]
-    known = with_gone(published_cas(published), trusted)
+    known = with_gone(published_cas(published), [kubeconfig])
     cas = find_cas(known, api_server, {"endpoint": chain.chain_pem}, now=options.pop("now", now))
     assert cas
     states = options.pop("servers", {})
@@ -236,9 +235,15 @@ def test_a_ca_that_nothing_needs(bundle: str, options: dict[str, Any], status: s
     ]
 
 
+def test_a_ca_of_the_same_name_is_not_one_that_is_gone() -> None:
+    own = authority("kubernetes", not_before=NOW - 700 * DAY)
+    data = rotating(point(config(own.pem)), published=NEW.pem, kubeconfig=NEW.pem, api=NEW, served_by=own)
+    assert found(data) == []
+
+
 def test_a_bundle_with_only_cas_that_are_gone() -> None:
     """Its endpoint serves a certificate of the CA that the cluster removed. The next certificate is of another CA."""
-    data = rotating(point(config(OLD.pem)), published=NEW.pem, kubeconfig=NEW.pem, api=NEW, now=NOW)
+    data = rotating(point(config(OLD.pem)), published=NEW.pem, kubeconfig=BOTH, api=NEW, now=NOW)
     assert found(data) == [(CHECK, "error")]
 
 
