@@ -8,15 +8,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...module_utils._base.text import harmless
+from ...module_utils._base.text import harmless, plural
 from . import report_model, report_schema
 from .report_model import Row
 from .report_text import Report
 
-# The summary lists at most so many findings, and so many clusters without an audit.
+# The summary lists about so many findings, and at most so many clusters without an audit.
 MOST_LINES = 10
 # AWX loads the artifacts of all jobs of a workflow as extra variables.
 ARTIFACT_BYTES = 40_000
@@ -29,11 +30,8 @@ def lines(report: Report, files: Sequence[str], problems: Sequence[str]) -> list
     failures = report_model.failures(report)
     return [
         *_counts(report),
-        *_limited([_finding(row) for row in failures], "findings"),
-        *(
-            _remedy(report, check)
-            for check in dict.fromkeys(row.finding["check"] for row in failures[:MOST_LINES])
-        ),
+        *_findings(failures),
+        *(_remedy(report, check) for check in dict.fromkeys(row.finding["check"] for row in failures)),
         *_limited(_clusters(report_model.problem_clusters(report)), "clusters"),
         *_comparison(report),
         *_limited(report["notes"], "lines about the report"),
@@ -52,7 +50,27 @@ def _counts(report: Report) -> Iterator[str]:
         for name, number in numbers["findings"].items()
         if number and name not in ("pass", "skip")
     )
-    yield f"findings: {findings or 'none'}"
+    unread = sum(
+        cluster["status"] not in (report_schema.OK, report_schema.INCOMPLETE)
+        for cluster in report["clusters"]
+    )
+    if unread == total:
+        yield "findings: not known, because no cluster was audited"
+        return
+    lost = f". Not known for {plural(unread, 'cluster')}" if unread else ""
+    yield f"findings: {findings or 'none'}{lost}"
+
+
+def _findings(failures: Sequence[Row]) -> Iterator[str]:
+    """Yield the first findings of each check, and the number of the others. So one fault of many objects hides no other fault."""
+    checks = Counter(row.finding["check"] for row in failures)
+    most = max(2, MOST_LINES // (len(checks) or 1))
+    for check, number in checks.items():
+        yield from (
+            _finding(row) for row in [row for row in failures if row.finding["check"] == check][:most]
+        )
+        if number > most:
+            yield f"and {number - most} more of {check}"
 
 
 def _limited(entries: Sequence[str], noun: str) -> Iterator[str]:

@@ -32,6 +32,7 @@ from .report_text import InvalidReport, Report
 STATUS_OF_CODE = dict.fromkeys(
     ("cluster-ca-unknown", "server-untrusted", "unreachable"), report_schema.UNREACHABLE
 )
+AUDIT_STATUS_OF_CODE = {**STATUS_OF_CODE, "deadline-exceeded": report_schema.INCOMPLETE}
 #: Key of a cluster -> its key in the result traffic of audit_info.
 TRAFFIC = {"requests": "requests", "bytes": "bytes_received"}
 #: At most so many hosts are named in a line about the report.
@@ -152,7 +153,9 @@ def _failure(result: Mapping[str, Any]) -> dict[str, Any]:
     is_lost = bool(result.get("unreachable"))
     cause = str(result.get("cause") or mask_login(str(result.get("msg") or "the task has no result")))
     return {
-        "status": report_schema.UNREACHABLE if is_lost else STATUS_OF_CODE.get(code, report_schema.FAILED),
+        "status": report_schema.UNREACHABLE
+        if is_lost
+        else AUDIT_STATUS_OF_CODE.get(code, report_schema.FAILED),
         "code": code or ("unreachable" if is_lost else ""),
         "reason": cause,
         "evidence": [str(line) for line in result.get("evidence") or ()],
@@ -214,6 +217,9 @@ def _order(row: Row) -> tuple[Any, ...]:
     return (
         STATUSES.index(finding["status"]),
         finding["excepted"] is not None,
+        # What fails now, by severity. Then what will fail, by its time, and what has no time.
+        not breaks_now(row),
+        breaks_now(row) and SEVERITIES.index(finding["severity"]),
         finding["breaks_at"] or _FAR,
         SEVERITIES.index(finding["severity"]),
         row.cluster["name"],

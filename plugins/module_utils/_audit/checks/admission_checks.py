@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
+from ..._base.text import plural
 from ..._webhook.admission_match import AdmissionRequest, match
 from ..._webhook.call_failures import ADMISSION
 from ..facts.cluster_data import PODS, Backend, CallPoint, ClusterData
@@ -78,7 +79,7 @@ def passed(check: str, subject: AuditedObject, undecided: Iterable[str]) -> list
 
 def _blocked(data: ClusterData, point: CallPoint, matched: Sequence[RequestMatch]) -> AuditFinding:
     effect = "refuses" if point.is_strict else f"delays by {seconds_of(point)} s"
-    words = f"If {point.object} does not answer, the API server {effect} {len(matched)} kinds of requests of the control plane or the nodes"
+    words = f"If {point.object} does not answer, the API server {effect} {plural(len(matched), 'kind')} of requests of the control plane or the nodes"
     lines = [f"it matches {', '.join(map(str, matched))}"]
     lines += [
         f"{', '.join(entry.operations)} of {entry}: {entry.row.effect}" for entry in matched[:MOST_LINES]

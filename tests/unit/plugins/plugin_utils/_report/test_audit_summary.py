@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import audit_summary, report_model
@@ -47,6 +48,38 @@ def test_each_check_that_failed_has_one_line_with_what_to_do() -> None:
             line for line in lines if report["checks"][check]["remedy"] in line
         ]
         assert sum(report["checks"][check]["url"] in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("results", "has_none"),
+    [
+        ({"a": failed("missing-library"), "b": failed("unreachable")}, False),
+        ({"a": result(), "b": failed("unreachable")}, True),
+        ({"a": result()}, True),
+    ],
+)
+def test_clusters_without_an_audit_are_not_clusters_without_findings(
+    results: dict[str, Any], has_none: bool
+) -> None:
+    lines = audit_summary.lines(reports.report(results), [], [])
+    (line,) = (line for line in lines if line.startswith("findings:"))
+    assert ("none" in line.split(": ")[1].split(".")[0].split()) is has_none
+
+
+def test_an_audit_that_took_too_long_is_incomplete() -> None:
+    report = reports.report({"a": failed("deadline-exceeded"), "b": result()})
+    assert [cluster["status"] for cluster in report["clusters"]] == ["incomplete", "ok"]
+
+
+def test_one_fault_of_many_objects_hides_no_other_fault() -> None:
+    """A fault without a time comes last, and is shown."""
+    many = (finding(name=f"hook-{number}", breaks_at="2026-11-26T00:00:00Z") for number in range(40))
+    dateless = finding("bundle-without-successor", breaks_at=None)
+    lines = audit_summary.lines(reports.report({"a": result(*many, dateless)}), [], [])
+    numbers = [
+        sum(word in line for line in lines) for word in (" expiring (", " bundle-without-successor (no date)")
+    ]
+    assert numbers == [5, 1]
 
 
 def test_outcomes() -> None:
