@@ -65,6 +65,11 @@ class RepairFleet:
         """Return the clusters of a report by name."""
         return {row["name"]: row for row in json.loads((self.directory / report).read_text())["clusters"]}
 
+    def exceptions(self) -> list[dict[str, Any]]:
+        """Return an exception for the webhook whose CA nothing publishes."""
+        entry = {"check": "ca-mismatch", "objects": [f"*/{self.unpublished}"]}
+        return [{**entry, "reason": "its team looks for the CA", "until": "2099-01-01"}]
+
     def statuses(self, report: str) -> dict[str, str]:
         return {name: row["status"] for name, row in self.clusters(report).items()}
 
@@ -108,12 +113,12 @@ def test_a_fleet_from_the_finding_to_the_clean_audit(broken: RepairFleet) -> Non
     words = {"certflow_findings": "audit.json", "certflow_plan": "plan.json"}
     run = broken.play("repair", "run.json", **words)
     assert run.status == 2, run.output
-    assert broken.statuses("run.json") == {"dead": "plan-differs", "stale": "changed", "well": "ok"}, (
-        run.output
-    )
+    assert broken.statuses("run.json") == {"dead": "plan-differs", "stale": "left", "well": "ok"}, run.output
     assert broken.repairs("run.json", broken.stale) == [("repaired", "")]
     assert broken.repairs("run.json", broken.unpublished) == [("refused", "not-published")]
     assert f"{broken.unpublished} (not-published)" in run.output.partition("TASK [Publish")[0]
+    left = broken.clusters("run.json")["stale"]["left"]
+    assert (left["count"], left["first"]["object"]["name"]) == (1, broken.unpublished)
     assert broken.rig.ask("stale") == "accepted"
 
     clean = broken.play("audit", "clean.json")
@@ -121,6 +126,32 @@ def test_a_fleet_from_the_finding_to_the_clean_audit(broken: RepairFleet) -> Non
     assert broken.faults("clean.json", broken.stale) == set()
 
     again = broken.play("repair", "again.json", "--limit", "stale,well", **words)
-    assert again.status == 0, again.output
-    assert broken.statuses("again.json") == {"stale": "ok", "well": "ok"}, again.output
-    assert broken.repairs("again.json", broken.stale) == []
+    assert again.status == 2, again.output
+    assert broken.statuses("again.json") == {"stale": "left", "well": "ok"}, again.output
+    assert broken.repairs("again.json", broken.stale) == [("gone", "")]
+    accepted = {**words, "certflow_exceptions": broken.exceptions()}
+    excepted = broken.play("repair", "excepted.json", "--limit", "stale,well", **accepted)
+    assert excepted.status == 0, excepted.output
+    assert broken.clusters("excepted.json")["stale"]["left"]["excepted"] == 1
+
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    broken.rig.cluster.api("DELETE", f"{path}/{broken.stale}")
+    broken.rig.broken("stale")
+    recreated = broken.play("repair", "recreated.json", "--limit", "stale", **accepted)
+    assert recreated.status == 2, recreated.output
+    assert broken.repairs("recreated.json", broken.stale) == [("refused", "recreated")]
+    handed_on = {**accepted, "certflow_job_name": "canary", "certflow_plan": ""}
+    job = broken.play("repair", "job.json", "--limit", "stale", **handed_on)
+    assert job.status == 0, job.output
+    assert broken.statuses("job.json") == {"stale": "left"}
+
+
+def test_an_approved_plan_of_forty_writes_in_one_cluster(broken: RepairFleet) -> None:
+    names = [broken.rig.broken(f"many-{number}") for number in range(40)]
+    accepted = {"certflow_exceptions": broken.exceptions()}
+    plan = broken.play("repair", "plan-40.json", "--check", "--limit", "stale", **accepted)
+    assert plan.status == 0, plan.output
+    run = broken.play("repair", "run-40.json", "--limit", "stale", certflow_plan="plan-40.json", **accepted)
+    assert run.status == 0, run.output
+    assert [broken.repairs("run-40.json", name) for name in names] == [[("repaired", "")]] * 40
+    assert broken.rig.ask("many-39") == "accepted"

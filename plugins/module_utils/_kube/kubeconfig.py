@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from .._base.paths import existing, expand
 from .._base.paths import read as read_file
-from .._base.text import nearest, quoted, visible
+from .._base.text import nearest, quoted, some, visible
 from .connection import CREDENTIAL, Connection, ConnectionSources, ExecPlugin, choose, is_content
 from .errors import AuthenticationError, ConfigurationError, KubeconfigError
 from .kubeconfig_parsing import MOST_BYTES, REPAIR, check_fields, load_yaml, too_large
@@ -117,6 +117,44 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
     return connection
 
 
+class ContextNotNamed(ConfigurationError):
+    """A kubeconfig has several contexts, and only its current-context would choose the cluster."""
+
+
+def check_context(options: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    """Refuse the current-context of a kubeconfig with several contexts, which may be another one tomorrow.
+
+    A context, a host or the UID of the cluster names the cluster. Raises ContextNotNamed, and ConfigurationError for a kubeconfig that
+    cannot be used.
+    """
+    sources = choose(options, environ)
+    source = _kubeconfig_of(sources, environ)
+    if (
+        options.get("cluster_uid")
+        or sources.values.get("context")
+        or sources.kind == "direct"
+        or source is None
+    ):
+        return
+    config = _load(*source)
+    names = [*config.entries["contexts"]]
+    if len(names) > 1:
+        raise ContextNotNamed(
+            f"kubeconfig {config.where} has {len(names)} contexts ({some(names)}), and none of them is named",
+            remedy="Set context",
+        )
+
+
+def _kubeconfig_of(sources: ConnectionSources, environ: Mapping[str, str]) -> tuple[Any, str] | None:
+    """Return the kubeconfig and its origin, None without one."""
+    if "kubeconfig" in sources.values:
+        return sources.values["kubeconfig"], sources.origins["kubeconfig"]
+    if environ.get("KUBECONFIG"):
+        return environ["KUBECONFIG"], "the environment's KUBECONFIG"
+    is_default = sources.values.get("context") or not _is_in_pod(environ)
+    return (DEFAULT_KUBECONFIG, "the default") if is_default and existing(DEFAULT_KUBECONFIG) else None
+
+
 def _resolved(sources: ConnectionSources, environ: Mapping[str, str]) -> Connection:
     """Return the connection of the first source in the order of doc_fragments/_auth.py.
 
@@ -125,14 +163,11 @@ def _resolved(sources: ConnectionSources, environ: Mapping[str, str]) -> Connect
     context = sources.values.get("context")
     if sources.kind == "direct":
         return _direct(sources)
-    if "kubeconfig" in sources.values:
-        return _from_kubeconfig(sources.values["kubeconfig"], sources.origins["kubeconfig"], sources)
-    if environ.get("KUBECONFIG"):
-        return _from_kubeconfig(environ["KUBECONFIG"], "the environment's KUBECONFIG", sources)
+    source = _kubeconfig_of(sources, environ)
+    if source is not None:
+        return _from_kubeconfig(*source, sources)
     if not context and _is_in_pod(environ):
         return _in_cluster(sources, environ)
-    if existing(DEFAULT_KUBECONFIG):
-        return _from_kubeconfig(DEFAULT_KUBECONFIG, "the default", sources)
     if context:
         raise ConfigurationError(
             f"{sources.origins['context']} names the context {quoted(context)}, but there is no kubeconfig to find it in: "

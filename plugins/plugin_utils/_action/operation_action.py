@@ -31,7 +31,7 @@ from ...module_utils._ansible import argument_specs, redaction
 from ...module_utils._ansible.operation import Operation, execute, failed_result, missing_libraries
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.paths import expand
-from ...module_utils._kube import token_store
+from ...module_utils._kube import kubeconfig, token_store
 from ...module_utils._process import progress_lines
 from .._action import role_options
 from .._fleet import cluster_run, fleet_operations, fleet_run, fleet_task
@@ -39,6 +39,8 @@ from .._fleet.fleet_operations import FleetOperation
 from .._inventory import contexts
 from .._variables import read_variables, specs
 
+#: The playbook of this collection that a task belongs to, if no role and no fleet run says so.
+OWNER_VARIABLE = "__certflow_owner"
 MODE_VARIABLE = "certflow_kubernetes_execution_mode"
 AUTO, IN_PROCESS, MODULE = "auto", "in_process", "module"
 EXECUTION_MODES = (AUTO, IN_PROCESS, MODULE)
@@ -72,17 +74,28 @@ class OperationAction(ActionBase):  # type: ignore[misc]
     _check_cluster: fleet_task.ClusterCheck | None = None
 
     _is_in_fleet = False
+    #: The role or the playbook of this collection whose variables set the options, "" for a task of the user.
+    _owner = ""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         # This process ends with the task. The objects of Ansible in it stay, and a collection would copy their memory.
         gc.freeze()
         variables = task_vars or {}
         is_in_fleet = fleet_task.is_controlled(variables)
+        self._owner = str(variables.get(OPTIONS_VARIABLE) or variables.get(OWNER_VARIABLE) or "")
         if OPTIONS_VARIABLE in variables:
             problem = self._take_options(variables, is_checked=is_in_fleet)
             if problem:
                 return {"failed": True, "changed": False, "msg": problem, "code": "invalid-input"}
-        return self._run_in_fleet(tmp, variables) if is_in_fleet else self._run_named(tmp, variables)
+        if is_in_fleet:
+            return self._run_in_fleet(tmp, variables)
+        try:
+            return self._run_named(tmp, variables)
+        except BaseException as error:
+            # Ansible's error at the end of a task's timeout.
+            if self._owner != specs.AUDIT or type(error).__name__ != "TaskTimeoutError":
+                raise
+            return failed_result(_deadline_exceeded(int(self._task.timeout)))
 
     def _take_options(self, variables: dict[str, Any], *, is_checked: bool) -> str:
         """Add the variables of a role to the options of the task. Return their problems in one line, "" if they are valid.
@@ -116,6 +129,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         self._is_in_fleet = True
         run = fleet_run.of_task(variables)
         operation = fleet_operations.of_name(run.role)
+        self._owner = operation.role or fleet_operations.playbook_of(run.role)
         self._task.args = {**self._task.args, **self._options_of_playbook(operation, variables)}
         if run.findings is not None:
             own = run.findings.get(variables["inventory_hostname"], {})
@@ -150,19 +164,32 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             self._task.check_mode = before
 
     def _run_named(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
-        """Run the operation. The messages of a role of this collection name the role's variables."""
+        """Run the operation. The messages of a role or a playbook of this collection name its variables."""
         answer = self._run(tmp, variables)
         collection, _dot, role = str(variables.get("ansible_role_name", "")).rpartition(".")
-        if collection == "certflow.kubernetes":
+        owner = self._owner or (role if collection == "certflow.kubernetes" else "")
+        if owner:
             for key in MESSAGES & answer.keys():
-                answer[key] = role_options.name_variables(role, str(answer[key]))
+                answer[key] = role_options.name_variables(owner, str(answer[key]))
             source = (answer.get("cluster") or {}).get("auth_source")
             if source:
                 answer["cluster"] = {
                     **answer["cluster"],
-                    "auth_source": role_options.name_variables(role, source),
+                    "auth_source": role_options.name_variables(owner, source),
                 }
         return answer
+
+    def _find_unnamed(self, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the failure if a role or a playbook would use the current-context of a kubeconfig on this machine."""
+        if not self._owner or self._connection.transport != "local":
+            return None
+        try:
+            kubeconfig.check_context(parameters, os.environ)
+        except kubeconfig.ContextNotNamed as error:
+            return failed_result(error)
+        except CertflowError:
+            return None  # The operation reports it with the source of the connection.
+        return None
 
     def _run(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, variables)
@@ -178,6 +205,9 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             # Refuse wrong arguments here, because the module would print them, with the content of a kubeconfig.
             if validation.error_messages:
                 return {**result, **self._refused(validation, arguments)}
+            unnamed = self._find_unnamed(validation.validated_parameters)
+            if unnamed:
+                return {**result, **unnamed}
             if mode == IN_PROCESS:
                 return {**result, **self._run_here(validation, variables)}
         self._keep_off_the_disk(redaction.secrets_in(validation.validated_parameters, self.operation.hidden))
@@ -247,11 +277,11 @@ class OperationAction(ActionBase):  # type: ignore[misc]
 
     def _find_kubeconfig(self, arguments: dict[str, Any]) -> None:
         """Find a kubeconfig in files/ of the role or play, and decrypt an encrypted one in memory."""
-        kubeconfig = arguments.get("kubeconfig")
-        if not isinstance(kubeconfig, str) or not kubeconfig or self._connection.transport != "local":
+        given = arguments.get("kubeconfig")
+        if not isinstance(given, str) or not given or self._connection.transport != "local":
             return
         try:
-            path = self._find_needle("files", expand(kubeconfig))
+            path = self._find_needle("files", expand(given))
             encrypted = contexts.is_encrypted(path)
         except (AnsibleError, CertflowError, OSError, ValueError):
             return  # a list of paths, or a missing or unreadable file, which the operation reports
@@ -363,6 +393,14 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         environment: dict[str, Any] = {}
         self._compute_environment_string(environment)
         return {key: str(value) for key, value in environment.items()}
+
+
+def _deadline_exceeded(seconds: int) -> CertflowError:
+    return CertflowError(
+        f"the audit took longer than certflow_deadline, {seconds} s",
+        code="deadline-exceeded",
+        remedy="Audit this cluster apart, with a longer certflow_deadline and -v, which shows what is slow",
+    )
 
 
 @contextmanager

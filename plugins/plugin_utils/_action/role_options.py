@@ -14,8 +14,11 @@ from typing import Any
 
 from ansible.module_utils.common.validation import check_type_dict
 
-from .._variables.specs import of_role
+from .._fleet import fleet_operations
+from .._variables.specs import AUDIT, CLUSTER_CA, PLAYBOOK_VARIABLES, REPAIR, of_role
 
+#: The playbooks whose own variables set the options of a module.
+PLAYBOOKS = frozenset((AUDIT, CLUSTER_CA, REPAIR))
 # Option of a module -> variable of the role without the role's name, where they differ.
 RENAMED = {"snapshot_controller": {"namespace": "install_namespace", "controller_arguments": "arguments"}}
 
@@ -46,20 +49,22 @@ def set_options(values: Mapping[str, Any], accepted: Collection[str]) -> dict[st
     }
 
 
-def name_variables(role: str, text: str) -> str:
-    """Return a message of a module with the role's variables instead of the options of the module.
+def name_variables(owner: str, text: str) -> str:
+    """Return a message of a module with the variables of a role or of a playbook instead of the options of the module.
 
     An option with an underscore is replaced wherever it stands alone. Another option is replaced only where a sentence
     sets or removes it, because names such as "namespace" are also words.
     """
-    return _option_pattern(role).sub(
-        lambda match: _variables(role)[match["long"] or match["short"] or match["key"]], text
+    return _option_pattern(owner).sub(
+        lambda match: _variables(owner)[match["long"] or match["short"] or match["key"]], text
     )
 
 
 @cache
 def _variables(role: str) -> Mapping[str, str]:
-    """Return the variable of each option: "ROLE_OPTION", or "ROLE_connection.OPTION"."""
+    """Return the variable of each option: "ROLE_OPTION", or "ROLE_connection.OPTION", or that of a playbook without a role."""
+    if role in PLAYBOOKS:
+        return fleet_operations.variables_of_options(role)
     spec, prefix = of_role(role), f"{role}_"
     connection = spec.options[f"{prefix}connection"]["options"]
     renamed = RENAMED.get(role, {})
@@ -79,14 +84,15 @@ NOTHING = "(?!)"
 
 @cache
 def _option_pattern(role: str) -> re.Pattern[str]:
-    spec, variables = of_role(role), _variables(role)
+    variables = _variables(role)
+    rows = PLAYBOOK_VARIABLES if role in PLAYBOOKS else of_role(role).options
     names = sorted(variables, key=len, reverse=True)
     long = "|".join(name for name in names if "_" in name)
     short = "|".join(name for name in names if "_" not in name)
     before = "|".join(f"(?<={word} )" for word in BEFORE_OPTION)
-    keys = {name: spec.options.get(variables[name], {}).get("options", ()) for name in names}
+    keys = {name: rows.get(variables[name], {}).get("options", ()) for name in names}
     dotted = "|".join(rf"{name}(?=\.(?:{'|'.join(inner)})\b)" for name, inner in keys.items() if inner)
-    end = r"(?=[,.);]|: [\w\[{]| (?:to|too|and|or|for|has|instead)\b|$)"
+    end = r"(?=[,.);]|: [\w\[{]| \(| (?:to|too|and|or|for|has|instead)\b|$)"
     article = "the (?:task's )?option "
     return re.compile(
         rf"(?<![\w./:'-])(?:{article})?(?P<long>{long})(?![\w-])"

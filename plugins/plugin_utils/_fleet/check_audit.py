@@ -19,7 +19,7 @@ from ...module_utils._operations import audit_info
 from .._report import report_files
 from .._variables import check_variables
 from .._variables.check_variables import Check, check_value
-from .._variables.values import is_blank, shown
+from .._variables.values import find_duration_problem, is_blank, shown
 from . import check_hosts, exceptions
 from .check_hosts import RunInput
 
@@ -129,6 +129,9 @@ def _refused(name: str, options: Mapping[str, Any]) -> Iterator[str]:
 #: Variable -> its further check. The others have only a type.
 CHECKS: dict[str, Check] = {
     OPTIONS: _option_problems,
+    "certflow_deadline": lambda value: filter(
+        None, [find_duration_problem("certflow_deadline", value, least=1)]
+    ),
     "certflow_audit_without": lambda value: _refused("certflow_audit_without", {"without": _paths(value)}),
 }
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from ...module_utils._base.text import some, visible
 from .._variables import check_variables
-from .._variables.specs import Spec
-from .._variables.values import UNREADABLE, is_blank
+from .._variables.specs import OWN_VARIABLES, Spec
+from .._variables.values import UNREADABLE, is_blank, is_unset
 from . import fleet_operations
 
 #: Characters that have a meaning in a pattern.
@@ -70,8 +70,12 @@ class RunInput:
     inventory_size: int = 0
     #: True in check mode.
     reads_only: bool = False
-    #: Names of the variables that are not from the inventory. A misspelt one is an error.
+    #: Names of the variables that are not from the inventory. An unknown one is an error.
     names: Collection[str] = ()
+    #: Names of the variables of the hosts. A misspelt one is an error, and another unknown one is a note.
+    inventory_names: Collection[str] = ()
+    #: Host -> the problem of its kubeconfig, which has several contexts of which the host names none.
+    unnamed_contexts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def spec(self) -> Spec:
@@ -125,10 +129,30 @@ def _no_inventory(run: RunInput) -> list[str]:
 def variable_problems(run: RunInput, checks: Mapping[str, check_variables.Check]) -> list[str]:
     """Return the problems of names and values, one line each. checks: variable -> its further check."""
     return [
-        *check_variables.misspelt(run.spec, run.names).values(),
+        *{**check_variables.unknown(run.spec, run.names), **_misspelt(run)}.values(),
         *check_variables.find_problems(run.spec, run.hosts, checks, run.names),
         *_unnamed(run),
+        *_unnamed_contexts(run),
     ]
+
+
+def _misspelt(run: RunInput) -> dict[str, str]:
+    """Return the problem of each misspelt name, also of the inventory."""
+    is_set = {name for values in run.hosts.values() for name, value in values.items() if not is_unset(value)}
+    return check_variables.misspelt(run.spec, [*run.names, *run.inventory_names], is_set)
+
+
+def notes(run: RunInput) -> list[str]:
+    """Return a line for each unknown name of the inventory, for the summary of the run."""
+    unknown = check_variables.unknown(run.spec, {*run.inventory_names} - {*run.names})
+    return [line for name, line in unknown.items() if name not in _misspelt(run)]
+
+
+def _unnamed_contexts(run: RunInput) -> Iterator[str]:
+    """Yield a line for each kubeconfig with several contexts, with the hosts that name none of them."""
+    for line in dict.fromkeys(run.unnamed_contexts.values()):
+        hosts = [host for host, problem in run.unnamed_contexts.items() if problem == line]
+        yield f"{some(hosts)}: {line}"
 
 
 def _unnamed(run: RunInput) -> Iterator[str]:
@@ -145,7 +169,7 @@ def _unnamed(run: RunInput) -> Iterator[str]:
 
 
 def _names_cluster(owner: str, values: Mapping[str, Any]) -> bool:
-    names = [f"{prefix}_{name}" for prefix in ("certflow", owner) for name in ("kubeconfig", "context")]
+    names = [f"{prefix}_{name}" for prefix in ("certflow", owner) for name in OWN_VARIABLES]
     connection = values.get(f"{owner}_connection")
     server = connection.get("host") if isinstance(connection, Mapping) else None
     return not all(map(is_blank, (*map(values.get, names), server)))

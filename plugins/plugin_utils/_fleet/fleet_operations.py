@@ -108,6 +108,44 @@ def of_name(name: str) -> FleetOperation:
     return _BY_NAME[name]
 
 
+def playbook_of(name: str) -> str:
+    """Return the playbook of the operation with this name. Raises LookupError."""
+    return next(playbook for playbook, operation in OPERATIONS.items() if operation.name == name)
+
+
+#: Option of audit_info -> the variable of the playbook audit. Further options are keys of certflow_audit_options.
+AUDIT_OPTIONS = {
+    "kubeconfig": "certflow_kubeconfig",
+    "context": "certflow_context",
+    "cluster_uid": "certflow_cluster_uid",
+    "exceptions": "certflow_exceptions",
+    "without": "certflow_audit_without",
+}
+
+
+def variables_of_options(playbook: str) -> dict[str, str]:
+    """Return the variable that sets each option, for a playbook without a role."""
+    operation = OPERATIONS.get(playbook)
+    options, more = (
+        (operation.options, operation.more_options)
+        if operation
+        else (AUDIT_OPTIONS, "certflow_audit_options")
+    )
+    further = specs.PLAYBOOK_VARIABLES[more].get("options") or _AUDIT_KEYS
+    return {**{key: f"{more}.{key}" for key in further}, **options}
+
+
+#: The keys of certflow_audit_options that messages name.
+_AUDIT_KEYS = (
+    "endpoints_per_service",
+    "probe_urls",
+    "snapshot_version",
+    "ca_break_days",
+    "wait_timeout",
+    "certificate_authorities",
+)
+
+
 def spec_of(playbook: str) -> Spec:
     """Return the variables of a playbook, also of the audit."""
     operation = OPERATIONS.get(playbook)

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ...module_utils._base.errors import CertflowError
 from . import stages
 from .budget import Budget
 from .run_file import RunFile
@@ -124,5 +125,20 @@ def find(variables: Mapping[str, Any]) -> FleetRun | None:
 
 
 def of_task(variables: Mapping[str, Any]) -> FleetRun:
-    """Return the run of a task. Its data has no templates, and to render the names of all its hosts takes each host long."""
-    return from_data(variables[VARIABLE])
+    """Return the run of a task. Its data has no templates, and to render the names of all its hosts takes each host long.
+
+    Raises CertflowError if the run did not begin.
+    """
+    return from_data(registered(variables, VARIABLE))
+
+
+def registered(variables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the result of an earlier step of the run. Raises CertflowError without it, as with --start-at-task."""
+    result = variables.get(name)
+    if not isinstance(result, Mapping) or result.get("skipped"):
+        raise CertflowError(
+            "the first tasks of the playbook did not run, so this run did not begin",
+            code="invalid-input",
+            remedy="Run the playbook without --start-at-task",
+        )
+    return result

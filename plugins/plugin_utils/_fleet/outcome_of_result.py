@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # only a run with exceptions loads the checks
 #: The key of a result and of the report with the repair of each finding.
 REPAIRS = "repairs"
 AUDIT_AGAIN = "Audit the cluster again until the audit is complete, and run the repair with the new report"
+NO_SUCCESSOR = "nothing to do: the cluster publishes no other CA, or each caBundle has what the phase needs"
 #: The order of repairs in a report.
 _STATES = (
     *sorted(repair_model.BAD_STATES), repair_model.REPAIRED, repair_model.PLANNED, repair_model.WRITTEN, WAITING, REFUSED,
@@ -215,7 +216,7 @@ def describe_rotation(run: OperationRun) -> dict[str, Any]:
     waits = [f"{code}: {_first(reasons)}. {remedy}" for (code, remedy), reasons in left.items()]
     return {
         **_waiting(run),
-        "reason": ". ".join(filter(None, [*done, *waits, _excepted(run)])) or "nothing to do",
+        "reason": ". ".join(filter(None, [*done, *waits, _excepted(run)])) or NO_SUCCESSOR,
         **details({**run.result, REPAIRS: repairs}),
     }
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,9 +15,14 @@ from typing import Any
 import ansible.context  # not a name from it, because the arguments are set when the program starts
 from ansible.inventory.manager import InventoryManager
 
+from ...module_utils._base import paths
+from ...module_utils._base.errors import CertflowError
+from ...module_utils._kube import kubeconfig
+from .._inventory import contexts
 from .._report import job_report
 from .._variables import read_variables
-from .._variables.values import is_blank
+from .._variables.specs import OWN_VARIABLES
+from .._variables.values import UNREADABLE, is_blank
 from . import check_run, fleet_operations
 from .check_hosts import RunInput
 
@@ -44,11 +50,57 @@ def read(
         inventory_size=len(variables["groups"].get("all", ())),
         reads_only=reads_only,
         names=names,
+        inventory_names={name for host in hosts for name in variables["hostvars"].raw_get(host)},
     )
+    run = replace(run, unnamed_contexts=_unnamed_contexts(loader, run))
     members = {
         part: [str(host) for host in inventory.get_hosts(part)] for part in check_run.stage_patterns(run)
     }
     return replace(run, members=members)
+
+
+def _unnamed_contexts(loader: Any, run: RunInput) -> dict[str, str]:
+    """Return the problem of each host that names no context of a kubeconfig with several contexts. It reads the kubeconfigs."""
+    problems: dict[str, str] = {}
+    known: dict[str, str] = {}
+    for host, values in run.hosts.items():
+        options = _connection_options(run.spec.name, values)
+        key = repr(options)
+        if key not in known:
+            own = f"{run.spec.name}_kubeconfig"
+            variable = "certflow_kubeconfig" if is_blank(values.get(own)) else own
+            known[key] = _context_problem(loader, options).replace("the task's option kubeconfig", variable)
+        if known[key]:
+            problems[host] = known[key]
+    return problems
+
+
+def _connection_options(owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the connection that the variables of a host set."""
+    connection = values.get(f"{owner}_connection")
+    options = dict(connection) if isinstance(connection, Mapping) else {}
+    for option in OWN_VARIABLES:
+        both = (values.get(f"{prefix}_{option}") for prefix in (owner, "certflow"))
+        options[option] = next(
+            (value for value in both if not is_blank(value) and value is not UNREADABLE), None
+        )
+    return options
+
+
+def _context_problem(loader: Any, options: Mapping[str, Any]) -> str:
+    path = options.get("kubeconfig")
+    try:
+        if isinstance(path, str) and contexts.is_encrypted(paths.expand(path)):
+            options = {**options, "kubeconfig": contexts.load(loader, paths.expand(path))}
+    except (CertflowError, OSError, ValueError):
+        pass  # a list of paths, or a file that the task of the host finds or reports
+    try:
+        kubeconfig.check_context(options, os.environ)
+    except kubeconfig.ContextNotNamed as error:
+        return f"{error.cause}. Set certflow_context for each host."
+    except CertflowError:
+        return ""
+    return ""
 
 
 def job_problems(run: RunInput, variables: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from ansible.constants import config
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 
+from ...module_utils._ansible.operation import missing_libraries
 from ...module_utils._base import paths
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import harmless, visible
@@ -95,8 +97,9 @@ class Step:
                     "budget": {"limit": limits.limit, "canary": limits.canary},
                     "uids": check_run.uids(run),
                 }
+        lines = [*_missing_libraries(), *lines]
         if not lines:
-            return settings
+            return {**settings, "notes": check_hosts.notes(run)}
         for line in lines if len(lines) > 1 else ():
             show(line)
         return {
@@ -108,7 +111,7 @@ class Step:
 
     def begin(self) -> dict[str, Any]:
         """Begin the run, and return it as plain data."""
-        playbook, settings = self._options["playbook"], self._variables[CHECKED]
+        playbook, settings = self._options["playbook"], fleet_run.registered(self._variables, CHECKED)
         spec, role = fleet_operations.spec_of(playbook), fleet_operations.OPERATIONS[playbook].name
         values = read_variables.of_spec(self._templar, spec, self._variables)
         for name in spec.options:
@@ -209,11 +212,9 @@ class Step:
         *lines, count = outcomes.summary_lines(rows)
         plan = run_report.data_of_plan(run, rows)
         last = [count, *([f"plan {plan['hash']}"] if plan else [])]
-        problems = (
-            [f"The variable {JOB_NAME} cannot be rendered, so later jobs get no report."]
-            if self._job_name() is UNREADABLE
-            else []
-        )
+        problems = [*fleet_run.registered(self._variables, CHECKED).get("notes", ())]
+        if self._job_name() is UNREADABLE:
+            problems.append(f"The variable {JOB_NAME} cannot be rendered, so later jobs get no report.")
         for act in (run.file.end_run, lambda: run_report.write(run, rows) if run.report else None):
             try:
                 act()
@@ -247,6 +248,18 @@ class Step:
 
     def _outcomes(self) -> dict[str, dict[str, Any]]:
         return outcomes_of(self._variables)
+
+
+def _missing_libraries() -> list[str]:
+    """Return the line about libraries without which no cluster can be read. The tasks of a run use this interpreter."""
+    missing = missing_libraries()
+    return (
+        [
+            f"{sys.executable} lacks the Python libraries {', '.join(missing)}. Install them for that interpreter."
+        ]
+        if missing
+        else []
+    )
 
 
 def outcomes_of(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import some, visible
-from .specs import FACTS, OWN_VARIABLES, PLAYBOOK_VARIABLES, REPORT, Option, Spec
+from .specs import FACTS, OWN_VARIABLES, PLAYBOOK_VARIABLES, PLAYBOOKS, REPORT, Option, Spec
 from .values import (
     UNDEFINED,
     UNREADABLE,
@@ -226,13 +226,13 @@ def _example(path: str, option: Option, value: Any) -> str:
     return f" Write {name}: {'[' + text + ']' if is_element else text}."
 
 
-def misspelt(spec: Spec, names: Iterable[str]) -> dict[str, str]:
+def misspelt(spec: Spec, names: Iterable[str], is_set: Collection[str] = ()) -> dict[str, str]:
     """Return the problem of each name that differs from a variable of the role or of the playbooks by one or two letters.
 
-    Return also that of a name to which words of one variable of the playbooks are missing, such as certflow_phase.
+    is_set: the variables of the role that are set. A name near one of them may belong to another role.
     """
-    known, parts = spec.options.keys() | PLAYBOOK_VARIABLES.keys(), _parts(spec.name)
-    accepted = known | FACTS | {f"{spec.name}_result"}
+    known, parts = spec.options.keys() - PLAYBOOK_VARIABLES.keys() - {*is_set}, _parts(spec.name)
+    accepted = spec.options.keys() | PLAYBOOK_VARIABLES.keys() | FACTS | {f"{spec.name}_result"}
     problems: dict[str, str] = {}
     for name in sorted(names):
         # With at most two changes, at least one of three parts of the prefix is unchanged.
@@ -241,11 +241,29 @@ def misspelt(spec: Spec, names: Iterable[str]) -> dict[str, str]:
             and name not in accepted
             and not name.startswith(("__", REPORT))
         ):
-            close = closest(name, known) or _longer(name)
-            owner = "these playbooks" if close in PLAYBOOK_VARIABLES else f"the role {spec.name}"
+            of_playbooks = closest(name, PLAYBOOK_VARIABLES)
+            close, owner = (
+                of_playbooks or closest(name, known),
+                "these playbooks" if of_playbooks else f"the role {spec.name}",
+            )
             if close:
                 problems[name] = f"{visible(name)} is not a variable of {owner}. Did you mean {close}?"
     return problems
+
+
+def unknown(spec: Spec, names: Iterable[str]) -> dict[str, str]:
+    """Return the problem of each name that begins as the variables of the playbooks, and that no playbook has."""
+    accepted = spec.options.keys() | PLAYBOOK_VARIABLES.keys() | FACTS
+    return {
+        name: f"{visible(name)} is not a variable of these playbooks. {_remedy(name)}"
+        for name in sorted(names)
+        if name.startswith(f"{PLAYBOOKS}_") and name not in accepted and not name.startswith(REPORT)
+    }
+
+
+def _remedy(name: str) -> str:
+    longer = _longer(name)
+    return f"Did you mean {longer}?" if longer else "Remove it, or give your own variable another prefix."
 
 
 def _longer(name: str) -> str:

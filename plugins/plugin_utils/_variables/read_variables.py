@@ -17,7 +17,7 @@ from jinja2.exceptions import UndefinedError
 
 from . import check_variables
 from .specs import Spec
-from .values import UNDEFINED, UNREADABLE, items_of_text
+from .values import UNDEFINED, UNREADABLE, is_unset, items_of_text
 
 display = Display()
 #: The beginning of the variables that are options of webhook_repair.
@@ -97,23 +97,24 @@ def _without(value: Any, placeholder: str) -> Any:
 def role_problem(loader: Any, spec: Spec, values: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
     """Return the problems of a role's variables in one line, "" if they are valid.
 
-    Print a warning for a misspelt variable of the inventory, which may be a variable of another role.
+    Print a warning for a name of the inventory that begins as the variables of the playbooks, and that no playbook has.
     values: from of_spec().
     """
+    is_set = [
+        name
+        for name, value in values.items()
+        if not is_unset(value) and value != spec.options[name].get("default")
+    ]
     lines = check_variables.find_problems(spec, {"": values}, names=variables)
-    misspelt = check_variables.misspelt(spec, variables)
-    inventory = inventory_names(loader, variables) if misspelt else ()
-    for name, line in misspelt.items():
-        if name in inventory:
-            display.warning(line)
-        else:
-            lines.append(line)
+    misspelt, unknown = (
+        check_variables.misspelt(spec, variables, is_set),
+        check_variables.unknown(spec, variables),
+    )
+    extra = extra_names(loader) if unknown else ()
+    lines += {**{name: line for name, line in unknown.items() if name in extra}, **misspelt}.values()
+    for name in unknown.keys() - misspelt.keys() - {*extra}:
+        display.warning(unknown[name])
     return " ".join([*lines, spec.page]) if lines else ""
-
-
-def inventory_names(loader: Any, variables: Mapping[str, Any]) -> set[str]:
-    """Return the names that the inventory or a fact sets for the current host, without extra variables."""
-    return set(variables["hostvars"].raw_get(variables["inventory_hostname"])) - extra_names(loader)
 
 
 def extra_names(loader: Any) -> set[str]:

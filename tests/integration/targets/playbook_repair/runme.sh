@@ -15,7 +15,7 @@ repair() {
     ansible-playbook certflow.kubernetes.repair -i "${OUTPUT_DIR}/clusters.yml" -e "certflow_report=${OUTPUT_DIR}/repair.json" "$@"
 }
 
-# Check the status of every cluster. The webhook of the test has no Service, so its repair is refused, which is no failure.
+# Check the status of every cluster. The webhook of the test has no Service, so its repair is refused, and it is left.
 expect() {
     ansible-playbook verify.yml -e "test_directory=${OUTPUT_DIR}" -e "{\"test_statuses\": $1}"
 }
@@ -31,8 +31,15 @@ expect '["planned"]'
 repair --tags plan -e "certflow_findings=${audit}" "$@"
 expect '["planned"]'
 
-repair -e "certflow_findings=${audit}" "$@"
-expect '["ok"]'
+if repair -e "certflow_findings=${audit}" "$@"; then
+    echo "The playbook did not fail although a repair is left." >&2
+    exit 1
+fi
+expect '["left", "ok"]'
+
+# A later job of a workflow would not start.
+repair -e "certflow_findings=${audit}" -e certflow_job_name=repair "$@"
+expect '["left", "ok"]'
 
 # A report that does not exist, and a kind that does not exist, end the run before a cluster is contacted.
 if repair -e certflow_findings=absent.json "$@"; then

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,23 @@ def test_a_wrong_variable_never_leads_to_another_cluster(tmp_path: Path) -> None
         found = outcome(tmp_path, defaults, **{name: value})
         assert has_failed(found, "invalid-input", f"webhook_certificate_{name}")
         assert "invocation" not in found
+
+
+def test_a_kubeconfig_with_several_contexts_needs_a_name(tmp_path: Path) -> None:
+    """The message names the variable of the role. No request is sent to the current context."""
+    contexts = [{"name": name, "context": {"cluster": "x", "user": "x"}} for name in ("dev", "prod")]
+    server = {"name": "x", "cluster": {"server": "https://127.0.0.1:1"}}
+    content = {
+        "current-context": "dev",
+        "contexts": contexts,
+        "clusters": [server],
+        "users": [{"name": "x", "user": {"token": "t"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(content))
+    path = str(tmp_path / "kubeconfig")
+    found = outcome(tmp_path, {}, kubeconfig=path)
+    assert has_failed(found, "invalid-connection", "webhook_certificate_context")
+    assert outcome(tmp_path, {}, kubeconfig=path, context="prod")["code"] == "unreachable"
+    contexts.pop()
+    (tmp_path / "kubeconfig").write_text(json.dumps(content))
+    assert outcome(tmp_path, {}, kubeconfig=path)["code"] == "unreachable"

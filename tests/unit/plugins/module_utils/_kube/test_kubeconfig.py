@@ -592,3 +592,63 @@ def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for user in USERS.values():
         resolve({"kubeconfig": config(user[0])}, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def several(*names: str) -> dict[str, Any]:
+    """Return a kubeconfig with these contexts, the first of which is the current one."""
+    parts = [config(name=name) for name in names]
+    sections = {
+        section: [entry for part in parts for entry in part[section]]
+        for section in kubeconfig_module.SECTIONS
+    }
+    return {"current-context": names[0], **sections}
+
+
+# The options, and the environment, and True if they name the cluster. TWO and ONE are files.
+NAMING: tuple[tuple[dict[str, Any], dict[str, str], bool], ...] = (
+    ({"kubeconfig": "TWO"}, {}, False),
+    ({"kubeconfig": several("a", "b")}, {}, False),
+    ({}, {"KUBECONFIG": "TWO"}, False),
+    ({}, {"K8S_AUTH_KUBECONFIG": "TWO"}, False),
+    ({"kubeconfig": "ONE:OTHER"}, {}, False),
+    ({"kubeconfig": "TWO", "context": ""}, {"K8S_AUTH_CONTEXT": "a"}, False),  # a context of another file
+    ({"kubeconfig": "ONE"}, {}, True),
+    ({"kubeconfig": config()}, {}, True),
+    ({}, {"KUBECONFIG": "ONE"}, True),
+    ({"kubeconfig": "TWO", "context": "b"}, {}, True),
+    ({"kubeconfig": "TWO", "cluster_uid": "u"}, {}, True),
+    ({"host": "https://a", "api_key": "k"}, {"KUBECONFIG": "TWO"}, True),
+    ({}, {"K8S_AUTH_KUBECONFIG": "TWO", "K8S_AUTH_CONTEXT": "a"}, True),
+)
+
+
+@pytest.mark.parametrize(("options", "environment", "is_named"), NAMING)
+def test_a_current_context_among_several_names_no_cluster(
+    tmp_path: Path, options: dict[str, Any], environment: dict[str, str], is_named: bool
+) -> None:
+    files = {
+        "TWO": write(tmp_path / "two", several("a", "b")),
+        "ONE": write(tmp_path / "one", config()),
+        "OTHER": write(tmp_path / "other", config(name="b")),
+    }
+
+    def placed(value: Any) -> Any:
+        return (
+            ":".join(files.get(part, part) for part in value.split(":"))
+            if isinstance(value, str) and "https" not in value
+            else value
+        )
+
+    given = [{key: placed(value) for key, value in values.items()} for values in (options, environment)]
+    if is_named:
+        kubeconfig_module.check_context(*given)
+        return
+    with pytest.raises(kubeconfig_module.ContextNotNamed):
+        kubeconfig_module.check_context(*given)
+
+
+def test_a_kubeconfig_of_forty_contexts_names_a_few() -> None:
+    with pytest.raises(kubeconfig_module.ContextNotNamed) as caught:
+        kubeconfig_module.check_context({"kubeconfig": several(*(f"c{number}" for number in range(40)))}, {})
+    assert not absent(("c0", "c4"), caught.value.cause)
+    assert absent(("c5",), caught.value.cause)

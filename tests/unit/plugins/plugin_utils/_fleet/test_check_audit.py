@@ -129,7 +129,8 @@ def test_one_line_for_each_wrong_variable(tmp_path: Path, name: str) -> None:
         (["certflow_faill_on"], "certflow_fail_on?"),
         (["certflow_phase"], "certflow_ca_phase?"),
         (["certflow_kinds"], "certflow_repair_kinds?"),
-        (["certflow_options", "certflow_next_phase", "certflow"], ""),
+        (["certflow_next_phase"], "prefix"),
+        (["certflow"], ""),
         (["certflow_report_12", "certflow_report_cli", "certflow_audit", "certflow_report_plan"], ""),
     ],
 )

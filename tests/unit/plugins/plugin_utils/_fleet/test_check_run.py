@@ -166,6 +166,11 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     (({}, {}), {}, "these hosts do not name their cluster: h0, h1."),
     ((X, {"webhook_certificate_connection": {"proxy": "x"}}), {}, "these hosts do not name their cluster: h1."),
     ((X,), {"names": ["certflow_max_failure"]}, "Did you mean certflow_max_failures?"),
+    ((X,), {"names": ["certflow_canary"]}, "certflow_canary is not a variable of these playbooks."),
+    ((X,), {"inventory_names": ["certflow_contxt"]}, "Did you mean certflow_context?"),
+    ((X,), {"inventory_names": ["certflow_windows"]}, "Did you mean certflow_window?"),
+    ((X,), {"inventory_names": ["webhook_certificate_wiat"]}, "Did you mean webhook_certificate_wait?"),
+    ((X, Y), {"unnamed_contexts": dict.fromkeys(["h0", "h1"], "c")}, "h0, h1: c"),
     ((X,), {"names": ["certflow_stagse"]}, "Did you mean certflow_stages?"),
     ((X,), {"names": ["webhook_certificate_wiat"]}, "Did you mean webhook_certificate_wait?"),
     ((X, {**Y, "webhook_certificate_wait": "x"}), {}, "h1: webhook_certificate_wait is not true or false: 'x'."),
@@ -178,6 +183,19 @@ def test_a_run_that_may_not_start(
     hosts: tuple[dict[str, Any], ...], settings: dict[str, Any], words: str
 ) -> None:
     assert words in problems(*hosts, **settings)[0]
+
+
+def test_an_unknown_name_of_the_inventory_is_a_note() -> None:
+    """A name near a variable of the role that is set may belong to another role."""
+    names = ["certflow_canary", "certflow_server", "webhook_certificate_wiat"]
+    given = run({**X, "webhook_certificate_wait": True}, inventory_names=names)
+    assert check_run.find_problems(given) == []
+    [line] = check_hosts.notes(given)
+    assert "certflow_canary" in line
+
+
+def test_a_uid_names_a_cluster() -> None:
+    assert problems({"certflow_cluster_uid": UID}) == []
 
 
 def test_many_hosts_with_a_problem_are_counted() -> None:

@@ -135,6 +135,34 @@ def test_a_misspelt_name(name: str) -> None:
     assert line.endswith(f"Did you mean {NAMES[name]}?") if NAMES[name] else not line
 
 
+def test_a_name_near_a_variable_of_a_role_that_is_set_may_belong_to_another_role() -> None:
+    spec, near = SPECS["webhook_certificate"], "webhook_certificate_target"
+    assert check_variables.misspelt(spec, [near])
+    assert not check_variables.misspelt(spec, [near], ["webhook_certificate_targets"])
+    assert check_variables.misspelt(spec, ["certflow_contxt"], ["certflow_context"])
+
+
+# Name -> the word that the line about an unknown variable of the playbooks has, "" for a name that is accepted.
+UNKNOWN = {
+    "certflow_canary": "prefix",
+    "certflow_phase": "certflow_ca_phase?",
+    "certflow_report_12": "",
+    "certflow_server": "",
+    "certflow_hosts": "",
+    "certflow_window": "",
+    "__certflow_x": "",
+    "webhook_certificate_x": "",
+    "certflowx": "",
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_unknown_name(name: str) -> None:
+    line = check_variables.unknown(SPECS["webhook_certificate"], [name]).get(name, "")
+    assert UNKNOWN[name] in line
+    assert bool(line) is bool(UNKNOWN[name])
+
+
 def test_no_variable_is_taken_for_a_misspelt_one_by_the_other_role() -> None:
     every = {*specs.PLAYBOOK_VARIABLES, *(name for spec in SPECS.values() for name in spec.options)}
     assert [check_variables.misspelt(spec, every) for spec in SPECS.values()] == [{}, {}]
