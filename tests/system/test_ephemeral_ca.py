@@ -98,7 +98,9 @@ def test_issue_renew_and_remove(rig: CsrRig) -> None:
     assert_trusted(rig, target)
     assert "certificatesigningrequests" not in {resource for _verb, resource in rig.asked()}
 
-    assert rig.run(targets=[target], state="absent")["changed"]
+    refused = rig.run(targets=[target], state="absent")
+    assert refused.get("code") == "certificate-untrusted", "this identity does not see the endpoints"
+    assert rig.run(targets=[target], state="absent", accept=["unseen"])["changed"]
     assert (rig.secret(), rig.bundle(target)) == (None, "")
     assert rig.run(targets=[target], state="absent")["changed"] is False
 
