@@ -150,6 +150,21 @@ def finish(rig: RotationRig, programs: Population) -> None:
     wait_for(programs.late.is_called)
 
 
+def test_forty_objects_are_planned_and_prepared(rig: RotationRig) -> None:
+    programs = rig.create(Shape("many"), copies=40)
+    rig.rotation.publish()
+    plan = rig.run(PREPARE, check_mode=True)
+    assert sum(entry.startswith("write ") for entry in plan["plan_digests"]) == len(programs)
+    result = rig.run(PREPARE, approved_plan=plan["plan_digests"])
+    assert codes(result, programs) == {program.name: [("repaired", "")] for program in programs}
+    with rig.calling() as calls:
+        rig.rotation.switch()
+        for program in programs:
+            program.issue(rig.new)
+        calls.wait_for_more(1)
+    assert calls.failures == {}
+
+
 def play(directory: Path, report: str, *arguments: str, **variables: Any) -> tuple[int, dict[str, str]]:
     """Run the playbook. Return its exit status, and the outcome of each cluster."""
     extra = json.dumps({"certflow_report": report, **variables})
