@@ -116,7 +116,7 @@ def test_a_report_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_texts_of_a_file_are_cleaned() -> None:
-    hidden = "a\x1b[31m\u202e\x00\ud800\n b" + "c" * 5000
+    hidden = "a\x1b[31m\u202e\x00\ud800\n b" + "x" * 5000
     read = report_text.parse(first_finding(manager=hidden, evidence=[hidden]), "old.json")
     shown = read["clusters"][0]["findings"][0]
     assert shown["manager"].startswith("a\\x1b[31m\\u202e\\x00\\ud800 b")
