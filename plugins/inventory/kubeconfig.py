@@ -220,7 +220,9 @@ def _files(given: Any, directory: str) -> Iterator[str]:
     """Return the kubeconfigs of the option in its order, each once. Raises CertflowError for a missing file."""
     words = given.split(os.pathsep) if isinstance(given, str) else given
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise CertflowError("kubeconfig is neither a path nor a list of paths", remedy="Give paths")
+        raise CertflowError(
+            "kubeconfig is neither a path nor a list of paths", remedy="Set it to a path or a list of paths"
+        )
     seen: set[str] = set()
     for word in filter(None, words):
         path = os.path.normpath(os.path.join(directory, expand(word)))

@@ -67,8 +67,8 @@ options:
       - The module adopts a Secret that C(create-cert.sh) or another client created for the same Service. It refuses a Secret with other
         keys, with markers of another manager, or with a certificate for other names, unless O(accept) names the owner.
       - It keeps an adopted certificate until its renewal is due, if it has the name that the API server verifies and every name of
-        O(names). It replaces the certificate only if the new one has everything that the old one has - names, URIs, e-mail addresses, usages
-        and subject. Otherwise, it fails with the code C(secret-unusable) and names what would be lost. V(foreign-secret) in O(accept)
+        O(names). It replaces the certificate only if the new one has all names, URIs, e-mail addresses and usages and the subject of the old
+        one. Otherwise, it fails with the code C(secret-unusable) and names what would be lost. V(foreign-secret) in O(accept)
         allows the loss.
       - Other keys of its data, other labels and other annotations stay as they are. A C(ca.crt) also stays, unless O(secret.ca_key)
         names it.

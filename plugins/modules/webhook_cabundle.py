@@ -107,7 +107,7 @@ seealso:
   - module: certflow.kubernetes.k8s_csr
 notes:
   - The module needs the permissions to get and patch the objects. Before it removes a certificate, it reads what the endpoints serve. The
-    permissions for that are those of C(docs/rbac/probe.yaml). Without them, the task warns. It connects to no address outside of the
+    permissions for that are those of C(docs/rbac/rotate.yaml). Without them, the task warns. It connects to no address outside of the
     cluster.
   - The module does not write an object that is already in the requested state, and does not check its manager.
 """

@@ -51,8 +51,8 @@ def read_secret(run: CertificateRun) -> ExistingSecret | None:
 def keep_signer(run: CertificateRun, secret: ExistingSecret | None) -> CertificateRun:
     """Return the run with the signer of the certificate in the Secret, if only a row of the table asks for another one.
 
-    No cluster changes its signer because a row changed, or because a provider is recognised now. The next renewal does, except that
-    of ephemeral-ca: the caBundles would trust the CA of the whole cluster after it.
+    A changed row or a newly recognised provider does not replace a certificate. The next renewal uses the new signer, except a renewal
+    of ephemeral-ca: after it, the caBundles would trust the CA of the whole cluster.
     """
     held = secret.annotations.get(markers.SIGNER) if secret else None
     if secret is None or not held or not (run.intent.keeps_signer and secret.is_ours):

@@ -10,9 +10,9 @@ server serves, or one that a signer of the cluster issued. A CA that is younger 
 than all of them is outgoing. A CA is gone if the cluster no longer publishes it, and the kubeconfig still has it.
 CAs are compared only if they replace each other: both have the same subject, or one signed a twin of the other.
 
-Two shapes of a rotation exist. Amazon EKS, kubeadm and Gardener publish the successor first. k3s and RKE2 publish it and switch to it
-at one restart, as an intermediate, a root, and a twin of this root that the outgoing CA signed. The aws CLI shows when Amazon EKS
-switches.
+Three shapes of a rotation exist. Amazon EKS, kubeadm and Gardener publish the successor first. The aws CLI shows when Amazon EKS
+switches. k3s and RKE2 publish the successor and switch to it at one restart, as an intermediate, a root, and a twin of this root that
+the outgoing CA signed. k0s, MKE 4 and Talos never publish both CAs.
 """
 
 from __future__ import annotations

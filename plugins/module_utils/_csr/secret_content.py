@@ -58,7 +58,7 @@ class ExistingSecret:
 
     @property
     def is_created(self) -> bool:
-        """True if this collection created the Secret, and wrote the key that it holds. Any other Secret is adopted, for ever."""
+        """True if this collection created the Secret, and wrote the key that it holds. Any other Secret is an adopted one."""
         mark = self.annotations.get(markers.CREATED)
         return self.is_ours and bool(self.key_sha256) and mark == markers.created(self.key_sha256)
 

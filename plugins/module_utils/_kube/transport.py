@@ -248,7 +248,7 @@ def _load(context: ssl.SSLContext, certificate: str, key: str, origin: str) -> N
         except (ssl.SSLError, ValueError) as exc:
             raise ConfigurationError(
                 f"{origin}: the client certificate and key are not a valid pair",
-                remedy="Check client_cert and client_key, or the kubeconfig's user; an encrypted key cannot be used",
+                remedy="Check client_cert and client_key, or the kubeconfig's user. Decrypt an encrypted key",
             ) from exc
 
 

@@ -248,7 +248,7 @@ FAULTS = (
         "critical-extension",
         r"x509: unhandled critical extension",
         "a certificate has a critical extension that the API server does not know: {words}",
-        "Issue the certificate with this extension again without it",
+        "Issue the certificate again, without this extension",
         _GO_VERIFY,
         "A certificate has a critical extension that the API server does not know",
         is_of_certificate=True,

@@ -6,7 +6,7 @@
 """Decide if trust may be removed from a caBundle. Only find_doubts sends requests.
 
 A removal looks at every endpoint that may serve. An endpoint that is not ready may become ready with its current certificate, and one
-that is terminating still gets calls. What cannot be seen waits until the removed CA has expired, or until the user confirms the object.
+that terminates still gets calls. If an endpoint cannot be seen, the removal waits until the CA has expired or the user confirms the object.
 """
 
 from __future__ import annotations
@@ -125,10 +125,9 @@ def find_hold(
 
 
 def find_doubts(client: Client, change: TargetChange, consent: Consent) -> Iterator[str]:
-    """Yield a warning for each caBundle that loses a certificate which an endpoint that is not seen may need.
+    """Yield a warning for each caBundle that loses a certificate that an unseen endpoint may need.
 
-
-    Raises StillServedError if an endpoint that is seen needs it. Connects to no address outside of the cluster.
+    Raises StillServedError if an endpoint that was seen needs it. Connects to no address outside of the cluster.
     """
     target = change.target
     for bundle in change.bundles:
@@ -170,7 +169,7 @@ def _still_served(target: Target, hold: TrustHold) -> StillServedError:
 
 
 def remedy(target: Target, hold: TrustHold) -> str:
-    """Return how a removal becomes possible that waits for what was not seen."""
+    """Return the remedy for a removal that waits for unseen endpoints."""
     until = f", or wait until the CA has expired at {format_time(hold.until)}" if hold.until else ""
     return (
         f"Make every endpoint show its certificate{until}. If you have checked each machine yourself, set accept to "
@@ -179,7 +178,7 @@ def remedy(target: Target, hold: TrustHold) -> str:
 
 
 def is_confirmed(consent: Consent, target: Target, word: str = UNSEEN) -> bool:
-    """Return True if the user confirms what was not seen of the object, or with the word DOWNTIME, accepts what is seen."""
+    """Return True if the user accepts the word for the object. UNSEEN confirms what was not seen, DOWNTIME accepts what was seen."""
     return consent.covers(word, Target(target.kind, target.name))
 
 

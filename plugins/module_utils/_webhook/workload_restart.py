@@ -5,8 +5,8 @@
 
 """Restart the workload of a webhook as `kubectl rollout restart` does.
 
-It is restarted only after a complete rollout, and only if its strategy keeps a pod of `spec.replicas` that answers. So runs that follow
-each other never stop one more pod each. The user may accept the downtime of a workload.
+A restart needs a complete rollout, and a strategy that keeps one of the `spec.replicas` pods. So repeated runs never stop one pod after
+the other. The user may accept the downtime of a workload.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The details of a fleet run, beside its run file: everything of an outcome that the budget does not need, whole.
+"""Write and read the details of a fleet run, in a file beside its run file. They hold what the budget does not need, and are not shortened.
 
 Each outcome of a cluster is one line: the plan, the repairs, the steps, the reason. The event of the outcome in the run file has the
 digest of this line and the number of entries of each list. The caller holds the lock of the run file.

@@ -434,8 +434,8 @@ ROTATION_ROWS: tuple[Check, ...] = (
         ROTATION,
         WARNING,
         (*_OBJECTS, *_CA, cluster_data.SERVICES, cluster_data.PORT_FORWARD, cluster_data.ENDPOINTS),
-        "An owner of the key of this CA can act as the webhook. The CA may be the successor of a rotation that was abandoned, or an outgoing "
-        "CA that the cluster stopped to publish before the caBundle was cleaned.",
+        "A holder of the key of this CA can act as the webhook. The CA may be the successor of a rotation that was abandoned, or an outgoing "
+        "CA that the cluster stopped publishing before the caBundle was cleaned.",
         "Name the CA in outgoing of certflow_cluster_ca, and run the phase finish of the playbook cluster_ca.",
         _MANUAL,
         check_left,
