@@ -27,7 +27,7 @@ NO_REQUEST = rule("nothing", group="certflow.test")
 CONFIG_MAPS = rule("configmaps")
 
 
-def webhook(name: str, config: Object, *rules: Object, **fields: Any) -> Object:
+def webhook(name: str, config: Object, /, *rules: Object, **fields: Any) -> Object:
     """Return a webhook with this client configuration. Without rules it matches no request."""
     return {
         "name": name,
