@@ -7,7 +7,7 @@
 
 A fingerprint has the UIDs of the object and of the cluster. An object that was deleted and created again has another one, and so has
 every object if the identity cannot read the UID of the cluster. So a finding is gone only if its check passes for the same kind,
-namespace and name, or if the object does not exist.
+namespace and name, or if the object does not exist. Only of the objects with a caBundle does the audit of a repair list each one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from .._audit.facts.cluster_data import ESSENTIAL, ClusterData
 from .._audit.facts.finding import CLUSTER, FAIL, PASS, SKIP, AuditedObject, AuditFinding
+from .._webhook import bundle_targets
 from . import kinds
 from .repair_model import GONE, Refusal, Repair, RepairOptions
 
@@ -61,7 +62,10 @@ def judge(
     if not check or not subject["kind"]:
         return repair.with_refusal(_NAMELESS)
     own = [entry for entry in findings if _place(entry.object) == _place_of(subject)]
-    if not own and not any(source in data.unread for source in ESSENTIAL):
+    is_listed = subject["kind"] in bundle_targets.KINDS and not any(
+        source in data.unread for source in ESSENTIAL
+    )
+    if not own and is_listed:
         return replace(repair, state=GONE)
     own = [entry for entry in own if entry.check == check]
     own = [entry for entry in own if entry.object.webhook == subject["webhook"]] or own

@@ -97,6 +97,11 @@ def test_an_object_whose_kind_was_not_read_is_not_gone() -> None:
     assert judge([], gaps=(Gap(EVENTS, "forbidden"),)) == GONE
 
 
+@pytest.mark.parametrize("kind", ["CertificateSigningRequest", "Secret", "Kubeconfig"])
+def test_an_object_that_the_audit_of_a_repair_does_not_list_is_not_gone(kind: str) -> None:
+    assert judge([], known={"check": CA, "object": {"kind": kind, "name": "one"}}) == UNPROVEN
+
+
 @pytest.mark.parametrize("known", [{}, {"check": CA}, {"check": CA, "object": {}}])
 def test_a_fingerprint_without_its_object_is_not_gone(known: dict[str, Any]) -> None:
     assert judge([found(PASS)], known=known) == UNPROVEN
