@@ -83,6 +83,12 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
                 state=WAITING,
             )
     left = bundle_content.merge(bundle, pem, mode=ABSENT, now=now)
+    if not bundle_content.certificates(left):
+        return Refusal(
+            "still-needed",
+            "the caBundle would be empty, so the API server would trust the roots of its own machine",
+            "Add the CA that verifies what the endpoints serve first",
+        )
     return refusal_to_remove(case, left, going) or plan_edit(case, pem, mode=ABSENT)
 
 

@@ -348,3 +348,13 @@ def test_an_endpoint_that_is_not_ready_counts(
     assert tuple(map(code, plans)) == expected
     if accepted:
         assert all(any("late" in note for note in plan.notes) for plan in plans)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("old", [OLD, authority("old", not_after=NOW - DAY)])
+def test_no_removal_empties_a_bundle(old: Issued) -> None:
+    """The API server would trust the roots of its own machine."""
+    options = replace(OPTIONS, consent=accept.parse([{"unseen": [f"{KIND}/example"]}]))
+    case = case_of(configuration(old.pem), Backend(), options=options)
+    gone, new = (ClusterCa((ca.certificate,)) for ca in (old, NEW))
+    rotated = replace(case, data=replace(case.data, ca=CaData(ClusterCas((gone, new), new))))
+    assert code(rotation_repairs.plan_remove_outgoing(rotated)) == "still-needed"
