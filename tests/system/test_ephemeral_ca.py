@@ -100,7 +100,8 @@ def test_issue_renew_and_remove(rig: CsrRig) -> None:
 
     refused = rig.run(targets=[target], state="absent")
     assert refused.get("code") == "certificate-untrusted", "this identity does not see the endpoints"
-    assert rig.run(targets=[target], state="absent", accept=["unseen"])["changed"]
+    unseen = {"unseen": [f"ValidatingWebhookConfiguration/{target['name']}"]}
+    assert rig.run(targets=[target], state="absent", accept=[unseen])["changed"]
     assert (rig.secret(), rig.bundle(target)) == (None, "")
     assert rig.run(targets=[target], state="absent")["changed"] is False
 

@@ -121,12 +121,16 @@ def secure(rig: RotationRig, insecure: Program, secured: Program) -> None:
         for program in (insecure, secured):
             spec = {"insecureSkipTLSVerify": True, "caBundle": None}
             metadata = {"annotations": {bundle_repairs.RECORD: None}}
-            rig.cluster.api("PATCH", program.path, {"metadata": metadata, "spec": spec}, MERGE)
-        present(insecure, rig.old)
+            path = f"{program.path}?fieldManager=kubectl-patch"  # an unknown program would own the field
+            rig.cluster.api("PATCH", path, {"metadata": metadata, "spec": spec}, MERGE)
+        present(insecure, rig.ca("stranger"))
         result = rig.run(SECURE)
         assert of_program(result, insecure) == [("refused", "not-published")]
         assert of_program(result, secured) == [("repaired", "")]
         wait_for(secured.is_called, evidence=secured.call)
+        present(insecure, rig.old)
+        assert of_program(rig.run(SECURE), insecure) == [("repaired", "")]
+        assert (insecure.trusts(rig.old), insecure.trusts(rig.new)) == (True, True)
     finally:
         withdraw(rig.cluster)
 
