@@ -37,7 +37,7 @@ options:
         are C(KIND/NAME) or C(KIND/NAMESPACE/NAME). A hazard counts for the whole cluster.
       - An object with the marks of several managers needs the word of each. In an upgrade, Helm's word is not needed if the manager
         installs charts, as Flux, Argo CD and RKE2 do.
-      - If another manager writes the C(caBundle) of an object at any time, no word allows to remove its certificates. The objects of
+      - If another manager writes the C(caBundle) of an object at any time, no word allows the removal of its certificates. The objects of
         V(openshift), V(olm) and V(operator) cannot be accepted in an upgrade.
     type: list
     elements: raw

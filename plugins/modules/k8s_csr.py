@@ -247,8 +247,8 @@ options:
         workload in O(namespace) whose pods use the Secret and are selected by O(service). If several match, the task fails before the
         first write and names them. RV(proof) names the workload that was restarted.
       - >-
-        The module restarts a workload only if its last rollout is complete, and if its strategy keeps a pod of two or more replicas. Otherwise
-        it fails and names the end of the old certificate. O(accept) with C({downtime: [KIND/NAMESPACE/NAME]}) allows a restart that may
+        The module restarts a workload only if its last rollout is complete, if it has two or more replicas, and if its strategy keeps one
+        of them. Otherwise it fails and names the end of the old certificate. O(accept) with C({downtime: [KIND/NAMESPACE/NAME]}) allows a restart that may
         leave no pod that answers.
       - C(KIND/NAME), such as V(DaemonSet/hooks), restarts this workload of O(namespace). The kinds are C(Deployment), C(DaemonSet) and
         C(StatefulSet).

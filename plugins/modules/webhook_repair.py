@@ -40,7 +40,8 @@ options:
       - V(secure-apiservice) writes the C(caBundle) of an APIService and removes C(insecureSkipTLSVerify) in the same write. It counts
         endpoints that are not ready, and waits for those that do not show their certificate.
       - V(reload) restarts the workload whose pods do not serve the good certificate of their Secret, as C(kubectl rollout restart) does. The
-        last rollout must be complete, and the strategy must keep a pod of two or more replicas. A restart cannot be undone.
+        last rollout must be complete. The workload must have two or more replicas, and its strategy must keep one of them. A restart
+        cannot be undone.
       - V(add-successor) adds each CA of the cluster that is in use or younger to each C(caBundle) that lacks it, before or after the
         switch. It removes no CA, and needs no endpoint. The written field is the proof.
       - V(remove-outgoing) removes the outgoing CA from each C(caBundle) that this collection wrote, or whose owner O(accept) names. The
@@ -199,7 +200,7 @@ repairs:
           certificate. V(owned-by-another) if the field has another owner. V(overwritten-by) if another client replaced an earlier repair.
           V(trust-field-unknown) if the collection does not know a field beside the C(caBundle). V(not-repairable) if no
           kind in O(kinds) repairs this fault.
-        - V(recreated) if the check still finds the fault of an object with the name, and the object or the cluster has another UID than in
+        - V(recreated) if the check still finds the fault in an object of that name, and the object or the cluster has another UID than in
           the finding. V(not-proven) if the audit does not have the finding any more, and its check did not pass.
         - V(blocks-its-own-pods) if the API server would call the webhook for its own new pods. V(no-pod-left) if the restart may leave no
           pod that answers. V(rollout-incomplete) if the last rollout of the workload is not complete. V(rollout-held) if the workload does not
