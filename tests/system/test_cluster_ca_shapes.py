@@ -37,7 +37,7 @@ OWN = Shape("own", certificate=shapes.OURS, bundle=None)
 PLAIN, CONTROL = Shape("plain"), Shape("control", owner=shapes.OPERATOR)
 APIS = (Shape("api", shapes.AGGREGATED), Shape("conversion", shapes.CONVERSION))
 REPAIRED = [("repaired", "")]
-#: The time after which a switch counts as settled, and a bit.
+#: The time after which a switch counts as settled, with a margin.
 DAY = datetime.timedelta(hours=25)
 
 

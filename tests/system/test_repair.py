@@ -148,7 +148,7 @@ def test_several_webhooks_of_one_object_are_one_write(rig: RepairRig) -> None:
 def test_an_operator_that_overwrites_the_field_is_not_fought(
     rig: RepairRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The user accepted it. In three nightly runs, the field is written once. The value of the operator stands at the end."""
+    """The user accepted it. In three nightly runs, the field is written once. At the end, the field has the operator's value."""
     name = rig.broken("fought", by="some-operator")
     stale = bundles(rig, name)
     path = f"{HOOKS}/{name}?fieldManager=some-operator"

@@ -6,8 +6,8 @@
 """Repair a caBundle: add the CA that verifies what every endpoint serves, by one conditional write for each object.
 
 The same write records the repair in an annotation: the fingerprints and the time. If another client replaces the caBundle within
-OVERWRITTEN_WITHIN, the next repair detects it by this record, and does not write the field again. So an owner that the user accepted, and
-that still writes the field, is not fought each night. What this collection writes itself is no such change.
+OVERWRITTEN_WITHIN, the next repair detects it by this record, and does not write the field again. So a nightly repair does not fight
+an accepted owner that still writes the field. Writes of this collection itself do not count.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
 
 """Judge a named finding that the audit no longer has: it is gone, or the fault is still there under another fingerprint. Pure.
 
-A fingerprint has the UIDs of the object and of the cluster. An object that was deleted and created again has another one, and so has
-every object if the identity cannot read the UID of the cluster. So a finding is gone only if its check passes for the same kind,
-namespace and name, or if the object does not exist. Only of the objects with a caBundle does the audit of a repair list each one.
+A fingerprint has the UIDs of the object and of the cluster. An object that was created again has another fingerprint. If the identity
+cannot read the UID of the cluster, every object has another one. So a finding is gone only if its check passes for the same kind,
+namespace and name, or if the object does not exist. The audit of a repair lists every object only of the kinds with a caBundle.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Decide if Go's crypto/x509 parses a certificate, and read what the decision needs. Without a library.
+"""Decide if Go's crypto/x509 parses a certificate, and read what the decision needs. It uses no library.
 
 Other libraries accept other encodings, and each of their releases differs. A certificate is refused only by a rule of Go. The rules
 and their words are those of parser.go of Go 1.26 (parseCertificate, parseName, parsePublicKey, processExtensions), which are stricter

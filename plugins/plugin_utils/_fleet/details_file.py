@@ -68,7 +68,7 @@ def _check(file: private_file.PrivateFile) -> None:
     beginning = file.read(0, len(_BEGINNING))
     if beginning != _BEGINNING[: len(beginning)]:
         raise private_file.problem_error(
-            file.path, "is another file than the details of runs", "Move it, or use another run file"
+            file.path, "does not contain the details of runs", "Move it, or use another run file"
         )
     file.make_private()
 

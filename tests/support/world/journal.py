@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: What an entry tells about: an act of the test, the answer to a call, or the result of a run of the collection.
+#: The kinds of entries: an act of the test, the answer to a call, or the result of a run of the collection.
 DONE, CALL, RUN = "done", "call", "run"
 
 

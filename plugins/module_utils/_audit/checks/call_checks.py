@@ -149,7 +149,7 @@ def _without_harm(finding: AuditFinding, unused: str) -> AuditFinding:
 
 
 def _with_proof(finding: AuditFinding, proof: str) -> AuditFinding:
-    """Return a fault that calls go through, with the proof: as information, unless Go itself would refuse a new connection.
+    """Return the finding of a fault although calls succeed. It is information, unless Go would refuse a new connection.
 
     The API server keeps connections, and does not verify them again. So a call proves nothing about the next connection.
     """
@@ -296,7 +296,7 @@ def _by_renewal(
 
 
 def _silent(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
-    """Yield a finding for each reason for which the API server gets no certificate that it can read, if it lies with the endpoint."""
+    """Yield a finding for each reason why endpoints show the API server no certificate that it can read."""
     faults = [(one.endpoint, *found) for one in backend.chains if (found := _silence(one, point))]
     refused = next((one for one in backend.chains if one.refusal and point.caller != AGGREGATION), None)
     for check in SILENT:

@@ -15,7 +15,7 @@ repair() {
     ansible-playbook certflow.kubernetes.repair -i "${OUTPUT_DIR}/clusters.yml" -e "certflow_report=${OUTPUT_DIR}/repair.json" "$@"
 }
 
-# Check the status of every cluster. The webhook of the test has no Service, so its repair is refused, and it is left.
+# Check the status of every cluster. The webhook of the test has no Service, so its repair is refused, and the cluster is left.
 expect() {
     ansible-playbook verify.yml -e "test_directory=${OUTPUT_DIR}" -e "{\"test_statuses\": $1}"
 }

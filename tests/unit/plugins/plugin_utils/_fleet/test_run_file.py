@@ -483,7 +483,7 @@ def test_details_are_private_and_are_removed_with_their_run(
 
 
 def test_a_full_disk_leaves_the_status(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The details do not fit. The budget has the status of the cluster, and the report tells that the details are lost."""
+    """The details do not fit. The budget has the status of the cluster, and the report says that the details are lost."""
     file = begin(path)
     monkeypatch.setattr(details_file, "append", lambda *_: (_ for _ in ()).throw(RunFileError("full")))
     with pytest.raises(RunFileError):
