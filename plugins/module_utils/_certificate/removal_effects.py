@@ -104,6 +104,8 @@ def _judge(
     run: CertificateRun, bundle: BundleChange, scan: EndpointScan
 ) -> tuple[str, list[tuple[str, str]]]:
     """Return the word that accepts the removal, and state and clause of each endpoint that needs the CA, or that may need it."""
+    if not any(entry.is_live(run.client.now()) for entry in bundle.removed):  # an expired CA verifies nothing
+        return UNSEEN, []
     unseen = [] if scan.is_known else [("", f"its endpoints are not known ({scan.problem})")]
     broken: list[tuple[str, str]] = []
     for served in (*scan.served, *scan.unready):
@@ -112,6 +114,8 @@ def _judge(
             unseen.append((endpoint.state, f"{endpoint} was not seen ({served.problem})"))
         elif refusal := _new_refusal(run, bundle, served):
             broken.append((endpoint.state, f"{endpoint} serves a certificate that needs this CA ({refusal})"))
+        elif endpoint.is_outside:
+            unseen.append((endpoint.state, f"{endpoint} may lead to other machines"))
     return (DOWNTIME, broken) if broken else (UNSEEN, unseen)
 
 

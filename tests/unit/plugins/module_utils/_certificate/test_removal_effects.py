@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -46,6 +48,11 @@ def serving(by: str, *, state: str = webhook_endpoints.READY) -> ServedChain:
     return ServedChain(endpoint(1, state), pair.pem, certificate_facts.describe_pem(pair.pem))
 
 
+def outside(by: str) -> ServedChain:
+    chain = serving(by)
+    return replace(chain, endpoint=replace(chain.endpoint, pod=None, is_outside=True))
+
+
 def hidden(state: str = webhook_endpoints.NOT_READY) -> ServedChain:
     return ServedChain(endpoint(2, state), problem="no answer", is_blind=True)
 
@@ -84,6 +91,7 @@ SCANS: dict[str, tuple[EndpointScan, str]] = {
     "a pod that is not ready": (EndpointScan(unready=(serving("cluster", state=webhook_endpoints.NOT_READY),)), "downtime"),
     "a pod of another CA": (EndpointScan((serving("old"),)), ""),
     "a pod of another CA, and one that was not seen": (EndpointScan((serving("old"),), unready=(hidden(),)), "unseen"),
+    "an address of another CA, which may lead to other machines": (EndpointScan((outside("old"),)), "unseen"),
     "endpoints that are not known": (EndpointScan(problem="forbidden", is_known=False), "unseen"),
     "a pod that never ends": (EndpointScan(unready=(serving("cluster", state=webhook_endpoints.TERMINATING),)), "downtime"),
 }  # fmt: skip
@@ -116,6 +124,12 @@ def test_a_webhook_that_is_skipped_is_a_warning(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_bundle_that_verifies_the_pod_by_another_ca_may_lose_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check(EndpointScan((serving("old"),)), other="old", monkeypatch=monkeypatch) == ()
+
+
+def test_an_expired_ca_may_go_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    later = certificate_facts.describe_pem(ca().pem).not_after + timedelta(days=1)
+    monkeypatch.setattr(ScriptedApi, "now", lambda _api: later)
+    assert check(EndpointScan(problem="forbidden", is_known=False), monkeypatch=monkeypatch) == ()
 
 
 def test_the_end_of_a_pod_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
