@@ -59,6 +59,8 @@ _REST = re.compile(
 _HEXADECIMAL = re.compile(
     rf"(?<![\w./:@+-])(?<!SHA-256 )(?:[0-9a-f]{{{LONGEST_WORD},}}|[0-9A-F]{{{LONGEST_WORD},}})(?![\w.-])"
 )
+# What comes before the name of an identity of AWS. The API server of Amazon EKS names the user so.
+_ARN, _LONGEST_ARN = re.compile(r"arn:aws[a-z-]*:(?:iam|sts)::\d{12}:\Z"), 50
 _MASKS = re.compile(r"\*\*\*(?:\s+\*\*\*)+")
 _STEP = 8
 # The kinds of characters. Encoded bytes change between them at random, names and paths rarely.
@@ -195,7 +197,8 @@ def mask(text: str) -> str:
 def _without_encoded(match: re.Match[str]) -> str:
     word, last = match[1], len(match[1]) - LONGEST_WORD
     parts = (word[start : start + LONGEST_WORD] for start in (*range(0, last, _STEP), last))
-    if not any(map(_is_encoded, parts)):
+    is_identity = _ARN.search(match.string, max(0, match.start() - _LONGEST_ARN), match.start())
+    if is_identity or not any(map(_is_encoded, parts)):
         return match[0]
     rest = _REST.match(match.string, match.end(1))
     return MASK + (match.string[rest.end() : match.end()] if rest else match[2])

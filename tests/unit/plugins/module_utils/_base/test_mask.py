@@ -130,6 +130,8 @@ UNCHANGED = (
     "ValidatingWebhookConfiguration/snapshot-validation-webhook-of-the-storage-team2",
     "ValidatingAdmissionPolicyBinding/NoPrivateKeysInThisNamespaceAtAll",
     "User \"arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_AdministratorAccess_0123456789abcdef/me@example.com\"",
+    "User \"arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_AdministratorAccess_1a2b3c4d5e6f7a8b/jane.doe@example.com\"",
+    "User \"arn:aws-us-gov:sts::111122223333:assumed-role/KarpenterNodeRole-EuWest1-Prod2/i-0abc123def4567890\"",
     "https://0A1B2C3D4E5F6A7B8C9D0E1F2A3B4C5D.gr7.eu-west-1.eks.amazonaws.com",
     "-----BEGIN PUBLIC KEY----- is not a certificate",
 )  # fmt: skip
