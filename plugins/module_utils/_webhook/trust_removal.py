@@ -143,9 +143,11 @@ def find_doubts(client: Client, change: TargetChange, consent: Consent) -> Itera
             is_confirmed=is_confirmed(consent, target),
             only_losses=True,
         )
-        if hold and hold.served and not is_confirmed(consent, target, DOWNTIME):
-            raise _still_served(target, hold)
-        if hold and not hold.served:
+        if hold and hold.served:
+            if not is_confirmed(consent, target, DOWNTIME):
+                raise _still_served(target, hold)
+            yield f"{target} loses trust in what it calls, as accept allows: {hold.reason}"
+        elif hold:
             yield f"{target} loses trust in a CA, and {hold.reason}. {remedy(target, hold)}"
 
 

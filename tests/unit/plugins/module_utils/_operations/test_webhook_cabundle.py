@@ -1,0 +1,76 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""webhook_cabundle looks at the endpoints of every CA that it removes, also of one that another client adds meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_cabundle
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+    bundle_targets,
+    served_chains,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import (
+    EndpointScan,
+    ServedChain,
+)
+
+from tests.support.authority import DAY, NOW, authority
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._audit.world import leaf, served
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi
+from tests.unit.plugins.module_utils._webhook.objects import client_config, configuration
+
+pytestmark = pytest.mark.quick
+
+OLD, NEW, ADDED = (authority(name, not_before=NOW - 90 * DAY) for name in ("old", "new", "added"))
+KIND, NAME = "ValidatingWebhookConfiguration", "hooks"
+PATH = bundle_targets.path(bundle_targets.Target(KIND, NAME))
+
+
+def hooks(version: str, *cas: Any) -> dict[str, Any]:
+    place = client_config("".join(ca.pem for ca in cas), service=("shop", "hook"))
+    return configuration(("a", place), resourceVersion=version)
+
+
+def run(api: ScriptedApi, *chains: ServedChain, accept: Any = (), patch: pytest.MonkeyPatch) -> Any:
+    patch.setattr(ScriptedApi, "now", lambda _api: NOW)
+    patch.setattr(served_chains, "scan", lambda *_args, **_options: EndpointScan(chains))
+    options = {
+        "targets": [{"kind": KIND, "name": NAME}],
+        "ca_bundle": NEW.pem,
+        "mode": "exactly",
+        "accept": accept,
+    }
+    unset = dict.fromkeys(("cluster_trust_bundle", "certificate", "service"))
+    return webhook_cabundle.run(api, {**unset, **options}, False)  # type: ignore[arg-type]
+
+
+def test_a_ca_that_another_client_adds_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = ScriptedApi({PATH: hooks("7", OLD, NEW)})
+
+    def is_late(_method: str, _path: str, body: Any) -> Any:
+        if body[0]["value"] == "7":
+            api.objects[PATH] = hooks("8", OLD, NEW, ADDED)
+            raise Conflict("the object was changed", status=409)
+        return body
+
+    api.on_write = is_late
+    with fails("conflict", "added"):
+        run(api, served(leaf(NEW)), patch=monkeypatch)
+    api.on_write = lambda _method, _path, body: body
+    assert run(api, served(leaf(NEW)), patch=monkeypatch).changed
+
+
+def test_an_accepted_removal_of_what_is_served_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = ScriptedApi({PATH: hooks("7", OLD, NEW)})
+    with fails("still-served"):
+        run(api, served(leaf(OLD)), patch=monkeypatch)
+    result = run(api, served(leaf(OLD)), accept=[{"downtime": [f"{KIND}/{NAME}"]}], patch=monkeypatch)
+    assert result.changed
+    assert "as accept allows" in result.warnings[0]
