@@ -37,8 +37,9 @@ options:
         are C(KIND/NAME) or C(KIND/NAMESPACE/NAME). A hazard counts for the whole cluster.
       - An object with the marks of several managers needs the word of each. In an upgrade, Helm's word is not needed if the manager
         installs charts, as Flux, Argo CD and RKE2 do.
-      - If another manager writes the C(caBundle) of an object at any time, no word allows the removal of its certificates. The objects of
-        V(openshift), V(olm) and V(operator) cannot be accepted in an upgrade.
+      - If another manager writes the C(caBundle) of an object at any time, M(certflow.kubernetes.k8s_csr) and
+        M(certflow.kubernetes.webhook_cabundle) never remove its certificates, whatever the words are.
+      - The objects of V(openshift), V(olm) and V(operator) cannot be accepted in an upgrade.
     type: list
     elements: raw
     default: []
