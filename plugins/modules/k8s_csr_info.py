@@ -53,7 +53,8 @@ options:
     description:
       - Entries for the table of providers, by the name of the provider. An entry is the signer for serving certificates, or a dictionary
         that replaces keys of the row of that name. The keys are C(rule) (a JMESPath expression over the facts of the cluster, which
-        replaces all other marks, and needs the Python library jmespath 1.0.0 or newer), C(serving_signer), C(ca), C(longest_lifetime_seconds), C(forbidden_prefixes) and C(source).
+        replaces all other marks, and needs the Python library jmespath 1.0.0 or newer), C(serving_signer), C(ca), C(longest_lifetime_seconds),
+        C(forbidden_prefixes) and C(source).
       - The entry C(default) is the signer for clusters of an unknown provider.
     type: dict
     default: {}

@@ -20,8 +20,6 @@ from .._x509.pem_text import has_private_key
 try:
     from ansible.module_utils.secrets import register_secrets
 except ImportError:  # before ansible-core 2.22
-    from ansible.module_utils.common.parameters import remove_values  # removed in ansible-core 2.25
-
     register_secrets = None
 
 # The secret fields of a kubeconfig. Marking the whole option would also mask "v1".
@@ -96,9 +94,16 @@ def protect(parameters: Mapping[str, Any], known: set[str]) -> None:
         known |= secrets
 
 
+def _remove(result: dict[str, Any], known: set[str]) -> Any:
+    # Only ansible-core before 2.22 comes here, and 2.25 removes the function.
+    from ansible.module_utils.common.parameters import remove_values  # noqa: PLC0415
+
+    return remove_values(result, known)
+
+
 def mask_known(result: dict[str, Any], known: set[str]) -> dict[str, Any]:
     """Return the result without the ``known`` secrets. Since ansible-core 2.22 Ansible masks them wherever it prints."""
-    return result if register_secrets or not known else dict(remove_values(result, known))
+    return dict(_remove(result, known)) if known and not register_secrets else result
 
 
 def secrets_in(parameters: Mapping[str, Any], hidden: frozenset[str]) -> list[str]:

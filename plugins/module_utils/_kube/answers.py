@@ -52,7 +52,7 @@ LONGEST_MESSAGE = 65536
 MOST_MEMORY = 192 * 1024 * 1024
 MOST_LIST_MEMORY = 512 * 1024 * 1024
 # Bytes of Python's objects for each mark: a dictionary, a list, a value, and a key with its place in the table. tracemalloc.
-_MARKS = {b"{": 200, b"[": 96, b",": 64, b":": 32}
+_MARKS = {b"{": 200, b"[": 96, b",": 64, b":": 64}
 
 
 def memory_of(body: bytes) -> int:
@@ -85,19 +85,19 @@ def delay(attempt: int, retry_after: str | None = None) -> float:
 
 # HTTP status -> remedy. Callers that know more replace it.
 REMEDIES: dict[int, str] = {
-    400: "correct what the message names, such as a selector",
-    403: "grant the permission, or change the policy, that the message names",
-    404: "check the name and the namespace",
-    409: "another client writes the same object. Run the task again",
-    422: "change what the message names",
+    400: "Correct what the message names, such as a selector",
+    403: "Grant the permission, or change the policy, that the message names",
+    404: "Check the name and the namespace",
+    409: "Another client writes the same object. Run the task again",
+    422: "Change what the message names",
 }
 # Words of a refusal that no permission changes -> remedy. The first is GKE Autopilot (tailscale/tailscale#9475).
 REFUSALS: dict[str, str] = {
-    "managed-namespaces-limitation": "use another namespace: GKE Autopilot manages this one, and refuses every write, also of "
+    "managed-namespaces-limitation": "Use another namespace: GKE Autopilot manages this one, and refuses every write, also of "
     "an administrator",
 }
-OTHER_REMEDY = "read the log of the API server, and run the task again"
-FOREIGN_REMEDY = "check which server answered: the address may belong to another server, or a proxy or load balancer answered"
+OTHER_REMEDY = "Read the log of the API server, and run the task again"
+FOREIGN_REMEDY = "Check which server answered: the address may belong to another server, or a proxy or load balancer answered"
 
 
 def is_transient(error: KubeError, *, idempotent: bool) -> bool:

@@ -121,7 +121,8 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         WARNING,
         _SERVED,
         "If a person does not renew the certificate in time, it expires. " + FAILS,
-        "Let the module k8s_csr or the role webhook_certificate of this collection issue the certificate and write the caBundle. The evidence has the task. Or let cert-manager do so.",
+        "Let the module k8s_csr or the role webhook_certificate of this collection issue the certificate and write the caBundle. "
+        "The evidence has the task. Or let cert-manager do so.",
         "datashim-io/datashim#210",
         renewal_checks.check_renewal,
     ),
