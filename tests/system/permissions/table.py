@@ -197,7 +197,7 @@ BESIDE = {
     "repair": ("audit",),
     "request": ("approve", "bundle", "rotate"),
     "rotate": ("store", "bundle"),
-    "store": ("bundle",),
+    "store": ("bundle", "rotate"),
     "upgrade": ("upgrade-lease", "plan", "snapshot-verify", *_CERTIFICATE),
 }
 #: The second file of a role -> the role whose rows are tried.
