@@ -284,12 +284,9 @@ def _record(
 ) -> dict[str, Any]:
     """Append the outcome to the run file, print a line of progress, and write the report. Return the outcome."""
     recorded = dict(outcome)
-    # The work has recorded what is left.
-    if task.phase == VERIFY and (
-        not outcomes.is_failure(recorded) or recorded["status"] == report_schema.LEFT
-    ):
-        return recorded
     try:
+        if task.phase == VERIFY and not _is_news(run, task.host, recorded):
+            return recorded
         progress = _end(run, task.host, recorded, seconds)
     except RunFileError as error:
         actions.show(f"{task.host} {recorded['status']}: {error}")
@@ -298,6 +295,14 @@ def _record(
         actions.show(outcomes.progress_line(progress, task.host, recorded["status"], seconds))
     run_report.write_if_due(run)
     return recorded
+
+
+def _is_news(run: FleetRun, host: str, outcome: Mapping[str, Any]) -> bool:
+    """Return True if a verification failed, or found something left although the work left nothing. Raises RunFileError."""
+    if outcome["status"] != report_schema.LEFT:
+        return outcomes.is_failure(outcome)
+    known = run.file.read().clusters.get(host)
+    return known is None or known.status != report_schema.LEFT
 
 
 def _end(run: FleetRun, host: str, outcome: Mapping[str, Any], seconds: float) -> Progress:

@@ -322,6 +322,20 @@ def test_a_repair_that_is_due_again_after_the_soak_has_failed(rig: Rig) -> None:
     assert (outcome["code"], rig.status("stale")) == ("verification-failed", "failed")
 
 
+def test_what_a_verification_finds_left_is_recorded_once(rig: Rig) -> None:
+    """Another program has replaced the value during the soak, so nothing is due, and the cluster is not done."""
+    lost = {
+        "changed": False,
+        "repairs": [repair("refused", "overwritten-by", object={**HOOK, "name": "other"})],
+    }
+    rig.work("stale", {"changed": True, "repairs": [repair("repaired")]})
+    rig.work("stale", lost, phase=cluster_run.VERIFY)
+    assert rig.status("stale") == "left"
+    rig.work("part", {"changed": True, "repairs": [repair("repaired"), repair("refused", "not-published")]})
+    rig.work("part", lost, phase=cluster_run.VERIFY)
+    assert rig.run.file.read_details().clusters["part"].outcome["repairs"][0]["state"] == "repaired"
+
+
 def test_a_failure_keeps_its_repairs(rig: Rig) -> None:
     bad = {
         "failed": True,
