@@ -23,8 +23,8 @@ options:
         kubespray and the installation scripts of CSI drivers leave no other mark. V(unmarked) stands for an object without any mark.
       - V(foreign-secret) stands for a Secret with the content of another owner, such as other keys or a certificate for other names.
       - >-
-        V(downtime) allows the restart of a webhook's workload that may leave no pod that answers, because it has one replica or another
-        strategy, as in C({downtime: [Deployment/NAMESPACE/NAME]}). For a webhook configuration, it allows the removal of a CA after which
+        V(downtime) allows the restart of a webhook's workload that may leave no pod that answers, as in
+        C({downtime: [Deployment/NAMESPACE/NAME]}). Such a workload has one replica, or its strategy stops all pods. For a webhook configuration, it allows the removal of a CA after which
         the API server refuses an endpoint.
       - >-
         A CA leaves a C(caBundle) only if the API server still accepts what each endpoint serves, also those that are not ready or that

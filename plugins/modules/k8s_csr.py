@@ -41,8 +41,8 @@ options:
         renewed, and a Secret in which another client stored its own key. It also keeps a Secret with other keys or with marks of another
         manager. It removes its labels and annotations from such a Secret. A warning says until when the certificate is valid. It keeps
         CA certificates that another Secret of the same Service needs.
-      - V(absent) fails with the code C(certificate-untrusted) before the first write if a C(caBundle) would no longer verify what an
-        endpoint of the webhook serves, and the API server would then refuse requests. It names these requests. An endpoint that it
+      - V(absent) fails with the code C(certificate-untrusted) before the first write if the API server would then refuse requests, because
+        a C(caBundle) would no longer verify what an endpoint serves. It names these requests. An endpoint that it
         cannot see, or another machine behind a URL, may serve the certificate too. O(accept) with V(downtime) or V(unseen) allows the
         removal.
       - V(verified) writes nothing. It fails with the code C(verification-failed) if a certificate is due, or if an endpoint of the Service

@@ -63,7 +63,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
         if _removed(change) <= judged[target]:
             return change
         raise TargetError(
-            f"another client added a CA to {target}, and it is not known if an endpoint needs it",
+            f"another client added a CA to {target}, and this run has not checked if an endpoint needs it",
             code="conflict",
             remedy="Run the task again",
         )
