@@ -267,6 +267,7 @@ def test_a_removal_without_effect_is_put_back(rig: RepairRig, is_changed: bool) 
     server = rig.servers[-1]
     server.answer = lambda review: (200, {"kind": "APIResourceList"}) if "path" in review else allow(review)
     name = make_api_service(rig, port=port, insecureSkipTLSVerify=True)
+    options: dict[str, Any] = {"kinds": ["secure-apiservice"], "accept": [{"unseen": [f"APIService/{name}"]}]}
     path, patch, writes = f"{API_SERVICES}/{name}", Client.patch, [1]
 
     def replace_certificate(self: Client, *arguments: Any, **options: Any) -> dict[str, Any]:
@@ -280,7 +281,7 @@ def test_a_removal_without_effect_is_put_back(rig: RepairRig, is_changed: bool) 
 
     with pytest.MonkeyPatch.context() as context:
         context.setattr(Client, "patch", replace_certificate)
-        result = rig.repair(kinds=["secure-apiservice"], wait_timeout=3)
+        result = rig.repair(**options, wait_timeout=3)
     end = "failed" if is_changed else "put-back"
     assert states(result, name) == [("apiservice-insecure", end, "unproven")], result
     obj = rig.cluster.api("GET", path)
@@ -289,7 +290,7 @@ def test_a_removal_without_effect_is_put_back(rig: RepairRig, is_changed: bool) 
     if not is_changed:
         server.present(rig.leaf())
         wait_for(lambda: admission_call.availability(rig.cluster.api("GET", path))[0])
-        again = rig.repair(kinds=["secure-apiservice"])
+        again = rig.repair(**options)
         assert states(again, name) == [("apiservice-insecure", "repaired", "")], again
 
 
