@@ -17,7 +17,9 @@ from dataclasses import replace
 
 from .._base.accept import OTHER_CONTENT
 from .._base.owners import accept_option
+from .._x509 import certificate_facts, go_parser, pem_text
 from .._x509.certificate_facts import CertificateFacts
+from .._x509.errors import CertificateError
 from . import name_policy
 from .certificate_rules import IssueReason
 from .errors import SecretError
@@ -36,10 +38,18 @@ def judge_replacement(
 
     has_targets: True if caBundles showed that no CA of them verifies the certificate.
     """
-    held = secret.certificate if secret else None
-    if secret is None or held is None or secret.is_ours:
+    if secret is None or secret.is_ours:
         return reason
-    if not intent.accept.covers(OTHER_CONTENT, intent.secret):
+    held, is_accepted = secret.certificate, intent.accept.covers(OTHER_CONTENT, intent.secret)
+    if held is None:
+        if not is_accepted and _is_read_by_go(secret.certificate_pem):
+            raise SecretError(
+                f"{reason.message}. Another owner made this certificate, and it is not known what the new one would lack",
+                remedy="Run the task with another release of the library cryptography. To replace the certificate, set "
+                + accept_option([OTHER_CONTENT], intent.secret),
+            )
+        return reason
+    if not is_accepted:
         _refuse(intent, held, reason, has_targets=has_targets)
     changes = (
         f"CA {held.issuer} -> signer {intent.signer.name}",
@@ -47,6 +57,18 @@ def judge_replacement(
         f"key {secret.key_type or 'of an unlisted type'} -> {intent.request.key_type}",
     )
     return replace(reason, message=f"{reason.message}. This replaces: {', '.join(changes)}")
+
+
+def _is_read_by_go(pem: str) -> bool:
+    """Return True if the first certificate of a text, which the library of this run does not read, may be in use."""
+    block = next((block for block in pem_text.blocks(pem) if block.label == certificate_facts.LABEL), None)
+    if block is None:
+        return False
+    try:
+        go_parser.read(pem_text.der(block))
+    except CertificateError:
+        return False
+    return True
 
 
 def _lifetime(intent: Intent) -> str:
