@@ -134,9 +134,12 @@ def refuse_foreign(secret: ExistingSecret, intent: Intent) -> None:
         )
     if secret.immutable:
         raise SecretError(f"{spec} is immutable", remedy="Set a new secret.name, and let the workload use it")
-    reason = foreign_reason(secret, intent)
-    words = [owner.word for owner in secret.owners] or [OTHER_CONTENT]
+    reason, other = foreign_reason(secret, intent), _other_service(secret, intent)
+    words = [owner.word for owner in secret.owners]
+    words += [OTHER_CONTENT] if other or not words else []
     lacking = [word for word in words if not intent.accept.covers(word, spec)]
+    if lacking == [OTHER_CONTENT]:  # the user accepts the managers
+        reason = other or reason
     if reason and lacking:
         raise SecretError(
             f"{spec} does not belong to this task: {reason}",
@@ -150,17 +153,19 @@ def foreign_reason(secret: ExistingSecret, intent: Intent) -> str:
         first = secret.owners[0]
         return f"{first.manager.name} writes it ({'; '.join(first.evidence)}); {first.manager.for_secrets}"
     if secret.is_ours:
-        owner = secret.annotations.get(markers.SERVICE, "")
-        return (
-            ""
-            if owner in ("", f"{intent.namespace}/{intent.service}")
-            else f"it was made for Service {owner}"
-        )
+        return _other_service(secret, intent)
     others = secret.data_keys - intent.secret.data_keys - {CONVENTIONAL_CA_KEY}
     if others:
         return f"it also has the keys {', '.join(sorted(others))}"
     foreign = _foreign_names(secret.certificate, intent) if secret.certificate else []
     return f"its certificate is for {', '.join(foreign)}" if foreign else ""
+
+
+def _other_service(secret: ExistingSecret, intent: Intent) -> str:
+    """Return the reason if this collection wrote the certificate of the Secret for another Service, "" otherwise."""
+    owner = secret.annotations.get(markers.SERVICE, "") if secret.is_ours else ""
+    is_own = owner in ("", f"{intent.namespace}/{intent.service}")
+    return "" if is_own else f"it was made for Service {owner}"
 
 
 def is_for(secret: ExistingSecret, intent: Intent) -> bool:

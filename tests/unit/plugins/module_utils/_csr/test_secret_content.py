@@ -112,6 +112,14 @@ def test_refused_unless_accepted(changed: dict[str, Any], names: tuple[str, ...]
     secret_content.refuse_foreign(secret(**changed), replace(intent(), accept=consent))
 
 
+def test_the_word_of_a_manager_does_not_cover_the_certificate_of_another_service() -> None:
+    marks = {SERVICE: "apps/other", "meta.helm.sh/release-name": "x"}
+    held = secret(labels=MARKED["labels"], annotations=marks)
+    with fails("secret-unusable", "apps/other", "foreign-secret"):
+        secret_content.refuse_foreign(held, intent(accept=["helm"]))
+    secret_content.refuse_foreign(held, intent(accept=["helm", "foreign-secret"]))
+
+
 @pytest.mark.parametrize(
     ("changed", "names"),
     [
