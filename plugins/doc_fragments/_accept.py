@@ -21,7 +21,8 @@ options:
         object with an ownerReference. C(manager:NAME) stands for a field manager without a word, such as C(manager:istiod).
       - V(kubectl) stands for an object of a snapshot controller that has only kubectl's mark. This mark does not show the owner, because
         kubespray and the installation scripts of CSI drivers leave no other mark. V(unmarked) stands for an object without any mark.
-      - V(foreign-secret) stands for a Secret with the content of another owner, such as other keys or a certificate for other names.
+      - V(foreign-secret) stands for a Secret with the content of another owner, such as other keys, a certificate for other names, or one that
+        this collection made for another Service.
       - >-
         V(downtime) allows the restart of a webhook's workload that may leave no pod that answers, as in
         C({downtime: [Deployment/NAMESPACE/NAME]}). Such a workload has one replica, or its strategy stops all pods. For a webhook configuration, it allows the removal of a CA after which
