@@ -25,8 +25,8 @@ options:
         this collection made for another Service.
       - >-
         V(downtime) allows the restart of a webhook's workload that may leave no pod that answers, as in
-        C({downtime: [Deployment/NAMESPACE/NAME]}). Such a workload has one replica, or its strategy stops all pods. For a webhook configuration, it allows the removal of a CA after which
-        the API server refuses an endpoint.
+        C({downtime: [Deployment/NAMESPACE/NAME]}). Such a workload has one replica, or its strategy stops all pods. For a webhook
+        configuration, it allows the removal of a CA after which the API server refuses an endpoint.
       - >-
         A CA leaves a C(caBundle) only if the API server still accepts what each endpoint serves, also those that are not ready or that
         terminate. V(unseen) confirms that you checked each machine that a task cannot see, such as those behind a URL. It needs objects,
