@@ -29,6 +29,7 @@ from .._webhook.bundle_targets import ClientConfig
 from .._webhook.webhook_endpoints import Endpoint
 from .._x509 import certificate_facts
 from .facts.cluster_data import (
+    API_SERVER,
     CLIENT_CA,
     CLIENT_CAS,
     CLUSTER_INFO,
@@ -40,6 +41,7 @@ from .facts.cluster_data import (
     AuditOptions,
     CaData,
     ClusterData,
+    Gap,
     Object,
 )
 from .facts.finding import CLUSTER
@@ -72,15 +74,20 @@ def read(client: Client, reads: GuardedReads, options: AuditOptions, data: Clust
         for chain in backend.chains
         if chain.certificate
     }
+    has_changed = not data.cluster_ca or data.cluster_ca_since is not None  # a kubeconfig does not show it
     found = ca_rotation.find_cas(
         cas,
         data.api_server,
         {**served, **data.issued},
         now=data.now,
-        has_changed=not data.cluster_ca or data.cluster_ca_since is not None,  # a kubeconfig does not show it
+        has_changed=has_changed,
         named=options.ca_successor,
     )
     if found is None:
+        # Such as behind a proxy. More CAs than two have several purposes, as those of OpenShift.
+        if data.api_server and has_changed and len([ca for ca in cas if ca.is_published]) == 2:
+            words = "no published CA signed the certificate that the API server shows, so it is not known which CA is in use"
+            reads.note(Gap(API_SERVER, words, checks=("cluster-ca-rotation",)))
         return None
     ca = CaData(found, data.cluster_ca_since, eks=find_successor(options.eks_cas, found, data.now))
     # Pods and nodes cannot have a successor that only the user names.

@@ -23,6 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts import cluster_data
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     AuditOptions,
+    ClusterData,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import every
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.guarded_reads import GuardedReads
@@ -45,7 +46,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundl
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
 
-from tests.support.authority import DAY, NOW
+from tests.support.authority import DAY, NOW, authority, issue
 from tests.unit.plugins.module_utils._audit.world import CA, GOOD, encoded, served, webhook
 
 pytestmark = pytest.mark.quick
@@ -699,3 +700,17 @@ def test_the_time_of_a_change_after_the_creation(
         {"metadata": {"creationTimestamp": format_time(NOW), "managedFields": fields}}
     )
     assert changed == (None if expected is None else NOW + expected * DAY)
+
+
+@pytest.mark.parametrize(
+    ("published", "since", "noted"), [(2, NOW, 1), (2, None, 0), (1, NOW, 0), (3, NOW, 0)]
+)
+def test_a_rotation_behind_a_proxy_is_unknown(published: int, since: Any, noted: int) -> None:
+    """No published CA signed what the proxy shows, so a pass would say that there is no rotation."""
+    cas = "".join(authority(f"ca-{number}").pem for number in range(published))
+    shown = issue("leaf", authority("proxy")).pem
+    data = ClusterData(NOW, cluster_ca=cas, cluster_ca_since=since, api_server=shown)
+    gaps: list[Any] = []
+    reads = Mock(note=gaps.append)
+    assert gather_rotation.read(Mock(), reads, AuditOptions(), data) is None
+    assert [gap.checks for gap in gaps] == [("cluster-ca-rotation",)] * noted
