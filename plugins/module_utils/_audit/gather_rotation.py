@@ -87,7 +87,11 @@ def read(client: Client, reads: GuardedReads, options: AuditOptions, data: Clust
         # Such as behind a proxy. More CAs than two have several purposes, as those of OpenShift.
         if data.api_server and has_changed and len([ca for ca in cas if ca.is_published]) == 2:
             words = "no published CA signed the certificate that the API server shows, so it is not known which CA is in use"
-            reads.note(Gap(API_SERVER, words, checks=("cluster-ca-rotation",)))
+            about: dict[str, Any] = {
+                "objects": (f"ConfigMap {'/'.join(ROOT_CA)}",),
+                "checks": ("cluster-ca-rotation",),
+            }
+            reads.note(Gap(API_SERVER, words, **about))
         return None
     ca = CaData(found, data.cluster_ca_since, eks=find_successor(options.eks_cas, found, data.now))
     # Pods and nodes cannot have a successor that only the user names.
@@ -100,7 +104,7 @@ def read(client: Client, reads: GuardedReads, options: AuditOptions, data: Clust
         return ca
     if is_published:
         nodes = functools.partial(_old_nodes, client, ca)
-        about: dict[str, Any] = {"objects": _CLUSTER, "checks": ("nodes-before-successor",)}
+        about = {"objects": _CLUSTER, "checks": ("nodes-before-successor",)}
         ca = replace(ca, old_nodes=reads.read(NODES, nodes, None, **about))
     return _with_affected(client, reads, options, ca)
 

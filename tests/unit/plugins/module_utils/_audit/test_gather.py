@@ -714,3 +714,4 @@ def test_a_rotation_behind_a_proxy_is_unknown(published: int, since: Any, noted:
     reads = Mock(note=gaps.append)
     assert gather_rotation.read(Mock(), reads, AuditOptions(), data) is None
     assert [gap.checks for gap in gaps] == [("cluster-ca-rotation",)] * noted
+    assert all("APIServer kube-apiserver" not in data.names_of(gap) for gap in gaps), "its dates are known"
