@@ -43,8 +43,8 @@ options:
         CA certificates that another Secret of the same Service needs.
       - V(absent) fails with the code C(certificate-untrusted) before the first write if the API server would then refuse requests, because
         a C(caBundle) would no longer verify what an endpoint serves. It names these requests. An endpoint that it
-        cannot see, or another machine behind a URL, may serve the certificate too. O(accept) with V(downtime) or V(unseen) allows the
-        removal.
+        cannot see, or another machine behind a URL, may serve the certificate too, until the CA has expired. O(accept) with V(downtime)
+        or V(unseen) allows the removal.
       - V(verified) writes nothing. It fails with the code C(verification-failed) if a certificate is due, or if an endpoint of the Service
         does not serve the certificate of the Secret, or serves it to API servers that do not trust it. A warning says if this user lacks
         the permission to see the endpoints.

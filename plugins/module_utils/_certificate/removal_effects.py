@@ -3,28 +3,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Find the webhooks that the API server would refuse after a removal of CA certificates, before the first write.
-
-Every endpoint counts that may serve: ready, not ready and terminating.
-"""
+"""Find the requests that the API server would refuse after a removal of CA certificates, before the first write."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from .._base.accept import DOWNTIME, UNSEEN
-from .._base.owners import accept_option
-from .._webhook import bundle_targets, served_chains, webhook_endpoints
-from .._webhook.bundle_patch import BundleChange, TargetChange
+from .._kube.client import Client
+from .._webhook import trust_removal, webhook_endpoints
+from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
 from .._webhook.errors import TargetError
-from .._webhook.served_chains import EndpointScan, ServedChain
+from .._webhook.trust_removal import TrustHold
 from .certificate_run import CertificateRun
 
-_LOOK_SECONDS = 10.0
 _PAUSE_SECONDS = 2.0
 
 
@@ -33,20 +28,15 @@ class RemovalEffect:
     """A caBundle that would no longer verify what an endpoint serves, or may serve."""
 
     target: Target
-    #: A clause about the endpoint.
-    reason: str
+    hold: TrustHold
     #: The requests for which the API server calls the webhook.
     requests: str
     #: True if the API server refuses these requests, False if it skips the webhook.
     is_strict: bool
-    #: The word of the option accept that allows the removal.
-    word: str
-    #: True if only endpoints that terminate need the CA.
-    may_pass: bool
 
     def __str__(self) -> str:
         act = "refuse" if self.is_strict else "call no webhook for"
-        return f"{self.target}: {self.reason}. The API server would {act} {self.requests}"
+        return f"{self.target}: {self.hold.reason}. The API server would {act} {self.requests}"
 
 
 def check_removal(run: CertificateRun, changes: Iterable[TargetChange]) -> tuple[str, ...]:
@@ -56,75 +46,34 @@ def check_removal(run: CertificateRun, changes: Iterable[TargetChange]) -> tuple
     """
     changes, until = tuple(changes), time.monotonic() + run.intent.wait_timeout
     while True:
-        effects = tuple(effect for change in changes for effect in _effects(run, change))
+        effects = tuple(effect for change in changes for effect in _effects(run.client, change))
         refused = [
             effect
             for effect in effects
-            if effect.is_strict and not run.intent.accept.covers(effect.word, effect.target)
+            if effect.is_strict and not run.intent.accept.covers(effect.hold.word, effect.target)
         ]
-        if not refused or time.monotonic() > until or not all(effect.may_pass for effect in refused):
+        may_pass = all(effect.hold.states == {webhook_endpoints.TERMINATING} for effect in refused)
+        if not refused or time.monotonic() > until or not may_pass:
             break
         time.sleep(_PAUSE_SECONDS)
     if not refused:
         return tuple(map(str, effects))
-    option = " and ".join(dict.fromkeys(accept_option([effect.word], effect.target) for effect in refused))
+    remedies = dict.fromkeys(trust_removal.remedy(effect.target, effect.hold) for effect in refused)
     raise TargetError(
         f"the CA is not removed from {refused[0]}",
         code="certificate-untrusted",
         evidence=list(map(str, refused)),
-        remedy="Delete the webhook first, or let its pods serve a certificate that another CA of the caBundle verifies. "
-        f"To remove the CA nevertheless, set {option}",
+        remedy=f"Delete the webhook first if it is not needed. {'. '.join(remedies)}",
     )
 
 
-def _effects(run: CertificateRun, change: TargetChange) -> Iterator[RemovalEffect]:
-    bundles = [bundle for bundle in change.bundles if bundle.removed]
-    if not bundles:
-        return
-    try:
-        obj = bundle_targets.read(run.client, change.target)
-    except TargetError:  # another client deleted it
-        return
-    scans: dict[Any, EndpointScan] = {}
-    for bundle in bundles:
-        config = bundle.config
-        address = config.service, config.server_name, config.port
-        if address not in scans:
-            until = time.monotonic() + _LOOK_SECONDS
-            scans[address] = served_chains.scan(run.client, config, until=until, unready=True)
-        word, reasons = _judge(run, bundle, scans[address])
-        if reasons:
-            requests, is_strict = _called_for(change.target, obj, config.webhook)
-            may_pass = all(state == webhook_endpoints.TERMINATING for state, _reason in reasons)
-            reason = "; ".join(reason for _state, reason in reasons[:3])
-            yield RemovalEffect(change.target, reason, requests, is_strict, word, may_pass)
-
-
-def _judge(
-    run: CertificateRun, bundle: BundleChange, scan: EndpointScan
-) -> tuple[str, list[tuple[str, str]]]:
-    """Return the word that accepts the removal, and state and clause of each endpoint that needs the CA, or that may need it."""
-    if not any(entry.is_live(run.client.now()) for entry in bundle.removed):  # an expired CA verifies nothing
-        return UNSEEN, []
-    unseen = [] if scan.is_known else [("", f"its endpoints are not known ({scan.problem})")]
-    broken: list[tuple[str, str]] = []
-    for served in (*scan.served, *scan.unready):
-        endpoint = served.endpoint
-        if served.certificate is None:
-            unseen.append((endpoint.state, f"{endpoint} was not seen ({served.problem})"))
-        elif refusal := _new_refusal(run, bundle, served):
-            broken.append((endpoint.state, f"{endpoint} serves a certificate that needs this CA ({refusal})"))
-        elif endpoint.is_outside:
-            unseen.append((endpoint.state, f"{endpoint} may lead to other machines"))
-    return (DOWNTIME, broken) if broken else (UNSEEN, unseen)
-
-
-def _new_refusal(run: CertificateRun, bundle: BundleChange, served: ServedChain) -> str:
-    """Return why the API server would refuse the endpoint after the removal, "" if it would not, or if it does so already."""
-    now, after = run.client.now(), replace(bundle.config, ca_bundle=bundle.after or "")
-    if served_chains.judge_served(served, bundle.config, now).refusal:
-        return ""
-    return served_chains.judge_served(served, after, now).refusal
+def _effects(client: Client, change: TargetChange) -> Iterator[RemovalEffect]:
+    # Without an endpoint, the API server refuses the requests already.
+    held = [(bundle, hold) for bundle, hold in trust_removal.find_holds(client, change) if hold.states]
+    obj = client.find(change.path) if held else None
+    if obj:  # unless another client deleted it
+        for bundle, hold in held:
+            yield RemovalEffect(change.target, hold, *_called_for(change.target, obj, bundle.config.webhook))
 
 
 def _called_for(target: Target, obj: Mapping[str, Any], name: str) -> tuple[str, bool]:

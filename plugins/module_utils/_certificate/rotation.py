@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .._base.accept import UNSEEN
 from .._base.errors import CertflowError
 from .._base.result import Result
 from .._csr import secret_content
@@ -208,10 +209,7 @@ def _held(
     doubts, held = list[str](), list[ClientConfig]()
     pairs = [(entry.target, config) for entry in rotation.state.targets for config in configs_of(run, entry)]
     for target, config in pairs:
-        start, confirmed = (
-            anchor_record.prefix(target, config.webhook),
-            trust_removal.is_confirmed(intent.accept, target),
-        )
+        start, confirmed = anchor_record.prefix(target, config.webhook), intent.accept.covers(UNSEEN, target)
         going = [
             entry
             for entry in bundle_content.certificates(config.ca_bundle)

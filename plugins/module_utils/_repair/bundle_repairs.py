@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from .._base.accept import EVERYTHING
+from .._base.accept import EVERYTHING, UNSEEN
 from .._base.errors import CertflowError
 from .._base.object_managers import OWN_MANAGER
 from .._base.owners import Owner, owners, refuse
@@ -320,7 +320,7 @@ def refusal_to_remove(
 ) -> Refusal | None:
     """Return why trust may not be removed from the caBundle of the case, None if it may be."""
     target = case.around.target
-    confirmed = trust_removal.is_confirmed(case.options.consent, target)
+    confirmed = case.options.consent.covers(UNSEEN, target)
     hold = trust_removal.find_hold(
         case.point.config,
         left,

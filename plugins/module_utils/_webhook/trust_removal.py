@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Decide if trust may be removed from a caBundle. Only find_doubts sends requests.
+"""Decide if trust may be removed from a caBundle. Only find_holds and find_doubts send requests.
 
 A removal looks at every endpoint that may serve. An endpoint that is not ready may become ready with its current certificate, and one
 that terminates still gets calls. If an endpoint cannot be seen, the removal waits until the CA has expired or the user confirms the object.
@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from .._base.accept import DOWNTIME, UNSEEN, Consent
 from .._base.errors import CertflowError
+from .._base.owners import accept_option
 from .._base.times import format_time
 from .._kube.client import Client
-from .._x509.chain_judge import judge
 from . import served_chains
 from .bundle_content import BundleCertificate
 from .bundle_patch import BundleChange, TargetChange
@@ -41,6 +42,8 @@ class Serving:
     seen: tuple[ServedChain, ...]
     #: What may serve another certificate, each with the reason why it was not seen.
     unseen: tuple[str, ...]
+    #: The states of the unseen endpoints, "" for what is not known as an endpoint. Empty if the address has no endpoint.
+    states: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,13 @@ class TrustHold:
     served: ServedChain | None = None
     #: When the last certificate of the removed CA has expired, None if that is not known.
     until: datetime | None = None
+    #: The states of the endpoints that need the trust or may need it, like Serving.states.
+    states: frozenset[str] = frozenset()
+
+    @property
+    def word(self) -> str:
+        """Return the word of the option accept that allows the removal."""
+        return DOWNTIME if self.served else UNSEEN
 
 
 def serving(chains: Iterable[ServedChain], problem: str = "", *, unread: int = 0) -> Serving:
@@ -67,24 +77,27 @@ def serving(chains: Iterable[ServedChain], problem: str = "", *, unread: int = 0
     seen = tuple(chain for chain in chains if chain.certificate)
     # A terminating endpoint that refuses connections never serves again.
     unseen = [
-        f"{chain.endpoint}: {chain.problem}"
+        (chain.endpoint.state, f"{chain.endpoint}: {chain.problem}")
         for chain in chains
         if not chain.certificate and (chain.is_blind or chain.endpoint.state != TERMINATING)
     ]
     unseen += [
-        f"{chain.endpoint}: it may lead to other machines" for chain in seen if chain.endpoint.is_outside
+        (chain.endpoint.state, f"{chain.endpoint}: it may lead to other machines")
+        for chain in seen
+        if chain.endpoint.is_outside
     ]
-    unseen += [f"{unread} endpoints were not read"] if unread > 0 else []
-    if not (seen or unseen):
-        unseen = [problem or "no endpoint is known"]
-    return Serving(seen, tuple(unseen))
+    unseen += [("", f"{unread} endpoints were not read")] if unread > 0 else []
+    nothing = () if seen or unseen else (problem or "no endpoint is known",)
+    reasons = (*(reason for _state, reason in unseen), *nothing)
+    return Serving(seen, reasons, frozenset(state for state, _reason in unseen))
 
 
 def of_scan(scan: EndpointScan) -> Serving:
     """Return what the endpoints of a scan may serve. The scan includes the endpoints that are not ready."""
     found = serving((*scan.served, *scan.unready), scan.problem)
-    blind = () if scan.is_known else (scan.problem,)
-    return Serving(found.seen, tuple(dict.fromkeys((*found.unseen, *blind))))
+    if scan.is_known:
+        return found
+    return Serving(found.seen, tuple(dict.fromkeys((*found.unseen, scan.problem))), found.states | {""})
 
 
 def find_hold(
@@ -108,12 +121,19 @@ def find_hold(
     live = [entry for entry in removed if entry.is_live(now)]
     if was_verified and not live:  # an expired CA verifies nothing
         return None
-    for chain in serves.seen:
-        if only_losses and _refusal(config, config.ca_bundle, chain, now):
-            continue
-        refusal = _refusal(config, left, chain, now)
-        if refusal:
-            return TrustHold(f"the API server would refuse {chain.endpoint}: {refusal}", (), chain)
+    after = replace(config, ca_bundle=left)
+    refused = [
+        (chain, refusal)
+        for chain in serves.seen
+        if not (only_losses and served_chains.judge_served(chain, config, now).refusal)
+        and (refusal := served_chains.judge_served(chain, after, now).refusal)
+    ]
+    if refused:
+        chain, refusal = refused[0]
+        evidence = tuple(f"{other.endpoint}: {words}" for other, words in refused)
+        states = frozenset(other.endpoint.state for other, _words in refused)
+        reason = f"the API server would refuse {chain.endpoint}: {refusal}"
+        return TrustHold(reason, evidence, chain, states=states)
     if not serves.unseen or is_confirmed:
         return None
     ends = [entry.not_after for entry in live if entry.not_after]
@@ -121,7 +141,28 @@ def find_hold(
     count = len(serves.unseen)
     more = f", and {count - 1} more" if count > 1 else ""
     reason = f"it is not known what this serves: {serves.unseen[0]}{more}"
-    return TrustHold(reason, serves.unseen, until=until)
+    return TrustHold(reason, serves.unseen, until=until, states=serves.states)
+
+
+def find_holds(
+    client: Client, change: TargetChange, *, outside: bool = True
+) -> Iterator[tuple[BundleChange, TrustHold]]:
+    """Yield each caBundle that loses a certificate which an endpoint needs or may need, with the reason.
+
+    An endpoint that the API server refuses today does not count. outside: connect to addresses outside of the cluster.
+    """
+    scans: dict[tuple[Any, ...], Serving] = {}
+    for bundle in change.bundles:
+        if bundle.after is None or not bundle.removed:
+            continue
+        config = bundle.config
+        address = config.service, config.server_name, config.port, config.ca_bundle
+        if address not in scans:
+            scans[address] = of_scan(_scan(client, config, outside=outside))
+        now, serves = client.now(), scans[address]
+        hold = find_hold(config, bundle.after, bundle.removed, serves, now, only_losses=True)
+        if hold:
+            yield bundle, hold
 
 
 def find_doubts(client: Client, change: TargetChange, consent: Consent) -> Iterator[str]:
@@ -130,60 +171,36 @@ def find_doubts(client: Client, change: TargetChange, consent: Consent) -> Itera
     Raises StillServedError if an endpoint that was seen needs it. Connects to no address outside of the cluster.
     """
     target = change.target
-    for bundle in change.bundles:
-        if bundle.after is None or not bundle.removed:
-            continue
-        scan = _scan(client, bundle)
-        hold = find_hold(
-            bundle.config,
-            bundle.after,
-            bundle.removed,
-            of_scan(scan),
-            client.now(),
-            is_confirmed=is_confirmed(consent, target),
-            only_losses=True,
-        )
-        if hold and hold.served:
-            if not is_confirmed(consent, target, DOWNTIME):
-                raise _still_served(target, hold)
+    for _bundle, hold in find_holds(client, change, outside=False):
+        is_accepted = consent.covers(hold.word, target)
+        if hold.served and not is_accepted:
+            raise StillServedError(
+                f"{target} would lose the trust in what it calls: {hold.reason}",
+                evidence=hold.evidence,
+                remedy=remedy(target, hold),
+            )
+        if hold.served:
             yield f"{target} loses trust in what it calls, as accept allows: {hold.reason}"
-        elif hold:
+        elif not is_accepted:
             yield f"{target} loses trust in a CA, and {hold.reason}. {remedy(target, hold)}"
 
 
-def _scan(client: Client, bundle: BundleChange) -> EndpointScan:
+def _scan(client: Client, config: ClientConfig, *, outside: bool) -> EndpointScan:
     until = time.monotonic() + LOOK_SECONDS
     client.deadline = max(client.deadline, until)
     try:
-        return served_chains.scan(client, bundle.config, until=until, unready=True, outside=False)
+        return served_chains.scan(client, config, until=until, unready=True, outside=outside)
     except CertflowError as error:
         return EndpointScan(problem=error.cause, is_known=False)
 
 
-def _still_served(target: Target, hold: TrustHold) -> StillServedError:
-    """Return the error for a certificate that an endpoint serves."""
-    return StillServedError(
-        f"{target} would lose the trust in what it calls: {hold.reason}",
-        evidence=hold.evidence,
-        remedy="Let each endpoint serve a certificate that the rest of the caBundle verifies. To remove the CA nevertheless, set accept to "
-        f"[{{{DOWNTIME}: [{target.kind}/{target.name}]}}]",
-    )
-
-
 def remedy(target: Target, hold: TrustHold) -> str:
-    """Return the remedy for a removal that waits for unseen endpoints."""
+    """Return how the removal becomes possible."""
+    option = accept_option([hold.word], target)
+    if hold.served:
+        return (
+            "Let each endpoint serve a certificate that the rest of the caBundle verifies. To remove the CA nevertheless, set "
+            f"{option}"
+        )
     until = f", or wait until the CA has expired at {format_time(hold.until)}" if hold.until else ""
-    return (
-        f"Make every endpoint show its certificate{until}. If you have checked each machine yourself, set accept to "
-        f"[{{{UNSEEN}: [{target.kind}/{target.name}]}}]"
-    )
-
-
-def is_confirmed(consent: Consent, target: Target, word: str = UNSEEN) -> bool:
-    """Return True if the user accepts the word for the object. UNSEEN confirms what was not seen, DOWNTIME accepts what was seen."""
-    return consent.covers(word, Target(target.kind, target.name))
-
-
-def _refusal(config: ClientConfig, bundle: str, chain: ServedChain, now: datetime) -> str:
-    leaf, sent = chain.parsed
-    return judge(leaf, bundle, name=config.server_name, intermediates=sent, now=now).refusal
+    return f"Make every endpoint show its certificate{until}. If you have checked each machine yourself, set {option}"

@@ -57,6 +57,10 @@ def hidden(state: str = webhook_endpoints.NOT_READY) -> ServedChain:
     return ServedChain(endpoint(2, state), problem="no answer", is_blind=True)
 
 
+def refusing() -> ServedChain:
+    return replace(hidden(webhook_endpoints.TERMINATING), is_blind=False)
+
+
 def webhooks(count: int, bundle: str, policy: str) -> dict[str, Any]:
     config = {"service": {"namespace": "apps", "name": "hook"}, "caBundle": encoded(bundle)}
     one = {"clientConfig": config, "rules": [RULE], **({"failurePolicy": policy} if policy else {})}
@@ -92,6 +96,7 @@ SCANS: dict[str, tuple[EndpointScan, str]] = {
     "a pod of another CA": (EndpointScan((serving("old"),)), ""),
     "a pod of another CA, and one that was not seen": (EndpointScan((serving("old"),), unready=(hidden(),)), "unseen"),
     "an address of another CA, which may lead to other machines": (EndpointScan((outside("old"),)), "unseen"),
+    "a pod that ends and serves no more": (EndpointScan(unready=(refusing(),)), ""),
     "endpoints that are not known": (EndpointScan(problem="forbidden", is_known=False), "unseen"),
     "a pod that never ends": (EndpointScan(unready=(serving("cluster", state=webhook_endpoints.TERMINATING),)), "downtime"),
 }  # fmt: skip
@@ -132,8 +137,11 @@ def test_an_expired_ca_may_go_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check(EndpointScan(problem="forbidden", is_known=False), monkeypatch=monkeypatch) == ()
 
 
-def test_the_end_of_a_pod_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
-    ending = EndpointScan(unready=(serving("cluster", state=webhook_endpoints.TERMINATING),))
+@pytest.mark.parametrize(
+    "chain", [serving("cluster", state=webhook_endpoints.TERMINATING), hidden(webhook_endpoints.TERMINATING)]
+)
+def test_the_end_of_a_pod_is_awaited(chain: ServedChain, monkeypatch: pytest.MonkeyPatch) -> None:
+    ending = EndpointScan(unready=(chain,))
     scans = iter([ending, ending, EndpointScan()])
     obj = webhooks(1, ca().pem, "")
     api = ScriptedApi({bundle_targets.path(TARGET): obj})

@@ -10,13 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     bundle_content,
     trust_removal,
     webhook_endpoints,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
 
 from tests.support.authority import DAY, NOW, Issued, authority
@@ -61,6 +59,15 @@ CASES: list[tuple[list[ServedChain], dict[str, Any], str]] = [
     ([by(authority("stranger"))], {"only_losses": True}, GOES),
 ]
 
+#: The chains of all endpoints, and the states of those that keep the CA.
+STATES: list[tuple[list[ServedChain], set[str]]] = [
+    ([], set()),
+    ([WELL, at(LATE, TERMINATING)], {TERMINATING}),
+    ([at(LATE, TERMINATING), LATE], {TERMINATING, webhook_endpoints.READY}),
+    ([WELL, at(silent(is_blind=True), TERMINATING)], {TERMINATING}),
+    ([WELL, at(silent(is_blind=True), TERMINATING), at(silent(), NOT_READY)], {TERMINATING, NOT_READY}),
+]
+
 
 @pytest.mark.parametrize(("chains", "options", "expected"), CASES)
 def test_what_keeps_a_ca(chains: list[ServedChain], options: dict[str, Any], expected: str) -> None:
@@ -75,8 +82,10 @@ def test_what_keeps_a_ca(chains: list[ServedChain], options: dict[str, Any], exp
         assert hold.until == OLD.certificate.not_valid_after_utc
 
 
-def test_the_user_confirms_an_object() -> None:
-    target = Target("ValidatingWebhookConfiguration", "hooks", ("a",))
-    consent = accept.parse([{"unseen": ["ValidatingWebhookConfiguration/hooks"]}])
-    assert trust_removal.is_confirmed(consent, target)
-    assert not trust_removal.is_confirmed(consent, Target("ValidatingWebhookConfiguration", "others"))
+@pytest.mark.parametrize(("chains", "states"), STATES)
+def test_the_states_of_the_endpoints_that_keep_a_ca(chains: list[ServedChain], states: set[str]) -> None:
+    going, serves = bundle_content.certificates(OLD.pem), trust_removal.serving(chains)
+    hold = trust_removal.find_hold(config(BOTH), NEW.pem, going, serves, NOW, only_losses=True)
+    assert hold is not None
+    assert hold.states == states
+    assert not hold.served or len(hold.evidence) == len(states)
