@@ -42,8 +42,8 @@ expect '["ok"]'
 certificates --check -e certflow_fail_on_change=true "$@"
 expect '["planned"]'
 
-# A misspelt variable ends the run before the report is written.
-if certificates -e webhook_certificate_targts=1 "$@"; then
+# A misspelt variable whose right name has no value ends the run before the report is written.
+if certificates -e webhook_certificate_renew_befor=1d "$@"; then
     echo "The playbook did not fail for a misspelt variable." >&2
     exit 1
 fi
