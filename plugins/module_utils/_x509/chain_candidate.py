@@ -147,7 +147,7 @@ def read(certificate: Certificate) -> ChainCandidate:
             extensions = {extension.oid.dotted_string: extension for extension in certificate.extensions}
             key_kind = _key_kind(certificate.public_key())
     except CertificateError as error:
-        raise UnreadCertificate(error.cause, remedy=error.remedy) from error
+        raise UnreadCertificate(error.cause, remedy=error.remedy) from None
     if parsed.version != _WITH_EXTENSIONS:
         facts = replace(facts, dns_names=(), ip_addresses=(), emails=(), uris=(), usages=(), is_ca=False)
         extensions = {}
