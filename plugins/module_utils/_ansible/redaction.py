@@ -20,7 +20,12 @@ from .._x509.pem_text import has_private_key
 try:
     from ansible.module_utils.secrets import register_secrets
 except ImportError:  # before ansible-core 2.22
+    from ansible.module_utils.common.parameters import remove_values  # removed in ansible-core 2.25
+
     register_secrets = None
+    _remove: Any = remove_values
+else:
+    _remove = None
 
 # The secret fields of a kubeconfig. Marking the whole option would also mask "v1".
 SECRET_LEAVES = frozenset(
@@ -94,16 +99,9 @@ def protect(parameters: Mapping[str, Any], known: set[str]) -> None:
         known |= secrets
 
 
-def _remove(result: dict[str, Any], known: set[str]) -> Any:
-    # Only ansible-core before 2.22 comes here, and 2.25 removes the function.
-    from ansible.module_utils.common.parameters import remove_values  # noqa: PLC0415
-
-    return remove_values(result, known)
-
-
 def mask_known(result: dict[str, Any], known: set[str]) -> dict[str, Any]:
     """Return the result without the ``known`` secrets. Since ansible-core 2.22 Ansible masks them wherever it prints."""
-    return dict(_remove(result, known)) if known and not register_secrets else result
+    return dict(_remove(result, known)) if _remove and known else result
 
 
 def secrets_in(parameters: Mapping[str, Any], hidden: frozenset[str]) -> list[str]:
