@@ -21,7 +21,7 @@ from .._base.accept import DOWNTIME, Consent
 from .._base.errors import CertflowError
 from .._base.owners import accept_option
 from .._base.times import format_time
-from .._kube import json_patch
+from .._kube import json_patch, object_state
 from .._kube.client import Client
 from .._kube.json_patch import retry_on_conflict
 from .workloads import RESTARTED_AT, WebhookWorkload, annotate
@@ -81,8 +81,7 @@ def find_obstacle(
         )
     wanted = int((status.get(rollouts.wanted) or 0) if rollouts.wanted else spec.get("replicas", 1))
     counts = [int(status.get(key) or 0) for key in (rollouts.updated, rollouts.available, rollouts.total)]
-    is_observed = int(status.get("observedGeneration") or 0) >= obj["metadata"].get("generation", 0)
-    if not is_observed or counts != [wanted] * 3:
+    if not object_state.is_observed(obj) or counts != [wanted] * 3:
         return RestartError(
             f"the last rollout of {workload} is not complete: {counts[0]} of {wanted} pods are of the newest template, "
             f"{counts[1]} are available, and {counts[2]} exist{until}",

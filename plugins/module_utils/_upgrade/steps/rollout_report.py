@@ -163,7 +163,7 @@ def find_setbacks(seen: DeploymentPods, before: Mapping[ContainerKey, int]) -> l
 
 def _setback(pod: Object, complete: str, before: Mapping[ContainerKey, int]) -> RolloutTrouble | None:
     metadata, status = pod["metadata"], pod.get("status") or {}
-    if status.get("phase") in ("Failed", "Succeeded"):
+    if object_state.has_ended(pod):
         said = f"{status.get('reason') or status['phase']}: {_line(status.get('message'))}"
         return RolloutTrouble(f"pod {metadata['name']} ended: {said}", is_lasting=True)
     for container in object_state.container_statuses(pod):
