@@ -110,6 +110,8 @@ def check_bundles(data: ClusterData) -> Iterator[AuditFinding]:
         for point in data.points:
             if data.rotation or not gone.isdisjoint(prints_of(point.config.ca_bundle)):
                 yield from _bundle(data, data.ca, point)
+            elif point.is_verified and not data.ca.cas.missing_in(point.config.ca_bundle):
+                yield AuditFinding("bundle-without-successor", PASS, point.object)
 
 
 def _bundle(data: ClusterData, ca: CaData, point: CallPoint) -> Iterator[AuditFinding]:
@@ -270,19 +272,19 @@ def _youngest(ca: CaData) -> str:
 
 
 def check_outgoing(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield the finding about an outgoing CA that is still published after the switch."""
-    check, ca = "outgoing-ca-left", data.rotation
+    """Yield the finding about an outgoing CA that is still published after the switch. It passes if no caBundle has one either."""
+    check, ca = "outgoing-ca-left", data.ca
     if ca is None:
         return
-    if not ca.cas.superseded:
-        yield AuditFinding(check, SKIP, CLUSTER_CA_OBJECT)
-        return
-    outgoing = frozenset[str]().union(*(entry.fingerprints for entry in ca.cas.superseded))
+    outgoing = frozenset[str]().union(*(entry.fingerprints for entry in ca.cas.superseded or ca.cas.gone))
     having = [
         str(point.object)
         for point in data.points
         if not outgoing.isdisjoint(prints_of(point.config.ca_bundle))
     ]
+    if not ca.cas.superseded:
+        yield AuditFinding(check, SKIP if data.rotation or having else PASS, CLUSTER_CA_OBJECT)
+        return
     lines = (*map(str, ca.cas.superseded), *(f"{name} trusts it" for name in having[:MOST_LINES]))
     words = "The successor signs, and the cluster still publishes the outgoing CA"
     yield AuditFinding(check, FAIL, CLUSTER_CA_OBJECT, words, lines, objects=tuple(having))
@@ -427,6 +429,7 @@ ROTATION_ROWS: tuple[Check, ...] = (
         "Renew the certificates that the outgoing CA signed. Then remove it from the caBundles, and from the published CAs.",
         _MANUAL,
         check_outgoing,
+        compares_objects=True,
     ),
     Check(
         "ca-left",

@@ -109,12 +109,14 @@ DECLARABLE = tuple(
 )
 _HOOKS = (every("ValidatingWebhookConfiguration"), every("MutatingWebhookConfiguration"))
 _DEFINITIONS = every("CustomResourceDefinition")
-_SERVING = ("APIServer kube-apiserver", f"ConfigMap {'/'.join(ROOT_CA)}")
+#: What has to trust the CAs of the cluster.
+_TRUSTING = (*_HOOKS, _DEFINITIONS, every("APIService"), every("Kubeconfig"))
+_SERVING = ("APIServer kube-apiserver", f"ConfigMap {'/'.join(ROOT_CA)}", *_TRUSTING)
 #: Source -> the objects without an answer if nothing of it was read. Of other sources it is every webhook configuration.
 _OBJECTS: Mapping[str, tuple[str, ...]] = {
     DEFINITIONS: (_DEFINITIONS,),
     API_SERVICES: (every("APIService"),),
-    REQUESTS: (every("CertificateSigningRequest"),),
+    REQUESTS: (every("CertificateSigningRequest"), *_TRUSTING),
     POD_CERTIFICATES: (every("PodCertificateRequest"),),
     METRICS: (*_HOOKS, _DEFINITIONS),
     IDENTITY: ("Namespace kube-system",),

@@ -16,10 +16,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks 
     call_checks,
     check_table,
     cluster_checks,
+    rotation_checks,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     PERMISSIONS,
     Backend,
+    CaData,
     Gap,
     StuckRequest,
 )
@@ -29,10 +31,23 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     every,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import LONGEST_TEXT
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import (
+    find_cas,
+    published_cas,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
 
 from tests.support.authority import DAY, NOW
-from tests.unit.plugins.module_utils._audit.world import RULE, cluster, config, leaf, point, served, webhook
+from tests.unit.plugins.module_utils._audit.world import (
+    CA,
+    RULE,
+    cluster,
+    config,
+    leaf,
+    point,
+    served,
+    webhook,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -119,6 +134,8 @@ def test_what_an_unread_source_hides() -> None:
     """The objects of a whole source are those whose findings pass if it is read."""
     subjects = [
         *(AuditedObject(kind, "x") for kind in ("CustomResourceDefinition", "APIService", "CertificateSigningRequest")),
+        *(AuditedObject(kind, "x") for kind in ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")),
+        rotation_checks.KUBECONFIG,
         cluster_checks.API_SERVER,
         cluster_checks.CLUSTER_CA_OBJECT,
         cluster_checks.SNAPSHOT_CONTROLLER,
@@ -237,17 +254,21 @@ def test_the_missing_role_has_all_missing_permissions() -> None:
 @pytest.mark.parametrize("source", list(PERMISSIONS))
 @pytest.mark.parametrize("lacks_permission", [True, False])
 def test_nothing_passes_because_of_a_gap(source: str, lacks_permission: bool) -> None:
-    """A check of several objects does not pass if one of its sources could not be read."""
-    passed = build(point(), include_passed=True)["findings"]
+    """A check of several objects does not pass if one of its sources could not be read, also not after a rotation of the CA."""
+    cas = find_cas(published_cas(CA.pem), leaf().pem, now=NOW)
+    assert cas
+    known: Any = {"cluster_ca": CA.pem, "kubeconfig_ca": CA.pem, "api_server": leaf().pem, "ca": CaData(cas)}
+    passed = build(point(), include_passed=True, **known)["findings"]
     gap = Gap(source, "a reason", lacks_permission)
-    result = build(point(), include_passed=True, gaps=(gap,))["findings"]
+    result = build(point(), include_passed=True, gaps=(gap,), **known)["findings"]
     before, after = (
         {one["fingerprint"] for one in found if one["status"] == "pass"} for found in (passed, result)
     )
     assert after <= before
     if source in ("match-conditions", "definitions", "api-services"):  # they are about other objects
         return
-    named = {one["check"] for one in result if one["status"] == "pass"}
+    # A bundle has its order whatever else was read.
+    named = {one["check"] for one in result if one["status"] == "pass"} - {"ca-order"}
     assert not [check for check in named if source in check_table.BY_ID[check].sources]
 
 

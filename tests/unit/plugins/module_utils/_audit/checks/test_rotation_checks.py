@@ -252,6 +252,30 @@ def test_the_api_server_has_a_certificate_of_a_ca_that_is_gone() -> None:
     assert found(data, "kubeconfig-without-successor") == [("kubeconfig-without-successor", "")]
 
 
+@pytest.mark.parametrize(
+    ("bundle", "kubeconfig", "published", "lacking", "left"),
+    [
+        (NEW.pem, NEW.pem, NEW.pem, "pass", "pass"),
+        (CA.pem + NEW.pem, BOTH, NEW.pem, "pass", "pass"),
+        (BOTH, BOTH, NEW.pem, "pass", ""),  # the caBundle still trusts the CA that is gone
+        (OLD.pem, BOTH, NEW.pem, "fail", ""),
+        (CA.pem, NEW.pem, NEW.pem, "", "pass"),
+        (BOTH, BOTH, BOTH, "pass", "fail"),
+    ],
+)
+def test_what_passes_after_a_rotation(
+    bundle: str, kubeconfig: str, published: str, lacking: str, left: str
+) -> None:
+    """A fault of a rotation is gone if its check passes for the same object, also after the rotation is over."""
+    data = rotating(
+        point(config(bundle)), published=published, kubeconfig=kubeconfig, api=NEW, served_by=NEW, now=NOW
+    )
+    findings = check_rotation(data)
+    for check, status in ((CHECK, lacking), ("outgoing-ca-left", left)):
+        own = [entry.status for entry in findings if entry.check == check and entry.status != "skip"]
+        assert own == ([status] if status else []), check
+
+
 def test_three_cas() -> None:
     """The middle one signs. A caBundle needs it, and the one that has not signed yet."""
     third = authority("kubernetes", not_before=NOW - 2 * DAY)
