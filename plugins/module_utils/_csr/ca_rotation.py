@@ -232,6 +232,14 @@ def unrelated_cas(published: Sequence[ClusterCa], bundle_pem: str) -> list[Clust
     ]
 
 
+def signing_keys(bundle_pem: str) -> frozenset[str]:
+    """Return the SHA-256 of the public key of each CA in a bundle that signed no other CA in it, lowercase hex."""
+    certificates = [*certificate_facts.load_readable(bundle_pem)]
+    index = IssuerIndex(certificates)
+    keys = {_key_of(entry): set(index.issuers(entry)) for entry in certificates}
+    return frozenset(keys).difference(*(issuers - {key} for key, issuers in keys.items()))
+
+
 def _key_of(certificate: Certificate) -> str:
     return certificate_facts.describe(certificate).public_key_sha256
 

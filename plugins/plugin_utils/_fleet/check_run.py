@@ -15,7 +15,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 
 from ...module_utils._base import paths
 from ...module_utils._base.errors import CertflowError
-from ...module_utils._base.text import visible
+from ...module_utils._base.text import some, visible
 from .._variables.check_variables import Check
 from .._variables.values import duration_seconds, find_duration_problem, is_blank, shown
 from . import budget, check_hosts, exceptions, plan, run_report, stages, windows
@@ -43,6 +43,7 @@ def find_problems(run: RunInput) -> list[str]:
         *_unsuitable(run),
         *_short_deadlines(run),
         *_shared_clusters(run),
+        *_shared_successors(run),
     ]
 
 
@@ -108,6 +109,28 @@ def _shared_clusters(run: RunInput) -> Iterator[str]:
             for host, values in run.hosts.items()
         ]
         yield from (f"{line}." for line in dict.fromkeys(find_overlap(members).values()))
+
+
+def _shared_successors(run: RunInput) -> Iterator[str]:
+    """Yield a line for each group of hosts whose successors have the same CA that will sign. They may have the same root."""
+    if is_true(run.shared("certflow_allow_shared_cluster")):
+        return
+    hosts: dict[str, list[str]] = {}
+    for host, values in run.hosts.items():
+        option = values.get("certflow_cluster_ca")
+        successor = option.get("successor") if isinstance(option, Mapping) else ""
+        if successor:
+            # Only a run with a successor loads the code of certificates.
+            from ...module_utils._csr import ca_rotation  # noqa: PLC0415
+
+            for key in ca_rotation.signing_keys(str(successor)):
+                hosts.setdefault(key, []).append(host)
+    for names in dict.fromkeys(tuple(names) for names in hosts.values() if len(names) > 1):
+        yield (
+            f"{some(names)}: certflow_cluster_ca has the same successor. With it, an administrator of one cluster could act as the webhooks"
+            " of the others. Set the successor of each cluster in its host_vars. If the clusters share a CA, publish the successor in each"
+            " of them, and remove it from certflow_cluster_ca."
+        )
 
 
 def _uid(values: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.val
     UNREADABLE,
 )
 
+from tests.support.authority import authority
 from tools.ci.venvs import REPOSITORY
 
 pytestmark = pytest.mark.quick
@@ -196,6 +197,34 @@ def test_an_unknown_name_of_the_inventory_is_a_note() -> None:
 
 def test_a_uid_names_a_cluster() -> None:
     assert problems({"certflow_cluster_uid": UID}) == []
+
+
+ROOT = authority("enterprise root")
+INTERMEDIATES = [authority(f"intermediate {number}", ROOT) for number in range(2)]
+SUCCESSORS = [{"certflow_cluster_ca": {"successor": ca.pem + ROOT.pem}} for ca in INTERMEDIATES]
+ROOT_ONLY = {"certflow_cluster_ca": {"successor": ROOT.pem}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared", "is_refused"),
+    [
+        (SUCCESSORS[0], SUCCESSORS[0], {}, True),
+        # The root may be that of an enterprise. The CAs that will sign are compared.
+        (SUCCESSORS[0], SUCCESSORS[1], {}, False),
+        (ROOT_ONLY, SUCCESSORS[0], {}, False),
+        (ROOT_ONLY, ROOT_ONLY, {}, True),
+        (ROOT_ONLY, {}, {}, False),
+        ({"certflow_cluster_ca": {"successor": ""}}, {"certflow_cluster_ca": {"successor": ""}}, {}, False),
+        # The user says that the clusters share what they were restored from.
+        (ROOT_ONLY, ROOT_ONLY, {"certflow_allow_shared_cluster": True}, False),
+    ],
+)
+def test_two_clusters_do_not_get_one_successor(
+    first: dict[str, Any], second: dict[str, Any], shared: dict[str, Any], is_refused: bool
+) -> None:
+    lines = problems({**X, **first}, {**Y, **second}, playbook="cluster_ca", shared=shared)
+    assert len(lines) == is_refused
+    assert all(line.startswith("h0, h1: certflow_cluster_ca has the same successor") for line in lines)
 
 
 def test_many_hosts_with_a_problem_are_counted() -> None:
