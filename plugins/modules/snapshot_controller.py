@@ -67,12 +67,12 @@ options:
   backup:
     description:
       - The place of the backup of each hop. It is the absolute path of a directory on the machine that runs the task, or a path that begins
-        with C(~), or V(cluster). Without this option, no backup is written.
+        with C(~). Without this option, no backup is written.
       - Before the first write of a hop, the module saves every object that the hop changes or deletes. Of a Secret, it saves only the
         certificates.
       - A file in the directory also has the commands that restore the objects.
-      - V(cluster) keeps the newest five backups in ConfigMaps of the namespace C(kube-system). Use it if the files of the machine that
-        runs the task are lost, as in an execution environment of AWX.
+      - If the files of the machine that runs the task are lost, as in an execution environment of AWX, RV(steps[].objects) has each
+        deleted object and the earlier value of each changed field.
     type: str
   step_timeout:
     description:
@@ -370,11 +370,6 @@ backup:
   returned: always, once the steps were tried
   type: str
   sample: /home/me/.local/state/certflow.kubernetes/backups/203.0.113.7-6443-20260301T030000Z.yaml
-backup_object:
-  description: The first ConfigMap of the last backup in the cluster. Empty without a backup.
-  returned: always, once the steps were tried
-  type: str
-  sample: ConfigMap kube-system/certflow-snapshot-controller-backup-20260301t030000z
 hop:
   description: The hop that failed.
   returned: if a step failed

@@ -17,7 +17,6 @@ CODES = {
     "approved-unexpectedly": "A request that does not match the expectation was approved before the task ran.",
     "audit-incomplete": "An audit could not read webhook configurations, CustomResourceDefinitions, APIServices, Services or EndpointSlices.",
     "authentication-failed": "The credentials are missing, expired or refused, or the exec plugin of the kubeconfig did not provide them.",
-    "backup-too-large": "The backup is larger than the collection keeps in the cluster. Nothing was written.",
     "bundle-broken": "The CA bundle holds no certificate that can be a trust anchor, or every certificate of it has expired.",
     "certificate-not-served": "An endpoint of the webhook does not serve the certificate of its Secret.",
     "certificate-untrusted": "The caBundle does not verify the certificate that the webhook serves, or would not verify it after a removal.",

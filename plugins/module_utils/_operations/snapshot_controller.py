@@ -30,8 +30,6 @@ from . import snapshot_controller_info
 from .snapshot_controller_info import parse_options, parse_release
 
 PRESENT, VERIFIED = "present", "verified"
-#: The value of the option backup that is not a directory.
-CLUSTER = "cluster"
 #: The options with a part of a Deployment.
 DEPLOYMENTS = ("controller", "webhook")
 ARGUMENTS: dict[str, Any] = {
@@ -121,19 +119,18 @@ def parse_request(parameters: Mapping[str, Any]) -> UpgradeRequest:
         ),
         probe_namespace=parameters["probe_namespace"] or "",
         undo=parameters["undo"],
-        backup_directory=Path(expand(backup)) if backup and backup != CLUSTER else None,
-        backup_in_cluster=backup == CLUSTER,
+        backup_directory=Path(expand(backup)) if backup else None,
         step_timeout=parameters["step_timeout"],
     )
 
 
 def parse_backup(value: str | None) -> str:
-    """Return CLUSTER, a path, or "" for no backup. Raises CertflowError for another word, which could be a misspelt one."""
+    """Return an absolute path, or "" for no backup. Raises CertflowError for another value."""
     backup = (value or "").strip()
-    if backup and backup != CLUSTER and not backup.startswith(("/", "~")):
+    if backup and not backup.startswith(("/", "~")):
         raise CertflowError(
-            f"the option backup has the value {backup}, which is neither {CLUSTER} nor an absolute path",
-            remedy=f"Set backup to an absolute path or to {CLUSTER}. Leave it empty to write no backup",
+            f"the option backup has the value {backup}, which is not an absolute path",
+            remedy="Set backup to an absolute path. Leave it empty to write no backup",
         )
     return backup
 

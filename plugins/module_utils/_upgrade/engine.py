@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 BEFORE_SECONDS = 30
 # The time before the task's end that is kept for the way back. Seconds.
 UNDO_SECONDS = 120
-# The beginning of the names of backups in the cluster.
-BACKUP = "certflow-snapshot-controller-backup"
 
 
 class Upgrade:
@@ -63,7 +61,6 @@ class Upgrade:
         self._values: dict[str, Any] = {
             "previous_run": None,
             "backup": "",
-            "backup_object": "",
             "undone": None,
         }
         self._notes: list[str] = []
@@ -282,16 +279,12 @@ class Upgrade:
             self._steps.run(step, context, StepPosition(hop, number, len(steps), undoes))
 
     def _back_up(self, originals: Sequence[dict[str, Any]]) -> None:
-        """Keep the objects of a hop as they are before it, in a file and in the cluster, as the options say."""
-        now = self.client.now()
+        """Keep the objects of a hop as they are before it in a file, if the options say so."""
         if self.request.backup_directory and originals:
+            now = self.client.now()
             path = backups.write_file(self.request.backup_directory, self.client.host, now, originals)
             self._values["backup"] = str(path)
             self.progress.print_line(f"backup: {path}")
-        if self.request.backup_in_cluster and originals:
-            name = backups.store_in_cluster(self.client, upgrade_lease.NAMESPACE, BACKUP, originals, now)
-            self._values["backup_object"] = name
-            self.progress.print_line(f"backup: {name}")
 
     def _undo(
         self, current: ClusterPlan, hop: Hop, originals: Mapping[Reference, Mapping[str, Any]]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .._base.errors import CertflowError
@@ -134,8 +133,7 @@ def try_plan(
     if certificates:
         signer = certificate_step.signer_of(client, request.certificate)
     acting = actions.make_context(client, request, context, check_mode=True)
-    backup = backups.permissions(upgrade_lease.NAMESPACE)[:1] if request.backup_in_cluster else []
-    preflight = try_actions(acting, steps, probe_namespace=request.probe_namespace, permissions=backup)
+    preflight = try_actions(acting, steps, probe_namespace=request.probe_namespace)
     missing = _new_namespaces(preflight.tried)
     due: list[str] = []
     problems = [*preflight.problems, *(_try_undo(client, preflight.tried) if request.undo else ())]
@@ -172,18 +170,11 @@ def refuse(preflight: Preflight, lead: str = NOTHING_WRITTEN) -> None:
     raise error
 
 
-def try_actions(
-    context: ActionContext,
-    steps: Sequence[Step],
-    *,
-    probe_namespace: str = "",
-    permissions: Sequence[Permission] = (),
-) -> Preflight:
+def try_actions(context: ActionContext, steps: Sequence[Step], *, probe_namespace: str = "") -> Preflight:
     """Try each step of ACTIONS, as if the steps before it had been carried out. Of the others check only the permissions.
 
     Args:
         probe_namespace: where verifications create a snapshot, if not where their step says.
-        permissions: further ones that the upgrade needs.
 
     Raises:
         KubeError: the API server does not answer.
@@ -207,9 +198,12 @@ def try_actions(
         except CertflowError as exc:
             problems.append(problem_of(step, exc))
     if any(row.is_due for row in tried):
-        needed = [step.action.permissions(context.namespace, probe_namespace) for step in steps]
-        needed.append(list(permissions))
-        problems += find_lacking(context.client, list(chain(*needed)), "complete and verify the upgrade")
+        needed = [
+            permission
+            for step in steps
+            for permission in step.action.permissions(context.namespace, probe_namespace)
+        ]
+        problems += find_lacking(context.client, needed, "complete and verify the upgrade")
     return Preflight(tuple(tried), problems=tuple(problems), notes=tuple(dict.fromkeys(notes)))
 
 

@@ -45,7 +45,6 @@ class UpgradeRequest:
     probe_namespace: where verifications create objects, "" for the controller's namespace.
     undo: put back the previous release if a hop fails.
     backup_directory: None for no file.
-    backup_in_cluster: keep the backup in ConfigMaps too.
     step_timeout: the longest time for one step, in seconds.
     """
 
@@ -57,5 +56,4 @@ class UpgradeRequest:
     probe_namespace: str = ""
     undo: bool = True
     backup_directory: Path | None = None
-    backup_in_cluster: bool = False
     step_timeout: int = 600
