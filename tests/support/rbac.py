@@ -110,7 +110,7 @@ def without(role: dict[str, Any], resource: str, verb: str) -> dict[str, Any]:
     """Return the role without one verb on one resource, in every rule."""
     rest = copy.deepcopy(role)
     for rule in rest["rules"]:
-        if resource in rule["resources"]:
+        if resource in rule.get("resources", ()):
             rule["verbs"] = [entry for entry in rule["verbs"] if entry != verb]
     rest["rules"] = [rule for rule in rest["rules"] if rule["verbs"]]
     return rest

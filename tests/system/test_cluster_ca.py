@@ -19,7 +19,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
 from cryptography import x509
 
-from tests.support import clusters, pages
+from tests.support import clusters, pages, rbac
 from tests.support.authority import new_key
 from tests.support.clusters import APP_SERVING, pki
 from tests.support.csr_by_hand import create, decide, settled
@@ -184,6 +184,7 @@ def before_the_switch(lab: Lab) -> None:
     for hook in (*lab.of_cluster, lab.own):
         wait_for(hook.is_called)
     lab.rotation.publish(for_clients=False)
+    the_documented_role_is_enough(lab)
     lab.add_to_bundle(lab.prepared, lab.old, lab.new)
     result = lab.audit()
     assert rotation_findings(result) == PUBLISHED | {
@@ -209,6 +210,29 @@ def before_the_switch(lab: Lab) -> None:
     with pytest.raises(ssl.SSLError):
         ssl.get_server_certificate(lab.cluster.address, ca_certs=written(lab, lab.new, lab.old))
     ssl.get_server_certificate(lab.cluster.address, ca_certs=written(lab, lab.old, lab.new))
+
+
+def the_documented_role_is_enough(lab: Lab) -> None:
+    """It lists only the ConfigMaps with the published CAs. Without this rule, only the answer about pods is incomplete."""
+    role = rbac.documented("audit")
+    for name, part, expected in (
+        ("auditor", role, []),
+        ("limited", rbac.without(role, "configmaps", "list"), [["pods-before-successor"]]),
+    ):
+        lab.made += rbac.grant(lab.cluster, name, part)
+        findings = lab.audit(kubeconfig=str(lab.cluster.kubeconfig_for(name)))["findings"]
+        unknown = [finding["unanswered"] for finding in findings if finding["status"] == "unknown"]
+        assert unknown == expected
+    maps, one = "/api/v1/configmaps", "?fieldSelector=metadata.name%3D"
+    assert may_get(lab, "auditor", f"{maps}{one}kube-root-ca.crt")
+    others = (maps, f"{maps}{one}cluster-info", f"/api/v1/namespaces/{lab.name}/configmaps")
+    assert not any(may_get(lab, "auditor", path) for path in others)
+
+
+def may_get(lab: Lab, user: str, path: str) -> bool:
+    kubeconfig = f"--kubeconfig={lab.cluster.kubeconfig_for(user)}"
+    command = [str(clusters.programs() / "kubectl"), kubeconfig, "get", "--raw", path]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def at_the_switch(lab: Lab) -> None:

@@ -8,11 +8,10 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import functools
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +22,6 @@ from .._csr import ca_rotation
 from .._csr.ca_rotation import ClusterCas, find_successor
 from .._kube import kubeconfig_parsing
 from .._kube.client import METADATA, Client
-from .._kube.errors import Forbidden
 from .._webhook import served_chains
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.webhook_endpoints import Endpoint
@@ -32,6 +30,7 @@ from .facts.cluster_data import (
     API_SERVER,
     CLIENT_CA,
     CLIENT_CAS,
+    CLUSTER_CA,
     CLUSTER_INFO,
     JOIN_INFO,
     NODES,
@@ -58,6 +57,9 @@ _HASH = re.compile("-[bcdfghjklmnpqrstvwxz2456789]{1,10}$")
 #: Kubelet may take this long to write a changed ConfigMap to the volumes of pods: its sync period and the lifetime of its cache, one
 #: minute each by default (https://kubernetes.io/docs/concepts/configuration/configmap/, "Mounted ConfigMaps are updated automatically").
 KUBELET_DELAY = timedelta(minutes=2)
+#: kube-controller-manager backdates what it signs by five minutes (k/k pkg/controller/certificates/authority/policies.go). A change of
+#: the published CAs that is younger by more than this than a certificate of the youngest CA did not publish this CA.
+PUBLISHED_WITHIN = timedelta(minutes=10)
 _WORKLOAD = tuple[str, str, str]
 
 
@@ -96,14 +98,19 @@ def read(client: Client, reads: GuardedReads, options: AuditOptions, data: Clust
     ca = CaData(found, data.cluster_ca_since, eks=find_successor(options.eks_cas, found, data.now))
     # Pods and nodes cannot have a successor that only the user names.
     is_published = found.needed[-1].is_in(data.cluster_ca)
+    known = _known_at(data, found, [*served.values(), *data.issued.values()])
+    since = ca.since if ca.since and ca.since <= known else None
     if is_published and (found.is_rotating or ca.since):
-        ca = reads.read(
-            PODS, lambda: _with_pods(client, ca), ca, objects=_CLUSTER, checks=("pods-before-successor",)
-        )
+        about = {"objects": _CLUSTER, "checks": ("pods-before-successor",)}
+        changes: list[tuple[str, datetime | None]] = []
+        if found.is_rotating and PODS not in reads.without:
+            changes = reads.collect(CLUSTER_CA, lambda: _changes(client), **about)
+        own = {namespace: moment for namespace, moment in changes if moment and moment <= known}
+        ca = reads.read(PODS, lambda: _with_pods(client, ca, since, own), ca, **about)
     if not found.is_rotating:
         return ca
     if is_published:
-        nodes = functools.partial(_old_nodes, client, ca)
+        nodes = functools.partial(_old_nodes, client, since or found.needed[-1].begin)
         about = {"objects": _CLUSTER, "checks": ("nodes-before-successor",)}
         ca = replace(ca, old_nodes=reads.read(NODES, nodes, None, **about))
     return _with_affected(client, reads, options, ca)
@@ -147,18 +154,41 @@ def _join_ca(text: str) -> str:
     return "".join(map(certificate_facts.decoded_certificate, fields))
 
 
-def _with_pods(client: Client, ca: CaData) -> CaData:
-    """Add the workloads whose pods are older than the youngest CA, or than its publication in their namespace.
+def _known_at(data: ClusterData, cas: ClusterCas, chains: Iterable[str]) -> datetime:
+    """Return a time after which no change of the published CAs published the youngest CA.
 
-    The time of a ConfigMap is that of its last change, which may be another one than the publication. So it proves nothing.
+    A ConfigMap has the time of its last change only, which may be a reordering. The cluster published a CA before it signs, and before
+    a caBundle has it. Only a CA with a twin may be in a caBundle earlier, if the user named it (k3s).
+    """
+    youngest = cas.needed[-1]
+    begins = [
+        leaf.not_valid_before_utc
+        for leaf, sent in map(certificate_facts.load_leaf_and_chain, chains)
+        if cas.signer_of(leaf, sent) is youngest
+    ]
+    times = [begin for begin in begins if begin > youngest.begin]
+    if len(youngest.certificates) == 1:
+        times += [
+            point.written_at
+            for point in data.points
+            if point.written_at and youngest.is_in(point.config.ca_bundle)
+        ]
+    return min(times, default=data.now) + PUBLISHED_WITHIN
+
+
+def _with_pods(
+    client: Client, ca: CaData, published: datetime | None, changed: Mapping[str, datetime]
+) -> CaData:
+    """Add the workloads whose pods are older than the youngest CA, and those whose pods may be older than its publication.
+
+    published: the time of the publication in kube-system, None if only later changes are known. changed: namespace -> the same.
     """
     begin = ca.cas.needed[-1].begin
-    changed = dict(_changes(client)) if ca.cas.is_rotating else {}
-    latest = max(filter(None, (ca.since, *changed.values())), default=begin)
+    latest = max(filter(None, (published, *changed.values())), default=begin)
     old: collections.Counter[_WORKLOAD] = collections.Counter()
     early: collections.Counter[_WORKLOAD] = collections.Counter()
     for created, metadata in _created_before(client, "/api/v1/pods", max(begin, latest + KUBELET_DELAY)):
-        since = changed.get(metadata["namespace"]) or ca.since
+        since = changed.get(metadata["namespace"]) or published
         owner = next(iter(metadata.get("ownerReferences") or ()), {"kind": "Pod", "name": metadata["name"]})
         if owner["kind"] == "Node":  # a static pod reads the files of its node
             continue
@@ -175,15 +205,14 @@ def _with_pods(client: Client, ca: CaData) -> CaData:
 def _changes(client: Client) -> Iterator[tuple[str, datetime | None]]:
     """Yield each namespace with the time at which its published CAs changed last. The publisher writes one namespace after the other."""
     query = {"fieldSelector": f"metadata.name={ROOT_CA[1]}"}
-    with contextlib.suppress(Forbidden):  # then the time of kube-system counts for all
-        for page in client.pages("/api/v1/configmaps", query, accept=METADATA):
-            with check_shape("metadata"):
-                for item in page["items"] or ():
-                    yield item["metadata"]["namespace"], changed_at(item)
+    for page in client.pages("/api/v1/configmaps", query, accept=METADATA):
+        with check_shape("metadata"):
+            for item in page["items"] or ():
+                yield item["metadata"]["namespace"], changed_at(item)
 
 
-def _old_nodes(client: Client, ca: CaData) -> tuple[str, ...]:
-    older = _created_before(client, "/api/v1/nodes", ca.since or ca.cas.needed[-1].begin)
+def _old_nodes(client: Client, published: datetime) -> tuple[str, ...]:
+    older = _created_before(client, "/api/v1/nodes", published)
     return tuple(metadata["name"] for _created, metadata in older)
 
 

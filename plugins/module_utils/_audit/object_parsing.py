@@ -128,6 +128,7 @@ def points_of(kind: str, obj: Object) -> Iterator[CallPoint]:
         with check_shape(f"a {kind}"):
             subject = replace(subject_of(kind, obj), webhook=config.webhook, path=config.pointer)
             writers = tuple(find_bundle_managers(target, obj, config.webhook))
+            times = [find_time(entry.get("time")) for entry in obj["metadata"].get("managedFields") or ()]
         yield CallPoint(
             subject,
             config,
@@ -136,6 +137,7 @@ def points_of(kind: str, obj: Object) -> Iterator[CallPoint]:
             is_mutating=kind == MUTATING,
             is_verified=is_verified,
             bundle_writers=writers,
+            written_at=max(filter(None, times), default=None),
             certificate=_certificate(obj["metadata"]),
             release=str((obj["metadata"].get("labels") or {}).get(_RELEASE) or ""),
         )

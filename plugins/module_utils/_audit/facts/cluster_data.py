@@ -78,7 +78,7 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     METRICS: (Permission("get", "", "/metrics"),),
     IDENTITY: (Permission("get", "", "namespaces", name="kube-system"),),
     CERTIFICATES: (Permission("get", "cert-manager.io", "certificates"),),
-    CLUSTER_CA: (Permission("get", "", "configmaps", name=ROOT_CA[1]),),
+    CLUSTER_CA: tuple(Permission(verb, "", "configmaps", name=ROOT_CA[1]) for verb in ("get", "list")),
     CLIENT_CA: (Permission("get", "", "configmaps", name=CLIENT_CAS[1]),),
     CLUSTER_INFO: (Permission("get", "", "configmaps", name=JOIN_INFO[1]),),
     CONDITIONS: (),
@@ -168,7 +168,7 @@ class CaData:
     old_pods: Mapping[tuple[str, str, str], int] | None = None
     #: The same of pods that are younger, and that may have started before the cluster published it.
     early_pods: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    #: The nodes that are older than the last change, None if they were not read.
+    #: The nodes that may be older than its publication, None if they were not read.
     old_nodes: tuple[str, ...] | None = None
     #: The youngest CA as Amazon EKS describes it, None if that is not known.
     eks: EksCa | None = None
@@ -207,6 +207,8 @@ class CallPoint:
     is_verified: bool = True
     #: The field managers that own a caBundle of the object.
     bundle_writers: tuple[str, ...] = ()
+    #: The time of the last change of the object, None if that is not known.
+    written_at: datetime | None = None
     #: Namespace and name of the Certificate of cert-manager whose CA is injected, None without the annotation.
     certificate: tuple[str, str] | None = None
     #: The release of its program by the object's label, "" without one.

@@ -248,6 +248,12 @@ def test_the_missing_role_has_all_missing_permissions() -> None:
             "resourceNames": ["kube-root-ca.crt"],
             "verbs": ["get"],
         },
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": ["kube-root-ca.crt"],
+            "verbs": ["list"],
+        },
     ]
 
 
