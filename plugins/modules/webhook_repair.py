@@ -136,6 +136,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+ca_state:
+  description:
+    - The rotation of the cluster's CA before the writes. V(no-successor) if the cluster publishes one CA. V(before-switch) if a successor is
+      published or named, and does not sign. V(during-switch) if some API servers or signers use the successor. V(after-switch) if all that
+      were seen use it. V(unknown) if no published CA is known to be in use.
+  returned: success, and failure after a write
+  type: str
+  sample: before-switch
 left:
   description:
     - What the task was asked for and did not do, such as a write that was refused or that waits for the owner of the object. A wait

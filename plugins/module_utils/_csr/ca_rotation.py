@@ -44,6 +44,11 @@ PROVES_FOR = timedelta(days=7)
 REQUESTS_STAY_FOR = timedelta(hours=1)
 
 
+#: The states of a rotation, and of a cluster without one. UNKNOWN if no published CA is known to be in use.
+NO_SUCCESSOR, BEFORE, DURING, AFTER = "no-successor", "before-switch", "during-switch", "after-switch"
+UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True)
 class ClusterCa:
     """One CA of a cluster: a root, its twins that other CAs signed, and the intermediates below it."""
@@ -136,6 +141,15 @@ class ClusterCas:
     def is_rotating(self) -> bool:
         """Return True if there are more CAs than one that are published or in use."""
         return len(self.cas) - len(self.gone) > 1
+
+    @property
+    def state(self) -> str:
+        """Return NO_SUCCESSOR, BEFORE, DURING or AFTER."""
+        if not self.is_rotating:
+            return NO_SUCCESSOR
+        if len(self.in_use) > 1:
+            return DURING
+        return AFTER if self.superseded else BEFORE
 
     @property
     def late_servers(self) -> tuple[str, ...]:

@@ -74,11 +74,12 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     """Repair the findings. Raises RepairFailed if a written repair is not proven, and CertflowError."""
     options = parse_options(parameters, check_mode)
     guard = approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
-    repairs = repair(client, options, guard)
+    repairs, data = repair(client, options, guard)
     left = [entry for entry in repairs if entry.is_left]
     values = {
         "repairs": [entry.as_result() for entry in repairs],
         "left": make_left(len(left), left[0].as_result() if left else {}),
+        "ca_state": data.ca.cas.state if data.ca else ca_rotation.UNKNOWN,
         **guard.as_result(),
     }
     bad = [entry for entry in repairs if entry.state in BAD_STATES]

@@ -72,8 +72,10 @@ class IncompleteAudit(CertflowError):
     code = "audit-incomplete"
 
 
-def repair(client: Client, options: RepairOptions, guard: PlanGuard) -> tuple[Repair, ...]:
-    """Repair the findings of the options. Return the outcome of each, or in check mode its plan.
+def repair(
+    client: Client, options: RepairOptions, guard: PlanGuard
+) -> tuple[tuple[Repair, ...], ClusterData]:
+    """Repair the findings of the options. Return the outcome of each, or in check mode its plan, and what was read before the writes.
 
     Raises PlanDiffersError before the first write, IncompleteAudit, KubeError.
     """
@@ -86,12 +88,11 @@ def repair(client: Client, options: RepairOptions, guard: PlanGuard) -> tuple[Re
         _tried, repairs = _carried_out(client, repairs, replace(options, check_mode=True))
         due = [(entry.kind, entry.action) for entry in repairs if entry.action and entry.state == PLANNED]
         guard.allow(write.promise(kind) for kind, action in due for write in action.writes)
-    if options.check_mode:
-        return repairs
-    written, repairs = _carried_out(client, repairs, options)
-    if not written:
-        return repairs
-    return _Proof(client, options, written, _faults(audit_result.find(data))).prove(repairs)
+    if not options.check_mode:
+        written, repairs = _carried_out(client, repairs, options)
+        if written:
+            repairs = _Proof(client, options, written, _faults(audit_result.find(data))).prove(repairs)
+    return repairs, data
 
 
 def _carried_out(

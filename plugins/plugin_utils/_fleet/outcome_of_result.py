@@ -17,6 +17,7 @@ from ...module_utils._audit.facts.cluster_data import ROOT_CA
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.result import make_left
 from ...module_utils._base.text import MOST_NAMES, plural, some
+from ...module_utils._csr import ca_rotation
 from ...module_utils._repair import repair_model
 from ...module_utils._repair.repair_model import REFUSED, WAITING
 from ...module_utils._snapshot.release import release_table
@@ -31,7 +32,11 @@ if TYPE_CHECKING:  # only a run with exceptions loads the checks
 #: The key of a result and of the report with the repair of each finding.
 REPAIRS = "repairs"
 AUDIT_AGAIN = "Audit the cluster again until the audit is complete, and run the repair with the new report"
-NO_SUCCESSOR = "nothing to do: the cluster publishes no other CA, or each caBundle has what the phase needs"
+#: The state of the rotation of the cluster's CA -> why a phase has nothing to do.
+_NOTHING_TO_DO = {
+    ca_rotation.NO_SUCCESSOR: "no successor of the cluster's CA is published",
+    ca_rotation.UNKNOWN: "it is not known which CA of the cluster is in use",
+}
 #: The order of repairs in a report.
 _STATES = (
     *sorted(repair_model.BAD_STATES), repair_model.REPAIRED, repair_model.PLANNED, repair_model.WRITTEN, WAITING, REFUSED,
@@ -214,9 +219,12 @@ def describe_rotation(run: OperationRun) -> dict[str, Any]:
     verb = "would change" if run.is_planned else "changed"
     done = [f"{verb} {plural(number, 'caBundle')}"] if number else []
     waits = [f"{code}: {_first(reasons)}. {remedy}" for (code, remedy), reasons in left.items()]
+    state = run.result.get("ca_state") or ca_rotation.UNKNOWN
+    nothing = _NOTHING_TO_DO.get(state, f"each caBundle has what the phase needs ({state})")
     return {
         **_waiting(run),
-        "reason": ". ".join(filter(None, [*done, *waits, _excepted(run)])) or NO_SUCCESSOR,
+        "before": state,
+        "reason": ". ".join(filter(None, [*done, *waits, _excepted(run)])) or f"nothing to do: {nothing}",
         **details({**run.result, REPAIRS: repairs}),
     }
 

@@ -285,7 +285,7 @@ CLUSTER = (
     Field("stage", TEXT, "The stage of the cluster.", kind=RUN),
     Field("severity", TEXT, "`error` if a cluster waits although a certificate breaks before its window opens.", kind=RUN),
     Field("opens_at", TIME, "The next opening of the maintenance window. Null if it is open, or if the cluster has none.", is_nullable=True, kind=RUN),
-    Field("before", TEXT, "The state before the run, such as a release.", kind=RUN),
+    Field("before", TEXT, "The state before the run: a release, or `ca_state` of the module `webhook_repair`.", kind=RUN),
     Field("after", TEXT, "The state after the run, or in a plan the state to reach.", kind=RUN),
     Field("steps", OBJECTS, "The steps.", STEP, kind=RUN),
     Field("repairs", OBJECTS, "The repairs of the playbook `repair`, one for each finding.", REPAIR, kind=RUN),

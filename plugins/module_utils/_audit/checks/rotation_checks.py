@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..._base.object_managers import OWN_MANAGER
 from ..._base.times import format_time
+from ..._csr import ca_rotation
 from ..._csr.ca_rotation import (
     ClusterCa,
     ClusterCas,
@@ -57,6 +58,13 @@ JOIN_OBJECT = AuditedObject("ConfigMap", JOIN_INFO[1], "v1", namespace=JOIN_INFO
 _FETCHING = ("+k3s", "+rke2")
 
 
+_STATES = {
+    ca_rotation.BEFORE: "The outgoing CA signs",
+    ca_rotation.DURING: "The switch is not complete",
+    ca_rotation.AFTER: "The successor signs",
+}
+
+
 def certificate_authority_data(data: ClusterData) -> str:
     """Return the CAs for certificate-authority-data of a kubeconfig (base64), the CA in use first, "" without a known CA."""
     cas = published_cas(data.kubeconfig_ca, data.cluster_ca)
@@ -96,10 +104,7 @@ def check_rotation(data: ClusterData) -> Iterator[AuditFinding]:
             [f"at the latest at {format_time(ca.eks.final_activation)}"] if ca.eks.final_activation else []
         )
         lines += ["Amazon EKS can roll back"] if ca.eks.has_rollback else []
-    state = "The successor signs" if cas.superseded else "The outgoing CA signs"
-    if len(cas.in_use) > 1:
-        state = "The switch is not complete"
-    cause = f"The cluster publishes {len(cas.cas) - len(cas.gone)} CAs. {state}"
+    cause = f"The cluster publishes {len(cas.cas) - len(cas.gone)} CAs. {_STATES[cas.state]}"
     yield AuditFinding("cluster-ca-rotation", FAIL, CLUSTER_CA_OBJECT, cause, tuple(lines))
 
 

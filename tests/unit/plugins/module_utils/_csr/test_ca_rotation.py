@@ -235,3 +235,18 @@ def test_many_published_cas_are_not_compared_in_pairs(
     assert len(checks) == (1000 if has_one_name else 150)
     find_cas(cas, signed(many[0]), {"csr": signed(many[1])}, now=NOW, named=many[2].pem)
     assert len(checks) <= (2000 if has_one_name else 300)
+
+
+@pytest.mark.parametrize(
+    ("published", "api", "signer", "state"),
+    [
+        ("a", "a", "a", "no-successor"),
+        ("ab", "a", "a", "before-switch"),
+        ("ab", "a", "b", "during-switch"),
+        ("ab", "b", "b", "after-switch"),
+        ("abc", "b", "b", "after-switch"),
+        ("b", "b", "b", "no-successor"),
+    ],
+)
+def test_the_state_of_a_rotation(published: str, api: str, signer: str, state: str) -> None:
+    assert line(published, api, signer, "a").state == state

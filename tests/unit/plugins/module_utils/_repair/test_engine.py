@@ -307,7 +307,7 @@ def run_engine(
     monkeypatch.setattr(engine, "_planned", lambda *_: iter(repairs))
     guard = PlanGuard(approved, ["cluster:x"])
     client: Any = SimpleNamespace(written=[], deadline=0.0)
-    ended = engine.repair(client, RepairOptions(tuple(kinds.KINDS), check_mode=check_mode), guard)
+    ended, _data = engine.repair(client, RepairOptions(tuple(kinds.KINDS), check_mode=check_mode), guard)
     return [entry.state for entry in ended], log, guard
 
 

@@ -178,6 +178,21 @@ PHASES: dict[str, tuple[list[dict[str, Any]], bool, str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("no-successor", "nothing to do: no successor of the cluster's CA is published"),
+        ("unknown", "nothing to do: it is not known which CA of the cluster is in use"),
+        ("before-switch", "nothing to do: each caBundle has what the phase needs (before-switch)"),
+        ("after-switch", "nothing to do: each caBundle has what the phase needs (after-switch)"),
+    ],
+)
+def test_nothing_to_do_is_not_the_same_without_a_successor(state: str, words: str) -> None:
+    run = OperationRun({"repairs": [], "ca_state": state}, is_changed=False, is_planned=False)
+    fields = outcome_of_result.outcome(OPERATIONS["cluster_ca"].describe, run)
+    assert (fields["status"], fields["reason"], fields["before"]) == ("ok", words, state)
+
+
 @pytest.mark.parametrize("name", PHASES)
 def test_the_outcome_of_a_phase_has_each_code_once_and_what_to_do(name: str) -> None:
     repairs, is_planned, status, words = PHASES[name]
