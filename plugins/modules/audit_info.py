@@ -246,6 +246,17 @@ findings:
       type: list
       elements: str
       returned: success
+    impact:
+      description:
+        - V(refuses) if the API server refuses requests after a failed call of the object, V(skips) if it skips the webhook. Empty if the
+          object is not one that the API server calls.
+      type: str
+      returned: success
+    requests:
+      description: The requests for which the API server calls the object, such as C(CREATE of deployments.apps).
+      type: list
+      elements: str
+      returned: success
 checks:
   description: The checks by id, each with its findings counted.
   returned: success
@@ -262,6 +273,7 @@ checks:
         effect: {description: The consequence of the fault., type: str, returned: success}
         remedy: {description: The way to mend it., type: str, returned: success}
         url: {description: The page of the check., type: str, returned: success}
+        leads: {description: Whether its findings come before all others because they explain them., type: bool, returned: success}
         counts: {description: The numbers of findings by status., type: dict, returned: success}
 counts:
   description: >-

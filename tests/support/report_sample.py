@@ -47,18 +47,30 @@ EXCEPTIONS = [
 ]  # fmt: skip
 
 
-def _admission(policy: str, matched: str) -> list[str]:
-    means = "refuses the request" if policy == "Fail" else "skips the webhook"
-    return [f"failurePolicy {policy}: a failed call {means}", f"it matches {matched}"]
+def _admission(policy: str, matched: str) -> dict[str, Any]:
+    return {"impact": "refuses" if policy == "Fail" else "skips", "requests": [matched]}
 
 
 def _fault(check: str, name: str, cause: str, *evidence: str, **values: Any) -> dict[str, Any]:
-    given = {"uid": str(uuid.uuid5(uuid.NAMESPACE_DNS, name)), "manager": "unmanaged", **values}
+    none = {"impact": "", "requests": [], "manager": "unmanaged"}
+    given = {"uid": str(uuid.uuid5(uuid.NAMESPACE_DNS, name)), **none, **values}
     return reports.finding(check, name=name, cause=cause, evidence=list(evidence), **given)
 
 
 def _faults() -> dict[str, list[dict[str, Any]]]:
-    """Return the findings of each cluster."""
+    """Return the findings of each cluster. Some faults are those of several clusters."""
+    faults = _own_faults()
+    for source, clusters in (
+        ("prod-eu-2", ("prod-eu-1", "stage-eu-1")),
+        ("prod-ap-1", ("edge-madrid", "edge-porto")),
+    ):
+        for name in clusters:
+            faults[name] = [*faults.get(name, ()), faults[source][0]]
+    return faults
+
+
+def _own_faults() -> dict[str, list[dict[str, Any]]]:
+    """Return the findings that each cluster has first."""
     kyverno = "ValidatingWebhookConfiguration kyverno-resource-validating-webhook-cfg, webhook validate.kyverno.svc-fail"
     pods = _admission("Fail", "CREATE, UPDATE of pods, deployments.apps, statefulsets.apps and 9 more")
     return {
@@ -66,12 +78,12 @@ def _faults() -> dict[str, list[dict[str, Any]]]:
             _fault(
                 "ca-mismatch", "kyverno-resource-validating-webhook-cfg",
                 f"The caBundle does not verify the certificate: x509: certificate signed by unknown authority ({kyverno})",
-                "kyverno/kyverno-admission-controller-7c9d5-x2k4p port 9443: signed by CN=*.kyverno.svc", *pods,
+                "kyverno/kyverno-admission-controller-7c9d5-x2k4p port 9443: signed by CN=*.kyverno.svc", **pods,
                 webhook="validate.kyverno.svc-fail", manager="Helm (release kyverno)", breaks_at="2026-11-26T11:58:41Z",
             ),
             _fault(
                 "ca-expiring", "aws-load-balancer-webhook",
-                "The CA aws-load-balancer-controller-ca of the caBundle expires at 2026-12-08T09:14:55Z", *pods,
+                "The CA aws-load-balancer-controller-ca of the caBundle expires at 2026-12-08T09:14:55Z", **pods,
                 kind=MUTATING, webhook="mservice.elbv2.k8s.aws", manager="Helm (release aws-load-balancer-controller)",
                 breaks_at="2026-12-08T09:14:55Z",
             ),
@@ -88,7 +100,7 @@ def _faults() -> dict[str, list[dict[str, Any]]]:
                 "expired", "snapshot-validation-webhook",
                 "The certificate CN=snapshot-validation-service.kube-system.svc has expired at 2026-11-19T07:03:12Z",
                 "kube-system/snapshot-validation-6f7b8-q9wzn port 443: serial 4c:11:8e",
-                *_admission("Ignore", "CREATE, UPDATE of volumesnapshots.snapshot.storage.k8s.io"),
+                **_admission("Ignore", "CREATE, UPDATE of volumesnapshots.snapshot.storage.k8s.io"),
                 webhook="snapshot-validation-webhook.snapshot.storage.k8s.io", breaks_at="2026-11-19T07:03:12Z",
             ),
         ],
@@ -97,14 +109,15 @@ def _faults() -> dict[str, list[dict[str, Any]]]:
                 "apiservice-down", "v1beta1.metrics.k8s.io",
                 "APIService v1beta1.metrics.k8s.io is not available: FailedDiscoveryCheck, no response from https://10.100.14.7:443",
                 "no-endpoints: no endpoint of the Service kube-system/metrics-server is ready",
-                kind="APIService", webhook="", manager="Helm (release metrics-server)", breaks_at="2026-11-26T11:58:44Z",
+                kind="APIService", webhook="", impact="refuses", requests=["requests of v1beta1.metrics.k8s.io"],
+                manager="Helm (release metrics-server)", breaks_at="2026-11-26T11:58:44Z",
             ),
         ],
         "prod-ap-1": [
             _fault(
                 "expiring", "vpa-webhook-config",
                 "The certificate CN=vpa-webhook.kube-system.svc expires at 2026-12-02T16:40:00Z",
-                "kube-system/vpa-admission-controller-5d4f6-7lq2m port 8000: serial 02", *_admission("Ignore", "CREATE of pods"),
+                "kube-system/vpa-admission-controller-5d4f6-7lq2m port 8000: serial 02", **_admission("Ignore", "CREATE of pods"),
                 kind=MUTATING, webhook="vpa.k8s.io", severity="error", breaks_at="2026-12-02T16:40:00Z",
             ),
             _fault(
@@ -140,7 +153,7 @@ def _faults() -> dict[str, list[dict[str, Any]]]:
                 "service-missing", "volcano-admission-service-jobs-mutate",
                 "MutatingWebhookConfiguration volcano-admission-service-jobs-mutate cannot be called, because the Service "
                 "volcano-system/volcano-admission-service does not exist",
-                *_admission("Fail", "CREATE of jobs.batch.volcano.sh"),
+                **_admission("Fail", "CREATE of jobs.batch.volcano.sh"),
                 kind=MUTATING, webhook="mutatejob.volcano.sh", breaks_at="2026-11-26T11:57:02Z",
             ),
             _fault(
@@ -148,7 +161,8 @@ def _faults() -> dict[str, list[dict[str, Any]]]:
                 "CustomResourceDefinition certificates.cert-manager.io cannot convert objects. No endpoint of the Service "
                 "cert-manager/cert-manager-webhook is ready",
                 "no-endpoints: no endpoint of the Service cert-manager/cert-manager-webhook is ready",
-                kind="CustomResourceDefinition", webhook="", manager="Helm (release cert-manager)",
+                kind="CustomResourceDefinition", webhook="", impact="refuses",
+                requests=["requests for certificates.cert-manager.io that need a conversion"], manager="Helm (release cert-manager)",
                 breaks_at="2026-11-26T11:57:02Z",
             ),
             _fault(
@@ -262,7 +276,7 @@ def compared() -> Report:
     )
     report["comparison"] = {
         "made_at": "2026-11-19T12:00:00Z",
-        "new": 1,
+        "new": 3,
         "known": 2,
         "gone": [
             {**{key: gone[key] for key in ("check", "severity", "object", "cause")}, "cluster": "lab-1"}

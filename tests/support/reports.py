@@ -59,6 +59,8 @@ def finding(check: str = "expiring", **values: Any) -> dict[str, Any]:
         "unanswered": [],
         "objects": [],
         "permissions": [],
+        "impact": "refuses",
+        "requests": ["CREATE of deployments.apps"],
         **values,
     }
 

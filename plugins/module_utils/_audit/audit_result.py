@@ -21,7 +21,7 @@ from .._base.errors import CertflowError
 from .._base.text import suggestion
 from .._base.times import find_time, format_time
 from .._kube.access_review import Permission, in_words
-from .checks import check_table, rotation_checks
+from .checks import call_checks, check_table, rotation_checks
 from .checks.check_table import BY_ID
 from .checks.cluster_rows import UNREADABLE
 from .checks.control_plane_requests import LABELS_LIMIT
@@ -35,6 +35,7 @@ from .facts.finding import (
     STATUSES,
     UNKNOWN,
     AppliedException,
+    AuditedObject,
     AuditFinding,
     every,
 )
@@ -172,10 +173,15 @@ def find(data: ClusterData) -> list[AuditFinding]:
     data = replace(data, gaps=(*data.gaps, *_undecided(findings)))
     findings = [finding for finding in findings if finding.status == FAIL or _is_complete(finding, unread)]
     findings += _unknowns(data)
-    return [
-        finding if finding.severity else replace(finding, severity=check_table.BY_ID[finding.check].severity)
-        for finding in findings
-    ]
+    impacts = {point.object: call_checks.find_impact(point) for point in data.points}
+    return [_completed(finding, impacts) for finding in findings]
+
+
+def _completed(finding: AuditFinding, impacts: Mapping[AuditedObject, Mapping[str, Any]]) -> AuditFinding:
+    """Return the finding with its severity, and with what a failed call of its object means."""
+    impact = impacts.get(finding.object, {}) if finding.status == FAIL else {}
+    severity = finding.severity or check_table.BY_ID[finding.check].severity
+    return replace(finding, severity=severity, **impact)
 
 
 def _is_complete(finding: AuditFinding, unread: Set[tuple[str, str]]) -> bool:

@@ -8,16 +8,15 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...module_utils._base.text import harmless, plural
-from . import report_model, report_schema
-from .report_model import Row
+from ...module_utils._base.text import harmless, plural, some
+from . import groups, report_model, report_schema
+from .groups import Group
 from .report_text import Report
 
-# The summary lists about so many findings, and at most so many clusters without an audit.
+# The summary lists at most so many faults, and so many clusters without an audit.
 MOST_LINES = 10
 # AWX loads the artifacts of all jobs of a workflow as extra variables.
 ARTIFACT_BYTES = 40_000
@@ -26,17 +25,23 @@ FINDINGS = "findings"
 
 
 def lines(report: Report, files: Sequence[str], problems: Sequence[str]) -> list[str]:
-    """Return the summary: counts, the findings that break first, what to do, clusters without an audit, files and problems."""
-    failures = report_model.failures(report)
+    """Return the summary: counts, the most urgent faults, what to do, clusters without an audit, files, problems, and what is next."""
+    faults = groups.group(report_model.failures(report))
+    unknown = groups.group(report_model.unknown(report))
+    unread = report_model.problem_clusters(report)
+    # The last line has the remedy of the first one.
+    checks = dict.fromkeys(fault.finding["check"] for fault in (*faults[:MOST_LINES], *unknown[:1]))
     return [
         *_counts(report),
-        *_findings(failures),
-        *(_remedy(report, check) for check in dict.fromkeys(row.finding["check"] for row in failures)),
-        *_limited(_clusters(report_model.problem_clusters(report)), "clusters"),
+        *_limited([_fault(fault) for fault in faults], "faults"),
+        *_limited([_unread(fault) for fault in unknown], "reasons"),
+        *(f"to do for {check}: {_remedy(report, check)}" for check in [*checks][1:]),
+        *_limited(_clusters(unread), "clusters"),
         *_comparison(report),
         *_limited(report["notes"], "lines about the report"),
         *files,
         *problems,
+        _next(report, (faults, unknown), unread, problems),
     ]
 
 
@@ -61,36 +66,55 @@ def _counts(report: Report) -> Iterator[str]:
     yield f"findings: {findings or 'none'}{lost}"
 
 
-def _findings(failures: Sequence[Row]) -> Iterator[str]:
-    """Yield the first findings of each check, and the number of the others. So one fault of many objects hides no other fault."""
-    checks = Counter(row.finding["check"] for row in failures)
-    most = max(2, MOST_LINES // (len(checks) or 1))
-    for check, number in checks.items():
-        yield from (
-            _finding(row) for row in [row for row in failures if row.finding["check"] == check][:most]
-        )
-        if number > most:
-            yield f"and {number - most} more of {check}"
-
-
 def _limited(entries: Sequence[str], noun: str) -> Iterator[str]:
     yield from entries[:MOST_LINES]
     if len(entries) > MOST_LINES:
         yield f"and {len(entries) - MOST_LINES} more {noun}"
 
 
-def _finding(row: Row) -> str:
-    finding, subject = row.finding, row.finding["object"]
-    when = "now" if report_model.breaks_now(row) else finding["breaks_at"] or "no date"
+def _fault(fault: Group) -> str:
+    """Return the severity, the check, the effect, the clusters, the first object and its cause in one line."""
+    finding, subject = fault.finding, fault.finding["object"]
+    when = "now" if fault.first.is_now else f"from {fault.breaks_at}" if fault.breaks_at else ""
+    effect = " ".join(filter(None, (fault.effect, when)))
     place = "/".join(filter(None, (report_model.place(subject), subject["webhook"])))
+    more = len(fault.rows) - 1
+    others = f" and {plural(more, 'more object')}" if more else ""
     # Some checks say in the first observation what to do.
     seen = f" ({finding['evidence'][0]})" if finding["evidence"] else ""
-    return f"{finding['severity']} {finding['check']} ({when}) {row.cluster['name']}: {place}: {finding['cause']}{seen}"
+    head = f"{finding['severity']} {finding['check']}{f' ({effect})' if effect else ''}"
+    return f"{head} {fault.where}: {place}{others}: {report_model.cause(finding)}{seen}"
+
+
+def _unread(gap: Group) -> str:
+    needed = some(list(dict.fromkeys(name for row in gap.rows for name in row.finding["permissions"])))
+    missing = f" (missing permissions: {needed})" if needed else ""
+    return f"unknown {gap.where}: {gap.finding['cause']}{missing}"
 
 
 def _remedy(report: Report, name: str) -> str:
     check = report["checks"][name]
-    return f"to do for {name}: {check['remedy']} ({check['url']})"
+    return f"{check['remedy']} ({check['url']})"
+
+
+def _next(
+    report: Report,
+    groups_left: Sequence[Sequence[Group]],
+    unread: Sequence[Mapping[str, Any]],
+    problems: Sequence[str],
+) -> str:
+    """Return the last line: what is left, and what to do first. groups_left: the faults, and what could not be read."""
+    left = [
+        f"{plural(len(entries), noun)} in {plural(len({name for entry in entries for name in entry.clusters}), 'cluster')}"
+        for noun, entries in zip(("fault", "gap"), groups_left)
+        if entries
+    ]
+    left += [f"{plural(len(unread), 'cluster')} without a complete audit"] if unread else []
+    left += [f"{plural(len(problems), 'problem')} of the report"] if problems else []
+    checks = [entry.finding["check"] for entries in groups_left for entry in entries[:1]]
+    steps = [f"for {check}, {_remedy(report, check)}" for check in checks]
+    steps += [f"for {cluster['name']}, {cluster['remedy'] or cluster['reason']}" for cluster in unread[:1]]
+    return f"left: {', '.join(left)}. Next: {(steps or problems)[0]}" if left else "nothing is left to do"
 
 
 def _clusters(clusters: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -126,11 +150,13 @@ def outcomes(report: Report, failed: Iterable[str]) -> dict[str, str]:
 
 def artifact(report: Report, failed: Iterable[str]) -> dict[str, Any]:
     """Return counts and outcomes with at most about ARTIFACT_BYTES as JSON. Clusters with a success are left out first."""
-    breaks = [row.finding["breaks_at"] for row in report_model.failures(report) if row.finding["breaks_at"]]
+    faults = groups.group(report_model.failures(report))
     counts: dict[str, Any] = {
         "format_version": report["format_version"],
         "made_at": report["made_at"],
-        "breaks_at": min(breaks, default=None),
+        "breaks_at": min(filter(None, (fault.breaks_at for fault in faults)), default=None),
+        "faults": [fault.as_result() for fault in faults[:MOST_LINES]],
+        "more_faults": len(faults[MOST_LINES:]),
         **report_model.counts(report),
     }
     shown: dict[str, str] = {}

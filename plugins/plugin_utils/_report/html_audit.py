@@ -27,12 +27,17 @@ from ...module_utils._audit.facts.finding import (
     UNKNOWN,
     WARNING,
 )
-from ...module_utils._base.text import plural
+from ...module_utils._base.text import plural, some
 from ...module_utils._base.times import find_time
-from . import report_model, report_text
+from . import groups, report_model, report_text, timeline
+from .groups import Group
 from .html_parts import Column, Count, Moment, Row, Table, moment
+from .report_model import LATER, LEADING, NOW, UNDATED
 from .report_schema import KNOWN, OK
+from .timeline import Timeline
 
+#: The page shows at most so many findings of a fault with their evidence, and the names of all its clusters. The JSON report has all.
+MOST_MEMBERS = 200
 #: The fields of a finding that a gone one does not have.
 _GONE = {"evidence": (), "certainty": "", "breaks_at": None}
 _FAR = datetime.max.replace(tzinfo=timezone.utc)
@@ -41,6 +46,7 @@ _SEVERITY, _CHECK, _CLUSTER = (
     Column("check", "Check"),
     Column("cluster", "Cluster"),
 )
+_CLUSTERS = Column("cluster", "Clusters")
 _OBJECT, _MANAGER, _FOUND = (
     Column("object", "Object"),
     Column("manager", "Manager"),
@@ -48,7 +54,8 @@ _OBJECT, _MANAGER, _FOUND = (
 )
 #: Class of a table -> its columns. Script, style and markup follow this table.
 LAYOUTS: Mapping[str, tuple[Column, ...]] = {
-    "findings": (Column("breaks", "Breaks"), _SEVERITY, _CHECK, _OBJECT, _CLUSTER, _MANAGER, _FOUND),
+    "findings": (Column("breaks", "Breaks"), _SEVERITY, _CHECK, Column("effect", "Effect"), _CLUSTERS, _OBJECT, _FOUND),
+    "members": (_CLUSTER, _OBJECT, Column("breaks", "Breaks"), _MANAGER, _FOUND),
     "clusters": (
         _CLUSTER,
         Column("state", "Audit"),
@@ -58,7 +65,7 @@ LAYOUTS: Mapping[str, tuple[Column, ...]] = {
         Column("audited", "Audited"),
     ),
     "unknowns": (
-        _CLUSTER, Column("found", "Reason"), Column("checks", "Incomplete checks"), Column("objects", "Objects"),
+        _CLUSTERS, Column("found", "Reason"), Column("checks", "Incomplete checks"), Column("objects", "Objects"),
         Column("permissions", "Missing permissions"),
     ),
     "exceptions": (
@@ -85,17 +92,11 @@ class FindingRow:
 
     @property
     def place(self) -> str:
-        """Return the namespace and the name, "" for the cluster itself."""
-        subject = self.finding["object"]
-        return "/".join(filter(None, (subject["namespace"], subject["name"])))
+        return report_model.name(self.finding["object"])
 
     @property
     def cause(self) -> str:
-        """Return the cause without the object in brackets at its end, because the row has the object."""
-        subject = self.finding["object"]
-        webhook = f", webhook {subject['webhook']}" if subject["webhook"] else ""
-        text: str = self.finding["cause"]
-        return text.removesuffix(f" ({subject['kind']} {self.place}{webhook})")
+        return report_model.cause(self.finding)
 
     @property
     def lines(self) -> Sequence[str]:
@@ -106,6 +107,25 @@ class FindingRow:
     @property
     def is_sure(self) -> bool:
         return self.finding["certainty"] in ("", PROVEN)
+
+
+@dataclass(frozen=True)
+class FaultRow:
+    """A fault of some clusters."""
+
+    id: str
+    fault: Group
+    #: The finding that stands for the others, and at most MOST_MEMBERS of all.
+    first: FindingRow
+    members: Sequence[FindingRow]
+
+    @property
+    def left_out(self) -> int:
+        return len(self.fault.rows) - len(self.members)
+
+    def all(self, key: str) -> str:
+        """Return the texts of a key of all findings."""
+        return some(list(dict.fromkeys(text for row in self.fault.rows for text in row.finding[key])))
 
 
 @dataclass(frozen=True)
@@ -151,8 +171,9 @@ class AuditPage:
     compared: str
     counts: Sequence[Count]
     failures: Sequence[Table]
+    timeline: Timeline | None
     clusters: Sequence[ClusterRow]
-    unknown: Sequence[FindingRow]
+    unknown: Sequence[FaultRow]
     missing_roles: Sequence[MissingRole]
     exceptions: Sequence[ExceptionRow]
     accepted: Sequence[FindingRow]
@@ -170,7 +191,9 @@ def build(report: Row) -> AuditPage:
     """Return the content of the page of a normalised report."""
     now = find_time(report["made_at"]) or _FAR
     clusters: Sequence[Row] = report["clusters"]
-    failures = _failures(report_model.failures(dict(report)), now)
+    faults = groups.group(report_model.failures(dict(report)))
+    rows = [_fault_row(f"fault-{number}", fault, now) for number, fault in enumerate(faults, 1)]
+    failures = _failures(rows)
     numbers = report_model.count_findings(clusters)
     answers = {
         status: [_row(one, now) for one in report_model.rows(dict(report), status)] for status in (PASS, SKIP)
@@ -178,12 +201,13 @@ def build(report: Row) -> AuditPage:
     checks = {key: report["checks"][key] for key in _used(report)}
     return AuditPage(
         title=f"Webhook audit of {plural(len(clusters), 'cluster')}",
-        verdict=_verdict(report, failures),
+        verdict=_verdict(report, rows),
         compared=_compared(report["comparison"]),
         counts=_counts(report, numbers),
         failures=failures,
+        timeline=timeline.build([(row.id, row.fault) for row in rows], now),
         clusters=[_cluster_row(cluster, now) for cluster in sorted(clusters, key=_cluster_order)],
-        unknown=[_row(one, now) for one in report_model.unknown(dict(report))],
+        unknown=[_fault_row("", fault, now) for fault in groups.group(report_model.unknown(dict(report)))],
         missing_roles=list(_missing_roles(clusters)),
         exceptions=list(_exceptions(clusters)),
         accepted=[_row(one, now) for one in report_model.rows(dict(report), FAIL, is_excepted=True)],
@@ -216,30 +240,42 @@ def _row(row: report_model.Row, now: datetime) -> FindingRow:
     )
 
 
-def _failures(failed: Sequence[report_model.Row], now: datetime) -> list[Table]:
-    broken = [one for one in failed if report_model.breaks_now(one)]
-    later = [one for one in failed if not report_model.breaks_now(one)]
-    soon = [one for one in later if one.finding["breaks_at"]]
-    rest = [one for one in later if not one.finding["breaks_at"]]
+def _fault_row(id_: str, fault: Group, now: datetime) -> FaultRow:
+    members = [_row(row, now) for row in fault.rows[:MOST_MEMBERS]]
+    return FaultRow(id_, fault, members[0], members)
+
+
+def _failures(faults: Sequence[FaultRow]) -> list[Table]:
     sections = (
-        ("broken", "Broken now", "Faults that take effect now, the oldest first", broken),
-        ("soon", "Breaks soon", "Faults that take effect at a known time, the first one first", soon),
-        ("hazards", "Hazards", "Faults without a known time, the most severe first", rest),
+        ("rotation", "Rotation of the cluster CA", "What the rotation needs before the switch", (LEADING,)),
+        (
+            "broken",
+            "Broken now",
+            "First the faults that refuse requests, then webhooks that are skipped",
+            NOW,
+        ),
+        ("soon", "Breaks soon", "Faults that take effect at a known time, the first one first", (LATER,)),
+        ("hazards", "Hazards", "Faults without a known time, the most severe first", (UNDATED,)),
     )
-    return [Table(id_, title, text, [_row(one, now) for one in rows]) for id_, title, text, rows in sections]
+    tables = (
+        Table(id_, title, text, [row for row in faults if row.fault.first.urgency in urgencies])
+        for id_, title, text, urgencies in sections
+    )
+    return [table for table in tables if table.rows or table.id != "rotation"]
 
 
-def _verdict(report: Row, failures: Sequence[Table]) -> str:
-    broken, soon, _hazards = (table.rows for table in failures)
+def _verdict(report: Row, faults: Sequence[FaultRow]) -> str:
+    broken = [row.fault for row in faults if row.fault.first.is_now]
+    soon = next((row.first for row in faults if row.fault.first.urgency == LATER), None)
     unread = len(report_model.problem_clusters(dict(report)))
-    faults, places = len(broken), len({one.cluster for one in broken})
+    places = len({name for fault in broken for name in fault.clusters})
     parts = [
-        f"{plural(faults, 'fault')} in {plural(places, 'cluster')} {'breaks' if faults == 1 else 'break'} something now"
-        if faults
+        f"{plural(len(broken), 'fault')} in {plural(places, 'cluster')} {'breaks' if len(broken) == 1 else 'break'} something now"
+        if broken
         else "No known fault breaks something now"
     ]
-    if soon and soon[0].breaks_at:
-        parts.append(f"the next one follows on {soon[0].breaks_at.shown[:10]} in {soon[0].cluster}")
+    if soon and soon.breaks_at:
+        parts.append(f"the next one follows on {soon.breaks_at.shown[:10]} in {soon.cluster}")
     if unread:
         parts.append(f"{plural(unread, 'cluster')} could not be audited completely")
     return f"{', '.join(parts[:-1])}{', and ' if len(parts) > 1 else ''}{parts[-1]}."

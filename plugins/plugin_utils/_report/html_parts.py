@@ -91,7 +91,7 @@ def distance(found: datetime, now: datetime) -> str:
 def labels(layouts: Mapping[str, Iterable[Column]]) -> str:
     """Return the style rules that show the names of columns in the cells of a narrow page."""
     return "\n  ".join(
-        f'.{name} tbody > tr > :nth-child({number})::before {{ content: "{column.title}"; }}'
+        f'.{name} > tbody > tr > :nth-child({number})::before {{ content: "{column.title}"; }}'
         for name, columns in layouts.items()
         for number, column in enumerate(columns, 1)
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 from ...module_utils._audit.facts.finding import FAIL, SEVERITIES, UNKNOWN
 from ...module_utils._base.times import find_time
-from . import report_model, report_schema
+from . import groups, report_model, report_schema
 from .report_text import Report, short
 
 #: At most so many findings of a cluster, and so many of its webhooks, have a series. Those that break first come first.
@@ -139,6 +139,15 @@ def _finding_info(report: Report) -> Series:
             yield (cluster["name"], finding["check"], finding["severity"], *_subject(finding)), 1
 
 
+def _fault_clusters(report: Report) -> Series:
+    for fault in groups.group(report_model.failures(report))[:MOST_FINDINGS]:
+        one = fault.finding
+        yield (
+            (one["check"], one["severity"], one["object"]["kind"], fault.effect, fault.fault),
+            len(fault.clusters),
+        )
+
+
 def _left_out(report: Report) -> Series:
     for cluster, findings in _shown(report):
         yield (cluster["name"],), max(0, len(findings) - MOST_FINDINGS)
@@ -187,6 +196,8 @@ METRICS: tuple[Metric, ...] = (
            ("cluster", "severity", "status"), _findings),
     Metric("certflow_finding_info", "A failed finding that no exception accepts.",
            ("cluster", "check", "severity", *_OBJECT), _finding_info),
+    Metric("certflow_fault_clusters", "Number of clusters with a fault. One fault of many objects and clusters has one series.",
+           ("check", "severity", "kind", "effect", "fault"), _fault_clusters),
     Metric("certflow_findings_left_out", "Number of failed findings without a series of certflow_finding_info.",
            _CLUSTER, _left_out),
     Metric("certflow_breaks_timestamp_seconds", "Earliest time at which a fault of the object takes effect. It may be in the past.",

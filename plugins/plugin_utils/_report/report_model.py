@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -16,8 +16,10 @@ from ...module_utils._audit.facts.finding import (
     ERROR,
     FAIL,
     PASS,
+    REFUSES,
     SEVERITIES,
     SKIP,
+    SKIPS,
     STATUSES,
     UNKNOWN,
     WARNING,
@@ -42,7 +44,10 @@ NEVER = "never"
 #: Value of the gate -> the severities that do not pass it.
 LIMITS: Mapping[str, tuple[str, ...]] = {ERROR: (ERROR,), WARNING: (ERROR, WARNING), NEVER: ()}
 GATES = tuple(LIMITS)
-_FAR = "9999-12-31T23:59:59Z"
+#: The urgency of a finding: one that explains others, requests are refused now, a webhook is skipped now, another fault takes effect
+#: now, it will at a known time, or it may at any time.
+LEADING, REFUSING, SKIPPING, BROKEN, LATER, UNDATED = range(6)
+NOW = (REFUSING, SKIPPING, BROKEN)
 _CHECK_KEYS = tuple(field.name for field in report_schema.CHECK)
 
 
@@ -51,11 +56,30 @@ class Row(NamedTuple):
 
     cluster: Mapping[str, Any]
     finding: Mapping[str, Any]
+    #: One of the numbers above.
+    urgency: int
+
+    @property
+    def is_now(self) -> bool:
+        """Return True if the fault takes effect already."""
+        return self.urgency in NOW
 
 
 def place(subject: Mapping[str, Any]) -> str:
     """Return kind, namespace and name of the object of a finding, as far as they are known."""
     return "/".join(filter(None, map(subject.get, ("kind", "namespace", "name"))))
+
+
+def cause(finding: Mapping[str, Any]) -> str:
+    """Return the cause without the object in brackets at its end, for a place that shows the object."""
+    subject = finding["object"]
+    webhook = f", webhook {subject['webhook']}" if subject["webhook"] else ""
+    return str(finding["cause"]).removesuffix(f" ({subject['kind']} {name(subject)}{webhook})")
+
+
+def name(subject: Mapping[str, Any]) -> str:
+    """Return the namespace and the name of an object, "" for the cluster itself."""
+    return "/".join(filter(None, (subject["namespace"], subject["name"])))
 
 
 def build_audit(results: Mapping[str, Any], made_at: datetime, collection: str) -> Report:
@@ -182,12 +206,13 @@ def _readability(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rows(report: Report, *statuses: str, is_excepted: bool | None = False) -> list[Row]:
-    """Return the findings of all clusters with one of these statuses, the first to break before the others.
+    """Return the findings of all clusters with one of these statuses, the most urgent ones first.
 
     is_excepted: True for accepted findings, False for the others, None for both.
     """
+    leading = {check for check, row in report.get("checks", {}).items() if row.get("leads")}
     found = [
-        Row(cluster, finding)
+        Row(cluster, finding, _urgency(cluster, finding, leading))
         for cluster in report["clusters"]
         for finding in cluster.get("findings", ())
         if finding["status"] in statuses
@@ -197,7 +222,7 @@ def rows(report: Report, *statuses: str, is_excepted: bool | None = False) -> li
 
 
 def failures(report: Report) -> list[Row]:
-    """Return the failed findings of all clusters that no exception accepts, the first to break before the others."""
+    """Return the failed findings of all clusters that no exception accepts, the most urgent ones first."""
     return rows(report, FAIL)
 
 
@@ -206,22 +231,24 @@ def unknown(report: Report) -> list[Row]:
     return rows(report, UNKNOWN)
 
 
-def breaks_now(row: Row) -> bool:
-    """Return True if the fault of a finding takes effect already."""
-    at, audited = row.finding["breaks_at"], row.cluster["audited_at"]
-    return bool(at and audited and at <= audited)
+def _urgency(cluster: Mapping[str, Any], finding: Mapping[str, Any], leading: Container[str]) -> int:
+    at, audited = finding["breaks_at"], cluster["audited_at"]
+    if at and audited and at <= audited:
+        return {REFUSES: REFUSING, SKIPS: SKIPPING}.get(finding["impact"], BROKEN)
+    return LEADING if finding["check"] in leading else LATER if at else UNDATED
 
 
 def _order(row: Row) -> tuple[Any, ...]:
     finding, subject = row.finding, row.finding["object"]
+    severity = SEVERITIES.index(finding["severity"])
     return (
         STATUSES.index(finding["status"]),
         finding["excepted"] is not None,
-        # What fails now, by severity. Then what will fail, by its time, and what has no time.
-        not breaks_now(row),
-        breaks_now(row) and SEVERITIES.index(finding["severity"]),
-        finding["breaks_at"] or _FAR,
-        SEVERITIES.index(finding["severity"]),
+        row.urgency,
+        # What fails now, by severity. Then what will fail, by its time.
+        row.is_now and severity,
+        finding["breaks_at"] or "",
+        severity,
         row.cluster["name"],
         subject["kind"],
         subject["namespace"],

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...module_utils._audit.audit_result import STATES
-from ...module_utils._audit.facts.finding import CERTAINTIES, SEVERITIES, STATUSES
+from ...module_utils._audit.facts.finding import CERTAINTIES, REFUSES, SEVERITIES, SKIPS, STATUSES
 
 FORMAT_VERSION = "1.0"
 #: The kinds of reports.
@@ -139,6 +139,7 @@ CHECK = (
     Field("effect", TEXT, "The consequence of the fault."),
     Field("remedy", TEXT, "What to do."),
     Field("url", TEXT, "The page of the check, empty if it is not on the site of this collection."),
+    Field("leads", FLAG, "Whether its findings come before all others, because they explain them."),
 )
 AUDITED_OBJECT = (
     Field("api_version", TEXT, "Group and version."),
@@ -175,6 +176,9 @@ FINDING = (
     Field("unanswered", TEXTS, "With the status `unknown`: the checks without a complete answer."),
     Field("objects", TEXTS, "With the status `unknown`: the objects without an answer. With the status `fail`: the objects, if there are several."),
     Field("permissions", TEXTS, "With the status `unknown`: the missing permissions, each a verb and a resource."),
+    Field("impact", TEXT, "`refuses` if the API server refuses requests after a failed call of the object, `skips` if it skips the webhook, else empty.",
+          choices=("", REFUSES, SKIPS)),
+    Field("requests", TEXTS, "The requests for which the API server calls the object, such as `CREATE of pods`."),
     Field(
         "state",
         TEXT,

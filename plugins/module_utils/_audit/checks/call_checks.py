@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+from ..._base.text import some
 from ..._base.times import format_time
 from ..._webhook.admission_match import find_reason_for_none
 from ..._webhook.call_failures import ADMISSION, AGGREGATION, CONVERSION
@@ -43,8 +45,10 @@ from ..facts.finding import (
     LIKELY,
     PASS,
     PROVEN,
+    REFUSES,
     SEVERITIES,
     SKIP,
+    SKIPS,
     UNKNOWN,
     WARNING,
     AuditFinding,
@@ -128,7 +132,7 @@ def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
             else ""
         )
         for finding in findings:
-            yield _without_harm(_with_proof(_with_scope(finding, point), proof), unused)
+            yield _without_harm(_with_proof(finding, proof), unused)
     elif point.caller == CONVERSION:
         states = [state for state in data.definitions if state.object.name == point.object.name]
         used = [{*state.served, *state.stored} if state.stored else {*state.versions} for state in states]
@@ -176,27 +180,25 @@ def _with_reasons(finding: AuditFinding, data: ClusterData, point: CallPoint) ->
     return replace(finding, evidence=(*finding.evidence, line))
 
 
-def _with_scope(finding: AuditFinding, point: CallPoint) -> AuditFinding:
-    """Return a failed finding with what the webhook matches, and what a failed call means."""
-    if finding.status != FAIL:
-        return finding
-    policy = str(point.webhook.get("failurePolicy", "Fail"))
-    matched = "; ".join(dict.fromkeys(map(_rule_in_words, point.webhook.get("rules") or ()))) or "nothing"
-    means = "a failed call refuses the request" if point.is_strict else "a failed call skips the webhook"
-    lines = (f"failurePolicy {policy}: {means}", f"it matches {matched}")
-    return replace(finding, evidence=(*finding.evidence, *lines))
+def find_impact(point: CallPoint) -> dict[str, Any]:
+    """Return the fields of a failed finding with the requests that depend on the call, and with what a failed call means for them."""
+    name = point.object.name
+    if point.caller == CONVERSION:
+        return {"impact": REFUSES, "requests": (f"requests for {name} that need a conversion",)}
+    if point.caller == AGGREGATION:
+        return {"impact": REFUSES, "requests": (f"requests of {name}",)}
+    resources: dict[str, dict[str, None]] = {}
+    for rule in point.webhook.get("rules") or ():
+        operations = ", ".join(map(str, rule.get("operations") or ()))
+        resources.setdefault(operations, {}).update(dict.fromkeys(_resources(rule)))
+    requests = tuple(f"{key} of {some([*names])}" for key, names in resources.items())
+    return {"impact": REFUSES if point.is_strict else SKIPS, "requests": requests}
 
 
-def _rule_in_words(rule: Object) -> str:
-    groups = rule.get("apiGroups") or ()
-    resources = [
-        f"{resource}.{group}" if group else str(resource)
-        for group in groups
-        for resource in rule.get("resources") or ()
-    ]
-    more = len(resources) - MOST_LINES
-    shown = [*resources[:MOST_LINES], *([f"and {more} more"] if more > 0 else [])]
-    return f"{', '.join(map(str, rule.get('operations') or ()))} of {', '.join(shown)}"
+def _resources(rule: Object) -> Iterator[str]:
+    for group in rule.get("apiGroups") or ():
+        for resource in rule.get("resources") or ():
+            yield f"{resource}.{group}" if group else str(resource)
 
 
 def _references(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:

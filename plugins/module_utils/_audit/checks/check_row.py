@@ -47,6 +47,8 @@ class Check:
     rule: Rule | None
     #: True if it compares several objects. Without one of them, it has no answer for the others.
     compares_objects: bool = False
+    #: True if its findings come before all others, because they explain them.
+    leads: bool = False
 
     @property
     def url(self) -> str:
@@ -54,5 +56,5 @@ class Check:
 
     def as_result(self) -> dict[str, Any]:
         """Return the row as results carry it."""
-        keys = ("title", "category", "severity", "effect", "remedy", "url")
+        keys = ("title", "category", "severity", "effect", "remedy", "url", "leads")
         return {key: getattr(self, key) for key in keys}

@@ -24,7 +24,6 @@ from ..._csr.ca_rotation import (
     signer_of,
     unrelated_cas,
 )
-from ..._webhook.call_failures import ADMISSION
 from ..._webhook.call_faults import FAILS
 from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
@@ -145,7 +144,7 @@ def _bundle(data: ClusterData, ca: CaData, point: CallPoint) -> Iterator[AuditFi
         "bundle-without-successor",
         FAIL,
         point.object,
-        f"{point.object} {_trusts(cas, bundle)}{_skipped(point)}",
+        f"{point.object} {_trusts(cas, bundle)}",
         tuple(lines),
         severity=_severity(data, missing, breaks_at),
         certainty=PROVEN if signed else LIKELY,
@@ -176,21 +175,6 @@ def _breaks_at(ca: CaData, missing: Collection[ClusterCa], chains: Sequence[Serv
         ends = [chain.certificate.not_after for chain in chains if chain.certificate]
         return min(ends, default=None)
     return ca.eks.first_activation if ca.eks else None
-
-
-def _skipped(point: CallPoint) -> str:
-    """Return the requests for which the API server skips a webhook with failurePolicy Ignore, "" for other webhooks."""
-    if point.caller != ADMISSION or point.is_strict:
-        return ""
-    rules = point.webhook.get("rules") or ()
-    names = [
-        f"{', '.join(rule.get('operations') or ())} of {', '.join(rule.get('resources') or ())}"
-        for rule in rules[:MOST_LINES]
-    ]
-    return (
-        ". Its failurePolicy is Ignore, so the API server then skips the webhook without an error or an Event, for "
-        + "; ".join(names)
-    )
 
 
 def check_kubeconfig(data: ClusterData) -> Iterator[AuditFinding]:
@@ -349,6 +333,7 @@ ROTATION_ROWS: tuple[Check, ...] = (
         "Let every client and webhook trust both CAs before the switch. Renew the certificates after it. Remove the outgoing CA last.",
         f"aws/containers-roadmap#2874; {_MANUAL}",
         check_rotation,
+        leads=True,
     ),
     Check(
         "bundle-without-successor",
@@ -368,6 +353,7 @@ ROTATION_ROWS: tuple[Check, ...] = (
         "cainjector.",
         "aws/containers-roadmap#2874; aws/karpenter-provider-aws#9522",
         check_bundles,
+        leads=True,
     ),
     Check(
         "kubeconfig-without-successor",

@@ -21,6 +21,8 @@ ERROR, WARNING, INFO = "error", "warning", "info"
 SEVERITIES = (ERROR, WARNING, INFO)
 PROVEN, LIKELY, ONE_OF = "proven", "likely", "one of"
 CERTAINTIES = (PROVEN, LIKELY, ONE_OF)
+#: What the API server does with a request if it cannot make the call: it refuses the request, or skips the webhook.
+REFUSES, SKIPS = "refuses", "skips"
 #: The order in which findings are shown.
 STATUSES = (FAIL, UNKNOWN, PASS, SKIP)
 #: The manager of an object without a marker of a known manager.
@@ -117,6 +119,10 @@ class AuditFinding:
     objects: tuple[str, ...] = ()
     #: With UNKNOWN: the missing permissions, each a verb and a resource.
     permissions: tuple[str, ...] = ()
+    #: With FAIL: REFUSES or SKIPS, "" if the object is not one that the API server calls.
+    impact: str = ""
+    #: The requests for which the API server makes the call, such as "CREATE of deployments.apps".
+    requests: tuple[str, ...] = ()
 
     def is_about(self, subject: AuditedObject) -> bool:
         """Return True if it is about an object, by itself or among several objects."""
@@ -150,6 +156,8 @@ class AuditFinding:
             "unanswered": list(self.unanswered),
             "objects": [shortened(name) for name in self.objects],
             "permissions": list(self.permissions),
+            "impact": self.impact,
+            "requests": [shortened(name) for name in self.requests],
         }
 
 

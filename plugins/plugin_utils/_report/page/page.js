@@ -14,15 +14,23 @@
   const textOf = (cell) => (cell ? (cell.querySelector("a, b, time") || cell.firstChild || cell).textContent.trim() : "");
   const keysOf = (table) => [...table.tHead.rows[0].cells].map((cell) => cell.dataset.key);
 
-  // Rows
-  const tables = [...document.querySelectorAll("table")];
+  // Rows. A fault is a row with a second row for its findings, in a body of its own.
+  const tables = [...document.querySelectorAll("table:not(.members)")];
+  const unitsOf = (table) => (table.classList.contains("findings") ? [...table.tBodies] : [...table.tBodies[0].rows]);
+  const cellsOf = (unit) => (unit.rows ? unit.rows[0] : unit).cells;
   const filtered = tables.filter((table) => table.dataset.status || table.dataset.rows);
   const rows = filtered.flatMap((table) => {
     const keys = keysOf(table);
-    return [...table.tBodies[0].rows].map((row) => {
-      const values = { status: table.dataset.status };
-      keys.forEach((key, at) => { if (FILTERS[key]) values[key] = textOf(row.cells[at]); });
-      return { row, table, values, text: row.textContent.toLowerCase() };
+    return unitsOf(table).map((row) => {
+      const values = { status: [table.dataset.status] };
+      keys.forEach((key, at) => { if (FILTERS[key]) values[key] = [textOf(cellsOf(row)[at])]; });
+      const names = [...row.querySelectorAll("[data-name]")];
+      if (names.length) values.cluster = names.map((name) => name.textContent);
+      const members = [...row.querySelectorAll(".members tbody tr")].map((member) => ({
+        row: member, values: { cluster: [textOf(member.cells[0])], manager: [textOf(member.cells[3])] },
+      }));
+      if (members.length) values.manager = [...new Set(members.flatMap((member) => member.values.manager))];
+      return { row, table, values, members, text: row.textContent.toLowerCase() };
     });
   });
 
@@ -35,7 +43,7 @@
   form.append(make("label", {}, "Text", search));
   for (const [key, title] of Object.entries(FILTERS)) {
     const numbers = new Map();
-    for (const { values } of rows) if (values[key]) numbers.set(values[key], (numbers.get(values[key]) || 0) + 1);
+    for (const { values } of rows) for (const value of values[key] || []) if (value) numbers.set(value, (numbers.get(value) || 0) + 1);
     if (numbers.size < 2) continue;
     const order = key === "severity" ? (a, b) => SEVERITIES.indexOf(a) - SEVERITIES.indexOf(b) : (a, b) => a.localeCompare(b, "en", { numeric: true });
     const select = make("select", {}, make("option", { value: "" }, "all"));
@@ -72,15 +80,17 @@
     const isFiltered = active.length + words.length > 0;
     const shown = new Map(filtered.map((table) => [table, 0]));
     let total = 0;
-    for (const { row, table, values, text } of rows) {
-      const matches = active.every((key) => values[key] === controls[key].value) && words.every((word) => text.includes(word));
+    const passes = (values) => active.every((key) => !values[key] || values[key].includes(controls[key].value));
+    for (const { row, table, values, members, text } of rows) {
+      const matches = active.every((key) => values[key]) && passes(values) && words.every((word) => text.includes(word));
+      for (const member of members) member.row.hidden = !passes(member.values);
       row.hidden = !matches;
       if (matches) { total += 1; shown.set(table, shown.get(table) + 1); }
     }
     for (const [table, number] of shown) {
       table.hidden = number === 0;
       const section = table.closest("section");
-      section.querySelector("h2 small").textContent = isFiltered ? `(${number} of ${table.tBodies[0].rows.length})` : `(${number})`;
+      section.querySelector("h2 small").textContent = isFiltered ? `(${number} of ${unitsOf(table).length})` : `(${number})`;
       const folded = section.querySelector("details.folded");
       if (folded && active.includes("status")) folded.open = number > 0;
     }
@@ -89,9 +99,10 @@
   };
 
   // Sorting
-  const first = new Map(tables.map((table) => [table, [...table.tBodies[0].rows]]));
+  const first = new Map(tables.map((table) => [table, unitsOf(table)]));
+  const put = (table, units) => (units[0]?.rows ? table : table.tBodies[0]).append(...units);
   const value = (row, at, isNumber) => {
-    const cell = row.cells[at];
+    const cell = cellsOf(row)[at];
     // A cell over several columns has no value for one of them.
     if (!cell || cell.colSpan > 1) return null;
     const text = cell.querySelector("time")?.dateTime || textOf(cell);
@@ -110,12 +121,12 @@
       if (a === null || b === null) return (a === null) - (b === null);
       return sign * (isNumber ? a - b : a.localeCompare(b, "en", { numeric: true }));
     });
-    table.tBodies[0].append(...keyed.map(([, row]) => row));
+    put(table, keyed.map(([, row]) => row));
     for (const cell of table.tHead.rows[0].cells) cell.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", direction);
   };
   const unsort = (table) => {
-    table.tBodies[0].append(...first.get(table));
+    put(table, first.get(table));
     for (const cell of table.tHead.rows[0].cells) cell.removeAttribute("aria-sort");
   };
   const idOf = (table) => table.closest("section").id;
@@ -173,21 +184,19 @@
   form.addEventListener("reset", () => setTimeout(() => { tables.forEach(unsort); apply(); write(); }));
   addEventListener("hashchange", () => { read(); apply(); });
 
-  // An open finding also shows the effect and the remedy of its check.
-  const checks = new Map([...document.querySelectorAll("table.checks tbody tr")].map((row) => [textOf(row.cells[0]), row.cells]));
-  const explain = (details) => {
-    const cells = checks.get(textOf(details.closest("tr")?.querySelector("th")));
-    if (!cells || details.dataset.explained) return;
-    details.dataset.explained = "1";
-    for (const [title, at] of [["Effect: ", 1], ["Remedy: ", 2]]) details.append(make("p", {}, make("b", {}, title), cells[at].textContent));
-  };
-  document.addEventListener("toggle", (event) => { if (event.target.open) explain(event.target); }, true);
+  // A click anywhere on a fault opens its findings.
+  document.addEventListener("click", (event) => {
+    const fault = event.target.closest(".findings > tbody > tr:first-child");
+    if (!fault || event.target.closest("a, details") || String(getSelection())) return;
+    const details = fault.nextElementSibling.querySelector("details");
+    details.open = !details.open;
+  });
 
   // Print opens the details.
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details:not([open])")].filter((details) => details.checkVisibility?.() !== false);
-    for (const details of opened) { explain(details); details.open = true; }
+    for (const details of opened) details.open = true;
   });
   addEventListener("afterprint", () => { for (const details of opened) details.open = false; });
 

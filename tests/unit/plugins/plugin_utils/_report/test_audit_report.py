@@ -144,7 +144,7 @@ def test_a_file_that_cannot_be_written_keeps_its_content_and_the_others_are_writ
     with small_files():
         answer = run(many, dest=[f"{tmp_path}/report.json", f"{tmp_path}/report.html"], reports=[])
     assert has_failed(answer, "report-not-written", f"{tmp_path}/report.json")
-    assert answer["summary"][-len(answer["problems"]) :] == answer["problems"]
+    assert answer["summary"][-len(answer["problems"]) - 1 : -1] == answer["problems"]
     assert (tmp_path / "report.json").read_text() == "old"
     assert not list(tmp_path.glob("*.tmp"))
     assert len(answer["failed_hosts"]) == 20

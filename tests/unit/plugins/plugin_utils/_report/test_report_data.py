@@ -132,7 +132,7 @@ def test_the_fleet_is_sorted_by_the_time_at_which_it_breaks() -> None:
 
 def test_a_fault_that_takes_effect_already() -> None:
     made = report({"a": result(finding(breaks_at="2026-11-26T11:59:00Z"), finding(breaks_at="2026-11-26T11:59:01Z"))})  # fmt: skip
-    assert [report_model.breaks_now(row) for row in report_model.failures(made)] == [True, False]
+    assert [row.is_now for row in report_model.failures(made)] == [True, False]
 
 
 ERROR, WARNING = finding(severity="error"), finding(severity="warning")

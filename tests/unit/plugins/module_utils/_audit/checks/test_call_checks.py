@@ -38,6 +38,7 @@ from tests.unit.plugins.module_utils._audit.world import (
     CA,
     GOOD,
     OTHER_CA,
+    RULE,
     cluster,
     config,
     failures,
@@ -245,24 +246,38 @@ def test_the_evidence_has_a_line_for_each_endpoint() -> None:
 
 
 RULES = [
-    (webhook("pods", "pods/status"), "Fail", "CREATE of pods, pods/status"),
-    (webhook("deployments", group="apps", failurePolicy="Ignore"), "Ignore", "CREATE of deployments.apps"),
-    (webhook(*"abcdefg"), "Fail", "CREATE of a, b, c, d, e, and 2 more"),
-    ({**webhook(), "rules": [{"operations": ["*"], "apiGroups": ["*"], "resources": ["*"]}]}, "Fail", "* of *.*"),
-    ({"rules": []}, "Fail", "nothing"),
+    (webhook("pods", "pods/status"), ("refuses", ("CREATE of pods, pods/status",))),
+    (webhook("deployments", group="apps", failurePolicy="Ignore"), ("skips", ("CREATE of deployments.apps",))),
+    (webhook(*"abcdefg"), ("refuses", ("CREATE of a, b, c, d, e and 2 more",))),
+    ({**webhook(), "rules": [{**RULE, "operations": ["*"], "apiGroups": ["*"], "resources": ["*"]}]}, ("refuses", ("* of *.*",))),
+    ({**webhook(), "rules": [RULE, {**RULE, "resources": ["a"]}, {**RULE, "operations": ["DELETE"]}]},
+     ("refuses", ("CREATE of configmaps, a", "DELETE of configmaps"))),
+    ({"rules": []}, ("refuses", ())),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "policy", "matched"), RULES)
-def test_the_evidence_says_what_the_webhook_matches(given: dict[str, Any], policy: str, matched: str) -> None:
+@pytest.mark.parametrize(("given", "impact"), RULES)
+def test_a_failed_finding_says_for_which_requests_the_webhook_is_called(
+    given: dict[str, Any], impact: Any
+) -> None:
     called = point(webhook=given)
-    found = [
-        one
-        for one in check_point(cluster(called, backend=Backend(exists=False)), called)
-        if one.status == FAIL
+    findings = audit_result.find(cluster(called, backend=Backend(exists=False)))
+    own = [one for one in findings if one.object == called.object]
+    assert {(one.impact, one.requests) for one in own if one.status == FAIL} == {impact}
+    assert {(one.impact, one.requests) for one in own if one.status != FAIL} <= {("", ())}
+
+
+@pytest.mark.parametrize(
+    ("caller", "words"), [(CONVERSION, "requests for x.example.com that need a conversion"), (AGGREGATION, "requests of x.example.com")]
+)  # fmt: skip
+def test_conversions_and_aggregated_apis_refuse_requests(caller: str, words: str) -> None:
+    called = point(kind="APIService", caller=caller, name="x.example.com", webhook={})
+    failed = [
+        one for one in audit_result.find(cluster(called, backend=Backend(exists=False))) if one.status == FAIL
     ]
-    assert found[0].evidence[-1] == f"it matches {matched}"
-    assert found[0].evidence[-2].startswith(f"failurePolicy {policy}: ")
+    assert {(one.impact, one.requests) for one in failed if one.object == called.object} == {
+        ("refuses", (words,))
+    }
 
 
 # Calls that the API server does not make
@@ -299,7 +314,8 @@ def test_a_fault_of_a_webhook_that_is_never_called_is_information(
     assert failures(findings) == [wanted]
     (failed,) = [one for one in findings if one.status == FAIL]
     assert (failed.breaks_at is None) is (wanted[1] == "info")
-    assert failed.evidence[0].startswith("the API server makes no such call now: ") is (wanted[1] == "info")
+    is_idle = any(line.startswith("the API server makes no such call now: ") for line in failed.evidence)
+    assert is_idle is (wanted[1] == "info")
 
 
 # Certificates of cert-manager

@@ -1,0 +1,133 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Group the findings of a fleet: one fault is one group, whatever number of clusters and objects has it. Pure.
+
+Console, artifact, HTML page and metrics show the groups of the same function.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ...module_utils._audit.facts.finding import PROVEN, REFUSES, SEVERITIES, SKIPS
+from ...module_utils._base.text import some
+from . import report_model
+from .report_model import UNDATED, Row
+from .report_schema import NEW
+
+#: What stands for the names, times and numbers in a cause.
+ANY = "*"
+_QUOTED = re.compile('"[^"]*"')
+#: Impact -> the words before the requests, for a fault that takes effect now and for one that will.
+_WORDS = {REFUSES: ("refuses", "will refuse"), SKIPS: ("is skipped for", "will be skipped for")}
+
+
+@dataclass(frozen=True)
+class Group:
+    """One fault: the findings with one check, kind of object, cause, severity and urgency."""
+
+    #: The cause without names, times and numbers.
+    fault: str
+    #: The findings in their order, at least one.
+    rows: tuple[Row, ...]
+
+    @property
+    def first(self) -> Row:
+        return self.rows[0]
+
+    @property
+    def finding(self) -> Mapping[str, Any]:
+        """Return the first finding."""
+        return self.first.finding
+
+    @cached_property
+    def clusters(self) -> list[str]:
+        return list(dict.fromkeys(str(row.cluster["name"]) for row in self.rows))
+
+    @property
+    def where(self) -> str:
+        """Return the number of clusters, or the name of the only one."""
+        return (
+            self.clusters[0]
+            if len(self.clusters) == 1
+            else f"{len(self.clusters)} clusters, first {self.clusters[0]}"
+        )
+
+    @property
+    def breaks_at(self) -> str | None:
+        """Return the earliest time at which the fault takes effect."""
+        return min((row.finding["breaks_at"] for row in self.rows if row.finding["breaks_at"]), default=None)
+
+    @property
+    def is_sure(self) -> bool:
+        return any(row.finding["certainty"] in ("", PROVEN) for row in self.rows)
+
+    @property
+    def new(self) -> int:
+        """Return the number of findings that an earlier report does not have."""
+        return sum(row.finding["state"] == NEW for row in self.rows)
+
+    @cached_property
+    def effect(self) -> str:
+        """Return what the fault does to requests, "" if that is not known."""
+        if self.first.urgency == UNDATED:
+            return ""
+        now, later = _WORDS.get(self.finding["impact"], ("broken", "will break"))
+        if self.finding["impact"] not in _WORDS:
+            return now if self.first.is_now else later if self.breaks_at else ""
+        requests = dict.fromkeys(name for row in self.rows for name in row.finding["requests"])
+        return f"{now if self.first.is_now else later} {some(list(requests)) or 'no request'}"
+
+    def as_result(self) -> dict[str, Any]:
+        """Return the group as the artifact carries it."""
+        own = ("check", "severity", "cause", "object", "impact")
+        return {
+            **{key: self.finding[key] for key in own},
+            "effect": self.effect,
+            "breaks_at": self.breaks_at,
+            "clusters": len(self.clusters),
+            "first_cluster": self.clusters[0],
+            "findings": len(self.rows),
+        }
+
+
+def group(rows: Iterable[Row]) -> list[Group]:
+    """Return the groups of sorted findings, the most urgent ones first."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        one = row.finding
+        key = (row.urgency, one["check"], one["severity"], one["object"]["kind"], one["impact"], fault(one))
+        found.setdefault(key, []).append(row)
+    return sorted((Group(key[-1], tuple(own)) for key, own in found.items()), key=_order)
+
+
+def _order(one: Group) -> tuple[int, ...]:
+    """Return the order of what takes effect now: the fault of the most clusters first. Other faults keep the order of their time."""
+    severity = SEVERITIES.index(one.finding["severity"])
+    return (one.first.urgency, *((severity, -len(one.clusters)) if one.first.is_now else ()))
+
+
+def fault(finding: Mapping[str, Any]) -> str:
+    """Return the cause of a finding with ANY for the object, and for each word that is a name, a time or a number."""
+    subject = finding["object"]
+    text = report_model.cause(finding)
+    if name := report_model.name(subject):
+        webhook = f", webhook {subject['webhook']}" if subject["webhook"] else ""
+        text = text.replace(f"{subject['kind']} {name}{webhook}", ANY)
+    words: list[str] = []
+    is_counted = False
+    for word in _QUOTED.sub(ANY, text).split():
+        bare = word.strip(".,;:()")
+        is_name = not bare.isalpha()
+        if not (is_name and words[-1:] == [ANY]):
+            # The noun after a number may be in the plural.
+            words.append(ANY if is_name else word.rstrip("s") if is_counted else word)
+        is_counted = bare.isdigit()
+    return " ".join(words)
