@@ -91,8 +91,7 @@ installed:
       returned: success
     secrets:
       description:
-        - Secrets of the webhooks. Each has C(namespace), C(name), C(type), C(keys), C(writers) and C(users), and C(subject), C(names) and
-          C(not_after) of its certificate.
+        - Secrets of the webhooks. Each has C(namespace), C(name), C(type), C(keys), C(writers) and C(users).
       type: list
       elements: dict
       returned: success

@@ -86,10 +86,10 @@ def hazards(result: dict[str, Any]) -> set[str]:
 
 # Hazards between 4.2.1 and 8.7.0, and with group snapshots between 6.2.2 and 8.7.0.
 MET_ON_THE_WAY = {
-    "v1beta1-unserved", "webhook-rights", "webhook-first", "v1beta1-rules", "secret-type", "no-drain", "webhook-port",
-    "policy-reset", "rights-first", "manifest-images", "leaders-gap", "webhook-selector", "volume-mode",
-    "controller-selector", "rules-first", "empty-references", "rules-answer-first", "slow-start", "dangling-configuration",
-    "webhook-left", "groups-by-default",
+    "v1beta1-unserved", "webhook-first", "secret-type", "no-drain", "webhook-port",
+    "rights-first", "webhook-selector", "volume-mode",
+    "controller-selector", "rules-first", "dangling-configuration",
+    "webhook-left",
 }  # fmt: skip
 
 

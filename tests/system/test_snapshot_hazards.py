@@ -137,8 +137,6 @@ GATE = "--feature-gates=CSIVolumeGroupSnapshot=true"
 SNAPSHOT_CRD = ("crd", "volumesnapshots.snapshot.storage.k8s.io")
 LISTS = {"status": {"volumeSnapshotHandlePairList": [{"snapshotHandle": "s", "volumeHandle": "v"}]}}
 V9 = {"name": "v9", "served": False, "storage": False, "schema": {"openAPIV3Schema": {"type": "object"}}}
-LABELLED = lab.snapshot("labelled")
-LABELLED["metadata"]["labels"] = {"snapshot.storage.kubernetes.io/invalid-snapshot-resource": ""}
 NO: Object = {}
 # Hazard -> the installed release, the change, the target, and the options.
 CASES: dict[str, tuple[str, Deed, str, Object]] = {
@@ -173,12 +171,6 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
         ),
         "8.7.0", NO,
     ),
-    "v1beta1-stored": (
-        "4.2.1",
-        kubectl("patch", *SNAPSHOT_CRD, "--subresource=status", "--type=merge",
-                '-p={"status": {"storedVersions": ["v1beta1", "v1"]}}'),
-        "6.2.2", NO,
-    ),
     "stored-versions": (
         "8.7.0",
         lambda cluster: (
@@ -188,7 +180,6 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
         ),
         "8.7.0", NO,
     ),
-    "labelled-invalid": ("7.0.2", create(LABELLED), "8.7.0", NO),
     "default-classes": ("8.7.0", create(lab.default_class("a"), lab.default_class("b")), "8.7.0", NO),
     "foreign-crds": ("7.0.2", patch(SNAPSHOT_CRD, {"op": "add", "path": "/spec/versions/-", "value": V9}), "8.7.0", NO),
     "crds-stay": ("8.7.0", nothing, "7.0.2", NO),
@@ -263,7 +254,6 @@ ELSEWHERE = {
     "invalid-objects": "on the plan alone: it needs Kubernetes before 1.30",
     "no-drain-here": "on the plan alone: it needs Kubernetes before 1.30",
     "arguments-taken-back": "on the plan alone: it needs two runs of this collection",
-    "image-unpublished": "on the plan alone: no cluster is in the way of it",
 }
 
 

@@ -59,12 +59,9 @@ BETWEEN: dict[str, str] = {
     "crd-deleted": "any",
     "kubernetes-too-old": "7.0 to 8.0",
     "stored-versions": "any",
-    "v1beta1-stored": "4.2 to 8.7",
     "v1beta1-unserved": "5.0 to 6.0",
     "invalid-objects": "7.0 to 8.0",
     "invalid-objects-kept": "7.0 to 8.0",
-    "labelled-invalid": "7.0 to 8.0",
-    "empty-references": "7.0 to 8.0",
     "default-classes": "any",
     "foreign-crds": "any",
     "crds-stay": "any way back",
@@ -85,10 +82,8 @@ BETWEEN: dict[str, str] = {
     "back-without-lists": "8.4 to 8.3",
     "no-way-back": "8.3 to 8.4 and before",
     "groups-unattended": "7.0 to 6.3, any way back",
-    "webhook-rights": "5.0 to 6.0",
     "rules-first": "7.0 to 8.0",
     "webhook-first": "5.0 to 6.0",
-    "v1beta1-rules": "5.0 to 6.0",
     "secret-type": "6.1 to 6.2",
     "webhook-selector": "6.3 to 7.0",
     "no-drain": "any",
@@ -98,10 +93,7 @@ BETWEEN: dict[str, str] = {
     "groups-path": "6.3 to 8.1",
     "dangling-configuration": "8.1 to 8.2",
     "webhook-left": "8.1 to 8.2, 8.5 to 8.6",
-    "image-unpublished": "6.2.0",
-    "policy-reset": "any",
     "no-endpoints": "any",
-    "rules-answer-first": "7.0 to 8.0",
     "volume-mode": "6.3 to 7.0",
     "rights-first": "4.2 to 5.0, 6.3 to 7.0, 8.1 to 8.2",
     "controller-selector": "6.3 to 7.0",
@@ -110,11 +102,7 @@ BETWEEN: dict[str, str] = {
     "arguments-dropped": "any",
     "arguments-taken-back": "any",
     "sidecar-arguments": "8.1 to 8.2, 8.2 to 8.3",
-    "groups-by-default": "8.6 to 8.7",
     "nodes": "since 5.0",
-    "manifest-images": "any",
-    "slow-start": "8.0.0 to 8.1.0",
-    "leaders-gap": "any",
 }
 
 
@@ -144,8 +132,6 @@ def _never() -> Iterator[str]:
                 str(release),
                 f"{release.never[:1].upper()}{_linked(release.never[1:])}. Use {release_table.usable_after(release)} or newer.",
             )
-        for program in release.unpublished:
-            yield _row(f"{release}, with its webhook", f"The image {program} {release} was never published.")
 
 
 def _manager(row: Manager) -> str:

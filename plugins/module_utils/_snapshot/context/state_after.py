@@ -53,8 +53,6 @@ def state_after(context: UpgradeContext) -> InstalledState:
             for kind in kinds
         ),
         controller_role=OURS,
-        other_origins={},
-        missing_permissions=(),
         webhook_account=context.webhooks.wants(VALIDATION)
         and bool(context.webhooks.hook(VALIDATION).service_account),
         leftovers=(),

@@ -8,15 +8,16 @@
 from __future__ import annotations
 
 from ..context.upgrade_context import UpgradeContext
-from ..kinds import CONTROLLER, SIDECAR
+from ..kinds import CONTROLLER, CONTROLLER_NAME, SIDECAR
 from ..release import flags
-from ..release.release_table import GROUP_GATE
 from .finding import Finding, finding_of, labels
 
 
 def find_rights_first(context: UpgradeContext) -> Finding | None:
-    missing = context.installed.missing_permissions
-    return None if context.is_first else finding_of(missing)
+    """Find a role of another release. The RBAC objects are applied in any case."""
+    if context.is_first or context.version == context.release.version:
+        return None
+    return Finding((f"ClusterRole {CONTROLLER_NAME}-runner gets the permissions of {context.release}",))
 
 
 def find_controller_selector(context: UpgradeContext) -> Finding | None:
@@ -81,40 +82,8 @@ def find_sidecar_arguments(context: UpgradeContext) -> Finding | None:
     )
 
 
-def find_groups_by_default(context: UpgradeContext) -> Finding | None:
-    groups = context.release.groups
-    if not (groups and groups.on):
-        return None
-    word = "on" if context.groups.wanted else "off"
-    return Finding((f"{GROUP_GATE} is on by default in {context.release}; it is set to {word}",))
-
-
-def find_slow_start(context: UpgradeContext) -> Finding | None:
-    if not context.release.avoid:
-        return None
-    return Finding(
-        (f"{context.release}: {context.release.avoid}",),
-        "On a cluster with many snapshots, use that patch release.",
-    )
-
-
-def find_manifest_images(context: UpgradeContext) -> Finding | None:
-    """Report the release's images: upstream's manifests name older ones, or images that never existed."""
-    return Finding((f"the objects of {context.release} run the images of {context.release}",))
-
-
 def find_nodes(context: UpgradeContext) -> Finding | None:
     given = flags.value(context.options.controller_arguments, "enable-distributed-snapshotting")
     if given is None or given.lower() == "false":
         return None
     return Finding(("--enable-distributed-snapshotting",))
-
-
-def find_leaders_gap(context: UpgradeContext) -> Finding | None:
-    live = context.controller
-    if live is None or live.version == context.release.version:
-        return None
-    return Finding(
-        (f"{live}: a new leader is elected up to 15 s after the old one ended",),
-        "Snapshots that are created in this time wait for the new leader. No snapshot is lost.",
-    )

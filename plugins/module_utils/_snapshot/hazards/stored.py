@@ -81,15 +81,6 @@ def _blocked(
     ]
 
 
-def find_v1beta1_stored(context: UpgradeContext) -> Finding | None:
-    found = _with_stored(context, SNAPSHOT_CRDS, "v1beta1")
-    return finding_of(
-        (f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in found),
-        "No action is needed up to 8.7, which still lists v1beta1. A later release without v1beta1 needs the objects written "
-        "back at v1, and storedVersions [v1].",
-    )
-
-
 def _with_stored(context: UpgradeContext, names: Iterable[str], version: str) -> list[Crd]:
     crds = (context.installed.crds.get(name) for name in names)
     return [crd for crd in crds if crd and version in crd.stored_versions]
@@ -140,25 +131,6 @@ def find_invalid_objects_kept(context: UpgradeContext) -> Finding | None:
         found,
         "Delete or correct these objects. They can still be read and deleted, but an invalid field can only be changed to a "
         "valid value. A content without the namespace of its snapshot can never be bound.",
-    )
-
-
-def find_labelled_invalid(context: UpgradeContext) -> Finding | None:
-    found = context.installed.objects.labelled
-    if not found or not context.gets_rules:
-        return None
-    return finding_of(
-        found,
-        "Remove these labels, or delete the objects. Controllers since 8.0 neither set nor remove the labels.",
-    )
-
-
-def find_empty_references(context: UpgradeContext) -> Finding | None:
-    if not context.webhooks.has_validation or not context.gets_rules:
-        return None
-    return Finding(
-        ("the rules of the CRDs accept an empty volumeSnapshotRef.name and .namespace",),
-        "No action is needed. The webhook before 8.0 refused such references.",
     )
 
 

@@ -180,10 +180,6 @@ HAZARDS: tuple[Hazard, ...] = (
         "#718, #1307", stored.find_stored_versions,
     ),
     Hazard(
-        "v1beta1-stored", "status.storedVersions still names v1beta1", REPORT,
-        "The upgrade continues. All releases up to 8.7 list v1beta1, except 6.0.0, which is never installed.", "#718, #719", stored.find_v1beta1_stored,
-    ),
-    Hazard(
         "v1beta1-unserved", "v1beta1 of snapshots is no longer served", REPORT,
         "The upgrade continues. Old clients get 404. The note names the clients that wrote objects at v1beta1.", "vmware-tanzu/velero#7413",
         stored.find_v1beta1_unserved,
@@ -196,14 +192,6 @@ HAZARDS: tuple[Hazard, ...] = (
     Hazard(
         "invalid-objects-kept", "Stored objects violate the rules of 8.0, on Kubernetes 1.30 or newer", REPORT,
         "The upgrade continues and names each object. They can still be deleted.", "KEP-4008", stored.find_invalid_objects_kept,
-    ),
-    Hazard(
-        "labelled-invalid", "Objects have the label for invalid objects, which newer controllers ignore", REPORT,
-        "The upgrade continues and names the objects.", "v8.0.0:pkg/utils/util.go", stored.find_labelled_invalid,
-    ),
-    Hazard(
-        "empty-references", "The old webhook refuses empty references in a content, and the new rules accept them",
-        REPORT, "The upgrade continues and reports it.", "client/v8.0.0:config/crd, has(self.name)", stored.find_empty_references,
     ),
     Hazard(
         "default-classes", "A driver has more than one default class", REPORT,
@@ -315,11 +303,6 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     # Webhooks.
     Hazard(
-        "webhook-rights", "The validation webhook needs the permission to read classes", STEP,
-        "ServiceAccount, ClusterRole and binding are created before the Deployment. Without them the webhook runs but never opens its port.",
-        "#705, #706, #939", webhook.find_webhook_rights,
-    ),
-    Hazard(
         "rules-first", "The new webhook denies kinds that the old rules still send", STEP,
         "The rules are narrowed before the new webhook starts. failurePolicy Ignore does not help, because a denial is not a failure.",
         "#1136; kubermatic/kubeone#3273", webhook.find_rules_first,
@@ -328,11 +311,6 @@ HAZARDS: tuple[Hazard, ...] = (
         "webhook-first", "The old webhook denies kinds that the new rules send", STEP,
         "The new webhook is installed before the new rules. The manifests of 6.0 have the reverse order, so every class is denied.",
         "v6.0.1:deploy/kubernetes/webhook-example", webhook.find_webhook_first,
-    ),
-    Hazard(
-        "v1beta1-rules", "Webhooks since 6.0 deny requests at v1beta1", STEP,
-        "When the new webhook starts, v1beta1 is no longer served, and the new rules do not name it.",
-        "vmware-tanzu/velero#7413", webhook.find_v1beta1_rules,
     ),
     Hazard(
         "secret-type", "The Secret's type and keys change, and a type is immutable", STEP,
@@ -382,23 +360,9 @@ HAZARDS: tuple[Hazard, ...] = (
         "Its Deployment, Service, RBAC objects, Secret and certificate request are deleted at the end.", "CHANGELOG-8.2", webhook.find_webhook_left,
     ),
     Hazard(
-        "image-unpublished", "The webhook of the release has no image", REFUSE, "The plan is refused.", "#803",
-        webhook.find_image_unpublished,
-    ),
-    Hazard(
-        "policy-reset", "Upstream's template sets failurePolicy back to Ignore", STEP,
-        "The current policy is kept. A new configuration starts with Ignore, and gets the wanted policy after the webhook is verified.",
-        "v8.1.0:deploy/kubernetes/webhook-example/admission-configuration-template", webhook.find_policy_reset,
-    ),
-    Hazard(
         "no-endpoints", "A webhook configuration exists, but no webhook answers", STEP,
         "Webhook and Service are created again. With failurePolicy Fail, every write that matches the rules fails until then.",
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/", webhook.find_nobody_behind,
-    ),
-    Hazard(
-        "rules-answer-first", "The rules of the CRDs refuse an object before the API server calls the webhook", STEP,
-        "The webhook is verified with a second default class, which only the webhook refuses.", "v8.1.0:pkg/validation-webhook",
-        webhook.find_rules_answer_first,
     ),
     Hazard(
         "volume-mode", "prevent-volume-mode-conversion becomes true", REPORT,
@@ -444,27 +408,9 @@ HAZARDS: tuple[Hazard, ...] = (
         "The upgrade continues and names each one. It never changes CSI drivers.", "rook/rook#15234; #1256", controller.find_sidecar_arguments,
     ),
     Hazard(
-        "groups-by-default", "Group snapshots are on by default", STEP,
-        "The feature gate is set explicitly, to its value before the upgrade.", "v8.7.0:pkg/features; CHANGELOG-8.7",
-        controller.find_groups_by_default,
-    ),
-    Hazard(
         "nodes", "Distributed snapshotting needs the permission to read nodes", STEP,
         "The ClusterRole gets this rule, which is commented out in upstream's manifest.",
         "v8.7.0:deploy/kubernetes/snapshot-controller/rbac-snapshot-controller.yaml", controller.find_nodes,
-    ),
-    Hazard(
-        "manifest-images", "Upstream's manifests name images of an older release, or images that never existed", STEP,
-        "The upgrade always uses the images of the release itself.", "#630, #1291, #1358, #1478", controller.find_manifest_images,
-    ),
-    Hazard(
-        "slow-start", "The controller lists every snapshot at once", REPORT,
-        "The upgrade continues and names a better patch release.", "#1238", controller.find_slow_start,
-    ),
-    Hazard(
-        "leaders-gap", "No controller processes snapshots until a new leader is elected", REPORT,
-        "The upgrade continues. The gap is at most 15 s, the duration of the controller's Lease.",
-        "kubernetes-csi/csi-lib-utils:leaderelection", controller.find_leaders_gap,
     ),
 )  # fmt: skip
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 from ..context.upgrade_context import UpgradeContext
 from ..installed.state import Hook, InstalledWorkload
 from ..kinds import CONVERSION, VALIDATION
-from ..release import crd_sets
 from ..release.pod_templates import DRAINS_SINCE
 from ..release.release_table import (
     CLASSES_SINCE,
     CONFIGURATION_NAMES,
     GROUP,
-    SNAPSHOT,
     VOLUME_MODE_SINCE,
     WebhookRules,
     is_at_least,
@@ -29,16 +27,6 @@ def _pairs(context: UpgradeContext) -> list[tuple[WebhookRules, Hook]]:
     """Return each configuration that is kept, with its webhooks."""
     live = ((rules, context.webhooks.live(rules)) for rules in context.webhooks.configurations)
     return [(rules, hook) for rules, configuration in live if configuration for hook in configuration.hooks]
-
-
-def find_webhook_rights(context: UpgradeContext) -> Finding | None:
-    if (
-        not context.webhooks.wants(VALIDATION)
-        or not context.webhooks.hook(VALIDATION).service_account
-        or context.installed.webhook_account
-    ):
-        return None
-    return Finding(("the webhook's ServiceAccount, ClusterRole or binding is missing",))
 
 
 def find_rules_first(context: UpgradeContext) -> Finding | None:
@@ -68,13 +56,6 @@ def find_webhook_first(context: UpgradeContext) -> Finding | None:
     return finding_of(
         [*denied, *(f"ValidatingWebhookConfiguration {name} gets more kinds" for name in wider)]
     )
-
-
-def find_v1beta1_rules(context: UpgradeContext) -> Finding | None:
-    if not is_at_least(context.release.version, CLASSES_SINCE):
-        return None
-    found = [rules.name for rules, hook in _pairs(context) if "v1beta1" in hook.versions()]
-    return finding_of(f"ValidatingWebhookConfiguration {name}: v1beta1" for name in found)
 
 
 def find_secret_type(context: UpgradeContext) -> Finding | None:
@@ -255,26 +236,6 @@ def find_names_elsewhere(context: UpgradeContext) -> Finding | None:
     )
 
 
-def find_image_unpublished(context: UpgradeContext) -> Finding | None:
-    images = [context.webhooks.hook(kind).image for kind in context.webhooks.wanted]
-    missing = [image for image in images if image in context.release.unpublished]
-    if not missing:
-        return None
-    return Finding(
-        (f"image {missing[0]} {context.release} was never published",),
-        "Use another patch release: 6.2.1 or newer.",
-    )
-
-
-def find_policy_reset(context: UpgradeContext) -> Finding | None:
-    strict = [
-        rules.name
-        for rules, hook in _pairs(context)
-        if hook.failure_policy == "Fail" and context.webhooks.failure_policy(rules) == "Fail"
-    ]
-    return finding_of(f"ValidatingWebhookConfiguration {name}: Fail" for name in strict)
-
-
 def find_nobody_behind(context: UpgradeContext) -> Finding | None:
     """Find configurations without a working webhook, which a repair corrects."""
     if not context.webhooks.wants(VALIDATION) or not context.installed.configurations:
@@ -292,14 +253,6 @@ def find_nobody_behind(context: UpgradeContext) -> Finding | None:
     elif live is not None and not live.available:
         gone.append(f"{live}: no pod is available")
     return finding_of(gone)
-
-
-def find_rules_answer_first(context: UpgradeContext) -> Finding | None:
-    """Find CRDs with CEL rules, which leave the webhook one object that only it refuses."""
-    if not context.webhooks.wants(VALIDATION) or not is_at_least(context.release.version, CLASSES_SINCE):
-        return None
-    is_ruled = context.has_rules or crd_sets.row(context.release.crds, SNAPSHOT).rules
-    return Finding(("the CRDs have validation rules",)) if is_ruled else None
 
 
 def find_volume_mode(context: UpgradeContext) -> Finding | None:

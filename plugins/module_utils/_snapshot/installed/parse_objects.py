@@ -7,22 +7,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import product
 from typing import Any
 
 from ..._base import owners
 from ..._base.times import format_time
 from ..._kube.lease_state import read_lease
-from ..._x509 import certificate_facts
-from ..._x509.errors import CertificateError
 from ..kinds import CONVERSION, ORPHAN_LABEL, RELEASE_LABEL, SIDECAR, VALIDATION, Reference
 from ..release import crd_sets, flags
-from ..release.release_table import CONFIGURATION_NAMES, GROUP, SNAPSHOT, Release, Version, is_at_least, parse
+from ..release.release_table import CONFIGURATION_NAMES, GROUP, SNAPSHOT, Release, parse
 from . import installers, marks, pod_specs, validity
-from .installers import Origin
 from .marks import ClusterObjects, place_of
 from .pod_specs import DEPLOYMENTS, WORKLOADS, containers, deployment_of, own_program, program_of
 from .state import (
@@ -40,29 +34,9 @@ from .state import (
 )
 
 DEFAULT_CLASS = "snapshot.storage.kubernetes.io/is-default-class"
-INVALID_LABELS = (
-    "snapshot.storage.kubernetes.io/invalid-snapshot-resource",
-    "snapshot.storage.kubernetes.io/invalid-snapshot-content-resource",
-)
-CERTIFICATE_KEYS = ("tls.crt", "cert.pem")
 CONTROLLER_ROLE = "snapshot-controller-runner"
-# The label of this collection's Secrets. Its value is installers.MANAGER.
-MANAGED_BY = "app.kubernetes.io/managed-by"
 # The fields of a status that list the handles of snapshots, of v1beta1 and of v1beta2 and v1.
 LISTS = ("volumeSnapshotHandlePairList", "volumeSnapshotInfoList")
-
-# The permissions that newer controllers need in addition to those of 4.2, from rbac-snapshot-controller.yaml.
-RIGHTS: tuple[tuple[Version, str, str, tuple[str, ...]], ...] = (
-    ((5, 0, 0), SNAPSHOT, "volumesnapshots", ("patch",)),
-    ((5, 0, 0), SNAPSHOT, "volumesnapshotcontents", ("patch",)),
-    ((5, 0, 0), SNAPSHOT, "volumesnapshots/status", ("patch",)),
-    ((5, 0, 0), SNAPSHOT, "volumesnapshotcontents/status", ("patch",)),
-    ((7, 0, 0), SNAPSHOT, "volumesnapshots", ("delete",)),
-    ((7, 0, 0), GROUP, "volumegroupsnapshots", ("get", "list", "watch", "update", "patch")),
-    ((7, 0, 0), GROUP, "volumegroupsnapshotclasses", ("get", "list", "watch")),
-    ((7, 0, 0), GROUP, "volumegroupsnapshotcontents", ("get", "list", "watch", "create", "update", "delete", "patch")),
-    ((8, 2, 0), SNAPSHOT, "volumesnapshots", ("create",)),
-)  # fmt: skip
 
 
 def installed(reading: ClusterObjects, release: Release) -> InstalledState:
@@ -93,8 +67,6 @@ def installed(reading: ClusterObjects, release: Release) -> InstalledState:
         ),
         secrets=tuple(_secret(obj, reading) for obj in reading["secrets"]),
         controller_role=installers.find_origin(role, apis=reading.apis) if role else None,
-        other_origins=dict(_other_origins(reading)),
-        missing_permissions=tuple(_missing(role, release)) if role else (),
         webhook_account=bool(reading["service_accounts"] and reading["cluster_role_bindings"]),
         default_classes=_defaults(reading["classes"]),
         objects=_objects(reading, release),
@@ -253,50 +225,16 @@ def _hook(entry: Mapping[str, Any], programs: Mapping[tuple[str, str], str]) -> 
 
 def _secret(obj: Mapping[str, Any], reading: ClusterObjects) -> Secret:
     namespace, name = place_of(obj)
-    data = obj.get("data") or {}
-    certificate: dict[str, Any] = {}
-    key = next((key for key in CERTIFICATE_KEYS if key in data), "")
-    try:
-        facts = certificate_facts.describe_pem(base64.b64decode(data.get(key, "")).decode("utf-8", "replace"))
-        certificate = {
-            "subject": facts.subject,
-            "names": facts.dns_names,
-            "not_after": facts.not_after.isoformat(),
-        }
-    except (CertificateError, binascii.Error):
-        pass  # the step that issues a certificate reports an invalid one
     managers = tuple(owner.manager.name for owner in owners.owners(obj))
     return Secret(
         namespace,
         name,
         obj.get("type", "Opaque"),
-        tuple(sorted(data)),
+        tuple(sorted(obj.get("data") or {})),
         managers=managers,
         users=pod_specs.users_of(namespace, name, reading.objects, reading.registry),
         resource_version=obj["metadata"].get("resourceVersion", ""),
-        **certificate,
     )
-
-
-def _missing(role: Mapping[str, Any], release: Release) -> Iterator[str]:
-    granted = {
-        (group, resource, verb)
-        for rule in role.get("rules") or ()
-        for group in rule.get("apiGroups") or ()
-        for resource in rule.get("resources") or ()
-        for verb in rule.get("verbs") or ()
-    }
-    for since, group, resource, verbs in RIGHTS:
-        if is_at_least(release.version, since):
-            yield from (
-                f"{verb} {resource}.{group}"
-                for verb in verbs
-                if not _is_granted(granted, group, resource, verb)
-            )
-
-
-def _is_granted(granted: set[tuple[str, str, str]], group: str, resource: str, verb: str) -> bool:
-    return any(permission in granted for permission in product((group, "*"), (resource, "*"), (verb, "*")))
 
 
 def _defaults(classes: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
@@ -317,20 +255,12 @@ def _objects(reading: ClusterObjects, release: Release) -> StoredSnapshots:
         if entry.get("apiVersion") == f"{SNAPSHOT}/v1beta1"
     }
     return StoredSnapshots(
-        snapshots=len(snapshots),
-        contents=len(contents),
         faults=tuple(
             validity.faults("VolumeSnapshot", snapshots) + validity.faults("VolumeSnapshotContent", contents)
             if has_rules
             else ()
         ),
-        labelled=tuple(
-            validity.place(obj)
-            for obj in (*snapshots, *contents)
-            if any(label in (obj["metadata"].get("labels") or {}) for label in INVALID_LABELS)
-        ),
         old_clients=tuple(sorted(clients)),
-        read="snapshots" in reading.objects,
     )
 
 
@@ -376,19 +306,6 @@ def _leftovers(reading: ClusterObjects) -> Iterator[tuple[str, str, str]]:
         for obj in reading[what]:
             if _name(obj) != CONTROLLER_ROLE:
                 yield (kind, *place_of(obj))
-
-
-def _other_origins(reading: ClusterObjects) -> Iterator[tuple[str, Origin]]:
-    """Yield the origins of Secrets and leftovers. This collection writes Secrets without server-side apply, but marks them."""
-    for kind, what in (*_LEFTOVERS, ("Secret", "secrets")):
-        for obj in reading[what]:
-            if not _is_marked(obj):
-                namespace, name = place_of(obj)
-                yield str(Reference(kind, name, namespace)), installers.find_origin(obj, apis=reading.apis)
-
-
-def _is_marked(obj: Mapping[str, Any]) -> bool:
-    return bool((obj["metadata"].get("labels") or {}).get(MANAGED_BY) == installers.MANAGER)
 
 
 def _name(obj: Mapping[str, Any]) -> str:

@@ -124,10 +124,6 @@ class Secret:
     name: str
     type: str
     keys: tuple[str, ...]
-    subject: str = ""
-    names: tuple[str, ...] = ()
-    #: The end of the certificate, in ISO 8601, "" if it cannot be read.
-    not_after: str = ""
     #: The other programs that write it, such as cert-manager.
     managers: tuple[str, ...] = ()
     #: The objects that mount or name it, each with its program, "" for an unknown program.
@@ -152,18 +148,12 @@ class InvalidObject:
 
 @dataclass(frozen=True)
 class StoredSnapshots:
-    """The stored snapshots and contents."""
+    """The stored snapshots and contents, as far as a hazard needs them."""
 
-    snapshots: int = 0
-    contents: int = 0
     #: The objects that the rules of the target release refuse.
     faults: tuple[InvalidObject, ...] = ()
-    #: The objects that a controller before 8.0 labelled as invalid.
-    labelled: tuple[str, ...] = ()
     #: The field managers that wrote at v1beta1.
     old_clients: tuple[str, ...] = ()
-    #: True if snapshots and contents were listed.
-    read: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,10 +211,6 @@ class InstalledState:
     services: tuple[Service, ...] = ()
     secrets: tuple[Secret, ...] = ()
     controller_role: Origin | None = None
-    #: The origins of leftovers and Secrets by "Kind namespace/name". The text of a plan counts them.
-    other_origins: Mapping[str, Origin] = field(default_factory=dict)
-    #: "verb resource" for each permission that the target's controller needs and the ClusterRole lacks.
-    missing_permissions: tuple[str, ...] = ()
     #: True if the validation webhook's ServiceAccount, ClusterRole and binding exist.
     webhook_account: bool = False
     #: The names of the default classes by driver.

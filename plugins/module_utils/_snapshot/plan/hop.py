@@ -395,12 +395,11 @@ def _validation(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
             "Since 6.0 the webhook reads the classes before it opens its port. Without these permissions its pods run but do not "
             "answer.",
             ApplyRelease(str(context.release), ["webhook_rbac"], namespace),
-            hazards=_of(hazards, "webhook-rights"),
         )
     targets = _calling_objects(context, VALIDATION)
     yield _certificate(context, VALIDATION, targets)
     pods = _pods_of(context, VALIDATION)
-    proofs = _verify_webhook(context, hazards, "webhook-verify-first", PROVEN_SECONDS, pods)
+    proofs = _verify_webhook(context, "webhook-verify-first", PROVEN_SECONDS, pods)
     proof = next(proofs, None) if _can_ask(context) else None
     yield from plan_rollout(
         context, WebhookRollout(VALIDATION, tuple(targets), proof, _of(hazards, "no-endpoints"))
@@ -428,11 +427,11 @@ def _configure(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
             context.webhooks.namespace(VALIDATION),
             failure_policies=first,
         ),
-        hazards=_of(hazards, "webhook-first", "v1beta1-rules", "policy-reset"),
+        hazards=_of(hazards, "webhook-first"),
     )
     if not all(context.webhooks.live(rules) for rules in context.webhooks.configurations):
         yield _trust(context, VALIDATION, _targets(first))
-    yield from _verify_webhook(context, hazards, "verify-webhook")
+    yield from _verify_webhook(context, "verify-webhook")
     changing = [name for name, policy in first.items() if policy != wanted[name]]
     if changing:  # each of them has Ignore and gets Fail
         yield Step(
@@ -444,7 +443,7 @@ def _configure(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
 
 
 def _verify_webhook(
-    context: UpgradeContext, hazards: HazardIds, name: str, timeout: int = 0, pods_of: Place | None = None
+    context: UpgradeContext, name: str, timeout: int = 0, pods_of: Place | None = None
 ) -> Iterator[Step]:
     for rules in context.webhooks.configurations:
         if rules.group == SNAPSHOT:
@@ -454,7 +453,6 @@ def _verify_webhook(
                 "With failurePolicy Ignore, no write fails if the webhook does not answer. An available Deployment does not show "
                 "that it answers. Only a refusal with the webhook's own message shows it.",
                 VerifyWebhook(rules.name, refusal(context), str(context.release), timeout, pods_of),
-                hazards=_of(hazards, "rules-answer-first"),
             )
 
 
@@ -504,9 +502,7 @@ def _controller(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
         ApplyRelease(
             str(context.release), ["controller"], context.namespace, arguments=context.controller_arguments
         ),
-        hazards=_of(
-            hazards, "arguments-ended", "arguments-taken-back", "groups-by-default", "manifest-images"
-        ),
+        hazards=_of(hazards, "arguments-ended", "arguments-taken-back"),
     )
     yield Step(
         "controller-wait",

@@ -61,9 +61,6 @@ def _secret(secret: Secret) -> dict[str, Any]:
         "name": secret.name,
         "type": secret.type,
         "keys": list(secret.keys),
-        "subject": secret.subject,
-        "names": list(secret.names),
-        "not_after": secret.not_after,
         "writers": list(secret.managers),
         "users": [what for what, _program in secret.users],
     }

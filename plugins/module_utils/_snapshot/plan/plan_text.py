@@ -10,20 +10,16 @@ Names and messages of a cluster are hostile text. Each line stays one line witho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ..._base.text import visible
-from ..actions.action import CHANGE, CREATE, DELETE, VERIFY, named
-from ..actions.apply_release import controller_rbac
-from ..context.upgrade_context import UpgradeContext
+from ..actions.action import CHANGE, CREATE, DELETE, VERIFY
 from ..hazards import table
-from ..installed.installers import INSTALLERS
-from ..kinds import Reference
-from .planner import Hop, Plan, PlanRefusal
+from ..hazards.finding import listed
+from .planner import Hop, Plan
 
 NOTE, REFUSED = "note", "refused"
 SIGNS = {CREATE: "+", CHANGE: "~", DELETE: "-", VERIFY: "?", NOTE: "!", REFUSED: "x"}
-_OWNER = "owner-"
 
 
 def lines(plan: Plan) -> list[str]:
@@ -73,64 +69,14 @@ def _way(hop: Hop) -> str:
 
 def _refusals(plan: Plan) -> Iterator[str]:
     for refusal in plan.refused:
-        yield _line(REFUSED, f"{refusal.id}: {_sentence(refusal.reason)} {_seen(refusal)}{refusal.remedy}")
-        for text in _accepted(plan, refusal):
-            yield _line(REFUSED, f"{refusal.id}: {text}")
+        seen = "; ".join(listed(refusal.evidence))
+        yield _line(
+            REFUSED, f"{refusal.id}: {_sentence(refusal.reason)} Seen: {_sentence(seen)} {refusal.remedy}"
+        )
 
 
 def _sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
-
-
-def _seen(refusal: PlanRefusal) -> str:
-    """Return the evidence of a hazard. The objects of a manager follow in their own line."""
-    return "" if _is_owner(refusal) else _sentence(f"Seen: {'; '.join(refusal.evidence)}") + " "
-
-
-def _is_owner(refusal: PlanRefusal) -> bool:
-    return refusal.id.startswith(_OWNER)
-
-
-def _accepted(plan: Plan, refusal: PlanRefusal) -> Iterator[str]:
-    """Yield sentences with the other manager's objects that the plan would write if it were not refused."""
-    if not _is_owner(refusal):
-        return
-    row = INSTALLERS[refusal.id[len(_OWNER) :]]
-    context = plan.hops[0].context
-    theirs = _names_of(context, row.key)
-    last: dict[Reference, str] = {}
-    for line in (line for hop in plan.hops for line in hop.lines):
-        last.update((target, line.verb) for target in line.objects if str(target) in theirs)
-    words = ", ".join(_words(context, row.key))
-    start = f"With accept: [{words}], the plan would" if row.adopting else "The plan would"
-    for verb, is_deleted in (("change", False), ("delete", True)):
-        objects = [target for target, end in last.items() if (end == DELETE) == is_deleted]
-        if objects:
-            yield f"{start} {verb} {_of_manager(objects, row.name)}."
-
-
-def _words(context: UpgradeContext, key: str) -> dict[str, None]:
-    """Return the words of the option accept that the objects of a manager need."""
-    return dict.fromkeys(
-        word for _what, origin in context.origins if origin.key == key for word in origin.words
-    )
-
-
-def _names_of(context: UpgradeContext, key: str) -> set[str]:
-    """Return the names of a manager's objects, such as "Deployment kube-system/snapshot-controller"."""
-    installed = context.installed
-    origins = [*context.origins, *installed.other_origins.items()]
-    if installed.controller_role:  # the other RBAC objects are not read, but come from the same manifest
-        role = installed.controller_role
-        origins += [(str(target), role) for target in controller_rbac(context.namespace)]
-    return {name for name, origin in origins if origin.key == key}
-
-
-def _of_manager(objects: Sequence[Reference], name: str) -> str:
-    count = f"{len(objects)} object{'s' * (len(objects) > 1)}"
-    kinds = dict.fromkeys(target.kind for target in objects)
-    listed = "; ".join(named([target for target in objects if target.kind == kind]) for kind in kinds)
-    return f"{count} of {name}: {listed}"
 
 
 def _notes(plan: Plan) -> Iterator[str]:

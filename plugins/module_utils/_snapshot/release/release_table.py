@@ -6,8 +6,7 @@
 """Table of the releases of external-snapshotter: their parts, and the releases that must never be installed. Pure.
 
 The sources are the files of each release's tag in https://github.com/kubernetes-csi/external-snapshotter, most of them below
-deploy/kubernetes. "#N" is an issue there. A row stands for a minor release, because its patch releases differ only in
-``never``, ``avoid`` and ``unpublished``.
+deploy/kubernetes. "#N" is an issue there. A row stands for a minor release, because its patch releases differ only in ``never``.
 """
 
 from __future__ import annotations
@@ -122,10 +121,6 @@ class Release:
     kubernetes: tuple[int, int]
     #: The reason why it must not be installed, or "".
     never: str = ""
-    #: The advantage of a later patch release, or "".
-    avoid: str = ""
-    #: The programs without a published image.
-    unpublished: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return text(self.version)
@@ -146,10 +141,8 @@ class _MinorRelease:
     groups: GroupSupport | None = None
     label: str = LABEL
     kubernetes: tuple[int, int] = (1, 25)
-    #: These three by patch.
+    #: By patch.
     never: Mapping[int, str] = field(default_factory=dict)
-    avoid: Mapping[int, str] = field(default_factory=dict)
-    unpublished: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def releases(self) -> list[Release]:
         major, minor = (int(part) for part in self.minor.split("."))
@@ -163,8 +156,6 @@ class _MinorRelease:
                 self.groups,
                 self.kubernetes,
                 self.never.get(patch, ""),
-                self.avoid.get(patch, ""),
-                self.unpublished.get(patch, ()),
             )
             for patch in range(self.last + 1)
         ]
@@ -207,7 +198,6 @@ GROUP_FLAG, GATES_FLAG, GROUP_GATE = (
 )
 _ALPHA = GroupSupport(GROUP_FLAG, "v1alpha1")
 
-_UNBOUNDED = "its controller lists every snapshot at once when it starts (#1238), and {} does not"
 _ROWS = (
     _MinorRelease("4.2", 1, "4.1", webhook=_VALIDATION_4, label=OLD_LABEL, kubernetes=(1, 20)),
     _MinorRelease("5.0", 1, "4.1", webhook=_VALIDATION_4, label=OLD_LABEL, kubernetes=(1, 20)),
@@ -218,7 +208,7 @@ _ROWS = (
     _MinorRelease("6.1", 0, "6.0.1", webhook=_VALIDATION_6_1, label=OLD_LABEL, kubernetes=(1, 20)),
     _MinorRelease(
         "6.2", 3, "6.0.1", webhook=_VALIDATION_6_1, label=OLD_LABEL, kubernetes=(1, 20),
-        unpublished={0: (_VALIDATION_6_1.image,)},  # #803
+        never={0: "the image of its webhook was never published (#803)"},
     ),
     _MinorRelease(
         "6.3", 4, "6.3", group_crds="6.3", webhook=_VALIDATION_6_3, label=OLD_LABEL,
@@ -232,11 +222,9 @@ _ROWS = (
     ),
     _MinorRelease(
         "8.0", 2, "8.0", group_crds="8.0", webhook=_VALIDATION_8, groups=_ALPHA,
-        avoid={patch: _UNBOUNDED.format("8.0.2") for patch in (0, 1)},
     ),
     _MinorRelease(
         "8.1", 1, "8.0", group_crds="8.0", webhook=_VALIDATION_8, groups=_ALPHA,
-        avoid={0: _UNBOUNDED.format("8.1.1")},
     ),
     _MinorRelease("8.2", 1, "8.0", group_crds="8.2", groups=GroupSupport(GATES_FLAG, "v1beta1")),
     _MinorRelease("8.3", 0, "8.0", group_crds="8.2", groups=GroupSupport(GATES_FLAG, "v1beta1")),

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Step
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import parse_objects
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import OURS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     Hook,
@@ -58,6 +57,8 @@ NAMES = {
     CONVERSION: ("snapshot-conversion-webhook-deployment", "snapshot-conversion-webhook-service"),
 }
 PORT = 8443
+# The releases whose controllers need more permissions than those before them (rbac-snapshot-controller.yaml).
+RIGHTS_SINCE: tuple[Version, ...] = ((5, 0, 0), (7, 0, 0), (8, 2, 0))
 
 
 @dataclass
@@ -75,16 +76,6 @@ class ModelCluster:
     before: tuple[InstalledState, dict[tuple[str, str], int]] = field(
         default_factory=lambda: (InstalledState(), {})
     )
-
-    def seen(self, target: Release) -> InstalledState:
-        """What a new plan for the target reads."""
-        missing = [
-            f"{verb} {resource}.{group}"
-            for since, group, resource, verbs in parse_objects.RIGHTS
-            if self.rights < since <= target.version
-            for verb in verbs
-        ]
-        return replace(self.installed, missing_permissions=tuple(missing))
 
     def do(self, step: Step) -> None:
         getattr(self, f"_{step.action.action_name}")(step.action.parameters())
@@ -426,10 +417,7 @@ class ModelCluster:
             assert release
             if flags.unknown(CONTROLLER, one.arguments, release):
                 yield f"{one}: flag provided but not defined"
-            lacking = [
-                since for since, *_rest in parse_objects.RIGHTS if self.rights < since <= release.version
-            ]
-            if lacking:
+            if any(self.rights < since <= release.version for since in RIGHTS_SINCE):
                 yield f"{one}: forbidden"
         places = {one.namespace for one in self.installed.running(CONTROLLER) if one.kind == "Deployment"}
         if len(places) > 1:

@@ -81,7 +81,6 @@ def upstream(release: str, *, policy: str = "Fail", groups: bool = False) -> Ins
         configurations=tuple(replace(one, origin=BY_KUBECTL) for one in made.configurations),
         services=tuple(replace(one, origin=BY_KUBECTL) for one in made.services),
         controller_role=BY_KUBECTL,
-        missing_permissions=("patch volumesnapshots.snapshot.storage.k8s.io",),
         secrets=secrets if row.has(VALIDATION) else made.secrets,
     )
 

@@ -185,7 +185,7 @@ class Rig:
 
     def read(self, _client: Any, release: Release, options: UpgradeOptions) -> ClusterPlan:
         self.log.append("read")
-        installed = self.model.seen(release)
+        installed = self.model.installed
         self.context = UpgradeContext(installed, release, options)
         return ClusterPlan(self.context, planner.plan(installed, release, options))
 

@@ -22,7 +22,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     InstalledState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, plan_writes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import (
     Preflight,
@@ -60,7 +59,7 @@ def is_due(here: ModelCluster, step: Step) -> bool:
 
 
 def hops(here: ModelCluster, target: str, **given: Any) -> Sequence[Hop]:
-    return planned(here.seen(release_table.get(target)), target, **given).hops
+    return planned(here.installed, target, **given).hops
 
 
 def allow(guard: PlanGuard, here: ModelCluster, way: Sequence[Hop]) -> None:
