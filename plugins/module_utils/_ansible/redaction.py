@@ -34,7 +34,7 @@ SECRET_LEAVES = frozenset(
 # Options with a URL, which may have a password.
 URLS = ("proxy", "host", "source")
 # Options with credentials, and their keys that hold none. A misspelt key may hold one.
-CREDENTIALS = {"source_auth": ("ca_path", "client_cert", "client_key", "url_username", "use_netrc")}
+CREDENTIALS = {"source_auth": ("ca_path", "client_cert", "client_key", "url_username")}
 SHORTEST_SECRET = 8
 PLACEHOLDER = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 # The keys of a result, at any depth, whose texts are sentences. They are printed, and quote clusters and other programs.

@@ -92,7 +92,7 @@ def opener(bounds: ReadLimits, url: str, auth: SourceAuth) -> urllib.request.Ope
 
     It sends the client certificate, and the headers of the credentials, only to the origin of the URL.
     """
-    origin, headers = _origin(url), source_auth.request_headers(auth, url)
+    origin, headers = _origin(url), source_auth.request_headers(auth)
     contexts = {is_ours: source_auth.tls_context(auth, is_client=is_ours) for is_ours in (True, False)}
     for context in contexts.values():
         context.sslsocket_class = tls_class(bounds)

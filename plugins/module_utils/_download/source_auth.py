@@ -12,14 +12,11 @@ checks each value first, and does not repeat their messages.
 from __future__ import annotations
 
 import base64
-import netrc
-import os
 import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
-from urllib.parse import urlsplit
 
 from .._base.errors import CertflowError
 from .._base.paths import expand
@@ -49,8 +46,6 @@ class SourceAuth:
     token: str = field(default="", repr=False)
     url_username: str = ""
     url_password: str = field(default="", repr=False)
-    #: True to take user name and password from the netrc file.
-    use_netrc: bool = False
     #: The path of a client certificate, PEM. The file may also have its key.
     client_cert: str = ""
     #: The path of the client certificate's key, PEM.
@@ -89,20 +84,18 @@ def _ways(auth: SourceAuth) -> dict[str, bool]:
     return {
         "token": bool(auth.token),
         "url_username": bool(auth.url_username),
-        "use_netrc": auth.use_netrc,
         "headers.Authorization": named,
     }
 
 
-def request_headers(auth: SourceAuth, url: str) -> dict[str, str]:
-    """Return the headers that only the host of the URL may get. Raises SourceError."""
+def request_headers(auth: SourceAuth) -> dict[str, str]:
+    """Return the headers that only the host of the source may get. Raises SourceError."""
     headers = {str(name): str(value) for name, value in auth.headers.items()}
     if auth.token:
         headers["Authorization"] = f"Bearer {auth.token}"
     elif auth.url_username:
-        headers["Authorization"] = _basic(auth.url_username, auth.url_password)
-    elif auth.use_netrc:
-        headers["Authorization"] = _basic(*_from_netrc(urlsplit(url).hostname or ""))
+        pair = f"{auth.url_username}:{auth.url_password}"
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             # The name is not shown, because it may hold the value too.
@@ -117,33 +110,6 @@ def request_headers(auth: SourceAuth, url: str) -> dict[str, str]:
                 remedy="Remove it. A file that is read by a lookup often ends with a line break",
             )
     return headers
-
-
-def _basic(user: str, password: str) -> str:
-    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
-
-
-def _from_netrc(host: str) -> tuple[str, str]:
-    path = os.environ.get("NETRC") or expand("~/.netrc")
-    try:
-        entry = netrc.netrc(path).authenticators(host)
-    except OSError as exc:
-        raise SourceError(
-            f"the netrc file {path} cannot be read: {exc.strerror}",
-            remedy=f"Create the file, set its path in the environment variable NETRC, or remove use_netrc from {OPTION}",
-        ) from None
-    except (netrc.NetrcParseError, UnicodeDecodeError) as exc:
-        line = f" in line {exc.lineno}" if isinstance(exc, netrc.NetrcParseError) and exc.lineno else ""
-        raise SourceError(
-            f"the netrc file {path} has an error{line}",
-            remedy="Write one line for the host: machine HOST login USER password PASSWORD",
-        ) from None
-    if entry is None:
-        raise SourceError(
-            f"the netrc file {path} has no entry for {host}",
-            remedy=f"Add the line: machine {host} login USER password PASSWORD",
-        )
-    return entry[0], entry[2] or ""
 
 
 def tls_context(auth: SourceAuth, *, is_client: bool) -> ssl.SSLContext:

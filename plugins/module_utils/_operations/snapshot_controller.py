@@ -44,7 +44,6 @@ ARGUMENTS: dict[str, Any] = {
             "token": {"type": "str", "no_log": True},
             "url_username": {"type": "str"},
             "url_password": {"type": "str", "no_log": True},
-            "use_netrc": {"type": "bool", "default": False},
             "client_cert": {"type": "path"},
             "client_key": {"type": "path", "no_log": False},  # a path
             "ca_path": {"type": "path"},

@@ -15,7 +15,6 @@ import gzip
 import io
 import tarfile
 import time
-import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -29,8 +28,6 @@ MOST_BYTES_KEPT = 16 * 2**20
 # A release with its vendored modules has 10,000 files and 100 MB.
 MOST_ENTRIES = 50_000
 MOST_BYTES_UNPACKED = 512 * 2**20
-# The limit of one read. The directory of a zip has at most 200 bytes for each entry.
-MOST_BYTES_AT_ONCE = 8 * 2**20
 # The limit for a long name, and for the pax records of one entry.
 MOST_BYTES_OF_A_HEADER = 64 * 2**10
 MOST_SECONDS = 60.0
@@ -38,11 +35,10 @@ MOST_SECONDS = 60.0
 MARKER = "deploy/kubernetes/snapshot-controller/setup-snapshot-controller.yaml"
 _GZIP = b"\x1f\x8b"
 _CHUNK = 2**16
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _RECORDS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError, OSError, ValueError)  # fmt: skip
+_DAMAGED = (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, OSError, ValueError)  # fmt: skip
 
 
 class _Refused(Exception):
@@ -50,7 +46,7 @@ class _Refused(Exception):
 
 
 def contents(data: bytes, where: str, wanted: Collection[str]) -> dict[str, bytes]:
-    """Return those files of a zip or tar archive whose paths end with one of the wanted, by their names in it.
+    """Return those files of a tar archive whose paths end with one of the wanted, by their names in it.
 
     wanted: paths from the root of a repository.
     Raises SourceError if the data is not an archive, is damaged or incomplete, is larger than a release can be, or has a
@@ -58,19 +54,16 @@ def contents(data: bytes, where: str, wanted: Collection[str]) -> dict[str, byte
     """
     kept = _Kept(where, wanted)
     try:
-        if data[:2] == b"PK":
-            _unzip(data, kept)
-        else:
-            _untar(data, kept)
+        _untar(data, kept)
     except _Refused as exc:
         raise SourceError(
             f"the archive {where} is not a release archive: {exc}",
             remedy="Do not use it. Fetch it from another place",
         ) from exc
-    except (*_DAMAGED, NotImplementedError, RuntimeError) as exc:
+    except _DAMAGED as exc:
         raise SourceError(
             f"the archive {where} is damaged or incomplete: {str(exc) or type(exc).__name__}",
-            remedy="Fetch it again. It must be a zip or tar archive",
+            remedy="Fetch it again. It must be a tar archive, such as .tar.gz",
         ) from exc
     return kept.files
 
@@ -107,27 +100,6 @@ class _Kept:
         if self._bytes > MOST_BYTES_KEPT:
             raise _Refused(f"it has more than {MOST_BYTES_KEPT} bytes of manifests")
         self.files[name] = data
-
-
-class _Bounded(io.BytesIO):
-    """The bytes of a zip archive, with a limit for one read. zipfile reads the whole directory of a zip at once."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        rest = len(self.getbuffer()) - self.tell()
-        if min(rest, rest if size is None or size < 0 else size) > MOST_BYTES_AT_ONCE:
-            raise _Refused(f"its directory has more than {MOST_BYTES_AT_ONCE} bytes")
-        return super().read(size)
-
-
-def _unzip(data: bytes, kept: _Kept) -> None:
-    with zipfile.ZipFile(_Bounded(data)) as archive:
-        for entry in archive.infolist():
-            if not kept.is_wanted(entry.filename) or entry.is_dir():
-                continue
-            if entry.compress_type not in _METHODS:
-                raise _Refused(f"{entry.filename} is compressed by method {entry.compress_type}")
-            with archive.open(entry) as file:
-                kept.keep(entry.filename, file.read(MOST_BYTES_OF_A_FILE + 1))
 
 
 class _Unpacked:
@@ -205,7 +177,7 @@ def _entries(unpacked: _Unpacked) -> Iterator[tarfile.TarInfo]:
         name, size = "", -1
         yield entry
     if is_first:
-        raise tarfile.ReadError("it is neither a zip nor a tar archive")
+        raise tarfile.ReadError("it is not a tar archive")
 
 
 def _records(content: bytes) -> dict[str, str]:

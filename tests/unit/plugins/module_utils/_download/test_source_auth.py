@@ -38,16 +38,12 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "client.key": client.key,
         "both.pem": client.certificate + client.key,
         "encrypted.key": pki.encrypted(client.key),
-        "netrc": f"machine 127.0.0.1 login me password {SECRET}\n",
-        "other-netrc": f"machine mirror.example.com login me password {SECRET}\n",
-        "bad-netrc": f"machine 127.0.0.1 login me pass {SECRET}\n",
     }
     for name, content in contents.items():
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o600)
     for name in ("HTTPS_PROXY", "https_proxy", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     return {name: str(tmp_path / name) for name in contents}
 
 
@@ -63,7 +59,6 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, str], bool]] = {
     "an own Authorization": ({"headers": {"Authorization": f"token {SECRET}"}}, {"Authorization": f"token {SECRET}"}, False),
     "a token": ({"token": SECRET}, {"Authorization": f"Bearer {SECRET}"}, False),
     "a user": ({"url_username": "me", "url_password": SECRET}, {"Authorization": BASIC}, False),
-    "netrc": ({"use_netrc": True}, {"Authorization": BASIC}, False),
     "a client certificate": ({"client_cert": "client.crt", "client_key": "client.key"}, {}, True),
     "a file with certificate and key": ({"client_cert": "both.pem"}, {}, True),
     "a token and a certificate": ({"token": SECRET, "client_cert": "both.pem"}, {"Authorization": f"Bearer {SECRET}"}, True),
@@ -115,7 +110,7 @@ def test_another_host_gets_no_credential(files: dict[str, str], way: str) -> Non
         (503, "later"),
     ],
 )
-@pytest.mark.parametrize("way", ["headers", "a token", "a user", "netrc"])
+@pytest.mark.parametrize("way", ["headers", "a token", "a user"])
 def test_a_refused_credential_is_one_line_without_it(
     files: dict[str, str], way: str, status: int, remedy: str
 ) -> None:
@@ -133,7 +128,7 @@ def test_a_refused_credential_is_one_line_without_it(
 PASTED = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----\n"
 # For each fault: the keys, and the message.
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "two ways": ({"token": SECRET, "use_netrc": True}, "has token and use_netrc, which all set the header"),
+    "two ways": ({"token": SECRET, "url_username": "me"}, "has token and url_username, which all set the header"),
     "a token and a header": ({"token": SECRET, "headers": {"authorization": SECRET}}, "has token and headers.Authorization"),
     "a password only": ({"url_password": SECRET}, "has url_password without url_username"),
     "a key only": ({"client_key": "client.key"}, "has client_key without client_cert"),
@@ -150,9 +145,6 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "an empty name": ({"headers": {"": SECRET}}, "name in headers of source_auth has"),
     "no CA file": ({"ca_path": "/absent.pem"}, "he file /absent.pem cannot be read"),
     "no CA in the file": ({"ca_path": "client.key"}, "has no CA certificate in PEM form"),
-    "no netrc file": ({"use_netrc": True, "NETRC": "/absent"}, "he netrc file /absent cannot be read: No such"),
-    "no entry in netrc": ({"use_netrc": True, "NETRC": "other-netrc"}, "has no entry for 127.0.0.1"),
-    "an error in netrc": ({"use_netrc": True, "NETRC": "bad-netrc"}, "bad-netrc has an error in line 1"),
 }  # fmt: skip
 
 
@@ -201,7 +193,7 @@ def test_the_invocation_shows_no_credential(given: Any) -> None:
 
 
 def test_the_invocation_shows_the_paths() -> None:
-    given: dict[str, Any] = {"ca_path": "/ca.pem", "token": None, "headers": {}, "use_netrc": True}
+    given: dict[str, Any] = {"ca_path": "/ca.pem", "token": None, "headers": {}}
     shown = redaction.invocation({"source_auth": given}, OPERATION.hidden)
     assert shown["module_args"]["source_auth"] == given
     assert SECRET not in repr(source_auth.parse({"token": SECRET}))
