@@ -88,7 +88,7 @@ options:
     default: 3600
   source:
     description:
-      - The source of the manifests. It is a directory with the unpacked release, an archive (C(.zip), C(.tar.gz), C(.tgz), C(.tar)), or
+      - The source of the manifests. It is a directory with the unpacked release, a tar archive (C(.tar.gz), C(.tgz), C(.tar)), or
         the URL of an archive.
       - C({version}) in it stands for the release, such as 8.7.0. A plan with hops needs the manifests of several releases.
       - The proxy and the CA of the connection come from the environment variables E(HTTPS_PROXY), E(NO_PROXY) and E(SSL_CERT_FILE). A
@@ -99,7 +99,7 @@ options:
     description:
       - The credentials for the URL of a private mirror. The keys have the names of M(ansible.builtin.uri). They need an https URL.
       - Only the host of O(source) gets the credentials. If it redirects to another host, that host does not get them.
-      - At most one of O(source_auth.token), O(source_auth.url_username), O(source_auth.use_netrc) and a header C(Authorization) is allowed.
+      - At most one of O(source_auth.token), O(source_auth.url_username) and a header C(Authorization) is allowed.
     type: dict
     suboptions:
       headers:
@@ -118,12 +118,6 @@ options:
         description:
           - The password of O(source_auth.url_username).
         type: str
-      use_netrc:
-        description:
-          - Whether to take the user name and the password from the netrc file of the user who runs the task. It is the file that the
-            environment variable E(NETRC) names, or C(~/.netrc).
-        type: bool
-        default: false
       client_cert:
         description:
           - The path of a client certificate, in PEM form. The file may also have its key.
@@ -349,7 +343,7 @@ problems:
   type: list
   elements: dict
 notes:
-  description: Facts that an operator should know, such as an image that no node has yet.
+  description: Facts that an operator should know, such as a pod that could not be tried by a dry run.
   returned: once the steps were tried
   type: list
   elements: str
@@ -410,7 +404,6 @@ steps:
           type: list
           elements: dict
           returned: always
-        left: {description: Fields that other field managers own and keep., type: list, elements: str, returned: always}
         note: {description: "Why the object was not deleted, or could not be tried.", type: str, returned: always}
         deleted:
           description:

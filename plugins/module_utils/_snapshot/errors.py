@@ -39,7 +39,7 @@ class RefusedObjectError(CertflowError):
 
 
 class RolloutError(CertflowError):
-    """A Deployment does not become available, or objects are not stored at a version. ``values`` go into the failed result."""
+    """A Deployment does not become available, or objects are not stored at a version."""
 
     code = "rollout-failed"
 

@@ -204,7 +204,6 @@ def report(outcome: ObjectOutcome) -> dict[str, Any]:
             {"path": change.path, "before": change.before, "after": change.after}
             for change in outcome.changes
         ],
-        "left": list(outcome.foreign_fields),
         "note": outcome.note,
         **deleted,
     }

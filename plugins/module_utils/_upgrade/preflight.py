@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from .._kube.client import Client
 
 Object = Mapping[str, Any]
-NODES = "/api/v1/nodes"
 #: The roles of docs/rbac for an upgrade.
 ROLES = ("plan", "snapshot-verify", "upgrade")
 # A part of the refusal of a pod whose ServiceAccount does not exist yet (plugin/pkg/admission/serviceaccount).
@@ -272,7 +271,6 @@ def _try_pods(
                 cause = f"the API server refuses {title}: {exc.message}"
                 remedy = "Change the field or the policy that the message names"
                 problems.append(PreflightProblem(step_id, cause, (exc.cause,), remedy))
-        notes += _note_images(context.client, manifest)
     return problems, notes
 
 
@@ -296,26 +294,6 @@ def _is_about_something_else(error: ApiError) -> bool:
         return True
     lacks_right = 'cannot create resource "pods"' in error.message
     return isinstance(error, Forbidden) and (lacks_right or NO_ACCOUNT_YET in error.message)
-
-
-def _note_images(client: Client, deployment: Object) -> list[str]:
-    """Return a note for each image that no node has, because a failing pull shows only when a pod starts."""
-    try:
-        nodes = client.list_all(NODES)["items"]
-    except ApiError as exc:
-        return [f"the images of the nodes cannot be read: {exc.message}"]
-    held = {
-        name
-        for node in nodes
-        for image in node["status"].get("images") or ()
-        for name in image.get("names") or ()
-    }
-    wanted = [container["image"] for container in deployment["spec"]["template"]["spec"]["containers"]]
-    return [
-        f"no node reports the image {image}. The first new pod shows if it can be pulled. The old pods run until then"
-        for image in wanted
-        if image not in held
-    ]
 
 
 def _report(row: TriedStep) -> dict[str, Any]:

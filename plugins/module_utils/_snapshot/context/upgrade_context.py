@@ -45,12 +45,6 @@ class UpgradeContext(HopContext):
         return crd is not None and crd.set is not None and crd.set.rules
 
     @property
-    def gets_rules(self) -> bool:
-        """Return True if the snapshot CRDs of the release have CEL rules and those of the present release have none."""
-        before = self.current is not None and crd_sets.row(self.current.crds, SNAPSHOT).rules
-        return crd_sets.row(self.release.crds, SNAPSHOT).rules and not before
-
-    @property
     def selector(self) -> Mapping[str, str]:
         live = self.before.controller if self.before else None
         return live.selector if live else {self.release.label: CONTROLLER_NAME}

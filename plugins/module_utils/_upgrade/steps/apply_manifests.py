@@ -70,7 +70,6 @@ class ObjectOutcome:
     reference: the object.
     change: "created", "changed", "deleted" or "unchanged".
     changes: the fields that changed.
-    foreign_fields: fields that other managers own and keep, as "MANAGER: FIELD".
     note: the reason why the API server could not try a change in check mode, or why an object is not deleted.
     deleted: the object in the version that was deleted, with secret values. None in check mode.
     """
@@ -78,7 +77,6 @@ class ObjectOutcome:
     reference: Reference
     change: str
     changes: tuple[FieldChange, ...] = ()
-    foreign_fields: tuple[str, ...] = ()
     note: str = ""
     deleted: Object | None = field(default=None, repr=False, compare=False)
 
@@ -96,7 +94,6 @@ class Preview:
     foreseen: the object after the write.
     is_due: True if a write is needed.
     managers: the field managers whose fields are moved.
-    foreign_fields: see ObjectOutcome.
     note: see ObjectOutcome.
     """
 
@@ -105,16 +102,13 @@ class Preview:
     foreseen: Object
     is_due: bool
     managers: frozenset[str]
-    foreign_fields: tuple[str, ...] = ()
     note: str = ""
 
     @property
     def outcome(self) -> ObjectOutcome:
         """Return the outcome of the write."""
         kind = "created" if self.live is None else "changed" if self.is_due else "unchanged"
-        return ObjectOutcome(
-            reference(self.manifest), kind, self.changes_to(self.foreseen), self.foreign_fields, self.note
-        )
+        return ObjectOutcome(reference(self.manifest), kind, self.changes_to(self.foreseen), self.note)
 
     def changes_to(self, after: Object) -> tuple[FieldChange, ...]:
         """Return the fields whose meaning changes, and the change of the fields' owner."""
@@ -194,8 +188,7 @@ def write(client: Client, one: Preview, *, registry: str = REGISTRY) -> ObjectOu
         return one.outcome
     with _naming_the_object(one.manifest):
         answer = _move_and_apply(client, one, registry)
-    foreign_fields = field_ownership.fields_of_others(answer["metadata"].get("managedFields") or ())
-    return replace(one.outcome, changes=one.changes_to(answer), foreign_fields=foreign_fields)
+    return replace(one.outcome, changes=one.changes_to(answer))
 
 
 def _preview(
@@ -247,11 +240,7 @@ def _try_manifest(client: Client, manifest: Object, live: Object | None, manager
         pruned = field_ownership.without_moved_fields(answer, live, managers)
         pruned["metadata"].pop("managedFields", None)
         answer = client.replace(path, pruned, dry_run=True)
-    entries = field_ownership.move_fields(
-        answer["metadata"].get("managedFields") or (), answer["apiVersion"], managers
-    )
-    due, foreign_fields = moving or _differs(live, answer), field_ownership.fields_of_others(entries)
-    return Preview(manifest, live, answer, due, managers, foreign_fields)
+    return Preview(manifest, live, answer, moving or _differs(live, answer), managers)
 
 
 def _preview_untried(client: Client, manifest: Object, consent: Consent, note: str) -> Preview:

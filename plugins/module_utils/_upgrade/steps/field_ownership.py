@@ -15,7 +15,7 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/#upgrading-from
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..._base.accept import Consent
@@ -97,24 +97,6 @@ def own_fields(entries: Iterable[Mapping[str, Any]]) -> Fields:
     return _fields_of(entries, "Apply")
 
 
-def fields_of_others(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the fields that only other managers own, as "MANAGER: metadata.labels.team". Ignore the status."""
-    entries = [entry for entry in entries if not entry.get("subresource")]
-    own = {
-        path
-        for entry in entries
-        if entry.get("manager") == MANAGER
-        for path in _leaf_paths(entry["fieldsV1"])
-    }
-    found = {
-        f"{entry['manager']}: {path}"
-        for entry in entries
-        for path in _leaf_paths(entry.get("fieldsV1") or {})
-        if path not in own and not path.startswith("status")
-    }
-    return tuple(sorted(found))
-
-
 def unite(sets: Iterable[Mapping[str, Any]]) -> Fields:
     """Return the union of sets of fields (fieldsV1: a tree of "f:NAME", "k:{KEYS}", "v:VALUE" and ".")."""
     result: Fields = {}
@@ -190,18 +172,6 @@ def _prune(value: Any, gone: Mapping[str, Any], stay: Mapping[str, Any]) -> Any:
             if key not in gone or key in stay
         ]
     return value
-
-
-def _leaf_paths(fields: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Yield the paths of the leaves of a set of fields."""
-    below = {key: rest for key, rest in fields.items() if key != "."}
-    if not below:
-        yield above
-    for key, rest in below.items():
-        kind, _colon, name = key.partition(":")
-        yield from _leaf_paths(
-            rest, f"{above}{'.' if above else ''}{name}" if kind == "f" else f"{above}[{name}]"
-        )
 
 
 def _find_key(item: Any, fields: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ _COMPLETE = "NewReplicaSetAvailable"
 # The kernel ends a container that exceeds its memory limit. Its log does not tell that.
 _OUT_OF_MEMORY = "OOMKilled"
 MORE_MEMORY = "Raise the memory limit of the container, or remove it, and run the task again"
-# How much of a failed rollout a result carries.
+# How much of a failed rollout its evidence has.
 MOST_PODS = 5
 MOST_EVENTS = 5
 
@@ -235,57 +235,11 @@ def find_refused_sets(seen: DeploymentPods) -> list[Object]:
     return [one for one in own if object_state.condition(one, "ReplicaFailure").get("status") == "True"]
 
 
-def report_pod(pod: Object, events: Iterable[Object]) -> dict[str, Any]:
-    """Return the state of a pod, as a result carries it. events: of the pod, as the API server lists them.
-
-    container: the name of the first container in trouble, else of the first container.
-    waiting_reason: that of the container, else the reason of the scheduler or the kubelet for the pod.
-    last_termination: None, or {reason, exit_code, finished_at}.
-    """
-    status = pod.get("status") or {}
-    container = _container_in_trouble(pod)
-    state = container.get("state") or {}
-    scheduled = object_state.condition(pod, "PodScheduled")
-    blocked = scheduled if scheduled.get("status") == "False" else status
-    waiting = state.get("waiting") or ({} if state else blocked)
-    return {
-        "name": pod["metadata"]["name"],
-        "phase": status.get("phase") or "",
-        "ready": object_state.is_true(pod, "Ready"),
-        "container": container.get("name") or "",
-        "waiting_reason": waiting.get("reason") or "",
-        "waiting_message": _line(waiting.get("message")),
-        "restarts": int(container.get("restartCount") or 0),
-        "last_termination": _termination(container),
-        "image": container.get("image") or "",
-        "image_id": container.get("imageID") or "",
-        "events": report_events(events),
-    }
-
-
-def report_set(replica_set: Object, events: Iterable[Object]) -> dict[str, Any]:
-    """Return why a ReplicaSet cannot create its pods, as a result carries it. wanted, created: numbers of pods."""
-    failure = object_state.condition(replica_set, "ReplicaFailure")
-    return {
-        "name": replica_set["metadata"]["name"],
-        "wanted": int(replica_set["spec"].get("replicas", 1)),
-        "created": int((replica_set.get("status") or {}).get("replicas") or 0),
-        "reason": failure.get("reason") or "",
-        "message": _line(failure.get("message")),
-        "events": report_events(events),
-    }
-
-
-def report_events(events: Iterable[Object]) -> list[dict[str, Any]]:
-    """Return the newest MOST_EVENTS events, the newest first: {reason, message, count, last_seen}."""
+def event_lines(obj: Object, events: Iterable[Object]) -> list[str]:
+    """Return a line for each of the newest MOST_EVENTS events of an object, the newest first."""
     newest = sorted(events, key=_last_seen, reverse=True)[:MOST_EVENTS]
     return [
-        {
-            "reason": event.get("reason") or "",
-            "message": _line(event.get("message")),
-            "count": int((event.get("series") or {}).get("count") or event.get("count") or 1),
-            "last_seen": _last_seen(event),
-        }
+        f"event of {obj['metadata']['name']}: {event.get('reason') or ''}: {_line(event.get('message'))}"
         for event in newest
     ]
 
@@ -296,29 +250,6 @@ def _last_seen(event: Object) -> str:
     created = (event.get("metadata") or {}).get("creationTimestamp")
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"), created)
     return str(next((time for time in times if time), ""))
-
-
-def _container_in_trouble(pod: Object) -> Object:
-    """Return the status of a container. Before a node starts the pod, return the container of its spec."""
-    statuses = object_state.container_statuses(pod)
-    if not statuses:
-        return next(iter((pod.get("spec") or {}).get("containers") or ()), {})
-    own: list[Object] = (pod.get("status") or {}).get("containerStatuses") or statuses
-    troubled = [one for one in statuses if any(_of_container("", one))]
-    unready = [one for one in statuses if not one.get("ready")]
-    restarted = [one for one in statuses if one.get("restartCount")]
-    return next(iter([*troubled, *unready, *restarted, *own]))
-
-
-def _termination(container: Object) -> dict[str, Any] | None:
-    ended = _last_end(container)
-    if not ended:
-        return None
-    return {
-        "reason": ended.get("reason") or "",
-        "exit_code": ended.get("exitCode"),
-        "finished_at": ended.get("finishedAt") or "",
-    }
 
 
 def _last_end(container: Object) -> Object:

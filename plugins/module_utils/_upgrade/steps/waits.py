@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..._kube import object_state
 from ..._kube.errors import ApiError, KubeError
@@ -20,14 +19,12 @@ from ..._snapshot.kinds import KINDS, Reference
 from .rollout_report import (
     ContainerKey,
     DeploymentPods,
-    Object,
     RolloutTrouble,
     count_restarts,
+    event_lines,
     find_crash_loops,
     find_refused_sets,
     find_setbacks,
-    report_pod,
-    report_set,
     rollout_progress,
     select_worst_pods,
 )
@@ -54,7 +51,7 @@ def until_available(
         on_ending: called each time that more pods have begun to end.
 
     Raises:
-        RolloutError: the rollout cannot succeed, or the deadline passed. The values have the pods.
+        RolloutError: the rollout cannot succeed, or the deadline passed. The evidence has the events of its pods.
         StepError: the Deployment does not exist.
     """
     ending: frozenset[str] = frozenset()
@@ -93,8 +90,8 @@ def watch_pods(client: Client, target: Reference, seconds: float) -> None:
         seconds: how long to watch them.
 
     Raises:
-        RolloutError: a container ended or a pod was no longer ready since the rollout was complete. The values have the
-            pods.
+        RolloutError: a container ended or a pod was no longer ready since the rollout was complete. The evidence has
+            the events of its pods.
         StepError: the deadline came first, or the Deployment does not exist.
     """
     end = time.monotonic() + seconds
@@ -212,45 +209,25 @@ def _failure(
     state = rollout_progress(seen).words
     words = list(dict.fromkeys(trouble.words for trouble in stuck)) or [state]
     logs = [line for trouble in stuck[:2] if trouble.log for line in _log(client, target, *trouble.log)]
-    values = _report(client, target, seen)
-    error = RolloutError(
+    return RolloutError(
         f"{target} {cause}: {'; '.join([*words[:1], *logs[-LOG_LINES:]])}",
-        evidence=[state, *words, *logs, *values["notes"]],
+        evidence=[state, *words, *logs, *_event_lines(client, target, seen)],
         remedy=next((trouble.remedy for trouble in stuck if trouble.remedy), REMEDY),
     )
-    error.values = {"log": logs, **values}
-    return error
 
 
-def _report(client: Client, target: Reference, seen: DeploymentPods) -> dict[str, Any]:
-    """Return the pods, and the ReplicaSets with refused pods, with their events. notes: why events are missing."""
-    events = _Events(client, target.namespace)
-    pods = [report_pod(one, events.of(one)) for one in select_worst_pods(seen)]
-    sets = [report_set(one, events.of(one)) for one in find_refused_sets(seen)]
-    return {"pods": pods, "replica_sets": sets, "notes": events.notes}
-
-
-@dataclass
-class _Events:
-    """Reads events of objects. The first refusal ends it, because the permission and the server stay the same."""
-
-    client: Client
-    namespace: str
-    notes: list[str] = field(default_factory=list)
-
-    def of(self, obj: Object) -> list[Object]:
-        if self.notes:
-            return []
+def _event_lines(client: Client, target: Reference, seen: DeploymentPods) -> list[str]:
+    """Return the events of the worst pods, and of a ReplicaSet whose pods are refused. The first refusal ends it."""
+    lines: list[str] = []
+    for obj in (*select_worst_pods(seen), *find_refused_sets(seen)):
         query = {"fieldSelector": f"involvedObject.uid={obj['metadata']['uid']}"}
         try:
-            found: list[Object] = self.client.list_all(EVENTS.format(namespace=self.namespace), query)[
-                "items"
-            ]
+            events = client.list_all(EVENTS.format(namespace=target.namespace), query)["items"]
         except KubeError as error:
             said = error.message if isinstance(error, ApiError) and error.message else error.cause
-            self.notes.append(f"events in the namespace {self.namespace} cannot be read: {said}")
-            return []
-        return found
+            return [*lines, f"events in the namespace {target.namespace} cannot be read: {said}"]
+        lines += event_lines(obj, events)
+    return lines
 
 
 def _log(client: Client, target: Reference, pod: str, container: str) -> list[str]:

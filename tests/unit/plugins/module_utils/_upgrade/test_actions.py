@@ -74,13 +74,12 @@ def test_the_diff_has_the_first_and_the_last_value(case: str) -> None:
 
 def test_a_report_names_the_object_and_its_fields() -> None:
     changes = (FieldChange("spec.replicas", 1, 2),)
-    assert actions.report(ObjectOutcome(HOOK, "changed", changes, ("kubectl: x",), "note")) == {
+    assert actions.report(ObjectOutcome(HOOK, "changed", changes, "note")) == {
         "kind": "Deployment",
         "namespace": "default",
         "name": "hook",
         "change": "changed",
         "changes": [{"path": "spec.replicas", "before": 1, "after": 2}],
-        "left": ["kubectl: x"],
         "note": "note",
     }
 

@@ -144,15 +144,6 @@ def test_the_object_after_the_move_and_the_apply() -> None:
     assert left["spec"] == {"list": [{"name": "a"}, {"name": "c"}], "set": ["s"]}
 
 
-def test_the_fields_of_other_managers() -> None:
-    entries = [
-        entry("team", {"f:spec": {"f:a": {}, "f:list": {'k:{"name":"x"}': {".": {}, "f:y": {}}}}}),
-        entry("manager", {"f:status": {}}, subresource="status"),
-        entry(OURS, A, "Apply"),
-    ]
-    assert field_ownership.fields_of_others(entries) == ('team: spec.list[{"name":"x"}].y',)
-
-
 def test_moved_fields_have_the_newest_time() -> None:
     before = [entry("kubectl-create", A, time="2026-02-01T00:00:00Z"), entry("kubectl-edit", B)]
     (moved,) = field_ownership.move_fields(before, V1)

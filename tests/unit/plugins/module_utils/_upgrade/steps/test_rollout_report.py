@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, cast
 
@@ -27,12 +26,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
     DeploymentPods,
     RolloutTrouble,
     count_restarts,
+    event_lines,
     find_crash_loops,
     find_refused_sets,
     find_setbacks,
-    report_events,
-    report_pod,
-    report_set,
     rollout_progress,
     select_worst_pods,
 )
@@ -175,79 +172,11 @@ def test_conditions_of_an_older_template_are_not_this_ones() -> None:
     )
 
 
-# The pods of a failure, as data
+# The pods and events of a failure
 
 TIME = "2026-11-26T04:00:{:02}Z"
 OOM: Object = {"reason": "OOMKilled", "exitCode": 137, "finishedAt": TIME.format(9)}
-OOM_REPORT = {"reason": "OOMKilled", "exit_code": 137, "finished_at": TIME.format(9)}
 READY: Object = {"conditions": [{"type": "Ready", "status": "True"}]}
-EMPTY_REPORT: Object = {
-    "name": "a", "phase": "", "ready": False, "container": "", "waiting_reason": "", "waiting_message": "",
-    "restarts": 0, "last_termination": None, "image": "", "image_id": "", "events": [],
-}  # fmt: skip
-# The status of a pod, and the fields of its report that are not empty.
-REPORTS: dict[str, tuple[Object, Object]] = {
-    "it has no status yet": ({}, {}),
-    "its image does not exist": (
-        {"phase": "Pending", **box({"waiting": {"reason": "ErrImagePull", "message": "no\n such image"}}, image="r/hook:v1")},
-        {"phase": "Pending", "container": "hook", "waiting_reason": "ErrImagePull", "waiting_message": "no such image",
-         "image": "r/hook:v1"},
-    ),
-    "it was killed and runs again": (
-        {"phase": "Running", **READY, **box({"running": {}}, ready=True, restartCount=2, lastState={"terminated": OOM}, imageID="sha256:1")},
-        {"phase": "Running", "ready": True, "container": "hook", "restarts": 2, "last_termination": OOM_REPORT, "image_id": "sha256:1"},
-    ),
-    "it is killed now, and was before": (
-        box({"terminated": OOM}, lastState={"terminated": {**OOM, "reason": "Error"}}),
-        {"container": "hook", "last_termination": OOM_REPORT},
-    ),
-    "no node takes it": (
-        {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1"}]},
-        {"phase": "Pending", "waiting_reason": "Unschedulable", "waiting_message": "0/1"},
-    ),
-    "its node evicted it": (
-        {"phase": "Failed", "reason": "Evicted", "message": "low on memory"},
-        {"phase": "Failed", "waiting_reason": "Evicted", "waiting_message": "low on memory"},
-    ),
-    "the second container crashes": (
-        {"containerStatuses": [
-            {"name": "mesh", "state": {"running": {}}, "ready": True},
-            {"name": "hook", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 3},
-        ]},
-        {"container": "hook", "waiting_reason": "CrashLoopBackOff", "restarts": 3},
-    ),
-    "the second container is ready and was killed": (
-        {"containerStatuses": [
-            {"name": "mesh", "state": {"running": {}}, "ready": True},
-            {"name": "hook", "state": {"running": {}}, "ready": True, "restartCount": 1, "lastState": {"terminated": OOM}},
-        ]},
-        {"container": "hook", "restarts": 1, "last_termination": OOM_REPORT},
-    ),
-    "an init container fails": (
-        {"initContainerStatuses": [{"name": "init", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}],
-         **box({"waiting": {"reason": "PodInitializing"}})},
-        {"container": "init", "waiting_reason": "CrashLoopBackOff"},
-    ),
-    "an init container is done": (
-        {"initContainerStatuses": [{"name": "init", "state": {"terminated": {"exitCode": 0}}, "ready": True}],
-         **box({"waiting": {"reason": "ContainerCreating"}})},
-        {"container": "hook", "waiting_reason": "ContainerCreating"},
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", REPORTS)
-def test_a_pod_is_reported_as_data(case: str) -> None:
-    status, fields = REPORTS[case]
-    found = report_pod(pod("a", **status), [])
-    assert found == {**EMPTY_REPORT, **fields}
-    json.dumps(found)
-
-
-def test_a_pod_without_a_status_has_the_image_of_its_spec() -> None:
-    made = {**pod("a"), "spec": {"containers": [{"name": "hook", "image": "r/hook:v1"}]}}
-    found = report_pod(made, [])
-    assert (found["container"], found["image"]) == ("hook", "r/hook:v1")
 
 
 def event(number: int, **more: Any) -> Object:
@@ -260,31 +189,26 @@ def event(number: int, **more: Any) -> Object:
     }
 
 
+# In the form of events.k8s.io and in the older forms.
+TIMES: list[Object] = [
+    {"lastTimestamp": TIME.format(1)},
+    {"lastTimestamp": None, "eventTime": TIME.format(2)},
+    {"eventTime": TIME.format(1), "series": {"count": 4, "lastObservedTime": TIME.format(3)}},
+    {"metadata": {"creationTimestamp": TIME.format(4)}},
+]
+
+
 def test_the_newest_five_events_are_reported() -> None:
-    found = report_events([event(number) for number in (3, 1, 7, 5, 6, 2, 4)])
-    assert [one["reason"] for one in found] == ["R7", "R6", "R5", "R4", "R3"]
-    assert found[0] == {"reason": "R7", "message": "m 7", "count": 2, "last_seen": TIME.format(7)}
-
-
-# The time and the count of an event, in the form of events.k8s.io and in the older form.
-@pytest.mark.parametrize(
-    ("fields", "count", "last_seen"),
-    [
-        ({"lastTimestamp": TIME.format(1), "count": 3}, 3, TIME.format(1)),
-        ({"lastTimestamp": None, "eventTime": TIME.format(2), "count": None}, 1, TIME.format(2)),
-        ({"eventTime": TIME.format(1), "series": {"count": 4, "lastObservedTime": TIME.format(3)}}, 4, TIME.format(3)),
-        ({"metadata": {"creationTimestamp": TIME.format(4)}}, 1, TIME.format(4)),
-        ({}, 1, ""),
-    ],
-)  # fmt: skip
-def test_the_time_and_the_count_of_an_event(fields: Object, count: int, last_seen: str) -> None:
-    (found,) = report_events([{"reason": "R", "message": "m", **fields}])
-    assert (found["count"], found["last_seen"]) == (count, last_seen)
+    found = event_lines(pod("a"), [event(number) for number in (3, 1, 7, 5, 6, 2, 4)])
+    assert found == [f"event of a: R{number}: m {number}" for number in (7, 6, 5, 4, 3)]
+    made = [{"reason": f"R{number}", "message": "m", **fields} for number, fields in enumerate(TIMES, 1)]
+    assert [line.split()[3] for line in event_lines(pod("a"), made)] == ["R4:", "R3:", "R2:", "R1:"]
 
 
 def test_long_text_of_the_cluster_is_cut() -> None:
-    (found,) = report_events([event(1, message="x" * 5000)])
-    assert len(found["message"]) < 1000
+    (found,) = event_lines(pod("a"), [event(1, message="x\n" * 5000)])
+    assert len(found) < 1000
+    assert "\n" not in found
 
 
 def test_at_most_five_pods_of_the_newest_template_the_worst_first() -> None:
@@ -321,14 +245,7 @@ def refusing(uid: str, revision: str) -> Object:
 def test_a_replica_set_whose_pods_are_refused_is_reported() -> None:
     sets = [refusing("old", "1"), refusing("new", "2"), replica_set("strange", "2", owner="another")]
     (found,) = find_refused_sets(DeploymentPods(deployment(), sets, []))
-    assert report_set(found, [event(1)]) == {
-        "name": "new",
-        "wanted": 2,
-        "created": 0,
-        "reason": "FailedCreate",
-        "message": "exceeded quota",
-        "events": report_events([event(1)]),
-    }
+    assert found["metadata"]["name"] == "new"
 
 
 def test_a_replica_set_without_a_refusal_is_not_reported() -> None:
@@ -378,28 +295,29 @@ def failed(cluster: RolloutCluster) -> RolloutError:
     return caught.value
 
 
+def reported(error: RolloutError) -> list[str]:
+    """Return the names of the objects whose events the error has, in their order."""
+    return [line.split()[2].rstrip(":") for line in error.evidence if line.startswith("event of ")]
+
+
 CRASHING = box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=1, lastState={"terminated": OOM})
 
 
-def test_a_failed_rollout_carries_its_pods_with_their_events() -> None:
+def test_a_failed_rollout_carries_the_events_of_its_pods() -> None:
     pods = [pod("a", **CRASHING), pod("b", **CRASHING), pod("c", "old")]
     error = failed(RolloutCluster(deployment(availableReplicas=0), SETS, pods))
-    values = error.values
-    assert [one["name"] for one in values["pods"]] == ["a", "b"]
-    assert values["pods"][0]["last_termination"] == OOM_REPORT
-    assert values["pods"][0]["events"][0]["message"] == "of a"
+    for name in ("a", "b"):
+        assert f"event of {name}: R1: of {name}" in error.evidence
+    assert not [line for line in error.evidence if line.startswith("event of c:")]
+    assert "OOMKilled" in str(error)
     assert error.remedy == MORE_MEMORY
-    assert (values["replica_sets"], values["notes"]) == ([], [])
-    json.dumps(values)
 
 
-def test_a_rollout_whose_pods_are_refused_carries_the_replica_set() -> None:
+def test_a_rollout_whose_pods_are_refused_carries_the_events_of_the_replica_set() -> None:
     condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "quota"}
     made = deployment(updatedReplicas=0, conditions=[condition])
-    values = failed(RolloutCluster(made, [refusing("new", "2")], [])).values
-    assert (values["pods"], values["notes"]) == ([], [])
-    (found,) = values["replica_sets"]
-    assert (found["reason"], found["events"][0]["message"]) == ("FailedCreate", "of new")
+    error = failed(RolloutCluster(made, [refusing("new", "2")], []))
+    assert "event of new: R1: of new" in error.evidence
 
 
 @pytest.mark.parametrize(
@@ -411,10 +329,8 @@ def test_events_that_cannot_be_read_are_a_note(refusal: KubeError) -> None:
         deployment(availableReplicas=0), SETS, [pod("a", **CRASHING), pod("b", **CRASHING)], refusal
     )
     error = failed(cluster)
-    assert [one["events"] for one in error.values["pods"]] == [[], []]
-    (note,) = error.values["notes"]
+    (note,) = [line for line in error.evidence if line.startswith("events in the namespace default cannot")]
     assert (refusal.message or refusal.cause) in note
-    assert note in error.evidence
     assert len(cluster.event_requests) == 1
 
 
@@ -551,8 +467,7 @@ def test_a_restart_ends_the_watch_at_once(monkeypatch: pytest.MonkeyPatch, looks
         stay_up(cluster)
     assert caught.value.code == "rollout-failed"
     assert cluster.seconds == looks * waits.PAUSE_SECONDS
-    assert [one["name"] for one in caught.value.values["pods"]] == ["b", "a"]
-    assert caught.value.values["pods"][0]["restarts"] == 1
+    assert reported(caught.value) == ["b", "a"]
 
 
 def test_the_watch_waits_for_a_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -602,4 +517,4 @@ def test_a_wait_fails_for_a_pod_that_is_ready_between_two_ends(monkeypatch: pyte
     )
     with pytest.raises(RolloutError) as caught:
         waits.until_available(cast("Any", cluster), TARGET)
-    assert caught.value.values["pods"][0]["name"] == "b"
+    assert reported(caught.value)[0] == "b"
