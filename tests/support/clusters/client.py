@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+#: X509_V_FLAG_NO_CHECK_TIME of OpenSSL: a cluster may be years ahead of this machine.
+_ANY_TIME = 0x200000
+
 
 class AdminApiError(Exception):
     """The API server answered with an error. It has the HTTP status and the message of the Status object."""
@@ -43,6 +46,7 @@ class AdminClient:
         self._tls = ssl.create_default_context(cafile=str(ca))
         self._tls.verify_flags &= ~ssl.VERIFY_X509_STRICT  # a CA without key identifiers
         self._tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate as the anchor, as in Go
+        self._tls.verify_flags |= _ANY_TIME
         self._tls.load_cert_chain(certificate, key)
         self._user_agent = user_agent
         self._timeout = timeout

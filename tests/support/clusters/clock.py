@@ -5,12 +5,13 @@
 """Give a running process another wall clock, which jumps without a restart.
 
 Programs read the clock through the vDSO, the small library that the kernel maps into every process. Static Go programs do so too.
-This module writes a function of its own into the unused end of that library, and lets clock_gettime jump to it. The function asks the
-kernel, and adds a number of seconds to the wall clock. Leases, watches and time-outs use the monotonic clock, which does not change.
+This module writes functions of its own into the unused end of that library, and lets clock_gettime and time jump to them. They ask the
+kernel, and add a number of seconds to the wall clock. OpenSSL uses time. Leases, watches and time-outs use the monotonic clock, which does not change.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import os
@@ -21,12 +22,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-_SYMBOL = b"__vdso_clock_gettime\0"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _ALIGNMENT = 64
-#: Where the number of seconds is, from the beginning of the function.
+#: Where the number of seconds is, from the beginning of the first function.
 _SECONDS_AT = 56
-_FUNCTION = bytes.fromhex(
+_GETTIME = bytes.fromhex(
     "b8e4000000"  # mov eax, 228: clock_gettime
     "0f05"  # syscall
     "85c0"  # test eax, eax
@@ -38,7 +42,21 @@ _FUNCTION = bytes.fromhex(
     # add: mov rcx, [seconds]
     "488b0d"
 ) + struct.pack("<i", _SECONDS_AT - 27)
-_FUNCTION += bytes.fromhex("48010ec3")  # add [rsi], rcx; return: ret
+_GETTIME += bytes.fromhex("48010ec3")  # add [rsi], rcx; return: ret
+_TIME = bytes.fromhex(
+    "b8c9000000"  # mov eax, 201: time
+    "0f05"  # syscall
+    # add rax, [seconds]
+    "480305"
+) + struct.pack("<i", _SECONDS_AT - _ALIGNMENT - 14)
+_TIME += bytes.fromhex(
+    "4885ff"  # test rdi, rdi
+    "7403"  # jz return
+    "488907"  # mov [rdi], rax
+    "c3"  # return: ret
+)
+#: What is replaced -> where its function is from the beginning of the first one, and the function.
+_FUNCTIONS = {b"__vdso_clock_gettime\0": (0, _GETTIME), b"__vdso_time\0": (_ALIGNMENT, _TIME)}
 _PROBE = "import sys, time\nfor line in sys.stdin: print(time.time(), flush=True)"
 
 
@@ -49,18 +67,23 @@ class ClockError(Exception):
 def set_ahead(pid: int, ahead: datetime.timedelta) -> None:
     """Set the wall clock of a process to that of this machine plus a time, which may be negative.
 
-    Raises ClockError, or OSError if the kernel refuses it.
+    The children that it forks have its clock. Raises ClockError, or OSError if the kernel refuses it.
     """
     start, library = _library(pid)
-    entry = _address(library, _SYMBOL)
     place = _free_place(library)
     seconds = struct.pack("<q", round(ahead.total_seconds()))
     with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
         _write(memory.fileno(), start + place + _SECONDS_AT, seconds)
-        if not library.startswith(_FUNCTION, place):
-            jump = b"\xe9" + struct.pack("<i", place - entry - 5)
-            _write(memory.fileno(), start + place, _FUNCTION)
-            _replace_entry(pid, memory.fileno(), start + entry, jump)
+        if library.startswith(_GETTIME, place):
+            return
+        jumps = {}
+        for symbol, (offset, function) in _FUNCTIONS.items():
+            entry = _address(library, symbol)
+            _write(memory.fileno(), start + place + offset, function)
+            jumps[start + entry] = b"\xe9" + struct.pack("<i", place + offset - entry - 5)
+        with _stopped(pid):
+            for address, jump in jumps.items():
+                _write(memory.fileno(), address, jump)
 
 
 @functools.cache
@@ -117,14 +140,18 @@ def _free_place(library: bytes) -> int:
     """Return the offset of the function: after the section headers, the last part of an ELF file."""
     table, size, count = struct.unpack_from("<Q10xHH", library, 0x28)
     place = -(-(table + size * count) // _ALIGNMENT) * _ALIGNMENT
-    free = library[place : place + _ALIGNMENT]
-    if len(free) < _ALIGNMENT or (any(free) and not free.startswith(_FUNCTION)):
+    free = library[place : place + 2 * _ALIGNMENT]
+    if len(free) < 2 * _ALIGNMENT or (any(free) and not free.startswith(_GETTIME)):
         raise ClockError("the vDSO has no free place")
     return int(place)
 
 
-def _replace_entry(pid: int, memory: int, address: int, jump: bytes) -> None:
-    """Replace the first instructions of a function while the process is stopped."""
+@contextlib.contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    """Stop a process for a moment. This process goes on, because its only thread is here."""
+    if pid == os.getpid():
+        yield
+        return
     os.kill(pid, signal.SIGSTOP)
     try:
         deadline = time.monotonic() + 5
@@ -132,7 +159,7 @@ def _replace_entry(pid: int, memory: int, address: int, jump: bytes) -> None:
             if time.monotonic() > deadline:
                 raise ClockError(f"process {pid} does not stop")
             time.sleep(0.001)
-        _write(memory, address, jump)
+        yield
     finally:
         os.kill(pid, signal.SIGCONT)
 

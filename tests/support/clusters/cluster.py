@@ -192,6 +192,18 @@ class Cluster:
     ) -> list[dict[str, Any]]:
         """Return the audit events of all requests that were answered before this call, as `audit.requests`.
 
+        See `complete_audit_log`.
+        """
+        self.complete_audit_log()
+        return [
+            event
+            for event in audit.requests(self.audit_log, since=since, user=user)
+            if "/version?mark=" not in event["requestURI"]
+        ]
+
+    def complete_audit_log(self) -> None:
+        """Wait until the audit log has all requests that were answered before this call.
+
         The server may write the line of a request just after its answer. So this sends a marked request last.
         Once the log has its line, it also has the earlier ones.
         """
@@ -199,11 +211,6 @@ class Cluster:
         start = self.audit_log.stat().st_size
         self.api("GET", mark)
         self._wait_for("the audit log", lambda: audit.contains(self.audit_log, mark, start))
-        return [
-            event
-            for event in audit.requests(self.audit_log, since=since, user=user)
-            if "/version?mark=" not in event["requestURI"]
-        ]
 
     # Node
 
@@ -349,9 +356,16 @@ class Cluster:
         if process and name != "etcd":  # it has no use for the time, and its certificates are of today
             clock.set_ahead(process.pid, self.ahead)
 
-    def rotation(self, *, subject: str = "kubernetes", key_identifiers: bool = True) -> Rotation:
-        """Return a rotation of the CA that has not begun, with the subject of the successor."""
-        return Rotation(self, pki.make_ca(subject, key_identifiers=key_identifiers))
+    def rotation(
+        self, *, subject: str = "kubernetes", key_identifiers: bool = True, is_dated: bool = False
+    ) -> Rotation:
+        """Return a rotation of the CA that has not begun, with the subject of the successor.
+
+        is_dated: True if its certificates begin at the time of the cluster, for clients that have the clock of the cluster.
+        """
+        if not is_dated:
+            return Rotation(self, pki.make_ca(subject, key_identifiers=key_identifiers))
+        return Rotation(self, pki.make_ca(subject, key_identifiers=key_identifiers, now=self.now()), self.now)
 
     def reload(self) -> None:
         """Let all programs use the keys and certificates that are there now, and return when they do.

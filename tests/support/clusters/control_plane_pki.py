@@ -11,6 +11,7 @@ from tests.support.clusters import aws_tokens, components, node, pki
 from tests.support.clusters.profiles import EKS_CONTROLLER, Profile
 
 if TYPE_CHECKING:
+    import datetime
     from pathlib import Path
 
 _SERVER_NAMES = (
@@ -45,11 +46,11 @@ def make(directory: Path, profile: Profile) -> None:
         aws_tokens.write(directory)
 
 
-def serving_pair(ca: pki.KeyPair, profile: Profile) -> pki.KeyPair:
-    """Return a serving certificate of the API server."""
+def serving_pair(ca: pki.KeyPair, profile: Profile, now: datetime.datetime | None = None) -> pki.KeyPair:
+    """Return a serving certificate of the API server. now: when it is made."""
     addresses = (server.address for server in components.servers(profile))
     names = (*_SERVER_NAMES, *addresses, profile.service_ip)
-    return pki.issue(ca, "kube-apiserver", names=names, lifetime=pki.LONG)
+    return pki.issue(ca, "kube-apiserver", names=names, lifetime=pki.LONG, now=now)
 
 
 def client_pairs(ca: pki.KeyPair) -> dict[str, pki.KeyPair]:

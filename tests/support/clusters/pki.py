@@ -62,15 +62,15 @@ def make_ca(
     issuer: KeyPair | None = None,
     key: PrivateKey | None = None,
     key_identifiers: bool = True,
+    now: datetime.datetime | None = None,
 ) -> KeyPair:
     """Return a CA with an RSA 2048 key, as kubeadm and EKS use.
 
-    It is self-signed, or an intermediate of `issuer`. With `key`, it is another certificate of this key.
+    It is self-signed, or an intermediate of `issuer`. With `key`, it is another certificate of this key. now: when it is made.
     """
     key = key or rsa.generate_private_key(65537, 2048)
     subject = _name(name)
-    not_after = datetime.datetime.now(datetime.timezone.utc) + lifetime
-    builder = _builder(subject, issuer.certificate.subject if issuer else subject, key, not_after)
+    builder = _builder(subject, issuer.certificate.subject if issuer else subject, key, lifetime, now)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     builder = builder.add_extension(
         key_usage("digital_signature", "key_encipherment", "key_cert_sign"), critical=True
@@ -90,14 +90,14 @@ def issue(
     *,
     names: Sequence[str] = (),
     lifetime: datetime.timedelta = YEAR,
+    now: datetime.datetime | None = None,
 ) -> KeyPair:
     """Return a client certificate. With DNS names and addresses in `names` it is also a serving certificate.
 
-    A negative `lifetime` makes a certificate that expired that long ago.
+    A negative `lifetime` makes a certificate that expired that long ago. now: when it is made.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    not_after = datetime.datetime.now(datetime.timezone.utc) + lifetime
-    builder = _builder(_name(user, groups), ca.certificate.subject, key, not_after)
+    builder = _builder(_name(user, groups), ca.certificate.subject, key, lifetime, now)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(key_usage("digital_signature"), critical=True)
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + ([ExtendedKeyUsageOID.SERVER_AUTH] if names else [])
@@ -160,9 +160,15 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: PrivateKey, not_after: datetime.datetime
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: PrivateKey,
+    lifetime: datetime.timedelta,
+    now: datetime.datetime | None,
 ) -> x509.CertificateBuilder:
-    not_before = min(datetime.datetime.now(datetime.timezone.utc), not_after) - _BACKDATE
+    now = now or datetime.datetime.now(datetime.timezone.utc)
+    not_after = now + lifetime
+    not_before = min(now, not_after) - _BACKDATE
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

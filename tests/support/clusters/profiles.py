@@ -169,6 +169,9 @@ _EKS_NODE: dict[str, Any] = {
     },
 }
 
+#: Pods of tests stay as their test writes them, also when their clock jumps. No kubelet speaks for their node.
+_NO_NODES = "--controllers=*,-node-lifecycle-controller"
+
 PROFILES: dict[str, Profile] = {
     "onprem": Profile(
         description="like kubeadm: every built-in signer issues",
@@ -228,12 +231,14 @@ PROFILES |= {
     ),
     "local-services": replace(
         PROFILES["onprem"],
+        controller_manager=(*PROFILES["onprem"].controller_manager, _NO_NODES),
         description="onprem whose Services have loopback addresses, so that it calls servers of this machine",
         service_cidr="127.96.0.0/16",
         service_ip="127.96.0.1",
     ),
     "eks-local-services": replace(
         PROFILES["eks"],
+        controller_manager=(*PROFILES["eks"].controller_manager, _NO_NODES),
         description="eks whose Services have loopback addresses, so that it calls servers of this machine",
         service_cidr="127.96.0.0/16",
         service_ip="127.96.0.1",

@@ -13,7 +13,8 @@ from tests.support.clusters import control_plane_pki, pki
 from tests.support.clusters.profiles import find
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import datetime
+    from collections.abc import Callable, Sequence
 
     from tests.support.clusters.cluster import Cluster
     from tests.support.clusters.components import Server
@@ -23,10 +24,17 @@ class Rotation:
     """Each step writes the files, and returns when the programs use them. Certificates that the outgoing CA signed stay in use.
 
     The administrator's kubeconfig does not change. `Cluster.write_kubeconfig` does what its user would do.
+    now: returns when a certificate of the API server is made, by default today.
     """
 
-    def __init__(self, cluster: Cluster, successor: pki.KeyPair) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        successor: pki.KeyPair,
+        now: Callable[[], datetime.datetime | None] = lambda: None,
+    ) -> None:
         self._cluster = cluster
+        self._now = now
         self._directory = cluster.servers[0].pki(cluster.directory)
         self.outgoing = pki.KeyPair.read(self._directory, "ca")
         self.successor = successor
@@ -114,7 +122,7 @@ class Rotation:
         for server in servers or self._cluster.servers:
             directory = server.pki(self._cluster.directory)
             if api_server:
-                pair = control_plane_pki.serving_pair(ca, find(self._cluster.profile_name))
+                pair = control_plane_pki.serving_pair(ca, find(self._cluster.profile_name), self._now())
                 pair.write(directory, "apiserver")
                 with (directory / "apiserver.crt").open("ab") as file:
                     file.writelines(entry.certificate_pem for entry in chain)

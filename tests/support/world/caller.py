@@ -27,9 +27,12 @@ class Called(Protocol):
 
 
 class Caller:
-    """Call programs, one after the other, until the block ends. It waits while the lock is held."""
+    """Call programs, one after the other, until the block ends. It waits while the lock is held, and between two rounds."""
 
-    def __init__(self, journal: Journal, lock: threading.Lock, *programs: Called) -> None:
+    def __init__(
+        self, journal: Journal, lock: threading.Lock, *programs: Called, seconds: float = 0.1
+    ) -> None:
+        self._seconds = seconds
         self._journal = journal
         self._lock = lock
         self._programs = programs
@@ -64,7 +67,7 @@ class Caller:
         return [entry for entry in self.answers[name] if entry.time >= moment.timestamp()]
 
     def _run(self) -> None:
-        while not self._stop.wait(0.1):
+        while not self._stop.wait(self._seconds):
             for program in self._programs:
                 # The client of this test does not know the CA of the API server for a moment.
                 with contextlib.suppress(OSError), self._lock:

@@ -60,7 +60,7 @@ class Program:
         self._served = ""
         if not self.is_ours:
             self.issue()
-        self._write()
+        self.write()
         if self.is_ours:
             for endpoint in self.reach.endpoints:
                 endpoint.prepare = self.reload
@@ -119,7 +119,8 @@ class Program:
             return None
         return "".join(self.world.ca(name).certificate_pem.decode() for name in shape.bundle)
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Create the object, as its owner does."""
         owner, metadata = self.shape.owner, dict(self.shape.metadata)
         config = dict(self.reach.client_config)
         if self.kept is not None:

@@ -64,7 +64,7 @@ class World(ClusterRig):
         self._owners = threading.Thread(target=self._keep, daemon=True)
         self._is_closed = threading.Event()
         #: Held while the API server may be restarted, because this test causes it.
-        self._restarting = threading.Lock()
+        self.restarting = threading.Lock()
         self.make("/api/v1/namespaces", {"metadata": {"name": self.name}})
         self._make_node()
 
@@ -121,9 +121,12 @@ class World(ClusterRig):
             return error.message
         return ACCEPTED
 
-    def calling(self, *programs: Called) -> Caller:
-        """Return a block in which programs are called all the time, () for all that the world has now."""
-        return Caller(self.journal, self._restarting, *(programs or self.programs))
+    def calling(self, *programs: Called, seconds: float = 0.1) -> Caller:
+        """Return a block in which programs are called all the time, () for all that the world has now.
+
+        seconds: the time after which each of them is called again.
+        """
+        return Caller(self.journal, self.restarting, *(programs or self.programs), seconds=seconds)
 
     def become(self, *roles: str) -> None:
         """Let the further runs have only the roles of these files of docs/rbac, such as "audit"."""
@@ -153,7 +156,7 @@ class World(ClusterRig):
         if clock.why_not():
             pytest.skip(clock.why_not())
         self.journal.add(DONE, f"the clock jumps by {by}")
-        with self._restarting:
+        with self.restarting:
             self.cluster.jump(by)
 
     def operate(self, operation: Operation, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
