@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo demo-all demo-fleet demo-ca demo-upgrade t test test-all test-quick audit-matrix reliability upgrades bench bench-quick fmt docs site pictures locks sums clean
+.PHONY: help demo demo-all demo-fleet demo-ca demo-upgrade t test test-all test-quick audit-matrix reliability years upgrades bench bench-quick fmt docs site pictures locks sums clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,9 @@ audit-matrix: ## run every row of the reference page audit matrix and write its 
 
 reliability: ## run every fault of the reference page reliability and write its tables, or some: TABLES=false-answers (hours)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.fault_injection $(TABLES)
+
+years: ## let a fleet live through years, with errors and kills by chance: SEED=1 ROUNDS=72 (an hour; it continues an earlier run)
+	@$(RUN) -m tools.ci.enter dev -m tests.years $(or $(SEED),1) $(or $(ROUNDS),72) $(JOURNAL)
 
 upgrades: ## run every row of the reference page upgrades on real nodes and write its tables, or some: ROWS="kills" (an hour, as root)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.upgrades $(ROWS)

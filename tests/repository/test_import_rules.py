@@ -84,6 +84,7 @@ TESTS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "integration": (),
     "unit": ("tests.support", "tools"),
     "system": ("tests.support", "tools"),
+    "years": ("tests.support",),
     "repository": ("tests.support", "tests.system", "tools"),
 }
 

@@ -1,0 +1,148 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What disturbs the runs of a month: a table of blocks around them. At most one in a month."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.support.waiting import wait_for
+from tests.support.world.journal import DONE
+from tests.years.runs import host
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from tests.years.months import Years
+    from tests.years.places import Place
+
+_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+_POLICIES, _BINDINGS = (f"{_ADMISSION}/validatingadmissionpolic{end}" for end in ("ies", "ybindings"))
+#: A renewal that is due at once has the most requests.
+_RENEW: dict[str, Any] = {"webhook_certificate_renew_before": "360d"}
+#: After this time the next run believes that the Lease of a killed run is old.
+_LATER = datetime.timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """One kind of disturbance."""
+
+    id: str
+    #: Returns the block around the runs at a place.
+    block: Callable[[Years, Place, Random], AbstractContextManager[object]]
+    #: True if the runs may end with a failure because of it.
+    is_obstacle: bool = False
+
+
+@contextlib.contextmanager
+def _kill(years: Years, place: Place, chance: Random) -> Iterator[None]:
+    """Kill a renewal after one of its requests. The ordinary runs come later."""
+    program, number = chance.choice(place.ours), chance.randint(1, 40)
+    place.journal.add(DONE, f"a run is killed after request {number}", program.name)
+    run = years.run("certificates", "--limit", host(place, program.name), kill_after=number, **_RENEW)
+    years.tally.kills += run.is_killed
+    years.jump(_LATER)
+    yield
+
+
+@contextlib.contextmanager
+def _restart(_years: Years, place: Place, chance: Random) -> Iterator[None]:
+    """Kill the API server while runs are at work, and start it again."""
+    place.journal.add(DONE, "its API server restarts")
+    timer = threading.Timer(chance.uniform(2, 8), _restart_now, [place])
+    timer.start()
+    yield
+    timer.join()
+
+
+def _restart_now(place: Place) -> None:
+    with place.restarting:
+        place.cluster.stop("kube-apiserver", signal.SIGKILL)
+        place.cluster.start_again("kube-apiserver")
+        wait_until_ready(place)
+
+
+def wait_until_ready(place: Place) -> None:
+    wait_for(lambda: _is_ready(place))
+
+
+def _is_ready(place: Place) -> bool:
+    with contextlib.suppress(Exception):
+        place.cluster.client_of(timeout=2).request("GET", "/readyz")
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _run_twice(years: Years, place: Place, _chance: Random) -> Iterator[None]:
+    """Let another run renew all certificates at the same time."""
+    place.journal.add(DONE, "two runs at once")
+    other = years.runs.start("certificates", **_RENEW)
+    try:
+        yield
+    finally:
+        years.check_output(years.runs.finish(other))
+
+
+@contextlib.contextmanager
+def _deny(_years: Years, place: Place, chance: Random) -> Iterator[None]:
+    """Let a policy refuse what the runs write to a kind of objects."""
+    resource, group = chance.choice([("secrets", ""), ("*", "admissionregistration.k8s.io")])
+    place.journal.add(DONE, f"a policy denies writes of {resource}")
+    rule = {
+        "apiGroups": [group],
+        "apiVersions": ["*"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": [resource],
+    }
+    name = f"deny-{place.id}"
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [{"expression": f"request.userInfo.username != '{place.user}'"}],
+    }
+    place.cluster.api("POST", _POLICIES, {"metadata": {"name": name}, "spec": spec})
+    binding = {"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}}
+    place.cluster.api("POST", _BINDINGS, binding)
+    try:
+        yield
+    finally:
+        place.cluster.api("DELETE", f"{_BINDINGS}/{name}")
+        place.cluster.api("DELETE", f"{_POLICIES}/{name}")
+
+
+@contextlib.contextmanager
+def _forbid(_years: Years, place: Place, _chance: Random) -> Iterator[None]:
+    """Let the runs have only the permissions of an audit."""
+    place.journal.add(DONE, "the runs lose their permissions")
+    before = place.user, place.kubeconfig
+    place.become("audit")
+    try:
+        yield
+    finally:
+        place.user, place.kubeconfig = before
+
+
+DISTURBANCES = (
+    Disturbance("killed", _kill),
+    Disturbance("API server restarts", _restart),
+    Disturbance("two runs", _run_twice),
+    Disturbance("policy denies", _deny, is_obstacle=True),
+    Disturbance("permission lost", _forbid, is_obstacle=True),
+)
+#: The chance of a disturbance in a month.
+_CHANCE = 0.6
+
+
+def draw(chance: Random) -> Disturbance | None:
+    disturbance = chance.choice(DISTURBANCES)
+    return disturbance if chance.random() < _CHANCE else None

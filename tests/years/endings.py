@@ -1,0 +1,87 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The last month: the ordinary playbooks mend everything, the next ones change nothing, and nothing of ours is left in the end."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import TYPE_CHECKING, Any
+
+from tests.years import owners
+from tests.years.places import Place, failing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.support.world import Program
+    from tests.years.months import Years
+    from tests.years.runs import Run
+
+_PREFIX = "certflow.kubernetes/"
+#: Where a run leaves objects, and the answer to a list of them.
+_LISTS = ("secrets", "leases", "configmaps")
+_PATHS = {"leases": "/apis/coordination.k8s.io/v1/namespaces/{}/leases"}
+
+
+def contents(place: Place) -> dict[str, Any]:
+    """Return what owners write into each object that a run of ours does not own: all but the CAs, which a repair adds to."""
+    return {program.name: _content(program) for program in place.programs if not program.is_ours}
+
+
+def _content(program: Program) -> dict[str, Any]:
+    obj = copy.deepcopy(program.read())
+    config: Any = obj
+    for part in program.pointer:
+        config = config[part]
+    config.pop("caBundle", None)
+    metadata = {key: obj["metadata"].get(key) for key in ("labels", "annotations")}
+    return {
+        **{key: value for key, value in obj.items() if key not in ("metadata", "status")},
+        "metadata": metadata,
+    }
+
+
+def end(years: Years, first: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Place, str, str]]:
+    """Yield what does not hold at the end. first: place -> what the owners wrote at the beginning."""
+    for place in years.ours:
+        for name in failing(place.call_all()):
+            if not (place.program(name).is_ours and years.is_healed(place, name)):
+                owners.mend(place, place.program(name))
+    for playbook in ("certificates", "repair"):
+        years.run(playbook)
+        yield from _changes(years, years.run(playbook))
+    for place in years.ours:
+        yield from _broken(place, first[place.place])
+    years.run("certificates", webhook_certificate_state="absent")
+    for place in years.ours:
+        yield from ((place, "", text) for text in _left(place))
+
+
+def _broken(place: Place, first: Mapping[str, Any]) -> Iterator[tuple[Place, str, str]]:
+    answers = place.call_all()
+    yield from ((place, name, f"it does not answer: {answers[name]}") for name in failing(answers))
+    for name, content in contents(place).items():
+        if content != first[name]:
+            yield place, name, f"its owner wrote {first[name]}, and it is {content}"
+
+
+def _changes(years: Years, run: Run) -> Iterator[tuple[Place, str, str]]:
+    for place in years.ours:
+        if run.writes[place.place]:
+            texts = ", ".join(map(str, run.writes[place.place]))
+            yield place, "", f"the second run of {run.playbook} wrote {texts}"
+
+
+def _left(place: Place) -> Iterator[str]:
+    """Yield what is left of ours after the state absent."""
+    for plural in _LISTS:
+        path = _PATHS.get(plural, f"/api/v1/namespaces/{{}}/{plural}").format(place.name)
+        for item in place.cluster.api("GET", path)["items"]:
+            if plural != "configmaps" or _PREFIX in json.dumps(item):
+                yield f"{plural}/{item['metadata']['name']} is left"
+    for program in place.ours:
+        if _PREFIX in json.dumps(program.read()["metadata"]):
+            yield f"a mark is left on {program.full_name}"
