@@ -65,7 +65,7 @@ class Tally:
         return cls(**{**fields, **counters, **shares, "violations": violations})
 
     def write(self, directory: Path) -> None:
-        (directory / _FILE).write_text(json.dumps(asdict(self)))
+        (directory / _FILE).write_text(json.dumps(vars(self), default=asdict))
 
     def line(self) -> str:
         """Return the state after a round in one line."""
