@@ -121,6 +121,18 @@ def untrue_report(run: Run) -> Iterator[tuple[str, str]]:
         if "changed" in statuses and not writes and not run.is_check:
             yield place, f"{run.playbook} reported a change, and wrote nothing"
         yield from ((place, text) for text in _repairs(rows, {write.name for write in writes}, run))
+        yield from ((place, text) for row in rows for text in _left(row, run))
+
+
+def _left(row: dict[str, Any], run: Run) -> Iterator[str]:
+    """Green only if nothing is left."""
+    left = [
+        repair["object"]["name"]
+        for repair in row.get("repairs") or ()
+        if repair["is_left"] and not repair["excepted"]
+    ]
+    if row["status"] in GREEN and left and not run.is_check:
+        yield f"{run.playbook} reported {row['status']}, and left {', '.join(left)}"
 
 
 def _repairs(rows: list[dict[str, Any]], written: set[str], run: Run) -> Iterator[str]:
@@ -139,6 +151,17 @@ def not_green(
         row = run.rows.get(hosts[program.name], {"status": "missing"})
         if row["status"] in GREEN and answers.get(program.name, ACCEPTED) != ACCEPTED:
             yield program.name, f"{row['status']}, but {answers[program.name]}"
+
+
+def unprepared(place: Place, run: Run) -> Iterator[tuple[str, str]]:
+    """After a green phase prepare, each caBundle with a CA of the cluster has the CA that signs and the one that comes."""
+    rotation, row = place.rotation, run.rows.get(place.place)
+    if rotation is None or place.phase == "over" or row is None or row["status"] not in GREEN:
+        return
+    for program in place.programs:
+        trusted = [program.trusts(ca) for ca in (rotation.outgoing, rotation.successor)]
+        if any(trusted) and not trusted[1]:
+            yield program.name, f"{row['status']}, and its caBundle lacks the successor"
 
 
 # 6. Output

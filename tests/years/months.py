@@ -249,8 +249,11 @@ class Years:
         certificates = self.run("certificates")
         rotating = [place.place for place in self.ours if place.rotation]
         if rotating:
-            self.run("cluster_ca", "--limit", ",".join(rotating))
-            if any(self.places[name].phase in ("switched", "none") for name in rotating):
+            prepared = self.run("cluster_ca", "--limit", ",".join(rotating))
+            for place in self.ours:
+                for name, text in invariants.unprepared(place, prepared):
+                    self._violate("4 green", place, name, text)
+            if any(self.places[name].phase in rotations.FINISHING for name in rotating):
                 self.run("cluster_ca", "--limit", ",".join(rotating), certflow_ca_phase="finish")
         if self._audit():
             self.run("repair", "--check")

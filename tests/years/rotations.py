@@ -43,13 +43,20 @@ def _drop(place: Place) -> None:
     place.rotation.drop_outgoing()
 
 
+def _end(place: Place) -> None:
+    place.rotation = None
+
+
+#: The states in which the guide tells to run the phase finish.
+FINISHING = ("switched", "over")
 #: The state of a rotation -> the chance of each step in a month, what it does, and the state after it.
 STEPS: dict[str, tuple[tuple[float, Callable[[Place], None], str], ...]] = {
-    "none": ((0.15, _publish, "published"),),
-    "published": ((0.5, _switch, "switched"), (0.1, _abandon, "none")),
-    "rolled-back": ((0.6, _switch, "switched"), (0.2, _abandon, "none")),
+    "none": ((0.3, _publish, "published"),),
+    "published": ((0.5, _switch, "switched"), (0.1, _abandon, "over")),
+    "rolled-back": ((0.6, _switch, "switched"), (0.2, _abandon, "over")),
     # A third CA is published before the runs have removed the first one everywhere.
-    "switched": ((0.2, _roll_back, "rolled-back"), (0.3, _drop, "none"), (0.1, _publish, "published")),
+    "switched": ((0.2, _roll_back, "rolled-back"), (0.3, _drop, "over"), (0.1, _publish, "published")),
+    "over": ((1, _end, "none"),),
 }
 
 

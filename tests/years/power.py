@@ -1,0 +1,148 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`python -m tests.years.power [NAME ...]` shows what the simulation finds: it reverts mends of the collection, one at a time.
+
+Each one is reverted in a copy of the collection, with which the simulation runs until its first violation.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROUNDS = 12
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_PARTS = ("plugins", "playbooks", "roles", "meta", "galaxy.yml")
+
+
+@dataclass(frozen=True)
+class Mend:
+    """A mend, and how it is reverted: this text of a file of plugins becomes another one."""
+
+    name: str
+    file: str
+    text: str
+    reverted: str
+
+
+MENDS = (
+    Mend(
+        "a removal looks at all that serves",
+        "module_utils/_webhook/trust_removal.py",
+        "        for chain in serves.seen\n        if not",
+        "        for chain in serves.seen[:0]\n        if not",
+    ),
+    Mend(
+        "the outgoing CA stays while it is served",
+        "module_utils/_repair/rotation_repairs.py",
+        "    for chain in case.serves.seen:\n",
+        "    return plan_edit(case, pem, mode=ABSENT)\n    for chain in case.serves.seen:\n",
+    ),
+    Mend(
+        "a caBundle needs each CA that is younger",
+        "module_utils/_csr/ca_rotation.py",
+        "return self._from(self.in_use[0])",
+        "return self.in_use[:1]",
+    ),
+    Mend(
+        "green means done",
+        "plugin_utils/_fleet/outcome_of_result.py",
+        'elif left.get("count") and not run.is_planned:',
+        "elif False:",
+    ),
+    Mend(
+        "the audit alarms when no chain is left",
+        "module_utils/_audit/checks/certificate_faults.py",
+        "        elif entry.at < now:\n            yield CertificateFault(f",
+        "        elif entry.at < now:\n            continue\n            yield CertificateFault(f",
+    ),
+    Mend(
+        "an expiry is named before it comes",
+        "module_utils/_audit/checks/certificate_faults.py",
+        "        elif severity:\n            yield CertificateFault(f",
+        "        elif False:\n            yield CertificateFault(f",
+    ),
+    Mend(
+        "a chain is judged by the caBundle",
+        "module_utils/_audit/checks/certificate_faults.py",
+        "        faults += _trust_faults(leaf, sent, judged, bundle, now)",
+        "        pass",
+    ),
+    Mend(
+        "a target that lost its CA gets it again",
+        "module_utils/_certificate/use_certificate.py",
+        "        changes = target_anchors.write(client, intent, changes, anchor, leaf_pem=pem, now=state.now)\n        secret_store",
+        "        secret_store",
+    ),
+    Mend(
+        "an addition comes before the Secret, and stays",
+        "module_utils/_repair/bundle_repairs.py",
+        "    if not secures and not refusal_of(case, point.config.ca_bundle, seen):\n        return None\n",
+        "",
+    ),
+    Mend(
+        "state absent removes what a task made",
+        "module_utils/_certificate/remove.py",
+        "        if removal.own:\n            warnings",
+        "        if False:\n            warnings",
+    ),
+)
+
+
+def rounds_until_found(mend: Mend, directory: Path) -> int:
+    """Return the number of rounds after which a violation shows that a mend is missing, 0 if none does."""
+    place = directory / "ansible_collections" / "certflow" / "kubernetes"
+    place.mkdir(parents=True)
+    for part in _PARTS:
+        source = _REPOSITORY / part
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, place / part)
+    file = place / "plugins" / mend.file
+    before = file.read_text()
+    assert before.count(mend.text) == 1, mend.name
+    file.write_text(before.replace(mend.text, mend.reverted))
+    paths = {
+        "ANSIBLE_COLLECTIONS_PATH": str(directory),
+        "PYTHONPATH": f"{directory}{os.pathsep}{_REPOSITORY}",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "tests.years",
+        f"power/{mend.name}",
+        str(ROUNDS),
+        str(directory / "journals"),
+    ]
+    rounds = 1
+    with subprocess.Popen(command, env={**os.environ, **paths}, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            print(f"  {line}", end="", flush=True)
+            if line.startswith("VIOLATION"):
+                process.send_signal(signal.SIGINT)
+                process.communicate()
+                return rounds
+            rounds += line.startswith("round ")
+    return 0
+
+
+def main(*names: str) -> None:
+    mends = [mend for mend in MENDS if not names or mend.name in names]
+    found = {}
+    for mend in mends:
+        print(mend.name, flush=True)
+        with tempfile.TemporaryDirectory() as directory:
+            found[mend.name] = rounds_until_found(mend, Path(directory))
+    for name, rounds in found.items():
+        print(f"{name:60}{f'found in round {rounds}' if rounds else 'not found'}")
+    print(f"{sum(map(bool, found.values()))} of {len(found)} found")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
