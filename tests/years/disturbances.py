@@ -29,6 +29,8 @@ _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 _POLICIES, _BINDINGS = (f"{_ADMISSION}/validatingadmissionpolic{end}" for end in ("ies", "ybindings"))
 #: A renewal that is due at once has the most requests.
 _RENEW: dict[str, Any] = {"webhook_certificate_renew_before": "360d"}
+#: The shortest lifetime of a token, and a little.
+_TOKEN = datetime.timedelta(minutes=11)
 #: After this time the next run believes that the Lease of a killed run is old.
 _LATER = datetime.timedelta(minutes=10)
 
@@ -132,10 +134,26 @@ def _forbid(_years: Years, place: Place, _chance: Random) -> Iterator[None]:
         place.user, place.kubeconfig = before
 
 
+@contextlib.contextmanager
+def _end_token(years: Years, place: Place, chance: Random) -> Iterator[None]:
+    """Let a plugin log the runs in with tokens of ten minutes, and let such a time pass while a run is at work."""
+    place.journal.add(DONE, "a token ends in the middle of a run")
+    before = place.user, place.kubeconfig
+    place.user, place.kubeconfig = place.log_in_by_plugin()
+    timer = threading.Timer(chance.uniform(3, 6), years.jump, [_TOKEN])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+        place.user, place.kubeconfig = before
+
+
 DISTURBANCES = (
     Disturbance("killed", _kill),
     Disturbance("API server restarts", _restart),
     Disturbance("two runs", _run_twice),
+    Disturbance("token ends", _end_token),
     Disturbance("policy denies", _deny, is_obstacle=True),
     Disturbance("permission lost", _forbid, is_obstacle=True),
 )

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import base64
 import datetime
+import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import yaml
 
 from tests.support.authority import Issued
 from tests.support.rig import ADMINISTRATORS
 from tests.support.waiting import wait_for
 from tests.support.world import ACCEPTED, Program, Shape, World, shapes
 from tests.support.world.journal import CALL
+from tests.years import credential
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -53,6 +57,8 @@ SHAPES = (
 )
 #: The certificate of a program of the twin that a run renews elsewhere: its owner never makes a mistake.
 PERFECT = shapes.issued(life=(-1, 3600))
+
+_BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 
 
 @dataclass
@@ -107,6 +113,25 @@ class Place(World):
     def log_in(self) -> None:
         """Write the kubeconfig of the runs, with the CAs that the cluster publishes now."""
         self.kubeconfig = self.cluster.kubeconfig_for(self.user, ADMINISTRATORS)
+
+    def log_in_by_plugin(self) -> tuple[str, Path]:
+        """Return a user, a ServiceAccount with all permissions, and a kubeconfig that gets its tokens from a plugin."""
+        path = self.cluster.token_kubeconfig(credential.ACCOUNT, self.name)
+        subject = {"kind": "ServiceAccount", "name": credential.ACCOUNT, "namespace": self.name}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+        if self.ask("GET", f"{_BINDINGS}/{self.name}") != ACCEPTED:
+            self.make(_BINDINGS, {"metadata": {"name": self.name}, "roleRef": role, "subjects": [subject]})
+        config = yaml.safe_load(path.read_text())
+        config["users"][0]["user"] = {
+            "exec": {
+                "apiVersion": credential.API,
+                "interactiveMode": "Never",
+                "command": sys.executable,
+                "args": ["-m", credential.__name__, str(self.cluster.directory), self.name],
+            }
+        }
+        path.write_text(yaml.safe_dump(config))
+        return f"system:serviceaccount:{self.name}:{credential.ACCOUNT}", path
 
     def private_keys(self) -> Iterator[str]:
         """Yield the keys that are in Secrets now."""
