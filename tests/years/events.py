@@ -46,7 +46,6 @@ def is_run(program: Program) -> bool:
 
 
 def _has_service(program: Program) -> bool:
-    """Return False for a URL. Without a bundle, it is verified by the roots of the API server's machine, which an audit cannot read."""
     return program.shape.reached != shapes.BY_URL
 
 
@@ -117,7 +116,7 @@ def _forget_bundle(place: Place, program: Program) -> None:
 
 
 EVENTS = (
-    Event("bundle-emptied", _empty_bundle, _has_service, heals=True),
+    Event("bundle-emptied", _empty_bundle, heals=True),
     Event("bundle-replaced", _replace_bundle, heals=True),
     Event("manifest-restored", _restore_manifest, heals=True),
     Event("secret-deleted", _delete_secret, is_run, heals=True),

@@ -118,7 +118,7 @@ def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
     backend = data.backends.get(point.backend, Backend(is_known=False))
     findings = [
         *_references(data, point, backend),
-        *_bundles(data, point),
+        *_bundles(data, point, backend),
         *_served(data, point, backend),
     ]
     findings = [_with_reasons(finding, data, point) for finding in findings]
@@ -240,12 +240,16 @@ def _address(point: CallPoint) -> str:
     return f"the Service {'/'.join(point.config.service)} of type ExternalName"
 
 
-def _bundles(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
+def _bundles(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
     if not point.is_verified:
         yield from _all(SKIP, BUNDLES, point, "The object sets insecureSkipTLSVerify.")
         return
     state = bundle_state(point.config.ca_bundle)
-    if state == BUNDLE_EMPTY and point.config.service is None:
+    if (
+        state == BUNDLE_EMPTY
+        and point.config.service is None
+        and not _serves_cluster_ca(data, point, backend)
+    ):
         reason = "A URL without a caBundle uses the system's roots of the API server."
         yield from _all(SKIP, BUNDLES, point, reason)
         return
@@ -257,6 +261,16 @@ def _bundles(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
         words = f"The caBundle of {point.object} contains no certificate"
         yield AuditFinding(BUNDLE_BROKEN, FAIL, point.object, words, breaks_at=data.now)
     yield from _all(PASS, [check for check in BUNDLES if check != state], point)
+
+
+def _serves_cluster_ca(data: ClusterData, point: CallPoint, backend: Backend) -> bool:
+    """Return True if a CA of the cluster signed what an endpoint serves. The roots of a machine have no such CA."""
+    config = replace(point.config, ca_bundle=data.cluster_ca)
+    return bool(data.cluster_ca) and any(
+        chain.certificate
+        and all(fault.check != CA_MISMATCH for fault in find_chain_faults(chain, config, data.now))
+        for chain in backend.chains
+    )
 
 
 def _served(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:

@@ -33,7 +33,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_
 )
 from cryptography import x509
 
-from tests.support.authority import DAY, NOW, Issued, authority
+from tests.support.authority import DAY, NOW, Issued, authority, dns
 from tests.unit.plugins.module_utils._audit.world import (
     CA,
     GOOD,
@@ -104,6 +104,18 @@ ROWS: list[tuple[str, CallPoint, Backend, list[str]]] = [
 def test_each_fault_is_one_finding(called: CallPoint, backend: Backend, wanted: list[str]) -> None:
     data = cluster(called, backend=backend)
     assert [check for check, _severity in failures(check_point(data, called))] == wanted
+
+
+@pytest.mark.parametrize(("published", "wanted"), [(CA, [("bundle-empty", "")]), (OTHER_CA, []), (None, [])])
+def test_a_url_without_a_bundle_that_serves_a_certificate_of_the_cluster(
+    published: Issued | None, wanted: list[tuple[str, str]]
+) -> None:
+    """The roots of a machine have no CA of a cluster. Of another certificate it is not known."""
+    called = point(URL)
+    backend = Backend(ready=1, chains=(served(leaf(names=dns("hooks.example.com"))),), is_external=True)
+    data = cluster(called, backend=backend, cluster_ca=published.pem if published else "")
+    found = [entry for entry in failures(check_point(data, called)) if entry[0].startswith(("bundle", "ca-"))]
+    assert found == wanted
 
 
 #: A subject key identifier with bytes after it, which Go ignores, and the library cryptography does not.
