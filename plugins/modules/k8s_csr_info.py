@@ -44,6 +44,14 @@ options:
     elements: str
     choices: [csrs, provider, signer, cluster, pod_certificates]
     default: [csrs, provider]
+  only:
+    description:
+      - The states of the requests to return, by default all. RV(signers) counts every request.
+      - V(issued) has a certificate. V(pending) is not decided. V(stuck) is approved, is not issued, and will not be without a change.
+        V(waiting) is approved, and its signer may still answer. V(refused) is denied, or the signer reported a failure.
+    type: list
+    elements: str
+    choices: [issued, pending, waiting, stuck, refused]
   provider:
     description:
       - The provider of the cluster. V(auto) detects it.
@@ -74,6 +82,10 @@ EXAMPLES = r"""
 - name: Show the signers that do not answer approved requests
   ansible.builtin.debug:
     msg: "{{ info.signers | selectattr('stuck') | map(attribute='signer_name') | list }}"
+
+- name: Read only what needs a person
+  certflow.kubernetes.k8s_csr_info:
+    only: [stuck, refused]
 
 - name: Read one request
   certflow.kubernetes.k8s_csr_info:
@@ -143,6 +155,8 @@ signers:
     signer_name: {description: Signer., type: str, returned: success}
     issued: {description: Number of requests with a certificate. The cluster deletes them after an hour., type: int, returned: success}
     pending: {description: Number of requests without a decision., type: int, returned: success}
+    waiting: {description: Number of requests that were approved and whose signer may still answer., type: int, returned: success}
+    refused: {description: "Number of requests that were denied, or whose signer reported a failure.", type: int, returned: success}
     stuck:
       description:
         - Number of requests that were approved and are not issued, and will not be without a change.

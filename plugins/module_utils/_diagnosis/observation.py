@@ -29,6 +29,9 @@ from .diagnosis import Diagnosis
 
 # Signers answer within seconds. An approved request without a certificate after this time is stuck, see state_of().
 STUCK_AFTER = timedelta(minutes=10)
+STUCK = "stuck"
+#: The states of a request, see state_of().
+STATES = ("issued", "pending", "waiting", STUCK, "refused")
 # The issuers are read from this number of the newest certificates.
 READ_ISSUERS_OF = 20
 
@@ -55,17 +58,11 @@ class SignerStats:
         return replace(self, **{state: max(0, count) for state, count in counts.items()})
 
 
-def count_requests(
-    csrs: Iterable[Mapping[str, Any]], now: datetime, diagnoses: Mapping[str, Diagnosis | None] | None = None
-) -> SignerStats:
-    """Count the requests of one signer.
-
-    diagnoses: name of a request -> its diagnosis, if the requests were diagnosed before.
-    """
-    known = diagnoses or {}
+def count_requests(csrs: Iterable[Mapping[str, Any]], now: datetime) -> SignerStats:
+    """Count the requests of one signer."""
     by_state: defaultdict[str, list[tuple[datetime, Mapping[str, Any]]]] = defaultdict(list)
     for csr in csrs:
-        by_state[state_of(csr, now, known.get(csr["metadata"]["name"]))].append((approved_at(csr), csr))
+        by_state[state_of(csr, now)].append((approved_at(csr), csr))
     newest = sorted(by_state["issued"], key=lambda entry: entry[0], reverse=True)
     issuers = (_issuer_of(csr) for _at, csr in newest[:READ_ISSUERS_OF])
     return SignerStats(
@@ -92,18 +89,16 @@ def group_by_signer(csrs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping
 
 
 def state_of(csr: Mapping[str, Any], now: datetime, diagnosis: Diagnosis | None = None) -> str:
-    """Return "issued", "pending" or "stuck". Return "" if it was refused, or if its signer may still answer.
+    """Return the state of a request, one of STATES.
 
     A request is stuck if it is approved and not issued, and one of these is true: it was approved more than ten minutes ago,
-    or all causes of its diagnosis are proven or likely.
+    or all causes of its diagnosis are proven or likely. Otherwise it is waiting, because its signer may still answer.
     """
     condition = condition_text(csr)
-    if condition.endswith("Issued"):
-        return "issued"
     if condition == "Approved":
         is_explained = diagnosis is not None and diagnosis.excludes_issuing
-        return "stuck" if is_explained or now - approved_at(csr) > STUCK_AFTER else ""
-    return "pending" if condition == "Pending" else ""
+        return STUCK if is_explained or now - approved_at(csr) > STUCK_AFTER else "waiting"
+    return "issued" if condition.endswith("Issued") else "pending" if condition == "Pending" else "refused"
 
 
 def approved_at(csr: Mapping[str, Any]) -> datetime:

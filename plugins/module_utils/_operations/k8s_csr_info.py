@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._ansible import argument_specs
 from .._ansible.operation import READING_OVERTIME_SECONDS, Operation
@@ -23,7 +24,7 @@ from .._diagnosis import observation, pod_certificates
 from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
 from .._diagnosis.diagnosis import Diagnosis
-from .._diagnosis.observation import GONE, CsrObservation
+from .._diagnosis.observation import GONE, STATES, STUCK, CsrObservation
 from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.errors import ApiError, Forbidden
@@ -38,6 +39,7 @@ SPEC: dict[str, Any] = {
         "choices": ["csrs", "provider", "signer", "cluster", "pod_certificates"],
         "default": ["csrs", "provider"],
     },
+    "only": {"type": "list", "elements": "str", "choices": list(STATES)},
     "provider": {"type": "str", "default": AUTO},
     "providers": {"type": "dict", "default": {}},
     **argument_specs.AUTH,
@@ -59,8 +61,10 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
         is_all = not any(parameters.get(option) for option in ("name", *argument_specs.SELECTORS))
         evidence = ClusterEvidence(client, verdict, csrs if is_all else None)
         diagnoses = {csr["metadata"]["name"]: evidence.explain(csr) for csr in csrs}
-        values["csrs"] = [_entry(csr, diagnoses[csr["metadata"]["name"]]) for csr in csrs]
-        values["signers"] = _signer_entries(csrs, client.now(), diagnoses)
+        rows = [_Row(csr, diagnoses[csr["metadata"]["name"]], client.now()) for csr in csrs]
+        only = parameters.get("only") or STATES
+        values["csrs"] = [_entry(row.csr, row.diagnosis) for row in rows if row.state in only]
+        values["signers"] = _signer_entries(rows)
         if parameters.get("name") and not csrs:
             values["csrs"] = [_missing_entry(parameters["name"], client.now())]
     if "provider" in gather:
@@ -108,24 +112,35 @@ def _select(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, Any
     return csr_api.select(client, parameters.get("label_selectors"), parameters.get("field_selectors"))
 
 
-def _signer_entries(
-    csrs: Sequence[Mapping[str, Any]], now: datetime, diagnoses: Mapping[str, Diagnosis | None]
-) -> list[dict[str, Any]]:
+class _Row(NamedTuple):
+    """A request with its diagnosis."""
+
+    csr: dict[str, Any]
+    diagnosis: Diagnosis | None
+    now: datetime
+
+    @property
+    def state(self) -> str:
+        return observation.state_of(self.csr, self.now, self.diagnosis)
+
+
+def _signer_entries(rows: Sequence[_Row]) -> list[dict[str, Any]]:
     """Return the counts of each signer, those with the most stuck requests first."""
-    counts = {
-        signer: observation.count_requests(found, now, diagnoses)
-        for signer, found in observation.group_by_signer(csrs).items()
+    signers: dict[str, list[_Row]] = {}
+    for row in rows:
+        signers.setdefault(str(row.csr["spec"]["signerName"]), []).append(row)
+    entries = [_signer_entry(signer, own) for signer, own in signers.items()]
+    return sorted(entries, key=lambda entry: (-entry["stuck"], entry["signer_name"]))
+
+
+def _signer_entry(signer: str, rows: Sequence[_Row]) -> dict[str, Any]:
+    counts = Counter(row.state for row in rows)
+    oldest = min((observation.approved_at(row.csr) for row in rows if row.state == STUCK), default=None)
+    return {
+        "signer_name": signer,
+        **{state: counts[state] for state in STATES},
+        "oldest_stuck": format_time(oldest) if oldest else None,
     }
-    return [
-        {
-            "signer_name": signer,
-            "issued": stats.issued,
-            "pending": stats.pending,
-            "stuck": stats.stuck,
-            "oldest_stuck": format_time(stats.oldest_stuck) if stats.oldest_stuck else None,
-        }
-        for signer, stats in sorted(counts.items(), key=lambda entry: (-entry[1].stuck, entry[0]))
-    ]
 
 
 def _entry(csr: dict[str, Any], diagnosis: Diagnosis | None) -> dict[str, Any]:

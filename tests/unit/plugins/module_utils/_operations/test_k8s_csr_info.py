@@ -36,6 +36,7 @@ CSRS = csr_api.COLLECTION
 ROOT_CA = "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt"
 HOSTED = "/api/v1/namespaces/openshift-config-managed/configmaps/kubelet-serving-ca"
 OPENSHIFT = "/api/v1/namespaces/openshift-config-managed/configmaps/csr-controller-ca"
+A_MOMENT_AGO = approved(f"{NOW - timedelta(seconds=20):%Y-%m-%dT%H:%M:%SZ}")
 STUCK = [csr(approved(), name=f"stuck-{number}") for number in range(3)]
 
 
@@ -134,20 +135,45 @@ def test_signers_are_sorted_by_stuck_requests() -> None:
             csr(condition("Denied"), name="e", signerName="example.com/y"),
         )
     )
+    none = {"issued": 0, "pending": 0, "waiting": 0, "stuck": 0, "refused": 0, "oldest_stuck": None}
     assert found["signers"] == [
-        {
-            "signer_name": "example.com/x",
-            "issued": 0,
-            "pending": 0,
-            "stuck": 2,
-            "oldest_stuck": "2026-08-30T11:00:00Z",
-        },
-        {"signer_name": "example.com/y", "issued": 0, "pending": 0, "stuck": 0, "oldest_stuck": None},
-        {"signer_name": KUBELET_SERVING, "issued": 1, "pending": 1, "stuck": 0, "oldest_stuck": None},
+        {**none, "signer_name": "example.com/x", "stuck": 2, "oldest_stuck": "2026-08-30T11:00:00Z"},
+        {**none, "signer_name": "example.com/y", "refused": 1},
+        {**none, "signer_name": KUBELET_SERVING, "issued": 1, "pending": 1},
     ]
 
 
-A_MOMENT_AGO = approved(f"{NOW - timedelta(seconds=20):%Y-%m-%dT%H:%M:%SZ}")
+ONLY: list[tuple[list[str] | None, list[str]]] = [
+    (None, ["denied", "failed", "issued", "pending", "stuck", "waiting"]),
+    (["stuck"], ["stuck"]),
+    (["refused", "waiting"], ["denied", "failed", "waiting"]),
+    (["pending", "issued"], ["issued", "pending"]),
+]
+
+
+@pytest.mark.parametrize(("only", "names"), ONLY)
+def test_the_option_only_selects_states_and_each_request_is_counted_once(
+    only: list[str] | None, names: list[str]
+) -> None:
+    api = api_with(
+        csr(approved(), name="issued", certificate=leaf().pem),
+        csr(name="pending"),
+        csr(approved(), name="stuck"),
+        csr(A_MOMENT_AGO, name="waiting", signerName=APP_SERVING),
+        csr(condition("Denied"), name="denied"),
+        csr(approved(), condition("Failed"), name="failed"),
+    )
+    found = info(api, only=only)
+    assert sorted(entry["name"] for entry in found["csrs"]) == names
+    counts = [sum(entry[key] for key in entry if isinstance(entry[key], int)) for entry in found["signers"]]
+    assert sum(counts) == 6
+    diagnosed = [entry for entry in found["csrs"] if entry["diagnosis"] and entry["name"] != "pending"]
+    assert all(
+        sum(signer[entry["name"] if entry["name"] in signer else "refused"] for signer in found["signers"])
+        for entry in diagnosed
+    ), "a diagnosed request is in a count of its own"
+
+
 STUCK_AT_ONCE: list[tuple[str, str, Sequence[dict[str, Any]], str, int]] = [
     ("likely", "csr", [A_MOMENT_AGO], KUBELET_SERVING, 1),
     ("several likely causes", "csr-x", [A_MOMENT_AGO], KUBELET_SERVING, 1),
