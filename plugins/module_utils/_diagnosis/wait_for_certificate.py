@@ -16,6 +16,7 @@ from .._csr.csr_api import is_over
 from .._csr.csr_content import COLLECTION, certificate_of, condition_text
 from .._csr.errors import IssueError
 from .._kube.client import Client
+from .._process import progress_lines
 from .causes import diagnose
 from .cluster_evidence import ClusterEvidence
 from .diagnosis import Diagnosis
@@ -27,6 +28,8 @@ LASTING_CAUSES = frozenset(("legacy-unknown", "signer-not-served", "no-such-sign
 # Seconds after the approval from which a cause that depends on the unknown provider ends the wait.
 UNCERTAIN_SECONDS = 20.0
 UNCERTAIN_CAUSES = frozenset(("signer-depends-on-provider",))
+# Seconds without an answer after which a line shows for whom the operation waits.
+SILENT_SECONDS = 20.0
 # The longest watch, in seconds. A list follows each watch.
 LOOK_SECONDS = 10.0
 # The shortest time between two watches, in seconds.
@@ -49,11 +52,15 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
     explain_at: float | None = None
     uncertain_at = until
     looks = 0
+    progress = progress_lines.start_progress(SILENT_SECONDS)
     while not (certificate_of(current) or is_over(current)):
         now = time.monotonic()
         if explain_at is None and condition_text(current) == "Approved":
             explain_at, uncertain_at = now + KNOWN_SECONDS, now + UNCERTAIN_SECONDS
         is_last = now >= until
+        awaited = f"the signer {csr['spec']['signerName']}" if explain_at else "an approval"
+        progress.set_activity(f"CSR {current['metadata']['name']} waits for {awaited}")
+        progress.repeat_if_due()
         if is_last or (explain_at is not None and now >= explain_at):
             evidence.forget(everything=is_last or looks == 1)
             diagnosis = evidence.explain(current)

@@ -16,6 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import cs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import IssueError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import wait_for_certificate
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import MANAGER_LEASE
+from ansible_collections.certflow.kubernetes.plugins.module_utils._process import progress_lines
 
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, leaf
@@ -70,6 +71,32 @@ def test_a_refusal_is_reported_in_the_words_of_the_signer(state: str, certificat
     said = end["status"]["conditions"][-1]["message"]
     assert said in " ".join((caught.value.cause, *caught.value.evidence)), "the signer's own words"
     assert api.asked == []
+
+
+@pytest.mark.parametrize(
+    ("start", "awaited"),
+    [(csr(approved(), signerName="example.com/none"), "the signer example.com/none"), (csr(), "an approval")],
+)
+def test_a_long_wait_shows_for_whom_it_waits(
+    monkeypatch: pytest.MonkeyPatch, start: dict[str, Any], awaited: str
+) -> None:
+    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(wait_for_certificate, "SILENT_SECONDS", 0.3)
+    lines: list[str] = []
+    api = ScriptedApi({CSRS: page(start)})
+    with progress_lines.show_progress(lines.append), pytest.raises(IssueError):
+        wait(api, start, seconds=1.0)
+    assert [line.partition("  ")[0] for line in lines] == [f"CSR {NAME} waits for {awaited}"] * len(lines)
+    assert 1 <= len(lines) <= 3
+
+
+def test_a_quick_answer_prints_no_line() -> None:
+    lines: list[str] = []
+    api = ScriptedApi()
+    api.watched = [[event("MODIFIED", ISSUED)]]
+    with progress_lines.show_progress(lines.append):
+        wait(api, csr(approved()))
+    assert lines == []
 
 
 def test_the_list_finds_an_answer_that_the_watch_missed(monkeypatch: pytest.MonkeyPatch) -> None:
