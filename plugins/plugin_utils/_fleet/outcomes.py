@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...module_utils._base.text import visible
+from ...module_utils._base.text import plural, visible
 from .._report import report_model
 from .._report.report_schema import (
     CHANGED,
@@ -49,6 +49,8 @@ OF_ITS_OWNERS = frozenset(
 )
 #: A cluster with one of these outcomes is only counted in the output, without a line of its own.
 QUIET = frozenset((OK, PLANNED, SKIPPED))
+#: What to do about a cluster whose outcome has no remedy.
+AGAIN = "Then run the playbook again"
 # The lines of the summary for a cluster that is planned. The report has every step.
 MOST_PLAN_LINES = 20
 
@@ -101,7 +103,7 @@ def count_line(statuses: Iterable[str]) -> str:
 
 
 def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return lines for each cluster that did not end as it was, failures first, and a line with the counts.
+    """Return lines for each cluster that did not end as it was, failures first, a line with the counts, and one with what is left.
 
     outcomes: the outcome of each host: status, reason, remedy, and in a plan the steps.
     """
@@ -119,7 +121,21 @@ def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
             *_plan_lines(group[0][1]),
         )
     ]
-    return [*lines, count_line(str(row["status"]) for row in outcomes.values())]
+    return [*lines, count_line(str(row["status"]) for row in outcomes.values()), _last_line(shown)]
+
+
+def _last_line(shown: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Return what is left, why, and what to do. shown: the clusters, the worst ones first."""
+    left = [entry for entry in shown if _has_left(entry[1])]
+    if left:
+        host, row = left[0]
+        clusters = plural(len(left), "cluster")
+        again = "" if row.get("remedy") else f". {AGAIN}"
+        return f"left: {clusters}, first {visible(host)}, {_words(row)}{again}"
+    is_planned = any(
+        row.get("steps") or _planned_repairs(row) for _host, row in shown if row["status"] == PLANNED
+    )
+    return "next: run the playbook without --check" if is_planned else "nothing is left to do"
 
 
 def _words(outcome: Mapping[str, Any]) -> str:
@@ -138,14 +154,22 @@ def _plan_lines(outcome: Mapping[str, Any]) -> list[str]:
     lines = [
         visible(f"to {step['hop']}, {step['id']}: {step['title']}") for step in steps if step.get("title")
     ]
-    repairs = outcome.get(outcome_of_result.REPAIRS) or ()
     lines += [
         f"{repair['kind']}: {visible(report_model.place(repair['object']))}"
-        for repair in repairs
-        if repair["state"] == PLANNED
+        for repair in _planned_repairs(outcome)
     ]
     more = len(lines) + 2 - MOST_PLAN_LINES
     return [f"  {line}" for line in (lines if more < 2 else [*lines[:-more], f"and {more} more steps"])]
+
+
+def _has_left(outcome: Mapping[str, Any]) -> bool:
+    """Return True if a run or a plan does not do everything that was asked for."""
+    left = (outcome.get("left") or {}).get("count")
+    return bool(is_failure(outcome) or outcome["status"] == WAITING or left)
+
+
+def _planned_repairs(outcome: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [repair for repair in outcome.get(outcome_of_result.REPAIRS) or () if repair["state"] == PLANNED]
 
 
 def unfinished_line(hosts: Sequence[str], at: str) -> str:

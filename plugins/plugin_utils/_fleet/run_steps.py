@@ -209,9 +209,9 @@ class Step:
     def end(self) -> dict[str, Any]:
         """End the run, write the report, and print the summary. Return its last lines, and the artifacts for later jobs."""
         run, rows = fleet_run.of_task(self._variables), self._outcomes()
-        *lines, count = outcomes.summary_lines(rows)
+        *lines, count, left = outcomes.summary_lines(rows)
         plan = run_report.data_of_plan(run, rows)
-        last = [count, *([f"plan {plan['hash']}"] if plan else [])]
+        last = [count, *([f"plan {plan['hash']}"] if plan else []), left]
         problems = [*fleet_run.registered(self._variables, CHECKED).get("notes", ())]
         if self._job_name() is UNREADABLE:
             problems.append(f"The variable {JOB_NAME} cannot be rendered, so later jobs get no report.")

@@ -109,7 +109,7 @@ def test_clusters_with_a_shared_reason_have_one_line() -> None:
         "e": lost("fetch", "unreachable"),
     }
     heads = [line.partition(":")[0] for line in outcomes.summary_lines(found)]
-    assert heads == ["a, b", "c", "d", "e", "5 clusters"]
+    assert heads == ["a, b", "c", "d", "e", "5 clusters", "left"]
 
 
 def test_the_summary_has_failures_first_and_counts_quiet_clusters() -> None:
@@ -125,12 +125,46 @@ def test_the_summary_has_failures_first_and_counts_quiet_clusters() -> None:
         "c: unreachable: no answer\\x1b[2J",
         "b: changed: renewed",
         "5 clusters: 1 failed, 1 unreachable, 1 changed, 2 ok",
+        "left: 2 clusters, first d, failed: y. Do z.",
     ]
+
+
+LAST: list[tuple[dict[str, dict[str, Any]], str]] = [
+    ({"a": {"status": "ok", "reason": "x"}}, "nothing is left to do"),
+    ({"a": {"status": "changed", "reason": "x"}, "b": {"status": "skipped", "reason": "x"}}, "nothing is left to do"),
+    ({"a": {"status": "planned", "reason": "nothing to change", "steps": []}}, "nothing is left to do"),
+    ({"a": {"status": "planned", "reason": "would", "steps": [{"id": "certificate"}]}}, "next: run the playbook without --check"),
+    (
+        {"a": {"status": "planned", "reason": "r", "repairs": [{"state": "planned", "kind": "add-ca", "object": {}}]}},
+        "next: run the playbook without --check",
+    ),
+    (
+        {"a": {"status": "planned", "reason": "1 refused", "remedy": "set accept", "left": {"count": 1}}},
+        "left: 1 cluster, first a, planned: 1 refused. Set accept.",
+    ),
+    (
+        {"a": {"status": "waiting", "reason": "the window opens at 2026-12-05T22:00:00Z"}},
+        "left: 1 cluster, first a, waiting: the window opens at 2026-12-05T22:00:00Z. Then run the playbook again",
+    ),
+    (
+        {"a": {"status": "left", "reason": "2 left. x", "remedy": "set accept"}, "b": {"status": "left", "reason": "y"}},
+        "left: 2 clusters, first a, left: 2 left. x. Set accept.",
+    ),
+    ({"a\x1b": {"status": "not started", "reason": "r"}}, "left: 1 cluster, first a\\x1b, not started: r. Then run the playbook again"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("found", "line"), LAST)
+def test_the_last_line_says_what_is_left_and_why_and_what_is_next(
+    found: dict[str, dict[str, Any]], line: str
+) -> None:
+    rows = {host: {"code": "", **row} for host, row in found.items()}
+    assert outcomes.summary_lines(rows)[-1] == line
 
 
 def test_a_quiet_fleet_has_a_short_summary() -> None:
     found = {f"h{number}": {"status": "ok", "reason": "the certificate is kept"} for number in range(100)}
-    assert outcomes.summary_lines(found) == ["100 clusters: 100 ok"]
+    assert outcomes.summary_lines(found) == ["100 clusters: 100 ok", "nothing is left to do"]
 
 
 def test_a_plan_has_a_line_for_each_cluster_and_each_step() -> None:
@@ -147,13 +181,17 @@ def test_a_plan_has_a_line_for_each_cluster_and_each_step() -> None:
         "  to 8.7.0, s1: t",
         "b: planned: nothing to change",
     ]
-    assert len(lines[4:-1]) == outcomes.MOST_PLAN_LINES
-    assert "12" in lines[-2], "the number of further steps"
+    assert len(lines[4:-2]) == outcomes.MOST_PLAN_LINES
+    assert "12" in lines[-3], "the number of further steps"
 
 
 def test_a_cluster_that_the_tags_skipped_has_its_reason() -> None:
     found = {"a": {"status": "skipped", "reason": "no tag"}}
-    assert outcomes.summary_lines(found) == ["a: skipped: no tag", "1 cluster: 1 skipped"]
+    assert outcomes.summary_lines(found) == [
+        "a: skipped: no tag",
+        "1 cluster: 1 skipped",
+        "nothing is left to do",
+    ]
 
 
 def test_the_line_about_a_killed_run() -> None:

@@ -209,7 +209,7 @@ def test_what_is_refused_has_a_line_in_the_summary() -> None:
     planned = {"status": "planned", "reason": "r", "repairs": [repair("planned")]}
     gone = {"status": "ok", "reason": "r", "repairs": [repair("gone", object={})]}
     lines = outcomes.summary_lines({"a": refused, "b": planned, "c": gone})
-    assert [line.split(":")[0].strip() for line in lines] == ["a", "b", "add-ca", "3 clusters"]
+    assert [line.split(":")[0].strip() for line in lines] == ["a", "b", "add-ca", "3 clusters", "left"]
 
 
 class Rig:
