@@ -131,7 +131,7 @@ def _parse_item(item: Any) -> Iterator[tuple[str, str]]:
             if word in LIMITED:
                 raise _wrong(
                     f"the word {word} without an object",
-                    f"Name the objects: accept: [{{{word}: [KIND/NAME]}}]",
+                    f"Set accept: [{{{word}: [KIND/NAME]}}] with the names of the objects",
                 )
             yield word, _EVERY
             continue

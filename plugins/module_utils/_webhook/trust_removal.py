@@ -180,7 +180,7 @@ def find_doubts(client: Client, change: TargetChange, consent: Consent) -> Itera
                 remedy=remedy(target, hold),
             )
         if hold.served:
-            yield f"{target} loses trust in what it calls, as accept allows: {hold.reason}"
+            yield f"{target} loses trust in what it calls, as set with accept: {hold.reason}"
         elif not is_accepted:
             yield f"{target} loses trust in a CA, and {hold.reason}. {remedy(target, hold)}"
 

@@ -51,8 +51,8 @@ TIMEOUT_MARGIN = 5
 # The variable with which a role asks for its variables as options, and for their check: the name of the role. The other one sets the
 # option state instead of the role's variable. It is no option of the task, where module_defaults could set it too.
 OPTIONS_VARIABLE, STATE_VARIABLE = "__certflow_options_of", "__certflow_state"
-# The keys of a result in which the roles of this collection show their variables instead of the module's options.
-MESSAGES = frozenset(("msg", "cause", "remedy", "refusal"))
+# The parts of a result in which the roles and playbooks of this collection show their variables instead of the module's options.
+TOLD = role_options.MESSAGES | {"left", "repairs"}
 
 display = Display()
 # Here, because this is imported before Ansible forks. Each fork would load all of Ansible's filters for its first template with
@@ -169,8 +169,9 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         collection, _dot, role = str(variables.get("ansible_role_name", "")).rpartition(".")
         owner = self._owner or (role if collection == "certflow.kubernetes" else "")
         if owner:
-            for key in MESSAGES & answer.keys():
-                answer[key] = role_options.name_variables(owner, str(answer[key]))
+            answer |= {
+                key: role_options.name_in_result(owner, key, answer[key]) for key in TOLD & answer.keys()
+            }
             source = (answer.get("cluster") or {}).get("auth_source")
             if source:
                 answer["cluster"] = {

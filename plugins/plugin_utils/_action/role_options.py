@@ -19,6 +19,8 @@ from .._variables.specs import AUDIT, CLUSTER_CA, PLAYBOOK_VARIABLES, REPAIR, of
 
 #: The playbooks whose own variables set the options of a module.
 PLAYBOOKS = frozenset((AUDIT, CLUSTER_CA, REPAIR))
+#: The keys of messages in a result.
+MESSAGES = frozenset(("msg", "cause", "reason", "remedy", "refusal", "warnings"))
 # Option of a module -> variable of the role without the role's name, where they differ.
 RENAMED = {"snapshot_controller": {"namespace": "install_namespace", "controller_arguments": "arguments"}}
 
@@ -47,6 +49,15 @@ def set_options(values: Mapping[str, Any], accepted: Collection[str]) -> dict[st
         for option, value in values.items()
         if option in accepted and value not in (None, "", [], {})
     }
+
+
+def name_in_result(owner: str, key: str, value: Any) -> Any:
+    """Return a part of a result with the variables of a role or of a playbook in its messages. key: the key of the value."""
+    if isinstance(value, Mapping):
+        return {name: name_in_result(owner, name, item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [name_in_result(owner, key, item) for item in value]
+    return name_variables(owner, value) if key in MESSAGES and isinstance(value, str) else value
 
 
 def name_variables(owner: str, text: str) -> str:

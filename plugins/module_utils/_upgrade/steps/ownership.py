@@ -59,7 +59,7 @@ def _refuse_limited(place: Reference, origin: Origin, consent: Consent) -> None:
     if not any(consent.is_limited_to_others(word, place) for word in origin.words):
         return
     raise OwnedObjectError(
-        f"{place} belongs to {INSTALLERS[origin.key].name} ({'; '.join(origin.evidence)}), which accept names only for other objects",
+        f"{place} belongs to {INSTALLERS[origin.key].name} ({'; '.join(origin.evidence)}), for which the option accept has only other objects",
         evidence=origin.evidence,
         remedy=f"Upgrade it there, or also set {accept_option(origin.words, place)}",
     )

@@ -73,4 +73,4 @@ def test_an_accepted_removal_of_what_is_served_is_a_warning(monkeypatch: pytest.
         run(api, served(leaf(OLD)), patch=monkeypatch)
     result = run(api, served(leaf(OLD)), accept=[{"downtime": [f"{KIND}/{NAME}"]}], patch=monkeypatch)
     assert result.changed
-    assert "as accept allows" in result.warnings[0]
+    assert "as set with accept: " in result.warnings[0]

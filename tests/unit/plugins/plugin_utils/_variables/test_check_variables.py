@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import owners
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
     k8s_csr,
@@ -270,3 +271,42 @@ def test_a_message_in_a_role_names_the_variables_of_the_role(role: str, text: st
     prefix = f"{role}_"
     assert role_options.name_variables(role, text.replace("$", prefix)) == shown.replace("$", prefix)
     assert role_options.name_variables(role, shown.replace("$", prefix)) == shown.replace("$", prefix)
+
+
+#: Owner -> its variable for the option accept.
+ACCEPT = {
+    "webhook_certificate": "webhook_certificate_accept",
+    "snapshot_controller": "snapshot_controller_accept",
+    "repair": "certflow_repair_accept",
+    "cluster_ca": "certflow_repair_accept",
+}
+#: Sentences of this collection around the text of the option.
+AROUND = (
+    "Upgrade it there, or set $", "Upgrade it there, or also set $", "Or keep its certificates: mode: add with $", "set $ before the next renewal",
+    "Or write it nevertheless with $", "Repair the field with its owner. To let this collection write it, set $", "Set $ with the names of the objects",
+    "or restart it in a maintenance window with $", "a webhook loses trust in what it calls, as set with $",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("owner", ACCEPT)
+def test_every_part_of_a_result_names_the_variable_for_accept(owner: str) -> None:
+    option = owners.accept_option(["helm"], "Secret a/b")
+    for text in (text.replace("$", option) for text in AROUND):
+        inner = {"reason": text, "remedy": text, "code": "x", "object": {"name": text}, "evidence": [text]}
+        result = {
+            "left": {"count": 1, "first": inner},
+            "repairs": [inner],
+            "remedy": text,
+            "warnings": [text],
+        }
+        named = {key: role_options.name_in_result(owner, key, value) for key, value in result.items()}
+        shown = text.replace(option, f"{ACCEPT[owner]}{option.removeprefix('accept')}")
+        assert named["left"]["first"] == {**inner, "reason": shown, "remedy": shown}
+        assert (named["repairs"][0]["remedy"], named["remedy"], named["warnings"]) == (shown, shown, [shown])
+        assert named["left"]["first"]["object"] == {"name": text}, "an object keeps its name"
+
+
+@pytest.mark.parametrize("owner", ["webhook_certificate", "repair", "cluster_ca", "audit"])
+def test_a_missing_kubeconfig_names_the_variable(owner: str) -> None:
+    text = "the option kubeconfig and KUBECONFIG are not set, and ~/.kube/config does not exist"
+    assert " kubeconfig " not in f" {role_options.name_variables(owner, text)}"
