@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._base import owners
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import owners
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
     k8s_csr,
     k8s_csr_info,
