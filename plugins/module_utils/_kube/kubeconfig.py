@@ -15,7 +15,7 @@ import base64
 import errno
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -269,8 +269,7 @@ def _current_context(config: Kubeconfig) -> str:
 
 def _load(source: Any, origin: str) -> Kubeconfig:
     if isinstance(source, Mapping):
-        items = {section: [(item, "") for item in _list(source.get(section))] for section in SECTIONS}
-        return _kubeconfig(items, [source.get("current-context")], f"{origin} (a dictionary)")
+        return parse([(source, "")], f"{origin} (a dictionary)")
     if is_content(source):
         raise ConfigurationError(
             f"{origin} is the text of a kubeconfig, but a path or a dictionary is expected",
@@ -281,20 +280,13 @@ def _load(source: Any, origin: str) -> Kubeconfig:
     existing = [path for path in paths if os.path.exists(path)]
     if not existing:
         raise ConfigurationError(f"kubeconfig {where} does not exist", remedy="Check the path")
-    return _read_files(existing, where)
-
-
-def _read_files(paths: list[str], where: str) -> Kubeconfig:
-    contents = [
-        (_content(path, f"kubeconfig {where}"), os.path.dirname(os.path.abspath(path))) for path in paths
-    ]
-    items = {
-        section: [
-            (item, directory) for content, directory in contents for item in _list(content.get(section))
-        ]
-        for section in SECTIONS
-    }
-    return _kubeconfig(items, [content.get("current-context") for content, _directory in contents], where)
+    return parse(
+        [
+            (_content(path, f"kubeconfig {where}"), os.path.dirname(os.path.abspath(path)))
+            for path in existing
+        ],
+        where,
+    )
 
 
 def _content(path: str, where: str) -> Mapping[str, Any]:
@@ -310,22 +302,21 @@ def _content(path: str, where: str) -> Mapping[str, Any]:
     return content
 
 
-def _kubeconfig(
-    items: Mapping[str, Iterable[tuple[Any, str]]], current: Iterable[Any], where: str
-) -> Kubeconfig:
-    """Return the merged kubeconfig. items: section -> entries as the files have them, each with its directory."""
+def parse(contents: Sequence[tuple[Mapping[str, Any], str]], where: str) -> Kubeconfig:
+    """Return the merged kubeconfig. contents: those of the files, each with its directory. Raises KubeconfigError."""
     entries: dict[str, dict[str, KubeconfigEntry]] = {section: {} for section in SECTIONS}
-    for section, key in SECTIONS.items():
-        for item, directory in items[section]:
-            name, value = (item.get("name"), item.get(key)) if isinstance(item, Mapping) else (None, None)
-            if not isinstance(value, Mapping) or not isinstance(name, str) or not name:
-                raise KubeconfigError(
-                    f"kubeconfig {where}: an entry of {section} lacks name or {key}, or its name is not a string",
-                    remedy=REPAIR,
-                )
-            entries[section].setdefault(name, KubeconfigEntry(value, directory))
-    names = [name for name in current if name is not None]
-    if not all(isinstance(name, str) for name in names):
+    for content, directory in contents:
+        for section, key in SECTIONS.items():
+            for item in _list(content.get(section)):
+                name, value = (item.get("name"), item.get(key)) if isinstance(item, Mapping) else ("", None)
+                if not isinstance(value, Mapping) or not isinstance(name, str) or not name:
+                    raise KubeconfigError(
+                        f"kubeconfig {where}: an entry of {section} lacks name or {key}, or its name is not a string",
+                        remedy=REPAIR,
+                    )
+                entries[section].setdefault(name, KubeconfigEntry(value, directory))
+    names = [content.get("current-context") for content, _directory in contents]
+    if not all(name is None or isinstance(name, str) for name in names):
         raise KubeconfigError(f"kubeconfig {where}: current-context is not a string", remedy=REPAIR)
     return Kubeconfig(where, entries, tuple(dict.fromkeys(filter(None, names))))
 

@@ -24,7 +24,7 @@ from ...module_utils._base import paths
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import nearest, quoted, safe_name
 from ...module_utils._csr.providers import detect_by_kubeconfig
-from ...module_utils._kube import kubeconfig_parsing
+from ...module_utils._kube import kubeconfig, kubeconfig_parsing
 from ...module_utils._kube.errors import KubeconfigError
 
 VAULT_HEADER = b"$ANSIBLE_VAULT"
@@ -51,57 +51,25 @@ def contexts(file: str, content: Any) -> list[Context]:
         raise KubeconfigError(
             f"{file} is not a kubeconfig: it has no list of contexts", remedy="Check the path"
         )
-    clusters = _entries(file, content, "clusters", "cluster")
-    users = _entries(file, content, "users", "user")
-    return [
-        _context(file, name, entry, clusters, users)
-        for name, entry in _entries(file, content, "contexts", "context").items()
-    ]
+    config = kubeconfig.parse([(content, "")], file)
+    return [_context(file, name, config) for name in config.entries["contexts"]]
 
 
-def _entries(file: str, content: Mapping[str, Any], section: str, key: str) -> dict[str, Mapping[str, Any]]:
-    found: dict[str, Mapping[str, Any]] = {}
-    items = content.get(section)
-    for item in items if isinstance(items, list) else []:
-        name, value = (item.get("name"), item.get(key)) if isinstance(item, Mapping) else (None, None)
-        if not isinstance(name, str) or not name or not isinstance(value, Mapping):
-            raise KubeconfigError(
-                f"{file}: an entry of {section} lacks name or {key}, or its name is not a string",
-                remedy=kubeconfig_parsing.REPAIR,
-            )
-        if name in found:
-            raise KubeconfigError(
-                f"{file} has two {section} with the name {quoted(name)}",
-                remedy="Rename or remove one of them",
-            )
-        found[name] = value
-    return found
-
-
-def _context(
-    file: str,
-    name: str,
-    entry: Mapping[str, Any],
-    clusters: Mapping[str, Mapping[str, Any]],
-    users: Mapping[str, Mapping[str, Any]],
-) -> Context:
+def _context(file: str, name: str, config: kubeconfig.Kubeconfig) -> Context:
     where = f"{file}, context {quoted(name)}"
+    entry = config.entry("contexts", name).value
     kubeconfig_parsing.check_fields("context", entry, where)
     cluster_name = entry.get("cluster") or ""
-    cluster = clusters.get(cluster_name)
-    if cluster is None:
-        raise KubeconfigError(
-            f"{where}: it names the cluster {quoted(cluster_name)}, which does not exist",
-            remedy=kubeconfig_parsing.REPAIR,
-        )
+    cluster = config.entry("clusters", cluster_name).value
     kubeconfig_parsing.check_fields("cluster", cluster, where)
-    user = users.get(entry.get("user") or "", {})
-    kubeconfig_parsing.check_fields("user", user, where)
+    user = config.entries["users"].get(entry.get("user") or "")
+    login = user.value if user else {}
+    kubeconfig_parsing.check_fields("user", login, where)
     server: str = cluster.get("server") or ""
     marks = {
         "host": (_host(server), cluster.get("tls-server-name") or ""),
         "cluster": (cluster_name,),
-        "command": (_command(user),),
+        "command": (_command(login),),
     }
     return Context(name, file, "" if "@" in server else server, detect_by_kubeconfig(marks))
 
@@ -121,15 +89,16 @@ def _command(user: Mapping[str, Any]) -> str:
 def hosts(found: Iterable[Context], prefix: str) -> dict[str, Context]:
     """Return the contexts by the names of their hosts. Raises CertflowError for two hosts of one name."""
     by_host: dict[str, Context] = {}
-    for context in unique(found):
+    for context in found:
         host = safe_name(f"{prefix}{context.name}")
-        if host in by_host:
+        first = by_host.setdefault(host, context)
+        if first is not context:
             raise CertflowError(
-                f"the contexts {quoted(by_host[host].name)} and {quoted(context.name)} both become the host {quoted(host)}",
+                f"the contexts {quoted(first.name)} of {first.file} and {quoted(context.name)} of {context.file} both become the "
+                f"host {quoted(host)}",
                 code="invalid-connection",
-                remedy="Rename one: kubectl config rename-context OLD NEW",
+                remedy="Rename one: kubectl --kubeconfig FILE config rename-context OLD NEW",
             )
-        by_host[host] = context
     return by_host
 
 
@@ -143,20 +112,6 @@ def check_groups(hosts: Mapping[str, Context], groups: Collection[str]) -> None:
             code="invalid-connection",
             remedy="Set the option prefix, or rename the context: kubectl config rename-context OLD NEW",
         )
-
-
-def unique(found: Iterable[Context]) -> list[Context]:
-    """Return the contexts. Raises CertflowError if two have one name, because a host must mean one cluster."""
-    by_name: dict[str, Context] = {}
-    for context in found:
-        first = by_name.setdefault(context.name, context)
-        if first is not context:
-            raise CertflowError(
-                f"two kubeconfigs have a context named {quoted(context.name)}: {first.file} and {context.file}",
-                code="invalid-connection",
-                remedy="Rename one: kubectl --kubeconfig FILE config rename-context OLD NEW",
-            )
-    return list(by_name.values())
 
 
 def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[str]) -> list[Context]:
