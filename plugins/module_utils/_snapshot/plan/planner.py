@@ -165,30 +165,9 @@ def _owned(key: str, objects: list[tuple[str, Origin]]) -> PlanRefusal:
 
 def _belongs(key: str, objects: list[tuple[str, Origin]]) -> str:
     """Return a sentence that names one object, the number of the others, and their manager."""
-    what, origin = next((owned for owned in objects if not owned[0].startswith(f"{CRD} ")), objects[0])
+    what, _origin = next((owned for owned in objects if not owned[0].startswith(f"{CRD} ")), objects[0])
     count = len(objects) - 1
     more = f" and {count} other object{'s' * (count > 1)}" if count else ""
     if key == UNMARKED:
         return f"{what}{more} {'have' if more else 'has'} no marker of a manager"
-    name = _manager_of(origin)
-    return f"{what}{more} {'belong' if more else 'belongs'} to {INSTALLERS[key].name}{f' ({name})' if name else ''}"
-
-
-# The marks that name the manager's own object, and the kind of that object.
-_NAMING = {
-    "annotation meta.helm.sh/release-name: ": "release",
-    "label argocd.argoproj.io/instance: ": "Application",
-    "label kustomize.toolkit.fluxcd.io/name: ": "Kustomization",
-    "label helm.toolkit.fluxcd.io/name: ": "HelmRelease",
-    "label olm.owner: ": "owner",
-    "ownerReference ": "ownerReference",
-}
-
-
-def _manager_of(origin: Origin) -> str:
-    """Return the kind and name of the manager's own object, "" if no mark names it."""
-    for mark in origin.evidence:
-        for start, kind in _NAMING.items():
-            if mark.startswith(start):
-                return f"{kind} {mark[len(start) :]}"
-    return ""
+    return f"{what}{more} {'belong' if more else 'belongs'} to {INSTALLERS[key].name}"

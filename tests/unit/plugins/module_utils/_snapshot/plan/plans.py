@@ -51,7 +51,7 @@ SITUATIONS: dict[str, Plan] = {
     "Repair": planned(ours("8.7.0"), "8.7.0"),
     "Go back to an older release": planned(ours("8.7.0"), "8.3.0"),
     "Refuse the objects of another manager": _of_helm(),
-    "Refuse a hazard": planned(changed(upstream("8.3.0"), CONTROLLER, arguments=("--kube-api-qps=20",)), "8.7.0"),
+    "Refuse a hazard": planned(changed(upstream("6.2.2"), CONTROLLER, arguments=("--kube-api-qps=20",)), "8.7.0"),
 }  # fmt: skip
 
 

@@ -371,11 +371,11 @@ HELM = ("annotation meta.helm.sh/release-name: snapshots", "label app.kubernetes
 OWNED_BY: dict[str, tuple[dict[str, Origin], str]] = {
     "one of Helm": (
         {CONTROLLER: Origin("helm", HELM)},
-        "Deployment kube-system/snapshot-controller belongs to Helm (release snapshots)",
+        "Deployment kube-system/snapshot-controller belongs to Helm",
     ),
     "two of Helm": (
         {CONTROLLER: Origin("helm", HELM), VALIDATION: Origin("helm", HELM[1:])},
-        "Deployment kube-system/snapshot-controller and 1 other object belong to Helm (release snapshots)",
+        "Deployment kube-system/snapshot-controller and 1 other object belong to Helm",
     ),
     "no mark": (
         {VALIDATION: Origin("unmarked", ("no marker of any manager",))},
