@@ -15,7 +15,6 @@ import base64
 import contextlib
 import datetime
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -204,8 +203,8 @@ def diagnosis_of(rig: CsrRig, csr: dict[str, Any]) -> dict[str, Any]:
 HOUR = datetime.timedelta(hours=1)
 
 
-def short_lived(cluster: Cluster) -> tuple[pki.KeyPair, dict[str, Any]]:
-    """Return a CA that signs and expires within the hour, and a request that it issued."""
+def short_lived(cluster: Cluster) -> pki.KeyPair:
+    """Return a CA that signs and expires within the hour."""
     ca = pki.make_ca("short-lived", lifetime=HOUR / 2)
     ca.write(cluster.directory / "pki", "signing-ca")
 
@@ -214,17 +213,13 @@ def short_lived(cluster: Cluster) -> tuple[pki.KeyPair, dict[str, Any]]:
         csr = settled(cluster, csr, 2)
         return csr if issuer_in(csr) == "CN=short-lived" else None
 
-    return ca, wait_for(issued)
+    wait_for(issued)
+    return ca
 
 
 @pytest.mark.skipif(bool(clock.why_not()), reason=clock.why_not())
-def test_an_expiring_ca_is_reported(rig: CsrRig) -> None:
-    """At first certificates expire with the CA, then the cluster issues none. The diagnosis has evidence for both."""
-    ca, last = short_lived(rig.cluster)
-    publish(rig, pem(ca))
-    expiring = diagnosis_of(rig, last)
-    assert (expiring["code"], expiring["certainty"]) == ("signing-ca-expiring", "proven")
-
+def test_an_expired_ca_is_reported(rig: CsrRig) -> None:
+    publish(rig, pem(short_lived(rig.cluster)))
     rig.cluster.jump(HOUR)
     try:
         result = rig.run(wait_timeout=120)
@@ -238,16 +233,8 @@ def test_an_expiring_ca_is_reported(rig: CsrRig) -> None:
 
 
 def test_a_shortened_lifetime_is_reported(rig: CsrRig) -> None:
-    week = replace(GOOD[KUBELET_SERVING], expiration_seconds=7 * 86400)
-    csr = settled(rig.cluster, decide(rig.cluster, create(rig.cluster, KUBELET_SERVING, week)))
-    found = diagnosis_of(rig, csr)
-    assert (found["code"], found["certainty"]) == ("lifetime-shortened", "proven")
-    assert not absent(["7", "23"], found["cause"])
     result = rig.run(expiration_seconds=7 * 86400, trust="leaf")
     assert any(not absent(["7", "23"], text) for text in result["warnings"]), result
-    hour = replace(GOOD[KUBELET_SERVING], expiration_seconds=3600)
-    csr = settled(rig.cluster, decide(rig.cluster, create(rig.cluster, KUBELET_SERVING, hour)))
-    assert rig.info(name=csr["metadata"]["name"])["csrs"][0]["diagnosis"] is None
 
 
 # Signers that do not exist here
@@ -286,25 +273,9 @@ def test_a_disabled_signer_is_reported(rig: CsrRig) -> None:
 
 
 def test_signers_of_cert_manager_are_explained(rig: CsrRig) -> None:
-    """cert-manager is missing, the issuer is missing, its feature gate is off, or cert-manager reports a
-    condition itself.
-    """
+    """Its feature gate is off, or cert-manager reports a condition itself."""
     cluster = rig.cluster
     csr = decide(cluster, create(cluster, ISSUER, GOOD[KUBELET_SERVING]))
-    missing = diagnosis_of(rig, csr)
-    assert (missing["code"], missing["certainty"]) == ("issuer-absent", "proven")
-
-    group, names = "cert-manager.io", {"plural": "clusterissuers", "kind": "ClusterIssuer"}
-    schema = {"openAPIV3Schema": {"type": "object"}}
-    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
-    spec = {"group": group, "names": names, "scope": "Cluster", "versions": [version]}
-    rig.make(CRDS, {"metadata": {"name": f"clusterissuers.{group}"}, "spec": spec})
-    wait_for(lambda: not absent(["ClusterIssuer", "main"], diagnosis_of(rig, csr)["cause"]))
-
-    issuers = f"/apis/{group}/v1/clusterissuers"
-    issuer = {"apiVersion": f"{group}/v1", "kind": "ClusterIssuer", "metadata": {"name": "main"}}
-    wait_for(lambda: answers(cluster, issuers))
-    rig.make(issuers, issuer)
     off = diagnosis_of(rig, csr)
     assert (off["code"], off["certainty"]) == ("cert-manager-gate-off", "likely")
 

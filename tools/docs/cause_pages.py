@@ -14,7 +14,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.obs
     DENIED,
     FAILED,
     GONE,
-    ISSUED,
     PENDING,
 )
 
@@ -40,7 +39,6 @@ SYMPTOMS: Mapping[str, str] = {
     APPROVED: "The request may be issued, and is not. The object does not say why: the signers of Kubernetes write "
     "neither a condition nor an Event when they cannot sign.",
     FAILED: "The request was approved, and then its signer refused it. That is final.",
-    ISSUED: "The certificate exists, and its lifetime is shorter than expected.",
     GONE: "kubectl reports that the request does not exist.",
 }
 
@@ -84,15 +82,6 @@ CAUSES: Mapping[str, CauseText] = {
         "Correct what the message names, then make a new request. kubelet-csr-approver, which kubespray may install, denies "
         "every request that does not come from a node. Set its flag `--ignore-non-system-node`, or use another signer.",
         (_CSR_DOC, "k/k#95459", "postfinance/kubelet-csr-approver#61, #70"),
-    ),
-    "legacy-unknown": CauseText(
-        "It is for the signer legacy-unknown",
-        "`kubernetes.io/legacy-unknown` belongs to the API version v1beta1, which Kubernetes 1.22 removed. The v1 API refuses "
-        "to create such a request (`the legacy signerName is not allowed via this API version`). Older requests can still "
-        "be read.",
-        "`spec.signerName`.",
-        "Make a new request for `kubernetes.io/kubelet-serving`, on Amazon EKS for `beta.eks.amazonaws.com/app-serving`.",
-        ("k/k pkg/apis/certificates/validation/validation.go", _CSR_DOC),
     ),
     "signer-not-served": CauseText(
         "This cluster's provider does not serve the signer",
@@ -138,14 +127,6 @@ CAUSES: Mapping[str, CauseText] = {
         "Start it, or find in its log why it ends. It issues approved requests within seconds after its start. On a managed "
         "cluster, ask the provider.",
         ("k8s.io/client-go tools/leaderelection", _APP_CODE),
-    ),
-    "issuer-absent": CauseText(
-        "cert-manager's issuer does not exist",
-        "`issuers.cert-manager.io/<namespace>.<name>` and `clusterissuers.cert-manager.io/<name>` refer to an Issuer and a "
-        "ClusterIssuer of these names.",
-        "`kubectl get clusterissuers`, `kubectl -n <namespace> get issuers`.",
-        "Create the issuer, correct the signer name, or use another signer.",
-        ("cert-manager website content/docs/usage/kube-csr.md",),
     ),
     "cert-manager-gate-off": CauseText(
         "cert-manager does not serve certificate signing requests",
@@ -222,22 +203,6 @@ CAUSES: Mapping[str, CauseText] = {
         "`kubectl get csr NAME -o jsonpath='{.status.conditions[?(@.type==\"Failed\")].message}'`.",
         "Correct what the message names, then make a new request. A failed request is final.",
         (_SIGNER_CODE, "k/k pkg/apis/certificates/helpers.go", "kubernetes/website#24405"),
-    ),
-    "signing-ca-expiring": CauseText(
-        "The signing CA expires soon",
-        "A signer shortens a certificate so that it ends with its CA. So certificates become shorter and shorter, and then "
-        "none is issued.",
-        "The certificate's `notAfter` is equal to that of the CA.",
-        "Renew the CA now. When it expires, every certificate that it signed becomes invalid.",
-        ("k/k pkg/controller/certificates/authority/authority.go",),
-    ),
-    "lifetime-shortened": CauseText(
-        "The signer granted a shorter lifetime",
-        "A signer may shorten `spec.expirationSeconds`. kube-controller-manager limits it by `--cluster-signing-duration` "
-        "(365 days), EKS to a year. OpenShift's default is 30 days. The API server refuses less than 600 seconds at once.",
-        "`kubectl get csr NAME -o jsonpath='{.status.certificate}' | base64 -d | openssl x509 -noout -dates`.",
-        "Renew by `notAfter`, as `k8s_csr` does. On a control plane of your own, raise `--cluster-signing-duration`.",
-        ("KEP-2784", _SIGNER_CODE, _EKS_DOC),
     ),
     "deleted": CauseText(
         "It was deleted by a user or a controller",

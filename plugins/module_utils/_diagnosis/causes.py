@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from . import control_plane, ended, unissued
 from .diagnosis import LIKELY, ONE_OF, PROVEN, SEVERAL, Diagnosis
-from .observation import APPROVED, DENIED, FAILED, GONE, ISSUED, PENDING, CsrObservation
+from .observation import APPROVED, DENIED, FAILED, GONE, PENDING, CsrObservation
 from .unissued import Rule
 
 
@@ -36,12 +36,10 @@ CAUSES: tuple[Cause, ...] = (
     Cause("no-right-to-approve", PENDING, unissued.no_permission_to_approve),
     Cause("never-approved", PENDING, unissued.never_approved),
     Cause("denied", DENIED, ended.denied),
-    Cause("legacy-unknown", APPROVED, unissued.legacy_unknown),
     Cause("signer-not-served", APPROVED, unissued.not_served),
     Cause("no-such-signer", APPROVED, unissued.no_such_signer),
     Cause("signer-switched-off", APPROVED, control_plane.switched_off),
     Cause("controller-manager-stopped", APPROVED, control_plane.stopped),
-    Cause("issuer-absent", APPROVED, unissued.issuer_absent),
     Cause("cert-manager-gate-off", APPROVED, unissued.gate_off),
     Cause("signer-reports", APPROVED, unissued.reported),
     Cause("name-never-issued", APPROVED, unissued.forbidden_prefix),
@@ -50,8 +48,6 @@ CAUSES: tuple[Cause, ...] = (
     Cause("left-over", APPROVED, unissued.left_over),
     Cause("approved-not-issued", APPROVED, unissued.unexplained),
     Cause("failed", FAILED, ended.failed),
-    Cause("signing-ca-expiring", ISSUED, ended.ca_expiring),
-    Cause("lifetime-shortened", ISSUED, ended.shortened),
     Cause("deleted", GONE, ended.deleted),
     Cause("collected", GONE, ended.collected),
 )

@@ -31,16 +31,13 @@ from .._kube.cluster_facts import (
 from .._kube.errors import ApiError
 from .._x509 import certificate_facts, pem_text
 from .._x509.errors import CertificateError
-from . import ended, observation
+from . import observation
 from .causes import diagnose
 from .diagnosis import Diagnosis
 from .observation import (
     APPROVED,
     BUILT_IN_SIGNERS,
-    CERT_MANAGER,
-    ISSUED,
     PENDING,
-    CertManagerIssuer,
     CsrObservation,
     PublishedAuthority,
     SignerEvent,
@@ -49,7 +46,6 @@ from .observation import (
 from .unissued import find_unserved
 
 EVENTS = "/api/v1/namespaces/default/events"  # the namespace of Events on cluster-wide objects
-CERT_MANAGER_API = "/apis/cert-manager.io"
 PAGE_SIZE = "500"
 T = TypeVar("T")
 
@@ -105,9 +101,6 @@ class ClusterEvidence:
 
     def _facts(self, csr: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         request = CsrObservation(csr, self._client.now())
-        if request.symptom == ISSUED and ended.is_noteworthy(csr, request.now):
-            yield "authorities", self._read_authorities()
-            yield "provider", self._known.get("provider")
         if request.symptom not in (PENDING, APPROVED):
             return
         provider = self._read_provider()
@@ -130,8 +123,6 @@ class ClusterEvidence:
             yield "events", self._read_events().get(csr["metadata"]["uid"], ())
         if signer in BUILT_IN_SIGNERS or (stats and stats.issuers):
             yield "authorities", self._read_authorities()
-        if signer.startswith(CERT_MANAGER):
-            yield "issuer", self._read_issuer(signer)
 
     def _once(self, fact: str, read: Callable[[], T], default: T) -> T:
         """Return a fact, which is read once. fact: its name in the sentence about a failure to read it."""
@@ -209,22 +200,6 @@ class ClusterEvidence:
     def _read_events(self) -> Mapping[str, tuple[SignerEvent, ...]]:
         """Return the Events on certificate signing requests, by the UID of the request, the oldest first."""
         return self._once("Events", lambda: dict(_events_by_uid(self._client)), {})
-
-    def _read_issuer(self, signer: str) -> CertManagerIssuer:
-        kind, name = signer.split(".", 1)[0], signer.partition("/")[2]
-        namespace, _dot, bare = name.partition(".")
-        path = (
-            f"clusterissuers/{name}" if kind == "clusterissuers" else f"namespaces/{namespace}/issuers/{bare}"
-        )
-        text = f"ClusterIssuer {name}" if kind == "clusterissuers" else f"Issuer {namespace}/{bare}"
-        exists = self._once(text, partial(self._exists, f"{CERT_MANAGER_API}/v1/{path}"), None)
-        is_installed = exists or self._once(
-            "cert-manager's API", partial(self._exists, CERT_MANAGER_API), None
-        )
-        return CertManagerIssuer(text, is_installed, False if is_installed is False else exists)
-
-    def _exists(self, path: str) -> bool | None:
-        return self._client.find(path) is not None
 
 
 def _parse_authorities(source: str, pem: str, signs_requests: bool) -> Iterator[PublishedAuthority]:

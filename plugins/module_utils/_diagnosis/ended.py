@@ -7,19 +7,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from .._base.times import parse_time
 from .._csr import signers
-from .._csr.csr_content import certificate_of, condition_of
-from .._csr.errors import RequestError
+from .._csr.csr_content import condition_of
 from .._csr.signers import CertificateRequest, Signer
-from .._x509 import certificate_facts
-from .._x509.certificate_facts import CertificateFacts
-from .._x509.errors import CertificateError
 from .diagnosis import (
     LIKELY,
     ONE_OF,
@@ -37,7 +31,6 @@ from .observation import (
     ISSUED,
     PENDING,
     CsrObservation,
-    PublishedAuthority,
     approved_at,
     symptom_of,
 )
@@ -122,7 +115,6 @@ COLLECTED = (
 # minutes earlier (k/k pkg/controller/certificates/authority/policies.go). One more minute is for the clocks, and a
 # hundredth for rounding.
 ALLOWANCE = timedelta(minutes=6)
-SOON = timedelta(days=30)
 
 
 # Denied and failed requests
@@ -227,60 +219,6 @@ def _collection_time(observation: CsrObservation) -> datetime | None:
     return (parse_time(stamp) if stamp else approved_at(observation.csr)) + after
 
 
-# Issued requests with a short lifetime
-
-
-def is_noteworthy(csr: Mapping[str, Any], now: datetime) -> bool:
-    """Return True if the certificate has less time than requested, or expires soon, so that the CAs should be read."""
-    facts = _facts_of(csr)
-    if facts is None:
-        return False
-    return _is_shorter(csr, facts) or (not _requested(csr) and now < facts.not_after < now + SOON)
-
-
-def ca_expiring(observation: CsrObservation) -> Diagnosis | None:
-    """Explain a certificate that ends with its CA. Signers do that (k/k authority.go)."""
-    facts = _facts_of(observation.csr)
-    ca = _ca_with_same_end(observation, facts) if facts else None
-    if facts is None or ca is None or not is_noteworthy(observation.csr, observation.now):
-        return None
-    left = show_span(max(ca.not_after - observation.now, timedelta()))
-    return Diagnosis(
-        "signing-ca-expiring",
-        f"The CA that signed request {observation.name} expires in {left}, at {show_time(ca.not_after)}, and its "
-        "certificate expires at the same time.",
-        PROVEN,
-        (
-            *_lifetime_evidence(observation, facts),
-            f"{ca.source}: {ca.subject}, until {show_time(ca.not_after)}",
-        ),
-        f"Renew the CA of the signer {observation.signer} before that time. After it the signer issues nothing, and every "
-        "certificate that the CA signed is invalid.",
-    )
-
-
-def shortened(observation: CsrObservation) -> Diagnosis | None:
-    facts = _facts_of(observation.csr)
-    if facts is None or not _is_shorter(observation.csr, facts):
-        return None
-    granted = facts.not_after - approved_at(observation.csr)
-    row = observation.provider_row
-    limit: tuple[str, ...] = ()
-    if row and row.longest_lifetime_seconds:
-        limit = (
-            f"{row.name} issues for at most {show_span(timedelta(seconds=row.longest_lifetime_seconds))}",
-        )
-    return Diagnosis(
-        "lifetime-shortened",
-        f"Request {observation.name} asked for {show_span(_requested(observation.csr))} and was issued for "
-        f"{show_span(granted)}, because a signer may shorten expirationSeconds.",
-        PROVEN,
-        (*_lifetime_evidence(observation, facts), *limit),
-        "Renew by the expiry of the certificate. For a longer lifetime, raise kube-controller-manager's "
-        "--cluster-signing-duration, which is its default and its limit (365 days), or use another signer.",
-    )
-
-
 def lifetime_warnings(signer: Signer, request: CertificateRequest, granted: timedelta) -> tuple[str, ...]:
     """Return a warning for a certificate with less time than requested, unless the table of signers foresaw it."""
     requested = timedelta(seconds=request.expiration_seconds or 0)
@@ -291,32 +229,5 @@ def lifetime_warnings(signer: Signer, request: CertificateRequest, granted: time
     )
 
 
-def _lifetime_evidence(observation: CsrObservation, facts: CertificateFacts) -> Iterator[str]:
-    yield f"certificate by {facts.issuer}, until {show_time(facts.not_after)}"
-    if _requested(observation.csr):
-        yield f"spec.expirationSeconds {observation.csr['spec']['expirationSeconds']}"
-
-
-def _ca_with_same_end(observation: CsrObservation, facts: CertificateFacts) -> PublishedAuthority | None:
-    """Return the published CA that issued the certificate and expires in the same second."""
-    wanted = facts.issuer, facts.not_after
-    return next((ca for ca in observation.authorities if (ca.subject, ca.not_after) == wanted), None)
-
-
-def _is_shorter(csr: Mapping[str, Any], facts: CertificateFacts) -> bool:
-    return _is_less(facts.not_after - approved_at(csr), _requested(csr))
-
-
 def _is_less(granted: timedelta, requested: timedelta) -> bool:
     return bool(requested) and granted < requested - ALLOWANCE - requested / 100
-
-
-def _requested(csr: Mapping[str, Any]) -> timedelta:
-    return timedelta(seconds=csr["spec"].get("expirationSeconds") or 0)
-
-
-def _facts_of(csr: Mapping[str, Any]) -> CertificateFacts | None:
-    try:
-        return certificate_facts.describe_pem(certificate_of(csr))
-    except (CertificateError, RequestError):
-        return None

@@ -153,18 +153,6 @@ class SignerEvent:
 
 
 @dataclass(frozen=True)
-class CertManagerIssuer:
-    """The cert-manager issuer that the signer name refers to."""
-
-    #: Kind and name.
-    text: str
-    #: True if cert-manager's API exists, None if it could not be read.
-    is_installed: bool | None
-    #: None if it could not be read.
-    exists: bool | None
-
-
-@dataclass(frozen=True)
 class CsrObservation:
     """The facts about one request. None or an empty value: not read, or not readable for this identity."""
 
@@ -180,7 +168,6 @@ class CsrObservation:
     #: The flags of each kube-controller-manager.
     flags: tuple[ManagerFlags, ...] = ()
     authorities: tuple[PublishedAuthority, ...] = ()
-    issuer: CertManagerIssuer | None = None
     events: tuple[SignerEvent, ...] = ()
     #: The permissions that this identity lacks to approve it.
     lacking: tuple[Permission, ...] | None = None

@@ -20,7 +20,7 @@ from .._base.errors import CertflowError
 from .._csr import providers
 from .._csr.csr_content import content_of
 from .._csr.providers import PROVIDERS, Provider, UnservedSigner
-from .._csr.signers import EKS_APP_SERVING, EPHEMERAL_CA, KUBELET_SERVING, LEGACY_UNKNOWN
+from .._csr.signers import EPHEMERAL_CA, LEGACY_UNKNOWN
 from .._kube.access_review import grant
 from . import control_plane
 from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, approval_evidence, show_span, show_time
@@ -107,19 +107,6 @@ def _pending_evidence(observation: CsrObservation) -> Iterator[str]:
 # Approved requests without a certificate: causes that were seen
 
 
-def legacy_unknown(observation: CsrObservation) -> Diagnosis | None:
-    if observation.signer != LEGACY_UNKNOWN:
-        return None
-    return Diagnosis(
-        "legacy-unknown",
-        f"Request {observation.name} asks the signer {LEGACY_UNKNOWN}, which belongs to the API version v1beta1 that "
-        "Kubernetes 1.22 removed.",
-        LIKELY,
-        approval_evidence(observation.csr),
-        f"Make a new request with signer_name: {KUBELET_SERVING}, on Amazon EKS {EKS_APP_SERVING}.",
-    )
-
-
 def not_served(observation: CsrObservation) -> Diagnosis | None:
     fault = find_unserved(observation)
     provider, stats = observation.provider, observation.stats
@@ -183,25 +170,6 @@ def no_such_signer(observation: CsrObservation) -> Diagnosis | None:
     )
 
 
-def issuer_absent(observation: CsrObservation) -> Diagnosis | None:
-    issuer = observation.issuer
-    if issuer is None or issuer.exists is not False:
-        return None
-    absent = (
-        "cert-manager is not installed here"
-        if issuer.is_installed is False
-        else f"there is no {issuer.text} in this cluster"
-    )
-    return Diagnosis(
-        "issuer-absent",
-        f"The signer {observation.signer} is cert-manager's {issuer.text}, and {absent}, so no signer issues request "
-        f"{observation.name}.",
-        PROVEN,
-        approval_evidence(observation.csr),
-        "Create that issuer, or make a new request for a signer that exists.",
-    )
-
-
 def gate_off(observation: CsrObservation) -> Diagnosis | None:
     """Explain the silence of cert-manager. With the feature gate on it answers at once, at least by an Event."""
     stats = observation.stats
@@ -213,8 +181,8 @@ def gate_off(observation: CsrObservation) -> Diagnosis | None:
         "experimental and off by default.",
         LIKELY,
         (*approval_evidence(observation.csr), "no Event of cert-manager on the request"),
-        "Start cert-manager's controller with --feature-gates=ExperimentalCertificateSigningRequestControllers=true, or "
-        "use its Certificate resources, with cainjector for the caBundle.",
+        "Start cert-manager's controller with --feature-gates=ExperimentalCertificateSigningRequestControllers=true, and check that "
+        "the issuer of this name exists. Or use its Certificate resources, with cainjector for the caBundle.",
     )
 
 
@@ -362,12 +330,10 @@ def _event_evidence(observation: CsrObservation) -> Iterator[str]:
 Rule = Callable[[CsrObservation], "Diagnosis | None"]
 #: The rules that also apply to a request that is not approved yet.
 FORESEEABLE: tuple[Rule, ...] = (
-    legacy_unknown,
     not_served,
     no_such_signer,
     control_plane.switched_off,
     control_plane.stopped,
-    issuer_absent,
     forbidden_prefix,
     control_plane.expired_ca,
 )

@@ -24,7 +24,7 @@ from .observation import CsrObservation
 
 # Seconds after the approval until the cluster is asked why there is no certificate, first for a cause that time does not change.
 KNOWN_SECONDS, EXPLAINED_SECONDS = 1.0, 4.0
-LASTING_CAUSES = frozenset(("legacy-unknown", "signer-not-served", "no-such-signer", "signer-switched-off"))
+LASTING_CAUSES = frozenset(("signer-not-served", "no-such-signer", "signer-switched-off"))
 # Seconds after the approval from which a cause that depends on the unknown provider ends the wait.
 UNCERTAIN_SECONDS = 20.0
 UNCERTAIN_CAUSES = frozenset(("signer-depends-on-provider",))

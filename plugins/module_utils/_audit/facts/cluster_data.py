@@ -37,7 +37,6 @@ CONFIGURATIONS, DEFINITIONS, API_SERVICES = "configurations", "definitions", "ap
 NAMESPACES, SERVICES, PORT_FORWARD, PODS = admission_match.NAMESPACES, "services", "port-forward", "pods"
 NODES = "nodes"
 REQUESTS, EVENTS, METRICS = "requests", "events", "metrics"
-POD_CERTIFICATES = "pod-certificates"
 CONDITIONS, VERSIONS = admission_match.CONDITIONS, admission_match.VERSIONS
 ENDPOINTS, SNAPSHOT = "endpoints", "snapshot-controller"
 IDENTITY = "identity"
@@ -73,7 +72,6 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     PODS: (Permission("list", "", "pods"),),
     NODES: (Permission("list", "", "nodes"),),
     REQUESTS: (Permission("list", "certificates.k8s.io", "certificatesigningrequests"),),
-    POD_CERTIFICATES: (Permission("list", "certificates.k8s.io", "podcertificaterequests"),),
     EVENTS: (Permission("list", "", "events"),),
     METRICS: (Permission("get", "", "/metrics"),),
     IDENTITY: (Permission("get", "", "namespaces", name="kube-system"),),
@@ -117,7 +115,6 @@ _OBJECTS: Mapping[str, tuple[str, ...]] = {
     DEFINITIONS: (_DEFINITIONS,),
     API_SERVICES: (every("APIService"),),
     REQUESTS: (every("CertificateSigningRequest"), *_TRUSTING),
-    POD_CERTIFICATES: (every("PodCertificateRequest"),),
     METRICS: (*_HOOKS, _DEFINITIONS),
     IDENTITY: ("Namespace kube-system",),
     CLUSTER_CA: _SERVING,
@@ -328,7 +325,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class StuckRequest:
-    """A CSR or a PodCertificateRequest that is not issued."""
+    """A CSR that is not issued."""
 
     object: AuditedObject
     diagnosis: Diagnosis

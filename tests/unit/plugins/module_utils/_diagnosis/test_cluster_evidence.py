@@ -16,16 +16,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.clu
     ClusterEvidence,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import (
-    CertManagerIssuer,
     CsrObservation,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import (
     MANAGER_LEASE,
     MANAGER_PODS,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 
-from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error, ca, leaf
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, ca, leaf
 from tests.unit.plugins.module_utils._csr.objects import APP_SERVING, EKS_ROLES, NOW, approved, condition, csr
 
 pytestmark = pytest.mark.quick
@@ -62,12 +60,11 @@ NEEDS: list[tuple[dict[str, Any], set[str], int]] = [
     (csr(condition("Denied")), set(), 0),
     (csr(approved(), condition("Failed")), set(), 0),
     (csr(approved(), certificate=leaf().pem), set(), 0),
-    (csr(approved(), certificate=leaf().pem, expirationSeconds=10**9), {ROOT_CA, OPENSHIFT, HOSTED}, 0),
+    (csr(approved(), certificate=leaf().pem, expirationSeconds=10**9), set(), 0),
     (csr(approved()), {CSRS, MANAGER_LEASE, MANAGER_PODS, ROOT_CA, OPENSHIFT, HOSTED}, 0),
     (csr(), {CSRS, MANAGER_LEASE, MANAGER_PODS, ROOT_CA, OPENSHIFT, HOSTED}, 2),
     (csr(approved(), signerName="example.com/x"), {CSRS, EVENTS}, 0),
-    (csr(approved(), signerName=CLUSTER_ISSUER), {CSRS, EVENTS, f"{GROUP}/v1/clusterissuers/main.x", GROUP}, 0),
-    (csr(approved(), signerName=ISSUER), {CSRS, EVENTS, f"{GROUP}/v1/namespaces/apps/issuers/main.x", GROUP}, 0),
+    (csr(approved(), signerName=CLUSTER_ISSUER), {CSRS, EVENTS}, 0),
 ]  # fmt: skip
 
 
@@ -130,23 +127,6 @@ def test_the_authorities_of_a_custom_signer_matter_where_it_has_issued() -> None
     found = evidence.observe(csr(approved(), signerName="example.com/x"))
     assert found.stats is not None
     assert found.stats.issuers == (found.authorities[0].subject,)
-
-
-@pytest.mark.parametrize(
-    ("objects", "issuer"),
-    [
-        ({}, CertManagerIssuer("ClusterIssuer main.x", is_installed=False, exists=False)),
-        ({GROUP: {}}, CertManagerIssuer("ClusterIssuer main.x", is_installed=True, exists=False)),
-        ({GROUP: {}, f"{GROUP}/v1/clusterissuers/main.x": {}}, CertManagerIssuer("ClusterIssuer main.x", is_installed=True, exists=True)),
-        (
-            {GROUP: {}, f"{GROUP}/v1/clusterissuers/main.x": api_error(Forbidden)},
-            CertManagerIssuer("ClusterIssuer main.x", is_installed=True, exists=None),
-        ),
-        ({f"{GROUP}/v1/clusterissuers/main.x": api_error(Forbidden)}, CertManagerIssuer("ClusterIssuer main.x", is_installed=False, exists=False)),
-    ],
-)  # fmt: skip
-def test_issuers_of_cert_manager(objects: dict[str, Any], issuer: CertManagerIssuer) -> None:
-    assert observe(objects, csr(approved(), signerName=CLUSTER_ISSUER)).issuer == issuer
 
 
 def event(uid: str, reason: str, at: str, kind: str = "Warning") -> dict[str, Any]:

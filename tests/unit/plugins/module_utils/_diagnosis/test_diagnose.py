@@ -20,7 +20,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.dia
     show_span,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import (
-    CertManagerIssuer,
     CsrObservation,
     PublishedAuthority,
     SignerEvent,
@@ -345,32 +344,8 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         ("signing-ca-expired", "likely"),
     ),
     # other signers
-    ("legacy-unknown", csr(approved(), signerName=signers.LEGACY_UNKNOWN), {"provider": ON_KUBEADM}, ("legacy-unknown", "likely")),
     ("a misspelt signer", csr(approved(), signerName="kubernetes.io/kublet-serving"), {"provider": ON_KUBEADM}, ("no-such-signer", "likely")),
-    (
-        "cert-manager is not installed",
-        csr(approved(), signerName=CLUSTER_ISSUER),
-        {"issuer": CertManagerIssuer("ClusterIssuer main", is_installed=False, exists=False)},
-        ("issuer-absent", "proven"),
-    ),
-    (
-        "its issuer does not exist",
-        csr(approved(), signerName=CLUSTER_ISSUER),
-        {"issuer": CertManagerIssuer("ClusterIssuer main", is_installed=True, exists=False)},
-        ("issuer-absent", "proven"),
-    ),
-    (
-        "its issuer exists",
-        csr(approved(), signerName=CLUSTER_ISSUER),
-        {"issuer": CertManagerIssuer("ClusterIssuer main", is_installed=True, exists=True)},
-        ("cert-manager-gate-off", "likely"),
-    ),
-    (
-        "its issuer cannot be read",
-        csr(approved(), signerName=CLUSTER_ISSUER),
-        {"issuer": CertManagerIssuer("ClusterIssuer main", is_installed=None, exists=None)},
-        ("cert-manager-gate-off", "likely"),
-    ),
+    ("a signer of cert-manager", csr(approved(), signerName=CLUSTER_ISSUER), {}, ("cert-manager-gate-off", "likely")),
     ("it has issued before", csr(approved(), signerName=CLUSTER_ISSUER), {"stats": SignerStats(issued=1)}, ("approved-not-issued", "one of")),
     (
         "a Warning Event",
@@ -387,21 +362,6 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     # days later
     ("left over", csr(approved(stamp(ago(days=3)))), {"provider": ON_KUBEADM}, ("left-over", "one of")),
     ("left over on EKS", csr(approved(stamp(ago(days=3)))), {"provider": ON_EKS}, ("signer-not-served", "likely")),
-    # issued
-    ("half of the requested lifetime", issued(7200, until=later(hours=1)), {}, ("lifetime-shortened", "proven")),
-    ("ten minutes of twenty", issued(1200, until=later(minutes=10)), {}, ("lifetime-shortened", "proven")),
-    (
-        "same end as its CA",
-        issued(7200, until=later(hours=1)),
-        {"authorities": (authority(later(hours=1), subject="CN=cluster"),)},
-        ("signing-ca-expiring", "proven"),
-    ),
-    (
-        "no requested lifetime, same end as its CA",
-        issued(None, until=later(days=20)),
-        {"authorities": (authority(later(days=20), subject="CN=cluster"),)},
-        ("signing-ca-expiring", "proven"),
-    ),
     # gone
     ("a request that was never read", {"metadata": {"name": "x"}}, {"is_gone": True}, ("collected", "one of")),
     ("too young to be collected", csr(), {"is_gone": True}, ("deleted", "likely")),
@@ -634,13 +594,6 @@ def test_a_misspelt_signer_is_corrected() -> None:
     found = diagnosed(csr(approved(), signerName="kubernetes.io/kubelet-servings"))
     assert KUBELET_SERVING in found.remedy
     assert "signer that exists" in diagnosed(csr(approved(), signerName="kubernetes.io/xyz")).remedy
-
-
-def test_words_for_a_shortened_lifetime() -> None:
-    obj = issued(2 * 365 * 86400, until=later(days=365), signerName=APP_SERVING)
-    found = diagnosed(obj, provider=ON_EKS)
-    assert "asked for 730 days and was issued for 365 days" in found.cause
-    assert "eks issues for at most 365 days" in found.evidence
 
 
 def test_a_short_lifetime_is_a_warning_unless_the_table_foresees_it() -> None:
