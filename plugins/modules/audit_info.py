@@ -149,10 +149,6 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: audit.counts.error == 0 and audit.incomplete == []
 
-- name: Show the ClusterRole with the missing permissions
-  ansible.builtin.debug:
-    msg: "{{ audit.missing_role | to_nice_yaml }}"
-
 - name: Accept a finding for some time
   certflow.kubernetes.audit_info:
     cluster_name: "{{ inventory_hostname }}"
@@ -308,12 +304,6 @@ incomplete:
   returned: success
   type: list
   elements: str
-missing_role:
-  description:
-    - If a permission was missing, the ClusterRole with all permissions that the checks need and that the identity lacks. After you
-      grant it, no check lacks a permission. It is empty if no permission was missing.
-  returned: success
-  type: dict
 certificate_authority_data:
   description:
     - The CAs of the cluster for the field C(certificate-authority-data) of the kubeconfig, with the CA in use first. It is empty unless

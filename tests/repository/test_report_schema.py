@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_model, report_text
 
-from tests.support.reports import NOW, ROLE, failed, finding, report, result, unread
+from tests.support.reports import NOW, failed, finding, report, result, unread
 from tools.ci import tree, venvs
 from tools.ci.environments import ENVIRONMENTS
 from tools.docs import report_schema
@@ -27,7 +27,7 @@ Draft202012Validator.check_schema(schema)
 json.dump({name: Draft202012Validator(schema).is_valid(value) for name, value in instances.items()}, sys.stdout)
 """
 EXCEPTED = finding(excepted={"reason": "known", "until": None}, breaks_at="2026-12-01T00:00:00Z")
-AUDIT = report({"a": result(finding(), unread("x"), EXCEPTED, missing_role=ROLE), "b": failed(), "c": None})
+AUDIT = report({"a": result(finding(), unread("x"), EXCEPTED), "b": failed(), "c": None})
 RUN = report_model.envelope("run", [{"name": "a", "status": "changed"}], NOW, "1.0.0")
 # Changes of an audit that make it invalid.
 WRONG: dict[str, Callable[[Any], object]] = {

@@ -16,7 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text imp
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import compare, report_model
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
 
-from tests.support.reports import LIMITS, NOW, ROLE, failed, finding, report, result, unread
+from tests.support.reports import LIMITS, NOW, failed, finding, report, result, unread
 
 #: A text without any special character. Each format shows the same structure for it and for every hostile text.
 PLAIN = "plain"
@@ -75,16 +75,10 @@ def _audit() -> Report:
     exception = {"check": _MARK, "clusters": [_MARK], "objects": [_MARK], "reason": _MARK, "until": None,
                  "state": "unused", "findings": 0}  # fmt: skip
     checks = {_MARK: dict.fromkeys(("title", "category", "severity", "effect", "remedy", "url"), _MARK)}
-    role = {
-        **ROLE,
-        "metadata": {"name": _MARK},
-        "rules": [{"apiGroups": [_MARK], "resources": [_MARK], "verbs": [_MARK]}],
-    }
     values = {
         "checks": checks,
         "kubernetes_version": _MARK,
         "exceptions": [exception],
-        "missing_role": role,
         "limits": LIMITS,
     }
     here = result(

@@ -20,10 +20,6 @@ from tests.support import reports
 
 VALIDATING, MUTATING = "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"
 BLIND_SPOT = "A port-forward shows the pod, and not the network path of the API server to it."
-PORT_FORWARD = [
-    {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": [verb]} for verb in ("get", "create")
-]
-METRICS = {"nonResourceURLs": ["/metrics"], "verbs": ["get"]}
 #: Cluster -> its Kubernetes version.
 VERSIONS = {
     "prod-eu-1": "v1.35.4", "prod-eu-2": "v1.35.4", "prod-us-1": "v1.34.9-eks-3f8a21c", "prod-us-2": "v1.34.9-eks-3f8a21c",
@@ -240,9 +236,7 @@ def audit() -> Report:
     metrics = _unreadable("forbidden", "the counters of the API server", ["calls-fail"], ["get /metrics"])
     for name in ("prod-us-1", "prod-us-2"):
         results[name]["findings"] += [forward]
-        results[name]["missing_role"] = {**reports.ROLE, "rules": PORT_FORWARD}
     results["edge-porto"]["findings"] += [forward, metrics]
-    results["edge-porto"]["missing_role"] = {**reports.ROLE, "rules": [*PORT_FORWARD, METRICS]}
     results["edge-lisbon"] = reports.failed(
         "unreachable",
         cause="https://10.31.7.2:6443 does not answer: connection timed out after 10 s",

@@ -17,12 +17,6 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=timezone.utc)
 AUDITED = "2026-11-26T11:59:00Z"
-ROLE = {
-    "apiVersion": "rbac.authorization.k8s.io/v1",
-    "kind": "ClusterRole",
-    "metadata": {"name": "certflow-audit-missing"},
-    "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}],
-}
 LIMITS = {
     "without": [],
     "probe_urls": False,
@@ -90,7 +84,6 @@ def result(*findings: Mapping[str, Any], uid: str = "uid-1", **values: Any) -> d
         "breaks_at": min(times) if times else None,
         "exceptions": [],
         "incomplete": [],
-        "missing_role": {},
         "counters": {"a.example.com": 3.0},
         "limits": dict(LIMITS),
         **values,

@@ -23,8 +23,6 @@ TITLES = {
     "object": "Object",
     "accepted": "Accepted finding",
     "exception": "Exception",
-    "role": "Missing ClusterRole",
-    "rule": "Rule of the ClusterRole",
     "limits": "Limits",
     "check": "Check",
     "comparison": "Comparison",

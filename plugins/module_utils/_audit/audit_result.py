@@ -20,7 +20,7 @@ from typing import Any
 from .._base.errors import CertflowError
 from .._base.text import suggestion
 from .._base.times import find_time, format_time
-from .._kube.access_review import Permission, in_words
+from .._kube.access_review import in_words
 from .checks import call_checks, check_table, rotation_checks
 from .checks.check_table import BY_ID
 from .checks.cluster_rows import UNREADABLE
@@ -234,31 +234,9 @@ def build(
         "breaks_at": format_time(min(times)) if times else None,
         "exceptions": report_exceptions(findings, accepted, cluster_names, data.now),
         "incomplete": [source for source in ESSENTIAL if source in data.unread],
-        "missing_role": missing_role(data.lacking),
         "certificate_authority_data": rotation_checks.certificate_authority_data(data),
         "counters": None if data.counters_after is None else dict(data.counters_after),
     }
-
-
-def missing_role(lacking: Iterable[Permission]) -> dict[str, Any]:
-    """Return the ClusterRole with these permissions, {} without a permission."""
-    rules = [_rule(permission) for permission in lacking]
-    head = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole"}
-    return {**head, "metadata": {"name": "certflow-audit-missing"}, "rules": rules} if rules else {}
-
-
-def known_permissions(role: Mapping[str, Any]) -> list[Permission]:
-    """Return the permissions of a ClusterRole of missing_role. Other rules are left out."""
-    known = dict.fromkeys(permission for needed in PERMISSIONS.values() for permission in needed)
-    return [permission for permission in known if _rule(permission) in role["rules"]]
-
-
-def _rule(permission: Permission) -> dict[str, Any]:
-    if permission.resource.startswith("/"):
-        return {"nonResourceURLs": [permission.resource], "verbs": [permission.verb]}
-    names = {"resourceNames": [permission.name]} if permission.name else {}
-    place = {"apiGroups": [permission.group], "resources": [permission.resource]}
-    return {**place, **names, "verbs": [permission.verb]}
 
 
 def _unknowns(data: ClusterData) -> Iterator[AuditFinding]:

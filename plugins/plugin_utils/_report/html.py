@@ -22,7 +22,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ...module_utils._base.text import visible
 from . import html_audit, html_run
 from .html_parts import Column, labels, moment
 from .report_schema import INCOMPLETE, RUN_STATUSES
@@ -83,19 +82,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters |= {"address": html_audit.address, "lines": _lines, "moment": moment}
+    environment.filters |= {"address": html_audit.address, "moment": moment}
     return environment
 
 
 def _shown(value: object) -> object:
     """Return a text on one line, shortened, without hidden characters. Markup of the templates stays as it is."""
     return short(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _lines(text: str) -> Markup:
-    """Return a text of several lines, without hidden characters, for an element that keeps the lines."""
-    indented = ((line, line[: len(line) - len(line.lstrip(" "))]) for line in text.split("\n"))
-    return Markup("\n").join(f"{blanks}{visible(line)}" for line, blanks in indented)
 
 
 def _style() -> str:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-import yaml
-
 from ...module_utils._audit.audit_result import EXPIRED, MATCHED, UNUSED
 from ...module_utils._audit.facts.finding import (
     ERROR,
@@ -144,14 +142,6 @@ class ClusterRow:
 
 
 @dataclass(frozen=True)
-class MissingRole:
-    """The ClusterRole with the permissions that some clusters lack."""
-
-    clusters: Sequence[str]
-    text: str
-
-
-@dataclass(frozen=True)
 class ExceptionRow:
     """An exception with its use over all clusters."""
 
@@ -174,7 +164,6 @@ class AuditPage:
     timeline: Timeline | None
     clusters: Sequence[ClusterRow]
     unknown: Sequence[FaultRow]
-    missing_roles: Sequence[MissingRole]
     exceptions: Sequence[ExceptionRow]
     accepted: Sequence[FindingRow]
     #: Status -> the answers that passed, and those of checks that do not apply.
@@ -208,7 +197,6 @@ def build(report: Row) -> AuditPage:
         timeline=timeline.build([(row.id, row.fault) for row in rows], now),
         clusters=[_cluster_row(cluster, now) for cluster in sorted(clusters, key=_cluster_order)],
         unknown=[_fault_row("", fault, now) for fault in groups.group(report_model.unknown(dict(report)))],
-        missing_roles=list(_missing_roles(clusters)),
         exceptions=list(_exceptions(clusters)),
         accepted=[_row(one, now) for one in report_model.rows(dict(report), FAIL, is_excepted=True)],
         answers=answers,
@@ -320,23 +308,6 @@ def _cluster_row(cluster: Row, now: datetime) -> ClusterRow:
     numbers = report_model.count_findings([cluster])
     shown = [numbers[key] for key in (*SEVERITIES, UNKNOWN, "excepted")]
     return ClusterRow(cluster, shown, moment(cluster["breaks_at"], now), moment(cluster["audited_at"]))
-
-
-def _missing_roles(clusters: Iterable[Row]) -> Iterator[MissingRole]:
-    """Yield each role once, with the clusters that lack it."""
-    names: dict[str, list[str]] = defaultdict(list)
-    for cluster in clusters:
-        if role := cluster["missing_role"]:
-            text = yaml.dump(role, Dumper=_Plain, sort_keys=False, default_flow_style=False, width=1000)
-            names[text].append(cluster["name"])
-    yield from (MissingRole(own, text) for text, own in names.items())
-
-
-class _Plain(yaml.SafeDumper):
-    """Writes a value that occurs twice in full, without an alias."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        return True
 
 
 def _exceptions(clusters: Iterable[Row]) -> Iterator[ExceptionRow]:

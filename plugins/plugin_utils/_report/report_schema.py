@@ -126,8 +126,6 @@ class Field:
     is_nullable: bool = False
     #: True if a report without the key is not valid.
     is_required: bool = False
-    #: True if absent keys of an OBJECT stay absent.
-    is_sparse: bool = False
     #: The kind of report that has the field, "" for all.
     kind: str = ""
 
@@ -195,19 +193,6 @@ EXCEPTION = (
     Field("until", TIME, "The end.", is_nullable=True),
     Field("state", TEXT, "The use of the exception.", choices=STATES, is_required=True),
     Field("findings", INTEGER, "The number of findings that it matches.", is_nullable=True),
-)
-RULE = (
-    Field("apiGroups", TEXTS, "API groups."),
-    Field("resources", TEXTS, "Resources."),
-    Field("nonResourceURLs", TEXTS, "Paths of the API server."),
-    Field("resourceNames", TEXTS, "Names of objects."),
-    Field("verbs", TEXTS, "Verbs."),
-)
-ROLE = (
-    Field("apiVersion", TEXT, "`rbac.authorization.k8s.io/v1`."),
-    Field("kind", TEXT, "`ClusterRole`."),
-    Field("metadata", OBJECT, "Its name.", (Field("name", TEXT, "Name."),), is_sparse=True),
-    Field("rules", OBJECTS, "Its rules.", RULE, is_sparse=True),
 )
 LIMITS = (
     Field("without", TEXTS, "The data that the site does not permit to read."),
@@ -279,8 +264,6 @@ CLUSTER = (
     Field("counts", NUMBERS, "The numbers of findings, as the module `audit_info` returns them.", kind=AUDIT),
     Field("findings", OBJECTS, "The findings. Those that failed come first, by `breaks_at`.", FINDING, kind=AUDIT),
     Field("exceptions", OBJECTS, "The exceptions with their use.", EXCEPTION, kind=AUDIT),
-    Field("missing_role", OBJECT, "The ClusterRole with the permissions that the audit lacked, or null.", ROLE,
-          is_nullable=True, is_sparse=True, kind=AUDIT),
     Field("limits", OBJECT, "The limits of the audit, null if it failed.", LIMITS, is_nullable=True, kind=AUDIT),
     Field("counters", NUMBERS, "The numbers of failed calls by webhook, for `previous_counters` of a later audit.",
           is_nullable=True, kind=AUDIT),
@@ -343,7 +326,7 @@ REPORT = (
 #: Shape -> its title on the reference page and in the JSON Schema.
 SHAPES = {
     "report": REPORT, "cluster": CLUSTER, "finding": FINDING, "object": AUDITED_OBJECT, "accepted": ACCEPTED,
-    "exception": EXCEPTION, "role": ROLE, "rule": RULE, "limits": LIMITS, "check": CHECK, "comparison": COMPARISON,
+    "exception": EXCEPTION, "limits": LIMITS, "check": CHECK, "comparison": COMPARISON,
     "gone": GONE, "run": FLEET_RUN, "left": LEFT_OVER, "left object": LEFT_OBJECT, "step": STEP, "repair": REPAIR, "write": REPAIR_WRITE,
 }  # fmt: skip
 

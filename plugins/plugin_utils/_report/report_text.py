@@ -16,7 +16,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...module_utils._audit import audit_result
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import LONGEST_TEXT, quoted, shortened, visible
 from ...module_utils._base.times import find_time, format_time
@@ -119,14 +118,11 @@ def _with_statuses(report: Report, where: str) -> Report:
 
 
 def _with_checks(report: Report) -> Report:
-    """Complete the table of checks, so that every finding has a row. Remove links to other sites and foreign permissions."""
+    """Complete the table of checks, so that every finding has a row. Remove links to other sites."""
     if report["kind"] != report_schema.AUDIT:
         return report
     checks = report["checks"]
     for cluster in report["clusters"]:
-        # Users copy the role. So it has only permissions that an audit can miss.
-        known = audit_result.known_permissions(cluster["missing_role"] or {"rules": ()})
-        cluster["missing_role"] = audit_result.missing_role(known) or None
         for finding in cluster["findings"]:
             if finding["check"] not in checks:
                 checks[finding["check"]] = _object({"title": finding["check"]}, report_schema.CHECK, "", "")
@@ -142,9 +138,7 @@ def is_own_link(url: str) -> bool:
     return url.startswith(SITE) and rest.isascii() and all(one.isalnum() or one in "/._-#" for one in rest)
 
 
-def _object(
-    value: Any, rows: tuple[Field, ...], kind: str, path: str, is_sparse: bool = False
-) -> dict[str, Any]:
+def _object(value: Any, rows: tuple[Field, ...], kind: str, path: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise _WrongValue(path, "an object")
     found = {}
@@ -155,7 +149,7 @@ def _object(
             found[row.name] = _value(value[row.name], row, kind, f"{path}.{row.name}")
         elif row.is_required:
             raise _WrongValue(f"{path}.{row.name}", "there")
-        elif not is_sparse:
+        else:
             found[row.name] = _default(row, kind)
     return found
 
@@ -173,7 +167,7 @@ def _default(row: Field, kind: str) -> Any:
     if row.is_nullable:
         return None
     if row.type == report_schema.OBJECT:
-        return _object({}, row.fields, kind, "", row.is_sparse)
+        return _object({}, row.fields, kind, "")
     return _DEFAULTS[row.type]()
 
 
@@ -227,7 +221,7 @@ def _texts(value: Any, row: Field, kind: str, path: str) -> list[str]:
 
 def _objects(value: Any, row: Field, kind: str, path: str) -> list[dict[str, Any]]:
     items = enumerate(_items(value, path))
-    return [_object(item, row.fields, kind, f"{path}[{number}]", row.is_sparse) for number, item in items]
+    return [_object(item, row.fields, kind, f"{path}[{number}]") for number, item in items]
 
 
 def _entries(value: Any, path: str) -> Mapping[str, Any]:
@@ -252,9 +246,7 @@ _READERS: Mapping[str, Callable[[Any, Field, str, str], Any]] = {
     report_schema.INTEGER: _integer,
     report_schema.NUMBER: _number,
     report_schema.FLAG: _flag,
-    report_schema.OBJECT: lambda value, row, kind, path: _object(
-        value, row.fields, kind, path, row.is_sparse
-    ),
+    report_schema.OBJECT: lambda value, row, kind, path: _object(value, row.fields, kind, path),
     report_schema.OBJECTS: _objects,
     report_schema.MAP: _map,
     report_schema.NUMBERS: _numbers,

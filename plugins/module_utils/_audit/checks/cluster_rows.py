@@ -287,7 +287,8 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         WARNING,
         (),
         "The checks that the evidence names have no answer for some objects. These objects may have faults.",
-        "Grant the permissions of the result missing_role, or correct the fault that the cause describes.",
+        "Grant the missing permissions with docs/rbac/audit.yaml of the collection (kubectl apply, and a binding of its ClusterRole "
+        "certflow-audit), or correct the fault that the cause describes.",
         "kubescape/kubescape#3069",
         None,
     ),

@@ -219,7 +219,6 @@ def test_what_the_site_does_not_permit_is_skipped() -> None:
     assert [one["source"] for one in result["findings"] if one["status"] == "unknown"] == ["pods"]
     calls = [one["status"] for one in result["findings"] if one["check"] == "calls-fail"]
     assert calls == ["skip"]
-    assert result["missing_role"] == {}
 
 
 def test_every_gap_is_one_finding_with_its_permissions() -> None:
@@ -230,31 +229,6 @@ def test_every_gap_is_one_finding_with_its_permissions() -> None:
     assert len({one["fingerprint"] for one in unknown}) == len(unknown)
     assert all(one["check"] == "unreadable" and one["severity"] == "warning" for one in unknown)
     assert result["counts"]["unknown"] == len(PERMISSIONS)
-
-
-def test_the_missing_role_has_all_missing_permissions() -> None:
-    assert build(gaps=(Gap("metrics", "the server is overloaded"),))["missing_role"] == {}
-    sources = ("port-forward", "metrics", "cluster-ca")
-    lacking = tuple(entry for source in sources for entry in PERMISSIONS[source])
-    role = build(lacking=lacking)["missing_role"]
-    assert tuple(audit_result.known_permissions(role)) == lacking
-    assert role["rules"] == [
-        {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get"]},
-        {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["create"]},
-        {"nonResourceURLs": ["/metrics"], "verbs": ["get"]},
-        {
-            "apiGroups": [""],
-            "resources": ["configmaps"],
-            "resourceNames": ["kube-root-ca.crt"],
-            "verbs": ["get"],
-        },
-        {
-            "apiGroups": [""],
-            "resources": ["configmaps"],
-            "resourceNames": ["kube-root-ca.crt"],
-            "verbs": ["list"],
-        },
-    ]
 
 
 @pytest.mark.parametrize("source", list(PERMISSIONS))

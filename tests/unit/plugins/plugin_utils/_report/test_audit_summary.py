@@ -37,7 +37,7 @@ NEXT: list[tuple[dict[str, Any], list[str], str]] = [
         "left: 2 faults in 3 clusters, 1 cluster without a complete audit. Next: for expired, Renew ",
     ),
     ({"a": failed("unreachable", remedy="Check the address")}, [], "left: 1 cluster without a complete audit. Next: for a, Check the address"),
-    ({"a": result(reports.unread("deadlock"))}, [], "left: 1 gap in 1 cluster. Next: for unreadable, Grant the permissions"),
+    ({"a": result(reports.unread("deadlock"))}, [], "left: 1 gap in 1 cluster. Next: for unreadable, Grant the missing permissions"),
     ({"a": result()}, ["the report x cannot be written"], "left: 1 problem of the report. Next: the report x cannot"),
 ]  # fmt: skip
 

@@ -190,14 +190,6 @@ def test_a_cluster_that_was_not_read_is_a_row_with_its_reason() -> None:
         assert all(any(word in text for text in page.texts[at : at + 6]) for word in words)
 
 
-def test_what_is_missing_is_a_role_to_paste_once() -> None:
-    one = reports.result(reports.unread("deadlock"), missing_role=reports.ROLE)
-    page = Page(html.render(reports.report({"a": one, "b": one})))
-    assert len(page.named("pre")) == 1
-    assert "  - pods\n" in page.text
-    assert any(text.endswith(" a, b") for text in page.texts)
-
-
 EXCEPTION = {
     "check": "expired",
     "clusters": ["*"],

@@ -20,7 +20,6 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
 from tests.support.failures import absent
 from tests.support.reports import (
     NOW,
-    ROLE,
     failed,
     finding,
     report,
@@ -36,7 +35,7 @@ LISTS = result(unread("conversion-dead", source="definitions"), incomplete=["def
 OUTCOMES: dict[str, tuple[Any, str, str]] = {
     "healthy": (result(), "ok", ""),
     "with findings": (result(finding()), "ok", ""),
-    "without a permission": (result(unread("deadlock"), missing_role=ROLE), "ok", ""),
+    "without a permission": (result(unread("deadlock")), "ok", ""),
     "without CRDs": (LISTS, "incomplete", "audit-incomplete"),
     "without Services": (result(unread("expired"), incomplete=["services"]), "incomplete", "audit-incomplete"),
     "login": (failed(), "failed", "authentication-failed"),
@@ -83,14 +82,13 @@ def test_the_keys_of_a_result_are_kept() -> None:
     given = result(
         finding(breaks_at="2026-12-01T00:00:00Z", excepted=excepted),
         unread("deadlock"),
-        missing_role=ROLE,
         seconds=1.5,
         traffic={"requests": 12, "bytes_received": 3000, "handshakes": 2},
     )
     cluster = report({"a": given})["clusters"][0]
     assert cluster["uid"] == given["cluster_uid"]
     assert (cluster["seconds"], cluster["requests"], cluster["bytes"]) == (1.5, 12, 3000)
-    for key in ("audited_at", "kubernetes_version", "breaks_at", "counts", "missing_role", "limits", "counters"):  # fmt: skip
+    for key in ("audited_at", "kubernetes_version", "breaks_at", "counts", "limits", "counters"):  # fmt: skip
         assert cluster[key] == given[key], key
     for shown, raw in zip(cluster["findings"], given["findings"]):
         assert {**shown, "state": "", "first_seen": None} == shown

@@ -14,11 +14,11 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema, report_text
 
 from tests.support.failures import fails
-from tests.support.reports import ROLE, failed, finding, report, result, unread
+from tests.support.reports import failed, finding, report, result, unread
 
 pytestmark = pytest.mark.quick
 
-MADE = report({"a": result(finding(), unread("deadlock"), missing_role=ROLE), "b": failed()})
+MADE = report({"a": result(finding(), unread("deadlock")), "b": failed()})
 TEXT = report_text.dump(MADE)
 
 
@@ -145,18 +145,3 @@ def test_a_finding_without_a_row_of_its_check_gets_one() -> None:
 def test_links_lead_only_to_the_site_of_the_collection(url: str, is_kept: bool) -> None:
     text = changed(lambda value: value["checks"]["expiring"].update(url=url))
     assert report_text.parse(text, "old.json")["checks"]["expiring"]["url"] == (url if is_kept else "")
-
-
-def test_a_missing_role_gets_no_keys() -> None:
-    assert report_text.parse(TEXT, "a.json")["clusters"][0]["missing_role"] == ROLE
-
-
-def test_a_missing_role_has_only_permissions_that_an_audit_can_miss() -> None:
-    """A file of another machine may bring a role that grants everything, and users copy the role."""
-    everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
-    secrets = {"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["list", "get"]}
-    rules = [*everything, secrets, ROLE["rules"][0]]  # type: ignore[index]
-    text = changed(lambda value: value["clusters"][0]["missing_role"].update(rules=rules))
-    assert report_text.parse(text, "a.json")["clusters"][0]["missing_role"] == ROLE
-    text = changed(lambda value: value["clusters"][1].update(missing_role={**ROLE, "rules": everything}))
-    assert report_text.parse(text, "a.json")["clusters"][1]["missing_role"] is None
