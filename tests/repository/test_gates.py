@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from tools.ci import interpreters, lock, process, run_path, tree, venvs
-from tools.ci.__main__ import GateRun, choose
+from tools.ci.__main__ import GateRun
+from tools.ci.compiled import sitecustomize
 from tools.ci.environments import CORES, ENVIRONMENTS, PYTHON_39, PYTHON_314, Environment
 from tools.ci.gates import ALL, FULL, PARTS, Gate
 from tools.ci.result import GateResult, of_exit, of_junit
@@ -142,46 +143,28 @@ def test_locks_contain_the_requirements(env: Environment) -> None:
     assert [need for need in env.requirements if "==" in need and need.lower() not in pins] == []
 
 
-@pytest.mark.parametrize("clusters", ["111000", "000111", "111", "10", "0", ""])
-def test_every_gate_runs_once(clusters: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """clusters: "1" for each gate that starts clusters, "0" for each other gate."""
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_every_gate_runs_once(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree, "link", lambda: tmp_path)
     seen: list[str] = []
+    running = 0
 
-    def gate(name: str, has_clusters: bool) -> Gate:
+    def gate(name: str) -> Gate:
         def run(_log: Path) -> GateResult:
+            nonlocal running
             seen.append(name)
+            running += 1
+            assert running <= 3
             time.sleep(0.02)
+            running -= 1
             return GateResult(passed=1)
 
-        return Gate(f"pretended-{name}", run, has_clusters)
+        return Gate(f"pretended-{name}", run)
 
-    gates = tuple(gate(str(number), kind == "1") for number, kind in enumerate(clusters))
     whole = GateRun()
-    whole.all(gates)
-    assert sorted(seen) == [str(number) for number in range(len(clusters))]
-    assert whole.total.passed == len(clusters)
-
-
-@pytest.mark.parametrize(
-    ("waiting", "running", "chosen"),
-    [
-        ("10", "", "1"),
-        ("10", "11", "0"),
-        ("10", "10", "1"),
-        ("11", "11", "1"),
-        ("10", "110", None),
-        ("", "1", None),
-    ],
-)
-def test_the_gate_that_starts_next(waiting: str, running: str, chosen: str | None) -> None:
-    """1: a gate that starts clusters, 0: another gate."""
-
-    def gates(kinds: str) -> list[Gate]:
-        return [Gate(kind, lambda _log: GateResult(), kind == "1") for kind in kinds]
-
-    gate = choose(gates(waiting), gates(running))
-    assert (gate and gate.name) == chosen
+    whole.all(tuple(gate(str(number)) for number in range(count)))
+    assert sorted(seen) == [str(number) for number in range(count)]
+    assert whole.total.passed == count
 
 
 def test_each_file_of_tests_on_real_clusters_is_in_one_gate() -> None:
@@ -249,6 +232,20 @@ def test_make_t_finds_programs_although_its_path_is_that_of_a_test() -> None:
 def test_shipped_files(name: str, expected: bool) -> None:
     """The gate galaxy-importer uses this function for the built file."""
     assert tree.shipped(name) is expected
+
+
+def test_a_compiled_file_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result is that of the source as it is now."""
+    monkeypatch.setenv(sitecustomize.VARIABLE, str(tmp_path / "compiled"))
+    for source, count in ((b"x = 1", 1), (b"x = 1", 1), (b"x = 2", 2)):
+        names: dict[str, object] = {}
+        exec(sitecustomize.compile_once(source, "file.py", "exec", flags=0, dont_inherit=True), names)
+        assert f"x = {names['x']}".encode() == source
+        assert len(list((tmp_path / "compiled").iterdir())) == count
+    for path in (tmp_path / "compiled").iterdir():
+        path.write_bytes(b"damaged")
+    code = sitecustomize.compile_once(b"x = 1", "file.py", "exec", flags=0, dont_inherit=True)
+    assert code.co_filename == "file.py"
 
 
 def test_a_lock_has_one_holder(tmp_path: Path) -> None:

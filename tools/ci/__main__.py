@@ -14,8 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import FrameType
 
@@ -24,9 +23,8 @@ from tools.ci.gates import ALL, FULL, QUICK, Gate
 from tools.ci.result import FAILED, GateResult
 from tools.ci.venvs import REPOSITORY, BuildFailed, PythonUnavailable
 
-# Tests on real clusters mostly wait, so a third gate uses the time of two cores.
+# A gate with real clusters uses about two thirds of a core and waits for the rest of its time, so three of them use two cores.
 _AT_ONCE = 3
-_CLUSTERS_AT_ONCE = 2
 _REMINDER = 60.0
 
 
@@ -49,18 +47,6 @@ def _arguments() -> tuple[Gate, ...]:
     if given.quick:
         return QUICK
     return (*FULL, *ALL) if given.all else ALL
-
-
-def choose(waiting: Sequence[Gate], running: Sequence[Gate]) -> Gate | None:
-    """Return the gate to start now, None if a running one must end first.
-
-    A third gate with clusters starts only if no other gate waits.
-    """
-    if len(running) >= _AT_ONCE:
-        return None
-    busy = sum(gate.clusters for gate in running) >= _CLUSTERS_AT_ONCE
-    free = [gate for gate in waiting if not (gate.clusters and busy)] or waiting
-    return free[0] if free else None
 
 
 class GateRun:
@@ -102,21 +88,17 @@ class GateRun:
             self.say(f"{'FAILED' if result.failed else 'ok':6} {gate.name}: {result} in {seconds:.0f} s")
 
     def all(self, gates: tuple[Gate, ...]) -> None:
-        """Run gates in their order, three at a time (see choose)."""
-        waiting, running = list(gates), dict[Future[None], Gate]()
+        """Run gates in their order, three at a time."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            while waiting or running:
-                gate = choose(waiting, list(running.values()))
-                if gate:
-                    waiting.remove(gate)
-                    running[pool.submit(self.gate, gate)] = gate
-                    continue
+            running = {pool.submit(self.gate, gate): gate for gate in gates}
+            while running:
                 done = wait(running, timeout=_REMINDER, return_when=FIRST_COMPLETED).done
                 for future in done:
                     del running[future]
                     future.result()
                 if not done:
-                    self.say(f"still running: {', '.join(gate.name for gate in running.values())}")
+                    names = (gate.name for future, gate in running.items() if future.running())
+                    self.say(f"still running: {', '.join(names)}")
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

@@ -23,9 +23,6 @@ class Gate(NamedTuple):
     name: str
     #: Function that writes to the given log. May raise PythonUnavailable, BuildFailed.
     run: Callable[[Path], GateResult]
-    #: True if it starts real clusters. A third such gate starts only if no other gate waits, because two cores
-    #: carry no more.
-    clusters: bool = False
 
 
 def _program(env: Environment, arguments: Sequence[str | Path], log: Path) -> int:
@@ -95,7 +92,7 @@ def _sanity(env: Environment) -> Gate:
 
 def _real(name: str, choose: Callable[[], Environment], *arguments: str, timeout: float = 3600) -> Gate:
     command = ["-v", "--durations=15", *arguments]
-    return Gate(name, functools.partial(pytest, choose, command, timeout), clusters=True)
+    return Gate(name, functools.partial(pytest, choose, command, timeout))
 
 
 _STATIC = (
@@ -153,7 +150,7 @@ MODULE_TARGETS = (
 
 
 def _integration(name: str, choose: Callable[[], Environment], *targets: str) -> Gate:
-    return Gate(name, functools.partial(integration.check, choose, targets), clusters=True)
+    return Gate(name, functools.partial(integration.check, choose, targets))
 
 
 def _part(name: str) -> Gate:
@@ -169,16 +166,17 @@ def _rest() -> Gate:
 
 
 # The gates of `make test`: the newest ansible-core whole, and the unit tests also on the oldest core (with the oldest
-# libraries) and on the oldest Python of a managed node. Long gates first, because they decide the total time.
+# libraries) and on the oldest Python of a managed node. The gates with real clusters first: they wait for half of their time, so
+# two cores that run only them at the end would be idle.
 ALL = (
     _part("real-playbooks"),
     _rest(),
     _part("real-upgrades"),
+    _integration("integration-newest", venvs.newest_core),
     Gate(
         "sanity-newest",
         functools.partial(sanity.check, venvs.newest_core, options=sanity.on_both_ends),
     ),
-    _integration("integration-newest", venvs.newest_core),
     *_STATIC,
     *map(_unit, (CORES[0], CORES[-1], PYTHON_39)),
     Gate("ansible-lint", package.ansible_lint),

@@ -15,8 +15,18 @@ from pathlib import Path
 from tools.ci.venvs import REPOSITORY
 
 WORK = REPOSITORY / ".work"
+_COMPILED = Path(__file__).with_name("compiled")
 # Variables of a user's shell on which no run may depend.
-_FOREIGN = ("ANSIBLE_", "K8S_AUTH_", "KUBECONFIG", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "MYPYPATH")
+_FOREIGN = (
+    "ANSIBLE_",
+    "K8S_AUTH_",
+    "KUBECONFIG",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONDONTWRITEBYTECODE",
+    "VIRTUAL_ENV",
+    "MYPYPATH",
+)
 # Files and folders that the built file may have at the top.
 _SHIPPED = ("changelogs", "docs", "meta", "playbooks", "plugins", "roles")
 _SHIPPED_FILES = ("CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "tests/config.yml")
@@ -56,7 +66,8 @@ def environ(venv: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     return kept | {
         "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "PYTHONPATH": f"{work}{os.pathsep}{REPOSITORY}",
+        "PYTHONPATH": os.pathsep.join(map(str, (work, REPOSITORY, _COMPILED))),
+        "CERTFLOW_COMPILED": str(work / "compiled"),
         "VIRTUAL_ENV": str(venv),
         "ANSIBLE_COLLECTIONS_PATH": str(work),
         "ANSIBLE_HOME": str(work / "ansible"),
