@@ -17,37 +17,47 @@ PREFIX = "webhook_certificate_"
 GIVEN = {"service": "a", "namespace": "{{ 'b' }}", "secret": {"name": "{{ 'c' }}"}, "kubeconfig": "/nowhere"}
 
 
-def outcome(directory: Path, defaults: dict[str, Any], **variables: Any) -> dict[str, Any]:
-    """Run the role in a block. Return the failed result. defaults: module_defaults of the play."""
-    role = {
-        "ansible.builtin.include_role": {"name": "certflow.kubernetes.webhook_certificate"},
-        "vars": {PREFIX + name: value for name, value in {**GIVEN, **variables}.items()},
-    }
-    shown = "REPORT {{ ['failure', ansible_failed_result | combine({'published': webhook_certificate_result})] | to_json }}"
-    block = {"block": [role], "rescue": [{"ansible.builtin.debug": {"msg": shown}}]}
+def outcomes(directory: Path, defaults: dict[str, Any], *variables: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run the role in a block of a play for each dictionary of variables. Return the failed results.
+
+    defaults: module_defaults of the plays.
+    """
+    blocks = []
+    for number, more in enumerate(variables):
+        role = {
+            "ansible.builtin.include_role": {"name": "certflow.kubernetes.webhook_certificate"},
+            "vars": {PREFIX + name: value for name, value in {**GIVEN, **more}.items()},
+        }
+        shown = f"REPORT {{{{ ['{number}', ansible_failed_result | combine({{'published': webhook_certificate_result}})] | to_json }}}}"
+        blocks.append({"block": [role], "rescue": [{"ansible.builtin.debug": {"msg": shown}}]})
     run = play(
         directory,
-        [{"hosts": "localhost", "gather_facts": False, "module_defaults": defaults, "tasks": [block]}],
+        [
+            {"hosts": "localhost", "gather_facts": False, "module_defaults": defaults, "tasks": [block]}
+            for block in blocks
+        ],
     )
-    found: dict[str, Any] = run.reports()["failure"]
-    assert (found["published"]["code"], found["published"]["msg"]) == (found["code"], found["msg"])
+    reports = run.reports()
+    found: list[dict[str, Any]] = [reports[str(number)] for number in range(len(variables))]
+    for row in found:
+        assert (row["published"]["code"], row["published"]["msg"]) == (row["code"], row["msg"])
     return found
 
 
 def test_the_variables_are_the_options_and_blank_ones_leave_the_defaults(tmp_path: Path) -> None:
     """A variable wins over module_defaults. What is omitted is not an option."""
     omitted = "{{ nothing | default(omit) }}"
-    found = outcome(
-        tmp_path,
-        {
-            "group/certflow.kubernetes.k8s": {"context": "nowhere", "kubeconfig": "/other"},
-            "certflow.kubernetes.k8s_csr": {"wait_timeout": 7, "renew_before": "9d", "state": "absent"},
-        },
-        secret={"name": "{{ 'c' }}", "type": omitted},
-        ca_bundle=omitted,
-        renew_before="",
-        wait_timeout="60",
-    )
+    defaults = {
+        "group/certflow.kubernetes.k8s": {"context": "nowhere", "kubeconfig": "/other"},
+        "certflow.kubernetes.k8s_csr": {"wait_timeout": 7, "renew_before": "9d", "state": "absent"},
+    }
+    variables = {
+        "secret": {"name": "{{ 'c' }}", "type": omitted},
+        "ca_bundle": omitted,
+        "renew_before": "",
+        "wait_timeout": "60",
+    }
+    (found,) = outcomes(tmp_path, defaults, variables)
     used = found["invocation"]["module_args"]
     names = (
         "service",
@@ -67,8 +77,11 @@ def test_a_wrong_variable_never_leads_to_another_cluster(tmp_path: Path) -> None
     """A kubeconfig that is left out would make the environment choose the cluster."""
     defaults = {"group/certflow.kubernetes.k8s": {"kubeconfig": "/other"}}
     wrong = {"kubeconfig": "{{ nothing }}", "signer_name": "{{ nothing }}", "connection": [1], "targets": 5}
-    for name, value in wrong.items():
-        found = outcome(tmp_path, defaults, **{name: value})
+    found_by_name = dict(
+        zip(wrong, outcomes(tmp_path, defaults, *({name: value} for name, value in wrong.items())))
+    )
+    assert len(found_by_name) == len(wrong)
+    for name, found in found_by_name.items():
         assert has_failed(found, "invalid-input", f"webhook_certificate_{name}")
         assert "invocation" not in found
 
@@ -83,11 +96,15 @@ def test_a_kubeconfig_with_several_contexts_needs_a_name(tmp_path: Path) -> None
         "clusters": [server],
         "users": [{"name": "x", "user": {"token": "t"}}],
     }
-    (tmp_path / "kubeconfig").write_text(json.dumps(content))
-    path = str(tmp_path / "kubeconfig")
-    found = outcome(tmp_path, {}, kubeconfig=path)
-    assert has_failed(found, "invalid-connection", "webhook_certificate_context")
-    assert outcome(tmp_path, {}, kubeconfig=path, context="prod")["code"] == "unreachable"
-    contexts.pop()
-    (tmp_path / "kubeconfig").write_text(json.dumps(content))
-    assert outcome(tmp_path, {}, kubeconfig=path)["code"] == "unreachable"
+    several, single = tmp_path / "several", tmp_path / "single"
+    several.write_text(json.dumps(content))
+    single.write_text(json.dumps({**content, "contexts": contexts[:1]}))
+    unnamed, named, only = outcomes(
+        tmp_path,
+        {},
+        {"kubeconfig": str(several)},
+        {"kubeconfig": str(several), "context": "prod"},
+        {"kubeconfig": str(single)},
+    )
+    assert has_failed(unnamed, "invalid-connection", "webhook_certificate_context")
+    assert (named["code"], only["code"]) == ("unreachable", "unreachable")

@@ -349,25 +349,30 @@ def test_a_kubeconfig_of_the_environment_is_left_to_the_tasks(tmp_path: Path) ->
         assert plain(variables["certflow_context"]) == "a"
 
 
-@pytest.mark.parametrize("name", ["clusters", "all", "ungrouped", "provider_eks", "canary", "of_a"])
-def test_a_context_with_the_name_of_a_group_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("prefix", ["", "k8s-"])
+def test_a_context_with_the_name_of_a_group_is_refused(tmp_path: Path, prefix: str) -> None:
     """A play for the group would run only on the host. No host of the file stays in the inventory."""
     server = "https://0123456789ABCDEF.gr7.eu-west-1.eks.amazonaws.com"
-    (tmp_path / "one.yml").write_text(yaml.safe_dump(config("a", name, server=server)))
+    names = ("clusters", "all", "ungrouped", "provider_eks", "canary")
+    contexts = [*((f"a-{name}", name) for name in names), ("a", "of_a")]
     (tmp_path / "before.ini").write_text("[canary]\nb\n")
-    for prefix, hosts in (("", ["b"]), ("k8s-", ["b", "k8s-a", f"k8s-{name}"])):
+    sources = ["-i", "before.ini"]
+    for number, pair in enumerate(contexts):
+        (tmp_path / f"kubeconfig-{number}").write_text(yaml.safe_dump(config(*pair, server=server)))
         content = {
             "plugin": "certflow.kubernetes.kubeconfig",
-            "kubeconfig": "one.yml",
+            "kubeconfig": f"kubeconfig-{number}",
             "keyed_groups": [{"key": "certflow_context", "prefix": "of"}],
             "prefix": prefix,
         }
-        (tmp_path / "clusters.yml").write_text(yaml.safe_dump(content))
-        command = ("ansible-inventory", "-i", "before.ini", "-i", "clusters.yml", "--list")
-        output = ansible(tmp_path, *command, COLUMNS="500")
-        listed, _end = json.JSONDecoder().raw_decode(output[output.index("{\n") :])
-        named = {host for group in listed.values() for host in group.get("hosts", ())}
-        assert sorted(named) == sorted(hosts), output
+        (tmp_path / f"clusters-{number}.yml").write_text(yaml.safe_dump(content))
+        sources += ["-i", f"clusters-{number}.yml"]
+    output = ansible(tmp_path, "ansible-inventory", *sources, "--list", COLUMNS="500")
+    listed, _end = json.JSONDecoder().raw_decode(output[output.index("{\n") :])
+    hosts = {host for group in listed.values() for host in group.get("hosts", ())}
+    accepted = {f"{prefix}{name}" for pair in contexts for name in pair} if prefix else set()
+    assert hosts == {"b", *accepted}, output
+    for _first, name in contexts:
         assert bool(absent([f"'{name}'", "rename-context"], output)) == bool(prefix), output
 
 
