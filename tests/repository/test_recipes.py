@@ -100,6 +100,16 @@ from {ROOMS}._snapshot.release import crd_sets, flags, release_table
 release = release_table.target("99.0.0")
 assert release_table.NEWEST is release and release.version == (99, 0, 0), release_table.NEWEST
 assert release_table.usable_after(release_table.RELEASES[-2]) is release
+crds = crd_sets.row(release.crds, release_table.SNAPSHOT)
+spec = {{
+    "group": crds.group,
+    "versions": [
+        {{"name": "v1", "served": True, "storage": False}},
+        {{"name": "v2", "served": True, "storage": True, "schema": {{"x-kubernetes-validations": []}}}},
+    ],
+}}
+assert crd_sets.parse({{"metadata": {{"name": release_table.SNAPSHOT_CRDS[1]}}, "spec": spec}}).set is crds
+assert crd_sets.rank(crds) == max(map(crd_sets.rank, crd_sets.SETS))
 """,
 }  # fmt: skip
 

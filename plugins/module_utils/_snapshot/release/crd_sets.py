@@ -43,7 +43,7 @@ class CrdSet:
 
 
 _V1 = {"v1": STORED, "v1beta1": LISTED}
-# The oldest set of a group comes first. The comments name the tags. The files are in client/config/crd.
+# The comments name the tags. The files are in client/config/crd.
 SETS: tuple[CrdSet, ...] = (
     CrdSet("3.0", "to 3.0", SNAPSHOT, {"v1beta1": STORED}, False, ""),  # v3.0.3:client/config/crd
     CrdSet("4.0", "4.0", SNAPSHOT, {"v1": SERVED, "v1beta1": STORED}, False, ""),  # v4.0.1:client/config/crd
@@ -95,9 +95,9 @@ def row(key: str, group: str) -> CrdSet:
     return next(crd_set for crd_set in SETS if crd_set.key == key and crd_set.group == group)
 
 
-def rank(crd_set: CrdSet) -> int:
-    """Return a number that is greater for a newer set of the same group."""
-    return SETS.index(crd_set)
+def rank(crd_set: CrdSet) -> tuple[int, ...]:
+    """Return the version of its first release. It is greater for a newer set of the same group."""
+    return tuple(int(part) for part in crd_set.key.split("."))
 
 
 def names(group: str) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ def _fingerprint(
         if not has_source or crd_set.rules == rules
     ]
     exact = [crd_set for crd_set in fitting if crd_set.generator == generator]
-    return next(iter(exact or fitting), None)
+    return min(exact or fitting, key=rank, default=None)
 
 
 def _contains_rules(node: Any) -> bool:
