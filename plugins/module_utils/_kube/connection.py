@@ -191,12 +191,12 @@ def _refuse(
     first: Mapping[str, str], names: Iterable[str], second: Mapping[str, str], other_names: Iterable[str]
 ) -> None:
     """Raise ConfigurationError if ``first`` has one of ``names`` and ``second`` has one of ``other_names``."""
-    one = next((first[name] for name in names if name in first), None)
+    kept = next((first[name] for name in names if name in first), None)
     other = next((second[name] for name in other_names if name in second), None)
-    if one and other:
+    if kept and other:
         raise ConfigurationError(
-            f"two sources name a cluster: {one} and {other}. A request or a token could reach the wrong cluster",
-            remedy=f"Set the whole connection in one place: remove {other}, or {one}",
+            f"two sources name a cluster: {kept} and {other}. A request or a token could reach the wrong cluster",
+            remedy=f"Set the whole connection in one place: remove {other}, or {kept}",
         )
 
 

@@ -92,9 +92,9 @@ def _parse_policies(given: Any) -> dict[str, Any]:
     """Return the options for one failurePolicy, or for failurePolicies by configuration name."""
     by_name = isinstance(given, Mapping)
     wrong = [
-        one
-        for one in (given.values() if by_name else [given or FAILURE_POLICIES[0]])
-        if one not in FAILURE_POLICIES
+        policy
+        for policy in (given.values() if by_name else [given or FAILURE_POLICIES[0]])
+        if policy not in FAILURE_POLICIES
     ]
     if wrong:
         raise CertflowError(

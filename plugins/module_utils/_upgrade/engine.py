@@ -310,11 +310,11 @@ class Upgrade:
 
     def _put_back(self) -> tuple[str, ...]:
         """Return the titles of the steps of the way back that changed something."""
-        return tuple(one.title for one in self._steps.records if one.undoes and one.changed)
+        return tuple(record.title for record in self._steps.records if record.undoes and record.changed)
 
     def _interrupted_undo(self) -> UndoResult:
         """Return the way back of an interrupted run: none, or the part that was carried out."""
-        back = [one for one in self._steps.records if one.undoes]
+        back = [record for record in self._steps.records if record.undoes]
         if not back:
             return UndoResult("", False, problem=undo.LEFT["interrupted"])
         problem = f"The run was interrupted in the step {back[-1].id} of the way back"
@@ -325,8 +325,10 @@ class Upgrade:
     def _failure(self, error: CertflowError, undone: UndoResult) -> UpgradeError:
         """Return the error with what was changed, and what was put back."""
         records = self._steps.records
-        last = next((one for one in reversed(records) if one.status != "done" and not one.undoes), None)
-        changed = [one.title for one in records if one.changed and not one.undoes]
+        last = next(
+            (record for record in reversed(records) if record.status != "done" and not record.undoes), None
+        )
+        changed = [record.title for record in records if record.changed and not record.undoes]
         before = (
             f"Changed before that: {'; '.join(changed)}" if changed else "Nothing was changed before that"
         )
@@ -344,7 +346,7 @@ class Upgrade:
             **self._values,
             "step": last.id if last else values.get("step", ""),
             "hop": last.hop if last else "",
-            "steps": [asdict(one) for one in records],
+            "steps": [asdict(record) for record in records],
             "undone": undone.as_result(),
             "notes": [*self._notes, *values.get("notes", ())],
             "changed": self._steps.is_changed,
@@ -356,7 +358,7 @@ class Upgrade:
             **(found.as_result() if found else {"due": [], "foreseen": [], "problems": []}),
             **self._values,
             "notes": self._notes,
-            "steps": [asdict(one) for one in self._steps.records],
+            "steps": [asdict(record) for record in self._steps.records],
             **self._guard.as_result(),
         }
         outcomes = self._steps.outcomes

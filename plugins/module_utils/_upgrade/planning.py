@@ -51,11 +51,13 @@ class ClusterPlan:
         refused = self.plan.refused
         if not refused:
             return None
-        causes = [f"{one.reason.rstrip('.')} ({'; '.join(_shorten(one.evidence))})" for one in refused]
+        causes = [
+            f"{hazard.reason.rstrip('.')} ({'; '.join(_shorten(hazard.evidence))})" for hazard in refused
+        ]
         error = UpgradeRefused(
             f"{lead}: {'. '.join(causes)}",
-            evidence=[line for one in refused for line in one.evidence],
-            remedy=" ".join(one.remedy for one in refused),
+            evidence=[line for hazard in refused for line in hazard.evidence],
+            remedy=" ".join(hazard.remedy for hazard in refused),
         )
         error.values = self.as_result()
         return error

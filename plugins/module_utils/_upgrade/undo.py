@@ -61,7 +61,7 @@ def why_not_undone(hop: Hop, records: Iterable[StepRecord], code: str, *, is_wan
     """Return the reason to put nothing back, "" if the previous release is put back."""
     if code in LEFT:
         return LEFT[code]
-    if not any(one.changed for one in records if one.hop == str(hop.release) and not one.undoes):
+    if not any(record.changed for record in records if record.hop == str(hop.release) and not record.undoes):
         return "The hop had changed nothing"
     if not hop.start:
         return "No release was installed before, so nothing was put back"
@@ -86,8 +86,8 @@ def options_before(
     """
     installed = before.installed
     kinds = (VALIDATION, CONVERSION)
-    webhooks = [one for kind in kinds for one in installed.all_of(kind)]
-    programs = [one.program for one in webhooks]
+    webhooks = [webhook for kind in kinds for webhook in installed.all_of(kind)]
+    programs = [webhook.program for webhook in webhooks]
     changed = frozenset(target for target, obj in originals.items() if left[target.path] is not obj)
     deleted = frozenset(target for target in changed if left[target.path] is None)
     return replace(
@@ -102,7 +102,9 @@ def options_before(
         conversion_webhook=CONVERSION in programs,
         failure_policy="",
         failure_policies={
-            one.name: one.hooks[0].failure_policy for one in installed.configurations if one.hooks
+            configuration.name: configuration.hooks[0].failure_policy
+            for configuration in installed.configurations
+            if configuration.hooks
         },
         remove_controllers=(),
         undo=Undo(installed, frozenset(originals), changed, deleted),

@@ -182,13 +182,13 @@ def _lacks_permission(error: RefusedObjectError) -> bool:
     return bool(_LACKS_PERMISSION.search(error.cause))
 
 
-def write(client: Client, one: Preview, *, registry: str = REGISTRY) -> ObjectOutcome:
+def write(client: Client, preview: Preview, *, registry: str = REGISTRY) -> ObjectOutcome:
     """Apply the manifest if that is due, and return the outcome. Raises the errors of ``preview``."""
-    if not one.is_due:
-        return one.outcome
-    with _naming_the_object(one.manifest):
-        answer = _move_and_apply(client, one, registry)
-    return replace(one.outcome, changes=one.changes_to(answer))
+    if not preview.is_due:
+        return preview.outcome
+    with _naming_the_object(preview.manifest):
+        answer = _move_and_apply(client, preview, registry)
+    return replace(preview.outcome, changes=preview.changes_to(answer))
 
 
 def _preview(
@@ -268,22 +268,26 @@ def _differs(live: Object | None, answer: Object) -> bool:
     return bool(changes(live, answer)) or before != after
 
 
-def _move_and_apply(client: Client, one: Preview, registry: str) -> Object:
+def _move_and_apply(client: Client, preview: Preview, registry: str) -> Object:
     """Move the fields and apply, each over the version that was judged.
 
     Repeat that if the apply itself recorded another manager (before-first-apply), and after a write of another client.
     """
-    place, managers, live = reference(one.manifest), one.managers, client.find(reference(one.manifest).path)
+    place, managers, live = (
+        reference(preview.manifest),
+        preview.managers,
+        client.find(reference(preview.manifest).path),
+    )
     for _attempt in range(ATTEMPTS):
         if live is not None:
             # The preview has judged the manager of an object that it found.
-            consent = EVERYTHING if one.live else NOTHING
+            consent = EVERYTHING if preview.live else NOTHING
             refuse_others(client, place, live, consent=consent, registry=registry)
         patch = field_ownership.patch_to_move(live, managers) if live is not None else []
         try:
             if patch:
                 live = client.patch(place.path, patch)
-            manifest = _at_version(one.manifest, live)
+            manifest = _at_version(preview.manifest, live)
             # An object that appears after the read leads to Conflict, because it has other managers.
             live = client.apply(
                 place.path, manifest, manager=field_ownership.MANAGER, takes_fields=live is not None

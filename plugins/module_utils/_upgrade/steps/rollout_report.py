@@ -58,9 +58,9 @@ class DeploymentPods:
     def own_sets(self) -> dict[str, Object]:
         """Return the ReplicaSets of the Deployment by their UIDs."""
         return {
-            one["metadata"]["uid"]: one
-            for one in self.replica_sets
-            if object_state.is_owned_by(one, self.deployment)
+            replica_set["metadata"]["uid"]: replica_set
+            for replica_set in self.replica_sets
+            if object_state.is_owned_by(replica_set, self.deployment)
         }
 
     @property
@@ -106,7 +106,7 @@ def rollout_progress(seen: DeploymentPods) -> RolloutProgress:
     """Return the state of a Deployment's rollout."""
     deployment, sets = seen.deployment, seen.own_sets
     spec, status = deployment["spec"], deployment.get("status") or {}
-    every = [pod for pod in seen.pods if any(object_state.is_owned_by(pod, one) for one in sets.values())]
+    every = [pod for pod in seen.pods if any(object_state.is_owned_by(pod, owner) for owner in sets.values())]
     own = [pod for pod in every if not object_state.is_ending(pod)]
     newest = [pod for pod in own if _revision(sets, pod) == _annotated(deployment)]
     wanted = spec.get("replicas", 1)
@@ -231,8 +231,8 @@ def find_refused_sets(seen: DeploymentPods) -> list[Object]:
     """Return the newest ReplicaSet if the API server refuses its pods: quotas, PodSecurity, policies."""
     if not object_state.is_observed(seen.deployment):
         return []
-    own = [one for one in seen.own_sets.values() if _annotated(one) == _annotated(seen.deployment)]
-    return [one for one in own if object_state.condition(one, "ReplicaFailure").get("status") == "True"]
+    own = [owned for owned in seen.own_sets.values() if _annotated(owned) == _annotated(seen.deployment)]
+    return [owned for owned in own if object_state.condition(owned, "ReplicaFailure").get("status") == "True"]
 
 
 def event_lines(obj: Object, events: Iterable[Object]) -> list[str]:
@@ -300,7 +300,7 @@ def _annotated(obj: Object) -> str:
 
 
 def _revision(sets: Mapping[str, Object], pod: Object) -> str:
-    return next((_annotated(one) for one in sets.values() if object_state.is_owned_by(pod, one)), "")
+    return next((_annotated(owner) for owner in sets.values() if object_state.is_owned_by(pod, owner)), "")
 
 
 def _line(text: Any) -> str:

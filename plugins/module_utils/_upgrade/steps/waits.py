@@ -166,11 +166,14 @@ def until_switched(client: Client, target: Reference, selector: dict[str, str], 
         ]
         named = {
             (endpoint.get("targetRef") or {}).get("name", "")  # an endpoint that was made by hand has none
-            for one in slices
-            for endpoint in one.get("endpoints") or ()
+            for endpoint_slice in slices
+            for endpoint in endpoint_slice.get("endpoints") or ()
         }
         ports = {
-            entry.get("port") for one in slices if one.get("endpoints") for entry in one.get("ports") or ()
+            entry.get("port")
+            for endpoint_slice in slices
+            if endpoint_slice.get("endpoints")
+            for entry in endpoint_slice.get("ports") or ()
         }
         return named <= pods and bool(named) == bool(pods) and (port is None or ports <= {port})
 
