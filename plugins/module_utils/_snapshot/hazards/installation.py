@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..._base.object_managers import KUBESPRAY
 from ..context.upgrade_context import UpgradeContext
-from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, VALIDATION
+from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, RELEASE_LABEL, VALIDATION
 from ..release.release_table import NEWEST, OLDEST, SNAPSHOT_CRDS, find, is_at_least, text
 from .finding import Finding, finding_of
 
@@ -112,8 +112,9 @@ def find_newer_than_known(context: UpgradeContext) -> Finding | None:
 def find_version_unknown(context: UpgradeContext) -> Finding | None:
     if context.controller is None or context.version is not None:
         return None
+    known = f"{context.controller}: image {context.controller.image} has no tag of a release"
     return Finding(
-        (f"{context.controller}: image {context.controller.image}",),
+        (f"{known}, and its pods have no label {RELEASE_LABEL} with one",),
         "Set installed_version to the release of the controller. The first line of its log shows it.",
     )
 

@@ -59,7 +59,11 @@ def repository_of(image: str) -> tuple[str, str]:
 
 
 def version_of(image: str) -> Version | None:
-    """Return the release in an image's tag, None if the tag is not a release or the image has only a digest."""
+    """Return the release in an image's tag, None if the tag is not a release or the image has only a digest.
+
+    There is no table of digests: a mirror may build or copy an image under another digest, and an upgrade with the option
+    digests keeps the tag.
+    """
     return parse(image.rpartition("/")[2].partition("@")[0].partition(":")[2])
 
 
