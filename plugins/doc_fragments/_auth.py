@@ -134,6 +134,7 @@ requirements:
   - python >= 3.9
   - kubernetes >= 24.2.0
   - cryptography >= 42.0.0
+  - urllib3 and websocket-client, which kubernetes requires too
 notes:
   - Secrets are never part of a result, a diff or a log.
   - E(KUBECONFIG) and the C(K8S_AUTH_*) variables mean the same as for C(kubernetes.core).

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -118,8 +120,39 @@ def test_the_change_log_has_the_version() -> None:
 def test_the_required_clients_are_the_oldest_tested_ones() -> None:
     """An execution environment requires no client older than the oldest tested one."""
     lines = (REPOSITORY / "meta" / "ee-requirements.txt").read_text().splitlines()
-    floors = [line.replace(">=", "==") for line in lines if line and not line.startswith("#")]
+    floors = [line.replace(">=", "==") for line in lines if ">=" in line]
     assert floors == list(environments.OLDEST_CLIENTS)
+
+
+#: The import name of a library whose requirement has another name.
+REQUIREMENTS = {"websocket": "websocket-client"}
+#: What ansible-core itself requires.
+OF_CORE = frozenset(("ansible", "ansible_collections", "jinja2", "markupsafe", "yaml"))
+
+
+def test_every_library_that_the_plugins_import_is_declared() -> None:
+    lines = (REPOSITORY / "meta" / "ee-requirements.txt").read_text().splitlines()
+    declared = {line.partition(">=")[0] for line in lines if line and not line.startswith("#")}
+    trees = [
+        ast.parse((REPOSITORY / name).read_text()) for name in PYTHON_FILES if name.startswith("plugins/")
+    ]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    imported = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - OF_CORE
+    assert {REQUIREMENTS.get(name, name) for name in imported} == declared - {"jmespath"}, (
+        "jmespath is imported by its name"
+    )
+
+
+def test_every_action_of_a_workflow_is_pinned_by_its_commit() -> None:
+    """A tag can move. The comment has the release for readers, and for programs that update the pins."""
+    files = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+    used = [line.strip() for path in files for line in path.read_text().splitlines() if "uses:" in line]
+    assert used
+    assert [
+        line for line in used if not re.search(r"uses: [\w-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line)
+    ] == []
 
 
 @pytest.mark.parametrize("name", PYTHON_FILES)
