@@ -233,8 +233,10 @@ def test_the_keyboard_reaches_counts_filter_and_findings(page: Browser) -> None:
 
 
 def test_an_open_finding_shows_the_remedy_of_its_check(page: Browser) -> None:
-    ask(page, "document.querySelector('#broken details').open = true")
-    wait_for(lambda: "Remedy: " in ask(page, "return document.querySelector('#broken details').innerText"))
+    ask(page, "document.querySelector('#broken .more details').open = true")
+    wait_for(
+        lambda: "Remedy: " in ask(page, "return document.querySelector('#broken .more details').innerText")
+    )
 
 
 def test_a_click_anywhere_on_a_fault_opens_its_findings(page: Browser) -> None:

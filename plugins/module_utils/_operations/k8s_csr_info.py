@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import READING_OVERTIME_SECONDS, Operation
@@ -59,10 +59,21 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
         is_all = not any(parameters.get(option) for option in ("name", *argument_specs.SELECTORS))
         evidence = ClusterEvidence(client, verdict, csrs if is_all else None)
         diagnoses = {csr["metadata"]["name"]: evidence.explain(csr) for csr in csrs}
-        rows = [_Row(csr, diagnoses[csr["metadata"]["name"]], client.now()) for csr in csrs]
+        states = {
+            csr["metadata"]["name"]: observation.state_of(
+                csr, client.now(), diagnoses[csr["metadata"]["name"]]
+            )
+            for csr in csrs
+        }
         only = parameters.get("only") or STATES
-        values["csrs"] = [_entry(row.csr, row.diagnosis) for row in rows if row.state in only]
-        values["signers"] = _signer_entries(rows)
+        values["csrs"] = [
+            _entry(csr, diagnoses[csr["metadata"]["name"]])
+            for csr in csrs
+            if states[csr["metadata"]["name"]] in only
+        ]
+        signers = observation.group_by_signer(csrs)
+        entries = (_signer_entry(signer, own, states) for signer, own in signers.items())
+        values["signers"] = sorted(entries, key=lambda entry: (-entry["stuck"], entry["signer_name"]))
         if parameters.get("name") and not csrs:
             values["csrs"] = [_missing_entry(parameters["name"], client.now())]
     if "provider" in gather:
@@ -87,34 +98,16 @@ def _select(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, Any
     return csr_api.select(client, parameters.get("label_selectors"), parameters.get("field_selectors"))
 
 
-class _Row(NamedTuple):
-    """A request with its diagnosis."""
-
-    csr: dict[str, Any]
-    diagnosis: Diagnosis | None
-    now: datetime
-
-    @property
-    def state(self) -> str:
-        return observation.state_of(self.csr, self.now, self.diagnosis)
-
-
-def _signer_entries(rows: Sequence[_Row]) -> list[dict[str, Any]]:
-    """Return the counts of each signer, those with the most stuck requests first."""
-    signers: dict[str, list[_Row]] = {}
-    for row in rows:
-        signers.setdefault(str(row.csr["spec"]["signerName"]), []).append(row)
-    entries = [_signer_entry(signer, own) for signer, own in signers.items()]
-    return sorted(entries, key=lambda entry: (-entry["stuck"], entry["signer_name"]))
-
-
-def _signer_entry(signer: str, rows: Sequence[_Row]) -> dict[str, Any]:
-    counts = Counter(row.state for row in rows)
-    oldest = min((observation.approved_at(row.csr) for row in rows if row.state == STUCK), default=None)
+def _signer_entry(
+    signer: str, csrs: Sequence[Mapping[str, Any]], states: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the counts of a signer. states: name of a request -> its state."""
+    counts = Counter(states[csr["metadata"]["name"]] for csr in csrs)
+    stuck = [observation.approved_at(csr) for csr in csrs if states[csr["metadata"]["name"]] == STUCK]
     return {
         "signer_name": signer,
         **{state: counts[state] for state in STATES},
-        "oldest_stuck": format_time(oldest) if oldest else None,
+        "oldest_stuck": format_time(min(stuck)) if stuck else None,
     }
 
 

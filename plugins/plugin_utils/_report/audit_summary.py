@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...module_utils._base.text import harmless, plural, some
+from ...module_utils._base.text import harmless, plural
 from . import groups, report_model, report_schema
 from .groups import Group
 from .report_text import Report
@@ -87,7 +87,7 @@ def _fault(fault: Group) -> str:
 
 
 def _unread(gap: Group) -> str:
-    needed = some(list(dict.fromkeys(name for row in gap.rows for name in row.finding["permissions"])))
+    needed = gap.all("permissions")
     missing = f" (missing permissions: {needed})" if needed else ""
     return f"unknown {gap.where}: {gap.finding['cause']}{missing}"
 

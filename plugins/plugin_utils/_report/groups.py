@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ...module_utils._audit.facts.finding import PROVEN, REFUSES, SEVERITIES, SKIPS
+from ...module_utils._audit.facts.finding import REFUSES, SEVERITIES, SKIPS
 from ...module_utils._base.text import some
 from . import report_model
 from .report_model import UNDATED, Row
-from .report_schema import NEW
 
 #: What stands for the names, times and numbers in a cause.
 ANY = "*"
@@ -65,14 +64,9 @@ class Group:
         """Return the earliest time at which the fault takes effect."""
         return min((row.finding["breaks_at"] for row in self.rows if row.finding["breaks_at"]), default=None)
 
-    @property
-    def is_sure(self) -> bool:
-        return any(row.finding["certainty"] in ("", PROVEN) for row in self.rows)
-
-    @property
-    def new(self) -> int:
-        """Return the number of findings that an earlier report does not have."""
-        return sum(row.finding["state"] == NEW for row in self.rows)
+    def all(self, key: str) -> str:
+        """Return the texts of a key of all findings."""
+        return some(list(dict.fromkeys(text for row in self.rows for text in row.finding[key])))
 
     @cached_property
     def effect(self) -> str:
@@ -82,8 +76,7 @@ class Group:
         now, later = _WORDS.get(self.finding["impact"], ("broken", "will break"))
         if self.finding["impact"] not in _WORDS:
             return now if self.first.is_now else later if self.breaks_at else ""
-        requests = dict.fromkeys(name for row in self.rows for name in row.finding["requests"])
-        return f"{now if self.first.is_now else later} {some(list(requests)) or 'no request'}"
+        return f"{now if self.first.is_now else later} {self.all('requests') or 'no request'}"
 
     def as_result(self) -> dict[str, Any]:
         """Return the group as the artifact carries it."""

@@ -25,14 +25,13 @@ from ...module_utils._audit.facts.finding import (
     UNKNOWN,
     WARNING,
 )
-from ...module_utils._base.text import plural, some
+from ...module_utils._base.text import plural
 from ...module_utils._base.times import find_time
 from . import groups, report_model, report_text, timeline
 from .groups import Group
 from .html_parts import Column, Count, Moment, Row, Table, moment
 from .report_model import LATER, LEADING, NOW, UNDATED
 from .report_schema import KNOWN, OK
-from .timeline import Timeline
 
 #: The page shows at most so many findings of a fault with their evidence, and the names of all its clusters. The JSON report has all.
 MOST_MEMBERS = 200
@@ -113,17 +112,8 @@ class FaultRow:
 
     id: str
     fault: Group
-    #: The finding that stands for the others, and at most MOST_MEMBERS of all.
-    first: FindingRow
+    #: At most MOST_MEMBERS of its findings.
     members: Sequence[FindingRow]
-
-    @property
-    def left_out(self) -> int:
-        return len(self.fault.rows) - len(self.members)
-
-    def all(self, key: str) -> str:
-        """Return the texts of a key of all findings."""
-        return some(list(dict.fromkeys(text for row in self.fault.rows for text in row.finding[key])))
 
 
 @dataclass(frozen=True)
@@ -161,7 +151,8 @@ class AuditPage:
     compared: str
     counts: Sequence[Count]
     failures: Sequence[Table]
-    timeline: Timeline | None
+    #: The strip of time.
+    timeline: Mapping[str, Any]
     clusters: Sequence[ClusterRow]
     unknown: Sequence[FaultRow]
     exceptions: Sequence[ExceptionRow]
@@ -229,8 +220,7 @@ def _row(row: report_model.Row, now: datetime) -> FindingRow:
 
 
 def _fault_row(id_: str, fault: Group, now: datetime) -> FaultRow:
-    members = [_row(row, now) for row in fault.rows[:MOST_MEMBERS]]
-    return FaultRow(id_, fault, members[0], members)
+    return FaultRow(id_, fault, [_row(row, now) for row in fault.rows[:MOST_MEMBERS]])
 
 
 def _failures(faults: Sequence[FaultRow]) -> list[Table]:
@@ -254,7 +244,7 @@ def _failures(faults: Sequence[FaultRow]) -> list[Table]:
 
 def _verdict(report: Row, faults: Sequence[FaultRow]) -> str:
     broken = [row.fault for row in faults if row.fault.first.is_now]
-    soon = next((row.first for row in faults if row.fault.first.urgency == LATER), None)
+    soon = next((row.members[0] for row in faults if row.fault.first.urgency == LATER), None)
     unread = len(report_model.problem_clusters(dict(report)))
     places = len({name for fault in broken for name in fault.clusters})
     parts = [

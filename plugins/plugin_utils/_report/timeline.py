@@ -8,74 +8,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import Any
 
 from ...module_utils._audit.facts.finding import SEVERITIES
 from ...module_utils._base.text import plural, some
 from ...module_utils._base.times import find_time
 from .groups import Group
-from .report_model import LATER
+from .report_model import LATER, Row
 
-SPAN = timedelta(days=365)
-MONTHS = 12
-
-
-@dataclass(frozen=True)
-class Mark:
-    """The faults that take effect on one day, or the begin of a month."""
-
-    #: The position from left to right in percent.
-    at: float
-    #: The words for readers.
-    text: str
-    #: The id of the row of the first fault, "" for a month.
-    target: str = ""
-    severity: str = ""
+DAYS, MONTHS = 365, 12
 
 
-@dataclass(frozen=True)
-class Timeline:
-    """The strip, from the day of the report on."""
+def build(faults: Sequence[tuple[str, Group]], now: datetime) -> dict[str, Any]:
+    """Return the marks of the days on which a fault takes effect, the begins of months, and the number of findings after the strip.
 
-    months: Sequence[Mark]
-    marks: Sequence[Mark]
-    #: The number of findings that take effect after the end of the strip.
-    later: int
-
-
-def build(faults: Sequence[tuple[str, Group]], now: datetime) -> Timeline | None:
-    """Return the strip with a mark for each day, None if no fault takes effect at a later time. faults: each with the id of its row."""
-    days: dict[int, list[tuple[str, Group, str]]] = {}
-    later = 0
+    faults: each with the id of its row. A mark has its place from left to right in percent, and the id of the first of its rows.
+    """
+    days: dict[int, list[tuple[str, Row]]] = {}
     for id_, fault in faults:
         for row in fault.rows if fault.first.urgency == LATER else ():
-            moment = find_time(row.finding["breaks_at"])
-            day = (moment.date() - now.date()).days if moment else -1
-            if day > SPAN.days:
-                later += 1
-            elif moment:
-                days.setdefault(max(day, 0), []).append((id_, fault, row.cluster["name"]))
-    if not days and not later:
-        return None
-    marks = [_mark(day, entries, now) for day, entries in sorted(days.items())]
+            day = ((find_time(row.finding["breaks_at"]) or now).date() - now.date()).days
+            days.setdefault(max(day, 0), []).append((id_, row))
     months = ((now.year + (now.month + one) // 12, (now.month + one) % 12 + 1) for one in range(MONTHS))
-    begins = (datetime(year, month, 1, tzinfo=now.tzinfo) for year, month in months)
-    return Timeline(
-        [Mark(_percent((begin.date() - now.date()).days), begin.strftime("%Y-%m")) for begin in begins],
-        marks,
-        later,
-    )
+    begins = [datetime(year, month, 1, tzinfo=now.tzinfo) for year, month in months]
+    return {
+        "months": [
+            {"at": _place((begin.date() - now.date()).days), "text": begin.strftime("%Y-%m")}
+            for begin in begins
+        ],
+        "marks": [_mark(day, entries) for day, entries in sorted(days.items()) if day <= DAYS],
+        "later": sum(len(entries) for day, entries in days.items() if day > DAYS),
+    }
 
 
-def _percent(day: int) -> float:
-    return round(1 + 98 * day / SPAN.days, 2)
+def _place(day: int) -> float:
+    return round(1 + 98 * day / DAYS, 2)
 
 
-def _mark(day: int, entries: Sequence[tuple[str, Group, str]], now: datetime) -> Mark:
-    checks = list(dict.fromkeys(fault.finding["check"] for _id, fault, _name in entries))
-    clusters = len({name for _id, _fault, name in entries})
-    date = (now + timedelta(days=day)).strftime("%Y-%m-%d")
-    text = f"{date}: {some(checks)} in {plural(clusters, 'cluster')}"
-    severity = min((fault.finding["severity"] for _id, fault, _name in entries), key=SEVERITIES.index)
-    return Mark(_percent(day), text, entries[0][0], severity)
+def _mark(day: int, entries: Sequence[tuple[str, Row]]) -> dict[str, Any]:
+    findings = [row.finding for _id, row in entries]
+    clusters = {row.cluster["name"] for _id, row in entries}
+    checks = list(dict.fromkeys(finding["check"] for finding in findings))
+    return {
+        "at": _place(day),
+        "text": f"{findings[0]['breaks_at'][:10]}: {some(checks)} in {plural(len(clusters), 'cluster')}",
+        "target": entries[0][0],
+        "severity": min((finding["severity"] for finding in findings), key=SEVERITIES.index),
+    }
