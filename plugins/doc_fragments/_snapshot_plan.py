@@ -52,9 +52,8 @@ options:
     description:
       - The failurePolicy of the validation webhook after its verification, V(Ignore) or V(Fail). By default each configuration keeps its
         failurePolicy, and a new one gets V(Ignore), as in upstream's manifests.
-      - A dictionary gives a failurePolicy for each configuration by its name. A configuration that it does not name keeps its
-        failurePolicy.
-    type: raw
+    type: str
+    choices: [Ignore, Fail]
   controller_arguments:
     description:
       - Arguments of the controller in addition to C(--v), C(--leader-election) and the flag of group snapshots. The plan is refused if the

@@ -28,8 +28,6 @@ from .._snapshot.release.pod_templates import WEBHOOK_PORT
 from .._snapshot.release.release_table import Release
 from .._upgrade import planning
 
-FAILURE_POLICIES = ("Ignore", "Fail")
-
 ARGUMENTS: dict[str, Any] = {
     "version": {"type": "str", "required": True},
     "installed_version": {"type": "str"},
@@ -38,7 +36,7 @@ ARGUMENTS: dict[str, Any] = {
     "validation_webhook": {"type": "bool"},
     "conversion_webhook": {"type": "bool"},
     "group_snapshots": {"type": "bool"},
-    "failure_policy": {"type": "raw"},
+    "failure_policy": {"type": "str", "choices": ["Ignore", "Fail"]},
     "controller_arguments": {"type": "list", "elements": "str", "default": []},
     "webhook_arguments": {"type": "list", "elements": "str", "default": []},
     "webhook_port": {"type": "int", "default": WEBHOOK_PORT},
@@ -76,7 +74,7 @@ def parse_options(parameters: Mapping[str, Any]) -> UpgradeOptions:
         validation_webhook=parameters["validation_webhook"],
         conversion_webhook=parameters["conversion_webhook"],
         group_snapshots=parameters["group_snapshots"],
-        **_parse_policies(parameters["failure_policy"]),
+        failure_policy=parameters["failure_policy"] or "",
         accept=accept.parse(parameters["accept"]),
         remove_controllers=tuple(_parse_places(parameters["remove_controllers"])),
         installed_version=_parse_version(parameters["installed_version"]),
@@ -86,22 +84,6 @@ def parse_options(parameters: Mapping[str, Any]) -> UpgradeOptions:
         webhook_host_network=parameters["webhook_host_network"],
         image_registry=parameters["image_registry"] or REGISTRY,
     )
-
-
-def _parse_policies(given: Any) -> dict[str, Any]:
-    """Return the options for one failurePolicy, or for failurePolicies by configuration name."""
-    by_name = isinstance(given, Mapping)
-    wrong = [
-        policy
-        for policy in (given.values() if by_name else [given or FAILURE_POLICIES[0]])
-        if policy not in FAILURE_POLICIES
-    ]
-    if wrong:
-        raise CertflowError(
-            f"the option failure_policy has the value {wrong[0]!r}, which is not a failure policy",
-            remedy=f"Set {' or '.join(FAILURE_POLICIES)}, or a dictionary with one of them for each configuration name",
-        )
-    return {"failure_policies": dict(given)} if by_name else {"failure_policy": given or ""}
 
 
 def _parse_version(words: str | None) -> release_table.Version | None:

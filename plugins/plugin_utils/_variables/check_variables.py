@@ -166,7 +166,7 @@ def check_value(path: str, option: Option, value: Any, *, is_secret: bool = Fals
     if not is_valid:
         yield f"{path} is not {NAMES[kind]}{where}.{'' if is_secret else _example(path, option, value)}"
         return
-    choices = () if isinstance(converted, Mapping) else tuple(option.get("choices", ()))
+    choices = tuple(option.get("choices", ()))
     if kind == "list":
         element = {**option, "type": option.get("elements", "raw")}
         for number, item in enumerate(converted):

@@ -40,10 +40,6 @@ def request(**given: Any) -> UpgradeRequest:
 
 # Options of both modules that are not valid, and the code.
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "a policy": ({"failure_policy": "fail"}, "invalid-input"),
-    "a policy of a configuration": ({"failure_policy": {"snapshot": "Never"}}, "invalid-input"),
-    "a policy that is null": ({"failure_policy": {"snapshot": None}}, "invalid-input"),
-    "a list of policies": ({"failure_policy": ["Fail"]}, "invalid-input"),
     "a release that does not exist": ({"version": "9.9.9"}, "release-unavailable"),
     "a release that must not be installed": ({"version": "7.0.0"}, "release-unavailable"),
     "a word for a release": ({"version": "newest"}, "release-unavailable"),
@@ -100,25 +96,6 @@ def test_a_backup_below_a_home_that_does_not_exist_contacts_no_cluster() -> None
     with pytest.raises(CertflowError) as caught:
         snapshot_controller.OPERATION.run(client, parameters, False)
     assert caught.value.code == "invalid-input"
-
-
-@pytest.mark.parametrize(
-    ("given", "name", "expected"),
-    [
-        (None, "failure_policy", ""),
-        ("", "failure_policy", ""),
-        ("Fail", "failure_policy", "Fail"),
-        ({}, "failure_policies", {}),
-        ({"a": "Fail", "b": "Ignore"}, "failure_policies", {"a": "Fail", "b": "Ignore"}),
-    ],
-)
-def test_policies_that_may_be_given(given: Any, name: str, expected: Any) -> None:
-    found = snapshot_controller_info.parse_options(
-        checked(snapshot_controller_info.ARGUMENTS, {"failure_policy": given})
-    )
-    assert getattr(found, name) == expected
-    other = {"failure_policy": "failure_policies", "failure_policies": "failure_policy"}[name]
-    assert not getattr(found, other)
 
 
 def test_the_request_has_what_was_given() -> None:

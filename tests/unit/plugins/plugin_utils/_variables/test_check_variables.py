@@ -45,7 +45,6 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ("webhook_certificate", {"connection": {"host": "https://x", "api_key": "t", "validate_certs": "no"}}),
     ("webhook_certificate", {"kubeconfig": {"apiVersion": "v1"}, "connection": {}}),
     ("snapshot_controller", {"failure_policy": "", "undo": 0, "accept": ["kubectl"], "controller": {"replicas": 2}}),
-    ("snapshot_controller", {"failure_policy": {"snapshot-validation-webhook": "Fail"}}),
 )  # fmt: skip
 
 
@@ -83,7 +82,7 @@ INVALID: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("snapshot_controller", {"source_auth": "s3cret"}, "$source_auth is not a dictionary."),
     ("webhook_certificate", {"accept": ["helm", "helmm"]}, "$accept has the item 'helmm', which is not one of its words. Did you mean helm?"),
     ("snapshot_controller", {"accept": "helm,manager:x,kubctl"}, "$accept has the item 'kubctl', which is not one of its words. Did you mean kubectl?"),
-    ("snapshot_controller", {"backup": "backups"}, "$backup has the value backups, which is neither cluster nor an absolute path. Set backup to an absolute path or to cluster. Leave it empty to write no backup."),
+    ("snapshot_controller", {"backup": "backups"}, "$backup has the value backups, which is not an absolute path. Set backup to an absolute path. Leave it empty to write no backup."),
     ("snapshot_controller", {"failure_policy": "fail"}, "$failure_policy has an invalid value: 'fail'. Use one of these: Ignore, Fail."),
 )  # fmt: skip
 
