@@ -65,7 +65,7 @@ def checked(done: PlaybookRun) -> str:
 
 @pytest.mark.parametrize("playbook", ROLES)
 def test_each_variable_that_cannot_be_rendered_is_named_once(tmp_path: Path, playbook: str) -> None:
-    """Each kind of failure stands in several variables, and the run ends before it contacts a cluster."""
+    """Several variables have each kind of failure, and the run ends before it contacts a cluster."""
     undefined, *names = sorted(spec_of(playbook).options)
     variables = dict(zip(names, itertools.cycle(FAILING.values()))) | {undefined: "{{ approved }}"}
     output = checked(run(tmp_path, playbook, variables))
