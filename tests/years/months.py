@@ -50,6 +50,8 @@ class Years:
         self.tally = tally
         #: Place -> the findings of its last audit, without a key if it could not be audited.
         self.findings: dict[str, list[dict[str, Any]]] = {}
+        #: True while another run writes as the same user, so that the audit log does not show which of them wrote.
+        self.is_shared = False
         #: Place -> what the owners wrote at the beginning.
         self.first = {place.place: endings.contents(place) for place in self.ours}
 
@@ -80,13 +82,19 @@ class Years:
 
     # Time
 
+    @property
+    def now(self) -> datetime.datetime:
+        """The time of all places that are not off."""
+        return self.places[EKS].now
+
     def jump(self, by: datetime.timedelta) -> None:
         for place in self.places.values():
-            place.jump(by)
+            if not place.months_off:
+                place.jump(by)
 
     def _pass_time(self) -> None:
         """Let a month pass, with a stop before and after each time at which the audit says that something breaks."""
-        end = self.places[PLANT].now + MONTH
+        end = self.now + MONTH
         dated = {
             place.place: {
                 name: moment
@@ -98,7 +106,7 @@ class Years:
         passing = self._passing()
         for moment in sorted({moment for moments in dated.values() for moment in moments.values()}):
             self._stop_at(moment, dated, passing)
-        self.jump(end - self.places[PLANT].now)
+        self.jump(end - self.now)
         for place in self.ours:
             self._judge_recall(place)
 
@@ -123,7 +131,7 @@ class Years:
             if abs(time_of - moment) < _MINUTE / 2 and name in passing[place.place] and not place.months_off
         ]
         for offset, wanted in ((-_MINUTE, True), (_MINUTE, False)):
-            self.jump(moment + offset - self.places[PLANT].now)
+            self.jump(moment + offset - self.now)
             for place, program in concerned:
                 answer = program.call()
                 self.tally.precision.add(is_right := (answer == ACCEPTED) is wanted)
@@ -152,13 +160,13 @@ class Years:
 
     def _act(self, chance: Random) -> None:
         """Let administrators mend what fails, and owners renew."""
+        self._switch_off(chance)
         for place in self.places.values():
             if place.months_off:
                 continue
             for name in failing(place.call_all()):
                 owners.mend(place, place.program(name))
             owners.month(place)
-        self._switch_off(chance)
 
     def _switch_off(self, chance: Random) -> None:
         """Let the plant be off for some months by chance."""
@@ -178,6 +186,7 @@ class Years:
         place.journal.add(DONE, "it is on again")
         place.cluster.start_again("kube-apiserver")
         disturbances.wait_until_ready(place)
+        place.jump(self.now - place.now)
         place.months_off = 0
 
     def _happen(self, chance: Random) -> None:
@@ -203,7 +212,7 @@ class Years:
         """Run a playbook, and judge what it printed and reported."""
         run = self.runs.play(name, *arguments, **options)
         self.check_output(run)
-        for key, text in invariants.untrue_report(run):
+        for key, text in () if self.is_shared else invariants.untrue_report(run):
             self._violate("4 report", self.places[key], "", text)
         return run
 
@@ -232,7 +241,7 @@ class Years:
         before = {place.place: place.call_all() for place in self.ours}
         with contextlib.ExitStack() as stack:
             callers = {
-                entry.place: stack.enter_context(entry.calling(seconds=0.5))
+                entry.place: stack.enter_context(entry.calling(seconds=2))
                 for entry in self.ours
                 if not entry.months_off
             }
@@ -278,38 +287,41 @@ class Years:
     # Judging
 
     def _judge(self, certificates: Run, disturbance: Disturbance | None, disturbed: Place) -> None:
+        """Judge what the programs answer after the runs, also compared with the twin."""
+        for place in self.places.values():
+            place.settle()
         answers = {name: place.call_all() for name, place in self.places.items()}
+        is_hindered = bool(disturbance and disturbance.is_obstacle)
         for place in self.ours:
-            is_hindered = bool(disturbance and disturbance.is_obstacle and place is disturbed)
-            if place.months_off:
-                continue
-            self._judge_precision(place, answers[place.place])
-            for name in failing(answers[place.place]):
-                if place.program(name).is_ours and not is_hindered and self.is_healed(place, name):
-                    self._violate(
-                        "5 recovery", place, name, f"the runs did not mend it: {answers[place.place][name]}"
-                    )
-            hosts = {program.name: host(place, program.name) for program in place.ours}
-            healed = {
-                name: answer for name, answer in answers[place.place].items() if self.is_healed(place, name)
-            }
-            for name, text in invariants.not_green(place, certificates, healed, hosts):
-                self._violate("4 green", place, name, text)
-            self._forget_healed(place, answers[place.place])
-        if self.places[PLANT].months_off:
+            if not place.months_off:
+                self._judge_precision(place, answers[place.place])
+                self._judge_recovery(
+                    place, answers[place.place], certificates, is_hindered=is_hindered and place is disturbed
+                )
+        if self.places[PLANT].months_off or is_hindered:
             return
         for name, text in invariants.worse_than_twin(answers[PLANT], answers[TWIN]):
-            if not (disturbance and disturbance.is_obstacle) and not self.places[PLANT].program(name).is_ours:
+            if not self.places[PLANT].program(name).is_ours:
                 self._violate("1 own harm", self.places[PLANT], name, text)
+
+    def _judge_recovery(
+        self, place: Place, answers: Mapping[str, str], certificates: Run, *, is_hindered: bool
+    ) -> None:
+        """The runs mend what they can, and are green only then."""
+        healed = {name: answer for name, answer in answers.items() if self.is_healed(place, name)}
+        for name in failing(healed):
+            if place.program(name).is_ours and not is_hindered:
+                self._violate("5 recovery", place, name, f"the runs did not mend it: {healed[name]}")
+        hosts = {program.name: host(place, program.name) for program in place.ours}
+        for name, text in invariants.not_green(place, certificates, healed, hosts):
+            self._violate("4 green", place, name, text)
+        for name, answer in answers.items():
+            if answer == ACCEPTED:
+                place.states[name].faults -= events.HEALED
 
     def is_healed(self, place: Place, name: str) -> bool:
         """Return True if runs mend all that happened to a program."""
         return place.states[name].faults <= events.HEALED
-
-    def _forget_healed(self, place: Place, answers: Mapping[str, str]) -> None:
-        for name, answer in answers.items():
-            if answer == ACCEPTED:
-                place.states[name].faults -= events.HEALED
 
     def _judge_precision(self, place: Place, answers: Mapping[str, str]) -> None:
         """Nothing passes that the audit calls broken."""

@@ -316,8 +316,8 @@ class Cluster:
         """Return the time of the cluster."""
         return datetime.datetime.now(datetime.timezone.utc) + self.ahead
 
-    def jump(self, by: datetime.timedelta) -> None:
-        """Let the clock of the control plane jump, also back.
+    def jump(self, by: datetime.timedelta) -> bool:
+        """Let the clock of the control plane jump, also back. Return True if it was restarted.
 
         The clocks of this machine, of etcd and of the test do not change. An API server that has lived for too long is restarted.
         Raises clock.ClockError: see `clock.why_not`.
@@ -327,10 +327,12 @@ class Cluster:
         if self.ahead + by < -_BEFORE_TODAY:
             raise ClusterError(f"cluster {self.name}: its certificates are not valid before today")
         self.ahead += by
-        if any(map(self._has_lived_too_long, self.servers)):
+        is_old = any(map(self._has_lived_too_long, self.servers))
+        if is_old:
             self._restart()
         for name in self.running:
             self._set_clock(name)
+        return is_old
 
     def _has_lived_too_long(self, server: Server) -> bool:
         start = self._ahead_at_start.get(f"kube-apiserver{server.suffix}", datetime.timedelta())

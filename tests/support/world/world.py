@@ -151,13 +151,16 @@ class World(ClusterRig):
         assert "failed" not in result, result
         return result
 
-    def jump(self, by: datetime.timedelta) -> None:
-        """Let the clock of the cluster jump, also back. Skip the test, with the reason, where no clock can be changed."""
+    def jump(self, by: datetime.timedelta) -> bool:
+        """Let the clock of the cluster jump, also back. Return True if its API server was restarted.
+
+        Skip the test, with the reason, where no clock can be changed.
+        """
         if clock.why_not():
             pytest.skip(clock.why_not())
         self.journal.add(DONE, f"the clock jumps by {by}")
         with self.restarting:
-            self.cluster.jump(by)
+            return self.cluster.jump(by)
 
     def operate(self, operation: Operation, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         """Run an operation as the user, and return its result. The journal has its message."""
