@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tests.years.runs import Run
 
 _PREFIX = "certflow.kubernetes/"
+#: The record of a repair, by which the next one sees that the owner has overwritten it.
+_RECORD = "certflow.kubernetes/repaired"
 #: Where a run leaves objects, and the answer to a list of them.
 _LISTS = ("secrets", "leases", "configmaps")
 _PATHS = {"leases": "/apis/coordination.k8s.io/v1/namespaces/{}/leases"}
@@ -37,11 +39,10 @@ def _content(program: Program) -> dict[str, Any]:
     for part in program.pointer:
         config = config[part]
     config.pop("caBundle", None)
-    metadata = {key: obj["metadata"].get(key) for key in ("labels", "annotations")}
-    return {
-        **{key: value for key, value in obj.items() if key not in ("metadata", "status")},
-        "metadata": metadata,
-    }
+    annotations = {**(obj["metadata"].get("annotations") or {})}
+    annotations.pop(_RECORD, None)
+    metadata = {"labels": obj["metadata"].get("labels"), "annotations": annotations}
+    return {**obj, "metadata": metadata, "status": None}
 
 
 def end(years: Years, first: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Place, str, str]]:
