@@ -70,23 +70,17 @@ def _restore_manifest(_place: Place, program: Program) -> None:
     program.set_bundle(program.kept or "")
 
 
-def _delete_secret(place: Place, program: Program) -> None:
-    with contextlib.suppress(AdminApiError):  # the twin has none
-        place.cluster.api("DELETE", f"/api/v1/namespaces/{place.name}/secrets/{program.name}")
-
-
 def _delete_requests(place: Place, _program: Program) -> None:
     place.cluster.api("DELETE", _CSRS)
 
 
-def _edit_marks(place: Place, program: Program) -> None:
-    """Replace each annotation of the Secret, as a hasty edit does."""
+def _edit_mark(place: Place, program: Program) -> None:
+    """Replace one annotation of the Secret, another one each day."""
     path = f"/api/v1/namespaces/{place.name}/secrets/{program.name}"
     with contextlib.suppress(AdminApiError):  # the twin has none
-        annotations = place.cluster.api("GET", path)["metadata"].get("annotations") or {}
-        place.cluster.api(
-            "PATCH", path, {"metadata": {"annotations": dict.fromkeys(annotations, "x")}}, _MERGE
-        )
+        marks = sorted(place.cluster.api("GET", path)["metadata"].get("annotations") or {})
+        edited = dict.fromkeys(marks[place.now.toordinal() % len(marks) :][:1], "x")
+        place.cluster.api("PATCH", path, {"metadata": {"annotations": edited}}, _MERGE)
 
 
 def _scale_to_zero(_place: Place, program: Program) -> None:
@@ -119,12 +113,12 @@ EVENTS = (
     Event("bundle-emptied", _empty_bundle, heals=True),
     Event("bundle-replaced", _replace_bundle, heals=True),
     Event("manifest-restored", _restore_manifest, heals=True),
-    Event("secret-deleted", _delete_secret, is_run, heals=True),
+    Event("secret-deleted", owners.delete_secret, is_run, heals=True),
     Event("requests-deleted", _delete_requests, is_run, heals=True),
-    Event("marks-edited", _edit_marks, is_run, heals=True),
     Event("object-recreated", _recreate, heals=True),
     Event("scaled-to-zero", _scale_to_zero, _has_service),
     Event("port-changed", _change_port, _has_service),
+    Event("mark-edited", _edit_mark, is_run),
     Event("stops-reloading", _stop_reloading, is_run),
     Event("renewed-without-bundle", _forget_bundle, _has_own_ca),
     Event(owners.NEVER_RENEWS, lambda _place, _program: None, _has_owner),

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 GREEN = ("ok", "changed")
 #: The states of a repair that wrote something.
 _WRITTEN = ("repaired", "written", "put-back")
+#: Checks whose error has no time, because it comes with the next certificate.
+_HAZARDS = ("bundle-without-successor",)
 _NEVER_PRINTED = ("PRIVATE KEY", "Traceback (most recent call last)", "no end within", '"code": "defect"')
 
 
@@ -97,7 +99,8 @@ def breaks(place: Place, findings: Iterable[dict[str, Any]]) -> dict[str, dateti
     for finding in findings:
         for program in place.programs if finding["status"] == "fail" else ():
             is_dated = finding["severity"] != "info" and finding["breaks_at"]
-            if _names(finding, program) and (is_dated or finding["severity"] == "error"):
+            is_now = finding["severity"] == "error" and finding["check"] not in _HAZARDS
+            if _names(finding, program) and (is_dated or is_now):
                 moment = _moment(finding, place.now)
                 moments[program.name] = min(moments.get(program.name, moment), moment)
     return moments
@@ -151,6 +154,13 @@ def not_green(
         row = run.rows.get(hosts[program.name], {"status": "missing"})
         if row["status"] in GREEN and answers.get(program.name, ACCEPTED) != ACCEPTED:
             yield program.name, f"{row['status']}, but {answers[program.name]}"
+
+
+def refused(run: Run, hosts: Mapping[str, str]) -> list[str]:
+    """Return the programs whose row is not green."""
+    return [
+        name for name, host in hosts.items() if host in run.rows and run.rows[host]["status"] not in GREEN
+    ]
 
 
 def unprepared(place: Place, run: Run) -> Iterator[tuple[str, str]]:

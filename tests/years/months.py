@@ -50,6 +50,8 @@ class Years:
         self.tally = tally
         #: Place -> the findings of its last audit, without a key if it could not be audited.
         self.findings: dict[str, list[dict[str, Any]]] = {}
+        #: Place -> the programs for which a run has not issued what it should.
+        self.refused: dict[str, list[str]] = {}
         #: True while another run writes as the same user, so that the audit log does not show which of them wrote.
         self.is_shared = False
         #: Place -> what the owners wrote at the beginning.
@@ -164,9 +166,10 @@ class Years:
         for place in self.places.values():
             if place.months_off:
                 continue
-            for name in failing(place.call_all()):
+            for name in dict.fromkeys((*failing(place.call_all()), *self.refused.get(place.place, ()))):
                 owners.mend(place, place.program(name))
             owners.month(place)
+        self.refused.clear()
 
     def _switch_off(self, chance: Random) -> None:
         """Let the plant be off for some months by chance."""
@@ -265,8 +268,8 @@ class Years:
             if any(self.places[name].phase in rotations.FINISHING for name in rotating):
                 self.run("cluster_ca", "--limit", ",".join(rotating), certflow_ca_phase="finish")
         if self._audit():
-            self.run("repair", "--check")
-            self.run("repair")
+            plan = self.run("repair", "--check")
+            self.run("repair", certflow_plan=str(plan.report))
             self._audit()
         return certificates
 
@@ -313,6 +316,8 @@ class Years:
             if place.program(name).is_ours and not is_hindered:
                 self._violate("5 recovery", place, name, f"the runs did not mend it: {healed[name]}")
         hosts = {program.name: host(place, program.name) for program in place.ours}
+        if not is_hindered:
+            self.refused[place.place] = invariants.refused(certificates, hosts)
         for name, text in invariants.not_green(place, certificates, healed, hosts):
             self._violate("4 green", place, name, text)
         for name, answer in answers.items():

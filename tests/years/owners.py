@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from tests.support.authority import DAY
+from tests.support.clusters import AdminApiError
 from tests.support.world import shapes
 from tests.support.world.journal import DONE
 from tests.years.places import YEAR, Place
@@ -52,7 +54,9 @@ def mend(place: Place, program: Program) -> None:
         if program.reach.states[number] != shapes.READY:
             program.reach.set_state(number, shapes.READY)
     if program.is_ours:
-        serve_secret(program)
+        delete_secret(place, program)
+        for endpoint in program.reach.endpoints:
+            endpoint.prepare = program.reload
     elif state.ends:
         renew(place, program)
     else:
@@ -60,10 +64,10 @@ def mend(place: Place, program: Program) -> None:
     state.faults.clear()
 
 
-def serve_secret(program: Program) -> None:
-    """Let the pods of a program serve its Secret from now on."""
-    for endpoint in program.reach.endpoints:
-        endpoint.prepare = program.reload
+def delete_secret(place: Place, program: Program) -> None:
+    """Delete the Secret, so that the next run issues another one. Pods serve what they have until then."""
+    with contextlib.suppress(AdminApiError):  # the twin has none
+        place.cluster.api("DELETE", f"/api/v1/namespaces/{place.name}/secrets/{program.name}")
 
 
 def restore_client(program: Program) -> None:

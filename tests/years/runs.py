@@ -71,6 +71,7 @@ class Run:
     is_check: bool
     status: int
     output: str
+    report: Path
     #: Inventory host -> its row of the report. A killed run may have none.
     rows: Mapping[str, dict[str, Any]]
     #: Place -> what it wrote there.
@@ -136,7 +137,7 @@ class Runs:
             for place in self._places
         }
         status = started.process.returncode
-        return Run(started.playbook, started.is_check, status, output, rows, writes)
+        return Run(started.playbook, started.is_check, status, output, started.report, rows, writes)
 
     def _write_inventory(self) -> Path:
         webhooks = {
