@@ -45,9 +45,12 @@ def reuse(log: Path) -> GateResult:
 
 
 def mypy(log: Path) -> GateResult:
-    """Check types strictly: plugins with the oldest Python that mypy knows, the rest with the running one."""
+    """Check types strictly: plugins with the oldest Python that mypy knows, the rest with the running one.
+
+    A new clone uses what mypy has kept of another one, because mypy compares the content of each file.
+    """
     libraries = venvs.ensure(venvs.newest_core()) / "bin" / "python"
-    common = ("mypy", "--python-executable", libraries)
+    common = ("mypy", "--cache-dir", venvs.cache() / "mypy", "--python-executable", libraries)
     plugins = "ansible_collections.certflow.kubernetes.plugins"
     oldest = _program(LINT, (*common, "--python-version", "3.10", "-p", plugins), log)
     return of_exit(max(oldest, _program(LINT, (*common, *OTHER_PACKAGES), log)))
