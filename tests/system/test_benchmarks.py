@@ -10,6 +10,8 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from benchmarks import page, ratios, samples
 from benchmarks.peers import PEERS
 from benchmarks.rows import QUICK, certificates
@@ -17,13 +19,12 @@ from benchmarks.rows.context import Bench, on
 from benchmarks.samples import AGAIN, FIRST, Case
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.support.clusters import Fleet
 
 HOSTS = 2
 
 
+@pytest.mark.full
 def test_the_results_have_each_peer_and_a_failed_peer_stops_no_other(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from tests.support.clusters import build
 from tests.support.clusters.existing_programs import VARIABLE
 
 
+@pytest.mark.full
 def test_a_cluster_starts_from_a_folder_without_a_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

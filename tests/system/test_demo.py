@@ -52,6 +52,7 @@ def test_the_demo_completes() -> None:
     assert "PRIVATE KEY" not in output
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
@@ -59,7 +60,7 @@ def test_the_demo_completes() -> None:
             "certificate",
             "a good ConfigMap was refused: Internal error occurred: failed calling webhook .* x509: ",
         ),
-        pytest.param("rule", "a bad ConfigMap was accepted", marks=pytest.mark.full),
+        ("rule", "a bad ConfigMap was accepted"),
     ],
 )
 def test_the_demo_fails_with_a_broken_webhook(broken: str, words: str) -> None:
