@@ -20,7 +20,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ...module_utils._audit.facts.finding import ERROR, FAIL, PASS, SKIP, UNKNOWN
-from . import report_model, report_schema
+from . import groups, report_model, report_schema
 from .report_model import Row
 from .report_text import Report, short
 
@@ -50,7 +50,7 @@ def render(report: Report, fail_on: str = ERROR) -> str:
             taken[row.finding["check"], name] += 1
             number = taken[row.finding["check"], name]
             case = _add_case(suite, row.finding["check"], f"{name} ({number})" if number > 1 else name)
-            _fill_finding(case, report, row.finding, limits)
+            _fill_finding(case, report, row, limits)
         _add_numbers(suite, cluster)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
@@ -82,11 +82,10 @@ def _name(row: Row) -> str:
     return " ".join(filter(None, words))
 
 
-def _fill_finding(
-    case: ElementTree.Element, report: Report, finding: Mapping[str, Any], limits: tuple[str, ...]
-) -> None:
-    check = report["checks"][finding["check"]]
-    lines = [finding["cause"], *finding["evidence"], check["effect"], check["remedy"], check["url"]]
+def _fill_finding(case: ElementTree.Element, report: Report, row: Row, limits: tuple[str, ...]) -> None:
+    finding = row.finding
+    check, words = report["checks"][finding["check"]], groups.Group("", (row,)).effect
+    lines = [finding["cause"], words, *finding["evidence"], check["effect"], check["remedy"], check["url"]]
     excepted = finding["excepted"]
     if excepted:
         _add_text(case, "skipped", (), message=f"accepted: {excepted['reason']}")

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import operation
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.codes import CODES
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes, run_steps
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcomes import Progress
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema
 
@@ -199,3 +201,15 @@ def test_the_line_about_a_killed_run() -> None:
     line = outcomes.unfinished_line(["a", "b\x1b"], "2026-12-04T22:00:00Z")
     assert "2026-12-04T22:00:00Z" in line
     assert "a, b\\x1b" in line
+
+
+def test_a_missing_library_is_one_problem_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of the settings finds it once, before the run contacts the first cluster."""
+    monkeypatch.setattr(operation, "LIBRARIES", {"json": "json", "certflow_no_such_module": "something>=1"})
+    (line,) = run_steps._missing_libraries()
+    assert (
+        line
+        == f"{sys.executable} lacks the Python libraries something>=1. Install them for that interpreter."
+    )
+    monkeypatch.setattr(operation, "LIBRARIES", {"json": "json"})
+    assert run_steps._missing_libraries() == []

@@ -171,6 +171,13 @@ def test_findings_are_test_cases(fail_on: str) -> None:
     assert [other.get("time") for other in root.findall("testsuite")[1:]] == ["0", "0"]
 
 
+def test_a_failure_says_what_happens_to_requests() -> None:
+    one = finding("expired", breaks_at="2026-11-20T00:00:00Z", impact="skips", requests=["CREATE of pods"])
+    root = ElementTree.fromstring(junit.render(report({"a": result(one)})).encode())
+    (failure,) = root.iter("failure")
+    assert "is skipped for CREATE of pods" in str(failure.text).splitlines()
+
+
 def test_no_two_test_cases_have_one_class_and_name() -> None:
     """GitLab shows only one of them."""
     twice = [finding("expired"), finding("expired"), unread("services"), unread("events")]
