@@ -52,15 +52,14 @@ class TokenStore:
             entry = self._read().get(key)
         if entry is None:
             return None
-        token, expires = entry
-        stored = StoredToken(token, float("inf") if expires is None else expires)
+        stored = StoredToken(*entry)
         return stored if time.time() < stored.expires else None
 
     def put(self, key: str, token: str, expires: float) -> None:
         """Store a token. expires: the time of its renewal, in seconds since the epoch."""
         with self._locked(_TABLE_BYTE):
             table = self._read()
-            table[key] = (token, None if expires == float("inf") else expires)
+            table[key] = (token, expires)
             self._write(table)
 
     def drop(self, key: str, token: str) -> None:
