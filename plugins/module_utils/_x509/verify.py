@@ -113,9 +113,10 @@ def verify(
         chains: list[Chain] = [(subject,)]
     else:
         chains, refusal = search.chains((subject,))
-        if refusal and search.met_unread:
-            refusal = _refusal("certificate-unread", search.met_unread)
-    return _refused(refusal, search.untimely.values()) if refusal else _judge(chains, usage)
+    verdict = _refused(refusal, search.untimely.values()) if refusal else _judge(chains, usage)
+    if not verdict.ok and search.met_unread:  # another chain may be valid
+        return _refused(_refusal("certificate-unread", search.met_unread))
+    return verdict
 
 
 def anchors(bundle_pem: str) -> tuple[CertificateFacts, ...]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Certificates that are changed at the level of DER: values are replaced, removed, repeated, retyped, cut and moved."""
+"""Certificates, chains and bundles that are changed at the level of DER and PEM: parts are replaced, removed, repeated, retyped, cut and moved."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from tests.support.authority import SERVER_AUTH, Issued, addresses, authority, dns, issue, key_usage, networks
 from tests.support.der import tlv
+from tests.unit.plugins.module_utils._x509 import cases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _CONSTRUCTED = 0x20
 #: Values that replace others: odd strings, times, numbers, names, algorithms.
@@ -195,3 +197,121 @@ def _change_tree(tree: Node, dice: random.Random) -> None:
             [],
             False,
         )
+
+
+@dataclass(frozen=True)
+class ServedCase:
+    """What a server sends, DER, leaf first, and the client that judges it."""
+
+    chain: tuple[bytes, ...]
+    bundle: str
+    name: str | None
+    time: int
+
+
+def served_cases(count: int, seed: int) -> Iterator[ServedCase]:
+    """Yield this number of chains and bundles, each with a change of its certificates, of the text of the bundle, or of both."""
+    dice = random.Random(seed)
+    originals = [case for case in cases.random_cases(400, seed) if case.usage == "server auth"]
+    for _number in range(count):
+        case = dice.choice(originals)
+        sent: list[Issued] = [case.leaf, *case.intermediates]
+        texts = [block.text for block in pem_text.blocks(case.bundle)]
+        chain = [_der(entry) for entry in sent]
+        kind = dice.randrange(4)
+        if kind == 0:
+            place = dice.randrange(len(chain))
+            chain[place] = _changed(chain[place], dice, sent[place], sent)
+        elif kind == 1:
+            place = dice.randrange(len(texts))
+            texts[place] = _changed_block(texts[place], dice)
+        else:
+            texts = _changed_text(texts, dice)
+        if kind == 3:
+            rest = chain[1:]
+            dice.shuffle(rest)
+            chain = [chain[0], *rest, *([dice.choice(chain)] * dice.randrange(2))]
+        yield ServedCase(tuple(chain), "".join(texts), case.name, int(case.now.timestamp()))
+
+
+def _der(issued: Issued) -> bytes:
+    return issued.certificate.public_bytes(serialization.Encoding.DER)
+
+
+def _changed(der: bytes, dice: random.Random, issued: Issued, issuers: Sequence[Issued]) -> bytes:
+    """Return a changed certificate. Mostly its issuer signs the change, so that the change itself is judged."""
+    (tree,) = parsed(der)
+    if dice.random() < 0.2:
+        _change_tree(tree, dice)
+        return tree.encoded()
+    _change_tree(tree.children[0], dice)
+    keys = [entry.key for entry in issuers if entry.certificate.subject == issued.certificate.issuer]
+    body = tree.children[0].encoded()
+    signature = dice.choice(keys or [issued.key]).sign(body, ec.ECDSA(hashes.SHA256()))
+    return tlv(0x30, body, tree.children[1].encoded(), tlv(0x03, b"\0", signature))
+
+
+def _changed_block(text: str, dice: random.Random) -> str:
+    """Return the block of an anchor with a change. A verifier does not look at the signature of an anchor."""
+    if text == cases.BROKEN:
+        return text
+    (block,) = pem_text.blocks(text)
+    (tree,) = parsed(pem_text.der(block))
+    _change_tree(tree.children[0] if dice.random() < 0.8 else tree, dice)
+    return pem_text.encode("CERTIFICATE", tree.encoded())
+
+
+#: Lines that people and programs write between and into the blocks of a bundle.
+_LINES = (
+    "", " ", "\t", "# the CA of the shop", "subject=CN = kubernetes", "Bag Attributes", "    friendlyName: ca", "Proc-Type: 4,ENCRYPTED", "key: value",
+    "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----", "-----BEGIN X509 CERTIFICATE-----", "-----END TRUSTED CERTIFICATE-----", "-----", "=", "====",
+    "-----BEGIN : -----", "-----END CERTIFICATE----- : ", "AAAA", "A", "\ufeff", "\xe9", "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----",
+)  # fmt: skip
+
+
+_ENDS = (" ", "\t", "\r", "\r ", " \r", "=", "\x0b", "\xa0", "x")
+_STARTS = (" ", "\t", "\ufeff", "-", "x")
+_PARTS = ("", " ", "\n", "-", "=", "*", "A", "\\n")
+_LABELS = ("TRUSTED CERTIFICATE", "certificate", "X509 CERTIFICATE", "CERTIFICATE ", "")
+
+
+def _changed_text(texts: Sequence[str], dice: random.Random) -> list[str]:
+    """Return the blocks of a bundle as programs and editors damage them, or write them without harm."""
+    lines = "".join(texts).split("\n")
+    for _change in range(dice.choice((1, 1, 2, 3))):
+        place = dice.randrange(len(lines))
+        if dice.random() < 0.6:
+            lines[place : place + 1] = _changed_line(lines[place], dice)
+        else:
+            lines = _moved(lines, place, dice.randrange(6))
+        lines = lines or [""]
+    return ["\n".join(lines)]
+
+
+def _changed_line(line: str, dice: random.Random) -> list[str]:
+    """Return what is there in place of a line: nothing, another line, or two lines."""
+    cut = dice.randrange(len(line) + 1)
+    return dice.choice(
+        (
+            [dice.choice(_LINES), line],
+            [dice.choice(_LINES), line],
+            [],
+            [line + dice.choice(_ENDS)],
+            [dice.choice(_STARTS) + line],
+            [line[:cut] + dice.choice(_PARTS) + line[cut + 1 :]],
+            [line.replace("CERTIFICATE", dice.choice(_LABELS))],
+        )
+    )
+
+
+def _moved(lines: list[str], place: int, kind: int) -> list[str]:
+    """Return the lines with other ends, cut, joined, indented or repeated."""
+    joined = [*lines[:place], "".join(lines[place : place + 2]), *lines[place + 2 :]]
+    return (
+        [f"{line}\r" for line in lines],
+        joined,
+        lines[:place],
+        lines[place:],
+        [f"  {line}" for line in lines],
+        lines + lines,
+    )[kind]

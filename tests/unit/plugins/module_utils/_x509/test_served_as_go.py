@@ -1,0 +1,92 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Changed chains and bundles, judged as an audit judges them, and by Go with the options of the API server."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import served_chains
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, verify
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.support.authority import NOW, authority, dns
+from tests.unit.plugins.module_utils._x509 import cases, mutated
+from tests.unit.plugins.module_utils._x509.mutated import ServedCase
+from tests.unit.plugins.module_utils._x509.test_verify import GO_CODES
+
+#: A wide run: CERTFLOW_SERVED_CASES=110000. It takes four minutes.
+CASES, SEED = int(os.environ.get("CERTFLOW_SERVED_CASES", "600")), 41
+UNREAD = "certificate-unread"
+#: Changes that no program makes leave many certificates that only Go reads.
+MOST_UNREAD = 0.04
+
+
+def as_here(case: ServedCase) -> str:
+    """Return the code of the verdict of an audit."""
+    if not verify.has_anchor(case.bundle):
+        return "bundle-broken"
+    seen = served_chains._understood(Endpoint("hook", 443, is_outside=True), list(case.chain))
+    if seen.problem:
+        return UNREAD if seen.is_unread else "certificate-refused"
+    leaf, *sent = certificate_facts.load(seen.chain_pem)
+    now = datetime.fromtimestamp(case.time, timezone.utc)
+    return verify.verify(leaf, case.bundle, name=case.name, intermediates=sent, now=now).code
+
+
+def as_go(program: Path, some: list[ServedCase]) -> list[str]:
+    asked = [
+        {
+            "leaf": ssl.DER_cert_to_PEM_cert(case.chain[0]),
+            "intermediates": [ssl.DER_cert_to_PEM_cert(der) for der in case.chain[1:]],
+            "bundle": case.bundle,
+            "name": case.name or "",
+            "time": case.time,
+            "usage": "server auth",
+        }
+        for case in some
+    ]
+    done = subprocess.run([program], input=json.dumps(asked), capture_output=True, text=True, check=True)
+    return [
+        "ok"
+        if answer["ok"]
+        else next(code for start, code in GO_CODES.items() if answer["error"].startswith(start))
+        for answer in json.loads(done.stdout)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")  # cryptography warns of odd names and numbers
+def test_changed_chains_as_go_judges_them(go_program: Path) -> None:
+    some = list(mutated.served_cases(CASES, SEED))
+    verdicts = list(zip(some, as_go(go_program, some), map(as_here, some)))
+    wrong = [(case, go, here) for case, go, here in verdicts if here not in (go, UNREAD)]
+    assert wrong == []
+    unread = sum(here == UNREAD for _case, _go, here in verdicts)
+    accepted = sum(go == "ok" for _case, go, _here in verdicts)
+    print(f"{len(some)} cases, {accepted} accepted, {unread} unread")
+    assert unread < MOST_UNREAD * len(some)
+    assert len(some) / 10 < accepted < len(some) / 2
+
+
+def test_a_ca_that_only_go_reads_may_make_another_chain(go_program: Path) -> None:
+    """One CA of the bundle refuses the names. The other has its name and its key, and the library does not read it."""
+    strict = authority("kubernetes", extensions=[(x509.NameConstraints(dns("com"), None), True)])
+    (tree,) = mutated.parsed(authority("kubernetes", key=strict.key).certificate.public_bytes(Encoding.DER))
+    tree.children[0].children.append(mutated.Node(0x05))  # Go ignores what comes after the extensions
+    twin = ssl.DER_cert_to_PEM_cert(tree.encoded())
+    leaf = cases.server(strict)
+    now = int(NOW.timestamp())
+    chain = (leaf.certificate.public_bytes(Encoding.DER),)
+    alone, both = (ServedCase(chain, text, cases.NAME, now) for text in (strict.pem, strict.pem + twin))
+    assert as_go(go_program, [alone, both]) == ["name-constraint", "ok"]
+    assert [as_here(alone), as_here(both)] == ["name-constraint", UNREAD]
