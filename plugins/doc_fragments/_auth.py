@@ -125,8 +125,8 @@ options:
     description:
       - The longest time in seconds for the whole operation, with waits and repeated requests.
       - It also limits the reading of each answer, the pages of a list and the run of an exec plugin. A request that begins
-        after this time has one more second. An answer of more than 64 MiB is an error, and so is one whose
-        objects would need more than 192 MiB of memory.
+        after this time has one more second. An answer of more than 16 MiB is an error, and so is one whose
+        objects would need more than 64 MiB of memory. A page of a list that is larger is read in smaller pages.
       - If the task's C(timeout) is shorter, it counts instead.
     type: int
     default: 120

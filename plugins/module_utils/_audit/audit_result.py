@@ -11,7 +11,7 @@ at again. The owner of an object can except it from checks by an annotation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
@@ -25,7 +25,17 @@ from .checks import call_checks, check_table, rotation_checks
 from .checks.check_table import BY_ID
 from .checks.cluster_rows import UNREADABLE
 from .checks.control_plane_requests import LABELS_LIMIT
-from .facts.cluster_data import CONDITIONS, ESSENTIAL, NODES, PERMISSIONS, PODS, VERSIONS, ClusterData, Gap
+from .facts.cluster_data import (
+    COMPARISONS,
+    CONDITIONS,
+    ESSENTIAL,
+    NODES,
+    PERMISSIONS,
+    PODS,
+    VERSIONS,
+    ClusterData,
+    Gap,
+)
 from .facts.finding import (
     ANNOTATION,
     CLUSTER,
@@ -166,9 +176,18 @@ _UNDECIDED: Mapping[str, str] = {
 }
 
 
-def find(data: ClusterData) -> list[AuditFinding]:
-    """Return the findings of all checks. A check passes or is skipped only if everything that it compares was read."""
-    findings = list(check_table.find(data))
+def find(data: ClusterData, is_over: Callable[[], bool] = lambda: False) -> list[AuditFinding]:
+    """Return the findings of all checks. A check passes or is skipped only if everything that it compares was read.
+
+    is_over: True if the time of the audit is over.
+    """
+    findings, unfinished = check_table.find(data, is_over)
+    if unfinished:
+        gap = Gap(COMPARISONS, "wait_timeout ended before each object was compared", checks=unfinished)
+        data = replace(data, gaps=(*data.gaps, gap))
+        findings = [
+            finding for finding in findings if finding.status == FAIL or finding.check not in unfinished
+        ]
     unread = {(gap.source, name) for gap in data.gaps for name in (_ANY, *data.names_of(gap))}
     data = replace(data, gaps=(*data.gaps, *_undecided(findings)))
     findings = [finding for finding in findings if finding.status == FAIL or _is_complete(finding, unread)]
@@ -204,6 +223,7 @@ def _undecided(findings: Iterable[AuditFinding]) -> Iterator[Gap]:
 def build(
     data: ClusterData,
     *,
+    is_over: Callable[[], bool] = lambda: False,
     include_passed: bool = False,
     accepted: Sequence[AuditException] = (),
     cluster_names: Sequence[str] = (),
@@ -214,7 +234,7 @@ def build(
     cluster_names: the names of the cluster for the exceptions: that of the inventory, and the UID that the task expects. The UID that
         the cluster reports is no name, because a cluster may report that of another one.
     """
-    findings = sorted(apply_exceptions(find(data), accepted, cluster_names, data.now), key=_order)
+    findings = sorted(apply_exceptions(find(data, is_over), accepted, cluster_names, data.now), key=_order)
     shown = [one for one in findings if include_passed or one.status in (FAIL, UNKNOWN)]
     failed = [one for one in findings if one.status == FAIL and not one.exception]
     times = [one.breaks_at for one in failed if one.breaks_at]
@@ -233,7 +253,7 @@ def build(
         },
         "breaks_at": format_time(min(times)) if times else None,
         "exceptions": report_exceptions(findings, accepted, cluster_names, data.now),
-        "incomplete": [source for source in ESSENTIAL if source in data.unread],
+        "incomplete": [source for source in ESSENTIAL if source in {finding.source for finding in findings}],
         "certificate_authority_data": rotation_checks.certificate_authority_data(data),
         "counters": None if data.counters_after is None else dict(data.counters_after),
     }
@@ -259,9 +279,8 @@ def _unknown(data: ClusterData, gap: Gap, objects: tuple[str, ...]) -> AuditFind
     needed = PERMISSIONS[gap.source] if gap.lacks_permission else ()
     missing = [entry for entry in needed if entry in data.lacking] or needed
     permissions = tuple(map(in_words, missing))
-    rows = [
-        row for row in check_table.CHECKS if gap.source in row.sources and row.id in (gap.checks or (row.id,))
-    ]
+    ids = gap.checks or tuple(check_table.checks_of(gap.source))
+    rows = [row for row in check_table.CHECKS if row.id in ids]
     compared = [row.id for row in rows if row.compares_objects and not gap.checks]
     lines = [f"checks without a complete answer: {', '.join(row.id for row in rows)}"] if rows else []
     lines += [f"objects: {', '.join(objects)}"]

@@ -40,6 +40,10 @@ class GuardedReads:
     def __post_init__(self) -> None:
         self._end = self.client.deadline
 
+    def is_over(self) -> bool:
+        """Return True if the time of the audit is over."""
+        return time.monotonic() >= self._end
+
     def note(self, gap: Gap) -> None:
         """Keep a gap."""
         self.gaps[gap] = None
@@ -57,7 +61,7 @@ class GuardedReads:
         """Return the items of the function. If it cannot read further, note a gap and return those before."""
         found: list[_T] = []
         now = time.monotonic()
-        if source in self.without or now >= self._end:
+        if source in self.without or self.is_over():
             self.note(Gap(source, DECLARED if source in self.without else TIME_IS_OVER, **about))
             return found
         self.client.deadline = now + (self._end - now) * TIME_SHARE

@@ -133,7 +133,7 @@ def opener(bounds: ReadLimits, url: str, auth: SourceAuth) -> urllib.request.Ope
 def _remote(url: str, until: float, auth: SourceAuth) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "certflow.kubernetes"})  # noqa: S310 # see read
     try:
-        with opener(ReadLimits(url, until=until), url, auth).open(request) as answer:
+        with opener(ReadLimits(url, until=until, size=2 * MOST_BYTES), url, auth).open(request) as answer:
             data: bytes = answer.read(MOST_BYTES + 1)
             expected = answer.length  # the bytes that are missing by the Content-Length
     except TimedOut as exc:

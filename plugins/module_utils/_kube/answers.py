@@ -49,7 +49,7 @@ LONGEST_DELAY_SECONDS = 10.0
 # The messages of real clusters have some hundred characters, and those with a whole object some thousand.
 LONGEST_MESSAGE = 65536
 # The memory of the fork for one answer, and for the objects of a list. A page of real clusters needs a tenth of the first.
-MOST_MEMORY = 192 * 1024 * 1024
+MOST_MEMORY = 64 * 1024 * 1024
 MOST_LIST_MEMORY = 512 * 1024 * 1024
 # Bytes of Python's objects for each mark: a dictionary, a list, a value, and a key with its place in the table. tracemalloc.
 _MARKS = {b"{": 200, b"[": 96, b",": 64, b":": 64}

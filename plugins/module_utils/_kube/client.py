@@ -15,7 +15,8 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Callable, TypeVar
@@ -74,6 +75,8 @@ FIRST_CONTACT_SECONDS = 5.0
 # An API server that has just started refuses permitted requests until it has read its roles and ServiceAccounts.
 STARTING_SECONDS = 20.0
 PAGE = "500"
+# A page that is too large is divided by this.
+PAGE_PARTS = 8
 JSON_PATCH = "application/json-patch+json"
 # Lists without specifications and states (https://kubernetes.io/docs/reference/using-api/api-concepts/).
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -150,6 +153,7 @@ class Client:
       and does not read further pages of a list. A request that begins later has LEAST_SECONDS.
     overtime: the seconds after the deadline in which requests are still sent. An operation that only reads has a limit, because each of
       its many requests would take LEAST_SECONDS of a silent server. A write must be able to complete or to undo its work.
+    list_memory: the bytes that a list may need, or all lists together if there is a limit of overtime: an audit keeps what it reads.
     warnings: the texts of Warning headers.
     written: each write that took effect, such as "PUT /api/...".
     left: the state in which this run left an object, None if it deleted the object. Only of the paths that the caller put there.
@@ -164,6 +168,7 @@ class Client:
         self.auth_source = connection.auth_source
         self.deadline = deadline
         self.overtime = float("inf")
+        self.list_memory = MOST_LIST_MEMORY
         self.warnings: list[str] = []
         self.written: list[str] = []
         self.left: dict[str, Mapping[str, Any] | None] = {}
@@ -218,29 +223,42 @@ class Client:
 
     def list_all(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return the whole list: the first page with the items of all pages."""
-        pages: list[dict[str, Any]] = []
-        memory = 0
         try:
-            for page in self.pages(path, query):
-                pages.append(page)
-                memory += self._memory
-                check_memory(f"GET {path}: the list", memory, MOST_LIST_MEMORY)
+            pages = list(self.kept_pages(path, query))
         except ListExpired:  # read all items at once, as client-go's pager does
             pages = [self.get(path, query)]
         return {**pages[0], "items": [item for page in pages for item in page.get("items") or []]}
+
+    def kept_pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the pages of a list whose items the caller keeps. Raises AnswerTooLarge if they would need too much memory."""
+        memory = 0
+        for page in self.pages(path, query):
+            memory += self._memory
+            check_memory(f"GET {path}: the list", memory, self.list_memory)
+            if self.overtime < float("inf"):
+                self.list_memory, memory = self.list_memory - memory, 0
+            yield page
 
     def pages(
         self, path: str, query: Mapping[str, str] | None = None, accept: str = ""
     ) -> Iterator[dict[str, Any]]:
         """Yield the List object of each page. Raises TimedOut for a page that begins after the deadline.
 
+        A page that is too large is read again in smaller pages.
         accept: METADATA, "" for whole objects.
         """
         least = time.monotonic() + LEAST_SECONDS
         tokens: set[str] = set()
-        more: dict[str, str] = {}
+        more = {"limit": PAGE, **(query or {})}
         while True:
-            page = self.get(path, {"limit": PAGE, **(query or {}), **more}, accept)
+            try:
+                page = self.get(path, more, accept)
+            except AnswerTooLarge:
+                size = int(more["limit"])
+                if size == 1:
+                    raise
+                more["limit"] = str(-(-size // PAGE_PARTS))
+                continue
             yield page
             token = (page.get("metadata") or {}).get("continue")
             if not token:
@@ -258,7 +276,7 @@ class Client:
                     evidence=(f"{len(tokens)} pages were read",),
                     remedy=SLOW_REMEDY,
                 )
-            more = {"continue": token}
+            more["continue"] = token
 
     def create(
         self, path: str, body: Mapping[str, Any], *, dry_run: bool = False, idempotent: bool = False
@@ -463,7 +481,10 @@ class Client:
                 if once or not again or interrupt.is_waiting() or time.monotonic() + pause > give_up:
                     if uncertain and is_write:
                         error.evidence += (f"{method} {path} was sent. It is not known if it took effect",)
-                    raise error
+                    try:
+                        raise error
+                    finally:  # the frames of the error hold the answer, and would hold themselves
+                        del error, outcome
             time.sleep(pause)
             attempt += 1
 
@@ -561,7 +582,8 @@ class Client:
         self._bounds.check_size(int(length) if length.isdecimal() else 0)
         self._content_size, kept, rest = 0, [], b""
         is_gzip = response.headers.get("Content-Encoding", "").lower() == "gzip"
-        for chunk in response.stream(transport.READ_BYTES, decode_content=is_gzip):
+        chunks = response.stream(transport.READ_BYTES, decode_content=False)
+        for chunk in _inflated(chunks) if is_gzip else chunks:
             self._content_size += len(chunk)
             self._bounds.check_content(self._content_size)
             if beginnings == (b"",):
@@ -701,6 +723,19 @@ def _pool_class(kind: Any, bounds: ReadLimits) -> Any:
 
 def _dry(dry_run: bool) -> dict[str, str] | None:
     return {"dryRun": "All"} if dry_run else None
+
+
+def _inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the content of gzip in small parts. A chunk of 64 KiB may have 64 MiB of content."""
+    inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        for chunk in chunks:
+            yield inflater.decompress(chunk, transport.READ_BYTES)
+            while inflater.unconsumed_tail:
+                yield inflater.decompress(inflater.unconsumed_tail, transport.READ_BYTES)
+        yield inflater.flush()
+    except zlib.error as exc:
+        raise HTTPError(f"the answer is not gzip: {exc}") from None
 
 
 def _events(response: Any) -> Iterator[dict[str, Any]]:

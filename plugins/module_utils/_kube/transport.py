@@ -39,7 +39,7 @@ except ImportError:  # reported by _ansible, with the interpreter's path
 # The time for a call that begins at the deadline, such as the last check of a wait.
 LEAST_SECONDS = 1.0
 # A page of a list has at most 500 objects, and etcd limits each to 1.5 MiB. Pages of real clusters have a few MiB.
-ANSWER_BYTES = 64 * 1024 * 1024
+ANSWER_BYTES = 16 * 1024 * 1024
 # Of an answer of which only some lines are kept.
 READ_AND_DROPPED_BYTES = 256 * 1024 * 1024
 READ_BYTES = 65536

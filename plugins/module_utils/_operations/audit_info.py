@@ -8,12 +8,13 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from .._ansible import argument_specs
-from .._ansible.operation import READING_OVERTIME_SECONDS, Operation
+from .._ansible.operation import Operation
 from .._audit import audit_result, gather
 from .._audit.facts.cluster_data import DECLARABLE, AuditOptions
 from .._base.errors import CertflowError
@@ -24,6 +25,10 @@ from .._kube.client import Client
 from .._snapshot.release import release_table
 
 MOST_DAYS = 36500
+#: The seconds after wait_timeout for requests that have begun, and then for comparisons. Ansible's timeout would lose what was read.
+READING_SECONDS, COMPARING_SECONDS = 2.0, 3.0
+#: The memory for all lists of an audit. Many forks audit at once.
+LIST_MEMORY = 64 * 1024 * 1024
 
 SPEC: dict[str, Any] = {
     "probe_urls": {"type": "bool", "default": False},
@@ -55,9 +60,11 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     """Audit the cluster. Raises CertflowError."""
     options = parse_options(parameters)
     accepted = audit_result.parse_exceptions(parameters["exceptions"])
+    client.list_memory = LIST_MEMORY
     data = gather.gather(client, options)
     values = audit_result.build(
         data,
+        is_over=lambda: time.monotonic() > client.deadline + COMPARING_SECONDS,
         include_passed=parameters["include_passed"],
         accepted=accepted,
         cluster_names=(parameters["cluster_name"], parameters["cluster_uid"] or ""),
@@ -125,7 +132,7 @@ def _is_number(value: object) -> bool:
 
 OPERATION = Operation(
     name="audit_info",
-    overtime=READING_OVERTIME_SECONDS,
+    overtime=READING_SECONDS,
     argument_spec=SPEC,
     run=run,
     roles=lambda _parameters: ("audit",),

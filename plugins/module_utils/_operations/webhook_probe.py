@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._ansible import argument_specs
-from .._ansible.operation import Operation
+from .._ansible.operation import READING_OVERTIME_SECONDS, Operation
 from .._base import accept
 from .._base.result import Result
 from .._kube.client import Client
@@ -27,6 +27,8 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     """Probe one webhook. Raises ProofError for a verdict that is not good enough, CertflowError."""
     if parameters["pending"]:
         return _pending()
+    if not parameters["renew_connections"]:
+        client.overtime = READING_OVERTIME_SECONDS
     probed = probe_webhook.probe(client, _request(parameters, check_mode))
     probed.require(proof=parameters["require_proof"])
     return Result(probed.is_changed, {**probed.as_result(), "msg": probed.verdict.cause})

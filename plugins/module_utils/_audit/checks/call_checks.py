@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -95,12 +96,12 @@ def check_points(data: ClusterData) -> Iterator[AuditFinding]:
         yield from check_point(data, point)
 
 
-def has_broken_webhook(data: ClusterData) -> bool:
-    """Return True if a call of an admission webhook fails now, provided that the API server calls it."""
+def has_broken_webhook(data: ClusterData, is_over: Callable[[], bool]) -> bool:
+    """Return True if a call of an admission webhook fails now, provided that the API server calls it. is_over: ends the search."""
     points = (point for point in data.points if point.caller == ADMISSION)
     return any(
         finding.status == FAIL and finding.check in BROKEN_NOW
-        for point in points
+        for point in itertools.takewhile(lambda _point: not is_over(), points)
         for finding in check_point(data, point)
     )
 
@@ -125,12 +126,8 @@ def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
     if point.caller == ADMISSION:
         unused = find_reason_for_none(point.webhook, data.namespaces, data.served)
         calls = data.answered.get(point.config.webhook, 0)
-        is_shared = sum(other.config.webhook == point.config.webhook for other in data.points) > 1
-        proof = (
-            f"{calls:.0f} calls of the webhook succeeded during the audit"
-            if calls > 0 and not is_shared
-            else ""
-        )
+        is_proven = calls > 0 and point.config.webhook not in data.shared_webhooks
+        proof = f"{calls:.0f} calls of the webhook succeeded during the audit" if is_proven else ""
         for finding in findings:
             yield _without_harm(_with_proof(finding, proof), unused)
     elif point.caller == CONVERSION:

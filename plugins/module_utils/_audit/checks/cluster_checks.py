@@ -52,16 +52,14 @@ def check_calls(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the findings about calls that failed, by the API server's counters and by Events."""
     if data.counters_after is None and not data.failed_calls:
         return
-    points = admission_points(data)
-    for point in points:
+    for point in admission_points(data):
         name = point.config.webhook
         events = [call for call in data.failed_calls if call.webhook == name]
-        is_shared = sum(other.config.webhook == name for other in points) > 1
         lines = [
             f"Event on {call.regarding} at {format_time(call.seen)}: {call.message}"
             for call in events[-MOST_LINES:]
         ]
-        what, certainty = f"Calls of {point.object}", LIKELY if is_shared else PROVEN
+        what, certainty = f"Calls of {point.object}", LIKELY if name in data.shared_webhooks else PROVEN
         yield from _failed_calls(data, point.object, name, what, lines=lines, certainty=certainty)
         conditions = CONDITIONS_OF.format(name)
         if (data.counters_after or {}).get(conditions):

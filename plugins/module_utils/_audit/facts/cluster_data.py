@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -40,6 +41,8 @@ REQUESTS, EVENTS, METRICS = "requests", "events", "metrics"
 CONDITIONS, VERSIONS = admission_match.CONDITIONS, admission_match.VERSIONS
 ENDPOINTS, SNAPSHOT = "endpoints", "snapshot-controller"
 IDENTITY = "identity"
+#: The comparisons of the checks, which end with the time of the audit.
+COMPARISONS = "comparisons"
 CERTIFICATES, CLUSTER_CA, API_SERVER = "certificates", "cluster-ca", "api-server"
 #: A certificate that Go reads, and the library of the run does not.
 UNREAD_CERTIFICATE = call_faults.UNREAD
@@ -82,6 +85,7 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     CONDITIONS: (),
     VERSIONS: (),
     ENDPOINTS: (),
+    COMPARISONS: (),
     UNREAD_CERTIFICATE: (),
     HANDSHAKES: (),
     API_SERVER: (),
@@ -100,7 +104,7 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     ),
 }
 #: An audit without one of these sources has not seen everything that calls webhooks.
-ESSENTIAL = (CONFIGURATIONS, DEFINITIONS, API_SERVICES, SERVICES)
+ESSENTIAL = (CONFIGURATIONS, DEFINITIONS, API_SERVICES, SERVICES, COMPARISONS)
 #: The sources that a site may declare as not permitted.
 DECLARABLE = tuple(
     source for source, needed in PERMISSIONS.items() if needed and source not in (*ESSENTIAL, SNAPSHOT)
@@ -419,6 +423,12 @@ class ClusterData:
     def unread(self) -> frozenset[str]:
         """Return the sources of which something could not be read."""
         return frozenset(gap.source for gap in self.gaps)
+
+    @functools.cached_property
+    def shared_webhooks(self) -> frozenset[str]:
+        """Return the names that several webhooks have. The API server counts their calls together."""
+        counts = Counter(point.config.webhook for point in self.points)
+        return frozenset(name for name, number in counts.items() if number > 1)
 
     def names_of(self, gap: Gap) -> tuple[str, ...]:
         """Return the names of the objects without an answer because of a gap."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -83,6 +84,26 @@ def test_a_rule_reports_the_checks_of_the_rows_that_name_it() -> None:
     for rule in filter(None, {row.rule for row in check_table.CHECKS}):
         named = {row.id for row in check_table.CHECKS if row.rule is rule}
         assert {finding.check for finding in rule(data)} <= named
+
+
+@pytest.mark.parametrize("moments", [0, 1, 3, 150])
+def test_findings_before_the_end_of_the_time_are_kept(moments: int) -> None:
+    """The checks after it are unknown, and the audit is incomplete."""
+    gone = [
+        point(config(name=f"gone-{number}"), uid=str(number), name=f"gone-{number}") for number in range(5)
+    ]
+    data = cluster(*gone, point(), backends={entry.backend: Backend(exists=False) for entry in gone})
+    clock = itertools.count()
+    result = audit_result.build(data, is_over=lambda: next(clock) >= moments, include_passed=True)
+    assert result["incomplete"] == ["comparisons"]
+    (unknown,) = (one for one in result["findings"] if one["status"] == "unknown")
+    assert "wait_timeout" in unknown["cause"]
+    unfinished = {*unknown["unanswered"]}
+    others = [one for one in result["findings"] if one["status"] in ("pass", "skip")]
+    assert not unfinished & {one["check"] for one in others}
+    assert sum(one["status"] == "fail" for one in result["findings"]) <= moments
+    assert "request-stuck" in unfinished
+    assert ("service-missing" in unfinished) is (moments < 150)
 
 
 def test_passed_findings_are_counted_and_shown_on_request() -> None:
@@ -263,7 +284,7 @@ def test_an_endpoint_that_was_not_read_does_not_pass() -> None:
 
 def test_every_source_of_a_check_has_its_permissions() -> None:
     sources = {source for row in check_table.CHECKS for source in row.sources}
-    assert sources | {"identity"} == set(PERMISSIONS)
+    assert sources | {"identity", "comparisons"} == set(PERMISSIONS)
 
 
 def test_ids_are_unique_words() -> None:

@@ -151,8 +151,11 @@ class FakeClient:
         except NotFound:
             return None
 
+    def kept_pages(self, path: str) -> Iterator[Any]:
+        return self.pages(path, {})
+
     def pages(self, path: str, query: Mapping[str, str]) -> Iterator[Any]:
-        if not isinstance(self.answers[path], list):
+        if not isinstance(self.answers.get(path), list):
             yield self.get(path, query)
             return
         while self.answers[path]:
@@ -387,6 +390,17 @@ def test_schemas_of_definitions_are_dropped() -> None:
     data = run(client)
     assert [point.object.name for point in data.points] == ["hooks", "things1.example.com"]
     assert {"limit": gather.DEFINITIONS_PAGE} in client.queries
+
+
+def test_requests_that_were_read_before_an_error_are_explained() -> None:
+    """A cluster without an approver has thousands of pending requests."""
+    stuck = {**csr(90, condition=""), "metadata": {**csr(90, condition="")["metadata"], "name": "first"}}
+    pages = [listed(stuck), AnswerTooLarge("the list would need too much memory")]
+    data = run(FakeClient(answers={CSRS: pages, "/apis": {"groups": []}}))
+    assert [request.object.name for request in data.requests] == ["first"]
+    assert [(gap.source, gap.reason) for gap in data.gaps] == [
+        (cluster_data.REQUESTS, "the list would need too much memory")
+    ]
 
 
 EXPIRED = ListExpired("the page is gone", status=410)

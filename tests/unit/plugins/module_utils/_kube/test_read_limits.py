@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import gzip
 import itertools
 import json
 import time
 import tracemalloc
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import (
     answers,
     port_forward,
     transport,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import (
-    client as client_module,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
@@ -38,7 +38,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import ReadLimits
 
 from tests.support import server_pki as pki
-from tests.support.api_server import ScriptedAnswer, _context, serving
+from tests.support.api_server import ScriptedAnswer, ScriptedServer, _context, serving
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._kube.raw import dripping, endless, guarded, talking
 
@@ -192,6 +192,87 @@ def test_an_answer_of_too_many_objects_is_not_parsed(status: int, monkeypatch: p
         assert failed(client(server.url), READS["get"]).code == "api-error"
 
 
+def test_compressed_content_is_counted_in_small_parts() -> None:
+    with talking(compressed(b'{"items": ["' + b" " * 60 * SIZE + b'"]}')) as server:
+        own = client(server.url)
+        own.deadline += 60
+        tracemalloc.start()
+        try:
+            assert failed(own, READS["get"]).code == "api-error"
+            assert tracemalloc.get_traced_memory()[1] < 3 * transport.FREE_BYTES
+        finally:
+            tracemalloc.stop()
+
+
+def test_content_that_is_not_gzip_is_an_error() -> None:
+    head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\n"
+    with talking(lambda: iter([head, b"none"])) as server:
+        assert failed(client(server.url), READS["get"]).code == "unreachable"
+
+
+def test_an_answer_that_was_refused_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for the collector of cycles, which seldom runs in a fork."""
+    monkeypatch.setattr(transport, "ANSWER_BYTES", SIZE)
+    gc.disable()
+    tracemalloc.start()
+    try:
+        with talking(FLOODS["body without a length"]) as server:
+            own = client(server.url)
+            own.deadline += 60
+            for _time in range(8):
+                with contextlib.suppress(KubeError):
+                    own.get(PATH)
+            assert tracemalloc.get_traced_memory()[0] < 2 * SIZE
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+class SizedPages(ScriptedServer):
+    """A list of 20 objects in pages of the limit of the request."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.limits: list[int] = []
+
+    def next(self) -> ScriptedAnswer:
+        query = urllib.parse.parse_qs(self.requests[-1].path.partition("?")[2])
+        first, limit = int(query.get("continue", ["0"])[0]), int(query["limit"][0])
+        self.limits.append(limit)
+        names = list(range(20))[first : first + limit]
+        token = {"continue": str(names[-1] + 1)} if names[-1] < 19 else {}
+        return ScriptedAnswer(body={"metadata": token, "items": [{"n": n, "x": "y" * SIZE} for n in names]})
+
+
+def test_a_page_that_is_too_large_is_read_in_smaller_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "ANSWER_BYTES", 3 * SIZE)
+    pages = SizedPages()
+    with serving(by=pages):
+        own = client(pages.url)
+        own.deadline += 60
+        assert [item["n"] for item in own.list_all(PATH, {"limit": "16"})["items"]] == list(range(20))
+        assert pages.limits == [16, *[2] * 10]
+    monkeypatch.setattr(transport, "ANSWER_BYTES", SIZE)
+    with serving(by=pages):
+        own = client(pages.url)
+        own.deadline += 60
+        assert failed(own, READS["list"]).code == "api-error"
+    assert pages.limits[-1] == 1
+
+
+@pytest.mark.parametrize("is_reader", [True, False])
+def test_the_lists_of_a_reader_share_their_memory(is_reader: bool) -> None:
+    with serving(page("", 1000)) as server:
+        own = client(server.url)
+        own.overtime = 5.0 if is_reader else float("inf")
+        own.list_memory = 5000
+        own.list_all(PATH)
+        if is_reader:
+            assert failed(own, READS["list"]).code == "api-error"
+        else:
+            own.list_all(PATH)
+
+
 def test_an_answer_that_is_compressed_twice_is_not_decompressed() -> None:
     """64 kilobytes that are compressed twice may be gigabytes."""
     content = b'{"items": []}' + b" " * SIZE
@@ -205,7 +286,6 @@ def test_an_answer_that_is_compressed_twice_is_not_decompressed() -> None:
 
 
 def test_the_limit_of_a_list_counts_the_content_of_its_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "MOST_LIST_MEMORY", 2 * SIZE)
     tokens = itertools.count()
 
     def answer() -> Iterator[bytes]:
@@ -215,6 +295,7 @@ def test_the_limit_of_a_list_counts_the_content_of_its_pages(monkeypatch: pytest
     with talking(answer) as server:
         own = client(server.url)
         own.deadline += 60
+        own.list_memory = 2 * SIZE
         pages, read = own.pages, []
 
         def counted(*arguments: Any) -> Iterator[Any]:
@@ -275,8 +356,7 @@ def test_a_list_with_ever_new_tokens_ends_at_the_deadline(monkeypatch: pytest.Mo
         assert failed(own, READS["list"]).code == "timed-out"
         asked = len(server.requests)
         assert asked > 1
-        own.deadline = time.monotonic() + SECONDS
-        monkeypatch.setattr(client_module, "MOST_LIST_MEMORY", 8000)
+        own.deadline, own.list_memory = time.monotonic() + SECONDS, 8000
         assert failed(own, READS["list"]).code == "api-error"  # the limit counts all pages together
         assert 2 < len(server.requests) - asked < 20
 
