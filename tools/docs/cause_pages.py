@@ -2,7 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The texts of reference_diagnosis.rst: what each symptom and each cause means, how to recognise it, what to do."""
+"""The texts of reference_diagnosis.rst: what each symptom and each cause means, how to recognise it, what to do.
+
+The table of causes with their titles is _diagnosis/causes.py.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.obs
 class CauseText:
     """The text about one cause."""
 
-    title: str
     #: What the cause is.
     meaning: str
     #: How to recognise it by hand.
@@ -51,7 +53,6 @@ _EKS_DOC = "https://docs.aws.amazon.com/eks/latest/userguide/cert-signing.html"
 #: The text about each code of _diagnosis/causes.py.
 CAUSES: Mapping[str, CauseText] = {
     "no-right-to-approve": CauseText(
-        "It is not approved, and you have no permission to approve it",
         "An approval takes two permissions: `update` on `certificatesigningrequests/approval`, and `approve` on the signer by "
         "its name (or on `<domain>/*`). The second one is easily forgotten, because no other resource has this verb. Without "
         "it, `kubectl certificate approve` fails with `user not permitted to approve requests with signerName`.",
@@ -65,7 +66,6 @@ CAUSES: Mapping[str, CauseText] = {
         ),
     ),
     "never-approved": CauseText(
-        "It is not approved",
         "No controller approves serving certificates. Of the built-in signers, only kube-apiserver-client-kubelet has an "
         "approver in kube-controller-manager, and only for nodes.",
         "`kubectl get csr NAME -o jsonpath='{.status.conditions}'` is empty.",
@@ -74,7 +74,6 @@ CAUSES: Mapping[str, CauseText] = {
         (f"{_CSR_DOC}#approval-rejection", "k/k#73356"),
     ),
     "denied": CauseText(
-        "It was denied",
         "A person or a controller denied it. A denial cannot be undone. Its reason and message come from that person or "
         "controller. The object names at most the client program, never the user.",
         "`kubectl get csr NAME -o yaml` shows the condition Denied, and the client in `managedFields` with `subresource: "
@@ -84,7 +83,6 @@ CAUSES: Mapping[str, CauseText] = {
         (_CSR_DOC, "k/k#95459", "postfinance/kubelet-csr-approver#61, #70"),
     ),
     "signer-not-served": CauseText(
-        "This cluster's provider does not serve the signer",
         "A signer is a program that handles the requests with its name. On Amazon EKS no program handles a Service's request "
         "for `kubernetes.io/kubelet-serving`, which is only for kubelets, or a request for "
         "`kubernetes.io/kube-apiserver-client`. Other clusters do not have the signer of EKS. Such a request stays Approved.",
@@ -100,7 +98,6 @@ CAUSES: Mapping[str, CauseText] = {
         ),
     ),
     "no-such-signer": CauseText(
-        "No signer has this name",
         "The API server accepts any signer name of the form `<domain>/<path>`. Four names exist under `kubernetes.io/`. No "
         "signer handles a misspelt name.",
         "Compare `spec.signerName` letter by letter.",
@@ -108,7 +105,6 @@ CAUSES: Mapping[str, CauseText] = {
         (_KEP, _SIGNER_CODE),
     ),
     "signer-switched-off": CauseText(
-        "kube-controller-manager has no CA for the signer",
         "It signs only with a certificate and a key that its flags name. kubeadm with an external CA (no `ca.key` on disk) "
         "sets these flags to nothing. A pair of flags for one signer disables the signers without a pair of their own.",
         "`kubectl -n kube-system get pods -l component=kube-controller-manager -o yaml | grep -e --cluster-signing`. Its "
@@ -119,7 +115,6 @@ CAUSES: Mapping[str, CauseText] = {
         (_APP_CODE, "k/k cmd/kubeadm/app/phases/controlplane/manifests.go"),
     ),
     "controller-manager-stopped": CauseText(
-        "kube-controller-manager does not run",
         "The built-in signers are parts of it. While it is down, nothing is signed, and other controllers are down too.",
         "`kubectl -n kube-system get lease kube-controller-manager -o yaml`: if `renewTime` is older than "
         "`leaseDurationSeconds` (15), no instance leads. A missing Lease proves nothing, because it does not exist without leader "
@@ -129,7 +124,6 @@ CAUSES: Mapping[str, CauseText] = {
         ("k8s.io/client-go tools/leaderelection", _APP_CODE),
     ),
     "cert-manager-gate-off": CauseText(
-        "cert-manager does not serve certificate signing requests",
         "The feature gate `ExperimentalCertificateSigningRequestControllers` enables its controllers for them. It is off by "
         "default, and cert-manager then ignores the requests.",
         "`kubectl describe csr NAME` shows no Event. `kubectl -n cert-manager get deploy cert-manager -o yaml | grep "
@@ -139,7 +133,6 @@ CAUSES: Mapping[str, CauseText] = {
         ("cert-manager website content/docs/usage/kube-csr.md",),
     ),
     "signer-reports": CauseText(
-        "Its signer reports the cause in an Event",
         "kube-controller-manager writes no such Events. Other signers do: cert-manager writes IssuerNotFound or "
         "IssuerNotReady.",
         "`kubectl describe csr NAME`. Events are kept for an hour.",
@@ -147,7 +140,6 @@ CAUSES: Mapping[str, CauseText] = {
         ("cert-manager pkg/controller/certificatesigningrequests",),
     ),
     "name-never-issued": CauseText(
-        "The request has a name that EKS ignores",
         "Amazon EKS never issues a request whose object name begins with `csr-`. Tools that use `generateName: csr-` make "
         "such requests.",
         "The name of the request.",
@@ -155,7 +147,6 @@ CAUSES: Mapping[str, CauseText] = {
         ("aws/containers-roadmap#2079",),
     ),
     "signing-ca-expired": CauseText(
-        "The signing CA has expired",
         "kube-controller-manager refuses to sign with an expired CA, logs `the signer has expired`, and tries again. The CA "
         "that signs requests need not be the API server's: OpenShift and Gardener have another one.",
         "`openssl x509 -enddate` of the CA. It is the issuer of earlier certificates. OpenShift publishes it in ConfigMap "
@@ -164,7 +155,6 @@ CAUSES: Mapping[str, CauseText] = {
         ("k/k pkg/controller/certificates/authority/policies.go",),
     ),
     "signer-depends-on-provider": CauseText(
-        "The marks of the provider are too few to tell if it serves the signer",
         "The version of a cluster with `-eks-` means Amazon EKS or EKS Anywhere. Amazon EKS does not issue a Service's request "
         "for `kubernetes.io/kubelet-serving`, and EKS Anywhere does. If this identity may not read nodes and ClusterRoles, "
         "nothing else tells them apart. The diagnosis names the causes on each provider. The wait for a certificate ends 20 seconds after the approval.",
@@ -178,7 +168,6 @@ CAUSES: Mapping[str, CauseText] = {
         ),
     ),
     "left-over": CauseText(
-        "It was left over, days ago",
         "No client waits for it any more. Before kubernetes/kubernetes#133116 (about 1.35) the cluster never deleted an "
         "approved request without a certificate. One cluster had 520,858 of them (kubernetes/kubernetes#132947). Many such "
         "requests of one signer show that the signer does not work.",
@@ -187,7 +176,6 @@ CAUSES: Mapping[str, CauseText] = {
         ("k/k#132947", "k/k#133116"),
     ),
     "approved-not-issued": CauseText(
-        "No readable fact shows the cause",
         "One of: a signer that does not exist here, a signer that does not run, a CA that is missing, unreadable or expired, "
         "or a slow signer. The diagnosis leaves out the causes that its evidence excludes, and names what it could not read.",
         "The log of the signer. For `kubernetes.io/` signers that is the log of kube-controller-manager (`csrsigning`, "
@@ -197,7 +185,6 @@ CAUSES: Mapping[str, CauseText] = {
         (_KEP, "k/k#108633", "k/k#99504"),
     ),
     "failed": CauseText(
-        "The signer refused the content",
         "The condition Failed holds the signer's message. The built-in signers report only the first fault. The messages are "
         "listed [below](#refusals-by-signers).",
         "`kubectl get csr NAME -o jsonpath='{.status.conditions[?(@.type==\"Failed\")].message}'`.",
@@ -205,14 +192,12 @@ CAUSES: Mapping[str, CauseText] = {
         (_SIGNER_CODE, "k/k pkg/apis/certificates/helpers.go", "kubernetes/website#24405"),
     ),
     "deleted": CauseText(
-        "It was deleted by a user or a controller",
         "It was too young to be deleted by the cluster itself.",
         "The audit log of the API server: verb delete, resource certificatesigningrequests.",
         "Make the request again.",
         ("k/k pkg/controller/certificates/cleaner/cleaner.go",),
     ),
     "collected": CauseText(
-        "The cluster deleted it",
         "kube-controller-manager deletes requests after the times [below](#when-requests-are-deleted-automatically). It "
         "deletes an issued request an hour after its approval, so the certificate must be fetched before that.",
         "Its log says `Cleaning CSR as ...`.",

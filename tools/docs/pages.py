@@ -47,7 +47,7 @@ def why_not_issued() -> str:
         "Made by `make docs` from the tables in plugins/module_utils/_csr and _diagnosis, and from tools/docs/cause_pages.py.",
         symptoms="".join(_symptom_rows()),
         sections=[
-            (symptom, meaning, "".join(map(_cause_section, _codes_of(symptom))))
+            (symptom, meaning, "".join(map(_cause_section, _causes_of(symptom))))
             for symptom, meaning in cause_pages.SYMPTOMS.items()
         ],
         refusals="".join(_refusals()),
@@ -78,22 +78,20 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
-def _codes_of(symptom: str) -> list[str]:
-    return [cause.code for cause in causes.CAUSES if cause.symptom == symptom]
+def _causes_of(symptom: str) -> list[causes.Cause]:
+    return [cause for cause in causes.CAUSES if cause.symptom == symptom]
 
 
 def _symptom_rows() -> Iterator[str]:
     for symptom, meaning in cause_pages.SYMPTOMS.items():
-        links = ", ".join(
-            f"[{code}](#{_anchor(cause_pages.CAUSES[code].title)})" for code in _codes_of(symptom)
-        )
+        links = ", ".join(f"[{cause.code}](#{_anchor(cause.title)})" for cause in _causes_of(symptom))
         yield _row(f"[`{symptom}`](#{_anchor(symptom)})", meaning, links)
 
 
-def _cause_section(code: str) -> str:
-    text = cause_pages.CAUSES[code]
+def _cause_section(cause: causes.Cause) -> str:
+    text = cause_pages.CAUSES[cause.code]
     return (
-        f"\n### {text.title}\n\n`{code}`: {text.meaning}\n\n"
+        f"\n### {cause.title}\n\n`{cause.code}`: {text.meaning}\n\n"
         f"- **How to recognise it.** {text.signs}\n"
         f"- **Remedy.** {text.remedy}\n"
         f"- **Sources.** {'; '.join(map(rst.linked, text.sources))}\n"

@@ -5,7 +5,7 @@
 
 """The table of causes for which a request is not issued, or not as it was requested.
 
-reference_diagnosis.rst describes each cause. Its texts are in tools/docs/cause_pages.py.
+reference_diagnosis.rst has a section about each cause, with its title. tools/docs/cause_pages.py explains it there.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class Cause:
 
     #: The code of its diagnoses.
     code: str
+    #: The cause in words, for the heading of its section in reference_diagnosis.rst.
+    title: str
     #: The only symptom to which its rule applies.
     symptom: str
     #: Returns a diagnosis if the cause applies to the observation.
@@ -33,23 +35,52 @@ class Cause:
 
 #: For each symptom, final causes come first, and causes that only list possibilities come last.
 CAUSES: tuple[Cause, ...] = (
-    Cause("no-right-to-approve", PENDING, unissued.no_permission_to_approve),
-    Cause("never-approved", PENDING, unissued.never_approved),
-    Cause("denied", DENIED, ended.denied),
-    Cause("signer-not-served", APPROVED, unissued.not_served),
-    Cause("no-such-signer", APPROVED, unissued.no_such_signer),
-    Cause("signer-switched-off", APPROVED, control_plane.switched_off),
-    Cause("controller-manager-stopped", APPROVED, control_plane.stopped),
-    Cause("cert-manager-gate-off", APPROVED, unissued.gate_off),
-    Cause("signer-reports", APPROVED, unissued.reported),
-    Cause("name-never-issued", APPROVED, unissued.forbidden_prefix),
-    Cause("signing-ca-expired", APPROVED, control_plane.expired_ca),
-    Cause("signer-depends-on-provider", APPROVED, unissued.depends_on_provider),
-    Cause("left-over", APPROVED, unissued.left_over),
-    Cause("approved-not-issued", APPROVED, unissued.unexplained),
-    Cause("failed", FAILED, ended.failed),
-    Cause("deleted", GONE, ended.deleted),
-    Cause("collected", GONE, ended.collected),
+    Cause(
+        "no-right-to-approve",
+        "It is not approved, and you have no permission to approve it",
+        PENDING,
+        unissued.no_permission_to_approve,
+    ),
+    Cause("never-approved", "It is not approved", PENDING, unissued.never_approved),
+    Cause("denied", "It was denied", DENIED, ended.denied),
+    Cause(
+        "signer-not-served",
+        "This cluster's provider does not serve the signer",
+        APPROVED,
+        unissued.not_served,
+    ),
+    Cause("no-such-signer", "No signer has this name", APPROVED, unissued.no_such_signer),
+    Cause(
+        "signer-switched-off",
+        "kube-controller-manager has no CA for the signer",
+        APPROVED,
+        control_plane.switched_off,
+    ),
+    Cause(
+        "controller-manager-stopped", "kube-controller-manager does not run", APPROVED, control_plane.stopped
+    ),
+    Cause(
+        "cert-manager-gate-off",
+        "cert-manager does not serve certificate signing requests",
+        APPROVED,
+        unissued.gate_off,
+    ),
+    Cause("signer-reports", "Its signer reports the cause in an Event", APPROVED, unissued.reported),
+    Cause(
+        "name-never-issued", "The request has a name that EKS ignores", APPROVED, unissued.forbidden_prefix
+    ),
+    Cause("signing-ca-expired", "The signing CA has expired", APPROVED, control_plane.expired_ca),
+    Cause(
+        "signer-depends-on-provider",
+        "The marks of the provider are too few to tell if it serves the signer",
+        APPROVED,
+        unissued.depends_on_provider,
+    ),
+    Cause("left-over", "It was left over, days ago", APPROVED, unissued.left_over),
+    Cause("approved-not-issued", "No readable fact shows the cause", APPROVED, unissued.unexplained),
+    Cause("failed", "The signer refused the content", FAILED, ended.failed),
+    Cause("deleted", "It was deleted by a user or a controller", GONE, ended.deleted),
+    Cause("collected", "The cluster deleted it", GONE, ended.collected),
 )
 
 
