@@ -152,7 +152,9 @@ def _raised(judge: Callable[[], object]) -> str:
 
 def _secret(metadata: dict[str, Any], consent: Consent) -> str:
     words = [word for word, _place in consent.items]
-    return _raised(lambda: secret_content.refuse_foreign(found(**metadata), intent(accept=words)))
+    # Without a pair, whose key is not judged and takes longer to read than the rest.
+    secret = found(data={"tls.crt": None, "tls.key": None}, **metadata)
+    return _raised(lambda: secret_content.refuse_foreign(secret, intent(accept=words)))
 
 
 def _bundle(metadata: dict[str, Any], consent: Consent) -> str:
@@ -231,6 +233,8 @@ def _answer(judge: Answer, metadata: dict[str, Any]) -> str:
     code = judge(metadata, accepting())
     if not code:
         return "yes"
+    if judge(metadata, accepting(*WORDS)):
+        return f"{code}, always"
     for size in (1, 2):
         sets = [
             words for words in itertools.combinations(WORDS, size) if not judge(metadata, accepting(*words))
@@ -238,7 +242,7 @@ def _answer(judge: Answer, metadata: dict[str, Any]) -> str:
         if sets:
             named = " or ".join("+".join(words) for words in sets)
             return f"{code}, unless " + ("a word of a manager" if len(sets) > 9 else named)
-    return f"{code}, always"
+    return f"{code}, unless more than two words"
 
 
 def page() -> str:
