@@ -133,12 +133,16 @@ problems:
   type: list
   elements: str
 summary:
-  description: The short form of the report, as lines. It has the counts, the findings that break first, and the paths of the files.
+  description: The short form of the report, as lines. It has the counts, the ten most urgent faults, the paths of the files, and in the last line what is left and what to do first.
   returned: success
   type: list
   elements: str
 artifact:
-  description: Counts, and the outcome of each cluster, with at most about 40 kB. Pass it to C(ansible.builtin.set_stats).
+  description:
+    - Counts, the outcome of each cluster, and the ten most urgent faults in C(faults), with at most about 40 kB. Pass it to
+      C(ansible.builtin.set_stats).
+    - One fault of many objects and clusters is one entry. It has C(check), C(severity), C(effect), C(cause), C(breaks_at), C(findings) and
+      C(clusters) as numbers, and C(first_cluster) and C(object) of its first finding. C(more_faults) is the number of other faults.
   returned: success
   type: dict
 job_report:

@@ -131,8 +131,9 @@ def test_one_fault_with_two_effects_is_two_rows() -> None:
         "a": result(finding("expired", breaks_at=PAST)),
         "b": result(finding("expired", breaks_at=PAST, impact="skips")),
         "c": result(finding("expired", breaks_at=SOON)),
+        "d": result(finding("expired", breaks_at=SOON, impact="skips")),
     })  # fmt: skip
-    assert [group.clusters for group in found(report)] == [["a"], ["b"], ["c"]]
+    assert [group.clusters for group in found(report)] == [["a"], ["b"], ["c"], ["d"]]
 
 
 def test_a_group_has_its_earliest_time_and_the_requests_of_all() -> None:
