@@ -231,18 +231,13 @@ def check_names(names: Iterable[str]) -> None:
     """
     for name in names:
         bare = name.removeprefix("*.")
-        if is_address(name):
-            continue
-        if not is_dns_name(bare.lower()):
-            fault = _dns_fault(bare)
-        elif bare.rpartition(".")[2].isdigit():
-            fault = "it ends in a number, and is not an IP address"
-        else:
-            continue
-        raise RequestError(
-            f"the name {name!r} in names is not valid: {fault}",
-            remedy="Correct it. A DNS name has labels of lowercase letters, digits, and inner hyphens. An IP address has no mask",
-        )
+        is_dns = is_dns_name(bare.lower()) and not bare.rpartition(".")[2].isdigit()
+        if not (is_dns or is_address(name)):
+            raise RequestError(
+                f"the name {name!r} in names is neither a DNS name nor an IP address",
+                remedy="Correct it. A DNS name has at most 253 characters, and labels of 1 to 63 lowercase letters, digits, and inner "
+                "hyphens. Its last label is not a number. An IP address has no mask",
+            )
 
 
 def check_object_names(*, service: str, namespace: str, secret: str) -> None:
@@ -257,23 +252,8 @@ def check_object_names(*, service: str, namespace: str, secret: str) -> None:
 def _object_name_faults(service: str, namespace: str, secret: str) -> Iterator[str]:
     for option, name in (("service", service), ("namespace", namespace)):
         if not _LABEL.fullmatch(name):
-            yield f"the {option} {name!r} is not a valid name: {_label_fault(name)}"
+            yield f"the {option} {name!r} is not a valid name"
     if service[:1].isdigit():
         yield f"the service {service!r} is not a valid name: such a name begins with a letter"
     if len(secret) > LONGEST_DNS_NAME or not _SUBDOMAIN.fullmatch(secret):
-        yield f"the Secret {secret!r} is not a valid name: {_dns_fault(secret)}"
-
-
-def _dns_fault(name: str) -> str:
-    if len(name) > LONGEST_DNS_NAME:
-        return f"it has {len(name)} characters, a DNS name at most {LONGEST_DNS_NAME}"
-    label = next((label for label in name.split(".") if not _LABEL.fullmatch(label)), name)
-    return _label_fault(label)
-
-
-def _label_fault(label: str) -> str:
-    if not label:
-        return "it is empty, or has an empty part between dots"
-    if len(label) > 63:
-        return f"{label!r} has {len(label)} characters, a DNS label at most 63"
-    return f"{label!r} may have only lowercase letters, digits, and inner hyphens"
+        yield f"the Secret {secret!r} is not a valid name"

@@ -31,16 +31,16 @@ OWN_HAND = {"signer_name": "ephemeral-ca"}
 
 # (options that differ, names in the refusal; the first may be its code if that is not invalid-request)
 BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
-    ({"service": LONG}, (LONG, "64", "63")),
+    ({"service": LONG}, (LONG,)),
     ({"service": "Hook"}, ("'Hook'",)),
     ({"service": "1hook"}, ("'1hook'",)),
     ({"namespace": "a.b"}, ("'a.b'",)),
     ({"namespace": ""}, ("''",)),
     ({"secret": {"name": "hook_tls"}}, ("'hook_tls'",)),
-    ({"secret": {"name": "a" * 254}}, ("254", "253")),
+    ({"secret": {"name": "a" * 254}}, ("Secret", "a" * 254)),
     ({"secret": {"name": "a" * 246}, "approve": False}, ("246", "-pending", "245")),
     ({"names": ["under_score"]}, ("'under_score'", "names")),
-    ({"names": [f"{LONG}.example.com"]}, ("64", "63")),
+    ({"names": [f"{LONG}.example.com"]}, (LONG, "63")),
     ({"names": ["10.0.0.0/8"]}, ("'10.0.0.0/8'", "names")),
     ({"names": ["kubernetes.default.svc"]}, ("'kubernetes.default.svc'", "allow_names:")),
     ({"names": ["other.apps.svc"]}, ("other.apps.svc", "apps/hook", "allow_names:")),

@@ -249,15 +249,15 @@ def test_malformed_address(address: str) -> None:
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        ({"service": "s" * 64}, ("service", "64")),
+        ({"service": "s" * 64}, ("service", "s" * 64)),
         ({"service": "1hook"}, ("service", "'1hook'")),
         ({"service": "hook.apps"}, ("service", "'hook.apps'")),
         ({"service": ""}, ("service", "''")),
         ({"namespace": "Apps"}, ("namespace", "'Apps'")),
-        ({"namespace": "n" * 64}, ("namespace", "64")),
+        ({"namespace": "n" * 64}, ("namespace", "n" * 64)),
         ({"secret": "a_b"}, ("Secret", "'a_b'")),
         ({"secret": ""}, ("Secret", "''")),  # would read, or delete, all of them
-        ({"secret": f"{LONG}c"}, ("Secret", "254")),
+        ({"secret": f"{LONG}c"}, ("Secret", f"{LONG}c")),
     ],
 )
 def test_malformed_object_name(names: dict[str, str], told: tuple[str, ...]) -> None:
