@@ -15,7 +15,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -113,9 +112,9 @@ def _lock(directory: Path) -> Iterator[None]:
     """Let one process fetch at a time. Other processes then find its files."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Another user may have made a link in a common directory. The file that it leads to would be emptied.
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        with open(os.open(directory / ".lock", flags, 0o666), "a+") as file:
+        # Another user may have made a link in a common directory.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        with open(os.open(directory / ".lock", flags, 0o666)) as file:
             _wait_for(file, directory)
             yield
     except OSError as exc:
@@ -130,20 +129,15 @@ def _wait_for(file: IO[str], directory: Path) -> None:
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except BlockingIOError:
             if time.monotonic() > until:
-                file.seek(0)
                 raise SourceError(
-                    f"process {file.read(60) or 'of another user'} fetches a release into the cache directory {directory}, "
-                    f"and has not ended after {WAIT_SECONDS:.0f} seconds",
-                    remedy="Check why that process does not end, or set another cache_directory",
+                    f"another process fetches a release into the cache directory {directory}, and has not ended after "
+                    f"{WAIT_SECONDS:.0f} seconds",
+                    remedy=f"Check why the process that locks {directory / '.lock'} does not end, or set another cache_directory",
                 ) from None
             time.sleep(LOCK_POLL_SECONDS)
-        else:
-            file.truncate(0)
-            file.write(f"{os.getpid()} on {socket.gethostname()}"[:60])
-            file.flush()
-            return
 
 
 def _keep(target: Path, contents: Mapping[str, bytes]) -> None:

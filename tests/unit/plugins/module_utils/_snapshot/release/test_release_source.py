@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import http.server
 import io
-import os
 import sys
 import tarfile
 import threading
@@ -397,16 +396,15 @@ def test_a_process_that_waits_too_long_for_a_download_fails(
     write(tmp_path / "served", {"a.tar.gz": tar(TAGGED)})
     monkeypatch.setattr(release_source, "WAIT_SECONDS", 0.3)
     with release_source._lock(tmp_path / "cache"):
-        with pytest.raises(
-            SourceError, match=rf"rocess {os.getpid()} on .* cache directory .* not ended"
-        ) as caught:
+        with pytest.raises(SourceError) as caught:
             get(tmp_path, tmp_path / "served" / "a.tar.gz")
+        assert str(tmp_path / "cache" / ".lock") in caught.value.remedy
         assert "cache_directory" in caught.value.remedy
     assert get(tmp_path, tmp_path / "served" / "a.tar.gz") == TEXTS
 
 
 def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
-    """Another user may make it in a common directory. The lock is emptied, and so would be the file that it leads to."""
+    """Another user may make it in a common directory."""
     file, cache = tmp_path / "file", tmp_path / "cache"
     file.write_text("content")
     cache.mkdir()
