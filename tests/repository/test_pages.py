@@ -22,12 +22,17 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.spe
 
 from tools.ci import tree
 from tools.ci.venvs import REPOSITORY
-from tools.docs import cause_pages, hazards, pages, rst, ways_back
+from tools.docs import cause_pages, hazards, pages, rbac, rst, ways_back
 
 
 @pytest.mark.parametrize("name", pages.PAGES)
 def test_a_page_agrees_with_its_tables(name: str) -> None:
     assert (rst.GUIDES / name).read_text() == pages.PAGES[name](), "run `make docs`"
+
+
+@pytest.mark.parametrize("name", rbac.TASKS)
+def test_a_file_of_a_task_has_the_rules_of_its_parts(name: str) -> None:
+    assert (rbac.FOLDER / f"{name}.yaml").read_text() == rbac.text_of(name), "run `make docs`"
 
 
 def test_the_table_of_ways_back_agrees_with_the_plans() -> None:

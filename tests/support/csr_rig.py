@@ -182,7 +182,7 @@ def roles_in(result: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the roles of docs/rbac that a failure for missing permissions names."""
     names = re.findall(r"-f docs/rbac/([a-z-]+)\.yaml", result["remedy"])
     assert names, result["remedy"]
-    return [rbac.documented(name) for name in names]
+    return [role for name in names for role in rbac.roles_of(name)]
 
 
 TWO_STEP = {"approve": False, "wait": False}

@@ -34,6 +34,11 @@ def documented(name: str) -> dict[str, Any]:
     return role
 
 
+def roles_of(name: str) -> list[dict[str, Any]]:
+    """Return the roles of a file of docs/rbac."""
+    return list(yaml.safe_load_all((FILES / f"{name}.yaml").read_text()))
+
+
 REQUEST, APPROVE, BUNDLE, EXPLAIN = map(documented, ("request", "approve", "bundle", "explain"))
 
 

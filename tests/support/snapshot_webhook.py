@@ -31,6 +31,8 @@ def present(*fleet: clusters.Cluster) -> Iterator[None]:
     }
     for cluster in fleet:
         cluster.api("POST", CONFIGURATIONS, {"metadata": {"name": NAME}, "webhooks": [webhook]})
-    yield
-    for cluster in fleet:
-        cluster.api("DELETE", f"{CONFIGURATIONS}/{NAME}")
+    try:
+        yield
+    finally:
+        for cluster in fleet:
+            cluster.api("DELETE", f"{CONFIGURATIONS}/{NAME}")

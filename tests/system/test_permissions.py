@@ -284,12 +284,13 @@ def test_kustomize_builds_every_role(cluster: Cluster) -> None:
         [kubectl, "kustomize", rbac.FILES], capture_output=True, text=True, check=True
     ).stdout
     files = [path for path in rbac.FILES.glob("*.yaml") if path.stem != "kustomization"]
-    expected = {json.dumps(yaml.safe_load(path.read_text()), sort_keys=True) for path in files}
+    roles = [role for path in files for role in yaml.safe_load_all(path.read_text())]
+    expected = {json.dumps(role, sort_keys=True) for role in roles}
     assert {json.dumps(role, sort_keys=True) for role in yaml.safe_load_all(built)} == expected
     dry_run = ["apply", "--dry-run=server", "-k", str(rbac.FILES)]
     command = [str(kubectl), f"--kubeconfig={cluster.kubeconfig}", *dry_run]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.count("\n") == len(
-        files
+        roles
     )
 
 
@@ -298,11 +299,23 @@ def test_the_commands_of_the_guide_grant_the_roles_on_every_cluster(fleet: Fleet
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "rbac").symlink_to(rbac.FILES)
     guide_commands.lay_out(GUIDE, tmp_path)
-    (command,) = [text for kind, text in pages.blocks(GUIDE) if kind == "console" and "bindings.yml" in text]
+    texts = [text for kind, text in pages.blocks(GUIDE) if kind == "console" and "kubectl" in text]
+    (command,) = [text for text in texts if "bindings.yml" in text]
     try:
+        for text in texts[:2]:
+            guide_commands.shell(fleet["onprem"].kubeconfig, tmp_path, text)
+        for name in ("certificates", "snapshot-controller"):
+            guide_commands.shell(
+                fleet["onprem"].kubeconfig, tmp_path, f"kubectl delete clusterrolebinding certflow-{name}"
+            )
+        guide_commands.shell(
+            fleet["onprem"].kubeconfig,
+            tmp_path,
+            "kubectl delete rolebinding -n kube-system certflow-snapshot-controller",
+        )
         guide_commands.shell(fleet.merged_kubeconfig, tmp_path, command)
         for cluster in fleet.values():
-            binding = cluster.api("GET", f"{rbac.RBAC}/clusterrolebindings/certflow-approve")
+            binding = cluster.api("GET", f"{rbac.RBAC}/clusterrolebindings/certflow-certificates")
             assert binding["subjects"] == [SUBJECT]
         again = guide_commands.shell(fleet.merged_kubeconfig, tmp_path, command)
         assert again.count("unchanged") == again.count("\n")

@@ -28,6 +28,7 @@ from tools.docs import (
     managers,
     playbook_variables,
     provider_page,
+    rbac,
     report,
     rst,
     ways_back,
@@ -150,6 +151,7 @@ def main() -> None:
     for name, make in PAGES.items():
         (rst.GUIDES / name).write_text(make())
         print(name)
+    rbac.write()
     ways_back.write()
     print(f"{ways_back.PAGE.path.name}: {ways_back.NAME}")
 

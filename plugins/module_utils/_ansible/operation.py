@@ -60,7 +60,7 @@ class Operation:
     constraints: Mapping[str, Any] = field(default_factory=dict)
     #: The options that are seconds of waiting, and how often the operation waits for that time at most.
     waits: Mapping[str, int] = field(default_factory=lambda: {"wait_timeout": 1})
-    #: The roles of docs/rbac that a task with these options needs.
+    #: The files of docs/rbac that a task with these options needs, without their suffix.
     roles: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda _parameters: ()
     #: The seconds after wait_timeout in which requests are still sent. Only for an operation that never writes.
     overtime: float = float("inf")
@@ -212,7 +212,9 @@ def _failure(
     where = f"{client.host}: " if client else ""
     values = error.values
     if error.code == MissingPermissions.code:
-        error.remedy = ". ".join(filter(None, (error.remedy.rstrip("."), grant(operation.roles(parameters)))))
+        error.remedy = ". ".join(
+            filter(None, (error.remedy.rstrip("."), grant(*operation.roles(parameters))))
+        )
     written = list(client.written) if client else []
     evidence = [*error.evidence, *_expiry(client, error)]
     if written and "steps" not in values:  # the steps tell more

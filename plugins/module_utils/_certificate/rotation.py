@@ -234,7 +234,7 @@ def _missing_permissions(run: CertificateRun, progress: ServingProgress) -> Iter
         lacking = access_review.find_missing(run.client, served_chains.permissions(service[0]))
         if lacking:
             words = "; ".join(map(access_review.in_words, lacking))
-            yield f"the permissions to see what is served are missing: {words}. {access_review.grant(('rotate',))}"
+            yield f"the permissions to see what is served are missing: {words}. {access_review.grant('rotate')}"
 
 
 def _probe(rotation: Rotation) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any, Callable
 
 from .._base.text import matches
+from .._kube.access_review import grant
 from .errors import ProviderError
 from .signers import EKS_APP_SERVING, EPHEMERAL_CA, KUBE_APISERVER_CLIENT, KUBELET_SERVING
 
@@ -418,7 +419,9 @@ def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
     if signer:
         return signer
     permissions = permissions_remedy(verdict)
-    choices = (*_signer_choices(verdict), permissions, _NAME_A_SIGNER)
+    # A task without any of these permissions names its own files.
+    commands = f"{grant('certificates')}." if verdict.lacking and not verdict.is_hidden else ""
+    choices = (*_signer_choices(verdict), permissions, _NAME_A_SIGNER, commands)
     raise ProviderError(
         _cause_without_signer(verdict),
         code="missing-permissions" if verdict.is_hidden else "signer-not-known",

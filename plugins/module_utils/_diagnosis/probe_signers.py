@@ -126,7 +126,7 @@ def _permitted(client: Client, probes: Sequence[SignerProbe]) -> list[ProbeRun]:
         raise access_review.missing_permissions(lacking, f"probe {names}")
     faults = [
         signer_probe.may_not_approve(
-            probe, f"List the signer in docs/rbac/probe.yaml. {access_review.grant(('probe',))}"
+            probe, f"List the signer in docs/rbac/probe.yaml. {access_review.grant('probe')}"
         )
         if permission in lacking
         else None

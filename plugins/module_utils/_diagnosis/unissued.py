@@ -50,7 +50,7 @@ def no_permission_to_approve(observation: CsrObservation) -> Diagnosis | None:
         tuple(_pending_evidence(observation)),
         _comparison_remedy(observation)
         or f"Ask an identity with the permission to compare and approve it (kubectl certificate approve {observation.name}), "
-        f"or list the signer {observation.signer} in docs/rbac/approve.yaml, and grant its role. {grant(('approve',))}",
+        f"or list the signer {observation.signer} in docs/rbac/approve.yaml, and grant its role. {grant('approve')}",
     )
 
 

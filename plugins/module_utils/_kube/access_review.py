@@ -15,6 +15,8 @@ from .client import Client
 from .errors import MissingPermissions
 
 FOLDER = "docs/rbac"
+#: A file with a Role beside its ClusterRole -> the namespace of the Role.
+NAMESPACES = {"snapshot-controller": "kube-system"}
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
@@ -67,19 +69,24 @@ def missing_permissions(lacking: Sequence[Permission], purpose: str, message: st
     )
 
 
-def grant(roles: Sequence[str]) -> str:
-    """Return the sentence that says how to grant roles of docs/rbac. The files have tests, and the installed collection has them."""
-    if not roles:
-        return f"Grant the permissions of {PERMISSIONS_PAGE}"
-    files = " ".join(f"-f {FOLDER}/{role}.yaml" for role in roles)
+def grant(*files: str) -> str:
+    """Return the commands that apply files of docs/rbac and bind their roles. The installed collection has the files."""
+    commands = [
+        f"kubectl apply {' '.join(f'-f {FOLDER}/{name}.yaml' for name in files)}",
+        *(
+            f"kubectl create clusterrolebinding certflow-{name} --clusterrole=certflow-{name} SUBJECT"
+            for name in files
+        ),
+        *(
+            f"kubectl create rolebinding certflow-{name} -n {NAMESPACES[name]} --role=certflow-{name} SUBJECT"
+            for name in files
+            if name in NAMESPACES
+        ),
+    ]
     return (
-        f"In the directory of the collection, run kubectl apply {files}. Then bind {_listed(roles)} to the identity of this task, "
-        f"such as kubectl create clusterrolebinding certflow-{roles[0]} --clusterrole=certflow-{roles[0]} --user=NAME"
+        f"In the directory of the collection, run {' && '.join(commands)}. SUBJECT is --serviceaccount=NAMESPACE:NAME, --user=NAME, or "
+        f"--group=NAME, on Amazon EKS a group of the access entry ({PERMISSIONS_PAGE})"
     )
-
-
-def _listed(roles: Sequence[str]) -> str:
-    return " and ".join(f"the ClusterRole certflow-{role}" for role in roles)
 
 
 def _allowed(client: Client, permission: Permission, name: str) -> bool:

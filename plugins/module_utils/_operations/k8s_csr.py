@@ -210,14 +210,13 @@ def _serving_options(
 
 
 def _roles(parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    if parameters["signer_name"] == EPHEMERAL_CA:
-        roles: tuple[str, ...] = ("store",)
-    else:
-        roles = ("request", "approve") if parameters["approve"] else ("request",)
+    is_ephemeral = parameters["signer_name"] == EPHEMERAL_CA
+    if parameters["approve"] and not is_ephemeral:
+        return ("certificates",)
     bundle: tuple[str, ...] = ("bundle",) if parameters["targets"] or parameters["discover_targets"] else ()
     if bundle and parameters["state"] == ABSENT:
         bundle = ("bundle", "rotate")
-    return (*roles, *bundle, *(("discover",) if parameters["discover_targets"] else ()))
+    return ("store" if is_ephemeral else "request", *bundle)
 
 
 OPERATION = Operation(

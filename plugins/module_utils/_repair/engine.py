@@ -144,7 +144,7 @@ def _check_sources(data: ClusterData, options: RepairOptions) -> None:
         raise IncompleteAudit(
             f"the audit could not read {gaps[0].source}: {gaps[0].reason}",
             evidence=[f"{gap.source}: {gap.reason}" for gap in gaps],
-            remedy=grant(("audit",)) if data.lacking else "Run the repair again when the cluster answers",
+            remedy=grant("audit") if data.lacking else "Run the repair again when the cluster answers",
         )
     rotation_repairs.check_options(data, options.rotation)
 
@@ -163,12 +163,12 @@ def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Itera
     reader = SurroundingsReader(client)
     findings = audit_result.apply_exceptions(audit_result.find(data), (), (), data.now)
     failed = {entry.fingerprint(data.cluster_uid): entry for entry in findings if entry.status == FAIL}
+    unread = named_findings.unread(data, options.kinds)
+    if unread:  # first, because it is the reason why nothing proves that other findings are gone
+        yield unread
     for name, known in (options.findings or {}).items():
         if name not in failed:
             yield named_findings.judge(name, known, findings, data, options)
-    unread = named_findings.unread(data, options.kinds)
-    if unread:
-        yield unread
     waiting: set[str] = set()
     for name, finding in failed.items():
         if finding.exception if options.findings is None else name not in options.findings:
@@ -231,7 +231,8 @@ def _waits(finding: AuditFinding, data: ClusterData, options: RepairOptions) -> 
 
 
 def _as_refusal(error: CertflowError) -> Refusal:
-    return Refusal(error.code, error.cause, error.remedy, tuple(error.evidence))
+    remedy = grant("repair") if isinstance(error, MissingPermissions) else error.remedy
+    return Refusal(error.code, error.cause, remedy, tuple(error.evidence))
 
 
 def _plan(blank: Repair, rows: Sequence[kinds.RepairKind], case: Case) -> Repair | None:

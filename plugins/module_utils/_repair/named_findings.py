@@ -18,6 +18,7 @@ from typing import Any
 
 from .._audit.facts.cluster_data import ESSENTIAL, ClusterData
 from .._audit.facts.finding import CLUSTER, FAIL, PASS, SKIP, AuditedObject, AuditFinding
+from .._kube.access_review import grant
 from .._webhook import bundle_targets
 from . import kinds
 from .repair_model import GONE, Refusal, Repair, RepairOptions
@@ -100,6 +101,6 @@ def unread(data: ClusterData, wanted: Sequence[str]) -> Repair | None:
     refusal = Refusal(
         "audit-incomplete",
         f"the audit could not read {', '.join(sources)}: {reasons[0] if reasons else 'no answer'}",
-        "Give the missing permissions, or run the repair again when the cluster answers",
+        grant("audit") if data.lacking else "Run the repair again when the cluster answers",
     )
     return Repair("", "unreadable", CLUSTER.as_result(), kind=wanted[0]).with_refusal(refusal)

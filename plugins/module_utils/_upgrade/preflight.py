@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Object = Mapping[str, Any]
 #: The roles of docs/rbac for an upgrade.
-ROLES = ("plan", "snapshot-verify", "upgrade")
+ROLES = ("snapshot-controller",)
 # A part of the refusal of a pod whose ServiceAccount does not exist yet (plugin/pkg/admission/serviceaccount).
 NO_ACCOUNT_YET = "error looking up service account"
 
@@ -212,7 +212,7 @@ def find_lacking(client: Client, needed: Sequence[Permission], purpose: str) -> 
     if not missing:
         return []
     error = access_review.missing_permissions(missing, purpose)
-    return [PreflightProblem("", error.cause, (), access_review.grant(ROLES))]
+    return [PreflightProblem("", error.cause, (), access_review.grant(*ROLES))]
 
 
 def problem_of(step: Step, error: CertflowError) -> PreflightProblem:

@@ -118,17 +118,21 @@ def _next(
 
 
 def _clusters(clusters: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return a line for each cluster without an audit, and one for all that fail for a shared reason."""
+    """Return a line for each cluster without an audit, and one for all that fail for a shared reason or could not read the same."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for cluster in clusters:
-        is_shared = cluster["code"] in report_schema.SHARED
-        groups.setdefault(cluster["code"] if is_shared else f"host {cluster['name']}", []).append(cluster)
+        is_incomplete = cluster["status"] == report_schema.INCOMPLETE
+        shared = cluster["reason"] if is_incomplete else f"host {cluster['name']}"
+        groups.setdefault(cluster["code"] if cluster["code"] in report_schema.SHARED else shared, []).append(
+            cluster
+        )
     return [_cluster(group[0], [cluster["name"] for cluster in group]) for group in groups.values()]
 
 
 def _cluster(cluster: Mapping[str, Any], names: Iterable[str]) -> str:
     code = f" ({cluster['code']})" if cluster["code"] else ""
-    return f"{', '.join(names)}: {cluster['status']}{code}: {cluster['reason']}"
+    remedy = f". {cluster['remedy']}" if cluster.get("remedy") else ""
+    return f"{', '.join(names)}: {cluster['status']}{code}: {cluster['reason']}{remedy}"
 
 
 def _comparison(report: Report) -> Iterator[str]:

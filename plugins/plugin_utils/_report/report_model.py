@@ -27,6 +27,7 @@ from ...module_utils._audit.facts.finding import (
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import mask_login, plural
 from ...module_utils._base.times import format_time
+from ...module_utils._kube.access_review import grant
 from . import report_schema, report_text
 from .report_text import InvalidReport, Report
 
@@ -195,7 +196,9 @@ def _readability(result: Mapping[str, Any]) -> dict[str, Any]:
     error = CertflowError(
         f"the audit could not read {', '.join(unread)}",
         code="audit-incomplete",
-        remedy="Do what the findings with the status unknown say",
+        remedy=grant("audit")
+        if any(finding["permissions"] for finding in result["findings"])
+        else "Do what the findings with the status unknown say",
     )
     return {
         "status": report_schema.INCOMPLETE,

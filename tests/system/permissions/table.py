@@ -23,6 +23,7 @@ from tests.support.csr_rig import KUBELET_SERVING
 from tests.support.rbac import APPROVE, FILES, REQUEST, Grant, documented, grants, without_grant
 from tests.system.permissions import calls
 from tests.system.permissions.calls import Call
+from tools.docs.rbac import TASKS
 
 #: The state of the cluster that all tests share. The others are functions of test_permissions.py.
 SHARED = "shared"
@@ -104,6 +105,12 @@ _LEASES = {
     # Needed only if another run holds the Lease, and in a long wait.
     **{f"{verb} leases": UNSEEN for verb in ("get", "update")},
 }
+_CALLERS = (
+    "validatingwebhookconfigurations",
+    "mutatingwebhookconfigurations",
+    "customresourcedefinitions",
+    "apiservices",
+)
 _NO_ENDPOINTS = "may not read the endpoints"
 _PODS = {f"{verb} pods/portforward": "may not reach pods" for verb in ("get", "create")}
 _REMOVAL = {"delete secrets": STOPS, "list secrets": "may not list secrets"}
@@ -130,8 +137,8 @@ TABLE = (
     ),
     Row("audit", calls.an_audit, check=audits_all),
     Row("bundle", calls.bundles, rest=True),
+    Row("bundle", calls.a_discovery, dict.fromkeys((f"list {kind}" for kind in _CALLERS), STOPS)),
     Row("bundle", calls.bundles_of_a_signer, {"list clustertrustbundles": STOPS}),
-    Row("discover", calls.a_discovery, rest=True),
     Row(
         "explain",
         calls.an_explanation,
@@ -166,7 +173,7 @@ TABLE = (
     Row("prove", calls.an_aggregated_api, {"get apiservices": STOPS}, check=sees_all_without_server),
     Row("prove", calls.pods_behind_it, {"list endpointslices": _NO_ENDPOINTS, **_PODS}, check=sees_all_without_server),
     Row("repair", calls.a_repair, check=repairs_by_audit),
-    Row("request", calls.a_new_one, {"get nodes": UNSEEN, "get configmaps": UNSEEN, "get clusterroles": UNSEEN, **_LEASES}, rest=True),
+    Row("request", calls.a_new_one, {"get nodes": UNSEEN, "get configmaps": UNSEEN, "get clusterroles": UNSEEN, "get namespaces": UNSEEN, **_LEASES}, rest=True),
     Row("request", calls.for_an_address, {key: _NAMES[key] for key in ("list nodes", "list servicecidrs")}),
     Row("request", calls.a_renewal, {"patch secrets": STOPS}),
     Row("request", calls.the_second_step),
@@ -189,7 +196,7 @@ TABLE = (
 _CERTIFICATE = ("request", "approve", "bundle", "explain")
 #: Role -> the roles that its users have too.
 BESIDE = {
-    "discover": ("request", "approve", "bundle"),
+    "bundle": ("request", "approve"),
     "repair": ("audit",),
     "request": ("approve", "bundle", "rotate"),
     "rotate": ("store", "bundle"),
@@ -200,7 +207,12 @@ BESIDE = {
 SECOND_FILES = {"upgrade-lease": "upgrade"}
 #: test_snapshot_verify.py tests these roles on a node.
 ELSEWHERE = {"snapshot-verify"}
-ROLES = {path.stem: documented(path.stem) for path in FILES.glob("*.yaml") if path.stem != "kustomization"}
+#: The roles that are tried. A task file has the rules of other files.
+ROLES = {
+    path.stem: documented(path.stem)
+    for path in FILES.glob("*.yaml")
+    if path.stem not in ("kustomization", *TASKS)
+}
 # The permissions that make test takes away. make test-all takes away all.
 DAILY = {
     *(("request", f"{verb} {CSR}") for verb in ("create", "list", "watch")),

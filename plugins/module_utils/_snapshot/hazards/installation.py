@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from ..._base.object_managers import KUBESPRAY
+from ..._kube.access_review import grant
 from ..context.upgrade_context import UpgradeContext
 from ..kinds import CONTROLLER, CONTROLLER_NAME, CONVERSION, RELEASE_LABEL, VALIDATION
 from ..release.release_table import NEWEST, OLDEST, SNAPSHOT_CRDS, find, is_at_least, text
@@ -45,7 +46,7 @@ def find_unreadable(context: UpgradeContext) -> Finding | None:
     missing = [what for what in needed if what in context.installed.unreadable]
     return finding_of(
         (f"{what}: {context.installed.unreadable[what]}" for what in missing),
-        "Grant the identity of this task the permissions get and list for these objects.",
+        f"{grant('snapshot-controller')}. For a plan only, docs/rbac/plan.yaml is enough.",
     )
 
 

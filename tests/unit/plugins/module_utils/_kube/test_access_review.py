@@ -10,7 +10,6 @@ import json
 import time
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import PERMISSIONS_PAGE
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_review import (
     FOLDER,
     Permission,
@@ -83,9 +82,9 @@ def test_missing_permissions_are_named() -> None:
     assert not absent(names, caught.value.cause)
 
 
-@pytest.mark.parametrize("roles", [(), ("request",), ("request", "approve")])
-def test_the_files_of_the_roles_are_named(roles: tuple[str, ...]) -> None:
-    text = grant(roles)
-    assert "\n" not in text
-    assert [f"-f {FOLDER}/{role}.yaml" in text for role in roles] == [True] * len(roles)
-    assert bool(roles) is (PERMISSIONS_PAGE not in text)
+@pytest.mark.parametrize("files", [("request",), ("audit", "repair"), ("snapshot-controller",)])
+def test_the_commands_apply_and_bind_every_file(files: tuple[str, ...]) -> None:
+    words = grant(*files).split()
+    assert [word for word in words if word.startswith(FOLDER)] == [f"{FOLDER}/{name}.yaml" for name in files]
+    assert not absent([f"--clusterrole=certflow-{name}" for name in files], " ".join(words))
+    assert ("--role=certflow-snapshot-controller" in words) is ("snapshot-controller" in files)
