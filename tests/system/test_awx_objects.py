@@ -374,6 +374,33 @@ def test_every_playbook_can_be_read(playbook: str, venv: Path, environment: dict
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_canary_that_matches_no_cluster_is_found_before_the_first_object(
+    venv: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Otherwise the job canary of a workflow would find it, after an approval."""
+    (tmp_path / "fleet.yml").write_text(
+        "contexts: [{name: prod-eu}, {name: prod-us}]\ntoken: kubeconfig-of-a-test\n"
+    )
+    with controller.running() as (awx, url):
+        done = subprocess.run(
+            [
+                str(venv / "bin" / "ansible-playbook"),
+                "configure.yml",
+                "-e",
+                f"awx_kubeconfig={tmp_path / 'fleet.yml'}",
+            ],
+            cwd=example.FOLDER,
+            env={**environment, "CONTROLLER_HOST": url, "CONTROLLER_OAUTH_TOKEN": controller.TOKEN},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert (done.returncode, awx.writes) == (2, []), done.stdout
+    assert "awx_canary (canary-) matches none of the contexts prod-eu, prod-us" in done.stdout
+    assert "kubeconfig-of-a-test" not in done.stdout + done.stderr
+
+
 @pytest.mark.full
 def test_all_objects_are_created_once(venv: Path, environment: dict[str, str], tmp_path: Path) -> None:
     """Run configure.yml twice against a server that keeps objects.
@@ -381,7 +408,7 @@ def test_all_objects_are_created_once(venv: Path, environment: dict[str, str], t
     The second run changes only the approvals of the workflows, which awx.awx sends in each run.
     """
     secret = "kubeconfig-of-a-test"
-    (tmp_path / "fleet.yml").write_text(secret)
+    (tmp_path / "fleet.yml").write_text(f"contexts: [{{name: canary-eu}}]\ntoken: {secret}\n")
     with controller.running() as (awx, url):
         variables = {"CONTROLLER_HOST": url, "CONTROLLER_OAUTH_TOKEN": controller.TOKEN}
         command = [str(venv / "bin" / "ansible-playbook"), "configure.yml", "-v"]

@@ -16,6 +16,8 @@ from jinja2.nativetypes import NativeEnvironment
 FOLDER = Path(__file__).resolve().parents[3] / "examples" / "awx"
 #: The value of the secret, which configure.yml reads from a file.
 SECRET = "content of awx_kubeconfig"
+#: What the variable omit of Ansible is here.
+OMITTED = object()
 
 
 class Template(str):
@@ -48,14 +50,15 @@ def objects() -> dict[str, Any]:
     site = load("site.yml")
     environment = NativeEnvironment()  # it makes no HTML
     environment.filters["bool"] = bool
-    environment.globals["lookup"] = lambda *_terms: SECRET
+    environment.globals |= {"lookup": lambda *_terms: SECRET, "omit": OMITTED}
     rendered: dict[str, Any] = _rendered(load("controller.yml"), environment, site)
     return rendered
 
 
 def _rendered(value: Any, environment: NativeEnvironment, site: dict[str, Any]) -> Any:
     if isinstance(value, dict):
-        return {key: _rendered(one, environment, site) for key, one in value.items()}
+        items = ((key, _rendered(one, environment, site)) for key, one in value.items())
+        return {key: item for key, item in items if item is not OMITTED}
     if isinstance(value, list):
         return [_rendered(one, environment, site) for one in value]
     if isinstance(value, str) and "{{" in value and not isinstance(value, Template):
