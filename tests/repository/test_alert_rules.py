@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import SEVERITIES
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import prometheus, report_schema
 
-from tests.support import hostile
+from tests.support import hostile, pages
 from tests.support.clusters import build
 from tests.support.reports import fleet
 from tools.ci.venvs import REPOSITORY
@@ -154,3 +155,12 @@ def promtool(*arguments: str, text: str = "") -> None:
         [str(build.promtool()), *arguments], input=text, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_commands_of_the_guide_make_an_object_of_the_rules(tmp_path: Path) -> None:
+    """The Prometheus operator reads the same groups from it."""
+    (command,) = [line for line in pages.commands(rst.GUIDES / "guide_audit_fleet.rst") if FILE.name in line]
+    shutil.copy(FILE, tmp_path)
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True)
+    made = yaml.safe_load((tmp_path / "prometheus-rule.yml").read_text())
+    assert (made["kind"], made["spec"]) == ("PrometheusRule", yaml.safe_load(FILE.read_text()))
