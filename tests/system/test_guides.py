@@ -10,6 +10,7 @@ Substitutions: a test cluster for kind, and the collection of this repository fo
 from __future__ import annotations
 
 import base64
+import datetime
 import json
 import re
 import shutil
@@ -19,8 +20,8 @@ import pytest
 import yaml
 
 from tests.support import called_objects, clusters, pages, playbook, rbac, snapshot_webhook
-from tests.support.bundle_rig import PATHS, VALIDATING
-from tests.support.clusters import build
+from tests.support.bundle_rig import MUTATING, PATHS, VALIDATING
+from tests.support.clusters import build, pki
 from tests.support.guide_commands import lay_out, shell
 from tests.support.other_client import OtherClient
 
@@ -205,8 +206,76 @@ def test_one_cluster_with_the_built_in_credential_of_awx(webhook: Fleet, tmp_pat
         delete(cluster, binding)
 
 
+def test_the_first_audit_as_printed(webhook: Fleet, tmp_path: Path) -> None:
+    """The login is that of the current context, and the cluster is not written."""
+    (command,) = pages.commands(pages.GUIDES / "tutorial_first_audit.rst")
+    since = datetime.datetime.now(datetime.timezone.utc)
+    output = shell(webhook["onprem"].kubeconfig, tmp_path, command)
+    assert NAME in (tmp_path / "audit.html").read_text(), output
+    writes = [
+        event
+        for event in webhook["onprem"].requests(since=since)
+        if event["verb"] in ("patch", "update", "delete")
+    ]
+    assert not [event for event in writes if "certflow" in event["userAgent"]], writes
+
+
+@pytest.mark.full
+def test_a_certificate_is_taken_back_as_printed(webhook: Fleet, tmp_path: Path) -> None:
+    guide, cluster = pages.GUIDES / "guide_undo.rst", webhook["onprem"]
+    lay_out(guide, tmp_path)
+    check, undo, secrets, probes, managers = pages.commands(guide)
+    shell(cluster.kubeconfig, tmp_path, f"{undo} -e webhook_certificate_state=present")
+    assert bundle(cluster) == cluster.ca_pem
+    for command in (check, undo):
+        assert "failed=0" in shell(cluster.kubeconfig, tmp_path, command)
+    assert bundle(cluster) == ""
+    assert not exists(cluster, SECRET.format("kube-system", "audit-webhook-tls"))
+    assert shell(cluster.kubeconfig, tmp_path, secrets).strip().isdigit()  # other tests have Secrets too
+    assert "No resources found" in shell(cluster.kubeconfig, tmp_path, probes)
+    shell(cluster.kubeconfig, tmp_path, managers)
+
+
+@pytest.mark.full
+def test_the_secret_of_certgen_is_taken_over_as_printed(fleet: Fleet, tmp_path: Path) -> None:
+    """The certificate comes from a CA that the cluster does not publish, as the one of certgen."""
+    guide, cluster = pages.GUIDES / "guide_replace_scripts.rst", fleet["onprem"]
+    lay_out(guide, tmp_path)
+    name, namespace, service = (
+        "kube-prometheus-stack-admission",
+        "monitoring",
+        "kube-prometheus-stack-operator",
+    )
+    ca = pki.make_ca("certgen")
+    pair = pki.issue(ca, service, ["nil2"], names=[f"{service}.{namespace}.svc"])
+    texts = {"ca": ca.certificate_pem, "cert": pair.certificate_pem, "key": pair.key_pem}
+    data = {key: base64.b64encode(text).decode() for key, text in texts.items()}
+    places = [f"{PATHS[kind]}/{name}" for kind in (VALIDATING, MUTATING)]
+    try:
+        cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+        secret = {"metadata": {"name": name}, "type": "Opaque", "data": data}
+        cluster.api("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
+        for kind in (VALIDATING, MUTATING):
+            config = {**called_objects.service(namespace, service), "caBundle": data["ca"]}
+            entry = called_objects.webhook(
+                "prometheusrulemutate.monitoring.coreos.com", config, failurePolicy="Ignore"
+            )
+            labels = {"app.kubernetes.io/managed-by": "Helm"}
+            cluster.api("POST", PATHS[kind], called_objects.configuration(name, entry, labels=labels))
+        for command in pages.commands(guide)[2:4]:
+            shell(cluster.kubeconfig, tmp_path, command)
+        stored = cluster.api("GET", SECRET.format(namespace, name))["data"]
+        assert stored["cert"] != data["cert"]
+        assert base64.b64decode(stored["ca"]).decode() == cluster.ca_pem
+        for place in places:
+            config = cluster.api("GET", place)["webhooks"][0]["clientConfig"]
+            assert cluster.ca_pem in base64.b64decode(config["caBundle"]).decode()
+    finally:
+        delete(cluster, *places, SECRET.format(namespace, name))
+
+
 def test_the_secret_of_create_cert_is_adopted_as_printed(fleet: Fleet, tmp_path: Path) -> None:
-    guide, cluster = pages.GUIDES / "guide_from_create_cert.rst", fleet["onprem"]
+    guide, cluster = pages.GUIDES / "guide_replace_scripts.rst", fleet["onprem"]
     lay_out(guide, tmp_path)
     script = clusters.snapshotter_dir() / "deploy" / "kubernetes" / "webhook-example" / "create-cert.sh"
     path = SECRET.format("kube-system", "snapshot-validation-secret")
@@ -215,7 +284,7 @@ def test_the_secret_of_create_cert_is_adopted_as_printed(fleet: Fleet, tmp_path:
             words = "--service snapshot-validation-service --secret snapshot-validation-secret --namespace kube-system"
             shell(cluster.kubeconfig, tmp_path, f"TMPDIR=$PWD bash {script} {words}")
             before = cluster.api("GET", path)["data"]
-            for command in pages.commands(guide):
+            for command in pages.commands(guide)[:2]:
                 shell(cluster.kubeconfig, tmp_path, command)
             assert cluster.api("GET", path)["data"] == before
             place = cluster.api("GET", f"{snapshot_webhook.CONFIGURATIONS}/{snapshot_webhook.NAME}")
