@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo demo-all demo-fleet demo-ca demo-upgrade t test test-all test-quick audit-matrix reliability years upgrades bench bench-quick fmt docs site pictures locks sums clean
+.PHONY: help demo demo-all demo-fleet demo-ca demo-upgrade t test test-all test-quick audit-matrix reliability years upgrades bench bench-quick fmt docs site pictures locks changelog release release-build sums clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -77,6 +77,15 @@ pictures: ## write the pictures of the report's page in the documentation (needs
 
 locks: ## resolve the versions in tools/ci/locks (for maintainers, with every Python installed)
 	@$(RUN) -m tools.ci.lock
+
+changelog: ## move the fragments into the change log, as the entry of the version of galaxy.yml (for maintainers, see RELEASING.md)
+	@$(RUN) -m tools.ci.enter dev -m tools.release changelog
+
+release: ## check a commit, run the gates, and build the file of a release: make release VERSION=1.0.0 (for maintainers, see RELEASING.md)
+	@$(RUN) -m tools.ci.enter dev -m tools.release release '$(VERSION)' --gates '$(GATES)'
+
+release-build: ## build the file of a release and its checksum, without the gates: make release-build VERSION=1.0.0
+	@$(RUN) -m tools.ci.enter dev -m tools.release build '$(VERSION)'
 
 sums: ## write the checksums of the releases' files (for maintainers)
 	@$(RUN) -m tools.release_checksums

@@ -25,6 +25,7 @@ PAGES = (
     "CONTRIBUTING.md",
     "MAINTAINERS.md",
     "README.md",
+    "RELEASING.md",
     "SECURITY.md",
     "docs/architecture.md",
     *(name for name in listed_files() if re.fullmatch(r"docs/decisions/.*\.md", name)),
@@ -66,7 +67,7 @@ def test_every_link_to_the_repository_leads_somewhere(page: str) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("page", [CONTRIBUTING, ARCHITECTURE, "MAINTAINERS.md", *PAGES[6:]])
+@pytest.mark.parametrize("page", [CONTRIBUTING, ARCHITECTURE, "MAINTAINERS.md", *PAGES[7:]])
 def test_every_path_exists(page: str) -> None:
     """Paths are in backticks. Those that begin with an underscore are below plugins/module_utils."""
     folders = "changelogs|docs|examples|meta|playbooks|plugins|roles|tests|tools"
