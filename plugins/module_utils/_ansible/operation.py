@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
@@ -27,7 +28,7 @@ from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.connection import Connection
 from .._kube.errors import AuthenticationError, KubeError, MissingPermissions
-from .._kube.kubeconfig import resolve
+from .._kube.kubeconfig import MUST_NAME_CONTEXT, check_context, resolve
 from .._process import interrupt
 from .._x509.certificate_facts import describe_pem
 from .._x509.errors import CertificateError
@@ -45,6 +46,8 @@ LIBRARIES: dict[str, str] = {
     "kubernetes.config.kube_config": "kubernetes>=24.2.0",
     "cryptography.x509": "cryptography>=42.0.0",
 }
+#: The one that a provider with a rule of the user needs.
+LIBRARIES_OF_RULES = {"jmespath": "jmespath>=1.0.0"}
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,9 @@ class Operation:
         return frozenset(name for name, spec in self.argument_spec.items() if spec.get("no_log"))
 
 
-def missing_libraries() -> list[str]:
-    """Return the requirements that pip would have to install for this interpreter."""
-    return [requirement for module, requirement in LIBRARIES.items() if not _is_importable(module)]
+def missing_libraries(more: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """Return the requirements that pip would have to install for this interpreter. more: further rows like LIBRARIES."""
+    return [name for module, name in {**LIBRARIES, **more}.items() if not _is_importable(module)]
 
 
 def execute(
@@ -158,6 +161,8 @@ def _check_time(seconds: int) -> None:
 
 
 def _client(operation: Operation, parameters: Mapping[str, Any]) -> Client:
+    if os.environ.get(MUST_NAME_CONTEXT):
+        check_context(parameters, os.environ)
     return Client(
         resolve(parameters, os.environ),
         user_agent=f"certflow.kubernetes/{VERSION} ({operation.name})",

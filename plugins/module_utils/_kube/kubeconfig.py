@@ -117,6 +117,10 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
     return connection
 
 
+#: The variable of the environment with which a role or a playbook asks for check_context where the kubeconfig is read.
+MUST_NAME_CONTEXT = "CERTFLOW_KUBERNETES_MUST_NAME_CONTEXT"
+
+
 class ContextNotNamed(ConfigurationError):
     """A kubeconfig has several contexts, and only its current-context would choose the cluster."""
 

@@ -180,18 +180,6 @@ class OperationAction(ActionBase):  # type: ignore[misc]
                 }
         return answer
 
-    def _find_unnamed(self, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the failure if a role or a playbook would use the current-context of a kubeconfig on this machine."""
-        if not self._owner or self._connection.transport != "local":
-            return None
-        try:
-            kubeconfig.check_context(parameters, os.environ)
-        except kubeconfig.ContextNotNamed as error:
-            return failed_result(error)
-        except CertflowError:
-            return None  # The operation reports it with the source of the connection.
-        return None
-
     def _run(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, variables)
         arguments = self._arguments()
@@ -200,15 +188,15 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             # Without the arguments, because no value in them is known to be secret yet.
             return {**result, "failed": True, "changed": False, "msg": fault, "code": "invalid-input"}
         mode = self._execution_mode(variables)
+        if self._owner:
+            # The kubeconfig may lie on another machine, so the operation checks it where it reads it.
+            self._task.environment = [*(self._task.environment or ()), {kubeconfig.MUST_NAME_CONTEXT: "1"}]
         with _environment(self._task_environment()):
             spec, constraints = dict(self.operation.argument_spec), dict(self.operation.constraints)
             validation = ArgumentSpecValidator(spec, **constraints).validate(arguments)
             # Refuse wrong arguments here, because the module would print them, with the content of a kubeconfig.
             if validation.error_messages:
                 return {**result, **self._refused(validation, arguments)}
-            unnamed = self._find_unnamed(validation.validated_parameters)
-            if unnamed:
-                return {**result, **unnamed}
             if mode == IN_PROCESS:
                 return {**result, **self._run_here(validation, variables)}
         self._keep_off_the_disk(redaction.secrets_in(validation.validated_parameters, self.operation.hidden))

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ansible.constants import config
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 
-from ...module_utils._ansible.operation import missing_libraries
+from ...module_utils._ansible.operation import LIBRARIES_OF_RULES, missing_libraries
 from ...module_utils._base import paths
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import harmless, visible
@@ -97,7 +97,8 @@ class Step:
                     "budget": {"limit": limits.limit, "canary": limits.canary},
                     "uids": check_run.uids(run),
                 }
-        lines = [*_missing_libraries(), *lines]
+        libraries = _missing_libraries(run.hosts.values())
+        lines = [*libraries, *lines]
         if not lines:
             return {**settings, "notes": check_hosts.notes(run)}
         for line in lines if len(lines) > 1 else ():
@@ -105,7 +106,7 @@ class Step:
         return {
             "failed": True,
             "msg": check_hosts.summary(run, lines),
-            "code": "invalid-input",
+            "code": "missing-library" if libraries else "invalid-input",
             "problems": lines,
         }
 
@@ -250,9 +251,12 @@ class Step:
         return outcomes_of(self._variables)
 
 
-def _missing_libraries() -> list[str]:
+def _missing_libraries(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the line about libraries without which no cluster can be read. The tasks of a run use this interpreter."""
-    missing = missing_libraries()
+    providers = (values.get(name) for values in hosts for name in values if name.endswith("_providers"))
+    rows = (row for table in providers if isinstance(table, Mapping) for row in table.values())
+    has_rule = any(isinstance(row, Mapping) and row.get("rule") for row in rows)
+    missing = missing_libraries(LIBRARIES_OF_RULES if has_rule else {})
     return (
         [
             f"{sys.executable} lacks the Python libraries {', '.join(missing)}. Install them for that interpreter."
