@@ -16,7 +16,7 @@ from .._kube.client import Client
 from .._webhook import trust_removal, webhook_endpoints
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
-from .._webhook.errors import TargetError
+from .._webhook.errors import StillServedError
 from .._webhook.trust_removal import TrustHold
 from .certificate_run import CertificateRun
 
@@ -39,14 +39,18 @@ class RemovalEffect:
         return f"{self.target}: {self.hold.reason}. The API server would {act} {self.requests}"
 
 
-def check_removal(run: CertificateRun, changes: Iterable[TargetChange]) -> tuple[str, ...]:
+def check_removal(
+    run: CertificateRun, changes: Iterable[TargetChange], *, keeps_secret: bool
+) -> tuple[str, ...]:
     """Return a warning for each effect of the removal that the user accepts, or that refuses no request.
 
-    Raises TargetError for an effect that the user does not accept, KubeError.
+    keeps_secret: the Secret with the certificate stays, so pods may come back with it.
+
+    Raises StillServedError for an effect that the user does not accept, KubeError.
     """
     changes, until = tuple(changes), time.monotonic() + run.intent.wait_timeout
     while True:
-        effects = tuple(effect for change in changes for effect in _effects(run.client, change))
+        effects = tuple(effect for change in changes for effect in _effects(run.client, change, keeps_secret))
         refused = [
             effect
             for effect in effects
@@ -59,17 +63,15 @@ def check_removal(run: CertificateRun, changes: Iterable[TargetChange]) -> tuple
     if not refused:
         return tuple(map(str, effects))
     remedies = dict.fromkeys(trust_removal.remedy(effect.target, effect.hold) for effect in refused)
-    raise TargetError(
+    raise StillServedError(
         f"the CA is not removed from {refused[0]}",
-        code="certificate-untrusted",
         evidence=list(map(str, refused)),
         remedy=f"Delete the webhook first if it is not needed. {'. '.join(remedies)}",
     )
 
 
-def _effects(client: Client, change: TargetChange) -> Iterator[RemovalEffect]:
-    # Without an endpoint, the API server refuses the requests already.
-    held = [(bundle, hold) for bundle, hold in trust_removal.find_holds(client, change) if hold.states]
+def _effects(client: Client, change: TargetChange, keeps_secret: bool) -> Iterator[RemovalEffect]:
+    held = list(trust_removal.find_holds(client, change, comes_back=keeps_secret))
     obj = client.find(change.path) if held else None
     if obj:  # unless another client deleted it
         for bundle, hold in held:

@@ -76,7 +76,7 @@ def remove(run: CertificateRun) -> Result:
         Write("removal", f"the removal of {intent.secret}", [part, intent.secret.path]) for part in parts
     )
     run.allow_bundles(changes)
-    warnings += removal_effects.check_removal(run, changes)
+    warnings += removal_effects.check_removal(run, changes, keeps_secret=removal.adopted is not None)
     if not removal.is_empty:
         access_review.require(client, _required(intent, removal), f"remove the {intent}")
     if not (removal.is_empty or run.check_mode):

@@ -383,6 +383,11 @@ def find_obstacle(
             f"Repair the field with this program. To let a repair write it again, remove the annotation {RECORD}",
             (f"field manager: {by}",),
         )
+    if edit.removes:
+        try:
+            bundle_targets.refuse_writer(target, obj, ABSENT)
+        except CertflowError as error:
+            return Refusal(error.code, error.cause, error.remedy, tuple(error.evidence))
     refused = refuse(_field_owners(target, obj, edit), options.consent, target)
     if refused is None:
         return None

@@ -292,20 +292,18 @@ class _Proof:
     faults: frozenset[tuple[str, str]]
     #: Kind, namespace, name and webhook of an object -> the answer to the last call.
     answers: dict[tuple[str, ...], CallAnswer] = field(default_factory=dict)
+    #: Why no audit showed the cluster after the writes.
+    lost: KubeError | None = None
 
     def prove(self, repairs: tuple[Repair, ...]) -> tuple[Repair, ...]:
         due = [entry for entry in repairs if self._written(entry)]
         by_field = {_key(entry) for entry in due if kinds.KINDS[entry.kind].is_proven_by_field}
+        proven: set[tuple[str, ...]] = set()
         try:
             proven = self._seen([entry for entry in due if _key(entry) not in by_field])
-            return self.ended(repairs, by_field | proven)
         except KubeError as error:
-            words = f"the repair wrote its change, and the proof failed: {error.cause}"
-            refusal = Refusal(error.code, words, "Run the repair again")
-            return tuple(
-                entry.with_refusal(refusal, _kept_state(entry)) if self._written(entry) else entry
-                for entry in repairs
-            )
+            self.lost = error
+        return self.ended(repairs, by_field | proven)
 
     def _seen(self, due: Sequence[Repair]) -> set[tuple[str, ...]]:
         """Return the keys of the repairs that an audit proves. Audit until it proves all of them, or cannot show more. Raises KubeError."""
@@ -385,7 +383,12 @@ class _Proof:
         # The proof may have used all of its time. This is the time of all that follows.
         self.client.deadline = time.monotonic() + self.options.wait_timeout
         for key, group in groups.items():
-            ends.update(self._ends(self.written[key], group, proven))
+            try:
+                ends.update(self._ends(self.written[key], group, proven))
+            except KubeError as error:
+                words = f"the repair wrote its change, and the proof failed: {error.cause}"
+                refusal = Refusal(error.code, words, "Run the repair again")
+                ends.update((id(entry), entry.with_refusal(refusal, _kept_state(entry))) for entry in group)
         return tuple(ends.get(id(entry), entry) for entry in repairs)
 
     def _ends(
@@ -430,6 +433,7 @@ class _Proof:
             if is_refused
             else "the audit did not see that the fault is gone"
         )
+        fault += f" ({self.lost.cause})" if self.lost else ""
         other = "Another client may have changed the object since"
         if kinds.KINDS[entry.kind].unproven == FAILED:
             other = "A restart cannot be undone"

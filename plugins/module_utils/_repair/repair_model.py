@@ -133,7 +133,8 @@ class Case:
         backend = self.backend
         chains = (*backend.chains, *backend.unready_chains)
         unread = backend.ready + backend.unready - len(chains)
-        return trust_removal.serving(chains, f"{self.point.object} has no endpoint", unread=unread)
+        problem = f"{self.point.object} has no endpoint"
+        return trust_removal.serving(chains, problem, unread=unread, exists=backend.exists)
 
     @property
     def served(self) -> list[CertificateFacts]:

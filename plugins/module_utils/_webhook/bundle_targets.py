@@ -284,25 +284,34 @@ def remedy_for(target: Target, manager: object_managers.Manager) -> str:
     )
 
 
+def refuse_writer(target: Target, obj: Object, mode: str) -> None:
+    """Raise OwnedTargetError if another manager writes the caBundle at any time, and the mode would remove its certificates.
+
+    No consent allows it: the API server would refuse the webhook until that manager writes again.
+    """
+    writer = find_bundle_writer(target, obj)
+    if writer is None:
+        return
+    refused = Refused(target, (writer,))
+    merges = writer.manager.bundle == object_managers.MERGES
+    keep = f". Or keep its certificates: mode: add with {refused.option}" if merges else ""
+    raise OwnedTargetError(
+        f"{refused.cause}, which writes its caBundle itself. Mode {mode} would remove its certificates",
+        code="managed-bundle",
+        evidence=writer.evidence,
+        remedy=f"{remedy_for(target, writer.manager)}{keep}",
+    )
+
+
 def check_managers(target: Target, obj: Object, *, removes: str = "", consent: Consent = NOTHING) -> None:
     """Raise OwnedTargetError for an object of another manager.
 
     Args:
-        removes: the mode if certificates are to be removed, else "". If another manager writes the caBundle at any time, this
-            is refused also with a consent: the API server would refuse the webhook until that manager writes again.
+        removes: the mode if certificates are to be removed, else "". See refuse_writer.
         consent: the managers whose objects are written nevertheless.
     """
-    writer = find_bundle_writer(target, obj) if removes else None
-    if writer:
-        refused = Refused(target, (writer,))
-        merges = writer.manager.bundle == object_managers.MERGES
-        keep = f". Or keep its certificates: mode: add with {refused.option}" if merges else ""
-        raise OwnedTargetError(
-            f"{refused.cause}, which writes its caBundle itself. Mode {removes} would remove its certificates",
-            code="managed-bundle",
-            evidence=writer.evidence,
-            remedy=f"{remedy_for(target, writer.manager)}{keep}",
-        )
+    if removes:
+        refuse_writer(target, obj, removes)
     others = refuse(find_managers(target, obj), consent, target)
     if others:
         remedies = ". ".join(remedy_for(target, owner.manager) for owner in others.owners)

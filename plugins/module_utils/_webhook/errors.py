@@ -42,7 +42,7 @@ class UntrustedLeafError(TargetError):
 
 
 class StillServedError(TargetError):
-    """After the removal of a CA the API server would refuse what an endpoint serves."""
+    """After the removal of a CA the API server would refuse what an endpoint serves, or may serve."""
 
     code = "still-served"
 

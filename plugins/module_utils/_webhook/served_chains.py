@@ -143,6 +143,8 @@ class EndpointScan:
     is_known: bool = True
     #: Of the endpoints that are not ready or terminating, if they were scanned.
     unready: tuple[ServedChain, ...] = ()
+    #: False if the Service does not exist.
+    exists: bool = True
 
     @property
     def is_blind(self) -> bool:
@@ -180,7 +182,8 @@ def scan(
     until = max(until, time.monotonic() + LEAST_SECONDS)
     places = [(endpoint, config) for endpoint in (*endpoints.ready, *(endpoints.unready if unready else ()))]
     chains, count = tuple(read_chains(client, places, until)), len(endpoints.ready)
-    return EndpointScan(chains[:count], endpoints.problem, endpoints.is_known, chains[count:])
+    known = endpoints.is_known
+    return EndpointScan(chains[:count], endpoints.problem, known, chains[count:], endpoints.exists)
 
 
 def read_chains(

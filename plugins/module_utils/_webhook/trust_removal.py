@@ -7,6 +7,7 @@
 
 A removal looks at every endpoint that may serve. An endpoint that is not ready may become ready with its current certificate, and one
 that terminates still gets calls. If an endpoint cannot be seen, the removal waits until the CA has expired or the user confirms the object.
+So it does for an address without an endpoint, because pods come back with the certificate that their Secret has.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Serving:
     unseen: tuple[str, ...]
     #: The states of the unseen endpoints, "" for what is not known as an endpoint. Empty if the address has no endpoint.
     states: frozenset[str] = frozenset()
+    #: False if the Service does not exist, so the API server can call nothing.
+    exists: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,15 @@ class TrustHold:
         return DOWNTIME if self.served else UNSEEN
 
 
-def serving(chains: Iterable[ServedChain], problem: str = "", *, unread: int = 0) -> Serving:
+def serving(
+    chains: Iterable[ServedChain], problem: str = "", *, unread: int = 0, exists: bool = True
+) -> Serving:
     """Return what may be served.
 
     chains: of every endpoint, also of those that are not ready or terminating.
     problem: why no endpoint is known, or why none is ready.
     unread: the number of further endpoints that were not read.
+    exists: False if the Service does not exist.
     """
     chains = tuple(chains)
     seen = tuple(chain for chain in chains if chain.certificate)
@@ -89,12 +95,12 @@ def serving(chains: Iterable[ServedChain], problem: str = "", *, unread: int = 0
     unseen += [("", f"{unread} endpoints were not read")] if unread > 0 else []
     nothing = () if seen or unseen else (problem or "no endpoint is known",)
     reasons = (*(reason for _state, reason in unseen), *nothing)
-    return Serving(seen, reasons, frozenset(state for state, _reason in unseen))
+    return Serving(seen, reasons, frozenset(state for state, _reason in unseen), exists)
 
 
 def of_scan(scan: EndpointScan) -> Serving:
     """Return what the endpoints of a scan may serve. The scan includes the endpoints that are not ready."""
-    found = serving((*scan.served, *scan.unready), scan.problem)
+    found = serving((*scan.served, *scan.unready), scan.problem, exists=scan.exists)
     if scan.is_known:
         return found
     return Serving(found.seen, tuple(dict.fromkeys((*found.unseen, scan.problem))), found.states | {""})
@@ -110,6 +116,7 @@ def find_hold(
     is_confirmed: bool = False,
     was_verified: bool = True,
     only_losses: bool = False,
+    comes_back: bool = True,
 ) -> TrustHold | None:
     """Return why the certificates may not be removed, None if they may be.
 
@@ -117,6 +124,7 @@ def find_hold(
     is_confirmed: the user confirms what was not seen. What was seen counts nevertheless.
     was_verified: False if the API server accepted every certificate before.
     only_losses: an endpoint that the API server refuses today does not count.
+    comes_back: False if no new pod can serve what the certificates verify.
     """
     live = [entry for entry in removed if entry.is_live(now)]
     if was_verified and not live:  # an expired CA verifies nothing
@@ -134,7 +142,8 @@ def find_hold(
         states = frozenset(other.endpoint.state for other, _words in refused)
         reason = f"the API server would refuse {chain.endpoint}: {refusal}"
         return TrustHold(reason, evidence, chain, states=states)
-    if not serves.unseen or is_confirmed:
+    is_empty = not (serves.seen or serves.states)
+    if not serves.unseen or is_confirmed or not serves.exists or (is_empty and not comes_back):
         return None
     ends = [entry.not_after for entry in live if entry.not_after]
     until = max(ends) if ends and len(ends) == len(live) and was_verified else None
@@ -145,22 +154,30 @@ def find_hold(
 
 
 def find_holds(
-    client: Client, change: TargetChange, *, outside: bool = True
+    client: Client, change: TargetChange, *, outside: bool = True, comes_back: bool = True
 ) -> Iterator[tuple[BundleChange, TrustHold]]:
     """Yield each caBundle that loses a certificate which an endpoint needs or may need, with the reason.
 
-    An endpoint that the API server refuses today does not count. outside: connect to addresses outside of the cluster.
+    An endpoint that the API server refuses today does not count. outside: connect to addresses outside of the cluster. comes_back: as
+    for find_hold.
     """
     scans: dict[tuple[Any, ...], Serving] = {}
     for bundle in change.bundles:
-        if bundle.after is None or not bundle.removed:
-            continue
+        if bundle.after is None or not any(entry.is_live(client.now()) for entry in bundle.removed):
+            continue  # an expired CA verifies nothing
         config = bundle.config
         address = config.service, config.server_name, config.port, config.ca_bundle
         if address not in scans:
             scans[address] = of_scan(_scan(client, config, outside=outside))
-        now, serves = client.now(), scans[address]
-        hold = find_hold(config, bundle.after, bundle.removed, serves, now, only_losses=True)
+        hold = find_hold(
+            config,
+            bundle.after,
+            bundle.removed,
+            scans[address],
+            client.now(),
+            only_losses=True,
+            comes_back=comes_back,
+        )
         if hold:
             yield bundle, hold
 

@@ -64,6 +64,8 @@ class Endpoints:
     is_known: bool = True
     #: The endpoints that are not ready, and those that are terminating.
     unready: tuple[Endpoint, ...] = ()
+    #: False if the Service does not exist.
+    exists: bool = True
 
 
 def permissions(namespace: str) -> list[Permission]:
@@ -92,7 +94,7 @@ def find(client: Client, config: ClientConfig) -> Endpoints:
     try:
         service = find_service(client, config.service)
         if service is None:
-            return Endpoints(problem=f"there is no Service {namespace}/{name}")
+            return Endpoints(problem=f"there is no Service {namespace}/{name}", exists=False)
         if service["spec"].get("type") == "ExternalName":
             return _at_address(client, str(service["spec"].get("externalName")), config.port)
         slices = list_slices(client, config.service)

@@ -76,6 +76,7 @@ def check(
     policy: str = "",
     count: int = 1,
     other: str = "",
+    keeps_secret: bool = False,
     monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[str, ...]:
     """Remove the CA "cluster" from a bundle, which may hold another CA."""
@@ -85,7 +86,7 @@ def check(
     monkeypatch.setattr(removal_effects, "_PAUSE_SECONDS", 0.01)
     run = CertificateRun(api, intent(accept=accept, wait_timeout=1))  # type: ignore[arg-type]
     change = bundle_patch.plan(TARGET, obj, ca().pem, mode="absent", recorded=True, now=NOW)
-    return removal_effects.check_removal(run, [change])
+    return removal_effects.check_removal(run, [change], keeps_secret=keeps_secret)
 
 
 #: What the endpoints serve, and the word that allows the removal, "" if it needs none.
@@ -112,13 +113,22 @@ def test_a_removal_that_refuses_requests_needs_a_word(
         assert check(scan, **options) == ()
         return
     option = f"{{{word}: [ValidatingWebhookConfiguration/hook]}}"
-    with fails("certificate-untrusted", "CREATE", "deployments") as caught:
+    with fails("still-served", "CREATE", "deployments") as caught:
         check(scan, **options)
     assert option in caught.value.remedy
     assert len(caught.value.evidence) == count
     assert len(check(scan, word, **options)) == count
-    with fails("certificate-untrusted"):
+    with fails("still-served"):
         check(scan, "unseen" if word == "downtime" else "downtime", **options)
+
+
+def test_pods_may_come_back_with_a_secret_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Deployment has no replica now. A Service that does not exist leads to no pod."""
+    scan = EndpointScan(problem="no pod is ready")
+    with fails("still-served", "unseen"):
+        check(scan, keeps_secret=True, monkeypatch=monkeypatch)
+    assert len(check(scan, "unseen", keeps_secret=True, monkeypatch=monkeypatch)) == 1
+    assert check(replace(scan, exists=False), keeps_secret=True, monkeypatch=monkeypatch) == ()
 
 
 def test_a_webhook_that_is_skipped_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,4 +158,4 @@ def test_the_end_of_a_pod_is_awaited(chain: ServedChain, monkeypatch: pytest.Mon
     monkeypatch.setattr(served_chains, "scan", lambda *_args, **_options: next(scans))
     monkeypatch.setattr(removal_effects, "_PAUSE_SECONDS", 0.01)
     change = bundle_patch.plan(TARGET, obj, ca().pem, mode="absent", recorded=True, now=NOW)
-    assert removal_effects.check_removal(CertificateRun(api, intent()), [change]) == ()  # type: ignore[arg-type]
+    assert removal_effects.check_removal(CertificateRun(api, intent()), [change], keeps_secret=False) == ()  # type: ignore[arg-type]

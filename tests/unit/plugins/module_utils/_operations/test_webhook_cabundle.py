@@ -14,6 +14,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     bundle_targets,
     served_chains,
+    trust_removal,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import (
     EndpointScan,
@@ -74,3 +75,16 @@ def test_an_accepted_removal_of_what_is_served_is_a_warning(monkeypatch: pytest.
     result = run(api, served(leaf(OLD)), accept=[{"downtime": [f"{KIND}/{NAME}"]}], patch=monkeypatch)
     assert result.changed
     assert "as set with accept: " in result.warnings[0]
+
+
+def test_the_removal_of_an_expired_ca_reads_no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mode add removes what has expired. It verifies nothing."""
+    expired = authority("expired", not_before=NOW - 9 * DAY, not_after=NOW - DAY)
+    api = ScriptedApi({PATH: hooks("7", OLD, expired)})
+    api.on_write = lambda _method, _path, body: body
+    monkeypatch.setattr(trust_removal, "_scan", None)
+    monkeypatch.setattr(ScriptedApi, "now", lambda _api: NOW)
+    unset = dict.fromkeys(("cluster_trust_bundle", "certificate", "service"))
+    options = {"targets": [{"kind": KIND, "name": NAME}], "ca_bundle": NEW.pem, "mode": "add", "accept": ()}
+    result = webhook_cabundle.run(api, {**unset, **options}, False)  # type: ignore[arg-type]
+    assert expired.fingerprint in str(result.diff)

@@ -27,7 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved
     PlanGuard,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict, KubeError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
     engine,
     kinds,
@@ -110,6 +110,38 @@ def test_only_a_removal_that_is_not_proven_is_put_back(
     assert " ".join(entry.state for entry in proof.ended(repairs, keys)) == states
     assert written.restored == restored
     assert client.deadline > time.monotonic()  # the proof may have used all of its time
+
+
+class Unreached(Once):
+    """A write of an object that cannot be read any more."""
+
+    def find_overwriter(self, _client: Client) -> str:
+        raise KubeError("the connection ended")
+
+
+def test_an_object_that_cannot_be_read_keeps_the_outcomes_of_the_others() -> None:
+    """The first object was put back before the connection ended."""
+    others = [replace(ACTION, target=Target(KIND, name)) for name in ("one", "two")]
+    repairs = tuple(replace(repair(name, "a"), action=action) for name, action in zip("cd", others))
+    written: dict[tuple[str, ...], Written] = {others[0].key: Once(), others[1].key: Unreached()}
+    client: Any = SimpleNamespace(deadline=0.0)
+    ended = engine._Proof(client, RepairOptions((kinds.SECURE,)), written, frozenset()).ended(repairs, set())
+    assert [entry.state for entry in ended] == ["put-back", "failed"]
+    assert "the connection ended" in ended[1].reason
+
+
+def test_a_removal_whose_proof_cannot_be_read_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(_client: Client, _options: RepairOptions) -> ClusterData:
+        raise KubeError("no answer")
+
+    monkeypatch.setattr(engine, "_audit", lose)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    client: Any = SimpleNamespace(deadline=0.0)
+    for kind, state in ((kinds.SECURE, "put-back"), (kinds.ADD_CA, "written"), (kinds.RELOAD, "failed")):
+        options = RepairOptions((kind,), wait_timeout=0)
+        proof = engine._Proof(client, options, {ACTION.key: Once()}, frozenset())
+        (ended,) = proof.prove((repair("a1", "a", kind),))
+        assert (ended.state, "no answer" in ended.reason) == (state, True)
 
 
 @pytest.mark.parametrize(("by", "state"), [("", "repaired"), ("operator", "overwritten")])

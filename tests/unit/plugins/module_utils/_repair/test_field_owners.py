@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ def managed(name: str, operation: str = "Update", fields: Any = None) -> dict[st
     return {"manager": name, "operation": operation, "fieldsV1": FIELD if fields is None else fields}
 
 
+INJECTS = "service.beta.openshift.io/inject-cabundle"
 # Managers of fields, annotations, labels, and the words of the option accept that the write needs.
 CASES: list[tuple[list[dict[str, Any]], dict[str, str], dict[str, str], set[str]]] = [
     ([], {}, {}, set()),
@@ -93,6 +95,19 @@ def test_the_words_that_a_write_needs(
     for word in words:
         assert refused(*(words - {word}))
         assert refused({word: ["ValidatingWebhookConfiguration/other"]})
+
+
+@pytest.mark.parametrize("name", ["cert-manager", "openshift-service-ca"])
+def test_nothing_is_removed_from_a_bundle_that_another_manager_fills(name: str) -> None:
+    """Such a manager writes its certificates again, so the other modules refuse it whatever the user accepts."""
+    annotation = {"cert-manager": "cert-manager.io/inject-ca-from", "openshift-service-ca": INJECTS}[name]
+    obj = {"metadata": {"annotations": {annotation: "true"}}}
+    edit = BundleEdit(ClientConfig("a.example.com", "", "", "", None, ""), "", (), mode="absent")
+    options = RepairOptions((), consent=accept.parse([name]))
+    refusal = find_obstacle(TARGET, obj, edit, options, NOW)
+    assert refusal is not None
+    assert refusal.code == "managed-bundle"
+    assert find_obstacle(TARGET, obj, replace(edit, mode="add"), options, NOW) is None
 
 
 def test_the_owner_of_the_field_that_ends_insecurity() -> None:

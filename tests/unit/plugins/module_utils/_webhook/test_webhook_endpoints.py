@@ -150,7 +150,8 @@ def test_read_from_the_api_server() -> None:
 
 def test_there_is_no_service() -> None:
     api: Any = ScriptedApi()
-    assert webhook_endpoints.find(api, config()) == Endpoints((), "there is no Service apps/hook")
+    expected = Endpoints((), "there is no Service apps/hook", exists=False)
+    assert webhook_endpoints.find(api, config()) == expected
 
 
 def test_what_may_not_be_read_is_not_known() -> None:
