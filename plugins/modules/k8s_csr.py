@@ -41,7 +41,7 @@ options:
         renewed, and a Secret in which another client stored its own key. It also keeps a Secret with other keys or with marks of another
         manager. It removes its labels and annotations from such a Secret. A warning says until when the certificate is valid. It keeps
         CA certificates that another Secret of the same Service needs.
-      - V(absent) fails with the code C(certificate-untrusted) before the first write if the API server would then refuse requests, because
+      - V(absent) fails with the code C(still-served) before the first write if the API server would then refuse requests, because
         a C(caBundle) would no longer verify what an endpoint serves. It names these requests. An endpoint that it
         cannot see, or another machine behind a URL, may serve the certificate too, until the CA has expired. O(accept) with V(downtime)
         or V(unseen) allows the removal.
@@ -447,7 +447,9 @@ pending:
   returned: success
   type: bool
 left:
-  description: What the task was asked for and did not do. It is the CSR that waits for the approval of another identity.
+  description:
+    - What the task was asked for and did not do. It is the CSR that waits for the approval of another identity, or the proof that the
+      webhook serves the new certificate. Without the permissions to see that, no proof is asked for.
   returned: success
   type: dict
   contains:
@@ -457,7 +459,7 @@ left:
       returned: always
       sample: 0
     first:
-      description: The CSR with C(object), C(code), C(reason) and C(remedy), or null.
+      description: The CSR or the Secret with C(object), C(code), C(reason) and C(remedy), or null.
       type: dict
       returned: always
 csr:
@@ -539,8 +541,9 @@ proof:
   contains:
     verdict:
       description:
-        - V(ok) if every endpoint serves the new certificate. V(unproven) if the task cannot see that. The CA of the old
-          certificate then stays in the targets, and the next run checks again.
+        - V(ok) if every endpoint serves the new certificate, or if the word V(unseen) of O(accept) confirms for each target what no run
+          can see. V(unproven) if the task cannot see that. The CA of the old certificate then stays in the targets, and the next run
+          checks again.
         - It is also V(unproven) if a target calls a URL or a Service of type ExternalName. Such an address may lead each
           connection to another machine, so no number of connections shows every machine. That webhook keeps the CA of the old
           certificate, and later runs do not check again. A renewal after that CA has expired removes it. To remove it

@@ -410,6 +410,22 @@ steps:
             - The object in the version that was deleted, without fields that the API server sets. A Secret appears with its certificates only.
           type: dict
           returned: if the object was deleted
+left:
+  description:
+    - What the upgrade was asked for and did not prove. A webhook answered a verification, but perhaps over an older connection, or no
+      endpoint shows the new certificate. Any other step that is not done fails the task.
+  returned: success
+  type: dict
+  contains:
+    count:
+      description: The number of objects.
+      type: int
+      returned: always
+      sample: 0
+    first:
+      description: The first of them with C(object), C(code), C(reason) and C(remedy), or null.
+      type: dict
+      returned: always
 undone:
   description:
     - The undo after a failure. It has C(release), the release before the hop, and C(is_back), whether that release is in place again.

@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard, Write
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 
+from tests.support import snapshot_kept, snapshot_lab, snapshot_pods
 from tests.support.bundle_rig import pem
 from tests.support.clusters import AdminApiError
+from tests.support.csr_rig import TWO_STEP, CsrRig
 from tests.support.https_webhook import allow, convert
 from tests.support.probe_rig import DEFINITIONS
 from tests.support.repair_rig import RepairRig, of
-from tests.support.rig import WRITES
+from tests.support.rig import WRITES, ClusterRig
+from tests.support.snapshot_rig import release_server
 from tests.support.waiting import now, wait_for
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from tests.support.clusters import Fleet
-    from tests.support.rig import ClusterRig
+    from tests.support.clusters import Cluster, Fleet
 
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 #: Resources of requests that no plan lists, because they change no object of the cluster for longer than the run.
@@ -136,3 +142,160 @@ def test_the_writes_of_repairs(repairs: RepairRig, promised: list[Write]) -> Non
     result = rig.repair(approved_plan=plan["plan_digests"])
     assert {entry["state"] for entry in result["repairs"] if entry["writes"]} == {"repaired"}, result
     assert made(rig, since) == listed
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of k8s_csr for a webhook, after the runs before it."""
+
+    #: The ids of the writes in its plan.
+    ids: tuple[str, ...]
+    #: Options of k8s_csr.
+    options: dict[str, Any] = field(default_factory=dict)
+    #: The ids of the writes that the run does without.
+    unneeded: tuple[str, ...] = ()
+
+
+ISSUE = ("certificate", "secret", "target")
+RENEW = ("pods", *ISSUE)
+OWN_CA = {"signer_name": "ephemeral-ca"}
+#: Renew at each run.
+DUE = {"renew_before": "3660d"}
+#: Only the issued certificate shows that its CA is the one that the caBundle has, and that no pod serves the old one.
+SAME_CA = ("target", "pods")
+#: This collection signs the certificate.
+NO_REQUEST = ("certificate",)
+CERTIFICATE_RUNS = {
+    "first": PlannedRun(ISSUE),
+    "nothing to do": PlannedRun(()),
+    "a label": PlannedRun(("secret",), {"secret": {"labels": {"team": "a"}}}),
+    "renewal": PlannedRun(RENEW, DUE, SAME_CA),
+    "another name": PlannedRun(RENEW, {"names": ["a.test"], "allow_names": ["a.test"]}, SAME_CA),
+    "removal": PlannedRun(("removal own", "target"), {"state": "absent"}),
+    "waits for its approver": PlannedRun(ISSUE, TWO_STEP, ("target", "approval")),
+    "still waits": PlannedRun((), TWO_STEP),
+    "removal of what waits": PlannedRun(("removal requests", "removal waiting"), {"state": "absent"}),
+    "own CA": PlannedRun(ISSUE, OWN_CA, NO_REQUEST),
+    "renewal with an own CA": PlannedRun(RENEW, {**OWN_CA, **DUE}, (*NO_REQUEST, "pods")),
+    "removal of an own CA": PlannedRun(("removal own", "target"), {**OWN_CA, "state": "absent"}),
+}
+#: The id of a write -> verb, resource and name of its requests. "*" is a name that the collection generates.
+REQUESTS = {
+    "certificate": {
+        ("create", "certificatesigningrequests", "*"),
+        ("update", "certificatesigningrequests/approval", "*"),
+    },
+    "secret": {("write", "secrets", "hook-tls")},
+    "target": {("patch", "validatingwebhookconfigurations", "hook")},
+    "removal own": {("delete", "secrets", "hook-tls")},
+    "removal adopted": {("write", "secrets", "hook-tls")},
+    "removal requests": {("delete", "certificatesigningrequests", "*")},
+    "removal waiting": {("delete", "secrets", "hook-tls-pending")},
+}
+
+
+@pytest.fixture(scope="module")
+def certificates(fleet: Fleet) -> Iterator[tuple[CsrRig, dict[str, Any]]]:
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        yield rig, rig.hook()
+
+
+def generalized(request: tuple[str, str, str]) -> tuple[str, str, str]:
+    """Return a request of k8s_csr as REQUESTS has it. A Secret is written by a create or a patch."""
+    verb, resource, name = request
+    if resource.startswith("certificatesigningrequests"):
+        return verb, resource, "*"
+    if resource == "secrets" and verb != "delete":
+        # The key of a waiting request is promised with its Secret.
+        return "write", resource, "hook-tls"
+    return verb, resource, name.rpartition("-csr-")[0] or name
+
+
+@pytest.mark.parametrize("case", CERTIFICATE_RUNS)
+def test_the_writes_for_a_certificate(
+    certificates: tuple[CsrRig, dict[str, Any]], promised: list[Write], case: str
+) -> None:
+    """The runs follow each other. What a run may do without is named, so that the list is no larger than that."""
+    (rig, hook), planned = certificates, CERTIFICATE_RUNS[case]
+    accept = [{"unseen": [f"{hook['kind']}/{hook['name']}"]}]
+    options = {"targets": [hook], "accept": accept, **planned.options}
+    plan = rig.run(check_mode=True, **options)
+    ids = [f"{write.id} {write.content[0]}" if write.id == "removal" else write.id for write in promised]
+    assert tuple(dict.fromkeys(ids)) == planned.ids, plan
+    for empty in ([], [entry for entry in plan["plan_digests"] if not entry.startswith("write ")]):
+        since = now()
+        result = rig.run(approved_plan=empty, **options)
+        assert (result.get("code") == "plan-differs") is bool(planned.ids or not empty), result
+        assert made(rig, since) == set()
+    since = now()
+    result = rig.run(approved_plan=plan["plan_digests"], **options)
+    assert not result.get("failed"), result
+    needed = set().union(*(REQUESTS[name] for name in planned.ids if name not in planned.unneeded))
+    if "approval" in planned.unneeded:
+        needed -= {("update", "certificatesigningrequests/approval", "*")}
+    assert set(map(generalized, made(rig, since))) == needed
+
+
+OLD, NEW = "7.0.2", "8.7.0"
+#: Apply writes by a patch, also an object that does not exist.
+APPLIED = {"created": "patch", "changed": "patch", "deleted": "delete"}
+Upgrade = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def upgrade(
+    without_snapshots: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ClusterRig, Upgrade]]:
+    """A cluster with a snapshot controller, whose pods become ready, and its upgrade."""
+    cluster = without_snapshots
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(release_server(OLD, NEW))
+        snapshot_lab.install(cluster, OLD, webhook=False, pods=False)
+        stack.callback(snapshot_kept.remove, cluster)
+        stack.enter_context(snapshot_pods.running(cluster, OLD, NEW))
+        snapshot_pods.wait_until_ready(cluster, OLD)
+        rig = stack.enter_context(contextlib.closing(ClusterRig(cluster, "upgrade")))
+        given: dict[str, Any] = {
+            "version": NEW,
+            "accept": ["kubectl"],
+            "validation_webhook": False,
+            "source": source,
+            "cache_directory": str(tmp_path_factory.mktemp("releases")),
+            "step_timeout": 60,
+        }
+        yield rig, functools.partial(rig.operate, snapshot_controller.OPERATION, **given)
+
+
+ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/snapshot-controller-runner"
+#: What happens before a run -> the ids of its steps that write.
+UPGRADE_RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "upgrade": ("", ("crds", "controller-rbac", "controller")),
+    "nothing to do": ("", ()),
+    "repair": (ROLE, ("controller-rbac",)),
+}
+
+
+@pytest.mark.parametrize("case", UPGRADE_RUNS)
+def test_the_writes_of_an_upgrade(
+    upgrade: tuple[ClusterRig, Upgrade], promised: list[Write], case: str
+) -> None:
+    """The runs follow each other. A test object of a verification is deleted again, so no plan lists it."""
+    (rig, run), (lost, steps) = upgrade, UPGRADE_RUNS[case]
+    if lost:
+        rig.cluster.api("DELETE", lost)
+    plan = run(check_mode=True)
+    assert tuple(write.id for write in promised) == tuple(plan["due"]) == steps, plan
+    listed = {
+        (APPLIED[entry["change"]], f"{entry['kind'].lower()}s", entry["name"])
+        for step in plan["foreseen"]
+        for entry in step["objects"]
+    }
+    since = now()
+    result = run(approved_plan=[entry for entry in plan["plan_digests"] if not entry.startswith("write ")])
+    assert (result.get("code") == "plan-differs") is bool(steps), result
+    assert {entry for entry in made(rig, since) if entry[1] != "volumesnapshots"} == set()
+    since = now()
+    result = run(approved_plan=plan["plan_digests"])
+    assert not result.get("failed"), result
+    assert {entry for entry in made(rig, since) if entry[1] != "volumesnapshots"} == listed
+    assert bool(listed) is bool(steps)

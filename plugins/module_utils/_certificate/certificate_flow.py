@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 
 from .._base.errors import CertflowError
-from .._base.result import Result
+from .._base.result import Result, make_left
 from .._csr import markers, name_policy, pending_key
 from .._csr.certificate_rules import IssueReason
 from .._csr.name_policy import GuardedNames
@@ -120,12 +120,16 @@ def verify_certificate(run: CertificateRun) -> Result:
     )
     hidden = progress.state in (HIDDEN, UNREACHED)
     warnings = tuple(progress.evidence) if hidden else ()
+    left = certificate_report.left_unproven(
+        run.intent, next(iter(warnings), ""), "Make every endpoint reachable, and run the task again"
+    )
     proof = {
         "verdict": "unproven" if hidden else "ok",
         "evidence": list(progress.evidence),
         "served": list(report_endpoints(scans, run.client.now())),
     }
-    return Result(changed=False, values={**values, "proof": proof}, warnings=warnings)
+    values |= {"proof": proof, "left": make_left(int(progress.state == UNREACHED), left)}
+    return Result(changed=False, values=values, warnings=warnings)
 
 
 def _look(rotation: Rotation) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:

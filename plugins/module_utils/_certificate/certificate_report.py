@@ -20,6 +20,7 @@ from .._csr.trust_anchors import TrustAnchor
 from .._kube.client import Client
 from .._webhook import bundle_patch
 from .._webhook.bundle_patch import TargetChange
+from .._webhook.errors import ProofError
 from .._x509.certificate_facts import CertificateFacts
 
 
@@ -65,6 +66,17 @@ def values(
             "type": intent.secret.type,
         },
         "targets": [bundle_patch.report(change) for change in targets],
+    }
+
+
+def left_unproven(intent: Intent, why: str, remedy: str) -> dict[str, Any]:
+    """Return what is left of a certificate without a proof that it is in use. why: a clause."""
+    secret = intent.secret
+    return {
+        "object": {"kind": "Secret", "namespace": secret.namespace, "name": secret.name},
+        "code": ProofError.code,
+        "reason": f"there is no proof that the certificate of {secret} is in use ({why})",
+        "remedy": remedy,
     }
 
 

@@ -77,6 +77,11 @@ class CertificateRun:
         """Compare a restart. A plan lists it also if the pods may load the new certificate without it."""
         self.guard.allow([Write("restart", f"the restart of {workload}", str(workload))])
 
+    def allow_to_touch(self) -> None:
+        """Compare the annotation by which kubelet updates the volumes with the Secret."""
+        spec = self.intent.secret
+        self.guard.allow([Write("pods", f"an annotation of the pods that use {spec}", ["pods", spec.path])])
+
     def allow_bundles(self, changes: Iterable[TargetChange]) -> None:
         """Compare the caBundles that change."""
         configs = (

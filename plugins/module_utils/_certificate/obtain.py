@@ -46,12 +46,12 @@ def obtain(run: CertificateRun, state: CertificateState, reason: IssueReason) ->
     """
     intent = run.intent
     changes = target_anchors.plan(intent, state.targets, None, leaf_pem=None, now=state.now)
-    run.allow_to_issue(reason, changes)
     earlier, warnings = _check_preconditions(run, state, changes)
     waiting = request_certificate.find_waiting(run, state)
     if waiting and waiting.csr and _stays_waiting(intent, state, waiting, waiting.csr):
         request = AnotherRequest(csr_api.summarize(waiting.csr), pending=_awaited(waiting.csr))
         return _report_waiting(run, state, request, warnings)
+    run.allow_to_issue(reason, changes)
     if run.check_mode:
         return _foresee(run, state, changes, waiting, reason=reason, warnings=warnings)
     # Each write of a target names the version that this run read, so only what no such write guards is read again.

@@ -20,7 +20,7 @@ from typing import Any
 
 from .._base.accept import UNSEEN
 from .._base.errors import CertflowError
-from .._base.result import Result
+from .._base.result import Result, make_left
 from .._csr import secret_content
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
@@ -37,13 +37,16 @@ from .._webhook.bundle_targets import ClientConfig
 from .._webhook.errors import ProofError
 from .._webhook.serving_progress import ConfigScan, ServingProgress
 from .._webhook.workloads import WebhookWorkload
-from . import anchor_record, gather, secret_store, target_anchors
+from . import anchor_record, certificate_report, gather, secret_store, target_anchors
 from .certificate_run import CertificateRun, CertificateState
 from .secret_store import Change
 from .wait_until_served import Rotation, check_workload, configs_of, report_endpoints, wait_until_served
 
 PROBE_SECONDS = 30.0
 _NOT_ASKED = ("not-asked", "perhaps-not-asked")
+_SEEN = frozenset((serving_progress.IN_USE, serving_progress.PARTLY_SEEN))
+#: What the user may confirm for an object.
+_NOT_SEEN = frozenset((serving_progress.HIDDEN, serving_progress.UNREACHED))
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class RotationResult:
     kept: int = 0
     #: True if a later run cannot learn more.
     is_closed: bool = False
+    #: True if this identity lacks the permissions to see what the endpoints serve. Then no proof is asked for.
+    is_hidden: bool = False
     #: The workload that the run restarted, None if it restarted none.
     restarted: WebhookWorkload | None = None
 
@@ -99,7 +104,7 @@ def complete(run: CertificateRun, state: CertificateState, result: Result) -> Re
 
     Raises StaleError if an endpoint still serves another certificate, ProofError, KubeError.
     """
-    values = {**result.values, "proof": None}
+    values = {**result.values, "proof": None, "left": make_left(0, {})}
     is_open = state.secret is not None and anchor_record.is_unproven(state.secret)
     if values["pending"] or not (is_open or result.changed):
         return replace(result, values=values)
@@ -109,8 +114,9 @@ def complete(run: CertificateRun, state: CertificateState, result: Result) -> Re
     rotated = _rotate(run, state)
     if rotated is None:
         return replace(result, values=values)
-    targets = _amended(values["targets"], rotated.removed)
-    values = {**values, "proof": rotated.as_result(), "targets": targets}
+    targets, unproven = _amended(values["targets"], rotated.removed), _unproven(run.intent, rotated)
+    left = make_left(int(bool(unproven) and not rotated.is_hidden), unproven)
+    values = {**values, "proof": rotated.as_result(), "targets": targets, "left": left}
     if rotated.restarted:
         values["reason"] += (
             f". {rotated.restarted} was restarted, because its pods did not serve the new certificate"
@@ -119,25 +125,24 @@ def complete(run: CertificateRun, state: CertificateState, result: Result) -> Re
         result,
         changed=result.changed or len(run.client.written) > written,
         values=values,
-        warnings=(*result.warnings, *_doubts(run.intent, rotated)),
+        warnings=(*result.warnings, *([f"{unproven['reason']}. {unproven['remedy']}"] if unproven else [])),
     )
 
 
-def _doubts(intent: Intent, rotated: RotationResult) -> tuple[str, ...]:
-    """Return a warning about the old CA if there is no proof that the certificate is in use."""
+def _unproven(intent: Intent, rotated: RotationResult) -> dict[str, Any]:
+    """Return what is left without a proof that the certificate is in use, {} with a proof."""
     if rotated.verdict == "ok":
-        return ()
+        return {}
+    remedy = "Let every endpoint show that it serves it, and run the task again. The old CA stays trusted, and each run checks again"
+    if rotated.is_closed:
+        remedy = "Check that every machine at that address serves it"
+    if rotated.is_closed and rotated.kept:
+        remedy += (
+            ". The old CA stays trusted until a renewal after it has expired. To remove it with the next renewal, set accept to "
+            "[{unseen: [KIND/NAME]}]"
+        )
     why = next(iter(rotated.evidence), "nothing was seen")
-    what = f"there is no proof that the new certificate of {intent.secret} is in use ({why})"
-    if not rotated.is_closed:
-        return (f"{what}. The old CA stays trusted, and the next run checks again",)
-    if not rotated.kept:
-        return (f"{what}. Check that every machine at that address serves it",)
-    later = (
-        "The old CA stays trusted until a renewal after it has expired. If you have checked each machine at that address, "
-        "set accept to [{unseen: [KIND/NAME]}] before the next renewal"
-    )
-    return (f"{what}. {later}",)
+    return certificate_report.left_unproven(intent, why, remedy)
 
 
 def _amended(targets: list[dict[str, Any]], removed: tuple[TargetChange, ...]) -> list[dict[str, Any]]:
@@ -181,8 +186,10 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     reports = tuple(report_endpoints(scans, run.client.now()))
     recorded = anchor_record.removable(run.intent, secret, targets)
     unproven = RotationResult("unproven", (), reports, kept=len(recorded), restarted=served.restarted)
-    if progress.state not in (serving_progress.IN_USE, serving_progress.PARTLY_SEEN):
-        return replace(unproven, evidence=(*progress.evidence, *_missing_permissions(run, progress)))
+    is_confirmed = bool(targets) and all(run.intent.accept.covers(UNSEEN, entry.target) for entry in targets)
+    if progress.state not in (_SEEN | _NOT_SEEN if is_confirmed else _SEEN):
+        lacking = tuple(_missing_permissions(run, progress))
+        return replace(unproven, evidence=(*progress.evidence, *lacking), is_hidden=bool(lacking))
     doubts = _probe(rotation)
     if doubts:
         return replace(unproven, evidence=doubts)

@@ -20,6 +20,7 @@ from .._csr import certificate_rules, markers, secret_content, trust_anchors
 from .._csr.certificate_rules import IssueReason
 from .._csr.errors import SecretError
 from .._csr.intent import Intent
+from .._csr.replacement import judge_replacement
 from .._csr.secret_content import ExistingSecret, SecretContent
 from .._csr.trust_anchors import TrustAnchor
 from .._diagnosis import ended
@@ -236,19 +237,22 @@ def _store(
 ) -> ExistingSecret | None:
     """Write the Secret. Return it without a write if another run has stored a good certificate meanwhile.
 
-    secret: the Secret before this run, None if it did not exist.
+    secret: the Secret before this run, None if it did not exist. Raises SecretError if another owner has stored a certificate that
+    the new one would replace with a loss.
     """
     intent = run.intent
+    known = (secret.certificate_pem, secret.key_sha256) if secret else None
 
     def change(found: ExistingSecret | None) -> Change:
         if found is not None and found is not secret:
             secret_content.refuse_foreign(found, intent)
-            has_another_key = secret is None or found.key_sha256 != secret.key_sha256
-            is_good = (
-                has_another_key and certificate_rules.reason_to_issue(intent, found, run.client.now()) is None
-            )
-            if found.key_sha256 == content.key_sha256 or is_good:
+            if found.key_sha256 == content.key_sha256:
                 return None
+            if (found.certificate_pem, found.key_sha256) != known:
+                reason = certificate_rules.reason_to_issue(intent, found, run.client.now())
+                if reason is None:
+                    return None
+                judge_replacement(intent, found, reason, has_targets=bool(changes))
         anchors = anchor_record.record_added(found.annotations if found else {}, changes)
         wanted = replace(content, anchors=anchors)
         if found is None:

@@ -262,12 +262,13 @@ def find_workload(run: CertificateRun) -> WebhookWorkload:
 
 
 def check_workload(run: CertificateRun) -> None:
-    """Check before the first write that a stale workload could be restarted, and compare its restart with the approved plan.
+    """Check before the first write that a stale workload could be restarted, and compare with the plan what the wait may write.
 
     Nothing is stale without a workload.
 
     Raises RequestError for several candidates, MissingPermissions, KubeError.
     """
+    run.allow_to_touch()
     if run.serving.workload:
         run.allow_restart(run.serving.workload)
     if not run.serving.finds_workload:

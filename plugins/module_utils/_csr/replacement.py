@@ -25,7 +25,7 @@ from .certificate_rules import IssueReason
 from .errors import SecretError
 from .intent import Intent
 from .secret_content import ExistingSecret
-from .usages import purposes
+from .usages import CLIENT_AUTH, is_client_identity, purposes
 
 # A comma or a plus sign of RFC 4514 text that is not escaped.
 _BETWEEN_PARTS = re.compile(r"(?<!\\)[,+]")
@@ -103,7 +103,10 @@ def find_losses(intent: Intent, held: CertificateFacts) -> Iterator[str]:
     yield from (f"the address {name}" for name in held.ip_addresses if name not in request.ip_addresses)
     yield from (f"the URI {name}" for name in held.uris)
     yield from (f"the e-mail address {name}" for name in held.emails)
-    yield from (f"the usage {usage}" for usage in purposes(held.usages) if usage not in request.usages)
+    extended = purposes(held.usages)
+    yield from (f"the usage {usage}" for usage in extended if usage not in request.usages)
+    if not extended and not is_client_identity(request.usages):
+        yield f"the usage {CLIENT_AUTH}, which a certificate without extended usages has"
     yield from (
         f"the organization {name}" for name in held.organizations if name not in request.organizations
     )

@@ -112,9 +112,10 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     )
 
 
-def _left(result: Result, check_mode: bool) -> dict[str, Any]:
-    """Return the request that waits for the approval of another identity, as what is left."""
+def _left(result: Result, check_mode: bool) -> Mapping[str, Any]:
+    """Return what is left: the request that waits for the approval of another identity, or the proof that the webhook serves it."""
     is_waiting = bool(result.values.get("pending")) and not check_mode
+    proof: Mapping[str, Any] = result.values.get("left") or make_left(0, {})
     name = str((result.values.get("csr") or {}).get("name") or "")
     request = {
         "object": {"kind": "CertificateSigningRequest", "name": name},
@@ -122,7 +123,7 @@ def _left(result: Result, check_mode: bool) -> dict[str, Any]:
         "reason": str(result.values.get("reason")),
         "remedy": f"Let its approver decide (kubectl certificate approve {name}), and run the task again",
     }
-    return make_left(int(is_waiting), request)
+    return make_left(1, request) if is_waiting else proof
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from .._base.errors import CertflowError, as_error
-from .._base.result import Result
+from .._base.result import Result, make_left
 from .._kube.approved_plan import PlanGuard
 from .._kube.lease import Lease, LeaseLostError
 from .._kube.lease_state import LeaseState
@@ -35,7 +35,7 @@ from .._snapshot.release.release_table import Release, get
 from . import actions, backups, plan_writes, planning, preflight, undo, upgrade_lease, verify_release
 from .planning import NOTHING_WRITTEN, ClusterPlan
 from .preflight import Preflight
-from .release_checks import CheckResult
+from .release_checks import OK, CheckResult
 from .step_runner import StepPosition, StepRunner
 from .steps.apply_manifests import ActionContext
 from .undo import UndoResult
@@ -92,6 +92,8 @@ class Upgrade:
                 error = verify_release.failure(action, result, {}, undeleted)
                 error.values = {**error.values, **current.as_result(), "verified": verified}
                 raise error
+            if result.is_answered and result.verdict != OK and not check_mode:
+                self._steps.note_left(verify_release.left_unproven(action, result))
         return self._result(changed=False)
 
     def run(self) -> Result:
@@ -359,6 +361,7 @@ class Upgrade:
             **self._values,
             "notes": self._notes,
             "steps": [asdict(record) for record in self._steps.records],
+            "left": make_left(len(self._steps.left), next(iter(self._steps.left.values()), {})),
             **self._guard.as_result(),
         }
         outcomes = self._steps.outcomes

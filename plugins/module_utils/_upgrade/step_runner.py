@@ -112,6 +112,8 @@ class StepRunner:
         self.records: list[StepRecord] = []
         self.outcomes: list[ObjectOutcome] = []
         self.warnings: list[str] = []
+        #: What is left, by its object.
+        self.left: dict[str, Mapping[str, Any]] = {}
         self.signer = ""
 
     @property
@@ -154,6 +156,9 @@ class StepRunner:
                     f"{position.number}/{position.total}  {step.title}  {taken:.0f} s{ending}"
                 )
 
+    def note_left(self, row: Mapping[str, Any]) -> None:
+        self.left[str(row["object"])] = row
+
     def _time_limit(self, step: Step) -> int:
         """Return the longest time that the step may take."""
         own = SHORT_SECONDS if step.action.is_short else self.request.step_timeout
@@ -192,6 +197,8 @@ class StepRunner:
         result = certificate_step.issue(self.client, self.request, action, self.signer)
         record.reason = str(result.values["reason"])
         self.warnings += result.warnings
+        if result.values["left"]["count"]:
+            self.note_left(result.values["left"]["first"])
 
     def _run_check(self, action: Verify, record: StepRecord) -> None:
         result, undeleted = verify_release.run_check(
@@ -202,6 +209,7 @@ class StepRunner:
         record.reason = result.summary
         self.warnings += undeleted
         if result.verdict != OK:
+            self.note_left(verify_release.left_unproven(action, result))
             self.warnings.append(f"{action.subject} is not proven: {result.summary}")
 
     def _run_action(self, action: Action, context: ActionContext, record: StepRecord) -> None:

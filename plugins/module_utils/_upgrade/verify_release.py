@@ -20,14 +20,14 @@ from .._kube import object_state
 from .._kube.errors import AlreadyExists, ApiError, KubeError, MissingPermissions, NotFound
 from .._process import interrupt
 from .._snapshot.actions import verifications
-from .._snapshot.actions.action import Place
+from .._snapshot.actions.action import CONFIGURATION, CRD, Place
 from .._snapshot.errors import UnprovenError
 from .._snapshot.kinds import KINDS, Reference
 from .._snapshot.release.release_table import GROUP, NO_VERSION, SNAPSHOT, parse
 from .._webhook import call_failures, probe_webhook
 from .._webhook.admission_call import ProbeObject
 from .._webhook.bundle_targets import Target
-from .._webhook.errors import ProbeError, TargetError
+from .._webhook.errors import ProbeError, ProofError, TargetError
 from .._webhook.probe_webhook import ProbeRequest
 from . import release_checks, verify_version
 from .release_checks import FAILED, LABEL, OK, UNPROVEN, UNTIL, CheckResult, ControllerTest
@@ -89,6 +89,19 @@ def run_check(
 def passes(result: CheckResult, *, check_mode: bool = False) -> bool:
     """Return True if the result does not stop an upgrade."""
     return result.verdict == OK or (result.verdict == UNPROVEN and (check_mode or result.is_answered))
+
+
+def left_unproven(action: verifications.Verify, result: CheckResult) -> dict[str, Any]:
+    """Return what is left after a check that passes without a proof. Only a webhook that was called is such a subject."""
+    kind = CONFIGURATION if isinstance(action, verifications.VerifyWebhook) else CRD
+    probes = (verifications.VerifyWebhook, verifications.VerifyConversion)
+    name = action.name if isinstance(action, probes) else ""
+    return {
+        "object": {"kind": kind, "name": name},
+        "code": ProofError.code,
+        "reason": f"{action.subject} is not proven: {result.summary}",
+        "remedy": result.remedy,
+    }
 
 
 def failure(

@@ -103,12 +103,11 @@ def outcome(describe: Callable[[OperationRun], dict[str, Any]], run: OperationRu
     if run.is_planned and fields["status"] == OK:
         fields["status"] = PLANNED
     elif left.get("count") and not run.is_planned:
-        first = left["first"]
-        fields |= {
-            "status": LEFT,
-            "code": first["code"],
-            "reason": f"{left['count']} left. {fields['reason']}",
-        }
+        first, reason = left["first"], fields["reason"]
+        why = (
+            "" if first["reason"] in reason else f"{report_model.place(first['object'])}: {first['reason']}. "
+        )
+        fields |= {"status": LEFT, "code": first["code"], "reason": f"{left['count']} left. {why}{reason}"}
         fields |= {} if first["remedy"] in fields["reason"] else {"remedy": first["remedy"]}
         # Such a canary has not shown that the change works.
         fields |= {} if run.is_changed else {UNTOUCHED: True}

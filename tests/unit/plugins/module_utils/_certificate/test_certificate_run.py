@@ -184,4 +184,4 @@ def test_a_certificate_that_was_not_planned_is_refused_before_a_write() -> None:
     run.allow_to_store()
     with fails("plan-differs", "apps/hook"):
         obtain(run, CertificateState(None, (), NOW), IssueReason("NoSecret", "it is due"))
-    assert api.asked == []
+    assert api.writes() == [("POST", "/api/v1/namespaces/apps/secrets")], "the dry run"

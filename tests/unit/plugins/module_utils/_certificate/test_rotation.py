@@ -244,8 +244,25 @@ def test_endpoints_that_cannot_be_seen_keep_the_old_anchor(
     assert result.values["proof"]["verdict"] == "unproven"
     assert result.values["proof"]["evidence"]
     assert ["no proof" in warning for warning in result.warnings] == [True]
+    left = result.values["left"]
+    assert (left["count"], left["first"]["code"]) == (1, "webhook-unproven")
+    assert left["first"]["object"] == {"kind": "Secret", "namespace": "apps", "name": "hook-tls"}
     assert rig.patched == []
     assert seconds <= rig.slept <= seconds + 2
+
+
+@pytest.mark.parametrize(
+    ("scan", "closes"), [(BLIND, True), (UNREACHED, True), (NO_ENDPOINT, False), (STALE, False)]
+)
+def test_the_user_confirms_what_no_run_can_see(make_rig: Make, scan: EndpointScan, closes: bool) -> None:
+    """An endpoint that shows another certificate, or that may show one later, is waited for nevertheless."""
+    rig = make_rig(scan)
+    accepting = intent(accept=["unseen"])
+    result = rig.complete(rollout=ServingOptions(timeout=30, wait=False), wanted=accepting)
+    assert (result.values["proof"]["verdict"], result.values["left"]["count"]) == (
+        ("ok", 0) if closes else ("unproven", 1)
+    )
+    assert (SPEC.path in rig.patched) is closes
 
 
 def test_one_look_at_an_address_leaves_the_old_anchor(make_rig: Make) -> None:
@@ -624,7 +641,10 @@ def test_a_restart_is_a_write_of_the_plan(make_rig: Make, options: ServingOption
     put_workloads(rig, deployments=[workload("hook", MOUNT)])
     planned = CertificateRun(rig.api, intent(), (), options, guard=PlanGuard(fixed=["cluster:x"]))
     wait_until_served.check_workload(planned)
-    assert len(planned.guard.writes) == 1
+    assert sorted(entry.partition(":")[0] for entry in planned.guard.writes) == [
+        "write pods",
+        "write restart",
+    ]
     approved = PlanGuard(planned.guard.as_result()["plan_digests"], ["cluster:x"])
     wait_until_served.check_workload(replace(planned, guard=approved))
     with fails("plan-differs", "apps/hook"):

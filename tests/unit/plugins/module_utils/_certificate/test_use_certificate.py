@@ -35,6 +35,7 @@ from tests.unit.plugins.module_utils._certificate.runs import (
     newer,
 )
 from tests.unit.plugins.module_utils._csr.flow import (
+    SERVER_AND_CLIENT,
     ScriptedApi,
     api_error,
     ca,
@@ -74,6 +75,16 @@ def test_another_runs_bad_certificate_is_replaced() -> None:
     api = raced(secret_object(leaf(not_after=NOW)))
     assert store(api, None, leaf()) is None
     assert api.writes()[-1] == ("PATCH", PATH)
+
+
+def test_what_another_owner_stores_meanwhile_is_not_lost() -> None:
+    """The certificate was not there when the run decided. It is judged as one that was."""
+    richer = leaf(usages=SERVER_AND_CLIENT, not_after=NOW)
+    for held in (None, found(leaf())):
+        api = raced(newer(secret_object(richer)))
+        with fails("secret-unusable", "client", "foreign-secret"):
+            store(api, held, leaf())
+        assert len(api.writes()) == 1
 
 
 def test_a_label_that_another_client_adds_does_not_stop_a_renewal() -> None:

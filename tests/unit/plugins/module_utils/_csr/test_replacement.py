@@ -65,6 +65,17 @@ LOSSES: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
         },
         [],
     ),
+    "no extended usage, which is the usage of a client too": (
+        leaf(usages=(), **EXPIRED), {}, ["the usage client auth, which a certificate without extended usages has"],
+    ),
+    "the same, and the task asks for a client": (
+        leaf(usages=(), **EXPIRED),
+        {
+            "signer_name": CUSTOM, "usages": ["server auth", "client auth"], "allow_client_identity": True,
+            "common_name": "system:node:hook.apps.svc", "organizations": [],
+        },
+        [],
+    ),
     "a common name of its own": (leaf(common_name="payments", **EXPIRED), {}, ["the common name payments"]),
     "the common name of create-cert.sh": (leaf(common_name="system:node:hook.apps.svc;", **EXPIRED), {}, []),
 }  # fmt: skip

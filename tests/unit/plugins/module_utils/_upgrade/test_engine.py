@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
-    Result,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import Result, make_left
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease import (
     LeaseHeldError,
@@ -119,7 +117,8 @@ class Rig:
     """A run on a model of a cluster.
 
     log: what the run did, in its order. fails: what a step raises or does instead, by its id.
-    pending: ids of the steps that would fail in a dry run. broken: subjects of verifications that fail.
+    pending: ids of the steps that would fail in a dry run. broken: subjects of verifications that fail. unproven: those whose extent
+    is open, and "certificate" if no endpoint shows the new one.
     is_held: True if a run holds the Lease, or a killed run has left it.
     on_acquire: what happens while the run waits for the Lease. guard: with the approved plan.
     """
@@ -130,6 +129,7 @@ class Rig:
     fails: dict[str, Callable[[], None]] = field(default_factory=dict)
     problems: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
+    unproven: set[str] = field(default_factory=set)
     settled: bool = False
     is_held: bool = False
     on_acquire: Callable[[], None] = lambda: None
@@ -226,11 +226,21 @@ class Rig:
     def verify(self, action: Verify) -> tuple[CheckResult, list[str]]:
         subject = action.subject
         verdict = release_checks.FAILED if subject in self.broken else release_checks.OK
+        if subject in self.unproven:
+            return CheckResult(release_checks.UNPROVEN, "an old one", remedy="Wait", is_answered=True), []
         return CheckResult(verdict, f"{subject} was seen"), []
 
     def _acquire(self) -> None:
         self.log.append("acquire")
         self.on_acquire()
+
+
+NOT_SERVED = {
+    "object": {"kind": "Secret"},
+    "code": "webhook-unproven",
+    "reason": "no endpoint",
+    "remedy": "Look",
+}
 
 
 def _writes(step: Step) -> bool:
@@ -259,7 +269,8 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
             return one.verify(action)
 
         def issued(*_given: Any) -> Result:
-            return Result(bool(one.act(running[-1].id, running[-1])), {"reason": "it was due"})
+            left = make_left(int("certificate" in one.unproven), NOT_SERVED)
+            return Result(bool(one.act(running[-1].id, running[-1])), {"reason": "it was due", "left": left})
 
         real = step_runner.StepRunner.run
 
@@ -714,7 +725,36 @@ def test_a_failed_verification_without_anything_due_has_its_steps(rig: Rigs) -> 
     assert [one["status"] for one in found["steps"]][-1] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("unproven", "count", "kind"),
+    [
+        (set(), 0, None),
+        ({"certificate"}, 1, "Secret"),
+        ({"webhook"}, 1, "ValidatingWebhookConfiguration"),
+        ({"certificate", "webhook"}, 2, "Secret"),
+    ],
+)
+def test_what_an_upgrade_did_not_prove_is_left(
+    rig: Rigs, unproven: set[str], count: int, kind: str | None
+) -> None:
+    """Every other step that is not done fails the run."""
+    here = rig(upstream("6.2.2"))
+    here.unproven |= unproven
+    left = here.upgrade("7.0.2", validation_webhook=True).run().values["left"]
+    assert left["count"] == count
+    first = left["first"] or {"object": {"kind": None}, "code": None}
+    assert (first["object"]["kind"], first["code"]) == (kind, "webhook-unproven" if count else None)
+
+
 # Verify only
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_state_verified_returns_what_is_not_proven(rig: Rigs, check_mode: bool) -> None:
+    here = rig(upstream("7.0.2"))
+    here.unproven.add("webhook")
+    result = here.upgrade("8.7.0").verify(check_mode=check_mode)
+    assert result.values["left"]["count"] == int(not check_mode)
 
 
 def test_state_verified_verifies_what_is_installed(rig: Rigs) -> None:

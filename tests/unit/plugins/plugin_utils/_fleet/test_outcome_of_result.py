@@ -73,6 +73,22 @@ UPGRADES: dict[str, tuple[OperationRun, str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("operation", ["webhook_certificate", "snapshot_controller"])
+def test_what_a_module_left_is_the_status_of_its_cluster(operation: str) -> None:
+    first = {
+        "object": {"kind": "Secret", "name": "hook"},
+        "code": "webhook-unproven",
+        "reason": "not seen",
+        "remedy": "Look",
+    }
+    result = {**ISSUED, **upgrade("8.1.0", "8.7.0", changed=1), "left": {"count": 1, "first": first}}
+    describe = fleet_operations.of_name(operation).describe
+    found = outcome_of_result.outcome(describe, OperationRun(result, True, False))
+    assert (found["status"], found["code"], found["remedy"]) == ("left", "webhook-unproven", "Look")
+    assert found["reason"].startswith("1 left. Secret/hook: not seen. ")
+    assert outcome_of_result.outcome(describe, OperationRun(result, True, True))["status"] == "planned"
+
+
 @pytest.mark.parametrize("name", UPGRADES)
 def test_the_outcome_of_an_upgrade(name: str) -> None:
     run, status, reason = UPGRADES[name]
