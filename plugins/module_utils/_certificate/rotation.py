@@ -186,7 +186,8 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     reports = tuple(report_endpoints(scans, run.client.now()))
     recorded = anchor_record.removable(run.intent, secret, targets)
     unproven = RotationResult("unproven", (), reports, kept=len(recorded), restarted=served.restarted)
-    is_confirmed = bool(targets) and all(run.intent.accept.covers(UNSEEN, entry.target) for entry in targets)
+    covered = (run.intent.accept.covers(UNSEEN, entry.target) for entry in targets)
+    is_confirmed = bool(targets) and all(covered) and not progress.stale
     if progress.state not in (_SEEN | _NOT_SEEN if is_confirmed else _SEEN):
         lacking = tuple(_missing_permissions(run, progress))
         return replace(unproven, evidence=(*progress.evidence, *lacking), is_hidden=bool(lacking))

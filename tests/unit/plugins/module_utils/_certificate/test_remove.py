@@ -22,6 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import ephemeral_ca, private_keys
 
 from tests.support.authority import DAY, NOW
+from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
     ScriptedApi,
@@ -140,6 +141,26 @@ def test_a_secret_that_stays_loses_the_marks_of_this_collection(secret: dict[str
     again = api_with(secret_object(PAIR, annotations=dict.fromkeys(held - lost, "x")))
     assert absent(again).changed is False
     assert again.writes() == []
+
+
+@pytest.mark.parametrize(
+    ("secret", "refused"),
+    [({"annotations": {ANCHORS: RECORD}}, True), (OURS, False)],
+    ids=["adopted", "created"],
+)
+def test_pods_may_come_back_with_a_secret_that_stays(secret: dict[str, Any], refused: bool) -> None:
+    """The Service exists, and its Deployment has no replica now."""
+    api = api_with(secret_object(PAIR, **secret))
+    service = {"metadata": {"namespace": "apps", "name": "hook"}, "spec": {"ports": [{"port": 443}]}}
+    api.objects["/api/v1/namespaces/apps/services/hook"] = service
+    api.objects["/apis/discovery.k8s.io/v1/namespaces/apps/endpointslices"] = page()
+    if not refused:
+        absent(api)
+        assert api.writes() == GONE
+        return
+    with fails("still-served", "unseen"):
+        absent(api)
+    assert api.writes() == []
 
 
 #: What another client did to a Secret that this collection created, or how a Secret came to be.

@@ -252,7 +252,16 @@ def test_endpoints_that_cannot_be_seen_keep_the_old_anchor(
 
 
 @pytest.mark.parametrize(
-    ("scan", "closes"), [(BLIND, True), (UNREACHED, True), (NO_ENDPOINT, False), (STALE, False)]
+    ("scan", "closes"),
+    [
+        (BLIND, True),
+        (UNREACHED, True),
+        (NO_ENDPOINT, False),
+        (STALE, False),
+        # One endpoint cannot be seen, and the other one serves the old certificate.
+        (EndpointScan((*BLIND.served, *STALE.served)), False),
+        (EndpointScan(STALE.served, unready=BLIND.served), False),
+    ],
 )
 def test_the_user_confirms_what_no_run_can_see(make_rig: Make, scan: EndpointScan, closes: bool) -> None:
     """An endpoint that shows another certificate, or that may show one later, is waited for nevertheless."""

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import certificate_rules, replacement
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certificate_rules import IssueReason
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from tests.support import authority
 from tests.support.authority import NOW, SERVER_AUTH
@@ -37,9 +38,14 @@ DUE = IssueReason("Expired", "Secret apps/hook-tls: its certificate expired")
 UNTRUSTED = IssueReason("Untrusted", "Secret apps/hook-tls: no CA verifies it")
 
 
-def with_names(*names: x509.GeneralName) -> Any:
+def with_names(*names: x509.GeneralName, subject: Any = "hook") -> Any:
     entries = [*authority.dns(*OWN), *names]
-    return authority.issue("hook", ca(), names=entries, usages=(SERVER_AUTH,), not_before=NOW, not_after=NOW)
+    return authority.issue(subject, ca(), names=entries, usages=(SERVER_AUTH,), not_before=NOW, not_after=NOW)
+
+
+def with_subject(oid: Any, text: str) -> Any:
+    parts = [x509.NameAttribute(NameOID.COMMON_NAME, "hook"), x509.NameAttribute(oid, text)]
+    return with_names(subject=x509.Name(parts))
 
 
 # The certificate, the options of the task, and the losses.
@@ -56,6 +62,11 @@ LOSSES: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
         with_names(x509.UniformResourceIdentifier("spiffe://example.com/hook")), {}, ["the URI spiffe://example.com/hook"],
     ),
     "an e-mail address": (with_names(x509.RFC822Name("hook@example.com")), {}, ["the e-mail address hook@example.com"]),
+    "an organization": (with_subject(NameOID.ORGANIZATION_NAME, "payments"), {}, ["the organization payments"]),
+    "the organization that the task asks for": (with_subject(NameOID.ORGANIZATION_NAME, "system:nodes"), {}, []),
+    "another part of the subject": (
+        with_subject(NameOID.ORGANIZATIONAL_UNIT_NAME, "payments"), {}, ["the part OU=payments of the subject"],
+    ),
     "the usage of a client": (leaf(usages=SERVER_AND_CLIENT, **EXPIRED), {}, ["the usage client auth"]),
     "the usage of a client, and the task asks for it": (
         leaf(usages=SERVER_AND_CLIENT, **EXPIRED),
