@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import Result, make_left
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import ServingOptions
 
@@ -41,3 +42,12 @@ def test_a_reaction_or_a_workload(on_stale: str, reaction: str, workload: str) -
 def test_another_value_is_refused(on_stale: str) -> None:
     with fails("invalid-request", "on_stale", "KIND/NAME."):
         options(on_stale)
+
+
+def test_what_is_left_is_the_waiting_request_or_the_missing_proof() -> None:
+    row = {"object": {"kind": "Secret"}, "code": "webhook-unproven", "reason": "not seen", "remedy": "Look"}
+    for pending, code in ((False, "webhook-unproven"), (True, "never-approved")):
+        values = {"pending": pending, "csr": {"name": "a"}, "reason": "it waits", "left": make_left(1, row)}
+        left = k8s_csr._left(Result(False, values), check_mode=False)
+        assert (left["count"], left["first"]["code"]) == (1, code)
+    assert k8s_csr._left(Result(False, {"pending": True}), check_mode=True)["count"] == 0

@@ -206,10 +206,10 @@ def test_the_line_about_a_killed_run() -> None:
 def test_a_missing_library_is_one_problem_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check of the settings finds it once, before the run contacts the first cluster."""
     monkeypatch.setattr(operation, "LIBRARIES", {"json": "json", "certflow_no_such_module": "something>=1"})
-    (line,) = run_steps._missing_libraries()
+    (line,) = run_steps._missing_libraries([])
     assert (
         line
         == f"{sys.executable} lacks the Python libraries something>=1. Install them for that interpreter."
     )
     monkeypatch.setattr(operation, "LIBRARIES", {"json": "json"})
-    assert run_steps._missing_libraries() == []
+    assert run_steps._missing_libraries([]) == []
