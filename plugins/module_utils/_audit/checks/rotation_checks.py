@@ -362,7 +362,8 @@ ROTATION_ROWS: tuple[Check, ...] = (
         WARNING,
         _CA,
         "After the switch no task with this kubeconfig connects to the API server.",
-        "Write the result certificate_authority_data into certificate-authority-data of the kubeconfig.",
+        "Write the published CAs into certificate-authority-data of the kubeconfig. audit_info returns them as certificate_authority_data, and "
+        "kubectl -n kube-system get configmap kube-root-ca.crt -o 'jsonpath={.data.ca\\.crt}' prints them.",
         _MANUAL,
         check_kubeconfig,
     ),
