@@ -26,7 +26,6 @@ pytestmark = pytest.mark.full
 SAMPLES: dict[str, Callable[[], Report]] = {
     "audit": report_sample.audit,
     "compared": report_sample.compared,
-    "run": report_sample.run,
     "empty": lambda: reports.report({}),
     # No filter has two values to choose from.
     "one": lambda: reports.report({"a": reports.result(reports.finding("expired"))}),

@@ -80,5 +80,4 @@ def _statuses(statuses: Mapping[str, str]) -> Iterator[str]:
 def _metrics() -> Iterator[str]:
     for metric in prometheus.METRICS:
         labels = ", ".join(f"`{label}`" for label in metric.labels) or "none"
-        kind = " In a report of a run." if metric.kind == report_schema.RUN else ""
-        yield f"| `{metric.name}` | {labels} | {metric.meaning}{kind} |\n"
+        yield f"| `{metric.name}` | {labels} | {metric.meaning} |\n"

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Render a report as one HTML page.
+"""Render the report of an audit as one HTML page.
 
 The page is complete without its style and its script, because CI servers and mail gateways remove both. It loads nothing, and its
 policy allows exactly the style and the script of this collection. The text of a report is foreign: it is never a template, never a
@@ -22,9 +22,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from . import html_audit, html_run
-from .html_parts import Column, labels, moment
-from .report_schema import INCOMPLETE, RUN_STATUSES
+from . import html_audit
+from .html_audit import LAYOUTS
+from .html_parts import labels, moment
+from .report_schema import AUDIT_STATUSES
 from .report_text import short
 
 FOLDER = Path(__file__).with_name("page")
@@ -32,28 +33,20 @@ FOLDER = Path(__file__).with_name("page")
 WORDS = frozenset(
     (
         *"error warning info pass skip unknown matched unused expired new gone".split(),
-        INCOMPLETE,
-        *RUN_STATUSES,
+        *AUDIT_STATUSES,
     )
 )
-LAYOUTS: Mapping[str, tuple[Column, ...]] = {**html_audit.LAYOUTS, **html_run.LAYOUTS}
-# Kind of the report -> the template, and the function that returns its content.
-_KINDS: Mapping[str, tuple[str, Any]] = {
-    "audit": ("audit.html", html_audit.build),
-    "run": ("run.html", html_run.build),
-}
 
 
 def render(report: Mapping[str, Any]) -> str:
     """Return the page of a parsed report, with its comparison if it has one."""
-    template, build = _KINDS[report["kind"]]
     style, script = _style(), (FOLDER / "page.js").read_text(encoding="utf-8")
     return (
         _environment()
-        .get_template(template)
+        .get_template("audit.html")
         .render(
             report=report,
-            page=build(report),
+            page=html_audit.build(report),
             made_at=moment(report["made_at"]),
             layouts=LAYOUTS,
             words=WORDS,

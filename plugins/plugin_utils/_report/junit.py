@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Write a report as JUnit XML, which Jenkins, GitLab and Azure DevOps show. Pure.
+"""Write the report of an audit as JUnit XML, which Jenkins, GitLab and Azure DevOps show. Pure.
 
-A suite is a cluster. Its first test case is the audit or the run itself, so every cluster is visible. A finding is a test case.
+A suite is a cluster. Its first test case is the audit itself, so every cluster is visible. A finding is a test case.
 
 GitLab shows one of several test cases that have the same class and name, also if they are in different suites. So each name has the
 cluster, and a number if it occurs again: https://docs.gitlab.com/ci/testing/unit_test_reports/
@@ -20,7 +20,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ...module_utils._audit.facts.finding import ERROR, FAIL, PASS, SKIP, UNKNOWN
-from . import groups, report_model, report_schema
+from . import groups, report_model
 from .report_model import Row
 from .report_text import Report, short
 
@@ -72,8 +72,7 @@ def _add_outcome(suite: ElementTree.Element, report: Report, cluster: Mapping[st
     if report_model.is_success(report, cluster):
         return
     lines = [cluster["reason"], *cluster["evidence"], cluster["remedy"]]
-    kind = "error" if report["kind"] == report_schema.AUDIT else "failure"
-    _add_text(case, kind, lines, type=cluster["code"] or cluster["status"], message=cluster["reason"])
+    _add_text(case, "error", lines, type=cluster["code"] or cluster["status"], message=cluster["reason"])
 
 
 def _name(row: Row) -> str:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Write a report in the text format of Prometheus, for the textfile collector of node_exporter. Pure.
+"""Write the report of an audit in the text format of Prometheus, for the textfile collector of node_exporter. Pure.
 
 Times are values of metrics. A file with timestamps of samples is skipped by the collector:
 https://github.com/prometheus/node_exporter#textfile-collector
@@ -11,7 +11,7 @@ https://github.com/prometheus/node_exporter#textfile-collector
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +36,6 @@ class Metric:
     labels: tuple[str, ...]
     #: Yields the values of the labels and the value of each series. A series with labels that came before is dropped.
     series: Callable[[Report], Series]
-    #: The kind of report that has the metric.
-    kind: str = report_schema.AUDIT
 
 
 def render(report: Report) -> str:
@@ -47,8 +45,6 @@ def render(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     for metric in METRICS:
-        if metric.kind != report["kind"]:
-            continue
         yield f"# HELP {metric.name} {metric.meaning}\n# TYPE {metric.name} gauge\n"
         written = set()
         for values, value in metric.series(report):
@@ -166,22 +162,6 @@ def _unknown(cluster: Mapping[str, Any]) -> float:
     return len({check for one in unknown for check in one["unanswered"] or (one["check"],)})
 
 
-def _run_clusters(report: Report) -> Series:
-    for status, number in report_model.counts(report)["clusters"].items():
-        yield (report["run"]["role"], status), number
-
-
-def _run_time(report: Report) -> Series:
-    yield (report["run"]["role"],), _seconds(report["made_at"]) or 0
-
-
-def _certificates(report: Report) -> Series:
-    for cluster in report["clusters"]:
-        moment = _seconds(cluster["not_after"])
-        if moment is not None:
-            yield (report["run"]["role"], cluster["name"]), moment
-
-
 _CLUSTER = ("cluster",)
 _OBJECT = ("kind", "namespace", "name", "webhook")
 METRICS: tuple[Metric, ...] = (
@@ -205,13 +185,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("certflow_checks_unknown", "Number of checks without a complete answer.", _CLUSTER, _of_read(_unknown)),
     Metric("certflow_endpoints_left_out", "Number of endpoints that the audit did not look at because of its limit.",
            _CLUSTER, _of_read(lambda cluster: (cluster["limits"] or {}).get("endpoints_left_out") or 0)),
-    Metric("certflow_run_timestamp_seconds", "Time of the report of the run.", ("role",), _run_time, report_schema.RUN),
-    Metric("certflow_run_clusters", "Number of clusters of the run by status.", ("role", "status"), _run_clusters, report_schema.RUN),
-    Metric("certflow_certificate_not_after_timestamp_seconds", "Expiry of the certificate of the cluster.",
-           ("role", "cluster"), _certificates, report_schema.RUN),
 )  # fmt: skip
 
 
-def names(kinds: Iterable[str] = report_schema.KINDS) -> list[str]:
+def names() -> list[str]:
     """Return the names of the metrics."""
-    return [metric.name for metric in METRICS if metric.kind in set(kinds)]
+    return [metric.name for metric in METRICS]

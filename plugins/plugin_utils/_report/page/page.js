@@ -5,7 +5,7 @@
 (() => {
   // The page is complete without this script. It adds filters, sorting and open details for print.
   const SEVERITIES = ["error", "warning", "info"];
-  const FILTERS = { status: "Status", severity: "Severity", check: "Check", manager: "Manager", cluster: "Cluster", stage: "Stage" };
+  const FILTERS = { status: "Status", severity: "Severity", check: "Check", manager: "Manager", cluster: "Cluster" };
   const make = (name, values = {}, ...children) => {
     const element = Object.assign(document.createElement(name), values);
     element.append(...children);
@@ -18,7 +18,7 @@
   const tables = [...document.querySelectorAll("table:not(.members)")];
   const unitsOf = (table) => (table.classList.contains("findings") ? [...table.tBodies] : [...table.tBodies[0].rows]);
   const cellsOf = (unit) => (unit.rows ? unit.rows[0] : unit).cells;
-  const filtered = tables.filter((table) => table.dataset.status || table.dataset.rows);
+  const filtered = tables.filter((table) => table.dataset.status);
   const rows = filtered.flatMap((table) => {
     const keys = keysOf(table);
     return unitsOf(table).map((row) => {

@@ -35,7 +35,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
 
 from tests.support import hostile
 from tests.support.hostile import HOSTILE, PLAIN
-from tests.unit.plugins.plugin_utils._report.test_report_hostile import KINDS, RENDERERS, structure
+from tests.unit.plugins.plugin_utils._report.test_report_hostile import RENDERERS, structure
 
 try:
     from ansible.template import trust_as_template
@@ -118,10 +118,12 @@ BORDERS: dict[str, tuple[Callable[[str], Any], Callable[[Any], Any]]] = {
     "artifact of an audit": (lambda text: audit_summary.artifact(audit(text), [text]), of_artifact),
     "run file": (lambda text: run_state.to_line({"event": "run-started", "run": text[:1000]}), of_run_file),
     "JSON report": (lambda text: report_text.dump(audit(text)), lambda text: (text.isascii(), shape(json.loads(text)))),
+    "JSON report of a run": (
+        lambda text: report_text.dump(report_text.normalise(hostile.run(text), "this")),
+        lambda text: (text.isascii(), shape(json.loads(text))),
+    ),
     **{
-        f"{name} of {kind}": (KINDS[kind], functools.partial(structure, renderer))
-        for name, renderer in RENDERERS.items()
-        for kind in KINDS
+        name: (hostile.audit, functools.partial(structure, renderer)) for name, renderer in RENDERERS.items()
     },
 }  # fmt: skip
 

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import html, html_audit, report_text
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report, normalise
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
 
 from tests.support import hostile, report_sample, reports
 from tests.support.hostile import HOSTILE
@@ -40,11 +40,11 @@ ATTRIBUTES = {
         "colspan",
         "datetime",
     ),
-    *("data-key", "data-type", "data-status", "data-rows", "data-filter", "data-name"),
+    *("data-key", "data-type", "data-status", "data-filter", "data-name"),
     *("width", "height", "role", "aria-label", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r"),
 }
 
-SAMPLES = {"audit": report_sample.audit, "compared": report_sample.compared, "run": report_sample.run}
+SAMPLES = {"audit": report_sample.audit, "compared": report_sample.compared}
 
 
 @pytest.fixture(scope="module", params=SAMPLES)
@@ -227,39 +227,10 @@ def test_a_comparison_is_told() -> None:
     assert "kubevirt-operator-webhook" in page.texts
 
 
-def test_the_run_shows_failures_first_and_what_is_left() -> None:
-    page = Page(html.render(report_sample.run()))
-    names = [name for name in page.texts if name in report_sample.OUTCOMES]
-    assert names == [
-        "edge-berlin",
-        "edge-lisbon",
-        "lab-1",
-        "edge-madrid",
-        "prod-eu-1",
-        "prod-eu-2",
-        "edge-porto",
-    ]
-    assert {"v6.3.3", "v8.4.0", "312", "rollout-timeout"} <= {
-        text.removeprefix("code ") for text in page.texts
-    }
-
-
-def test_a_run_of_certificates_shows_the_days_that_are_left() -> None:
-    report = report_sample.run()
-    report["clusters"][0] |= {
-        "not_after": "2027-01-02T03:04:05Z",
-        "days_left": 37,
-        "signer": "example.com/signer",
-    }
-    page = Page(html.render(normalise(report, "the test")))
-    assert {"2027-01-02 03:04", "37", "example.com/signer"} <= set(page.texts)
-
-
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("kind", [hostile.audit, hostile.run])
-def test_hostile_text_comes_out_as_text(kind: Callable[[str], Report], name: str) -> None:
+def test_hostile_text_comes_out_as_text(name: str) -> None:
     """Every text of the report is hostile. The page has no element, attribute or link beside those of the templates."""
-    page = Page(html.render(kind(HOSTILE[name])))
+    page = Page(html.render(hostile.audit(HOSTILE[name])))
     assert {name for name, _attributes in page.tags} <= ELEMENTS
     assert {key for _name, attributes in page.tags for key in attributes} <= ATTRIBUTES
     assert page.comments == []

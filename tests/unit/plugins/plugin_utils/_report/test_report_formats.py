@@ -16,12 +16,11 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
     junit,
     prometheus,
     report_files,
-    report_model,
     report_schema,
 )
 
 from tests.support.failures import fails
-from tests.support.reports import NOW, failed, finding, report, result, unread
+from tests.support.reports import failed, finding, report, result, unread
 
 pytestmark = pytest.mark.quick
 
@@ -42,16 +41,6 @@ AUDIT = report(
         "b": failed("unreachable"),
         "c": None,
     }
-)
-RUN = report_model.envelope(
-    "run",
-    [
-        {"name": "a", "status": "changed", "not_after": SOON},
-        {"name": "b", "status": "refused", "code": "owned-by-another", "reason": "Helm manages it"},
-    ],
-    NOW,
-    "1.0.0",
-    run={"role": "webhook_certificate"},
 )
 
 
@@ -85,25 +74,14 @@ def test_the_metrics_of_an_audit() -> None:
     assert not [series for series in shown if series.startswith(read) and 'cluster="b"' in series]
 
 
-def test_the_metrics_of_a_run() -> None:
-    shown = samples(prometheus.render(RUN))
-    assert shown['certflow_run_clusters{role="webhook_certificate",status="refused"}'] == "1"
-    assert shown['certflow_run_clusters{role="webhook_certificate",status="failed"}'] == "0"
-    assert (
-        shown['certflow_certificate_not_after_timestamp_seconds{role="webhook_certificate",cluster="a"}']
-        == "1796083200"
-    )
-
-
 def test_each_metric_has_its_help_and_type_before_its_series() -> None:
-    for made in (AUDIT, RUN):
-        lines = prometheus.render(made).splitlines()
-        for metric in (row for row in prometheus.METRICS if row.kind == made["kind"]):
-            start = lines.index(f"# HELP {metric.name} {metric.meaning}")
-            assert lines[start + 1] == f"# TYPE {metric.name} gauge"
-            own = [number for number, line in enumerate(lines) if re.match(rf"{metric.name}[{{ ]", line)]
-            assert own, metric.name
-            assert own == list(range(start + 2, start + 2 + len(own)))
+    lines = prometheus.render(AUDIT).splitlines()
+    for metric in prometheus.METRICS:
+        start = lines.index(f"# HELP {metric.name} {metric.meaning}")
+        assert lines[start + 1] == f"# TYPE {metric.name} gauge"
+        own = [number for number, line in enumerate(lines) if re.match(rf"{metric.name}[{{ ]", line)]
+        assert own, metric.name
+        assert own == list(range(start + 2, start + 2 + len(own)))
 
 
 @pytest.mark.parametrize("metric", prometheus.METRICS, ids=lambda metric: metric.name)
@@ -184,10 +162,6 @@ def test_no_two_test_cases_have_one_class_and_name() -> None:
     root = ElementTree.fromstring(junit.render(report({"a": result(*twice), "b": result(*twice)})).encode())
     names = [(case.get("classname"), case.get("name")) for case in root.iter("testcase")]
     assert len(names) == len(set(names)) == 10
-
-
-def test_failed_clusters_of_a_run_are_failures() -> None:
-    assert cases(junit.render(RUN), "failure") == [("run", "b")]
 
 
 @pytest.mark.parametrize("mode", [report_files.READABLE, report_files.PRIVATE])
