@@ -204,7 +204,9 @@ def test_a_module_works_after_its_messages(newcomer: Newcomer, module: str, clus
         def run() -> tuple[bool, str]:
             result = call(kubeconfig=str(newcomer.kubeconfig(cluster_name)))
             print(json.dumps(result, indent=1)[:6000])
-            return not result.get("failed"), json.dumps(result)
+            # The explanation of a waiting request names the file of its approver.
+            is_explained = module == "k8s_csr_info" and not result.get("failed")
+            return not result.get("failed"), "" if is_explained else json.dumps(result)
 
         newcomer.follow(module, run)
 
