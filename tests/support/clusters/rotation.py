@@ -79,21 +79,28 @@ class Rotation:
         self._trust(*self._line)
         self._cluster.reload()
 
+    def make_line(self) -> tuple[pki.KeyPair, ...]:
+        """Make the intermediate that will sign, and the twin of the new root that the outgoing CA signs. Return them around the root.
+
+        Source: k3s contrib/util/rotate-default-ca-certs.sh
+        """
+        if len(self._line) == 1:
+            subject = self.successor.certificate.subject.rfc4514_string().removeprefix("CN=")
+            signing = pki.make_ca(f"{subject}-intermediate", issuer=self.successor)
+            twin = pki.make_ca(subject, issuer=self.outgoing, key=self.successor.key)
+            self._line = (signing, self.successor, twin)
+        return self._line
+
     def replace_at_once(self) -> None:
         """Publish and switch at once, with an intermediate, a new root, its cross-signed twin, and the old root.
 
         What was published before stays published.
-
-        Source: k3s contrib/util/rotate-default-ca-certs.sh
         """
-        subject = self.successor.certificate.subject.rfc4514_string().removeprefix("CN=")
-        signing = pki.make_ca(f"{subject}-intermediate", issuer=self.successor)
-        twin = pki.make_ca(subject, issuer=self.outgoing, key=self.successor.key)
+        signing, _root, twin = self.make_line()
         earlier = tuple(
             pki.KeyPair(entry, self.outgoing.key)
             for entry in x509.load_pem_x509_certificates((self._directory / pki.BUNDLE).read_bytes())
         )
-        self._line = (signing, self.successor, twin)
         self._sign(signing, chain=(signing, twin))
         self._trust(*self._line, *earlier)
         self._cluster.reload()
