@@ -46,6 +46,7 @@ def _rsa(bits: int, _number: int = 0) -> rsa.RSAPrivateKey:
 #: The kinds of keys that rows name.
 KEYS: dict[str, Any] = {
     EC: lambda: ec.generate_private_key(ec.SECP256R1()),
+    "p224": lambda: ec.generate_private_key(ec.SECP224R1()),
     "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "p521": lambda: ec.generate_private_key(ec.SECP521R1()),
     "ed25519": ed25519.Ed25519PrivateKey.generate,

@@ -72,13 +72,24 @@ class AnyBytes:
     """A server in Go that sends any bytes as its certificates, until `close`, also those that OpenSSL refuses to load.
 
     chain: the certificates, DER. key: PKCS #8, DER. backend: the port of the server without TLS to which it passes requests on.
+    groups: the numbers of the only groups for the exchange of keys. is_tls12: True for no newer version.
     """
 
-    def __init__(self, chain: Sequence[bytes], key: bytes, backend: int) -> None:
+    def __init__(
+        self,
+        chain: Sequence[bytes],
+        key: bytes,
+        backend: int,
+        *,
+        groups: Sequence[int] = (),
+        is_tls12: bool = False,
+    ) -> None:
         given = {
             "Chain": [base64.b64encode(entry).decode() for entry in chain],
             "Key": base64.b64encode(key).decode(),
             "Backend": f"127.0.0.1:{backend}",
+            "Groups": list(groups),
+            "IsTLS12": is_tls12,
         }
         self._process = subprocess.Popen(
             [str(static_program(_TLS_SERVER))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -87,11 +98,11 @@ class AnyBytes:
         assert self._process.stdout
         self._process.stdin.write(json.dumps(given) + "\n")
         self._process.stdin.flush()
-        self._port = int(self._process.stdout.readline())
+        self.port = int(self._process.stdout.readline())
 
     def take(self, connection: socket.socket) -> None:
         """Pass the bytes of a connection in both directions until it ends."""
-        with socket.create_connection(("127.0.0.1", self._port)) as server:
+        with socket.create_connection(("127.0.0.1", self.port)) as server:
             thread = threading.Thread(target=_copy, args=(connection, server), daemon=True)
             thread.start()
             _copy(server, connection)

@@ -29,26 +29,39 @@ DOWN = "apiservice-down: error, proven, now"
 HOURS = 1 / 24
 
 
-def _definition(group: str, conversion: Mapping[str, Any], *versions: str) -> dict[str, Any]:
+def _definition(
+    group: str, conversion: Mapping[str, Any], *versions: str, unserved: tuple[str, ...] = ()
+) -> dict[str, Any]:
     schema = {"openAPIV3Schema": {"type": "object"}}
     spec = {
         "group": group,
         "scope": "Namespaced",
         "names": {"plural": "things", "kind": "Thing"},
         "versions": [
-            {"name": text, "served": True, "storage": text == "v1", "schema": schema} for text in versions
+            {"name": text, "served": text in versions, "storage": text == "v1", "schema": schema}
+            for text in (*versions, *unserved)
         ],
         "conversion": conversion,
     }
     return {"metadata": {"name": f"things.{group}"}, "spec": spec}
 
 
-def _conversion(lab: Lab, name: str, *, shape: Shape, versions: tuple[str, ...] = ("v1", "v1beta1")) -> Made:
-    """Make a conversion webhook. The API server is asked for an object of v1 at the last version."""
+def _conversion(
+    lab: Lab,
+    name: str,
+    *,
+    shape: Shape,
+    versions: tuple[str, ...] = ("v1", "v1beta1"),
+    unserved: tuple[str, ...] = (),
+) -> Made:
+    """Make a conversion webhook. The API server is asked for an object of v1 at the last version.
+
+    unserved: further versions of the definition, which are neither served nor stored.
+    """
     group = f"{name}.{lab.id}.certflow.test"
     config = lab.client_config(name, shape, convert)
     webhook = {"strategy": "Webhook", "webhook": {"clientConfig": config, "conversionReviewVersions": ["v1"]}}
-    lab.make(DEFINITIONS, _definition(group, webhook, *versions))
+    lab.make(DEFINITIONS, _definition(group, webhook, *versions, unserved=unserved))
 
     def ask() -> str:
         path = f"/apis/{group}/{{}}/namespaces/{lab.name}/things"
@@ -62,8 +75,8 @@ def _conversion(lab: Lab, name: str, *, shape: Shape, versions: tuple[str, ...] 
 
 
 def conversion(*pods: Pod, **fields: Any) -> Make:
-    versions = fields.pop("versions", ("v1", "v1beta1"))
-    return partial(_conversion, shape=Shape(pods or HEALTHY, **fields), versions=versions)
+    versions, unserved = fields.pop("versions", ("v1", "v1beta1")), fields.pop("unserved", ())
+    return partial(_conversion, shape=Shape(pods or HEALTHY, **fields), versions=versions, unserved=unserved)
 
 
 def _api(lab: Lab, name: str, *, shape: Shape, is_verified: bool = True) -> Made:

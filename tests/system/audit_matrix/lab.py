@@ -102,6 +102,8 @@ class Lab(ClusterRig):
         self.certificates = Certificates(dict(plane.cas), days=days)
         self._servers: list[WebhookServer] = []
         self._closed_ports: list[socket.socket] = []
+        #: Ends what a row started.
+        self.closers: list[Callable[[], object]] = []
         #: The dry runs about which each recording webhook is asked.
         self.recorded: list[list[str]] = []
         #: The certificates by the name of the server and the leaf.
@@ -118,6 +120,8 @@ class Lab(ClusterRig):
             server.close()
         for port in self._closed_ports:
             port.close()
+        for end in self.closers:
+            end()
 
     # What the API server says
 

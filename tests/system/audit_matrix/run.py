@@ -110,11 +110,14 @@ def _in_words(finding: dict[str, Any], days: float | None) -> str:
 
 
 def find_contradictions(outcomes: Iterable[Outcome]) -> list[str]:
-    """Return the rows whose audit says that calls fail, or do not fail, and whose API server says otherwise. Unknown is neither."""
+    """Return the rows whose audit says that calls fail, or do not fail, and whose API server says otherwise.
+
+    Unknown is neither, but only for a row that the table declares as unknown.
+    """
     return [
         f"{outcome.row.name}: {outcome.answer} / {outcome.says}"
         for outcome in outcomes
-        if outcome.is_error_now is (outcome.answer == ACCEPTED) and "unknown" not in outcome.says
+        if outcome.is_error_now is (outcome.answer == ACCEPTED) and "unknown" not in outcome.row.says
     ]
 
 

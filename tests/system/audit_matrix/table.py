@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.system.audit_matrix import caller_rows, certificate_rows, program_rows, reach_rows, scope_rows
+from tests.system.audit_matrix import (
+    caller_rows,
+    certificate_rows,
+    field_rows,
+    program_rows,
+    reach_rows,
+    scope_rows,
+)
 from tests.system.audit_matrix.row import Row, Shape
 
 TABLES: Mapping[str, tuple[Row, ...]] = {
@@ -25,8 +32,16 @@ TABLES: Mapping[str, tuple[Row, ...]] = {
     "programs": program_rows.PROGRAMS,
     "control-plane": scope_rows.CONTROL_PLANE,
     "own-pods": scope_rows.OWN_PODS,
+    "tools": field_rows.TOOLS,
+    "texts": field_rows.BUNDLES,
+    "names": field_rows.NAMES,
+    "usages": field_rows.USAGES,
+    "shapes": field_rows.SERVICES,
+    "callers": field_rows.CALLERS,
 }
 ROWS: tuple[Row, ...] = tuple(row for rows in TABLES.values() for row in rows)
+#: The rows about which the audit does not decide, with the part that it did not read.
+UNDECIDED: Mapping[str, str] = {row.name: row.says for row in ROWS if "unknown" in row.says}
 #: The numbers of days.
 DAYS = (10, 40)
 

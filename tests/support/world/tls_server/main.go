@@ -21,9 +21,11 @@ import (
 )
 
 type options struct {
-	Chain   [][]byte // DER
-	Key     []byte   // PKCS #8
-	Backend string   // address and port
+	Chain   [][]byte      // DER
+	Key     []byte        // PKCS #8
+	Backend string        // address and port
+	Groups  []tls.CurveID // the only groups for the exchange of keys, empty for all
+	IsTLS12 bool          // no newer version
 }
 
 func main() {
@@ -35,7 +37,11 @@ func main() {
 	key, err := x509.ParsePKCS8PrivateKey(given.Key)
 	check(err)
 	certificate := tls.Certificate{Certificate: given.Chain, PrivateKey: key}
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
+	config := &tls.Config{Certificates: []tls.Certificate{certificate}, CurvePreferences: given.Groups}
+	if given.IsTLS12 {
+		config.MaxVersion = tls.VersionTLS12
+	}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	check(err)
 	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
 	go func() {
