@@ -120,6 +120,7 @@ class _Gatherer:
     def run(self) -> ClusterData:
         client, reads = self._client, self._reads
         uid, version = self._identity()
+        self._chains.version = version
         counters = self._counters()
         data = self._objects(ClusterData(client.now(), uid, version, login=login_of(client.connection)))
         data = replace(data, clock_offset=client.now() - datetime.now(timezone.utc))

@@ -30,7 +30,7 @@ from .._kube.client import Client
 from .._kube.errors import Forbidden, KubeError, TimedOut
 from .._kube.port_forward import PortForwardStream
 from .._kube.transport import LEAST_SECONDS, READ_BYTES, ReadLimits
-from .._x509 import certificate_facts, go_parser
+from .._x509 import certificate_facts, go_parser, pem_text
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.chain_judge import Judgement, judge
 from .._x509.errors import CertificateError
@@ -58,6 +58,8 @@ _DER = 2  # _ssl.ENCODING_DER
 # k8s.io/apiserver endpoints/handlers/responsewriters, forbiddenMessage. Since Kubernetes 1.35, a second review asks for the verb create.
 # Its refusal has no reason (kubernetes/kubernetes#134577). An admission webhook refuses with other words.
 _REFUSED_BY_AUTHORIZER = re.compile(r" cannot | is forbidden:\s*$")
+#: The encoded OIDs of ML-DSA-44, ML-DSA-65 and ML-DSA-87 (RFC 9881).
+_ML_DSA = re.compile(rb"\x06\x09\x60\x86\x48\x01\x65\x03\x04\x03[\x11-\x13]")
 #: What kubelet says if no program listens at the port.
 _CONNECTION_REFUSED = "connection refused"
 #: OpenSSL's name of an error -> the fault, and its meaning. With these errors, the handshake of the API server fails as well. Other
@@ -358,6 +360,17 @@ def _understood(endpoint: Endpoint, chain: list[bytes]) -> ServedChain:
         words = f"the library cryptography of this run cannot read a certificate that it sends: {exc.cause}"
         life = read[0].not_before, read[0].not_after
         return ServedChain(endpoint, pem, problem=words, is_blind=True, is_unread=True, life=life)
+
+
+def undecided(seen: ServedChain) -> ServedChain:
+    """Return the chain as unread if it has an ML-DSA key or signature, which only Go 1.27 and newer verifies."""
+    if seen.certificate is None or not any(
+        _ML_DSA.search(ssl.PEM_cert_to_DER_cert(block.text)) for block in pem_text.blocks(seen.chain_pem)
+    ):
+        return seen
+    words = "it sends an ML-DSA key or signature, which API servers verify from Kubernetes 1.38 on, and this collection does not"
+    life = seen.certificate.not_before, seen.certificate.not_after
+    return replace(seen, certificate=None, problem=words, is_blind=True, is_unread=True, life=life)
 
 
 def _open(client: Client, endpoint: Endpoint, bounds: ReadLimits) -> PortForwardStream | socket.socket:

@@ -15,6 +15,7 @@ from unittest.mock import Mock
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import (
+    audit_result,
     gather,
     gather_rotation,
     object_parsing,
@@ -44,8 +45,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
-from tests.support.authority import DAY, NOW, authority, issue
+from tests.support import der
+from tests.support.authority import DAY, NOW, Issued, authority, issue
 from tests.unit.plugins.module_utils._audit.world import CA, GOOD, encoded, served, webhook
 
 pytestmark = pytest.mark.quick
@@ -225,6 +229,35 @@ def test_nothing_is_read_after_the_time(read: list[Endpoint]) -> None:
     assert {gap.source for gap in data.gaps} >= {cluster_data.CONFIGURATIONS, cluster_data.DEFINITIONS}
     assert not any(gap.lacks_permission for gap in data.gaps)
     assert (client.asked, read) == (["/api/v1/namespaces/kube-system", "/version"], [])
+
+
+#: The version of the API server -> the findings about a certificate that an ML-DSA key signed.
+ML_DSA: dict[str, list[tuple[str, str]]] = {
+    "v1.37.4-eks-0a1b2c3": [("ca-mismatch", "fail")],
+    "v1.38.0": [("unreadable", "unknown")],
+    "v1.40.1": [("unreadable", "unknown")],
+    "": [("unreadable", "unknown")],
+}
+
+
+@pytest.mark.parametrize("version", ML_DSA)
+def test_what_go_does_with_ml_dsa_depends_on_the_version(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oid = der.sequence(der.oid("2.16.840.1.101.3.4.3.18"))
+    data = GOOD.certificate.public_bytes(serialization.Encoding.DER)
+    pem = der.pem(der.signed_again(data, lambda _body: b"s" * 3309, algorithm=oid), "CERTIFICATE")
+    signed = Issued(x509.load_pem_x509_certificate(pem.encode()), GOOD.key)
+    monkeypatch.setattr(
+        served_chains, "read_chain", lambda _client, endpoint, *_: replace(served(signed), endpoint=endpoint)
+    )
+    data_of_cluster = run(FakeClient(answers={"/version": {"gitVersion": version}}))
+    found = [
+        (one.check, one.status)
+        for one in audit_result.find(data_of_cluster)
+        if one.status in ("fail", "unknown")
+    ]
+    assert [entry for entry in found if entry[0] in ("ca-mismatch", "unreadable")] == ML_DSA[version]
 
 
 def test_no_endpoint_is_read_after_most_of_the_time(
