@@ -28,7 +28,8 @@ options:
     description:
       - What the site does not permit. The audit does not read it. The checks that need it have the status V(skip) instead of V(unknown).
       - V(port-forward) leaves out the certificates that pods serve. The audit then compares only references, scopes and CA bundles.
-      - V(metrics) and V(events) leave out calls that failed. V(requests) leaves out certificate signing requests.
+      - V(metrics) and V(events) leave out calls that failed. V(requests) leaves out certificate signing requests, and
+        V(pod-certificates) leaves out PodCertificateRequests.
       - V(namespaces), V(pods) and V(nodes) leave out the labels for the selectors of webhooks.
       - V(certificates) leaves out the Certificates of cert-manager. V(cluster-ca) leaves out the ConfigMap C(kube-root-ca.crt).
       - V(client-ca) and V(cluster-info) leave out the ConfigMaps C(extension-apiserver-authentication) and C(cluster-info). They are read

@@ -38,9 +38,11 @@ options:
       - V(signer) is the signer for serving certificates. The task fails if no signer is known and O(providers) has no entry C(default).
         The failure has the evidence, the signer on each provider that the evidence allows, and the permissions that would decide.
       - V(cluster) is the identity of the cluster. It costs one request.
+      - V(pod_certificates) are the PodCertificateRequests of all namespaces, which kubelet makes for volumes with the source
+        C(podCertificate). It costs one request on Kubernetes 1.37 or newer, and three if the cluster does not serve them.
     type: list
     elements: str
-    choices: [csrs, provider, signer, cluster]
+    choices: [csrs, provider, signer, cluster, pod_certificates]
     default: [csrs, provider]
   only:
     description:
@@ -184,6 +186,29 @@ signer_name:
   returned: if O(gather) has V(signer)
   type: str
   sample: beta.eks.amazonaws.com/app-serving
+pod_certificates:
+  description: The PodCertificateRequests of all namespaces.
+  returned: if O(gather) has V(pod_certificates)
+  type: dict
+  contains:
+    api_version: {description: The API version that the API server serves. Empty if it serves none., type: str, returned: success}
+    unreadable: {description: The reason why they could not be read. Empty if they could., type: str, returned: success}
+    diagnosis:
+      description: The reason why the API server serves none, with the keys of RV(csrs[].diagnosis). V(null) if it serves them.
+      type: dict
+      returned: success
+    requests:
+      description: The requests. kube-controller-manager deletes each 15 minutes after its creation.
+      type: list
+      elements: dict
+      returned: success
+      contains:
+        namespace: {description: Namespace of the request and of the pod., type: str, returned: success}
+        name: {description: Name., type: str, returned: success}
+        signer_name: {description: Signer., type: str, returned: success}
+        pod: {description: Name of the pod., type: str, returned: success}
+        condition: {description: "V(Issued), V(Denied), V(Failed) or V(Pending).", type: str, returned: success}
+        diagnosis: {description: "The diagnosis, with the keys of RV(csrs[].diagnosis). V(null) if it is issued as requested.", type: dict, returned: success}
 cluster_uid:
   description: The UID of namespace kube-system, which is the cluster's identity. Empty if this user may not read it.
   returned: if O(gather) has V(cluster)

@@ -161,6 +161,7 @@ SOURCES = {
     "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices": "services",
     "/api/v1/events": "events",
     "/apis/certificates.k8s.io/v1/certificatesigningrequests": "requests",
+    "/apis/certificates.k8s.io/v1/podcertificaterequests": "pod-certificates",
     "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt": "cluster-ca",
     "/metrics": "metrics",
 }

@@ -54,6 +54,7 @@ def checks() -> str:
         "audit",
         "Made by `make docs` from the table in plugins/module_utils/_audit/checks/check_table.py.",
         pending=pending,
+        pod_pending=gather.POD_PENDING_AFTER // timedelta(minutes=1),
         approved=approved,
         declarable="".join(declarable),
         overview="".join(overview),

@@ -18,8 +18,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import si
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
     causes,
     ended,
+    pod_certificates,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import show_span
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.pod_certificates import (
+    NOT_SERVED,
+)
 
 from tools.docs import (
     audit,
@@ -54,6 +58,11 @@ def why_not_issued() -> str:
         refusals="".join(_refusals()),
         at_create="".join(_at_create()),
         collected="".join(_collected_rows()),
+        pod_causes="".join(
+            _row(f"`{row.code}`", row.condition, row.title, row.remedy, rst.linked(row.source))
+            for row in pod_certificates.POD_CAUSES
+        ),
+        pod_off=_row(f"`{NOT_SERVED.code}`", "", NOT_SERVED.cause, NOT_SERVED.remedy, ""),
     )
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from .._base.errors import MalformedObject, check_shape
 from .._csr.csr_content import COLLECTION, newest_issued
-from .._diagnosis import observation
+from .._diagnosis import observation, pod_certificates
 from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
 from .._diagnosis.diagnosis import Diagnosis
@@ -61,6 +61,7 @@ from .facts.cluster_data import (
     NAMESPACES,
     NODES,
     PERMISSIONS,
+    POD_CERTIFICATES,
     PODS,
     REQUESTS,
     ROOT_CA,
@@ -89,6 +90,8 @@ DEFINITIONS_PAGE = "50"
 #: The share of the time after which no further endpoint is read, so that the result is complete in time.
 READING_SHARE = 0.8
 PENDING_AFTER = timedelta(hours=1)
+#: kube-controller-manager deletes PodCertificateRequests after 15 minutes, and a signer answers within seconds.
+POD_PENDING_AFTER = timedelta(minutes=2)
 EVENTS_AFTER = timedelta(hours=1)
 EVENTS_LIMIT = "500"
 UNREADABLE_HAZARD = "unreadable"
@@ -140,6 +143,8 @@ class _Gatherer:
         )
         data = reads.read(CLUSTER_CA, lambda: self._with_cluster_ca(data), data)
         data = reads.read(REQUESTS, lambda: self._with_requests(data), data)
+        of_pods = reads.collect(POD_CERTIFICATES, self._pod_requests)
+        data = replace(data, requests=(*data.requests, *of_pods))
         data = replace(data, backends=self._chains.with_chains(data.points, found))
         if call_checks.has_broken_webhook(data, reads.is_over):  # a webhook that is never called does no harm
             data = replace(data, served=self._served())
@@ -356,6 +361,20 @@ class _Gatherer:
             stuck = [_stuck(csr, evidence, self._client.now()) for csr in csrs]
             issued = newest_issued(csrs)
         return replace(data, requests=tuple(filter(None, stuck)), request_count=len(csrs), issued=issued)
+
+    def _pod_requests(self) -> Iterator[StuckRequest]:
+        """Yield the PodCertificateRequests that are denied or failed, or wait longer than a signer takes."""
+        version, requests = pod_certificates.read(self._client)
+        for obj, diagnosis in requests:
+            with check_shape("a PodCertificateRequest"):
+                since, state = observation.approved_at(obj), pod_certificates.state_of(obj)
+                name, namespace, uid = (
+                    str(obj["metadata"].get(key, "")) for key in ("name", "namespace", "uid")
+                )
+            waits = state == pod_certificates.PENDING and self._client.now() - since < POD_PENDING_AFTER
+            if diagnosis and state != pod_certificates.ISSUED and not waits:
+                subject = AuditedObject("PodCertificateRequest", name, version, namespace, uid)
+                yield StuckRequest(subject, diagnosis, since)
 
     def _with_cluster_ca(self, data: ClusterData) -> ClusterData:
         namespace, name = ROOT_CA

@@ -20,14 +20,14 @@ from .._base.times import format_time
 from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
 from .._csr import csr_api
 from .._csr.csr_content import Requester, certificate_of, content_of, requester_of
-from .._diagnosis import observation
+from .._diagnosis import observation, pod_certificates
 from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
 from .._diagnosis.diagnosis import Diagnosis
 from .._diagnosis.observation import GONE, STATES, STUCK, CsrObservation
 from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_uid
-from .._kube.errors import Forbidden
+from .._kube.errors import ApiError, Forbidden
 from .._x509 import certificate_facts
 
 SPEC: dict[str, Any] = {
@@ -36,7 +36,7 @@ SPEC: dict[str, Any] = {
     "gather": {
         "type": "list",
         "elements": "str",
-        "choices": ["csrs", "provider", "signer", "cluster"],
+        "choices": ["csrs", "provider", "signer", "cluster", "pod_certificates"],
         "default": ["csrs", "provider"],
     },
     "only": {"type": "list", "elements": "str", "choices": list(STATES)},
@@ -50,7 +50,9 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     """Return what the option gather names. Raises CertflowError."""
     gather = set(parameters["gather"])
     values: dict[str, Any] = {"cluster_uid": _read_uid(client)} if "cluster" in gather else {}
-    if gather <= {"cluster"}:
+    if "pod_certificates" in gather:
+        values["pod_certificates"] = _read_pod_certificates(client)
+    if gather <= {"cluster", "pod_certificates"}:
         return Result(changed=False, values=values)
     options = ProviderOptions(parameters["provider"], parameters["providers"])
     verdict = find_provider(client, options)
@@ -89,6 +91,29 @@ def _read_uid(client: Client) -> str:
         return read_cluster_uid(client)
     except Forbidden:
         return ""
+
+
+def _read_pod_certificates(client: Client) -> dict[str, Any]:
+    """Return the PodCertificateRequests of the cluster. A list that cannot be read is no failure."""
+    unreadable = ""
+    try:
+        version, requests = pod_certificates.read(client)
+    except ApiError as error:
+        version, requests, unreadable = "", [], error.message or error.cause
+    off = None if version or unreadable else pod_certificates.NOT_SERVED.as_result()
+    entries = [_pod_entry(obj, diagnosis) for obj, diagnosis in requests]
+    return {"api_version": version, "requests": entries, "diagnosis": off, "unreadable": unreadable}
+
+
+def _pod_entry(obj: Mapping[str, Any], diagnosis: Diagnosis | None) -> dict[str, Any]:
+    return {
+        "namespace": obj["metadata"]["namespace"],
+        "name": obj["metadata"]["name"],
+        "signer_name": obj["spec"]["signerName"],
+        "pod": obj["spec"].get("podName", ""),
+        "condition": pod_certificates.state_of(obj),
+        "diagnosis": diagnosis.as_result() if diagnosis else None,
+    }
 
 
 def _select(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:

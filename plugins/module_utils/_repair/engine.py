@@ -20,6 +20,7 @@ from .._audit.facts.cluster_data import (
     EVENTS,
     METRICS,
     NODES,
+    POD_CERTIFICATES,
     PODS,
     REQUESTS,
     AuditOptions,
@@ -57,7 +58,7 @@ from .surroundings import SurroundingsReader
 #: A CA must verify what every endpoint serves, so each of them is read.
 MOST_ENDPOINTS = 100
 #: The audit does not need them for the checks that repairs answer, unless the row of a kind names them.
-_WITHOUT = (METRICS, EVENTS, REQUESTS, PODS, NODES, CLIENT_CA, CLUSTER_INFO)
+_WITHOUT = (METRICS, EVENTS, REQUESTS, POD_CERTIFICATES, PODS, NODES, CLIENT_CA, CLUSTER_INFO)
 #: Seconds between two audits for one proof.
 _AGAIN_AFTER = 3.0
 #: The API server calls no webhook for writes of these kinds. So no webhook blocks them, and they may unblock other writes.

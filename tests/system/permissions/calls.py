@@ -262,6 +262,10 @@ def of_all(place: Place) -> Run:
     return place.rig.info
 
 
+def of_pod_certificates(place: Place) -> Run:
+    return lambda **who: place.rig.info(gather=["pod_certificates"], **who)
+
+
 def of_an_unserved_signer(place: Place) -> Run:
     name = place.rig.run(signer_name="nobody.example.com/serving", **TWO_STEP)["csr"]["name"]
     return lambda **who: place.rig.info(name=name, **who)

@@ -154,6 +154,7 @@ TABLE = (
     ),
     Row("explain", calls.of_all, {f"list {CSR}": STOPS}),
     Row("explain", calls.of_an_unserved_signer, {"list events": "cannot read Events"}),
+    Row("explain", calls.of_pod_certificates, {"list podcertificaterequests": "cannot list"}),
     Row("plan", calls.a_plan, check=plans_all, state="recent"),
     Row("probe", calls.throw_away(KUBELET_SERVING), {"get configmaps": UNSEEN, "list clustertrustbundles": UNSEEN}, rest=True),
     *(Row("probe", calls.throw_away(signer), {f"approve {signer}": STOPS}, check=works) for signer in serving_signers()),

@@ -121,7 +121,7 @@ def check_file_webhooks(data: ClusterData) -> Iterator[AuditFinding]:
 
 
 def check_requests(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield a finding for each CSR that is stuck, with its diagnosis."""
+    """Yield a finding for each CSR and PodCertificateRequest that is stuck, with its diagnosis."""
     for request in data.requests:
         diagnosis = request.diagnosis
         yield AuditFinding(

@@ -38,6 +38,7 @@ CONFIGURATIONS, DEFINITIONS, API_SERVICES = "configurations", "definitions", "ap
 NAMESPACES, SERVICES, PORT_FORWARD, PODS = admission_match.NAMESPACES, "services", "port-forward", "pods"
 NODES = "nodes"
 REQUESTS, EVENTS, METRICS = "requests", "events", "metrics"
+POD_CERTIFICATES = "pod-certificates"
 CONDITIONS, VERSIONS = admission_match.CONDITIONS, admission_match.VERSIONS
 ENDPOINTS, SNAPSHOT = "endpoints", "snapshot-controller"
 IDENTITY = "identity"
@@ -75,6 +76,7 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     PODS: (Permission("list", "", "pods"),),
     NODES: (Permission("list", "", "nodes"),),
     REQUESTS: (Permission("list", "certificates.k8s.io", "certificatesigningrequests"),),
+    POD_CERTIFICATES: (Permission("list", "certificates.k8s.io", "podcertificaterequests"),),
     EVENTS: (Permission("list", "", "events"),),
     METRICS: (Permission("get", "", "/metrics"),),
     IDENTITY: (Permission("get", "", "namespaces", name="kube-system"),),
@@ -119,6 +121,7 @@ _OBJECTS: Mapping[str, tuple[str, ...]] = {
     DEFINITIONS: (_DEFINITIONS,),
     API_SERVICES: (every("APIService"),),
     REQUESTS: (every("CertificateSigningRequest"), *_TRUSTING),
+    POD_CERTIFICATES: (every("PodCertificateRequest"),),
     METRICS: (*_HOOKS, _DEFINITIONS),
     IDENTITY: ("Namespace kube-system",),
     CLUSTER_CA: _SERVING,
@@ -329,7 +332,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class StuckRequest:
-    """A CSR that is not issued."""
+    """A CSR or a PodCertificateRequest that is not issued."""
 
     object: AuditedObject
     diagnosis: Diagnosis

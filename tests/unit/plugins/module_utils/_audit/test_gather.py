@@ -10,6 +10,7 @@ import copy
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock
 
@@ -58,6 +59,7 @@ CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+POD_CERTIFICATES = "/apis/certificates.k8s.io/v1/podcertificaterequests"
 SERVICE = "/api/v1/namespaces/shop/services/hook"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices"
 PODS = "/api/v1/namespaces/shop/pods"
@@ -105,6 +107,7 @@ ANSWERS: dict[str, Any] = {
     "/api/v1/events": listed(),
     ROOT_CA: {"data": {"ca.crt": CA.pem}},
     CSRS: listed(),
+    POD_CERTIFICATES: listed(),
 }
 
 
@@ -325,6 +328,7 @@ GAPS = [
     ("/api/v1/events", cluster_data.EVENTS),
     ("/metrics", cluster_data.METRICS),
     (CSRS, cluster_data.REQUESTS),
+    (POD_CERTIFICATES, cluster_data.POD_CERTIFICATES),
     (ROOT_CA, cluster_data.CLUSTER_CA),
 ]
 
@@ -671,6 +675,46 @@ def test_many_gaps_are_kept_once() -> None:
     for number in (1, 2, 1):
         reads.note(cluster_data.Gap("services", "no", backend=("shop", str(number))))
     assert [gap.backend[1] for gap in reads.gaps] == ["1", "2"]
+
+
+def pod_request(kind: str = "", *, age: timedelta = timedelta(), name: str = "req") -> dict[str, Any]:
+    conditions = [{"type": kind, "status": "True", "reason": "Because", "message": ""}] if kind else []
+    return {
+        "metadata": {"name": name, "namespace": "shop", "uid": name, "creationTimestamp": format_time(NOW - age)},
+        "spec": {"signerName": "example.com/pods", "podName": "web", "nodeName": "one", "maxExpirationSeconds": 3600},
+        "status": {"conditions": conditions},
+    }  # fmt: skip
+
+
+def test_pod_certificate_requests_that_wait_or_are_refused() -> None:
+    items = [
+        pod_request(name="new"),
+        pod_request(name="old", age=timedelta(minutes=3)),
+        pod_request("Denied", name="denied"),
+        pod_request("Failed", name="failed"),
+        pod_request("Issued", name="issued", age=timedelta(minutes=9)),
+    ]
+    data = run(FakeClient(answers={POD_CERTIFICATES: listed(*items)}))
+    assert [str(found.object) for found in data.requests] == [
+        f"PodCertificateRequest shop/{name}" for name in ("old", "denied", "failed")
+    ]
+
+
+def test_a_cluster_without_pod_certificate_requests_has_no_gap() -> None:
+    absent = NotFound("no such path", status=404)
+    client = FakeClient(answers={POD_CERTIFICATES: absent})
+    data = run(client)
+    assert (data.requests, data.gaps) == ((), ())
+    assert client.asked.count(POD_CERTIFICATES) == 1
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"name": "x", "namespace": "y"}, {"name": "x", "creationTimestamp": "no"}]
+)
+def test_a_pod_certificate_request_of_another_shape_is_a_gap(metadata: dict[str, Any]) -> None:
+    broken = {**pod_request("Denied"), "metadata": metadata}
+    data = run(FakeClient(answers={POD_CERTIFICATES: listed(broken)}))
+    assert [gap.source for gap in data.gaps] == [cluster_data.POD_CERTIFICATES]
 
 
 def test_an_api_server_that_was_not_asked_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:

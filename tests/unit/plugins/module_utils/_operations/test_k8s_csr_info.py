@@ -218,3 +218,37 @@ def test_the_identity_of_a_cluster_costs_one_request(answer: dict[str, Any] | Ex
     api = ScriptedApi({NAMESPACE: answer})
     assert info(api, gather=["cluster"], provider="auto") == {"cluster_uid": uid}
     assert api.asked == [("GET", NAMESPACE)]
+
+
+POD_CERTIFICATES = "/apis/certificates.k8s.io/v1/podcertificaterequests"
+
+
+def test_pod_certificates_are_read_alone() -> None:
+    obj = {
+        "metadata": {"name": "req-1", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"signerName": "example.com/pods", "podName": "web", "nodeName": "one"},
+    }
+    api = ScriptedApi({POD_CERTIFICATES: {"metadata": {}, "items": [obj]}})
+    values = info(api, gather=["pod_certificates"])
+    assert list(values) == ["pod_certificates"]
+    found = values["pod_certificates"]
+    assert (found["api_version"], found["diagnosis"], found["unreadable"]) == (
+        "certificates.k8s.io/v1",
+        None,
+        "",
+    )
+    (entry,) = found["requests"]
+    assert (entry["pod"], entry["condition"], entry["diagnosis"]["code"]) == (
+        "web",
+        "Pending",
+        "pod-not-issued",
+    )
+
+
+def test_pod_certificates_that_are_absent_or_refused_are_no_failure() -> None:
+    absent = info(ScriptedApi({}), gather=["pod_certificates"])["pod_certificates"]
+    assert (absent["api_version"], absent["diagnosis"]["code"]) == ("", "pod-certificates-off")
+    refused = ScriptedApi({POD_CERTIFICATES: api_error(Forbidden)})
+    found = info(refused, gather=["pod_certificates"])["pod_certificates"]
+    assert found["unreadable"]
+    assert (found["requests"], found["diagnosis"]) == ([], None)
