@@ -110,6 +110,14 @@ def test_series_are_unique() -> None:
     assert [line.rsplit(" ", 1)[1] for line in breaks] == ["1796083200"]
 
 
+def test_a_fault_counts_the_clusters_that_it_refuses_and_those_that_it_skips() -> None:
+    """Without a time, both have no effect in words, so they have one series."""
+    impacts = {"a": "refuses", "b": "skips", "c": "skips"}
+    made = report({name: result(finding("exact-match", impact=impact)) for name, impact in impacts.items()})
+    shown = samples(prometheus.render(made))
+    assert [value for series, value in shown.items() if series.startswith("certflow_fault_clusters")] == ["3"]
+
+
 def cases(text: str, tag: str) -> list[tuple[str, str]]:
     """Return the class and name of the test cases with a child of this tag."""
     root = ElementTree.fromstring(text.encode())
