@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import MAXYEAR, datetime
 from typing import Any
 
 from ...module_utils._audit.facts.finding import SEVERITIES
@@ -31,7 +31,8 @@ def build(faults: Sequence[tuple[str, Group]], now: datetime) -> dict[str, Any]:
             day = ((find_time(row.finding["breaks_at"]) or now).date() - now.date()).days
             days.setdefault(max(day, 0), []).append((id_, row))
     months = ((now.year + (now.month + one) // 12, (now.month + one) % 12 + 1) for one in range(MONTHS))
-    begins = [datetime(year, month, 1, tzinfo=now.tzinfo) for year, month in months]
+    # A report that was read may be of the last year that Python knows.
+    begins = [datetime(year, month, 1, tzinfo=now.tzinfo) for year, month in months if year <= MAXYEAR]
     return {
         "months": [
             {"at": _place((begin.date() - now.date()).days), "text": begin.strftime("%Y-%m")}

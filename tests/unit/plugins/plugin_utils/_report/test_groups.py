@@ -234,6 +234,11 @@ def test_the_strip_of_time_has_a_mark_for_each_day_and_the_begin_of_each_month()
     assert timeline.build([], reports.NOW)["marks"] == []
 
 
+def test_a_report_of_the_last_year_has_a_strip_of_time() -> None:
+    """A report that was read may have any time."""
+    assert timeline.build([], reports.NOW.replace(year=9999))["months"][-1]["text"] == "9999-12"
+
+
 def test_the_page_of_a_thousand_clusters_is_small_and_names_each() -> None:
     text = html.render(fleet(1000, three_faults))
     assert len(text) < 1_500_000
