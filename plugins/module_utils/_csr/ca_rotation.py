@@ -250,7 +250,9 @@ def signing_keys(bundle_pem: str) -> frozenset[str]:
     """Return the SHA-256 of the public key of each CA in a bundle that signed no other CA in it, lowercase hex."""
     certificates = [*certificate_facts.load_readable(bundle_pem)]
     index = IssuerIndex(certificates)
-    keys = {_key_of(entry): set(index.issuers(entry)) for entry in certificates}
+    keys: dict[str, set[str]] = {}
+    for entry in certificates:  # twins have one key, and different issuers
+        keys.setdefault(_key_of(entry), set()).update(index.issuers(entry))
     return frozenset(keys).difference(*(issuers - {key} for key, issuers in keys.items()))
 
 

@@ -7,10 +7,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ansible.module_utils.common.validation import check_type_dict
 from ansible.module_utils.parsing.convert_bool import boolean
 
 from ...module_utils._base import paths
@@ -118,6 +120,8 @@ def _shared_successors(run: RunInput) -> Iterator[str]:
     hosts: dict[str, list[str]] = {}
     for host, values in run.hosts.items():
         option = values.get("certflow_cluster_ca")
+        with contextlib.suppress(TypeError, ValueError):  # AWX sends a dictionary of a survey as text
+            option = check_type_dict(option)
         successor = option.get("successor") if isinstance(option, Mapping) else ""
         if successor:
             # Only a run with a successor loads the code of certificates.

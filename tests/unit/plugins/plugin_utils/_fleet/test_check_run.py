@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,26 @@ ROOT = authority("enterprise root")
 INTERMEDIATES = [authority(f"intermediate {number}", ROOT) for number in range(2)]
 SUCCESSORS = [{"certflow_cluster_ca": {"successor": ca.pem + ROOT.pem}} for ca in INTERMEDIATES]
 ROOT_ONLY = {"certflow_cluster_ca": {"successor": ROOT.pem}}
+OTHER_ROOT = authority("another root")
+#: The same CAs with a twin that another root signed.
+TWINS = [
+    {
+        "certflow_cluster_ca": {
+            "successor": "".join(
+                entry.pem
+                for entry in (
+                    ROOT,
+                    OTHER_ROOT,
+                    ca,
+                    authority(f"intermediate {number}", OTHER_ROOT, key=ca.key),
+                )
+            )
+        }
+    }
+    for number, ca in enumerate(INTERMEDIATES)
+]
+#: A dictionary of a survey of AWX, or of the command line.
+TEXT = {"certflow_cluster_ca": json.dumps({"successor": ROOT.pem})}
 
 
 @pytest.mark.parametrize(
@@ -211,6 +232,9 @@ ROOT_ONLY = {"certflow_cluster_ca": {"successor": ROOT.pem}}
         (SUCCESSORS[0], SUCCESSORS[0], {}, True),
         # The root may be that of an enterprise. The CAs that will sign are compared.
         (SUCCESSORS[0], SUCCESSORS[1], {}, False),
+        (TWINS[0], TWINS[1], {}, False),
+        (TWINS[0], TWINS[0], {}, True),
+        (TEXT, TEXT, {}, True),
         (ROOT_ONLY, SUCCESSORS[0], {}, False),
         (ROOT_ONLY, ROOT_ONLY, {}, True),
         (ROOT_ONLY, {}, {}, False),
