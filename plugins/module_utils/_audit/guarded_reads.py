@@ -58,9 +58,12 @@ class GuardedReads:
         return default
 
     def collect(self, source: str, function: Callable[[], Iterator[_T]], **about: Any) -> list[_T]:
-        """Return the items of the function. If it cannot read further, note a gap and return those before."""
+        """Return the items of the function. If it cannot read further, note a gap and return those before.
+
+        The read may be a part of another one, whose deadline continues after it.
+        """
         found: list[_T] = []
-        now = time.monotonic()
+        now, before = time.monotonic(), self.client.deadline
         if source in self.without or self.is_over():
             self.note(Gap(source, DECLARED if source in self.without else TIME_IS_OVER, **about))
             return found
@@ -73,7 +76,7 @@ class GuardedReads:
         except (KubeError, MalformedObject, TargetError) as error:
             self.note(Gap(source, reason_of(error), **about))
         finally:
-            self.client.deadline = self._end
+            self.client.deadline = before
         return found
 
 

@@ -717,6 +717,20 @@ def test_a_pod_certificate_request_of_another_shape_is_a_gap(metadata: dict[str,
     assert [gap.source for gap in data.gaps] == [cluster_data.POD_CERTIFICATES]
 
 
+def test_a_read_that_is_a_part_of_another_one_does_not_give_it_more_time() -> None:
+    client = FakeClient()
+    reads, end = GuardedReads(client), client.deadline  # type: ignore[arg-type]
+
+    def whole() -> tuple[float, float]:
+        before = client.deadline
+        reads.collect("requests", lambda: iter((1, 2)))
+        return before, client.deadline
+
+    before, after = reads.read("requests", whole, (0.0, 0.0))
+    assert before == after < end
+    assert client.deadline == end
+
+
 def test_an_api_server_that_was_not_asked_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     addresses = [f"10.0.0.{number}" for number in range(gather_rotation.MOST_SERVERS + 2)]
     part = {"ports": [{"port": 6443}], "endpoints": [{"addresses": [address]} for address in addresses]}
