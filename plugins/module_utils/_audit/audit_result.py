@@ -266,7 +266,10 @@ def _unknowns(data: ClusterData) -> Iterator[AuditFinding]:
         groups.setdefault((gap.source, "" if gap.lacks_permission else gap.reason), []).append(gap)
     for gaps in groups.values():
         objects = tuple(dict.fromkeys(name for gap in gaps for name in data.names_of(gap)))
-        checks = tuple(check for gap in gaps for check in gap.checks)
+        # One gap without checks is a gap of every check of the source.
+        checks = (
+            tuple(check for gap in gaps for check in gap.checks) if all(gap.checks for gap in gaps) else ()
+        )
         unknown = _unknown(data, replace(gaps[0], checks=checks), objects)
         if gaps[0].source not in data.without:
             yield unknown

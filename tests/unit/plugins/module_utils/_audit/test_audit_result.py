@@ -252,6 +252,15 @@ def test_every_gap_is_one_finding_with_its_permissions() -> None:
     assert result["counts"]["unknown"] == len(PERMISSIONS)
 
 
+def test_a_gap_of_one_check_hides_no_other_check_of_its_source() -> None:
+    """The pods of a webhook, and those of the whole cluster during a rotation, need one permission."""
+    whole, part = Gap("pods", "no", True), Gap("pods", "no", True, checks=("pods-before-successor",))
+    (alone,) = (one["unanswered"] for one in build(gaps=(whole,))["findings"] if one["source"] == "pods")
+    (both,) = (one["unanswered"] for one in build(gaps=(whole, part))["findings"] if one["source"] == "pods")
+    assert both == alone
+    assert len(alone) > 1
+
+
 @pytest.mark.parametrize("source", list(PERMISSIONS))
 @pytest.mark.parametrize("lacks_permission", [True, False])
 def test_nothing_passes_because_of_a_gap(source: str, lacks_permission: bool) -> None:
