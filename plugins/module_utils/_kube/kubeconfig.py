@@ -311,6 +311,7 @@ def parse(contents: Sequence[tuple[Mapping[str, Any], str]], where: str) -> Kube
     entries: dict[str, dict[str, KubeconfigEntry]] = {section: {} for section in SECTIONS}
     for content, directory in contents:
         for section, key in SECTIONS.items():
+            own: set[str] = set()
             for item in _list(content.get(section)):
                 name, value = (item.get("name"), item.get(key)) if isinstance(item, Mapping) else ("", None)
                 if not isinstance(value, Mapping) or not isinstance(name, str) or not name:
@@ -318,6 +319,13 @@ def parse(contents: Sequence[tuple[Mapping[str, Any], str]], where: str) -> Kube
                         f"kubeconfig {where}: an entry of {section} lacks name or {key}, or its name is not a string",
                         remedy=REPAIR,
                     )
+                # Of several files the first entry counts. kubectl refuses two in one file (client-go clientcmd/api/v1/conversion.go).
+                if name in own:
+                    raise KubeconfigError(
+                        f"kubeconfig {where}: a file has two {section} with the name {quoted(name)}",
+                        remedy="Rename or remove one of them",
+                    )
+                own.add(name)
                 entries[section].setdefault(name, KubeconfigEntry(value, directory))
     names = [content.get("current-context") for content, _directory in contents]
     if not all(name is None or isinstance(name, str) for name in names):

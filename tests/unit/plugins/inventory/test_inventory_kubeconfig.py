@@ -219,6 +219,7 @@ def test_two_contexts_of_one_name_are_refused() -> None:
         ({"kind": "Config"}, "invalid-connection", ()),
         ({"contexts": ["x"]}, "invalid-connection", ("contexts",)),
         ({"contexts": [{"name": "x", "context": {"cluster": "y"}}]}, "invalid-connection", ("'y'",)),
+        ({**config("c"), "contexts": 2 * config("c")["contexts"]}, "invalid-connection", ("'c'",)),
     ],
 )
 def test_what_is_no_kubeconfig(content: Any, code: str, names: tuple[str, ...]) -> None:

@@ -301,6 +301,8 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
     "no such user": (broken(lambda c: c["users"].clear()), "invalid-connection", "user"),
     "a context without user": (broken(lambda c: c["contexts"][0]["context"].pop("user")), "invalid-connection", "''"),
     "sections are absent": ({"current-context": "a"}, "invalid-connection", "context"),
+    "two contexts of one name": (broken(lambda c: c["contexts"].append(c["contexts"][0])), "invalid-connection", "'a'"),
+    "two clusters of one name": (broken(lambda c: c["clusters"].append(config()["clusters"][0])), "invalid-connection", "'a'"),
     "a section is null": (broken(lambda c: c.update(users=None)), "invalid-connection", "user"),
     "a section is a number": (broken(lambda c: c.update(users=5)), "invalid-connection", "users"),
     "a section is text": (broken(lambda c: c.update(users=SECRET)), "invalid-connection", "users"),
