@@ -302,6 +302,7 @@ incomplete:
     - What the audit could not read of the webhook configurations (C(configurations)), CustomResourceDefinitions (C(definitions)),
       APIServices (C(api-services)), Services and EndpointSlices (C(services)). An audit with an entry has not seen everything that the
       API server calls, so it is no proof that the cluster has no fault.
+    - C(comparisons) if O(wait_timeout) ended before each object was compared.
   returned: success
   type: list
   elements: str
