@@ -187,7 +187,8 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     recorded = anchor_record.removable(run.intent, secret, targets)
     unproven = RotationResult("unproven", (), reports, kept=len(recorded), restarted=served.restarted)
     covered = (run.intent.accept.covers(UNSEEN, entry.target) for entry in targets)
-    is_confirmed = bool(targets) and all(covered) and not progress.stale
+    # The user cannot have checked the machines before this run stored the certificate. Kubelet needs up to two minutes for the pods.
+    is_confirmed = not written and bool(targets) and all(covered) and not progress.stale
     if progress.state not in (_SEEN | _NOT_SEEN if is_confirmed else _SEEN):
         lacking = tuple(_missing_permissions(run, progress))
         return replace(unproven, evidence=(*progress.evidence, *lacking), is_hidden=bool(lacking))

@@ -274,6 +274,16 @@ def test_the_user_confirms_what_no_run_can_see(make_rig: Make, scan: EndpointSca
     assert (SPEC.path in rig.patched) is closes
 
 
+@pytest.mark.parametrize("scan", [BLIND, UNREACHED])
+def test_the_user_cannot_confirm_what_this_run_has_just_stored(make_rig: Make, scan: EndpointScan) -> None:
+    """The pods serve the old certificate until kubelet has updated their volumes. A later run closes the rotation."""
+    rig = make_rig(scan)
+    rig.api.left[SPEC.path] = rig.objects[SPEC.path]
+    rollout, accepting = ServingOptions(timeout=30, wait=False), intent(accept=["unseen"])
+    assert rig.complete(rollout=rollout, wanted=accepting).values["proof"]["verdict"] == "unproven"
+    assert rig.patched == []
+
+
 def test_one_look_at_an_address_leaves_the_old_anchor(make_rig: Make) -> None:
     """Alternate between two backends behind a URL. One has reloaded, and the other one has not."""
     rig = make_rig(BALANCED_STALE, BALANCED_FRESH, BALANCED_STALE)
