@@ -299,15 +299,14 @@ class _Proof:
     def prove(self, repairs: tuple[Repair, ...]) -> tuple[Repair, ...]:
         due = [entry for entry in repairs if self._written(entry)]
         by_field = {_key(entry) for entry in due if kinds.KINDS[entry.kind].is_proven_by_field}
-        proven: set[tuple[str, ...]] = set()
-        try:
-            proven = self._seen([entry for entry in due if _key(entry) not in by_field])
-        except KubeError as error:
-            self.lost = error
+        proven = self._seen([entry for entry in due if _key(entry) not in by_field])
         return self.ended(repairs, by_field | proven)
 
     def _seen(self, due: Sequence[Repair]) -> set[tuple[str, ...]]:
-        """Return the keys of the repairs that an audit proves. Audit until it proves all of them, or cannot show more. Raises KubeError."""
+        """Return the keys of the repairs that an audit proves. Audit until it proves all of them, or cannot show more.
+
+        What an audit proved stays proven if the next one fails.
+        """
         proven: set[tuple[str, ...]] = set()
         if not due:
             return proven
@@ -322,10 +321,11 @@ class _Proof:
                     self._may_pass(entry, failed, passed) for entry in due if _key(entry) not in proven
                 ):
                     return proven
-            except KubeError:
+            except KubeError as error:
                 # The API server may start again. Until then it may also refuse what this identity is permitted.
                 if time.monotonic() >= until:
-                    raise
+                    self.lost = error
+                    return proven
             time.sleep(_AGAIN_AFTER)
 
     def _may_pass(self, entry: Repair, failed: Set[tuple[str, ...]], passed: Set[tuple[str, ...]]) -> bool:

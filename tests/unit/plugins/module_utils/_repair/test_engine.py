@@ -144,6 +144,32 @@ def test_a_removal_whose_proof_cannot_be_read_is_put_back(monkeypatch: pytest.Mo
         assert (ended.state, "no answer" in ended.reason) == (state, True)
 
 
+def test_a_repair_that_was_proven_stays_if_the_next_audit_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    audits = iter([SimpleNamespace()])
+
+    def audit(_client: Client, _options: RepairOptions) -> Any:
+        found = next(audits, None)
+        if found is None:
+            raise KubeError("no answer")
+        return found
+
+    proven, other = repair("a1", "a"), repair("b1", "b")
+    seconds = iter(range(100))
+    monkeypatch.setattr(engine, "_audit", audit)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr(engine._Proof, "_judged", lambda *_about: (set(), set()))
+    monkeypatch.setattr(engine._Proof, "_answered", lambda *_about: {engine._key(proven)})
+    monkeypatch.setattr(engine._Proof, "_may_pass", lambda *_about: True)
+    written = Once()
+    client: Any = SimpleNamespace(deadline=0.0)
+    proof = engine._Proof(
+        client, RepairOptions((kinds.SECURE,), wait_timeout=5), {ACTION.key: written}, frozenset()
+    )
+    assert [entry.state for entry in proof.prove((proven, other))] == ["repaired", "put-back"]
+    assert written.restored == [{"b"}]
+
+
 @pytest.mark.parametrize(("by", "state"), [("", "repaired"), ("operator", "overwritten")])
 def test_the_field_proves_a_successor(by: str, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read but the object, and nothing waits."""
