@@ -208,8 +208,11 @@ class StepRunner:
             raise verify_release.failure(action, result, self.before.get(record.id, {}), undeleted)
         record.reason = result.summary
         self.warnings += undeleted
-        if result.verdict != OK:
-            self.note_left(verify_release.left_unproven(action, result))
+        row = verify_release.left_unproven(action, result)
+        if result.verdict == OK:  # a later step of the run may prove what an earlier one did not
+            self.left.pop(str(row["object"]), None)
+        else:
+            self.note_left(row)
             self.warnings.append(f"{action.subject} is not proven: {result.summary}")
 
     def _run_action(self, action: Action, context: ActionContext, record: StepRecord) -> None:

@@ -746,6 +746,25 @@ def test_what_an_upgrade_did_not_prove_is_left(
     assert (first["object"]["kind"], first["code"]) == (kind, "webhook-unproven" if count else None)
 
 
+def test_what_a_later_step_proves_is_not_left(rig: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The webhook is verified before its configuration, perhaps over an older connection, and again after it."""
+    here = rig(upstream("6.2.2"))
+    here.unproven.add("webhook")
+    verify, seen = here.verify, list[str]()
+
+    def verify_better(action: Verify) -> tuple[CheckResult, list[str]]:
+        result = verify(action)
+        seen.append(action.subject)
+        if action.subject == "webhook":
+            here.unproven.clear()
+        return result
+
+    monkeypatch.setattr(here, "verify", verify_better)
+    result = here.upgrade("7.0.2", validation_webhook=True).run()
+    assert seen.count("webhook") > 1
+    assert result.values["left"]["count"] == 0
+
+
 # Verify only
 
 
