@@ -98,7 +98,7 @@ def read(client: Client, reads: GuardedReads, options: AuditOptions, data: Clust
     ca = CaData(found, data.cluster_ca_since, eks=find_successor(options.eks_cas, found, data.now))
     # Pods and nodes cannot have a successor that only the user names.
     is_published = found.needed[-1].is_in(data.cluster_ca)
-    known = _known_at(data, found, [*served.values(), *data.issued.values()])
+    known = _known_at(data, ca, [*served.values(), *data.issued.values()])
     since = ca.since if ca.since and ca.since <= known else None
     if is_published and (found.is_rotating or ca.since):
         about = {"objects": _CLUSTER, "checks": ("pods-before-successor",)}
@@ -154,20 +154,20 @@ def _join_ca(text: str) -> str:
     return "".join(map(certificate_facts.decoded_certificate, fields))
 
 
-def _known_at(data: ClusterData, cas: ClusterCas, chains: Iterable[str]) -> datetime:
+def _known_at(data: ClusterData, ca: CaData, chains: Iterable[str]) -> datetime:
     """Return a time after which no change of the published CAs published the youngest CA.
 
     A ConfigMap has the time of its last change only, which may be a reordering. The cluster published a CA before it signs, and before
-    a caBundle has it. Only a CA with a twin may be in a caBundle earlier, if the user named it (k3s).
+    a caBundle has it. Only a CA with a twin (k3s) and one that Amazon EKS named may be in a caBundle earlier.
     """
-    youngest = cas.needed[-1]
+    youngest = ca.cas.needed[-1]
     begins = [
         leaf.not_valid_before_utc
         for leaf, sent in map(certificate_facts.load_leaf_and_chain, chains)
-        if cas.signer_of(leaf, sent) is youngest
+        if ca.cas.signer_of(leaf, sent) is youngest
     ]
     times = [begin for begin in begins if begin > youngest.begin]
-    if len(youngest.certificates) == 1:
+    if len(youngest.certificates) == 1 and ca.eks is None:
         times += [
             point.written_at
             for point in data.points

@@ -27,7 +27,7 @@ from .._diagnosis.diagnosis import Diagnosis
 from .._diagnosis.observation import GONE, STATES, STUCK, CsrObservation
 from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_uid
-from .._kube.errors import ApiError, Forbidden
+from .._kube.errors import Forbidden, KubeError
 from .._x509 import certificate_facts
 
 SPEC: dict[str, Any] = {
@@ -98,8 +98,8 @@ def _read_pod_certificates(client: Client) -> dict[str, Any]:
     unreadable = ""
     try:
         version, requests = pod_certificates.read(client)
-    except ApiError as error:
-        version, requests, unreadable = "", [], error.message or error.cause
+    except KubeError as error:
+        version, requests, unreadable = "", [], error.cause
     off = None if version or unreadable else pod_certificates.NOT_SERVED.as_result()
     entries = [_pod_entry(obj, diagnosis) for obj, diagnosis in requests]
     return {"api_version": version, "requests": entries, "diagnosis": off, "unreadable": unreadable}

@@ -139,11 +139,16 @@ def _fault_clusters(report: Report) -> Series:
     """Yield the number of clusters by labels. Without a time, a fault that refuses requests and one that skips a webhook have one effect."""
     clusters: dict[tuple[str, ...], set[str]] = {}
     for fault in groups.group(report_model.failures(report))[:MOST_FINDINGS]:
-        one = fault.finding
-        labels = (one["check"], one["severity"], one["object"]["kind"], fault.effect, fault.fault)
+        finding = fault.finding
+        labels = (
+            str(finding["check"]),
+            str(finding["severity"]),
+            str(finding["object"]["kind"]),
+            fault.effect,
+            fault.fault,
+        )
         clusters.setdefault(labels, set()).update(fault.clusters)
-    for labels, names_of_clusters in clusters.items():
-        yield labels, len(names_of_clusters)
+    yield from ((labels, len(names)) for labels, names in clusters.items())
 
 
 def _left_out(report: Report) -> Series:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..._base.text import some
 from ..._base.times import format_time
+from ..._csr.ca_rotation import published_cas, signer_of
 from ..._webhook.admission_match import find_reason_for_none
 from ..._webhook.call_failures import ADMISSION, AGGREGATION, CONVERSION
 from ..._webhook.call_faults import (
@@ -30,6 +31,7 @@ from ..._webhook.call_faults import (
     UNREAD,
 )
 from ..._webhook.served_chains import ServedChain
+from ..._x509 import certificate_facts
 from ..facts.cluster_data import (
     CERTIFICATES,
     DEFINITIONS,
@@ -242,11 +244,7 @@ def _bundles(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[
         yield from _all(SKIP, BUNDLES, point, "The object sets insecureSkipTLSVerify.")
         return
     state = bundle_state(point.config.ca_bundle)
-    if (
-        state == BUNDLE_EMPTY
-        and point.config.service is None
-        and not _serves_cluster_ca(data, point, backend)
-    ):
+    if state == BUNDLE_EMPTY and point.config.service is None and not _serves_cluster_ca(data, backend):
         reason = "A URL without a caBundle uses the system's roots of the API server."
         yield from _all(SKIP, BUNDLES, point, reason)
         return
@@ -260,13 +258,13 @@ def _bundles(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[
     yield from _all(PASS, [check for check in BUNDLES if check != state], point)
 
 
-def _serves_cluster_ca(data: ClusterData, point: CallPoint, backend: Backend) -> bool:
+def _serves_cluster_ca(data: ClusterData, backend: Backend) -> bool:
     """Return True if a CA of the cluster signed what an endpoint serves. The roots of a machine have no such CA."""
-    config = replace(point.config, ca_bundle=data.cluster_ca)
-    return bool(data.cluster_ca) and any(
-        chain.certificate
-        and all(fault.check != CA_MISMATCH for fault in find_chain_faults(chain, config, data.now))
+    cas = published_cas(data.cluster_ca)
+    return any(
+        signer_of(cas, *certificate_facts.load_leaf_and_chain(chain.chain_pem)) is not None
         for chain in backend.chains
+        if chain.certificate
     )
 
 

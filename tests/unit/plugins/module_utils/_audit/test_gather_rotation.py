@@ -23,6 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.c
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.guarded_reads import GuardedReads
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import EksCa
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import METADATA
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 
@@ -36,6 +37,7 @@ OLD = authority("kubernetes", not_before=NOW - 900 * DAY)
 NEW = authority("kubernetes", not_before=NOW - 9 * DAY)
 TWIN = authority("kubernetes", OLD, key=NEW.key, not_before=NOW - 9 * DAY)
 PREPARED = (("hooks", (OLD, NEW), -4),)
+NAMED_BY_EKS = AuditOptions(eks_cas=(EksCa(NEW.fingerprint),))
 CREATED = {"older": -10, "between": -8, "restarted": -3}
 MAPS = "/api/v1/configmaps"
 CALL = {"service": {"namespace": "shop", "name": "hook"}}
@@ -64,6 +66,7 @@ def read_rotation(
     prepared: tuple[tuple[str, tuple[Issued, ...], float], ...] = (),
     maps: Any = None,
     without: tuple[str, ...] = (),
+    options: AuditOptions | None = None,
 ) -> tuple[Any, list[Any]]:
     """Return what is read of a rotation, and the gaps. since: the day of the last change of the published CAs.
 
@@ -109,7 +112,7 @@ def read_rotation(
     )
     client: Any = Mock(pages=pages, find=lambda _path: None, deadline=time.monotonic() + 60)
     reads = GuardedReads(client, without)
-    return gather_rotation.read(client, reads, AuditOptions(), data), [*reads.gaps]
+    return gather_rotation.read(client, reads, options or AuditOptions(), data), [*reads.gaps]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +130,8 @@ def read_rotation(
         ({"since": -1, "prepared": (("hooks", (OLD,), -4),)}, ["between", "restarted"]),
         # A successor with a twin may be in a caBundle before the cluster publishes it, as with k3s.
         ({"since": -1, "prepared": PREPARED, "published": (OLD, NEW, TWIN)}, ["between", "restarted"]),
+        # So may one that Amazon EKS named before it published it.
+        ({"since": -1, "prepared": PREPARED, "options": NAMED_BY_EKS}, ["between", "restarted"]),
     ],
 )
 def test_what_was_restarted_in_time_is_not_named_again(facts: dict[str, Any], early: list[str]) -> None:
