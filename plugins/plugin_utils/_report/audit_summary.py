@@ -29,19 +29,21 @@ def lines(report: Report, files: Sequence[str], problems: Sequence[str]) -> list
     faults = groups.group(report_model.failures(report))
     unknown = groups.group(report_model.unknown(report))
     unread = report_model.problem_clusters(report)
-    # The last line has the remedy of the first one.
-    checks = dict.fromkeys(fault.finding["check"] for fault in (*faults[:MOST_LINES], *unknown[:1]))
+    # The last line has the remedy of the first one. A rotation leads the faults, and what is broken now is more urgent.
+    first = sorted(faults, key=lambda fault: not fault.first.is_now)[:1]
+    shown = (*first, *faults[:MOST_LINES], *unknown[:1])
+    checks = [*dict.fromkeys(fault.finding["check"] for fault in shown)]
     return [
         *_counts(report),
         *_limited([_fault(fault) for fault in faults], "faults"),
         *_limited([_unread(fault) for fault in unknown], "reasons"),
-        *(f"to do for {check}: {_remedy(report, check)}" for check in [*checks][1:]),
+        *(f"to do for {check}: {_remedy(report, check)}" for check in checks[1:]),
         *_limited(_clusters(unread), "clusters"),
         *_comparison(report),
         *_limited(report["notes"], "lines about the report"),
         *files,
         *problems,
-        _next(report, (faults, unknown), unread, problems),
+        _next(report, checks[:1], (faults, unknown), unread, problems),
     ]
 
 
@@ -99,11 +101,15 @@ def _remedy(report: Report, name: str) -> str:
 
 def _next(
     report: Report,
+    checks: Sequence[str],
     groups_left: Sequence[Sequence[Group]],
     unread: Sequence[Mapping[str, Any]],
     problems: Sequence[str],
 ) -> str:
-    """Return the last line: what is left, and what to do first. groups_left: the faults, and what could not be read."""
+    """Return the last line: what is left, and what to do first.
+
+    checks: the check of the most urgent fault. groups_left: the faults, and what could not be read.
+    """
     left = [
         f"{plural(len(entries), noun)} in {plural(len({name for entry in entries for name in entry.clusters}), 'cluster')}"
         for noun, entries in zip(("fault", "gap"), groups_left)
@@ -111,7 +117,6 @@ def _next(
     ]
     left += [f"{plural(len(unread), 'cluster')} without a complete audit"] if unread else []
     left += [f"{plural(len(problems), 'problem')} of the report"] if problems else []
-    checks = [entry.finding["check"] for entries in groups_left for entry in entries[:1]]
     steps = [f"for {check}, {_remedy(report, check)}" for check in checks]
     steps += [f"for {cluster['name']}, {cluster['remedy'] or cluster['reason']}" for cluster in unread[:1]]
     return f"left: {', '.join(left)}. Next: {(steps or problems)[0]}" if left else "nothing is left to do"

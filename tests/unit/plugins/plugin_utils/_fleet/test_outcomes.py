@@ -135,10 +135,10 @@ LAST: list[tuple[dict[str, dict[str, Any]], str]] = [
     ({"a": {"status": "ok", "reason": "x"}}, "nothing is left to do"),
     ({"a": {"status": "changed", "reason": "x"}, "b": {"status": "skipped", "reason": "x"}}, "nothing is left to do"),
     ({"a": {"status": "planned", "reason": "nothing to change", "steps": []}}, "nothing is left to do"),
-    ({"a": {"status": "planned", "reason": "would", "steps": [{"id": "certificate"}]}}, "next: run the playbook without --check"),
+    ({"a": {"status": "planned", "reason": "would", "steps": [{"id": "certificate"}]}}, "next: run the playbook without --check and without --tags plan"),
     (
         {"a": {"status": "planned", "reason": "r", "repairs": [{"state": "planned", "kind": "add-ca", "object": {}}]}},
-        "next: run the playbook without --check",
+        "next: run the playbook without --check and without --tags plan",
     ),
     (
         {"a": {"status": "planned", "reason": "1 refused", "remedy": "set accept", "left": {"count": 1}}},
