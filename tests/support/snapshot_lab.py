@@ -160,7 +160,10 @@ def apply_crds(cluster: Cluster, directory: Path, *, groups: bool, bundle: str =
 def wait_until_available(cluster: Cluster, release: str, *, webhook: bool = True) -> None:
     """Wait until all pods of the newest templates are available and the webhook refuses invalid objects."""
     paths = [CONTROLLER, *([era(release).deployment_path] if webhook and era(release).kind else [])]
-    wait_for(lambda: all(_is_available(cluster, path) for path in paths))
+    wait_for(
+        lambda: all(_is_available(cluster, path) for path in paths),
+        evidence=lambda: kubectl(cluster, "get", "pods,events", "--namespace=kube-system", "--output=wide"),
+    )
     if webhook and era(release).kind == "validation":
         wait_for(lambda: webhook_refuses(cluster, release))
 
