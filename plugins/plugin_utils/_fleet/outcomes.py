@@ -135,7 +135,11 @@ def _last_line(shown: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     is_planned = any(
         row.get("steps") or _planned_repairs(row) for _host, row in shown if row["status"] == PLANNED
     )
-    return "next: run the playbook without --check and without --tags plan" if is_planned else "nothing is left to do"
+    return (
+        "next: run the playbook without --check and without --tags plan"
+        if is_planned
+        else "nothing is left to do"
+    )
 
 
 def _words(outcome: Mapping[str, Any]) -> str:
