@@ -133,7 +133,9 @@ problems:
   type: list
   elements: str
 summary:
-  description: The short form of the report, as lines. It has the counts, the ten most urgent faults, the paths of the files, and in the last line what is left and what to do first.
+  description:
+    - The short form of the report, as lines. It has the counts, the ten most urgent faults, the paths of the files, and in the last line
+      what is left and what to do first.
   returned: success
   type: list
   elements: str

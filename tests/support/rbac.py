@@ -36,7 +36,8 @@ def documented(name: str) -> dict[str, Any]:
 
 def roles_of(name: str) -> list[dict[str, Any]]:
     """Return the roles of a file of docs/rbac."""
-    return list(yaml.safe_load_all((FILES / f"{name}.yaml").read_text()))
+    content = yaml.safe_load((FILES / f"{name}.yaml").read_text())
+    return list(content.get("items", [content]))
 
 
 REQUEST, APPROVE, BUNDLE, EXPLAIN = map(documented, ("request", "approve", "bundle", "explain"))

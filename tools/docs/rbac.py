@@ -9,6 +9,7 @@ Each one joins the rules of smaller files, so that a user applies and binds one 
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
@@ -59,7 +60,15 @@ def text_of(name: str) -> str:
         text = (FOLDER / f"{task.role}.yaml").read_text().partition("---\n")[2]
         old = yaml.safe_load(text)["metadata"]["name"]
         documents.append(text.replace(f"name: {old}\n", f"name: certflow-{name}\n"))
-    return licence + "".join(f"---\n{document}" for document in documents)
+        # ansible-test accepts one document in a file.
+        documents = ["apiVersion: v1\nkind: List\nitems:\n" + "".join(map(_item, documents))]
+    return f"{licence}---\n{documents[0]}"
+
+
+def _item(document: str) -> str:
+    """Return a document as an entry of a list, with its comments."""
+    comments, begin, rest = document.partition("apiVersion:")
+    return textwrap.indent(comments, "  ") + "  - " + textwrap.indent(begin + rest, "    ").lstrip()
 
 
 def _files(task: TaskFile) -> Iterator[str]:
