@@ -95,16 +95,17 @@ def group(rows: Iterable[Row]) -> list[Group]:
     """Return the groups of sorted findings, the most urgent ones first."""
     found: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        one = row.finding
-        key = (row.urgency, one["check"], one["severity"], one["object"]["kind"], one["impact"], fault(one))
+        finding = row.finding
+        kind, cause = finding["object"]["kind"], fault(finding)
+        key = (row.urgency, finding["check"], finding["severity"], kind, finding["impact"], cause)
         found.setdefault(key, []).append(row)
     return sorted((Group(key[-1], tuple(own)) for key, own in found.items()), key=_order)
 
 
-def _order(one: Group) -> tuple[int, ...]:
+def _order(entry: Group) -> tuple[int, ...]:
     """Return the order of what takes effect now: the fault of the most clusters first. Other faults keep the order of their time."""
-    severity = SEVERITIES.index(one.finding["severity"])
-    return (one.first.urgency, *((severity, -len(one.clusters)) if one.first.is_now else ()))
+    severity = SEVERITIES.index(entry.finding["severity"])
+    return (entry.first.urgency, *((severity, -len(entry.clusters)) if entry.first.is_now else ()))
 
 
 def fault(finding: Mapping[str, Any]) -> str:

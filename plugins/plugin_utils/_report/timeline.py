@@ -30,7 +30,7 @@ def build(faults: Sequence[tuple[str, Group]], now: datetime) -> dict[str, Any]:
         for row in fault.rows if fault.first.urgency == LATER else ():
             day = ((find_time(row.finding["breaks_at"]) or now).date() - now.date()).days
             days.setdefault(max(day, 0), []).append((id_, row))
-    months = ((now.year + (now.month + one) // 12, (now.month + one) % 12 + 1) for one in range(MONTHS))
+    months = ((now.year + (now.month + ahead) // 12, (now.month + ahead) % 12 + 1) for ahead in range(MONTHS))
     # A report that was read may be of the last year that Python knows.
     begins = [datetime(year, month, 1, tzinfo=now.tzinfo) for year, month in months if year <= MAXYEAR]
     return {

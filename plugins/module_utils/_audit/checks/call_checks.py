@@ -15,7 +15,7 @@ from typing import Any
 
 from ..._base.text import some
 from ..._base.times import format_time
-from ..._csr.ca_rotation import published_cas, signer_of
+from ..._csr.ca_rotation import signer_of
 from ..._webhook.admission_match import find_reason_for_none
 from ..._webhook.call_failures import ADMISSION, AGGREGATION, CONVERSION
 from ..._webhook.call_faults import (
@@ -260,9 +260,8 @@ def _bundles(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[
 
 def _serves_cluster_ca(data: ClusterData, backend: Backend) -> bool:
     """Return True if a CA of the cluster signed what an endpoint serves. The roots of a machine have no such CA."""
-    cas = published_cas(data.cluster_ca)
     return any(
-        signer_of(cas, *certificate_facts.load_leaf_and_chain(chain.chain_pem)) is not None
+        signer_of(data.published, *certificate_facts.load_leaf_and_chain(chain.chain_pem)) is not None
         for chain in backend.chains
         if chain.certificate
     )

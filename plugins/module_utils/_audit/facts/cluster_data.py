@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..._csr.ca_rotation import ClusterCas, EksCa
+from ..._csr.ca_rotation import ClusterCa, ClusterCas, EksCa, published_cas
 from ..._diagnosis.diagnosis import Diagnosis
 from ..._kube import port_forward
 from ..._kube.access_review import Permission
@@ -432,6 +432,11 @@ class ClusterData:
         """Return the names that several webhooks have. The API server counts their calls together."""
         counts = Counter(point.config.webhook for point in self.points)
         return frozenset(name for name, number in counts.items() if number > 1)
+
+    @functools.cached_property
+    def published(self) -> tuple[ClusterCa, ...]:
+        """Return the CAs that the cluster publishes."""
+        return published_cas(self.cluster_ca)
 
     def names_of(self, gap: Gap) -> tuple[str, ...]:
         """Return the names of the objects without an answer because of a gap."""
