@@ -49,12 +49,12 @@ def _events(log: Path, text: str) -> list[dict[str, Any]]:
 
     Only these lines are parsed, because the log of a long session has a hundred thousand.
     """
-    whole, _newline, _rest = log.read_bytes().rpartition(b"\n")
-    return [json.loads(line) for line in whole.split(b"\n") if line and text.encode() in line]
+    with log.open("rb") as lines:
+        return [json.loads(line) for line in lines if line.endswith(b"\n") and text.encode() in line]
 
 
 def contains(log: Path, text: str, start: int) -> bool:
-    """Return True if the log contains a text at or after this position, or anywhere if the log was rotated."""
+    """Return True if the log contains a text at or after this position."""
     with log.open("rb") as file:
-        file.seek(start if log.stat().st_size >= start else 0)
+        file.seek(start)
         return text.encode() in file.read()

@@ -101,6 +101,8 @@ def apiserver(directory: Path, ports: Ports, profile: Profile, server: Server) -
         f"--service-cluster-ip-range={profile.service_cidr}",
         f"--audit-policy-file={directory}/audit-policy.yaml",
         f"--audit-log-path={directory}/audit{server.suffix}.log",
+        # A rotated log (after 100 MB by default) would hide the requests of a running test.
+        "--audit-log-maxsize=100000",
         *(_with_node(directory) if profile.node else _alone(server)),
         *_version(profile),
         *(flag.format(pki=pki) for flag in profile.apiserver),
