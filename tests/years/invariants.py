@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 GREEN = ("ok", "changed")
 #: The states of a repair that wrote something.
 _WRITTEN = ("repaired", "written", "put-back")
-#: Checks whose error has no time, because it comes with the next certificate.
-_HAZARDS = ("bundle-without-successor",)
 _NEVER_PRINTED = ("PRIVATE KEY", "Traceback (most recent call last)", "no end within", '"code": "defect"')
 
 
@@ -99,8 +97,7 @@ def breaks(place: Place, findings: Iterable[dict[str, Any]]) -> dict[str, dateti
     for finding in findings:
         for program in place.programs if finding["status"] == "fail" else ():
             is_dated = finding["severity"] != "info" and finding["breaks_at"]
-            is_now = finding["severity"] == "error" and finding["check"] not in _HAZARDS
-            if _names(finding, program) and (is_dated or is_now):
+            if _names(finding, program) and (is_dated or finding["severity"] == "error"):
                 moment = _moment(finding, place.now)
                 moments[program.name] = min(moments.get(program.name, moment), moment)
     return moments

@@ -25,7 +25,6 @@ from ..._csr.ca_rotation import (
     unrelated_cas,
 )
 from ..._webhook.call_faults import FAILS
-from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
 from ..facts import cluster_data
 from ..facts.cluster_data import CLIENT_CAS, JOIN_INFO, Backend, CaData, CallPoint, ClusterData
@@ -132,9 +131,9 @@ def _bundle(data: ClusterData, ca: CaData, point: CallPoint) -> Iterator[AuditFi
     if not missing:
         yield AuditFinding("bundle-without-successor", PASS, point.object)
         return
-    breaks_at = _breaks_at(ca, missing, [chain for chain, signer in signed if signer not in missing])
-    if any(signer in missing for _chain, signer in signed):
-        breaks_at = data.now
+    signers = [signer for _chain, signer in signed]
+    ends = [chain.certificate.not_after for chain, _signer in signed if chain.certificate]
+    breaks_at = _breaks_at(data, ca, missing, signers, ends)
     lines = [f"{chain.endpoint} serves a certificate of {signer}" for chain, signer in signed[:MOST_LINES]]
     lines += (
         ["no endpoint shows its certificate, and the caBundle has a CA of the cluster"] if not signed else []
@@ -146,7 +145,7 @@ def _bundle(data: ClusterData, ca: CaData, point: CallPoint) -> Iterator[AuditFi
         point.object,
         f"{point.object} {_trusts(cas, bundle)}",
         tuple(lines),
-        severity=_severity(data, missing, breaks_at),
+        severity=_severity(data, ca, missing, breaks_at),
         certainty=PROVEN if signed else LIKELY,
         breaks_at=breaks_at,
     )
@@ -162,17 +161,27 @@ def _trusts(cas: ClusterCas, bundle: str) -> str:
     return "lacks a CA that signs in the cluster, or that will sign"
 
 
-def _severity(data: ClusterData, missing: Collection[ClusterCa], breaks_at: datetime | None) -> str:
-    """Return ERROR if a missing CA signs, and if calls fail soon. Return "" for the severity of the check."""
-    is_soon = breaks_at is not None and breaks_at - data.now <= data.ca_break_within
-    signs = data.ca is not None and data.ca.cas.signs in missing
-    return ERROR if signs or is_soon else ""
+def _severity(data: ClusterData, ca: CaData, missing: Collection[ClusterCa], breaks_at: datetime | None) -> str:
+    """Return ERROR if calls fail at a known time that a missing CA in use sets, or soon. Return "" for the severity of the check."""
+    signs = ca.cas.signs in missing
+    return ERROR if breaks_at and (signs or breaks_at - data.now <= data.ca_break_within) else ""
 
 
-def _breaks_at(ca: CaData, missing: Collection[ClusterCa], chains: Sequence[ServedChain]) -> datetime | None:
-    """Return the time at which calls begin to fail: the switch or, after it, the end of the first certificate. None if not known."""
+def _breaks_at(
+    data: ClusterData,
+    ca: CaData,
+    missing: Collection[ClusterCa],
+    signers: Collection[ClusterCa | None],
+    ends: Collection[datetime],
+) -> datetime | None:
+    """Return the time at which calls begin to fail, None if it is not known.
+
+    It is now if a missing CA is among the signers of what is served. Otherwise it is the switch or, after it, the first end of a served
+    certificate.
+    """
+    if any(signer in missing for signer in signers):
+        return data.now
     if ca.cas.signs in missing:
-        ends = [chain.certificate.not_after for chain in chains if chain.certificate]
         return min(ends, default=None)
     return ca.eks.first_activation if ca.eks else None
 
@@ -187,9 +196,11 @@ def check_kubeconfig(data: ClusterData) -> Iterator[AuditFinding]:
     if not missing or not ca.cas.has_any_in(bundle):
         yield AuditFinding(check, SKIP if missing else PASS, KUBECONFIG)
         return
-    breaks_at = _breaks_at(ca, missing, ())
+    leaf, _sent = _api_server(data)
+    signers = (ca.cas.api_server, *ca.cas.servers.values())
+    breaks_at = _breaks_at(data, ca, missing, signers, [leaf.not_valid_after_utc] if leaf else ())
     words = f"The kubeconfig of this run {_trusts(ca.cas, bundle)}"
-    severity = _severity(data, missing, breaks_at)
+    severity = _severity(data, ca, missing, breaks_at)
     lines = tuple(f"it lacks {entry}" for entry in missing)
     yield AuditFinding(check, FAIL, KUBECONFIG, words, lines, severity=severity, breaks_at=breaks_at)
 

@@ -127,6 +127,33 @@ def test_the_automatic_activation(days: int | None, severity: str, breaks: int |
     assert found(soon) == [(CHECK, "")]
 
 
+@pytest.mark.parametrize(
+    ("options", "severity"),
+    [
+        ({"served_by": NEW, "api": NEW}, "error"),
+        ({"served_by": OLD, "api": NEW, "now": NOW}, "error"),
+        ({"served_by": NEW, "api": NEW, "backend": Backend()}, ""),
+        ({"served_by": NEW, "api": NEW, "backend": Backend(ready=1, chains=(silent(),))}, ""),
+        ({"served_by": NEW, "api": OLD, "now": NOW}, "error"),
+    ],
+)
+def test_an_error_has_a_time(options: dict[str, Any], severity: str) -> None:
+    """After the switch, an endpoint that was not seen may have a certificate that is valid for long."""
+    data = rotating(point(config(OLD.pem)), kubeconfig=OLD.pem, **options)
+    assert found(data) == [(CHECK, severity)]
+    checks = (CHECK, "kubeconfig-without-successor")
+    findings = [entry for entry in check_rotation(data) if entry.check in checks and entry.status == "fail"]
+    assert all(entry.breaks_at for entry in findings if entry.severity == "error")
+
+
+def test_a_kubeconfig_that_lacks_the_ca_of_an_api_server_fails_now() -> None:
+    check = "kubeconfig-without-successor"
+    for options in ({"api": NEW, "served_by": NEW}, {"servers": {"a": NEW}}):
+        data = rotating(kubeconfig=OLD.pem, **options)
+        (finding,) = (entry for entry in check_rotation(data) if entry.check == check)
+        assert (finding.severity, finding.breaks_at) == ("error", data.now)
+
+
 def test_a_webhook_that_is_skipped_silently_is_described() -> None:
     hook = point(config(OLD.pem), webhook=webhook("pods", failurePolicy="Ignore"))
     (finding,) = (entry for entry in audit_result.find(rotating(hook)) if entry.check == CHECK)
