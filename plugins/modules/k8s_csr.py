@@ -41,7 +41,7 @@ options:
         renewed, and a Secret in which another client stored its own key. It also keeps a Secret with other keys or with marks of another
         manager. It removes its labels and annotations from such a Secret. A warning says until when the certificate is valid. It keeps
         CA certificates that another Secret of the same Service needs.
-      - V(absent) fails with the code C(still-served) before the first write if the API server would then refuse requests, because
+      - V(absent) fails with the code C(still-needed) before the first write if the API server would then refuse requests, because
         a C(caBundle) would no longer verify what an endpoint serves. It names these requests. An endpoint that it
         cannot see, or another machine behind a URL, may serve the certificate too, until the CA has expired. O(accept) with V(downtime)
         or V(unseen) allows the removal.

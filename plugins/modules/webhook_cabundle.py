@@ -107,7 +107,7 @@ seealso:
   - module: certflow.kubernetes.k8s_csr
 notes:
   - The module needs the permissions to get and patch the objects. Before it removes a certificate, it reads what the endpoints serve. It
-    fails with the code C(still-served) before the first write if the API server would then refuse an endpoint. The permissions for that
+    fails with the code C(still-needed) before the first write if the API server would then refuse an endpoint. The permissions for that
     are those of C(docs/rbac/rotate.yaml). The task warns about each endpoint that it cannot see. It connects to no address outside of
     the cluster.
   - The module does not write an object that is already in the requested state, and does not check its manager.

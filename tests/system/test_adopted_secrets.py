@@ -119,7 +119,7 @@ def test_the_certificate_of_a_team_is_kept_and_replaced_only_if_that_is_accepted
     content, bundle = team.secret["data"], team.program.bundle
     for check_mode in (True, False):
         refused = team.run(state="absent", check_mode=check_mode)
-        assert refused.get("code") == "still-served", refused
+        assert refused.get("code") == "still-needed", refused
         assert "configmaps" in refused["msg"]
         assert (team.secret["data"], team.program.bundle) == (content, bundle)
         assert team.program.is_called()

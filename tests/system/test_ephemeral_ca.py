@@ -99,7 +99,7 @@ def test_issue_renew_and_remove(rig: CsrRig) -> None:
     assert "certificatesigningrequests" not in {resource for _verb, resource in rig.asked()}
 
     refused = rig.run(targets=[target], state="absent")
-    assert refused.get("code") == "still-served", "this identity does not see the endpoints"
+    assert refused.get("code") == "still-needed", "this identity does not see the endpoints"
     unseen = {"unseen": [f"ValidatingWebhookConfiguration/{target['name']}"]}
     assert rig.run(targets=[target], state="absent", accept=[unseen])["changed"]
     assert (rig.secret(), rig.bundle(target)) == (None, "")

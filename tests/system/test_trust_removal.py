@@ -107,7 +107,7 @@ def set_bundles(rig: RotationRig, hook: Program, url: Program) -> None:
         )
 
     for mode, ca in (("absent", rig.old), ("exactly", rig.new)):
-        assert run(hook, ca, mode)["code"] == "still-served"
+        assert run(hook, ca, mode)["code"] == "still-needed"
         warned = run(url, ca, mode, check_mode=True)
         assert (warned["changed"], len(warned["warnings"])) == (True, 1)
     downtime = {"downtime": [f"ValidatingWebhookConfiguration/{hook.full_name}"]}

@@ -66,7 +66,7 @@ CODES = {
     "server-untrusted": "The certificate of the API server did not verify.",
     "signer-not-known": "The collection does not know which signer issues serving certificates on this cluster.",
     "source-unusable": "The manifests of the release do not exist, cannot be fetched, or have a wrong checksum.",
-    "still-served": "After the removal of a CA the API server would refuse what an endpoint of the webhook serves, or may serve. Nothing was written.",
+    "still-needed": "After the removal of a CA the API server would refuse what an endpoint of the webhook serves, or may serve. Nothing was written.",
     "timed-out": "An answer or a list began and did not end before `wait_timeout` was over.",
     "unreachable": "The API server did not answer.",
     "upgrade-refused": "A hazard prevents the upgrade. The hop did not begin. See `refused` in the plan.",

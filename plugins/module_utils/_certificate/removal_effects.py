@@ -16,7 +16,7 @@ from .._kube.client import Client
 from .._webhook import trust_removal, webhook_endpoints
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
-from .._webhook.errors import StillServedError
+from .._webhook.errors import StillNeededError
 from .._webhook.trust_removal import TrustHold
 from .certificate_run import CertificateRun
 
@@ -46,7 +46,7 @@ def check_removal(
 
     keeps_secret: the Secret with the certificate stays, so pods may come back with it.
 
-    Raises StillServedError for an effect that the user does not accept, KubeError.
+    Raises StillNeededError for an effect that the user does not accept, KubeError.
     """
     changes, until = tuple(changes), time.monotonic() + run.intent.wait_timeout
     while True:
@@ -63,7 +63,7 @@ def check_removal(
     if not refused:
         return tuple(map(str, effects))
     remedies = dict.fromkeys(trust_removal.remedy(effect.target, effect.hold) for effect in refused)
-    raise StillServedError(
+    raise StillNeededError(
         f"the CA is not removed from {refused[0]}",
         evidence=list(map(str, refused)),
         remedy=f"Delete the webhook first if it is not needed. {'. '.join(remedies)}",

@@ -41,10 +41,10 @@ class UntrustedLeafError(TargetError):
         self.verdict = verdict
 
 
-class StillServedError(TargetError):
+class StillNeededError(TargetError):
     """After the removal of a CA the API server would refuse what an endpoint serves, or may serve."""
 
-    code = "still-served"
+    code = "still-needed"
 
 
 class ProbeError(CertflowError):

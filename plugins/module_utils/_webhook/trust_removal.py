@@ -27,7 +27,7 @@ from . import served_chains
 from .bundle_content import BundleCertificate
 from .bundle_patch import BundleChange, TargetChange
 from .bundle_targets import ClientConfig, Target
-from .errors import StillServedError
+from .errors import StillNeededError
 from .served_chains import EndpointScan, ServedChain
 from .webhook_endpoints import TERMINATING
 
@@ -185,13 +185,13 @@ def find_holds(
 def find_doubts(client: Client, change: TargetChange, consent: Consent) -> Iterator[str]:
     """Yield a warning for each caBundle that loses a certificate that an unseen endpoint may need.
 
-    Raises StillServedError if an endpoint that was seen needs it. Connects to no address outside of the cluster.
+    Raises StillNeededError if an endpoint that was seen needs it. Connects to no address outside of the cluster.
     """
     target = change.target
     for _bundle, hold in find_holds(client, change, outside=False):
         is_accepted = consent.covers(hold.word, target)
         if hold.served and not is_accepted:
-            raise StillServedError(
+            raise StillNeededError(
                 f"{target} would lose the trust in what it calls: {hold.reason}",
                 evidence=hold.evidence,
                 remedy=remedy(target, hold),

@@ -113,19 +113,19 @@ def test_a_removal_that_refuses_requests_needs_a_word(
         assert check(scan, **options) == ()
         return
     option = f"{{{word}: [ValidatingWebhookConfiguration/hook]}}"
-    with fails("still-served", "CREATE", "deployments") as caught:
+    with fails("still-needed", "CREATE", "deployments") as caught:
         check(scan, **options)
     assert option in caught.value.remedy
     assert len(caught.value.evidence) == count
     assert len(check(scan, word, **options)) == count
-    with fails("still-served"):
+    with fails("still-needed"):
         check(scan, "unseen" if word == "downtime" else "downtime", **options)
 
 
 def test_pods_may_come_back_with_a_secret_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """The Deployment has no replica now. A Service that does not exist leads to no pod."""
     scan = EndpointScan(problem="no pod is ready")
-    with fails("still-served", "unseen"):
+    with fails("still-needed", "unseen"):
         check(scan, keeps_secret=True, monkeypatch=monkeypatch)
     assert len(check(scan, "unseen", keeps_secret=True, monkeypatch=monkeypatch)) == 1
     assert check(replace(scan, exists=False), keeps_secret=True, monkeypatch=monkeypatch) == ()

@@ -158,7 +158,7 @@ def test_pods_may_come_back_with_a_secret_that_stays(secret: dict[str, Any], ref
         absent(api)
         assert api.writes() == GONE
         return
-    with fails("still-served", "unseen"):
+    with fails("still-needed", "unseen"):
         absent(api)
     assert api.writes() == []
 

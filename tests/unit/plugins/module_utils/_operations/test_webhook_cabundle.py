@@ -70,7 +70,7 @@ def test_a_ca_that_another_client_adds_meanwhile_stays(monkeypatch: pytest.Monke
 
 def test_an_accepted_removal_of_what_is_served_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     api = ScriptedApi({PATH: hooks("7", OLD, NEW)})
-    with fails("still-served"):
+    with fails("still-needed"):
         run(api, served(leaf(OLD)), patch=monkeypatch)
     result = run(api, served(leaf(OLD)), accept=[{"downtime": [f"{KIND}/{NAME}"]}], patch=monkeypatch)
     assert result.changed
