@@ -56,6 +56,8 @@ class _Removal:
     targets: tuple[Target, ...]
     #: A Secret that stays, and loses the marks of this collection.
     adopted: ExistingSecret | None
+    #: True if a Secret stays, so pods may come back with its certificate.
+    keeps_secret: bool
     warnings: tuple[str, ...]
 
     @property
@@ -76,7 +78,7 @@ def remove(run: CertificateRun) -> Result:
         Write("removal", f"the removal of {intent.secret}", [part, intent.secret.path]) for part in parts
     )
     run.allow_bundles(changes)
-    warnings += removal_effects.check_removal(run, changes, keeps_secret=removal.adopted is not None)
+    warnings += removal_effects.check_removal(run, changes, keeps_secret=removal.keeps_secret)
     if not removal.is_empty:
         access_review.require(client, _required(intent, removal), f"remove the {intent}")
     if not (removal.is_empty or run.check_mode):
@@ -162,6 +164,7 @@ def _gather(run: CertificateRun) -> _Removal:
         targets=targets,
         own=None if stays else secret,
         adopted=secret if stays and is_marked and not shared else None,
+        keeps_secret=bool(stays),
         warnings=tuple(filter(None, (stays, shared, *left_alone, left))),
     )
 

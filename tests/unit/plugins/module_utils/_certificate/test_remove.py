@@ -145,12 +145,20 @@ def test_a_secret_that_stays_loses_the_marks_of_this_collection(secret: dict[str
 
 @pytest.mark.parametrize(
     ("secret", "refused"),
-    [({"annotations": {ANCHORS: RECORD}}, True), (OURS, False)],
-    ids=["adopted", "created"],
+    [
+        ({"annotations": {ANCHORS: RECORD}}, True),
+        ({}, True),
+        ({**OURS, "data": {"password": encoded("x")}}, True),
+        ({"annotations": {**MARKED["annotations"], "certflow.kubernetes/service": "apps/other"}}, True),
+        (OURS, False),
+    ],
+    ids=["adopted", "without marks", "with other data", "of another Service", "created"],
 )
 def test_pods_may_come_back_with_a_secret_that_stays(secret: dict[str, Any], refused: bool) -> None:
-    """The Service exists, and its Deployment has no replica now."""
+    """The Service exists, its Deployment has no replica now, and a killed run left a CA on the webhook."""
     api = api_with(secret_object(PAIR, **secret))
+    target = api.objects[bundle_targets.path(HOOK)]
+    target["webhooks"][0]["clientConfig"]["caBundle"] = encoded(ca().pem + orphan())
     service = {"metadata": {"namespace": "apps", "name": "hook"}, "spec": {"ports": [{"port": 443}]}}
     api.objects["/api/v1/namespaces/apps/services/hook"] = service
     api.objects["/apis/discovery.k8s.io/v1/namespaces/apps/endpointslices"] = page()
