@@ -27,7 +27,7 @@ from .._kube.access_review import grant
 from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.connection import Connection
-from .._kube.errors import AuthenticationError, KubeError, MissingPermissions
+from .._kube.errors import AuthenticationError, KubeError
 from .._kube.kubeconfig import MUST_NAME_CONTEXT, check_context, resolve
 from .._process import interrupt
 from .._x509.certificate_facts import describe_pem
@@ -216,7 +216,7 @@ def _failure(
 ) -> dict[str, Any]:
     where = f"{client.host}: " if client else ""
     values = error.values
-    if error.code == MissingPermissions.code:
+    if error.lacks_permissions:
         error.remedy = ". ".join(
             filter(None, (error.remedy.rstrip("."), grant(*operation.roles(parameters))))
         )

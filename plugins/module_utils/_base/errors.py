@@ -30,6 +30,8 @@ class CertflowError(Exception):
 
     code = "invalid-input"
     values: Mapping[str, Any] = {}
+    #: True if permissions help. The operation then adds the files of docs/rbac for the task to the remedy.
+    lacks_permissions = False
 
     def __init__(self, cause: str, *, code: str = "", evidence: Sequence[str] = (), remedy: str = "") -> None:
         super().__init__(cause)

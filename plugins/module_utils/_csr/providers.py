@@ -20,7 +20,6 @@ from types import MappingProxyType
 from typing import Any, Callable
 
 from .._base.text import matches
-from .._kube.access_review import grant
 from .errors import ProviderError
 from .signers import EKS_APP_SERVING, EPHEMERAL_CA, KUBE_APISERVER_CLIENT, KUBELET_SERVING
 
@@ -419,16 +418,16 @@ def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
     if signer:
         return signer
     permissions = permissions_remedy(verdict)
-    # A task without any of these permissions names its own files.
-    commands = f"{grant('certificates')}." if verdict.lacking and not verdict.is_hidden else ""
-    choices = (*_signer_choices(verdict), permissions, _NAME_A_SIGNER, commands)
-    raise ProviderError(
+    choices = (*_signer_choices(verdict), permissions, _NAME_A_SIGNER)
+    error = ProviderError(
         _cause_without_signer(verdict),
         code="missing-permissions" if verdict.is_hidden else "signer-not-known",
         evidence=tuple(dict.fromkeys((*verdict.contradictions, *verdict.evidence)))
         or ("no mark of any provider",),
         remedy=" ".join(dict.fromkeys(filter(None, (permissions * verdict.is_hidden, *choices)))),
     )
+    error.lacks_permissions = bool(verdict.lacking)
+    raise error
 
 
 def _cause_without_signer(verdict: ProviderVerdict) -> str:

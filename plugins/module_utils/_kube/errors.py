@@ -117,3 +117,4 @@ class MissingPermissions(KubeError):
     """Permissions are missing. The check ran before the first write."""
 
     code = "missing-permissions"
+    lacks_permissions = True

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -20,6 +21,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr_info
 
+from tests.support.api_server import ScriptedAnswer, serving
+from tests.support.rig import operate
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error, leaf
 from tests.unit.plugins.module_utils._csr.objects import (
     APP_SERVING,
@@ -122,6 +125,22 @@ def test_a_request_that_does_not_exist_is_explained() -> None:
     assert (one["diagnosis"]["code"], one["diagnosis"]["certainty"]) == ("collected", "one of")
     full = info(api_with(STUCK[0]), name="stuck-0")["csrs"][0]
     assert one.keys() == full.keys()
+
+
+@pytest.mark.parametrize("other_marks", [403, 404], ids=["no mark", "nodes only"])
+def test_without_permission_to_see_the_provider_the_message_names_the_file_of_the_task(
+    other_marks: int,
+) -> None:
+    """The requests are those for the version, the groups, nodes, networks, two ClusterRoles and a ConfigMap."""
+    version = ScriptedAnswer(body={"gitVersion": "v1.33.1"})
+    statuses = [404, 403, *[other_marks] * 4]
+    refusals = (ScriptedAnswer(status, {"kind": "Status", "message": "no"}) for status in statuses)
+    with serving(version, *refusals) as server:
+        options = {"gather": ["signer"], "host": server.url, "api_key": "token"}
+        result = operate(k8s_csr_info.OPERATION, options)
+    assert result["failed"]
+    files = re.findall(r"-f docs/rbac/([a-z-]+)\.yaml", result["remedy"])
+    assert files == ["explain"], result["remedy"]
 
 
 def test_signers_are_sorted_by_stuck_requests() -> None:
