@@ -449,7 +449,8 @@ pending:
 left:
   description:
     - What the task was asked for and did not do. It is the CSR that waits for the approval of another identity, or the proof that the
-      webhook serves the new certificate. Without the permissions to see that, no proof is asked for.
+      webhook serves the new certificate. Without the permissions to see that, no proof is asked for. A target by URL is left only while
+      it keeps the CA of the old certificate.
   returned: success
   type: dict
   contains:
@@ -546,8 +547,8 @@ proof:
           checks again.
         - It is also V(unproven) if a target calls a URL or a Service of type ExternalName. Such an address may lead each
           connection to another machine, so no number of connections shows every machine. That webhook keeps the CA of the old
-          certificate, and later runs do not check again. A renewal after that CA has expired removes it. To remove it
-          earlier, check that every machine serves the new certificate, and run M(certflow.kubernetes.webhook_cabundle) with
+          certificate until it has expired, and each run checks again. To remove it earlier, check that every machine serves the
+          new certificate, and name the object with the word V(unseen) of O(accept), or run M(certflow.kubernetes.webhook_cabundle) with
           C(mode=exactly).
       type: str
       returned: always

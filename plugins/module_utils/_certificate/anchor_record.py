@@ -19,6 +19,7 @@ from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
 from .._csr.trust_anchors import TrustAnchor
 from .._webhook import bundle_content, bundle_targets
+from .._webhook.bundle_content import BundleCertificate
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import ClientConfig, Target
 from .._x509 import certificate_facts, ephemeral_ca
@@ -87,21 +88,35 @@ def record_unproven(
     return " ".join([serial, *sorted(entries)])
 
 
-def removable(
-    intent: Intent,
-    secret: ExistingSecret,
-    targets: Iterable[TargetState],
-    kept: Collection[ClientConfig] = (),
-) -> frozenset[str]:
-    """Return the superseded entries, except those of the client configurations in ``kept``."""
-    kept_prefixes = tuple(
-        prefix(entry.target, config.webhook)
+#: A place that calls the webhook, and the superseded anchors that it holds.
+Superseded = tuple[Target, ClientConfig, list[BundleCertificate]]
+
+
+def superseded(intent: Intent, secret: ExistingSecret, targets: Iterable[TargetState]) -> list[Superseded]:
+    """Return each client configuration of the targets with the superseded anchors that it holds."""
+    entries = superseded_entries(secret.annotations)
+    return [
+        (
+            entry.target,
+            config,
+            [
+                anchor
+                for anchor in bundle_content.certificates(config.ca_bundle)
+                if prefix(entry.target, config.webhook) + anchor.fingerprint in entries
+            ],
+        )
         for entry in targets
         for config in bundle_targets.client_configs(entry.target, entry.obj, service=intent.service_name)
-        if config in kept
+    ]
+
+
+def entries_of(places: Iterable[Superseded]) -> frozenset[str]:
+    """Return the entries of the anchors."""
+    return frozenset(
+        prefix(target, config.webhook) + anchor.fingerprint
+        for target, config, anchors in places
+        for anchor in anchors
     )
-    entries = superseded_entries(secret.annotations)
-    return frozenset(entry for entry in entries if not entry.startswith(kept_prefixes))
 
 
 def without_targets(annotations: Mapping[str, str], targets: Iterable[Target]) -> str:

@@ -22,7 +22,6 @@ from .._base.accept import UNSEEN
 from .._base.errors import CertflowError
 from .._base.result import Result, make_left
 from .._csr import secret_content
-from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
 from .._webhook import (
@@ -33,11 +32,12 @@ from .._webhook import (
     trust_removal,
 )
 from .._webhook.bundle_patch import TargetChange
-from .._webhook.bundle_targets import ClientConfig
+from .._webhook.bundle_targets import ClientConfig, Target
 from .._webhook.errors import ProofError
 from .._webhook.serving_progress import ConfigScan, ServingProgress
 from .._webhook.workloads import WebhookWorkload
 from . import anchor_record, certificate_report, gather, secret_store, target_anchors
+from .anchor_record import Superseded
 from .certificate_run import CertificateRun, CertificateState
 from .secret_store import Change
 from .wait_until_served import Rotation, check_workload, configs_of, report_endpoints, wait_until_served
@@ -47,6 +47,11 @@ _NOT_ASKED = ("not-asked", "perhaps-not-asked")
 _SEEN = frozenset((serving_progress.IN_USE, serving_progress.PARTLY_SEEN))
 #: What the user may confirm for an object.
 _NOT_SEEN = frozenset((serving_progress.HIDDEN, serving_progress.UNREACHED))
+_AT_ADDRESS = "Check that every machine at that address serves it"
+_KEPT = (
+    ". The old CA stays trusted until it has expired, and each run checks again. To remove it before, set accept to "
+    "[{unseen: [KIND/NAME]}]"
+)
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,12 @@ class RotationResult:
     removed: tuple[TargetChange, ...] = ()
     #: The number of recorded anchors that stay on the targets.
     kept: int = 0
-    #: True if a later run cannot learn more.
-    is_closed: bool = False
-    #: True if this identity lacks the permissions to see what the endpoints serve. Then no proof is asked for.
-    is_hidden: bool = False
+    #: How to get the proof.
+    remedy: str = (
+        "Let every endpoint show that it serves it, and run the task again. The old CA stays trusted, and each run checks again"
+    )
+    #: True if a proof or the removal of an anchor was asked for, and can still be had.
+    is_left: bool = True
     #: The workload that the run restarted, None if it restarted none.
     restarted: WebhookWorkload | None = None
 
@@ -114,8 +121,11 @@ def complete(run: CertificateRun, state: CertificateState, result: Result) -> Re
     rotated = _rotate(run, state)
     if rotated is None:
         return replace(result, values=values)
-    targets, unproven = _amended(values["targets"], rotated.removed), _unproven(run.intent, rotated)
-    left = make_left(int(bool(unproven) and not rotated.is_hidden), unproven)
+    targets, unproven = _amended(values["targets"], rotated.removed), {}
+    if rotated.verdict != "ok":
+        why = next(iter(rotated.evidence), "nothing was seen")
+        unproven = certificate_report.left_unproven(run.intent, why, rotated.remedy)
+    left = make_left(int(bool(unproven) and rotated.is_left), unproven)
     values = {**values, "proof": rotated.as_result(), "targets": targets, "left": left}
     if rotated.restarted:
         values["reason"] += (
@@ -127,22 +137,6 @@ def complete(run: CertificateRun, state: CertificateState, result: Result) -> Re
         values=values,
         warnings=(*result.warnings, *([f"{unproven['reason']}. {unproven['remedy']}"] if unproven else [])),
     )
-
-
-def _unproven(intent: Intent, rotated: RotationResult) -> dict[str, Any]:
-    """Return what is left without a proof that the certificate is in use, {} with a proof."""
-    if rotated.verdict == "ok":
-        return {}
-    remedy = "Let every endpoint show that it serves it, and run the task again. The old CA stays trusted, and each run checks again"
-    if rotated.is_closed:
-        remedy = "Check that every machine at that address serves it"
-    if rotated.is_closed and rotated.kept:
-        remedy += (
-            ". The old CA stays trusted until a renewal after it has expired. To remove it with the next renewal, set accept to "
-            "[{unseen: [KIND/NAME]}]"
-        )
-    why = next(iter(rotated.evidence), "nothing was seen")
-    return certificate_report.left_unproven(intent, why, remedy)
 
 
 def _amended(targets: list[dict[str, Any]], removed: tuple[TargetChange, ...]) -> list[dict[str, Any]]:
@@ -184,56 +178,59 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     served = wait_until_served(rotation)
     progress, scans = served.progress, served.scans
     reports = tuple(report_endpoints(scans, run.client.now()))
-    recorded = anchor_record.removable(run.intent, secret, targets)
-    unproven = RotationResult("unproven", (), reports, kept=len(recorded), restarted=served.restarted)
-    covered = (run.intent.accept.covers(UNSEEN, entry.target) for entry in targets)
+    superseded = anchor_record.superseded(run.intent, secret, targets)
+    count = sum(len(anchors) for _target, _config, anchors in superseded)
+    unproven = RotationResult("unproven", (), reports, kept=count, restarted=served.restarted)
     # The user cannot have checked the machines before this run stored the certificate. Kubelet needs up to two minutes for the pods.
-    is_confirmed = not written and bool(targets) and all(covered) and not progress.stale
+    confirmed = {entry.target for entry in targets if not written and run.intent.accept.covers(UNSEEN, entry.target)}
+    is_confirmed = bool(targets) and len(confirmed) == len(targets) and not progress.stale
     if progress.state not in (_SEEN | _NOT_SEEN if is_confirmed else _SEEN):
         lacking = tuple(_missing_permissions(run, progress))
-        return replace(unproven, evidence=(*progress.evidence, *lacking), is_hidden=bool(lacking))
-    doubts = _probe(rotation)
-    if doubts:
-        return replace(unproven, evidence=doubts)
-    rotation.acquire_lease()
-    doubts, hidden = _held(rotation, scans, recorded)
-    entries = anchor_record.removable(run.intent, secret, targets, kept=hidden)
-    allow_completion(run, rotation.state)  # another run may have opened this rotation since the start
-    removed = _remove_superseded(rotation, entries)
-    _close(rotation, removed)
-    verdict = "unproven" if hidden else "ok"
-    evidence = tuple(dict.fromkeys((*progress.evidence, *doubts))) if hidden else ()
-    kept = len(recorded - entries)
-    return RotationResult(
-        verdict, evidence, reports, removed, kept=kept, is_closed=True, restarted=served.restarted
+        return replace(unproven, evidence=(*progress.evidence, *lacking), is_left=not lacking)
+    evidence = _probe(rotation)
+    if evidence:
+        return replace(unproven, evidence=evidence)
+    holds = _find_holds(rotation, scans, superseded, confirmed)
+    going = [entry for entry in superseded if entry[:2] not in holds]
+    kept = count - sum(len(anchors) for _target, _config, anchors in going)
+    entries = anchor_record.entries_of(going)
+    removed: tuple[TargetChange, ...] = ()
+    if entries or not kept:
+        rotation.acquire_lease()
+        allow_completion(run, rotation.state)  # another run may have opened this rotation since the start
+        removed = _remove_superseded(rotation, entries)
+    if not kept:
+        _close(rotation, removed)
+    doubtful = {config for target, config, _anchors in superseded if target not in confirmed}
+    is_partly = any(
+        serving_progress.is_partly_seen(scan.scan)
+        for scan in scans
+        if scan.config in doubtful or not targets
     )
+    result = replace(unproven, removed=removed, kept=kept, is_left=bool(kept), remedy=_AT_ADDRESS + _KEPT * bool(kept))
+    if kept or is_partly:
+        return replace(result, evidence=tuple(dict.fromkeys((*progress.evidence, *holds.values()))))
+    return replace(result, verdict="ok")
 
 
-def _held(
-    rotation: Rotation, scans: Iterable[ConfigScan], recorded: Collection[str]
-) -> tuple[tuple[str, ...], list[ClientConfig]]:
-    """Return why old anchors may not go, and the client configurations that keep them."""
-    run, intent, now = rotation.run, rotation.run.intent, rotation.client.now()
-    seen = {scan.config: scan.scan for scan in scans}
-    doubts, held = list[str](), list[ClientConfig]()
-    pairs = [(entry.target, config) for entry in rotation.state.targets for config in configs_of(run, entry)]
-    for target, config in pairs:
-        start, confirmed = anchor_record.prefix(target, config.webhook), intent.accept.covers(UNSEEN, target)
-        going = [
-            entry
-            for entry in bundle_content.certificates(config.ca_bundle)
-            if start + entry.fingerprint in recorded
-        ]
-        left = bundle_content.merge(
-            config.ca_bundle, "".join(entry.pem for entry in going), mode="absent", now=now
+def _find_holds(
+    rotation: Rotation,
+    scans: Iterable[ConfigScan],
+    superseded: Iterable[Superseded],
+    confirmed: Collection[Target],
+) -> dict[tuple[Target, ClientConfig], str]:
+    """Return the client configurations that keep their old anchors, each with the reason."""
+    now, holds = rotation.client.now(), dict[tuple[Target, ClientConfig], str]()
+    serves = {scan.config: trust_removal.of_scan(scan.scan) for scan in scans}
+    for target, config, going in superseded:
+        gone = "".join(entry.pem for entry in going)
+        left = bundle_content.merge(config.ca_bundle, gone, mode="absent", now=now)
+        hold = trust_removal.find_hold(
+            config, left, going, serves[config], now, is_confirmed=target in confirmed
         )
-        serves = trust_removal.of_scan(seen[config])
-        hold = trust_removal.find_hold(config, left, going, serves, now, is_confirmed=confirmed)
-        if hold or (serving_progress.is_partly_seen(seen[config]) and not confirmed):
-            held.append(config)
-            doubts += [hold.reason] if hold else []
-    unnamed = [config for config in seen if not pairs and serving_progress.is_partly_seen(seen[config])]
-    return tuple(doubts), held + unnamed
+        if hold:
+            holds[target, config] = hold.reason
+    return holds
 
 
 def _missing_permissions(run: CertificateRun, progress: ServingProgress) -> Iterator[str]:

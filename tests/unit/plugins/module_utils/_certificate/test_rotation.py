@@ -57,7 +57,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workl
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 
-from tests.support.authority import NOW
+from tests.support.authority import DAY, NOW, authority
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
@@ -291,15 +291,17 @@ def test_one_look_at_an_address_leaves_the_old_anchor(make_rig: Make) -> None:
     proof = result.values["proof"]
     assert (proof["verdict"], proof["dropped"], proof["kept"]) == ("unproven", 0, 1)
     assert "hooks.example.com:443" in proof["evidence"][0]
-    assert rig.patched == [SPEC.path], "nothing is left to look at, so that the record is closed"
+    assert (rig.patched, result.values["left"]["count"]) == ([], 1), "each run checks again"
     [warning] = result.warnings
     assert "unseen" in warning
     assert result.values["targets"][0]["webhooks"][0]["after"] == [OLD_CA.fingerprint, NEW_CA.fingerprint]
 
 
 def test_an_address_without_an_old_anchor_is_reported_too(make_rig: Make) -> None:
-    result = make_rig(BALANCED_FRESH, record="0a").complete()
+    rig = make_rig(BALANCED_FRESH, record="0a")
+    result = rig.complete()
     assert (result.values["proof"]["verdict"], result.values["proof"]["kept"]) == ("unproven", 0)
+    assert (rig.patched, result.values["left"]["count"]) == ([SPEC.path], 0), "the caBundle verifies every certificate"
     [warning] = result.warnings
     assert "hooks.example.com:443" in warning
     assert "unseen" not in warning
@@ -325,7 +327,29 @@ def test_each_webhook_loses_the_anchors_of_its_own_endpoints(make_rig: Make) -> 
     assert (proof["verdict"], proof["dropped"], proof["kept"]) == ("unproven", 1, 1)
     paths = [operation["path"] for operation in rig.api.sent[0]]
     assert paths == ["/metadata/resourceVersion", "/webhooks/0/name", "/webhooks/0/clientConfig/caBundle"]
-    assert rig.patched == [bundle_targets.path(TARGET), SPEC.path]
+    assert rig.patched == [bundle_targets.path(TARGET)], "the record stays open"
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_the_user_confirms_an_address_after_the_run_that_stored_the_certificate(
+    make_rig: Make, is_new: bool
+) -> None:
+    rig = make_rig(BALANCED_FRESH)
+    if is_new:
+        rig.api.left[SPEC.path] = rig.objects[SPEC.path]
+    values = rig.complete(wanted=intent(accept=["unseen"])).values
+    expected = ("unproven", 1, 1) if is_new else ("ok", 0, 0)
+    assert (values["proof"]["verdict"], values["proof"]["kept"], values["left"]["count"]) == expected
+    assert rig.patched == ([] if is_new else [bundle_targets.path(TARGET), SPEC.path])
+
+
+def test_an_address_loses_an_old_anchor_that_has_expired(make_rig: Make) -> None:
+    old = authority("old", not_after=NOW - DAY)
+    rig = make_rig(BALANCED_FRESH, record=f"0a {MARK}{old.fingerprint}")
+    obj = configuration(old.pem + NEW_CA.pem)
+    rig.objects[bundle_targets.path(TARGET)] = rig.api.objects[bundle_targets.path(TARGET)] = obj
+    values = rig.complete().values
+    assert (values["proof"]["dropped"], values["left"]["count"]) == (1, 0)
 
 
 def test_an_endpoint_that_stays_stale_is_named(make_rig: Make) -> None:
