@@ -69,9 +69,7 @@ class RotationResult:
     #: The number of recorded anchors that stay on the targets.
     kept: int = 0
     #: How to get the proof.
-    remedy: str = (
-        "Let every endpoint show that it serves it, and run the task again. The old CA stays trusted, and each run checks again"
-    )
+    remedy: str = "Let every endpoint show that it serves it, and run the task again. The old CA stays trusted, and each run checks again"
     #: True if a proof or the removal of an anchor was asked for, and can still be had.
     is_left: bool = True
     #: The workload that the run restarted, None if it restarted none.
@@ -182,7 +180,9 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     count = sum(len(anchors) for _target, _config, anchors in superseded)
     unproven = RotationResult("unproven", (), reports, kept=count, restarted=served.restarted)
     # The user cannot have checked the machines before this run stored the certificate. Kubelet needs up to two minutes for the pods.
-    confirmed = {entry.target for entry in targets if not written and run.intent.accept.covers(UNSEEN, entry.target)}
+    confirmed = {
+        entry.target for entry in targets if not written and run.intent.accept.covers(UNSEEN, entry.target)
+    }
     is_confirmed = bool(targets) and len(confirmed) == len(targets) and not progress.stale
     if progress.state not in (_SEEN | _NOT_SEEN if is_confirmed else _SEEN):
         lacking = tuple(_missing_permissions(run, progress))
@@ -203,11 +203,11 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
         _close(rotation, removed)
     doubtful = {config for target, config, _anchors in superseded if target not in confirmed}
     is_partly = any(
-        serving_progress.is_partly_seen(scan.scan)
-        for scan in scans
-        if scan.config in doubtful or not targets
+        serving_progress.is_partly_seen(scan.scan) for scan in scans if scan.config in doubtful or not targets
     )
-    result = replace(unproven, removed=removed, kept=kept, is_left=bool(kept), remedy=_AT_ADDRESS + _KEPT * bool(kept))
+    result = replace(
+        unproven, removed=removed, kept=kept, is_left=bool(kept), remedy=_AT_ADDRESS + _KEPT * bool(kept)
+    )
     if kept or is_partly:
         return replace(result, evidence=tuple(dict.fromkeys((*progress.evidence, *holds.values()))))
     return replace(result, verdict="ok")

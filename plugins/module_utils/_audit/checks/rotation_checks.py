@@ -161,7 +161,9 @@ def _trusts(cas: ClusterCas, bundle: str) -> str:
     return "lacks a CA that signs in the cluster, or that will sign"
 
 
-def _severity(data: ClusterData, ca: CaData, missing: Collection[ClusterCa], breaks_at: datetime | None) -> str:
+def _severity(
+    data: ClusterData, ca: CaData, missing: Collection[ClusterCa], breaks_at: datetime | None
+) -> str:
     """Return ERROR if calls fail at a known time that a missing CA in use sets, or soon. Return "" for the severity of the check."""
     signs = ca.cas.signs in missing
     return ERROR if breaks_at and (signs or breaks_at - data.now <= data.ca_break_within) else ""

@@ -301,7 +301,9 @@ def test_an_address_without_an_old_anchor_is_reported_too(make_rig: Make) -> Non
     rig = make_rig(BALANCED_FRESH, record="0a")
     result = rig.complete()
     assert (result.values["proof"]["verdict"], result.values["proof"]["kept"]) == ("unproven", 0)
-    assert (rig.patched, result.values["left"]["count"]) == ([SPEC.path], 0), "the caBundle verifies every certificate"
+    assert (rig.patched, result.values["left"]["count"]) == ([SPEC.path], 0), (
+        "the caBundle verifies every certificate"
+    )
     [warning] = result.warnings
     assert "hooks.example.com:443" in warning
     assert "unseen" not in warning
