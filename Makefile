@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo demo-all demo-fleet demo-ca demo-upgrade t test test-all test-quick audit-matrix reliability years upgrades bench bench-quick fmt docs site pictures locks changelog release release-build sums clean
+.PHONY: help demo demo-all demo-fleet demo-ca demo-upgrade t test test-all test-quick evidence audit-matrix reliability years upgrades bench bench-quick fmt docs site pictures locks changelog release release-build sums clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,9 @@ test-all: ## run every gate on every ansible-core, and the tests that are too lo
 
 test-quick: ## run lint, types, unit tests and a small test on real clusters (3 minutes)
 	@$(RUN) -m tools.ci --quick
+
+evidence: ## measure every page of results on this commit, and continue an earlier run: PARTS="upgrades" (a day)
+	@$(RUN) -m tools.ci.enter dev -m tests.system.evidence $(PARTS)
 
 audit-matrix: ## run every row of the reference page audit matrix and write its tables, or some: ROWS="Ed25519" (two minutes)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.audit_matrix $(ROWS)

@@ -14,6 +14,7 @@ import datetime
 import os
 import platform
 import signal
+import subprocess
 import sys
 import time
 from importlib import metadata
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 def about(seconds: float) -> dict[str, str]:
     """Return the machine and the versions of this run."""
     return {
+        "commit": _commit(),
         "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
         "minutes": f"{seconds / 60:.1f}",
         "cores": str(os.cpu_count()),
@@ -81,6 +83,13 @@ def about(seconds: float) -> dict[str, str]:
         "ansible-core": metadata.version("ansible-core"),
         "kubernetes client": metadata.version("kubernetes"),
     }
+
+
+def _commit() -> str:
+    command = ["git", "rev-parse", "--short=8", "HEAD"]
+    return subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def _processor() -> str:

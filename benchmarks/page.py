@@ -25,6 +25,7 @@ IMAGES = rst.GUIDES / "images"
 #: Peers that are not part of this collection, in the charts' other colour.
 OTHERS = ("debug", "scripts_1", "scripts_2", "composed")
 MACHINE = {
+    "commit": "Commit",
     "processor": "Processor",
     "cores": "Cores",
     "memory": "Memory",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _END = ".. end"
+_MEASURED = ".. measured: written by make evidence"
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,18 @@ class Page:
     by: str
 
     def write(self, name: str, text: str) -> None:
-        """Replace the table of that name and the text around it."""
-        before, begin, rest = self.path.read_text().partition(self._begin(name))
+        """Replace the table of that name and the text around it. The page no longer names a commit for all of its tables."""
+        self._replace(self._begin(name), text)
+        self.name_commit("")
+
+    def name_commit(self, sentence: str) -> None:
+        """Replace the sentence that names the commit of all tables."""
+        self._replace(_MEASURED, f"{sentence}\n" if sentence else "")
+
+    def _replace(self, begin: str, text: str) -> None:
+        before, found, rest = self.path.read_text().partition(begin)
         _old, end, after = rest.partition(_END)
-        self.path.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
+        self.path.write_text(f"{before}{found}\n\n{text}\n{end}{after}" if found else before)
 
     def part(self, name: str) -> str:
         """Return the text between the marks of a table."""
