@@ -47,13 +47,15 @@ def reuse(log: Path) -> GateResult:
 def mypy(log: Path) -> GateResult:
     """Check types strictly: plugins with the oldest Python that mypy knows, the rest with the running one.
 
-    A new clone uses what mypy has kept of another one, because mypy compares the content of each file.
+    A new clone uses what mypy has kept of another one, because mypy compares the content of each file. Runs of two clones
+    at the same time would read what the other has half written.
     """
     libraries = venvs.ensure(venvs.newest_core()) / "bin" / "python"
     common = ("mypy", "--cache-dir", venvs.cache() / "mypy", "--python-executable", libraries)
     plugins = "ansible_collections.certflow.kubernetes.plugins"
-    oldest = _program(LINT, (*common, "--python-version", "3.10", "-p", plugins), log)
-    return of_exit(max(oldest, _program(LINT, (*common, *OTHER_PACKAGES), log)))
+    with venvs.locked(venvs.cache() / "mypy" / "in-use"):
+        oldest = _program(LINT, (*common, "--python-version", "3.10", "-p", plugins), log)
+        return of_exit(max(oldest, _program(LINT, (*common, *OTHER_PACKAGES), log)))
 
 
 def pytest(
