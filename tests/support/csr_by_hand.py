@@ -15,7 +15,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import approval, csr_content
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import approval, csr_api, csr_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.cluster_evidence import (
     ClusterEvidence,
 )
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import CertificateRequest
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import Diagnosis
 
     from tests.support.clusters import Cluster
 
@@ -122,7 +122,7 @@ def decide(
 ) -> dict[str, Any]:
     """Approve or deny. `ago` moves the time of the decision, which the client sets, into the past."""
     now = datetime.datetime.now(datetime.timezone.utc) - ago
-    body = approval.approval_body(csr, decision, reason="RulesTest", message="as the test wants it.", now=now)
+    body = csr_api.Decision(decision, "RulesTest", "as the test wants it.").on(csr, now)
     path = f"{CSRS}/{csr['metadata']['name']}"
     try:
         return cluster.api("PUT", f"{path}/approval", body)

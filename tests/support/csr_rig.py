@@ -11,7 +11,7 @@ import datetime
 import re
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import approval
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
     k8s_csr,
     k8s_csr_approve,
@@ -162,7 +162,7 @@ class CsrRig(ClusterRig):
     ) -> None:
         """Approve or deny a request as kubectl certificate or another client does."""
         csr = self.cluster.api("GET", f"{CSRS}/{name}")
-        body = approval.approval_body(csr, decision, reason=reason, message=message, now=now())
+        body = csr_api.Decision(decision, reason, message).on(csr, now())
         self.cluster.api("PUT", f"{CSRS}/{name}/approval?fieldManager={manager}", body)
 
     def grant(self, user: str, *roles: dict[str, Any]) -> None:

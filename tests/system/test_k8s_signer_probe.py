@@ -16,10 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import cluster_signer
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
-    probe_signers,
-    signer_probe,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import signer_probe
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import access_review
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_signer_probe
 from cryptography import x509
@@ -277,7 +274,7 @@ def test_a_request_that_cannot_be_deleted_is_reported(rig: CsrRig) -> None:
 
 def test_an_old_request_of_a_killed_run_is_deleted_by_the_next_run(rig: CsrRig) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probe_signers, "_delete_requests", lambda *_: [])
+        patch.setattr(signer_probe, "_delete_requests", lambda *_: [])
         probe(rig, KUBELET_SERVING)
     [name] = left_over(rig.cluster)
     probe(rig, KUBELET_SERVING)

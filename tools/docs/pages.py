@@ -20,7 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis imp
     ended,
     pod_certificates,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import show_span
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import show_span
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.pod_certificates import (
     NOT_SERVED,
 )

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers, signers
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import show_span
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import show_span
 
 from tools.docs import rst
 

@@ -24,8 +24,7 @@ from .._csr.csr_content import COLLECTION, newest_issued
 from .._diagnosis import observation, pod_certificates
 from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
-from .._diagnosis.diagnosis import Diagnosis
-from .._diagnosis.observation import APPROVED, FAILED, PENDING, symptom_of
+from .._diagnosis.observation import APPROVED, FAILED, PENDING, Diagnosis, symptom_of
 from .._kube import access_review
 from .._kube import client as kube_client
 from .._kube.access_review import Permission

@@ -13,9 +13,8 @@ from dataclasses import replace
 from .._base.errors import CertflowError
 from .._base.result import Result, make_left
 from .._csr import markers, name_policy, pending_key
-from .._csr.certificate_rules import IssueReason
+from .._csr.certificate_rules import IssueReason, judge_replacement
 from .._csr.name_policy import GuardedNames
-from .._csr.replacement import judge_replacement
 from .._webhook import serving_progress
 from .._webhook.serving_progress import HIDDEN, STALE, UNREACHED, UNSEEN, ConfigScan, ServingProgress
 from . import certificate_report, discover_targets, gather, rotation, use_certificate

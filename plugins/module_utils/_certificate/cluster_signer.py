@@ -23,7 +23,7 @@ from .._csr.intent import SecretSpec
 from .._csr.providers import ProviderVerdict
 from .._csr.signers import EPHEMERAL_CA
 from .._diagnosis import signer_probe
-from .._diagnosis.probe_signers import probe_signers
+from .._diagnosis.signer_probe import probe_signers
 from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_facts
 from . import secret_store

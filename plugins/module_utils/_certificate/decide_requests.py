@@ -230,14 +230,5 @@ def _wait(client: Client, csr: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _entry(csr: Mapping[str, Any], kind: str, changed: bool) -> dict[str, Any]:
-    content = content_of(csr)
-    return {
-        **csr_api.summarize(csr),
-        "requester": requester_of(csr).as_result(),
-        "subject": content.request.subject,
-        "names": [*content.request.dns_names, *content.request.ip_addresses],
-        **({"unreadable": content.fault} if content.fault else {}),
-        "decision": kind,
-        "changed": changed,
-        "reason": "decided by this task" if changed else "decided before this task",
-    }
+    reason = "decided by this task" if changed else "decided before this task"
+    return {**csr_api.describe(csr), "decision": kind, "changed": changed, "reason": reason}

@@ -25,7 +25,7 @@ from .._webhook import bundle_targets, probe_webhook, service_callers
 from .._webhook.bundle_targets import Target
 from .._webhook.errors import TargetError
 from .._webhook.service_callers import ServiceCaller
-from . import anchor_record
+from . import target_anchors
 from .certificate_run import CertificateRun
 
 _ENTRY = re.compile(r"([A-Za-z]+)/([a-z0-9][-a-z0-9.]{0,252})")
@@ -73,7 +73,7 @@ def find_callers(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Se
         return ()
     named = {(target.kind, target.name) for target in run.targets}
     anchors = (
-        anchor_record.added_entries(secret.annotations)
+        target_anchors.added_entries(secret.annotations)
         if secret and secret_content.is_for(secret, run.intent)
         else set()
     )
@@ -119,9 +119,9 @@ def suggest(run: CertificateRun, result: Result) -> Result:
 
 def hint_at_anchors(run: CertificateRun, annotations: Mapping[str, str], targets: Collection[Target]) -> str:
     """Return a warning that names the targets in which ``state: absent`` leaves recorded CA certificates, or ""."""
-    entries = anchor_record.added_entries(annotations)
-    left = entries - {entry for target in targets for entry in anchor_record.of_target(entries, target)}
-    pairs = anchor_record.targets_of(left, {entry.partition("=")[2] for entry in left})
+    entries = target_anchors.added_entries(annotations)
+    left = entries - {entry for target in targets for entry in target_anchors.of_target(entries, target)}
+    pairs = target_anchors.targets_of(left, {entry.partition("=")[2] for entry in left})
     known = [Target(kind, name) for kind, name in pairs if _parse(f"{kind}/{name}")]
     if not known:
         return ""
@@ -178,9 +178,9 @@ def _set_targets(targets: Iterable[Target]) -> str:
 
 def _lacks(caller: ServiceCaller, anchors: str | None) -> bool:
     """Return True if a bundle of the caller lacks a CA of the certificate, or if this CA is not known yet."""
-    wanted = anchor_record.fingerprints(anchors or "")
+    wanted = target_anchors.fingerprints(anchors or "")
     return not wanted or any(
-        not wanted <= anchor_record.fingerprints(config.ca_bundle) for config in caller.configs
+        not wanted <= target_anchors.fingerprints(config.ca_bundle) for config in caller.configs
     )
 
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .._base.result import Result
-from .._csr import csr_api, name_policy, pending_key, secret_content, signers
+from .._csr import csr_api, name_policy, pending_key, secret_content
 from .._csr.certificate_rules import IssueReason
 from .._csr.csr_content import certificate_of, requester_of
 from .._csr.errors import RequestError
@@ -193,10 +193,7 @@ def _check_preconditions(
     cluster = csr_api.read_guarded_names(client, request.dns_names, request.ip_addresses)
     _check_own_names(intent, cluster)
     _check_called_names(intent, changes)
-    return earlier, (
-        *name_policy.warnings(intent.allow_names, cluster=cluster),
-        *signers.warnings(intent.signer, intent.request),
-    )
+    return earlier, name_policy.warnings(intent.allow_names, cluster=cluster)
 
 
 def _check_own_names(intent: Intent, cluster: GuardedNames) -> None:

@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,21 +22,24 @@ from .._kube.approved_plan import Write
 from .._kube.client import Client
 from .._kube.errors import Conflict, Forbidden, MissingPermissions, NotFound
 from .._kube.json_patch import retry_on_conflict
+from .._webhook import trust_removal, webhook_endpoints
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
+from .._webhook.errors import StillNeededError
+from .._webhook.trust_removal import TrustHold
 from . import (
-    anchor_record,
     certificate_report,
     certificate_run,
     discover_targets,
     gather,
-    removal_effects,
     request_certificate,
     secret_store,
     target_anchors,
 )
 from .certificate_run import CertificateRun
 from .secret_store import Change
+
+_PAUSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def remove(run: CertificateRun) -> Result:
         Write("removal", f"the removal of {intent.secret}", [part, intent.secret.path]) for part in parts
     )
     run.allow_bundles(changes)
-    warnings += removal_effects.check_removal(run, changes, keeps_secret=removal.keeps_secret)
+    warnings += check_removal(run, changes, keeps_secret=removal.keeps_secret)
     if not removal.is_empty:
         access_review.require(client, _required(intent, removal), f"remove the {intent}")
     if not (removal.is_empty or run.check_mode):
@@ -251,7 +255,7 @@ def _end_of(secret: ExistingSecret) -> str:
 def _without_marks(secret: ExistingSecret, targets: tuple[Target, ...]) -> list[dict[str, Any]]:
     """Return the JSON patch that removes the marks. The anchors of other targets stay recorded for a later removal."""
     return secret_content.patch_without_marks(
-        secret, anchor_record.without_targets(secret.annotations, targets)
+        secret, target_anchors.without_targets(secret.annotations, targets)
     )
 
 
@@ -277,3 +281,79 @@ def _required(intent: Intent, removal: _Removal) -> list[Permission]:
     if removal.own:
         permissions.append(secret_store.permission(spec, "delete"))
     return permissions
+
+
+@dataclass(frozen=True)
+class RemovalEffect:
+    """A caBundle that would no longer verify what an endpoint serves, or may serve."""
+
+    target: Target
+    hold: TrustHold
+    #: The requests for which the API server calls the webhook.
+    requests: str
+    #: True if the API server refuses these requests, False if it skips the webhook.
+    is_strict: bool
+
+    def __str__(self) -> str:
+        act = "refuse" if self.is_strict else "call no webhook for"
+        return f"{self.target}: {self.hold.reason}. The API server would {act} {self.requests}"
+
+
+def check_removal(
+    run: CertificateRun, changes: Iterable[TargetChange], *, keeps_secret: bool
+) -> tuple[str, ...]:
+    """Return a warning for each effect of the removal that the user accepts, or that refuses no request.
+
+    keeps_secret: the Secret with the certificate stays, so pods may come back with it.
+
+    Raises StillNeededError for an effect that the user does not accept, KubeError.
+    """
+    changes, until = tuple(changes), time.monotonic() + run.intent.wait_timeout
+    while True:
+        effects = tuple(effect for change in changes for effect in _effects(run.client, change, keeps_secret))
+        refused = [
+            effect
+            for effect in effects
+            if effect.is_strict and not run.intent.accept.covers(effect.hold.word, effect.target)
+        ]
+        may_pass = all(effect.hold.states == {webhook_endpoints.TERMINATING} for effect in refused)
+        if not refused or time.monotonic() > until or not may_pass:
+            break
+        time.sleep(_PAUSE_SECONDS)
+    if not refused:
+        return tuple(map(str, effects))
+    remedies = dict.fromkeys(trust_removal.remedy(effect.target, effect.hold) for effect in refused)
+    raise StillNeededError(
+        f"the CA is not removed from {refused[0]}",
+        evidence=list(map(str, refused)),
+        remedy=f"Delete the webhook first if it is not needed. {'. '.join(remedies)}",
+    )
+
+
+def _effects(client: Client, change: TargetChange, keeps_secret: bool) -> Iterator[RemovalEffect]:
+    held = list(trust_removal.find_holds(client, change, comes_back=keeps_secret))
+    obj = client.find(change.path) if held else None
+    if obj:  # unless another client deleted it
+        for bundle, hold in held:
+            yield RemovalEffect(change.target, hold, *_called_for(change.target, obj, bundle.config.webhook))
+
+
+def _called_for(target: Target, obj: Mapping[str, Any], name: str) -> tuple[str, bool]:
+    """Return the requests for which the API server calls a client configuration, and if it refuses them without an answer."""
+    if target.kind == "APIService":
+        return f"every request of the API {target.name}", True
+    if target.kind == "CustomResourceDefinition":
+        return f"requests of {target.name} that convert an object to another version", True
+    webhook: Mapping[str, Any] = next(
+        (entry for entry in obj.get("webhooks") or () if entry.get("name") == name), {}
+    )
+    rules = "; ".join(
+        f"{', '.join(rule.get('operations') or ())} of {_resources(rule)}"
+        for rule in webhook.get("rules") or ()
+    )
+    return rules or "no request, because it has no rules", webhook.get("failurePolicy", "Fail") == "Fail"
+
+
+def _resources(rule: Mapping[str, Any]) -> str:
+    groups = [group or "core" for group in rule.get("apiGroups") or ()]
+    return f"{', '.join(rule.get('resources') or ())} in {', '.join(groups)}"

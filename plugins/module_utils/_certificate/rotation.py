@@ -36,10 +36,10 @@ from .._webhook.bundle_targets import ClientConfig, Target
 from .._webhook.errors import ProofError
 from .._webhook.serving_progress import ConfigScan, ServingProgress
 from .._webhook.workloads import WebhookWorkload
-from . import anchor_record, certificate_report, gather, secret_store, target_anchors
-from .anchor_record import Superseded
+from . import certificate_report, gather, secret_store, target_anchors
 from .certificate_run import CertificateRun, CertificateState
 from .secret_store import Change
+from .target_anchors import Superseded
 from .wait_until_served import Rotation, check_workload, configs_of, report_endpoints, wait_until_served
 
 PROBE_SECONDS = 30.0
@@ -93,7 +93,7 @@ def allow_completion(run: CertificateRun, state: CertificateState) -> bool:
 
     Raises PlanDiffersError.
     """
-    is_open = state.secret is not None and anchor_record.is_unproven(state.secret)
+    is_open = state.secret is not None and target_anchors.is_unproven(state.secret)
     if is_open:
         run.allow_to_store()
         run.allow_configs(
@@ -110,7 +110,7 @@ def complete(run: CertificateRun, state: CertificateState, result: Result) -> Re
     Raises StaleError if an endpoint still serves another certificate, ProofError, KubeError.
     """
     values = {**result.values, "proof": None, "left": make_left(0, {})}
-    is_open = state.secret is not None and anchor_record.is_unproven(state.secret)
+    is_open = state.secret is not None and target_anchors.is_unproven(state.secret)
     if values["pending"] or not (is_open or result.changed):
         return replace(result, values=values)
     if run.check_mode:
@@ -167,7 +167,7 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
         if written
         else secret_store.read(run.client, run.intent.secret)
     )
-    if secret is None or secret.certificate is None or not anchor_record.is_unproven(secret):
+    if secret is None or secret.certificate is None or not target_anchors.is_unproven(secret):
         return None
     access_review.require(run.client, run.serving.permissions, f"restart {run.serving.workload}")
     check_workload(run)
@@ -176,7 +176,7 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     served = wait_until_served(rotation)
     progress, scans = served.progress, served.scans
     reports = tuple(report_endpoints(scans, run.client.now()))
-    superseded = anchor_record.superseded(run.intent, secret, targets)
+    superseded = target_anchors.superseded(run.intent, secret, targets)
     count = sum(len(anchors) for _target, _config, anchors in superseded)
     unproven = RotationResult("unproven", (), reports, kept=count, restarted=served.restarted)
     # The user cannot have checked the machines before this run stored the certificate. Kubelet needs up to two minutes for the pods.
@@ -193,7 +193,7 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     holds = _find_holds(rotation, scans, superseded, confirmed)
     going = [entry for entry in superseded if entry[:2] not in holds]
     kept = count - sum(len(anchors) for _target, _config, anchors in going)
-    entries = anchor_record.entries_of(going)
+    entries = target_anchors.entries_of(going)
     removed: tuple[TargetChange, ...] = ()
     if entries or not kept:
         rotation.acquire_lease()
@@ -288,6 +288,6 @@ def _close(rotation: Rotation, changes: tuple[TargetChange, ...]) -> None:
     def close(current: ExistingSecret | None) -> Change:
         if current is None or current.certificate_pem != leaf:
             return None
-        return secret_content.patch_proven(current, anchor_record.record_added(current.annotations, changes))
+        return secret_content.patch_proven(current, target_anchors.record_added(current.annotations, changes))
 
     secret_store.write(rotation.client, rotation.run.intent.secret, rotation.secret, close)

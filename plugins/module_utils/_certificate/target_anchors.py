@@ -3,7 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The trust anchors of a certificate on its targets: find the anchor, add it, and remove superseded ones."""
+"""The trust anchors of a certificate on its targets: find the anchor, add it, record it, and remove superseded ones.
+
+The records are annotations of the Secret. An entry is the path of a webhook (kind/name/webhook, without the webhook for kinds with one
+bundle), "=", and the SHA-256 fingerprint of an anchor. One annotation lists the anchors that this collection added. The other one lists
+the anchors to remove once the certificate with the serial at its start is proven to be in use.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +28,12 @@ from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import MissingPermissions
 from .._webhook import bundle_content, bundle_patch, bundle_targets
+from .._webhook.bundle_content import BundleCertificate
 from .._webhook.bundle_patch import TargetChange
-from .._webhook.bundle_targets import Target
+from .._webhook.bundle_targets import ClientConfig, Target
 from .._webhook.errors import TargetError
-from . import anchor_record
+from .._x509 import certificate_facts, ephemeral_ca
+from .._x509.verify import verify
 from .certificate_run import TargetState
 
 
@@ -71,7 +78,7 @@ def find_anchor(
     to write the marks of such a CA. For the certificate of another owner, each CA counts that a target trusts.
     """
     pem = secret.certificate_pem
-    recorded = {entry.partition("=")[2] for entry in anchor_record.added_entries(secret.annotations)}
+    recorded = {entry.partition("=")[2] for entry in added_entries(secret.annotations)}
     present = {
         anchor.fingerprint: anchor.pem
         for entry in targets
@@ -92,7 +99,7 @@ def _is_trusted(
 
     A run makes its targets trust the CA before it writes the Secret. So no run made a CA that no target trusts.
     """
-    wanted = anchor_record.fingerprints(own)
+    wanted = fingerprints(own)
 
     def trusts(entry: TargetState) -> bool:
         return any(anchor.fingerprint in wanted for anchor in _trusted_by(intent, entry))
@@ -108,7 +115,7 @@ def _is_trusted(
 
 def _recorded_targets(annotations: Mapping[str, str], wanted: Collection[str]) -> list[Target]:
     """Return the targets that the record names for one of these fingerprints."""
-    recorded = anchor_record.targets_of(anchor_record.added_entries(annotations), wanted)
+    recorded = targets_of(added_entries(annotations), wanted)
     return [
         Target(kind, name)
         for kind, name in recorded
@@ -134,7 +141,7 @@ def remove_superseded(
 
     pem = secret.certificate_pem
     replan = functools.partial(_removal, intent, entries=entries, leaf_pem=pem, now=now)
-    concerned = [entry for entry in targets if anchor_record.of_target(entries, entry.target)]
+    concerned = [entry for entry in targets if of_target(entries, entry.target)]
     return _written(client, [replan(entry.target, entry.obj) for entry in concerned], replan)
 
 
@@ -162,15 +169,15 @@ def with_orphans(
 
     A run that was killed between target and Secret leaves such a CA without a record, and its key no longer exists.
     """
-    entries = anchor_record.added_entries(annotations)
+    entries = added_entries(annotations)
     for target in targets:
         with contextlib.suppress(
             TargetError, MissingPermissions
         ):  # it has no orphan that this run can remove
             obj = bundle_targets.read(client, target)
             for config in bundle_targets.client_configs(target, obj, service=intent.service_name):
-                start = anchor_record.prefix(target, config.webhook)
-                entries |= anchor_record.made_here(start, config.ca_bundle)
+                start = prefix(target, config.webhook)
+                entries |= made_here(start, config.ca_bundle)
     return {**annotations, markers.ANCHORS: " ".join(sorted(entries))}
 
 
@@ -178,9 +185,9 @@ def plan_removal(
     client: Client, intent: Intent, targets: Iterable[Target], annotations: Mapping[str, str]
 ) -> tuple[TargetChange, ...]:
     """Return the changes that remove the recorded anchors from these targets. Deleted targets need none."""
-    changes, entries, now = [], anchor_record.added_entries(annotations), client.now()
+    changes, entries, now = [], added_entries(annotations), client.now()
     for target in targets:
-        is_recorded = anchor_record.of_target(entries, target)
+        is_recorded = of_target(entries, target)
         obj = client.find(bundle_targets.path(target)) if is_recorded else None
         if obj is not None:
             changes.append(_removal(intent, target, obj, entries, now=now))
@@ -191,7 +198,7 @@ def remove(
     client: Client, intent: Intent, changes: Iterable[TargetChange], annotations: Mapping[str, str]
 ) -> tuple[TargetChange, ...]:
     """Write the changes of ``plan_removal``, and return them as they were written."""
-    entries, now = anchor_record.added_entries(annotations), client.now()
+    entries, now = added_entries(annotations), client.now()
 
     return _written(client, changes, functools.partial(_removal, intent, entries=entries, now=now))
 
@@ -231,7 +238,7 @@ def _removal(
         config.webhook: [
             anchor.pem
             for anchor in bundle_content.certificates(config.ca_bundle)
-            if anchor_record.prefix(target, config.webhook) + anchor.fingerprint in entries
+            if prefix(target, config.webhook) + anchor.fingerprint in entries
         ]
         for config in configs
     }
@@ -264,3 +271,146 @@ def _written(
         else change
         for change in changes
     )
+
+
+# The records
+
+
+def added_entries(annotations: Mapping[str, str]) -> set[str]:
+    """Return the entries of the anchors that this collection added."""
+    return set(annotations.get(markers.ANCHORS, "").split())
+
+
+def superseded_entries(annotations: Mapping[str, str]) -> set[str]:
+    """Return the entries to remove once the certificate is proven to be in use."""
+    return set(annotations.get(markers.UNPROVEN, "").split()[1:])
+
+
+def is_unproven(secret: ExistingSecret) -> bool:
+    """Return True if the certificate replaced another one and has not been seen in use everywhere."""
+    return markers.UNPROVEN in secret.annotations
+
+
+def record_added(annotations: Mapping[str, str], changes: Iterable[TargetChange]) -> str:
+    """Return the record with the anchors that the changes add, and without recorded ones that no target has any more."""
+    entries = added_entries(annotations)
+    for target, bundle in ((change.target, bundle) for change in changes for bundle in change.bundles):
+        start = prefix(target, bundle.config.webhook)
+        before, after = fingerprints(bundle.config.ca_bundle), fingerprints(bundle.after or "")
+        gone = {entry for entry in entries if entry.startswith(start) and entry[len(start) :] not in after}
+        entries = (entries - gone) | {f"{start}{fingerprint}" for fingerprint in after - before}
+    return " ".join(sorted(entries))
+
+
+def record_unproven(
+    secret: ExistingSecret | None,
+    targets: Iterable[TargetState],
+    changes: Iterable[TargetChange],
+    *,
+    serial: str,
+    anchor: TrustAnchor,
+    cluster_cas: Collection[str] = (),
+) -> str:
+    """Return the record of the anchors to remove once the certificate with this serial is proven to be in use.
+
+    These are the anchors that this collection added, and those that verify the certificate that was in use, unless the new
+    certificate needs them. Other anchors belong to other managers. A CA that was made for one certificate is ours without a
+    record, because a run may have been killed before it wrote one.
+
+    secret: the Secret before the new certificate, None if it did not exist.
+    cluster_cas: fingerprints of the CAs of the cluster that are in use or younger.
+    """
+    needed = fingerprints(anchor.pem).union(cluster_cas)
+    # Only the manager that writes a caBundle at any time can restore its anchors, so they stay.
+    written = {
+        entry.target for entry in targets if bundle_targets.find_bundle_writer(entry.target, entry.obj)
+    }
+    annotations = secret.annotations if secret else {}
+    ours = added_entries(annotations) | superseded_entries(annotations)
+    entries: set[str] = set()
+    for target, bundle in ((change.target, bundle) for change in changes for bundle in change.bundles):
+        start, after = prefix(target, bundle.config.webhook), bundle.after or ""
+        used = _verifying(secret, bundle.config) if secret and target not in written else set()
+        not_needed = {f"{start}{fingerprint}" for fingerprint in fingerprints(after) - needed}
+        removable = ours | {f"{start}{fingerprint}" for fingerprint in used} | made_here(start, after)
+        entries |= not_needed & removable
+    return " ".join([serial, *sorted(entries)])
+
+
+#: A place that calls the webhook, and the superseded anchors that it holds.
+Superseded = tuple[Target, ClientConfig, list[BundleCertificate]]
+
+
+def superseded(intent: Intent, secret: ExistingSecret, targets: Iterable[TargetState]) -> list[Superseded]:
+    """Return each client configuration of the targets with the superseded anchors that it holds."""
+    entries = superseded_entries(secret.annotations)
+    return [
+        (
+            entry.target,
+            config,
+            [
+                anchor
+                for anchor in bundle_content.certificates(config.ca_bundle)
+                if prefix(entry.target, config.webhook) + anchor.fingerprint in entries
+            ],
+        )
+        for entry in targets
+        for config in bundle_targets.client_configs(entry.target, entry.obj, service=intent.service_name)
+    ]
+
+
+def entries_of(places: Iterable[Superseded]) -> frozenset[str]:
+    """Return the entries of the anchors."""
+    return frozenset(
+        prefix(target, config.webhook) + anchor.fingerprint
+        for target, config, anchors in places
+        for anchor in anchors
+    )
+
+
+def without_targets(annotations: Mapping[str, str], targets: Iterable[Target]) -> str:
+    """Return the record of added anchors without the entries of these targets."""
+    entries = added_entries(annotations)
+    gone = {entry for target in targets for entry in of_target(entries, target)}
+    return " ".join(sorted(entries - gone))
+
+
+def of_target(entries: Collection[str], target: Target) -> set[str]:
+    """Return the entries of a target."""
+    path = f"{target.kind}/{target.name}"
+    return {entry for entry in entries if entry.startswith((f"{path}=", f"{path}/"))}
+
+
+def targets_of(entries: Iterable[str], anchors: Collection[str]) -> list[tuple[str, str]]:
+    """Return kind and name of the targets in the entries of these anchors. An annotation may hold any text."""
+    parts = (entry.partition("=") for entry in sorted(entries))
+    paths = dict.fromkeys(tuple(path.split("/")[:2]) for path, _sign, anchor in parts if anchor in anchors)
+    return [(path[0], path[1]) for path in paths if len(path) == 2]
+
+
+def prefix(target: Target, webhook: str) -> str:
+    """Return the start of the entries of a webhook. ``webhook`` is "" for kinds with one bundle."""
+    return "/".join(filter(None, (target.kind, target.name, webhook))) + "="
+
+
+def fingerprints(bundle: str) -> set[str]:
+    """Return the fingerprints of the certificates in a bundle (PEM)."""
+    return {anchor.fingerprint for anchor in bundle_content.certificates(bundle)}
+
+
+def made_here(start: str, bundle: str) -> set[str]:
+    """Return the entries of the CAs in the bundle that this collection made for one certificate each."""
+    return {
+        f"{start}{anchor.fingerprint}"
+        for anchor in bundle_content.certificates(bundle)
+        if ephemeral_ca.is_made_here(anchor.subject)
+    }
+
+
+def _verifying(secret: ExistingSecret, config: ClientConfig) -> set[str]:
+    """Return the anchors of the bundle that verify the certificate in the Secret at the start of its lifetime."""
+    if secret.certificate is None:
+        return set()
+    leaf, chain = certificate_facts.load_leaf_and_chain(secret.certificate_pem)
+    at = secret.certificate.not_before
+    return set(verify(leaf, config.ca_bundle, name=None, intermediates=chain, now=at, usage="any").anchors)

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._base.result import Result
 from .._csr import certificate_rules, markers, secret_content, trust_anchors
-from .._csr.certificate_rules import IssueReason
+from .._csr.certificate_rules import IssueReason, judge_replacement
 from .._csr.errors import SecretError
 from .._csr.intent import Intent
-from .._csr.replacement import judge_replacement
 from .._csr.secret_content import ExistingSecret, SecretContent
 from .._csr.trust_anchors import TrustAnchor
 from .._diagnosis import ended
@@ -28,7 +27,7 @@ from .._kube import access_review
 from .._webhook.bundle_patch import TargetChange
 from .._x509 import private_keys
 from .._x509.certificate_facts import CertificateFacts
-from . import anchor_record, certificate_report, gather, secret_store, target_anchors, wait_until_served
+from . import certificate_report, gather, secret_store, target_anchors, wait_until_served
 from .certificate_run import CertificateInUse, CertificateRun, CertificateState
 from .secret_store import Change
 
@@ -86,7 +85,7 @@ def keep(
             raise SecretError(
                 f"{intent.secret} was replaced while this task ran", remedy="Run the task again"
             )
-        anchors = anchor_record.record_added(stored.annotations, changes)
+        anchors = target_anchors.record_added(stored.annotations, changes)
         return secret_content.patch_metadata(
             stored, intent, ca_pem=anchor.pem, anchors=anchors, discovered=run.discovered
         )
@@ -209,7 +208,7 @@ def _unproven(
     anchor: TrustAnchor,
 ) -> str:
     """Return the record for the rotation, "" if no anchor is superseded and no certificate in use is replaced."""
-    record = anchor_record.record_unproven(
+    record = target_anchors.record_unproven(
         state.secret,
         state.targets,
         changes,
@@ -224,7 +223,7 @@ def _unproven(
 def _remove_unused(run: CertificateRun, changes: Sequence[TargetChange]) -> None:
     """Remove the CA of this run from the targets, because another run stored its certificate first."""
     targets = [change.target for change in changes]
-    record = {markers.ANCHORS: anchor_record.record_added({}, changes)}
+    record = {markers.ANCHORS: target_anchors.record_added({}, changes)}
     unused = target_anchors.plan_removal(run.client, run.intent, targets, record)
     target_anchors.remove(run.client, run.intent, unused, record)
 
@@ -253,7 +252,7 @@ def _store(
                 if reason is None:
                     return None
                 judge_replacement(intent, found, reason, has_targets=bool(changes))
-        anchors = anchor_record.record_added(found.annotations if found else {}, changes)
+        anchors = target_anchors.record_added(found.annotations if found else {}, changes)
         wanted = replace(content, anchors=anchors)
         if found is None:
             return secret_content.new_secret(intent, wanted)

@@ -13,14 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Callable
 
-from .._base.times import format_time
 from .._kube.access_review import Permission
 from . import name_policy
 from .csr_content import GROUP, RequestContent, condition_of
-from .errors import RequestError
 from .usages import SERVER_AUTH, is_client_identity, unexpected_usages
 
 # Synonyms in certificates.k8s.io/v1: usages with the same bit or OID.
@@ -91,36 +88,6 @@ class Mismatch:
 def decision_of(csr: Mapping[str, Any]) -> str:
     """Return the decision about a request: "Approved", "Denied", or "" without a decision."""
     return next((kind for kind in ("Denied", "Approved") if condition_of(csr, kind)), "")
-
-
-def approval_body(
-    csr: Mapping[str, Any], decision: str, *, reason: str, message: str, now: datetime
-) -> dict[str, Any]:
-    """Return the object to PUT to /approval, with the UID and the resourceVersion that were read.
-
-    decision: "Approved" or "Denied".
-
-    Raises RequestError if the request is approved or denied already, because a decision is final.
-    """
-    earlier = decision_of(csr)
-    if earlier:
-        raise RequestError(
-            f"CSR {csr['metadata']['name']!r} is already {earlier}, and a decision cannot be changed",
-            code="already-decided",
-            remedy="Create a new CSR.",
-        )
-    stamp = format_time(now)
-    condition = {
-        "type": decision,
-        "status": "True",
-        "reason": reason,
-        "message": message,
-        # The garbage collector counts from lastUpdateTime (k/k pkg/controller/certificates/cleaner).
-        "lastUpdateTime": stamp,
-        "lastTransitionTime": stamp,
-    }
-    status = csr.get("status") or {}
-    return {**csr, "status": {**status, "conditions": [*(status.get("conditions") or ()), condition]}}
 
 
 def _integrity(content: RequestContent, _expected: Expectation) -> Iterator[str]:

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
-from .._base.times import parse_time
+from .._base.errors import CertflowError
+from .._base.times import format_time, parse_time
 from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import METADATA, Client
 from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
 from .._kube.json_patch import retry_on_conflict
 from .._x509 import signing_request
 from . import csr_content, markers, name_policy
-from .approval import Expectation, approval_body, approval_permissions, compare, decision_of
+from .approval import Expectation, approval_permissions, compare, decision_of
 from .csr_content import Requester, certificate_of, condition_text, content_of, is_same, requester_of
 from .errors import IssueError, RequestError
 from .intent import Intent, SecretSpec
@@ -250,6 +251,21 @@ class Decision:
     reason: str
     message: str
 
+    def on(self, csr: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        """Return the object to PUT to /approval, with the UID and the resourceVersion that were read."""
+        stamp = format_time(now)
+        condition = {
+            "type": self.kind,
+            "status": "True",
+            "reason": self.reason,
+            "message": self.message,
+            # The garbage collector counts from lastUpdateTime (k/k pkg/controller/certificates/cleaner).
+            "lastUpdateTime": stamp,
+            "lastTransitionTime": stamp,
+        }
+        status = csr.get("status") or {}
+        return {**csr, "status": {**status, "conditions": [*(status.get("conditions") or ()), condition]}}
+
 
 def decide(
     client: Client, csr: Mapping[str, Any], decision: Decision, judge: Callable[[Mapping[str, Any]], None]
@@ -294,8 +310,7 @@ def _refuse_deleted(csr: Mapping[str, Any]) -> NoReturn:
 
 
 def _write(client: Client, csr: Mapping[str, Any], decision: Decision) -> dict[str, Any]:
-    now = client.now()
-    body = approval_body(csr, decision.kind, reason=decision.reason, message=decision.message, now=now)
+    body = decision.on(csr, client.now())
     return client.replace(f"{path(csr['metadata']['name'])}/approval", body)
 
 
@@ -373,6 +388,19 @@ def summarize(csr: Mapping[str, Any]) -> dict[str, Any]:
         "signer_name": csr["spec"]["signerName"],
         "condition": condition_text(csr),
     }
+
+
+def describe(csr: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a result that describes the content of a request. It has no names if the content cannot be compared."""
+    entry = {**summarize(csr), "requester": requester_of(csr).as_result(), "subject": "", "names": []}
+    try:
+        content = content_of(csr)
+    except CertflowError as error:
+        return {**entry, "unreadable": error.cause}
+    if content.fault:
+        return {**entry, "unreadable": content.fault}
+    request = content.request
+    return {**entry, "subject": request.subject, "names": [*request.dns_names, *request.ip_addresses]}
 
 
 def list_requests(client: Client, secret: SecretSpec) -> list[dict[str, Any]]:

@@ -7,9 +7,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from .._base.errors import CertflowError
 
 
@@ -36,21 +33,6 @@ class AnchorError(CertflowError):
 
 
 class IssueError(CertflowError):
-    """The signer did not answer, or its certificate cannot be used.
-
-    values: more keys of the failed result.
-    """
+    """The signer did not answer, or its certificate cannot be used."""
 
     code = "not-issued"
-
-    def __init__(
-        self,
-        cause: str,
-        *,
-        code: str = "",
-        evidence: Sequence[str] = (),
-        remedy: str = "",
-        **values: Any,
-    ) -> None:
-        super().__init__(cause, code=code, evidence=evidence, remedy=remedy)
-        self.values = values

@@ -359,16 +359,6 @@ def list_refusals(row: Signer, request: CertificateRequest) -> list[str]:
     return [rule.text + part for rule in (*API_RULES, *row.rules) for part in rule.refuses(request)]
 
 
-def warnings(row: Signer, request: CertificateRequest) -> list[str]:
-    """Return a warning if the signer will shorten the lifetime. expirationSeconds is a hint (KEP-2784)."""
-    longest, asked = row.longest_lifetime_seconds, request.expiration_seconds
-    if longest is None or asked is None or asked <= longest:
-        return []
-    return [
-        f"{row.name} issues for at most {longest} seconds, so expiration_seconds {asked} will be shortened"
-    ]
-
-
 def remedy_for(signer_name: str, message: str) -> str:
     """Return the remedy for a message of a signer or the API server, or "" if no rule has this message."""
     rules = (*API_RULES, *SIGNERS.get(signer_name, GENERIC).rules)

@@ -14,8 +14,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from . import control_plane, ended, unissued
-from .diagnosis import LIKELY, ONE_OF, PROVEN, SEVERAL, Diagnosis
-from .observation import APPROVED, DENIED, FAILED, GONE, PENDING, CsrObservation
+from .observation import (
+    APPROVED,
+    DENIED,
+    FAILED,
+    GONE,
+    LIKELY,
+    ONE_OF,
+    PENDING,
+    PROVEN,
+    SEVERAL,
+    CsrObservation,
+    Diagnosis,
+)
 from .unissued import Rule
 
 

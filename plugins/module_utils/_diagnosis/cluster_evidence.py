@@ -33,12 +33,12 @@ from .._x509 import certificate_facts, pem_text
 from .._x509.errors import CertificateError
 from . import observation
 from .causes import diagnose
-from .diagnosis import Diagnosis
 from .observation import (
     APPROVED,
     BUILT_IN_SIGNERS,
     PENDING,
     CsrObservation,
+    Diagnosis,
     PublishedAuthority,
     SignerEvent,
     SignerStats,

@@ -13,8 +13,17 @@ from datetime import timedelta
 
 from .._csr.signers import EPHEMERAL_CA
 from .._kube.cluster_facts import ManagerFlags
-from .diagnosis import LIKELY, PROVEN, Diagnosis, approval_evidence, show_span, show_time
-from .observation import BUILT_IN_SIGNERS, CsrObservation, PublishedAuthority
+from .observation import (
+    BUILT_IN_SIGNERS,
+    LIKELY,
+    PROVEN,
+    CsrObservation,
+    Diagnosis,
+    PublishedAuthority,
+    approval_evidence,
+    show_span,
+    show_time,
+)
 
 # The controller that signs, by its name and by the older one (k/k cmd/kube-controller-manager/names).
 SIGNING_CONTROLLER = ("certificatesigningrequest-signing-controller", "csrsigning")

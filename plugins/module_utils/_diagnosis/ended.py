@@ -14,24 +14,22 @@ from .._base.times import parse_time
 from .._csr import signers
 from .._csr.csr_content import condition_of
 from .._csr.signers import CertificateRequest, Signer
-from .diagnosis import (
-    LIKELY,
-    ONE_OF,
-    PROVEN,
-    Diagnosis,
-    decision_evidence,
-    describe_condition,
-    show_span,
-    show_time,
-)
 from .observation import (
     APPROVED,
     DENIED,
     FAILED,
     ISSUED,
+    LIKELY,
+    ONE_OF,
     PENDING,
+    PROVEN,
     CsrObservation,
+    Diagnosis,
     approved_at,
+    decision_evidence,
+    describe_condition,
+    show_span,
+    show_time,
     symptom_of,
 )
 
@@ -220,14 +218,15 @@ def _collection_time(observation: CsrObservation) -> datetime | None:
 
 
 def lifetime_warnings(signer: Signer, request: CertificateRequest, granted: timedelta) -> tuple[str, ...]:
-    """Return a warning for a certificate with less time than requested, unless the table of signers foresaw it."""
+    """Return a warning for a certificate with less time than requested."""
     requested = timedelta(seconds=request.expiration_seconds or 0)
-    if not _is_less(granted, requested) or signers.warnings(signer, request):
+    if not is_shorter(granted, requested):
         return ()
     return (
         f"the signer {signer.name} issued for {show_span(granted)}, and {show_span(requested)} were requested",
     )
 
 
-def _is_less(granted: timedelta, requested: timedelta) -> bool:
+def is_shorter(granted: timedelta, requested: timedelta) -> bool:
+    """Return True if less time was granted than requested. Signers backdate certificates."""
     return bool(requested) and granted < requested - ALLOWANCE - requested / 100

@@ -23,8 +23,8 @@ from .._base.times import find_time
 from .._csr.csr_content import condition_of
 from .._kube.client import Client
 from .._kube.errors import NotFound
-from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, describe_condition, show_span
-from .ended import ALLOWANCE
+from .ended import is_shorter
+from .observation import LIKELY, ONE_OF, PROVEN, Diagnosis, describe_condition, show_span
 
 ISSUED, DENIED, FAILED, PENDING = "Issued", "Denied", "Failed", "Pending"
 #: v1 from Kubernetes 1.37. v1beta1 from 1.35 and v1alpha1 in 1.34, both off by default.
@@ -114,7 +114,6 @@ def diagnose(obj: Mapping[str, Any], issued: int) -> Diagnosis | None:
     begin, end = (find_time(status.get(key)) for key in ("notBefore", "notAfter"))
     granted = end - begin if begin and end else timedelta.max
     requested = timedelta(seconds=int(spec.get("maxExpirationSeconds") or 0))
-    is_shorter = granted < requested - ALLOWANCE - requested / 100
     line = (
         describe_condition(condition) if condition else f"{issued} other requests of this signer were issued"
     )
@@ -122,7 +121,11 @@ def diagnose(obj: Mapping[str, Any], issued: int) -> Diagnosis | None:
         line = f"{show_span(granted)} of at most {show_span(requested)}"
     for row in POD_CAUSES:
         fits = row.condition == state and row.reason in ("", condition.get("reason"))
-        if fits and spec["signerName"].startswith(row.signer) and is_shorter >= row.is_shorter:
+        if (
+            fits
+            and spec["signerName"].startswith(row.signer)
+            and is_shorter(granted, requested) >= row.is_shorter
+        ):
             evidence = (f"pod {spec.get('podName')}, created at {metadata.get('creationTimestamp')}", line)
             return Diagnosis(row.code, f"{name}: {row.title}.", row.certainty, evidence, row.remedy)
     return None

@@ -23,8 +23,20 @@ from .._csr.providers import PROVIDERS, Provider, UnservedSigner
 from .._csr.signers import EPHEMERAL_CA, LEGACY_UNKNOWN
 from .._kube.access_review import grant
 from . import control_plane
-from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, approval_evidence, show_span, show_time
-from .observation import BUILT_IN_SIGNERS, CERT_MANAGER, CsrObservation, approved_at, is_from_node
+from .observation import (
+    BUILT_IN_SIGNERS,
+    CERT_MANAGER,
+    LIKELY,
+    ONE_OF,
+    PROVEN,
+    CsrObservation,
+    Diagnosis,
+    approval_evidence,
+    approved_at,
+    is_from_node,
+    show_span,
+    show_time,
+)
 
 # After this time no client waits for the certificate any more.
 LEFT_OVER_AFTER = timedelta(days=1)

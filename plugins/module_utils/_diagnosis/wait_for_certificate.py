@@ -19,8 +19,7 @@ from .._kube.client import Client
 from .._process import progress_lines
 from .causes import diagnose
 from .cluster_evidence import ClusterEvidence
-from .diagnosis import Diagnosis
-from .observation import CsrObservation
+from .observation import CsrObservation, Diagnosis
 
 # Seconds after the approval until the cluster is asked why there is no certificate, first for a cause that time does not change.
 KNOWN_SECONDS, EXPLAINED_SECONDS = 1.0, 4.0
@@ -141,10 +140,10 @@ def _gone(client: Client, csr: Mapping[str, Any], subject: object) -> IssueError
 
 
 def _not_issued(subject: object, csr: Mapping[str, Any], diagnosis: Diagnosis) -> IssueError:
-    return IssueError(
+    error = IssueError(
         f"{subject}: {diagnosis.cause}",
         evidence=(f"condition {condition_text(csr)}, certainty {diagnosis.certainty}", *diagnosis.evidence),
         remedy=diagnosis.remedy,
-        diagnosis=diagnosis.as_result(),
-        csr=csr_api.summarize(csr),
     )
+    error.values = {"diagnosis": diagnosis.as_result(), "csr": csr_api.summarize(csr)}
+    return error

@@ -19,12 +19,11 @@ from .._base.result import Result
 from .._base.times import format_time
 from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
 from .._csr import csr_api
-from .._csr.csr_content import Requester, certificate_of, content_of, requester_of
+from .._csr.csr_content import Requester, certificate_of
 from .._diagnosis import observation, pod_certificates
 from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
-from .._diagnosis.diagnosis import Diagnosis
-from .._diagnosis.observation import GONE, STATES, STUCK, CsrObservation
+from .._diagnosis.observation import GONE, STATES, STUCK, CsrObservation, Diagnosis
 from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_uid
 from .._kube.errors import Forbidden, KubeError
@@ -138,8 +137,7 @@ def _signer_entry(
 
 def _entry(csr: dict[str, Any], diagnosis: Diagnosis | None) -> dict[str, Any]:
     return {
-        **csr_api.summarize(csr),
-        **_content(csr),
+        **csr_api.describe(csr),
         "created": csr["metadata"].get("creationTimestamp", ""),
         "certificate": _certificate(csr),
         "diagnosis": diagnosis.as_result() if diagnosis else None,
@@ -158,31 +156,6 @@ def _missing_entry(name: str, now: datetime) -> dict[str, Any]:
         "names": [],
         "certificate": None,
         "diagnosis": diagnosis.as_result() if diagnosis else None,
-    }
-
-
-def _content(csr: dict[str, Any]) -> dict[str, Any]:
-    """Return the requester and the content. For a request that cannot be compared, the names are empty."""
-    try:
-        content = content_of(csr)
-    except CertflowError as exc:
-        return _unreadable(csr, exc.cause)
-    if content.fault:
-        return _unreadable(csr, content.fault)
-    request = content.request
-    return {
-        "requester": requester_of(csr).as_result(),
-        "subject": request.subject,
-        "names": [*request.dns_names, *request.ip_addresses],
-    }
-
-
-def _unreadable(csr: dict[str, Any], reason: str) -> dict[str, Any]:
-    return {
-        "requester": requester_of(csr).as_result(),
-        "subject": "",
-        "names": [],
-        "unreadable": reason,
     }
 
 

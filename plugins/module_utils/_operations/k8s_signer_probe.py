@@ -16,7 +16,7 @@ from .._ansible.operation import Operation
 from .._base.result import Result
 from .._csr.errors import RequestError
 from .._diagnosis import signer_probe
-from .._diagnosis.probe_signers import probe_signers
+from .._diagnosis.signer_probe import probe_signers
 from .._kube.client import Client
 
 SPEC: dict[str, Any] = {

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..._csr.ca_rotation import ClusterCa, ClusterCas, EksCa, published_cas
-from ..._diagnosis.diagnosis import Diagnosis
+from ..._diagnosis.observation import Diagnosis
 from ..._kube import port_forward
 from ..._kube.access_review import Permission
 from ..._webhook import admission_match, call_faults

@@ -36,7 +36,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotati
     find_cas,
     published_cas,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import Diagnosis
 
 from tests.support.authority import DAY, NOW
 from tests.unit.plugins.module_utils._audit.world import (

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import removal_effects
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import remove
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
     CertificateRun,
 )
@@ -83,10 +83,10 @@ def check(
     obj = webhooks(count, ca().pem + (ca(other).pem if other else ""), policy)
     api = ScriptedApi({bundle_targets.path(TARGET): obj})
     monkeypatch.setattr(served_chains, "scan", lambda *_args, **_options: scan)
-    monkeypatch.setattr(removal_effects, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(remove, "_PAUSE_SECONDS", 0.01)
     run = CertificateRun(api, intent(accept=accept, wait_timeout=1))  # type: ignore[arg-type]
     change = bundle_patch.plan(TARGET, obj, ca().pem, mode="absent", recorded=True, now=NOW)
-    return removal_effects.check_removal(run, [change], keeps_secret=keeps_secret)
+    return remove.check_removal(run, [change], keeps_secret=keeps_secret)
 
 
 #: What the endpoints serve, and the word that allows the removal, "" if it needs none.
@@ -156,6 +156,6 @@ def test_the_end_of_a_pod_is_awaited(chain: ServedChain, monkeypatch: pytest.Mon
     obj = webhooks(1, ca().pem, "")
     api = ScriptedApi({bundle_targets.path(TARGET): obj})
     monkeypatch.setattr(served_chains, "scan", lambda *_args, **_options: next(scans))
-    monkeypatch.setattr(removal_effects, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(remove, "_PAUSE_SECONDS", 0.01)
     change = bundle_patch.plan(TARGET, obj, ca().pem, mode="absent", recorded=True, now=NOW)
-    assert removal_effects.check_removal(CertificateRun(api, intent()), [change], keeps_secret=False) == ()  # type: ignore[arg-type]
+    assert remove.check_removal(CertificateRun(api, intent()), [change], keeps_secret=False) == ()  # type: ignore[arg-type]

@@ -17,7 +17,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result i
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
-    anchor_record,
     rotation,
     target_anchors,
     wait_until_served,
@@ -655,7 +654,7 @@ def record(*, after: str, annotations: dict[str, str] | None = None, before: str
     seen = TargetState(TARGET, configuration(before or after))
     anchor = TrustAnchor("test", NEW_CA.pem)
     changes = target_anchors.plan(intent(), [seen], anchor, leaf_pem=None, now=NOW)
-    record = anchor_record.record_unproven(held, [seen], changes, serial="0a", anchor=anchor)
+    record = target_anchors.record_unproven(held, [seen], changes, serial="0a", anchor=anchor)
     return record.split()
 
 

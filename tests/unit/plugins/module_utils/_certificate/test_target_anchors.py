@@ -7,10 +7,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
-    anchor_record,
-    target_anchors,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import target_anchors
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
     TargetState,
 )
@@ -67,7 +64,7 @@ RECORDS: list[tuple[str, list[tuple[str, str]], str]] = [
 @pytest.mark.parametrize(("before", "bundles", "after"), RECORDS)
 def test_only_added_anchors_are_recorded(before: str, bundles: list[tuple[str, str]], after: str) -> None:
     annotations = {"certflow.kubernetes/added-anchors": before} if before else {}
-    assert anchor_record.record_added(annotations, [change(*bundles)]) == after
+    assert target_anchors.record_added(annotations, [change(*bundles)]) == after
 
 
 def test_only_recorded_anchors_are_removed() -> None:

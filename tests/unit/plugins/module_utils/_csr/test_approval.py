@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import approval, csr_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.approval import Expectation
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.csr_api import Decision
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.name_policy import GuardedNames
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signing_request
 
@@ -438,7 +439,7 @@ def test_approval_body(decision: str) -> None:
     obj = csr(condition("Failed"))
     before = copy.deepcopy(obj)
     now = NOW.astimezone(timezone(timedelta(hours=2)))
-    body = approval.approval_body(obj, decision, reason="Checked", message="content as expected", now=now)
+    body = Decision(decision, "Checked", "content as expected").on(obj, now)
     assert obj == before
     assert {key: body[key] for key in before if key != "status"} == {
         key: before[key] for key in before if key != "status"
@@ -459,14 +460,8 @@ def test_approval_body(decision: str) -> None:
 def test_approval_of_an_object_without_status() -> None:
     obj = csr()
     del obj["status"]
-    body = approval.approval_body(obj, "Approved", reason="A", message="b", now=NOW)
+    body = Decision("Approved", "A", "b").on(obj, NOW)
     assert [entry["type"] for entry in body["status"]["conditions"]] == ["Approved"]
-
-
-@pytest.mark.parametrize("earlier", ["Approved", "Denied"])
-def test_a_decision_is_final(earlier: str) -> None:
-    with fails("already-decided", "'hook-apps-1a2b'", earlier):
-        approval.approval_body(csr(condition(earlier)), "Approved", reason="A", message="b", now=NOW)
 
 
 def test_words_outside_the_blocks_of_a_certificate_may_be_any_bytes() -> None:

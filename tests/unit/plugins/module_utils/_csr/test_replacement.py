@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import certificate_rules, replacement
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import certificate_rules
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certificate_rules import IssueReason
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -98,11 +98,11 @@ def test_a_loss_is_refused_by_name(issued: Any, options: dict[str, Any], losses:
     secret = found(issued, of=wanted)
     if losses:
         with fails("secret-unusable", "apps/hook-tls", "foreign-secret") as caught:
-            replacement.judge_replacement(wanted, secret, DUE, has_targets=True)
+            certificate_rules.judge_replacement(wanted, secret, DUE, has_targets=True)
         assert list(caught.value.evidence) == losses
     accepting = intent(**options, accept=["foreign-secret"])
     for task in (accepting, *([] if losses else [wanted])):
-        reason = replacement.judge_replacement(task, secret, DUE, has_targets=True)
+        reason = certificate_rules.judge_replacement(task, secret, DUE, has_targets=True)
         assert reason.code == "Expired"
         assert f"key {secret.key_type} -> ecdsa-p256" in reason.message
         assert "CA CN=cluster -> signer" in reason.message
@@ -111,19 +111,19 @@ def test_a_loss_is_refused_by_name(issued: Any, options: dict[str, Any], losses:
 @pytest.mark.parametrize("issued", [row[0] for row in LOSSES.values()])
 def test_a_certificate_of_this_collection_is_never_refused(issued: Any) -> None:
     secret = found(issued, **MARKED)
-    assert replacement.judge_replacement(intent(), secret, DUE, has_targets=True) == DUE
-    assert replacement.judge_replacement(intent(), None, DUE, has_targets=False) == DUE
+    assert certificate_rules.judge_replacement(intent(), secret, DUE, has_targets=True) == DUE
+    assert certificate_rules.judge_replacement(intent(), None, DUE, has_targets=False) == DUE
 
 
 def test_a_certificate_that_only_go_reads_is_replaced_only_if_accepted() -> None:
     """The library of this run cannot tell what it has. A text without a certificate is no loss."""
     unread = replace(found(leaf()), certificate=None, certificate_pem=unreadable_authority("hook").pem)
     with fails("secret-unusable", "foreign-secret"):
-        replacement.judge_replacement(intent(), unread, DUE, has_targets=True)
+        certificate_rules.judge_replacement(intent(), unread, DUE, has_targets=True)
     accepting = intent(accept=["foreign-secret"])
     for task, pem in ((accepting, unread.certificate_pem), (intent(), ""), (intent(), "no certificate")):
         secret = replace(unread, certificate_pem=pem)
-        assert replacement.judge_replacement(task, secret, DUE, has_targets=True) == DUE
+        assert certificate_rules.judge_replacement(task, secret, DUE, has_targets=True) == DUE
 
 
 def test_a_healthy_certificate_of_another_owner_is_replaced_only_if_accepted() -> None:
@@ -131,12 +131,15 @@ def test_a_healthy_certificate_of_another_owner_is_replaced_only_if_accepted() -
     reason = certificate_rules.reason_to_issue(wanted, secret, NOW)
     assert reason is not None
     with fails("secret-unusable", "hook", "2027-06-14", "foreign-secret"):
-        replacement.judge_replacement(wanted, secret, reason, has_targets=True)
+        certificate_rules.judge_replacement(wanted, secret, reason, has_targets=True)
     accepted = intent(names=["hook"], accept=["foreign-secret"])
-    assert replacement.judge_replacement(accepted, secret, reason, has_targets=True).code == "Names"
+    assert certificate_rules.judge_replacement(accepted, secret, reason, has_targets=True).code == "Names"
 
 
 def test_a_certificate_whose_ca_the_run_does_not_know_is_healthy_unless_a_target_refuses_it() -> None:
     with fails("secret-unusable", "ca_bundle", "foreign-secret"):
-        replacement.judge_replacement(intent(), found(), UNTRUSTED, has_targets=False)
-    assert replacement.judge_replacement(intent(), found(), UNTRUSTED, has_targets=True).code == "Untrusted"
+        certificate_rules.judge_replacement(intent(), found(), UNTRUSTED, has_targets=False)
+    assert (
+        certificate_rules.judge_replacement(intent(), found(), UNTRUSTED, has_targets=True).code
+        == "Untrusted"
+    )

@@ -207,20 +207,6 @@ def test_usages_that_are_never_asked_for() -> None:
     assert caught.value.evidence == ("cert sign", "code signing")
 
 
-def test_a_shortened_lifetime_is_a_warning() -> None:
-    row = signers.find_signer(APP_SERVING)
-    year = 365 * 24 * 3600
-    assert signers.warnings(row, CertificateRequest(expiration_seconds=year)) == []
-    (text,) = signers.warnings(row, CertificateRequest(expiration_seconds=year + 1))
-    assert "shortened" in text
-    assert (
-        signers.warnings(
-            signers.find_signer(KUBELET_SERVING), CertificateRequest(expiration_seconds=9 * year)
-        )
-        == []
-    )
-
-
 def test_one_signer_alone_is_not_asked() -> None:
     rows = [*signers.SIGNERS.values(), signers.GENERIC]
     assert [row.name for row in rows if not row.is_asked] == [OWN_HAND]

@@ -15,15 +15,13 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers, signers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.approval import approval_permissions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes, ended, observation
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import (
-    Diagnosis,
-    show_span,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import (
     CsrObservation,
+    Diagnosis,
     PublishedAuthority,
     SignerEvent,
     SignerStats,
+    show_span,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import (
     ManagerFlags,
@@ -596,14 +594,13 @@ def test_a_misspelt_signer_is_corrected() -> None:
     assert "signer that exists" in diagnosed(csr(approved(), signerName="kubernetes.io/xyz")).remedy
 
 
-def test_a_short_lifetime_is_a_warning_unless_the_table_foresees_it() -> None:
-    serving, eks = (signers.find_signer(name) for name in (KUBELET_SERVING, APP_SERVING))
-    week, years = (signers.CertificateRequest(expiration_seconds=days * 86400) for days in (7, 730))
+def test_a_short_lifetime_is_a_warning() -> None:
+    serving = signers.find_signer(KUBELET_SERVING)
+    week = signers.CertificateRequest(expiration_seconds=7 * 86400)
     [text] = ended.lifetime_warnings(serving, week, timedelta(days=1))
     assert text == ("the signer kubernetes.io/kubelet-serving issued for 24 hours, and 7 days were requested")
     assert ended.lifetime_warnings(serving, week, timedelta(days=7, minutes=-5)) == ()
     assert ended.lifetime_warnings(serving, signers.CertificateRequest(), timedelta(days=1)) == ()
-    assert ended.lifetime_warnings(eks, years, timedelta(days=365)) == (), "the table of signers foresees it"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_
     manager_of,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import Diagnosis
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
     Connection,
     ExecPlugin,
