@@ -167,6 +167,23 @@ def test_every_gate_runs_once(count: int, tmp_path: Path, monkeypatch: pytest.Mo
     assert whole.total.passed == count
 
 
+def test_the_end_of_a_failed_gate_is_printed_last(capsys: pytest.CaptureFixture[str]) -> None:
+    """The logs of the gates that end later would hide the names of the failed tests."""
+
+    def fail(log: Path) -> GateResult:
+        log.write_text("".join(f"line {number}\n" for number in range(100)))
+        return GateResult(failed=1)
+
+    whole = GateRun()
+    whole.all((Gate("pretended-failure", fail),))
+    capsys.readouterr()
+    whole.repeat_failures()
+    printed = capsys.readouterr().out
+    assert "pretended-failure" in printed
+    assert "line 99" in printed
+    assert "line 50" not in printed
+
+
 def test_each_file_of_tests_on_real_clusters_is_in_one_gate() -> None:
     """The gate of the rest ignores the files of the other gates."""
     words = {gate.name: gate.run.args[1] for gate in ALL if gate.name in {"real-newest", *PARTS}}  # type: ignore[attr-defined]

@@ -26,6 +26,8 @@ from tools.ci.venvs import REPOSITORY, BuildFailed, PythonUnavailable
 # A gate with real clusters uses about two thirds of a core and waits for the rest of its time, so three of them use two cores.
 _AT_ONCE = 3
 _REMINDER = 60.0
+#: How many lines of a failed gate are printed again at the end. They have the names of the failed tests.
+_LAST_LINES = 15
 
 
 def _arguments() -> tuple[Gate, ...]:
@@ -58,6 +60,8 @@ class GateRun:
         self._logs = tree.link() / "logs"
         self._logs.mkdir(parents=True, exist_ok=True)
         self._printing = threading.Lock()
+        #: Failed gate -> the end of its log.
+        self._ends: dict[str, str] = {}
 
     def say(self, text: str) -> None:
         """Print a line with the time since the start."""
@@ -83,9 +87,16 @@ class GateRun:
         for note in result.notes:
             self.say(f"{gate.name}: {note}")
         if result.failed:
-            print(f"----- {gate.name}: {log.relative_to(REPOSITORY)}\n{log.read_text(errors='replace')}-----")
+            text = log.read_text(errors="replace")
+            self._ends[gate.name] = "\n".join(text.splitlines()[-_LAST_LINES:])
+            print(f"----- {gate.name}: {log.relative_to(REPOSITORY)}\n{text}-----")
         if result.passed or result.failed:
             self.say(f"{'FAILED' if result.failed else 'ok':6} {gate.name}: {result} in {seconds:.0f} s")
+
+    def repeat_failures(self) -> None:
+        """Print the end of each failed gate's log again, because the logs of other gates came after it."""
+        for name, lines in self._ends.items():
+            print(f"----- the end of {name}:\n{lines}\n-----")
 
     def all(self, gates: tuple[Gate, ...]) -> None:
         """Run gates in their order, three at a time."""
@@ -116,6 +127,7 @@ def main() -> int:
     run = GateRun()
     run.say(f"{len(gates)} gates, {_AT_ONCE} at a time; logs are in .work/logs")
     run.all(gates)
+    run.repeat_failures()
     if run.total.skipped:
         run.say(f"{run.total.skipped} skipped, for the reasons above")
     print(f"{run.total.passed} passed, {run.total.failed} failed")

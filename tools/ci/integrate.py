@@ -69,7 +69,7 @@ def run(collection: Path, targets: Sequence[str], values: Mapping[str, str | boo
     home.mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED)}
     program = Path(sys.executable).with_name("ansible-test")
-    command = [str(program), "integration", "--color", "no", *targets]
+    command = [str(program), "integration", "--color", "no", "--continue-on-error", *targets]
     (collection / CONFIG).write_text(yaml.safe_dump(dict(values)))
     return subprocess.run(command, cwd=collection, env={**kept, "HOME": str(home)}, check=False).returncode
 
