@@ -11,7 +11,11 @@ import re
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers, trust_anchors
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes, signer_probe
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
+    causes,
+    remedies,
+    signer_probe,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action.operation_action import (
     EXECUTION_MODES,
@@ -91,7 +95,7 @@ def test_every_hazard_has_its_releases() -> None:
 
 
 def test_every_cause_and_symptom_has_a_text() -> None:
-    assert set(cause_pages.CAUSES) == {cause.code for cause in causes.CAUSES}
+    assert set(cause_pages.CAUSES) == set(remedies.REMEDIES) == {cause.code for cause in causes.CAUSES}
     assert set(cause_pages.SYMPTOMS) == {cause.symptom for cause in causes.CAUSES}
 
 

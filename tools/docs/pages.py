@@ -19,6 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis imp
     causes,
     ended,
     pod_certificates,
+    remedies,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import show_span
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.pod_certificates import (
@@ -103,7 +104,7 @@ def _cause_section(cause: causes.Cause) -> str:
     return (
         f"\n### {cause.title}\n\n`{cause.code}`: {text.meaning}\n\n"
         f"- **How to recognise it.** {text.signs}\n"
-        f"- **Remedy.** {text.remedy}\n"
+        f"- **Remedy.** {remedies.REMEDIES[cause.code].format(name='NAME', signer='SIGNER')}\n"
         f"- **Sources.** {'; '.join(map(rst.linked, text.sources))}\n"
     )
 
@@ -114,8 +115,8 @@ def _refusals() -> Iterator[str]:
             yield f"\n### {signer.name}\n\n| Message | Remedy |\n|---|---|\n"
             yield from _rule_rows(rule for rule in signer.rules if not _is_at_create(rule))
             yield f"\nSource: {rst.linked(signer.source)}\n"
-    yield "\n### cert-manager\n\n| Reason | Meaning | Remedy |\n|---|---|---|\n"
-    for refusal in ended.REFUSALS:
+    yield "\n### Other programs\n\n| Reason | Meaning | Remedy |\n|---|---|---|\n"
+    for refusal in (*ended.DENIALS, *ended.REFUSALS):
         yield _row(f"`{refusal.text}`", refusal.meaning, refusal.remedy)
 
 

@@ -81,23 +81,11 @@ class ClusterEvidence:
         faults = (self._faults[fact] for fact in self._used if fact in self._faults)
         return CsrObservation(csr, self._client.now(), **facts, unreadable=tuple(dict.fromkeys(faults)))
 
-    def forget(self, *, everything: bool) -> None:
-        """Forget facts that change during a wait: the Lease, or everything: also the other requests and the Events."""
-        changing = ("Lease", "requests", "Events") if everything else ("Lease",)
-        for fact in [fact for fact in self._known if fact.startswith(changing)]:
+    def forget(self) -> None:
+        """Forget the facts that change during a wait."""
+        for fact in [fact for fact in self._known if fact.startswith(("Lease", "requests", "Events"))]:
             del self._known[fact]
             self._faults.pop(fact, None)
-
-    def seconds_until_lease_expires(self, csr: Mapping[str, Any]) -> float:
-        """Return the seconds until the Lease of the controller manager can prove more than it did, or infinity."""
-        lease = self._lease
-        if (
-            lease is None
-            or csr["spec"]["signerName"] not in BUILT_IN_SIGNERS
-            or lease.runs_out <= self._client.now()
-        ):
-            return float("inf")
-        return (lease.runs_out - self._client.now()).total_seconds() + 1.0
 
     def _facts(self, csr: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         request = CsrObservation(csr, self._client.now())
@@ -150,7 +138,7 @@ class ClusterEvidence:
             else:
                 query = {"fieldSelector": f"spec.signerName={signer}", "limit": PAGE_SIZE}
                 csrs = self._client.get(COLLECTION, query).get("items") or ()
-            return observation.count_requests(observation.without_nodes(csrs), self._client.now())
+            return observation.count_requests(csrs, self._client.now())
 
         return self._once(f"requests of the signer {signer}", read, None)
 
@@ -167,19 +155,11 @@ class ClusterEvidence:
 
     def _review_approval(self, signer: str) -> tuple[Permission, ...] | None:
         """Return the permissions that this identity lacks to approve, or None if a review failed."""
-
-        def review(permission: Permission) -> tuple[Permission, ...] | None:
-            return self._once(
-                f"the permission to {permission.verb} {permission.resource} {permission.name}".rstrip(),
-                lambda: tuple(find_missing(self._client, [permission])),
-                None,
-            )
-
-        answers = [review(permission) for permission in approval_permissions(signer)]
-        return (
-            None
-            if None in answers
-            else tuple(permission for answer in answers for permission in answer or ())
+        wanted = approval_permissions(signer)
+        return self._once(
+            f"the permission to approve for the signer {signer}",
+            lambda: tuple(find_missing(self._client, wanted)),
+            None,
         )
 
     def _read_authorities(self) -> tuple[PublishedAuthority, ...]:

@@ -8,10 +8,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 
-from .._csr.signers import EPHEMERAL_CA
 from .._kube.cluster_facts import ManagerFlags
 from .observation import (
     BUILT_IN_SIGNERS,
@@ -24,6 +22,7 @@ from .observation import (
     show_span,
     show_time,
 )
+from .remedies import remedy_of
 
 # The controller that signs, by its name and by the older one (k/k cmd/kube-controller-manager/names).
 SIGNING_CONTROLLER = ("certificatesigningrequest-signing-controller", "csrsigning")
@@ -31,22 +30,16 @@ SIGNING_CONTROLLER = ("certificatesigningrequest-signing-controller", "csrsignin
 FRESH = timedelta(days=1)
 
 
-@dataclass(frozen=True)
-class ControllerManagerState:
-    """The state of the controller manager that serves a request's signer. False also means: not known."""
-
-    is_alive: bool = False
-    #: True if its flags name a CA for the signer.
-    has_ca: bool = False
+def is_manager_alive(observation: CsrObservation) -> bool:
+    """Return True if the controller manager serves the request's signer and runs. False also means: not known."""
+    lease = observation.lease
+    return observation.signer in BUILT_IN_SIGNERS and lease is not None and lease.runs_out >= observation.now
 
 
-def manager_state(observation: CsrObservation) -> ControllerManagerState:
-    if observation.signer not in BUILT_IN_SIGNERS:
-        return ControllerManagerState()
-    return ControllerManagerState(
-        is_alive=observation.lease is not None and observation.lease.runs_out >= observation.now,
-        has_ca=any(_serves(flags, observation.signer) for flags in observation.flags),
-    )
+def has_ca(observation: CsrObservation) -> bool:
+    """Return True if the flags of the controller manager name a CA for the signer. False also means: not known."""
+    is_built_in = observation.signer in BUILT_IN_SIGNERS
+    return is_built_in and any(_serves(flags, observation.signer) for flags in observation.flags)
 
 
 def _serves(flags: ManagerFlags, signer: str) -> bool:
@@ -62,7 +55,7 @@ def _serves(flags: ManagerFlags, signer: str) -> bool:
 
 def switched_off(observation: CsrObservation) -> Diagnosis | None:
     signer = observation.signer
-    if signer not in BUILT_IN_SIGNERS or not observation.flags or manager_state(observation).has_ca:
+    if signer not in BUILT_IN_SIGNERS or not observation.flags or has_ca(observation):
         return None
     served = [name for name in BUILT_IN_SIGNERS if any(_serves(flags, name) for flags in observation.flags)]
     return Diagnosis(
@@ -76,9 +69,7 @@ def switched_off(observation: CsrObservation) -> Diagnosis | None:
             *_flag_evidence(observation),
             f"it issues for: {', '.join(served) or 'no signer'}",
         ),
-        f"{_other_signer(observation)}Give kube-controller-manager the CA's certificate and key by these flags, or use "
-        f"another signer. For a webhook, signer_name: {EPHEMERAL_CA} needs no signer. If the key must stay outside the "
-        "cluster, sign the request there.",
+        _other_signer(observation) + remedy_of("signer-switched-off", observation),
     )
 
 
@@ -102,8 +93,7 @@ def stopped(observation: CsrObservation) -> Diagnosis | None:
                 f"server's clock shows {show_time(observation.now)}"
             ),
         ),
-        "Start kube-controller-manager, or find in its log why it ends. It issues approved requests within seconds after "
-        "its start. On a managed cluster, ask the provider.",
+        remedy_of("controller-manager-stopped", observation),
     )
 
 
@@ -130,8 +120,7 @@ def expired_ca(observation: CsrObservation) -> Diagnosis | None:
             *(f"{ca.source}: {ca.subject}, until {show_time(ca.not_after)}" for ca in authorities),
             *(("it issued this signer's earlier certificates",) if has_issued else ()),
         ),
-        "Renew the signing CA. kube-controller-manager refuses to sign with an expired CA, and reports that only in its log "
-        "(the signer has expired). Then distribute the new CA. Approved requests are issued at once.",
+        remedy_of("signing-ca-expired", observation),
     )
 
 
@@ -150,7 +139,7 @@ def _signing_authorities(observation: CsrObservation) -> list[PublishedAuthority
 
 def manager_evidence(observation: CsrObservation) -> Iterator[str]:
     """Yield the facts about the controller manager for a request that they do not explain."""
-    if manager_state(observation).is_alive and observation.lease:
+    if is_manager_alive(observation) and observation.lease:
         yield f"kube-controller-manager runs: it renewed its Lease at {show_time(observation.lease.renewed)}"
     yield from _flag_evidence(observation)
 

@@ -32,6 +32,7 @@ from .observation import (
     show_time,
     symptom_of,
 )
+from .remedies import remedy_of
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,7 @@ def denied(observation: CsrObservation) -> Diagnosis | None:
             *((known.meaning,) if known else ()),
             "only the audit log of the API server names the user who denied it",
         ),
-        f"{known.remedy} Then make a new request."
-        if known
-        else "Correct what the message names, then make a new request. A denial is final.",
+        f"{known.remedy} Then make a new request." if known else remedy_of("denied", observation),
     )
 
 
@@ -150,7 +149,9 @@ def failed(observation: CsrObservation) -> Diagnosis | None:
             f"condition Failed since {entry.get('lastUpdateTime', 'an unknown time')}",
             *((known.meaning,) if known else ()),
         ),
-        f"{specific or 'Correct what the message of the signer names.'} Then make a new request. A failed request is final.",
+        f"{specific} Then make a new request. A failed request is final."
+        if specific
+        else remedy_of("failed", observation),
     )
 
 
@@ -174,7 +175,7 @@ def deleted(observation: CsrObservation) -> Diagnosis | None:
         (
             f"it was {symptom} when it was last read; the cluster deletes such a request not before {show_time(due)}",
         ),
-        "Make the request again. Only the audit log of the API server names the user who deleted it.",
+        remedy_of("deleted", observation),
     )
 
 
@@ -193,7 +194,7 @@ def collected(observation: CsrObservation) -> Diagnosis | None:
             for row in COLLECTED
             if not due or row.symptom == symptom
         ),
-        "Make the request again, and fetch the certificate within an hour after it is issued.",
+        remedy_of("collected", observation),
     )
 
 

@@ -10,6 +10,7 @@ The answers of a signer to other requests are the best evidence.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -133,9 +134,9 @@ class SignerStats:
 
 
 def count_requests(csrs: Iterable[Mapping[str, Any]], now: datetime) -> SignerStats:
-    """Count the requests of one signer."""
+    """Count the requests of one signer that do not come from nodes. Signers treat the requests of kubelets differently."""
     by_state: defaultdict[str, list[tuple[datetime, Mapping[str, Any]]]] = defaultdict(list)
-    for csr in csrs:
+    for csr in itertools.filterfalse(is_from_node, csrs):
         by_state[state_of(csr, now)].append((approved_at(csr), csr))
     newest = sorted(by_state["issued"], key=lambda entry: entry[0], reverse=True)
     issuers = (_issuer_of(csr) for _at, csr in newest[:READ_ISSUERS_OF])
@@ -147,11 +148,6 @@ def count_requests(csrs: Iterable[Mapping[str, Any]], now: datetime) -> SignerSt
         oldest_stuck=min((at for at, _csr in by_state["stuck"]), default=None),
         issuers=tuple(dict.fromkeys(filter(None, issuers))),
     )
-
-
-def without_nodes(csrs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the requests that do not come from nodes. Signers treat the requests of kubelets differently."""
-    return [csr for csr in csrs if not is_from_node(csr)]
 
 
 def group_by_signer(csrs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

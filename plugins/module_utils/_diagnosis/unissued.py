@@ -37,6 +37,7 @@ from .observation import (
     show_span,
     show_time,
 )
+from .remedies import remedy_of
 
 # After this time no client waits for the certificate any more.
 LEFT_OVER_AFTER = timedelta(days=1)
@@ -61,8 +62,7 @@ def no_permission_to_approve(observation: CsrObservation) -> Diagnosis | None:
         PROVEN,
         tuple(_pending_evidence(observation)),
         _comparison_remedy(observation)
-        or f"Ask an identity with the permission to compare and approve it (kubectl certificate approve {observation.name}), "
-        f"or list the signer {observation.signer} in docs/rbac/approve.yaml, and grant its role. {grant('approve')}",
+        or f"{remedy_of('no-right-to-approve', observation)} {grant('approve')}",
     )
 
 
@@ -90,10 +90,7 @@ def _approval_remedy(observation: CsrObservation) -> str:
     later = foresee(observation)
     if later:
         return later.remedy
-    return (
-        f"Compare what it asks for, then approve it (kubectl certificate approve {observation.name}), or set approve: true in "
-        "the k8s_csr task that made it. The cluster deletes it 24 hours after its creation."
-    )
+    return remedy_of("never-approved", observation)
 
 
 def _comparison_remedy(observation: CsrObservation) -> str:
@@ -136,7 +133,7 @@ def not_served(observation: CsrObservation) -> Diagnosis | None:
             *(f"{provider.name}: {text}" for text in provider.evidence),
             *((others,) if stuck else ()),
         ),
-        fault.remedy,
+        f"{fault.remedy} {remedy_of('signer-not-served', observation)}",
     )
 
 
@@ -176,9 +173,7 @@ def no_such_signer(observation: CsrObservation) -> Diagnosis | None:
             *approval_evidence(observation.csr),
             f"names under kubernetes.io/ are reserved for: {', '.join(BUILT_IN_SIGNERS)}",
         ),
-        f"Make a new request, perhaps with signer_name: {similar[0]}."
-        if similar
-        else "Make a new request for a signer that exists.",
+        remedy_of("no-such-signer", observation) + (f" Perhaps it is {similar[0]}." if similar else ""),
     )
 
 
@@ -193,8 +188,7 @@ def gate_off(observation: CsrObservation) -> Diagnosis | None:
         "experimental and off by default.",
         LIKELY,
         (*approval_evidence(observation.csr), "no Event of cert-manager on the request"),
-        "Start cert-manager's controller with --feature-gates=ExperimentalCertificateSigningRequestControllers=true, and check that "
-        "the issuer of this name exists. Or use its Certificate resources, with cainjector for the caBundle.",
+        remedy_of("cert-manager-gate-off", observation),
     )
 
 
@@ -210,7 +204,7 @@ def reported(observation: CsrObservation) -> Diagnosis | None:
         f"{last.reporter or 'A controller'} reports about request {observation.name}: {message}.",
         LIKELY,
         (*approval_evidence(observation.csr), *_event_evidence(observation)),
-        "Correct what the signer reports. kubectl describe csr shows its Events.",
+        remedy_of("signer-reports", observation),
     )
 
 
@@ -225,7 +219,7 @@ def forbidden_prefix(observation: CsrObservation) -> Diagnosis | None:
         f"Request {observation.name} has a name that {row.name} never issues: it begins with {prefix!r}.",
         LIKELY,
         (*approval_evidence(observation.csr), f"source: {row.source}"),
-        f"Make a new request under a name that does not begin with {prefix!r}.",
+        remedy_of("name-never-issued", observation),
     )
 
 
@@ -264,9 +258,9 @@ def depends_on_provider(observation: CsrObservation) -> Diagnosis | None:
             filter(
                 None,
                 (
-                    f"On {serving}, keep this signer, and read the log of {_program(observation)}.",
+                    f"On {serving}, keep this signer, and read its log.",
                     providers.permissions_remedy(provider),
-                    "Delete this request if it was for the wrong signer.",
+                    remedy_of("signer-depends-on-provider", observation),
                 ),
             )
         ),
@@ -283,8 +277,7 @@ def left_over(observation: CsrObservation) -> Diagnosis | None:
         f"client waits for it any more: the cause is {_possible_causes(observation)}.",
         ONE_OF,
         tuple(_evidence(observation)),
-        f"Delete it (kubectl delete csr {observation.name}): Kubernetes before 1.35 never deletes it, and later versions do "
-        "after a day. Then find out why this signer does not issue.",
+        remedy_of("left-over", observation),
     )
 
 
@@ -295,22 +288,18 @@ def unexplained(observation: CsrObservation) -> Diagnosis:
         f"{_possible_causes(observation)}.",
         ONE_OF,
         tuple(_evidence(observation)),
-        f"Read the log of {_program(observation)}. Most of these causes appear only there.",
+        remedy_of("approved-not-issued", observation),
     )
-
-
-def _program(observation: CsrObservation) -> str:
-    return "kube-controller-manager" if observation.signer in BUILT_IN_SIGNERS else "the signer"
 
 
 def _possible_causes(observation: CsrObservation) -> str:
     """Return the causes that the evidence does not exclude."""
-    manager = control_plane.manager_state(observation)
+    has_ca, is_alive = control_plane.has_ca(observation), control_plane.is_manager_alive(observation)
     has_issued = bool(observation.stats and observation.stats.issued)
     causes = (
-        ("a signer that does not exist here", not (manager.has_ca or has_issued)),
-        ("a signer that does not run", not manager.is_alive),
-        ("a signing CA that is missing", not manager.has_ca),
+        ("a signer that does not exist here", not (has_ca or has_issued)),
+        ("a signer that does not run", not is_alive),
+        ("a signing CA that is missing", not has_ca),
         ("a signing CA that cannot be read or has expired", True),
         ("a slow signer", True),
     )

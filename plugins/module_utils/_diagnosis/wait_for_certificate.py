@@ -43,29 +43,27 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
 
     Raises IssueError with a diagnosis. It comes at once if the request was deleted or replaced, after one second if this
     cluster does not serve the signer, after four seconds for another cause that is known, after 20 seconds if the cause
-    depends on the provider and that is not known, as soon as the Lease proves that kube-controller-manager has stopped, and
-    at ``until`` in any case.
+    depends on the provider and that is not known or if the Lease proves by then that kube-controller-manager has stopped, and at
+    ``until`` in any case.
     """
     current, version = dict(csr), csr["metadata"]["resourceVersion"]
     evidence = ClusterEvidence(client)
-    explain_at: float | None = None
-    uncertain_at = until
-    looks = 0
+    due, approved_at = [KNOWN_SECONDS, EXPLAINED_SECONDS, UNCERTAIN_SECONDS], float("inf")
     progress = progress_lines.start_progress(SILENT_SECONDS)
     while not (certificate_of(current) or is_over(current)):
         now = time.monotonic()
-        if explain_at is None and condition_text(current) == "Approved":
-            explain_at, uncertain_at = now + KNOWN_SECONDS, now + UNCERTAIN_SECONDS
-        is_last = now >= until
-        awaited = f"the signer {csr['spec']['signerName']}" if explain_at else "an approval"
+        if condition_text(current) == "Approved":
+            approved_at = min(approved_at, now)
+        is_last, elapsed = now >= until, now - approved_at
+        awaited = f"the signer {csr['spec']['signerName']}" if elapsed >= 0 else "an approval"
         progress.set_activity(f"CSR {current['metadata']['name']} waits for {awaited}")
         progress.repeat_if_due()
-        if is_last or (explain_at is not None and now >= explain_at):
-            evidence.forget(everything=is_last or looks == 1)
+        if is_last or (due and elapsed >= due[0]):
+            evidence.forget()
             diagnosis = evidence.explain(current)
             is_known = diagnosis is not None and (
-                (diagnosis.is_settled and (looks > 0 or diagnosis.code in LASTING_CAUSES))
-                or (diagnosis.code in UNCERTAIN_CAUSES and now >= uncertain_at)
+                (diagnosis.is_settled and (elapsed >= EXPLAINED_SECONDS or diagnosis.code in LASTING_CAUSES))
+                or (diagnosis.code in UNCERTAIN_CAUSES and elapsed >= UNCERTAIN_SECONDS)
             )
             if diagnosis and (is_last or is_known):
                 # The diagnosis takes a moment, in which the signer may have answered.
@@ -74,11 +72,9 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
                     raise _not_issued(subject, current, diagnosis)
                 current = latest
                 continue
-            until_lease = evidence.seconds_until_lease_expires(current)
-            explain_at = time.monotonic() + (until_lease if looks else EXPLAINED_SECONDS - KNOWN_SECONDS)
-            explain_at = min(explain_at, uncertain_at) if now < uncertain_at else explain_at
-            looks += 1
-        seconds = min(until, explain_at or until, now + LOOK_SECONDS) - now
+            due = [seconds for seconds in due if seconds > elapsed]
+        next_look = approved_at + due[0] if due else until
+        seconds = min(until, next_look, now + LOOK_SECONDS) - now
         current, version = _watch_or_list(client, subject, current, version, seconds)
     return current
 

@@ -24,7 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_
 )
 
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, ca, leaf
-from tests.unit.plugins.module_utils._csr.objects import APP_SERVING, EKS_ROLES, NOW, approved, condition, csr
+from tests.unit.plugins.module_utils._csr.objects import EKS_ROLES, NOW, approved, condition, csr
 
 pytestmark = pytest.mark.quick
 
@@ -159,25 +159,20 @@ def lease(seconds: float) -> dict[str, Any]:
     return {"spec": {"renewTime": renewed, "leaseDurationSeconds": 15, "holderIdentity": "x"}}
 
 
-def test_when_the_lease_may_tell_more() -> None:
+def test_the_lease_is_read_again_only_if_it_is_forgotten() -> None:
     evidence, api = around({MANAGER_LEASE: lease(5)})
-    assert evidence.seconds_until_lease_expires(csr(approved())) == float("inf"), "the Lease was not read yet"
-    evidence.observe(csr(approved()))
-    assert evidence.seconds_until_lease_expires(csr(approved())) == 11.0
-    assert evidence.seconds_until_lease_expires(csr(approved(), signerName=APP_SERVING)) == float("inf")
+    first = evidence.observe(csr(approved())).lease
     api.objects[MANAGER_LEASE] = lease(400)
-    evidence.observe(csr(approved()))
-    assert evidence.seconds_until_lease_expires(csr(approved())) == 11.0, "it is not read again by itself"
-    evidence.forget(everything=False)
-    evidence.observe(csr(approved()))
-    assert evidence.seconds_until_lease_expires(csr(approved())) == float("inf")
+    assert evidence.observe(csr(approved())).lease == first
+    evidence.forget()
+    assert evidence.observe(csr(approved())).lease != first
     assert [path for _verb, path in api.asked].count(MANAGER_PODS) == 1
 
 
 def test_looking_at_everything_again() -> None:
     evidence, api = around({})
     evidence.observe(csr(approved(), signerName="example.com/x"))
-    evidence.forget(everything=True)
+    evidence.forget()
     evidence.observe(csr(approved(), signerName="example.com/x"))
     asked = [path for _verb, path in api.asked]
     assert (asked.count(CSRS), asked.count(EVENTS), asked.count("/version")) == (2, 2, 1)

@@ -212,11 +212,12 @@ def lease(renewed: datetime) -> dict[str, Any]:
     return {"spec": {"renewTime": stamp, "leaseDurationSeconds": 15, "holderIdentity": "one"}}
 
 
-def test_a_stopped_controller_manager_ends_the_wait_when_its_lease_expires(
+def test_a_stopped_controller_manager_ends_the_wait_after_its_lease_has_expired(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It stopped before the request. The Lease is valid after EXPLAINED_SECONDS and expires two seconds later."""
+    """It stopped before the request. The Lease is valid after EXPLAINED_SECONDS, and no longer after UNCERTAIN_SECONDS."""
     monkeypatch.setattr(wait_for_certificate, "KNOWN_SECONDS", 0.05)
+    monkeypatch.setattr(wait_for_certificate, "UNCERTAIN_SECONDS", 2.0)
     monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
     start = time.monotonic()
