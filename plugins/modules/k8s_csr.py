@@ -138,8 +138,8 @@ options:
     description:
       - The provider of the cluster, such as V(eks), if O(signer_name) is not set. V(auto) detects it.
       - V(probe) also detects it. If the provider is unknown, the module probes once which signer of the table issues here, as
-        M(certflow.kubernetes.k8s_signer_probe) does. The Secret keeps the answer in an annotation. The module asks again if the minor
-        version or the marks of the cluster change. It never probes in check mode, with O(state=verified) or with O(approved_plan).
+        M(certflow.kubernetes.k8s_signer_probe) does. Later runs use the signer of the certificate in the
+        Secret. The module never probes in check mode, with O(state=verified) or with O(approved_plan).
       - If the module finds the signer in its table or by a probe, a valid certificate of another signer stays until its renewal is due.
     type: str
     default: auto

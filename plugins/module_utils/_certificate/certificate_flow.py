@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from .._base.errors import CertflowError
@@ -15,14 +14,14 @@ from .._base.result import Result, make_left
 from .._csr import markers, name_policy, pending_key
 from .._csr.certificate_rules import IssueReason, judge_replacement
 from .._csr.name_policy import GuardedNames
-from .._webhook import serving_progress
-from .._webhook.serving_progress import HIDDEN, STALE, UNREACHED, UNSEEN, ConfigScan, ServingProgress
+from .._webhook.serving_progress import HIDDEN, STALE, UNREACHED, UNSEEN
 from . import certificate_report, discover_targets, gather, rotation, use_certificate
 from .certificate_run import CertificateInUse, CertificateRun, CertificateState, run_exclusively
+from .discover_targets import Discovery
 from .gather import decide
 from .obtain import obtain
 from .remove import remove
-from .wait_until_served import LOOK_SECONDS, Rotation, check_workload, report_endpoints, scan_endpoints
+from .wait_until_served import Rotation, check_workload, report_endpoints, watch
 
 
 def ensure_certificate(run: CertificateRun) -> Result:
@@ -39,9 +38,8 @@ def remove_certificate(run: CertificateRun) -> Result:
 
 
 def _ensure(run: CertificateRun) -> Result:
-    secret, wanted = gather.read_secret(run), run.intent
-    run, discovery = discover_targets.discover(gather.keep_signer(run, secret), secret)
-    state = gather.gather(run, discovery.secret, discovery.objects)
+    wanted = run.intent
+    run, discovery, state = _read(run)
     # The annotation of a Secret never chooses which signer of the cluster issues.
     if state.in_use is None and run.intent.signer.is_asked:
         run = replace(run, intent=wanted)
@@ -50,6 +48,13 @@ def _ensure(run: CertificateRun) -> Result:
     run.client.left[run.intent.secret.path] = None
     result = rotation.complete(run, state, _obtain_or_keep(run, state))
     return discover_targets.report(result, discovery)
+
+
+def _read(run: CertificateRun) -> tuple[CertificateRun, Discovery, CertificateState]:
+    """Return the run with its targets and the signer of a certificate that stays, and what is there."""
+    secret = gather.read_secret(run)
+    run, discovery = discover_targets.discover(gather.keep_signer(run, secret), secret)
+    return run, discovery, gather.gather(run, secret, discovery.objects)
 
 
 def _obtain_or_keep(run: CertificateRun, state: CertificateState) -> Result:
@@ -77,10 +82,6 @@ def _keep(run: CertificateRun, state: CertificateState, in_use: CertificateInUse
     return replace(result, changed=True)
 
 
-#: The time in which an endpoint that shows no certificate may become ready. Seconds.
-UNSEEN_SECONDS = 30.0
-
-
 class VerificationError(CertflowError):
     """The certificate is not in use, or its state is not the wanted one."""
 
@@ -89,10 +90,8 @@ class VerificationError(CertflowError):
 
 def verify_certificate(run: CertificateRun) -> Result:
     """Verify the certificate, and write nothing. Raises VerificationError, KubeError."""
-    secret = gather.read_secret(run)
-    run, discovery = discover_targets.discover(gather.keep_signer(run, secret), secret)
-    state = gather.gather(run, discovery.secret, discovery.objects)
-    decision = gather.decide(run.intent, state)
+    run, _discovery, state = _read(run)
+    decision = decide(run.intent, state)
     secret = state.secret
     if isinstance(decision, IssueReason) or secret is None or secret.certificate is None:
         why = decision.message if isinstance(decision, IssueReason) else "it has no certificate"
@@ -101,7 +100,8 @@ def verify_certificate(run: CertificateRun) -> Result:
             remedy="Run the task with state: present",
         )
     rotation = Rotation(run, state, secret, secret.certificate)
-    progress, scans = _look(rotation)
+    progress, scans = watch(rotation, only_reads=True)
+    seen = {served.endpoint for scan in scans for served in scan.scan.served}
     if progress.state in (STALE, UNSEEN):
         first = progress.evidence[0] if progress.evidence else "the webhook has no endpoint"
         raise VerificationError(
@@ -112,7 +112,7 @@ def verify_certificate(run: CertificateRun) -> Result:
     values = certificate_report.values(
         run.client,
         run.intent,
-        reason=f"the certificate is in use, seen at {_count(scans)} endpoints",
+        reason=f"the certificate is in use, seen at {len(seen)} endpoints",
         signer=secret.annotations.get(markers.SIGNER),
         facts=secret.certificate,
         anchor=decision.anchor,
@@ -129,19 +129,3 @@ def verify_certificate(run: CertificateRun) -> Result:
     }
     values |= {"proof": proof, "left": make_left(int(progress.state == UNREACHED), left)}
     return Result(changed=False, values=values, warnings=warnings)
-
-
-def _look(rotation: Rotation) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:
-    """Read every endpoint, and read again for some time while one of them shows nothing."""
-    until = time.monotonic() + min(UNSEEN_SECONDS, rotation.serving.timeout)
-    while True:
-        scans = tuple(scan_endpoints(rotation, until))
-        now = rotation.client.now()
-        progress = serving_progress.assess(scans, rotation.certificate.fingerprint, now)
-        if progress.state not in (UNSEEN, UNREACHED) or time.monotonic() + LOOK_SECONDS >= until:
-            return progress, scans
-        time.sleep(LOOK_SECONDS)
-
-
-def _count(scans: tuple[ConfigScan, ...]) -> int:
-    return len({served.endpoint for scan in scans for served in scan.scan.served})

@@ -135,23 +135,14 @@ def _refuse_mismatches(csrs: Iterable[Mapping[str, Any]], task: RequestDecision)
     if not faults:
         return
     more = f" (and {len(faults) - 1} more)" if faults[1:] else ""
+    unreadable = any(content_of(csr).fault for csr in csrs)
     raise RequestError(
         f"nothing was {task.kind.lower()}: {faults[0]}{more}",
         evidence=[*faults, *requesters],
-        **_code_and_remedy(csrs, "Correct expect and allow_names, or select fewer CSRs"),
+        code=RequestNotCanonical.code if unreadable else "",
+        remedy="Correct expect and allow_names, or select fewer CSRs. Find out who created a CSR that cannot be compared. Deny it by "
+        "name, without an expectation of its content",
     )
-
-
-def _code_and_remedy(csrs: Iterable[Mapping[str, Any]], remedy: str) -> dict[str, str]:
-    """Return the keywords of an error about these requests. They differ for a request without canonical form."""
-    name = next((csr["metadata"]["name"] for csr in csrs if content_of(csr).fault), "")
-    if not name:
-        return {"remedy": remedy}
-    return {
-        "code": RequestNotCanonical.code,
-        "remedy": f"Find out who created {name}. Deny it by name, without an expectation of its content, and create it again "
-        "with an ordinary tool (openssl, keytool, Go)",
-    }
 
 
 def _faults(csr: Mapping[str, Any], expected: Expectation, rules: Rules) -> list[str]:

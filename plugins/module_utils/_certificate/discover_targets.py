@@ -11,7 +11,6 @@ With ``discover_targets`` a run lists the objects that call the Service. The Sec
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,15 +27,11 @@ from .._webhook.service_callers import ServiceCaller
 from . import target_anchors
 from .certificate_run import CertificateRun
 
-_ENTRY = re.compile(r"([A-Za-z]+)/([a-z0-9][-a-z0-9.]{0,252})")
-
 
 @dataclass(frozen=True)
 class Discovery:
     """The targets that are not named by the task."""
 
-    #: The Secret, None if it does not exist.
-    secret: ExistingSecret | None
     callers: tuple[ServiceCaller, ...] = ()
     #: The callers that are used, as the Secret records them. None if no discovery has taken place.
     record: str | None = None
@@ -51,7 +46,6 @@ def discover(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Certif
     recorded = _recorded(run, secret)
     record = " ".join(sorted(f"{caller.target.kind}/{caller.target.name}" for caller in used))
     discovery = Discovery(
-        secret,
         callers,
         record if run.discovers or recorded else None,
         {caller.target: caller.obj for caller in used},
@@ -121,8 +115,7 @@ def hint_at_anchors(run: CertificateRun, annotations: Mapping[str, str], targets
     """Return a warning that names the targets in which ``state: absent`` leaves recorded CA certificates, or ""."""
     entries = target_anchors.added_entries(annotations)
     left = entries - {entry for target in targets for entry in target_anchors.of_target(entries, target)}
-    pairs = target_anchors.targets_of(left, {entry.partition("=")[2] for entry in left})
-    known = [Target(kind, name) for kind, name in pairs if _parse(f"{kind}/{name}")]
+    known = target_anchors.targets_of(left, {entry.partition("=")[2] for entry in left})
     if not known:
         return ""
     return f"the CA of {run.intent.secret} stays in {', '.join(map(str, known))}. To remove it, {_set_targets(known)}"
@@ -201,13 +194,7 @@ def _read_recorded(
 
 
 def _recorded(run: CertificateRun, secret: ExistingSecret | None) -> list[Target]:
-    """Return the recorded targets. An annotation may hold any text, so entries that are no targets are left out."""
+    """Return the recorded targets."""
     if secret is None or not secret_content.is_for(secret, run.intent):
         return []
-    entries = secret.annotations.get(markers.TARGETS, "").split()
-    return [target for target in map(_parse, dict.fromkeys(entries)) if target]
-
-
-def _parse(entry: str) -> Target | None:
-    match = _ENTRY.fullmatch(entry)
-    return Target(match[1], match[2]) if match and match[1] in bundle_targets.KINDS else None
+    return target_anchors.targets_from(secret.annotations.get(markers.TARGETS, "").split())

@@ -17,8 +17,7 @@ from .._csr import csr_api, name_policy, pending_key, secret_content
 from .._csr.certificate_rules import IssueReason
 from .._csr.csr_content import certificate_of, requester_of
 from .._csr.errors import RequestError
-from .._csr.intent import Intent, forbidden_name_error
-from .._csr.name_policy import GuardedNames
+from .._csr.intent import Intent, refuse_forbidden_names
 from .._csr.pending_key import PendingRequest
 from .._diagnosis import wait_for_certificate
 from .._kube import access_review
@@ -191,25 +190,10 @@ def _check_preconditions(
         wait_until_served.check_workload(run)
     request = intent.request
     cluster = csr_api.read_guarded_names(client, request.dns_names, request.ip_addresses)
-    _check_own_names(intent, cluster)
+    # With a certificate for the name of a node, a pod could act as the kubelet of that node.
+    refuse_forbidden_names(request, intent.service, intent.namespace, intent.allow_names, cluster)
     _check_called_names(intent, changes)
     return earlier, name_policy.warnings(intent.allow_names, cluster=cluster)
-
-
-def _check_own_names(intent: Intent, cluster: GuardedNames) -> None:
-    """Raise RequestError for a name of the cluster, such as a Service with the name of a node.
-
-    With a certificate for such a name a pod could act as the kubelet of that node.
-    """
-    for refusal in name_policy.forbidden_names(
-        intent.request.dns_names,
-        intent.request.ip_addresses,
-        service=intent.service,
-        namespace=intent.namespace,
-        allow=intent.allow_names,
-        cluster=cluster,
-    ):
-        raise forbidden_name_error(refusal)
 
 
 def _check_called_names(intent: Intent, changes: Sequence[TargetChange]) -> None:

@@ -64,10 +64,6 @@ class _Removal:
     keeps_secret: bool
     warnings: tuple[str, ...]
 
-    @property
-    def is_empty(self) -> bool:
-        return not (self.changes or self.requests or self.waiting or self.own or self.adopted)
-
 
 def remove(run: CertificateRun) -> Result:
     """Remove recorded anchors from the targets, requests that were not issued with their keys, and the Secret.
@@ -76,16 +72,25 @@ def remove(run: CertificateRun) -> Result:
     """
     client, intent = run.client, run.intent
     removal = _gather(run)
-    changes, warnings = removal.changes, list(removal.warnings)
-    parts = (part for part in ("requests", "waiting", "own", "adopted") if getattr(removal, part))
+    changes, warnings, parts = removal.changes, list(removal.warnings), tuple(_parts(intent, removal))
+    is_changed = bool(changes or parts)
     run.guard.allow(
-        Write("removal", f"the removal of {intent.secret}", [part, intent.secret.path]) for part in parts
+        Write("removal", f"the removal of {intent.secret}", [part, intent.secret.path])
+        for part, *_rest in parts
     )
     run.allow_bundles(changes)
     warnings += check_removal(run, changes, keeps_secret=removal.keeps_secret)
-    if not removal.is_empty:
-        access_review.require(client, _required(intent, removal), f"remove the {intent}")
-    if not (removal.is_empty or run.check_mode):
+    if is_changed:
+        needed = [*target_anchors.permissions(changes), *(permission for *_rest, permission in parts)]
+        access_review.require(client, needed, f"remove the {intent}")
+    words = [
+        *(f"the CA certificates in {change.target}" for change in changes),
+        *(text for _part, text, _permission in parts),
+    ]
+    reason = "this collection has nothing to remove"
+    if words:
+        reason = f"{'to be removed' if run.check_mode else 'removed'}: {', '.join(words)}"
+    if is_changed and not run.check_mode:
         certificate_run.acquire(run.lease, lambda: _gather(run) == removal)
         changes = target_anchors.remove(client, intent, changes, removal.annotations)
         warnings += filter(None, (csr_api.remove(client, csr) for csr in removal.requests))
@@ -95,12 +100,11 @@ def remove(run: CertificateRun) -> Result:
             _remove_marks(run, removal.adopted, removal.targets)
         if removal.own:
             warnings += filter(None, [_delete(client, intent, removal.own)])
-    reason = _reason(intent, removal, is_planned=run.check_mode)
     values = certificate_report.values(
         client, intent, reason=reason, signer=_signer(removal.own or removal.adopted), targets=changes
     )
     diff = certificate_report.diff(removal.own, None, changes)
-    return Result(not removal.is_empty, values, diff, tuple(warnings))
+    return Result(is_changed, values, diff, tuple(warnings))
 
 
 def _signer(secret: ExistingSecret | None) -> str:
@@ -108,17 +112,20 @@ def _signer(secret: ExistingSecret | None) -> str:
     return secret.annotations.get(markers.SIGNER, "") if secret else ""
 
 
-def _reason(intent: Intent, removal: _Removal, *, is_planned: bool) -> str:
-    """Return the objects that are removed."""
-    count = len(removal.requests)
-    parts = [f"the CA certificates in {change.target}" for change in removal.changes]
-    parts += [f"{count} CSR{'s' if count > 1 else ''} without a certificate"] if count else []
-    parts += [f"the key of a waiting CSR of {intent.secret}"] if removal.waiting else []
-    parts += [str(intent.secret)] if removal.own else []
-    parts += [f"the labels and annotations of this collection on {intent.secret}"] if removal.adopted else []
-    if not parts:
-        return "this collection has nothing to remove"
-    return f"{'to be removed' if is_planned else 'removed'}: {', '.join(parts)}"
+def _parts(intent: Intent, removal: _Removal) -> Iterator[tuple[str, str, Permission]]:
+    """Yield each part of a removal besides the anchors: its name in a plan, what it is, and the permission that it needs."""
+    spec, count = intent.secret, len(removal.requests)
+    if count:
+        words = f"{count} CSR{'s' if count > 1 else ''} without a certificate"
+        yield "requests", words, Permission("delete", csr_api.GROUP, "certificatesigningrequests")
+    if removal.waiting:
+        permission = Permission("delete", "", "secrets", spec.namespace, pending_key.name(spec))
+        yield "waiting", f"the key of a waiting CSR of {spec}", permission
+    if removal.own:
+        yield "own", str(spec), secret_store.permission(spec, "delete")
+    if removal.adopted:
+        words = f"the labels and annotations of this collection on {spec}"
+        yield "adopted", words, secret_store.permission(spec, "patch")
 
 
 def _delete(client: Client, intent: Intent, own: ExistingSecret) -> str:
@@ -266,21 +273,6 @@ def _remove_marks(run: CertificateRun, adopted: ExistingSecret, targets: tuple[T
         return None if secret is None or secret.uid != adopted.uid else _without_marks(secret, targets)
 
     secret_store.write(run.client, run.intent.secret, adopted, change)
-
-
-def _required(intent: Intent, removal: _Removal) -> list[Permission]:
-    """Return the permissions that the removal needs."""
-    spec = intent.secret
-    permissions = target_anchors.permissions(removal.changes)
-    if removal.requests:
-        permissions.append(Permission("delete", csr_api.GROUP, "certificatesigningrequests"))
-    if removal.waiting:
-        permissions.append(Permission("delete", "", "secrets", spec.namespace, pending_key.name(spec)))
-    if removal.adopted:
-        permissions.append(secret_store.permission(spec, "patch"))
-    if removal.own:
-        permissions.append(secret_store.permission(spec, "delete"))
-    return permissions
 
 
 @dataclass(frozen=True)

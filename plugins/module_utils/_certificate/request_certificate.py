@@ -159,7 +159,7 @@ def _join(run: CertificateRun, state: CertificateState, request: SentRequest) ->
     path = f"{secret.namespace}/{pending_key.name(secret)}"
     raise SecretError(
         f"Secret {path} holds the key of an obsolete request, so the new key cannot be stored",
-        remedy=f"Delete it (kubectl delete secret -n {secret.namespace} {pending_key.name(secret)}), or grant this "
+        remedy=f"Delete it ({pending_key.delete_commands(secret)}), or grant this "
         "identity the permission to delete secrets",
     )
 
@@ -193,7 +193,7 @@ def keep_foreign_key(
     intent: Intent, waiting: PendingRequest | None, fault: CertflowError | None, own: Requester | None
 ) -> tuple[PendingRequest | None, tuple[str, ...]]:
     """Return the waiting request if it is this identity's, and a warning if it is not. Take the result of read_waiting."""
-    removal = pending_key.delete_commands(intent.secret, None)
+    removal = pending_key.delete_commands(intent.secret)
     if fault is not None:
         return None, (f"{fault.cause}. It is kept. To remove it: {removal}",)
     reason = pending_key.foreign_reason(waiting, own, intent.requesters) if waiting else ""
@@ -209,14 +209,13 @@ def keep_foreign_requests(
     mine: list[Mapping[str, Any]] = []
     foreign: list[Mapping[str, Any]] = []
     for csr in requests:
-        (mine if is_same(own, requester_of(csr), intent.requesters) else foreign).append(csr)
-    return mine, _warn_of_foreign(intent, [csr for csr in foreign if not csr_api.is_over(csr)])
-
-
-def _warn_of_foreign(intent: Intent, foreign: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        if is_same(own, requester_of(csr), intent.requesters):
+            mine.append(csr)
+        elif not csr_api.is_over(csr):
+            foreign.append(csr)
     if not foreign:
-        return ()
+        return mine, ()
     name, requester = foreign[0]["metadata"]["name"], requester_of(foreign[0])
     more = f" (and {len(foreign) - 1} more requests)" if foreign[1:] else ""
     warning = f"CSR {name!r} for {intent.secret} was requested by {requester}, not by this identity, and is kept{more}"
-    return (f"{warning}. To delete it: {csr_api.delete_command(name)}",)
+    return mine, (f"{warning}. To delete it: {csr_api.delete_command(name)}",)

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Callable
 
 from .._base.accept import EVERYTHING
-from .._csr import csr_api, markers, secret_content, trust_anchors
+from .._csr import markers, secret_content, trust_anchors
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
 from .._csr.trust_anchors import TrustAnchor
@@ -35,6 +36,8 @@ from .._webhook.errors import TargetError
 from .._x509 import certificate_facts, ephemeral_ca
 from .._x509.verify import verify
 from .certificate_run import TargetState
+
+_PATH = re.compile(r"([A-Za-z]+)/([a-z0-9][-a-z0-9.]{0,252})")
 
 
 def plan(
@@ -106,21 +109,11 @@ def _is_trusted(
 
     if any(map(trusts, targets)):
         return True
-    for target in _recorded_targets(secret.annotations, wanted):
+    for target in targets_of(added_entries(secret.annotations), wanted):
         with contextlib.suppress(TargetError, MissingPermissions):
             if trusts(TargetState(target, bundle_targets.read(client, target))):
                 return True
     return False
-
-
-def _recorded_targets(annotations: Mapping[str, str], wanted: Collection[str]) -> list[Target]:
-    """Return the targets that the record names for one of these fingerprints."""
-    recorded = targets_of(added_entries(annotations), wanted)
-    return [
-        Target(kind, name)
-        for kind, name in recorded
-        if kind in bundle_targets.KINDS and csr_api.is_plain_name(name)
-    ]
 
 
 def _trusted_by(intent: Intent, entry: TargetState) -> list[bundle_content.BundleCertificate]:
@@ -381,11 +374,16 @@ def of_target(entries: Collection[str], target: Target) -> set[str]:
     return {entry for entry in entries if entry.startswith((f"{path}=", f"{path}/"))}
 
 
-def targets_of(entries: Iterable[str], anchors: Collection[str]) -> list[tuple[str, str]]:
-    """Return kind and name of the targets in the entries of these anchors. An annotation may hold any text."""
+def targets_of(entries: Iterable[str], anchors: Collection[str]) -> list[Target]:
+    """Return the targets in the entries of these anchors."""
     parts = (entry.partition("=") for entry in sorted(entries))
-    paths = dict.fromkeys(tuple(path.split("/")[:2]) for path, _sign, anchor in parts if anchor in anchors)
-    return [(path[0], path[1]) for path in paths if len(path) == 2]
+    return targets_from("/".join(path.split("/")[:2]) for path, _sign, anchor in parts if anchor in anchors)
+
+
+def targets_from(paths: Iterable[str]) -> list[Target]:
+    """Return the targets of paths (kind/name), each once. An annotation may hold any text, so other texts are left out."""
+    matches = (_PATH.fullmatch(path) for path in dict.fromkeys(paths))
+    return [Target(match[1], match[2]) for match in matches if match and match[1] in bundle_targets.KINDS]
 
 
 def prefix(target: Target, webhook: str) -> str:

@@ -40,6 +40,8 @@ from . import gather
 from .certificate_run import CertificateRun, CertificateState, TargetState
 
 LOOK_SECONDS = 2.0
+#: The time in which an endpoint that shows no certificate may become ready, for a run that only reads. Seconds.
+READ_SECONDS = 30.0
 _AFTER_RESTART = (
     "Find out why the new pods do not become ready, mount another Secret, or are not created (a paused Deployment, "
     "updateStrategy OnDelete). The old CA stays trusted meanwhile"
@@ -89,7 +91,7 @@ def wait_until_served(rotation: Rotation) -> ServedResult:
     Raises StaleError, and RequestError if the workload to restart is not known.
     """
     serving = rotation.serving
-    progress, scans = _watch(rotation)
+    progress, scans = watch(rotation)
     workload = None
     if progress.state == serving_progress.STALE and serving.on_stale == "restart" and serving.wait:
         workload = find_workload(rotation.run)
@@ -102,27 +104,32 @@ def wait_until_served(rotation: Rotation) -> ServedResult:
             workload_restart.restart(rotation.client, workload, rotation.run.intent.accept, ends=ends)
         except RestartError as refusal:
             raise _stale(rotation, progress, refusal=refusal) from refusal
-        progress, scans = _watch(rotation, restarted=True)
+        progress, scans = watch(rotation, restarted=True)
     if progress.state != serving_progress.STALE or not serving.wait:
         return ServedResult(progress, scans, workload)
     raise _stale(rotation, progress, workload)
 
 
-def _watch(rotation: Rotation, *, restarted: bool = False) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:
-    """Read the endpoints every two seconds. End early if an endpoint shows nothing for long, or can never change."""
+def watch(
+    rotation: Rotation, *, restarted: bool = False, only_reads: bool = False
+) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:
+    """Read the endpoints every two seconds. End early if an endpoint shows nothing for long, or can never change.
+
+    only_reads: wait only for endpoints that show nothing.
+    """
     client, serving = rotation.client, rotation.serving
-    until = time.monotonic() + serving.timeout
+    until = time.monotonic() + (min(serving.timeout, READ_SECONDS) if only_reads else serving.timeout)
     client.deadline = max(client.deadline, until)
-    unseen_until = time.monotonic() + (serving.timeout if restarted else serving_progress.UNSEEN_SECONDS)
+    unseen_until = until if restarted or only_reads else time.monotonic() + serving_progress.UNSEEN_SECONDS
     touched: set[str] = set()
     while True:
         scans = tuple(scan_endpoints(rotation, until))
         progress = serving_progress.assess(scans, rotation.certificate.fingerprint, client.now())
         now = time.monotonic()
-        waits = progress.state == serving_progress.STALE or (
+        waits = (progress.state == serving_progress.STALE and not only_reads) or (
             progress.state in (serving_progress.UNSEEN, serving_progress.UNREACHED) and now < unseen_until
         )
-        if not waits or now >= until or not serving.wait:
+        if not waits or now >= until or not (serving.wait or only_reads):
             return progress, scans
         if progress.state == serving_progress.STALE and not restarted:
             may_change = [_touch_pod(rotation, endpoint, touched) for endpoint in progress.stale]
@@ -202,21 +209,13 @@ def _stale(
         if (pod := _pod(rotation.client, endpoint))
         for text in workloads.dead_ends(pod, secret.name)
     ]
-    count = len(progress.stale)
     # The line stays readable. The evidence has all endpoints.
-    shown = [
-        *(str(entry.endpoint) for entry in progress.stale[:3]),
-        *([f"and {count - 3} more"] if count > 3 else []),
-    ]
+    shown = [str(entry.endpoint) for entry in progress.stale[:3]]
+    more = f" and {len(progress.stale) - 3} more" if progress.stale[3:] else ""
     restarted = f"after {workload} was restarted, " if workload else ""
-    serve = (
-        "1 endpoint of the webhook still serves"
-        if count == 1
-        else f"{count} endpoints of the webhook still serve"
-    )
     refused = f". There was no restart: {refusal.cause}" if refusal else ""
     return StaleError(
-        f"{restarted}{serve} another certificate than the new one in {secret} ({'; '.join(shown)}){refused}",
+        f"{restarted}the webhook still serves another certificate than the new one in {secret} at {', '.join(shown)}{more}{refused}",
         evidence=(f"the serial of the new certificate is {wanted.serial}", *progress.evidence, *reasons),
         remedy=refusal.remedy if refusal else _AFTER_RESTART if workload else _WITHOUT_RESTART,
     )

@@ -16,7 +16,7 @@ from .._base.accept import NOTHING, Consent
 from .._base.times import find_duration
 from . import name_policy, signers
 from .errors import RequestError
-from .name_policy import RefusedName
+from .name_policy import GuardedNames
 from .signers import CertificateRequest, Signer
 from .usages import CLIENT_AUTH, SERVER_AUTH
 
@@ -207,14 +207,7 @@ def _check(
         )
     if SERVER_AUTH in request.usages and not (request.dns_names or request.ip_addresses):
         raise RequestError("a serving certificate needs a name", remedy="Set service or names")
-    for name in name_policy.forbidden_names(
-        request.dns_names,
-        request.ip_addresses,
-        service=parameters.get("service") or "",
-        namespace=parameters["namespace"],
-        allow=allow,
-    ):
-        raise forbidden_name_error(name)
+    refuse_forbidden_names(request, parameters.get("service") or "", parameters["namespace"], allow)
     signers.check_client_identity(
         request.usages,
         allowed=bool(parameters.get("allow_client_identity")),
@@ -235,12 +228,26 @@ def _refuse(row: Signer, request: CertificateRequest) -> None:
         )
 
 
-def forbidden_name_error(refusal: RefusedName) -> RequestError:
-    """Return the error for a name that is requested only if the task lists it in allow_names."""
-    return RequestError(
-        f"the name {refusal.name!r} is not requested: {refusal.reason}",
-        remedy=f"If the certificate needs this name, add it to allow_names: [{refusal.name!r}]",
-    )
+def refuse_forbidden_names(
+    request: CertificateRequest,
+    service: str,
+    namespace: str,
+    allow: tuple[str, ...],
+    cluster: GuardedNames = name_policy.NOTHING_GUARDED,
+) -> None:
+    """Raise RequestError for a name that is requested only if the task lists it in allow_names."""
+    for refusal in name_policy.forbidden_names(
+        request.dns_names,
+        request.ip_addresses,
+        service=service,
+        namespace=namespace,
+        allow=allow,
+        cluster=cluster,
+    ):
+        raise RequestError(
+            f"the name {refusal.name!r} is not requested: {refusal.reason}",
+            remedy=f"If the certificate needs this name, add it to allow_names: [{refusal.name!r}]",
+        )
 
 
 def _secret_spec(option: Mapping[str, Any], namespace: str, row: Signer) -> SecretSpec:

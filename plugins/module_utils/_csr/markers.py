@@ -31,8 +31,6 @@ TARGETS = f"{PREFIX}discovered-targets"
 UNPROVEN = f"{PREFIX}unproven"
 # A throw-away request: the run that made it, and its purpose in words.
 PROBE = f"{PREFIX}signer-probe"
-# The answer of a probe, on the Secret: the signer, the time, and the marks of the cluster that it holds for.
-PROBED = f"{PREFIX}probed-signer"
 PURPOSE = f"{PREFIX}purpose"
 PENDING_CSR = f"{PREFIX}csr"
 PENDING_UID = f"{PREFIX}csr-uid"
@@ -49,7 +47,7 @@ def annotations_for(intent: Intent) -> dict[str, str]:
 
 
 #: The annotations that this collection gives to a Secret.
-ANNOTATIONS = (CREATED, SERVICE, SIGNER, ANCHORS, TARGETS, UNPROVEN, PROBED)
+ANNOTATIONS = (CREATED, SERVICE, SIGNER, ANCHORS, TARGETS, UNPROVEN)
 
 
 def created(key_sha256: str) -> str:

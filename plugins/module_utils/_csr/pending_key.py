@@ -106,45 +106,34 @@ def load(client: Client, secret: SecretSpec) -> PendingRequest | None:
     return replace(pending, csr=csr)
 
 
-def _another_requester(pending: PendingRequest, own: Requester | None, accepted: Collection[str]) -> str:
-    requester = requester_of(pending.csr) if pending.csr else None
-    if requester is None or is_same(own, requester, accepted):
-        return ""
-    return f"CSR {pending.csr_name} was requested by {requester}, and {csr_api.describe_identity(own)}"
-
-
-def _another_key(pending: PendingRequest) -> str:
-    try:
-        content = content_of(pending.csr) if pending.csr else None
-    except CertflowError as exc:
-        return f"CSR {pending.csr_name} cannot be read: {exc.cause}"
-    if content and content.fault:
-        return f"CSR {pending.csr_name}: {content.fault}"
-    if content and content.request.public_key_sha256 != pending.public_key_sha256:
-        return f"CSR {pending.csr_name} has another public key than the key in the Secret"
-    return ""
-
-
 def foreign_reason(pending: PendingRequest, own: Requester | None, accepted: Collection[str]) -> str:
     """Return the reason why a waiting request must not be used or removed, "" if it belongs to this identity.
 
     own: this identity, None if the API server refuses to tell it.
     accepted: user names that count as this identity.
     """
+    csr, csr_name = pending.csr, pending.csr_name
     # The requester is checked first, so that no content of another identity is parsed.
-    reason = _another_requester(pending, own, accepted)
-    if not reason and not pending.is_owned:
-        reason = f"the Secret that holds the key has no ownerReference to CSR {pending.csr_name}"
-    return reason or _another_key(pending)
+    if csr and not is_same(own, requester_of(csr), accepted):
+        return f"CSR {csr_name} was requested by {requester_of(csr)}, and {csr_api.describe_identity(own)}"
+    if not pending.is_owned:
+        return f"the Secret that holds the key has no ownerReference to CSR {csr_name}"
+    try:
+        content = content_of(csr) if csr else None
+    except CertflowError as exc:
+        return f"CSR {csr_name} cannot be read: {exc.cause}"
+    if content and content.fault:
+        return f"CSR {csr_name}: {content.fault}"
+    if content and content.request.public_key_sha256 != pending.public_key_sha256:
+        return f"CSR {csr_name} has another public key than the key in the Secret"
+    return ""
 
 
-def delete_commands(secret: SecretSpec, pending: PendingRequest | None) -> str:
+def delete_commands(secret: SecretSpec, pending: PendingRequest | None = None) -> str:
     """Return the command that removes the key, and the request if it has the labels of this Secret."""
-    own_labels = markers.labels_for(secret).items()
-    csr = pending.csr if pending else None
-    is_its_request = csr is not None and own_labels <= (csr["metadata"].get("labels") or {}).items()
     commands = [f"kubectl delete secret -n {secret.namespace} {name(secret)}"]
-    if pending and is_its_request:
+    labels = (pending.csr["metadata"].get("labels") or {}) if pending and pending.csr else {}
+    if pending and markers.labels_for(secret).items() <= labels.items():
         commands.insert(0, csr_api.delete_command(pending.csr_name))
     return " && ".join(commands)
 
@@ -154,19 +143,13 @@ def refuse_foreign(
 ) -> None:
     """Raise RequestError if the waiting request or its key belongs to another identity."""
     reason = foreign_reason(pending, own, accepted)
-    if not reason:
-        return
-    is_another = _another_requester(pending, own, accepted)
-    raise RequestError(
-        f"the waiting CSR for {secret} is not used: {reason}",
-        code="requested-by-another-identity",
-        remedy=f"Remove it: {delete_commands(secret, pending)}"
-        + (
-            ". If its requester is this identity under another name, add that name to requesters instead"
-            if is_another
-            else ""
-        ),
-    )
+    if reason:
+        raise RequestError(
+            f"the waiting CSR for {secret} is not used: {reason}",
+            code="requested-by-another-identity",
+            remedy=f"Remove it: {delete_commands(secret, pending)}. If its requester is this identity under another name, add that "
+            "name to requesters instead",
+        )
 
 
 def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: PrivateKey) -> PendingRequest:

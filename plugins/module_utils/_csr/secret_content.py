@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from .._base.accept import OTHER_CONTENT
@@ -206,11 +207,16 @@ def _foreign_names(certificate: CertificateFacts, intent: Intent) -> list[str]:
 def new_secret(intent: Intent, content: SecretContent) -> dict[str, Any]:
     """Return the Secret to create."""
     spec = intent.secret
+    annotations = {
+        **_annotations(intent),
+        **_records(content),
+        markers.CREATED: markers.created(content.key_sha256),
+    }
     metadata = {
         "name": spec.name,
         "namespace": spec.namespace,
         "labels": {**markers.labels_for(spec), **spec.labels},
-        "annotations": {**_annotations(intent, content.anchors), **_open(content), **_created(content)},
+        "annotations": {key: text for key, text in annotations.items() if text},
     }
     data = {key: _encoded(text) for key, text in _data(spec, content).items()}
     return {"apiVersion": "v1", "kind": "Secret", "type": spec.type, "metadata": metadata, "data": data}
@@ -220,28 +226,13 @@ def patch_content(
     secret: ExistingSecret, intent: Intent, content: SecretContent | None
 ) -> list[dict[str, Any]]:
     """Return the JSON patch that writes the content, or only the metadata without content. Other keys stay."""
-    anchors = content.anchors if content else ""
-    data = _data(intent.secret, content) if content else {}
-    record = _open(content) if content else {}
-    gone = [LAST_APPLIED]
-    if secret.is_created:
-        record |= _created(content) if content else {}
-    else:  # an adopted Secret, or another client stored a key of its own
-        gone.append(markers.CREATED)
-    if content is not None:
-        gone += [] if content.unproven else [markers.UNPROVEN]
-        gone += [markers.TARGETS] if content.discovered == "" else []
-    return [
-        _lock(secret),
-        *_merge(
-            "/metadata/labels", secret.labels, {**markers.labels_for(intent.secret), **intent.secret.labels}
-        ),
-        *_merge("/metadata/annotations", secret.annotations, {**_annotations(intent, anchors), **record}),
-        *(_without(key) for key in gone if key in secret.annotations),
-        *_merge(
-            "/data", dict.fromkeys(secret.data_keys, ""), {key: _encoded(text) for key, text in data.items()}
-        ),
-    ]
+    annotations = {**_annotations(intent), LAST_APPLIED: None}
+    if content:
+        annotations |= {**_records(content), markers.CREATED: markers.created(content.key_sha256)}
+    if not secret.is_created:  # an adopted Secret, or another client stored a key of its own
+        annotations[markers.CREATED] = None
+    labels = {**markers.labels_for(intent.secret), **intent.secret.labels}
+    return _patch(secret, labels, annotations, _data(intent.secret, content) if content else {})
 
 
 def patch_metadata(
@@ -253,27 +244,14 @@ def patch_metadata(
     stays, and ``state: absent`` must keep it.
     """
     own_labels = markers.labels_for(intent.secret) if secret.is_ours else {}
-    own_annotations = {
-        **(_annotations(intent, "") if secret.is_ours else intent.secret.annotations),
-        # The signer of the certificate that stays. The task may name another signer and wait for it.
-        **{key: text for key, text in secret.annotations.items() if key == markers.SIGNER},
-    }
-    record = {markers.ANCHORS: anchors} if anchors or markers.ANCHORS in secret.annotations else {}
-    record.update({markers.TARGETS: discovered} if discovered else {})
-    is_forgotten = discovered == "" and markers.TARGETS in secret.annotations
+    annotations = {**(_annotations(intent) if secret.is_ours else intent.secret.annotations)}
+    # The signer of the certificate that stays. The task may name another signer and wait for it.
+    annotations[markers.SIGNER] = secret.annotations.get(markers.SIGNER, annotations.get(markers.SIGNER))
+    annotations |= _records(SecretContent("", "", "", anchors, discovered=discovered), is_proven=False)
     ca_key = intent.secret.ca_key
     is_stale = bool(ca_key) and not _holds(secret.ca_pem, ca_pem)
-    operations = [
-        *_merge("/metadata/labels", secret.labels, {**own_labels, **intent.secret.labels}),
-        *_merge("/metadata/annotations", secret.annotations, {**own_annotations, **record}),
-        *_merge(
-            "/data",
-            dict.fromkeys(secret.data_keys, ""),
-            {ca_key: _encoded(ca_pem)} if is_stale else {},
-        ),
-        *([_without(markers.TARGETS)] if is_forgotten else []),
-    ]
-    return [_lock(secret), *operations] if operations else []
+    labels = {**own_labels, **intent.secret.labels}
+    return _patch(secret, labels, annotations, {ca_key: ca_pem} if is_stale else {})
 
 
 def patch_without_marks(secret: ExistingSecret, anchors: str) -> list[dict[str, Any]]:
@@ -281,50 +259,48 @@ def patch_without_marks(secret: ExistingSecret, anchors: str) -> list[dict[str, 
 
     anchors: the record that stays, with the name of the Service, "" for none.
     """
-    labels = [key for key in (MANAGED_BY, markers.SECRET_LABEL) if key in secret.labels and secret.is_ours]
-    stays = (markers.ANCHORS, markers.SERVICE) if anchors else ()
-    operations = [
-        *(json_patch.remove(f"/metadata/labels/{json_patch.escape(key)}") for key in labels),
-        *(_without(key) for key in markers.ANNOTATIONS if key in secret.annotations and key not in stays),
-        *(_record(secret, anchors) if anchors else ()),
-    ]
-    return [_lock(secret), *operations] if operations else []
+    labels = dict.fromkeys((MANAGED_BY, markers.SECRET_LABEL) if secret.is_ours else ())
+    annotations: dict[str, str | None] = dict.fromkeys(markers.ANNOTATIONS)
+    if anchors:
+        annotations |= {markers.ANCHORS: anchors, markers.SERVICE: secret.annotations.get(markers.SERVICE)}
+    return _patch(secret, labels, annotations)
 
 
 def patch_proven(secret: ExistingSecret, anchors: str) -> list[dict[str, Any]]:
     """Return the JSON patch after every endpoint was seen to serve the certificate. It is empty if that is recorded."""
     if markers.UNPROVEN not in secret.annotations:
         return []
-    return [_lock(secret), *_record(secret, anchors), _without(markers.UNPROVEN)]
+    return _patch(secret, {}, {markers.ANCHORS: anchors or None, markers.UNPROVEN: None})
 
 
-def _record(secret: ExistingSecret, anchors: str) -> list[dict[str, Any]]:
-    if secret.annotations.get(markers.ANCHORS, "") == anchors:
-        return []
-    if not anchors:
-        return [_without(markers.ANCHORS)]
-    return _merge("/metadata/annotations", secret.annotations, {markers.ANCHORS: anchors})
+def _records(content: SecretContent, *, is_proven: bool = True) -> dict[str, str | None]:
+    """Return the annotations with the records. None removes one. is_proven: remove the open record if the content has none."""
+    records: dict[str, str | None] = {markers.ANCHORS: content.anchors or None}
+    if content.discovered is not None:
+        records[markers.TARGETS] = content.discovered or None
+    if content.unproven or is_proven:
+        records[markers.UNPROVEN] = content.unproven or None
+    return records
 
 
-def _without(annotation: str) -> dict[str, Any]:
-    return json_patch.remove(f"/metadata/annotations/{json_patch.escape(annotation)}")
+def _annotations(intent: Intent) -> dict[str, str | None]:
+    return {**markers.annotations_for(intent), **intent.secret.annotations}
 
 
-def _open(content: SecretContent) -> dict[str, str]:
-    records = {markers.UNPROVEN: content.unproven, markers.TARGETS: content.discovered or ""}
-    return {key: text for key, text in records.items() if text}
-
-
-def _created(content: SecretContent) -> dict[str, str]:
-    return {markers.CREATED: markers.created(content.key_sha256)} if content.key_sha256 else {}
-
-
-def _annotations(intent: Intent, anchors: str) -> dict[str, str]:
-    return {
-        **markers.annotations_for(intent),
-        **intent.secret.annotations,
-        **({markers.ANCHORS: anchors} if anchors else {}),
-    }
+def _patch(
+    secret: ExistingSecret,
+    labels: Mapping[str, str | None],
+    annotations: Mapping[str, str | None],
+    data: Mapping[str, str] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
+    """Return the JSON patch on the version that was read, empty if it changes nothing. None removes a label or an annotation."""
+    encoded = {key: _encoded(text) for key, text in data.items()}
+    operations = [
+        *_merge("/metadata/labels", secret.labels, labels),
+        *_merge("/metadata/annotations", secret.annotations, annotations),
+        *_merge("/data", dict.fromkeys(secret.data_keys, ""), encoded),
+    ]
+    return [json_patch.at_version(secret.resource_version), *operations] if operations else []
 
 
 def _data(spec: SecretSpec, content: SecretContent) -> dict[str, str]:
@@ -333,15 +309,16 @@ def _data(spec: SecretSpec, content: SecretContent) -> dict[str, str]:
     return {**parts, spec.ca_key: content.ca_pem} if spec.ca_key else parts
 
 
-def _lock(secret: ExistingSecret) -> dict[str, Any]:
-    return json_patch.at_version(secret.resource_version)
-
-
-def _merge(place: str, present: Mapping[str, str], wanted: Mapping[str, str]) -> list[dict[str, Any]]:
-    missing = {key: value for key, value in wanted.items() if present.get(key) != value}
+def _merge(
+    place: str, present: Mapping[str, str], wanted: Mapping[str, str | None]
+) -> Iterator[dict[str, Any]]:
+    missing = {key: value for key, value in wanted.items() if value is not None and present.get(key) != value}
     if missing and not present:
-        return [json_patch.add(place, missing)]
-    return [json_patch.add(f"{place}/{json_patch.escape(key)}", value) for key, value in missing.items()]
+        yield json_patch.add(place, missing)
+        return
+    yield from (json_patch.add(f"{place}/{json_patch.escape(key)}", value) for key, value in missing.items())
+    gone = (key for key, value in wanted.items() if value is None and key in present)
+    yield from (json_patch.remove(f"{place}/{json_patch.escape(key)}") for key in gone)
 
 
 def _holds(bundle: str, pem: str) -> bool:

@@ -10,6 +10,7 @@ Each request asks for names that belong to no Service and no user, for ten minut
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -180,12 +181,11 @@ class ProbeReport:
 
 
 def probe_signers(
-    client: Client, signer_names: Iterable[str], token: str, *, seconds: int, check_mode: bool
+    client: Client, signer_names: Iterable[str], *, seconds: int, check_mode: bool
 ) -> ProbeReport:
     """Probe each signer. In check mode send nothing.
 
     Args:
-        token: the part of names and labels that belongs to this run (DNS label characters).
         seconds: how long to wait for the certificates.
 
     Raises:
@@ -193,6 +193,7 @@ def probe_signers(
         MissingPermissions: this identity can probe none of the signers.
         KubeError: a request failed. Its evidence names the requests that could not be deleted.
     """
+    token = secrets.token_hex(5)
     runs = _permitted(client, probes(signer_names, token))
     if check_mode:
         return ProbeReport(_report(client, runs))
@@ -200,7 +201,10 @@ def probe_signers(
     patience = _patience(client, seconds)
     try:
         with clean_up_with(lambda: leftovers.extend(_delete_requests(client, token))):
-            runs = _run_probes(client, runs, patience)
+            # All are sent, then all are approved, and then all are waited for together.
+            sent = [_send(client, run) for run in runs]
+            approved = [_approve(client, run) for run in sent]
+            runs = _wait(client, approved, time.monotonic() + patience)
     except CertflowError as error:
         error.evidence += tuple(leftovers)
         raise
@@ -245,13 +249,6 @@ def _may_not_approve(probe: SignerProbe) -> Diagnosis:
         ("SelfSubjectAccessReview: no",),
         f"List the signer in docs/rbac/probe.yaml. {access_review.grant('probe')}",
     )
-
-
-def _run_probes(client: Client, runs: Sequence[ProbeRun], seconds: float) -> list[ProbeRun]:
-    """Send all requests, approve all, and then wait for all together."""
-    sent = [_send(client, run) for run in runs]
-    approved = [_approve(client, run) for run in sent]
-    return _wait(client, approved, time.monotonic() + seconds)
 
 
 def _send(client: Client, run: ProbeRun) -> ProbeRun:

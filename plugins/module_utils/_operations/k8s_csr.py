@@ -19,7 +19,7 @@ from .._certificate import certificate_report, cluster_signer
 from .._certificate.certificate_flow import ensure_certificate, remove_certificate, verify_certificate
 from .._certificate.certificate_run import CertificateRun
 from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
-from .._csr import markers, providers
+from .._csr import providers
 from .._csr.errors import RequestError
 from .._csr.intent import Intent, intent_from
 from .._csr.signers import EPHEMERAL_CA, KUBELET_SERVING
@@ -96,8 +96,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
         return Result(True, {**values, **choice.values})
     parsed = _parse(client, {**parameters, "signer_name": choice.signer_name}, check_mode)
     guard = approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
-    secret = replace(parsed.intent.secret, annotations={**parsed.intent.secret.annotations, **choice.record})
-    intent = replace(parsed.intent, secret=secret, keeps_signer=choice.is_from_table)
+    intent = replace(parsed.intent, keeps_signer=choice.is_from_table)
 
     def intent_for(signer_name: str) -> Intent:
         named = {**parameters, "signer_name": signer_name}
@@ -135,8 +134,6 @@ class _SignerChoice:
     values: Mapping[str, Any] = field(default_factory=dict)
     #: True if neither the task nor a row of the user names the signer.
     is_from_table: bool = False
-    #: The annotation of the Secret that keeps the answer of a probe.
-    record: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     #: The wanted certificate, if only a run that may write can find the signer.
     outline: Intent | None = None
@@ -149,17 +146,18 @@ def _choose_signer(client: Client, parameters: Mapping[str, Any], check_mode: bo
     options = ProviderOptions(parameters["provider"], parameters["providers"])
     verdict = find_provider(client, options)
     choice = _SignerChoice("", is_from_table=options.is_detected and providers.is_built_in(verdict))
-    if options.provider == cluster_signer.PROBE and not (verdict.signer or options.default_signer):
+    if options.provider == cluster_signer.PROBE and not (
+        verdict.signer or providers.default_signer(options.providers)
+    ):
         # A wrong option must fail before a request is sent and approved.
         outline = _parse(client, {**parameters, "signer_name": KUBELET_SERVING}, check_mode).intent
         may_probe = not check_mode and parameters["state"] == PRESENT and parameters["approved_plan"] is None
-        probed = cluster_signer.find_probed_signer(client, verdict, outline.secret, may_probe=may_probe)
+        probed = cluster_signer.find_probed_signer(client, outline.secret, may_probe=may_probe)
         if probed is None and check_mode and parameters["state"] == PRESENT:
             return replace(choice, outline=outline, values={"provider": describe(verdict)})
         if probed is not None:
-            verdict = replace(verdict, signer=probed.signer_name)
-            record = {markers.PROBED: probed.record}
-            choice = _SignerChoice("", is_from_table=True, record=record, warnings=probed.warnings)
+            verdict = replace(verdict, signer=probed[0])
+            choice = _SignerChoice("", is_from_table=True, warnings=probed[1])
     name = signer_of(verdict, options)
     return replace(choice, signer_name=name, values={"provider": {**describe(verdict), "signer_name": name}})
 

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +36,6 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     report = probe_signers(
         client,
         parameters.get("signers") or signer_probe.serving_signers(),
-        secrets.token_hex(5),
         seconds=seconds,
         check_mode=check_mode,
     )

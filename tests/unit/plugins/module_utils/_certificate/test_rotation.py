@@ -355,7 +355,7 @@ def test_an_address_loses_an_old_anchor_that_has_expired(make_rig: Make) -> None
 
 def test_an_endpoint_that_stays_stale_is_named(make_rig: Make) -> None:
     rig = make_rig(STALE)
-    with fails("certificate-not-served", "1", "(pod") as caught:
+    with fails("certificate-not-served", "apps/a,") as caught:
         rig.complete()
     assert 28 <= rig.slept <= 30
     assert certificate_facts.describe_pem(OLD.pem).serial in " ".join(caught.value.evidence)
@@ -488,7 +488,7 @@ def test_the_permissions_to_find_a_workload_are_checked_first(
 
 def test_a_restart_without_effect_is_an_error(make_rig: Make) -> None:
     rig = make_rig(STALE)
-    with fails("certificate-not-served", "apps/hook", "1"):
+    with fails("certificate-not-served", "apps/hook", "apps/a,"):
         rig.complete(ServingOptions(WORKLOAD, "restart", timeout=30))
     assert rig.patched == [POD, WORKLOAD.path]
 

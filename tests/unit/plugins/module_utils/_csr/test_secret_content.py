@@ -272,7 +272,9 @@ def test_the_signer_of_a_certificate_that_stays_is_not_renamed() -> None:
 def test_the_record_of_anchors_can_become_empty() -> None:
     seen = ours(annotations={**MARKED["annotations"], ANCHORS: "kind/name=print"})
     operations = secret_content.patch_metadata(seen, intent(), ca_pem=ca().pem, anchors="")
-    assert [entry["value"] for entry in operations[1:]] == [""]
+    assert [(entry["op"], ANCHORS.partition("/")[2] in entry["path"]) for entry in operations[1:]] == [
+        ("remove", True)
+    ]
 
 
 @pytest.mark.parametrize(
