@@ -27,7 +27,6 @@ from tests.support.audit_rig import (
 )
 from tests.support.bundle_rig import pem
 from tests.support.csr_rig import KUBELET_SERVING
-from tests.support.probe_rig import MUTATING_HOOKS
 from tests.support.waiting import now, wait_for
 from tests.system.fault_injection import proxy
 
@@ -163,21 +162,6 @@ def test_an_object_selector_is_compared_with_the_labels_of_this_cluster(rig: Aud
     }
     assert any(own in name for name in unread["pods"])
     assert "nodes" not in unread  # no selector needs them
-
-
-def test_mutating_webhooks_that_take_too_long_together(rig: AuditRig) -> None:
-    def together() -> list[dict[str, Any]]:
-        return [one for one in rig.audit()["findings"] if one["check"] == "timeouts-add-up"]
-
-    options: dict[str, Any] = {"rules": [pods_rule()], "objectSelector": {}, "failurePolicy": "Ignore"}
-    names = [rig.hook("t1", hooks=MUTATING_HOOKS, timeoutSeconds=30, **options)]
-    assert together() == []
-    names.append(rig.hook("t2", hooks=MUTATING_HOOKS, timeoutSeconds=5, **options))
-    (finding,) = together()
-    result = rig.audit()
-    assert [checks(result, name) for name in names] == [[], []]
-    assert finding["evidence"][0] == f"CREATE of pods in {rig.name}: 35 s"
-    assert [any(name in line for line in finding["evidence"]) for name in names] == [True, True]
 
 
 # Calls that failed

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster
 
 SECRET = f"/api/v1/namespaces/{cert_manager_install.NAMESPACE}/secrets/{cert_manager_install.NAME}-ca"
-#: The webhook has one replica and a timeout of 30 s, and the first calls failed before it had started.
-KNOWN = {"one-endpoint", "timeout-long", "calls-fail"}
+#: The webhook has a timeout of 30 s, and the first calls failed before it had started.
+KNOWN = {"timeout-long", "calls-fail"}
 
 pytestmark = pytest.mark.full  # its programs take two minutes to build
 

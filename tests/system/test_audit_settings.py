@@ -91,27 +91,6 @@ def test_a_setting_is_found_and_nothing_else(
         assert checks(settings, name, with_info=True) == ["endpoint-external"]
 
 
-def test_a_webhook_that_its_project_no_longer_has(rig: AuditRig) -> None:
-    """Another Service, and a label with the release that has no webhook, are the webhooks of other programs."""
-    removed, service = "validate.gateway.networking.k8s.io", "gateway-api-admission-server"
-    cases: dict[str, tuple[str, dict[str, str]]] = {
-        "left": (service, {"app.kubernetes.io/version": "v1.0.0"}),
-        "unlabelled": (service, {}),
-        "newer": (service, {"app.kubernetes.io/version": "v1.1.0"}),
-        "other": ("hook", {}),
-    }
-    for name, (called, labels) in cases.items():
-        hook = rig.webhook(name=removed, service=called, failurePolicy="Ignore")
-        body = {"metadata": {"name": f"{name}-{rig.name}", "labels": labels}, "webhooks": [hook]}
-        rig.make(HOOKS, body)
-    result = rig.audit()
-    found = {
-        name for name in cases if "webhook-obsolete" in checks(result, f"{name}-{rig.name}", with_info=True)
-    }
-    assert found == {"left", "unlabelled"}
-    assert {one["severity"] for one in result["findings"] if one["check"] == "webhook-obsolete"} == {"info"}
-
-
 IN_FILE = """
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingWebhookConfiguration
@@ -155,34 +134,6 @@ def test_webhooks_from_files_are_reported(
     assert finding["evidence"] == ["ValidatingAdmissionWebhook"]
 
 
-def test_versions_that_pass_a_webhook_by(rig: AuditRig) -> None:
-    group = f"{rig.name}.certflow.test"
-    rig.definition()  # serves v1 and v1beta1
-    options: dict[str, Any] = {
-        "matchPolicy": "Exact",
-        "rules": [rule(group, "things", "CREATE", versions=("v1",))],
-    }
-    name = rig.hook("exact-match", **options)
-    (finding,) = failed(rig.audit(), name)
-    assert finding["check"] == "exact-match"
-    assert finding["evidence"][0].endswith("v1beta1")
-    rig.hook("exact-other", matchPolicy="Exact", rules=[rule(group, "things", "*", versions=("v1beta1",))])
-    assert checks(rig.audit(), name) == []  # one webhook for each version
-
-
-def test_side_effects_of_an_old_webhook(rig: AuditRig) -> None:
-    """The API accepts no new webhook with side effects, so the stored object is changed as an old cluster has it."""
-    name = rig.hook("side-effects")
-    key = f"/registry/validatingwebhookconfigurations/{name}"
-    stored = etcd(rig, "range", {"key": encoded(key.encode())})["kvs"][0]
-    value = base64.b64decode(stored["value"])
-    assert value.count(b"\x04None") == 1
-    changed = value.replace(b"\x04None", b"\x04Some")
-    etcd(rig, "put", {"key": stored["key"], "value": encoded(changed)})
-    wait_for(lambda: rig.cluster.api("GET", f"{HOOKS}/{name}")["webhooks"][0]["sideEffects"] == "Some")
-    assert checks(rig.audit(), name) == ["side-effects"]
-
-
 def etcd(rig: AuditRig, call: str, body: dict[str, str]) -> dict[str, Any]:
     folder = rig.cluster.directory / "pki"
     client = AdminClient(
@@ -212,30 +163,6 @@ def test_a_certificate_that_only_a_person_renews(rig: AuditRig) -> None:
     names.append(rig.hook("long", query=query, port=port))
     result = rig.audit()
     assert [checks(result, name) for name in names] == [[hook], [], [], []]
-
-
-def test_a_webhook_with_one_endpoint(rig: AuditRig) -> None:
-    """It is asked about pods of another namespace, in which no pod is created."""
-    other = f"{rig.name}-other"
-    rig.make("/api/v1/namespaces", {"metadata": {"name": other}})
-    service = rig.service("single", address="192.0.2.1")
-    selector = {"matchLabels": {"kubernetes.io/metadata.name": other}}
-    fields: dict[str, Any] = {"service": service, "port": 443}
-    pods: dict[str, Any] = {
-        "rules": [rule("", "pods", "CREATE")],
-        "objectSelector": {},
-        "namespaceSelector": selector,
-    }
-    name = rig.hook("one-endpoint", **fields, **pods)
-    less = rig.hook("one-endpoint-less", **fields)
-    result = rig.audit()
-    found = {
-        hook: one["severity"]
-        for one in result["findings"]
-        for hook in (name, less)
-        if one["check"] == "one-endpoint" and any(f"{hook}," in subject for subject in one["objects"])
-    }
-    assert found == {name: "warning", less: "info"}
 
 
 # CustomResourceDefinitions

@@ -170,7 +170,7 @@ def test_a_text_is_found_in_the_evidence_too(page: Browser) -> None:
     ask(page, "choose('Text', 'ROLLOUT nothing-like-this')")
     wait_for(lambda: ask(page, "return rows('table[data-status]').length") == 0)
     ask(page, "choose('Text', 'vault-agent timeoutseconds')")
-    wait_for(lambda: ask(page, "return column('table.findings', 2)") == ["timeouts-add-up"])
+    wait_for(lambda: ask(page, "return column('table.findings', 2)") == ["slow-leases"])
 
 
 def test_a_count_is_a_filter(page: Browser) -> None:

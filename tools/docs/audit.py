@@ -16,7 +16,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks 
     check_row,
     check_table,
     control_plane_requests,
-    webhook_settings,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts import cluster_data
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import PERMISSIONS
@@ -63,11 +62,6 @@ def checks() -> str:
             for category, title in CATEGORIES.items()
         ],
         critical="".join(_critical()),
-        removed="".join(
-            f"| {row.project} | {row.release} | {', '.join(f'`{name}`' for name in row.webhooks)} | `{row.service}` "
-            f"| {_linked(row.source)} |\n"
-            for row in webhook_settings.REMOVED_WEBHOOKS
-        ),
     )
 
 

@@ -77,7 +77,6 @@ class ServiceReader:
             is_headless=service["spec"].get("clusterIP") == "None",
             selector=service["spec"].get("selector") or {},
             ready=len(endpoints.ready),
-            nodes=tuple(endpoint.node for endpoint in endpoints.ready),
             unready=len(endpoints.unready),
         ), (*endpoints.ready, *(endpoints.unready if self.unready else ()))
 

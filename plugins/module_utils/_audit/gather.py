@@ -45,7 +45,7 @@ from .._x509.errors import CertificateError
 from . import gather_rotation, object_parsing
 from .backends import ChainReader, ServiceReader
 from .checks import call_checks, control_plane_requests
-from .checks.admission_checks import REQUEST_SECONDS, SLOW_SECONDS, seconds_of
+from .checks.admission_checks import SLOW_SECONDS, seconds_of
 from .checks.control_plane_requests import KUBE_SYSTEM, LABELS_LIMIT, RESTORING, may_match
 from .facts.cluster_data import (
     API_SERVER,
@@ -303,12 +303,11 @@ class _Gatherer:
     def _object_labels(self, points: Iterable[CallPoint]) -> Iterator[tuple[str, tuple[Labels, ...]]]:
         """Yield the labels of objects of the control plane, if an objectSelector may select them."""
         hooks = [point for point in points if point.caller == ADMISSION]
-        adds_up = sum(seconds_of(point) for point in hooks if point.is_mutating) > REQUEST_SECONDS
         selecting = [
             point
             for point in hooks
             if point.webhook.get("objectSelector")
-            if point.is_strict or seconds_of(point) > SLOW_SECONDS or (point.is_mutating and adds_up)
+            if point.is_strict or seconds_of(point) > SLOW_SECONDS
         ]
         for source, path in ((PODS, f"/api/v1/namespaces/{KUBE_SYSTEM}/pods"), (NODES, "/api/v1/nodes")):
             rows = [row for row in control_plane_requests.REQUESTS if row.labelled == source]

@@ -45,7 +45,6 @@ MUTATING = "MutatingWebhookConfiguration"
 VALIDATING = "ValidatingWebhookConfiguration"
 DEFINITION = "CustomResourceDefinition"
 API_SERVICE = "APIService"
-_RELEASE = "app.kubernetes.io/version"
 # The annotation holds the whole object, with its schema.
 _DROPPED_ANNOTATIONS = (object_managers.LAST_APPLIED,)
 _KEPT_METADATA = ("name", "uid", "labels", "ownerReferences", "creationTimestamp", "deletionTimestamp")
@@ -139,7 +138,6 @@ def points_of(kind: str, obj: Object) -> Iterator[CallPoint]:
             bundle_writers=writers,
             written_at=max(filter(None, times), default=None),
             certificate=_certificate(obj["metadata"]),
-            release=str((obj["metadata"].get("labels") or {}).get(_RELEASE) or ""),
         )
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from ..._base.text import plural
-from ..._webhook.admission_match import AdmissionRequest, match
 from ..._webhook.call_failures import ADMISSION
 from ..facts.cluster_data import PODS, Backend, CallPoint, ClusterData
 from ..facts.finding import (
@@ -32,7 +31,6 @@ from . import control_plane_requests as table
 from .control_plane_requests import (
     REQUESTS,
     RESTORING,
-    ControlPlaneRequest,
     RequestMatch,
     find_matches,
     may_match,
@@ -223,50 +221,3 @@ def _call_of(point: CallPoint) -> str:
     place = {**(client.get("service") or {"url": client.get("url")})}
     fields = ("rules", "namespaceSelector", "objectSelector", "matchConditions")
     return json.dumps([point.is_mutating, place, [point.webhook.get(key) for key in fields]], sort_keys=True)
-
-
-def check_timeouts(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield the finding about the time that mutating webhooks may take together for one request.
-
-    Mutating webhooks are called one after the other, validating ones at the same time.
-    """
-    subject = AuditedObject("MutatingWebhookConfiguration", "", "admissionregistration.k8s.io/v1")
-    longest = max(_sums(data), key=lambda entry: entry[0], default=None)
-    if longest is None:
-        slow = [(row.labelled, point.webhook) for row, points in _slow_rows(data) for point in points]
-        truncated = data.truncated & {labelled for labelled, webhook in slow if webhook.get("objectSelector")}
-        yield from passed("timeouts-add-up", subject, truncated) if data.namespaces is not None else ()
-        return
-    seconds, request, asked, row = longest
-    is_proven = all(
-        match(point.webhook, request).is_asked and table.are_labels_read(point, row, data.object_labels)
-        for point in asked
-    )
-    what = f"{request.operation} of {request}"
-    words = f"{len(asked)} mutating webhooks may take {seconds} s for {what}, and the API server ends the request after {REQUEST_SECONDS} s"
-    lines = [f"{what}: {seconds} s"]
-    lines += [f"{point.object}: timeoutSeconds {seconds_of(point)}" for point in asked[:MOST_LINES]]
-    yield AuditFinding(
-        "timeouts-add-up", FAIL, subject, words, tuple(lines), certainty=PROVEN if is_proven else LIKELY
-    )
-
-
-def _slow_rows(data: ClusterData) -> Iterator[tuple[ControlPlaneRequest, list[CallPoint]]]:
-    """Yield each row that may take too long by the rules of its mutating webhooks, and these webhooks."""
-    mutating = [point for point in admission_points(data) if point.is_mutating]
-    for row in REQUESTS:
-        points = [point for point in mutating if may_match(point, row)]
-        if sum(map(seconds_of, points)) > REQUEST_SECONDS:
-            yield row, points
-
-
-def _sums(data: ClusterData) -> Iterator[tuple[int, AdmissionRequest, list[CallPoint], ControlPlaneRequest]]:
-    """Yield each request that may take too long, in every namespace, with its seconds, its webhooks and its row."""
-    for row, points in _slow_rows(data):
-        for namespace in (data.namespaces or ()) if row.namespaces else ("",):
-            sets = table.object_labels(data, row.labelled) if namespace in ("", *row.namespaces) else ({},)
-            for labels in sets:
-                for request in row.requests(namespace, table.labels_of(data, namespace), labels):
-                    asked = [point for point in points if match(point.webhook, request).is_asked is not False]
-                    if (seconds := sum(map(seconds_of, asked))) > REQUEST_SECONDS:
-                        yield seconds, request, asked, row

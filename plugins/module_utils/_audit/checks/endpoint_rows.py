@@ -12,7 +12,7 @@ from ..._webhook.call_faults import FAILS
 from ..facts import cluster_data as data
 from ..facts.finding import ERROR, INFO, WARNING
 from . import call_checks, cluster_checks, renewal_checks
-from .check_row import GOOD_PRACTICES, REACH, TLS, Check
+from .check_row import REACH, TLS, Check
 
 _OBJECTS = (data.CONFIGURATIONS, data.DEFINITIONS, data.API_SERVICES)
 _REACH = (*_OBJECTS, data.SERVICES)
@@ -140,18 +140,6 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         "Make sure that you know who runs this address.",
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
         call_checks.check_points,
-    ),
-    Check(
-        "one-endpoint",
-        "The webhook has one endpoint, or all endpoints on one node",
-        REACH,
-        INFO,
-        (data.CONFIGURATIONS, data.SERVICES, data.NAMESPACES),
-        "While the pod restarts, or the node is drained, the webhook does not answer. " + FAILS,
-        "Run two or more replicas, spread them over nodes, and add a PodDisruptionBudget.",
-        GOOD_PRACTICES,
-        renewal_checks.check_endpoint_count,
-        compares_objects=True,
     ),
     Check(
         "calls-fail",

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The checks of how certificates are renewed, and of the number of endpoints. Pure."""
+"""The checks of how certificates are renewed. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,15 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from ..._base.times import format_time
-from ..facts.cluster_data import PODS, Backend, CallPoint, ClusterData, Labels
+from ..facts.cluster_data import Backend, CallPoint, ClusterData
 from ..facts.finding import (
-    CLUSTER,
     FAIL,
-    INFO,
     LIKELY,
     PASS,
     SKIP,
     UNMANAGED,
-    WARNING,
-    AuditedObject,
     AuditFinding,
 )
-from .admission_checks import admission_points
-from .control_plane_requests import RESTORING, find_matches, may_match
 
 #: A kubelet updates the files of a Secret within about two minutes, and a program may read them once in a while.
 RELOAD_WITHIN = timedelta(hours=1)
@@ -95,45 +89,3 @@ def issue_task(point: CallPoint, secret: str) -> str:
     target = f"{{kind: {point.object.kind}, name: {point.object.name}}}"
     options = f"namespace: {namespace}, service: {service}, secret: {{name: {secret}}}, targets: [{target}]"
     return f"certflow.kubernetes.k8s_csr: {{{options}}}"
-
-
-def check_endpoint_count(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield the findings of admission webhooks with one endpoint, or with all endpoints on one of several nodes.
-
-    Webhooks with the same severity are one finding, without those that their owners except.
-    """
-    nodes = {node for backend in data.backends.values() for node in backend.nodes if node}
-    groups: dict[tuple[str, AuditedObject], dict[str, str]] = {}
-    for point in admission_points(data):
-        backend = data.backends.get(point.backend, Backend(is_known=False))
-        if not backend.selector or not backend.is_reachable:
-            yield AuditFinding("one-endpoint", SKIP, point.object)
-            continue
-        own = set(backend.nodes)
-        if backend.ready > 1 and not (len(own) == 1 and "" not in own and len(nodes) > 1):
-            yield AuditFinding("one-endpoint", PASS, point.object)
-            continue
-        words = "one ready endpoint" if backend.ready == 1 else f"all endpoints on the node {min(own)}"
-        severity = WARNING if point.is_strict and _guards_pods(data, point) else INFO
-        subject = point.object if "one-endpoint" in point.object.excepted_checks else CLUSTER
-        group = groups.setdefault((severity, subject), {})
-        group[str(point.object)] = f"{point.object}: {words}"
-    for (severity, subject), found in groups.items():
-        words = f"Admission webhooks with one ready endpoint, or with all endpoints on one node: {len(found)}"
-        guards = ("they must answer before new pods of other namespaces work",)
-        more = (f"and {len(found) - MOST_LINES} more",) if len(found) > MOST_LINES else ()
-        lines = (*(guards if severity == WARNING else ()), *list(found.values())[:MOST_LINES], *more)
-        yield AuditFinding(
-            "one-endpoint", FAIL, subject, words, lines, severity, objects=tuple(found), detail=severity
-        )
-
-
-def _guards_pods(data: ClusterData, point: CallPoint) -> bool:
-    """Return True if the webhook is asked about what pods without labels need in a namespace other than its own."""
-    own = point.config.service[0] if point.config.service else ""
-    others = [namespace for namespace in data.namespaces or {} if namespace != own]
-    rows = [row for row in RESTORING if may_match(point, row)]
-    own_pods: dict[str, tuple[Labels, ...]] = {PODS: ({},)}
-    return bool(rows) and any(
-        find_matches(data, point, rows, own_pods, namespace, is_one_enough=True)[0] for namespace in others
-    )

@@ -215,8 +215,6 @@ class CallPoint:
     written_at: datetime | None = None
     #: Namespace and name of the Certificate of cert-manager whose CA is injected, None without the annotation.
     certificate: tuple[str, str] | None = None
-    #: The release of its program by the object's label, "" without one.
-    release: str = ""
 
     @property
     def backend(self) -> BackendKey:
@@ -251,8 +249,6 @@ class Backend:
     unready_chains: tuple[ServedChain, ...] = ()
     #: False if the Service or its endpoints could not be read.
     is_known: bool = True
-    #: The nodes of the ready endpoints, "" for an endpoint without the name of a node.
-    nodes: tuple[str, ...] = ()
 
     @property
     def is_reachable(self) -> bool:

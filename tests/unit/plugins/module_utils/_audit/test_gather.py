@@ -657,19 +657,6 @@ def test_labels_beyond_the_first_page_are_not_read() -> None:
     assert run(FakeClient()).truncated == frozenset()
 
 
-@pytest.mark.parametrize(("seconds", "is_read"), [(10, False), (15, True)])
-def test_labels_are_read_if_timeouts_of_webhooks_may_add_up(seconds: int, is_read: bool) -> None:
-    fields: dict[str, Any] = {"failurePolicy": "Ignore", "timeoutSeconds": seconds, **SELECTOR}
-    hooks = [{**webhook("pods", **fields), "name": f"w{number}.example.com"} for number in range(3)]
-    answers = {
-        f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(),
-        f"{CONFIGURATIONS}/mutatingwebhookconfigurations": listed(configuration(*hooks)),
-        SYSTEM_PODS: listed(),
-    }
-    run(client := FakeClient(answers=answers))
-    assert (SYSTEM_PODS in client.asked) is is_read
-
-
 def test_many_gaps_are_kept_once() -> None:
     reads = GuardedReads(FakeClient())  # type: ignore[arg-type]
     for number in (1, 2, 1):

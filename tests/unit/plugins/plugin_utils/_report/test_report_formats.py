@@ -113,7 +113,7 @@ def test_series_are_unique() -> None:
 def test_a_fault_counts_the_clusters_that_it_refuses_and_those_that_it_skips() -> None:
     """Without a time, both have no effect in words, so they have one series."""
     impacts = {"a": "refuses", "b": "skips", "c": "skips"}
-    made = report({name: result(finding("exact-match", impact=impact)) for name, impact in impacts.items()})
+    made = report({name: result(finding("timeout-long", impact=impact)) for name, impact in impacts.items()})
     shown = samples(prometheus.render(made))
     assert [value for series, value in shown.items() if series.startswith("certflow_fault_clusters")] == ["3"]
 

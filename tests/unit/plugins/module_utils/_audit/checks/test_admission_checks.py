@@ -14,7 +14,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
     check_control_plane,
     check_deadlocks,
     check_duplicates,
-    check_timeouts,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import Backend
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import PASS, UNKNOWN
@@ -281,77 +280,6 @@ def test_webhooks_that_guard_the_pods_of_each_other(edges: dict[str, str], stuck
                 f"pods of ValidatingWebhookConfiguration {other}," in one.evidence[0]
                 for other in edges[one.object.name]
             )
-
-
-def mutating(seconds: int | None, **fields: Any) -> Any:
-    timeout: dict[str, Any] = {} if seconds is None else {"timeoutSeconds": seconds}
-    return point(webhook=webhook("pods", **timeout, **fields), is_mutating=True)
-
-
-TIMEOUTS: list[tuple[list[Any], int | None]] = [
-    ([mutating(30)], None),
-    ([mutating(30), mutating(4)], None),
-    ([mutating(30), mutating(5)], 35),
-    ([mutating(None), mutating(None), mutating(None), mutating(5)], 35),
-    ([mutating(30), mutating(30, namespaceSelector={"matchLabels": {"other": "yes"}})], None),
-    ([mutating(30), point(webhook=webhook("pods", timeoutSeconds=30))], None),  # the second one validates
-    ([mutating(30, failurePolicy="Ignore"), mutating(30, failurePolicy="Ignore")], 60),
-]
-
-
-@pytest.mark.parametrize(("points", "seconds"), TIMEOUTS)
-def test_the_timeouts_of_mutating_webhooks_add_up(points: list[Any], seconds: int | None) -> None:
-    (finding,) = check_timeouts(cluster(*points))
-    assert finding.status == ("fail" if seconds else "pass")
-    if seconds:
-        assert finding.evidence[0] == f"CREATE of pods in shop: {seconds} s"
-
-
-def slow(seconds: int, *rule: str, **fields: Any) -> Any:
-    return point(webhook=on(*rule, timeoutSeconds=seconds, **fields), is_mutating=True)
-
-
-NODE_STATUS, POD_STATUS, NEW_POD = ("nodes/status", "UPDATE"), ("pods/status", "UPDATE"), ("pods", "CREATE")
-SLOW_REQUESTS: list[tuple[list[Any], str]] = [
-    ([slow(30, *NODE_STATUS), slow(5, *NODE_STATUS)], "UPDATE of nodes/status outside of namespaces: 35 s"),
-    ([slow(30, *POD_STATUS), slow(5, *POD_STATUS)], "UPDATE of pods/status in kube-system: 35 s"),
-    ([slow(30, *POD_STATUS), slow(5, *NEW_POD)], ""),
-    ([slow(30, "pods", "CREATE"), slow(30, "pods", "DELETE")], ""),
-    ([slow(30, *NEW_POD, **has("k8s-app")), slow(30, *NEW_POD, **has("component"))], ""),
-    ([slow(30, *NEW_POD, **has("k8s-app")), slow(9, *NEW_POD)], "CREATE of pods in kube-system: 39 s"),
-    ([slow(20, *NODE_STATUS), slow(20, *NODE_STATUS), slow(30, *NEW_POD), slow(30, *NEW_POD)], "CREATE of pods in kube-system: 60 s"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("points", "wanted"), SLOW_REQUESTS)
-def test_the_timeouts_of_each_request_of_the_control_plane_add_up(points: list[Any], wanted: str) -> None:
-    (finding,) = check_timeouts(cluster(*points))
-    assert [*finding.evidence[:1]] == [*filter(None, [wanted])]
-
-
-SYSTEM_LABELS = {"pods": ({"k8s-app": "x"},)}
-#: Webhooks, and further data -> the status and the certainty.
-CERTAINTIES: list[tuple[list[Any], dict[str, Any], tuple[str, str]]] = [
-    ([slow(30, *NEW_POD), slow(9, *NEW_POD)], {}, ("fail", "proven")),
-    ([slow(30, *NEW_POD), slow(9, *NEW_POD, **CONDITIONAL)], {}, ("fail", "likely")),
-    ([slow(30, *NEW_POD, **has("k8s-app")), slow(9, *NEW_POD)], {}, ("fail", "likely")),
-    ([slow(30, *NEW_POD, **has("k8s-app")), slow(9, *NEW_POD)], {"object_labels": SYSTEM_LABELS}, ("fail", "proven")),
-    ([slow(30, *NEW_POD, **has("team")), slow(9, *NEW_POD)], {"object_labels": SYSTEM_LABELS}, ("pass", "proven")),
-    ([slow(30, *NEW_POD, **has("team")), slow(9, *NEW_POD)], {"object_labels": SYSTEM_LABELS, "truncated": frozenset(["pods"])}, ("unknown", "proven")),
-    ([slow(30, *NEW_POD, **has("team"))], {"object_labels": SYSTEM_LABELS, "truncated": frozenset(["pods"])}, ("pass", "proven")),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("points", "options", "wanted"), CERTAINTIES)
-def test_the_timeouts_are_proven_only_if_every_webhook_is_certainly_asked(
-    points: list[Any], options: dict[str, Any], wanted: tuple[str, str]
-) -> None:
-    (finding,) = check_timeouts(cluster(*points, **options))
-    assert (finding.status, finding.certainty) == wanted
-
-
-def test_the_timeouts_have_no_answer_without_namespaces() -> None:
-    assert list(check_timeouts(cluster(mutating(30), mutating(30), namespaces=None))) == []
 
 
 CALL: dict[str, Any] = {

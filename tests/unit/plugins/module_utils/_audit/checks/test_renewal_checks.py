@@ -6,14 +6,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import control_plane_requests
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.renewal_checks import (
-    check_endpoint_count,
     check_renewal,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.webhook_settings import (
@@ -25,7 +22,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.c
     IssuedCertificate,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditedObject
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import match
 
 from tests.support.authority import DAY, NOW
 from tests.unit.plugins.module_utils._audit.world import (
@@ -36,7 +32,6 @@ from tests.unit.plugins.module_utils._audit.world import (
     leaf,
     point,
     served,
-    webhook,
 )
 
 pytestmark = pytest.mark.quick
@@ -92,78 +87,6 @@ def test_a_certificate_that_only_a_person_renews(
     )
     found = [one for one in check_renewal(data) if one.check == "renewal-unmanaged"]
     assert [one.status for one in found] == statuses
-
-
-APP = {"app": "hook"}
-OTHER_NODE = Backend(ready=2, nodes=("b", "c"), selector=APP)
-PODS = webhook("pods", namespaceSelector={})
-#: A webhook and its backend -> the severity of the finding.
-COUNTS: list[tuple[dict[str, Any], Backend, list[str]]] = [
-    (webhook(), Backend(ready=1, nodes=("a",), selector=APP), ["info"]),
-    (webhook("pods"), Backend(ready=1, nodes=("a",), selector=APP), ["info"]),  # of its own namespace only
-    (PODS, Backend(ready=1, nodes=("a",), selector=APP), ["warning"]),
-    ({**PODS, "failurePolicy": "Ignore"}, Backend(ready=1, nodes=("a",), selector=APP), ["info"]),
-    (PODS, Backend(ready=2, nodes=("a", "b"), selector=APP), []),
-    (PODS, Backend(ready=2, nodes=("a", "a"), selector=APP), ["warning"]),
-    (PODS, Backend(ready=2, nodes=("", ""), selector=APP), []),
-    (PODS, Backend(ready=1), []),  # without a selector, such as the Service of the API server
-    (PODS, Backend(is_external=True, ready=1), []),
-    (PODS, Backend(ready=0, selector=APP), []),  # no-endpoints says more
-    (PODS, Backend(is_known=False, selector=APP), []),
-]
-
-
-@pytest.mark.parametrize(("given", "backend", "severities"), COUNTS)
-def test_a_webhook_with_one_endpoint(given: dict[str, Any], backend: Backend, severities: list[str]) -> None:
-    called = point(webhook=given)
-    backends = {called.backend: backend, ("shop", "other", 443): OTHER_NODE}
-    found = list(check_endpoint_count(cluster(called, backends=backends)))
-    assert failures(found) == [("one-endpoint", severity) for severity in severities]
-
-
-#: A webhook -> the most comparisons of a request with its rules and selectors, for 500 namespaces.
-COMPARISONS = [(webhook("ingresses", namespaceSelector={}), 0), (PODS, 50)]
-
-
-@pytest.mark.parametrize(("given", "most"), COMPARISONS)
-def test_namespaces_are_compared_until_the_first_match(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], most: int
-) -> None:
-    compared: list[Any] = []
-
-    def count(called: Any, request: Any) -> Any:
-        compared.extend([request] if "namespaceSelector" in called else [])
-        return match(called, request)
-
-    monkeypatch.setattr(control_plane_requests, "match", count)
-    names = {f"team-{number}": {"kubernetes.io/metadata.name": f"team-{number}"} for number in range(500)}
-    one = Backend(ready=1, nodes=("a",), selector=APP)
-    assert failures(check_endpoint_count(cluster(point(webhook=given), backend=one, namespaces=names)))
-    assert len(compared) <= most
-
-
-def test_webhooks_with_one_endpoint_are_one_finding_for_each_severity() -> None:
-    one = Backend(ready=1, nodes=("a",), selector=APP)
-    many = [point(name=f"hooks-{number:02}", uid=str(number)) for number in range(37)]
-    strict = point(name="strict", webhook=PODS)
-    subject = replace(point().object, name="known", excepted_checks=("expired", "one-endpoint"))
-    excepted = replace(point(), object=subject)
-    data = cluster(*many, strict, excepted, backend=one)
-    found = [finding for finding in check_endpoint_count(data) if finding.status == "fail"]
-    assert [(finding.severity, len(finding.objects)) for finding in found] == [
-        ("info", 37),
-        ("warning", 1),
-        ("info", 1),
-    ]
-    assert found[0].objects == tuple(str(entry.object) for entry in many)
-    assert found[0].evidence[-1] == "and 32 more"
-    assert found[2].object == subject
-    assert len({finding.fingerprint("c") for finding in found[:2]}) == 2
-
-
-def test_one_node_is_no_finding_if_no_other_is_known() -> None:
-    backend = Backend(ready=2, nodes=("a", "a"), selector=APP)
-    assert failures(check_endpoint_count(cluster(point(), backend=backend))) == []
 
 
 def state(**fields: Any) -> DefinitionState:

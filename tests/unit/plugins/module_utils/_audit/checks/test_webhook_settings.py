@@ -12,10 +12,6 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.webhook_settings import (
     check_settings,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
-    DefinitionState,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditedObject
 
 from tests.unit.plugins.module_utils._audit.world import RULE, cluster, failures, point, webhook
 
@@ -70,10 +66,6 @@ SETTINGS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({**webhook(**IGNORE, **EVERY, timeoutSeconds=3), "rules": [WIDE]}, [("matches-everything", "info")]),
     ({**webhook(), "rules": [WIDE]}, [("virtual-resources", "warning")]),  # it has a namespaceSelector
     ({**webhook(**EVERY, matchConditions=[{"name": "some"}]), "rules": [WIDE]}, []),
-    (webhook(sideEffects="None"), []),
-    (webhook(sideEffects="NoneOnDryRun"), []),
-    (webhook(sideEffects="Some"), [("side-effects", "")]),
-    (webhook(sideEffects="Unknown"), [("side-effects", "")]),
 ]
 
 
@@ -106,42 +98,3 @@ def test_an_undecided_match_is_unknown(fields: dict[str, Any]) -> None:
     source = "match-conditions" if "matchConditions" in fields else "namespaces"
     leases = [(one.status, one.source) for one in found if one.check == "slow-leases"]
     assert leases == [("unknown", source)]
-
-
-def exact(*versions: str, **fields: Any) -> Any:
-    rule = {
-        "apiGroups": ["example.com"],
-        "resources": ["things"],
-        "operations": ["CREATE"],
-        "apiVersions": list(versions),
-    }
-    options = {key: fields.pop(key) for key in ("is_mutating", "name") if key in fields}
-    return point(webhook={**webhook(), "matchPolicy": "Exact", "rules": [{**rule, **fields}]}, **options)
-
-
-EQUIVALENT = point(name="b", webhook={**exact("v1").webhook, "matchPolicy": "Equivalent"})
-#: The webhooks -> the versions that pass the first one by.
-EXACT: list[tuple[list[Any], str]] = [
-    ([exact("v1")], "v2"),
-    ([exact("v1", "v2")], ""),
-    ([exact("*")], ""),
-    ([exact("v1"), exact("v2", name="b")], ""),  # kubebuilder writes one webhook for each version
-    ([exact("v1"), exact("*", name="b", resources=["*"])], ""),
-    ([exact("v1"), exact("*", name="b", resources=["things/status"])], "v2"),
-    ([exact("v1"), exact("v2", name="b", operations=["CONNECT"])], "v2"),
-    ([exact("v1"), exact("v2", name="b", is_mutating=True)], "v2"),
-    ([exact("v1"), EQUIVALENT], ""),
-    ([EQUIVALENT], ""),
-    ([exact("v1", resources=["others"])], ""),  # nothing is known about this resource
-]
-
-
-@pytest.mark.parametrize(("points", "missing"), EXACT)
-def test_versions_that_pass_a_webhook_by(points: list[Any], missing: str) -> None:
-    subject = AuditedObject("CustomResourceDefinition", "things.example.com")
-    things = DefinitionState(subject, "example.com", "things", ("v1", "v2"))
-    found = [
-        one for one in check_settings(cluster(*points, definitions=(things,))) if one.check == "exact-match"
-    ]
-    assert [one.status for one in found[:1]] == ["fail" if missing else "pass"]
-    assert not missing or found[0].evidence[0].endswith(missing)
