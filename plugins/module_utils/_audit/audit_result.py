@@ -11,7 +11,7 @@ at again. The owner of an object can except it from checks by an annotation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
@@ -121,16 +121,16 @@ def apply_exceptions(
     now: datetime,
 ) -> list[AuditFinding]:
     """Return the findings. Those that are accepted have the exception."""
-    usable = [one for one in exceptions if one.until > now and one.is_for(cluster_names)]
+    usable = [entry for entry in exceptions if entry.until > now and entry.is_for(cluster_names)]
     return [_applied(finding, usable) for finding in findings]
 
 
 def _applied(finding: AuditFinding, exceptions: Sequence[AuditException]) -> AuditFinding:
     if finding.status == FAIL and finding.check in finding.object.excepted_checks:
         return replace(finding, exception=AppliedException(f"the object has the annotation {ANNOTATION}"))
-    for one in exceptions:
-        if one.matches(finding):
-            return replace(finding, exception=AppliedException(one.reason, one.until))
+    for entry in exceptions:
+        if entry.matches(finding):
+            return replace(finding, exception=AppliedException(entry.reason, entry.until))
     return finding
 
 
@@ -143,24 +143,24 @@ def report_exceptions(
     """Return each exception with its state and the number of its findings."""
     return [
         {
-            "check": one.check,
-            "clusters": list(one.clusters),
-            "objects": list(one.objects),
-            "reason": one.reason,
-            "until": format_time(one.until),
-            **_exception_state(findings, one, cluster_names, now),
+            "check": entry.check,
+            "clusters": list(entry.clusters),
+            "objects": list(entry.objects),
+            "reason": entry.reason,
+            "until": format_time(entry.until),
+            **_exception_state(findings, entry, cluster_names, now),
         }
-        for one in exceptions
+        for entry in exceptions
     ]
 
 
 def _exception_state(
-    findings: Sequence[AuditFinding], one: AuditException, cluster_names: Sequence[str], now: datetime
+    findings: Sequence[AuditFinding], entry: AuditException, cluster_names: Sequence[str], now: datetime
 ) -> dict[str, Any]:
-    if not one.is_for(cluster_names):
+    if not entry.is_for(cluster_names):
         return {"state": ELSEWHERE, "findings": 0}
-    number = sum(one.matches(finding) for finding in findings)
-    state = EXPIRED if one.until <= now else MATCHED if number else UNUSED
+    number = sum(entry.matches(finding) for finding in findings)
+    state = EXPIRED if entry.until <= now else MATCHED if number else UNUSED
     return {"state": state, "findings": number}
 
 
@@ -176,12 +176,9 @@ _UNDECIDED: Mapping[str, str] = {
 }
 
 
-def find(data: ClusterData, is_over: Callable[[], bool] = lambda: False) -> list[AuditFinding]:
-    """Return the findings of all checks. A check passes or is skipped only if everything that it compares was read.
-
-    is_over: True if the time of the audit is over.
-    """
-    findings, unfinished = check_table.find(data, is_over)
+def find(data: ClusterData) -> list[AuditFinding]:
+    """Return the findings of all checks. A check passes or is skipped only if everything that it compares was read."""
+    findings, unfinished = check_table.find(data)
     if unfinished:
         gap = Gap(COMPARISONS, "wait_timeout ended before each object was compared", checks=unfinished)
         data = replace(data, gaps=(*data.gaps, gap))
@@ -194,6 +191,12 @@ def find(data: ClusterData, is_over: Callable[[], bool] = lambda: False) -> list
     findings += _unknowns(data)
     impacts = {point.object: call_checks.find_impact(point) for point in data.points}
     return [_completed(finding, impacts) for finding in findings]
+
+
+def find_incomplete(findings: Iterable[AuditFinding]) -> list[str]:
+    """Return the sources without which an audit has not seen everything that calls webhooks, if something of them was not read."""
+    unread = {finding.source for finding in findings}
+    return [source for source in ESSENTIAL if source in unread]
 
 
 def _completed(finding: AuditFinding, impacts: Mapping[AuditedObject, Mapping[str, Any]]) -> AuditFinding:
@@ -213,17 +216,16 @@ def _is_complete(finding: AuditFinding, unread: Set[tuple[str, str]]) -> bool:
 
 def _undecided(findings: Iterable[AuditFinding]) -> Iterator[Gap]:
     """Yield a gap for each check that could not decide about an object."""
-    for one in findings:
-        reason = one.cause or _UNDECIDED.get(one.source, "")
-        if one.status == UNKNOWN and reason:
-            names = (str(one.object) if one.object.name else every(one.object.kind),)
-            yield Gap(one.source, reason, objects=names, checks=(one.check,))
+    for finding in findings:
+        reason = finding.cause or _UNDECIDED.get(finding.source, "")
+        if finding.status == UNKNOWN and reason:
+            names = (str(finding.object) if finding.object.name else every(finding.object.kind),)
+            yield Gap(finding.source, reason, objects=names, checks=(finding.check,))
 
 
 def build(
     data: ClusterData,
     *,
-    is_over: Callable[[], bool] = lambda: False,
     include_passed: bool = False,
     accepted: Sequence[AuditException] = (),
     cluster_names: Sequence[str] = (),
@@ -234,26 +236,28 @@ def build(
     cluster_names: the names of the cluster for the exceptions: that of the inventory, and the UID that the task expects. The UID that
         the cluster reports is no name, because a cluster may report that of another one.
     """
-    findings = sorted(apply_exceptions(find(data, is_over), accepted, cluster_names, data.now), key=_order)
-    shown = [one for one in findings if include_passed or one.status in (FAIL, UNKNOWN)]
-    failed = [one for one in findings if one.status == FAIL and not one.exception]
-    times = [one.breaks_at for one in failed if one.breaks_at]
+    findings = sorted(apply_exceptions(find(data), accepted, cluster_names, data.now), key=_order)
+    shown = [finding for finding in findings if include_passed or finding.status in (FAIL, UNKNOWN)]
+    failed = [finding for finding in findings if finding.status == FAIL and not finding.exception]
+    times = [finding.breaks_at for finding in failed if finding.breaks_at]
     return {
         "audited_at": format_time(data.now),
         "cluster_uid": data.cluster_uid,
         "kubernetes_version": data.version,
-        "findings": [one.as_result(data.cluster_uid) for one in shown],
+        "findings": [finding.as_result(data.cluster_uid) for finding in shown],
         "checks": _checks(findings),
         "counts": {
-            **{severity: sum(one.severity == severity for one in failed) for severity in SEVERITIES},
-            "excepted": sum(one.exception is not None for one in findings),
+            **{severity: sum(finding.severity == severity for finding in failed) for severity in SEVERITIES},
+            "excepted": sum(finding.exception is not None for finding in findings),
             **{
-                status: sum(one.status == status for one in findings) for status in STATUSES if status != FAIL
+                status: sum(finding.status == status for finding in findings)
+                for status in STATUSES
+                if status != FAIL
             },
         },
         "breaks_at": format_time(min(times)) if times else None,
         "exceptions": report_exceptions(findings, accepted, cluster_names, data.now),
-        "incomplete": [source for source in ESSENTIAL if source in {finding.source for finding in findings}],
+        "incomplete": find_incomplete(findings),
         "certificate_authority_data": rotation_checks.certificate_authority_data(data),
         "counters": None if data.counters_after is None else dict(data.counters_after),
     }
@@ -322,6 +326,6 @@ def _checks(findings: Sequence[AuditFinding]) -> dict[str, Any]:
     """Return each check once, with the numbers of its findings."""
     rows = check_table.as_results(row.id for row in check_table.CHECKS)
     for check, row in rows.items():
-        own = [one.status for one in findings if one.check == check]
+        own = [finding.status for finding in findings if finding.check == check]
         row["counts"] = {status: own.count(status) for status in STATUSES}
     return rows

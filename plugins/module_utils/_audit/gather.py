@@ -88,6 +88,8 @@ from .object_parsing import API_SERVICE, DEFINITION, MUTATING, VALIDATING, login
 DEFINITIONS_PAGE = "50"
 #: The share of the time after which no further endpoint is read, so that the result is complete in time.
 READING_SHARE = 0.8
+#: The seconds for comparisons after the time of the audit.
+COMPARING_SECONDS = 3.0
 PENDING_AFTER = timedelta(hours=1)
 #: kube-controller-manager deletes PodCertificateRequests after 15 minutes, and a signer answers within seconds.
 POD_PENDING_AFTER = timedelta(minutes=2)
@@ -114,6 +116,7 @@ class _Gatherer:
         until = now + (client.deadline - now) * READING_SHARE
         self._truncated: set[Any] = set()
         self._file_webhooks: tuple[str, ...] | None = None
+        self._api_server_start: datetime | None = None
         #: The answered calls of webhooks, at each read of the counters.
         self._answers: list[Mapping[str, float]] = []
         self._services = ServiceReader(client, self._reads, options.unready)
@@ -124,7 +127,9 @@ class _Gatherer:
         uid, version = self._identity()
         self._chains.version = version
         counters = self._counters()
-        data = self._objects(ClusterData(client.now(), uid, version, login=login_of(client.connection)))
+        data = self._objects(
+            ClusterData(client.now(), uid, version, login=login_of(client.connection), is_over=reads.is_over)
+        )
         data = replace(data, clock_offset=client.now() - datetime.now(timezone.utc))
         found = self._services.backends(data.points)
         plain = {key: backend for key, (backend, _endpoints) in found.items()}
@@ -145,7 +150,7 @@ class _Gatherer:
         of_pods = reads.collect(POD_CERTIFICATES, self._pod_requests)
         data = replace(data, requests=(*data.requests, *of_pods))
         data = replace(data, backends=self._chains.with_chains(data.points, found))
-        if call_checks.has_broken_webhook(data, reads.is_over):  # a webhook that is never called does no harm
+        if call_checks.has_broken_webhook(data):  # a webhook that is never called does no harm
             data = replace(data, served=self._served())
         data = replace(data, ca=gather_rotation.read(client, reads, self._options, data))
         previous = self._options.previous_counters
@@ -155,6 +160,7 @@ class _Gatherer:
             counters_previous=previous,
             counters_after=None if counters is None else self._counters(),
             file_webhooks=self._file_webhooks,
+            api_server_start=self._api_server_start,
             answered=object_parsing.growth(self._answers),
             truncated=frozenset(self._truncated),
             snapshot_hazards=reads.read(SNAPSHOT, self._snapshot_hazards, None),
@@ -166,6 +172,7 @@ class _Gatherer:
             gaps=tuple(reads.gaps),
             without=self._options.without,
             traffic=Traffic(client.requests, client.received, self._chains.handshakes),
+            is_over=functools.partial(reads.is_over, COMPARING_SECONDS),
         )
 
     def _lacking(self) -> tuple[Permission, ...]:
@@ -337,6 +344,7 @@ class _Gatherer:
         try:
             text = self._client.text("/metrics", beginnings=object_parsing.FAMILIES)
             self._file_webhooks = object_parsing.find_file_webhooks(text)
+            self._api_server_start = object_parsing.read_start(text)
             self._answers.append(object_parsing.read_answers(text))
             return object_parsing.read_counters(text)
         except NotFound as error:

@@ -40,9 +40,9 @@ class GuardedReads:
     def __post_init__(self) -> None:
         self._end = self.client.deadline
 
-    def is_over(self) -> bool:
-        """Return True if the time of the audit is over."""
-        return time.monotonic() >= self._end
+    def is_over(self, more: float = 0.0) -> bool:
+        """Return True if the time of the audit is over, and so many seconds more."""
+        return time.monotonic() >= self._end + more
 
     def note(self, gap: Gap) -> None:
         """Keep a gap."""

@@ -230,11 +230,14 @@ _FILES = "apiserver_manifest_admission_config_controller_last_config_info"
 _CALLS = "apiserver_admission_webhook_request_total"
 # k8s.io/apiserver pkg/admission/metrics. A condition that fails at run time refuses the request, unless failurePolicy is Ignore.
 _CONDITIONS = "apiserver_admission_match_condition_evaluation_errors_total"
+# A gauge of each program with Prometheus' client for Go, in seconds since 1970.
+_START = "process_start_time_seconds"
 #: The metrics that are read here. An API server has some megabytes of others.
-FAMILIES = (_REJECTIONS, _IGNORED, _CONVERSION, _FILES, _CALLS, _CONDITIONS)
+FAMILIES = (_REJECTIONS, _IGNORED, _CONVERSION, _FILES, _CALLS, _CONDITIONS, _START)
 _PLUGINS, _IN_FILE = "AdmissionWebhook", ".static.k8s.io"
 _LABEL = re.compile(r'(?<!\w)(\w+)="((?:[^"\\]|\\.)*)"')
 _LINE = re.compile(r"(\w+)\{(.*)\} ([0-9.eE+]+)")
+_STARTED = re.compile(rf"^{_START} ([0-9.eE+]{{1,30}})$", re.MULTILINE)
 # k8s.io/apiserver pkg/admission/plugin/webhook/errors: failed calling webhook "NAME": ...
 _FAILED_CALL = re.compile(r'failed calling webhook "([^"]{1,300})"')
 
@@ -245,6 +248,15 @@ def read_counters(text: str) -> dict[str, float]:
     A counter that the API server does not have yet is 0. Raises MalformedObject.
     """
     return _sums(text, (_REJECTIONS, _IGNORED, _CONVERSION, _CONDITIONS), _counted)
+
+
+def read_start(text: str) -> datetime | None:
+    """Return the time at which the API server started, None if its metrics do not show it."""
+    match = _STARTED.search(text)
+    try:
+        return datetime.fromtimestamp(float(match[1]), timezone.utc) if match else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def read_answers(text: str) -> dict[str, float]:

@@ -80,9 +80,10 @@ def repair(
     Raises PlanDiffersError before the first write, IncompleteAudit, KubeError.
     """
     data = _audit(client, options)
-    _check_sources(data, options)
+    findings = audit_result.find(data)
+    _check_sources(data, findings, options)
     client.deadline = time.monotonic() + options.wait_timeout
-    repairs = _merged(_planned(client, data, options))
+    repairs = _merged(_planned(client, data, findings, options))
     if options.check_mode or guard.approved is not None:
         # A plan promises only what the API server accepts in a dry run.
         _tried, repairs = _carried_out(client, repairs, replace(options, check_mode=True))
@@ -91,7 +92,7 @@ def repair(
     if not options.check_mode:
         written, repairs = _carried_out(client, repairs, options)
         if written:
-            repairs = _Proof(client, options, written, _faults(audit_result.find(data))).prove(repairs)
+            repairs = _Proof(client, options, written, _faults(findings)).prove(repairs)
     return repairs, data
 
 
@@ -137,16 +138,13 @@ def _audit(client: Client, options: RepairOptions) -> ClusterData:
     )
 
 
-def _check_sources(data: ClusterData, options: RepairOptions) -> None:
+def _check_sources(data: ClusterData, findings: Iterable[AuditFinding], options: RepairOptions) -> None:
     """Raise IncompleteAudit if a source that a kind needs was not read. An incomplete audit cannot prove that nothing is left to do."""
     needed = kinds.sources_of(options.kinds)
-    gaps = [gap for gap in data.gaps if gap.source in needed]
-    if gaps:
-        raise IncompleteAudit(
-            f"the audit could not read {gaps[0].source}: {gaps[0].reason}",
-            evidence=[f"{gap.source}: {gap.reason}" for gap in gaps],
-            remedy=grant("audit") if data.lacking else "Run the repair again when the cluster answers",
-        )
+    unread = [finding for finding in findings if finding.source in needed]
+    if unread:
+        remedy = grant("audit") if data.lacking else "Run the repair again when the cluster answers"
+        raise IncompleteAudit(unread[0].cause, evidence=[finding.cause for finding in unread], remedy=remedy)
     rotation_repairs.check_options(data, options.rotation)
 
 
@@ -159,12 +157,14 @@ def _faults(findings: Iterable[AuditFinding]) -> frozenset[tuple[str, str]]:
     )
 
 
-def _planned(client: Client, data: ClusterData, options: RepairOptions) -> Iterator[Repair]:
+def _planned(
+    client: Client, data: ClusterData, found: Iterable[AuditFinding], options: RepairOptions
+) -> Iterator[Repair]:
     """Yield the plan of each chosen finding, and each named finding that the cluster no longer has."""
     reader = SurroundingsReader(client)
-    findings = audit_result.apply_exceptions(audit_result.find(data), (), (), data.now)
+    findings = audit_result.apply_exceptions(found, (), (), data.now)
     failed = {entry.fingerprint(data.cluster_uid): entry for entry in findings if entry.status == FAIL}
-    unread = named_findings.unread(data, options.kinds)
+    unread = named_findings.unread(findings, data, options.kinds)
     if unread:  # first, because it is the reason why nothing proves that other findings are gone
         yield unread
     for name, known in (options.findings or {}).items():
@@ -193,7 +193,8 @@ def _planned_finding(
     """Yield the plan of one finding, for each object that it is about. What no kind repairs is listed only if the user named it."""
     rows = kinds.kinds_for(finding.check)
     wanted = [row for row in rows if row.name in options.kinds]
-    points = [point for point in data.points if wanted and finding.is_about(point.object)]
+    own = data.points_about(finding)
+    points = own if wanted else []
     for point in points:
         place = replace(blank, kind=wanted[0].name, object=point.object.as_result())
         try:
@@ -207,8 +208,7 @@ def _planned_finding(
             secrets = [secret.name for secret in around.secrets if secret.certificate]
             yield planned or replace(place, kind="").with_refusal(_no_kind(finding, point, secrets))
     if not points and options.findings is not None:
-        own = (point for point in data.points if finding.is_about(point.object))
-        yield blank.with_refusal(_no_kind(finding, next(own, None)))
+        yield blank.with_refusal(_no_kind(finding, own[0] if own else None))
 
 
 def _no_kind(finding: AuditFinding, point: CallPoint | None, secrets: Sequence[str] = ()) -> Refusal:
@@ -353,8 +353,9 @@ class _Proof:
             (entry.fingerprint(data.cluster_uid), *_place(point.object.as_result()))
             for entry in findings
             if entry.status == FAIL and entry.check in kinds.CHECKS
+            for about in [{str(point.object) for point in data.points_about(entry)} | broken]
             for point in data.points
-            if not entry.is_about(point.object) and str(point.object) not in broken
+            if str(point.object) not in about
         }
         return failed, passed - failed | settled
 

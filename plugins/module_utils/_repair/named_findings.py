@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .._audit.facts.cluster_data import ESSENTIAL, ClusterData
+from .._audit import audit_result
+from .._audit.facts.cluster_data import ClusterData
 from .._audit.facts.finding import CLUSTER, FAIL, PASS, SKIP, AuditedObject, AuditFinding
 from .._kube.access_review import grant
 from .._webhook import bundle_targets
@@ -63,9 +64,7 @@ def judge(
     if not check or not subject["kind"]:
         return repair.with_refusal(_NAMELESS)
     own = [entry for entry in findings if _place(entry.object) == _place_of(subject)]
-    is_listed = subject["kind"] in bundle_targets.KINDS and not any(
-        source in data.unread for source in ESSENTIAL
-    )
+    is_listed = subject["kind"] in bundle_targets.KINDS and not audit_result.find_incomplete(findings)
     if not own and is_listed:
         return replace(repair, state=GONE)
     own = [entry for entry in own if entry.check == check]
@@ -92,15 +91,12 @@ def _place_of(subject: Mapping[str, str]) -> tuple[str, ...]:
     return (subject["kind"], subject["namespace"], subject["name"])
 
 
-def unread(data: ClusterData, wanted: Sequence[str]) -> Repair | None:
+def unread(findings: Sequence[AuditFinding], data: ClusterData, wanted: Sequence[str]) -> Repair | None:
     """Return what is left because the audit could not read the webhooks and Services of the cluster, None if it read them."""
-    sources = [source for source in ESSENTIAL if source in data.unread]
+    sources = audit_result.find_incomplete(findings)
     if not sources:
         return None
-    reasons = [gap.reason for gap in data.gaps if gap.source in sources]
-    refusal = Refusal(
-        "audit-incomplete",
-        f"the audit could not read {', '.join(sources)}: {reasons[0] if reasons else 'no answer'}",
-        grant("audit") if data.lacking else "Run the repair again when the cluster answers",
-    )
+    cause = next(finding.cause for finding in findings if finding.source == sources[0])
+    remedy = grant("audit") if data.lacking else "Run the repair again when the cluster answers"
+    refusal = Refusal("audit-incomplete", cause, remedy)
     return Repair("", "unreadable", CLUSTER.as_result(), kind=wanted[0]).with_refusal(refusal)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -106,8 +107,13 @@ def check_deadlocks(data: ClusterData) -> Iterator[AuditFinding]:
     """
     points = [point for point in admission_points(data) if point.is_strict and _selector(data, point)]
     selectors = {point.config.service or ("", ""): _selector(data, point) for point in points}
-    guards = {id(point): _guarded(data, point, selectors) for point in points}
-    proven, possible = (_reachable(points, guards, is_proven=is_proven) for is_proven in (True, False))
+    guards = {
+        id(point): _guarded(data, point, selectors)
+        for point in itertools.takewhile(lambda _point: not data.is_over(), points)
+    }
+    if len(guards) < len(points):
+        return
+    proven, possible = (_reachable(data, points, guards, is_proven=is_proven) for is_proven in (True, False))
     for point in admission_points(data):
         if id(point) not in guards or point.config.service is None:
             yield AuditFinding("deadlock", SKIP, point.object)
@@ -130,6 +136,7 @@ def _selector(data: ClusterData, point: CallPoint) -> Mapping[str, str]:
 
 
 def _reachable(
+    data: ClusterData,
     points: Sequence[CallPoint],
     guards: Mapping[int, Mapping[Service, set[str] | None]],
     *,
@@ -144,7 +151,7 @@ def _reachable(
         }
         edges.setdefault(own, {own}).update(guarded)
     for middle, onward in edges.items():
-        for reached in edges.values():
+        for reached in () if data.is_over() else edges.values():
             if middle in reached:
                 reached.update(onward)
     return edges
@@ -203,16 +210,21 @@ def _down_since(data: ClusterData, point: CallPoint) -> datetime | None:
 def check_duplicates(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield a finding for each webhook that another configuration contains too: the same call for the same requests."""
     points = admission_points(data)
-    groups: dict[str, list[CallPoint]] = {}
+    #: What is called for what -> the first webhook of each configuration.
+    groups: dict[str, dict[tuple[str, str], AuditedObject]] = {}
     for point in points:
-        groups.setdefault(_call_of(point), []).append(point)
+        groups.setdefault(_call_of(point), {}).setdefault(
+            (point.object.kind, point.object.name), point.object
+        )
     for point in points:
-        mine = (point.object.kind, point.object.name)
-        same = (other.object for other in groups[_call_of(point)])
-        others = [subject for subject in same if (subject.kind, subject.name) != mine]
-        lines = tuple(f"the same as {other}, managed by: {other.manager}" for other in others[:MOST_LINES])
+        own = (point.object.kind, point.object.name)
+        others = (subject for name, subject in groups[_call_of(point)].items() if name != own)
+        lines = tuple(
+            f"the same as {other}, managed by: {other.manager}"
+            for other in itertools.islice(others, MOST_LINES)
+        )
         words = f"{point.object} calls the same webhook for the same requests as another configuration"
-        yield judged("webhook-duplicated", point.object, words if others else "", lines)
+        yield judged("webhook-duplicated", point.object, words if lines else "", lines)
 
 
 def _call_of(point: CallPoint) -> str:

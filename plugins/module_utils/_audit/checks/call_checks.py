@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -57,7 +57,7 @@ from ..facts.finding import (
     AuditFinding,
     judged,
 )
-from .admission_checks import seconds_of
+from .admission_checks import admission_points, seconds_of
 from .certificate_faults import (
     CertificateFault,
     bundle_state,
@@ -98,14 +98,18 @@ def check_points(data: ClusterData) -> Iterator[AuditFinding]:
         yield from check_point(data, point)
 
 
-def has_broken_webhook(data: ClusterData, is_over: Callable[[], bool]) -> bool:
-    """Return True if a call of an admission webhook fails now, provided that the API server calls it. is_over: ends the search."""
-    points = (point for point in data.points if point.caller == ADMISSION)
+def has_broken_webhook(data: ClusterData) -> bool:
+    """Return True if a call of an admission webhook fails now, provided that the API server calls it."""
     return any(
-        finding.status == FAIL and finding.check in BROKEN_NOW
-        for point in itertools.takewhile(lambda _point: not is_over(), points)
+        _is_broken(finding)
+        for point in itertools.takewhile(lambda _point: not data.is_over(), admission_points(data))
         for finding in check_point(data, point)
     )
+
+
+def _is_broken(finding: AuditFinding) -> bool:
+    """Return True if each call fails now."""
+    return finding.status == FAIL and finding.check in BROKEN_NOW
 
 
 def check_fields(data: ClusterData) -> Iterator[AuditFinding]:
@@ -133,11 +137,8 @@ def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
         for finding in findings:
             yield _without_harm(_with_proof(finding, proof), unused)
     elif point.caller == CONVERSION:
-        states = [state for state in data.definitions if state.object.name == point.object.name]
-        used = [{*state.served, *state.stored} if state.stored else {*state.versions} for state in states]
-        unused = (
-            "only one version is served or stored" if any(len(versions) == 1 for versions in used) else ""
-        )
+        state = data.definition_named.get(point.object.name)
+        unused = "only one version is served or stored" if state and len(state.used) == 1 else ""
         yield from (_without_harm(finding, unused) for finding in _fold(findings, "conversion-dead", point))
     else:
         yield from _explain(data, findings, point)
@@ -156,7 +157,7 @@ def _with_proof(finding: AuditFinding, proof: str) -> AuditFinding:
 
     The API server keeps connections, and does not verify them again. So a call proves nothing about the next connection.
     """
-    if finding.status != FAIL or finding.check not in BROKEN_NOW or not proof:
+    if not (proof and _is_broken(finding)):
         return finding
     if finding.certainty == PROVEN:
         lines = (f"{proof}, perhaps over connections that were opened before", *finding.evidence)
@@ -167,15 +168,14 @@ def _with_proof(finding: AuditFinding, proof: str) -> AuditFinding:
 
 def _with_reasons(finding: AuditFinding, data: ClusterData, point: CallPoint) -> AuditFinding:
     """Return a fault of the bundle with the reason why cert-manager does not write it."""
-    is_known = not {CERTIFICATES, DEFINITIONS} & data.unread
-    if finding.status != FAIL or finding.check not in (*BUNDLES, CA_MISMATCH) or not is_known:
+    is_fault = finding.status == FAIL and finding.check in (*BUNDLES, CA_MISMATCH)
+    is_issued = point.certificate is None or point.certificate in data.certificates
+    if is_issued or not is_fault or {CERTIFICATES, DEFINITIONS} & data.unread:
         return finding
-    if point.certificate is None or point.certificate in data.certificates:
-        return finding
-    has_program = any(state.object.name == CERT_MANAGER for state in data.definitions)
     issued_none = "has issued no certificate, or does not exist"
-    why = issued_none if has_program else "needs cert-manager, which is not installed"
-    line = f"the annotation {INJECTS_FROM} names the Certificate {'/'.join(point.certificate)}, which {why}"
+    is_installed = CERT_MANAGER in data.definition_named
+    why = issued_none if is_installed else "needs cert-manager, which is not installed"
+    line = f"the annotation {INJECTS_FROM} names the Certificate {'/'.join(point.certificate or ())}, which {why}"
     return replace(finding, evidence=(*finding.evidence, line))
 
 
@@ -307,8 +307,8 @@ def _by_renewal(
 
 def _silent(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
     """Yield a finding for each reason why endpoints show the API server no certificate that it can read."""
-    faults = [(one.endpoint, *found) for one in backend.chains if (found := _silence(one, point))]
-    refused = next((one for one in backend.chains if one.refusal and point.caller != AGGREGATION), None)
+    faults = [(chain.endpoint, *silence) for chain in backend.chains if (silence := _silence(chain, point))]
+    refused = next((chain for chain in backend.chains if chain.refusal and point.caller != AGGREGATION), None)
     for check in SILENT:
         own = [(endpoint, why) for endpoint, fault, why in faults if fault == check]
         if own:
@@ -321,7 +321,9 @@ def _silent(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[A
             yield AuditFinding(
                 check, FAIL, point.object, words, lines, certainty=certainty, breaks_at=data.now
             )
-        elif any(one.certificate for one in backend.chains) and not (refused and check == HANDSHAKE_FAILS):
+        elif any(chain.certificate for chain in backend.chains) and not (
+            refused and check == HANDSHAKE_FAILS
+        ):
             yield AuditFinding(check, PASS, point.object, evidence=(BLIND_SPOT,))
     if refused:
         # The API server presents a client certificate to every aggregated API, and to a webhook by its AdmissionConfiguration.
@@ -389,16 +391,26 @@ def _difference(point: CallPoint, backend: Backend, has_refused: bool) -> AuditF
     return AuditFinding("endpoints-differ", FAIL, point.object, words, lines[:MOST_LINES])
 
 
+def _split(
+    findings: Iterable[AuditFinding],
+) -> tuple[list[AuditFinding], list[AuditFinding], tuple[str, ...]]:
+    """Return the faults that make each call fail now, the other findings, and lines about the faults."""
+    broken: list[AuditFinding] = []
+    others: list[AuditFinding] = []
+    for finding in findings:
+        (broken if _is_broken(finding) else others).append(finding)
+    lines = (f"{fault.check}: {line}" for fault in broken for line in (fault.cause, *fault.evidence))
+    return broken, others, tuple(itertools.islice(lines, 2 * MOST_LINES))
+
+
 def _fold(findings: Iterable[AuditFinding], check: str, point: CallPoint) -> Iterator[AuditFinding]:
     """Yield one finding for all faults that make each call fail now, and the other findings as they are."""
-    every = list(findings)
-    broken = [one for one in every if one.status == FAIL and one.check in BROKEN_NOW]
-    yield from (one for one in every if one not in broken)
+    broken, others, lines = _split(findings)
+    yield from others
     if broken:
-        lines = tuple(f"{one.check}: {line}" for one in broken for line in (one.cause, *one.evidence))
         words = f"{point.object} cannot convert objects. {broken[0].cause}"
-        yield replace(broken[0], check=check, cause=words, evidence=lines[: 2 * MOST_LINES], severity="")
-    elif any(one.status == PASS and one.check == CA_MISMATCH for one in every):
+        yield replace(broken[0], check=check, cause=words, evidence=lines, severity="")
+    elif any(finding.status == PASS and finding.check == CA_MISMATCH for finding in others):
         yield AuditFinding(check, PASS, point.object, evidence=(BLIND_SPOT,))
 
 
@@ -406,25 +418,14 @@ def _explain(data: ClusterData, findings: Iterable[AuditFinding], point: CallPoi
     """Yield the state of an aggregated API. If it is down, the faults of its endpoints are the evidence."""
     words = f"{point.object} sets insecureSkipTLSVerify, so the API server accepts every certificate"
     yield judged("apiservice-insecure", point.object, "" if point.is_verified else words)
-    state = next((one for one in data.api_services if one.object.name == point.object.name), None)
-    every = list(findings)
-    if state is None or state.is_available:
-        proof = "the condition Available of the API is True" if state else ""
-        yield from (_with_proof(finding, proof) for finding in every)
-        if state is not None:
-            yield AuditFinding("apiservice-down", PASS, point.object)
-        return
-    broken = [one for one in every if one.status == FAIL and one.check in BROKEN_NOW]
-    yield from (one for one in every if one not in broken)
-    lines = [f"{one.check}: {line}" for one in broken for line in (one.cause, *one.evidence)]
-    yield AuditFinding(
-        "apiservice-down",
-        FAIL,
-        point.object,
-        f"{point.object} is not available: {state.words}",
-        tuple(lines[: 2 * MOST_LINES]),
-        breaks_at=state.since or data.now,
-    )
+    state = data.api_service_named.get(point.object.name)
+    is_down = state is not None and not state.is_available
+    _broken, others, lines = _split(findings)
+    proof = "the condition Available of the API is True" if state else ""
+    yield from others if is_down else (_with_proof(finding, proof) for finding in findings)
+    if state:
+        words = f"{point.object} is not available: {state.words}" if is_down else ""
+        yield judged("apiservice-down", point.object, words, lines, breaks_at=state.since or data.now)
 
 
 def _all(status: str, checks: Iterable[str], point: CallPoint, reason: str = "") -> Iterator[AuditFinding]:

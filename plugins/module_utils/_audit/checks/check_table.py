@@ -10,7 +10,7 @@ The reference page of the checks is made from this table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..facts.cluster_data import ClusterData
@@ -24,16 +24,16 @@ CHECKS: tuple[Check, ...] = (*ENDPOINT_ROWS, *CLUSTER_ROWS, *ROTATION_ROWS)
 BY_ID: Mapping[str, Check] = {row.id: row for row in CHECKS}
 
 
-def find(data: ClusterData, is_over: Callable[[], bool]) -> tuple[list[AuditFinding], tuple[str, ...]]:
+def find(data: ClusterData) -> tuple[list[AuditFinding], tuple[str, ...]]:
     """Return the findings of each rule of the table, and the ids of the checks that were not complete when the time was over."""
     findings: list[AuditFinding] = []
     rules = list(dict.fromkeys(row.rule for row in CHECKS if row.rule))
     for number, rule in enumerate(rules):
-        for finding in () if is_over() else rule(data):
+        for finding in () if data.is_over() else rule(data):
             findings.append(finding)
-            if is_over():
+            if data.is_over():
                 break
-        if is_over():
+        if data.is_over():
             return findings, tuple(row.id for row in CHECKS if row.rule in rules[number:])
     return findings, ()
 

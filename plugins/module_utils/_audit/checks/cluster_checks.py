@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..._base.times import format_time
@@ -17,7 +17,7 @@ from ..._webhook.call_failures import CONVERSION
 from ..._x509 import certificate_facts
 from ..._x509.chain_judge import ANCHOR, ChainBreak, judge
 from ..._x509.verify import anchors
-from ..facts.cluster_data import ROOT_CA, ClusterData
+from ..facts.cluster_data import ROOT_CA, CallPoint, ClusterData
 from ..facts.finding import (
     FAIL,
     INFO,
@@ -63,8 +63,10 @@ def check_calls(data: ClusterData) -> Iterator[AuditFinding]:
         yield from _failed_calls(data, point.object, name, what, lines=lines, certainty=certainty)
         conditions = CONDITIONS_OF.format(name)
         if (data.counters_after or {}).get(conditions):
-            what = f"The matchConditions of {point.object}"
-            found = _failed_calls(data, point.object, conditions, what, lines=(), certainty=certainty)
+            what, since = f"The matchConditions of {point.object}", _unchanged_since(data, point)
+            found = _failed_calls(
+                data, point.object, conditions, what, lines=(), certainty=certainty, since=since
+            )
             yield from (replace(finding, detail="conditions") for finding in found)
     conversions = sum(point.caller == CONVERSION for point in data.points)
     if conversions and data.counters_after is not None:
@@ -72,6 +74,16 @@ def check_calls(data: ClusterData) -> Iterator[AuditFinding]:
         has_failed = data.counters_after.get(CONVERSIONS)
         lines = [f"{conversions} CustomResourceDefinitions have a conversion webhook"] if has_failed else []
         yield from _failed_calls(data, subject, CONVERSIONS, "Conversions of custom resources", lines=lines)
+
+
+def _unchanged_since(data: ClusterData, point: CallPoint) -> datetime | None:
+    """Return the start of the API server if the object is older, None otherwise.
+
+    matchConditions that failed since then are those of today, so they fail for the same objects again.
+    """
+    start, written = data.api_server_start, point.written_at
+    is_older = start and written and written < start and point.config.webhook not in data.shared_webhooks
+    return start if is_older else None
 
 
 def _failed_calls(
@@ -82,13 +94,20 @@ def _failed_calls(
     *,
     lines: Sequence[str],
     certainty: str = PROVEN,
+    since: datetime | None = None,
 ) -> Iterator[AuditFinding]:
+    """Yield the finding about one counter. since: it fails since then, also if it did not grow during the audit."""
     evidence = (*_counter_lines(data, counter), *lines)
     fields: dict[str, Any] = {"certainty": certainty, "breaks_at": data.now}
     words = f"{what} fail"
     if not _grown(data, counter):
-        fields = {"severity": INFO, "certainty": LIKELY}
-        words = f"{what} have failed. It is not known if they still fail"
+        fields = {"severity": WARNING if since else INFO, "certainty": LIKELY}
+        end = (
+            f"They were not changed since {format_time(since)}"
+            if since
+            else "It is not known if they still fail"
+        )
+        words = f"{what} have failed. {end}"
     if lines or (data.counters_after or {}).get(counter):
         yield AuditFinding("calls-fail", FAIL, subject, words, evidence, **fields)
     elif data.counters_after is not None:
@@ -105,9 +124,10 @@ def _grown(data: ClusterData, name: str, *, previous: bool = False) -> float:
 def _counter_lines(data: ClusterData, name: str) -> Iterator[str]:
     total = (data.counters_after or {}).get(name, 0)
     if total:
-        yield f"{total:.0f} failed calls since the API server started, {_grown(data, name):.0f} of them during this audit"
+        at = f" at {format_time(data.api_server_start)}" if data.api_server_start else ""
+        yield f"{total:.0f} failures since the API server started{at}, {_grown(data, name):.0f} of them during this audit"
         if data.counters_previous is not None:
-            yield f"{_grown(data, name, previous=True):.0f} failed calls since the previous audit"
+            yield f"{_grown(data, name, previous=True):.0f} failures since the previous audit"
         yield _ONE_SERVER
 
 

@@ -45,7 +45,7 @@ def _reloaded(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator
     if newest is None or point.config.server_name not in newest.dns_names:
         yield AuditFinding("not-reloaded", SKIP, point.object)
         return
-    seen = [(one.endpoint, one.certificate) for one in backend.chains if one.certificate]
+    seen = [(chain.endpoint, chain.certificate) for chain in backend.chains if chain.certificate]
     old = [(endpoint, facts) for endpoint, facts in seen if facts.not_before < newest.not_before]
     if old and data.now - newest.not_before > RELOAD_WITHIN:
         words = f"{len(old)} endpoints that {point.object} calls serve an older certificate than cert-manager has issued"
@@ -67,10 +67,10 @@ def _managed(point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
         yield AuditFinding("renewal-unmanaged", PASS if point.bundle_writers else SKIP, point.object)
         return
     ends = [
-        one.certificate.not_after
-        for one in backend.chains
-        if one.certificate
-        and one.certificate.not_after - one.certificate.not_before <= YEAR + timedelta(days=1)
+        chain.certificate.not_after
+        for chain in backend.chains
+        if chain.certificate
+        and chain.certificate.not_after - chain.certificate.not_before <= YEAR + timedelta(days=1)
     ]
     if ends:
         words = f"No known program renews the certificate that {point.object} depends on. It expires at {format_time(min(ends))}"

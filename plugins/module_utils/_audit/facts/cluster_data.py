@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from ..._webhook import admission_match, call_faults
 from ..._webhook.admission_match import ServedResources
 from ..._webhook.bundle_targets import ClientConfig
 from ..._webhook.served_chains import ServedChain
-from .finding import AuditedObject, every
+from .finding import AuditedObject, AuditFinding, every
 
 if TYPE_CHECKING:  # each play of a fleet loads this file
     from ..._snapshot.hazards.table import DetectedHazard
@@ -301,6 +301,11 @@ class DefinitionState:
     #: Since when it is being deleted, None if it is not.
     deleted: datetime | None = None
 
+    @property
+    def used(self) -> frozenset[str]:
+        """Return the versions between which objects may be converted."""
+        return frozenset((*self.served, *self.stored) if self.stored else self.versions)
+
 
 @dataclass(frozen=True)
 class IssuedCertificate:
@@ -399,6 +404,8 @@ class ClusterData:
     ca_outgoing: frozenset[str] = frozenset()
     #: The options of the audit about a rotation of the CA.
     ca_break_within: timedelta = timedelta(days=30)
+    #: When the API server started whose counters were read, None if it is not known.
+    api_server_start: datetime | None = None
     #: How far the API server's clock is ahead of the clock of this machine. None if it is not known.
     clock_offset: timedelta | None = None
     login: Login = Login("none")
@@ -412,6 +419,8 @@ class ClusterData:
     #: The number of endpoints that the limit left out.
     endpoints_left_out: int = 0
     traffic: Traffic = Traffic()
+    #: Returns True when the time for comparisons is over.
+    is_over: Callable[[], bool] = field(default=lambda: False, compare=False)
 
     @property
     def rotation(self) -> CaData | None:
@@ -428,6 +437,28 @@ class ClusterData:
         """Return the names that several webhooks have. The API server counts their calls together."""
         counts = Counter(point.config.webhook for point in self.points)
         return frozenset(name for name, number in counts.items() if number > 1)
+
+    @functools.cached_property
+    def definition_named(self) -> dict[str, DefinitionState]:
+        """Return each CustomResourceDefinition by its name."""
+        return {state.object.name: state for state in self.definitions}
+
+    @functools.cached_property
+    def api_service_named(self) -> dict[str, ApiServiceState]:
+        """Return each aggregated API by its name."""
+        return {state.object.name: state for state in self.api_services}
+
+    @functools.cached_property
+    def _points_named(self) -> dict[str, list[CallPoint]]:
+        named: dict[str, list[CallPoint]] = {}
+        for point in self.points:
+            named.setdefault(str(point.object), []).append(point)
+        return named
+
+    def points_about(self, finding: AuditFinding) -> list[CallPoint]:
+        """Return the call points that a finding is about, by its object or among several objects."""
+        names = dict.fromkeys((str(finding.object), *finding.objects))
+        return [point for name in names for point in self._points_named.get(name, ())]
 
     @functools.cached_property
     def published(self) -> tuple[ClusterCa, ...]:

@@ -123,11 +123,6 @@ class AuditFinding:
     impact: str = ""
     #: The requests for which the API server makes the call, such as "CREATE of deployments.apps".
     requests: tuple[str, ...] = ()
-
-    def is_about(self, subject: AuditedObject) -> bool:
-        """Return True if it is about an object, by itself or among several objects."""
-        return subject == self.object or str(subject) in self.objects
-
     #: Distinguishes findings of one check about one object.
     detail: str = field(default="", repr=False)
 

@@ -94,7 +94,8 @@ def test_findings_before_the_end_of_the_time_are_kept(moments: int) -> None:
     ]
     data = cluster(*gone, point(), backends={entry.backend: Backend(exists=False) for entry in gone})
     clock = itertools.count()
-    result = audit_result.build(data, is_over=lambda: next(clock) >= moments, include_passed=True)
+    data = replace(data, is_over=lambda: next(clock) >= moments)
+    result = audit_result.build(data, include_passed=True)
     assert result["incomplete"] == ["comparisons"]
     (unknown,) = (one for one in result["findings"] if one["status"] == "unknown")
     assert "wait_timeout" in unknown["cause"]

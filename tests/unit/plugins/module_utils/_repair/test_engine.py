@@ -369,6 +369,15 @@ def run_engine(
     return [entry.state for entry in ended], log, guard
 
 
+def test_an_audit_without_time_for_its_comparisons_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_audit", lambda *_: ClusterData(NOW, is_over=lambda: True))
+    client: Any = SimpleNamespace(written=[], deadline=0.0)
+    ended, _data = engine.repair(client, RepairOptions((kinds.ADD_CA,)), PlanGuard(None, []))
+    assert [(entry.is_left, entry.code) for entry in ended] == [(True, "audit-incomplete")]
+    with pytest.raises(engine.IncompleteAudit):
+        engine.repair(client, RepairOptions((kinds.REMOVE_OUTGOING,)), PlanGuard(None, []))
+
+
 def test_a_plan_has_only_what_a_dry_run_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["a", "refused-b", "c"]
     states, log, guard = run_engine(names, None, monkeypatch, check_mode=True)

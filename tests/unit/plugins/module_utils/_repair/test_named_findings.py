@@ -10,7 +10,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import audit_result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
+    COMPARISONS,
     EVENTS,
     SERVICES,
     ClusterData,
@@ -92,9 +94,18 @@ def test_an_identity_that_cannot_read_the_uid_of_the_cluster() -> None:
     assert judge([found(FAIL, hook(uid="old"))], uid="") == RECREATED
 
 
-def test_an_object_whose_kind_was_not_read_is_not_gone() -> None:
-    assert judge([], gaps=(Gap(SERVICES, "forbidden"),)) == UNPROVEN
-    assert judge([], gaps=(Gap(EVENTS, "forbidden"),)) == GONE
+def lacking(source: str) -> list[AuditFinding]:
+    """Return the findings of an audit that could not read a source, or that ended before all comparisons."""
+    is_over = source == COMPARISONS
+    gaps = () if is_over else (Gap(source, "forbidden"),)
+    return audit_result.find(ClusterData(NOW, gaps=gaps, is_over=lambda: is_over))
+
+
+@pytest.mark.parametrize(
+    ("source", "outcome"), [(SERVICES, UNPROVEN), (COMPARISONS, UNPROVEN), (EVENTS, GONE)]
+)
+def test_an_object_whose_kind_was_not_read_is_not_gone(source: str, outcome: tuple[str, str]) -> None:
+    assert judge(lacking(source)) == outcome
 
 
 @pytest.mark.parametrize("kind", ["CertificateSigningRequest", "Secret", "Kubeconfig"])
@@ -116,7 +127,8 @@ def test_a_finding_of_the_cluster_is_gone_if_its_check_no_longer_applies() -> No
 
 
 def test_what_the_audit_did_not_read_is_left() -> None:
-    left = named_findings.unread(ClusterData(NOW, gaps=(Gap(SERVICES, "forbidden"),)), ("add-ca",))
-    assert left is not None
-    assert (left.is_left, left.code) == (True, "audit-incomplete")
-    assert named_findings.unread(ClusterData(NOW, gaps=(Gap(EVENTS, "forbidden"),)), ("add-ca",)) is None
+    for source in (SERVICES, COMPARISONS):
+        left = named_findings.unread(lacking(source), ClusterData(NOW), ("add-ca",))
+        assert left is not None
+        assert (left.is_left, left.code) == (True, "audit-incomplete")
+    assert named_findings.unread(lacking(EVENTS), ClusterData(NOW), ("add-ca",)) is None

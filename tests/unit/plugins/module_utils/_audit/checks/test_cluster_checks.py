@@ -90,6 +90,53 @@ def test_conditions_that_fail_at_run_time(before: float, after: float, wanted: l
     assert [severity or "error" for _check, severity in failures(cluster_checks.check_calls(data))] == wanted
 
 
+#: The time at which the object was written, and at which the API server started -> the severity of failures before the audit.
+UNCHANGED: list[tuple[timedelta | None, timedelta | None, str]] = [
+    (2 * DAY, DAY, "warning"),
+    (DAY, 2 * DAY, "info"),  # perhaps they were mended since
+    (None, DAY, "info"),
+    (2 * DAY, None, "info"),
+]
+
+
+@pytest.mark.parametrize(("written", "started", "severity"), UNCHANGED)
+def test_conditions_that_failed_since_the_api_server_started(
+    written: timedelta | None, started: timedelta | None, severity: str
+) -> None:
+    counts = {f"matchConditions of {NAME}": 2.0}
+    called = point(written_at=written and NOW - written)
+    start = started and NOW - started
+    options: dict[str, Any] = {"counters_before": counts, "counters_after": counts, "api_server_start": start}
+    (finding,) = (
+        entry
+        for entry in cluster_checks.check_calls(cluster(called, **options))
+        if entry.detail == "conditions"
+    )
+    assert (finding.severity, finding.certainty, finding.breaks_at) == (severity, "likely", None)
+    shared = cluster(called, replace(called, object=replace(called.object, name="b")), **options)
+    severities = {
+        entry.severity for entry in cluster_checks.check_calls(shared) if entry.detail == "conditions"
+    }
+    assert severities == {"info"}  # the API server counts both under one name
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("process_start_time_seconds 1.7957376e+09", 1795737600),
+        ("process_start_time_seconds 1.5", 1.5),
+        ("other_process_start_time_seconds 1", None),
+        ("process_start_time_seconds NaN", None),
+        ("process_start_time_seconds 1e300", None),
+        ("process_start_time_seconds 1e1e1", None),
+        ("", None),
+    ],
+)
+def test_the_start_of_the_api_server_is_read(text: str, seconds: float | None) -> None:
+    start = object_parsing.read_start(f"a 1\n{text}\nb 2\n")
+    assert (start and start.timestamp()) == seconds
+
+
 ON_FILES = """\
 apiserver_manifest_admission_config_controller_last_config_info{apiserver_id_hash="sha256:7",hash="sha256:1",plugin="ValidatingAdmissionWebhook"} 1
 apiserver_manifest_admission_config_controller_last_config_info{apiserver_id_hash="sha256:7",hash="sha256:1",plugin="ValidatingAdmissionPolicy"} 1
