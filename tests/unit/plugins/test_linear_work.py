@@ -6,10 +6,17 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import importlib
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins import module_utils
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import object_parsing
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base import text
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import (
@@ -83,6 +90,112 @@ def test_the_work_grows_linearly(reader: str) -> None:
     assert [
         part for part in suspects if min(growth(READERS[reader], part) for _time in range(3)) > 2 * TIMES
     ] == []
+
+
+# Every compiled expression of module_utils, with each method by which a module calls it.
+
+ROOT = Path(*module_utils.__path__)
+CALLS = ("search", "match", "fullmatch", "findall", "finditer", "sub", "split")
+
+
+def calls() -> Iterator[tuple[str, str, re.Pattern[Any]]]:
+    """Yield (file and name, method, expression) of each call of an expression, also of one that a call compiles itself."""
+    for path in sorted(ROOT.rglob("*.py")):
+        place = path.relative_to(ROOT).with_suffix("")
+        module: Any = importlib.import_module(
+            f"{module_utils.__name__}.{'.'.join(place.parts)}".removesuffix(".__init__")
+        )
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in CALLS:
+                names = ast.unparse(node.value).split(".")
+                value: Any = functools.reduce(lambda of, name: getattr(of, name, None), names, module)
+                if isinstance(value, re.Pattern):
+                    yield f"{place}.{names[-1]}", node.attr, value
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+                continue
+            own = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+            if (
+                ast.unparse(node.func.value) == "re"
+                and node.func.attr in CALLS
+                and isinstance(own, (str, bytes))
+            ):
+                yield f"{place}:{node.lineno}", node.func.attr, re.compile(own)
+
+
+def examples(nodes: Any) -> Iterator[str]:
+    """Yield what each part of a parsed expression may begin with: one character for a set, two for a repetition."""
+    for operation, value in nodes:
+        name = str(operation)
+        if name == "LITERAL":
+            yield chr(value)
+        elif name in ("NOT_LITERAL", "ANY"):
+            yield "a"
+        elif name == "IN":
+            yield next(
+                (text for text in map(chr, range(32, 127)) if re.fullmatch(in_words(value), text)), "a"
+            )
+        elif name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
+            yield "".join(examples(value[2])) * 2
+        elif name == "SUBPATTERN":
+            yield from examples(value[3])
+        elif name == "BRANCH":
+            yield from examples(value[1][0])
+
+
+def in_words(members: Any) -> str:
+    """Return the set of a parsed expression as an expression."""
+    classes = {
+        "CATEGORY_DIGIT": r"\d",
+        "CATEGORY_WORD": r"\w",
+        "CATEGORY_SPACE": r"\s",
+        "CATEGORY_NOT_SPACE": r"\S",
+        "CATEGORY_NOT_WORD": r"\W",
+        "CATEGORY_NOT_DIGIT": r"\D",
+    }
+    words = ""
+    for operation, value in members:
+        name = str(operation)
+        if name == "NEGATE":
+            words += "^"
+        elif name == "LITERAL":
+            words += re.escape(chr(value))
+        elif name == "RANGE":
+            words += "-".join(re.escape(chr(end)) for end in value)
+        else:
+            words += classes[str(value)]
+    return f"[{words}]"
+
+
+def parts_of(pattern: re.Pattern[Any]) -> list[str]:
+    """Return beginnings of what an expression matches. Their repetitions make it begin again and again."""
+    parser = importlib.import_module("re._parser" if hasattr(re, "_parser") else "sre_parse")
+    source = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
+    texts = [*examples(parser.parse(source, pattern.flags & ~re.UNICODE))]
+    return ["".join(texts[:count]) for count in range(1, len(texts) + 1)]
+
+
+EXPRESSIONS = {f"{name}.{method}": (pattern, method) for name, method, pattern in calls()}
+
+
+def of_expression(pattern: re.Pattern[Any], method: str, words: str) -> None:
+    text: Any = words if isinstance(pattern.pattern, str) else words.encode()
+    if method == "sub":
+        pattern.sub(text[:0], text)
+    else:
+        list(getattr(pattern, method)(text) or ()) if method == "finditer" else getattr(pattern, method)(text)
+
+
+@pytest.mark.parametrize("name", sorted(EXPRESSIONS))
+def test_each_expression_is_linear(name: str) -> None:
+    pattern, method = EXPRESSIONS[name]
+    read = functools.partial(of_expression, pattern, method)
+    parts = dict.fromkeys((*parts_of(pattern), *PARTS[:20]))
+    suspects = [part for part in parts if growth(read, part[: SIZE // 4]) > 2 * TIMES]
+    assert [part for part in suspects if min(growth(read, part) for _time in range(3)) > 2 * TIMES] == []
+
+
+def test_the_expressions_are_found() -> None:
+    assert len(EXPRESSIONS) > 50
 
 
 def test_the_measure_finds_quadratic_work() -> None:

@@ -6,17 +6,26 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import control_plane_requests
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import (
+    check_table,
+    control_plane_requests,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.admission_checks import (
     check_control_plane,
     check_deadlocks,
     check_duplicates,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import Backend
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
+    Backend,
+    ClusterData,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import PASS, UNKNOWN
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import admission_match
 
 from tests.support.authority import NOW
 from tests.unit.plugins.module_utils._audit.world import RULE, cluster, config, failures, point, webhook
@@ -312,3 +321,42 @@ def test_two_webhooks_of_one_configuration_and_a_mutating_one_are_not_the_same()
     one = point(webhook=webhook(**CALL))
     mutates = point(name="b", webhook=webhook(**CALL), is_mutating=True)
     assert {found.status for found in check_duplicates(cluster(one, one, mutates))} == {"pass"}
+
+
+def many(number: int) -> ClusterData:
+    """Return webhooks that each may guard the pods of each other one, and namespaces that none of them matches."""
+    selector = {"matchExpressions": [{"key": "none", "operator": "Exists"}]}
+    hooks = [
+        point(
+            config(name=f"s{place}"),
+            uid=str(place),
+            name=f"h{place}",
+            webhook={**on("pods", "CREATE"), "namespaceSelector": selector},
+        )
+        for place in range(number)
+    ]
+    namespaces: dict[str, dict[str, str]] = {f"n{place}": {} for place in range(number)}
+    return cluster(*hooks, namespaces=namespaces)
+
+
+def compared(rule: Any, number: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return the comparisons of a rule whose time is over after some looks at the clock."""
+    looks, requests = itertools.count(), []
+
+    def noting(hook: Any, request: Any) -> Any:
+        requests.append(request)
+        return admission_match.match(hook, request)
+
+    monkeypatch.setattr(control_plane_requests, "match", noting)
+    data = replace(many(number), is_over=lambda: next(looks) > 2)
+    for _finding in rule(data):
+        if data.is_over():
+            break
+    return len(requests)
+
+
+@pytest.mark.parametrize("rule", list(dict.fromkeys(row.rule for row in check_table.CHECKS if row.rule)))
+def test_each_rule_ends_with_its_time(rule: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two looks at the clock, the comparisons grow linearly with the number of webhooks."""
+    few, more = (compared(rule, number, monkeypatch) for number in (20, 80))
+    assert more <= 5 * max(few, 40)

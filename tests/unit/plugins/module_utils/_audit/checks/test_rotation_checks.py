@@ -194,6 +194,29 @@ def test_the_other_checks(check: str, good: dict[str, Any], bad: dict[str, Any])
     assert [entry[0] for entry in found(made(bad), check)] == [check]
 
 
+def test_the_objects_that_a_finding_names_exist_on_every_cluster() -> None:
+    data = made({"client_ca": OLD.pem, "join_ca": NEW.pem + OLD.pem, "kubeconfig": OLD.pem})
+    names = {
+        (entry.check, entry.object.api_version, str(entry.object))
+        for entry in check_rotation(data)
+        if entry.status == "fail"
+    }
+    assert names == {
+        ("cluster-ca-rotation", "v1", "ConfigMap kube-system/kube-root-ca.crt"),
+        ("client-ca-without-successor", "v1", "ConfigMap kube-system/extension-apiserver-authentication"),
+        ("ca-order", "v1", "ConfigMap kube-public/cluster-info"),
+        ("kubeconfig-without-successor", "", "Kubeconfig this run"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "is_found"), [("v1.35.4", True), ("v1.35.4+k3s1", False), ("v1.35.4+rke2r1", False)]
+)
+def test_nodes_that_fetch_the_ca_at_each_start(version: str, is_found: bool) -> None:
+    data = replace(rotating(old_nodes=("node-1",)), version=version)
+    assert bool(found(data, "nodes-before-successor")) is is_found
+
+
 def made(options: dict[str, Any]) -> ClusterData:
     client_ca = options.pop("client_ca", None) if "client_ca" in options else None
     data = rotating(**options)
